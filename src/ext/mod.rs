@@ -1,0 +1,1 @@
+//! One folder for each `extra_config` namespace, and the lists of them.

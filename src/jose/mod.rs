@@ -1,0 +1,1 @@
+//! Tokens, key sets, signatures: functions over bytes that know nothing of HTTP.
