@@ -1,0 +1,3 @@
+//! An upstream's body in, a value out.
+#[derive(Debug, Clone)]
+pub struct Decoder;

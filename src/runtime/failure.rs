@@ -1,0 +1,70 @@
+//! Why a request failed, in the words of the log.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+
+/// Why a backend call, or the whole pipeline, gave no answer.
+///
+/// The text is what the log says and what `router.return_error_msg` shows; it follows the reference's wording
+/// (spec/gateway.md §4.1). The status is what a single-backend endpoint answers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    pub kind: Kind,
+    pub text: Cow<'static, str>,
+    /// 500 unless the failure carries another, as with `return_error_code`.
+    pub status: StatusCode,
+    /// The upstream's own body and content type (`return_error_code` with `return_error_msg`).
+    pub body: Option<(Bytes, Option<HeaderValue>)>,
+}
+
+/// The closed set of ways to fail: the label of the metric, and what the breaker looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `context deadline exceeded`
+    Deadline,
+    /// The client went away: `context canceled`.
+    Canceled,
+    /// Refused, reset, unresolvable, TLS: no usable connection.
+    Connect,
+    /// A connection that broke, or an answer that is not HTTP or ended early.
+    Broken,
+    /// The upstream answered with a status that counts as failure.
+    Status,
+    /// The answer could not be decoded.
+    Decode,
+    /// The answer was larger than allowed.
+    TooLarge,
+    /// `circuit breaker is open`, `rate limit exceded`: a step refused the call.
+    Refused,
+    /// No token for the backend could be had.
+    Credentials,
+    /// The request cannot be turned into a call: a placeholder without a value, a body that is no JSON.
+    Request,
+    /// A host list that is empty: `no hosts available`.
+    NoHosts,
+}
+
+impl Failure {
+    /// A failure that answers 500.
+    pub fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Failure {
+        Failure {
+            kind,
+            text: text.into(),
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            body: None,
+        }
+    }
+
+    /// The endpoint's deadline has passed.
+    pub fn deadline() -> Failure {
+        Failure::new(Kind::Deadline, "context deadline exceeded")
+    }
+
+    /// The client has gone.
+    pub fn canceled() -> Failure {
+        Failure::new(Kind::Canceled, "context canceled")
+    }
+}

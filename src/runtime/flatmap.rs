@@ -1,0 +1,3 @@
+//! `flatmap_filter`.
+#[derive(Debug, Clone)]
+pub struct Flatmap;

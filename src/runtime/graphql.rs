@@ -1,0 +1,3 @@
+//! `backend/graphql`.
+#[derive(Debug, Clone)]
+pub struct GraphQl;

@@ -1,0 +1,1 @@
+//! Fan out, collect, merge, under one deadline.

@@ -1,0 +1,100 @@
+//! What the steps and the pipeline see of a request, and what they leave for later.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use smallvec::SmallVec;
+
+use crate::jose::Claims;
+use crate::runtime::answer::Fields;
+
+/// The head of a request as the client sent it, borrowed from the server's own structures.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    pub method: &'a Method,
+    /// The path as on the wire, percent-encoded, without query: `/a/b%20c`.
+    pub path: &'a str,
+    /// What follows the first `?`, raw; `None` without one.
+    pub query: Option<&'a str>,
+    pub headers: &'a HeaderMap,
+    /// `Host` (or `:authority`) as sent, port included.
+    pub host: &'a str,
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The client's address after `trusted_proxies` was honoured; equals `peer` when nobody is trusted.
+    pub client: IpAddr,
+    /// Whether the client reached us over TLS.
+    pub secure: bool,
+}
+
+impl<'a> Head<'a> {
+    /// The first line of header `name`, as text; `None` when absent or not visible ASCII/UTF-8.
+    pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
+        self.headers
+            .get(name)
+            .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+    }
+}
+
+/// Path parameters: the endpoint's spelling of the name (`id`, not `Id`) and the value decoded once.
+#[derive(Debug, Clone, Default)]
+pub struct Params(pub SmallVec<[(Arc<str>, String); 4]>);
+
+impl Params {
+    /// The value of parameter `name`, spelled as in the endpoint.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| &**known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// What steps learn about a request and leave for those after them. One per request, made empty.
+#[derive(Debug, Default)]
+pub struct Notes {
+    pub params: Params,
+    /// Header fields that replace what the client sent under that name; an empty list removes the name.
+    pub overrides: SmallVec<[(HeaderName, SmallVec<[HeaderValue; 1]>); 2]>,
+    /// Fields for whatever answer the client gets in the end; they replace an upstream's of the same name.
+    pub response_fields: Fields,
+    /// The claims of the verified token, for `{JWT.x}` and for later steps.
+    pub claims: Option<Arc<Claims>>,
+    /// One word for the access log and the metrics when a step refused: `expired`, `rate_limited`, ….
+    pub refused: Option<&'static str>,
+    /// Lines that the access log prints under its own, as `Error #01: …`.
+    pub errors: SmallVec<[Cow<'static, str>; 1]>,
+}
+
+impl Notes {
+    /// Replaces header `name` for everything after this step; no values removes it.
+    pub fn set_header(&mut self, name: &HeaderName, values: SmallVec<[HeaderValue; 1]>) {
+        match self.overrides.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = values,
+            None => self.overrides.push((name.clone(), values)),
+        }
+    }
+
+    /// The values of header `name` after overrides, in order.
+    pub fn header_values<'a>(
+        &'a self,
+        head: &Head<'a>,
+        name: &HeaderName,
+    ) -> impl Iterator<Item = &'a HeaderValue> + use<'a> {
+        let replaced = self
+            .overrides
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, values)| values);
+        let sent = match replaced {
+            Some(_) => None,
+            None => Some(head.headers.get_all(name).iter()),
+        };
+        replaced
+            .into_iter()
+            .flatten()
+            .chain(sent.into_iter().flatten())
+    }
+}

@@ -1,0 +1,214 @@
+//! The compiled service: endpoints and backends with nothing left to decide.
+//!
+//! `compile` builds one [`Service`] per configuration file; the server loads it once per request. State that changes
+//! while running (buckets, breakers, key sets, DNS answers) is referenced from here, never stored here.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use ipnet::IpNet;
+
+use crate::runtime::decode::Decoder;
+use crate::runtime::encode::Encoding;
+use crate::runtime::flatmap::Flatmap;
+use crate::runtime::forward::{HeaderRules, QueryRules};
+use crate::runtime::graphql::GraphQl;
+use crate::runtime::json::Value;
+use crate::runtime::router::Router;
+use crate::runtime::shape::Shape;
+use crate::runtime::signing::ResponseSigner;
+use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
+use crate::runtime::template::Template;
+use crate::upstream::HostSet;
+
+/// Everything a request needs to know of the configuration.
+#[derive(Debug)]
+pub struct Service {
+    pub router: Router,
+    /// Around the router, outermost first.
+    pub steps: Box<[Box<dyn ServiceStep>]>,
+    pub options: Options,
+}
+
+/// The service's own switches (`router` namespace, spec/gateway.md §2.7).
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Value of `X-Krakend`; `Portcullis` alone with `hide_version_header`.
+    pub version_header: HeaderValue,
+    /// `User-Agent` towards upstreams, `Portcullis/<version>`.
+    pub user_agent: HeaderValue,
+    /// Whether failed endpoints show the error's text (`return_error_msg`).
+    pub return_error_msg: bool,
+    /// Bodies for 404 and 405 (`error_body`), already encoded as JSON.
+    pub error_body_404: Option<Bytes>,
+    pub error_body_405: Option<Bytes>,
+    /// Path of the health endpoint; `None` when disabled.
+    pub health_path: Option<Arc<str>>,
+    pub debug_endpoint: bool,
+    pub echo_endpoint: bool,
+    pub client_address: ClientAddress,
+    /// Decode path parameters once and refuse what decodes twice (spec/gateway.md §2.4).
+    pub check_path_params: bool,
+    /// Largest request body of a composed endpoint; larger ones get 413.
+    pub max_request_body_bytes: u64,
+    /// Largest decoded upstream body of a composed endpoint.
+    pub max_upstream_body_bytes: u64,
+    /// How long a streamed answer may be silent (`"portcullis/stream": {"idle_timeout"}`).
+    pub stream_idle_timeout: Duration,
+    /// Cut streams at the endpoint's timeout, as the reference does.
+    pub stream_total_timeout: bool,
+    /// Requests whose exact path is not in the access log.
+    pub access_log_skip: Box<[Box<str>]>,
+    pub access_log: bool,
+    /// Write composed JSON as the reference does to the byte: sorted, compact, `<>&` escaped.
+    pub canonical_json: bool,
+}
+
+/// Who may say which address the client has (spec/gateway.md §2.7, spec/security.md finding 1).
+#[derive(Debug, Clone, Default)]
+pub struct ClientAddress {
+    /// Whether the headers below are looked at at all.
+    pub by_header: bool,
+    /// Peers that are believed. Empty: nobody.
+    pub trusted: Box<[IpNet]>,
+    /// Header names in the order of trust.
+    pub headers: Box<[http::HeaderName]>,
+    /// `X-Appengine-Remote-Addr` without a check, for `app_engine`.
+    pub app_engine: bool,
+    /// Append the chain to `X-Forwarded-For` instead of replacing it.
+    pub append_chain: bool,
+}
+
+impl ClientAddress {
+    /// Whether `address` is a proxy that we believe.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// One route that we offer.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// As in the file: `/a/{id}`. Log prefixes and metric labels use it.
+    pub pattern: Arc<str>,
+    pub method: Method,
+    /// For the whole request.
+    pub timeout: Duration,
+    /// `Cache-Control` of complete answers; `None` without `cache_ttl`.
+    pub cache_control: Option<HeaderValue>,
+    /// Outermost first: bot detector, tokens, rate limits.
+    pub steps: Box<[Box<dyn EndpointStep>]>,
+    /// `input_headers` and `input_query_strings` of the endpoint.
+    pub headers: HeaderRules,
+    pub query: QueryRules,
+    pub work: Work,
+    /// Index into per-endpoint metric handles, unique in the service.
+    pub id: usize,
+}
+
+/// What an endpoint does with a request that passed its steps.
+#[derive(Debug)]
+pub enum Work {
+    /// `no-op`: the answer of the one backend, streamed.
+    Stream(Box<StreamWork>),
+    /// Fetch, decode, shape, merge, encode.
+    Compose(Box<Composition>),
+    /// An endpoint without a regular backend (all are shadow): 500, empty, no gateway fields.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub struct StreamWork {
+    pub backend: Backend,
+    pub static_data: Option<StaticData>,
+    pub concurrent_calls: u32,
+    /// WebSocket and other `Upgrade` tunnels are allowed.
+    pub upgrade: bool,
+}
+
+/// A composed endpoint.
+#[derive(Debug)]
+pub struct Composition {
+    /// In the file's order; never empty.
+    pub backends: Box<[Backend]>,
+    /// Called beside the answer, never waited for.
+    pub shadows: Box<[Shadow]>,
+    pub order: Order,
+    /// Endpoint-level `flatmap_filter`, with two backends or more.
+    pub flatmap: Option<Flatmap>,
+    pub static_data: Option<StaticData>,
+    pub concurrent_calls: u32,
+    pub encoding: Encoding,
+    /// `auth/signer`.
+    pub signer: Option<Arc<dyn ResponseSigner>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    Parallel,
+    /// One after the other; the names in `sequential_propagated_params`.
+    Sequential {
+        propagated: Box<[Box<str>]>,
+    },
+}
+
+#[derive(Debug)]
+pub struct Shadow {
+    pub backend: Backend,
+    pub timeout: Duration,
+}
+
+/// `proxy.static` (spec/gateway.md §5.4).
+#[derive(Debug, Clone)]
+pub struct StaticData {
+    pub strategy: StaticStrategy,
+    /// Always an object.
+    pub data: Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StaticStrategy {
+    Always,
+    Success,
+    Complete,
+    Errored,
+    Incomplete,
+}
+
+/// One call to an upstream, with nothing left to decide.
+#[derive(Debug)]
+pub struct Backend {
+    /// `url_pattern` as the file has it, for log lines and metric labels.
+    pub pattern: Arc<str>,
+    pub method: Method,
+    pub url: Template,
+    pub hosts: Arc<HostSet>,
+    /// A second filter over everything that would be sent; `None` when the file has no list.
+    pub headers: Option<HeaderRules>,
+    pub query: Option<QueryRules>,
+    pub decoder: Decoder,
+    pub shape: Shape,
+    pub errors: ErrorMode,
+    /// Outermost first: circuit breaker, rate limit.
+    pub steps: Box<[Box<dyn BackendStep>]>,
+    pub credentials: Option<Arc<dyn Credentials>>,
+    pub cache: Option<Arc<dyn ResponseCache>>,
+    pub graphql: Option<GraphQl>,
+    pub send_body_on_redirect: bool,
+    /// Ask for gzip (`disable_compression` off).
+    pub compression: bool,
+}
+
+/// `backend/http` (spec/gateway.md §4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// 500 whatever the upstream said.
+    Hide,
+    /// The upstream's status code.
+    Code,
+    /// `error_<alias>` in the data.
+    Details(Box<str>),
+}

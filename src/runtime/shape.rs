@@ -1,0 +1,3 @@
+//! target, allow, deny, mapping, group.
+#[derive(Debug, Clone)]
+pub struct Shape;

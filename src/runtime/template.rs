@@ -1,0 +1,3 @@
+//! The URL of a backend call.
+#[derive(Debug, Clone)]
+pub struct Template;
