@@ -199,7 +199,7 @@ fn fields_that_a_step_set_win_and_no_twin_stands_beside_them() {
         ("connection", "x-user"),
     ];
     for names in [&["*"][..], &["X-User", "X_User"]] {
-        let rules = endpoint(names).guarding(&[user.clone()]);
+        let rules = endpoint(names).guarding(std::slice::from_ref(&user));
         assert_eq!(seen(&rules, &notes, &client), with_trio(&["x-user: ann"]));
     }
     let unlisted = endpoint(&["X-Other"]);
