@@ -38,7 +38,8 @@ impl NumericDate {
             return NumericDate(seconds);
         }
         let seconds = number.as_f64().unwrap_or(f64::INFINITY);
-        if seconds > NumericDate::FAR {
+        // From there on included: the conversion to floating point may have rounded down to it.
+        if seconds >= NumericDate::FAR {
             return NumericDate(i64::MAX);
         }
         // A float-to-integer cast saturates: the far past stays the far past.
