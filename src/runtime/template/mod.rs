@@ -1,3 +1,6 @@
 //! The URL of a backend call.
+
+pub(crate) mod escape;
+
 #[derive(Debug, Clone)]
 pub struct Template;
