@@ -14,7 +14,6 @@ use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::runtime::address;
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::pipeline;
 use crate::runtime::request::{Head, Notes};
@@ -25,6 +24,9 @@ use crate::server::body::{self, BodyError};
 use crate::server::{builtin, relay, respond, tunnel};
 use crate::telemetry::access::{AccessEvent, AccessLog};
 use crate::telemetry::metrics::{InFlight, Metrics, RouteMetrics};
+
+/// Whether new requests are welcome; an endpoint of that path in the file goes first.
+const READY_PATH: &str = "/__ready";
 
 /// What requests run on: one service, with the handles of its endpoints. Swapped whole by a reload.
 #[derive(Debug)]
@@ -46,10 +48,10 @@ impl Active {
         access_log: Arc<AccessLog>,
         stats: Option<Arc<crate::telemetry::stats::Stats>>,
     ) -> Active {
-        let mut endpoints: Vec<&Arc<Endpoint>> = service.endpoints.iter().collect();
-        endpoints.sort_by_key(|endpoint| endpoint.id);
-        let routes =
-            endpoints.iter().map(|endpoint| metrics.route(&endpoint.pattern, endpoint.method.as_str())).collect();
+        let routes = service
+            .endpoints
+            .iter()
+            .map(|endpoint| metrics.route(&endpoint.pattern, endpoint.method.as_str())).collect();
         Active { routes, other: metrics.route("", "OTHER"), service, access_log, stats }
     }
 }
@@ -75,7 +77,7 @@ pub struct Ctx {
     pub(super) active: Option<Arc<Active>>,
     pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) notes: Notes,
-    client: Option<IpAddr>,
+    pub(super) client: Option<IpAddr>,
     /// Not in the access log: redirects and preflights, which the reference answers before it logs.
     silent: bool,
     in_flight: Option<InFlight>,
@@ -99,8 +101,7 @@ impl Gateway {
 
     /// Everything that needs no waiting: service steps, routing, built-in endpoints.
     fn decide(&self, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
-        let (before, after): (Vec<_>, Vec<_>) = (&service.steps, &service.steps);
-        for step in before.iter().filter(|step| step.covers_health()) {
+        for step in service.steps.iter().filter(|step| step.covers_health()) {
             if let Some(answer) = step.request(head, &mut ctx.notes) {
                 ctx.silent = true;
                 return Decision::Answer(answer);
@@ -120,12 +121,12 @@ impl Gateway {
             Match::BadTarget => return Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
             Match::BadParam(reason) => return Decision::Answer(text(StatusCode::BAD_REQUEST, reason)),
             Match::BuiltIn(BuiltIn::Health) => return Decision::Answer(builtin::health()),
-            Match::BuiltIn(BuiltIn::Ready) => {
+            Match::NotFound if head.path == READY_PATH && *head.method == Method::GET => {
                 return Decision::Answer(builtin::ready(self.shared.draining.load(Ordering::Relaxed)));
             }
             _ => {}
         }
-        for step in after.iter().filter(|step| !step.covers_health()) {
+        for step in service.steps.iter().filter(|step| !step.covers_health()) {
             if let Some(answer) = step.request(head, &mut ctx.notes) {
                 return Decision::Answer(answer);
             }
@@ -189,7 +190,8 @@ impl Gateway {
         }
         match &endpoint.work {
             Work::Stream(work) if work.upgrade && session.is_upgrade_req() => {
-                ctx.tunnel = tunnel::Tunnel::prepare(session, ctx, endpoint, work);
+                let Some(active) = ctx.active.clone() else { return Ok(true) };
+                ctx.tunnel = tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await;
                 match ctx.tunnel {
                     Some(_) => Ok(false),
                     None => {
@@ -308,7 +310,7 @@ impl ProxyHttp for Gateway {
         let decision = match head_of(session, None) {
             None => Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
             Some(mut head) => {
-                head.client = address::client(&active.service.options.client_address, head.peer, head.headers);
+                head.client = active.service.options.client_address.of(head.peer, head.headers);
                 ctx.client = Some(head.client);
                 self.decide(&head, ctx, &active.service)
             }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::admin::{Side, SideListener};
-use crate::server::control;
+use crate::server::control::{self, Ask};
 use crate::server::front::Front;
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::tls::{Certificates, TlsError};
@@ -193,6 +193,14 @@ struct Process {
     stop: watch::Sender<Option<Command>>,
 }
 
+/// What the main thread is told to do.
+enum Event {
+    Stop(&'static str),
+    HandOver,
+    Reload(Ask),
+    ReopenLogs,
+}
+
 /// The signals that mean something to us.
 struct Signals {
     terminate: Signal,
@@ -213,7 +221,17 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that ends the process; `None` never comes.
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            _ = self.terminate.recv() => Event::Stop("terminated"),
+            _ = self.interrupt.recv() => Event::Stop("interrupt"),
+            _ = self.quit.recv() => Event::HandOver,
+            _ = self.hang_up.recv() => Event::Reload(Ask::default()),
+            _ = self.user_1.recv() => Event::ReopenLogs,
+        }
+    }
+
+    /// Waits for a signal that ends the process.
     async fn end(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "terminated",
@@ -243,17 +261,15 @@ impl Process {
         let _control = control::serve(self.listen.address, asks_sender.clone());
         let _watcher = crate::server::watch::files(&options.watch, asks_sender);
         loop {
-            tokio::select! {
-                why = signals.end() => self.drain(why, Command::Stop, &mut signals).await,
-                _ = signals.quit.recv() => self.drain("hand-over", Command::HandOver, &mut signals).await,
-                _ = signals.hang_up.recv() => {
-                    let _ = self.reload();
-                }
-                _ = signals.user_1.recv() => self.loader.reopen_logs(),
-                Some(ask) = asks.recv() => {
-                    let outcome = self.reload();
-                    ask.answer(outcome);
-                }
+            let event = tokio::select! {
+                event = signals.next() => event,
+                Some(ask) = asks.recv() => Event::Reload(ask),
+            };
+            match event {
+                Event::Stop(why) => self.drain(why, Command::Stop, &mut signals).await,
+                Event::HandOver => self.drain("hand-over", Command::HandOver, &mut signals).await,
+                Event::Reload(ask) => ask.answer(self.reload()),
+                Event::ReopenLogs => self.loader.reopen_logs(),
             }
         }
     }
