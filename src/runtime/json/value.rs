@@ -161,7 +161,7 @@ impl Value {
         }
     }
 
-    /// A string's value.
+    /// A string.
     pub fn string(text: impl Into<Box<str>>) -> Value {
         Value::String(text.into())
     }
