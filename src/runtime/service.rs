@@ -27,7 +27,7 @@ use crate::upstream::HostSet;
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
 pub struct Service {
-    pub router: Router,
+    pub router: Router<Arc<Endpoint>>,
     /// Around the router, outermost first.
     pub steps: Box<[Box<dyn ServiceStep>]>,
     pub options: Options,
