@@ -115,7 +115,9 @@ impl Key {
         match prepared {
             Prepared::Hmac(key) => hmac::verify(key, message, signature),
             Prepared::Public(key) => key.verify_sig(message, signature),
-            Prepared::Ed25519(_) if has_small_order(signature) => return Err(Refusal::bad_signature()),
+            Prepared::Ed25519(_) if has_small_order(signature) => {
+                return Err(Refusal::bad_signature());
+            }
             Prepared::Ed25519(key) => key.verify_sig(message, signature),
         }
         .map_err(|_| Refusal::bad_signature())
@@ -139,9 +141,15 @@ const MAX_KID_BYTES: usize = 1024;
 pub(super) enum PublicMaterial {
     Secret(Vec<u8>),
     /// Big-endian, without leading zeros.
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// The point uncompressed: 4, x, y.
-    Ec { kind: KeyKind, point: Vec<u8> },
+    Ec {
+        kind: KeyKind,
+        point: Vec<u8>,
+    },
     Ed25519(Vec<u8>),
 }
 
@@ -233,7 +241,9 @@ fn rsa(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
     }
     // With e = 1 every text is its own signature; a huge e makes verification a burden (RFC 8017 §3.1).
     let exponent = match e.len() {
-        1..=8 => e.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)),
+        1..=8 => e
+            .iter()
+            .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)),
         _ => 0,
     };
     if exponent < 3 || exponent % 2 == 0 || exponent >= 1 << 33 {
@@ -275,7 +285,10 @@ fn okp(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
 }
 
 /// Refuses keys that say they are for something else (RFC 7517 §4.2, §4.3).
-pub(super) fn check_purpose(jwk: &Map<String, Value>, operation: &'static str) -> Result<(), KeyFault> {
+pub(super) fn check_purpose(
+    jwk: &Map<String, Value>,
+    operation: &'static str,
+) -> Result<(), KeyFault> {
     if jwk.get("use").is_some_and(|wanted| wanted != "sig") {
         return Err(KeyFault::OtherUse);
     }
@@ -358,12 +371,14 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
         one
     },
     [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
-        0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
     ],
     [
-        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
-        0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
     ],
     {
         let mut minus_one = [0xff; 32];

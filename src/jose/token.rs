@@ -200,7 +200,9 @@ fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Refusal> {
     let length = URL_SAFE_NO_PAD
         .decode_slice(part, &mut bytes)
         .map_err(|_| illegal_base64())?;
-    Ok(SmallVec::from_slice(bytes.get(..length).unwrap_or_default()))
+    Ok(SmallVec::from_slice(
+        bytes.get(..length).unwrap_or_default(),
+    ))
 }
 
 fn illegal_base64() -> Refusal {

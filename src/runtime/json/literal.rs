@@ -1,6 +1,6 @@
 //! Values that the configuration holds.
 
-use super::value::{Object, Raw, Value};
+use super::value::{Object, Value};
 use super::write::{Style, to_bytes};
 
 impl Value {
@@ -23,7 +23,7 @@ impl Value {
 
     /// The same value written once and for all, so that a copy costs a counter and writing it a `memcpy`.
     pub fn settled(&self) -> Value {
-        Value::Raw(Raw::settled(to_bytes(self, Style::Canonical)))
+        Value::raw_settled(to_bytes(self, Style::Canonical))
     }
 }
 

@@ -70,15 +70,6 @@ impl Raw {
         }
     }
 
-    /// Text of our own making that has to be written as it stands, for instance because its members have an order.
-    /// It must be exactly one valid JSON value without blanks around it.
-    pub(in crate::runtime) fn settled(text: impl Into<Bytes>) -> Raw {
-        Raw {
-            text: text.into(),
-            settled: true,
-        }
-    }
-
     /// The text as it was written.
     pub fn text(&self) -> &Bytes {
         &self.text
@@ -159,6 +150,15 @@ impl Value {
             ),
             other => other.clone(),
         }
+    }
+
+    /// Text of our own making that is written as it stands, for instance because its members have an order.
+    /// It must be exactly one valid JSON value without blanks around it.
+    pub(in crate::runtime) fn raw_settled(text: Bytes) -> Value {
+        Value::Raw(Raw {
+            text,
+            settled: true,
+        })
     }
 
     /// A string.
