@@ -233,11 +233,12 @@ fn unescape(text: &[u8]) -> String {
 /// The character that the `\u` at `at` means, with the second half of a pair, and where it ends.
 fn unicode(text: &[u8], at: usize) -> (char, usize) {
     let unit = scan::hex(text, at + 2).unwrap_or(0xfffd);
-    if (0xd800..0xdc00).contains(&unit) && text.get(at + 6..at + 8) == Some(b"\\u") {
-        if let Ok(low @ 0xdc00..=0xdfff) = scan::hex(text, at + 8) {
-            let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-            return (char::from_u32(code).unwrap_or('\u{fffd}'), at + 12);
-        }
+    if (0xd800..0xdc00).contains(&unit)
+        && text.get(at + 6..at + 8) == Some(b"\\u")
+        && let Ok(low @ 0xdc00..=0xdfff) = scan::hex(text, at + 8)
+    {
+        let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+        return (char::from_u32(code).unwrap_or('\u{fffd}'), at + 12);
     }
     (char::from_u32(unit).unwrap_or('\u{fffd}'), at + 6)
 }

@@ -95,7 +95,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::{Depth, parse};
-    use super::*;
 
     #[test]
     fn values_become_text_as_in_the_reference() {
