@@ -82,7 +82,6 @@ pub struct Ctx {
     silent: bool,
     in_flight: Option<InFlight>,
     pub(super) tunnel: Option<tunnel::Tunnel>,
-    pub(super) upstream_kind: Option<crate::runtime::failure::Kind>,
 }
 
 /// What the synchronous part of a request came to.
@@ -243,9 +242,9 @@ impl Gateway {
             Err(BodyError::Gone(error)) => return Err(error),
         };
         let Some(head) = head_of(session, ctx.client) else { return Ok(()) };
-        let call = pipeline::ClientCall::new(service, endpoint, &head, &ctx.notes, body, started);
+        let call = pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, body, started);
         let outcome = {
-            let work = pipeline::run(service, endpoint, work, call);
+            let work = pipeline::run(service, endpoint, work, &call);
             tokio::select! {
                 biased;
                 outcome = work => Some(outcome),
@@ -258,10 +257,10 @@ impl Gateway {
             ctx.notes.refused = Some("client_gone");
             return Ok(());
         };
-        for failure in &outcome.failures {
-            self.shared.metrics.upstream_error(failure.kind.as_str());
+        if let Some(kind) = outcome.failure {
+            self.shared.metrics.upstream_error(kind.as_str());
         }
-        ctx.notes.errors.extend(outcome.failures.into_iter().map(|failure| failure.text));
+        ctx.notes.errors.extend(outcome.errors);
         self.local(session, ctx, outcome.answer).await
     }
 
@@ -292,7 +291,6 @@ impl ProxyHttp for Gateway {
             silent: false,
             in_flight: None,
             tunnel: None,
-            upstream_kind: None,
         }
     }
 

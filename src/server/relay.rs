@@ -4,6 +4,8 @@
 //! copy runs on the same connectors and does both. The endpoint's timeout ends with the upstream's header; from then
 //! on only silence ends a stream.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use pingora_core::{Error, ErrorType, Result};
@@ -13,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipeline;
+use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
-use crate::runtime::step::{Outcome, Ticket};
+use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
 use crate::server::{body, respond};
 use crate::telemetry::metrics::Metrics;
@@ -74,7 +76,7 @@ pub async fn run(
     metrics.upstream_error(failure.kind.as_str());
     log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
     ctx.notes.errors.push(failure.text.clone());
-    let answer = pipeline::failed(service, &failure);
+    let answer = stream::failed(&service.options, failure);
     respond::write(session, &service.options, answer, &ctx.notes.response_fields).await
 }
 
@@ -85,47 +87,20 @@ async fn relay(
     endpoint: &Endpoint,
     work: &StreamWork,
 ) -> std::result::Result<(), Trouble> {
-    let deadline = Instant::now() + endpoint.timeout;
-    let backend = &work.backend;
-    let mut call = Call::begin(session, ctx, service, endpoint, work).await?;
-    let tickets = Tickets::take(backend)?;
-    let result = call.run(session, ctx, service, work, deadline).await;
-    let outcome = match &result {
-        Ok(status) => Some(Outcome::Streamed { status: status.as_u16() }),
-        Err(Trouble::Client(_)) => None,
-        Err(_) => Some(Outcome::Failure),
+    let limit = Limit::at(Instant::now() + endpoint.timeout);
+    let call = Call::begin(session, ctx, service, endpoint, work, &limit).await?;
+    let mut guard = Guard::enter(&work.backend.steps, &limit)?;
+    let result = match work.backend.cache {
+        Some(_) => call.whole(session, ctx, service, work, &limit).await,
+        None => call.run(session, ctx, service, work, &limit).await,
     };
-    tickets.give_back(outcome);
+    match &result {
+        Ok(status) => guard.end(Outcome::Streamed { status: status.as_u16() }),
+        // A client that leaves says nothing about the upstream.
+        Err(Trouble::Client(_)) => {}
+        Err(_) => guard.end(Outcome::Failure),
+    }
     result.map(|_| ())
-}
-
-/// The backend's steps that have let the call pass.
-struct Tickets<'a> {
-    backend: &'a crate::runtime::service::Backend,
-    taken: smallvec::SmallVec<[Ticket; 2]>,
-}
-
-impl<'a> Tickets<'a> {
-    fn take(backend: &'a crate::runtime::service::Backend) -> std::result::Result<Tickets<'a>, Failure> {
-        let mut tickets = Tickets { backend, taken: smallvec::SmallVec::new() };
-        for step in &backend.steps {
-            match step.before() {
-                Ok(ticket) => tickets.taken.push(ticket),
-                Err(failure) => {
-                    tickets.give_back(Some(Outcome::Failure));
-                    return Err(failure);
-                }
-            }
-        }
-        Ok(tickets)
-    }
-
-    fn give_back(self, outcome: Option<Outcome>) {
-        let Some(outcome) = outcome else { return };
-        for (step, ticket) in self.backend.steps.iter().zip(self.taken) {
-            step.after(ticket, outcome);
-        }
-    }
 }
 
 /// A call that is ready to be made.
@@ -146,10 +121,15 @@ impl<'a> Call<'a> {
         service: &Service,
         endpoint: &Endpoint,
         work: &'a StreamWork,
+        limit: &Limit,
     ) -> std::result::Result<Call<'a>, Trouble> {
         let backend = &work.backend;
         let empty = session.as_downstream_mut().is_body_empty();
-        let keep = !empty && (backend.send_body_on_redirect || work.concurrent_calls > 1 || backend.graphql.is_some());
+        let keep = !empty
+            && (backend.send_body_on_redirect
+                || backend.cache.is_some()
+                || backend.graphql.is_some()
+                || work.concurrent_calls > 1);
         let whole = match keep {
             true => whole_body(session, service.options.max_request_body_bytes).await?,
             false => Bytes::new(),
@@ -157,18 +137,18 @@ impl<'a> Call<'a> {
         let Some(head) = head_of(session, ctx.client) else {
             return Err(Failure::new(Kind::Request, "the request target is no text").into());
         };
-        let started = Instant::now();
-        let client = pipeline::ClientCall::new(service, endpoint, &head, &ctx.notes, whole, started);
-        let mut prepared = pipeline::prepare(service, endpoint, backend, &client)?;
-        if let Some(credentials) = &backend.credentials {
-            let value = pipeline::authorization(&**credentials, endpoint.timeout).await?;
+        let announced = announced(head.headers);
+        let client = ClientCall::new(&service.options, endpoint, &head, &ctx.notes, whole, Instant::now());
+        let mut prepared = stream::prepare(&service.options, endpoint, backend, &client)?;
+        if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
+            let value = stream::authorization(&**credentials, limit).await?;
             prepared.out.headers.insert(header::AUTHORIZATION, value);
         }
         let kept = keep || backend.graphql.is_some();
         let framing = match (kept, empty) {
             (true, _) => framing_of(&prepared.out.body),
             (false, true) => RequestBody::Empty,
-            (false, false) => match announced(&head.headers.clone()) {
+            (false, false) => match announced {
                 Some(length) if endpoint.headers.announces_length() => RequestBody::Length(length),
                 _ => RequestBody::Chunked,
             },
@@ -177,12 +157,12 @@ impl<'a> Call<'a> {
     }
 
     async fn run(
-        &mut self,
+        &self,
         session: &mut Session,
         ctx: &Ctx,
         service: &Service,
         work: &StreamWork,
-        deadline: Instant,
+        limit: &Limit,
     ) -> std::result::Result<StatusCode, Trouble> {
         let mut followed: Option<NextCall> = None;
         let mut requests = 1;
@@ -193,20 +173,19 @@ impl<'a> Call<'a> {
             };
             let kept = self.kept || followed.is_some();
             let header = async {
-                let mut exchange = hosts.open(out, framing).await.map_err(pipeline::failure)?;
+                let mut exchange = hosts.open(out, framing).await.map_err(Failure::from)?;
                 if kept && framing != RequestBody::Empty {
-                    exchange.write_body(out.body.clone(), true).await.map_err(pipeline::failure)?;
+                    exchange.write_body(out.body.clone(), true).await.map_err(Failure::from)?;
                 }
                 let uploaded = wait_for_header(session, &mut exchange, kept || framing == RequestBody::Empty).await?;
                 Ok::<_, Trouble>((exchange, uploaded))
             };
-            let (exchange, uploaded) = match tokio::time::timeout_at(deadline, header).await {
-                Ok(done) => done?,
-                Err(_) => return Err(Failure::deadline().into()),
+            let Some(done) = limit.wait(pin!(header)).await else {
+                return Err(Failure::deadline().into());
             };
-            let next = exchange.redirect(requests, self.kept).map_err(pipeline::failure)?;
-            match next {
-                None => return copy(session, ctx, service, work, exchange, uploaded, self.gunzip, deadline).await,
+            let (exchange, uploaded) = done?;
+            match exchange.redirect(requests, self.kept).map_err(Failure::from)? {
+                None => return copy(session, ctx, service, work, exchange, uploaded, self.gunzip, limit).await,
                 Some(next) => {
                     drop(exchange);
                     requests += 1;
@@ -214,6 +193,35 @@ impl<'a> Call<'a> {
                 }
             }
         }
+    }
+}
+
+impl Call<'_> {
+    /// Through the backend's response cache, which knows whole answers only.
+    async fn whole(
+        &self,
+        session: &mut Session,
+        ctx: &Ctx,
+        service: &Service,
+        work: &StreamWork,
+        limit: &Limit,
+    ) -> std::result::Result<StatusCode, Trouble> {
+        let fetched = stream::whole(&service.options, &work.backend, self.out.clone(), limit);
+        let Some(incoming) = limit.wait(pin!(fetched)).await else {
+            return Err(Failure::deadline().into());
+        };
+        let incoming = incoming?;
+        let mut headers = incoming.headers;
+        headers.insert(header::CONTENT_LENGTH, incoming.body.len().into());
+        let bodiless = session.req_header().method == Method::HEAD || incoming.body.is_empty();
+        let answer = header_for_client(session, ctx, service, work, incoming.status, &headers, false)
+            .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+        respond::keep_connection(session);
+        session.write_response_header(Box::new(answer), bodiless).await.map_err(Trouble::Client)?;
+        if !bodiless {
+            session.write_response_body(Some(incoming.body), true).await.map_err(Trouble::Client)?;
+        }
+        Ok(incoming.status)
     }
 }
 
@@ -251,7 +259,7 @@ async fn wait_for_header(
         tokio::select! {
             biased;
             header = exchange.read_header() => {
-                header.map_err(pipeline::failure)?;
+                header.map_err(Failure::from)?;
                 return Ok(uploaded);
             }
             chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
@@ -294,7 +302,7 @@ async fn copy(
     mut exchange: Exchange<'_>,
     mut uploaded: bool,
     gunzip: bool,
-    deadline: Instant,
+    limit: &Limit,
 ) -> std::result::Result<StatusCode, Trouble> {
     let Some((status, headers)) = exchange.header() else {
         return Err(Failure::new(Kind::Broken, "EOF").into());
@@ -309,7 +317,7 @@ async fn copy(
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
     loop {
         let wait = match service.options.stream_total_timeout {
-            true => service.options.stream_idle_timeout.min(deadline.saturating_duration_since(Instant::now())),
+            true => service.options.stream_idle_timeout.min(limit.remaining()),
             false => service.options.stream_idle_timeout,
         };
         tokio::select! {

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use crate::runtime::pipeline;
+use crate::runtime::pipeline::{self, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
 use crate::server::gateway::{Ctx, head_of};
 use crate::upstream::{Outgoing, Target};
@@ -42,8 +42,8 @@ impl Tunnel {
     ) -> Option<Tunnel> {
         let head = head_of(session, ctx.client)?;
         let call =
-            pipeline::ClientCall::new(service, endpoint, &head, &ctx.notes, bytes::Bytes::new(), Instant::now());
-        let prepared = pipeline::prepare(service, endpoint, &work.backend, &call);
+            pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, bytes::Bytes::new(), Instant::now());
+        let prepared = stream::prepare(&service.options, endpoint, &work.backend, &call);
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => return refused(ctx, endpoint, failure.to_string()),

@@ -105,6 +105,15 @@ impl HeaderRules {
         self.content_length
     }
 
+    /// Whether a field of this name gets through [`HeaderRules::narrow`].
+    pub fn passes(&self, name: &HeaderName) -> bool {
+        match &self.pass {
+            Pass::All => true,
+            Pass::Default => false,
+            Pass::Listed(listed) => listed.contains(name),
+        }
+    }
+
     /// Removes what a backend's own list does not name. Unlike in KrakenD, `*` in it is no filter.
     pub fn narrow(&self, headers: &mut HeaderMap) {
         let listed = match &self.pass {
