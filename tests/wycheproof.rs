@@ -52,7 +52,10 @@ impl Vector {
 }
 
 /// Plays every vector and returns those about which we decide otherwise, with our verdict.
-fn play(file: &str, accepts: impl Fn(&KeySet, &Token<'_>, Algorithm) -> bool) -> BTreeMap<u32, bool> {
+fn play(
+    file: &str,
+    accepts: impl Fn(&KeySet, &Token<'_>, Algorithm) -> bool,
+) -> BTreeMap<u32, bool> {
     let file: File = serde_json::from_str(file).unwrap();
     let mut seen = 0;
     let mut differing = BTreeMap::new();
@@ -65,8 +68,11 @@ fn play(file: &str, accepts: impl Fn(&KeySet, &Token<'_>, Algorithm) -> bool) ->
         for vector in &group.tests {
             seen += 1;
             let text = vector.text();
-            let accepted = Token::parse(&text)
-                .is_ok_and(|token| Algorithm::ALL.into_iter().any(|alg| accepts(&keys, &token, alg)));
+            let accepted = Token::parse(&text).is_ok_and(|token| {
+                Algorithm::ALL
+                    .into_iter()
+                    .any(|alg| accepts(&keys, &token, alg))
+            });
             if accepted != (vector.result == "valid") {
                 println!("{} {}: {accepted}", vector.tc_id, vector.comment);
                 differing.insert(vector.tc_id, accepted);
@@ -81,12 +87,23 @@ fn play(file: &str, accepts: impl Fn(&KeySet, &Token<'_>, Algorithm) -> bool) ->
 fn signatures_are_judged_as_the_vectors_say() {
     let differing = play(
         include_str!("data/wycheproof/json_web_signature_test.json"),
-        |keys, token, algorithm| {
-            keys.keys().any(|key| token.verify(key, algorithm).is_ok())
-        },
+        |keys, token, algorithm| keys.keys().any(|key| token.verify(key, algorithm).is_ok()),
     );
-    assert_eq!(differing, BTreeMap::from([
-    ]));
+    let ours = BTreeMap::from([
+        // Signed as PS384 and ES512 with keys that declare PS256 and "ES521": a key serves the algorithm it declares
+        // (RFC 7517 §4.4, RFC 8725 §3.1), and the second is no name of RFC 7518.
+        (346, false),
+        (347, false),
+        (350, false),
+        (351, false),
+        // Byte for byte the tokens of 357, which is valid.
+        (367, true),
+        (370, true),
+        // A question mark among the base64url: RFC 7515 §2 has no such character.
+        (372, false),
+        (373, false),
+    ]);
+    assert_eq!(differing, ours);
 }
 
 #[test]
@@ -98,6 +115,10 @@ fn key_sets_are_judged_as_the_vectors_say() {
                 .is_ok_and(|key| token.verify(key, algorithm).is_ok())
         },
     );
-    assert_eq!(differing, BTreeMap::from([
-    ]));
+    let ours = BTreeMap::from([
+        // A secret beside a public key: the vector calls it ambiguous and would refuse the set. Each of our keys serves
+        // only algorithms of its own kind, so the mixture opens nothing, and KrakenD accepts it.
+        (1, true),
+    ]);
+    assert_eq!(differing, ours);
 }

@@ -59,7 +59,11 @@ const MAX_BITS: u64 = 1 << 33;
 
 impl BloomShape {
     /// The smallest filter that takes `elements` with at most this share of false positives.
-    pub fn new(elements: u64, false_positives: f64, hash: BloomHash) -> Result<BloomShape, BloomError> {
+    pub fn new(
+        elements: u64,
+        false_positives: f64,
+        hash: BloomHash,
+    ) -> Result<BloomShape, BloomError> {
         if elements == 0 {
             return Err(BloomError::Elements);
         }
@@ -90,16 +94,16 @@ impl BloomShape {
                     .collect()
             }
             BloomHash::Default => {
-                let hashes: [fn(&[u8]) -> SmallVec<[u8; 20]>; 5] = [
-                    |bytes| SmallVec::from_slice(&Md5::digest(bytes)),
-                    |bytes| SmallVec::from_slice(&crc64_ecma(bytes).to_be_bytes()),
-                    |bytes| SmallVec::from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()),
-                    |bytes| SmallVec::from_slice(&fnv1_64(bytes).to_be_bytes()),
-                    |bytes| SmallVec::from_slice(&fnv1_128(bytes).to_be_bytes()),
+                let digests = [
+                    Hasher::Md5,
+                    Hasher::Crc64,
+                    Hasher::Sha1,
+                    Hasher::Fnv64,
+                    Hasher::Fnv128,
                 ];
                 let mut positions = SmallVec::new();
-                for hash in hashes.iter().take(self.hashes as usize) {
-                    positions.extend(words(&hash(element)).map(|word| word % self.bits));
+                for hasher in digests.into_iter().take(self.hashes as usize) {
+                    positions.extend(words(&hasher.digest(element)).map(|word| word % self.bits));
                 }
                 positions
             }
@@ -130,7 +134,11 @@ struct Filter {
 
 impl RevokedTokens {
     /// An empty list; `period` is the file's `TTL`.
-    pub fn new(shape: BloomShape, period: Duration, now: Duration) -> Result<RevokedTokens, BloomError> {
+    pub fn new(
+        shape: BloomShape,
+        period: Duration,
+        now: Duration,
+    ) -> Result<RevokedTokens, BloomError> {
         if period < Duration::from_secs(1) {
             return Err(BloomError::Period);
         }
@@ -158,7 +166,10 @@ impl RevokedTokens {
             if filter.turn.load(Ordering::Relaxed) != counts_at + 1 {
                 // Nobody reads this filter now: it last counted two turns ago.
                 filter.turn.store(0, Ordering::Release);
-                filter.bits.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+                filter
+                    .bits
+                    .iter()
+                    .for_each(|word| word.store(0, Ordering::Relaxed));
                 filter.turn.store(counts_at + 1, Ordering::Release);
             }
             for position in &positions {
@@ -213,6 +224,28 @@ impl Filter {
     }
 }
 
+/// The hashes behind [`BloomHash::Default`], in their order.
+#[derive(Clone, Copy)]
+enum Hasher {
+    Md5,
+    Crc64,
+    Sha1,
+    Fnv64,
+    Fnv128,
+}
+
+impl Hasher {
+    fn digest(self, bytes: &[u8]) -> SmallVec<[u8; 20]> {
+        match self {
+            Hasher::Md5 => SmallVec::from_slice(&Md5::digest(bytes)),
+            Hasher::Crc64 => SmallVec::from_slice(&crc64_ecma(bytes).to_be_bytes()),
+            Hasher::Sha1 => SmallVec::from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()),
+            Hasher::Fnv64 => SmallVec::from_slice(&fnv1_64(bytes).to_be_bytes()),
+            Hasher::Fnv128 => SmallVec::from_slice(&fnv1_128(bytes).to_be_bytes()),
+        }
+    }
+}
+
 /// Every whole group of eight bytes, little-endian.
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     let (groups, _) = bytes.as_chunks::<8>();
@@ -223,14 +256,18 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 fn fnv1_128(bytes: &[u8]) -> u128 {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    bytes.iter().fold(BASIS, |hash, byte| hash.wrapping_mul(PRIME) ^ u128::from(*byte))
+    bytes.iter().fold(BASIS, |hash, byte| {
+        hash.wrapping_mul(PRIME) ^ u128::from(*byte)
+    })
 }
 
 /// FNV-1 with 64 bits.
 fn fnv1_64(bytes: &[u8]) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    bytes.iter().fold(BASIS, |hash, byte| hash.wrapping_mul(PRIME) ^ u64::from(*byte))
+    bytes.iter().fold(BASIS, |hash, byte| {
+        hash.wrapping_mul(PRIME) ^ u64::from(*byte)
+    })
 }
 
 /// CRC-64 of ECMA-182, reflected, as Go's `hash/crc64` computes it.
@@ -263,27 +300,48 @@ mod tests {
         assert_eq!((small.bits, small.hashes), (19171, 14));
         let large = BloomShape::new(10_000_000, 1e-7, BloomHash::Optimal).unwrap();
         assert_eq!((large.bits, large.hashes), (335_477_044, 24));
-        assert_eq!(BloomShape::new(0, 0.1, BloomHash::Optimal), Err(BloomError::Elements));
+        assert_eq!(
+            BloomShape::new(0, 0.1, BloomHash::Optimal),
+            Err(BloomError::Elements)
+        );
         for p in [0.0, 1.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(BloomShape::new(1, p, BloomHash::Optimal), Err(BloomError::Probability));
+            assert_eq!(
+                BloomShape::new(1, p, BloomHash::Optimal),
+                Err(BloomError::Probability)
+            );
         }
-        assert_eq!(BloomShape::new(u64::MAX, 1e-9, BloomHash::Optimal), Err(BloomError::Size));
+        assert_eq!(
+            BloomShape::new(u64::MAX, 1e-9, BloomHash::Optimal),
+            Err(BloomError::Size)
+        );
     }
 
     #[test]
     fn the_optimal_hash_finds_the_bits_of_the_reference() {
-        assert_eq!(fnv1_128(b"jti-J1"), 0x49e6_e832_853c_64bf_6dc5_77c9_70a8_6e2e);
+        assert_eq!(
+            fnv1_128(b"jti-J1"),
+            0x49e6_e832_853c_64bf_6dc5_77c9_70a8_6e2e
+        );
         let shape = BloomShape::new(1000, 1e-4, BloomHash::Optimal).unwrap();
         assert_eq!(
             shape.positions(b"jti-J1").as_slice(),
-            [15407, 5539, 17485, 7617, 16920, 7052, 16355, 9130, 18433, 8565, 17868, 8000, 17303, 10078]
+            [
+                15407, 5539, 17485, 7617, 16920, 7052, 16355, 9130, 18433, 8565, 17868, 8000,
+                17303, 10078
+            ]
         );
     }
 
     #[test]
     fn the_default_hash_takes_whole_words_of_the_first_hashes() {
-        let shape = |hashes| BloomShape { bits: 1 << 20, hashes, hash: BloomHash::Default };
-        let lengths: Vec<_> = [1, 2, 3, 4, 5, 14].map(|k| shape(k).positions(b"x").len()).into();
+        let shape = |hashes| BloomShape {
+            bits: 1 << 20,
+            hashes,
+            hash: BloomHash::Default,
+        };
+        let lengths: Vec<_> = [1, 2, 3, 4, 5, 14]
+            .map(|k| shape(k).positions(b"x").len())
+            .into();
         assert_eq!(lengths, [2, 3, 5, 6, 8, 8]);
         assert_eq!(crc64_ecma(b"123456789"), 0x995d_c9bb_df19_39fa);
         assert_eq!(fnv1_64(b"a"), 0xaf63_bd4c_8601_b7be);
@@ -296,11 +354,17 @@ mod tests {
                 let revoked = list(hash);
                 revoked.add(b"jti-J1", at(added));
                 for seconds in added..9 {
-                    assert!(revoked.contains(b"jti-J1", at(seconds)), "{added} {seconds}");
+                    assert!(
+                        revoked.contains(b"jti-J1", at(seconds)),
+                        "{added} {seconds}"
+                    );
                     assert!(!revoked.contains(b"jti-J2", at(seconds)));
                 }
                 assert!(!revoked.contains(b"jti-J1", at(9)));
-                assert!(!revoked.contains(b"jti-J1", at(18)), "the filter's turn came round again");
+                assert!(
+                    !revoked.contains(b"jti-J1", at(18)),
+                    "the filter's turn came round again"
+                );
             }
         }
     }
@@ -337,6 +401,9 @@ mod tests {
     #[test]
     fn a_period_of_nothing_is_refused() {
         let shape = BloomShape::new(10, 0.1, BloomHash::Optimal).unwrap();
-        assert_eq!(RevokedTokens::new(shape, Duration::ZERO, at(0)).err(), Some(BloomError::Period));
+        assert_eq!(
+            RevokedTokens::new(shape, Duration::ZERO, at(0)).err(),
+            Some(BloomError::Period)
+        );
     }
 }

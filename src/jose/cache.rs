@@ -106,7 +106,14 @@ impl TokenCache {
     }
 
     /// Remembers a token that was just verified. Never call it for any other.
-    pub fn insert(&self, token: &str, scope: Scope, claims: &Arc<Claims>, now: Duration, leeway: Duration) {
+    pub fn insert(
+        &self,
+        token: &str,
+        scope: Scope,
+        claims: &Arc<Claims>,
+        now: Duration,
+        leeway: Duration,
+    ) {
         let hash = self.hash(token, scope);
         let Some(shard) = self.shard(hash) else {
             return;
@@ -142,16 +149,18 @@ impl TokenCache {
 
     /// Counters and sizes, summed over the shards.
     pub fn stats(&self) -> CacheStats {
-        self.shards.iter().fold(CacheStats::default(), |sum, shard| {
-            let (entries, bytes) = shard.read(|held| (held.index.len(), held.bytes));
-            CacheStats {
-                hits: sum.hits + shard.hits.load(Ordering::Relaxed),
-                misses: sum.misses + shard.misses.load(Ordering::Relaxed),
-                evictions: sum.evictions + shard.evictions.load(Ordering::Relaxed),
-                entries: sum.entries + entries,
-                bytes: sum.bytes + bytes,
-            }
-        })
+        self.shards
+            .iter()
+            .fold(CacheStats::default(), |sum, shard| {
+                let (entries, bytes) = shard.read(|held| (held.index.len(), held.bytes));
+                CacheStats {
+                    hits: sum.hits + shard.hits.load(Ordering::Relaxed),
+                    misses: sum.misses + shard.misses.load(Ordering::Relaxed),
+                    evictions: sum.evictions + shard.evictions.load(Ordering::Relaxed),
+                    entries: sum.entries + entries,
+                    bytes: sum.bytes + bytes,
+                }
+            })
     }
 
     fn retain(&self, keep: impl Fn(Scope) -> bool) {
@@ -172,7 +181,9 @@ impl TokenCache {
 
     fn shard(&self, hash: u64) -> Option<&Shard> {
         // The low bits choose the bucket inside the shard.
-        let count = u64::try_from(self.shards.len()).ok().filter(|count| *count > 0)?;
+        let count = u64::try_from(self.shards.len())
+            .ok()
+            .filter(|count| *count > 0)?;
         self.shards.get(usize::try_from((hash >> 48) % count).ok()?)
     }
 }

@@ -180,9 +180,10 @@ impl ClaimPath {
             return Some(value);
         }
         let (first, rest) = self.parts.split_first()?;
-        rest.iter().try_fold(claims.map.get(&**first)?, |value, part| {
-            value.as_object()?.get(&**part)
-        })
+        rest.iter()
+            .try_fold(claims.map.get(&**first)?, |value, part| {
+                value.as_object()?.get(&**part)
+            })
     }
 
     /// As the file has it.
@@ -267,9 +268,23 @@ mod tests {
     #[test]
     fn registered_claims_have_their_types() {
         for json in [
-            r#"{"exp":"4102444800"}"#, r#"{"exp":null}"#, r#"{"exp":true}"#, r#"{"exp":[1]}"#, r#"{"nbf":"1"}"#,
-            r#"{"nbf":null}"#, r#"{"iat":{}}"#, r#"{"iat":null}"#, r#"{"iss":5}"#, r#"{"iss":null}"#, r#"{"iss":["a"]}"#,
-            r#"{"sub":5}"#, r#"{"jti":5}"#, r#"{"aud":null}"#, r#"{"aud":5}"#, r#"{"aud":["a",5]}"#, r#"{"aud":{}}"#,
+            r#"{"exp":"4102444800"}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp":true}"#,
+            r#"{"exp":[1]}"#,
+            r#"{"nbf":"1"}"#,
+            r#"{"nbf":null}"#,
+            r#"{"iat":{}}"#,
+            r#"{"iat":null}"#,
+            r#"{"iss":5}"#,
+            r#"{"iss":null}"#,
+            r#"{"iss":["a"]}"#,
+            r#"{"sub":5}"#,
+            r#"{"jti":5}"#,
+            r#"{"aud":null}"#,
+            r#"{"aud":5}"#,
+            r#"{"aud":["a",5]}"#,
+            r#"{"aud":{}}"#,
         ] {
             assert_eq!(refused(json), Reason::BadClaim, "{json}");
         }
@@ -291,7 +306,13 @@ mod tests {
         assert_eq!(exp("4102444800.9"), 4_102_444_800);
         assert_eq!(exp("-1.5"), -1);
         assert_eq!(exp("9007199254740992"), 1 << 53);
-        for far in ["9007199254740993", "1e30", "18446744073709551615", "9223372036854775808", "1.7e308"] {
+        for far in [
+            "9007199254740993",
+            "1e30",
+            "18446744073709551615",
+            "9223372036854775808",
+            "1.7e308",
+        ] {
             assert_eq!(exp(far), i64::MAX, "{far}");
         }
         assert_eq!(exp("-1e30"), i64::MIN);
@@ -305,10 +326,17 @@ mod tests {
         assert_eq!(ClaimPath::dotted("a.b").find(&both).unwrap(), "literal");
         assert_eq!(ClaimPath::dotted("a.c.d").find(&both).unwrap(), 1);
         assert_eq!(ClaimPath::dotted("a.x.d").find(&both), None);
-        assert_eq!(ClaimPath::dotted("a.b.d").find(&both), None, "a path ends at a scalar");
+        assert_eq!(
+            ClaimPath::dotted("a.b.d").find(&both),
+            None,
+            "a path ends at a scalar"
+        );
         assert_eq!(ClaimPath::literal("a.c").find(&both), None);
         let url = claims(r#"{"https://x":{"y/roles":["a"]},"http://x.y/s":"z"}"#);
-        assert_eq!(ClaimPath::dotted_unless_url("https://x.y/roles").find(&url), None);
+        assert_eq!(
+            ClaimPath::dotted_unless_url("https://x.y/roles").find(&url),
+            None
+        );
         assert_eq!(ClaimPath::dotted("http://x.y/s").find(&url).unwrap(), "z");
     }
 }

@@ -29,7 +29,7 @@ pub struct Key {
 }
 
 enum Prepared {
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
     Ed25519(ParsedPublicKey),
 }
@@ -51,6 +51,8 @@ pub enum KeyFault {
     RsaSize(usize),
     #[error("an RSA key with a public exponent below 3 or above 2^33, or an even one")]
     RsaExponent,
+    #[error("an RSA key of a generator whose keys can be factored (ROCA, CVE-2017-15361)")]
+    Roca,
     #[error("a secret of {0} bytes is shorter than the hash")]
     ShortSecret(usize),
     #[error("it is no valid point of its curve")]
@@ -115,7 +117,9 @@ impl Key {
         match prepared {
             Prepared::Hmac(key) => hmac::verify(key, message, signature),
             Prepared::Public(key) => key.verify_sig(message, signature),
-            Prepared::Ed25519(_) if has_small_order(signature) => return Err(Refusal::bad_signature()),
+            Prepared::Ed25519(_) if has_small_order(signature) => {
+                return Err(Refusal::bad_signature());
+            }
             Prepared::Ed25519(key) => key.verify_sig(message, signature),
         }
         .map_err(|_| Refusal::bad_signature())
@@ -139,9 +143,15 @@ const MAX_KID_BYTES: usize = 1024;
 pub(super) enum PublicMaterial {
     Secret(Vec<u8>),
     /// Big-endian, without leading zeros.
-    Rsa { n: Vec<u8>, e: Vec<u8> },
+    Rsa {
+        n: Vec<u8>,
+        e: Vec<u8>,
+    },
     /// The point uncompressed: 4, x, y.
-    Ec { kind: KeyKind, point: Vec<u8> },
+    Ec {
+        kind: KeyKind,
+        point: Vec<u8>,
+    },
     Ed25519(Vec<u8>),
 }
 
@@ -199,7 +209,7 @@ impl PublicMaterial {
                 if secret.len() < hash.digest_algorithm().output_len() {
                     return Err(KeyFault::ShortSecret(secret.len()));
                 }
-                Ok(Prepared::Hmac(hmac::Key::new(hash, secret)))
+                Ok(Prepared::Hmac(Box::new(hmac::Key::new(hash, secret))))
             }
             PublicMaterial::Rsa { n, e } => {
                 let parameters = algorithm.rsa().ok_or(KeyFault::OtherAlgorithm)?;
@@ -231,15 +241,40 @@ fn rsa(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
     if n.last().is_none_or(|low| low % 2 == 0) {
         return Err(KeyFault::Member("n"));
     }
+    if has_roca_fingerprint(&n) {
+        return Err(KeyFault::Roca);
+    }
     // With e = 1 every text is its own signature; a huge e makes verification a burden (RFC 8017 §3.1).
     let exponent = match e.len() {
-        1..=8 => e.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)),
+        1..=8 => e
+            .iter()
+            .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)),
         _ => 0,
     };
     if exponent < 3 || exponent % 2 == 0 || exponent >= 1 << 33 {
         return Err(KeyFault::RsaExponent);
     }
     Ok(PublicMaterial::Rsa { n, e })
+}
+
+/// Whether the modulus has the mark of the flawed generator: modulo every small prime it is a power of 65537
+/// (Nemec et al., "The Return of Coppersmith's Attack", 2017). Sound keys have it about once in 2^27.
+fn has_roca_fingerprint(n: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.into_iter().all(|prime| {
+        let rest = n
+            .iter()
+            .fold(0, |rest, byte| (rest << 8 | u32::from(*byte)) % prime);
+        let mut power = 1;
+        // The powers repeat after fewer than `prime` steps.
+        (0..prime).any(|_| {
+            power = power * 65537 % prime;
+            power == rest
+        })
+    })
 }
 
 fn ec(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
@@ -275,7 +310,10 @@ fn okp(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
 }
 
 /// Refuses keys that say they are for something else (RFC 7517 §4.2, §4.3).
-pub(super) fn check_purpose(jwk: &Map<String, Value>, operation: &'static str) -> Result<(), KeyFault> {
+pub(super) fn check_purpose(
+    jwk: &Map<String, Value>,
+    operation: &'static str,
+) -> Result<(), KeyFault> {
     if jwk.get("use").is_some_and(|wanted| wanted != "sig") {
         return Err(KeyFault::OtherUse);
     }
@@ -358,12 +396,14 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
         one
     },
     [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
-        0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
     ],
     [
-        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
-        0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
     ],
     {
         let mut minus_one = [0xff; 32];

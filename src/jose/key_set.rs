@@ -154,10 +154,7 @@ impl KeySet {
         if strategy == KeyIdStrategy::Kid && self.left_out.contains(&*id) {
             return Err(Refusal::unusable_key());
         }
-        Err(Refusal::new(
-            Reason::UnknownKey,
-            "no Keys have been found",
-        ))
+        Err(Refusal::new(Reason::UnknownKey, "no Keys have been found"))
     }
 
     /// The key with this id under a strategy.

@@ -127,7 +127,10 @@ fn go(value: &Value) -> String {
             format!("[{}]", items.join(" "))
         }
         Value::Object(map) => {
-            let members: Vec<_> = map.iter().map(|(name, value)| format!("{name}:{}", go(value))).collect();
+            let members: Vec<_> = map
+                .iter()
+                .map(|(name, value)| format!("{name}:{}", go(value)))
+                .collect();
             format!("map[{}]", members.join(" "))
         }
     }
@@ -241,11 +244,26 @@ mod tests {
     #[test]
     fn scalars_are_written_as_the_reference_writes_them() {
         for (claim, text) in [
-            (json!("ñ ü"), "ñ ü"), (json!(42), "42"), (json!(1.5), "1.500000"), (json!(-7.25), "-7.250000"),
-            (json!(1e-7), "0"), (json!(-1e-9), "0"), (json!(1.999_999_9), "2"), (json!(9_007_199_254_740_993_u64), "9007199254740993"),
-            (json!(u64::MAX), "18446744073709551615"), (json!(1e20), "100000000000000000000"), (json!(true), "true"),
-            (json!(null), "null"), (json!({"b": "<&>", "a": 1.0}), r#"{"a":1,"b":"\u003c\u0026\u003e"}"#),
-            (json!({"n": [1e21, 1e-7, 0.000_001, 1e20]}), r#"{"n":[1e+21,1e-7,0.000001,100000000000000000000]}"#),
+            (json!("ñ ü"), "ñ ü"),
+            (json!(42), "42"),
+            (json!(1.5), "1.500000"),
+            (json!(-7.25), "-7.250000"),
+            (json!(1e-7), "0"),
+            (json!(-1e-9), "0"),
+            (json!(1.999_999_9), "2"),
+            (json!(9_007_199_254_740_993_u64), "9007199254740993"),
+            (json!(u64::MAX), "18446744073709551615"),
+            (json!(1e20), "100000000000000000000"),
+            (json!(true), "true"),
+            (json!(null), "null"),
+            (
+                json!({"b": "<&>", "a": 1.0}),
+                r#"{"a":1,"b":"\u003c\u0026\u003e"}"#,
+            ),
+            (
+                json!({"n": [1e21, 1e-7, 0.000_001, 1e20]}),
+                r#"{"n":[1e+21,1e-7,0.000001,100000000000000000000]}"#,
+            ),
         ] {
             assert_eq!(joined(claim), text);
         }
@@ -253,31 +271,78 @@ mod tests {
 
     #[test]
     fn arrays_are_joined_or_repeated() {
-        let claim = json!(["a", 1, 2.5, true, null, {"k": 1}, 1_000_000, 123_456_789, 0.000_01, [1, "x"]]);
-        assert_eq!(joined(claim.clone()), "a,1,2.5,true,<nil>,map[k:1],1e+06,1.23456789e+08,1e-05,[1 x]");
+        let claim =
+            json!(["a", 1, 2.5, true, null, {"k": 1}, 1_000_000, 123_456_789, 0.000_01, [1, "x"]]);
+        assert_eq!(
+            joined(claim.clone()),
+            "a,1,2.5,true,<nil>,map[k:1],1e+06,1.23456789e+08,1e-05,[1 x]"
+        );
         let repeated = header_values(Some(&claim), Arrays::Repeated, Elements::Json).unwrap();
-        assert_eq!(repeated.as_slice(), ["a", "1", "2.5", "true", "null", r#"{"k":1}"#, "1000000", "123456789", "0.00001", r#"[1,"x"]"#]);
+        assert_eq!(
+            repeated.as_slice(),
+            [
+                "a",
+                "1",
+                "2.5",
+                "true",
+                "null",
+                r#"{"k":1}"#,
+                "1000000",
+                "123456789",
+                "0.00001",
+                r#"[1,"x"]"#
+            ]
+        );
         assert_eq!(joined(json!([])), "");
-        assert!(header_values(Some(&json!([])), Arrays::Repeated, Elements::Go).unwrap().is_empty());
-        assert_eq!(header_values(None, Arrays::Repeated, Elements::Go).unwrap().as_slice(), [""]);
+        assert!(
+            header_values(Some(&json!([])), Arrays::Repeated, Elements::Go)
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(
+            header_values(None, Arrays::Repeated, Elements::Go)
+                .unwrap()
+                .as_slice(),
+            [""]
+        );
     }
 
     #[test]
     fn control_characters_never_reach_a_header() {
-        for claim in [json!("a\r\nX: y"), json!("a\0"), json!(["ok", "a\nb"]), json!("\u{7f}"), json!("\u{85}")] {
+        for claim in [
+            json!("a\r\nX: y"),
+            json!("a\0"),
+            json!(["ok", "a\nb"]),
+            json!("\u{7f}"),
+            json!("\u{85}"),
+        ] {
             let refusal = header_values(Some(&claim), Arrays::Joined, Elements::Go).unwrap_err();
             assert_eq!(refusal.reason, Reason::BadClaim);
         }
-        assert_eq!(joined(json!({"a": "x\ny"})), r#"{"a":"x\ny"}"#, "inside JSON it is escaped");
+        assert_eq!(
+            joined(json!({"a": "x\ny"})),
+            r#"{"a":"x\ny"}"#,
+            "inside JSON it is escaped"
+        );
     }
 
     #[test]
     fn a_path_segment_stays_one_segment() {
         let segment = |claim: Value| path_segment(Some(&claim)).map_err(|refusal| refusal.reason);
-        assert_eq!(segment(json!("a/b?c#d%e f")).unwrap().unwrap(), "a%2Fb%3Fc%23d%25e%20f");
+        assert_eq!(
+            segment(json!("a/b?c#d%e f")).unwrap().unwrap(),
+            "a%2Fb%3Fc%23d%25e%20f"
+        );
         assert_eq!(segment(json!("../admin")).unwrap().unwrap(), "..%2Fadmin");
         assert_eq!(segment(json!(42)).unwrap().unwrap(), "42");
-        for claim in [json!(""), json!("."), json!(".."), json!([]), json!([".."]), json!("a\0b")] {
+        for claim in [
+            json!(""),
+            json!("."),
+            json!(".."),
+            json!([]),
+            json!([".."]),
+            json!("a\0b"),
+        ] {
             assert_eq!(segment(claim), Err(Reason::BadClaim));
         }
         assert_eq!(path_segment(None), Ok(None));

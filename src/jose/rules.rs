@@ -234,23 +234,47 @@ mod tests {
     #[test]
     fn time_is_compared_with_leeway_and_below_the_second() {
         let rules = Rules::default();
-        assert_eq!(verdict(&rules, "{}"), Ok(()), "without exp a token does not expire, as KrakenD does");
+        assert_eq!(
+            verdict(&rules, "{}"),
+            Ok(()),
+            "without exp a token does not expire, as KrakenD does"
+        );
         assert_eq!(verdict(&rules, r#"{"exp":1700000000}"#), Ok(()));
-        assert_eq!(verdict(&rules, r#"{"exp":1699999999}"#), Err(Reason::Expired), "1.5 s ago");
+        assert_eq!(
+            verdict(&rules, r#"{"exp":1699999999}"#),
+            Err(Reason::Expired),
+            "1.5 s ago"
+        );
         assert_eq!(verdict(&rules, r#"{"exp":0}"#), Err(Reason::Expired));
         assert_eq!(verdict(&rules, r#"{"exp":-1e300}"#), Err(Reason::Expired));
         assert_eq!(verdict(&rules, r#"{"exp":1e30}"#), Ok(()), "far future");
         assert_eq!(verdict(&rules, r#"{"nbf":1700000001}"#), Ok(()));
-        assert_eq!(verdict(&rules, r#"{"nbf":1700000002}"#), Err(Reason::NotYetValid));
+        assert_eq!(
+            verdict(&rules, r#"{"nbf":1700000002}"#),
+            Err(Reason::NotYetValid)
+        );
         assert_eq!(verdict(&rules, r#"{"nbf":1e30}"#), Err(Reason::NotYetValid));
-        assert_eq!(verdict(&rules, r#"{"iat":1700000100}"#), Err(Reason::NotYetValid));
-        let patient = Rules { leeway: Duration::MAX, ..Rules::default() };
-        assert_eq!(verdict(&patient, r#"{"exp":0,"nbf":1800000000}"#), Ok(()), "no overflow");
+        assert_eq!(
+            verdict(&rules, r#"{"iat":1700000100}"#),
+            Err(Reason::NotYetValid)
+        );
+        let patient = Rules {
+            leeway: Duration::MAX,
+            ..Rules::default()
+        };
+        assert_eq!(
+            verdict(&patient, r#"{"exp":0,"nbf":1800000000}"#),
+            Ok(()),
+            "no overflow"
+        );
     }
 
     #[test]
     fn the_issuer_is_exact() {
-        let rules = Rules { issuer: Some("https://a".into()), ..Rules::default() };
+        let rules = Rules {
+            issuer: Some("https://a".into()),
+            ..Rules::default()
+        };
         assert_eq!(verdict(&rules, r#"{"iss":"https://a"}"#), Ok(()));
         for json in [r#"{"iss":"https://a/"}"#, r#"{"iss":"https://A"}"#, "{}"] {
             assert_eq!(verdict(&rules, json), Err(Reason::WrongIssuer), "{json}");
@@ -259,9 +283,17 @@ mod tests {
 
     #[test]
     fn every_configured_audience_must_be_there() {
-        let rules = Rules { audience: words(&["a", "b"]), ..Rules::default() };
+        let rules = Rules {
+            audience: words(&["a", "b"]),
+            ..Rules::default()
+        };
         assert_eq!(verdict(&rules, r#"{"aud":["b","c","a"]}"#), Ok(()));
-        for json in [r#"{"aud":["a"]}"#, r#"{"aud":"a"}"#, r#"{"aud":"a b"}"#, "{}"] {
+        for json in [
+            r#"{"aud":["a"]}"#,
+            r#"{"aud":"a"}"#,
+            r#"{"aud":"a b"}"#,
+            "{}",
+        ] {
             assert_eq!(verdict(&rules, json), Err(Reason::WrongAudience), "{json}");
         }
     }
@@ -273,33 +305,68 @@ mod tests {
             roles_path: ClaimPath::dotted_unless_url("r.roles"),
             ..Rules::default()
         };
-        for json in [r#"{"r":{"roles":["x","admin"]}}"#, r#"{"r":{"roles":"x admin"}}"#, r#"{"r.roles":"admin"}"#,
-            r#"{"r":{"roles":[1,null,{},"admin"]}}"#] {
+        for json in [
+            r#"{"r":{"roles":["x","admin"]}}"#,
+            r#"{"r":{"roles":"x admin"}}"#,
+            r#"{"r.roles":"admin"}"#,
+            r#"{"r":{"roles":[1,null,{},"admin"]}}"#,
+        ] {
             assert_eq!(verdict(&rules, json), Ok(()), "{json}");
         }
-        for json in [r#"{"r":{"roles":[1]}}"#, r#"{"r":{"roles":1}}"#, r#"{"r":{"roles":[]}}"#, r#"{"r":{"roles":[["admin"]]}}"#,
-            r#"{"r":{"roles":"admins"}}"#, r#"{"r":{"roles":"x,admin"}}"#, r#"{"r":[]}"#, "{}", r#"{"r":{"roles":{"admin":1}}}"#] {
+        for json in [
+            r#"{"r":{"roles":[1]}}"#,
+            r#"{"r":{"roles":1}}"#,
+            r#"{"r":{"roles":[]}}"#,
+            r#"{"r":{"roles":[["admin"]]}}"#,
+            r#"{"r":{"roles":"admins"}}"#,
+            r#"{"r":{"roles":"x,admin"}}"#,
+            r#"{"r":[]}"#,
+            "{}",
+            r#"{"r":{"roles":{"admin":1}}}"#,
+        ] {
             assert_eq!(verdict(&rules, json), Err(Reason::MissingRole), "{json}");
         }
     }
 
     #[test]
     fn scopes_match_any_or_all() {
-        let any = Rules { scopes: words(&["read", "write"]), ..Rules::default() };
-        let all = Rules { scopes_matcher: ScopeMatcher::All, ..any.clone() };
+        let any = Rules {
+            scopes: words(&["read", "write"]),
+            ..Rules::default()
+        };
+        let all = Rules {
+            scopes_matcher: ScopeMatcher::All,
+            ..any.clone()
+        };
         assert_eq!(verdict(&any, r#"{"scope":"x write"}"#), Ok(()));
-        assert_eq!(verdict(&all, r#"{"scope":"x write"}"#), Err(Reason::MissingScope));
+        assert_eq!(
+            verdict(&all, r#"{"scope":"x write"}"#),
+            Err(Reason::MissingScope)
+        );
         assert_eq!(verdict(&all, r#"{"scope":["write","read",7]}"#), Ok(()));
-        for json in [r#"{"scope":""}"#, r#"{"scope":[]}"#, r#"{"scope":5}"#, r#"{"scope":"read,write"}"#, "{}"] {
+        for json in [
+            r#"{"scope":""}"#,
+            r#"{"scope":[]}"#,
+            r#"{"scope":5}"#,
+            r#"{"scope":"read,write"}"#,
+            "{}",
+        ] {
             assert_eq!(verdict(&any, json), Err(Reason::MissingScope), "{json}");
         }
     }
 
     #[test]
     fn identity_comes_before_access() {
-        let rules = Rules { issuer: Some("a".into()), roles: words(&["x"]), ..Rules::default() };
+        let rules = Rules {
+            issuer: Some("a".into()),
+            roles: words(&["x"]),
+            ..Rules::default()
+        };
         assert_eq!(verdict(&rules, r#"{"exp":0}"#), Err(Reason::WrongIssuer));
-        assert_eq!(verdict(&rules, r#"{"iss":"a","exp":0}"#), Err(Reason::Expired));
+        assert_eq!(
+            verdict(&rules, r#"{"iss":"a","exp":0}"#),
+            Err(Reason::Expired)
+        );
         assert_eq!(verdict(&rules, r#"{"iss":"a"}"#), Err(Reason::MissingRole));
     }
 }

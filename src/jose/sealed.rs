@@ -7,14 +7,16 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, PAD_INDIFFERENT, STANDARD};
-use crypto_secretbox::aead::{Aead, KeyInit};
 use crypto_secretbox::XSalsa20Poly1305;
+use crypto_secretbox::aead::{Aead, KeyInit};
 use md5::{Digest, Md5};
 
 /// Why a key file stays closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealedError {
-    #[error("`secret_url` must be base64key:// and 32 bytes in base64url; other keepers are not supported")]
+    #[error(
+        "`secret_url` must be base64key:// and 32 bytes in base64url; other keepers are not supported"
+    )]
     Keeper,
     #[error("`cypher_key` is not base64")]
     CypherKey,
@@ -27,7 +29,9 @@ pub enum SealedError {
 /// Opens an encrypted key file and returns the document inside.
 pub fn open(secret_url: &str, cypher_key: &str, file: &[u8]) -> Result<Vec<u8>, SealedError> {
     let keeper = keeper_key(secret_url)?;
-    let sealed = STANDARD.decode(cypher_key).map_err(|_| SealedError::CypherKey)?;
+    let sealed = STANDARD
+        .decode(cypher_key)
+        .map_err(|_| SealedError::CypherKey)?;
     let passphrase = open_box(&keeper, &sealed)?;
     open_file(&passphrase, file).ok_or(SealedError::WrongPassphrase)
 }
@@ -44,7 +48,9 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PAD_IN
 
 /// A NaCl secretbox behind its nonce of 24 bytes.
 fn open_box(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, SealedError> {
-    let (nonce, secret) = sealed.split_first_chunk::<24>().ok_or(SealedError::CypherKey)?;
+    let (nonce, secret) = sealed
+        .split_first_chunk::<24>()
+        .ok_or(SealedError::CypherKey)?;
     XSalsa20Poly1305::new(key.into())
         .decrypt(nonce.into(), secret)
         .map_err(|_| SealedError::WrongKeeper)
@@ -52,12 +58,19 @@ fn open_box(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, SealedError> {
 
 /// A nonce of 12 bytes, then AES-256-GCM without further data.
 fn open_file(passphrase: &[u8], file: &[u8]) -> Option<Vec<u8>> {
-    let key: String = Md5::digest(passphrase).iter().map(|byte| format!("{byte:02x}")).collect();
+    let key: String = Md5::digest(passphrase)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok()?);
     let (nonce, sealed) = file.split_first_chunk::<NONCE_LEN>()?;
     let mut buffer = sealed.to_vec();
     let plain = key
-        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::empty(), &mut buffer)
+        .open_in_place(
+            Nonce::assume_unique_for_key(*nonce),
+            Aad::empty(),
+            &mut buffer,
+        )
         .ok()?
         .len();
     buffer.truncate(plain);
@@ -72,15 +85,34 @@ mod tests {
 
     /// The reverse of the above, so that the test needs no file of its own.
     fn seal(passphrase: &[u8], document: &[u8]) -> (String, String, Vec<u8>) {
-        let url = format!("base64key://{}", base64::engine::general_purpose::URL_SAFE.encode(KEY));
+        let url = format!(
+            "base64key://{}",
+            base64::engine::general_purpose::URL_SAFE.encode(KEY)
+        );
         let mut sealed = vec![9; 24];
         let nonce = [9; 24];
-        sealed.extend(XSalsa20Poly1305::new(&KEY.into()).encrypt(&nonce.into(), passphrase).unwrap());
-        let hex: String = Md5::digest(passphrase).iter().map(|byte| format!("{byte:02x}")).collect();
+        sealed.extend(
+            XSalsa20Poly1305::new(&KEY.into())
+                .encrypt(&nonce.into(), passphrase)
+                .unwrap(),
+        );
+        let hex: String = Md5::digest(passphrase)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, hex.as_bytes()).unwrap());
         let mut file = document.to_vec();
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key([3; 12]), Aad::empty(), &mut file).unwrap();
-        (url, STANDARD.encode(sealed), [[3; 12].as_slice(), &file].concat())
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key([3; 12]),
+            Aad::empty(),
+            &mut file,
+        )
+        .unwrap();
+        (
+            url,
+            STANDARD.encode(sealed),
+            [[3; 12].as_slice(), &file].concat(),
+        )
     }
 
     #[test]
@@ -88,9 +120,15 @@ mod tests {
         let (url, cypher_key, file) = seal(b"correct horse", br#"{"keys":[]}"#);
         assert_eq!(open(&url, &cypher_key, &file).unwrap(), br#"{"keys":[]}"#);
         let other = format!("base64key://{}", URL_SAFE.encode([8; 32]));
-        assert_eq!(open(&other, &cypher_key, &file), Err(SealedError::WrongKeeper));
+        assert_eq!(
+            open(&other, &cypher_key, &file),
+            Err(SealedError::WrongKeeper)
+        );
         let (_, other_key, _) = seal(b"wrong horse", b"");
-        assert_eq!(open(&url, &other_key, &file), Err(SealedError::WrongPassphrase));
+        assert_eq!(
+            open(&url, &other_key, &file),
+            Err(SealedError::WrongPassphrase)
+        );
     }
 
     #[test]

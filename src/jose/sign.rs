@@ -3,11 +3,11 @@
 use std::fmt;
 
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
     ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
 };
-use aws_lc_rs::rsa;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
@@ -142,16 +142,24 @@ impl PrivateKey {
         };
         let key = match &public {
             PublicMaterial::Secret(secret) => {
-                let shortest = algorithm.hmac().map_or(0, |hash| hash.digest_algorithm().output_len());
+                let shortest = algorithm
+                    .hmac()
+                    .map_or(0, |hash| hash.digest_algorithm().output_len());
                 if secret.len() < shortest {
                     return Err(KeyFault::ShortSecret(secret.len()).into());
                 }
                 EncodingKey::from_secret(secret)
             }
-            PublicMaterial::Rsa { n, e } => EncodingKey::from_rsa_der(&rsa_der(jwk, n, e, private)?),
+            PublicMaterial::Rsa { n, e } => {
+                EncodingKey::from_rsa_der(&rsa_der(jwk, n, e, private)?)
+            }
             PublicMaterial::Ec { point, .. } => {
-                let pair = EcdsaKeyPair::from_private_key_and_public_key(curve(algorithm)?, &private, point)
-                    .map_err(|_| SignError::Inconsistent)?;
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(
+                    curve(algorithm)?,
+                    &private,
+                    point,
+                )
+                .map_err(|_| SignError::Inconsistent)?;
                 if algorithm == Algorithm::Es512 {
                     return Ok(PrivateKey::P521(pair));
                 }
@@ -165,7 +173,9 @@ impl PrivateKey {
                 EncodingKey::from_ed_der(document.as_ref())
             }
         };
-        let theirs = algorithm.jsonwebtoken().ok_or(SignError::Algorithm(algorithm))?;
+        let theirs = algorithm
+            .jsonwebtoken()
+            .ok_or(SignError::Algorithm(algorithm))?;
         Ok(PrivateKey::JsonWebToken(theirs, key))
     }
 

@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn an_object_is_read_and_integers_stay_exact() {
-        let map = object(br#" {"a":9007199254740993,"b":18446744073709551615,"c":[null,true,1.5,"x"]} "#);
+        let map =
+            object(br#" {"a":9007199254740993,"b":18446744073709551615,"c":[null,true,1.5,"x"]} "#);
         let map = map.unwrap();
         assert_eq!(map["a"], 9_007_199_254_740_993_u64);
         assert_eq!(map["b"], u64::MAX);
@@ -152,27 +153,54 @@ mod tests {
 
     #[test]
     fn duplicates_are_refused_at_every_level() {
-        for text in [r#"{"a":1,"a":1}"#, r#"{"a":{"b":1,"b":2}}"#, r#"{"x":[{"\u0061":1,"a":2}]}"#] {
-            assert_eq!(object(text.as_bytes()), Err(StrictError::Duplicate), "{text}");
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":1,"b":2}}"#,
+            r#"{"x":[{"\u0061":1,"a":2}]}"#,
+        ] {
+            assert_eq!(
+                object(text.as_bytes()),
+                Err(StrictError::Duplicate),
+                "{text}"
+            );
         }
-        assert!(object(br#"{"a":1,"A":2}"#).is_ok(), "letter case makes two names");
+        assert!(
+            object(br#"{"a":1,"A":2}"#).is_ok(),
+            "letter case makes two names"
+        );
     }
 
     #[test]
     fn depth_is_bounded() {
         assert!(object(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
-        assert_eq!(object(nested(MAX_DEPTH).as_bytes()), Err(StrictError::Depth));
+        assert_eq!(
+            object(nested(MAX_DEPTH).as_bytes()),
+            Err(StrictError::Depth)
+        );
         assert!(object(nested(100_000).as_bytes()).is_err());
     }
 
     #[test]
     fn everything_else_is_refused() {
-        for text in ["", "{", "{}x", "{} {}", r#"{"a":1e999}"#, "{\"a\":\"\u{1}\"}", r#"{"a":"\ud800"}"#, "\u{feff}{}"] {
+        for text in [
+            "",
+            "{",
+            "{}x",
+            "{} {}",
+            r#"{"a":1e999}"#,
+            "{\"a\":\"\u{1}\"}",
+            r#"{"a":"\ud800"}"#,
+            "\u{feff}{}",
+        ] {
             assert_eq!(object(text.as_bytes()), Err(StrictError::Syntax), "{text}");
         }
         assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(StrictError::Syntax));
         for text in ["null", "[1]", "1", "\"x\""] {
-            assert_eq!(object(text.as_bytes()), Err(StrictError::NotObject), "{text}");
+            assert_eq!(
+                object(text.as_bytes()),
+                Err(StrictError::NotObject),
+                "{text}"
+            );
         }
     }
 }

@@ -55,7 +55,14 @@ pub(super) fn set(keys: &[Value]) -> Vec<u8> {
 }
 
 pub(super) fn signer(algorithm: Algorithm) -> Signer {
-    Signer::from_key_set(PRIVATE, kid(algorithm), algorithm, "JWT", Serialization::Compact).unwrap()
+    Signer::from_key_set(
+        PRIVATE,
+        kid(algorithm),
+        algorithm,
+        "JWT",
+        Serialization::Compact,
+    )
+    .unwrap()
 }
 
 /// A token with this payload under the test key for the algorithm.
@@ -74,6 +81,9 @@ pub(super) fn hs256_with_header(header: &str, payload: &str) -> String {
         URL_SAFE_NO_PAD.encode(header),
         URL_SAFE_NO_PAD.encode(payload)
     );
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), signed.as_bytes());
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, &secret),
+        signed.as_bytes(),
+    );
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
 }

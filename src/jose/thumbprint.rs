@@ -19,14 +19,25 @@ pub(super) struct Thumbprints {
 }
 
 /// Reads the three members and holds them against the key and against each other.
-pub(super) fn read(jwk: &Map<String, Value>, key: &PublicMaterial) -> Result<Thumbprints, KeyFault> {
+pub(super) fn read(
+    jwk: &Map<String, Value>,
+    key: &PublicMaterial,
+) -> Result<Thumbprints, KeyFault> {
     let sha1 = thumbprint::<20>(text_member(jwk, "x5t")?)?;
     let sha256 = thumbprint::<32>(text_member(jwk, "x5t#S256")?)?;
     if let Some(chain) = jwk.get("x5c") {
         let leaf = leaf(chain)?;
         if !belongs_to(&leaf, key)
-            || differs(&digest::SHA1_FOR_LEGACY_USE_ONLY, &leaf, sha1.as_ref().map(<[u8; 20]>::as_slice))
-            || differs(&digest::SHA256, &leaf, sha256.as_ref().map(<[u8; 32]>::as_slice))
+            || differs(
+                &digest::SHA1_FOR_LEGACY_USE_ONLY,
+                &leaf,
+                sha1.as_ref().map(<[u8; 20]>::as_slice),
+            )
+            || differs(
+                &digest::SHA256,
+                &leaf,
+                sha256.as_ref().map(<[u8; 32]>::as_slice),
+            )
         {
             return Err(KeyFault::Certificate);
         }

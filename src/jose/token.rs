@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::{DecodeError, DecodeSliceError, Engine};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, DecodeSliceError, Engine};
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
@@ -28,7 +28,7 @@ const MAX_SIGNATURE_BYTES: usize = 1024;
 pub struct Token<'a> {
     /// Header and payload as they were signed.
     signed: &'a str,
-    payload: &'a str,
+    payload: Vec<u8>,
     signature: SmallVec<[u8; 256]>,
     header: Header,
 }
@@ -66,7 +66,7 @@ impl<'a> Token<'a> {
         let header = Header::parse(&decode(header)?)?;
         Ok(Token {
             signed,
-            payload,
+            payload: decode(payload)?,
             signature: decode_signature(signature)?,
             header,
         })
@@ -118,7 +118,7 @@ impl<'a> Token<'a> {
 
     /// Step five: what the token says. Call it after [`Token::verify`]; before, nobody vouches for it.
     pub fn claims(&self) -> Result<Claims, Refusal> {
-        Claims::parse(&decode(self.payload)?)
+        Claims::parse(&self.payload)
     }
 }
 
@@ -209,7 +209,9 @@ fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Refusal> {
             DecodeSliceError::DecodeError(error) => illegal_base64(&error),
             DecodeSliceError::OutputSliceTooSmall => malformed("signature is too long"),
         })?;
-    Ok(SmallVec::from_slice(bytes.get(..length).unwrap_or_default()))
+    Ok(SmallVec::from_slice(
+        bytes.get(..length).unwrap_or_default(),
+    ))
 }
 
 /// The position is counted from the start of the part, as in the reference; it tells nothing of the content.

@@ -61,10 +61,18 @@ impl Verifier {
         mut trace: impl FnMut(Step, Result<(), &Refusal>),
     ) -> Result<Claims, Refusal> {
         let token = traced(&mut trace, Step::Form, Token::parse(text))?;
-        traced(&mut trace, Step::Algorithm, token.check_algorithm(self.algorithm))?;
+        traced(
+            &mut trace,
+            Step::Algorithm,
+            token.check_algorithm(self.algorithm),
+        )?;
         traced(&mut trace, Step::Extensions, token.check_critical())?;
         let key = traced(&mut trace, Step::Key, keys.find(&token, self.strategy))?;
-        traced(&mut trace, Step::Signature, token.verify(key, self.algorithm))?;
+        traced(
+            &mut trace,
+            Step::Signature,
+            token.verify(key, self.algorithm),
+        )?;
         traced(&mut trace, Step::Claims, token.claims())
     }
 
@@ -81,7 +89,10 @@ impl Verifier {
         now: Duration,
         leeway: Duration,
     ) -> Result<Arc<Claims>, Refusal> {
-        let scope = Scope { origin, verifier: *self };
+        let scope = Scope {
+            origin,
+            verifier: *self,
+        };
         if let Some(claims) = cache.get(text, scope, now) {
             return Ok(claims);
         }

@@ -7,22 +7,39 @@ use crate::jose::testing::{jwk, public_document, public_set, set, token};
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 const LEEWAY: Duration = Duration::from_secs(1);
-const ORIGIN: Origin = Origin { source: 1, generation: 1 };
-const HS256: Verifier = Verifier { algorithm: Algorithm::Hs256, strategy: KeyIdStrategy::Kid };
+const ORIGIN: Origin = Origin {
+    source: 1,
+    generation: 1,
+};
+const HS256: Verifier = Verifier {
+    algorithm: Algorithm::Hs256,
+    strategy: KeyIdStrategy::Kid,
+};
 
 fn limits(entries: usize) -> CacheLimits {
-    CacheLimits { entries, ..CacheLimits::default() }
+    CacheLimits {
+        entries,
+        ..CacheLimits::default()
+    }
 }
 
 fn scope(origin: Origin) -> Scope {
-    Scope { origin, verifier: HS256 }
+    Scope {
+        origin,
+        verifier: HS256,
+    }
 }
 
 fn claims(json: &str) -> Arc<Claims> {
     Arc::new(Claims::parse(json.as_bytes()).unwrap())
 }
 
-fn verify(cache: &TokenCache, text: &str, keys: &KeySet, origin: Origin) -> Result<Arc<Claims>, Reason> {
+fn verify(
+    cache: &TokenCache,
+    text: &str,
+    keys: &KeySet,
+    origin: Origin,
+) -> Result<Arc<Claims>, Reason> {
     HS256
         .verify_cached(text, keys, origin, cache, NOW, LEEWAY)
         .map_err(|refusal| refusal.reason)
@@ -43,14 +60,29 @@ fn the_second_look_at_a_token_is_a_hit() {
 #[test]
 fn the_same_token_meets_the_rules_of_each_endpoint_anew() {
     let cache = TokenCache::new(limits(10));
-    let (text, keys) = (token(Algorithm::Hs256, r#"{"iss":"a","exp":1700000010}"#), public_set());
+    let (text, keys) = (
+        token(Algorithm::Hs256, r#"{"iss":"a","exp":1700000010}"#),
+        public_set(),
+    );
     let lenient = Rules::default();
-    let strict = Rules { issuer: Some("b".into()), ..Rules::default() };
+    let strict = Rules {
+        issuer: Some("b".into()),
+        ..Rules::default()
+    };
     for _ in 0..2 {
         let claims = verify(&cache, &text, &keys, ORIGIN).unwrap();
         assert_eq!(lenient.check(&claims, NOW), Ok(()));
-        assert_eq!(strict.check(&claims, NOW).unwrap_err().reason, Reason::WrongIssuer);
-        assert_eq!(lenient.check(&claims, NOW + Duration::from_secs(12)).unwrap_err().reason, Reason::Expired);
+        assert_eq!(
+            strict.check(&claims, NOW).unwrap_err().reason,
+            Reason::WrongIssuer
+        );
+        assert_eq!(
+            lenient
+                .check(&claims, NOW + Duration::from_secs(12))
+                .unwrap_err()
+                .reason,
+            Reason::Expired
+        );
     }
     assert_eq!(cache.stats().hits, 1);
 }
@@ -61,16 +93,49 @@ fn another_source_algorithm_or_strategy_does_not_see_it() {
     let text = token(Algorithm::Hs256, "{}");
     cache.insert(&text, scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
     assert!(cache.get(&text, scope(ORIGIN), NOW).is_some());
-    assert!(cache.get(&text, scope(Origin { source: 2, ..ORIGIN }), NOW).is_none());
+    assert!(
+        cache
+            .get(
+                &text,
+                scope(Origin {
+                    source: 2,
+                    ..ORIGIN
+                }),
+                NOW
+            )
+            .is_none()
+    );
     for verifier in [
-        Verifier { algorithm: Algorithm::Hs384, ..HS256 },
-        Verifier { strategy: KeyIdStrategy::X5t, ..HS256 },
+        Verifier {
+            algorithm: Algorithm::Hs384,
+            ..HS256
+        },
+        Verifier {
+            strategy: KeyIdStrategy::X5t,
+            ..HS256
+        },
     ] {
-        assert!(cache.get(&text, Scope { origin: ORIGIN, verifier }, NOW).is_none());
+        assert!(
+            cache
+                .get(
+                    &text,
+                    Scope {
+                        origin: ORIGIN,
+                        verifier
+                    },
+                    NOW
+                )
+                .is_none()
+        );
     }
     // Through the front door too: a cached HS256 token does not become an HS512 one.
-    let other = Verifier { algorithm: Algorithm::Hs512, ..HS256 };
-    let refusal = other.verify_cached(&text, &public_set(), ORIGIN, &cache, NOW, LEEWAY).unwrap_err();
+    let other = Verifier {
+        algorithm: Algorithm::Hs512,
+        ..HS256
+    };
+    let refusal = other
+        .verify_cached(&text, &public_set(), ORIGIN, &cache, NOW, LEEWAY)
+        .unwrap_err();
     assert_eq!(refusal.reason, Reason::AlgNotAllowed);
 }
 
@@ -80,8 +145,14 @@ fn a_token_of_a_removed_key_is_forgotten_with_the_key() {
     let text = token(Algorithm::Hs256, "{}");
     verify(&cache, &text, &public_set(), ORIGIN).unwrap();
     let without = KeySet::parse(&set(&[jwk("rsa", false)])).unwrap().set;
-    let next = Origin { generation: 2, ..ORIGIN };
-    assert_eq!(verify(&cache, &text, &without, next), Err(Reason::UnknownKey));
+    let next = Origin {
+        generation: 2,
+        ..ORIGIN
+    };
+    assert_eq!(
+        verify(&cache, &text, &without, next),
+        Err(Reason::UnknownKey)
+    );
     assert_eq!(cache.stats().entries, 1);
     cache.purge(next);
     let stats = cache.stats();
@@ -91,10 +162,16 @@ fn a_token_of_a_removed_key_is_forgotten_with_the_key() {
 #[test]
 fn purging_one_source_leaves_the_others() {
     let cache = TokenCache::new(limits(10));
-    let other = Origin { source: 2, generation: 1 };
+    let other = Origin {
+        source: 2,
+        generation: 1,
+    };
     cache.insert("a", scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
     cache.insert("a", scope(other), &claims("{}"), NOW, LEEWAY);
-    cache.purge(Origin { generation: 2, ..ORIGIN });
+    cache.purge(Origin {
+        generation: 2,
+        ..ORIGIN
+    });
     assert!(cache.get("a", scope(ORIGIN), NOW).is_none());
     assert!(cache.get("a", scope(other), NOW).is_some());
     cache.clear();
@@ -107,11 +184,17 @@ fn tokens_with_an_equal_beginning_or_end_are_strangers() {
     let (text, keys) = (token(Algorithm::Hs256, r#"{"sub":"u1"}"#), public_set());
     verify(&cache, &text, &keys, ORIGIN).unwrap();
     let forged_end = format!("{}AAAA", &text[..text.len() - 4]);
-    assert_eq!(verify(&cache, &forged_end, &keys, ORIGIN), Err(Reason::BadSignature));
+    assert_eq!(
+        verify(&cache, &forged_end, &keys, ORIGIN),
+        Err(Reason::BadSignature)
+    );
     let (head, rest) = text.split_once('.').unwrap();
     let (_, signature) = rest.split_once('.').unwrap();
     let forged_middle = format!("{head}.eyJzdWIiOiJyb290In0.{signature}");
-    assert_eq!(verify(&cache, &forged_middle, &keys, ORIGIN), Err(Reason::BadSignature));
+    assert_eq!(
+        verify(&cache, &forged_middle, &keys, ORIGIN),
+        Err(Reason::BadSignature)
+    );
     for cut in 1..text.len() {
         assert!(cache.get(&text[..cut], scope(ORIGIN), NOW).is_none());
     }
@@ -123,8 +206,16 @@ fn even_tokens_with_one_hash_are_told_apart() {
     let hash = cache.hash("good", scope(ORIGIN));
     cache.insert("good", scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
     let shard = &cache.shards[0];
-    assert!(shard.read(|held| held.get(hash, "good", scope(ORIGIN), NOW)).is_some());
-    assert!(shard.read(|held| held.get(hash, "evil", scope(ORIGIN), NOW)).is_none());
+    assert!(
+        shard
+            .read(|held| held.get(hash, "good", scope(ORIGIN), NOW))
+            .is_some()
+    );
+    assert!(
+        shard
+            .read(|held| held.get(hash, "evil", scope(ORIGIN), NOW))
+            .is_none()
+    );
 }
 
 #[test]
@@ -154,13 +245,30 @@ fn a_flood_of_bad_tokens_pushes_nothing_out() {
 fn what_was_used_stays_when_room_is_needed() {
     let cache = TokenCache::new(limits(10));
     for n in 0..10 {
-        cache.insert(&format!("old-{n}"), scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+        cache.insert(
+            &format!("old-{n}"),
+            scope(ORIGIN),
+            &claims("{}"),
+            NOW,
+            LEEWAY,
+        );
     }
     for n in 0..200 {
         for hot in 0..5 {
-            assert!(cache.get(&format!("old-{hot}"), scope(ORIGIN), NOW).is_some(), "{hot} after {n}");
+            assert!(
+                cache
+                    .get(&format!("old-{hot}"), scope(ORIGIN), NOW)
+                    .is_some(),
+                "{hot} after {n}"
+            );
         }
-        cache.insert(&format!("once-{n}"), scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+        cache.insert(
+            &format!("once-{n}"),
+            scope(ORIGIN),
+            &claims("{}"),
+            NOW,
+            LEEWAY,
+        );
     }
     let stats = cache.stats();
     assert_eq!((stats.entries, stats.evictions), (10, 200));
@@ -173,32 +281,77 @@ fn entries_and_bytes_are_bounded() {
         many.insert(&format!("t{n}"), scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
     }
     assert!(many.stats().entries <= 2000 + SHARDS);
-    let small = TokenCache::new(CacheLimits { entries: 100, bytes: 4000, ..CacheLimits::default() });
+    let small = TokenCache::new(CacheLimits {
+        entries: 100,
+        bytes: 4000,
+        ..CacheLimits::default()
+    });
     for n in 0..100 {
-        small.insert(&format!("{n:0500}"), scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+        small.insert(
+            &format!("{n:0500}"),
+            scope(ORIGIN),
+            &claims("{}"),
+            NOW,
+            LEEWAY,
+        );
         assert!(small.stats().bytes <= 4000);
     }
     assert!(small.stats().entries > 0);
     small.insert(&"x".repeat(5000), scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
-    assert!(small.get(&"x".repeat(5000), scope(ORIGIN), NOW).is_none(), "larger than all of it");
+    assert!(
+        small.get(&"x".repeat(5000), scope(ORIGIN), NOW).is_none(),
+        "larger than all of it"
+    );
 }
 
 #[test]
 fn a_token_is_forgotten_when_it_has_expired() {
     let cache = TokenCache::new(limits(10));
-    cache.insert("a", scope(ORIGIN), &claims(r#"{"exp":1700000010}"#), NOW, LEEWAY);
-    assert!(cache.get("a", scope(ORIGIN), NOW + Duration::from_secs(10)).is_some());
-    assert!(cache.get("a", scope(ORIGIN), NOW + Duration::from_secs(11)).is_none());
+    cache.insert(
+        "a",
+        scope(ORIGIN),
+        &claims(r#"{"exp":1700000010}"#),
+        NOW,
+        LEEWAY,
+    );
+    assert!(
+        cache
+            .get("a", scope(ORIGIN), NOW + Duration::from_secs(10))
+            .is_some()
+    );
+    assert!(
+        cache
+            .get("a", scope(ORIGIN), NOW + Duration::from_secs(11))
+            .is_none()
+    );
     cache.insert("b", scope(ORIGIN), &claims(r#"{"exp":1}"#), NOW, LEEWAY);
-    assert!(cache.get("b", scope(ORIGIN), Duration::ZERO).is_none(), "was dead on arrival");
+    assert!(
+        cache.get("b", scope(ORIGIN), Duration::ZERO).is_none(),
+        "was dead on arrival"
+    );
     cache.insert("c", scope(ORIGIN), &claims(r#"{"exp":1e300}"#), NOW, LEEWAY);
-    assert!(cache.get("c", scope(ORIGIN), NOW + Duration::from_secs(3599)).is_some());
-    assert!(cache.get("c", scope(ORIGIN), NOW + Duration::from_secs(3600)).is_none(), "older than max_age");
+    assert!(
+        cache
+            .get("c", scope(ORIGIN), NOW + Duration::from_secs(3599))
+            .is_some()
+    );
+    assert!(
+        cache
+            .get("c", scope(ORIGIN), NOW + Duration::from_secs(3600))
+            .is_none(),
+        "older than max_age"
+    );
 }
 
 #[test]
 fn a_cache_without_room_is_off() {
-    for limits in [limits(0), CacheLimits { bytes: 0, ..limits(10) }] {
+    for limits in [
+        limits(0),
+        CacheLimits {
+            bytes: 0,
+            ..limits(10)
+        },
+    ] {
         let cache = TokenCache::new(limits);
         let text = token(Algorithm::Hs256, "{}");
         for _ in 0..2 {
@@ -212,7 +365,13 @@ fn a_cache_without_room_is_off() {
 #[test]
 fn debug_output_shows_no_token() {
     let cache = TokenCache::new(limits(10));
-    cache.insert("secret", scope(ORIGIN), &claims(r#"{"sub":"secret"}"#), NOW, LEEWAY);
+    cache.insert(
+        "secret",
+        scope(ORIGIN),
+        &claims(r#"{"sub":"secret"}"#),
+        NOW,
+        LEEWAY,
+    );
     assert!(!format!("{cache:?}").contains("secret"));
 }
 
@@ -220,7 +379,9 @@ fn debug_output_shows_no_token() {
 fn many_threads_agree() {
     let cache = TokenCache::new(limits(50));
     let keys = KeySet::parse(&public_document()).unwrap().set;
-    let tokens: Vec<_> = (0..80).map(|n| token(Algorithm::Hs256, &format!("{{\"n\":{n}}}"))).collect();
+    let tokens: Vec<_> = (0..80)
+        .map(|n| token(Algorithm::Hs256, &format!("{{\"n\":{n}}}")))
+        .collect();
     std::thread::scope(|threads| {
         for start in 0..4 {
             let (cache, keys, tokens) = (&cache, &keys, &tokens);

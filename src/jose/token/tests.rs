@@ -92,7 +92,14 @@ fn a_secret_that_is_a_public_key_opens_nothing() {
 
 #[test]
 fn extensions_are_refused_whatever_they_say() {
-    for crit in [r#""crit":[]"#, r#""crit":null"#, r#""crit":["b64"]"#, r#""crit":["exp"]"#, r#""crit":"exp""#, r#""b64":false"#] {
+    for crit in [
+        r#""crit":[]"#,
+        r#""crit":null"#,
+        r#""crit":["b64"]"#,
+        r#""crit":["exp"]"#,
+        r#""crit":"exp""#,
+        r#""b64":false"#,
+    ] {
         let header = format!(r#"{{"alg":"HS256","kid":"oct",{crit}}}"#);
         assert_eq!(refused_header(&header), Reason::CriticalHeader, "{crit}");
     }
@@ -124,7 +131,11 @@ fn a_key_id_is_a_short_string_or_absent() {
 
 #[test]
 fn header_json_is_read_without_forgiveness() {
-    let deep = format!(r#"{{"alg":"HS256","kid":"oct","x":{}1{}}}"#, "[".repeat(64), "]".repeat(64));
+    let deep = format!(
+        r#"{{"alg":"HS256","kid":"oct","x":{}1{}}}"#,
+        "[".repeat(64),
+        "]".repeat(64)
+    );
     for header in [
         r#"{"alg":"HS256","alg":"HS256","kid":"oct"}"#,
         r#"{"alg":"HS256","kid":"oct","kid":"oct"}"#,
@@ -192,7 +203,10 @@ fn the_scheme_may_be_missing_and_its_letter_case_is_free() {
     ] {
         assert_eq!(bearer(value.as_bytes()), Ok(token), "{value}");
     }
-    assert_eq!(bearer(b"Bearer \xff").unwrap_err().reason, Reason::Malformed);
+    assert_eq!(
+        bearer(b"Bearer \xff").unwrap_err().reason,
+        Reason::Malformed
+    );
     assert!(bearer("Ünïcödé".as_bytes()).is_ok());
 }
 
