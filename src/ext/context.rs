@@ -22,7 +22,20 @@ pub struct Compile<'a> {
     before: &'a Carry,
     carry: Carry,
     tasks: Vec<Task>,
-    facts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    facts: Facts,
+}
+
+/// What blocks left for others, one value per type.
+#[derive(Debug, Default)]
+pub struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl Facts {
+    /// What was left of this type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.0
+            .get(&TypeId::of::<T>())
+            .and_then(|fact| Arc::clone(fact).downcast::<T>().ok())
+    }
 }
 
 impl<'a> Compile<'a> {
@@ -34,7 +47,7 @@ impl<'a> Compile<'a> {
             before,
             carry: Carry::default(),
             tasks: Vec::new(),
-            facts: HashMap::new(),
+            facts: Facts::default(),
         }
     }
 
@@ -63,14 +76,12 @@ impl<'a> Compile<'a> {
     /// Leaves something for the blocks that are compiled later, one value per type: a service-level block for the
     /// endpoints, for instance.
     pub fn leave<T: Any + Send + Sync>(&mut self, fact: Arc<T>) {
-        self.facts.insert(TypeId::of::<T>(), fact);
+        self.facts.0.insert(TypeId::of::<T>(), fact);
     }
 
     /// What an earlier block left.
     pub fn left<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.facts
-            .get(&TypeId::of::<T>())
-            .and_then(|fact| Arc::clone(fact).downcast::<T>().ok())
+        self.facts.get()
     }
 
     /// A path of the file, relative to the file's folder.
@@ -85,8 +96,8 @@ impl<'a> Compile<'a> {
     }
 
     /// What must be kept and started when this compilation is put to use.
-    pub fn finish(self) -> (Carry, Vec<Task>) {
-        (self.carry, self.tasks)
+    pub fn finish(self) -> (Carry, Vec<Task>, Facts) {
+        (self.carry, self.tasks, self.facts)
     }
 }
 
