@@ -28,7 +28,47 @@ pub struct Incoming {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Scheme and authority that the call went to, for texts; `None` when the answer came from elsewhere.
+    pub origin: Option<std::sync::Arc<str>>,
 }
 
 #[derive(Debug)]
 pub struct HostSet;
+
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
+    pub max_body_bytes: u64,
+    pub send_body_on_redirect: bool,
+    pub gunzip: bool,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct CallError {
+    pub kind: CallErrorKind,
+    pub text: std::borrow::Cow<'static, str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallErrorKind {
+    NoHosts,
+    Connect,
+    Broken,
+    TooLarge,
+    HeaderTimeout,
+    Redirects,
+    Request,
+}
+
+impl HostSet {
+    pub async fn call(
+        &self,
+        _out: Outgoing,
+        _options: &CallOptions,
+    ) -> Result<Incoming, CallError> {
+        Err(CallError {
+            kind: CallErrorKind::NoHosts,
+            text: "no hosts available".into(),
+        })
+    }
+}

@@ -13,6 +13,9 @@ pub enum Error {
     /// The body ends inside a value.
     #[error("unexpected EOF")]
     Truncated,
+    /// The same two where a whole text was to be read at once.
+    #[error("unexpected end of JSON input")]
+    Ended,
     /// A byte that cannot stand where it stands.
     #[error("invalid character {} {context}", Quoted(*.found))]
     Unexpected { found: u8, context: Context },
@@ -41,6 +44,7 @@ pub enum Context {
     Number,
     Fraction,
     Exponent,
+    End,
     Literal { word: &'static str, expected: char },
 }
 
@@ -58,6 +62,7 @@ impl fmt::Display for Context {
             Context::Number => "in numeric literal",
             Context::Fraction => "after decimal point in numeric literal",
             Context::Exponent => "in exponent of numeric literal",
+            Context::End => "after top-level value",
             Context::Literal { word, expected } => {
                 return write!(f, "in literal {word} (expecting '{expected}')");
             }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::MAX_DEPTH;
-use super::error::Error;
+use super::error::{Context, Error};
 use super::scan::{self, Next};
 use super::value::{Object, Raw, Value};
 
@@ -37,15 +37,24 @@ pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
     }
 }
 
-/// Reads all of a text, for values that come from elsewhere than an upstream.
+/// Reads a body that must be one JSON value and nothing else, one level deep.
 ///
 /// # Errors
-/// As [`parse`].
-pub fn parse_text(text: &str) -> Result<Value, Error> {
-    let at = scan::blank(text.as_bytes(), 0);
-    match text.is_empty() || at == text.len() {
-        true => Err(Error::Empty),
-        false => tree(text.as_bytes(), at, 0).map(|(value, _)| value),
+/// As [`parse`], in the other words that the reference has for whole texts; and for anything behind the value.
+pub fn parse_whole(body: &Bytes) -> Result<Value, Error> {
+    let body = repaired(body);
+    let at = scan::blank(&body, 0);
+    let whole = |error| match error {
+        Error::Empty | Error::Truncated => Error::Ended,
+        other => other,
+    };
+    let span = scan::value(&body, at, 0).map_err(whole)?;
+    match body.get(scan::blank(&body, span.end)).copied() {
+        Some(found) => Err(Error::Unexpected {
+            found,
+            context: Context::End,
+        }),
+        None => parse(&body, Depth::TopLevel).map_err(whole),
     }
 }
 
@@ -224,11 +233,12 @@ fn unescape(text: &[u8]) -> String {
 /// The character that the `\u` at `at` means, with the second half of a pair, and where it ends.
 fn unicode(text: &[u8], at: usize) -> (char, usize) {
     let unit = scan::hex(text, at + 2).unwrap_or(0xfffd);
-    if (0xd800..0xdc00).contains(&unit) && text.get(at + 6..at + 8) == Some(b"\\u") {
-        if let Ok(low @ 0xdc00..=0xdfff) = scan::hex(text, at + 8) {
-            let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-            return (char::from_u32(code).unwrap_or('\u{fffd}'), at + 12);
-        }
+    if (0xd800..0xdc00).contains(&unit)
+        && text.get(at + 6..at + 8) == Some(b"\\u")
+        && let Ok(low @ 0xdc00..=0xdfff) = scan::hex(text, at + 8)
+    {
+        let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+        return (char::from_u32(code).unwrap_or('\u{fffd}'), at + 12);
     }
     (char::from_u32(unit).unwrap_or('\u{fffd}'), at + 6)
 }

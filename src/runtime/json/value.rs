@@ -70,15 +70,6 @@ impl Raw {
         }
     }
 
-    /// Text of our own making that has to be written as it stands, for instance because its members have an order.
-    /// It must be exactly one valid JSON value without blanks around it.
-    pub(in crate::runtime) fn settled(text: impl Into<Bytes>) -> Raw {
-        Raw {
-            text: text.into(),
-            settled: true,
-        }
-    }
-
     /// The text as it was written.
     pub fn text(&self) -> &Bytes {
         &self.text
@@ -161,7 +152,16 @@ impl Value {
         }
     }
 
-    /// A string's value.
+    /// Text of our own making that is written as it stands, for instance because its members have an order.
+    /// It must be exactly one valid JSON value without blanks around it.
+    pub(in crate::runtime) fn raw_settled(text: Bytes) -> Value {
+        Value::Raw(Raw {
+            text,
+            settled: true,
+        })
+    }
+
+    /// A string.
     pub fn string(text: impl Into<Box<str>>) -> Value {
         Value::String(text.into())
     }
