@@ -70,7 +70,7 @@ pub fn backend(
         graphql: file
             .extra
             .find(GRAPHQL.name, GRAPHQL.aliases)
-            .and_then(|node| graphql::graphql(&node, place.pattern, cx)),
+            .and_then(|node| graphql::graphql(&node, cx)),
         send_body_on_redirect: client_options
             .is_some_and(|block| block.flag("send_body_on_redirect")),
         compression: !service.disable_compression,
@@ -216,7 +216,8 @@ fn headers(file: &Backend<'_>) -> Option<HeaderRules> {
 
 fn shape(file: &Backend<'_>, proxy: Option<&Block<'_>>) -> Shape {
     let flatmap = proxy.and_then(endpoint::flatmap);
-    if flatmap.is_some() && !(file.allow.is_empty() && file.deny.is_empty() && file.mapping.is_empty())
+    if flatmap.is_some()
+        && !(file.allow.is_empty() && file.deny.is_empty() && file.mapping.is_empty())
     {
         file.block.node().warn(Mistake::invalid(
             "\"allow\", \"deny\" and \"mapping\" are ignored beside \"flatmap_filter\"",
@@ -253,5 +254,8 @@ fn errors(file: &Backend<'_>) -> ErrorMode {
 
 fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
     let _ = (file, place);
-    Decoder
+    Decoder {
+        encoding: crate::runtime::decode::Kind::Json,
+        is_collection: file.is_collection,
+    }
 }

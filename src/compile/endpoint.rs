@@ -14,10 +14,9 @@ use crate::ext::{Compile, EndpointSite};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
-use crate::runtime::json::{Object, Value};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
-use crate::runtime::service::{Order, StaticData, StaticStrategy, Work};
+use crate::runtime::service::{Order, StaticData, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 
@@ -75,14 +74,20 @@ pub fn endpoint(
             None => {}
         }
     }
-    let work = work(file, streams, regular, shadows, Rest {
-        order,
-        calls,
-        encoding,
-        static_data: proxy.as_ref().and_then(static_data),
-        flatmap: proxy.as_ref().and_then(flatmap),
-        signer: parts.signer,
-    });
+    let work = work(
+        file,
+        streams,
+        regular,
+        shadows,
+        Rest {
+            order,
+            calls,
+            encoding,
+            static_data: proxy.as_ref().and_then(static_data),
+            flatmap: proxy.as_ref().and_then(flatmap),
+            signer: parts.signer,
+        },
+    );
     let compiled = runtime::Endpoint {
         pattern: Arc::clone(pattern.as_str()),
         timeout: site.timeout,
@@ -120,10 +125,9 @@ fn method(file: &Endpoint<'_>) -> Option<Method> {
 
 fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
     let Some(node) = file.block.get("endpoint") else {
-        file.block.node().warn_hint(
-            Mistake::Missing("endpoint"),
-            "the endpoint is / without it",
-        );
+        file.block
+            .node()
+            .warn_hint(Mistake::Missing("endpoint"), "the endpoint is / without it");
         return Pattern::parse("/", rest).ok();
     };
     let path = file.endpoint.as_deref()?;
@@ -236,9 +240,13 @@ fn order(proxy: Option<&Block<'_>>) -> Order {
         None => flag,
     };
     if let Some(combiner) = proxy.get("combiner")
-        && proxy.text("combiner").is_some_and(|name| !matches!(name, "" | "default"))
+        && proxy
+            .text("combiner")
+            .is_some_and(|name| !matches!(name, "" | "default"))
     {
-        combiner.warn(Mistake::invalid("only the default combiner exists, and is taken"));
+        combiner.warn(Mistake::invalid(
+            "only the default combiner exists, and is taken",
+        ));
     }
     let propagated = proxy.texts("sequential_propagated_params");
     match sequential {
@@ -251,25 +259,13 @@ fn order(proxy: Option<&Block<'_>>) -> Order {
 
 fn static_data(proxy: &Block<'_>) -> Option<StaticData> {
     let block = proxy.block("static")?;
-    let strategy = match block.choice("strategy") {
-        Some("success") => StaticStrategy::Success,
-        Some("complete") => StaticStrategy::Complete,
-        Some("errored") => StaticStrategy::Errored,
-        Some("incomplete") => StaticStrategy::Incomplete,
-        _ => StaticStrategy::Always,
-    };
-    let Some(written) = block.get("data") else {
+    let strategy = block.choice("strategy").unwrap_or("always");
+    let Some(data) = block.get("data") else {
         block.node().warn(Mistake::Missing("data"));
         return None;
     };
-    let data = written.object()?;
-    Some(StaticData {
-        strategy,
-        data: match data::value(data.value()) {
-            Value::Object(members) => Value::Object(members),
-            _ => Value::Object(Object::new()),
-        },
-    })
+    let data = data.object()?;
+    Some(StaticData::compile(strategy, &data::object(&data)))
 }
 
 /// The operations of a `flatmap_filter` in `block`; `None` without any.
@@ -343,7 +339,7 @@ fn work(
             _ => rest.order,
         },
         backends: regular.into(),
-        shadows: shadows.into(),
+        shadows: shadows.into_iter().map(Arc::new).collect(),
         static_data: rest.static_data,
         concurrent_calls: rest.calls,
         encoding,
@@ -353,5 +349,5 @@ fn work(
 
 fn encoding(file: &Endpoint<'_>, name: &str, regular: &[runtime::Backend]) -> Encoding {
     let _ = (file, name, regular);
-    Encoding
+    Encoding::Json
 }

@@ -4,9 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::compile::files::readable;
-use crate::compile::output::{
-    ClientAuth, KeyFiles, Listen, Metrics, ServerTls, TlsVersion,
-};
+use crate::compile::output::{ClientAuth, KeyFiles, Listen, Metrics, ServerTls, TlsVersion};
 use crate::config::namespaces::{LIMITS, METRICS, OPENTELEMETRY, SERVER};
 use crate::config::tls::Versions;
 use crate::config::{Block, Mistake, Node, Service, Tls};
@@ -119,7 +117,10 @@ fn socket(node: &Node<'_>, text: &str) -> Option<SocketAddr> {
     let socket = full.parse().ok();
     if socket.is_none() {
         node.mistake_hint(
-            Mistake::invalid(format!("{} is no address with a port", node.value().shown())),
+            Mistake::invalid(format!(
+                "{} is no address with a port",
+                node.value().shown()
+            )),
             "such as \"127.0.0.1:9090\"",
         );
     }

@@ -23,7 +23,5 @@ pub mod output;
 mod service;
 mod summary;
 
-pub use output::{
-    ClientAuth, Compiled, KeyFiles, Listen, Metrics, Outcome, ServerTls, TlsVersion,
-};
+pub use output::{ClientAuth, Compiled, KeyFiles, Listen, Metrics, Outcome, ServerTls, TlsVersion};
 pub use service::{Inputs, file, text};

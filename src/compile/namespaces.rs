@@ -146,7 +146,10 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
     let mistake = Mistake::UnknownNamespace {
         namespace: name.to_owned(),
     };
-    match nearest(name, known.chain(UNBUILT.iter().map(|known| known.namespace))) {
+    match nearest(
+        name,
+        known.chain(UNBUILT.iter().map(|known| known.namespace)),
+    ) {
         Some(meant) => node.warn_hint(mistake, format!("did you mean \"{meant}\"?")),
         None => node.warn(mistake),
     }
@@ -173,15 +176,31 @@ mod tests {
         let core = |list: &'static [&'static Namespace]| {
             list.iter().flat_map(move |n| spellings(n.name, n.aliases))
         };
-        distinct(core(SERVICE_NAMESPACES).chain(
-            registry::SERVICE.iter().flat_map(|e| spellings(e.namespace, e.aliases)),
-        ));
-        distinct(core(ENDPOINT_NAMESPACES).chain(
-            registry::ENDPOINT.iter().flat_map(|e| spellings(e.namespace, e.aliases)),
-        ));
-        distinct(core(BACKEND_NAMESPACES).chain(
-            registry::BACKEND.iter().flat_map(|e| spellings(e.namespace, e.aliases)),
-        ));
-        distinct(UNBUILT.iter().flat_map(|u| spellings(u.namespace, u.aliases)));
+        distinct(
+            core(SERVICE_NAMESPACES).chain(
+                registry::SERVICE
+                    .iter()
+                    .flat_map(|e| spellings(e.namespace, e.aliases)),
+            ),
+        );
+        distinct(
+            core(ENDPOINT_NAMESPACES).chain(
+                registry::ENDPOINT
+                    .iter()
+                    .flat_map(|e| spellings(e.namespace, e.aliases)),
+            ),
+        );
+        distinct(
+            core(BACKEND_NAMESPACES).chain(
+                registry::BACKEND
+                    .iter()
+                    .flat_map(|e| spellings(e.namespace, e.aliases)),
+            ),
+        );
+        distinct(
+            UNBUILT
+                .iter()
+                .flat_map(|u| spellings(u.namespace, u.aliases)),
+        );
     }
 }

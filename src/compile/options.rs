@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::compile::data;
 use crate::config::namespaces::{COMPAT, FORWARDING, JSON, LIMITS, Namespace, ROUTER, STREAM};
 use crate::config::{Block, Data, Extra, Mistake, Node, Service, Typing, size};
-use crate::runtime::json::{Style, to_bytes};
+use crate::runtime::json::{Style, Value, to_bytes};
 use crate::runtime::router;
 use crate::runtime::service::{ClientAddress, Options};
 
@@ -31,7 +31,9 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
         block(&file.extra, namespace).is_some_and(|block| block.flag(key))
     };
     if flag("return_error_msg")
-        && let Some(node) = router.as_ref().and_then(|block| block.get("return_error_msg"))
+        && let Some(node) = router
+            .as_ref()
+            .and_then(|block| block.get("return_error_msg"))
     {
         node.warn(Mistake::invalid(
             "clients will see error texts, with the addresses of backends in them",
@@ -97,7 +99,14 @@ fn block<'a>(extra: &Extra<'a>, namespace: &'static Namespace) -> Option<Block<'
 
 fn error_body(router: Option<&Block<'_>>, status: &str) -> Option<Bytes> {
     let body = router?.block("error_body")?.object(status)?;
-    Some(to_bytes(&data::value(body.value()), Style::Canonical))
+    let members = data::object(&body);
+    let members = members
+        .iter()
+        .map(|(name, value)| (name.as_str().into(), Value::literal(value)));
+    Some(to_bytes(
+        &Value::Object(members.collect()),
+        Style::Canonical,
+    ))
 }
 
 fn health_path(router: Option<&Block<'_>>) -> Option<Arc<str>> {
@@ -128,7 +137,9 @@ fn client_address(router: Option<&Block<'_>>, file: &Service<'_>) -> ClientAddre
         .iter()
         .enumerate()
         .filter_map(|(index, text)| {
-            let at = listed.as_ref().and_then(|list| list.items().into_iter().nth(index));
+            let at = listed
+                .as_ref()
+                .and_then(|list| list.items().into_iter().nth(index));
             network(text, at.as_ref())
         })
         .collect();
@@ -175,13 +186,16 @@ fn headers(router: Option<&Block<'_>>) -> Box<[HeaderName]> {
 fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
     let net = text
         .parse::<IpNet>()
-        .or_else(|_| text.parse().map(IpNet::from))
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
         .ok();
     if net.is_none()
         && let Some(at) = at
     {
         at.mistake_hint(
-            Mistake::invalid(format!("{} is no address and no network", at.value().shown())),
+            Mistake::invalid(format!(
+                "{} is no address and no network",
+                at.value().shown()
+            )),
             "such as \"10.0.0.1\" or \"10.0.0.0/8\"",
         );
     }

@@ -17,6 +17,7 @@ use crate::ext::{Carry, Compile};
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::ServiceStep;
+use crate::upstream::Clients;
 
 /// Below the 90 s that systemd grants by default before it kills.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -25,6 +26,8 @@ const DRAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Inputs<'i> {
     pub environment: &'i Environment,
+    /// The process's clients: they keep connections over a reload.
+    pub clients: &'i Arc<Clients>,
     /// State of the file in use; empty at start.
     pub before: &'i Carry,
     /// `--port`, which wins over file and environment.
@@ -63,7 +66,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         return None;
     }
     let file = Service::read(root)?;
-    let mut cx = Compile::new(report, base, inputs.before);
+    let mut cx = Compile::new(report, base, Arc::clone(inputs.clients), inputs.before);
     not_ours(&file, &cx);
     let mut listener = listen::listen(&file, inputs.port, &cx);
     listener.h2c |= options::h2c(&file.extra);

@@ -38,14 +38,21 @@ fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {
         ));
     }
     if !endpoint.input_headers.is_empty() {
-        lines.push(format!("\t  Headers: {}", endpoint.input_headers.join(", ")));
+        lines.push(format!(
+            "\t  Headers: {}",
+            endpoint.input_headers.join(", ")
+        ));
     }
     lines.push(components("\t  ", "endpoint", &endpoint.extra));
     for backend in &endpoint.backend {
         let method = backend.method.as_deref().unwrap_or(method);
         let pattern = backend.url_pattern.as_deref().unwrap_or("/");
         lines.push(format!("\t\t[+] {method} {pattern}"));
-        let hosts: Vec<String> = backend.host.iter().map(|host| host.value().shown()).collect();
+        let hosts: Vec<String> = backend
+            .host
+            .iter()
+            .map(|host| host.value().shown())
+            .collect();
         if !hosts.is_empty() {
             lines.push(format!("\t\t    Hosts: {}", hosts.join(", ")));
         }
@@ -58,6 +65,10 @@ fn components(indent: &str, level: &str, extra: &Extra<'_>) -> String {
     names.sort_unstable();
     match names.is_empty() {
         true => format!("{indent}No {level} components"),
-        false => format!("{indent}{} {level} components: {}", names.len(), names.join(", ")),
+        false => format!(
+            "{indent}{} {level} components: {}",
+            names.len(),
+            names.join(", ")
+        ),
     }
 }

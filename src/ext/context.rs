@@ -10,6 +10,7 @@ use http::Method;
 
 use crate::config::{Node, Report};
 use crate::ext::carry::{Carry, Task};
+use crate::upstream::{Client, Clients};
 
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, then endpoint by
 /// endpoint its own and its backends' blocks.
@@ -19,6 +20,10 @@ pub struct Compile<'a> {
     pub report: &'a Report,
     /// The folder that relative paths in the file start from.
     pub base: PathBuf,
+    /// The process's clients, for calls with settings of their own.
+    pub clients: Arc<Clients>,
+    /// The client that all backends share; `None` when it could not be made, which is reported.
+    pub client: Option<Arc<Client>>,
     before: &'a Carry,
     carry: Carry,
     tasks: Vec<Task>,
@@ -40,10 +45,17 @@ impl Facts {
 
 impl<'a> Compile<'a> {
     /// `before` is the registry of the file in use, empty at start.
-    pub fn new(report: &'a Report, base: PathBuf, before: &'a Carry) -> Compile<'a> {
+    pub fn new(
+        report: &'a Report,
+        base: PathBuf,
+        clients: Arc<Clients>,
+        before: &'a Carry,
+    ) -> Compile<'a> {
         Compile {
             report,
             base,
+            clients,
+            client: None,
             before,
             carry: Carry::default(),
             tasks: Vec::new(),
