@@ -157,10 +157,11 @@ impl Report {
         self.mistakes.get()
     }
 
-    /// All findings, in the order of the file.
+    /// All findings, in the order of the file. What was found twice, because a block was opened twice, is there once.
     pub fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
-        findings.sort_by_key(|finding| finding.at);
+        findings.sort_by(|a, b| (a.at, &a.pointer).cmp(&(b.at, &b.pointer)));
+        findings.dedup();
         findings
     }
 }

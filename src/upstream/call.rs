@@ -121,6 +121,7 @@ async fn answer(
         status,
         headers,
         body,
+        origin: None,
     })
 }
 

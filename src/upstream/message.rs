@@ -19,4 +19,6 @@ pub struct Incoming {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Scheme and authority that the call went to, for texts; `None` when the answer came from elsewhere.
+    pub origin: Option<std::sync::Arc<str>>,
 }
