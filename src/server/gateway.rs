@@ -106,6 +106,10 @@ impl Gateway {
                 return Decision::Answer(answer);
             }
         }
+        if head.headers.get(header::EXPECT).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            // RFC 9110 §10.1.1: an expectation that nobody here can meet.
+            return Decision::Answer(text(StatusCode::EXPECTATION_FAILED, "417 Expectation Failed"));
+        }
         if head.path == "*" {
             ctx.silent = true;
             return Decision::Answer(Answer::empty(StatusCode::OK));
