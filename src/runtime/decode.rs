@@ -1,3 +1,0 @@
-//! An upstream's body in, a value out.
-#[derive(Debug, Clone)]
-pub struct Decoder;
