@@ -79,6 +79,16 @@ impl Decoder {
     }
 }
 
+/// Reads any bytes in one encoding: what the fuzz targets and a property test call.
+#[doc(hidden)]
+pub fn decode_anything(encoding: Kind, body: &[u8]) -> Result<Value, Failure> {
+    let decoder = Decoder {
+        encoding,
+        is_collection: false,
+    };
+    decoder.decode(&Bytes::copy_from_slice(body), Depth::Full)
+}
+
 fn safe_json(body: &Bytes, depth: Depth) -> Result<Value, Failure> {
     let value = json::parse(body, depth).map_err(broken)?;
     Ok(match value.kind() {

@@ -8,4 +8,4 @@ mod xml;
 #[cfg(test)]
 mod tests;
 
-pub use decoder::{Decoder, Kind};
+pub use decoder::{Decoder, Kind, decode_anything};
