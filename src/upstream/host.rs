@@ -161,7 +161,7 @@ impl Place {
             .map_or(authority, |(_, host)| host);
         let (name, port) = split_authority(authority, secure)?;
         let value = HeaderValue::from_str(authority)
-            .map_err(|_| Box::from("invalid character in host name"))?;
+            .map_err(|_| Box::<str>::from("invalid character in host name"))?;
         Ok(Place {
             secure,
             entry: dns.name(name),
