@@ -7,11 +7,26 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["server", "compile", "ext", "config", "runtime", "upstream", "jose", "telemetry"],
+        &[
+            "server",
+            "compile",
+            "ext",
+            "config",
+            "runtime",
+            "upstream",
+            "jose",
+            "telemetry",
+        ],
     ),
     ("server", &["runtime", "upstream", "jose", "telemetry"]),
-    ("compile", &["ext", "config", "runtime", "upstream", "jose", "telemetry"]),
-    ("ext", &["config", "runtime", "upstream", "jose", "telemetry"]),
+    (
+        "compile",
+        &["ext", "config", "runtime", "upstream", "jose", "telemetry"],
+    ),
+    (
+        "ext",
+        &["config", "runtime", "upstream", "jose", "telemetry"],
+    ),
     ("runtime", &["upstream", "jose", "telemetry"]),
     // A key-set source holds parsed keys.
     ("upstream", &["jose", "telemetry"]),
@@ -34,7 +49,10 @@ fn no_arrow_is_drawn_backwards() {
     let mut wrong = Vec::new();
     for source in sources() {
         let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == source.folder) else {
-            wrong.push(format!("{}: a folder that the map does not have", source.path.display()));
+            wrong.push(format!(
+                "{}: a folder that the map does not have",
+                source.path.display()
+            ));
             continue;
         };
         for used in used_folders(&source.code) {
@@ -44,7 +62,11 @@ fn no_arrow_is_drawn_backwards() {
             }
         }
     }
-    assert!(wrong.is_empty(), "arrows drawn backwards:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "arrows drawn backwards:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -60,13 +82,20 @@ fn only_server_and_upstream_name_pingora() {
         .filter(|s| !NAMES_PINGORA.contains(&s.folder.as_str()) && names_it(&s.code))
         .map(|s| s.path.display().to_string())
         .collect();
-    assert!(wrong.is_empty(), "these name a Pingora crate:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "these name a Pingora crate:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn names_in_groups_and_in_line_are_found() {
     let code = "use crate::config;\nuse crate::{jose::{Key, parse}, runtime};\nlet x = crate::upstream::y();";
-    assert_eq!(used_folders(code), ["config", "jose", "runtime", "upstream"]);
+    assert_eq!(
+        used_folders(code),
+        ["config", "jose", "runtime", "upstream"]
+    );
 }
 
 /// The files below `src/`'s folders, without comments and tests.
@@ -82,7 +111,11 @@ fn sources() -> impl Iterator<Item = Source> {
             return None; // lib.rs and main.rs stand outside; tests may look anywhere
         }
         let text = fs::read_to_string(&path).unwrap();
-        Some(Source { path, folder, code: code_of(&text) })
+        Some(Source {
+            path,
+            folder,
+            code: code_of(&text),
+        })
     })
 }
 
@@ -99,8 +132,12 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 /// The text without line comments and without the test module at the foot.
 fn code_of(text: &str) -> String {
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-    let code: Vec<&str> = lines.filter(|line| !line.trim_start().starts_with("//")).collect();
+    let lines = text
+        .lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"));
+    let code: Vec<&str> = lines
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
     code.join("\n")
 }
 
@@ -145,5 +182,7 @@ fn first_names(group: &str) -> Vec<String> {
 }
 
 fn name(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }

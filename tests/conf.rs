@@ -21,7 +21,9 @@ const NAMES: [&str; 7] = [
 ];
 
 fn text(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conf")
+        .join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -30,7 +32,11 @@ fn start(name: &str, change: impl Fn(String) -> String) -> Gateway {
     let port = ports::free();
     let config = change(text(name)).replace("localhost:8080", &format!("localhost:{port}"));
     let gateway = Gateway::spawn(port, &config, &[], &["-p", &port.to_string()]);
-    assert!(gateway.listens(std::time::Duration::from_secs(20)), "{name}:\n{}", gateway.output());
+    assert!(
+        gateway.listens(std::time::Duration::from_secs(20)),
+        "{name}:\n{}",
+        gateway.output()
+    );
     gateway
 }
 
@@ -43,14 +49,21 @@ fn every_file_is_listed_here_and_passes_check() {
         assert!(NAMES.contains(&&*name), "conf/{name} has no test");
         let Output { status, stderr, .. } =
             command().args(["check", "-c"]).arg(&path).output().unwrap();
-        assert!(status.success(), "conf/{name}: {}", String::from_utf8_lossy(&stderr));
+        assert!(
+            status.success(),
+            "conf/{name}: {}",
+            String::from_utf8_lossy(&stderr)
+        );
     }
 }
 
 #[test]
 fn minimal_answers_what_it_allows() {
     let answer = start("minimal.json", |s| s).get("/hello");
-    assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({"status": "ok"}))
+    );
     assert_eq!(answer.header("x-krakend-completed"), Some("true"));
 }
 
@@ -87,7 +100,10 @@ fn no_op_passes_the_body_on() {
 fn sequential_uses_the_first_answer_in_the_second_call() {
     let answer = start("sequential.json", |s| s).get("/chain/7");
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.json(), json!({"verb": "GET", "req_uri": "/__echo/second/GET"}));
+    assert_eq!(
+        answer.json(),
+        json!({"verb": "GET", "req_uri": "/__echo/second/GET"})
+    );
 }
 
 #[test]
@@ -111,7 +127,10 @@ fn jwt_lets_the_right_people_in_and_says_who_they_are() {
     let gateway = start("jwt.json", |text| {
         text.replace(
             "\"https://YOUR-TENANT.auth0.com/.well-known/jwks.json\"",
-            &format!("\"{}/jwks\", \"disable_jwk_security\": true", provider.url()),
+            &format!(
+                "\"{}/jwks\", \"disable_jwk_security\": true",
+                provider.url()
+            ),
         )
     });
     let bearer = |change: &dyn Fn(&mut serde_json::Value)| {
@@ -132,11 +151,29 @@ fn jwt_lets_the_right_people_in_and_says_who_they_are() {
     assert_eq!(headers["X-User"], json!(["ada"]));
     assert_eq!(headers["X-Roles"], json!(["admin,user"]));
     assert_eq!(get("/admin", &good).status, 200);
-    assert_eq!(get("/admin", &bearer(&|c| c["roles"] = json!(["user"]))).status, 403);
-    assert_eq!(get("/admin", &bearer(&|c| c["scope"] = json!("write"))).status, 403);
-    assert_eq!(get("/me", &bearer(&|c| c["aud"] = json!("other"))).status, 401);
-    assert_eq!(get("/me", &bearer(&|c| c["iss"] = json!("other"))).status, 401);
-    assert_eq!(get("/me", &bearer(&|c| c["exp"] = json!(tokens::now() - 60))).status, 401);
-    assert_eq!(get("/me", &bearer(&|c| c["nbf"] = json!(tokens::now() + 600))).status, 401);
+    assert_eq!(
+        get("/admin", &bearer(&|c| c["roles"] = json!(["user"]))).status,
+        403
+    );
+    assert_eq!(
+        get("/admin", &bearer(&|c| c["scope"] = json!("write"))).status,
+        403
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["aud"] = json!("other"))).status,
+        401
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["iss"] = json!("other"))).status,
+        401
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["exp"] = json!(tokens::now() - 60))).status,
+        401
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["nbf"] = json!(tokens::now() + 600))).status,
+        401
+    );
     assert_eq!(get("/me", &tokens::tampered(&good)).status, 401);
 }

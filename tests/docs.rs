@@ -9,9 +9,13 @@ use support::gateway::command;
 
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths: Vec<PathBuf> =
-        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].iter().map(|n| root.join(n)).collect();
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|e| e.unwrap().path());
+    let mut paths: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+        .iter()
+        .map(|n| root.join(n))
+        .collect();
+    let docs = fs::read_dir(root.join("docs"))
+        .unwrap()
+        .map(|e| e.unwrap().path());
     paths.extend(docs.filter(|p| p.extension().is_some_and(|e| e == "md")));
     paths
 }
@@ -41,7 +45,8 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 /// A whole file as it stands; a part of one, put where it belongs.
 fn whole(block: &str) -> String {
-    let backend = r#""backend": [{ "host": ["http://localhost:8080"], "url_pattern": "/__health" }]"#;
+    let backend =
+        r#""backend": [{ "host": ["http://localhost:8080"], "url_pattern": "/__health" }]"#;
     let value: serde_json::Value = serde_json::from_str(block)
         .or_else(|_| serde_json::from_str(&format!("{{{block}}}")))
         .unwrap_or_else(|e| panic!("not JSON ({e}):\n{block}"));
@@ -52,7 +57,13 @@ fn whole(block: &str) -> String {
     if keys.contains_key("endpoint") {
         return format!(r#"{{ "version": 3, "endpoints": [{value}] }}"#);
     }
-    let is_service = ["portcullis/metrics", "portcullis/compat", "security/cors", "router", "telemetry/logging"];
+    let is_service = [
+        "portcullis/metrics",
+        "portcullis/compat",
+        "security/cors",
+        "router",
+        "telemetry/logging",
+    ];
     let of_service = is_service.iter().any(|n| keys.contains_key(*n));
     if keys.keys().all(|k| k.contains('/') || k == "router") {
         let place = format!(r#"{{ "endpoint": "/x", "extra_config": {value}, {backend} }}"#);
@@ -65,7 +76,9 @@ fn whole(block: &str) -> String {
     let mut root = value.clone();
     let members = root.as_object_mut().unwrap();
     members.entry("version").or_insert_with(|| 3.into());
-    members.entry("endpoints").or_insert_with(|| serde_json::Value::Array(Vec::new()));
+    members
+        .entry("endpoints")
+        .or_insert_with(|| serde_json::Value::Array(Vec::new()));
     root.to_string()
 }
 
@@ -115,8 +128,14 @@ fn every_program_a_readme_command_names_is_in_the_repository() {
         for line in block.lines() {
             let first = line.split_whitespace().next().unwrap_or("");
             if let Some(script) = first.strip_prefix("./") {
-                let checked = std::process::Command::new("sh").arg("-n").arg(root.join(script)).output();
-                assert!(checked.unwrap().status.success(), "{line}: {script} is missing or broken");
+                let checked = std::process::Command::new("sh")
+                    .arg("-n")
+                    .arg(root.join(script))
+                    .output();
+                assert!(
+                    checked.unwrap().status.success(),
+                    "{line}: {script} is missing or broken"
+                );
             }
         }
     }
@@ -132,7 +151,9 @@ fn every_subcommand_a_document_shows_exists() {
                 if words.next() != Some("portcullis") {
                     continue;
                 }
-                let Some(subcommand) = words.find(|w| !w.starts_with('-')) else { continue };
+                let Some(subcommand) = words.find(|w| !w.starts_with('-')) else {
+                    continue;
+                };
                 let output = command().args([subcommand, "--help"]).output().unwrap();
                 assert!(output.status.success(), "{}: {line}", document.display());
             }

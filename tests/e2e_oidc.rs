@@ -18,8 +18,11 @@ use support::http::request;
 use support::{Answer, Client, Gateway, Signer, eventually, ports, tokens};
 
 const API: &str = "https://api.example.com";
-const KINDS: [(&str, &str, &str); 3] =
-    [("/rs", "RS256", ""), ("/ec", "ES256", "/ec"), ("/ed", "EdDSA", "/ed")];
+const KINDS: [(&str, &str, &str); 3] = [
+    ("/rs", "RS256", ""),
+    ("/ec", "ES256", "/ec"),
+    ("/ed", "EdDSA", "/ed"),
+];
 
 /// The folder with the installed provider, and the Node to run it.
 fn installed() -> &'static (PathBuf, String) {
@@ -30,8 +33,14 @@ fn installed() -> &'static (PathBuf, String) {
         let script = root.join("tests/oidc/install.sh");
         let output = Command::new("sh").arg(script).arg(&cache).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "no OpenID provider to test against: {said}");
-        (cache, String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        assert!(
+            output.status.success(),
+            "no OpenID provider to test against: {said}"
+        );
+        (
+            cache,
+            String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
     })
 }
 
@@ -98,16 +107,25 @@ impl Provider {
             body.len()
         ));
         let text = answer.text();
-        answer.json()["access_token"].as_str().unwrap_or_else(|| panic!("{text}")).to_owned()
+        answer.json()["access_token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{text}"))
+            .to_owned()
     }
 
     /// How often a path was asked for.
     fn asked(&self, path: &str) -> u64 {
-        self.send(request("GET", "/test/asked", &[])).json()[path].as_u64().unwrap()
+        self.send(request("GET", "/test/asked", &[])).json()[path]
+            .as_u64()
+            .unwrap()
     }
 
     fn slow(&self, delay: Duration) {
-        self.send(request("GET", &format!("/test/slow?ms={}", delay.as_millis()), &[]));
+        self.send(request(
+            "GET",
+            &format!("/test/slow?ms={}", delay.as_millis()),
+            &[],
+        ));
     }
 }
 
@@ -147,12 +165,18 @@ fn start(provider: &Provider, change: impl Fn(&mut Value)) -> Gateway {
 
 fn spawn(port: u16, config: &Value) -> Gateway {
     let gateway = Gateway::spawn(port, &config.to_string(), &[], &["-p", &port.to_string()]);
-    assert!(gateway.listens(Duration::from_secs(20)), "{}", gateway.output());
+    assert!(
+        gateway.listens(Duration::from_secs(20)),
+        "{}",
+        gateway.output()
+    );
     gateway
 }
 
 fn status(gateway: &Gateway, path: &str, token: &str) -> u16 {
-    gateway.get_with(path, &[("Authorization", &format!("Bearer {token}"))]).status
+    gateway
+        .get_with(path, &[("Authorization", &format!("Bearer {token}"))])
+        .status
 }
 
 #[test]
@@ -161,9 +185,18 @@ fn a_machine_with_a_token_of_any_kind_comes_in() {
     let gateway = start(&provider, |_| {});
     for (path, alg, ending) in KINDS {
         let token = provider.token(&format!("{API}{ending}"));
-        assert_eq!(status(&gateway, path, &token), 200, "{alg}: {}", gateway.output());
+        assert_eq!(
+            status(&gateway, path, &token),
+            200,
+            "{alg}: {}",
+            gateway.output()
+        );
         assert_eq!(gateway.get(path).status, 401, "{alg} without a token");
-        assert_eq!(status(&gateway, path, &tokens::tampered(&token)), 401, "{alg} tampered");
+        assert_eq!(
+            status(&gateway, path, &tokens::tampered(&token)),
+            401,
+            "{alg} tampered"
+        );
     }
 }
 
@@ -182,7 +215,11 @@ fn a_token_for_others_stays_outside() {
     }
     let stranger = Provider::start();
     let token = stranger.token(API);
-    assert_eq!(status(&gateway, "/rs", &token), 401, "another provider's token");
+    assert_eq!(
+        status(&gateway, "/rs", &token),
+        401,
+        "another provider's token"
+    );
 }
 
 #[test]
@@ -214,7 +251,10 @@ fn requests_go_on_while_the_provider_is_down() {
 fn a_gateway_starts_while_the_provider_is_down() {
     let port = ports::free();
     let gateway_port = ports::free();
-    let gateway = spawn(gateway_port, &config(&format!("http://127.0.0.1:{port}"), gateway_port, |_| {}));
+    let gateway = spawn(
+        gateway_port,
+        &config(&format!("http://127.0.0.1:{port}"), gateway_port, |_| {}),
+    );
     assert_eq!(gateway.get("/rs").status, 401);
     let provider = Provider::start_with(port, &[]);
     let token = provider.token(API);
@@ -229,7 +269,12 @@ fn the_first_token_after_a_rotation_is_accepted() {
     let gateway = start(&provider, |_| {});
     assert_eq!(status(&gateway, "/rs", &provider.token(API)), 200);
     let provider = provider.rotate("2");
-    assert_eq!(status(&gateway, "/rs", &provider.token(API)), 200, "{}", gateway.output());
+    assert_eq!(
+        status(&gateway, "/rs", &provider.token(API)),
+        200,
+        "{}",
+        gateway.output()
+    );
 }
 
 /// A token with an honest face under a key id that nobody knows.
@@ -256,7 +301,11 @@ fn a_slow_provider_slows_nobody_who_has_a_key() {
         for _ in 0..20 {
             let start = Instant::now();
             assert_eq!(status(&gateway, "/rs", &token), 200);
-            assert!(start.elapsed() < Duration::from_secs(1), "waited {:?}", start.elapsed());
+            assert!(
+                start.elapsed() < Duration::from_secs(1),
+                "waited {:?}",
+                start.elapsed()
+            );
         }
         assert_eq!(waits.join().unwrap(), 401);
     });
@@ -276,7 +325,11 @@ fn a_thousand_unknown_key_ids_fetch_once() {
     // One for each cool-down of ten seconds that began meanwhile.
     let allowed = 1 + start.elapsed().as_secs() / 10;
     let fetched = provider.asked("/jwks") - before;
-    assert!(fetched <= allowed, "{fetched} fetches in {:?}", start.elapsed());
+    assert!(
+        fetched <= allowed,
+        "{fetched} fetches in {:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -314,6 +367,13 @@ fn the_gateway_gets_a_token_of_its_own_for_a_backend() {
         }
     }
     // One token each; the one who wants its secret in the body costs one more attempt, as with KrakenD.
-    assert!(provider.asked("/token") <= 3, "{} token requests", provider.asked("/token"));
-    assert!(!gateway.output().contains("m2m-secret"), "the secret stands in the log");
+    assert!(
+        provider.asked("/token") <= 3,
+        "{} token requests",
+        provider.asked("/token")
+    );
+    assert!(
+        !gateway.output().contains("m2m-secret"),
+        "the secret stands in the log"
+    );
 }

@@ -20,8 +20,11 @@ struct Scraped {
 
 fn start() -> Scraped {
     let signer = Signer::es256("k");
-    let stub = Stub::with(&json!([{"path": "/jwks", "infra": true, "body": signer.jwks()},
-        {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]).to_string());
+    let stub = Stub::with(
+        &json!([{"path": "/jwks", "infra": true, "body": signer.jwks()},
+        {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}])
+        .to_string(),
+    );
     let metrics = ports::free();
     let file = json!({
         "version": 3,
@@ -38,7 +41,12 @@ fn start() -> Scraped {
             }
         ]
     });
-    Scraped { gateway: Gateway::start(&file.to_string()), metrics, signer, _stub: stub }
+    Scraped {
+        gateway: Gateway::start(&file.to_string()),
+        metrics,
+        signer,
+        _stub: stub,
+    }
 }
 
 impl Scraped {
@@ -47,7 +55,12 @@ impl Scraped {
         client.send(request("GET", "/metrics", &[])).unwrap();
         let answer = client.answer("GET").unwrap();
         assert_eq!(answer.status, 200);
-        assert!(answer.header("content-type").unwrap_or("").starts_with("text/plain"));
+        assert!(
+            answer
+                .header("content-type")
+                .unwrap_or("")
+                .starts_with("text/plain")
+        );
         answer.text()
     }
 
@@ -58,7 +71,9 @@ impl Scraped {
 
 /// The lines with a value.
 fn samples(page: &str) -> Vec<&str> {
-    page.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).collect()
+    page.lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .collect()
 }
 
 #[test]
@@ -66,8 +81,18 @@ fn each_refusal_is_counted_under_its_reason() {
     let s = start();
     assert_eq!(s.gateway.get("/me").status, 401);
     let other = s.bearer("other");
-    assert_eq!(s.gateway.get_with("/me", &[("Authorization", &other)]).status, 401);
-    assert_eq!(s.gateway.get_with("/me", &[("Authorization", &s.bearer("api"))]).status, 200);
+    assert_eq!(
+        s.gateway
+            .get_with("/me", &[("Authorization", &other)])
+            .status,
+        401
+    );
+    assert_eq!(
+        s.gateway
+            .get_with("/me", &[("Authorization", &s.bearer("api"))])
+            .status,
+        200
+    );
     for reason in ["missing", "wrong_audience"] {
         eventually(reason, Duration::from_secs(5), || {
             samples(&s.page()).iter().any(|l| {
@@ -107,7 +132,10 @@ fn every_metric_has_a_help_text_and_passes_promtool_where_there_is_one() {
     let page = s.page();
     for line in page.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
-        assert!(page.contains(&format!("# HELP {name} ")), "{name} has no help text");
+        assert!(
+            page.contains(&format!("# HELP {name} ")),
+            "{name} has no help text"
+        );
     }
     assert!(page.contains("portcullis_build_info"), "{page}");
     let promtool = Command::new("promtool")
@@ -117,35 +145,61 @@ fn every_metric_has_a_help_text_and_passes_promtool_where_there_is_one() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = promtool else {
-        eprintln!("promtool is not here: the page was not linted (Debian: apt-get install prometheus)");
+        eprintln!(
+            "promtool is not here: the page was not linted (Debian: apt-get install prometheus)"
+        );
         return;
     };
-    promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(page.as_bytes())
+        .unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "promtool: {}", String::from_utf8_lossy(&said));
+    assert!(
+        output.status.success(),
+        "promtool: {}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 #[test]
 fn nobody_listens_for_metrics_unless_the_file_says_so() {
     let gateway = Gateway::start(r#"{"version": 3, "endpoints": []}"#);
     let listening = listening_ports(gateway.pid());
-    assert_eq!(listening, [gateway.port()], "more ports than the file asks for");
+    assert_eq!(
+        listening,
+        [gateway.port()],
+        "more ports than the file asks for"
+    );
 }
 
 /// The TCP ports on which this process listens, from /proc.
 fn listening_ports(pid: u32) -> Vec<u16> {
     let mut ports = Vec::new();
-    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten();
     let inodes: Vec<String> = links
         .filter_map(|l| std::fs::read_link(l.path()).ok())
-        .filter_map(|l| Some(l.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .filter_map(|l| {
+            Some(
+                l.to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
         .collect();
     for table in ["tcp", "tcp6"] {
         let table = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
         for line in table.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let is_ours = fields.get(9).is_some_and(|i| inodes.iter().any(|own| own == i));
+            let is_ours = fields
+                .get(9)
+                .is_some_and(|i| inodes.iter().any(|own| own == i));
             if is_ours && fields[3] == "0A" {
                 let port = fields[1].rsplit(':').next().unwrap();
                 ports.push(u16::from_str_radix(port, 16).unwrap());

@@ -23,9 +23,7 @@ const ANSWERS: &str = r#"[
 
 fn config(backend: &str, more: &[&str]) -> Value {
     let names = ["/a", "/slow", "/endless"].iter().chain(more);
-    let endpoint = |path: &&str| {
-        json!({ "endpoint": path, "timeout": "20s", "backend": [{ "host": [backend], "url_pattern": path }] })
-    };
+    let endpoint = |path: &&str| json!({ "endpoint": path, "timeout": "20s", "backend": [{ "host": [backend], "url_pattern": path }] });
     json!({ "version": 3, "endpoints": names.map(endpoint).collect::<Vec<_>>() })
 }
 
@@ -38,14 +36,21 @@ struct Load {
 
 impl Load {
     fn start(port: u16, clients: usize) -> Self {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, done) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let workers = (0..clients)
             .map(|_| {
                 let (stop, done) = (stop.clone(), done.clone());
                 std::thread::spawn(move || ask(port, &stop, &done))
             })
             .collect();
-        Self { stop, done, workers }
+        Self {
+            stop,
+            done,
+            workers,
+        }
     }
 
     fn requests(&self) -> usize {
@@ -55,13 +60,18 @@ impl Load {
     /// Waits until the clients have made this many more requests.
     fn go_on(&self, requests: usize) {
         let target = self.requests() + requests;
-        eventually("the load goes on", Duration::from_secs(60), || self.requests() >= target);
+        eventually("the load goes on", Duration::from_secs(60), || {
+            self.requests() >= target
+        });
     }
 
     /// Stops the clients; what went wrong for them.
     fn finish(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
-        self.workers.into_iter().flat_map(|w| w.join().unwrap()).collect()
+        self.workers
+            .into_iter()
+            .flat_map(|w| w.join().unwrap())
+            .collect()
     }
 }
 
@@ -71,8 +81,12 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut kept: Option<Client> = None;
     while !stop.load(Ordering::SeqCst) {
         let reused = kept.is_some();
-        let Some(mut client) = kept.take().or_else(|| Client::connect(port).ok()) else { break };
-        let answer = client.send(request("GET", "/a", &[])).and_then(|()| client.answer("GET"));
+        let Some(mut client) = kept.take().or_else(|| Client::connect(port).ok()) else {
+            break;
+        };
+        let answer = client
+            .send(request("GET", "/a", &[]))
+            .and_then(|()| client.answer("GET"));
         match answer {
             Ok(answer) if answer.status == 200 && answer.text().contains("true") => {
                 done.fetch_add(1, Ordering::SeqCst);
@@ -92,7 +106,10 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
 }
 
 fn is_a_close(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    matches!(
+        kind,
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    )
 }
 
 fn status(gateway: &Gateway, path: &str) -> u16 {
@@ -108,9 +125,15 @@ fn a_reload_under_load_loses_nothing_and_takes_effect() {
     for round in 0..5 {
         let extra: &[&str] = if round % 2 == 0 { &["/b"] } else { &[] };
         let want = if round % 2 == 0 { 200 } else { 404 };
-        fs::write(gateway.config_path(), config(&stub.url(), extra).to_string()).unwrap();
+        fs::write(
+            gateway.config_path(),
+            config(&stub.url(), extra).to_string(),
+        )
+        .unwrap();
         gateway.signal("HUP");
-        eventually("the new file rules", Duration::from_secs(20), || status(&gateway, "/b") == want);
+        eventually("the new file rules", Duration::from_secs(20), || {
+            status(&gateway, "/b") == want
+        });
         load.go_on(50);
     }
     assert_eq!(load.finish(), Vec::<String>::new());
@@ -135,9 +158,15 @@ fn a_bad_file_changes_nothing_and_says_so() {
     }
     assert_eq!(load.finish(), Vec::<String>::new());
     // And a good one afterwards is taken.
-    fs::write(gateway.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
+    fs::write(
+        gateway.config_path(),
+        config(&stub.url(), &["/b"]).to_string(),
+    )
+    .unwrap();
     gateway.signal("HUP");
-    eventually("the good file rules", Duration::from_secs(20), || status(&gateway, "/b") == 200);
+    eventually("the good file rules", Duration::from_secs(20), || {
+        status(&gateway, "/b") == 200
+    });
 }
 
 /// Starts a request and waits until the backend has it.
@@ -145,9 +174,11 @@ fn in_flight(gateway: &Gateway, stub: &Stub, path: &str) -> Client {
     let mut client = gateway.client();
     client.send(request("GET", path, &[])).unwrap();
     // The stub notes a request before it waits.
-    eventually("the backend has the request", Duration::from_secs(10), || {
-        stub.take_seen().iter().any(|seen| seen.path == path)
-    });
+    eventually(
+        "the backend has the request",
+        Duration::from_secs(10),
+        || stub.take_seen().iter().any(|seen| seen.path == path),
+    );
     client
 }
 
@@ -161,14 +192,20 @@ fn a_stop_waits_for_the_request_in_flight_and_no_longer() {
         assert_eq!(idle.answer("GET").unwrap().status, 200);
         let mut client = in_flight(&gateway, &stub, "/slow");
         gateway.signal(signal);
-        eventually("new connections are refused", Duration::from_secs(10), || {
-            Client::connect(gateway.port()).is_err()
-        });
+        eventually(
+            "new connections are refused",
+            Duration::from_secs(10),
+            || Client::connect(gateway.port()).is_err(),
+        );
         assert_eq!(client.answer("GET").unwrap().status, 200, "{signal}");
         let start = Instant::now();
         let ended = gateway.wait(Duration::from_secs(10)).expect("it ends");
         assert!(ended.success(), "{signal}: {ended}");
-        assert!(start.elapsed() < Duration::from_secs(3), "{signal}: lingered {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{signal}: lingered {:?}",
+            start.elapsed()
+        );
     }
 }
 
@@ -190,32 +227,62 @@ fn a_second_signal_ends_it_at_once() {
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let _client = in_flight(&gateway, &stub, "/endless");
     gateway.signal("TERM");
-    eventually("new connections are refused", Duration::from_secs(10), || {
-        Client::connect(gateway.port()).is_err()
-    });
+    eventually(
+        "new connections are refused",
+        Duration::from_secs(10),
+        || Client::connect(gateway.port()).is_err(),
+    );
     assert!(gateway.ended().is_none(), "it waits for the request");
     let start = Instant::now();
     gateway.signal("TERM");
-    assert!(gateway.wait(Duration::from_secs(5)).is_some(), "it still waits");
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(
+        gateway.wait(Duration::from_secs(5)).is_some(),
+        "it still waits"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
 fn a_port_in_use_is_an_error_at_once() {
     let taken = TcpListener::bind(("0.0.0.0", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    let gateway =
-        Gateway::spawn(port, &config("http://127.0.0.1:1", &[]).to_string(), &[], &["-p", &port.to_string()]);
+    let gateway = Gateway::spawn(
+        port,
+        &config("http://127.0.0.1:1", &[]).to_string(),
+        &[],
+        &["-p", &port.to_string()],
+    );
     let ended = gateway.wait(Duration::from_secs(10)).expect("it ends");
     assert_eq!(ended.code(), Some(1), "{}", gateway.output());
-    assert!(gateway.output().contains(&port.to_string()), "{}", gateway.output());
+    assert!(
+        gateway.output().contains(&port.to_string()),
+        "{}",
+        gateway.output()
+    );
 }
 
 #[test]
 fn a_bad_file_or_command_ends_with_its_own_status() {
     let gateway = Gateway::spawn(ports::free(), "{", &[], &[]);
-    assert_eq!(gateway.wait(Duration::from_secs(10)).expect("it ends").code(), Some(1));
-    let code = |args: &[&str]| support::gateway::command().args(args).output().unwrap().status.code();
+    assert_eq!(
+        gateway
+            .wait(Duration::from_secs(10))
+            .expect("it ends")
+            .code(),
+        Some(1)
+    );
+    let code = |args: &[&str]| {
+        support::gateway::command()
+            .args(args)
+            .output()
+            .unwrap()
+            .status
+            .code()
+    };
     assert_eq!(code(&["nonsense"]), Some(2));
     assert_eq!(code(&["run"]), Some(2), "no configuration given");
     assert_eq!(code(&["check", "-c", "/nonexistent.json"]), Some(1));

@@ -59,7 +59,9 @@ fn each_event_arrives_before_the_next_is_sent() {
     });
     let gateway = gateway(&upstream, "GET");
     let mut client = gateway.client();
-    client.send(request("GET", "/s", &[("Accept", "text/event-stream")])).unwrap();
+    client
+        .send(request("GET", "/s", &[("Accept", "text/event-stream")]))
+        .unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     for i in 0..3 {
         let event = client.chunk().unwrap().unwrap();
@@ -83,7 +85,9 @@ fn an_upload_streams_while_the_answer_does() {
     });
     let gateway = gateway(&upstream, "POST");
     let mut client = gateway.client();
-    client.send("POST /s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+    client
+        .send("POST /s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        .unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     assert_eq!(client.chunk().unwrap().unwrap(), b"ready");
     let wait = Duration::from_secs(10);
@@ -105,7 +109,10 @@ fn a_client_that_asks_first_is_told_to_go_on() {
         }
         let mut body = [0; 5];
         call.reader.read_exact(&mut body)?;
-        call.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}", String::from_utf8_lossy(&body)))
+        call.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}",
+            String::from_utf8_lossy(&body)
+        ))
     });
     let gateway = gateway(&upstream, "POST");
     let mut client = gateway.client();
@@ -135,7 +142,10 @@ fn a_client_that_leaves_ends_the_call() {
     assert_eq!(client.head().unwrap().status, 200);
     client.chunk().unwrap();
     drop(client);
-    assert!(noticed.recv_timeout(Duration::from_secs(20)).unwrap(), "the upstream call goes on");
+    assert!(
+        noticed.recv_timeout(Duration::from_secs(20)).unwrap(),
+        "the upstream call goes on"
+    );
 }
 
 #[test]
@@ -205,7 +215,10 @@ fn an_event_stream_of_a_dead_backend_ends_for_the_client() {
     client.send(request("GET", "/s", &[])).unwrap();
     client.head().unwrap();
     client.chunk().unwrap();
-    assert!(client.chunk().is_err(), "the stream ended as if it were whole");
+    assert!(
+        client.chunk().is_err(),
+        "the stream ended as if it were whole"
+    );
     eventually("the gateway serves on", Duration::from_secs(5), || {
         gateway.get("/__health").status == 200
     });

@@ -17,7 +17,11 @@ fn start(provider: &str) -> Gateway {
             &format!("\"{provider}/.well-known/jwks.json\", \"disable_jwk_security\": true"),
         );
     let gateway = Gateway::spawn(port, &config, &[], &["-p", &port.to_string()]);
-    assert!(gateway.listens(Duration::from_secs(20)), "{}", gateway.output());
+    assert!(
+        gateway.listens(Duration::from_secs(20)),
+        "{}",
+        gateway.output()
+    );
     gateway
 }
 
@@ -30,7 +34,10 @@ fn the_guide_holds_step_by_step() {
 
     let health = gateway.get("/__health");
     assert_eq!(health.status, 200);
-    assert_eq!(health.header("content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(
+        health.header("content-type"),
+        Some("application/json; charset=utf-8")
+    );
     assert_eq!(health.json()["status"], "ok");
 
     let without = gateway.get("/auth0-protected");
@@ -38,28 +45,50 @@ fn the_guide_holds_step_by_step() {
     assert_eq!(without.header("content-length"), Some("0"));
     assert!(without.body.is_empty());
     let logged = |words: &str| gateway.output().lines().any(|line| line.contains(words));
-    for words in ["Error #01: Token not found", "[ENDPOINT: /auth0-protected][JWTValidator]"] {
-        eventually(&format!("a log line with {words:?}"), Duration::from_secs(5), || logged(words));
+    for words in [
+        "Error #01: Token not found",
+        "[ENDPOINT: /auth0-protected][JWTValidator]",
+    ] {
+        eventually(
+            &format!("a log line with {words:?}"),
+            Duration::from_secs(5),
+            || logged(words),
+        );
     }
 
     let token = signer.token(&tokens::claims("http://api.example.com"));
-    let with = gateway.get_with("/auth0-protected", &[("Authorization", &format!("Bearer {token}"))]);
+    let with = gateway.get_with(
+        "/auth0-protected",
+        &[("Authorization", &format!("Bearer {token}"))],
+    );
     assert_eq!(with.status, 200, "{}", gateway.output());
     assert_eq!(with.json()["status"], "ok");
 
     let another = signer.token(&tokens::claims("http://api.example.org"));
-    let refused =
-        gateway.get_with("/auth0-protected", &[("Authorization", &format!("Bearer {another}"))]);
+    let refused = gateway.get_with(
+        "/auth0-protected",
+        &[("Authorization", &format!("Bearer {another}"))],
+    );
     assert_eq!((refused.status, refused.body.len()), (401, 0));
-    assert!(!gateway.output().contains(&token), "a token stands in the log");
+    assert!(
+        !gateway.output().contains(&token),
+        "a token stands in the log"
+    );
 }
 
 #[test]
 fn the_shipped_file_is_the_guides_plus_metrics_on_loopback() {
     let mut shipped: serde_json::Value =
         serde_json::from_str(include_str!("../conf/krakend.json")).unwrap();
-    let extra = shipped.as_object_mut().unwrap().remove("extra_config").unwrap();
-    assert_eq!(extra, serde_json::json!({"portcullis/metrics": {"listen": "127.0.0.1:9090"}}));
+    let extra = shipped
+        .as_object_mut()
+        .unwrap()
+        .remove("extra_config")
+        .unwrap();
+    assert_eq!(
+        extra,
+        serde_json::json!({"portcullis/metrics": {"listen": "127.0.0.1:9090"}})
+    );
     let guide = serde_json::json!({
         "version": 3,
         "timeout": "3s",

@@ -41,15 +41,19 @@ fn refused(cases: &[(&str, Vec<u8>, &[u16])]) {
         let _ = client.send(bytes);
         let fault = match client.answer("GET") {
             Err(e) => Some(format!("no answer: {e}")),
-            Ok(answer) if !statuses.contains(&answer.status) => {
-                Some(format!("status {}, want one of {statuses:?}", answer.status))
-            }
+            Ok(answer) if !statuses.contains(&answer.status) => Some(format!(
+                "status {}, want one of {statuses:?}",
+                answer.status
+            )),
             Ok(_) if !client.is_closed_by_peer() => Some("the connection stays open".to_owned()),
             Ok(_) => None,
         };
         wrong.extend(fault.map(|f| format!("{what}: {f}")));
         for seen in stub.take_seen() {
-            wrong.push(format!("{what}: the backend saw {} {}", seen.method, seen.path));
+            wrong.push(format!(
+                "{what}: the backend saw {} {}",
+                seen.method, seen.path
+            ));
         }
     }
     assert_eq!(gateway.get("/get").status, 200, "the gateway still serves");
@@ -74,17 +78,52 @@ fn doubts_about_the_length_of_a_body_are_400_and_the_end() {
         let te = |v: &str| format!("Transfer-Encoding: {v}");
         let cl = |v: &str| format!("Content-Length: {v}");
         cases.push(("length and chunked", post(path, both, "0\r\n\r\nX"), bad));
-        cases.push(("chunked and length", post(path, &(te("chunked") + "\r\n" + &cl("5")), "0\r\n\r\n"), bad));
-        cases.push(("two lengths", post(path, &(cl("2") + "\r\n" + &cl("3")), "{}x"), bad));
-        cases.push(("two lengths in one field", post(path, &cl("2, 3"), "{}x"), bad));
-        for value in ["+2", "-2", "0x2", "2.0", "abc", "", "2 2", "99999999999999999999999"] {
+        cases.push((
+            "chunked and length",
+            post(path, &(te("chunked") + "\r\n" + &cl("5")), "0\r\n\r\n"),
+            bad,
+        ));
+        cases.push((
+            "two lengths",
+            post(path, &(cl("2") + "\r\n" + &cl("3")), "{}x"),
+            bad,
+        ));
+        cases.push((
+            "two lengths in one field",
+            post(path, &cl("2, 3"), "{}x"),
+            bad,
+        ));
+        for value in [
+            "+2",
+            "-2",
+            "0x2",
+            "2.0",
+            "abc",
+            "",
+            "2 2",
+            "99999999999999999999999",
+        ] {
             cases.push(("an odd length", post(path, &cl(value), "{}"), bad));
         }
-        for value in ["gzip", "chunked, gzip", "identity", "xchunked", "chunked, chunked", "\"chunked\""] {
+        for value in [
+            "gzip",
+            "chunked, gzip",
+            "identity",
+            "xchunked",
+            "chunked, chunked",
+            "\"chunked\"",
+        ] {
             cases.push(("an odd coding", post(path, &te(value), "0\r\n\r\n"), coding));
         }
-        cases.push(("a coding twice", post(path, &(te("chunked") + "\r\n" + &te("gzip")), "0\r\n\r\n"), coding));
-        let old = format!("POST {path} HTTP/1.0\r\nHost: a\r\n{}\r\n\r\n0\r\n\r\n", te("chunked"));
+        cases.push((
+            "a coding twice",
+            post(path, &(te("chunked") + "\r\n" + &te("gzip")), "0\r\n\r\n"),
+            coding,
+        ));
+        let old = format!(
+            "POST {path} HTTP/1.0\r\nHost: a\r\n{}\r\n\r\n0\r\n\r\n",
+            te("chunked")
+        );
         cases.push(("chunked in HTTP/1.0", old.into_bytes(), bad));
     }
     refused(&cases);
@@ -104,17 +143,41 @@ fn doubts_about_the_lines_of_a_head_are_400_and_the_end() {
         ("NUL in a value", line("X-A: 1\02"), bad),
         ("NUL in a name", line("X\0A: 1"), bad),
         ("a bare LF", b"GET /get HTTP/1.1\nHost: a\n\n".to_vec(), bad),
-        ("a bare LF inside", b"GET /get HTTP/1.1\r\nHost: a\nX-A: 1\r\n\r\n".to_vec(), bad),
+        (
+            "a bare LF inside",
+            b"GET /get HTTP/1.1\r\nHost: a\nX-A: 1\r\n\r\n".to_vec(),
+            bad,
+        ),
         ("two Hosts", line("Host: b"), bad),
         ("the same Host twice", line("Host: a"), bad),
         ("no Host", get("X-A: 1\r\n"), bad),
         ("an odd Host", get("Host: a/b\r\n"), bad),
-        ("another authority", b"GET http://b/get HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), bad),
-        ("an odd method", b"G@T{} /get HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), bad),
-        ("NUL in the target", b"GET /get\0 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), bad),
-        ("a version from the future", b"GET /get HTTP/3.7\r\nHost: a\r\n\r\n".to_vec(), &[400, 505]),
+        (
+            "another authority",
+            b"GET http://b/get HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            bad,
+        ),
+        (
+            "an odd method",
+            b"G@T{} /get HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            bad,
+        ),
+        (
+            "NUL in the target",
+            b"GET /get\0 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            bad,
+        ),
+        (
+            "a version from the future",
+            b"GET /get HTTP/3.7\r\nHost: a\r\n\r\n".to_vec(),
+            &[400, 505],
+        ),
         ("no version", b"GET /get\r\nHost: a\r\n\r\n".to_vec(), bad),
-        ("CONNECT", b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n".to_vec(), &[400, 405]),
+        (
+            "CONNECT",
+            b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n".to_vec(),
+            &[400, 405],
+        ),
     ]);
 }
 
@@ -129,14 +192,21 @@ fn a_broken_chunk_is_400_and_never_a_complete_request() {
             ("- before a size", "-2\r\n{}\r\n0\r\n\r\n"),
             ("a blank before a size", " 2\r\n{}\r\n0\r\n\r\n"),
             ("no size", "\r\n{}\r\n0\r\n\r\n"),
-            ("a size beyond 64 bits", "10000000000000002\r\n{}\r\n0\r\n\r\n"),
+            (
+                "a size beyond 64 bits",
+                "10000000000000002\r\n{}\r\n0\r\n\r\n",
+            ),
             ("a bare LF after a size", "2\n{}\r\n0\r\n\r\n"),
             ("a bare CR after a size", "2\r{}\r\n0\r\n\r\n"),
             ("no CRLF after the data", "2\r\n{}0\r\n\r\n"),
             ("other bytes after the data", "2\r\n{}xx0\r\n\r\n"),
             ("an endless extension", long.as_str()),
         ] {
-            cases.push((what, post(path, "Transfer-Encoding: chunked", body), &[400, 413]));
+            cases.push((
+                what,
+                post(path, "Transfer-Encoding: chunked", body),
+                &[400, 413],
+            ));
         }
     }
     refused(&cases);
@@ -152,7 +222,10 @@ fn a_head_too_large_is_431() {
     assert_eq!(gateway.send("GET", large).status, 431);
     let names: Vec<String> = (0..300).map(|i| format!("X-{i}")).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "1")).collect();
-    assert_eq!(gateway.send("GET", request("GET", "/get", &many)).status, 431);
+    assert_eq!(
+        gateway.send("GET", request("GET", "/get", &many)).status,
+        431
+    );
     assert!(stub.take_seen().is_empty());
 }
 
@@ -179,7 +252,11 @@ fn a_head_that_trickles_is_cut_and_others_do_not_notice() {
             Err(e) => assert_ne!(e.kind(), std::io::ErrorKind::WouldBlock, "it still waits"),
         }
     }
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(stub.take_seen().len(), 1);
 }
 
@@ -212,11 +289,19 @@ fn no_spelling_of_a_path_reaches_above_its_pattern() {
             let rest = seen.path.strip_prefix("/items/").unwrap_or("/");
             let decoded = rest.replace("%2e", ".").replace("%2E", ".");
             let harmless = !rest.contains(['/', '\\', '\0']) && ![".", ".."].contains(&&*decoded);
-            assert!(harmless && seen.query.is_empty(), "{path} became {}?{}", seen.path, seen.query);
+            assert!(
+                harmless && seen.query.is_empty(),
+                "{path} became {}?{}",
+                seen.path,
+                seen.query
+            );
         }
         if (300..400).contains(&answer.status) {
             let to = answer.header("location").unwrap_or("");
-            assert!(to.starts_with('/') && !to.starts_with("//") && !to.starts_with("/\\"), "{path} → {to}");
+            assert!(
+                to.starts_with('/') && !to.starts_with("//") && !to.starts_with("/\\"),
+                "{path} → {to}"
+            );
         }
     }
 }
@@ -228,15 +313,28 @@ fn an_early_answer_does_not_make_a_request_of_the_body() {
     let inner = "GET /get HTTP/1.1\r\nHost: a\r\n\r\n";
     for path in ["/nowhere", "/get"] {
         // No such route, and no such method: both answered before the body is looked at.
-        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", inner.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            inner.len()
+        );
         let mut client = gateway.client();
         client.send(head).unwrap();
         let first = client.answer("POST").unwrap();
-        assert!(matches!(first.status, 404 | 405), "{path}: {}", first.status);
+        assert!(
+            matches!(first.status, 404 | 405),
+            "{path}: {}",
+            first.status
+        );
         let _ = client.send(inner);
         client.finish_sending();
-        assert!(client.rest().unwrap_or_default().is_empty(), "{path}: the body was answered");
-        assert!(stub.take_seen().is_empty(), "{path}: the body was forwarded");
+        assert!(
+            client.rest().unwrap_or_default().is_empty(),
+            "{path}: the body was answered"
+        );
+        assert!(
+            stub.take_seen().is_empty(),
+            "{path}: the body was forwarded"
+        );
     }
 }
 
@@ -246,7 +344,10 @@ fn fields_of_one_connection_stay_on_it() {
     let gateway = Gateway::start(&config(&stub.url()).to_string());
     for path in ["/get", "/streamed"] {
         let hop = [
-            ("Connection", "Upgrade, HTTP2-Settings, X-Forwarded-For, X-Private"),
+            (
+                "Connection",
+                "Upgrade, HTTP2-Settings, X-Forwarded-For, X-Private",
+            ),
             ("Upgrade", "h2c"),
             ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
             ("X-Private", "1"),
@@ -263,8 +364,17 @@ fn fields_of_one_connection_stay_on_it() {
         ];
         assert_eq!(gateway.get_with(path, &hop).status, 200, "{path}");
         let seen = stub.take_seen();
-        let [seen] = seen.as_slice() else { panic!("{path}: {} calls", seen.len()) };
-        for name in ["upgrade", "http2-settings", "x-private", "te", "keep-alive", "proxy-connection"] {
+        let [seen] = seen.as_slice() else {
+            panic!("{path}: {} calls", seen.len())
+        };
+        for name in [
+            "upgrade",
+            "http2-settings",
+            "x-private",
+            "te",
+            "keep-alive",
+            "proxy-connection",
+        ] {
             assert_eq!(seen.header(name), None, "{path}: {name}");
         }
         assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"), "{path}");
@@ -310,16 +420,30 @@ fn two_credentials_are_none() {
     });
     let gateway = Gateway::start_with(&file.to_string(), &keys);
     let good = format!("Bearer {}", signer.token(&tokens::claims("api")));
-    assert_eq!(gateway.get_with("/me", &[("Authorization", &good)]).status, 200);
+    assert_eq!(
+        gateway.get_with("/me", &[("Authorization", &good)]).status,
+        200
+    );
     stub.take_seen();
     for pair in [[&*good, "Bearer x"], ["Bearer x", &*good], [&*good, &*good]] {
         let answer = gateway.get_with("/me", &pair.map(|v| ("Authorization", v)));
         assert_eq!((answer.status, answer.body.len()), (401, 0));
     }
     let forged = format!("Bearer {}", tokens::tampered(&good["Bearer ".len()..]));
-    assert_eq!(gateway.get_with("/me", &[("Authorization", &forged)]).status, 401);
-    assert!(stub.take_seen().is_empty(), "a refused request was forwarded");
-    assert!(!gateway.output().contains(&good["Bearer ".len()..]), "the log holds a token");
+    assert_eq!(
+        gateway
+            .get_with("/me", &[("Authorization", &forged)])
+            .status,
+        401
+    );
+    assert!(
+        stub.take_seen().is_empty(),
+        "a refused request was forwarded"
+    );
+    assert!(
+        !gateway.output().contains(&good["Bearer ".len()..]),
+        "the log holds a token"
+    );
 }
 
 /// What a client makes of a backend that sends these bytes: a status, or a broken answer.
@@ -335,14 +459,38 @@ fn through(answer: &[u8], path: &str) -> Result<Answer, std::io::Error> {
 fn a_broken_answer_of_a_backend_never_looks_whole() {
     let json = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     let cases: [(&str, String); 9] = [
-        ("length and chunked", format!("{json}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
-        ("two lengths", format!("{json}Content-Length: 2\r\nContent-Length: 9\r\n\r\n{{}}")),
-        ("NUL in a field", format!("{json}X-A: 1\02\r\nContent-Length: 2\r\n\r\n{{}}")),
-        ("a bare CR in a field", format!("{json}X-A: 1\r2\r\nContent-Length: 2\r\n\r\n{{}}")),
-        ("a short body", format!("{json}Content-Length: 20\r\n\r\n{{\"a\":1}}")),
-        ("a broken chunk", format!("{json}Transfer-Encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n")),
-        ("a chunked body without its end", format!("{json}Transfer-Encoding: chunked\r\n\r\n7\r\n{{\"a\":1}}\r\n")),
-        ("an unasked 101", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".into()),
+        (
+            "length and chunked",
+            format!("{json}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ),
+        (
+            "two lengths",
+            format!("{json}Content-Length: 2\r\nContent-Length: 9\r\n\r\n{{}}"),
+        ),
+        (
+            "NUL in a field",
+            format!("{json}X-A: 1\02\r\nContent-Length: 2\r\n\r\n{{}}"),
+        ),
+        (
+            "a bare CR in a field",
+            format!("{json}X-A: 1\r2\r\nContent-Length: 2\r\n\r\n{{}}"),
+        ),
+        (
+            "a short body",
+            format!("{json}Content-Length: 20\r\n\r\n{{\"a\":1}}"),
+        ),
+        (
+            "a broken chunk",
+            format!("{json}Transfer-Encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunked body without its end",
+            format!("{json}Transfer-Encoding: chunked\r\n\r\n7\r\n{{\"a\":1}}\r\n"),
+        ),
+        (
+            "an unasked 101",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".into(),
+        ),
         ("no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n".into()),
     ];
     let mut wrong = Vec::new();
@@ -350,7 +498,11 @@ fn a_broken_answer_of_a_backend_never_looks_whole() {
         for path in ["/get", "/streamed"] {
             match through(bytes.as_bytes(), path) {
                 Ok(answer) if !matches!(answer.status, 500 | 502) => {
-                    wrong.push(format!("{what} on {path}: {} {:?}", answer.status, answer.text()));
+                    wrong.push(format!(
+                        "{what} on {path}: {} {:?}",
+                        answer.status,
+                        answer.text()
+                    ));
                 }
                 Ok(_) => {}
                 // The answer was cut, which is right for a stream only: a composed answer is not begun.
