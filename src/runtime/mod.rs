@@ -11,10 +11,12 @@
 //! | [`json`] | values with the text of their numbers, raw slices, the reference's way of writing them |
 //! | [`decode`], [`shape`], [`flatmap`], [`encode`] | an upstream's body in, a client's body out |
 //! | [`graphql`], [`signing`] | the two guests of the pipeline |
-//! | [`answer`], [`failure`] | an answer made here; why a request failed, in the words of the log |
+//! | [`address`], [`answer`], [`failure`] | the client's address; an answer made here; why a request failed, in the words of the log |
+//! | [`listen`] | what the server needs to know before the first byte |
 //!
 //! Nothing here names Pingora or the configuration: `server` brings requests in, `compile` built the service.
 
+pub mod address;
 pub mod answer;
 pub mod decode;
 pub mod encode;
@@ -23,6 +25,7 @@ pub mod flatmap;
 pub mod forward;
 pub mod graphql;
 pub mod json;
+pub mod listen;
 pub mod pipeline;
 pub mod request;
 pub mod router;

@@ -1,1 +1,3 @@
-//! What we report.
+//! What we report: log lines, counters, the access log.
+
+pub mod metrics;
