@@ -5,32 +5,24 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::cli::{CheckArgs, Format};
 use crate::compile::{self, Inputs, Outcome};
 use crate::config::{Environment, Finding, Severity};
 use crate::ext::Carry;
 use crate::upstream::{Clients, DnsTable};
 
-/// What to check, and how to print what was found.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'r> {
-    pub file: &'r Path,
-    /// Print what the file defines, too.
-    pub summary: bool,
-    /// In front of each level of the summary; the reference uses a tab.
-    pub indent: &'r str,
-    /// One JSON object on standard output instead of text.
-    pub json: bool,
-}
-
 /// Checks a file and prints the result. As the reference's commands do, text goes to standard error.
 ///
 /// The exit code is 1 when something stops a start, 0 otherwise, also with warnings.
-pub fn run(request: Request<'_>) -> ExitCode {
-    let name = request.file.display().to_string();
-    let outcome = outcome(request.file);
-    match request.json {
-        true => println!("{}", json(&name, &outcome.findings)),
-        false => eprint!("{}", text(&name, &outcome, request)),
+pub(super) fn check(args: CheckArgs) -> ExitCode {
+    let name = args.config.display().to_string();
+    let outcome = outcome(&args.config);
+    match args.format {
+        Format::Json => println!("{}", json(&name, &outcome.findings)),
+        Format::Text => {
+            let indent = (args.debug > 0).then_some(args.indent.as_str());
+            eprint!("{}", text(&name, &outcome, indent));
+        }
     }
     match outcome.compiled {
         Some(_) => ExitCode::SUCCESS,
@@ -54,13 +46,16 @@ pub fn outcome(file: &Path) -> Outcome {
     )
 }
 
-fn text(name: &str, outcome: &Outcome, request: Request<'_>) -> String {
+/// `indent`: print what the file defines, too, with this in front of each level.
+fn text(name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
     let mut out = format!("Parsing configuration file: {name}\n");
     match &outcome.compiled {
         None => out.push_str(&refusal(name, &outcome.findings)),
         Some(compiled) => {
-            for line in compiled.summary.iter().filter(|_| request.summary) {
-                let _ = writeln!(out, "{}", line.replace('\t', request.indent));
+            if let Some(indent) = indent {
+                for line in &compiled.summary {
+                    let _ = writeln!(out, "{}", line.replace('\t', indent));
+                }
             }
             out.push_str(&list(name, &outcome.findings));
             out.push_str("Syntax OK!\n");
@@ -81,6 +76,18 @@ pub fn refusal(name: &str, findings: &[Finding]) -> String {
         printable(&first),
         list(name, findings)
     )
+}
+
+/// The warnings of a file that is served, a line each, for the log.
+pub fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
+    findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning)
+        .map(|finding| match &finding.hint {
+            Some(hint) => format!("{} ({})", line(name, finding), printable(hint)),
+            None => line(name, finding),
+        })
+        .collect()
 }
 
 /// One finding after the other: `gateway.json:12:15: /endpoints/3/timeout: …`, and a hint below it.
@@ -169,14 +176,8 @@ mod tests {
         let path = folder.path().join("gateway.json");
         std::fs::write(&path, text).unwrap();
         let outcome = outcome(&path);
-        let request = Request {
-            file: &path,
-            summary: true,
-            indent: "\t",
-            json: false,
-        };
         (
-            super::text("gateway.json", &outcome, request),
+            super::text("gateway.json", &outcome, Some("\t")),
             json("gateway.json", &outcome.findings),
         )
     }
