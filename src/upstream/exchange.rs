@@ -42,6 +42,8 @@ pub struct Exchange<'a> {
     retried: bool,
     /// Whether a byte of the body has been handed over: then nothing may be repeated.
     touched: bool,
+    /// Whether the head has gone out whole: a cancelled wait may have cut its writing short.
+    head_sent: bool,
     request_done: bool,
     header_seen: bool,
     body_done: bool,
@@ -88,6 +90,7 @@ impl HostSet {
             reused,
             retried: false,
             touched: false,
+            head_sent: false,
             request_done: false,
             header_seen: false,
             body_done: false,
@@ -146,7 +149,7 @@ impl Exchange<'_> {
     /// The connection broke, or the answer is not one that can be trusted.
     pub async fn read_header(&mut self) -> Result<(StatusCode, &HeaderMap), CallError> {
         while !self.header_seen {
-            if self.session.is_none() {
+            if self.session.is_none() || !self.head_sent {
                 self.reconnect().await?;
             }
             match self.read_one_header().await {
@@ -342,10 +345,12 @@ impl Exchange<'_> {
                 _ => Ok(Err(error)),
             };
         }
+        self.head_sent = self.body != RequestBody::Empty;
         if self.body == RequestBody::Empty {
             if let Err(error) = session.finish_request_body().await {
                 return Ok(Err(error));
             }
+            self.head_sent = true;
             self.request_done = true;
             let limit = self.set.client.settings.response_header_timeout;
             self.header_deadline = limit.map(|limit| Instant::now() + limit);
@@ -370,6 +375,7 @@ impl Exchange<'_> {
         };
         self.session = Some(session);
         self.reused = false;
+        self.head_sent = false;
         self.request_done = false;
         match self.write_head().await {
             Ok(Ok(())) => Ok(()),
