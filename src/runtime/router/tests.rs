@@ -434,9 +434,8 @@ proptest! {
 
     #[test]
     fn any_path_and_any_pattern_are_taken_calmly(path in "/\\PC{0,40}", text in "[/{}.*a:_%é-]{0,20}", rest: bool) {
-        let r = router(&["/a/{x}/*", "/{x}.y/b", "/a/é"]);
-        if let Match::Redirect(to) = r.route(&Method::GET, &path, None, None) {
-            prop_assert!(!to.location.as_bytes().starts_with(b"//"));
+        if let Some(location) = route_anything(&path) {
+            prop_assert!(!location.as_bytes().starts_with(b"//"));
         }
         if let Ok(pattern) = Pattern::parse(&text, rest) {
             let again = Pattern::parse(pattern.as_str(), rest);
