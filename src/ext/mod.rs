@@ -1,1 +1,19 @@
 //! One folder for each `extra_config` namespace, and the lists of them.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`registry`] | what an extension declares, and the three lists |
+//! | [`context`] | what an extension is handed while it compiles its block |
+//! | [`carry`] | state that survives a reload, and background work |
+//!
+//! A namespace moves in with a folder and one line in a list of [`registry`].
+
+pub mod carry;
+pub mod context;
+pub mod registry;
+
+pub use carry::{Carry, Task};
+pub use context::{BackendSite, Compile, EndpointSite};
+pub use registry::{
+    BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
+};
