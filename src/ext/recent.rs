@@ -76,6 +76,7 @@ impl<V> Recent<V> {
     }
 
     /// Entries that are remembered now.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.shards
             .iter()
@@ -84,11 +85,6 @@ impl<V> Recent<V> {
                 shard.young.len() + shard.old.len()
             })
             .sum()
-    }
-
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn shard<Q: ?Sized + Hash>(&self, key: &Q) -> MutexGuard<'_, Shard<V>>

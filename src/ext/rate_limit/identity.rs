@@ -31,9 +31,10 @@ impl Identity {
                 .unwrap_or(head.client)
                 .to_string()
                 .into(),
-            Identity::Header(name) => head.headers.get(name).map_or("".into(), |value| {
-                String::from_utf8_lossy(value.as_bytes())
-            }),
+            Identity::Header(name) => head
+                .headers
+                .get(name)
+                .map_or("".into(), |value| String::from_utf8_lossy(value.as_bytes())),
             Identity::Param(name) => notes.params.get(name).unwrap_or_default().into(),
             Identity::Claim(name) => notes
                 .claims

@@ -138,7 +138,8 @@ impl EndpointLimit {
 
     fn conclude(&self, decision: &Decision, notes: &mut Notes) -> Gate<'static> {
         if self.fields.are_wanted() {
-            self.fields.write(&decision.left, &mut notes.response_fields);
+            self.fields
+                .write(&decision.left, &mut notes.response_fields);
         }
         match decision.refused {
             None => Gate::Pass,

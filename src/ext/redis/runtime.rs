@@ -163,7 +163,11 @@ impl Shared for Store {
         if now < self.rests_until.load(Ordering::Acquire) {
             return false;
         }
-        let connected = self.pool.clients().iter().any(|client| client.is_connected());
+        let connected = self
+            .pool
+            .clients()
+            .iter()
+            .any(|client| client.is_connected());
         if !connected {
             self.report("not connected");
         }
@@ -203,7 +207,8 @@ impl fmt::Debug for Store {
 fn arguments(ask: &Ask) -> [String; 4] {
     let interval = ask.rate.interval();
     // Long enough that a bucket forgotten and one remembered are equally full.
-    let filled = interval.saturating_mul(u32::try_from(ask.rate.capacity() + 1).unwrap_or(u32::MAX));
+    let filled =
+        interval.saturating_mul(u32::try_from(ask.rate.capacity() + 1).unwrap_or(u32::MAX));
     let keep = ask.keep.max(filled).as_millis().min(1 << 40);
     [
         interval.as_nanos().to_string(),
