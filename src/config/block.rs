@@ -22,8 +22,15 @@ impl<'a> Block<'a> {
     pub fn open(node: Node<'a>, keys: &'static [Key], typing: Typing) -> Option<Block<'a>> {
         let block = Block::open_quietly(node, keys, typing)?;
         for member in block.node.value().members() {
-            if !is_comment(&member.name) && block.known(&member.name).is_none() {
-                block.unknown(member);
+            if is_comment(&member.name) {
+                continue;
+            }
+            match block.known(&member.name) {
+                None => block.unknown(member),
+                Some(known) if matches!(known.kind, Kind::Leftover) => {
+                    block.leftover(member, known)
+                }
+                Some(_) => {}
             }
         }
         Some(block)
@@ -240,6 +247,18 @@ impl<'a> Block<'a> {
                     .rev()
                     .find(|member| self.same(key, &member.name))
             })
+    }
+
+    fn leftover(&self, member: &Member, known: &Key) {
+        self.node.report().add(Finding {
+            severity: Severity::Warning,
+            pointer: self.node.path().key(&member.name).pointer(),
+            at: member.at,
+            mistake: Mistake::Leftover {
+                key: member.name.to_string(),
+            },
+            hint: (!known.doc.is_empty()).then_some(known.doc.into()),
+        });
     }
 
     fn unknown(&self, member: &Member) {

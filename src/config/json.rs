@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::path::Path;
-use super::report::{Finding, Mistake, Report, Severity};
+use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
 
 /// Deeper nesting is refused: nobody writes it, and a hostile file must not exhaust the stack.
@@ -12,8 +12,8 @@ const MAX_DEPTH: usize = 128;
 /// Reads a whole text. Duplicate keys are warned about, and the last one counts.
 ///
 /// # Errors
-/// The first thing that is no JSON (RFC 8259), as a finding with its position.
-pub fn parse(text: &str, report: &Report) -> Result<Value, Finding> {
+/// The first thing that is no JSON (RFC 8259), with its position.
+pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
     let mut parser = Parser {
         bytes: text.as_bytes(),
         text,
@@ -36,7 +36,7 @@ struct Parser<'t> {
 }
 
 impl Parser<'_> {
-    fn document(&mut self) -> Result<Value, Finding> {
+    fn document(&mut self) -> Result<Value, SyntaxError> {
         if self.text.starts_with('\u{feff}') {
             return Err(self.error(
                 "the file starts with a byte order mark",
@@ -52,7 +52,7 @@ impl Parser<'_> {
         }
     }
 
-    fn value(&mut self, path: &Path, depth: usize) -> Result<Value, Finding> {
+    fn value(&mut self, path: &Path, depth: usize) -> Result<Value, SyntaxError> {
         let at = self.mark();
         if depth > MAX_DEPTH {
             return Err(self.error("nested too deeply (more than 128 levels)", None));
@@ -76,7 +76,7 @@ impl Parser<'_> {
         Ok(Value::new(at, data))
     }
 
-    fn object(&mut self, path: &Path, depth: usize) -> Result<Data, Finding> {
+    fn object(&mut self, path: &Path, depth: usize) -> Result<Data, SyntaxError> {
         self.offset += 1;
         let mut members: Vec<Member> = Vec::new();
         let mut seen: HashMap<Box<str>, usize> = HashMap::new();
@@ -104,7 +104,7 @@ impl Parser<'_> {
             let member = Member { name, at, value };
             match seen.get(&member.name) {
                 Some(index) => {
-                    self.duplicate(&member, &inner);
+                    self.report.duplicate(&member.name, member.at, &inner);
                     members[*index] = member;
                 }
                 None => {
@@ -122,7 +122,7 @@ impl Parser<'_> {
         }
     }
 
-    fn list(&mut self, path: &Path, depth: usize) -> Result<Data, Finding> {
+    fn list(&mut self, path: &Path, depth: usize) -> Result<Data, SyntaxError> {
         self.offset += 1;
         let mut items = Vec::new();
         self.blanks();
@@ -148,7 +148,7 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self, word: &str, data: Data) -> Result<Data, Finding> {
+    fn word(&mut self, word: &str, data: Data) -> Result<Data, SyntaxError> {
         if self.bytes[self.offset..].starts_with(word.as_bytes()) {
             self.offset += word.len();
             return Ok(data);
@@ -156,7 +156,7 @@ impl Parser<'_> {
         Err(self.unexpected("looking for beginning of value", None))
     }
 
-    fn number(&mut self) -> Result<Data, Finding> {
+    fn number(&mut self) -> Result<Data, SyntaxError> {
         let start = self.offset;
         self.take(b'-');
         if self.take(b'0') {
@@ -179,7 +179,7 @@ impl Parser<'_> {
         Ok(Data::Number(self.text[start..self.offset].into()))
     }
 
-    fn digits(&mut self) -> Result<(), Finding> {
+    fn digits(&mut self) -> Result<(), SyntaxError> {
         if !matches!(self.peek(), Some(b'0'..=b'9')) {
             return Err(self.unexpected("in numeric literal", None));
         }
@@ -189,7 +189,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<String, Finding> {
+    fn string(&mut self) -> Result<String, SyntaxError> {
         self.offset += 1;
         let mut out = String::new();
         loop {
@@ -211,7 +211,7 @@ impl Parser<'_> {
         }
     }
 
-    fn escape(&mut self) -> Result<char, Finding> {
+    fn escape(&mut self) -> Result<char, SyntaxError> {
         self.offset += 1;
         let c = match self.peek() {
             Some(b'"') => '"',
@@ -230,7 +230,7 @@ impl Parser<'_> {
     }
 
     /// `\uXXXX`, two of them for characters beyond the basic plane; a lone half becomes U+FFFD.
-    fn unicode(&mut self) -> Result<char, Finding> {
+    fn unicode(&mut self) -> Result<char, SyntaxError> {
         let high = self.hex()?;
         if !(0xd800..0xdc00).contains(&high) {
             return Ok(char::from_u32(high).unwrap_or('\u{fffd}'));
@@ -249,7 +249,7 @@ impl Parser<'_> {
         Ok(char::from_u32(code).unwrap_or('\u{fffd}'))
     }
 
-    fn hex(&mut self) -> Result<u32, Finding> {
+    fn hex(&mut self) -> Result<u32, SyntaxError> {
         self.offset += 1;
         let mut code = 0;
         for _ in 0..4 {
@@ -304,19 +304,7 @@ impl Parser<'_> {
         at
     }
 
-    fn duplicate(&self, member: &Member, path: &Path) {
-        self.report.add(Finding {
-            severity: Severity::Warning,
-            pointer: path.pointer(),
-            at: member.at,
-            mistake: Mistake::DuplicateKey {
-                key: member.name.to_string(),
-            },
-            hint: None,
-        });
-    }
-
-    fn unexpected(&self, place: &str, hint: Option<&'static str>) -> Finding {
+    fn unexpected(&self, place: &str, hint: Option<&'static str>) -> SyntaxError {
         let text = match self
             .text
             .get(self.offset..)
@@ -328,13 +316,11 @@ impl Parser<'_> {
         self.error(&text, hint)
     }
 
-    fn error(&self, text: &str, hint: Option<&'static str>) -> Finding {
-        Finding {
-            severity: Severity::Mistake,
-            pointer: String::new(),
+    fn error(&self, text: &str, hint: Option<&'static str>) -> SyntaxError {
+        SyntaxError {
             at: self.position(),
-            mistake: Mistake::Syntax(text.to_owned()),
-            hint: hint.map(Into::into),
+            text: text.to_owned(),
+            hint,
         }
     }
 }
@@ -351,7 +337,7 @@ mod tests {
 
     fn error(text: &str) -> String {
         let found = parse(text, &Report::new()).unwrap_err();
-        format!("{}: {}", found.at, found.mistake)
+        format!("{}: {}", found.at, found.text)
     }
 
     #[test]

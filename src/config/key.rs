@@ -39,6 +39,8 @@ pub enum Kind {
     List,
     /// Anything: looked at by hand.
     Any,
+    /// A key that older files have and that does nothing: it gets a warning, and its `doc` says what to write instead.
+    Leftover,
 }
 
 impl Kind {
@@ -57,6 +59,7 @@ impl Kind {
             Kind::Blocks(_) => "a list of objects",
             Kind::List => "a list",
             Kind::Any => "any value",
+            Kind::Leftover => "nothing",
         }
     }
 }

@@ -71,6 +71,14 @@ impl<'a> Node<'a> {
             .map(|value| Node::at_path(value, self.path.key(name), self.report))
     }
 
+    /// Whether this is a text, a number or a boolean.
+    pub(super) fn text_like(&self) -> bool {
+        matches!(
+            self.value.data,
+            Data::Text(_) | Data::Number(_) | Data::Bool(_)
+        )
+    }
+
     /// The members of an object, in the order of the file; none for any other value. Remarks and nulls are left out.
     pub fn members(&self) -> Vec<(&'a str, Node<'a>)> {
         self.value

@@ -1,8 +1,9 @@
 //! Everything that is wrong with a file, collected so that a person sees the whole list at once.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
+use super::path::Path;
 use super::value::Position;
 
 /// Whether a finding stops the start.
@@ -22,6 +23,26 @@ pub struct Finding {
     pub mistake: Mistake,
     /// What to write instead.
     pub hint: Option<Cow<'static, str>>,
+}
+
+/// Why a text is no tree at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyntaxError {
+    pub at: Position,
+    pub text: String,
+    pub hint: Option<&'static str>,
+}
+
+impl From<SyntaxError> for Finding {
+    fn from(error: SyntaxError) -> Finding {
+        Finding {
+            severity: Severity::Mistake,
+            pointer: String::new(),
+            at: error.at,
+            mistake: Mistake::Syntax(error.text),
+            hint: error.hint.map(Into::into),
+        }
+    }
 }
 
 /// What can be wrong with a file. The texts keep the reference's wording where it has one.
@@ -55,11 +76,8 @@ pub enum Mistake {
     UnknownNamespace { namespace: String },
     #[error("the namespace {namespace:?} is not supported by this version")]
     Unsupported { namespace: String },
-    #[error("{key:?} has no effect: {reason}")]
-    Leftover {
-        key: String,
-        reason: Cow<'static, str>,
-    },
+    #[error("the key {key:?} has no effect")]
+    Leftover { key: String },
     #[error("unsupported version: {0} (want: 3)")]
     Version(i64),
     #[error("invalid ip address {0}")]
@@ -106,6 +124,7 @@ impl Mistake {
 #[derive(Debug, Default)]
 pub struct Report {
     findings: RefCell<Vec<Finding>>,
+    mistakes: Cell<usize>,
 }
 
 impl Report {
@@ -114,22 +133,35 @@ impl Report {
     }
 
     pub fn add(&self, finding: Finding) {
+        if finding.severity == Severity::Mistake {
+            self.mistakes.set(self.mistakes.get() + 1);
+        }
         self.findings.borrow_mut().push(finding);
+    }
+
+    /// Writes down that a key stands twice in one object.
+    pub fn duplicate(&self, key: &str, at: Position, path: &Path) {
+        self.add(Finding {
+            severity: Severity::Warning,
+            pointer: path.pointer(),
+            at,
+            mistake: Mistake::DuplicateKey {
+                key: key.to_owned(),
+            },
+            hint: None,
+        });
     }
 
     /// How many findings stop the start. Compare before and after a read to learn whether it went well.
     pub fn mistakes(&self) -> usize {
-        self.findings
-            .borrow()
-            .iter()
-            .filter(|finding| finding.severity == Severity::Mistake)
-            .count()
+        self.mistakes.get()
     }
 
-    /// All findings, in the order of the file.
+    /// All findings, in the order of the file. What was found twice, because a block was opened twice, is there once.
     pub fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
-        findings.sort_by_key(|finding| finding.at);
+        findings.sort_by(|a, b| (a.at, &a.pointer).cmp(&(b.at, &b.pointer)));
+        findings.dedup();
         findings
     }
 }

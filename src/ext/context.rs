@@ -10,6 +10,7 @@ use http::Method;
 
 use crate::config::{Node, Report};
 use crate::ext::carry::{Carry, Task};
+use crate::upstream::{Client, Clients};
 
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, then endpoint by
 /// endpoint its own and its backends' blocks.
@@ -19,22 +20,46 @@ pub struct Compile<'a> {
     pub report: &'a Report,
     /// The folder that relative paths in the file start from.
     pub base: PathBuf,
+    /// The process's clients, for calls with settings of their own.
+    pub clients: Arc<Clients>,
+    /// The client that all backends share; `None` when it could not be made, which is reported.
+    pub client: Option<Arc<Client>>,
     before: &'a Carry,
     carry: Carry,
     tasks: Vec<Task>,
-    facts: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    facts: Facts,
+}
+
+/// What blocks left for others, one value per type.
+#[derive(Debug, Default)]
+pub struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl Facts {
+    /// What was left of this type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.0
+            .get(&TypeId::of::<T>())
+            .and_then(|fact| Arc::clone(fact).downcast::<T>().ok())
+    }
 }
 
 impl<'a> Compile<'a> {
     /// `before` is the registry of the file in use, empty at start.
-    pub fn new(report: &'a Report, base: PathBuf, before: &'a Carry) -> Compile<'a> {
+    pub fn new(
+        report: &'a Report,
+        base: PathBuf,
+        clients: Arc<Clients>,
+        before: &'a Carry,
+    ) -> Compile<'a> {
         Compile {
             report,
             base,
+            clients,
+            client: None,
             before,
             carry: Carry::default(),
             tasks: Vec::new(),
-            facts: HashMap::new(),
+            facts: Facts::default(),
         }
     }
 
@@ -63,14 +88,12 @@ impl<'a> Compile<'a> {
     /// Leaves something for the blocks that are compiled later, one value per type: a service-level block for the
     /// endpoints, for instance.
     pub fn leave<T: Any + Send + Sync>(&mut self, fact: Arc<T>) {
-        self.facts.insert(TypeId::of::<T>(), fact);
+        self.facts.0.insert(TypeId::of::<T>(), fact);
     }
 
     /// What an earlier block left.
     pub fn left<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.facts
-            .get(&TypeId::of::<T>())
-            .and_then(|fact| Arc::clone(fact).downcast::<T>().ok())
+        self.facts.get()
     }
 
     /// A path of the file, relative to the file's folder.
@@ -85,8 +108,8 @@ impl<'a> Compile<'a> {
     }
 
     /// What must be kept and started when this compilation is put to use.
-    pub fn finish(self) -> (Carry, Vec<Task>) {
-        (self.carry, self.tasks)
+    pub fn finish(self) -> (Carry, Vec<Task>, Facts) {
+        (self.carry, self.tasks, self.facts)
     }
 }
 

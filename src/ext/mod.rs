@@ -5,6 +5,7 @@
 //! | [`registry`] | what an extension declares, and the three lists |
 //! | [`context`] | what an extension is handed while it compiles its block |
 //! | [`carry`] | state that survives a reload, and background work |
+//! | [`unbuilt`] | what the reference has and we have not |
 //!
 //! A namespace moves in with a folder and one line in a list of [`registry`].
 
@@ -23,9 +24,10 @@ pub mod registry;
 pub mod security_http;
 #[cfg(test)]
 mod testing;
+pub mod unbuilt;
 
 pub use carry::{Carry, Task};
-pub use context::{BackendSite, Compile, EndpointSite};
+pub use context::{BackendSite, Compile, EndpointSite, Facts};
 pub use registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };

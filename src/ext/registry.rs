@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
@@ -47,6 +49,12 @@ pub struct EndpointExtension {
 pub enum EndpointPart {
     Nothing,
     Steps(Vec<Box<dyn EndpointStep>>),
+    /// Steps that set these request headers (claims, for instance): whatever a client sends under such a name, or
+    /// under one that a backend might take for it (`X_User` for `X-User`), does not pass.
+    Setting {
+        steps: Vec<Box<dyn EndpointStep>>,
+        headers: Vec<HeaderName>,
+    },
     Signer(Arc<dyn ResponseSigner>),
 }
 

@@ -1,3 +1,334 @@
-//! `backend/graphql`.
+//! `backend/graphql`: a query or mutation instead of the client's own method and body.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::failure::{Failure, Kind};
+use super::json::{self, Object, Style, Value, write, write_string};
+use super::request::Params;
+use crate::upstream::Outgoing;
+
+/// Everything outside the unreserved characters of RFC 3986 §2.3.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// What a backend says about its GraphQL operation, before it is compiled.
 #[derive(Debug, Clone)]
-pub struct GraphQl;
+pub struct GraphQlSpec {
+    pub operation: Operation,
+    /// Send it in the query string instead of a body.
+    pub by_get: bool,
+    pub query: String,
+    /// Empty: none.
+    pub operation_name: String,
+    pub variables: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Variables come from the configuration, some of them from path parameters.
+    Query,
+    /// Variables come from the client's body; the configuration fills in those that are missing.
+    Mutation,
+}
+
+/// A compiled operation.
+#[derive(Debug, Clone)]
+pub struct GraphQl {
+    operation: Operation,
+    by_get: bool,
+    query: Box<str>,
+    operation_name: Box<str>,
+    variables: Box<[(Box<str>, Variable)]>,
+    /// The body, or the pairs of the query string, if no request changes them.
+    fixed: Option<Bytes>,
+}
+
+#[derive(Debug, Clone)]
+enum Variable {
+    Fixed(Value),
+    /// The whole value is `{name}`: the endpoint's parameter of this name, as a string.
+    Param(Arc<str>),
+}
+
+impl GraphQl {
+    /// Settles what can be settled before the first request comes.
+    pub fn compile(spec: GraphQlSpec) -> GraphQl {
+        let operation = spec.operation;
+        let variables: Box<[_]> = spec
+            .variables
+            .iter()
+            .map(|(name, value)| (name.as_str().into(), variable(operation, value)))
+            .collect();
+        let constant = |variable: &Variable| matches!(variable, Variable::Fixed(_));
+        let is_fixed =
+            operation == Operation::Query && variables.iter().all(|(_, value)| constant(value));
+        let mut graphql = GraphQl {
+            operation,
+            by_get: spec.by_get,
+            query: spec.query.into(),
+            operation_name: spec.operation_name.into(),
+            variables,
+            fixed: None,
+        };
+        if is_fixed {
+            graphql.fixed = Some(graphql.written(&graphql.configured(&Params::default())));
+        }
+        graphql
+    }
+
+    /// Turns a call into this operation: method, body or query string, `Content-Type`, `Content-Length`.
+    ///
+    /// # Errors
+    /// A mutation whose client sent no JSON object.
+    pub fn apply(&self, out: &mut Outgoing, params: &Params) -> Result<(), Failure> {
+        let written = match (&self.fixed, self.operation) {
+            (Some(fixed), _) => fixed.clone(),
+            (None, Operation::Query) => self.written(&self.configured(params)),
+            (None, Operation::Mutation) => self.written(&self.of_client(&out.body)?),
+        };
+        if self.by_get {
+            out.method = Method::GET;
+            out.body = Bytes::new();
+            out.headers.remove(CONTENT_TYPE);
+            out.headers.remove(CONTENT_LENGTH);
+            out.target.push(match out.target.contains('?') {
+                true => '&',
+                false => '?',
+            });
+            out.target.push_str(&String::from_utf8_lossy(&written));
+            return Ok(());
+        }
+        out.method = Method::POST;
+        out.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        out.headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(written.len()));
+        out.body = written;
+        Ok(())
+    }
+
+    /// The configured variables, parameters filled in; a missing one is empty, as KrakenD does.
+    fn configured(&self, params: &Params) -> Object {
+        let value = |variable: &Variable| match variable {
+            Variable::Fixed(value) => value.clone(),
+            Variable::Param(name) => Value::string(params.get(name).unwrap_or_default()),
+        };
+        self.variables
+            .iter()
+            .map(|(name, variable)| (name.clone(), value(variable)))
+            .collect()
+    }
+
+    /// The client's variables, with configured ones where it sent none of that name.
+    fn of_client(&self, body: &Bytes) -> Result<Object, Failure> {
+        let refuse = |error: json::Error| Failure::new(Kind::Request, error.to_string());
+        let mut value = json::parse_whole(body).map_err(refuse)?;
+        let found = value.kind().name();
+        let Some(object) = value.as_object_mut() else {
+            return Err(refuse(json::Error::WrongType {
+                found,
+                wanted: "map[string]interface {}",
+            }));
+        };
+        let mut variables = std::mem::take(object);
+        for (name, value) in self.configured(&Params::default()) {
+            variables.entry(name).or_insert(value);
+        }
+        Ok(variables)
+    }
+
+    fn written(&self, variables: &Object) -> Bytes {
+        match self.by_get {
+            true => self.pairs(variables),
+            false => self.body(variables),
+        }
+    }
+
+    /// `{"query":…,"operationName":…,"variables":{…}}` without the empty ones.
+    fn body(&self, variables: &Object) -> Bytes {
+        let mut out = Vec::with_capacity(64 + self.query.len() + 64 * variables.len());
+        let mut lead: &[u8] = b"{";
+        for (name, text) in [
+            (&b"\"query\":"[..], &self.query),
+            (b"\"operationName\":", &self.operation_name),
+        ] {
+            if !text.is_empty() {
+                out.extend_from_slice(lead);
+                out.extend_from_slice(name);
+                write_string(&mut out, text);
+                lead = b",";
+            }
+        }
+        if !variables.is_empty() {
+            out.extend_from_slice(lead);
+            out.extend_from_slice(b"\"variables\":");
+            write_object(&mut out, variables);
+            lead = b",";
+        }
+        if lead == b"{" {
+            out.push(b'{');
+        }
+        out.push(b'}');
+        Bytes::from(out)
+    }
+
+    /// `query=…&operationName=…&variables=…`, encoded, without the empty ones.
+    fn pairs(&self, variables: &Object) -> Bytes {
+        let mut json = Vec::new();
+        if !variables.is_empty() {
+            write_object(&mut json, variables);
+        }
+        let json = String::from_utf8_lossy(&json);
+        let mut out = String::new();
+        for (name, text) in [
+            ("query", &*self.query),
+            ("operationName", &*self.operation_name),
+            ("variables", &*json),
+        ] {
+            if !text.is_empty() {
+                if !out.is_empty() {
+                    out.push('&');
+                }
+                out.push_str(name);
+                out.push('=');
+                out.extend(utf8_percent_encode(text, QUERY_VALUE));
+            }
+        }
+        Bytes::from(out)
+    }
+}
+
+fn write_object(out: &mut Vec<u8>, members: &Object) {
+    out.push(b'{');
+    for (at, (name, value)) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_string(out, name);
+        out.push(b':');
+        write(out, value, Style::Canonical);
+    }
+    out.push(b'}');
+}
+
+/// Only queries take parameters, as in KrakenD.
+fn variable(operation: Operation, value: &serde_json::Value) -> Variable {
+    let name = value
+        .as_str()
+        .and_then(|text| text.strip_prefix('{')?.strip_suffix('}'))
+        .filter(|name| !name.is_empty() && operation == Operation::Query);
+    match name {
+        Some(name) => Variable::Param(name.into()),
+        None => Variable::Fixed(Value::literal(value).settled()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(operation: Operation, variables: serde_json::Value) -> GraphQlSpec {
+        GraphQlSpec {
+            operation,
+            by_get: false,
+            query: "{h}".to_owned(),
+            operation_name: String::new(),
+            variables: variables.as_object().cloned().unwrap_or_default(),
+        }
+    }
+
+    fn sent(spec: GraphQlSpec, body: &str) -> Result<Outgoing, Failure> {
+        let mut params = Params::default();
+        params.0.push(("id".into(), "77".to_owned()));
+        let mut out = Outgoing {
+            method: Method::PUT,
+            target: "/graphql".to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        };
+        GraphQl::compile(spec).apply(&mut out, &params)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn a_query_is_posted_with_parameters_as_strings() {
+        let spec = spec(
+            Operation::Query,
+            json!({"id": "{id}", "lim": 3, "s": "st", "nope": "{nope}"}),
+        );
+        let out = sent(spec, "ignored").expect("a call");
+        assert_eq!(out.method, Method::POST);
+        assert_eq!(
+            out.body,
+            r#"{"query":"{h}","variables":{"id":"77","lim":3,"nope":"","s":"st"}}"#
+        );
+        assert_eq!(out.headers[CONTENT_TYPE], "application/json");
+        assert_eq!(out.headers[CONTENT_LENGTH], out.body.len().to_string());
+    }
+
+    #[test]
+    fn empty_members_are_left_out() {
+        let out = sent(spec(Operation::Query, json!({})), "").expect("a call");
+        assert_eq!(out.body, r#"{"query":"{h}"}"#);
+        let mut named = spec(Operation::Query, json!({}));
+        named.operation_name = "H<".to_owned();
+        let out = sent(named, "").expect("a call");
+        assert_eq!(out.body, r#"{"query":"{h}","operationName":"H\u003c"}"#);
+    }
+
+    #[test]
+    fn a_mutation_takes_the_client_s_members_and_fills_in_the_rest() {
+        let spec = || spec(Operation::Mutation, json!({"a": "def", "b": "{id}"}));
+        let out = sent(spec(), r#"{"a":{"x":1},"c":2}"#).expect("a call");
+        assert_eq!(
+            out.body,
+            r#"{"query":"{h}","variables":{"a":{"x":1},"b":"{id}","c":2}}"#
+        );
+    }
+
+    #[test]
+    fn a_mutation_needs_a_json_object() {
+        for (body, text) in [
+            ("", "unexpected end of JSON input"),
+            ("{", "unexpected end of JSON input"),
+            (
+                "[]",
+                "json: cannot unmarshal array into Go value of type map[string]interface {}",
+            ),
+            ("{} x", "invalid character 'x' after top-level value"),
+            (
+                "nope",
+                "invalid character 'o' in literal null (expecting 'u')",
+            ),
+        ] {
+            let failure = sent(spec(Operation::Mutation, json!({})), body).expect_err(body);
+            assert_eq!(failure.text, text);
+            assert_eq!(failure.kind, Kind::Request);
+        }
+    }
+
+    #[test]
+    fn by_get_everything_goes_into_the_query_string() {
+        let mut spec = spec(Operation::Query, json!({"id": "{id}"}));
+        spec.by_get = true;
+        spec.operation_name = "Get".to_owned();
+        let out = sent(spec, "body").expect("a call");
+        assert_eq!(out.method, Method::GET);
+        assert!(out.body.is_empty());
+        assert_eq!(
+            out.target,
+            "/graphql?query=%7Bh%7D&operationName=Get&variables=%7B%22id%22%3A%2277%22%7D"
+        );
+    }
+}

@@ -12,10 +12,11 @@
 //! | [`decode`], [`shape`], [`flatmap`], [`encode`] | an upstream's body in, a client's body out |
 //! | [`graphql`], [`signing`] | the two guests of the pipeline |
 //! | [`clock`] | the time that limits and caches live by |
-//! | [`answer`], [`failure`] | an answer made here; why a request failed, in the words of the log |
+//! | [`address`], [`answer`], [`failure`] | the client's address; an answer made here; why a request failed, in the words of the log |
 //!
 //! Nothing here names Pingora or the configuration: `server` brings requests in, `compile` built the service.
 
+pub mod address;
 pub mod answer;
 pub mod clock;
 pub mod decode;

@@ -27,7 +27,7 @@ use crate::upstream::HostSet;
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
 pub struct Service {
-    pub router: Router,
+    pub router: Router<Arc<Endpoint>>,
     /// Around the router, outermost first.
     pub steps: Box<[Box<dyn ServiceStep>]>,
     pub options: Options,
@@ -80,6 +80,29 @@ pub struct ClientAddress {
     pub app_engine: bool,
     /// Append the chain to `X-Forwarded-For` instead of replacing it.
     pub append_chain: bool,
+}
+
+impl StaticData {
+    /// Compiles `strategy` and the object `data`; as KrakenD does, an unknown strategy means always.
+    pub fn compile(
+        strategy: &str,
+        data: &serde_json::Map<String, serde_json::Value>,
+    ) -> StaticData {
+        let strategy = match strategy {
+            "success" => StaticStrategy::Success,
+            "complete" => StaticStrategy::Complete,
+            "errored" => StaticStrategy::Errored,
+            "incomplete" => StaticStrategy::Incomplete,
+            _ => StaticStrategy::Always,
+        };
+        let members = data
+            .iter()
+            .map(|(name, value)| (name.as_str().into(), Value::literal(value).settled()));
+        StaticData {
+            strategy,
+            data: Value::Object(members.collect()),
+        }
+    }
 }
 
 impl ClientAddress {
@@ -135,7 +158,7 @@ pub struct Composition {
     /// In the file's order; never empty.
     pub backends: Box<[Backend]>,
     /// Called beside the answer, never waited for.
-    pub shadows: Box<[Shadow]>,
+    pub shadows: Box<[Arc<Shadow>]>,
     pub order: Order,
     /// Endpoint-level `flatmap_filter`, with two backends or more.
     pub flatmap: Option<Flatmap>,
@@ -165,7 +188,7 @@ pub struct Shadow {
 #[derive(Debug, Clone)]
 pub struct StaticData {
     pub strategy: StaticStrategy,
-    /// Always an object.
+    /// Always an object; its members are written already.
     pub data: Value,
 }
 

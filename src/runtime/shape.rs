@@ -1,3 +1,442 @@
-//! target, allow, deny, mapping, group.
+//! target, allow, deny, mapping, group: what is left of an upstream's answer, and under which names.
+
+use std::collections::BTreeMap;
+
+use super::flatmap::Flatmap;
+use super::json::{Depth, Object, Value};
+
+/// What a backend says about the form of its answer, before it is compiled.
+#[derive(Debug, Clone, Default)]
+pub struct ShapeSpec {
+    /// Dotted path to the object that is taken for the whole answer; empty: all of it.
+    pub target: String,
+    /// Dotted paths that stay; with any of them, `deny` is ignored.
+    pub allow: Vec<String>,
+    /// Dotted paths that go.
+    pub deny: Vec<String>,
+    /// Top-level names and their new names, in the file's order.
+    pub mapping: Vec<(String, String)>,
+    /// The name under which everything is put; empty: none.
+    pub group: String,
+    /// Replaces `allow`, `deny` and `mapping`.
+    pub flatmap: Option<Flatmap>,
+}
+
+/// The manipulations of one backend's answer, in their fixed order: target, then flatmap or (allow or deny, then
+/// mapping), then group.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    target: Box<[Box<str>]>,
+    change: Change,
+    group: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Change {
+    #[default]
+    Nothing,
+    Flatmap(Flatmap),
+    Fields {
+        filter: Filter,
+        mapping: Box<[(Box<str>, Box<str>)]>,
+    },
+}
+
 #[derive(Debug, Clone)]
-pub struct Shape;
+enum Filter {
+    Nothing,
+    Allow(Names),
+    Deny(Names),
+}
+
+/// A set of dotted paths as a tree: `None` is the end of a path, and so covers all below it.
+#[derive(Debug, Clone, Default)]
+struct Names(BTreeMap<Box<str>, Option<Names>>);
+
+impl Shape {
+    /// Settles what can be settled before the first answer comes.
+    pub fn compile(spec: ShapeSpec) -> Shape {
+        let change = match spec.flatmap {
+            Some(flatmap) => Change::Flatmap(flatmap),
+            None => fields(&spec.allow, &spec.deny, &spec.mapping),
+        };
+        let target = match spec.target.as_str() {
+            "" => Box::default(),
+            path => path.split('.').map(Box::from).collect(),
+        };
+        Shape {
+            target,
+            change,
+            group: (!spec.group.is_empty()).then(|| spec.group.into()),
+        }
+    }
+
+    /// How deep an answer must be read for this shape. Nested filters open what they pass through by themselves;
+    /// only `flatmap_filter` is likely to walk through everything.
+    pub fn depth(&self) -> Depth {
+        match self.change {
+            Change::Flatmap(_) => Depth::Full,
+            _ => Depth::TopLevel,
+        }
+    }
+
+    /// Applies everything to `data`, which is an object or null. The result is an object or null too.
+    pub fn apply(&self, mut data: Value) -> Value {
+        if !self.target.is_empty() {
+            data = descend(data, &self.target);
+        }
+        match &self.change {
+            Change::Nothing => {}
+            Change::Flatmap(flatmap) => flatmap.apply(&mut data),
+            Change::Fields { filter, mapping } => {
+                if let Some(object) = data.as_object_mut() {
+                    filter.apply(object);
+                    rename(object, mapping);
+                }
+            }
+        }
+        match &self.group {
+            Some(name) => Value::Object(Object::from([(name.clone(), data)])),
+            None => data,
+        }
+    }
+}
+
+impl Filter {
+    fn apply(&self, object: &mut Object) {
+        match self {
+            Filter::Nothing => {}
+            Filter::Allow(names) => names.keep(object),
+            Filter::Deny(names) => names.remove(object),
+        }
+    }
+}
+
+impl Names {
+    /// `last_wins`: of a path and one below it the later in the list counts, as KrakenD does for `allow`; otherwise
+    /// the shorter path covers the longer.
+    fn new(paths: &[String], last_wins: bool) -> Names {
+        let mut names = Names::default();
+        for path in paths {
+            let parts: Vec<&str> = path.split('.').collect();
+            names.insert(&parts, last_wins);
+        }
+        names
+    }
+
+    fn insert(&mut self, path: &[&str], last_wins: bool) {
+        let Some((first, rest)) = path.split_first() else {
+            return;
+        };
+        if rest.is_empty() {
+            self.0.insert((*first).into(), None);
+            return;
+        }
+        let below = self
+            .0
+            .entry((*first).into())
+            .or_insert_with(|| Some(Names::default()));
+        if below.is_none() && last_wins {
+            *below = Some(Names::default());
+        }
+        if let Some(below) = below {
+            below.insert(rest, last_wins);
+        }
+    }
+
+    /// Drops what is not named, and objects of which nothing stays.
+    fn keep(&self, object: &mut Object) {
+        object.retain(|name, value| match self.0.get(name) {
+            None => false,
+            Some(None) => true,
+            Some(Some(below)) => value.as_object_mut().is_some_and(|inner| {
+                below.keep(inner);
+                !inner.is_empty()
+            }),
+        });
+    }
+
+    /// Drops what is named. An object of which nothing stays is left empty.
+    fn remove(&self, object: &mut Object) {
+        for (name, below) in &self.0 {
+            match below {
+                None => {
+                    object.remove(name);
+                }
+                Some(below) => {
+                    if let Some(inner) = object.get_mut(name).and_then(Value::as_object_mut) {
+                        below.remove(inner);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn fields(allow: &[String], deny: &[String], mapping: &[(String, String)]) -> Change {
+    let filter = match (allow.is_empty(), deny.is_empty()) {
+        (false, _) => Filter::Allow(Names::new(allow, true)),
+        (true, false) => Filter::Deny(Names::new(deny, false)),
+        (true, true) if mapping.is_empty() => return Change::Nothing,
+        (true, true) => Filter::Nothing,
+    };
+    let mapping = mapping
+        .iter()
+        .map(|(from, to)| {
+            let to = to.split('.').next().unwrap_or_default();
+            (from.as_str().into(), to.into())
+        })
+        .collect();
+    Change::Fields { filter, mapping }
+}
+
+/// The object at `path`; an empty one when the path ends nowhere or at something else.
+fn descend(mut data: Value, path: &[Box<str>]) -> Value {
+    for name in path {
+        let member = data.as_object_mut().and_then(|object| object.remove(name));
+        data = match member {
+            Some(member) => member,
+            None => return Value::Object(Object::new()),
+        };
+    }
+    match data.as_object_mut() {
+        Some(_) => data,
+        None => Value::Object(Object::new()),
+    }
+}
+
+/// Renames all at once, so that swaps work whatever their order.
+fn rename(object: &mut Object, mapping: &[(Box<str>, Box<str>)]) {
+    let taken: smallvec::SmallVec<[(&Box<str>, Value); 4]> = mapping
+        .iter()
+        .filter_map(|(from, to)| object.remove(from).map(|value| (to, value)))
+        .collect();
+    for (to, value) in taken {
+        object.insert(to.clone(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::runtime::json::{Style, parse, to_bytes};
+
+    const BASE: &str = r#"{"id":1,"name":"a","tags":["x","y"],"nested":{"k":1,"z":{"q":true,"w":null}},"arr":[{"id":1,"n":"a"},{"id":2,"n":"b"}],"e":{}}"#;
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter()
+            .map(|(from, to)| ((*from).to_owned(), (*to).to_owned()))
+            .collect()
+    }
+
+    fn shaped(spec: ShapeSpec, text: &str) -> String {
+        let shape = Shape::compile(spec);
+        let results = [Depth::TopLevel, Depth::Full].map(|depth| {
+            let value = parse(&Bytes::copy_from_slice(text.as_bytes()), depth).expect("valid");
+            to_bytes(&shape.apply(value), Style::Canonical)
+        });
+        assert_eq!(results[0], results[1], "lazy and full differ");
+        String::from_utf8(results[0].to_vec()).expect("UTF-8")
+    }
+
+    fn allowed(paths: &[&str]) -> String {
+        shaped(
+            ShapeSpec {
+                allow: strings(paths),
+                ..ShapeSpec::default()
+            },
+            BASE,
+        )
+    }
+
+    fn denied(paths: &[&str]) -> String {
+        shaped(
+            ShapeSpec {
+                deny: strings(paths),
+                ..ShapeSpec::default()
+            },
+            BASE,
+        )
+    }
+
+    fn targeted(target: &str, group: &str) -> String {
+        shaped(
+            ShapeSpec {
+                target: target.to_owned(),
+                group: group.to_owned(),
+                ..ShapeSpec::default()
+            },
+            BASE,
+        )
+    }
+
+    #[test]
+    fn allow_keeps_what_is_named_through_objects_only() {
+        assert_eq!(
+            allowed(&["id", "nested.z.q"]),
+            r#"{"id":1,"nested":{"z":{"q":true}}}"#
+        );
+        assert_eq!(allowed(&["arr.id"]), "{}");
+        assert_eq!(allowed(&["nope"]), "{}");
+        assert_eq!(allowed(&["*"]), "{}");
+        assert_eq!(allowed(&["id.x", "name"]), r#"{"name":"a"}"#);
+        assert_eq!(allowed(&["e.x", "e"]), r#"{"e":{}}"#);
+    }
+
+    #[test]
+    fn of_a_parent_and_its_child_the_later_allow_wins() {
+        assert_eq!(allowed(&["nested", "nested.k"]), r#"{"nested":{"k":1}}"#);
+        assert_eq!(
+            allowed(&["nested.k", "nested"]),
+            r#"{"nested":{"k":1,"z":{"q":true,"w":null}}}"#
+        );
+    }
+
+    #[test]
+    fn deny_drops_what_is_named_and_leaves_empty_objects() {
+        assert_eq!(
+            denied(&["id", "nested.z.q", "arr", "nope.x"]),
+            r#"{"e":{},"name":"a","nested":{"k":1,"z":{"w":null}},"tags":["x","y"]}"#
+        );
+        assert!(denied(&["nested.k", "nested.z"]).contains(r#""nested":{}"#));
+        for order in [["nested.k", "nested"], ["nested", "nested.k"]] {
+            assert!(!denied(&order).contains("nested"));
+        }
+    }
+
+    #[test]
+    fn deny_is_ignored_beside_allow() {
+        let spec = ShapeSpec {
+            allow: strings(&["id", "name"]),
+            deny: strings(&["id"]),
+            ..ShapeSpec::default()
+        };
+        assert_eq!(shaped(spec, BASE), r#"{"id":1,"name":"a"}"#);
+    }
+
+    #[test]
+    fn mapping_comes_after_the_filters() {
+        let spec = |allow: &str| ShapeSpec {
+            allow: strings(&[allow]),
+            mapping: pairs(&[("id", "z")]),
+            ..ShapeSpec::default()
+        };
+        assert_eq!(shaped(spec("id"), BASE), r#"{"z":1}"#);
+        assert_eq!(shaped(spec("z"), BASE), "{}");
+    }
+
+    #[test]
+    fn mapping_is_simultaneous_and_cuts_new_names_at_a_dot() {
+        let mapped = |mapping: &[(&str, &str)]| {
+            let spec = ShapeSpec {
+                mapping: pairs(mapping),
+                ..ShapeSpec::default()
+            };
+            shaped(spec, r#"{"a":1,"b":2,"o":{"x":3}}"#)
+        };
+        assert_eq!(
+            mapped(&[("a", "b"), ("b", "a")]),
+            r#"{"a":2,"b":1,"o":{"x":3}}"#
+        );
+        assert_eq!(
+            mapped(&[("a", "b"), ("b", "c")]),
+            r#"{"b":1,"c":2,"o":{"x":3}}"#
+        );
+        assert_eq!(
+            mapped(&[("a", "new.name")]),
+            r#"{"b":2,"new":1,"o":{"x":3}}"#
+        );
+        assert_eq!(
+            mapped(&[("o.x", "y"), ("nope", "z")]),
+            r#"{"a":1,"b":2,"o":{"x":3}}"#
+        );
+        assert_eq!(mapped(&[("a", "b")]), r#"{"b":1,"o":{"x":3}}"#);
+    }
+
+    #[test]
+    fn everything_runs_in_its_fixed_order() {
+        let spec = ShapeSpec {
+            target: "nested".to_owned(),
+            allow: strings(&["z", "k"]),
+            mapping: pairs(&[("z", "ZZ")]),
+            group: "g".to_owned(),
+            ..ShapeSpec::default()
+        };
+        assert_eq!(
+            shaped(spec, BASE),
+            r#"{"g":{"ZZ":{"q":true,"w":null},"k":1}}"#
+        );
+    }
+
+    #[test]
+    fn a_target_that_is_no_object_leaves_an_empty_one() {
+        for target in ["arr", "id", "nope", "id.x", "arr.0"] {
+            assert_eq!(targeted(target, ""), "{}", "{target}");
+        }
+        assert_eq!(targeted("nested.z", ""), r#"{"q":true,"w":null}"#);
+        assert_eq!(targeted("nope", "g"), r#"{"g":{}}"#);
+    }
+
+    #[test]
+    fn group_takes_dots_literally_and_wraps_null() {
+        let spec = || ShapeSpec {
+            group: "a.b".to_owned(),
+            ..ShapeSpec::default()
+        };
+        assert_eq!(shaped(spec(), r#"{"x":1}"#), r#"{"a.b":{"x":1}}"#);
+        assert_eq!(shaped(spec(), "null"), r#"{"a.b":null}"#);
+    }
+
+    #[test]
+    fn null_stays_null() {
+        let spec = ShapeSpec {
+            allow: strings(&["a"]),
+            mapping: pairs(&[("a", "b")]),
+            ..ShapeSpec::default()
+        };
+        assert_eq!(shaped(spec, "null"), "null");
+    }
+
+    #[test]
+    fn a_flatmap_replaces_filters_and_mapping() {
+        let flatmap = Flatmap::compile([("move", &strings(&["id", "ID"])[..])]).expect("valid");
+        let spec = ShapeSpec {
+            allow: strings(&["name"]),
+            mapping: pairs(&[("name", "n")]),
+            group: "g".to_owned(),
+            flatmap,
+            ..ShapeSpec::default()
+        };
+        let shape = Shape::compile(spec.clone());
+        assert_eq!(shape.depth(), Depth::Full);
+        assert_eq!(
+            shaped(spec, r#"{"id":1,"name":2}"#),
+            r#"{"g":{"ID":1,"name":2}}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn lazy_and_full_reading_give_the_same_shape(
+            members in prop::collection::vec(("[ab]", "[ab]", 0..9u8), 0..5),
+            allow in prop::collection::vec("[ab](\\.[ab]){0,2}", 0..3),
+            deny in prop::collection::vec("[ab](\\.[ab]){0,2}", 0..3),
+            target in "([ab](\\.[ab])?)?",
+        ) {
+            let members: Vec<_> = members
+                .iter()
+                .map(|(outer, inner, number)| format!(r#""{outer}":{{"{inner}":{{"a":{number},"b":[]}}}}"#))
+                .collect();
+            let text = format!("{{{}}}", members.join(","));
+            // The comparison is inside.
+            shaped(ShapeSpec { target, allow, deny, ..ShapeSpec::default() }, &text);
+        }
+    }
+}

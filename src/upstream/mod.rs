@@ -2,33 +2,38 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | `client` | one exchange over Pingora's connector: pools, stale-connection retry, redirects, gzip, body limits |
-//! | `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
-//! | `dns` | the address table, refreshed off the request path |
+//! | `message` | [`Outgoing`] and [`Incoming`]: a call and its answer, whole |
+//! | `client` | [`Client`]: Pingora's connector with its pools, one for each TLS policy |
+//! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
+//! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
+//! | `dns` | [`DnsTable`]: the address table, refreshed off the request path |
+//! | `exchange` | [`Exchange`]: one request and one answer on one connection, as a stream |
+//! | `call` | whole-body calls: redirects, gzip, limits |
+//! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
+//! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
 //! | `side` | key sets, tokens, discovery: calls of our own, over reqwest, bounded in time and size |
 //! | `keys` | [`KeySetStore`]: key sets kept fresh in the background, read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+mod call;
+mod client;
+mod dns;
+mod error;
+mod exchange;
+mod gunzip;
+mod host;
+mod hosts;
+mod message;
+mod redirect;
+mod tls;
 
-/// One call, ready to be sent. `Host` is not among the headers unless a step set it; the host set supplies it.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    pub method: Method,
-    /// Path and query as they go on the wire, starting with `/`.
-    pub target: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-/// A whole answer of an upstream, its body gunzipped if we had asked for gzip, and bounded.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
-
-#[derive(Debug)]
-pub struct HostSet;
+pub use call::CallOptions;
+pub use client::{Client, ClientError, Clients, HttpVersion, Settings};
+pub use dns::DnsTable;
+pub use error::{CallError, CallErrorKind};
+pub use exchange::{Exchange, RequestBody};
+pub use gunzip::Gunzip;
+pub use hosts::{HostSet, Target};
+pub use message::{Incoming, Outgoing};
+pub use redirect::NextCall;
+pub use tls::{CertificatePair, TlsPolicy};

@@ -1,0 +1,185 @@
+//! The signature algorithms of RFC 7518 and RFC 8037 that a file may name.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED,
+    EcdsaVerificationAlgorithm, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaParameters,
+};
+
+/// A signature algorithm; there is no `none`, and a name that is not listed here does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    Hs256,
+    Hs384,
+    Hs512,
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    Es512,
+    /// Ed25519 only; Ed448 is not offered (RFC 8037 §3.1).
+    EdDsa,
+}
+
+/// Which kind of key an algorithm needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    Secret,
+    Rsa,
+    P256,
+    P384,
+    P521,
+    Ed25519,
+}
+
+impl Algorithm {
+    /// Every algorithm, in the order of the reference's documentation.
+    pub const ALL: [Algorithm; 13] = [
+        Algorithm::EdDsa,
+        Algorithm::Hs256,
+        Algorithm::Hs384,
+        Algorithm::Hs512,
+        Algorithm::Rs256,
+        Algorithm::Rs384,
+        Algorithm::Rs512,
+        Algorithm::Es256,
+        Algorithm::Es384,
+        Algorithm::Es512,
+        Algorithm::Ps256,
+        Algorithm::Ps384,
+        Algorithm::Ps512,
+    ];
+
+    /// The algorithm of exactly this name; letter case counts (RFC 7515 §4.1.1).
+    pub fn parse(name: &str) -> Option<Algorithm> {
+        Algorithm::ALL
+            .into_iter()
+            .find(|known| known.as_str() == name)
+    }
+
+    /// The registered name, as in a token's `alg`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Hs256 => "HS256",
+            Algorithm::Hs384 => "HS384",
+            Algorithm::Hs512 => "HS512",
+            Algorithm::Rs256 => "RS256",
+            Algorithm::Rs384 => "RS384",
+            Algorithm::Rs512 => "RS512",
+            Algorithm::Ps256 => "PS256",
+            Algorithm::Ps384 => "PS384",
+            Algorithm::Ps512 => "PS512",
+            Algorithm::Es256 => "ES256",
+            Algorithm::Es384 => "ES384",
+            Algorithm::Es512 => "ES512",
+            Algorithm::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The one kind of key that fits: one key, one family (RFC 8725 §3.1).
+    pub fn key_kind(self) -> KeyKind {
+        match self {
+            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => KeyKind::Secret,
+            Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 => KeyKind::Rsa,
+            Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 => KeyKind::Rsa,
+            Algorithm::Es256 => KeyKind::P256,
+            Algorithm::Es384 => KeyKind::P384,
+            Algorithm::Es512 => KeyKind::P521,
+            Algorithm::EdDsa => KeyKind::Ed25519,
+        }
+    }
+
+    /// For HMAC: the hash, whose length is also the shortest secret allowed (RFC 7518 §3.2).
+    pub(super) fn hmac(self) -> Option<hmac::Algorithm> {
+        match self {
+            Algorithm::Hs256 => Some(hmac::HMAC_SHA256),
+            Algorithm::Hs384 => Some(hmac::HMAC_SHA384),
+            Algorithm::Hs512 => Some(hmac::HMAC_SHA512),
+            _ => None,
+        }
+    }
+
+    /// For RSA: padding, hash and key size. With PSS the salt is as long as the hash (RFC 7518 §3.5).
+    pub(super) fn rsa(self) -> Option<&'static RsaParameters> {
+        match self {
+            Algorithm::Rs256 => Some(&RSA_PKCS1_2048_8192_SHA256),
+            Algorithm::Rs384 => Some(&RSA_PKCS1_2048_8192_SHA384),
+            Algorithm::Rs512 => Some(&RSA_PKCS1_2048_8192_SHA512),
+            Algorithm::Ps256 => Some(&RSA_PSS_2048_8192_SHA256),
+            Algorithm::Ps384 => Some(&RSA_PSS_2048_8192_SHA384),
+            Algorithm::Ps512 => Some(&RSA_PSS_2048_8192_SHA512),
+            _ => None,
+        }
+    }
+
+    /// For ECDSA: curve and hash; signatures are r and s at the full width of the curve (RFC 7518 §3.4).
+    pub(super) fn ecdsa(self) -> Option<&'static EcdsaVerificationAlgorithm> {
+        match self {
+            Algorithm::Es256 => Some(&ECDSA_P256_SHA256_FIXED),
+            Algorithm::Es384 => Some(&ECDSA_P384_SHA384_FIXED),
+            Algorithm::Es512 => Some(&ECDSA_P521_SHA512_FIXED),
+            _ => None,
+        }
+    }
+
+    /// The same algorithm in the words of `jsonwebtoken`, which has no ES512.
+    pub(super) fn jsonwebtoken(self) -> Option<jsonwebtoken::Algorithm> {
+        use jsonwebtoken::Algorithm as Theirs;
+        Some(match self {
+            Algorithm::Hs256 => Theirs::HS256,
+            Algorithm::Hs384 => Theirs::HS384,
+            Algorithm::Hs512 => Theirs::HS512,
+            Algorithm::Rs256 => Theirs::RS256,
+            Algorithm::Rs384 => Theirs::RS384,
+            Algorithm::Rs512 => Theirs::RS512,
+            Algorithm::Ps256 => Theirs::PS256,
+            Algorithm::Ps384 => Theirs::PS384,
+            Algorithm::Ps512 => Theirs::PS512,
+            Algorithm::Es256 => Theirs::ES256,
+            Algorithm::Es384 => Theirs::ES384,
+            Algorithm::Es512 => return None,
+            Algorithm::EdDsa => Theirs::EdDSA,
+        })
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Tells `jsonwebtoken` to sign with aws-lc-rs. Call it before the first signature; later calls change nothing.
+pub fn install_crypto() {
+    // An error only says that a provider is installed already.
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_is_read_back_as_itself() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::parse(algorithm.as_str()), Some(algorithm));
+        }
+    }
+
+    #[test]
+    fn names_that_merely_resemble_one_are_unknown() {
+        for name in [
+            "none", "NONE", "rs256", "RS256 ", "", "ES256K", "EDDSA", "Ed25519", "HS1",
+        ] {
+            assert_eq!(Algorithm::parse(name), None, "{name}");
+        }
+    }
+}

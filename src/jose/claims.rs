@@ -1,0 +1,341 @@
+//! What a token says: the registered claims checked and typed, the rest as they came.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::jose::reason::{Reason, Refusal};
+use crate::jose::strict::{self, StrictError};
+
+/// The claims of a token (RFC 7519 §4).
+///
+/// Only types are settled here; whether a claim has the right value is asked of [`Rules`](crate::jose::Rules) for
+/// every request, because the answer depends on the endpoint and on the time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claims {
+    map: Map<String, Value>,
+    issuer: Option<Box<str>>,
+    audience: Box<[Box<str>]>,
+    expiry: Option<NumericDate>,
+    not_before: Option<NumericDate>,
+    issued_at: Option<NumericDate>,
+    /// Bytes of JSON that these claims were read from.
+    json_bytes: usize,
+}
+
+/// Whole seconds since the Unix epoch (RFC 7519 §2); fractions are cut off, as KrakenD does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NumericDate(i64);
+
+impl NumericDate {
+    /// Beyond this, floating point no longer tells one second from the next: such a date means "far away".
+    const FAR: f64 = (1_u64 << 53) as f64;
+
+    fn of(number: &serde_json::Number) -> NumericDate {
+        if let Some(seconds) = number.as_i64()
+            && seconds.unsigned_abs() <= 1 << 53
+        {
+            return NumericDate(seconds);
+        }
+        let seconds = number.as_f64().unwrap_or(f64::INFINITY);
+        if seconds > NumericDate::FAR {
+            return NumericDate(i64::MAX);
+        }
+        // A float-to-integer cast saturates: the far past stays the far past.
+        NumericDate(seconds as i64)
+    }
+
+    /// The date in nanoseconds, wide enough for any date and any leeway.
+    pub(super) fn nanos(self) -> i128 {
+        i128::from(self.0) * 1_000_000_000
+    }
+
+    /// The date as the time since the epoch; dates before it are the epoch.
+    pub fn since_epoch(self) -> Duration {
+        Duration::from_secs(u64::try_from(self.0).unwrap_or(0))
+    }
+}
+
+impl Claims {
+    /// Reads a payload: a JSON object without duplicate names whose registered claims have the right types.
+    pub fn parse(payload: &[u8]) -> Result<Claims, Refusal> {
+        let map = strict::object(payload).map_err(|fault| {
+            let detail = match fault {
+                StrictError::NotObject => {
+                    "json: cannot unmarshal a value that is no object into Go value of type jwt.Claims".into()
+                }
+                other => other.to_string(),
+            };
+            Refusal::new(Reason::Malformed, detail)
+        })?;
+        for name in ["sub", "jti"] {
+            // As KrakenD does: null is as good as absent. For `iss` it is not, since we compare that one.
+            string(&map, name, Null::Absent)?;
+        }
+        Ok(Claims {
+            issuer: string(&map, "iss", Null::Refused)?,
+            audience: audience(&map)?,
+            expiry: date(&map, "exp")?,
+            not_before: date(&map, "nbf")?,
+            issued_at: date(&map, "iat")?,
+            map,
+            json_bytes: payload.len(),
+        })
+    }
+
+    /// All claims by name.
+    pub fn map(&self) -> &Map<String, Value> {
+        &self.map
+    }
+
+    /// One claim by its literal name.
+    pub fn claim(&self, name: &str) -> Option<&Value> {
+        self.map.get(name)
+    }
+
+    /// `iss`
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// `sub`
+    pub fn subject(&self) -> Option<&str> {
+        self.map.get("sub").and_then(Value::as_str)
+    }
+
+    /// `jti`
+    pub fn token_id(&self) -> Option<&str> {
+        self.map.get("jti").and_then(Value::as_str)
+    }
+
+    /// `aud`, one or many; empty when absent.
+    pub fn audience(&self) -> &[Box<str>] {
+        &self.audience
+    }
+
+    /// `exp`
+    pub fn expiry(&self) -> Option<NumericDate> {
+        self.expiry
+    }
+
+    /// `nbf`
+    pub fn not_before(&self) -> Option<NumericDate> {
+        self.not_before
+    }
+
+    /// `iat`
+    pub fn issued_at(&self) -> Option<NumericDate> {
+        self.issued_at
+    }
+
+    /// Roughly how much memory these claims hold, in bytes, for bounded caches.
+    ///
+    /// A JSON tree takes a small multiple of its text; the exact number would cost a walk for each token.
+    pub(super) fn weight(&self) -> usize {
+        std::mem::size_of::<Claims>() + 4 * self.json_bytes
+    }
+}
+
+/// Where a claim stands: a literal name, or also a path of object members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimPath {
+    name: Box<str>,
+    /// Empty: the literal name is all there is.
+    parts: Box<[Box<str>]>,
+}
+
+impl ClaimPath {
+    /// A top-level claim of exactly this name, dots included.
+    pub fn literal(name: &str) -> ClaimPath {
+        ClaimPath {
+            name: name.into(),
+            parts: Box::default(),
+        }
+    }
+
+    /// A claim of this name if there is one, else the value at the end of the dotted path.
+    pub fn dotted(name: &str) -> ClaimPath {
+        let parts = match name.contains('.') {
+            true => name.split('.').map(Box::from).collect(),
+            false => Box::default(),
+        };
+        ClaimPath {
+            name: name.into(),
+            parts,
+        }
+    }
+
+    /// Like [`ClaimPath::dotted`], but names that start with `http` are literal: their dots belong to a host name.
+    pub fn dotted_unless_url(name: &str) -> ClaimPath {
+        match name.starts_with("http") {
+            true => ClaimPath::literal(name),
+            false => ClaimPath::dotted(name),
+        }
+    }
+
+    /// The value, if the token has it.
+    pub fn find<'c>(&self, claims: &'c Claims) -> Option<&'c Value> {
+        if let Some(value) = claims.map.get(&*self.name) {
+            return Some(value);
+        }
+        let (first, rest) = self.parts.split_first()?;
+        rest.iter()
+            .try_fold(claims.map.get(&**first)?, |value, part| {
+                value.as_object()?.get(&**part)
+            })
+    }
+
+    /// As the file has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Null {
+    Absent,
+    Refused,
+}
+
+fn string(map: &Map<String, Value>, name: &str, null: Null) -> Result<Option<Box<str>>, Refusal> {
+    match map.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str().into())),
+        Some(Value::Null) if null == Null::Absent => Ok(None),
+        Some(other) => Err(bad(format!(
+            "json: cannot unmarshal {} into Go value of type string",
+            kind(other)
+        ))),
+    }
+}
+
+fn audience(map: &Map<String, Value>) -> Result<Box<[Box<str>]>, Refusal> {
+    match map.get("aud") {
+        None => Ok(Box::default()),
+        Some(Value::String(one)) => Ok(Box::new([one.as_str().into()])),
+        Some(Value::Array(many)) => many
+            .iter()
+            .map(|one| one.as_str().map(Box::from))
+            .collect::<Option<_>>()
+            .ok_or_else(no_audience),
+        Some(_) => Err(no_audience()),
+    }
+}
+
+fn no_audience() -> Refusal {
+    bad("go-jose/go-jose/jwt: expected string or array value to unmarshal to Audience".into())
+}
+
+fn date(map: &Map<String, Value>, name: &str) -> Result<Option<NumericDate>, Refusal> {
+    match map.get(name) {
+        None => Ok(None),
+        Some(Value::Number(number)) => Ok(Some(NumericDate::of(number))),
+        // Null too: "no limit" must be said by leaving the claim out, not by a value somebody failed to fill in.
+        Some(_) => Err(bad(
+            "go-jose/go-jose/jwt: expected number value to unmarshal NumericDate".into(),
+        )),
+    }
+}
+
+fn bad(detail: String) -> Refusal {
+    Refusal::new(Reason::BadClaim, detail)
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str) -> Reason {
+        Claims::parse(json.as_bytes()).expect_err(json).reason
+    }
+
+    fn claims(json: &str) -> Claims {
+        Claims::parse(json.as_bytes()).expect(json)
+    }
+
+    #[test]
+    fn registered_claims_have_their_types() {
+        for json in [
+            r#"{"exp":"4102444800"}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp":true}"#,
+            r#"{"exp":[1]}"#,
+            r#"{"nbf":"1"}"#,
+            r#"{"nbf":null}"#,
+            r#"{"iat":{}}"#,
+            r#"{"iat":null}"#,
+            r#"{"iss":5}"#,
+            r#"{"iss":null}"#,
+            r#"{"iss":["a"]}"#,
+            r#"{"sub":5}"#,
+            r#"{"jti":5}"#,
+            r#"{"aud":null}"#,
+            r#"{"aud":5}"#,
+            r#"{"aud":["a",5]}"#,
+            r#"{"aud":{}}"#,
+        ] {
+            assert_eq!(refused(json), Reason::BadClaim, "{json}");
+        }
+        assert_eq!(claims(r#"{"sub":null,"jti":null}"#).subject(), None);
+        assert_eq!(claims(r#"{"aud":"a"}"#).audience(), [Box::from("a")]);
+        assert_eq!(claims(r#"{"aud":[]}"#).audience(), []);
+    }
+
+    #[test]
+    fn a_payload_that_is_no_object_is_malformed() {
+        for json in ["null", "[1]", "hello", "", "{\"a\":1,\"a\":2}"] {
+            assert_eq!(refused(json), Reason::Malformed, "{json}");
+        }
+    }
+
+    #[test]
+    fn dates_are_cut_to_seconds_and_never_wrap() {
+        let exp = |number: &str| claims(&format!("{{\"exp\":{number}}}")).expiry().unwrap().0;
+        assert_eq!(exp("4102444800.9"), 4_102_444_800);
+        assert_eq!(exp("-1.5"), -1);
+        assert_eq!(exp("9007199254740992"), 1 << 53);
+        for far in [
+            "9007199254740993",
+            "1e30",
+            "18446744073709551615",
+            "9223372036854775808",
+            "1.7e308",
+        ] {
+            assert_eq!(exp(far), i64::MAX, "{far}");
+        }
+        assert_eq!(exp("-1e30"), i64::MIN);
+        assert!(exp("-9223372036854775808") <= -(1 << 53));
+        assert_eq!(refused(r#"{"exp":1e999}"#), Reason::Malformed);
+    }
+
+    #[test]
+    fn a_literal_name_comes_before_a_path() {
+        let both = claims(r#"{"a.b":"literal","a":{"b":"nested","c":{"d":1}}}"#);
+        assert_eq!(ClaimPath::dotted("a.b").find(&both).unwrap(), "literal");
+        assert_eq!(ClaimPath::dotted("a.c.d").find(&both).unwrap(), 1);
+        assert_eq!(ClaimPath::dotted("a.x.d").find(&both), None);
+        assert_eq!(
+            ClaimPath::dotted("a.b.d").find(&both),
+            None,
+            "a path ends at a scalar"
+        );
+        assert_eq!(ClaimPath::literal("a.c").find(&both), None);
+        let url = claims(r#"{"https://x":{"y/roles":["a"]},"http://x.y/s":"z"}"#);
+        assert_eq!(
+            ClaimPath::dotted_unless_url("https://x.y/roles").find(&url),
+            None
+        );
+        assert_eq!(ClaimPath::dotted("http://x.y/s").find(&url).unwrap(), "z");
+    }
+}

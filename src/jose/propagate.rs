@@ -1,0 +1,361 @@
+//! Claims on their way out of the token: into header fields, and into the path of an upstream.
+
+use std::fmt::Write as _;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Number, Value};
+use smallvec::{SmallVec, smallvec};
+
+use crate::jose::reason::{Reason, Refusal};
+
+/// How a claim that is an array becomes header fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrays {
+    /// One field, elements joined with commas.
+    Joined,
+    /// One field for each element; none for an empty array.
+    Repeated,
+}
+
+/// How the elements of such an array are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elements {
+    /// As KrakenD does, in the notation of Go: `1e+06`, `<nil>`, `map[k:1]`.
+    Go,
+    /// As JSON scalars and texts: `1000000`, `null`, `{"k":1}`.
+    Json,
+}
+
+/// The values of the header fields for a claim, none of them with a control character in it.
+///
+/// A missing claim is one empty value: the field must replace whatever the client sent under that name.
+pub fn header_values(
+    claim: Option<&Value>,
+    arrays: Arrays,
+    elements: Elements,
+) -> Result<SmallVec<[String; 1]>, Refusal> {
+    let values: SmallVec<[String; 1]> = match claim {
+        None => smallvec![String::new()],
+        Some(Value::Array(items)) => {
+            let items = items.iter().map(|item| element(item, elements));
+            match arrays {
+                Arrays::Joined => smallvec![items.collect::<Vec<_>>().join(",")],
+                Arrays::Repeated => items.collect(),
+            }
+        }
+        Some(value) => smallvec![text(value)],
+    };
+    match values.iter().any(|value| value.contains(is_control)) {
+        false => Ok(values),
+        true => Err(Refusal::new(
+            Reason::BadClaim,
+            "a claim to be propagated has a control character",
+        )),
+    }
+}
+
+/// A claim as one segment of a path, percent-encoded outside the unreserved characters (RFC 3986 §2.3).
+///
+/// `None` when the claim is absent. Empty values and dot segments are refused: they would name another resource.
+pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Refusal> {
+    let Some(claim) = claim else {
+        return Ok(None);
+    };
+    let value = header_values(Some(claim), Arrays::Joined, Elements::Go)?.concat();
+    if matches!(value.as_str(), "" | "." | "..") {
+        return Err(Refusal::new(
+            Reason::BadClaim,
+            "a claim in a path is empty or a dot segment",
+        ));
+    }
+    Ok(Some(utf8_percent_encode(&value, RESERVED).to_string()))
+}
+
+/// Everything but letters, digits and `-._~`.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// What RFC 9110 §5.5 forbids in a field value, and the C1 controls that some logs obey.
+fn is_control(character: char) -> bool {
+    character.is_control() && character != '\t'
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => top_number(number),
+        other => json(other),
+    }
+}
+
+/// As KrakenD does: a number within a millionth of an integer is that integer, others have six decimals.
+/// Unlike there, integers beyond 2^53 stay exact.
+fn top_number(number: &Number) -> String {
+    match number.as_f64() {
+        Some(float) if !(number.is_i64() || number.is_u64()) => {
+            let whole = float.round();
+            match (float - whole).abs() < 1e-6 {
+                // Adding zero turns minus zero into zero.
+                true => format!("{:.0}", whole + 0.0),
+                false => format!("{float:.6}"),
+            }
+        }
+        _ => number.to_string(),
+    }
+}
+
+fn element(value: &Value, style: Elements) -> String {
+    match (style, value) {
+        (_, Value::String(text)) => text.clone(),
+        (Elements::Go, other) => go(other),
+        (Elements::Json, other) => json(other),
+    }
+}
+
+/// A value as Go's `%v` prints it.
+fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => go_number(number),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(go).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let members: Vec<_> = map
+                .iter()
+                .map(|(name, value)| format!("{name}:{}", go(value)))
+                .collect();
+            format!("map[{}]", members.join(" "))
+        }
+    }
+}
+
+/// A number as Go's `%v` prints it, which holds all of them as floats: shortest digits, exponent form below 1e-4 and
+/// from 1e6 on. Unlike there, integers beyond 2^53 stay exact.
+fn go_number(number: &Number) -> String {
+    const EXACT: u64 = 1 << 53;
+    let exact = number.as_i64().is_some_and(|n| n.unsigned_abs() > EXACT)
+        || number.as_u64().is_some_and(|n| n > EXACT);
+    let Some(float) = number.as_f64().filter(|_| !exact) else {
+        return number.to_string();
+    };
+    exponent_form(float, -4, 6).unwrap_or_else(|| format!("{float}"))
+}
+
+/// `1.5e+07` when the decimal exponent is below `low` or at least `high`.
+fn exponent_form(float: f64, low: i32, high: i32) -> Option<String> {
+    let scientific = format!("{float:e}");
+    let (mantissa, exponent) = scientific.split_once('e')?;
+    let exponent: i32 = exponent.parse().ok()?;
+    if float == 0.0 || (low..high).contains(&exponent) {
+        return None;
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    Some(format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs()))
+}
+
+/// Compact JSON with sorted members, as Go's encoder writes it: `<`, `>`, `&` and the line separators escaped.
+fn json(value: &Value) -> String {
+    let mut out = String::new();
+    write_json(&mut out, value);
+    out
+}
+
+fn write_json(out: &mut String, value: &Value) {
+    match value {
+        Value::Number(number) => out.push_str(&json_number(number)),
+        Value::String(text) => write_string(out, text),
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_json(out, item);
+            }
+            out.push(']');
+        }
+        Value::Object(map) => {
+            out.push('{');
+            for (index, (name, item)) in map.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_string(out, name);
+                out.push(':');
+                write_json(out, item);
+            }
+            out.push('}');
+        }
+        Value::Null | Value::Bool(_) => out.push_str(&value.to_string()),
+    }
+}
+
+fn json_number(number: &Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() => exponent_form(float, -6, 21)
+            // Go's JSON drops the leading zero of an exponent: 1e-07 becomes 1e-7.
+            .map(|text| text.replace("e-0", "e-"))
+            .unwrap_or_else(|| format!("{float}")),
+        _ => number.to_string(),
+    }
+}
+
+fn write_string(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn joined(claim: Value) -> String {
+        let values = header_values(Some(&claim), Arrays::Joined, Elements::Go).unwrap();
+        assert_eq!(values.len(), 1);
+        values.concat()
+    }
+
+    #[test]
+    fn scalars_are_written_as_the_reference_writes_them() {
+        for (claim, text) in [
+            (json!("ñ ü"), "ñ ü"),
+            (json!(42), "42"),
+            (json!(1.5), "1.500000"),
+            (json!(-7.25), "-7.250000"),
+            (json!(1e-7), "0"),
+            (json!(-1e-9), "0"),
+            (json!(1.999_999_9), "2"),
+            (json!(9_007_199_254_740_993_u64), "9007199254740993"),
+            (json!(u64::MAX), "18446744073709551615"),
+            (json!(1e20), "100000000000000000000"),
+            (json!(true), "true"),
+            (json!(null), "null"),
+            (
+                json!({"b": "<&>", "a": 1.0}),
+                r#"{"a":1,"b":"\u003c\u0026\u003e"}"#,
+            ),
+            (
+                json!({"n": [1e21, 1e-7, 0.000_001, 1e20]}),
+                r#"{"n":[1e+21,1e-7,0.000001,100000000000000000000]}"#,
+            ),
+        ] {
+            assert_eq!(joined(claim), text);
+        }
+    }
+
+    #[test]
+    fn arrays_are_joined_or_repeated() {
+        let claim =
+            json!(["a", 1, 2.5, true, null, {"k": 1}, 1_000_000, 123_456_789, 0.000_01, [1, "x"]]);
+        assert_eq!(
+            joined(claim.clone()),
+            "a,1,2.5,true,<nil>,map[k:1],1e+06,1.23456789e+08,1e-05,[1 x]"
+        );
+        let repeated = header_values(Some(&claim), Arrays::Repeated, Elements::Json).unwrap();
+        assert_eq!(
+            repeated.as_slice(),
+            [
+                "a",
+                "1",
+                "2.5",
+                "true",
+                "null",
+                r#"{"k":1}"#,
+                "1000000",
+                "123456789",
+                "0.00001",
+                r#"[1,"x"]"#
+            ]
+        );
+        assert_eq!(joined(json!([])), "");
+        assert!(
+            header_values(Some(&json!([])), Arrays::Repeated, Elements::Go)
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(
+            header_values(None, Arrays::Repeated, Elements::Go)
+                .unwrap()
+                .as_slice(),
+            [""]
+        );
+    }
+
+    #[test]
+    fn control_characters_never_reach_a_header() {
+        for claim in [
+            json!("a\r\nX: y"),
+            json!("a\0"),
+            json!(["ok", "a\nb"]),
+            json!("\u{7f}"),
+            json!("\u{85}"),
+        ] {
+            let refusal = header_values(Some(&claim), Arrays::Joined, Elements::Go).unwrap_err();
+            assert_eq!(refusal.reason, Reason::BadClaim);
+        }
+        assert_eq!(
+            joined(json!({"a": "x\ny"})),
+            r#"{"a":"x\ny"}"#,
+            "inside JSON it is escaped"
+        );
+    }
+
+    #[test]
+    fn a_path_segment_stays_one_segment() {
+        let segment = |claim: Value| path_segment(Some(&claim)).map_err(|refusal| refusal.reason);
+        assert_eq!(
+            segment(json!("a/b?c#d%e f")).unwrap().unwrap(),
+            "a%2Fb%3Fc%23d%25e%20f"
+        );
+        assert_eq!(segment(json!("../admin")).unwrap().unwrap(), "..%2Fadmin");
+        assert_eq!(segment(json!(42)).unwrap().unwrap(), "42");
+        for claim in [
+            json!(""),
+            json!("."),
+            json!(".."),
+            json!([]),
+            json!([".."]),
+            json!("a\0b"),
+        ] {
+            assert_eq!(segment(claim), Err(Reason::BadClaim));
+        }
+        assert_eq!(path_segment(None), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_harmless_segment_or_refused(text in any::<String>()) {
+            if let Ok(Some(segment)) = path_segment(Some(&Value::String(text.clone()))) {
+                prop_assert!(segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
+                let back = percent_encoding::percent_decode_str(&segment).decode_utf8().unwrap();
+                prop_assert_eq!(back, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Why a token was refused: the word for metrics and the access log, the sentence for the log.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The closed set of reasons: metric label, field of the access log, key to the answer's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No token was sent.
+    Missing,
+    /// Not a compact JWS, or its JSON cannot be read.
+    Malformed,
+    /// The header's `alg` is not the configured one.
+    AlgNotAllowed,
+    /// No key of that id is in the set.
+    UnknownKey,
+    BadSignature,
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    NotYetValid,
+    WrongIssuer,
+    WrongAudience,
+    MissingRole,
+    MissingScope,
+    Revoked,
+    /// There is no key set to look into.
+    KeysUnavailable,
+    /// More than one credential was sent.
+    AmbiguousCredentials,
+    /// `crit` is there: we implement no extension.
+    CriticalHeader,
+    /// The key exists but must not verify this token: wrong type, too weak, for another use.
+    UnusableKey,
+    /// A registered claim has the wrong type, or a claim cannot go where it should.
+    BadClaim,
+}
+
+impl Reason {
+    /// Every reason, for metrics that start at zero.
+    pub const ALL: [Reason; 17] = [
+        Reason::Missing,
+        Reason::Malformed,
+        Reason::AlgNotAllowed,
+        Reason::UnknownKey,
+        Reason::BadSignature,
+        Reason::Expired,
+        Reason::NotYetValid,
+        Reason::WrongIssuer,
+        Reason::WrongAudience,
+        Reason::MissingRole,
+        Reason::MissingScope,
+        Reason::Revoked,
+        Reason::KeysUnavailable,
+        Reason::AmbiguousCredentials,
+        Reason::CriticalHeader,
+        Reason::UnusableKey,
+        Reason::BadClaim,
+    ];
+
+    /// The word, as in `portcullis_jwt_rejected_total{reason="expired"}`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Missing => "missing",
+            Reason::Malformed => "malformed",
+            Reason::AlgNotAllowed => "alg_not_allowed",
+            Reason::UnknownKey => "unknown_key",
+            Reason::BadSignature => "bad_signature",
+            Reason::Expired => "expired",
+            Reason::NotYetValid => "not_yet_valid",
+            Reason::WrongIssuer => "wrong_issuer",
+            Reason::WrongAudience => "wrong_audience",
+            Reason::MissingRole => "missing_role",
+            Reason::MissingScope => "missing_scope",
+            Reason::Revoked => "revoked",
+            Reason::KeysUnavailable => "keys_unavailable",
+            Reason::AmbiguousCredentials => "ambiguous_credentials",
+            Reason::CriticalHeader => "critical_header",
+            Reason::UnusableKey => "unusable_key",
+            Reason::BadClaim => "bad_claim",
+        }
+    }
+
+    /// 403 for a good token that allows too little, 401 for everything else.
+    pub fn status(self) -> u16 {
+        match self {
+            Reason::MissingRole | Reason::MissingScope => 403,
+            _ => 401,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A refused token: why, and the sentence for the log. The sentence never holds text of the token.
+///
+/// Sentences that have a counterpart in the reference keep its wording, because people search their logs for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    pub reason: Reason,
+    pub detail: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with its sentence.
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal {
+            reason,
+            detail: detail.into(),
+        }
+    }
+
+    /// No token in any of the places where one may stand.
+    pub fn missing() -> Refusal {
+        Refusal::new(Reason::Missing, "Token not found")
+    }
+
+    /// Two credentials in one request: which one an upstream would believe is anybody's guess.
+    pub fn ambiguous() -> Refusal {
+        Refusal::new(
+            Reason::AmbiguousCredentials,
+            "more than one credential in the request",
+        )
+    }
+
+    /// The key server has not answered yet, or its last answer is too old to be used.
+    pub fn keys_unavailable() -> Refusal {
+        Refusal::new(Reason::KeysUnavailable, "no key set is available")
+    }
+
+    /// The token is on the list of the revoked.
+    pub fn revoked() -> Refusal {
+        Refusal::new(Reason::Revoked, "Token sent by client rejected")
+    }
+
+    pub(super) fn bad_signature() -> Refusal {
+        Refusal::new(Reason::BadSignature, PRIMITIVE)
+    }
+
+    pub(super) fn unusable_key() -> Refusal {
+        Refusal::new(Reason::UnusableKey, PRIMITIVE)
+    }
+}
+
+/// The reference says the same of a broken signature and of a key of the wrong type.
+const PRIMITIVE: &str = "go-jose/go-jose: error in cryptographic primitive";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_roles_and_scopes_are_forbidden_rather_than_unauthorized() {
+        let forbidden: Vec<_> = Reason::ALL
+            .into_iter()
+            .filter(|reason| reason.status() == 403)
+            .collect();
+        assert_eq!(forbidden, [Reason::MissingRole, Reason::MissingScope]);
+    }
+
+    #[test]
+    fn words_are_distinct() {
+        let words: std::collections::HashSet<_> = Reason::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+}

@@ -1,0 +1,265 @@
+//! Tokens that we issue, for `auth/signer`.
+
+use std::fmt;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+    ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::EncodingKey;
+use serde_json::{Map, Value};
+
+use crate::jose::algorithm::{Algorithm, install_crypto};
+use crate::jose::key::{
+    KeyFault, PublicMaterial, check_purpose, declared_algorithm, required, without_leading_zeros,
+};
+use crate::jose::key_set::{KeySetError, raw_keys};
+use crate::jose::strict;
+
+/// The two ways to write a signed token (RFC 7515 §7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serialization {
+    /// `header.payload.signature`
+    Compact,
+    /// The text of `{"payload":…,"protected":…,"signature":…}`.
+    FlattenedJson,
+}
+
+/// A private key with the header it puts on everything it signs.
+///
+/// The key is tried out when it is loaded, so that one which does not fit is found at start and not by a client.
+#[derive(Debug)]
+pub struct Signer {
+    key: PrivateKey,
+    algorithm: Algorithm,
+    /// The protected header, encoded: the same for every token.
+    protected: Box<str>,
+    serialization: Serialization,
+}
+
+/// Why there is no signer, or no signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    #[error(transparent)]
+    Set(#[from] KeySetError),
+    #[error("no Keys have been found")]
+    UnknownKey,
+    #[error("the key cannot be used: {0}")]
+    Key(#[from] KeyFault),
+    #[error("the key has no private part")]
+    PublicOnly,
+    #[error("the key does not fit the algorithm {0}")]
+    Algorithm(Algorithm),
+    #[error("the parts of the private key do not belong together")]
+    Inconsistent,
+    #[error("go-jose/go-jose: error in cryptographic primitive")]
+    Failed,
+}
+
+impl Signer {
+    /// Takes the private key `kid` out of a JWK set. Other keys of the set are not even looked at.
+    pub fn from_key_set(
+        document: &[u8],
+        kid: &str,
+        algorithm: Algorithm,
+        typ: &str,
+        serialization: Serialization,
+    ) -> Result<Signer, SignError> {
+        install_crypto();
+        // As for validation: of several keys with one id the last counts.
+        let jwk = raw_keys(document)?
+            .into_iter()
+            .filter_map(|raw| strict::object(raw.get().as_bytes()).ok())
+            .rfind(|jwk| jwk.get("kid").and_then(Value::as_str).unwrap_or_default() == kid)
+            .ok_or(SignError::UnknownKey)?;
+        let signer = Signer {
+            key: PrivateKey::from_jwk(&jwk, algorithm)?,
+            algorithm,
+            protected: protected_header(algorithm, kid, typ).into(),
+            serialization,
+        };
+        signer.sign(b"{}")?;
+        Ok(signer)
+    }
+
+    /// Signs a payload, which is taken as it is: no claims are added.
+    pub fn sign(&self, payload: &[u8]) -> Result<String, SignError> {
+        let mut text = String::from(&*self.protected);
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut text);
+        let signature = self.key.sign(self.algorithm, text.as_bytes())?;
+        Ok(match self.serialization {
+            Serialization::Compact => {
+                text.push('.');
+                text.push_str(&signature);
+                text
+            }
+            // All three are base64url, so there is nothing to escape.
+            Serialization::FlattenedJson => {
+                let payload = text.get(self.protected.len() + 1..).unwrap_or_default();
+                format!(
+                    r#"{{"payload":"{payload}","protected":"{}","signature":"{signature}"}}"#,
+                    self.protected
+                )
+            }
+        })
+    }
+}
+
+/// Exactly `alg`, `kid` and `typ`, in this order.
+fn protected_header(algorithm: Algorithm, kid: &str, typ: &str) -> String {
+    let text = |value: &str| Value::from(value).to_string();
+    URL_SAFE_NO_PAD.encode(format!(
+        r#"{{"alg":"{algorithm}","kid":{},"typ":{}}}"#,
+        text(kid),
+        text(typ)
+    ))
+}
+
+/// `jsonwebtoken` signs whatever it can, which is all but ES512. It prepares the key for each signature anew; beside
+/// the price of a private operation that hardly shows, unlike in verification (see [`Key`](crate::jose::key::Key)).
+enum PrivateKey {
+    JsonWebToken(jsonwebtoken::Algorithm, EncodingKey),
+    P521(EcdsaKeyPair),
+}
+
+impl PrivateKey {
+    fn from_jwk(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<PrivateKey, SignError> {
+        check_purpose(jwk, "sign")?;
+        let public = PublicMaterial::from_jwk(jwk)?;
+        let declared = declared_algorithm(jwk)?;
+        if !public.fits(algorithm) || declared.is_some_and(|declared| declared != algorithm) {
+            return Err(SignError::Algorithm(algorithm));
+        }
+        let private = match public {
+            PublicMaterial::Secret(_) => Vec::new(),
+            _ if !jwk.contains_key("d") => return Err(SignError::PublicOnly),
+            _ => required(jwk, "d")?,
+        };
+        let key = match &public {
+            PublicMaterial::Secret(secret) => {
+                let shortest = algorithm
+                    .hmac()
+                    .map_or(0, |hash| hash.digest_algorithm().output_len());
+                if secret.len() < shortest {
+                    return Err(KeyFault::ShortSecret(secret.len()).into());
+                }
+                EncodingKey::from_secret(secret)
+            }
+            PublicMaterial::Rsa { n, e } => {
+                EncodingKey::from_rsa_der(&rsa_der(jwk, n, e, private)?)
+            }
+            PublicMaterial::Ec { point, .. } => {
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(
+                    curve(algorithm)?,
+                    &private,
+                    point,
+                )
+                .map_err(|_| SignError::Inconsistent)?;
+                if algorithm == Algorithm::Es512 {
+                    return Ok(PrivateKey::P521(pair));
+                }
+                let document = pair.to_pkcs8v1().map_err(|_| SignError::Inconsistent)?;
+                EncodingKey::from_ec_der(document.as_ref())
+            }
+            PublicMaterial::Ed25519(point) => {
+                let pair = Ed25519KeyPair::from_seed_and_public_key(&private, point)
+                    .map_err(|_| SignError::Inconsistent)?;
+                let document = pair.to_pkcs8v1().map_err(|_| SignError::Inconsistent)?;
+                EncodingKey::from_ed_der(document.as_ref())
+            }
+        };
+        let theirs = algorithm
+            .jsonwebtoken()
+            .ok_or(SignError::Algorithm(algorithm))?;
+        Ok(PrivateKey::JsonWebToken(theirs, key))
+    }
+
+    /// The signature, base64url.
+    fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<String, SignError> {
+        match self {
+            PrivateKey::JsonWebToken(theirs, key) => {
+                debug_assert_eq!(algorithm.jsonwebtoken(), Some(*theirs));
+                jsonwebtoken::crypto::sign(message, key, *theirs).map_err(|_| SignError::Failed)
+            }
+            PrivateKey::P521(pair) => pair
+                .sign(&SystemRandom::new(), message)
+                .map(|signature| URL_SAFE_NO_PAD.encode(signature))
+                .map_err(|_| SignError::Failed),
+        }
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+fn curve(algorithm: Algorithm) -> Result<&'static EcdsaSigningAlgorithm, SignError> {
+    match algorithm {
+        Algorithm::Es256 => Ok(&ECDSA_P256_SHA256_FIXED_SIGNING),
+        Algorithm::Es384 => Ok(&ECDSA_P384_SHA384_FIXED_SIGNING),
+        Algorithm::Es512 => Ok(&ECDSA_P521_SHA512_FIXED_SIGNING),
+        other => Err(SignError::Algorithm(other)),
+    }
+}
+
+/// An `RSAPrivateKey` of RFC 8017 §A.1.2, after a check that its numbers belong together.
+fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<Vec<u8>, SignError> {
+    let private = [
+        d,
+        required(jwk, "p")?,
+        required(jwk, "q")?,
+        required(jwk, "dp")?,
+        required(jwk, "dq")?,
+        required(jwk, "qi")?,
+    ]
+    .map(without_leading_zeros);
+    let [d, p, q, dp, dq, qi] = &private;
+    rsa::KeyPair::from_components(&rsa::KeyPairComponents {
+        public_key: rsa::PublicKeyComponents { n, e },
+        d,
+        p,
+        q,
+        dP: dp,
+        dQ: dq,
+        qInv: qi,
+    })
+    .map_err(|_| SignError::Inconsistent)?;
+    let mut body = vec![0x02, 0x01, 0x00];
+    for number in [n, e, d, p, q, dp, dq, qi] {
+        // DER integers are signed: a leading one bit would make it negative.
+        let sign = match number.first() {
+            Some(top) if *top < 0x80 => &[][..],
+            _ => &[0][..],
+        };
+        write_der(&mut body, 0x02, &[sign, number].concat());
+    }
+    let mut document = Vec::new();
+    write_der(&mut document, 0x30, &body);
+    Ok(document)
+}
+
+/// Tag, length in the shortest form, content (X.690 §8.1).
+fn write_der(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+    out.push(tag);
+    let length: Vec<u8> = without_leading_zeros(content.len().to_be_bytes().to_vec());
+    match length.as_slice() {
+        [] => out.push(0),
+        [short] if *short < 0x80 => out.push(*short),
+        // A usize has at most eight bytes.
+        long => {
+            out.push(0x80 | long.len() as u8);
+            out.extend_from_slice(long);
+        }
+    }
+    out.extend_from_slice(content);
+}
+
+#[cfg(test)]
+mod tests;

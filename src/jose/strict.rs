@@ -1,0 +1,206 @@
+//! JSON read without forgiveness: duplicate members refused at every level, depth bounded.
+//!
+//! Two parsers that disagree about which of two members counts are how a token means one thing here and another
+//! thing upstream (RFC 8725 §2.4); a token that leaves room for that is not worth reading.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// How deep arrays and objects may be nested; a token that needs more is an attack on somebody's stack.
+pub const MAX_DEPTH: usize = 64;
+
+/// Why JSON was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StrictError {
+    #[error("invalid JSON")]
+    Syntax,
+    #[error("json: duplicate key in object")]
+    Duplicate,
+    #[error("JSON is nested too deeply")]
+    Depth,
+    #[error("json: cannot unmarshal a value that is no object")]
+    NotObject,
+}
+
+/// Reads one JSON object that fills `bytes` up to surrounding white space.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, StrictError> {
+    let mut fault = None;
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let seed = Strict {
+        depth: MAX_DEPTH,
+        fault: &mut fault,
+    };
+    let value = match seed.deserialize(&mut reader).and_then(|value| {
+        reader.end()?;
+        Ok(value)
+    }) {
+        Ok(value) => value,
+        Err(_) => return Err(fault.unwrap_or(StrictError::Syntax)),
+    };
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(StrictError::NotObject),
+    }
+}
+
+/// Builds a value and leaves behind which rule was broken: the error itself can only carry text.
+struct Strict<'f> {
+    depth: usize,
+    fault: &'f mut Option<StrictError>,
+}
+
+impl Strict<'_> {
+    fn deeper<E: Error>(&mut self) -> Result<Strict<'_>, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Strict {
+                depth,
+                fault: self.fault,
+            }),
+            None => {
+                *self.fault = Some(StrictError::Depth);
+                Err(E::custom("depth"))
+            }
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("not finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(self.deeper()?)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let value = access.next_value_seed(self.deeper()?)?;
+            if map.insert(name, value).is_some() {
+                *self.fault = Some(StrictError::Duplicate);
+                return Err(A::Error::custom("duplicate"));
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nested(depth: usize) -> String {
+        format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth))
+    }
+
+    #[test]
+    fn an_object_is_read_and_integers_stay_exact() {
+        let map =
+            object(br#" {"a":9007199254740993,"b":18446744073709551615,"c":[null,true,1.5,"x"]} "#);
+        let map = map.unwrap();
+        assert_eq!(map["a"], 9_007_199_254_740_993_u64);
+        assert_eq!(map["b"], u64::MAX);
+        assert_eq!(map["c"], serde_json::json!([null, true, 1.5, "x"]));
+    }
+
+    #[test]
+    fn duplicates_are_refused_at_every_level() {
+        for text in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":1,"b":2}}"#,
+            r#"{"x":[{"\u0061":1,"a":2}]}"#,
+        ] {
+            assert_eq!(
+                object(text.as_bytes()),
+                Err(StrictError::Duplicate),
+                "{text}"
+            );
+        }
+        assert!(
+            object(br#"{"a":1,"A":2}"#).is_ok(),
+            "letter case makes two names"
+        );
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        assert!(object(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
+        assert_eq!(
+            object(nested(MAX_DEPTH).as_bytes()),
+            Err(StrictError::Depth)
+        );
+        assert!(object(nested(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in [
+            "",
+            "{",
+            "{}x",
+            "{} {}",
+            r#"{"a":1e999}"#,
+            "{\"a\":\"\u{1}\"}",
+            r#"{"a":"\ud800"}"#,
+            "\u{feff}{}",
+        ] {
+            assert_eq!(object(text.as_bytes()), Err(StrictError::Syntax), "{text}");
+        }
+        assert_eq!(object(b"{\"a\":\"\xff\"}"), Err(StrictError::Syntax));
+        for text in ["null", "[1]", "1", "\"x\""] {
+            assert_eq!(
+                object(text.as_bytes()),
+                Err(StrictError::NotObject),
+                "{text}"
+            );
+        }
+    }
+}

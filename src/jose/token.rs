@@ -1,0 +1,218 @@
+//! A compact JWS taken apart: what stands in it before anybody believes it.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use smallvec::SmallVec;
+
+use crate::jose::algorithm::Algorithm;
+use crate::jose::claims::Claims;
+use crate::jose::key::Key;
+use crate::jose::key_set::KeyIdStrategy;
+use crate::jose::reason::{Reason, Refusal};
+use crate::jose::strict;
+
+/// Longer tokens are refused unread. Above what any server's header limit lets through by default.
+pub const MAX_TOKEN_BYTES: usize = 1 << 20;
+
+/// Longest `kid` or thumbprint that is looked up, in bytes.
+const MAX_KEY_ID_BYTES: usize = 1024;
+
+/// The widest signature we verify: RSA with a modulus of 8192 bits.
+const MAX_SIGNATURE_BYTES: usize = 1024;
+
+/// A token's parts, decoded but not believed: compact serialization only (RFC 7515 §3.1, §7.1).
+#[derive(Debug)]
+pub struct Token<'a> {
+    /// Header and payload as they were signed.
+    signed: &'a str,
+    payload: &'a str,
+    signature: SmallVec<[u8; 256]>,
+    header: Header,
+}
+
+/// What the header says of itself; each member is judged by the step that needs it.
+#[derive(Debug)]
+struct Header {
+    /// `None`: absent, no string, or a name that we do not know. None of them can equal a configured algorithm.
+    algorithm: Option<Algorithm>,
+    /// An extension is asked for: `crit`, whatever its value, or an unencoded payload (RFC 7797).
+    critical: bool,
+    kid: KeyId,
+    x5t: KeyId,
+    x5t_s256: KeyId,
+}
+
+#[derive(Debug)]
+enum KeyId {
+    Absent,
+    Text(Box<str>),
+    NoString,
+    TooLong,
+}
+
+impl<'a> Token<'a> {
+    /// Takes a token apart. Nothing is trimmed, padded or forgiven: one token has one spelling (RFC 7515 §2).
+    pub fn parse(text: &'a str) -> Result<Token<'a>, Refusal> {
+        if text.len() > MAX_TOKEN_BYTES {
+            return Err(malformed("token is too long"));
+        }
+        // Dots are counted before anything is decoded, so that a JWE or a text full of dots costs one scan.
+        let (signed, signature) = text.rsplit_once('.').ok_or_else(not_three_parts)?;
+        let (header, payload) = signed.split_once('.').ok_or_else(not_three_parts)?;
+        if payload.contains('.') {
+            return Err(not_three_parts());
+        }
+        let header = Header::parse(&decode(header)?)?;
+        Ok(Token {
+            signed,
+            payload,
+            signature: decode_signature(signature)?,
+            header,
+        })
+    }
+
+    /// Step one: the header names exactly the configured algorithm. Nothing else is looked at before.
+    pub fn check_algorithm(&self, configured: Algorithm) -> Result<(), Refusal> {
+        if self.header.algorithm == Some(configured) {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::AlgNotAllowed, "algorithm is invalid"))
+    }
+
+    /// Step two: no extension is asked for. We implement none, so any `crit` is one too many (RFC 7515 §4.1.11).
+    pub fn check_critical(&self) -> Result<(), Refusal> {
+        if !self.header.critical {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::CriticalHeader,
+            "go-jose/go-jose: unsupported crit header",
+        ))
+    }
+
+    /// Step three: the id under which the key is to be looked up. Keys in the token itself are never used.
+    pub fn key_id(&self, strategy: KeyIdStrategy) -> Result<Cow<'_, str>, Refusal> {
+        let header = &self.header;
+        let kid = header.kid.text()?;
+        Ok(match strategy {
+            KeyIdStrategy::Kid => Cow::Borrowed(kid.unwrap_or_default()),
+            KeyIdStrategy::X5t => Cow::Borrowed(header.x5t.text()?.or(kid).unwrap_or_default()),
+            KeyIdStrategy::X5tS256 => {
+                Cow::Borrowed(header.x5t_s256.text()?.or(kid).unwrap_or_default())
+            }
+            KeyIdStrategy::KidX5t => {
+                let x5t = header.x5t.text()?.or(kid).unwrap_or_default();
+                Cow::Owned([kid.unwrap_or_default(), x5t].concat())
+            }
+        })
+    }
+
+    /// Step four: the signature is right under this key and this algorithm.
+    pub fn verify(&self, key: &Key, algorithm: Algorithm) -> Result<(), Refusal> {
+        // Asked again, so that a caller who skips a step gets a refusal and not a hole.
+        self.check_algorithm(algorithm)?;
+        self.check_critical()?;
+        key.verify(algorithm, self.signed.as_bytes(), &self.signature)
+    }
+
+    /// Step five: what the token says. Call it after [`Token::verify`]; before, nobody vouches for it.
+    pub fn claims(&self) -> Result<Claims, Refusal> {
+        Claims::parse(&decode(self.payload)?)
+    }
+}
+
+impl Header {
+    fn parse(json: &[u8]) -> Result<Header, Refusal> {
+        let map = strict::object(json).map_err(|fault| malformed(fault.to_string()))?;
+        Ok(Header {
+            algorithm: map
+                .get("alg")
+                .and_then(Value::as_str)
+                .and_then(Algorithm::parse),
+            // `b64` without `crit` is wrong by RFC 7797 §6, and `false` would change what was signed.
+            critical: map.contains_key("crit")
+                || map.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)),
+            kid: KeyId::of(&map, "kid"),
+            x5t: KeyId::of(&map, "x5t"),
+            x5t_s256: KeyId::of(&map, "x5t#S256"),
+        })
+    }
+}
+
+impl KeyId {
+    fn of(map: &Map<String, Value>, name: &str) -> KeyId {
+        match map.get(name) {
+            None => KeyId::Absent,
+            Some(Value::String(id)) if id.len() > MAX_KEY_ID_BYTES => KeyId::TooLong,
+            Some(Value::String(id)) => KeyId::Text(id.as_str().into()),
+            Some(_) => KeyId::NoString,
+        }
+    }
+
+    fn text(&self) -> Result<Option<&str>, Refusal> {
+        match self {
+            KeyId::Absent => Ok(None),
+            KeyId::Text(id) => Ok(Some(id)),
+            KeyId::NoString => Err(malformed("failed to unmarshal key ID: not a string")),
+            KeyId::TooLong => Err(malformed("key ID is too long")),
+        }
+    }
+}
+
+/// The token in a header value such as `Bearer x.y.z`; the scheme may be missing, in which case all of it is the token.
+///
+/// `None` means that there is nothing, and another place may be looked at. A value that is no text is final.
+pub fn bearer(value: &[u8]) -> Result<Option<&str>, Refusal> {
+    let text = std::str::from_utf8(value).map_err(|_| malformed("illegal base64 data"))?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    const SCHEME: &str = "bearer ";
+    Ok(Some(match text.split_at_checked(SCHEME.len()) {
+        // As KrakenD does: a bare scheme without a token is taken for a (bad) token.
+        Some((scheme, rest)) if !rest.is_empty() && scheme.eq_ignore_ascii_case(SCHEME) => {
+            rest.trim_start_matches(' ')
+        }
+        _ => text,
+    }))
+}
+
+/// Parses whatever it is given, for the fuzzer and the property test: must neither panic nor accept.
+pub fn parse_anything(bytes: &[u8]) {
+    if let Ok(Some(text)) = bearer(bytes)
+        && let Ok(token) = Token::parse(text)
+    {
+        let _ = token.check_critical();
+        let _ = token.key_id(KeyIdStrategy::KidX5t);
+        let _ = token.claims();
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| illegal_base64())
+}
+
+fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Refusal> {
+    let mut bytes = [0; MAX_SIGNATURE_BYTES];
+    let length = URL_SAFE_NO_PAD
+        .decode_slice(part, &mut bytes)
+        .map_err(|_| illegal_base64())?;
+    Ok(SmallVec::from_slice(
+        bytes.get(..length).unwrap_or_default(),
+    ))
+}
+
+fn illegal_base64() -> Refusal {
+    malformed("illegal base64 data")
+}
+
+fn not_three_parts() -> Refusal {
+    malformed("go-jose/go-jose: compact JWS format must have three parts")
+}
+
+fn malformed(detail: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(Reason::Malformed, detail)
+}

@@ -1,0 +1,250 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::runtime::json::{Depth, Style, parse, to_bytes};
+
+const BASE: &str = r#"{"id":1,"name":"a","tags":["x","y"],"nested":{"k":1,"z":{"q":true,"w":null}},"arr":[{"id":1,"n":"a"},{"id":2,"n":"b"}],"e":{}}"#;
+
+fn run_on(text: &str, operations: &[(&str, &[&str])]) -> String {
+    let owned: Vec<(&str, Vec<String>)> = operations
+        .iter()
+        .map(|(kind, args)| (*kind, args.iter().map(|arg| (*arg).to_owned()).collect()))
+        .collect();
+    let flatmap = Flatmap::compile(owned.iter().map(|(kind, args)| (*kind, &args[..])))
+        .expect("valid operations")
+        .expect("some operation");
+    let results = [Depth::TopLevel, Depth::Full].map(|depth| {
+        let mut value = parse(&Bytes::copy_from_slice(text.as_bytes()), depth).expect("valid JSON");
+        flatmap.apply(&mut value);
+        to_bytes(&value, Style::Canonical)
+    });
+    assert_eq!(results[0], results[1], "lazy and full differ");
+    String::from_utf8(results[0].to_vec()).expect("UTF-8")
+}
+
+fn run(kind: &str, args: &[&str]) -> String {
+    run_on(BASE, &[(kind, args)])
+}
+
+/// The base reply with one member written differently, or left out.
+fn base_with(changes: &[(&str, Option<&str>)]) -> String {
+    let mut value =
+        parse(&Bytes::copy_from_slice(BASE.as_bytes()), Depth::Full).expect("valid JSON");
+    let object = value.as_object_mut().expect("object");
+    for (name, text) in changes {
+        match text {
+            None => object.remove(*name),
+            Some(text) => object.insert(
+                (*name).into(),
+                parse(&Bytes::copy_from_slice(text.as_bytes()), Depth::Full).expect("valid JSON"),
+            ),
+        };
+    }
+    String::from_utf8(to_bytes(&value, Style::Canonical).to_vec()).expect("UTF-8")
+}
+
+#[test]
+fn del_removes_members_elements_and_members_of_elements() {
+    assert_eq!(
+        run("del", &["id", "nested.k", "arr.*.n"]),
+        base_with(&[
+            ("id", None),
+            ("nested", Some(r#"{"z":{"q":true,"w":null}}"#)),
+            ("arr", Some(r#"[{"id":1},{"id":2}]"#)),
+        ])
+    );
+    assert_eq!(
+        run("del", &["arr.0"]),
+        base_with(&[("arr", Some(r#"[{"id":2,"n":"b"}]"#))])
+    );
+    assert_eq!(
+        run("del", &["nope", "id.x", "arr.7", "arr.x"]),
+        base_with(&[])
+    );
+}
+
+#[test]
+fn an_emptied_container_becomes_null_and_its_parent_stays() {
+    assert_eq!(run("del", &["arr.*"]), base_with(&[("arr", Some("null"))]));
+    assert_eq!(
+        run("del", &["nested.*"]),
+        base_with(&[("nested", Some("null"))])
+    );
+    assert_eq!(run("del", &["*"]), "null");
+    assert_eq!(
+        run_on(r#"{"m":{"a":{"b":1},"c":2}}"#, &[("move", &["m.a.b", "b"])]),
+        r#"{"b":1,"m":{"a":null,"c":2}}"#
+    );
+    assert_eq!(
+        run_on(r#"{"l":[[],{}],"e":{}}"#, &[("del", &["l.*.x", "e.*"])]),
+        r#"{"e":{},"l":[[],{}]}"#
+    );
+}
+
+#[test]
+fn move_at_one_depth_renames_in_place() {
+    assert_eq!(
+        run("move", &["id", "ID"]),
+        base_with(&[("id", None), ("ID", Some("1"))])
+    );
+    assert_eq!(
+        run("move", &["nested.k", "other.kk"]),
+        base_with(&[("nested", Some(r#"{"kk":1,"z":{"q":true,"w":null}}"#))])
+    );
+    assert_eq!(
+        run("move", &["arr.*.n", "arr.*.name"]),
+        base_with(&[("arr", Some(r#"[{"id":1,"name":"a"},{"id":2,"name":"b"}]"#))])
+    );
+    assert_eq!(run("move", &["nope", "x"]), base_with(&[]));
+    assert_eq!(run("move", &["arr.0", "arr.1"]), base_with(&[]));
+}
+
+#[test]
+fn a_moved_value_replaces_what_was_there() {
+    assert_eq!(
+        run("move", &["id", "name"]),
+        base_with(&[("id", None), ("name", Some("1"))])
+    );
+}
+
+#[test]
+fn move_to_a_lesser_depth_lifts() {
+    assert_eq!(
+        run("move", &["nested.k", "top"]),
+        base_with(&[
+            ("nested", Some(r#"{"z":{"q":true,"w":null}}"#)),
+            ("top", Some("1"))
+        ])
+    );
+    assert_eq!(
+        run("move", &["nested.z.q", "new.q"]),
+        base_with(&[
+            ("nested", Some(r#"{"k":1,"z":{"w":null}}"#)),
+            ("q", Some("true"))
+        ])
+    );
+    assert_eq!(
+        run("move", &["arr.*.id", "ids"]),
+        base_with(&[
+            ("arr", Some(r#"[{"n":"a"},{"n":"b"}]"#)),
+            ("ids", Some("2"))
+        ])
+    );
+    assert_eq!(
+        run("move", &["arr.0", "first"]),
+        base_with(&[
+            ("arr", Some(r#"[{"id":2,"n":"b"}]"#)),
+            ("first", Some(r#"{"id":1,"n":"a"}"#))
+        ])
+    );
+}
+
+#[test]
+fn wildcards_of_the_destination_take_what_the_source_matched() {
+    assert_eq!(
+        run_on(
+            r#"{"collection":[{"id":1,"user":{"name":"a","pw":"x"}},{"id":2,"user":{"name":"b"}}]}"#,
+            &[
+                ("move", &["collection.*.user.name", "collection.*.author"]),
+                ("del", &["collection.*.user"]),
+            ]
+        ),
+        r#"{"collection":[{"author":"a","id":1},{"author":"b","id":2}]}"#
+    );
+}
+
+#[test]
+fn move_to_a_greater_depth_sinks_below_the_parent() {
+    assert_eq!(
+        run("move", &["id", "deep.er.id"]),
+        base_with(&[("id", None), ("deep", Some(r#"{"er":{"id":1}}"#))])
+    );
+    assert_eq!(
+        run("move", &["arr.*.n", "arr.*.x.y"]),
+        base_with(&[(
+            "arr",
+            Some(r#"[{"id":1,"x":{"y":"a"}},{"id":2,"x":{"y":"b"}}]"#)
+        )])
+    );
+    assert_eq!(
+        run("move", &["nested.k", "x.y.z"]),
+        base_with(&[("nested", Some(r#"{"y":{"z":1},"z":{"q":true,"w":null}}"#))])
+    );
+    assert_eq!(
+        run_on(r#"{"a":{"b":1}}"#, &[("move", &["a", "a.c"])]),
+        r#"{"a":{"c":{"b":1}}}"#
+    );
+}
+
+#[test]
+fn append_joins_two_arrays() {
+    assert_eq!(
+        run("append", &["tags", "arr"]),
+        base_with(&[
+            ("tags", None),
+            (
+                "arr",
+                Some(r#"[{"id":1,"n":"a"},{"id":2,"n":"b"},"x","y"]"#)
+            )
+        ])
+    );
+    for args in [
+        ["id", "arr"],
+        ["tags", "id"],
+        ["tags", "nope"],
+        ["nope", "arr"],
+        ["arr", "arr"],
+    ] {
+        assert_eq!(run("append", &args), base_with(&[]), "{args:?}");
+    }
+    assert_eq!(
+        run_on(
+            r#"{"l":[{"a":[1],"b":[2]},{"a":[3],"b":[]}]}"#,
+            &[("append", &["l.*.a", "l.*.b"])]
+        ),
+        r#"{"l":[{"b":[2,1]},{"b":[3]}]}"#
+    );
+}
+
+#[test]
+fn nothing_happens_to_null_and_to_empty_data() {
+    for text in ["null", "{}"] {
+        assert_eq!(run_on(text, &[("move", &["a", "b.c"])]), text);
+    }
+}
+
+#[test]
+fn operations_that_cannot_work_are_mistakes_of_the_file() {
+    let one = ["a".to_owned()];
+    assert_eq!(
+        Flatmap::compile([("del", &one[..]), ("move", &one[..])]),
+        Err(FlatmapError::MissingArgument {
+            index: 1,
+            kind: "move"
+        })
+    );
+    assert_eq!(Flatmap::compile([("rename", &one[..])]), Ok(None));
+    assert_eq!(Flatmap::compile([]), Ok(None));
+}
+
+proptest! {
+    #[test]
+    fn no_operation_panics_and_lazy_equals_full(
+        operations in prop::collection::vec(
+            (prop::sample::select(vec!["move", "append", "del"]), "([ab]|\\*|[01])(\\.([ab]|\\*|[01])){0,3}", "([ab]|\\*|[01])(\\.([ab]|\\*|[01])){0,3}"),
+            1..4,
+        ),
+        inner in prop::sample::select(vec!["1", "[]", "[1,2]", r#"{"a":1}"#, r#"[{"a":[1],"b":{}},[0,{"b":2}]]"#]),
+    ) {
+        let text = format!(r#"{{"a":{inner},"b":[{inner},{inner}],"c":{{"a":{{"b":{inner}}}}}}}"#);
+        let args: Vec<[&str; 2]> = operations.iter().map(|(_, from, to)| [from.as_str(), to.as_str()]).collect();
+        let operations: Vec<(&str, &[&str])> = operations
+            .iter()
+            .zip(&args)
+            .map(|((kind, ..), args)| (*kind, &args[..]))
+            .collect();
+        // The comparison is inside.
+        run_on(&text, &operations);
+    }
+}

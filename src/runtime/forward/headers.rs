@@ -1,0 +1,293 @@
+//! `input_headers`.
+
+use std::fmt::Write as _;
+
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderName, USER_AGENT,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::service::Options;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_VIA: HeaderName = HeaderName::from_static("x-forwarded-via");
+
+/// Which header fields pass: the endpoint's list, or a backend's second filter.
+#[derive(Debug, Clone)]
+pub struct HeaderRules {
+    pass: Pass,
+    /// `Content-Length` was listed: the length of the body is announced instead of chunks.
+    content_length: bool,
+    /// Names that only we may set, for which a twin with `_` would pass in many backends (CGI, WSGI).
+    guarded: Box<[HeaderName]>,
+}
+
+#[derive(Debug, Clone)]
+enum Pass {
+    /// No list: only the implicit `Content-Type`.
+    Default,
+    /// Without the names that have no effect.
+    Listed(Box<[HeaderName]>),
+    All,
+}
+
+impl HeaderRules {
+    /// Reads an endpoint's list, names in any letter case; `*` among them lets everything pass.
+    ///
+    /// # Errors
+    /// A name that no header can have.
+    pub fn endpoint<S: AsRef<str>>(names: &[S]) -> Result<HeaderRules, InvalidHeaderName> {
+        let mut rules = HeaderRules::backend(names)?;
+        rules.content_length = match &rules.pass {
+            Pass::Default => false,
+            Pass::Listed(listed) => listed.contains(&CONTENT_LENGTH),
+            Pass::All => true,
+        };
+        if let Pass::Listed(listed) = &mut rules.pass {
+            *listed = listed
+                .iter()
+                .filter(|name| !is_ours(name))
+                .cloned()
+                .collect();
+        }
+        Ok(rules)
+    }
+
+    /// Reads a backend's list, for [`HeaderRules::narrow`].
+    ///
+    /// # Errors
+    /// A name that no header can have.
+    pub fn backend<S: AsRef<str>>(names: &[S]) -> Result<HeaderRules, InvalidHeaderName> {
+        let mut listed = Vec::with_capacity(names.len());
+        let mut all = false;
+        for name in names {
+            match name.as_ref() {
+                "*" => all = true,
+                name => listed.push(HeaderName::from_bytes(name.as_bytes())?),
+            }
+        }
+        listed.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        listed.dedup();
+        let pass = match (all, listed.is_empty()) {
+            (true, _) => Pass::All,
+            (false, true) => Pass::Default,
+            (false, false) => Pass::Listed(listed.into()),
+        };
+        Ok(HeaderRules {
+            pass,
+            content_length: false,
+            guarded: Box::new([FORWARDED_FOR, FORWARDED_HOST]),
+        })
+    }
+
+    /// The same rules for an endpoint whose token sets these headers: a client's `X_User` does not pass beside `X-User`.
+    pub fn guarding(mut self, set_by_us: &[HeaderName]) -> HeaderRules {
+        self.guarded = self.guarded.iter().chain(set_by_us).cloned().collect();
+        let twin: Vec<HeaderName> = match &self.pass {
+            Pass::Listed(listed) => listed.iter().filter(|n| self.is_twin(n)).cloned().collect(),
+            Pass::Default | Pass::All => Vec::new(),
+        };
+        if let Pass::Listed(listed) = &mut self.pass {
+            *listed = listed
+                .iter()
+                .filter(|n| !twin.contains(n))
+                .cloned()
+                .collect();
+        }
+        self
+    }
+
+    /// Whether the body goes out with a length if the client sent one.
+    pub fn announces_length(&self) -> bool {
+        self.content_length
+    }
+
+    /// Removes what a backend's own list does not name. Unlike in KrakenD, `*` in it is no filter.
+    pub fn narrow(&self, headers: &mut HeaderMap) {
+        let listed = match &self.pass {
+            Pass::All => return,
+            Pass::Default => &[][..],
+            Pass::Listed(listed) => listed,
+        };
+        let gone: SmallVec<[HeaderName; 8]> = headers
+            .keys()
+            .filter(|name| !listed.contains(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            headers.remove(name);
+        }
+    }
+
+    /// Whether a client's field of this name is another spelling of one that only we set.
+    fn is_twin(&self, name: &HeaderName) -> bool {
+        let name = name.as_str().as_bytes();
+        memchr::memchr(b'_', name).is_some() && {
+            let fold = |b: &u8| if *b == b'_' { b'-' } else { *b };
+            self.guarded.iter().any(|guarded| {
+                let guarded = guarded.as_str().as_bytes().iter().map(fold);
+                guarded.eq(name.iter().map(fold))
+            })
+        }
+    }
+}
+
+/// The header fields of a call, without `Host` and without what frames the body.
+///
+/// As KrakenD does: what the endpoint's list lets through, `X-Forwarded-For` with the one client address,
+/// `X-Forwarded-Host`, `User-Agent`. Unlike it, hop-by-hop fields never pass, nor those that `Connection` names
+/// (RFC 9110 §7.6.1).
+pub fn outgoing(
+    rules: &HeaderRules,
+    options: &Options,
+    head: &Head<'_>,
+    notes: &Notes,
+) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    let nominated = Nominated::by(head.headers);
+    match &rules.pass {
+        Pass::Default => copy(&mut headers, &CONTENT_TYPE, head, notes, &nominated),
+        Pass::Listed(listed) => {
+            for name in listed {
+                copy(&mut headers, name, head, notes, &nominated);
+            }
+        }
+        Pass::All => copy_all(&mut headers, rules, head, notes, &nominated),
+    }
+    if headers.contains_key(USER_AGENT) {
+        headers.insert(FORWARDED_VIA, options.user_agent.clone());
+    } else {
+        headers.insert(USER_AGENT, options.user_agent.clone());
+    }
+    if let Some(value) = forwarded_for(options, head) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    if let Some(value) = forwarded_host(head) {
+        headers.insert(FORWARDED_HOST, value);
+    }
+    headers
+}
+
+/// Adds what must be there after a backend's own filter: our `User-Agent`, and `Accept-Encoding: gzip` if we decode
+/// it ourselves and the client's own did not pass.
+pub fn complete(headers: &mut HeaderMap, options: &Options, compression: bool) {
+    if !headers.contains_key(USER_AGENT) {
+        headers.insert(USER_AGENT, options.user_agent.clone());
+    }
+    if compression && !headers.contains_key(ACCEPT_ENCODING) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+}
+
+/// Names that a list cannot let through: ours to set, or about one connection only.
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host"
+            | "connection"
+            | "content-length"
+            | "expect"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+    )
+}
+
+/// The client's field, or what a step put in its place.
+fn copy(
+    to: &mut HeaderMap,
+    name: &HeaderName,
+    head: &Head<'_>,
+    notes: &Notes,
+    nominated: &Nominated<'_>,
+) {
+    let replaced = notes.overrides.iter().any(|(known, _)| known == name);
+    if !replaced && nominated.contains(name) {
+        return;
+    }
+    for value in notes.header_values(head, name) {
+        to.append(name, value.clone());
+    }
+}
+
+fn copy_all(
+    to: &mut HeaderMap,
+    rules: &HeaderRules,
+    head: &Head<'_>,
+    notes: &Notes,
+    nominated: &Nominated<'_>,
+) {
+    for (name, value) in head.headers {
+        let replaced = notes.overrides.iter().any(|(known, _)| known == name);
+        if !replaced && !is_ours(name) && !nominated.contains(name) && !rules.is_twin(name) {
+            to.append(name, value.clone());
+        }
+    }
+    for (name, values) in &notes.overrides {
+        if !is_ours(name) {
+            for value in values {
+                to.append(name, value.clone());
+            }
+        }
+    }
+}
+
+/// The fields that `Connection` names: meant for us and not for a backend.
+struct Nominated<'h>(SmallVec<[&'h str; 2]>);
+
+impl<'h> Nominated<'h> {
+    fn by(headers: &'h HeaderMap) -> Nominated<'h> {
+        let lines = headers.get_all(CONNECTION).into_iter();
+        let tokens = lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .map(str::trim)
+            .filter(|token| !token.eq_ignore_ascii_case("close"))
+            .filter(|token| !token.eq_ignore_ascii_case("keep-alive"));
+        Nominated(tokens.collect())
+    }
+
+    fn contains(&self, name: &HeaderName) -> bool {
+        self.0
+            .iter()
+            .any(|token| token.eq_ignore_ascii_case(name.as_str()))
+    }
+}
+
+/// One address; with `append_chain`, what a trusted peer sent and the peer behind it.
+fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
+    let rules = &options.client_address;
+    let peer = head.peer.to_canonical();
+    // Room for the longest address, so that the buffer is allocated once and becomes the value.
+    let mut text = String::with_capacity(45);
+    if rules.append_chain && rules.trusts(peer) {
+        for line in head.headers.get_all(FORWARDED_FOR) {
+            let _ = write!(text, "{}, ", line.to_str().ok()?.trim());
+        }
+        let _ = write!(text, "{peer}");
+    } else {
+        let _ = write!(text, "{}", head.client);
+    }
+    HeaderValue::try_from(text).ok()
+}
+
+fn forwarded_host(head: &Head<'_>) -> Option<HeaderValue> {
+    match head.headers.get(HOST) {
+        Some(value) if value.as_bytes() == head.host.as_bytes() => Some(value.clone()),
+        _ => HeaderValue::from_str(head.host).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Which headers and query strings pass from the client to a backend.
+
+mod headers;
+mod query;
+
+pub use headers::{HeaderRules, complete, outgoing};
+pub use query::{Pair, Pairs, QueryRules};

@@ -1,0 +1,62 @@
+//! Values that the configuration holds.
+
+use super::value::{Object, Value};
+use super::write::{Style, to_bytes};
+
+impl Value {
+    /// A value of the configuration. Its numbers pass through floating point, as they do in KrakenD: `1000000.0` is
+    /// written `1000000`, and digits beyond a float's are lost.
+    pub fn literal(value: &serde_json::Value) -> Value {
+        match value {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(bool) => Value::Bool(*bool),
+            serde_json::Value::Number(number) => {
+                Value::Number(float(number.as_f64().unwrap_or_default()).into())
+            }
+            serde_json::Value::String(text) => Value::String(text.as_str().into()),
+            serde_json::Value::Array(array) => {
+                Value::Array(array.iter().map(Value::literal).collect())
+            }
+            serde_json::Value::Object(members) => Value::Object(literal_object(members)),
+        }
+    }
+
+    /// The same value written once and for all, so that a copy costs a counter and writing it a `memcpy`.
+    pub fn settled(&self) -> Value {
+        Value::raw_settled(to_bytes(self, Style::Canonical))
+    }
+}
+
+fn literal_object(members: &serde_json::Map<String, serde_json::Value>) -> Object {
+    members
+        .iter()
+        .map(|(name, value)| (name.as_str().into(), Value::literal(value)))
+        .collect()
+}
+
+/// A float as the reference's encoder prints it: exponents only below 1e-6 and from 1e21 on, and these with a sign.
+fn float(number: f64) -> String {
+    let size = number.abs();
+    if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        let text = format!("{number:e}");
+        return match text.contains("e-") {
+            true => text,
+            false => text.replace('e', "e+"),
+        };
+    }
+    number.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_configuration_are_floats() {
+        let text = r#"{"a":1000000.0,"b":1e21,"c":12345678901234567890,"d":123456789012345678,"e":1.5,"f":0,"g":-2.50,"h":1e-7,"i":0.000001}"#;
+        let value = Value::literal(&serde_json::from_str(text).expect("valid JSON"));
+        let expected = r#"{"a":1000000,"b":1e+21,"c":12345678901234567000,"d":123456789012345680,"e":1.5,"f":0,"g":-2.5,"h":1e-7,"i":0.000001}"#;
+        assert_eq!(to_bytes(&value, Style::Canonical), expected);
+        assert_eq!(to_bytes(&value.settled(), Style::Canonical), expected);
+    }
+}

@@ -1,0 +1,244 @@
+//! Body in, value out, as deep as asked for.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::MAX_DEPTH;
+use super::error::{Context, Error};
+use super::scan::{self, Next};
+use super::value::{Object, Raw, Value};
+
+/// How much of a body has to become a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// The top-level names; what they hold stays a slice of the body.
+    TopLevel,
+    /// Everything.
+    Full,
+}
+
+/// Reads the first JSON value of `body`. What follows it is ignored, as KrakenD does.
+///
+/// With [`Depth::TopLevel`] an object keeps its members, and any other value all of itself, as slices of `body`,
+/// checked but not read; where such a slice would show a client something else than the tree would (a name that
+/// occurs twice, half a surrogate pair), that slice is read after all. Bytes that are not UTF-8 become U+FFFD.
+///
+/// # Errors
+/// The body is empty, ends early, is not JSON, or is nested deeper than [`MAX_DEPTH`].
+pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
+    let body = repaired(body);
+    let at = scan::blank(&body, 0);
+    match (depth, body.get(at)) {
+        (_, None) => Err(Error::Empty),
+        (Depth::TopLevel, Some(b'{')) => members(&body, at).map(Value::Object),
+        (Depth::TopLevel, Some(_)) => kept(&body, at, 0).map(|(value, _)| value),
+        (Depth::Full, Some(_)) => tree(&body, at, 0).map(|(value, _)| value),
+    }
+}
+
+/// Reads a body that must be one JSON value and nothing else, one level deep.
+///
+/// # Errors
+/// As [`parse`], in the other words that the reference has for whole texts; and for anything behind the value.
+pub fn parse_whole(body: &Bytes) -> Result<Value, Error> {
+    let body = repaired(body);
+    let at = scan::blank(&body, 0);
+    let whole = |error| match error {
+        Error::Empty | Error::Truncated => Error::Ended,
+        other => other,
+    };
+    let span = scan::value(&body, at, 0).map_err(whole)?;
+    match body.get(scan::blank(&body, span.end)).copied() {
+        Some(found) => Err(Error::Unexpected {
+            found,
+            context: Context::End,
+        }),
+        None => parse(&body, Depth::TopLevel).map_err(whole),
+    }
+}
+
+/// One level of a slice that was checked before: members and elements stay slices.
+pub(super) fn open(raw: &Bytes) -> Result<Value, Error> {
+    match raw.first() {
+        Some(b'{') => members(raw, 0).map(Value::Object),
+        Some(b'[') => elements(raw).map(Value::Array),
+        _ => tree(raw, 0, 0).map(|(value, _)| value),
+    }
+}
+
+/// The whole tree of a slice that was checked before.
+pub(super) fn expand(raw: &Bytes) -> Result<Value, Error> {
+    tree(raw, 0, 0).map(|(value, _)| value)
+}
+
+/// The body as UTF-8: each byte that is none becomes U+FFFD, one for one, as the reference does.
+fn repaired(body: &Bytes) -> Bytes {
+    if std::str::from_utf8(body).is_ok() {
+        return body.clone();
+    }
+    let mut text = Vec::with_capacity(body.len() + 64);
+    for chunk in body.utf8_chunks() {
+        text.extend_from_slice(chunk.valid().as_bytes());
+        for _ in chunk.invalid() {
+            text.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    Bytes::from(text)
+}
+
+/// The object at `at`, its members kept as slices. The last of several members of one name wins.
+fn members(body: &Bytes, at: usize) -> Result<Object, Error> {
+    let mut object = Object::new();
+    let mut at = scan::blank(body, at + 1);
+    if body.get(at) == Some(&b'}') {
+        return Ok(object);
+    }
+    loop {
+        let (name, value) = scan::name(body, at)?;
+        let key = text_of(body, at, name.end, name.escaped).into();
+        let (member, end) = kept(body, value, 1)?;
+        object.insert(key, member);
+        match scan::next(body, end, b'}')? {
+            Next::More(next) => at = next,
+            Next::Close(_) => return Ok(object),
+        }
+    }
+}
+
+fn elements(body: &Bytes) -> Result<Vec<Value>, Error> {
+    let mut array = Vec::new();
+    let mut at = scan::blank(body, 1);
+    if body.get(at) == Some(&b']') {
+        return Ok(array);
+    }
+    loop {
+        let (element, end) = kept(body, at, 1)?;
+        array.push(element);
+        match scan::next(body, end, b']')? {
+            Next::More(next) => at = next,
+            Next::Close(_) => return Ok(array),
+        }
+    }
+}
+
+/// The value at `at` as a slice, if that shows the same value as a tree would.
+fn kept(body: &Bytes, at: usize, depth: usize) -> Result<(Value, usize), Error> {
+    let span = scan::value(body, at, depth)?;
+    let value = match (body.get(at), span.faithful) {
+        (Some(b'n'), _) => Value::Null,
+        (Some(b't'), _) => Value::Bool(true),
+        (Some(b'f'), _) => Value::Bool(false),
+        (_, true) => Value::Raw(Raw::checked(body.slice(at..span.end))),
+        (_, false) => tree(body, at, depth)?.0,
+    };
+    Ok((value, span.end))
+}
+
+/// The value at `at` as a tree, and where it ends.
+fn tree(text: &[u8], at: usize, depth: usize) -> Result<(Value, usize), Error> {
+    match text.get(at) {
+        Some(b'{' | b'[') if depth >= MAX_DEPTH => Err(Error::TooDeep),
+        Some(b'{') => object_tree(text, at, depth),
+        Some(b'[') => array_tree(text, at, depth),
+        Some(b'"') => {
+            let span = scan::string(text, at)?;
+            let string = text_of(text, at, span.end, span.escaped);
+            Ok((Value::String(string.into()), span.end))
+        }
+        first => {
+            let end = scan::value(text, at, depth)?.end;
+            let value = match first {
+                Some(b'n') => Value::Null,
+                Some(b't') => Value::Bool(true),
+                Some(b'f') => Value::Bool(false),
+                _ => Value::Number(lossless(text.get(at..end).unwrap_or_default()).into()),
+            };
+            Ok((value, end))
+        }
+    }
+}
+
+fn object_tree(text: &[u8], at: usize, depth: usize) -> Result<(Value, usize), Error> {
+    let mut object = Object::new();
+    let mut at = scan::blank(text, at + 1);
+    if text.get(at) == Some(&b'}') {
+        return Ok((Value::Object(object), at + 1));
+    }
+    loop {
+        let (name, value) = scan::name(text, at)?;
+        let key = text_of(text, at, name.end, name.escaped).into();
+        let (member, end) = tree(text, value, depth + 1)?;
+        object.insert(key, member);
+        match scan::next(text, end, b'}')? {
+            Next::More(next) => at = next,
+            Next::Close(end) => return Ok((Value::Object(object), end)),
+        }
+    }
+}
+
+fn array_tree(text: &[u8], at: usize, depth: usize) -> Result<(Value, usize), Error> {
+    let mut array = Vec::new();
+    let mut at = scan::blank(text, at + 1);
+    if text.get(at) == Some(&b']') {
+        return Ok((Value::Array(array), at + 1));
+    }
+    loop {
+        let (element, end) = tree(text, at, depth + 1)?;
+        array.push(element);
+        match scan::next(text, end, b']')? {
+            Next::More(next) => at = next,
+            Next::Close(end) => return Ok((Value::Array(array), end)),
+        }
+    }
+}
+
+/// What the checked string from `at` to `end`, quotation marks included, says.
+fn text_of(text: &[u8], at: usize, end: usize, escaped: bool) -> Cow<'_, str> {
+    let inner = text.get(at + 1..end - 1).unwrap_or_default();
+    match escaped {
+        false => lossless(inner),
+        true => Cow::Owned(unescape(inner)),
+    }
+}
+
+/// The bytes as text: they are, since the whole body was made UTF-8 before and is cut at ASCII bytes only.
+fn lossless(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// Resolves the escapes of a checked string; half a surrogate pair becomes U+FFFD.
+fn unescape(text: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let stop = scan::plain_run(text, at);
+        out.push_str(&lossless(text.get(at..stop).unwrap_or_default()));
+        let (character, next) = match text.get(stop + 1) {
+            Some(b'u') => unicode(text, stop),
+            Some(b'b') => ('\u{8}', stop + 2),
+            Some(b'f') => ('\u{c}', stop + 2),
+            Some(b'n') => ('\n', stop + 2),
+            Some(b'r') => ('\r', stop + 2),
+            Some(b't') => ('\t', stop + 2),
+            Some(other) => (char::from(*other), stop + 2),
+            None => break,
+        };
+        out.push(character);
+        at = next;
+    }
+    out
+}
+
+/// The character that the `\u` at `at` means, with the second half of a pair, and where it ends.
+fn unicode(text: &[u8], at: usize) -> (char, usize) {
+    let unit = scan::hex(text, at + 2).unwrap_or(0xfffd);
+    if (0xd800..0xdc00).contains(&unit)
+        && text.get(at + 6..at + 8) == Some(b"\\u")
+        && let Ok(low @ 0xdc00..=0xdfff) = scan::hex(text, at + 8)
+    {
+        let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+        return (char::from_u32(code).unwrap_or('\u{fffd}'), at + 12);
+    }
+    (char::from_u32(unit).unwrap_or('\u{fffd}'), at + 6)
+}

@@ -1,0 +1,154 @@
+//! Value in, bytes out: compact, names sorted, escaped as the reference does.
+
+use bytes::Bytes;
+
+use super::value::Value;
+
+/// How slices of an upstream's body are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// As the upstream wrote them: the same value, and the cheapest.
+    Verbatim,
+    /// As everything else: names sorted, no blanks, `<`, `>` and `&` escaped.
+    Canonical,
+}
+
+impl Style {
+    /// `canonical` as the configuration has it.
+    pub fn canonical(on: bool) -> Style {
+        match on {
+            true => Style::Canonical,
+            false => Style::Verbatim,
+        }
+    }
+}
+
+/// The JSON text of `value`.
+pub fn to_bytes(value: &Value, style: Style) -> Bytes {
+    let mut out = Vec::with_capacity(size_hint(value));
+    write(&mut out, value, style);
+    Bytes::from(out)
+}
+
+/// Appends the JSON text of `value` to `out`.
+pub fn write(out: &mut Vec<u8>, value: &Value, style: Style) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Number(text) => out.extend_from_slice(text.as_bytes()),
+        Value::String(text) => write_string(out, text),
+        Value::Raw(raw) if style == Style::Canonical && !raw.is_settled() => {
+            write(out, &value.expanded(), style);
+        }
+        Value::Raw(raw) => out.extend_from_slice(raw.text()),
+        Value::Array(array) => {
+            out.push(b'[');
+            for (at, element) in array.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write(out, element, style);
+            }
+            out.push(b']');
+        }
+        Value::Object(object) => {
+            out.push(b'{');
+            for (at, (name, member)) in object.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_string(out, name);
+                out.push(b':');
+                write(out, member, style);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    out.push(b'"');
+    let mut from = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let class = CLASS.get(usize::from(*byte)).copied().unwrap_or(PLAIN);
+        if class == PLAIN {
+            continue;
+        }
+        if class == SEPARATOR && !is_separator(bytes, at) {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+        from = at + 1;
+        match class {
+            UNICODE => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
+            SEPARATOR => {
+                out.extend_from_slice(b"\\u202");
+                out.push(HEX[usize::from(bytes.get(at + 2).copied().unwrap_or_default() & 15)]);
+                from = at + 3;
+            }
+            short => out.extend_from_slice(&[b'\\', short]),
+        }
+    }
+    out.extend_from_slice(bytes.get(from..).unwrap_or_default());
+    out.push(b'"');
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+const PLAIN: u8 = 0;
+const UNICODE: u8 = 1;
+const SEPARATOR: u8 = 2;
+
+/// What to do with each byte of a string: nothing, `\u00XX`, a look whether U+2028 or U+2029 starts, or a backslash
+/// and this letter.
+const CLASS: [u8; 256] = {
+    let mut class = [PLAIN; 256];
+    let mut at = 0;
+    while at < 0x20 {
+        class[at] = UNICODE;
+        at += 1;
+    }
+    class[8] = b'b';
+    class[9] = b't';
+    class[10] = b'n';
+    class[12] = b'f';
+    class[13] = b'r';
+    class[b'"' as usize] = b'"';
+    class[b'\\' as usize] = b'\\';
+    class[b'<' as usize] = UNICODE;
+    class[b'>' as usize] = UNICODE;
+    class[b'&' as usize] = UNICODE;
+    class[0xe2] = SEPARATOR;
+    class
+};
+
+/// Whether U+2028 or U+2029 starts at `at`.
+fn is_separator(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes.get(at + 1..at + 3), Some([0x80, 0xa8] | [0x80, 0xa9]))
+}
+
+/// Roughly how long the text will be: exact for slices, a guess for the rest.
+fn size_hint(value: &Value) -> usize {
+    match value {
+        Value::Raw(raw) => raw.text().len(),
+        Value::String(text) => text.len() + 2,
+        Value::Number(text) => text.len(),
+        Value::Object(object) => object
+            .iter()
+            .map(|(name, member)| name.len() + 4 + size_hint(member))
+            .sum::<usize>()
+            .saturating_add(2),
+        Value::Array(array) => array
+            .iter()
+            .map(|element| 1 + size_hint(element))
+            .sum::<usize>()
+            .saturating_add(2),
+        Value::Null | Value::Bool(_) => 5,
+    }
+}

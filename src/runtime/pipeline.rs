@@ -1,1 +1,0 @@
-//! Fan out, collect, merge, under one deadline.

@@ -1,0 +1,201 @@
+//! One backend: build the call, make it, read what comes back.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode};
+
+use super::carrier::Carrier;
+use super::client::{ClientCall, Sources};
+use super::fetch::fetch;
+use super::guard::Guard;
+use super::limit::Limit;
+use super::merge::Part;
+use crate::runtime::decode;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::forward::{self, QueryRules};
+use crate::runtime::json::{Object, Value, write_string};
+use crate::runtime::service::{Backend, ErrorMode, Options};
+use crate::runtime::step::Outcome;
+use crate::upstream::{Incoming, Outgoing};
+
+/// What all calls of one request share.
+pub(super) struct Context<'a, C> {
+    pub(super) carrier: &'a C,
+    pub(super) options: &'a Options,
+    /// The endpoint's.
+    pub(super) query: &'a QueryRules,
+    pub(super) call: &'a ClientCall,
+    pub(super) concurrent_calls: u32,
+}
+
+/// Builds the call to `backend`; `earlier` are the answers of the backends before it in a sequence.
+///
+/// This comes before the backend's steps: a request that cannot be turned into a call says nothing about the upstream
+/// and must not open its circuit.
+pub(super) fn prepare<C>(
+    cx: &Context<'_, C>,
+    backend: &Backend,
+    earlier: &[Value],
+) -> Result<Outgoing, Failure> {
+    let call = cx.call;
+    let sources = Sources { call, earlier };
+    let pairs = cx
+        .query
+        .pairs(call.query.as_deref(), backend.query.as_ref());
+    let mut out = Outgoing {
+        method: backend.method.clone(),
+        target: backend.url.render(&sources, &pairs)?.into_owned(),
+        headers: call.headers.clone(),
+        body: call.body.clone(),
+    };
+    let mut announce = call.announce_length || backend.send_body_on_redirect;
+    if let Some(rules) = &backend.headers {
+        rules.narrow(&mut out.headers);
+        announce =
+            (call.announce_length && rules.announces_length()) || backend.send_body_on_redirect;
+    }
+    if let Some(graphql) = &backend.graphql {
+        graphql.apply(&mut out, &call.params)?;
+    } else if announce && !out.body.is_empty() {
+        out.headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(out.body.len()));
+    }
+    forward::complete(&mut out.headers, cx.options, backend.compression);
+    Ok(out)
+}
+
+/// Builds and makes the call, or several at once where `concurrent_calls` asks for it.
+pub(super) async fn get<C: Carrier>(
+    cx: &Context<'_, C>,
+    backend: &Backend,
+    earlier: &[Value],
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    let out = prepare(cx, backend, earlier)?;
+    match cx.concurrent_calls {
+        0 | 1 => exchange(cx.carrier, cx.options, backend, out, limit).await,
+        many => Box::pin(race(cx, backend, out, many, limit)).await,
+    }
+}
+
+/// The first complete answer of `many` equal calls wins and ends the others. Without one: the last answer, or else the
+/// last failure.
+async fn race<C: Carrier>(
+    cx: &Context<'_, C>,
+    backend: &Backend,
+    out: Outgoing,
+    many: u32,
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    let mut calls: FuturesUnordered<_> = (0..many)
+        .map(|_| exchange(cx.carrier, cx.options, backend, out.clone(), limit))
+        .collect();
+    let mut last: Option<Result<Part, Failure>> = None;
+    while let Some(result) = calls.next().await {
+        match (&result, &last) {
+            (Ok(part), _) if part.complete => return result,
+            (Err(_), Some(Ok(_))) => {}
+            _ => last = Some(result),
+        }
+    }
+    last.unwrap_or_else(|| Err(Failure::canceled()))
+}
+
+/// Makes one call through the backend's steps, and reads the answer.
+pub(super) async fn exchange<C: Carrier>(
+    carrier: &C,
+    options: &Options,
+    backend: &Backend,
+    out: Outgoing,
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    let mut guard = Guard::enter(&backend.steps, limit)?;
+    let (method, target) = (out.method.clone(), out.target.clone());
+    let result = match fetch(carrier, options, backend, out, limit).await {
+        Ok(incoming) => read(backend, incoming, &method, &target),
+        Err(failure) => Err(failure),
+    };
+    guard.end(match &result {
+        Ok(_) => Outcome::Success,
+        Err(_) => Outcome::Failure,
+    });
+    result
+}
+
+/// An answer's data. Only 200 and 201 are success; a `no-op` answer has none to show, whatever its status.
+fn read(
+    backend: &Backend,
+    incoming: Incoming,
+    method: &Method,
+    target: &str,
+) -> Result<Part, Failure> {
+    if backend.decoder.encoding == decode::Kind::NoOp {
+        return Ok(Part::complete(Value::Object(Object::new())));
+    }
+    match incoming.status {
+        StatusCode::OK | StatusCode::CREATED => {
+            let data = backend
+                .decoder
+                .decode(&incoming.body, backend.shape.depth())?;
+            Ok(Part::complete(backend.shape.apply(data)))
+        }
+        _ => refused(backend, incoming, method, target),
+    }
+}
+
+/// An answer whose status is no success, as `backend/http` wants it shown.
+fn refused(
+    backend: &Backend,
+    incoming: Incoming,
+    method: &Method,
+    target: &str,
+) -> Result<Part, Failure> {
+    if let ErrorMode::Details(alias) = &backend.errors {
+        let name = format!("error_{alias}").into();
+        return Ok(Part {
+            data: Value::Object(Object::from([(name, details(&incoming))])),
+            complete: false,
+        });
+    }
+    let text = format!(
+        "invalid status code {} [{method} {}]: {}{target}",
+        incoming.status.as_u16(),
+        backend.url.internal(),
+        incoming.origin.as_deref().unwrap_or_default(),
+    );
+    let failure = Failure::new(Kind::Status, text);
+    Err(match backend.errors {
+        ErrorMode::Code => Failure {
+            status: incoming.status,
+            body: Some((incoming.body, incoming.headers.get(CONTENT_TYPE).cloned())),
+            ..failure
+        },
+        ErrorMode::Hide | ErrorMode::Details(_) => failure,
+    })
+}
+
+/// `{"http_status_code":…,"http_body":…,"http_body_encoding":…}`, in this order, empty ones left out.
+fn details(incoming: &Incoming) -> Value {
+    let mut json = Vec::with_capacity(96 + incoming.body.len());
+    json.extend_from_slice(b"{\"http_status_code\":");
+    json.extend_from_slice(incoming.status.as_str().as_bytes());
+    let mut member = |name: &[u8], text: Cow<'_, str>| {
+        if !text.is_empty() {
+            json.extend_from_slice(name);
+            write_string(&mut json, &text);
+        }
+    };
+    member(b",\"http_body\":", String::from_utf8_lossy(&incoming.body));
+    let encoding = incoming.headers.get(CONTENT_TYPE);
+    let encoding = encoding.map_or(&[][..], HeaderValue::as_bytes);
+    member(
+        b",\"http_body_encoding\":",
+        String::from_utf8_lossy(encoding),
+    );
+    json.push(b'}');
+    Value::raw_settled(Bytes::from(json))
+}

@@ -1,0 +1,113 @@
+//! Credentials and cache around one exchange.
+
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+
+use super::carrier::Carrier;
+use super::limit::Limit;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::service::{Backend, Options};
+use crate::runtime::step::{Credentials, Lookup, ResponseCache};
+use crate::upstream::{CallOptions, Incoming, Outgoing};
+
+/// Gets a whole answer for `out`, whatever its status.
+pub(super) async fn fetch<C: Carrier>(
+    carrier: &C,
+    options: &Options,
+    backend: &Backend,
+    out: Outgoing,
+    limit: &Limit,
+) -> Result<Incoming, Failure> {
+    let how = CallOptions {
+        max_body_bytes: options.max_upstream_body_bytes,
+        send_body_on_redirect: backend.send_body_on_redirect,
+        gunzip: true,
+    };
+    // The rare ways are boxed, so that the usual one does not carry their state around.
+    match (&backend.credentials, &backend.cache) {
+        (None, None) => carrier.call(&backend.hosts, out, &how).await,
+        (Some(credentials), _) => {
+            Box::pin(authorized(
+                carrier,
+                backend,
+                &**credentials,
+                out,
+                &how,
+                limit,
+            ))
+            .await
+        }
+        (None, Some(cache)) => Box::pin(cached(carrier, backend, &**cache, out, &how)).await,
+    }
+}
+
+/// With a token of ours. An upstream that refuses it gets one more call with a new one.
+async fn authorized<C: Carrier>(
+    carrier: &C,
+    backend: &Backend,
+    credentials: &dyn Credentials,
+    out: Outgoing,
+    how: &CallOptions,
+    limit: &Limit,
+) -> Result<Incoming, Failure> {
+    let mut last = false;
+    loop {
+        let value = match credentials.ready() {
+            Some(value) => value,
+            None => credentials.fetch(limit.remaining()).await?,
+        };
+        let mut out = out.clone();
+        out.headers.insert(AUTHORIZATION, value.clone());
+        let incoming = match &backend.cache {
+            Some(cache) => cached(carrier, backend, &**cache, out, how).await?,
+            None => carrier.call(&backend.hosts, out, how).await?,
+        };
+        let refused = incoming.status == StatusCode::UNAUTHORIZED;
+        if last || !refused || !credentials.rejected(&value) {
+            return Ok(incoming);
+        }
+        last = true;
+    }
+}
+
+/// From the cache if it has a fresh answer; otherwise from the upstream, with the cache told about it.
+async fn cached<C: Carrier>(
+    carrier: &C,
+    backend: &Backend,
+    cache: &dyn ResponseCache,
+    mut out: Outgoing,
+    how: &CallOptions,
+) -> Result<Incoming, Failure> {
+    let sent = out.headers.clone();
+    let mut revalidating = false;
+    match cache.lookup(&out.method, &out.target, &out.headers) {
+        Lookup::Fresh(incoming) => return Ok(incoming),
+        Lookup::Refused => {
+            return Err(Failure {
+                status: StatusCode::GATEWAY_TIMEOUT,
+                ..Failure::new(Kind::Refused, "only-if-cached, and nothing is")
+            });
+        }
+        Lookup::Stale(conditions) => {
+            revalidating = true;
+            for (name, value) in conditions {
+                out.headers.insert(name, value);
+            }
+        }
+        Lookup::Miss => {}
+    }
+    let (method, target) = (out.method.clone(), out.target.clone());
+    match carrier.call(&backend.hosts, out, how).await {
+        Ok(answer) if revalidating && answer.status == StatusCode::NOT_MODIFIED => Ok(cache
+            .revalidated(&method, &target, &sent, &answer)
+            .unwrap_or(answer)),
+        Ok(answer) if answer.status.is_server_error() => {
+            Ok(cache.on_error(&method, &target, &sent).unwrap_or(answer))
+        }
+        Ok(answer) => {
+            cache.store(&method, &target, &sent, &answer);
+            Ok(answer)
+        }
+        Err(failure) => cache.on_error(&method, &target, &sent).ok_or(failure),
+    }
+}

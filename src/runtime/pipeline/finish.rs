@@ -1,0 +1,208 @@
+//! Static data, signature, encoding, the answer to a failure.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use smallvec::SmallVec;
+
+use super::client::ClientCall;
+use super::merge::Merged;
+use super::run::Outcome;
+use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::failure::Failure;
+use crate::runtime::json::{Object, Style, Value, to_bytes};
+use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
+use crate::runtime::signing::ResponseSigner;
+
+/// Makes the answer out of what the backends contributed.
+pub(super) fn finish(
+    options: &Options,
+    endpoint: &Endpoint,
+    work: &Composition,
+    call: &ClientCall,
+    mut merged: Merged,
+) -> Outcome {
+    let errors = report(endpoint, &merged);
+    if let (Some(flatmap), Some(data)) = (&work.flatmap, &mut merged.data)
+        && merged.group
+        && merged.failures.is_empty()
+    {
+        flatmap.apply(data);
+    }
+    if let Some(data) = &work.static_data {
+        add_static(data, &mut merged);
+    }
+    let failure = merged.failures.first().map(|failure| failure.kind);
+    let answer = match &work.signer {
+        Some(signer) => signed(options, endpoint, &**signer, merged),
+        None => match &merged.data {
+            Some(data) => {
+                let single = match &*work.backends {
+                    [one] => Some(one.decoder.encoding),
+                    _ => None,
+                };
+                let accept = call.accept.as_ref().and_then(|value| value.to_str().ok());
+                let (content_type, body) =
+                    work.encoding
+                        .encode(Some(data), accept, options.canonical_json, single);
+                success(endpoint, data, merged.complete, content_type, body)
+            }
+            None => failed(options, &merged),
+        },
+    };
+    Outcome {
+        answer,
+        errors,
+        failure,
+    }
+}
+
+fn success(
+    endpoint: &Endpoint,
+    data: &Value,
+    complete: bool,
+    content_type: HeaderValue,
+    body: Bytes,
+) -> Answer {
+    // As KrakenD does: an answer without a single member is not complete.
+    let complete = complete && matches!(data, Value::Object(object) if !object.is_empty());
+    let mut answer = Answer {
+        body,
+        branding: Branding::Completed(complete),
+        ..Answer::empty(StatusCode::OK)
+    }
+    .with(CONTENT_TYPE, content_type);
+    if let (true, Some(value)) = (complete, &endpoint.cache_control) {
+        answer = answer.with(CACHE_CONTROL, value.clone());
+    }
+    answer
+}
+
+/// The answer when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
+fn failed(options: &Options, merged: &Merged) -> Answer {
+    let mut answer = Answer {
+        branding: Branding::Completed(false),
+        ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
+    };
+    if let ([failure], false) = (&*merged.failures, merged.group) {
+        answer.status = failure.status;
+    }
+    if !options.return_error_msg {
+        return answer;
+    }
+    let (body, content_type) = match &*merged.failures {
+        [failure] if !merged.group => match &failure.body {
+            Some((body, content_type)) => (body.clone(), content_type.clone()),
+            None => (Bytes::from(failure.text.to_string()), None),
+        },
+        failures => (joined(failures), None),
+    };
+    answer.body = body;
+    // Never sniffed: an upstream's text must not become a page of ours.
+    let content_type = match content_type {
+        None if answer.body.is_empty() => None,
+        None => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
+        given => given,
+    };
+    match content_type {
+        Some(value) => answer.with(CONTENT_TYPE, value),
+        None => answer,
+    }
+}
+
+fn joined(failures: &[Failure]) -> Bytes {
+    let texts: SmallVec<[&[u8]; 4]> = failures
+        .iter()
+        .map(|failure| match &failure.body {
+            Some((body, _)) => &body[..],
+            None => failure.text.as_bytes(),
+        })
+        .collect();
+    Bytes::from(texts.join(&b'\n'))
+}
+
+/// `auth/signer`: all or nothing, and none of the gateway's own fields.
+fn signed(
+    options: &Options,
+    endpoint: &Endpoint,
+    signer: &dyn ResponseSigner,
+    merged: Merged,
+) -> Answer {
+    let refusal = || Answer::empty(StatusCode::BAD_REQUEST);
+    let (true, Some(mut data)) = (merged.failures.is_empty(), merged.data) else {
+        return refusal();
+    };
+    if let Err(failure) = signer.sign(&mut data) {
+        let text = printable(&failure.text);
+        log::error!("[ENDPOINT: {}] Signing fields: {text}", endpoint.pattern);
+        return refusal();
+    }
+    Answer {
+        body: to_bytes(&data, Style::canonical(options.canonical_json)),
+        ..Answer::empty(StatusCode::OK)
+    }
+    .with(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json; charset=utf-8"),
+    )
+}
+
+/// Lays the static data over the answer if its strategy says so. It makes an answer where there was none.
+fn add_static(given: &StaticData, merged: &mut Merged) {
+    let failed = !merged.failures.is_empty();
+    let wanted = match given.strategy {
+        StaticStrategy::Always => true,
+        StaticStrategy::Success => !failed,
+        StaticStrategy::Errored => failed,
+        StaticStrategy::Complete => !failed && merged.complete,
+        StaticStrategy::Incomplete => merged.data.is_none() || !merged.complete,
+    };
+    let Value::Object(members) = &given.data else {
+        return;
+    };
+    if !wanted {
+        return;
+    }
+    let data = merged.data.get_or_insert_default();
+    if !matches!(data, Value::Object(_)) {
+        *data = Value::Object(Object::new());
+    }
+    if let Some(object) = data.as_object_mut() {
+        let members = members.iter();
+        object.extend(members.map(|(name, value)| (name.clone(), value.clone())));
+    }
+}
+
+/// Logs each failure and hands the texts on for the access log.
+fn report(endpoint: &Endpoint, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
+    for (index, failure) in merged.failures.iter().enumerate() {
+        let text = printable(&failure.text);
+        match merged.group {
+            true => log::error!("[ENDPOINT: {}] Error #{index}: {text}", endpoint.pattern),
+            false => log::error!("[ENDPOINT: {}] {text}", endpoint.pattern),
+        }
+    }
+    merged
+        .failures
+        .iter()
+        .map(|failure| match printable(&failure.text) {
+            // Borrowed means unchanged.
+            Cow::Borrowed(_) => failure.text.clone(),
+            Cow::Owned(changed) => Cow::Owned(changed),
+        })
+        .collect()
+}
+
+/// A text without control characters, with which an upstream could forge log lines.
+fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        false => Cow::Borrowed(text),
+        true => text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect::<String>()
+            .into(),
+    }
+}

@@ -1,0 +1,38 @@
+//! Fan out, collect, merge, under one deadline.
+//!
+//! Everything runs in the task of the request: a client that goes away drops the future, and with it every call.
+//! Only shadow calls are tasks of their own.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `client` | [`ClientCall`]: what the pipeline needs to know of a request, owned |
+//! | `run` | [`run`]: from a request to an [`Outcome`] |
+//! | `parallel`, `sequential` | several backends, at once or one after the other |
+//! | `backend` | one backend: build the call, make it, read what comes back |
+//! | `guard` | the steps around one call; what was begun is ended exactly once |
+//! | `fetch` | credentials and cache around one exchange |
+//! | `carrier` | who carries a call to its backend: the upstream client, or a test |
+//! | `limit` | how long a group of calls may take, and whether it took too long |
+//! | `merge` | parts of an answer become one |
+//! | `finish` | static data, signature, encoding, the answer to a failure |
+//! | `shadow` | calls that nobody waits for |
+
+mod backend;
+mod carrier;
+mod client;
+mod fetch;
+mod finish;
+mod guard;
+mod limit;
+mod merge;
+mod parallel;
+mod run;
+mod sequential;
+mod shadow;
+
+#[cfg(test)]
+mod tests;
+
+pub use carrier::{Carrier, Upstream};
+pub use client::ClientCall;
+pub use run::{Outcome, run, run_with};

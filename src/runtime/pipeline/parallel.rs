@@ -1,0 +1,55 @@
+//! Several backends at once.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::future::join_all;
+use smallvec::SmallVec;
+
+use super::backend::{Context, get};
+use super::carrier::Carrier;
+use super::limit::Limit;
+use super::merge::{Merged, Part};
+use crate::runtime::failure::Failure;
+use crate::runtime::service::Backend;
+
+/// What one backend has answered so far.
+type Slot = Option<(usize, Result<Part, Failure>)>;
+
+/// Calls all backends and merges what has come when the limit is reached.
+pub(super) async fn run<C: Carrier>(
+    cx: &Context<'_, C>,
+    backends: &[Backend],
+    limit: &Limit,
+) -> Merged {
+    // Outside of what the limit cuts off, so that finished parts survive it.
+    let mut slots: SmallVec<[Slot; 4]> = backends.iter().map(|_| None).collect();
+    {
+        let arrived = &AtomicUsize::new(0);
+        let calls = backends
+            .iter()
+            .zip(slots.iter_mut())
+            .map(|(backend, slot)| async move {
+                let result = get(cx, backend, &[], limit).await;
+                *slot = Some((arrived.fetch_add(1, Ordering::Relaxed), result));
+            });
+        limit.wait(pin!(join_all(calls))).await;
+    }
+    collect(slots)
+}
+
+fn collect(slots: SmallVec<[Slot; 4]>) -> Merged {
+    let total = slots.len();
+    let mut parts: SmallVec<[Part; 4]> = SmallVec::new();
+    let mut failures: SmallVec<[(usize, Failure); 2]> = SmallVec::new();
+    for slot in slots {
+        match slot {
+            Some((_, Ok(part))) => parts.push(part),
+            Some((arrival, Err(failure))) => failures.push((arrival, failure)),
+            None => failures.push((usize::MAX, Failure::deadline())),
+        }
+    }
+    failures.sort_by_key(|(arrival, _)| *arrival);
+    let failures = failures.into_iter().map(|(_, failure)| failure).collect();
+    Merged::group(parts, total, failures)
+}

@@ -1,0 +1,88 @@
+//! Several backends one after the other.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::backend::{Context, get};
+use super::carrier::Carrier;
+use super::limit::Limit;
+use super::merge::{Merged, Part};
+use crate::runtime::failure::Failure;
+use crate::runtime::json::Value;
+use crate::runtime::service::Backend;
+
+/// How far a sequence has come.
+#[derive(Default)]
+struct Chain {
+    /// The shaped answers, from which later URLs take values.
+    answers: Vec<Value>,
+    complete: bool,
+    failure: Option<Failure>,
+}
+
+/// Calls the backends in turn until one fails or answers incompletely. The failure of the first is the endpoint's.
+pub(super) async fn run<C: Carrier>(
+    cx: &Context<'_, C>,
+    backends: &[Backend],
+    limit: &Limit,
+    timeout: Duration,
+) -> Merged {
+    let mut chain = Chain {
+        complete: true,
+        ..Chain::default()
+    };
+    let in_time = limit
+        .wait(pin!(chain.follow(cx, backends, limit, timeout)))
+        .await
+        .is_some();
+    if !in_time {
+        chain.failure = Some(Failure::deadline());
+    }
+    chain.merge(backends.len())
+}
+
+impl Chain {
+    async fn follow<C: Carrier>(
+        &mut self,
+        cx: &Context<'_, C>,
+        backends: &[Backend],
+        limit: &Limit,
+        timeout: Duration,
+    ) {
+        for backend in backends {
+            let result = match cx.concurrent_calls {
+                0 | 1 => get(cx, backend, &self.answers, limit).await,
+                _ => {
+                    let step = limit.step(timeout);
+                    let call = pin!(get(cx, backend, &self.answers, &step));
+                    step.wait(call)
+                        .await
+                        .unwrap_or_else(|| Err(Failure::deadline()))
+                }
+            };
+            match result {
+                Ok(part) => {
+                    self.answers.push(part.data);
+                    self.complete = part.complete;
+                }
+                Err(failure) => self.failure = Some(failure),
+            }
+            if !self.complete || self.failure.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn merge(self, total: usize) -> Merged {
+        match self.failure {
+            Some(failure) if self.answers.is_empty() => Merged::single(Err(failure)),
+            failure => {
+                let complete = self.complete;
+                let parts = self.answers.into_iter().map(|data| Part { data, complete });
+                Merged::group(parts, total, SmallVec::from_iter(failure))
+            }
+        }
+    }
+}

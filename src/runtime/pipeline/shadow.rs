@@ -1,0 +1,30 @@
+//! Calls that nobody waits for.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::backend::{Context, exchange, prepare};
+use super::carrier::Carrier;
+use super::limit::Limit;
+use crate::runtime::service::Shadow;
+
+/// Sends a copy of the request to each shadow backend, in tasks that outlive the request.
+pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>]) {
+    for shadow in shadows {
+        // A request that cannot be built would be no use to the shadow either; the regular backend reports it.
+        let Ok(out) = prepare(cx, &shadow.backend, &[]) else {
+            continue;
+        };
+        let (carrier, shadow) = (cx.carrier.clone(), Arc::clone(shadow));
+        let options = cx.options.clone();
+        tokio::spawn(async move {
+            let limit = Limit::at(Instant::now() + shadow.timeout);
+            let call = pin!(exchange(&carrier, &options, &shadow.backend, out, &limit));
+            if let Some(Err(failure)) = limit.wait(call).await {
+                log::debug!("[SHADOW: {}] {failure}", shadow.backend.pattern);
+            }
+        });
+    }
+}

@@ -1,0 +1,212 @@
+//! From a list of routes to a [`Router`].
+
+use std::sync::Arc;
+
+use http::Method;
+use smallvec::SmallVec;
+
+use crate::runtime::router::pattern::Pattern;
+use crate::runtime::router::search::{BuiltIn, Route, Router, Target, method_list};
+use crate::runtime::router::tree::Tree;
+
+/// The switches of the `router` namespace that decide how a path is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Off: `disable_redirect_trailing_slash`.
+    pub redirect_trailing_slash: bool,
+    /// Off: `disable_redirect_fixed_path`.
+    pub redirect_fixed_path: bool,
+    /// Off: `disable_handle_method_not_allowed`, 405 becomes 404.
+    pub method_not_allowed: bool,
+    /// `remove_extra_slash`: `//a` is looked up as `/a`.
+    pub remove_extra_slash: bool,
+    /// `auto_options`: every endpoint's path answers OPTIONS.
+    pub auto_options: bool,
+    /// Off: `disable_path_decoding`, values that decode twice pass.
+    pub check_params: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            redirect_trailing_slash: true,
+            redirect_fixed_path: true,
+            method_not_allowed: true,
+            remove_extra_slash: false,
+            auto_options: false,
+            check_params: true,
+        }
+    }
+}
+
+/// Why a route cannot stand beside the others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("{method} {pattern} is there twice")]
+    Duplicate { method: Method, pattern: String },
+    /// The two differ in nothing but the names of their parameters.
+    #[error("{method} {pattern} matches the same paths as {first}")]
+    Indistinguishable {
+        method: Method,
+        pattern: String,
+        first: String,
+    },
+}
+
+/// Collects routes. The order of methods in `Allow` is the order in which they first appear here.
+#[derive(Debug)]
+pub struct Builder<T> {
+    options: Options,
+    trees: Vec<(Method, Tree)>,
+    routes: Vec<Route<T>>,
+    /// Method and pattern of each route, for messages and for OPTIONS.
+    origins: Vec<(Method, Pattern)>,
+}
+
+impl<T> Builder<T> {
+    pub(super) fn new(options: Options) -> Builder<T> {
+        Builder {
+            options,
+            trees: Vec::new(),
+            routes: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+
+    /// Adds the health endpoint; call it before anything else, as `Allow` lists GET first because of it.
+    ///
+    /// # Errors
+    /// Something else answers there already.
+    pub fn health(&mut self, path: &str) -> Result<(), RouteError> {
+        let pattern = Pattern::fixed(path, false);
+        self.insert(Method::GET, pattern, Target::BuiltIn(BuiltIn::Health))
+    }
+
+    /// Adds `/__debug/*` or `/__echo/*` for every method.
+    ///
+    /// # Errors
+    /// Something else answers there already.
+    pub fn any(&mut self, which: BuiltIn) -> Result<(), RouteError> {
+        let path = match which {
+            BuiltIn::Health => "/__health",
+            BuiltIn::Debug => "/__debug",
+            BuiltIn::Echo => "/__echo",
+        };
+        // The order is the reference's, seen in its `Allow`.
+        for method in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::DELETE,
+            Method::CONNECT,
+            Method::TRACE,
+        ] {
+            self.insert(method, Pattern::fixed(path, true), Target::BuiltIn(which))?;
+        }
+        Ok(())
+    }
+
+    /// Adds an endpoint.
+    ///
+    /// # Errors
+    /// Another route of this method matches the same paths.
+    pub fn add(&mut self, method: Method, pattern: Pattern, endpoint: T) -> Result<(), RouteError> {
+        self.insert(method, pattern, Target::Endpoint(endpoint))
+    }
+
+    /// The finished router.
+    pub fn build(mut self) -> Router<T> {
+        if self.options.auto_options {
+            self.add_options();
+        }
+        Router {
+            options: self.options,
+            trees: self.trees.into_boxed_slice(),
+            routes: self.routes.into_boxed_slice(),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        method: Method,
+        pattern: Pattern,
+        target: Target<T>,
+    ) -> Result<(), RouteError> {
+        let fold = self.options.redirect_fixed_path;
+        let leaf = self.routes.len() as u32;
+        let tree = tree_of(&mut self.trees, &method);
+        if let Err(known) = tree.add(&pattern, leaf, fold) {
+            let first = self.origins[known as usize].1.as_str();
+            return Err(match first == pattern.as_str() {
+                true => RouteError::Duplicate {
+                    method,
+                    pattern: pattern.as_str().to_string(),
+                },
+                false => RouteError::Indistinguishable {
+                    method,
+                    pattern: pattern.as_str().to_string(),
+                    first: first.to_string(),
+                },
+            });
+        }
+        self.routes.push(Route {
+            names: names(&pattern),
+            target,
+        });
+        self.origins.push((method, pattern));
+        Ok(())
+    }
+
+    /// OPTIONS for each path of an endpoint, with the methods that are there, sorted.
+    fn add_options(&mut self) {
+        let mut shared = Tree::new();
+        let mut paths: Vec<(Pattern, Vec<Method>)> = Vec::new();
+        for ((method, pattern), route) in self.origins.iter().zip(&self.routes) {
+            if !matches!(route.target, Target::Endpoint(_)) {
+                continue;
+            }
+            match shared.add(pattern, paths.len() as u32, false) {
+                Ok(()) => paths.push((pattern.clone(), vec![method.clone()])),
+                Err(known) => paths[known as usize].1.push(method.clone()),
+            }
+        }
+        for (pattern, mut methods) in paths {
+            methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            let allow = method_list(methods.iter());
+            // An OPTIONS route that is there already wins.
+            let _ = self.insert(Method::OPTIONS, pattern, Target::Options(allow));
+        }
+    }
+}
+
+fn tree_of<'t>(trees: &'t mut Vec<(Method, Tree)>, method: &Method) -> &'t mut Tree {
+    let at = match trees.iter().position(|(known, _)| known == method) {
+        Some(at) => at,
+        None => {
+            trees.push((method.clone(), Tree::new()));
+            trees.len() - 1
+        }
+    };
+    &mut trees[at].1
+}
+
+/// The names under which captures are kept. Of two equal ones the later counts, as KrakenD does: the earlier is nameless.
+fn names(pattern: &Pattern) -> SmallVec<[Arc<str>; 4]> {
+    let all: Vec<&Arc<str>> = pattern.params().collect();
+    let mut names: SmallVec<[Arc<str>; 4]> = SmallVec::new();
+    for (at, name) in all.iter().enumerate() {
+        let again = all[at + 1..].contains(name);
+        names.push(if again {
+            Arc::from("")
+        } else {
+            (*name).clone()
+        });
+    }
+    if pattern.is_wildcard() {
+        names.push(Arc::from("*"));
+    }
+    names
+}

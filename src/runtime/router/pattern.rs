@@ -1,0 +1,231 @@
+//! What an endpoint's path may look like.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// An endpoint's path, taken apart: `/users/{id}/orders`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: Arc<str>,
+    pub(super) segments: Box<[Segment]>,
+    pub(super) wildcard: bool,
+}
+
+/// What stands between two slashes of a [`Pattern`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    Fixed(Box<str>),
+    /// A parameter, with the fixed text around it: `report-{id}.json`.
+    Param {
+        prefix: Box<str>,
+        name: Arc<str>,
+        suffix: Box<str>,
+    },
+}
+
+/// Why a path cannot be an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    #[error("a `*` is only possible as the last segment, as in `/files/*`")]
+    Wildcard,
+    #[error("paths that end in /__debug, /__echo or /__health belong to the gateway")]
+    Reserved,
+    #[error("a segment holds one parameter at most: `{0}`")]
+    TwoParams(String),
+    #[error("a parameter's name holds no slash: `{0}`")]
+    SlashInName(String),
+}
+
+impl Pattern {
+    /// Reads the `endpoint` key. `rest` is the usual syntax, in which a parameter begins a segment; with
+    /// `disable_rest` (`rest: false`) it may stand anywhere in one, and its name may hold more characters.
+    ///
+    /// As KrakenD does: one leading slash is added, repeated slashes and dot segments are resolved, braces that are no
+    /// parameter are plain text. Unlike it, text behind a parameter stays text.
+    ///
+    /// # Errors
+    /// The path is reserved, has a `*` where none can be, or two parameters in one segment.
+    pub fn parse(path: &str, rest: bool) -> Result<Pattern, PatternError> {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let (body, wildcard) = match path.strip_suffix('*') {
+            Some(body) if body.is_empty() || body.ends_with('/') => (body, true),
+            Some(_) => return Err(PatternError::Wildcard),
+            None => (path, false),
+        };
+        if body.contains('*') {
+            return Err(PatternError::Wildcard);
+        }
+        if !rest && let Some(name) = slash_in_name(body) {
+            return Err(PatternError::SlashInName(name.to_owned()));
+        }
+        let mut texts = resolve(body);
+        if reserved(&texts) {
+            return Err(PatternError::Reserved);
+        }
+        if wildcard && texts.last().is_some_and(|last| last.is_empty()) {
+            texts.pop();
+        }
+        let segments = texts
+            .iter()
+            .map(|text| segment(text, rest))
+            .collect::<Result<Box<[_]>, _>>()?;
+        Ok(Pattern::of(segments, wildcard))
+    }
+
+    /// A path without parameters, reserved or not: what the gateway's own endpoints use.
+    pub fn fixed(path: &str, wildcard: bool) -> Pattern {
+        let segments = resolve(path)
+            .into_iter()
+            .map(|text| Segment::Fixed(text.into()))
+            .collect();
+        Pattern::of(segments, wildcard)
+    }
+
+    fn of(segments: Box<[Segment]>, wildcard: bool) -> Pattern {
+        let mut text = String::new();
+        for segment in &segments {
+            text.push('/');
+            match segment {
+                Segment::Fixed(fixed) => text.push_str(fixed),
+                Segment::Param {
+                    prefix,
+                    name,
+                    suffix,
+                } => {
+                    let _ = write!(text, "{prefix}{{{name}}}{suffix}");
+                }
+            }
+        }
+        if wildcard {
+            text.push_str("/*");
+        }
+        Pattern {
+            text: text.into(),
+            segments,
+            wildcard,
+        }
+    }
+
+    /// The path as we read it, with its slash in front: `/a/{id}`.
+    pub fn as_str(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// The parameters' names in the order in which they stand.
+    pub fn params(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Fixed(_) => None,
+            Segment::Param { name, .. } => Some(name),
+        })
+    }
+
+    /// Whether the path ends in `/*`.
+    pub fn is_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// The path with `:id` for `{id}`, which is how the reference's messages print it.
+    pub fn colon_form(&self) -> String {
+        let mut text = String::new();
+        for segment in &self.segments {
+            match segment {
+                Segment::Fixed(fixed) => {
+                    let _ = write!(text, "/{fixed}");
+                }
+                Segment::Param {
+                    prefix,
+                    name,
+                    suffix,
+                } => {
+                    let _ = write!(text, "/{prefix}:{name}{suffix}");
+                }
+            }
+        }
+        if self.wildcard {
+            text.push_str("/*");
+        }
+        text
+    }
+}
+
+/// A parameter name of the wider syntax with a slash in it: split at the slash it would become two odd segments.
+fn slash_in_name(path: &str) -> Option<&str> {
+    let mut rest = path;
+    while let Some((_, after)) = rest.split_once('{') {
+        let (name, tail) = after.split_once('}')?;
+        if name.contains('/') && name.chars().all(|c| c == '/' || wide_name(c)) {
+            return Some(name);
+        }
+        rest = tail;
+    }
+    None
+}
+
+/// Segments after `//`, `.` and `..` are gone; a trailing slash leaves an empty last one.
+fn resolve(path: &str) -> Vec<&str> {
+    let mut kept = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                kept.pop();
+            }
+            _ => kept.push(part),
+        }
+    }
+    let slash = matches!(path.rsplit('/').next(), Some("")) || kept.is_empty();
+    if slash {
+        kept.push("");
+    }
+    kept
+}
+
+fn reserved(texts: &[&str]) -> bool {
+    texts
+        .iter()
+        .any(|text| matches!(*text, "__debug" | "__echo" | "__health"))
+}
+
+fn segment(text: &str, rest: bool) -> Result<Segment, PatternError> {
+    let Some((start, end)) = braces(text, rest) else {
+        return Ok(Segment::Fixed(text.into()));
+    };
+    let (prefix, name, suffix) = (&text[..start], &text[start + 1..end], &text[end + 1..]);
+    if suffix.contains(['{', '}']) {
+        return Err(PatternError::TwoParams(text.to_owned()));
+    }
+    Ok(Segment::Param {
+        prefix: prefix.into(),
+        name: name.into(),
+        suffix: suffix.into(),
+    })
+}
+
+/// Where the first parameter of a segment opens and closes.
+fn braces(text: &str, rest: bool) -> Option<(usize, usize)> {
+    let mut from = 0;
+    loop {
+        let start = from + text[from..].find('{')?;
+        let end = start + text[start..].find('}')?;
+        let name = &text[start + 1..end];
+        let known = match rest {
+            true => start == 0 && name.chars().all(narrow_name),
+            false => name.chars().all(wide_name),
+        };
+        if known && !name.is_empty() {
+            return Some((start, end));
+        }
+        if rest {
+            return None;
+        }
+        from = start + 1;
+    }
+}
+
+fn narrow_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+fn wide_name(c: char) -> bool {
+    narrow_name(c) || c == '.' || c == ':'
+}

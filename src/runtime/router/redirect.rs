@@ -1,0 +1,122 @@
+//! Redirects to the path that the client meant.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::runtime::template::escape;
+
+/// An answer that sends the client to another path of this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301 for GET, 307 for all others, as KrakenD does.
+    pub status: StatusCode,
+    /// Path and query; begins with exactly one slash.
+    pub location: HeaderValue,
+    /// A small page for GET, with `text/html; charset=utf-8`; empty for all others.
+    pub body: Bytes,
+}
+
+impl Redirect {
+    pub(super) fn to(method: &Method, path: &str, query: Option<&str>) -> Redirect {
+        let mut location = escape::visible(path);
+        if let Some(query) = query {
+            location.push('?');
+            location.push_str(&escape::visible(query));
+        }
+        let get = *method == Method::GET;
+        let body = match get {
+            true => Bytes::from(page(&location)),
+            false => Bytes::new(),
+        };
+        Redirect {
+            status: match get {
+                true => StatusCode::MOVED_PERMANENTLY,
+                false => StatusCode::TEMPORARY_REDIRECT,
+            },
+            // Visible ASCII by now, so the value is always valid.
+            location: HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/")),
+            body,
+        }
+    }
+}
+
+fn page(location: &str) -> String {
+    let mut page = String::from("<a href=\"");
+    for c in location.chars() {
+        match c {
+            '&' => page.push_str("&amp;"),
+            '<' => page.push_str("&lt;"),
+            '>' => page.push_str("&gt;"),
+            '"' => page.push_str("&#34;"),
+            '\'' => page.push_str("&#39;"),
+            _ => page.push(c),
+        }
+    }
+    page.push_str("\">Moved Permanently</a>.\n\n");
+    page
+}
+
+/// Only a path that no browser takes for another host: `//h` and `/\h` name one.
+pub(super) fn relative(path: String) -> Option<String> {
+    let second = path.as_bytes().get(1);
+    (path.starts_with('/') && !matches!(second, Some(b'/' | b'\\'))).then_some(path)
+}
+
+/// `X-Forwarded-Prefix` in front, without what could make it more than a path.
+pub(super) fn with_prefix(path: &str, prefix: Option<&str>) -> String {
+    let Some(prefix) = prefix else {
+        return path.to_owned();
+    };
+    let mut full = String::with_capacity(prefix.len() + path.len() + 1);
+    full.push('/');
+    let kept = prefix
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-'));
+    for c in kept.chain(['/']) {
+        if c != '/' || !full.ends_with('/') {
+            full.push(c);
+        }
+    }
+    full.push_str(path.trim_start_matches('/'));
+    full
+}
+
+/// `//` becomes `/`; dots stay, so that nobody reaches a route by a way its author did not write.
+pub(super) fn collapse_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut clean = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !clean.ends_with('/') {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// The path without `//`, `.` and `..`; encoded dots are not dots here. A trailing slash stays.
+pub(super) fn clean(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                kept.pop();
+            }
+            _ => kept.push(part),
+        }
+    }
+    let slash = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
+    let mut clean = String::with_capacity(path.len());
+    for part in kept {
+        clean.push('/');
+        clean.push_str(part);
+    }
+    if slash || clean.is_empty() {
+        clean.push('/');
+    }
+    clean
+}

@@ -1,0 +1,230 @@
+//! The lookup itself.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
+
+use crate::runtime::request::Params;
+use crate::runtime::router::build::{Builder, Options};
+use crate::runtime::router::redirect::{self, Redirect};
+use crate::runtime::router::tree::{Captures, Tree};
+use crate::runtime::template::escape;
+
+/// All routes of a service; `T` is what an endpoint is.
+#[derive(Debug)]
+pub struct Router<T> {
+    pub(super) options: Options,
+    /// In the order in which each method was first registered.
+    pub(super) trees: Box<[(Method, Tree)]>,
+    pub(super) routes: Box<[Route<T>]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Route<T> {
+    pub(super) names: SmallVec<[Arc<str>; 4]>,
+    pub(super) target: Target<T>,
+}
+
+#[derive(Debug)]
+pub(super) enum Target<T> {
+    Endpoint(T),
+    BuiltIn(BuiltIn),
+    Options(HeaderValue),
+}
+
+/// The gateway's own endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuiltIn {
+    Health,
+    Debug,
+    Echo,
+}
+
+/// What a method and a path lead to.
+#[derive(Debug)]
+pub enum Match<'r, T> {
+    Found {
+        endpoint: &'r T,
+        params: Params,
+    },
+    BuiltIn(BuiltIn),
+    /// An automatic answer to OPTIONS: 200, empty, with this `Allow`.
+    Options {
+        allow: &'r HeaderValue,
+    },
+    /// Before all steps, and not in the access log.
+    Redirect(Redirect),
+    MethodNotAllowed {
+        allow: HeaderValue,
+    },
+    NotFound,
+    /// 400 with this text as body, `text/plain; charset=utf-8`, without the gateway's fields.
+    BadParam(Cow<'static, str>),
+    /// A `%` that two hex digits do not follow: 400, the request is not HTTP.
+    BadTarget,
+}
+
+impl<T> Router<T> {
+    /// Starts a list of routes.
+    pub fn builder(options: Options) -> Builder<T> {
+        Builder::new(options)
+    }
+
+    /// Looks a request up. `path` is raw and begins with a slash; `prefix` is `X-Forwarded-Prefix`, handed in only
+    /// when it comes from a trusted proxy.
+    pub fn route(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        prefix: Option<&str>,
+    ) -> Match<'_, T> {
+        if !escape::is_well_formed(path) {
+            return Match::BadTarget;
+        }
+        let sent = path;
+        let path = match self.options.remove_extra_slash {
+            true => redirect::collapse_slashes(path),
+            false => Cow::Borrowed(path),
+        };
+        let bare = path.strip_prefix('/').unwrap_or(&path);
+        let tree = self.trees.iter().find(|(known, _)| known == method);
+        if let Some((_, tree)) = tree {
+            let mut captures = Captures::new();
+            if let Some(leaf) = tree.find(bare, &mut captures) {
+                return self.found(leaf, captures);
+            }
+            if let Some(location) = self.elsewhere(tree, &path, prefix)
+                && location != sent
+            {
+                return Match::Redirect(Redirect::to(method, &location, query));
+            }
+        }
+        self.unmatched(method, bare)
+    }
+
+    fn found(&self, leaf: u32, captures: Captures<'_>) -> Match<'_, T> {
+        let route = &self.routes[leaf as usize];
+        let endpoint = match &route.target {
+            Target::Endpoint(endpoint) => endpoint,
+            Target::BuiltIn(which) => return Match::BuiltIn(*which),
+            Target::Options(allow) => return Match::Options { allow },
+        };
+        let params = Params(
+            route
+                .names
+                .iter()
+                .cloned()
+                .zip(captures.into_iter().map(Cow::into_owned))
+                .collect(),
+        );
+        match check(&params, self.options.check_params) {
+            Ok(()) => Match::Found { endpoint, params },
+            Err(text) => Match::BadParam(text),
+        }
+    }
+
+    /// Where the request should have gone: with another trailing slash, or cleaned and in another letter case.
+    fn elsewhere(&self, tree: &Tree, path: &str, prefix: Option<&str>) -> Option<String> {
+        if path == "/" || path.is_empty() {
+            return None;
+        }
+        let slash = self.options.redirect_trailing_slash;
+        if slash && let Some(other) = other_slash(tree, path) {
+            return redirect::relative(redirect::with_prefix(&other, prefix));
+        }
+        if !self.options.redirect_fixed_path {
+            return None;
+        }
+        let clean = redirect::clean(path);
+        let mut spelling = String::with_capacity(clean.len());
+        tree.find_folded(clean.strip_prefix('/')?, slash, &mut spelling)
+            .then_some(spelling)
+            .and_then(redirect::relative)
+    }
+
+    fn unmatched(&self, method: &Method, bare: &str) -> Match<'_, T> {
+        if !self.options.method_not_allowed {
+            return Match::NotFound;
+        }
+        let others = self
+            .trees
+            .iter()
+            .filter(|(known, tree)| {
+                known != method && tree.find(bare, &mut Captures::new()).is_some()
+            })
+            .map(|(known, _)| known);
+        let mut others = others.peekable();
+        match others.peek() {
+            Some(_) => Match::MethodNotAllowed {
+                allow: method_list(others),
+            },
+            None => Match::NotFound,
+        }
+    }
+}
+
+/// The path with its trailing slash added or taken away, if a route is there.
+fn other_slash(tree: &Tree, path: &str) -> Option<String> {
+    let other = match path.strip_suffix('/') {
+        Some(shorter) => shorter.to_owned(),
+        None => format!("{path}/"),
+    };
+    let bare = other.strip_prefix('/')?;
+    tree.find(bare, &mut Captures::new())?;
+    Some(other)
+}
+
+/// `GET, POST`.
+pub(super) fn method_list<'m>(methods: impl Iterator<Item = &'m Method>) -> HeaderValue {
+    let names: Vec<&str> = methods.map(Method::as_str).collect();
+    // A method is a token, so the value is always valid.
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Refuses values that mean something else when decoded once more, in the reference's words.
+///
+/// # Errors
+/// The text of the 400 answer.
+pub fn check_params(params: &Params) -> Result<(), Cow<'static, str>> {
+    check(params, true)
+}
+
+fn check(params: &Params, twice: bool) -> Result<(), Cow<'static, str>> {
+    for (name, value) in &params.0 {
+        // The rest of a wildcard is raw, and was looked at while matching.
+        if &**name == "*" || is_plain(value) {
+            continue;
+        }
+        if value.contains(|c: char| c == '\\' || c.is_control()) {
+            return Err(Cow::Borrowed(ENCODED));
+        }
+        if twice {
+            check_twice(value)?;
+        }
+    }
+    Ok(())
+}
+
+const ENCODED: &str = "error: encoded url params";
+
+/// The usual value, told in one pass.
+fn is_plain(value: &str) -> bool {
+    value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~' | b'@' | b':'))
+}
+
+fn check_twice(value: &str) -> Result<(), Cow<'static, str>> {
+    if let Some(bad) = escape::malformed(value) {
+        return Err(Cow::Owned(format!("error: invalid URL escape {bad:?}")));
+    }
+    let again = percent_decode_str(value).collect::<Vec<u8>>();
+    match again == value.as_bytes() && !value.contains(['?', '#']) {
+        true => Ok(()),
+        false => Err(Cow::Borrowed(ENCODED)),
+    }
+}

@@ -1,0 +1,446 @@
+use http::{Method, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::runtime::request::Params;
+
+/// Routes of GET, each one's endpoint being its own pattern, unless the text begins with another method.
+fn router_with(options: Options, routes: &[&str]) -> Router<String> {
+    let mut builder = Router::builder(options);
+    builder.health("/__health").unwrap();
+    for route in routes {
+        let (method, path) = match route.starts_with('/') {
+            true => ("GET", *route),
+            false => route.split_once(' ').unwrap(),
+        };
+        let method = method.parse().unwrap();
+        let pattern = Pattern::parse(path, true).unwrap();
+        builder.add(method, pattern, path.to_owned()).unwrap();
+    }
+    builder.build()
+}
+
+fn router(routes: &[&str]) -> Router<String> {
+    router_with(Options::default(), routes)
+}
+
+/// What happens, as one line.
+fn told(found: Match<'_, String>) -> String {
+    match found {
+        Match::Found { endpoint, params } => {
+            let values: Vec<String> = params.0.iter().map(|(n, v)| format!("{n}={v}")).collect();
+            [vec![endpoint.clone()], values].concat().join(" ")
+        }
+        Match::BuiltIn(which) => format!("{which:?}"),
+        Match::Options { allow } => format!("200 {}", allow.to_str().unwrap()),
+        Match::Redirect(to) => format!("{} {}", to.status.as_u16(), to.location.to_str().unwrap()),
+        Match::MethodNotAllowed { allow } => format!("405 {}", allow.to_str().unwrap()),
+        Match::NotFound => "404".to_owned(),
+        Match::BadParam(text) => text.into_owned(),
+        Match::BadTarget => "400".to_owned(),
+    }
+}
+
+fn get(router: &Router<String>, target: &str) -> String {
+    ask(router, &Method::GET, target)
+}
+
+fn ask(router: &Router<String>, method: &Method, target: &str) -> String {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    told(router.route(method, path, query, None))
+}
+
+#[test]
+fn fixed_text_wins_over_a_parameter_and_the_search_goes_back() {
+    let r = router(&[
+        "/a/b/c",
+        "/a/b/{y}",
+        "/a/{x}/{y}",
+        "/p/static",
+        "/p/{id}/sub",
+    ]);
+    assert_eq!(get(&r, "/a/b/c"), "/a/b/c");
+    assert_eq!(get(&r, "/a/b/d"), "/a/b/{y} y=d");
+    assert_eq!(get(&r, "/a/x/c"), "/a/{x}/{y} x=x y=c");
+    assert_eq!(get(&r, "/p/static/sub"), "/p/{id}/sub id=static");
+}
+
+#[test]
+fn methods_have_routes_of_their_own() {
+    let r = router(&["POST /a/b", "/a/{x}"]);
+    assert_eq!(get(&r, "/a/b"), "/a/{x} x=b");
+    assert_eq!(ask(&r, &Method::POST, "/a/b"), "/a/b");
+}
+
+#[test]
+fn a_parameter_may_be_empty_in_the_middle_but_not_at_the_end() {
+    let r = router(&["/a/{x}/{y}"]);
+    assert_eq!(get(&r, "/a//c"), "/a/{x}/{y} x= y=c");
+    assert_eq!(get(&r, "/a/b/"), "404");
+}
+
+#[test]
+fn parameters_at_one_place_may_have_different_names() {
+    let r = router(&["/a/{b}", "/a/{c}/d"]);
+    assert_eq!(get(&r, "/a/1"), "/a/{b} b=1");
+    assert_eq!(get(&r, "/a/1/d"), "/a/{c}/d c=1");
+}
+
+#[test]
+fn of_two_parameters_with_one_name_the_later_counts() {
+    let r = router(&["/a/{x}/{x}"]);
+    let found = r.route(&Method::GET, "/a/1/2", None, None);
+    let Match::Found { params, .. } = found else {
+        panic!("not found")
+    };
+    assert_eq!(params.get("x"), Some("2"));
+}
+
+#[test]
+fn values_are_decoded_once() {
+    let r = router(&["/p/{v}"]);
+    for (path, value) in [
+        ("/p/a%20b", "a b"),
+        ("/p/%C3%A9", "é"),
+        ("/p/a+b", "a+b"),
+        ("/p/a;b=c", "a;b=c"),
+        ("/p/...", "..."),
+    ] {
+        assert_eq!(get(&r, path), format!("/p/{{v}} v={value}"));
+    }
+}
+
+#[test]
+fn values_that_decode_twice_are_refused_in_the_references_words() {
+    let r = router(&["/p/{v}"]);
+    assert_eq!(get(&r, "/p/a%2520b"), "error: encoded url params");
+    assert_eq!(get(&r, "/p/a%3Fb"), "error: encoded url params");
+    assert_eq!(get(&r, "/p/a%23b"), "error: encoded url params");
+    assert_eq!(get(&r, "/p/%25"), "error: invalid URL escape \"%\"");
+    assert_eq!(get(&r, "/p/%25d"), "error: invalid URL escape \"%d\"");
+}
+
+#[test]
+fn the_second_decoding_can_be_left_out_but_not_the_rest() {
+    let options = Options {
+        check_params: false,
+        ..Options::default()
+    };
+    let r = router_with(options, &["/p/{v}"]);
+    assert_eq!(get(&r, "/p/a%2520b"), "/p/{v} v=a%20b");
+    assert_eq!(get(&r, "/p/a%3Fb"), "/p/{v} v=a?b");
+    assert_eq!(get(&r, "/p/a%00b"), "error: encoded url params");
+}
+
+#[test]
+fn encoded_separators_never_change_the_split() {
+    let r = router(&["/p/{v}", "/p/{v}/d", "/admin"]);
+    assert_eq!(get(&r, "/p/a%2Fd"), "404");
+    assert_eq!(get(&r, "/p/a%2fb"), "404");
+    assert_eq!(get(&r, "/p/a%5Cb"), "error: encoded url params");
+    assert_eq!(get(&r, "/p/a%0D%0Ab"), "error: encoded url params");
+    assert_eq!(get(&r, "/p/%2e%2e"), "404");
+    assert_eq!(get(&r, "/p/%2E"), "404");
+    assert_eq!(get(&r, "/p/%2e%2e/admin"), "404");
+    assert_eq!(get(&r, "/%61dmin"), "/admin");
+    assert_eq!(get(&r, "/p/%FF"), "404");
+    assert_eq!(get(&r, "/p/%zz"), "400");
+    assert_eq!(get(&r, "/nowhere%2"), "400");
+}
+
+#[test]
+fn a_slash_too_many_or_too_few_redirects() {
+    let r = router(&["/noslash", "/slash/", "/u/{id}", "POST /post"]);
+    assert_eq!(get(&r, "/noslash/"), "301 /noslash");
+    assert_eq!(get(&r, "/slash"), "301 /slash/");
+    assert_eq!(get(&r, "/noslash/?a=1&b=%20"), "301 /noslash?a=1&b=%20");
+    assert_eq!(get(&r, "/u/1/"), "301 /u/1");
+    assert_eq!(get(&r, "/u/1//"), "301 /u/1");
+    assert_eq!(ask(&r, &Method::POST, "/post/"), "307 /post");
+    assert_eq!(ask(&r, &Method::GET, "/post/"), "404");
+}
+
+#[test]
+fn another_letter_case_redirects_to_the_registered_spelling() {
+    let r = router(&["/Hello/World", "/x/{id}/Y"]);
+    assert_eq!(get(&r, "/HELLO/WORLD?x=1"), "301 /Hello/World?x=1");
+    assert_eq!(get(&r, "/hello//./World/"), "301 /Hello/World");
+    assert_eq!(get(&r, "/X/aB/y"), "301 /x/aB/Y");
+    assert_eq!(get(&r, "/a/../hello/world"), "301 /Hello/World");
+}
+
+#[test]
+fn redirects_can_be_switched_off_one_by_one() {
+    let no_slash = Options {
+        redirect_trailing_slash: false,
+        ..Options::default()
+    };
+    let r = router_with(no_slash, &["/obj"]);
+    assert_eq!(get(&r, "/obj/"), "404");
+    assert_eq!(get(&r, "/OBJ"), "301 /obj");
+    let no_fix = Options {
+        redirect_fixed_path: false,
+        ..Options::default()
+    };
+    let r = router_with(no_fix, &["/a/b"]);
+    for path in ["/A/B", "//a/b", "/a//b", "/a/./b"] {
+        assert_eq!(get(&r, path), "404");
+    }
+    assert_eq!(get(&r, "/a/b/"), "301 /a/b");
+}
+
+#[test]
+fn a_redirect_never_leaves_the_gateway() {
+    let r = router(&["/{a}/{b}", "/{a}/{b}/{c}/"]);
+    assert_eq!(get(&r, "//evil.example/"), "404");
+    assert_eq!(get(&r, "/\\evil.example/x/y"), "404");
+    let Match::Redirect(to) = r.route(&Method::GET, "/a/b/", Some("\"><x>"), None) else {
+        panic!("no redirect")
+    };
+    assert_eq!(to.location, "/a/b?%22%3E%3Cx%3E");
+    assert_eq!(to.status, StatusCode::MOVED_PERMANENTLY);
+    let page = "<a href=\"/a/b?%22%3E%3Cx%3E\">Moved Permanently</a>.\n\n";
+    assert_eq!(to.body, page);
+}
+
+#[test]
+fn a_trusted_prefix_stands_in_front_of_the_slash_redirect() {
+    let r = router(&["/obj"]);
+    let at = |prefix| told(r.route(&Method::GET, "/obj/", Some("a=1"), Some(prefix)));
+    assert_eq!(at("/pre"), "301 /pre/obj?a=1");
+    assert_eq!(at("//evil.example"), "301 /evilexample/obj?a=1");
+    assert_eq!(at(""), "301 /obj?a=1");
+}
+
+#[test]
+fn other_methods_are_listed_in_the_order_of_registration() {
+    let r = router(&["/m", "DELETE /m", "POST /m", "PUT /other", "POST /only"]);
+    assert_eq!(ask(&r, &Method::PUT, "/m"), "405 GET, DELETE, POST");
+    assert_eq!(ask(&r, &Method::HEAD, "/m"), "405 GET, DELETE, POST");
+    assert_eq!(ask(&r, &Method::GET, "/only"), "405 POST");
+    assert_eq!(ask(&r, &Method::HEAD, "/__health"), "405 GET");
+    let silent = Options {
+        method_not_allowed: false,
+        ..Options::default()
+    };
+    assert_eq!(
+        ask(&router_with(silent, &["/m"]), &Method::PUT, "/m"),
+        "404"
+    );
+}
+
+#[test]
+fn extra_slashes_can_be_collapsed_instead_of_redirected() {
+    let options = Options {
+        remove_extra_slash: true,
+        ..Options::default()
+    };
+    let r = router_with(options, &["/a/{x}"]);
+    assert_eq!(get(&r, "//a//1"), "/a/{x} x=1");
+    assert_eq!(get(&r, "/a/./1"), "301 /a/1");
+}
+
+#[test]
+fn options_are_answered_for_endpoints_when_asked_for() {
+    let options = Options {
+        auto_options: true,
+        ..Options::default()
+    };
+    let r = router_with(
+        options,
+        &["POST /m", "/m", "PUT /n/{id}", "DELETE /n/{other}"],
+    );
+    assert_eq!(ask(&r, &Method::OPTIONS, "/m"), "200 GET, POST");
+    assert_eq!(ask(&r, &Method::OPTIONS, "/n/1"), "200 DELETE, PUT");
+    assert_eq!(ask(&r, &Method::OPTIONS, "/nope"), "404");
+    assert_eq!(ask(&r, &Method::OPTIONS, "/__health"), "405 GET");
+}
+
+#[test]
+fn wildcards_come_last_and_keep_what_follows_as_it_was_sent() {
+    let r = router(&["/f/*", "/f/a/{b}", "/f/a"]);
+    assert_eq!(get(&r, "/f/x/y%20z"), "/f/* *=x/y%20z");
+    assert_eq!(get(&r, "/f/"), "/f/* *=");
+    assert_eq!(get(&r, "/f"), "301 /f/");
+    assert_eq!(get(&r, "/f/a"), "/f/a");
+    assert_eq!(get(&r, "/f/a/1"), "/f/a/{b} b=1");
+    assert_eq!(get(&r, "/f/a/1/2"), "/f/* *=a/1/2");
+    for path in ["/f/x/%2e%2e/y", "/f/a%2Fb", "/f/a%00", "/f/a%5cb", "/f/%2e"] {
+        assert_eq!(get(&r, path), "404", "{path}");
+    }
+}
+
+#[test]
+fn debug_and_echo_answer_every_method() {
+    let mut builder: Builder<String> = Router::builder(Options::default());
+    builder.health("/__health").unwrap();
+    builder.any(BuiltIn::Debug).unwrap();
+    builder.any(BuiltIn::Echo).unwrap();
+    builder
+        .add(
+            Method::POST,
+            Pattern::parse("/m", true).unwrap(),
+            "/m".into(),
+        )
+        .unwrap();
+    let r = builder.build();
+    assert_eq!(ask(&r, &Method::PATCH, "/__debug/a/b"), "Debug");
+    assert_eq!(get(&r, "/__debug"), "301 /__debug/");
+    assert_eq!(get(&r, "/__echo/"), "Echo");
+    assert_eq!(get(&r, "/__health"), "Health");
+}
+
+#[test]
+fn text_around_a_parameter_is_matched() {
+    let r = router(&["/y/{a}.json", "/y/{a}.tar.json", "/y/{a}"]);
+    assert_eq!(get(&r, "/y/z.json"), "/y/{a}.json a=z");
+    assert_eq!(get(&r, "/y/z.tar.json"), "/y/{a}.tar.json a=z");
+    assert_eq!(get(&r, "/y/.json"), "/y/{a} a=.json");
+    assert_eq!(get(&r, "/y/z%2F.json"), "404");
+}
+
+#[test]
+fn routes_that_match_the_same_paths_are_refused() {
+    let mut builder: Builder<()> = Router::builder(Options::default());
+    let mut add = |path| builder.add(Method::GET, Pattern::parse(path, true).unwrap(), ());
+    add("/a").unwrap();
+    add("/a/").unwrap();
+    add("/a/{b}").unwrap();
+    assert!(matches!(add("//a"), Err(RouteError::Duplicate { .. })));
+    let error = add("/a/{c}").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "GET /a/{c} matches the same paths as /a/{b}"
+    );
+}
+
+#[test]
+fn patterns_are_read_as_the_reference_reads_them() {
+    let text = |path, rest| Pattern::parse(path, rest).map(|p| p.as_str().to_string());
+    for (path, want) in [
+        ("a", "/a"),
+        ("", "/"),
+        ("//a///b/", "/a/b/"),
+        ("/a/./b/../c", "/a/c"),
+        ("/x{a}", "/x{a}"),
+        ("/{ a }/{}", "/{ a }/{}"),
+        ("/a?b", "/a?b"),
+        ("/__stats/__debugger", "/__stats/__debugger"),
+        ("/*", "/*"),
+        ("/a/*", "/a/*"),
+    ] {
+        assert_eq!(text(path, true).unwrap(), want);
+    }
+    for path in ["/a*", "/a/*/b", "/**"] {
+        assert_eq!(text(path, true), Err(PatternError::Wildcard));
+    }
+    for path in ["/__health", "/x/__debug", "/__echo/a/b", "/x/../__debug"] {
+        assert_eq!(text(path, true), Err(PatternError::Reserved));
+    }
+    let two = Pattern::parse("/{a}{b}", true);
+    assert!(matches!(two, Err(PatternError::TwoParams(_))));
+    let slash = Pattern::parse("/x{a/b}", false);
+    assert!(matches!(slash, Err(PatternError::SlashInName(_))));
+}
+
+#[test]
+fn braces_make_parameters_by_the_syntax_in_force() {
+    let names = |path, rest| -> Vec<String> {
+        let pattern = Pattern::parse(path, rest).unwrap();
+        pattern.params().map(|name| name.to_string()).collect()
+    };
+    assert_eq!(names("/x{a}", true), [""; 0]);
+    assert_eq!(names("/x{a}", false), ["a"]);
+    assert_eq!(names("/{a.b:c}", true), [""; 0]);
+    assert_eq!(names("/{a.b:c}", false), ["a.b:c"]);
+    let pattern = Pattern::parse("/{my-id}/r-{x_2}.json", false).unwrap();
+    assert_eq!(pattern.colon_form(), "/:my-id/r-:x_2.json");
+}
+
+/// A segment of a pattern, from a small alphabet so that patterns meet.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ab]{1,2}",
+        Just("{x}".to_owned()),
+        Just("é ".to_owned()),
+        Just("{x}.js".to_owned()),
+    ]
+}
+
+fn path_of(pieces: &[String], filler: &str) -> String {
+    pieces
+        .iter()
+        .map(|piece| {
+            format!(
+                "/{}",
+                piece.replace("{x}", filler).replace("é ", "%C3%A9%20")
+            )
+        })
+        .collect()
+}
+
+/// How well a pattern fits, segment by segment; greater is better.
+fn fit(pieces: &[String], path: &[&str]) -> Option<Vec<u8>> {
+    (pieces.len() == path.len()).then_some(())?;
+    let one = |(piece, text): (&String, &&str)| match piece.as_str() {
+        "{x}" => Some(1),
+        "{x}.js" => (text.len() > 3 && text.ends_with(".js")).then_some(2),
+        fixed => (fixed == *text).then_some(3),
+    };
+    pieces.iter().zip(path).map(one).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_route_built_from_a_pattern_matches_that_pattern(
+        pieces in prop::collection::vec(piece(), 1..6), filler in "[a-z0-9 é%.-]{1,8}",
+    ) {
+        prop_assume!(filler != "." && filler != "..");
+        let options = Options { check_params: false, ..Options::default() };
+        let pattern: String = pieces.iter().map(|piece| format!("/{piece}")).collect();
+        let r = router_with(options, &[&pattern]);
+        let mut sent = String::new();
+        crate::runtime::template::escape::path_segment(&mut sent, &filler);
+        match r.route(&Method::GET, &path_of(&pieces, &sent), None, None) {
+            Match::Found { params: Params(params), .. } => {
+                prop_assert!(params.iter().filter(|(n, _)| !n.is_empty()).all(|(_, v)| *v == filler));
+            }
+            other => prop_assert!(false, "{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_best_fitting_of_all_patterns_is_found(
+        patterns in prop::collection::btree_set(prop::collection::vec(piece(), 1..4), 1..12),
+        path in prop::collection::vec(prop_oneof!["[ab]{1,2}", "[ab]{1,2}\\.js", Just("é ".to_owned())], 1..4),
+    ) {
+        let patterns: Vec<Vec<String>> = patterns.into_iter().collect();
+        let texts: Vec<String> = patterns.iter().map(|p| p.iter().map(|s| format!("/{s}")).collect()).collect();
+        let options = Options { redirect_fixed_path: false, redirect_trailing_slash: false, ..Options::default() };
+        let r = router_with(options, &texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let segments: Vec<&str> = path.iter().map(String::as_str).collect();
+        let best = patterns.iter().zip(&texts)
+            .filter_map(|(p, text)| fit(p, &segments).map(|fit| (fit, text)))
+            .max();
+        let found = match r.route(&Method::GET, &path_of(&path, ""), None, None) {
+            Match::Found { endpoint, .. } => Some(endpoint.clone()),
+            _ => None,
+        };
+        prop_assert_eq!(found, best.map(|(_, text)| text.clone()));
+    }
+
+    #[test]
+    fn any_path_and_any_pattern_are_taken_calmly(path in "/\\PC{0,40}", text in "[/{}.*a:_%é-]{0,20}", rest: bool) {
+        let r = router(&["/a/{x}/*", "/{x}.y/b", "/a/é"]);
+        if let Match::Redirect(to) = r.route(&Method::GET, &path, None, None) {
+            prop_assert!(!to.location.as_bytes().starts_with(b"//"));
+        }
+        if let Ok(pattern) = Pattern::parse(&text, rest) {
+            let again = Pattern::parse(pattern.as_str(), rest);
+            prop_assert_eq!(again, Ok(pattern));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The tree of one method.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
+
+use crate::runtime::router::pattern::{Pattern, Segment};
+use crate::runtime::template::escape;
+
+/// What the parameters matched, in the pattern's order, decoded; the rest of a wildcard as it was sent.
+pub(super) type Captures<'p> = SmallVec<[Cow<'p, str>; 4]>;
+
+/// All patterns of one method; leaves are numbers that the router understands.
+#[derive(Debug)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    fixed: HashMap<Box<str>, u32, BuildHasherDefault<Fnv>>,
+    /// The same children by lower-cased text, for redirects to the registered spelling.
+    folded: HashMap<Box<str>, Spellings, BuildHasherDefault<Fnv>>,
+    /// The longest text around the parameter first.
+    affixed: Vec<Affixed>,
+    param: Option<u32>,
+    /// The route that ends here.
+    leaf: Option<u32>,
+    /// The route that takes all that follows.
+    tail: Option<u32>,
+}
+
+/// Children whose text is the same but for the letter case.
+type Spellings = SmallVec<[(Box<str>, u32); 1]>;
+
+#[derive(Debug)]
+struct Affixed {
+    prefix: Box<str>,
+    suffix: Box<str>,
+    node: u32,
+}
+
+impl Tree {
+    pub(super) fn new() -> Tree {
+        Tree {
+            nodes: vec![Node::default()],
+        }
+    }
+
+    /// Adds a route, or hands back the one that matches exactly the same paths.
+    pub(super) fn add(&mut self, pattern: &Pattern, leaf: u32, fold: bool) -> Result<(), u32> {
+        let mut at = 0;
+        for segment in &pattern.segments {
+            at = match segment {
+                Segment::Fixed(text) => self.fixed_child(at, text, fold),
+                Segment::Param { prefix, suffix, .. } => self.param_child(at, prefix, suffix),
+            };
+        }
+        let node = &mut self.nodes[at as usize];
+        let slot = match pattern.wildcard {
+            true => &mut node.tail,
+            false => &mut node.leaf,
+        };
+        match slot {
+            Some(known) => Err(*known),
+            None => {
+                *slot = Some(leaf);
+                Ok(())
+            }
+        }
+    }
+
+    fn grow(&mut self) -> u32 {
+        self.nodes.push(Node::default());
+        (self.nodes.len() - 1) as u32
+    }
+
+    fn fixed_child(&mut self, at: u32, text: &str, fold: bool) -> u32 {
+        if let Some(known) = self.nodes[at as usize].fixed.get(text) {
+            return *known;
+        }
+        let new = self.grow();
+        let node = &mut self.nodes[at as usize];
+        node.fixed.insert(text.into(), new);
+        if fold {
+            let folded = text.to_lowercase().into_boxed_str();
+            let spellings = node.folded.entry(folded).or_default();
+            spellings.push((text.into(), new));
+        }
+        new
+    }
+
+    fn param_child(&mut self, at: u32, prefix: &str, suffix: &str) -> u32 {
+        let node = &self.nodes[at as usize];
+        let plain = prefix.is_empty() && suffix.is_empty();
+        let known = match plain {
+            true => node.param,
+            false => node
+                .affixed
+                .iter()
+                .find(|affixed| &*affixed.prefix == prefix && &*affixed.suffix == suffix)
+                .map(|affixed| affixed.node),
+        };
+        if let Some(known) = known {
+            return known;
+        }
+        let new = self.grow();
+        let node = &mut self.nodes[at as usize];
+        if plain {
+            node.param = Some(new);
+        } else {
+            node.affixed.push(Affixed {
+                prefix: prefix.into(),
+                suffix: suffix.into(),
+                node: new,
+            });
+            node.affixed
+                .sort_by_key(|a| std::cmp::Reverse(a.prefix.len() + a.suffix.len()));
+        }
+        new
+    }
+
+    /// The route for a path without its first slash.
+    pub(super) fn find<'p>(&self, path: &'p str, captures: &mut Captures<'p>) -> Option<u32> {
+        self.walk(0, Some(path), captures)
+    }
+
+    /// As deep as the patterns are, however long the path is.
+    fn walk<'p>(&self, at: u32, rest: Option<&'p str>, captures: &mut Captures<'p>) -> Option<u32> {
+        let node = &self.nodes[at as usize];
+        let Some(rest) = rest else {
+            return node.leaf;
+        };
+        let (raw, next) = split(rest);
+        if let Some(segment) = decode(raw) {
+            if let Some(child) = node.fixed.get(&*segment)
+                && let Some(leaf) = self.walk(*child, next, captures)
+            {
+                return Some(leaf);
+            }
+            let mark = captures.len();
+            for affixed in &node.affixed {
+                if let Some(value) = affixed.value(&segment) {
+                    captures.push(Cow::Owned(value.to_owned()));
+                    if let Some(leaf) = self.walk(affixed.node, next, captures) {
+                        return Some(leaf);
+                    }
+                    captures.truncate(mark);
+                }
+            }
+            // As KrakenD does: a parameter may be empty between two slashes, but not at the end.
+            if let Some(child) = node.param
+                && one_segment(&segment)
+                && !(segment.is_empty() && next.is_none())
+            {
+                captures.push(segment);
+                if let Some(leaf) = self.walk(child, next, captures) {
+                    return Some(leaf);
+                }
+                captures.truncate(mark);
+            }
+        }
+        let tail = node.tail.filter(|_| plain_tail(rest))?;
+        captures.push(Cow::Borrowed(rest));
+        Some(tail)
+    }
+
+    /// Writes the registered spelling of a path that differs in letter case and, with `slash`, in its trailing slash.
+    pub(super) fn find_folded(&self, path: &str, slash: bool, spelling: &mut String) -> bool {
+        self.walk_folded(0, Some(path), slash, spelling)
+    }
+
+    fn walk_folded(&self, at: u32, rest: Option<&str>, slash: bool, spelling: &mut String) -> bool {
+        let node = &self.nodes[at as usize];
+        let Some(rest) = rest else {
+            return node.leaf.is_some() || slash && self.closes_with_slash(node, spelling);
+        };
+        let (raw, next) = split(rest);
+        let mark = spelling.len();
+        if let Some(segment) = decode(raw) {
+            let fixed = node.folded.get(&*segment.to_lowercase());
+            for (text, child) in fixed.into_iter().flatten() {
+                spelling.push('/');
+                escape::path_segment(spelling, text);
+                if self.walk_folded(*child, next, slash, spelling) {
+                    return true;
+                }
+                spelling.truncate(mark);
+            }
+            let affixed = node.affixed.iter().filter(|a| a.value(&segment).is_some());
+            let plain = node
+                .param
+                .filter(|_| one_segment(&segment) && !segment.is_empty());
+            for child in affixed.map(|a| a.node).chain(plain) {
+                spelling.push('/');
+                spelling.push_str(raw);
+                if self.walk_folded(child, next, slash, spelling) {
+                    return true;
+                }
+                spelling.truncate(mark);
+            }
+        }
+        if slash && rest.is_empty() && at != 0 && node.leaf.is_some() {
+            return true;
+        }
+        if node.tail.is_some() && plain_tail(rest) {
+            spelling.push('/');
+            spelling.push_str(rest);
+            return true;
+        }
+        false
+    }
+
+    fn closes_with_slash(&self, node: &Node, spelling: &mut String) -> bool {
+        let child = node.fixed.get("").map(|child| &self.nodes[*child as usize]);
+        let closes = node.tail.is_some() || child.is_some_and(|child| child.leaf.is_some());
+        if closes {
+            spelling.push('/');
+        }
+        closes
+    }
+}
+
+impl Affixed {
+    /// What stands for the parameter in `segment`; never nothing.
+    fn value<'s>(&self, segment: &'s str) -> Option<&'s str> {
+        segment
+            .strip_prefix(&*self.prefix)?
+            .strip_suffix(&*self.suffix)
+            .filter(|value| !value.is_empty() && !value.contains('/'))
+    }
+}
+
+fn split(rest: &str) -> (&str, Option<&str>) {
+    match memchr::memchr(b'/', rest.as_bytes()) {
+        Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+        None => (rest, None),
+    }
+}
+
+/// A segment as text; what is not UTF-8 after decoding matches nothing.
+fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    match memchr::memchr(b'%', raw.as_bytes()) {
+        Some(_) => percent_decode_str(raw).decode_utf8().ok(),
+        None => Some(Cow::Borrowed(raw)),
+    }
+}
+
+/// Whether a decoded segment is one to everybody: a hidden slash or a dot segment would be another path upstream.
+fn one_segment(segment: &str) -> bool {
+    segment != "." && segment != ".." && !segment.contains('/')
+}
+
+/// Whether all that follows may be passed on as it was sent.
+fn plain_tail(rest: &str) -> bool {
+    rest.split('/').all(|raw| {
+        decode(raw).is_some_and(|segment| {
+            one_segment(&segment) && !segment.contains(|c: char| c == '\\' || c.is_control())
+        })
+    })
+}
+
+/// FNV-1a: keys are short and come from the file, so nobody can choose colliding ones.
+#[derive(Debug)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

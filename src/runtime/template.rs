@@ -1,3 +1,0 @@
-//! The URL of a backend call.
-#[derive(Debug, Clone)]
-pub struct Template;

@@ -1,0 +1,273 @@
+//! Reading `url_pattern`.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+
+use crate::runtime::router::Pattern;
+use crate::runtime::template::escape;
+
+/// A backend's path and query with places for what the request supplies.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// All there is to say, if nothing has to be filled in.
+    pub(super) fixed: Option<Box<str>>,
+    pub(super) path: Box<[Piece]>,
+    /// `Some` as soon as the pattern has a `?`.
+    pub(super) query: Option<Box<[Piece]>>,
+    /// Whether the file itself asks for `.` or `..` segments, which are then sent as written.
+    pub(super) has_dots: bool,
+    internal: Box<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    Text(Box<str>),
+    Param(Box<str>),
+    /// A value of an earlier answer in a sequence: `{resp0_user.id}`.
+    Response {
+        backend: usize,
+        path: Box<str>,
+    },
+    /// `{JWT.sub}`
+    Claim(Box<str>),
+    /// What a wildcard endpoint matched, raw.
+    Tail,
+}
+
+/// Why a `url_pattern` does not fit its endpoint. The lists are sorted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateError {
+    /// A placeholder that the endpoint does not have.
+    Undefined {
+        name: String,
+        input: Vec<String>,
+        output: Vec<String>,
+    },
+    /// More placeholders than the endpoint has parameters.
+    TooMany {
+        input: Vec<String>,
+        output: Vec<String>,
+    },
+    /// A `%` that two hex digits do not follow.
+    BadEscape(String),
+}
+
+impl TemplateError {
+    /// The message in the reference's words; `endpoint` is printed with `:id` for `{id}`.
+    pub fn message(&self, method: &Method, endpoint: &Pattern, backend: usize) -> String {
+        let place = |input: &[String], output: &[String]| {
+            format!(
+                "endpoint: {method} {}, backend: {backend}. input: [{}], output: [{}]",
+                endpoint.colon_form(),
+                input.join(" "),
+                output.join(" "),
+            )
+        };
+        match self {
+            TemplateError::Undefined {
+                name,
+                input,
+                output,
+            } => format!("undefined output param '{name}'! {}", place(input, output)),
+            TemplateError::TooMany { input, output } => format!(
+                "input and output params do not match. {}",
+                place(input, output)
+            ),
+            TemplateError::BadEscape(escape) => format!("invalid URL escape \"{escape}\""),
+        }
+    }
+}
+
+impl Template {
+    /// Reads `pattern` for an endpoint with these parameters.
+    ///
+    /// As KrakenD does: one slash is put in front, a fragment is cut, and each placeholder must be a parameter of the
+    /// endpoint, `respN_…` or `JWT.…`; other braces are text. A trailing `*` is the rest of a wildcard endpoint.
+    ///
+    /// # Errors
+    /// A placeholder is unknown, or the text is no URL.
+    pub fn parse(pattern: &str, endpoint: &Pattern) -> Result<Template, TemplateError> {
+        let pattern = pattern.split('#').next().unwrap_or_default();
+        let pattern = format!("/{}", pattern.strip_prefix('/').unwrap_or(pattern));
+        let pieces = pieces(&pattern);
+        check(&pieces, endpoint)?;
+        if let Some(escape) = escape::malformed(&pattern) {
+            return Err(TemplateError::BadEscape(escape));
+        }
+        let (path, query) = match pattern.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (pattern.as_str(), None),
+        };
+        let tail = endpoint.is_wildcard();
+        let path = written(self::pieces(path), tail && query.is_none(), escape::path);
+        let query = query.map(|query| written(self::pieces(query), false, escape::query));
+        Ok(Template {
+            fixed: fixed(&path, query.as_deref()),
+            has_dots: dots(&pattern),
+            internal: internal(&pieces),
+            path,
+            query,
+        })
+    }
+
+    /// The pattern as the reference's messages show it: `/a/{{.Id}}`.
+    pub fn internal(&self) -> &str {
+        &self.internal
+    }
+
+    /// The numbers of the earlier answers that this URL takes values from, with each value's path.
+    pub fn responses(&self) -> impl Iterator<Item = (usize, &str)> {
+        let all = self.path.iter().chain(self.query.iter().flatten());
+        all.filter_map(|piece| match piece {
+            Piece::Response { backend, path } => Some((*backend, &**path)),
+            _ => None,
+        })
+    }
+
+    /// Whether a claim of the token is part of this URL.
+    pub fn needs_claims(&self) -> bool {
+        let mut all = self.path.iter().chain(self.query.iter().flatten());
+        all.any(|piece| matches!(piece, Piece::Claim(_)))
+    }
+}
+
+/// A placeholder is `{` + characters of a name + `}`, anywhere.
+fn pieces(text: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let (mut rest, mut literal) = (text, String::new());
+    while let Some(open) = rest.find('{') {
+        let name = rest[open + 1..]
+            .split_once('}')
+            .map(|(name, _)| name)
+            .filter(|name| !name.is_empty() && name.chars().all(in_name));
+        literal.push_str(&rest[..open]);
+        match name {
+            Some(name) => {
+                pieces.push(Piece::Text(std::mem::take(&mut literal).into()));
+                pieces.push(placeholder(name));
+                rest = &rest[open + name.len() + 2..];
+            }
+            None => {
+                literal.push('{');
+                rest = &rest[open + 1..];
+            }
+        }
+    }
+    literal.push_str(rest);
+    pieces.push(Piece::Text(literal.into()));
+    pieces.retain(|piece| *piece != Piece::Text("".into()));
+    pieces
+}
+
+fn in_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/')
+}
+
+fn placeholder(name: &str) -> Piece {
+    if let Some(claim) = name.strip_prefix("JWT.").filter(|claim| !claim.is_empty()) {
+        return Piece::Claim(claim.into());
+    }
+    let response = name.strip_prefix("resp").and_then(|rest| {
+        let (number, path) = rest.split_once('_')?;
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let backend = number.parse().ok().filter(|_| digits && !path.is_empty())?;
+        Some(Piece::Response {
+            backend,
+            path: path.into(),
+        })
+    });
+    response.unwrap_or_else(|| Piece::Param(name.into()))
+}
+
+fn name_of(piece: &Piece) -> Option<String> {
+    match piece {
+        Piece::Text(_) | Piece::Tail => None,
+        Piece::Param(name) => Some(name.to_string()),
+        Piece::Response { backend, path } => Some(format!("resp{backend}_{path}")),
+        Piece::Claim(name) => Some(format!("JWT.{name}")),
+    }
+}
+
+fn check(pieces: &[Piece], endpoint: &Pattern) -> Result<(), TemplateError> {
+    let input: BTreeSet<String> = endpoint.params().map(|name| name.to_string()).collect();
+    let output: BTreeSet<String> = pieces.iter().filter_map(name_of).collect();
+    let plain: BTreeSet<String> = pieces
+        .iter()
+        .filter(|piece| matches!(piece, Piece::Param(_)))
+        .filter_map(name_of)
+        .collect();
+    let (input, output) = (Vec::from_iter(input), Vec::from_iter(output));
+    // The reference's count leaves the alphabetically last name out, so one too many is "undefined".
+    let counted = match output.last() {
+        Some(last) if plain.contains(last) => plain.len() - 1,
+        _ => plain.len(),
+    };
+    if counted > input.len() {
+        return Err(TemplateError::TooMany { input, output });
+    }
+    match plain.iter().find(|name| !input.contains(name)) {
+        Some(name) => Err(TemplateError::Undefined {
+            name: name.clone(),
+            input,
+            output,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The pieces with their text as it goes on the wire, and a trailing `*` as what it stands for.
+fn written(mut pieces: Vec<Piece>, tail: bool, encode: fn(&str) -> String) -> Box<[Piece]> {
+    let rest = match pieces.last() {
+        Some(Piece::Text(text)) if tail => text.strip_suffix('*').map(str::to_owned),
+        _ => None,
+    };
+    if let Some(rest) = rest {
+        pieces.pop();
+        pieces.push(Piece::Text(rest.into()));
+        pieces.push(Piece::Tail);
+    }
+    for piece in &mut pieces {
+        if let Piece::Text(text) = piece {
+            *text = encode(text).into();
+        }
+    }
+    pieces.into()
+}
+
+fn fixed(path: &[Piece], query: Option<&[Piece]>) -> Option<Box<str>> {
+    let text = |pieces: &[Piece]| match pieces {
+        [] => Some(String::new()),
+        [Piece::Text(text)] => Some(text.to_string()),
+        _ => None,
+    };
+    let path = text(path)?;
+    match query {
+        Some(query) => Some(format!("{path}?{}", text(query)?).into()),
+        None => Some(path.into()),
+    }
+}
+
+fn dots(pattern: &str) -> bool {
+    let path = pattern.split('?').next().unwrap_or_default();
+    path.split('/').any(|part| part == "." || part == "..")
+}
+
+fn internal(pieces: &[Piece]) -> Box<str> {
+    let mut text = String::new();
+    for piece in pieces {
+        match (piece, name_of(piece)) {
+            (Piece::Text(fixed), _) => text.push_str(fixed),
+            (_, None) => text.push('*'),
+            (_, Some(name)) => {
+                let mut rest = name.chars();
+                let first = rest.next().map(|c| c.to_ascii_uppercase());
+                text.push_str("{{.");
+                text.extend(first);
+                text.push_str(rest.as_str());
+                text.push_str("}}");
+            }
+        }
+    }
+    text.into()
+}

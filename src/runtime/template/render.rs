@@ -1,0 +1,162 @@
+//! Filling a template in.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::forward::Pair;
+use crate::runtime::request::Params;
+use crate::runtime::template::escape;
+use crate::runtime::template::parse::{Piece, Template};
+
+/// Where a template's values come from.
+pub trait Values {
+    /// The endpoint's parameters.
+    fn params(&self) -> &Params;
+
+    /// The top-level claim of this literal name as text; `None` when the token has none or there is no token.
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>>;
+
+    /// The value at the dotted `path` of an earlier backend's shaped answer, as text.
+    fn response(&self, backend: usize, path: &str) -> Option<Cow<'_, str>>;
+}
+
+/// Parameters alone: what a backend outside a sequence and without claims in its URL needs.
+impl Values for Params {
+    fn params(&self) -> &Params {
+        self
+    }
+
+    fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn response(&self, _: usize, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+impl Template {
+    /// Path and query for the wire; `forwarded` are the client's pairs that pass, already sorted by name.
+    ///
+    /// # Errors
+    /// A value is missing (500), or would be a dot segment; a claim that would be one, or an empty segment, is 401.
+    pub fn render(
+        &self,
+        values: &dyn Values,
+        forwarded: &[Pair<'_>],
+    ) -> Result<Cow<'_, str>, Failure> {
+        if let Some(fixed) = &self.fixed
+            && forwarded.is_empty()
+        {
+            return Ok(Cow::Borrowed(fixed));
+        }
+        let mut target = String::with_capacity(96);
+        for piece in &self.path {
+            fill(&mut target, piece, values, Place::Path)?;
+        }
+        if !self.has_dots && target.contains("/.") && dot_segment(&target) {
+            return Err(dots());
+        }
+        if let Some(query) = &self.query {
+            target.push('?');
+            for piece in query {
+                fill(&mut target, piece, values, Place::Query)?;
+            }
+        }
+        append(&mut target, forwarded, self.query.is_some());
+        Ok(Cow::Owned(target))
+    }
+}
+
+fn fill(
+    target: &mut String,
+    piece: &Piece,
+    values: &dyn Values,
+    place: Place,
+) -> Result<(), Failure> {
+    match piece {
+        Piece::Text(text) => target.push_str(text),
+        Piece::Param(name) => {
+            let value = values.params().get(name).ok_or_else(|| missing(name))?;
+            place.write(target, value)?;
+        }
+        Piece::Response { backend, path } => {
+            let value = values
+                .response(*backend, path)
+                .ok_or_else(|| missing(&format!("resp{backend}_{path}")))?;
+            place.write(target, &value)?;
+        }
+        Piece::Claim(name) => {
+            let value = values
+                .claim(name)
+                .ok_or_else(|| missing(&format!("JWT.{name}")))?;
+            if place == Place::Path && matches!(&*value, "" | "." | "..") {
+                return Err(refused_claim(name));
+            }
+            escape::strict(target, &value);
+        }
+        Piece::Tail => {
+            let value = values.params().get("*").ok_or_else(|| missing("*"))?;
+            target.push_str(&escape::path(value));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Path,
+    Query,
+}
+
+impl Place {
+    fn write(self, target: &mut String, value: &str) -> Result<(), Failure> {
+        match self {
+            Place::Path if value == "." || value == ".." => return Err(dots()),
+            Place::Path => escape::path_segment(target, value),
+            Place::Query => escape::query_value(target, value),
+        }
+        Ok(())
+    }
+}
+
+/// Adds the client's pairs behind the pattern's own query, form-encoded as the reference does.
+fn append(target: &mut String, pairs: &[Pair<'_>], has_query: bool) {
+    let mut next = match has_query {
+        true if target.ends_with('?') => None,
+        true => Some('&'),
+        false => Some('?'),
+    };
+    for pair in pairs {
+        target.extend(next);
+        escape::form(target, &pair.name);
+        target.push('=');
+        escape::form(target, &pair.value);
+        next = Some('&');
+    }
+}
+
+fn dot_segment(path: &str) -> bool {
+    path.split('/').any(|part| part == "." || part == "..")
+}
+
+fn dots() -> Failure {
+    unusable("a dot segment in the path")
+}
+
+fn missing(name: &str) -> Failure {
+    unusable(&format!("no value for {{{name}}}"))
+}
+
+fn unusable(why: &str) -> Failure {
+    Failure::new(Kind::Request, format!("building the backend URL: {why}"))
+}
+
+fn refused_claim(name: &str) -> Failure {
+    Failure {
+        status: StatusCode::UNAUTHORIZED,
+        ..unusable(&format!("claim {name} cannot be a path segment"))
+    }
+}

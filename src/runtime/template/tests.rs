@@ -1,0 +1,250 @@
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::runtime::failure::Failure;
+use crate::runtime::request::Params;
+use crate::runtime::router::Pattern;
+
+#[derive(Default)]
+struct Fixture {
+    params: Params,
+    claims: HashMap<String, String>,
+    responses: HashMap<(usize, String), String>,
+}
+
+impl Values for Fixture {
+    fn params(&self) -> &Params {
+        &self.params
+    }
+
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.claims.get(name).map(|v| Cow::Borrowed(v.as_str()))
+    }
+
+    fn response(&self, backend: usize, path: &str) -> Option<Cow<'_, str>> {
+        let key = (backend, path.to_owned());
+        self.responses.get(&key).map(|v| Cow::Borrowed(v.as_str()))
+    }
+}
+
+fn endpoint(path: &str) -> Pattern {
+    Pattern::parse(path, true).unwrap()
+}
+
+fn params(pairs: &[(&str, &str)]) -> Params {
+    let pairs = pairs.iter().map(|(n, v)| (Arc::from(*n), (*v).to_owned()));
+    Params(pairs.collect())
+}
+
+fn with_param(url: &str, value: &str) -> Result<String, Failure> {
+    let template = Template::parse(url, &endpoint("/a/{x}")).unwrap();
+    let target = template.render(&params(&[("x", value)]), &[]);
+    target.map(Cow::into_owned)
+}
+
+#[test]
+fn values_keep_the_look_that_the_reference_gives_them() {
+    for (value, want) in [
+        ("a b", "a%20b"),
+        ("é", "%C3%A9"),
+        ("a+b", "a+b"),
+        ("a:b", "a:b"),
+        ("a@b,c;d=e", "a@b,c;d=e"),
+        ("a&b=c", "a&b=c"),
+        ("$x!", "$x!"),
+        ("('x')*", "('x')*"),
+        ("...", "..."),
+        ("", ""),
+    ] {
+        assert_eq!(with_param("/c/{x}", value).unwrap(), format!("/c/{want}"));
+    }
+}
+
+#[test]
+fn a_value_never_leaves_its_place() {
+    for (value, path, query) in [
+        ("a/b", "a%2Fb", "a/b"),
+        ("a?b#c", "a%3Fb%23c", "a?b%23c"),
+        ("a%20b", "a%2520b", "a%2520b"),
+        ("a\\b", "a%5Cb", "a%5Cb"),
+        ("a\r\nb", "a%0D%0Ab", "a%0D%0Ab"),
+        ("a&b=c", "a&b=c", "a%26b%3Dc"),
+        ("a b+c;d", "a%20b+c;d", "a%20b%2Bc%3Bd"),
+    ] {
+        assert_eq!(
+            with_param("/c/{x}/d", value).unwrap(),
+            format!("/c/{path}/d")
+        );
+        assert_eq!(
+            with_param("/c?v={x}&w=1", value).unwrap(),
+            format!("/c?v={query}&w=1")
+        );
+    }
+}
+
+#[test]
+fn dot_segments_are_refused_unless_the_file_asks_for_them() {
+    for (url, value) in [
+        ("/c/{x}/d", ".."),
+        ("/c/{x}", "."),
+        ("/c/.{x}", "."),
+        ("/{x}{x}", "."),
+    ] {
+        let failure = with_param(url, value).unwrap_err();
+        assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    assert_eq!(with_param("/../c//{x}", "1").unwrap(), "/../c//1");
+    assert!(with_param("/../c//{x}", "..").is_err());
+    assert_eq!(with_param("/c?v=/{x}/", "..").unwrap(), "/c?v=/../");
+}
+
+#[test]
+fn the_files_own_text_is_made_fit_for_the_wire() {
+    for (url, want) in [
+        ("", "/"),
+        ("c", "/c"),
+        ("/c?k=v#frag", "/c?k=v"),
+        ("/a b/é", "/a%20b/%C3%A9"),
+        ("/{}/{ a }", "/%7B%7D/%7B%20a%20%7D"),
+        ("/a%2Fb?x=a b", "/a%2Fb?x=a%20b"),
+        ("/a/*", "/a/*"),
+    ] {
+        let template = Template::parse(url, &endpoint("/m")).unwrap();
+        let target = template.render(&Params::default(), &[]).unwrap();
+        assert!(matches!(target, Cow::Borrowed(_)));
+        assert_eq!(target, want);
+    }
+}
+
+#[test]
+fn values_of_earlier_answers_are_encoded_by_position() {
+    let mut values = Fixture::default();
+    for (path, value) in [
+        ("id", "7"),
+        ("l", "1,x"),
+        ("o", "map[i:deep]"),
+        ("s", "a b/c?d"),
+        ("e", ""),
+    ] {
+        values
+            .responses
+            .insert((0, path.to_owned()), value.to_owned());
+    }
+    let render = |url| {
+        let template = Template::parse(url, &endpoint("/m")).unwrap();
+        template.render(&values, &[]).map(Cow::into_owned)
+    };
+    assert_eq!(
+        render("/echo/{resp0_id}?l={resp0_l}&o={resp0_o}").unwrap(),
+        "/echo/7?l=1,x&o=map[i:deep]"
+    );
+    assert_eq!(render("/echo/{resp0_s}").unwrap(), "/echo/a%20b%2Fc%3Fd");
+    assert_eq!(render("/dest/{resp0_e}").unwrap(), "/dest/");
+    let failure = render("/dest/{resp0_nope}").unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "building the backend URL: no value for {resp0_nope}"
+    );
+    assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[test]
+fn claims_are_one_segment_or_nothing() {
+    let mut values = Fixture::default();
+    for (name, value) in [
+        ("sub", "../admin"),
+        ("q", "a?admin=1"),
+        ("https://ex.com/c", "url"),
+        ("dots", ".."),
+        ("none", ""),
+    ] {
+        values.claims.insert(name.to_owned(), value.to_owned());
+    }
+    let render = |url| {
+        let template = Template::parse(url, &endpoint("/m")).unwrap();
+        assert!(template.needs_claims());
+        template.render(&values, &[]).map(Cow::into_owned)
+    };
+    assert_eq!(render("/u/{JWT.sub}").unwrap(), "/u/..%2Fadmin");
+    assert_eq!(
+        render("/u/{JWT.q}?q={JWT.q}").unwrap(),
+        "/u/a%3Fadmin%3D1?q=a%3Fadmin%3D1"
+    );
+    assert_eq!(render("/u/{JWT.https://ex.com/c}").unwrap(), "/u/url");
+    assert_eq!(
+        render("/u/{JWT.dots}").unwrap_err().status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        render("/u/{JWT.none}").unwrap_err().status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        render("/u/{JWT.gone}").unwrap_err().status,
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
+}
+
+#[test]
+fn the_rest_of_a_wildcard_goes_on_as_it_came() {
+    let wild = endpoint("/f/{x}/*");
+    let template = Template::parse("/g/{x}/*", &wild).unwrap();
+    let values = params(&[("x", "1"), ("*", "a/b%20c//d")]);
+    assert_eq!(template.render(&values, &[]).unwrap(), "/g/1/a/b%20c//d");
+    let fixed = Template::parse("/g", &wild).unwrap();
+    assert_eq!(fixed.render(&values, &[]).unwrap(), "/g");
+}
+
+#[test]
+fn placeholders_must_be_known_and_the_message_is_the_references() {
+    let message = |url: &str, path: &str| {
+        let endpoint = endpoint(path);
+        let error = Template::parse(url, &endpoint).unwrap_err();
+        error.message(&Method::GET, &endpoint, 0)
+    };
+    assert_eq!(
+        message("/x/{c}", "/a/{b}"),
+        "undefined output param 'c'! endpoint: GET /a/:b, backend: 0. input: [b], output: [c]"
+    );
+    assert_eq!(
+        message("/x/{d}/{c}/{b}", "/a/{b}"),
+        "input and output params do not match. endpoint: GET /a/:b, backend: 0. input: [b], output: [b c d]"
+    );
+    assert_eq!(
+        message("/x/{c}", "/a"),
+        "undefined output param 'c'! endpoint: GET /a, backend: 0. input: [], output: [c]"
+    );
+    assert!(message("/x/{resp0}", "/a").starts_with("undefined output param 'resp0'!"));
+    assert_eq!(message("/x%zz", "/a"), "invalid URL escape \"%zz\"");
+}
+
+#[test]
+fn messages_show_the_internal_form() {
+    let template = Template::parse("/a/{userId}/{resp0_id}?x={JWT.sub}", &endpoint("/{userId}"));
+    let template = template.unwrap();
+    assert_eq!(
+        template.internal(),
+        "/a/{{.UserId}}/{{.Resp0_id}}?x={{.JWT.sub}}"
+    );
+    assert_eq!(template.responses().collect::<Vec<_>>(), [(0, "id")]);
+}
+
+proptest! {
+    #[test]
+    fn any_pattern_and_any_value_give_one_line_of_the_same_shape(
+        url in "[/a{}x?#%* é._-]{0,16}", value in "\\PC{0,12}",
+    ) {
+        let Ok(template) = Template::parse(&url, &endpoint("/a/{x}")) else { return Ok(()) };
+        let Ok(target) = template.render(&params(&[("x", &value)]), &[]) else { return Ok(()) };
+        let plain = template.render(&params(&[("x", "v")]), &[]).unwrap();
+        prop_assert!(target.bytes().all(|b| b.is_ascii_graphic()));
+        let slashes = |text: &str| text.split('?').next().unwrap().matches('/').count();
+        prop_assert_eq!(slashes(&target), slashes(&plain));
+        prop_assert!(escape::is_well_formed(&target));
+    }
+}

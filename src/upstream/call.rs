@@ -1,0 +1,194 @@
+//! Whole-body calls: redirects, gzip, limits.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
+use http::{Method, StatusCode};
+
+use super::error::CallError;
+use super::exchange::{Exchange, RequestBody};
+use super::gunzip::Gunzip;
+use super::hosts::HostSet;
+use super::message::{Incoming, Outgoing};
+use super::redirect::NextCall;
+
+/// The body of a redirect is read up to here to keep its connection, as the reference's runtime does.
+const REDIRECT_BODY: u64 = 2048;
+
+/// What a whole-body call may do.
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
+    /// Largest body of the answer, as sent and as decoded.
+    pub max_body_bytes: u64,
+    /// Send the body again on 307 and 308.
+    pub send_body_on_redirect: bool,
+    /// Decode `Content-Encoding: gzip`.
+    pub gunzip: bool,
+}
+
+impl HostSet {
+    /// Sends `out` and waits for the whole answer. There is no deadline: drop the future to end the call, which
+    /// closes its connection.
+    ///
+    /// # Errors
+    /// See [`super::CallErrorKind`]. Any answer that arrives whole is a success here, whatever its status.
+    pub async fn call(&self, out: Outgoing, options: &CallOptions) -> Result<Incoming, CallError> {
+        let mut next = match once(self, &out, options, 1).await? {
+            Step::Answer(incoming) => return Ok(incoming),
+            Step::Redirect(next) => next,
+        };
+        drop(out);
+        let mut requests = 1;
+        loop {
+            requests += 1;
+            // Boxed so that calls without a redirect do not carry this second, equal state around.
+            let step = Box::pin(once(&next.hosts, &next.out, options, requests)).await?;
+            match step {
+                Step::Answer(incoming) => return Ok(incoming),
+                Step::Redirect(further) => next = further,
+            }
+        }
+    }
+}
+
+enum Step {
+    Answer(Incoming),
+    Redirect(Box<NextCall>),
+}
+
+/// One request and its answer; `requests` is its number in the chain.
+async fn once(
+    hosts: &HostSet,
+    out: &Outgoing,
+    options: &CallOptions,
+    requests: u32,
+) -> Result<Step, CallError> {
+    let mut exchange = hosts.open(out, framing(out)).await?;
+    if !out.body.is_empty()
+        && let Err(broken) = exchange.write_body(out.body.clone(), true).await
+        && exchange.read_header().await.is_err()
+    {
+        // An upstream may answer and close without reading a body that it does not want; this one did not answer.
+        return Err(broken);
+    }
+    let (status, headers) = exchange.read_header().await?;
+    if status.is_redirection() {
+        let small = length(headers).is_some_and(|length| length <= REDIRECT_BODY);
+        let next = exchange.redirect(requests, options.send_body_on_redirect)?;
+        if let Some(next) = next {
+            if small
+                && read_all(&mut exchange, Some(0), REDIRECT_BODY)
+                    .await
+                    .is_ok()
+            {
+                exchange.release().await;
+            }
+            return Ok(Step::Redirect(Box::new(next)));
+        }
+    }
+    answer(exchange, out, options).await.map(Step::Answer)
+}
+
+fn framing(out: &Outgoing) -> RequestBody {
+    if out.body.is_empty() {
+        RequestBody::Empty
+    } else if out.headers.contains_key(CONTENT_LENGTH) {
+        RequestBody::Length(out.body.len() as u64)
+    } else {
+        RequestBody::Chunked
+    }
+}
+
+async fn answer(
+    mut exchange: Exchange<'_>,
+    out: &Outgoing,
+    options: &CallOptions,
+) -> Result<Incoming, CallError> {
+    let Some((status, headers)) = exchange.header() else {
+        return Err(CallError::truncated());
+    };
+    let (status, mut headers) = (status, headers.clone());
+    // A HEAD's length is that of the body it does not have.
+    let bodiless = out.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    let announced = if bodiless { Some(0) } else { length(&headers) };
+    let mut body = read_all(&mut exchange, announced, options.max_body_bytes).await?;
+    exchange.release().await;
+    if options.gunzip && !body.is_empty() && is_gzip(&headers) {
+        body = gunzip(body, options.max_body_bytes)?;
+        headers.remove(CONTENT_ENCODING);
+        headers.remove(CONTENT_LENGTH);
+    }
+    Ok(Incoming {
+        status,
+        headers,
+        body,
+        origin: None,
+    })
+}
+
+/// Reads to the end, at most `limit` bytes. The usual answer is one chunk, which is returned as it came.
+async fn read_all(
+    exchange: &mut Exchange<'_>,
+    announced: Option<u64>,
+    limit: u64,
+) -> Result<Bytes, CallError> {
+    if announced.is_some_and(|length| length > limit) {
+        return Err(CallError::too_large(limit));
+    }
+    let Some(first) = exchange.read_body().await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() as u64 > limit {
+        return Err(CallError::too_large(limit));
+    }
+    let Some(second) = exchange.read_body().await? else {
+        return Ok(first);
+    };
+    let expected = announced.and_then(|length| usize::try_from(length).ok());
+    let mut all = BytesMut::with_capacity(expected.unwrap_or(first.len() * 4).max(first.len()));
+    all.extend_from_slice(&first);
+    let mut chunk = Some(second);
+    while let Some(more) = chunk {
+        if (all.len() + more.len()) as u64 > limit {
+            return Err(CallError::too_large(limit));
+        }
+        all.extend_from_slice(&more);
+        chunk = exchange.read_body().await?;
+    }
+    Ok(all.freeze())
+}
+
+fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
+    let mut gunzip = Gunzip::default();
+    let mut all = BytesMut::with_capacity(body.len() * 4);
+    gunzip.push(body);
+    let mut last = false;
+    loop {
+        let piece = match gunzip.next_piece()? {
+            None if last => return Ok(all.freeze()),
+            None => {
+                last = true;
+                gunzip.finish()?
+            }
+            piece => piece,
+        };
+        if let Some(piece) = piece {
+            if (all.len() + piece.len()) as u64 > limit {
+                return Err(CallError::too_large(limit));
+            }
+            all.extend_from_slice(&piece);
+        }
+    }
+}
+
+fn is_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.trim().parse().ok())
+}

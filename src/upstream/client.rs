@@ -1,0 +1,228 @@
+//! Pingora's connector with its pools, one for each TLS policy.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::Connector;
+use pingora_core::protocols::TcpKeepalive;
+use pingora_core::upstreams::peer::HttpPeer;
+
+use super::dns::DnsTable;
+use super::tls::{LoadedTls, TlsPolicy};
+
+/// The reference's hint for idle connections of one host; Pingora's pool counts all hosts together, so this is
+/// multiplied by a guess of how many hosts are busy at once.
+const IDLE_PER_HOST: usize = 250;
+const BUSY_HOSTS: usize = 16;
+
+/// Streams on one HTTP/2 connection. Pingora's own default of one would mean no multiplexing at all.
+const H2_STREAMS: usize = 100;
+
+/// How calls to upstreams are made: timeouts, pools, TLS, protocol version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// For the TCP connection, and once more for the TLS handshake.
+    pub dialer_timeout: Option<Duration>,
+    /// Period of TCP keep-alive probes; `None` sends none.
+    pub dialer_keep_alive: Option<Duration>,
+    /// How long an unused connection is kept.
+    pub idle_connection_timeout: Duration,
+    /// Idle connections kept over all hosts; 0 picks a bound.
+    pub max_idle_connections: usize,
+    /// Idle connections kept for one host; only a hint for the bound over all of them.
+    pub max_idle_connections_per_host: usize,
+    /// One connection per call.
+    pub disable_keep_alives: bool,
+    /// From the last byte of the request to the response header.
+    pub response_header_timeout: Option<Duration>,
+    pub http_version: HttpVersion,
+    pub tls: TlsPolicy,
+}
+
+/// Which protocol is spoken to an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.1, as the reference.
+    #[default]
+    H1,
+    /// HTTP/2; over TLS by ALPN, in plain text by prior knowledge (h2c).
+    H2,
+    /// What ALPN says over TLS; HTTP/1.1 in plain text.
+    Auto,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            dialer_timeout: None,
+            // 15 s is what the reference's runtime takes for 0.
+            dialer_keep_alive: Some(Duration::from_secs(15)),
+            idle_connection_timeout: Duration::from_secs(90),
+            max_idle_connections: 0,
+            max_idle_connections_per_host: IDLE_PER_HOST,
+            disable_keep_alives: false,
+            response_header_timeout: None,
+            http_version: HttpVersion::H1,
+            tls: TlsPolicy::default(),
+        }
+    }
+}
+
+/// Why a client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("{}: {reason}", path.display())]
+    File { path: PathBuf, reason: String },
+    /// Pingora would end the process over these.
+    #[error("certificates of the system cannot be used: {reason}")]
+    SystemCertificates { reason: String },
+}
+
+impl ClientError {
+    pub(super) fn file(path: &Path, reason: impl ToString) -> ClientError {
+        ClientError::File {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Pools of connections that share one set of [`Settings`]. Cheap to share, kept across reloads by [`Clients`].
+pub struct Client {
+    pub(super) connector: Connector<()>,
+    pub(super) settings: Settings,
+    pub(super) dns: Arc<DnsTable>,
+    tls: LoadedTls,
+    /// Keeps connections of different TLS policies apart: Pingora's pool key knows nothing of the CA.
+    group_key: u64,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes a client; names are looked up in `dns`.
+    ///
+    /// # Errors
+    /// A file of the TLS policy, or of the system's certificates, that cannot be used.
+    pub fn new(settings: Settings, dns: Arc<DnsTable>) -> Result<Arc<Client>, ClientError> {
+        check_system_certificates()?;
+        let tls = settings.tls.load()?;
+        let mut hasher = DefaultHasher::new();
+        settings.tls.hash(&mut hasher);
+        settings.http_version.hash(&mut hasher);
+        Ok(Arc::new(Client {
+            connector: Connector::new(Some(ConnectorOptions::new(pool_size(&settings)))),
+            group_key: hasher.finish(),
+            settings,
+            dns,
+            tls,
+        }))
+    }
+
+    /// The table in which this client's host sets look up their names.
+    pub fn dns(&self) -> &Arc<DnsTable> {
+        &self.dns
+    }
+
+    /// The peer at `address`, which has to prove that it is `name` when `secure`.
+    pub(super) fn peer(&self, address: SocketAddr, secure: bool, name: &str) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, secure, name.to_owned());
+        peer.group_key = self.group_key;
+        peer.client_cert_key.clone_from(&self.tls.client_cert);
+        let options = &mut peer.options;
+        options.connection_timeout = self.settings.dialer_timeout;
+        options.idle_timeout = Some(self.settings.idle_connection_timeout);
+        options.tcp_keepalive = self.settings.dialer_keep_alive.map(keepalive);
+        options.verify_cert = !self.tls.insecure;
+        options.verify_hostname = !self.tls.insecure;
+        options.ca.clone_from(&self.tls.ca);
+        match (self.settings.http_version, secure) {
+            (HttpVersion::H1, _) | (HttpVersion::Auto, false) => options.set_http_version(1, 1),
+            (HttpVersion::H2, _) => options.set_http_version(2, 2),
+            (HttpVersion::Auto, true) => options.set_http_version(2, 1),
+        }
+        options.max_h2_streams = H2_STREAMS;
+        peer
+    }
+}
+
+/// The clients in use, by their settings: a reload that changes nothing keeps every connection.
+#[derive(Debug)]
+pub struct Clients {
+    dns: Arc<DnsTable>,
+    known: Mutex<Vec<(Settings, Weak<Client>)>>,
+}
+
+impl Clients {
+    /// An empty collection over one DNS table.
+    pub fn new(dns: Arc<DnsTable>) -> Clients {
+        Clients {
+            dns,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The client with these settings, made if there is none. Not for the request path.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with(&self, settings: &Settings) -> Result<Arc<Client>, ClientError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, client)| client.strong_count() > 0);
+        let found = known
+            .iter()
+            .filter(|(its, _)| its == settings)
+            .find_map(|(_, client)| client.upgrade());
+        if let Some(client) = found {
+            return Ok(client);
+        }
+        let client = Client::new(settings.clone(), Arc::clone(&self.dns))?;
+        known.push((settings.clone(), Arc::downgrade(&client)));
+        Ok(client)
+    }
+}
+
+fn pool_size(settings: &Settings) -> usize {
+    match (
+        settings.max_idle_connections,
+        settings.max_idle_connections_per_host,
+    ) {
+        (0, 0) => IDLE_PER_HOST * BUSY_HOSTS,
+        (0, per_host) => per_host.saturating_mul(BUSY_HOSTS),
+        (all, _) => all,
+    }
+}
+
+fn keepalive(period: Duration) -> TcpKeepalive {
+    TcpKeepalive {
+        idle: period,
+        interval: period,
+        count: 9,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::ZERO,
+    }
+}
+
+/// Pingora loads the system's certificates itself and panics when one file is bad: look first.
+fn check_system_certificates() -> Result<(), ClientError> {
+    let loaded = rustls_native_certs::load_native_certs();
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|variable| std::env::var_os(variable).is_some());
+    match loaded.errors.first() {
+        Some(error) if named => Err(ClientError::SystemCertificates {
+            reason: error.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}

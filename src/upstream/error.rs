@@ -1,0 +1,148 @@
+//! Why a call gave no answer, in the words of the log.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::Method;
+use pingora_core::{Error, ErrorType};
+
+/// Why a call gave no answer.
+///
+/// The text follows the reference: `Get "http://h:1/x": dial tcp h:1: connect: connection refused`.
+#[derive(Debug, Clone, thiserror::Error)]
+pub struct CallError {
+    pub kind: CallErrorKind,
+    /// Method and full URL of the call; `None` where the reference names neither.
+    pub call: Option<Box<(Method, String)>>,
+    pub text: Cow<'static, str>,
+}
+
+/// The closed set of ways in which a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallErrorKind {
+    /// The host list is empty.
+    NoHosts,
+    /// Refused, unreachable, unresolvable, TLS: no usable connection. Nothing was sent.
+    Connect,
+    /// A connection that broke, or an answer that is not HTTP or ended early.
+    Broken,
+    /// The answer was larger than allowed.
+    TooLarge,
+    /// `response_header_timeout` passed.
+    HeaderTimeout,
+    /// More than ten requests in a chain of redirects.
+    Redirects,
+    /// The call cannot be written as a request: no scheme, a target with blanks.
+    Request,
+}
+
+impl CallError {
+    pub(super) fn new(kind: CallErrorKind, text: impl Into<Cow<'static, str>>) -> CallError {
+        CallError {
+            kind,
+            call: None,
+            text: text.into(),
+        }
+    }
+
+    /// Puts the method and the URL in front, as the reference does for everything before the body.
+    pub(super) fn of(mut self, method: &Method, url: String) -> CallError {
+        self.call = Some(Box::new((method.clone(), url)));
+        self
+    }
+
+    /// `no hosts available`, as the reference says it.
+    pub(super) fn no_hosts() -> CallError {
+        CallError::new(CallErrorKind::NoHosts, "no hosts available")
+    }
+
+    /// A transfer that ended before its end.
+    pub(super) fn truncated() -> CallError {
+        CallError::new(CallErrorKind::Broken, "unexpected EOF")
+    }
+
+    /// An answer beyond the configured size.
+    pub(super) fn too_large(limit: u64) -> CallError {
+        CallError::new(
+            CallErrorKind::TooLarge,
+            format!("response body larger than {limit} bytes"),
+        )
+    }
+
+    /// Why no connection came about. `address` is the `host:port` that was asked for.
+    pub(super) fn connect(error: &Error, address: &str) -> CallError {
+        let cause: Cow<'static, str> = match error.root_etype() {
+            ErrorType::ConnectRefused => "connect: connection refused".into(),
+            ErrorType::ConnectNoRoute => "connect: no route to host".into(),
+            ErrorType::ConnectTimedout => "i/o timeout".into(),
+            ErrorType::TLSHandshakeTimedout => {
+                return CallError::new(CallErrorKind::Connect, "net/http: TLS handshake timeout");
+            }
+            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+                return CallError::new(
+                    CallErrorKind::Connect,
+                    format!("tls: {}", error.root_cause()),
+                );
+            }
+            _ => format!("connect: {}", error.root_cause()).into(),
+        };
+        CallError::new(
+            CallErrorKind::Connect,
+            format!("dial tcp {address}: {cause}"),
+        )
+    }
+
+    /// What broke between the connection and the end of the response header.
+    pub(super) fn header(error: &Error) -> CallError {
+        let text: Cow<'static, str> = match error.root_etype() {
+            ErrorType::ConnectionClosed => "EOF".into(),
+            ErrorType::ReadTimedout => {
+                return CallError::new(
+                    CallErrorKind::HeaderTimeout,
+                    "net/http: timeout awaiting response headers",
+                );
+            }
+            ErrorType::InvalidHTTPHeader => "net/http: malformed HTTP response".into(),
+            ErrorType::ReadError | ErrorType::WriteError => io_text(error),
+            _ => format!("net/http: transport: {}", error.etype().as_str()).into(),
+        };
+        CallError::new(CallErrorKind::Broken, text)
+    }
+
+    /// What broke while the body was read. Everything short of the announced end is truncation.
+    pub(super) fn body(error: &Error) -> CallError {
+        match error.root_etype() {
+            ErrorType::ReadTimedout => CallError::new(CallErrorKind::Broken, "i/o timeout"),
+            _ => CallError::truncated(),
+        }
+    }
+
+    /// An answer whose framing is ambiguous (RFC 9112 §6.3).
+    pub(super) fn framing(what: &'static str) -> CallError {
+        CallError::new(CallErrorKind::Broken, what)
+    }
+}
+
+/// The operating system's word for what happened, as the reference's runtime spells it.
+fn io_text(error: &Error) -> Cow<'static, str> {
+    let cause = error.root_cause();
+    match cause.downcast_ref::<std::io::Error>() {
+        Some(io) => match io.kind() {
+            std::io::ErrorKind::ConnectionReset => "read: connection reset by peer".into(),
+            std::io::ErrorKind::BrokenPipe => "write: broken pipe".into(),
+            std::io::ErrorKind::UnexpectedEof => "unexpected EOF".into(),
+            _ => io.to_string().into(),
+        },
+        None => error.etype().as_str().into(),
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((method, url)) = self.call.as_deref() {
+            let (first, rest) = method.as_str().split_at(1);
+            write!(f, "{first}{} \"{url}\": ", rest.to_ascii_lowercase())?;
+        }
+        f.write_str(&self.text)
+    }
+}
