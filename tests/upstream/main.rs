@@ -6,3 +6,4 @@ mod discovery;
 mod keys;
 mod streams;
 mod stub;
+mod tls;
