@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, RetryType};
 use pingora_http::ResponseHeader;
@@ -182,23 +182,22 @@ impl Exchange<'_> {
     /// # Errors
     /// The transfer ended before its end.
     pub async fn read_body(&mut self) -> Result<Option<Bytes>, CallError> {
-        let Some(session) = self.session.as_mut() else {
-            return Err(CallError::truncated());
-        };
-        if self.body_done {
-            return Ok(None);
-        }
-        loop {
+        while !self.body_done {
+            let Some(session) = self.session.as_mut() else {
+                return Err(CallError::truncated());
+            };
             match session.read_response_body().await {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
                 Ok(Some(chunk)) => return Ok(Some(chunk)),
-                Ok(None) => {
-                    self.body_done = true;
-                    return Ok(None);
+                Ok(None) if self.has_surplus() => {
+                    self.session = None;
+                    return Err(CallError::framing("more bytes than announced"));
                 }
+                Ok(None) => self.body_done = true,
                 Err(error) => return Err(CallError::body(&error)),
             }
         }
+        Ok(None)
     }
 
     /// Whether the answer is complete, so that no further read is needed.
@@ -448,6 +447,27 @@ impl Exchange<'_> {
             .split(|byte| *byte == b'\n')
             .filter_map(|line| line.get(..name.len()))
             .any(|start| start.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the upstream sent more than its framing announced. Pingora does not say so, but does not want to keep
+    /// such a connection, though nothing else speaks against it.
+    fn has_surplus(&mut self) -> bool {
+        let bodiless = self.head.method == Method::HEAD;
+        let Some(HttpSession::H1(session)) = self.session.as_mut() else {
+            return false;
+        };
+        let keepable = session.resp_header().is_some_and(|response| {
+            let headers = &response.headers;
+            response.version == Version::HTTP_11
+                && !matches!(response.status.as_u16(), 204 | 304)
+                && !headers.contains_key(CONNECTION)
+                && (headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING))
+        });
+        if bodiless || !keepable || self.set.client.settings.disable_keep_alives {
+            return false;
+        }
+        session.respect_keepalive();
+        !session.will_keepalive()
     }
 
     fn repeatable(&self) -> bool {
