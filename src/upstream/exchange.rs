@@ -8,6 +8,7 @@ use http::{Method, StatusCode, Version};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, RetryType};
 use pingora_http::ResponseHeader;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::error::{CallError, CallErrorKind};
@@ -51,6 +52,8 @@ pub struct Exchange<'a> {
     header_deadline: Option<Instant>,
     peers: Arc<Peers>,
     peer: usize,
+    /// Held as long as the exchange lasts.
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl std::fmt::Debug for Exchange<'_> {
@@ -80,6 +83,7 @@ impl HostSet {
             host,
             peers,
             peer,
+            slot,
         } = found;
         let mut exchange = Exchange {
             set: self,
@@ -98,6 +102,7 @@ impl HostSet {
             header_deadline: None,
             peers,
             peer,
+            _slot: slot,
         };
         exchange.send_head().await?;
         Ok(exchange)
@@ -110,6 +115,7 @@ impl Exchange<'_> {
     /// # Errors
     /// The connection broke. The upstream may have answered before: [`Exchange::read_header`] still tells.
     pub async fn write_body(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
+        self.ensure_head().await?;
         self.touched = true;
         let written = match self.session.as_mut() {
             Some(session) => session.write_request_body(chunk, end).await,
@@ -130,6 +136,7 @@ impl Exchange<'_> {
         if self.request_done {
             return Ok(());
         }
+        self.ensure_head().await?;
         let finished = match self.session.as_mut() {
             Some(session) => session.finish_request_body().await,
             None => return Err(CallError::truncated()),
@@ -150,9 +157,7 @@ impl Exchange<'_> {
     /// The connection broke, or the answer is not one that can be trusted.
     pub async fn read_header(&mut self) -> Result<(StatusCode, &HeaderMap), CallError> {
         while !self.header_seen {
-            if self.session.is_none() || !self.head_sent {
-                self.reconnect().await?;
-            }
+            self.ensure_head().await?;
             match self.read_one_header().await {
                 Ok(true) => {
                     self.check_header()?;
@@ -321,6 +326,17 @@ impl Exchange<'_> {
             self.reconnect().await?;
         }
         Ok(())
+    }
+
+    /// Replaces a connection that was given up, or whose head a cancelled wait may have cut short.
+    async fn ensure_head(&mut self) -> Result<(), CallError> {
+        if self.session.is_some() && self.head_sent {
+            return Ok(());
+        }
+        if self.touched {
+            return Err(self.failed(CallError::truncated()));
+        }
+        self.reconnect().await
     }
 
     /// The outer error is final, the inner one is the connection's.

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::client::Client;
@@ -35,6 +36,8 @@ pub(super) struct Place {
     /// What follows the authority in the host string: `""`, `/`, `/base`.
     pub(super) base: Box<str>,
     pub(super) penalty: Penalty,
+    /// Room for calls, when it is bounded.
+    pub(super) slots: Option<Arc<Semaphore>>,
     entry: Arc<Name>,
     peers: ArcSwapOption<Peers>,
 }
@@ -127,10 +130,14 @@ impl Penalty {
 
 impl Host {
     /// Takes `url` apart: `scheme://authority`, and whatever follows as a base path.
-    pub(super) fn new(url: &str, dns: &DnsTable) -> Host {
+    pub(super) fn new(url: &str, client: &Client) -> Host {
+        let mut place = Place::parse(url, &client.dns);
+        if let Ok(place) = &mut place {
+            place.slots = client.slots(format!("{}:{}", place.secure, place.address()));
+        }
         Host {
             url: url.into(),
-            place: Place::parse(url, dns),
+            place,
         }
     }
 
@@ -170,6 +177,7 @@ impl Place {
             authority: value,
             base: base.into(),
             penalty: Penalty::new(),
+            slots: None,
             peers: ArcSwapOption::empty(),
         })
     }
@@ -258,11 +266,12 @@ fn split_authority(authority: &str, secure: bool) -> Result<(&str, u16), Box<str
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn place(url: &str) -> Result<(bool, String, u16, String, String), String> {
-        let host = Host::new(url, &DnsTable::with_resolver(None));
-        match host.place {
+        match Place::parse(url, &DnsTable::with_resolver(None)) {
             Ok(place) => Ok((
                 place.secure,
                 place.name.into(),
@@ -315,5 +324,33 @@ mod tests {
         );
         assert!(place("http://h:x").is_err());
         assert!(place("http://").is_err());
+    }
+
+    #[test]
+    fn what_refused_lately_is_tried_last() {
+        assert_eq!(order(3, 1, |_| false).as_slice(), [1, 2, 0]);
+        assert_eq!(order(3, 1, |index| index == 1).as_slice(), [2, 0, 1]);
+        assert_eq!(order(1, usize::MAX, |_| true).as_slice(), [0]);
+        assert!(order(0, 0, |_| false).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_penalty_runs_out() {
+        let penalty = Penalty::new();
+        penalty.impose();
+        assert!(penalty.holds());
+        tokio::time::advance(PENALTY * 2).await;
+        assert!(!penalty.holds());
+        penalty.impose();
+        penalty.lift();
+        assert!(!penalty.holds());
+    }
+
+    proptest! {
+        #[test]
+        fn any_string_is_a_place_or_refused(url: String, rest in ".{0,20}") {
+            let _ = place(&url);
+            let _ = place(&format!("http://{rest}"));
+        }
     }
 }

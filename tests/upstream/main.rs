@@ -1,5 +1,8 @@
 //! Calls to upstreams, over real sockets.
 
+// Helpers of tests are tests, which clippy does not see outside a `#[test]` function.
+#![allow(clippy::unwrap_used)]
+
 mod calls;
 mod credentials;
 mod discovery;
