@@ -14,7 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::client::Client;
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
-use super::host::{Host, Order, Peers, Place, order};
+use super::host::{Host, Peers, Place};
+use super::turn::{Order, order};
 
 /// Hosts tried for one call at most: a list of a hundred dead ones must not cost a hundred timeouts.
 const MOST_HOSTS: usize = 4;
