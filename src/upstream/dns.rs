@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -22,13 +22,16 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 /// A lookup that takes longer has failed; the request that waits has its own, usually shorter, deadline.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Entries by their key, for as long as someone uses them.
+type Registry<K, V> = Mutex<HashMap<K, Weak<V>>>;
+
 /// Every name that a host set calls, with its addresses; and every SRV name, with its targets.
 ///
 /// Lookups happen in [`DnsTable::run`], or on the first use of a name that has no address yet. The last good answer
 /// stays in use when a later lookup fails.
 pub struct DnsTable {
-    names: Mutex<HashMap<Box<str>, Weak<Name>>>,
-    services: Mutex<HashMap<(Box<str>, Duration), Weak<Service>>>,
+    names: Registry<Box<str>, Name>,
+    services: Registry<(Box<str>, Duration), Service>,
     /// For SRV, which the system's resolver does not offer. `None`: no usable `/etc/resolv.conf`.
     resolver: Option<TokioResolver>,
     wake: Notify,
@@ -94,10 +97,8 @@ impl DnsTable {
 
     /// Asks for a fresh lookup of a name whose addresses have all failed to answer.
     pub(super) fn doubt(&self, name: &Name) {
-        // At most one look per negative TTL, however many calls fail.
-        let recent = Instant::now() + NAME_TTL - NEGATIVE_TTL;
-        if name.due_at() <= recent {
-            name.due.store(Some(Arc::new(Instant::now())));
+        if !name.answer.load().fixed {
+            name.lookups().doubted = true;
             self.wake.notify_one();
         }
     }
@@ -176,10 +177,18 @@ impl DnsTable {
 pub(super) struct Name {
     host: Box<str>,
     answer: ArcSwap<Answer>,
-    /// Set when the usual time of refresh does not hold.
-    due: ArcSwapOption<Instant>,
+    lookups: Mutex<Lookups>,
     /// Held during a lookup, so that one asks for all.
     flight: tokio::sync::Mutex<()>,
+}
+
+/// How the lookups of a name went.
+#[derive(Debug, Default)]
+struct Lookups {
+    last: Option<Instant>,
+    failed_in_a_row: u32,
+    /// Its addresses do not answer: look again soon.
+    doubted: bool,
 }
 
 /// What a lookup gave. Replaced only when the addresses change, so that its identity stands for them.
@@ -201,14 +210,13 @@ impl Name {
         } else {
             host.parse().ok().map(|address| vec![address])
         };
-        let now = Instant::now();
         Name {
             host: host.into(),
             answer: ArcSwap::from_pointee(Answer {
                 fixed: fixed.is_some(),
                 addresses: fixed.unwrap_or_default().into(),
             }),
-            due: ArcSwapOption::from_pointee(now),
+            lookups: Mutex::default(),
             flight: tokio::sync::Mutex::default(),
         }
     }
@@ -221,12 +229,8 @@ impl Name {
     /// Waits for the first answer. Whoever comes while a lookup is under way waits for that one; whoever comes soon
     /// after a failure gets the failure.
     pub(super) async fn ready(&self) {
-        let asked = Instant::now();
         let _flight = self.flight.lock().await;
-        let answer = self.answer.load();
-        let failed = self.due.load().as_deref().copied();
-        let negative = failed.is_some_and(|due| due > asked && answer.addresses.is_empty());
-        if answer.addresses.is_empty() && !negative {
+        if self.answer.load().addresses.is_empty() && !self.failed_recently() {
             self.look_up().await;
         }
     }
@@ -243,7 +247,6 @@ impl Name {
             .await
             .map_err(|_| "lookup timed out".to_owned())
             .and_then(|answer| answer.map_err(|error| error.to_string()));
-        let now = Instant::now();
         match found {
             Ok(found) => {
                 let mut addresses: Vec<IpAddr> = Vec::new();
@@ -252,14 +255,37 @@ impl Name {
                         addresses.push(address);
                     }
                 }
-                self.due.store(Some(Arc::new(now + NAME_TTL)));
                 self.keep(addresses);
+                self.note(true);
             }
             Err(error) => {
-                log::warn!("lookup of {} failed: {error}", self.host);
-                self.due.store(Some(Arc::new(now + NEGATIVE_TTL)));
+                // Said once: it is tried again until it works.
+                if self.note(false) == 1 {
+                    log::warn!("lookup of {} failed: {error}", self.host);
+                }
             }
         }
+    }
+
+    /// Writes down how a lookup went, and tells how many have failed in a row.
+    fn note(&self, good: bool) -> u32 {
+        let mut lookups = self.lookups();
+        lookups.last = Some(Instant::now());
+        lookups.doubted = false;
+        lookups.failed_in_a_row = if good {
+            0
+        } else {
+            lookups.failed_in_a_row.saturating_add(1)
+        };
+        lookups.failed_in_a_row
+    }
+
+    fn failed_recently(&self) -> bool {
+        let lookups = self.lookups();
+        lookups.failed_in_a_row > 0
+            && lookups
+                .last
+                .is_some_and(|last| last.elapsed() < NEGATIVE_TTL)
     }
 
     fn keep(&self, addresses: Vec<IpAddr>) {
@@ -277,15 +303,26 @@ impl Name {
         }
     }
 
+    /// When the background task looks again: after the TTL, sooner while lookups fail or calls do.
     fn due_at(&self) -> Instant {
+        let now = Instant::now();
         if self.answer.load().fixed {
-            return Instant::now() + NAME_TTL;
+            return now + NAME_TTL;
         }
-        self.due
-            .load()
-            .as_deref()
-            .copied()
-            .unwrap_or_else(Instant::now)
+        let lookups = self.lookups();
+        let Some(last) = lookups.last else {
+            return now;
+        };
+        let pause = match lookups.failed_in_a_row {
+            _ if lookups.doubted => NEGATIVE_TTL,
+            0 => NAME_TTL,
+            failures => NAME_TTL.min(NEGATIVE_TTL * (1 << failures.min(6))),
+        };
+        last + pause
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -391,11 +428,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn shared<K: Hash + Eq, V>(
-    map: &Mutex<HashMap<K, Weak<V>>>,
-    key: K,
-    make: impl FnOnce() -> V,
-) -> Arc<V> {
+fn shared<K: Hash + Eq, V>(map: &Registry<K, V>, key: K, make: impl FnOnce() -> V) -> Arc<V> {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
     map.retain(|_, entry| entry.strong_count() > 0);
     if let Some(entry) = map.get(&key).and_then(Weak::upgrade) {
@@ -406,7 +439,7 @@ fn shared<K: Hash + Eq, V>(
     entry
 }
 
-fn alive<K, V>(map: &Mutex<HashMap<K, Weak<V>>>) -> Vec<Arc<V>> {
+fn alive<K, V>(map: &Registry<K, V>) -> Vec<Arc<V>> {
     let map = map.lock().unwrap_or_else(PoisonError::into_inner);
     map.values().filter_map(Weak::upgrade).collect()
 }
@@ -469,9 +502,12 @@ mod tests {
         let name = Name::new("does-not-exist.invalid");
         name.ready().await;
         assert!(name.answer().addresses.is_empty());
-        let due = name.due_at();
         name.ready().await;
-        assert_eq!(due, name.due_at(), "the failure answers for itself a while");
+        assert_eq!(
+            name.lookups().failed_in_a_row,
+            1,
+            "the failure answers for itself a while"
+        );
     }
 
     #[test]

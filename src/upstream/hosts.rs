@@ -186,7 +186,8 @@ impl HostSet {
                 }
                 Err(error) => {
                     candidate.penalty.impose();
-                    failure = Some(CallError::connect(&error, &place.address()));
+                    // The first failure tells most: the second address of `localhost` is often just not there.
+                    failure.get_or_insert_with(|| CallError::connect(&error, &place.address()));
                 }
             }
         }
