@@ -65,6 +65,8 @@ pub struct Notes {
     pub claims: Option<Arc<Claims>>,
     /// One word for the access log and the metrics when a step refused: `expired`, `rate_limited`, ….
     pub refused: Option<&'static str>,
+    /// Whether it was the token that was refused: `refused` is then one of the closed set of token reasons.
+    pub token_refused: bool,
     /// Lines that the access log prints under its own, as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
     /// What a step that asked to wait left for its own next call; that call takes it away.

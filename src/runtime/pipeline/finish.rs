@@ -39,14 +39,10 @@ pub(super) fn finish(
         Some(signer) => signed(options, endpoint, &**signer, merged),
         None => match &merged.data {
             Some(data) => {
-                let single = match &*work.backends {
-                    [one] => Some(one.decoder.encoding),
-                    _ => None,
-                };
                 let accept = call.accept.as_ref().and_then(|value| value.to_str().ok());
                 let (content_type, body) =
                     work.encoding
-                        .encode(Some(data), accept, options.canonical_json, single);
+                        .encode(Some(data), accept, options.canonical_json);
                 success(endpoint, data, merged.complete, content_type, body)
             }
             None => failed(options, &merged),
@@ -81,7 +77,7 @@ fn success(
 }
 
 /// The answer when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
-fn failed(options: &Options, merged: &Merged) -> Answer {
+pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
     let mut answer = Answer {
         branding: Branding::Completed(false),
         ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
