@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::telemetry::moment::{cut_latency, push_gin_date, push_go_duration, rfc3339};
 use crate::telemetry::sink::{Output, Sink};
@@ -60,11 +60,10 @@ pub enum Query {
 /// One request, when its answer is done.
 #[derive(Debug, Clone)]
 pub struct AccessEvent<'a> {
-    /// The end of the request.
-    pub time: SystemTime,
+    /// Time since 1970 at the end of the request.
+    pub since_1970: Duration,
+    pub latency: Duration,
     pub status: u16,
-    /// From the first byte of the request to the end of the answer.
-    pub took: Duration,
     pub client: IpAddr,
     pub method: &'a str,
     /// As on the wire, percent-encoded.
@@ -78,8 +77,9 @@ pub struct AccessEvent<'a> {
     /// Address that a streamed request went to.
     pub upstream: Option<&'a str>,
     pub upstream_time: Option<Duration>,
-    /// Bytes of the answer's body.
-    pub bytes: u64,
+    /// Bytes of the request's and of the answer's body.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
     /// Further lines: `Error #01: …`.
     pub errors: &'a [Cow<'static, str>],
 }
@@ -130,7 +130,7 @@ impl AccessLog {
         }
         let mut line = Vec::with_capacity(160);
         if let Destination::Syslog { facility, tag } = &self.settings.destination {
-            syslog::push_header(*facility, Severity::Info, tag, since_1970(event), &mut line);
+            syslog::push_header(*facility, Severity::Info, tag, event.since_1970, &mut line);
         }
         match self.settings.format {
             AccessFormat::Gin => push_gin(event, self.settings.query, &mut line),
@@ -164,19 +164,15 @@ impl AccessLog {
     }
 }
 
-fn since_1970(event: &AccessEvent<'_>) -> Duration {
-    event.time.duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 /// Exactly as `[GIN] %v |%s %3d %s|%s %8v %s| %15s |%s %-7s %s %#v\n` prints it without colours.
 fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
     out.extend_from_slice(b"[GIN] ");
-    push_gin_date(since_1970(event), out);
+    push_gin_date(event.since_1970, out);
     out.extend_from_slice(b" | ");
     let mut status = itoa::Buffer::new();
     push_right(status.format(event.status).as_bytes(), 3, out);
     out.extend_from_slice(b" | ");
-    push_latency(event.took, out);
+    push_latency(event.latency, out);
     out.extend_from_slice(b" | ");
     push_address(event.client, out);
     out.extend_from_slice(b" | ");
@@ -226,7 +222,7 @@ fn push_target(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
 
 fn push_object(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
-    object.text("time", Some(&rfc3339(since_1970(event))));
+    object.text("time", Some(&rfc3339(event.since_1970)));
     object.text("client", Some(&event.client.to_string()));
     object.text("method", Some(event.method));
     object.text("path", Some(event.path));
@@ -236,8 +232,9 @@ fn push_object(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
         object.text("query", Some(&String::from_utf8_lossy(&masked)));
     }
     object.number("status", event.status);
-    object.milliseconds("duration_ms", Some(event.took));
-    object.number("bytes", event.bytes);
+    object.milliseconds("duration_ms", Some(event.latency));
+    object.number("bytes_in", event.bytes_in);
+    object.number("bytes_out", event.bytes_out);
     object.text("endpoint", event.endpoint);
     object.text("refused", event.refused);
     object.text("request_id", event.request_id);
@@ -311,9 +308,9 @@ mod tests {
 
     fn event<'a>(path: &'a str, query: Option<&'a str>) -> AccessEvent<'a> {
         AccessEvent {
-            time: UNIX_EPOCH + WHEN,
+            since_1970: WHEN,
+            latency: Duration::from_nanos(33_099),
             status: 429,
-            took: Duration::from_nanos(33_099),
             client: IpAddr::from([127, 0, 0, 1]),
             method: "GET",
             path,
@@ -323,7 +320,8 @@ mod tests {
             request_id: None,
             upstream: None,
             upstream_time: Some(Duration::from_micros(1500)),
-            bytes: 12,
+            bytes_in: 0,
+            bytes_out: 12,
             errors: &[],
         }
     }
@@ -354,7 +352,7 @@ mod tests {
     #[test]
     fn columns_grow_when_they_must() {
         let line = gin(&AccessEvent {
-            took: Duration::from_nanos(1_378_999),
+            latency: Duration::from_nanos(1_378_999),
             client: "2001:db8::1:2:3:4".parse().unwrap(),
             method: "PROPFIND",
             ..event("/a", None)
