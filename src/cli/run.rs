@@ -15,6 +15,7 @@ use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion}
 use crate::server::admin::{SideListener, page};
 use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
+use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Clients, DnsTable};
 
@@ -169,7 +170,16 @@ impl Loader for FileLoader {
             service: compiled.service,
             listen,
             sides,
-            access_log: Arc::new(crate::telemetry::access::AccessLog),
+            access_log: Arc::new(
+                AccessLog::open(
+                    compiled
+                        .facts
+                        .get::<access::Settings>()
+                        .map(|settings| (*settings).clone())
+                        .unwrap_or_default(),
+                )
+                .map_err(|error| format!("access log: {error}"))?,
+            ),
             stats: None,
             tasks: compiled.tasks.into_iter().map(|task| task.run).collect(),
         })

@@ -413,9 +413,15 @@ impl Gateway {
             return;
         }
         active.access_log.record(&AccessEvent {
-            time: SystemTime::now(),
+            since_1970: SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
             status,
-            took,
+            latency: took,
+            request_id: None,
+            upstream: None,
+            upstream_time: None,
+            bytes_in: session.body_bytes_read() as u64,
             client: head.client,
             method: head.method.as_str(),
             path: head.path,
@@ -423,7 +429,7 @@ impl Gateway {
             endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
             refused: ctx.notes.refused,
             errors: &ctx.notes.errors,
-            bytes: session.body_bytes_sent() as u64,
+            bytes_out: session.body_bytes_sent() as u64,
         });
     }
 }

@@ -104,6 +104,11 @@ impl HostSet {
 }
 
 impl Exchange<'_> {
+    /// The host that was called, as the file has it.
+    pub fn origin(&self) -> Option<Arc<str>> {
+        self.hosts.get(self.host).map(|host| Arc::clone(&host.url))
+    }
+
     /// Sends a piece of the request's body; `end` after the last one.
     ///
     /// # Errors
