@@ -8,6 +8,7 @@
 //! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
 //! | `dns` | [`DnsTable`]: the address table, refreshed off the request path |
 //! | `exchange` | [`Exchange`]: one request and one answer on one connection, as a stream |
+//! | `wire` | the head of a request as it goes on the wire |
 //! | `call` | whole-body calls: redirects, gzip, limits |
 //! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
 //! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
@@ -31,6 +32,7 @@ mod message;
 mod redirect;
 mod side;
 mod tls;
+mod wire;
 
 pub use call::CallOptions;
 pub use client::{Client, ClientError, Clients, HttpVersion, Settings};

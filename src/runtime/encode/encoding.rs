@@ -53,9 +53,10 @@ impl Encoding {
         }
     }
 
-    /// Whether writing needs all of the data as a tree, or only its top-level names.
+    /// Whether writing reads all of the data, so that decoding it as a tree at once saves work. `Negotiate` mostly
+    /// ends in JSON, where slices are cheaper.
     pub fn needs_tree(self) -> bool {
-        matches!(self, Encoding::Xml | Encoding::Yaml | Encoding::Negotiate)
+        matches!(self, Encoding::Xml | Encoding::Yaml)
     }
 
     /// The `Content-Type` and the body for `data`; `None` is the null that a backend may answer.

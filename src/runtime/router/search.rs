@@ -86,6 +86,9 @@ impl<T> Router<T> {
         if !escape::is_well_formed(path) {
             return Match::BadTarget;
         }
+        if !path.starts_with('/') {
+            return Match::NotFound;
+        }
         let sent = path;
         let path = match self.options.remove_extra_slash {
             true => redirect::collapse_slashes(path),
@@ -130,7 +133,7 @@ impl<T> Router<T> {
 
     /// Where the request should have gone: with another trailing slash, or cleaned and in another letter case.
     fn elsewhere(&self, tree: &Tree, path: &str, prefix: Option<&str>) -> Option<String> {
-        if path == "/" || path.is_empty() {
+        if path == "/" {
             return None;
         }
         let slash = self.options.redirect_trailing_slash;

@@ -83,6 +83,15 @@ fn a_parameter_may_be_empty_in_the_middle_but_not_at_the_end() {
 }
 
 #[test]
+fn what_is_no_path_leads_nowhere() {
+    let r = router(&["/a", "/"]);
+    assert_eq!(get(&r, "/"), "/");
+    for target in ["a", "", "*"] {
+        assert_eq!(get(&r, target), "404");
+    }
+}
+
+#[test]
 fn parameters_at_one_place_may_have_different_names() {
     let r = router(&["/a/{b}", "/a/{c}/d"]);
     assert_eq!(get(&r, "/a/1"), "/a/{b} b=1");
