@@ -1,5 +1,7 @@
 //! Files in, mistakes out: what starts, what does not, and what is said about it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
