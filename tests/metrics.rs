@@ -11,6 +11,8 @@ use serde_json::json;
 use support::http::request;
 use support::{Client, Gateway, Signer, Stub, eventually, ports, tokens};
 
+const TABLE: &str = include_str!("../docs/metrics.md");
+
 struct Scraped {
     gateway: Gateway,
     metrics: u16,
@@ -132,6 +134,8 @@ fn every_metric_has_a_help_text_and_passes_promtool_where_there_is_one() {
     let page = s.page();
     for line in page.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
+        let documented = name.starts_with("process_") || TABLE.contains(&format!("| `{name}` |"));
+        assert!(documented, "{name} is not in docs/metrics.md");
         assert!(
             page.contains(&format!("# HELP {name} ")),
             "{name} has no help text"
