@@ -1,5 +1,8 @@
 //! The metrics page: what a scrape finds there, and what a stranger cannot add to it.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::Write as _;

@@ -191,7 +191,7 @@ impl Gateway {
     }
 
     pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.send("GET", &request("GET", path, headers))
+        self.send("GET", request("GET", path, headers))
     }
 
     /// Sends these bytes on a connection of their own and reads one whole answer.
