@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 all is well, 1 a bad file or a failure while running, 2 a command line that cannot be understood.
 
+mod check;
 mod demo;
 mod healthcheck;
 mod run;

@@ -16,6 +16,7 @@ use crate::server::admin::{SideListener, page};
 use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Clients, DnsTable};
 
 /// What the demo adds to a served configuration.
 #[derive(Default)]
@@ -53,8 +54,10 @@ pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
 
 pub(super) fn reload(args: ReloadArgs) -> ExitCode {
     let environment = Environment::process();
+    let clients = Arc::new(Clients::new(Arc::new(DnsTable::default())));
     let before = Carry::default();
-    let inputs = Inputs { environment: &environment, before: &before, port: args.port, debug: false };
+    let inputs =
+        Inputs { environment: &environment, clients: &clients, before: &before, port: args.port, debug: false };
     let outcome = compile::file(&args.config, &inputs);
     let Some(compiled) = outcome.compiled else {
         eprint!("{}", check::refusal(&args.config.display().to_string(), &outcome.findings));
@@ -75,23 +78,30 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
 fn serve(source: Source, port: Option<u16>, debug: bool, options: RunOptions, extras: Extras) -> ExitCode {
     jose::install_crypto();
     let metrics = Metrics::new();
+    let dns = Arc::new(DnsTable::default());
     let loader = Arc::new(FileLoader {
         name: source.name(),
         source,
         port,
         debug,
         environment: Environment::process(),
+        clients: Arc::new(Clients::new(Arc::clone(&dns))),
         carry: Mutex::new(Carry::default()),
         metrics: Arc::clone(&metrics),
         extras,
     });
-    let loaded = match loader.load() {
+    let mut loaded = match loader.load() {
         Ok(loaded) => loaded,
         Err(report) => {
             eprint!("{report}");
             return ExitCode::FAILURE;
         }
     };
+    loaded.tasks.push(Box::pin(async move {
+        // The table lives as long as the process; ending its task is the runtime's business.
+        let (_keep, forever) = tokio::sync::watch::channel(false);
+        dns.run(forever).await;
+    }));
     match process::run(loaded, loader, metrics, options) {
         Ok(never) => match never {},
         Err(error) => {
@@ -109,6 +119,7 @@ struct FileLoader {
     port: Option<u16>,
     debug: bool,
     environment: Environment,
+    clients: Arc<Clients>,
     carry: Mutex<Carry>,
     metrics: Arc<Metrics>,
     extras: Extras,
@@ -116,10 +127,106 @@ struct FileLoader {
 
 impl FileLoader {
     fn compile(&self, before: &Carry) -> Outcome {
-        let inputs = Inputs { environment: &self.environment, before, port: self.port, debug: self.debug };
+        let inputs = Inputs {
+            environment: &self.environment,
+            clients: &self.clients,
+            before,
+            port: self.port,
+            debug: self.debug,
+        };
         match &self.source {
             Source::File(path) => compile::file(path, &inputs),
             Source::Text(text) => compile::text(text, Format::Json, Path::new(""), &inputs),
         }
+    }
+
+    /// The listeners beside the gateway's own.
+    fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
+        let mut sides = self.extras.sides.clone();
+        if let Some(metrics) = &compiled.metrics {
+            let registry = Arc::clone(&self.metrics);
+            let handler = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", move || registry.page());
+            sides.push(SideListener { address: metrics.listen, handler });
+        }
+        sides
+    }
+}
+
+impl Loader for FileLoader {
+    fn load(&self) -> Result<Loaded, String> {
+        let mut carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.compile(&carry);
+        let Some(compiled) = outcome.compiled else {
+            return Err(check::refusal(&self.name, &outcome.findings));
+        };
+        for line in check::warnings(&self.name, &outcome.findings) {
+            log::warn!("{line}");
+        }
+        let listen = listen_of(&compiled);
+        let sides = self.sides(&compiled);
+        *carry = compiled.carry;
+        Ok(Loaded {
+            service: compiled.service,
+            listen,
+            sides,
+            access_log: Arc::new(crate::telemetry::access::AccessLog),
+            stats: None,
+            tasks: compiled.tasks.into_iter().map(|task| task.run).collect(),
+        })
+    }
+
+    fn ready(&self) {
+        if let Some(text) = &self.extras.ready {
+            println!("{text}");
+        }
+    }
+
+    fn reopen_logs(&self) {}
+}
+
+/// The file's listener in the server's terms.
+fn listen_of(compiled: &Compiled) -> Listen {
+    let file = &compiled.listen;
+    let defaults = Limits::default();
+    Listen {
+        address: SocketAddr::new(file.ip.unwrap_or_else(any_address), file.port),
+        tls: file.tls.as_ref().map(|tls| ServerTls {
+            keys: tls.keys.iter().map(|pair| (pair.certificate.clone(), pair.private_key.clone())).collect(),
+            min_version: version(tls.min),
+            max_version: version(tls.max),
+            cipher_suites: tls.cipher_suites.clone(),
+            curves: tls.curves.clone(),
+            mtls: tls
+                .client_auth
+                .as_ref()
+                .map(|auth| ClientRoots { ca_files: auth.ca_certs.clone(), system_roots: auth.system_pool }),
+        }),
+        limits: Limits {
+            head: file.read_header_timeout,
+            idle: file.idle_timeout,
+            read: file.read_timeout.unwrap_or(defaults.read),
+            write: file.write_timeout,
+            max_header_bytes: usize::try_from(file.max_header_bytes).unwrap_or(usize::MAX),
+            max_connections: file.max_connections.unwrap_or(defaults.max_connections),
+            h2c: file.h2c,
+            proxy_protocol: None,
+        },
+        threads: compiled.threads,
+        drain: compiled.drain,
+    }
+}
+
+fn version(version: compile::TlsVersion) -> TlsVersion {
+    match version {
+        compile::TlsVersion::V1_2 => TlsVersion::Tls12,
+        compile::TlsVersion::V1_3 => TlsVersion::Tls13,
+    }
+}
+
+/// All addresses of both families where the machine has both.
+fn any_address() -> IpAddr {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }

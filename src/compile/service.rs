@@ -73,7 +73,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
     let steps = service_steps(&file, &mut cx);
-    let router = routes(&file, &options, routing, &mut cx);
+    let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let (carry, tasks, facts) = cx.finish();
     Some(Compiled {
         summary: summary::lines(&file, &listener),
@@ -84,6 +84,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         listen: listener,
         service: Arc::new(runtime::Service {
             router,
+            endpoints,
             steps,
             options,
         }),
@@ -168,7 +169,7 @@ fn routes(
     options: &runtime::Options,
     routing: router::Options,
     cx: &mut Compile<'_>,
-) -> Router<Arc<runtime::Endpoint>> {
+) -> (Router<Arc<runtime::Endpoint>>, Box<[Arc<runtime::Endpoint>]>) {
     let mut builder = Router::builder(routing);
     let root = file.block.node();
     let built_in = |result: Result<(), RouteError>| {
@@ -191,14 +192,18 @@ fn routes(
             node.mistake_hint(Mistake::invalid(error.to_string()), hint);
         }
     };
-    for (id, written) in file.endpoints.iter().enumerate() {
+    let mut endpoints = Vec::with_capacity(file.endpoints.len());
+    for written in &file.endpoints {
         let node = written
             .block
             .get("endpoint")
             .unwrap_or_else(|| written.block.node().clone());
-        if let Some((pattern, compiled)) = endpoint::endpoint(written, id, file, options, cx) {
-            add(compiled.method.clone(), pattern, Arc::new(compiled), &node);
+        if let Some((pattern, compiled)) = endpoint::endpoint(written, endpoints.len(), file, options, cx)
+        {
+            let compiled = Arc::new(compiled);
+            endpoints.push(Arc::clone(&compiled));
+            add(compiled.method.clone(), pattern, compiled, &node);
         }
     }
-    builder.build()
+    (builder.build(), endpoints.into())
 }

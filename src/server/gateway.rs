@@ -332,7 +332,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         match &ctx.tunnel {
-            Some(tunnel) => tunnel.peer(),
+            Some(tunnel) => Ok(tunnel.peer()),
             None => Error::e_explain(pingora_core::ErrorType::InternalError, "only tunnels are proxied"),
         }
     }

@@ -54,6 +54,9 @@ pub trait Loader: Send + Sync {
     /// The whole report, ready for the log, when the file cannot be served.
     fn load(&self) -> Result<Loaded, String>;
 
+    /// The gateway listens now.
+    fn ready(&self);
+
     /// Opens log files anew, for log rotation.
     fn reopen_logs(&self);
 }
@@ -256,6 +259,7 @@ impl Process {
         }
         log::info!("[SERVICE: Gateway] Listening on port: {}", self.listen.address.port());
         notify(&[sd_notify::NotifyState::Ready]);
+        self.loader.ready();
         tokio::spawn(watchdog());
         let (asks_sender, mut asks) = mpsc::channel(4);
         let _control = control::serve(self.listen.address, asks_sender.clone());
