@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench token`; the budget for a whole request is in ARCHITECTURE.md.
 
+#![allow(clippy::unwrap_used, reason = "the inputs are our own")]
+
 use std::hint::black_box;
 use std::time::Duration;
 

@@ -5,6 +5,11 @@
 //! algorithm that a file could configure accepts it, which asks more of "invalid" than a gateway ever meets. Vectors of
 //! the first file are held against their key directly; those of the second find it in their set by `kid`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a vector or key of our own that cannot be read is a failed test"
+)]
+
 use std::collections::BTreeMap;
 
 use portcullis::jose::{Algorithm, KeyIdStrategy, KeySet, Token};

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::cli::{ReloadArgs, RunArgs, check};
 use crate::compile::{self, Compiled, Inputs, Outcome};
@@ -15,8 +16,14 @@ use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion}
 use crate::server::admin::{SideListener, page};
 use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
+use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stats::Stats;
 use crate::upstream::{Clients, DnsTable};
+
+/// How long the end of the process waits for log lines to be written.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// What the demo adds to a served configuration.
 #[derive(Default)]
@@ -53,17 +60,14 @@ pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
 }
 
 pub(super) fn reload(args: ReloadArgs) -> ExitCode {
-    let environment = Environment::process();
-    let clients = Arc::new(Clients::new(Arc::new(DnsTable::default())));
-    let before = Carry::default();
-    let inputs =
-        Inputs { environment: &environment, clients: &clients, before: &before, port: args.port, debug: false };
-    let outcome = compile::file(&args.config, &inputs);
+    let outcome = check::outcome(&args.config);
     let Some(compiled) = outcome.compiled else {
         eprint!("{}", check::refusal(&args.config.display().to_string(), &outcome.findings));
         return ExitCode::FAILURE;
     };
-    match control::reload(listen_of(&compiled).address) {
+    let mut address = listen_of(&compiled).address;
+    address.set_port(args.port.unwrap_or(address.port()));
+    match control::reload(address) {
         Ok(()) => {
             println!("reloaded");
             ExitCode::SUCCESS
@@ -77,6 +81,12 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
 
 fn serve(source: Source, port: Option<u16>, debug: bool, options: RunOptions, extras: Extras) -> ExitCode {
     jose::install_crypto();
+    let logger = match Logger::new(logger::Settings::default()) {
+        Ok(logger) => Arc::new(logger),
+        Err(error) => return fail(&format!("no log can be written: {error}")),
+    };
+    // The only logger of the process, so that installing it cannot fail.
+    let _ = Logger::install(&logger);
     let metrics = Metrics::new();
     let dns = Arc::new(DnsTable::default());
     let loader = Arc::new(FileLoader {
@@ -89,6 +99,8 @@ fn serve(source: Source, port: Option<u16>, debug: bool, options: RunOptions, ex
         carry: Mutex::new(Carry::default()),
         metrics: Arc::clone(&metrics),
         extras,
+        logger: Arc::clone(&logger),
+        access: Mutex::new(None),
     });
     let mut loaded = match loader.load() {
         Ok(loaded) => loaded,
@@ -105,11 +117,16 @@ fn serve(source: Source, port: Option<u16>, debug: bool, options: RunOptions, ex
     match process::run(loaded, loader, metrics, options) {
         Ok(never) => match never {},
         Err(error) => {
-            eprintln!("ERROR starting the gateway: {error}");
-            log::logger().flush();
-            ExitCode::FAILURE
+            log::error!("[SERVICE: Gateway] {error}");
+            logger.flush_within(FLUSH);
+            fail(&format!("ERROR starting the gateway: {error}"))
         }
     }
+}
+
+fn fail(reason: &str) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::FAILURE
 }
 
 /// Compiles the file anew for each reload; state whose definition has not changed goes from one to the next.
@@ -123,6 +140,9 @@ struct FileLoader {
     carry: Mutex<Carry>,
     metrics: Arc<Metrics>,
     extras: Extras,
+    logger: Arc<Logger>,
+    /// The access log in use: kept over a reload that does not change its settings.
+    access: Mutex<Option<Arc<AccessLog>>>,
 }
 
 impl FileLoader {
@@ -138,6 +158,19 @@ impl FileLoader {
             Source::File(path) => compile::file(path, &inputs),
             Source::Text(text) => compile::text(text, Format::Json, Path::new(""), &inputs),
         }
+    }
+
+    /// The access log as this file wants it.
+    fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
+        let settings = compiled.facts.get::<access::Settings>().map_or_else(Default::default, |kept| (*kept).clone());
+        let mut current = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
+            return Ok(Arc::clone(open));
+        }
+        let opened = AccessLog::open(settings).map_err(|error| format!("the access log cannot be opened: {error}\n"))?;
+        let opened = Arc::new(opened);
+        *current = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 
     /// The listeners beside the gateway's own.
@@ -159,6 +192,9 @@ impl Loader for FileLoader {
         let Some(compiled) = outcome.compiled else {
             return Err(check::refusal(&self.name, &outcome.findings));
         };
+        let access_log = self.access_log(&compiled)?;
+        let logging = compiled.facts.get::<logger::Settings>().map_or_else(Default::default, |kept| (*kept).clone());
+        self.logger.apply(logging).map_err(|error| format!("the log cannot be changed: {error}\n"))?;
         for line in check::warnings(&self.name, &outcome.findings) {
             log::warn!("{line}");
         }
@@ -169,8 +205,8 @@ impl Loader for FileLoader {
             service: compiled.service,
             listen,
             sides,
-            access_log: Arc::new(crate::telemetry::access::AccessLog),
-            stats: None,
+            access_log,
+            stats: compiled.facts.get::<Stats>(),
             tasks: compiled.tasks.into_iter().map(|task| task.run).collect(),
         })
     }
@@ -181,7 +217,18 @@ impl Loader for FileLoader {
         }
     }
 
-    fn reopen_logs(&self) {}
+    fn reopen_logs(&self) {
+        if let Some(open) = &*self.access.lock().unwrap_or_else(PoisonError::into_inner) {
+            open.reopen();
+        }
+    }
+
+    fn flush_logs(&self) {
+        self.logger.flush_within(FLUSH);
+        if let Some(open) = &*self.access.lock().unwrap_or_else(PoisonError::into_inner) {
+            open.flush(FLUSH);
+        }
+    }
 }
 
 /// The file's listener in the server's terms.

@@ -19,7 +19,6 @@ const REQUEST_BODY: u64 = 8 << 20;
 /// Largest decoded upstream body of a composed endpoint.
 const UPSTREAM_BODY: u64 = 64 << 20;
 const STREAM_IDLE: Duration = Duration::from_secs(60);
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Reads the switches; `debug` is the command line's, which switches the debug endpoint on.
 pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
@@ -84,11 +83,6 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
 /// Whether `router.use_h2c` is on, the other spelling of the root key.
 pub fn h2c(extra: &Extra<'_>) -> bool {
     block(extra, &ROUTER).is_some_and(|block| block.flag("use_h2c"))
-}
-
-/// The product's version, for messages.
-pub fn version() -> &'static str {
-    VERSION
 }
 
 fn block<'a>(extra: &Extra<'a>, namespace: &'static Namespace) -> Option<Block<'a>> {

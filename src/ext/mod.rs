@@ -9,9 +9,21 @@
 //!
 //! A namespace moves in with a folder and one line in a list of [`registry`].
 
+pub mod bot_detector;
 pub mod carry;
+pub mod circuit_breaker;
 pub mod context;
+pub mod cors;
+pub mod http_cache;
+pub mod logging;
+pub mod metrics;
+pub mod rate_limit;
+mod recent;
+pub mod redis;
 pub mod registry;
+pub mod security_http;
+#[cfg(test)]
+mod testing;
 pub mod unbuilt;
 
 pub use carry::{Carry, Task};

@@ -6,6 +6,10 @@ use http::HeaderName;
 
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::ext::{
+    bot_detector, circuit_breaker, cors, http_cache, logging, metrics, rate_limit, redis,
+    security_http,
+};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
 
@@ -81,10 +85,27 @@ pub enum BackendPart {
 }
 
 /// Around the router, outermost first: CORS, then security headers, then the bot detector.
-pub const SERVICE: &[&ServiceExtension] = &[];
+pub const SERVICE: &[&ServiceExtension] = &[
+    &logging::SERVICE,
+    &logging::LOGSTASH,
+    &logging::ACCESS,
+    &metrics::SERVICE,
+    &redis::SERVICE,
+    &cors::SERVICE,
+    &security_http::SERVICE,
+    &bot_detector::SERVICE,
+];
 
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
-pub const ENDPOINT: &[&EndpointExtension] = &[];
+pub const ENDPOINT: &[&EndpointExtension] = &[
+    &cors::ENDPOINT,
+    &bot_detector::ENDPOINT,
+    &rate_limit::ENDPOINT,
+];
 
 /// Around a backend call, outermost first: circuit breaker, rate limit.
-pub const BACKEND: &[&BackendExtension] = &[];
+pub const BACKEND: &[&BackendExtension] = &[
+    &circuit_breaker::BACKEND,
+    &rate_limit::BACKEND,
+    &http_cache::BACKEND,
+];

@@ -34,11 +34,6 @@ const REMOVE: &str = "remove the block if the endpoint may run without it";
 /// The list.
 pub const UNBUILT: &[Unbuilt] = &[
     // They report.
-    ignore(
-        "telemetry/metrics",
-        &["github_com/devopsfaith/krakend-metrics"],
-        PROMETHEUS,
-    ),
     ignore("telemetry/opentelemetry", &[], PROMETHEUS),
     ignore("telemetry/opentelemetry-security", &[], PROMETHEUS),
     ignore(
@@ -54,11 +49,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     ignore(
         "telemetry/gelf",
         &["github_com/devopsfaith/krakend-gelf"],
-        LINES,
-    ),
-    ignore(
-        "telemetry/logstash",
-        &["github_com/devopsfaith/krakend-logstash"],
         LINES,
     ),
     ignore("telemetry/moesif", &[], ""),
@@ -188,21 +178,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("governance/quota", &[], REMOVE),
     // Read at the levels below; a file that has them and lands here misses an extension of ours.
     refuse(
-        "security/cors",
-        &["github_com/devopsfaith/krakend-cors"],
-        REMOVE,
-    ),
-    refuse(
-        "security/http",
-        &["github_com/devopsfaith/krakend-httpsecure"],
-        REMOVE,
-    ),
-    refuse(
-        "security/bot-detector",
-        &["github_com/devopsfaith/krakend-botdetector"],
-        REMOVE,
-    ),
-    refuse(
         "auth/validator",
         &["github.com/devopsfaith/krakend-jose/validator"],
         REMOVE,
@@ -221,18 +196,6 @@ pub const UNBUILT: &[Unbuilt] = &[
         "auth/client-credentials",
         &["github.com/devopsfaith/krakend-oauth2-clientcredentials"],
         REMOVE,
-    ),
-    refuse("qos/ratelimit/router", &[], REMOVE),
-    refuse("qos/ratelimit/proxy", &[], REMOVE),
-    refuse(
-        "qos/circuit-breaker",
-        &["github.com/devopsfaith/krakend-circuitbreaker/gobreaker"],
-        REMOVE,
-    ),
-    ignore(
-        "qos/http-cache",
-        &["github.com/devopsfaith/krakend-httpcache"],
-        "",
     ),
 ];
 

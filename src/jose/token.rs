@@ -72,6 +72,11 @@ impl<'a> Token<'a> {
         })
     }
 
+    /// The algorithm that the header names, if it is one we know. For people; [`Token::check_algorithm`] decides.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.header.algorithm
+    }
+
     /// Step one: the header names exactly the configured algorithm. Nothing else is looked at before.
     pub fn check_algorithm(&self, configured: Algorithm) -> Result<(), Refusal> {
         if self.header.algorithm == Some(configured) {
@@ -116,7 +121,8 @@ impl<'a> Token<'a> {
         key.verify(algorithm, self.signed.as_bytes(), &self.signature)
     }
 
-    /// Step five: what the token says. Call it after [`Token::verify`]; before, nobody vouches for it.
+    /// Step five: what the token says. Before [`Token::verify`] nobody vouches for it: then it may at most choose,
+    /// by `iss`, whose keys are asked.
     pub fn claims(&self) -> Result<Claims, Refusal> {
         Claims::parse(&self.payload)
     }

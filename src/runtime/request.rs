@@ -1,5 +1,6 @@
 //! What the steps and the pipeline see of a request, and what they leave for later.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub struct Notes {
     pub token_refused: bool,
     /// Lines that the access log prints under its own, as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
+    /// What a step that asked to wait left for its own next call; that call takes it away.
+    pub awaited: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Notes {

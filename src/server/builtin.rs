@@ -53,7 +53,7 @@ pub fn echo(head: &Head<'_>, body: &Bytes) -> Answer {
     }
     let details = json!({
         "fragment": "",
-        "host": "",
+        "host": head.host,
         "path": percent_encoding::percent_decode_str(head.path).decode_utf8_lossy(),
         "query": head.query.unwrap_or_default(),
         "user": "",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -23,6 +23,7 @@ use crate::runtime::step::Gate;
 use crate::server::body::{self, BodyError};
 use crate::server::{builtin, relay, respond, tunnel};
 use crate::telemetry::access::{AccessEvent, AccessLog};
+use crate::telemetry::moment;
 use crate::telemetry::metrics::{InFlight, Metrics, RouteMetrics};
 
 /// Whether new requests are welcome; an endpoint of that path in the file goes first.
@@ -105,6 +106,10 @@ impl Gateway {
                 ctx.silent = true;
                 return Decision::Answer(answer);
             }
+        }
+        if head.headers.get(header::EXPECT).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            // RFC 9110 §10.1.1: an expectation that nobody here can meet.
+            return Decision::Answer(text(StatusCode::EXPECTATION_FAILED, "417 Expectation Failed"));
         }
         if head.path == "*" {
             ctx.silent = true;
@@ -413,17 +418,21 @@ impl Gateway {
             return;
         }
         active.access_log.record(&AccessEvent {
-            time: SystemTime::now(),
+            since_1970: moment::now(),
+            latency: took,
             status,
-            took,
             client: head.client,
             method: head.method.as_str(),
             path: head.path,
             query: head.query,
             endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
             refused: ctx.notes.refused,
+            request_id: None,
+            upstream: None,
+            upstream_time: None,
+            bytes_in: session.body_bytes_read() as u64,
+            bytes_out: session.body_bytes_sent() as u64,
             errors: &ctx.notes.errors,
-            bytes: session.body_bytes_sent() as u64,
         });
     }
 }

@@ -59,6 +59,9 @@ pub trait Loader: Send + Sync {
 
     /// Opens log files anew, for log rotation.
     fn reopen_logs(&self);
+
+    /// Writes out what was logged, before the process ends.
+    fn flush_logs(&self);
 }
 
 /// How to run.
@@ -330,20 +333,25 @@ impl Process {
             let idle = self.metrics.requests_in_flight() == 0;
             if idle && (self.metrics.connections_open() == 0 || waited >= FAREWELL) {
                 log::info!("[SERVICE: Gateway] Router execution ended");
-                leave(0);
+                self.leave(0);
             }
             if waited >= self.listen.drain {
                 log::error!("[SERVICE: Gateway] context deadline exceeded: requests were cut");
-                leave(0);
+                self.leave(0);
             }
             tokio::select! {
                 () = tokio::time::sleep(DRAIN_POLL) => {}
                 _ = signals.end() => {
                     log::error!("[SERVICE: Gateway] Second signal: leaving at once");
-                    leave(1);
+                    self.leave(1);
                 }
             }
         }
+    }
+
+    fn leave(&self, code: i32) -> ! {
+        self.loader.flush_logs();
+        std::process::exit(code)
     }
 
     async fn handed_over(&self, signals: &mut Signals) {
@@ -352,11 +360,6 @@ impl Process {
             _ = signals.end() => {}
         }
     }
-}
-
-fn leave(code: i32) -> ! {
-    log::logger().flush();
-    std::process::exit(code)
 }
 
 /// Whether somebody accepts connections at `address`, asked for up to five seconds.

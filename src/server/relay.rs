@@ -263,7 +263,8 @@ async fn wait_for_header(
                 return Ok(uploaded);
             }
             chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
-                upload(exchange, chunk, &mut uploaded).await?;
+                let last = session.as_downstream_mut().is_body_done();
+                upload(exchange, chunk, last, &mut uploaded).await?;
             }
         }
     }
@@ -277,18 +278,16 @@ fn expects_continue(value: Option<&http::HeaderValue>) -> bool {
 async fn upload(
     exchange: &mut Exchange<'_>,
     chunk: Result<Option<Bytes>>,
+    last: bool,
     uploaded: &mut bool,
 ) -> std::result::Result<(), Trouble> {
-    let sent = match chunk.map_err(|error| Trouble::Client(error.into_down()))? {
-        Some(bytes) => exchange.write_body(bytes, false).await,
-        None => {
-            *uploaded = true;
-            exchange.finish_body().await
-        }
+    let chunk = chunk.map_err(|error| Trouble::Client(error.into_down()))?;
+    *uploaded = last || chunk.is_none();
+    let sent = match chunk {
+        Some(bytes) => exchange.write_body(bytes, last).await,
+        None => exchange.finish_body().await,
     };
-    if sent.is_err() {
-        *uploaded = true;
-    }
+    *uploaded |= sent.is_err();
     Ok(())
 }
 
@@ -339,7 +338,8 @@ async fn copy(
                 }
             }
             chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
-                upload(&mut exchange, chunk, &mut uploaded).await?;
+                let last = session.as_downstream_mut().is_body_done();
+                upload(&mut exchange, chunk, last, &mut uploaded).await?;
             }
         }
     }
@@ -410,8 +410,10 @@ fn header_for_client(
             header::CONTENT_ENCODING => decode,
             header::CONTENT_LENGTH => {
                 length_known |= !decode;
-                decode
+                decode || status == StatusCode::NOT_MODIFIED
             }
+            // As the reference's runtime does: a 304 describes no body.
+            header::CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
             _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate"),
         };
         if !skip && !nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str())) {

@@ -1,5 +1,7 @@
 //! Whole-body calls: redirects, gzip, limits.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use http::{Method, StatusCode};
@@ -32,9 +34,9 @@ impl HostSet {
     /// # Errors
     /// See [`super::CallErrorKind`]. Any answer that arrives whole is a success here, whatever its status.
     pub async fn call(&self, out: Outgoing, options: &CallOptions) -> Result<Incoming, CallError> {
-        let mut next = match once(self, &out, options, 1).await? {
+        let (mut next, origin) = match once(self, &out, options, 1).await? {
             Step::Answer(incoming) => return Ok(incoming),
-            Step::Redirect(next) => next,
+            Step::Redirect(next, origin) => (next, origin),
         };
         drop(out);
         let mut requests = 1;
@@ -43,8 +45,9 @@ impl HostSet {
             // Boxed so that calls without a redirect do not carry this second, equal state around.
             let step = Box::pin(once(&next.hosts, &next.out, options, requests)).await?;
             match step {
-                Step::Answer(incoming) => return Ok(incoming),
-                Step::Redirect(further) => next = further,
+                // Texts name the call that was asked for, not where it led.
+                Step::Answer(incoming) => return Ok(Incoming { origin, ..incoming }),
+                Step::Redirect(further, _) => next = further,
             }
         }
     }
@@ -52,7 +55,7 @@ impl HostSet {
 
 enum Step {
     Answer(Incoming),
-    Redirect(Box<NextCall>),
+    Redirect(Box<NextCall>, Option<Arc<str>>),
 }
 
 /// One request and its answer; `requests` is its number in the chain.
@@ -75,6 +78,7 @@ async fn once(
         let small = length(headers).is_some_and(|length| length <= REDIRECT_BODY);
         let next = exchange.redirect(requests, options.send_body_on_redirect)?;
         if let Some(next) = next {
+            let origin = exchange.origin();
             if small
                 && read_all(&mut exchange, Some(0), REDIRECT_BODY)
                     .await
@@ -82,7 +86,7 @@ async fn once(
             {
                 exchange.release().await;
             }
-            return Ok(Step::Redirect(Box::new(next)));
+            return Ok(Step::Redirect(Box::new(next), origin));
         }
     }
     answer(exchange, out, options).await.map(Step::Answer)
@@ -111,6 +115,7 @@ async fn answer(
     let bodiless = out.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
     let announced = if bodiless { Some(0) } else { length(&headers) };
     let mut body = read_all(&mut exchange, announced, options.max_body_bytes).await?;
+    let origin = exchange.origin();
     exchange.release().await;
     if options.gunzip && !body.is_empty() && is_gzip(&headers) {
         body = gunzip(body, options.max_body_bytes)?;
@@ -121,7 +126,7 @@ async fn answer(
         status,
         headers,
         body,
-        origin: None,
+        origin,
     })
 }
 

@@ -80,6 +80,8 @@ pub enum ClientError {
     /// Pingora would end the process over these.
     #[error("certificates of the system cannot be used: {reason}")]
     SystemCertificates { reason: String },
+    #[error("{reason}")]
+    Side { reason: String },
 }
 
 impl ClientError {

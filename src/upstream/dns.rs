@@ -22,13 +22,16 @@ const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 /// A lookup that takes longer has failed; the request that waits has its own, usually shorter, deadline.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Entries by their key, for as long as someone uses them.
+type Registry<K, V> = Mutex<HashMap<K, Weak<V>>>;
+
 /// Every name that a host set calls, with its addresses; and every SRV name, with its targets.
 ///
 /// Lookups happen in [`DnsTable::run`], or on the first use of a name that has no address yet. The last good answer
 /// stays in use when a later lookup fails.
 pub struct DnsTable {
-    names: Mutex<HashMap<Box<str>, Weak<Name>>>,
-    services: Mutex<HashMap<(Box<str>, Duration), Weak<Service>>>,
+    names: Registry<Box<str>, Name>,
+    services: Registry<(Box<str>, Duration), Service>,
     /// For SRV, which the system's resolver does not offer. `None`: no usable `/etc/resolv.conf`.
     resolver: Option<TokioResolver>,
     wake: Notify,
@@ -391,11 +394,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn shared<K: Hash + Eq, V>(
-    map: &Mutex<HashMap<K, Weak<V>>>,
-    key: K,
-    make: impl FnOnce() -> V,
-) -> Arc<V> {
+fn shared<K: Hash + Eq, V>(map: &Registry<K, V>, key: K, make: impl FnOnce() -> V) -> Arc<V> {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
     map.retain(|_, entry| entry.strong_count() > 0);
     if let Some(entry) = map.get(&key).and_then(Weak::upgrade) {
@@ -406,7 +405,7 @@ fn shared<K: Hash + Eq, V>(
     entry
 }
 
-fn alive<K, V>(map: &Mutex<HashMap<K, Weak<V>>>) -> Vec<Arc<V>> {
+fn alive<K, V>(map: &Registry<K, V>) -> Vec<Arc<V>> {
     let map = map.lock().unwrap_or_else(PoisonError::into_inner);
     map.values().filter_map(Weak::upgrade).collect()
 }

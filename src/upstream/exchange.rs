@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use http::{Method, StatusCode};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, RetryType};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::ResponseHeader;
 use tokio::time::Instant;
 
 use super::error::{CallError, CallErrorKind};
@@ -15,6 +15,7 @@ use super::host::{Host, Peers, Place};
 use super::hosts::{Connected, HostList, HostSet};
 use super::message::Outgoing;
 use super::redirect::{self, Body, NextCall};
+use super::wire::{Wire, request_header, unwritable};
 
 /// How the request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Exchange<'a> {
     retried: bool,
     /// Whether a byte of the body has been handed over: then nothing may be repeated.
     touched: bool,
+    /// Whether the head has gone out whole: a cancelled wait may have cut its writing short.
+    head_sent: bool,
     request_done: bool,
     header_seen: bool,
     body_done: bool,
@@ -88,6 +91,7 @@ impl HostSet {
             reused,
             retried: false,
             touched: false,
+            head_sent: false,
             request_done: false,
             header_seen: false,
             body_done: false,
@@ -101,6 +105,11 @@ impl HostSet {
 }
 
 impl Exchange<'_> {
+    /// The host that was called, as the file has it.
+    pub fn origin(&self) -> Option<Arc<str>> {
+        self.hosts.get(self.host).map(|host| Arc::clone(&host.url))
+    }
+
     /// Sends a piece of the request's body; `end` after the last one.
     ///
     /// # Errors
@@ -146,7 +155,7 @@ impl Exchange<'_> {
     /// The connection broke, or the answer is not one that can be trusted.
     pub async fn read_header(&mut self) -> Result<(StatusCode, &HeaderMap), CallError> {
         while !self.header_seen {
-            if self.session.is_none() {
+            if self.session.is_none() || !self.head_sent {
                 self.reconnect().await?;
             }
             match self.read_one_header().await {
@@ -330,9 +339,12 @@ impl Exchange<'_> {
         ) else {
             return Err(CallError::no_hosts());
         };
-        let close = self.set.client.settings.disable_keep_alives;
-        let h1 = matches!(session, HttpSession::H1(_));
-        let header = match request_header(self.head, place, self.body, close, h1) {
+        let wire = Wire {
+            body: self.body,
+            close: self.set.client.settings.disable_keep_alives,
+            h1: matches!(session, HttpSession::H1(_)),
+        };
+        let header = match request_header(self.head, place, wire) {
             Ok(header) => header,
             Err(error) => return Err(self.failed(error)),
         };
@@ -342,10 +354,12 @@ impl Exchange<'_> {
                 _ => Ok(Err(error)),
             };
         }
+        self.head_sent = self.body != RequestBody::Empty;
         if self.body == RequestBody::Empty {
             if let Err(error) = session.finish_request_body().await {
                 return Ok(Err(error));
             }
+            self.head_sent = true;
             self.request_done = true;
             let limit = self.set.client.settings.response_header_timeout;
             self.header_deadline = limit.map(|limit| Instant::now() + limit);
@@ -370,6 +384,7 @@ impl Exchange<'_> {
         };
         self.session = Some(session);
         self.reused = false;
+        self.head_sent = false;
         self.request_done = false;
         match self.write_head().await {
             Ok(Ok(())) => Ok(()),
@@ -458,64 +473,4 @@ fn nothing_came(error: &Error) -> bool {
             .is_some_and(|context| context.as_str().ends_with("already read: 0")),
         RetryType::Decided(retry) => retry,
     }
-}
-
-fn unwritable() -> CallError {
-    CallError::new(
-        CallErrorKind::Request,
-        "net/http: request target or header cannot be written",
-    )
-}
-
-/// The head as it goes on the wire: `Host` first, framing as the body asks for, no hop-by-hop field but ours.
-fn request_header(
-    head: &Outgoing,
-    place: &Place,
-    body: RequestBody,
-    close: bool,
-    h1: bool,
-) -> Result<Box<RequestHeader>, CallError> {
-    let joined;
-    let target = if place.base.is_empty() {
-        head.target.as_str()
-    } else {
-        joined = format!("{}{}", place.base, head.target);
-        &joined
-    };
-    let size = head.headers.len() + 3;
-    let build = || -> Result<Box<RequestHeader>, Box<Error>> {
-        let method = head.method.clone();
-        let mut header = RequestHeader::build_no_case(method, target.as_bytes(), Some(size))?;
-        let host = head.headers.get(HOST).unwrap_or(&place.authority);
-        header.append_header(HOST, host.clone())?;
-        for (name, value) in &head.headers {
-            if !matches!(
-                *name,
-                HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION
-            ) {
-                header.append_header(name.clone(), value.clone())?;
-            }
-        }
-        match body {
-            RequestBody::Empty if says_zero(&head.method) => {
-                header.append_header(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
-            }
-            RequestBody::Length(length) => {
-                header.append_header(CONTENT_LENGTH, HeaderValue::from(length))?;
-            }
-            RequestBody::Chunked if h1 => {
-                header.append_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
-            }
-            RequestBody::Empty | RequestBody::Chunked => {}
-        }
-        if close && h1 {
-            header.append_header(CONNECTION, HeaderValue::from_static("close"))?;
-        }
-        Ok(Box::new(header))
-    };
-    build().map_err(|_| unwritable())
-}
-
-fn says_zero(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }

@@ -19,7 +19,7 @@ use super::error::{CallError, CallErrorKind};
 #[derive(Debug)]
 pub(super) struct Host {
     /// As written, for URLs in texts: a path is appended by plain concatenation, as the reference does.
-    pub(super) url: Box<str>,
+    pub(super) url: Arc<str>,
     pub(super) place: Result<Place, Box<str>>,
 }
 

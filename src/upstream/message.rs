@@ -1,5 +1,7 @@
 //! A call and its answer, whole.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
@@ -19,6 +21,6 @@ pub struct Incoming {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Scheme and authority that the call went to, for texts; `None` when the answer came from elsewhere.
-    pub origin: Option<std::sync::Arc<str>>,
+    /// The host that was called first, as the file has it, for texts; `None` when no host was asked.
+    pub origin: Option<Arc<str>>,
 }

@@ -8,32 +8,42 @@
 //! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
 //! | `dns` | [`DnsTable`]: the address table, refreshed off the request path |
 //! | `exchange` | [`Exchange`]: one request and one answer on one connection, as a stream |
+//! | `wire` | the head of a request as it goes on the wire |
 //! | `call` | whole-body calls: redirects, gzip, limits |
 //! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
 //! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
+//! | `flight` | work of a background task that requests wait for, together |
 //! | `side` | key sets, tokens, discovery: calls of our own, over reqwest, bounded in time and size |
 //! | `keys` | [`KeySetStore`]: key sets kept fresh in the background, read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
 mod call;
 mod client;
+pub mod credentials;
 mod dns;
 mod error;
 mod exchange;
+mod flight;
 mod gunzip;
 mod host;
 mod hosts;
+pub mod keys;
 mod message;
 mod redirect;
+mod side;
 mod tls;
+mod wire;
 
 pub use call::CallOptions;
 pub use client::{Client, ClientError, Clients, HttpVersion, Settings};
+pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub use dns::DnsTable;
 pub use error::{CallError, CallErrorKind};
 pub use exchange::{Exchange, RequestBody};
 pub use gunzip::Gunzip;
 pub use hosts::{HostSet, Target};
+pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use message::{Incoming, Outgoing};
 pub use redirect::NextCall;
+pub use side::{SideAnswer, SideClient, SideError, SideTls};
 pub use tls::{CertificatePair, TlsPolicy};

@@ -108,17 +108,15 @@ impl HeaderRules {
     /// Whether a field of this name gets through [`HeaderRules::narrow`].
     pub fn passes(&self, name: &HeaderName) -> bool {
         match &self.pass {
-            Pass::All => true,
-            Pass::Default => false,
+            Pass::All | Pass::Default => true,
             Pass::Listed(listed) => listed.contains(name),
         }
     }
 
-    /// Removes what a backend's own list does not name. Unlike in KrakenD, `*` in it is no filter.
+    /// Removes what a backend's own list does not name; an empty list is no filter. Unlike in KrakenD, `*` is none either.
     pub fn narrow(&self, headers: &mut HeaderMap) {
         let listed = match &self.pass {
-            Pass::All => return,
-            Pass::Default => &[][..],
+            Pass::All | Pass::Default => return,
             Pass::Listed(listed) => listed,
         };
         let gone: SmallVec<[HeaderName; 8]> = headers

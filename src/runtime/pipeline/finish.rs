@@ -39,14 +39,10 @@ pub(super) fn finish(
         Some(signer) => signed(options, endpoint, &**signer, merged),
         None => match &merged.data {
             Some(data) => {
-                let single = match &*work.backends {
-                    [one] => Some(one.decoder.encoding),
-                    _ => None,
-                };
                 let accept = call.accept.as_ref().and_then(|value| value.to_str().ok());
                 let (content_type, body) =
                     work.encoding
-                        .encode(Some(data), accept, options.canonical_json, single);
+                        .encode(Some(data), accept, options.canonical_json);
                 success(endpoint, data, merged.complete, content_type, body)
             }
             None => failed(options, &merged),

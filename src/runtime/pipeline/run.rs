@@ -15,7 +15,7 @@ use super::merge::Merged;
 use super::{parallel, sequential, shadow};
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::service::{Composition, Endpoint, Order, Service};
+use crate::runtime::service::{Composition, Endpoint, Options, Order, Service};
 
 /// What a composed endpoint says to a request.
 #[derive(Debug)]
@@ -34,13 +34,13 @@ pub async fn run(
     work: &Composition,
     call: &ClientCall,
 ) -> Outcome {
-    run_with(&Upstream, service, endpoint, work, call).await
+    run_with(&Upstream, &service.options, endpoint, work, call).await
 }
 
 /// The same with another [`Carrier`].
 pub async fn run_with<C: Carrier>(
     carrier: &C,
-    service: &Service,
+    options: &Options,
     endpoint: &Endpoint,
     work: &Composition,
     call: &ClientCall,
@@ -54,7 +54,7 @@ pub async fn run_with<C: Carrier>(
     }
     let cx = Context {
         carrier,
-        options: &service.options,
+        options,
         query: &endpoint.query,
         call,
         concurrent_calls: work.concurrent_calls,
@@ -73,5 +73,5 @@ pub async fn run_with<C: Carrier>(
             sequential::run(&cx, several, &limit, endpoint.timeout).await
         }
     };
-    finish::finish(&service.options, endpoint, work, call, merged)
+    finish::finish(options, endpoint, work, call, merged)
 }

@@ -17,4 +17,4 @@ mod tests;
 pub use build::{Builder, Options, RouteError};
 pub use pattern::{Pattern, PatternError, Segment};
 pub use redirect::Redirect;
-pub use search::{BuiltIn, Match, Router, check_params};
+pub use search::{BuiltIn, Match, Router, check_params, route_anything};

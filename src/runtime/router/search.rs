@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::runtime::request::Params;
 use crate::runtime::router::build::{Builder, Options};
+use crate::runtime::router::pattern::Pattern;
 use crate::runtime::router::redirect::{self, Redirect};
 use crate::runtime::router::tree::{Captures, Tree};
 use crate::runtime::template::escape;
@@ -85,6 +86,9 @@ impl<T> Router<T> {
         if !escape::is_well_formed(path) {
             return Match::BadTarget;
         }
+        if !path.starts_with('/') {
+            return Match::NotFound;
+        }
         let sent = path;
         let path = match self.options.remove_extra_slash {
             true => redirect::collapse_slashes(path),
@@ -129,7 +133,7 @@ impl<T> Router<T> {
 
     /// Where the request should have gone: with another trailing slash, or cleaned and in another letter case.
     fn elsewhere(&self, tree: &Tree, path: &str, prefix: Option<&str>) -> Option<String> {
-        if path == "/" || path.is_empty() {
+        if path == "/" {
             return None;
         }
         let slash = self.options.redirect_trailing_slash;
@@ -164,6 +168,20 @@ impl<T> Router<T> {
             },
             None => Match::NotFound,
         }
+    }
+}
+
+/// Looks any path up among a few routes; the `Location` of a redirect: what a fuzz target and a property test call.
+#[doc(hidden)]
+pub fn route_anything(path: &str) -> Option<HeaderValue> {
+    let mut builder = Router::builder(Options::default());
+    for text in ["/a/{x}/*", "/{x}.y/b", "/a/é/", "/{a}/{b}"] {
+        let pattern = Pattern::parse(text, true).ok()?;
+        builder.add(Method::GET, pattern, ()).ok()?;
+    }
+    match builder.build().route(&Method::GET, path, None, None) {
+        Match::Redirect(to) => Some(to.location),
+        _ => None,
     }
 }
 

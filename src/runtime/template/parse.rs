@@ -49,7 +49,7 @@ pub enum TemplateError {
         input: Vec<String>,
         output: Vec<String>,
     },
-    /// A `%` that two hex digits do not follow.
+    /// A `%` in the path that two hex digits do not follow; the query is sent as it is.
     BadEscape(String),
 }
 
@@ -92,13 +92,13 @@ impl Template {
         let pattern = format!("/{}", pattern.strip_prefix('/').unwrap_or(pattern));
         let pieces = pieces(&pattern);
         check(&pieces, endpoint)?;
-        if let Some(escape) = escape::malformed(&pattern) {
-            return Err(TemplateError::BadEscape(escape));
-        }
         let (path, query) = match pattern.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (pattern.as_str(), None),
         };
+        if let Some(escape) = escape::malformed(path) {
+            return Err(TemplateError::BadEscape(escape));
+        }
         let tail = endpoint.is_wildcard();
         let path = written(self::pieces(path), tail && query.is_none(), escape::path);
         let query = query.map(|query| written(self::pieces(query), false, escape::query));

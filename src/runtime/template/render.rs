@@ -1,12 +1,14 @@
 //! Filling a template in.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::StatusCode;
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::Pair;
 use crate::runtime::request::Params;
+use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
 use crate::runtime::template::parse::{Piece, Template};
 
@@ -68,6 +70,15 @@ impl Template {
         append(&mut target, forwarded, self.query.is_some());
         Ok(Cow::Owned(target))
     }
+}
+
+/// Reads any pattern of an endpoint with parameter `x` and fills it in: what a fuzz target and a property test call.
+#[doc(hidden)]
+pub fn render_anything(url: &str, value: &str) -> Option<String> {
+    let endpoint = Pattern::parse("/a/{x}", true).ok()?;
+    let template = Template::parse(url, &endpoint).ok()?;
+    let params = Params([(Arc::from("x"), value.to_owned())].into_iter().collect());
+    template.render(&params, &[]).ok().map(Cow::into_owned)
 }
 
 fn fill(

@@ -1,0 +1,117 @@
+//! The input encodings by name.
+
+use bytes::Bytes;
+
+use crate::runtime::decode::{feed, xml};
+use crate::runtime::failure::{self, Failure};
+use crate::runtime::json::{self, Depth, Object, Value};
+
+/// How a backend's body is read: `encoding` and `is_collection`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoder {
+    pub encoding: Kind,
+    pub is_collection: bool,
+}
+
+/// The encodings that a backend may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Json,
+    /// JSON of any type.
+    SafeJson,
+    String,
+    Xml,
+    Rss,
+    NoOp,
+}
+
+impl Kind {
+    /// Reads the name in any letter case, except `no-op`. As KrakenD does: an unknown name means JSON.
+    pub fn parse(name: &str) -> Kind {
+        match name.to_ascii_lowercase().as_str() {
+            "safejson" => Kind::SafeJson,
+            "string" => Kind::String,
+            "xml" => Kind::Xml,
+            "rss" => Kind::Rss,
+            "no-op" if name == "no-op" => Kind::NoOp,
+            _ => Kind::Json,
+        }
+    }
+}
+
+impl Decoder {
+    /// Reads a body, whatever its `Content-Type`. The result is an object, or null where JSON said so.
+    ///
+    /// # Errors
+    /// The body is not what the encoding asks for; the text is the reference's.
+    pub fn decode(&self, body: &Bytes, depth: Depth) -> Result<Value, Failure> {
+        match self.encoding {
+            Kind::Json => self.json(body, depth),
+            Kind::SafeJson => safe_json(body, depth),
+            Kind::String => Ok(wrapped("content", Value::string(text(body)))),
+            Kind::Xml => {
+                let data = xml::decode(body).map_err(broken)?;
+                Ok(match self.is_collection {
+                    true => wrapped("collection", data),
+                    false => data,
+                })
+            }
+            Kind::Rss => feed::decode(body).map_err(broken),
+            Kind::NoOp => Ok(Value::Object(Object::new())),
+        }
+    }
+
+    fn json(&self, body: &Bytes, depth: Depth) -> Result<Value, Failure> {
+        let value = json::parse(body, depth).map_err(broken)?;
+        let found = value.kind();
+        let wanted = match (self.is_collection, found) {
+            (false, json::Kind::Object | json::Kind::Null) => return Ok(value),
+            (true, json::Kind::Array | json::Kind::Null) => {
+                return Ok(wrapped("collection", value));
+            }
+            (false, _) => "map[string]interface {}",
+            (true, _) => "[]interface {}",
+        };
+        Err(broken(json::Error::WrongType {
+            found: found.name(),
+            wanted,
+        }))
+    }
+}
+
+/// Reads any bytes in one encoding: what the fuzz targets and a property test call.
+#[doc(hidden)]
+pub fn decode_anything(encoding: Kind, body: &[u8]) -> Result<Value, Failure> {
+    let decoder = Decoder {
+        encoding,
+        is_collection: false,
+    };
+    decoder.decode(&Bytes::copy_from_slice(body), Depth::Full)
+}
+
+fn safe_json(body: &Bytes, depth: Depth) -> Result<Value, Failure> {
+    let value = json::parse(body, depth).map_err(broken)?;
+    Ok(match value.kind() {
+        json::Kind::Object => value,
+        json::Kind::Array => wrapped("collection", value),
+        _ => wrapped("content", value),
+    })
+}
+
+fn wrapped(name: &str, value: Value) -> Value {
+    Value::Object(Object::from([(name.into(), value)]))
+}
+
+/// The body as text: each byte that is not UTF-8 becomes U+FFFD, one for one, as the reference does.
+fn text(body: &Bytes) -> String {
+    let mut text = String::with_capacity(body.len());
+    for chunk in body.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
+    }
+    text
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::new(failure::Kind::Decode, error.to_string())
+}

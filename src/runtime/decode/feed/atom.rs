@@ -1,0 +1,99 @@
+//! Atom (RFC 4287).
+
+use crate::runtime::decode::feed::shape::{Enclosure, Feed, Item, Person};
+use crate::runtime::decode::xml::{Content, Element};
+
+pub(super) fn decode(root: &Element) -> Feed {
+    let mut feed = Feed {
+        kind: "atom",
+        language: root.attribute("lang").unwrap_or_default().to_owned(),
+        ..Feed::default()
+    };
+    for child in root.children() {
+        match &*child.name {
+            "title" => feed.title = text(child),
+            "subtitle" | "tagline" => feed.description = text(child),
+            "rights" | "copyright" => feed.copyright = text(child),
+            "updated" | "modified" => feed.updated = child.text(),
+            "author" => feed.author = feed.author.take().or_else(|| Some(person(child))),
+            "category" => feed.categories.push(category(child)),
+            "logo" => feed.image = child.text(),
+            "icon" if feed.image.is_empty() => feed.image = child.text(),
+            "entry" => feed.items.push(entry(child)),
+            _ => {}
+        }
+    }
+    feed
+}
+
+fn entry(element: &Element) -> Item {
+    let mut item = Item::default();
+    for child in element.children() {
+        match &*child.name {
+            "title" => item.title = text(child),
+            "summary" => item.description = text(child),
+            "content" => item.content = text(child),
+            "id" => item.guid = child.text(),
+            "updated" | "modified" => item.updated = child.text(),
+            "published" | "issued" => item.published = child.text(),
+            "author" => item.authors.push(person(child)),
+            "category" => item.categories.push(category(child)),
+            "link" => link(&mut item, child),
+            _ => {}
+        }
+    }
+    if item.published.is_empty() {
+        item.published.clone_from(&item.updated);
+    }
+    item
+}
+
+fn link(item: &mut Item, element: &Element) {
+    let value = |name| element.attribute(name).unwrap_or_default().to_owned();
+    match element.attribute("rel") {
+        None | Some("" | "alternate") => item.links.push(value("href")),
+        Some("enclosure") => item.enclosures.push(Enclosure {
+            url: value("href"),
+            length: value("length"),
+            kind: value("type"),
+        }),
+        Some(_) => {}
+    }
+}
+
+fn category(element: &Element) -> String {
+    let label = element.attribute("label").filter(|label| !label.is_empty());
+    label
+        .or_else(|| element.attribute("term"))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn person(element: &Element) -> Person {
+    let mut person = Person::default();
+    for child in element.children() {
+        match &*child.name {
+            "name" => person.name = child.text(),
+            "email" => person.email = child.text(),
+            _ => {}
+        }
+    }
+    person
+}
+
+/// The text of an element; of one with markup in it, all text inside.
+fn text(element: &Element) -> String {
+    let mut text = String::new();
+    gather(element, &mut text);
+    text.trim().to_owned()
+}
+
+/// As deep as the parser lets a document be.
+fn gather(element: &Element, text: &mut String) {
+    for content in &element.content {
+        match content {
+            Content::Text(piece) => text.push_str(piece),
+            Content::Element(child) => gather(child, text),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::runtime::json::{Depth, Style, Value, to_bytes};
+
+/// The decoded value as JSON, or the error's text.
+fn told(encoding: &str, is_collection: bool, body: &[u8], depth: Depth) -> String {
+    let decoder = Decoder {
+        encoding: Kind::parse(encoding),
+        is_collection,
+    };
+    match decoder.decode(&Bytes::copy_from_slice(body), depth) {
+        Ok(value) => String::from_utf8(to_bytes(&value, Style::Canonical).to_vec()).unwrap(),
+        Err(failure) => format!("! {failure}"),
+    }
+}
+
+fn decoded(encoding: &str, body: &str) -> String {
+    let full = told(encoding, false, body.as_bytes(), Depth::Full);
+    assert_eq!(
+        full,
+        told(encoding, false, body.as_bytes(), Depth::TopLevel)
+    );
+    full
+}
+
+#[test]
+fn names_are_read_as_the_reference_reads_them() {
+    for (name, kind) in [
+        ("", Kind::Json),
+        ("JSON", Kind::Json),
+        ("fast-json", Kind::Json),
+        ("yaml", Kind::Json),
+        ("bogus", Kind::Json),
+        ("SafeJSON", Kind::SafeJson),
+        ("String", Kind::String),
+        ("XML", Kind::Xml),
+        ("rss", Kind::Rss),
+        ("no-op", Kind::NoOp),
+        ("No-Op", Kind::Json),
+    ] {
+        assert_eq!(Kind::parse(name), kind, "{name}");
+    }
+}
+
+#[test]
+fn json_is_an_object_or_null() {
+    assert_eq!(
+        decoded("json", r#"{"b":1.10,"a":[1]} trailing"#),
+        r#"{"a":[1],"b":1.10}"#
+    );
+    assert_eq!(decoded("json", "null"), "null");
+    assert_eq!(
+        decoded("json", "[1]"),
+        "! json: cannot unmarshal array into Go value of type map[string]interface {}"
+    );
+    assert_eq!(
+        decoded("json", "12"),
+        "! json: cannot unmarshal number into Go value of type map[string]interface {}"
+    );
+    assert_eq!(decoded("json", ""), "! EOF");
+    assert_eq!(decoded("json", "{\"a\":"), "! unexpected EOF");
+    assert_eq!(
+        decoded("json", "plain"),
+        "! invalid character 'p' looking for beginning of value"
+    );
+}
+
+#[test]
+fn a_collection_is_an_array_or_null() {
+    let collection = |body: &str| told("json", true, body.as_bytes(), Depth::TopLevel);
+    assert_eq!(collection("[{\"id\":1}]"), r#"{"collection":[{"id":1}]}"#);
+    assert_eq!(collection("null"), r#"{"collection":null}"#);
+    assert_eq!(
+        collection("{}"),
+        "! json: cannot unmarshal object into Go value of type []interface {}"
+    );
+}
+
+#[test]
+fn safe_json_takes_any_json() {
+    for (body, want) in [
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+        ("[1,2]", r#"{"collection":[1,2]}"#),
+        ("null", r#"{"content":null}"#),
+        ("true", r#"{"content":true}"#),
+        ("\"x\"", r#"{"content":"x"}"#),
+    ] {
+        assert_eq!(decoded("safejson", body), want);
+    }
+    assert!(decoded("safejson", "\u{feff}{}").starts_with('!'));
+}
+
+#[test]
+fn text_is_taken_as_it_is() {
+    assert_eq!(
+        decoded("string", "Hello\nworld"),
+        r#"{"content":"Hello\nworld"}"#
+    );
+    assert_eq!(decoded("string", ""), r#"{"content":""}"#);
+    let odd = told("string", false, b"a\xff\xfeb", Depth::Full);
+    assert_eq!(odd, "{\"content\":\"a\u{fffd}\u{fffd}b\"}");
+    assert_eq!(decoded("no-op", "anything"), "{}");
+}
+
+#[test]
+fn xml_becomes_nested_objects_of_strings() {
+    for (body, want) in [
+        (
+            r#"<doc at="v"><item id="1">one</item><item id="2">two</item><n>3</n><e/></doc>"#,
+            r##"{"doc":{"-at":"v","e":"","item":[{"#text":"one","-id":"1"},{"#text":"two","-id":"2"}],"n":"3"}}"##,
+        ),
+        (
+            "<?xml version=\"1.0\"?><!DOCTYPE r><r> \n<a> x </a><b></b>\n</r> trailing",
+            r#"{"r":{"a":"x","b":""}}"#,
+        ),
+        (
+            r#"<n:a xmlns:n="u" n:k="1"><n:b>t</n:b></n:a>"#,
+            r#"{"a":{"-k":"1","-n":"u","b":"t"}}"#,
+        ),
+        (
+            "<a><![CDATA[<x>&]]></a>",
+            "{\"a\":\"\\u003cx\\u003e\\u0026\"}",
+        ),
+        (
+            "<a>1 &lt; 2 &#233;&amp;</a>",
+            "{\"a\":\"1 \\u003c 2 é\\u0026\"}",
+        ),
+        ("<a>x<!-- c -->y</a>", r#"{"a":"xy"}"#),
+        ("<a>t<b/>u</a>", r##"{"a":{"#text":"t","b":""}}"##),
+        ("<a><b/>u</a>", r##"{"a":{"#text":"u","b":""}}"##),
+        (r#"<a k="&quot;x&#10;y"/>"#, r#"{"a":{"-k":"\"x\ny"}}"#),
+        ("<a/>", r#"{"a":""}"#),
+    ] {
+        assert_eq!(decoded("xml", body), want);
+    }
+    let collection = told("xml", true, b"<r><a>1</a></r>", Depth::Full);
+    assert_eq!(collection, r#"{"collection":{"r":{"a":"1"}}}"#);
+}
+
+#[test]
+fn other_alphabets_than_utf8_are_read_when_declared() {
+    let body = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><a>K\xe4se</a>";
+    assert_eq!(told("xml", false, body, Depth::Full), r#"{"a":"Käse"}"#);
+    assert!(told("xml", false, b"<a>K\xe4se</a>", Depth::Full).starts_with('!'));
+    let quotes = b"<?xml version='1.0' encoding = 'windows-1252' ?><a>\x80\x93</a>";
+    assert_eq!(told("xml", false, quotes, Depth::Full), "{\"a\":\"€“\"}");
+    let wide: Vec<u8> = "\u{feff}<a>é😀</a>"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert_eq!(told("xml", false, &wide, Depth::Full), r#"{"a":"é😀"}"#);
+    assert!(told("xml", false, &wide[..wide.len() - 1], Depth::Full).starts_with('!'));
+    assert_eq!(decoded("xml", "\u{feff}<a>é</a>"), r#"{"a":"é"}"#);
+    assert_eq!(
+        decoded("xml", "<?xml version='1.0' encoding='EBCDIC'?><a/>"),
+        "! XML syntax error: unknown encoding \"EBCDIC\""
+    );
+    let late = format!(
+        "<!--{}--><?xml version='1.0' encoding='EUC-JP'?><a/>",
+        "x".repeat(9000)
+    );
+    assert_eq!(decoded("xml", &late), r#"{"a":""}"#);
+}
+
+#[test]
+fn broken_xml_is_refused() {
+    for body in [
+        "",
+        "no xml",
+        "<a><b></a>",
+        "<a>",
+        "<a",
+        "</a>",
+        "<a>&nope;</a>",
+        "<a k=\"&nope;\"/>",
+        "<a k=v/>",
+        "<!DOCTYPE a [<!ENTITY x \"boom\">]><a>&x;</a>",
+    ] {
+        assert!(decoded("xml", body).starts_with('!'), "{body}");
+    }
+    assert_eq!(decoded("xml", ""), "! EOF");
+    let deep = "<a>".repeat(600);
+    assert_eq!(decoded("xml", &deep), "! XML nested deeper than 512");
+    let fine = format!("{}{}", "<a>".repeat(512), "</a>".repeat(512));
+    assert!(!decoded("xml", &fine).starts_with('!'));
+}
+
+#[test]
+fn rss_is_told_in_the_references_shape() {
+    let body = r#"<?xml version="1.0" encoding="UTF-8"?><rss version="2.0"><channel><title>News</title><link>http://example.com/</link><description>All of it</description><language>en</language><item><title>First</title><link>http://example.com/1</link><description>One</description><guid>1</guid><pubDate>Mon, 06 Sep 2021 00:01:00 +0000</pubDate></item><item><title>Second</title><link>http://example.com/2</link><description>Two</description></item></channel></rss>"#;
+    let want = concat!(
+        r#"{"author":null,"categories":null,"copyright":"","custom":null,"description":"All of it","items":["#,
+        r#"{"description":"One","guid":"1","link":"http://example.com/1","links":["http://example.com/1"],"#,
+        r#""published":"Mon, 06 Sep 2021 00:01:00 +0000","publishedParsed":"2021-09-06T00:01:00Z","title":"First"},"#,
+        r#"{"description":"Two","link":"http://example.com/2","links":["http://example.com/2"],"title":"Second"}],"#,
+        r#""language":"en","published":"","title":"News","type":"rss","updated":""}"#,
+    );
+    assert_eq!(decoded("rss", body), want);
+}
+
+#[test]
+fn more_of_rss_is_kept_where_it_is_there() {
+    let body = r#"<rss xmlns:dc="d" xmlns:content="c"><channel><managingEditor>ann@example.com (Ann)</managingEditor><category>a</category><image><url>u</url></image><item><dc:creator>Bob</dc:creator><content:encoded><![CDATA[<p>x</p>]]></content:encoded><enclosure url="e" length="3" type="audio/x"/><category>k</category></item></channel></rss>"#;
+    let want = concat!(
+        r#"{"author":{"email":"ann@example.com","name":"Ann"},"categories":["a"],"copyright":"","custom":null,"#,
+        r#""description":"","img_url":"u","items":[{"author":{"name":"Bob"},"authors":[{"name":"Bob"}],"#,
+        "\"categories\":[\"k\"],\"content\":\"\\u003cp\\u003ex\\u003c/p\\u003e\",",
+        r#""enclosures":[{"length":"3","type":"audio/x","url":"e"}]}],"language":"","published":"","#,
+        r#""title":"","type":"rss","updated":""}"#,
+    );
+    assert_eq!(decoded("rss", body), want);
+}
+
+#[test]
+fn atom_and_json_feeds_have_the_same_shape() {
+    let atom = r#"<feed xmlns="http://www.w3.org/2005/Atom" xml:lang="de"><title>T</title><subtitle>S</subtitle><updated>2021-09-06T00:01:00Z</updated><author><name>Ann</name></author><entry><title type="xhtml"><div>a<b>b</b></div></title><id>i</id><link href="l"/><link rel="self" href="s"/><updated>2021-09-06T00:01:00+01:00</updated><content>c</content></entry></feed>"#;
+    let want = concat!(
+        r#"{"author":{"name":"Ann"},"categories":null,"copyright":"","custom":null,"description":"S","items":["#,
+        r#"{"content":"c","guid":"i","link":"l","links":["l"],"published":"2021-09-06T00:01:00+01:00","#,
+        r#""publishedParsed":"2021-09-05T23:01:00Z","title":"ab","updated":"2021-09-06T00:01:00+01:00","#,
+        r#""updatedParsed":"2021-09-05T23:01:00Z"}],"language":"de","published":"","title":"T","type":"atom","#,
+        r#""updated":"2021-09-06T00:01:00Z"}"#,
+    );
+    assert_eq!(decoded("rss", atom), want);
+    let json = r#"{"version":"https://jsonfeed.org/version/1.1","title":"T","items":[{"id":1,"url":"u","content_text":"c","tags":["x"]}]}"#;
+    let want = concat!(
+        r#"{"author":null,"categories":null,"copyright":"","custom":null,"description":"","items":["#,
+        r#"{"categories":["x"],"content":"c","guid":"1","link":"u","links":["u"]}],"language":"","#,
+        r#""published":"","title":"T","type":"json","updated":""}"#,
+    );
+    assert_eq!(decoded("rss", json), want);
+    for body in ["", "<a/>", "{}", "text", "<rss>"] {
+        assert!(decoded("rss", body).starts_with('!'), "{body}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_taken_calmly(
+        body in prop::collection::vec(any::<u8>(), 0..64),
+        markup in "[<>/a!?&;=\"' \\[\\]-]{0,48}",
+    ) {
+        for encoding in [Kind::Json, Kind::SafeJson, Kind::String, Kind::Xml, Kind::Rss] {
+            let _ = decode_anything(encoding, &body);
+            let _ = decode_anything(encoding, markup.as_bytes());
+        }
+    }
+
+    #[test]
+    fn xml_that_we_write_reads_back(names in prop::collection::vec("[a-z]{1,3}", 1..5), text in "[ -~é]{0,12}") {
+        let members = names.iter().map(|name| (name.as_str().into(), Value::string(text.as_str())));
+        let data = Value::Object([("root".into(), Value::Object(members.collect()))].into());
+        let (_, body) = crate::runtime::encode::Encoding::Xml.encode(Some(&data), None, false);
+        let again = told("xml", false, &body, Depth::Full);
+        let trimmed: Vec<(Box<str>, Value)> =
+            names.iter().map(|name| (name.as_str().into(), Value::string(text.trim_matches(' ')))).collect();
+        let want = Value::Object([("root".into(), Value::Object(trimmed.into_iter().collect()))].into());
+        prop_assert_eq!(again.as_bytes(), &to_bytes(&want, Style::Canonical)[..]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The output encodings by name.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::runtime::decode::Kind;
+use crate::runtime::encode::{negotiate, xml, yaml};
+use crate::runtime::json::{self, Object, Style, Value};
+
+/// How an endpoint writes its answer: `output_encoding`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    /// The array under `collection`.
+    JsonCollection,
+    /// The text under `content`.
+    String,
+    Xml,
+    Yaml,
+    /// By the client's `Accept`.
+    Negotiate,
+    /// What the one backend sent, streamed: nothing is encoded here.
+    NoOp,
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const XML: HeaderValue = HeaderValue::from_static("application/xml");
+const YAML: HeaderValue = HeaderValue::from_static("application/yaml; charset=utf-8");
+
+impl Encoding {
+    /// Reads the name, whose letter case counts; an empty one is the default.
+    ///
+    /// As KrakenD does: an unknown name means the encoding of the backend, if there is exactly one (`single_backend`)
+    /// and its encoding can also be written, else JSON. Unlike it, `fast-json` is always JSON.
+    pub fn parse(name: &str, single_backend: Option<Kind>) -> Encoding {
+        match name {
+            "" | "json" | "fast-json" => Encoding::Json,
+            "json-collection" => Encoding::JsonCollection,
+            "string" => Encoding::String,
+            "xml" => Encoding::Xml,
+            "yaml" => Encoding::Yaml,
+            "negotiate" => Encoding::Negotiate,
+            "no-op" => Encoding::NoOp,
+            _ => match single_backend {
+                Some(Kind::String) => Encoding::String,
+                Some(Kind::Xml) => Encoding::Xml,
+                Some(Kind::NoOp) => Encoding::NoOp,
+                _ => Encoding::Json,
+            },
+        }
+    }
+
+    /// Whether writing reads all of the data, so that decoding it as a tree at once saves work. `Negotiate` mostly
+    /// ends in JSON, where slices are cheaper.
+    pub fn needs_tree(self) -> bool {
+        matches!(self, Encoding::Xml | Encoding::Yaml)
+    }
+
+    /// The `Content-Type` and the body for `data`; `None` is the null that a backend may answer.
+    pub fn encode(
+        self,
+        data: Option<&Value>,
+        accept: Option<&str>,
+        canonical: bool,
+    ) -> (HeaderValue, Bytes) {
+        let data = data.unwrap_or(&Value::Null);
+        let style = Style::canonical(canonical);
+        match self {
+            Encoding::Json => (JSON, json::to_bytes(data, style)),
+            Encoding::JsonCollection => (JSON, collection(data, style)),
+            Encoding::String => (TEXT, content(data)),
+            Encoding::Xml => (XML, xml::document(&tree(data))),
+            Encoding::Yaml => (YAML, yaml::document(&tree(data))),
+            Encoding::Negotiate => {
+                negotiate::choose(accept.unwrap_or_default()).encode(Some(data), None, canonical)
+            }
+            // The server streams such an answer; a data map has nothing to show for it.
+            Encoding::NoOp => (TEXT, Bytes::new()),
+        }
+    }
+}
+
+fn collection(data: &Value, style: Style) -> Bytes {
+    match member(data, "collection") {
+        Some(collection) => json::to_bytes(&collection, style),
+        None => Bytes::from_static(b"[]"),
+    }
+}
+
+fn content(data: &Value) -> Bytes {
+    match member(data, "content").map(|content| content.expanded()) {
+        Some(Value::String(text)) => Bytes::from(String::from(text)),
+        _ => Bytes::new(),
+    }
+}
+
+fn member<'d>(data: &'d Value, name: &str) -> Option<Cow<'d, Value>> {
+    match data {
+        Value::Object(object) => object.get(name).map(Cow::Borrowed),
+        Value::Raw(_) => data
+            .clone()
+            .as_object_mut()
+            .and_then(|object| object.remove(name))
+            .map(Cow::Owned),
+        _ => None,
+    }
+}
+
+/// The data without slices; anything but an object counts as an empty one.
+fn tree(data: &Value) -> Object {
+    match data.expanded() {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}

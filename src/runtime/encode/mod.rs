@@ -1,0 +1,11 @@
+//! A value in, a client's body out.
+
+mod encoding;
+mod negotiate;
+mod xml;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use encoding::Encoding;

@@ -1,0 +1,192 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::runtime::decode::Kind;
+use crate::runtime::json::{Depth, Value, parse};
+
+const BASE: &str = r#"{"id":1,"name":"a","tags":["x","y"],"nested":{"k":1,"z":{"q":true,"w":null}},"arr":[{"id":1,"n":"a"},{"id":2,"n":"b"}],"e":{}}"#;
+
+fn data(text: &str) -> Value {
+    parse(&Bytes::copy_from_slice(text.as_bytes()), Depth::TopLevel).unwrap()
+}
+
+fn body(encoding: Encoding, text: &str) -> String {
+    let (_, body) = encoding.encode(Some(&data(text)), None, true);
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+#[test]
+fn unknown_names_fall_back_to_the_single_backends_encoding() {
+    for (name, backend, want) in [
+        ("json", Some(Kind::Xml), Encoding::Json),
+        ("", Some(Kind::String), Encoding::Json),
+        ("fast-json", Some(Kind::String), Encoding::Json),
+        ("JSON", Some(Kind::String), Encoding::String),
+        ("bogus", Some(Kind::Xml), Encoding::Xml),
+        ("bogus", Some(Kind::NoOp), Encoding::NoOp),
+        ("bogus", Some(Kind::Rss), Encoding::Json),
+        ("bogus", None, Encoding::Json),
+        ("no-op", None, Encoding::NoOp),
+    ] {
+        assert_eq!(Encoding::parse(name, backend), want, "{name}");
+    }
+}
+
+#[test]
+fn each_encoding_names_its_type() {
+    for (encoding, want) in [
+        (Encoding::Json, "application/json; charset=utf-8"),
+        (Encoding::JsonCollection, "application/json; charset=utf-8"),
+        (Encoding::String, "text/plain; charset=utf-8"),
+        (Encoding::Xml, "application/xml"),
+        (Encoding::Yaml, "application/yaml; charset=utf-8"),
+        (Encoding::Negotiate, "application/json; charset=utf-8"),
+    ] {
+        assert_eq!(encoding.encode(None, None, false).0, want);
+    }
+}
+
+#[test]
+fn no_data_has_a_shape_in_every_encoding() {
+    for (encoding, want) in [
+        (Encoding::Json, "null"),
+        (Encoding::JsonCollection, "[]"),
+        (Encoding::String, ""),
+        (Encoding::Xml, "<doc/>"),
+        (Encoding::Yaml, "{}\n"),
+    ] {
+        assert_eq!(encoding.encode(None, None, false).1, want);
+        assert_eq!(encoding.encode(Some(&Value::Null), None, false).1, want);
+    }
+    assert_eq!(body(Encoding::Xml, "{}"), "<doc/>");
+    assert_eq!(body(Encoding::Yaml, "{}"), "{}\n");
+}
+
+#[test]
+fn a_collection_is_what_stands_under_its_name() {
+    let of = |text| body(Encoding::JsonCollection, text);
+    assert_eq!(
+        of(r#"{"collection":[{"a":1},{"a":2}],"x":1}"#),
+        r#"[{"a":1},{"a":2}]"#
+    );
+    assert_eq!(of(BASE), "[]");
+}
+
+#[test]
+fn content_is_written_raw_if_it_is_text() {
+    let of = |text| body(Encoding::String, text);
+    assert_eq!(
+        of(r#"{"content":"plain <text> & \"more\"\n","x":1}"#),
+        "plain <text> & \"more\"\n"
+    );
+    assert_eq!(of(r#"{"content":{"a":1}}"#), "");
+    assert_eq!(of(BASE), "");
+}
+
+#[test]
+fn xml_has_one_root() {
+    let of = |text| body(Encoding::Xml, text);
+    assert_eq!(
+        of(BASE),
+        "<doc><arr><id>1</id><n>a</n></arr><arr><id>2</id><n>b</n></arr><e/><id>1</id><name>a</name>\
+         <nested><k>1</k><z><q>true</q><w/></z></nested><tags>x</tags><tags>y</tags></doc>"
+    );
+    assert_eq!(
+        of(
+            r##"{"doc":{"-at":"v","e":"","item":[{"#text":"one","-id":"1"},{"#text":"two","-id":"2"}],"n":"3"}}"##
+        ),
+        r#"<doc at="v"><e/><item id="1">one</item><item id="2">two</item><n>3</n></doc>"#
+    );
+    assert_eq!(
+        of(r#"{"content":"plain text"}"#),
+        "<content>plain text</content>"
+    );
+    assert_eq!(
+        of(r#"{"collection":[{"id":1},{"id":2}]}"#),
+        "<doc><collection><id>1</id></collection><collection><id>2</id></collection></doc>"
+    );
+    assert_eq!(of(r#"{"-a":1}"#), r#"<doc a="1"/>"#);
+}
+
+#[test]
+fn xml_stays_well_formed_whatever_the_names_and_values_are() {
+    let of = |text| body(Encoding::Xml, text);
+    assert_eq!(
+        of(r#"{"a":"<&>\"'\u0001"}"#),
+        "<a>&lt;&amp;&gt;&quot;&apos;\u{fffd}</a>"
+    );
+    assert_eq!(
+        of(r#"{"1 x><y":"v","":2}"#),
+        "<doc><_>2</_><_1_x__y>v</_1_x__y></doc>"
+    );
+    assert_eq!(of(r#"{"r":{"-k":{"a":1}}}"#), "<r><_-k><a>1</a></_-k></r>");
+}
+
+#[test]
+fn yaml_is_in_block_style_with_plain_numbers() {
+    assert_eq!(
+        body(Encoding::Yaml, BASE),
+        "arr:\n- id: 1\n  n: \"a\"\n- id: 2\n  n: b\ne: {}\nid: 1\nname: a\nnested:\n  k: 1\n  z:\n    q: true\n    w: null\ntags:\n- x\n- \"y\"\n"
+            .replace("\"a\"", "a")
+            .replace("n: ", "\"n\": ")
+    );
+    assert_eq!(
+        body(
+            Encoding::Yaml,
+            r#"{"a":[[1,[]],{}],"k: v":"1e5","m":1.10,"s":" x\n","t":"true","u":"a: b"}"#
+        ),
+        "a:\n- - 1\n  - []\n- {}\n\"k: v\": \"1e5\"\nm: 1.10\ns: \" x\\n\"\nt: \"true\"\nu: \"a: b\"\n"
+    );
+}
+
+#[test]
+fn the_client_may_choose() {
+    let chosen = |accept: &str| {
+        let (kind, _) = Encoding::Negotiate.encode(None, Some(accept), false);
+        let kind = kind.to_str().unwrap().split(';').next().unwrap().to_owned();
+        kind.trim_start_matches("application/").to_owned()
+    };
+    for (accept, want) in [
+        ("", "json"),
+        ("application/json", "json"),
+        ("*/*", "json"),
+        ("text/html", "json"),
+        ("text/plain", "yaml"),
+        ("text/*", "yaml"),
+        ("application/x-yaml", "yaml"),
+        ("application/yaml", "yaml"),
+        ("text/xml", "xml"),
+        ("Application/XML", "xml"),
+        ("text/html, application/xml;q=0.9, */*;q=0.8", "xml"),
+        ("application/xml;q=0.1, application/json", "json"),
+        ("application/json;q=0, */*;q=0.5", "yaml"),
+        ("application/xml;q=nan, text/plain;q=0.001", "yaml"),
+        (
+            "application/xml; charset=utf-8; q=0.5 , application/json;q=0.4",
+            "xml",
+        ),
+    ] {
+        assert_eq!(chosen(accept), want, "{accept}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn yaml_that_we_write_reads_back(text in "\\PC{0,16}", key in "\\PC{1,8}", number in any::<i32>()) {
+        let quoted = |text: &str| {
+            let mut out = Vec::new();
+            crate::runtime::json::write_string(&mut out, text);
+            String::from_utf8(out).unwrap()
+        };
+        let json = format!(r#"{{{}:[{},{{"n":{number}}},[]],"z":null}}"#, quoted(&key), quoted(&text));
+        let yaml = body(Encoding::Yaml, &json);
+        let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+        prop_assert_eq!(read, serde_json::from_str::<serde_json::Value>(&json).unwrap());
+    }
+
+    #[test]
+    fn any_accept_is_taken_calmly(accept in "\\PC{0,40}") {
+        Encoding::Negotiate.encode(None, Some(&accept), false);
+    }
+}

@@ -1,0 +1,230 @@
+//! What a token endpoint answers.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use crate::upstream::side::{SideAnswer, SideError};
+
+/// Why there is no token. The text is the reference's.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TokenError {
+    #[error("{0}")]
+    Request(String),
+    /// The endpoint was not reached, or gave no whole answer.
+    #[error(transparent)]
+    Unreachable(#[from] SideError),
+    /// The endpoint said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer holds no token that could be sent on.
+    #[error("{0}")]
+    Unusable(&'static str),
+    /// The waiting call's own time is up.
+    #[error("context deadline exceeded")]
+    Time,
+}
+
+/// A token as it goes into `Authorization`.
+#[derive(Clone)]
+pub(super) struct Token {
+    pub(super) authorization: HeaderValue,
+    /// `None`: for ever.
+    pub(super) life: Option<Duration>,
+}
+
+/// Longest answer quoted in an error.
+const MOST_QUOTED: usize = 1024;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Answer {
+    access_token: Option<String>,
+    token_type: Option<String>,
+    expires_in: Option<serde_json::Value>,
+    error: Option<String>,
+    error_description: Option<String>,
+    error_uri: Option<String>,
+}
+
+/// Reads a token out of an answer (RFC 6749 §5).
+pub(super) fn token(answer: &SideAnswer) -> Result<Token, TokenError> {
+    let fields = fields(answer);
+    let refused = !answer.status.is_success();
+    let error = fields
+        .as_ref()
+        .ok()
+        .and_then(|fields| fields.error.as_deref().filter(|error| !error.is_empty()));
+    if refused || error.is_some() {
+        return Err(TokenError::Refused(match (error, &fields) {
+            (Some(error), Ok(fields)) => refusal(error, fields),
+            _ => quoted(answer),
+        }));
+    }
+    let fields = fields?;
+    let token = fields.access_token.filter(|token| !token.is_empty());
+    let token = token.ok_or(TokenError::Unusable(
+        "oauth2: server response missing access_token",
+    ))?;
+    let kind = token_type(fields.token_type.as_deref().unwrap_or_default());
+    let mut authorization = HeaderValue::from_str(&format!("{kind} {token}"))
+        .map_err(|_| TokenError::Unusable("oauth2: access_token cannot be sent"))?;
+    authorization.set_sensitive(true);
+    Ok(Token {
+        authorization,
+        life: life(fields.expires_in.as_ref()),
+    })
+}
+
+fn fields(answer: &SideAnswer) -> Result<Answer, TokenError> {
+    let kind = answer.headers.get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if matches!(
+        kind.to_ascii_lowercase().as_str(),
+        "application/x-www-form-urlencoded" | "text/plain"
+    ) {
+        return Ok(from_form(&answer.body));
+    }
+    serde_json::from_slice(&answer.body)
+        .map_err(|_| TokenError::Unusable("oauth2: cannot parse json"))
+}
+
+fn from_form(body: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(body);
+    let mut answer = Answer::default();
+    for (name, value) in text.split('&').filter_map(|pair| pair.split_once('=')) {
+        let value = value.replace('+', " ");
+        let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
+        match name {
+            "access_token" => answer.access_token = Some(value),
+            "token_type" => answer.token_type = Some(value),
+            "expires_in" => answer.expires_in = Some(value.into()),
+            "error" => answer.error = Some(value),
+            "error_description" => answer.error_description = Some(value),
+            "error_uri" => answer.error_uri = Some(value),
+            _ => {}
+        }
+    }
+    answer
+}
+
+fn refusal(error: &str, fields: &Answer) -> String {
+    let mut text = format!("oauth2: {error:?}");
+    for more in [&fields.error_description, &fields.error_uri] {
+        if let Some(more) = more.as_deref().filter(|more| !more.is_empty()) {
+            text.push_str(&format!(" {more:?}"));
+        }
+    }
+    text
+}
+
+/// Only answers that refuse are quoted: a good one would put a token into the log.
+fn quoted(answer: &SideAnswer) -> String {
+    let shown = answer.body.get(..MOST_QUOTED).unwrap_or(&answer.body);
+    format!(
+        "oauth2: cannot fetch token: {}\nResponse: {}",
+        answer.status,
+        String::from_utf8_lossy(shown)
+    )
+}
+
+/// The usual types in their usual spelling, others as they come.
+fn token_type(text: &str) -> &str {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "bearer" => "Bearer",
+        "mac" => "MAC",
+        "basic" => "Basic",
+        _ => text,
+    }
+}
+
+/// Seconds as a number or as text, at most 2³¹−1; none or zero is for ever.
+fn life(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
+    let seconds = match expires_in? {
+        serde_json::Value::Number(number) => number.as_f64()?,
+        serde_json::Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    let seconds = seconds.clamp(0.0, f64::from(i32::MAX));
+    (seconds >= 1.0).then(|| Duration::from_secs_f64(seconds.trunc()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer(status: u16, kind: &'static str, body: &str) -> SideAnswer {
+        SideAnswer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    fn json(body: &str) -> Result<(String, Option<u64>), String> {
+        let token = token(&answer(200, "application/json", body));
+        match token {
+            Ok(token) => Ok((
+                token.authorization.to_str().unwrap().to_owned(),
+                token.life.map(|life| life.as_secs()),
+            )),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn tokens_are_read_in_all_their_forms() {
+        assert_eq!(
+            json(r#"{"access_token":"t","token_type":"bEArer","expires_in":"60"}"#),
+            Ok(("Bearer t".to_owned(), Some(60)))
+        );
+        assert_eq!(
+            json(r#"{"access_token":"t","token_type":"DPoP","expires_in":1e12}"#),
+            Ok(("DPoP t".to_owned(), Some(i32::MAX as u64)))
+        );
+        assert_eq!(
+            json(r#"{"access_token":"t"}"#),
+            Ok(("Bearer t".to_owned(), None))
+        );
+        let form = answer(
+            200,
+            "text/plain; charset=utf-8",
+            "access_token=a%2Bb+c&expires_in=5",
+        );
+        assert_eq!(token(&form).ok().unwrap().authorization, "Bearer a+b c");
+    }
+
+    #[test]
+    fn refusals_say_what_the_server_said() {
+        let body = r#"{"error":"invalid_client","error_description":"Bad client credentials"}"#;
+        assert_eq!(
+            json(body).unwrap_err(),
+            r#"oauth2: "invalid_client" "Bad client credentials""#
+        );
+        let plain = token(&answer(503, "text/html", "down"));
+        assert_eq!(
+            plain.err().unwrap().to_string(),
+            "oauth2: cannot fetch token: 503 Service Unavailable\nResponse: down"
+        );
+        assert_eq!(
+            json("{}").unwrap_err(),
+            "oauth2: server response missing access_token"
+        );
+        assert!(json("{\"access_token\":\"a\\nb\"}").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_a_token_or_an_error(body: String, form: bool) {
+            let kind = if form { "text/plain" } else { "application/json" };
+            let _ = token(&answer(200, kind, &body));
+        }
+    }
+}

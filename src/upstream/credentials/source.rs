@@ -1,0 +1,192 @@
+//! One client's token, and who waits for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::request::{AuthStyle, ClientCredentials, token_request};
+use super::response::{Token, TokenError, token};
+use crate::upstream::flight::Flight;
+use crate::upstream::side::{MOST_TIME, SideClient};
+
+/// A token is not sent any more when it has so little left, as the reference does.
+const MARGIN: Duration = Duration::from_secs(10);
+/// How long a failure answers for itself.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
+/// The token of one client, kept fresh by [`super::TokenStore::run`].
+#[derive(Debug)]
+pub struct TokenSource {
+    pub(super) credentials: ClientCredentials,
+    side: SideClient,
+    pub(super) flight: Flight,
+    current: ArcSwapOption<Current>,
+    /// Whether the current token was used: one that nobody needs is not renewed.
+    used: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    style: Option<AuthStyle>,
+    failure: Option<(Instant, TokenError)>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+struct Current {
+    token: Token,
+    fetched: Instant,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl TokenSource {
+    pub(super) fn new(credentials: ClientCredentials, side: SideClient) -> TokenSource {
+        TokenSource {
+            credentials,
+            side,
+            flight: Flight::default(),
+            current: ArcSwapOption::empty(),
+            used: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The value for `Authorization` that can be sent now, without waiting.
+    pub fn ready(&self) -> Option<HeaderValue> {
+        let current = self.current.load();
+        let current = current.as_ref()?;
+        if let Some(life) = current.token.life
+            && current.fetched.elapsed() + MARGIN >= life
+        {
+            return None;
+        }
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        Some(current.token.authorization.clone())
+    }
+
+    /// Has a token fetched, or joins the fetch under way, and waits for it, at most `limit`.
+    ///
+    /// # Errors
+    /// What the fetch failed with; soon after a failure, that failure again, without a new fetch.
+    pub async fn fetch(&self, limit: Duration) -> Result<HeaderValue, TokenError> {
+        if let Some(error) = self.recent_failure().filter(|_| !self.flight.is_pending()) {
+            return Err(error);
+        }
+        let asked = Instant::now();
+        if !self.flight.join(limit.min(2 * MOST_TIME)).await {
+            return Err(TokenError::Time);
+        }
+        // A token that lives shorter than the margin is good for the calls that waited for it.
+        let current = self.current.load();
+        match current.as_ref().filter(|current| current.fetched >= asked) {
+            Some(current) => {
+                self.used.store(true, Ordering::Relaxed);
+                Ok(current.token.authorization.clone())
+            }
+            None => self
+                .ready()
+                .ok_or_else(|| self.recent_failure().unwrap_or(TokenError::Time)),
+        }
+    }
+
+    /// The upstream answered 401 to `value`: drops it if it is still the current token. Returns whether a retry with
+    /// another token makes sense; a token that is brand new would only be replaced by its like.
+    pub fn rejected(&self, value: &HeaderValue) -> bool {
+        let current = self.current.load();
+        let Some(now) = current.as_ref() else {
+            return true;
+        };
+        if now.token.authorization != *value {
+            return true;
+        }
+        if now.fetched.elapsed() < BACK_OFF {
+            return false;
+        }
+        self.current.compare_and_swap(&*current, None);
+        true
+    }
+
+    /// Fetches once and keeps what came; for the background task.
+    pub(super) async fn refresh(&self) {
+        self.flight.begin();
+        let outcome = self.request().await;
+        match outcome {
+            Ok(token) => {
+                self.used.store(false, Ordering::Relaxed);
+                let fetched = Instant::now();
+                self.current
+                    .store(Some(std::sync::Arc::new(Current { token, fetched })));
+                self.state().failure = None;
+            }
+            Err(error) => {
+                log::warn!("no token from {}: {error}", self.credentials.token_url);
+                self.state().failure = Some((Instant::now(), error));
+            }
+        }
+        self.flight.finish();
+    }
+
+    /// When the token in use should be renewed, if anyone uses it.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        if !self.used.load(Ordering::Relaxed) {
+            return None;
+        }
+        let current = self.current.load();
+        let current = current.as_ref()?;
+        let life = current.token.life.filter(|life| *life > MARGIN)?;
+        let failed = self.state().failure.as_ref().map(|(at, _)| *at + BACK_OFF);
+        let due = current.fetched + life.mul_f64(0.8);
+        Some(failed.map_or(due, |failed| due.max(failed)))
+    }
+
+    /// Tries the header first and the form after any refusal, until one has worked. A server that is not reached is
+    /// not asked twice.
+    async fn request(&self) -> Result<Token, TokenError> {
+        let known = self.state().style;
+        let first = self.post(known.unwrap_or(AuthStyle::Header)).await;
+        let (style, outcome) = match (known, first) {
+            (None, Err(error))
+                if !matches!(error, TokenError::Unreachable(_) | TokenError::Request(_)) =>
+            {
+                (AuthStyle::Form, self.post(AuthStyle::Form).await)
+            }
+            (known, first) => (known.unwrap_or(AuthStyle::Header), first),
+        };
+        if outcome.is_ok() {
+            self.state().style = Some(style);
+        }
+        outcome
+    }
+
+    async fn post(&self, style: AuthStyle) -> Result<Token, TokenError> {
+        let (headers, body) = token_request(&self.credentials, style)?;
+        let url = &self.credentials.token_url;
+        token(&self.side.post_form(url, headers, body).await?)
+    }
+
+    fn recent_failure(&self) -> Option<TokenError> {
+        let state = self.state();
+        let (at, error) = state.failure.as_ref()?;
+        (at.elapsed() < BACK_OFF).then(|| error.clone())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

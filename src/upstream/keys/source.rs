@@ -1,0 +1,281 @@
+//! One source of keys and its current set.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::{ArcSwapOption, Guard};
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::spec::{Document, FetchError, SourceSpec};
+use super::store::Schedule;
+use crate::upstream::client::ClientError;
+use crate::upstream::flight::Flight;
+use crate::upstream::side::{MOST_TIME, SideClient};
+
+/// What a source's document is parsed into.
+pub trait KeyDocument: Sized + Send + Sync + 'static {
+    type Error: Display;
+
+    /// Makes a set of a document; single unusable keys are skipped, not an error.
+    ///
+    /// # Errors
+    /// The document is no key set, or holds no usable key.
+    fn parse(document: &Bytes) -> Result<Self, Self::Error>;
+
+    /// How many keys there are, for status tables.
+    fn key_count(&self) -> usize;
+}
+
+/// A key set as it was fetched.
+#[derive(Debug)]
+pub struct Snapshot<S> {
+    pub set: Arc<S>,
+    /// Changes whenever the document does, and is never the same for two sources: what was verified under one
+    /// generation need not be verified again under it.
+    pub generation: u64,
+    pub fetched_at: SystemTime,
+    fetched: Instant,
+    digest: digest::Digest,
+}
+
+/// One source of keys. Reading its current set takes no lock and never waits.
+#[derive(Debug)]
+pub struct KeySource<S> {
+    pub(super) spec: SourceSpec,
+    pub(super) side: SideClient,
+    pub(super) flight: Flight,
+    pub(super) schedule: Mutex<Schedule>,
+    current: ArcSwapOption<Snapshot<S>>,
+    generations: Arc<AtomicU64>,
+    log: Mutex<Log>,
+    fetches: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    last_error: Option<String>,
+    last_failure: Option<Instant>,
+    /// When a request last caused a refresh for an unknown key.
+    last_forced: Option<Instant>,
+    max_age: Option<Duration>,
+    failed_in_a_row: u32,
+    /// Whether the set is being used past its time.
+    stale: bool,
+}
+
+/// What is known of a source, for metrics and for `portcullis jwks`.
+#[derive(Debug, Clone)]
+pub struct SourceStatus {
+    /// URL without credentials and query, or path.
+    pub label: String,
+    /// `None` while there is no set.
+    pub age: Option<Duration>,
+    pub keys: usize,
+    pub generation: u64,
+    /// Attempts, good and bad.
+    pub fetches: u64,
+    pub failures: u64,
+    /// Why the last attempt failed; `None` when it did not.
+    pub last_error: Option<String>,
+    /// Whether the set is older than it should be, because refreshing fails.
+    pub stale: bool,
+}
+
+impl<S: KeyDocument> KeySource<S> {
+    pub(super) fn new(
+        spec: SourceSpec,
+        side: SideClient,
+        schedule: Schedule,
+        generations: Arc<AtomicU64>,
+    ) -> KeySource<S> {
+        KeySource {
+            spec,
+            side,
+            flight: Flight::default(),
+            schedule: Mutex::new(schedule),
+            current: ArcSwapOption::empty(),
+            generations,
+            log: Mutex::default(),
+            fetches: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// The set to verify with now; `None` when none was ever fetched, or the last one is past its stale limit.
+    pub fn current(&self) -> Guard<Option<Arc<Snapshot<S>>>> {
+        self.current.load()
+    }
+
+    /// Waits for a first set, at most `limit` and never longer than one fetch may take.
+    ///
+    /// Returns at once when there is a set.
+    pub async fn ready(&self, limit: Duration) {
+        if self.current.load().is_none() {
+            self.flight.join(limit.min(MOST_TIME)).await;
+        }
+    }
+
+    /// Asks for a refresh because a token names a key that the set does not have, and waits for it, at most `limit`
+    /// and never longer than one fetch may take. Returns whether a fetch has ended meanwhile, so that looking again
+    /// makes sense.
+    ///
+    /// There is one such refresh in a cool-down, however many unknown keys are named: they come from strangers.
+    pub async fn refresh_for_unknown(&self, limit: Duration) -> bool {
+        if !self.flight.is_pending() && !self.may_force() {
+            return false;
+        }
+        self.flight.join(limit.min(MOST_TIME)).await
+    }
+
+    /// What is known of this source.
+    pub fn status(&self) -> SourceStatus {
+        let current = self.current.load();
+        let snapshot = current.as_ref();
+        let log = self.log();
+        SourceStatus {
+            label: self.spec.location.label(),
+            age: snapshot.map(|snapshot| snapshot.fetched.elapsed()),
+            keys: snapshot.map_or(0, |snapshot| snapshot.set.key_count()),
+            generation: snapshot.map_or(0, |snapshot| snapshot.generation),
+            fetches: self.fetches.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            last_error: log.last_error.clone(),
+            stale: log.stale,
+        }
+    }
+
+    /// Reads a file or takes an inline document, so that a mistake in it shows at start.
+    pub(super) fn load_local(&self) -> Result<(), ClientError> {
+        if let Some(document) = super::spec::local(&self.spec.location) {
+            document
+                .and_then(|document| self.keep(&document))
+                .map_err(|error| ClientError::Side {
+                    reason: error.to_string(),
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Fetches once and keeps what came; for the background task.
+    pub(super) async fn refresh(&self) {
+        self.flight.begin();
+        self.fetches.fetch_add(1, Ordering::Relaxed);
+        // The side client bounds each call; discovery makes two of them.
+        let fetched =
+            tokio::time::timeout(2 * MOST_TIME, super::spec::fetch(&self.spec, &self.side));
+        let outcome = match fetched.await {
+            Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
+            Err(_) => Err(FetchError::Document("no answer in time".to_owned())),
+        };
+        if let Err(error) = outcome {
+            self.note_failure(&error);
+        }
+        self.flight.finish();
+    }
+
+    /// When to fetch next, and, if a set is in use, when it must be dropped.
+    pub(super) fn next_refresh(&self) -> (Instant, Option<Instant>) {
+        let schedule = *self.schedule();
+        let log = self.log();
+        let current = self.current.load();
+        let fetched = current.as_ref().map(|snapshot| snapshot.fetched);
+        let limit = fetched.map(|at| at + schedule.life + schedule.stale);
+        let due = match (log.last_failure, fetched) {
+            (Some(at), _) if log.failed_in_a_row > 0 => at + schedule.retry(log.failed_in_a_row),
+            (_, Some(at)) => at + schedule.refresh_after(log.max_age),
+            _ => Instant::now(),
+        };
+        (due, limit)
+    }
+
+    /// Drops a set that nobody should trust any more.
+    pub(super) fn drop_stale(&self) {
+        log::error!(
+            "key set of {} is past its stale limit and no longer used",
+            self.spec.location.label()
+        );
+        self.current.store(None);
+    }
+
+    /// How long to wait before an attempt that a request asked for: not at all, or, after a failure, a moment, so that
+    /// a dead provider is not called for each request.
+    pub(super) fn earliest_attempt(&self) -> Instant {
+        let last = self.log().last_failure;
+        last.map_or_else(Instant::now, |at| at + Schedule::GAP)
+    }
+
+    fn keep(&self, document: &Document) -> Result<(), FetchError> {
+        let digest = digest::digest(&digest::SHA256, &document.bytes);
+        let old = self.current.load();
+        let same = old
+            .as_ref()
+            .filter(|old| old.digest.as_ref() == digest.as_ref());
+        let (set, generation) = match same {
+            Some(old) => (Arc::clone(&old.set), old.generation),
+            None => {
+                let set = S::parse(&document.bytes)
+                    .map_err(|error| FetchError::Document(error.to_string()))?;
+                let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+                (Arc::new(set), generation)
+            }
+        };
+        self.current.store(Some(Arc::new(Snapshot {
+            set,
+            generation,
+            fetched_at: SystemTime::now(),
+            fetched: Instant::now(),
+            digest,
+        })));
+        let mut log = self.log();
+        log.last_error = None;
+        log.last_failure = None;
+        log.failed_in_a_row = 0;
+        log.max_age = document.max_age;
+        log.stale = false;
+        Ok(())
+    }
+
+    fn note_failure(&self, error: &FetchError) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let life = self.schedule().life;
+        let current = self.current.load();
+        let aged = current
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.fetched.elapsed() >= life);
+        let label = self.spec.location.label();
+        let mut log = self.log();
+        log.failed_in_a_row = log.failed_in_a_row.saturating_add(1);
+        log.last_failure = Some(Instant::now());
+        log.last_error = Some(error.to_string());
+        log.stale = aged;
+        if current.is_some() {
+            log::warn!("key set of {label} not refreshed, the last one stays in use: {error}");
+        } else {
+            log::error!("no key set from {label}: {error}");
+        }
+    }
+
+    fn may_force(&self) -> bool {
+        let cooldown = self.schedule().cooldown;
+        let now = Instant::now();
+        let mut log = self.log();
+        if log.last_forced.is_some_and(|at| now < at + cooldown) {
+            return false;
+        }
+        log.last_forced = Some(now);
+        true
+    }
+
+    pub(super) fn schedule(&self) -> std::sync::MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

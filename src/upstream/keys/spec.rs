@@ -1,0 +1,204 @@
+//! Where a key set comes from, and how it is fetched from there.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, HeaderMap};
+use serde::Deserialize;
+
+use crate::upstream::side::{MOST_BYTES, SideAnswer, SideClient, SideError, SideTls};
+
+/// The types under which providers publish key sets, compared as the reference does: from the start, by case.
+const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
+
+/// Everything that makes one source of keys different from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SourceSpec {
+    pub location: Location,
+    /// How the provider's server is verified; without meaning for a file.
+    pub tls: SideTls,
+}
+
+/// Where a key set comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// A key set under a URL (`jwk_url`).
+    Url(String),
+    /// The `jwks_uri` of an issuer's OpenID configuration; the issuer named there must be this one exactly.
+    Issuer(String),
+    /// A file (`jwk_local_path`), read again at each refresh.
+    File(PathBuf),
+    /// A document at hand, for instance a file that had to be decrypted.
+    Inline(Bytes),
+}
+
+impl Location {
+    /// What to call this source in logs, metrics and tables: a URL without credentials and query, or a path.
+    pub fn label(&self) -> String {
+        match self {
+            Location::Url(url) | Location::Issuer(url) => {
+                let bare = url.split(['?', '#']).next().unwrap_or_default();
+                match (bare.split_once("://"), bare.rsplit_once('@')) {
+                    (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+                    _ => bare.to_owned(),
+                }
+            }
+            Location::File(path) => path.display().to_string(),
+            Location::Inline(_) => "inline".to_owned(),
+        }
+    }
+}
+
+/// Why no key set could be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FetchError {
+    #[error(transparent)]
+    Side(#[from] SideError),
+    #[error("should have a JSON content type for JWKS endpoint")]
+    ContentType,
+    #[error("{}: {reason}", path.display())]
+    File { path: PathBuf, reason: String },
+    #[error("OpenID configuration of {issuer}: {reason}")]
+    Discovery { issuer: String, reason: String },
+    /// The document is no key set.
+    #[error("{0}")]
+    Document(String),
+}
+
+/// A document, and how long its publisher wants it to be kept.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) bytes: Bytes,
+    pub(super) max_age: Option<Duration>,
+}
+
+/// Fetches the document. Bounded in time and size.
+pub(super) async fn fetch(spec: &SourceSpec, side: &SideClient) -> Result<Document, FetchError> {
+    match &spec.location {
+        Location::Url(url) => key_set(side, url).await,
+        Location::Issuer(issuer) => {
+            let url = discover(side, issuer, spec.tls.insecure).await?;
+            key_set(side, &url).await
+        }
+        // Small and rare, and this is a background task: not worth a thread of the blocking pool.
+        local @ (Location::File(_) | Location::Inline(_)) => self::local(local)
+            .unwrap_or_else(|| Err(FetchError::Document("not a local key set".to_owned()))),
+    }
+}
+
+/// The document, if it is at hand without a call.
+pub(super) fn local(location: &Location) -> Option<Result<Document, FetchError>> {
+    let bytes = match location {
+        Location::Url(_) | Location::Issuer(_) => return None,
+        Location::Inline(bytes) => Ok(bytes.clone()),
+        Location::File(path) => read(path).map_err(|error| FetchError::File {
+            path: path.clone(),
+            reason: error.to_string(),
+        }),
+    };
+    Some(bytes.map(|bytes| Document {
+        bytes,
+        max_age: None,
+    }))
+}
+
+fn read(path: &Path) -> std::io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    let most = MOST_BYTES as u64;
+    let read = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if read as u64 > most {
+        return Err(std::io::Error::other(format!("larger than {most} bytes")));
+    }
+    Ok(bytes.into())
+}
+
+async fn key_set(side: &SideClient, url: &str) -> Result<Document, FetchError> {
+    let answer = side.get(url, &KEY_SET_TYPES).await.map_err(|error| {
+        if matches!(error, SideError::ContentType) {
+            FetchError::ContentType
+        } else {
+            FetchError::Side(error)
+        }
+    })?;
+    Ok(Document {
+        max_age: max_age(&answer.headers),
+        bytes: answer.body,
+    })
+}
+
+#[derive(Deserialize)]
+struct Discovered {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Finds the key set of an issuer (OpenID Connect Discovery 1.0 §4, then RFC 8414 §3 where that gives 404).
+async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<String, FetchError> {
+    let failed = |reason: &str| FetchError::Discovery {
+        issuer: issuer.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let openid = format!(
+        "{}/.well-known/openid-configuration",
+        issuer.trim_end_matches('/')
+    );
+    let answer = match side.get(&openid, &[]).await {
+        Err(SideError::Status(StatusCode::NOT_FOUND)) => authorization_server(side, issuer).await,
+        other => other,
+    }?;
+    let found: Discovered =
+        serde_json::from_slice(&answer.body).map_err(|error| failed(&error.to_string()))?;
+    if found.issuer != issuer {
+        // Another issuer's keys must never pass for this one's.
+        return Err(failed(&format!("it names issuer {:?}", found.issuer)));
+    }
+    if !insecure && issuer.starts_with("https://") && !found.jwks_uri.starts_with("https://") {
+        return Err(failed("its jwks_uri is not https"));
+    }
+    Ok(found.jwks_uri)
+}
+
+/// RFC 8414 puts the well-known part between host and path.
+async fn authorization_server(side: &SideClient, issuer: &str) -> Result<SideAnswer, SideError> {
+    let (scheme, rest) = issuer.split_once("://").unwrap_or(("https", issuer));
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    let path = path.trim_end_matches('/');
+    let url = format!("{scheme}://{host}/.well-known/oauth-authorization-server{path}");
+    side.get(&url, &[]).await
+}
+
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let fields = headers.get_all(CACHE_CONTROL).iter();
+    fields
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .filter_map(|part| part.trim().split_once('='))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("max-age"))
+        .find_map(|(_, seconds)| seconds.trim_matches('"').parse().ok())
+        .map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_shows_neither_credentials_nor_query() {
+        let url = Location::Url("https://u:p@h/keys?token=x".to_owned());
+        assert_eq!(url.label(), "https://h/keys");
+    }
+
+    #[test]
+    fn max_age_is_found_among_other_directives() {
+        let headers = HeaderMap::from_iter([(
+            CACHE_CONTROL,
+            http::HeaderValue::from_static("public, max-age=60, must-revalidate"),
+        )]);
+        assert_eq!(max_age(&headers), Some(Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,215 @@
+//! All sources of keys, and the task that keeps them fresh.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use http::HeaderValue;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::source::{KeyDocument, KeySource, SourceStatus};
+use super::spec::SourceSpec;
+use crate::upstream::client::ClientError;
+use crate::upstream::side::SideClient;
+
+/// How often a source looks again whether anyone still uses it.
+const IDLE_LOOK: Duration = Duration::from_secs(60);
+
+/// When a source is refreshed, and how long its last set may be used when it cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// How old a set should get (`cache_duration`, 900 s).
+    pub life: Duration,
+    /// How much older it may get when refreshing fails (24 h).
+    pub stale: Duration,
+    /// Between two refreshes that unknown keys cause (10 s).
+    pub cooldown: Duration,
+}
+
+impl Default for Schedule {
+    fn default() -> Schedule {
+        Schedule {
+            life: Duration::from_secs(900),
+            stale: Duration::from_secs(24 * 3600),
+            cooldown: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Schedule {
+    /// The shortest time between a failure and the next attempt.
+    pub(super) const GAP: Duration = Duration::from_millis(500);
+    /// The longest time between two attempts while refreshing fails.
+    const MOST_RETRY: Duration = Duration::from_secs(60);
+    /// A provider that says `max-age=0` is not called more often than this.
+    const LEAST_LIFE: Duration = Duration::from_secs(10);
+
+    /// At 80 % of a set's life, ten percent more or less so that many gateways do not call at once. The provider's
+    /// `max-age` can shorten the life, not prolong it.
+    pub(super) fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
+        let life = match max_age {
+            Some(age) => self.life.min(age.max(Schedule::LEAST_LIFE)),
+            None => self.life,
+        };
+        life.mul_f64(0.8).mul_f64(jitter())
+    }
+
+    /// Doubles from one second with each failure in a row.
+    pub(super) fn retry(&self, failures: u32) -> Duration {
+        let seconds = 1_u64 << failures.saturating_sub(1).min(6);
+        let most = Schedule::MOST_RETRY.min(self.life.max(Duration::from_secs(1)));
+        Duration::from_secs(seconds).min(most).mul_f64(jitter())
+    }
+
+    fn at_most(&mut self, other: Schedule) {
+        self.life = self.life.min(other.life);
+        self.stale = self.stale.min(other.stale);
+        self.cooldown = self.cooldown.min(other.cooldown);
+    }
+}
+
+/// Between 0.9 and 1.1.
+fn jitter() -> f64 {
+    let mut byte = [0_u8; 1];
+    // Without randomness all call at the same time, which is no reason to fail.
+    let _ = rand::fill(&mut byte);
+    0.9 + 0.2 * f64::from(byte[0]) / 255.0
+}
+
+/// All sources of keys. Shared by every compiled configuration, so that a reload keeps what was fetched.
+#[derive(Debug)]
+pub struct KeySetStore<S> {
+    sources: Mutex<HashMap<SourceSpec, Weak<KeySource<S>>>>,
+    fresh: Mutex<Vec<Weak<KeySource<S>>>>,
+    added: Notify,
+    generations: Arc<AtomicU64>,
+    user_agent: HeaderValue,
+}
+
+impl<S: KeyDocument> KeySetStore<S> {
+    /// An empty store; its fetches introduce themselves as `user_agent`.
+    pub fn new(user_agent: HeaderValue) -> KeySetStore<S> {
+        KeySetStore {
+            sources: Mutex::default(),
+            fresh: Mutex::default(),
+            added: Notify::new(),
+            generations: Arc::default(),
+            user_agent,
+        }
+    }
+
+    /// The source with this specification, shared by all who ask for it; the most demanding schedule wins.
+    ///
+    /// Nothing is fetched here: [`KeySetStore::run`] does that, soon after. What is local is read at once. Not for the
+    /// request path.
+    ///
+    /// # Errors
+    /// A CA file that cannot be used, no supported cipher suite, or a local key set that cannot be read.
+    pub fn source(
+        &self,
+        spec: &SourceSpec,
+        schedule: Schedule,
+    ) -> Result<Arc<KeySource<S>>, ClientError> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|_, source| source.strong_count() > 0);
+        if let Some(source) = sources.get(spec).and_then(Weak::upgrade) {
+            source.schedule().at_most(schedule);
+            return Ok(source);
+        }
+        let side = SideClient::new(&spec.tls, &self.user_agent)?;
+        let generations = Arc::clone(&self.generations);
+        let source = Arc::new(KeySource::new(spec.clone(), side, schedule, generations));
+        source.load_local()?;
+        sources.insert(spec.clone(), Arc::downgrade(&source));
+        self.fresh
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::downgrade(&source));
+        self.added.notify_one();
+        Ok(source)
+    }
+
+    /// Keeps all sources fresh until `shutdown` turns true. One task for the whole process; a source that hangs holds
+    /// up no other.
+    pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
+        let mut tended = FuturesUnordered::new();
+        loop {
+            let fresh =
+                std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
+            tended.extend(fresh.into_iter().map(tend));
+            tokio::select! {
+                Some(()) = tended.next() => {}
+                () = self.added.notified() => {}
+                changed = shutdown.changed() => {
+                    if changed.is_err() || *shutdown.borrow() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is known of each source, in the order of their labels.
+    pub fn status(&self) -> Vec<SourceStatus> {
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = sources.values().filter_map(Weak::upgrade);
+        let mut status: Vec<SourceStatus> = alive.map(|source| source.status()).collect();
+        status.sort_by(|a, b| a.label.cmp(&b.label));
+        status
+    }
+}
+
+/// Refreshes one source when it is due or wanted, until nobody uses it.
+async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>) {
+    while let Some(source) = source.upgrade() {
+        let (due, limit) = source.next_refresh();
+        let now = Instant::now();
+        if limit.is_some_and(|limit| limit <= now) {
+            source.drop_stale();
+        }
+        let wake = due
+            .min(now + IDLE_LOOK)
+            .min(limit.filter(|limit| *limit > now).unwrap_or(due));
+        if due <= now {
+            source.refresh().await;
+            continue;
+        }
+        tokio::select! {
+            () = sleep_until(wake) => {}
+            () = source.flight.wanted() => {
+                if source.flight.is_pending() {
+                    sleep_until(source.earliest_attempt()).await;
+                    source.refresh().await;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refreshes_come_at_four_fifths_of_a_life() {
+        let schedule = Schedule::default();
+        let after = schedule.refresh_after(None).as_secs();
+        assert!((640..=800).contains(&after), "{after}");
+        let hinted = schedule.refresh_after(Some(Duration::from_secs(60)));
+        assert!(hinted < Duration::from_secs(60));
+        assert!(schedule.refresh_after(Some(Duration::ZERO)) > Duration::from_secs(5));
+    }
+
+    #[test]
+    fn retries_back_off_to_a_minute() {
+        let schedule = Schedule::default();
+        assert!(schedule.retry(1) < Duration::from_secs(2));
+        assert!(schedule.retry(3) > schedule.retry(1));
+        assert!(schedule.retry(u32::MAX) <= Duration::from_secs(66));
+    }
+}

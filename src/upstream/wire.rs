@@ -1,0 +1,187 @@
+//! The head of a request as it goes on the wire.
+
+use bytes::Bytes;
+use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+use http::header::{HeaderMap, TRANSFER_ENCODING};
+use http::{Method, Request};
+use pingora_core::Error;
+use pingora_http::RequestHeader;
+
+use super::error::{CallError, CallErrorKind};
+use super::exchange::RequestBody;
+use super::host::Place;
+use super::message::Outgoing;
+
+/// What the head of a request depends on, besides itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wire {
+    pub(super) body: RequestBody,
+    /// The connection ends with this exchange.
+    pub(super) close: bool,
+    /// HTTP/1: names in title case, framing spelled out.
+    pub(super) h1: bool,
+}
+
+/// The head as it goes on the wire: `Host` first, framing as the body asks for, no hop-by-hop field but ours.
+pub(super) fn request_header(
+    head: &Outgoing,
+    place: &Place,
+    wire: Wire,
+) -> Result<Box<RequestHeader>, CallError> {
+    let joined;
+    let target = if place.base.is_empty() {
+        head.target.as_str()
+    } else {
+        joined = format!("{}{}", place.base, head.target);
+        &joined
+    };
+    let host = head.headers.get(HOST).unwrap_or(&place.authority);
+    let header = if wire.h1 {
+        titled_header(head, target, host, wire)
+    } else {
+        plain_header(head, target, host, wire)
+    };
+    header.map(Box::new).ok_or_else(unwritable)
+}
+
+/// For a target with blanks or control characters.
+pub(super) fn unwritable() -> CallError {
+    CallError::new(
+        CallErrorKind::Request,
+        "net/http: request target or header cannot be written",
+    )
+}
+
+/// HTTP/1: every name in title case, as the reference writes it and some old servers insist on.
+fn titled_header(
+    head: &Outgoing,
+    target: &str,
+    host: &HeaderValue,
+    wire: Wire,
+) -> Option<RequestHeader> {
+    let build = || -> Result<RequestHeader, Box<Error>> {
+        let size = head.headers.len() + 3;
+        let mut header = RequestHeader::build(head.method.clone(), target.as_bytes(), Some(size))?;
+        header.append_header("Host", host.clone())?;
+        for (name, value) in passing(&head.headers) {
+            header.append_header(titled(name), value.clone())?;
+        }
+        match length(head, wire) {
+            Some(length) => {
+                header.append_header("Content-Length", length)?;
+            }
+            None if wire.body == RequestBody::Chunked => {
+                let chunked = HeaderValue::from_static("chunked");
+                header.append_header("Transfer-Encoding", chunked)?;
+            }
+            None => {}
+        }
+        if wire.close {
+            header.append_header("Connection", HeaderValue::from_static("close"))?;
+        }
+        Ok(header)
+    };
+    build().ok()
+}
+
+/// HTTP/2, where names are in lower case and the protocol frames the body.
+fn plain_header(
+    head: &Outgoing,
+    target: &str,
+    host: &HeaderValue,
+    wire: Wire,
+) -> Option<RequestHeader> {
+    let request = Request::builder()
+        .method(head.method.clone())
+        .uri(target)
+        .body(())
+        .ok()?;
+    let (mut parts, ()) = request.into_parts();
+    parts.headers.reserve(head.headers.len() + 2);
+    parts.headers.insert(HOST, host.clone());
+    for (name, value) in passing(&head.headers) {
+        parts.headers.append(name, value.clone());
+    }
+    if let Some(length) = length(head, wire) {
+        parts.headers.insert(CONTENT_LENGTH, length);
+    }
+    Some(RequestHeader::from(parts))
+}
+
+fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| {
+        !matches!(
+            **name,
+            HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION
+        )
+    })
+}
+
+fn length(head: &Outgoing, wire: Wire) -> Option<HeaderValue> {
+    match wire.body {
+        RequestBody::Length(length) => Some(HeaderValue::from(length)),
+        RequestBody::Empty if says_zero(&head.method) => Some(HeaderValue::from_static("0")),
+        RequestBody::Empty | RequestBody::Chunked => None,
+    }
+}
+
+fn says_zero(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+/// A name in title case. Those that a gateway sends all the time cost no allocation.
+fn titled(name: &HeaderName) -> Bytes {
+    let usual = match *name {
+        header::ACCEPT => "Accept",
+        header::ACCEPT_ENCODING => "Accept-Encoding",
+        header::ACCEPT_LANGUAGE => "Accept-Language",
+        header::AUTHORIZATION => "Authorization",
+        header::CACHE_CONTROL => "Cache-Control",
+        header::CONTENT_ENCODING => "Content-Encoding",
+        header::CONTENT_TYPE => "Content-Type",
+        header::COOKIE => "Cookie",
+        header::IF_NONE_MATCH => "If-None-Match",
+        header::ORIGIN => "Origin",
+        header::REFERER => "Referer",
+        header::USER_AGENT => "User-Agent",
+        _ => match name.as_str() {
+            "x-forwarded-for" => "X-Forwarded-For",
+            "x-forwarded-host" => "X-Forwarded-Host",
+            "x-forwarded-via" => "X-Forwarded-Via",
+            "x-forwarded-proto" => "X-Forwarded-Proto",
+            "x-request-id" => "X-Request-Id",
+            other => return title_case(other).into(),
+        },
+    };
+    Bytes::from_static(usual.as_bytes())
+}
+
+/// As Go's canonical form: the first letter and each one after a hyphen in upper case.
+fn title_case(name: &str) -> String {
+    let mut first = true;
+    let letter = |c: char| {
+        let titled = if first { c.to_ascii_uppercase() } else { c };
+        first = c == '-';
+        titled
+    };
+    name.chars().map(letter).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_as_the_reference_writes_them() {
+        for (name, wire) in [
+            ("x-foo-bar", "X-Foo-Bar"),
+            ("user-agent", "User-Agent"),
+            ("x-forwarded-for", "X-Forwarded-For"),
+            ("x_user", "X_user"),
+            ("te", "Te"),
+        ] {
+            let titled = titled(&HeaderName::from_static(name));
+            assert_eq!(titled, wire);
+        }
+    }
+}

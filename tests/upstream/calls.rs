@@ -1,0 +1,445 @@
+//! Whole-body calls.
+
+use std::io::Write;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::Method;
+use portcullis::upstream::{CallErrorKind, CallOptions, HostSet, Settings};
+
+use crate::stub::{OPTIONS, Reply, Stub, answer, call, client, dead_port, get, ok};
+
+#[tokio::test]
+async fn calls_share_a_connection_and_look_like_the_references() {
+    let stub = Stub::saying("hello").await;
+    let hosts = stub.hosts();
+    for _ in 0..3 {
+        let out = call(
+            Method::GET,
+            "/x?a=1",
+            &[("x-foo", "1"), ("accept-encoding", "gzip")],
+            "",
+        );
+        let incoming = hosts.call(out, &OPTIONS).await.unwrap();
+        assert_eq!(
+            (incoming.status.as_u16(), &*incoming.body),
+            (200, &b"hello"[..])
+        );
+    }
+    assert_eq!(stub.connections(), 1);
+    let host = format!("Host: {}", stub.address);
+    let lines: Vec<String> = stub.seen()[0].head.lines().map(str::to_owned).collect();
+    assert_eq!(lines[..2], ["GET /x?a=1 HTTP/1.1".to_owned(), host]);
+    assert!(stub.seen()[0].has("Accept-Encoding: gzip"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn without_keep_alive_each_call_has_its_connection() {
+    let stub = Stub::saying("x").await;
+    let settings = Settings {
+        disable_keep_alives: true,
+        ..Settings::default()
+    };
+    let hosts = HostSet::fixed(&client(settings), &[stub.url()]);
+    for _ in 0..2 {
+        hosts.call(get("/"), &OPTIONS).await.unwrap();
+    }
+    assert_eq!(stub.connections(), 2);
+    assert!(stub.seen()[0].has("Connection: close"));
+}
+
+#[tokio::test]
+async fn bodies_are_framed_as_the_reference_frames_them() {
+    let stub = Stub::saying("x").await;
+    let hosts = stub.hosts();
+    for out in [
+        call(Method::POST, "/", &[], "abc"),
+        call(Method::POST, "/", &[("content-length", "3")], "abc"),
+        call(Method::POST, "/", &[], ""),
+        call(
+            Method::GET,
+            "/",
+            &[("content-length", "9"), ("transfer-encoding", "gzip")],
+            "",
+        ),
+    ] {
+        hosts.call(out, &OPTIONS).await.unwrap();
+    }
+    let seen = stub.seen();
+    assert!(seen[0].has("Transfer-Encoding: chunked") && seen[0].body == b"abc");
+    assert!(seen[1].has("Content-Length: 3") && seen[1].body == b"abc");
+    assert!(seen[2].has("Content-Length: 0"));
+    assert!(!seen[3].head.contains("Content-Length") && !seen[3].head.contains("Transfer-"));
+    assert_eq!(stub.connections(), 1);
+}
+
+/// Answers the first request of the first connection, and closes it at the second.
+async fn stale_after_one() -> Stub {
+    Stub::start(|seen| match (seen.connection, seen.path()) {
+        (1, "/first") => Reply::Keep(ok("first")),
+        (1, _) => Reply::Close(Vec::new()),
+        _ => Reply::Keep(ok("again")),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_dead_pooled_connection_costs_an_idempotent_call_nothing() {
+    let stub = stale_after_one().await;
+    let hosts = stub.hosts();
+    hosts.call(get("/first"), &OPTIONS).await.unwrap();
+    let incoming = hosts.call(get("/second"), &OPTIONS).await.unwrap();
+    assert_eq!(&*incoming.body, b"again");
+    assert_eq!(stub.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice() {
+    let stub = stale_after_one().await;
+    let hosts = stub.hosts();
+    hosts.call(get("/first"), &OPTIONS).await.unwrap();
+    let error = hosts
+        .call(call(Method::POST, "/second", &[], "x"), &OPTIONS)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::Broken);
+    assert_eq!(
+        error.to_string(),
+        format!("Post \"{}/second\": EOF", stub.url())
+    );
+    assert_eq!(stub.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_retry_happens_once_and_never_on_a_fresh_connection() {
+    let stub = Stub::start(|_| Reply::Close(Vec::new())).await;
+    assert!(stub.hosts().call(get("/"), &OPTIONS).await.is_err());
+    assert_eq!(stub.connections(), 1);
+}
+
+async fn raw(bytes: &'static str) -> Result<Vec<u8>, (CallErrorKind, String)> {
+    let stub = Stub::start(move |_| Reply::Close(bytes.into())).await;
+    match stub.hosts().call(get("/"), &OPTIONS).await {
+        Ok(incoming) => Ok(incoming.body.to_vec()),
+        Err(error) => Err((error.kind, error.to_string())),
+    }
+}
+
+#[tokio::test]
+async fn a_transfer_cut_short_is_an_error() {
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        let error = raw(bytes).await.unwrap_err();
+        assert_eq!(
+            error,
+            (CallErrorKind::Broken, "unexpected EOF".to_owned()),
+            "{bytes:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn ambiguous_framing_and_unasked_upgrades_are_errors() {
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+        "hello",
+    ] {
+        let error = raw(bytes).await.unwrap_err();
+        assert_eq!(error.0, CallErrorKind::Broken, "{bytes:?}: {}", error.1);
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_are_skipped_and_close_delimited_bodies_read() {
+    let bytes = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nto the end";
+    assert_eq!(raw(bytes).await.unwrap(), b"to the end");
+}
+
+#[tokio::test]
+async fn surplus_bytes_end_the_connection() {
+    let stub = Stub::start(|_| {
+        Reply::Keep(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n".into())
+    })
+    .await;
+    let hosts = stub.hosts();
+    for _ in 0..2 {
+        let incoming = hosts.call(get("/"), &OPTIONS).await.unwrap();
+        assert_eq!(&*incoming.body, b"ok");
+    }
+    assert_eq!(stub.connections(), 2);
+}
+
+#[tokio::test]
+async fn head_and_not_modified_have_no_body() {
+    let stub = Stub::start(|seen| match seen.path() {
+        "/304" => Reply::Keep(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n".into()),
+        _ => Reply::Keep(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n".into()),
+    })
+    .await;
+    let hosts = stub.hosts();
+    let head = hosts
+        .call(call(Method::HEAD, "/", &[], ""), &OPTIONS)
+        .await
+        .unwrap();
+    assert_eq!(head.headers["content-length"], "99999999");
+    let fresh = hosts.call(get("/304"), &OPTIONS).await.unwrap();
+    assert!(fresh.body.is_empty() && head.body.is_empty());
+    assert_eq!(stub.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_early_answer_counts_although_the_body_was_not_read() {
+    let stub = Stub::start(|_| Reply::Hang).await;
+    drop(stub);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut some = [0; 1024];
+        stream.read_exact(&mut some).await.unwrap();
+        stream.write_all(&answer(413, "", "no")).await.unwrap();
+        // Half-closing keeps the answer readable while the rest of the body is refused.
+        stream.shutdown().await.unwrap();
+        tokio::io::copy(&mut stream, &mut tokio::io::sink())
+            .await
+            .unwrap_or_default();
+    });
+    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
+    let out = call(Method::POST, "/", &[], &"x".repeat(1 << 20));
+    let incoming = hosts.call(out, &OPTIONS).await.unwrap();
+    assert_eq!(incoming.status.as_u16(), 413);
+}
+
+#[tokio::test]
+async fn answers_are_bounded_whether_they_announce_their_length_or_not() {
+    let stub = Stub::start(|seen| match seen.path() {
+        "/announced" => Reply::Keep(ok(&"x".repeat(101))),
+        "/fits" => Reply::Keep(ok(&"x".repeat(100))),
+        _ => Reply::Close([b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &[b'x'; 300_000]].concat()),
+    })
+    .await;
+    let hosts = stub.hosts();
+    let options = CallOptions {
+        max_body_bytes: 100,
+        ..OPTIONS
+    };
+    for path in ["/announced", "/endless"] {
+        let error = hosts.call(get(path), &options).await.unwrap_err();
+        assert_eq!(error.kind, CallErrorKind::TooLarge, "{path}");
+    }
+    assert!(hosts.call(get("/fits"), &options).await.is_ok());
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn gzip_is_decoded_and_a_bomb_is_not() {
+    let stub = Stub::start(|seen| {
+        let packed = match seen.path() {
+            "/bomb" => gzip(&vec![0; 8 << 20]),
+            "/broken" => gzip(b"hello")[..12].to_vec(),
+            _ => gzip(b"hello"),
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            packed.len()
+        );
+        Reply::Keep([head.into_bytes(), packed].concat())
+    })
+    .await;
+    let hosts = stub.hosts();
+    let plain = hosts.call(get("/"), &OPTIONS).await.unwrap();
+    assert_eq!(&*plain.body, b"hello");
+    assert!(!plain.headers.contains_key("content-encoding"));
+    let bomb = hosts.call(get("/bomb"), &OPTIONS).await.unwrap_err();
+    assert_eq!(bomb.kind, CallErrorKind::TooLarge);
+    assert!(hosts.call(get("/broken"), &OPTIONS).await.is_err());
+    let options = CallOptions {
+        gunzip: false,
+        ..OPTIONS
+    };
+    let packed = hosts.call(get("/"), &options).await.unwrap();
+    assert_eq!(&*packed.body, &gzip(b"hello")[..]);
+}
+
+#[tokio::test]
+async fn redirects_are_followed_and_secrets_stay_with_their_host() {
+    let stub = Stub::start(|seen| {
+        let port = seen
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("Host: "));
+        let port = port.unwrap().rsplit_once(':').unwrap().1;
+        Reply::Keep(match seen.path() {
+            "/a" => answer(302, "Location: b\r\n", "moved"),
+            "/b" => answer(301, &format!("Location: http://localhost:{port}/c\r\n"), ""),
+            _ => ok("arrived"),
+        })
+    })
+    .await;
+    let hosts = stub.hosts();
+    let out = call(
+        Method::GET,
+        "/a",
+        &[("authorization", "Bearer x"), ("x-a", "1")],
+        "",
+    );
+    let incoming = hosts.call(out, &OPTIONS).await.unwrap();
+    assert_eq!(&*incoming.body, b"arrived");
+    let seen = stub.seen();
+    assert!(seen[1].has("Authorization: Bearer x"));
+    assert!(seen[1].has(&format!("Referer: {}/a", stub.url())));
+    assert!(
+        !seen[2].head.contains("Authorization") && seen[2].has("X-A: 1"),
+        "{}",
+        seen[2].head
+    );
+    assert!(seen[2].has(&format!("Host: localhost:{}", stub.address.port())));
+}
+
+#[tokio::test]
+async fn a_loop_of_redirects_ends_after_ten_requests() {
+    let stub = Stub::start(|_| Reply::Keep(answer(302, "Location: /loop\r\n", ""))).await;
+    let error = stub.hosts().call(get("/loop"), &OPTIONS).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Get \"/loop\": stopped after 10 redirects"
+    );
+    assert_eq!(stub.seen().len(), 10);
+}
+
+#[tokio::test]
+async fn a_body_is_sent_again_only_when_the_file_says_so() {
+    let stub = Stub::start(|seen| {
+        Reply::Keep(match seen.path() {
+            "/307" => answer(307, "Location: /v\r\n", ""),
+            "/302" => answer(302, "Location: /v\r\n", ""),
+            _ => ok("v"),
+        })
+    })
+    .await;
+    let hosts = stub.hosts();
+    let post = |path: &str| call(Method::POST, path, &[], "body");
+    let incoming = hosts.call(post("/307"), &OPTIONS).await.unwrap();
+    assert_eq!(incoming.status.as_u16(), 307);
+    let options = CallOptions {
+        send_body_on_redirect: true,
+        ..OPTIONS
+    };
+    hosts.call(post("/307"), &options).await.unwrap();
+    hosts.call(post("/302"), &options).await.unwrap();
+    let seen = stub.seen();
+    assert!(seen[2].head.starts_with("POST /v") && seen[2].body == b"body");
+    assert!(seen[4].head.starts_with("GET /v") && seen[4].body.is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_host_costs_time_but_no_answers() {
+    let stub = Stub::saying("alive").await;
+    let dead = format!("http://{}", dead_port().await);
+    let hosts = HostSet::fixed(&client(Settings::default()), &[dead, stub.url()]);
+    for _ in 0..4 {
+        assert!(hosts.call(get("/"), &OPTIONS).await.is_ok());
+    }
+    // Known to be dead by now, it is passed over by calls that must not be tried twice, too.
+    for _ in 0..4 {
+        assert!(
+            hosts
+                .call(call(Method::POST, "/", &[], "x"), &OPTIONS)
+                .await
+                .is_ok()
+        );
+    }
+}
+
+#[tokio::test]
+async fn failures_are_told_in_the_references_words() {
+    let dead = dead_port().await;
+    let client = client(Settings::default());
+    let text = async |hosts: &[&str]| {
+        let hosts = HostSet::fixed(&client, hosts);
+        hosts
+            .call(get("/x"), &OPTIONS)
+            .await
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(text(&[]).await, "no hosts available");
+    assert_eq!(
+        text(&[&format!("http://{dead}")]).await,
+        format!("Get \"http://{dead}/x\": dial tcp {dead}: connect: connection refused")
+    );
+    assert_eq!(
+        text(&["h:1"]).await,
+        "Get \"h:1/x\": unsupported protocol scheme \"h\""
+    );
+    assert_eq!(
+        text(&["http://no-such-host.invalid"]).await,
+        "Get \"http://no-such-host.invalid/x\": dial tcp: lookup no-such-host.invalid: no such host"
+    );
+}
+
+#[tokio::test]
+async fn a_silent_upstream_is_left_after_the_header_timeout() {
+    let stub = Stub::start(|_| Reply::Hang).await;
+    let settings = Settings {
+        response_header_timeout: Some(Duration::from_millis(50)),
+        ..Settings::default()
+    };
+    let hosts = HostSet::fixed(&client(settings), &[stub.url()]);
+    let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::HeaderTimeout);
+    assert!(
+        error
+            .to_string()
+            .ends_with("net/http: timeout awaiting response headers")
+    );
+}
+
+#[tokio::test]
+async fn localhost_is_reached_in_either_family() {
+    let v4 = Stub::saying("four").await;
+    let url = format!("http://localhost:{}", v4.address.port());
+    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
+    assert_eq!(
+        &*hosts.call(get("/"), &OPTIONS).await.unwrap().body,
+        b"four"
+    );
+    let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else {
+        return; // no IPv6 here
+    };
+    let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 512];
+        let _ = stream.read(&mut head).await.unwrap();
+        stream.write_all(&ok("six")).await.unwrap();
+    });
+    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
+    assert_eq!(&*hosts.call(get("/"), &OPTIONS).await.unwrap().body, b"six");
+}
+
+#[tokio::test]
+async fn a_verbatim_host_keeps_its_base_path() {
+    let stub = Stub::saying("x").await;
+    let url = format!("{}/base", stub.url());
+    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
+    hosts.call(get("/x"), &OPTIONS).await.unwrap();
+    assert_eq!(stub.seen()[0].path(), "/base/x");
+}

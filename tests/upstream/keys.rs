@@ -1,0 +1,345 @@
+//! Key sets kept fresh in the background.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use portcullis::upstream::SideTls;
+use portcullis::upstream::keys::{
+    KeyDocument, KeySetStore, KeySource, Location, Schedule, SourceSpec,
+};
+use tokio::sync::watch;
+
+use crate::stub::{Reply, Stub, answer};
+
+/// A key set for tests: the document's words.
+#[derive(Debug, PartialEq)]
+struct Words(Vec<String>);
+
+impl KeyDocument for Words {
+    type Error = &'static str;
+
+    fn parse(document: &Bytes) -> Result<Words, &'static str> {
+        let text = std::str::from_utf8(document).map_err(|_| "no text")?;
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        if words.is_empty() {
+            return Err("no Keys has been found");
+        }
+        Ok(Words(words))
+    }
+
+    fn key_count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A provider whose answer can be changed.
+struct Provider {
+    stub: Stub,
+    answer: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Provider {
+    async fn start(keys: &str) -> Provider {
+        let answer: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+        let stub = Stub::start({
+            let answer = Arc::clone(&answer);
+            move |_| match &*answer.lock().unwrap() {
+                Some(bytes) => Reply::Close(bytes.clone()),
+                None => Reply::Hang,
+            }
+        })
+        .await;
+        let provider = Provider { stub, answer };
+        provider.publish(keys);
+        provider
+    }
+
+    fn publish(&self, keys: &str) {
+        self.say(answer(
+            200,
+            "Content-Type: application/json; charset=utf-8\r\n",
+            keys,
+        ));
+    }
+
+    fn say(&self, bytes: Vec<u8>) {
+        *self.answer.lock().unwrap() = Some(bytes);
+    }
+
+    fn hang(&self) {
+        *self.answer.lock().unwrap() = None;
+    }
+
+    fn fetches(&self) -> usize {
+        self.stub.connections()
+    }
+
+    fn spec(&self) -> SourceSpec {
+        SourceSpec {
+            location: Location::Url(format!("{}/jwks", self.stub.url())),
+            tls: SideTls::default(),
+        }
+    }
+}
+
+/// A store with its background task.
+struct Store {
+    store: Arc<KeySetStore<Words>>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Store {
+    fn start() -> Store {
+        let store = Arc::new(KeySetStore::new(HeaderValue::from_static(
+            "Portcullis/test",
+        )));
+        let (stop, stopped) = watch::channel(false);
+        let running = Arc::clone(&store);
+        tokio::spawn(async move { running.run(stopped).await });
+        Store { store, _stop: stop }
+    }
+
+    fn source(&self, spec: &SourceSpec, schedule: Schedule) -> Arc<KeySource<Words>> {
+        self.store.source(spec, schedule).unwrap()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(20);
+
+fn words(source: &KeySource<Words>) -> Vec<String> {
+    source
+        .current()
+        .as_ref()
+        .map(|now| now.set.0.clone())
+        .unwrap_or_default()
+}
+
+fn generation(source: &KeySource<Words>) -> u64 {
+    source.current().as_ref().unwrap().generation
+}
+
+#[tokio::test]
+async fn many_cold_requests_cost_one_fetch() {
+    let provider = Provider::start("k1 k2").await;
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    let waits: Vec<_> = (0..50).map(|_| source.ready(LONG)).collect();
+    futures::future::join_all(waits).await;
+    assert_eq!(words(&source), ["k1", "k2"]);
+    assert_eq!(provider.fetches(), 1);
+    let head = &provider.stub.seen()[0];
+    assert!(head.head.starts_with("GET /jwks HTTP/1.1"), "{}", head.head);
+    assert!(
+        head.head
+            .to_lowercase()
+            .contains("user-agent: portcullis/test")
+    );
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_at_once_and_a_storm_of_unknown_ones_costs_nothing() {
+    let provider = Provider::start("k1").await;
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    source.ready(LONG).await;
+    let before = generation(&source);
+    provider.publish("k1 k2");
+    let storm: Vec<_> = (0..100).map(|_| source.refresh_for_unknown(LONG)).collect();
+    assert!(
+        futures::future::join_all(storm)
+            .await
+            .iter()
+            .all(|looked| *looked)
+    );
+    assert_eq!(words(&source), ["k1", "k2"]);
+    assert_ne!(generation(&source), before);
+    assert_eq!(provider.fetches(), 2);
+    for _ in 0..100 {
+        assert!(!source.refresh_for_unknown(LONG).await);
+    }
+    assert_eq!(provider.fetches(), 2);
+}
+
+#[tokio::test]
+async fn the_same_document_keeps_its_generation() {
+    let provider = Provider::start("k1").await;
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    source.ready(LONG).await;
+    let before = generation(&source);
+    assert!(source.refresh_for_unknown(LONG).await);
+    assert_eq!((generation(&source), provider.fetches()), (before, 2));
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_holds_up_nobody_who_has_a_key() {
+    let provider = Provider::start("k1").await;
+    let other = Provider::start("o1").await;
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    source.ready(LONG).await;
+    provider.hang();
+    let started = std::time::Instant::now();
+    assert!(!source.refresh_for_unknown(Duration::from_millis(50)).await);
+    assert_eq!(words(&source), ["k1"]);
+    let cold = store.source(&other.spec(), Schedule::default());
+    cold.ready(LONG).await;
+    assert_eq!(words(&cold), ["o1"]);
+    assert!(started.elapsed() < 4 * SECOND);
+}
+
+#[tokio::test]
+async fn the_first_request_after_an_outage_gets_its_keys() {
+    let provider = Provider::start("k1").await;
+    provider.say(answer(500, "Content-Type: application/json\r\n", "k1"));
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    source.ready(LONG).await;
+    assert!(source.current().is_none(), "a 500 is no key set");
+    let status = source.status();
+    assert!(status.last_error.unwrap().contains("500"));
+    provider.publish("k1");
+    source.ready(LONG).await;
+    assert_eq!(words(&source), ["k1"]);
+    assert_eq!(source.status().last_error, None);
+}
+
+#[tokio::test]
+async fn the_last_good_set_stays_until_its_stale_limit() {
+    let provider = Provider::start("k1").await;
+    let store = Store::start();
+    let schedule = Schedule {
+        life: SECOND,
+        stale: 2 * SECOND,
+        cooldown: Duration::ZERO,
+    };
+    let source = store.source(&provider.spec(), schedule);
+    source.ready(LONG).await;
+    provider.say(answer(503, "", ""));
+    while !source.status().stale {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(source.current().is_some());
+    }
+    let dropped = async {
+        while source.current().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LONG, dropped).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_trusted_is_not_used() {
+    let json = "Content-Type: application/json\r\n";
+    let large = "x".repeat((1 << 20) + 1);
+    for bad in [
+        answer(200, "Content-Type: text/html\r\n", "k1"),
+        answer(200, "", "k1"),
+        answer(404, json, "k1"),
+        answer(200, json, ""),
+        answer(200, json, &large),
+        format!("HTTP/1.1 200 OK\r\n{json}\r\n{large}").into(),
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nk1"
+            .to_vec(),
+    ] {
+        let provider = Provider::start("k1").await;
+        provider.say(bad);
+        let store = Store::start();
+        let source = store.source(&provider.spec(), Schedule::default());
+        source.ready(LONG).await;
+        assert!(source.current().is_none());
+        assert_eq!(source.status().failures, 1);
+    }
+    let provider = Provider::start("").await;
+    provider.say(answer(
+        200,
+        "Content-Type: application/jwk-set+json\r\n",
+        "k1",
+    ));
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    source.ready(LONG).await;
+    assert!(source.current().is_some());
+}
+
+#[tokio::test]
+async fn sources_are_shared_by_their_whole_specification_and_nothing_less() {
+    let provider = Provider::start("k1").await;
+    let store = Store::start();
+    let spec = provider.spec();
+    let source = store.source(&spec, Schedule::default());
+    assert!(Arc::ptr_eq(
+        &source,
+        &store.source(&spec, Schedule::default())
+    ));
+    let pinned = SourceSpec {
+        tls: SideTls {
+            pins: vec![[1; 32]],
+            ..SideTls::default()
+        },
+        ..spec
+    };
+    let other = store.source(&pinned, Schedule::default());
+    assert!(!Arc::ptr_eq(&source, &other));
+    source.ready(LONG).await;
+    other.ready(LONG).await;
+    assert_ne!(generation(&source), generation(&other));
+    assert_eq!(store.store.status().len(), 2);
+}
+
+#[tokio::test]
+async fn an_issuer_is_discovered_and_must_name_itself() {
+    static WRONG: AtomicUsize = AtomicUsize::new(0);
+    let stub = Stub::start(|seen| {
+        let host = seen
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("host: "))
+            .unwrap();
+        let json = "Content-Type: application/json\r\n";
+        Reply::Close(match seen.path() {
+            "/realm/.well-known/openid-configuration" => {
+                let path = ["realm", "other"][WRONG.load(Ordering::SeqCst)];
+                let body =
+                    format!(r#"{{"issuer":"http://{host}/{path}","jwks_uri":"http://{host}/k"}}"#);
+                answer(200, json, &body)
+            }
+            "/k" => answer(200, json, "k1"),
+            _ => answer(404, "", ""),
+        })
+    })
+    .await;
+    let spec = SourceSpec {
+        location: Location::Issuer(format!("{}/realm", stub.url())),
+        tls: SideTls::default(),
+    };
+    let store = Store::start();
+    let source = store.source(&spec, Schedule::default());
+    source.ready(LONG).await;
+    assert_eq!(words(&source), ["k1"], "{:?}", source.status());
+    WRONG.store(1, Ordering::SeqCst);
+    let fresh = Store::start();
+    let source = fresh.source(&spec, Schedule::default());
+    source.ready(LONG).await;
+    assert!(source.current().is_none());
+    assert!(source.status().last_error.unwrap().contains("names issuer"));
+}
+
+#[tokio::test]
+async fn a_file_is_read_at_once_and_a_missing_one_is_a_mistake() {
+    let store = Store::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.json");
+    let spec = SourceSpec {
+        location: Location::File(path.clone()),
+        tls: SideTls::default(),
+    };
+    assert!(store.store.source(&spec, Schedule::default()).is_err());
+    std::fs::write(&path, "k1").unwrap();
+    let source = store.source(&spec, Schedule::default());
+    assert_eq!(words(&source), ["k1"]);
+}

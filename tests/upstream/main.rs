@@ -1,0 +1,8 @@
+//! Calls to upstreams, over real sockets.
+
+mod calls;
+mod credentials;
+mod discovery;
+mod keys;
+mod streams;
+mod stub;
