@@ -156,11 +156,6 @@ fn doubts_about_the_lines_of_a_head_are_400_and_the_end() {
         ("no Host", get("X-A: 1\r\n"), bad),
         ("an odd Host", get("Host: a/b\r\n"), bad),
         (
-            "another authority",
-            b"GET http://b/get HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
-            bad,
-        ),
-        (
             "an odd method",
             b"G@T{} /get HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
             bad,
@@ -384,6 +379,26 @@ fn fields_of_one_connection_stay_on_it() {
         assert_eq!(seen.header("x-kept"), Some("1"), "{path}");
         assert_eq!(seen.method, "GET", "{path}");
     }
+}
+
+#[test]
+fn the_absolute_form_takes_the_same_route() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    for (target, statuses) in [
+        ("http://b/get", &[200][..]),
+        ("http://b/nowhere", &[404]),
+        ("http://b//get", &[301, 307, 404]),
+    ] {
+        let answer = gateway.send("GET", format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(
+            statuses.contains(&answer.status),
+            "{target}: {}",
+            answer.status
+        );
+    }
+    let paths: Vec<String> = stub.take_seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/get"]);
 }
 
 #[test]
