@@ -13,7 +13,7 @@ use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Typing, Value};
 use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
-use crate::ext::{Carry, Compile};
+use crate::ext::{Carry, Compile, cors};
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::ServiceStep;
@@ -72,6 +72,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     listener.h2c |= options::h2c(&file.extra);
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
+    cx.leave(Arc::new(all_endpoints(&file)));
     let steps = service_steps(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let (carry, tasks, facts) = cx.finish();
@@ -152,6 +153,16 @@ fn first_plugin(folder: &Path, pattern: Option<&str>) -> Option<String> {
         .find(|name| name.contains(pattern))
 }
 
+/// Every endpoint, well written or not, for the extensions that must know of all of them.
+fn all_endpoints(file: &Service<'_>) -> cors::Endpoints {
+    let endpoints = file.endpoints.iter().filter_map(|endpoint| {
+        let method = endpoint.method.as_deref().unwrap_or("GET");
+        let method = Method::from_bytes(method.as_bytes()).ok()?;
+        Some((method, endpoint.endpoint.as_deref()?.into()))
+    });
+    cors::Endpoints(endpoints.collect())
+}
+
 fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Box<[Box<dyn ServiceStep>]> {
     let mut steps = Vec::new();
     for (index, node) in wanted(Level::Service, &file.extra) {
@@ -169,7 +180,10 @@ fn routes(
     options: &runtime::Options,
     routing: router::Options,
     cx: &mut Compile<'_>,
-) -> (Router<Arc<runtime::Endpoint>>, Box<[Arc<runtime::Endpoint>]>) {
+) -> (
+    Router<Arc<runtime::Endpoint>>,
+    Box<[Arc<runtime::Endpoint>]>,
+) {
     let mut builder = Router::builder(routing);
     let root = file.block.node();
     let built_in = |result: Result<(), RouteError>| {
@@ -198,7 +212,8 @@ fn routes(
             .block
             .get("endpoint")
             .unwrap_or_else(|| written.block.node().clone());
-        if let Some((pattern, compiled)) = endpoint::endpoint(written, endpoints.len(), file, options, cx)
+        if let Some((pattern, compiled)) =
+            endpoint::endpoint(written, endpoints.len(), file, options, cx)
         {
             let compiled = Arc::new(compiled);
             endpoints.push(Arc::clone(&compiled));
