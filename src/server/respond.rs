@@ -18,6 +18,15 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub const X_KRAKEND: &str = "X-Krakend";
 pub const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
 
+/// What an upstream may have decided about origins.
+const UPSTREAM_CORS: [header::HeaderName; 5] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
+
 /// Writes `answer`, with `extra` fields that service steps left for whatever answer comes.
 ///
 /// # Errors
@@ -76,12 +85,24 @@ pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding)
     Ok(())
 }
 
-/// Sets fields on an answer; they replace what stands there under the same names.
+/// Sets fields on an answer; they replace what stands there under the same names. `Vary` only grows, and where the
+/// gateway decides about origins an upstream's own decision goes.
 ///
 /// # Errors
 /// Never for fields that are valid already.
 pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
-    for (name, _) in fields {
+    if fields.is_empty() {
+        return Ok(());
+    }
+    if fields
+        .iter()
+        .any(|(name, _)| *name == header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    {
+        for name in UPSTREAM_CORS {
+            header.remove_header(&name);
+        }
+    }
+    for (name, _) in fields.iter().filter(|(name, _)| *name != header::VARY) {
         header.remove_header(name);
     }
     for (name, value) in fields {
