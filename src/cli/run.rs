@@ -11,6 +11,7 @@ use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
 use crate::config::load::Format;
 use crate::ext::Carry;
+use crate::ext::identity::IdentityStatus;
 use crate::jose;
 use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion};
 use crate::server::admin::{SideListener, page};
@@ -18,7 +19,7 @@ use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::logger::{self, Logger};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{KeySetReport, Metrics};
 use crate::telemetry::stats::Stats;
 use crate::upstream::{Clients, DnsTable};
 
@@ -178,7 +179,13 @@ impl FileLoader {
         let mut sides = self.extras.sides.clone();
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
-            let handler = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", move || registry.page());
+            let identity = compiled.facts.get::<IdentityStatus>();
+            let handler = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", move || {
+                if let Some(identity) = &identity {
+                    report_identity(&registry, identity);
+                }
+                registry.page()
+            });
             sides.push(SideListener { address: metrics.listen, handler });
         }
         sides
@@ -229,6 +236,22 @@ impl Loader for FileLoader {
             open.flush(FLUSH);
         }
     }
+}
+
+/// What is counted elsewhere goes to the page when somebody asks for it.
+fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
+    for status in identity.key_sets() {
+        metrics.key_set(&KeySetReport {
+            source: &status.label,
+            age: status.age,
+            keys: status.keys,
+            fetches: status.fetches,
+            errors: status.failures,
+            stale: status.stale,
+        });
+    }
+    let cache = identity.token_cache();
+    metrics.token_cache(cache.hits, cache.misses, cache.evictions, cache.entries, cache.bytes);
 }
 
 /// The file's listener in the server's terms.
