@@ -177,6 +177,12 @@ impl FileLoader {
     /// The listeners beside the gateway's own.
     fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
+        if let Some(stats) = compiled.facts.get::<Stats>()
+            && let Some(address) = stats.settings().listen.as_deref().and_then(stats_address)
+        {
+            let handler = page("/__stats", "application/json; charset=utf-8", move || stats.render());
+            sides.push(SideListener { address, handler, optional: true });
+        }
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
             let identity = compiled.facts.get::<IdentityStatus>();
@@ -186,7 +192,7 @@ impl FileLoader {
                 }
                 registry.page()
             });
-            sides.push(SideListener { address: metrics.listen, handler });
+            sides.push(SideListener { address: metrics.listen, handler, optional: false });
         }
         sides
     }
@@ -283,6 +289,14 @@ fn listen_of(compiled: &Compiled) -> Listen {
         },
         threads: compiled.threads,
         drain: compiled.drain,
+    }
+}
+
+/// `:8090` means all addresses, as with the reference.
+fn stats_address(listen: &str) -> Option<SocketAddr> {
+    match listen.strip_prefix(':') {
+        Some(port) => Some(SocketAddr::new(any_address(), port.parse().ok()?)),
+        None => listen.parse().ok(),
     }
 }
 

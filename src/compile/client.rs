@@ -59,6 +59,7 @@ fn settings(file: &Service<'_>, cx: &Compile<'_>) -> Settings {
         disable_keep_alives: file.disable_keep_alives,
         response_header_timeout: file.response_header_timeout,
         http_version: default.http_version,
+        max_in_flight_per_host: default.max_in_flight_per_host,
         tls: policy(file, cx),
     }
 }

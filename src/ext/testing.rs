@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
-use crate::config::{Node, Report, Severity, Value};
+use crate::config::{Node, Report, Value};
 use crate::ext::registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
 use crate::ext::{BackendSite, Carry, Compile, EndpointSite};
 use crate::runtime::request::Head;
+use crate::upstream::{Clients, DnsTable};
 
 /// One block and the compilation around it. Leaks what it is made of: tests are short.
 pub struct File {
@@ -33,7 +34,7 @@ impl File {
         File {
             value: parse(text, report),
             report,
-            compile: Compile::new(report, PathBuf::from("."), before),
+            compile: Compile::new(report, PathBuf::from("."), clients(), before),
         }
     }
 
@@ -87,35 +88,25 @@ impl File {
         self.report.mistakes()
     }
 
-    /// Ends the compilation: what is carried over, and the number of warnings.
+    /// Everything that was found, as it would be printed.
+    pub fn findings(&self) -> String {
+        format!("{:?}", self.report)
+    }
+
+    /// The background work of this file.
+    pub fn into_tasks(self) -> Vec<crate::ext::Task> {
+        self.compile.finish().1
+    }
+
+    /// Ends the compilation: what is carried over, for the file after it.
     pub fn finish(self) -> &'static Carry {
-        let (carry, _) = self.compile.finish();
+        let (carry, ..) = self.compile.finish();
         Box::leak(Box::new(carry))
     }
 }
 
-/// The findings about `extension` in an endpoint with this block: mistakes and warnings.
-pub fn findings_of_endpoint(
-    extension: &EndpointExtension,
-    block: &str,
-    pattern: &str,
-) -> (usize, usize) {
-    let report = Report::new();
-    let values = Report::new();
-    let value = crate::config::json::parse(block, &values).expect("JSON");
-    let before = Carry::default();
-    let mut compile = Compile::new(&report, PathBuf::from("."), &before);
-    let pattern: Arc<str> = pattern.into();
-    let site = site(&pattern, &Method::GET, None);
-    (extension.compile)(&Node::root(&value, &report), &site, &mut compile);
-    let mistakes = report.mistakes();
-    drop(compile);
-    let findings = report.into_findings();
-    let warnings = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Warning)
-        .count();
-    (mistakes, warnings)
+fn clients() -> Arc<Clients> {
+    Arc::new(Clients::new(Arc::new(DnsTable::with_resolver(None))))
 }
 
 fn site<'a>(

@@ -298,7 +298,7 @@ mod tests {
         }
         assert_eq!(claims(r#"{"sub":null,"jti":null}"#).subject(), None);
         assert_eq!(claims(r#"{"aud":"a"}"#).audience(), [Box::from("a")]);
-        assert_eq!(claims(r#"{"aud":[]}"#).audience(), []);
+        assert!(claims(r#"{"aud":[]}"#).audience().is_empty());
     }
 
     #[test]

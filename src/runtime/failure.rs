@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
+use crate::runtime::answer::Fields;
+
 /// Why a backend call, or the whole pipeline, gave no answer.
 ///
 /// The text is what the log says and what `router.return_error_msg` shows; it follows the reference's wording
@@ -18,6 +20,8 @@ pub struct Failure {
     pub status: StatusCode,
     /// The upstream's own body and content type (`return_error_code` with `return_error_msg`).
     pub body: Option<(Bytes, Option<HeaderValue>)>,
+    /// Show status, fields and body to the client whatever `return_error_msg` says: the operator asked for them.
+    pub passed: Option<Box<Fields>>,
 }
 
 /// The closed set of ways to fail: the label of the metric, and what the breaker looks at.
@@ -74,6 +78,7 @@ impl Failure {
             text: text.into(),
             status: StatusCode::INTERNAL_SERVER_ERROR,
             body: None,
+            passed: None,
         }
     }
 

@@ -5,10 +5,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::runtime::decode::Decoder;
@@ -180,10 +181,24 @@ pub enum Order {
     },
 }
 
+/// A backend that gets a copy of each request.
 #[derive(Debug)]
 pub struct Shadow {
     pub backend: Backend,
     pub timeout: Duration,
+    /// Calls that have not ended yet.
+    pub(super) under_way: AtomicUsize,
+}
+
+impl Shadow {
+    /// A shadow call ends after `timeout`, whatever the client does.
+    pub fn new(backend: Backend, timeout: Duration) -> Shadow {
+        Shadow {
+            backend,
+            timeout,
+            under_way: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// `proxy.static` (spec/gateway.md §5.4).
@@ -217,6 +232,8 @@ pub struct Backend {
     pub decoder: Decoder,
     pub shape: Shape,
     pub errors: ErrorMode,
+    /// For the one backend of an endpoint only; it goes before `errors`.
+    pub pass_through: Option<PassThrough>,
     /// Outermost first: circuit breaker, rate limit.
     pub steps: Box<[Box<dyn BackendStep>]>,
     pub credentials: Option<Arc<dyn Credentials>>,
@@ -225,6 +242,14 @@ pub struct Backend {
     pub send_body_on_redirect: bool,
     /// Ask for gzip (`disable_compression` off).
     pub compression: bool,
+}
+
+/// A mode of ours: the upstream's status and some of its header fields reach the client while the body is still
+/// decoded and shaped. Any 2xx is success; any other answer is passed on with its own body and content type.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PassThrough {
+    /// `Content-Type` and what frames the body have no effect here.
+    pub headers: Box<[HeaderName]>,
 }
 
 /// `backend/http` (spec/gateway.md §4.1).

@@ -29,8 +29,10 @@ pub struct Stats {
     disconnected: Gauge,
     tls: Mutex<BTreeMap<String, u64>>,
     responses: RwLock<BTreeMap<Arc<str>, Arc<Responses>>>,
-    layers: RwLock<BTreeMap<(Layer, Arc<str>), Arc<Requests>>>,
+    layers: RwLock<Layers>,
 }
+
+type Layers = BTreeMap<(Layer, Arc<str>), Arc<Requests>>;
 
 /// The two places where requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -272,7 +274,7 @@ impl Stats {
             .clone()
     }
 
-    fn all_layers(&self) -> BTreeMap<(Layer, Arc<str>), Arc<Requests>> {
+    fn all_layers(&self) -> Layers {
         self.layers
             .read()
             .unwrap_or_else(PoisonError::into_inner)

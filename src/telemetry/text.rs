@@ -2,7 +2,7 @@
 
 /// Appends `text` with control characters written as `\n` or `\x1b`; the rest stays as it is.
 pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
-    if text.bytes().all(|byte| byte >= 0x20 && byte < 0x7f) {
+    if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         out.extend_from_slice(text.as_bytes());
         return;
     }

@@ -43,6 +43,10 @@ pub(super) struct LoadedTls {
     pub(super) client_cert: Option<Arc<CertKey>>,
 }
 
+/// A certificate whose key was thrown away. Pingora cannot switch verification off without an authority to start
+/// from, and the system may have none; nothing is ever verified against this one.
+const PLACEHOLDER: &[u8] = include_bytes!("placeholder.der");
+
 impl TlsPolicy {
     /// Reads every file the policy names.
     ///
@@ -62,6 +66,10 @@ impl TlsPolicy {
     }
 
     fn authorities(&self) -> Result<Option<Arc<CaType>>, ClientError> {
+        if self.insecure {
+            let placeholder = wrapped(&CertificateDer::from(PLACEHOLDER));
+            return Ok(Some(placeholder.into_iter().collect()));
+        }
         if self.ca_certs.is_empty() && !self.disable_system_ca_pool {
             return Ok(None);
         }

@@ -166,17 +166,19 @@ async fn interim_answers_are_skipped_and_close_delimited_bodies_read() {
 }
 
 #[tokio::test]
-async fn surplus_bytes_end_the_connection() {
-    let stub = Stub::start(|_| {
-        Reply::Keep(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n".into())
-    })
-    .await;
-    let hosts = stub.hosts();
-    for _ in 0..2 {
-        let incoming = hosts.call(get("/"), &OPTIONS).await.unwrap();
-        assert_eq!(&*incoming.body, b"ok");
+async fn bytes_beyond_the_announced_end_spoil_the_answer() {
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nmore",
+    ] {
+        let stub = Stub::start(move |_| Reply::Keep(bytes.into())).await;
+        let hosts = stub.hosts();
+        for connection in 1..3 {
+            let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
+            assert_eq!(error.kind, CallErrorKind::Broken, "{error}");
+            assert_eq!(stub.connections(), connection);
+        }
     }
-    assert_eq!(stub.connections(), 2);
 }
 
 #[tokio::test]

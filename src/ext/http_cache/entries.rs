@@ -10,12 +10,14 @@ use crate::upstream::Incoming;
 /// What an entry costs beside its bytes: tables, keys and counters.
 const OVERHEAD: usize = 512;
 
+/// Header fields that an answer depends on (`Vary`), as they were sent for it.
+pub type Varied = Box<[(HeaderName, Option<HeaderValue>)]>;
+
 /// One stored answer.
 #[derive(Debug)]
 pub struct Entry {
     pub answer: Incoming,
-    /// The header fields that the answer depends on (`Vary`), as they were sent for it.
-    pub varied: Box<[(HeaderName, Option<HeaderValue>)]>,
+    pub varied: Varied,
     /// Whether anyone may have it, also those who sent credentials.
     pub public: bool,
 }

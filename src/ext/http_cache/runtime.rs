@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::directives::{Directives, Freshness, freshness, may_stand_in};
-use super::entries::{Entries, Entry};
+use super::entries::{Entries, Entry, Varied};
 use crate::runtime::answer::Fields;
 use crate::runtime::clock::Clock;
 use crate::runtime::step::{Lookup, ResponseCache};
@@ -178,10 +178,7 @@ fn conditions(sent: &HeaderMap, stored: &HeaderMap) -> Fields {
 }
 
 /// What the answer depends on, and `None` for one that depends on everything (`Vary: *`).
-fn varied(
-    sent: &HeaderMap,
-    answer: &HeaderMap,
-) -> Option<Box<[(HeaderName, Option<http::HeaderValue>)]>> {
+fn varied(sent: &HeaderMap, answer: &HeaderMap) -> Option<Varied> {
     let mut varied = Vec::new();
     for line in answer.get_all(VARY) {
         for name in line.to_str().ok()?.split(',').map(str::trim) {

@@ -52,6 +52,7 @@ impl Bench {
         Incoming {
             status: StatusCode::OK,
             headers,
+            origin: None,
             body: Bytes::from_static(body.as_bytes()),
         }
     }
@@ -283,6 +284,7 @@ fn the_store_never_holds_more_than_its_bounds() {
     let answer = |size: usize| Incoming {
         status: StatusCode::OK,
         headers: headers(A_MINUTE),
+        origin: None,
         body: vec![b'x'; size].into(),
     };
     for n in 0..100 {

@@ -2,9 +2,16 @@
 
 use std::borrow::Cow;
 
-use crate::jose::Claims;
+use serde_json::Value;
 
-/// The claim called `name` as text: strings, numbers and booleans have one, lists and objects do not.
-pub fn text<'a>(_claims: &'a Claims, _name: &str) -> Option<Cow<'a, str>> {
-    None
+use crate::jose::{ClaimPath, Claims};
+
+/// The claim at `path` as text: strings, numbers and booleans have one, lists and objects do not.
+pub fn text<'a>(claims: &'a Claims, path: &ClaimPath) -> Option<Cow<'a, str>> {
+    match path.find(claims)? {
+        Value::String(text) => Some(text.as_str().into()),
+        Value::Number(number) => Some(number.to_string().into()),
+        Value::Bool(yes) => Some(if *yes { "true" } else { "false" }.into()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }

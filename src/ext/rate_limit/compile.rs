@@ -15,6 +15,7 @@ use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::redis::SharedStore;
 use crate::ext::registry::{BackendPart, EndpointPart};
+use crate::jose::ClaimPath;
 use crate::runtime::clock::Clock;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -233,7 +234,7 @@ fn claim(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Option<Identity>
             "no \"auth/validator\" here: without a verified token every request is refused with 429",
         ));
     }
-    Some(Identity::Claim(name.into()))
+    Some(Identity::Claim(ClaimPath::dotted_unless_url(name)))
 }
 
 fn cluster(

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use http::HeaderName;
 
+use crate::jose::ClaimPath;
 use crate::runtime::request::{Head, Notes};
 
 /// How an endpoint tells its clients apart (`strategy` and `key`).
@@ -19,7 +20,7 @@ pub enum Identity {
     /// The value of this path parameter, spelled as in the endpoint.
     Param(Box<str>),
     /// This claim of the verified token; dots lead into objects unless a claim has the whole name.
-    Claim(Box<str>),
+    Claim(ClaimPath),
 }
 
 impl Identity {
@@ -36,10 +37,10 @@ impl Identity {
                 .get(name)
                 .map_or("".into(), |value| String::from_utf8_lossy(value.as_bytes())),
             Identity::Param(name) => notes.params.get(name).unwrap_or_default().into(),
-            Identity::Claim(name) => notes
+            Identity::Claim(path) => notes
                 .claims
                 .as_deref()
-                .and_then(|claims| super::claim::text(claims, name))
+                .and_then(|claims| super::claim::text(claims, path))
                 .unwrap_or_default(),
         }
     }

@@ -223,7 +223,8 @@ impl Decision {
 }
 
 /// 429 when the client's limit is used up, 503 when the endpoint's is; empty, as KrakenD does, but with the time to
-/// come back. A client without a name gets no time: waiting does not help it.
+/// come back. A client without a name is
+/// told one second, though waiting alone does not help it.
 fn refuse(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'static> {
     notes.refused = Some("rate_limited");
     notes.errors.push(EXCEEDED.into());

@@ -18,6 +18,16 @@ use crate::runtime::clock::Clock;
 const PATIENCE: Duration = Duration::from_millis(5);
 const CONNECTIONS: i64 = 4;
 
+/// The client takes any other for a plain connection, too.
+const SCHEMES: [&str; 6] = [
+    "redis://",
+    "rediss://",
+    "redis-cluster://",
+    "rediss-cluster://",
+    "redis-sentinel://",
+    "rediss-sentinel://",
+];
+
 /// Braces mark what a cluster hashes, and blanks would make keys hard to type.
 const IN_KEYS: &AsciiSet = &CONTROLS.add(b'{').add(b'}').add(b'%').add(b' ').add(b':');
 
@@ -43,9 +53,10 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node) else {
         return ServicePart::Nothing;
     };
+    let known = SCHEMES.iter().any(|scheme| block.url.starts_with(scheme));
     let config = match Config::from_url(&block.url) {
-        Ok(config) => config,
-        Err(_) => {
+        Ok(config) if known => config,
+        _ => {
             // The error may quote the address, and with it the password.
             block
                 .url_at

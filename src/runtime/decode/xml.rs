@@ -8,6 +8,9 @@ use quick_xml::reader::Reader;
 use crate::runtime::decode::alphabet;
 use crate::runtime::json::{MAX_DEPTH, Object, Value};
 
+/// Elements and attributes in one document: a bound against bodies that grow twentyfold in memory.
+const MAX_PARTS: usize = 1 << 21;
+
 /// Why a body is not the XML that was expected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -25,6 +28,8 @@ pub(super) enum Error {
     Alphabet(alphabet::Error),
     #[error("XML nested deeper than {MAX_DEPTH}")]
     TooDeep,
+    #[error("XML with more than {MAX_PARTS} elements and attributes")]
+    TooMany,
 }
 
 /// An element with all that is in it.
@@ -53,6 +58,10 @@ pub(super) fn decode(body: &Bytes) -> Result<Value, Error> {
 
 /// Reads the first element of a document; what follows it is ignored.
 pub(super) fn root(body: &Bytes) -> Result<Element, Error> {
+    bounded(body, MAX_PARTS)
+}
+
+fn bounded(body: &[u8], mut left: usize) -> Result<Element, Error> {
     let text = alphabet::text(body).map_err(Error::Alphabet)?;
     let mut reader = Reader::from_str(&text);
     reader.config_mut().check_end_names = true;
@@ -64,10 +73,10 @@ pub(super) fn root(body: &Bytes) -> Result<Element, Error> {
         {
             Event::Start(_) if open.len() >= MAX_DEPTH => return Err(Error::TooDeep),
             Event::Start(start) => {
-                open.push(element(&start)?);
+                open.push(element(&start, &mut left)?);
                 None
             }
-            Event::Empty(start) => close(&mut open, element(&start)?),
+            Event::Empty(start) => close(&mut open, element(&start, &mut left)?),
             Event::End(_) => match open.pop() {
                 Some(element) => close(&mut open, element),
                 None => return Err(Error::Syntax("unexpected end element".to_owned())),
@@ -94,10 +103,17 @@ pub(super) fn root(body: &Bytes) -> Result<Element, Error> {
     }
 }
 
-fn element(start: &BytesStart<'_>) -> Result<Element, Error> {
+/// Opens an element and takes what it costs from what is `left`.
+fn element(start: &BytesStart<'_>, left: &mut usize) -> Result<Element, Error> {
+    let mut spend = || {
+        *left = left.checked_sub(1).ok_or(Error::TooMany)?;
+        Ok::<_, Error>(())
+    };
+    spend()?;
     let mut attributes = Vec::new();
     // The check for equal names compares each with each, which a backend could make us pay for.
     for attribute in start.attributes().with_checks(false) {
+        spend()?;
         let attribute = attribute.map_err(|error| Error::Syntax(error.to_string()))?;
         let value = unescape(&attribute.value).map_err(|error| match error {
             EscapeError::UnrecognizedEntity(_, name) => Error::Entity(name),
@@ -214,5 +230,17 @@ impl Element {
         attributes
             .find(|(known, _)| &**known == name)
             .map(|(_, value)| &**value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_parts_is_bounded() {
+        let body = b"<a k='1'><b/><b k='2'/></a>";
+        assert!(bounded(body, 5).is_ok());
+        assert!(matches!(bounded(body, 4), Err(Error::TooMany)));
     }
 }

@@ -12,9 +12,12 @@ const OFFERS: [(&str, Encoding); 6] = [
     ("text/xml", Encoding::Xml),
 ];
 
+/// Longer lists are cut: no browser sends one, and each range costs a look at all others.
+const MAX_RANGES: usize = 64;
+
 /// Picks by quality, then by the client's order, then by ours; JSON if nothing fits (RFC 9110 §12.5.1).
 pub(super) fn choose(accept: &str) -> Encoding {
-    let mut ranges: Vec<(&str, u16)> = accept.split(',').map(range).collect();
+    let mut ranges: Vec<(&str, u16)> = accept.split(',').take(MAX_RANGES).map(range).collect();
     ranges.sort_by_key(|(_, quality)| std::cmp::Reverse(*quality));
     let refused = |offer: &str| {
         let mut ranges = ranges.iter();

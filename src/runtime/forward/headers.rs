@@ -255,14 +255,21 @@ struct Nominated<'h>(SmallVec<[&'h str; 2]>);
 
 impl<'h> Nominated<'h> {
     fn by(headers: &'h HeaderMap) -> Nominated<'h> {
+        let mut names = SmallVec::new();
         let lines = headers.get_all(CONNECTION).into_iter();
         let tokens = lines
             .filter_map(|line| line.to_str().ok())
             .flat_map(|line| line.split(','))
-            .map(str::trim)
-            .filter(|token| !token.eq_ignore_ascii_case("close"))
-            .filter(|token| !token.eq_ignore_ascii_case("keep-alive"));
-        Nominated(tokens.collect())
+            .map(str::trim);
+        for token in tokens {
+            let usual = ["close", "keep-alive"];
+            let known = |known: &&str| known.eq_ignore_ascii_case(token);
+            // Only names that are there count, once, so that a long list cannot make the fields expensive.
+            if !usual.iter().any(known) && headers.contains_key(token) && !names.iter().any(known) {
+                names.push(token);
+            }
+        }
+        Nominated(names)
     }
 
     fn contains(&self, name: &HeaderName) -> bool {

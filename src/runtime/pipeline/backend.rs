@@ -5,20 +5,23 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::carrier::Carrier;
 use super::client::{ClientCall, Sources};
 use super::fetch::fetch;
 use super::guard::Guard;
 use super::limit::Limit;
-use super::merge::Part;
+use super::merge::{Part, Passed};
+use crate::runtime::answer::Fields;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::{Object, Value, write_string};
-use crate::runtime::service::{Backend, ErrorMode, Options};
+use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
 use crate::upstream::{Incoming, Outgoing};
 
@@ -76,8 +79,9 @@ pub(super) async fn get<C: Carrier>(
     limit: &Limit,
 ) -> Result<Part, Failure> {
     let out = prepare(cx, backend, earlier)?;
+    let most_bytes = cx.options.max_upstream_body_bytes;
     match cx.concurrent_calls {
-        0 | 1 => exchange(cx.carrier, cx.options, backend, out, limit).await,
+        0 | 1 => exchange(cx.carrier, most_bytes, backend, out, limit).await,
         many => Box::pin(race(cx, backend, out, many, limit)).await,
     }
 }
@@ -91,8 +95,9 @@ async fn race<C: Carrier>(
     many: u32,
     limit: &Limit,
 ) -> Result<Part, Failure> {
+    let most_bytes = cx.options.max_upstream_body_bytes;
     let mut calls: FuturesUnordered<_> = (0..many)
-        .map(|_| exchange(cx.carrier, cx.options, backend, out.clone(), limit))
+        .map(|_| exchange(cx.carrier, most_bytes, backend, out.clone(), limit))
         .collect();
     let mut last: Option<Result<Part, Failure>> = None;
     while let Some(result) = calls.next().await {
@@ -108,14 +113,14 @@ async fn race<C: Carrier>(
 /// Makes one call through the backend's steps, and reads the answer.
 pub(super) async fn exchange<C: Carrier>(
     carrier: &C,
-    options: &Options,
+    most_bytes: u64,
     backend: &Backend,
     out: Outgoing,
     limit: &Limit,
 ) -> Result<Part, Failure> {
     let mut guard = Guard::enter(&backend.steps, limit)?;
     let (method, target) = (out.method.clone(), out.target.clone());
-    let result = match fetch(carrier, options, backend, out, limit).await {
+    let result = match fetch(carrier, most_bytes, backend, out, limit).await {
         Ok(incoming) => read(backend, incoming, &method, &target),
         Err(failure) => Err(failure),
     };
@@ -135,6 +140,9 @@ fn read(
 ) -> Result<Part, Failure> {
     if backend.decoder.encoding == decode::Kind::NoOp {
         return Ok(Part::complete(Value::Object(Object::new())));
+    }
+    if let Some(pass) = &backend.pass_through {
+        return passed(backend, pass, incoming, method, target);
     }
     match incoming.status {
         StatusCode::OK | StatusCode::CREATED => {
@@ -159,23 +167,84 @@ fn refused(
         return Ok(Part {
             data: Value::Object(Object::from([(name, details(&incoming))])),
             complete: false,
+            passed: None,
         });
     }
+    let failure = bad_status(backend, &incoming, method, target);
+    Err(match backend.errors {
+        ErrorMode::Code => with_body(failure, incoming),
+        ErrorMode::Hide | ErrorMode::Details(_) => failure,
+    })
+}
+
+/// An answer that is passed on: shaped if it is a success, as it came if not.
+fn passed(
+    backend: &Backend,
+    pass: &PassThrough,
+    incoming: Incoming,
+    method: &Method,
+    target: &str,
+) -> Result<Part, Failure> {
+    let mut fields = Fields::new();
+    for name in pass.headers.iter().filter(|name| !is_ours(name)) {
+        let values = incoming.headers.get_all(name).iter();
+        fields.extend(values.map(|value| (name.clone(), value.clone())));
+    }
+    let status = incoming.status;
+    if !status.is_success() {
+        let failure = bad_status(backend, &incoming, method, target);
+        return Err(Failure {
+            passed: Some(Box::new(fields)),
+            ..with_body(failure, incoming)
+        });
+    }
+    let data = match incoming.body.is_empty() {
+        true => Value::Null,
+        false => {
+            let depth = backend.shape.depth();
+            backend
+                .shape
+                .apply(backend.decoder.decode(&incoming.body, depth)?)
+        }
+    };
+    Ok(Part {
+        passed: Some(Box::new(Passed { status, fields })),
+        ..Part::complete(data)
+    })
+}
+
+/// Fields that belong to the body and the connection that we write, not to those that we read.
+fn is_ours(name: &HeaderName) -> bool {
+    const OURS: [HeaderName; 7] = [
+        CONNECTION,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    OURS.contains(name)
+}
+
+fn with_body(failure: Failure, incoming: Incoming) -> Failure {
+    let content_type = incoming.headers.get(CONTENT_TYPE).cloned();
+    Failure {
+        status: incoming.status,
+        body: Some((incoming.body, content_type)),
+        ..failure
+    }
+}
+
+/// As KrakenD says it: with the pattern as its own templates have it, and the whole URL.
+fn bad_status(backend: &Backend, incoming: &Incoming, method: &Method, target: &str) -> Failure {
     let text = format!(
         "invalid status code {} [{method} {}]: {}{target}",
         incoming.status.as_u16(),
         backend.url.internal(),
         incoming.origin.as_deref().unwrap_or_default(),
     );
-    let failure = Failure::new(Kind::Status, text);
-    Err(match backend.errors {
-        ErrorMode::Code => Failure {
-            status: incoming.status,
-            body: Some((incoming.body, incoming.headers.get(CONTENT_TYPE).cloned())),
-            ..failure
-        },
-        ErrorMode::Hide | ErrorMode::Details(_) => failure,
-    })
+    Failure::new(Kind::Status, text)
 }
 
 /// `{"http_status_code":…,"http_body":…,"http_body_encoding":…}`, in this order, empty ones left out.

@@ -6,20 +6,20 @@ use http::header::AUTHORIZATION;
 use super::carrier::Carrier;
 use super::limit::Limit;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::service::{Backend, Options};
+use crate::runtime::service::Backend;
 use crate::runtime::step::{Credentials, Lookup, ResponseCache};
 use crate::upstream::{CallOptions, Incoming, Outgoing};
 
 /// Gets a whole answer for `out`, whatever its status.
 pub(super) async fn fetch<C: Carrier>(
     carrier: &C,
-    options: &Options,
+    most_bytes: u64,
     backend: &Backend,
     out: Outgoing,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
     let how = CallOptions {
-        max_body_bytes: options.max_upstream_body_bytes,
+        max_body_bytes: most_bytes,
         send_body_on_redirect: backend.send_body_on_redirect,
         gunzip: true,
     };

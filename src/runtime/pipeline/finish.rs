@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::client::ClientCall;
-use super::merge::Merged;
+use super::merge::{Merged, Passed};
 use super::run::Outcome;
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::failure::Failure;
@@ -43,7 +43,11 @@ pub(super) fn finish(
                 let (content_type, body) =
                     work.encoding
                         .encode(Some(data), accept, options.canonical_json);
-                success(endpoint, data, merged.complete, content_type, body)
+                let answer = success(endpoint, data, merged.complete, content_type, body);
+                match merged.passed {
+                    Some(passed) => pass(answer, *passed),
+                    None => answer,
+                }
             }
             None => failed(options, &merged),
         },
@@ -76,6 +80,24 @@ fn success(
     answer
 }
 
+/// Gives an answer the upstream's status and fields; one that has no body there has none here.
+fn pass(mut answer: Answer, passed: Passed) -> Answer {
+    answer.status = passed.status;
+    if matches!(
+        passed.status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT
+    ) {
+        answer.body = Bytes::new();
+        answer.fields.clear();
+    }
+    // The upstream's word on caching is better than a constant of ours.
+    if passed.fields.iter().any(|(name, _)| *name == CACHE_CONTROL) {
+        answer.fields.retain(|(name, _)| *name != CACHE_CONTROL);
+    }
+    answer.fields.extend(passed.fields);
+    answer
+}
+
 /// The answer when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
 pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
     let mut answer = Answer {
@@ -85,7 +107,11 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
     if let ([failure], false) = (&*merged.failures, merged.group) {
         answer.status = failure.status;
     }
-    if !options.return_error_msg {
+    if let [failure] = &*merged.failures
+        && let Some(fields) = &failure.passed
+    {
+        answer.fields.extend(fields.iter().cloned());
+    } else if !options.return_error_msg {
         return answer;
     }
     let (body, content_type) = match &*merged.failures {

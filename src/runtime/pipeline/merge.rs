@@ -1,7 +1,9 @@
 //! Parts of an answer become one.
 
+use http::StatusCode;
 use smallvec::SmallVec;
 
+use crate::runtime::answer::Fields;
 use crate::runtime::failure::Failure;
 use crate::runtime::json::{Object, Value};
 
@@ -11,6 +13,15 @@ pub(super) struct Part {
     /// An object or null.
     pub(super) data: Value,
     pub(super) complete: bool,
+    /// What reaches the client beside the data, with `pass_through`.
+    pub(super) passed: Option<Box<Passed>>,
+}
+
+/// An upstream's status and some of its header fields.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) status: StatusCode,
+    pub(super) fields: Fields,
 }
 
 impl Part {
@@ -18,6 +29,7 @@ impl Part {
         Part {
             data,
             complete: true,
+            passed: None,
         }
     }
 }
@@ -32,20 +44,28 @@ pub(super) struct Merged {
     pub(super) failures: SmallVec<[Failure; 1]>,
     /// Whether the failures are those of a group: its answer is 500 whatever they say, and the log numbers them.
     pub(super) group: bool,
+    /// Of the one backend.
+    pub(super) passed: Option<Box<Passed>>,
 }
 
 impl Merged {
     /// The answer of one backend.
     pub(super) fn single(result: Result<Part, Failure>) -> Merged {
-        let (data, complete, failures) = match result {
-            Ok(part) => (Some(part.data), part.complete, SmallVec::new()),
-            Err(failure) => (None, false, SmallVec::from_iter([failure])),
-        };
-        Merged {
-            data,
-            complete,
-            failures,
-            group: false,
+        match result {
+            Ok(part) => Merged {
+                data: Some(part.data),
+                complete: part.complete,
+                failures: SmallVec::new(),
+                group: false,
+                passed: part.passed,
+            },
+            Err(failure) => Merged {
+                data: None,
+                complete: false,
+                failures: SmallVec::from_iter([failure]),
+                group: false,
+                passed: None,
+            },
         }
     }
 
@@ -73,6 +93,7 @@ impl Merged {
             complete: complete && answers == total && failures.is_empty(),
             failures,
             group: true,
+            passed: None,
         }
     }
 }

@@ -80,7 +80,10 @@ impl Chain {
             Some(failure) if self.answers.is_empty() => Merged::single(Err(failure)),
             failure => {
                 let complete = self.complete;
-                let parts = self.answers.into_iter().map(|data| Part { data, complete });
+                let parts = self.answers.into_iter().map(|data| Part {
+                    complete,
+                    ..Part::complete(data)
+                });
                 Merged::group(parts, total, SmallVec::from_iter(failure))
             }
         }

@@ -79,7 +79,7 @@ pub async fn whole(
     out: Outgoing,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
-    fetch(&Upstream, options, backend, out, limit).await
+    fetch(&Upstream, options.max_upstream_body_bytes, backend, out, limit).await
 }
 
 /// The answer when the one backend gave none; only `return_error_msg` shows why.
@@ -91,6 +91,7 @@ pub fn failed(options: &Options, failure: Failure) -> Answer {
             complete: false,
             failures: SmallVec::from_elem(failure, 1),
             group: false,
+            passed: None,
         },
     )
 }

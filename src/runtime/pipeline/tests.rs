@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
@@ -74,10 +74,10 @@ impl Carrier for Fake {
         match reply {
             Reply::Answer(status, body) => Ok(Incoming {
                 status: StatusCode::from_u16(status).unwrap(),
-                headers: HeaderMap::from_iter([(
-                    CONTENT_TYPE,
-                    HeaderValue::from_static("application/json"),
-                )]),
+                headers: HeaderMap::from_iter([
+                    (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                    (ETAG, HeaderValue::from_static("\"v1\"")),
+                ]),
                 body: Bytes::from_static(body.as_bytes()),
                 origin: Some("http://h:1".into()),
             }),
@@ -120,6 +120,7 @@ fn shaped(url: &str, shape: ShapeSpec) -> Backend {
         },
         shape: Shape::compile(shape),
         errors: ErrorMode::Hide,
+        pass_through: None,
         steps: Box::default(),
         credentials: None,
         cache: None,
@@ -213,6 +214,7 @@ struct Seen {
     body: String,
     completed: Option<bool>,
     content_type: Option<String>,
+    etag: Option<String>,
     cached: bool,
     errors: Vec<String>,
 }
@@ -294,6 +296,7 @@ impl Run {
                     _ => None,
                 },
                 content_type: field(CONTENT_TYPE),
+                etag: field(ETAG),
                 cached: field(CACHE_CONTROL).is_some(),
                 errors: outcome.errors.iter().map(ToString::to_string).collect(),
             }
@@ -376,6 +379,27 @@ fn return_error_code_passes_the_status_and_the_body_only_with_return_error_msg()
     let seen = Run::showing_errors().ask(&Fake::new(&replies), work());
     seen.is(404, "{\"why\":1}", false);
     assert_eq!(seen.content_type.as_deref(), Some("application/json"));
+}
+
+#[test]
+fn pass_through_keeps_status_and_chosen_fields_and_shapes_the_body() {
+    let asked = |status: u16, body: &'static str| {
+        let one = Backend {
+            pass_through: Some(PassThrough {
+                headers: Box::new([ETAG, CONTENT_TYPE]),
+            }),
+            ..grouped("/a", "g")
+        };
+        ask(&[("/a", Reply::Answer(status, body))], work([one]))
+    };
+    asked(202, r#"{"a":1}"#).is(202, r#"{"g":{"a":1}}"#, true);
+    let none = asked(204, "");
+    none.is(204, "", false);
+    assert_eq!(none.content_type, None);
+    let missing = asked(404, r#"{"why":1}"#);
+    missing.is(404, r#"{"why":1}"#, false);
+    assert_eq!(missing.content_type.as_deref(), Some("application/json"));
+    assert_eq!(missing.etag.as_deref(), Some("\"v1\""));
 }
 
 #[test]
@@ -658,10 +682,7 @@ fn the_endpoint_s_flatmap_runs_on_whole_merged_answers_only() {
 #[test]
 fn shadows_get_a_copy_and_are_not_waited_for() {
     let mut work = work([backend("/a")]);
-    work.shadows = Box::new([Arc::new(Shadow {
-        backend: backend("/shadow"),
-        timeout: AGES,
-    })]);
+    work.shadows = Box::new([Arc::new(Shadow::new(backend("/shadow"), AGES))]);
     let fake = Fake::new(&[("/a", ok(r#"{"a":1}"#)), ("/shadow", Reply::Never)]);
     Run::default().ask(&fake, work).is(200, r#"{"a":1}"#, true);
     let seen = fake.seen.lock().unwrap();
