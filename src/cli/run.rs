@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
 use crate::cli::{ReloadArgs, RunArgs, check};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
 use crate::config::load::Format;
 use crate::ext::Carry;
+use crate::ext::identity::IdentityStatus;
 use crate::jose;
 use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion};
 use crate::server::admin::{SideListener, page};
@@ -18,7 +21,7 @@ use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::logger::{self, Logger};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{KeySetReport, Metrics};
 use crate::telemetry::stats::Stats;
 use crate::upstream::{Clients, DnsTable};
 
@@ -128,6 +131,7 @@ fn serve(
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),
+        identity: Arc::default(),
         access: Mutex::new(None),
     });
     let mut loaded = match loader.load() {
@@ -169,6 +173,8 @@ struct FileLoader {
     metrics: Arc<Metrics>,
     extras: Extras,
     logger: Arc<Logger>,
+    /// Key sets and token cache of the file in use, for the metrics page.
+    identity: Arc<ArcSwapOption<IdentityStatus>>,
     /// The access log in use: kept over a reload that does not change its settings.
     access: Mutex<Option<Arc<AccessLog>>>,
 }
@@ -222,10 +228,16 @@ impl FileLoader {
         }
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
+            let identity = Arc::clone(&self.identity);
             let handler = page(
                 "/metrics",
                 "text/plain; version=0.0.4; charset=utf-8",
-                move || registry.page(),
+                move || {
+                    if let Some(identity) = identity.load().as_deref() {
+                        report_identity(&registry, identity);
+                    }
+                    registry.page()
+                },
             );
             sides.push(SideListener {
                 address: metrics.listen,
@@ -257,6 +269,7 @@ impl Loader for FileLoader {
         }
         let listen = listen_of(&compiled);
         let sides = self.sides(&compiled);
+        self.identity.store(compiled.facts.get::<IdentityStatus>());
         *carry = compiled.carry;
         Ok(Loaded {
             service: compiled.service,
@@ -286,6 +299,28 @@ impl Loader for FileLoader {
             open.flush(FLUSH);
         }
     }
+}
+
+/// What is counted elsewhere goes to the page when somebody asks for it.
+fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
+    for status in identity.key_sets() {
+        metrics.key_set(&KeySetReport {
+            source: &status.label,
+            age: status.age,
+            keys: status.keys,
+            fetches: status.fetches,
+            errors: status.failures,
+            stale: status.stale,
+        });
+    }
+    let cache = identity.token_cache();
+    metrics.token_cache(
+        cache.hits,
+        cache.misses,
+        cache.evictions,
+        cache.entries,
+        cache.bytes,
+    );
 }
 
 /// The file's listener in the server's terms.

@@ -178,11 +178,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("governance/quota", &[], REMOVE),
     // Read at the levels below; a file that has them and lands here misses an extension of ours.
     refuse(
-        "auth/validator",
-        &["github.com/devopsfaith/krakend-jose/validator"],
-        REMOVE,
-    ),
-    refuse(
         "auth/signer",
         &["github.com/devopsfaith/krakend-jose/signer"],
         REMOVE,
