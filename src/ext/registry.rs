@@ -7,8 +7,8 @@ use http::HeaderName;
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
-    bot_detector, circuit_breaker, cors, http_cache, logging, metrics, rate_limit, redis,
-    security_http,
+    auth_signer, bot_detector, circuit_breaker, client_credentials, cors, http_cache, logging,
+    metrics, rate_limit, redis, security_http,
 };
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
@@ -55,7 +55,11 @@ pub enum EndpointPart {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,
     },
-    Signer(Arc<dyn ResponseSigner>),
+    /// Signs the answer, and replaces what the list has after it. The steps run before the endpoint's work.
+    Signer {
+        steps: Vec<Box<dyn EndpointStep>>,
+        signer: Arc<dyn ResponseSigner>,
+    },
 }
 
 impl EndpointPart {
@@ -100,6 +104,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
 pub const ENDPOINT: &[&EndpointExtension] = &[
     &cors::ENDPOINT,
     &bot_detector::ENDPOINT,
+    &auth_signer::ENDPOINT,
     &rate_limit::ENDPOINT,
 ];
 
@@ -107,5 +112,6 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
+    &client_credentials::BACKEND,
     &http_cache::BACKEND,
 ];

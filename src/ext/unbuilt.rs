@@ -183,18 +183,8 @@ pub const UNBUILT: &[Unbuilt] = &[
         REMOVE,
     ),
     refuse(
-        "auth/signer",
-        &["github.com/devopsfaith/krakend-jose/signer"],
-        REMOVE,
-    ),
-    refuse(
         "auth/revoker",
         &["github_com/devopsfaith/bloomfilter"],
-        REMOVE,
-    ),
-    refuse(
-        "auth/client-credentials",
-        &["github.com/devopsfaith/krakend-oauth2-clientcredentials"],
         REMOVE,
     ),
 ];
