@@ -102,7 +102,12 @@ pub fn list(name: &str, findings: &[Finding]) -> String {
     let mistakes = count(findings, Severity::Mistake);
     let warnings = count(findings, Severity::Warning);
     if mistakes + warnings > 1 {
-        let _ = writeln!(out, "{mistakes} mistakes, {warnings} warnings");
+        let _ = writeln!(
+            out,
+            "{}, {}",
+            counted(mistakes, "mistake"),
+            counted(warnings, "warning")
+        );
     }
     out
 }
@@ -150,6 +155,13 @@ fn count(findings: &[Finding], severity: Severity) -> usize {
         .count()
 }
 
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Mistake => "mistake",
@@ -193,9 +205,9 @@ mod tests {
              ERROR parsing the configuration file: 'gateway.json': \"2 sec\" is not a duration: unknown unit\n\
              gateway.json:5:16: /endpoints/0/timeout: \"2 sec\" is not a duration: unknown unit\n        \
              hint: a number and its unit, unspaced: \"2s\", \"1500ms\"\n\
-             gateway.json:6:39: warning: /endpoints/0/backend/0/url_patern: the key \"url_patern\" is unknown here and ignored\n        \
+             gateway.json:6:40: warning: /endpoints/0/backend/0/url_patern: the key \"url_patern\" is unknown here and ignored\n        \
              hint: did you mean \"url_pattern\"?\n\
-             1 mistakes, 1 warnings\n"
+             1 mistake, 1 warning\n"
         );
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["ok"], false);

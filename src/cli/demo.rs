@@ -58,7 +58,7 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
 }
 
 fn side(port: u16, handler: Handler) -> SideListener {
-    SideListener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), handler }
+    SideListener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), handler, optional: false }
 }
 
 /// The walkthrough's file, with the demo's issuer and upstream in the places of a tenant and a backend.

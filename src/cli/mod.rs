@@ -5,7 +5,9 @@
 mod check;
 mod demo;
 mod healthcheck;
+mod jwks;
 mod run;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +33,10 @@ enum Command {
     Reload(ReloadArgs),
     /// Try everything in one command: gateway, development issuer, sample upstream
     Demo(DemoArgs),
+    /// What the gateway thinks of a token
+    Token(token::TokenArgs),
+    /// Fetch the key sets of a configuration once and print them
+    Jwks(jwks::JwksArgs),
     /// Ask a running gateway whether it is well
     Healthcheck(HealthcheckArgs),
     /// Print the version
@@ -148,6 +154,8 @@ pub fn main() -> ExitCode {
         Some(Command::Reload(args)) => run::reload(args),
         Some(Command::Demo(args)) => demo::demo(&args),
         Some(Command::Healthcheck(args)) => healthcheck::healthcheck(&args),
+        Some(Command::Token(args)) => token::token(&args),
+        Some(Command::Jwks(args)) => jwks::jwks(&args),
         Some(Command::Version) => version(),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut std::io::stdout());

@@ -11,6 +11,7 @@ use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
 use crate::config::load::Format;
 use crate::ext::Carry;
+use crate::ext::identity::IdentityStatus;
 use crate::jose;
 use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion};
 use crate::server::admin::{SideListener, page};
@@ -18,7 +19,7 @@ use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::logger::{self, Logger};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{KeySetReport, Metrics};
 use crate::telemetry::stats::Stats;
 use crate::upstream::{Clients, DnsTable};
 
@@ -176,10 +177,22 @@ impl FileLoader {
     /// The listeners beside the gateway's own.
     fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
+        if let Some(stats) = compiled.facts.get::<Stats>()
+            && let Some(address) = stats.settings().listen.as_deref().and_then(stats_address)
+        {
+            let handler = page("/__stats", "application/json; charset=utf-8", move || stats.render());
+            sides.push(SideListener { address, handler, optional: true });
+        }
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
-            let handler = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", move || registry.page());
-            sides.push(SideListener { address: metrics.listen, handler });
+            let identity = compiled.facts.get::<IdentityStatus>();
+            let handler = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", move || {
+                if let Some(identity) = &identity {
+                    report_identity(&registry, identity);
+                }
+                registry.page()
+            });
+            sides.push(SideListener { address: metrics.listen, handler, optional: false });
         }
         sides
     }
@@ -231,6 +244,22 @@ impl Loader for FileLoader {
     }
 }
 
+/// What is counted elsewhere goes to the page when somebody asks for it.
+fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
+    for status in identity.key_sets() {
+        metrics.key_set(&KeySetReport {
+            source: &status.label,
+            age: status.age,
+            keys: status.keys,
+            fetches: status.fetches,
+            errors: status.failures,
+            stale: status.stale,
+        });
+    }
+    let cache = identity.token_cache();
+    metrics.token_cache(cache.hits, cache.misses, cache.evictions, cache.entries, cache.bytes);
+}
+
 /// The file's listener in the server's terms.
 fn listen_of(compiled: &Compiled) -> Listen {
     let file = &compiled.listen;
@@ -260,6 +289,14 @@ fn listen_of(compiled: &Compiled) -> Listen {
         },
         threads: compiled.threads,
         drain: compiled.drain,
+    }
+}
+
+/// `:8090` means all addresses, as with the reference.
+fn stats_address(listen: &str) -> Option<SocketAddr> {
+    match listen.strip_prefix(':') {
+        Some(port) => Some(SocketAddr::new(any_address(), port.parse().ok()?)),
+        None => listen.parse().ok(),
     }
 }
 

@@ -7,17 +7,30 @@ use http::Method;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{client, endpoint, graphql};
 use crate::config::namespaces::{GRAPHQL, HTTP, HTTP_CLIENT, PROXY_BACKEND};
+use crate::config::suggest::nearest;
 use crate::config::{Backend, Block, Mistake, Node, Service, Typing, host};
 use crate::ext::registry::{BACKEND as EXTENSIONS, BackendPart};
 use crate::ext::{BackendSite, Compile, EndpointSite};
-use crate::runtime::decode::Decoder;
+use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
+use crate::telemetry::stats::Stats;
 use crate::runtime::service::{ErrorMode, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, Credentials, ResponseCache};
 use crate::runtime::template::Template;
+
+/// What `encoding` may be.
+const ENCODINGS: &[&str] = &[
+    "json",
+    "safejson",
+    "xml",
+    "rss",
+    "string",
+    "no-op",
+    "fast-json",
+];
 
 /// Where a backend stands.
 pub struct Place<'p> {
@@ -26,6 +39,8 @@ pub struct Place<'p> {
     pub index: usize,
     pub sequential: bool,
     pub concurrent: bool,
+    /// The service's own list, cleaned.
+    pub service_hosts: &'p [String],
 }
 
 /// What a backend is good for.
@@ -43,7 +58,7 @@ pub fn backend(
 ) -> Option<Call> {
     let method = method(file, place);
     let url = template(file, place);
-    let hosts = hosts(file, service);
+    let hosts = hosts(file, place.service_hosts);
     let (method, url) = (method?, url?);
     let pattern: Arc<str> = file.url_pattern.as_deref().unwrap_or("/").into();
     let site = BackendSite {
@@ -144,9 +159,9 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
 }
 
 /// The hosts of this backend, or the service's, cleaned.
-fn hosts(file: &Backend<'_>, service: &Service<'_>) -> Vec<String> {
+fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
     if file.host.is_empty() {
-        return cleaned(&service.host);
+        return service_hosts.to_vec();
     }
     if file.disable_host_sanitize {
         return file
@@ -158,7 +173,8 @@ fn hosts(file: &Backend<'_>, service: &Service<'_>) -> Vec<String> {
     cleaned(&file.host)
 }
 
-fn cleaned(list: &[Node<'_>]) -> Vec<String> {
+/// A list of hosts, cleaned; what is no host is reported.
+pub fn cleaned(list: &[Node<'_>]) -> Vec<String> {
     list.iter().filter_map(clean).collect()
 }
 
@@ -188,6 +204,9 @@ struct Parts {
 
 fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Parts {
     let mut parts = Parts::default();
+    if let Some(stats) = cx.left::<Stats>() {
+        parts.steps.extend(crate::ext::metrics::runtime::backend(&stats, site.pattern));
+    }
     for (index, node) in wanted(Level::Backend, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;
@@ -254,9 +273,26 @@ fn errors(file: &Backend<'_>) -> ErrorMode {
 }
 
 fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
-    let _ = (file, place);
+    let name = match place.site.streams {
+        true => "no-op",
+        false => file.encoding.as_deref().unwrap_or("json"),
+    };
+    if !ENCODINGS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+        && let Some(node) = file.block.get("encoding")
+    {
+        let mistake = Mistake::NotOneOf {
+            found: node.value().shown(),
+            allowed: ENCODINGS.join(", "),
+        };
+        match nearest(name, ENCODINGS.iter().copied()) {
+            Some(meant) => node.warn_hint(mistake, format!("did you mean \"{meant}\"?")),
+            None => node.warn_hint(mistake, "\"json\" is taken instead"),
+        }
+    }
     Decoder {
-        encoding: crate::runtime::decode::Kind::Json,
+        encoding: Kind::parse(name),
         is_collection: file.is_collection,
     }
 }

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, data};
 use crate::config::namespaces::{PROXY_ENDPOINT, STREAM_ENDPOINT};
+use crate::config::suggest::nearest;
 use crate::config::{Block, Endpoint, Mistake, Node, Service};
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, EndpointPart};
 use crate::ext::{Compile, EndpointSite};
@@ -22,18 +23,28 @@ use crate::runtime::step::EndpointStep;
 
 /// As the reference: the endpoint's timeout when nobody names one.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// What `output_encoding` may be.
+const OUTPUT: &[&str] = &[
+    "json",
+    "fast-json",
+    "json-collection",
+    "xml",
+    "yaml",
+    "string",
+    "negotiate",
+    "no-op",
+];
 /// Each call is made this often at once; more is a slip of the keyboard.
 const MAX_CONCURRENT_CALLS: i64 = 100;
 
-/// Compiles one endpoint. `None` when it cannot be one; whatever was wrong is reported.
+/// Compiles one endpoint; `service_hosts` is the service's own list, cleaned. `None` when it cannot be one; whatever was wrong is reported.
 pub fn endpoint(
     file: &Endpoint<'_>,
     id: usize,
     service: &Service<'_>,
-    options: &runtime::Options,
+    service_hosts: &[String],
     cx: &mut Compile<'_>,
 ) -> Option<(Pattern, runtime::Endpoint)> {
-    let _ = options;
     let method = method(file);
     let pattern = pattern(file, !service.disable_rest);
     let calls = concurrent_calls(file);
@@ -67,6 +78,7 @@ pub fn endpoint(
             index,
             sequential: order != Order::Parallel,
             concurrent: calls > 1,
+            service_hosts,
         };
         match backend::backend(written, &place, service, cx) {
             Some(backend::Call::Regular(call)) => regular.push(call),
@@ -245,7 +257,7 @@ fn order(proxy: Option<&Block<'_>>) -> Order {
         return Order::Parallel;
     };
     let flag = proxy.flag("sequential");
-    let sequential = match proxy.choice("strategy") {
+    let sequential = match proxy.lenient_choice("strategy") {
         Some(strategy) => strategy == "sequential",
         None => flag,
     };
@@ -269,7 +281,7 @@ fn order(proxy: Option<&Block<'_>>) -> Order {
 
 fn static_data(proxy: &Block<'_>) -> Option<StaticData> {
     let block = proxy.block("static")?;
-    let strategy = block.choice("strategy").unwrap_or("always");
+    let strategy = block.lenient_choice("strategy").unwrap_or("always");
     let Some(data) = block.get("data") else {
         block.node().warn(Mistake::Missing("data"));
         return None;
@@ -284,7 +296,7 @@ pub(super) fn flatmap(block: &Block<'_>) -> Option<Flatmap> {
         .blocks("flatmap_filter")
         .iter()
         .filter_map(|operation| {
-            let kind = operation.choice("type")?;
+            let kind = operation.lenient_choice("type")?;
             Some((kind, operation.texts("args"), operation.node().clone()))
         })
         .collect();
@@ -358,6 +370,23 @@ fn work(
 }
 
 fn encoding(file: &Endpoint<'_>, name: &str, regular: &[runtime::Backend]) -> Encoding {
-    let _ = (file, name, regular);
-    Encoding::Json
+    let single = match regular {
+        [one] => Some(one.decoder.encoding),
+        _ => None,
+    };
+    if !OUTPUT.contains(&name) {
+        let node = file
+            .block
+            .get("output_encoding")
+            .unwrap_or_else(|| file.block.node().clone());
+        let mistake = Mistake::NotOneOf {
+            found: format!("{name:?}"),
+            allowed: OUTPUT.join(", "),
+        };
+        match nearest(name, OUTPUT.iter().copied()) {
+            Some(meant) => node.warn_hint(mistake, format!("did you mean \"{meant}\"?")),
+            None => node.warn_hint(mistake, "\"json\" is taken instead"),
+        }
+    }
+    Encoding::parse(name, single)
 }

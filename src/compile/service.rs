@@ -8,7 +8,7 @@ use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome};
-use crate::compile::{client, endpoint, listen, options, summary};
+use crate::compile::{backend, client, endpoint, listen, options, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Typing, Value};
@@ -169,7 +169,10 @@ fn routes(
     options: &runtime::Options,
     routing: router::Options,
     cx: &mut Compile<'_>,
-) -> (Router<Arc<runtime::Endpoint>>, Box<[Arc<runtime::Endpoint>]>) {
+) -> (
+    Router<Arc<runtime::Endpoint>>,
+    Box<[Arc<runtime::Endpoint>]>,
+) {
     let mut builder = Router::builder(routing);
     let root = file.block.node();
     let built_in = |result: Result<(), RouteError>| {
@@ -192,13 +195,15 @@ fn routes(
             node.mistake_hint(Mistake::invalid(error.to_string()), hint);
         }
     };
+    let hosts = backend::cleaned(&file.host);
     let mut endpoints = Vec::with_capacity(file.endpoints.len());
     for written in &file.endpoints {
         let node = written
             .block
             .get("endpoint")
             .unwrap_or_else(|| written.block.node().clone());
-        if let Some((pattern, compiled)) = endpoint::endpoint(written, endpoints.len(), file, options, cx)
+        if let Some((pattern, compiled)) =
+            endpoint::endpoint(written, endpoints.len(), file, &hosts, cx)
         {
             let compiled = Arc::new(compiled);
             endpoints.push(Arc::clone(&compiled));

@@ -100,8 +100,27 @@ impl<'a> Block<'a> {
         self.text(key).map(str::to_owned)
     }
 
-    /// A text out of the list in the key's table entry, letter case as written there.
+    /// A text out of the list in the key's table entry, letter case as written there. Any other is a mistake.
     pub fn choice(&self, key: &str) -> Option<&'static str> {
+        self.chosen(key, |node, mistake, hint| match hint {
+            Some(hint) => node.mistake_hint(mistake, hint),
+            None => node.mistake(mistake),
+        })
+    }
+
+    /// The same where the reference forgives other words: they get a warning, and `None`.
+    pub fn lenient_choice(&self, key: &str) -> Option<&'static str> {
+        self.chosen(key, |node, mistake, hint| match hint {
+            Some(hint) => node.warn_hint(mistake, hint),
+            None => node.warn(mistake),
+        })
+    }
+
+    fn chosen(
+        &self,
+        key: &str,
+        otherwise: fn(&Node<'_>, Mistake, Option<String>),
+    ) -> Option<&'static str> {
         let node = self.get(key)?;
         let text = node.text(self.typing)?;
         let allowed = match self.known(key).map(|known| known.kind) {
@@ -114,10 +133,9 @@ impl<'a> Block<'a> {
                 found: node.value().shown(),
                 allowed: allowed.join(", "),
             };
-            match nearest(text, allowed.iter().copied()) {
-                Some(meant) => node.mistake_hint(mistake, format!("did you mean \"{meant}\"?")),
-                None => node.mistake(mistake),
-            }
+            let meant = nearest(text, allowed.iter().copied());
+            let hint = meant.map(|meant| format!("did you mean \"{meant}\"?"));
+            otherwise(&node, mistake, hint);
         }
         chosen
     }

@@ -15,7 +15,6 @@ pub struct Namespace {
 /// The core's namespaces of the service.
 pub const SERVICE_NAMESPACES: &[&Namespace] = &[
     &ROUTER,
-    &LOGGING,
     &OPENTELEMETRY,
     &SECRETS,
     &STREAM,
@@ -147,38 +146,6 @@ const ERROR_BODY: &[Key] = &[
     key("404", Kind::Object, "", "Body of 404."),
     key("405", Kind::Object, "", "Body of 405."),
 ];
-
-pub const LOGGING: Namespace = Namespace {
-    name: "telemetry/logging",
-    aliases: &["github_com/devopsfaith/krakend-gologging"],
-    doc: "Where log lines go and how they look.",
-    keys: &[
-        key(
-            "level",
-            Kind::Text,
-            "",
-            "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`. Required.",
-        ),
-        key("prefix", Kind::Text, "", "In front of each line."),
-        key("stdout", Kind::Bool, "false", "Write to standard output."),
-        key("syslog", Kind::Bool, "false", "Write to the local syslog."),
-        key(
-            "syslog_facility",
-            Kind::Text,
-            "local3",
-            "`local0` to `local7`.",
-        ),
-        key(
-            "format",
-            Kind::Text,
-            "default",
-            "`default`, `logstash` or `custom`.",
-        ),
-        key("custom_format", Kind::Text, "", "The pattern of `custom`."),
-        key("access_log_format", Kind::Leftover, "", ""),
-        key("access_log_custom_format", Kind::Leftover, "", ""),
-    ],
-};
 
 pub const OPENTELEMETRY: Namespace = Namespace {
     name: "telemetry/opentelemetry",
@@ -336,8 +303,8 @@ pub const LIMITS: Namespace = Namespace {
         key(
             "connections",
             Kind::Integer,
-            "0 (no limit)",
-            "Client connections at a time.",
+            "65536",
+            "Client connections at a time; more are closed at once.",
         ),
         key(
             "headers",

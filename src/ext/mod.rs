@@ -5,11 +5,14 @@
 //! | [`registry`] | what an extension declares, and the three lists |
 //! | [`context`] | what an extension is handed while it compiles its block |
 //! | [`carry`] | state that survives a reload, and background work |
+//! | [`identity`] | what the extensions about tokens share |
 //! | [`unbuilt`] | what the reference has and we have not |
 //!
 //! A namespace moves in with a folder and one line in a list of [`registry`].
 
+pub mod api_keys;
 pub mod auth_signer;
+pub mod auth_validator;
 pub mod bot_detector;
 pub mod carry;
 pub mod circuit_breaker;
@@ -17,6 +20,7 @@ pub mod client_credentials;
 pub mod context;
 pub mod cors;
 pub mod http_cache;
+pub mod identity;
 pub mod logging;
 pub mod metrics;
 pub mod rate_limit;

@@ -7,8 +7,8 @@ use http::HeaderName;
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
-    auth_signer, bot_detector, circuit_breaker, client_credentials, cors, http_cache, logging,
-    metrics, rate_limit, redis, security_http,
+    api_keys, auth_signer, auth_validator, bot_detector, circuit_breaker, client_credentials, cors, http_cache,
+    identity, logging, metrics, rate_limit, redis, security_http,
 };
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
@@ -98,12 +98,18 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &cors::SERVICE,
     &security_http::SERVICE,
     &bot_detector::SERVICE,
+    &identity::TOKEN_CACHE,
+    &auth_validator::SERVICE,
+    &api_keys::SERVICE,
 ];
 
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
 pub const ENDPOINT: &[&EndpointExtension] = &[
     &cors::ENDPOINT,
     &bot_detector::ENDPOINT,
+    &auth_validator::ENDPOINT,
+    &api_keys::ENDPOINT,
+    // What stands below does not run where answers are signed.
     &auth_signer::ENDPOINT,
     &rate_limit::ENDPOINT,
 ];

@@ -33,6 +33,8 @@ pub type Handler = Arc<dyn Fn(&Asked) -> Response<Vec<u8>> + Send + Sync>;
 pub struct SideListener {
     pub address: SocketAddr,
     pub handler: Handler,
+    /// A port in use is logged instead of stopping the start, as the reference does with its statistics.
+    pub optional: bool,
 }
 
 impl fmt::Debug for SideListener {

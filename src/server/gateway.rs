@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
+use pingora_core::protocols::tls::SslDigest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -23,8 +24,9 @@ use crate::runtime::step::Gate;
 use crate::server::body::{self, BodyError};
 use crate::server::{builtin, relay, respond, tunnel};
 use crate::telemetry::access::{AccessEvent, AccessLog};
-use crate::telemetry::moment;
 use crate::telemetry::metrics::{InFlight, Metrics, RouteMetrics};
+use crate::telemetry::moment;
+use crate::telemetry::stats::{Layer, Requests, Responses, Stats};
 
 /// Whether new requests are welcome; an endpoint of that path in the file goes first.
 const READY_PATH: &str = "/__ready";
@@ -38,7 +40,44 @@ pub struct Active {
     /// Everything that no endpoint answered.
     other: RouteMetrics,
     pub access_log: Arc<AccessLog>,
-    pub stats: Option<Arc<crate::telemetry::stats::Stats>>,
+    stats: Option<ActiveStats>,
+}
+
+/// The counters of `telemetry/metrics`, with the handles of each endpoint.
+#[derive(Debug)]
+struct ActiveStats {
+    stats: Arc<Stats>,
+    /// By [`Endpoint::id`].
+    endpoints: Box<[(Option<Arc<Responses>>, Option<Arc<Requests>>)]>,
+}
+
+impl ActiveStats {
+    fn new(stats: Arc<Stats>, service: &Service) -> ActiveStats {
+        let handles = |endpoint: &Arc<Endpoint>| {
+            (stats.responses(&endpoint.pattern), stats.requests(Layer::Pipe, &endpoint.pattern))
+        };
+        ActiveStats { endpoints: service.endpoints.iter().map(handles).collect(), stats }
+    }
+
+    fn began(&self, tls: Option<&SslDigest>) {
+        self.stats.record_connected();
+        if let Some(tls) = tls {
+            self.stats.record_tls(&tls.version, &tls.cipher);
+        }
+    }
+
+    fn ended(&self, endpoint: Option<&Endpoint>, status: u16, bytes: u64, complete: bool, took: Duration) {
+        self.stats.record_disconnected();
+        let Some((responses, requests)) = endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id)) else {
+            return;
+        };
+        if let Some(responses) = responses {
+            responses.record(status, bytes, took);
+        }
+        if let Some(requests) = requests {
+            requests.record(complete, status >= 500, took);
+        }
+    }
 }
 
 impl Active {
@@ -47,8 +86,9 @@ impl Active {
         service: Arc<Service>,
         metrics: &Metrics,
         access_log: Arc<AccessLog>,
-        stats: Option<Arc<crate::telemetry::stats::Stats>>,
+        stats: Option<Arc<Stats>>,
     ) -> Active {
+        let stats = stats.map(|stats| ActiveStats::new(stats, &service));
         let routes = service
             .endpoints
             .iter()
@@ -309,6 +349,9 @@ impl ProxyHttp for Gateway {
         if self.shared.draining.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
+        if let Some(stats) = &active.stats {
+            stats.began(session.digest().and_then(|digest| digest.ssl_digest.as_deref()));
+        }
         ctx.active = Some(Arc::clone(&active));
         let decision = match head_of(session, None) {
             None => Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
@@ -398,6 +441,12 @@ impl ProxyHttp for Gateway {
         let status = session.response_written().map_or(499, |header| header.status.as_u16());
         let route = ctx.endpoint.as_ref().and_then(|endpoint| active.routes.get(endpoint.id)).unwrap_or(&active.other);
         route.record(status, took);
+        if let Some(stats) = &active.stats {
+            let written = session.response_written();
+            let complete = written.and_then(|header| header.headers.get("x-krakend-completed"));
+            let complete = complete.is_some_and(|value| value == "true");
+            stats.ended(ctx.endpoint.as_deref(), status, session.body_bytes_sent() as u64, complete, took);
+        }
         if let Some(reason) = ctx.notes.refused {
             match status {
                 401 | 403 if ctx.notes.token_refused => self.shared.metrics.jwt_rejected(reason),

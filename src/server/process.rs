@@ -97,7 +97,7 @@ pub fn run(
     let listen = loaded.listen.clone();
     if !options.upgrade {
         probe(listen.address)?;
-        for side in &loaded.sides {
+        for side in loaded.sides.iter().filter(|side| !side.optional) {
             probe(side.address)?;
         }
     }
@@ -125,6 +125,10 @@ pub fn run(
     service.add_tcp(&listen.address.to_string());
     server.add_service(service);
     for side in &loaded.sides {
+        if side.optional && !options.upgrade && let Err(error) = probe(side.address) {
+            log::error!("[SERVICE: Stats] {error}");
+            continue;
+        }
         let mut service = ListeningService::new("side".to_owned(), Side::app(Arc::clone(&side.handler)));
         service.add_tcp(&side.address.to_string());
         service.threads = Some(1);

@@ -12,7 +12,8 @@ use crate::telemetry::stats::{Settings, Stats};
 
 const PERIOD: Duration = Duration::from_secs(60);
 
-const ADDRESS: &str = ":8090";
+/// The reference listens on all addresses; who wants that writes `:8090`.
+const ADDRESS: &str = "127.0.0.1:8090";
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node) else {

@@ -14,7 +14,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "listen_address",
         Kind::Text,
-        ":8090",
+        "127.0.0.1:8090",
         "Where `/__stats` is served.",
     ),
     key(

@@ -4,6 +4,7 @@
 
 mod compile;
 mod config;
+pub mod runtime;
 #[cfg(test)]
 mod tests;
 

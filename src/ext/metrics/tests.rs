@@ -13,7 +13,7 @@ fn defaults_are_the_references() {
         *stats.settings(),
         Settings {
             collection_time: Duration::from_secs(60),
-            listen: Some(":8090".to_owned()),
+            listen: Some("127.0.0.1:8090".to_owned()),
             router: true,
             proxy: true,
             backend: true,

@@ -120,6 +120,13 @@ impl<S: KeyDocument> KeySource<S> {
         }
     }
 
+    /// Waits, at most `limit`, until a first fetch has ended, well or badly. For tools; requests are never patient enough.
+    pub async fn first_attempt(&self, limit: Duration) {
+        if self.current.load().is_none() && self.log().last_error.is_none() {
+            self.flight.join(limit).await;
+        }
+    }
+
     /// Asks for a refresh because a token names a key that the set does not have, and waits for it, at most `limit`
     /// and never longer than one fetch may take. Returns whether a fetch has ended meanwhile, so that looking again
     /// makes sense.

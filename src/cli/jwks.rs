@@ -1,0 +1,108 @@
+//! `jwks`: fetches the key sets of a file once and prints them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::check;
+use crate::compile::Compiled;
+use crate::ext::auth_validator::{Guarded, Validators};
+use crate::ext::identity::PublicKeys;
+use crate::upstream::keys::KeySource;
+
+/// Longer than one fetch with discovery takes.
+const PATIENCE: Duration = Duration::from_secs(11);
+
+/// What `jwks` is given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct JwksArgs {
+    /// Path to the configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Prints every source of keys; the exit code is 1 when one of them gives none.
+pub(super) fn jwks(args: &JwksArgs) -> ExitCode {
+    match with_keys(&args.config, |guarded| {
+        let sources = sources(guarded);
+        if sources.is_empty() {
+            println!("no endpoint verifies tokens with a key set");
+        }
+        let mut code = ExitCode::SUCCESS;
+        for source in sources {
+            print!("{}", text(&source));
+            if source.current().is_none() {
+                code = ExitCode::FAILURE;
+            }
+        }
+        code
+    }) {
+        Ok(code) => code,
+        Err(reason) => {
+            eprint!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Compiles `config`, fetches its key sets once, and hands its validators on.
+pub(super) fn with_keys<T>(config: &std::path::Path, then: impl FnOnce(&[Guarded]) -> T) -> Result<T, String> {
+    let outcome = check::outcome(config);
+    let Some(compiled) = outcome.compiled else {
+        return Err(check::refusal(&config.display().to_string(), &outcome.findings));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("{error}\n"))?;
+    let guarded = compiled.facts.get::<Validators>().map(|all| all.list()).unwrap_or_default();
+    runtime.block_on(fetch(compiled, &sources(&guarded)));
+    Ok(then(&guarded))
+}
+
+async fn fetch(compiled: Compiled, sources: &[Arc<KeySource<PublicKeys>>]) {
+    // Of all background work only this: a look at the keys opens no other connection.
+    let tending = compiled.tasks.into_iter().find(|task| task.name == "key sets");
+    let tending = tending.map(|task| tokio::spawn(task.run));
+    for source in sources {
+        source.first_attempt(PATIENCE).await;
+    }
+    if let Some(tending) = tending {
+        tending.abort();
+    }
+}
+
+fn sources(guarded: &[Guarded]) -> Vec<Arc<KeySource<PublicKeys>>> {
+    let mut all: Vec<Arc<KeySource<PublicKeys>>> = Vec::new();
+    for provider in guarded.iter().flat_map(|one| one.validator.providers()) {
+        if !all.iter().any(|known| Arc::ptr_eq(known, &provider.source)) {
+            all.push(Arc::clone(&provider.source));
+        }
+    }
+    all
+}
+
+fn text(source: &KeySource<PublicKeys>) -> String {
+    let status = source.status();
+    let mut out = format!("{}\n", status.label);
+    match (status.age, &status.last_error) {
+        (Some(age), None) => out.push_str(&format!("  {} keys, fetched {} s ago\n", status.keys, age.as_secs())),
+        (Some(age), Some(error)) => {
+            out.push_str(&format!("  {} keys, {} s old; the last fetch failed: {error}\n", status.keys, age.as_secs()));
+        }
+        (None, error) => {
+            let error = error.as_deref().unwrap_or("no answer in time");
+            out.push_str(&format!("  no keys: {error}\n"));
+        }
+    }
+    if let Some(snapshot) = source.current().as_ref() {
+        let PublicKeys(keys) = &*snapshot.set;
+        for key in keys.keys() {
+            let algorithms: Vec<_> = key.algorithms().map(|known| known.as_str()).collect();
+            let kid: String = key.kid().chars().take(64).collect();
+            out.push_str(&format!("  kid {kid:?}: {}\n", algorithms.join(" ")));
+        }
+    }
+    out
+}

@@ -1,0 +1,88 @@
+//! `token explain`: what the gateway thinks of a token, check by check.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::jwks::with_keys;
+use crate::ext::auth_validator::Guarded;
+use crate::jose;
+
+/// What can be done with a token.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenArgs {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum TokenCommand {
+    /// Say of each check whether the token passes it, and what was expected
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ExplainArgs {
+    /// Path to the configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// The endpoint, as the file has it: /orders/{id}
+    #[arg(short, long)]
+    endpoint: String,
+    /// Its method
+    #[arg(short, long, default_value = "GET")]
+    method: String,
+    /// The token, with or without "Bearer"; "-" reads it from standard input, so that no shell remembers it
+    token: String,
+}
+
+/// Runs `token …`.
+pub(super) fn token(args: &TokenArgs) -> ExitCode {
+    let TokenCommand::Explain(args) = &args.command;
+    let told = read(&args.token).and_then(|token| explain(args, &token));
+    match told {
+        Ok(code) => code,
+        Err(reason) => {
+            eprintln!("{}", reason.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The exit code is 0 for a token that the endpoint accepts, 1 for one that it refuses.
+fn explain(args: &ExplainArgs, token: &str) -> Result<ExitCode, String> {
+    with_keys(&args.config, |guarded| {
+        let guarded = find(args, guarded)?;
+        let told = guarded.validator.explain(token);
+        print!("{told}");
+        Ok(match told.refusal {
+            None => ExitCode::SUCCESS,
+            Some(_) => ExitCode::FAILURE,
+        })
+    })?
+}
+
+fn find<'g>(args: &ExplainArgs, guarded: &'g [Guarded]) -> Result<&'g Guarded, String> {
+    let wanted = |one: &&Guarded| {
+        *one.pattern == *args.endpoint && one.method.as_str().eq_ignore_ascii_case(&args.method)
+    };
+    guarded.iter().find(wanted).ok_or_else(|| {
+        let known: Vec<String> = guarded.iter().map(|one| format!("  {} {}", one.method, one.pattern)).collect();
+        format!(
+            "{} {} has no validator; these endpoints have one:\n{}",
+            args.method,
+            args.endpoint,
+            known.join("\n")
+        )
+    })
+}
+
+fn read(written: &str) -> Result<String, String> {
+    let mut text = written.to_owned();
+    if written == "-" {
+        text.clear();
+        std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+    }
+    let token = jose::bearer(text.trim().as_bytes()).map_err(|refusal| refusal.to_string())?;
+    token.map(str::to_owned).ok_or_else(|| "there is no token".to_owned())
+}

@@ -1,0 +1,126 @@
+//! What the refused are told: status, challenge (RFC 6750 §3) and, if wanted, a problem document (RFC 9457).
+//!
+//! All of it is written when the file is compiled. Nothing of a token is ever in it.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::jose::Reason;
+use crate::runtime::answer::Answer;
+
+/// One answer for each reason.
+#[derive(Debug)]
+pub(super) struct Challenges([Answer; Reason::ALL.len()]);
+
+/// What the answers depend on.
+#[derive(Debug, Default)]
+pub(super) struct Wanted<'w> {
+    /// The scopes that would have helped.
+    pub(super) scopes: &'w [Box<str>],
+    /// Where the metadata of this resource is (RFC 9728 §5.1).
+    pub(super) metadata: Option<&'w str>,
+    pub(super) problem: bool,
+}
+
+impl Challenges {
+    pub(super) fn new(wanted: &Wanted<'_>) -> Challenges {
+        Challenges(Reason::ALL.map(|reason| answer(reason, wanted)))
+    }
+
+    pub(super) fn answer(&self, reason: Reason) -> Answer {
+        let Challenges(answers) = self;
+        match answers.get(reason as usize) {
+            Some(answer) => answer.clone(),
+            None => Answer::empty(StatusCode::UNAUTHORIZED),
+        }
+    }
+}
+
+fn answer(reason: Reason, wanted: &Wanted<'_>) -> Answer {
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
+    let challenge = HeaderValue::try_from(challenge(reason, wanted))
+        .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+    let mut answer = Answer::empty(status).with(WWW_AUTHENTICATE, challenge);
+    if wanted.problem {
+        let document = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or_default(),
+            "status": status.as_u16(),
+            "detail": description(reason),
+            "reason": reason.as_str(),
+        });
+        answer.body = Bytes::from(document.to_string());
+        answer = answer.with(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+    }
+    answer
+}
+
+fn challenge(reason: Reason, wanted: &Wanted<'_>) -> String {
+    let error = error(reason);
+    let description = error.map(|_| description(reason).to_owned());
+    let scope = (reason == Reason::MissingScope).then(|| wanted.scopes.join(" "));
+    let parameters = [
+        ("error", error.map(str::to_owned)),
+        ("error_description", description),
+        ("scope", scope),
+        ("resource_metadata", wanted.metadata.map(str::to_owned)),
+    ];
+    let written: Vec<String> = parameters
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", quoted(&value?))))
+        .collect();
+    match written.is_empty() {
+        true => "Bearer".to_owned(),
+        false => format!("Bearer {}", written.join(", ")),
+    }
+}
+
+/// The error code of RFC 6750 §3.1. A client that sent no token did nothing wrong, and one whose token nobody can
+/// check just now should not go and fetch another.
+fn error(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::Missing | Reason::KeysUnavailable => None,
+        Reason::AmbiguousCredentials => Some("invalid_request"),
+        Reason::MissingRole | Reason::MissingScope => Some("insufficient_scope"),
+        _ => Some("invalid_token"),
+    }
+}
+
+fn description(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Missing => "a token is required",
+        Reason::Malformed => "the token is malformed",
+        Reason::AlgNotAllowed => "the token is signed with another algorithm",
+        Reason::UnknownKey => "the token is signed with an unknown key",
+        Reason::BadSignature => "the signature is wrong",
+        Reason::Expired => "the token is expired",
+        Reason::NotYetValid => "the token is not valid yet",
+        Reason::WrongIssuer => "the token comes from another issuer",
+        Reason::WrongAudience => "the token is meant for another audience",
+        Reason::MissingRole => "a role is missing",
+        Reason::MissingScope => "a scope is missing",
+        Reason::Revoked => "the token is revoked",
+        Reason::KeysUnavailable => "tokens cannot be checked at the moment",
+        Reason::AmbiguousCredentials => "more than one token was sent",
+        Reason::CriticalHeader => "the token asks for an extension",
+        Reason::UnusableKey => "the token is signed with an unusable key",
+        Reason::BadClaim => "a claim of the token is unusable",
+    }
+}
+
+/// The inside of a quoted string (RFC 9110 §5.6.4); what cannot stand there is left out.
+fn quoted(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .flat_map(|character| match character {
+            '"' | '\\' => [Some('\\'), Some(character)],
+            other => [Some(other), None],
+        })
+        .flatten()
+        .collect()
+}

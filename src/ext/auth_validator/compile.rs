@@ -1,0 +1,397 @@
+//! What the blocks mean. A block that would not protect what it says it protects stops the start; where KrakenD
+//! starts and refuses everything (`jwk_url` without TLS), so do we.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderName, Method};
+
+use super::challenge::{Challenges, Wanted};
+use super::config::{KEYS, SERVICE_KEYS};
+use super::credential::Places;
+use super::resource::Resource;
+use super::runtime::{Log, Propagation, Provider, Providers, Validator};
+use super::source::{self, Made, at_least_a_second};
+use crate::config::{Block, Data, Mistake, Node, Typing};
+use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::identity::{Identity, Revoker};
+use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::jose::propagate::{Arrays, Elements};
+use crate::jose::{ClaimPath, Rules, ScopeMatcher};
+use crate::runtime::clock::Clock;
+
+/// No request waits longer for keys, whatever its endpoint allows.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// KrakenD's leeway when the file names none that it can use.
+const LEEWAY: Duration = Duration::from_secs(1);
+
+/// How long key sets are kept when an endpoint does not say so itself.
+#[derive(Debug)]
+struct SharedLife(Duration);
+
+/// All validators of the file, for `token explain` and `jwks`.
+#[derive(Debug, Default)]
+pub struct Validators(Mutex<Vec<Guarded>>);
+
+/// An endpoint with its validator.
+#[derive(Debug, Clone)]
+pub struct Guarded {
+    pub method: Method,
+    pub pattern: Arc<str>,
+    pub validator: Arc<Validator>,
+}
+
+impl Validators {
+    /// In the order of the file.
+    pub fn list(&self) -> Vec<Guarded> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn add(&self, guarded: Guarded) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(guarded);
+    }
+}
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = node.block(SERVICE_KEYS) else {
+        return ServicePart::Nothing;
+    };
+    match block
+        .count("shared_cache_duration")
+        .filter(|seconds| *seconds > 0)
+    {
+        Some(seconds) => cx.leave(Arc::new(SharedLife(Duration::from_secs(seconds)))),
+        None => log::info!("[SERVICE: JOSE] Empty shared_cache_duration, using default (15m)"),
+    }
+    let Some(resource) = block
+        .block("resource_metadata")
+        .and_then(|block| Resource::read(&block))
+    else {
+        return ServicePart::Nothing;
+    };
+    let step = resource.step();
+    cx.leave(Arc::new(resource));
+    ServicePart::Step(Box::new(step))
+}
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let before = cx.report.mistakes();
+    let Some(block) = node.block(KEYS) else {
+        return EndpointPart::Nothing;
+    };
+    let prefix: Box<str> = format!("[ENDPOINT: {}][JWTValidator]", site.pattern).into();
+    let rules = rules(&block);
+    let providers = providers(&block, &prefix, &rules, cx);
+    let places = places(&block);
+    let propagate = propagate(&block);
+    let (Some(places), true) = (places, cx.report.mistakes() == before) else {
+        return EndpointPart::Nothing;
+    };
+    let closed = matches!(providers, Providers::None);
+    let debug = block.flag("operation_debug");
+    say(&prefix, &rules, debug);
+    let validator = Arc::new(Validator {
+        challenges: challenges(&block, site, &rules, &providers, cx),
+        log: Log { prefix, debug },
+        places,
+        optional: block.flag("optional") && !closed,
+        require_expiry: block.flag("require_exp"),
+        providers,
+        tokens: Arc::clone(&Identity::of(cx).tokens),
+        revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
+        propagate,
+        arrays: match block.flag("propagate_claims_preserve_array") {
+            true => Arrays::Repeated,
+            false => Arrays::Joined,
+        },
+        elements: match block.flag("propagate_claims_as_json") {
+            true => Elements::Json,
+            false => Elements::Go,
+        },
+        patience: PATIENCE.min(site.timeout),
+        clock: Clock::system(),
+    });
+    if !closed {
+        hint(node, &validator);
+    }
+    let headers = validator
+        .propagate
+        .iter()
+        .map(|one| one.header.clone())
+        .collect();
+    note(site, &validator, cx);
+    EndpointPart::Setting {
+        steps: vec![Box::new(validator)],
+        headers,
+    }
+}
+
+fn note(site: &EndpointSite<'_>, validator: &Arc<Validator>, cx: &mut Compile<'_>) {
+    if cx.left::<Validators>().is_none() {
+        cx.leave(Arc::new(Validators::default()));
+    }
+    if let Some(validators) = cx.left::<Validators>() {
+        validators.add(Guarded {
+            method: site.method.clone(),
+            pattern: Arc::clone(site.pattern),
+            validator: Arc::clone(validator),
+        });
+    }
+}
+
+fn providers(block: &Block<'_>, prefix: &str, rules: &Rules, cx: &mut Compile<'_>) -> Providers {
+    let life = cx.left::<SharedLife>().map(|life| life.0);
+    if block.has("providers") {
+        return several(block, life, rules, cx);
+    }
+    match source::provider(block, None, life, rules, cx) {
+        Made::Provider(provider) => Providers::One(*provider),
+        Made::Closed(why) => {
+            log::warn!("{prefix} Unable to parse the configuration: {why}");
+            let node = block.get("jwk_url").unwrap_or_else(|| block.node().clone());
+            node.warn_hint(
+                Mistake::invalid(format!("{why}: every request is refused with 401")),
+                "use an https:// URL, or \"disable_jwk_security\": true in a trusted network",
+            );
+            Providers::None
+        }
+        Made::Mistake => Providers::None,
+    }
+}
+
+fn several(
+    block: &Block<'_>,
+    life: Option<Duration>,
+    rules: &Rules,
+    cx: &mut Compile<'_>,
+) -> Providers {
+    for key in [
+        "jwk_url",
+        "jwk_local_path",
+        "openid_configuration",
+        "issuer",
+        "audience",
+    ] {
+        if let Some(node) = block.get(key) {
+            node.mistake_hint(
+                Mistake::invalid("an endpoint has either \"providers\" or this"),
+                "put it into one of the providers",
+            );
+        }
+    }
+    let mut providers: Vec<Provider> = Vec::new();
+    for one in block.blocks("providers") {
+        let made = source::provider(&one, Some(block), life, rules, cx);
+        match made {
+            Made::Provider(provider) => {
+                if provider.rules.issuer.is_none() {
+                    one.missing("issuer");
+                } else if providers
+                    .iter()
+                    .any(|other| other.rules.issuer == provider.rules.issuer)
+                {
+                    one.node().invalid("this issuer is there twice");
+                }
+                providers.push(*provider);
+            }
+            Made::Closed(why) => one.node().invalid(why),
+            Made::Mistake => {}
+        }
+    }
+    if providers.is_empty() {
+        block.node().invalid("\"providers\" has none");
+    }
+    Providers::Several(providers.into())
+}
+
+/// What is demanded whoever the issuer is.
+fn rules(block: &Block<'_>) -> Rules {
+    let boxed =
+        |key: &str| -> Box<[Box<str>]> { block.texts(key).into_iter().map(Box::from).collect() };
+    let scopes = boxed("scopes");
+    let scopes_key = block.text("scopes_key").unwrap_or_default();
+    if !scopes.is_empty() && scopes_key.is_empty() {
+        let node = block.get("scopes").unwrap_or_else(|| block.node().clone());
+        node.mistake_hint(
+            Mistake::invalid("without \"scopes_key\" no scope would be looked at"),
+            "\"scopes_key\": \"scope\"",
+        );
+    }
+    let roles_key = block.text("roles_key").unwrap_or("roles");
+    Rules {
+        leeway: at_least_a_second(block, "leeway").unwrap_or(LEEWAY),
+        roles: boxed("roles"),
+        roles_path: match block.flag("roles_key_is_nested") {
+            true => ClaimPath::dotted_unless_url(roles_key),
+            false => ClaimPath::literal(roles_key),
+        },
+        scopes,
+        scopes_path: ClaimPath::dotted(scopes_key),
+        scopes_matcher: matcher(block),
+        ..Rules::default()
+    }
+}
+
+fn matcher(block: &Block<'_>) -> ScopeMatcher {
+    match block.text("scopes_matcher") {
+        Some("all") => ScopeMatcher::All,
+        None | Some("any" | "") => ScopeMatcher::Any,
+        Some(_) => {
+            if let Some(node) = block.get("scopes_matcher") {
+                node.warn_hint(
+                    Mistake::invalid("this is neither \"all\" nor \"any\", and counts as \"any\""),
+                    "letter case matters",
+                );
+            }
+            ScopeMatcher::Any
+        }
+    }
+}
+
+fn places(block: &Block<'_>) -> Option<Places> {
+    let header = match block.get("auth_header_name") {
+        None => Some(AUTHORIZATION),
+        Some(node) => match node.text(Typing::Strict)? {
+            "" => Some(AUTHORIZATION),
+            name => header(&node, name),
+        },
+    };
+    let cookie = block
+        .text("cookie_key")
+        .filter(|name| !name.is_empty())
+        .unwrap_or("access_token");
+    Some(Places {
+        header: header?,
+        cookie: cookie.into(),
+    })
+}
+
+fn header(node: &Node<'_>, name: &str) -> Option<HeaderName> {
+    let read = HeaderName::try_from(name).ok();
+    if read.is_none() {
+        node.invalid(format!("{name:?} is no header name"));
+    }
+    read
+}
+
+fn propagate(block: &Block<'_>) -> Box<[Propagation]> {
+    let mut all: Vec<Propagation> = Vec::new();
+    for item in block.list("propagate_claims") {
+        let Data::List(_) = &item.value().data else {
+            item.wrong_type(&crate::config::Kind::Texts);
+            continue;
+        };
+        let Some(texts) = item.texts(Typing::Strict) else {
+            continue;
+        };
+        let [claim, name] = texts.as_slice() else {
+            item.mistake_hint(
+                Mistake::invalid(format!("invalid number of claims to propagate: {texts:?}")),
+                "a pair of claim and header: [\"sub\", \"x-user\"]",
+            );
+            continue;
+        };
+        let Some(header) = header(&item, name) else {
+            continue;
+        };
+        // As KrakenD does: of two claims for one header the last counts.
+        all.retain(|known| known.header != header);
+        all.push(Propagation {
+            claim: ClaimPath::dotted_unless_url(claim),
+            header,
+        });
+    }
+    all.into()
+}
+
+fn challenges(
+    block: &Block<'_>,
+    site: &EndpointSite<'_>,
+    rules: &Rules,
+    providers: &Providers,
+    cx: &Compile<'_>,
+) -> Challenges {
+    let list = match providers {
+        Providers::None => &[][..],
+        Providers::One(provider) => std::slice::from_ref(provider),
+        Providers::Several(providers) => providers,
+    };
+    let issuers: Vec<String> = list
+        .iter()
+        .filter_map(|provider| provider.rules.issuer.as_deref().map(str::to_owned))
+        .collect();
+    let metadata = cx
+        .left::<Resource>()
+        .map(|resource| resource.add(site.pattern, &issuers, &rules.scopes));
+    Challenges::new(&Wanted {
+        scopes: &rules.scopes,
+        metadata: metadata.as_deref(),
+        problem: block.choice("error_body") == Some("problem+json"),
+    })
+}
+
+/// The lines that KrakenD writes at start.
+fn say(prefix: &str, rules: &Rules, debug: bool) {
+    log::debug!(
+        "{prefix} Roles will be matched against the key: '{}'",
+        rules.roles_path.name()
+    );
+    if rules.scopes.is_empty() {
+        log::debug!("{prefix} No scope validation required");
+    } else {
+        let how = match rules.scopes_matcher {
+            ScopeMatcher::Any => "any",
+            ScopeMatcher::All => "all",
+        };
+        log::debug!(
+            "{prefix} Constraint added: tokens must contain a claim '{}' with {how} of these scopes: [{}]",
+            rules.scopes_path.name(),
+            rules.scopes.join(" ")
+        );
+    }
+    let more = if debug {
+        ". Operation debug is enabled"
+    } else {
+        ""
+    };
+    log::debug!("{prefix} Validator enabled for this endpoint{more}");
+}
+
+/// Few files demand an audience or an issuer, and many would want to.
+fn hint(node: &Node<'_>, validator: &Validator) {
+    let lacks =
+        |lacking: fn(&Rules) -> bool| validator.providers().iter().any(|one| lacking(&one.rules));
+    let (audience, issuer) = (
+        lacks(|rules| rules.audience.is_empty()),
+        lacks(|rules| rules.issuer.is_none()),
+    );
+    let (what, add) = match (audience, issuer) {
+        (false, false) => return,
+        (true, false) => (
+            "no \"audience\": a token that the provider issued for any other service opens this endpoint too",
+            "\"audience\": [\"https://api.example.com\"]",
+        ),
+        (false, true) => (
+            "no \"issuer\": a token of anybody who signs with these keys opens this endpoint",
+            "\"issuer\": the \"iss\" of your tokens, exactly",
+        ),
+        (true, true) => (
+            "neither \"audience\" nor \"issuer\": any token signed with these keys opens this endpoint, also one that \
+             was issued for another service",
+            "\"audience\": [\"https://api.example.com\"], and \"issuer\": the \"iss\" of your tokens, exactly",
+        ),
+    };
+    node.warn_hint(Mistake::invalid(what), add);
+}

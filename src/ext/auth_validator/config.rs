@@ -1,0 +1,281 @@
+//! The blocks as the file has them.
+
+use crate::config::{Key, Kind, key};
+
+const STRATEGIES: &[&str] = &["kid", "x5t", "x5t#S256", "kid_x5t"];
+
+/// Where keys come from and what is verified with them: of the block itself, and of each of its `providers`.
+const SOURCE_KEYS: [Key; 17] = [
+    key(
+        "alg",
+        Kind::Text,
+        "–",
+        "The one algorithm that tokens are signed with: RS256, ES256, EdDSA and so on. A token that names another one \
+         is refused before anything else is looked at.",
+    ),
+    key(
+        "jwk_url",
+        Kind::Text,
+        "",
+        "Where the provider publishes its keys.",
+    ),
+    key(
+        "jwk_local_path",
+        Kind::Text,
+        "",
+        "A file with the keys instead, relative to the working directory or to the configuration file.",
+    ),
+    key(
+        "openid_configuration",
+        Kind::Any,
+        "",
+        "Ours: find the keys through OpenID discovery. `true` takes the `issuer`, a text is an issuer's URL; the \
+         document found there must name exactly this issuer.",
+    ),
+    key(
+        "disable_jwk_security",
+        Kind::Bool,
+        "false",
+        "Keys may come over plain HTTP and from servers whose certificate nobody vouches for.",
+    ),
+    key(
+        "cache",
+        Kind::Bool,
+        "false",
+        "Accepted for compatibility: key sets are always kept and refreshed in the background. With it, \
+         `cache_duration` counts.",
+    ),
+    key(
+        "cache_duration",
+        Kind::Integer,
+        "900",
+        "With `cache`: seconds until the key set should have been refreshed.",
+    ),
+    key(
+        "stale",
+        Kind::Duration,
+        "24h",
+        "Ours: how much older a key set may get while the provider cannot be reached.",
+    ),
+    key(
+        "key_identify_strategy",
+        Kind::Choice(STRATEGIES),
+        "kid",
+        "Which members of a token's header name its key.",
+    ),
+    key(
+        "issuer",
+        Kind::Text,
+        "",
+        "The token's `iss` must be exactly this; without it every issuer that these keys belong to is accepted.",
+    ),
+    key(
+        "audience",
+        Kind::Texts,
+        "",
+        "The token's `aud` must hold all of these; without them a token issued for another service is accepted too.",
+    ),
+    key(
+        "jwk_local_ca",
+        Kind::Text,
+        "",
+        "PEM file trusted besides the system's, when keys are fetched.",
+    ),
+    key(
+        "jwk_fingerprints",
+        Kind::Texts,
+        "",
+        "Base64url of the SHA-256 of public keys, of which the key server must show one in its chain.",
+    ),
+    key(
+        "cipher_suites",
+        Kind::Integers,
+        "49199 49195 49200 49196 52392 52393",
+        "TLS 1.2 suites for fetching keys. RC4, 3DES, CBC and static RSA do not exist here.",
+    ),
+    key(
+        "secret_url",
+        Kind::Secret,
+        "",
+        "`base64key://…`: what opens `cypher_key`.",
+    ),
+    key(
+        "cypher_key",
+        Kind::Secret,
+        "",
+        "What opens an encrypted `jwk_local_path`.",
+    ),
+    key(
+        "failed_jwk_key_cooldown",
+        Kind::Any,
+        "",
+        "How long a key id that was looked for in vain asks for no further download.",
+    ),
+];
+
+const RULE_KEYS: [Key; 17] = [
+    key(
+        "auth_header_name",
+        Kind::Text,
+        "Authorization",
+        "The header that carries the token, with or without `Bearer`.",
+    ),
+    key(
+        "cookie_key",
+        Kind::Text,
+        "access_token",
+        "The cookie that may carry the token if the header does not.",
+    ),
+    key(
+        "leeway",
+        Kind::Any,
+        "1s",
+        "Tolerance for `exp`, `nbf` and `iat`; at least a second.",
+    ),
+    key(
+        "roles",
+        Kind::Texts,
+        "",
+        "One of these must be among the token's roles.",
+    ),
+    key(
+        "roles_key",
+        Kind::Text,
+        "roles",
+        "The claim with the roles.",
+    ),
+    key(
+        "roles_key_is_nested",
+        Kind::Bool,
+        "false",
+        "Dots in `roles_key` go into objects.",
+    ),
+    key(
+        "scopes",
+        Kind::Texts,
+        "",
+        "Scopes that the token must have, see `scopes_matcher`.",
+    ),
+    key(
+        "scopes_key",
+        Kind::Text,
+        "",
+        "The claim with the scopes; dots go into objects.",
+    ),
+    key(
+        "scopes_matcher",
+        Kind::Text,
+        "any",
+        "`all` or `any` of the scopes.",
+    ),
+    key(
+        "propagate_claims",
+        Kind::List,
+        "",
+        "Pairs of claim and header: the header is set for the backends, and removed from what the client sent.",
+    ),
+    key(
+        "propagate_claims_preserve_array",
+        Kind::Bool,
+        "false",
+        "A claim that is a list becomes one header line for each item.",
+    ),
+    key(
+        "propagate_claims_as_json",
+        Kind::Bool,
+        "false",
+        "Ours: items of lists are written as JSON instead of in the notation of Go.",
+    ),
+    key(
+        "operation_debug",
+        Kind::Bool,
+        "false",
+        "Log why each token is refused, at level ERROR.",
+    ),
+    key(
+        "optional",
+        Kind::Bool,
+        "false",
+        "Ours: a request without a token passes, without claims. A bad token is refused nevertheless.",
+    ),
+    key(
+        "error_body",
+        Kind::Choice(&["none", "problem+json"]),
+        "none",
+        "Ours: what a refusal has for a body.",
+    ),
+    key(
+        "providers",
+        Kind::Blocks(PROVIDER_KEYS),
+        "",
+        "Ours: several issuers, each with its own keys, algorithm and audience, chosen by the token's exact `iss`.",
+    ),
+    key(
+        "require_exp",
+        Kind::Bool,
+        "false",
+        "Ours: refuse tokens that never expire.",
+    ),
+];
+
+/// Keys of an endpoint's block.
+pub(super) const KEYS: &[Key] = &joined::<17, 17, 34>(SOURCE_KEYS, RULE_KEYS);
+
+/// Keys of one provider.
+pub(super) const PROVIDER_KEYS: &[Key] = &SOURCE_KEYS;
+
+/// Keys of the service's block.
+pub(super) const SERVICE_KEYS: &[Key] = &[
+    key(
+        "shared_cache_duration",
+        Kind::Integer,
+        "900",
+        "Seconds that key sets are kept, for endpoints with `cache` and without `cache_duration`.",
+    ),
+    key(
+        "resource_metadata",
+        Kind::Block(RESOURCE_KEYS),
+        "",
+        "Ours: tell clients where tokens come from (RFC 9728), under `/.well-known/oauth-protected-resource` and in \
+         every challenge.",
+    ),
+];
+
+const RESOURCE_KEYS: &[Key] = &[
+    key(
+        "resource",
+        Kind::Text,
+        "–",
+        "The gateway's public address: `https://api.example.com`.",
+    ),
+    key(
+        "authorization_servers",
+        Kind::Texts,
+        "the issuers of the endpoint",
+        "Issuers of tokens.",
+    ),
+    key("resource_name", Kind::Text, "", "A name for people."),
+    key(
+        "resource_documentation",
+        Kind::Text,
+        "",
+        "A page for people.",
+    ),
+];
+
+const fn joined<const A: usize, const B: usize, const N: usize>(
+    a: [Key; A],
+    b: [Key; B],
+) -> [Key; N] {
+    let mut all = [a[0]; N];
+    let mut index = 0;
+    while index < A {
+        all[index] = a[index];
+        index += 1;
+    }
+    while index < N {
+        all[index] = b[index - A];
+        index += 1;
+    }
+    all
+}

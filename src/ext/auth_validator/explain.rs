@@ -1,0 +1,228 @@
+//! The checks of a validator, told one by one.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::runtime::{Provider, Providers, Validator};
+use crate::ext::identity::PublicKeys;
+use crate::jose::{Check, Claims, Reason, Refusal, Step, Token};
+
+/// What became of a token, check by check.
+#[derive(Debug, Default)]
+pub struct Explanation {
+    pub lines: Vec<Line>,
+    /// Why it is refused; `None`: it is accepted.
+    pub refusal: Option<Refusal>,
+}
+
+/// One check.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line {
+    pub check: String,
+    pub passed: bool,
+    /// What was demanded and what was there. Shows claims, and nothing that could be used as a token.
+    pub detail: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            let verdict = if line.passed { "ok  " } else { "FAIL" };
+            writeln!(f, "{verdict} {:<12} {}", line.check, line.detail)?;
+        }
+        match &self.refusal {
+            None => writeln!(f, "=> accepted"),
+            Some(refusal) => writeln!(
+                f,
+                "=> {} {}: {refusal}",
+                refusal.reason.status(),
+                refusal.reason
+            ),
+        }
+    }
+}
+
+impl Validator {
+    /// Walks a token through the same code as a request does, without the cache.
+    pub fn explain(&self, token: &str) -> Explanation {
+        let mut told = Explanation::default();
+        if let Err(refusal) = self.tell(token, &mut told) {
+            told.refusal = Some(refusal);
+        }
+        told
+    }
+
+    fn tell(&self, token: &str, told: &mut Explanation) -> Result<(), Refusal> {
+        let provider = self
+            .provider(token)
+            .inspect_err(|refusal| told.add("provider", Err(refusal), ""))?;
+        if matches!(self.providers, Providers::Several(_)) {
+            let issuer = provider.rules.issuer.as_deref().unwrap_or_default();
+            told.add("provider", Ok(()), &format!("chosen by iss {issuer:?}"));
+        }
+        let claims = provider.tell_signature(token, told)?;
+        let now = self.clock.wall();
+        for check in Check::IDENTITY {
+            provider.tell_rule(check, &claims, now, told)?;
+        }
+        if self.require_expiry {
+            told.judge(
+                "has expiry",
+                self.check_limited(&claims),
+                "require_exp is set",
+            )?;
+        }
+        if self.revocation.is_some() {
+            told.judge(
+                "revocation",
+                self.check_revocation(&claims),
+                "asked the revoker",
+            )?;
+        }
+        for check in Check::ACCESS {
+            provider.tell_rule(check, &claims, now, told)?;
+        }
+        Ok(())
+    }
+}
+
+impl Provider {
+    fn tell_signature(&self, token: &str, told: &mut Explanation) -> Result<Claims, Refusal> {
+        let status = self.source.status();
+        let current = self.source.current();
+        let Some(snapshot) = current.as_ref() else {
+            let why = status
+                .last_error
+                .unwrap_or_else(|| "not fetched yet".to_owned());
+            let refusal = Refusal::new(Reason::KeysUnavailable, why);
+            told.add(
+                "key set",
+                Err(&refusal),
+                &format!("{}: {refusal}", status.label),
+            );
+            return Err(refusal);
+        };
+        told.add(
+            "key set",
+            Ok(()),
+            &format!("{}, {} keys", status.label, status.keys),
+        );
+        let PublicKeys(keys) = &*snapshot.set;
+        self.verifier.verify_traced(token, keys, |step, verdict| {
+            let detail = self.detail(step, token);
+            told.add(step.as_str(), verdict, &detail);
+        })
+    }
+
+    fn detail(&self, step: Step, token: &str) -> String {
+        let Ok(token) = Token::parse(token) else {
+            return "three parts, base64url, a JSON header".to_owned();
+        };
+        match step {
+            Step::Algorithm => {
+                let found = token
+                    .algorithm()
+                    .map_or("none that we know", |known| known.as_str());
+                format!(
+                    "expected {}, found {found}",
+                    self.verifier.algorithm.as_str()
+                )
+            }
+            Step::Key => {
+                let id = token.key_id(self.verifier.strategy).unwrap_or_default();
+                let id: String = id.chars().take(64).collect();
+                format!("{} {id:?}", self.verifier.strategy.as_str())
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn tell_rule(
+        &self,
+        check: Check,
+        claims: &Claims,
+        now: std::time::Duration,
+        told: &mut Explanation,
+    ) -> Result<(), Refusal> {
+        let verdict = self.rules.run(check, claims, now);
+        if !self.rules.demands(check) {
+            return verdict;
+        }
+        let rules = &self.rules;
+        let claim = |name: &str| shown(claims.claim(name));
+        let seconds = now.as_secs();
+        let detail = match check {
+            Check::Issuer => format!(
+                "expected {:?}, found {}",
+                rules.issuer.as_deref().unwrap_or_default(),
+                claim("iss")
+            ),
+            Check::Audience => format!(
+                "expected all of {:?}, found {}",
+                rules.audience,
+                claim("aud")
+            ),
+            Check::NotBefore => format!(
+                "nbf {}, now {seconds}, leeway {:?}",
+                claim("nbf"),
+                rules.leeway
+            ),
+            Check::Expiry => format!(
+                "exp {}, now {seconds}, leeway {:?}",
+                claim("exp"),
+                rules.leeway
+            ),
+            Check::IssuedAt => format!(
+                "iat {}, now {seconds}, leeway {:?}",
+                claim("iat"),
+                rules.leeway
+            ),
+            Check::Roles => format!(
+                "expected one of {:?} in {:?}, found {}",
+                rules.roles,
+                rules.roles_path.name(),
+                shown(rules.roles_path.find(claims))
+            ),
+            Check::Scopes => format!(
+                "expected {} of {:?} in {:?}, found {}",
+                match rules.scopes_matcher {
+                    crate::jose::ScopeMatcher::Any => "any",
+                    crate::jose::ScopeMatcher::All => "all",
+                },
+                rules.scopes,
+                rules.scopes_path.name(),
+                shown(rules.scopes_path.find(claims))
+            ),
+        };
+        told.judge(check.as_str(), verdict, &detail)
+    }
+}
+
+impl Explanation {
+    fn add(&mut self, check: &str, verdict: Result<(), &Refusal>, detail: &str) {
+        let detail = match (verdict, detail) {
+            (Err(refusal), "") => refusal.to_string(),
+            (_, detail) => detail.to_owned(),
+        };
+        self.lines.push(Line {
+            check: check.to_owned(),
+            passed: verdict.is_ok(),
+            detail,
+        });
+    }
+
+    fn judge(
+        &mut self,
+        check: &str,
+        verdict: Result<(), Refusal>,
+        detail: &str,
+    ) -> Result<(), Refusal> {
+        self.add(check, verdict.as_ref().map(|()| ()), detail);
+        verdict
+    }
+}
+
+fn shown(claim: Option<&Value>) -> String {
+    claim.map_or_else(|| "nothing".to_owned(), Value::to_string)
+}

@@ -1,0 +1,47 @@
+//! `auth/validator`: lets only those in who show a good token.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `credential` | where in a request a token may stand |
+//! | `challenge` | what the refused are told (RFC 6750) |
+//! | `resource` | what clients may read about where to get a token (RFC 9728) |
+//! | `source` | where the keys come from |
+//! | `explain` | the same checks, told one by one, for `token explain` |
+//! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
+
+mod challenge;
+mod compile;
+mod config;
+mod credential;
+mod explain;
+mod resource;
+mod runtime;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Guarded, Validators};
+pub use explain::{Explanation, Line};
+pub use runtime::{Propagation, Provider, Validator};
+
+use super::registry::{EndpointExtension, ServiceExtension};
+
+const ALIASES: &[&str] = &["github.com/devopsfaith/krakend-jose/validator"];
+
+/// `auth/validator` of an endpoint.
+pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
+    namespace: "auth/validator",
+    aliases: ALIASES,
+    doc: "Requests need a token that one of the provider's keys has signed and that keeps the rules of this block.",
+    keys: config::KEYS,
+    compile: compile::endpoint,
+};
+
+/// `auth/validator` of the service.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "auth/validator",
+    aliases: ALIASES,
+    doc: "What the validators of all endpoints share.",
+    keys: config::SERVICE_KEYS,
+    compile: compile::service,
+};

@@ -1,0 +1,149 @@
+//! What clients may read about where to get a token: protected resource metadata (RFC 9728).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::{Map, Value};
+
+use crate::config::{Block, Mistake};
+use crate::runtime::answer::Answer;
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::step::ServiceStep;
+
+/// RFC 9728 §3.1; an endpoint's path follows.
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// What the service's block says; left for the endpoints, which add themselves.
+#[derive(Debug)]
+pub(super) struct Resource {
+    /// `https://api.example.com`
+    origin: String,
+    servers: Vec<String>,
+    name: Option<String>,
+    documentation: Option<String>,
+    documents: Arc<ArcSwap<Documents>>,
+}
+
+/// Documents by path.
+#[derive(Debug, Default, Clone)]
+struct Documents {
+    by_path: BTreeMap<String, Bytes>,
+    issuers: BTreeSet<String>,
+    scopes: BTreeSet<String>,
+}
+
+/// Answers requests for the documents.
+#[derive(Debug)]
+pub(super) struct Metadata(Arc<ArcSwap<Documents>>);
+
+impl ServiceStep for Metadata {
+    fn request(&self, head: &Head<'_>, _notes: &mut Notes) -> Option<Answer> {
+        if !head.path.starts_with(WELL_KNOWN) || !matches!(*head.method, Method::GET | Method::HEAD)
+        {
+            return None;
+        }
+        let documents = self.0.load();
+        let document = documents.by_path.get(head.path)?;
+        let mut answer = Answer::empty(StatusCode::OK)
+            .with(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .with(
+                CACHE_CONTROL,
+                HeaderValue::from_static("public, max-age=3600"),
+            );
+        answer.body = document.clone();
+        Some(answer)
+    }
+}
+
+impl Resource {
+    /// Reads `resource_metadata`.
+    pub(super) fn read(block: &Block<'_>) -> Option<Resource> {
+        let written = block.required("resource")?;
+        let origin = written.trim_end_matches('/');
+        let uri: Option<http::Uri> = origin.parse().ok();
+        let is_origin = uri.is_some_and(|uri| {
+            uri.scheme().is_some()
+                && uri.host().is_some()
+                && uri.path() == "/"
+                && uri.query().is_none()
+        });
+        if !is_origin {
+            if let Some(node) = block.get("resource") {
+                node.mistake_hint(
+                    Mistake::invalid(format!("{written:?} is no public address")),
+                    "scheme and host, no path: \"https://api.example.com\"",
+                );
+            }
+            return None;
+        }
+        Some(Resource {
+            origin: origin.to_owned(),
+            servers: block.texts("authorization_servers"),
+            name: block.string("resource_name"),
+            documentation: block.string("resource_documentation"),
+            documents: Arc::default(),
+        })
+    }
+
+    pub(super) fn step(&self) -> Metadata {
+        Metadata(Arc::clone(&self.documents))
+    }
+
+    /// Adds an endpoint, and returns the URL of the document that its challenges name.
+    pub(super) fn add(&self, pattern: &str, issuers: &[String], scopes: &[Box<str>]) -> String {
+        let mut documents = Documents::clone(&self.documents.load());
+        documents.issuers.extend(issuers.iter().cloned());
+        documents
+            .scopes
+            .extend(scopes.iter().map(ToString::to_string));
+        let all: Vec<String> = documents.issuers.iter().cloned().collect();
+        let every: Vec<Box<str>> = documents
+            .scopes
+            .iter()
+            .map(|scope| Box::from(scope.as_str()))
+            .collect();
+        let whole = self.document("", &all, &every);
+        documents.by_path.insert(WELL_KNOWN.to_owned(), whole);
+        // An endpoint with parameters is many resources: the document of the whole gateway speaks for them.
+        let path = match pattern.contains(['{', '*', ':']) || pattern == "/" {
+            true => "",
+            false => pattern,
+        };
+        if !path.is_empty() {
+            let own = self.document(path, issuers, scopes);
+            documents.by_path.insert(format!("{WELL_KNOWN}{path}"), own);
+        }
+        self.documents.store(Arc::new(documents));
+        format!("{}{WELL_KNOWN}{path}", self.origin)
+    }
+
+    fn document(&self, path: &str, issuers: &[String], scopes: &[Box<str>]) -> Bytes {
+        let servers = match self.servers.is_empty() {
+            true => issuers,
+            false => &self.servers,
+        };
+        let mut document = Map::new();
+        document.insert("resource".into(), format!("{}{path}", self.origin).into());
+        if !servers.is_empty() {
+            document.insert("authorization_servers".into(), servers.into());
+        }
+        document.insert("bearer_methods_supported".into(), vec!["header"].into());
+        if !scopes.is_empty() {
+            let scopes: Vec<&str> = scopes.iter().map(|scope| &**scope).collect();
+            document.insert("scopes_supported".into(), scopes.into());
+        }
+        for (key, value) in [
+            ("resource_name", &self.name),
+            ("resource_documentation", &self.documentation),
+        ] {
+            if let Some(value) = value {
+                document.insert(key.into(), value.as_str().into());
+            }
+        }
+        Bytes::from(Value::Object(document).to_string())
+    }
+}

@@ -1,0 +1,312 @@
+//! A validator at work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::challenge::Challenges;
+use super::credential::Places;
+use crate::ext::identity::{PublicKeys, Revocation};
+use crate::jose::propagate::{Arrays, Elements, header_values};
+use crate::jose::{ClaimPath, Claims, Origin, Reason, Refusal, Rules, Token, TokenCache, Verifier};
+use crate::runtime::clock::Clock;
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::step::{EndpointStep, Gate};
+use crate::upstream::keys::{FailedKeys, KeySource, Snapshot};
+
+/// Who lets a request into one endpoint.
+#[derive(Debug)]
+pub struct Validator {
+    pub(super) log: Log,
+    pub(super) places: Places,
+    /// A request without a token passes too.
+    pub(super) optional: bool,
+    pub(super) require_expiry: bool,
+    pub(super) providers: Providers,
+    pub(super) tokens: Arc<TokenCache>,
+    pub(super) revocation: Option<Arc<dyn Revocation>>,
+    pub(super) propagate: Box<[Propagation]>,
+    pub(super) arrays: Arrays,
+    pub(super) elements: Elements,
+    pub(super) challenges: Challenges,
+    /// How long a request may wait for keys.
+    pub(super) patience: Duration,
+    pub(super) clock: Clock,
+}
+
+/// Whose tokens are accepted.
+#[derive(Debug)]
+pub(super) enum Providers {
+    /// There is nothing to verify with: everything is refused.
+    None,
+    One(Provider),
+    /// Chosen by `iss`.
+    Several(Box<[Provider]>),
+}
+
+/// One source of keys, and what is demanded of tokens that they vouch for.
+#[derive(Debug)]
+pub struct Provider {
+    pub source: Arc<KeySource<PublicKeys>>,
+    pub verifier: Verifier,
+    pub rules: Rules,
+    /// Key ids that were looked for in vain (`failed_jwk_key_cooldown`).
+    pub failed: Option<FailedKeys>,
+}
+
+/// A claim on its way into a header.
+#[derive(Debug)]
+pub struct Propagation {
+    pub claim: ClaimPath,
+    pub header: HeaderName,
+}
+
+/// Where a validator's lines go.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// `[ENDPOINT: /x][JWTValidator]`
+    pub(super) prefix: Box<str>,
+    /// `operation_debug`
+    pub(super) debug: bool,
+}
+
+/// A verdict, or what it needs first.
+enum Verdict<'a> {
+    Claims(Arc<Claims>),
+    Refused(Refusal),
+    Wait(&'a Provider, Want),
+}
+
+#[derive(Clone, Copy)]
+enum Want {
+    /// There is no set yet.
+    Keys,
+    /// The set has no such key.
+    Newer,
+}
+
+impl EndpointStep for Arc<Validator> {
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a> {
+        let token = match self.places.token(head) {
+            Ok(Some(token)) => token,
+            Ok(None) if self.optional => return self.anonymous(notes),
+            Ok(None) => return self.refuse(&Refusal::missing(), notes),
+            Err(refusal) => return self.refuse(&refusal, notes),
+        };
+        match self.judge(token, attempt) {
+            Verdict::Claims(claims) => match self.propagate(&claims, notes) {
+                Ok(()) => {
+                    notes.claims = Some(claims);
+                    Gate::Pass
+                }
+                Err(refusal) => self.refuse(&refusal, notes),
+            },
+            Verdict::Refused(refusal) => self.refuse(&refusal, notes),
+            Verdict::Wait(provider, want) => {
+                Gate::Wait(Box::pin(provider.fetch(want, self.patience)))
+            }
+        }
+    }
+}
+
+impl Validator {
+    /// Who vouches for tokens here.
+    pub fn providers(&self) -> &[Provider] {
+        match &self.providers {
+            Providers::None => &[],
+            Providers::One(provider) => std::slice::from_ref(provider),
+            Providers::Several(providers) => providers,
+        }
+    }
+
+    fn judge<'a>(&'a self, token: &str, attempt: u8) -> Verdict<'a> {
+        let provider = match self.provider(token) {
+            Ok(provider) => provider,
+            Err(refusal) => return Verdict::Refused(refusal),
+        };
+        let current = provider.source.current();
+        let Some(snapshot) = current.as_ref() else {
+            return match attempt {
+                0 => Verdict::Wait(provider, Want::Keys),
+                _ => Verdict::Refused(provider.keys_unavailable(self.log.debug)),
+            };
+        };
+        let now = self.clock.wall();
+        match self.verify(provider, snapshot, token, now) {
+            Ok(claims) => match self.admit(provider, &claims, now) {
+                Ok(()) => Verdict::Claims(claims),
+                Err(refusal) => Verdict::Refused(refusal),
+            },
+            Err(refusal) if refusal.reason == Reason::UnknownKey => {
+                if attempt == 0 && provider.may_ask_for(token) {
+                    return Verdict::Wait(provider, Want::Newer);
+                }
+                provider.give_up_on(token);
+                Verdict::Refused(refusal)
+            }
+            Err(refusal) => Verdict::Refused(refusal),
+        }
+    }
+
+    fn verify(
+        &self,
+        provider: &Provider,
+        snapshot: &Snapshot<PublicKeys>,
+        token: &str,
+        now: Duration,
+    ) -> Result<Arc<Claims>, Refusal> {
+        let PublicKeys(keys) = &*snapshot.set;
+        let origin = provider.origin(snapshot.generation);
+        let leeway = provider.rules.leeway;
+        provider
+            .verifier
+            .verify_cached(token, keys, origin, &self.tokens, now, leeway)
+    }
+
+    /// What is asked of the claims on every request, in KrakenD's order.
+    fn admit(&self, provider: &Provider, claims: &Claims, now: Duration) -> Result<(), Refusal> {
+        provider.rules.check_identity(claims, now)?;
+        self.check_limited(claims)?;
+        self.check_revocation(claims)?;
+        provider.rules.check_access(claims)
+    }
+
+    pub(super) fn check_limited(&self, claims: &Claims) -> Result<(), Refusal> {
+        match self.require_expiry && claims.expiry().is_none() {
+            true => Err(Refusal::new(Reason::BadClaim, "the token has no exp")),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn check_revocation(&self, claims: &Claims) -> Result<(), Refusal> {
+        match &self.revocation {
+            Some(revocation) if revocation.is_revoked(claims) => Err(Refusal::revoked()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of several providers the one that the token names. Its word is not believed: it only says whose keys are asked.
+    pub(super) fn provider(&self, token: &str) -> Result<&Provider, Refusal> {
+        match &self.providers {
+            Providers::None => Err(Refusal::keys_unavailable()),
+            Providers::One(provider) => Ok(provider),
+            Providers::Several(providers) => {
+                let claims = Token::parse(token)?.claims()?;
+                let named = claims.issuer();
+                providers
+                    .iter()
+                    .find(|provider| named.is_some() && provider.rules.issuer.as_deref() == named)
+                    .ok_or_else(|| {
+                        Refusal::new(
+                            Reason::WrongIssuer,
+                            "go-jose/go-jose/jwt: validation failed, invalid issuer claim (iss)",
+                        )
+                    })
+            }
+        }
+    }
+
+    /// No token, no claims: what the client sent under the names of claims goes.
+    fn anonymous(&self, notes: &mut Notes) -> Gate<'static> {
+        for propagation in &self.propagate {
+            notes.set_header(&propagation.header, SmallVec::new());
+        }
+        Gate::Pass
+    }
+
+    fn propagate(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
+        for propagation in &self.propagate {
+            let claim = propagation.claim.find(claims);
+            let values = header_values(claim, self.arrays, self.elements)?
+                .into_iter()
+                .map(HeaderValue::try_from)
+                .collect::<Result<_, _>>()
+                .map_err(|_| Refusal::new(Reason::BadClaim, "a claim cannot stand in a header"))?;
+            notes.set_header(&propagation.header, values);
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, refusal: &Refusal, notes: &mut Notes) -> Gate<'static> {
+        self.log.refused(refusal);
+        if refusal.reason == Reason::Missing {
+            notes.errors.push(refusal.detail.clone());
+        }
+        notes.refused = Some(refusal.reason.as_str());
+        notes.token_refused = true;
+        Gate::Refuse(self.challenges.answer(refusal.reason))
+    }
+}
+
+impl Log {
+    /// A missing token is worth a line even without `operation_debug`: it is what a newcomer sees first. At WARNING,
+    /// where the log bounds how often one statement may speak.
+    fn refused(&self, refusal: &Refusal) {
+        let Log { prefix, debug } = self;
+        match (refusal.reason, debug) {
+            (Reason::MissingRole | Reason::MissingScope | Reason::Revoked, true) => {
+                log::error!("{prefix} {refusal}");
+            }
+            (_, true) => log::error!("{prefix} Unable to validate the token: {refusal}"),
+            (Reason::Missing, false) => {
+                log::warn!("{prefix} Unable to validate the token: {refusal}");
+            }
+            (Reason::BadClaim, false) => log::warn!("{prefix} Token refused: {refusal}"),
+            (_, false) => {}
+        }
+    }
+}
+
+impl Provider {
+    /// What vouches for a token that was verified with the source's document of this generation.
+    pub(super) fn origin(&self, generation: u64) -> Origin {
+        Origin {
+            // Generations are never the same for two sources of a process, so this only has to be stable.
+            source: 0,
+            generation,
+        }
+    }
+
+    async fn fetch(&self, want: Want, patience: Duration) {
+        match want {
+            Want::Keys => self.source.ready(patience).await,
+            Want::Newer => {
+                // Looking again is cheap, whether a fetch has ended or not.
+                let _ = self.source.refresh_for_unknown(patience).await;
+            }
+        }
+    }
+
+    /// With `operation_debug` the log says why.
+    fn keys_unavailable(&self, debug: bool) -> Refusal {
+        match self.source.status().last_error {
+            Some(error) if debug => Refusal::new(Reason::KeysUnavailable, error),
+            _ => Refusal::keys_unavailable(),
+        }
+    }
+
+    fn may_ask_for(&self, token: &str) -> bool {
+        let Some(failed) = &self.failed else {
+            return true;
+        };
+        !key_id(self.verifier, token).is_some_and(|id| failed.contains(&id))
+    }
+
+    fn give_up_on(&self, token: &str) {
+        if let Some(failed) = &self.failed
+            && let Some(id) = key_id(self.verifier, token)
+        {
+            failed.insert(&id);
+        }
+    }
+}
+
+fn key_id(verifier: Verifier, token: &str) -> Option<String> {
+    let token = Token::parse(token).ok()?;
+    token
+        .key_id(verifier.strategy)
+        .ok()
+        .map(|id| id.into_owned())
+}

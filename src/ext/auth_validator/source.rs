@@ -1,0 +1,309 @@
+//! Where the keys of a provider come from, and what is verified with them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use bytes::Bytes;
+
+use super::runtime::Provider;
+use crate::config::{Block, Data, Mistake, Node, duration};
+use crate::ext::context::Compile;
+use crate::ext::identity::Identity;
+use crate::jose::{Algorithm, KeyIdStrategy, Rules, Verifier, sealed};
+use crate::upstream::SideTls;
+use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
+
+/// What KrakenD says of a URL that is not `https://`.
+pub(super) const INSECURE: &str = "JWK client is using an insecure connection to the JWK service";
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A provider, or why there is none although the start goes on.
+pub(super) enum Made {
+    Provider(Box<Provider>),
+    /// The endpoint refuses everything, as KrakenD's does.
+    Closed(&'static str),
+    /// Written down.
+    Mistake,
+}
+
+/// Reads the keys that a block and each of its `providers` have in common. `outer` is the block around a provider:
+/// what a provider does not say of algorithm and strategy is taken from there.
+pub(super) fn provider(
+    block: &Block<'_>,
+    outer: Option<&Block<'_>>,
+    life: Option<Duration>,
+    rules: &Rules,
+    cx: &mut Compile<'_>,
+) -> Made {
+    let before = cx.report.mistakes();
+    let algorithm = algorithm(block, outer);
+    let strategy = strategy(block, outer);
+    let mut rules = rules.clone();
+    rules.issuer = block
+        .text("issuer")
+        .filter(|issuer| !issuer.is_empty())
+        .map(Box::from);
+    rules.audience = block.texts("audience").into_iter().map(Box::from).collect();
+    let schedule = schedule(block, life);
+    let tls = tls(block, cx);
+    let failed = at_least_a_second(block, "failed_jwk_key_cooldown").map(FailedKeys::new);
+    let location = location(block, &mut rules, tls.insecure, cx);
+    let (Some(algorithm), true) = (algorithm, cx.report.mistakes() == before) else {
+        return Made::Mistake;
+    };
+    let location = match location {
+        Ok(Some(location)) => location,
+        Ok(None) => return Made::Mistake,
+        Err(closed) => return Made::Closed(closed),
+    };
+    let node = culprit(block, &location);
+    let spec = SourceSpec { location, tls };
+    match Identity::of(cx).keys.source(&spec, schedule) {
+        Ok(source) => Made::Provider(Box::new(Provider {
+            source,
+            verifier: Verifier {
+                algorithm,
+                strategy,
+            },
+            rules,
+            failed,
+        })),
+        Err(error) => {
+            node.invalid(error.to_string());
+            Made::Mistake
+        }
+    }
+}
+
+/// The key to point at when a source cannot be made.
+fn culprit<'a>(block: &Block<'a>, location: &Location) -> Node<'a> {
+    let suspects: &[&str] = match location {
+        Location::File(_) | Location::Inline(_) => &["jwk_local_path"],
+        _ => &["jwk_local_ca", "cipher_suites", "jwk_url"],
+    };
+    suspects
+        .iter()
+        .find_map(|key| block.get(key))
+        .unwrap_or_else(|| block.node().clone())
+}
+
+fn algorithm(block: &Block<'_>, outer: Option<&Block<'_>>) -> Option<Algorithm> {
+    let node = block.get("alg").or_else(|| outer?.get("alg"));
+    let name = match &node {
+        Some(node) => node.text(crate::config::Typing::Strict)?,
+        None => "",
+    };
+    let known = Algorithm::parse(name);
+    if known.is_none() {
+        let node = node.unwrap_or_else(|| block.node().clone());
+        let names: Vec<_> = Algorithm::ALL.iter().map(|known| known.as_str()).collect();
+        node.mistake_hint(
+            Mistake::invalid(format!("JOSE: unknown algorithm {name}")),
+            format!("\"alg\" is one of {}", names.join(", ")),
+        );
+    }
+    known
+}
+
+fn strategy(block: &Block<'_>, outer: Option<&Block<'_>>) -> KeyIdStrategy {
+    const KEY: &str = "key_identify_strategy";
+    block
+        .choice(KEY)
+        .or_else(|| outer?.choice(KEY))
+        .and_then(KeyIdStrategy::parse)
+        .unwrap_or(KeyIdStrategy::Kid)
+}
+
+/// `cache: false` means "download for each request" to KrakenD; here it means the default.
+fn schedule(block: &Block<'_>, shared: Option<Duration>) -> Schedule {
+    let standard = Schedule::default();
+    let seconds = block.within("cache_duration", 0, i64::from(u32::MAX));
+    let own = seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs);
+    let life = match block.flag("cache") {
+        true => own.or(shared).unwrap_or(standard.life),
+        false => standard.life,
+    };
+    Schedule {
+        life,
+        stale: block.duration("stale").unwrap_or(standard.stale),
+        ..standard
+    }
+}
+
+/// A duration of at least a second; KrakenD passes over all others, and so do we, with a warning.
+pub(super) fn at_least_a_second(block: &Block<'_>, key: &str) -> Option<Duration> {
+    let node = block.get(key)?;
+    let Data::Text(text) = &node.value().data else {
+        return node.duration().filter(|duration| *duration >= SECOND);
+    };
+    let read = duration::parse(text).ok().filter(|read| *read >= SECOND);
+    if read.is_none() && !text.is_empty() {
+        node.warn(Mistake::invalid(format!(
+            "{} is no duration of at least a second, and is ignored",
+            node.value().shown()
+        )));
+    }
+    read
+}
+
+fn tls(block: &Block<'_>, cx: &Compile<'_>) -> SideTls {
+    let mut tls = SideTls {
+        insecure: block.flag("disable_jwk_security"),
+        ca_certs: block
+            .text("jwk_local_ca")
+            .filter(|path| !path.is_empty())
+            .map(|path| cx.path(path))
+            .into_iter()
+            .collect(),
+        pins: pins(block),
+        cipher_suites: cipher_suites(block),
+    };
+    let unsupported = tls.unsupported_suites();
+    if !unsupported.is_empty() && unsupported.len() < tls.cipher_suites.len() {
+        if let Some(node) = block.get("cipher_suites") {
+            node.warn(Mistake::invalid(format!(
+                "suites {unsupported:?} do not exist here and are passed over"
+            )));
+        }
+        tls.cipher_suites
+            .retain(|suite| !unsupported.contains(suite));
+    }
+    tls
+}
+
+fn cipher_suites(block: &Block<'_>) -> Vec<u16> {
+    block
+        .integers("cipher_suites")
+        .into_iter()
+        // A number that is none stands for a suite that nobody has.
+        .map(|number| u16::try_from(number).unwrap_or(0))
+        .collect()
+}
+
+fn pins(block: &Block<'_>) -> Vec<[u8; 32]> {
+    let mut pins = Vec::new();
+    for (index, text) in block.texts("jwk_fingerprints").iter().enumerate() {
+        match URL_SAFE.decode(text).map(<[u8; 32]>::try_from) {
+            Ok(Ok(pin)) => pins.push(pin),
+            wrong => {
+                let reason = match wrong {
+                    Err(error) => error.to_string(),
+                    Ok(_) => "a SHA-256 digest has 32 bytes".to_owned(),
+                };
+                if let Some(node) = block.get("jwk_fingerprints") {
+                    node.mistake_hint(
+                        Mistake::invalid(format!("decoding fingerprint #{index}: {reason}")),
+                        "base64url, with padding, of the SHA-256 of the DER SubjectPublicKeyInfo",
+                    );
+                }
+            }
+        }
+    }
+    pins
+}
+
+/// `Ok(None)`: a mistake, written down. `Err`: closed.
+fn location(
+    block: &Block<'_>,
+    rules: &mut Rules,
+    insecure: bool,
+    cx: &Compile<'_>,
+) -> Result<Option<Location>, &'static str> {
+    if let Some(path) = block.text("jwk_local_path").filter(|path| !path.is_empty()) {
+        return Ok(local(block, cx.path(path)));
+    }
+    let location = match block.get("openid_configuration") {
+        Some(node) => match discovered(&node, rules)? {
+            Some(issuer) => Location::Issuer(issuer),
+            None => return Ok(None),
+        },
+        None => match block.text("jwk_url").filter(|url| !url.is_empty()) {
+            Some(url) => Location::Url(url.to_owned()),
+            None => return Err("there is neither jwk_url nor jwk_local_path"),
+        },
+    };
+    let (Location::Url(url) | Location::Issuer(url)) = &location else {
+        return Ok(Some(location));
+    };
+    // As KrakenD does: letter case counts.
+    if !insecure && !url.starts_with("https://") {
+        return Err(INSECURE);
+    }
+    if has_no_host(url) {
+        block.node().invalid(format!("{url:?} is no URL"));
+        return Ok(None);
+    }
+    Ok(Some(location))
+}
+
+fn has_no_host(url: &str) -> bool {
+    url.parse::<http::Uri>()
+        .map_or(true, |uri| uri.host().is_none())
+}
+
+/// The issuer whose OpenID configuration is asked. Its tokens must then name exactly this issuer.
+fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'static str> {
+    const DOCUMENT: &str = "/.well-known/openid-configuration";
+    let named = rules.issuer.as_deref();
+    let issuer = match (&node.value().data, named) {
+        (Data::Bool(true), Some(issuer)) => issuer.to_owned(),
+        (Data::Bool(true), None) => {
+            node.mistake_hint(Mistake::Missing("issuer"), "whose configuration is it?");
+            return Ok(None);
+        }
+        (Data::Bool(false), _) => return Err("there is neither jwk_url nor jwk_local_path"),
+        (Data::Text(text), named) => {
+            let bare = text.strip_suffix(DOCUMENT).unwrap_or(text);
+            match named {
+                // Only one of them may end in a slash: then the issuer is right, since tokens are compared with it.
+                Some(issuer) if issuer.trim_end_matches('/') == bare.trim_end_matches('/') => {
+                    issuer.to_owned()
+                }
+                Some(issuer) => {
+                    node.invalid(format!("this is not the configuration of {issuer:?}"));
+                    return Ok(None);
+                }
+                None => bare.to_owned(),
+            }
+        }
+        _ => {
+            node.invalid("true or an issuer's URL is expected");
+            return Ok(None);
+        }
+    };
+    rules.issuer = Some(issuer.as_str().into());
+    Ok(Some(issuer))
+}
+
+fn local(block: &Block<'_>, path: PathBuf) -> Option<Location> {
+    if block.flag("cache") {
+        let node = block.get("cache").unwrap_or_else(|| block.node().clone());
+        node.mistake_hint(
+            Mistake::invalid("cache could not be used with jwk_local_path"),
+            "remove \"cache\": a file is always at hand",
+        );
+        return None;
+    }
+    let secret = block.text("secret_url").filter(|text| !text.is_empty());
+    let cypher = block.text("cypher_key").filter(|text| !text.is_empty());
+    let (Some(secret), cypher) = (secret, cypher.unwrap_or_default()) else {
+        return Some(Location::File(path));
+    };
+    let opened = std::fs::read(&path)
+        .map_err(|error| format!("{}: {error}", path.display()))
+        .and_then(|file| sealed::open(secret, cypher, &file).map_err(|error| error.to_string()));
+    match opened {
+        Ok(document) => Some(Location::Inline(Bytes::from(document))),
+        Err(reason) => {
+            let node = block.get("jwk_local_path");
+            node.unwrap_or_else(|| block.node().clone()).invalid(reason);
+            None
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The validator from outside, and its time.

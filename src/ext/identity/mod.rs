@@ -1,0 +1,18 @@
+//! What the extensions about identity share.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `revocation` | who knows which tokens are revoked: a revoker leaves it, validators ask it |
+//! | `keys` | the process's key sets and its cache of verified tokens |
+//! | `status` | both of them in numbers, for metrics and tables |
+//! | `token_cache` | `portcullis/token-cache`: the bounds of that cache |
+
+mod keys;
+mod revocation;
+mod status;
+mod token_cache;
+
+pub use keys::{Identity, PublicKeys};
+pub use revocation::{Revocation, Revoker};
+pub use status::IdentityStatus;
+pub use token_cache::{Bounds, TOKEN_CACHE};

@@ -1,0 +1,27 @@
+//! Key sets and token cache in numbers.
+
+use std::sync::Arc;
+
+use crate::ext::identity::keys::Identity;
+use crate::jose::CacheStats;
+use crate::upstream::keys::SourceStatus;
+
+/// What the server asks when it is asked for metrics; left by the first block that has to do with tokens.
+#[derive(Debug)]
+pub struct IdentityStatus(Arc<Identity>);
+
+impl IdentityStatus {
+    pub(super) fn new(identity: Arc<Identity>) -> IdentityStatus {
+        IdentityStatus(identity)
+    }
+
+    /// Every source of keys, in the order of their labels.
+    pub fn key_sets(&self) -> Vec<SourceStatus> {
+        self.0.keys.status()
+    }
+
+    /// What the token cache has done and holds.
+    pub fn token_cache(&self) -> CacheStats {
+        self.0.tokens.stats()
+    }
+}

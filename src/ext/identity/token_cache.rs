@@ -1,0 +1,68 @@
+//! `portcullis/token-cache`, in the service: the bounds of the cache of verified tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Key, Kind, Node, key};
+use crate::ext::context::Compile;
+use crate::ext::registry::{ServiceExtension, ServicePart};
+use crate::jose::CacheLimits;
+
+/// The bounds that the file sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds(pub CacheLimits);
+
+/// `portcullis/token-cache`.
+pub const TOKEN_CACHE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/token-cache",
+    aliases: &[],
+    doc: "Ours: the bounds of the cache that saves verifying the same signature twice. It decides nothing: time, \
+          issuer, audience, roles, scopes and revocation are asked for every request.",
+    keys: KEYS,
+    compile,
+};
+
+const KEYS: &[Key] = &[
+    key(
+        "entries",
+        Kind::Integer,
+        "131072",
+        "Most tokens that are remembered.",
+    ),
+    key(
+        "bytes",
+        Kind::Integer,
+        "268435456",
+        "Most memory for tokens and their claims, roughly.",
+    ),
+    key(
+        "max_age",
+        Kind::Duration,
+        "1h",
+        "How long a token without `exp`, or with a distant one, is remembered.",
+    ),
+    key("off", Kind::Bool, "false", "Verify every signature anew."),
+];
+
+fn compile(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = node.block(KEYS) else {
+        return ServicePart::Nothing;
+    };
+    let standard = CacheLimits::default();
+    let count = |name: &str, otherwise: usize| {
+        block.count(name).map_or(otherwise, |count| {
+            usize::try_from(count).unwrap_or(usize::MAX)
+        })
+    };
+    let entries = count("entries", standard.entries);
+    let limits = CacheLimits {
+        entries: if block.flag("off") { 0 } else { entries },
+        bytes: count("bytes", standard.bytes),
+        max_age: block
+            .duration("max_age")
+            .filter(|age| *age >= Duration::from_secs(1))
+            .unwrap_or(standard.max_age),
+    };
+    cx.leave(Arc::new(Bounds(limits)));
+    ServicePart::Nothing
+}
