@@ -1,16 +1,17 @@
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::limit::Limit;
 use super::*;
-use crate::runtime::answer::Branding;
+use crate::runtime::answer::{Branding, Fields};
 use crate::runtime::decode::{Decoder, Kind as Encoded};
 use crate::runtime::encode::Encoding;
 use crate::runtime::failure::{Failure, Kind};
@@ -22,7 +23,9 @@ use crate::runtime::router::Pattern;
 use crate::runtime::service::*;
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::signing::ResponseSigner;
-use crate::runtime::step::{BackendStep, Outcome as CallOutcome, Ticket};
+use crate::runtime::step::{
+    BackendStep, Credentials, Lookup, Outcome as CallOutcome, ResponseCache, Ticket,
+};
 use crate::runtime::template::Template;
 use crate::upstream::{CallOptions, Client, DnsTable, HostSet, Incoming, Outgoing, Settings};
 
@@ -120,7 +123,6 @@ fn shaped(url: &str, shape: ShapeSpec) -> Backend {
         },
         shape: Shape::compile(shape),
         errors: ErrorMode::Hide,
-        pass_through: None,
         steps: Box::default(),
         credentials: None,
         cache: None,
@@ -385,7 +387,7 @@ fn return_error_code_passes_the_status_and_the_body_only_with_return_error_msg()
 fn pass_through_keeps_status_and_chosen_fields_and_shapes_the_body() {
     let asked = |status: u16, body: &'static str| {
         let one = Backend {
-            pass_through: Some(PassThrough {
+            errors: ErrorMode::PassThrough(PassThrough {
                 headers: Box::new([ETAG, CONTENT_TYPE]),
             }),
             ..grouped("/a", "g")
@@ -682,7 +684,10 @@ fn the_endpoint_s_flatmap_runs_on_whole_merged_answers_only() {
 #[test]
 fn shadows_get_a_copy_and_are_not_waited_for() {
     let mut work = work([backend("/a")]);
-    work.shadows = Box::new([Arc::new(Shadow::new(backend("/shadow"), AGES))]);
+    work.shadows = Box::new([Arc::new(Shadow {
+        backend: backend("/shadow"),
+        timeout: AGES,
+    })]);
     let fake = Fake::new(&[("/a", ok(r#"{"a":1}"#)), ("/shadow", Reply::Never)]);
     Run::default().ask(&fake, work).is(200, r#"{"a":1}"#, true);
     let seen = fake.seen.lock().unwrap();
@@ -811,4 +816,159 @@ fn the_work_of_a_request_may_move_between_threads() {
         sendable(run(service, endpoint, work, call));
     }
     let _ = check;
+}
+
+/// Tokens in the order in which they are fetched.
+#[derive(Debug)]
+struct Tokens(Mutex<VecDeque<&'static str>>);
+
+impl Credentials for Tokens {
+    fn ready(&self) -> Option<HeaderValue> {
+        let tokens = self.0.lock().unwrap();
+        // The first is known already.
+        match tokens.front() {
+            Some(&"Bearer old") => Some(HeaderValue::from_static("Bearer old")),
+            _ => None,
+        }
+    }
+
+    fn fetch(
+        &self,
+        _: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<HeaderValue, Failure>> + Send + '_>> {
+        let token = self.0.lock().unwrap().front().copied();
+        Box::pin(async move {
+            token
+                .map(HeaderValue::from_static)
+                .ok_or_else(|| Failure::new(Kind::Credentials, "no token"))
+        })
+    }
+
+    fn rejected(&self, value: &HeaderValue) -> bool {
+        let mut tokens = self.0.lock().unwrap();
+        assert_eq!(tokens.pop_front().unwrap(), value);
+        true
+    }
+}
+
+fn with_tokens(tokens: &[&'static str]) -> Backend {
+    let tokens = Tokens(Mutex::new(tokens.iter().copied().collect()));
+    Backend {
+        credentials: Some(Arc::new(tokens)),
+        ..failing("/a", ErrorMode::Code)
+    }
+}
+
+#[test]
+fn a_refused_token_is_replaced_once() {
+    let sent = |replies: &[Reply], tokens: &[&'static str]| {
+        let replies: Vec<_> = replies.iter().map(|reply| ("/a", reply.clone())).collect();
+        let fake = Fake::new(&replies);
+        let seen = Run::default().ask(&fake, work([with_tokens(tokens)]));
+        let outs = fake.seen.lock().unwrap();
+        let values: Vec<String> = outs
+            .iter()
+            .map(|out| out.headers[AUTHORIZATION].to_str().unwrap().to_owned())
+            .collect();
+        (seen.status, values)
+    };
+    let refused = || Reply::Answer(401, "");
+    assert_eq!(
+        sent(&[refused(), ok("{}")], &["Bearer old", "Bearer new"]),
+        (200, vec!["Bearer old".to_owned(), "Bearer new".to_owned()])
+    );
+    assert_eq!(
+        sent(&[refused()], &["Bearer a", "Bearer b", "Bearer c"]),
+        (401, vec!["Bearer a".to_owned(), "Bearer b".to_owned()])
+    );
+    assert_eq!(sent(&[ok("{}")], &[]), (500, vec![]));
+}
+
+/// A cache that finds what it is told to find.
+#[derive(Debug, Default)]
+struct Stored {
+    found: Mutex<Option<Lookup>>,
+    stand_in: Option<Incoming>,
+    stored: Mutex<Vec<String>>,
+}
+
+impl ResponseCache for Stored {
+    fn lookup(&self, _: &Method, _: &str, _: &HeaderMap) -> Lookup {
+        self.found.lock().unwrap().take().unwrap_or(Lookup::Miss)
+    }
+
+    fn store(&self, method: &Method, url: &str, _: &HeaderMap, _: &Incoming) {
+        self.stored.lock().unwrap().push(format!("{method} {url}"));
+    }
+
+    fn revalidated(
+        &self,
+        _: &Method,
+        _: &str,
+        sent: &HeaderMap,
+        answer: &Incoming,
+    ) -> Option<Incoming> {
+        assert!(!sent.contains_key(IF_NONE_MATCH));
+        assert_eq!(answer.status, StatusCode::NOT_MODIFIED);
+        self.stand_in.clone()
+    }
+
+    fn on_error(&self, _: &Method, _: &str, _: &HeaderMap) -> Option<Incoming> {
+        self.stand_in.clone()
+    }
+}
+
+fn kept(body: &'static str) -> Incoming {
+    Incoming {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(body.as_bytes()),
+        origin: None,
+    }
+}
+
+#[test]
+fn a_cache_stands_before_the_upstream_and_behind_it() {
+    let asked = |found: Option<Lookup>, stand_in: Option<Incoming>, reply: Reply| {
+        let cache = Arc::new(Stored {
+            found: Mutex::new(found),
+            stand_in,
+            ..Stored::default()
+        });
+        let one = Backend {
+            cache: Some(cache.clone()),
+            ..backend("/a")
+        };
+        let fake = Fake::new(&[("/a", reply)]);
+        let seen = Run::default().ask(&fake, work([one]));
+        let stored = cache.stored.lock().unwrap().clone();
+        (seen.status, seen.body, fake.targets().len(), stored)
+    };
+    let old = || Some(kept(r#"{"old":1}"#));
+    let conditions = || {
+        let etag = HeaderValue::from_static("\"v1\"");
+        Some(Lookup::Stale(Fields::from_iter([(IF_NONE_MATCH, etag)])))
+    };
+    let answered = |body: &str, calls: usize| (200, body.to_owned(), calls, vec![]);
+    let fresh = Some(Lookup::Fresh(kept(r#"{"old":1}"#)));
+    assert_eq!(asked(fresh, None, ok("{}")), answered(r#"{"old":1}"#, 0));
+    assert_eq!(
+        asked(None, None, ok(r#"{"new":1}"#)),
+        (
+            200,
+            r#"{"new":1}"#.to_owned(),
+            1,
+            vec!["GET http://h:1/a".to_owned()]
+        )
+    );
+    assert_eq!(
+        asked(conditions(), old(), Reply::Answer(304, "")),
+        answered(r#"{"old":1}"#, 1)
+    );
+    let broken = Reply::Fail(Failure::new(Kind::Broken, "EOF"));
+    for reply in [Reply::Answer(503, ""), broken] {
+        assert_eq!(asked(None, old(), reply), answered(r#"{"old":1}"#, 1));
+    }
+    let refused = asked(Some(Lookup::Refused), None, ok("{}"));
+    assert_eq!((refused.0, refused.2), (504, 0));
 }
