@@ -1,5 +1,6 @@
 //! Pingora's connector with its pools, one for each TLS policy.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
+use tokio::sync::Semaphore;
 
 use super::dns::DnsTable;
 use super::tls::{LoadedTls, TlsPolicy};
@@ -40,6 +42,8 @@ pub struct Settings {
     /// From the last byte of the request to the response header.
     pub response_header_timeout: Option<Duration>,
     pub http_version: HttpVersion,
+    /// Calls to one host at a time; further ones wait, as long as their deadlines let them. `None`: no bound.
+    pub max_in_flight_per_host: Option<usize>,
     pub tls: TlsPolicy,
 }
 
@@ -67,6 +71,7 @@ impl Default for Settings {
             disable_keep_alives: false,
             response_header_timeout: None,
             http_version: HttpVersion::H1,
+            max_in_flight_per_host: None,
             tls: TlsPolicy::default(),
         }
     }
@@ -101,6 +106,8 @@ pub struct Client {
     tls: LoadedTls,
     /// Keeps connections of different TLS policies apart: Pingora's pool key knows nothing of the CA.
     group_key: u64,
+    /// Room for calls, by scheme, host and port: several host sets may share a host.
+    slots: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -128,12 +135,26 @@ impl Client {
             settings,
             dns,
             tls,
+            slots: Mutex::default(),
         }))
     }
 
     /// The table in which this client's host sets look up their names.
     pub fn dns(&self) -> &Arc<DnsTable> {
         &self.dns
+    }
+
+    /// The room for calls to `origin`, when it is bounded. Not for the request path.
+    pub(super) fn slots(&self, origin: String) -> Option<Arc<Semaphore>> {
+        let most = self.settings.max_in_flight_per_host?;
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, room| room.strong_count() > 0);
+        if let Some(room) = slots.get(&origin).and_then(Weak::upgrade) {
+            return Some(room);
+        }
+        let room = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+        slots.insert(origin, Arc::downgrade(&room));
+        Some(room)
     }
 
     /// The peer at `address`, which has to prove that it is `name` when `secure`.

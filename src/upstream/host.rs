@@ -2,18 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use pingora_core::upstreams::peer::HttpPeer;
-use smallvec::SmallVec;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
 
 use super::client::Client;
 use super::dns::{Answer, DnsTable, Name};
 use super::error::{CallError, CallErrorKind};
+use super::turn::{Order, Penalty, order};
 
 /// A host as it was written, taken apart once.
 #[derive(Debug)]
@@ -35,6 +34,8 @@ pub(super) struct Place {
     /// What follows the authority in the host string: `""`, `/`, `/base`.
     pub(super) base: Box<str>,
     pub(super) penalty: Penalty,
+    /// Room for calls, when it is bounded.
+    pub(super) slots: Option<Arc<Semaphore>>,
     entry: Arc<Name>,
     peers: ArcSwapOption<Peers>,
 }
@@ -70,67 +71,16 @@ impl Peers {
     }
 }
 
-/// Indexes in the order of trial.
-pub(super) type Order = SmallVec<[usize; 8]>;
-
-/// All of `0..count` in turns from `start`, with those that `late` names at the end.
-pub(super) fn order(count: usize, start: usize, late: impl Fn(usize) -> bool) -> Order {
-    if count <= 1 {
-        return (0..count).collect();
-    }
-    let turn = |step: usize| start.wrapping_add(step) % count;
-    let mut order: Order = (0..count).map(turn).filter(|index| !late(*index)).collect();
-    if order.len() < count {
-        order.extend((0..count).map(turn).filter(|index| late(*index)));
-        // An index whose penalty ran out between the two looks would be missing or there twice.
-        order.truncate(count);
-    }
-    order
-}
-
-/// How long an address or a host that refused a connection is tried after the others.
-const PENALTY: Duration = Duration::from_secs(10);
-
-/// A memory of a refused connection. Nothing is read but one number while there is none.
-#[derive(Debug)]
-pub(super) struct Penalty {
-    since: Instant,
-    /// Milliseconds after `since`; 0 = none.
-    until: AtomicU64,
-}
-
-impl Penalty {
-    fn new() -> Penalty {
-        Penalty {
-            since: Instant::now(),
-            until: AtomicU64::new(0),
-        }
-    }
-
-    pub(super) fn holds(&self) -> bool {
-        let until = self.until.load(Ordering::Relaxed);
-        until != 0 && self.since.elapsed().as_millis() < u128::from(until)
-    }
-
-    pub(super) fn impose(&self) {
-        let until = (self.since.elapsed() + PENALTY).as_millis();
-        self.until
-            .store(u64::try_from(until).unwrap_or(0), Ordering::Relaxed);
-    }
-
-    pub(super) fn lift(&self) {
-        if self.until.load(Ordering::Relaxed) != 0 {
-            self.until.store(0, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Host {
     /// Takes `url` apart: `scheme://authority`, and whatever follows as a base path.
-    pub(super) fn new(url: &str, dns: &DnsTable) -> Host {
+    pub(super) fn new(url: &str, client: &Client) -> Host {
+        let mut place = Place::parse(url, &client.dns);
+        if let Ok(place) = &mut place {
+            place.slots = client.slots(format!("{}:{}", place.secure, place.address()));
+        }
         Host {
             url: url.into(),
-            place: Place::parse(url, dns),
+            place,
         }
     }
 
@@ -161,7 +111,9 @@ impl Place {
             .map_or(authority, |(_, host)| host);
         let (name, port) = split_authority(authority, secure)?;
         let value = HeaderValue::from_str(authority)
-            .map_err(|_| Box::<str>::from("invalid character in host name"))?;
+            .ok()
+            .filter(|_| authority.bytes().all(|byte| byte.is_ascii_graphic()))
+            .ok_or("invalid character in host name")?;
         Ok(Place {
             secure,
             entry: dns.name(name),
@@ -170,6 +122,7 @@ impl Place {
             authority: value,
             base: base.into(),
             penalty: Penalty::new(),
+            slots: None,
             peers: ArcSwapOption::empty(),
         })
     }
@@ -258,11 +211,12 @@ fn split_authority(authority: &str, secure: bool) -> Result<(&str, u16), Box<str
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn place(url: &str) -> Result<(bool, String, u16, String, String), String> {
-        let host = Host::new(url, &DnsTable::with_resolver(None));
-        match host.place {
+        match Place::parse(url, &DnsTable::with_resolver(None)) {
             Ok(place) => Ok((
                 place.secure,
                 place.name.into(),
@@ -315,5 +269,13 @@ mod tests {
         );
         assert!(place("http://h:x").is_err());
         assert!(place("http://").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_string_is_a_place_or_refused(url: String, rest in ".{0,20}") {
+            let _ = place(&url);
+            let _ = place(&format!("http://{rest}"));
+        }
     }
 }

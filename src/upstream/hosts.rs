@@ -9,11 +9,13 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderValue, Method};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::client::Client;
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
-use super::host::{Host, Order, Peers, Place, order};
+use super::host::{Host, Peers, Place};
+use super::turn::{Order, order};
 
 /// Hosts tried for one call at most: a list of a hundred dead ones must not cost a hundred timeouts.
 const MOST_HOSTS: usize = 4;
@@ -78,6 +80,8 @@ pub(super) struct Connected {
     pub(super) host: usize,
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
+    /// Its room at the host, given back when the exchange is over.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 
 impl HostSet {
@@ -85,7 +89,7 @@ impl HostSet {
     /// the file says: a path is then appended to it as it is, and what is no URL fails when it is called.
     pub fn fixed<S: AsRef<str>>(client: &Arc<Client>, hosts: &[S]) -> HostSet {
         let name = hosts.first().map_or("", AsRef::as_ref).into();
-        let hosts = hosts.iter().map(|url| Host::new(url.as_ref(), &client.dns));
+        let hosts = hosts.iter().map(|url| Host::new(url.as_ref(), client));
         HostSet::new(client, Hosts::Fixed(hosts.collect()), name)
     }
 
@@ -153,26 +157,20 @@ impl HostSet {
             };
             let named = |error: CallError| error.of(method, format!("{}{target}", host.url));
             let place = host.place().map_err(named)?;
-            match self.connect_to(place).await {
-                Ok((session, reused, peers, peer)) => {
-                    return Ok(Connected {
-                        session,
-                        reused,
-                        host: index,
-                        peers,
-                        peer,
-                    });
-                }
+            match self.connect_to(place, index).await {
+                Ok(connected) => return Ok(connected),
                 Err(error) => failure = Some(named(error)),
             }
         }
         Err(failure.unwrap_or_else(CallError::no_hosts))
     }
 
-    async fn connect_to(
-        &self,
-        place: &Place,
-    ) -> Result<(HttpSession, bool, Arc<Peers>, usize), CallError> {
+    async fn connect_to(&self, place: &Place, host: usize) -> Result<Connected, CallError> {
+        let slot = match &place.slots {
+            // The semaphore is never closed, so that there is no error but a missing slot.
+            Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
+            None => None,
+        };
         let mut failure = None;
         let peers = match place.peers(&self.client).await {
             Ok(peers) => peers,
@@ -190,7 +188,14 @@ impl HostSet {
                 Ok((session, reused)) => {
                     candidate.penalty.lift();
                     place.penalty.lift();
-                    return Ok((session, reused, peers, index));
+                    return Ok(Connected {
+                        session,
+                        reused,
+                        host,
+                        peers,
+                        peer: index,
+                        slot,
+                    });
                 }
                 Err(error) => {
                     candidate.penalty.impose();
@@ -235,7 +240,7 @@ impl HostSet {
     fn build(&self, scheme: &str, targets: &[SrvTarget]) -> Arc<[Host]> {
         let host = |target: &SrvTarget| {
             let url = format!("{scheme}://{}:{}", target.host, target.port);
-            Host::new(&url, &self.client.dns)
+            Host::new(&url, &self.client)
         };
         targets.iter().map(host).collect()
     }

@@ -6,6 +6,7 @@
 //! | `client` | [`Client`]: Pingora's connector with its pools, one for each TLS policy |
 //! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
 //! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
+//! | `turn` | in which order hosts and addresses are tried |
 //! | `dns` | [`DnsTable`]: the address table, refreshed off the request path |
 //! | `exchange` | [`Exchange`]: one request and one answer on one connection, as a stream |
 //! | `wire` | the head of a request as it goes on the wire |
@@ -32,6 +33,7 @@ mod message;
 mod redirect;
 mod side;
 mod tls;
+mod turn;
 mod wire;
 
 pub use call::CallOptions;

@@ -1,9 +1,13 @@
 //! Calls to upstreams, over real sockets.
 
+// Helpers of tests are tests, which clippy does not see outside a `#[test]` function.
+#![allow(clippy::unwrap_used)]
+
 mod calls;
 mod credentials;
 mod discovery;
 mod keys;
+mod start;
 mod streams;
 mod stub;
 mod tls;

@@ -158,3 +158,84 @@ async fn a_redirect_names_the_next_call() {
     assert!(exchange.redirect(2, false).unwrap().is_none());
     assert_eq!(exchange.read_body().await.unwrap().unwrap(), "b");
 }
+
+#[tokio::test]
+async fn calls_beyond_the_bound_of_a_host_wait_for_their_turn() {
+    let stub = Stub::saying("x").await;
+    let settings = Settings {
+        max_in_flight_per_host: Some(1),
+        ..Settings::default()
+    };
+    let client = client(settings);
+    let (one, two) = (
+        HostSet::fixed(&client, &[stub.url()]),
+        HostSet::fixed(&client, &[stub.url()]),
+    );
+    let head = get("/");
+    let first = one.open(&head, RequestBody::Empty).await.unwrap();
+    let mut second = Box::pin(two.open(&head, RequestBody::Empty));
+    let moment = Duration::from_millis(50);
+    assert!(tokio::time::timeout(moment, &mut second).await.is_err());
+    drop(first);
+    assert!(second.await.is_ok());
+}
+
+/// One HTTP/2 frame (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [head.as_slice(), payload].concat()
+}
+
+#[tokio::test]
+async fn http2_in_plain_text_carries_trailers() {
+    const HEADERS: u8 = 1;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await.unwrap();
+        assert!(preface.starts_with(b"PRI * HTTP/2.0"));
+        stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+        loop {
+            let mut head = [0; 9];
+            if stream.read_exact(&mut head).await.is_err() {
+                return;
+            }
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; length as usize];
+            stream.read_exact(&mut payload).await.unwrap();
+            if head[3] == HEADERS {
+                // 0x88 is `:status: 200`; then a literal field without indexing.
+                let trailers = [&[0x00, 11][..], b"grpc-status", &[1], b"0"].concat();
+                let answer = [
+                    frame(HEADERS, 4, 1, &[0x88]),
+                    frame(0, 0, 1, b"hello"),
+                    frame(HEADERS, 5, 1, &trailers),
+                ];
+                stream.write_all(&answer.concat()).await.unwrap();
+            }
+        }
+    });
+    let settings = Settings {
+        http_version: portcullis::upstream::HttpVersion::H2,
+        ..Settings::default()
+    };
+    let hosts = HostSet::fixed(&client(settings), &[url]);
+    let head = call(Method::POST, "/", &[("te", "trailers")], "");
+    let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
+    exchange
+        .write_body(Bytes::from_static(b"ab"), true)
+        .await
+        .unwrap();
+    let (status, _) = exchange.read_header().await.unwrap();
+    assert_eq!(status.as_u16(), 200);
+    assert_eq!(exchange.read_body().await.unwrap().unwrap(), "hello");
+    assert!(exchange.read_body().await.unwrap().is_none());
+    assert_eq!(
+        exchange.trailers().await.unwrap().unwrap()["grpc-status"],
+        "0"
+    );
+    exchange.release().await;
+}

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
-use http::{Method, StatusCode, Version};
+use http::StatusCode;
+use http::header::HeaderMap;
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::{Error, RetryType};
 use pingora_http::ResponseHeader;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::error::{CallError, CallErrorKind};
-use super::host::{Host, Peers, Place};
-use super::hosts::{Connected, HostList, HostSet};
-use super::message::Outgoing;
-use super::redirect::{self, Body, NextCall};
-use super::wire::{Wire, request_header, unwritable};
+use crate::upstream::error::{CallError, CallErrorKind};
+use crate::upstream::host::{Host, Peers, Place};
+use crate::upstream::hosts::{Connected, HostList, HostSet};
+use crate::upstream::message::Outgoing;
+use crate::upstream::redirect::{self, Body, NextCall};
 
 /// How the request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,25 +31,27 @@ pub enum RequestBody {
 ///
 /// Reads may be cancelled and repeated, so that a server can `select!` between its client's body and this answer.
 pub struct Exchange<'a> {
-    set: &'a HostSet,
-    hosts: HostList<'a>,
-    host: usize,
-    head: &'a Outgoing,
-    body: RequestBody,
+    pub(super) set: &'a HostSet,
+    pub(super) hosts: HostList<'a>,
+    pub(super) host: usize,
+    pub(super) head: &'a Outgoing,
+    pub(super) body: RequestBody,
     /// `None` only between a stale connection and its replacement.
-    session: Option<HttpSession>,
-    reused: bool,
-    retried: bool,
+    pub(super) session: Option<HttpSession>,
+    pub(super) reused: bool,
+    pub(super) retried: bool,
     /// Whether a byte of the body has been handed over: then nothing may be repeated.
-    touched: bool,
+    pub(super) touched: bool,
     /// Whether the head has gone out whole: a cancelled wait may have cut its writing short.
-    head_sent: bool,
-    request_done: bool,
-    header_seen: bool,
-    body_done: bool,
-    header_deadline: Option<Instant>,
-    peers: Arc<Peers>,
-    peer: usize,
+    pub(super) head_sent: bool,
+    pub(super) request_done: bool,
+    pub(super) header_seen: bool,
+    pub(super) body_done: bool,
+    pub(super) header_deadline: Option<Instant>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) peer: usize,
+    /// Held as long as the exchange lasts.
+    pub(super) _slot: Option<OwnedSemaphorePermit>,
 }
 
 impl std::fmt::Debug for Exchange<'_> {
@@ -80,6 +81,7 @@ impl HostSet {
             host,
             peers,
             peer,
+            slot,
         } = found;
         let mut exchange = Exchange {
             set: self,
@@ -98,6 +100,7 @@ impl HostSet {
             header_deadline: None,
             peers,
             peer,
+            _slot: slot,
         };
         exchange.send_head().await?;
         Ok(exchange)
@@ -115,6 +118,7 @@ impl Exchange<'_> {
     /// # Errors
     /// The connection broke. The upstream may have answered before: [`Exchange::read_header`] still tells.
     pub async fn write_body(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
+        self.ensure_head().await?;
         self.touched = true;
         let written = match self.session.as_mut() {
             Some(session) => session.write_request_body(chunk, end).await,
@@ -135,6 +139,7 @@ impl Exchange<'_> {
         if self.request_done {
             return Ok(());
         }
+        self.ensure_head().await?;
         let finished = match self.session.as_mut() {
             Some(session) => session.finish_request_body().await,
             None => return Err(CallError::truncated()),
@@ -155,9 +160,7 @@ impl Exchange<'_> {
     /// The connection broke, or the answer is not one that can be trusted.
     pub async fn read_header(&mut self) -> Result<(StatusCode, &HeaderMap), CallError> {
         while !self.header_seen {
-            if self.session.is_none() || !self.head_sent {
-                self.reconnect().await?;
-            }
+            self.ensure_head().await?;
             match self.read_one_header().await {
                 Ok(true) => {
                     self.check_header()?;
@@ -180,6 +183,16 @@ impl Exchange<'_> {
         self.response()
             .filter(|_| self.header_seen)
             .map(|response| (response.status, &response.headers))
+    }
+
+    /// Whether the exchange runs on a connection that an earlier one has used.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// `scheme://authority` of the host that was chosen, for logs.
+    pub fn host_url(&self) -> &str {
+        self.host().map_or("", |host| &host.url)
     }
 
     /// The next piece of the answer's body; `None` after the last one.
@@ -297,200 +310,20 @@ impl Exchange<'_> {
     }
 
     /// Puts method and URL of this call in front of an error.
-    pub(super) fn failed(&self, error: CallError) -> CallError {
+    pub(in crate::upstream) fn failed(&self, error: CallError) -> CallError {
         let url = self.host().map_or("", |host| &host.url);
         error.of(&self.head.method, format!("{url}{}", self.head.target))
     }
 
-    fn host(&self) -> Option<&Host> {
+    pub(super) fn host(&self) -> Option<&Host> {
         self.hosts.get(self.host)
     }
 
-    fn place(&self) -> Option<&Place> {
+    pub(super) fn place(&self) -> Option<&Place> {
         self.host().and_then(|host| host.place.as_ref().ok())
     }
 
-    fn response(&self) -> Option<&ResponseHeader> {
+    pub(super) fn response(&self) -> Option<&ResponseHeader> {
         self.session.as_ref().and_then(HttpSession::response_header)
-    }
-
-    /// Writes the head, and the end of the request where there is no body. A dead pooled connection may show
-    /// already here.
-    async fn send_head(&mut self) -> Result<(), CallError> {
-        if let Err(error) = self.write_head().await? {
-            if !self.repeatable() {
-                return Err(self.failed(CallError::header(&error)));
-            }
-            self.retried = true;
-            self.session = None;
-            self.reconnect().await?;
-        }
-        Ok(())
-    }
-
-    /// The outer error is final, the inner one is the connection's.
-    async fn write_head(&mut self) -> Result<Result<(), Box<Error>>, CallError> {
-        let (Some(place), Some(session)) = (
-            self.hosts
-                .get(self.host)
-                .and_then(|host| host.place.as_ref().ok()),
-            self.session.as_mut(),
-        ) else {
-            return Err(CallError::no_hosts());
-        };
-        let wire = Wire {
-            body: self.body,
-            close: self.set.client.settings.disable_keep_alives,
-            h1: matches!(session, HttpSession::H1(_)),
-        };
-        let header = match request_header(self.head, place, wire) {
-            Ok(header) => header,
-            Err(error) => return Err(self.failed(error)),
-        };
-        if let Err(error) = session.write_request_header(header).await {
-            return match error.etype() {
-                pingora_core::ErrorType::InvalidHTTPHeader => Err(self.failed(unwritable())),
-                _ => Ok(Err(error)),
-            };
-        }
-        self.head_sent = self.body != RequestBody::Empty;
-        if self.body == RequestBody::Empty {
-            if let Err(error) = session.finish_request_body().await {
-                return Ok(Err(error));
-            }
-            self.head_sent = true;
-            self.request_done = true;
-            let limit = self.set.client.settings.response_header_timeout;
-            self.header_deadline = limit.map(|limit| Instant::now() + limit);
-        }
-        Ok(Ok(()))
-    }
-
-    /// Another connection to the same address, certainly not a pooled one: those may all be dead.
-    async fn reconnect(&mut self) -> Result<(), CallError> {
-        let Some(candidate) = self.peers.list.get(self.peer) else {
-            return Err(CallError::no_hosts());
-        };
-        let mut fresh = candidate.peer.clone();
-        fresh.group_key = !fresh.group_key;
-        let connector = &self.set.client.connector;
-        let session = match connector.get_http_session(&fresh).await {
-            Ok((session, _)) => session,
-            Err(error) => {
-                let address = self.place().map(Place::address).unwrap_or_default();
-                return Err(self.failed(CallError::connect(&error, &address)));
-            }
-        };
-        self.session = Some(session);
-        self.reused = false;
-        self.head_sent = false;
-        self.request_done = false;
-        match self.write_head().await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                self.session = None;
-                Err(self.failed(CallError::header(&error)))
-            }
-            Err(error) => {
-                self.session = None;
-                Err(error)
-            }
-        }
-    }
-
-    /// Reads one header section. `false`: it was an interim one.
-    async fn read_one_header(&mut self) -> Result<bool, Box<Error>> {
-        let deadline = self.header_deadline;
-        let Some(session) = self.session.as_mut() else {
-            return Err(Error::new(pingora_core::ErrorType::ConnectionClosed));
-        };
-        match deadline {
-            None => session.read_response_header().await?,
-            Some(at) => tokio::time::timeout_at(at, session.read_response_header())
-                .await
-                .map_err(|_| Error::new(pingora_core::ErrorType::ReadTimedout))??,
-        }
-        let status = session.response_header().map(|header| header.status);
-        Ok(status.is_none_or(|status| {
-            !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
-        }))
-    }
-
-    /// Framing that two readers could understand in two ways is refused (RFC 9112 §6.3), and so is a change of
-    /// protocol that nobody asked for.
-    fn check_header(&mut self) -> Result<(), CallError> {
-        let Some(response) = self.response() else {
-            return Err(CallError::truncated());
-        };
-        let doubt = if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            Some("net/http: unexpected 101 Switching Protocols response")
-        } else if response.headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-            Some("http: message cannot contain multiple Content-Length headers")
-        } else if response.headers.contains_key(TRANSFER_ENCODING) && self.raw_length() {
-            Some("http: message cannot contain both Content-Length and Transfer-Encoding")
-        } else {
-            None
-        };
-        match doubt {
-            Some(text) => {
-                let error = self.failed(CallError::framing(text));
-                self.session = None;
-                Err(error)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Whether the raw header has a `Content-Length`: Pingora removes it next to a `Transfer-Encoding`.
-    fn raw_length(&self) -> bool {
-        let Some(session) = self.session.as_ref().and_then(HttpSession::as_http1) else {
-            return false;
-        };
-        let name = CONTENT_LENGTH.as_str().as_bytes();
-        session
-            .get_headers_raw_bytes()
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| line.get(..name.len()))
-            .any(|start| start.eq_ignore_ascii_case(name))
-    }
-
-    /// Whether the upstream sent more than its framing announced. Pingora does not say so, but does not want to keep
-    /// such a connection, though nothing else speaks against it.
-    fn has_surplus(&mut self) -> bool {
-        let bodiless = self.head.method == Method::HEAD;
-        let Some(HttpSession::H1(session)) = self.session.as_mut() else {
-            return false;
-        };
-        let keepable = session.resp_header().is_some_and(|response| {
-            let headers = &response.headers;
-            response.version == Version::HTTP_11
-                && !matches!(response.status.as_u16(), 204 | 304)
-                && !headers.contains_key(CONNECTION)
-                && (headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING))
-        });
-        if bodiless || !keepable || self.set.client.settings.disable_keep_alives {
-            return false;
-        }
-        session.respect_keepalive();
-        !session.will_keepalive()
-    }
-
-    fn repeatable(&self) -> bool {
-        self.reused && !self.retried && !self.touched && self.head.method.is_idempotent()
-    }
-
-    fn may_retry(&self, error: &Error) -> bool {
-        self.repeatable() && self.response().is_none() && nothing_came(error)
-    }
-}
-
-/// Whether a connection ended before the first byte of an answer. Pingora tells only in its text.
-fn nothing_came(error: &Error) -> bool {
-    match error.retry {
-        RetryType::ReusedOnly => error
-            .context
-            .as_ref()
-            .is_some_and(|context| context.as_str().ends_with("already read: 0")),
-        RetryType::Decided(retry) => retry,
     }
 }

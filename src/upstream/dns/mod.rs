@@ -1,0 +1,9 @@
+//! The address table, refreshed off the request path.
+
+mod name;
+mod srv;
+mod table;
+
+pub(super) use name::{Answer, Name};
+pub(super) use srv::{Service, SrvTarget};
+pub use table::DnsTable;

@@ -1,0 +1,7 @@
+//! One request and one answer on one connection, as a stream.
+
+mod check;
+mod head;
+mod stream;
+
+pub use stream::{Exchange, RequestBody};

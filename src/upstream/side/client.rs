@@ -1,0 +1,218 @@
+//! A thin client over reqwest.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use reqwest::redirect::Policy;
+
+use super::tls::{SideTls, client_config};
+use crate::upstream::client::ClientError;
+
+/// Key sets and tokens are small; what is larger is a mistake or an attack.
+pub const MOST_BYTES: usize = 1 << 20;
+/// No side call takes longer, whoever waits for it.
+pub const MOST_TIME: Duration = Duration::from_secs(5);
+/// As many as the reference follows.
+const MOST_REDIRECTS: usize = 10;
+
+/// A client for side calls. Honours `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+#[derive(Debug, Clone)]
+pub struct SideClient {
+    http: reqwest::Client,
+}
+
+/// An answer to a side call, whatever its status.
+#[derive(Debug, Clone)]
+pub struct SideAnswer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Why a side call gave no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SideError {
+    /// No usable connection.
+    #[error("{method} \"{url}\": {reason}")]
+    Connect {
+        method: &'static str,
+        url: String,
+        reason: String,
+    },
+    /// The connection broke, or the answer is not HTTP.
+    #[error("{method} \"{url}\": {reason}")]
+    Broken {
+        method: &'static str,
+        url: String,
+        reason: String,
+    },
+    #[error("{method} \"{url}\": no complete answer within {limit:?}")]
+    Time {
+        method: &'static str,
+        url: String,
+        limit: Duration,
+    },
+    #[error("answer larger than {MOST_BYTES} bytes")]
+    Size,
+    #[error("unexpected status {0}")]
+    Status(StatusCode),
+    #[error("should have a JSON content type")]
+    ContentType,
+}
+
+impl SideClient {
+    /// Makes a client that introduces itself as `user_agent`.
+    ///
+    /// # Errors
+    /// A CA file that cannot be used, or a list of cipher suites of which we have none.
+    pub fn new(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(client_config(tls)?)
+            .user_agent(user_agent.clone())
+            .redirect(redirects())
+            .connect_timeout(MOST_TIME)
+            .pool_idle_timeout(Duration::from_secs(90))
+            .pool_max_idle_per_host(2)
+            .http1_only()
+            .build()
+            .map_err(|error| ClientError::Side {
+                reason: error.to_string(),
+            })?;
+        Ok(SideClient { http })
+    }
+
+    /// Fetches `url`; anything but a 2xx is an error. With `types`, the answer's `Content-Type` must begin with one.
+    ///
+    /// # Errors
+    /// See [`SideError`].
+    pub async fn get(&self, url: &str, types: &[&str]) -> Result<SideAnswer, SideError> {
+        let request = self.http.request(Method::GET, url);
+        let answer = self.send(request, "Get", url, MOST_TIME).await?;
+        if !answer.status.is_success() {
+            return Err(SideError::Status(answer.status));
+        }
+        let kind = answer.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let fits = |wanted: &&str| kind.is_some_and(|kind| kind.starts_with(wanted.as_bytes()));
+        if !types.is_empty() && !types.iter().any(fits) {
+            return Err(SideError::ContentType);
+        }
+        Ok(answer)
+    }
+
+    /// Posts a form; every status is an answer.
+    ///
+    /// # Errors
+    /// See [`SideError`].
+    pub async fn post_form(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<SideAnswer, SideError> {
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let request = self
+            .http
+            .request(Method::POST, url)
+            .header(CONTENT_TYPE, form)
+            .headers(headers)
+            .body(body);
+        self.send(request, "Post", url, MOST_TIME).await
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        method: &'static str,
+        url: &str,
+        limit: Duration,
+    ) -> Result<SideAnswer, SideError> {
+        match tokio::time::timeout(limit, exchange(request, method, url)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(SideError::Time {
+                method,
+                url: url.to_owned(),
+                limit,
+            }),
+        }
+    }
+}
+
+async fn exchange(
+    request: reqwest::RequestBuilder,
+    method: &'static str,
+    url: &str,
+) -> Result<SideAnswer, SideError> {
+    let failed = |error: reqwest::Error| failure(&error, method, url);
+    let mut response = request.send().await.map_err(failed)?;
+    let announced = response.content_length().unwrap_or(0);
+    if announced > MOST_BYTES as u64 {
+        return Err(SideError::Size);
+    }
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MOST_BYTES {
+            return Err(SideError::Size);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(SideAnswer {
+        status,
+        headers,
+        body: body.freeze(),
+    })
+}
+
+/// Says what happened in the reference's words where there are such, else in those of the innermost cause.
+fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let refused = cause
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+    let url = url.to_owned();
+    if error.is_connect() {
+        let reason = if refused {
+            format!("dial tcp {}: connect: connection refused", authority(&url))
+        } else {
+            cause.to_string()
+        };
+        return SideError::Connect {
+            method,
+            url,
+            reason,
+        };
+    }
+    SideError::Broken {
+        method,
+        url,
+        reason: cause.to_string(),
+    }
+}
+
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or_default()
+}
+
+/// Up to ten, and never from https to http: what came in secret must not go on in the clear.
+fn redirects() -> Policy {
+    Policy::custom(|attempt| {
+        let was_secure = attempt
+            .previous()
+            .last()
+            .is_some_and(|url| url.scheme() == "https");
+        if was_secure && attempt.url().scheme() != "https" {
+            attempt.error("redirect from https to http")
+        } else if attempt.previous().len() >= MOST_REDIRECTS {
+            attempt.error("stopped after 10 redirects")
+        } else {
+            attempt.follow()
+        }
+    })
+}
