@@ -1,5 +1,7 @@
 //! Composed endpoints over real sockets: what the pipeline says when real calls succeed, fail and do not come back.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
