@@ -1,6 +1,175 @@
 //! Arguments in, text and exit codes out.
+//!
+//! Exit codes: 0 all is well, 1 a bad file or a failure while running, 2 a command line that cannot be understood.
+
+mod check;
+mod demo;
+mod healthcheck;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about = "An API gateway on Pingora that reads KrakenD version 3 files")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a configuration
+    Run(RunArgs),
+    /// Check a configuration: all mistakes at once, nothing is started
+    #[command(alias = "validate")]
+    Check(CheckArgs),
+    /// Make the running gateway read its configuration again
+    Reload(ReloadArgs),
+    /// Try everything in one command: gateway, development issuer, sample upstream
+    Demo(DemoArgs),
+    /// Ask a running gateway whether it is well
+    Healthcheck(HealthcheckArgs),
+    /// Print the version
+    Version,
+    /// Print shell completions
+    Completions { shell: clap_complete::Shell },
+    /// Print the man page
+    #[command(hide = true)]
+    Man,
+    /// Go plugins cannot be loaded by this gateway
+    #[command(hide = true, name = "check-plugin")]
+    CheckPlugin { #[arg(trailing_var_arg = true, allow_hyphen_values = true)] _rest: Vec<String> },
+    /// Go plugins cannot be loaded by this gateway
+    #[command(hide = true, name = "test-plugin")]
+    TestPlugin { #[arg(trailing_var_arg = true, allow_hyphen_values = true)] _rest: Vec<String> },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Path to the configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Listen on this port instead of the file's
+    #[arg(short, long)]
+    port: Option<u16>,
+    /// Switch the debug endpoint on
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    debug: u8,
+    /// Reload when the file changes
+    #[arg(long)]
+    watch: bool,
+    /// Take the listening sockets over from the running gateway, then send it SIGQUIT
+    #[arg(long)]
+    upgrade: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Path to the configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Say more of what the file defines; repeat for details
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    debug: u8,
+    /// Accepted for compatibility: routes are always tested
+    #[arg(short = 't', long = "test-gin-routes")]
+    test_routes: bool,
+    /// Text to indent the summary with
+    #[arg(short, long, default_value = "\t")]
+    indent: String,
+    /// Accepted for compatibility: unknown keys are always reported
+    #[arg(short, long)]
+    lint: bool,
+    /// Accepted for compatibility: the network is never used
+    #[arg(short = 'n', long = "lint-no-network")]
+    lint_no_network: bool,
+    /// How to print what was found
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReloadArgs {
+    /// The configuration file of the running gateway
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// The port it listens on, if not the file's
+    #[arg(short, long)]
+    port: Option<u16>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Port of the gateway; another one is taken if this one is in use
+    #[arg(short, long, default_value_t = 8080)]
+    port: u16,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HealthcheckArgs {
+    /// What to ask
+    #[arg(default_value = "http://127.0.0.1:8080/__health")]
+    url: String,
+    /// Seconds to wait
+    #[arg(long, default_value_t = 3)]
+    timeout: u64,
+    /// Accept any certificate
+    #[arg(short = 'k', long)]
+    insecure: bool,
+}
 
 /// Runs the command line of this process.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(2)
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match cli.command {
+        None => {
+            let _ = Cli::command().print_help();
+            ExitCode::SUCCESS
+        }
+        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Check(args)) => check::check(args),
+        Some(Command::Reload(args)) => run::reload(args),
+        Some(Command::Demo(args)) => demo::demo(&args),
+        Some(Command::Healthcheck(args)) => healthcheck::healthcheck(&args),
+        Some(Command::Version) => version(),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Man) => man(),
+        Some(Command::CheckPlugin { .. } | Command::TestPlugin { .. }) => {
+            eprintln!("Go plugins (.so) cannot be loaded by this gateway.");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn version() -> ExitCode {
+    println!("Portcullis Version: {}", env!("CARGO_PKG_VERSION"));
+    println!("Target: {}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    ExitCode::SUCCESS
+}
+
+fn man() -> ExitCode {
+    match clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }

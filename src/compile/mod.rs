@@ -1,1 +1,27 @@
-//! What the file means.
+//! What the file means: defaults applied, names resolved, every mistake found and reported.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`service`] | the whole file: [`file`] and [`text`] |
+//! | [`endpoint`], [`backend`], [`graphql`], [`data`] | one endpoint, one call |
+//! | [`listen`], [`options`], [`client`] | towards clients; switches; towards backends |
+//! | [`namespaces`] | which extension reads which block |
+//! | [`output`] | what comes out |
+//! | [`docs`] | the tables of keys as `docs/configuration.md` |
+
+mod backend;
+mod client;
+mod data;
+pub mod docs;
+mod endpoint;
+mod files;
+mod graphql;
+mod listen;
+mod namespaces;
+mod options;
+pub mod output;
+mod service;
+mod summary;
+
+pub use output::{ClientAuth, Compiled, KeyFiles, Listen, Metrics, Outcome, ServerTls, TlsVersion};
+pub use service::{Inputs, file, text};

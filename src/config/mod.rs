@@ -1,1 +1,49 @@
-//! What the file says.
+//! What the file says: a tree with positions, and types named after its keys, defaults left as absent.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`value`] | the tree, whatever format it came from |
+//! | [`json`], [`yaml`], [`toml`] | the parsers |
+//! | [`key`], [`block`], [`node`] | tables of keys, and reading a block by its table |
+//! | [`report`], [`path`], [`suggest`] | what is wrong, where, and what was meant |
+//! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
+//! | [`load`], [`environment`], [`expand`] | from a path to a tree: `KRAKEND_*`, `${NAME}` |
+//! | [`service`], [`endpoint`], [`backend`], [`tls`], [`extra`] | the core levels |
+//! | [`namespaces`] | the tables of the core's own `extra_config` |
+//!
+//! Nothing here knows what a key means; that is `compile`'s part.
+
+pub mod backend;
+pub mod block;
+pub mod duration;
+pub mod endpoint;
+pub mod environment;
+pub mod expand;
+pub mod extra;
+pub mod host;
+pub mod json;
+pub mod key;
+pub mod load;
+pub mod namespaces;
+pub mod node;
+pub mod path;
+pub mod report;
+pub mod service;
+pub mod size;
+pub mod suggest;
+pub mod tls;
+pub mod toml;
+pub mod value;
+pub mod yaml;
+
+pub use backend::Backend;
+pub use block::Block;
+pub use endpoint::Endpoint;
+pub use environment::Environment;
+pub use extra::Extra;
+pub use key::{Key, Kind, key};
+pub use node::{Node, Typing};
+pub use report::{Finding, Mistake, Report, Severity};
+pub use service::Service;
+pub use tls::{ClientTls, Tls};
+pub use value::{Data, Position, Value};

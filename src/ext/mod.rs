@@ -1,1 +1,33 @@
 //! One folder for each `extra_config` namespace, and the lists of them.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`registry`] | what an extension declares, and the three lists |
+//! | [`context`] | what an extension is handed while it compiles its block |
+//! | [`carry`] | state that survives a reload, and background work |
+//! | [`unbuilt`] | what the reference has and we have not |
+//!
+//! A namespace moves in with a folder and one line in a list of [`registry`].
+
+pub mod bot_detector;
+pub mod carry;
+pub mod circuit_breaker;
+pub mod context;
+pub mod cors;
+pub mod http_cache;
+pub mod logging;
+pub mod metrics;
+pub mod rate_limit;
+mod recent;
+pub mod redis;
+pub mod registry;
+pub mod security_http;
+#[cfg(test)]
+mod testing;
+pub mod unbuilt;
+
+pub use carry::{Carry, Task};
+pub use context::{BackendSite, Compile, EndpointSite, Facts};
+pub use registry::{
+    BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
+};

@@ -94,16 +94,16 @@ impl BloomShape {
                     .collect()
             }
             BloomHash::Default => {
-                let hashes: [fn(&[u8]) -> SmallVec<[u8; 20]>; 5] = [
-                    |bytes| SmallVec::from_slice(&Md5::digest(bytes)),
-                    |bytes| SmallVec::from_slice(&crc64_ecma(bytes).to_be_bytes()),
-                    |bytes| SmallVec::from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()),
-                    |bytes| SmallVec::from_slice(&fnv1_64(bytes).to_be_bytes()),
-                    |bytes| SmallVec::from_slice(&fnv1_128(bytes).to_be_bytes()),
+                let digests = [
+                    Hasher::Md5,
+                    Hasher::Crc64,
+                    Hasher::Sha1,
+                    Hasher::Fnv64,
+                    Hasher::Fnv128,
                 ];
                 let mut positions = SmallVec::new();
-                for hash in hashes.iter().take(self.hashes as usize) {
-                    positions.extend(words(&hash(element)).map(|word| word % self.bits));
+                for hasher in digests.into_iter().take(self.hashes as usize) {
+                    positions.extend(words(&hasher.digest(element)).map(|word| word % self.bits));
                 }
                 positions
             }
@@ -221,6 +221,28 @@ impl Filter {
     fn bit(&self, position: u64) -> Option<(&AtomicU64, u64)> {
         let word = self.bits.get(usize::try_from(position / 64).ok()?)?;
         Some((word, 1 << (position % 64)))
+    }
+}
+
+/// The hashes behind [`BloomHash::Default`], in their order.
+#[derive(Clone, Copy)]
+enum Hasher {
+    Md5,
+    Crc64,
+    Sha1,
+    Fnv64,
+    Fnv128,
+}
+
+impl Hasher {
+    fn digest(self, bytes: &[u8]) -> SmallVec<[u8; 20]> {
+        match self {
+            Hasher::Md5 => SmallVec::from_slice(&Md5::digest(bytes)),
+            Hasher::Crc64 => SmallVec::from_slice(&crc64_ecma(bytes).to_be_bytes()),
+            Hasher::Sha1 => SmallVec::from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()),
+            Hasher::Fnv64 => SmallVec::from_slice(&fnv1_64(bytes).to_be_bytes()),
+            Hasher::Fnv128 => SmallVec::from_slice(&fnv1_128(bytes).to_be_bytes()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! of forged ones can neither fill the cache nor push good ones out.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -66,7 +67,6 @@ pub struct CacheStats {
 }
 
 /// A bounded map from tokens to claims, shared by all workers.
-#[derive(Debug)]
 pub struct TokenCache {
     shards: Box<[Shard]>,
     /// Keyed at random for each process, so that nobody can aim tokens at one bucket.
@@ -188,10 +188,16 @@ impl TokenCache {
     }
 }
 
+impl fmt::Debug for TokenCache {
+    /// What it holds are credentials, so only their number is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TokenCache").field(&self.stats()).finish()
+    }
+}
+
 const SHARDS: usize = 64;
 
 /// Aligned, so that the counters of two shards never share a cache line.
-#[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
     held: RwLock<Held>,
@@ -230,7 +236,6 @@ impl Shard {
 
 /// One shard's entries. Which one goes when room is needed is decided by a clock: the hand passes over entries that
 /// were used since its last visit and takes the first that was not.
-#[derive(Debug)]
 struct Held {
     index: HashMap<u64, usize, AsIs>,
     slots: Vec<Option<Entry>>,
@@ -241,7 +246,6 @@ struct Held {
     max_bytes: usize,
 }
 
-#[derive(Debug)]
 struct Entry {
     hash: u64,
     scope: Scope,
@@ -335,7 +339,7 @@ impl Held {
 }
 
 /// The key is a keyed hash already; hashing it again would only cost.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 struct AsIs;
 
 impl BuildHasher for AsIs {

@@ -107,8 +107,9 @@ pub enum KeySetError {
     /// Also what a bare JWK gives: an object without `keys`.
     #[error("no Keys has been found")]
     NoKeys,
-    #[error("the key set is no JSON object with an array `keys`: {0}")]
-    Syntax(String),
+    /// Where, and not what: a set for signing holds private keys, which no error may quote.
+    #[error("the key set is no JSON object with one array `keys` (line {line}, column {column})")]
+    Syntax { line: usize, column: usize },
 }
 
 impl KeySet {
@@ -208,7 +209,10 @@ pub(super) fn raw_keys(document: &[u8]) -> Result<Vec<&RawValue>, KeySetError> {
     }
     let syntax = |error: serde_json::Error| match error.to_string().contains(TOO_MANY) {
         true => KeySetError::TooMany,
-        false => KeySetError::Syntax(error.to_string()),
+        false => KeySetError::Syntax {
+            line: error.line(),
+            column: error.column(),
+        },
     };
     let mut reader = serde_json::Deserializer::from_slice(document);
     let keys = reader.deserialize_map(Document).map_err(syntax)?;

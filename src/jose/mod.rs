@@ -5,7 +5,8 @@
 //! | [`algorithm`] | the names of RFC 7518 that we know, and nothing else |
 //! | [`reason`] | why a token was refused: the word for metrics, the sentence for the log |
 //! | [`strict`] | JSON read without forgiveness: no duplicate members, bounded depth |
-//! | [`key`], [`key_set`], [`thumbprint`] | public keys ready to verify, found by what a token says of its key |
+//! | [`key`], [`key_set`] | public keys ready to verify, found by what a token says of its key |
+//! | `material`, `edwards`, `thumbprint` | what makes a published key sound, and what belongs to it |
 //! | [`token`] | a compact JWS taken apart: what stands in it before anybody believes it |
 //! | [`verifier`] | the steps from text to claims, one by one, with or without the cache |
 //! | [`cache`] | tokens whose signature was verified, so that it need not be verified again |
@@ -21,15 +22,19 @@ pub mod algorithm;
 pub mod bloom;
 pub mod cache;
 pub mod claims;
+mod edwards;
 pub mod key;
 pub mod key_set;
+mod material;
 pub mod propagate;
 pub mod reason;
 pub mod rules;
 pub mod sealed;
 pub mod sign;
 pub mod strict;
-pub mod thumbprint;
+#[cfg(test)]
+mod testing;
+mod thumbprint;
 pub mod token;
 pub mod verifier;
 

@@ -14,10 +14,9 @@ use jsonwebtoken::EncodingKey;
 use serde_json::{Map, Value};
 
 use crate::jose::algorithm::{Algorithm, install_crypto};
-use crate::jose::key::{
-    KeyFault, PublicMaterial, check_purpose, declared_algorithm, required, without_leading_zeros,
-};
+use crate::jose::key::{KeyFault, check_purpose, declared_algorithm};
 use crate::jose::key_set::{KeySetError, raw_keys};
+use crate::jose::material::{PublicMaterial, required, without_leading_zeros};
 use crate::jose::strict;
 
 /// The two ways to write a signed token (RFC 7515 §7).

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use crate::jose::key::{KeyFault, LENIENT, PublicMaterial, text_member, without_leading_zeros};
+use crate::jose::key::KeyFault;
+use crate::jose::material::{LENIENT, PublicMaterial, text_member, without_leading_zeros};
 
 /// Thumbprints as a JWK states them, in the spelling in which tokens name them; empty when it does not.
 ///

@@ -1,9 +1,10 @@
 //! A compact JWS taken apart: what stands in it before anybody believes it.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, DecodeSliceError, Engine};
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 
@@ -24,17 +25,15 @@ const MAX_KEY_ID_BYTES: usize = 1024;
 const MAX_SIGNATURE_BYTES: usize = 1024;
 
 /// A token's parts, decoded but not believed: compact serialization only (RFC 7515 §3.1, §7.1).
-#[derive(Debug)]
 pub struct Token<'a> {
     /// Header and payload as they were signed.
     signed: &'a str,
-    payload: &'a str,
+    payload: Vec<u8>,
     signature: SmallVec<[u8; 256]>,
     header: Header,
 }
 
 /// What the header says of itself; each member is judged by the step that needs it.
-#[derive(Debug)]
 struct Header {
     /// `None`: absent, no string, or a name that we do not know. None of them can equal a configured algorithm.
     algorithm: Option<Algorithm>,
@@ -45,7 +44,6 @@ struct Header {
     x5t_s256: KeyId,
 }
 
-#[derive(Debug)]
 enum KeyId {
     Absent,
     Text(Box<str>),
@@ -68,10 +66,15 @@ impl<'a> Token<'a> {
         let header = Header::parse(&decode(header)?)?;
         Ok(Token {
             signed,
-            payload,
+            payload: decode(payload)?,
             signature: decode_signature(signature)?,
             header,
         })
+    }
+
+    /// The algorithm that the header names, if it is one we know. For people; [`Token::check_algorithm`] decides.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.header.algorithm
     }
 
     /// Step one: the header names exactly the configured algorithm. Nothing else is looked at before.
@@ -89,7 +92,7 @@ impl<'a> Token<'a> {
         }
         Err(Refusal::new(
             Reason::CriticalHeader,
-            "go-jose/go-jose: unsupported crit header",
+            "go-jose/go-jose: error in cryptographic primitive: the header asks for an extension",
         ))
     }
 
@@ -118,9 +121,16 @@ impl<'a> Token<'a> {
         key.verify(algorithm, self.signed.as_bytes(), &self.signature)
     }
 
-    /// Step five: what the token says. Call it after [`Token::verify`]; before, nobody vouches for it.
+    /// Step five: what the token says. Before [`Token::verify`] nobody vouches for it: then it may at most choose,
+    /// by `iss`, whose keys are asked.
     pub fn claims(&self) -> Result<Claims, Refusal> {
-        Claims::parse(&decode(self.payload)?)
+        Claims::parse(&self.payload)
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted token]")
     }
 }
 
@@ -192,21 +202,32 @@ pub fn parse_anything(bytes: &[u8]) {
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| illegal_base64())
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|error| illegal_base64(&error))
 }
 
 fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Refusal> {
     let mut bytes = [0; MAX_SIGNATURE_BYTES];
     let length = URL_SAFE_NO_PAD
         .decode_slice(part, &mut bytes)
-        .map_err(|_| illegal_base64())?;
+        .map_err(|error| match error {
+            DecodeSliceError::DecodeError(error) => illegal_base64(&error),
+            DecodeSliceError::OutputSliceTooSmall => malformed("signature is too long"),
+        })?;
     Ok(SmallVec::from_slice(
         bytes.get(..length).unwrap_or_default(),
     ))
 }
 
-fn illegal_base64() -> Refusal {
-    malformed("illegal base64 data")
+/// The position is counted from the start of the part, as in the reference; it tells nothing of the content.
+fn illegal_base64(error: &DecodeError) -> Refusal {
+    match error {
+        DecodeError::InvalidByte(at, _) => {
+            malformed(format!("illegal base64 data at input byte {at}"))
+        }
+        _ => malformed("illegal base64 data: length, padding or unused bits"),
+    }
 }
 
 fn not_three_parts() -> Refusal {
@@ -216,3 +237,6 @@ fn not_three_parts() -> Refusal {
 fn malformed(detail: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(Reason::Malformed, detail)
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,16 +89,31 @@ impl Verifier {
         now: Duration,
         leeway: Duration,
     ) -> Result<Arc<Claims>, Refusal> {
-        let scope = Scope {
-            origin,
-            verifier: *self,
-        };
-        if let Some(claims) = cache.get(text, scope, now) {
+        if let Some(claims) = self.recall(text, origin, cache, now) {
             return Ok(claims);
         }
+        let scope = self.scope(origin);
         let claims = Arc::new(self.verify(text, keys)?);
         cache.insert(text, scope, &claims, now, leeway);
         Ok(claims)
+    }
+
+    /// The claims of a token that the cache remembers; looks at no key.
+    pub fn recall(
+        &self,
+        text: &str,
+        origin: Origin,
+        cache: &TokenCache,
+        now: Duration,
+    ) -> Option<Arc<Claims>> {
+        cache.get(text, self.scope(origin), now)
+    }
+
+    fn scope(&self, origin: Origin) -> Scope {
+        Scope {
+            origin,
+            verifier: *self,
+        }
     }
 }
 
@@ -109,4 +124,70 @@ fn traced<T>(
 ) -> Result<T, Refusal> {
     trace(step, verdict.as_ref().map(|_| ()));
     verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::cache::CacheLimits;
+    use crate::jose::reason::Reason;
+    use crate::jose::testing::{hs256_with_header, public_set};
+
+    const VERIFIER: Verifier = Verifier {
+        algorithm: Algorithm::Hs256,
+        strategy: KeyIdStrategy::Kid,
+    };
+
+    fn steps(text: &str) -> Vec<(&'static str, Option<Reason>)> {
+        let mut seen = Vec::new();
+        let _ = VERIFIER.verify_traced(text, &public_set(), |step, verdict| {
+            seen.push((step.as_str(), verdict.err().map(|refusal| refusal.reason)));
+        });
+        seen
+    }
+
+    #[test]
+    fn each_step_is_told_until_one_fails() {
+        let good = hs256_with_header(r#"{"alg":"HS256","kid":"oct"}"#, "{}");
+        let names: Vec<_> = steps(&good).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            [
+                "form",
+                "algorithm",
+                "extensions",
+                "key",
+                "signature",
+                "claims"
+            ]
+        );
+        let unknown = hs256_with_header(r#"{"alg":"HS256","kid":"x"}"#, "{}");
+        assert_eq!(
+            steps(&unknown).last(),
+            Some(&("key", Some(Reason::UnknownKey)))
+        );
+        assert_eq!(steps("x"), [("form", Some(Reason::Malformed))]);
+        let no_claims = hs256_with_header(r#"{"alg":"HS256","kid":"oct"}"#, "[]");
+        assert_eq!(
+            steps(&no_claims).last(),
+            Some(&("claims", Some(Reason::Malformed)))
+        );
+    }
+
+    #[test]
+    fn only_what_was_verified_is_recalled() {
+        let (cache, now) = (TokenCache::new(CacheLimits::default()), Duration::ZERO);
+        let origin = Origin {
+            source: 1,
+            generation: 1,
+        };
+        let good = hs256_with_header(r#"{"alg":"HS256","kid":"oct"}"#, "{}");
+        let bad = format!("{good}AAAA");
+        for text in [&good, &bad] {
+            assert_eq!(VERIFIER.recall(text, origin, &cache, now), None);
+            let _ = VERIFIER.verify_cached(text, &public_set(), origin, &cache, now, now);
+        }
+        assert!(VERIFIER.recall(&good, origin, &cache, now).is_some());
+        assert!(VERIFIER.recall(&bad, origin, &cache, now).is_none());
+    }
 }

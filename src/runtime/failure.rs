@@ -51,6 +51,25 @@ pub enum Kind {
     NoHosts,
 }
 
+impl Kind {
+    /// The label of the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Deadline => "deadline",
+            Kind::Canceled => "canceled",
+            Kind::Connect => "connect",
+            Kind::Broken => "broken",
+            Kind::Status => "status",
+            Kind::Decode => "decode",
+            Kind::TooLarge => "too_large",
+            Kind::Refused => "refused",
+            Kind::Credentials => "credentials",
+            Kind::Request => "request",
+            Kind::NoHosts => "no_hosts",
+        }
+    }
+}
+
 impl Failure {
     /// A failure that answers 500.
     pub fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Failure {

@@ -12,11 +12,14 @@
 //! | [`decode`], [`shape`], [`flatmap`], [`encode`] | an upstream's body in, a client's body out |
 //! | [`graphql`], [`signing`] | the two guests of the pipeline |
 //! | [`address`], [`answer`], [`failure`] | the client's address; an answer made here; why a request failed, in the words of the log |
+//! | [`listen`] | what the server needs to know before the first byte |
+//! | [`clock`] | the time that limits and caches live by |
 //!
 //! Nothing here names Pingora or the configuration: `server` brings requests in, `compile` built the service.
 
 pub mod address;
 pub mod answer;
+pub mod clock;
 pub mod decode;
 pub mod encode;
 pub mod failure;
@@ -24,6 +27,7 @@ pub mod flatmap;
 pub mod forward;
 pub mod graphql;
 pub mod json;
+pub mod listen;
 pub mod pipeline;
 pub mod request;
 pub mod router;

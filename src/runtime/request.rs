@@ -1,5 +1,6 @@
 //! What the steps and the pipeline see of a request, and what they leave for later.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,8 +65,12 @@ pub struct Notes {
     pub claims: Option<Arc<Claims>>,
     /// One word for the access log and the metrics when a step refused: `expired`, `rate_limited`, ….
     pub refused: Option<&'static str>,
+    /// Whether it was the token that was refused: `refused` is then one of the closed set of token reasons.
+    pub token_refused: bool,
     /// Lines that the access log prints under its own, as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
+    /// What a step that asked to wait left for its own next call; that call takes it away.
+    pub awaited: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Notes {

@@ -28,6 +28,8 @@ use crate::upstream::HostSet;
 #[derive(Debug)]
 pub struct Service {
     pub router: Router<Arc<Endpoint>>,
+    /// All endpoints, by [`Endpoint::id`].
+    pub endpoints: Box<[Arc<Endpoint>]>,
     /// Around the router, outermost first.
     pub steps: Box<[Box<dyn ServiceStep>]>,
     pub options: Options,

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::runtime::answer::Answer;
@@ -47,6 +48,17 @@ pub trait BackendStep: Send + Sync + fmt::Debug {
 
     /// Called once for every ticket. Not called for a call whose client went away: that counts for nothing.
     fn after(&self, ticket: Ticket, outcome: Outcome);
+}
+
+/// A step whose state outlives one compiled file is shared between the old service and the new one.
+impl<T: BackendStep + ?Sized> BackendStep for Arc<T> {
+    fn before(&self) -> Result<Ticket, Failure> {
+        (**self).before()
+    }
+
+    fn after(&self, ticket: Ticket, outcome: Outcome) {
+        (**self).after(ticket, outcome);
+    }
 }
 
 /// What a [`BackendStep`] wants to remember of a call, for instance the generation of a breaker.

@@ -1,1 +1,28 @@
-//! How clients reach us.
+//! How clients reach us: listeners, TLS, shutdown, the HTTP answer to a failure.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`process`] | start, reload, hand-over, stop: the signals and the drain |
+//! | [`front`], [`conn`], [`head`], [`proxy_protocol`] | a connection before and between requests |
+//! | [`tls`] | certificates, chosen by name, replaced while running |
+//! | [`gateway`] | the `ProxyHttp` implementation: decides and delegates |
+//! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
+//! | [`relay`], [`tunnel`] | `no-op` answers as a streaming copy; upgraded connections through Pingora's proxy |
+//! | [`admin`], [`control`], [`watch`], [`upkeep`] | pages for operators, orders, changed files, background tasks |
+
+pub mod admin;
+mod body;
+mod builtin;
+mod conn;
+pub mod control;
+mod front;
+pub mod gateway;
+pub mod head;
+pub mod process;
+pub mod proxy_protocol;
+mod relay;
+mod respond;
+pub mod tls;
+mod tunnel;
+mod upkeep;
+mod watch;

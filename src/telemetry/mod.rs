@@ -1,1 +1,20 @@
 //! What we report.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`logger`], [`format`] | log lines: levels, formats, stdout and syslog |
+//! | [`access`] | the access log |
+//! | [`sink`], [`syslog`] | bounded queues to writer threads: nobody who reports ever waits |
+//! | [`metrics`] | the page for Prometheus |
+//! | [`stats`] | the counters of `telemetry/metrics`, as `/__stats` shows them |
+//! | [`moment`], [`text`] | dates and texts as log lines have them |
+
+pub mod access;
+pub mod format;
+pub mod logger;
+pub mod metrics;
+pub mod moment;
+pub mod sink;
+pub mod stats;
+pub mod syslog;
+pub mod text;

@@ -1,1 +1,398 @@
+use super::*;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::key_set::{KeyIdStrategy, KeySet};
+use crate::jose::reason::Reason;
+use crate::jose::rules::Rules;
+use crate::jose::testing::{jwk, public_document, public_set, set, token};
 
+const NOW: Duration = Duration::from_secs(1_700_000_000);
+const LEEWAY: Duration = Duration::from_secs(1);
+const ORIGIN: Origin = Origin {
+    source: 1,
+    generation: 1,
+};
+const HS256: Verifier = Verifier {
+    algorithm: Algorithm::Hs256,
+    strategy: KeyIdStrategy::Kid,
+};
+
+fn limits(entries: usize) -> CacheLimits {
+    CacheLimits {
+        entries,
+        ..CacheLimits::default()
+    }
+}
+
+fn scope(origin: Origin) -> Scope {
+    Scope {
+        origin,
+        verifier: HS256,
+    }
+}
+
+fn claims(json: &str) -> Arc<Claims> {
+    Arc::new(Claims::parse(json.as_bytes()).unwrap())
+}
+
+fn verify(
+    cache: &TokenCache,
+    text: &str,
+    keys: &KeySet,
+    origin: Origin,
+) -> Result<Arc<Claims>, Reason> {
+    HS256
+        .verify_cached(text, keys, origin, cache, NOW, LEEWAY)
+        .map_err(|refusal| refusal.reason)
+}
+
+#[test]
+fn the_second_look_at_a_token_is_a_hit() {
+    let cache = TokenCache::new(limits(10));
+    let (text, keys) = (token(Algorithm::Hs256, r#"{"sub":"u1"}"#), public_set());
+    let first = verify(&cache, &text, &keys, ORIGIN).unwrap();
+    let second = verify(&cache, &text, &keys, ORIGIN).unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.entries), (1, 1, 1));
+    assert!(stats.bytes > text.len());
+}
+
+#[test]
+fn the_same_token_meets_the_rules_of_each_endpoint_anew() {
+    let cache = TokenCache::new(limits(10));
+    let (text, keys) = (
+        token(Algorithm::Hs256, r#"{"iss":"a","exp":1700000010}"#),
+        public_set(),
+    );
+    let lenient = Rules::default();
+    let strict = Rules {
+        issuer: Some("b".into()),
+        ..Rules::default()
+    };
+    for _ in 0..2 {
+        let claims = verify(&cache, &text, &keys, ORIGIN).unwrap();
+        assert_eq!(lenient.check(&claims, NOW), Ok(()));
+        assert_eq!(
+            strict.check(&claims, NOW).unwrap_err().reason,
+            Reason::WrongIssuer
+        );
+        assert_eq!(
+            lenient
+                .check(&claims, NOW + Duration::from_secs(12))
+                .unwrap_err()
+                .reason,
+            Reason::Expired
+        );
+    }
+    assert_eq!(cache.stats().hits, 1);
+}
+
+#[test]
+fn another_source_algorithm_or_strategy_does_not_see_it() {
+    let cache = TokenCache::new(limits(10));
+    let text = token(Algorithm::Hs256, "{}");
+    cache.insert(&text, scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+    assert!(cache.get(&text, scope(ORIGIN), NOW).is_some());
+    assert!(
+        cache
+            .get(
+                &text,
+                scope(Origin {
+                    source: 2,
+                    ..ORIGIN
+                }),
+                NOW
+            )
+            .is_none()
+    );
+    for verifier in [
+        Verifier {
+            algorithm: Algorithm::Hs384,
+            ..HS256
+        },
+        Verifier {
+            strategy: KeyIdStrategy::X5t,
+            ..HS256
+        },
+    ] {
+        assert!(
+            cache
+                .get(
+                    &text,
+                    Scope {
+                        origin: ORIGIN,
+                        verifier
+                    },
+                    NOW
+                )
+                .is_none()
+        );
+    }
+    // Through the front door too: a cached HS256 token does not become an HS512 one.
+    let other = Verifier {
+        algorithm: Algorithm::Hs512,
+        ..HS256
+    };
+    let refusal = other
+        .verify_cached(&text, &public_set(), ORIGIN, &cache, NOW, LEEWAY)
+        .unwrap_err();
+    assert_eq!(refusal.reason, Reason::AlgNotAllowed);
+}
+
+#[test]
+fn a_token_of_a_removed_key_is_forgotten_with_the_key() {
+    let cache = TokenCache::new(limits(10));
+    let text = token(Algorithm::Hs256, "{}");
+    verify(&cache, &text, &public_set(), ORIGIN).unwrap();
+    let without = KeySet::parse(&set(&[jwk("rsa", false)])).unwrap().set;
+    let next = Origin {
+        generation: 2,
+        ..ORIGIN
+    };
+    assert_eq!(
+        verify(&cache, &text, &without, next),
+        Err(Reason::UnknownKey)
+    );
+    assert_eq!(cache.stats().entries, 1);
+    cache.purge(next);
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.bytes), (0, 0));
+}
+
+#[test]
+fn purging_one_source_leaves_the_others() {
+    let cache = TokenCache::new(limits(10));
+    let other = Origin {
+        source: 2,
+        generation: 1,
+    };
+    cache.insert("a", scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+    cache.insert("a", scope(other), &claims("{}"), NOW, LEEWAY);
+    cache.purge(Origin {
+        generation: 2,
+        ..ORIGIN
+    });
+    assert!(cache.get("a", scope(ORIGIN), NOW).is_none());
+    assert!(cache.get("a", scope(other), NOW).is_some());
+    cache.clear();
+    assert_eq!(cache.stats().entries, 0);
+}
+
+#[test]
+fn tokens_with_an_equal_beginning_or_end_are_strangers() {
+    let cache = TokenCache::new(limits(10));
+    let (text, keys) = (token(Algorithm::Hs256, r#"{"sub":"u1"}"#), public_set());
+    verify(&cache, &text, &keys, ORIGIN).unwrap();
+    let forged_end = format!("{}AAAA", &text[..text.len() - 4]);
+    assert_eq!(
+        verify(&cache, &forged_end, &keys, ORIGIN),
+        Err(Reason::BadSignature)
+    );
+    let (head, rest) = text.split_once('.').unwrap();
+    let (_, signature) = rest.split_once('.').unwrap();
+    let forged_middle = format!("{head}.eyJzdWIiOiJyb290In0.{signature}");
+    assert_eq!(
+        verify(&cache, &forged_middle, &keys, ORIGIN),
+        Err(Reason::BadSignature)
+    );
+    for cut in 1..text.len() {
+        assert!(cache.get(&text[..cut], scope(ORIGIN), NOW).is_none());
+    }
+}
+
+#[test]
+fn even_tokens_with_one_hash_are_told_apart() {
+    let cache = TokenCache::new(limits(10));
+    let hash = cache.hash("good", scope(ORIGIN));
+    cache.insert("good", scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+    let shard = &cache.shards[0];
+    assert!(
+        shard
+            .read(|held| held.get(hash, "good", scope(ORIGIN), NOW))
+            .is_some()
+    );
+    assert!(
+        shard
+            .read(|held| held.get(hash, "evil", scope(ORIGIN), NOW))
+            .is_none()
+    );
+}
+
+#[test]
+fn a_flood_of_bad_tokens_pushes_nothing_out() {
+    let cache = TokenCache::new(limits(100));
+    let keys = public_set();
+    let good: Vec<_> = (0..100)
+        .map(|n| token(Algorithm::Hs256, &format!("{{\"n\":{n}}}")))
+        .collect();
+    for text in &good {
+        verify(&cache, text, &keys, ORIGIN).unwrap();
+    }
+    let (head, _) = good[0].rsplit_once('.').unwrap();
+    for n in 0..100_000_u32 {
+        let forged = format!("{head}.{n:043}");
+        assert!(verify(&cache, &forged, &keys, ORIGIN).is_err());
+    }
+    let before = cache.stats();
+    assert_eq!((before.entries, before.evictions), (100, 0));
+    for text in &good {
+        verify(&cache, text, &keys, ORIGIN).unwrap();
+    }
+    assert_eq!(cache.stats().hits, before.hits + 100);
+}
+
+#[test]
+fn what_was_used_stays_when_room_is_needed() {
+    let cache = TokenCache::new(limits(10));
+    for n in 0..10 {
+        cache.insert(
+            &format!("old-{n}"),
+            scope(ORIGIN),
+            &claims("{}"),
+            NOW,
+            LEEWAY,
+        );
+    }
+    for n in 0..200 {
+        for hot in 0..5 {
+            assert!(
+                cache
+                    .get(&format!("old-{hot}"), scope(ORIGIN), NOW)
+                    .is_some(),
+                "{hot} after {n}"
+            );
+        }
+        cache.insert(
+            &format!("once-{n}"),
+            scope(ORIGIN),
+            &claims("{}"),
+            NOW,
+            LEEWAY,
+        );
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.evictions), (10, 200));
+}
+
+#[test]
+fn entries_and_bytes_are_bounded() {
+    let many = TokenCache::new(limits(2000));
+    for n in 0..10_000 {
+        many.insert(&format!("t{n}"), scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+    }
+    assert!(many.stats().entries <= 2000 + SHARDS);
+    let small = TokenCache::new(CacheLimits {
+        entries: 100,
+        bytes: 4000,
+        ..CacheLimits::default()
+    });
+    for n in 0..100 {
+        small.insert(
+            &format!("{n:0500}"),
+            scope(ORIGIN),
+            &claims("{}"),
+            NOW,
+            LEEWAY,
+        );
+        assert!(small.stats().bytes <= 4000);
+    }
+    assert!(small.stats().entries > 0);
+    small.insert(&"x".repeat(5000), scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
+    assert!(
+        small.get(&"x".repeat(5000), scope(ORIGIN), NOW).is_none(),
+        "larger than all of it"
+    );
+}
+
+#[test]
+fn a_token_is_forgotten_when_it_has_expired() {
+    let cache = TokenCache::new(limits(10));
+    cache.insert(
+        "a",
+        scope(ORIGIN),
+        &claims(r#"{"exp":1700000010}"#),
+        NOW,
+        LEEWAY,
+    );
+    assert!(
+        cache
+            .get("a", scope(ORIGIN), NOW + Duration::from_secs(10))
+            .is_some()
+    );
+    assert!(
+        cache
+            .get("a", scope(ORIGIN), NOW + Duration::from_secs(11))
+            .is_none()
+    );
+    cache.insert("b", scope(ORIGIN), &claims(r#"{"exp":1}"#), NOW, LEEWAY);
+    assert!(
+        cache.get("b", scope(ORIGIN), Duration::ZERO).is_none(),
+        "was dead on arrival"
+    );
+    cache.insert("c", scope(ORIGIN), &claims(r#"{"exp":1e300}"#), NOW, LEEWAY);
+    assert!(
+        cache
+            .get("c", scope(ORIGIN), NOW + Duration::from_secs(3599))
+            .is_some()
+    );
+    assert!(
+        cache
+            .get("c", scope(ORIGIN), NOW + Duration::from_secs(3600))
+            .is_none(),
+        "older than max_age"
+    );
+}
+
+#[test]
+fn a_cache_without_room_is_off() {
+    for limits in [
+        limits(0),
+        CacheLimits {
+            bytes: 0,
+            ..limits(10)
+        },
+    ] {
+        let cache = TokenCache::new(limits);
+        let text = token(Algorithm::Hs256, "{}");
+        for _ in 0..2 {
+            verify(&cache, &text, &public_set(), ORIGIN).unwrap();
+        }
+        cache.purge(ORIGIN);
+        assert_eq!(cache.stats(), CacheStats::default());
+    }
+}
+
+#[test]
+fn debug_output_shows_no_token() {
+    let cache = TokenCache::new(limits(10));
+    cache.insert(
+        "secret",
+        scope(ORIGIN),
+        &claims(r#"{"sub":"secret"}"#),
+        NOW,
+        LEEWAY,
+    );
+    assert!(!format!("{cache:?}").contains("secret"));
+}
+
+#[test]
+fn many_threads_agree() {
+    let cache = TokenCache::new(limits(50));
+    let keys = KeySet::parse(&public_document()).unwrap().set;
+    let tokens: Vec<_> = (0..80)
+        .map(|n| token(Algorithm::Hs256, &format!("{{\"n\":{n}}}")))
+        .collect();
+    std::thread::scope(|threads| {
+        for start in 0..4 {
+            let (cache, keys, tokens) = (&cache, &keys, &tokens);
+            threads.spawn(move || {
+                for round in 0..500 {
+                    let n = (start * 7 + round * 13) % tokens.len();
+                    let claims = verify(cache, &tokens[n], keys, ORIGIN).unwrap();
+                    assert_eq!(claims.claim("n").unwrap(), n);
+                }
+            });
+        }
+    });
+    assert!(cache.stats().entries <= 50);
+}

@@ -105,6 +105,14 @@ impl HeaderRules {
         self.content_length
     }
 
+    /// Whether a field of this name gets through [`HeaderRules::narrow`].
+    pub fn passes(&self, name: &HeaderName) -> bool {
+        match &self.pass {
+            Pass::All | Pass::Default => true,
+            Pass::Listed(listed) => listed.contains(name),
+        }
+    }
+
     /// Removes what a backend's own list does not name; an empty list is no filter. Unlike in KrakenD, `*` is none either.
     pub fn narrow(&self, headers: &mut HeaderMap) {
         let listed = match &self.pass {

@@ -99,7 +99,7 @@ fn pass(mut answer: Answer, passed: Passed) -> Answer {
 }
 
 /// The answer when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
-fn failed(options: &Options, merged: &Merged) -> Answer {
+pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
     let mut answer = Answer {
         branding: Branding::Completed(false),
         ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)

@@ -7,7 +7,8 @@ use crate::runtime::failure::Failure;
 use crate::runtime::step::{BackendStep, Outcome, Ticket};
 
 /// The tickets of a call under way.
-pub(super) struct Guard<'a> {
+#[derive(Debug)]
+pub struct Guard<'a> {
     steps: &'a [Box<dyn BackendStep>],
     tickets: SmallVec<[Ticket; 2]>,
     limit: &'a Limit,
@@ -16,7 +17,10 @@ pub(super) struct Guard<'a> {
 impl<'a> Guard<'a> {
     /// Passes all steps, outermost first. When one refuses, those outside of it see a failed call: a circuit breaker
     /// counts refusals of the rate limit within, as KrakenD does.
-    pub(super) fn enter(
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn enter(
         steps: &'a [Box<dyn BackendStep>],
         limit: &'a Limit,
     ) -> Result<Guard<'a>, Failure> {
@@ -38,7 +42,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Tells the steps how the call ended, innermost first.
-    pub(super) fn end(&mut self, outcome: Outcome) {
+    pub fn end(&mut self, outcome: Outcome) {
         let tickets = std::mem::take(&mut self.tickets);
         for (step, ticket) in self.steps.iter().zip(tickets).rev() {
             step.after(ticket, outcome);

@@ -12,13 +12,14 @@ use crate::runtime::service::{Composition, Order};
 /// The end of a group of calls. Calls that are dropped after it has passed have failed; calls that are dropped before
 /// were given up by a client, or lost a race, and count for nothing.
 #[derive(Debug)]
-pub(super) struct Limit {
+pub struct Limit {
     at: Instant,
     passed: AtomicBool,
 }
 
 impl Limit {
-    pub(super) fn at(at: Instant) -> Limit {
+    /// A limit that ends at `at`.
+    pub fn at(at: Instant) -> Limit {
         Limit {
             at,
             passed: AtomicBool::new(false),
@@ -43,7 +44,7 @@ impl Limit {
     }
 
     /// Waits for `work` as long as this allows. What `work` borrowed is free again once the caller has dropped it.
-    pub(super) async fn wait<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
+    pub async fn wait<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
         match timeout_at(self.at, work).await {
             Ok(output) => Some(output),
             Err(_) => {
@@ -53,11 +54,13 @@ impl Limit {
         }
     }
 
-    pub(super) fn has_passed(&self) -> bool {
+    /// Whether a wait was cut by this limit.
+    pub fn has_passed(&self) -> bool {
         self.passed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn remaining(&self) -> Duration {
+    /// What is left until the end.
+    pub fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 }

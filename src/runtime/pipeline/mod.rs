@@ -16,6 +16,7 @@
 //! | `merge` | parts of an answer become one |
 //! | `finish` | static data, signature, encoding, the answer to a failure |
 //! | `shadow` | calls that nobody waits for |
+//! | [`stream`] | what streamed endpoints share with composed ones |
 
 mod backend;
 mod carrier;
@@ -29,10 +30,13 @@ mod parallel;
 mod run;
 mod sequential;
 mod shadow;
+pub mod stream;
 
 #[cfg(test)]
 mod tests;
 
 pub use carrier::{Carrier, Upstream};
 pub use client::ClientCall;
+pub use guard::Guard;
+pub use limit::Limit;
 pub use run::{Outcome, run, run_with};

@@ -1,0 +1,23 @@
+# Two stages: the second has the binary, its C libraries and certificates, and nothing to log in with.
+FROM rust:1-bookworm AS build
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY Cargo.toml Cargo.lock README.md ./
+COPY src ./src
+COPY benches ./benches
+COPY examples ./examples
+COPY tests ./tests
+RUN cargo build --release --locked --bin portcullis
+
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /src/target/release/portcullis /usr/bin/portcullis
+COPY conf/krakend.json /etc/krakend/krakend.json
+# A number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+WORKDIR /etc/krakend
+EXPOSE 8080
+# SIGTERM drains; give the container longer than the gateway's own bound (30 s).
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=4s --start-period=5s CMD ["/usr/bin/portcullis", "healthcheck"]
+ENTRYPOINT ["/usr/bin/portcullis"]
+CMD ["run", "-c", "/etc/krakend/krakend.json"]

@@ -1,0 +1,130 @@
+//! What a token costs: verified anew, remembered, or refused.
+//!
+//! `cargo bench --bench token`; the budget for a whole request is in ARCHITECTURE.md.
+
+#![allow(clippy::unwrap_used, reason = "the inputs are our own")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use portcullis::jose::{
+    Algorithm, CacheLimits, KeyIdStrategy, KeySet, Origin, Rules, Serialization, Signer,
+    TokenCache, Verifier,
+};
+use serde_json::{Value, json};
+
+const NOW: Duration = Duration::from_secs(1_700_000_000);
+const LEEWAY: Duration = Duration::from_secs(1);
+const ORIGIN: Origin = Origin {
+    source: 1,
+    generation: 1,
+};
+const PRIVATE: &[u8] = include_bytes!("../tests/data/keys/private.json");
+
+fn public() -> KeySet {
+    let mut set: Value = serde_json::from_slice(PRIVATE).unwrap();
+    for key in set["keys"].as_array_mut().unwrap() {
+        for name in ["d", "p", "q", "dp", "dq", "qi"] {
+            key.as_object_mut().unwrap().remove(name);
+        }
+    }
+    KeySet::parse(set.to_string().as_bytes()).unwrap().set
+}
+
+fn token(algorithm: Algorithm, kid: &str, number: u32) -> String {
+    let claims = json!({
+        "iss": "https://issuer.example.com/", "aud": ["https://api.example.com"], "sub": format!("user-{number}"),
+        "iat": 1_500_000_000, "exp": 4_102_444_800_u64, "jti": format!("id-{number}"), "scope": "read write",
+        "roles": ["admin", "user"], "client_id": "web",
+    });
+    Signer::from_key_set(PRIVATE, kid, algorithm, "JWT", Serialization::Compact)
+        .unwrap()
+        .sign(claims.to_string().as_bytes())
+        .unwrap()
+}
+
+fn verifier(algorithm: Algorithm) -> Verifier {
+    Verifier {
+        algorithm,
+        strategy: KeyIdStrategy::Kid,
+    }
+}
+
+fn verify(c: &mut Criterion) {
+    let keys = public();
+    for (algorithm, kid) in [
+        (Algorithm::Hs256, "oct"),
+        (Algorithm::Rs256, "rsa"),
+        (Algorithm::Ps256, "rsa"),
+        (Algorithm::Es256, "ec256"),
+        (Algorithm::Es384, "ec384"),
+        (Algorithm::Es512, "ec521"),
+        (Algorithm::EdDsa, "ed25519"),
+    ] {
+        let text = token(algorithm, kid, 0);
+        let verifier = verifier(algorithm);
+        c.bench_function(&format!("verify/{algorithm}"), |b| {
+            b.iter(|| verifier.verify(black_box(&text), &keys).unwrap());
+        });
+    }
+}
+
+fn cached(c: &mut Criterion) {
+    let keys = public();
+    for (algorithm, kid) in [(Algorithm::Rs256, "rsa"), (Algorithm::Es256, "ec256")] {
+        let cache = TokenCache::new(CacheLimits::default());
+        let verifier = verifier(algorithm);
+        let text = token(algorithm, kid, 0);
+        let get = |text: &str| {
+            verifier
+                .verify_cached(text, &keys, ORIGIN, &cache, NOW, LEEWAY)
+                .unwrap()
+        };
+        get(&text);
+        c.bench_function(&format!("cached/{algorithm}/one"), |b| {
+            b.iter(|| get(black_box(&text)));
+        });
+    }
+    let cache = TokenCache::new(CacheLimits::default());
+    let verifier = verifier(Algorithm::Hs256);
+    let tokens: Vec<_> = (0..5000)
+        .map(|n| token(Algorithm::Hs256, "oct", n))
+        .collect();
+    let mut turn = 0;
+    c.bench_function("cached/HS256/5000 in turn", |b| {
+        b.iter(|| {
+            turn = (turn + 1) % tokens.len();
+            verifier
+                .verify_cached(&tokens[turn], &keys, ORIGIN, &cache, NOW, LEEWAY)
+                .unwrap()
+        });
+    });
+    let rules = Rules {
+        issuer: Some("https://issuer.example.com/".into()),
+        audience: Box::new(["https://api.example.com".into()]),
+        roles: Box::new(["user".into()]),
+        scopes: Box::new(["write".into()]),
+        ..Rules::default()
+    };
+    let claims = verifier.verify(&tokens[0], &keys).unwrap();
+    c.bench_function("rules", |b| {
+        b.iter(|| rules.check(black_box(&claims), NOW).unwrap());
+    });
+}
+
+fn refused(c: &mut Criterion) {
+    let keys = public();
+    let verifier = verifier(Algorithm::Es256);
+    let forged = token(Algorithm::Rs256, "rsa", 0);
+    c.bench_function("refused/wrong alg", |b| {
+        b.iter(|| verifier.verify(black_box(&forged), &keys).unwrap_err());
+    });
+    let dots = ".".repeat(8000);
+    c.bench_function("refused/8000 dots", |b| {
+        b.iter(|| verifier.verify(black_box(&dots), &keys).unwrap_err());
+    });
+}
+
+criterion_group!(benches, verify, cached, refused);
+criterion_main!(benches);

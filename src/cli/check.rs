@@ -1,0 +1,214 @@
+//! `check`: all mistakes of a file at once; and the texts of findings, which `run` and `reload` print too.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::cli::{CheckArgs, Format};
+use crate::compile::{self, Inputs, Outcome};
+use crate::config::{Environment, Finding, Severity};
+use crate::ext::Carry;
+use crate::upstream::{Clients, DnsTable};
+
+/// Checks a file and prints the result. As the reference's commands do, text goes to standard error.
+///
+/// The exit code is 1 when something stops a start, 0 otherwise, also with warnings.
+pub(super) fn check(args: CheckArgs) -> ExitCode {
+    let name = args.config.display().to_string();
+    let outcome = outcome(&args.config);
+    match args.format {
+        Format::Json => println!("{}", json(&name, &outcome.findings)),
+        Format::Text => {
+            let indent = (args.debug > 0).then_some(args.indent.as_str());
+            eprint!("{}", text(&name, &outcome, indent));
+        }
+    }
+    match outcome.compiled {
+        Some(_) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// Compiles a file for nothing but its findings.
+pub fn outcome(file: &Path) -> Outcome {
+    crate::jose::install_crypto();
+    let clients = Arc::new(Clients::new(Arc::new(DnsTable::default())));
+    compile::file(
+        file,
+        &Inputs {
+            environment: &Environment::process(),
+            clients: &clients,
+            before: &Carry::default(),
+            port: None,
+            debug: false,
+        },
+    )
+}
+
+/// `indent`: print what the file defines, too, with this in front of each level.
+fn text(name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
+    let mut out = format!("Parsing configuration file: {name}\n");
+    match &outcome.compiled {
+        None => out.push_str(&refusal(name, &outcome.findings)),
+        Some(compiled) => {
+            if let Some(indent) = indent {
+                for line in &compiled.summary {
+                    let _ = writeln!(out, "{}", line.replace('\t', indent));
+                }
+            }
+            out.push_str(&list(name, &outcome.findings));
+            out.push_str("Syntax OK!\n");
+        }
+    }
+    out
+}
+
+/// Why a file cannot be served: the reference's first line, then every finding with its place.
+pub fn refusal(name: &str, findings: &[Finding]) -> String {
+    let first = findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Mistake)
+        .map(|finding| finding.mistake.to_string())
+        .unwrap_or_default();
+    format!(
+        "ERROR parsing the configuration file: '{name}': {}\n{}",
+        printable(&first),
+        list(name, findings)
+    )
+}
+
+/// The warnings of a file that is served, a line each, for the log.
+pub fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
+    findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning)
+        .map(|finding| match &finding.hint {
+            Some(hint) => format!("{} ({})", line(name, finding), printable(hint)),
+            None => line(name, finding),
+        })
+        .collect()
+}
+
+/// One finding after the other: `gateway.json:12:15: /endpoints/3/timeout: …`, and a hint below it.
+pub fn list(name: &str, findings: &[Finding]) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        let _ = writeln!(out, "{}", line(name, finding));
+        if let Some(hint) = &finding.hint {
+            let _ = writeln!(out, "        hint: {}", printable(hint));
+        }
+    }
+    let mistakes = count(findings, Severity::Mistake);
+    let warnings = count(findings, Severity::Warning);
+    if mistakes + warnings > 1 {
+        let _ = writeln!(out, "{mistakes} mistakes, {warnings} warnings");
+    }
+    out
+}
+
+/// The findings as one JSON object, for machines.
+pub fn json(name: &str, findings: &[Finding]) -> String {
+    let findings: Vec<serde_json::Value> = findings
+        .iter()
+        .map(|finding| {
+            serde_json::json!({
+                "severity": word(finding.severity),
+                "pointer": finding.pointer,
+                "line": finding.at.is_known().then_some(finding.at.line),
+                "column": finding.at.is_known().then_some(finding.at.column),
+                "message": finding.mistake.to_string(),
+                "hint": finding.hint,
+            })
+        })
+        .collect();
+    let ok = !findings
+        .iter()
+        .any(|finding| finding["severity"] == "mistake");
+    serde_json::json!({ "file": name, "ok": ok, "findings": findings }).to_string()
+}
+
+fn line(name: &str, finding: &Finding) -> String {
+    let mut out = name.to_owned();
+    if finding.at.is_known() {
+        let _ = write!(out, ":{}", finding.at);
+    }
+    if finding.severity == Severity::Warning {
+        out.push_str(": warning");
+    }
+    if !finding.pointer.is_empty() {
+        let _ = write!(out, ": {}", printable(&finding.pointer));
+    }
+    let _ = write!(out, ": {}", printable(&finding.mistake.to_string()));
+    out
+}
+
+fn count(findings: &[Finding], severity: Severity) -> usize {
+    findings
+        .iter()
+        .filter(|finding| finding.severity == severity)
+        .count()
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Mistake => "mistake",
+        Severity::Warning => "warning",
+    }
+}
+
+/// Texts of the file may hold escapes that a terminal obeys.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c.is_control() && c != '\n' {
+            true => '\u{fffd}',
+            false => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> (String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.json");
+        std::fs::write(&path, text).unwrap();
+        let outcome = outcome(&path);
+        (
+            super::text("gateway.json", &outcome, Some("\t")),
+            json("gateway.json", &outcome.findings),
+        )
+    }
+
+    #[test]
+    fn a_mistake_has_its_place_and_a_hint() {
+        let (text, json) = checked(
+            "{\n  \"version\": 3,\n  \"endpoints\": [{\n    \"endpoint\": \"/a\",\n    \"timeout\": \"2 sec\",\n    \"backend\": [{\"host\": [\"http://a\"], \"url_patern\": \"/\"}]\n  }]\n}",
+        );
+        assert_eq!(
+            text,
+            "Parsing configuration file: gateway.json\n\
+             ERROR parsing the configuration file: 'gateway.json': \"2 sec\" is not a duration: unknown unit\n\
+             gateway.json:5:16: /endpoints/0/timeout: \"2 sec\" is not a duration: unknown unit\n        \
+             hint: a number and its unit, unspaced: \"2s\", \"1500ms\"\n\
+             gateway.json:6:39: warning: /endpoints/0/backend/0/url_patern: the key \"url_patern\" is unknown here and ignored\n        \
+             hint: did you mean \"url_pattern\"?\n\
+             1 mistakes, 1 warnings\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["findings"][0]["line"], 5);
+    }
+
+    #[test]
+    fn a_good_file_is_ok_and_summed_up() {
+        let (text, json) = checked(
+            r#"{"version": 3, "name": "x", "endpoints": [{"endpoint": "/a", "backend": [{"host": ["http://a"], "url_pattern": "/b"}]}]}"#,
+        );
+        assert!(text.ends_with("Syntax OK!\n"), "{text}");
+        assert!(text.contains("\t- GET /a\n"), "{text}");
+        assert_eq!(json, r#"{"file":"gateway.json","findings":[],"ok":true}"#);
+    }
+}

@@ -1,0 +1,279 @@
+//! `run` and `reload`: a file becomes a serving process.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::cli::{ReloadArgs, RunArgs, check};
+use crate::compile::{self, Compiled, Inputs, Outcome};
+use crate::config::Environment;
+use crate::config::load::Format;
+use crate::ext::Carry;
+use crate::jose;
+use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion};
+use crate::server::admin::{SideListener, page};
+use crate::server::control;
+use crate::server::process::{self, Loaded, Loader, RunOptions};
+use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::logger::{self, Logger};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stats::Stats;
+use crate::upstream::{Clients, DnsTable};
+
+/// How long the end of the process waits for log lines to be written.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// What the demo adds to a served configuration.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub(super) sides: Vec<SideListener>,
+    /// Printed once the gateway listens.
+    pub(super) ready: Option<String>,
+}
+
+/// Where the configuration comes from.
+enum Source {
+    File(PathBuf),
+    Text(String),
+}
+
+impl Source {
+    fn name(&self) -> String {
+        match self {
+            Source::File(path) => path.display().to_string(),
+            Source::Text(_) => "the built-in configuration".to_owned(),
+        }
+    }
+}
+
+pub(super) fn run(args: RunArgs) -> ExitCode {
+    let watch = if args.watch { vec![args.config.clone()] } else { Vec::new() };
+    let options = RunOptions { upgrade: args.upgrade, watch };
+    serve(Source::File(args.config), args.port, args.debug > 0, options, Extras::default())
+}
+
+/// Serves a configuration that is no file.
+pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
+    serve(Source::Text(text.to_owned()), None, false, RunOptions::default(), extras)
+}
+
+pub(super) fn reload(args: ReloadArgs) -> ExitCode {
+    let outcome = check::outcome(&args.config);
+    let Some(compiled) = outcome.compiled else {
+        eprint!("{}", check::refusal(&args.config.display().to_string(), &outcome.findings));
+        return ExitCode::FAILURE;
+    };
+    let mut address = listen_of(&compiled).address;
+    address.set_port(args.port.unwrap_or(address.port()));
+    match control::reload(address) {
+        Ok(()) => {
+            println!("reloaded");
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(source: Source, port: Option<u16>, debug: bool, options: RunOptions, extras: Extras) -> ExitCode {
+    jose::install_crypto();
+    let logger = match Logger::new(logger::Settings::default()) {
+        Ok(logger) => Arc::new(logger),
+        Err(error) => return fail(&format!("no log can be written: {error}")),
+    };
+    // The only logger of the process, so that installing it cannot fail.
+    let _ = Logger::install(&logger);
+    let metrics = Metrics::new();
+    let dns = Arc::new(DnsTable::default());
+    let loader = Arc::new(FileLoader {
+        name: source.name(),
+        source,
+        port,
+        debug,
+        environment: Environment::process(),
+        clients: Arc::new(Clients::new(Arc::clone(&dns))),
+        carry: Mutex::new(Carry::default()),
+        metrics: Arc::clone(&metrics),
+        extras,
+        logger: Arc::clone(&logger),
+        access: Mutex::new(None),
+    });
+    let mut loaded = match loader.load() {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            eprint!("{report}");
+            return ExitCode::FAILURE;
+        }
+    };
+    loaded.tasks.push(Box::pin(async move {
+        // The table lives as long as the process; ending its task is the runtime's business.
+        let (_keep, forever) = tokio::sync::watch::channel(false);
+        dns.run(forever).await;
+    }));
+    match process::run(loaded, loader, metrics, options) {
+        Ok(never) => match never {},
+        Err(error) => {
+            log::error!("[SERVICE: Gateway] {error}");
+            logger.flush_within(FLUSH);
+            fail(&format!("ERROR starting the gateway: {error}"))
+        }
+    }
+}
+
+fn fail(reason: &str) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::FAILURE
+}
+
+/// Compiles the file anew for each reload; state whose definition has not changed goes from one to the next.
+struct FileLoader {
+    source: Source,
+    name: String,
+    port: Option<u16>,
+    debug: bool,
+    environment: Environment,
+    clients: Arc<Clients>,
+    carry: Mutex<Carry>,
+    metrics: Arc<Metrics>,
+    extras: Extras,
+    logger: Arc<Logger>,
+    /// The access log in use: kept over a reload that does not change its settings.
+    access: Mutex<Option<Arc<AccessLog>>>,
+}
+
+impl FileLoader {
+    fn compile(&self, before: &Carry) -> Outcome {
+        let inputs = Inputs {
+            environment: &self.environment,
+            clients: &self.clients,
+            before,
+            port: self.port,
+            debug: self.debug,
+        };
+        match &self.source {
+            Source::File(path) => compile::file(path, &inputs),
+            Source::Text(text) => compile::text(text, Format::Json, Path::new(""), &inputs),
+        }
+    }
+
+    /// The access log as this file wants it.
+    fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
+        let settings = compiled.facts.get::<access::Settings>().map_or_else(Default::default, |kept| (*kept).clone());
+        let mut current = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
+            return Ok(Arc::clone(open));
+        }
+        let opened = AccessLog::open(settings).map_err(|error| format!("the access log cannot be opened: {error}\n"))?;
+        let opened = Arc::new(opened);
+        *current = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// The listeners beside the gateway's own.
+    fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
+        let mut sides = self.extras.sides.clone();
+        if let Some(metrics) = &compiled.metrics {
+            let registry = Arc::clone(&self.metrics);
+            let handler = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", move || registry.page());
+            sides.push(SideListener { address: metrics.listen, handler });
+        }
+        sides
+    }
+}
+
+impl Loader for FileLoader {
+    fn load(&self) -> Result<Loaded, String> {
+        let mut carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.compile(&carry);
+        let Some(compiled) = outcome.compiled else {
+            return Err(check::refusal(&self.name, &outcome.findings));
+        };
+        let access_log = self.access_log(&compiled)?;
+        let logging = compiled.facts.get::<logger::Settings>().map_or_else(Default::default, |kept| (*kept).clone());
+        self.logger.apply(logging).map_err(|error| format!("the log cannot be changed: {error}\n"))?;
+        for line in check::warnings(&self.name, &outcome.findings) {
+            log::warn!("{line}");
+        }
+        let listen = listen_of(&compiled);
+        let sides = self.sides(&compiled);
+        *carry = compiled.carry;
+        Ok(Loaded {
+            service: compiled.service,
+            listen,
+            sides,
+            access_log,
+            stats: compiled.facts.get::<Stats>(),
+            tasks: compiled.tasks.into_iter().map(|task| task.run).collect(),
+        })
+    }
+
+    fn ready(&self) {
+        if let Some(text) = &self.extras.ready {
+            println!("{text}");
+        }
+    }
+
+    fn reopen_logs(&self) {
+        if let Some(open) = &*self.access.lock().unwrap_or_else(PoisonError::into_inner) {
+            open.reopen();
+        }
+    }
+
+    fn flush_logs(&self) {
+        self.logger.flush_within(FLUSH);
+        if let Some(open) = &*self.access.lock().unwrap_or_else(PoisonError::into_inner) {
+            open.flush(FLUSH);
+        }
+    }
+}
+
+/// The file's listener in the server's terms.
+fn listen_of(compiled: &Compiled) -> Listen {
+    let file = &compiled.listen;
+    let defaults = Limits::default();
+    Listen {
+        address: SocketAddr::new(file.ip.unwrap_or_else(any_address), file.port),
+        tls: file.tls.as_ref().map(|tls| ServerTls {
+            keys: tls.keys.iter().map(|pair| (pair.certificate.clone(), pair.private_key.clone())).collect(),
+            min_version: version(tls.min),
+            max_version: version(tls.max),
+            cipher_suites: tls.cipher_suites.clone(),
+            curves: tls.curves.clone(),
+            mtls: tls
+                .client_auth
+                .as_ref()
+                .map(|auth| ClientRoots { ca_files: auth.ca_certs.clone(), system_roots: auth.system_pool }),
+        }),
+        limits: Limits {
+            head: file.read_header_timeout,
+            idle: file.idle_timeout,
+            read: file.read_timeout.unwrap_or(defaults.read),
+            write: file.write_timeout,
+            max_header_bytes: usize::try_from(file.max_header_bytes).unwrap_or(usize::MAX),
+            max_connections: file.max_connections.unwrap_or(defaults.max_connections),
+            h2c: file.h2c,
+            proxy_protocol: None,
+        },
+        threads: compiled.threads,
+        drain: compiled.drain,
+    }
+}
+
+fn version(version: compile::TlsVersion) -> TlsVersion {
+    match version {
+        compile::TlsVersion::V1_2 => TlsVersion::Tls12,
+        compile::TlsVersion::V1_3 => TlsVersion::Tls13,
+    }
+}
+
+/// All addresses of both families where the machine has both.
+fn any_address() -> IpAddr {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}

@@ -1,0 +1,262 @@
+//! One call, with nothing left to decide.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::compile::namespaces::{Level, wanted};
+use crate::compile::{client, endpoint, graphql};
+use crate::config::namespaces::{GRAPHQL, HTTP, HTTP_CLIENT, PROXY_BACKEND};
+use crate::config::{Backend, Block, Mistake, Node, Service, Typing, host};
+use crate::ext::registry::{BACKEND as EXTENSIONS, BackendPart};
+use crate::ext::{BackendSite, Compile, EndpointSite};
+use crate::runtime::decode::Decoder;
+use crate::runtime::forward::{HeaderRules, QueryRules};
+use crate::runtime::router::Pattern;
+use crate::runtime::service as runtime;
+use crate::runtime::service::{ErrorMode, Shadow};
+use crate::runtime::shape::{Shape, ShapeSpec};
+use crate::runtime::step::{BackendStep, Credentials, ResponseCache};
+use crate::runtime::template::Template;
+
+/// Where a backend stands.
+pub struct Place<'p> {
+    pub site: &'p EndpointSite<'p>,
+    pub pattern: &'p Pattern,
+    pub index: usize,
+    pub sequential: bool,
+    pub concurrent: bool,
+}
+
+/// What a backend is good for.
+pub enum Call {
+    Regular(runtime::Backend),
+    Shadow(Shadow),
+}
+
+/// Compiles one backend. `None` when it cannot be called; whatever was wrong is reported.
+pub fn backend(
+    file: &Backend<'_>,
+    place: &Place<'_>,
+    service: &Service<'_>,
+    cx: &mut Compile<'_>,
+) -> Option<Call> {
+    let method = method(file, place);
+    let url = template(file, place);
+    let hosts = hosts(file, service);
+    let (method, url) = (method?, url?);
+    let pattern: Arc<str> = file.url_pattern.as_deref().unwrap_or("/").into();
+    let site = BackendSite {
+        endpoint: place.site,
+        index: place.index,
+        pattern: &pattern,
+        method: &method,
+        hosts: &hosts,
+    };
+    let parts = parts(file, &site, cx);
+    let proxy = block(file, &PROXY_BACKEND);
+    let client_options = block(file, &HTTP_CLIENT);
+    let call = runtime::Backend {
+        hosts: client::hosts(file, &hosts, service, cx)?,
+        headers: headers(file),
+        query: (!file.input_query_strings.is_empty())
+            .then(|| QueryRules::backend(&file.input_query_strings)),
+        decoder: decoder(file, place),
+        shape: shape(file, proxy.as_ref()),
+        errors: errors(file),
+        steps: parts.steps.into(),
+        credentials: parts.credentials,
+        cache: parts.cache,
+        graphql: file
+            .extra
+            .find(GRAPHQL.name, GRAPHQL.aliases)
+            .and_then(|node| graphql::graphql(&node, cx)),
+        send_body_on_redirect: client_options
+            .is_some_and(|block| block.flag("send_body_on_redirect")),
+        compression: !service.disable_compression,
+        pass_through: None,
+        pattern: Arc::clone(&pattern),
+        method: method.clone(),
+        url,
+    };
+    let Some(proxy) = proxy.filter(|proxy| proxy.flag("shadow")) else {
+        return Some(Call::Regular(call));
+    };
+    Some(Call::Shadow(Shadow::new(
+        call,
+        proxy
+            .set_duration("shadow_timeout")
+            .unwrap_or(place.site.timeout),
+    )))
+}
+
+fn block<'a>(
+    file: &Backend<'a>,
+    namespace: &'static crate::config::namespaces::Namespace,
+) -> Option<Block<'a>> {
+    file.extra
+        .find(namespace.name, namespace.aliases)?
+        .block(namespace.keys)
+}
+
+fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
+    let Some(written) = &file.method else {
+        return Some(place.site.method.clone());
+    };
+    let method = Method::from_bytes(written.to_ascii_uppercase().as_bytes()).ok();
+    if let Some(node) = file.block.get("method") {
+        match &method {
+            None => node.mistake(Mistake::Method(written.clone())),
+            Some(method) if place.concurrent && !matches!(*method, Method::GET | Method::HEAD) => {
+                node.warn(Mistake::invalid(format!(
+                    "with \"concurrent_calls\" each {method} is sent several times"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    method
+}
+
+fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
+    let written = file.url_pattern.as_deref().unwrap_or("/");
+    let node = file
+        .block
+        .get("url_pattern")
+        .unwrap_or_else(|| file.block.node().clone());
+    let template = Template::parse(written, place.pattern)
+        .map_err(|error| {
+            let text = error.message(place.site.method, place.pattern, place.index);
+            node.invalid(text);
+        })
+        .ok()?;
+    for (backend, path) in template.responses() {
+        if !place.sequential || backend >= place.index {
+            node.warn_hint(
+                Mistake::invalid(format!(
+                    "{{resp{backend}_{path}}} has no value here: every call fails"
+                )),
+                "\"proxy\": {\"sequential\": true} in the endpoint, and an earlier backend",
+            );
+        }
+    }
+    Some(template)
+}
+
+/// The hosts of this backend, or the service's, cleaned.
+fn hosts(file: &Backend<'_>, service: &Service<'_>) -> Vec<String> {
+    if file.host.is_empty() {
+        return cleaned(&service.host);
+    }
+    if file.disable_host_sanitize {
+        return file
+            .host
+            .iter()
+            .filter_map(|node| node.text(Typing::Weak).map(str::to_owned))
+            .collect();
+    }
+    cleaned(&file.host)
+}
+
+fn cleaned(list: &[Node<'_>]) -> Vec<String> {
+    list.iter().filter_map(clean).collect()
+}
+
+fn clean(node: &Node<'_>) -> Option<String> {
+    let text = node.text(Typing::Weak)?;
+    let clean = host::sanitise(text);
+    if clean.is_none() {
+        let host = match node.value().masked {
+            true => "[redacted]".to_owned(),
+            false => text.to_owned(),
+        };
+        node.mistake_hint(
+            Mistake::Host { host },
+            "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\"",
+        );
+    }
+    clean
+}
+
+/// What the backend's extensions contribute.
+#[derive(Default)]
+struct Parts {
+    steps: Vec<Box<dyn BackendStep>>,
+    credentials: Option<Arc<dyn Credentials>>,
+    cache: Option<Arc<dyn ResponseCache>>,
+}
+
+fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Parts {
+    let mut parts = Parts::default();
+    for (index, node) in wanted(Level::Backend, &file.extra) {
+        let Some(extension) = EXTENSIONS.get(index) else {
+            continue;
+        };
+        match (extension.compile)(&node, site, cx) {
+            BackendPart::Nothing => {}
+            BackendPart::Step(step) => parts.steps.push(step),
+            BackendPart::Credentials(credentials) => parts.credentials = Some(credentials),
+            BackendPart::Cache(cache) => parts.cache = Some(cache),
+        }
+    }
+    parts
+}
+
+fn headers(file: &Backend<'_>) -> Option<HeaderRules> {
+    if file.input_headers.is_empty() {
+        return None;
+    }
+    HeaderRules::backend(&file.input_headers)
+        .map_err(|error| {
+            if let Some(node) = file.block.get("input_headers") {
+                node.invalid(error.to_string());
+            }
+        })
+        .ok()
+}
+
+fn shape(file: &Backend<'_>, proxy: Option<&Block<'_>>) -> Shape {
+    let flatmap = proxy.and_then(endpoint::flatmap);
+    if flatmap.is_some()
+        && !(file.allow.is_empty() && file.deny.is_empty() && file.mapping.is_empty())
+    {
+        file.block.node().warn(Mistake::invalid(
+            "\"allow\", \"deny\" and \"mapping\" are ignored beside \"flatmap_filter\"",
+        ));
+    } else if !file.allow.is_empty()
+        && !file.deny.is_empty()
+        && let Some(node) = file.block.get("deny")
+    {
+        node.warn(Mistake::invalid("\"deny\" is ignored beside \"allow\""));
+    }
+    Shape::compile(ShapeSpec {
+        target: file.target.clone().unwrap_or_default(),
+        allow: file.allow.clone(),
+        deny: file.deny.clone(),
+        mapping: file.mapping.clone(),
+        group: file.group.clone().unwrap_or_default(),
+        flatmap,
+    })
+}
+
+fn errors(file: &Backend<'_>) -> ErrorMode {
+    let Some(block) = block(file, &HTTP) else {
+        return ErrorMode::Hide;
+    };
+    let code = block.flag("return_error_code");
+    match block.text("return_error_details") {
+        // As KrakenD does: an empty name switches both off.
+        Some("") => ErrorMode::Hide,
+        Some(name) => ErrorMode::Details(name.into()),
+        None if code => ErrorMode::Code,
+        None => ErrorMode::Hide,
+    }
+}
+
+fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
+    let _ = (file, place);
+    Decoder {
+        encoding: crate::runtime::decode::Kind::Json,
+        is_collection: file.is_collection,
+    }
+}

@@ -1,0 +1,199 @@
+//! How we reach backends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::compile::files::readable;
+use crate::compile::listen::versions;
+use crate::compile::output::TlsVersion;
+use crate::config::service::KeepAlive;
+use crate::config::{Backend, ClientTls, Mistake, Service};
+use crate::ext::Compile;
+use crate::upstream::{CertificatePair, HostSet, Settings, TlsPolicy};
+
+/// As the reference: how often the names of `sd: dns` are looked up again.
+const DNS_TTL: Duration = Duration::from_secs(30);
+/// As the reference: shorter periods are ignored.
+const LEAST_DNS_TTL: Duration = Duration::from_secs(1);
+
+/// Makes the client that all backends share, and leaves it in `cx`.
+pub fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
+    let settings = settings(file, cx);
+    // Files that cannot be opened are reported already, with their places.
+    if cx.report.mistakes() > 0 {
+        return;
+    }
+    match cx.clients.with(&settings) {
+        Ok(client) => cx.client = Some(client),
+        Err(error) => {
+            let node = match &file.client_tls {
+                Some(tls) => tls.block.node(),
+                None => file.block.node(),
+            };
+            node.invalid(error.to_string());
+        }
+    }
+}
+
+fn settings(file: &Service<'_>, cx: &Compile<'_>) -> Settings {
+    let default = Settings::default();
+    let count = |count: Option<u64>, default: usize| match count {
+        Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        None => default,
+    };
+    Settings {
+        dialer_timeout: file.dialer_timeout,
+        dialer_keep_alive: match file.dialer_keep_alive {
+            KeepAlive::Default => default.dialer_keep_alive,
+            KeepAlive::Every(period) => Some(period),
+            KeepAlive::Off => None,
+        },
+        idle_connection_timeout: file
+            .idle_connection_timeout
+            .unwrap_or(default.idle_connection_timeout),
+        max_idle_connections: count(file.max_idle_connections, default.max_idle_connections),
+        max_idle_connections_per_host: count(
+            file.max_idle_connections_per_host,
+            default.max_idle_connections_per_host,
+        ),
+        disable_keep_alives: file.disable_keep_alives,
+        response_header_timeout: file.response_header_timeout,
+        http_version: default.http_version,
+        max_in_flight_per_host: default.max_in_flight_per_host,
+        tls: policy(file, cx),
+    }
+}
+
+fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
+    let mut policy = TlsPolicy {
+        insecure: file.allow_insecure_connections,
+        ..TlsPolicy::default()
+    };
+    if let Some(tls) = &file.client_tls {
+        policy.insecure |= tls.allow_insecure_connections;
+        policy.ca_certs = tls
+            .ca_certs
+            .iter()
+            .filter_map(|node| readable(node, cx))
+            .collect();
+        policy.disable_system_ca_pool = tls.disable_system_ca_pool;
+        policy.client_certs = tls
+            .client_certs
+            .iter()
+            .filter_map(|pair| pair_of(pair, cx))
+            .collect();
+        without_effect(tls);
+    }
+    if policy.insecure {
+        let node = file
+            .block
+            .get("allow_insecure_connections")
+            .or_else(|| file.client_tls.as_ref().map(|tls| tls.block.node().clone()))
+            .unwrap_or_else(|| file.block.node().clone());
+        node.warn(Mistake::invalid(
+            "the certificates of backends are not checked: whoever sits in between can read and change everything",
+        ));
+    }
+    policy
+}
+
+fn pair_of(pair: &crate::config::tls::KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
+    if pair.certificate.is_none() {
+        pair.block.missing("certificate");
+    }
+    if pair.private_key.is_none() {
+        pair.block.missing("private_key");
+    }
+    Some(CertificatePair {
+        certificate: readable(pair.certificate.as_ref()?, cx)?,
+        private_key: readable(pair.private_key.as_ref()?, cx)?,
+    })
+}
+
+/// Pingora's connector speaks TLS 1.2 and 1.3 with its own suites, whatever the file says. Saying so is better than
+/// letting an operator believe in a bound that is not there; a bound that would exclude a version is a mistake.
+fn without_effect(tls: &ClientTls<'_>) {
+    let (min, max) = versions(&tls.block, tls.versions, TlsVersion::V1_2);
+    if (min, max) != (TlsVersion::V1_2, TlsVersion::V1_3) {
+        let key = match min {
+            TlsVersion::V1_3 => "min_version",
+            TlsVersion::V1_2 => "max_version",
+        };
+        if let Some(node) = tls.block.get(key) {
+            node.warn(Mistake::invalid(
+                "towards backends both TLS 1.2 and TLS 1.3 are spoken by this version",
+            ));
+        }
+    }
+    for key in ["cipher_suites", "curve_preferences"] {
+        if let Some(node) = tls.block.get(key) {
+            node.warn(Mistake::invalid(format!(
+                "{key:?} has no effect towards backends in this version"
+            )));
+        }
+    }
+}
+
+/// The hosts of a backend as something that calls can be sent to. Equal lists share one set, over reloads too.
+pub fn hosts(
+    file: &Backend<'_>,
+    hosts: &[String],
+    service: &Service<'_>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<HostSet>> {
+    let by_dns = discovery(file);
+    let srv = match (by_dns, hosts.first()) {
+        (true, None) => {
+            file.block.node().mistake_hint(
+                Mistake::Missing("host"),
+                "with \"sd\": \"dns\" the first host is the name of an SRV record",
+            );
+            return None;
+        }
+        (true, Some(name)) => Some(bare(name)),
+        (false, _) => None,
+    };
+    let client = Arc::clone(cx.client.as_ref()?);
+    let scheme = file.sd_scheme.as_deref().unwrap_or("http");
+    let ttl = service
+        .dns_cache_ttl
+        .filter(|ttl| *ttl >= LEAST_DNS_TTL)
+        .unwrap_or(DNS_TTL);
+    // The client is part of the name: new settings mean new connections.
+    let place = Arc::as_ptr(&client).addr();
+    Some(match srv {
+        Some(name) => cx.carry(
+            format!("hosts of {place}: {scheme} {name} every {ttl:?}"),
+            |_| Arc::new(HostSet::service(&client, name, scheme, ttl)),
+        ),
+        None => cx.carry(format!("hosts of {place}: {}", hosts.join(" ")), |_| {
+            Arc::new(HostSet::fixed(&client, hosts))
+        }),
+    })
+}
+
+/// Whether hosts come from SRV records. As KrakenD does, unknown words mean a fixed list.
+fn discovery(file: &Backend<'_>) -> bool {
+    match file.sd.as_deref() {
+        None | Some("static") => false,
+        Some("dns") => true,
+        Some(_) => {
+            if let Some(node) = file.block.get("sd") {
+                node.warn_hint(
+                    Mistake::NotOneOf {
+                        found: node.value().shown(),
+                        allowed: "static, dns".to_owned(),
+                    },
+                    "the hosts are taken as they are listed",
+                );
+            }
+            false
+        }
+    }
+}
+
+/// A host text without scheme and port, which a sanitised SRV name has.
+fn bare(host: &str) -> &str {
+    let name = host.split_once("://").map_or(host, |(_, name)| name);
+    name.split([':', '/']).next().unwrap_or(name)
+}

@@ -1,0 +1,60 @@
+//! Values of the file as values of an answer.
+
+use serde_json::{Map, Number, Value};
+
+use crate::config::{Data, Node, Value as FileValue};
+
+/// The members of an object of the file, for data that answers or calls will carry.
+pub fn object(node: &Node<'_>) -> Map<String, Value> {
+    node.value()
+        .members()
+        .iter()
+        .map(|member| (member.name.to_string(), value(&member.value)))
+        .collect()
+}
+
+/// As KrakenD does, numbers of the file go through a 64-bit float; what is beyond one becomes the largest.
+fn value(file: &FileValue) -> Value {
+    match &file.data {
+        Data::Null => Value::Null,
+        Data::Bool(yes) => Value::Bool(*yes),
+        Data::Number(text) => float(text).map_or(Value::Null, Value::Number),
+        Data::Text(text) => Value::String(text.to_string()),
+        Data::List(items) => Value::Array(items.iter().map(value).collect()),
+        Data::Object(members) => members
+            .iter()
+            .map(|member| (member.name.to_string(), value(&member.value)))
+            .collect::<Map<_, _>>()
+            .into(),
+    }
+}
+
+fn float(text: &str) -> Option<Number> {
+    let float: f64 = text.parse().ok()?;
+    Number::from_f64(float.clamp(f64::MIN, f64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Report, json};
+    use crate::runtime::json::{Style, Value, to_bytes};
+
+    use super::*;
+
+    #[test]
+    fn numbers_go_through_a_float() {
+        let report = Report::new();
+        let text = r#"{"a":1000000.0,"b":1e21,"c":12345678901234567890,"d":[1.10,1e-7,true,null]}"#;
+        let root = json::parse(text, &report).unwrap();
+        let members = Value::Object(
+            object(&Node::root(&root, &report))
+                .iter()
+                .map(|(name, value)| (name.as_str().into(), Value::literal(value)))
+                .collect(),
+        );
+        assert_eq!(
+            to_bytes(&members, Style::Canonical),
+            r#"{"a":1000000,"b":1e+21,"c":12345678901234567000,"d":[1.1,1e-7,true,null]}"#
+        );
+    }
+}

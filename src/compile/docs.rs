@@ -1,0 +1,173 @@
+//! The tables of keys as a page, so that the page cannot differ from what is read.
+
+use std::fmt::Write as _;
+
+use crate::config::namespaces::{
+    BACKEND_NAMESPACES, ENDPOINT_NAMESPACES, Namespace, SERVICE_NAMESPACES,
+};
+use crate::config::{Key, Kind};
+use crate::ext::registry;
+use crate::ext::unbuilt::{UNBUILT, Verdict, unbuilt};
+
+const HEAD: &str = "\
+# Configuration
+
+This page is made from the tables that the gateway itself reads a file with.
+`UPDATE_DOCS=1 cargo test --test config` writes it anew.
+
+A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 16 MiB at most. Durations are a number and a unit:
+`\"2s\"`, `\"1h30m\"`, `\"300ms\"`; a bare number counts nanoseconds and gets a warning. Keys that begin with `@`, `$`, `_` or
+`#` are remarks. Unknown keys are ignored with a warning; a known key of a wrong type stops the start. At the core levels
+(service, endpoint, backend) types are taken as loosely as KrakenD takes them: `\"8080\"` is a number, `\"true\"` a boolean, one
+text a list of one, and letter case in keys is free.
+
+`KRAKEND_<KEY>` in the environment replaces the root key `<key>`, and so does `PORTCULLIS_<KEY>`, which wins. Values that
+begin with `tcp://` are ignored, because Kubernetes sets such variables by itself. With `FC_ENABLE` the start is refused: this
+version does not build templates.
+
+`portcullis check -c FILE` prints every mistake at once, each with its place in the file.
+";
+
+/// The whole page.
+pub fn page() -> String {
+    let mut out = HEAD.to_owned();
+    table(&mut out, 2, "Service", "The root of the file.", crate::config::service::SERVICE);
+    table(&mut out, 2, "Endpoint", "One entry of `endpoints`.", crate::config::endpoint::ENDPOINT);
+    table(&mut out, 2, "Backend", "One entry of an endpoint's `backend`.", crate::config::backend::BACKEND);
+    let service = registry::SERVICE
+        .iter()
+        .map(|e| (e.namespace, e.aliases, e.doc, e.keys));
+    let endpoint = registry::ENDPOINT
+        .iter()
+        .map(|e| (e.namespace, e.aliases, e.doc, e.keys));
+    let backend = registry::BACKEND
+        .iter()
+        .map(|e| (e.namespace, e.aliases, e.doc, e.keys));
+    level(&mut out, "of the service", SERVICE_NAMESPACES, service);
+    level(&mut out, "of an endpoint", ENDPOINT_NAMESPACES, endpoint);
+    level(&mut out, "of a backend", BACKEND_NAMESPACES, backend);
+    not_built(&mut out);
+    out
+}
+
+type Entry = (
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    &'static [Key],
+);
+
+fn level(
+    out: &mut String,
+    name: &str,
+    core: &'static [&'static Namespace],
+    extensions: impl Iterator<Item = Entry>,
+) {
+    let _ = write!(out, "\n## `extra_config` {name}\n");
+    let core = core.iter().map(|n| (n.name, n.aliases, n.doc, n.keys));
+    for (name, aliases, doc, keys) in core.chain(extensions) {
+        let older: Vec<String> = aliases.iter().map(|alias| format!("`{alias}`")).collect();
+        let doc = match older.is_empty() {
+            true => doc.to_owned(),
+            false => format!("{doc} Older spelling: {}.", older.join(", ")),
+        };
+        table(out, 3, &format!("`{name}`"), &doc, keys);
+    }
+}
+
+fn table(out: &mut String, depth: usize, title: &str, doc: &str, keys: &'static [Key]) {
+    let _ = write!(out, "\n{} {title}\n\n{doc}\n", "#".repeat(depth));
+    if !keys.is_empty() {
+        out.push_str("\n| key | type | default | meaning |\n|---|---|---|---|\n");
+        rows(out, "", keys);
+    }
+}
+
+/// Keys of inner objects follow their own: `tls`, then `tls.keys`.
+fn rows(out: &mut String, prefix: &str, keys: &'static [Key]) {
+    for key in keys {
+        if matches!(key.kind, Kind::Leftover) {
+            let _ = writeln!(
+                out,
+                "| `{prefix}{}` | – | – | No effect{}. |",
+                key.name,
+                match key.doc {
+                    "" => String::new(),
+                    doc => format!(": {}", cell(doc)),
+                }
+            );
+            continue;
+        }
+        let default = match key.default {
+            "" => "–".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let _ = writeln!(
+            out,
+            "| `{prefix}{}` | {} | {} | {} |",
+            key.name,
+            kind(&key.kind),
+            cell(&default),
+            cell(key.doc)
+        );
+        match key.kind {
+            // Endpoints and backends have tables of their own.
+            Kind::Blocks(_) if matches!(key.name, "endpoints" | "backend") => {}
+            Kind::Block(inner) => rows(out, &format!("{prefix}{}.", key.name), inner),
+            Kind::Blocks(inner) => rows(out, &format!("{prefix}{}[].", key.name), inner),
+            _ => {}
+        }
+    }
+}
+
+fn kind(kind: &Kind) -> String {
+    match kind {
+        Kind::Text => "string".to_owned(),
+        Kind::Secret => "string, secret".to_owned(),
+        Kind::Choice(allowed) => {
+            let allowed: Vec<String> = allowed.iter().map(|word| format!("`{word}`")).collect();
+            allowed.join(", ")
+        }
+        Kind::Bool => "boolean".to_owned(),
+        Kind::Integer => "integer".to_owned(),
+        Kind::Number => "number".to_owned(),
+        Kind::Duration => "duration".to_owned(),
+        Kind::Texts => "list of strings".to_owned(),
+        Kind::Integers => "list of integers".to_owned(),
+        Kind::TextMap => "object of strings".to_owned(),
+        Kind::Block(_) | Kind::Object => "object".to_owned(),
+        Kind::Blocks(_) => "list of objects".to_owned(),
+        Kind::List => "list".to_owned(),
+        Kind::Any => "any".to_owned(),
+        Kind::Leftover => String::new(),
+    }
+}
+
+fn not_built(out: &mut String) {
+    out.push_str(
+        "\n## Not built by this version\n\nA file with one of these does not start, because it would not do what the file says:\n\n",
+    );
+    names(out, Verdict::Refuse);
+    out.push_str("\nThese are ignored with a warning:\n\n");
+    names(out, Verdict::Ignore);
+}
+
+fn names(out: &mut String, verdict: Verdict) {
+    let built = |name: &str| {
+        let core = [SERVICE_NAMESPACES, ENDPOINT_NAMESPACES, BACKEND_NAMESPACES];
+        core.iter().any(|list| list.iter().any(|n| n.name == name))
+            || registry::SERVICE.iter().any(|e| e.namespace == name)
+            || registry::ENDPOINT.iter().any(|e| e.namespace == name)
+            || registry::BACKEND.iter().any(|e| e.namespace == name)
+    };
+    for known in UNBUILT {
+        let is_listed = unbuilt(known.namespace).is_some() && known.verdict == verdict;
+        if is_listed && !built(known.namespace) {
+            let _ = writeln!(out, "- `{}`", known.namespace);
+        }
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

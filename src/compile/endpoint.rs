@@ -1,0 +1,353 @@
+//! One endpoint, with nothing left to decide.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::compile::namespaces::{Level, wanted};
+use crate::compile::{backend, data};
+use crate::config::namespaces::{PROXY_ENDPOINT, STREAM_ENDPOINT};
+use crate::config::{Block, Endpoint, Mistake, Node, Service};
+use crate::ext::registry::{ENDPOINT as EXTENSIONS, EndpointPart};
+use crate::ext::{Compile, EndpointSite};
+use crate::runtime::encode::Encoding;
+use crate::runtime::flatmap::Flatmap;
+use crate::runtime::forward::{HeaderRules, QueryRules};
+use crate::runtime::router::Pattern;
+use crate::runtime::service as runtime;
+use crate::runtime::service::{Order, StaticData, Work};
+use crate::runtime::signing::ResponseSigner;
+use crate::runtime::step::EndpointStep;
+
+/// As the reference: the endpoint's timeout when nobody names one.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Each call is made this often at once; more is a slip of the keyboard.
+const MAX_CONCURRENT_CALLS: i64 = 100;
+
+/// Compiles one endpoint. `None` when it cannot be one; whatever was wrong is reported.
+pub fn endpoint(
+    file: &Endpoint<'_>,
+    id: usize,
+    service: &Service<'_>,
+    options: &runtime::Options,
+    cx: &mut Compile<'_>,
+) -> Option<(Pattern, runtime::Endpoint)> {
+    let _ = options;
+    let method = method(file);
+    let pattern = pattern(file, !service.disable_rest);
+    let calls = concurrent_calls(file);
+    let proxy = file
+        .extra
+        .find(PROXY_ENDPOINT.name, PROXY_ENDPOINT.aliases)
+        .and_then(|node| node.block(PROXY_ENDPOINT.keys));
+    let encoding = file
+        .output_encoding
+        .as_deref()
+        .or(service.output_encoding.as_deref())
+        .unwrap_or("json");
+    let streams = encoding == "no-op";
+    check_backends(file, streams);
+    let (method, pattern) = (method?, pattern?);
+    let site = EndpointSite {
+        pattern: pattern.as_str(),
+        method: &method,
+        timeout: file.timeout.or(service.timeout).unwrap_or(TIMEOUT),
+        extra: file.extra.node().cloned(),
+        streams,
+    };
+    let parts = parts(file, &site, cx);
+    let order = order(proxy.as_ref());
+    let mut regular = Vec::new();
+    let mut shadows = Vec::new();
+    for (index, written) in file.backend.iter().enumerate() {
+        let place = backend::Place {
+            site: &site,
+            pattern: &pattern,
+            index,
+            sequential: order != Order::Parallel,
+            concurrent: calls > 1,
+        };
+        match backend::backend(written, &place, service, cx) {
+            Some(backend::Call::Regular(call)) => regular.push(call),
+            Some(backend::Call::Shadow(shadow)) => shadows.push(shadow),
+            None => {}
+        }
+    }
+    let work = work(
+        file,
+        streams,
+        regular,
+        shadows,
+        Rest {
+            order,
+            calls,
+            encoding,
+            static_data: proxy.as_ref().and_then(static_data),
+            flatmap: proxy.as_ref().and_then(flatmap),
+            signer: parts.signer,
+        },
+    );
+    let compiled = runtime::Endpoint {
+        pattern: Arc::clone(pattern.as_str()),
+        timeout: site.timeout,
+        cache_control: cache_control(file.cache_ttl.or(service.cache_ttl)),
+        steps: parts.steps.into(),
+        headers: headers(file)?.guarding(&parts.guarded),
+        query: QueryRules::endpoint(&file.input_query_strings),
+        work,
+        id,
+        method: method.clone(),
+    };
+    Some((pattern, compiled))
+}
+
+fn method(file: &Endpoint<'_>) -> Option<Method> {
+    let written = file.method.as_deref().unwrap_or("GET");
+    let known = match written.to_ascii_uppercase().as_str() {
+        "GET" => Some(Method::GET),
+        "POST" => Some(Method::POST),
+        "PUT" => Some(Method::PUT),
+        "PATCH" => Some(Method::PATCH),
+        "DELETE" => Some(Method::DELETE),
+        _ => None,
+    };
+    if known.is_none()
+        && let Some(node) = file.block.get("method")
+    {
+        node.mistake_hint(
+            Mistake::Method(written.to_owned()),
+            "GET, POST, PUT, PATCH or DELETE; for OPTIONS see \"auto_options\" and \"security/cors\"",
+        );
+    }
+    known
+}
+
+fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
+    let Some(node) = file.block.get("endpoint") else {
+        file.block
+            .node()
+            .warn_hint(Mistake::Missing("endpoint"), "the endpoint is / without it");
+        return Pattern::parse("/", rest).ok();
+    };
+    let path = file.endpoint.as_deref()?;
+    Pattern::parse(path, rest)
+        .map_err(|error| {
+            let (method, path) = written(file);
+            node.mistake_hint(Mistake::Path { method, path }, error.to_string());
+        })
+        .ok()
+}
+
+/// Method and path as messages of the reference print them.
+fn written(file: &Endpoint<'_>) -> (String, String) {
+    let path = file.endpoint.as_deref().unwrap_or_default();
+    (
+        file.method.clone().unwrap_or_else(|| "GET".to_owned()),
+        format!("/{}", path.strip_prefix('/').unwrap_or(path)),
+    )
+}
+
+fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
+    let calls = file.concurrent_calls.unwrap_or(1).max(1);
+    if calls == 1 {
+        return 1;
+    }
+    if let Some(node) = file.block.get("concurrent_calls") {
+        if calls > MAX_CONCURRENT_CALLS {
+            node.mistake(Mistake::OutOfRange {
+                found: calls.to_string(),
+                range: format!("1 to {MAX_CONCURRENT_CALLS}"),
+            });
+        }
+        let repeats = file.method.as_deref().unwrap_or("GET");
+        if !matches!(repeats.to_ascii_uppercase().as_str(), "GET" | "HEAD") {
+            node.warn(Mistake::invalid(format!(
+                "each {repeats} reaches the backend {calls} times"
+            )));
+        }
+    }
+    calls.min(MAX_CONCURRENT_CALLS) as u32
+}
+
+fn check_backends(file: &Endpoint<'_>, streams: bool) {
+    let node = file
+        .block
+        .get("backend")
+        .unwrap_or_else(|| file.block.node().clone());
+    if file.backend.is_empty() {
+        let (method, path) = written(file);
+        node.mistake(Mistake::NoBackends { method, path });
+    }
+    if streams && file.backend.len() > 1 {
+        node.mistake_hint(
+            Mistake::NoOpBackends,
+            "\"output_encoding\": \"json\" merges the answers",
+        );
+    }
+}
+
+/// What the endpoint's extensions contribute.
+#[derive(Default)]
+struct Parts {
+    steps: Vec<Box<dyn EndpointStep>>,
+    signer: Option<Arc<dyn ResponseSigner>>,
+    /// Headers that steps set: a client cannot send them, nor what looks like them.
+    guarded: Vec<HeaderName>,
+}
+
+fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Parts {
+    let mut parts = Parts::default();
+    for (index, node) in wanted(Level::Endpoint, &file.extra) {
+        let Some(extension) = EXTENSIONS.get(index) else {
+            continue;
+        };
+        match (extension.compile)(&node, site, cx) {
+            EndpointPart::Nothing => {}
+            EndpointPart::Steps(steps) => parts.steps.extend(steps),
+            EndpointPart::Setting { steps, headers } => {
+                parts.steps.extend(steps);
+                parts.guarded.extend(headers);
+            }
+            EndpointPart::Signer(signer) => parts.signer = Some(signer),
+        }
+    }
+    parts
+}
+
+fn headers(file: &Endpoint<'_>) -> Option<HeaderRules> {
+    HeaderRules::endpoint(&file.input_headers)
+        .map_err(|error| {
+            if let Some(node) = file.block.get("input_headers") {
+                node.invalid(error.to_string());
+            }
+        })
+        .ok()
+}
+
+fn cache_control(ttl: Option<Duration>) -> Option<HeaderValue> {
+    let seconds = ttl?.as_secs();
+    HeaderValue::try_from(format!("public, max-age={seconds}")).ok()
+}
+
+fn order(proxy: Option<&Block<'_>>) -> Order {
+    let Some(proxy) = proxy else {
+        return Order::Parallel;
+    };
+    let flag = proxy.flag("sequential");
+    let sequential = match proxy.choice("strategy") {
+        Some(strategy) => strategy == "sequential",
+        None => flag,
+    };
+    if let Some(combiner) = proxy.get("combiner")
+        && proxy
+            .text("combiner")
+            .is_some_and(|name| !matches!(name, "" | "default"))
+    {
+        combiner.warn(Mistake::invalid(
+            "only the default combiner exists, and is taken",
+        ));
+    }
+    let propagated = proxy.texts("sequential_propagated_params");
+    match sequential {
+        true => Order::Sequential {
+            propagated: propagated.into_iter().map(String::into_boxed_str).collect(),
+        },
+        false => Order::Parallel,
+    }
+}
+
+fn static_data(proxy: &Block<'_>) -> Option<StaticData> {
+    let block = proxy.block("static")?;
+    let strategy = block.choice("strategy").unwrap_or("always");
+    let Some(data) = block.get("data") else {
+        block.node().warn(Mistake::Missing("data"));
+        return None;
+    };
+    let data = data.object()?;
+    Some(StaticData::compile(strategy, &data::object(&data)))
+}
+
+/// The operations of a `flatmap_filter` in `block`; `None` without any.
+pub(super) fn flatmap(block: &Block<'_>) -> Option<Flatmap> {
+    let operations: Vec<(&str, Vec<String>, Node<'_>)> = block
+        .blocks("flatmap_filter")
+        .iter()
+        .filter_map(|operation| {
+            let kind = operation.choice("type")?;
+            Some((kind, operation.texts("args"), operation.node().clone()))
+        })
+        .collect();
+    let plain = operations
+        .iter()
+        .map(|(kind, args, _)| (*kind, args.as_slice()));
+    match Flatmap::compile(plain) {
+        Ok(flatmap) => flatmap,
+        Err(error) => {
+            if let Some(node) = block.get("flatmap_filter") {
+                node.invalid(error.to_string());
+            }
+            None
+        }
+    }
+}
+
+/// What [`work`] puts beside the backends.
+struct Rest<'e> {
+    order: Order,
+    calls: u32,
+    encoding: &'e str,
+    static_data: Option<StaticData>,
+    flatmap: Option<Flatmap>,
+    signer: Option<Arc<dyn ResponseSigner>>,
+}
+
+fn work(
+    file: &Endpoint<'_>,
+    streams: bool,
+    mut regular: Vec<runtime::Backend>,
+    shadows: Vec<runtime::Shadow>,
+    rest: Rest<'_>,
+) -> Work {
+    if regular.is_empty() {
+        if !shadows.is_empty() {
+            file.block.node().warn(Mistake::invalid(
+                "all endpoints must have at least one backend that is no shadow: this one answers 500",
+            ));
+        }
+        return Work::Nothing;
+    }
+    if streams {
+        let backend = regular.swap_remove(0);
+        return Work::Stream(Box::new(runtime::StreamWork {
+            backend,
+            static_data: rest.static_data,
+            concurrent_calls: rest.calls,
+            upgrade: file
+                .extra
+                .find(STREAM_ENDPOINT.name, STREAM_ENDPOINT.aliases)
+                .and_then(|node| node.block(STREAM_ENDPOINT.keys))
+                .is_some_and(|block| block.flag("upgrade")),
+        }));
+    }
+    let encoding = encoding(file, rest.encoding, &regular);
+    Work::Compose(Box::new(runtime::Composition {
+        // One backend alone: the reference neither merges nor applies the endpoint's own flatmap.
+        flatmap: rest.flatmap.filter(|_| regular.len() > 1),
+        order: match regular.len() {
+            1 => Order::Parallel,
+            _ => rest.order,
+        },
+        backends: regular.into(),
+        shadows: shadows.into_iter().map(Arc::new).collect(),
+        static_data: rest.static_data,
+        concurrent_calls: rest.calls,
+        encoding,
+        signer: rest.signer,
+    }))
+}
+
+fn encoding(file: &Endpoint<'_>, name: &str, regular: &[runtime::Backend]) -> Encoding {
+    let _ = (file, name, regular);
+    Encoding::Json
+}

@@ -1,0 +1,49 @@
+//! Files that the file names.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Mistake, Node, Typing};
+use crate::ext::Compile;
+
+/// The path in `node`, if the file can be opened; a mistake otherwise.
+pub fn readable(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
+    let path = cx.path(node.text(Typing::Weak)?);
+    match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+        Ok(about) if about.is_dir() => {
+            refuse(node, &path, "is a folder".to_owned());
+            None
+        }
+        Ok(_) => Some(path),
+        Err(error) => {
+            refuse(node, &path, words(&error));
+            None
+        }
+    }
+}
+
+/// The text of the file in `node`.
+pub fn text(node: &Node<'_>, cx: &Compile<'_>) -> Option<String> {
+    let path = cx.path(node.text(Typing::Weak)?);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            refuse(node, &path, words(&error));
+            None
+        }
+    }
+}
+
+fn refuse(node: &Node<'_>, path: &Path, reason: String) {
+    node.mistake(Mistake::File {
+        path: format!("open {}", path.display()),
+        reason,
+    });
+}
+
+fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}

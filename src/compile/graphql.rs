@@ -1,0 +1,76 @@
+//! `backend/graphql`.
+
+use crate::compile::{data, files};
+use crate::config::namespaces::GRAPHQL;
+use crate::config::{Block, Mistake, Node};
+use crate::ext::Compile;
+use crate::runtime::graphql::{GraphQl, GraphQlSpec, Operation};
+
+/// Reads the block. `None` when it is inactive or wrong; either is reported.
+///
+/// KrakenD goes on with a plain call when type or query are missing. A call that is not what the file says is a
+/// mistake here.
+pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
+    let block = node.block(GRAPHQL.keys)?;
+    let operation = operation(&block)?;
+    let query = query(&block, cx)?;
+    let method = block.text("method").unwrap_or("POST");
+    let by_get = method.eq_ignore_ascii_case("GET");
+    if !by_get
+        && !method.eq_ignore_ascii_case("POST")
+        && let Some(node) = block.get("method")
+    {
+        node.warn_hint(
+            Mistake::NotOneOf {
+                found: node.value().shown(),
+                allowed: "GET, POST".to_owned(),
+            },
+            "POST is taken",
+        );
+    }
+    Some(GraphQl::compile(GraphQlSpec {
+        operation,
+        by_get,
+        query,
+        operation_name: block.string("operationName").unwrap_or_default(),
+        variables: block
+            .object("variables")
+            .map(|node| data::object(&node))
+            .unwrap_or_default(),
+    }))
+}
+
+fn operation(block: &Block<'_>) -> Option<Operation> {
+    let Some(node) = block.get("type") else {
+        // As KrakenD does: without a type the call stays what it was.
+        block.node().warn_hint(
+            Mistake::Missing("type"),
+            "\"query\" or \"mutation\"; without it the block does nothing",
+        );
+        return None;
+    };
+    match block.text("type")?.to_ascii_lowercase().as_str() {
+        "query" => Some(Operation::Query),
+        "mutation" => Some(Operation::Mutation),
+        _ => {
+            node.mistake(Mistake::NotOneOf {
+                found: node.value().shown(),
+                allowed: "query, mutation".to_owned(),
+            });
+            None
+        }
+    }
+}
+
+fn query(block: &Block<'_>, cx: &Compile<'_>) -> Option<String> {
+    if let Some(query) = block.text("query").filter(|query| !query.is_empty()) {
+        return Some(query.to_owned());
+    }
+    match block.get("query_path") {
+        Some(path) => files::text(&path, cx),
+        None => {
+            block.missing("query");
+            None
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! From the names in `extra_config` to the extensions that read them; and what unknown names get.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::config::namespaces::{
+    BACKEND_NAMESPACES, ENDPOINT_NAMESPACES, Namespace, SERVICE_NAMESPACES,
+};
+use crate::config::suggest::nearest;
+use crate::config::{Extra, Mistake, Node};
+use crate::ext::registry;
+use crate::ext::unbuilt::{UNBUILT, Unbuilt, Verdict, unbuilt};
+
+/// Where an `extra_config` stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Service,
+    Endpoint,
+    Backend,
+}
+
+impl Level {
+    const ALL: [Level; 3] = [Level::Service, Level::Endpoint, Level::Backend];
+
+    fn words(self) -> &'static str {
+        match self {
+            Level::Service => "the service",
+            Level::Endpoint => "an endpoint",
+            Level::Backend => "a backend",
+        }
+    }
+
+    fn known(self) -> &'static HashMap<&'static str, Known> {
+        match self {
+            Level::Service => &SERVICE,
+            Level::Endpoint => &ENDPOINT,
+            Level::Backend => &BACKEND,
+        }
+    }
+}
+
+/// Who reads a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// `compile` itself.
+    Core,
+    /// The extension at this place of its list.
+    Extension(usize),
+}
+
+static SERVICE: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    table(
+        SERVICE_NAMESPACES,
+        registry::SERVICE
+            .iter()
+            .map(|extension| (extension.namespace, extension.aliases)),
+    )
+});
+
+static ENDPOINT: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    table(
+        ENDPOINT_NAMESPACES,
+        registry::ENDPOINT
+            .iter()
+            .map(|extension| (extension.namespace, extension.aliases)),
+    )
+});
+
+static BACKEND: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    table(
+        BACKEND_NAMESPACES,
+        registry::BACKEND
+            .iter()
+            .map(|extension| (extension.namespace, extension.aliases)),
+    )
+});
+
+fn table(
+    core: &'static [&'static Namespace],
+    extensions: impl Iterator<Item = (&'static str, &'static [&'static str])>,
+) -> HashMap<&'static str, Known> {
+    let core = core
+        .iter()
+        .map(|namespace| (namespace.name, namespace.aliases, Known::Core));
+    let extensions = extensions
+        .enumerate()
+        .map(|(index, (name, aliases))| (name, aliases, Known::Extension(index)));
+    let mut table = HashMap::new();
+    for (name, aliases, known) in core.chain(extensions) {
+        for spelling in std::iter::once(&name).chain(aliases) {
+            table.entry(*spelling).or_insert(known);
+        }
+    }
+    table
+}
+
+/// The extensions of a level that the file asks for, in the order of their list, each with its block. Names that
+/// nobody reads are reported.
+pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
+    let mut wanted: Vec<(usize, Node<'a>)> = Vec::new();
+    for (name, node) in extra.namespaces() {
+        match level.known().get(name) {
+            Some(Known::Core) => {}
+            Some(Known::Extension(index)) => match wanted.iter().any(|(known, _)| known == index) {
+                true => node.warn(Mistake::invalid(format!(
+                    "{name:?} is there under another spelling too, which is the one that counts"
+                ))),
+                false => wanted.push((*index, node)),
+            },
+            None => stranger(level, name, &node),
+        }
+    }
+    wanted.sort_by_key(|(index, _)| *index);
+    wanted
+}
+
+fn stranger(level: Level, name: &str, node: &Node<'_>) {
+    let elsewhere = Level::ALL
+        .into_iter()
+        .find(|other| other.known().contains_key(name));
+    match (elsewhere, unbuilt(name)) {
+        (Some(other), _) => node.warn_hint(
+            Mistake::UnknownNamespace {
+                namespace: name.to_owned(),
+            },
+            format!("it belongs into the extra_config of {}", other.words()),
+        ),
+        (None, Some(known)) => not_built(known, name, node),
+        (None, None) => unknown(level, name, node),
+    }
+}
+
+fn not_built(known: &Unbuilt, name: &str, node: &Node<'_>) {
+    let mistake = Mistake::Unsupported {
+        namespace: name.to_owned(),
+    };
+    match (known.verdict, known.hint) {
+        (Verdict::Refuse, hint) => node.mistake_hint(mistake, hint),
+        (Verdict::Ignore, "") => node.warn_hint(mistake, "it is ignored"),
+        (Verdict::Ignore, hint) => node.warn_hint(mistake, format!("it is ignored: {hint}")),
+    }
+}
+
+fn unknown(level: Level, name: &str, node: &Node<'_>) {
+    let known = level.known().keys().copied();
+    let mistake = Mistake::UnknownNamespace {
+        namespace: name.to_owned(),
+    };
+    match nearest(
+        name,
+        known.chain(UNBUILT.iter().map(|known| known.namespace)),
+    ) {
+        Some(meant) => node.warn_hint(mistake, format!("did you mean \"{meant}\"?")),
+        None => node.warn(mistake),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn distinct<'n>(spellings: impl Iterator<Item = &'n str>) {
+        let mut seen = HashSet::new();
+        for spelling in spellings {
+            assert!(seen.insert(spelling), "{spelling:?} is there twice");
+        }
+    }
+
+    #[test]
+    fn no_namespace_is_twice_in_a_list() {
+        let spellings = |name: &'static str, aliases: &'static [&'static str]| {
+            std::iter::once(name).chain(aliases.iter().copied())
+        };
+        let core = |list: &'static [&'static Namespace]| {
+            list.iter().flat_map(move |n| spellings(n.name, n.aliases))
+        };
+        distinct(
+            core(SERVICE_NAMESPACES).chain(
+                registry::SERVICE
+                    .iter()
+                    .flat_map(|e| spellings(e.namespace, e.aliases)),
+            ),
+        );
+        distinct(
+            core(ENDPOINT_NAMESPACES).chain(
+                registry::ENDPOINT
+                    .iter()
+                    .flat_map(|e| spellings(e.namespace, e.aliases)),
+            ),
+        );
+        distinct(
+            core(BACKEND_NAMESPACES).chain(
+                registry::BACKEND
+                    .iter()
+                    .flat_map(|e| spellings(e.namespace, e.aliases)),
+            ),
+        );
+        distinct(
+            UNBUILT
+                .iter()
+                .flat_map(|u| spellings(u.namespace, u.aliases)),
+        );
+    }
+}

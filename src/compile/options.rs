@@ -1,0 +1,215 @@
+//! The service's own switches: the `router` namespace, and those of ours that every request sees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use crate::compile::data;
+use crate::config::namespaces::{COMPAT, FORWARDING, JSON, LIMITS, Namespace, ROUTER, STREAM};
+use crate::config::{Block, Data, Extra, Mistake, Node, Service, Typing, size};
+use crate::runtime::json::{Style, Value, to_bytes};
+use crate::runtime::router;
+use crate::runtime::service::{ClientAddress, Options};
+
+/// Largest request body of a composed endpoint.
+const REQUEST_BODY: u64 = 8 << 20;
+/// Largest decoded upstream body of a composed endpoint.
+const UPSTREAM_BODY: u64 = 64 << 20;
+const STREAM_IDLE: Duration = Duration::from_secs(60);
+
+/// Reads the switches; `debug` is the command line's, which switches the debug endpoint on.
+pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
+    let router = block(&file.extra, &ROUTER);
+    let flag = |key: &str| router.as_ref().is_some_and(|block| block.flag(key));
+    let stream = block(&file.extra, &STREAM);
+    let limits = block(&file.extra, &LIMITS);
+    let own_flag = |namespace: &'static Namespace, key: &str| {
+        block(&file.extra, namespace).is_some_and(|block| block.flag(key))
+    };
+    if flag("return_error_msg")
+        && let Some(node) = router
+            .as_ref()
+            .and_then(|block| block.get("return_error_msg"))
+    {
+        node.warn(Mistake::invalid(
+            "clients will see error texts, with the addresses of backends in them",
+        ));
+    }
+    let options = Options {
+        version_header: match flag("hide_version_header") {
+            true => HeaderValue::from_static("Portcullis"),
+            false => HeaderValue::from_static(concat!("Portcullis ", env!("CARGO_PKG_VERSION"))),
+        },
+        user_agent: HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION"))),
+        return_error_msg: flag("return_error_msg"),
+        error_body_404: error_body(router.as_ref(), "404"),
+        error_body_405: error_body(router.as_ref(), "405"),
+        health_path: health_path(router.as_ref()),
+        debug_endpoint: debug || file.debug_endpoint,
+        echo_endpoint: file.echo_endpoint,
+        client_address: client_address(router.as_ref(), file),
+        check_path_params: !flag("disable_path_decoding"),
+        max_request_body_bytes: bytes(limits.as_ref(), "request_body").unwrap_or(REQUEST_BODY),
+        max_upstream_body_bytes: bytes(limits.as_ref(), "upstream_body").unwrap_or(UPSTREAM_BODY),
+        stream_idle_timeout: stream
+            .as_ref()
+            .and_then(|block| block.set_duration("idle_timeout"))
+            .unwrap_or(STREAM_IDLE),
+        stream_total_timeout: stream.is_some_and(|block| block.flag("total_timeout")),
+        access_log_skip: router
+            .as_ref()
+            .map(|block| block.texts("logger_skip_paths"))
+            .unwrap_or_default()
+            .into_iter()
+            .map(String::into_boxed_str)
+            .collect(),
+        access_log: !flag("disable_access_log"),
+        canonical_json: own_flag(&JSON, "canonical"),
+    };
+    let routing = router::Options {
+        redirect_trailing_slash: !flag("disable_redirect_trailing_slash"),
+        redirect_fixed_path: !flag("disable_redirect_fixed_path"),
+        method_not_allowed: !flag("disable_handle_method_not_allowed"),
+        remove_extra_slash: flag("remove_extra_slash"),
+        auto_options: flag("auto_options"),
+        check_params: options.check_path_params,
+    };
+    (options, routing)
+}
+
+/// Whether `router.use_h2c` is on, the other spelling of the root key.
+pub fn h2c(extra: &Extra<'_>) -> bool {
+    block(extra, &ROUTER).is_some_and(|block| block.flag("use_h2c"))
+}
+
+fn block<'a>(extra: &Extra<'a>, namespace: &'static Namespace) -> Option<Block<'a>> {
+    extra
+        .find(namespace.name, namespace.aliases)?
+        .block(namespace.keys)
+}
+
+fn error_body(router: Option<&Block<'_>>, status: &str) -> Option<Bytes> {
+    let body = router?.block("error_body")?.object(status)?;
+    let members = data::object(&body);
+    let members = members
+        .iter()
+        .map(|(name, value)| (name.as_str().into(), Value::literal(value)));
+    Some(to_bytes(
+        &Value::Object(members.collect()),
+        Style::Canonical,
+    ))
+}
+
+fn health_path(router: Option<&Block<'_>>) -> Option<Arc<str>> {
+    let Some(router) = router else {
+        return Some(Arc::from("/__health"));
+    };
+    if router.flag("disable_health") {
+        return None;
+    }
+    let path = router.text("health_path").filter(|path| !path.is_empty());
+    Some(match path {
+        None => Arc::from("/__health"),
+        Some(path) if path.starts_with('/') => Arc::from(path),
+        Some(path) => Arc::from(format!("/{path}")),
+    })
+}
+
+fn client_address(router: Option<&Block<'_>>, file: &Service<'_>) -> ClientAddress {
+    let trust_all = block(&file.extra, &COMPAT).and_then(|block| {
+        block
+            .flag("trust_all_proxies")
+            .then(|| block.get("trust_all_proxies"))?
+    });
+    let listed = router.and_then(|block| block.get("trusted_proxies"));
+    let mut trusted: Vec<IpNet> = router
+        .map(|block| block.texts("trusted_proxies"))
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+        .filter_map(|(index, text)| {
+            let at = listed
+                .as_ref()
+                .and_then(|list| list.items().into_iter().nth(index));
+            network(text, at.as_ref())
+        })
+        .collect();
+    if let Some(node) = &trust_all {
+        node.warn(Mistake::invalid(
+            "every client can choose the address that it seems to come from",
+        ));
+        if listed.is_none() {
+            trusted = vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())];
+        }
+    }
+    ClientAddress {
+        by_header: router
+            .and_then(|block| block.bool("forwarded_by_client_ip"))
+            .unwrap_or(true),
+        trusted: trusted.into(),
+        headers: headers(router),
+        app_engine: router.is_some_and(|block| block.flag("app_engine")),
+        append_chain: block(&file.extra, &FORWARDING)
+            .is_some_and(|block| block.flag("append_chain")),
+    }
+}
+
+fn headers(router: Option<&Block<'_>>) -> Box<[HeaderName]> {
+    let Some(list) = router.and_then(|block| block.get("remote_ip_headers")) else {
+        return Box::new([
+            HeaderName::from_static("x-forwarded-for"),
+            HeaderName::from_static("x-real-ip"),
+        ]);
+    };
+    list.texts(Typing::Strict)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| {
+            let header = HeaderName::from_bytes(name.as_bytes()).ok();
+            if header.is_none() {
+                list.invalid(format!("{name:?} is no header name"));
+            }
+            header
+        })
+        .collect()
+}
+
+fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
+    let net = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .ok();
+    if net.is_none()
+        && let Some(at) = at
+    {
+        at.mistake_hint(
+            Mistake::invalid(format!(
+                "{} is no address and no network",
+                at.value().shown()
+            )),
+            "such as \"10.0.0.1\" or \"10.0.0.0/8\"",
+        );
+    }
+    net
+}
+
+/// A number of bytes, or a text with a unit.
+fn bytes(limits: Option<&Block<'_>>, key: &str) -> Option<u64> {
+    let node = limits?.get(key)?;
+    let read = match &node.value().data {
+        Data::Number(text) => text.parse().ok(),
+        Data::Text(text) => size::parse(text),
+        _ => None,
+    };
+    if read.is_none_or(|bytes| bytes == 0) {
+        node.mistake_hint(
+            Mistake::invalid(format!("{} is no size", node.value().shown())),
+            "a number of bytes, or \"8MiB\"",
+        );
+        return None;
+    }
+    read
+}

@@ -1,0 +1,209 @@
+//! From a file to a service.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::compile::namespaces::{Level, wanted};
+use crate::compile::output::{Compiled, Outcome};
+use crate::compile::{client, endpoint, listen, options, summary};
+use crate::config::load::{self, Format};
+use crate::config::service::SERVICE;
+use crate::config::{Block, Environment, Mistake, Node, Report, Service, Typing, Value};
+use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
+use crate::ext::{Carry, Compile};
+use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
+use crate::runtime::service as runtime;
+use crate::runtime::step::ServiceStep;
+use crate::upstream::Clients;
+
+/// Below the 90 s that systemd grants by default before it kills.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// What a compilation starts from, beside the file.
+#[derive(Debug)]
+pub struct Inputs<'i> {
+    pub environment: &'i Environment,
+    /// The process's clients: they keep connections over a reload.
+    pub clients: &'i Arc<Clients>,
+    /// State of the file in use; empty at start.
+    pub before: &'i Carry,
+    /// `--port`, which wins over file and environment.
+    pub port: Option<u16>,
+    /// `--debug`: offer the debug endpoint whatever the file says.
+    pub debug: bool,
+}
+
+/// Compiles the file at `path`.
+pub fn file(path: &Path, inputs: &Inputs<'_>) -> Outcome {
+    let report = Report::new();
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let root = load::load(path, inputs.environment, &report);
+    outcome(root, base, inputs, report)
+}
+
+/// Compiles a text; relative paths in it start from `base`.
+pub fn text(text: &str, format: Format, base: &Path, inputs: &Inputs<'_>) -> Outcome {
+    let report = Report::new();
+    let root = load::parse(text, format, inputs.environment, &report);
+    outcome(root, base.to_owned(), inputs, report)
+}
+
+fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Report) -> Outcome {
+    let compiled = root.and_then(|root| compile(&root, base, inputs, &report));
+    Outcome {
+        compiled: compiled.filter(|_| report.mistakes() == 0),
+        findings: report.into_findings(),
+    }
+}
+
+fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) -> Option<Compiled> {
+    let root = Node::root(root, report);
+    if !is_version_3(&root) {
+        // Of another version every second key would be reported as unknown.
+        return None;
+    }
+    let file = Service::read(root)?;
+    let mut cx = Compile::new(report, base, Arc::clone(inputs.clients), inputs.before);
+    not_ours(&file, &cx);
+    let mut listener = listen::listen(&file, inputs.port, &cx);
+    listener.h2c |= options::h2c(&file.extra);
+    let (options, routing) = options::options(&file, inputs.debug);
+    client::client(&file, &mut cx);
+    let steps = service_steps(&file, &mut cx);
+    let (router, endpoints) = routes(&file, &options, routing, &mut cx);
+    let (carry, tasks, facts) = cx.finish();
+    Some(Compiled {
+        summary: summary::lines(&file, &listener),
+        name: file.name.clone(),
+        drain: file.max_shutdown_wait_time.unwrap_or(DRAIN),
+        metrics: listen::metrics(&file),
+        threads: listen::threads(&file),
+        listen: listener,
+        service: Arc::new(runtime::Service {
+            router,
+            endpoints,
+            steps,
+            options,
+        }),
+        facts,
+        carry,
+        tasks,
+    })
+}
+
+fn is_version_3(root: &Node<'_>) -> bool {
+    let Some(block) = Block::open_quietly(root.clone(), SERVICE, Typing::Weak) else {
+        return false;
+    };
+    let version = match block.get("version") {
+        Some(node) => node.integer(Typing::Weak).map(|version| (version, node)),
+        None => Some((0, root.clone())),
+    };
+    match version {
+        Some((3, _)) => true,
+        Some((version, node)) => {
+            let mistake = Mistake::Version(version);
+            match version {
+                0 => node.mistake_hint(mistake, "write \"version\": 3"),
+                _ => node.mistake(mistake),
+            }
+            false
+        }
+        None => false,
+    }
+}
+
+/// Parts of the reference that we have not, at the root.
+fn not_ours(file: &Service<'_>, cx: &Compile<'_>) {
+    if let Some(agents) = &file.async_agent
+        && !agents.items().is_empty()
+    {
+        agents.mistake_hint(
+            Mistake::invalid("async agents are not supported by this version"),
+            "put a small HTTP client beside the queue that calls an endpoint",
+        );
+    }
+    let Some(plugin) = &file.plugin else { return };
+    let node = plugin.block.node();
+    let folder = plugin.folder.as_deref().map(|folder| cx.path(folder));
+    match folder.and_then(|folder| first_plugin(&folder, plugin.pattern.as_deref())) {
+        Some(name) => node.mistake_hint(
+            Mistake::invalid(format!(
+                "{name}: Go plugins (.so) cannot be loaded by this gateway"
+            )),
+            "remove the plugin and the block",
+        ),
+        None => node.warn(Mistake::invalid(
+            "Go plugins cannot be loaded by this gateway; there are none in the folder",
+        )),
+    }
+}
+
+/// The first file that the reference would load.
+fn first_plugin(folder: &Path, pattern: Option<&str>) -> Option<String> {
+    let pattern = pattern.unwrap_or(".so");
+    std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find(|name| name.contains(pattern))
+}
+
+fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Box<[Box<dyn ServiceStep>]> {
+    let mut steps = Vec::new();
+    for (index, node) in wanted(Level::Service, &file.extra) {
+        if let Some(extension) = EXTENSIONS.get(index)
+            && let ServicePart::Step(step) = (extension.compile)(&node, cx)
+        {
+            steps.push(step);
+        }
+    }
+    steps.into()
+}
+
+fn routes(
+    file: &Service<'_>,
+    options: &runtime::Options,
+    routing: router::Options,
+    cx: &mut Compile<'_>,
+) -> (Router<Arc<runtime::Endpoint>>, Box<[Arc<runtime::Endpoint>]>) {
+    let mut builder = Router::builder(routing);
+    let root = file.block.node();
+    let built_in = |result: Result<(), RouteError>| {
+        if let Err(error) = result {
+            root.invalid(error.to_string());
+        }
+    };
+    if let Some(path) = &options.health_path {
+        built_in(builder.health(path));
+    }
+    if options.debug_endpoint {
+        built_in(builder.any(BuiltIn::Debug));
+    }
+    if options.echo_endpoint {
+        built_in(builder.any(BuiltIn::Echo));
+    }
+    let mut add = |method: Method, pattern: Pattern, endpoint, node: &Node<'_>| {
+        if let Err(error) = builder.add(method, pattern, endpoint) {
+            let hint = "each method and path can be there once";
+            node.mistake_hint(Mistake::invalid(error.to_string()), hint);
+        }
+    };
+    let mut endpoints = Vec::with_capacity(file.endpoints.len());
+    for written in &file.endpoints {
+        let node = written
+            .block
+            .get("endpoint")
+            .unwrap_or_else(|| written.block.node().clone());
+        if let Some((pattern, compiled)) = endpoint::endpoint(written, endpoints.len(), file, options, cx)
+        {
+            let compiled = Arc::new(compiled);
+            endpoints.push(Arc::clone(&compiled));
+            add(compiled.method.clone(), pattern, compiled, &node);
+        }
+    }
+    (builder.build(), endpoints.into())
+}

@@ -1,0 +1,74 @@
+//! What `check -d` prints: the file in short, secrets left out.
+
+use crate::compile::output::Listen;
+use crate::config::{Endpoint, Extra, Service, duration};
+
+/// One line after the other.
+pub fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
+    let mut lines = vec![
+        "Global settings".to_owned(),
+        format!("\tName: {}", file.name.as_deref().unwrap_or_default()),
+        format!(
+            "\tAddress: {}",
+            listen
+                .ip
+                .map_or_else(|| "all".to_owned(), |ip| ip.to_string())
+        ),
+        format!("\tPort: {}", listen.port),
+        components("\t", "service", &file.extra),
+        format!("{} API endpoints:", file.endpoints.len()),
+    ];
+    for endpoint in &file.endpoints {
+        describe(endpoint, &mut lines);
+    }
+    lines
+}
+
+fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {
+    let method = endpoint.method.as_deref().unwrap_or("GET");
+    let path = endpoint.endpoint.as_deref().unwrap_or("/");
+    lines.push(format!("\t- {method} {path}"));
+    if let Some(timeout) = endpoint.timeout {
+        lines.push(format!("\t  Timeout: {}", duration::print(timeout)));
+    }
+    if !endpoint.input_query_strings.is_empty() {
+        lines.push(format!(
+            "\t  QueryString: {}",
+            endpoint.input_query_strings.join(", ")
+        ));
+    }
+    if !endpoint.input_headers.is_empty() {
+        lines.push(format!(
+            "\t  Headers: {}",
+            endpoint.input_headers.join(", ")
+        ));
+    }
+    lines.push(components("\t  ", "endpoint", &endpoint.extra));
+    for backend in &endpoint.backend {
+        let method = backend.method.as_deref().unwrap_or(method);
+        let pattern = backend.url_pattern.as_deref().unwrap_or("/");
+        lines.push(format!("\t\t[+] {method} {pattern}"));
+        let hosts: Vec<String> = backend
+            .host
+            .iter()
+            .map(|host| host.value().shown())
+            .collect();
+        if !hosts.is_empty() {
+            lines.push(format!("\t\t    Hosts: {}", hosts.join(", ")));
+        }
+        lines.push(components("\t\t    ", "backend", &backend.extra));
+    }
+}
+
+fn components(indent: &str, level: &str, extra: &Extra<'_>) -> String {
+    let mut names: Vec<&str> = extra.namespaces().iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    match names.is_empty() {
+        true => format!("{indent}No {level} components"),
+        false => format!(
+            "{indent}{} {level} components: {}",
+            names.len(),
+            names.join(", ")
+        ),
+    }
+}

@@ -1,0 +1,356 @@
+//! An object whose keys are known: reads them by name, notices the ones that nobody knows.
+
+use std::time::Duration;
+
+use super::key::{Key, Kind, is_comment};
+use super::node::{Node, Typing};
+use super::report::{Finding, Mistake, Report, Severity};
+use super::suggest::nearest;
+use super::value::{Data, Member};
+
+/// An open object. Each reader gives `None` for an absent key (and for `null`), and for a wrong value after having
+/// written it down. Asking for a key that is not in the table is our own mistake, caught in debug builds.
+#[derive(Debug, Clone)]
+pub struct Block<'a> {
+    node: Node<'a>,
+    keys: &'static [Key],
+    typing: Typing,
+}
+
+impl<'a> Block<'a> {
+    /// Opens `node`, and warns about keys that are not in the table. Anything but an object is a mistake.
+    pub fn open(node: Node<'a>, keys: &'static [Key], typing: Typing) -> Option<Block<'a>> {
+        let block = Block::open_quietly(node, keys, typing)?;
+        for member in block.node.value().members() {
+            if is_comment(&member.name) {
+                continue;
+            }
+            match block.known(&member.name) {
+                None => block.unknown(member),
+                Some(known) if matches!(known.kind, Kind::Leftover) => {
+                    block.leftover(member, known)
+                }
+                Some(_) => {}
+            }
+        }
+        Some(block)
+    }
+
+    /// Opens `node` without a look at unknown keys, for blocks whose other keys are names that the author chose.
+    pub fn open_quietly(node: Node<'a>, keys: &'static [Key], typing: Typing) -> Option<Block<'a>> {
+        if !matches!(node.value().data, Data::Object(_)) {
+            node.wrong_type(&Kind::Object);
+            return None;
+        }
+        Some(Block { node, keys, typing })
+    }
+
+    /// The object itself, for mistakes that concern the whole block.
+    pub fn node(&self) -> &Node<'a> {
+        &self.node
+    }
+
+    pub fn report(&self) -> &'a Report {
+        self.node.report()
+    }
+
+    /// The value under `key`, with its place.
+    pub fn get(&self, key: &str) -> Option<Node<'a>> {
+        debug_assert!(
+            self.keys.iter().any(|known| known.name == key),
+            "{key:?} is not in the table of this block"
+        );
+        let member = self.find(key)?;
+        if member.value.is_null() {
+            return None;
+        }
+        let path = self.node.path().key(&member.name);
+        Some(Node::at_path(&member.value, path, self.node.report()))
+    }
+
+    /// Whether the key is there and not `null`.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Writes down that a required key is missing.
+    pub fn missing(&self, key: &'static str) {
+        self.node.mistake(Mistake::Missing(key));
+    }
+
+    /// A text that must be there: `None`, written down, when it is missing, empty or no text.
+    pub fn required(&self, key: &'static str) -> Option<String> {
+        let Some(node) = self.get(key) else {
+            self.missing(key);
+            return None;
+        };
+        let text = node.text(self.typing)?;
+        if text.is_empty() {
+            node.invalid("must not be empty");
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        self.get(key)?.text(self.typing)
+    }
+
+    pub fn string(&self, key: &str) -> Option<String> {
+        self.text(key).map(str::to_owned)
+    }
+
+    /// A text out of the list in the key's table entry, letter case as written there.
+    pub fn choice(&self, key: &str) -> Option<&'static str> {
+        let node = self.get(key)?;
+        let text = node.text(self.typing)?;
+        let allowed = match self.known(key).map(|known| known.kind) {
+            Some(Kind::Choice(allowed)) => allowed,
+            _ => &[],
+        };
+        let chosen = allowed.iter().find(|known| **known == text).copied();
+        if chosen.is_none() {
+            let mistake = Mistake::NotOneOf {
+                found: node.value().shown(),
+                allowed: allowed.join(", "),
+            };
+            match nearest(text, allowed.iter().copied()) {
+                Some(meant) => node.mistake_hint(mistake, format!("did you mean \"{meant}\"?")),
+                None => node.mistake(mistake),
+            }
+        }
+        chosen
+    }
+
+    pub fn bool(&self, key: &str) -> Option<bool> {
+        self.get(key)?.bool(self.typing)
+    }
+
+    /// A switch that is off when it is absent.
+    pub fn flag(&self, key: &str) -> bool {
+        self.bool(key).unwrap_or(false)
+    }
+
+    pub fn integer(&self, key: &str) -> Option<i64> {
+        self.get(key)?.integer(self.typing)
+    }
+
+    /// An integer of at least 0.
+    pub fn count(&self, key: &str) -> Option<u64> {
+        self.get(key)?.count(self.typing)
+    }
+
+    /// An integer between `least` and `most`, both allowed.
+    pub fn within(&self, key: &str, least: i64, most: i64) -> Option<i64> {
+        let node = self.get(key)?;
+        let integer = node.integer(self.typing)?;
+        if (least..=most).contains(&integer) {
+            return Some(integer);
+        }
+        node.mistake(Mistake::OutOfRange {
+            found: integer.to_string(),
+            range: format!("{least} to {most}"),
+        });
+        None
+    }
+
+    pub fn number(&self, key: &str) -> Option<f64> {
+        self.get(key)?.number(self.typing)
+    }
+
+    pub fn duration(&self, key: &str) -> Option<Duration> {
+        self.get(key)?.duration()
+    }
+
+    /// A duration where 0 means "not set".
+    pub fn set_duration(&self, key: &str) -> Option<Duration> {
+        self.duration(key).filter(|duration| !duration.is_zero())
+    }
+
+    /// A list of texts; empty when absent.
+    pub fn texts(&self, key: &str) -> Vec<String> {
+        self.get(key)
+            .and_then(|node| node.texts(self.typing))
+            .unwrap_or_default()
+    }
+
+    /// A list of integers; empty when absent.
+    pub fn integers(&self, key: &str) -> Vec<i64> {
+        self.get(key)
+            .and_then(|node| node.integers(self.typing))
+            .unwrap_or_default()
+    }
+
+    /// An object of texts, in the order of the file; empty when absent.
+    pub fn text_map(&self, key: &str) -> Vec<(String, String)> {
+        self.get(key)
+            .and_then(|node| node.text_map(self.typing))
+            .unwrap_or_default()
+    }
+
+    /// An object that is looked into by hand.
+    pub fn object(&self, key: &str) -> Option<Node<'a>> {
+        self.get(key)?.object()
+    }
+
+    /// A list that is looked into by hand; empty when absent.
+    pub fn list(&self, key: &str) -> Vec<Node<'a>> {
+        self.get(key)
+            .and_then(|node| node.list(self.typing))
+            .unwrap_or_default()
+    }
+
+    /// An object with a table of its own, which is the `Kind::Block` in this table.
+    pub fn block(&self, key: &str) -> Option<Block<'a>> {
+        let node = self.get(key)?;
+        Block::open(node, self.inner(key), self.typing)
+    }
+
+    /// A list of objects with a table of their own, which is the `Kind::Blocks` in this table.
+    pub fn blocks(&self, key: &str) -> Vec<Block<'a>> {
+        self.list(key)
+            .into_iter()
+            .filter_map(|item| Block::open(item, self.inner(key), self.typing))
+            .collect()
+    }
+
+    fn inner(&self, key: &str) -> &'static [Key] {
+        match self.known(key).map(|known| known.kind) {
+            Some(Kind::Block(keys) | Kind::Blocks(keys)) => keys,
+            _ => {
+                debug_assert!(false, "{key:?} is no block in its table");
+                &[]
+            }
+        }
+    }
+
+    fn known(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|known| self.same(known.name, name))
+    }
+
+    fn same(&self, known: &str, name: &str) -> bool {
+        match self.typing {
+            Typing::Strict => known == name,
+            Typing::Weak => known.eq_ignore_ascii_case(name),
+        }
+    }
+
+    /// The exact spelling first, then the others; among these the last one counts.
+    fn find(&self, key: &str) -> Option<&'a Member> {
+        let members = self.node.value().members();
+        members
+            .iter()
+            .find(|member| &*member.name == key)
+            .or_else(|| {
+                members
+                    .iter()
+                    .rev()
+                    .find(|member| self.same(key, &member.name))
+            })
+    }
+
+    fn leftover(&self, member: &Member, known: &Key) {
+        self.node.report().add(Finding {
+            severity: Severity::Warning,
+            pointer: self.node.path().key(&member.name).pointer(),
+            at: member.at,
+            mistake: Mistake::Leftover {
+                key: member.name.to_string(),
+            },
+            hint: (!known.doc.is_empty()).then_some(known.doc.into()),
+        });
+    }
+
+    fn unknown(&self, member: &Member) {
+        let meant = nearest(&member.name, self.keys.iter().map(|known| known.name));
+        self.node.report().add(Finding {
+            severity: Severity::Warning,
+            pointer: self.node.path().key(&member.name).pointer(),
+            at: member.at,
+            mistake: Mistake::UnknownKey {
+                key: member.name.to_string(),
+            },
+            hint: meant.map(|meant| format!("did you mean \"{meant}\"?").into()),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json;
+    use super::super::key::key;
+    use super::*;
+
+    const HOUSE: &[Key] = &[
+        key("rooms", Kind::Integer, "1", "How many."),
+        key("names", Kind::Texts, "", "Who lives there."),
+        key("heat", Kind::Duration, "", "How long."),
+        key("paint", Kind::Choice(&["red", "green"]), "red", "Which."),
+        key("yard", Kind::Block(YARD), "", "Outside."),
+    ];
+    const YARD: &[Key] = &[key("trees", Kind::Number, "0", "How many.")];
+
+    fn findings(text: &str, typing: Typing, read: fn(&Block<'_>)) -> Vec<String> {
+        let report = Report::new();
+        let value = json::parse(text, &report).unwrap();
+        if let Some(block) = Block::open(Node::root(&value, &report), HOUSE, typing) {
+            read(&block);
+        }
+        report
+            .into_findings()
+            .into_iter()
+            .map(|f| {
+                let hint = f.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                format!("{}:{}: {}{hint}", f.at, f.pointer, f.mistake)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn all_mistakes_of_a_block_are_reported_together() {
+        let found = findings(
+            "{\n\"rooms\": \"2\",\n\"names\": \"x\", \"heat\": \"2 sec\",\n\"paint\": \"gren\",\"yard\": {\"tress\": 1}}",
+            Typing::Strict,
+            |block| {
+                assert_eq!(block.integer("rooms"), None);
+                assert!(block.texts("names").is_empty());
+                assert_eq!(block.duration("heat"), None);
+                assert_eq!(block.choice("paint"), None);
+                assert_eq!(block.block("yard").unwrap().number("trees"), None);
+            },
+        );
+        assert_eq!(
+            found,
+            [
+                "2:10:/rooms: \"2\" is a string, but an integer is expected (without quotes: 2)",
+                "3:10:/names: \"x\" is a string, but a list of strings is expected ([\"x\"])",
+                "3:23:/heat: \"2 sec\" is not a duration: unknown unit (a number and its unit, unspaced: \"2s\", \"1500ms\")",
+                "4:10:/paint: \"gren\" is none of red, green (did you mean \"green\"?)",
+                "4:26:/yard/tress: the key \"tress\" is unknown here and ignored (did you mean \"trees\"?)",
+            ]
+        );
+    }
+
+    #[test]
+    fn weak_typing_reads_what_the_reference_reads() {
+        let found = findings(
+            r#"{"ROOMS": "2", "names": "x", "heat": null, "@remark": 1}"#,
+            Typing::Weak,
+            |block| {
+                assert_eq!(block.integer("rooms"), Some(2));
+                assert_eq!(block.texts("names"), ["x"]);
+                assert_eq!(block.duration("heat"), None);
+            },
+        );
+        assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    #[should_panic(expected = "not in the table")]
+    #[cfg(debug_assertions)]
+    fn asking_for_a_key_that_is_not_in_the_table_is_caught() {
+        findings("{}", Typing::Strict, |block| {
+            block.bool("cellar");
+        });
+    }
+}

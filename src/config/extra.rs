@@ -1,0 +1,37 @@
+//! `extra_config`: namespaces and their blocks.
+
+use super::block::Block;
+use super::node::Node;
+
+/// The namespaces of one level, in the order of the file.
+#[derive(Debug, Clone)]
+pub struct Extra<'a> {
+    node: Option<Node<'a>>,
+}
+
+impl<'a> Extra<'a> {
+    /// Reads the key `extra_config` of `block`; anything but an object is a mistake.
+    pub fn read(block: &Block<'a>) -> Extra<'a> {
+        Extra {
+            node: block.object("extra_config"),
+        }
+    }
+
+    /// The object itself.
+    pub fn node(&self) -> Option<&Node<'a>> {
+        self.node.as_ref()
+    }
+
+    /// Every namespace with its block; remarks and nulls are left out.
+    pub fn namespaces(&self) -> Vec<(&'a str, Node<'a>)> {
+        self.node.as_ref().map(Node::members).unwrap_or_default()
+    }
+
+    /// The block of a namespace, under its name or an older one. The name wins when both are there.
+    pub fn find(&self, namespace: &str, aliases: &[&str]) -> Option<Node<'a>> {
+        let node = self.node.as_ref()?;
+        std::iter::once(namespace)
+            .chain(aliases.iter().copied())
+            .find_map(|name| node.get(name))
+    }
+}

@@ -1,0 +1,417 @@
+//! A strict JSON parser that keeps positions, number texts and the order of keys.
+
+use std::collections::HashMap;
+
+use super::path::Path;
+use super::report::{Report, SyntaxError};
+use super::value::{Data, Member, Position, Value};
+
+/// Deeper nesting is refused: nobody writes it, and a hostile file must not exhaust the stack.
+const MAX_DEPTH: usize = 128;
+
+/// Reads a whole text. Duplicate keys are warned about, and the last one counts.
+///
+/// # Errors
+/// The first thing that is no JSON (RFC 8259), with its position.
+pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
+    let mut parser = Parser {
+        bytes: text.as_bytes(),
+        text,
+        offset: 0,
+        line: 1,
+        mark: (0, 1),
+        report,
+    };
+    parser.document()
+}
+
+struct Parser<'t> {
+    bytes: &'t [u8],
+    text: &'t str,
+    offset: usize,
+    line: u32,
+    /// An offset on the current line and its column: columns are counted from here, so that long lines cost no square.
+    mark: (usize, u32),
+    report: &'t Report,
+}
+
+impl Parser<'_> {
+    fn document(&mut self) -> Result<Value, SyntaxError> {
+        if self.text.starts_with('\u{feff}') {
+            return Err(self.error(
+                "the file starts with a byte order mark",
+                Some("save it as UTF-8 without BOM"),
+            ));
+        }
+        self.blanks();
+        let value = self.value(&Path::root(), 0)?;
+        self.blanks();
+        match self.peek() {
+            None => Ok(value),
+            Some(_) => Err(self.unexpected("after top-level value", None)),
+        }
+    }
+
+    fn value(&mut self, path: &Path, depth: usize) -> Result<Value, SyntaxError> {
+        let at = self.mark();
+        if depth > MAX_DEPTH {
+            return Err(self.error("nested too deeply (more than 128 levels)", None));
+        }
+        let data = match self.peek() {
+            Some(b'{') => self.object(path, depth)?,
+            Some(b'[') => self.list(path, depth)?,
+            Some(b'"') => Data::Text(self.string()?.into()),
+            Some(b't') => self.word("true", Data::Bool(true))?,
+            Some(b'f') => self.word("false", Data::Bool(false))?,
+            Some(b'n') => self.word("null", Data::Null)?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b'/' | b'#') => {
+                return Err(self.unexpected(
+                    "looking for beginning of value",
+                    Some("JSON has no comments: use a key such as \"@comment\""),
+                ));
+            }
+            _ => return Err(self.unexpected("looking for beginning of value", None)),
+        };
+        Ok(Value::new(at, data))
+    }
+
+    fn object(&mut self, path: &Path, depth: usize) -> Result<Data, SyntaxError> {
+        self.offset += 1;
+        let mut members: Vec<Member> = Vec::new();
+        let mut seen: HashMap<Box<str>, usize> = HashMap::new();
+        self.blanks();
+        if self.take(b'}') {
+            return Ok(Data::Object(members));
+        }
+        loop {
+            self.blanks();
+            let at = self.mark();
+            if self.peek() != Some(b'"') {
+                return Err(self.unexpected(
+                    "looking for beginning of object key string",
+                    trailing_comma(self.peek(), b'}'),
+                ));
+            }
+            let name: Box<str> = self.string()?.into();
+            self.blanks();
+            if !self.take(b':') {
+                return Err(self.unexpected("after object key", None));
+            }
+            self.blanks();
+            let inner = path.key(&name);
+            let value = self.value(&inner, depth + 1)?;
+            let member = Member { name, at, value };
+            match seen.get(&member.name) {
+                Some(index) => {
+                    self.report.duplicate(&member.name, member.at, &inner);
+                    members[*index] = member;
+                }
+                None => {
+                    seen.insert(member.name.clone(), members.len());
+                    members.push(member);
+                }
+            }
+            self.blanks();
+            if self.take(b'}') {
+                return Ok(Data::Object(members));
+            }
+            if !self.take(b',') {
+                return Err(self.unexpected("after object key:value pair", None));
+            }
+        }
+    }
+
+    fn list(&mut self, path: &Path, depth: usize) -> Result<Data, SyntaxError> {
+        self.offset += 1;
+        let mut items = Vec::new();
+        self.blanks();
+        if self.take(b']') {
+            return Ok(Data::List(items));
+        }
+        loop {
+            self.blanks();
+            if self.peek() == Some(b']') {
+                return Err(self.unexpected(
+                    "looking for beginning of value",
+                    trailing_comma(self.peek(), b']'),
+                ));
+            }
+            items.push(self.value(&path.index(items.len()), depth + 1)?);
+            self.blanks();
+            if self.take(b']') {
+                return Ok(Data::List(items));
+            }
+            if !self.take(b',') {
+                return Err(self.unexpected("after array element", None));
+            }
+        }
+    }
+
+    fn word(&mut self, word: &str, data: Data) -> Result<Data, SyntaxError> {
+        if self.bytes[self.offset..].starts_with(word.as_bytes()) {
+            self.offset += word.len();
+            return Ok(data);
+        }
+        Err(self.unexpected("looking for beginning of value", None))
+    }
+
+    fn number(&mut self) -> Result<Data, SyntaxError> {
+        let start = self.offset;
+        self.take(b'-');
+        if self.take(b'0') {
+            if matches!(self.peek(), Some(b'0'..=b'9')) {
+                return Err(self.unexpected("after a leading zero", None));
+            }
+        } else {
+            self.digits()?;
+        }
+        if self.take(b'.') {
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.offset += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.offset += 1;
+            }
+            self.digits()?;
+        }
+        Ok(Data::Number(self.text[start..self.offset].into()))
+    }
+
+    fn digits(&mut self) -> Result<(), SyntaxError> {
+        if !matches!(self.peek(), Some(b'0'..=b'9')) {
+            return Err(self.unexpected("in numeric literal", None));
+        }
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.offset += 1;
+        }
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<String, SyntaxError> {
+        self.offset += 1;
+        let mut out = String::new();
+        loop {
+            let run = self.bytes[self.offset..]
+                .iter()
+                .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20))
+                .count();
+            let piece = &self.text[self.offset..self.offset + run];
+            out.push_str(piece);
+            self.offset += run;
+            match self.peek() {
+                Some(b'"') => {
+                    self.offset += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => out.push(self.escape()?),
+                _ => return Err(self.unexpected("in string literal", None)),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, SyntaxError> {
+        self.offset += 1;
+        let c = match self.peek() {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode(),
+            _ => return Err(self.unexpected("in string escape code", None)),
+        };
+        self.offset += 1;
+        Ok(c)
+    }
+
+    /// `\uXXXX`, two of them for characters beyond the basic plane; a lone half becomes U+FFFD.
+    fn unicode(&mut self) -> Result<char, SyntaxError> {
+        let high = self.hex()?;
+        if !(0xd800..0xdc00).contains(&high) {
+            return Ok(char::from_u32(high).unwrap_or('\u{fffd}'));
+        }
+        if !self.bytes[self.offset..].starts_with(b"\\u") {
+            return Ok('\u{fffd}');
+        }
+        let back = self.offset;
+        self.offset += 1;
+        let low = self.hex()?;
+        if !(0xdc00..0xe000).contains(&low) {
+            self.offset = back;
+            return Ok('\u{fffd}');
+        }
+        let code = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+        Ok(char::from_u32(code).unwrap_or('\u{fffd}'))
+    }
+
+    fn hex(&mut self) -> Result<u32, SyntaxError> {
+        self.offset += 1;
+        let mut code = 0;
+        for _ in 0..4 {
+            let digit = self.peek().and_then(|byte| char::from(byte).to_digit(16));
+            let Some(digit) = digit else {
+                return Err(self.unexpected("in \\u hexadecimal character escape", None));
+            };
+            code = code * 16 + digit;
+            self.offset += 1;
+        }
+        Ok(code)
+    }
+
+    fn blanks(&mut self) {
+        while let Some(byte) = self.peek() {
+            match byte {
+                b' ' | b'\t' | b'\r' => self.offset += 1,
+                b'\n' => {
+                    self.offset += 1;
+                    self.line += 1;
+                    self.mark = (self.offset, 1);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        if there {
+            self.offset += 1;
+        }
+        there
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.offset).copied()
+    }
+
+    fn position(&self) -> Position {
+        let (offset, column) = self.mark;
+        let characters = self.bytes[offset..self.offset]
+            .iter()
+            .filter(|byte| (**byte & 0xc0) != 0x80)
+            .count();
+        Position::new(self.line, column + characters as u32)
+    }
+
+    fn mark(&mut self) -> Position {
+        let at = self.position();
+        self.mark = (self.offset, at.column);
+        at
+    }
+
+    fn unexpected(&self, place: &str, hint: Option<&'static str>) -> SyntaxError {
+        let text = match self
+            .text
+            .get(self.offset..)
+            .and_then(|rest| rest.chars().next())
+        {
+            None => "unexpected end of JSON input".to_owned(),
+            Some(c) => format!("invalid character {c:?} {place}"),
+        };
+        self.error(&text, hint)
+    }
+
+    fn error(&self, text: &str, hint: Option<&'static str>) -> SyntaxError {
+        SyntaxError {
+            at: self.position(),
+            text: text.to_owned(),
+            hint,
+        }
+    }
+}
+
+fn trailing_comma(found: Option<u8>, closing: u8) -> Option<&'static str> {
+    (found == Some(closing)).then_some("remove the comma before it")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn error(text: &str) -> String {
+        let found = parse(text, &Report::new()).unwrap_err();
+        format!("{}: {}", found.at, found.text)
+    }
+
+    #[test]
+    fn positions_count_characters_from_one() {
+        let report = Report::new();
+        let value = parse("{\n  \"é\": [1, \"ü\", true]\n}", &report).unwrap();
+        let member = &value.members()[0];
+        assert_eq!(member.at, Position::new(2, 3));
+        let Data::List(items) = &member.value.data else {
+            panic!("a list")
+        };
+        assert_eq!(items[2].at, Position::new(2, 17));
+    }
+
+    #[test]
+    fn syntax_errors_say_where() {
+        assert_eq!(error(""), "1:1: unexpected end of JSON input");
+        assert_eq!(
+            error("{\"a\": 1,\n}"),
+            "2:1: invalid character '}' looking for beginning of object key string"
+        );
+        assert_eq!(
+            error("[1 2]"),
+            "1:4: invalid character '2' after array element"
+        );
+        assert_eq!(
+            error("{} x"),
+            "1:4: invalid character 'x' after top-level value"
+        );
+        assert_eq!(
+            error("[01]"),
+            "1:3: invalid character '1' after a leading zero"
+        );
+        assert_eq!(
+            error("\u{feff}{}"),
+            "1:1: the file starts with a byte order mark"
+        );
+        assert_eq!(
+            error("// x\n{}"),
+            "1:1: invalid character '/' looking for beginning of value"
+        );
+    }
+
+    #[test]
+    fn of_two_equal_keys_the_last_counts_with_a_warning() {
+        let report = Report::new();
+        let value = parse(r#"{"a": 1, "b": 2, "a": 3}"#, &report).unwrap();
+        assert_eq!(value.to_json(), r#"{"a":3,"b":2}"#);
+        assert_eq!(report.mistakes(), 0);
+        assert_eq!(report.into_findings().len(), 1);
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        assert!(error(&"[".repeat(100_000)).contains("nested too deeply"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_as_serde_json_reads_it(text in "[\\[\\]{}\",:0-9.eE+\\-a-z \\\\\n]{0,40}") {
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            let ours = parse(&text, &Report::new());
+            // Numbers beyond f64 are fine for us and not for them.
+            if theirs.is_ok() {
+                prop_assert!(ours.is_ok());
+            }
+        }
+
+        #[test]
+        fn what_serde_json_writes_is_read(numbers in prop::collection::vec(any::<i64>(), 0..5), text in "\\PC*") {
+            let value = serde_json::json!({ "n": numbers, "t": text });
+            let ours = parse(&value.to_string(), &Report::new()).unwrap();
+            let back: serde_json::Value = serde_json::from_str(&ours.to_json()).unwrap();
+            prop_assert_eq!(back, value);
+        }
+    }
+}

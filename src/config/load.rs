@@ -1,0 +1,163 @@
+//! From a file to a tree: format, size, environment, secrets.
+
+use std::io::Read;
+use std::path::Path as FilePath;
+
+use super::environment::Environment;
+use super::report::{Finding, Mistake, Report, Severity};
+use super::value::{Data, Position, Value};
+use super::{environment, expand, json, toml, yaml};
+
+/// Larger files are refused before they are read.
+pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Yaml,
+    Toml,
+}
+
+impl Format {
+    /// By the extension, as the reference does: `.yml` and `.yaml`, `.toml`, everything else is JSON.
+    pub fn of(path: &FilePath) -> Format {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension.map(str::to_ascii_lowercase).as_deref() {
+            Some("yml" | "yaml") => Format::Yaml,
+            Some("toml") => Format::Toml,
+            _ => Format::Json,
+        }
+    }
+}
+
+/// Reads the file at `path` into a tree, with the environment's overrides applied and secrets filled in.
+/// `None` when there is no tree to look at; the report says why.
+pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Option<Value> {
+    if environment
+        .get("FC_ENABLE")
+        .is_some_and(|on| !on.is_empty())
+    {
+        refuse_templates(report);
+        return None;
+    }
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(reason) => {
+            report.add(whole_file(Mistake::Unreadable(reason)));
+            return None;
+        }
+    };
+    parse(&text, Format::of(path), environment, report)
+}
+
+/// The same from a text.
+pub fn parse(
+    text: &str,
+    format: Format,
+    environment: &Environment,
+    report: &Report,
+) -> Option<Value> {
+    let parsed = match format {
+        Format::Json => json::parse(text, report),
+        Format::Yaml => yaml::parse(text, report),
+        Format::Toml => toml::parse(text),
+    };
+    let mut root = match parsed {
+        Ok(root) => root,
+        Err(error) => {
+            report.add(error.into());
+            return None;
+        }
+    };
+    if !matches!(root.data, Data::Object(_)) {
+        report.add(whole_file(Mistake::WrongType {
+            found: root.shown(),
+            is: root.type_name(),
+            expected: "an object",
+        }));
+        return None;
+    }
+    environment::apply(&mut root, environment, report);
+    expand::apply(&mut root, environment, report);
+    Some(root)
+}
+
+fn read(path: &FilePath) -> Result<String, String> {
+    let words = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("open {}: no such file or directory", path.display())
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            format!("open {}: permission denied", path.display())
+        }
+        _ => format!("read {}: {error}", path.display()),
+    };
+    let file = std::fs::File::open(path).map_err(words)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(words)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err("the file is larger than 16 MiB".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())
+}
+
+/// Serving a template as if it were the file would be worse than not starting.
+fn refuse_templates(report: &Report) {
+    let mut finding = whole_file(Mistake::Invalid(
+        "FC_ENABLE is set, but this version does not build templates (flexible configuration)"
+            .into(),
+    ));
+    finding.hint = Some(
+        "render the file first, or unset FC_ENABLE and use \"portcullis/secrets\": {\"expand\": true} for ${NAME}"
+            .into(),
+    );
+    report.add(finding);
+}
+
+fn whole_file(mistake: Mistake) -> Finding {
+    Finding {
+        severity: Severity::Mistake,
+        pointer: String::new(),
+        at: Position::UNKNOWN,
+        mistake,
+        hint: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_refused_rather_than_ignored() {
+        let report = Report::new();
+        let environment = Environment::of([("FC_ENABLE", "1")]);
+        assert!(load(FilePath::new("/nowhere.json"), &environment, &report).is_none());
+        assert!(
+            report.into_findings()[0]
+                .mistake
+                .to_string()
+                .contains("templates")
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let report = Report::new();
+        assert!(
+            load(
+                FilePath::new("/nowhere.json"),
+                &Environment::default(),
+                &report
+            )
+            .is_none()
+        );
+        assert_eq!(
+            report.into_findings()[0].mistake.to_string(),
+            "open /nowhere.json: no such file or directory"
+        );
+    }
+}

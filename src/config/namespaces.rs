@@ -1,0 +1,538 @@
+//! The namespaces that belong to the core: their tables, under the level where they stand.
+
+use super::key::{Key, Kind, key};
+
+/// A namespace that `compile` reads itself.
+#[derive(Debug)]
+pub struct Namespace {
+    pub name: &'static str,
+    /// Older spellings.
+    pub aliases: &'static [&'static str],
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// The core's namespaces of the service.
+pub const SERVICE_NAMESPACES: &[&Namespace] = &[
+    &ROUTER,
+    &LOGGING,
+    &OPENTELEMETRY,
+    &SECRETS,
+    &STREAM,
+    &JSON,
+    &COMPAT,
+    &FORWARDING,
+    &LIMITS,
+    &METRICS,
+    &SERVER,
+];
+
+/// The core's namespaces of an endpoint.
+pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[&PROXY_ENDPOINT, &STREAM_ENDPOINT];
+
+/// The core's namespaces of a backend.
+pub const BACKEND_NAMESPACES: &[&Namespace] = &[&PROXY_BACKEND, &HTTP, &HTTP_CLIENT, &GRAPHQL];
+
+pub const ROUTER: Namespace = Namespace {
+    name: "router",
+    aliases: &["github_com/luraproject/lura/router/gin"],
+    doc: "Switches of the router and of what clients see.",
+    keys: &[
+        key(
+            "return_error_msg",
+            Kind::Bool,
+            "false",
+            "Failed endpoints answer with the error's text, which may name internal hosts.",
+        ),
+        key(
+            "hide_version_header",
+            Kind::Bool,
+            "false",
+            "`X-Krakend` without the version.",
+        ),
+        key(
+            "error_body",
+            Kind::Block(ERROR_BODY),
+            "",
+            "JSON bodies for 404 and 405.",
+        ),
+        key("disable_health", Kind::Bool, "false", "No health endpoint."),
+        key(
+            "health_path",
+            Kind::Text,
+            "/__health",
+            "Path of the health endpoint.",
+        ),
+        key(
+            "auto_options",
+            Kind::Bool,
+            "false",
+            "Answer OPTIONS for every endpoint's path.",
+        ),
+        key("disable_access_log", Kind::Bool, "false", "No access log."),
+        key(
+            "logger_skip_paths",
+            Kind::Texts,
+            "[]",
+            "Exact request paths that are not logged.",
+        ),
+        key(
+            "disable_redirect_trailing_slash",
+            Kind::Bool,
+            "false",
+            "`/a/` for `/a` is 404 instead of a redirect.",
+        ),
+        key(
+            "disable_redirect_fixed_path",
+            Kind::Bool,
+            "false",
+            "`/A` or `//a` for `/a` is 404 instead of a redirect.",
+        ),
+        key(
+            "disable_handle_method_not_allowed",
+            Kind::Bool,
+            "false",
+            "404 instead of 405.",
+        ),
+        key(
+            "remove_extra_slash",
+            Kind::Bool,
+            "false",
+            "`//a` is `/a` without a redirect.",
+        ),
+        key(
+            "disable_path_decoding",
+            Kind::Bool,
+            "false",
+            "Accept path parameters that decode twice, or hold `?` or `#`.",
+        ),
+        key(
+            "forwarded_by_client_ip",
+            Kind::Bool,
+            "true",
+            "Take the client's address from headers of trusted proxies.",
+        ),
+        key(
+            "remote_ip_headers",
+            Kind::Texts,
+            "[\"X-Forwarded-For\", \"X-Real-IP\"]",
+            "The headers, in the order of trust.",
+        ),
+        key(
+            "trusted_proxies",
+            Kind::Texts,
+            "[] (nobody)",
+            "Addresses and networks (CIDR) that are believed.",
+        ),
+        key(
+            "app_engine",
+            Kind::Bool,
+            "false",
+            "Take the client's address from `X-Appengine-Remote-Addr`, whoever sends it.",
+        ),
+        key("use_h2c", Kind::Bool, "false", "The same as the root key."),
+        key("max_multipart_memory", Kind::Leftover, "", ""),
+        key(
+            "max_payload",
+            Kind::Leftover,
+            "",
+            "write \"portcullis/limits\": {\"request_body\": …} in the service's extra_config",
+        ),
+        key("decompress_gzip", Kind::Leftover, "", ""),
+        key("disable_gzip", Kind::Leftover, "", ""),
+    ],
+};
+
+const ERROR_BODY: &[Key] = &[
+    key("404", Kind::Object, "", "Body of 404."),
+    key("405", Kind::Object, "", "Body of 405."),
+];
+
+pub const LOGGING: Namespace = Namespace {
+    name: "telemetry/logging",
+    aliases: &["github_com/devopsfaith/krakend-gologging"],
+    doc: "Where log lines go and how they look.",
+    keys: &[
+        key(
+            "level",
+            Kind::Text,
+            "",
+            "`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`. Required.",
+        ),
+        key("prefix", Kind::Text, "", "In front of each line."),
+        key("stdout", Kind::Bool, "false", "Write to standard output."),
+        key("syslog", Kind::Bool, "false", "Write to the local syslog."),
+        key(
+            "syslog_facility",
+            Kind::Text,
+            "local3",
+            "`local0` to `local7`.",
+        ),
+        key(
+            "format",
+            Kind::Text,
+            "default",
+            "`default`, `logstash` or `custom`.",
+        ),
+        key("custom_format", Kind::Text, "", "The pattern of `custom`."),
+        key("access_log_format", Kind::Leftover, "", ""),
+        key("access_log_custom_format", Kind::Leftover, "", ""),
+    ],
+};
+
+pub const OPENTELEMETRY: Namespace = Namespace {
+    name: "telemetry/opentelemetry",
+    aliases: &[],
+    doc: "Of this only the Prometheus exporter is served by this version.",
+    keys: &[
+        key("service_name", Kind::Text, "", "Ignored by this version."),
+        key(
+            "service_version",
+            Kind::Text,
+            "",
+            "Ignored by this version.",
+        ),
+        key("deploy_env", Kind::Text, "", "Ignored by this version."),
+        key(
+            "metric_reporting_period",
+            Kind::Integer,
+            "",
+            "Ignored by this version.",
+        ),
+        key(
+            "trace_sample_rate",
+            Kind::Number,
+            "",
+            "Ignored by this version.",
+        ),
+        key("skip_paths", Kind::Texts, "", "Ignored by this version."),
+        key("exporters", Kind::Block(EXPORTERS), "", "Where metrics go."),
+        key("layers", Kind::Object, "", "Ignored by this version."),
+    ],
+};
+
+const EXPORTERS: &[Key] = &[
+    key(
+        "prometheus",
+        Kind::Blocks(PROMETHEUS),
+        "",
+        "The first one with metrics opens a page at `/metrics`.",
+    ),
+    key("otlp", Kind::List, "", "Ignored by this version."),
+];
+
+const PROMETHEUS: &[Key] = &[
+    key("name", Kind::Text, "", "A label."),
+    key("port", Kind::Integer, "9090", "Where the page is served."),
+    key("host", Kind::Text, "127.0.0.1", "The address to listen on."),
+    key("listen_ip", Kind::Text, "127.0.0.1", "The same."),
+    key(
+        "process_metrics",
+        Kind::Bool,
+        "false",
+        "Accepted: process metrics are always there.",
+    ),
+    key("go_metrics", Kind::Bool, "false", "Accepted and ignored."),
+    key("disable_metrics", Kind::Bool, "false", "No page."),
+];
+
+pub const SECRETS: Namespace = Namespace {
+    name: "portcullis/secrets",
+    aliases: &[],
+    doc: "Fills in `${NAME}`, `${file:/path}` and `${credential:name}` in every text of the file.",
+    keys: &[key(
+        "expand",
+        Kind::Bool,
+        "false",
+        "Whether it does. A literal `${` is then written `$${`.",
+    )],
+};
+
+pub const STREAM: Namespace = Namespace {
+    name: "portcullis/stream",
+    aliases: &[],
+    doc: "Answers of `no-op` endpoints, which pass as they arrive.",
+    keys: &[
+        key(
+            "idle_timeout",
+            Kind::Duration,
+            "60s",
+            "How long a stream may be silent.",
+        ),
+        key(
+            "total_timeout",
+            Kind::Bool,
+            "false",
+            "Cut streams at the endpoint's timeout, as KrakenD does.",
+        ),
+    ],
+};
+
+pub const STREAM_ENDPOINT: Namespace = Namespace {
+    name: "portcullis/stream",
+    aliases: &[],
+    doc: "The answer of a `no-op` endpoint.",
+    keys: &[key(
+        "upgrade",
+        Kind::Bool,
+        "false",
+        "Let clients switch protocols with the backend, as WebSocket does.",
+    )],
+};
+
+pub const JSON: Namespace = Namespace {
+    name: "portcullis/json",
+    aliases: &[],
+    doc: "How composed JSON is written.",
+    keys: &[key(
+        "canonical",
+        Kind::Bool,
+        "false",
+        "Byte for byte as KrakenD: all levels sorted, compact, `<`, `>` and `&` escaped.",
+    )],
+};
+
+pub const COMPAT: Namespace = Namespace {
+    name: "portcullis/compat",
+    aliases: &[],
+    doc: "Ways of KrakenD that are not safe, for those who depend on them.",
+    keys: &[key(
+        "trust_all_proxies",
+        Kind::Bool,
+        "false",
+        "Believe the client address that anyone sends.",
+    )],
+};
+
+pub const FORWARDING: Namespace = Namespace {
+    name: "portcullis/forwarding",
+    aliases: &[],
+    doc: "What backends learn about the client.",
+    keys: &[key(
+        "append_chain",
+        Kind::Bool,
+        "false",
+        "From a trusted proxy, send its whole `X-Forwarded-For` chain, not only the client's address.",
+    )],
+};
+
+pub const LIMITS: Namespace = Namespace {
+    name: "portcullis/limits",
+    aliases: &[],
+    doc: "Upper bounds. Sizes are bytes, or a text such as `\"8MiB\"`.",
+    keys: &[
+        key(
+            "request_body",
+            Kind::Any,
+            "8MiB",
+            "Largest request body of a composed endpoint (413); `no-op` streams without one.",
+        ),
+        key(
+            "upstream_body",
+            Kind::Any,
+            "64MiB",
+            "Largest decoded backend answer of a composed endpoint.",
+        ),
+        key(
+            "connections",
+            Kind::Integer,
+            "0 (no limit)",
+            "Client connections at a time.",
+        ),
+        key(
+            "headers",
+            Kind::Integer,
+            "256",
+            "Header fields of a request (431); 256 at most.",
+        ),
+    ],
+};
+
+pub const METRICS: Namespace = Namespace {
+    name: "portcullis/metrics",
+    aliases: &[],
+    doc: "A page for Prometheus at `/metrics`. Off unless this block, or a Prometheus exporter in `telemetry/opentelemetry`, is there.",
+    keys: &[
+        key("listen", Kind::Text, "127.0.0.1:9090", "Address and port."),
+        key(
+            "per_endpoint",
+            Kind::Bool,
+            "true",
+            "Counters for each endpoint; without them the page stays small with thousands of routes.",
+        ),
+    ],
+};
+
+pub const SERVER: Namespace = Namespace {
+    name: "portcullis/server",
+    aliases: &[],
+    doc: "The process.",
+    keys: &[key(
+        "threads",
+        Kind::Integer,
+        "as many as processors",
+        "Worker threads.",
+    )],
+};
+
+pub const PROXY_ENDPOINT: Namespace = Namespace {
+    name: "proxy",
+    aliases: &["github.com/devopsfaith/krakend/proxy"],
+    doc: "How the calls of an endpoint work together.",
+    keys: &[
+        key(
+            "sequential",
+            Kind::Bool,
+            "false",
+            "One call after the other.",
+        ),
+        key(
+            "strategy",
+            Kind::Choice(&["parallel", "sequential"]),
+            "parallel",
+            "The same as a word; it wins.",
+        ),
+        key(
+            "sequential_propagated_params",
+            Kind::Texts,
+            "[]",
+            "Values of earlier answers that later calls get as parameters.",
+        ),
+        key("combiner", Kind::Text, "", "Only the default exists."),
+        key(
+            "force_sandboxed_request",
+            Kind::Bool,
+            "false",
+            "Accepted: every call has its own copy of the request.",
+        ),
+        key(
+            "static",
+            Kind::Block(STATIC),
+            "",
+            "Data to add to the answer.",
+        ),
+        key(
+            "flatmap_filter",
+            Kind::Blocks(FLATMAP),
+            "[]",
+            "Operations on the merged answer of two backends or more.",
+        ),
+    ],
+};
+
+const STATIC: &[Key] = &[
+    key(
+        "strategy",
+        Kind::Choice(&["always", "success", "complete", "errored", "incomplete"]),
+        "always",
+        "When.",
+    ),
+    key("data", Kind::Object, "", "What."),
+];
+
+const FLATMAP: &[Key] = &[
+    key(
+        "type",
+        Kind::Choice(&["move", "append", "del"]),
+        "",
+        "The operation.",
+    ),
+    key(
+        "args",
+        Kind::Texts,
+        "",
+        "Dotted paths; `*` for every child.",
+    ),
+];
+
+pub const PROXY_BACKEND: Namespace = Namespace {
+    name: "proxy",
+    aliases: &["github.com/devopsfaith/krakend/proxy"],
+    doc: "One call of an endpoint.",
+    keys: &[
+        key(
+            "flatmap_filter",
+            Kind::Blocks(FLATMAP),
+            "[]",
+            "Operations on this answer; `allow`, `deny` and `mapping` are then ignored.",
+        ),
+        key("shadow", Kind::Bool, "false", "Call and ignore the answer."),
+        key(
+            "shadow_timeout",
+            Kind::Duration,
+            "the endpoint's",
+            "Deadline of shadow calls.",
+        ),
+    ],
+};
+
+pub const HTTP: Namespace = Namespace {
+    name: "backend/http",
+    aliases: &["github.com/devopsfaith/krakend/http"],
+    doc: "What clients learn when a backend fails.",
+    keys: &[
+        key(
+            "return_error_details",
+            Kind::Text,
+            "",
+            "Put status and body under `error_<this text>`.",
+        ),
+        key(
+            "return_error_code",
+            Kind::Bool,
+            "false",
+            "Answer with the backend's status code.",
+        ),
+    ],
+};
+
+pub const HTTP_CLIENT: Namespace = Namespace {
+    name: "backend/http/client",
+    aliases: &[],
+    doc: "The HTTP client of one backend.",
+    keys: &[
+        key(
+            "send_body_on_redirect",
+            Kind::Bool,
+            "false",
+            "Send the body again after 307 and 308.",
+        ),
+        key(
+            "client_tls",
+            Kind::Leftover,
+            "",
+            "write \"client_tls\" at the root",
+        ),
+        key("no_redirect", Kind::Leftover, "", ""),
+        key(
+            "proxy_address",
+            Kind::Leftover,
+            "",
+            "the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured",
+        ),
+    ],
+};
+
+pub const GRAPHQL: Namespace = Namespace {
+    name: "backend/graphql",
+    aliases: &["github.com/devopsfaith/krakend/transport/http/client/graphql"],
+    doc: "Turns the call into a GraphQL request.",
+    keys: &[
+        key("type", Kind::Text, "", "`query` or `mutation`. Required."),
+        key("method", Kind::Text, "POST", "`GET` or `POST`."),
+        key("query", Kind::Text, "", "The document."),
+        key("query_path", Kind::Text, "", "A file with the document."),
+        key(
+            "operationName",
+            Kind::Text,
+            "",
+            "Which operation of the document.",
+        ),
+        key(
+            "variables",
+            Kind::Object,
+            "",
+            "Values; `\"{name}\"` is the endpoint's parameter.",
+        ),
+    ],
+};

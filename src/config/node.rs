@@ -1,0 +1,396 @@
+//! A cursor over the tree that knows where it stands and writes down what is wrong.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::block::Block;
+use super::duration;
+use super::key::{Key, Kind};
+use super::path::Path;
+use super::report::{Finding, Mistake, Report, Severity};
+use super::value::{Data, Position, Value};
+
+/// How strictly types are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typing {
+    /// Inside namespaces: a wrong type is a mistake, a key is spelled as documented.
+    Strict,
+    /// At the core levels, as the reference does: `"8080"` is a number, `"true"` a boolean, one item a list of one,
+    /// and letter case in keys is free.
+    Weak,
+}
+
+/// One value of the file with its place. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Node<'a> {
+    value: &'a Value,
+    path: Path,
+    report: &'a Report,
+}
+
+impl<'a> Node<'a> {
+    /// The whole file.
+    pub fn root(value: &'a Value, report: &'a Report) -> Node<'a> {
+        Node::at_path(value, Path::root(), report)
+    }
+
+    pub(super) fn at_path(value: &'a Value, path: Path, report: &'a Report) -> Node<'a> {
+        Node {
+            value,
+            path,
+            report,
+        }
+    }
+
+    pub fn value(&self) -> &'a Value {
+        self.value
+    }
+
+    pub fn at(&self) -> Position {
+        self.value.at
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The place as an RFC 6901 pointer.
+    pub fn pointer(&self) -> String {
+        self.path.pointer()
+    }
+
+    pub fn report(&self) -> &'a Report {
+        self.report
+    }
+
+    /// The member called exactly `name`; `null` counts as absent.
+    pub fn get(&self, name: &str) -> Option<Node<'a>> {
+        self.value
+            .get(name)
+            .filter(|value| !value.is_null())
+            .map(|value| Node::at_path(value, self.path.key(name), self.report))
+    }
+
+    /// Whether this is a text, a number or a boolean.
+    pub(super) fn text_like(&self) -> bool {
+        matches!(
+            self.value.data,
+            Data::Text(_) | Data::Number(_) | Data::Bool(_)
+        )
+    }
+
+    /// The members of an object, in the order of the file; none for any other value. Remarks and nulls are left out.
+    pub fn members(&self) -> Vec<(&'a str, Node<'a>)> {
+        self.value
+            .members()
+            .iter()
+            .filter(|member| !super::key::is_comment(&member.name) && !member.value.is_null())
+            .map(|member| {
+                let path = self.path.key(&member.name);
+                (
+                    &*member.name,
+                    Node::at_path(&member.value, path, self.report),
+                )
+            })
+            .collect()
+    }
+
+    /// The items of a list; none for any other value.
+    pub fn items(&self) -> Vec<Node<'a>> {
+        match &self.value.data {
+            Data::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| Node::at_path(item, self.path.index(index), self.report))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Opens an object whose keys are in `keys`, typed strictly; anything else is a mistake.
+    pub fn block(&self, keys: &'static [Key]) -> Option<Block<'a>> {
+        Block::open(self.clone(), keys, Typing::Strict)
+    }
+
+    // What is wrong here.
+
+    /// Writes down something that stops the start.
+    pub fn mistake(&self, mistake: Mistake) {
+        self.add(Severity::Mistake, mistake, None);
+    }
+
+    /// The same, with what to write instead.
+    pub fn mistake_hint(&self, mistake: Mistake, hint: impl Into<Cow<'static, str>>) {
+        self.add(Severity::Mistake, mistake, Some(hint.into()));
+    }
+
+    /// Writes down a mistake in the caller's own words.
+    pub fn invalid(&self, text: impl Into<Cow<'static, str>>) {
+        self.mistake(Mistake::invalid(text));
+    }
+
+    /// Writes down something that deserves a look.
+    pub fn warn(&self, mistake: Mistake) {
+        self.add(Severity::Warning, mistake, None);
+    }
+
+    /// The same, with what to write instead.
+    pub fn warn_hint(&self, mistake: Mistake, hint: impl Into<Cow<'static, str>>) {
+        self.add(Severity::Warning, mistake, Some(hint.into()));
+    }
+
+    fn add(&self, severity: Severity, mistake: Mistake, hint: Option<Cow<'static, str>>) {
+        self.report.add(Finding {
+            severity,
+            pointer: self.path.pointer(),
+            at: self.value.at,
+            mistake,
+            hint,
+        });
+    }
+
+    /// Writes down that this value has the wrong type.
+    pub fn wrong_type(&self, kind: &Kind) {
+        let found = match kind {
+            Kind::Secret => "[redacted]".to_owned(),
+            _ => self.value.shown(),
+        };
+        let mistake = Mistake::WrongType {
+            found,
+            is: self.value.type_name(),
+            expected: kind.expected(),
+        };
+        match self.rewritten(kind) {
+            Some(hint) => self.mistake_hint(mistake, hint),
+            None => self.mistake(mistake),
+        }
+    }
+
+    /// The same value as it should be written, where that is plain.
+    fn rewritten(&self, kind: &Kind) -> Option<String> {
+        if self.value.masked {
+            return None;
+        }
+        match (&self.value.data, kind) {
+            (Data::Text(text), Kind::Integer | Kind::Number) => text
+                .parse::<f64>()
+                .ok()
+                .map(|_| format!("without quotes: {text}")),
+            (Data::Text(text), Kind::Bool) if matches!(&**text, "true" | "false") => {
+                Some(format!("without quotes: {text}"))
+            }
+            (Data::Number(text), Kind::Text) => Some(format!("with quotes: \"{text}\"")),
+            (Data::Text(_), Kind::Texts) => Some(format!("[{}]", self.value.shown())),
+            _ => None,
+        }
+    }
+
+    // The value as a type; a wrong one is written down, and `None`.
+
+    /// A text. Weakly typed, numbers and booleans are texts too.
+    pub fn text(&self, typing: Typing) -> Option<&'a str> {
+        match (&self.value.data, typing) {
+            (Data::Text(text), _) => Some(text),
+            (Data::Number(text), Typing::Weak) => Some(text),
+            (Data::Bool(yes), Typing::Weak) => Some(if *yes { "1" } else { "0" }),
+            _ => {
+                self.wrong_type(&Kind::Text);
+                None
+            }
+        }
+    }
+
+    pub fn bool(&self, typing: Typing) -> Option<bool> {
+        let read = match (&self.value.data, typing) {
+            (Data::Bool(yes), _) => Some(*yes),
+            (Data::Number(text), Typing::Weak) => text.parse::<f64>().ok().map(|n| n != 0.0),
+            (Data::Text(text), Typing::Weak) => match &**text {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" | "" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        };
+        if read.is_none() {
+            self.wrong_type(&Kind::Bool);
+        }
+        read
+    }
+
+    /// An integer. Weakly typed, digits in quotes are one too, and a fraction is cut with a warning.
+    pub fn integer(&self, typing: Typing) -> Option<i64> {
+        let text = match (&self.value.data, typing) {
+            (Data::Number(text), _) => Some(&**text),
+            (Data::Text(text), Typing::Weak) => Some(&**text),
+            (Data::Bool(yes), Typing::Weak) => Some(if *yes { "1" } else { "0" }),
+            _ => None,
+        };
+        let read = text.and_then(|text| match text.parse::<i64>() {
+            Ok(integer) => Some(integer),
+            Err(_) => self.integer_of_float(text, typing),
+        });
+        if read.is_none() {
+            self.wrong_type(&Kind::Integer);
+        }
+        read
+    }
+
+    fn integer_of_float(&self, text: &str, typing: Typing) -> Option<i64> {
+        let number: f64 = text.parse().ok()?;
+        if !number.is_finite() || number.abs() >= 9e15 {
+            return None;
+        }
+        if number.fract() != 0.0 {
+            if typing == Typing::Strict || matches!(self.value.data, Data::Text(_)) {
+                return None;
+            }
+            self.warn(Mistake::invalid(format!(
+                "{text} is no integer: its fraction is ignored"
+            )));
+        }
+        Some(number.trunc() as i64)
+    }
+
+    /// An integer of at least 0.
+    pub fn count(&self, typing: Typing) -> Option<u64> {
+        let integer = self.integer(typing)?;
+        let count = u64::try_from(integer).ok();
+        if count.is_none() {
+            self.mistake(Mistake::OutOfRange {
+                found: integer.to_string(),
+                range: "0 and above".to_owned(),
+            });
+        }
+        count
+    }
+
+    /// A finite number.
+    pub fn number(&self, typing: Typing) -> Option<f64> {
+        let text = match (&self.value.data, typing) {
+            (Data::Number(text), _) => Some(&**text),
+            (Data::Text(text), Typing::Weak) => Some(&**text),
+            _ => None,
+        };
+        let read = text
+            .and_then(|text| text.parse::<f64>().ok())
+            .filter(|number| number.is_finite());
+        if read.is_none() {
+            self.wrong_type(&Kind::Number);
+        }
+        read
+    }
+
+    /// A duration: a text with units, or a number of nanoseconds, which gets a warning.
+    pub fn duration(&self) -> Option<Duration> {
+        match &self.value.data {
+            Data::Text(text) => match duration::parse(text) {
+                Ok(duration) => Some(duration),
+                Err(error) => {
+                    self.mistake_hint(
+                        Mistake::BadDuration {
+                            found: self.value.shown(),
+                            reason: error.reason(),
+                        },
+                        "a number and its unit, unspaced: \"2s\", \"1500ms\"",
+                    );
+                    None
+                }
+            },
+            Data::Number(_) => self.nanoseconds(),
+            _ => {
+                self.wrong_type(&Kind::Duration);
+                None
+            }
+        }
+    }
+
+    fn nanoseconds(&self) -> Option<Duration> {
+        let nanos = self.integer(Typing::Strict)?;
+        let Ok(nanos) = u64::try_from(nanos) else {
+            self.mistake(Mistake::BadDuration {
+                found: nanos.to_string(),
+                reason: duration::DurationError::Negative.reason(),
+            });
+            return None;
+        };
+        let duration = Duration::from_nanos(nanos);
+        if nanos > 0 {
+            self.warn_hint(
+                Mistake::invalid(format!("the number {nanos} counts nanoseconds")),
+                format!("write the unit: \"{}\"", duration::print(duration)),
+            );
+        }
+        Some(duration)
+    }
+
+    /// A list of texts. Weakly typed, one text is a list of one.
+    pub fn texts(&self, typing: Typing) -> Option<Vec<String>> {
+        match (&self.value.data, typing) {
+            (Data::List(_), _) => {
+                let before = self.report.mistakes();
+                let texts = self
+                    .items()
+                    .iter()
+                    .filter_map(|item| item.text(typing).map(str::to_owned))
+                    .collect();
+                (self.report.mistakes() == before).then_some(texts)
+            }
+            (Data::Text(_) | Data::Number(_) | Data::Bool(_), Typing::Weak) => {
+                Some(vec![self.text(typing)?.to_owned()])
+            }
+            _ => {
+                self.wrong_type(&Kind::Texts);
+                None
+            }
+        }
+    }
+
+    /// A list of integers.
+    pub fn integers(&self, typing: Typing) -> Option<Vec<i64>> {
+        match (&self.value.data, typing) {
+            (Data::List(_), _) => self
+                .items()
+                .iter()
+                .map(|item| item.integer(typing))
+                .collect(),
+            (Data::Number(_), Typing::Weak) => Some(vec![self.integer(typing)?]),
+            _ => {
+                self.wrong_type(&Kind::Integers);
+                None
+            }
+        }
+    }
+
+    /// An object of texts, in the order of the file.
+    pub fn text_map(&self, typing: Typing) -> Option<Vec<(String, String)>> {
+        if !matches!(self.value.data, Data::Object(_)) {
+            self.wrong_type(&Kind::TextMap);
+            return None;
+        }
+        self.members()
+            .into_iter()
+            .map(|(name, node)| Some((name.to_owned(), node.text(typing)?.to_owned())))
+            .collect()
+    }
+
+    /// A list. Weakly typed, an object is a list of one.
+    pub fn list(&self, typing: Typing) -> Option<Vec<Node<'a>>> {
+        match (&self.value.data, typing) {
+            (Data::List(_), _) => Some(self.items()),
+            (Data::Object(_), Typing::Weak) => Some(vec![self.clone()]),
+            _ => {
+                self.wrong_type(&Kind::List);
+                None
+            }
+        }
+    }
+
+    /// An object, not yet looked into.
+    pub fn object(&self) -> Option<Node<'a>> {
+        if matches!(self.value.data, Data::Object(_)) {
+            return Some(self.clone());
+        }
+        self.wrong_type(&Kind::Object);
+        None
+    }
+}

@@ -1,0 +1,71 @@
+//! Where a cursor stands: a list of steps from the root, printed as an RFC 6901 pointer only when something is wrong.
+
+use std::rc::Rc;
+
+/// A place in the tree. Cheap to clone and to extend.
+#[derive(Debug, Clone, Default)]
+pub struct Path(Option<Rc<Link>>);
+
+#[derive(Debug)]
+struct Link {
+    parent: Path,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Key(Box<str>),
+    Index(usize),
+}
+
+impl Path {
+    pub fn root() -> Path {
+        Path(None)
+    }
+
+    pub fn key(&self, name: &str) -> Path {
+        self.step(Step::Key(name.into()))
+    }
+
+    pub fn index(&self, index: usize) -> Path {
+        self.step(Step::Index(index))
+    }
+
+    /// The pointer as RFC 6901 §3 writes it: `~` and `/` in names are escaped.
+    pub fn pointer(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out);
+        out
+    }
+
+    fn step(&self, step: Step) -> Path {
+        Path(Some(Rc::new(Link {
+            parent: self.clone(),
+            step,
+        })))
+    }
+
+    fn write(&self, out: &mut String) {
+        let Some(link) = &self.0 else { return };
+        link.parent.write(out);
+        out.push('/');
+        match &link.step {
+            Step::Key(name) => out.push_str(&name.replace('~', "~0").replace('/', "~1")),
+            Step::Index(index) => out.push_str(&index.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slashes_in_names_are_escaped_in_the_pointer() {
+        let path = Path::root()
+            .key("endpoints")
+            .index(3)
+            .key("auth/validator~");
+        assert_eq!(path.pointer(), "/endpoints/3/auth~1validator~0");
+    }
+}

@@ -1,0 +1,167 @@
+//! Everything that is wrong with a file, collected so that a person sees the whole list at once.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+
+use super::path::Path;
+use super::value::Position;
+
+/// Whether a finding stops the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Mistake,
+    Warning,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    pub severity: Severity,
+    /// RFC 6901; empty for the whole file.
+    pub pointer: String,
+    pub at: Position,
+    pub mistake: Mistake,
+    /// What to write instead.
+    pub hint: Option<Cow<'static, str>>,
+}
+
+/// Why a text is no tree at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyntaxError {
+    pub at: Position,
+    pub text: String,
+    pub hint: Option<&'static str>,
+}
+
+impl From<SyntaxError> for Finding {
+    fn from(error: SyntaxError) -> Finding {
+        Finding {
+            severity: Severity::Mistake,
+            pointer: String::new(),
+            at: error.at,
+            mistake: Mistake::Syntax(error.text),
+            hint: error.hint.map(Into::into),
+        }
+    }
+}
+
+/// What can be wrong with a file. The texts keep the reference's wording where it has one.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Mistake {
+    /// The file cannot be read at all.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The text is not JSON, YAML or TOML.
+    #[error("{0}")]
+    Syntax(String),
+    #[error("{found} is {is}, but {expected} is expected")]
+    WrongType {
+        found: String,
+        is: &'static str,
+        expected: &'static str,
+    },
+    #[error("{found} is not a duration: {reason}")]
+    BadDuration { found: String, reason: &'static str },
+    #[error("{found} is none of {allowed}")]
+    NotOneOf { found: String, allowed: String },
+    #[error("{found} is not in the range {range}")]
+    OutOfRange { found: String, range: String },
+    #[error("the key {0:?} is missing")]
+    Missing(&'static str),
+    #[error("the key {key:?} is unknown here and ignored")]
+    UnknownKey { key: String },
+    #[error("the key {key:?} appears twice: the last one counts")]
+    DuplicateKey { key: String },
+    #[error("the namespace {namespace:?} is unknown here and ignored")]
+    UnknownNamespace { namespace: String },
+    #[error("the namespace {namespace:?} is not supported by this version")]
+    Unsupported { namespace: String },
+    #[error("the key {key:?} has no effect")]
+    Leftover { key: String },
+    #[error("unsupported version: {0} (want: 3)")]
+    Version(i64),
+    #[error("invalid ip address {0}")]
+    Address(String),
+    #[error("host {host} not valid: invalid host")]
+    Host { host: String },
+    #[error("ignoring the '{method} {path}' endpoint, since it is invalid!!!")]
+    Path { method: String, path: String },
+    #[error("ignoring the '{method} {path}' endpoint, since it has 0 backends defined!")]
+    NoBackends { method: String, path: String },
+    #[error("can not use NoOp encoding with more than one backends connected to the same endpoint")]
+    NoOpBackends,
+    #[error(
+        "undefined output param '{param}'! endpoint: {method} {path}, backend: {backend}. input: [{input}], output: [{output}]"
+    )]
+    UndefinedParam {
+        param: String,
+        method: String,
+        path: String,
+        backend: usize,
+        input: String,
+        output: String,
+    },
+    #[error("a handler is already registered for {method} {path}")]
+    DuplicateRoute { method: String, path: String },
+    #[error("Unsupported method {0}")]
+    Method(String),
+    /// A file that this file names cannot be used: certificates, keys, queries.
+    #[error("{path}: {reason}")]
+    File { path: String, reason: String },
+    /// A mistake in the words of the extension that found it.
+    #[error("{0}")]
+    Invalid(Cow<'static, str>),
+}
+
+impl Mistake {
+    /// A mistake in the finder's own words.
+    pub fn invalid(text: impl Into<Cow<'static, str>>) -> Mistake {
+        Mistake::Invalid(text.into())
+    }
+}
+
+/// Collects findings; shared by everything that reads one file.
+#[derive(Debug, Default)]
+pub struct Report {
+    findings: RefCell<Vec<Finding>>,
+    mistakes: Cell<usize>,
+}
+
+impl Report {
+    pub fn new() -> Report {
+        Report::default()
+    }
+
+    pub fn add(&self, finding: Finding) {
+        if finding.severity == Severity::Mistake {
+            self.mistakes.set(self.mistakes.get() + 1);
+        }
+        self.findings.borrow_mut().push(finding);
+    }
+
+    /// Writes down that a key stands twice in one object.
+    pub fn duplicate(&self, key: &str, at: Position, path: &Path) {
+        self.add(Finding {
+            severity: Severity::Warning,
+            pointer: path.pointer(),
+            at,
+            mistake: Mistake::DuplicateKey {
+                key: key.to_owned(),
+            },
+            hint: None,
+        });
+    }
+
+    /// How many findings stop the start. Compare before and after a read to learn whether it went well.
+    pub fn mistakes(&self) -> usize {
+        self.mistakes.get()
+    }
+
+    /// All findings, in the order of the file. What was found twice, because a block was opened twice, is there once.
+    pub fn into_findings(self) -> Vec<Finding> {
+        let mut findings = self.findings.into_inner();
+        findings.sort_by(|a, b| (a.at, &a.pointer).cmp(&(b.at, &b.pointer)));
+        findings.dedup();
+        findings
+    }
+}

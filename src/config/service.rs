@@ -1,0 +1,376 @@
+//! The root of the file.
+
+use std::time::Duration;
+
+use super::backend::HOST_DOC;
+use super::block::Block;
+use super::endpoint::{ENDPOINT, Endpoint};
+use super::extra::Extra;
+use super::key::{Key, Kind, key};
+use super::node::{Node, Typing};
+use super::tls::{CLIENT_TLS, ClientTls, TLS, Tls};
+
+/// The keys of the root.
+pub const SERVICE: &[Key] = &[
+    key(
+        "version",
+        Kind::Integer,
+        "",
+        "Version of the file format: 3. Required.",
+    ),
+    key("name", Kind::Text, "", "A label for logs and metrics."),
+    key("port", Kind::Integer, "8080", "Where the gateway listens."),
+    key(
+        "listen_ip",
+        Kind::Text,
+        "all addresses",
+        "The IPv4 or IPv6 address to listen on.",
+    ),
+    key("host", Kind::Texts, "", HOST_DOC),
+    key(
+        "timeout",
+        Kind::Duration,
+        "2s",
+        "Default `timeout` of endpoints.",
+    ),
+    key(
+        "cache_ttl",
+        Kind::Duration,
+        "0s",
+        "Default `cache_ttl` of endpoints.",
+    ),
+    key(
+        "output_encoding",
+        Kind::Text,
+        "json",
+        "Default `output_encoding` of endpoints.",
+    ),
+    key(
+        "debug_endpoint",
+        Kind::Bool,
+        "false",
+        "Offer `/__debug/`, which logs what it receives.",
+    ),
+    key(
+        "echo_endpoint",
+        Kind::Bool,
+        "false",
+        "Offer `/__echo/`, which answers what it receives.",
+    ),
+    key(
+        "disable_rest",
+        Kind::Bool,
+        "false",
+        "Allow path parameters anywhere in a segment, and `.` and `:` in their names.",
+    ),
+    key(
+        "sequential_start",
+        Kind::Bool,
+        "false",
+        "Start async agents one after another.",
+    ),
+    key(
+        "max_shutdown_wait_time",
+        Kind::Duration,
+        "60s",
+        "How long a stopping gateway waits for requests in flight. 0 means the default, which is below the 90 s that systemd grants.",
+    ),
+    key(
+        "read_timeout",
+        Kind::Duration,
+        "0s (none)",
+        "How long a client may take to send a request.",
+    ),
+    key(
+        "read_header_timeout",
+        Kind::Duration,
+        "10s",
+        "How long a client may take to send the head of a request.",
+    ),
+    key(
+        "write_timeout",
+        Kind::Duration,
+        "0s (none)",
+        "How long an answer may take to be written.",
+    ),
+    key(
+        "idle_timeout",
+        Kind::Duration,
+        "60s",
+        "How long an idle client connection stays open.",
+    ),
+    key(
+        "max_header_bytes",
+        Kind::Integer,
+        "1048576",
+        "Largest request head, 4096 bytes are added as the reference does; larger ones get 431.",
+    ),
+    key("use_h2c", Kind::Bool, "false", "HTTP/2 without TLS."),
+    key("tls", Kind::Block(TLS), "", "TLS towards clients."),
+    key(
+        "client_tls",
+        Kind::Block(CLIENT_TLS),
+        "",
+        "TLS towards backends.",
+    ),
+    key(
+        "allow_insecure_connections",
+        Kind::Bool,
+        "false",
+        "Do not check the certificates of backends.",
+    ),
+    key(
+        "dialer_timeout",
+        Kind::Duration,
+        "0s (the system's)",
+        "How long connecting to a backend may take.",
+    ),
+    key(
+        "dialer_keep_alive",
+        Kind::Duration,
+        "15s",
+        "TCP keep-alive period towards backends; negative switches it off.",
+    ),
+    key(
+        "dialer_fallback_delay",
+        Kind::Duration,
+        "300ms",
+        "When to try the other address family.",
+    ),
+    key(
+        "idle_connection_timeout",
+        Kind::Duration,
+        "0s (none)",
+        "How long an idle backend connection is kept.",
+    ),
+    key(
+        "response_header_timeout",
+        Kind::Duration,
+        "0s (none)",
+        "How long a backend may take to begin its answer.",
+    ),
+    key(
+        "expect_continue_timeout",
+        Kind::Duration,
+        "0s",
+        "How long to wait for `100 Continue` of a backend.",
+    ),
+    key(
+        "max_idle_connections",
+        Kind::Integer,
+        "0 (no limit)",
+        "Idle backend connections in all.",
+    ),
+    key(
+        "max_idle_connections_per_host",
+        Kind::Integer,
+        "250",
+        "Idle connections to one backend host.",
+    ),
+    key(
+        "disable_keep_alives",
+        Kind::Bool,
+        "false",
+        "One connection for each backend call.",
+    ),
+    key(
+        "disable_compression",
+        Kind::Bool,
+        "false",
+        "Do not ask backends for gzip.",
+    ),
+    key(
+        "dns_cache_ttl",
+        Kind::Duration,
+        "30s",
+        "How often the names of `sd: dns` are looked up again; below 1s is ignored.",
+    ),
+    key(
+        "plugin",
+        Kind::Block(PLUGIN),
+        "",
+        "Go plugins, which this gateway cannot load.",
+    ),
+    key(
+        "endpoints",
+        Kind::Blocks(ENDPOINT),
+        "",
+        "What the gateway offers.",
+    ),
+    key(
+        "async_agent",
+        Kind::List,
+        "",
+        "Consumers of message queues; not supported by this version.",
+    ),
+    key(
+        "extra_config",
+        Kind::Object,
+        "",
+        "Namespaces of the service.",
+    ),
+];
+
+/// The keys of `plugin`.
+pub const PLUGIN: &[Key] = &[
+    key("folder", Kind::Text, "", "Where plugins lie."),
+    key("pattern", Kind::Text, "", "What their file names contain."),
+];
+
+/// The whole file. Absent keys are `None`; 0 where the reference takes 0 for "not set" is `None` too.
+#[derive(Debug)]
+pub struct Service<'a> {
+    /// For mistakes that compiling finds.
+    pub block: Block<'a>,
+    pub version: Option<i64>,
+    pub name: Option<String>,
+    pub port: Option<i64>,
+    pub listen_ip: Option<String>,
+    pub host: Vec<Node<'a>>,
+    pub timeout: Option<Duration>,
+    pub cache_ttl: Option<Duration>,
+    pub output_encoding: Option<String>,
+    pub debug_endpoint: bool,
+    pub echo_endpoint: bool,
+    pub disable_rest: bool,
+    pub max_shutdown_wait_time: Option<Duration>,
+    pub read_timeout: Option<Duration>,
+    pub read_header_timeout: Option<Duration>,
+    pub write_timeout: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
+    pub max_header_bytes: Option<u64>,
+    pub use_h2c: bool,
+    pub tls: Option<Tls<'a>>,
+    pub client_tls: Option<ClientTls<'a>>,
+    pub allow_insecure_connections: bool,
+    pub dialer_timeout: Option<Duration>,
+    pub dialer_keep_alive: KeepAlive,
+    pub dialer_fallback_delay: Option<Duration>,
+    pub idle_connection_timeout: Option<Duration>,
+    pub response_header_timeout: Option<Duration>,
+    pub expect_continue_timeout: Option<Duration>,
+    pub max_idle_connections: Option<u64>,
+    pub max_idle_connections_per_host: Option<u64>,
+    pub disable_keep_alives: bool,
+    pub disable_compression: bool,
+    pub dns_cache_ttl: Option<Duration>,
+    pub plugin: Option<Plugin<'a>>,
+    pub endpoints: Vec<Endpoint<'a>>,
+    pub async_agent: Option<Node<'a>>,
+    pub extra: Extra<'a>,
+}
+
+/// `dialer_keep_alive`, the one duration that may be negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    Default,
+    Every(Duration),
+    Off,
+}
+
+/// The `plugin` object.
+#[derive(Debug)]
+pub struct Plugin<'a> {
+    pub block: Block<'a>,
+    pub folder: Option<String>,
+    pub pattern: Option<String>,
+}
+
+impl<'a> Service<'a> {
+    /// Reads the root, which is known to be an object.
+    pub fn read(root: Node<'a>) -> Option<Service<'a>> {
+        let block = Block::open(root, SERVICE, Typing::Weak)?;
+        Some(Service {
+            version: block.integer("version"),
+            name: block.string("name"),
+            port: block.integer("port").filter(|port| *port != 0),
+            listen_ip: block.string("listen_ip").filter(|ip| !ip.is_empty()),
+            host: texts(&block, "host"),
+            timeout: block.set_duration("timeout"),
+            cache_ttl: block.set_duration("cache_ttl"),
+            output_encoding: filled(&block, "output_encoding"),
+            debug_endpoint: block.flag("debug_endpoint"),
+            echo_endpoint: block.flag("echo_endpoint"),
+            disable_rest: block.flag("disable_rest"),
+            max_shutdown_wait_time: block.set_duration("max_shutdown_wait_time"),
+            read_timeout: block.set_duration("read_timeout"),
+            read_header_timeout: block.set_duration("read_header_timeout"),
+            write_timeout: block.set_duration("write_timeout"),
+            idle_timeout: block.set_duration("idle_timeout"),
+            max_header_bytes: block.count("max_header_bytes").filter(|bytes| *bytes > 0),
+            use_h2c: block.flag("use_h2c"),
+            tls: block.block("tls").map(Tls::read),
+            client_tls: block.block("client_tls").map(ClientTls::read),
+            allow_insecure_connections: block.flag("allow_insecure_connections"),
+            dialer_timeout: block.set_duration("dialer_timeout"),
+            dialer_keep_alive: keep_alive(&block),
+            dialer_fallback_delay: block.set_duration("dialer_fallback_delay"),
+            idle_connection_timeout: block.set_duration("idle_connection_timeout"),
+            response_header_timeout: block.set_duration("response_header_timeout"),
+            expect_continue_timeout: block.set_duration("expect_continue_timeout"),
+            max_idle_connections: block.count("max_idle_connections").filter(|n| *n > 0),
+            max_idle_connections_per_host: block
+                .count("max_idle_connections_per_host")
+                .filter(|n| *n > 0),
+            disable_keep_alives: block.flag("disable_keep_alives"),
+            disable_compression: block.flag("disable_compression"),
+            dns_cache_ttl: block.set_duration("dns_cache_ttl"),
+            plugin: block.block("plugin").map(Plugin::read),
+            endpoints: block
+                .blocks("endpoints")
+                .into_iter()
+                .map(Endpoint::read)
+                .collect(),
+            async_agent: block.get("async_agent"),
+            extra: Extra::read(&block),
+            block,
+        })
+    }
+}
+
+impl<'a> Plugin<'a> {
+    fn read(block: Block<'a>) -> Plugin<'a> {
+        Plugin {
+            folder: block.string("folder"),
+            pattern: block.string("pattern"),
+            block,
+        }
+    }
+}
+
+/// A text where the empty one means "not set".
+pub(super) fn filled(block: &Block<'_>, key: &str) -> Option<String> {
+    block.string(key).filter(|text| !text.is_empty())
+}
+
+/// The items of a list of texts with their places; one text is a list of one.
+pub(super) fn texts<'a>(block: &Block<'a>, key: &str) -> Vec<Node<'a>> {
+    let Some(node) = block.get(key) else {
+        return Vec::new();
+    };
+    if node.texts(Typing::Weak).is_none() {
+        return Vec::new();
+    }
+    match node.items() {
+        items if items.is_empty() && node.text_like() => vec![node],
+        items => items,
+    }
+}
+
+fn keep_alive(block: &Block<'_>) -> KeepAlive {
+    let Some(node) = block.get("dialer_keep_alive") else {
+        return KeepAlive::Default;
+    };
+    if node
+        .value()
+        .to_json()
+        .trim_start_matches('"')
+        .starts_with('-')
+    {
+        return KeepAlive::Off;
+    }
+    match node.duration() {
+        Some(Duration::ZERO) | None => KeepAlive::Default,
+        Some(period) => KeepAlive::Every(period),
+    }
+}

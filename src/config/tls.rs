@@ -1,0 +1,273 @@
+//! `tls` (towards clients) and `client_tls` (towards backends).
+
+use super::block::Block;
+use super::key::{Key, Kind, key};
+use super::node::Node;
+use super::service::texts;
+
+const VERSIONS: &[&str] = &["SSL3.0", "TLS10", "TLS11", "TLS12", "TLS13"];
+
+/// The keys of `tls`.
+pub const TLS: &[Key] = &[
+    key(
+        "disabled",
+        Kind::Bool,
+        "false",
+        "As if the block were not there.",
+    ),
+    key(
+        "keys",
+        Kind::Blocks(KEY_PAIR),
+        "",
+        "Certificates with their keys; several are chosen from by server name.",
+    ),
+    key(
+        "public_key",
+        Kind::Text,
+        "",
+        "Older form of `keys`: path of the certificate chain (PEM).",
+    ),
+    key(
+        "private_key",
+        Kind::Text,
+        "",
+        "Older form of `keys`: path of the private key (PEM).",
+    ),
+    key(
+        "min_version",
+        Kind::Choice(VERSIONS),
+        "TLS13",
+        "Oldest version; below TLS12 means TLS12.",
+    ),
+    key(
+        "max_version",
+        Kind::Choice(VERSIONS),
+        "TLS13",
+        "Newest version.",
+    ),
+    key(
+        "curve_preferences",
+        Kind::Integers,
+        "",
+        "23 P-256, 24 P-384, 25 P-521, 29 X25519.",
+    ),
+    key(
+        "cipher_suites",
+        Kind::Integers,
+        "",
+        "IANA numbers of TLS 1.2 suites.",
+    ),
+    key(
+        "enable_mtls",
+        Kind::Bool,
+        "false",
+        "Clients must show a certificate.",
+    ),
+    key(
+        "ca_certs",
+        Kind::Texts,
+        "[]",
+        "Paths of authorities for client certificates (PEM).",
+    ),
+    key(
+        "disable_system_ca_pool",
+        Kind::Bool,
+        "false",
+        "Trust `ca_certs` only.",
+    ),
+    key(
+        "prefer_server_cipher_suites",
+        Kind::Bool,
+        "",
+        "Accepted and ignored.",
+    ),
+];
+
+/// One entry of `tls.keys`.
+pub const KEY_PAIR: &[Key] = &[
+    key(
+        "public_key",
+        Kind::Text,
+        "",
+        "Path of the certificate chain (PEM).",
+    ),
+    key(
+        "private_key",
+        Kind::Text,
+        "",
+        "Path of the private key (PEM).",
+    ),
+];
+
+/// The keys of `client_tls`.
+pub const CLIENT_TLS: &[Key] = &[
+    key(
+        "allow_insecure_connections",
+        Kind::Bool,
+        "false",
+        "Do not check the certificates of backends.",
+    ),
+    key(
+        "ca_certs",
+        Kind::Texts,
+        "[]",
+        "Paths of further authorities (PEM).",
+    ),
+    key(
+        "disable_system_ca_pool",
+        Kind::Bool,
+        "false",
+        "Trust `ca_certs` only.",
+    ),
+    key(
+        "min_version",
+        Kind::Choice(VERSIONS),
+        "TLS12",
+        "Oldest version; below TLS12 means TLS12.",
+    ),
+    key(
+        "max_version",
+        Kind::Choice(VERSIONS),
+        "TLS13",
+        "Newest version.",
+    ),
+    key(
+        "curve_preferences",
+        Kind::Integers,
+        "",
+        "23 P-256, 24 P-384, 25 P-521, 29 X25519.",
+    ),
+    key(
+        "cipher_suites",
+        Kind::Integers,
+        "",
+        "IANA numbers of TLS 1.2 suites.",
+    ),
+    key(
+        "client_certs",
+        Kind::Blocks(CLIENT_CERT),
+        "",
+        "Certificates to show to backends.",
+    ),
+];
+
+/// One entry of `client_tls.client_certs`.
+pub const CLIENT_CERT: &[Key] = &[
+    key(
+        "certificate",
+        Kind::Text,
+        "",
+        "Path of the certificate chain (PEM).",
+    ),
+    key(
+        "private_key",
+        Kind::Text,
+        "",
+        "Path of the private key (PEM).",
+    ),
+];
+
+/// The `tls` object.
+#[derive(Debug)]
+pub struct Tls<'a> {
+    pub block: Block<'a>,
+    pub disabled: bool,
+    /// `keys`, and the older single pair behind them.
+    pub keys: Vec<KeyPair<'a>>,
+    pub versions: Versions,
+    pub curve_preferences: Vec<i64>,
+    pub cipher_suites: Vec<i64>,
+    pub enable_mtls: bool,
+    pub ca_certs: Vec<Node<'a>>,
+    pub disable_system_ca_pool: bool,
+}
+
+/// A certificate chain and its key, by path.
+#[derive(Debug)]
+pub struct KeyPair<'a> {
+    pub block: Block<'a>,
+    pub certificate: Option<Node<'a>>,
+    pub private_key: Option<Node<'a>>,
+}
+
+/// `min_version` and `max_version` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub min: Option<&'static str>,
+    pub max: Option<&'static str>,
+}
+
+/// The `client_tls` object.
+#[derive(Debug)]
+pub struct ClientTls<'a> {
+    pub block: Block<'a>,
+    pub allow_insecure_connections: bool,
+    pub ca_certs: Vec<Node<'a>>,
+    pub disable_system_ca_pool: bool,
+    pub versions: Versions,
+    pub curve_preferences: Vec<i64>,
+    pub cipher_suites: Vec<i64>,
+    pub client_certs: Vec<KeyPair<'a>>,
+}
+
+impl<'a> Tls<'a> {
+    pub(super) fn read(block: Block<'a>) -> Tls<'a> {
+        let mut keys: Vec<KeyPair<'a>> = block
+            .blocks("keys")
+            .into_iter()
+            .map(|pair| KeyPair::read(pair, "public_key"))
+            .collect();
+        if block.has("public_key") || block.has("private_key") {
+            keys.push(KeyPair::read(block.clone(), "public_key"));
+        }
+        Tls {
+            disabled: block.flag("disabled"),
+            keys,
+            versions: Versions::read(&block),
+            curve_preferences: block.integers("curve_preferences"),
+            cipher_suites: block.integers("cipher_suites"),
+            enable_mtls: block.flag("enable_mtls"),
+            ca_certs: texts(&block, "ca_certs"),
+            disable_system_ca_pool: block.flag("disable_system_ca_pool"),
+            block,
+        }
+    }
+}
+
+impl<'a> ClientTls<'a> {
+    pub(super) fn read(block: Block<'a>) -> ClientTls<'a> {
+        ClientTls {
+            allow_insecure_connections: block.flag("allow_insecure_connections"),
+            ca_certs: texts(&block, "ca_certs"),
+            disable_system_ca_pool: block.flag("disable_system_ca_pool"),
+            versions: Versions::read(&block),
+            curve_preferences: block.integers("curve_preferences"),
+            cipher_suites: block.integers("cipher_suites"),
+            client_certs: block
+                .blocks("client_certs")
+                .into_iter()
+                .map(|pair| KeyPair::read(pair, "certificate"))
+                .collect(),
+            block,
+        }
+    }
+}
+
+impl<'a> KeyPair<'a> {
+    fn read(block: Block<'a>, certificate: &str) -> KeyPair<'a> {
+        KeyPair {
+            certificate: block.get(certificate),
+            private_key: block.get("private_key"),
+            block,
+        }
+    }
+}
+
+impl Versions {
+    fn read(block: &Block<'_>) -> Versions {
+        Versions {
+            min: block.choice("min_version"),
+            max: block.choice("max_version"),
+        }
+    }
+}

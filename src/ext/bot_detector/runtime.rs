@@ -1,0 +1,98 @@
+//! The verdict on a `User-Agent`.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::USER_AGENT;
+use regex::bytes::RegexSet;
+
+use crate::ext::recent::Recent;
+use crate::runtime::answer::Answer;
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::step::{EndpointStep, Gate, ServiceStep};
+
+/// More verdicts than this are not remembered, however large `cache_size` is.
+const MAX_VERDICTS: usize = 100_000;
+
+/// Longer values are judged each time, so that strangers cannot fill the memory with them.
+const MAX_REMEMBERED_BYTES: usize = 512;
+
+/// Who is a bot.
+#[derive(Debug)]
+pub struct Rules {
+    pub deny: HashSet<Box<[u8]>>,
+    pub allow: HashSet<Box<[u8]>>,
+    /// Found anywhere in the value.
+    pub patterns: RegexSet,
+    pub empty_is_bot: bool,
+}
+
+/// Refuses bots with 403, at the service or at an endpoint.
+#[derive(Debug)]
+pub struct BotDetector {
+    rules: Rules,
+    verdicts: Option<Recent<bool>>,
+}
+
+impl BotDetector {
+    /// A detector that remembers `remember` verdicts; 0: none.
+    pub fn new(rules: Rules, remember: usize) -> BotDetector {
+        let remember = remember.min(MAX_VERDICTS);
+        BotDetector {
+            rules,
+            // Verdicts do not age: only their number is bounded.
+            verdicts: (remember > 0).then(|| Recent::new(remember, 16, Duration::MAX)),
+        }
+    }
+
+    /// Whether a client that calls itself `agent` is a bot.
+    pub fn is_bot(&self, agent: &[u8]) -> bool {
+        let text = std::str::from_utf8(agent).ok();
+        match (&self.verdicts, text) {
+            (Some(verdicts), Some(text)) if text.len() <= MAX_REMEMBERED_BYTES => {
+                let judge = || self.rules.judge(agent);
+                verdicts.with(text, Duration::ZERO, judge, |verdict| *verdict)
+            }
+            _ => self.rules.judge(agent),
+        }
+    }
+
+    fn refuse(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+        let agent = head
+            .headers
+            .get(USER_AGENT)
+            .map_or(&b""[..], |value| value.as_bytes());
+        if !self.is_bot(agent) {
+            return None;
+        }
+        log::error!("[SERVICE: Gin][Botdetector] bot rejected");
+        notes.refused = Some("bot");
+        notes.errors.push("bot rejected".into());
+        Some(Answer::empty(StatusCode::FORBIDDEN))
+    }
+}
+
+impl Rules {
+    fn judge(&self, agent: &[u8]) -> bool {
+        if agent.is_empty() {
+            return self.empty_is_bot;
+        }
+        !self.allow.contains(agent) && (self.deny.contains(agent) || self.patterns.is_match(agent))
+    }
+}
+
+impl ServiceStep for BotDetector {
+    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+        self.refuse(head, notes)
+    }
+}
+
+impl EndpointStep for BotDetector {
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, _attempt: u8) -> Gate<'a> {
+        match self.refuse(head, notes) {
+            Some(answer) => Gate::Refuse(answer),
+            None => Gate::Pass,
+        }
+    }
+}

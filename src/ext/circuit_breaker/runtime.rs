@@ -1,0 +1,183 @@
+//! The state machine of a circuit breaker, as KrakenD has it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::runtime::clock::Clock;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::step::{BackendStep, Outcome, Ticket};
+
+/// What a breaker is made of: the block of the file with its defaults applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How long failures count together while closed; `None`: for ever.
+    pub interval: Option<Duration>,
+    /// How long the circuit stays open before one call may try again.
+    pub timeout: Duration,
+    /// Failures in a row that are still tolerated: the next one opens the circuit.
+    pub max_errors: u64,
+    /// For the log.
+    pub name: String,
+    pub log_status_change: bool,
+    /// Whether a streamed answer of 500 and above counts as failure; KrakenD's never does.
+    pub stream_errors: bool,
+}
+
+/// Stops calling an upstream that keeps failing.
+///
+/// Each change of state, and each window of the closed state, begins a generation. Results of calls that began in an
+/// older one are ignored.
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    settings: Settings,
+    clock: Clock,
+    machine: Mutex<Machine>,
+}
+
+#[derive(Debug)]
+struct Machine {
+    state: State,
+    generation: u64,
+    failures_in_a_row: u64,
+    /// When the window, the pause or the patience with the one trial call ends.
+    ends: Option<Duration>,
+    /// Whether the one call of the half-open state is on its way.
+    trial: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed,
+    HalfOpen,
+    Open,
+}
+
+impl CircuitBreaker {
+    /// A closed circuit.
+    pub fn new(settings: Settings, clock: Clock) -> CircuitBreaker {
+        let ends = settings.interval.map(|interval| clock.now() + interval);
+        CircuitBreaker {
+            settings,
+            clock,
+            machine: Mutex::new(Machine {
+                state: State::Closed,
+                generation: 0,
+                failures_in_a_row: 0,
+                ends,
+                trial: false,
+            }),
+        }
+    }
+
+    /// What it was made of.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Machine> {
+        // Every change is complete before the next line that could panic.
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets time pass: a window that ended begins anew, a pause that ended lets one call try.
+    fn catch_up(&self, machine: &mut Machine, now: Duration) {
+        if machine.ends.is_none_or(|ends| now <= ends) {
+            return;
+        }
+        match machine.state {
+            State::Closed => self.begin(machine, State::Closed, now),
+            State::Open => self.change(machine, State::HalfOpen, now),
+            // The trial call never came back, its client went away: another may try. KrakenD would wait for ever.
+            State::HalfOpen if machine.trial => self.begin(machine, State::HalfOpen, now),
+            State::HalfOpen => {}
+        }
+    }
+
+    fn change(&self, machine: &mut Machine, to: State, now: Duration) {
+        let from = machine.state;
+        self.begin(machine, to, now);
+        if self.settings.log_status_change {
+            log::warn!(
+                "[CB] Circuit breaker named '{}' went from '{}' to '{}'",
+                self.settings.name,
+                from.word(),
+                to.word()
+            );
+        }
+    }
+
+    fn begin(&self, machine: &mut Machine, state: State, now: Duration) {
+        machine.state = state;
+        machine.generation += 1;
+        machine.failures_in_a_row = 0;
+        machine.trial = false;
+        machine.ends = match state {
+            State::Closed => self.settings.interval.map(|interval| now + interval),
+            State::Open => Some(now + self.settings.timeout),
+            State::HalfOpen => None,
+        };
+    }
+
+    fn counts_as_failure(&self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Success => false,
+            Outcome::Failure => true,
+            Outcome::Streamed { status } => self.settings.stream_errors && status >= 500,
+        }
+    }
+}
+
+impl BackendStep for CircuitBreaker {
+    fn before(&self) -> Result<Ticket, Failure> {
+        let now = self.clock.now();
+        let mut machine = self.locked();
+        self.catch_up(&mut machine, now);
+        match machine.state {
+            State::Closed => {}
+            State::Open => {
+                return Err(Failure::new(Kind::Refused, "circuit breaker is open"));
+            }
+            State::HalfOpen if machine.trial => {
+                return Err(Failure::new(Kind::Refused, "too many requests"));
+            }
+            State::HalfOpen => {
+                machine.trial = true;
+                machine.ends = Some(now + self.settings.timeout);
+            }
+        }
+        Ok(Ticket(machine.generation))
+    }
+
+    fn after(&self, ticket: Ticket, outcome: Outcome) {
+        let failed = self.counts_as_failure(outcome);
+        let now = self.clock.now();
+        let mut machine = self.locked();
+        self.catch_up(&mut machine, now);
+        if machine.generation != ticket.0 {
+            return;
+        }
+        match (machine.state, failed) {
+            (State::Closed, false) => machine.failures_in_a_row = 0,
+            (State::Closed, true) => {
+                machine.failures_in_a_row += 1;
+                if machine.failures_in_a_row > self.settings.max_errors {
+                    self.change(&mut machine, State::Open, now);
+                }
+            }
+            (State::HalfOpen, false) => self.change(&mut machine, State::Closed, now),
+            (State::HalfOpen, true) => self.change(&mut machine, State::Open, now),
+            // Nobody holds a ticket of this state.
+            (State::Open, _) => {}
+        }
+    }
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::HalfOpen => "half-open",
+            State::Open => "open",
+        }
+    }
+}

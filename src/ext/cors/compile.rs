@@ -1,0 +1,169 @@
+//! What the block means.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::config::{Block, KEYS, SERVICE_KEYS};
+use super::policy::{Allowed, Origins, Policy};
+use super::runtime::{Cors, OwnPolicies};
+use crate::config::{Data, Mistake, Node};
+use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::registry::{EndpointPart, ServicePart};
+
+/// All endpoints of the file, method and pattern. Left for the service's block before it is compiled, it keeps the
+/// rules of `/a/{id}` off `/a/b`.
+#[derive(Debug, Default)]
+pub struct Endpoints(pub Vec<(Method, Arc<str>)>);
+
+/// Where endpoints put their policies.
+#[derive(Debug)]
+struct Own(Arc<ArcSwap<OwnPolicies>>);
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = Block::read(node, SERVICE_KEYS) else {
+        return ServicePart::Nothing;
+    };
+    let policy = policy(node, &block);
+    let mut own = OwnPolicies::default();
+    if let Some(endpoints) = cx.left::<Endpoints>() {
+        for (method, pattern) in &endpoints.0 {
+            own.routes.add(method, pattern, None);
+        }
+    }
+    let own = Arc::new(ArcSwap::from_pointee(own));
+    cx.leave(Arc::new(Own(Arc::clone(&own))));
+    let service = (!block.endpoints_only).then_some(policy);
+    log::debug!("[SERVICE: Gin][CORS] Enabled CORS for all requests");
+    ServicePart::Step(Box::new(Cors::new(service, own)))
+}
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let Some(block) = Block::read(node, KEYS) else {
+        return EndpointPart::Nothing;
+    };
+    let policy = policy(node, &block);
+    let Some(own) = cx.left::<Own>() else {
+        node.mistake_hint(
+            Mistake::invalid("rules of one endpoint need a block in the service, too"),
+            "add to the service's extra_config: \"security/cors\": {\"endpoints_only\": true}",
+        );
+        return EndpointPart::Nothing;
+    };
+    let mut policies = OwnPolicies::clone(&own.0.load());
+    let index = policies.policies.len();
+    policies.policies.push(policy);
+    policies.routes.add(site.method, site.pattern, Some(index));
+    own.0.store(Arc::new(policies));
+    EndpointPart::Nothing
+}
+
+fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
+    let origins = origins(node, &block.allow_origins);
+    if origins == Origins::Any && block.allow_credentials {
+        node.warn_hint(
+            Mistake::invalid("browsers refuse credentials where every origin is allowed"),
+            "name the origins in \"allow_origins\"",
+        );
+    }
+    Policy {
+        origins,
+        methods: methods(&block.allow_methods),
+        headers: headers(&block.allow_headers),
+        expose: expose(node, &block.expose_headers),
+        credentials: block.allow_credentials,
+        private_network: block.allow_private_network,
+        max_age: max_age(block),
+        passthrough: block.options_passthrough,
+        success: block
+            .options_success_status
+            .and_then(|status| u16::try_from(status).ok())
+            .and_then(|status| StatusCode::from_u16(status).ok())
+            .unwrap_or(StatusCode::NO_CONTENT),
+        debug: block.debug,
+    }
+}
+
+fn origins(node: &Node<'_>, list: &[String]) -> Origins {
+    if list.is_empty() || list.iter().any(|origin| origin == "*") {
+        return Origins::Any;
+    }
+    let (mut exact, mut wild) = (Vec::new(), Vec::new());
+    for origin in list.iter().map(|origin| origin.to_lowercase()) {
+        match origin.split_once('*') {
+            None => exact.push(origin.into()),
+            Some((_, end)) if end.contains('*') => {
+                let at = node.get("allow_origins").unwrap_or_else(|| node.clone());
+                at.invalid(format!("{origin:?} has more than one *"));
+            }
+            Some((start, end)) => wild.push((start.into(), end.into())),
+        }
+    }
+    Origins::Some {
+        exact: exact.into(),
+        wild: wild.into(),
+    }
+}
+
+fn methods(list: &[String]) -> Allowed {
+    if list.is_empty() {
+        return Allowed::Some(["GET", "POST", "HEAD"].map(Box::from).into());
+    }
+    Allowed::Some(list.iter().map(|name| name.to_uppercase().into()).collect())
+}
+
+fn headers(list: &[String]) -> Allowed {
+    if list.is_empty() || list.iter().any(|name| name == "*") {
+        return Allowed::Any;
+    }
+    Allowed::Some(list.iter().map(|name| name.to_lowercase().into()).collect())
+}
+
+/// As KrakenD writes them: each word with a capital, joined by a comma and a blank.
+fn expose(node: &Node<'_>, list: &[String]) -> Option<HeaderValue> {
+    let mut names = Vec::new();
+    for name in list {
+        if name != "*" && HeaderName::try_from(name.as_str()).is_err() {
+            let at = node.get("expose_headers").unwrap_or_else(|| node.clone());
+            at.invalid(format!("{name:?} is no header name"));
+            return None;
+        }
+        names.push(canonical(name));
+    }
+    if names.is_empty() {
+        return None;
+    }
+    HeaderValue::try_from(names.join(", ")).ok()
+}
+
+fn canonical(name: &str) -> String {
+    let mut first = true;
+    name.chars()
+        .map(|c| {
+            let c = if first {
+                c.to_ascii_uppercase()
+            } else {
+                c.to_ascii_lowercase()
+            };
+            first = c == '-';
+            c
+        })
+        .collect()
+}
+
+/// A negative duration means 0, and 0 means that nothing is said.
+fn max_age(block: &Block<'_>) -> Option<HeaderValue> {
+    let node = block.max_age.as_ref()?;
+    if let Data::Text(text) = &node.value().data
+        && text.starts_with('-')
+    {
+        return Some(HeaderValue::from_static("0"));
+    }
+    let seconds = node.duration()?.as_secs();
+    (seconds > 0).then(|| HeaderValue::from(seconds))
+}

@@ -1,0 +1,173 @@
+//! The block as the file has it.
+
+use crate::config::{Key, Kind, Node, key};
+
+/// Keys of an endpoint's block.
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "allow_origins",
+        Kind::Texts,
+        "[\"*\"]",
+        "Origins that may call; each may hold one `*`.",
+    ),
+    key(
+        "allow_methods",
+        Kind::Texts,
+        "GET, POST, HEAD",
+        "Methods that they may use.",
+    ),
+    key(
+        "allow_headers",
+        Kind::Texts,
+        "any",
+        "Header fields that they may send.",
+    ),
+    key(
+        "expose_headers",
+        Kind::Texts,
+        "",
+        "Header fields of the answer that the page may read.",
+    ),
+    key(
+        "allow_credentials",
+        Kind::Bool,
+        "false",
+        "Cookies and client certificates may be sent along.",
+    ),
+    key(
+        "allow_private_network",
+        Kind::Bool,
+        "false",
+        "Pages of public networks may call this private one.",
+    ),
+    key(
+        "max_age",
+        Kind::Any,
+        "",
+        "How long a browser may remember a preflight's answer.",
+    ),
+    key(
+        "options_passthrough",
+        Kind::Bool,
+        "false",
+        "Preflight requests go on to the endpoints.",
+    ),
+    key(
+        "options_success_status",
+        Kind::Integer,
+        "204",
+        "Status of a preflight's answer.",
+    ),
+    key(
+        "debug",
+        Kind::Bool,
+        "false",
+        "Log decisions at level DEBUG.",
+    ),
+];
+
+/// Keys of the service's block.
+pub(super) const SERVICE_KEYS: &[Key] = &[
+    key(
+        "allow_origins",
+        Kind::Texts,
+        "[\"*\"]",
+        "Origins that may call; each may hold one `*`.",
+    ),
+    key(
+        "allow_methods",
+        Kind::Texts,
+        "GET, POST, HEAD",
+        "Methods that they may use.",
+    ),
+    key(
+        "allow_headers",
+        Kind::Texts,
+        "any",
+        "Header fields that they may send.",
+    ),
+    key(
+        "expose_headers",
+        Kind::Texts,
+        "",
+        "Header fields of the answer that the page may read.",
+    ),
+    key(
+        "allow_credentials",
+        Kind::Bool,
+        "false",
+        "Cookies and client certificates may be sent along.",
+    ),
+    key(
+        "allow_private_network",
+        Kind::Bool,
+        "false",
+        "Pages of public networks may call this private one.",
+    ),
+    key(
+        "max_age",
+        Kind::Any,
+        "",
+        "How long a browser may remember a preflight's answer.",
+    ),
+    key(
+        "options_passthrough",
+        Kind::Bool,
+        "false",
+        "Preflight requests go on to the endpoints.",
+    ),
+    key(
+        "options_success_status",
+        Kind::Integer,
+        "204",
+        "Status of a preflight's answer.",
+    ),
+    key(
+        "debug",
+        Kind::Bool,
+        "false",
+        "Log decisions at level DEBUG.",
+    ),
+    key(
+        "endpoints_only",
+        Kind::Bool,
+        "false",
+        "Ours: applies nowhere by itself; only endpoints with a block of their own may be called.",
+    ),
+];
+
+/// `security/cors`, as the file has it.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    pub(super) allow_origins: Vec<String>,
+    pub(super) allow_methods: Vec<String>,
+    pub(super) allow_headers: Vec<String>,
+    pub(super) expose_headers: Vec<String>,
+    pub(super) allow_credentials: bool,
+    pub(super) allow_private_network: bool,
+    pub(super) max_age: Option<Node<'a>>,
+    pub(super) options_passthrough: bool,
+    pub(super) options_success_status: Option<i64>,
+    pub(super) debug: bool,
+    pub(super) endpoints_only: bool,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn read(node: &Node<'a>, keys: &'static [Key]) -> Option<Block<'a>> {
+        let block = node.block(keys)?;
+        let of_service = keys.len() == SERVICE_KEYS.len();
+        Some(Block {
+            allow_origins: block.texts("allow_origins"),
+            allow_methods: block.texts("allow_methods"),
+            allow_headers: block.texts("allow_headers"),
+            expose_headers: block.texts("expose_headers"),
+            allow_credentials: block.flag("allow_credentials"),
+            allow_private_network: block.flag("allow_private_network"),
+            max_age: block.get("max_age"),
+            options_passthrough: block.flag("options_passthrough"),
+            options_success_status: block.within("options_success_status", 200, 299),
+            debug: block.flag("debug"),
+            endpoints_only: of_service && block.flag("endpoints_only"),
+        })
+    }
+}

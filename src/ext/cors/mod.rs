@@ -1,0 +1,41 @@
+//! `security/cors`, in the service and, ours, in an endpoint: who may call from a page of another origin.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `policy` | one set of rules, and what it adds to an answer |
+//! | `routes` | which endpoint a request is for, before the router has said so |
+//! | `config`, `compile`, `runtime` | the block, what it means, what happens |
+
+mod compile;
+mod config;
+mod policy;
+mod routes;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use compile::Endpoints;
+pub use policy::{Allowed, Origins, Policy};
+pub use runtime::Cors;
+
+use super::registry::{EndpointExtension, ServiceExtension};
+
+const ALIASES: &[&str] = &["github_com/devopsfaith/krakend-cors"];
+
+/// `security/cors` of the service.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "security/cors",
+    aliases: ALIASES,
+    doc: "Lets pages of other origins call the gateway; answers preflight requests.",
+    keys: config::SERVICE_KEYS,
+    compile: compile::service,
+};
+
+/// `security/cors` of an endpoint, ours.
+pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
+    namespace: "security/cors",
+    aliases: ALIASES,
+    doc: "Ours: rules for one endpoint, in place of the service's.",
+    keys: config::KEYS,
+    compile: compile::endpoint,
+};

@@ -1,0 +1,142 @@
+//! `Cache-Control`, and whether a stored answer is fresh, by the rules of KrakenD's cache.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, PRAGMA};
+
+/// The directives of a message that a cache here looks at; seconds where a directive has them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Directives {
+    pub no_store: bool,
+    pub no_cache: bool,
+    pub only_if_cached: bool,
+    pub public: bool,
+    pub private: bool,
+    /// `Some(0)` for one that is no number: nothing is fresh then.
+    pub max_age: Option<u64>,
+    pub min_fresh: Option<u64>,
+    pub max_stale: Option<Tolerance>,
+    pub stale_if_error: Option<Tolerance>,
+}
+
+/// A directive that may stand alone: then it has no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tolerance {
+    Any,
+    Seconds(u64),
+}
+
+/// What a stored answer is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    Fresh,
+    Stale,
+    /// The client wants it from upstream.
+    Bypass,
+}
+
+impl Directives {
+    /// The directives of `headers`, all lines together.
+    pub fn of(headers: &HeaderMap) -> Directives {
+        let mut found = Directives::default();
+        for line in headers.get_all(CACHE_CONTROL) {
+            let Ok(line) = line.to_str() else { continue };
+            for item in line.split(',') {
+                let (name, value) = match item.split_once('=') {
+                    Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+                    None => (item.trim(), None),
+                };
+                found.add(name, value);
+            }
+        }
+        found
+    }
+
+    fn add(&mut self, name: &str, value: Option<&str>) {
+        let seconds = || Some(value.and_then(|text| text.parse().ok()).unwrap_or(0));
+        let tolerance = || match value {
+            None | Some("") => Some(Tolerance::Any),
+            Some(text) => Some(Tolerance::Seconds(text.parse().unwrap_or(0))),
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "no-store" => self.no_store = true,
+            "no-cache" => self.no_cache = true,
+            "only-if-cached" => self.only_if_cached = true,
+            "public" => self.public = true,
+            "private" => self.private = true,
+            "max-age" => self.max_age = seconds(),
+            "min-fresh" => self.min_fresh = seconds(),
+            "max-stale" => self.max_stale = tolerance(),
+            "stale-if-error" => self.stale_if_error = tolerance(),
+            _ => {}
+        }
+    }
+}
+
+/// Whether the stored `answer` is fresh for a request with the headers `sent`, `wall` after 1970.
+pub fn freshness(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> Freshness {
+    let (asked, given) = (Directives::of(sent), Directives::of(answer));
+    let pragma = !sent.contains_key(CACHE_CONTROL)
+        && sent
+            .get(PRAGMA)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+    if asked.no_cache || pragma {
+        return Freshness::Bypass;
+    }
+    if given.no_cache {
+        return Freshness::Stale;
+    }
+    if asked.only_if_cached {
+        return Freshness::Fresh;
+    }
+    let Some(age) = age(answer, wall) else {
+        return Freshness::Stale;
+    };
+    let lifetime = asked.max_age.unwrap_or_else(|| lifetime(answer, &given));
+    let mut age = i128::from(age) + i128::from(asked.min_fresh.unwrap_or(0));
+    match asked.max_stale {
+        Some(Tolerance::Any) => return Freshness::Fresh,
+        Some(Tolerance::Seconds(tolerated)) => age -= i128::from(tolerated),
+        None => {}
+    }
+    if i128::from(lifetime) > age {
+        Freshness::Fresh
+    } else {
+        Freshness::Stale
+    }
+}
+
+/// Whether the stored `answer` may stand in for an upstream that failed.
+pub fn may_stand_in(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> bool {
+    let (asked, given) = (Directives::of(sent), Directives::of(answer));
+    match given.stale_if_error.or(asked.stale_if_error) {
+        None => false,
+        Some(Tolerance::Any) => true,
+        Some(Tolerance::Seconds(seconds)) => age(answer, wall).is_some_and(|age| seconds > age),
+    }
+}
+
+/// Seconds since the answer was made: since its `Date`, or more if a cache on the way says so. `None` without `Date`.
+fn age(answer: &HeaderMap, wall: Duration) -> Option<u64> {
+    let made = date(answer, &DATE)?;
+    let said = answer
+        .get(AGE)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+        .unwrap_or(0);
+    Some(wall.as_secs().saturating_sub(made).max(said))
+}
+
+fn lifetime(answer: &HeaderMap, given: &Directives) -> u64 {
+    given.max_age.unwrap_or_else(|| {
+        let expires = date(answer, &EXPIRES).unwrap_or(0);
+        expires.saturating_sub(date(answer, &DATE).unwrap_or(0))
+    })
+}
+
+fn date(headers: &HeaderMap, name: &http::HeaderName) -> Option<u64> {
+    let text = headers.get(name)?.to_str().ok()?;
+    let time = httpdate::parse_http_date(text).ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
+}

@@ -1,0 +1,139 @@
+//! The blocks as the file has them.
+
+use crate::config::{Key, Kind, Node, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "level",
+        Kind::Choice(&["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
+        "",
+        "What is less important is not logged. Required, in any letter case.",
+    ),
+    key("prefix", Kind::Text, "", "Stands before each line."),
+    key("stdout", Kind::Bool, "false", "Log to the standard output."),
+    key(
+        "syslog",
+        Kind::Bool,
+        "false",
+        "Log to the local syslog daemon.",
+    ),
+    key(
+        "syslog_facility",
+        Kind::Text,
+        "local3",
+        "`local0` to `local7`.",
+    ),
+    key(
+        "format",
+        Kind::Choice(&["default", "logstash", "custom"]),
+        "default",
+        "The form of a line.",
+    ),
+    key(
+        "custom_format",
+        Kind::Text,
+        "",
+        "The template of `custom`: `%{time} %{level} %{message}`.",
+    ),
+    key(
+        "color",
+        Kind::Choice(&["auto", "always", "never"]),
+        "auto",
+        "Ours: colour codes; `auto` means on a terminal.",
+    ),
+    key(
+        "access_log_format",
+        Kind::Text,
+        "",
+        "Without effect, as in the community edition: see `portcullis/access-log`.",
+    ),
+    key(
+        "access_log_custom_format",
+        Kind::Text,
+        "",
+        "Without effect, as in the community edition: see `portcullis/access-log`.",
+    ),
+    key(
+        "backend",
+        Kind::Any,
+        "",
+        "Without effect, as in the community edition.",
+    ),
+];
+
+pub(super) const ACCESS_KEYS: &[Key] = &[
+    key(
+        "format",
+        Kind::Choice(&["gin", "json"]),
+        "gin",
+        "The reference's line, or one JSON object for each request.",
+    ),
+    key(
+        "output",
+        Kind::Text,
+        "stdout",
+        "`stdout`, `syslog`, or a path; SIGUSR1 opens the file again.",
+    ),
+    key(
+        "query",
+        Kind::Choice(&["keep", "drop"]),
+        "keep",
+        "Whether query strings are shown. The values of `access_token`, `token` and `jwt` never are.",
+    ),
+    key(
+        "sample",
+        Kind::Number,
+        "1",
+        "Which part of the requests is shown, 0 to 1. Answers of 500 and above always are.",
+    ),
+];
+
+/// `telemetry/logging`, as the file has it.
+#[derive(Debug)]
+pub(super) struct Logging {
+    pub(super) level: Option<String>,
+    pub(super) prefix: String,
+    pub(super) stdout: bool,
+    pub(super) syslog: bool,
+    pub(super) syslog_facility: Option<String>,
+    pub(super) format: Option<String>,
+    pub(super) custom_format: String,
+    pub(super) color: Option<&'static str>,
+}
+
+impl Logging {
+    pub(super) fn read(node: &Node<'_>) -> Option<Logging> {
+        let block = node.block(KEYS)?;
+        Some(Logging {
+            level: block.string("level"),
+            prefix: block.string("prefix").unwrap_or_default(),
+            stdout: block.flag("stdout"),
+            syslog: block.flag("syslog"),
+            syslog_facility: block.string("syslog_facility"),
+            format: block.string("format"),
+            custom_format: block.string("custom_format").unwrap_or_default(),
+            color: block.choice("color"),
+        })
+    }
+}
+
+/// `portcullis/access-log`, as the file has it.
+#[derive(Debug)]
+pub(super) struct Access {
+    pub(super) format: Option<&'static str>,
+    pub(super) output: Option<String>,
+    pub(super) query: Option<&'static str>,
+    pub(super) sample: Option<f64>,
+}
+
+impl Access {
+    pub(super) fn read(node: &Node<'_>) -> Option<Access> {
+        let block = node.block(ACCESS_KEYS)?;
+        Some(Access {
+            format: block.choice("format"),
+            output: block.string("output"),
+            query: block.choice("query"),
+            sample: block.number("sample"),
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! `telemetry/logging`, `telemetry/logstash` and `portcullis/access-log`, in the service: what is logged, how and where.
+//!
+//! What they mean is left for the server: [`crate::telemetry::logger::Settings`] and
+//! [`crate::telemetry::access::Settings`]; without a block nothing is left, and the defaults of those types hold.
+
+mod compile;
+mod config;
+#[cfg(test)]
+mod tests;
+
+use super::registry::ServiceExtension;
+
+/// `telemetry/logging`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "telemetry/logging",
+    aliases: &["github_com/devopsfaith/krakend-gologging"],
+    doc: "What is logged, how and where.",
+    keys: config::KEYS,
+    compile: compile::logging,
+};
+
+/// `telemetry/logstash`.
+pub(super) const LOGSTASH: ServiceExtension = ServiceExtension {
+    namespace: "telemetry/logstash",
+    aliases: &["github_com/devopsfaith/krakend-logstash"],
+    doc: "Log lines are JSON records; needs `telemetry/logging`.",
+    keys: &[],
+    compile: compile::logstash,
+};
+
+/// `portcullis/access-log`.
+pub(super) const ACCESS: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/access-log",
+    aliases: &[],
+    doc: "The form of the access log, and where it goes.",
+    keys: config::ACCESS_KEYS,
+    compile: compile::access,
+};

@@ -1,0 +1,272 @@
+//! The token bucket under every limit, with the arithmetic of KrakenD.
+//!
+//! A bucket is one 64-bit word: the tokens left, and how many fill intervals it has been paid for since it was made.
+//! The last refill always lies a whole number of intervals after the first moment, so counting intervals loses nothing,
+//! and a compare-and-swap replaces a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a bucket may hold and how fast it fills: fixed when the file is compiled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    interval_nanos: u64,
+    capacity: u64,
+    /// Bits of the word that hold tokens; the others count intervals.
+    token_bits: u32,
+}
+
+/// Intervals need room: at a million tokens a second 24 bits are 16 s, after which an idle bucket could be paid short.
+const MIN_INTERVAL_BITS: u32 = 24;
+
+/// Slowest rate that KrakenD knows, tokens per second.
+const SLOWEST: f64 = 1e-9;
+
+/// What became of a request for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A token was there.
+    Allowed {
+        /// Tokens left.
+        left: u64,
+    },
+    /// None was there.
+    Refused {
+        /// Time until the next token.
+        retry_after: Duration,
+    },
+}
+
+impl Rate {
+    /// A rate of `per_second` tokens (at least one in 10⁹ s) into a bucket of `capacity` (at least 1, below 2⁴⁰).
+    pub fn new(per_second: f64, capacity: u64) -> Rate {
+        let per_second = if per_second.is_finite() {
+            per_second.max(SLOWEST)
+        } else {
+            SLOWEST
+        };
+        let capacity = capacity.clamp(1, (1 << (64 - MIN_INTERVAL_BITS)) - 1);
+        Rate {
+            // As KrakenD does: whole nanoseconds, cut. Zero would divide by zero, where KrakenD would panic.
+            interval_nanos: ((1e9 / per_second) as u64).max(1),
+            capacity,
+            token_bits: 64 - capacity.leading_zeros(),
+        }
+    }
+
+    /// Tokens that a full bucket holds.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Time in which one token comes back.
+    pub fn interval(&self) -> Duration {
+        Duration::from_nanos(self.interval_nanos)
+    }
+
+    /// The word of a full bucket that was made just now.
+    pub fn full(&self) -> u64 {
+        self.pack(self.capacity, 0)
+    }
+
+    /// Takes one token from the bucket `word`, which is `age` old. Returns the new word.
+    ///
+    /// 1. A bucket that is not empty gives one and is not refilled.
+    /// 2. An empty one counts the whole intervals since its last refill; none: refused.
+    /// 3. It is paid for them. If that is more than it holds, it is filled and this token is free.
+    #[must_use]
+    pub fn take(&self, word: u64, age: Duration) -> (u64, Verdict) {
+        let (tokens, paid) = self.unpack(word);
+        if tokens > 0 {
+            let left = tokens - 1;
+            return (self.pack(left, paid), Verdict::Allowed { left });
+        }
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        let passed = age / self.interval_nanos;
+        let due = passed.wrapping_sub(paid) & self.interval_mask();
+        if due == 0 || due > self.interval_mask() / 2 {
+            // The second case is a clock read before another thread's later one: nothing is due.
+            let next = self.interval_nanos - age % self.interval_nanos;
+            let retry_after = Duration::from_nanos(next);
+            return (word, Verdict::Refused { retry_after });
+        }
+        let left = if due > self.capacity {
+            self.capacity
+        } else {
+            due - 1
+        };
+        (self.pack(left, passed), Verdict::Allowed { left })
+    }
+
+    fn interval_mask(&self) -> u64 {
+        u64::MAX >> self.token_bits
+    }
+
+    fn pack(&self, tokens: u64, intervals: u64) -> u64 {
+        let shift = 64 - self.token_bits;
+        (tokens.min((1 << self.token_bits) - 1) << shift) | (intervals & self.interval_mask())
+    }
+
+    fn unpack(&self, word: u64) -> (u64, u64) {
+        (word >> (64 - self.token_bits), word & self.interval_mask())
+    }
+}
+
+/// One bucket that several requests share.
+#[derive(Debug)]
+pub struct Bucket {
+    rate: Rate,
+    born: Duration,
+    word: AtomicU64,
+}
+
+impl Bucket {
+    /// A full bucket, made at `now`.
+    pub fn new(rate: Rate, now: Duration) -> Bucket {
+        Bucket {
+            rate,
+            born: now,
+            word: AtomicU64::new(rate.full()),
+        }
+    }
+
+    /// The rate it was made with.
+    pub fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    /// Takes one token at `now`.
+    pub fn take(&self, now: Duration) -> Verdict {
+        let age = now.saturating_sub(self.born);
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let (next, verdict) = self.rate.take(word, age);
+            if next == word {
+                return verdict;
+            }
+            match self
+                .word
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return verdict,
+                Err(current) => word = current,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn allowed(bucket: &Bucket, now: Duration) -> usize {
+        (0..1000)
+            .take_while(|_| matches!(bucket.take(now), Verdict::Allowed { .. }))
+            .count()
+    }
+
+    #[test]
+    fn a_fresh_bucket_gives_its_capacity() {
+        let bucket = Bucket::new(Rate::new(1.0, 3), SECOND);
+        assert_eq!(allowed(&bucket, SECOND), 3);
+    }
+
+    #[test]
+    fn an_idle_bucket_gives_its_capacity_twice_and_one_more() {
+        let bucket = Bucket::new(Rate::new(1.0, 1), Duration::ZERO);
+        assert_eq!(allowed(&bucket, Duration::from_secs(60)), 3);
+        let bucket = Bucket::new(Rate::new(1.0, 2), Duration::ZERO);
+        assert_eq!(allowed(&bucket, Duration::from_secs(60)), 5);
+    }
+
+    #[test]
+    fn a_refusal_says_when_the_next_token_comes() {
+        let bucket = Bucket::new(Rate::new(0.5, 1), Duration::ZERO);
+        bucket.take(Duration::ZERO);
+        let verdict = bucket.take(Duration::from_millis(500));
+        let retry_after = Duration::from_millis(1500);
+        assert_eq!(verdict, Verdict::Refused { retry_after });
+        assert_eq!(allowed(&bucket, Duration::from_secs(2)), 1);
+    }
+
+    #[test]
+    fn odd_rates_do_not_panic() {
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
+            for capacity in [0, 1, u64::MAX] {
+                let rate = Rate::new(rate, capacity);
+                assert!(matches!(
+                    rate.take(rate.full(), Duration::MAX).1,
+                    Verdict::Allowed { .. }
+                ));
+            }
+        }
+    }
+
+    #[test]
+    fn threads_together_get_no_more_than_there_is() {
+        let bucket = Bucket::new(Rate::new(0.001, 100), Duration::ZERO);
+        let got: usize = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| allowed(&bucket, Duration::ZERO)))
+                .collect();
+            workers.into_iter().map(|w| w.join().unwrap()).sum()
+        });
+        assert_eq!(got, 100);
+    }
+
+    /// The rule as it is written down, in signed nanoseconds.
+    struct Naive {
+        tokens: i128,
+        last: i128,
+        interval: i128,
+        capacity: i128,
+    }
+
+    impl Naive {
+        fn allow(&mut self, now: i128) -> bool {
+            if self.tokens > 0 {
+                self.tokens -= 1;
+                return true;
+            }
+            let due = (now - self.last) / self.interval;
+            if due == 0 {
+                return false;
+            }
+            self.last += due * self.interval;
+            if self.tokens + due > self.capacity {
+                self.tokens = self.capacity;
+            } else {
+                self.tokens += due - 1;
+            }
+            true
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_agrees_with_the_rule_as_written(
+            per_second in 0.01f64..5000.0,
+            capacity in 1u64..50,
+            steps in prop::collection::vec(0u64..2_000_000_000, 1..200),
+        ) {
+            let rate = Rate::new(per_second, capacity);
+            let bucket = Bucket::new(rate, Duration::ZERO);
+            let mut naive = Naive {
+                tokens: capacity.into(),
+                last: 0,
+                interval: i128::try_from(rate.interval().as_nanos()).unwrap(),
+                capacity: capacity.into(),
+            };
+            let mut now = 0;
+            for step in steps {
+                now += step / 7;
+                let ours = matches!(bucket.take(Duration::from_nanos(now)), Verdict::Allowed { .. });
+                prop_assert_eq!(ours, naive.allow(now.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! One bucket for each client of an endpoint.
+
+use std::time::Duration;
+
+use super::bucket::{Rate, Verdict};
+use crate::ext::recent::Recent;
+
+/// Clients that one endpoint remembers at most; the longest unseen go first.
+pub const MAX_CLIENTS: usize = 1_000_000;
+
+/// More locks than this help nobody: KrakenD's 2048 would cost every limited endpoint a quarter of a megabyte.
+const MAX_SHARDS: usize = 64;
+
+/// The buckets of an endpoint's clients, bounded in number and forgotten when unused.
+#[derive(Debug)]
+pub struct Clients {
+    rate: Rate,
+    time_to_live: Duration,
+    buckets: Recent<Client>,
+}
+
+#[derive(Debug)]
+struct Client {
+    born: Duration,
+    used: Duration,
+    word: u64,
+}
+
+impl Clients {
+    /// Buckets of `rate`, each dropped when unused for `time_to_live`.
+    pub fn new(rate: Rate, shards: usize, time_to_live: Duration) -> Clients {
+        let shards = shards.clamp(1, MAX_SHARDS);
+        Clients {
+            rate,
+            time_to_live,
+            buckets: Recent::new(MAX_CLIENTS, shards, time_to_live),
+        }
+    }
+
+    /// The rate each client has.
+    pub fn rate(&self) -> &Rate {
+        &self.rate
+    }
+
+    /// Takes one token of client `who`; a client never seen, or not for long, starts with a full bucket.
+    pub fn take(&self, who: &str, now: Duration) -> Verdict {
+        let fresh = || Client {
+            born: now,
+            used: now,
+            word: self.rate.full(),
+        };
+        self.buckets.with(who, now, fresh, |client| {
+            if now.saturating_sub(client.used) > self.time_to_live {
+                *client = fresh();
+            }
+            let (word, verdict) = self.rate.take(client.word, now.saturating_sub(client.born));
+            client.word = word;
+            client.used = now.max(client.used);
+            verdict
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(clients: &Clients, who: &str, now: u64) -> bool {
+        matches!(
+            clients.take(who, Duration::from_secs(now)),
+            Verdict::Allowed { .. }
+        )
+    }
+
+    #[test]
+    fn each_client_has_a_bucket_of_its_own() {
+        let clients = Clients::new(Rate::new(0.001, 2), 4, Duration::from_secs(600));
+        assert!(passes(&clients, "a", 0));
+        assert!(passes(&clients, "a", 0));
+        assert!(!passes(&clients, "a", 0));
+        assert!(passes(&clients, "b", 0));
+    }
+
+    #[test]
+    fn a_client_unseen_for_long_starts_anew() {
+        let clients = Clients::new(Rate::new(1e-6, 1), 4, Duration::from_secs(600));
+        assert!(passes(&clients, "a", 0));
+        assert!(!passes(&clients, "a", 600));
+        assert!(passes(&clients, "a", 1201));
+        assert!(!passes(&clients, "a", 1202));
+    }
+}

@@ -1,0 +1,283 @@
+//! What the blocks mean. A limit that cannot be enforced stops the start: KrakenD would let everyone pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::bucket::{Bucket, Rate};
+use super::clients::Clients;
+use super::config::{BackendBlock, EndpointBlock};
+use super::fields::{Described, Families, LimitFields};
+use super::identity::Identity;
+use super::runtime::{BackendLimit, Cluster, EndpointLimit, Limits};
+use crate::config::{Mistake, Node};
+use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::ext::redis::SharedStore;
+use crate::ext::registry::{BackendPart, EndpointPart};
+use crate::jose::ClaimPath;
+use crate::runtime::clock::Clock;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// KrakenD forgets a client after ten minutes, or after `every` if that is longer.
+const CLIENT_LIFE: Duration = Duration::from_secs(600);
+
+const DEFAULT_SHARDS: u64 = 2048;
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let before = cx.report.mistakes();
+    let Some(block) = EndpointBlock::read(node) else {
+        return EndpointPart::Nothing;
+    };
+    let every = every(node, block.every);
+    let endpoint = rate(node, block.max_rate, every);
+    let client = rate(node, block.client_max_rate, every);
+    let endpoint_rate = endpoint.map(|rate| Rate::new(rate, capacity(block.capacity, rate, rate)));
+    let client_rate = client.map(|rate| client_rate(node, &block, endpoint, rate));
+    let identity = match client {
+        Some(_) => identity(node, &block, site),
+        None => Some(Identity::Address),
+    };
+    let cluster = cluster(node, &block, site, every, cx);
+    let (Some(identity), true) = (identity, cx.report.mistakes() == before) else {
+        return EndpointPart::Nothing;
+    };
+    if endpoint_rate.is_none() && client_rate.is_none() {
+        return EndpointPart::Nothing;
+    }
+    let key = format!(
+        "qos/ratelimit/router {} {} {}",
+        site.method,
+        site.pattern,
+        node.value().to_json()
+    );
+    let shards = usize::try_from(block.num_shards.unwrap_or(DEFAULT_SHARDS)).unwrap_or(1);
+    let limits = cx.carry(key, |_| {
+        let clock = Clock::system();
+        let now = clock.now();
+        Arc::new(Limits {
+            clients: client_rate.map(|rate| Clients::new(rate, shards, CLIENT_LIFE.max(every))),
+            endpoint: endpoint_rate.map(|rate| Bucket::new(rate, now)),
+            clock,
+        })
+    });
+    let described = [
+        client.map(|rate| described("client", rate, every)),
+        endpoint.map(|rate| described("endpoint", rate, every)),
+    ];
+    let fields = LimitFields::new(
+        families(block.limit_headers),
+        described.into_iter().flatten().collect(),
+    );
+    EndpointPart::step(EndpointLimit::new(limits, identity, fields, cluster))
+}
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> BackendPart {
+    let Some(block) = BackendBlock::read(node) else {
+        return BackendPart::Nothing;
+    };
+    let every = block
+        .every
+        .filter(|every| !every.is_zero())
+        .unwrap_or(SECOND);
+    let Some(rate) = rate(node, block.max_rate, every) else {
+        return BackendPart::Nothing;
+    };
+    let key = format!(
+        "qos/ratelimit/proxy {} {} {} {} {}",
+        site.endpoint.method,
+        site.endpoint.pattern,
+        site.index,
+        site.pattern,
+        node.value().to_json()
+    );
+    let limit = cx.carry(key, |_| {
+        let rate = Rate::new(rate, capacity(block.capacity, rate, rate));
+        Arc::new(BackendLimit::new(rate, Clock::system()))
+    });
+    BackendPart::Step(Box::new(limit))
+}
+
+/// At least a second, as in KrakenD.
+fn every(node: &Node<'_>, every: Option<Duration>) -> Duration {
+    let Some(every) = every else { return SECOND };
+    if every < SECOND && !every.is_zero() {
+        let at = node.get("every").unwrap_or_else(|| node.clone());
+        at.warn(Mistake::invalid("less than a second counts as one second"));
+    }
+    every.max(SECOND)
+}
+
+/// Tokens per second; none for 0. A negative rate is a mistake, not "no limit".
+fn rate(node: &Node<'_>, tokens: Option<f64>, every: Duration) -> Option<f64> {
+    let tokens = tokens?;
+    if tokens < 0.0 {
+        node.invalid("a rate cannot be negative; 0 sets no limit");
+    }
+    (tokens > 0.0).then(|| tokens / every.as_secs_f64())
+}
+
+/// The capacity in the file, or the whole part of `rate` if `tested` is at least one a second, or 1.
+fn capacity(file: Option<u64>, tested: f64, rate: f64) -> u64 {
+    match file {
+        Some(capacity) if capacity > 0 => capacity,
+        _ if tested < 1.0 => 1,
+        _ => rate as u64,
+    }
+}
+
+/// KrakenD looks at the endpoint's rate where it means the client's. Files are tuned to it, so we do too, and say so.
+fn client_rate(
+    node: &Node<'_>,
+    block: &EndpointBlock<'_>,
+    endpoint: Option<f64>,
+    rate: f64,
+) -> Rate {
+    let capacity = capacity(block.client_capacity, endpoint.unwrap_or(0.0), rate);
+    let expected = self::capacity(block.client_capacity, rate, rate);
+    if capacity != expected {
+        node.warn_hint(
+            Mistake::invalid(format!(
+                "without \"client_capacity\" a client may send {} at once here, as in KrakenD",
+                capacity.max(1)
+            )),
+            format!("to allow what the rate suggests: \"client_capacity\": {expected}"),
+        );
+    }
+    Rate::new(rate, capacity)
+}
+
+fn identity(
+    node: &Node<'_>,
+    block: &EndpointBlock<'_>,
+    site: &EndpointSite<'_>,
+) -> Option<Identity> {
+    let key = block.key.as_deref().unwrap_or("");
+    let key_at = block.key_at.as_ref().unwrap_or(node);
+    match block
+        .strategy
+        .as_deref()
+        .unwrap_or("")
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "ip" if key.is_empty() => Some(Identity::Address),
+        "ip" => {
+            key_at.warn_hint(
+                Mistake::invalid("whoever can write this header chooses its own limit"),
+                "leave \"key\" out and list your proxies in \"trusted_proxies\" of \"router\"",
+            );
+            header(key_at, key).map(Identity::AddressIn)
+        }
+        "header" => header(key_at, key).map(Identity::Header),
+        "param" => {
+            if !site.pattern.contains(&format!("{{{key}}}")) {
+                key_at.warn(Mistake::invalid(format!(
+                    "the endpoint has no parameter {key:?}: every request will be refused with 429"
+                )));
+            }
+            Some(Identity::Param(key.into()))
+        }
+        "claim" => claim(key_at, key, site),
+        "" => {
+            node.mistake_hint(
+                Mistake::Missing("strategy"),
+                "\"client_max_rate\" needs to know how to tell clients apart: \"strategy\": \"ip\"",
+            );
+            None
+        }
+        other => {
+            let at = block.strategy_at.as_ref().unwrap_or(node);
+            at.mistake(Mistake::NotOneOf {
+                found: other.to_owned(),
+                allowed: "ip, header, param, claim".to_owned(),
+            });
+            None
+        }
+    }
+}
+
+fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
+    let parsed = HeaderName::try_from(name).ok();
+    if parsed.is_none() {
+        at.invalid(format!("{name:?} is no header name"));
+    }
+    parsed
+}
+
+fn claim(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Option<Identity> {
+    if name.is_empty() {
+        at.mistake(Mistake::Missing("key"));
+        return None;
+    }
+    let validated = [
+        "auth/validator",
+        "github.com/devopsfaith/krakend-jose/validator",
+    ]
+    .iter()
+    .any(|name| {
+        site.extra
+            .as_ref()
+            .is_some_and(|extra| extra.get(name).is_some())
+    });
+    if !validated {
+        at.warn(Mistake::invalid(
+            "no \"auth/validator\" here: without a verified token every request is refused with 429",
+        ));
+    }
+    Some(Identity::Claim(ClaimPath::dotted_unless_url(name)))
+}
+
+fn cluster(
+    node: &Node<'_>,
+    block: &EndpointBlock<'_>,
+    site: &EndpointSite<'_>,
+    every: Duration,
+    cx: &Compile<'_>,
+) -> Option<Cluster> {
+    if !block.redis {
+        return None;
+    }
+    let Some(shared) = cx.left::<SharedStore>() else {
+        node.mistake_hint(
+            Mistake::invalid("\"redis\" needs a Redis"),
+            "define it in the service's extra_config: \"portcullis/redis\": {\"url\": \"redis://host:6379\"}",
+        );
+        return None;
+    };
+    Some(Cluster {
+        store: Arc::clone(&shared.store),
+        prefix: shared.prefix(site.method, site.pattern).into(),
+        time_to_live: CLIENT_LIFE.max(every),
+        on_failure: shared.on_failure,
+    })
+}
+
+fn families(choice: Option<&str>) -> Families {
+    let choice = choice.unwrap_or("none");
+    Families {
+        draft: matches!(choice, "ratelimit" | "both"),
+        legacy: matches!(choice, "x-ratelimit" | "both"),
+    }
+}
+
+/// A quota is a whole number: half a request a second is one in two.
+fn described(name: &'static str, per_second: f64, every: Duration) -> Described {
+    let tokens = per_second * every.as_secs_f64();
+    let interval = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::MAX);
+    Described {
+        name,
+        quota: (tokens as u64).max(1),
+        window: if tokens < 1.0 { interval } else { every },
+        interval,
+    }
+}

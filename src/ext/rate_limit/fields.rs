@@ -1,0 +1,110 @@
+//! What a client is told of its limits.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::runtime::answer::Fields;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// Which families of fields an endpoint sends (`limit_headers`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Families {
+    /// `RateLimit` and `RateLimit-Policy` of the IETF draft.
+    pub draft: bool,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, of the client's limit or else of the endpoint's.
+    pub legacy: bool,
+}
+
+/// One limit as the fields describe it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    pub name: &'static str,
+    /// Tokens in a window.
+    pub quota: u64,
+    pub window: Duration,
+    /// Time in which one token comes back.
+    pub interval: Duration,
+}
+
+/// What is left of a limit after a request: tokens, and the wait for the next one if none is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    pub tokens: u64,
+    pub wait: Option<Duration>,
+}
+
+/// Writes the fields of an endpoint's limits.
+#[derive(Debug)]
+pub struct LimitFields {
+    families: Families,
+    limits: Box<[Described]>,
+    policy: Option<HeaderValue>,
+}
+
+impl LimitFields {
+    /// The fields for `limits`, the client's before the endpoint's.
+    pub fn new(families: Families, limits: Vec<Described>) -> LimitFields {
+        let policy: Vec<String> = limits
+            .iter()
+            .map(|limit| {
+                let window = seconds_up(limit.window);
+                format!("\"{}\";q={};w={window}", limit.name, limit.quota)
+            })
+            .collect();
+        LimitFields {
+            families,
+            limits: limits.into(),
+            policy: HeaderValue::try_from(policy.join(", ")).ok(),
+        }
+    }
+
+    /// Whether anything is written at all.
+    pub fn are_wanted(&self) -> bool {
+        self.families.draft || self.families.legacy
+    }
+
+    /// Adds the fields for what is left: one item for each limit that was asked, by name.
+    pub fn write(&self, left: &[(&'static str, Left)], into: &mut Fields) {
+        if self.families.draft {
+            into.extend(self.policy.clone().map(|policy| (POLICY, policy)));
+            let state: Vec<String> = left.iter().map(|(name, left)| state(name, left)).collect();
+            push(into, STATE, &state.join(", "));
+        }
+        let Some(((name, left), limit)) = left.first().and_then(|first| {
+            let limit = self.limits.iter().find(|limit| limit.name == first.0)?;
+            Some((first, limit))
+        }) else {
+            return;
+        };
+        debug_assert_eq!(*name, limit.name);
+        if self.families.legacy {
+            push(into, LIMIT, itoa::Buffer::new().format(limit.quota));
+            push(into, REMAINING, itoa::Buffer::new().format(left.tokens));
+            let reset = seconds_up(left.wait.unwrap_or(limit.interval));
+            push(into, RESET, itoa::Buffer::new().format(reset));
+        }
+    }
+}
+
+/// Whole seconds, never too few: `Retry-After` has no fractions (RFC 9110 §10.2.3).
+pub fn seconds_up(duration: Duration) -> u64 {
+    let up = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(up).max(1)
+}
+
+fn state(name: &str, left: &Left) -> String {
+    match left.wait {
+        Some(wait) => format!("\"{name}\";r=0;t={}", seconds_up(wait)),
+        None => format!("\"{name}\";r={}", left.tokens),
+    }
+}
+
+fn push(into: &mut Fields, name: HeaderName, value: &str) {
+    into.extend(HeaderValue::try_from(value).ok().map(|value| (name, value)));
+}

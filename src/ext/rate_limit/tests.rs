@@ -1,0 +1,371 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use proptest::prelude::*;
+use smallvec::SmallVec;
+
+use super::*;
+use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict};
+use crate::ext::registry::{BackendPart, EndpointPart};
+use crate::ext::testing::{File, head};
+use crate::jose::{ClaimPath, Claims};
+use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::clock::Clock;
+use crate::runtime::request::Notes;
+use crate::runtime::step::{EndpointStep, Gate};
+
+fn step(block: &str) -> Box<dyn EndpointStep> {
+    let mut file = File::new(block);
+    let part = file.endpoint(&ENDPOINT, "/m/{id}");
+    assert_eq!(file.mistakes(), 0, "{block}");
+    match part {
+        EndpointPart::Steps(mut steps) => steps.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            (
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::try_from(*value).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// Plays one request to its end.
+fn ask(step: &dyn EndpointStep, pairs: &[(&str, &str)], notes: &mut Notes) -> Option<Answer> {
+    let headers = headers(pairs);
+    let head = head(&Method::GET, "/m/7", &headers);
+    for attempt in 0..2 {
+        match step.check(&head, notes, attempt) {
+            Gate::Pass => return None,
+            Gate::Refuse(answer) => return Some(answer),
+            Gate::Wait(wait) => wait.now_or_never().expect("a store that answers at once"),
+        }
+    }
+    panic!("waits twice")
+}
+
+fn status(step: &dyn EndpointStep, pairs: &[(&str, &str)]) -> u16 {
+    ask(step, pairs, &mut Notes::default()).map_or(200, |answer| answer.status.as_u16())
+}
+
+#[test]
+fn the_clients_limit_comes_first_and_then_the_endpoints() {
+    let step = step(
+        r#"{"max_rate": 3, "capacity": 3, "client_max_rate": 1, "client_capacity": 2, "every": "10m",
+            "strategy": "header", "key": "X-Key"}"#,
+    );
+    let statuses: Vec<u16> = ["a", "a", "a", "b", "b", "c"]
+        .iter()
+        .map(|who| status(&*step, &[("x-key", who)]))
+        .collect();
+    assert_eq!(statuses, [200, 200, 429, 200, 503, 503]);
+}
+
+#[test]
+fn a_refusal_is_empty_and_says_when_to_come_back() {
+    let step = step(r#"{"client_max_rate": 1, "every": "10m", "strategy": "ip"}"#);
+    let mut notes = Notes::default();
+    assert!(ask(&*step, &[], &mut notes).is_none());
+    assert!(notes.response_fields.is_empty());
+    let answer = ask(&*step, &[], &mut notes).unwrap();
+    assert_eq!(answer.status.as_u16(), 429);
+    assert_eq!(answer.branding, Branding::None);
+    assert!(answer.body.is_empty());
+    assert_eq!(answer.fields.len(), 1);
+    let wait: u64 = answer.fields[0].1.to_str().unwrap().parse().unwrap();
+    assert!((590..=600).contains(&wait), "{wait}");
+    assert_eq!(notes.refused, Some("rate_limited"));
+    assert_eq!(notes.errors[0], "rate limit exceded");
+}
+
+#[test]
+fn a_client_without_a_name_is_refused() {
+    let by_header = step(r#"{"client_max_rate": 9, "strategy": "HEADER", "key": "x-key"}"#);
+    assert_eq!(status(&*by_header, &[]), 429);
+    assert_eq!(status(&*by_header, &[("x-key", "")]), 429);
+    let by_param = step(r#"{"client_max_rate": 9, "strategy": "param", "key": "Id"}"#);
+    assert_eq!(status(&*by_param, &[]), 429);
+}
+
+#[test]
+fn the_address_may_stand_in_a_header() {
+    let step = step(
+        r#"{"client_max_rate": 1, "client_capacity": 2, "every": "10m", "strategy": "ip", "key": "X-Key"}"#,
+    );
+    let statuses: Vec<u16> = [
+        "1.1.1.1",
+        "1.1.1.1:80",
+        "2.2.2.2",
+        " 1.1.1.1 , 3.3.3.3",
+        // These are no addresses to KrakenD: the connection's counts.
+        "2001:db8::1",
+        "junk",
+        "junk",
+    ]
+    .iter()
+    .map(|value| status(&*step, &[("x-key", value)]))
+    .collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 200, 200, 429]);
+}
+
+#[test]
+fn a_parameter_and_a_claim_name_clients() {
+    let by_param =
+        step(r#"{"client_max_rate": 1, "every": "10m", "strategy": "param", "key": "id"}"#);
+    let with_id = |id: &str| {
+        let mut notes = Notes::default();
+        notes.params.0.push(("id".into(), id.to_owned()));
+        ask(&*by_param, &[], &mut notes).is_none()
+    };
+    assert!(with_id("1") && !with_id("1") && with_id("2"));
+    let by_claim =
+        step(r#"{"client_max_rate": 1, "every": "10m", "strategy": "claim", "key": "org.id"}"#);
+    let with_claims = |claims: &str| {
+        let claims = Claims::parse(claims.as_bytes()).unwrap();
+        let mut notes = Notes {
+            claims: Some(Arc::new(claims)),
+            ..Notes::default()
+        };
+        ask(&*by_claim, &[], &mut notes).is_none()
+    };
+    assert!(with_claims(r#"{"org":{"id":7}}"#) && !with_claims(r#"{"org":{"id":7}}"#));
+    assert!(with_claims(r#"{"org.id":"x"}"#) && with_claims(r#"{"org.id":true}"#));
+    assert!(!with_claims(r#"{"org":{"id":[1]}}"#) && !with_claims("{}"));
+}
+
+#[test]
+fn without_capacity_krakends_defaults_hold() {
+    let passing = |block: &str| {
+        let step = step(block);
+        (0..100).take_while(|_| status(&*step, &[]) == 200).count()
+    };
+    assert_eq!(passing(r#"{"max_rate": 0.01}"#), 1);
+    assert_eq!(passing(r#"{"max_rate": 600, "every": "10m"}"#), 1);
+    assert!(passing(r#"{"max_rate": 7.9}"#) >= 7);
+    // The quirk: the client's capacity looks at the endpoint's rate.
+    assert_eq!(passing(r#"{"client_max_rate": 5, "strategy": "ip"}"#), 1);
+    assert_eq!(
+        passing(r#"{"client_max_rate": 5, "max_rate": 50, "capacity": 99, "strategy": "ip"}"#),
+        5
+    );
+    assert_eq!(
+        passing(r#"{"max_rate": 100, "client_max_rate": 3, "every": "10m", "strategy": "ip"}"#),
+        1
+    );
+}
+
+#[test]
+fn a_rate_of_nothing_is_no_limit() {
+    for block in [
+        "{}",
+        r#"{"max_rate": 0}"#,
+        r#"{"client_max_rate": 0, "strategy": "ip"}"#,
+    ] {
+        let mut file = File::new(block);
+        assert!(matches!(
+            file.endpoint(&ENDPOINT, "/m"),
+            EndpointPart::Nothing
+        ));
+        assert_eq!(file.mistakes(), 0);
+    }
+}
+
+#[test]
+fn a_limit_that_cannot_be_enforced_stops_the_start() {
+    for block in [
+        r#"{"client_max_rate": 5, "strategy": "moon"}"#,
+        r#"{"client_max_rate": 5}"#,
+        r#"{"client_max_rate": 5, "strategy": "header", "key": "a b"}"#,
+        r#"{"client_max_rate": 5, "strategy": "header"}"#,
+        r#"{"client_max_rate": 5, "strategy": "claim"}"#,
+        r#"{"max_rate": "5"}"#,
+        r#"{"max_rate": -5}"#,
+        r#"{"max_rate": 5, "every": "soon"}"#,
+        r#"{"max_rate": 5, "redis": true}"#,
+    ] {
+        let mut file = File::new(block);
+        assert!(matches!(
+            file.endpoint(&ENDPOINT, "/m"),
+            EndpointPart::Nothing
+        ));
+        assert_eq!(file.mistakes(), 1, "{block}");
+    }
+}
+
+#[test]
+fn buckets_survive_a_reload_that_does_not_change_them() {
+    let block = r#"{"max_rate": 1, "every": "10m"}"#;
+    let mut file = File::new(block);
+    let EndpointPart::Steps(steps) = file.endpoint(&ENDPOINT, "/m") else {
+        panic!("no step")
+    };
+    assert_eq!(status(&*steps[0], &[]), 200);
+    let carry = file.finish();
+    for (block, expected) in [(block, 503), (r#"{"max_rate": 2, "every": "10m"}"#, 200)] {
+        let mut next = File::after(block, carry);
+        let EndpointPart::Steps(steps) = next.endpoint(&ENDPOINT, "/m") else {
+            panic!("no step")
+        };
+        assert_eq!(status(&*steps[0], &[]), expected);
+    }
+}
+
+#[test]
+fn clients_are_told_their_limits_when_the_file_says_so() {
+    let step = step(
+        r#"{"max_rate": 0.5, "capacity": 9, "client_max_rate": 60, "client_capacity": 2, "every": "1m",
+            "strategy": "ip", "limit_headers": "both"}"#,
+    );
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let mut notes = Notes::default();
+        ask(&*step, &[], &mut notes);
+        let fields = notes.response_fields.iter();
+        told.push(
+            fields
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(
+        told[0],
+        [
+            "ratelimit-policy: \"client\";q=60;w=60, \"endpoint\";q=1;w=120",
+            "ratelimit: \"client\";r=1, \"endpoint\";r=8",
+            "x-ratelimit-limit: 60",
+            "x-ratelimit-remaining: 1",
+            "x-ratelimit-reset: 1",
+        ]
+    );
+    assert_eq!(told[2][1], "ratelimit: \"client\";r=0;t=1");
+}
+
+#[test]
+fn a_backend_that_was_called_too_often_fails_with_the_references_text() {
+    let mut file = File::new(r#"{"max_rate": 1, "capacity": 1, "every": "10m"}"#);
+    let BackendPart::Step(step) = file.backend(&BACKEND, "{}") else {
+        panic!("no step")
+    };
+    assert!(step.before().is_ok());
+    let failure = step.before().unwrap_err();
+    assert_eq!(failure.to_string(), "rate limit exceded");
+    assert_eq!(failure.status.as_u16(), 500);
+    let mut none = File::new(r#"{"max_rate": 0}"#);
+    assert!(matches!(none.backend(&BACKEND, "{}"), BackendPart::Nothing));
+}
+
+/// A store that says what the test wants.
+#[derive(Debug, Default)]
+struct Fake {
+    ready: bool,
+    verdict: Option<SharedVerdict>,
+    asked: Mutex<Vec<Ask>>,
+}
+
+impl Shared for Fake {
+    fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    fn take(
+        &self,
+        asks: SmallVec<[Ask; 2]>,
+    ) -> Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send + '_>> {
+        self.asked.lock().unwrap().extend(asks);
+        Box::pin(async { self.verdict.clone() })
+    }
+}
+
+fn shared(fake: &Arc<Fake>, on_failure: OnFailure) -> EndpointLimit {
+    let limits = Limits {
+        clients: Some(Clients::new(
+            Rate::new(0.001, 1),
+            1,
+            Duration::from_secs(600),
+        )),
+        endpoint: Some(Bucket::new(Rate::new(0.001, 5), Duration::ZERO)),
+        clock: Clock::manual(),
+    };
+    let cluster = Cluster {
+        store: Arc::<Fake>::clone(fake),
+        prefix: "p:".into(),
+        time_to_live: Duration::from_secs(600),
+        on_failure,
+    };
+    let fields = LimitFields::new(Families::default(), Vec::new());
+    EndpointLimit::new(Arc::new(limits), Identity::Address, fields, Some(cluster))
+}
+
+#[test]
+fn a_shared_limit_is_asked_once_for_all_buckets_and_obeyed() {
+    let allowed = Verdict::Allowed { left: 3 };
+    let refused = Verdict::Refused {
+        retry_after: Duration::from_millis(1200),
+    };
+    for (verdicts, expected) in [
+        (vec![allowed, allowed], 200),
+        (vec![refused], 429),
+        (vec![allowed, refused], 503),
+    ] {
+        let fake = Arc::new(Fake {
+            ready: true,
+            verdict: Some(SharedVerdict(verdicts.into())),
+            ..Fake::default()
+        });
+        let step = shared(&fake, OnFailure::Local);
+        for _ in 0..3 {
+            assert_eq!(status(&step, &[]), expected);
+        }
+        let asked = fake.asked.lock().unwrap();
+        assert_eq!(asked.len(), 6);
+        assert!(asked[0].key.starts_with("p:client:") && !asked[0].key.contains("127"));
+        assert_eq!((&*asked[1].key, asked[1].starts_idle), ("p:all", true));
+    }
+}
+
+#[test]
+fn without_the_store_the_file_decides_what_happens() {
+    for ready in [true, false] {
+        let outcomes = |on_failure| {
+            let fake = Arc::new(Fake {
+                ready,
+                ..Fake::default()
+            });
+            let step = shared(&fake, on_failure);
+            [status(&step, &[]), status(&step, &[])]
+        };
+        assert_eq!(outcomes(OnFailure::Local), [200, 429]);
+        assert_eq!(outcomes(OnFailure::Open), [200, 200]);
+        assert_eq!(outcomes(OnFailure::Closed), [503, 503]);
+    }
+}
+
+#[test]
+fn a_claim_may_be_named_by_a_url() {
+    let path = ClaimPath::dotted_unless_url("https://example.com/org");
+    let claims = Claims::parse(br#"{"https://example.com/org":"a"}"#).unwrap();
+    assert_eq!(super::claim::text(&claims, &path).as_deref(), Some("a"));
+}
+
+proptest! {
+    #[test]
+    fn any_header_is_some_clients_name(value in "\\PC*") {
+        let step = step(r#"{"client_max_rate": 9, "strategy": "ip", "key": "x-key"}"#);
+        if let Ok(value) = HeaderValue::try_from(value) {
+            let headers: HeaderMap = [(HeaderName::from_static("x-key"), value)].into_iter().collect();
+            let head = head(&Method::GET, "/", &headers);
+            let passes = matches!(step.check(&head, &mut Notes::default(), 0), Gate::Pass);
+            prop_assert!(passes);
+        }
+    }
+}

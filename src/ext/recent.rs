@@ -1,0 +1,183 @@
+//! A bounded map that forgets what was not used lately.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A map in two generations, split over shards.
+///
+/// What is used moves to the young generation; when that is full, or older than the time to live, it becomes the old
+/// one and the old one goes. So an entry lives at least as long as the time to live unless the map is full, nothing
+/// ever scans the map, and no task has to clean it.
+#[derive(Debug)]
+pub struct Recent<V> {
+    shards: Box<[Mutex<Shard<V>>]>,
+    hasher: RandomState,
+    limits: Limits,
+}
+
+/// How much a [`Recent`] may remember, and for how long at least.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    entries_per_generation: usize,
+    time_to_live: Duration,
+}
+
+#[derive(Debug)]
+struct Shard<V> {
+    young: HashMap<Box<str>, V>,
+    old: HashMap<Box<str>, V>,
+    turned: Duration,
+}
+
+impl<V> Recent<V> {
+    /// A map of at most `entries` (rounded up to two in each shard), over `shards` locks.
+    pub fn new(entries: usize, shards: usize, time_to_live: Duration) -> Recent<V> {
+        let shards = shards.clamp(1, 4096);
+        Recent {
+            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
+            hasher: RandomState::new(),
+            limits: Limits {
+                entries_per_generation: (entries / shards / 2).max(1),
+                time_to_live,
+            },
+        }
+    }
+
+    /// Runs `with` on the entry of `key`, made by `new` if there is none. No other call for the same shard runs
+    /// meanwhile, so `with` is short and never waits.
+    pub fn with<R>(
+        &self,
+        key: &str,
+        now: Duration,
+        new: impl FnOnce() -> V,
+        with: impl FnOnce(&mut V) -> R,
+    ) -> R {
+        let mut shard = self.shard(key);
+        // Freed only after the lock is: a generation may be large.
+        let forgotten = shard.turn_if_due(now, &self.limits);
+        let result = match shard.young.get_mut(key) {
+            Some(value) => with(value),
+            None => {
+                let (key, mut value) = match shard.old.remove_entry(key) {
+                    Some(entry) => entry,
+                    None => (key.into(), new()),
+                };
+                let result = with(&mut value);
+                shard.young.insert(key, value);
+                result
+            }
+        };
+        drop(shard);
+        drop(forgotten);
+        result
+    }
+
+    /// Entries that are remembered now.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| {
+                let shard = lock(shard);
+                shard.young.len() + shard.old.len()
+            })
+            .sum()
+    }
+
+    fn shard<Q: ?Sized + Hash>(&self, key: &Q) -> MutexGuard<'_, Shard<V>>
+    where
+        Box<str>: Borrow<Q>,
+    {
+        // A keyed hash: a stranger cannot choose keys that all meet in one shard.
+        let hash = self.hasher.hash_one(key) as usize;
+        lock(&self.shards[hash % self.shards.len()])
+    }
+}
+
+impl<V> Shard<V> {
+    fn new() -> Shard<V> {
+        Shard {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            turned: Duration::ZERO,
+        }
+    }
+
+    /// Starts a new generation when the young one is full or old enough. Returns what is forgotten thereby.
+    fn turn_if_due(&mut self, now: Duration, limits: &Limits) -> Option<HashMap<Box<str>, V>> {
+        let full = self.young.len() >= limits.entries_per_generation;
+        let due = now.saturating_sub(self.turned) >= limits.time_to_live;
+        if !full && !due {
+            return None;
+        }
+        self.turned = now;
+        let young = std::mem::take(&mut self.young);
+        Some(std::mem::replace(&mut self.old, young))
+    }
+}
+
+/// A panic while the lock was held cannot leave a shard half changed: every change is one call on a map.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn bump(map: &Recent<u32>, key: &str, now: u64) -> u32 {
+        map.with(
+            key,
+            Duration::from_secs(now),
+            || 0,
+            |count| {
+                *count += 1;
+                *count
+            },
+        )
+    }
+
+    #[test]
+    fn what_is_used_is_remembered() {
+        let map = Recent::new(100, 4, TTL);
+        for (count, now) in (1..10).zip((0..).step_by(50)) {
+            assert_eq!(bump(&map, "a", now), count);
+        }
+    }
+
+    #[test]
+    fn what_is_not_used_for_two_lifetimes_is_forgotten() {
+        let map = Recent::new(100, 1, TTL);
+        bump(&map, "a", 100);
+        bump(&map, "b", 161);
+        bump(&map, "b", 222);
+        assert_eq!(bump(&map, "a", 223), 1);
+    }
+
+    #[test]
+    fn strangers_cannot_make_it_grow() {
+        let map = Recent::new(1000, 8, TTL);
+        for n in 0..20_000 {
+            bump(&map, &n.to_string(), 1);
+        }
+        assert!(map.len() <= 1000, "{}", map.len());
+    }
+
+    #[test]
+    fn strangers_push_out_others_before_one_who_keeps_coming() {
+        let map = Recent::new(64, 1, TTL);
+        let mut seen = 0;
+        for n in 0..1000 {
+            bump(&map, &n.to_string(), 1);
+            if n % 8 == 0 {
+                seen += 1;
+                assert_eq!(bump(&map, "regular", 1), seen);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the block means: a store, left for the endpoints that are compiled later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fred::types::config::Config;
+use http::Method;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::config::Block;
+use super::runtime::{OnFailure, Shared, Store};
+use crate::config::Node;
+use crate::ext::carry::Task;
+use crate::ext::context::Compile;
+use crate::ext::registry::ServicePart;
+use crate::runtime::clock::Clock;
+
+const PATIENCE: Duration = Duration::from_millis(5);
+const CONNECTIONS: i64 = 4;
+
+/// The client takes any other for a plain connection, too.
+const SCHEMES: [&str; 6] = [
+    "redis://",
+    "rediss://",
+    "redis-cluster://",
+    "rediss-cluster://",
+    "redis-sentinel://",
+    "rediss-sentinel://",
+];
+
+/// Braces mark what a cluster hashes, and blanks would make keys hard to type.
+const IN_KEYS: &AsciiSet = &CONTROLS.add(b'{').add(b'}').add(b'%').add(b' ').add(b':');
+
+/// The service's Redis, as endpoints find it.
+#[derive(Debug)]
+pub struct SharedStore {
+    pub store: Arc<dyn Shared>,
+    pub on_failure: OnFailure,
+    namespace: Box<str>,
+}
+
+impl SharedStore {
+    /// The start of all keys of one endpoint: no two endpoints have the same, and a cluster keeps them on one node, so
+    /// that one script may touch all of them.
+    pub fn prefix(&self, method: &Method, pattern: &str) -> String {
+        let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
+        let pattern = utf8_percent_encode(pattern, IN_KEYS);
+        format!("portcullis:{{{namespace}:{method}:{pattern}}}:")
+    }
+}
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = Block::read(node) else {
+        return ServicePart::Nothing;
+    };
+    let known = SCHEMES.iter().any(|scheme| block.url.starts_with(scheme));
+    let config = match Config::from_url(&block.url) {
+        Ok(config) if known => config,
+        _ => {
+            // The error may quote the address, and with it the password.
+            block
+                .url_at
+                .invalid("this is no address of a Redis: redis://host:6379");
+            return ServicePart::Nothing;
+        }
+    };
+    let connections = usize::try_from(block.pool_size.unwrap_or(CONNECTIONS)).unwrap_or(1);
+    let patience = block.timeout.unwrap_or(PATIENCE);
+    let store = match Store::new(config, connections, patience, Clock::system()) {
+        Ok(store) => Arc::new(store),
+        Err(_) => {
+            block
+                .url_at
+                .invalid("no client can be made for this address");
+            return ServicePart::Nothing;
+        }
+    };
+    let key = format!("portcullis/redis {}", node.value().to_json());
+    let store = cx.carry(key, |tasks| {
+        let connecting = Arc::clone(&store);
+        tasks.push(Task::new(
+            "redis",
+            async move { connecting.connect().await },
+        ));
+        store
+    });
+    cx.leave(Arc::new(SharedStore {
+        store,
+        on_failure: match block.on_failure {
+            Some("open") => OnFailure::Open,
+            Some("closed") => OnFailure::Closed,
+            _ => OnFailure::Local,
+        },
+        namespace: block
+            .namespace
+            .unwrap_or_else(|| "default".to_owned())
+            .into(),
+    }));
+    ServicePart::Nothing
+}

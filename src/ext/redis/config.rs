@@ -1,0 +1,63 @@
+//! The block as the file has it.
+
+use std::time::Duration;
+
+use crate::config::{Key, Kind, Node, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "url",
+        Kind::Secret,
+        "",
+        "`redis://user:password@host:6379/0`, `rediss://` for TLS, `redis-cluster://` for a cluster.",
+    ),
+    key(
+        "pool_size",
+        Kind::Integer,
+        "4",
+        "Connections of each gateway.",
+    ),
+    key(
+        "timeout",
+        Kind::Duration,
+        "5ms",
+        "How long a request waits for Redis at most; then `on_failure` decides, and Redis is left alone for a second.",
+    ),
+    key(
+        "on_failure",
+        Kind::Choice(&["local", "open", "closed"]),
+        "local",
+        "Without Redis: each gateway counts for itself, every request passes, or none does.",
+    ),
+    key(
+        "namespace",
+        Kind::Text,
+        "default",
+        "Keeps the keys of several installations in one Redis apart.",
+    ),
+];
+
+/// `portcullis/redis`, as the file has it.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    pub(super) url: String,
+    pub(super) url_at: Node<'a>,
+    pub(super) pool_size: Option<i64>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) on_failure: Option<&'static str>,
+    pub(super) namespace: Option<String>,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<Block<'a>> {
+        let block = node.block(KEYS)?;
+        Some(Block {
+            url: block.required("url")?,
+            url_at: block.get("url")?,
+            pool_size: block.within("pool_size", 1, 256),
+            timeout: block.set_duration("timeout"),
+            on_failure: block.choice("on_failure"),
+            namespace: block.string("namespace"),
+        })
+    }
+}

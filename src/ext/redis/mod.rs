@@ -1,0 +1,21 @@
+//! `portcullis/redis`, in the service: one Redis in which several gateways count together.
+
+mod compile;
+mod config;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use compile::SharedStore;
+pub use runtime::{Ask, OnFailure, Shared, SharedVerdict, Store};
+
+use super::registry::ServiceExtension;
+
+/// `portcullis/redis`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/redis",
+    aliases: &[],
+    doc: "A Redis (5 or newer) for limits that several gateways share: `\"redis\": true` in `qos/ratelimit/router`.",
+    keys: config::KEYS,
+    compile: compile::service,
+};

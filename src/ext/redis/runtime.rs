@@ -1,0 +1,247 @@
+//! Buckets in Redis: one script, one round trip, and never longer than the patience it was given.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fred::clients::Pool;
+use fred::interfaces::{ClientLike, LuaInterface};
+use fred::types::Builder;
+use fred::types::config::{Config, ReconnectPolicy};
+use sha1::{Digest, Sha1};
+use smallvec::SmallVec;
+
+use crate::ext::rate_limit::{Rate, Verdict};
+use crate::runtime::clock::Clock;
+
+/// The same bucket as [`Rate::take`], in Redis and by its clock. See `bucket.lua` for its arguments.
+const SCRIPT: &str = include_str!("bucket.lua");
+
+/// How long Redis is left alone after it failed or was too slow: a stalled one must not cost each request its patience.
+const REST: Duration = Duration::from_secs(1);
+
+/// Commands that may wait for one connection; more are refused at once.
+const MAX_QUEUED: usize = 10_000;
+
+/// Buckets that several gateways share.
+pub trait Shared: Send + Sync + fmt::Debug {
+    /// Whether it makes sense to ask.
+    fn is_ready(&self) -> bool;
+
+    /// Takes one token of each bucket, in order, up to the first that refuses. `None`: the store failed or was slow.
+    fn take(
+        &self,
+        asks: SmallVec<[Ask; 2]>,
+    ) -> Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send + '_>>;
+}
+
+/// One bucket to take a token of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    pub key: String,
+    pub rate: Rate,
+    /// A bucket that is not there yet counts as one that was idle for long, and not as one just made.
+    pub starts_idle: bool,
+    /// How long an unused bucket is kept.
+    pub keep: Duration,
+}
+
+/// What the buckets said, in the order they were asked; those behind a refusal were not asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedVerdict(pub SmallVec<[Verdict; 2]>);
+
+/// What happens to a request while the store does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// Each gateway counts for itself.
+    #[default]
+    Local,
+    /// It passes.
+    Open,
+    /// It is refused.
+    Closed,
+}
+
+/// A Redis server, or a cluster of them.
+pub struct Store {
+    pool: Pool,
+    script: String,
+    patience: Duration,
+    clock: Clock,
+    /// Nanoseconds of the clock until which it is left alone.
+    rests_until: AtomicU64,
+    /// Whether the last exchange went well, for the log.
+    well: AtomicBool,
+}
+
+impl Store {
+    /// A store at `config`, over `connections`, each exchange within `patience`. Nothing is opened before
+    /// [`Store::connect`].
+    ///
+    /// # Errors
+    /// When the client cannot be built from the configuration.
+    pub fn new(
+        config: Config,
+        connections: usize,
+        patience: Duration,
+        clock: Clock,
+    ) -> Result<Store, fred::error::Error> {
+        let pool = Builder::from_config(config)
+            .with_connection_config(|connection| {
+                connection.connection_timeout = Duration::from_secs(2);
+                connection.internal_command_timeout = Duration::from_secs(2);
+                connection.max_command_attempts = 1;
+                connection.max_command_buffer_len = MAX_QUEUED;
+                connection.unresponsive.max_timeout = Some(Duration::from_secs(2));
+                connection.unresponsive.interval = Duration::from_secs(1);
+            })
+            .with_performance_config(|performance| {
+                performance.default_command_timeout = patience;
+            })
+            .set_policy(ReconnectPolicy::new_exponential(0, 100, 5_000, 2))
+            .build_pool(connections)?;
+        Ok(Store {
+            pool,
+            script: hex_sha1(SCRIPT),
+            patience,
+            clock,
+            rests_until: AtomicU64::new(0),
+            well: AtomicBool::new(true),
+        })
+    }
+
+    /// Opens the connections, and keeps them open until the store is closed. Runs in the background.
+    pub async fn connect(&self) {
+        let handle = self.pool.connect();
+        if let Err(error) = self.pool.wait_for_connect().await {
+            self.report(&error.to_string());
+        }
+        // The end of the pool is the end of the service; why, nobody needs to know.
+        let _ = handle.await;
+    }
+
+    async fn ask(&self, asks: &[Ask]) -> Result<Vec<i64>, fred::error::Error> {
+        let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
+        let args: Vec<String> = asks.iter().flat_map(arguments).collect();
+        let client = self.pool.next_connected();
+        let known = client
+            .evalsha(self.script.as_str(), keys.clone(), args.clone())
+            .await;
+        match known {
+            // A restarted or flushed server has forgotten the script: EVAL teaches it again.
+            Err(error) if error.details().starts_with("NOSCRIPT") => {
+                client.eval(SCRIPT, keys, args).await
+            }
+            other => other,
+        }
+    }
+
+    fn rest(&self) {
+        let until = (self.clock.now() + REST).as_nanos();
+        let until = u64::try_from(until).unwrap_or(u64::MAX);
+        self.rests_until.store(until, Ordering::Release);
+    }
+
+    fn report(&self, why: &str) {
+        if self.well.swap(false, Ordering::AcqRel) {
+            log::error!("[SERVICE: Redis] shared rate limits are not available: {why}");
+        }
+    }
+
+    fn is_well(&self) {
+        if !self.well.swap(true, Ordering::AcqRel) {
+            log::warn!("[SERVICE: Redis] shared rate limits are available again");
+        }
+    }
+}
+
+impl Shared for Store {
+    fn is_ready(&self) -> bool {
+        let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
+        if now < self.rests_until.load(Ordering::Acquire) {
+            return false;
+        }
+        let connected = self
+            .pool
+            .clients()
+            .iter()
+            .any(|client| client.is_connected());
+        if !connected {
+            self.report("not connected");
+        }
+        connected
+    }
+
+    fn take(
+        &self,
+        asks: SmallVec<[Ask; 2]>,
+    ) -> Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send + '_>> {
+        Box::pin(async move {
+            let why = match tokio::time::timeout(self.patience, self.ask(&asks)).await {
+                Ok(Ok(reply)) => match verdicts(&asks, &reply) {
+                    Some(verdict) => {
+                        self.is_well();
+                        return Some(verdict);
+                    }
+                    None => "an answer that is not ours".to_owned(),
+                },
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer in time".to_owned(),
+            };
+            self.rest();
+            self.report(&why);
+            None
+        })
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The pool's configuration holds a password.
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+fn arguments(ask: &Ask) -> [String; 4] {
+    let interval = ask.rate.interval();
+    // Long enough that a bucket forgotten and one remembered are equally full.
+    let filled =
+        interval.saturating_mul(u32::try_from(ask.rate.capacity() + 1).unwrap_or(u32::MAX));
+    let keep = ask.keep.max(filled).as_millis().min(1 << 40);
+    [
+        interval.as_nanos().to_string(),
+        ask.rate.capacity().to_string(),
+        keep.to_string(),
+        u8::from(ask.starts_idle).to_string(),
+    ]
+}
+
+/// The script answers two integers for each bucket that it asked: 1 and what is left, or 0 and the wait in µs.
+fn verdicts(asks: &[Ask], reply: &[i64]) -> Option<SharedVerdict> {
+    let mut verdicts = SmallVec::new();
+    for pair in reply.chunks(2).take(asks.len()) {
+        let &[passed, number] = pair else { return None };
+        let number = u64::try_from(number).ok()?;
+        verdicts.push(if passed == 1 {
+            Verdict::Allowed { left: number }
+        } else {
+            Verdict::Refused {
+                retry_after: Duration::from_micros(number),
+            }
+        });
+    }
+    (!verdicts.is_empty()).then_some(SharedVerdict(verdicts))
+}
+
+fn hex_sha1(text: &str) -> String {
+    use std::fmt::Write;
+    Sha1::digest(text.as_bytes())
+        .iter()
+        .fold(String::with_capacity(40), |mut out, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
+}

@@ -1,0 +1,264 @@
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fred::types::config::Config;
+use http::Method;
+use smallvec::smallvec;
+
+use super::{Ask, SERVICE, Shared, SharedStore, Store};
+use crate::ext::rate_limit::{Rate, Verdict};
+use crate::ext::testing::File;
+use crate::runtime::clock::Clock;
+
+/// Debian's Redis on a port of its own; killed with the test.
+struct Server {
+    process: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// `None`, with a remark, where Redis is not installed: never on a build machine.
+    fn start() -> Option<Server> {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let spawned = Command::new("redis-server")
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ])
+            .args(["--requirepass", "secret", "--dir"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn();
+        let process = match spawned {
+            Ok(process) => process,
+            Err(error) if std::env::var("CI").as_deref() == Ok("true") => {
+                panic!("redis-server: {error}")
+            }
+            Err(error) => {
+                eprintln!("skipped: redis-server: {error}");
+                return None;
+            }
+        };
+        let server = Server {
+            process,
+            port,
+            _folder: folder,
+        };
+        server.wait_until_it_listens();
+        Some(server)
+    }
+
+    fn wait_until_it_listens(&self) {
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "redis-server does not listen"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://:secret@127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A store with patience enough for a machine under load, connected.
+async fn connected(url: &str) -> Arc<Store> {
+    let config = Config::from_url(url).unwrap();
+    let store = Store::new(config, 2, Duration::from_secs(10), Clock::system()).unwrap();
+    let store = Arc::new(store);
+    let connecting = Arc::clone(&store);
+    tokio::spawn(async move { connecting.connect().await });
+    let started = Instant::now();
+    while !store.is_ready() {
+        assert!(started.elapsed() < Duration::from_secs(20), "no connection");
+        tokio::task::yield_now().await;
+    }
+    store
+}
+
+fn ask(key: &str, per_second: f64, capacity: u64, starts_idle: bool) -> Ask {
+    Ask {
+        key: key.to_owned(),
+        rate: Rate::new(per_second, capacity),
+        starts_idle,
+        keep: Duration::from_secs(60),
+    }
+}
+
+async fn passing(store: &Store, ask: &Ask) -> usize {
+    for n in 0..100 {
+        let verdict = store.take(smallvec![ask.clone()]).await.expect("an answer");
+        if matches!(verdict.0[0], Verdict::Refused { .. }) {
+            return n;
+        }
+    }
+    panic!("no limit")
+}
+
+#[tokio::test]
+async fn several_gateways_share_one_bucket() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (one, two) = (
+        connected(&server.url()).await,
+        connected(&server.url()).await,
+    );
+    let shared = ask("a", 0.001, 3, false);
+    let mut passed = 0;
+    for store in [&one, &two, &one, &two, &one] {
+        let verdict = store.take(smallvec![shared.clone()]).await.unwrap();
+        passed += usize::from(matches!(verdict.0[0], Verdict::Allowed { .. }));
+    }
+    assert_eq!(passed, 3);
+    assert_eq!(passing(&two, &ask("b", 0.001, 3, false)).await, 3);
+}
+
+#[tokio::test]
+async fn the_shared_bucket_is_the_local_one() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let store = connected(&server.url()).await;
+    // Idle since the start: capacity, and once more with a free one.
+    assert_eq!(passing(&store, &ask("idle", 0.001, 2, true)).await, 5);
+    let slow = ask("slow", 0.001, 1, false);
+    let both = || smallvec![slow.clone(), ask("other", 0.001, 5, false)];
+    let first = store.take(both()).await.unwrap();
+    assert_eq!(
+        first.0.to_vec(),
+        [Verdict::Allowed { left: 0 }, Verdict::Allowed { left: 4 }]
+    );
+    // A refusal of the first costs the second nothing.
+    let second = store.take(both()).await.unwrap();
+    let [Verdict::Refused { retry_after }] = second.0[..] else {
+        panic!("{second:?}")
+    };
+    assert!(retry_after > Duration::from_secs(900) && retry_after <= Duration::from_secs(1000));
+    assert_eq!(passing(&store, &ask("other", 0.001, 5, false)).await, 4);
+}
+
+#[tokio::test]
+async fn a_flushed_script_is_taught_again() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let store = connected(&server.url()).await;
+    let one = || smallvec![ask("a", 0.001, 9, false)];
+    assert!(store.take(one()).await.is_some());
+    let flushed = Command::new("redis-cli")
+        .args([
+            "-p",
+            &server.port.to_string(),
+            "-a",
+            "secret",
+            "--no-auth-warning",
+        ])
+        .args(["script", "flush"])
+        .output();
+    if flushed.is_ok_and(|output| output.status.success()) {
+        assert!(store.take(one()).await.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_store_costs_its_patience_once_and_is_then_left_alone() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let config = Config::from_url(&server.url()).unwrap();
+    let clock = Clock::manual();
+    let store = Store::new(config, 1, Duration::from_millis(50), clock.clone()).unwrap();
+    let store = Arc::new(store);
+    let connecting = Arc::clone(&store);
+    tokio::spawn(async move { connecting.connect().await });
+    while !store.is_ready() {
+        tokio::task::yield_now().await;
+    }
+    let pid = server.process.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-STOP", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let started = Instant::now();
+    assert!(
+        store
+            .take(smallvec![ask("a", 1.0, 1, false)])
+            .await
+            .is_none()
+    );
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(!store.is_ready());
+    clock.advance(Duration::from_secs(1));
+    assert!(store.is_ready());
+    assert!(
+        Command::new("kill")
+            .args(["-CONT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_nobody_serves_is_not_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "redis://127.0.0.1:{}",
+        listener.local_addr().unwrap().port()
+    );
+    drop(listener);
+    let store = Store::new(
+        Config::from_url(&url).unwrap(),
+        1,
+        Duration::from_millis(5),
+        Clock::system(),
+    );
+    assert!(!store.unwrap().is_ready());
+}
+
+#[test]
+fn keys_of_endpoints_never_meet() {
+    let mut file = File::new(r#"{"url": "redis://127.0.0.1:6379", "namespace": "a:b"}"#);
+    file.service(&SERVICE);
+    let shared = file.left::<SharedStore>().unwrap();
+    let prefix = shared.prefix(&Method::GET, "/a/{id}");
+    assert_eq!(prefix, "portcullis:{a%3Ab:GET:/a/%7Bid%7D}:");
+    assert_ne!(prefix, shared.prefix(&Method::GET, "/a/%7Bid%7D"));
+    assert_eq!(file.into_tasks().len(), 1);
+}
+
+#[test]
+fn an_address_that_is_none_stops_the_start_without_being_shown() {
+    for block in ["{}", r#"{"url": "http://:geheim@x"}"#, r#"{"url": 7}"#] {
+        let mut file = File::new(block);
+        file.service(&SERVICE);
+        assert_eq!(file.mistakes(), 1, "{block}");
+        assert!(!file.findings().contains("geheim"));
+    }
+}

@@ -1,0 +1,111 @@
+//! The lists of extensions. The order of a list is the order of behaviour, outermost first.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::config::{Key, Node};
+use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::ext::{
+    bot_detector, circuit_breaker, cors, http_cache, logging, metrics, rate_limit, redis,
+    security_http,
+};
+use crate::runtime::signing::ResponseSigner;
+use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
+
+/// A namespace of the service's `extra_config`.
+#[derive(Debug)]
+pub struct ServiceExtension {
+    pub namespace: &'static str,
+    /// Older spellings, `github_com/devopsfaith/krakend-cors`.
+    pub aliases: &'static [&'static str],
+    /// One or two sentences for the documentation.
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+    /// Reads the block and writes mistakes into the report. [`ServicePart::Nothing`] means present but inactive, or
+    /// broken: a mistake in the report stops the start anyway.
+    pub compile: for<'a> fn(&Node<'a>, &mut Compile<'_>) -> ServicePart,
+}
+
+/// What a service-level block contributes.
+#[derive(Debug)]
+pub enum ServicePart {
+    Nothing,
+    Step(Box<dyn ServiceStep>),
+}
+
+/// A namespace of an endpoint's `extra_config`.
+#[derive(Debug)]
+pub struct EndpointExtension {
+    pub namespace: &'static str,
+    pub aliases: &'static [&'static str],
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+    pub compile: for<'a> fn(&Node<'a>, &EndpointSite<'_>, &mut Compile<'_>) -> EndpointPart,
+}
+
+/// What an endpoint-level block contributes.
+#[derive(Debug)]
+pub enum EndpointPart {
+    Nothing,
+    Steps(Vec<Box<dyn EndpointStep>>),
+    /// Steps that set these request headers (claims, for instance): whatever a client sends under such a name, or
+    /// under one that a backend might take for it (`X_User` for `X-User`), does not pass.
+    Setting {
+        steps: Vec<Box<dyn EndpointStep>>,
+        headers: Vec<HeaderName>,
+    },
+    Signer(Arc<dyn ResponseSigner>),
+}
+
+impl EndpointPart {
+    /// The usual case: one step.
+    pub fn step(step: impl EndpointStep + 'static) -> EndpointPart {
+        EndpointPart::Steps(vec![Box::new(step)])
+    }
+}
+
+/// A namespace of a backend's `extra_config`.
+#[derive(Debug)]
+pub struct BackendExtension {
+    pub namespace: &'static str,
+    pub aliases: &'static [&'static str],
+    pub doc: &'static str,
+    pub keys: &'static [Key],
+    pub compile: for<'a> fn(&Node<'a>, &BackendSite<'_>, &mut Compile<'_>) -> BackendPart,
+}
+
+/// What a backend-level block contributes.
+#[derive(Debug)]
+pub enum BackendPart {
+    Nothing,
+    Step(Box<dyn BackendStep>),
+    Credentials(Arc<dyn Credentials>),
+    Cache(Arc<dyn ResponseCache>),
+}
+
+/// Around the router, outermost first: CORS, then security headers, then the bot detector.
+pub const SERVICE: &[&ServiceExtension] = &[
+    &logging::SERVICE,
+    &logging::LOGSTASH,
+    &logging::ACCESS,
+    &metrics::SERVICE,
+    &redis::SERVICE,
+    &cors::SERVICE,
+    &security_http::SERVICE,
+    &bot_detector::SERVICE,
+];
+
+/// Around an endpoint, outermost first: bot detector, token validation, rate limits.
+pub const ENDPOINT: &[&EndpointExtension] = &[
+    &cors::ENDPOINT,
+    &bot_detector::ENDPOINT,
+    &rate_limit::ENDPOINT,
+];
+
+/// Around a backend call, outermost first: circuit breaker, rate limit.
+pub const BACKEND: &[&BackendExtension] = &[
+    &circuit_breaker::BACKEND,
+    &rate_limit::BACKEND,
+    &http_cache::BACKEND,
+];

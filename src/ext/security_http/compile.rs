@@ -1,0 +1,141 @@
+//! What the block means. A pattern that cannot be used stops the start.
+
+use http::header::{
+    CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    X_XSS_PROTECTION,
+};
+use http::{HeaderName, HeaderValue};
+use regex::RegexSet;
+
+use super::config::Block;
+use super::runtime::{AllowedHosts, SecurityHttp, policy_parts};
+use crate::config::Node;
+use crate::ext::context::Compile;
+use crate::ext::registry::ServicePart;
+use crate::runtime::answer::Fields;
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let before = cx.report.mistakes();
+    let Some(block) = Block::read(node) else {
+        return ServicePart::Nothing;
+    };
+    let step = SecurityHttp {
+        hosts: hosts(node, &block),
+        host_headers: header_names(node, "host_proxy_headers", &block.host_proxy_headers),
+        redirect: block.ssl_redirect && !block.is_development,
+        redirect_host: block.ssl_host.as_deref().map(Box::from),
+        secure_headers: secure_headers(node, &block),
+        sts: sts(&block),
+        sts_always: block.force_sts_header,
+        fields: fields(node, &block),
+        policy_parts: block
+            .content_security_policy
+            .as_deref()
+            .and_then(policy_parts),
+    };
+    if cx.report.mistakes() > before {
+        return ServicePart::Nothing;
+    }
+    log::debug!("[SERVICE: Gin][HTTPsecure] Successfully loaded module");
+    ServicePart::Step(Box::new(step))
+}
+
+fn hosts(node: &Node<'_>, block: &Block) -> AllowedHosts {
+    if block.is_development || block.allowed_hosts.is_empty() {
+        return AllowedHosts::Any;
+    }
+    if !block.allowed_hosts_are_regex {
+        return AllowedHosts::Exact(
+            block
+                .allowed_hosts
+                .iter()
+                .map(|host| (**host).into())
+                .collect(),
+        );
+    }
+    let patterns = block
+        .allowed_hosts
+        .iter()
+        .map(|pattern| format!("^(?:{pattern})$"));
+    match RegexSet::new(patterns) {
+        Ok(patterns) => AllowedHosts::Patterns(patterns),
+        Err(error) => {
+            at(node, "allowed_hosts").invalid(format!("not a regular expression: {error}"));
+            AllowedHosts::Any
+        }
+    }
+}
+
+fn header_names(node: &Node<'_>, key: &str, names: &[String]) -> Box<[HeaderName]> {
+    names
+        .iter()
+        .filter_map(|name| {
+            let parsed = HeaderName::try_from(name.as_str()).ok();
+            if parsed.is_none() {
+                at(node, key).invalid(format!("{name:?} is no header name"));
+            }
+            parsed
+        })
+        .collect()
+}
+
+fn secure_headers(node: &Node<'_>, block: &Block) -> Box<[(HeaderName, HeaderValue)]> {
+    block
+        .ssl_proxy_headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let pair = HeaderName::try_from(name.as_str())
+                .ok()
+                .zip(HeaderValue::try_from(value.as_str()).ok());
+            if pair.is_none() {
+                at(node, "ssl_proxy_headers").invalid(format!("{name:?}: {value:?} is no header"));
+            }
+            pair
+        })
+        .collect()
+}
+
+fn sts(block: &Block) -> Option<HeaderValue> {
+    if block.sts_seconds == 0 || block.is_development {
+        return None;
+    }
+    let subdomains = if block.sts_include_subdomains {
+        "; includeSubDomains"
+    } else {
+        ""
+    };
+    HeaderValue::try_from(format!("max-age={}{subdomains}", block.sts_seconds)).ok()
+}
+
+fn fields(node: &Node<'_>, block: &Block) -> Fields {
+    let mut fields = Fields::new();
+    let mut add = |key: &str, name: HeaderName, value: Option<&str>| {
+        let Some(value) = value else { return };
+        match HeaderValue::try_from(value) {
+            Ok(value) => fields.push((name, value)),
+            Err(_) => at(node, key).invalid(format!("{value:?} cannot stand in a header")),
+        }
+    };
+    let custom = block.custom_frame_options_value.as_deref();
+    let frame = custom.or(block.frame_deny.then_some("DENY"));
+    add("custom_frame_options_value", X_FRAME_OPTIONS, frame);
+    let nosniff = block.content_type_nosniff.then_some("nosniff");
+    add("content_type_nosniff", X_CONTENT_TYPE_OPTIONS, nosniff);
+    let filter = block.browser_xss_filter.then_some("1; mode=block");
+    add("browser_xss_filter", X_XSS_PROTECTION, filter);
+    let policy = block.content_security_policy.as_deref();
+    // One with a nonce is written anew for each answer, but must be writable at all.
+    let fixed = policy
+        .filter(|policy| policy_parts(policy).is_none() || HeaderValue::try_from(*policy).is_err());
+    add("content_security_policy", CONTENT_SECURITY_POLICY, fixed);
+    add(
+        "referrer_policy",
+        REFERRER_POLICY,
+        block.referrer_policy.as_deref(),
+    );
+    fields
+}
+
+fn at<'a>(node: &Node<'a>, key: &str) -> Node<'a> {
+    node.get(key).unwrap_or_else(|| node.clone())
+}

@@ -1,0 +1,20 @@
+//! `security/http`, in the service: allowed hosts, redirects to TLS, and the fields that tell browsers to be careful.
+
+mod compile;
+mod config;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use runtime::{AllowedHosts, SecurityHttp};
+
+use super::registry::ServiceExtension;
+
+/// `security/http`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "security/http",
+    aliases: &["github_com/devopsfaith/krakend-httpsecure"],
+    doc: "Allowed hosts, redirects to TLS, and security fields on every answer but the health check's.",
+    keys: config::KEYS,
+    compile: compile::service,
+};

@@ -1,0 +1,172 @@
+//! The host check, the redirect and the fields, at work.
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use regex::RegexSet;
+
+use crate::runtime::answer::{Answer, Fields};
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::step::ServiceStep;
+
+const NONCE: &str = "$NONCE";
+
+/// Which values of `Host` are served.
+#[derive(Debug)]
+pub enum AllowedHosts {
+    Any,
+    /// Compared without letter case, port included.
+    Exact(Box<[Box<str>]>),
+    /// Anchored at both ends.
+    Patterns(RegexSet),
+}
+
+/// Everything `security/http` does. What `is_development` switches off is not in here.
+#[derive(Debug)]
+pub struct SecurityHttp {
+    pub hosts: AllowedHosts,
+    pub host_headers: Box<[HeaderName]>,
+    /// Redirect requests without TLS.
+    pub redirect: bool,
+    pub redirect_host: Option<Box<str>>,
+    /// Fields and values that mean "the client used TLS".
+    pub secure_headers: Box<[(HeaderName, HeaderValue)]>,
+    pub sts: Option<HeaderValue>,
+    /// Send it without TLS, too.
+    pub sts_always: bool,
+    /// The fields that never change.
+    pub fields: Fields,
+    /// A policy with a nonce, which is another one for each answer: its parts around the nonces.
+    pub policy_parts: Option<Box<[Box<str>]>>,
+}
+
+impl ServiceStep for SecurityHttp {
+    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+        let host = self.host(head);
+        if !self.hosts.allow(host) {
+            log::warn!("[SERVICE: Gin][HTTPsecure] Bad host name: {host}");
+            notes.refused = Some("bad_host");
+            return Some(bad_host());
+        }
+        let secure = self.is_secure(head);
+        if self.redirect && !secure {
+            notes.refused = Some("ssl_redirect");
+            return Some(self.redirect(head, host));
+        }
+        notes.response_fields.extend(self.fields.iter().cloned());
+        if secure || self.sts_always {
+            let sts = self.sts.clone();
+            notes
+                .response_fields
+                .extend(sts.map(|value| (STRICT_TRANSPORT_SECURITY, value)));
+        }
+        if let Some(parts) = &self.policy_parts {
+            let policy = with_nonce(parts).map(|value| (CONTENT_SECURITY_POLICY, value));
+            notes.response_fields.extend(policy);
+        }
+        None
+    }
+}
+
+impl SecurityHttp {
+    fn host<'a>(&self, head: &Head<'a>) -> &'a str {
+        self.host_headers
+            .iter()
+            .filter_map(|name| head.header(name))
+            .find(|value| !value.is_empty())
+            .unwrap_or(head.host)
+    }
+
+    fn is_secure(&self, head: &Head<'_>) -> bool {
+        head.secure
+            || self
+                .secure_headers
+                .iter()
+                .any(|(name, value)| head.headers.get(name) == Some(value))
+    }
+
+    fn redirect(&self, head: &Head<'_>, host: &str) -> Answer {
+        let host = self.redirect_host.as_deref().unwrap_or(host);
+        let query = head
+            .query
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        // Two slashes at the front of a path would name another host in some clients.
+        let path = format!("/{}", head.path.trim_start_matches('/'));
+        let location = format!("https://{host}{path}{query}");
+        let Ok(value) = HeaderValue::try_from(location.as_str()) else {
+            return bad_host();
+        };
+        let mut answer = Answer::empty(StatusCode::MOVED_PERMANENTLY).with(LOCATION, value);
+        if matches!(*head.method, Method::GET | Method::HEAD) {
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            answer = answer.with(CONTENT_TYPE, html);
+        }
+        if *head.method == Method::GET {
+            let link = format!(
+                "<a href=\"{}\">Moved Permanently</a>.\n\n",
+                escape(&location)
+            );
+            answer.body = Bytes::from(link);
+        }
+        answer
+    }
+}
+
+impl AllowedHosts {
+    fn allow(&self, host: &str) -> bool {
+        match self {
+            AllowedHosts::Any => true,
+            AllowedHosts::Exact(hosts) => {
+                hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+            }
+            AllowedHosts::Patterns(patterns) => patterns.is_match(host),
+        }
+    }
+}
+
+fn bad_host() -> Answer {
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    let mut answer = Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
+        .with(CONTENT_TYPE, text)
+        .with(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer.body = Bytes::from_static(b"Bad Host\n");
+    answer
+}
+
+/// `'nonce-<random>'` between the parts. Without randomness there is no policy to send, and none is better than one
+/// whose nonce can be guessed: browsers then fall back to what the page itself says.
+fn with_nonce(parts: &[Box<str>]) -> Option<HeaderValue> {
+    let mut random = [0u8; 16];
+    SystemRandom::new().fill(&mut random).ok()?;
+    let nonce = format!("'nonce-{}'", STANDARD.encode(random));
+    HeaderValue::try_from(parts.join(nonce.as_str())).ok()
+}
+
+/// The parts of a policy around its nonces; `None` when it has none.
+pub(super) fn policy_parts(policy: &str) -> Option<Box<[Box<str>]>> {
+    policy
+        .contains(NONCE)
+        .then(|| policy.split(NONCE).map(Box::from).collect())
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}

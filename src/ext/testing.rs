@@ -1,0 +1,151 @@
+//! What the tests of extensions share: a block in a file, and requests.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use crate::config::{Node, Report, Value};
+use crate::ext::registry::{
+    BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
+};
+use crate::ext::{BackendSite, Carry, Compile, EndpointSite};
+use crate::runtime::request::Head;
+use crate::upstream::{Clients, DnsTable};
+
+/// One block and the compilation around it. Leaks what it is made of: tests are short.
+pub struct File {
+    value: &'static Value,
+    report: &'static Report,
+    compile: Compile<'static>,
+}
+
+impl File {
+    /// A file whose block is `text`, in JSON.
+    pub fn new(text: &str) -> File {
+        File::after(text, Box::leak(Box::default()))
+    }
+
+    /// A file that is loaded after another one.
+    pub fn after(text: &str, before: &'static Carry) -> File {
+        let report: &'static Report = Box::leak(Box::new(Report::new()));
+        File {
+            value: parse(text, report),
+            report,
+            compile: Compile::new(report, PathBuf::from("."), clients(), before),
+        }
+    }
+
+    pub fn service(&mut self, extension: &ServiceExtension) -> ServicePart {
+        let node = Node::root(self.value, self.report);
+        (extension.compile)(&node, &mut self.compile)
+    }
+
+    pub fn endpoint(&mut self, extension: &EndpointExtension, pattern: &str) -> EndpointPart {
+        let text = self.value.to_json();
+        self.endpoint_with(extension, &text, pattern, Method::GET)
+    }
+
+    pub fn endpoint_with(
+        &mut self,
+        extension: &EndpointExtension,
+        block: &str,
+        pattern: &str,
+        method: Method,
+    ) -> EndpointPart {
+        let value = parse(block, self.report);
+        let pattern: Arc<str> = pattern.into();
+        let site = site(&pattern, &method, None);
+        (extension.compile)(&Node::root(value, self.report), &site, &mut self.compile)
+    }
+
+    /// `extra` is the `extra_config` of the endpoint around the backend.
+    pub fn backend(&mut self, extension: &BackendExtension, extra: &str) -> BackendPart {
+        let pattern: Arc<str> = "/e".into();
+        let extra = Node::root(parse(extra, self.report), self.report);
+        let site = BackendSite {
+            endpoint: &site(&pattern, &Method::GET, Some(extra)),
+            index: 0,
+            pattern: &pattern,
+            method: &Method::GET,
+            hosts: &[],
+        };
+        let node = Node::root(self.value, self.report);
+        (extension.compile)(&node, &site, &mut self.compile)
+    }
+
+    pub fn leave<T: std::any::Any + Send + Sync>(&mut self, fact: T) {
+        self.compile.leave(Arc::new(fact));
+    }
+
+    pub fn left<T: std::any::Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.compile.left::<T>()
+    }
+
+    pub fn mistakes(&self) -> usize {
+        self.report.mistakes()
+    }
+
+    /// Everything that was found, as it would be printed.
+    pub fn findings(&self) -> String {
+        format!("{:?}", self.report)
+    }
+
+    /// The background work of this file.
+    pub fn into_tasks(self) -> Vec<crate::ext::Task> {
+        self.compile.finish().1
+    }
+
+    /// Ends the compilation: what is carried over, for the file after it.
+    pub fn finish(self) -> &'static Carry {
+        let (carry, ..) = self.compile.finish();
+        Box::leak(Box::new(carry))
+    }
+}
+
+fn clients() -> Arc<Clients> {
+    Arc::new(Clients::new(Arc::new(DnsTable::with_resolver(None))))
+}
+
+fn site<'a>(
+    pattern: &'a Arc<str>,
+    method: &'a Method,
+    extra: Option<Node<'a>>,
+) -> EndpointSite<'a> {
+    EndpointSite {
+        pattern,
+        method,
+        timeout: Duration::from_secs(2),
+        extra,
+        streams: false,
+    }
+}
+
+fn parse(text: &str, report: &'static Report) -> &'static Value {
+    Box::leak(Box::new(
+        crate::config::json::parse(text, report).expect("JSON"),
+    ))
+}
+
+/// A request from 127.0.0.1 for `path`, without TLS.
+pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> Head<'a> {
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
+    Head {
+        method,
+        path,
+        query,
+        headers,
+        host: headers
+            .get("host")
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or("gateway"),
+        peer: IpAddr::from([127, 0, 0, 1]),
+        client: IpAddr::from([127, 0, 0, 1]),
+        secure: false,
+    }
+}

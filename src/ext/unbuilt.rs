@@ -1,0 +1,233 @@
+//! Namespaces of the reference that this version does not build, and what their presence means.
+//!
+//! One that only reports or documents is passed over with a warning. One that would change or guard a request stops
+//! the start: serving without it would not be what the file says.
+
+/// A namespace that we know and do not build.
+#[derive(Debug)]
+pub struct Unbuilt {
+    pub namespace: &'static str,
+    pub aliases: &'static [&'static str],
+    pub verdict: Verdict,
+    /// What to do instead.
+    pub hint: &'static str,
+}
+
+/// What happens to a file that holds the namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The start goes on.
+    Ignore,
+    /// No start.
+    Refuse,
+}
+
+const PROMETHEUS: &str =
+    "\"portcullis/metrics\": {\"listen\": \"127.0.0.1:9090\"} serves metrics for Prometheus";
+const LINES: &str = "log lines go to standard output: let a collector take them from there";
+const LUA: &str = "move the script into a backend, or remove it";
+const MARTIAN: &str = "move the change into a backend, or remove it";
+const PLUGINS: &str = "Go plugins (.so) cannot be loaded by this gateway: remove the block";
+const QUEUES: &str = "put a small HTTP service in front of the queue";
+const REMOVE: &str = "remove the block if the endpoint may run without it";
+
+/// The list.
+pub const UNBUILT: &[Unbuilt] = &[
+    // They report.
+    ignore("telemetry/opentelemetry", &[], PROMETHEUS),
+    ignore("telemetry/opentelemetry-security", &[], PROMETHEUS),
+    ignore(
+        "telemetry/opencensus",
+        &["github_com/devopsfaith/krakend-opencensus"],
+        PROMETHEUS,
+    ),
+    ignore(
+        "telemetry/influx",
+        &["github_com/letgoapp/krakend-influx"],
+        PROMETHEUS,
+    ),
+    ignore(
+        "telemetry/gelf",
+        &["github_com/devopsfaith/krakend-gelf"],
+        LINES,
+    ),
+    ignore("telemetry/moesif", &[], ""),
+    ignore("telemetry/newrelic", &[], ""),
+    ignore("telemetry/ganalytics", &[], ""),
+    ignore("telemetry/instana", &[], ""),
+    // They document.
+    ignore("documentation/openapi", &[], ""),
+    ignore("documentation/postman", &[], ""),
+    // They change requests and answers.
+    refuse(
+        "validation/cel",
+        &["github.com/devopsfaith/krakend-cel"],
+        REMOVE,
+    ),
+    refuse(
+        "validation/json-schema",
+        &["github.com/devopsfaith/krakend-jsonschema"],
+        REMOVE,
+    ),
+    refuse("validation/response-json-schema", &[], REMOVE),
+    refuse(
+        "modifier/lua-endpoint",
+        &["github.com/devopsfaith/krakend-lua/router"],
+        LUA,
+    ),
+    refuse(
+        "modifier/lua-proxy",
+        &["github.com/devopsfaith/krakend-lua/proxy"],
+        LUA,
+    ),
+    refuse(
+        "modifier/lua-backend",
+        &["github.com/devopsfaith/krakend-lua/proxy/backend"],
+        LUA,
+    ),
+    refuse(
+        "modifier/martian",
+        &["github.com/devopsfaith/krakend-martian"],
+        MARTIAN,
+    ),
+    refuse("modifier/response-headers", &[], REMOVE),
+    refuse("modifier/request-body-generator", &[], REMOVE),
+    refuse("modifier/response-body-generator", &[], REMOVE),
+    refuse("modifier/body-generator", &[], REMOVE),
+    refuse("modifier/response-body", &[], REMOVE),
+    refuse("modifier/request-body-extractor", &[], REMOVE),
+    refuse("modifier/jmespath", &[], REMOVE),
+    refuse(
+        "plugin/http-server",
+        &["github_com/devopsfaith/krakend/transport/http/server/handler"],
+        PLUGINS,
+    ),
+    refuse(
+        "plugin/http-client",
+        &["github.com/devopsfaith/krakend/transport/http/client/executor"],
+        PLUGINS,
+    ),
+    refuse(
+        "plugin/req-resp-modifier",
+        &["github.com/devopsfaith/krakend/proxy/plugin"],
+        PLUGINS,
+    ),
+    refuse("plugin/middleware", &[], PLUGINS),
+    // They call something else than HTTP.
+    refuse(
+        "backend/lambda",
+        &["github.com/devopsfaith/krakend-lambda"],
+        "let the function have an HTTP address",
+    ),
+    refuse(
+        "backend/amqp/consumer",
+        &["github.com/devopsfaith/krakend-amqp/consume"],
+        QUEUES,
+    ),
+    refuse(
+        "backend/amqp/producer",
+        &["github.com/devopsfaith/krakend-amqp/produce"],
+        QUEUES,
+    ),
+    refuse(
+        "backend/pubsub/subscriber",
+        &["github.com/devopsfaith/krakend-pubsub/subscriber"],
+        QUEUES,
+    ),
+    refuse(
+        "backend/pubsub/publisher",
+        &["github.com/devopsfaith/krakend-pubsub/publisher"],
+        QUEUES,
+    ),
+    refuse("backend/pubsub/subscriber/kafka", &[], QUEUES),
+    refuse("backend/pubsub/publisher/kafka", &[], QUEUES),
+    refuse("backend/grpc", &[], REMOVE),
+    refuse("backend/soap", &[], REMOVE),
+    refuse("backend/conditional", &[], REMOVE),
+    refuse("backend/static-filesystem", &[], REMOVE),
+    refuse(
+        "async/amqp",
+        &["github.com/devopsfaith/krakend-amqp/agent"],
+        QUEUES,
+    ),
+    refuse("async/kafka", &[], QUEUES),
+    refuse("workflow", &[], REMOVE),
+    refuse(
+        "websocket",
+        &[],
+        "\"portcullis/stream\": {\"upgrade\": true} on a no-op endpoint passes WebSocket through",
+    ),
+    refuse("grpc", &[], REMOVE),
+    refuse("ai/mcp", &[], REMOVE),
+    refuse("ai/llm", &[], REMOVE),
+    refuse("server/virtualhost", &[], REMOVE),
+    refuse("server/static-filesystem", &[], REMOVE),
+    // They guard.
+    refuse("security/policies", &[], REMOVE),
+    refuse("auth/api-keys", &[], REMOVE),
+    refuse("auth/basic", &[], REMOVE),
+    refuse("auth/ntlm", &[], REMOVE),
+    refuse("auth/gcp", &[], REMOVE),
+    refuse("auth/aws-sigv4", &[], REMOVE),
+    refuse("qos/ratelimit/service", &[], REMOVE),
+    refuse("qos/ratelimit/tiered", &[], REMOVE),
+    refuse("qos/ratelimit/service/redis", &[], REMOVE),
+    refuse("qos/ratelimit/router/redis", &[], REMOVE),
+    refuse("qos/circuit-breaker/http", &[], REMOVE),
+    refuse("governance/processors", &[], REMOVE),
+    refuse("governance/quota", &[], REMOVE),
+    // Read at the levels below; a file that has them and lands here misses an extension of ours.
+    refuse(
+        "auth/validator",
+        &["github.com/devopsfaith/krakend-jose/validator"],
+        REMOVE,
+    ),
+    refuse(
+        "auth/signer",
+        &["github.com/devopsfaith/krakend-jose/signer"],
+        REMOVE,
+    ),
+    refuse(
+        "auth/revoker",
+        &["github_com/devopsfaith/bloomfilter"],
+        REMOVE,
+    ),
+    refuse(
+        "auth/client-credentials",
+        &["github.com/devopsfaith/krakend-oauth2-clientcredentials"],
+        REMOVE,
+    ),
+];
+
+/// The entry of a namespace, by any of its spellings.
+pub fn unbuilt(name: &str) -> Option<&'static Unbuilt> {
+    UNBUILT
+        .iter()
+        .find(|known| known.namespace == name || known.aliases.contains(&name))
+}
+
+const fn ignore(
+    namespace: &'static str,
+    aliases: &'static [&'static str],
+    hint: &'static str,
+) -> Unbuilt {
+    Unbuilt {
+        namespace,
+        aliases,
+        verdict: Verdict::Ignore,
+        hint,
+    }
+}
+
+const fn refuse(
+    namespace: &'static str,
+    aliases: &'static [&'static str],
+    hint: &'static str,
+) -> Unbuilt {
+    Unbuilt {
+        namespace,
+        aliases,
+        verdict: Verdict::Refuse,
+        hint,
+    }
+}

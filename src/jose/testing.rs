@@ -1,0 +1,89 @@
+//! Keys and tokens for the tests of this folder.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::jose::{Algorithm, KeySet, Serialization, Signer};
+
+pub(super) const PRIVATE: &[u8] = include_bytes!("../../tests/data/keys/private.json");
+
+/// The key that signs with this algorithm.
+pub(super) fn kid(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => "oct",
+        Algorithm::Es256 => "ec256",
+        Algorithm::Es384 => "ec384",
+        Algorithm::Es512 => "ec521",
+        Algorithm::EdDsa => "ed25519",
+        _ => "rsa",
+    }
+}
+
+/// The JWK of this id, with or without its private members.
+pub(super) fn jwk(kid: &str, private: bool) -> Value {
+    let mut set: Value = serde_json::from_slice(PRIVATE).unwrap();
+    let mut key = set["keys"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|key| key["kid"] == kid)
+        .unwrap()
+        .take();
+    if !private {
+        let members = key.as_object_mut().unwrap();
+        for name in ["d", "p", "q", "dp", "dq", "qi"] {
+            members.remove(name);
+        }
+    }
+    key
+}
+
+/// The public half of every test key.
+pub(super) fn public_document() -> Vec<u8> {
+    let kids = ["rsa", "rsa2", "ec256", "ec384", "ec521", "ed25519", "oct"];
+    let keys: Vec<_> = kids.iter().map(|kid| jwk(kid, false)).collect();
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+pub(super) fn public_set() -> KeySet {
+    KeySet::parse(&public_document()).unwrap().set
+}
+
+pub(super) fn set(keys: &[Value]) -> Vec<u8> {
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+pub(super) fn signer(algorithm: Algorithm) -> Signer {
+    Signer::from_key_set(
+        PRIVATE,
+        kid(algorithm),
+        algorithm,
+        "JWT",
+        Serialization::Compact,
+    )
+    .unwrap()
+}
+
+/// A token with this payload under the test key for the algorithm.
+pub(super) fn token(algorithm: Algorithm, payload: &str) -> String {
+    signer(algorithm).sign(payload.as_bytes()).unwrap()
+}
+
+/// A token whose header is written by hand, signed with the `oct` key as HS256.
+pub(super) fn hs256_with_header(header: &str, payload: &str) -> String {
+    use aws_lc_rs::hmac;
+    let secret = URL_SAFE_NO_PAD
+        .decode(jwk("oct", true)["k"].as_str().unwrap())
+        .unwrap();
+    let signed = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(header),
+        URL_SAFE_NO_PAD.encode(payload)
+    );
+    let tag = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, &secret),
+        signed.as_bytes(),
+    );
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
+}

@@ -1,0 +1,82 @@
+//! Where and how clients are listened to: what the server needs to know before the first byte.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// The client-facing listener. Fixed for the life of a process: a reload that changes it is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listen {
+    pub address: SocketAddr,
+    pub tls: Option<ServerTls>,
+    pub limits: Limits,
+    /// Worker threads; `None` takes as many as the machine (or its quota) has.
+    pub threads: Option<usize>,
+    /// How long a stop waits for requests in flight.
+    pub drain: Duration,
+}
+
+/// What a client may cost before and between its requests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// From the first byte of a head to its end (`read_header_timeout`).
+    pub head: Duration,
+    /// Between two requests on one connection, and before the first (`idle_timeout`).
+    pub idle: Duration,
+    /// Between two reads of a request body (`read_timeout`).
+    pub read: Duration,
+    /// For one write to the client (`write_timeout`).
+    pub write: Option<Duration>,
+    /// Request line and fields together (`max_header_bytes` + 4096, as the reference counts).
+    pub max_header_bytes: usize,
+    /// Connections at a time; more are closed at once.
+    pub max_connections: usize,
+    /// HTTP/2 with prior knowledge on a plain listener (`use_h2c`).
+    pub h2c: bool,
+    /// PROXY protocol is demanded from these peers; `None` does not speak it.
+    pub proxy_protocol: Option<Box<[IpNet]>>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(90),
+            read: Duration::from_secs(60),
+            write: None,
+            max_header_bytes: (1 << 20) + 4096,
+            max_connections: 65_536,
+            h2c: false,
+            proxy_protocol: None,
+        }
+    }
+}
+
+/// The `tls` block (spec of the reference: both versions default to TLS 1.3).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerTls {
+    /// PEM files: certificate chain and private key; the first is the default, the rest by SNI.
+    pub keys: Vec<(PathBuf, PathBuf)>,
+    pub min_version: TlsVersion,
+    pub max_version: TlsVersion,
+    /// IANA numbers of TLS 1.2 suites; empty takes the defaults.
+    pub cipher_suites: Vec<u16>,
+    /// TLS group numbers in order of preference; empty takes the defaults.
+    pub curves: Vec<u16>,
+    /// Demand a client certificate that these and, unless disabled, the system's roots vouch for.
+    pub mtls: Option<ClientRoots>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientRoots {
+    pub ca_files: Vec<PathBuf>,
+    pub system_roots: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
+}

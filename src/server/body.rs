@@ -1,0 +1,68 @@
+//! Reading a request's body whole, bounded.
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora_core::{Error, ErrorType};
+use pingora_proxy::Session;
+
+/// Why a body was not had.
+#[derive(Debug)]
+pub enum BodyError {
+    /// More than the limit, announced or sent: 413, and the connection ends.
+    TooLarge,
+    /// Chunks that are none.
+    Malformed,
+    /// The client paused for longer than `read_timeout`.
+    Slow,
+    /// The connection broke.
+    Gone(Box<Error>),
+}
+
+/// Reads the body of the session's request, answering `Expect: 100-continue` first.
+///
+/// # Errors
+/// A body above `most` bytes is refused before it is buffered, by its announced length where it has one.
+pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> {
+    if session.as_downstream_mut().is_body_empty() {
+        return Ok(Bytes::new());
+    }
+    let headers = &session.req_header().headers;
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > most) {
+        return Err(BodyError::TooLarge);
+    }
+    if headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        // Otherwise the interim answer would mark the connection for closing.
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+        session.write_continue_response().await.map_err(BodyError::Gone)?;
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(true);
+    }
+    let Some(first) = next(session).await? else { return Ok(Bytes::new()) };
+    if first.len() as u64 > most {
+        return Err(BodyError::TooLarge);
+    }
+    // The usual small body is one chunk: it is handed on as it came.
+    let Some(second) = next(session).await? else { return Ok(first) };
+    let mut whole = BytesMut::with_capacity(announced.map_or(first.len() + second.len(), |length| length as usize));
+    whole.extend_from_slice(&first);
+    let mut chunk = Some(second);
+    while let Some(bytes) = chunk {
+        if (whole.len() + bytes.len()) as u64 > most {
+            return Err(BodyError::TooLarge);
+        }
+        whole.extend_from_slice(&bytes);
+        chunk = next(session).await?;
+    }
+    Ok(whole.freeze())
+}
+
+async fn next(session: &mut Session) -> Result<Option<Bytes>, BodyError> {
+    session.read_request_body().await.map_err(|error| match error.etype() {
+        ErrorType::ReadTimedout => BodyError::Slow,
+        ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_) | ErrorType::Custom(_) => BodyError::Malformed,
+        _ => BodyError::Gone(error),
+    })
+}

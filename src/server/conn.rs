@@ -1,0 +1,288 @@
+//! One client connection: the bytes below HTTP, plain or TLS, and the border between two requests.
+//!
+//! Pingora's session reads whatever the socket has. Behind a [`Conn`] it never sees a byte beyond the request that it
+//! was given: what a pipelining client sends early waits here, while the end of the stream is still noticed at once.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::{SslDigest, TlsRef};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use pingora_core::tls::ServerTlsStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// How much a client may send ahead of the answer to its current request.
+const MAX_AHEAD_BYTES: usize = 64 * 1024;
+/// First size of the buffer that heads are read into; most heads fit.
+const HEAD_BUFFER_BYTES: usize = 4096;
+
+/// A connection that hands out one request at a time.
+#[derive(Debug)]
+pub struct Conn {
+    wire: Wire,
+    /// Read from the wire, not yet given to anyone.
+    ahead: BytesMut,
+    /// How many more bytes belong to the current request; [`u64::MAX`] when its framing tells (chunked, upgrades).
+    budget: u64,
+    alpn: Option<ALPN>,
+    tls: Option<Arc<SslDigest>>,
+    socket: Option<Arc<SocketDigest>>,
+}
+
+#[derive(Debug)]
+enum Wire {
+    Plain(Stream),
+    Tls(Box<ServerTlsStream<Stream>>),
+}
+
+impl Conn {
+    /// A connection in clear text.
+    pub fn plain(stream: Stream) -> Conn {
+        let socket = stream.get_socket_digest();
+        Conn { wire: Wire::Plain(stream), ahead: BytesMut::new(), budget: 0, alpn: None, tls: None, socket }
+    }
+
+    /// A connection whose TLS handshake is done; `socket` is that of the stream below.
+    pub fn tls(stream: ServerTlsStream<Stream>, socket: Option<Arc<SocketDigest>>) -> Conn {
+        let (alpn, digest) = {
+            let (_, session) = stream.get_ref();
+            let alpn = match session.alpn_protocol() {
+                Some(b"h2") => Some(ALPN::H2),
+                _ => None,
+            };
+            let cipher = session.negotiated_cipher_suite().map_or("", |suite| suite.suite().as_str().unwrap_or(""));
+            let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("");
+            (alpn, SslDigest::new(cipher, version, None, None, Vec::new()))
+        };
+        Conn {
+            wire: Wire::Tls(Box::new(stream)),
+            ahead: BytesMut::new(),
+            budget: 0,
+            alpn,
+            tls: Some(Arc::new(digest)),
+            socket,
+        }
+    }
+
+    /// Whether the client chose HTTP/2 in the TLS handshake.
+    pub fn is_h2(&self) -> bool {
+        self.alpn == Some(ALPN::H2)
+    }
+
+    /// The client spoke HTTP/2 without TLS: everything that was read, and all that follows, belongs to it.
+    pub fn into_h2(mut self) -> Conn {
+        self.alpn = Some(ALPN::H2);
+        self.budget = u64::MAX;
+        self
+    }
+
+    /// Replaces the peer's address, for a connection that came through a load balancer (PROXY protocol).
+    pub fn set_socket(&mut self, socket: Arc<SocketDigest>) {
+        self.socket = Some(socket);
+    }
+
+    /// What was read ahead.
+    pub fn ahead(&mut self) -> &mut BytesMut {
+        &mut self.ahead
+    }
+
+    /// Reads once from the wire into [`Conn::ahead`]; 0 is the end of the stream.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        if self.ahead.capacity() == self.ahead.len() {
+            self.ahead.reserve(HEAD_BUFFER_BYTES);
+        }
+        match &mut self.wire {
+            Wire::Plain(stream) => stream.read_buf(&mut self.ahead).await,
+            Wire::Tls(stream) => stream.read_buf(&mut self.ahead).await,
+        }
+    }
+
+    /// Takes the first `head + body` bytes of a request as far as they are there and lets the session read the rest
+    /// of them, but no more. `body` is `None` where only the body's own framing tells.
+    pub fn begin_request(&mut self, head: usize, body: Option<u64>) -> BytesMut {
+        let whole = body.and_then(|body| u64::try_from(head).ok()?.checked_add(body));
+        let there = self.ahead.len() as u64;
+        match whole {
+            Some(whole) if whole < there => {
+                self.budget = 0;
+                self.ahead.split_to(usize::try_from(whole).unwrap_or(self.ahead.len()))
+            }
+            Some(whole) => {
+                self.budget = whole - there;
+                std::mem::take(&mut self.ahead)
+            }
+            None => {
+                self.budget = u64::MAX;
+                std::mem::take(&mut self.ahead)
+            }
+        }
+    }
+
+    fn poll_wire(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        }
+    }
+
+    /// One small read from the wire into `ahead`; `Ok(0)` is the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let mut space = [0_u8; 2048];
+        let most = most.min(space.len());
+        let mut buf = ReadBuf::new(&mut space[..most]);
+        ready!(self.poll_wire(cx, &mut buf))?;
+        self.ahead.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
+        let budget = usize::try_from(self.budget).unwrap_or(usize::MAX);
+        let count = self.ahead.len().min(buf.remaining()).min(budget);
+        buf.put_slice(&self.ahead[..count]);
+        self.ahead.advance(count);
+        self.spend(count);
+    }
+
+    fn spend(&mut self, count: usize) {
+        if self.budget != u64::MAX {
+            self.budget = self.budget.saturating_sub(count as u64);
+        }
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.budget == 0 {
+            // Between requests somebody waits for the client to hang up. Early bytes of its next request stay here.
+            loop {
+                if this.ahead.len() >= MAX_AHEAD_BYTES {
+                    return Poll::Pending;
+                }
+                if ready!(this.poll_fill(cx, 2048))? == 0 {
+                    return if this.ahead.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending };
+                }
+            }
+        }
+        if this.ahead.is_empty() {
+            if this.budget >= buf.remaining() as u64 {
+                let before = buf.filled().len();
+                ready!(this.poll_wire(cx, buf))?;
+                this.spend(buf.filled().len() - before);
+                return Poll::Ready(Ok(()));
+            }
+            let most = usize::try_from(this.budget).unwrap_or(usize::MAX);
+            if ready!(this.poll_fill(cx, most))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.deliver(buf);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.wire {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for Conn {
+    async fn shutdown(&mut self) {
+        match &mut self.wire {
+            Wire::Plain(stream) => Shutdown::shutdown(stream.as_mut()).await,
+            Wire::Tls(stream) => {
+                // The peer may be gone already; there is nobody left to tell.
+                let _ = AsyncWriteExt::shutdown(stream.as_mut()).await;
+            }
+        }
+    }
+}
+
+impl UniqueID for Conn {
+    fn id(&self) -> UniqueIDType {
+        match &self.wire {
+            Wire::Plain(stream) => stream.id(),
+            Wire::Tls(stream) => stream.get_ref().0.id(),
+        }
+    }
+}
+
+impl Ssl for Conn {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        None
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.tls.clone()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.alpn.clone()
+    }
+}
+
+impl GetTimingDigest for Conn {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Conn {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Conn {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.socket.clone()
+    }
+}
+
+#[async_trait]
+impl Peek for Conn {}

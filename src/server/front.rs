@@ -1,0 +1,267 @@
+//! The front loop: what happens on a connection before and between requests.
+//!
+//! Pingora bounds each read, not a whole head, and waits for ever on an idle connection. Here every head has one
+//! deadline, a size and a field count; framing doubts end the connection; only then does Pingora's session see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::tls::TlsAcceptor;
+use pingora_proxy::HttpProxy;
+use tokio::io::AsyncWriteExt;
+
+use crate::runtime::listen::Limits;
+use crate::server::conn::Conn;
+use crate::server::gateway::Gateway;
+use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader, origin_form};
+use crate::server::proxy_protocol;
+use crate::server::tls::Certificates;
+use crate::telemetry::metrics::{ConnectionGuard, Metrics};
+
+/// First bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A TLS handshake that takes longer is given up.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a refused client is given to read its refusal before the connection goes.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The application that Pingora's listener hands connections to.
+pub struct Front {
+    proxy: Arc<HttpProxy<Gateway>>,
+    limits: Limits,
+    certificates: Option<Arc<Certificates>>,
+    metrics: Arc<Metrics>,
+}
+
+/// How waiting for a head ended.
+enum Wait {
+    Head(HeadFacts),
+    Http2,
+    /// Nothing came, or the client left, or we are stopping.
+    Over,
+    Refused(BadHead),
+    /// The head did not come in time.
+    Slow,
+}
+
+impl Front {
+    /// A front for `proxy` with these limits; with certificates it speaks TLS only.
+    pub fn new(
+        proxy: Arc<HttpProxy<Gateway>>,
+        limits: Limits,
+        certificates: Option<Arc<Certificates>>,
+        metrics: Arc<Metrics>,
+    ) -> Front {
+        Front { proxy, limits, certificates, metrics }
+    }
+
+    async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<()> {
+        let mut conn = Conn::plain(stream);
+        if let Some(trusted) = &self.limits.proxy_protocol {
+            let read = proxy_protocol::read(&mut conn, trusted);
+            match pingora_timeout::timeout(self.limits.head, read).await {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => {
+                    self.metrics.bad_request("proxy_protocol");
+                    log::info!("PROXY protocol: {reason}");
+                    return None;
+                }
+                Err(_) => return None,
+            }
+        }
+        if let Some(certificates) = &self.certificates {
+            conn = self.handshake(conn, certificates).await?;
+        }
+        if conn.is_h2() {
+            self.http2(conn.into_h2(), shutdown).await;
+            return None;
+        }
+        self.http1(Box::new(conn), shutdown).await
+    }
+
+    async fn handshake(&self, conn: Conn, certificates: &Certificates) -> Option<Conn> {
+        let socket = pingora_core::protocols::GetSocketDigest::get_socket_digest(&conn);
+        let acceptor = TlsAcceptor::from(certificates.server_config());
+        let stream: Stream = Box::new(conn.into_h2());
+        match pingora_timeout::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
+            Ok(Err(error)) => {
+                self.metrics.tls_handshake_failed();
+                log::debug!("TLS handshake failed: {error}");
+                None
+            }
+            Err(_) => {
+                self.metrics.tls_handshake_failed();
+                None
+            }
+        }
+    }
+
+    async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
+        // The proxy's own application speaks HTTP/2 to a stream whose protocol is settled.
+        ServerApp::process_new(&self.proxy, Box::new(conn), shutdown).await;
+    }
+
+    async fn http1(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) -> Option<()> {
+        loop {
+            let facts = match self.next_head(&mut conn, shutdown).await {
+                Wait::Head(facts) => facts,
+                Wait::Http2 => {
+                    self.http2(conn.into_h2(), shutdown).await;
+                    return None;
+                }
+                Wait::Over => return None,
+                Wait::Refused(bad) => {
+                    self.metrics.bad_request(bad.as_str());
+                    log::info!("refused a malformed request from {}: {}", peer(&conn), bad.as_str());
+                    refuse(&mut conn, bad.status_line()).await;
+                    return None;
+                }
+                Wait::Slow => {
+                    self.metrics.bad_request("slow_head");
+                    refuse(&mut conn, "408 Request Timeout").await;
+                    return None;
+                }
+            };
+            let request = take_request(&mut conn, facts);
+            let mut session = ServerSession::new_http1(conn);
+            session.set_keepalive(Some(self.limits.idle.as_secs().max(1)));
+            session.set_read_timeout(Some(self.limits.read));
+            session.set_write_timeout(self.limits.write);
+            session.set_total_drain_timeout(Some(self.limits.read));
+            session.set_pipelined_prefix(request);
+            let reused = self.proxy.process_new_http(session, shutdown).await?;
+            let (stream, _) = reused.consume();
+            conn = stream.into_any().downcast::<Conn>().ok()?;
+        }
+    }
+
+    /// Waits for the next head: first for its first byte, then, under one deadline, for the rest.
+    async fn next_head(&self, conn: &mut Conn, shutdown: &ShutdownWatch) -> Wait {
+        if conn.ahead().is_empty() {
+            let mut stopping = shutdown.clone();
+            let first = async {
+                tokio::select! {
+                    biased;
+                    read = conn.fill() => matches!(read, Ok(count) if count > 0),
+                    _ = stopping.wait_for(|stop| *stop) => false,
+                }
+            };
+            if !matches!(pingora_timeout::timeout(self.limits.idle, first).await, Ok(true)) {
+                return Wait::Over;
+            }
+        }
+        while conn.ahead().starts_with(b"\r\n") {
+            let _ = conn.ahead().split_to(2); // RFC 9112 §2.2: an empty line before the request line is ignored
+        }
+        let mut reader = HeadReader::new(self.limits.max_header_bytes);
+        match self.judge(&mut reader, conn) {
+            Some(wait) => wait,
+            None => match pingora_timeout::timeout(self.limits.head, self.rest_of_head(&mut reader, conn)).await {
+                Ok(wait) => wait,
+                Err(_) => Wait::Slow,
+            },
+        }
+    }
+
+    async fn rest_of_head(&self, reader: &mut HeadReader, conn: &mut Conn) -> Wait {
+        loop {
+            match conn.fill().await {
+                Ok(0) | Err(_) => return Wait::Over,
+                Ok(_) => {
+                    if let Some(wait) = self.judge(reader, conn) {
+                        return wait;
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge(&self, reader: &mut HeadReader, conn: &mut Conn) -> Option<Wait> {
+        let bytes = conn.ahead();
+        if self.limits.h2c && self.certificates.is_none() {
+            let count = bytes.len().min(H2_PREFACE.len());
+            if bytes.get(..count) == H2_PREFACE.get(..count) && count >= 4 {
+                return (count == H2_PREFACE.len()).then_some(Wait::Http2);
+            }
+        }
+        match reader.advance(bytes) {
+            Ok(Some(facts)) => Some(Wait::Head(facts)),
+            Ok(None) => None,
+            Err(bad) => Some(Wait::Refused(bad)),
+        }
+    }
+}
+
+#[async_trait]
+impl ServerApp for Front {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let Some(_open) = ConnectionGuard::open(&self.metrics, self.limits.max_connections) else {
+            self.metrics.connection_refused();
+            return None;
+        };
+        self.connection(stream, shutdown).await;
+        None
+    }
+
+    async fn cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}
+
+/// The bytes of the request that are there, in origin form; the connection keeps the rest.
+fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> bytes::BytesMut {
+    if facts.absolute {
+        let head = conn.ahead().split_to(facts.length);
+        if let Some(origin) = origin_form(&head) {
+            facts.length = origin.len();
+            let rest = std::mem::take(conn.ahead());
+            let mut whole = bytes::BytesMut::from(origin.as_slice());
+            whole.unsplit(rest);
+            *conn.ahead() = whole;
+        }
+    }
+    let body = match facts.body {
+        _ if facts.upgrade => None,
+        BodyFraming::None => Some(0),
+        BodyFraming::Length(length) => Some(length),
+        BodyFraming::Chunked => None,
+    };
+    conn.begin_request(facts.length, body)
+}
+
+fn peer(conn: &Conn) -> String {
+    pingora_core::protocols::GetSocketDigest::get_socket_digest(conn)
+        .and_then(|digest| digest.peer_addr().map(ToString::to_string))
+        .unwrap_or_default()
+}
+
+/// Writes a refusal by hand and ends the connection: there is no request that a session could answer.
+async fn refuse(conn: &mut Conn, status: &str) {
+    let body = status;
+    let text = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let write = async {
+        conn.write_all(text.as_bytes()).await?;
+        conn.flush().await?;
+        conn.shutdown().await?;
+        // Unread bytes in the socket would turn the close into a reset that may overtake the answer.
+        let mut ahead = 0;
+        while ahead < 64 * 1024 {
+            match conn.fill().await? {
+                0 => break,
+                count => ahead += count,
+            }
+            conn.ahead().clear();
+        }
+        std::io::Result::Ok(())
+    };
+    let _ = pingora_timeout::timeout(LINGER, write).await;
+}

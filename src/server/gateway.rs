@@ -1,0 +1,511 @@
+//! The `ProxyHttp` implementation: where requests come in. It decides and delegates; the work is elsewhere.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::pipeline;
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::router::{BuiltIn, Match, Redirect};
+use crate::runtime::service::{Endpoint, Service, Work};
+use crate::runtime::step::Gate;
+use crate::server::body::{self, BodyError};
+use crate::server::{builtin, relay, respond, tunnel};
+use crate::telemetry::access::{AccessEvent, AccessLog};
+use crate::telemetry::moment;
+use crate::telemetry::metrics::{InFlight, Metrics, RouteMetrics};
+
+/// Whether new requests are welcome; an endpoint of that path in the file goes first.
+const READY_PATH: &str = "/__ready";
+
+/// What requests run on: one service, with the handles of its endpoints. Swapped whole by a reload.
+#[derive(Debug)]
+pub struct Active {
+    pub service: Arc<Service>,
+    /// By [`Endpoint::id`].
+    routes: Box<[RouteMetrics]>,
+    /// Everything that no endpoint answered.
+    other: RouteMetrics,
+    pub access_log: Arc<AccessLog>,
+    pub stats: Option<Arc<crate::telemetry::stats::Stats>>,
+}
+
+impl Active {
+    /// Takes the metric handles of `service`.
+    pub fn new(
+        service: Arc<Service>,
+        metrics: &Metrics,
+        access_log: Arc<AccessLog>,
+        stats: Option<Arc<crate::telemetry::stats::Stats>>,
+    ) -> Active {
+        let routes = service
+            .endpoints
+            .iter()
+            .map(|endpoint| metrics.route(&endpoint.pattern, endpoint.method.as_str())).collect();
+        Active { routes, other: metrics.route("", "OTHER"), service, access_log, stats }
+    }
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Shared {
+    pub active: ArcSwap<Active>,
+    pub metrics: Arc<Metrics>,
+    pub draining: AtomicBool,
+}
+
+/// The application behind the front loop.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+/// One request, from its head to its access-log line.
+#[derive(Debug)]
+pub struct Ctx {
+    pub(super) started: Instant,
+    pub(super) active: Option<Arc<Active>>,
+    pub(super) endpoint: Option<Arc<Endpoint>>,
+    pub(super) notes: Notes,
+    pub(super) client: Option<IpAddr>,
+    /// Not in the access log: redirects and preflights, which the reference answers before it logs.
+    silent: bool,
+    in_flight: Option<InFlight>,
+    pub(super) tunnel: Option<tunnel::Tunnel>,
+}
+
+/// What the synchronous part of a request came to.
+enum Decision {
+    Answer(Answer),
+    /// The body is read and logged or echoed.
+    Debug,
+    Echo,
+    Endpoint(Arc<Endpoint>),
+}
+
+impl Gateway {
+    pub fn new(shared: Arc<Shared>) -> Gateway {
+        Gateway { shared }
+    }
+
+    /// Everything that needs no waiting: service steps, routing, built-in endpoints.
+    fn decide(&self, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
+        for step in service.steps.iter().filter(|step| step.covers_health()) {
+            if let Some(answer) = step.request(head, &mut ctx.notes) {
+                ctx.silent = true;
+                return Decision::Answer(answer);
+            }
+        }
+        if head.headers.get(header::EXPECT).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            // RFC 9110 §10.1.1: an expectation that nobody here can meet.
+            return Decision::Answer(text(StatusCode::EXPECTATION_FAILED, "417 Expectation Failed"));
+        }
+        if head.path == "*" {
+            ctx.silent = true;
+            return Decision::Answer(Answer::empty(StatusCode::OK));
+        }
+        let prefix = self.trusted_prefix(head, service);
+        let found = service.router.route(head.method, head.path, head.query, prefix);
+        match &found {
+            Match::Redirect(redirect) => {
+                ctx.silent = true;
+                return Decision::Answer(redirect_answer(redirect));
+            }
+            Match::BadTarget => return Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+            Match::BadParam(reason) => return Decision::Answer(text(StatusCode::BAD_REQUEST, reason)),
+            Match::BuiltIn(BuiltIn::Health) => return Decision::Answer(builtin::health()),
+            Match::NotFound if head.path == READY_PATH && *head.method == Method::GET => {
+                return Decision::Answer(builtin::ready(self.shared.draining.load(Ordering::Relaxed)));
+            }
+            _ => {}
+        }
+        for step in service.steps.iter().filter(|step| !step.covers_health()) {
+            if let Some(answer) = step.request(head, &mut ctx.notes) {
+                return Decision::Answer(answer);
+            }
+        }
+        match found {
+            Match::Found { endpoint, params } => {
+                ctx.notes.params = params;
+                Decision::Endpoint(Arc::clone(endpoint))
+            }
+            Match::BuiltIn(BuiltIn::Debug) => Decision::Debug,
+            Match::BuiltIn(BuiltIn::Echo) => Decision::Echo,
+            Match::Options { allow } => Decision::Answer(Answer {
+                branding: Branding::Version,
+                ..Answer::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
+            }),
+            Match::MethodNotAllowed { allow } => Decision::Answer(
+                unrouted(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed", &service.options.error_body_405)
+                    .with(header::ALLOW, allow),
+            ),
+            _ => Decision::Answer(unrouted(
+                StatusCode::NOT_FOUND,
+                "404 page not found",
+                &service.options.error_body_404,
+            )),
+        }
+    }
+
+    /// `X-Forwarded-Prefix`, from a proxy that we believe.
+    fn trusted_prefix<'h>(&self, head: &Head<'h>, service: &Service) -> Option<&'h str> {
+        if !service.options.client_address.trusts(head.peer) {
+            return None;
+        }
+        head.headers.get("x-forwarded-prefix").and_then(|value| value.to_str().ok())
+    }
+
+    /// The endpoint's steps, one after the other; `Some` is the refusal.
+    async fn gates(&self, session: &Session, ctx: &mut Ctx, endpoint: &Endpoint) -> Option<Answer> {
+        for step in &endpoint.steps {
+            let mut attempt = 0;
+            loop {
+                let head = head_of(session, ctx.client)?;
+                match step.check(&head, &mut ctx.notes, attempt) {
+                    Gate::Pass => break,
+                    Gate::Refuse(answer) => return Some(answer),
+                    Gate::Wait(wait) => {
+                        // A step bounds its own wait; this is the bound of last resort.
+                        let _ = pingora_timeout::timeout(endpoint.timeout, wait).await;
+                        attempt += 1;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    async fn endpoint(&self, session: &mut Session, ctx: &mut Ctx, endpoint: &Arc<Endpoint>) -> Result<bool> {
+        ctx.endpoint = Some(Arc::clone(endpoint));
+        if let Some(answer) = self.gates(session, ctx, endpoint).await {
+            self.local(session, ctx, answer).await?;
+            return Ok(true);
+        }
+        match &endpoint.work {
+            Work::Stream(work) if work.upgrade && session.is_upgrade_req() => {
+                let Some(active) = ctx.active.clone() else { return Ok(true) };
+                ctx.tunnel = tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await;
+                match ctx.tunnel {
+                    Some(_) => Ok(false),
+                    None => {
+                        self.local(session, ctx, Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)).await?;
+                        Ok(true)
+                    }
+                }
+            }
+            Work::Stream(work) => {
+                relay::run(session, ctx, endpoint, work, &self.shared.metrics).await?;
+                Ok(true)
+            }
+            Work::Compose(work) => {
+                self.compose(session, ctx, endpoint, work).await?;
+                Ok(true)
+            }
+            Work::Nothing => {
+                self.local(session, ctx, Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn compose(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        endpoint: &Endpoint,
+        work: &crate::runtime::service::Composition,
+    ) -> Result<()> {
+        let Some(active) = ctx.active.clone() else { return Ok(()) };
+        let service = &active.service;
+        let started = tokio::time::Instant::now();
+        let body = match body::read(session, service.options.max_request_body_bytes).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => {
+                ctx.notes.refused = Some("body_too_large");
+                return self.local(session, ctx, Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)).await;
+            }
+            Err(BodyError::Malformed) => {
+                self.shared.metrics.bad_request("body");
+                session.set_keepalive(None);
+                return self.local(session, ctx, text(StatusCode::BAD_REQUEST, "400 Bad Request")).await;
+            }
+            Err(BodyError::Slow) => {
+                session.set_keepalive(None);
+                return self.local(session, ctx, text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout")).await;
+            }
+            Err(BodyError::Gone(error)) => return Err(error),
+        };
+        let Some(head) = head_of(session, ctx.client) else { return Ok(()) };
+        let call = pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, body, started);
+        let outcome = {
+            let work = pipeline::run(service, endpoint, work, &call);
+            tokio::select! {
+                biased;
+                outcome = work => Some(outcome),
+                _ = gone(session) => None,
+            }
+        };
+        let Some(outcome) = outcome else {
+            // The client has hung up; the calls to its upstreams went with it.
+            session.set_keepalive(None);
+            ctx.notes.refused = Some("client_gone");
+            return Ok(());
+        };
+        if let Some(kind) = outcome.failure {
+            self.shared.metrics.upstream_error(kind.as_str());
+        }
+        ctx.notes.errors.extend(outcome.errors);
+        self.local(session, ctx, outcome.answer).await
+    }
+
+    async fn local(&self, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+        let Some(active) = ctx.active.as_ref() else { return Ok(()) };
+        respond::write(session, &active.service.options, answer, &ctx.notes.response_fields).await
+    }
+}
+
+/// Resolves when the client has closed its side, with its whole request read.
+async fn gone(session: &mut Session) {
+    if session.as_downstream_mut().read_body_or_idle(true).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx {
+            started: Instant::now(),
+            active: None,
+            endpoint: None,
+            notes: Notes::default(),
+            client: None,
+            silent: false,
+            in_flight: None,
+            tunnel: None,
+        }
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
+        // No modules: the default one costs a box per request and compresses nothing.
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        let active = self.shared.active.load_full();
+        ctx.in_flight = Some(self.shared.metrics.request());
+        if self.shared.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+        ctx.active = Some(Arc::clone(&active));
+        let decision = match head_of(session, None) {
+            None => Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+            Some(mut head) => {
+                head.client = active.service.options.client_address.of(head.peer, head.headers);
+                ctx.client = Some(head.client);
+                self.decide(&head, ctx, &active.service)
+            }
+        };
+        match decision {
+            Decision::Answer(answer) => self.local(session, ctx, answer).await?,
+            Decision::Endpoint(endpoint) => return self.endpoint(session, ctx, &endpoint).await,
+            Decision::Debug | Decision::Echo => {
+                let body = body::read(session, active.service.options.max_request_body_bytes).await;
+                let body = body.unwrap_or_default();
+                let answer = match head_of(session, ctx.client) {
+                    Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
+                    Some(head) => builtin::debug(&head, &body),
+                    None => Answer::empty(StatusCode::BAD_REQUEST),
+                };
+                self.local(session, ctx, answer).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        match &ctx.tunnel {
+            Some(tunnel) => Ok(tunnel.peer()),
+            None => Error::e_explain(pingora_core::ErrorType::InternalError, "only tunnels are proxied"),
+        }
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        match &ctx.tunnel {
+            Some(tunnel) => tunnel.request(upstream),
+            None => Ok(()),
+        }
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        upstream: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let Some(active) = ctx.active.as_ref() else { return Ok(()) };
+        if upstream.status != StatusCode::SWITCHING_PROTOCOLS {
+            respond::brand(upstream, &active.service.options, Branding::Completed(false))?;
+        }
+        respond::replace(upstream, &ctx.notes.response_fields)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let written = session.response_written().is_some();
+        let client_left = *error.esource() == ErrorSource::Downstream;
+        if written || client_left {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        ctx.notes.errors.push(error.etype().as_str().to_owned().into());
+        self.shared.metrics.upstream_error("tunnel");
+        let answer = Answer {
+            branding: Branding::Completed(false),
+            ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
+        };
+        if let Some(active) = ctx.active.as_ref() {
+            let fields = &ctx.notes.response_fields;
+            if let Err(error) = respond::write(session, &active.service.options, answer, fields).await {
+                log::debug!("the client left before its error answer: {error}");
+            }
+        }
+        FailToProxy { error_code: 500, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, error: &Error) -> bool {
+        *error.esource() == ErrorSource::Downstream
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
+        let Some(active) = ctx.active.as_ref() else { return };
+        let took = ctx.started.elapsed();
+        let status = session.response_written().map_or(499, |header| header.status.as_u16());
+        let route = ctx.endpoint.as_ref().and_then(|endpoint| active.routes.get(endpoint.id)).unwrap_or(&active.other);
+        route.record(status, took);
+        if let Some(reason) = ctx.notes.refused {
+            match status {
+                401 | 403 if ctx.notes.token_refused => self.shared.metrics.jwt_rejected(reason),
+                _ => self.shared.metrics.refused(reason),
+            }
+        }
+        if ctx.silent || !active.service.options.access_log {
+            return;
+        }
+        self.access(session, ctx, active, status, took);
+    }
+}
+
+impl Gateway {
+    fn access(&self, session: &Session, ctx: &Ctx, active: &Active, status: u16, took: Duration) {
+        let Some(head) = head_of(session, ctx.client) else { return };
+        if active.service.options.access_log_skip.iter().any(|path| **path == *head.path) {
+            return;
+        }
+        active.access_log.record(&AccessEvent {
+            since_1970: moment::now(),
+            latency: took,
+            status,
+            client: head.client,
+            method: head.method.as_str(),
+            path: head.path,
+            query: head.query,
+            endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
+            refused: ctx.notes.refused,
+            request_id: None,
+            upstream: None,
+            upstream_time: None,
+            bytes_in: session.body_bytes_read() as u64,
+            bytes_out: session.body_bytes_sent() as u64,
+            errors: &ctx.notes.errors,
+        });
+    }
+}
+
+/// The head of the session's request; `None` when its target is no text, which no route could match.
+pub(super) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<'_>> {
+    let header = session.req_header();
+    let target = std::str::from_utf8(header.raw_path()).ok()?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let digest = session.digest();
+    let peer = digest
+        .and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet())
+        .map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip().to_canonical());
+    let host = header
+        .headers
+        .get(header::HOST)
+        .map(HeaderValue::as_bytes)
+        .and_then(|host| std::str::from_utf8(host).ok())
+        .or_else(|| header.uri.authority().map(|authority| authority.as_str()))
+        .unwrap_or_default();
+    Some(Head {
+        method: &header.method,
+        path: if path.is_empty() { "/" } else { path },
+        query,
+        headers: &header.headers,
+        host,
+        peer,
+        client: client.unwrap_or(peer),
+        secure: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+    })
+}
+
+fn redirect_answer(redirect: &Redirect) -> Answer {
+    let mut answer = Answer::empty(redirect.status).with(header::LOCATION, redirect.location.clone());
+    if !redirect.body.is_empty() {
+        answer.fields.push((header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")));
+        answer.body = redirect.body.clone();
+    }
+    answer
+}
+
+fn text(status: StatusCode, body: &str) -> Answer {
+    let mut answer = Answer::empty(status)
+        .with(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer.body = Bytes::copy_from_slice(body.as_bytes());
+    answer
+}
+
+/// 404 and 405: plain text without a charset, or the configured object.
+fn unrouted(status: StatusCode, body: &'static str, configured: &Option<Bytes>) -> Answer {
+    let (content_type, body) = match configured {
+        Some(json) => ("application/json; charset=utf-8", json.clone()),
+        None => ("text/plain", Bytes::from_static(body.as_bytes())),
+    };
+    let mut answer = Answer::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.branding = Branding::Completed(false);
+    answer.body = body;
+    answer
+}
+
+/// Methods that a label may carry; whatever else a client sends counts as `OTHER`.
+pub fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}

@@ -1,0 +1,400 @@
+//! The head of an HTTP/1 request, checked byte by byte before anyone interprets it.
+//!
+//! Everything over which two parsers could disagree is refused here (RFC 9112 §2.2, §3.2, §5, §6): the client gets a
+//! 400 and the connection ends. What passes has one reading only.
+
+use memchr::memchr;
+
+/// Field lines in one head; Pingora's parser has the same limit.
+const MAX_FIELDS: usize = 256;
+
+/// Why a head was refused; the label of the metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadHead {
+    /// The request line is not `METHOD SP target SP HTTP/1.x`.
+    RequestLine,
+    /// The target has a byte or an escape that no URI has.
+    Target,
+    /// HTTP/2 or later spoken as text, or a version that does not exist.
+    Version,
+    /// A line that ends in LF alone, or a CR or NUL inside one.
+    LineEnding,
+    /// A continued line (obs-fold).
+    Fold,
+    /// A field line without a name, with a blank before the colon, or with a byte that no field has.
+    Field,
+    /// HTTP/1.1 without `Host`.
+    HostMissing,
+    /// More than one `Host`, or one that is no authority.
+    Host,
+    /// `Content-Length` that is no number, or stands more than once.
+    ContentLength,
+    /// `Transfer-Encoding` that is not exactly `chunked`, stands beside `Content-Length`, or comes with HTTP/1.0.
+    TransferEncoding,
+    /// More bytes than `max_header_bytes` allows.
+    TooLarge,
+    /// More than 256 field lines.
+    TooMany,
+}
+
+impl BadHead {
+    /// The metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BadHead::RequestLine => "request_line",
+            BadHead::Target => "target",
+            BadHead::Version => "version",
+            BadHead::LineEnding => "line_ending",
+            BadHead::Fold => "fold",
+            BadHead::Field => "field",
+            BadHead::HostMissing => "host_missing",
+            BadHead::Host => "host",
+            BadHead::ContentLength => "content_length",
+            BadHead::TransferEncoding => "transfer_encoding",
+            BadHead::TooLarge => "too_large",
+            BadHead::TooMany => "too_many",
+        }
+    }
+
+    /// Status line and body of the refusal; the reference's server words.
+    pub fn status_line(self) -> &'static str {
+        match self {
+            BadHead::HostMissing => "400 Bad Request: missing required Host header",
+            BadHead::Version => "505 HTTP Version Not Supported",
+            BadHead::TooLarge | BadHead::TooMany => "431 Request Header Fields Too Large",
+            _ => "400 Bad Request",
+        }
+    }
+}
+
+/// What the front needs to know of a head that passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadFacts {
+    /// Length of the head with its empty line.
+    pub length: usize,
+    pub body: BodyFraming,
+    /// The target is in absolute form (`GET http://host/path`).
+    pub absolute: bool,
+    /// The client asks for another protocol: bytes after the head may be that protocol's.
+    pub upgrade: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFraming {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// Reads a head line by line as its bytes come in; each byte is looked at once.
+#[derive(Debug)]
+pub struct HeadReader {
+    max_bytes: usize,
+    /// Start of the line that is not complete yet.
+    line: usize,
+    /// Up to here there is no line end that was not handled.
+    seen: usize,
+    lines: usize,
+    http10: bool,
+    hosts: usize,
+    length: Option<u64>,
+    chunked: bool,
+    absolute: bool,
+    upgrade: bool,
+}
+
+impl HeadReader {
+    /// A reader for one head of at most `max_bytes`.
+    pub fn new(max_bytes: usize) -> HeadReader {
+        HeadReader {
+            max_bytes,
+            line: 0,
+            seen: 0,
+            lines: 0,
+            http10: false,
+            hosts: 0,
+            length: None,
+            chunked: false,
+            absolute: false,
+            upgrade: false,
+        }
+    }
+
+    /// Goes on with all bytes read so far; `None` means that more are needed.
+    ///
+    /// # Errors
+    /// The first thing about the head that is not allowed.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<HeadFacts>, BadHead> {
+        while let Some(offset) = bytes.get(self.seen..).and_then(|rest| memchr(b'\n', rest)) {
+            let end = self.seen + offset;
+            if end >= self.max_bytes {
+                return Err(BadHead::TooLarge);
+            }
+            let line = bytes.get(self.line..end).unwrap_or_default();
+            let Some((b'\r', line)) = line.split_last() else {
+                return Err(BadHead::LineEnding);
+            };
+            self.seen = end + 1;
+            self.line = end + 1;
+            if line.is_empty() && self.lines > 0 {
+                return self.finish().map(Some);
+            }
+            self.one_line(line)?;
+        }
+        self.seen = bytes.len();
+        if bytes.len() > self.max_bytes { Err(BadHead::TooLarge) } else { Ok(None) }
+    }
+
+    fn one_line(&mut self, line: &[u8]) -> Result<(), BadHead> {
+        self.lines += 1;
+        if self.lines == 1 {
+            return self.request_line(line);
+        }
+        if self.lines > MAX_FIELDS + 1 {
+            return Err(BadHead::TooMany);
+        }
+        self.field(line)
+    }
+
+    fn request_line(&mut self, line: &[u8]) -> Result<(), BadHead> {
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(BadHead::RequestLine);
+        };
+        if method.is_empty() || !method.iter().copied().all(is_token) {
+            return Err(BadHead::RequestLine);
+        }
+        self.http10 = match version {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            _ if version.starts_with(b"HTTP/") => return Err(BadHead::Version),
+            _ => return Err(BadHead::RequestLine),
+        };
+        check_target(target)?;
+        self.absolute = !target.starts_with(b"/") && target != b"*" && method != b"CONNECT";
+        if self.absolute && !is_absolute_form(target) {
+            return Err(BadHead::Target);
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, line: &[u8]) -> Result<(), BadHead> {
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            return Err(BadHead::Fold);
+        }
+        let colon = memchr(b':', line).ok_or(BadHead::Field)?;
+        let (name, value) = line.split_at(colon);
+        let value = value.get(1..).unwrap_or_default();
+        if name.is_empty() || !name.iter().copied().all(is_token) {
+            return Err(BadHead::Field);
+        }
+        if value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
+            return Err(if memchr(b'\r', value).is_some() { BadHead::LineEnding } else { BadHead::Field });
+        }
+        self.known_field(name, value.trim_ascii())
+    }
+
+    /// The fields that decide where a message ends and whom it is for.
+    fn known_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadHead> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.hosts += 1;
+                if self.hosts > 1 || !is_authority(value) {
+                    return Err(BadHead::Host);
+                }
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if self.length.is_some() {
+                    return Err(BadHead::ContentLength);
+                }
+                self.length = Some(decimal(value).ok_or(BadHead::ContentLength)?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(BadHead::TransferEncoding);
+                }
+                self.chunked = true;
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<HeadFacts, BadHead> {
+        if self.chunked && (self.length.is_some() || self.http10) {
+            return Err(BadHead::TransferEncoding);
+        }
+        if self.hosts == 0 && !self.http10 {
+            return Err(BadHead::HostMissing);
+        }
+        let body = match (self.chunked, self.length) {
+            (true, _) => BodyFraming::Chunked,
+            (false, None | Some(0)) => BodyFraming::None,
+            (false, Some(length)) => BodyFraming::Length(length),
+        };
+        Ok(HeadFacts { length: self.line, body, absolute: self.absolute, upgrade: self.upgrade })
+    }
+}
+
+/// Rewrites a head whose target is in absolute form into origin form; the target's authority replaces `Host`
+/// (RFC 9112 §3.2.2). `head` is a head that [`HeadReader`] accepted.
+pub fn origin_form(head: &[u8]) -> Option<Vec<u8>> {
+    let line_end = memchr(b'\n', head)?;
+    let line = head.get(..line_end)?;
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
+    let rest = target.get(memchr(b':', target)? + 3..)?;
+    let path_start = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(path_start);
+    let mut out = Vec::with_capacity(head.len() + 2);
+    out.extend_from_slice(method);
+    out.push(b' ');
+    if !path.starts_with(b"/") {
+        out.push(b'/');
+    }
+    out.extend_from_slice(path);
+    out.push(b' ');
+    out.extend_from_slice(version);
+    out.extend_from_slice(b"\nHost: ");
+    out.extend_from_slice(authority);
+    out.extend_from_slice(b"\r\n");
+    for line in head.get(line_end + 1..)?.split_inclusive(|byte| *byte == b'\n') {
+        let host = line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:"));
+        if !host {
+            out.extend_from_slice(line);
+        }
+    }
+    Some(out)
+}
+
+fn check_target(target: &[u8]) -> Result<(), BadHead> {
+    if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 127) {
+        return Err(BadHead::Target);
+    }
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let mut at = 0;
+    while let Some(offset) = path.get(at..).and_then(|rest| memchr(b'%', rest)) {
+        let hex = path.get(at + offset + 1..at + offset + 3).unwrap_or_default();
+        if hex.len() < 2 || !hex.iter().all(u8::is_ascii_hexdigit) {
+            return Err(BadHead::Target);
+        }
+        at += offset + 3;
+    }
+    Ok(())
+}
+
+fn is_absolute_form(target: &[u8]) -> bool {
+    let Some(colon) = memchr(b':', target) else { return false };
+    let (scheme, rest) = target.split_at(colon);
+    let known = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
+    let Some(rest) = rest.strip_prefix(b"://") else { return false };
+    let authority = rest.split(|byte| matches!(byte, b'/' | b'?')).next().unwrap_or_default();
+    known && !authority.is_empty() && is_authority(authority)
+}
+
+/// Host and port without user information: letters, digits and what IPv6 literals and names need.
+fn is_authority(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte) || *byte >= 128)
+}
+
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// `tchar` of RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(head: &str) -> Result<Option<HeadFacts>, BadHead> {
+        HeadReader::new(16 * 1024).advance(head.as_bytes())
+    }
+
+    fn refused(head: &str) -> BadHead {
+        match read(head) {
+            Err(bad) => bad,
+            Ok(facts) => panic!("{head:?} passed: {facts:?}"),
+        }
+    }
+
+    #[test]
+    fn a_plain_get_passes_and_ends_at_the_empty_line() {
+        let head = "GET /a?b=%zz HTTP/1.1\r\nHost: x:80\r\nX-A:  v\t\r\n\r\n";
+        let facts = read(&format!("{head}rest")).unwrap().unwrap();
+        assert_eq!(facts.length, head.len());
+        assert_eq!(facts.body, BodyFraming::None);
+    }
+
+    #[test]
+    fn a_head_that_is_not_complete_asks_for_more() {
+        assert_eq!(read("GET / HTTP/1.1\r\nHost: x\r\n"), Ok(None));
+    }
+
+    #[test]
+    fn each_doubt_about_framing_is_refused() {
+        let with = |fields: &str| refused(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"));
+        assert_eq!(with("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), BadHead::TransferEncoding);
+        assert_eq!(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), BadHead::TransferEncoding);
+        assert_eq!(with("Transfer-Encoding: gzip, chunked\r\n"), BadHead::TransferEncoding);
+        assert_eq!(with("Content-Length: 1\r\nContent-Length: 1\r\n"), BadHead::ContentLength);
+        for value in ["+1", "-1", "0x1", "1,1", "", "1 1", "18446744073709551616"] {
+            assert_eq!(with(&format!("Content-Length: {value}\r\n")), BadHead::ContentLength, "{value}");
+        }
+        assert_eq!(with("A: b\r\n c\r\n"), BadHead::Fold);
+        assert_eq!(with("A : b\r\n"), BadHead::Field);
+        assert_eq!(with("A: b\nB: c\r\n"), BadHead::LineEnding);
+        assert_eq!(with("A: b\rc\r\n"), BadHead::LineEnding);
+        assert_eq!(with("A: b\0c\r\n"), BadHead::Field);
+        assert_eq!(with("Host: y\r\n"), BadHead::Host);
+        assert_eq!(refused("GET / HTTP/1.1\r\n\r\n"), BadHead::HostMissing);
+        assert_eq!(refused("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), BadHead::TransferEncoding);
+        assert_eq!(refused("GET /a b HTTP/1.1\r\n"), BadHead::RequestLine);
+        assert_eq!(refused("GET /%zz HTTP/1.1\r\n"), BadHead::Target);
+        assert_eq!(refused("GET / HTTP/2.0\r\n"), BadHead::Version);
+        assert_eq!(refused("GET /\r\n"), BadHead::RequestLine);
+    }
+
+    #[test]
+    fn size_and_count_are_bounded() {
+        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(20_000));
+        assert_eq!(refused(&long), BadHead::TooLarge);
+        let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(256));
+        assert_eq!(refused(&many), BadHead::TooMany);
+        let most = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(255));
+        assert!(read(&most).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_absolute_target_becomes_a_path_and_its_authority_the_host() {
+        let head = "GET http://other:81/obj?a=1 HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n";
+        assert!(read(head).unwrap().unwrap().absolute);
+        let out = String::from_utf8(origin_form(head.as_bytes()).unwrap()).unwrap();
+        assert_eq!(out, "GET /obj?a=1 HTTP/1.1\r\nHost: other:81\r\nA: b\r\n\r\n".replacen("\r\n", "\r\n", 1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_pieces_read_like_the_whole(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..300,
+        ) {
+            let whole = HeadReader::new(200).advance(&bytes);
+            let mut reader = HeadReader::new(200);
+            let first = reader.advance(&bytes[..cut.min(bytes.len())]);
+            if let Ok(None) = first {
+                prop_assert_eq!(reader.advance(&bytes), whole);
+            }
+        }
+    }
+}

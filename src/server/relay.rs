@@ -1,0 +1,436 @@
+//! `no-op` answers: a streaming copy between the client and one upstream, both ways, as bytes arrive.
+//!
+//! Pingora's own proxy path can neither bound the wait for the header apart from the body, nor follow a redirect; this
+//! copy runs on the same connectors and does both. The endpoint's timeout ends with the upstream's header; from then
+//! on only silence ends a stream.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, Version, header};
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
+use crate::runtime::service::{Endpoint, Service, StreamWork};
+use crate::runtime::step::Outcome;
+use crate::server::gateway::{Ctx, head_of};
+use crate::server::{body, respond};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
+
+/// How a relay ended when it did not end well.
+enum Trouble {
+    /// Nothing was sent to the client yet: it gets an error answer.
+    Failed(Failure),
+    /// The client is gone, or what it sends is not HTTP.
+    Client(Box<Error>),
+    /// The answer was under way and cannot be completed: the connection is cut, so that nobody takes it for whole.
+    Cut(&'static str),
+    /// The request's body is larger than what may be kept for a redirect or a copy.
+    TooLarge,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        Trouble::Failed(failure)
+    }
+}
+
+/// Answers the session's request with the answer of the endpoint's one backend.
+///
+/// # Errors
+/// The client has gone, or the answer broke off after it had begun: the connection must end.
+pub async fn run(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    endpoint: &Endpoint,
+    work: &StreamWork,
+    metrics: &Metrics,
+) -> Result<()> {
+    let Some(active) = ctx.active.clone() else { return Ok(()) };
+    let service = &*active.service;
+    let failure = match relay(session, ctx, service, endpoint, work).await {
+        Ok(()) => return Ok(()),
+        Err(Trouble::Client(error)) => {
+            ctx.notes.refused = Some("client_gone");
+            return Err(error);
+        }
+        Err(Trouble::Cut(reason)) => {
+            metrics.upstream_error("broken");
+            log::error!("[ENDPOINT: {}] the answer broke off: {reason}", endpoint.pattern);
+            ctx.notes.errors.push(reason.into());
+            return Err(Error::explain(ErrorType::ConnectionClosed, reason).into_up());
+        }
+        Err(Trouble::TooLarge) => {
+            ctx.notes.refused = Some("body_too_large");
+            let answer = Answer::empty(StatusCode::PAYLOAD_TOO_LARGE);
+            return respond::write(session, &service.options, answer, &ctx.notes.response_fields).await;
+        }
+        Err(Trouble::Failed(failure)) => failure,
+    };
+    metrics.upstream_error(failure.kind.as_str());
+    log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
+    ctx.notes.errors.push(failure.text.clone());
+    let answer = stream::failed(&service.options, failure);
+    respond::write(session, &service.options, answer, &ctx.notes.response_fields).await
+}
+
+async fn relay(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    service: &Service,
+    endpoint: &Endpoint,
+    work: &StreamWork,
+) -> std::result::Result<(), Trouble> {
+    let limit = Limit::at(Instant::now() + endpoint.timeout);
+    let call = Call::begin(session, ctx, service, endpoint, work, &limit).await?;
+    let mut guard = Guard::enter(&work.backend.steps, &limit)?;
+    let result = match work.backend.cache {
+        Some(_) => call.whole(session, ctx, service, work, &limit).await,
+        None => call.run(session, ctx, service, work, &limit).await,
+    };
+    match &result {
+        Ok(status) => guard.end(Outcome::Streamed { status: status.as_u16() }),
+        // A client that leaves says nothing about the upstream.
+        Err(Trouble::Client(_)) => {}
+        Err(_) => guard.end(Outcome::Failure),
+    }
+    result.map(|_| ())
+}
+
+/// A call that is ready to be made.
+struct Call<'a> {
+    hosts: &'a HostSet,
+    out: Outgoing,
+    framing: RequestBody,
+    /// The body was read beforehand and is in `out.body`.
+    kept: bool,
+    /// We asked for gzip and the client did not: what comes is decoded.
+    gunzip: bool,
+}
+
+impl<'a> Call<'a> {
+    async fn begin(
+        session: &mut Session,
+        ctx: &Ctx,
+        service: &Service,
+        endpoint: &Endpoint,
+        work: &'a StreamWork,
+        limit: &Limit,
+    ) -> std::result::Result<Call<'a>, Trouble> {
+        let backend = &work.backend;
+        let empty = session.as_downstream_mut().is_body_empty();
+        let keep = !empty
+            && (backend.send_body_on_redirect
+                || backend.cache.is_some()
+                || backend.graphql.is_some()
+                || work.concurrent_calls > 1);
+        let whole = match keep {
+            true => whole_body(session, service.options.max_request_body_bytes).await?,
+            false => Bytes::new(),
+        };
+        let Some(head) = head_of(session, ctx.client) else {
+            return Err(Failure::new(Kind::Request, "the request target is no text").into());
+        };
+        let announced = announced(head.headers);
+        let client = ClientCall::new(&service.options, endpoint, &head, &ctx.notes, whole, Instant::now());
+        let mut prepared = stream::prepare(&service.options, endpoint, backend, &client)?;
+        if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
+            let value = stream::authorization(&**credentials, limit).await?;
+            prepared.out.headers.insert(header::AUTHORIZATION, value);
+        }
+        let kept = keep || backend.graphql.is_some();
+        let framing = match (kept, empty) {
+            (true, _) => framing_of(&prepared.out.body),
+            (false, true) => RequestBody::Empty,
+            (false, false) => match announced {
+                Some(length) if endpoint.headers.announces_length() => RequestBody::Length(length),
+                _ => RequestBody::Chunked,
+            },
+        };
+        Ok(Call { hosts: &backend.hosts, out: prepared.out, framing, kept, gunzip: prepared.gunzip })
+    }
+
+    async fn run(
+        &self,
+        session: &mut Session,
+        ctx: &Ctx,
+        service: &Service,
+        work: &StreamWork,
+        limit: &Limit,
+    ) -> std::result::Result<StatusCode, Trouble> {
+        let mut followed: Option<NextCall> = None;
+        let mut requests = 1;
+        loop {
+            let (hosts, out, framing) = match &followed {
+                None => (self.hosts, &self.out, self.framing),
+                Some(next) => (&next.hosts, &next.out, framing_of(&next.out.body)),
+            };
+            let kept = self.kept || followed.is_some();
+            let header = async {
+                let mut exchange = hosts.open(out, framing).await.map_err(Failure::from)?;
+                if kept && framing != RequestBody::Empty {
+                    exchange.write_body(out.body.clone(), true).await.map_err(Failure::from)?;
+                }
+                let uploaded = wait_for_header(session, &mut exchange, kept || framing == RequestBody::Empty).await?;
+                Ok::<_, Trouble>((exchange, uploaded))
+            };
+            let Some(done) = limit.wait(pin!(header)).await else {
+                return Err(Failure::deadline().into());
+            };
+            let (exchange, uploaded) = done?;
+            match exchange.redirect(requests, self.kept).map_err(Failure::from)? {
+                None => return copy(session, ctx, service, work, exchange, uploaded, self.gunzip, limit).await,
+                Some(next) => {
+                    drop(exchange);
+                    requests += 1;
+                    followed = Some(next);
+                }
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Through the backend's response cache, which knows whole answers only.
+    async fn whole(
+        &self,
+        session: &mut Session,
+        ctx: &Ctx,
+        service: &Service,
+        work: &StreamWork,
+        limit: &Limit,
+    ) -> std::result::Result<StatusCode, Trouble> {
+        let fetched = stream::whole(&service.options, &work.backend, self.out.clone(), limit);
+        let Some(incoming) = limit.wait(pin!(fetched)).await else {
+            return Err(Failure::deadline().into());
+        };
+        let incoming = incoming?;
+        let mut headers = incoming.headers;
+        headers.insert(header::CONTENT_LENGTH, incoming.body.len().into());
+        let bodiless = session.req_header().method == Method::HEAD || incoming.body.is_empty();
+        let answer = header_for_client(session, ctx, service, work, incoming.status, &headers, false)
+            .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+        respond::keep_connection(session);
+        session.write_response_header(Box::new(answer), bodiless).await.map_err(Trouble::Client)?;
+        if !bodiless {
+            session.write_response_body(Some(incoming.body), true).await.map_err(Trouble::Client)?;
+        }
+        Ok(incoming.status)
+    }
+}
+
+async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Bytes, Trouble> {
+    body::read(session, most).await.map_err(|error| match error {
+        body::BodyError::TooLarge => Trouble::TooLarge,
+        body::BodyError::Gone(error) => Trouble::Client(error),
+        body::BodyError::Malformed | body::BodyError::Slow => {
+            Trouble::Client(Error::explain(ErrorType::InvalidHTTPHeader, "the body is malformed").into_down())
+        }
+    })
+}
+
+fn framing_of(body: &Bytes) -> RequestBody {
+    if body.is_empty() { RequestBody::Empty } else { RequestBody::Length(body.len() as u64) }
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Sends the client's body on while the upstream's header is awaited. Returns whether the body is through.
+async fn wait_for_header(
+    session: &mut Session,
+    exchange: &mut Exchange<'_>,
+    mut uploaded: bool,
+) -> std::result::Result<bool, Trouble> {
+    if !uploaded && expects_continue(session.req_header().headers.get(header::EXPECT)) {
+        let downstream = session.as_downstream_mut();
+        downstream.set_close_on_response_before_downstream_finish(false);
+        downstream.write_continue_response().await.map_err(Trouble::Client)?;
+        downstream.set_close_on_response_before_downstream_finish(true);
+    }
+    loop {
+        tokio::select! {
+            biased;
+            header = exchange.read_header() => {
+                header.map_err(Failure::from)?;
+                return Ok(uploaded);
+            }
+            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
+                let last = session.as_downstream_mut().is_body_done();
+                upload(exchange, chunk, last, &mut uploaded).await?;
+            }
+        }
+    }
+}
+
+fn expects_continue(value: Option<&http::HeaderValue>) -> bool {
+    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Hands one chunk of the client's body on. An upstream that no longer listens may still have answered.
+async fn upload(
+    exchange: &mut Exchange<'_>,
+    chunk: Result<Option<Bytes>>,
+    last: bool,
+    uploaded: &mut bool,
+) -> std::result::Result<(), Trouble> {
+    let chunk = chunk.map_err(|error| Trouble::Client(error.into_down()))?;
+    *uploaded = last || chunk.is_none();
+    let sent = match chunk {
+        Some(bytes) => exchange.write_body(bytes, last).await,
+        None => exchange.finish_body().await,
+    };
+    *uploaded |= sent.is_err();
+    Ok(())
+}
+
+/// Copies the answer to the client as it comes.
+#[expect(clippy::too_many_arguments, reason = "one place that needs both ends and both rules")]
+async fn copy(
+    session: &mut Session,
+    ctx: &Ctx,
+    service: &Service,
+    work: &StreamWork,
+    mut exchange: Exchange<'_>,
+    mut uploaded: bool,
+    gunzip: bool,
+    limit: &Limit,
+) -> std::result::Result<StatusCode, Trouble> {
+    let Some((status, headers)) = exchange.header() else {
+        return Err(Failure::new(Kind::Broken, "EOF").into());
+    };
+    let decode = gunzip && headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
+    let bodiless = session.req_header().method == Method::HEAD
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let answer = header_for_client(session, ctx, service, work, status, headers, decode)
+        .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+    respond::keep_connection(session);
+    session.write_response_header(Box::new(answer), bodiless).await.map_err(Trouble::Client)?;
+    let mut decoder = (decode && !bodiless).then(Gunzip::default);
+    loop {
+        let wait = match service.options.stream_total_timeout {
+            true => service.options.stream_idle_timeout.min(limit.remaining()),
+            false => service.options.stream_idle_timeout,
+        };
+        tokio::select! {
+            biased;
+            chunk = pingora_timeout::timeout(wait, exchange.read_body()) => {
+                let chunk = chunk.map_err(|_| Trouble::Cut("the upstream fell silent"))?;
+                match chunk.map_err(|_| Trouble::Cut("unexpected EOF"))? {
+                    Some(bytes) => {
+                        let last = exchange.is_done() && decoder.is_none();
+                        write_chunk(session, decoder.as_mut(), bytes, last && !session.is_http2()).await?;
+                        if last && !session.is_http2() {
+                            break;
+                        }
+                    }
+                    None => {
+                        finish(session, &mut exchange, decoder, bodiless).await?;
+                        break;
+                    }
+                }
+            }
+            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
+                let last = session.as_downstream_mut().is_body_done();
+                upload(&mut exchange, chunk, last, &mut uploaded).await?;
+            }
+        }
+    }
+    exchange.release().await;
+    Ok(status)
+}
+
+async fn write_chunk(
+    session: &mut Session,
+    decoder: Option<&mut Gunzip>,
+    bytes: Bytes,
+    last: bool,
+) -> std::result::Result<(), Trouble> {
+    let Some(decoder) = decoder else {
+        return session.write_response_body(Some(bytes), last).await.map_err(Trouble::Client);
+    };
+    decoder.push(bytes);
+    while let Some(piece) = decoder.next_piece().map_err(|_| Trouble::Cut("gzip: invalid data"))? {
+        session.write_response_body(Some(piece), false).await.map_err(Trouble::Client)?;
+    }
+    Ok(())
+}
+
+/// Ends the answer: what the decoder still holds, announced trailers on HTTP/2, the end itself.
+async fn finish(
+    session: &mut Session,
+    exchange: &mut Exchange<'_>,
+    decoder: Option<Gunzip>,
+    bodiless: bool,
+) -> std::result::Result<(), Trouble> {
+    if let Some(mut decoder) = decoder
+        && let Some(rest) = decoder.finish().map_err(|_| Trouble::Cut("gzip: unexpected EOF"))?
+    {
+        session.write_response_body(Some(rest), false).await.map_err(Trouble::Client)?;
+    }
+    if bodiless {
+        return Ok(());
+    }
+    if session.is_http2()
+        && let Some(trailers) = exchange.trailers().await.map_err(|_| Trouble::Cut("unexpected EOF"))?
+    {
+        return session.as_downstream_mut().write_response_trailers(trailers).await.map_err(Trouble::Client);
+    }
+    session.write_response_body(None, true).await.map_err(Trouble::Client)
+}
+
+/// The upstream's header without what concerns its own connection, with ours in place of its `X-Krakend` fields.
+fn header_for_client(
+    session: &Session,
+    ctx: &Ctx,
+    service: &Service,
+    work: &StreamWork,
+    status: StatusCode,
+    headers: &HeaderMap,
+    decode: bool,
+) -> Result<ResponseHeader> {
+    let mut answer = ResponseHeader::build(status, Some(headers.len() + 6))?;
+    let nominated: smallvec::SmallVec<[&str; 2]> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
+        .collect();
+    let mut length_known = false;
+    for (name, value) in headers {
+        let skip = match *name {
+            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE | header::TRAILER => true,
+            header::CONTENT_ENCODING => decode,
+            header::CONTENT_LENGTH => {
+                length_known |= !decode;
+                decode || status == StatusCode::NOT_MODIFIED
+            }
+            // As the reference's runtime does: a 304 describes no body.
+            header::CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
+            _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate"),
+        };
+        if !skip && !nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str())) {
+            answer.append_header(name, value)?;
+        }
+    }
+    let complete = work.static_data.is_some();
+    respond::brand(&mut answer, &service.options, Branding::Completed(complete))?;
+    respond::replace(&mut answer, &ctx.notes.response_fields)?;
+    let request = session.req_header();
+    let chunks = !length_known
+        && !session.is_http2()
+        && request.version == Version::HTTP_11
+        && request.method != Method::HEAD
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if chunks {
+        answer.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(answer)
+}

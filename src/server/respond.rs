@@ -1,0 +1,92 @@
+//! Writing an answer that was made here.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::runtime::answer::{Answer, Branding, Fields};
+use crate::runtime::service::Options;
+
+/// Bodies of requests that are answered early are read to their end up to this size, so that the connection lives on.
+const MAX_DRAIN_BYTES: u64 = 64 * 1024;
+/// Composed bodies up to this size carry `Content-Length`; the reference chunks longer ones, which no client can tell.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The gateway's own field names, spelled as the reference does on the wire.
+pub const X_KRAKEND: &str = "X-Krakend";
+pub const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
+
+/// Writes `answer`, with `extra` fields that service steps left for whatever answer comes.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn write(session: &mut Session, options: &Options, answer: Answer, extra: &Fields) -> Result<()> {
+    let head_only = session.req_header().method == Method::HEAD;
+    let mut header = ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;
+    brand(&mut header, options, answer.branding)?;
+    for (name, value) in &answer.fields {
+        header.append_header(name, value)?;
+    }
+    replace(&mut header, extra)?;
+    if !bodiless(answer.status) {
+        header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
+    }
+    keep_connection(session);
+    let body = if head_only || bodiless(answer.status) { Bytes::new() } else { answer.body };
+    session.write_response_header(Box::new(header), body.is_empty()).await?;
+    if !body.is_empty() {
+        write_body(session, body).await?;
+    }
+    Ok(())
+}
+
+async fn write_body(session: &mut Session, mut body: Bytes) -> Result<()> {
+    while body.len() > CHUNK_BYTES {
+        let part = body.split_to(CHUNK_BYTES);
+        session.write_response_body(Some(part), false).await?;
+    }
+    session.write_response_body(Some(body), true).await
+}
+
+/// Puts `X-Krakend` and `X-Krakend-Completed` on an answer, as its branding says.
+///
+/// # Errors
+/// Never for values that `compile` made.
+pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding) -> Result<()> {
+    if branding != Branding::None {
+        header.insert_header(X_KRAKEND, options.version_header.clone())?;
+    }
+    if let Branding::Completed(complete) = branding {
+        header.insert_header(X_KRAKEND_COMPLETED, if complete { "true" } else { "false" })?;
+    }
+    Ok(())
+}
+
+/// Sets fields on an answer; they replace what stands there under the same names.
+///
+/// # Errors
+/// Never for fields that are valid already.
+pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
+    for (name, _) in fields {
+        header.remove_header(name);
+    }
+    for (name, value) in fields {
+        header.append_header(name, value)?;
+    }
+    Ok(())
+}
+
+/// Lets an early answer leave the connection open when what is left of the request's body is small.
+pub fn keep_connection(session: &mut Session) {
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    if length.is_some_and(|length| length <= MAX_DRAIN_BYTES) {
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+    }
+}
+
+fn bodiless(status: StatusCode) -> bool {
+    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || status.is_informational()
+}

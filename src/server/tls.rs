@@ -1,0 +1,265 @@
+//! Certificates for clients: chosen by name, replaced while running.
+//!
+//! Pingora has no setter for versions, suites and groups of its rustls listener, so the configuration is built here
+//! and the handshake runs on the accepted stream.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+use crate::runtime::listen::{ServerTls, TlsVersion};
+
+/// Why a TLS configuration cannot be used; the text names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("no certificate is configured: `tls.keys` needs a public and a private key")]
+    NoKeys,
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: String },
+    #[error("none of the configured {what} is supported")]
+    NothingLeft { what: &'static str },
+    #[error("`min_version` is above `max_version`")]
+    Versions,
+    #[error("{0}")]
+    Rustls(String),
+}
+
+/// The listener's certificates and rules; handshakes take what is current.
+pub struct Certificates {
+    definition: ServerTls,
+    current: ArcSwap<ServerConfig>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+impl Certificates {
+    /// Reads the files that `definition` names.
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, or rules that leave nothing to negotiate.
+    pub fn load(definition: ServerTls) -> Result<Certificates, TlsError> {
+        let current = ArcSwap::from_pointee(build(&definition)?);
+        Ok(Certificates { definition, current })
+    }
+
+    /// Reads the files again; the next handshake uses them.
+    ///
+    /// # Errors
+    /// As [`Certificates::load`]; the old certificates stay in use then.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.current.store(Arc::new(build(&self.definition)?));
+        Ok(())
+    }
+
+    /// What the next handshake uses.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    /// The files to watch for renewals.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.definition.keys.iter().flat_map(|(chain, key)| [chain.as_path(), key.as_path()])
+    }
+}
+
+fn build(definition: &ServerTls) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(provider(definition)?);
+    let versions = versions(definition)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(|error| TlsError::Rustls(error.to_string()))?;
+    let builder = match client_roots(definition)? {
+        None => builder.with_no_client_auth(),
+        Some(roots) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| TlsError::Rustls(error.to_string()))?,
+        ),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(by_name(definition, &provider)?));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
+        config.ticketer = ticketer;
+    }
+    Ok(config)
+}
+
+fn provider(definition: &ServerTls) -> Result<CryptoProvider, TlsError> {
+    let mut provider = aws_lc_rs::default_provider();
+    if !definition.cipher_suites.is_empty() {
+        // The list speaks of TLS 1.2 only; the suites of 1.3 are fixed, as with the reference.
+        provider.cipher_suites.retain(|suite| {
+            suite.tls13().is_some() || definition.cipher_suites.contains(&u16::from(suite.suite()))
+        });
+        let needs_12 = definition.max_version == TlsVersion::Tls12;
+        if needs_12 && !provider.cipher_suites.iter().any(|suite| suite.tls13().is_none()) {
+            return Err(TlsError::NothingLeft { what: "cipher suites" });
+        }
+    }
+    if !definition.curves.is_empty() {
+        let all = std::mem::take(&mut provider.kx_groups);
+        for wanted in &definition.curves {
+            provider.kx_groups.extend(all.iter().copied().filter(|group| u16::from(group.name()) == *wanted));
+        }
+        if provider.kx_groups.is_empty() {
+            return Err(TlsError::NothingLeft { what: "curves" });
+        }
+    }
+    Ok(provider)
+}
+
+fn versions(definition: &ServerTls) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    let wanted = |version| definition.min_version <= version && version <= definition.max_version;
+    let mut versions = Vec::new();
+    if wanted(TlsVersion::Tls13) {
+        versions.push(&TLS13);
+    }
+    if wanted(TlsVersion::Tls12) {
+        versions.push(&TLS12);
+    }
+    if versions.is_empty() { Err(TlsError::Versions) } else { Ok(versions) }
+}
+
+fn client_roots(definition: &ServerTls) -> Result<Option<RootCertStore>, TlsError> {
+    let Some(mtls) = &definition.mtls else { return Ok(None) };
+    let mut roots = RootCertStore::empty();
+    if mtls.system_roots {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let own = definition.keys.iter().map(|(chain, _)| chain);
+    for path in mtls.ca_files.iter().chain(own) {
+        roots.add_parsable_certificates(read_chain(path)?);
+    }
+    Ok(Some(roots))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let file = |reason: String| TlsError::File { path: path.to_path_buf(), reason };
+    let chain = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| file(error.to_string()))?;
+    if chain.is_empty() { Err(file("no certificate in it".to_owned())) } else { Ok(chain) }
+}
+
+/// Picks a certificate by the name that the client asked for; the first of the file is the default.
+#[derive(Debug)]
+struct ByName {
+    names: HashMap<String, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let Some(name) = hello.server_name() else { return Some(Arc::clone(&self.default)) };
+        let name = name.to_ascii_lowercase();
+        let found = self.names.get(&name).or_else(|| {
+            let (_, parent) = name.split_once('.')?;
+            self.names.get(&format!("*.{parent}"))
+        });
+        Some(Arc::clone(found.unwrap_or(&self.default)))
+    }
+}
+
+fn by_name(definition: &ServerTls, provider: &CryptoProvider) -> Result<ByName, TlsError> {
+    let mut names = HashMap::new();
+    let mut default = None;
+    for (chain_path, key_path) in &definition.keys {
+        let chain = read_chain(chain_path)?;
+        let file = |path: &Path, reason: String| TlsError::File { path: path.to_path_buf(), reason };
+        let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| file(key_path, error.to_string()))?;
+        let own_names = chain.first().map(dns_names).unwrap_or_default();
+        let certified = CertifiedKey::from_der(chain, key, provider)
+            .map_err(|error| file(key_path, format!("does not fit the certificate: {error}")))?;
+        let certified = Arc::new(certified);
+        for name in own_names {
+            names.entry(name).or_insert_with(|| Arc::clone(&certified));
+        }
+        default.get_or_insert(certified);
+    }
+    Ok(ByName { names, default: default.ok_or(TlsError::NoKeys)? })
+}
+
+/// The DNS names of a certificate's subjectAltName, in lower case.
+fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let names = extension.value.general_names.iter().filter_map(|name| match name {
+        x509_parser::extensions::GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    names.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn pair(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let (chain, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+        fs::write(&chain, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        (chain, key)
+    }
+
+    fn definition(keys: Vec<(PathBuf, PathBuf)>) -> ServerTls {
+        ServerTls {
+            keys,
+            min_version: TlsVersion::Tls13,
+            max_version: TlsVersion::Tls13,
+            cipher_suites: Vec::new(),
+            curves: Vec::new(),
+            mtls: None,
+        }
+    }
+
+    #[test]
+    fn each_certificate_is_known_by_its_names_and_the_first_is_the_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = vec![pair(folder.path(), "a.test"), pair(folder.path(), "*.b.test")];
+        let store = by_name(&definition(keys), &aws_lc_rs::default_provider()).unwrap();
+        assert!(store.names.contains_key("a.test") && store.names.contains_key("*.b.test"));
+        assert!(Arc::ptr_eq(&store.default, &store.names["a.test"]));
+    }
+
+    #[test]
+    fn a_missing_or_foreign_key_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, _) = pair(folder.path(), "a.test");
+        let (_, other_key) = pair(folder.path(), "b.test");
+        let missing = Certificates::load(definition(vec![(chain.clone(), folder.path().join("none.key"))]));
+        assert!(missing.unwrap_err().to_string().contains("none.key"));
+        assert!(Certificates::load(definition(vec![(chain, other_key)])).is_err());
+        assert!(matches!(Certificates::load(definition(Vec::new())), Err(TlsError::NoKeys)));
+    }
+
+    #[test]
+    fn a_reload_that_fails_keeps_the_old_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = pair(folder.path(), "a.test");
+        let certificates = Certificates::load(definition(vec![keys.clone()])).unwrap();
+        let before = certificates.server_config();
+        fs::write(&keys.0, "garbage").unwrap();
+        assert!(certificates.reload().is_err());
+        assert!(Arc::ptr_eq(&before, &certificates.server_config()));
+        pair(folder.path(), "a.test");
+        certificates.reload().unwrap();
+        assert!(!Arc::ptr_eq(&before, &certificates.server_config()));
+    }
+}

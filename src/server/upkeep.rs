@@ -1,0 +1,55 @@
+//! The background service: what keeps key sets, addresses and tokens fresh, beside the requests.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+type Tasks = Vec<BoxFuture<'static, ()>>;
+
+/// Runs the tasks of each configuration that is put to use. A task ends by itself once its state is no longer used, so
+/// that what a reload carries over goes on undisturbed.
+pub struct Upkeep {
+    next: Mutex<mpsc::UnboundedReceiver<Tasks>>,
+}
+
+impl fmt::Debug for Upkeep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upkeep").finish_non_exhaustive()
+    }
+}
+
+impl Upkeep {
+    /// Takes its tasks from `next`, whole sets at a time.
+    pub fn new(next: mpsc::UnboundedReceiver<Tasks>) -> Upkeep {
+        Upkeep { next: Mutex::new(next) }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Upkeep {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut next = self.next.lock().await;
+        let mut running: JoinSet<()> = JoinSet::new();
+        loop {
+            tokio::select! {
+                tasks = next.recv() => {
+                    let Some(tasks) = tasks else { return };
+                    for task in tasks {
+                        running.spawn(task);
+                    }
+                }
+                Some(ended) = running.join_next(), if !running.is_empty() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        log::error!("[SERVICE: Gateway] a background task ended by a defect: {error}");
+                    }
+                }
+                _ = shutdown.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The access log: one line for each request, and the errors it met.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::telemetry::moment::{cut_latency, push_gin_date, push_go_duration, rfc3339};
+use crate::telemetry::sink::{Output, Sink};
+use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
+use crate::telemetry::text::{push_escaped, push_json, push_query, push_quoted};
+
+/// What `portcullis/access-log` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub format: AccessFormat,
+    pub destination: Destination,
+    pub query: Query,
+    /// Which part of the requests is written, 0 to 1. Answers of 500 and above always are.
+    pub sample: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            format: AccessFormat::Gin,
+            destination: Destination::Stdout,
+            query: Query::Keep,
+            sample: 1.0,
+        }
+    }
+}
+
+/// The form of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// `[GIN] 2026/11/23 - 22:22:08 | 429 | 33.099µs | …`, the reference's.
+    Gin,
+    /// One JSON object.
+    Json,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    Stdout,
+    File(PathBuf),
+    Syslog { facility: Facility, tag: String },
+}
+
+/// What becomes of query strings. The values of token parameters are masked in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Query {
+    Keep,
+    Drop,
+}
+
+/// One request, when its answer is done.
+#[derive(Debug, Clone)]
+pub struct AccessEvent<'a> {
+    /// Time since 1970 at the end of the request.
+    pub since_1970: Duration,
+    pub latency: Duration,
+    pub status: u16,
+    pub client: IpAddr,
+    pub method: &'a str,
+    /// As on the wire, percent-encoded.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    /// Pattern of the endpoint; `None` for 404 and the like.
+    pub endpoint: Option<&'a str>,
+    /// Why a step refused the request: `expired`, `rate_limited`.
+    pub refused: Option<&'a str>,
+    pub request_id: Option<&'a str>,
+    /// Address that a streamed request went to.
+    pub upstream: Option<&'a str>,
+    pub upstream_time: Option<Duration>,
+    /// Bytes of the request's and of the answer's body.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Further lines: `Error #01: …`.
+    pub errors: &'a [Cow<'static, str>],
+}
+
+/// The access log of this process.
+#[derive(Debug)]
+pub struct AccessLog {
+    settings: Settings,
+    sink: Sink,
+    seen: AtomicU64,
+}
+
+impl AccessLog {
+    /// Opens the log.
+    ///
+    /// # Errors
+    /// When its file cannot be opened, or no syslog daemon listens.
+    pub fn open(settings: Settings) -> io::Result<AccessLog> {
+        let output = match &settings.destination {
+            Destination::Stdout => Output::Stdout,
+            Destination::File(path) => Output::File(path.clone()),
+            Destination::Syslog { .. } => Output::Syslog(Syslog::connect()?),
+        };
+        AccessLog::over(settings, output)
+    }
+
+    /// A log that writes to `output` whatever the settings say of that.
+    ///
+    /// # Errors
+    /// When `output` cannot be opened.
+    pub fn over(settings: Settings, output: Output) -> io::Result<AccessLog> {
+        Ok(AccessLog {
+            sink: Sink::open(output)?,
+            settings,
+            seen: AtomicU64::new(0),
+        })
+    }
+
+    /// What it was opened with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Writes about one request. Never waits.
+    pub fn record(&self, event: &AccessEvent<'_>) {
+        if !self.is_sampled(event) {
+            return;
+        }
+        let mut line = Vec::with_capacity(160);
+        if let Destination::Syslog { facility, tag } = &self.settings.destination {
+            syslog::push_header(*facility, Severity::Info, tag, event.since_1970, &mut line);
+        }
+        match self.settings.format {
+            AccessFormat::Gin => push_gin(event, self.settings.query, &mut line),
+            AccessFormat::Json => push_object(event, self.settings.query, &mut line),
+        }
+        self.sink.push(line);
+    }
+
+    /// Opens the file again, after a log rotation.
+    pub fn reopen(&self) {
+        self.sink.reopen();
+    }
+
+    /// Waits until everything is written, at most `limit`. For the end of the process.
+    pub fn flush(&self, limit: Duration) {
+        self.sink.flush(limit);
+    }
+
+    /// Lines dropped because the writer was too far behind.
+    pub fn dropped(&self) -> u64 {
+        self.sink.dropped()
+    }
+
+    /// Every n-th request, evenly: chance would make small samples lie.
+    fn is_sampled(&self, event: &AccessEvent<'_>) -> bool {
+        if self.settings.sample >= 1.0 || event.status >= 500 {
+            return true;
+        }
+        let n = self.seen.fetch_add(1, Ordering::Relaxed) as f64;
+        (n * self.settings.sample).floor() < ((n + 1.0) * self.settings.sample).floor()
+    }
+}
+
+/// Exactly as `[GIN] %v |%s %3d %s|%s %8v %s| %15s |%s %-7s %s %#v\n` prints it without colours.
+fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"[GIN] ");
+    push_gin_date(event.since_1970, out);
+    out.extend_from_slice(b" | ");
+    let mut status = itoa::Buffer::new();
+    push_right(status.format(event.status).as_bytes(), 3, out);
+    out.extend_from_slice(b" | ");
+    push_latency(event.latency, out);
+    out.extend_from_slice(b" | ");
+    push_address(event.client, out);
+    out.extend_from_slice(b" | ");
+    let start = out.len();
+    push_escaped(event.method, out);
+    let blanks = 7usize.saturating_sub(out.len() - start);
+    out.extend(std::iter::repeat_n(b' ', blanks));
+    out.extend_from_slice(b"  ");
+    push_target(event, query, out);
+    out.push(b'\n');
+    for (index, error) in event.errors.iter().enumerate() {
+        out.extend_from_slice(format!("Error #{:02}: ", index + 1).as_bytes());
+        push_escaped(error, out);
+        out.push(b'\n');
+    }
+}
+
+fn push_latency(latency: Duration, out: &mut Vec<u8>) {
+    let mut text = Vec::with_capacity(16);
+    push_go_duration(cut_latency(latency), &mut text);
+    // `µ` is two bytes and one column.
+    let columns = String::from_utf8_lossy(&text).chars().count();
+    out.extend(std::iter::repeat_n(b' ', 8usize.saturating_sub(columns)));
+    out.extend_from_slice(&text);
+}
+
+fn push_address(address: IpAddr, out: &mut Vec<u8>) {
+    use std::io::Write;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{address:>15}");
+}
+
+fn push_right(text: &[u8], width: usize, out: &mut Vec<u8>) {
+    out.extend(std::iter::repeat_n(b' ', width.saturating_sub(text.len())));
+    out.extend_from_slice(text);
+}
+
+/// The decoded path and the raw query, quoted as Go quotes.
+fn push_target(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
+    let mut target: Cow<'_, [u8]> = percent_encoding::percent_decode_str(event.path).into();
+    if let (Some(raw), Query::Keep) = (event.query, query) {
+        target.to_mut().push(b'?');
+        push_query(raw, target.to_mut());
+    }
+    push_quoted(&target, out);
+}
+
+fn push_object(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
+    let mut object = Object::open(out);
+    object.text("time", Some(&rfc3339(event.since_1970)));
+    object.text("client", Some(&event.client.to_string()));
+    object.text("method", Some(event.method));
+    object.text("path", Some(event.path));
+    if let (Some(raw), Query::Keep) = (event.query, query) {
+        let mut masked = Vec::new();
+        push_query(raw, &mut masked);
+        object.text("query", Some(&String::from_utf8_lossy(&masked)));
+    }
+    object.number("status", event.status);
+    object.milliseconds("duration_ms", Some(event.latency));
+    object.number("bytes_in", event.bytes_in);
+    object.number("bytes_out", event.bytes_out);
+    object.text("endpoint", event.endpoint);
+    object.text("refused", event.refused);
+    object.text("request_id", event.request_id);
+    object.text("upstream", event.upstream);
+    object.milliseconds("upstream_ms", event.upstream_time);
+    object.texts("errors", event.errors);
+    out.extend_from_slice(b"}\n");
+}
+
+/// A JSON object being written; absent values leave no trace.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl<'a> Object<'a> {
+    fn open(out: &'a mut Vec<u8>) -> Object<'a> {
+        out.push(b'{');
+        Object { out, first: true }
+    }
+
+    fn key(&mut self, name: &str) {
+        if !self.first {
+            self.out.push(b',');
+        }
+        self.first = false;
+        push_json(name, self.out);
+        self.out.push(b':');
+    }
+
+    fn text(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.key(name);
+            push_json(value, self.out);
+        }
+    }
+
+    fn number(&mut self, name: &str, value: impl itoa::Integer) {
+        self.key(name);
+        let mut buffer = itoa::Buffer::new();
+        self.out.extend_from_slice(buffer.format(value).as_bytes());
+    }
+
+    fn milliseconds(&mut self, name: &str, value: Option<Duration>) {
+        if let Some(value) = value {
+            self.key(name);
+            let text = format!("{:.3}", value.as_secs_f64() * 1000.0);
+            self.out.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    fn texts(&mut self, name: &str, values: &[Cow<'static, str>]) {
+        if values.is_empty() {
+            return;
+        }
+        self.key(name);
+        for (index, value) in values.iter().enumerate() {
+            self.out.push(if index == 0 { b'[' } else { b',' });
+            push_json(value, self.out);
+        }
+        self.out.push(b']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::moment;
+
+    const WHEN: Duration = Duration::from_millis(1_795_472_528_000);
+
+    fn event<'a>(path: &'a str, query: Option<&'a str>) -> AccessEvent<'a> {
+        AccessEvent {
+            since_1970: WHEN,
+            latency: Duration::from_nanos(33_099),
+            status: 429,
+            client: IpAddr::from([127, 0, 0, 1]),
+            method: "GET",
+            path,
+            query,
+            endpoint: Some("/rl/{id}"),
+            refused: Some("rate_limited"),
+            request_id: None,
+            upstream: None,
+            upstream_time: Some(Duration::from_micros(1500)),
+            bytes_in: 0,
+            bytes_out: 12,
+            errors: &[],
+        }
+    }
+
+    fn gin(event: &AccessEvent<'_>) -> String {
+        let mut out = Vec::new();
+        push_gin(event, Query::Keep, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn date() -> String {
+        moment::local(WHEN)
+            .format("%Y/%m/%d - %H:%M:%S")
+            .to_string()
+    }
+
+    #[test]
+    fn the_line_is_the_references_to_the_byte() {
+        assert_eq!(
+            gin(&event("/rl/cl", None)),
+            format!(
+                "[GIN] {} | 429 | 33.099µs |       127.0.0.1 | GET      \"/rl/cl\"\n",
+                date()
+            )
+        );
+    }
+
+    #[test]
+    fn columns_grow_when_they_must() {
+        let line = gin(&AccessEvent {
+            latency: Duration::from_nanos(1_378_999),
+            client: "2001:db8::1:2:3:4".parse().unwrap(),
+            method: "PROPFIND",
+            ..event("/a", None)
+        });
+        let expected = " | 429 |   1.37ms | 2001:db8::1:2:3:4 | PROPFIND  \"/a\"\n";
+        assert!(line.ends_with(expected), "{line}");
+    }
+
+    #[test]
+    fn the_path_is_decoded_and_tokens_are_not_shown() {
+        let line = gin(&event("/a%20%22b%0A", Some("x=%20&access_token=secret")));
+        let expected = r#"GET      "/a \"b\n?x=%20&access_token=***""#;
+        assert!(line.trim_end().ends_with(expected), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn errors_follow_on_lines_of_their_own() {
+        let errors = ["Token not found".into(), "second\nline".into()];
+        let line = gin(&AccessEvent {
+            errors: &errors,
+            ..event("/a", None)
+        });
+        let lines: Vec<&str> = line.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            ["Error #01: Token not found", "Error #02: second\\nline"]
+        );
+    }
+
+    #[test]
+    fn a_json_line_is_json_whatever_the_client_sent() {
+        let errors = ["\"quoted\"".into()];
+        let event = AccessEvent {
+            method: "G\"ET",
+            errors: &errors,
+            ..event("/a%20b", Some("token=x&b=\"\u{1b}"))
+        };
+        let mut out = Vec::new();
+        push_object(&event, Query::Keep, &mut out);
+        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(json["method"], "G\"ET");
+        assert_eq!(json["query"], "token=***&b=\"\u{1b}");
+        assert_eq!(json["status"], 429);
+        assert_eq!(json["upstream_ms"], 1.5);
+        assert_eq!(json["errors"][0], "\"quoted\"");
+        assert!(json.get("request_id").is_none());
+        let mut out = Vec::new();
+        push_object(&event, Query::Drop, &mut out);
+        assert!(!String::from_utf8(out).unwrap().contains("query"));
+    }
+
+    #[test]
+    fn a_sample_is_even_and_keeps_all_failures() {
+        let settings = Settings {
+            sample: 0.25,
+            ..Settings::default()
+        };
+        let log = AccessLog::over(settings, Output::Writer(Box::new(io::sink()))).unwrap();
+        let ok = event("/a", None);
+        assert_eq!((0..100).filter(|_| log.is_sampled(&ok)).count(), 25);
+        let failed = AccessEvent { status: 502, ..ok };
+        assert!((0..10).all(|_| log.is_sampled(&failed)));
+    }
+}

@@ -1,0 +1,395 @@
+//! How a log line looks.
+
+use std::time::Duration;
+
+use crate::telemetry::moment::{self, GoLayout};
+use crate::telemetry::text::{push_escaped, push_json};
+
+/// The levels of the file, least important first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+impl Level {
+    /// The level called `name`, in any letter case.
+    pub fn parse(name: &str) -> Option<Level> {
+        let all = [
+            Level::Debug,
+            Level::Info,
+            Level::Warning,
+            Level::Error,
+            Level::Critical,
+        ];
+        all.into_iter()
+            .find(|level| level.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name in log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warning => "WARNING",
+            Level::Error => "ERROR",
+            Level::Critical => "CRITICAL",
+        }
+    }
+
+    /// As KrakenD colours it; INFO has no start code.
+    fn color(self) -> &'static str {
+        match self {
+            Level::Debug => "\x1b[36m",
+            Level::Info => "",
+            Level::Warning => "\x1b[33m",
+            Level::Error => "\x1b[31m",
+            Level::Critical => "\x1b[35m",
+        }
+    }
+
+    fn bold(self) -> &'static str {
+        match self {
+            Level::Debug => "\x1b[36;1m",
+            Level::Info => "\x1b[1m",
+            Level::Warning => "\x1b[33;1m",
+            Level::Error => "\x1b[31;1m",
+            Level::Critical => "\x1b[35;1m",
+        }
+    }
+}
+
+const RESET: &str = "\x1b[0m";
+
+/// What KrakenD's loggers call themselves: log pipelines look for it.
+const MODULE: &str = "KRAKEND";
+
+/// One event to write about.
+#[derive(Debug, Clone, Copy)]
+pub struct Event<'a> {
+    pub since_1970: Duration,
+    pub level: Level,
+    pub message: &'a str,
+    pub file: &'a str,
+    pub line: u32,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Format {
+    /// `2026/11/23 22:26:11 KRAKEND INFO: text`: without `telemetry/logging`.
+    Plain,
+    /// `<prefix> 2026/11/23 - 22:21:25.177 ▶ DEBUG text`.
+    Default { prefix: String },
+    /// JSON in the order that `"format": "logstash"` has.
+    Logstash,
+    /// JSON as `telemetry/logstash` has it.
+    Record { module: String, host: String },
+    /// A template.
+    Custom(Box<[Part]>),
+}
+
+/// A piece of a custom template.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    Text(Box<str>),
+    Verb(Verb, Width),
+}
+
+/// What a custom template may name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verb {
+    Time(GoLayout),
+    Level,
+    Message,
+    Module,
+    Pid,
+    Program,
+    Id,
+    /// Path and line of the statement.
+    LongFile,
+    ShortFile,
+    /// Names of Go's packages and functions: the module's path instead.
+    LongPackage,
+    ShortPackage,
+    Color,
+    Bold,
+    Reset,
+}
+
+/// The printf modifier of a verb: `-6s`, `.4s`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Width {
+    least: usize,
+    most: Option<usize>,
+    left: bool,
+}
+
+impl Format {
+    /// Appends the line for `event`, with its end.
+    pub fn push(&self, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
+        match self {
+            Format::Plain => {
+                let date = moment::local(event.since_1970).format("%Y/%m/%d %H:%M:%S");
+                let start = format!("{date} {MODULE} {}: ", event.level.name());
+                out.extend_from_slice(start.as_bytes());
+                push_escaped(event.message, out);
+            }
+            Format::Default { prefix } => push_default(prefix, event, color, out),
+            Format::Logstash => push_logstash(event, out),
+            Format::Record { module, host } => push_record(module, host, event, out),
+            Format::Custom(parts) => parts.iter().for_each(|part| part.push(event, color, out)),
+        }
+        out.push(b'\n');
+    }
+}
+
+fn push_default(prefix: &str, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
+    let date = moment::local(event.since_1970).format("%Y/%m/%d - %H:%M:%S%.3f");
+    let (start, end) = match color {
+        true => (event.level.color(), RESET),
+        false => ("", ""),
+    };
+    let line = format!("{prefix} {date} {start}▶ {}{end} ", event.level.name());
+    out.extend_from_slice(line.as_bytes());
+    push_escaped(event.message, out);
+}
+
+/// KrakenD prints local time with `+00:00` behind it, and does not escape; here it is UTC and JSON.
+fn push_logstash(event: &Event<'_>, out: &mut Vec<u8>) {
+    let date = moment::utc(event.since_1970).format("%Y-%m-%dT%H:%M:%S%.3f");
+    let level = event.level.name();
+    let start = format!(
+        "{{\"@timestamp\":\"{date}+00:00\", \"@version\": 1, \"level\": \"{level}\", \"message\": "
+    );
+    out.extend_from_slice(start.as_bytes());
+    push_json(event.message, out);
+    out.extend_from_slice(format!(", \"module\": \"{MODULE}\"}}").as_bytes());
+}
+
+fn push_record(module: &str, host: &str, event: &Event<'_>, out: &mut Vec<u8>) {
+    let date = moment::utc(event.since_1970).format("%Y-%m-%dT%H:%M:%S%.6f");
+    let start = format!("{{\"@timestamp\":\"{date}+00:00\",\"@version\":1,\"host\":");
+    out.extend_from_slice(start.as_bytes());
+    push_json(host, out);
+    let level = format!(",\"level\":\"{}\",\"message\":", event.level.name());
+    out.extend_from_slice(level.as_bytes());
+    push_json(event.message, out);
+    out.extend_from_slice(b",\"module\":");
+    push_json(if module.is_empty() { MODULE } else { module }, out);
+    out.push(b'}');
+}
+
+/// A verb that a template names and nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown verb %{{{0}}}")]
+pub struct UnknownVerb(String);
+
+/// Takes a custom template apart.
+///
+/// # Errors
+/// When it names a verb that is not there, or leaves one open.
+pub fn parse_template(template: &str) -> Result<Box<[Part]>, UnknownVerb> {
+    let mut parts = Vec::new();
+    let mut rest = template;
+    while let Some((text, after)) = rest.split_once("%{") {
+        if !text.is_empty() {
+            parts.push(Part::Text(text.into()));
+        }
+        let (verb, after) = after
+            .split_once('}')
+            .ok_or_else(|| UnknownVerb(after.to_owned()))?;
+        parts.push(parse_verb(verb)?);
+        rest = after;
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest.into()));
+    }
+    Ok(parts.into())
+}
+
+fn parse_verb(verb: &str) -> Result<Part, UnknownVerb> {
+    let (name, modifier) = verb.split_once(':').unwrap_or((verb, ""));
+    let known = match name {
+        "time" if modifier.is_empty() => {
+            Verb::Time(GoLayout::parse("2006-01-02T15:04:05.000Z07:00"))
+        }
+        "time" => Verb::Time(GoLayout::parse(modifier)),
+        "level" => Verb::Level,
+        "message" => Verb::Message,
+        "module" => Verb::Module,
+        "pid" => Verb::Pid,
+        "program" => Verb::Program,
+        "id" => Verb::Id,
+        "longfile" => Verb::LongFile,
+        "shortfile" => Verb::ShortFile,
+        "longpkg" | "longfunc" | "callpath" => Verb::LongPackage,
+        "shortpkg" | "shortfunc" => Verb::ShortPackage,
+        "color" => match modifier {
+            "bold" => Verb::Bold,
+            "reset" => Verb::Reset,
+            _ => Verb::Color,
+        },
+        _ => return Err(UnknownVerb(verb.to_owned())),
+    };
+    let width = match known {
+        Verb::Time(_) | Verb::Color | Verb::Bold | Verb::Reset => Width::default(),
+        _ => Width::parse(modifier),
+    };
+    Ok(Part::Verb(known, width))
+}
+
+impl Part {
+    fn push(&self, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
+        match self {
+            Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Part::Verb(verb, width) => verb.push(*width, event, color, out),
+        }
+    }
+}
+
+impl Verb {
+    fn push(&self, width: Width, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
+        let short = || event.file.rsplit('/').next().unwrap_or(event.file);
+        match self {
+            Verb::Time(layout) => out.extend_from_slice(layout.print(event.since_1970).as_bytes()),
+            Verb::Level => width.push(event.level.name(), out),
+            Verb::Message => width.push(event.message, out),
+            Verb::Module => width.push(MODULE, out),
+            Verb::Pid => width.push(&std::process::id().to_string(), out),
+            Verb::Program => width.push("portcullis", out),
+            Verb::Id => width.push("0", out),
+            Verb::LongFile => width.push(&format!("{}:{}", event.file, event.line), out),
+            Verb::ShortFile => width.push(&format!("{}:{}", short(), event.line), out),
+            Verb::LongPackage => width.push(event.file.trim_end_matches(".rs"), out),
+            Verb::ShortPackage => width.push(short().trim_end_matches(".rs"), out),
+            Verb::Color if color => out.extend_from_slice(event.level.color().as_bytes()),
+            Verb::Bold if color => out.extend_from_slice(event.level.bold().as_bytes()),
+            Verb::Reset if color => out.extend_from_slice(RESET.as_bytes()),
+            Verb::Color | Verb::Bold | Verb::Reset => {}
+        }
+    }
+}
+
+/// Wider columns than this nobody has meant.
+const MAX_WIDTH: usize = 1024;
+
+impl Width {
+    fn parse(modifier: &str) -> Width {
+        let modifier = modifier.trim_end_matches(['s', 'd', 'v']);
+        let (least, most) = modifier.split_once('.').unwrap_or((modifier, ""));
+        Width {
+            left: least.starts_with('-'),
+            least: least
+                .trim_start_matches('-')
+                .parse()
+                .unwrap_or(0)
+                .min(MAX_WIDTH),
+            most: most.parse().ok(),
+        }
+    }
+
+    fn push(self, text: &str, out: &mut Vec<u8>) {
+        let cut = match self.most.and_then(|most| text.char_indices().nth(most)) {
+            Some((end, _)) => text.get(..end).unwrap_or(text),
+            None => text,
+        };
+        let blanks = self.least.saturating_sub(cut.chars().count());
+        let pad = |out: &mut Vec<u8>| out.extend(std::iter::repeat_n(b' ', blanks));
+        if !self.left {
+            pad(out);
+        }
+        push_escaped(cut, out);
+        if self.left {
+            pad(out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(format: &Format, level: Level, message: &str, color: bool) -> String {
+        let event = Event {
+            since_1970: Duration::from_millis(1_795_472_485_177),
+            level,
+            message,
+            file: "src/a/b.rs",
+            line: 7,
+        };
+        let mut out = Vec::new();
+        format.push(&event, color, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn date(layout: &str) -> String {
+        moment::local(Duration::from_millis(1_795_472_485_177))
+            .format(layout)
+            .to_string()
+    }
+
+    #[test]
+    fn without_configuration_lines_are_plain() {
+        let expected = format!("{} KRAKEND INFO: hi\n", date("%Y/%m/%d %H:%M:%S"));
+        assert_eq!(line(&Format::Plain, Level::Info, "hi", true), expected);
+    }
+
+    #[test]
+    fn the_default_line_is_the_references() {
+        let format = Format::Default {
+            prefix: "[X]".to_owned(),
+        };
+        let date = date("%Y/%m/%d - %H:%M:%S%.3f");
+        let plain = line(&format, Level::Debug, "hi", false);
+        assert_eq!(plain, format!("[X] {date} ▶ DEBUG hi\n"));
+        let colored = line(&format, Level::Debug, "hi", true);
+        assert_eq!(colored, format!("[X] {date} \x1b[36m▶ DEBUG\x1b[0m hi\n"));
+        let info = line(&format, Level::Info, "hi", true);
+        assert_eq!(info, format!("[X] {date} ▶ INFO\x1b[0m hi\n"));
+    }
+
+    #[test]
+    fn messages_cannot_forge_lines_or_break_json() {
+        let evil = "a\"\n\x1b[31mb\\";
+        let plain = line(&Format::Plain, Level::Info, evil, false);
+        assert_eq!(plain.lines().count(), 1);
+        let record = Format::Record {
+            module: "m".to_owned(),
+            host: "h".to_owned(),
+        };
+        for format in [Format::Logstash, record] {
+            let json: serde_json::Value =
+                serde_json::from_str(&line(&format, Level::Error, evil, true)).unwrap();
+            assert_eq!(json["message"], evil);
+            assert_eq!(json["level"], "ERROR");
+            assert_eq!(json["@version"], 1);
+        }
+    }
+
+    #[test]
+    fn the_logstash_line_has_the_references_spacing() {
+        assert_eq!(
+            line(&Format::Logstash, Level::Info, "hi", false),
+            "{\"@timestamp\":\"2026-11-23T22:21:25.177+00:00\", \"@version\": 1, \"level\": \"INFO\", \
+             \"message\": \"hi\", \"module\": \"KRAKEND\"}\n"
+        );
+    }
+
+    #[test]
+    fn templates_name_verbs_with_widths() {
+        let parts = parse_template(
+            "[%{level:-6s}|%{level:.4s}|%{module:9s}] %{shortfile} %{message}%{color:reset}",
+        );
+        let format = Format::Custom(parts.unwrap());
+        assert_eq!(
+            line(&format, Level::Warning, "hi", false),
+            "[WARNING|WARN|  KRAKEND] b.rs:7 hi\n"
+        );
+        assert!(parse_template("%{nothing}").is_err());
+        assert!(parse_template("%{level").is_err());
+    }
+}

@@ -1,0 +1,412 @@
+//! The process's log: filters, formats and hands lines to their sinks.
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::telemetry::format::{Event, Format, Level};
+use crate::telemetry::moment;
+use crate::telemetry::sink::{Output, Sink};
+use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
+
+/// The target of records that are worse than errors: `log::error!(target: CRITICAL, "…")`.
+pub const CRITICAL: &str = "critical";
+
+/// Lines of one statement that may be written in a second, at WARNING and above.
+const LINES_PER_SECOND: u64 = 100;
+
+/// What `telemetry/logging` asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub level: Level,
+    pub stdout: bool,
+    pub format: Format,
+    pub color: Color,
+    pub syslog: Option<SyslogSettings>,
+}
+
+/// The local syslog daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyslogSettings {
+    pub facility: Facility,
+    pub tag: String,
+}
+
+/// When lines are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Color {
+    /// On a terminal.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Default for Settings {
+    /// Without `telemetry/logging`: everything, to stdout.
+    fn default() -> Settings {
+        Settings {
+            level: Level::Debug,
+            stdout: true,
+            format: Format::Plain,
+            color: Color::Auto,
+            syslog: None,
+        }
+    }
+}
+
+/// The log of this process; [`Logger::apply`] changes it while it runs.
+#[derive(Debug)]
+pub struct Logger {
+    active: ArcSwap<Active>,
+    repeats: Repeats,
+}
+
+#[derive(Debug)]
+struct Active {
+    settings: Settings,
+    color: bool,
+    stdout: Option<Sink>,
+    syslog: Option<Sink>,
+}
+
+impl Logger {
+    /// A logger that writes as `settings` say. Without a syslog daemon it falls back to the plain log, with an error
+    /// line, as KrakenD does.
+    ///
+    /// # Errors
+    /// When no writer thread can be started.
+    pub fn new(settings: Settings) -> io::Result<Logger> {
+        let (active, trouble) = Active::open(settings)?;
+        let logger = Logger {
+            active: ArcSwap::from_pointee(active),
+            repeats: Repeats::new(),
+        };
+        logger.complain(trouble);
+        Ok(logger)
+    }
+
+    /// Makes `logger` the one that `log`'s macros write to. Works once in a process.
+    ///
+    /// # Errors
+    /// When there is one already.
+    pub fn install(logger: &Arc<Logger>) -> Result<(), log::SetLoggerError> {
+        // It is there as long as the process.
+        log::set_logger(Box::leak(Box::new(Installed(Arc::clone(logger)))))?;
+        log::set_max_level(logger.filter());
+        Ok(())
+    }
+
+    /// Changes an installed logger to `settings`, after a reload.
+    ///
+    /// # Errors
+    /// When no writer thread can be started; then nothing changes.
+    pub fn apply(&self, settings: Settings) -> io::Result<()> {
+        if self.active.load().settings == settings {
+            return Ok(());
+        }
+        let (active, trouble) = Active::open(settings)?;
+        self.active.store(Arc::new(active));
+        log::set_max_level(self.filter());
+        self.complain(trouble);
+        Ok(())
+    }
+
+    /// Waits until what was logged is written, at most `limit`. For the end of the process.
+    pub fn flush_within(&self, limit: Duration) {
+        let active = self.active.load();
+        for sink in [&active.stdout, &active.syslog].into_iter().flatten() {
+            sink.flush(limit);
+        }
+    }
+
+    /// Lines that were dropped because a writer was too far behind.
+    pub fn dropped(&self) -> u64 {
+        let active = self.active.load();
+        [&active.stdout, &active.syslog]
+            .into_iter()
+            .flatten()
+            .map(Sink::dropped)
+            .sum()
+    }
+
+    /// The level below which `log`'s macros do nothing at all.
+    fn filter(&self) -> LevelFilter {
+        let active = self.active.load();
+        if active.stdout.is_none() && active.syslog.is_none() {
+            return LevelFilter::Off;
+        }
+        match active.settings.level {
+            Level::Debug => LevelFilter::Debug,
+            Level::Info => LevelFilter::Info,
+            Level::Warning => LevelFilter::Warn,
+            Level::Error | Level::Critical => LevelFilter::Error,
+        }
+    }
+
+    fn complain(&self, trouble: Option<String>) {
+        if let Some(message) = trouble {
+            self.active.load().write(&Event {
+                since_1970: moment::now(),
+                level: Level::Error,
+                message: &message,
+                file: file!(),
+                line: line!(),
+            });
+        }
+    }
+
+    fn record(&self, record: &Record<'_>) {
+        let level = level(record.metadata());
+        let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
+        let now = moment::now();
+        let mut message = record.args().to_string();
+        if level >= Level::Warning {
+            match self.repeats.admit(file, line, now.as_secs()) {
+                Admission::No => return,
+                Admission::Yes(0) => {}
+                Admission::Yes(left_out) => {
+                    message.push_str(&format!(" ({left_out} lines like this were left out)"));
+                }
+            }
+        }
+        self.active.load().write(&Event {
+            since_1970: now,
+            level,
+            message: &message,
+            file,
+            line,
+        });
+    }
+}
+
+struct Installed(Arc<Logger>);
+
+impl Log for Installed {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        Log::log(&*self.0, record);
+    }
+
+    fn flush(&self) {
+        Log::flush(&*self.0);
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let ours = is_ours(metadata.target());
+        level(metadata) >= self.active.load().settings.level
+            && metadata.level()
+                <= if ours {
+                    log::Level::Debug
+                } else {
+                    log::Level::Warn
+                }
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.record(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.flush_within(Duration::from_secs(1));
+    }
+}
+
+/// Libraries have much to say that concerns their authors only.
+fn is_ours(target: &str) -> bool {
+    target == CRITICAL || target == "portcullis" || target.starts_with("portcullis::")
+}
+
+fn level(metadata: &Metadata<'_>) -> Level {
+    match metadata.level() {
+        log::Level::Error if metadata.target() == CRITICAL => Level::Critical,
+        log::Level::Error => Level::Error,
+        log::Level::Warn => Level::Warning,
+        log::Level::Info => Level::Info,
+        log::Level::Debug | log::Level::Trace => Level::Debug,
+    }
+}
+
+impl Active {
+    fn open(settings: Settings) -> io::Result<(Active, Option<String>)> {
+        let syslog = match &settings.syslog {
+            None => None,
+            Some(_) => match Syslog::connect() {
+                Ok(syslog) => Some(Sink::open(Output::Syslog(syslog))?),
+                Err(_) => {
+                    let (plain, _) = Active::open(Settings::default())?;
+                    return Ok((plain, Some("Unix syslog delivery error".to_owned())));
+                }
+            },
+        };
+        let stdout = match settings.stdout {
+            true => Some(Sink::open(Output::Stdout)?),
+            false => None,
+        };
+        let color = match settings.color {
+            Color::Auto => io::stdout().is_terminal(),
+            Color::Always => true,
+            Color::Never => false,
+        };
+        let active = Active {
+            settings,
+            color,
+            stdout,
+            syslog,
+        };
+        Ok((active, None))
+    }
+
+    fn write(&self, event: &Event<'_>) {
+        if let Some(stdout) = &self.stdout {
+            let mut line = Vec::with_capacity(64 + event.message.len());
+            self.settings.format.push(event, self.color, &mut line);
+            stdout.push(line);
+        }
+        if let (Some(sink), Some(settings)) = (&self.syslog, &self.settings.syslog) {
+            sink.push(syslog_line(settings, event));
+        }
+    }
+}
+
+/// As KrakenD writes it: `LEVEL > text`.
+fn syslog_line(settings: &SyslogSettings, event: &Event<'_>) -> Vec<u8> {
+    let severity = match event.level {
+        Level::Debug => Severity::Debug,
+        Level::Info => Severity::Info,
+        Level::Warning => Severity::Warning,
+        Level::Error => Severity::Error,
+        Level::Critical => Severity::Critical,
+    };
+    let mut line = Vec::new();
+    syslog::push_header(
+        settings.facility,
+        severity,
+        &settings.tag,
+        event.since_1970,
+        &mut line,
+    );
+    line.extend_from_slice(event.level.name().as_bytes());
+    line.extend_from_slice(b" > ");
+    crate::telemetry::text::push_escaped(event.message, &mut line);
+    line
+}
+
+/// Counts the lines of each statement, so that one failing upstream cannot fill a disk. Statements that share a slot
+/// share its allowance.
+#[derive(Debug)]
+struct Repeats {
+    slots: Box<[Slot]>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    second: AtomicU64,
+    lines: AtomicU64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Admission {
+    No,
+    /// And so many were left out before it.
+    Yes(u64),
+}
+
+impl Repeats {
+    fn new() -> Repeats {
+        Repeats {
+            slots: (0..512).map(|_| Slot::default()).collect(),
+        }
+    }
+
+    fn admit(&self, file: &str, line: u32, second: u64) -> Admission {
+        let hash = file.bytes().fold(line as usize, |hash, byte| {
+            hash.wrapping_mul(31).wrapping_add(byte.into())
+        });
+        let slot = &self.slots[hash % self.slots.len()];
+        if slot.second.swap(second, Ordering::Relaxed) != second {
+            let before = slot.lines.swap(1, Ordering::Relaxed);
+            return Admission::Yes(before.saturating_sub(LINES_PER_SECOND));
+        }
+        match slot.lines.fetch_add(1, Ordering::Relaxed) {
+            n if n < LINES_PER_SECOND => Admission::Yes(0),
+            _ => Admission::No,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logger(level: Level) -> Logger {
+        Logger::new(Settings {
+            level,
+            stdout: false,
+            ..Settings::default()
+        })
+        .unwrap()
+    }
+
+    fn shows(logger: &Logger, target: &str, level: log::Level) -> bool {
+        logger.enabled(&Metadata::builder().target(target).level(level).build())
+    }
+
+    #[test]
+    fn the_level_of_the_file_decides_what_is_shown() {
+        let logger = logger(Level::Critical);
+        assert!(!shows(&logger, "portcullis::x", log::Level::Error));
+        assert!(shows(&logger, CRITICAL, log::Level::Error));
+        assert_eq!(logger.filter(), LevelFilter::Off);
+    }
+
+    #[test]
+    fn libraries_are_heard_from_warnings_up() {
+        let logger = logger(Level::Debug);
+        assert!(shows(&logger, "portcullis::x", log::Level::Debug));
+        assert!(!shows(&logger, "portcullis::x", log::Level::Trace));
+        assert!(!shows(&logger, "pingora_core::server", log::Level::Info));
+        assert!(shows(&logger, "pingora_core::server", log::Level::Warn));
+    }
+
+    #[test]
+    fn a_statement_that_repeats_itself_is_cut_short_and_says_so() {
+        let repeats = Repeats::new();
+        let admitted = (0..150)
+            .filter(|_| repeats.admit("a.rs", 1, 7) != Admission::No)
+            .count();
+        assert_eq!(admitted, 100);
+        assert_eq!(repeats.admit("a.rs", 1, 8), Admission::Yes(50));
+        assert_eq!(repeats.admit("a.rs", 2, 8), Admission::Yes(0));
+    }
+
+    #[test]
+    fn a_message_to_syslog_names_its_level() {
+        let settings = SyslogSettings {
+            facility: Facility::LOCAL3,
+            tag: "gw".to_owned(),
+        };
+        let event = Event {
+            since_1970: Duration::from_secs(1_795_472_485),
+            level: Level::Error,
+            message: "bad\nnews",
+            file: "",
+            line: 0,
+        };
+        let line = String::from_utf8(syslog_line(&settings, &event)).unwrap();
+        assert!(line.starts_with("<155>Nov 2"), "{line}");
+        assert!(line.ends_with("]: ERROR > bad\\nnews"), "{line}");
+        assert!(line.contains(" gw["), "{line}");
+    }
+}

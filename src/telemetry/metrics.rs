@@ -1,0 +1,405 @@
+//! Counters and histograms in Prometheus' text format.
+//!
+//! Labels are bounded whatever clients send: route patterns of the file, methods of a fixed list, classes of statuses,
+//! closed sets of reasons. Handles are taken once per service, so that a request only touches atomics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use prometheus::{
+    Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Bounds advised by the OpenTelemetry HTTP conventions, with two finer ones below.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Everything that the process counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGauge,
+    open: AtomicUsize,
+    connections: IntCounter,
+    connections_open: IntGauge,
+    connections_refused: IntCounter,
+    handshake_failures: IntCounter,
+    bad_requests: IntCounterVec,
+    jwt_rejected: IntCounterVec,
+    refused: IntCounterVec,
+    upstream_errors: IntCounterVec,
+    panics: IntCounter,
+    reload_success: IntGauge,
+    reload_time: Gauge,
+    reloads: IntCounterVec,
+    log_dropped: IntCounter,
+    key_sets: KeySetMetrics,
+    token_cache: TokenCacheMetrics,
+}
+
+/// Key sets, one label value per source.
+#[derive(Debug)]
+struct KeySetMetrics {
+    age: GaugeVec,
+    keys: IntGaugeVec,
+    fetches: CounterVec,
+    errors: CounterVec,
+    stale: IntGaugeVec,
+}
+
+#[derive(Debug)]
+struct TokenCacheMetrics {
+    hits: Counter,
+    misses: Counter,
+    evictions: Counter,
+    entries: IntGauge,
+    bytes: IntGauge,
+}
+
+/// A key set as it stands, for the page: see [`Metrics::key_set`].
+#[derive(Debug, Clone)]
+pub struct KeySetReport<'a> {
+    pub source: &'a str,
+    pub age: Option<Duration>,
+    pub keys: usize,
+    pub fetches: u64,
+    pub errors: u64,
+    pub stale: bool,
+}
+
+/// The handles of one endpoint.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// By the first digit of the status, 1 to 5.
+    classes: [IntCounter; 5],
+    duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// Counts one answered request.
+    pub fn record(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        if let Some(counter) = self.classes.get(class) {
+            counter.inc();
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+impl Metrics {
+    /// A registry of its own, with `portcullis_build_info` and the process metrics in it.
+    ///
+    /// # Panics
+    /// When two metrics here have one name, which the first test to call it would show.
+    pub fn new() -> Arc<Metrics> {
+        let registry = Registry::new();
+        let maker = Maker(&registry);
+        let info = maker.int_gauges("portcullis_build_info", "Always 1; the labels say what runs.", &["version"]);
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let metrics = Metrics {
+            requests: maker.int_counters(
+                "portcullis_http_requests_total",
+                "Requests answered, by route pattern, method and class of status.",
+                &["route", "method", "status"],
+            ),
+            duration: maker.histograms(
+                "portcullis_http_request_duration_seconds",
+                "Time from the head of a request to the end of its answer.",
+                &["route", "method"],
+            ),
+            in_flight: maker.int_gauge("portcullis_http_requests_in_flight", "Requests being answered now."),
+            open: AtomicUsize::new(0),
+            connections: maker.int_counter("portcullis_connections_total", "Client connections accepted."),
+            connections_open: maker.int_gauge("portcullis_connections_open", "Client connections open now."),
+            connections_refused: maker
+                .int_counter("portcullis_connections_refused_total", "Client connections closed at once: too many."),
+            handshake_failures: maker
+                .int_counter("portcullis_tls_handshake_failures_total", "TLS handshakes with clients that failed."),
+            bad_requests: maker.int_counters(
+                "portcullis_http_bad_requests_total",
+                "Requests refused before they were routed, by reason.",
+                &["reason"],
+            ),
+            jwt_rejected: maker.int_counters(
+                "portcullis_jwt_rejected_total",
+                "Requests refused for their token, by reason.",
+                &["reason"],
+            ),
+            refused: maker.int_counters(
+                "portcullis_requests_refused_total",
+                "Requests refused by a policy, by reason.",
+                &["reason"],
+            ),
+            upstream_errors: maker.int_counters(
+                "portcullis_upstream_errors_total",
+                "Calls to upstreams that gave no usable answer, by kind.",
+                &["kind"],
+            ),
+            panics: maker.int_counter("portcullis_panics_total", "Requests lost to a defect in the gateway itself."),
+            reload_success: maker
+                .int_gauge("portcullis_config_last_reload_successful", "Whether the last reload was applied."),
+            reload_time: maker.gauge(
+                "portcullis_config_last_reload_success_timestamp_seconds",
+                "When a configuration was last applied.",
+            ),
+            reloads: maker.int_counters("portcullis_config_reloads_total", "Reloads asked for, by result.", &["result"]),
+            log_dropped: maker.int_counter("portcullis_log_lines_dropped_total", "Log lines lost to a full queue."),
+            key_sets: KeySetMetrics {
+                age: maker.gauges(
+                    "portcullis_jwks_age_seconds",
+                    "Time since the key set in use was fetched.",
+                    &["source"],
+                ),
+                keys: maker.int_gauges("portcullis_jwks_keys", "Usable keys in the set in use.", &["source"]),
+                fetches: maker.counters("portcullis_jwks_fetches_total", "Key set downloads tried.", &["source"]),
+                errors: maker.counters(
+                    "portcullis_jwks_fetch_errors_total",
+                    "Key set downloads that failed.",
+                    &["source"],
+                ),
+                stale: maker.int_gauges(
+                    "portcullis_jwks_stale",
+                    "Whether the key set in use is older than its refresh interval.",
+                    &["source"],
+                ),
+            },
+            token_cache: TokenCacheMetrics {
+                hits: maker.counter("portcullis_token_cache_hits_total", "Tokens whose signature was known good."),
+                misses: maker.counter("portcullis_token_cache_misses_total", "Tokens whose signature had to be checked."),
+                evictions: maker.counter("portcullis_token_cache_evictions_total", "Entries dropped for room."),
+                entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
+                bytes: maker.int_gauge("portcullis_token_cache_bytes", "Memory of the verified tokens held."),
+            },
+            registry,
+        };
+        metrics.reload_success.set(1);
+        #[cfg(target_os = "linux")]
+        {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            // Two collectors of the same process would be the only reason to fail.
+            let _ = metrics.registry.register(Box::new(process));
+        }
+        Arc::new(metrics)
+    }
+
+    /// The handles for a route; the same pattern and method give the same series after a reload.
+    pub fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
+        let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
+        RouteMetrics {
+            classes: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            duration: self.duration.with_label_values(&[pattern, method]),
+        }
+    }
+
+    /// Counts a request as in flight until the guard goes.
+    pub fn request(self: &Arc<Metrics>) -> InFlight {
+        self.in_flight.inc();
+        InFlight { metrics: Arc::clone(self) }
+    }
+
+    /// Requests being answered now.
+    pub fn requests_in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    /// Client connections open now.
+    pub fn connections_open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub fn bad_request(&self, reason: &'static str) {
+        self.bad_requests.with_label_values(&[reason]).inc();
+    }
+
+    pub fn jwt_rejected(&self, reason: &'static str) {
+        self.jwt_rejected.with_label_values(&[reason]).inc();
+    }
+
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    pub fn upstream_error(&self, kind: &'static str) {
+        self.upstream_errors.with_label_values(&[kind]).inc();
+    }
+
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    pub fn tls_handshake_failed(&self) {
+        self.handshake_failures.inc();
+    }
+
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// A reload was applied, or refused.
+    pub fn reloaded(&self, applied: bool, now: Duration) {
+        self.reload_success.set(i64::from(applied));
+        self.reloads.with_label_values(&[if applied { "applied" } else { "refused" }]).inc();
+        if applied {
+            self.reload_time.set(now.as_secs_f64());
+        }
+    }
+
+    /// Sets what the page says of one key set.
+    pub fn key_set(&self, report: &KeySetReport<'_>) {
+        let label = &[report.source];
+        self.key_sets.age.with_label_values(label).set(report.age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        self.key_sets.keys.with_label_values(label).set(i64::try_from(report.keys).unwrap_or(i64::MAX));
+        self.key_sets.stale.with_label_values(label).set(i64::from(report.stale));
+        raise(&self.key_sets.fetches.with_label_values(label), report.fetches);
+        raise(&self.key_sets.errors.with_label_values(label), report.errors);
+    }
+
+    /// Sets what the page says of the token cache: totals since start, and what it holds.
+    pub fn token_cache(&self, hits: u64, misses: u64, evictions: u64, entries: usize, bytes: usize) {
+        raise(&self.token_cache.hits, hits);
+        raise(&self.token_cache.misses, misses);
+        raise(&self.token_cache.evictions, evictions);
+        self.token_cache.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.token_cache.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Sets how many log lines were lost since start.
+    pub fn log_dropped(&self, total: u64) {
+        self.log_dropped.inc_by(total.saturating_sub(self.log_dropped.get()));
+    }
+
+    /// The page, in the text format of Prometheus.
+    pub fn page(&self) -> Vec<u8> {
+        let mut page = Vec::with_capacity(16 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
+            log::error!("metrics cannot be written: {error}");
+        }
+        page
+    }
+}
+
+/// Lifts a counter to a total that is kept elsewhere.
+fn raise(counter: &Counter, total: u64) {
+    let missing = total as f64 - counter.get();
+    if missing > 0.0 {
+        counter.inc_by(missing);
+    }
+}
+
+/// Counts one request for as long as it lives, also when its task is dropped or panics.
+#[derive(Debug)]
+pub struct InFlight {
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+        if std::thread::panicking() {
+            self.metrics.panicked();
+        }
+    }
+}
+
+/// Counts one client connection for as long as it lives.
+#[derive(Debug)]
+pub struct ConnectionGuard<'a> {
+    metrics: &'a Metrics,
+}
+
+impl<'a> ConnectionGuard<'a> {
+    /// `None` when `most` connections are open already.
+    pub fn open(metrics: &'a Metrics, most: usize) -> Option<ConnectionGuard<'a>> {
+        if metrics.open.fetch_add(1, Ordering::Relaxed) >= most {
+            metrics.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        metrics.connections.inc();
+        metrics.connections_open.inc();
+        Some(ConnectionGuard { metrics })
+    }
+}
+
+impl Drop for ConnectionGuard<'_> {
+    fn drop(&mut self) {
+        self.metrics.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections_open.dec();
+    }
+}
+
+/// Makes a metric and registers it; the names above are all different, which [`Metrics::new`] relies on.
+struct Maker<'a>(&'a Registry);
+
+macro_rules! make {
+    ($name:ident, $kind:ty) => {
+        fn $name(&self, name: &str, help: &str) -> $kind {
+            let metric = <$kind>::with_opts(Opts::new(name, help)).expect("the name is a valid metric name");
+            self.0.register(Box::new(metric.clone())).expect("metric names are distinct");
+            metric
+        }
+    };
+    ($name:ident, $kind:ty, labels) => {
+        fn $name(&self, name: &str, help: &str, labels: &[&str]) -> $kind {
+            let metric = <$kind>::new(Opts::new(name, help), labels).expect("the name is a valid metric name");
+            self.0.register(Box::new(metric.clone())).expect("metric names are distinct");
+            metric
+        }
+    };
+}
+
+impl Maker<'_> {
+    make!(int_counter, IntCounter);
+    make!(int_gauge, IntGauge);
+    make!(gauge, Gauge);
+    make!(counter, Counter);
+    make!(int_counters, IntCounterVec, labels);
+    make!(counters, CounterVec, labels);
+    make!(gauges, GaugeVec, labels);
+    make!(int_gauges, IntGaugeVec, labels);
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let metric = HistogramVec::new(opts, labels).expect("the name is a valid metric name");
+        self.0.register(Box::new(metric.clone())).expect("metric names are distinct");
+        metric
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_shows_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.route("/a/{id}", "GET").record(204, Duration::from_millis(3));
+        metrics.bad_request("host");
+        let page = String::from_utf8(metrics.page()).unwrap();
+        assert!(page.contains(r#"portcullis_http_requests_total{method="GET",route="/a/{id}",status="2xx"} 1"#));
+        assert!(page.contains(r#"portcullis_http_bad_requests_total{reason="host"} 1"#));
+        assert!(page.contains("portcullis_build_info{version="));
+    }
+
+    #[test]
+    fn more_connections_than_allowed_are_not_counted_as_open() {
+        let metrics = Metrics::new();
+        let first = ConnectionGuard::open(&metrics, 1);
+        assert!(first.is_some());
+        assert!(ConnectionGuard::open(&metrics, 1).is_none());
+        drop(first);
+        assert!(ConnectionGuard::open(&metrics, 1).is_some());
+    }
+
+    #[test]
+    fn a_request_counts_until_its_guard_goes() {
+        let metrics = Metrics::new();
+        let guard = metrics.request();
+        assert_eq!(metrics.requests_in_flight(), 1);
+        drop(guard);
+        assert_eq!(metrics.requests_in_flight(), 0);
+    }
+}

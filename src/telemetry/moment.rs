@@ -1,0 +1,211 @@
+//! Dates as log lines have them.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use chrono::{DateTime, Local, SecondsFormat, TimeZone, Utc};
+
+/// A moment, `since_1970`, in this machine's time zone.
+pub fn local(since_1970: Duration) -> DateTime<Local> {
+    Local.from_utc_datetime(&utc(since_1970).naive_utc())
+}
+
+/// A moment, `since_1970`, in UTC.
+pub fn utc(since_1970: Duration) -> DateTime<Utc> {
+    let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+    DateTime::from_timestamp(seconds, since_1970.subsec_nanos()).unwrap_or(DateTime::UNIX_EPOCH)
+}
+
+/// The moment as RFC 3339 has it, in UTC with milliseconds.
+pub fn rfc3339(since_1970: Duration) -> String {
+    utc(since_1970).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Time since 1970, now.
+pub fn now() -> Duration {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Appends `2026/11/23 - 22:22:08`, local time. Written anew once a second and thread.
+pub fn push_gin_date(since_1970: Duration, out: &mut Vec<u8>) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != since_1970.as_secs() {
+            *second = since_1970.as_secs();
+            *text = local(since_1970).format("%Y/%m/%d - %H:%M:%S").to_string();
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+}
+
+/// A layout of Go's `time` package, translated once: `2006-01-02T15:04:05.000`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoLayout(String);
+
+/// Go's reference moment, piece by piece, and what chrono calls it. Longer pieces come before their own beginnings.
+const PIECES: &[(&str, &str)] = &[
+    ("January", "%B"),
+    ("Jan", "%b"),
+    ("Monday", "%A"),
+    ("Mon", "%a"),
+    ("MST", "%Z"),
+    ("2006", "%Y"),
+    ("-07:00", "%:z"),
+    ("-0700", "%z"),
+    ("Z07:00", "%:z"),
+    ("Z0700", "%z"),
+    (".000000000", "%.9f"),
+    (".000000", "%.6f"),
+    (".000", "%.3f"),
+    (".999999999", "%.9f"),
+    (".999999", "%.6f"),
+    (".999", "%.3f"),
+    ("002", "%j"),
+    ("01", "%m"),
+    ("02", "%d"),
+    ("03", "%I"),
+    ("04", "%M"),
+    ("05", "%S"),
+    ("06", "%y"),
+    ("15", "%H"),
+    ("PM", "%p"),
+    ("pm", "%P"),
+    ("_2", "%e"),
+    ("1", "%-m"),
+    ("2", "%-d"),
+    ("3", "%-I"),
+    ("4", "%-M"),
+    ("5", "%-S"),
+];
+
+impl GoLayout {
+    /// Translates a layout; what Go does not know stays as it is.
+    pub fn parse(layout: &str) -> GoLayout {
+        let mut out = String::new();
+        let mut rest = layout;
+        while let Some(first) = rest.chars().next() {
+            match PIECES.iter().find(|(go, _)| rest.starts_with(go)) {
+                Some((go, ours)) => {
+                    out.push_str(ours);
+                    rest = &rest[go.len()..];
+                }
+                None => {
+                    if first == '%' {
+                        out.push('%');
+                    }
+                    out.push(first);
+                    rest = &rest[first.len_utf8()..];
+                }
+            }
+        }
+        GoLayout(out)
+    }
+
+    /// The moment in this layout, local time.
+    pub fn print(&self, since_1970: Duration) -> String {
+        local(since_1970).format(&self.0).to_string()
+    }
+}
+
+/// Appends a duration as Go prints it: `1.37ms`, `33.099µs`, `1m10s`.
+pub fn push_go_duration(duration: Duration, out: &mut Vec<u8>) {
+    let nanos = duration.as_nanos();
+    match nanos {
+        0 => out.extend_from_slice(b"0s"),
+        1..=999 => push_fraction(nanos, 0, "ns", out),
+        1_000..=999_999 => push_fraction(nanos, 3, "µs", out),
+        1_000_000..=999_999_999 => push_fraction(nanos, 6, "ms", out),
+        _ => {
+            let (minutes, rest) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
+            if minutes >= 60 {
+                out.extend_from_slice(format!("{}h", minutes / 60).as_bytes());
+            }
+            if minutes > 0 {
+                out.extend_from_slice(format!("{}m", minutes % 60).as_bytes());
+            }
+            push_fraction(rest, 9, "s", out);
+        }
+    }
+}
+
+/// `nanos` divided by 10^`digits`, without trailing zeros.
+fn push_fraction(nanos: u128, digits: u32, unit: &str, out: &mut Vec<u8>) {
+    let scale = 10u128.pow(digits);
+    let nanos_u64 = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
+    out.extend_from_slice(
+        itoa::Buffer::new()
+            .format(nanos_u64(nanos / scale))
+            .as_bytes(),
+    );
+    let mut rest = nanos_u64(nanos % scale);
+    if rest > 0 {
+        let mut width = digits as usize;
+        while rest.is_multiple_of(10) {
+            rest /= 10;
+            width -= 1;
+        }
+        out.extend_from_slice(format!(".{rest:0width$}").as_bytes());
+    }
+    out.extend_from_slice(unit.as_bytes());
+}
+
+/// A latency as the access log rounds it: to 10 µs above 1 ms, to 10 ms above 1 s, to 10 s above 1 min.
+pub fn cut_latency(latency: Duration) -> Duration {
+    let step = match latency {
+        l if l > Duration::from_secs(60) => Duration::from_secs(10),
+        l if l > Duration::from_secs(1) => Duration::from_millis(10),
+        l if l > Duration::from_millis(1) => Duration::from_micros(10),
+        _ => return latency,
+    };
+    let nanos = latency.as_nanos() / step.as_nanos() * step.as_nanos();
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go(nanos: u64) -> String {
+        let mut out = Vec::new();
+        push_go_duration(Duration::from_nanos(nanos), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn durations_are_printed_as_go_prints_them() {
+        assert_eq!(go(0), "0s");
+        assert_eq!(go(999), "999ns");
+        assert_eq!(go(33_099), "33.099µs");
+        assert_eq!(go(1_370_000), "1.37ms");
+        assert_eq!(go(1_000_000_000), "1s");
+        assert_eq!(go(1_050_000_000), "1.05s");
+        assert_eq!(go(70_000_000_000), "1m10s");
+        assert_eq!(go(3_600_000_000_000), "1h0m0s");
+    }
+
+    #[test]
+    fn long_latencies_are_cut() {
+        let cut = |nanos| cut_latency(Duration::from_nanos(nanos)).as_nanos();
+        assert_eq!(cut(999_999), 999_999);
+        assert_eq!(cut(1_378_999), 1_370_000);
+        assert_eq!(cut(1_378_999_999), 1_370_000_000);
+        assert_eq!(cut(79_999_999_999), 70_000_000_000);
+    }
+
+    #[test]
+    fn layouts_of_go_are_understood() {
+        let layout = |text| GoLayout::parse(text).0;
+        assert_eq!(
+            layout("2006/01/02 - 15:04:05.000"),
+            "%Y/%m/%d - %H:%M:%S%.3f"
+        );
+        assert_eq!(
+            layout("Mon Jan _2 3:04PM 100%"),
+            "%a %b %e %-I:%M%p %-m00%%"
+        );
+    }
+}

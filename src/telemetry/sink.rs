@@ -1,0 +1,237 @@
+//! A bounded queue to a writer thread. Who pushes never waits: what does not fit is dropped and counted.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use crate::telemetry::syslog::Syslog;
+
+/// Lines that may wait to be written. At a hundred bytes each, less than a megabyte.
+const CAPACITY: usize = 8192;
+
+/// Where lines go.
+pub enum Output {
+    Stdout,
+    /// Appended to, and opened again on request, for log rotation.
+    File(PathBuf),
+    /// Each line is one message.
+    Syslog(Syslog),
+    /// Anything else, for tests.
+    Writer(Box<dyn Write + Send>),
+}
+
+/// A queue of lines on their way to one [`Output`]. Cloning gives the same queue.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    queue: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    /// Whole lines, each with its end.
+    Line(Vec<u8>),
+    Reopen,
+    /// Answered when everything before it is written.
+    Flush(SyncSender<()>),
+}
+
+impl Sink {
+    /// Opens `output` and starts its writer thread.
+    ///
+    /// # Errors
+    /// When a file cannot be opened or the thread cannot be started.
+    pub fn open(output: Output) -> io::Result<Sink> {
+        let (queue, lines) = sync_channel(CAPACITY);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer::open(output, Arc::clone(&dropped))?;
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.run(&lines))?;
+        Ok(Sink { queue, dropped })
+    }
+
+    /// Hands over one line or more, with their ends. Dropped and counted when the writer is too far behind.
+    pub fn push(&self, lines: Vec<u8>) {
+        if self.queue.try_send(Message::Line(lines)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens the file again, after a log rotation moved it away.
+    pub fn reopen(&self) {
+        // A queue that is full stays with the old file; the next request will find room.
+        if self.queue.try_send(Message::Reopen).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Pushes dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything pushed before is written, at most `limit`. For the end of the process.
+    pub fn flush(&self, limit: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            // Neither a writer that is gone nor one that hangs may keep the process.
+            let _ = written.recv_timeout(limit);
+        }
+    }
+}
+
+struct Writer {
+    target: Target,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Target {
+    Stream(BufWriter<Box<dyn Write + Send>>),
+    File(PathBuf, BufWriter<File>),
+    Syslog(Syslog),
+}
+
+impl Writer {
+    fn open(output: Output, dropped: Arc<AtomicU64>) -> io::Result<Writer> {
+        let target = match output {
+            Output::Stdout => Target::Stream(BufWriter::new(Box::new(io::stdout()))),
+            Output::Writer(writer) => Target::Stream(BufWriter::new(writer)),
+            Output::File(path) => {
+                let file = append_to(&path)?;
+                Target::File(path, BufWriter::new(file))
+            }
+            Output::Syslog(syslog) => Target::Syslog(syslog),
+        };
+        Ok(Writer { target, dropped })
+    }
+
+    /// Writes until nobody can push any more. Lines are written out as soon as the queue is empty.
+    fn run(&mut self, lines: &Receiver<Message>) {
+        loop {
+            let message = match lines.try_recv() {
+                Ok(message) => message,
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {
+                    self.write_out();
+                    match lines.recv() {
+                        Ok(message) => message,
+                        Err(_) => break,
+                    }
+                }
+            };
+            match message {
+                Message::Line(line) => self.write(&line),
+                Message::Reopen => self.reopen(),
+                Message::Flush(done) => {
+                    self.write_out();
+                    // Whoever asked may have given up.
+                    let _ = done.send(());
+                }
+            }
+        }
+        self.write_out();
+    }
+
+    fn write(&mut self, line: &[u8]) {
+        let result = match &mut self.target {
+            Target::Stream(stream) => stream.write_all(line),
+            Target::File(_, file) => file.write_all(line),
+            Target::Syslog(syslog) => syslog.send(line),
+        };
+        self.count(result);
+    }
+
+    fn write_out(&mut self) {
+        let result = match &mut self.target {
+            Target::Stream(stream) => stream.flush(),
+            Target::File(_, file) => file.flush(),
+            Target::Syslog(_) => Ok(()),
+        };
+        self.count(result);
+    }
+
+    fn reopen(&mut self) {
+        self.write_out();
+        let Target::File(path, file) = &mut self.target else {
+            return;
+        };
+        let reopened = append_to(path).map(|new| *file = BufWriter::new(new));
+        self.count(reopened);
+    }
+
+    /// A full disk or a reader that went away costs lines, never requests.
+    fn count(&self, result: io::Result<()>) {
+        if result.is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn append_to(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_rotated_file_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        let sink = Sink::open(Output::File(path.clone())).unwrap();
+        sink.push(b"one\n".to_vec());
+        sink.flush(LIMIT);
+        std::fs::rename(&path, &old).unwrap();
+        sink.reopen();
+        sink.push(b"two\n".to_vec());
+        sink.flush(LIMIT);
+        assert_eq!(std::fs::read_to_string(old).unwrap(), "one\n");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "two\n");
+        assert_eq!(sink.dropped(), 0);
+    }
+
+    /// A pipe that nobody reads: each write waits for leave.
+    struct Stuck(mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_costs_lines_and_nothing_else() {
+        let (leave, wait) = mpsc::channel();
+        let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
+        for _ in 0..3 * CAPACITY {
+            sink.push(vec![b'x'; 10_000]);
+        }
+        assert!(sink.dropped() >= CAPACITY as u64);
+        drop(leave);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_counted() {
+        let (leave, wait) = mpsc::channel();
+        drop(leave);
+        let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
+        sink.push(b"lost\n".to_vec());
+        sink.flush(LIMIT);
+        assert_eq!(sink.dropped(), 1);
+    }
+}

@@ -1,0 +1,165 @@
+//! Texts of strangers in log lines: nothing in them may end a line or move a cursor.
+
+/// Appends `text` with control characters written as `\n` or `\x1b`; the rest stays as it is.
+pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
+    if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    for c in text.chars() {
+        if is_printable(c) {
+            push_char(c, out);
+        } else {
+            push_unprintable(c, out);
+        }
+    }
+}
+
+/// Appends `text` as Go's `strconv.Quote` writes it.
+pub fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                c if is_printable(c) => push_char(c, out),
+                c => push_unprintable(c, out),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.extend_from_slice(format!("\\x{byte:02x}").as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+/// Appends `text` as a JSON string.
+pub fn push_json(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if is_printable(c) => push_char(c, out),
+            c => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                }
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// Whether a terminal shows `c` where it stands: no control, no line break, nothing that turns the line around.
+fn is_printable(c: char) -> bool {
+    match c {
+        ' '..='~' => true,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => false,
+        '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{e000}'..='\u{f8ff}'
+        | '\u{fff0}'..='\u{fffb}' => false,
+        c => !c.is_control() && !c.is_whitespace(),
+    }
+}
+
+fn push_char(c: char, out: &mut Vec<u8>) {
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+fn push_unprintable(c: char, out: &mut Vec<u8>) {
+    let escaped = match c {
+        '\u{7}' => "\\a".to_owned(),
+        '\u{8}' => "\\b".to_owned(),
+        '\u{c}' => "\\f".to_owned(),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        '\u{b}' => "\\v".to_owned(),
+        c if (c as u32) < 0x80 => format!("\\x{:02x}", c as u32),
+        c if (c as u32) < 0x1_0000 => format!("\\u{:04x}", c as u32),
+        c => format!("\\U{:08x}", c as u32),
+    };
+    out.extend_from_slice(escaped.as_bytes());
+}
+
+/// Query parameters whose values are tokens: never shown.
+const SECRET_PARAMETERS: [&str; 3] = ["access_token", "token", "jwt"];
+
+/// Appends a raw query with the values of token parameters replaced, however their names are spelled.
+pub fn push_query(query: &str, out: &mut Vec<u8>) {
+    for (index, pair) in query.split('&').enumerate() {
+        if index > 0 {
+            out.push(b'&');
+        }
+        match pair.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_secret(name) => {
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"=***");
+            }
+            _ => out.extend_from_slice(pair.as_bytes()),
+        }
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+    SECRET_PARAMETERS
+        .iter()
+        .any(|secret| secret.eq_ignore_ascii_case(&decoded))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(push: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        push(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn quotes_are_those_of_go() {
+        let quoted = |bytes: &[u8]| text(|out| push_quoted(bytes, out));
+        assert_eq!(quoted(b"/a b?c"), r#""/a b?c""#);
+        assert_eq!(quoted(b"\"\\\n\x1b\x7f"), r#""\"\\\n\x1b\x7f""#);
+        assert_eq!(quoted("é\u{85}\u{202e}".as_bytes()), r#""é\u0085\u202e""#);
+        assert_eq!(quoted(b"\xff"), r#""\xff""#);
+    }
+
+    #[test]
+    fn tokens_in_queries_are_masked() {
+        let masked = |query| text(|out| push_query(query, out));
+        assert_eq!(masked("a=1&token=x&b"), "a=1&token=***&b");
+        assert_eq!(
+            masked("ACCESS_token=x&jw%74=y"),
+            "ACCESS_token=***&jw%74=***"
+        );
+        assert_eq!(masked("token=&mytoken=z"), "token=&mytoken=z");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_ends_a_line_or_breaks_json(input in any::<String>()) {
+            let escaped = text(|out| push_escaped(&input, out));
+            prop_assert!(!escaped.chars().any(char::is_control));
+            let json = text(|out| push_json(&input, out));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), input);
+        }
+
+        #[test]
+        fn any_bytes_can_be_quoted(input in any::<Vec<u8>>()) {
+            let quoted = text(|out| push_quoted(&input, out));
+            prop_assert!(!quoted.chars().any(char::is_control));
+        }
+    }
+}

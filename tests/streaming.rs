@@ -1,0 +1,232 @@
+//! `no-op` passes bytes on as they come, in both directions, and ends as the other side ended.
+
+mod support;
+
+use std::io::{ErrorKind, Read as _};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use support::http::request;
+use support::upstream::Call;
+use support::{Gateway, Upstream, eventually};
+
+fn gateway(upstream: &Upstream, method: &str) -> Gateway {
+    let config = json!({
+        "version": 3,
+        "timeout": "2s",
+        "endpoints": [{
+            "endpoint": "/s",
+            "method": method,
+            "output_encoding": "no-op",
+            "input_headers": ["Content-Type", "Expect", "Accept"],
+            "backend": [{ "host": [upstream.url()], "url_pattern": "/s", "method": method, "encoding": "no-op" }]
+        }]
+    });
+    Gateway::start(&config.to_string())
+}
+
+const EVENTS: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// Reads the fields of an upload's body as chunks come; the sizes say when.
+fn chunked_body(call: &mut Call, seen: &mpsc::Sender<String>) -> std::io::Result<()> {
+    let mut text = String::new();
+    let mut byte = [0];
+    while !text.ends_with("0\r\n\r\n") {
+        call.reader.read_exact(&mut byte)?;
+        text.push(char::from(byte[0]));
+        if let Some(part) = ["one", "two", "three"].iter().find(|p| text.ends_with(**p)) {
+            let _ = seen.send((*part).to_owned());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn each_event_arrives_before_the_next_is_sent() {
+    let (next, turn) = mpsc::channel::<()>();
+    let turn = std::sync::Mutex::new(turn);
+    let upstream = Upstream::start(move |mut call| {
+        call.send(EVENTS)?;
+        for i in 0..3 {
+            call.chunk(&format!("data: {i}\n\n"))?;
+            // Not before the client has seen this one: a gateway that collects would hang here.
+            turn.lock().unwrap().recv().ok();
+        }
+        call.send("0\r\n\r\n")
+    });
+    let gateway = gateway(&upstream, "GET");
+    let mut client = gateway.client();
+    client
+        .send(request("GET", "/s", &[("Accept", "text/event-stream")]))
+        .unwrap();
+    assert_eq!(client.head().unwrap().status, 200);
+    for i in 0..3 {
+        let event = client.chunk().unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&event), format!("data: {i}\n\n"));
+        next.send(()).unwrap();
+    }
+    assert_eq!(client.chunk().unwrap(), None);
+}
+
+#[test]
+fn an_upload_streams_while_the_answer_does() {
+    let (seen, parts) = mpsc::channel();
+    let seen = std::sync::Mutex::new(seen);
+    let upstream = Upstream::start(move |mut call| {
+        call.send(EVENTS)?;
+        call.chunk("ready")?;
+        let seen = seen.lock().unwrap().clone();
+        chunked_body(&mut call, &seen)?;
+        call.chunk("done")?;
+        call.send("0\r\n\r\n")
+    });
+    let gateway = gateway(&upstream, "POST");
+    let mut client = gateway.client();
+    client
+        .send("POST /s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        .unwrap();
+    assert_eq!(client.head().unwrap().status, 200);
+    assert_eq!(client.chunk().unwrap().unwrap(), b"ready");
+    let wait = Duration::from_secs(10);
+    assert_eq!(parts.recv_timeout(wait).unwrap(), "one");
+    for (chunk, part) in [("3\r\ntwo\r\n", "two"), ("5\r\nthree\r\n", "three")] {
+        client.send(chunk).unwrap();
+        assert_eq!(parts.recv_timeout(wait).unwrap(), part);
+    }
+    client.send("0\r\n\r\n").unwrap();
+    assert_eq!(client.chunk().unwrap().unwrap(), b"done");
+    assert_eq!(client.chunk().unwrap(), None);
+}
+
+#[test]
+fn a_client_that_asks_first_is_told_to_go_on() {
+    let upstream = Upstream::start(|mut call| {
+        if call.head.to_lowercase().contains("expect: 100-continue") {
+            call.send("HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let mut body = [0; 5];
+        call.reader.read_exact(&mut body)?;
+        call.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}",
+            String::from_utf8_lossy(&body)
+        ))
+    });
+    let gateway = gateway(&upstream, "POST");
+    let mut client = gateway.client();
+    client
+        .send("POST /s HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        .unwrap();
+    assert_eq!(client.any_head().unwrap().status, 100);
+    client.send("hello").unwrap();
+    let answer = client.answer("POST").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_call() {
+    let (left, noticed) = mpsc::channel();
+    let left = std::sync::Mutex::new(left);
+    let upstream = Upstream::start(move |mut call| {
+        call.send(EVENTS)?;
+        call.chunk("data: 0\n\n")?;
+        let gone = call.sees_hang_up(Duration::from_secs(15));
+        let _ = left.lock().unwrap().send(gone);
+        Ok(())
+    });
+    let gateway = gateway(&upstream, "GET");
+    let mut client = gateway.client();
+    client.send(request("GET", "/s", &[])).unwrap();
+    assert_eq!(client.head().unwrap().status, 200);
+    client.chunk().unwrap();
+    drop(client);
+    assert!(
+        noticed.recv_timeout(Duration::from_secs(20)).unwrap(),
+        "the upstream call goes on"
+    );
+}
+
+#[test]
+fn a_stream_that_is_alive_outlives_the_timeout_of_its_endpoint() {
+    let upstream = Upstream::start(|mut call| {
+        call.send(EVENTS)?;
+        // Eight parts, 400 ms apart: more than the endpoint's 2 s.
+        for i in 0..8 {
+            call.chunk(&format!("{i}"))?;
+            support::pause(Duration::from_millis(400));
+        }
+        call.send("0\r\n\r\n")
+    });
+    let answer = gateway(&upstream, "GET").get("/s");
+    assert_eq!(answer.text(), "01234567");
+}
+
+#[test]
+fn a_body_cut_short_never_looks_whole() {
+    let heads = ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"];
+    for (head, body) in heads.iter().zip(["part of it", "a\r\npart of it\r\n"]) {
+        let upstream = Upstream::raw(format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}"));
+        let gateway = gateway(&upstream, "GET");
+        let mut client = gateway.client();
+        client.send(request("GET", "/s", &[])).unwrap();
+        match client.answer("GET") {
+            Ok(answer) => assert!(answer.status >= 500, "{head}: a whole {}", answer.status),
+            Err(e) => assert_ne!(e.kind(), ErrorKind::WouldBlock, "{head}: the client hangs"),
+        }
+    }
+}
+
+#[test]
+fn a_big_body_passes_in_flat_memory() {
+    const SIZE: usize = 256 << 20;
+    let upstream = Upstream::start(|mut call| {
+        call.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"))?;
+        let part = vec![b'x'; 1 << 20];
+        (0..SIZE >> 20).try_for_each(|_| call.send(&part))
+    });
+    let gateway = gateway(&upstream, "GET");
+    assert_eq!(gateway.get("/__health").status, 200);
+    let before = resident_kib(gateway.pid());
+    let mut client = gateway.client();
+    client.send(request("GET", "/s", &[])).unwrap();
+    assert_eq!(client.head().unwrap().status, 200);
+    let (mut buffer, mut got, mut most) = (vec![0; 1 << 20], 0, 0);
+    // The client lags behind the backend at first: that is where a gateway without back-pressure swells.
+    support::pause(Duration::from_millis(300));
+    while got < SIZE {
+        let n = client.read_some(&mut buffer).unwrap();
+        assert_ne!(n, 0, "cut at {got}");
+        got += n;
+        most = most.max(resident_kib(gateway.pid()));
+    }
+    assert!(most < before + 48 * 1024, "{before} KiB grew to {most} KiB");
+}
+
+#[test]
+fn an_event_stream_of_a_dead_backend_ends_for_the_client() {
+    let upstream = Upstream::start(|mut call| {
+        call.send(EVENTS)?;
+        call.chunk("data: 0\n\n")
+    });
+    let gateway = gateway(&upstream, "GET");
+    let mut client = gateway.client();
+    client.send(request("GET", "/s", &[])).unwrap();
+    client.head().unwrap();
+    client.chunk().unwrap();
+    assert!(
+        client.chunk().is_err(),
+        "the stream ended as if it were whole"
+    );
+    eventually("the gateway serves on", Duration::from_secs(5), || {
+        gateway.get("/__health").status == 200
+    });
+}
+
+/// Memory of a process that is really there, from /proc.
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

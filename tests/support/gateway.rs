@@ -1,0 +1,204 @@
+//! The gateway as a process of its own.
+
+use std::fs::{self, File};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::http::{Answer, Client, request};
+use super::{pause, ports};
+
+/// Until a gateway must listen. Generous: it bounds a broken build, not a slow machine.
+const START: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(10);
+
+/// The program under test.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    clean(&mut command);
+    command
+}
+
+/// Takes away what the environment of the person who runs the tests could change.
+fn clean(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let proxy = ["http_proxy", "https_proxy", "all_proxy"].contains(&&*name.to_lowercase());
+        if proxy || name.starts_with("KRAKEND_") || name.starts_with("FC_") {
+            command.env_remove(&*name);
+        }
+    }
+    command
+        .env("NO_PROXY", "*")
+        .env("USAGE_DISABLE", "1")
+        .stdin(Stdio::null());
+}
+
+/// A started gateway; it is stopped when this value goes away.
+pub struct Gateway {
+    port: u16,
+    dir: tempfile::TempDir,
+    child: Mutex<Child>,
+}
+
+impl Gateway {
+    /// Starts with this configuration on a free port and waits until it listens.
+    pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// Starts with further files (name, content) beside the configuration.
+    pub fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
+        let port = ports::free();
+        let gateway = Self::spawn(port, config, files, &["-p", &port.to_string()]);
+        assert!(
+            gateway.listens(START),
+            "the gateway does not listen:\n{}",
+            gateway.output()
+        );
+        gateway
+    }
+
+    /// Starts a file of the repository as it is, but for the port.
+    pub fn start_file(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self::start(&text)
+    }
+
+    /// Starts the process and does not wait.
+    pub fn spawn(port: u16, config: &str, files: &[(&str, &str)], more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let path = dir.path().join("krakend.json");
+        fs::write(&path, config).unwrap();
+        let stdout = File::create(dir.path().join("stdout.log")).unwrap();
+        let stderr = File::create(dir.path().join("stderr.log")).unwrap();
+        let child = command()
+            .args(["run", "-c"])
+            .arg(&path)
+            .args(more)
+            .current_dir(dir.path())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", env!("CARGO_BIN_EXE_portcullis")));
+        Self {
+            port,
+            dir,
+            child: Mutex::new(child),
+        }
+    }
+
+    /// Whether the port answers within `limit`; false at once when the process has ended.
+    pub fn listens(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            if self.ended().is_some() {
+                return false;
+            }
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            pause(Duration::from_millis(5));
+        }
+        false
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
+    /// The folder the gateway runs in.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("krakend.json")
+    }
+
+    /// Everything written to standard output and standard error so far.
+    pub fn output(&self) -> String {
+        let read = |name| fs::read(self.dir.path().join(name)).unwrap_or_default();
+        let (out, err) = (read("stdout.log"), read("stderr.log"));
+        String::from_utf8_lossy(&[out, err].concat()).into_owned()
+    }
+
+    /// The exit status, once the process has ended.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.child.lock().unwrap().try_wait().unwrap()
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&self, limit: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            pause(Duration::from_millis(5));
+        }
+        None
+    }
+
+    /// Sends a signal by name, as `kill -s` has it (`TERM`, `HUP`, …).
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .unwrap();
+        assert!(status.success(), "kill -s {name} {pid}");
+    }
+
+    /// Stops it: TERM, and KILL if that does not help within `patience`.
+    pub fn stop(&self, patience: Duration) -> Option<ExitStatus> {
+        if self.ended().is_none() {
+            self.signal("TERM");
+        }
+        let status = self.wait(patience);
+        if status.is_none() {
+            let mut child = self.child.lock().unwrap();
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        status
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).unwrap_or_else(|e| panic!("{e}; the log:\n{}", self.output()))
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[])
+    }
+
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send("GET", &request("GET", path, headers))
+    }
+
+    /// Sends these bytes on a connection of their own and reads one whole answer.
+    pub fn send(&self, method: &str, bytes: impl AsRef<[u8]>) -> Answer {
+        let mut client = self.client();
+        client.send(bytes).unwrap();
+        client
+            .answer(method)
+            .unwrap_or_else(|e| panic!("no answer: {e}; the log:\n{}", self.output()))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop(STOP);
+    }
+}

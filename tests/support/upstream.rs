@@ -1,0 +1,131 @@
+//! A backend whose behaviour is code, for what routes cannot say: half answers, slow bodies, aborts.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One accepted connection with the head of its first request already read.
+pub struct Call {
+    /// Request line and fields as they came, without the empty line.
+    pub head: String,
+    pub reader: BufReader<TcpStream>,
+}
+
+impl Call {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes.as_ref())
+    }
+
+    /// Sends `data` as one chunk.
+    pub fn chunk(&mut self, data: &str) -> io::Result<()> {
+        self.send(format!("{:x}\r\n{data}\r\n", data.len()))
+    }
+
+    /// Waits until the caller has gone away; true when it has.
+    pub fn sees_hang_up(&mut self, limit: Duration) -> bool {
+        let _ = self.reader.get_ref().set_read_timeout(Some(limit));
+        loop {
+            match self.reader.fill_buf() {
+                Ok([]) => return true,
+                Ok(more) => {
+                    let n = more.len();
+                    self.reader.consume(n);
+                }
+                Err(e) => return e.kind() == io::ErrorKind::ConnectionReset,
+            }
+        }
+    }
+}
+
+/// The running backend.
+pub struct Upstream {
+    port: u16,
+    calls: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Upstream {
+    /// Calls `handler` for each connection whose first request head has arrived.
+    pub fn start(handler: impl Fn(Call) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (calls, heads) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(Mutex::new(Vec::new())),
+        );
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (handler, count, seen, stop) = (
+            Arc::new(handler),
+            calls.clone(),
+            heads.clone(),
+            stopped.clone(),
+        );
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (handler, count, seen) = (handler.clone(), count.clone(), seen.clone());
+                std::thread::spawn(move || {
+                    let _ = stream.set_nodelay(true);
+                    let mut reader = BufReader::new(stream);
+                    let Ok(head) = read_head(&mut reader) else {
+                        return;
+                    };
+                    count.fetch_add(1, Ordering::SeqCst);
+                    seen.lock().unwrap().push(head.clone());
+                    let _ = handler(Call { head, reader });
+                });
+            }
+        });
+        Self {
+            port,
+            calls,
+            heads,
+            stopped,
+        }
+    }
+
+    /// Answers every request with these bytes and closes.
+    pub fn raw(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        Self::start(move |mut call| call.send(&answer))
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// How many requests (first ones of a connection) arrived so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// The heads of those requests.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut head = String::new();
+    loop {
+        let mut line = Vec::new();
+        reader.read_until(b'\n', &mut line)?;
+        match line.as_slice() {
+            [] => return Err(io::ErrorKind::UnexpectedEof.into()),
+            b"\r\n" | b"\n" => return Ok(head),
+            line => head.push_str(&String::from_utf8_lossy(line)),
+        }
+    }
+}
