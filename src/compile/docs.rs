@@ -31,9 +31,27 @@ version does not build templates.
 /// The whole page.
 pub fn page() -> String {
     let mut out = HEAD.to_owned();
-    table(&mut out, 2, "Service", "The root of the file.", crate::config::service::SERVICE);
-    table(&mut out, 2, "Endpoint", "One entry of `endpoints`.", crate::config::endpoint::ENDPOINT);
-    table(&mut out, 2, "Backend", "One entry of an endpoint's `backend`.", crate::config::backend::BACKEND);
+    table(
+        &mut out,
+        2,
+        "Service",
+        "The root of the file.",
+        crate::config::service::SERVICE,
+    );
+    table(
+        &mut out,
+        2,
+        "Endpoint",
+        "One entry of `endpoints`.",
+        crate::config::endpoint::ENDPOINT,
+    );
+    table(
+        &mut out,
+        2,
+        "Backend",
+        "One entry of an endpoint's `backend`.",
+        crate::config::backend::BACKEND,
+    );
     let service = registry::SERVICE
         .iter()
         .map(|e| (e.namespace, e.aliases, e.doc, e.keys));

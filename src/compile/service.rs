@@ -169,7 +169,10 @@ fn routes(
     options: &runtime::Options,
     routing: router::Options,
     cx: &mut Compile<'_>,
-) -> (Router<Arc<runtime::Endpoint>>, Box<[Arc<runtime::Endpoint>]>) {
+) -> (
+    Router<Arc<runtime::Endpoint>>,
+    Box<[Arc<runtime::Endpoint>]>,
+) {
     let mut builder = Router::builder(routing);
     let root = file.block.node();
     let built_in = |result: Result<(), RouteError>| {
@@ -198,7 +201,8 @@ fn routes(
             .block
             .get("endpoint")
             .unwrap_or_else(|| written.block.node().clone());
-        if let Some((pattern, compiled)) = endpoint::endpoint(written, endpoints.len(), file, options, cx)
+        if let Some((pattern, compiled)) =
+            endpoint::endpoint(written, endpoints.len(), file, options, cx)
         {
             let compiled = Arc::new(compiled);
             endpoints.push(Arc::clone(&compiled));

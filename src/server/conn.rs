@@ -13,8 +13,8 @@ use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora_core::tls::ServerTlsStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -47,7 +47,14 @@ impl Conn {
     /// A connection in clear text.
     pub fn plain(stream: Stream) -> Conn {
         let socket = stream.get_socket_digest();
-        Conn { wire: Wire::Plain(stream), ahead: BytesMut::new(), budget: 0, alpn: None, tls: None, socket }
+        Conn {
+            wire: Wire::Plain(stream),
+            ahead: BytesMut::new(),
+            budget: 0,
+            alpn: None,
+            tls: None,
+            socket,
+        }
     }
 
     /// A connection whose TLS handshake is done; `socket` is that of the stream below.
@@ -58,9 +65,17 @@ impl Conn {
                 Some(b"h2") => Some(ALPN::H2),
                 _ => None,
             };
-            let cipher = session.negotiated_cipher_suite().map_or("", |suite| suite.suite().as_str().unwrap_or(""));
-            let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("");
-            (alpn, SslDigest::new(cipher, version, None, None, Vec::new()))
+            let cipher = session
+                .negotiated_cipher_suite()
+                .map_or("", |suite| suite.suite().as_str().unwrap_or(""));
+            let version = session
+                .protocol_version()
+                .and_then(|version| version.as_str())
+                .unwrap_or("");
+            (
+                alpn,
+                SslDigest::new(cipher, version, None, None, Vec::new()),
+            )
         };
         Conn {
             wire: Wire::Tls(Box::new(stream)),
@@ -113,7 +128,8 @@ impl Conn {
         match whole {
             Some(whole) if whole < there => {
                 self.budget = 0;
-                self.ahead.split_to(usize::try_from(whole).unwrap_or(self.ahead.len()))
+                self.ahead
+                    .split_to(usize::try_from(whole).unwrap_or(self.ahead.len()))
             }
             Some(whole) => {
                 self.budget = whole - there;
@@ -159,7 +175,11 @@ impl Conn {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.budget == 0 {
             // Between requests somebody waits for the client to hang up. Early bytes of its next request stay here.
@@ -168,7 +188,11 @@ impl AsyncRead for Conn {
                     return Poll::Pending;
                 }
                 if ready!(this.poll_fill(cx, 2048))? == 0 {
-                    return if this.ahead.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending };
+                    return if this.ahead.is_empty() {
+                        Poll::Ready(Ok(()))
+                    } else {
+                        Poll::Pending
+                    };
                 }
             }
         }
@@ -190,7 +214,11 @@ impl AsyncRead for Conn {
 }
 
 impl AsyncWrite for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),

@@ -57,7 +57,12 @@ impl Front {
         certificates: Option<Arc<Certificates>>,
         metrics: Arc<Metrics>,
     ) -> Front {
-        Front { proxy, limits, certificates, metrics }
+        Front {
+            proxy,
+            limits,
+            certificates,
+            metrics,
+        }
     }
 
     async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<()> {
@@ -118,7 +123,11 @@ impl Front {
                 Wait::Over => return None,
                 Wait::Refused(bad) => {
                     self.metrics.bad_request(bad.as_str());
-                    log::info!("refused a malformed request from {}: {}", peer(&conn), bad.as_str());
+                    log::info!(
+                        "refused a malformed request from {}: {}",
+                        peer(&conn),
+                        bad.as_str()
+                    );
                     refuse(&mut conn, bad.status_line()).await;
                     return None;
                 }
@@ -152,7 +161,10 @@ impl Front {
                     _ = stopping.wait_for(|stop| *stop) => false,
                 }
             };
-            if !matches!(pingora_timeout::timeout(self.limits.idle, first).await, Ok(true)) {
+            if !matches!(
+                pingora_timeout::timeout(self.limits.idle, first).await,
+                Ok(true)
+            ) {
                 return Wait::Over;
             }
         }
@@ -162,7 +174,12 @@ impl Front {
         let mut reader = HeadReader::new(self.limits.max_header_bytes);
         match self.judge(&mut reader, conn) {
             Some(wait) => wait,
-            None => match pingora_timeout::timeout(self.limits.head, self.rest_of_head(&mut reader, conn)).await {
+            None => match pingora_timeout::timeout(
+                self.limits.head,
+                self.rest_of_head(&mut reader, conn),
+            )
+            .await
+            {
                 Ok(wait) => wait,
                 Err(_) => Wait::Slow,
             },
@@ -200,7 +217,11 @@ impl Front {
 
 #[async_trait]
 impl ServerApp for Front {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let Some(_open) = ConnectionGuard::open(&self.metrics, self.limits.max_connections) else {
             self.metrics.connection_refused();
             return None;
