@@ -89,7 +89,6 @@ pub fn backend(
         send_body_on_redirect: client_options
             .is_some_and(|block| block.flag("send_body_on_redirect")),
         compression: !service.disable_compression,
-        pass_through: None,
         pattern: Arc::clone(&pattern),
         method: method.clone(),
         url,
@@ -97,12 +96,12 @@ pub fn backend(
     let Some(proxy) = proxy.filter(|proxy| proxy.flag("shadow")) else {
         return Some(Call::Regular(call));
     };
-    Some(Call::Shadow(Shadow::new(
-        call,
-        proxy
+    Some(Call::Shadow(Shadow {
+        backend: call,
+        timeout: proxy
             .set_duration("shadow_timeout")
             .unwrap_or(place.site.timeout),
-    )))
+    }))
 }
 
 fn block<'a>(
