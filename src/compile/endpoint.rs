@@ -23,6 +23,7 @@ use crate::runtime::step::EndpointStep;
 
 /// As the reference: the endpoint's timeout when nobody names one.
 const TIMEOUT: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(1);
 /// What `output_encoding` may be.
 const OUTPUT: &[&str] = &[
     "json",
@@ -63,7 +64,7 @@ pub fn endpoint(
     let site = EndpointSite {
         pattern: pattern.as_str(),
         method: &method,
-        timeout: file.timeout.or(service.timeout).unwrap_or(TIMEOUT),
+        timeout: timeout(file, service),
         extra: file.extra.node().cloned(),
         streams,
     };
@@ -112,6 +113,24 @@ pub fn endpoint(
         method: method.clone(),
     };
     Some((pattern, compiled))
+}
+
+/// The deadline of the whole request. Clocks here tick in milliseconds: what is shorter has passed before it begins,
+/// as it has in practice with the reference.
+fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
+    let timeout = file.timeout.or(service.timeout).unwrap_or(TIMEOUT);
+    if timeout >= TICK {
+        return timeout;
+    }
+    let node = file
+        .block
+        .get("timeout")
+        .or_else(|| service.block.get("timeout"))
+        .unwrap_or_else(|| file.block.node().clone());
+    node.warn(Mistake::invalid(
+        "a timeout below a millisecond: every request fails",
+    ));
+    Duration::ZERO
 }
 
 fn method(file: &Endpoint<'_>) -> Option<Method> {
