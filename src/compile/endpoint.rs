@@ -60,7 +60,10 @@ pub fn endpoint(
         .unwrap_or("json");
     let streams = encoding == "no-op";
     check_backends(file, streams);
-    let (method, pattern) = (method?, pattern?);
+    let pattern = pattern?;
+    // A wrong method is no reason to keep quiet about the rest; GET stands in while that is read.
+    let readable = method.is_some();
+    let method = method.unwrap_or_default();
     let site = EndpointSite {
         pattern: pattern.as_str(),
         method: &method,
@@ -79,6 +82,7 @@ pub fn endpoint(
             index,
             sequential: order != Order::Parallel,
             concurrent: calls > 1,
+            alone: !streams && file.backend.len() == 1,
             service_hosts,
         };
         match backend::backend(written, &place, service, cx) {
@@ -112,7 +116,7 @@ pub fn endpoint(
         id,
         method: method.clone(),
     };
-    Some((pattern, compiled))
+    readable.then_some((pattern, compiled))
 }
 
 /// The deadline of the whole request. Clocks here tick in milliseconds: what is shorter has passed before it begins,

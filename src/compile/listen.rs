@@ -119,7 +119,7 @@ fn socket(node: &Node<'_>, text: &str) -> Option<SocketAddr> {
         node.mistake_hint(
             Mistake::invalid(format!(
                 "{} is no address with a port",
-                node.value().shown()
+                node.shown()
             )),
             "such as \"127.0.0.1:9090\"",
         );

@@ -51,7 +51,7 @@ fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {
         let hosts: Vec<String> = backend
             .host
             .iter()
-            .map(|host| host.value().shown())
+            .map(|host| host.shown())
             .collect();
         if !hosts.is_empty() {
             lines.push(format!("\t\t    Hosts: {}", hosts.join(", ")));
