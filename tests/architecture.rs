@@ -1,5 +1,8 @@
 //! The arrows between the folders of `src/`, which the compiler does not police.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

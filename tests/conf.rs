@@ -1,5 +1,8 @@
 //! The files of `conf/` run as they are, but for ports and the provider's address.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::Path;

@@ -1,5 +1,8 @@
 //! Every configuration in the documents passes `check`; every link leads somewhere.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;
@@ -99,6 +102,15 @@ fn every_configuration_in_the_documents_passes_check() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_reason_of_a_refusal_is_explained() {
+    let text = include_str!("../docs/identity.md");
+    for reason in portcullis::jose::Reason::ALL {
+        let row = format!("| `{}` | {} |", reason.as_str(), reason.status());
+        assert!(text.contains(&row), "docs/identity.md has no row {row}");
+    }
 }
 
 #[test]

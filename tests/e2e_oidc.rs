@@ -2,6 +2,9 @@
 //!
 //! `tests/oidc/install.sh` installs it below `target/` on first use; it needs npm, and says what is missing.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::{BufRead as _, BufReader};

@@ -1,15 +1,20 @@
 //! The metrics page: what a scrape finds there, and what a stranger cannot add to it.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use support::http::request;
 use support::{Client, Gateway, Signer, Stub, eventually, ports, tokens};
+
+const TABLE: &str = include_str!("../docs/metrics.md");
 
 struct Scraped {
     gateway: Gateway,
@@ -19,6 +24,11 @@ struct Scraped {
 }
 
 fn start() -> Scraped {
+    start_with(&[])
+}
+
+/// A gateway with an open endpoint and these besides.
+fn start_with(more: &[Value]) -> Scraped {
     let signer = Signer::es256("k");
     let stub = Stub::with(
         &json!([{"path": "/jwks", "infra": true, "body": signer.jwks()},
@@ -26,27 +36,34 @@ fn start() -> Scraped {
         .to_string(),
     );
     let metrics = ports::free();
+    let mut endpoints = vec![json!({
+        "endpoint": "/open/{id}", "backend": [{ "host": [stub.url()], "url_pattern": "/open" }]
+    })];
+    endpoints.extend_from_slice(more);
     let file = json!({
         "version": 3,
+        "host": [stub.url()],
         "extra_config": { "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") } },
-        "endpoints": [
-            { "endpoint": "/open/{id}", "backend": [{ "host": [stub.url()], "url_pattern": "/open" }] },
-            {
-                "endpoint": "/me",
-                "extra_config": { "auth/validator": {
-                    "alg": "ES256", "audience": ["api"], "jwk_url": format!("{}/jwks", stub.url()),
-                    "disable_jwk_security": true
-                } },
-                "backend": [{ "host": [stub.url()], "url_pattern": "/me" }]
-            }
-        ]
+        "endpoints": endpoints
     });
+    let file = file.to_string().replace("{{BACKEND}}", &stub.url());
     Scraped {
-        gateway: Gateway::start(&file.to_string()),
+        gateway: Gateway::start(&file),
         metrics,
         signer,
         _stub: stub,
     }
+}
+
+/// An endpoint that asks for a token.
+fn protected() -> Value {
+    json!({
+        "endpoint": "/me",
+        "extra_config": { "auth/validator": {
+            "alg": "ES256", "audience": ["api"], "jwk_url": "{{BACKEND}}/jwks", "disable_jwk_security": true
+        } },
+        "backend": [{ "url_pattern": "/me" }]
+    })
 }
 
 impl Scraped {
@@ -78,7 +95,7 @@ fn samples(page: &str) -> Vec<&str> {
 
 #[test]
 fn each_refusal_is_counted_under_its_reason() {
-    let s = start();
+    let s = start_with(&[protected()]);
     assert_eq!(s.gateway.get("/me").status, 401);
     let other = s.bearer("other");
     assert_eq!(
@@ -128,10 +145,11 @@ fn strangers_add_no_series() {
 fn every_metric_has_a_help_text_and_passes_promtool_where_there_is_one() {
     let s = start();
     s.gateway.get("/open/1");
-    s.gateway.get("/me");
     let page = s.page();
     for line in page.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
+        let documented = name.starts_with("process_") || TABLE.contains(&format!("| `{name}` |"));
+        assert!(documented, "{name} is not in docs/metrics.md");
         assert!(
             page.contains(&format!("# HELP {name} ")),
             "{name} has no help text"

@@ -1,5 +1,8 @@
 //! Reload and stop under load: not one request is lost.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;

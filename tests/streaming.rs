@@ -1,5 +1,8 @@
 //! `no-op` passes bytes on as they come, in both directions, and ends as the other side ended.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::{ErrorKind, Read as _};
@@ -107,12 +110,9 @@ fn a_client_that_asks_first_is_told_to_go_on() {
         if call.head.to_lowercase().contains("expect: 100-continue") {
             call.send("HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let mut body = [0; 5];
-        call.reader.read_exact(&mut body)?;
-        call.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}",
-            String::from_utf8_lossy(&body)
-        ))
+        let body = call.body()?;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        call.send([head.as_bytes(), &body].concat())
     });
     let gateway = gateway(&upstream, "POST");
     let mut client = gateway.client();
@@ -188,7 +188,7 @@ fn a_big_body_passes_in_flat_memory() {
     });
     let gateway = gateway(&upstream, "GET");
     assert_eq!(gateway.get("/__health").status, 200);
-    let before = resident_kib(gateway.pid());
+    let before = gateway.resident_kib();
     let mut client = gateway.client();
     client.send(request("GET", "/s", &[])).unwrap();
     assert_eq!(client.head().unwrap().status, 200);
@@ -199,7 +199,7 @@ fn a_big_body_passes_in_flat_memory() {
         let n = client.read_some(&mut buffer).unwrap();
         assert_ne!(n, 0, "cut at {got}");
         got += n;
-        most = most.max(resident_kib(gateway.pid()));
+        most = most.max(gateway.resident_kib());
     }
     assert!(most < before + 48 * 1024, "{before} KiB grew to {most} KiB");
 }
@@ -222,11 +222,4 @@ fn an_event_stream_of_a_dead_backend_ends_for_the_client() {
     eventually("the gateway serves on", Duration::from_secs(5), || {
         gateway.get("/__health").status == 200
     });
-}
-
-/// Memory of a process that is really there, from /proc.
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

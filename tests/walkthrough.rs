@@ -1,5 +1,8 @@
 //! What a newcomer sees who follows the guide, with the file that ships.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::Duration;

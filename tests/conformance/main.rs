@@ -3,6 +3,9 @@
 //! `cargo test --test conformance` plays all, `cargo test --test conformance -- jwt/ cors/` those whose name
 //! contains one of the words. `PORTCULLIS_JOBS` says how many at once.
 
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -118,6 +118,13 @@ impl Gateway {
         self.child.lock().unwrap().id()
     }
 
+    /// Memory that is really there, from /proc.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// The folder the gateway runs in.
     pub fn dir(&self) -> PathBuf {
         self.dir.path().to_owned()
@@ -184,7 +191,7 @@ impl Gateway {
     }
 
     pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.send("GET", &request("GET", path, headers))
+        self.send("GET", request("GET", path, headers))
     }
 
     /// Sends these bytes on a connection of their own and reads one whole answer.

@@ -1,6 +1,6 @@
 //! A backend whose behaviour is code, for what routes cannot say: half answers, slow bodies, aborts.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,6 +21,31 @@ impl Call {
     /// Sends `data` as one chunk.
     pub fn chunk(&mut self, data: &str) -> io::Result<()> {
         self.send(format!("{:x}\r\n{data}\r\n", data.len()))
+    }
+
+    /// Reads the body of the request, however it is framed.
+    pub fn body(&mut self) -> io::Result<Vec<u8>> {
+        let head = self.head.to_lowercase();
+        if head.contains("transfer-encoding: chunked") {
+            let mut body = Vec::new();
+            loop {
+                let mut line = String::new();
+                self.reader.read_line(&mut line)?;
+                let size = usize::from_str_radix(line.trim(), 16)
+                    .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, line))?;
+                let start = body.len();
+                body.resize(start + size + 2, 0);
+                self.reader.read_exact(&mut body[start..])?;
+                body.truncate(start + size);
+                if size == 0 {
+                    return Ok(body);
+                }
+            }
+        }
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length:"));
+        let mut body = vec![0; length.and_then(|l| l.trim().parse().ok()).unwrap_or(0)];
+        self.reader.read_exact(&mut body)?;
+        Ok(body)
     }
 
     /// Waits until the caller has gone away; true when it has.

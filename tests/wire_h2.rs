@@ -1,0 +1,297 @@
+//! Hostile frames: HTTP/2 by hand, with prior knowledge on a plain listener.
+
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use support::{Client, Gateway, Stub};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A block of literal fields: no table, no Huffman, so that every byte is ours.
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |s: &str| [&[u8::try_from(s.len()).unwrap()], s.as_bytes()].concat();
+    fields
+        .iter()
+        .flat_map(|(n, v)| [vec![0], text(n), text(v)].concat())
+        .collect()
+}
+
+const GET: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":path", "/get"),
+    (":authority", "a"),
+];
+const POST: [(&str, &str); 4] = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/post"),
+    (":authority", "a"),
+];
+
+fn with(base: &[(&'static str, &'static str)], more: (&'static str, &'static str)) -> Vec<u8> {
+    block(&[base, &[more]].concat())
+}
+
+struct Connection(Client);
+
+impl Connection {
+    fn open(gateway: &Gateway) -> Self {
+        let mut client = gateway.client();
+        client
+            .send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
+            .unwrap();
+        Self(client)
+    }
+
+    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
+        self.0.send(frame(kind, flags, stream, payload))
+    }
+
+    fn next(&mut self) -> io::Result<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        self.0.read_exact(&mut payload)?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        Ok((head[3], head[4], stream, payload))
+    }
+
+    /// What becomes of a stream.
+    fn outcome(&mut self, stream: u32) -> Outcome {
+        loop {
+            match self.next() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Outcome::Silence,
+                Err(_) => return Outcome::Closed,
+                Ok((HEADERS, _, s, payload)) if s == stream => {
+                    // The status comes first; the static table has an entry for the usual ones.
+                    let first = payload.iter().find(|b| **b & 0xe0 != 0x20);
+                    return if first == Some(&0x88) {
+                        Outcome::Ok
+                    } else {
+                        Outcome::OtherStatus
+                    };
+                }
+                Ok((RST_STREAM, _, s, _)) if s == stream => return Outcome::Reset,
+                Ok((GOAWAY, ..)) => return Outcome::Closed,
+                Ok((SETTINGS, flags, ..)) if flags & ACK == 0 => {
+                    let _ = self.send(SETTINGS, ACK, 0, &[]);
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Ok,
+    OtherStatus,
+    Reset,
+    Closed,
+    Silence,
+}
+
+fn start() -> (Stub, Gateway) {
+    let stub =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#);
+    let to = |path: &str, method: &str| {
+        json!({
+            "endpoint": path, "method": method, "input_headers": ["*"], "timeout": "5s",
+            "backend": [{ "host": [stub.url()], "url_pattern": path, "method": method }]
+        })
+    };
+    let file = json!({
+        "version": 3, "use_h2c": true, "endpoints": [to("/get", "GET"), to("/post", "POST")]
+    });
+    let gateway = Gateway::start(&file.to_string());
+    (stub, gateway)
+}
+
+fn serves(gateway: &Gateway) -> bool {
+    let mut connection = Connection::open(gateway);
+    connection
+        .send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&GET))
+        .unwrap();
+    connection.outcome(1) == Outcome::Ok
+}
+
+#[test]
+fn a_clean_request_is_answered() {
+    let (stub, gateway) = start();
+    assert!(serves(&gateway), "{}", gateway.output());
+    let mut connection = Connection::open(&gateway);
+    connection
+        .send(
+            HEADERS,
+            END_HEADERS,
+            1,
+            &with(&POST, ("content-length", "2")),
+        )
+        .unwrap();
+    connection.send(DATA, END_STREAM, 1, b"{}").unwrap();
+    assert_eq!(connection.outcome(1), Outcome::Ok);
+    assert_eq!(stub.take_seen().len(), 2);
+}
+
+#[test]
+fn fields_that_have_no_place_in_http2_are_refused() {
+    let (stub, gateway) = start();
+    let pseudo = |fields: &[(&str, &str)]| block(fields);
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("an upper-case name", with(&GET, ("X-Upper", "1"))),
+        ("CR LF in a value", with(&GET, ("x-a", "1\r\nx-b: 2"))),
+        ("NUL in a value", with(&GET, ("x-a", "1\x002"))),
+        ("a blank in a name", with(&GET, ("x a", "1"))),
+        (
+            "transfer-encoding",
+            with(&GET, ("transfer-encoding", "chunked")),
+        ),
+        ("connection", with(&GET, ("connection", "x-a"))),
+        ("upgrade", with(&GET, ("upgrade", "h2c"))),
+        ("te other than trailers", with(&GET, ("te", "gzip"))),
+        ("an unknown pseudo-header", with(&GET, (":admin", "1"))),
+        (
+            "a pseudo-header after a field",
+            pseudo(&[GET[0], GET[1], GET[3], ("x-a", "1"), GET[2]]),
+        ),
+        ("two paths", with(&GET, (":path", "/post"))),
+        ("no path", pseudo(&[GET[0], GET[1], GET[3]])),
+        (
+            "an empty path",
+            pseudo(&[GET[0], GET[1], (":path", ""), GET[3]]),
+        ),
+        ("no method", pseudo(&[GET[1], GET[2], GET[3]])),
+        ("another host", with(&GET, ("host", "b"))),
+        (
+            "a blank in the path",
+            pseudo(&[GET[0], GET[1], (":path", "/get x"), GET[3]]),
+        ),
+        (
+            "a request line in the path",
+            pseudo(&[GET[0], GET[1], (":path", "/get HTTP/1.1\r\nx: 1"), GET[3]]),
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (what, fields) in &cases {
+        let mut connection = Connection::open(&gateway);
+        let _ = connection.send(HEADERS, END_STREAM | END_HEADERS, 1, fields);
+        let outcome = connection.outcome(1);
+        let seen = stub.take_seen().len();
+        if matches!(outcome, Outcome::Ok | Outcome::Silence) || seen > 0 {
+            wrong.push(format!("{what}: {outcome:?}, {seen} forwarded"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(serves(&gateway));
+}
+
+#[test]
+fn a_body_of_another_length_than_announced_is_refused() {
+    let (stub, gateway) = start();
+    for (length, body) in [("5", "{}"), ("1", "{}")] {
+        let mut connection = Connection::open(&gateway);
+        connection
+            .send(
+                HEADERS,
+                END_HEADERS,
+                1,
+                &with(&POST, ("content-length", length)),
+            )
+            .unwrap();
+        connection
+            .send(DATA, END_STREAM, 1, body.as_bytes())
+            .unwrap();
+        assert_ne!(connection.outcome(1), Outcome::Ok, "{length} for {body}");
+        assert_eq!(stub.take_seen().len(), 0, "{length} for {body}");
+    }
+}
+
+/// Sends the same burst until the gateway hangs up or enough was sent; others must be served meanwhile.
+fn flood(burst: impl Fn(u32) -> Vec<u8>, bursts: u32) {
+    let (_stub, gateway) = start();
+    assert!(serves(&gateway));
+    let mut connection = Connection::open(&gateway);
+    let start = Instant::now();
+    for i in 0..bursts {
+        if connection.0.send(burst(i)).is_err() {
+            break;
+        }
+        if i % (bursts / 4).max(1) == 0 {
+            assert!(serves(&gateway), "others are not served");
+        }
+    }
+    assert!(serves(&gateway), "others are not served afterwards");
+    assert!(start.elapsed() < Duration::from_secs(60));
+    assert!(gateway.ended().is_none());
+    let memory = gateway.resident_kib();
+    assert!(memory < 300 * 1024, "{memory} KiB");
+}
+
+#[test]
+fn a_storm_of_resets_does_not_hurt_others() {
+    let fields = block(&GET);
+    flood(
+        |i| {
+            let stream = 2 * i + 1;
+            let reset = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+            [
+                frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields),
+                reset,
+            ]
+            .concat()
+        },
+        5_000,
+    );
+}
+
+#[test]
+fn an_endless_head_does_not_hurt_others() {
+    let part = block(&[("x-a", "0123456789012345678901234567890123456789")]).repeat(300);
+    flood(
+        |i| match i {
+            0 => frame(HEADERS, END_STREAM, 1, &block(&GET)),
+            _ => frame(CONTINUATION, 0, 1, &part),
+        },
+        4_000,
+    );
+}
+
+#[test]
+fn storms_of_small_frames_do_not_hurt_others() {
+    flood(|_| frame(PING, 0, 0, &[0; 8]).repeat(100), 300);
+    flood(|_| frame(SETTINGS, 0, 0, &[]).repeat(100), 300);
+    let fields = block(&POST);
+    flood(
+        |i| match i {
+            0 => frame(HEADERS, END_HEADERS, 1, &fields),
+            _ => frame(DATA, 0, 1, &[]).repeat(100),
+        },
+        300,
+    );
+}
