@@ -15,11 +15,11 @@ use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
-use crate::telemetry::stats::Stats;
 use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, Credentials, ResponseCache};
 use crate::runtime::template::Template;
+use crate::telemetry::stats::Stats;
 
 /// What `encoding` may be.
 const ENCODINGS: &[&str] = &[
@@ -209,7 +209,9 @@ struct Parts {
 fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Parts {
     let mut parts = Parts::default();
     if let Some(stats) = cx.left::<Stats>() {
-        parts.steps.extend(crate::ext::metrics::runtime::backend(&stats, site.pattern));
+        parts
+            .steps
+            .extend(crate::ext::metrics::runtime::backend(&stats, site.pattern));
     }
     for (index, node) in wanted(Level::Backend, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {

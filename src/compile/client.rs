@@ -183,7 +183,10 @@ fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
         .extra
         .find(UPSTREAM.name, UPSTREAM.aliases)
         .and_then(|node| node.block(UPSTREAM.keys));
-    let http_version = match block.as_ref().and_then(|block| block.choice("http_version")) {
+    let http_version = match block
+        .as_ref()
+        .and_then(|block| block.choice("http_version"))
+    {
         Some("h2") => HttpVersion::H2,
         Some("auto") => HttpVersion::Auto,
         _ => return Some(Arc::clone(shared)),

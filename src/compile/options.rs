@@ -186,10 +186,7 @@ fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
         && let Some(at) = at
     {
         at.mistake_hint(
-            Mistake::invalid(format!(
-                "{} is no address and no network",
-                at.shown()
-            )),
+            Mistake::invalid(format!("{} is no address and no network", at.shown())),
             "such as \"10.0.0.1\" or \"10.0.0.0/8\"",
         );
     }

@@ -307,7 +307,7 @@ mod tests {
         key("names", Kind::Texts, "", "Who lives there."),
         key("heat", Kind::Duration, "", "How long."),
         key("paint", Kind::Choice(&["red", "green"]), "red", "Which."),
-            key("safe", Kind::Secret, "", "What opens it."),
+        key("safe", Kind::Secret, "", "What opens it."),
         key("yard", Kind::Block(YARD), "", "Outside."),
     ];
     const YARD: &[Key] = &[key("trees", Kind::Number, "0", "How many.")];

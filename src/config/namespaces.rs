@@ -30,7 +30,14 @@ pub const SERVICE_NAMESPACES: &[&Namespace] = &[
 pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[&PROXY_ENDPOINT, &STREAM_ENDPOINT];
 
 /// The core's namespaces of a backend.
-pub const BACKEND_NAMESPACES: &[&Namespace] = &[&PROXY_BACKEND, &HTTP, &HTTP_CLIENT, &GRAPHQL, &UPSTREAM, &PASS_THROUGH];
+pub const BACKEND_NAMESPACES: &[&Namespace] = &[
+    &PROXY_BACKEND,
+    &HTTP,
+    &HTTP_CLIENT,
+    &GRAPHQL,
+    &UPSTREAM,
+    &PASS_THROUGH,
+];
 
 pub const ROUTER: Namespace = Namespace {
     name: "router",
