@@ -19,8 +19,8 @@ use crate::runtime::service as runtime;
 use crate::runtime::step::ServiceStep;
 use crate::upstream::Clients;
 
-/// Below the 90 s that systemd grants by default before it kills.
-const DRAIN: Duration = Duration::from_secs(60);
+/// Below the 35 s that our unit grants before systemd kills.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// What a compilation starts from, beside the file.
 #[derive(Debug)]

@@ -22,9 +22,15 @@ pub const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
 ///
 /// # Errors
 /// When the client cannot be written to.
-pub async fn write(session: &mut Session, options: &Options, answer: Answer, extra: &Fields) -> Result<()> {
+pub async fn write(
+    session: &mut Session,
+    options: &Options,
+    answer: Answer,
+    extra: &Fields,
+) -> Result<()> {
     let head_only = session.req_header().method == Method::HEAD;
-    let mut header = ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;
+    let mut header =
+        ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;
     brand(&mut header, options, answer.branding)?;
     for (name, value) in &answer.fields {
         header.append_header(name, value)?;
@@ -34,8 +40,14 @@ pub async fn write(session: &mut Session, options: &Options, answer: Answer, ext
         header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
     }
     keep_connection(session);
-    let body = if head_only || bodiless(answer.status) { Bytes::new() } else { answer.body };
-    session.write_response_header(Box::new(header), body.is_empty()).await?;
+    let body = if head_only || bodiless(answer.status) {
+        Bytes::new()
+    } else {
+        answer.body
+    };
+    session
+        .write_response_header(Box::new(header), body.is_empty())
+        .await?;
     if !body.is_empty() {
         write_body(session, body).await?;
     }
@@ -81,12 +93,18 @@ pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
 /// Lets an early answer leave the connection open when what is left of the request's body is small.
 pub fn keep_connection(session: &mut Session) {
     let length = session.req_header().headers.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    let length = length
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
     if length.is_some_and(|length| length <= MAX_DRAIN_BYTES) {
-        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+        session
+            .as_downstream_mut()
+            .set_close_on_response_before_downstream_finish(false);
     }
 }
 
 fn bodiless(status: StatusCode) -> bool {
-    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || status.is_informational()
+    status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || status.is_informational()
 }
