@@ -157,7 +157,7 @@ fn providers(block: &Block<'_>, prefix: &str, rules: &Rules, cx: &mut Compile<'_
         return several(block, life, rules, cx);
     }
     match source::provider(block, None, life, rules, cx) {
-        Made::Provider(provider) => Providers::One(*provider),
+        Made::Provider(provider) => Providers::One(provider),
         Made::Closed(why) => {
             log::warn!("{prefix} Unable to parse the configuration: {why}");
             let node = block.get("jwk_url").unwrap_or_else(|| block.node().clone());
@@ -325,7 +325,7 @@ fn challenges(
 ) -> Challenges {
     let list = match providers {
         Providers::None => &[][..],
-        Providers::One(provider) => std::slice::from_ref(provider),
+        Providers::One(provider) => std::slice::from_ref(provider.as_ref()),
         Providers::Several(providers) => providers,
     };
     let issuers: Vec<String> = list

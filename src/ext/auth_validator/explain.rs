@@ -218,7 +218,7 @@ impl Explanation {
         verdict: Result<(), Refusal>,
         detail: &str,
     ) -> Result<(), Refusal> {
-        self.add(check, verdict.as_ref().map(|()| ()), detail);
+        self.add(check, verdict.as_ref().copied(), detail);
         verdict
     }
 }

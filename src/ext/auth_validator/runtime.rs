@@ -41,7 +41,7 @@ pub struct Validator {
 pub(super) enum Providers {
     /// There is nothing to verify with: everything is refused.
     None,
-    One(Provider),
+    One(Box<Provider>),
     /// Chosen by `iss`.
     Several(Box<[Provider]>),
 }
