@@ -13,6 +13,7 @@
 pub mod api_keys;
 pub mod auth_signer;
 pub mod auth_validator;
+pub mod basic;
 pub mod bot_detector;
 pub mod carry;
 pub mod circuit_breaker;

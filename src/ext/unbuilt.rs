@@ -164,7 +164,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("server/static-filesystem", &[], REMOVE),
     // They guard.
     refuse("security/policies", &[], REMOVE),
-    refuse("auth/basic", &[], REMOVE),
     refuse("auth/ntlm", &[], REMOVE),
     refuse("auth/gcp", &[], REMOVE),
     refuse("auth/aws-sigv4", &[], REMOVE),
