@@ -7,8 +7,9 @@ use http::HeaderName;
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
-    api_keys, auth_signer, auth_validator, basic, bot_detector, circuit_breaker, client_credentials, cors, http_cache,
-    identity, logging, metrics, rate_limit, redis, security_http,
+    api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
+    client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
+    security_http,
 };
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
@@ -100,6 +101,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &bot_detector::SERVICE,
     &identity::TOKEN_CACHE,
     &auth_validator::SERVICE,
+    &auth_revoker::SERVICE,
     &api_keys::SERVICE,
     &basic::SERVICE,
 ];

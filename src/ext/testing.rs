@@ -98,6 +98,17 @@ impl File {
         self.compile.finish().1
     }
 
+    /// The compilation itself.
+    pub fn compile(&mut self) -> &mut Compile<'static> {
+        &mut self.compile
+    }
+
+    /// Ends the compilation: what is carried over, and the work of this file.
+    pub fn finish_with_tasks(self) -> (&'static Carry, Vec<crate::ext::Task>) {
+        let (carry, tasks, _) = self.compile.finish();
+        (Box::leak(Box::new(carry)), tasks)
+    }
+
     /// Ends the compilation: what is carried over, for the file after it.
     pub fn finish(self) -> &'static Carry {
         let (carry, ..) = self.compile.finish();

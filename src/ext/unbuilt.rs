@@ -174,11 +174,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("qos/circuit-breaker/http", &[], REMOVE),
     refuse("governance/processors", &[], REMOVE),
     refuse("governance/quota", &[], REMOVE),
-    refuse(
-        "auth/revoker",
-        &["github_com/devopsfaith/bloomfilter"],
-        REMOVE,
-    ),
 ];
 
 /// The entry of a namespace, by any of its spellings.

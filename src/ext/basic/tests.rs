@@ -70,7 +70,10 @@ async fn a_right_password_is_compared_once() {
         assert_eq!(answer, (401, "missing_credentials", false), "{no}");
     }
     let twice = [basic("ann:a:b é"), basic("ann:a:b é")];
-    assert_eq!(ask(&*step, &twice).await, (401, "ambiguous_credentials", false));
+    assert_eq!(
+        ask(&*step, &twice).await,
+        (401, "ambiguous_credentials", false)
+    );
 }
 
 #[tokio::test]
