@@ -36,14 +36,12 @@ pub struct Validator {
     pub(super) clock: Clock,
 }
 
-/// Whose tokens are accepted.
-#[derive(Debug)]
-pub(super) enum Providers {
-    /// There is nothing to verify with: everything is refused.
-    None,
-    One(Provider),
-    /// Chosen by `iss`.
-    Several(Box<[Provider]>),
+/// Whose tokens are accepted. None: there is nothing to verify with, and everything is refused.
+#[derive(Debug, Default)]
+pub(super) struct Providers {
+    pub(super) list: Box<[Provider]>,
+    /// The token's `iss` chooses, however many there are.
+    pub(super) by_issuer: bool,
 }
 
 /// One source of keys, and what is demanded of tokens that they vouch for.
@@ -114,11 +112,7 @@ impl EndpointStep for Arc<Validator> {
 impl Validator {
     /// Who vouches for tokens here.
     pub fn providers(&self) -> &[Provider] {
-        match &self.providers {
-            Providers::None => &[],
-            Providers::One(provider) => std::slice::from_ref(provider),
-            Providers::Several(providers) => providers,
-        }
+        &self.providers.list
     }
 
     fn judge<'a>(&'a self, token: &str, attempt: u8) -> Verdict<'a> {
@@ -189,21 +183,17 @@ impl Validator {
 
     /// Of several providers the one that the token names. Its word is not believed: it only says whose keys are asked.
     pub(super) fn provider(&self, token: &str) -> Result<&Provider, Refusal> {
-        match &self.providers {
-            Providers::None => Err(Refusal::keys_unavailable()),
-            Providers::One(provider) => Ok(provider),
-            Providers::Several(providers) => {
+        let Providers { list, by_issuer } = &self.providers;
+        match &**list {
+            [] => Err(Refusal::keys_unavailable()),
+            [one] if !by_issuer => Ok(one),
+            several => {
                 let claims = Token::parse(token)?.claims()?;
                 let named = claims.issuer();
-                providers
+                several
                     .iter()
                     .find(|provider| named.is_some() && provider.rules.issuer.as_deref() == named)
-                    .ok_or_else(|| {
-                        Refusal::new(
-                            Reason::WrongIssuer,
-                            "go-jose/go-jose/jwt: validation failed, invalid issuer claim (iss)",
-                        )
-                    })
+                    .ok_or_else(wrong_issuer)
             }
         }
     }
@@ -301,6 +291,13 @@ impl Provider {
             failed.insert(&id);
         }
     }
+}
+
+fn wrong_issuer() -> Refusal {
+    Refusal::new(
+        Reason::WrongIssuer,
+        "go-jose/go-jose/jwt: validation failed, invalid issuer claim (iss)",
+    )
 }
 
 fn key_id(verifier: Verifier, token: &str) -> Option<String> {
