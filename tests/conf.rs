@@ -126,7 +126,7 @@ fn errors_show_as_little_or_as_much_as_the_file_says() {
 #[test]
 fn jwt_lets_the_right_people_in_and_says_who_they_are() {
     let signer = Signer::rs256("k");
-    let provider = Stub::with(&json!([{"path": "/jwks", "body": signer.jwks()}]).to_string());
+    let provider = Stub::with(&json!([{"path": "/jwks", "headers": {"Content-Type": "application/json"}, "body": signer.jwks()}]).to_string());
     let gateway = start("jwt.json", |text| {
         text.replace(
             "\"https://YOUR-TENANT.auth0.com/.well-known/jwks.json\"",

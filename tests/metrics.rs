@@ -31,7 +31,7 @@ fn start() -> Scraped {
 fn start_with(more: &[Value]) -> Scraped {
     let signer = Signer::es256("k");
     let stub = Stub::with(
-        &json!([{"path": "/jwks", "infra": true, "body": signer.jwks()},
+        &json!([{"path": "/jwks", "infra": true, "headers": {"Content-Type": "application/json"}, "body": signer.jwks()},
         {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}])
         .to_string(),
     );

@@ -31,7 +31,7 @@ fn start(provider: &str) -> Gateway {
 #[test]
 fn the_guide_holds_step_by_step() {
     let signer = Signer::rs256("key-1");
-    let routes = serde_json::json!([{"path": "/.well-known/jwks.json", "body": signer.jwks()}]);
+    let routes = serde_json::json!([{"path": "/.well-known/jwks.json", "headers": {"Content-Type": "application/json"}, "body": signer.jwks()}]);
     let provider = Stub::with(&routes.to_string());
     let gateway = start(&provider.url());
 

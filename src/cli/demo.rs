@@ -48,7 +48,10 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     let issuer = Issuer::new(format!("http://127.0.0.1:{issuer_port}/"))?;
     let extras = Extras {
         sides: vec![
-            side(issuer_port, Arc::new(move |asked: &Asked| issuer.answer(asked))),
+            side(
+                issuer_port,
+                Arc::new(move |asked: &Asked| issuer.answer(asked)),
+            ),
             side(upstream_port, Arc::new(sample)),
         ],
         ready: Some(instructions(port, issuer_port)),
@@ -58,7 +61,11 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
 }
 
 fn side(port: u16, handler: Handler) -> SideListener {
-    SideListener { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), handler, optional: false }
+    SideListener {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        handler,
+        optional: false,
+    }
 }
 
 /// The walkthrough's file, with the demo's issuer and upstream in the places of a tenant and a backend.
@@ -120,17 +127,29 @@ fn instructions(port: u16, issuer_port: u16) -> String {
 
 fn free_port(wanted: u16) -> Result<u16, String> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    let listener = bind(wanted).or_else(|_| bind(0)).map_err(|error| format!("no free port: {error}"))?;
-    Ok(listener.local_addr().map_err(|error| error.to_string())?.port())
+    let listener = bind(wanted)
+        .or_else(|_| bind(0))
+        .map_err(|error| format!("no free port: {error}"))?;
+    Ok(listener
+        .local_addr()
+        .map_err(|error| error.to_string())?
+        .port())
 }
 
 /// The sample upstream: two resources about one thing.
 fn sample(asked: &Asked) -> Response<Vec<u8>> {
     let mut parts = asked.path.trim_matches('/').splitn(2, '/');
     let body = match (parts.next(), parts.next()) {
-        (Some("items"), Some(id)) => json!({ "id": id, "name": "portcullis, iron", "tags": ["gate", "grille"] }),
+        (Some("items"), Some(id)) => {
+            json!({ "id": id, "name": "portcullis, iron", "tags": ["gate", "grille"] })
+        }
         (Some("prices"), Some(_)) => json!({ "amount": 1250, "currency": "EUR" }),
-        _ => return json_answer(StatusCode::NOT_FOUND, &json!({ "error": "no such resource" })),
+        _ => {
+            return json_answer(
+                StatusCode::NOT_FOUND,
+                &json!({ "error": "no such resource" }),
+            );
+        }
     };
     json_answer(StatusCode::OK, &body)
 }
@@ -144,12 +163,17 @@ struct Issuer {
 
 impl Issuer {
     fn new(url: String) -> Result<Issuer, String> {
-        let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).map_err(|error| error.to_string())?;
-        let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().map_err(|error| error.to_string())?;
+        let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048)
+            .map_err(|error| error.to_string())?;
+        let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> =
+            pair.as_der().map_err(|error| error.to_string())?;
         let key = EncodingKey::from_rsa_der(&pkcs1(der.as_ref())?);
         let public = pair.public_key();
         let number = |bytes: &[u8]| {
-            let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+            let start = bytes
+                .iter()
+                .position(|byte| *byte != 0)
+                .unwrap_or(bytes.len());
             URL_SAFE_NO_PAD.encode(bytes.get(start..).unwrap_or_default())
         };
         let key_set = json!({ "keys": [{
@@ -163,7 +187,9 @@ impl Issuer {
     fn answer(&self, asked: &Asked) -> Response<Vec<u8>> {
         match (&asked.method, asked.path.as_str()) {
             (&Method::GET, "/.well-known/jwks.json") => json_answer(StatusCode::OK, &self.key_set),
-            (&Method::GET, "/.well-known/openid-configuration") => json_answer(StatusCode::OK, &self.discovery()),
+            (&Method::GET, "/.well-known/openid-configuration") => {
+                json_answer(StatusCode::OK, &self.discovery())
+            }
             (&Method::POST, "/oauth/token") => self.token(asked),
             _ => json_answer(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
         }
@@ -182,43 +208,75 @@ impl Issuer {
 
     fn token(&self, asked: &Asked) -> Response<Vec<u8>> {
         let form = form(&asked.body);
-        let field = |name: &str| form.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str());
+        let field = |name: &str| {
+            form.iter()
+                .find(|(known, _)| known == name)
+                .map_or("", |(_, value)| value.as_str())
+        };
         if field("grant_type") != "client_credentials" {
-            return json_answer(StatusCode::BAD_REQUEST, &json!({ "error": "unsupported_grant_type" }));
+            return json_answer(
+                StatusCode::BAD_REQUEST,
+                &json!({ "error": "unsupported_grant_type" }),
+            );
         }
         let by_form = (field("client_id"), field("client_secret")) == CLIENT;
         if !by_form && !basic(asked) {
-            return json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_client" }));
+            return json_answer(
+                StatusCode::UNAUTHORIZED,
+                &json!({ "error": "invalid_client" }),
+            );
         }
-        let audience = Some(field("audience")).filter(|audience| !audience.is_empty()).unwrap_or(AUDIENCE);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let audience = Some(field("audience"))
+            .filter(|audience| !audience.is_empty())
+            .unwrap_or(AUDIENCE);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         let claims = json!({
             "iss": self.url, "sub": CLIENT.0, "aud": audience, "iat": now, "exp": now + TOKEN_SECONDS,
             "scope": field("scope"), "roles": ["demo"],
         });
-        let header = Header { kid: Some("demo".to_owned()), ..Header::new(Algorithm::RS256) };
+        let header = Header {
+            kid: Some("demo".to_owned()),
+            ..Header::new(Algorithm::RS256)
+        };
         match jsonwebtoken::encode(&header, &claims, &self.key) {
             Ok(token) => json_answer(
                 StatusCode::OK,
                 &json!({ "access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS }),
             ),
-            Err(_) => json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "server_error" })),
+            Err(_) => json_answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &json!({ "error": "server_error" }),
+            ),
         }
     }
 }
 
 fn basic(asked: &Asked) -> bool {
-    let expected = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", CLIENT.0, CLIENT.1));
-    let sent = asked.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    sent.strip_prefix("Basic ").is_some_and(|sent| sent == expected)
+    let expected =
+        base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", CLIENT.0, CLIENT.1));
+    let sent = asked
+        .headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    sent.strip_prefix("Basic ")
+        .is_some_and(|sent| sent == expected)
 }
 
 fn form(body: &[u8]) -> Vec<(String, String)> {
     let decode = |text: &str| {
-        percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+        percent_encoding::percent_decode_str(&text.replace('+', " "))
+            .decode_utf8_lossy()
+            .into_owned()
     };
     let text = String::from_utf8_lossy(body);
-    text.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (decode(name), decode(value))).collect()
+    text.split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
 }
 
 fn json_answer(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
@@ -229,8 +287,14 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
 fn pkcs1(pkcs8: &[u8]) -> Result<Vec<u8>, String> {
     // SEQUENCE { version, algorithm, OCTET STRING { RSAPrivateKey } }: the octet string is the last member.
     let marker = [0x04, 0x82];
-    let at = pkcs8.windows(2).position(|window| window == marker).ok_or("the key has an unknown form")?;
-    pkcs8.get(at + 4..).map(<[u8]>::to_vec).ok_or_else(|| "the key has an unknown form".to_owned())
+    let at = pkcs8
+        .windows(2)
+        .position(|window| window == marker)
+        .ok_or("the key has an unknown form")?;
+    pkcs8
+        .get(at + 4..)
+        .map(<[u8]>::to_vec)
+        .ok_or_else(|| "the key has an unknown form".to_owned())
 }
 
 #[cfg(test)]
@@ -245,7 +309,10 @@ mod tests {
             body: bytes::Bytes::copy_from_slice(body.as_bytes()),
         };
         let answer = issuer.answer(&asked);
-        (answer.status(), serde_json::from_slice(answer.body()).unwrap())
+        (
+            answer.status(),
+            serde_json::from_slice(answer.body()).unwrap(),
+        )
     }
 
     #[test]
@@ -261,7 +328,9 @@ mod tests {
         let mut rules = jsonwebtoken::Validation::new(Algorithm::RS256);
         rules.set_audience(&[AUDIENCE]);
         let token = answer["access_token"].as_str().unwrap();
-        let claims = jsonwebtoken::decode::<Value>(token, &key, &rules).unwrap().claims;
+        let claims = jsonwebtoken::decode::<Value>(token, &key, &rules)
+            .unwrap()
+            .claims;
         assert_eq!(claims["iss"], "http://127.0.0.1:1/");
     }
 
@@ -269,7 +338,12 @@ mod tests {
     fn a_client_without_the_secret_gets_nothing() {
         jose::install_crypto();
         let issuer = Issuer::new("http://127.0.0.1:1/".to_owned()).unwrap();
-        let (status, _) = ask(&issuer, Method::POST, "/oauth/token", "grant_type=client_credentials&client_id=demo");
+        let (status, _) = ask(
+            &issuer,
+            Method::POST,
+            "/oauth/token",
+            "grant_type=client_credentials&client_id=demo",
+        );
         assert_eq!(status, StatusCode::UNAUTHORIZED);
     }
 }

@@ -7,7 +7,10 @@ use crate::cli::HealthcheckArgs;
 
 /// Asks once; 0 when the answer is a 2xx.
 pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
@@ -25,6 +28,10 @@ fn fail(reason: &str) -> ExitCode {
 }
 
 async fn probe(url: &str, limit: Duration, insecure: bool) -> Result<u16, reqwest::Error> {
-    let client = reqwest::Client::builder().timeout(limit).danger_accept_invalid_certs(insecure).no_proxy().build()?;
+    let client = reqwest::Client::builder()
+        .timeout(limit)
+        .danger_accept_invalid_certs(insecure)
+        .no_proxy()
+        .build()?;
     Ok(client.get(url).send().await?.status().as_u16())
 }

@@ -47,23 +47,36 @@ pub(super) fn jwks(args: &JwksArgs) -> ExitCode {
 }
 
 /// Compiles `config`, fetches its key sets once, and hands its validators on.
-pub(super) fn with_keys<T>(config: &std::path::Path, then: impl FnOnce(&[Guarded]) -> T) -> Result<T, String> {
+pub(super) fn with_keys<T>(
+    config: &std::path::Path,
+    then: impl FnOnce(&[Guarded]) -> T,
+) -> Result<T, String> {
     let outcome = check::outcome(config);
     let Some(compiled) = outcome.compiled else {
-        return Err(check::refusal(&config.display().to_string(), &outcome.findings));
+        return Err(check::refusal(
+            &config.display().to_string(),
+            &outcome.findings,
+        ));
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("{error}\n"))?;
-    let guarded = compiled.facts.get::<Validators>().map(|all| all.list()).unwrap_or_default();
+    let guarded = compiled
+        .facts
+        .get::<Validators>()
+        .map(|all| all.list())
+        .unwrap_or_default();
     runtime.block_on(fetch(compiled, &sources(&guarded)));
     Ok(then(&guarded))
 }
 
 async fn fetch(compiled: Compiled, sources: &[Arc<KeySource<PublicKeys>>]) {
     // Of all background work only this: a look at the keys opens no other connection.
-    let tending = compiled.tasks.into_iter().find(|task| task.name == "key sets");
+    let tending = compiled
+        .tasks
+        .into_iter()
+        .find(|task| task.name == "key sets");
     let tending = tending.map(|task| tokio::spawn(task.run));
     for source in sources {
         source.first_attempt(PATIENCE).await;
@@ -87,9 +100,17 @@ fn text(source: &KeySource<PublicKeys>) -> String {
     let status = source.status();
     let mut out = format!("{}\n", status.label);
     match (status.age, &status.last_error) {
-        (Some(age), None) => out.push_str(&format!("  {} keys, fetched {} s ago\n", status.keys, age.as_secs())),
+        (Some(age), None) => out.push_str(&format!(
+            "  {} keys, fetched {} s ago\n",
+            status.keys,
+            age.as_secs()
+        )),
         (Some(age), Some(error)) => {
-            out.push_str(&format!("  {} keys, {} s old; the last fetch failed: {error}\n", status.keys, age.as_secs()));
+            out.push_str(&format!(
+                "  {} keys, {} s old; the last fetch failed: {error}\n",
+                status.keys,
+                age.as_secs()
+            ));
         }
         (None, error) => {
             let error = error.as_deref().unwrap_or("no answer in time");

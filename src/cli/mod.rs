@@ -16,7 +16,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, about = "An API gateway on Pingora that reads KrakenD version 3 files")]
+#[command(
+    name = "portcullis",
+    version,
+    about = "An API gateway on Pingora that reads KrakenD version 3 files"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -48,10 +52,16 @@ enum Command {
     Man,
     /// Go plugins cannot be loaded by this gateway
     #[command(hide = true, name = "check-plugin")]
-    CheckPlugin { #[arg(trailing_var_arg = true, allow_hyphen_values = true)] _rest: Vec<String> },
+    CheckPlugin {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _rest: Vec<String>,
+    },
     /// Go plugins cannot be loaded by this gateway
     #[command(hide = true, name = "test-plugin")]
-    TestPlugin { #[arg(trailing_var_arg = true, allow_hyphen_values = true)] _rest: Vec<String> },
+    TestPlugin {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _rest: Vec<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -158,7 +168,12 @@ pub fn main() -> ExitCode {
         Some(Command::Jwks(args)) => jwks::jwks(&args),
         Some(Command::Version) => version(),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "portcullis",
+                &mut std::io::stdout(),
+            );
             ExitCode::SUCCESS
         }
         Some(Command::Man) => man(),
@@ -171,7 +186,11 @@ pub fn main() -> ExitCode {
 
 fn version() -> ExitCode {
     println!("Portcullis Version: {}", env!("CARGO_PKG_VERSION"));
-    println!("Target: {}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    println!(
+        "Target: {}-{}",
+        std::env::consts::ARCH,
+        std::env::consts::OS
+    );
     ExitCode::SUCCESS
 }
 

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
 use crate::cli::{ReloadArgs, RunArgs, check};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
@@ -50,20 +52,42 @@ impl Source {
 }
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
-    let watch = if args.watch { vec![args.config.clone()] } else { Vec::new() };
-    let options = RunOptions { upgrade: args.upgrade, watch };
-    serve(Source::File(args.config), args.port, args.debug > 0, options, Extras::default())
+    let watch = if args.watch {
+        vec![args.config.clone()]
+    } else {
+        Vec::new()
+    };
+    let options = RunOptions {
+        upgrade: args.upgrade,
+        watch,
+    };
+    serve(
+        Source::File(args.config),
+        args.port,
+        args.debug > 0,
+        options,
+        Extras::default(),
+    )
 }
 
 /// Serves a configuration that is no file.
 pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
-    serve(Source::Text(text.to_owned()), None, false, RunOptions::default(), extras)
+    serve(
+        Source::Text(text.to_owned()),
+        None,
+        false,
+        RunOptions::default(),
+        extras,
+    )
 }
 
 pub(super) fn reload(args: ReloadArgs) -> ExitCode {
     let outcome = check::outcome(&args.config);
     let Some(compiled) = outcome.compiled else {
-        eprint!("{}", check::refusal(&args.config.display().to_string(), &outcome.findings));
+        eprint!(
+            "{}",
+            check::refusal(&args.config.display().to_string(), &outcome.findings)
+        );
         return ExitCode::FAILURE;
     };
     let mut address = listen_of(&compiled).address;
@@ -80,7 +104,13 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
     }
 }
 
-fn serve(source: Source, port: Option<u16>, debug: bool, options: RunOptions, extras: Extras) -> ExitCode {
+fn serve(
+    source: Source,
+    port: Option<u16>,
+    debug: bool,
+    options: RunOptions,
+    extras: Extras,
+) -> ExitCode {
     jose::install_crypto();
     let logger = match Logger::new(logger::Settings::default()) {
         Ok(logger) => Arc::new(logger),
@@ -101,6 +131,7 @@ fn serve(source: Source, port: Option<u16>, debug: bool, options: RunOptions, ex
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),
+        identity: Arc::default(),
         access: Mutex::new(None),
     });
     let mut loaded = match loader.load() {
@@ -142,6 +173,8 @@ struct FileLoader {
     metrics: Arc<Metrics>,
     extras: Extras,
     logger: Arc<Logger>,
+    /// Key sets and token cache of the file in use, for the metrics page.
+    identity: Arc<ArcSwapOption<IdentityStatus>>,
     /// The access log in use: kept over a reload that does not change its settings.
     access: Mutex<Option<Arc<AccessLog>>>,
 }
@@ -163,12 +196,16 @@ impl FileLoader {
 
     /// The access log as this file wants it.
     fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
-        let settings = compiled.facts.get::<access::Settings>().map_or_else(Default::default, |kept| (*kept).clone());
+        let settings = compiled
+            .facts
+            .get::<access::Settings>()
+            .map_or_else(Default::default, |kept| (*kept).clone());
         let mut current = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
             return Ok(Arc::clone(open));
         }
-        let opened = AccessLog::open(settings).map_err(|error| format!("the access log cannot be opened: {error}\n"))?;
+        let opened = AccessLog::open(settings)
+            .map_err(|error| format!("the access log cannot be opened: {error}\n"))?;
         let opened = Arc::new(opened);
         *current = Some(Arc::clone(&opened));
         Ok(opened)
@@ -180,19 +217,33 @@ impl FileLoader {
         if let Some(stats) = compiled.facts.get::<Stats>()
             && let Some(address) = stats.settings().listen.as_deref().and_then(stats_address)
         {
-            let handler = page("/__stats", "application/json; charset=utf-8", move || stats.render());
-            sides.push(SideListener { address, handler, optional: true });
+            let handler = page("/__stats", "application/json; charset=utf-8", move || {
+                stats.render()
+            });
+            sides.push(SideListener {
+                address,
+                handler,
+                optional: true,
+            });
         }
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
-            let identity = compiled.facts.get::<IdentityStatus>();
-            let handler = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", move || {
-                if let Some(identity) = &identity {
-                    report_identity(&registry, identity);
-                }
-                registry.page()
+            let identity = Arc::clone(&self.identity);
+            let handler = page(
+                "/metrics",
+                "text/plain; version=0.0.4; charset=utf-8",
+                move || {
+                    if let Some(identity) = identity.load().as_deref() {
+                        report_identity(&registry, identity);
+                    }
+                    registry.page()
+                },
+            );
+            sides.push(SideListener {
+                address: metrics.listen,
+                handler,
+                optional: false,
             });
-            sides.push(SideListener { address: metrics.listen, handler, optional: false });
         }
         sides
     }
@@ -206,13 +257,19 @@ impl Loader for FileLoader {
             return Err(check::refusal(&self.name, &outcome.findings));
         };
         let access_log = self.access_log(&compiled)?;
-        let logging = compiled.facts.get::<logger::Settings>().map_or_else(Default::default, |kept| (*kept).clone());
-        self.logger.apply(logging).map_err(|error| format!("the log cannot be changed: {error}\n"))?;
+        let logging = compiled
+            .facts
+            .get::<logger::Settings>()
+            .map_or_else(Default::default, |kept| (*kept).clone());
+        self.logger
+            .apply(logging)
+            .map_err(|error| format!("the log cannot be changed: {error}\n"))?;
         for line in check::warnings(&self.name, &outcome.findings) {
             log::warn!("{line}");
         }
         let listen = listen_of(&compiled);
         let sides = self.sides(&compiled);
+        self.identity.store(compiled.facts.get::<IdentityStatus>());
         *carry = compiled.carry;
         Ok(Loaded {
             service: compiled.service,
@@ -257,7 +314,13 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
         });
     }
     let cache = identity.token_cache();
-    metrics.token_cache(cache.hits, cache.misses, cache.evictions, cache.entries, cache.bytes);
+    metrics.token_cache(
+        cache.hits,
+        cache.misses,
+        cache.evictions,
+        cache.entries,
+        cache.bytes,
+    );
 }
 
 /// The file's listener in the server's terms.
@@ -267,15 +330,19 @@ fn listen_of(compiled: &Compiled) -> Listen {
     Listen {
         address: SocketAddr::new(file.ip.unwrap_or_else(any_address), file.port),
         tls: file.tls.as_ref().map(|tls| ServerTls {
-            keys: tls.keys.iter().map(|pair| (pair.certificate.clone(), pair.private_key.clone())).collect(),
+            keys: tls
+                .keys
+                .iter()
+                .map(|pair| (pair.certificate.clone(), pair.private_key.clone()))
+                .collect(),
             min_version: version(tls.min),
             max_version: version(tls.max),
             cipher_suites: tls.cipher_suites.clone(),
             curves: tls.curves.clone(),
-            mtls: tls
-                .client_auth
-                .as_ref()
-                .map(|auth| ClientRoots { ca_files: auth.ca_certs.clone(), system_roots: auth.system_pool }),
+            mtls: tls.client_auth.as_ref().map(|auth| ClientRoots {
+                ca_files: auth.ca_certs.clone(),
+                system_roots: auth.system_pool,
+            }),
         }),
         limits: Limits {
             head: file.read_header_timeout,

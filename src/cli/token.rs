@@ -67,7 +67,10 @@ fn find<'g>(args: &ExplainArgs, guarded: &'g [Guarded]) -> Result<&'g Guarded, S
         *one.pattern == *args.endpoint && one.method.as_str().eq_ignore_ascii_case(&args.method)
     };
     guarded.iter().find(wanted).ok_or_else(|| {
-        let known: Vec<String> = guarded.iter().map(|one| format!("  {} {}", one.method, one.pattern)).collect();
+        let known: Vec<String> = guarded
+            .iter()
+            .map(|one| format!("  {} {}", one.method, one.pattern))
+            .collect();
         format!(
             "{} {} has no validator; these endpoints have one:\n{}",
             args.method,
@@ -81,8 +84,12 @@ fn read(written: &str) -> Result<String, String> {
     let mut text = written.to_owned();
     if written == "-" {
         text.clear();
-        std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| error.to_string())?;
     }
     let token = jose::bearer(text.trim().as_bytes()).map_err(|refusal| refusal.to_string())?;
-    token.map(str::to_owned).ok_or_else(|| "there is no token".to_owned())
+    token
+        .map(str::to_owned)
+        .ok_or_else(|| "there is no token".to_owned())
 }

@@ -15,11 +15,11 @@ use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
-use crate::telemetry::stats::Stats;
 use crate::runtime::service::{ErrorMode, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, Credentials, ResponseCache};
 use crate::runtime::template::Template;
+use crate::telemetry::stats::Stats;
 
 /// What `encoding` may be.
 const ENCODINGS: &[&str] = &[
@@ -89,7 +89,6 @@ pub fn backend(
         send_body_on_redirect: client_options
             .is_some_and(|block| block.flag("send_body_on_redirect")),
         compression: !service.disable_compression,
-        pass_through: None,
         pattern: Arc::clone(&pattern),
         method: method.clone(),
         url,
@@ -97,12 +96,12 @@ pub fn backend(
     let Some(proxy) = proxy.filter(|proxy| proxy.flag("shadow")) else {
         return Some(Call::Regular(call));
     };
-    Some(Call::Shadow(Shadow::new(
-        call,
-        proxy
+    Some(Call::Shadow(Shadow {
+        backend: call,
+        timeout: proxy
             .set_duration("shadow_timeout")
             .unwrap_or(place.site.timeout),
-    )))
+    }))
 }
 
 fn block<'a>(
@@ -205,7 +204,9 @@ struct Parts {
 fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Parts {
     let mut parts = Parts::default();
     if let Some(stats) = cx.left::<Stats>() {
-        parts.steps.extend(crate::ext::metrics::runtime::backend(&stats, site.pattern));
+        parts
+            .steps
+            .extend(crate::ext::metrics::runtime::backend(&stats, site.pattern));
     }
     for (index, node) in wanted(Level::Backend, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {

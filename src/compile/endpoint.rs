@@ -214,14 +214,24 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;
         };
-        match (extension.compile)(&node, site, cx) {
+        let part = (extension.compile)(&node, site, cx);
+        if parts.signer.is_some() && !matches!(part, EndpointPart::Nothing) {
+            node.warn(Mistake::invalid(
+                "has no effect beside \"auth/signer\", which takes its place, as in KrakenD",
+            ));
+            continue;
+        }
+        match part {
             EndpointPart::Nothing => {}
             EndpointPart::Steps(steps) => parts.steps.extend(steps),
             EndpointPart::Setting { steps, headers } => {
                 parts.steps.extend(steps);
                 parts.guarded.extend(headers);
             }
-            EndpointPart::Signer(signer) => parts.signer = Some(signer),
+            EndpointPart::Signer { steps, signer } => {
+                parts.steps.extend(steps);
+                parts.signer = Some(signer);
+            }
         }
     }
     parts

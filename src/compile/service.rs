@@ -13,14 +13,14 @@ use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Typing, Value};
 use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
-use crate::ext::{Carry, Compile};
+use crate::ext::{Carry, Compile, cors};
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::ServiceStep;
 use crate::upstream::Clients;
 
-/// Below the 90 s that systemd grants by default before it kills.
-const DRAIN: Duration = Duration::from_secs(60);
+/// Below the 35 s that our unit grants before systemd kills.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// What a compilation starts from, beside the file.
 #[derive(Debug)]
@@ -72,6 +72,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     listener.h2c |= options::h2c(&file.extra);
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
+    cx.leave(Arc::new(all_endpoints(&file)));
     let steps = service_steps(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let (carry, tasks, facts) = cx.finish();
@@ -150,6 +151,16 @@ fn first_plugin(folder: &Path, pattern: Option<&str>) -> Option<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .find(|name| name.contains(pattern))
+}
+
+/// Every endpoint, well written or not, for the extensions that must know of all of them.
+fn all_endpoints(file: &Service<'_>) -> cors::Endpoints {
+    let endpoints = file.endpoints.iter().filter_map(|endpoint| {
+        let method = endpoint.method.as_deref().unwrap_or("GET");
+        let method = Method::from_bytes(method.as_bytes()).ok()?;
+        Some((method, endpoint.endpoint.as_deref()?.into()))
+    });
+    cors::Endpoints(endpoints.collect())
 }
 
 fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Box<[Box<dyn ServiceStep>]> {

@@ -10,10 +10,13 @@
 //!
 //! A namespace moves in with a folder and one line in a list of [`registry`].
 
+pub mod api_keys;
+pub mod auth_signer;
 pub mod auth_validator;
 pub mod bot_detector;
 pub mod carry;
 pub mod circuit_breaker;
+pub mod client_credentials;
 pub mod context;
 pub mod cors;
 pub mod http_cache;

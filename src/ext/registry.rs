@@ -7,8 +7,8 @@ use http::HeaderName;
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
-    auth_validator, bot_detector, circuit_breaker, cors, http_cache, identity, logging, metrics,
-    rate_limit, redis, security_http,
+    api_keys, auth_signer, auth_validator, bot_detector, circuit_breaker, client_credentials, cors, http_cache,
+    identity, logging, metrics, rate_limit, redis, security_http,
 };
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
@@ -55,7 +55,11 @@ pub enum EndpointPart {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,
     },
-    Signer(Arc<dyn ResponseSigner>),
+    /// Signs the answer, and replaces what the list has after it. The steps run before the endpoint's work.
+    Signer {
+        steps: Vec<Box<dyn EndpointStep>>,
+        signer: Arc<dyn ResponseSigner>,
+    },
 }
 
 impl EndpointPart {
@@ -96,6 +100,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &bot_detector::SERVICE,
     &identity::TOKEN_CACHE,
     &auth_validator::SERVICE,
+    &api_keys::SERVICE,
 ];
 
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
@@ -103,6 +108,9 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &cors::ENDPOINT,
     &bot_detector::ENDPOINT,
     &auth_validator::ENDPOINT,
+    &api_keys::ENDPOINT,
+    // What stands below does not run where answers are signed.
+    &auth_signer::ENDPOINT,
     &rate_limit::ENDPOINT,
 ];
 
@@ -110,5 +118,6 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
+    &client_credentials::BACKEND,
     &http_cache::BACKEND,
 ];

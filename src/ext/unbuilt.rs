@@ -164,7 +164,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("server/static-filesystem", &[], REMOVE),
     // They guard.
     refuse("security/policies", &[], REMOVE),
-    refuse("auth/api-keys", &[], REMOVE),
     refuse("auth/basic", &[], REMOVE),
     refuse("auth/ntlm", &[], REMOVE),
     refuse("auth/gcp", &[], REMOVE),
@@ -176,20 +175,9 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("qos/circuit-breaker/http", &[], REMOVE),
     refuse("governance/processors", &[], REMOVE),
     refuse("governance/quota", &[], REMOVE),
-    // Read at the levels below; a file that has them and lands here misses an extension of ours.
-    refuse(
-        "auth/signer",
-        &["github.com/devopsfaith/krakend-jose/signer"],
-        REMOVE,
-    ),
     refuse(
         "auth/revoker",
         &["github_com/devopsfaith/bloomfilter"],
-        REMOVE,
-    ),
-    refuse(
-        "auth/client-credentials",
-        &["github.com/devopsfaith/krakend-oauth2-clientcredentials"],
         REMOVE,
     ),
 ];

@@ -34,7 +34,10 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
 }
 
 /// What an [`EndpointStep`] decided.
-#[expect(clippy::large_enum_variant, reason = "lives on the stack of one call; a box would cost every refusal")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one call; a box would cost every refusal"
+)]
 pub enum Gate<'a> {
     Pass,
     Refuse(Answer),

@@ -39,7 +39,9 @@ pub struct SideListener {
 
 impl fmt::Debug for SideListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SideListener").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("SideListener")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -49,16 +51,22 @@ pub fn page(
     content_type: &'static str,
     render: impl Fn() -> Vec<u8> + Send + Sync + 'static,
 ) -> Handler {
-    Arc::new(move |asked: &Asked| match (asked.path == path, asked.method == Method::GET) {
-        (true, true) => whole(StatusCode::OK, content_type, render()),
-        (true, false) => plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"),
-        (false, _) => plain(StatusCode::NOT_FOUND, "404 page not found"),
-    })
+    Arc::new(
+        move |asked: &Asked| match (asked.path == path, asked.method == Method::GET) {
+            (true, true) => whole(StatusCode::OK, content_type, render()),
+            (true, false) => plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"),
+            (false, _) => plain(StatusCode::NOT_FOUND, "404 page not found"),
+        },
+    )
 }
 
 /// An answer in plain text.
 pub fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
-    whole(status, "text/plain; charset=utf-8", text.as_bytes().to_vec())
+    whole(
+        status,
+        "text/plain; charset=utf-8",
+        text.as_bytes().to_vec(),
+    )
 }
 
 /// An answer with this body.

@@ -34,19 +34,35 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
     if announced.is_some_and(|length| length > most) {
         return Err(BodyError::TooLarge);
     }
-    if headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+    if headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
         // Otherwise the interim answer would mark the connection for closing.
-        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
-        session.write_continue_response().await.map_err(BodyError::Gone)?;
-        session.as_downstream_mut().set_close_on_response_before_downstream_finish(true);
+        session
+            .as_downstream_mut()
+            .set_close_on_response_before_downstream_finish(false);
+        session
+            .write_continue_response()
+            .await
+            .map_err(BodyError::Gone)?;
+        session
+            .as_downstream_mut()
+            .set_close_on_response_before_downstream_finish(true);
     }
-    let Some(first) = next(session).await? else { return Ok(Bytes::new()) };
+    let Some(first) = next(session).await? else {
+        return Ok(Bytes::new());
+    };
     if first.len() as u64 > most {
         return Err(BodyError::TooLarge);
     }
     // The usual small body is one chunk: it is handed on as it came.
-    let Some(second) = next(session).await? else { return Ok(first) };
-    let mut whole = BytesMut::with_capacity(announced.map_or(first.len() + second.len(), |length| length as usize));
+    let Some(second) = next(session).await? else {
+        return Ok(first);
+    };
+    let mut whole = BytesMut::with_capacity(
+        announced.map_or(first.len() + second.len(), |length| length as usize),
+    );
     whole.extend_from_slice(&first);
     let mut chunk = Some(second);
     while let Some(bytes) = chunk {
@@ -60,9 +76,22 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
 }
 
 async fn next(session: &mut Session) -> Result<Option<Bytes>, BodyError> {
-    session.read_request_body().await.map_err(|error| match error.etype() {
-        ErrorType::ReadTimedout => BodyError::Slow,
-        ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_) | ErrorType::Custom(_) => BodyError::Malformed,
-        _ => BodyError::Gone(error),
-    })
+    session
+        .read_request_body()
+        .await
+        .map_err(|error| match error.etype() {
+            ErrorType::ReadTimedout => BodyError::Slow,
+            _ if is_malformed(&error) => BodyError::Malformed,
+            _ => BodyError::Gone(error),
+        })
+}
+
+/// Whether reading a body failed because the client sent something that is no body.
+pub fn is_malformed(error: &Error) -> bool {
+    let by_us = error.root_cause().downcast_ref::<std::io::Error>();
+    by_us.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
+        || matches!(
+            error.etype(),
+            ErrorType::InvalidHTTPHeader | ErrorType::Custom(_)
+        )
 }

@@ -15,15 +15,23 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 
 /// `GET /__health`: what the reference says, with a plain time (its monotonic tail is an artefact).
 pub fn health() -> Answer {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    json_answer(StatusCode::OK, format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now)))
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    json_answer(
+        StatusCode::OK,
+        format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now)),
+    )
 }
 
 /// `GET /__ready`: 200 while requests are welcome, 503 once the process is leaving.
 pub fn ready(draining: bool) -> Answer {
     match draining {
         false => json_answer(StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
-        true => json_answer(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#.to_owned()),
+        true => json_answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            r#"{"status":"draining"}"#.to_owned(),
+        ),
     }
 }
 
@@ -33,7 +41,14 @@ pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
     log::debug!("URL: {}", head.path);
     log::debug!("Query: {}", head.query.unwrap_or_default());
     for (name, value) in head.headers {
-        log::debug!("Header: {name}: {}", if secret(name) { "[redacted]".into() } else { lossy(value.as_bytes()) });
+        log::debug!(
+            "Header: {name}: {}",
+            if secret(name) {
+                "[redacted]".into()
+            } else {
+                lossy(value.as_bytes())
+            }
+        );
     }
     log::debug!("Body: {}", lossy(body));
     json_answer(StatusCode::OK, r#"{"message":"pong"}"#.to_owned())
@@ -48,7 +63,10 @@ pub fn echo(head: &Head<'_>, body: &Bytes) -> Answer {
     let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in head.headers {
         if name != header::HOST {
-            headers.entry(canonical(name.as_str())).or_default().push(lossy(value.as_bytes()));
+            headers
+                .entry(canonical(name.as_str()))
+                .or_default()
+                .push(lossy(value.as_bytes()));
         }
     }
     let details = json!({
@@ -88,7 +106,9 @@ fn json_answer(status: StatusCode, body: String) -> Answer {
 fn query_map(query: &str) -> Value {
     let decode = |text: &str| {
         let spaced = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+        percent_encoding::percent_decode_str(&spaced)
+            .decode_utf8_lossy()
+            .into_owned()
     };
     let mut map = Map::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -105,14 +125,20 @@ fn canonical(name: &str) -> String {
     let mut start = true;
     let mut out = String::with_capacity(name.len());
     for letter in name.chars() {
-        out.push(if start { letter.to_ascii_uppercase() } else { letter });
+        out.push(if start {
+            letter.to_ascii_uppercase()
+        } else {
+            letter
+        });
         start = letter == '-';
     }
     out
 }
 
 fn secret(name: &http::HeaderName) -> bool {
-    *name == header::AUTHORIZATION || *name == header::COOKIE || *name == header::PROXY_AUTHORIZATION
+    *name == header::AUTHORIZATION
+        || *name == header::COOKIE
+        || *name == header::PROXY_AUTHORIZATION
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -121,7 +147,10 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// `2026-11-23 22:25:03.669036613 +0000 UTC` for a time since the epoch.
 fn utc(since_epoch: Duration) -> String {
-    let (days, seconds) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let (days, seconds) = (
+        since_epoch.as_secs() / 86_400,
+        since_epoch.as_secs() % 86_400,
+    );
     let (year, month, day) = civil(days);
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}.{:09} +0000 UTC",
@@ -136,10 +165,15 @@ fn utc(since_epoch: Duration) -> String {
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
@@ -154,7 +188,10 @@ mod tests {
 
     #[test]
     fn the_time_reads_like_the_reference_without_its_tail() {
-        assert_eq!(utc(Duration::new(1_763_936_703, 669_036_613)), "2025-11-23 22:25:03.669036613 +0000 UTC");
+        assert_eq!(
+            utc(Duration::new(1_763_936_703, 669_036_613)),
+            "2025-11-23 22:25:03.669036613 +0000 UTC"
+        );
         assert_eq!(civil(59), (1970, 3, 1));
         assert_eq!(civil(19_782), (2024, 2, 29));
     }
@@ -177,7 +214,10 @@ mod tests {
         };
         let body = echo(&head, &Bytes::from_static(b"hi")).body;
         let text = String::from_utf8(body.to_vec()).unwrap();
-        assert!(text.starts_with(r#"{"req_uri":"/__echo/a%20b?q=1&q=2","req_uri_details":{"#), "{text}");
+        assert!(
+            text.starts_with(r#"{"req_uri":"/__echo/a%20b?q=1&q=2","req_uri_details":{"#),
+            "{text}"
+        );
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["req_querystring"]["q"], json!(["1", "2"]));
         assert_eq!(value["req_headers"], json!({"X-A": ["1"]}));

@@ -13,11 +13,13 @@ use bytes::{Buf, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora_core::tls::ServerTlsStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::server::chunks::{BadChunk, Chunks};
 
 /// How much a client may send ahead of the answer to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -32,9 +34,20 @@ pub struct Conn {
     ahead: BytesMut,
     /// How many more bytes belong to the current request; [`u64::MAX`] when its framing tells (chunked, upgrades).
     budget: u64,
+    /// The chunked body under way.
+    chunks: Option<Chunks>,
     alpn: Option<ALPN>,
     tls: Option<Arc<SslDigest>>,
     socket: Option<Arc<SocketDigest>>,
+}
+
+/// How much of a connection belongs to a request behind its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    Length(u64),
+    Chunked,
+    /// Whatever comes: the client asks for another protocol.
+    Opaque,
 }
 
 #[derive(Debug)]
@@ -47,7 +60,15 @@ impl Conn {
     /// A connection in clear text.
     pub fn plain(stream: Stream) -> Conn {
         let socket = stream.get_socket_digest();
-        Conn { wire: Wire::Plain(stream), ahead: BytesMut::new(), budget: 0, alpn: None, tls: None, socket }
+        Conn {
+            wire: Wire::Plain(stream),
+            ahead: BytesMut::new(),
+            budget: 0,
+            chunks: None,
+            alpn: None,
+            tls: None,
+            socket,
+        }
     }
 
     /// A connection whose TLS handshake is done; `socket` is that of the stream below.
@@ -58,14 +79,23 @@ impl Conn {
                 Some(b"h2") => Some(ALPN::H2),
                 _ => None,
             };
-            let cipher = session.negotiated_cipher_suite().map_or("", |suite| suite.suite().as_str().unwrap_or(""));
-            let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("");
-            (alpn, SslDigest::new(cipher, version, None, None, Vec::new()))
+            let cipher = session
+                .negotiated_cipher_suite()
+                .map_or("", |suite| suite.suite().as_str().unwrap_or(""));
+            let version = session
+                .protocol_version()
+                .and_then(|version| version.as_str())
+                .unwrap_or("");
+            (
+                alpn,
+                SslDigest::new(cipher, version, None, None, Vec::new()),
+            )
         };
         Conn {
             wire: Wire::Tls(Box::new(stream)),
             ahead: BytesMut::new(),
             budget: 0,
+            chunks: None,
             alpn,
             tls: Some(Arc::new(digest)),
             socket,
@@ -105,25 +135,62 @@ impl Conn {
         }
     }
 
-    /// Takes the first `head + body` bytes of a request as far as they are there and lets the session read the rest
-    /// of them, but no more. `body` is `None` where only the body's own framing tells.
-    pub fn begin_request(&mut self, head: usize, body: Option<u64>) -> BytesMut {
-        let whole = body.and_then(|body| u64::try_from(head).ok()?.checked_add(body));
+    /// Takes the first bytes of a request as far as they are there and lets the session read the rest of them, but no
+    /// more. `head` is the length of its head.
+    ///
+    /// # Errors
+    /// A chunked body whose first bytes are no chunk.
+    pub fn begin_request(&mut self, head: usize, body: Body) -> Result<BytesMut, BadChunk> {
+        self.chunks = None;
         let there = self.ahead.len() as u64;
-        match whole {
-            Some(whole) if whole < there => {
-                self.budget = 0;
-                self.ahead.split_to(usize::try_from(whole).unwrap_or(self.ahead.len()))
+        match body {
+            Body::Length(body) => {
+                let whole = (head as u64).saturating_add(body);
+                self.budget = whole.saturating_sub(there);
+                match usize::try_from(whole) {
+                    Ok(whole) if (whole as u64) < there => Ok(self.ahead.split_to(whole)),
+                    _ => Ok(std::mem::take(&mut self.ahead)),
+                }
             }
-            Some(whole) => {
-                self.budget = whole - there;
-                std::mem::take(&mut self.ahead)
+            Body::Chunked => {
+                let mut chunks = Chunks::new();
+                let end = chunks.scan(self.ahead.get(head..).unwrap_or_default())?;
+                match end {
+                    Some(end) => {
+                        self.budget = 0;
+                        Ok(self.ahead.split_to(head + end))
+                    }
+                    None => {
+                        self.budget = u64::MAX;
+                        self.chunks = Some(chunks);
+                        Ok(std::mem::take(&mut self.ahead))
+                    }
+                }
             }
-            None => {
+            Body::Opaque => {
                 self.budget = u64::MAX;
-                std::mem::take(&mut self.ahead)
+                Ok(std::mem::take(&mut self.ahead))
             }
         }
+    }
+
+    /// Looks at what was just read of a chunked body; what lies behind its end is kept for the next request.
+    fn watch_chunks(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let Some(chunks) = &mut self.chunks else {
+            return Ok(());
+        };
+        let new = buf.filled().get(before..).unwrap_or_default();
+        let end = chunks
+            .scan(new)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if let Some(end) = end {
+            self.ahead
+                .extend_from_slice(new.get(end..).unwrap_or_default());
+            buf.set_filled(before + end);
+            self.chunks = None;
+            self.budget = 0;
+        }
+        Ok(())
     }
 
     fn poll_wire(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -159,7 +226,11 @@ impl Conn {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.budget == 0 {
             // Between requests somebody waits for the client to hang up. Early bytes of its next request stay here.
@@ -168,7 +239,11 @@ impl AsyncRead for Conn {
                     return Poll::Pending;
                 }
                 if ready!(this.poll_fill(cx, 2048))? == 0 {
-                    return if this.ahead.is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending };
+                    return if this.ahead.is_empty() {
+                        Poll::Ready(Ok(()))
+                    } else {
+                        Poll::Pending
+                    };
                 }
             }
         }
@@ -177,7 +252,7 @@ impl AsyncRead for Conn {
                 let before = buf.filled().len();
                 ready!(this.poll_wire(cx, buf))?;
                 this.spend(buf.filled().len() - before);
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(this.watch_chunks(buf, before));
             }
             let most = usize::try_from(this.budget).unwrap_or(usize::MAX);
             if ready!(this.poll_fill(cx, most))? == 0 {
@@ -190,7 +265,11 @@ impl AsyncRead for Conn {
 }
 
 impl AsyncWrite for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),

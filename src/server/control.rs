@@ -55,11 +55,16 @@ pub fn socket(address: SocketAddr) -> PathBuf {
 
 /// Where listening sockets are handed to a new process.
 pub fn upgrade_socket(address: SocketAddr) -> String {
-    folder().join(format!("portcullis-{}-upgrade.sock", address.port())).to_string_lossy().into_owned()
+    folder()
+        .join(format!("portcullis-{}-upgrade.sock", address.port()))
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn folder() -> PathBuf {
-    let named = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"].into_iter().find_map(std::env::var_os);
+    let named = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
+        .into_iter()
+        .find_map(std::env::var_os);
     named.map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
@@ -69,7 +74,10 @@ pub fn serve(address: SocketAddr, asks: mpsc::Sender<Ask>) -> Option<Control> {
     let listener = match bind(&path) {
         Ok(listener) => listener,
         Err(error) => {
-            log::warn!("[SERVICE: Gateway] no control socket at {}: {error}", path.display());
+            log::warn!(
+                "[SERVICE: Gateway] no control socket at {}: {error}",
+                path.display()
+            );
             return None;
         }
     };
@@ -108,11 +116,21 @@ async fn converse(stream: UnixStream, asks: &mpsc::Sender<Ask>) -> io::Result<()
     let reply = match line.trim_ascii() {
         b"reload" => {
             let (sender, receiver) = oneshot::channel();
-            let outcome = match asks.send(Ask { reply: Some(sender) }).await {
-                Ok(()) => receiver.await.unwrap_or_else(|_| Err("the process is leaving".to_owned())),
+            let outcome = match asks
+                .send(Ask {
+                    reply: Some(sender),
+                })
+                .await
+            {
+                Ok(()) => receiver
+                    .await
+                    .unwrap_or_else(|_| Err("the process is leaving".to_owned())),
                 Err(_) => Err("the process is leaving".to_owned()),
             };
-            outcome.map_or_else(|reason| format!("refused\n{reason}\n"), |()| "reloaded\n".to_owned())
+            outcome.map_or_else(
+                |reason| format!("refused\n{reason}\n"),
+                |()| "reloaded\n".to_owned(),
+            )
         }
         _ => "unknown\n".to_owned(),
     };
@@ -140,7 +158,8 @@ pub fn reload(address: SocketAddr) -> Result<(), String> {
         stream.read_to_string(&mut reply)?;
         Ok(reply)
     };
-    let reply = ask().map_err(|error| format!("no gateway answers at {}: {error}", path.display()))?;
+    let reply =
+        ask().map_err(|error| format!("no gateway answers at {}: {error}", path.display()))?;
     match reply.split_once('\n') {
         Some(("reloaded", _)) => Ok(()),
         Some((_, reason)) => Err(reason.trim_end().to_owned()),

@@ -16,7 +16,8 @@ use pingora_proxy::HttpProxy;
 use tokio::io::AsyncWriteExt;
 
 use crate::runtime::listen::Limits;
-use crate::server::conn::Conn;
+use crate::server::chunks::BadChunk;
+use crate::server::conn::{Body, Conn};
 use crate::server::gateway::Gateway;
 use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader, origin_form};
 use crate::server::proxy_protocol;
@@ -57,7 +58,12 @@ impl Front {
         certificates: Option<Arc<Certificates>>,
         metrics: Arc<Metrics>,
     ) -> Front {
-        Front { proxy, limits, certificates, metrics }
+        Front {
+            proxy,
+            limits,
+            certificates,
+            metrics,
+        }
     }
 
     async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<()> {
@@ -118,7 +124,11 @@ impl Front {
                 Wait::Over => return None,
                 Wait::Refused(bad) => {
                     self.metrics.bad_request(bad.as_str());
-                    log::info!("refused a malformed request from {}: {}", peer(&conn), bad.as_str());
+                    log::info!(
+                        "refused a malformed request from {}: {}",
+                        peer(&conn),
+                        bad.as_str()
+                    );
                     refuse(&mut conn, bad.status_line()).await;
                     return None;
                 }
@@ -128,7 +138,11 @@ impl Front {
                     return None;
                 }
             };
-            let request = take_request(&mut conn, facts);
+            let Ok(request) = take_request(&mut conn, facts) else {
+                self.metrics.bad_request("chunk");
+                refuse(&mut conn, "400 Bad Request").await;
+                return None;
+            };
             let mut session = ServerSession::new_http1(conn);
             session.set_keepalive(Some(self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
@@ -152,7 +166,10 @@ impl Front {
                     _ = stopping.wait_for(|stop| *stop) => false,
                 }
             };
-            if !matches!(pingora_timeout::timeout(self.limits.idle, first).await, Ok(true)) {
+            if !matches!(
+                pingora_timeout::timeout(self.limits.idle, first).await,
+                Ok(true)
+            ) {
                 return Wait::Over;
             }
         }
@@ -162,7 +179,12 @@ impl Front {
         let mut reader = HeadReader::new(self.limits.max_header_bytes);
         match self.judge(&mut reader, conn) {
             Some(wait) => wait,
-            None => match pingora_timeout::timeout(self.limits.head, self.rest_of_head(&mut reader, conn)).await {
+            None => match pingora_timeout::timeout(
+                self.limits.head,
+                self.rest_of_head(&mut reader, conn),
+            )
+            .await
+            {
                 Ok(wait) => wait,
                 Err(_) => Wait::Slow,
             },
@@ -200,7 +222,11 @@ impl Front {
 
 #[async_trait]
 impl ServerApp for Front {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let Some(_open) = ConnectionGuard::open(&self.metrics, self.limits.max_connections) else {
             self.metrics.connection_refused();
             return None;
@@ -215,7 +241,7 @@ impl ServerApp for Front {
 }
 
 /// The bytes of the request that are there, in origin form; the connection keeps the rest.
-fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> bytes::BytesMut {
+fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> Result<bytes::BytesMut, BadChunk> {
     if facts.absolute {
         let head = conn.ahead().split_to(facts.length);
         if let Some(origin) = origin_form(&head) {
@@ -227,10 +253,10 @@ fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> bytes::BytesMut {
         }
     }
     let body = match facts.body {
-        _ if facts.upgrade => None,
-        BodyFraming::None => Some(0),
-        BodyFraming::Length(length) => Some(length),
-        BodyFraming::Chunked => None,
+        BodyFraming::Chunked => Body::Chunked,
+        _ if facts.upgrade => Body::Opaque,
+        BodyFraming::None => Body::Length(0),
+        BodyFraming::Length(length) => Body::Length(length),
     };
     conn.begin_request(facts.length, body)
 }

@@ -54,9 +54,15 @@ struct ActiveStats {
 impl ActiveStats {
     fn new(stats: Arc<Stats>, service: &Service) -> ActiveStats {
         let handles = |endpoint: &Arc<Endpoint>| {
-            (stats.responses(&endpoint.pattern), stats.requests(Layer::Pipe, &endpoint.pattern))
+            (
+                stats.responses(&endpoint.pattern),
+                stats.requests(Layer::Pipe, &endpoint.pattern),
+            )
         };
-        ActiveStats { endpoints: service.endpoints.iter().map(handles).collect(), stats }
+        ActiveStats {
+            endpoints: service.endpoints.iter().map(handles).collect(),
+            stats,
+        }
     }
 
     fn began(&self, tls: Option<&SslDigest>) {
@@ -66,9 +72,18 @@ impl ActiveStats {
         }
     }
 
-    fn ended(&self, endpoint: Option<&Endpoint>, status: u16, bytes: u64, complete: bool, took: Duration) {
+    fn ended(
+        &self,
+        endpoint: Option<&Endpoint>,
+        status: u16,
+        bytes: u64,
+        complete: bool,
+        took: Duration,
+    ) {
         self.stats.record_disconnected();
-        let Some((responses, requests)) = endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id)) else {
+        let Some((responses, requests)) =
+            endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id))
+        else {
             return;
         };
         if let Some(responses) = responses {
@@ -92,8 +107,15 @@ impl Active {
         let routes = service
             .endpoints
             .iter()
-            .map(|endpoint| metrics.route(&endpoint.pattern, endpoint.method.as_str())).collect();
-        Active { routes, other: metrics.route("", "OTHER"), service, access_log, stats }
+            .map(|endpoint| metrics.route(&endpoint.pattern, endpoint.method.as_str()))
+            .collect();
+        Active {
+            routes,
+            other: metrics.route("", "OTHER"),
+            service,
+            access_log,
+            stats,
+        }
     }
 }
 
@@ -147,26 +169,41 @@ impl Gateway {
                 return Decision::Answer(answer);
             }
         }
-        if head.headers.get(header::EXPECT).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        if head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        {
             // RFC 9110 §10.1.1: an expectation that nobody here can meet.
-            return Decision::Answer(text(StatusCode::EXPECTATION_FAILED, "417 Expectation Failed"));
+            return Decision::Answer(text(
+                StatusCode::EXPECTATION_FAILED,
+                "417 Expectation Failed",
+            ));
         }
         if head.path == "*" {
             ctx.silent = true;
             return Decision::Answer(Answer::empty(StatusCode::OK));
         }
         let prefix = self.trusted_prefix(head, service);
-        let found = service.router.route(head.method, head.path, head.query, prefix);
+        let found = service
+            .router
+            .route(head.method, head.path, head.query, prefix);
         match &found {
             Match::Redirect(redirect) => {
                 ctx.silent = true;
                 return Decision::Answer(redirect_answer(redirect));
             }
-            Match::BadTarget => return Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
-            Match::BadParam(reason) => return Decision::Answer(text(StatusCode::BAD_REQUEST, reason)),
+            Match::BadTarget => {
+                return Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
+            }
+            Match::BadParam(reason) => {
+                return Decision::Answer(text(StatusCode::BAD_REQUEST, reason));
+            }
             Match::BuiltIn(BuiltIn::Health) => return Decision::Answer(builtin::health()),
             Match::NotFound if head.path == READY_PATH && *head.method == Method::GET => {
-                return Decision::Answer(builtin::ready(self.shared.draining.load(Ordering::Relaxed)));
+                return Decision::Answer(builtin::ready(
+                    self.shared.draining.load(Ordering::Relaxed),
+                ));
             }
             _ => {}
         }
@@ -187,8 +224,12 @@ impl Gateway {
                 ..Answer::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
             }),
             Match::MethodNotAllowed { allow } => Decision::Answer(
-                unrouted(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed", &service.options.error_body_405)
-                    .with(header::ALLOW, allow),
+                unrouted(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "405 method not allowed",
+                    &service.options.error_body_405,
+                )
+                .with(header::ALLOW, allow),
             ),
             _ => Decision::Answer(unrouted(
                 StatusCode::NOT_FOUND,
@@ -203,7 +244,9 @@ impl Gateway {
         if !service.options.client_address.trusts(head.peer) {
             return None;
         }
-        head.headers.get("x-forwarded-prefix").and_then(|value| value.to_str().ok())
+        head.headers
+            .get("x-forwarded-prefix")
+            .and_then(|value| value.to_str().ok())
     }
 
     /// The endpoint's steps, one after the other; `Some` is the refusal.
@@ -226,7 +269,12 @@ impl Gateway {
         None
     }
 
-    async fn endpoint(&self, session: &mut Session, ctx: &mut Ctx, endpoint: &Arc<Endpoint>) -> Result<bool> {
+    async fn endpoint(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<bool> {
         ctx.endpoint = Some(Arc::clone(endpoint));
         if let Some(answer) = self.gates(session, ctx, endpoint).await {
             self.local(session, ctx, answer).await?;
@@ -234,12 +282,20 @@ impl Gateway {
         }
         match &endpoint.work {
             Work::Stream(work) if work.upgrade && session.is_upgrade_req() => {
-                let Some(active) = ctx.active.clone() else { return Ok(true) };
-                ctx.tunnel = tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await;
+                let Some(active) = ctx.active.clone() else {
+                    return Ok(true);
+                };
+                ctx.tunnel =
+                    tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await;
                 match ctx.tunnel {
                     Some(_) => Ok(false),
                     None => {
-                        self.local(session, ctx, Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)).await?;
+                        self.local(
+                            session,
+                            ctx,
+                            Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
+                        )
+                        .await?;
                         Ok(true)
                     }
                 }
@@ -253,7 +309,12 @@ impl Gateway {
                 Ok(true)
             }
             Work::Nothing => {
-                self.local(session, ctx, Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)).await?;
+                self.local(
+                    session,
+                    ctx,
+                    Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
+                )
+                .await?;
                 Ok(true)
             }
         }
@@ -266,28 +327,49 @@ impl Gateway {
         endpoint: &Endpoint,
         work: &crate::runtime::service::Composition,
     ) -> Result<()> {
-        let Some(active) = ctx.active.clone() else { return Ok(()) };
+        let Some(active) = ctx.active.clone() else {
+            return Ok(());
+        };
         let service = &active.service;
         let started = tokio::time::Instant::now();
-        let body = match body::read(session, service.options.max_request_body_bytes).await {
+        let read = body::read(session, service.options.max_request_body_bytes);
+        let read = tokio::time::timeout_at(started + endpoint.timeout, read).await;
+        let body = match read.unwrap_or(Err(BodyError::Slow)) {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
                 ctx.notes.refused = Some("body_too_large");
-                return self.local(session, ctx, Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)).await;
+                return self
+                    .local(session, ctx, Answer::empty(StatusCode::PAYLOAD_TOO_LARGE))
+                    .await;
             }
             Err(BodyError::Malformed) => {
                 self.shared.metrics.bad_request("body");
                 session.set_keepalive(None);
-                return self.local(session, ctx, text(StatusCode::BAD_REQUEST, "400 Bad Request")).await;
+                return self
+                    .local(
+                        session,
+                        ctx,
+                        text(StatusCode::BAD_REQUEST, "400 Bad Request"),
+                    )
+                    .await;
             }
             Err(BodyError::Slow) => {
                 session.set_keepalive(None);
-                return self.local(session, ctx, text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout")).await;
+                return self
+                    .local(
+                        session,
+                        ctx,
+                        text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout"),
+                    )
+                    .await;
             }
             Err(BodyError::Gone(error)) => return Err(error),
         };
-        let Some(head) = head_of(session, ctx.client) else { return Ok(()) };
-        let call = pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, body, started);
+        let Some(head) = head_of(session, ctx.client) else {
+            return Ok(());
+        };
+        let call =
+            pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, body, started);
         let outcome = {
             let work = pipeline::run(service, endpoint, work, &call);
             tokio::select! {
@@ -310,14 +392,27 @@ impl Gateway {
     }
 
     async fn local(&self, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
-        let Some(active) = ctx.active.as_ref() else { return Ok(()) };
-        respond::write(session, &active.service.options, answer, &ctx.notes.response_fields).await
+        let Some(active) = ctx.active.as_ref() else {
+            return Ok(());
+        };
+        respond::write(
+            session,
+            &active.service.options,
+            answer,
+            &ctx.notes.response_fields,
+        )
+        .await
     }
 }
 
 /// Resolves when the client has closed its side, with its whole request read.
 async fn gone(session: &mut Session) {
-    if session.as_downstream_mut().read_body_or_idle(true).await.is_ok() {
+    if session
+        .as_downstream_mut()
+        .read_body_or_idle(true)
+        .await
+        .is_ok()
+    {
         std::future::pending::<()>().await;
     }
 }
@@ -350,13 +445,21 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         if let Some(stats) = &active.stats {
-            stats.began(session.digest().and_then(|digest| digest.ssl_digest.as_deref()));
+            stats.began(
+                session
+                    .digest()
+                    .and_then(|digest| digest.ssl_digest.as_deref()),
+            );
         }
         ctx.active = Some(Arc::clone(&active));
         let decision = match head_of(session, None) {
             None => Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
             Some(mut head) => {
-                head.client = active.service.options.client_address.of(head.peer, head.headers);
+                head.client = active
+                    .service
+                    .options
+                    .client_address
+                    .of(head.peer, head.headers);
                 ctx.client = Some(head.client);
                 self.decide(&head, ctx, &active.service)
             }
@@ -381,7 +484,10 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         match &ctx.tunnel {
             Some(tunnel) => Ok(tunnel.peer()),
-            None => Error::e_explain(pingora_core::ErrorType::InternalError, "only tunnels are proxied"),
+            None => Error::e_explain(
+                pingora_core::ErrorType::InternalError,
+                "only tunnels are proxied",
+            ),
         }
     }
 
@@ -403,20 +509,36 @@ impl ProxyHttp for Gateway {
         upstream: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(active) = ctx.active.as_ref() else { return Ok(()) };
+        let Some(active) = ctx.active.as_ref() else {
+            return Ok(());
+        };
         if upstream.status != StatusCode::SWITCHING_PROTOCOLS {
-            respond::brand(upstream, &active.service.options, Branding::Completed(false))?;
+            respond::brand(
+                upstream,
+                &active.service.options,
+                Branding::Completed(false),
+            )?;
         }
         respond::replace(upstream, &ctx.notes.response_fields)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
         let written = session.response_written().is_some();
         let client_left = *error.esource() == ErrorSource::Downstream;
         if written || client_left {
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
         }
-        ctx.notes.errors.push(error.etype().as_str().to_owned().into());
+        ctx.notes
+            .errors
+            .push(error.etype().as_str().to_owned().into());
         self.shared.metrics.upstream_error("tunnel");
         let answer = Answer {
             branding: Branding::Completed(false),
@@ -424,11 +546,16 @@ impl ProxyHttp for Gateway {
         };
         if let Some(active) = ctx.active.as_ref() {
             let fields = &ctx.notes.response_fields;
-            if let Err(error) = respond::write(session, &active.service.options, answer, fields).await {
+            if let Err(error) =
+                respond::write(session, &active.service.options, answer, fields).await
+            {
                 log::debug!("the client left before its error answer: {error}");
             }
         }
-        FailToProxy { error_code: 500, can_reuse_downstream: false }
+        FailToProxy {
+            error_code: 500,
+            can_reuse_downstream: false,
+        }
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, error: &Error) -> bool {
@@ -436,16 +563,30 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
-        let Some(active) = ctx.active.as_ref() else { return };
+        let Some(active) = ctx.active.as_ref() else {
+            return;
+        };
         let took = ctx.started.elapsed();
-        let status = session.response_written().map_or(499, |header| header.status.as_u16());
-        let route = ctx.endpoint.as_ref().and_then(|endpoint| active.routes.get(endpoint.id)).unwrap_or(&active.other);
+        let status = session
+            .response_written()
+            .map_or(499, |header| header.status.as_u16());
+        let route = ctx
+            .endpoint
+            .as_ref()
+            .and_then(|endpoint| active.routes.get(endpoint.id))
+            .unwrap_or(&active.other);
         route.record(status, took);
         if let Some(stats) = &active.stats {
             let written = session.response_written();
             let complete = written.and_then(|header| header.headers.get("x-krakend-completed"));
             let complete = complete.is_some_and(|value| value == "true");
-            stats.ended(ctx.endpoint.as_deref(), status, session.body_bytes_sent() as u64, complete, took);
+            stats.ended(
+                ctx.endpoint.as_deref(),
+                status,
+                session.body_bytes_sent() as u64,
+                complete,
+                took,
+            );
         }
         if let Some(reason) = ctx.notes.refused {
             match status {
@@ -462,8 +603,16 @@ impl ProxyHttp for Gateway {
 
 impl Gateway {
     fn access(&self, session: &Session, ctx: &Ctx, active: &Active, status: u16, took: Duration) {
-        let Some(head) = head_of(session, ctx.client) else { return };
-        if active.service.options.access_log_skip.iter().any(|path| **path == *head.path) {
+        let Some(head) = head_of(session, ctx.client) else {
+            return;
+        };
+        if active
+            .service
+            .options
+            .access_log_skip
+            .iter()
+            .any(|path| **path == *head.path)
+        {
             return;
         }
         active.access_log.record(&AccessEvent {
@@ -497,7 +646,9 @@ pub(super) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<
     let digest = session.digest();
     let peer = digest
         .and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet())
-        .map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip().to_canonical());
+        .map_or(IpAddr::from([0, 0, 0, 0]), |address| {
+            address.ip().to_canonical()
+        });
     let host = header
         .headers
         .get(header::HOST)
@@ -518,17 +669,23 @@ pub(super) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<
 }
 
 fn redirect_answer(redirect: &Redirect) -> Answer {
-    let mut answer = Answer::empty(redirect.status).with(header::LOCATION, redirect.location.clone());
+    let mut answer =
+        Answer::empty(redirect.status).with(header::LOCATION, redirect.location.clone());
     if !redirect.body.is_empty() {
-        answer.fields.push((header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")));
+        answer.fields.push((
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        ));
         answer.body = redirect.body.clone();
     }
     answer
 }
 
 fn text(status: StatusCode, body: &str) -> Answer {
-    let mut answer = Answer::empty(status)
-        .with(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let mut answer = Answer::empty(status).with(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     answer.body = Bytes::copy_from_slice(body.as_bytes());
     answer
 }
@@ -539,7 +696,8 @@ fn unrouted(status: StatusCode, body: &'static str, configured: &Option<Bytes>) 
         Some(json) => ("application/json; charset=utf-8", json.clone()),
         None => ("text/plain", Bytes::from_static(body.as_bytes())),
     };
-    let mut answer = Answer::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let mut answer =
+        Answer::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer.branding = Branding::Completed(false);
     answer.body = body;
     answer

@@ -142,7 +142,11 @@ impl HeadReader {
             self.one_line(line)?;
         }
         self.seen = bytes.len();
-        if bytes.len() > self.max_bytes { Err(BadHead::TooLarge) } else { Ok(None) }
+        if bytes.len() > self.max_bytes {
+            Err(BadHead::TooLarge)
+        } else {
+            Ok(None)
+        }
     }
 
     fn one_line(&mut self, line: &[u8]) -> Result<(), BadHead> {
@@ -190,8 +194,15 @@ impl HeadReader {
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err(BadHead::Field);
         }
-        if value.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127)) {
-            return Err(if memchr(b'\r', value).is_some() { BadHead::LineEnding } else { BadHead::Field });
+        if value
+            .iter()
+            .any(|byte| matches!(byte, 0..=8 | 10..=31 | 127))
+        {
+            return Err(if memchr(b'\r', value).is_some() {
+                BadHead::LineEnding
+            } else {
+                BadHead::Field
+            });
         }
         self.known_field(name, value.trim_ascii())
     }
@@ -235,7 +246,12 @@ impl HeadReader {
             (false, None | Some(0)) => BodyFraming::None,
             (false, Some(length)) => BodyFraming::Length(length),
         };
-        Ok(HeadFacts { length: self.line, body, absolute: self.absolute, upgrade: self.upgrade })
+        Ok(HeadFacts {
+            length: self.line,
+            body,
+            absolute: self.absolute,
+            upgrade: self.upgrade,
+        })
     }
 }
 
@@ -247,7 +263,10 @@ pub fn origin_form(head: &[u8]) -> Option<Vec<u8>> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
     let rest = target.get(memchr(b':', target)? + 3..)?;
-    let path_start = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let path_start = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?'))
+        .unwrap_or(rest.len());
     let (authority, path) = rest.split_at(path_start);
     let mut out = Vec::with_capacity(head.len() + 2);
     out.extend_from_slice(method);
@@ -261,8 +280,13 @@ pub fn origin_form(head: &[u8]) -> Option<Vec<u8>> {
     out.extend_from_slice(b"\nHost: ");
     out.extend_from_slice(authority);
     out.extend_from_slice(b"\r\n");
-    for line in head.get(line_end + 1..)?.split_inclusive(|byte| *byte == b'\n') {
-        let host = line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"host:"));
+    for line in head
+        .get(line_end + 1..)?
+        .split_inclusive(|byte| *byte == b'\n')
+    {
+        let host = line
+            .get(..5)
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"host:"));
         if !host {
             out.extend_from_slice(line);
         }
@@ -274,10 +298,15 @@ fn check_target(target: &[u8]) -> Result<(), BadHead> {
     if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 127) {
         return Err(BadHead::Target);
     }
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let path = target
+        .split(|byte| *byte == b'?')
+        .next()
+        .unwrap_or_default();
     let mut at = 0;
     while let Some(offset) = path.get(at..).and_then(|rest| memchr(b'%', rest)) {
-        let hex = path.get(at + offset + 1..at + offset + 3).unwrap_or_default();
+        let hex = path
+            .get(at + offset + 1..at + offset + 3)
+            .unwrap_or_default();
         if hex.len() < 2 || !hex.iter().all(u8::is_ascii_hexdigit) {
             return Err(BadHead::Target);
         }
@@ -287,17 +316,26 @@ fn check_target(target: &[u8]) -> Result<(), BadHead> {
 }
 
 fn is_absolute_form(target: &[u8]) -> bool {
-    let Some(colon) = memchr(b':', target) else { return false };
+    let Some(colon) = memchr(b':', target) else {
+        return false;
+    };
     let (scheme, rest) = target.split_at(colon);
     let known = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
-    let Some(rest) = rest.strip_prefix(b"://") else { return false };
-    let authority = rest.split(|byte| matches!(byte, b'/' | b'?')).next().unwrap_or_default();
+    let Some(rest) = rest.strip_prefix(b"://") else {
+        return false;
+    };
+    let authority = rest
+        .split(|byte| matches!(byte, b'/' | b'?'))
+        .next()
+        .unwrap_or_default();
     known && !authority.is_empty() && is_authority(authority)
 }
 
 /// Host and port without user information: letters, digits and what IPv6 literals and names need.
 fn is_authority(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte) || *byte >= 128)
+    value.iter().all(|byte| {
+        byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte) || *byte >= 128
+    })
 }
 
 fn decimal(value: &[u8]) -> Option<u64> {
@@ -345,12 +383,28 @@ mod tests {
     #[test]
     fn each_doubt_about_framing_is_refused() {
         let with = |fields: &str| refused(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"));
-        assert_eq!(with("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), BadHead::TransferEncoding);
-        assert_eq!(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), BadHead::TransferEncoding);
-        assert_eq!(with("Transfer-Encoding: gzip, chunked\r\n"), BadHead::TransferEncoding);
-        assert_eq!(with("Content-Length: 1\r\nContent-Length: 1\r\n"), BadHead::ContentLength);
+        assert_eq!(
+            with("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+            BadHead::TransferEncoding
+        );
+        assert_eq!(
+            with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+            BadHead::TransferEncoding
+        );
+        assert_eq!(
+            with("Transfer-Encoding: gzip, chunked\r\n"),
+            BadHead::TransferEncoding
+        );
+        assert_eq!(
+            with("Content-Length: 1\r\nContent-Length: 1\r\n"),
+            BadHead::ContentLength
+        );
         for value in ["+1", "-1", "0x1", "1,1", "", "1 1", "18446744073709551616"] {
-            assert_eq!(with(&format!("Content-Length: {value}\r\n")), BadHead::ContentLength, "{value}");
+            assert_eq!(
+                with(&format!("Content-Length: {value}\r\n")),
+                BadHead::ContentLength,
+                "{value}"
+            );
         }
         assert_eq!(with("A: b\r\n c\r\n"), BadHead::Fold);
         assert_eq!(with("A : b\r\n"), BadHead::Field);
@@ -359,7 +413,10 @@ mod tests {
         assert_eq!(with("A: b\0c\r\n"), BadHead::Field);
         assert_eq!(with("Host: y\r\n"), BadHead::Host);
         assert_eq!(refused("GET / HTTP/1.1\r\n\r\n"), BadHead::HostMissing);
-        assert_eq!(refused("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), BadHead::TransferEncoding);
+        assert_eq!(
+            refused("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            BadHead::TransferEncoding
+        );
         assert_eq!(refused("GET /a b HTTP/1.1\r\n"), BadHead::RequestLine);
         assert_eq!(refused("GET /%zz HTTP/1.1\r\n"), BadHead::Target);
         assert_eq!(refused("GET / HTTP/2.0\r\n"), BadHead::Version);
@@ -368,11 +425,20 @@ mod tests {
 
     #[test]
     fn size_and_count_are_bounded() {
-        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(20_000));
+        let long = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+            "a".repeat(20_000)
+        );
         assert_eq!(refused(&long), BadHead::TooLarge);
-        let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(256));
+        let many = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
+            "A: b\r\n".repeat(256)
+        );
         assert_eq!(refused(&many), BadHead::TooMany);
-        let most = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(255));
+        let most = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
+            "A: b\r\n".repeat(255)
+        );
         assert!(read(&most).unwrap().is_some());
     }
 
@@ -381,7 +447,10 @@ mod tests {
         let head = "GET http://other:81/obj?a=1 HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n";
         assert!(read(head).unwrap().unwrap().absolute);
         let out = String::from_utf8(origin_form(head.as_bytes()).unwrap()).unwrap();
-        assert_eq!(out, "GET /obj?a=1 HTTP/1.1\r\nHost: other:81\r\nA: b\r\n\r\n".replacen("\r\n", "\r\n", 1));
+        assert_eq!(
+            out,
+            "GET /obj?a=1 HTTP/1.1\r\nHost: other:81\r\nA: b\r\n\r\n".replacen("\r\n", "\r\n", 1)
+        );
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`process`] | start, reload, hand-over, stop: the signals and the drain |
-//! | [`front`], [`conn`], [`head`], [`proxy_protocol`] | a connection before and between requests |
+//! | [`front`], [`conn`], [`head`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`] | certificates, chosen by name, replaced while running |
 //! | [`gateway`] | the `ProxyHttp` implementation: decides and delegates |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
@@ -13,6 +13,7 @@
 pub mod admin;
 mod body;
 mod builtin;
+pub mod chunks;
 mod conn;
 pub mod control;
 mod front;

@@ -77,7 +77,10 @@ pub struct RunOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("listen tcp {address}: bind: {source}")]
-    Bind { address: SocketAddr, source: io::Error },
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error("tls: {0}")]
     Tls(#[from] TlsError),
     #[error("{0}")]
@@ -117,19 +120,37 @@ pub fn run(
         draining: false.into(),
     });
     let conf = server_conf(&listen);
-    let mut server = Server::new_with_opt_and_conf(Opt { upgrade: options.upgrade, ..Opt::default() }, conf);
+    let mut server = Server::new_with_opt_and_conf(
+        Opt {
+            upgrade: options.upgrade,
+            ..Opt::default()
+        },
+        conf,
+    );
     server.bootstrap();
-    let proxy = Arc::new(pingora_proxy::http_proxy(&server.configuration, Gateway::new(Arc::clone(&shared))));
-    let front = Front::new(proxy, listen.limits.clone(), certificates.clone(), Arc::clone(&metrics));
+    let proxy = Arc::new(pingora_proxy::http_proxy(
+        &server.configuration,
+        Gateway::new(Arc::clone(&shared)),
+    ));
+    let front = Front::new(
+        proxy,
+        listen.limits.clone(),
+        certificates.clone(),
+        Arc::clone(&metrics),
+    );
     let mut service = ListeningService::new("gateway".to_owned(), front);
     service.add_tcp(&listen.address.to_string());
     server.add_service(service);
     for side in &loaded.sides {
-        if side.optional && !options.upgrade && let Err(error) = probe(side.address) {
+        if side.optional
+            && !options.upgrade
+            && let Err(error) = probe(side.address)
+        {
             log::error!("[SERVICE: Stats] {error}");
             continue;
         }
-        let mut service = ListeningService::new("side".to_owned(), Side::app(Arc::clone(&side.handler)));
+        let mut service =
+            ListeningService::new("side".to_owned(), Side::app(Arc::clone(&side.handler)));
         service.add_tcp(&side.address.to_string());
         service.threads = Some(1);
         server.add_service(service);
@@ -141,9 +162,22 @@ pub fn run(
     let (stop, stopped) = watch::channel(None);
     std::thread::Builder::new()
         .name("server".to_owned())
-        .spawn(move || server.run(RunArgs { shutdown_signal: Box::new(Commands(stopped)) }))
+        .spawn(move || {
+            server.run(RunArgs {
+                shutdown_signal: Box::new(Commands(stopped)),
+            })
+        })
         .map_err(|error| RunError::Start(error.to_string()))?;
-    let process = Process { shared, metrics, loader, certificates, listen, sides: loaded.sides, tasks: task_sender, stop };
+    let process = Process {
+        shared,
+        metrics,
+        loader,
+        certificates,
+        listen,
+        sides: loaded.sides,
+        tasks: task_sender,
+        stop,
+    };
     process.supervise(options)
 }
 
@@ -151,7 +185,8 @@ pub fn run(
 fn probe(address: SocketAddr) -> Result<(), RunError> {
     let bind = || -> io::Result<()> {
         let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        let socket =
+            socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(1)
@@ -160,7 +195,10 @@ fn probe(address: SocketAddr) -> Result<(), RunError> {
 }
 
 fn server_conf(listen: &Listen) -> ServerConf {
-    let threads = listen.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let threads = listen
+        .threads
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1);
     ServerConf {
         threads,
         // Pingora sleeps this long once it was told to stop; we leave earlier, as soon as the last request is done.
@@ -185,7 +223,11 @@ enum Command {
 impl ShutdownSignalWatch for Commands {
     async fn recv(&self) -> ShutdownSignal {
         let mut commands = self.0.clone();
-        match commands.wait_for(Option::is_some).await.map(|command| *command) {
+        match commands
+            .wait_for(Option::is_some)
+            .await
+            .map(|command| *command)
+        {
             Ok(Some(Command::HandOver)) => ShutdownSignal::GracefulUpgrade,
             _ => ShutdownSignal::GracefulTerminate,
         }
@@ -262,9 +304,15 @@ impl Process {
     async fn main(self, options: RunOptions) -> Result<std::convert::Infallible, RunError> {
         let mut signals = Signals::listen().map_err(|error| RunError::Start(error.to_string()))?;
         if !answers(self.listen.address).await {
-            return Err(RunError::Start(format!("listen tcp {}: no listener came up", self.listen.address)));
+            return Err(RunError::Start(format!(
+                "listen tcp {}: no listener came up",
+                self.listen.address
+            )));
         }
-        log::info!("[SERVICE: Gateway] Listening on port: {}", self.listen.address.port());
+        log::info!(
+            "[SERVICE: Gateway] Listening on port: {}",
+            self.listen.address.port()
+        );
         notify(&[sd_notify::NotifyState::Ready]);
         self.loader.ready();
         tokio::spawn(watchdog());
@@ -278,7 +326,10 @@ impl Process {
             };
             match event {
                 Event::Stop(why) => self.drain(why, Command::Stop, &mut signals).await,
-                Event::HandOver => self.drain("hand-over", Command::HandOver, &mut signals).await,
+                Event::HandOver => {
+                    self.drain("hand-over", Command::HandOver, &mut signals)
+                        .await
+                }
                 Event::Reload(ask) => ask.answer(self.reload()),
                 Event::ReopenLogs => self.loader.reopen_logs(),
             }
@@ -287,12 +338,16 @@ impl Process {
 
     /// Reads everything again; what is broken or cannot change while running changes nothing.
     fn reload(&self) -> Result<(), String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         notify(&[sd_notify::NotifyState::Reloading]);
         let result = self.try_reload();
         match &result {
             Ok(()) => log::info!("[SERVICE: Gateway] Configuration reloaded"),
-            Err(reason) => log::error!("[SERVICE: Gateway] Reload refused, the old configuration stays: {reason}"),
+            Err(reason) => log::error!(
+                "[SERVICE: Gateway] Reload refused, the old configuration stays: {reason}"
+            ),
         }
         self.metrics.reloaded(result.is_ok(), now);
         notify(&[sd_notify::NotifyState::Ready]);
@@ -304,14 +359,22 @@ impl Process {
         if loaded.listen != self.listen {
             return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
         }
-        let addresses = |sides: &[SideListener]| sides.iter().map(|side| side.address).collect::<Vec<_>>();
+        let addresses =
+            |sides: &[SideListener]| sides.iter().map(|side| side.address).collect::<Vec<_>>();
         if addresses(&loaded.sides) != addresses(&self.sides) {
             return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
         }
         if let Some(certificates) = &self.certificates {
-            certificates.reload().map_err(|error| format!("tls: {error}"))?;
+            certificates
+                .reload()
+                .map_err(|error| format!("tls: {error}"))?;
         }
-        let active = Active::new(loaded.service, &self.metrics, loaded.access_log, loaded.stats);
+        let active = Active::new(
+            loaded.service,
+            &self.metrics,
+            loaded.access_log,
+            loaded.stats,
+        );
         self.shared.active.store(Arc::new(active));
         let _ = self.tasks.send(loaded.tasks);
         Ok(())
@@ -369,7 +432,9 @@ impl Process {
 /// Whether somebody accepts connections at `address`, asked for up to five seconds.
 async fn answers(address: SocketAddr) -> bool {
     let address = match address.ip() {
-        ip if ip.is_unspecified() && ip.is_ipv4() => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        ip if ip.is_unspecified() && ip.is_ipv4() => {
+            SocketAddr::from(([127, 0, 0, 1], address.port()))
+        }
         ip if ip.is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], address.port())),
         _ => address,
     };
@@ -389,7 +454,9 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 
 /// Tells the service manager that the process lives, twice per interval that it asked for.
 async fn watchdog() {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return };
+    let Some(interval) = sd_notify::watchdog_enabled() else {
+        return;
+    };
     loop {
         notify(&[sd_notify::NotifyState::Watchdog]);
         tokio::time::sleep(interval / 2).await;

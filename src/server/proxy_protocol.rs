@@ -39,7 +39,9 @@ pub struct Preamble {
 /// # Errors
 /// A trusted peer must send one, whole and well-formed.
 pub async fn read(conn: &mut Conn, trusted: &[IpNet]) -> Result<(), ProxyError> {
-    let peer = conn.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().map(|inet| inet.ip()));
+    let peer = conn
+        .get_socket_digest()
+        .and_then(|digest| digest.peer_addr()?.as_inet().map(|inet| inet.ip()));
     if !peer.is_some_and(|ip| trusted.iter().any(|net| net.contains(&ip.to_canonical()))) {
         return Ok(());
     }
@@ -79,14 +81,28 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Preamble>, ProxyError> {
 
 fn parse_v1(bytes: &[u8]) -> Result<Option<Preamble>, ProxyError> {
     let Some(end) = bytes.iter().take(V1_MAX).position(|byte| *byte == b'\n') else {
-        return if bytes.len() >= V1_MAX { Err(ProxyError::Malformed) } else { Ok(None) };
+        return if bytes.len() >= V1_MAX {
+            Err(ProxyError::Malformed)
+        } else {
+            Ok(None)
+        };
     };
-    let line = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or(ProxyError::Malformed)?;
+    let line = bytes
+        .get(..end)
+        .and_then(|line| line.strip_suffix(b"\r"))
+        .ok_or(ProxyError::Malformed)?;
     let line = std::str::from_utf8(line).map_err(|_| ProxyError::Malformed)?;
     let words: Vec<&str> = line.split(' ').collect();
     let client = match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => None,
-        ["PROXY", family @ ("TCP4" | "TCP6"), source, target, source_port, target_port] => {
+        [
+            "PROXY",
+            family @ ("TCP4" | "TCP6"),
+            source,
+            target,
+            source_port,
+            target_port,
+        ] => {
             let ip: IpAddr = source.parse().map_err(|_| ProxyError::Malformed)?;
             let other: IpAddr = target.parse().map_err(|_| ProxyError::Malformed)?;
             let port: u16 = source_port.parse().map_err(|_| ProxyError::Malformed)?;
@@ -98,16 +114,23 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Preamble>, ProxyError> {
         }
         _ => return Err(ProxyError::Malformed),
     };
-    Ok(Some(Preamble { length: end + 1, client }))
+    Ok(Some(Preamble {
+        length: end + 1,
+        client,
+    }))
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Option<Preamble>, ProxyError> {
-    let Some(head) = bytes.get(..16) else { return Ok(None) };
+    let Some(head) = bytes.get(..16) else {
+        return Ok(None);
+    };
     let length = 16 + usize::from(u16::from_be_bytes([head[14], head[15]]));
     if head[12] >> 4 != 2 || length > V2_MAX {
         return Err(ProxyError::Malformed);
     }
-    let Some(body) = bytes.get(16..length) else { return Ok(None) };
+    let Some(body) = bytes.get(16..length) else {
+        return Ok(None);
+    };
     let client = match (head[12] & 0x0f, head[13]) {
         (0, _) => None,
         (1, 0x11) => Some(address_v4(body).ok_or(ProxyError::Malformed)?),
@@ -144,17 +167,25 @@ mod tests {
         assert_eq!(&line[preamble.length..], b"GET / ");
         assert_eq!(parse(b"PROXY UNKNOWN\r\n").unwrap().unwrap().client, None);
         assert_eq!(parse(b"PROXY TCP4 192.0"), Ok(None));
-        assert_eq!(parse(b"PROXY TCP4 ::1 ::1 1 2\r\n"), Err(ProxyError::Malformed));
+        assert_eq!(
+            parse(b"PROXY TCP4 ::1 ::1 1 2\r\n"),
+            Err(ProxyError::Malformed)
+        );
         assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Err(ProxyError::Missing));
     }
 
     #[test]
     fn version_2_names_the_client() {
         let mut bytes = V2_SIGNATURE.to_vec();
-        bytes.extend([0x21, 0x11, 0, 12, 192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 4, 1, 0xbb]);
+        bytes.extend([
+            0x21, 0x11, 0, 12, 192, 0, 2, 1, 198, 51, 100, 1, 0xdc, 4, 1, 0xbb,
+        ]);
         assert_eq!(parse(&bytes[..20]), Ok(None));
         let preamble = parse(&bytes).unwrap().unwrap();
-        assert_eq!((preamble.length, preamble.client), (28, Some("192.0.2.1:56324".parse().unwrap())));
+        assert_eq!(
+            (preamble.length, preamble.client),
+            (28, Some("192.0.2.1:56324".parse().unwrap()))
+        );
         bytes[12] = 0x20; // LOCAL: a health check of the balancer itself
         assert_eq!(parse(&bytes).unwrap().unwrap().client, None);
         bytes[12] = 0x31;

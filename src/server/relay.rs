@@ -7,6 +7,8 @@
 use std::pin::pin;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
@@ -21,7 +23,7 @@ use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
 use crate::server::{body, respond};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
+use crate::upstream::{CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
 
 /// How a relay ended when it did not end well.
 enum Trouble {
@@ -31,6 +33,8 @@ enum Trouble {
     Client(Box<Error>),
     /// The answer was under way and cannot be completed: the connection is cut, so that nobody takes it for whole.
     Cut(&'static str),
+    /// What the client sends as a body is none.
+    Malformed,
     /// The request's body is larger than what may be kept for a redirect or a copy.
     TooLarge,
 }
@@ -52,7 +56,9 @@ pub async fn run(
     work: &StreamWork,
     metrics: &Metrics,
 ) -> Result<()> {
-    let Some(active) = ctx.active.clone() else { return Ok(()) };
+    let Some(active) = ctx.active.clone() else {
+        return Ok(());
+    };
     let service = &*active.service;
     let failure = match relay(session, ctx, service, endpoint, work).await {
         Ok(()) => return Ok(()),
@@ -62,14 +68,41 @@ pub async fn run(
         }
         Err(Trouble::Cut(reason)) => {
             metrics.upstream_error("broken");
-            log::error!("[ENDPOINT: {}] the answer broke off: {reason}", endpoint.pattern);
+            log::error!(
+                "[ENDPOINT: {}] the answer broke off: {reason}",
+                endpoint.pattern
+            );
             ctx.notes.errors.push(reason.into());
             return Err(Error::explain(ErrorType::ConnectionClosed, reason).into_up());
+        }
+        Err(Trouble::Malformed) => {
+            metrics.bad_request("body");
+            if session.response_written().is_some() {
+                return Err(
+                    Error::explain(ErrorType::InvalidHTTPHeader, "the body is malformed")
+                        .into_down(),
+                );
+            }
+            session.set_keepalive(None);
+            let answer = Answer::empty(StatusCode::BAD_REQUEST);
+            return respond::write(
+                session,
+                &service.options,
+                answer,
+                &ctx.notes.response_fields,
+            )
+            .await;
         }
         Err(Trouble::TooLarge) => {
             ctx.notes.refused = Some("body_too_large");
             let answer = Answer::empty(StatusCode::PAYLOAD_TOO_LARGE);
-            return respond::write(session, &service.options, answer, &ctx.notes.response_fields).await;
+            return respond::write(
+                session,
+                &service.options,
+                answer,
+                &ctx.notes.response_fields,
+            )
+            .await;
         }
         Err(Trouble::Failed(failure)) => failure,
     };
@@ -77,7 +110,13 @@ pub async fn run(
     log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
     ctx.notes.errors.push(failure.text.clone());
     let answer = stream::failed(&service.options, failure);
-    respond::write(session, &service.options, answer, &ctx.notes.response_fields).await
+    respond::write(
+        session,
+        &service.options,
+        answer,
+        &ctx.notes.response_fields,
+    )
+    .await
 }
 
 async fn relay(
@@ -87,7 +126,9 @@ async fn relay(
     endpoint: &Endpoint,
     work: &StreamWork,
 ) -> std::result::Result<(), Trouble> {
-    let limit = Limit::at(Instant::now() + endpoint.timeout);
+    // Racing calls are cut earlier, as with composed endpoints.
+    let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
+    let limit = Limit::at(Instant::now() + endpoint.timeout * percent / 100);
     let call = Call::begin(session, ctx, service, endpoint, work, &limit).await?;
     let mut guard = Guard::enter(&work.backend.steps, &limit)?;
     let result = match work.backend.cache {
@@ -95,9 +136,11 @@ async fn relay(
         None => call.run(session, ctx, service, work, &limit).await,
     };
     match &result {
-        Ok(status) => guard.end(Outcome::Streamed { status: status.as_u16() }),
+        Ok(status) => guard.end(Outcome::Streamed {
+            status: status.as_u16(),
+        }),
         // A client that leaves says nothing about the upstream.
-        Err(Trouble::Client(_)) => {}
+        Err(Trouble::Client(_) | Trouble::Malformed | Trouble::TooLarge) => {}
         Err(_) => guard.end(Outcome::Failure),
     }
     result.map(|_| ())
@@ -138,7 +181,14 @@ impl<'a> Call<'a> {
             return Err(Failure::new(Kind::Request, "the request target is no text").into());
         };
         let announced = announced(head.headers);
-        let client = ClientCall::new(&service.options, endpoint, &head, &ctx.notes, whole, Instant::now());
+        let client = ClientCall::new(
+            &service.options,
+            endpoint,
+            &head,
+            &ctx.notes,
+            whole,
+            Instant::now(),
+        );
         let mut prepared = stream::prepare(&service.options, endpoint, backend, &client)?;
         if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
             let value = stream::authorization(&**credentials, limit).await?;
@@ -153,7 +203,13 @@ impl<'a> Call<'a> {
                 _ => RequestBody::Chunked,
             },
         };
-        Ok(Call { hosts: &backend.hosts, out: prepared.out, framing, kept, gunzip: prepared.gunzip })
+        Ok(Call {
+            hosts: &backend.hosts,
+            out: prepared.out,
+            framing,
+            kept,
+            gunzip: prepared.gunzip,
+        })
     }
 
     async fn run(
@@ -172,20 +228,49 @@ impl<'a> Call<'a> {
                 Some(next) => (&next.hosts, &next.out, framing_of(&next.out.body)),
             };
             let kept = self.kept || followed.is_some();
+            let racing = work.concurrent_calls > 1 && followed.is_none();
             let header = async {
+                if racing {
+                    let exchange =
+                        race(session, hosts, out, framing, work.concurrent_calls).await?;
+                    return Ok((exchange, true));
+                }
                 let mut exchange = hosts.open(out, framing).await.map_err(Failure::from)?;
                 if kept && framing != RequestBody::Empty {
-                    exchange.write_body(out.body.clone(), true).await.map_err(Failure::from)?;
+                    exchange
+                        .write_body(out.body.clone(), true)
+                        .await
+                        .map_err(Failure::from)?;
                 }
-                let uploaded = wait_for_header(session, &mut exchange, kept || framing == RequestBody::Empty).await?;
+                let uploaded = wait_for_header(
+                    session,
+                    &mut exchange,
+                    kept || framing == RequestBody::Empty,
+                )
+                .await?;
                 Ok::<_, Trouble>((exchange, uploaded))
             };
             let Some(done) = limit.wait(pin!(header)).await else {
                 return Err(Failure::deadline().into());
             };
             let (exchange, uploaded) = done?;
-            match exchange.redirect(requests, self.kept).map_err(Failure::from)? {
-                None => return copy(session, ctx, service, work, exchange, uploaded, self.gunzip, limit).await,
+            match exchange
+                .redirect(requests, self.kept)
+                .map_err(Failure::from)?
+            {
+                None => {
+                    return copy(
+                        session,
+                        ctx,
+                        service,
+                        work,
+                        exchange,
+                        uploaded,
+                        self.gunzip,
+                        limit,
+                    )
+                    .await;
+                }
                 Some(next) => {
                     drop(exchange);
                     requests += 1;
@@ -214,33 +299,92 @@ impl Call<'_> {
         let mut headers = incoming.headers;
         headers.insert(header::CONTENT_LENGTH, incoming.body.len().into());
         let bodiless = session.req_header().method == Method::HEAD || incoming.body.is_empty();
-        let answer = header_for_client(session, ctx, service, work, incoming.status, &headers, false)
-            .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+        let answer = header_for_client(
+            session,
+            ctx,
+            service,
+            work,
+            incoming.status,
+            &headers,
+            false,
+        )
+        .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
         respond::keep_connection(session);
-        session.write_response_header(Box::new(answer), bodiless).await.map_err(Trouble::Client)?;
+        session
+            .write_response_header(Box::new(answer), bodiless)
+            .await
+            .map_err(Trouble::Client)?;
         if !bodiless {
-            session.write_response_body(Some(incoming.body), true).await.map_err(Trouble::Client)?;
+            session
+                .write_response_body(Some(incoming.body), true)
+                .await
+                .map_err(Trouble::Client)?;
         }
         Ok(incoming.status)
     }
 }
 
-async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Bytes, Trouble> {
-    body::read(session, most).await.map_err(|error| match error {
-        body::BodyError::TooLarge => Trouble::TooLarge,
-        body::BodyError::Gone(error) => Trouble::Client(error),
-        body::BodyError::Malformed | body::BodyError::Slow => {
-            Trouble::Client(Error::explain(ErrorType::InvalidHTTPHeader, "the body is malformed").into_down())
+/// Makes `many` equal calls; the first that brings a header wins and keeps its stream, the others are dropped.
+async fn race<'a>(
+    session: &mut Session,
+    hosts: &'a HostSet,
+    out: &'a Outgoing,
+    framing: RequestBody,
+    many: u32,
+) -> std::result::Result<Exchange<'a>, Trouble> {
+    let call = || async move {
+        let mut exchange = hosts.open(out, framing).await?;
+        if framing != RequestBody::Empty {
+            exchange.write_body(out.body.clone(), true).await?;
         }
-    })
+        exchange.read_header().await?;
+        Ok::<_, CallError>(exchange)
+    };
+    let mut calls: FuturesUnordered<_> = (0..many).map(|_| call()).collect();
+    let mut last = Failure::canceled();
+    loop {
+        tokio::select! {
+            biased;
+            result = calls.next() => match result {
+                Some(Ok(exchange)) => return Ok(exchange),
+                Some(Err(error)) => last = Failure::from(error),
+                None => return Err(last.into()),
+            },
+            chunk = session.as_downstream_mut().read_body_or_idle(true) => {
+                chunk.map_err(|error| Trouble::Client(error.into_down()))?;
+            }
+        }
+    }
+}
+
+async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Bytes, Trouble> {
+    body::read(session, most)
+        .await
+        .map_err(|error| match error {
+            body::BodyError::TooLarge => Trouble::TooLarge,
+            body::BodyError::Gone(error) => Trouble::Client(error),
+            body::BodyError::Malformed => Trouble::Malformed,
+            body::BodyError::Slow => {
+                Trouble::Client(Error::explain(ErrorType::ReadTimedout, "slow body").into_down())
+            }
+        })
 }
 
 fn framing_of(body: &Bytes) -> RequestBody {
-    if body.is_empty() { RequestBody::Empty } else { RequestBody::Length(body.len() as u64) }
+    if body.is_empty() {
+        RequestBody::Empty
+    } else {
+        RequestBody::Length(body.len() as u64)
+    }
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// Sends the client's body on while the upstream's header is awaited. Returns whether the body is through.
@@ -252,7 +396,10 @@ async fn wait_for_header(
     if !uploaded && expects_continue(session.req_header().headers.get(header::EXPECT)) {
         let downstream = session.as_downstream_mut();
         downstream.set_close_on_response_before_downstream_finish(false);
-        downstream.write_continue_response().await.map_err(Trouble::Client)?;
+        downstream
+            .write_continue_response()
+            .await
+            .map_err(Trouble::Client)?;
         downstream.set_close_on_response_before_downstream_finish(true);
     }
     loop {
@@ -281,7 +428,10 @@ async fn upload(
     last: bool,
     uploaded: &mut bool,
 ) -> std::result::Result<(), Trouble> {
-    let chunk = chunk.map_err(|error| Trouble::Client(error.into_down()))?;
+    let chunk = chunk.map_err(|error| match body::is_malformed(&error) {
+        true => Trouble::Malformed,
+        false => Trouble::Client(error.into_down()),
+    })?;
     *uploaded = last || chunk.is_none();
     let sent = match chunk {
         Some(bytes) => exchange.write_body(bytes, last).await,
@@ -292,7 +442,10 @@ async fn upload(
 }
 
 /// Copies the answer to the client as it comes.
-#[expect(clippy::too_many_arguments, reason = "one place that needs both ends and both rules")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one place that needs both ends and both rules"
+)]
 async fn copy(
     session: &mut Session,
     ctx: &Ctx,
@@ -306,13 +459,19 @@ async fn copy(
     let Some((status, headers)) = exchange.header() else {
         return Err(Failure::new(Kind::Broken, "EOF").into());
     };
-    let decode = gunzip && headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
+    let decode = gunzip
+        && headers
+            .get(header::CONTENT_ENCODING)
+            .is_some_and(|coding| coding == "gzip");
     let bodiless = session.req_header().method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let answer = header_for_client(session, ctx, service, work, status, headers, decode)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
     respond::keep_connection(session);
-    session.write_response_header(Box::new(answer), bodiless).await.map_err(Trouble::Client)?;
+    session
+        .write_response_header(Box::new(answer), bodiless)
+        .await
+        .map_err(Trouble::Client)?;
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
     loop {
         let wait = match service.options.stream_total_timeout {
@@ -354,11 +513,20 @@ async fn write_chunk(
     last: bool,
 ) -> std::result::Result<(), Trouble> {
     let Some(decoder) = decoder else {
-        return session.write_response_body(Some(bytes), last).await.map_err(Trouble::Client);
+        return session
+            .write_response_body(Some(bytes), last)
+            .await
+            .map_err(Trouble::Client);
     };
     decoder.push(bytes);
-    while let Some(piece) = decoder.next_piece().map_err(|_| Trouble::Cut("gzip: invalid data"))? {
-        session.write_response_body(Some(piece), false).await.map_err(Trouble::Client)?;
+    while let Some(piece) = decoder
+        .next_piece()
+        .map_err(|_| Trouble::Cut("gzip: invalid data"))?
+    {
+        session
+            .write_response_body(Some(piece), false)
+            .await
+            .map_err(Trouble::Client)?;
     }
     Ok(())
 }
@@ -371,19 +539,34 @@ async fn finish(
     bodiless: bool,
 ) -> std::result::Result<(), Trouble> {
     if let Some(mut decoder) = decoder
-        && let Some(rest) = decoder.finish().map_err(|_| Trouble::Cut("gzip: unexpected EOF"))?
+        && let Some(rest) = decoder
+            .finish()
+            .map_err(|_| Trouble::Cut("gzip: unexpected EOF"))?
     {
-        session.write_response_body(Some(rest), false).await.map_err(Trouble::Client)?;
+        session
+            .write_response_body(Some(rest), false)
+            .await
+            .map_err(Trouble::Client)?;
     }
     if bodiless {
         return Ok(());
     }
     if session.is_http2()
-        && let Some(trailers) = exchange.trailers().await.map_err(|_| Trouble::Cut("unexpected EOF"))?
+        && let Some(trailers) = exchange
+            .trailers()
+            .await
+            .map_err(|_| Trouble::Cut("unexpected EOF"))?
     {
-        return session.as_downstream_mut().write_response_trailers(trailers).await.map_err(Trouble::Client);
+        return session
+            .as_downstream_mut()
+            .write_response_trailers(trailers)
+            .await
+            .map_err(Trouble::Client);
     }
-    session.write_response_body(None, true).await.map_err(Trouble::Client)
+    session
+        .write_response_body(None, true)
+        .await
+        .map_err(Trouble::Client)
 }
 
 /// The upstream's header without what concerns its own connection, with ours in place of its `X-Krakend` fields.
@@ -406,7 +589,11 @@ fn header_for_client(
     let mut length_known = false;
     for (name, value) in headers {
         let skip = match *name {
-            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE | header::TRAILER => true,
+            header::CONNECTION
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+            | header::TE
+            | header::TRAILER => true,
             header::CONTENT_ENCODING => decode,
             header::CONTENT_LENGTH => {
                 length_known |= !decode;
@@ -414,9 +601,16 @@ fn header_for_client(
             }
             // As the reference's runtime does: a 304 describes no body.
             header::CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
-            _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate"),
+            _ => matches!(
+                name.as_str(),
+                "keep-alive" | "proxy-connection" | "proxy-authenticate"
+            ),
         };
-        if !skip && !nominated.iter().any(|other| other.eq_ignore_ascii_case(name.as_str())) {
+        if !skip
+            && !nominated
+                .iter()
+                .any(|other| other.eq_ignore_ascii_case(name.as_str()))
+        {
             answer.append_header(name, value)?;
         }
     }

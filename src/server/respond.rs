@@ -18,13 +18,28 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub const X_KRAKEND: &str = "X-Krakend";
 pub const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
 
+/// What an upstream may have decided about origins.
+const UPSTREAM_CORS: [header::HeaderName; 5] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
+
 /// Writes `answer`, with `extra` fields that service steps left for whatever answer comes.
 ///
 /// # Errors
 /// When the client cannot be written to.
-pub async fn write(session: &mut Session, options: &Options, answer: Answer, extra: &Fields) -> Result<()> {
+pub async fn write(
+    session: &mut Session,
+    options: &Options,
+    answer: Answer,
+    extra: &Fields,
+) -> Result<()> {
     let head_only = session.req_header().method == Method::HEAD;
-    let mut header = ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;
+    let mut header =
+        ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;
     brand(&mut header, options, answer.branding)?;
     for (name, value) in &answer.fields {
         header.append_header(name, value)?;
@@ -34,8 +49,14 @@ pub async fn write(session: &mut Session, options: &Options, answer: Answer, ext
         header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
     }
     keep_connection(session);
-    let body = if head_only || bodiless(answer.status) { Bytes::new() } else { answer.body };
-    session.write_response_header(Box::new(header), body.is_empty()).await?;
+    let body = if head_only || bodiless(answer.status) {
+        Bytes::new()
+    } else {
+        answer.body
+    };
+    session
+        .write_response_header(Box::new(header), body.is_empty())
+        .await?;
     if !body.is_empty() {
         write_body(session, body).await?;
     }
@@ -64,12 +85,24 @@ pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding)
     Ok(())
 }
 
-/// Sets fields on an answer; they replace what stands there under the same names.
+/// Sets fields on an answer; they replace what stands there under the same names. `Vary` only grows, and where the
+/// gateway decides about origins an upstream's own decision goes.
 ///
 /// # Errors
 /// Never for fields that are valid already.
 pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
-    for (name, _) in fields {
+    if fields.is_empty() {
+        return Ok(());
+    }
+    if fields
+        .iter()
+        .any(|(name, _)| *name == header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    {
+        for name in UPSTREAM_CORS {
+            header.remove_header(&name);
+        }
+    }
+    for (name, _) in fields.iter().filter(|(name, _)| *name != header::VARY) {
         header.remove_header(name);
     }
     for (name, value) in fields {
@@ -81,12 +114,18 @@ pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
 /// Lets an early answer leave the connection open when what is left of the request's body is small.
 pub fn keep_connection(session: &mut Session) {
     let length = session.req_header().headers.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    let length = length
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<u64>().ok());
     if length.is_some_and(|length| length <= MAX_DRAIN_BYTES) {
-        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+        session
+            .as_downstream_mut()
+            .set_close_on_response_before_downstream_finish(false);
     }
 }
 
 fn bodiless(status: StatusCode) -> bool {
-    status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || status.is_informational()
+    status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || status.is_informational()
 }

@@ -42,7 +42,9 @@ pub struct Certificates {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("definition", &self.definition).finish_non_exhaustive()
+        f.debug_struct("Certificates")
+            .field("definition", &self.definition)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +55,10 @@ impl Certificates {
     /// A file that cannot be read or used, or rules that leave nothing to negotiate.
     pub fn load(definition: ServerTls) -> Result<Certificates, TlsError> {
         let current = ArcSwap::from_pointee(build(&definition)?);
-        Ok(Certificates { definition, current })
+        Ok(Certificates {
+            definition,
+            current,
+        })
     }
 
     /// Reads the files again; the next handshake uses them.
@@ -72,7 +77,10 @@ impl Certificates {
 
     /// The files to watch for renewals.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.definition.keys.iter().flat_map(|(chain, key)| [chain.as_path(), key.as_path()])
+        self.definition
+            .keys
+            .iter()
+            .flat_map(|(chain, key)| [chain.as_path(), key.as_path()])
     }
 }
 
@@ -106,14 +114,25 @@ fn provider(definition: &ServerTls) -> Result<CryptoProvider, TlsError> {
             suite.tls13().is_some() || definition.cipher_suites.contains(&u16::from(suite.suite()))
         });
         let needs_12 = definition.max_version == TlsVersion::Tls12;
-        if needs_12 && !provider.cipher_suites.iter().any(|suite| suite.tls13().is_none()) {
-            return Err(TlsError::NothingLeft { what: "cipher suites" });
+        if needs_12
+            && !provider
+                .cipher_suites
+                .iter()
+                .any(|suite| suite.tls13().is_none())
+        {
+            return Err(TlsError::NothingLeft {
+                what: "cipher suites",
+            });
         }
     }
     if !definition.curves.is_empty() {
         let all = std::mem::take(&mut provider.kx_groups);
         for wanted in &definition.curves {
-            provider.kx_groups.extend(all.iter().copied().filter(|group| u16::from(group.name()) == *wanted));
+            provider.kx_groups.extend(
+                all.iter()
+                    .copied()
+                    .filter(|group| u16::from(group.name()) == *wanted),
+            );
         }
         if provider.kx_groups.is_empty() {
             return Err(TlsError::NothingLeft { what: "curves" });
@@ -131,11 +150,17 @@ fn versions(definition: &ServerTls) -> Result<Vec<&'static SupportedProtocolVers
     if wanted(TlsVersion::Tls12) {
         versions.push(&TLS12);
     }
-    if versions.is_empty() { Err(TlsError::Versions) } else { Ok(versions) }
+    if versions.is_empty() {
+        Err(TlsError::Versions)
+    } else {
+        Ok(versions)
+    }
 }
 
 fn client_roots(definition: &ServerTls) -> Result<Option<RootCertStore>, TlsError> {
-    let Some(mtls) = &definition.mtls else { return Ok(None) };
+    let Some(mtls) = &definition.mtls else {
+        return Ok(None);
+    };
     let mut roots = RootCertStore::empty();
     if mtls.system_roots {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -148,11 +173,18 @@ fn client_roots(definition: &ServerTls) -> Result<Option<RootCertStore>, TlsErro
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file = |reason: String| TlsError::File { path: path.to_path_buf(), reason };
+    let file = |reason: String| TlsError::File {
+        path: path.to_path_buf(),
+        reason,
+    };
     let chain = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| file(error.to_string()))?;
-    if chain.is_empty() { Err(file("no certificate in it".to_owned())) } else { Ok(chain) }
+    if chain.is_empty() {
+        Err(file("no certificate in it".to_owned()))
+    } else {
+        Ok(chain)
+    }
 }
 
 /// Picks a certificate by the name that the client asked for; the first of the file is the default.
@@ -164,7 +196,9 @@ struct ByName {
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let Some(name) = hello.server_name() else { return Some(Arc::clone(&self.default)) };
+        let Some(name) = hello.server_name() else {
+            return Some(Arc::clone(&self.default));
+        };
         let name = name.to_ascii_lowercase();
         let found = self.names.get(&name).or_else(|| {
             let (_, parent) = name.split_once('.')?;
@@ -179,8 +213,12 @@ fn by_name(definition: &ServerTls, provider: &CryptoProvider) -> Result<ByName, 
     let mut default = None;
     for (chain_path, key_path) in &definition.keys {
         let chain = read_chain(chain_path)?;
-        let file = |path: &Path, reason: String| TlsError::File { path: path.to_path_buf(), reason };
-        let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| file(key_path, error.to_string()))?;
+        let file = |path: &Path, reason: String| TlsError::File {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let key = PrivateKeyDer::from_pem_file(key_path)
+            .map_err(|error| file(key_path, error.to_string()))?;
         let own_names = chain.first().map(dns_names).unwrap_or_default();
         let certified = CertifiedKey::from_der(chain, key, provider)
             .map_err(|error| file(key_path, format!("does not fit the certificate: {error}")))?;
@@ -190,17 +228,28 @@ fn by_name(definition: &ServerTls, provider: &CryptoProvider) -> Result<ByName, 
         }
         default.get_or_insert(certified);
     }
-    Ok(ByName { names, default: default.ok_or(TlsError::NoKeys)? })
+    Ok(ByName {
+        names,
+        default: default.ok_or(TlsError::NoKeys)?,
+    })
 }
 
 /// The DNS names of a certificate's subjectAltName, in lower case.
 fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return Vec::new() };
-    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
-    let names = extension.value.general_names.iter().filter_map(|name| match name {
-        x509_parser::extensions::GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    });
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else {
+        return Vec::new();
+    };
+    let names = extension
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            x509_parser::extensions::GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        });
     names.collect()
 }
 
@@ -212,7 +261,10 @@ mod tests {
 
     fn pair(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-        let (chain, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+        let (chain, key) = (
+            folder.join(format!("{name}.crt")),
+            folder.join(format!("{name}.key")),
+        );
         fs::write(&chain, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         (chain, key)
@@ -232,7 +284,10 @@ mod tests {
     #[test]
     fn each_certificate_is_known_by_its_names_and_the_first_is_the_default() {
         let folder = tempfile::tempdir().unwrap();
-        let keys = vec![pair(folder.path(), "a.test"), pair(folder.path(), "*.b.test")];
+        let keys = vec![
+            pair(folder.path(), "a.test"),
+            pair(folder.path(), "*.b.test"),
+        ];
         let store = by_name(&definition(keys), &aws_lc_rs::default_provider()).unwrap();
         assert!(store.names.contains_key("a.test") && store.names.contains_key("*.b.test"));
         assert!(Arc::ptr_eq(&store.default, &store.names["a.test"]));
@@ -243,10 +298,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (chain, _) = pair(folder.path(), "a.test");
         let (_, other_key) = pair(folder.path(), "b.test");
-        let missing = Certificates::load(definition(vec![(chain.clone(), folder.path().join("none.key"))]));
+        let missing = Certificates::load(definition(vec![(
+            chain.clone(),
+            folder.path().join("none.key"),
+        )]));
         assert!(missing.unwrap_err().to_string().contains("none.key"));
         assert!(Certificates::load(definition(vec![(chain, other_key)])).is_err());
-        assert!(matches!(Certificates::load(definition(Vec::new())), Err(TlsError::NoKeys)));
+        assert!(matches!(
+            Certificates::load(definition(Vec::new())),
+            Err(TlsError::NoKeys)
+        ));
     }
 
     #[test]

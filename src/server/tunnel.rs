@@ -41,14 +41,21 @@ impl Tunnel {
         work: &StreamWork,
     ) -> Option<Tunnel> {
         let head = head_of(session, ctx.client)?;
-        let call =
-            pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, bytes::Bytes::new(), Instant::now());
+        let call = pipeline::ClientCall::new(
+            &service.options,
+            endpoint,
+            &head,
+            &ctx.notes,
+            bytes::Bytes::new(),
+            Instant::now(),
+        );
         let prepared = stream::prepare(&service.options, endpoint, &work.backend, &call);
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => return refused(ctx, endpoint, failure.to_string()),
         };
-        let target = match tokio::time::timeout(endpoint.timeout, work.backend.hosts.target()).await {
+        let target = match tokio::time::timeout(endpoint.timeout, work.backend.hosts.target()).await
+        {
             Ok(Ok(target)) => target,
             Ok(Err(error)) => return refused(ctx, endpoint, error.to_string()),
             Err(_) => return refused(ctx, endpoint, "context deadline exceeded".to_owned()),
@@ -60,7 +67,12 @@ impl Tunnel {
                 handshake.insert(name, value.clone());
             }
         }
-        Some(Tunnel { target, out: prepared.out, handshake, idle: service.options.stream_idle_timeout })
+        Some(Tunnel {
+            target,
+            out: prepared.out,
+            handshake,
+            idle: service.options.stream_idle_timeout,
+        })
     }
 
     /// The peer, with the idle time as its only limit once the tunnel stands.
@@ -86,7 +98,8 @@ impl Tunnel {
             }
         }
         let protocol = upstream.headers.get(header::UPGRADE).cloned();
-        let protocol = protocol.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no Upgrade field"))?;
+        let protocol = protocol
+            .ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no Upgrade field"))?;
         request.insert_header(header::UPGRADE, protocol)?;
         request.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))?;
         *upstream = request;

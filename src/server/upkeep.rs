@@ -26,7 +26,9 @@ impl fmt::Debug for Upkeep {
 impl Upkeep {
     /// Takes its tasks from `next`, whole sets at a time.
     pub fn new(next: mpsc::UnboundedReceiver<Tasks>) -> Upkeep {
-        Upkeep { next: Mutex::new(next) }
+        Upkeep {
+            next: Mutex::new(next),
+        }
     }
 }
 

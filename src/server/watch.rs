@@ -35,7 +35,10 @@ pub fn files(files: &[PathBuf], asks: mpsc::Sender<Ask>) -> Option<RecommendedWa
     };
     for folder in folders(files) {
         if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-            log::error!("[SERVICE: Gateway] {} cannot be watched: {error}", folder.display());
+            log::error!(
+                "[SERVICE: Gateway] {} cannot be watched: {error}",
+                folder.display()
+            );
         }
     }
     tokio::spawn(settle(changed, asks));
@@ -44,14 +47,22 @@ pub fn files(files: &[PathBuf], asks: mpsc::Sender<Ask>) -> Option<RecommendedWa
 
 /// A file is replaced by renaming, in Kubernetes by a link in the same folder: the folder is what is watched.
 fn folders(files: &[PathBuf]) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = files.iter().filter_map(|file| file.parent()).map(folder_or_here).collect();
+    let mut folders: Vec<PathBuf> = files
+        .iter()
+        .filter_map(|file| file.parent())
+        .map(folder_or_here)
+        .collect();
     folders.sort();
     folders.dedup();
     folders
 }
 
 fn folder_or_here(folder: &Path) -> PathBuf {
-    if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_path_buf() }
+    if folder.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        folder.to_path_buf()
+    }
 }
 
 fn concerns(changed: &Path, wanted: &[PathBuf]) -> bool {

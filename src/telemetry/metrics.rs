@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::{
-    Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
+    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Bounds advised by the OpenTelemetry HTTP conventions, with two finer ones below.
-const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+    7.5, 10.0,
+];
 
 /// Everything that the process counts.
 #[derive(Debug)]
@@ -98,7 +100,11 @@ impl Metrics {
     pub fn new() -> Arc<Metrics> {
         let registry = Registry::new();
         let maker = Maker(&registry);
-        let info = maker.int_gauges("portcullis_build_info", "Always 1; the labels say what runs.", &["version"]);
+        let info = maker.int_gauges(
+            "portcullis_build_info",
+            "Always 1; the labels say what runs.",
+            &["version"],
+        );
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Metrics {
             requests: maker.int_counters(
@@ -111,14 +117,27 @@ impl Metrics {
                 "Time from the head of a request to the end of its answer.",
                 &["route", "method"],
             ),
-            in_flight: maker.int_gauge("portcullis_http_requests_in_flight", "Requests being answered now."),
+            in_flight: maker.int_gauge(
+                "portcullis_http_requests_in_flight",
+                "Requests being answered now.",
+            ),
             open: AtomicUsize::new(0),
-            connections: maker.int_counter("portcullis_connections_total", "Client connections accepted."),
-            connections_open: maker.int_gauge("portcullis_connections_open", "Client connections open now."),
-            connections_refused: maker
-                .int_counter("portcullis_connections_refused_total", "Client connections closed at once: too many."),
-            handshake_failures: maker
-                .int_counter("portcullis_tls_handshake_failures_total", "TLS handshakes with clients that failed."),
+            connections: maker.int_counter(
+                "portcullis_connections_total",
+                "Client connections accepted.",
+            ),
+            connections_open: maker.int_gauge(
+                "portcullis_connections_open",
+                "Client connections open now.",
+            ),
+            connections_refused: maker.int_counter(
+                "portcullis_connections_refused_total",
+                "Client connections closed at once: too many.",
+            ),
+            handshake_failures: maker.int_counter(
+                "portcullis_tls_handshake_failures_total",
+                "TLS handshakes with clients that failed.",
+            ),
             bad_requests: maker.int_counters(
                 "portcullis_http_bad_requests_total",
                 "Requests refused before they were routed, by reason.",
@@ -139,23 +158,43 @@ impl Metrics {
                 "Calls to upstreams that gave no usable answer, by kind.",
                 &["kind"],
             ),
-            panics: maker.int_counter("portcullis_panics_total", "Requests lost to a defect in the gateway itself."),
-            reload_success: maker
-                .int_gauge("portcullis_config_last_reload_successful", "Whether the last reload was applied."),
+            panics: maker.int_counter(
+                "portcullis_panics_total",
+                "Requests lost to a defect in the gateway itself.",
+            ),
+            reload_success: maker.int_gauge(
+                "portcullis_config_last_reload_successful",
+                "Whether the last reload was applied.",
+            ),
             reload_time: maker.gauge(
                 "portcullis_config_last_reload_success_timestamp_seconds",
                 "When a configuration was last applied.",
             ),
-            reloads: maker.int_counters("portcullis_config_reloads_total", "Reloads asked for, by result.", &["result"]),
-            log_dropped: maker.int_counter("portcullis_log_lines_dropped_total", "Log lines lost to a full queue."),
+            reloads: maker.int_counters(
+                "portcullis_config_reloads_total",
+                "Reloads asked for, by result.",
+                &["result"],
+            ),
+            log_dropped: maker.int_counter(
+                "portcullis_log_lines_dropped_total",
+                "Log lines lost to a full queue.",
+            ),
             key_sets: KeySetMetrics {
                 age: maker.gauges(
                     "portcullis_jwks_age_seconds",
                     "Time since the key set in use was fetched.",
                     &["source"],
                 ),
-                keys: maker.int_gauges("portcullis_jwks_keys", "Usable keys in the set in use.", &["source"]),
-                fetches: maker.counters("portcullis_jwks_fetches_total", "Key set downloads tried.", &["source"]),
+                keys: maker.int_gauges(
+                    "portcullis_jwks_keys",
+                    "Usable keys in the set in use.",
+                    &["source"],
+                ),
+                fetches: maker.counters(
+                    "portcullis_jwks_fetches_total",
+                    "Key set downloads tried.",
+                    &["source"],
+                ),
                 errors: maker.counters(
                     "portcullis_jwks_fetch_errors_total",
                     "Key set downloads that failed.",
@@ -168,11 +207,23 @@ impl Metrics {
                 ),
             },
             token_cache: TokenCacheMetrics {
-                hits: maker.counter("portcullis_token_cache_hits_total", "Tokens whose signature was known good."),
-                misses: maker.counter("portcullis_token_cache_misses_total", "Tokens whose signature had to be checked."),
-                evictions: maker.counter("portcullis_token_cache_evictions_total", "Entries dropped for room."),
+                hits: maker.counter(
+                    "portcullis_token_cache_hits_total",
+                    "Tokens whose signature was known good.",
+                ),
+                misses: maker.counter(
+                    "portcullis_token_cache_misses_total",
+                    "Tokens whose signature had to be checked.",
+                ),
+                evictions: maker.counter(
+                    "portcullis_token_cache_evictions_total",
+                    "Entries dropped for room.",
+                ),
                 entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
-                bytes: maker.int_gauge("portcullis_token_cache_bytes", "Memory of the verified tokens held."),
+                bytes: maker.int_gauge(
+                    "portcullis_token_cache_bytes",
+                    "Memory of the verified tokens held.",
+                ),
             },
             registry,
         };
@@ -190,7 +241,13 @@ impl Metrics {
     pub fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
         let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
         RouteMetrics {
-            classes: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            classes: [
+                class("1xx"),
+                class("2xx"),
+                class("3xx"),
+                class("4xx"),
+                class("5xx"),
+            ],
             duration: self.duration.with_label_values(&[pattern, method]),
         }
     }
@@ -198,7 +255,9 @@ impl Metrics {
     /// Counts a request as in flight until the guard goes.
     pub fn request(self: &Arc<Metrics>) -> InFlight {
         self.in_flight.inc();
-        InFlight { metrics: Arc::clone(self) }
+        InFlight {
+            metrics: Arc::clone(self),
+        }
     }
 
     /// Requests being answered now.
@@ -242,7 +301,9 @@ impl Metrics {
     /// A reload was applied, or refused.
     pub fn reloaded(&self, applied: bool, now: Duration) {
         self.reload_success.set(i64::from(applied));
-        self.reloads.with_label_values(&[if applied { "applied" } else { "refused" }]).inc();
+        self.reloads
+            .with_label_values(&[if applied { "applied" } else { "refused" }])
+            .inc();
         if applied {
             self.reload_time.set(now.as_secs_f64());
         }
@@ -251,25 +312,52 @@ impl Metrics {
     /// Sets what the page says of one key set.
     pub fn key_set(&self, report: &KeySetReport<'_>) {
         let label = &[report.source];
-        self.key_sets.age.with_label_values(label).set(report.age.map_or(f64::NAN, |age| age.as_secs_f64()));
-        self.key_sets.keys.with_label_values(label).set(i64::try_from(report.keys).unwrap_or(i64::MAX));
-        self.key_sets.stale.with_label_values(label).set(i64::from(report.stale));
-        raise(&self.key_sets.fetches.with_label_values(label), report.fetches);
-        raise(&self.key_sets.errors.with_label_values(label), report.errors);
+        self.key_sets
+            .age
+            .with_label_values(label)
+            .set(report.age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        self.key_sets
+            .keys
+            .with_label_values(label)
+            .set(i64::try_from(report.keys).unwrap_or(i64::MAX));
+        self.key_sets
+            .stale
+            .with_label_values(label)
+            .set(i64::from(report.stale));
+        raise(
+            &self.key_sets.fetches.with_label_values(label),
+            report.fetches,
+        );
+        raise(
+            &self.key_sets.errors.with_label_values(label),
+            report.errors,
+        );
     }
 
     /// Sets what the page says of the token cache: totals since start, and what it holds.
-    pub fn token_cache(&self, hits: u64, misses: u64, evictions: u64, entries: usize, bytes: usize) {
+    pub fn token_cache(
+        &self,
+        hits: u64,
+        misses: u64,
+        evictions: u64,
+        entries: usize,
+        bytes: usize,
+    ) {
         raise(&self.token_cache.hits, hits);
         raise(&self.token_cache.misses, misses);
         raise(&self.token_cache.evictions, evictions);
-        self.token_cache.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
-        self.token_cache.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.token_cache
+            .entries
+            .set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.token_cache
+            .bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Sets how many log lines were lost since start.
     pub fn log_dropped(&self, total: u64) {
-        self.log_dropped.inc_by(total.saturating_sub(self.log_dropped.get()));
+        self.log_dropped
+            .inc_by(total.saturating_sub(self.log_dropped.get()));
     }
 
     /// The page, in the text format of Prometheus.
@@ -337,15 +425,21 @@ struct Maker<'a>(&'a Registry);
 macro_rules! make {
     ($name:ident, $kind:ty) => {
         fn $name(&self, name: &str, help: &str) -> $kind {
-            let metric = <$kind>::with_opts(Opts::new(name, help)).expect("the name is a valid metric name");
-            self.0.register(Box::new(metric.clone())).expect("metric names are distinct");
+            let metric =
+                <$kind>::with_opts(Opts::new(name, help)).expect("the name is a valid metric name");
+            self.0
+                .register(Box::new(metric.clone()))
+                .expect("metric names are distinct");
             metric
         }
     };
     ($name:ident, $kind:ty, labels) => {
         fn $name(&self, name: &str, help: &str, labels: &[&str]) -> $kind {
-            let metric = <$kind>::new(Opts::new(name, help), labels).expect("the name is a valid metric name");
-            self.0.register(Box::new(metric.clone())).expect("metric names are distinct");
+            let metric = <$kind>::new(Opts::new(name, help), labels)
+                .expect("the name is a valid metric name");
+            self.0
+                .register(Box::new(metric.clone()))
+                .expect("metric names are distinct");
             metric
         }
     };
@@ -364,7 +458,9 @@ impl Maker<'_> {
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         let metric = HistogramVec::new(opts, labels).expect("the name is a valid metric name");
-        self.0.register(Box::new(metric.clone())).expect("metric names are distinct");
+        self.0
+            .register(Box::new(metric.clone()))
+            .expect("metric names are distinct");
         metric
     }
 }
@@ -376,10 +472,14 @@ mod tests {
     #[test]
     fn the_page_shows_what_was_counted() {
         let metrics = Metrics::new();
-        metrics.route("/a/{id}", "GET").record(204, Duration::from_millis(3));
+        metrics
+            .route("/a/{id}", "GET")
+            .record(204, Duration::from_millis(3));
         metrics.bad_request("host");
         let page = String::from_utf8(metrics.page()).unwrap();
-        assert!(page.contains(r#"portcullis_http_requests_total{method="GET",route="/a/{id}",status="2xx"} 1"#));
+        assert!(page.contains(
+            r#"portcullis_http_requests_total{method="GET",route="/a/{id}",status="2xx"} 1"#
+        ));
         assert!(page.contains(r#"portcullis_http_bad_requests_total{reason="host"} 1"#));
         assert!(page.contains("portcullis_build_info{version="));
     }

@@ -2,38 +2,26 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::config::{Block, KEYS, SERVICE_KEYS};
 use super::policy::{Allowed, Origins, Policy};
-use super::runtime::{Cors, OwnPolicies};
+use super::runtime::{Cors, Own};
 use crate::config::{Data, Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::registry::{EndpointPart, ServicePart};
 
-/// All endpoints of the file, method and pattern. Left for the service's block before it is compiled, it keeps the
-/// rules of `/a/{id}` off `/a/b`.
+/// All endpoints of the file, method and pattern: they keep the rules of `/a/{id}` off `/a/b`.
 #[derive(Debug, Default)]
 pub struct Endpoints(pub Vec<(Method, Arc<str>)>);
-
-/// Where endpoints put their policies.
-#[derive(Debug)]
-struct Own(Arc<ArcSwap<OwnPolicies>>);
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node, SERVICE_KEYS) else {
         return ServicePart::Nothing;
     };
     let policy = policy(node, &block);
-    let mut own = OwnPolicies::default();
-    if let Some(endpoints) = cx.left::<Endpoints>() {
-        for (method, pattern) in &endpoints.0 {
-            own.routes.add(method, pattern, None);
-        }
-    }
-    let own = Arc::new(ArcSwap::from_pointee(own));
-    cx.leave(Arc::new(Own(Arc::clone(&own))));
+    let own = Arc::new(Own::default());
+    cx.leave(Arc::clone(&own));
     let service = (!block.endpoints_only).then_some(policy);
     log::debug!("[SERVICE: Gin][CORS] Enabled CORS for all requests");
     ServicePart::Step(Box::new(Cors::new(service, own)))
@@ -55,11 +43,16 @@ pub(super) fn endpoint(
         );
         return EndpointPart::Nothing;
     };
-    let mut policies = OwnPolicies::clone(&own.0.load());
-    let index = policies.policies.len();
-    policies.policies.push(policy);
-    policies.routes.add(site.method, site.pattern, Some(index));
-    own.0.store(Arc::new(policies));
+    let endpoints = cx.left::<Endpoints>();
+    own.collect(|own| {
+        if own.policies.is_empty() {
+            let all = endpoints.iter().flat_map(|endpoints| &endpoints.0);
+            all.for_each(|(method, pattern)| own.routes.add(method, pattern, None));
+        }
+        own.routes
+            .add(site.method, site.pattern, Some(own.policies.len()));
+        own.policies.push(policy);
+    });
     EndpointPart::Nothing
 }
 

@@ -1,8 +1,7 @@
 //! CORS around the router.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
 use http::Method;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
@@ -17,20 +16,48 @@ use crate::runtime::step::ServiceStep;
 pub struct Cors {
     /// `None`: only endpoints with a policy of their own.
     service: Option<Policy>,
-    own: Arc<ArcSwap<OwnPolicies>>,
+    own: Arc<Own>,
 }
 
-/// The policies of endpoints that have one.
-#[derive(Debug, Default, Clone)]
+/// The policies of endpoints that have one: collected while the file is compiled, fixed by the first request.
+#[derive(Debug, Default)]
+pub struct Own {
+    collected: Mutex<OwnPolicies>,
+    fixed: OnceLock<OwnPolicies>,
+}
+
+/// Policies, and where they hold.
+#[derive(Debug, Default)]
 pub struct OwnPolicies {
     pub routes: Routes,
     pub policies: Vec<Policy>,
 }
 
+impl Own {
+    /// Changes what is collected; too late once a request was served.
+    pub fn collect(&self, change: impl FnOnce(&mut OwnPolicies)) {
+        change(
+            &mut self
+                .collected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
+    fn fixed(&self) -> &OwnPolicies {
+        self.fixed.get_or_init(|| {
+            let mut collected = self
+                .collected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *collected)
+        })
+    }
+}
+
 impl Cors {
-    /// CORS by `service` where no endpoint has rules of its own. The list of those is filled while the file is
-    /// compiled.
-    pub fn new(service: Option<Policy>, own: Arc<ArcSwap<OwnPolicies>>) -> Cors {
+    /// CORS by `service` where no endpoint has rules of its own.
+    pub fn new(service: Option<Policy>, own: Arc<Own>) -> Cors {
         Cors { service, own }
     }
 
@@ -54,7 +81,7 @@ impl ServiceStep for Cors {
     }
 
     fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
-        let own = self.own.load();
+        let own = self.own.fixed();
         if !own.policies.is_empty() {
             let found = own.routes.policy(asked_method(head), head.path);
             if let Some(policy) = found.and_then(|index| own.policies.get(index)) {

@@ -43,21 +43,21 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "access_log_format",
-        Kind::Text,
+        Kind::Leftover,
         "",
-        "Without effect, as in the community edition: see `portcullis/access-log`.",
+        "write \"portcullis/access-log\" instead",
     ),
     key(
         "access_log_custom_format",
-        Kind::Text,
+        Kind::Leftover,
         "",
-        "Without effect, as in the community edition: see `portcullis/access-log`.",
+        "write \"portcullis/access-log\" instead",
     ),
     key(
         "backend",
-        Kind::Any,
+        Kind::Leftover,
         "",
-        "Without effect, as in the community edition.",
+        "backend calls are not logged one by one",
     ),
 ];
 

@@ -50,6 +50,12 @@ pub(super) fn endpoint(
     if endpoint_rate.is_none() && client_rate.is_none() {
         return EndpointPart::Nothing;
     }
+    tell(
+        site,
+        &block,
+        endpoint.zip(endpoint_rate),
+        client.zip(client_rate),
+    );
     let key = format!(
         "qos/ratelimit/router {} {} {}",
         site.method,
@@ -100,11 +106,39 @@ pub(super) fn backend(
         site.pattern,
         node.value().to_json()
     );
+    log::debug!(
+        "[BACKEND: {}][Ratelimit] Enabling the rate limiter",
+        site.pattern
+    );
     let limit = cx.carry(key, |_| {
         let rate = Rate::new(rate, capacity(block.capacity, rate, rate));
         Arc::new(BackendLimit::new(rate, Clock::system()))
     });
     BackendPart::Step(Box::new(limit))
+}
+
+/// The lines that KrakenD writes at its start.
+fn tell(
+    site: &EndpointSite<'_>,
+    block: &EndpointBlock<'_>,
+    endpoint: Option<(f64, Rate)>,
+    client: Option<(f64, Rate)>,
+) {
+    let at = site.pattern;
+    if let Some((rate, bucket)) = endpoint {
+        let capacity = bucket.capacity();
+        log::debug!(
+            "[ENDPOINT: {at}][Ratelimit] Rate limit enabled. MaxRate: {rate:.6}, Capacity: {capacity}"
+        );
+    }
+    if let Some((rate, bucket)) = client {
+        let strategy = block.strategy.as_deref().unwrap_or("");
+        let (key, capacity) = (block.key.as_deref().unwrap_or(""), bucket.capacity());
+        log::debug!(
+            "[ENDPOINT: {at}][Ratelimit] Rate limit enabled. Strategy: {strategy} (key: {key}), MaxRate: {rate:.6}, \
+             Capacity: {capacity}"
+        );
+    }
 }
 
 /// At least a second, as in KrakenD.

@@ -21,7 +21,7 @@ mod tests;
 
 pub use bucket::{Bucket, Rate, Verdict};
 pub use clients::{Clients, MAX_CLIENTS};
-pub use fields::{Described, Families, Left, LimitFields};
+pub use fields::{Described, Families, Left, LimitFields, seconds_up};
 pub use identity::Identity;
 pub use runtime::{BackendLimit, Cluster, EndpointLimit, Limits};
 

@@ -112,14 +112,13 @@ impl Store {
         })
     }
 
-    /// Opens the connections, and keeps them open until the store is closed. Runs in the background.
+    /// Opens the connections; they are kept open in the background, and opened again, until the store is dropped.
     pub async fn connect(&self) {
-        let handle = self.pool.connect();
+        // The handle would tell the end of a task that ends with the store.
+        drop(self.pool.connect());
         if let Err(error) = self.pool.wait_for_connect().await {
             self.report(&error.to_string());
         }
-        // The end of the pool is the end of the service; why, nobody needs to know.
-        let _ = handle.await;
     }
 
     async fn ask(&self, asks: &[Ask]) -> Result<Vec<i64>, fred::error::Error> {
@@ -194,6 +193,19 @@ impl Shared for Store {
             self.report(&why);
             None
         })
+    }
+}
+
+impl Drop for Store {
+    /// The client's own tasks hold it, too: without a word they would keep its connections for ever.
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let pool = self.pool.clone();
+            runtime.spawn(async move {
+                // Whether the server heard of it makes no difference any more.
+                let _ = pool.quit().await;
+            });
+        }
     }
 }
 

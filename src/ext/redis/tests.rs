@@ -1,3 +1,4 @@
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -69,6 +70,20 @@ impl Server {
             );
             std::thread::yield_now();
         }
+    }
+
+    /// Connections that it has now, the one that asks included.
+    fn clients(&self) -> usize {
+        let mut asking = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        asking
+            .write_all(b"AUTH secret\r\nINFO clients\r\nQUIT\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        asking.read_to_string(&mut answer).unwrap();
+        let count = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("connected_clients:"));
+        count.unwrap().trim().parse().unwrap()
     }
 
     fn url(&self) -> String {
@@ -223,6 +238,21 @@ async fn a_stalled_store_costs_its_patience_once_and_is_then_left_alone() {
             .unwrap()
             .success()
     );
+}
+
+#[tokio::test]
+async fn a_store_that_is_dropped_closes_its_connections() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let store = connected(&server.url()).await;
+    assert!(server.clients() > 1);
+    drop(store);
+    let started = Instant::now();
+    while server.clients() > 1 {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -79,7 +79,14 @@ pub async fn whole(
     out: Outgoing,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
-    fetch(&Upstream, options.max_upstream_body_bytes, backend, out, limit).await
+    fetch(
+        &Upstream,
+        options.max_upstream_body_bytes,
+        backend,
+        out,
+        limit,
+    )
+    .await
 }
 
 /// The answer when the one backend gave none; only `return_error_msg` shows why.

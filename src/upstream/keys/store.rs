@@ -154,6 +154,15 @@ impl<S: KeyDocument> KeySetStore<S> {
         }
     }
 
+    /// Fetches every source once, all at the same time; for a command that only wants to look.
+    pub async fn refresh_all(&self) {
+        let alive: Vec<_> = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.values().filter_map(Weak::upgrade).collect()
+        };
+        futures::future::join_all(alive.iter().map(|source| source.refresh())).await;
+    }
+
     /// What is known of each source, in the order of their labels.
     pub fn status(&self) -> Vec<SourceStatus> {
         let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,198 @@
+//! What the blocks mean. Whatever would leave an endpoint open, or closed to everybody, is said at start.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::config::{EndpointBlock, Placed, ServiceBlock};
+use super::ring::{KeyHash, KeyRing};
+use super::runtime::{ApiKeyCheck, KeyLimits, Place};
+use crate::config::{Mistake, Node};
+use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::rate_limit::{Bucket, Rate};
+use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::runtime::clock::Clock;
+
+/// What the service's block leaves for the endpoints.
+#[derive(Debug)]
+struct Keys {
+    ring: Arc<KeyRing>,
+    /// The roles of each key, in the order of the file.
+    roles: Vec<Vec<String>>,
+    strategy: &'static str,
+    identifier: Option<String>,
+    propagate: Option<HeaderName>,
+    /// What the buckets of endpoints depend on.
+    definition: String,
+}
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let before = cx.report.mistakes();
+    let Some(block) = ServiceBlock::read(node) else {
+        return ServicePart::Nothing;
+    };
+    let hash = block.hash.and_then(KeyHash::parse).unwrap_or(KeyHash::Plain);
+    if matches!(hash, KeyHash::Fnv128 | KeyHash::Sha1) {
+        let at = node.get("hash").unwrap_or_else(|| node.clone());
+        at.warn_hint(
+            Mistake::invalid("this hash does not protect keys once the file is known"),
+            "\"hash\": \"sha256\"",
+        );
+    }
+    let ring = ring(node, &block, hash);
+    let propagate = match block.propagate_role.as_str() {
+        "" => None,
+        name => header(block.propagate_role_at.as_ref().unwrap_or(node), name),
+    };
+    let (Some(ring), true) = (ring, cx.report.mistakes() == before) else {
+        return ServicePart::Nothing;
+    };
+    cx.leave(Arc::new(Keys {
+        ring: Arc::new(ring),
+        roles: block
+            .keys
+            .iter()
+            .map(|entry| match entry.enabled {
+                true => entry.roles.clone(),
+                false => Vec::new(),
+            })
+            .collect(),
+        strategy: block.place.strategy.unwrap_or("header"),
+        identifier: block.place.identifier.clone(),
+        propagate,
+        definition: node.value().to_json(),
+    }));
+    ServicePart::Nothing
+}
+
+fn ring(node: &Node<'_>, block: &ServiceBlock<'_>, hash: KeyHash) -> Option<KeyRing> {
+    if block.keys.is_empty() {
+        let at = block.keys_at.as_ref().unwrap_or(node);
+        at.mistake(Mistake::Missing("keys"));
+        return None;
+    }
+    let mut ring = match KeyRing::new(hash, &block.salt) {
+        Ok(ring) => ring,
+        Err(error) => {
+            node.invalid(error.to_string());
+            return None;
+        }
+    };
+    for (number, entry) in block.keys.iter().enumerate() {
+        if let Err(error) = ring.add(&entry.key, number) {
+            entry.at.invalid(error.to_string());
+        }
+    }
+    Some(ring)
+}
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let before = cx.report.mistakes();
+    let Some(block) = EndpointBlock::read(node) else {
+        return EndpointPart::Nothing;
+    };
+    let Some(keys) = cx.left::<Keys>() else {
+        node.mistake_hint(
+            Mistake::invalid("the service has no API keys"),
+            "add \"auth/api-keys\": {\"keys\": [...]} to the service's extra_config",
+        );
+        return EndpointPart::Nothing;
+    };
+    if block.roles.is_empty() {
+        let at = block.roles_at.as_ref().unwrap_or(node);
+        at.mistake_hint(
+            Mistake::Missing("roles"),
+            "the roles that may call this endpoint",
+        );
+    }
+    if block.client_max_rate < 0.0 {
+        node.invalid("a rate cannot be negative; 0 sets no limit");
+    }
+    let place = place(&block.place, &keys);
+    let (Some(place), true) = (place, cx.report.mistakes() == before) else {
+        return EndpointPart::Nothing;
+    };
+    let roles = allowed(&block, &keys);
+    if roles.iter().all(Option::is_none) {
+        let at = block.roles_at.as_ref().unwrap_or(node);
+        at.warn(Mistake::invalid(
+            "no key has any of these roles: every request gets 401",
+        ));
+    }
+    let check = ApiKeyCheck {
+        ring: Arc::clone(&keys.ring),
+        place,
+        roles,
+        propagate: keys.propagate.clone(),
+        limits: limits(&block, &keys, site, cx),
+    };
+    EndpointPart::Setting {
+        headers: check.propagate.iter().cloned().collect(),
+        steps: vec![Box::new(check)],
+    }
+}
+
+/// The role by which each key passes: the first of its own that the endpoint names.
+fn allowed(block: &EndpointBlock<'_>, keys: &Keys) -> Box<[Option<HeaderValue>]> {
+    let wanted: HashSet<&str> = block.roles.iter().map(String::as_str).collect();
+    let first = |roles: &Vec<String>| {
+        roles
+            .iter()
+            .find(|role| wanted.contains(role.as_str()))
+            // A role that no header can carry still lets its key pass.
+            .map(|role| HeaderValue::try_from(role).unwrap_or(HeaderValue::from_static("")))
+    };
+    keys.roles.iter().map(first).collect()
+}
+
+fn place(own: &Placed<'_>, keys: &Keys) -> Option<Place> {
+    let strategy = own.strategy.unwrap_or(keys.strategy);
+    // The service's identifier is a header or a parameter: it cannot be carried over to the other.
+    let shared = keys
+        .identifier
+        .as_deref()
+        .filter(|_| strategy == keys.strategy);
+    let identifier = own.identifier.as_deref().or(shared);
+    match strategy {
+        "query_string" => Some(Place::Query(identifier.unwrap_or("key").into())),
+        _ => header(&own.at, identifier.unwrap_or("Authorization")).map(Place::Header),
+    }
+}
+
+fn limits(
+    block: &EndpointBlock<'_>,
+    keys: &Keys,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<KeyLimits>> {
+    let per_second = block.client_max_rate;
+    if per_second <= 0.0 {
+        return None;
+    }
+    let name = format!(
+        "auth/api-keys {} {} {per_second} {}",
+        site.method, site.pattern, keys.definition
+    );
+    Some(cx.carry(name, |_| {
+        let clock = Clock::system();
+        let rate = Rate::new(per_second, (per_second as u64).max(1));
+        let bucket = |_: &Vec<String>| Bucket::new(rate, clock.now());
+        Arc::new(KeyLimits {
+            buckets: keys.roles.iter().map(bucket).collect(),
+            clock,
+        })
+    }))
+}
+
+fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
+    let parsed = HeaderName::try_from(name).ok();
+    if parsed.is_none() {
+        at.invalid(format!("{name:?} is no header name"));
+    }
+    parsed
+}

@@ -1,0 +1,37 @@
+//! `auth/api-keys`: the service lists keys and their roles, an endpoint says which roles may call it.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `ring` | the keys, as hashes, and how a presented one is found among them |
+//! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
+
+mod compile;
+mod config;
+mod ring;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use ring::{KeyHash, KeyRing, KeyRingError, Stored};
+pub use runtime::{ApiKeyCheck, KeyLimits, Place};
+
+use super::registry::{EndpointExtension, ServiceExtension};
+
+/// `auth/api-keys` of the service.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "auth/api-keys",
+    aliases: &[],
+    doc: "The API keys of the service and their roles; endpoints with a block of the same name ask for one.",
+    keys: config::SERVICE_KEYS,
+    compile: compile::service,
+};
+
+/// `auth/api-keys` of an endpoint.
+pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
+    namespace: "auth/api-keys",
+    aliases: &[],
+    doc: "Lets only requests pass that carry an API key with one of these roles; all others get 401. Beside \
+          `auth/validator` and `auth/basic` all of them must be satisfied.",
+    keys: config::ENDPOINT_KEYS,
+    compile: compile::endpoint,
+};

@@ -1,0 +1,207 @@
+//! The keys of a service, as hashes, and the search among them.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use aws_lc_rs::{hmac, rand};
+use smallvec::SmallVec;
+
+use crate::jose::bloom::fnv1_128;
+
+/// What the file holds of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyHash {
+    /// The key itself.
+    Plain,
+    Fnv128,
+    Sha256,
+    Sha1,
+}
+
+impl KeyHash {
+    /// The hash of this name.
+    pub fn parse(name: &str) -> Option<KeyHash> {
+        match name {
+            "plain" => Some(KeyHash::Plain),
+            "fnv128" => Some(KeyHash::Fnv128),
+            "sha256" => Some(KeyHash::Sha256),
+            "sha1" => Some(KeyHash::Sha1),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a hash; of a plain key we keep the SHA-256.
+    fn length(self) -> usize {
+        match self {
+            KeyHash::Fnv128 => 16,
+            KeyHash::Sha1 => 20,
+            KeyHash::Plain | KeyHash::Sha256 => 32,
+        }
+    }
+
+    fn of(self, bytes: &[u8]) -> SmallVec<[u8; 32]> {
+        match self {
+            KeyHash::Fnv128 => SmallVec::from_slice(&fnv1_128(bytes).to_be_bytes()),
+            KeyHash::Sha1 => SmallVec::from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()),
+            KeyHash::Plain | KeyHash::Sha256 => SmallVec::from_slice(digest(&SHA256, bytes).as_ref()),
+        }
+    }
+}
+
+/// A key as it is kept: never the key itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stored(SmallVec<[u8; 32]>);
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Why there is no ring of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRingError {
+    #[error("not a hash: {0} hexadecimal digits are expected")]
+    NoHash(usize),
+    #[error("this key is there already")]
+    Twice,
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// Keys that are found by what a request presents.
+///
+/// The table is ordered by a keyed hash whose secret lives as long as the ring: how long a search takes says nothing
+/// about the keys in it, because nobody outside can aim at a place of the table.
+pub struct KeyRing {
+    hash: KeyHash,
+    salt: Box<[u8]>,
+    secret: hmac::Key,
+    table: HashMap<[u8; 32], usize>,
+}
+
+impl KeyRing {
+    /// An empty ring.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn new(hash: KeyHash, salt: &str) -> Result<KeyRing, KeyRingError> {
+        let mut secret = [0; 32];
+        rand::fill(&mut secret).map_err(|_| KeyRingError::Random)?;
+        Ok(KeyRing {
+            hash,
+            salt: salt.as_bytes().into(),
+            secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            table: HashMap::new(),
+        })
+    }
+
+    /// Adds a key as the file has it, under a number of the caller's.
+    ///
+    /// # Errors
+    /// The text is no hash of this kind, or is there already.
+    pub fn add(&mut self, text: &str, number: usize) -> Result<Stored, KeyRingError> {
+        let stored = match self.hash {
+            KeyHash::Plain => self.hashed(text.as_bytes()),
+            hash => unhex(text)
+                .filter(|bytes| bytes.len() == hash.length())
+                .ok_or(KeyRingError::NoHash(2 * hash.length()))?,
+        };
+        if self.table.insert(self.place(&stored), number).is_some() {
+            return Err(KeyRingError::Twice);
+        }
+        Ok(Stored(stored))
+    }
+
+    /// The number of the key that a request presents.
+    pub fn find(&self, presented: &[u8]) -> Option<usize> {
+        self.table.get(&self.place(&self.hashed(presented))).copied()
+    }
+
+    fn hashed(&self, key: &[u8]) -> SmallVec<[u8; 32]> {
+        if self.salt.is_empty() {
+            return self.hash.of(key);
+        }
+        let mut salted: SmallVec<[u8; 128]> = SmallVec::from_slice(&self.salt);
+        salted.extend_from_slice(key);
+        self.hash.of(&salted)
+    }
+
+    fn place(&self, stored: &[u8]) -> [u8; 32] {
+        let mut place = [0; 32];
+        for (to, from) in place
+            .iter_mut()
+            .zip(hmac::sign(&self.secret, stored).as_ref())
+        {
+            *to = *from;
+        }
+        place
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRing({} keys)", self.table.len())
+    }
+}
+
+fn unhex(text: &str) -> Option<SmallVec<[u8; 32]>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    rest.is_empty().then(|| bytes.collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_hash() {
+        let mut ring = KeyRing::new(KeyHash::Plain, "").unwrap();
+        ring.add("secret", 3).unwrap();
+        assert_eq!(ring.find(b"secret"), Some(3));
+        assert_eq!(ring.find(b"other"), None);
+        assert_eq!(ring.find(b""), None);
+    }
+
+    #[test]
+    fn known_hashes_are_those_of_the_usual_tools() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        assert_eq!(
+            hex(&KeyHash::Sha256.of(b"abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(
+            hex(&KeyHash::Sha1.of(b"abc")),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
+        // Go: fnv.New128().
+        assert_eq!(
+            hex(&KeyHash::Fnv128.of(b"jti-J1")),
+            "49e6e832853c64bf6dc577c970a86e2e"
+        );
+    }
+
+    #[test]
+    fn the_salt_stands_before_the_key() {
+        let mut ring = KeyRing::new(KeyHash::Sha1, "a").unwrap();
+        ring.add("A9993E364706816ABA3E25717850C26C9CD0D89D", 0).unwrap();
+        assert_eq!(ring.find(b"bc"), Some(0));
+        assert_eq!(ring.find(b"abc"), None);
+    }
+
+    #[test]
+    fn what_is_no_hash_is_refused_and_so_is_a_second_one() {
+        let mut ring = KeyRing::new(KeyHash::Sha1, "").unwrap();
+        for bad in ["", "a9", "x9993e364706816aba3e25717850c26c9cd0d89d", "secret"] {
+            assert_eq!(ring.add(bad, 0).err(), Some(KeyRingError::NoHash(40)), "{bad}");
+        }
+        let good = "a9993e364706816aba3e25717850c26c9cd0d89d";
+        ring.add(good, 0).unwrap();
+        assert_eq!(ring.add(good, 1).err(), Some(KeyRingError::Twice));
+    }
+}

@@ -1,0 +1,201 @@
+//! What the block means. KrakenD answers 401 to everything with a signer that cannot be made; what is wrong in the file
+//! itself stops our start, and what may pass, a server that is not there yet, is tried again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use http::HeaderValue;
+
+use super::config::Block;
+use super::runtime::{AnswerSigner, FirstAttempt, KeyFetch, SigningKey, fetch};
+use crate::config::{Mistake, Node};
+use crate::ext::carry::Task;
+use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::registry::EndpointPart;
+use crate::jose::algorithm::Algorithm;
+use crate::jose::sealed;
+use crate::jose::sign::Serialization;
+use crate::upstream::{SideClient, SideTls};
+
+/// How requests for the key introduce themselves.
+const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
+
+/// Key sets are small; what is larger is a mistake.
+const MOST_KEY_FILE_BYTES: u64 = 1 << 20;
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let before = cx.report.mistakes();
+    let Some(block) = Block::read(node) else {
+        return EndpointPart::Nothing;
+    };
+    if site.streams {
+        node.mistake_hint(
+            Mistake::invalid("a \"no-op\" answer cannot be signed"),
+            "\"output_encoding\": \"json\"",
+        );
+    }
+    let algorithm = algorithm(&block);
+    let (Some(algorithm), true) = (algorithm, cx.report.mistakes() == before) else {
+        return EndpointPart::Nothing;
+    };
+    let what = KeyFetch {
+        url: block.url.clone(),
+        kid: block.kid.clone(),
+        algorithm,
+        typ: block.typ.clone().unwrap_or_else(|| "JWT".to_owned()),
+        serialization: match block.full {
+            true => Serialization::FlattenedJson,
+            false => Serialization::Compact,
+        },
+        endpoint: Arc::clone(site.pattern),
+    };
+    let Some(key) = signing_key(node, &block, what, cx) else {
+        return EndpointPart::Nothing;
+    };
+    EndpointPart::Signer {
+        steps: vec![Box::new(FirstAttempt(Arc::clone(&key)))],
+        signer: Arc::new(AnswerSigner {
+            key,
+            members: block
+                .keys_to_sign
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
+        }),
+    }
+}
+
+fn algorithm(block: &Block<'_>) -> Option<Algorithm> {
+    let (name, at) = (block.alg.as_deref()?, block.alg_at.as_ref()?);
+    let algorithm = Algorithm::parse(name);
+    if algorithm.is_none() {
+        at.invalid(format!("JOSE: unknown algorithm {name}"));
+    }
+    algorithm
+}
+
+fn signing_key(
+    node: &Node<'_>,
+    block: &Block<'_>,
+    what: KeyFetch,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<SigningKey>> {
+    if let Some(at) = block.path_at.as_ref().filter(|_| !block.path.is_empty()) {
+        return local(at, block, &what, cx);
+    }
+    let Some(at) = block.url_at.as_ref().filter(|_| !block.url.is_empty()) else {
+        node.mistake_hint(
+            Mistake::Missing("jwk_url"),
+            "the private key comes from \"jwk_url\" or \"jwk_local_path\"",
+        );
+        return None;
+    };
+    if !block.insecure && !block.url.starts_with("https://") {
+        at.warn_hint(
+            Mistake::invalid(
+                "JWK client is using an insecure connection to the JWK service: every request gets 401",
+            ),
+            "\"disable_jwk_security\": true allows it, in a network that you trust",
+        );
+        return Some(Arc::new(SigningKey::never()));
+    }
+    let client = match SideClient::new(&tls(block, cx)?, &HeaderValue::from_static(USER_AGENT)) {
+        Ok(client) => client,
+        Err(error) => {
+            node.invalid(error.to_string());
+            return None;
+        }
+    };
+    let name = format!("auth/signer {} {}", what.endpoint, node.value().to_json());
+    Some(cx.carry(name, |tasks| {
+        let key = Arc::new(SigningKey::awaited());
+        let wanted = Arc::downgrade(&key);
+        tasks.push(Task::new("signing key", fetch(wanted, what, client)));
+        key
+    }))
+}
+
+/// A key file. As in KrakenD it is read once, at start.
+fn local(
+    at: &Node<'_>,
+    block: &Block<'_>,
+    what: &KeyFetch,
+    cx: &Compile<'_>,
+) -> Option<Arc<SigningKey>> {
+    let document = read(&cx.path(&block.path)).and_then(|file| {
+        if block.secret_url.is_empty() {
+            return Ok(file);
+        }
+        sealed::open(&block.secret_url, &block.cypher_key, &file).map_err(|error| error.to_string())
+    });
+    let signer =
+        document.and_then(|document| what.signer(&document).map_err(|error| error.to_string()));
+    match signer {
+        Ok(signer) => Some(Arc::new(SigningKey::here(signer))),
+        Err(reason) => {
+            at.mistake(Mistake::File {
+                path: block.path.clone(),
+                reason,
+            });
+            None
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if size.len() > MOST_KEY_FILE_BYTES {
+        return Err(format!("larger than {MOST_KEY_FILE_BYTES} bytes"));
+    }
+    std::fs::read(path).map_err(|error| error.to_string())
+}
+
+/// How the key's server is verified.
+fn tls(block: &Block<'_>, cx: &Compile<'_>) -> Option<SideTls> {
+    let pins: Option<Vec<[u8; 32]>> = block.fingerprints.iter().map(|text| pin(text)).collect();
+    if pins.is_none()
+        && let Some(at) = &block.fingerprints_at
+    {
+        at.mistake_hint(
+            Mistake::invalid("a fingerprint is the SHA-256 of a public key, in base64url"),
+            "44 characters, the last of them =",
+        );
+    }
+    let cipher_suites: Option<Vec<u16>> = block
+        .cipher_suites
+        .iter()
+        .map(|number| u16::try_from(*number).ok())
+        .collect();
+    if cipher_suites.is_none()
+        && let Some(at) = &block.cipher_suites_at
+    {
+        at.invalid("the number of a cipher suite is between 0 and 65535");
+    }
+    let ca: Option<PathBuf> = (!block.ca.is_empty()).then(|| cx.path(&block.ca));
+    let tls = SideTls {
+        insecure: block.insecure,
+        ca_certs: ca.into_iter().collect(),
+        pins: pins?,
+        cipher_suites: cipher_suites?,
+    };
+    let unsupported = tls.unsupported_suites();
+    if let (false, Some(at)) = (unsupported.is_empty(), &block.cipher_suites_at) {
+        at.warn(Mistake::invalid(format!(
+            "the cipher suites {unsupported:?} are not supported and left out"
+        )));
+    }
+    Some(tls)
+}
+
+fn pin(text: &str) -> Option<[u8; 32]> {
+    let bytes = URL_SAFE
+        .decode(text)
+        .or_else(|_| URL_SAFE_NO_PAD.decode(text));
+    bytes.ok()?.try_into().ok()
+}

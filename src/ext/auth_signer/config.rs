@@ -1,0 +1,130 @@
+//! The block as the file has it.
+
+use crate::config::{Key, Kind, Node, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "alg",
+        Kind::Text,
+        "",
+        "The algorithm, such as RS256 or EdDSA; it must fit the key.",
+    ),
+    key("kid", Kind::Text, "", "The id of the key in the set."),
+    key(
+        "keys_to_sign",
+        Kind::Texts,
+        "[]",
+        "Members of the answer that become tokens; other values than objects are left alone.",
+    ),
+    key(
+        "full",
+        Kind::Bool,
+        "false",
+        "Writes the JSON serialization of RFC 7515 §7.2.2 instead of the compact one.",
+    ),
+    key("typ", Kind::Text, "JWT", "The `typ` in the token's header."),
+    key(
+        "jwk_url",
+        Kind::Text,
+        "",
+        "Where the private key set is fetched from; https unless `disable_jwk_security`.",
+    ),
+    key(
+        "jwk_local_path",
+        Kind::Text,
+        "",
+        "A file with the private key set; wins over `jwk_url`.",
+    ),
+    key(
+        "disable_jwk_security",
+        Kind::Bool,
+        "false",
+        "Allows http, and any certificate. A file does not need it.",
+    ),
+    key(
+        "jwk_local_ca",
+        Kind::Text,
+        "",
+        "A PEM file trusted besides the system's certificates.",
+    ),
+    key(
+        "jwk_fingerprints",
+        Kind::Texts,
+        "[]",
+        "SHA-256 of public keys, base64url: one must be in the server's chain.",
+    ),
+    key(
+        "cipher_suites",
+        Kind::Integers,
+        "",
+        "IANA numbers of the TLS 1.2 suites for fetching the key.",
+    ),
+    key(
+        "secret_url",
+        Kind::Secret,
+        "",
+        "`base64key://…`, for a key file that is encrypted.",
+    ),
+    key(
+        "cypher_key",
+        Kind::Secret,
+        "",
+        "The sealed passphrase of the encrypted key file.",
+    ),
+    key(
+        "leeway",
+        Kind::Any,
+        "",
+        "Accepted, without meaning for a signer.",
+    ),
+];
+
+/// `auth/signer`, as the file has it.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    pub(super) alg: Option<String>,
+    pub(super) alg_at: Option<Node<'a>>,
+    pub(super) kid: String,
+    pub(super) keys_to_sign: Vec<String>,
+    pub(super) full: bool,
+    pub(super) typ: Option<String>,
+    pub(super) url: String,
+    pub(super) url_at: Option<Node<'a>>,
+    pub(super) path: String,
+    pub(super) path_at: Option<Node<'a>>,
+    pub(super) insecure: bool,
+    pub(super) ca: String,
+    pub(super) fingerprints: Vec<String>,
+    pub(super) fingerprints_at: Option<Node<'a>>,
+    pub(super) cipher_suites: Vec<i64>,
+    pub(super) cipher_suites_at: Option<Node<'a>>,
+    pub(super) secret_url: String,
+    pub(super) cypher_key: String,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<Block<'a>> {
+        let block = node.block(KEYS)?;
+        let text = |name| block.string(name).unwrap_or_default();
+        Some(Block {
+            alg: block.required("alg"),
+            alg_at: block.get("alg"),
+            kid: block.required("kid")?,
+            keys_to_sign: block.texts("keys_to_sign"),
+            full: block.flag("full"),
+            typ: block.string("typ").filter(|typ| !typ.is_empty()),
+            url: text("jwk_url"),
+            url_at: block.get("jwk_url"),
+            path: text("jwk_local_path"),
+            path_at: block.get("jwk_local_path"),
+            insecure: block.flag("disable_jwk_security"),
+            ca: text("jwk_local_ca"),
+            fingerprints: block.texts("jwk_fingerprints"),
+            fingerprints_at: block.get("jwk_fingerprints"),
+            cipher_suites: block.integers("cipher_suites"),
+            cipher_suites_at: block.get("cipher_suites"),
+            secret_url: text("secret_url"),
+            cypher_key: text("cypher_key"),
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! What the block means. KrakenD starts with what cannot work and fails each request, or crashes: we refuse to start.
+
+use std::sync::Arc;
+
+use http::uri::Scheme;
+use http::{HeaderValue, Uri};
+
+use super::config::Block;
+use super::runtime::{BackendToken, Tokens};
+use crate::config::{Mistake, Node};
+use crate::ext::context::{BackendSite, Compile};
+use crate::ext::registry::BackendPart;
+use crate::upstream::{ClientCredentials, SideTls};
+
+/// How token requests introduce themselves.
+const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> BackendPart {
+    let before = cx.report.mistakes();
+    let Some(block) = Block::read(node) else {
+        return BackendPart::Nothing;
+    };
+    if block.is_disabled || cx.report.mistakes() > before {
+        return BackendPart::Nothing;
+    }
+    let Some(credentials) = credentials(node, &block) else {
+        return BackendPart::Nothing;
+    };
+    // One store for the whole file: equal definitions share a token, whichever backends have them.
+    let tokens = cx.carry("auth/client-credentials", |tasks| {
+        Tokens::started(HeaderValue::from_static(USER_AGENT), tasks)
+    });
+    match tokens.source(&credentials) {
+        Ok(source) => BackendPart::Credentials(Arc::new(BackendToken::new(
+            tokens,
+            source,
+            block.drop_on_401,
+            call(site),
+        ))),
+        Err(error) => {
+            node.invalid(error.to_string());
+            BackendPart::Nothing
+        }
+    }
+}
+
+fn credentials(node: &Node<'_>, block: &Block<'_>) -> Option<ClientCredentials> {
+    let Some(token_url) = &block.token_url else {
+        let at = block.token_url_at.as_ref().unwrap_or(node);
+        at.mistake_hint(
+            Mistake::Missing("token_url"),
+            "without it no call to this backend could succeed; \"is_disabled\": true calls it without a token",
+        );
+        return None;
+    };
+    if !is_address(token_url) {
+        let at = block.token_url_at.as_ref().unwrap_or(node);
+        at.mistake_hint(
+            Mistake::invalid("this is no address of a token server"),
+            "a whole URL: \"https://issuer.example/oauth/token\"",
+        );
+        return None;
+    }
+    if block
+        .endpoint_params
+        .iter()
+        .any(|(name, _)| name == "scope")
+    {
+        let at = block.endpoint_params_at.as_ref().unwrap_or(node);
+        at.mistake_hint(
+            Mistake::invalid("oauth2: cannot overwrite parameter \"scope\""),
+            "list them in \"scopes\", separated by commas",
+        );
+        return None;
+    }
+    Some(ClientCredentials {
+        client_id: block.client_id.clone(),
+        client_secret: block.client_secret.clone(),
+        token_url: token_url.clone(),
+        scope: block.scopes.split(',').collect::<Vec<_>>().join(" "),
+        params: block.endpoint_params.clone(),
+        tls: SideTls::default(),
+    })
+}
+
+fn is_address(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|url| {
+        url.host().is_some()
+            && url
+                .scheme()
+                .is_some_and(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
+    })
+}
+
+/// The call as the reference's log names it, `Get "http://h/x"`; the pattern stands for the path, whose values are the
+/// client's business.
+fn call(site: &BackendSite<'_>) -> String {
+    let method = site.method.as_str();
+    let (first, rest) = method.split_at_checked(1).unwrap_or((method, ""));
+    let host = site.hosts.first().map(String::as_str).unwrap_or_default();
+    format!(
+        "{first}{} \"{host}{}\"",
+        rest.to_ascii_lowercase(),
+        site.pattern
+    )
+}

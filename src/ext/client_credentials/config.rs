@@ -1,0 +1,98 @@
+//! The block as the file has it.
+
+use crate::config::{Data, Key, Kind, Node, Typing, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "client_id",
+        Kind::Text,
+        "",
+        "Who the gateway is for the token server.",
+    ),
+    key(
+        "client_secret",
+        Kind::Secret,
+        "",
+        "How it proves that; `@secret` files and variables are welcome here.",
+    ),
+    key(
+        "token_url",
+        Kind::Text,
+        "",
+        "Where tokens come from; required unless `is_disabled`.",
+    ),
+    key(
+        "scopes",
+        Kind::Text,
+        "",
+        "Scopes to ask for, separated by commas. As KrakenD does, blanks around them are kept.",
+    ),
+    key(
+        "endpoint_params",
+        Kind::Object,
+        "{}",
+        "Further fields of the token request, each a list of strings: `{\"audience\": [\"a\"]}`.",
+    ),
+    key(
+        "is_disabled",
+        Kind::Bool,
+        "false",
+        "Calls the backend without a token.",
+    ),
+    key(
+        "drop_on_401",
+        Kind::Bool,
+        "true",
+        "Ours: when the backend answers 401, the token is dropped and the call made once more with a new one.",
+    ),
+];
+
+/// `auth/client-credentials`, as the file has it.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    pub(super) client_id: String,
+    pub(super) client_secret: String,
+    pub(super) token_url: Option<String>,
+    pub(super) token_url_at: Option<Node<'a>>,
+    pub(super) scopes: String,
+    pub(super) endpoint_params: Vec<(String, Vec<String>)>,
+    pub(super) endpoint_params_at: Option<Node<'a>>,
+    pub(super) is_disabled: bool,
+    pub(super) drop_on_401: bool,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<Block<'a>> {
+        let block = node.block(KEYS)?;
+        Some(Block {
+            client_id: block.string("client_id").unwrap_or_default(),
+            client_secret: block.string("client_secret").unwrap_or_default(),
+            token_url: block.string("token_url").filter(|url| !url.is_empty()),
+            token_url_at: block.get("token_url"),
+            scopes: block.string("scopes").unwrap_or_default(),
+            endpoint_params: block
+                .object("endpoint_params")
+                .map(|params| lists(&params))
+                .unwrap_or_default(),
+            endpoint_params_at: block.get("endpoint_params"),
+            is_disabled: block.flag("is_disabled"),
+            drop_on_401: block.bool("drop_on_401").unwrap_or(true),
+        })
+    }
+}
+
+/// The members of `params`, each a list of texts.
+fn lists(params: &Node<'_>) -> Vec<(String, Vec<String>)> {
+    let list = |node: &Node<'_>| {
+        if matches!(node.value().data, Data::Text(_)) {
+            node.wrong_type(&Kind::Texts);
+            return None;
+        }
+        node.texts(Typing::Strict)
+    };
+    params
+        .members()
+        .iter()
+        .filter_map(|(name, node)| Some(((*name).to_owned(), list(node)?)))
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! A backend's token at work, and the task that fetches.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use crate::ext::carry::Task;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::step::Credentials;
+use crate::upstream::credentials::TokenError;
+use crate::upstream::{ClientCredentials, ClientError, TokenSource, TokenStore};
+
+/// All tokens of a file, with the task that fetches and renews them. It ends when the last holder is gone.
+#[derive(Debug)]
+pub struct Tokens {
+    store: Arc<TokenStore>,
+    /// Never sent to: the task sees that it is dropped.
+    _running: watch::Sender<bool>,
+}
+
+impl Tokens {
+    /// An empty store and its task.
+    pub fn started(user_agent: HeaderValue, tasks: &mut Vec<Task>) -> Arc<Tokens> {
+        let store = Arc::new(TokenStore::new(user_agent));
+        let (running, ended) = watch::channel(false);
+        let fetching = Arc::clone(&store);
+        tasks.push(Task::new("client credentials", async move {
+            fetching.run(ended).await;
+        }));
+        Arc::new(Tokens {
+            store,
+            _running: running,
+        })
+    }
+
+    /// The token of these credentials, shared by all who have them.
+    ///
+    /// # Errors
+    /// No client can be made.
+    pub fn source(&self, credentials: &ClientCredentials) -> Result<Arc<TokenSource>, ClientError> {
+        self.store.source(credentials)
+    }
+}
+
+/// `auth/client-credentials` of one backend.
+#[derive(Debug)]
+pub struct BackendToken {
+    /// Keeps the task alive as long as a request may wait for it.
+    _tokens: Arc<Tokens>,
+    source: Arc<TokenSource>,
+    drop_on_401: bool,
+    /// `Get "http://h/x"`, which opens the failure's text.
+    call: Box<str>,
+}
+
+impl BackendToken {
+    /// The token of `source` for one backend, whose calls the log names `call`.
+    pub fn new(
+        tokens: Arc<Tokens>,
+        source: Arc<TokenSource>,
+        drop_on_401: bool,
+        call: String,
+    ) -> BackendToken {
+        BackendToken {
+            _tokens: tokens,
+            source,
+            drop_on_401,
+            call: call.into(),
+        }
+    }
+
+    fn failure(&self, error: &TokenError) -> Failure {
+        match error {
+            TokenError::Time => Failure::deadline(),
+            other => Failure::new(Kind::Credentials, format!("{}: {other}", self.call)),
+        }
+    }
+}
+
+impl Credentials for BackendToken {
+    fn ready(&self) -> Option<HeaderValue> {
+        self.source.ready()
+    }
+
+    fn fetch(
+        &self,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<HeaderValue, Failure>> + Send + '_>> {
+        Box::pin(async move {
+            let fetched = self.source.fetch(limit).await;
+            fetched.map_err(|error| self.failure(&error))
+        })
+    }
+
+    fn rejected(&self, value: &HeaderValue) -> bool {
+        self.drop_on_401 && self.source.rejected(value)
+    }
+}

@@ -1,0 +1,130 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::BACKEND;
+use crate::ext::registry::BackendPart;
+use crate::ext::testing::File;
+use crate::runtime::step::Credentials;
+
+fn mistakes(block: &str) -> usize {
+    let mut file = File::new(block);
+    file.backend(&BACKEND, "{}");
+    file.mistakes()
+}
+
+fn credentials(file: &mut File) -> Arc<dyn Credentials> {
+    match file.backend(&BACKEND, "{}") {
+        BackendPart::Credentials(credentials) => credentials,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A token server that answers every request with `body`, and counts them.
+async fn token_server(status: &'static str, body: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            // The form is the last thing sent, and it ends with the scope.
+            while !request.windows(6).any(|window| window == b"scope=") {
+                if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn what_could_never_work_is_refused_at_start() {
+    let good =
+        r#"{"client_id": "i", "client_secret": "s", "token_url": "http://h/t", "scopes": "a,b"}"#;
+    assert_eq!(mistakes(good), 0);
+    for bad in [
+        r#"{"client_id": "i"}"#,
+        r#"{"token_url": ""}"#,
+        r#"{"token_url": "/token"}"#,
+        r#"{"token_url": "http://h/t", "scopes": ["a"]}"#,
+        r#"{"token_url": "http://h/t", "client_secret": 5}"#,
+        r#"{"token_url": "http://h/t", "endpoint_params": {"a": "b"}}"#,
+        r#"{"token_url": "http://h/t", "endpoint_params": {"a": [1]}}"#,
+        r#"{"token_url": "http://h/t", "endpoint_params": {"scope": ["a"]}}"#,
+        r#"{"token_url": "http://h/t", "endpoint_params": []}"#,
+    ] {
+        assert_eq!(mistakes(bad), 1, "{bad}");
+    }
+}
+
+#[test]
+fn a_disabled_block_is_a_plain_call() {
+    let mut file = File::new(r#"{"is_disabled": true}"#);
+    assert!(matches!(file.backend(&BACKEND, "{}"), BackendPart::Nothing));
+    assert_eq!(file.mistakes(), 0);
+}
+
+#[tokio::test]
+async fn backends_with_equal_definitions_share_one_token() {
+    let (url, asked) = token_server("200 OK", r#"{"access_token":"t1","expires_in":60}"#).await;
+    let mut file = File::new(&format!(r#"{{"client_id": "i", "token_url": "{url}"}}"#));
+    let (one, other) = (credentials(&mut file), credentials(&mut file));
+    for task in file.into_tasks() {
+        tokio::spawn(task.run);
+    }
+    assert_eq!(one.ready(), None);
+    assert_eq!(
+        one.fetch(Duration::from_secs(20)).await.unwrap(),
+        "Bearer t1"
+    );
+    assert_eq!(other.ready().unwrap(), "Bearer t1");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_references_words() {
+    let body = r#"{"error":"invalid_client","error_description":"Bad client credentials"}"#;
+    let (url, _) = token_server("401 Unauthorized", body).await;
+    let mut file = File::new(&format!(r#"{{"client_id": "i", "token_url": "{url}"}}"#));
+    let credentials = credentials(&mut file);
+    for task in file.into_tasks() {
+        tokio::spawn(task.run);
+    }
+    let failure = credentials
+        .fetch(Duration::from_secs(20))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        r#"Get "/e": oauth2: "invalid_client" "Bad client credentials""#
+    );
+    assert_eq!(failure.status, 500);
+}
+
+#[tokio::test]
+async fn the_task_ends_with_its_last_holder() {
+    let mut file = File::new(r#"{"client_id": "i", "token_url": "http://127.0.0.1:1/t"}"#);
+    let held = credentials(&mut file);
+    // What the file carried goes with it.
+    let tasks: Vec<_> = file
+        .into_tasks()
+        .into_iter()
+        .map(|task| tokio::spawn(task.run))
+        .collect();
+    drop(held);
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
