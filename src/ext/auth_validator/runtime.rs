@@ -77,12 +77,11 @@ enum Verdict<'a> {
     Wait(&'a Provider, Want),
 }
 
-#[derive(Clone, Copy)]
 enum Want {
     /// There is no set yet.
     Keys,
-    /// The set has no such key.
-    Newer,
+    /// The set has no such key. Its id, where ids that do not exist are remembered.
+    Newer(Option<String>),
 }
 
 impl EndpointStep for Arc<Validator> {
@@ -133,12 +132,11 @@ impl Validator {
                 Ok(()) => Verdict::Claims(claims),
                 Err(refusal) => Verdict::Refused(refusal),
             },
-            Err(refusal) if refusal.reason == Reason::UnknownKey => {
-                if attempt == 0 && provider.may_ask_for(token) {
-                    return Verdict::Wait(provider, Want::Newer);
+            Err(refusal) if refusal.reason == Reason::UnknownKey && attempt == 0 => {
+                match provider.want(token) {
+                    Some(want) => Verdict::Wait(provider, want),
+                    None => Verdict::Refused(refusal),
                 }
-                provider.give_up_on(token);
-                Verdict::Refused(refusal)
             }
             Err(refusal) => Verdict::Refused(refusal),
         }
@@ -262,11 +260,23 @@ impl Provider {
     async fn fetch(&self, want: Want, patience: Duration) {
         match want {
             Want::Keys => self.source.ready(patience).await,
-            Want::Newer => {
-                // Looking again is cheap, whether a fetch has ended or not.
-                let _ = self.source.refresh_for_unknown(patience).await;
+            Want::Newer(id) => {
+                let fetched = self.source.refresh_for_unknown(patience).await;
+                // An id is looked for in vain only if somebody has looked.
+                if let (Some(failed), Some(id), true) = (&self.failed, id, fetched)
+                    && !self.has(&id)
+                {
+                    failed.insert(&id);
+                }
             }
         }
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.source
+            .current()
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.set.0.by_id(self.verifier.strategy, id).is_some())
     }
 
     /// With `operation_debug` the log says why.
@@ -277,18 +287,19 @@ impl Provider {
         }
     }
 
-    fn may_ask_for(&self, token: &str) -> bool {
+    /// What a token with an unknown key is worth waiting for; `None`: nothing, its id is known not to exist.
+    fn want(&self, token: &str) -> Option<Want> {
         let Some(failed) = &self.failed else {
-            return true;
+            return Some(Want::Newer(None));
         };
-        !key_id(self.verifier, token).is_some_and(|id| failed.contains(&id))
-    }
-
-    fn give_up_on(&self, token: &str) {
-        if let Some(failed) = &self.failed
-            && let Some(id) = key_id(self.verifier, token)
-        {
-            failed.insert(&id);
+        let id = Token::parse(token)
+            .ok()?
+            .key_id(self.verifier.strategy)
+            .ok()?
+            .into_owned();
+        match failed.contains(&id) {
+            true => None,
+            false => Some(Want::Newer(Some(id))),
         }
     }
 }
@@ -298,12 +309,4 @@ fn wrong_issuer() -> Refusal {
         Reason::WrongIssuer,
         "go-jose/go-jose/jwt: validation failed, invalid issuer claim (iss)",
     )
-}
-
-fn key_id(verifier: Verifier, token: &str) -> Option<String> {
-    let token = Token::parse(token).ok()?;
-    token
-        .key_id(verifier.strategy)
-        .ok()
-        .map(|id| id.into_owned())
 }
