@@ -479,6 +479,30 @@ fn explaining_walks_the_same_checks() {
     assert!(bad.to_string().contains("FAIL form"), "{bad}");
 }
 
+/// One validator for all examples of the property below.
+static SHARED: std::sync::LazyLock<Vec<Box<dyn EndpointStep>>> = std::sync::LazyLock::new(|| {
+    let keys = key_file();
+    compiled(&block(&keys, ""))
+});
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_client_sends_is_refused_without_a_panic(
+        header in proptest::collection::vec(0x20_u8..=0xff, 0..80),
+        cookie in proptest::collection::vec(0x20_u8..=0xff, 0..80),
+    ) {
+        let mut sent = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_bytes(&header) {
+            sent.append(AUTHORIZATION, value);
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&[b"access_token=", &cookie[..]].concat()) {
+            sent.append(COOKIE, value);
+        }
+        let refused = futures::executor::block_on(verdict(&SHARED, &sent));
+        proptest::prop_assert!(refused.is_some());
+    }
+}
+
 mod provider {
     //! A provider on a real socket that can fail.
 
@@ -556,12 +580,16 @@ fn keys_of(kids: &[&str]) -> Mood {
     Mood::Answers(json!({ "keys": keys }).to_string().into_bytes())
 }
 
-/// A validator over `stub` whose background work runs.
-fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::Carry) {
-    let text = format!(
+fn text_for(stub: &Stub, more: &str) -> String {
+    format!(
         r#"{{"alg": "HS256", "jwk_url": {:?}, "disable_jwk_security": true{more}}}"#,
         stub.url
-    );
+    )
+}
+
+/// A validator over `stub` whose background work runs.
+fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::Carry) {
+    let text = text_for(stub, more);
     let mut file = File::new(&text);
     let part = file.endpoint(&ENDPOINT, "/x");
     assert_eq!(file.mistakes(), 0);
@@ -610,6 +638,62 @@ async fn a_storm_of_key_ids_costs_the_provider_one_call() {
     }
     assert_eq!(stub.calls(), 2);
     assert_eq!(verdict(&steps, &hs("oct")).await, None);
+}
+
+#[tokio::test]
+async fn a_key_id_is_held_to_be_missing_only_after_somebody_has_looked() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let mut file = File::new(&text_for(&stub, r#", "failed_jwk_key_cooldown": "60s""#));
+    let steps = steps(file.endpoint(&ENDPOINT, "/x"));
+    let validators = file.left::<Validators>().unwrap().list();
+    let (_kept, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    for id in ["looked-for", "too-soon-after"] {
+        let refused = verdict(&steps, &hs(id)).await;
+        assert_eq!(refused, Some((401, "unknown_key")));
+    }
+    assert_eq!(stub.calls(), 2);
+    let failed = validators[0].validator.providers()[0].failed.as_ref();
+    let failed = failed.unwrap();
+    assert!(failed.contains("looked-for") && !failed.contains("too-soon-after"));
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_keys() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    stub.turns(Mood::HangsUp);
+    let text = text_for(&stub, r#", "roles": []"#);
+    let mut next = File::after(&text, Box::leak(Box::new(kept)));
+    let reloaded = self::steps(next.endpoint(&ENDPOINT, "/x"));
+    let (_kept, tasks) = next.work();
+    assert!(tasks.is_empty(), "the task of the file before goes on");
+    assert_eq!(verdict(&reloaded, &hs("oct")).await, None);
+    assert_eq!(stub.calls(), 1);
+}
+
+#[tokio::test]
+async fn sources_that_differ_in_anything_share_no_key() {
+    let (good, evil) = (
+        Stub::start(keys_of(&["rsa"])).await,
+        Stub::start(keys_of(&["oct"])).await,
+    );
+    let mut file = File::new(&text_for(&good, ""));
+    let good = steps(file.endpoint(&ENDPOINT, "/good"));
+    let evil = text_for(&evil, "");
+    let evil = steps(file.endpoint_with(&ENDPOINT, &evil, "/evil", Method::GET));
+    let (_kept, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    let token = hs("oct");
+    assert_eq!(verdict(&evil, &token).await, None);
+    assert_eq!(verdict(&evil, &token).await, None, "remembered");
+    assert_eq!(verdict(&good, &token).await, Some((401, "unknown_key")));
 }
 
 #[tokio::test]
