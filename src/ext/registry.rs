@@ -7,8 +7,8 @@ use http::HeaderName;
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
-    api_keys, auth_signer, auth_validator, bot_detector, circuit_breaker, client_credentials, cors, http_cache,
-    identity, logging, metrics, rate_limit, redis, security_http,
+    api_keys, auth_signer, auth_validator, bot_detector, circuit_breaker, client_credentials, cors,
+    http_cache, identity, logging, metrics, rate_limit, redis, security_http,
 };
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};

@@ -32,7 +32,10 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = ServiceBlock::read(node) else {
         return ServicePart::Nothing;
     };
-    let hash = block.hash.and_then(KeyHash::parse).unwrap_or(KeyHash::Plain);
+    let hash = block
+        .hash
+        .and_then(KeyHash::parse)
+        .unwrap_or(KeyHash::Plain);
     if matches!(hash, KeyHash::Fnv128 | KeyHash::Sha1) {
         let at = node.get("hash").unwrap_or_else(|| node.clone());
         at.warn_hint(

@@ -27,7 +27,12 @@ pub(super) const SERVICE_KEYS: &[Key] = &[
         "plain",
         "What the file holds instead of the keys themselves: hexadecimal hashes. `sha256` is the one to take.",
     ),
-    key("salt", Kind::Secret, "", "Put before a key before it is hashed."),
+    key(
+        "salt",
+        Kind::Secret,
+        "",
+        "Put before a key before it is hashed.",
+    ),
     STRATEGY,
     IDENTIFIER,
     key(
@@ -43,12 +48,22 @@ const ENTRY_KEYS: &[Key] = &[
     key("key", Kind::Secret, "", "The key, or its hash."),
     key("roles", Kind::Texts, "[]", "What it may do."),
     key("description", Kind::Text, "", "For the reader of the file."),
-    key("enabled", Kind::Bool, "true", "Ours: `false` locks the key out."),
+    key(
+        "enabled",
+        Kind::Bool,
+        "true",
+        "Ours: `false` locks the key out.",
+    ),
 ];
 
 /// Keys of an endpoint's block.
 pub(super) const ENDPOINT_KEYS: &[Key] = &[
-    key("roles", Kind::Texts, "", "The roles that may call the endpoint: one is enough."),
+    key(
+        "roles",
+        Kind::Texts,
+        "",
+        "The roles that may call the endpoint: one is enough.",
+    ),
     STRATEGY,
     IDENTIFIER,
     key(
@@ -138,6 +153,8 @@ fn placed<'a>(block: &Block<'a>) -> Placed<'a> {
         identifier: block
             .string("identifier")
             .filter(|identifier| !identifier.is_empty()),
-        at: block.get("identifier").unwrap_or_else(|| block.node().clone()),
+        at: block
+            .get("identifier")
+            .unwrap_or_else(|| block.node().clone()),
     }
 }

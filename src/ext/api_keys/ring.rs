@@ -43,8 +43,12 @@ impl KeyHash {
     fn of(self, bytes: &[u8]) -> SmallVec<[u8; 32]> {
         match self {
             KeyHash::Fnv128 => SmallVec::from_slice(&fnv1_128(bytes).to_be_bytes()),
-            KeyHash::Sha1 => SmallVec::from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()),
-            KeyHash::Plain | KeyHash::Sha256 => SmallVec::from_slice(digest(&SHA256, bytes).as_ref()),
+            KeyHash::Sha1 => {
+                SmallVec::from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())
+            }
+            KeyHash::Plain | KeyHash::Sha256 => {
+                SmallVec::from_slice(digest(&SHA256, bytes).as_ref())
+            }
         }
     }
 }
@@ -116,7 +120,9 @@ impl KeyRing {
 
     /// The number of the key that a request presents.
     pub fn find(&self, presented: &[u8]) -> Option<usize> {
-        self.table.get(&self.place(&self.hashed(presented))).copied()
+        self.table
+            .get(&self.place(&self.hashed(presented)))
+            .copied()
     }
 
     fn hashed(&self, key: &[u8]) -> SmallVec<[u8; 32]> {
@@ -148,7 +154,11 @@ impl fmt::Debug for KeyRing {
 
 fn unhex(text: &str) -> Option<SmallVec<[u8; 32]>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let bytes = pairs
         .iter()
         .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
@@ -189,7 +199,8 @@ mod tests {
     #[test]
     fn the_salt_stands_before_the_key() {
         let mut ring = KeyRing::new(KeyHash::Sha1, "a").unwrap();
-        ring.add("A9993E364706816ABA3E25717850C26C9CD0D89D", 0).unwrap();
+        ring.add("A9993E364706816ABA3E25717850C26C9CD0D89D", 0)
+            .unwrap();
         assert_eq!(ring.find(b"bc"), Some(0));
         assert_eq!(ring.find(b"abc"), None);
     }
@@ -197,8 +208,17 @@ mod tests {
     #[test]
     fn what_is_no_hash_is_refused_and_so_is_a_second_one() {
         let mut ring = KeyRing::new(KeyHash::Sha1, "").unwrap();
-        for bad in ["", "a9", "x9993e364706816aba3e25717850c26c9cd0d89d", "secret"] {
-            assert_eq!(ring.add(bad, 0).err(), Some(KeyRingError::NoHash(40)), "{bad}");
+        for bad in [
+            "",
+            "a9",
+            "x9993e364706816aba3e25717850c26c9cd0d89d",
+            "secret",
+        ] {
+            assert_eq!(
+                ring.add(bad, 0).err(),
+                Some(KeyRingError::NoHash(40)),
+                "{bad}"
+            );
         }
         let good = "a9993e364706816aba3e25717850c26c9cd0d89d";
         ring.add(good, 0).unwrap();

@@ -59,7 +59,11 @@ fn ask_for_notes(step: &dyn EndpointStep, path: &str, fields: &[(&str, &str)]) -
 fn a_key_with_a_role_passes_with_and_without_the_scheme() {
     let step = step(KEYS, r#"{"roles": ["admin"]}"#);
     for value in ["alice", "Bearer alice", "bearer alice"] {
-        assert_eq!(ask(&*step, "/e", &[("Authorization", value)]).0, 200, "{value}");
+        assert_eq!(
+            ask(&*step, "/e", &[("Authorization", value)]).0,
+            200,
+            "{value}"
+        );
     }
     for (fields, why) in [
         (&[][..], "missing_api_key"),
@@ -85,7 +89,10 @@ fn the_role_that_let_it_in_goes_on_and_the_clients_own_does_not() {
     let (status, notes) = ask_for_notes(&*step, "/e", &fields);
     assert_eq!(status, 200);
     let (name, values) = &notes.overrides[0];
-    assert_eq!((name.as_str(), values[0].as_bytes()), ("x-role", &b"user"[..]));
+    assert_eq!(
+        (name.as_str(), values[0].as_bytes()),
+        ("x-role", &b"user"[..])
+    );
 }
 
 #[test]
