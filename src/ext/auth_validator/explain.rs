@@ -29,7 +29,8 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
             let verdict = if line.passed { "ok  " } else { "FAIL" };
-            writeln!(f, "{verdict} {:<12} {}", line.check, line.detail)?;
+            let told = format!("{verdict} {:<12} {}", line.check, line.detail);
+            writeln!(f, "{}", told.trim_end())?;
         }
         match &self.refusal {
             None => writeln!(f, "=> accepted"),

@@ -451,6 +451,32 @@ async fn clients_can_read_where_tokens_come_from() {
     assert_eq!(read("/orders"), None);
 }
 
+#[tokio::test]
+async fn a_reload_reads_a_key_file_again() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    let before = steps(file.endpoint(&ENDPOINT, "/x"));
+    let good = with_token(&ed("{}"));
+    assert_eq!(verdict(&before, &good).await, None);
+    let kept = file.finish();
+    std::fs::write(
+        keys.path(),
+        json!({"keys": [jwk("rsa", false)]}).to_string(),
+    )
+    .unwrap();
+    let after = steps(File::after(&block(&keys, ""), kept).endpoint(&ENDPOINT, "/x"));
+    let withdrawn = verdict(&after, &good).await.map(|(_, reason)| reason);
+    assert_eq!(
+        withdrawn,
+        Some("unknown_key"),
+        "the cache forgot it with the key"
+    );
+    std::fs::write(keys.path(), "nonsense").unwrap();
+    let mut broken = File::after(&block(&keys, ""), kept);
+    broken.endpoint(&ENDPOINT, "/x");
+    assert_eq!(broken.mistakes(), 1);
+}
+
 #[test]
 fn explaining_walks_the_same_checks() {
     let keys = key_file();
