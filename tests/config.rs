@@ -143,7 +143,7 @@ fn all_mistakes_are_reported_together() {
             "endpoints": [
               {"endpoint": "/a/*x/y", "backend": [{"url_pattern": "/"}]},
               {"endpoint": "/b", "backend": []},
-              {"endpoint": "/c/{id}", "method": "HEAD", "backend": [{"url_pattern": "/{x}", "host": ["http://h"]}]},
+              {"endpoint": "/c/{id}", "method": "HEAD", "backend": [{"url_pattern": "/{id}", "host": ["http://h"]}]},
               {"endpoint": "/d/{id}", "backend": [{"url_pattern": "/{x}", "host": ["http://h"]}]}]}"#,
     );
     let expected = [

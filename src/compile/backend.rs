@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{client, endpoint, graphql};
-use crate::config::namespaces::{GRAPHQL, HTTP, HTTP_CLIENT, PROXY_BACKEND};
+use crate::config::namespaces::{GRAPHQL, HTTP, HTTP_CLIENT, PASS_THROUGH, PROXY_BACKEND};
 use crate::config::suggest::nearest;
 use crate::config::{Backend, Block, Mistake, Node, Service, Typing, host};
 use crate::ext::registry::{BACKEND as EXTENSIONS, BackendPart};
@@ -15,7 +15,7 @@ use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
-use crate::runtime::service::{ErrorMode, Shadow};
+use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, Credentials, ResponseCache};
 use crate::runtime::template::Template;
@@ -39,6 +39,8 @@ pub struct Place<'p> {
     pub index: usize,
     pub sequential: bool,
     pub concurrent: bool,
+    /// The only backend of an endpoint that composes its answer.
+    pub alone: bool,
     /// The service's own list, cleaned.
     pub service_hosts: &'p [String],
 }
@@ -59,7 +61,9 @@ pub fn backend(
     let method = method(file, place);
     let url = template(file, place);
     let hosts = hosts(file, place.service_hosts);
-    let (method, url) = (method?, url?);
+    // Whatever is missing, the rest is read all the same: a person mending the file wants the whole list.
+    let readable = method.is_some();
+    let method = method.unwrap_or_default();
     let pattern: Arc<str> = file.url_pattern.as_deref().unwrap_or("/").into();
     let site = BackendSite {
         endpoint: place.site,
@@ -72,13 +76,12 @@ pub fn backend(
     let proxy = block(file, &PROXY_BACKEND);
     let client_options = block(file, &HTTP_CLIENT);
     let call = runtime::Backend {
-        hosts: client::hosts(file, &hosts, service, cx)?,
         headers: headers(file),
         query: (!file.input_query_strings.is_empty())
             .then(|| QueryRules::backend(&file.input_query_strings)),
         decoder: decoder(file, place),
         shape: shape(file, proxy.as_ref()),
-        errors: errors(file),
+        errors: pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough),
         steps: parts.steps.into(),
         credentials: parts.credentials,
         cache: parts.cache,
@@ -89,20 +92,20 @@ pub fn backend(
         send_body_on_redirect: client_options
             .is_some_and(|block| block.flag("send_body_on_redirect")),
         compression: !service.disable_compression,
-        pass_through: None,
         pattern: Arc::clone(&pattern),
         method: method.clone(),
-        url,
+        hosts: client::hosts(file, &hosts, service, cx)?,
+        url: url.filter(|_| readable)?,
     };
     let Some(proxy) = proxy.filter(|proxy| proxy.flag("shadow")) else {
         return Some(Call::Regular(call));
     };
-    Some(Call::Shadow(Shadow::new(
-        call,
-        proxy
+    Some(Call::Shadow(Shadow {
+        backend: call,
+        timeout: proxy
             .set_duration("shadow_timeout")
             .unwrap_or(place.site.timeout),
-    )))
+    }))
 }
 
 fn block<'a>(
@@ -274,6 +277,27 @@ fn errors(file: &Backend<'_>) -> ErrorMode {
     }
 }
 
+fn pass_through(file: &Backend<'_>, place: &Place<'_>) -> Option<PassThrough> {
+    let block = block(file, &PASS_THROUGH)?;
+    if !place.alone {
+        block.node().warn(Mistake::invalid(
+            "it has an effect only for the one backend of an endpoint that is not \"no-op\"",
+        ));
+        return None;
+    }
+    let headers = block.texts("headers");
+    let named: Option<Box<[HeaderName]>> = headers
+        .iter()
+        .map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect();
+    if named.is_none()
+        && let Some(node) = block.get("headers")
+    {
+        node.invalid("one of these is no header name");
+    }
+    Some(PassThrough { headers: named? })
+}
+
 fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
     let name = match place.site.streams {
         true => "no-op",
@@ -285,7 +309,7 @@ fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
         && let Some(node) = file.block.get("encoding")
     {
         let mistake = Mistake::NotOneOf {
-            found: node.value().shown(),
+            found: node.shown(),
             allowed: ENCODINGS.join(", "),
         };
         match nearest(name, ENCODINGS.iter().copied()) {

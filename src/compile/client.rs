@@ -6,10 +6,11 @@ use std::time::Duration;
 use crate::compile::files::readable;
 use crate::compile::listen::versions;
 use crate::compile::output::TlsVersion;
+use crate::config::namespaces::UPSTREAM;
 use crate::config::service::KeepAlive;
 use crate::config::{Backend, ClientTls, Mistake, Service};
 use crate::ext::Compile;
-use crate::upstream::{CertificatePair, HostSet, Settings, TlsPolicy};
+use crate::upstream::{CertificatePair, Client, HostSet, HttpVersion, Settings, TlsPolicy};
 
 /// As the reference: how often the names of `sd: dns` are looked up again.
 const DNS_TTL: Duration = Duration::from_secs(30);
@@ -24,7 +25,10 @@ pub fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
         return;
     }
     match cx.clients.with(&settings) {
-        Ok(client) => cx.client = Some(client),
+        Ok(client) => {
+            cx.client = Some(client);
+            cx.leave(Arc::new(settings));
+        }
         Err(error) => {
             let node = match &file.client_tls {
                 Some(tls) => tls.block.node(),
@@ -153,7 +157,7 @@ pub fn hosts(
         (true, Some(name)) => Some(bare(name)),
         (false, _) => None,
     };
-    let client = Arc::clone(cx.client.as_ref()?);
+    let client = client_of(file, cx)?;
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
         .dns_cache_ttl
@@ -172,6 +176,34 @@ pub fn hosts(
     })
 }
 
+/// The client of this backend: the shared one, unless it speaks another version of HTTP.
+fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
+    let shared = cx.client.as_ref()?;
+    let block = file
+        .extra
+        .find(UPSTREAM.name, UPSTREAM.aliases)
+        .and_then(|node| node.block(UPSTREAM.keys));
+    let http_version = match block
+        .as_ref()
+        .and_then(|block| block.choice("http_version"))
+    {
+        Some("h2") => HttpVersion::H2,
+        Some("auto") => HttpVersion::Auto,
+        _ => return Some(Arc::clone(shared)),
+    };
+    let settings = Settings {
+        http_version,
+        ..(*cx.left::<Settings>()?).clone()
+    };
+    match cx.clients.with(&settings) {
+        Ok(client) => Some(client),
+        Err(error) => {
+            file.block.node().invalid(error.to_string());
+            None
+        }
+    }
+}
+
 /// Whether hosts come from SRV records. As KrakenD does, unknown words mean a fixed list.
 fn discovery(file: &Backend<'_>) -> bool {
     match file.sd.as_deref() {
@@ -181,7 +213,7 @@ fn discovery(file: &Backend<'_>) -> bool {
             if let Some(node) = file.block.get("sd") {
                 node.warn_hint(
                     Mistake::NotOneOf {
-                        found: node.value().shown(),
+                        found: node.shown(),
                         allowed: "static, dns".to_owned(),
                     },
                     "the hosts are taken as they are listed",

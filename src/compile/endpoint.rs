@@ -23,6 +23,7 @@ use crate::runtime::step::EndpointStep;
 
 /// As the reference: the endpoint's timeout when nobody names one.
 const TIMEOUT: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(1);
 /// What `output_encoding` may be.
 const OUTPUT: &[&str] = &[
     "json",
@@ -59,11 +60,14 @@ pub fn endpoint(
         .unwrap_or("json");
     let streams = encoding == "no-op";
     check_backends(file, streams);
-    let (method, pattern) = (method?, pattern?);
+    let pattern = pattern?;
+    // A wrong method is no reason to keep quiet about the rest; GET stands in while that is read.
+    let readable = method.is_some();
+    let method = method.unwrap_or_default();
     let site = EndpointSite {
         pattern: pattern.as_str(),
         method: &method,
-        timeout: file.timeout.or(service.timeout).unwrap_or(TIMEOUT),
+        timeout: timeout(file, service),
         extra: file.extra.node().cloned(),
         streams,
     };
@@ -78,6 +82,7 @@ pub fn endpoint(
             index,
             sequential: order != Order::Parallel,
             concurrent: calls > 1,
+            alone: !streams && file.backend.len() == 1,
             service_hosts,
         };
         match backend::backend(written, &place, service, cx) {
@@ -111,7 +116,25 @@ pub fn endpoint(
         id,
         method: method.clone(),
     };
-    Some((pattern, compiled))
+    readable.then_some((pattern, compiled))
+}
+
+/// The deadline of the whole request. Clocks here tick in milliseconds: what is shorter has passed before it begins,
+/// as it has in practice with the reference.
+fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
+    let timeout = file.timeout.or(service.timeout).unwrap_or(TIMEOUT);
+    if timeout >= TICK {
+        return timeout;
+    }
+    let node = file
+        .block
+        .get("timeout")
+        .or_else(|| service.block.get("timeout"))
+        .unwrap_or_else(|| file.block.node().clone());
+    node.warn(Mistake::invalid(
+        "a timeout below a millisecond: every request fails",
+    ));
+    Duration::ZERO
 }
 
 fn method(file: &Endpoint<'_>) -> Option<Method> {

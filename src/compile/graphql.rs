@@ -22,7 +22,7 @@ pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
     {
         node.warn_hint(
             Mistake::NotOneOf {
-                found: node.value().shown(),
+                found: node.shown(),
                 allowed: "GET, POST".to_owned(),
             },
             "POST is taken",
@@ -54,7 +54,7 @@ fn operation(block: &Block<'_>) -> Option<Operation> {
         "mutation" => Some(Operation::Mutation),
         _ => {
             node.mistake(Mistake::NotOneOf {
-                found: node.value().shown(),
+                found: node.shown(),
                 allowed: "query, mutation".to_owned(),
             });
             None

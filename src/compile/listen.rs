@@ -117,10 +117,7 @@ fn socket(node: &Node<'_>, text: &str) -> Option<SocketAddr> {
     let socket = full.parse().ok();
     if socket.is_none() {
         node.mistake_hint(
-            Mistake::invalid(format!(
-                "{} is no address with a port",
-                node.value().shown()
-            )),
+            Mistake::invalid(format!("{} is no address with a port", node.shown())),
             "such as \"127.0.0.1:9090\"",
         );
     }

@@ -186,10 +186,7 @@ fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
         && let Some(at) = at
     {
         at.mistake_hint(
-            Mistake::invalid(format!(
-                "{} is no address and no network",
-                at.value().shown()
-            )),
+            Mistake::invalid(format!("{} is no address and no network", at.shown())),
             "such as \"10.0.0.1\" or \"10.0.0.0/8\"",
         );
     }
@@ -206,7 +203,7 @@ fn bytes(limits: Option<&Block<'_>>, key: &str) -> Option<u64> {
     };
     if read.is_none_or(|bytes| bytes == 0) {
         node.mistake_hint(
-            Mistake::invalid(format!("{} is no size", node.value().shown())),
+            Mistake::invalid(format!("{} is no size", node.shown())),
             "a number of bytes, or \"8MiB\"",
         );
         return None;

@@ -48,11 +48,7 @@ fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {
         let method = backend.method.as_deref().unwrap_or(method);
         let pattern = backend.url_pattern.as_deref().unwrap_or("/");
         lines.push(format!("\t\t[+] {method} {pattern}"));
-        let hosts: Vec<String> = backend
-            .host
-            .iter()
-            .map(|host| host.value().shown())
-            .collect();
+        let hosts: Vec<String> = backend.host.iter().map(|host| host.shown()).collect();
         if !hosts.is_empty() {
             lines.push(format!("\t\t    Hosts: {}", hosts.join(", ")));
         }

@@ -65,7 +65,10 @@ impl<'a> Block<'a> {
             return None;
         }
         let path = self.node.path().key(&member.name);
-        Some(Node::at_path(&member.value, path, self.node.report()))
+        let secret = self
+            .known(key)
+            .is_some_and(|known| matches!(known.kind, Kind::Secret));
+        Some(Node::at_path(&member.value, path, self.node.report()).hiding(secret))
     }
 
     /// Whether the key is there and not `null`.
@@ -130,7 +133,7 @@ impl<'a> Block<'a> {
         let chosen = allowed.iter().find(|known| **known == text).copied();
         if chosen.is_none() {
             let mistake = Mistake::NotOneOf {
-                found: node.value().shown(),
+                found: node.shown(),
                 allowed: allowed.join(", "),
             };
             let meant = nearest(text, allowed.iter().copied());
@@ -304,6 +307,7 @@ mod tests {
         key("names", Kind::Texts, "", "Who lives there."),
         key("heat", Kind::Duration, "", "How long."),
         key("paint", Kind::Choice(&["red", "green"]), "red", "Which."),
+        key("safe", Kind::Secret, "", "What opens it."),
         key("yard", Kind::Block(YARD), "", "Outside."),
     ];
     const YARD: &[Key] = &[key("trees", Kind::Number, "0", "How many.")];
@@ -361,6 +365,17 @@ mod tests {
             },
         );
         assert!(found.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_secret_of_the_wrong_type_is_not_shown() {
+        let found = findings(r#"{"safe": 12345}"#, Typing::Strict, |block| {
+            assert_eq!(block.text("safe"), None);
+        });
+        assert_eq!(
+            found,
+            ["1:10:/safe: [redacted] is a number, but a string is expected"]
+        );
     }
 
     #[test]

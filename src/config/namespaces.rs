@@ -30,7 +30,14 @@ pub const SERVICE_NAMESPACES: &[&Namespace] = &[
 pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[&PROXY_ENDPOINT, &STREAM_ENDPOINT];
 
 /// The core's namespaces of a backend.
-pub const BACKEND_NAMESPACES: &[&Namespace] = &[&PROXY_BACKEND, &HTTP, &HTTP_CLIENT, &GRAPHQL];
+pub const BACKEND_NAMESPACES: &[&Namespace] = &[
+    &PROXY_BACKEND,
+    &HTTP,
+    &HTTP_CLIENT,
+    &GRAPHQL,
+    &UPSTREAM,
+    &PASS_THROUGH,
+];
 
 pub const ROUTER: Namespace = Namespace {
     name: "router",
@@ -502,4 +509,28 @@ pub const GRAPHQL: Namespace = Namespace {
             "Values; `\"{name}\"` is the endpoint's parameter.",
         ),
     ],
+};
+
+pub const UPSTREAM: Namespace = Namespace {
+    name: "portcullis/upstream",
+    aliases: &[],
+    doc: "How one backend is spoken to.",
+    keys: &[key(
+        "http_version",
+        Kind::Choice(&["h1", "h2", "auto"]),
+        "h1",
+        "`h2` is HTTP/2 throughout, without TLS by prior knowledge; `auto` is what the TLS handshake agrees on.",
+    )],
+};
+
+pub const PASS_THROUGH: Namespace = Namespace {
+    name: "portcullis/pass-through",
+    aliases: &[],
+    doc: "Clients get the backend's status while its body is still decoded and shaped: any 2xx is success, any other answer passes with its own body. For the one backend of an endpoint.",
+    keys: &[key(
+        "headers",
+        Kind::Texts,
+        "[]",
+        "Header fields of the answer that reach the client, too; not `Content-Type` and what frames the body.",
+    )],
 };

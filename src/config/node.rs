@@ -26,6 +26,8 @@ pub struct Node<'a> {
     value: &'a Value,
     path: Path,
     report: &'a Report,
+    /// The table says that this is a secret: messages do not show it.
+    hidden: bool,
 }
 
 impl<'a> Node<'a> {
@@ -39,6 +41,20 @@ impl<'a> Node<'a> {
             value,
             path,
             report,
+            hidden: false,
+        }
+    }
+
+    pub(super) fn hiding(mut self, hidden: bool) -> Node<'a> {
+        self.hidden = hidden;
+        self
+    }
+
+    /// What a message may show of this value.
+    pub fn shown(&self) -> String {
+        match self.hidden {
+            true => "[redacted]".to_owned(),
+            false => self.value.shown(),
         }
     }
 
@@ -153,7 +169,7 @@ impl<'a> Node<'a> {
     pub fn wrong_type(&self, kind: &Kind) {
         let found = match kind {
             Kind::Secret => "[redacted]".to_owned(),
-            _ => self.value.shown(),
+            _ => self.shown(),
         };
         let mistake = Mistake::WrongType {
             found,
@@ -168,7 +184,7 @@ impl<'a> Node<'a> {
 
     /// The same value as it should be written, where that is plain.
     fn rewritten(&self, kind: &Kind) -> Option<String> {
-        if self.value.masked {
+        if self.value.masked || self.hidden {
             return None;
         }
         match (&self.value.data, kind) {
@@ -288,7 +304,7 @@ impl<'a> Node<'a> {
                 Err(error) => {
                     self.mistake_hint(
                         Mistake::BadDuration {
-                            found: self.value.shown(),
+                            found: self.shown(),
                             reason: error.reason(),
                         },
                         "a number and its unit, unspaced: \"2s\", \"1500ms\"",

@@ -103,10 +103,10 @@ impl File {
         &mut self.compile
     }
 
-    /// Ends the compilation: what is carried over, and the work of this file.
-    pub fn finish_with_tasks(self) -> (&'static Carry, Vec<crate::ext::Task>) {
+    /// Ends the compilation: the state, which must be kept, and the background work to start.
+    pub fn work(self) -> (Carry, Vec<crate::ext::Task>) {
         let (carry, tasks, _) = self.compile.finish();
-        (Box::leak(Box::new(carry)), tasks)
+        (carry, tasks)
     }
 
     /// Ends the compilation: what is carried over, for the file after it.

@@ -175,15 +175,12 @@ fn embed(data: &mut Value, from: &[Part], to: &[Part]) {
 /// Puts the elements of one array behind those of another. Wildcards of the destination take what those of the
 /// source stand for.
 fn append(data: &mut Value, from: &[Part], to: &[Part]) {
+    let mut emptied = Vec::new();
     for source in matches(data, from) {
-        let target: Option<Vec<Label>> = resolve(data, to, &source);
-        let Some(target) = target.filter(|target| *target != source) else {
-            continue;
-        };
-        let both = [&source, &target]
-            .iter()
-            .all(|place| at(data, place).is_some_and(|value| value.as_array_mut().is_some()));
-        if !both {
+        // An array cannot go into itself, nor into what is in it.
+        let target = resolve(data, to, &source).filter(|target| !target.starts_with(&source));
+        let Some(target) = target else { continue };
+        if at(data, &target).and_then(Value::as_array_mut).is_none() {
             continue;
         }
         let Some(elements) = at(data, &source).and_then(Value::as_array_mut) else {
@@ -193,7 +190,11 @@ fn append(data: &mut Value, from: &[Part], to: &[Part]) {
         if let Some(array) = at(data, &target).and_then(Value::as_array_mut) {
             array.extend(elements);
         }
-        remove(data, &source);
+        emptied.push(source);
+    }
+    // Only now and from the back, so that positions in arrays stay true until all are moved.
+    for source in emptied.iter().rev() {
+        remove(data, source);
     }
 }
 

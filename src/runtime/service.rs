@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -186,19 +185,6 @@ pub enum Order {
 pub struct Shadow {
     pub backend: Backend,
     pub timeout: Duration,
-    /// Calls that have not ended yet.
-    pub(super) under_way: AtomicUsize,
-}
-
-impl Shadow {
-    /// A shadow call ends after `timeout`, whatever the client does.
-    pub fn new(backend: Backend, timeout: Duration) -> Shadow {
-        Shadow {
-            backend,
-            timeout,
-            under_way: AtomicUsize::new(0),
-        }
-    }
 }
 
 /// `proxy.static` (spec/gateway.md §5.4).
@@ -232,8 +218,6 @@ pub struct Backend {
     pub decoder: Decoder,
     pub shape: Shape,
     pub errors: ErrorMode,
-    /// For the one backend of an endpoint only; it goes before `errors`.
-    pub pass_through: Option<PassThrough>,
     /// Outermost first: circuit breaker, rate limit.
     pub steps: Box<[Box<dyn BackendStep>]>,
     pub credentials: Option<Arc<dyn Credentials>>,
@@ -261,4 +245,6 @@ pub enum ErrorMode {
     Code,
     /// `error_<alias>` in the data.
     Details(Box<str>),
+    /// Only for the one backend of an endpoint.
+    PassThrough(PassThrough),
 }

@@ -26,6 +26,7 @@ pub struct HostSet {
     pub(super) client: Arc<Client>,
     hosts: Hosts,
     next: AtomicUsize,
+    name: Box<str>,
 }
 
 #[derive(Debug)]
@@ -87,8 +88,9 @@ impl HostSet {
     /// A fixed list, called in turns. Each entry is `scheme://authority`, or, with `disable_host_sanitize`, whatever
     /// the file says: a path is then appended to it as it is, and what is no URL fails when it is called.
     pub fn fixed<S: AsRef<str>>(client: &Arc<Client>, hosts: &[S]) -> HostSet {
+        let name = hosts.first().map_or("", AsRef::as_ref).into();
         let hosts = hosts.iter().map(|url| Host::new(url.as_ref(), client));
-        HostSet::new(client, Hosts::Fixed(hosts.collect()))
+        HostSet::new(client, Hosts::Fixed(hosts.collect()), name)
     }
 
     /// The targets of an SRV name (`sd: dns`), looked up every `refresh`.
@@ -98,7 +100,13 @@ impl HostSet {
             scheme: scheme.into(),
             built: ArcSwapOption::empty(),
         };
-        HostSet::new(client, hosts)
+        HostSet::new(client, hosts, format!("{scheme}://{name}").into())
+    }
+
+    /// What stands for all of these hosts where one URL is needed, as in the key of a cache: the first host as the
+    /// file has it, or the SRV name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The client that calls these hosts.
@@ -248,11 +256,12 @@ impl HostSet {
         })
     }
 
-    fn new(client: &Arc<Client>, hosts: Hosts) -> HostSet {
+    fn new(client: &Arc<Client>, hosts: Hosts, name: Box<str>) -> HostSet {
         HostSet {
             client: Arc::clone(client),
             hosts,
             next: AtomicUsize::new(0),
+            name,
         }
     }
 }

@@ -7,6 +7,7 @@ mod calls;
 mod credentials;
 mod discovery;
 mod keys;
+mod start;
 mod streams;
 mod stub;
 mod tls;

@@ -260,13 +260,13 @@ const BLOCK: &str =
 
 /// Puts the file to use as the gateway does.
 fn opened(file: File) -> &'static crate::ext::Carry {
-    let (carry, tasks) = file.finish_with_tasks();
+    let (carry, tasks) = file.work();
     for mut task in tasks {
         if let Some(open) = task.open.take() {
             open().unwrap();
         }
     }
-    carry
+    Box::leak(Box::new(carry))
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_port_in_use_stops_the_start_but_not_the_check() {
     let mut file = File::new(&BLOCK.replace('{', &format!("{{\"port\": {port}, ")));
     file.service(&SERVICE);
     assert_eq!(file.mistakes(), 0);
-    let (_, tasks) = file.finish_with_tasks();
+    let (_, tasks) = file.work();
     let opened: Result<(), String> = tasks
         .into_iter()
         .filter_map(|mut task| task.open.take())

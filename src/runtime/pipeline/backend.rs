@@ -141,7 +141,7 @@ fn read(
     if backend.decoder.encoding == decode::Kind::NoOp {
         return Ok(Part::complete(Value::Object(Object::new())));
     }
-    if let Some(pass) = &backend.pass_through {
+    if let ErrorMode::PassThrough(pass) = &backend.errors {
         return passed(backend, pass, incoming, method, target);
     }
     match incoming.status {
@@ -173,7 +173,7 @@ fn refused(
     let failure = bad_status(backend, &incoming, method, target);
     Err(match backend.errors {
         ErrorMode::Code => with_body(failure, incoming),
-        ErrorMode::Hide | ErrorMode::Details(_) => failure,
+        ErrorMode::Hide | ErrorMode::Details(_) | ErrorMode::PassThrough(_) => failure,
     })
 }
 

@@ -78,9 +78,11 @@ async fn cached<C: Carrier>(
     mut out: Outgoing,
     how: &CallOptions,
 ) -> Result<Incoming, Failure> {
-    let sent = out.headers.clone();
+    let (method, sent) = (out.method.clone(), out.headers.clone());
+    // Caches may be shared between backends: only the host tells their paths apart.
+    let url = format!("{}{}", backend.hosts.name(), out.target);
     let mut revalidating = false;
-    match cache.lookup(&out.method, &out.target, &out.headers) {
+    match cache.lookup(&method, &url, &sent) {
         Lookup::Fresh(incoming) => return Ok(incoming),
         Lookup::Refused => {
             return Err(Failure {
@@ -96,18 +98,17 @@ async fn cached<C: Carrier>(
         }
         Lookup::Miss => {}
     }
-    let (method, target) = (out.method.clone(), out.target.clone());
     match carrier.call(&backend.hosts, out, how).await {
         Ok(answer) if revalidating && answer.status == StatusCode::NOT_MODIFIED => Ok(cache
-            .revalidated(&method, &target, &sent, &answer)
+            .revalidated(&method, &url, &sent, &answer)
             .unwrap_or(answer)),
         Ok(answer) if answer.status.is_server_error() => {
-            Ok(cache.on_error(&method, &target, &sent).unwrap_or(answer))
+            Ok(cache.on_error(&method, &url, &sent).unwrap_or(answer))
         }
         Ok(answer) => {
-            cache.store(&method, &target, &sent, &answer);
+            cache.store(&method, &url, &sent, &answer);
             Ok(answer)
         }
-        Err(failure) => cache.on_error(&method, &target, &sent).ok_or(failure),
+        Err(failure) => cache.on_error(&method, &url, &sent).ok_or(failure),
     }
 }

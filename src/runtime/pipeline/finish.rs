@@ -24,7 +24,7 @@ pub(super) fn finish(
     call: &ClientCall,
     mut merged: Merged,
 ) -> Outcome {
-    let errors = report(endpoint, &merged);
+    let errors = report(endpoint, work.signer.is_some(), &merged);
     if let (Some(flatmap), Some(data)) = (&work.flatmap, &mut merged.data)
         && merged.group
         && merged.failures.is_empty()
@@ -198,10 +198,13 @@ fn add_static(given: &StaticData, merged: &mut Merged) {
 }
 
 /// Logs each failure and hands the texts on for the access log.
-fn report(endpoint: &Endpoint, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
+fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
     for (index, failure) in merged.failures.iter().enumerate() {
         let text = printable(&failure.text);
         match merged.group {
+            _ if signing => {
+                log::error!("[ENDPOINT: {}] Proxy response: {text}", endpoint.pattern);
+            }
             true => log::error!("[ENDPOINT: {}] Error #{index}: {text}", endpoint.pattern),
             false => log::error!("[ENDPOINT: {}] {text}", endpoint.pattern),
         }

@@ -2,7 +2,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
@@ -14,24 +13,6 @@ use crate::runtime::service::Shadow;
 /// Calls of one shadow that may be under way: one that does not answer must not pile up memory.
 const MOST: usize = 1024;
 
-/// The right to one call of a shadow, given back when dropped.
-struct Place(Arc<Shadow>);
-
-impl Place {
-    fn take(shadow: &Arc<Shadow>) -> Option<Place> {
-        // Counted before the look, so that two cannot take the last place.
-        let place = Place(Arc::clone(shadow));
-        let before = shadow.under_way.fetch_add(1, Ordering::Relaxed);
-        (before < MOST).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Sends a copy of the request to each shadow backend, in tasks that outlive the request.
 pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>]) {
     for shadow in shadows {
@@ -39,17 +20,17 @@ pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>]) {
         let Ok(out) = prepare(cx, &shadow.backend, &[]) else {
             continue;
         };
-        let Some(place) = Place::take(shadow) else {
+        // Each call under way holds the shadow, as the service does.
+        if Arc::strong_count(shadow) > MOST {
             log::warn!(
                 "[SHADOW: {}] too many calls under way",
                 shadow.backend.pattern
             );
             continue;
-        };
-        let carrier = cx.carrier.clone();
+        }
+        let (carrier, shadow) = (cx.carrier.clone(), Arc::clone(shadow));
         let most_bytes = cx.options.max_upstream_body_bytes;
         tokio::spawn(async move {
-            let shadow = &*place.0;
             let limit = Limit::at(Instant::now() + shadow.timeout);
             let call = pin!(exchange(&carrier, most_bytes, &shadow.backend, out, &limit));
             if let Some(Err(failure)) = limit.wait(call).await {

@@ -4,6 +4,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error, ErrorType};
+use pingora_http::ResponseHeader;
 
 use super::stream::Exchange;
 use crate::upstream::error::CallError;
@@ -39,6 +40,9 @@ impl Exchange<'_> {
             Some("http: message cannot contain multiple Content-Length headers")
         } else if response.headers.contains_key(TRANSFER_ENCODING) && self.raw_length() {
             Some("http: message cannot contain both Content-Length and Transfer-Encoding")
+        } else if response.headers.contains_key(TRANSFER_ENCODING) && !is_plainly_chunked(response)
+        {
+            Some("net/http: unsupported transfer encoding")
         } else {
             None
         };
@@ -85,4 +89,17 @@ impl Exchange<'_> {
         session.respect_keepalive();
         !session.will_keepalive()
     }
+}
+
+/// Whether the one transfer coding is `chunked`, which HTTP/1.0 does not have: anything else would leave us guessing
+/// where the body ends (RFC 9112 §6.1).
+fn is_plainly_chunked(response: &ResponseHeader) -> bool {
+    let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = codings.next().is_some_and(|coding| {
+        coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    });
+    chunked && codings.next().is_none() && response.version != Version::HTTP_10
 }

@@ -185,6 +185,16 @@ impl Exchange<'_> {
             .map(|response| (response.status, &response.headers))
     }
 
+    /// Whether the exchange runs on a connection that an earlier one has used.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// `scheme://authority` of the host that was chosen, for logs.
+    pub fn host_url(&self) -> &str {
+        self.host().map_or("", |host| &host.url)
+    }
+
     /// The next piece of the answer's body; `None` after the last one.
     ///
     /// # Errors

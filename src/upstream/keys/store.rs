@@ -119,6 +119,8 @@ impl<S: KeyDocument> KeySetStore<S> {
         sources.retain(|_, source| source.strong_count() > 0);
         if let Some(source) = sources.get(spec).and_then(Weak::upgrade) {
             source.schedule().at_most(schedule);
+            // A file may have changed since, and whoever reloads wants to hear of a mistake in it now.
+            source.load_local()?;
             return Ok(source);
         }
         let side = SideClient::new(&spec.tls, &self.user_agent)?;
@@ -152,6 +154,15 @@ impl<S: KeyDocument> KeySetStore<S> {
                 }
             }
         }
+    }
+
+    /// Fetches every source once, all at the same time; for a command that only wants to look.
+    pub async fn refresh_all(&self) {
+        let alive: Vec<_> = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.values().filter_map(Weak::upgrade).collect()
+        };
+        futures::future::join_all(alive.iter().map(|source| source.refresh())).await;
     }
 
     /// What is known of each source, in the order of their labels.

@@ -1,0 +1,193 @@
+//! Endpoints with several.
+
+use super::*;
+
+#[test]
+fn several_answers_merge_in_the_file_s_order() {
+    let seen = ask(
+        &[
+            ("/a", ok(r#"{"k":{"a":1},"a":1}"#)),
+            ("/b", ok(r#"{"k":{"b":2}}"#)),
+            ("/c", ok(r#"{"c":[1]}"#)),
+        ],
+        work([backend("/a"), backend("/b"), grouped("/c", "g")]),
+    );
+    seen.is(200, r#"{"a":1,"g":{"c":[1]},"k":{"b":2}}"#, true);
+    assert!(seen.cached);
+}
+
+#[test]
+fn a_failing_part_costs_its_part() {
+    for bad in [
+        Reply::Answer(500, "x"),
+        ok("{oops"),
+        Reply::Fail(Failure::new(Kind::Connect, "no")),
+    ] {
+        let seen = ask(
+            &[("/a", ok(r#"{"a":1}"#)), ("/b", bad)],
+            work([backend("/a"), failing("/b", ErrorMode::Code)]),
+        );
+        seen.is(200, r#"{"a":1}"#, false);
+        assert!(!seen.cached);
+        assert_eq!(seen.errors.len(), 1);
+    }
+}
+
+#[test]
+fn null_contributes_nothing_and_leaves_the_whole_incomplete() {
+    ask(
+        &[("/a", ok("null")), ("/b", ok(r#"{"b":1}"#))],
+        work([backend("/a"), backend("/b")]),
+    )
+    .is(200, r#"{"b":1}"#, false);
+    ask(
+        &[("/a", ok("null")), ("/b", ok("null"))],
+        work([backend("/a"), backend("/b")]),
+    )
+    .is(200, "{}", false);
+}
+
+#[test]
+fn when_all_fail_the_answer_is_500_whatever_they_said() {
+    let replies = [
+        ("/a", Reply::Answer(409, "nope")),
+        ("/b", Reply::Answer(410, "")),
+    ];
+    let work = || {
+        work([
+            failing("/a", ErrorMode::Hide),
+            failing("/b", ErrorMode::Hide),
+        ])
+    };
+    ask(&replies, work()).is(500, "", false);
+    Run::showing_errors().ask(&Fake::new(&replies), work()).is(
+        500,
+        "invalid status code 409 [GET /a]: http://h:1/a\ninvalid status code 410 [GET /b]: http://h:1/b",
+        false,
+    );
+}
+
+#[test]
+fn what_is_late_is_missing() {
+    let run = Run::in_time(SOON);
+    let late = run.ask(&Fake::new(&[("/a", Reply::Never)]), work([backend("/a")]));
+    late.is(500, "", false);
+    assert_eq!(late.errors, ["context deadline exceeded"]);
+    let replies = [("/a", ok(r#"{"a":1}"#)), ("/b", Reply::Never)];
+    run.ask(&Fake::new(&replies), work([backend("/b"), backend("/a")]))
+        .is(200, r#"{"a":1}"#, false);
+    run.ask(
+        &Fake::new(&replies),
+        sequence([backend("/a"), backend("/b")]),
+    )
+    .is(200, r#"{"a":1}"#, false);
+    run.ask(
+        &Fake::new(&replies),
+        sequence([backend("/b"), backend("/a")]),
+    )
+    .is(500, "", false);
+}
+
+#[test]
+fn groups_end_at_85_and_concurrent_calls_at_75_percent() {
+    let started = Instant::now();
+    let second = Duration::from_secs(1);
+    let left = |work: &Composition| {
+        let limit = Limit::of(work, started, second);
+        let remaining = limit.remaining();
+        (remaining + started.elapsed()).as_millis().div_ceil(10) * 10
+    };
+    let mut one = work([backend("/a")]);
+    let mut two = work([backend("/a"), backend("/b")]);
+    let mut chain = sequence([backend("/a"), backend("/b")]);
+    assert_eq!([left(&one), left(&two), left(&chain)], [1000, 850, 850]);
+    for work in [&mut one, &mut two, &mut chain] {
+        work.concurrent_calls = 2;
+    }
+    assert_eq!([left(&one), left(&two), left(&chain)], [750, 750, 850]);
+}
+
+#[test]
+fn concurrent_calls_take_the_first_complete_answer() {
+    let mut work = work([backend("/a")]);
+    work.concurrent_calls = 3;
+    let fake = Fake::new(&[
+        ("/a", Reply::Never),
+        ("/a", Reply::Answer(500, "")),
+        ("/a", ok(r#"{"ok":1}"#)),
+    ]);
+    Run::default().ask(&fake, work).is(200, r#"{"ok":1}"#, true);
+    assert_eq!(fake.targets().len(), 3);
+}
+
+#[test]
+fn later_calls_take_values_of_earlier_answers() {
+    let first = r#"{"id":7,"f":1.5,"s":"a b/c?d","b":true,"l":[1,"x"],"o":{"i":"deep"}}"#;
+    let fake = Fake::new(&[
+        ("/first", ok(first)),
+        ("/e/7/true/1.5?l=1,x&i=deep", ok(r#"{"second":1}"#)),
+        ("/e/a%20b%2Fc%3Fd", ok(r#"{"third":{"n":null}}"#)),
+    ]);
+    let seen = Run::default().ask(
+        &fake,
+        sequence([
+            grouped("/first", "g"),
+            backend("/e/{resp0_g.id}/{resp0_g.b}/{resp0_g.f}?l={resp0_g.l}&i={resp0_g.o.i}"),
+            backend("/e/{resp0_g.s}"),
+        ]),
+    );
+    assert_eq!(fake.targets().len(), 3, "{:?}", fake.targets());
+    assert_eq!((seen.status, seen.completed), (200, Some(true)), "{seen:?}");
+    assert!(seen.body.ends_with(r#""second":1,"third":{"n":null}}"#));
+}
+
+#[test]
+fn a_missing_value_is_a_failure_before_anything_is_sent() {
+    let fake = Fake::new(&[("/first", ok(r#"{"id":7}"#))]);
+    let seen = Run::default().ask(
+        &fake,
+        sequence([backend("/first"), backend("/e/{resp0_nope}")]),
+    );
+    seen.is(200, r#"{"id":7}"#, false);
+    assert_eq!(fake.targets(), ["/first"]);
+}
+
+#[test]
+fn a_chain_stops_where_it_breaks() {
+    let three = |mode| sequence([failing("/a", mode), backend("/b"), backend("/c")]);
+    let fake = Fake::new(&[("/a", Reply::Answer(410, "gone"))]);
+    Run::default()
+        .ask(&fake, three(ErrorMode::Code))
+        .is(410, "", false);
+    assert_eq!(fake.targets(), ["/a"]);
+    let fake = Fake::new(&[("/a", Reply::Answer(404, ""))]);
+    Run::default()
+        .ask(&fake, three(ErrorMode::Details("x".into())))
+        .is(
+            200,
+            r#"{"error_x":{"http_status_code":404,"http_body_encoding":"application/json"}}"#,
+            false,
+        );
+    assert_eq!(fake.targets(), ["/a"]);
+    let fake = Fake::new(&[("/a", ok(r#"{"a":1}"#)), ("/b", Reply::Answer(500, ""))]);
+    Run::default()
+        .ask(&fake, three(ErrorMode::Hide))
+        .is(200, r#"{"a":1}"#, false);
+    assert_eq!(fake.targets(), ["/a", "/b"]);
+}
+
+#[test]
+fn each_call_gets_its_own_copy_of_the_body() {
+    for work in [
+        work([backend("/a"), backend("/b")]),
+        sequence([backend("/a"), backend("/b")]),
+    ] {
+        let fake = Fake::new(&[("/a", ok(r#"{"a":1}"#)), ("/b", ok(r#"{"b":1}"#))]);
+        Run::default()
+            .ask(&fake, work)
+            .is(200, r#"{"a":1,"b":1}"#, true);
+        for out in &*fake.seen.lock().unwrap() {
+            assert_eq!(out.body, "{\"in\":1}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Endpoints with one backend.
+
+use super::*;
+
+#[test]
+fn one_backend_is_the_whole_answer() {
+    for status in [200, 201] {
+        let seen = ask(
+            &[("/a", Reply::Answer(status, r#"{"b":1,"a":{"z":1}}"#))],
+            work([backend("/a")]),
+        );
+        seen.is(200, r#"{"a":{"z":1},"b":1}"#, true);
+        assert!(seen.cached);
+        assert_eq!(
+            seen.content_type.as_deref(),
+            Some("application/json; charset=utf-8")
+        );
+    }
+}
+
+#[test]
+fn an_answer_without_members_is_not_complete() {
+    for body in ["{}", "null"] {
+        let seen = ask(&[("/a", ok(body))], work([backend("/a")]));
+        seen.is(200, body, false);
+        assert!(!seen.cached);
+    }
+}
+
+#[test]
+fn any_other_status_is_a_failure_that_shows_nothing() {
+    for status in [202, 204, 206, 301, 304, 400, 404, 500, 503] {
+        let seen = ask(
+            &[("/a", Reply::Answer(status, "{}"))],
+            work([backend("/a")]),
+        );
+        seen.is(500, "", false);
+        assert_eq!(seen.content_type, None);
+        assert_eq!(
+            seen.errors,
+            [format!(
+                "invalid status code {status} [GET /a]: http://h:1/a"
+            )]
+        );
+    }
+}
+
+#[test]
+fn return_error_msg_shows_the_text() {
+    let run = Run::showing_errors();
+    let seen = run.ask(
+        &Fake::new(&[("/a/7", Reply::Answer(404, "x"))]),
+        work([backend("/a/{id}")]),
+    );
+    seen.is(
+        500,
+        "invalid status code 404 [GET /a/{{.Id}}]: http://h:1/a/7",
+        false,
+    );
+    assert_eq!(
+        seen.content_type.as_deref(),
+        Some("text/plain; charset=utf-8")
+    );
+    let seen = run.ask(&Fake::new(&[("/a", ok(""))]), work([backend("/a")]));
+    seen.is(500, "EOF", false);
+}
+
+#[test]
+fn return_error_code_passes_the_status_and_the_body_only_with_return_error_msg() {
+    let replies = [("/a", Reply::Answer(404, "{\"why\":1}"))];
+    let work = || work([failing("/a", ErrorMode::Code)]);
+    ask(&replies, work()).is(404, "", false);
+    let seen = Run::showing_errors().ask(&Fake::new(&replies), work());
+    seen.is(404, "{\"why\":1}", false);
+    assert_eq!(seen.content_type.as_deref(), Some("application/json"));
+}
+
+#[test]
+fn pass_through_keeps_status_and_chosen_fields_and_shapes_the_body() {
+    let asked = |status: u16, body: &'static str| {
+        let one = Backend {
+            errors: ErrorMode::PassThrough(PassThrough {
+                headers: Box::new([ETAG, CONTENT_TYPE]),
+            }),
+            ..grouped("/a", "g")
+        };
+        ask(&[("/a", Reply::Answer(status, body))], work([one]))
+    };
+    asked(202, r#"{"a":1}"#).is(202, r#"{"g":{"a":1}}"#, true);
+    let none = asked(204, "");
+    none.is(204, "", false);
+    assert_eq!(none.content_type, None);
+    let missing = asked(404, r#"{"why":1}"#);
+    missing.is(404, r#"{"why":1}"#, false);
+    assert_eq!(missing.content_type.as_deref(), Some("application/json"));
+    assert_eq!(missing.etag.as_deref(), Some("\"v1\""));
+}
+
+#[test]
+fn return_error_details_makes_the_failure_a_member() {
+    let details = |alias: &str| ErrorMode::Details(alias.into());
+    let seen = ask(
+        &[("/a", Reply::Answer(404, "<no>"))],
+        work([failing("/a", details("x"))]),
+    );
+    seen.is(
+        200,
+        r#"{"error_x":{"http_status_code":404,"http_body":"\u003cno\u003e","http_body_encoding":"application/json"}}"#,
+        false,
+    );
+    assert!(seen.errors.is_empty());
+    ask(
+        &[("/a", Reply::Answer(500, "")), ("/b", Reply::Answer(404, "no"))],
+        work([failing("/a", details("one")), failing("/b", details("two"))]),
+    )
+    .is(
+        200,
+        r#"{"error_one":{"http_status_code":500,"http_body_encoding":"application/json"},"error_two":{"http_status_code":404,"http_body":"no","http_body_encoding":"application/json"}}"#,
+        false,
+    );
+    let refused = Reply::Fail(Failure::new(Kind::Connect, "refused"));
+    ask(&[("/a", refused)], work([failing("/a", details("x"))])).is(500, "", false);
+}
+
+#[test]
+fn log_lines_cannot_be_forged() {
+    let reply = Reply::Fail(Failure::new(Kind::Broken, "a\nERROR b\u{1b}[2J"));
+    let seen = ask(&[("/a", reply)], work([backend("/a")]));
+    assert_eq!(seen.errors, ["a ERROR b [2J"]);
+}
+
+#[test]
+fn the_work_of_a_request_may_move_between_threads() {
+    fn sendable<T: Send>(_: T) {}
+    fn check(service: &Service, endpoint: &Endpoint, work: &Composition, call: &ClientCall) {
+        sendable(run(service, endpoint, work, call));
+    }
+    let _ = check;
+}
