@@ -1,6 +1,6 @@
 //! `run` and `reload`: a file becomes a serving process.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,6 @@ use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::{Carry, Task};
 use crate::jose;
-use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion};
 use crate::server::admin::{Asked, SideListener, page, whole};
 use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
@@ -92,7 +91,7 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
         );
         return ExitCode::FAILURE;
     };
-    let mut address = listen_of(&compiled).address;
+    let mut address = compiled.listen.address;
     address.set_port(args.port.unwrap_or(address.port()));
     match control::reload(address) {
         Ok(()) => {
@@ -297,13 +296,12 @@ impl Loader for FileLoader {
         for line in check::warnings(&self.name, &outcome.findings) {
             log::warn!("{line}");
         }
-        let listen = listen_of(&compiled);
         let sides = self.sides(&compiled);
         self.identity.store(compiled.facts.get::<IdentityStatus>());
         *carry = compiled.carry;
         Ok(Loaded {
             service: compiled.service,
-            listen,
+            listen: compiled.listen,
             sides,
             access_log,
             stats: compiled.facts.get::<Stats>(),
@@ -353,61 +351,10 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
     );
 }
 
-/// The file's listener in the server's terms.
-fn listen_of(compiled: &Compiled) -> Listen {
-    let file = &compiled.listen;
-    let defaults = Limits::default();
-    Listen {
-        address: SocketAddr::new(file.ip.unwrap_or_else(any_address), file.port),
-        tls: file.tls.as_ref().map(|tls| ServerTls {
-            keys: tls
-                .keys
-                .iter()
-                .map(|pair| (pair.certificate.clone(), pair.private_key.clone()))
-                .collect(),
-            min_version: version(tls.min),
-            max_version: version(tls.max),
-            cipher_suites: tls.cipher_suites.clone(),
-            curves: tls.curves.clone(),
-            mtls: tls.client_auth.as_ref().map(|auth| ClientRoots {
-                ca_files: auth.ca_certs.clone(),
-                system_roots: auth.system_pool,
-            }),
-        }),
-        limits: Limits {
-            head: file.read_header_timeout,
-            idle: file.idle_timeout,
-            read: file.read_timeout.unwrap_or(defaults.read),
-            write: file.write_timeout,
-            max_header_bytes: usize::try_from(file.max_header_bytes).unwrap_or(usize::MAX),
-            max_connections: file.max_connections.unwrap_or(defaults.max_connections),
-            h2c: file.h2c,
-            proxy_protocol: None,
-        },
-        threads: compiled.threads,
-        drain: compiled.drain,
-    }
-}
-
 /// `:8090` means all addresses, as with the reference.
 fn stats_address(listen: &str) -> Option<SocketAddr> {
     match listen.strip_prefix(':') {
-        Some(port) => Some(SocketAddr::new(any_address(), port.parse().ok()?)),
+        Some(port) => Some(SocketAddr::new(compile::any_address(), port.parse().ok()?)),
         None => listen.parse().ok(),
-    }
-}
-
-fn version(version: compile::TlsVersion) -> TlsVersion {
-    match version {
-        compile::TlsVersion::V1_2 => TlsVersion::Tls12,
-        compile::TlsVersion::V1_3 => TlsVersion::Tls13,
-    }
-}
-
-/// All addresses of both families where the machine has both.
-fn any_address() -> IpAddr {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
-        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
-        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
