@@ -89,8 +89,8 @@ fn push_unprintable(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(escaped.as_bytes());
 }
 
-/// Query parameters whose values are tokens: never shown.
-const SECRET_PARAMETERS: [&str; 3] = ["access_token", "token", "jwt"];
+/// Query parameters whose values are tokens or API keys: never shown. `key` is where `auth/api-keys` looks by default.
+const SECRET_PARAMETERS: [&str; 6] = ["access_token", "token", "jwt", "key", "api_key", "apikey"];
 
 /// Appends a raw query with the values of token parameters replaced, however their names are spelled.
 pub fn push_query(query: &str, out: &mut Vec<u8>) {
