@@ -1,22 +1,23 @@
 //! `run` and `reload`: a file becomes a serving process.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use http::header::AUTHORIZATION;
 
 use crate::cli::{ReloadArgs, RunArgs, check};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
 use crate::config::load::Format;
-use crate::ext::Carry;
+use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
+use crate::ext::{Carry, Task};
 use crate::jose;
-use crate::runtime::listen::{ClientRoots, Limits, Listen, ServerTls, TlsVersion};
-use crate::server::admin::{SideListener, page};
+use crate::server::admin::{Asked, SideListener, page, whole};
 use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
 use crate::telemetry::access::{self, AccessLog};
@@ -90,7 +91,7 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
         );
         return ExitCode::FAILURE;
     };
-    let mut address = listen_of(&compiled).address;
+    let mut address = compiled.listen.address;
     address.set_port(args.port.unwrap_or(address.port()));
     match control::reload(address) {
         Ok(()) => {
@@ -127,6 +128,7 @@ fn serve(
         debug,
         environment: Environment::process(),
         clients: Arc::new(Clients::new(Arc::clone(&dns))),
+        upgrade: options.upgrade,
         carry: Mutex::new(Carry::default()),
         metrics: Arc::clone(&metrics),
         extras,
@@ -169,6 +171,8 @@ struct FileLoader {
     debug: bool,
     environment: Environment,
     clients: Arc<Clients>,
+    /// We took the listeners of a running process over.
+    upgrade: bool,
     carry: Mutex<Carry>,
     metrics: Arc<Metrics>,
     extras: Extras,
@@ -211,6 +215,18 @@ impl FileLoader {
         Ok(opened)
     }
 
+    /// Does what must succeed before the file is put to use.
+    fn open(&self, tasks: &mut [Task]) -> Result<(), String> {
+        for open in tasks.iter_mut().filter_map(|task| task.open.take()) {
+            match open() {
+                // The process before us still has what this one needs, and is about to give it up.
+                Err(reason) if self.upgrade => log::warn!("[SERVICE: Gateway] {reason}"),
+                done => done.map_err(|reason| format!("{reason}\n"))?,
+            }
+        }
+        Ok(())
+    }
+
     /// The listeners beside the gateway's own.
     fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
@@ -224,6 +240,18 @@ impl FileLoader {
                 address,
                 handler,
                 optional: true,
+            });
+        }
+        if let Some(api) = compiled.facts.get::<Api>() {
+            sides.push(SideListener {
+                address: api.address,
+                handler: Arc::new(move |asked: &Asked| {
+                    let authorization = asked.headers.get(AUTHORIZATION);
+                    let (status, body) =
+                        api.answer(&asked.method, &asked.path, authorization, &asked.body);
+                    whole(status, Api::CONTENT_TYPE, body)
+                }),
+                optional: false,
             });
         }
         if let Some(metrics) = &compiled.metrics {
@@ -257,9 +285,10 @@ impl Loader for FileLoader {
     fn load(&self) -> Result<Loaded, String> {
         let mut carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = self.compile(&carry);
-        let Some(compiled) = outcome.compiled else {
+        let Some(mut compiled) = outcome.compiled else {
             return Err(check::refusal(&self.name, &outcome.findings));
         };
+        self.open(&mut compiled.tasks)?;
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
             .facts
@@ -271,13 +300,12 @@ impl Loader for FileLoader {
         for line in check::warnings(&self.name, &outcome.findings) {
             log::warn!("{line}");
         }
-        let listen = listen_of(&compiled);
         let sides = self.sides(&compiled);
         self.identity.store(compiled.facts.get::<IdentityStatus>());
         *carry = compiled.carry;
         Ok(Loaded {
             service: compiled.service,
-            listen,
+            listen: compiled.listen,
             sides,
             access_log,
             stats: compiled.facts.get::<Stats>(),
@@ -327,61 +355,10 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
     );
 }
 
-/// The file's listener in the server's terms.
-fn listen_of(compiled: &Compiled) -> Listen {
-    let file = &compiled.listen;
-    let defaults = Limits::default();
-    Listen {
-        address: SocketAddr::new(file.ip.unwrap_or_else(any_address), file.port),
-        tls: file.tls.as_ref().map(|tls| ServerTls {
-            keys: tls
-                .keys
-                .iter()
-                .map(|pair| (pair.certificate.clone(), pair.private_key.clone()))
-                .collect(),
-            min_version: version(tls.min),
-            max_version: version(tls.max),
-            cipher_suites: tls.cipher_suites.clone(),
-            curves: tls.curves.clone(),
-            mtls: tls.client_auth.as_ref().map(|auth| ClientRoots {
-                ca_files: auth.ca_certs.clone(),
-                system_roots: auth.system_pool,
-            }),
-        }),
-        limits: Limits {
-            head: file.read_header_timeout,
-            idle: file.idle_timeout,
-            read: file.read_timeout.unwrap_or(defaults.read),
-            write: file.write_timeout,
-            max_header_bytes: usize::try_from(file.max_header_bytes).unwrap_or(usize::MAX),
-            max_connections: file.max_connections.unwrap_or(defaults.max_connections),
-            h2c: file.h2c,
-            proxy_protocol: None,
-        },
-        threads: compiled.threads,
-        drain: compiled.drain,
-    }
-}
-
 /// `:8090` means all addresses, as with the reference.
 fn stats_address(listen: &str) -> Option<SocketAddr> {
     match listen.strip_prefix(':') {
-        Some(port) => Some(SocketAddr::new(any_address(), port.parse().ok()?)),
+        Some(port) => Some(SocketAddr::new(compile::any_address(), port.parse().ok()?)),
         None => listen.parse().ok(),
-    }
-}
-
-fn version(version: compile::TlsVersion) -> TlsVersion {
-    match version {
-        compile::TlsVersion::V1_2 => TlsVersion::Tls12,
-        compile::TlsVersion::V1_3 => TlsVersion::Tls13,
-    }
-}
-
-/// All addresses of both families where the machine has both.
-fn any_address() -> IpAddr {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
-        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
-        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }

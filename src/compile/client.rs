@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use crate::compile::files::readable;
 use crate::compile::listen::versions;
-use crate::compile::output::TlsVersion;
 use crate::config::namespaces::UPSTREAM;
 use crate::config::service::KeepAlive;
 use crate::config::{Backend, ClientTls, Mistake, Service};
 use crate::ext::Compile;
+use crate::runtime::listen::TlsVersion;
 use crate::upstream::{CertificatePair, Client, HostSet, HttpVersion, Settings, TlsPolicy};
 
 /// As the reference: how often the names of `sd: dns` are looked up again.
@@ -117,11 +117,11 @@ fn pair_of(pair: &crate::config::tls::KeyPair<'_>, cx: &Compile<'_>) -> Option<C
 /// Pingora's connector speaks TLS 1.2 and 1.3 with its own suites, whatever the file says. Saying so is better than
 /// letting an operator believe in a bound that is not there; a bound that would exclude a version is a mistake.
 fn without_effect(tls: &ClientTls<'_>) {
-    let (min, max) = versions(&tls.block, tls.versions, TlsVersion::V1_2);
-    if (min, max) != (TlsVersion::V1_2, TlsVersion::V1_3) {
+    let (min, max) = versions(&tls.block, tls.versions, TlsVersion::Tls12);
+    if (min, max) != (TlsVersion::Tls12, TlsVersion::Tls13) {
         let key = match min {
-            TlsVersion::V1_3 => "min_version",
-            TlsVersion::V1_2 => "max_version",
+            TlsVersion::Tls13 => "min_version",
+            TlsVersion::Tls12 => "max_version",
         };
         if let Some(node) = tls.block.get(key) {
             node.warn(Mistake::invalid(

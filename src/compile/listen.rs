@@ -1,56 +1,88 @@
 //! How clients reach us.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use crate::compile::files::readable;
-use crate::compile::output::{ClientAuth, KeyFiles, Listen, Metrics, ServerTls, TlsVersion};
+use crate::compile::options;
+use crate::compile::output::Metrics;
 use crate::config::namespaces::{LIMITS, METRICS, OPENTELEMETRY, SERVER};
 use crate::config::tls::Versions;
 use crate::config::{Block, Mistake, Node, Service, Tls};
 use crate::ext::Compile;
+use crate::runtime::listen::{ClientRoots, Limits, Listen, MAX_FIELDS, ServerTls, TlsVersion};
 
 /// As the reference's HTTP library: what `max_header_bytes` 0 means.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 /// As the reference's HTTP library: it allows this much more than it was told.
 const HEADER_SLACK: u64 = 4096;
-/// Pingora reads no more fields than this.
-const MAX_HEADERS: i64 = 256;
 /// A client that sends its head slower than this is no client.
 const READ_HEADER: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
+/// Below the 35 s that our unit grants before systemd kills.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// Reads everything about the listener. `port` is the command line's, which wins.
 pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen {
-    let limits = file
+    let ip = file.listen_ip.as_deref().and_then(|ip| address(file, ip));
+    let port = port.unwrap_or_else(|| port_of(file));
+    let server = file
+        .extra
+        .find(SERVER.name, SERVER.aliases)
+        .and_then(|node| node.block(SERVER.keys));
+    Listen {
+        address: SocketAddr::new(ip.unwrap_or_else(any_address), port),
+        tls: file.tls.as_ref().and_then(|tls| server_tls(tls, cx)),
+        limits: limits(file, server.as_ref()),
+        threads: server
+            .as_ref()
+            .and_then(|server| server.within("threads", 1, 1024))
+            .map(|threads| threads as usize),
+        drain: file.max_shutdown_wait_time.unwrap_or(DRAIN),
+    }
+}
+
+fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
+    let default = Limits::default();
+    let block = file
         .extra
         .find(LIMITS.name, LIMITS.aliases)
         .and_then(|node| node.block(LIMITS.keys));
-    Listen {
-        ip: file.listen_ip.as_deref().and_then(|ip| address(file, ip)),
-        port: port.unwrap_or_else(|| port_of(file)),
-        tls: file.tls.as_ref().and_then(|tls| server_tls(tls, cx)),
-        h2c: file.use_h2c,
-        read_timeout: file.read_timeout,
-        read_header_timeout: file
+    let max_header_bytes = file
+        .max_header_bytes
+        .unwrap_or(MAX_HEADER_BYTES)
+        .saturating_add(HEADER_SLACK);
+    Limits {
+        head: file
             .read_header_timeout
             .or(file.read_timeout)
             .unwrap_or(READ_HEADER),
-        write_timeout: file.write_timeout,
-        idle_timeout: file.idle_timeout.or(file.read_timeout).unwrap_or(IDLE),
-        max_header_bytes: file
-            .max_header_bytes
-            .unwrap_or(MAX_HEADER_BYTES)
-            .saturating_add(HEADER_SLACK),
-        max_headers: limits
+        idle: file.idle_timeout.or(file.read_timeout).unwrap_or(IDLE),
+        read: file.read_timeout.unwrap_or(default.read),
+        write: file.write_timeout,
+        max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
+        max_fields: block
             .as_ref()
-            .and_then(|limits| limits.within("headers", 1, MAX_HEADERS))
-            .unwrap_or(MAX_HEADERS) as usize,
-        max_connections: limits
+            .and_then(|block| block.within("headers", 1, MAX_FIELDS as i64))
+            .map_or(MAX_FIELDS, |fields| fields as usize),
+        max_connections: block
             .as_ref()
-            .and_then(|limits| limits.count("connections"))
+            .and_then(|block| block.count("connections"))
             .filter(|count| *count > 0)
-            .map(|count| count as usize),
+            .map_or(default.max_connections, |count| count as usize),
+        h2c: file.use_h2c,
+        proxy_protocol: server
+            .map(|server| options::networks(server, "proxy_protocol"))
+            .filter(|peers| !peers.is_empty())
+            .map(Vec::into_boxed_slice),
+    }
+}
+
+/// All addresses of both families where the machine has both.
+pub fn any_address() -> IpAddr {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -76,15 +108,6 @@ pub fn metrics(file: &Service<'_>) -> Option<Metrics> {
     );
     let exporters = node.block(OPENTELEMETRY.keys)?.block("exporters")?;
     exporters.blocks("prometheus").iter().find_map(exporter)
-}
-
-/// Worker threads; `None`: as many as processors.
-pub fn threads(file: &Service<'_>) -> Option<usize> {
-    file.extra
-        .find(SERVER.name, SERVER.aliases)?
-        .block(SERVER.keys)?
-        .within("threads", 1, 1024)
-        .map(|threads| threads as usize)
 }
 
 fn exporter(block: &Block<'_>) -> Option<Metrics> {
@@ -175,26 +198,23 @@ fn server_tls(tls: &Tls<'_>, cx: &Compile<'_>) -> Option<ServerTls> {
             }
             let certificate = certificate.as_ref().and_then(|node| readable(node, cx));
             let private_key = private_key.as_ref().and_then(|node| readable(node, cx));
-            Some(KeyFiles {
-                certificate: certificate?,
-                private_key: private_key?,
-            })
+            Some((certificate?, private_key?))
         })
         .collect();
-    let (min, max) = versions(&tls.block, tls.versions, TlsVersion::V1_3);
+    let (min_version, max_version) = versions(&tls.block, tls.versions, TlsVersion::Tls13);
     Some(ServerTls {
         keys,
-        min,
-        max,
+        min_version,
+        max_version,
         curves: numbers(&tls.block, "curve_preferences", &tls.curve_preferences),
         cipher_suites: numbers(&tls.block, "cipher_suites", &tls.cipher_suites),
-        client_auth: tls.enable_mtls.then(|| ClientAuth {
-            ca_certs: tls
+        mtls: tls.enable_mtls.then(|| ClientRoots {
+            ca_files: tls
                 .ca_certs
                 .iter()
                 .filter_map(|node| readable(node, cx))
                 .collect(),
-            system_pool: !tls.disable_system_ca_pool,
+            system_roots: !tls.disable_system_ca_pool,
         }),
     })
 }
@@ -206,8 +226,8 @@ pub fn versions(
     default_min: TlsVersion,
 ) -> (TlsVersion, TlsVersion) {
     let read = |key: &str, version: Option<&'static str>| match version {
-        Some("TLS13") => Some(TlsVersion::V1_3),
-        Some("TLS12") => Some(TlsVersion::V1_2),
+        Some("TLS13") => Some(TlsVersion::Tls13),
+        Some("TLS12") => Some(TlsVersion::Tls12),
         Some(old) => {
             if let Some(node) = block.get(key) {
                 node.warn_hint(
@@ -215,12 +235,12 @@ pub fn versions(
                     "TLS12 is taken instead",
                 );
             }
-            Some(TlsVersion::V1_2)
+            Some(TlsVersion::Tls12)
         }
         None => None,
     };
     let min = read("min_version", written.min);
-    let max = read("max_version", written.max).unwrap_or(TlsVersion::V1_3);
+    let max = read("max_version", written.max).unwrap_or(TlsVersion::Tls13);
     let min = min.unwrap_or(default_min);
     if min > max {
         block

@@ -23,5 +23,6 @@ pub mod output;
 mod service;
 mod summary;
 
-pub use output::{ClientAuth, Compiled, KeyFiles, Listen, Metrics, Outcome, ServerTls, TlsVersion};
+pub use listen::any_address;
+pub use output::{Compiled, Metrics, Outcome};
 pub use service::{Inputs, file, text};

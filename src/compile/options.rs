@@ -125,18 +125,9 @@ fn client_address(router: Option<&Block<'_>>, file: &Service<'_>) -> ClientAddre
             .then(|| block.get("trust_all_proxies"))?
     });
     let listed = router.and_then(|block| block.get("trusted_proxies"));
-    let mut trusted: Vec<IpNet> = router
-        .map(|block| block.texts("trusted_proxies"))
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-        .filter_map(|(index, text)| {
-            let at = listed
-                .as_ref()
-                .and_then(|list| list.items().into_iter().nth(index));
-            network(text, at.as_ref())
-        })
-        .collect();
+    let mut trusted = router
+        .map(|block| networks(block, "trusted_proxies"))
+        .unwrap_or_default();
     if let Some(node) = &trust_all {
         node.warn(Mistake::invalid(
             "every client can choose the address that it seems to come from",
@@ -177,6 +168,16 @@ fn headers(router: Option<&Block<'_>>) -> Box<[HeaderName]> {
             }
             header
         })
+        .collect()
+}
+
+/// A list of addresses and networks in CIDR notation.
+pub fn networks(block: &Block<'_>, key: &str) -> Vec<IpNet> {
+    let items = block.get(key).map(|list| list.items()).unwrap_or_default();
+    let texts = block.texts(key);
+    let pairs = texts.iter().enumerate();
+    pairs
+        .filter_map(|(index, text)| network(text, items.get(index)))
         .collect()
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Method;
 
@@ -18,9 +17,6 @@ use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::ServiceStep;
 use crate::upstream::Clients;
-
-/// Below the 35 s that our unit grants before systemd kills.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// What a compilation starts from, beside the file.
 #[derive(Debug)]
@@ -69,7 +65,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     let mut cx = Compile::new(report, base, Arc::clone(inputs.clients), inputs.before);
     not_ours(&file, &cx);
     let mut listener = listen::listen(&file, inputs.port, &cx);
-    listener.h2c |= options::h2c(&file.extra);
+    listener.limits.h2c |= options::h2c(&file.extra);
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
     cx.leave(Arc::new(all_endpoints(&file)));
@@ -79,9 +75,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     Some(Compiled {
         summary: summary::lines(&file, &listener),
         name: file.name.clone(),
-        drain: file.max_shutdown_wait_time.unwrap_or(DRAIN),
         metrics: listen::metrics(&file),
-        threads: listen::threads(&file),
         listen: listener,
         service: Arc::new(runtime::Service {
             router,

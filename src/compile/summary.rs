@@ -1,20 +1,17 @@
 //! What `check -d` prints: the file in short, secrets left out.
 
-use crate::compile::output::Listen;
+use std::net::IpAddr;
+
 use crate::config::{Endpoint, Extra, Service, duration};
+use crate::runtime::listen::Listen;
 
 /// One line after the other.
 pub fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
     let mut lines = vec![
         "Global settings".to_owned(),
         format!("\tName: {}", file.name.as_deref().unwrap_or_default()),
-        format!(
-            "\tAddress: {}",
-            listen
-                .ip
-                .map_or_else(|| "all".to_owned(), |ip| ip.to_string())
-        ),
-        format!("\tPort: {}", listen.port),
+        format!("\tAddress: {}", address(listen.address.ip())),
+        format!("\tPort: {}", listen.address.port()),
         components("\t", "service", &file.extra),
         format!("{} API endpoints:", file.endpoints.len()),
     ];
@@ -22,6 +19,13 @@ pub fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
         describe(endpoint, &mut lines);
     }
     lines
+}
+
+fn address(ip: IpAddr) -> String {
+    match ip.is_unspecified() {
+        true => "all".to_owned(),
+        false => ip.to_string(),
+    }
 }
 
 fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {

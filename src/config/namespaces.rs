@@ -355,12 +355,20 @@ pub const SERVER: Namespace = Namespace {
     name: "portcullis/server",
     aliases: &[],
     doc: "The process.",
-    keys: &[key(
-        "threads",
-        Kind::Integer,
-        "as many as processors",
-        "Worker threads.",
-    )],
+    keys: &[
+        key(
+            "threads",
+            Kind::Integer,
+            "as many as processors",
+            "Worker threads.",
+        ),
+        key(
+            "proxy_protocol",
+            Kind::Texts,
+            "[] (not spoken)",
+            "Load balancers, by address or network, that must open each connection with a PROXY protocol preamble (version 1 or 2). Who is not listed is taken at its own address.",
+        ),
+    ],
 };
 
 pub const PROXY_ENDPOINT: Namespace = Namespace {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+/// Pingora's parser reads no more fields than this.
+pub const MAX_FIELDS: usize = 256;
+
 /// The client-facing listener. Fixed for the life of a process: a reload that changes it is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listen {
@@ -31,6 +34,8 @@ pub struct Limits {
     pub write: Option<Duration>,
     /// Request line and fields together (`max_header_bytes` + 4096, as the reference counts).
     pub max_header_bytes: usize,
+    /// Fields in one head.
+    pub max_fields: usize,
     /// Connections at a time; more are closed at once.
     pub max_connections: usize,
     /// HTTP/2 with prior knowledge on a plain listener (`use_h2c`).
@@ -47,6 +52,7 @@ impl Default for Limits {
             read: Duration::from_secs(60),
             write: None,
             max_header_bytes: (1 << 20) + 4096,
+            max_fields: MAX_FIELDS,
             max_connections: 65_536,
             h2c: false,
             proxy_protocol: None,
@@ -69,12 +75,14 @@ pub struct ServerTls {
     pub mtls: Option<ClientRoots>,
 }
 
+/// Who may sign client certificates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientRoots {
     pub ca_files: Vec<PathBuf>,
     pub system_roots: bool,
 }
 
+/// The versions of TLS that are spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     Tls12,

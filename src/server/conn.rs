@@ -153,7 +153,7 @@ impl Conn {
                 }
             }
             Body::Chunked => {
-                let mut chunks = Chunks::new();
+                let mut chunks = Chunks::default();
                 let end = chunks.scan(self.ahead.get(head..).unwrap_or_default())?;
                 match end {
                     Some(end) => {

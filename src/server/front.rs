@@ -176,7 +176,7 @@ impl Front {
         while conn.ahead().starts_with(b"\r\n") {
             let _ = conn.ahead().split_to(2); // RFC 9112 §2.2: an empty line before the request line is ignored
         }
-        let mut reader = HeadReader::new(self.limits.max_header_bytes);
+        let mut reader = HeadReader::new(self.limits.max_header_bytes, self.limits.max_fields);
         match self.judge(&mut reader, conn) {
             Some(wait) => wait,
             None => match pingora_timeout::timeout(

@@ -48,16 +48,20 @@ pub struct Active {
 struct ActiveStats {
     stats: Arc<Stats>,
     /// By [`Endpoint::id`].
-    endpoints: Box<[(Option<Arc<Responses>>, Option<Arc<Requests>>)]>,
+    endpoints: Box<[EndpointStats]>,
+}
+
+#[derive(Debug)]
+struct EndpointStats {
+    responses: Option<Arc<Responses>>,
+    requests: Option<Arc<Requests>>,
 }
 
 impl ActiveStats {
     fn new(stats: Arc<Stats>, service: &Service) -> ActiveStats {
-        let handles = |endpoint: &Arc<Endpoint>| {
-            (
-                stats.responses(&endpoint.pattern),
-                stats.requests(Layer::Pipe, &endpoint.pattern),
-            )
+        let handles = |endpoint: &Arc<Endpoint>| EndpointStats {
+            responses: stats.responses(&endpoint.pattern),
+            requests: stats.requests(Layer::Pipe, &endpoint.pattern),
         };
         ActiveStats {
             endpoints: service.endpoints.iter().map(handles).collect(),
@@ -81,15 +85,13 @@ impl ActiveStats {
         took: Duration,
     ) {
         self.stats.record_disconnected();
-        let Some((responses, requests)) =
-            endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id))
-        else {
+        let Some(of) = endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id)) else {
             return;
         };
-        if let Some(responses) = responses {
+        if let Some(responses) = &of.responses {
             responses.record(status, bytes, took);
         }
-        if let Some(requests) = requests {
+        if let Some(requests) = &of.requests {
             requests.record(complete, status >= 500, took);
         }
     }
@@ -148,6 +150,10 @@ pub struct Ctx {
 }
 
 /// What the synchronous part of a request came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for a moment; a box would cost each local answer an allocation"
+)]
 enum Decision {
     Answer(Answer),
     /// The body is read and logged or echoed.

@@ -91,8 +91,8 @@ fn push_unprintable(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(escaped.as_bytes());
 }
 
-/// Query parameters whose values are tokens: never shown.
-const SECRET_PARAMETERS: [&str; 3] = ["access_token", "token", "jwt"];
+/// Query parameters whose values are tokens or API keys: never shown. `key` is where `auth/api-keys` looks by default.
+const SECRET_PARAMETERS: [&str; 6] = ["access_token", "token", "jwt", "key", "api_key", "apikey"];
 
 /// Appends a raw query with the values of token parameters replaced, however their names are spelled.
 pub fn push_query(query: &str, out: &mut Vec<u8>) {
@@ -160,7 +160,10 @@ mod tests {
             "ACCESS_token=***&jw%74=***"
         );
         assert_eq!(masked("token=&mytoken=z"), "token=&mytoken=z");
-        assert_eq!(super::masked("http://a/b?c=1&jwt=x"), "http://a/b?c=1&jwt=***");
+        assert_eq!(
+            super::masked("http://a/b?c=1&jwt=x"),
+            "http://a/b?c=1&jwt=***"
+        );
         assert_eq!(super::masked("http://a/token=x"), "http://a/token=x");
     }
 
