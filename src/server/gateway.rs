@@ -633,7 +633,11 @@ impl Gateway {
             query: head.query,
             endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
             refused: ctx.notes.refused,
-            request_id: None,
+            request_id: ctx
+                .notes
+                .request_id
+                .as_ref()
+                .and_then(|id| id.value.to_str().ok()),
             upstream: None,
             upstream_time: None,
             bytes_in: session.body_bytes_read() as u64,
