@@ -134,7 +134,7 @@ fn serve(
         extras,
         logger: Arc::clone(&logger),
         identity: Arc::default(),
-        access: Mutex::new(None),
+        access: Arc::default(),
     });
     let mut loaded = match loader.load() {
         Ok(loaded) => loaded,
@@ -180,7 +180,7 @@ struct FileLoader {
     /// Key sets and token cache of the file in use, for the metrics page.
     identity: Arc<ArcSwapOption<IdentityStatus>>,
     /// The access log in use: kept over a reload that does not change its settings.
-    access: Mutex<Option<Arc<AccessLog>>>,
+    access: Arc<Mutex<Option<Arc<AccessLog>>>>,
 }
 
 impl FileLoader {
@@ -257,6 +257,7 @@ impl FileLoader {
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
             let identity = Arc::clone(&self.identity);
+            let (logger, access) = (Arc::clone(&self.logger), Arc::clone(&self.access));
             let handler = page(
                 "/metrics",
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -264,6 +265,9 @@ impl FileLoader {
                     if let Some(identity) = identity.load().as_deref() {
                         report_identity(&registry, identity);
                     }
+                    let access = access.lock().unwrap_or_else(PoisonError::into_inner);
+                    let lost = access.as_ref().map_or(0, |access| access.dropped());
+                    registry.log_dropped(logger.dropped() + lost);
                     registry.page()
                 },
             );

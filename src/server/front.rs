@@ -84,6 +84,9 @@ impl Front {
             conn = self.handshake(conn, certificates).await?;
         }
         if conn.is_h2() {
+            if !self.preface(&mut conn).await {
+                return None;
+            }
             self.http2(conn.into_h2(), shutdown).await;
             return None;
         }
@@ -91,6 +94,7 @@ impl Front {
     }
 
     async fn handshake(&self, conn: Conn, certificates: &Certificates) -> Option<Conn> {
+        let conn = self.not_plain(conn).await?;
         let socket = pingora_core::protocols::GetSocketDigest::get_socket_digest(&conn);
         let acceptor = TlsAcceptor::from(certificates.server_config());
         let stream: Stream = Box::new(conn.into_h2());
@@ -106,6 +110,42 @@ impl Front {
                 None
             }
         }
+    }
+
+    /// Answers a client that speaks HTTP where TLS is spoken; otherwise hands the connection on.
+    async fn not_plain(&self, mut conn: Conn) -> Option<Conn> {
+        if conn.ahead().is_empty() {
+            let first = pingora_timeout::timeout(HANDSHAKE_TIMEOUT, conn.fill()).await;
+            if !matches!(first, Ok(Ok(count)) if count > 0) {
+                return None;
+            }
+        }
+        // A method is in capitals; a TLS record starts with its type, 22.
+        if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
+            return Some(conn);
+        }
+        self.metrics.tls_handshake_failed();
+        let text =
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        farewell(&mut conn, text).await;
+        None
+    }
+
+    /// HTTP/2 agreed upon in the TLS handshake still starts with its preface, which Pingora would await for ever.
+    async fn preface(&self, conn: &mut Conn) -> bool {
+        let whole = async {
+            while conn.ahead().len() < H2_PREFACE.len() {
+                match conn.fill().await {
+                    Ok(count) if count > 0 => {}
+                    _ => return false,
+                }
+            }
+            conn.ahead().starts_with(H2_PREFACE)
+        };
+        matches!(
+            pingora_timeout::timeout(self.limits.head, whole).await,
+            Ok(true)
+        )
     }
 
     async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
@@ -274,8 +314,13 @@ async fn refuse(conn: &mut Conn, status: &str) {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
+    farewell(conn, text.as_bytes()).await;
+}
+
+/// The last words on a connection.
+async fn farewell(conn: &mut Conn, text: &[u8]) {
     let write = async {
-        conn.write_all(text.as_bytes()).await?;
+        conn.write_all(text).await?;
         conn.flush().await?;
         conn.shutdown().await?;
         // Unread bytes in the socket would turn the close into a reset that may overtake the answer.

@@ -143,6 +143,8 @@ pub struct Ctx {
     pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) notes: Notes,
     pub(super) client: Option<IpAddr>,
+    /// The status of our own answer; what a gRPC client got says 200.
+    pub(super) answered: Option<StatusCode>,
     /// Not in the access log: redirects and preflights, which the reference answers before it logs.
     silent: bool,
     in_flight: Option<InFlight>,
@@ -287,21 +289,17 @@ impl Gateway {
             return Ok(true);
         }
         match &endpoint.work {
-            Work::Stream(work) if work.upgrade && session.is_upgrade_req() => {
+            Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
                 let Some(active) = ctx.active.clone() else {
                     return Ok(true);
                 };
-                ctx.tunnel =
-                    tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await;
-                match ctx.tunnel {
-                    Some(_) => Ok(false),
-                    None => {
-                        self.local(
-                            session,
-                            ctx,
-                            Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
-                        )
-                        .await?;
+                match tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await {
+                    Ok(tunnel) => {
+                        ctx.tunnel = Some(tunnel);
+                        Ok(false)
+                    }
+                    Err(answer) => {
+                        self.local(session, ctx, answer).await?;
                         Ok(true)
                     }
                 }
@@ -398,6 +396,7 @@ impl Gateway {
     }
 
     async fn local(&self, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+        ctx.answered = Some(answer.status);
         let Some(active) = ctx.active.as_ref() else {
             return Ok(());
         };
@@ -434,6 +433,7 @@ impl ProxyHttp for Gateway {
             endpoint: None,
             notes: Notes::default(),
             client: None,
+            answered: None,
             silent: false,
             in_flight: None,
             tunnel: None,
@@ -535,16 +535,18 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> FailToProxy {
         let written = session.response_written().is_some();
-        let client_left = *error.esource() == ErrorSource::Downstream;
+        let late = tunnel::is_late(error);
+        let client_left = *error.esource() == ErrorSource::Downstream && !late;
         if written || client_left {
             return FailToProxy {
                 error_code: 0,
                 can_reuse_downstream: false,
             };
         }
-        ctx.notes
-            .errors
-            .push(error.etype().as_str().to_owned().into());
+        ctx.notes.errors.push(match late {
+            true => "context deadline exceeded".into(),
+            false => error.etype().as_str().to_owned().into(),
+        });
         self.shared.metrics.upstream_error("tunnel");
         let answer = Answer {
             branding: Branding::Completed(false),
@@ -575,7 +577,7 @@ impl ProxyHttp for Gateway {
         let took = ctx.started.elapsed();
         let status = session
             .response_written()
-            .map_or(499, |header| header.status.as_u16());
+            .map_or(499, |header| ctx.answered.unwrap_or(header.status).as_u16());
         let route = ctx
             .endpoint
             .as_ref()
@@ -631,7 +633,11 @@ impl Gateway {
             query: head.query,
             endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
             refused: ctx.notes.refused,
-            request_id: None,
+            request_id: ctx
+                .notes
+                .request_id
+                .as_ref()
+                .and_then(|id| id.value.to_str().ok()),
             upstream: None,
             upstream_time: None,
             bytes_in: session.body_bytes_read() as u64,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::services::background::background_service;
@@ -69,7 +70,7 @@ pub trait Loader: Send + Sync {
 pub struct RunOptions {
     /// Take the listening sockets over from the running process.
     pub upgrade: bool,
-    /// Apply changes of these files when they happen.
+    /// Apply changes of these files, and of certificates, when they happen.
     pub watch: Vec<std::path::PathBuf>,
 }
 
@@ -128,10 +129,12 @@ pub fn run(
         conf,
     );
     server.bootstrap();
-    let proxy = Arc::new(pingora_proxy::http_proxy(
-        &server.configuration,
-        Gateway::new(Arc::clone(&shared)),
-    ));
+    let mut proxy =
+        pingora_proxy::http_proxy(&server.configuration, Gateway::new(Arc::clone(&shared)));
+    let mut http = HttpServerOptions::default();
+    http.h2_idle_timeout = Some(listen.limits.idle);
+    proxy.server_options = Some(http);
+    let proxy = Arc::new(proxy);
     let front = Front::new(
         proxy,
         listen.limits.clone(),
@@ -159,6 +162,20 @@ pub fn run(
     // The receiver lives as long as the server; a closed channel means that the process is ending.
     let _ = task_sender.send(loaded.tasks);
 
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Start(error.to_string()))?;
+    let (asks, asked) = mpsc::channel(4);
+    let watcher = {
+        // Whoever sees us listen may rely on a change being noticed.
+        let _inside = runtime.enter();
+        let mut files = options.watch;
+        if let (Some(certificates), false) = (&certificates, files.is_empty()) {
+            files.extend(certificates.files().map(std::path::Path::to_path_buf));
+        }
+        crate::server::watch::files(&files, asks.clone())
+    };
     let (stop, stopped) = watch::channel(None);
     std::thread::Builder::new()
         .name("server".to_owned())
@@ -178,7 +195,9 @@ pub fn run(
         tasks: task_sender,
         stop,
     };
-    process.supervise(options)
+    let ended = runtime.block_on(process.main(asks, asked));
+    drop(watcher);
+    ended
 }
 
 /// Fails early and clearly where Pingora would retry for half a minute and then live on without a listener.
@@ -293,15 +312,11 @@ impl Signals {
 }
 
 impl Process {
-    fn supervise(self, options: RunOptions) -> Result<std::convert::Infallible, RunError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| RunError::Start(error.to_string()))?;
-        runtime.block_on(self.main(options))
-    }
-
-    async fn main(self, options: RunOptions) -> Result<std::convert::Infallible, RunError> {
+    async fn main(
+        self,
+        asks: mpsc::Sender<Ask>,
+        mut asked: mpsc::Receiver<Ask>,
+    ) -> Result<std::convert::Infallible, RunError> {
         let mut signals = Signals::listen().map_err(|error| RunError::Start(error.to_string()))?;
         if !answers(self.listen.address).await {
             return Err(RunError::Start(format!(
@@ -316,13 +331,11 @@ impl Process {
         notify(&[sd_notify::NotifyState::Ready]);
         self.loader.ready();
         tokio::spawn(watchdog());
-        let (asks_sender, mut asks) = mpsc::channel(4);
-        let _control = control::serve(self.listen.address, asks_sender.clone());
-        let _watcher = crate::server::watch::files(&options.watch, asks_sender);
+        let _control = control::serve(self.listen.address, asks);
         loop {
             let event = tokio::select! {
                 event = signals.next() => event,
-                Some(ask) = asks.recv() => Event::Reload(ask),
+                Some(ask) = asked.recv() => Event::Reload(ask),
             };
             match event {
                 Event::Stop(why) => self.drain(why, Command::Stop, &mut signals).await,
@@ -355,6 +368,16 @@ impl Process {
     }
 
     fn try_reload(&self) -> Result<(), String> {
+        let renewed = match &self.certificates {
+            Some(certificates) => {
+                let renewed = certificates.renewed();
+                Some((
+                    certificates,
+                    renewed.map_err(|error| format!("tls: {error}"))?,
+                ))
+            }
+            None => None,
+        };
         let loaded = self.loader.load()?;
         if loaded.listen != self.listen {
             return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
@@ -364,10 +387,8 @@ impl Process {
         if addresses(&loaded.sides) != addresses(&self.sides) {
             return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
         }
-        if let Some(certificates) = &self.certificates {
-            certificates
-                .reload()
-                .map_err(|error| format!("tls: {error}"))?;
+        if let Some((certificates, renewed)) = renewed {
+            certificates.put_to_use(renewed);
         }
         let active = Active::new(
             loaded.service,

@@ -9,7 +9,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -21,7 +21,8 @@ use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
 use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
-use crate::server::{body, respond};
+use crate::server::trailers::Announced;
+use crate::server::{body, grpc, respond};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
 
@@ -60,7 +61,7 @@ pub async fn run(
         return Ok(());
     };
     let service = &*active.service;
-    let failure = match relay(session, ctx, service, endpoint, work).await {
+    let mut failure = match relay(session, ctx, service, endpoint, work).await {
         Ok(()) => return Ok(()),
         Err(Trouble::Client(error)) => {
             ctx.notes.refused = Some("client_gone");
@@ -95,6 +96,7 @@ pub async fn run(
         }
         Err(Trouble::TooLarge) => {
             ctx.notes.refused = Some("body_too_large");
+            ctx.answered = Some(StatusCode::PAYLOAD_TOO_LARGE);
             let answer = Answer::empty(StatusCode::PAYLOAD_TOO_LARGE);
             return respond::write(
                 session,
@@ -109,7 +111,11 @@ pub async fn run(
     metrics.upstream_error(failure.kind.as_str());
     log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
     ctx.notes.errors.push(failure.text.clone());
+    if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
+        failure.status = status;
+    }
     let answer = stream::failed(&service.options, failure);
+    ctx.answered = Some(answer.status);
     respond::write(
         session,
         &service.options,
@@ -193,6 +199,11 @@ impl<'a> Call<'a> {
         if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
             let value = stream::authorization(&**credentials, limit).await?;
             prepared.out.headers.insert(header::AUTHORIZATION, value);
+        }
+        if is_grpc(session) {
+            // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
+            let trailers = HeaderValue::from_static("trailers");
+            prepared.out.headers.insert(header::TE, trailers);
         }
         let kept = keep || backend.graphql.is_some();
         let framing = match (kept, empty) {
@@ -370,6 +381,11 @@ async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Byt
         })
 }
 
+/// Whether trailers and `grpc-status` mean something to this client.
+fn is_grpc(session: &Session) -> bool {
+    session.is_http2() && grpc::is_grpc(&session.req_header().headers)
+}
+
 fn framing_of(body: &Bytes) -> RequestBody {
     if body.is_empty() {
         RequestBody::Empty
@@ -463,11 +479,14 @@ async fn copy(
         && headers
             .get(header::CONTENT_ENCODING)
             .is_some_and(|coding| coding == "gzip");
-    let bodiless = session.req_header().method == Method::HEAD
+    let mut bodiless = session.req_header().method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let announced = Announced::of(headers);
     let answer = header_for_client(session, ctx, service, work, status, headers, decode)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
     respond::keep_connection(session);
+    // An answer that is its header alone must end with it: gRPC takes its status from there then.
+    bodiless |= session.is_http2() && exchange.is_done();
     session
         .write_response_header(Box::new(answer), bodiless)
         .await
@@ -491,7 +510,7 @@ async fn copy(
                         }
                     }
                     None => {
-                        finish(session, &mut exchange, decoder, bodiless).await?;
+                        finish(session, &mut exchange, decoder, bodiless, &announced).await?;
                         break;
                     }
                 }
@@ -537,6 +556,7 @@ async fn finish(
     exchange: &mut Exchange<'_>,
     decoder: Option<Gunzip>,
     bodiless: bool,
+    announced: &Announced,
 ) -> std::result::Result<(), Trouble> {
     if let Some(mut decoder) = decoder
         && let Some(rest) = decoder
@@ -556,6 +576,7 @@ async fn finish(
             .trailers()
             .await
             .map_err(|_| Trouble::Cut("unexpected EOF"))?
+            .and_then(|trailers| announced.pass(trailers))
     {
         return session
             .as_downstream_mut()
@@ -589,11 +610,8 @@ fn header_for_client(
     let mut length_known = false;
     for (name, value) in headers {
         let skip = match *name {
-            header::CONNECTION
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-            | header::TE
-            | header::TRAILER => true,
+            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE => true,
+            header::TRAILER => !session.is_http2(),
             header::CONTENT_ENCODING => decode,
             header::CONTENT_LENGTH => {
                 length_known |= !decode;

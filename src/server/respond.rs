@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use crate::runtime::answer::{Answer, Branding, Fields};
 use crate::runtime::service::Options;
+use crate::server::grpc;
 
 /// Bodies of requests that are answered early are read to their end up to this size, so that the connection lives on.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
@@ -37,6 +38,13 @@ pub async fn write(
     answer: Answer,
     extra: &Fields,
 ) -> Result<()> {
+    let answer = match answer.status.as_u16() >= 400
+        && session.is_http2()
+        && grpc::is_grpc(&session.req_header().headers)
+    {
+        true => grpc::refusal(answer),
+        false => answer,
+    };
     let head_only = session.req_header().method == Method::HEAD;
     let mut header =
         ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;

@@ -1,5 +1,7 @@
 //! Texts of strangers in log lines: nothing in them may end a line or move a cursor.
 
+use std::borrow::Cow;
+
 /// Appends `text` with control characters written as `\n` or `\x1b`; the rest stays as it is.
 pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
@@ -108,6 +110,19 @@ pub fn push_query(query: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// `url` with the values of token parameters replaced, for errors that name it.
+pub fn masked(url: &str) -> Cow<'_, str> {
+    let Some((before, query)) = url.split_once('?') else {
+        return Cow::Borrowed(url);
+    };
+    let mut out = Vec::with_capacity(url.len());
+    out.extend_from_slice(before.as_bytes());
+    out.push(b'?');
+    push_query(query, &mut out);
+    // Only ASCII was put in, at ASCII bytes.
+    String::from_utf8(out).map_or(Cow::Borrowed(before), Cow::Owned)
+}
+
 fn is_secret(name: &str) -> bool {
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
     SECRET_PARAMETERS
@@ -145,6 +160,11 @@ mod tests {
             "ACCESS_token=***&jw%74=***"
         );
         assert_eq!(masked("token=&mytoken=z"), "token=&mytoken=z");
+        assert_eq!(
+            super::masked("http://a/b?c=1&jwt=x"),
+            "http://a/b?c=1&jwt=***"
+        );
+        assert_eq!(super::masked("http://a/token=x"), "http://a/token=x");
     }
 
     proptest! {
