@@ -154,8 +154,9 @@ impl Front {
     }
 
     async fn http1(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) -> Option<()> {
+        let mut stopping = shutdown.clone();
         loop {
-            let facts = match self.next_head(&mut conn, shutdown).await {
+            let facts = match self.next_head(&mut conn, &mut stopping).await {
                 Wait::Head(facts) => facts,
                 Wait::Http2 => {
                     self.http2(conn.into_h2(), shutdown).await;
@@ -196,9 +197,8 @@ impl Front {
     }
 
     /// Waits for the next head: first for its first byte, then, under one deadline, for the rest.
-    async fn next_head(&self, conn: &mut Conn, shutdown: &ShutdownWatch) -> Wait {
+    async fn next_head(&self, conn: &mut Conn, stopping: &mut ShutdownWatch) -> Wait {
         if conn.ahead().is_empty() {
-            let mut stopping = shutdown.clone();
             let first = async {
                 tokio::select! {
                     biased;

@@ -148,7 +148,8 @@ pub struct Ctx {
     /// Not in the access log: redirects and preflights, which the reference answers before it logs.
     silent: bool,
     in_flight: Option<InFlight>,
-    pub(super) tunnel: Option<tunnel::Tunnel>,
+    /// Boxed: the rare tunnel must not make every request's state large.
+    pub(super) tunnel: Option<Box<tunnel::Tunnel>>,
 }
 
 /// What the synchronous part of a request came to.
@@ -293,9 +294,11 @@ impl Gateway {
                 let Some(active) = ctx.active.clone() else {
                     return Ok(true);
                 };
-                match tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await {
+                // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
+                let tunnel = tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work);
+                match Box::pin(tunnel).await {
                     Ok(tunnel) => {
-                        ctx.tunnel = Some(tunnel);
+                        ctx.tunnel = Some(Box::new(tunnel));
                         Ok(false)
                     }
                     Err(answer) => {
@@ -309,7 +312,7 @@ impl Gateway {
                 Ok(true)
             }
             Work::Compose(work) => {
-                self.compose(session, ctx, endpoint, work).await?;
+                Box::pin(self.compose(session, ctx, endpoint, work)).await?;
                 Ok(true)
             }
             Work::Nothing => {
@@ -474,7 +477,11 @@ impl ProxyHttp for Gateway {
             Decision::Answer(answer) => self.local(session, ctx, answer).await?,
             Decision::Endpoint(endpoint) => return self.endpoint(session, ctx, &endpoint).await,
             Decision::Debug | Decision::Echo => {
-                let body = body::read(session, active.service.options.max_request_body_bytes).await;
+                let body = Box::pin(body::read(
+                    session,
+                    active.service.options.max_request_body_bytes,
+                ))
+                .await;
                 let body = body.unwrap_or_default();
                 let answer = match head_of(session, ctx.client) {
                     Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
