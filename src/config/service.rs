@@ -90,8 +90,8 @@ pub const SERVICE: &[Key] = &[
     key(
         "write_timeout",
         Kind::Duration,
-        "0s (none)",
-        "How long an answer may take to be written.",
+        "60s",
+        "How long a client may take nothing of an answer that waits for it.",
     ),
     key(
         "idle_timeout",
