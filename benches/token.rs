@@ -5,13 +5,23 @@
 #![allow(clippy::unwrap_used, reason = "the inputs are our own")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use http::HeaderMap;
+use portcullis::compile::{self, Inputs};
+use portcullis::config::Environment;
+use portcullis::config::load::Format;
+use portcullis::ext::Carry;
+use portcullis::ext::auth_validator::Validators;
 use portcullis::jose::{
     Algorithm, CacheLimits, KeyIdStrategy, KeySet, Origin, Rules, Serialization, Signer,
     TokenCache, Verifier,
 };
+use portcullis::runtime::request::{Head, Notes};
+use portcullis::runtime::step::{EndpointStep, Gate};
+use portcullis::upstream::{Clients, DnsTable};
 use serde_json::{Value, json};
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);
@@ -22,14 +32,18 @@ const ORIGIN: Origin = Origin {
 };
 const PRIVATE: &[u8] = include_bytes!("../tests/data/keys/private.json");
 
-fn public() -> KeySet {
+fn public_document() -> String {
     let mut set: Value = serde_json::from_slice(PRIVATE).unwrap();
     for key in set["keys"].as_array_mut().unwrap() {
         for name in ["d", "p", "q", "dp", "dq", "qi"] {
             key.as_object_mut().unwrap().remove(name);
         }
     }
-    KeySet::parse(set.to_string().as_bytes()).unwrap().set
+    set.to_string()
+}
+
+fn public() -> KeySet {
+    KeySet::parse(public_document().as_bytes()).unwrap().set
 }
 
 fn token(algorithm: Algorithm, kid: &str, number: u32) -> String {
@@ -126,5 +140,53 @@ fn refused(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, verify, cached, refused);
+/// A whole `auth/validator`: find the token, recall it, apply the rules, propagate a claim.
+fn endpoint(c: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("keys.json"), public_document()).unwrap();
+    let file = json!({
+        "version": 3,
+        "endpoints": [{
+            "endpoint": "/x",
+            "extra_config": {"auth/validator": {
+                "alg": "RS256", "jwk_local_path": "keys.json", "issuer": "https://issuer.example.com/",
+                "audience": ["https://api.example.com"], "roles": ["user"], "propagate_claims": [["sub", "x-user"]],
+            }},
+            "backend": [{"host": ["http://127.0.0.1:1"], "url_pattern": "/"}],
+        }],
+    });
+    let inputs = Inputs {
+        environment: &Environment::process(),
+        clients: &Arc::new(Clients::new(Arc::new(DnsTable::default()))),
+        before: &Carry::default(),
+        port: None,
+        debug: false,
+    };
+    let compiled = compile::text(&file.to_string(), Format::Json, folder.path(), &inputs);
+    let facts = compiled.compiled.unwrap().facts;
+    let guarded = facts.get::<Validators>().unwrap().list().remove(0);
+    let mut headers = HeaderMap::new();
+    let bearer = format!("Bearer {}", token(Algorithm::Rs256, "rsa", 0));
+    headers.insert(http::header::AUTHORIZATION, bearer.parse().unwrap());
+    let address = std::net::IpAddr::from([127, 0, 0, 1]);
+    let head = Head {
+        method: &http::Method::GET,
+        path: "/x",
+        query: None,
+        headers: &headers,
+        host: "gateway",
+        peer: address,
+        client: address,
+        secure: false,
+    };
+    c.bench_function("validator/RS256/cached", |b| {
+        b.iter(|| {
+            let mut notes = Notes::default();
+            let gate = guarded.validator.check(black_box(&head), &mut notes, 0);
+            assert!(matches!(gate, Gate::Pass));
+        });
+    });
+}
+
+criterion_group!(benches, verify, cached, refused, endpoint);
 criterion_main!(benches);

@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use http::header::AUTHORIZATION;
 
 use crate::cli::{ReloadArgs, RunArgs, check};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
 use crate::config::load::Format;
-use crate::ext::Carry;
+use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
+use crate::ext::{Carry, Task};
 use crate::jose;
-use crate::server::admin::{SideListener, page};
+use crate::server::admin::{Asked, SideListener, page, whole};
 use crate::server::control;
 use crate::server::process::{self, Loaded, Loader, RunOptions};
 use crate::telemetry::access::{self, AccessLog};
@@ -126,12 +128,13 @@ fn serve(
         debug,
         environment: Environment::process(),
         clients: Arc::new(Clients::new(Arc::clone(&dns))),
+        upgrade: options.upgrade,
         carry: Mutex::new(Carry::default()),
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),
         identity: Arc::default(),
-        access: Mutex::new(None),
+        access: Arc::default(),
     });
     let mut loaded = match loader.load() {
         Ok(loaded) => loaded,
@@ -168,6 +171,8 @@ struct FileLoader {
     debug: bool,
     environment: Environment,
     clients: Arc<Clients>,
+    /// We took the listeners of a running process over.
+    upgrade: bool,
     carry: Mutex<Carry>,
     metrics: Arc<Metrics>,
     extras: Extras,
@@ -175,7 +180,7 @@ struct FileLoader {
     /// Key sets and token cache of the file in use, for the metrics page.
     identity: Arc<ArcSwapOption<IdentityStatus>>,
     /// The access log in use: kept over a reload that does not change its settings.
-    access: Mutex<Option<Arc<AccessLog>>>,
+    access: Arc<Mutex<Option<Arc<AccessLog>>>>,
 }
 
 impl FileLoader {
@@ -210,6 +215,18 @@ impl FileLoader {
         Ok(opened)
     }
 
+    /// Does what must succeed before the file is put to use.
+    fn open(&self, tasks: &mut [Task]) -> Result<(), String> {
+        for open in tasks.iter_mut().filter_map(|task| task.open.take()) {
+            match open() {
+                // The process before us still has what this one needs, and is about to give it up.
+                Err(reason) if self.upgrade => log::warn!("[SERVICE: Gateway] {reason}"),
+                done => done.map_err(|reason| format!("{reason}\n"))?,
+            }
+        }
+        Ok(())
+    }
+
     /// The listeners beside the gateway's own.
     fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
@@ -225,9 +242,22 @@ impl FileLoader {
                 optional: true,
             });
         }
+        if let Some(api) = compiled.facts.get::<Api>() {
+            sides.push(SideListener {
+                address: api.address,
+                handler: Arc::new(move |asked: &Asked| {
+                    let authorization = asked.headers.get(AUTHORIZATION);
+                    let (status, body) =
+                        api.answer(&asked.method, &asked.path, authorization, &asked.body);
+                    whole(status, Api::CONTENT_TYPE, body)
+                }),
+                optional: false,
+            });
+        }
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
             let identity = Arc::clone(&self.identity);
+            let (logger, access) = (Arc::clone(&self.logger), Arc::clone(&self.access));
             let handler = page(
                 "/metrics",
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -235,6 +265,9 @@ impl FileLoader {
                     if let Some(identity) = identity.load().as_deref() {
                         report_identity(&registry, identity);
                     }
+                    let access = access.lock().unwrap_or_else(PoisonError::into_inner);
+                    let lost = access.as_ref().map_or(0, |access| access.dropped());
+                    registry.log_dropped(logger.dropped() + lost);
                     registry.page()
                 },
             );
@@ -252,9 +285,10 @@ impl Loader for FileLoader {
     fn load(&self) -> Result<Loaded, String> {
         let mut carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = self.compile(&carry);
-        let Some(compiled) = outcome.compiled else {
+        let Some(mut compiled) = outcome.compiled else {
             return Err(check::refusal(&self.name, &outcome.findings));
         };
+        self.open(&mut compiled.tasks)?;
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
             .facts

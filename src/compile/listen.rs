@@ -19,6 +19,8 @@ const HEADER_SLACK: u64 = 4096;
 /// A client that sends its head slower than this is no client.
 const READ_HEADER: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
+/// A client that takes nothing for so long will not take the rest.
+const WRITE: Duration = Duration::from_secs(60);
 /// Below the 35 s that our unit grants before systemd kills.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -59,7 +61,7 @@ fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
             .unwrap_or(READ_HEADER),
         idle: file.idle_timeout.or(file.read_timeout).unwrap_or(IDLE),
         read: file.read_timeout.unwrap_or(default.read),
-        write: file.write_timeout,
+        write: Some(file.write_timeout.unwrap_or(WRITE)),
         max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
         max_fields: block
             .as_ref()

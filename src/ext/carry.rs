@@ -47,13 +47,30 @@ impl std::fmt::Debug for Carry {
 pub struct Task {
     /// For log lines.
     pub name: String,
+    /// What must succeed before the file is put to use: a port that must be free, for instance. `check` does not try.
+    pub open: Option<Open>,
     pub run: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
+/// Does what must succeed, or says why it did not.
+pub type Open = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
 impl Task {
+    /// Work that is done at once, when the file is put to use.
+    pub fn opening(
+        name: impl Into<String>,
+        open: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> Task {
+        Task {
+            open: Some(Box::new(open)),
+            ..Task::new(name, async {})
+        }
+    }
+
     pub fn new(name: impl Into<String>, run: impl Future<Output = ()> + Send + 'static) -> Task {
         Task {
             name: name.into(),
+            open: None,
             run: Box::pin(run),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,16 +74,37 @@ impl<'a> Compile<'a> {
         key: impl Into<String>,
         make: impl FnOnce(&mut Vec<Task>) -> Arc<T>,
     ) -> Arc<T> {
+        let made = self.try_carry(key, |tasks| Ok::<_, Infallible>(make(tasks)));
+        match made {
+            Ok(state) => state,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The same, for a state that cannot always be made.
+    ///
+    /// # Errors
+    /// What `make` failed with.
+    pub fn try_carry<T: Any + Send + Sync, E>(
+        &mut self,
+        key: impl Into<String>,
+        make: impl FnOnce(&mut Vec<Task>) -> Result<Arc<T>, E>,
+    ) -> Result<Arc<T>, E> {
         let key = key.into();
         if let Some(state) = self.carry.find::<T>(&key) {
-            return state;
+            return Ok(state);
         }
         let state = match self.before.find::<T>(&key) {
             Some(state) => state,
-            None => make(&mut self.tasks),
+            None => make(&mut self.tasks)?,
         };
         self.carry.keep(key, Arc::clone(&state));
-        state
+        Ok(state)
+    }
+
+    /// Work for this file alone, carried over by no reload.
+    pub fn push(&mut self, task: Task) {
+        self.tasks.push(task);
     }
 
     /// Leaves something for the blocks that are compiled later, one value per type: a service-level block for the

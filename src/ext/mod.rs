@@ -11,8 +11,10 @@
 //! A namespace moves in with a folder and one line in a list of [`registry`].
 
 pub mod api_keys;
+pub mod auth_revoker;
 pub mod auth_signer;
 pub mod auth_validator;
+pub mod basic;
 pub mod bot_detector;
 pub mod carry;
 pub mod circuit_breaker;
@@ -27,6 +29,7 @@ pub mod rate_limit;
 mod recent;
 pub mod redis;
 pub mod registry;
+pub mod request_id;
 pub mod security_http;
 #[cfg(test)]
 mod testing;

@@ -7,8 +7,9 @@ use http::HeaderName;
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
-    api_keys, auth_signer, auth_validator, bot_detector, circuit_breaker, client_credentials, cors,
-    http_cache, identity, logging, metrics, rate_limit, redis, security_http,
+    api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
+    client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
+    request_id, security_http,
 };
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
@@ -95,12 +96,16 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &logging::ACCESS,
     &metrics::SERVICE,
     &redis::SERVICE,
+    // Before anything answers, so that every answer can tell its id.
+    &request_id::SERVICE,
     &cors::SERVICE,
     &security_http::SERVICE,
     &bot_detector::SERVICE,
     &identity::TOKEN_CACHE,
     &auth_validator::SERVICE,
+    &auth_revoker::SERVICE,
     &api_keys::SERVICE,
+    &basic::SERVICE,
 ];
 
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
@@ -109,6 +114,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &bot_detector::ENDPOINT,
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
+    &basic::ENDPOINT,
     // What stands below does not run where answers are signed.
     &auth_signer::ENDPOINT,
     &rate_limit::ENDPOINT,

@@ -98,6 +98,17 @@ impl File {
         self.compile.finish().1
     }
 
+    /// The compilation itself.
+    pub fn compile(&mut self) -> &mut Compile<'static> {
+        &mut self.compile
+    }
+
+    /// Ends the compilation: the state, which must be kept, and the background work to start.
+    pub fn work(self) -> (Carry, Vec<crate::ext::Task>) {
+        let (carry, tasks, _) = self.compile.finish();
+        (carry, tasks)
+    }
+
     /// Ends the compilation: what is carried over, for the file after it.
     pub fn finish(self) -> &'static Carry {
         let (carry, ..) = self.compile.finish();

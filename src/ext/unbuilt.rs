@@ -164,7 +164,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("server/static-filesystem", &[], REMOVE),
     // They guard.
     refuse("security/policies", &[], REMOVE),
-    refuse("auth/basic", &[], REMOVE),
     refuse("auth/ntlm", &[], REMOVE),
     refuse("auth/gcp", &[], REMOVE),
     refuse("auth/aws-sigv4", &[], REMOVE),
@@ -175,11 +174,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("qos/circuit-breaker/http", &[], REMOVE),
     refuse("governance/processors", &[], REMOVE),
     refuse("governance/quota", &[], REMOVE),
-    refuse(
-        "auth/revoker",
-        &["github_com/devopsfaith/bloomfilter"],
-        REMOVE,
-    ),
 ];
 
 /// The entry of a namespace, by any of its spellings.

@@ -33,7 +33,7 @@ pub mod sealed;
 pub mod sign;
 pub mod strict;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod thumbprint;
 pub mod token;
 pub mod verifier;

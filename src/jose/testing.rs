@@ -1,4 +1,4 @@
-//! Keys and tokens for the tests of this folder.
+//! Keys and tokens for tests.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::jose::{Algorithm, KeySet, Serialization, Signer};
 
-pub(super) const PRIVATE: &[u8] = include_bytes!("../../tests/data/keys/private.json");
+pub(crate) const PRIVATE: &[u8] = include_bytes!("../../tests/data/keys/private.json");
 
 /// The key that signs with this algorithm.
-pub(super) fn kid(algorithm: Algorithm) -> &'static str {
+pub(crate) fn kid(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => "oct",
         Algorithm::Es256 => "ec256",
@@ -21,7 +21,7 @@ pub(super) fn kid(algorithm: Algorithm) -> &'static str {
 }
 
 /// The JWK of this id, with or without its private members.
-pub(super) fn jwk(kid: &str, private: bool) -> Value {
+pub(crate) fn jwk(kid: &str, private: bool) -> Value {
     let mut set: Value = serde_json::from_slice(PRIVATE).unwrap();
     let mut key = set["keys"]
         .as_array_mut()
@@ -40,21 +40,21 @@ pub(super) fn jwk(kid: &str, private: bool) -> Value {
 }
 
 /// The public half of every test key.
-pub(super) fn public_document() -> Vec<u8> {
+pub(crate) fn public_document() -> Vec<u8> {
     let kids = ["rsa", "rsa2", "ec256", "ec384", "ec521", "ed25519", "oct"];
     let keys: Vec<_> = kids.iter().map(|kid| jwk(kid, false)).collect();
     json!({ "keys": keys }).to_string().into_bytes()
 }
 
-pub(super) fn public_set() -> KeySet {
+pub(crate) fn public_set() -> KeySet {
     KeySet::parse(&public_document()).unwrap().set
 }
 
-pub(super) fn set(keys: &[Value]) -> Vec<u8> {
+pub(crate) fn set(keys: &[Value]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
 }
 
-pub(super) fn signer(algorithm: Algorithm) -> Signer {
+pub(crate) fn signer(algorithm: Algorithm) -> Signer {
     Signer::from_key_set(
         PRIVATE,
         kid(algorithm),
@@ -66,12 +66,12 @@ pub(super) fn signer(algorithm: Algorithm) -> Signer {
 }
 
 /// A token with this payload under the test key for the algorithm.
-pub(super) fn token(algorithm: Algorithm, payload: &str) -> String {
+pub(crate) fn token(algorithm: Algorithm, payload: &str) -> String {
     signer(algorithm).sign(payload.as_bytes()).unwrap()
 }
 
 /// A token whose header is written by hand, signed with the `oct` key as HS256.
-pub(super) fn hs256_with_header(header: &str, payload: &str) -> String {
+pub(crate) fn hs256_with_header(header: &str, payload: &str) -> String {
     use aws_lc_rs::hmac;
     let secret = URL_SAFE_NO_PAD
         .decode(jwk("oct", true)["k"].as_str().unwrap())

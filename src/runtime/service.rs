@@ -82,6 +82,10 @@ pub struct ClientAddress {
     pub app_engine: bool,
     /// Append the chain to `X-Forwarded-For` instead of replacing it.
     pub append_chain: bool,
+    /// Tell backends the client's scheme in `X-Forwarded-Proto`.
+    pub proto: bool,
+    /// Tell backends address, host and scheme in `Forwarded` (RFC 7239).
+    pub forwarded: bool,
 }
 
 impl StaticData {

@@ -154,8 +154,9 @@ impl Front {
     }
 
     async fn http1(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) -> Option<()> {
+        let mut stopping = shutdown.clone();
         loop {
-            let facts = match self.next_head(&mut conn, shutdown).await {
+            let facts = match self.next_head(&mut conn, &mut stopping).await {
                 Wait::Head(facts) => facts,
                 Wait::Http2 => {
                     self.http2(conn.into_h2(), shutdown).await;
@@ -200,9 +201,8 @@ impl Front {
     }
 
     /// Waits for the next head: first for its first byte, then, under one deadline, for the rest.
-    async fn next_head(&self, conn: &mut Conn, shutdown: &ShutdownWatch) -> Wait {
+    async fn next_head(&self, conn: &mut Conn, stopping: &mut ShutdownWatch) -> Wait {
         if conn.ahead().is_empty() {
-            let mut stopping = shutdown.clone();
             let first = async {
                 tokio::select! {
                     biased;
@@ -253,7 +253,7 @@ impl Front {
     fn is_no_http(&self, conn: &mut Conn) -> bool {
         let ahead: &[u8] = conn.ahead();
         let line = ahead.split(|byte| *byte == b'\n').next();
-        self.limits.h2c && !line.is_some_and(|line| memchr::memmem::find(line, b"HTTP/").is_some())
+        self.limits.h2c && line.is_none_or(|line| memchr::memmem::find(line, b"HTTP/").is_none())
     }
 
     fn judge(&self, reader: &mut HeadReader, conn: &mut Conn) -> Option<Wait> {

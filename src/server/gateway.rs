@@ -47,16 +47,20 @@ pub struct Active {
 struct ActiveStats {
     stats: Arc<Stats>,
     /// By [`Endpoint::id`].
-    endpoints: Box<[(Option<Arc<Responses>>, Option<Arc<Requests>>)]>,
+    endpoints: Box<[EndpointStats]>,
+}
+
+#[derive(Debug)]
+struct EndpointStats {
+    responses: Option<Arc<Responses>>,
+    requests: Option<Arc<Requests>>,
 }
 
 impl ActiveStats {
     fn new(stats: Arc<Stats>, service: &Service) -> ActiveStats {
-        let handles = |endpoint: &Arc<Endpoint>| {
-            (
-                stats.responses(&endpoint.pattern),
-                stats.requests(Layer::Pipe, &endpoint.pattern),
-            )
+        let handles = |endpoint: &Arc<Endpoint>| EndpointStats {
+            responses: stats.responses(&endpoint.pattern),
+            requests: stats.requests(Layer::Pipe, &endpoint.pattern),
         };
         ActiveStats {
             endpoints: service.endpoints.iter().map(handles).collect(),
@@ -80,15 +84,13 @@ impl ActiveStats {
         took: Duration,
     ) {
         self.stats.record_disconnected();
-        let Some((responses, requests)) =
-            endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id))
-        else {
+        let Some(of) = endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id)) else {
             return;
         };
-        if let Some(responses) = responses {
+        if let Some(responses) = &of.responses {
             responses.record(status, bytes, took);
         }
-        if let Some(requests) = requests {
+        if let Some(requests) = &of.requests {
             requests.record(complete, status >= 500, took);
         }
     }
@@ -148,6 +150,10 @@ pub struct Ctx {
 }
 
 /// What the synchronous part of a request came to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for a moment; a box would cost each local answer an allocation"
+)]
 enum Decision {
     Answer(Answer),
     /// The body is read and logged or echoed.
@@ -282,9 +288,9 @@ impl Gateway {
         }
         match &endpoint.work {
             Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
-                let refusal =
-                    tunnel::run(session, ctx, endpoint, work, &self.shared.metrics).await?;
-                if let Some(answer) = refusal {
+                // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
+                let tunnel = tunnel::run(session, ctx, endpoint, work, &self.shared.metrics);
+                if let Some(answer) = Box::pin(tunnel).await? {
                     self.local(session, ctx, answer).await?;
                 }
                 Ok(true)
@@ -294,7 +300,7 @@ impl Gateway {
                 Ok(true)
             }
             Work::Compose(work) => {
-                self.compose(session, ctx, endpoint, work).await?;
+                Box::pin(self.compose(session, ctx, endpoint, work)).await?;
                 Ok(true)
             }
             Work::Nothing => {
@@ -458,7 +464,11 @@ impl ProxyHttp for Gateway {
             Decision::Answer(answer) => self.local(session, ctx, answer).await?,
             Decision::Endpoint(endpoint) => return self.endpoint(session, ctx, &endpoint).await,
             Decision::Debug | Decision::Echo => {
-                let body = body::read(session, active.service.options.max_request_body_bytes).await;
+                let body = Box::pin(body::read(
+                    session,
+                    active.service.options.max_request_body_bytes,
+                ))
+                .await;
                 let body = body.unwrap_or_default();
                 let answer = match head_of(session, ctx.client) {
                     Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
@@ -578,7 +588,11 @@ impl Gateway {
             query: head.query,
             endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
             refused: ctx.notes.refused,
-            request_id: None,
+            request_id: ctx
+                .notes
+                .request_id
+                .as_ref()
+                .and_then(|id| id.value.to_str().ok()),
             upstream: None,
             upstream_time: None,
             bytes_in: session.body_bytes_read() as u64,

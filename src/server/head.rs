@@ -448,7 +448,7 @@ mod tests {
         let out = String::from_utf8(origin_form(head.as_bytes()).unwrap()).unwrap();
         assert_eq!(
             out,
-            "GET /obj?a=1 HTTP/1.1\r\nHost: other:81\r\nA: b\r\n\r\n".replacen("\r\n", "\r\n", 1)
+            "GET /obj?a=1 HTTP/1.1\r\nHost: other:81\r\nA: b\r\n\r\n"
         );
     }
 

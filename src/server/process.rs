@@ -207,8 +207,8 @@ fn probe(address: SocketAddr) -> Result<(), RunError> {
         let socket =
             socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1)
+        // Bound, never listening: a client that waits for us would reach this socket and be reset.
+        socket.bind(&address.into())
     };
     bind().map_err(|source| RunError::Bind { address, source })
 }

@@ -9,13 +9,13 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
@@ -25,6 +25,9 @@ use crate::server::trailers::Announced;
 use crate::server::{body, grpc, respond};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
+
+const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
+const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
 
 /// How a relay ended when it did not end well.
 enum Trouble {
@@ -195,7 +198,7 @@ impl<'a> Call<'a> {
             whole,
             Instant::now(),
         );
-        let mut prepared = stream::prepare(&service.options, endpoint, backend, &client)?;
+        let mut prepared = stream::prepare(&service.options, endpoint, backend, client)?;
         if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
             let value = stream::authorization(&**credentials, limit).await?;
             prepared.out.headers.insert(header::AUTHORIZATION, value);
@@ -590,6 +593,8 @@ async fn finish(
 }
 
 /// The upstream's header without what concerns its own connection, with ours in place of its `X-Krakend` fields.
+///
+/// Made as a plain map: Pingora's own setters parse each name again, which this is called too often for.
 pub(super) fn header_for_client(
     session: &Session,
     ctx: &Ctx,
@@ -599,13 +604,11 @@ pub(super) fn header_for_client(
     headers: &HeaderMap,
     decode: bool,
 ) -> Result<ResponseHeader> {
-    let mut answer = ResponseHeader::build(status, Some(headers.len() + 6))?;
-    let nominated: smallvec::SmallVec<[&str; 2]> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim))
-        .collect();
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.headers = HeaderMap::with_capacity(headers.len() + 6);
+    let nominated = nominated(headers);
+    let not_modified = status == StatusCode::NOT_MODIFIED;
     let mut length_known = false;
     for (name, value) in headers {
         let skip = match *name {
@@ -614,34 +617,59 @@ pub(super) fn header_for_client(
             header::CONTENT_ENCODING => decode,
             header::CONTENT_LENGTH => {
                 length_known |= !decode;
-                decode || status == StatusCode::NOT_MODIFIED
+                decode || not_modified
             }
             // As the reference's runtime does: a 304 describes no body.
-            header::CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
-            _ => matches!(
-                name.as_str(),
-                "keep-alive" | "proxy-connection" | "proxy-authenticate"
-            ),
+            header::CONTENT_TYPE => not_modified,
+            _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
         };
         if !skip
             && !nominated
                 .iter()
                 .any(|other| other.eq_ignore_ascii_case(name.as_str()))
         {
-            answer.append_header(name, value)?;
+            parts.headers.append(name, value.clone());
         }
     }
-    let complete = work.static_data.is_some();
-    respond::brand(&mut answer, &service.options, Branding::Completed(complete))?;
-    respond::replace(&mut answer, &ctx.notes.response_fields)?;
+    let complete = HeaderValue::from_static(if work.static_data.is_some() {
+        "true"
+    } else {
+        "false"
+    });
+    parts
+        .headers
+        .append(X_KRAKEND, service.options.version_header.clone());
+    parts.headers.append(X_KRAKEND_COMPLETED, complete);
     let request = session.req_header();
     let chunks = !length_known
         && !session.is_http2()
         && request.version == Version::HTTP_11
         && request.method != Method::HEAD
-        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        && !not_modified
+        && status != StatusCode::NO_CONTENT;
     if chunks {
-        answer.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        parts.headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
     }
+    let mut answer = ResponseHeader::from(parts);
+    respond::replace(&mut answer, &ctx.notes.response_fields)?;
     Ok(answer)
+}
+
+/// The fields that `Connection` names.
+fn nominated(headers: &HeaderMap) -> smallvec::SmallVec<[&str; 2]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let tokens = lines
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim));
+    tokens.collect()
+}
+
+fn is_about_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "keep-alive" | "proxy-connection" | "proxy-authenticate"
+    )
 }

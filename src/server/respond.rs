@@ -1,7 +1,7 @@
 //! Writing an answer that was made here.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
@@ -47,16 +47,7 @@ pub async fn write(
         false => answer,
     };
     let head_only = session.req_header().method == Method::HEAD;
-    let mut header =
-        ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;
-    brand(&mut header, options, answer.branding)?;
-    for (name, value) in &answer.fields {
-        header.append_header(name, value)?;
-    }
-    replace(&mut header, extra)?;
-    if !bodiless(answer.status) {
-        header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
-    }
+    let header = header_of(&answer, options, extra)?;
     keep_connection(session);
     let body = if head_only || bodiless(answer.status) {
         Bytes::new()
@@ -84,6 +75,41 @@ pub async fn write_header(
         return stream.write_response_header(Box::new(header), true);
     }
     session.write_response_header(Box::new(header), alone).await
+}
+
+fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<ResponseHeader> {
+    let size = answer.fields.len() + extra.len() + 6;
+    // Spelling is kept for the names that people look for; the usual ones Pingora knows how to spell.
+    let usual = answer.branding == Branding::None
+        && answer
+            .fields
+            .iter()
+            .all(|(name, _)| *name == header::CONTENT_TYPE);
+    let mut header = if usual {
+        let mut parts = http::Response::new(()).into_parts().0;
+        parts.status = answer.status;
+        parts.headers = HeaderMap::with_capacity(size);
+        for (name, value) in &answer.fields {
+            parts.headers.append(name, value.clone());
+        }
+        ResponseHeader::from(parts)
+    } else {
+        let mut header = ResponseHeader::build(answer.status, Some(size))?;
+        brand(&mut header, options, answer.branding)?;
+        for (name, value) in &answer.fields {
+            match *name {
+                header::WWW_AUTHENTICATE => header.append_header("WWW-Authenticate", value)?,
+                header::RETRY_AFTER => header.append_header("Retry-After", value)?,
+                _ => header.append_header(name, value)?,
+            };
+        }
+        header
+    };
+    replace(&mut header, extra)?;
+    if !bodiless(answer.status) {
+        header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
+    }
+    Ok(header)
 }
 
 async fn write_body(session: &mut Session, mut body: Bytes) -> Result<()> {

@@ -149,7 +149,7 @@ async fn open(
     );
     // A limit or a breaker refuses here. How long a tunnel lasts says nothing about its upstream.
     let _guard = Guard::enter(&work.backend.steps, limit)?;
-    let mut prepared = stream::prepare(&service.options, endpoint, &work.backend, &client)?;
+    let mut prepared = stream::prepare(&service.options, endpoint, &work.backend, client)?;
     if let Some(credentials) = &work.backend.credentials {
         let value = stream::authorization(&**credentials, limit).await?;
         prepared.out.headers.insert(header::AUTHORIZATION, value);

@@ -1,5 +1,7 @@
 //! Texts of strangers in log lines: nothing in them may end a line or move a cursor.
 
+use std::borrow::Cow;
+
 /// Appends `text` with control characters written as `\n` or `\x1b`; the rest stays as it is.
 pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
@@ -89,8 +91,8 @@ fn push_unprintable(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(escaped.as_bytes());
 }
 
-/// Query parameters whose values are tokens: never shown.
-const SECRET_PARAMETERS: [&str; 3] = ["access_token", "token", "jwt"];
+/// Query parameters whose values are tokens or API keys: never shown. `key` is where `auth/api-keys` looks by default.
+const SECRET_PARAMETERS: [&str; 6] = ["access_token", "token", "jwt", "key", "api_key", "apikey"];
 
 /// Appends a raw query with the values of token parameters replaced, however their names are spelled.
 pub fn push_query(query: &str, out: &mut Vec<u8>) {
@@ -106,6 +108,19 @@ pub fn push_query(query: &str, out: &mut Vec<u8>) {
             _ => out.extend_from_slice(pair.as_bytes()),
         }
     }
+}
+
+/// `url` with the values of token parameters replaced, for errors that name it.
+pub fn masked(url: &str) -> Cow<'_, str> {
+    let Some((before, query)) = url.split_once('?') else {
+        return Cow::Borrowed(url);
+    };
+    let mut out = Vec::with_capacity(url.len());
+    out.extend_from_slice(before.as_bytes());
+    out.push(b'?');
+    push_query(query, &mut out);
+    // Only ASCII was put in, at ASCII bytes.
+    String::from_utf8(out).map_or(Cow::Borrowed(before), Cow::Owned)
 }
 
 fn is_secret(name: &str) -> bool {
@@ -145,6 +160,11 @@ mod tests {
             "ACCESS_token=***&jw%74=***"
         );
         assert_eq!(masked("token=&mytoken=z"), "token=&mytoken=z");
+        assert_eq!(
+            super::masked("http://a/b?c=1&jwt=x"),
+            "http://a/b?c=1&jwt=***"
+        );
+        assert_eq!(super::masked("http://a/token=x"), "http://a/token=x");
     }
 
     proptest! {

@@ -6,6 +6,8 @@ use std::fmt;
 use http::Method;
 use pingora_core::{Error, ErrorType};
 
+use crate::telemetry::text::masked;
+
 /// Why a call gave no answer.
 ///
 /// The text follows the reference: `Get "http://h:1/x": dial tcp h:1: connect: connection refused`.
@@ -141,6 +143,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((method, url)) = self.call.as_deref() {
             let (first, rest) = method.as_str().split_at(1);
+            let url = masked(url); // a client's token may be in its query
             write!(f, "{first}{} \"{url}\": ", rest.to_ascii_lowercase())?;
         }
         f.write_str(&self.text)

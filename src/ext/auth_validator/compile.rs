@@ -99,7 +99,7 @@ pub(super) fn endpoint(
     let (Some(places), true) = (places, cx.report.mistakes() == before) else {
         return EndpointPart::Nothing;
     };
-    let closed = matches!(providers, Providers::None);
+    let closed = providers.list.is_empty();
     let debug = block.flag("operation_debug");
     say(&prefix, &rules, debug);
     let validator = Arc::new(Validator {
@@ -157,7 +157,10 @@ fn providers(block: &Block<'_>, prefix: &str, rules: &Rules, cx: &mut Compile<'_
         return several(block, life, rules, cx);
     }
     match source::provider(block, None, life, rules, cx) {
-        Made::Provider(provider) => Providers::One(*provider),
+        Made::Provider(provider) => Providers {
+            list: Box::new([*provider]),
+            by_issuer: false,
+        },
         Made::Closed(why) => {
             log::warn!("{prefix} Unable to parse the configuration: {why}");
             let node = block.get("jwk_url").unwrap_or_else(|| block.node().clone());
@@ -165,9 +168,9 @@ fn providers(block: &Block<'_>, prefix: &str, rules: &Rules, cx: &mut Compile<'_
                 Mistake::invalid(format!("{why}: every request is refused with 401")),
                 "use an https:// URL, or \"disable_jwk_security\": true in a trusted network",
             );
-            Providers::None
+            Providers::default()
         }
-        Made::Mistake => Providers::None,
+        Made::Mistake => Providers::default(),
     }
 }
 
@@ -213,7 +216,10 @@ fn several(
     if providers.is_empty() {
         block.node().invalid("\"providers\" has none");
     }
-    Providers::Several(providers.into())
+    Providers {
+        list: providers.into(),
+        by_issuer: true,
+    }
 }
 
 /// What is demanded whoever the issuer is.
@@ -323,12 +329,8 @@ fn challenges(
     providers: &Providers,
     cx: &Compile<'_>,
 ) -> Challenges {
-    let list = match providers {
-        Providers::None => &[][..],
-        Providers::One(provider) => std::slice::from_ref(provider),
-        Providers::Several(providers) => providers,
-    };
-    let issuers: Vec<String> = list
+    let issuers: Vec<String> = providers
+        .list
         .iter()
         .filter_map(|provider| provider.rules.issuer.as_deref().map(str::to_owned))
         .collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::runtime::{Provider, Providers, Validator};
+use super::runtime::{Provider, Validator};
 use crate::ext::identity::PublicKeys;
 use crate::jose::{Check, Claims, Reason, Refusal, Step, Token};
 
@@ -29,7 +29,8 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
             let verdict = if line.passed { "ok  " } else { "FAIL" };
-            writeln!(f, "{verdict} {:<12} {}", line.check, line.detail)?;
+            let told = format!("{verdict} {:<12} {}", line.check, line.detail);
+            writeln!(f, "{}", told.trim_end())?;
         }
         match &self.refusal {
             None => writeln!(f, "=> accepted"),
@@ -57,7 +58,7 @@ impl Validator {
         let provider = self
             .provider(token)
             .inspect_err(|refusal| told.add("provider", Err(refusal), ""))?;
-        if matches!(self.providers, Providers::Several(_)) {
+        if self.providers.by_issuer {
             let issuer = provider.rules.issuer.as_deref().unwrap_or_default();
             told.add("provider", Ok(()), &format!("chosen by iss {issuer:?}"));
         }
@@ -218,7 +219,7 @@ impl Explanation {
         verdict: Result<(), Refusal>,
         detail: &str,
     ) -> Result<(), Refusal> {
-        self.add(check, verdict.as_ref().map(|()| ()), detail);
+        self.add(check, verdict.as_ref().copied(), detail);
         verdict
     }
 }

@@ -36,14 +36,12 @@ pub struct Validator {
     pub(super) clock: Clock,
 }
 
-/// Whose tokens are accepted.
-#[derive(Debug)]
-pub(super) enum Providers {
-    /// There is nothing to verify with: everything is refused.
-    None,
-    One(Provider),
-    /// Chosen by `iss`.
-    Several(Box<[Provider]>),
+/// Whose tokens are accepted. None: there is nothing to verify with, and everything is refused.
+#[derive(Debug, Default)]
+pub(super) struct Providers {
+    pub(super) list: Box<[Provider]>,
+    /// The token's `iss` chooses, however many there are.
+    pub(super) by_issuer: bool,
 }
 
 /// One source of keys, and what is demanded of tokens that they vouch for.
@@ -79,12 +77,11 @@ enum Verdict<'a> {
     Wait(&'a Provider, Want),
 }
 
-#[derive(Clone, Copy)]
 enum Want {
     /// There is no set yet.
     Keys,
-    /// The set has no such key.
-    Newer,
+    /// The set has no such key. Its id, where ids that do not exist are remembered.
+    Newer(Option<String>),
 }
 
 impl EndpointStep for Arc<Validator> {
@@ -114,11 +111,7 @@ impl EndpointStep for Arc<Validator> {
 impl Validator {
     /// Who vouches for tokens here.
     pub fn providers(&self) -> &[Provider] {
-        match &self.providers {
-            Providers::None => &[],
-            Providers::One(provider) => std::slice::from_ref(provider),
-            Providers::Several(providers) => providers,
-        }
+        &self.providers.list
     }
 
     fn judge<'a>(&'a self, token: &str, attempt: u8) -> Verdict<'a> {
@@ -139,12 +132,11 @@ impl Validator {
                 Ok(()) => Verdict::Claims(claims),
                 Err(refusal) => Verdict::Refused(refusal),
             },
-            Err(refusal) if refusal.reason == Reason::UnknownKey => {
-                if attempt == 0 && provider.may_ask_for(token) {
-                    return Verdict::Wait(provider, Want::Newer);
+            Err(refusal) if refusal.reason == Reason::UnknownKey && attempt == 0 => {
+                match provider.want(token) {
+                    Some(want) => Verdict::Wait(provider, want),
+                    None => Verdict::Refused(refusal),
                 }
-                provider.give_up_on(token);
-                Verdict::Refused(refusal)
             }
             Err(refusal) => Verdict::Refused(refusal),
         }
@@ -189,21 +181,17 @@ impl Validator {
 
     /// Of several providers the one that the token names. Its word is not believed: it only says whose keys are asked.
     pub(super) fn provider(&self, token: &str) -> Result<&Provider, Refusal> {
-        match &self.providers {
-            Providers::None => Err(Refusal::keys_unavailable()),
-            Providers::One(provider) => Ok(provider),
-            Providers::Several(providers) => {
+        let Providers { list, by_issuer } = &self.providers;
+        match &**list {
+            [] => Err(Refusal::keys_unavailable()),
+            [one] if !by_issuer => Ok(one),
+            several => {
                 let claims = Token::parse(token)?.claims()?;
                 let named = claims.issuer();
-                providers
+                several
                     .iter()
                     .find(|provider| named.is_some() && provider.rules.issuer.as_deref() == named)
-                    .ok_or_else(|| {
-                        Refusal::new(
-                            Reason::WrongIssuer,
-                            "go-jose/go-jose/jwt: validation failed, invalid issuer claim (iss)",
-                        )
-                    })
+                    .ok_or_else(wrong_issuer)
             }
         }
     }
@@ -272,11 +260,23 @@ impl Provider {
     async fn fetch(&self, want: Want, patience: Duration) {
         match want {
             Want::Keys => self.source.ready(patience).await,
-            Want::Newer => {
-                // Looking again is cheap, whether a fetch has ended or not.
-                let _ = self.source.refresh_for_unknown(patience).await;
+            Want::Newer(id) => {
+                let fetched = self.source.refresh_for_unknown(patience).await;
+                // An id is looked for in vain only if somebody has looked.
+                if let (Some(failed), Some(id), true) = (&self.failed, id, fetched)
+                    && !self.has(&id)
+                {
+                    failed.insert(&id);
+                }
             }
         }
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.source
+            .current()
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.set.0.by_id(self.verifier.strategy, id).is_some())
     }
 
     /// With `operation_debug` the log says why.
@@ -287,26 +287,26 @@ impl Provider {
         }
     }
 
-    fn may_ask_for(&self, token: &str) -> bool {
+    /// What a token with an unknown key is worth waiting for; `None`: nothing, its id is known not to exist.
+    fn want(&self, token: &str) -> Option<Want> {
         let Some(failed) = &self.failed else {
-            return true;
+            return Some(Want::Newer(None));
         };
-        !key_id(self.verifier, token).is_some_and(|id| failed.contains(&id))
-    }
-
-    fn give_up_on(&self, token: &str) {
-        if let Some(failed) = &self.failed
-            && let Some(id) = key_id(self.verifier, token)
-        {
-            failed.insert(&id);
+        let id = Token::parse(token)
+            .ok()?
+            .key_id(self.verifier.strategy)
+            .ok()?
+            .into_owned();
+        match failed.contains(&id) {
+            true => None,
+            false => Some(Want::Newer(Some(id))),
         }
     }
 }
 
-fn key_id(verifier: Verifier, token: &str) -> Option<String> {
-    let token = Token::parse(token).ok()?;
-    token
-        .key_id(verifier.strategy)
-        .ok()
-        .map(|id| id.into_owned())
+fn wrong_issuer() -> Refusal {
+    Refusal::new(
+        Reason::WrongIssuer,
+        "go-jose/go-jose/jwt: validation failed, invalid issuer claim (iss)",
+    )
 }

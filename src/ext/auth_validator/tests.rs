@@ -1,1 +1,769 @@
-//! The validator from outside, and its time.
+//! The validator from outside: blocks, requests, and providers that fail.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::{AUTHORIZATION, COOKIE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::json;
+
+use super::{ENDPOINT, SERVICE, Validators};
+use crate::ext::EndpointPart;
+use crate::ext::identity::{Revocation, Revoker};
+use crate::ext::registry::ServicePart;
+use crate::ext::testing::{File, head};
+use crate::jose::testing::{hs256_with_header, jwk, public_document, token};
+use crate::jose::{Algorithm, Claims};
+use crate::runtime::answer::Answer;
+use crate::runtime::request::Notes;
+use crate::runtime::step::{EndpointStep, Gate};
+
+/// The public keys in a file that lives as long as the test.
+fn key_file() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), public_document()).unwrap();
+    file
+}
+
+/// A block over the local keys; `more` are further members.
+fn block(keys: &tempfile::NamedTempFile, more: &str) -> String {
+    format!(
+        r#"{{"alg": "EdDSA", "jwk_local_path": {:?}{more}}}"#,
+        keys.path().display().to_string()
+    )
+}
+
+fn steps(part: EndpointPart) -> Vec<Box<dyn EndpointStep>> {
+    match part {
+        EndpointPart::Steps(steps) | EndpointPart::Setting { steps, .. } => steps,
+        other => panic!("no steps: {other:?}"),
+    }
+}
+
+fn compiled(text: &str) -> Vec<Box<dyn EndpointStep>> {
+    let mut file = File::new(text);
+    let part = file.endpoint(&ENDPOINT, "/x");
+    assert_eq!(file.mistakes(), 0, "{text}");
+    steps(part)
+}
+
+/// Mistakes and warnings.
+fn findings(text: &str) -> (usize, usize) {
+    let mut file = File::new(text);
+    file.endpoint(&ENDPOINT, "/x");
+    (
+        file.mistakes(),
+        file.findings().matches("severity: Warning").count(),
+    )
+}
+
+fn fields(list: &[(HeaderName, &str)]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for (name, value) in list {
+        fields.append(name, HeaderValue::try_from(*value).unwrap());
+    }
+    fields
+}
+
+fn with_token(token: &str) -> HeaderMap {
+    fields(&[(AUTHORIZATION, &format!("Bearer {token}"))])
+}
+
+/// What the server does with a step.
+async fn ask(steps: &[Box<dyn EndpointStep>], fields: &HeaderMap) -> (Option<Answer>, Notes) {
+    let mut notes = Notes::default();
+    for step in steps {
+        let mut attempt = 0;
+        loop {
+            let head = head(&Method::GET, "/x", fields);
+            match step.check(&head, &mut notes, attempt) {
+                Gate::Pass => break,
+                Gate::Refuse(answer) => return (Some(answer), notes),
+                Gate::Wait(wait) => wait.await,
+            }
+            attempt += 1;
+            assert!(attempt < 2, "a step waits once");
+        }
+    }
+    (None, notes)
+}
+
+/// `None` when the request passes, else status and reason.
+async fn verdict(
+    steps: &[Box<dyn EndpointStep>],
+    fields: &HeaderMap,
+) -> Option<(u16, &'static str)> {
+    let (answer, notes) = ask(steps, fields).await;
+    answer.map(|answer| {
+        assert!(notes.token_refused);
+        (answer.status.as_u16(), notes.refused.unwrap())
+    })
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+fn ed(payload: &str) -> String {
+    token(Algorithm::EdDsa, payload)
+}
+
+#[tokio::test]
+async fn a_good_token_passes_and_its_claims_go_on() {
+    let keys = key_file();
+    let steps = compiled(&block(
+        &keys,
+        r#", "propagate_claims": [["sub", "X-User"], ["absent", "x-absent"], ["n", "x-n"]]"#,
+    ));
+    let mut sent = with_token(&ed(r#"{"sub":"alice","n":42}"#));
+    sent.insert("x-user", HeaderValue::from_static("mallory"));
+    sent.insert("x-absent", HeaderValue::from_static("mallory"));
+    let (refused, notes) = ask(&steps, &sent).await;
+    assert!(refused.is_none());
+    assert_eq!(notes.claims.as_ref().unwrap().subject(), Some("alice"));
+    let request = head(&Method::GET, "/x", &sent);
+    for (name, value) in [("x-user", "alice"), ("x-absent", ""), ("x-n", "42")] {
+        let name = HeaderName::from_static(name);
+        let values: Vec<_> = notes.header_values(&request, &name).collect();
+        assert_eq!(values, [value], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_status_its_word_and_its_challenge() {
+    let keys = key_file();
+    let steps = compiled(&block(
+        &keys,
+        r#", "issuer": "https://i", "audience": ["a"], "roles": ["admin"], "scopes": ["read", "write"],
+            "scopes_key": "scope", "scopes_matcher": "all", "propagate_claims": [["sub", "x-user"]]"#,
+    ));
+    let claims = |change: serde_json::Value| {
+        let mut all = json!({"iss": "https://i", "aud": "a", "roles": ["admin"], "scope": "read write", "sub": "s"});
+        for (name, value) in change.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        ed(&all.to_string())
+    };
+    assert_eq!(verdict(&steps, &with_token(&claims(json!({})))).await, None);
+    let (past, ahead) = (now() - 60, now() + 60);
+    let good = claims(json!({}));
+    let tampered = good.replacen(&good[good.len() - 20..], &"A".repeat(20), 1);
+    for (token, status, reason) in [
+        ("x".to_owned(), 401, "malformed"),
+        (token(Algorithm::Rs256, "{}"), 401, "alg_not_allowed"),
+        (tampered, 401, "bad_signature"),
+        (claims(json!({"exp": past})), 401, "expired"),
+        (claims(json!({"nbf": ahead})), 401, "not_yet_valid"),
+        (claims(json!({"iat": ahead})), 401, "not_yet_valid"),
+        (claims(json!({"iss": "https://i/"})), 401, "wrong_issuer"),
+        (claims(json!({"aud": ["b"]})), 401, "wrong_audience"),
+        (claims(json!({"exp": "soon"})), 401, "bad_claim"),
+        (claims(json!({"sub": "a\r\nb"})), 401, "bad_claim"),
+        (claims(json!({"roles": [1, null, {}]})), 403, "missing_role"),
+        (claims(json!({"scope": "read"})), 403, "missing_scope"),
+    ] {
+        assert_eq!(
+            verdict(&steps, &with_token(&token)).await,
+            Some((status, reason))
+        );
+    }
+    for (token, challenge) in [
+        (
+            claims(json!({"exp": past})),
+            r#"Bearer error="invalid_token", error_description="the token is expired""#,
+        ),
+        (
+            claims(json!({"scope": "read"})),
+            r#"Bearer error="insufficient_scope", error_description="a scope is missing", scope="read write""#,
+        ),
+    ] {
+        let (answer, _) = ask(&steps, &with_token(&token)).await;
+        let answer = answer.unwrap();
+        assert!(answer.body.is_empty());
+        assert_eq!(
+            answer.fields.as_slice(),
+            [(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_token_is_told_in_the_access_log() {
+    let keys = key_file();
+    let steps = compiled(&block(&keys, ""));
+    let (answer, notes) = ask(&steps, &HeaderMap::new()).await;
+    assert_eq!(notes.errors.as_slice(), ["Token not found"]);
+    assert_eq!(notes.refused, Some("missing"));
+    assert_eq!(
+        answer.unwrap().fields.as_slice(),
+        [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))]
+    );
+}
+
+#[tokio::test]
+async fn one_request_has_one_credential() {
+    let keys = key_file();
+    let steps = compiled(&block(&keys, ""));
+    let good = ed("{}");
+    let cookie = format!("a=b; access_token={good}; c=d");
+    let quoted = format!("access_token=\"{good}\"");
+    let twice = format!("access_token={good}; access_token=x");
+    let twice_the_same = format!("access_token={good}; access_token={good}");
+    for (sent, expected) in [
+        (fields(&[(AUTHORIZATION, &good)]), None),
+        (fields(&[(COOKIE, &cookie)]), None),
+        (fields(&[(COOKIE, &quoted)]), None),
+        (fields(&[(COOKIE, &twice_the_same)]), None),
+        (fields(&[(AUTHORIZATION, ""), (COOKIE, &cookie)]), None),
+        (fields(&[(COOKIE, "access_token=")]), Some((401, "missing"))),
+        (
+            fields(&[(COOKIE, &twice)]),
+            Some((401, "ambiguous_credentials")),
+        ),
+        (
+            fields(&[(AUTHORIZATION, "Basic x"), (COOKIE, &cookie)]),
+            Some((401, "malformed")),
+        ),
+        (
+            fields(&[(AUTHORIZATION, &good), (AUTHORIZATION, &good)]),
+            Some((401, "ambiguous_credentials")),
+        ),
+        (
+            fields(&[(AUTHORIZATION, "Bearer"), (COOKIE, &cookie)]),
+            Some((401, "malformed")),
+        ),
+    ] {
+        assert_eq!(verdict(&steps, &sent).await, expected, "{sent:?}");
+    }
+}
+
+#[test]
+fn a_block_that_would_not_protect_is_refused() {
+    let keys = key_file();
+    let path = keys.path().display().to_string();
+    for text in [
+        r#"{"jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": "none", "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_local_path": "/does/not/exist"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_local_ca": "/does/not/exist"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_fingerprints": ["%"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_fingerprints": ["AAAA"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "cipher_suites": [5, 10]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "scopes": ["a"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "key_identify_strategy": "x"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [["sub"]]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": ["sub"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [["sub", "a b"]]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "audience": "a"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "cache": true, "cache_duration": "5m"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "cache": true, "cache_duration": -1}"#.to_owned(),
+        r#"{"alg": "RS256", "openid_configuration": true}"#.to_owned(),
+        r#"{"alg": "RS256", "openid_configuration": "https://a", "issuer": "https://b"}"#.to_owned(),
+        r#"{"alg": "RS256", "providers": []}"#.to_owned(),
+        r#"{"alg": "RS256", "providers": [{"jwk_url": "https://k"}]}"#.to_owned(),
+        r#"{"alg": "RS256", "providers": [{"issuer": "a", "jwk_url": "http://k"}]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "providers": [{"issuer": "a", "jwk_url": "https://k"}]}"#.to_owned(),
+        format!(r#"{{"alg": "RS256", "jwk_local_path": {path:?}, "cache": true}}"#),
+        format!(r#"{{"alg": "RS256", "jwk_local_path": {path:?}, "secret_url": "awskms://x", "cypher_key": "x"}}"#),
+    ] {
+        let (mistakes, _) = findings(&text);
+        assert!(mistakes > 0, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn keys_over_an_insecure_connection_close_the_endpoint() {
+    for text in [
+        r#"{"alg": "RS256", "jwk_url": "http://k", "optional": true}"#,
+        r#"{"alg": "RS256", "jwk_url": "HTTPS://k"}"#,
+        r#"{"alg": "RS256"}"#,
+    ] {
+        let steps = compiled(text);
+        assert_eq!(
+            verdict(&steps, &HeaderMap::new()).await,
+            Some((401, "missing"))
+        );
+        let token = token(Algorithm::Rs256, "{}");
+        assert_eq!(
+            verdict(&steps, &with_token(&token)).await,
+            Some((401, "keys_unavailable"))
+        );
+    }
+}
+
+#[test]
+fn a_file_that_demands_little_is_told_so_in_one_line() {
+    let keys = key_file();
+    for (more, warnings) in [
+        ("", 1),
+        (r#", "audience": ["a"]"#, 1),
+        (r#", "audience": ["a"], "issuer": "i""#, 0),
+        (r#", "audience": ["a"], "issuer": "i", "leeway": "1ms""#, 1),
+    ] {
+        assert_eq!(findings(&block(&keys, more)), (0, warnings), "{more}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_providers_the_named_one_judges_by_its_own_rules() {
+    let keys = key_file();
+    let path = keys.path().display().to_string();
+    let steps = compiled(&format!(
+        r#"{{"alg": "EdDSA", "providers": [
+            {{"issuer": "https://a", "audience": ["x"], "jwk_local_path": {path:?}}},
+            {{"issuer": "https://b", "alg": "RS256", "jwk_local_path": {path:?}}}]}}"#
+    ));
+    for (token, expected) in [
+        (ed(r#"{"iss":"https://a","aud":"x"}"#), None),
+        (token(Algorithm::Rs256, r#"{"iss":"https://b"}"#), None),
+        (
+            ed(r#"{"iss":"https://a","aud":"y"}"#),
+            Some((401, "wrong_audience")),
+        ),
+        (ed(r#"{"iss":"https://b"}"#), Some((401, "alg_not_allowed"))),
+        (ed(r#"{"iss":"https://c"}"#), Some((401, "wrong_issuer"))),
+        (ed("{}"), Some((401, "wrong_issuer"))),
+    ] {
+        for _ in ["verified", "remembered"] {
+            assert_eq!(verdict(&steps, &with_token(&token)).await, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_a_token_is_optional_a_bad_one_is_still_refused() {
+    let keys = key_file();
+    let steps = compiled(&block(
+        &keys,
+        r#", "optional": true, "propagate_claims": [["sub", "x-user"]]"#,
+    ));
+    let name = HeaderName::from_static("x-user");
+    let sent = fields(&[(name.clone(), "mallory")]);
+    let (refused, notes) = ask(&steps, &sent).await;
+    assert!(refused.is_none() && notes.claims.is_none());
+    assert_eq!(
+        notes
+            .header_values(&head(&Method::GET, "/x", &sent), &name)
+            .count(),
+        0
+    );
+    let old = ed(&json!({ "exp": now() - 60 }).to_string());
+    assert_eq!(
+        verdict(&steps, &with_token(&old)).await,
+        Some((401, "expired"))
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_can_have_a_body() {
+    let keys = key_file();
+    let steps = compiled(&block(&keys, r#", "error_body": "problem+json""#));
+    let (answer, _) = ask(&steps, &HeaderMap::new()).await;
+    let body: serde_json::Value = serde_json::from_slice(&answer.unwrap().body).unwrap();
+    assert_eq!(body["status"], 401);
+    assert_eq!(body["reason"], "missing");
+}
+
+#[tokio::test]
+async fn a_token_can_have_to_end() {
+    let keys = key_file();
+    let steps = compiled(&block(&keys, r#", "require_exp": true"#));
+    assert_eq!(
+        verdict(&steps, &with_token(&ed("{}"))).await,
+        Some((401, "bad_claim"))
+    );
+    let ends = ed(&json!({ "exp": now() + 60 }).to_string());
+    assert_eq!(verdict(&steps, &with_token(&ends)).await, None);
+}
+
+#[derive(Debug, Default)]
+struct Revoked(std::sync::atomic::AtomicBool);
+
+impl Revocation for Revoked {
+    fn is_revoked(&self, claims: &Claims) -> bool {
+        claims.token_id() == Some("bad") && self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn revocation_is_asked_also_for_remembered_tokens() {
+    let (keys, revoked) = (key_file(), Arc::new(Revoked::default()));
+    let mut file = File::new(&block(&keys, r#", "roles": ["none"]"#));
+    let open = block(&keys, "");
+    file.leave(Revoker(revoked.clone()));
+    let strict = steps(file.endpoint(&ENDPOINT, "/strict"));
+    let open = steps(file.endpoint_with(&ENDPOINT, &open, "/open", Method::GET));
+    let bad = with_token(&ed(r#"{"jti":"bad"}"#));
+    assert_eq!(verdict(&open, &bad).await, None);
+    revoked.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(verdict(&open, &bad).await, Some((401, "revoked")));
+    assert_eq!(
+        verdict(&strict, &bad).await,
+        Some((401, "revoked")),
+        "asked before roles"
+    );
+    assert_eq!(
+        verdict(&open, &with_token(&ed(r#"{"jti":"ok"}"#))).await,
+        None
+    );
+}
+
+#[tokio::test]
+async fn clients_can_read_where_tokens_come_from() {
+    let keys = key_file();
+    let text = r#"{"resource_metadata": {"resource": "https://api.example.com/"}}"#;
+    let mut file = File::new(text);
+    let ServicePart::Step(step) = file.service(&SERVICE) else {
+        panic!("no step");
+    };
+    let orders = block(
+        &keys,
+        r#", "issuer": "https://i", "scopes": ["read"], "scopes_key": "scope""#,
+    );
+    let guarded = steps(file.endpoint_with(&ENDPOINT, &orders, "/orders", Method::GET));
+    let (answer, _) = ask(&guarded, &HeaderMap::new()).await;
+    assert_eq!(
+        answer.unwrap().fields[0].1,
+        r#"Bearer resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/orders""#
+    );
+    let none = HeaderMap::new();
+    let read = |path: &str| {
+        let answer = step.request(&head(&Method::GET, path, &none), &mut Notes::default())?;
+        Some(serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap())
+    };
+    assert_eq!(
+        read("/.well-known/oauth-protected-resource/orders").unwrap(),
+        json!({
+            "resource": "https://api.example.com/orders",
+            "authorization_servers": ["https://i"],
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": ["read"],
+        })
+    );
+    assert_eq!(
+        read("/.well-known/oauth-protected-resource").unwrap()["resource"],
+        "https://api.example.com"
+    );
+    assert_eq!(read("/.well-known/oauth-protected-resource/other"), None);
+    assert_eq!(read("/orders"), None);
+}
+
+#[tokio::test]
+async fn a_reload_reads_a_key_file_again() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    let before = steps(file.endpoint(&ENDPOINT, "/x"));
+    let good = with_token(&ed("{}"));
+    assert_eq!(verdict(&before, &good).await, None);
+    let kept = file.finish();
+    std::fs::write(
+        keys.path(),
+        json!({"keys": [jwk("rsa", false)]}).to_string(),
+    )
+    .unwrap();
+    let after = steps(File::after(&block(&keys, ""), kept).endpoint(&ENDPOINT, "/x"));
+    let withdrawn = verdict(&after, &good).await.map(|(_, reason)| reason);
+    assert_eq!(
+        withdrawn,
+        Some("unknown_key"),
+        "the cache forgot it with the key"
+    );
+    std::fs::write(keys.path(), "nonsense").unwrap();
+    let mut broken = File::after(&block(&keys, ""), kept);
+    broken.endpoint(&ENDPOINT, "/x");
+    assert_eq!(broken.mistakes(), 1);
+}
+
+#[test]
+fn explaining_walks_the_same_checks() {
+    let keys = key_file();
+    let mut file = File::new(&block(
+        &keys,
+        r#", "issuer": "https://i", "roles": ["admin"]"#,
+    ));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap().list();
+    let told = validators[0]
+        .validator
+        .explain(&ed(r#"{"iss":"https://i"}"#));
+    let checks: Vec<_> = told
+        .lines
+        .iter()
+        .map(|line| (line.check.as_str(), line.passed))
+        .collect();
+    assert_eq!(checks.last(), Some(&("roles", false)));
+    assert!(checks.contains(&("signature", true)) && checks.contains(&("issuer", true)));
+    assert!(told.to_string().contains("=> 403 missing_role"));
+    let good = validators[0]
+        .validator
+        .explain(&ed(r#"{"iss":"https://i","roles":["admin"]}"#));
+    assert!(good.refusal.is_none(), "{good}");
+    let bad = validators[0].validator.explain("x");
+    assert!(bad.to_string().contains("FAIL form"), "{bad}");
+}
+
+/// One validator for all examples of the property below.
+static SHARED: std::sync::LazyLock<Vec<Box<dyn EndpointStep>>> = std::sync::LazyLock::new(|| {
+    let keys = key_file();
+    compiled(&block(&keys, ""))
+});
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_client_sends_is_refused_without_a_panic(
+        header in proptest::collection::vec(0x20_u8..=0xff, 0..80),
+        cookie in proptest::collection::vec(0x20_u8..=0xff, 0..80),
+    ) {
+        let mut sent = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_bytes(&header) {
+            sent.append(AUTHORIZATION, value);
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&[b"access_token=", &cookie[..]].concat()) {
+            sent.append(COOKIE, value);
+        }
+        let refused = futures::executor::block_on(verdict(&SHARED, &sent));
+        proptest::prop_assert!(refused.is_some());
+    }
+}
+
+mod provider {
+    //! A provider on a real socket that can fail.
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[derive(Clone)]
+    pub enum Mood {
+        Answers(Vec<u8>),
+        HangsUp,
+        Hangs,
+    }
+
+    pub struct Stub {
+        pub url: String,
+        pub mood: Arc<Mutex<Mood>>,
+        calls: Arc<AtomicUsize>,
+    }
+
+    impl Stub {
+        pub async fn start(mood: Mood) -> Stub {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stub = Stub {
+                url: format!("http://{}/keys", listener.local_addr().unwrap()),
+                mood: Arc::new(Mutex::new(mood)),
+                calls: Arc::default(),
+            };
+            let (mood, calls) = (Arc::clone(&stub.mood), Arc::clone(&stub.calls));
+            tokio::spawn(async move {
+                while let Ok((mut socket, _)) = listener.accept().await {
+                    let (mood, calls) = (Arc::clone(&mood), Arc::clone(&calls));
+                    tokio::spawn(async move {
+                        let mut head = [0_u8; 4096];
+                        if !matches!(socket.read(&mut head).await, Ok(1..)) {
+                            return;
+                        }
+                        calls.fetch_add(1, Ordering::SeqCst);
+                        let mood = mood.lock().unwrap().clone();
+                        match mood {
+                            Mood::HangsUp => {}
+                            Mood::Hangs => std::future::pending().await,
+                            Mood::Answers(body) => {
+                                let head = format!(
+                                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
+                                     Content-Length: {}\r\n\r\n",
+                                    body.len()
+                                );
+                                let _ = socket.write_all(head.as_bytes()).await;
+                                let _ = socket.write_all(&body).await;
+                            }
+                        }
+                    });
+                }
+            });
+            stub
+        }
+
+        pub fn turns(&self, mood: Mood) {
+            *self.mood.lock().unwrap() = mood;
+        }
+
+        pub fn calls(&self) -> usize {
+            self.calls.load(Ordering::SeqCst)
+        }
+    }
+}
+
+use provider::{Mood, Stub};
+
+fn keys_of(kids: &[&str]) -> Mood {
+    let keys: Vec<_> = kids.iter().map(|kid| jwk(kid, false)).collect();
+    Mood::Answers(json!({ "keys": keys }).to_string().into_bytes())
+}
+
+fn text_for(stub: &Stub, more: &str) -> String {
+    format!(
+        r#"{{"alg": "HS256", "jwk_url": {:?}, "disable_jwk_security": true{more}}}"#,
+        stub.url
+    )
+}
+
+/// A validator over `stub` whose background work runs.
+fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::Carry) {
+    let text = text_for(stub, more);
+    let mut file = File::new(&text);
+    let part = file.endpoint(&ENDPOINT, "/x");
+    assert_eq!(file.mistakes(), 0);
+    let (carry, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    (steps(part), carry)
+}
+
+fn hs(kid: &str) -> HeaderMap {
+    let header = json!({"alg": "HS256", "kid": kid}).to_string();
+    with_token(&hs256_with_header(&header, "{}"))
+}
+
+#[tokio::test]
+async fn the_first_request_waits_for_the_keys() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    assert_eq!(stub.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_was_rotated_in_works_at_once() {
+    let stub = Stub::start(keys_of(&["rsa"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(
+        verdict(&steps, &hs("rsa")).await,
+        Some((401, "unusable_key"))
+    );
+    stub.turns(keys_of(&["rsa", "oct"]));
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    assert_eq!(stub.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_storm_of_key_ids_costs_the_provider_one_call() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, r#", "failed_jwk_key_cooldown": "60s""#);
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    let requests: Vec<_> = (0..200).map(|index| hs(&format!("kid-{index}"))).collect();
+    let storm = requests.iter().map(|request| verdict(&steps, request));
+    for refused in futures::future::join_all(storm).await {
+        assert_eq!(refused, Some((401, "unknown_key")));
+    }
+    assert_eq!(stub.calls(), 2);
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+}
+
+#[tokio::test]
+async fn a_key_id_is_held_to_be_missing_only_after_somebody_has_looked() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let mut file = File::new(&text_for(&stub, r#", "failed_jwk_key_cooldown": "60s""#));
+    let steps = steps(file.endpoint(&ENDPOINT, "/x"));
+    let validators = file.left::<Validators>().unwrap().list();
+    let (_kept, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    for id in ["looked-for", "too-soon-after"] {
+        let refused = verdict(&steps, &hs(id)).await;
+        assert_eq!(refused, Some((401, "unknown_key")));
+    }
+    assert_eq!(stub.calls(), 2);
+    let failed = validators[0].validator.providers()[0].failed.as_ref();
+    let failed = failed.unwrap();
+    assert!(failed.contains("looked-for") && !failed.contains("too-soon-after"));
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_keys() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    stub.turns(Mood::HangsUp);
+    let text = text_for(&stub, r#", "roles": []"#);
+    let mut next = File::after(&text, Box::leak(Box::new(kept)));
+    let reloaded = self::steps(next.endpoint(&ENDPOINT, "/x"));
+    let (_kept, tasks) = next.work();
+    assert!(tasks.is_empty(), "the task of the file before goes on");
+    assert_eq!(verdict(&reloaded, &hs("oct")).await, None);
+    assert_eq!(stub.calls(), 1);
+}
+
+#[tokio::test]
+async fn sources_that_differ_in_anything_share_no_key() {
+    let (good, evil) = (
+        Stub::start(keys_of(&["rsa"])).await,
+        Stub::start(keys_of(&["oct"])).await,
+    );
+    let mut file = File::new(&text_for(&good, ""));
+    let good = steps(file.endpoint(&ENDPOINT, "/good"));
+    let evil = text_for(&evil, "");
+    let evil = steps(file.endpoint_with(&ENDPOINT, &evil, "/evil", Method::GET));
+    let (_kept, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    let token = hs("oct");
+    assert_eq!(verdict(&evil, &token).await, None);
+    assert_eq!(verdict(&evil, &token).await, None, "remembered");
+    assert_eq!(verdict(&good, &token).await, Some((401, "unknown_key")));
+}
+
+#[tokio::test]
+async fn a_provider_that_was_down_is_asked_again() {
+    let stub = Stub::start(Mood::HangsUp).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(
+        verdict(&steps, &hs("oct")).await,
+        Some((401, "keys_unavailable"))
+    );
+    stub.turns(keys_of(&["oct"]));
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+}
+
+#[tokio::test]
+async fn a_provider_that_goes_down_takes_no_key_along() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    stub.turns(Mood::HangsUp);
+    assert_eq!(
+        verdict(&steps, &hs("new")).await,
+        Some((401, "unknown_key"))
+    );
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_holds_up_only_those_who_need_it() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    stub.turns(Mood::Hangs);
+    let (stranger, known) = (hs("new"), hs("oct"));
+    let slow = verdict(&steps, &stranger);
+    let quick = async {
+        tokio::task::yield_now().await;
+        tokio::time::timeout(Duration::from_secs(1), verdict(&steps, &known)).await
+    };
+    let (slow, quick) = tokio::join!(tokio::time::timeout(Duration::from_secs(4), slow), quick);
+    assert_eq!(quick, Ok(None));
+    assert_eq!(
+        slow,
+        Ok(Some((401, "unknown_key"))),
+        "bounded by the endpoint's timeout, 2 s here"
+    );
+}

@@ -83,6 +83,8 @@ impl Identity {
                 _alive: alive,
             })
         });
+        // Store and cache are made and dropped by the same files: generations, which only one store keeps apart, never
+        // meet a cache that knows another store's.
         let limits = cx
             .left::<Bounds>()
             .map_or_else(CacheLimits::default, |bounds| bounds.0);

@@ -66,3 +66,36 @@ fn compile(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     cx.leave(Arc::new(Bounds(limits)));
     ServicePart::Nothing
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext::testing::File;
+
+    fn bounds(block: &str) -> CacheLimits {
+        let mut file = File::new(block);
+        file.service(&TOKEN_CACHE);
+        assert_eq!(file.mistakes(), 0, "{block}");
+        file.left::<Bounds>().unwrap().0
+    }
+
+    #[test]
+    fn what_the_file_leaves_out_is_as_usual() {
+        assert_eq!(bounds("{}"), CacheLimits::default());
+        let set = bounds(r#"{"entries": 10, "bytes": 5000, "max_age": "2m"}"#);
+        assert_eq!((set.entries, set.bytes), (10, 5000));
+        assert_eq!(set.max_age, Duration::from_secs(120));
+    }
+
+    #[test]
+    fn it_can_be_switched_off() {
+        assert_eq!(bounds(r#"{"off": true, "entries": 10}"#).entries, 0);
+    }
+
+    #[test]
+    fn a_negative_bound_is_a_mistake() {
+        let mut file = File::new(r#"{"entries": -1}"#);
+        file.service(&TOKEN_CACHE);
+        assert_eq!(file.mistakes(), 1);
+    }
+}

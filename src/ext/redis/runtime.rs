@@ -22,6 +22,9 @@ const SCRIPT: &str = include_str!("bucket.lua");
 /// How long Redis is left alone after it failed or was too slow: a stalled one must not cost each request its patience.
 const REST: Duration = Duration::from_secs(1);
 
+/// Who waits for the first connection holds the store: a reload must not have to wait for a Redis that never comes.
+const FIRST_CONTACT: Duration = Duration::from_secs(5);
+
 /// Commands that may wait for one connection; more are refused at once.
 const MAX_QUEUED: usize = 10_000;
 
@@ -83,11 +86,13 @@ impl Store {
     /// # Errors
     /// When the client cannot be built from the configuration.
     pub fn new(
-        config: Config,
+        mut config: Config,
         connections: usize,
         patience: Duration,
         clock: Clock,
     ) -> Result<Store, fred::error::Error> {
+        // Otherwise a Redis that starts after us would never be tried again.
+        config.fail_fast = false;
         let pool = Builder::from_config(config)
             .with_connection_config(|connection| {
                 connection.connection_timeout = Duration::from_secs(2);
@@ -113,12 +118,17 @@ impl Store {
     }
 
     /// Opens the connections; they are kept open in the background, and opened again, until the store is dropped.
+    ///
+    /// Waits a little, so that a Redis that is not there is in the log before the first request misses it.
     pub async fn connect(&self) {
         // The handle would tell the end of a task that ends with the store.
         drop(self.pool.connect());
-        if let Err(error) = self.pool.wait_for_connect().await {
-            self.report(&error.to_string());
-        }
+        let why = match tokio::time::timeout(FIRST_CONTACT, self.pool.wait_for_connect()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "not connected".to_owned(),
+        };
+        self.report(&why);
     }
 
     async fn ask(&self, asks: &[Ask]) -> Result<Vec<i64>, fred::error::Error> {

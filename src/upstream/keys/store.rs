@@ -119,6 +119,8 @@ impl<S: KeyDocument> KeySetStore<S> {
         sources.retain(|_, source| source.strong_count() > 0);
         if let Some(source) = sources.get(spec).and_then(Weak::upgrade) {
             source.schedule().at_most(schedule);
+            // A file may have changed since, and whoever reloads wants to hear of a mistake in it now.
+            source.load_local()?;
             return Ok(source);
         }
         let side = SideClient::new(&spec.tls, &self.user_agent)?;

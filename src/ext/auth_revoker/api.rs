@@ -1,0 +1,78 @@
+//! Revoking over HTTP: `POST /revoke` and `POST /check`. The server brings the connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::ledger::{Desk, element};
+
+/// The two calls, and where they are offered.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub address: SocketAddr,
+    pub desk: Arc<Desk>,
+}
+
+/// Either elements as the filter has them, or one claim and its value.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Body {
+    Elements { elems: Vec<String> },
+    Claim { key: String, value: String },
+}
+
+impl Api {
+    /// The type of every body.
+    pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
+
+    /// Answers a request: its status and its body.
+    pub fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        authorization: Option<&HeaderValue>,
+        body: &[u8],
+    ) -> (StatusCode, Vec<u8>) {
+        if !self.is_trusted(authorization) {
+            return (StatusCode::UNAUTHORIZED, Vec::new());
+        }
+        if !matches!(path, "/revoke" | "/check") {
+            return (StatusCode::NOT_FOUND, Vec::new());
+        }
+        if *method != Method::POST {
+            return (StatusCode::METHOD_NOT_ALLOWED, Vec::new());
+        }
+        let elements: Vec<Vec<u8>> = match serde_json::from_slice(body) {
+            Ok(Body::Elements { elems }) => elems.into_iter().map(String::into_bytes).collect(),
+            Ok(Body::Claim { key, value }) => vec![element(&key, &value).to_vec()],
+            Err(_) => {
+                let usage = json!({
+                    "error": "{\"elems\": [\"jti-J1\"]} or {\"key\": \"jti\", \"value\": \"J1\"} is expected"
+                });
+                return (StatusCode::BAD_REQUEST, usage.to_string().into_bytes());
+            }
+        };
+        let answer = match path {
+            "/revoke" => {
+                elements.iter().for_each(|element| self.desk.add(element));
+                json!({ "count": elements.len() })
+            }
+            _ => {
+                let checks = elements.iter().map(|element| self.desk.contains(element));
+                json!({ "checks": checks.collect::<Vec<_>>() })
+            }
+        };
+        (StatusCode::OK, answer.to_string().into_bytes())
+    }
+
+    fn is_trusted(&self, authorization: Option<&HeaderValue>) -> bool {
+        let value = authorization.map(HeaderValue::as_bytes);
+        let parts = value.and_then(|value| value.split_at_checked(7));
+        parts.is_some_and(|(scheme, secret)| {
+            scheme.eq_ignore_ascii_case(b"bearer ") && self.desk.trusts(secret)
+        })
+    }
+}

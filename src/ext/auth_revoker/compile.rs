@@ -1,0 +1,161 @@
+//! What the block means. KrakenD goes on without revocation when something is wrong with it; we do not start.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::Api;
+use super::config::Block;
+use super::ledger::{Desk, Ledger, TokenRevocation};
+use super::port::{Port, serve};
+use crate::config::{Mistake, Node};
+use crate::ext::carry::Task;
+use crate::ext::context::Compile;
+use crate::ext::identity::Revoker;
+use crate::ext::registry::ServicePart;
+use crate::jose::bloom::{BloomError, BloomHash, BloomShape, RevokedTokens};
+use crate::runtime::clock::Clock;
+
+/// Shorter secrets can be tried out.
+const LEAST_SECRET: usize = 16;
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let before = cx.report.mistakes();
+    let Some(block) = Block::read(node) else {
+        return ServicePart::Nothing;
+    };
+    let rpc = rpc(node, &block);
+    let http = http(&block);
+    secret(node, &block, rpc, http);
+    for ignored in &block.ignored {
+        ignored.warn(Mistake::invalid("there is no revoke server here: ignored"));
+    }
+    if cx.report.mistakes() > before {
+        return ServicePart::Nothing;
+    }
+    let Some(ledger) = ledger(node, &block, cx) else {
+        return ServicePart::Nothing;
+    };
+    if block.token_keys.is_empty() {
+        node.warn_hint(
+            Mistake::invalid("without \"token_keys\" nothing is ever refused"),
+            "\"token_keys\": [\"jti\"]",
+        );
+    }
+    let desk = desk(cx);
+    let port = rpc.map(|address| port(address, &desk, cx));
+    if let Some(address) = http {
+        cx.leave(Arc::new(Api {
+            address,
+            desk: Arc::clone(&desk),
+        }));
+    }
+    cx.leave(Arc::new(Revoker(Arc::new(TokenRevocation::new(
+        Arc::clone(&ledger),
+        &block.token_keys,
+    )))));
+    let secret = block.secret.clone();
+    cx.push(Task::opening("revoker", move || {
+        if let Some(port) = port {
+            port.bind()
+                .map_err(|error| format!("auth/revoker: {}: {error}", port.address()))?;
+        }
+        desk.open(&ledger, &secret);
+        Ok(())
+    }));
+    ServicePart::Nothing
+}
+
+/// The one desk of the process.
+pub(super) fn desk(cx: &mut Compile<'_>) -> Arc<Desk> {
+    cx.carry("auth/revoker desk", |_| Arc::new(Desk::default()))
+}
+
+/// The list. Its dimensions are its name: a reload that changes them starts an empty one.
+fn ledger(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<Ledger>> {
+    let (elements, false_positives) = (block.elements?, block.false_positives?);
+    let hash_name = block.hash_name.as_deref()?;
+    let Some(hash) = BloomHash::parse(hash_name) else {
+        let at = block.hash_name_at.as_ref().unwrap_or(node);
+        at.mistake(Mistake::NotOneOf {
+            found: format!("{hash_name:?}"),
+            allowed: "optimal, default".to_owned(),
+        });
+        return None;
+    };
+    let period = Duration::from_secs(block.ttl_seconds?);
+    let shape = match BloomShape::new(elements, false_positives, hash) {
+        Ok(shape) => shape,
+        Err(error) => {
+            node.invalid(error.to_string());
+            return None;
+        }
+    };
+    let name = format!("auth/revoker {shape:?} {period:?}");
+    let made = cx.try_carry(name, |_| {
+        let clock = Clock::system();
+        let tokens = RevokedTokens::new(shape, period, clock.now())?;
+        Ok::<_, BloomError>(Arc::new(Ledger { tokens, clock }))
+    });
+    made.map_err(|error| node.invalid(error.to_string())).ok()
+}
+
+fn rpc(node: &Node<'_>, block: &Block<'_>) -> Option<SocketAddr> {
+    let ip = match &block.listen {
+        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(text) => match text.trim_matches(['[', ']']).parse() {
+            Ok(ip) => ip,
+            Err(_) => {
+                let at = block.listen_at.as_ref().unwrap_or(node);
+                at.mistake_hint(
+                    Mistake::Address(text.clone()),
+                    "an address without a port: \"10.0.0.5\"",
+                );
+                return None;
+            }
+        },
+    };
+    block.port.map(|port| SocketAddr::new(ip, port))
+}
+
+fn http(block: &Block<'_>) -> Option<SocketAddr> {
+    let text = block.http_listen.as_deref()?;
+    let address = text.parse().ok();
+    if let (None, Some(at)) = (address, &block.http_listen_at) {
+        at.mistake_hint(
+            Mistake::invalid(format!("{text:?} is no address")),
+            "address and port: \"127.0.0.1:8081\"",
+        );
+    }
+    address
+}
+
+/// Whoever can revoke can lock everybody out: strangers need a secret.
+fn secret(node: &Node<'_>, block: &Block<'_>, rpc: Option<SocketAddr>, http: Option<SocketAddr>) {
+    let exposed = rpc.is_some_and(|address| !address.ip().is_loopback());
+    if block.secret.is_empty() && (exposed || http.is_some()) {
+        node.mistake_hint(
+            Mistake::Missing("secret"),
+            "needed for \"http_listen\", and for \"listen\" on another address than this machine's own",
+        );
+    }
+    if (1..LEAST_SECRET).contains(&block.secret.len()) {
+        node.invalid(format!(
+            "a \"secret\" has at least {LEAST_SECRET} characters"
+        ));
+    }
+}
+
+fn port(address: SocketAddr, desk: &Arc<Desk>, cx: &mut Compile<'_>) -> Arc<Port> {
+    cx.carry(format!("auth/revoker rpc {address}"), |tasks| {
+        let (port, ended) = Port::new(address);
+        let serving = serve(
+            Arc::downgrade(&port),
+            Arc::clone(desk),
+            !address.ip().is_loopback(),
+            ended,
+        );
+        tasks.push(Task::new("revoker", serving));
+        port
+    })
+}

@@ -1,0 +1,201 @@
+//! The RPC port: who may talk, how long, how much.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::gob::number_bytes;
+use super::ledger::Desk;
+use super::session::Session;
+
+const CONNECTIONS: usize = 32;
+const MOST_MESSAGE_BYTES: usize = 256 << 10;
+/// A client keeps its connection between calls.
+const IDLE: Duration = Duration::from_secs(600);
+/// A message that has begun is there, and an answer is gone, in this time.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two attempts to get the port while another process gives it up.
+const RETRY: Duration = Duration::from_millis(250);
+/// The longest first line, `AUTH` and the secret.
+const MOST_LINE_BYTES: usize = 1024;
+
+/// The RPC port of a file. Its task ends when this is gone.
+#[derive(Debug)]
+pub struct Port {
+    address: SocketAddr,
+    bound: Mutex<Bound>,
+    _running: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+enum Bound {
+    No,
+    /// Ours, but nobody accepts yet.
+    Waiting(std::net::TcpListener),
+    Served,
+}
+
+impl Port {
+    /// A port that is not bound yet, and what tells its task to end.
+    pub fn new(address: SocketAddr) -> (Arc<Port>, watch::Receiver<bool>) {
+        let (running, ended) = watch::channel(false);
+        let port = Port {
+            address,
+            bound: Mutex::new(Bound::No),
+            _running: running,
+        };
+        (Arc::new(port), ended)
+    }
+
+    /// The address as the file has it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Gets the port, unless we have it.
+    ///
+    /// # Errors
+    /// Somebody else has it.
+    pub fn bind(&self) -> io::Result<()> {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*bound, Bound::No) {
+            let listener = std::net::TcpListener::bind(self.address)?;
+            listener.set_nonblocking(true)?;
+            *bound = Bound::Waiting(listener);
+        }
+        Ok(())
+    }
+
+    /// The address it really has, for tests with port 0.
+    #[cfg(test)]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &*self.bound.lock().unwrap_or_else(PoisonError::into_inner) {
+            Bound::Waiting(listener) => listener.local_addr().ok(),
+            _ => None,
+        }
+    }
+
+    fn take(&self) -> io::Result<Option<std::net::TcpListener>> {
+        self.bind()?;
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match std::mem::replace(&mut *bound, Bound::Served) {
+            Bound::Waiting(listener) => Some(listener),
+            _ => None,
+        })
+    }
+}
+
+/// Serves the port until its owner is gone. Without the port (the process before us still has it) it is tried again.
+pub async fn serve(
+    port: std::sync::Weak<Port>,
+    desk: Arc<Desk>,
+    guarded: bool,
+    mut ended: watch::Receiver<bool>,
+) {
+    let listener = loop {
+        let Some(port) = port.upgrade() else { return };
+        match port.take() {
+            Ok(Some(listener)) => break listener,
+            Ok(None) => return,
+            Err(error) => log::warn!("[SERVICE: Bloomfilter] {}: {error}", port.address),
+        }
+        drop(port);
+        tokio::time::sleep(RETRY).await;
+    };
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::error!("[SERVICE: Bloomfilter] {error}");
+            return;
+        }
+    };
+    log::debug!("[SERVICE: Bloomfilter] Service registered successfully");
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut talking = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match (accepted, Arc::clone(&places).try_acquire_owned()) {
+                (Ok((stream, peer)), Ok(place)) => {
+                    let desk = Arc::clone(&desk);
+                    talking.spawn(async move {
+                        if let Err(error) = talk(stream, &desk, guarded).await {
+                            log::warn!("[SERVICE: Bloomfilter] {peer}: {error}");
+                        }
+                        drop(place);
+                    });
+                }
+                // Closed at once: whoever has the others is asked to leave first.
+                (Ok(_), Err(_)) => log::warn!("[SERVICE: Bloomfilter] more than {CONNECTIONS} connections"),
+                // Out of file descriptors, for instance: trying again at once would only burn time.
+                (Err(_), _) => tokio::time::sleep(RETRY).await,
+            },
+            Some(_) = talking.join_next(), if !talking.is_empty() => {}
+            changed = ended.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Talks with one client until it leaves.
+async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool) -> io::Result<()> {
+    if guarded {
+        timeout(PATIENCE, authenticate(&mut stream, desk)).await??;
+    }
+    let mut session = Session::default();
+    let mut out = Vec::new();
+    while let Some(first) = timeout(IDLE, next(&mut stream)).await? {
+        let message = timeout(PATIENCE, rest(&mut stream, first)).await??;
+        session
+            .message(&message, desk, &mut out)
+            .map_err(io::Error::other)?;
+        timeout(PATIENCE, stream.write_all(&out)).await??;
+        out.clear();
+    }
+    Ok(())
+}
+
+/// The first byte of a message; none when the client has gone, well or badly.
+async fn next(stream: &mut TcpStream) -> Option<u8> {
+    stream.read_u8().await.ok()
+}
+
+async fn rest(stream: &mut (impl AsyncRead + Unpin), first: u8) -> io::Result<Vec<u8>> {
+    let mut length = u64::from(first);
+    let more = number_bytes(first).map_err(io::Error::other)?;
+    if more > 0 {
+        length = 0;
+        for _ in 0..more {
+            length = length << 8 | u64::from(stream.read_u8().await?);
+        }
+    }
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= MOST_MESSAGE_BYTES)
+        .ok_or_else(|| io::Error::other("the message is too long"))?;
+    let mut message = vec![0; length];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+/// A first line `AUTH secret`, before anything else.
+async fn authenticate(stream: &mut TcpStream, desk: &Desk) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => break,
+            byte if line.len() < MOST_LINE_BYTES => line.push(byte),
+            _ => return Err(io::Error::other("not authenticated")),
+        }
+    }
+    let line = line.strip_suffix(b"\r").unwrap_or(&line);
+    match line.strip_prefix(b"AUTH ") {
+        Some(secret) if desk.trusts(secret) => Ok(()),
+        _ => Err(io::Error::other("not authenticated")),
+    }
+}

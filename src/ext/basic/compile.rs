@@ -1,0 +1,146 @@
+//! What the blocks mean. A user who could not come in, and an endpoint that would let nobody in, are mistakes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::config::Block;
+use super::runtime::{Attempts, BasicCheck};
+use super::users::Users;
+use crate::config::{Mistake, Node};
+use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::runtime::clock::Clock;
+
+/// A list of users that is larger belongs into a database.
+const MOST_FILE_BYTES: u64 = 4 << 20;
+
+/// What the service's block leaves for the endpoints.
+#[derive(Debug)]
+struct Shared {
+    users: Arc<Users>,
+    challenge: HeaderValue,
+}
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = Block::read(node) else {
+        return ServicePart::Nothing;
+    };
+    if !has_users(&block) {
+        nobody(node);
+        return ServicePart::Nothing;
+    }
+    if let (Some(users), Some(challenge)) = (users(node, &block, cx), challenge(&block)) {
+        cx.leave(Arc::new(Shared { users, challenge }));
+    }
+    ServicePart::Nothing
+}
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    _site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let Some(block) = Block::read(node) else {
+        return EndpointPart::Nothing;
+    };
+    let shared = cx.left::<Shared>();
+    let users = match (has_users(&block), &shared) {
+        (true, _) => users(node, &block, cx),
+        (false, Some(shared)) => Some(Arc::clone(&shared.users)),
+        (false, None) => {
+            nobody(node);
+            return EndpointPart::Nothing;
+        }
+    };
+    let challenge = match (&block.realm, &shared) {
+        (None, Some(shared)) => Some(shared.challenge.clone()),
+        _ => challenge(&block),
+    };
+    let (Some(users), Some(challenge)) = (users, challenge) else {
+        return EndpointPart::Nothing;
+    };
+    let attempts = cx.carry("auth/basic attempts", |_| {
+        Arc::new(Attempts::new(Clock::system()))
+    });
+    EndpointPart::step(BasicCheck {
+        users,
+        attempts,
+        challenge,
+    })
+}
+
+fn has_users(block: &Block<'_>) -> bool {
+    !block.htpasswd_path.is_empty() || !block.users.is_empty()
+}
+
+fn nobody(node: &Node<'_>) {
+    node.mistake_hint(
+        Mistake::invalid("there are no users"),
+        "\"htpasswd_path\" or \"users\", here or in the service's \"auth/basic\"",
+    );
+}
+
+/// The users of the file and those of the block, which win. Passwords known to be right survive a reload as long as
+/// nothing in the list changes.
+fn users(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<Users>> {
+    let mut pairs = match (&block.htpasswd_path_at, block.htpasswd_path.as_str()) {
+        (Some(at), path) if !path.is_empty() => match read(&cx.path(path)) {
+            Ok(pairs) => pairs,
+            Err(reason) => {
+                at.mistake(Mistake::File {
+                    path: path.to_owned(),
+                    reason,
+                });
+                return None;
+            }
+        },
+        _ => Vec::new(),
+    };
+    pairs.extend(block.users.iter().cloned());
+    let users = match Users::new(&pairs) {
+        Ok(users) => Arc::new(users),
+        Err((name, error)) => {
+            let at = block.users_at.as_ref().or(block.htpasswd_path_at.as_ref());
+            at.unwrap_or(node).mistake_hint(
+                Mistake::invalid(format!("user {name:?}: {error}")),
+                "`htpasswd -nB NAME` prints a name and a bcrypt hash",
+            );
+            return None;
+        }
+    };
+    if users.is_empty() {
+        nobody(node);
+        return None;
+    }
+    Some(cx.carry(format!("auth/basic {pairs:?}"), |_| users))
+}
+
+fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if size.len() > MOST_FILE_BYTES {
+        return Err(format!("larger than {MOST_FILE_BYTES} bytes"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let lines = text.lines().map(str::trim).enumerate();
+    lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(index, line)| {
+            line.split_once(':')
+                .map(|(name, hash)| (name.to_owned(), hash.to_owned()))
+                .ok_or_else(|| format!("line {} is not name:hash", index + 1))
+        })
+        .collect()
+}
+
+fn challenge(block: &Block<'_>) -> Option<HeaderValue> {
+    let realm = block.realm.as_deref().unwrap_or("portcullis");
+    // RFC 9110 §5.6.4
+    let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
+    let value = HeaderValue::try_from(format!("Basic realm=\"{quoted}\", charset=\"UTF-8\"")).ok();
+    if let (None, Some(at)) = (&value, &block.realm_at) {
+        at.invalid("a realm has no control characters");
+    }
+    value
+}

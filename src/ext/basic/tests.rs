@@ -1,0 +1,166 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method};
+use proptest::prelude::*;
+
+use super::runtime::parse_anything;
+use super::{ENDPOINT, SERVICE};
+use crate::ext::registry::EndpointPart;
+use crate::ext::testing::{File, head};
+use crate::runtime::request::Notes;
+use crate::runtime::step::{EndpointStep, Gate};
+
+fn hash(password: &str) -> String {
+    bcrypt::hash(password, 4).unwrap()
+}
+
+fn step(file: &mut File, endpoint: &str) -> Box<dyn EndpointStep> {
+    file.service(&SERVICE);
+    match file.endpoint_with(&ENDPOINT, endpoint, "/e", Method::GET) {
+        EndpointPart::Steps(mut steps) => steps.pop().unwrap(),
+        other => panic!("{other:?}: {}", file.findings()),
+    }
+}
+
+fn basic(credentials: &str) -> HeaderValue {
+    HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials))).unwrap()
+}
+
+/// Status, reason, and whether bcrypt was asked.
+async fn ask(step: &dyn EndpointStep, values: &[HeaderValue]) -> (u16, &'static str, bool) {
+    let mut headers = HeaderMap::new();
+    for value in values {
+        headers.append(AUTHORIZATION, value.clone());
+    }
+    let head = head(&Method::GET, "/e", &headers);
+    let mut notes = Notes::default();
+    let mut gate = step.check(&head, &mut notes, 0);
+    let waited = matches!(gate, Gate::Wait(_));
+    if let Gate::Wait(wait) = gate {
+        wait.await;
+        gate = step.check(&head, &mut notes, 1);
+    }
+    let status = match gate {
+        Gate::Pass => 200,
+        Gate::Refuse(answer) => {
+            let has = |wanted| answer.fields.iter().any(|(name, _)| name == wanted);
+            assert_eq!(answer.status == 401, has(WWW_AUTHENTICATE));
+            assert_eq!(answer.status != 401, has(RETRY_AFTER));
+            answer.status.as_u16()
+        }
+        Gate::Wait(_) => panic!("waits twice"),
+    };
+    (status, notes.refused.unwrap_or(""), waited)
+}
+
+#[tokio::test]
+async fn a_right_password_is_compared_once() {
+    let mut file = File::new(&format!(r#"{{"users": {{"ann": "{}"}}}}"#, hash("a:b é")));
+    let step = step(&mut file, "{}");
+    assert_eq!(ask(&*step, &[basic("ann:a:b é")]).await, (200, "", true));
+    assert_eq!(ask(&*step, &[basic("ann:a:b é")]).await, (200, "", false));
+    for wrong in ["ann:a:b", "ann:", "eve:a:b é", ":a:b é"] {
+        let answer = ask(&*step, &[basic(wrong)]).await;
+        assert_eq!(answer, (401, "wrong_password", true), "{wrong}");
+    }
+    assert_eq!(ask(&*step, &[]).await, (401, "missing_credentials", false));
+    for no in ["Basic", "Basic ?", "Bearer YTpi", "Basic YQ=="] {
+        let answer = ask(&*step, &[HeaderValue::from_static(no)]).await;
+        assert_eq!(answer, (401, "missing_credentials", false), "{no}");
+    }
+    let twice = [basic("ann:a:b é"), basic("ann:a:b é")];
+    assert_eq!(
+        ask(&*step, &twice).await,
+        (401, "ambiguous_credentials", false)
+    );
+}
+
+#[tokio::test]
+async fn one_client_cannot_guess_for_long() {
+    let mut file = File::new(&format!(r#"{{"users": {{"ann": "{}"}}}}"#, hash("a")));
+    let step = step(&mut file, "{}");
+    assert_eq!(ask(&*step, &[basic("ann:a")]).await.0, 200);
+    let mut refused = None;
+    for guess in 0..60 {
+        let (status, why, waited) = ask(&*step, &[basic(&format!("ann:{guess}"))]).await;
+        if status == 429 {
+            assert_eq!((why, waited), ("rate_limited", false));
+            refused = Some(guess);
+            break;
+        }
+        assert_eq!(status, 401);
+    }
+    assert!(refused.is_some());
+    assert_eq!(ask(&*step, &[basic("ann:a")]).await, (200, "", false));
+}
+
+#[tokio::test]
+async fn users_of_a_block_win_over_those_of_its_file_and_an_endpoints_over_the_services() {
+    let passwords = tempfile::NamedTempFile::new().unwrap();
+    let lines = format!("# users\n\nann:{}\nbob:{}\n", hash("file"), hash("bob"));
+    std::fs::write(passwords.path(), lines).unwrap();
+    let mut file = File::new(&format!(
+        r#"{{"htpasswd_path": "{}", "users": {{"ann": "{}"}}}}"#,
+        passwords.path().display(),
+        hash("block")
+    ));
+    let shared = step(&mut file, "{}");
+    assert_eq!(ask(&*shared, &[basic("ann:block")]).await.0, 200);
+    assert_eq!(ask(&*shared, &[basic("ann:file")]).await.0, 401);
+    assert_eq!(ask(&*shared, &[basic("bob:bob")]).await.0, 200);
+    let own = step(
+        &mut file,
+        &format!(r#"{{"users": {{"eve": "{}"}}}}"#, hash("eve")),
+    );
+    assert_eq!(ask(&*own, &[basic("eve:eve")]).await.0, 200);
+    assert_eq!(ask(&*own, &[basic("bob:bob")]).await.0, 401);
+}
+
+#[tokio::test]
+async fn what_was_right_is_known_after_a_reload_unless_the_users_changed() {
+    let (one, other) = (hash("a"), hash("a"));
+    let text = |hash: &str| format!(r#"{{"users": {{"ann": "{hash}"}}}}"#);
+    let mut file = File::new(&text(&one));
+    let before = step(&mut file, "{}");
+    assert_eq!(ask(&*before, &[basic("ann:a")]).await, (200, "", true));
+    let mut file = File::after(&text(&one), file.finish());
+    let same = step(&mut file, "{}");
+    assert_eq!(ask(&*same, &[basic("ann:a")]).await, (200, "", false));
+    let mut file = File::after(&text(&other), file.finish());
+    let changed = step(&mut file, "{}");
+    assert_eq!(ask(&*changed, &[basic("ann:a")]).await, (200, "", true));
+}
+
+#[test]
+fn users_who_could_not_come_in_stop_the_start() {
+    for bad in [
+        "{}",
+        r#"{"users": {"ann": "secret"}}"#,
+        r#"{"users": {"ann": 5}}"#,
+        r#"{"htpasswd_path": "/nowhere/at/all"}"#,
+        r#"{"users": [], "htpasswd_path": ""}"#,
+    ] {
+        let mut file = File::new(bad);
+        file.service(&SERVICE);
+        assert!(file.mistakes() > 0, "{bad}");
+    }
+    let mut file = File::new("{}");
+    file.endpoint_with(&ENDPOINT, "{}", "/e", Method::GET);
+    assert_eq!(file.mistakes(), 1, "an endpoint without users anywhere");
+}
+
+proptest! {
+    #[test]
+    fn any_header_is_credentials_or_none(bytes: Vec<u8>, scheme: bool) {
+        let value = match scheme {
+            true => format!("Basic {}", STANDARD.encode(&bytes)).into_bytes(),
+            false => bytes,
+        };
+        if let Ok(value) = HeaderValue::from_bytes(&value)
+            && let Some(name) = parse_anything(&value)
+        {
+            prop_assert!(!name.contains(':'));
+        }
+    }
+}
