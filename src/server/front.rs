@@ -163,6 +163,10 @@ impl Front {
                     return None;
                 }
                 Wait::Over => return None,
+                Wait::Refused(BadHead::RequestLine) if self.is_no_http(&mut conn) => {
+                    self.metrics.bad_request("preface");
+                    return None;
+                }
                 Wait::Refused(bad) => {
                     self.metrics.bad_request(bad.as_str());
                     log::info!(
@@ -242,6 +246,14 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// Whether a client of a listener for both versions speaks neither: an answer in HTTP/1 would be a riddle to a
+    /// client of HTTP/2 (RFC 9113 §3.4 closes the connection).
+    fn is_no_http(&self, conn: &mut Conn) -> bool {
+        let ahead: &[u8] = conn.ahead();
+        let line = ahead.split(|byte| *byte == b'\n').next();
+        self.limits.h2c && line.is_none_or(|line| memchr::memmem::find(line, b"HTTP/").is_none())
     }
 
     fn judge(&self, reader: &mut HeadReader, conn: &mut Conn) -> Option<Wait> {

@@ -403,11 +403,11 @@ impl Process {
 
     /// Lets requests in flight finish and leaves; a second signal leaves at once.
     async fn drain(&self, why: &str, command: Command, signals: &mut Signals) {
-        log::info!("Signal intercepted: {why}");
-        notify(&[sd_notify::NotifyState::Stopping]);
         if command == Command::Stop {
             self.shared.draining.store(true, Ordering::Relaxed);
         }
+        log::info!("Signal intercepted: {why}");
+        notify(&[sd_notify::NotifyState::Stopping]);
         self.stop.send_replace(Some(command));
         let mut started = Instant::now();
         if command == Command::HandOver {
