@@ -28,6 +28,9 @@ use crate::telemetry::metrics::{ConnectionGuard, Metrics};
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long clients with an idle connection may still send a request once we are leaving: one that was sent before its
+/// client could know is answered, with word that the connection ends.
+pub(super) const FAREWELL: Duration = Duration::from_millis(300);
 /// What a refused client is given to read its refusal before the connection goes.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -163,7 +166,7 @@ impl Front {
                 tokio::select! {
                     biased;
                     read = conn.fill() => matches!(read, Ok(count) if count > 0),
-                    _ = stopping.wait_for(|stop| *stop) => false,
+                    () = farewell(&mut stopping) => false,
                 }
             };
             if !matches!(
@@ -259,6 +262,13 @@ fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> Result<bytes::BytesMut
         BodyFraming::Length(length) => Body::Length(length),
     };
     conn.begin_request(facts.length, body)
+}
+
+/// Resolves when we stop and clients have had time to notice.
+async fn farewell(stopping: &mut ShutdownWatch) {
+    // An error means that the server itself is gone, which is a stop too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+    tokio::time::sleep(FAREWELL).await;
 }
 
 fn peer(conn: &Conn) -> String {
