@@ -5,11 +5,13 @@
 //! on only silence ends a stream.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use pingora_core::protocols::http::ServerSession as HttpSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -493,12 +495,14 @@ async fn copy(
     respond::write_header(session, answer, bodiless)
         .await
         .map_err(Trouble::Client)?;
+    if !decode && !bodiless && exchange.lends() && !session.is_http2() {
+        lend(session, &mut exchange, service, uploaded, limit).await?;
+        exchange.release().await;
+        return Ok(status);
+    }
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
     loop {
-        let wait = match service.options.stream_total_timeout {
-            true => service.options.stream_idle_timeout.min(limit.remaining()),
-            false => service.options.stream_idle_timeout,
-        };
+        let wait = patience(service, limit);
         tokio::select! {
             biased;
             chunk = pingora_timeout::timeout(wait, exchange.read_body()) => {
@@ -525,6 +529,52 @@ async fn copy(
     }
     exchange.release().await;
     Ok(status)
+}
+
+/// How long an answer under way may be silent.
+fn patience(service: &Service, limit: &Limit) -> Duration {
+    let idle = service.options.stream_idle_timeout;
+    match service.options.stream_total_timeout {
+        true => idle.min(limit.remaining()),
+        false => idle,
+    }
+}
+
+/// Copies a body from one HTTP/1 connection to another straight out of the buffer that it was read into.
+async fn lend(
+    session: &mut Session,
+    exchange: &mut Exchange<'_>,
+    service: &Service,
+    mut uploaded: bool,
+    limit: &Limit,
+) -> std::result::Result<(), Trouble> {
+    loop {
+        tokio::select! {
+            biased;
+            chunk = pingora_timeout::timeout(patience(service, limit), exchange.read_slice()) => {
+                let chunk = chunk.map_err(|_| Trouble::Cut("the upstream fell silent"))?;
+                if let Some(bytes) = chunk.map_err(|_| Trouble::Cut("unexpected EOF"))?
+                    && !bytes.is_empty()
+                {
+                    let HttpSession::H1(client) = session.as_downstream_mut() else {
+                        return Err(Trouble::Cut("not HTTP/1"));
+                    };
+                    let written = client.write_body(bytes).await.map_err(Trouble::Client)?;
+                    written.ok_or(Trouble::Cut("more bytes than announced"))?;
+                }
+                if exchange.is_done() {
+                    session.write_response_body(None, true).await.map_err(Trouble::Client)?;
+                    // What follows the end spoils the connection, not the answer.
+                    let _ = exchange.read_body().await;
+                    return Ok(());
+                }
+            }
+            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
+                let last = session.as_downstream_mut().is_body_done();
+                upload(exchange, chunk, last, &mut uploaded).await?;
+            }
+        }
+    }
 }
 
 async fn write_chunk(
