@@ -107,9 +107,9 @@ fn curves_and_suites_of_the_file_are_the_only_ones() {
     });
     let gateway = start(&authority, &rules, &[]);
     let with = |group: Option<u16>, suite: Option<u16>| {
-        let mut speaker = Speaker {
-            only_12: suite.is_some(),
-            ..Speaker::default()
+        let mut speaker = match suite {
+            Some(_) => Speaker::default().tls12(),
+            None => Speaker::default(),
         };
         speaker
             .provider
