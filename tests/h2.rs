@@ -249,8 +249,7 @@ fn refusals_speak_grpc_to_those_who_do() {
         guarded["extra_config"] = json!({ "auth/validator":
             { "alg": "RS256", "jwk_local_path": "jwks.json", "disable_jwk_security": true } });
         let mut scarce = h2_endpoint("/scarce", port);
-        scarce["extra_config"] =
-            json!({ "qos/ratelimit/router": { "max_rate": 0.001, "capacity": 1 } });
+        scarce["extra_config"] = json!({ "qos/ratelimit/router": { "client_max_rate": 0.001, "client_capacity": 1, "strategy": "ip" } });
         let down = h2_endpoint("/down", support::ports::free());
         let paths = ["/only"].iter().map(|path| h2_endpoint(path, port));
         let endpoints: Vec<Value> = paths

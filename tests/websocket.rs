@@ -320,10 +320,7 @@ fn nothing_is_tunnelled_that_the_file_does_not_ask_for() {
     assert_eq!(head.status, 200);
     assert_eq!(client.body(&head, "GET").unwrap(), b"ok");
     let sent = plain.heads().pop().unwrap().to_lowercase();
-    assert!(
-        !sent.contains("upgrade") && !sent.contains("sec-websocket"),
-        "{sent}"
-    );
+    assert!(!sent.contains("upgrade"), "{sent}");
     // An upstream that switches unasked fails, whoever asked the gateway.
     for (mut client, head) in [open(&gateway, "/unasked", &[]), {
         let mut client = gateway.client();

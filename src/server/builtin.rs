@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::request::Head;
+use crate::telemetry::text::masked_query;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -52,7 +53,7 @@ pub fn ready(draining: bool) -> Answer {
 pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
     log::debug!("Method: {}", head.method);
     log::debug!("URL: {}", head.path);
-    log::debug!("Query: {}", head.query.unwrap_or_default());
+    log::debug!("Query: {}", masked_query(head.query.unwrap_or_default()));
     for (name, value) in head.headers {
         log::debug!(
             "Header: {name}: {}",

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -20,7 +20,6 @@ use pingora_core::tls::ServerTlsStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::server::chunks::{BadChunk, Chunks};
-use crate::server::leash::Leash;
 
 /// How much a client may send ahead of the answer to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -37,8 +36,6 @@ pub struct Conn {
     budget: u64,
     /// The chunked body under way.
     chunks: Option<Chunks>,
-    /// Set when the request became a tunnel, by someone who only has a look at this connection.
-    leash: OnceLock<Leash>,
     alpn: Option<ALPN>,
     tls: Option<Arc<SslDigest>>,
     socket: Option<Arc<SocketDigest>>,
@@ -68,7 +65,6 @@ impl Conn {
             ahead: BytesMut::new(),
             budget: 0,
             chunks: None,
-            leash: OnceLock::new(),
             alpn: None,
             tls: None,
             socket,
@@ -100,7 +96,6 @@ impl Conn {
             ahead: BytesMut::new(),
             budget: 0,
             chunks: None,
-            leash: OnceLock::new(),
             alpn,
             tls: Some(Arc::new(digest)),
             socket,
@@ -117,12 +112,6 @@ impl Conn {
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
         self
-    }
-
-    /// Bounds what is left of the current request, which has become a tunnel.
-    pub fn hold(&self, leash: Leash) {
-        // A request becomes a tunnel once.
-        let _ = self.leash.set(leash);
     }
 
     /// Replaces the peer's address, for a connection that came through a load balancer (PROXY protocol).
@@ -153,7 +142,6 @@ impl Conn {
     /// A chunked body whose first bytes are no chunk.
     pub fn begin_request(&mut self, head: usize, body: Body) -> Result<BytesMut, BadChunk> {
         self.chunks = None;
-        self.leash.take();
         let there = self.ahead.len() as u64;
         match body {
             Body::Length(body) => {
@@ -222,23 +210,6 @@ impl Conn {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// A write to the client counts for the tunnel, and one that hangs may be cut.
-    fn tell_leash(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        let Some(leash) = self.leash.get_mut() else {
-            return written;
-        };
-        match &written {
-            Poll::Ready(Ok(_)) => leash.sent(),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => return leash.poll_end(cx).map(Err),
-        }
-        written
-    }
-
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
         let budget = usize::try_from(self.budget).unwrap_or(usize::MAX);
         let count = self.ahead.len().min(buf.remaining()).min(budget);
@@ -261,30 +232,6 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.leash.get().is_none() {
-            return this.poll_request(cx, buf);
-        }
-        let before = buf.filled().len();
-        let read = this.poll_request(cx, buf);
-        let Some(leash) = this.leash.get_mut() else {
-            return read;
-        };
-        match &read {
-            Poll::Ready(_) if buf.filled().len() > before => leash.received(),
-            Poll::Ready(_) => {}
-            Poll::Pending => return leash.poll_end(cx).map(Err),
-        }
-        read
-    }
-}
-
-impl Conn {
-    fn poll_request(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self;
         if this.budget == 0 {
             // Between requests somebody waits for the client to hang up. Early bytes of its next request stay here.
             loop {
@@ -323,12 +270,10 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = match &mut this.wire {
+        match &mut self.get_mut().wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        };
-        this.tell_leash(cx, written)
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -350,12 +295,10 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = match &mut this.wire {
+        match &mut self.get_mut().wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        };
-        this.tell_leash(cx, written)
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

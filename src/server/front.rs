@@ -28,6 +28,9 @@ use crate::telemetry::metrics::{ConnectionGuard, Metrics};
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long clients with an idle connection may still send a request once we are leaving: one that was sent before its
+/// client could know is answered, with word that the connection ends.
+pub(super) const FAREWELL: Duration = Duration::from_millis(300);
 /// What a refused client is given to read its refusal before the connection goes.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -127,7 +130,7 @@ impl Front {
         self.metrics.tls_handshake_failed();
         let text =
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-        farewell(&mut conn, text).await;
+        last_words(&mut conn, text).await;
         None
     }
 
@@ -163,6 +166,10 @@ impl Front {
                     return None;
                 }
                 Wait::Over => return None,
+                Wait::Refused(BadHead::RequestLine) if self.is_no_http(&mut conn) => {
+                    self.metrics.bad_request("preface");
+                    return None;
+                }
                 Wait::Refused(bad) => {
                     self.metrics.bad_request(bad.as_str());
                     log::info!(
@@ -203,7 +210,7 @@ impl Front {
                 tokio::select! {
                     biased;
                     read = conn.fill() => matches!(read, Ok(count) if count > 0),
-                    _ = stopping.wait_for(|stop| *stop) => false,
+                    () = farewell(stopping) => false,
                 }
             };
             if !matches!(
@@ -242,6 +249,14 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// Whether a client of a listener for both versions speaks neither: an answer in HTTP/1 would be a riddle to a
+    /// client of HTTP/2 (RFC 9113 §3.4 closes the connection).
+    fn is_no_http(&self, conn: &mut Conn) -> bool {
+        let ahead: &[u8] = conn.ahead();
+        let line = ahead.split(|byte| *byte == b'\n').next();
+        self.limits.h2c && line.is_none_or(|line| memchr::memmem::find(line, b"HTTP/").is_none())
     }
 
     fn judge(&self, reader: &mut HeadReader, conn: &mut Conn) -> Option<Wait> {
@@ -301,6 +316,13 @@ fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> Result<bytes::BytesMut
     conn.begin_request(facts.length, body)
 }
 
+/// Resolves when we stop and clients have had time to notice.
+async fn farewell(stopping: &mut ShutdownWatch) {
+    // An error means that the server itself is gone, which is a stop too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+    tokio::time::sleep(FAREWELL).await;
+}
+
 fn peer(conn: &Conn) -> String {
     pingora_core::protocols::GetSocketDigest::get_socket_digest(conn)
         .and_then(|digest| digest.peer_addr().map(ToString::to_string))
@@ -314,11 +336,11 @@ async fn refuse(conn: &mut Conn, status: &str) {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    farewell(conn, text.as_bytes()).await;
+    last_words(conn, text.as_bytes()).await;
 }
 
 /// The last words on a connection.
-async fn farewell(conn: &mut Conn, text: &[u8]) {
+async fn last_words(conn: &mut Conn, text: &[u8]) {
     let write = async {
         conn.write_all(text).await?;
         conn.flush().await?;

@@ -11,8 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::runtime::answer::{Answer, Branding};
@@ -148,8 +147,6 @@ pub struct Ctx {
     /// Not in the access log: redirects and preflights, which the reference answers before it logs.
     silent: bool,
     in_flight: Option<InFlight>,
-    /// Boxed: the rare tunnel must not make every request's state large.
-    pub(super) tunnel: Option<Box<tunnel::Tunnel>>,
 }
 
 /// What the synchronous part of a request came to.
@@ -291,21 +288,12 @@ impl Gateway {
         }
         match &endpoint.work {
             Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
-                let Some(active) = ctx.active.clone() else {
-                    return Ok(true);
-                };
                 // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
-                let tunnel = tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work);
-                match Box::pin(tunnel).await {
-                    Ok(tunnel) => {
-                        ctx.tunnel = Some(Box::new(tunnel));
-                        Ok(false)
-                    }
-                    Err(answer) => {
-                        self.local(session, ctx, answer).await?;
-                        Ok(true)
-                    }
+                let tunnel = tunnel::run(session, ctx, endpoint, work, &self.shared.metrics);
+                if let Some(answer) = Box::pin(tunnel).await? {
+                    self.local(session, ctx, answer).await?;
                 }
+                Ok(true)
             }
             Work::Stream(work) => {
                 relay::run(session, ctx, endpoint, work, &self.shared.metrics).await?;
@@ -439,7 +427,6 @@ impl ProxyHttp for Gateway {
             answered: None,
             silent: false,
             in_flight: None,
-            tunnel: None,
         }
     }
 
@@ -494,45 +481,9 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        match &ctx.tunnel {
-            Some(tunnel) => Ok(tunnel.peer()),
-            None => Error::e_explain(
-                pingora_core::ErrorType::InternalError,
-                "only tunnels are proxied",
-            ),
-        }
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        upstream: &mut RequestHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        match &ctx.tunnel {
-            Some(tunnel) => tunnel.request(upstream),
-            None => Ok(()),
-        }
-    }
-
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        upstream: &mut ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        let Some(active) = ctx.active.as_ref() else {
-            return Ok(());
-        };
-        if upstream.status != StatusCode::SWITCHING_PROTOCOLS {
-            respond::brand(
-                upstream,
-                &active.service.options,
-                Branding::Completed(false),
-            )?;
-        }
-        respond::replace(upstream, &ctx.notes.response_fields)
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        // Every request is answered in the filter before.
+        Error::e_explain(ErrorType::InternalError, "nothing is proxied")
     }
 
     async fn fail_to_proxy(
@@ -542,19 +493,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> FailToProxy {
         let written = session.response_written().is_some();
-        let late = tunnel::is_late(error);
-        let client_left = *error.esource() == ErrorSource::Downstream && !late;
+        let client_left = *error.esource() == ErrorSource::Downstream;
         if written || client_left {
             return FailToProxy {
                 error_code: 0,
                 can_reuse_downstream: false,
             };
         }
-        ctx.notes.errors.push(match late {
-            true => "context deadline exceeded".into(),
-            false => error.etype().as_str().to_owned().into(),
-        });
-        self.shared.metrics.upstream_error("tunnel");
+        ctx.notes
+            .errors
+            .push(error.etype().as_str().to_owned().into());
         let answer = Answer {
             branding: Branding::Completed(false),
             ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)

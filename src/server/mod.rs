@@ -8,7 +8,7 @@
 //! | [`gateway`] | the `ProxyHttp` implementation: decides and delegates |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
 //! | [`relay`], [`trailers`], [`grpc`] | `no-op` answers as a streaming copy; refusals that gRPC clients understand |
-//! | [`tunnel`], [`leash`] | upgraded connections through Pingora's proxy, and what ends them |
+//! | [`tunnel`] | WebSocket: on what terms, the bytes both ways, and what ends them |
 //! | [`admin`], [`control`], [`watch`], [`upkeep`] | pages for operators, orders, changed files, background tasks |
 
 pub mod admin;
@@ -21,7 +21,6 @@ mod front;
 pub mod gateway;
 mod grpc;
 pub mod head;
-mod leash;
 pub mod process;
 pub mod proxy_protocol;
 mod relay;

@@ -13,6 +13,8 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::ListenerConfig;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::services::background::background_service;
@@ -24,7 +26,7 @@ use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::admin::{Side, SideListener};
 use crate::server::control::{self, Ask};
-use crate::server::front::Front;
+use crate::server::front::{FAREWELL, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::upkeep::Upkeep;
@@ -32,8 +34,6 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
 
-/// How long clients with an idle connection may still send a request once we are leaving.
-const FAREWELL: Duration = Duration::from_millis(300);
 /// How often a draining process looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -142,7 +142,10 @@ pub fn run(
         Arc::clone(&metrics),
     );
     let mut service = ListeningService::new("gateway".to_owned(), front);
-    service.add_tcp(&listen.address.to_string());
+    service.add_listener(
+        ListenerConfig::tcp(listen.address.to_string())
+            .l4_buffer(L4BufferSettings::default().read(read_buffer(&listen))),
+    );
     server.add_service(service);
     for side in &loaded.sides {
         if side.optional
@@ -211,6 +214,15 @@ fn probe(address: SocketAddr) -> Result<(), RunError> {
         socket.bind(&address.into())
     };
     bind().map_err(|source| RunError::Bind { address, source })
+}
+
+/// Pingora's 64 KiB for each connection, idle or not, would be most of its memory. Heads are read into a buffer of our
+/// own and bodies into Pingora's; only TLS, which reads a record in small pieces, needs one below.
+fn read_buffer(listen: &Listen) -> usize {
+    match listen.tls {
+        Some(_) => 4 * 1024,
+        None => 0,
+    }
 }
 
 fn server_conf(listen: &Listen) -> ServerConf {
@@ -403,11 +415,11 @@ impl Process {
 
     /// Lets requests in flight finish and leaves; a second signal leaves at once.
     async fn drain(&self, why: &str, command: Command, signals: &mut Signals) {
-        log::info!("Signal intercepted: {why}");
-        notify(&[sd_notify::NotifyState::Stopping]);
         if command == Command::Stop {
             self.shared.draining.store(true, Ordering::Relaxed);
         }
+        log::info!("Signal intercepted: {why}");
+        notify(&[sd_notify::NotifyState::Stopping]);
         self.stop.send_replace(Some(command));
         let mut started = Instant::now();
         if command == Command::HandOver {

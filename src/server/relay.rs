@@ -490,8 +490,7 @@ async fn copy(
     respond::keep_connection(session);
     // An answer that is its header alone must end with it: gRPC takes its status from there then.
     bodiless |= session.is_http2() && exchange.is_done();
-    session
-        .write_response_header(Box::new(answer), bodiless)
+    respond::write_header(session, answer, bodiless)
         .await
         .map_err(Trouble::Client)?;
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
@@ -596,7 +595,7 @@ async fn finish(
 /// The upstream's header without what concerns its own connection, with ours in place of its `X-Krakend` fields.
 ///
 /// Made as a plain map: Pingora's own setters parse each name again, which this is called too often for.
-fn header_for_client(
+pub(super) fn header_for_client(
     session: &Session,
     ctx: &Ctx,
     service: &Service,

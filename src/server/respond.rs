@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora_core::Result;
+use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -53,13 +54,27 @@ pub async fn write(
     } else {
         answer.body
     };
-    session
-        .write_response_header(Box::new(header), body.is_empty())
-        .await?;
+    write_header(session, header, body.is_empty()).await?;
     if !body.is_empty() {
         write_body(session, body).await?;
     }
     Ok(())
+}
+
+/// Writes the header of an answer, which may be all of it. On HTTP/2 such a header ends the stream itself: Pingora
+/// would send an empty frame behind it, and gRPC clients look for the status in trailers then.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn write_header(
+    session: &mut Session,
+    header: ResponseHeader,
+    alone: bool,
+) -> Result<()> {
+    if alone && let ServerSession::H2(stream) = session.as_downstream_mut() {
+        return stream.write_response_header(Box::new(header), true);
+    }
+    session.write_response_header(Box::new(header), alone).await
 }
 
 fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<ResponseHeader> {

@@ -1,24 +1,27 @@
-//! Upgraded connections (WebSocket): through Pingora's own proxy path, which keeps both sides in step about the 101.
+//! WebSocket: the terms are checked at the handshake, then bytes pass both ways as they come.
+//!
+//! Not through Pingora's proxy path: it takes the end of a request without a body for the end of the tunnel when the
+//! upstream answers fast, and watches the silence of each direction by itself.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType};
-use pingora_http::RequestHeader;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pingora_core::Result;
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::pipeline::{self, Guard, Limit, stream};
+use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork, Upgrade};
-use crate::server::conn::Conn;
 use crate::server::gateway::{Ctx, head_of};
-use crate::server::leash::{Leash, Terms};
+use crate::server::{relay, respond};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::moment::now;
 use crate::upstream::{Outgoing, Target};
 
@@ -31,130 +34,112 @@ const HANDSHAKE: [&str; 5] = [
     "origin",
 ];
 
-/// Where a tunnel leads, decided before Pingora asks.
-#[derive(Debug)]
-pub struct Tunnel {
-    target: Target,
-    out: Outgoing,
-    handshake: HeaderMap,
-    /// Its place among the open tunnels of the endpoint.
-    _room: Option<OwnedSemaphorePermit>,
-}
-
 /// Whether the client asks for a WebSocket. Other protocols are not switched to: their `Upgrade` is dropped, as a
 /// server that does not know them would do (RFC 9110 §7.8).
 pub fn is_asked_for(session: &Session) -> bool {
-    session.is_upgrade_req()
-        && session
-            .req_header()
-            .headers
-            .get(header::UPGRADE)
-            .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    session.is_upgrade_req() && is_websocket(&session.req_header().headers)
 }
 
-/// Whether a tunnel failed because nobody answered its handshake in time. It is the client's connection that tells.
-pub fn is_late(error: &Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<io::Error>()
-        .is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
-}
-
-impl Tunnel {
-    /// Checks the endpoint's terms and prepares the call.
-    ///
-    /// # Errors
-    /// The refusal; its reason is in the log.
-    pub async fn prepare(
-        session: &mut Session,
-        ctx: &mut Ctx,
-        service: &Service,
-        endpoint: &Endpoint,
-        work: &StreamWork,
-    ) -> Result<Tunnel, Answer> {
-        let Some(upgrade) = &work.upgrade else {
-            return Err(Answer::empty(StatusCode::FORBIDDEN));
-        };
-        if !upgrade.admits(session.req_header().headers.get(header::ORIGIN)) {
-            ctx.notes.refused = Some("origin");
-            return Err(Answer::empty(StatusCode::FORBIDDEN));
+/// Opens a WebSocket and stays until it ends, or returns the refusal.
+///
+/// # Errors
+/// The client has gone, or an answer that is no WebSocket broke off.
+pub async fn run(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    endpoint: &Endpoint,
+    work: &StreamWork,
+    metrics: &Metrics,
+) -> Result<Option<Answer>> {
+    let (Some(active), Some(upgrade)) = (ctx.active.clone(), &work.upgrade) else {
+        return Ok(Some(Answer::empty(StatusCode::FORBIDDEN)));
+    };
+    let service = &*active.service;
+    let _place = match admit(session, upgrade) {
+        Ok(place) => place,
+        Err((status, reason)) => {
+            ctx.notes.refused = Some(reason);
+            return Ok(Some(Answer::empty(status)));
         }
-        let room = match &upgrade.room {
-            None => None,
-            Some(room) => match Arc::clone(room).try_acquire_owned() {
-                Ok(permit) => Some(permit),
-                Err(_) => {
-                    ctx.notes.refused = Some("connections");
-                    return Err(Answer::empty(StatusCode::SERVICE_UNAVAILABLE));
-                }
-            },
-        };
-        let (target, out) = match call(session, ctx, service, endpoint, work).await {
-            Ok(call) => call,
-            Err(failure) => {
-                log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
-                ctx.notes.errors.push(failure.text.clone());
-                return Err(stream::failed(&service.options, failure));
-            }
-        };
-        let sent = &session.req_header().headers;
-        let handshake = HANDSHAKE
-            .iter()
-            .filter_map(|name| Some((HeaderName::from_static(name), sent.get(*name)?.clone())))
-            .collect();
-        hold(session, ctx, service, endpoint, upgrade);
-        Ok(Tunnel {
-            target,
-            out,
-            handshake,
-            _room: room,
-        })
-    }
-
-    /// The peer. It has no limits of its own: the client's connection knows when the tunnel has to end.
-    pub fn peer(&self) -> Box<HttpPeer> {
-        let mut peer = self.target.peer.clone();
-        peer.options.set_http_version(1, 1);
-        peer.options.read_timeout = None;
-        Box::new(peer)
-    }
-
-    /// Replaces the client's header by what the endpoint lets through, and the handshake.
-    ///
-    /// # Errors
-    /// A target that cannot be written, which `prepare` would have refused.
-    pub fn request(&self, upstream: &mut RequestHeader) -> pingora_core::Result<()> {
-        let path = format!("{}{}", self.target.base, self.out.target);
-        let mut request = RequestHeader::build(self.out.method.clone(), path.as_bytes(), Some(16))?;
-        request.set_version(upstream.version);
-        request.insert_header(header::HOST, self.target.authority.clone())?;
-        for (name, value) in self.out.headers.iter().chain(&self.handshake) {
-            if *name != header::ACCEPT_ENCODING {
-                request.append_header(name, value)?;
-            }
+    };
+    let limit = Limit::at(Instant::now() + endpoint.timeout);
+    let opened = {
+        let opening = pin!(open(session, ctx, service, endpoint, work, &limit));
+        limit.wait(opening).await
+    };
+    let (mut upstream, answer) = match opened.unwrap_or_else(|| Err(Failure::deadline())) {
+        Ok(opened) => opened,
+        Err(failure) => {
+            metrics.upstream_error(failure.kind.as_str());
+            log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
+            ctx.notes.errors.push(failure.text.clone());
+            return Ok(Some(stream::failed(&service.options, failure)));
         }
-        let protocol = upstream.headers.get(header::UPGRADE).cloned();
-        let protocol = protocol
-            .ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no Upgrade field"))?;
-        request.insert_header(header::UPGRADE, protocol)?;
-        request.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))?;
-        *upstream = request;
-        Ok(())
+    };
+    // Silence is allowed in one direction, and the connection is good for nothing else afterwards.
+    session.as_downstream_mut().set_read_timeout(None);
+    session.set_keepalive(None);
+    if upstream.was_upgraded() {
+        switch(session, ctx, &answer).await?;
+        let end = end_of(ctx, upgrade);
+        let why = pump(
+            session,
+            &mut upstream,
+            service.options.stream_idle_timeout,
+            end,
+        )
+        .await;
+        ctx.notes.errors.extend(why.map(Into::into));
+    } else {
+        let header = relay::header_for_client(
+            session,
+            ctx,
+            service,
+            work,
+            answer.status,
+            &answer.headers,
+            false,
+        )?;
+        decline(
+            session,
+            &mut upstream,
+            header,
+            service.options.stream_idle_timeout,
+        )
+        .await?;
+    }
+    Ok(None)
+}
+
+/// Checks origin and room; the place is given back when the tunnel ends.
+fn admit(
+    session: &Session,
+    upgrade: &Upgrade,
+) -> std::result::Result<Option<OwnedSemaphorePermit>, (StatusCode, &'static str)> {
+    if !upgrade.admits(session.req_header().headers.get(header::ORIGIN)) {
+        return Err((StatusCode::FORBIDDEN, "origin"));
+    }
+    let Some(room) = &upgrade.room else {
+        return Ok(None);
+    };
+    match Arc::clone(room).try_acquire_owned() {
+        Ok(place) => Ok(Some(place)),
+        Err(_) => Err((StatusCode::SERVICE_UNAVAILABLE, "connections")),
     }
 }
 
-/// Where the endpoint's one backend is, and what it is asked.
-async fn call(
+/// Calls the endpoint's one backend and reads the header of its answer.
+async fn open(
     session: &Session,
     ctx: &Ctx,
     service: &Service,
     endpoint: &Endpoint,
     work: &StreamWork,
-) -> Result<(Target, Outgoing), Failure> {
-    let limit = Limit::at(Instant::now() + endpoint.timeout);
+    limit: &Limit,
+) -> std::result::Result<(Box<HttpSession>, ResponseHeader), Failure> {
     let head = head_of(session, ctx.client)
         .ok_or_else(|| Failure::new(Kind::Request, "the request target is no text"))?;
-    let client = pipeline::ClientCall::new(
+    let client = ClientCall::new(
         &service.options,
         endpoint,
         &head,
@@ -163,42 +148,152 @@ async fn call(
         Instant::now(),
     );
     // A limit or a breaker refuses here. How long a tunnel lasts says nothing about its upstream.
-    let _guard = Guard::enter(&work.backend.steps, &limit)?;
+    let _guard = Guard::enter(&work.backend.steps, limit)?;
     let mut prepared = stream::prepare(&service.options, endpoint, &work.backend, client)?;
     if let Some(credentials) = &work.backend.credentials {
-        let value = stream::authorization(&**credentials, &limit).await?;
+        let value = stream::authorization(&**credentials, limit).await?;
         prepared.out.headers.insert(header::AUTHORIZATION, value);
     }
-    let found = work.backend.hosts.target();
-    match limit.wait(pin!(found)).await {
-        Some(target) => Ok((target.map_err(Failure::from)?, prepared.out)),
-        None => Err(Failure::deadline()),
+    let (mut upstream, target) = work.backend.hosts.dial().await?;
+    let request = request(&prepared.out, &target, &session.req_header().headers)
+        .map_err(|_| Failure::new(Kind::Request, "the request cannot be written"))?;
+    let broken = |_| Failure::new(Kind::Broken, "EOF");
+    upstream
+        .write_request_header(Box::new(request))
+        .await
+        .map_err(broken)?;
+    loop {
+        upstream.read_response().await.map_err(broken)?;
+        let answer = upstream
+            .resp_header()
+            .ok_or_else(|| Failure::new(Kind::Broken, "EOF"))?;
+        match answer.status {
+            StatusCode::SWITCHING_PROTOCOLS if !is_websocket(&answer.headers) => {
+                let text = "the upstream switched to another protocol than WebSocket";
+                return Err(Failure::new(Kind::Broken, text));
+            }
+            StatusCode::SWITCHING_PROTOCOLS => {}
+            status if status.is_informational() => continue,
+            _ => {}
+        }
+        let answer = answer.clone();
+        return Ok((upstream, answer));
     }
 }
 
-/// Puts the tunnel's bounds on the client's connection.
-fn hold(
-    session: &mut Session,
-    ctx: &Ctx,
-    service: &Service,
-    endpoint: &Endpoint,
-    upgrade: &Upgrade,
-) {
-    // Silence is allowed in one direction.
-    session.as_downstream_mut().set_read_timeout(None);
-    let expiry = ctx.notes.claims.as_ref().and_then(|claims| claims.expiry());
-    let end = expiry
-        .filter(|_| upgrade.until_expiry)
-        .and_then(|expiry| Instant::now().checked_add(expiry.since_epoch().saturating_sub(now())));
-    let terms = Terms {
-        handshake: endpoint.timeout,
-        idle: service.options.stream_idle_timeout,
-        end,
-    };
-    let conn = session
-        .stream()
-        .and_then(|stream| stream.as_any().downcast_ref::<Conn>());
-    if let Some(conn) = conn {
-        conn.hold(Leash::new(terms));
+/// What the endpoint lets through, and the handshake.
+fn request(out: &Outgoing, target: &Target, sent: &HeaderMap) -> Result<RequestHeader> {
+    let path = format!("{}{}", target.base, out.target);
+    let mut request = RequestHeader::build(out.method.clone(), path.as_bytes(), Some(16))?;
+    request.insert_header(header::HOST, target.authority.clone())?;
+    let handshake = |name: &str| HANDSHAKE.contains(&name);
+    for (name, value) in &out.headers {
+        if *name != header::ACCEPT_ENCODING && *name != header::HOST && !handshake(name.as_str()) {
+            request.append_header(name, value)?;
+        }
     }
+    for name in HANDSHAKE {
+        for value in sent.get_all(name) {
+            request.append_header(name, value.clone())?;
+        }
+    }
+    request.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
+    request.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))?;
+    Ok(request)
+}
+
+/// Tells the client that the protocol has changed, in the upstream's words.
+async fn switch(session: &mut Session, ctx: &Ctx, answer: &ResponseHeader) -> Result<()> {
+    let status = StatusCode::SWITCHING_PROTOCOLS;
+    let mut header = ResponseHeader::build(status, Some(answer.headers.len() + 2))?;
+    for (name, value) in &answer.headers {
+        if !matches!(
+            *name,
+            header::CONNECTION
+                | header::UPGRADE
+                | header::CONTENT_LENGTH
+                | header::TRANSFER_ENCODING
+        ) {
+            header.append_header(name, value)?;
+        }
+    }
+    header.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
+    header.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))?;
+    respond::replace(&mut header, &ctx.notes.response_fields)?;
+    session.write_response_header(Box::new(header), false).await
+}
+
+/// When the token of the handshake expires, where that matters.
+fn end_of(ctx: &Ctx, upgrade: &Upgrade) -> Option<Instant> {
+    let expiry = ctx.notes.claims.as_ref()?.expiry()?;
+    let left = expiry.since_epoch().saturating_sub(now());
+    // What lies beyond the clock's own range never comes.
+    Instant::now()
+        .checked_add(left)
+        .filter(|_| upgrade.until_expiry)
+}
+
+/// Copies both ways until one side closes; otherwise returns why the tunnel was cut.
+async fn pump(
+    session: &mut Session,
+    upstream: &mut HttpSession,
+    idle: Duration,
+    end: Option<Instant>,
+) -> Option<&'static str> {
+    upstream.maybe_upgrade_body_writer();
+    loop {
+        let silent = Instant::now() + idle;
+        let due = end.map_or(silent, |end| end.min(silent));
+        let passed = tokio::select! {
+            sent = session.as_downstream_mut().read_body_or_idle(false) => match sent {
+                Ok(Some(bytes)) => timeout_at(due, async {
+                    upstream.write_body(&bytes).await.is_ok()
+                }).await,
+                _ => return None,
+            },
+            sent = upstream.read_body_bytes() => match sent {
+                Ok(Some(bytes)) => timeout_at(due, async {
+                    session.write_response_body(Some(bytes), false).await.is_ok()
+                }).await,
+                _ => return None,
+            },
+            () = sleep_until(due) => return Some(match due < silent {
+                true => "the token of the WebSocket has expired",
+                false => "the WebSocket was silent for too long",
+            }),
+        };
+        match passed {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(_) => return Some("one side of the WebSocket does not read"),
+        }
+    }
+}
+
+/// Passes on the answer of an upstream that does not switch.
+async fn decline(
+    session: &mut Session,
+    upstream: &mut HttpSession,
+    header: ResponseHeader,
+    idle: Duration,
+) -> Result<()> {
+    session
+        .write_response_header(Box::new(header), false)
+        .await?;
+    loop {
+        let cut =
+            |text| pingora_core::Error::explain(pingora_core::ErrorType::ConnectionClosed, text);
+        let read = tokio::time::timeout(idle, upstream.read_body_bytes()).await;
+        let piece = read.map_err(|_| cut("the upstream fell silent").into_up())?;
+        match piece.map_err(|_| cut("unexpected EOF").into_up())? {
+            Some(bytes) => session.write_response_body(Some(bytes), false).await?,
+            None => return session.write_response_body(None, true).await,
+        }
+    }
+}
+
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }

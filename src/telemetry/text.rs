@@ -110,17 +110,19 @@ pub fn push_query(query: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// A raw query with the values of token parameters replaced.
+pub fn masked_query(query: &str) -> String {
+    let mut out = Vec::with_capacity(query.len());
+    push_query(query, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// `url` with the values of token parameters replaced, for errors that name it.
 pub fn masked(url: &str) -> Cow<'_, str> {
-    let Some((before, query)) = url.split_once('?') else {
-        return Cow::Borrowed(url);
-    };
-    let mut out = Vec::with_capacity(url.len());
-    out.extend_from_slice(before.as_bytes());
-    out.push(b'?');
-    push_query(query, &mut out);
-    // Only ASCII was put in, at ASCII bytes.
-    String::from_utf8(out).map_or(Cow::Borrowed(before), Cow::Owned)
+    match url.split_once('?') {
+        Some((before, query)) => Cow::Owned(format!("{before}?{}", masked_query(query))),
+        None => Cow::Borrowed(url),
+    }
 }
 
 fn is_secret(name: &str) -> bool {
