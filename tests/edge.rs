@@ -189,7 +189,7 @@ fn the_reload_command_tells_what_became_of_it() {
     assert_eq!(gateway.get("/b").status, 200);
     // What cannot change while running is refused whole.
     change(
-        &[a.clone()],
+        std::slice::from_ref(&a),
         json!({ "portcullis/limits": { "headers": 4 } }),
     );
     let (code, told) = reload(gateway.port());
