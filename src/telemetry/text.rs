@@ -108,6 +108,18 @@ pub fn push_query(query: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// `url` with the values of token parameters masked, as [`push_query`] does it.
+pub fn masked(url: String) -> String {
+    let Some((path, query)) = url.split_once('?') else {
+        return url;
+    };
+    let mut masked = Vec::with_capacity(url.len());
+    masked.extend_from_slice(path.as_bytes());
+    masked.push(b'?');
+    push_query(query, &mut masked);
+    String::from_utf8(masked).unwrap_or_default()
+}
+
 fn is_secret(name: &str) -> bool {
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
     SECRET_PARAMETERS
@@ -145,6 +157,9 @@ mod tests {
             "ACCESS_token=***&jw%74=***"
         );
         assert_eq!(masked("token=&mytoken=z"), "token=&mytoken=z");
+        let url = |text: &str| super::masked(text.to_owned());
+        assert_eq!(url("http://h/a?jwt=x&b=é"), "http://h/a?jwt=***&b=é");
+        assert_eq!(url("http://h/a"), "http://h/a");
     }
 
     proptest! {

@@ -6,6 +6,8 @@ use std::fmt;
 use http::Method;
 use pingora_core::{Error, ErrorType};
 
+use crate::telemetry::text::masked;
+
 /// Why a call gave no answer.
 ///
 /// The text follows the reference: `Get "http://h:1/x": dial tcp h:1: connect: connection refused`.
@@ -45,9 +47,10 @@ impl CallError {
         }
     }
 
-    /// Puts the method and the URL in front, as the reference does for everything before the body.
+    /// Puts the method and the URL in front, as the reference does for everything before the body; but a token that the
+    /// client sent in the query is nothing for a log.
     pub(super) fn of(mut self, method: &Method, url: String) -> CallError {
-        self.call = Some(Box::new((method.clone(), url)));
+        self.call = Some(Box::new((method.clone(), masked(url))));
         self
     }
 
@@ -144,5 +147,20 @@ impl fmt::Display for CallError {
             write!(f, "{first}{} \"{url}\": ", rest.to_ascii_lowercase())?;
         }
         f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_the_query_is_not_told() {
+        let url = "http://h:1/x?a=b&access_token=secret".to_owned();
+        let text = CallError::truncated().of(&Method::GET, url).to_string();
+        assert_eq!(
+            text,
+            "Get \"http://h:1/x?a=b&access_token=***\": unexpected EOF"
+        );
     }
 }
