@@ -59,7 +59,7 @@ fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
             .unwrap_or(READ_HEADER),
         idle: file.idle_timeout.or(file.read_timeout).unwrap_or(IDLE),
         read: file.read_timeout.unwrap_or(default.read),
-        write: file.write_timeout,
+        write: file.write_timeout.or(default.write),
         max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
         max_fields: block
             .as_ref()

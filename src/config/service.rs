@@ -90,8 +90,8 @@ pub const SERVICE: &[Key] = &[
     key(
         "write_timeout",
         Kind::Duration,
-        "0s (none)",
-        "How long an answer may take to be written.",
+        "60s",
+        "How long a client may leave a part of an answer unread.",
     ),
     key(
         "idle_timeout",

@@ -23,7 +23,7 @@ use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::admin::{Side, SideListener};
 use crate::server::control::{self, Ask};
-use crate::server::front::Front;
+use crate::server::front::{self, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::upkeep::Upkeep;
@@ -128,12 +128,13 @@ pub fn run(
         conf,
     );
     server.bootstrap();
-    let proxy = Arc::new(pingora_proxy::http_proxy(
+    let mut proxy = pingora_proxy::http_proxy(
         &server.configuration,
-        Gateway::new(Arc::clone(&shared)),
-    ));
+        Gateway::new(Arc::clone(&shared), listen.limits.clone()),
+    );
+    front::limit_http2(&mut proxy, &listen.limits);
     let front = Front::new(
-        proxy,
+        Arc::new(proxy),
         listen.limits.clone(),
         certificates.clone(),
         Arc::clone(&metrics),

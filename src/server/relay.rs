@@ -9,7 +9,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -35,6 +35,8 @@ enum Trouble {
     Cut(&'static str),
     /// What the client sends as a body is none.
     Malformed,
+    /// The client's body, which is needed whole, does not come.
+    Slow,
     /// The request's body is larger than what may be kept for a redirect or a copy.
     TooLarge,
 }
@@ -60,7 +62,7 @@ pub async fn run(
         return Ok(());
     };
     let service = &*active.service;
-    let failure = match relay(session, ctx, service, endpoint, work).await {
+    let answer = match relay(session, ctx, service, endpoint, work).await {
         Ok(()) => return Ok(()),
         Err(Trouble::Client(error)) => {
             ctx.notes.refused = Some("client_gone");
@@ -84,39 +86,34 @@ pub async fn run(
                 );
             }
             session.set_keepalive(None);
-            let answer = Answer::empty(StatusCode::BAD_REQUEST);
-            return respond::write(
-                session,
-                &service.options,
-                answer,
-                &ctx.notes.response_fields,
-            )
-            .await;
+            Answer::empty(StatusCode::BAD_REQUEST)
+        }
+        Err(Trouble::Slow) => {
+            session.set_keepalive(None);
+            Answer::empty(StatusCode::REQUEST_TIMEOUT)
         }
         Err(Trouble::TooLarge) => {
             ctx.notes.refused = Some("body_too_large");
-            let answer = Answer::empty(StatusCode::PAYLOAD_TOO_LARGE);
-            return respond::write(
-                session,
-                &service.options,
-                answer,
-                &ctx.notes.response_fields,
-            )
-            .await;
+            Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)
         }
-        Err(Trouble::Failed(failure)) => failure,
+        Err(Trouble::Failed(failure)) => failed(ctx, service, endpoint, metrics, failure),
     };
+    let fields = &ctx.notes.response_fields;
+    respond::write(session, &service.options, answer, fields).await
+}
+
+/// Writes a failure down and makes the answer to it.
+pub(super) fn failed(
+    ctx: &mut Ctx,
+    service: &Service,
+    endpoint: &Endpoint,
+    metrics: &Metrics,
+    failure: Failure,
+) -> Answer {
     metrics.upstream_error(failure.kind.as_str());
     log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
     ctx.notes.errors.push(failure.text.clone());
-    let answer = stream::failed(&service.options, failure);
-    respond::write(
-        session,
-        &service.options,
-        answer,
-        &ctx.notes.response_fields,
-    )
-    .await
+    stream::failed(&service.options, failure)
 }
 
 async fn relay(
@@ -140,10 +137,19 @@ async fn relay(
             status: status.as_u16(),
         }),
         // A client that leaves says nothing about the upstream.
-        Err(Trouble::Client(_) | Trouble::Malformed | Trouble::TooLarge) => {}
+        Err(Trouble::Client(_) | Trouble::Malformed | Trouble::Slow | Trouble::TooLarge) => {}
         Err(_) => guard.end(Outcome::Failure),
     }
     result.map(|_| ())
+}
+
+/// How far the client's body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upload {
+    Running,
+    /// The upstream reads no more of it, though it may still answer: what comes is thrown away.
+    Unheard,
+    Done,
 }
 
 /// A call that is ready to be made.
@@ -155,6 +161,8 @@ struct Call<'a> {
     kept: bool,
     /// We asked for gzip and the client did not: what comes is decoded.
     gunzip: bool,
+    /// The token that we called with.
+    authorization: Option<HeaderValue>,
 }
 
 impl<'a> Call<'a> {
@@ -174,7 +182,10 @@ impl<'a> Call<'a> {
                 || backend.graphql.is_some()
                 || work.concurrent_calls > 1);
         let whole = match keep {
-            true => whole_body(session, service.options.max_request_body_bytes).await?,
+            true => {
+                let read = whole_body(session, service.options.max_request_body_bytes);
+                limit.wait(pin!(read)).await.ok_or(Trouble::Slow)??
+            }
             false => Bytes::new(),
         };
         let Some(head) = head_of(session, ctx.client) else {
@@ -190,9 +201,14 @@ impl<'a> Call<'a> {
             Instant::now(),
         );
         let mut prepared = stream::prepare(&service.options, endpoint, backend, &client)?;
+        let mut authorization = None;
         if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
             let value = stream::authorization(&**credentials, limit).await?;
-            prepared.out.headers.insert(header::AUTHORIZATION, value);
+            prepared
+                .out
+                .headers
+                .insert(header::AUTHORIZATION, value.clone());
+            authorization = Some(value);
         }
         let kept = keep || backend.graphql.is_some();
         let framing = match (kept, empty) {
@@ -209,6 +225,7 @@ impl<'a> Call<'a> {
             framing,
             kept,
             gunzip: prepared.gunzip,
+            authorization,
         })
     }
 
@@ -233,7 +250,7 @@ impl<'a> Call<'a> {
                 if racing {
                     let exchange =
                         race(session, hosts, out, framing, work.concurrent_calls).await?;
-                    return Ok((exchange, true));
+                    return Ok((exchange, Upload::Done));
                 }
                 let mut exchange = hosts.open(out, framing).await.map_err(Failure::from)?;
                 if kept && framing != RequestBody::Empty {
@@ -242,18 +259,18 @@ impl<'a> Call<'a> {
                         .await
                         .map_err(Failure::from)?;
                 }
-                let uploaded = wait_for_header(
-                    session,
-                    &mut exchange,
-                    kept || framing == RequestBody::Empty,
-                )
-                .await?;
-                Ok::<_, Trouble>((exchange, uploaded))
+                let upload = match kept || framing == RequestBody::Empty {
+                    true => Upload::Done,
+                    false => Upload::Running,
+                };
+                let upload = wait_for_header(session, &mut exchange, upload).await?;
+                Ok::<_, Trouble>((exchange, upload))
             };
             let Some(done) = limit.wait(pin!(header)).await else {
                 return Err(Failure::deadline().into());
             };
-            let (exchange, uploaded) = done?;
+            let (exchange, upload) = done?;
+            self.learn(work, &exchange);
             match exchange
                 .redirect(requests, self.kept)
                 .map_err(Failure::from)?
@@ -265,7 +282,7 @@ impl<'a> Call<'a> {
                         service,
                         work,
                         exchange,
-                        uploaded,
+                        upload,
                         self.gunzip,
                         limit,
                     )
@@ -282,6 +299,16 @@ impl<'a> Call<'a> {
 }
 
 impl Call<'_> {
+    /// A token that the upstream refuses is not used again. This answer passes all the same: its request may have had a
+    /// body, which is gone.
+    fn learn(&self, work: &StreamWork, exchange: &Exchange<'_>) {
+        if let (Some(credentials), Some(value)) = (&work.backend.credentials, &self.authorization)
+            && let Some((StatusCode::UNAUTHORIZED, _)) = exchange.header()
+        {
+            credentials.rejected(value);
+        }
+    }
+
     /// Through the backend's response cache, which knows whole answers only.
     async fn whole(
         &self,
@@ -364,9 +391,7 @@ async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Byt
             body::BodyError::TooLarge => Trouble::TooLarge,
             body::BodyError::Gone(error) => Trouble::Client(error),
             body::BodyError::Malformed => Trouble::Malformed,
-            body::BodyError::Slow => {
-                Trouble::Client(Error::explain(ErrorType::ReadTimedout, "slow body").into_down())
-            }
+            body::BodyError::Slow => Trouble::Slow,
         })
 }
 
@@ -387,13 +412,15 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-/// Sends the client's body on while the upstream's header is awaited. Returns whether the body is through.
+/// Sends the client's body on while the upstream's header is awaited. Returns how far it came.
 async fn wait_for_header(
     session: &mut Session,
     exchange: &mut Exchange<'_>,
-    mut uploaded: bool,
-) -> std::result::Result<bool, Trouble> {
-    if !uploaded && expects_continue(session.req_header().headers.get(header::EXPECT)) {
+    mut upload: Upload,
+) -> std::result::Result<Upload, Trouble> {
+    if upload == Upload::Running
+        && expects_continue(session.req_header().headers.get(header::EXPECT))
+    {
         let downstream = session.as_downstream_mut();
         downstream.set_close_on_response_before_downstream_finish(false);
         downstream
@@ -407,38 +434,42 @@ async fn wait_for_header(
             biased;
             header = exchange.read_header() => {
                 header.map_err(Failure::from)?;
-                return Ok(uploaded);
+                return Ok(upload);
             }
-            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
                 let last = session.as_downstream_mut().is_body_done();
-                upload(exchange, chunk, last, &mut uploaded).await?;
+                upload = pass_on(exchange, chunk, last, upload).await?;
             }
         }
     }
 }
 
-fn expects_continue(value: Option<&http::HeaderValue>) -> bool {
+fn expects_continue(value: Option<&HeaderValue>) -> bool {
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Hands one chunk of the client's body on. An upstream that no longer listens may still have answered.
-async fn upload(
+async fn pass_on(
     exchange: &mut Exchange<'_>,
     chunk: Result<Option<Bytes>>,
     last: bool,
-    uploaded: &mut bool,
-) -> std::result::Result<(), Trouble> {
+    upload: Upload,
+) -> std::result::Result<Upload, Trouble> {
     let chunk = chunk.map_err(|error| match body::is_malformed(&error) {
         true => Trouble::Malformed,
         false => Trouble::Client(error.into_down()),
     })?;
-    *uploaded = last || chunk.is_none();
-    let sent = match chunk {
-        Some(bytes) => exchange.write_body(bytes, last).await,
-        None => exchange.finish_body().await,
+    let over = last || chunk.is_none();
+    let heard = match (upload, chunk) {
+        (Upload::Running, Some(bytes)) => exchange.write_body(bytes, last).await.is_ok(),
+        (Upload::Running, None) => exchange.finish_body().await.is_ok(),
+        (Upload::Unheard | Upload::Done, _) => false,
     };
-    *uploaded |= sent.is_err();
-    Ok(())
+    Ok(match (over, heard) {
+        (true, _) => Upload::Done,
+        (false, true) => Upload::Running,
+        (false, false) => Upload::Unheard,
+    })
 }
 
 /// Copies the answer to the client as it comes.
@@ -452,7 +483,7 @@ async fn copy(
     service: &Service,
     work: &StreamWork,
     mut exchange: Exchange<'_>,
-    mut uploaded: bool,
+    mut upload: Upload,
     gunzip: bool,
     limit: &Limit,
 ) -> std::result::Result<StatusCode, Trouble> {
@@ -473,11 +504,13 @@ async fn copy(
         .await
         .map_err(Trouble::Client)?;
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
+    let mut alive = Instant::now();
     loop {
-        let wait = match service.options.stream_total_timeout {
-            true => service.options.stream_idle_timeout.min(limit.remaining()),
-            false => service.options.stream_idle_timeout,
-        };
+        let silence = service.options.stream_idle_timeout;
+        let mut wait = silence.saturating_sub(alive.elapsed());
+        if service.options.stream_total_timeout {
+            wait = wait.min(limit.remaining());
+        }
         tokio::select! {
             biased;
             chunk = pingora_timeout::timeout(wait, exchange.read_body()) => {
@@ -486,6 +519,7 @@ async fn copy(
                     Some(bytes) => {
                         let last = exchange.is_done() && decoder.is_none();
                         write_chunk(session, decoder.as_mut(), bytes, last && !session.is_http2()).await?;
+                        alive = Instant::now();
                         if last && !session.is_http2() {
                             break;
                         }
@@ -496,9 +530,17 @@ async fn copy(
                     }
                 }
             }
-            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
                 let last = session.as_downstream_mut().is_body_done();
-                upload(&mut exchange, chunk, last, &mut uploaded).await?;
+                // An upstream that waits for its answer to be read before it reads on would wait for ever.
+                let passed = pass_on(&mut exchange, chunk, last, upload);
+                upload = pingora_timeout::timeout(silence, passed)
+                    .await
+                    .map_err(|_| Trouble::Cut("the upstream reads nothing"))??;
+                // A body that goes nowhere keeps nothing alive.
+                if upload == Upload::Running {
+                    alive = Instant::now();
+                }
             }
         }
     }
@@ -595,9 +637,9 @@ fn header_for_client(
             | header::TE
             | header::TRAILER => true,
             header::CONTENT_ENCODING => decode,
+            // Where there is no body, its length would only mislead: as the reference's runtime does.
             header::CONTENT_LENGTH => {
-                length_known |= !decode;
-                decode || status == StatusCode::NOT_MODIFIED
+                decode || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             }
             // As the reference's runtime does: a 304 describes no body.
             header::CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
@@ -611,6 +653,8 @@ fn header_for_client(
                 .iter()
                 .any(|other| other.eq_ignore_ascii_case(name.as_str()))
         {
+            // Only a length that the client sees frames its answer: an upstream may have nominated it away.
+            length_known |= *name == header::CONTENT_LENGTH;
             answer.append_header(name, value)?;
         }
     }

@@ -1,15 +1,20 @@
 //! Upgraded connections (WebSocket): through Pingora's own proxy path, which keeps both sides in step about the 101.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, header};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use std::time::Duration;
 use tokio::time::Instant;
 
-use crate::runtime::pipeline::{self, stream};
-use crate::runtime::service::{Endpoint, Service, StreamWork};
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipeline::{self, Begun, Guard, Limit, stream};
+use crate::runtime::service::{Endpoint, Service, StreamWork, Work};
+use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
 use crate::upstream::{Outgoing, Target};
 
@@ -29,37 +34,53 @@ pub struct Tunnel {
     out: Outgoing,
     handshake: HeaderMap,
     idle: Duration,
+    endpoint: Arc<Endpoint>,
+    begun: Begun,
 }
 
 impl Tunnel {
-    /// Prepares the call; `None`, with the reason in the log, when it cannot be made.
+    /// Prepares the call, through the steps of its backend as any other.
+    ///
+    /// # Errors
+    /// It cannot be made, or a step refuses it.
     pub async fn prepare(
         session: &Session,
-        ctx: &mut Ctx,
+        ctx: &Ctx,
         service: &Service,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         work: &StreamWork,
-    ) -> Option<Tunnel> {
-        let head = head_of(session, ctx.client)?;
+    ) -> std::result::Result<Tunnel, Failure> {
+        let Some(head) = head_of(session, ctx.client) else {
+            return Err(Failure::new(Kind::Request, "the request target is no text"));
+        };
+        let started = Instant::now();
         let call = pipeline::ClientCall::new(
             &service.options,
             endpoint,
             &head,
             &ctx.notes,
             bytes::Bytes::new(),
-            Instant::now(),
+            started,
         );
-        let prepared = stream::prepare(&service.options, endpoint, &work.backend, &call);
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(failure) => return refused(ctx, endpoint, failure.to_string()),
+        let mut out = stream::prepare(&service.options, endpoint, &work.backend, &call)?.out;
+        let limit = Limit::at(started + endpoint.timeout);
+        let mut guard = Guard::enter(&work.backend.steps, &limit)?;
+        let ready = async {
+            if let Some(credentials) = &work.backend.credentials {
+                let value = stream::authorization(&**credentials, &limit).await?;
+                out.headers.insert(header::AUTHORIZATION, value);
+            }
+            work.backend.hosts.target().await.map_err(Failure::from)
         };
-        let target = match tokio::time::timeout(endpoint.timeout, work.backend.hosts.target()).await
-        {
-            Ok(Ok(target)) => target,
-            Ok(Err(error)) => return refused(ctx, endpoint, error.to_string()),
-            Err(_) => return refused(ctx, endpoint, "context deadline exceeded".to_owned()),
+        let ready = limit.wait(pin!(ready)).await;
+        let target = match ready.unwrap_or_else(|| Err(Failure::deadline())) {
+            Ok(target) => target,
+            Err(failure) => {
+                guard.end(Outcome::Failure);
+                return Err(failure);
+            }
         };
+        let begun = guard.detach();
         let mut handshake = HeaderMap::new();
         let sent = session.req_header();
         for name in HANDSHAKE {
@@ -67,12 +88,21 @@ impl Tunnel {
                 handshake.insert(name, value.clone());
             }
         }
-        Some(Tunnel {
+        Ok(Tunnel {
             target,
-            out: prepared.out,
+            out,
             handshake,
             idle: service.options.stream_idle_timeout,
+            endpoint: Arc::clone(endpoint),
+            begun,
         })
+    }
+
+    /// The upstream has answered, or will not: its steps hear of it, once.
+    pub fn ended(&mut self, outcome: Outcome) {
+        if let Work::Stream(work) = &self.endpoint.work {
+            std::mem::take(&mut self.begun).end(&work.backend.steps, outcome);
+        }
     }
 
     /// The peer, with the idle time as its only limit once the tunnel stands.
@@ -105,10 +135,4 @@ impl Tunnel {
         *upstream = request;
         Ok(())
     }
-}
-
-fn refused(ctx: &mut Ctx, endpoint: &Endpoint, reason: String) -> Option<Tunnel> {
-    log::error!("[ENDPOINT: {}] {reason}", endpoint.pattern);
-    ctx.notes.errors.push(reason.into());
-    None
 }
