@@ -48,11 +48,17 @@ pub struct Loaded {
     pub tasks: Vec<BoxFuture<'static, ()>>,
 }
 
+/// Puts to use what only the loader knows of a configuration: its ports and logs, and what the next one takes over.
+/// Not called for a configuration that is refused, which thus leaves no trace.
+pub type Adopt = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
 /// Reads the configuration again; what survives a reload is the loader's business.
 pub trait Loader: Send + Sync {
+    /// Changes nothing yet: that is for the [`Adopt`].
+    ///
     /// # Errors
     /// The whole report, ready for the log, when the file cannot be served.
-    fn load(&self) -> Result<Loaded, String>;
+    fn load(&self) -> Result<(Loaded, Adopt), String>;
 
     /// The gateway listens now.
     fn ready(&self);
@@ -356,7 +362,7 @@ impl Process {
     }
 
     fn try_reload(&self) -> Result<(), String> {
-        let loaded = self.loader.load()?;
+        let (loaded, adopt) = self.loader.load()?;
         if loaded.listen != self.listen {
             return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
         }
@@ -365,10 +371,16 @@ impl Process {
         if addresses(&loaded.sides) != addresses(&self.sides) {
             return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
         }
-        if let Some(certificates) = &self.certificates {
-            certificates
-                .reload()
-                .map_err(|error| format!("tls: {error}"))?;
+        let renewed = self
+            .certificates
+            .as_ref()
+            .map(|certificates| certificates.read_again())
+            .transpose()
+            .map_err(|error| format!("tls: {error}"))?;
+        adopt()?;
+        // From here on nothing can fail: what is in use is all of the old configuration or all of the new one.
+        if let (Some(certificates), Some(renewed)) = (&self.certificates, renewed) {
+            certificates.replace(renewed);
         }
         let active = Active::new(
             loaded.service,

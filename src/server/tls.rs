@@ -61,13 +61,17 @@ impl Certificates {
         })
     }
 
-    /// Reads the files again; the next handshake uses them.
+    /// Reads the files again, for [`Certificates::replace`]; until then the old certificates stay in use.
     ///
     /// # Errors
-    /// As [`Certificates::load`]; the old certificates stay in use then.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(build(&self.definition)?));
-        Ok(())
+    /// As [`Certificates::load`].
+    pub fn read_again(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        Ok(Arc::new(build(&self.definition)?))
+    }
+
+    /// The next handshake uses what was read again.
+    pub fn replace(&self, renewed: Arc<ServerConfig>) {
+        self.current.store(renewed);
     }
 
     /// What the next handshake uses.
@@ -317,10 +321,10 @@ mod tests {
         let certificates = Certificates::load(definition(vec![keys.clone()])).unwrap();
         let before = certificates.server_config();
         fs::write(&keys.0, "garbage").unwrap();
-        assert!(certificates.reload().is_err());
+        assert!(certificates.read_again().is_err());
         assert!(Arc::ptr_eq(&before, &certificates.server_config()));
         pair(folder.path(), "a.test");
-        certificates.reload().unwrap();
+        certificates.replace(certificates.read_again().unwrap());
         assert!(!Arc::ptr_eq(&before, &certificates.server_config()));
     }
 }
