@@ -245,6 +245,31 @@ fn a_stop_waits_for_the_request_in_flight_and_no_longer() {
 }
 
 #[test]
+fn a_client_may_send_one_more_request_before_it_can_know_that_we_leave() {
+    let stub = Stub::with(ANSWERS);
+    let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
+    let mut client = gateway.client();
+    client.send(request("GET", "/a", &[])).unwrap();
+    assert_eq!(client.answer("GET").unwrap().status, 200);
+    let start = Instant::now();
+    gateway.signal("TERM");
+    eventually("it is leaving", Duration::from_secs(10), || {
+        gateway.output().contains("Signal intercepted")
+    });
+    let sent = client.send(request("GET", "/a", &[]));
+    let answer = sent.and_then(|()| client.answer("GET"));
+    if start.elapsed() > Duration::from_millis(200) {
+        eprintln!("not tested: this machine is too slow to be in time");
+        return;
+    }
+    let answer = answer.unwrap();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+}
+
+#[test]
 fn a_stop_under_load_loses_nothing() {
     let stub = Stub::with(ANSWERS);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());

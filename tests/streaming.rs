@@ -244,7 +244,9 @@ fn an_answer_is_framed_by_what_the_client_sees_of_it() {
 #[test]
 fn a_tunnel_passes_the_steps_of_its_backend_as_any_call_does() {
     let upstream = Upstream::start(|mut call| {
-        call.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")?;
+        call.send(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        )?;
         call.sees_hang_up(Duration::from_secs(10));
         Ok(())
     });

@@ -334,3 +334,33 @@ fn a_connection_without_a_request_and_one_that_reads_no_answer_are_ended() {
     assert_eq!(deaf.outcome(1), Outcome::Ok);
     assert!(ends(&mut deaf), "an answer that nobody reads is kept");
 }
+
+/// The conformance suite for HTTP/2, where it is installed (`scripts/setup` does so where there is Go).
+#[test]
+fn h2spec_has_nothing_to_complain_about() {
+    let (_stub, gateway) = start();
+    let port = gateway.port().to_string();
+    let run = std::process::Command::new(h2spec())
+        .args(["-h", "127.0.0.1", "-p", &port, "-P", "/get", "-o", "5"])
+        .output();
+    let output = match run {
+        Ok(output) => output,
+        Err(error) => {
+            println!("h2spec is not installed, nothing is checked: {error}");
+            return;
+        }
+    };
+    let told = String::from_utf8_lossy(&output.stdout);
+    let failures = told.split("Failures:").nth(1).unwrap_or(&told);
+    assert!(output.status.success(), "{failures}\n{}", gateway.output());
+    assert!(told.contains(" 0 failed"), "{failures}");
+}
+
+fn h2spec() -> std::path::PathBuf {
+    let mut bins = std::env::var_os("H2SPEC").into_iter().map(Into::into);
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
+    let installed = home.map(|home| home.join("go/bin/h2spec"));
+    bins.next()
+        .or_else(|| installed.filter(|path| path.exists()))
+        .unwrap_or_else(|| "h2spec".into())
+}

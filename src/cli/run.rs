@@ -246,6 +246,7 @@ impl FileLoader {
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
             let identity = Arc::clone(&self.identity);
+            let (logger, access) = (Arc::clone(&self.logger), Arc::clone(&self.access));
             let handler = page(
                 "/metrics",
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -253,6 +254,9 @@ impl FileLoader {
                     if let Some(identity) = identity.load().as_deref() {
                         report_identity(&registry, identity);
                     }
+                    let access = access.lock().unwrap_or_else(PoisonError::into_inner);
+                    let lost = access.as_ref().map_or(0, |access| access.dropped());
+                    registry.log_dropped(logger.dropped() + lost);
                     registry.page()
                 },
             );

@@ -136,6 +136,8 @@ fn client_address(router: Option<&Block<'_>>, file: &Service<'_>) -> ClientAddre
             trusted = vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())];
         }
     }
+    let forwarding = block(&file.extra, &FORWARDING);
+    let tells = |key| forwarding.as_ref().is_some_and(|block| block.flag(key));
     ClientAddress {
         by_header: router
             .and_then(|block| block.bool("forwarded_by_client_ip"))
@@ -143,8 +145,9 @@ fn client_address(router: Option<&Block<'_>>, file: &Service<'_>) -> ClientAddre
         trusted: trusted.into(),
         headers: headers(router),
         app_engine: router.is_some_and(|block| block.flag("app_engine")),
-        append_chain: block(&file.extra, &FORWARDING)
-            .is_some_and(|block| block.flag("append_chain")),
+        append_chain: tells("append_chain"),
+        proto: tells("proto"),
+        forwarded: tells("forwarded"),
     }
 }
 

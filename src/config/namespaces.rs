@@ -246,12 +246,32 @@ pub const STREAM_ENDPOINT: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
     doc: "The answer of a `no-op` endpoint.",
-    keys: &[key(
-        "upgrade",
-        Kind::Bool,
-        "false",
-        "Let clients switch protocols with the backend, as WebSocket does.",
-    )],
+    keys: &[
+        key(
+            "upgrade",
+            Kind::Bool,
+            "false",
+            "Let clients open a WebSocket to the backend. Token and limits are checked at the handshake; the service's `idle_timeout` ends a tunnel in which neither side speaks.",
+        ),
+        key(
+            "origins",
+            Kind::Texts,
+            "[] (any)",
+            "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients that send no `Origin` are no browsers and pass.",
+        ),
+        key(
+            "connections",
+            Kind::Integer,
+            "0 (no limit)",
+            "WebSockets of this endpoint at a time (503).",
+        ),
+        key(
+            "until_expiry",
+            Kind::Bool,
+            "false",
+            "Close a WebSocket when the token of its handshake expires.",
+        ),
+    ],
 };
 
 pub const JSON: Namespace = Namespace {
@@ -282,12 +302,26 @@ pub const FORWARDING: Namespace = Namespace {
     name: "portcullis/forwarding",
     aliases: &[],
     doc: "What backends learn about the client.",
-    keys: &[key(
-        "append_chain",
-        Kind::Bool,
-        "false",
-        "From a trusted proxy, send its whole `X-Forwarded-For` chain, not only the client's address.",
-    )],
+    keys: &[
+        key(
+            "append_chain",
+            Kind::Bool,
+            "false",
+            "From a trusted proxy, send its whole `X-Forwarded-For` chain, not only the client's address; with `forwarded` its `Forwarded`, too.",
+        ),
+        key(
+            "proto",
+            Kind::Bool,
+            "false",
+            "Send `X-Forwarded-Proto`: `https` or `http`, as the client reached us, or as a trusted proxy says.",
+        ),
+        key(
+            "forwarded",
+            Kind::Bool,
+            "false",
+            "Send `Forwarded` (RFC 7239) with the client's address, its `Host` and its scheme. What a client sends under that name does not pass.",
+        ),
+    ],
 };
 
 pub const LIMITS: Namespace = Namespace {

@@ -29,6 +29,7 @@ pub mod rate_limit;
 mod recent;
 pub mod redis;
 pub mod registry;
+pub mod request_id;
 pub mod security_http;
 #[cfg(test)]
 mod testing;

@@ -9,7 +9,7 @@ use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
     client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
-    security_http,
+    request_id, security_http,
 };
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
@@ -96,6 +96,8 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &logging::ACCESS,
     &metrics::SERVICE,
     &redis::SERVICE,
+    // Before anything answers, so that every answer can tell its id.
+    &request_id::SERVICE,
     &cors::SERVICE,
     &security_http::SERVICE,
     &bot_detector::SERVICE,

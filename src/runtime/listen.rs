@@ -48,9 +48,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            // A client that sends its head slower than this is no client.
             head: Duration::from_secs(10),
+            // Longer than the minute for which common load balancers keep a connection: they should be first to close.
             idle: Duration::from_secs(90),
             read: Duration::from_secs(60),
+            // A client that takes nothing for so long will not take the rest.
             write: Some(Duration::from_secs(60)),
             max_header_bytes: (1 << 20) + 4096,
             max_fields: MAX_FIELDS,

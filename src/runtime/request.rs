@@ -53,6 +53,14 @@ impl Params {
     }
 }
 
+/// The name of one request, for everybody who has to do with it.
+#[derive(Debug, Clone)]
+pub struct RequestId {
+    /// The field that carries it to backends.
+    pub header: HeaderName,
+    pub value: HeaderValue,
+}
+
 /// What steps learn about a request and leave for those after them. One per request, made empty.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -61,6 +69,8 @@ pub struct Notes {
     pub overrides: SmallVec<[(HeaderName, SmallVec<[HeaderValue; 1]>); 2]>,
     /// Fields for whatever answer the client gets in the end; they replace an upstream's of the same name.
     pub response_fields: Fields,
+    /// Goes to backends whatever an endpoint lets through, and to the access log.
+    pub request_id: Option<RequestId>,
     /// The claims of the verified token, for `{JWT.x}` and for later steps.
     pub claims: Option<Arc<Claims>>,
     /// One word for the access log and the metrics when a step refused: `expired`, `rate_limited`, ….

@@ -1,5 +1,6 @@
 //! The gateway's own endpoints: health, debug, echo.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,18 +11,31 @@ use serde_json::{Map, Value, json};
 
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::request::Head;
+use crate::telemetry::text::masked_query;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// `GET /__health`: what the reference says, with a plain time (its monotonic tail is an artefact).
+///
+/// The text is made once a second in each thread: probes are many, and nobody needs their time finer.
 pub fn health() -> Answer {
+    thread_local! {
+        static MADE: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
+    }
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    json_answer(
-        StatusCode::OK,
-        format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now)),
-    )
+    let body = MADE.with_borrow_mut(|(second, body)| {
+        if *second != now.as_secs() {
+            *second = now.as_secs();
+            *body = format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now)).into();
+        }
+        body.clone()
+    });
+    Answer {
+        body,
+        ..json_answer(StatusCode::OK, String::new())
+    }
 }
 
 /// `GET /__ready`: 200 while requests are welcome, 503 once the process is leaving.
@@ -39,7 +53,7 @@ pub fn ready(draining: bool) -> Answer {
 pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
     log::debug!("Method: {}", head.method);
     log::debug!("URL: {}", head.path);
-    log::debug!("Query: {}", head.query.unwrap_or_default());
+    log::debug!("Query: {}", masked_query(head.query.unwrap_or_default()));
     for (name, value) in head.headers {
         log::debug!(
             "Header: {name}: {}",

@@ -216,7 +216,7 @@ impl Conn {
 
     /// One small read from the wire into `ahead`; `Ok(0)` is the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
-        let mut space = [0_u8; 2048];
+        let mut space = [0_u8; 256];
         let most = most.min(space.len());
         let mut buf = ReadBuf::new(&mut space[..most]);
         ready!(self.poll_wire(cx, &mut buf))?;
@@ -252,7 +252,7 @@ impl AsyncRead for Conn {
                 if this.ahead.len() >= MAX_AHEAD_BYTES {
                     return Poll::Pending;
                 }
-                if ready!(this.poll_fill(cx, 2048))? == 0 {
+                if ready!(this.poll_fill(cx, usize::MAX))? == 0 {
                     return if this.ahead.is_empty() {
                         Poll::Ready(Ok(()))
                     } else {

@@ -11,8 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::runtime::answer::{Answer, Branding};
@@ -21,7 +20,7 @@ use crate::runtime::pipeline;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service, Work};
-use crate::runtime::step::{Gate, Outcome};
+use crate::runtime::step::Gate;
 use crate::server::body::{self, BodyError};
 use crate::server::{builtin, relay, respond, tunnel};
 use crate::telemetry::access::{AccessEvent, AccessLog};
@@ -145,10 +144,11 @@ pub struct Ctx {
     pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) notes: Notes,
     pub(super) client: Option<IpAddr>,
+    /// The status of our own answer; what a gRPC client got says 200.
+    pub(super) answered: Option<StatusCode>,
     /// Not in the access log: redirects and preflights, which the reference answers before it logs.
     silent: bool,
     in_flight: Option<InFlight>,
-    pub(super) tunnel: Option<tunnel::Tunnel>,
 }
 
 /// What the synchronous part of a request came to.
@@ -311,30 +311,20 @@ impl Gateway {
             return Ok(true);
         }
         match &endpoint.work {
-            Work::Stream(work) if work.upgrade && session.is_upgrade_req() => {
-                let Some(active) = ctx.active.clone() else {
-                    return Ok(true);
-                };
-                match tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await {
-                    Ok(tunnel) => {
-                        ctx.tunnel = Some(tunnel);
-                        Ok(false)
-                    }
-                    Err(failure) => {
-                        let metrics = &self.shared.metrics;
-                        let service = &active.service;
-                        let answer = relay::failed(ctx, service, endpoint, metrics, failure);
-                        self.local(session, ctx, answer).await?;
-                        Ok(true)
-                    }
+            Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
+                // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
+                let tunnel = tunnel::run(session, ctx, endpoint, work, &self.shared.metrics);
+                if let Some(answer) = Box::pin(tunnel).await? {
+                    self.local(session, ctx, answer).await?;
                 }
+                Ok(true)
             }
             Work::Stream(work) => {
                 relay::run(session, ctx, endpoint, work, &self.shared.metrics).await?;
                 Ok(true)
             }
             Work::Compose(work) => {
-                self.compose(session, ctx, endpoint, work).await?;
+                Box::pin(self.compose(session, ctx, endpoint, work)).await?;
                 Ok(true)
             }
             Work::Nothing => {
@@ -421,6 +411,7 @@ impl Gateway {
     }
 
     async fn local(&self, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+        ctx.answered = Some(answer.status);
         let Some(active) = ctx.active.as_ref() else {
             return Ok(());
         };
@@ -457,9 +448,9 @@ impl ProxyHttp for Gateway {
             endpoint: None,
             notes: Notes::default(),
             client: None,
+            answered: None,
             silent: false,
             in_flight: None,
-            tunnel: None,
         }
     }
 
@@ -503,7 +494,7 @@ impl ProxyHttp for Gateway {
             Decision::Endpoint(endpoint) => return self.endpoint(session, ctx, &endpoint).await,
             Decision::Debug | Decision::Echo => {
                 let most = active.service.options.max_request_body_bytes;
-                let body = self.body_in_time(session, most).await;
+                let body = Box::pin(self.body_in_time(session, most)).await;
                 let answer = match head_of(session, ctx.client) {
                     Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
                     Some(head) => builtin::debug(&head, &body),
@@ -515,49 +506,9 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        match &ctx.tunnel {
-            Some(tunnel) => Ok(tunnel.peer()),
-            None => Error::e_explain(
-                pingora_core::ErrorType::InternalError,
-                "only tunnels are proxied",
-            ),
-        }
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        upstream: &mut RequestHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        match &ctx.tunnel {
-            Some(tunnel) => tunnel.request(upstream),
-            None => Ok(()),
-        }
-    }
-
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        upstream: &mut ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        if let Some(tunnel) = &mut ctx.tunnel {
-            let status = upstream.status.as_u16();
-            tunnel.ended(Outcome::Streamed { status });
-        }
-        let Some(active) = ctx.active.as_ref() else {
-            return Ok(());
-        };
-        if upstream.status != StatusCode::SWITCHING_PROTOCOLS {
-            respond::brand(
-                upstream,
-                &active.service.options,
-                Branding::Completed(false),
-            )?;
-        }
-        respond::replace(upstream, &ctx.notes.response_fields)
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        // Every request is answered in the filter before.
+        Error::e_explain(ErrorType::InternalError, "nothing is proxied")
     }
 
     async fn fail_to_proxy(
@@ -577,10 +528,6 @@ impl ProxyHttp for Gateway {
         ctx.notes
             .errors
             .push(error.etype().as_str().to_owned().into());
-        self.shared.metrics.upstream_error("tunnel");
-        if let Some(tunnel) = &mut ctx.tunnel {
-            tunnel.ended(Outcome::Failure);
-        }
         let answer = Answer {
             branding: Branding::Completed(false),
             ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
@@ -610,7 +557,7 @@ impl ProxyHttp for Gateway {
         let took = ctx.started.elapsed();
         let status = session
             .response_written()
-            .map_or(499, |header| header.status.as_u16());
+            .map_or(499, |header| ctx.answered.unwrap_or(header.status).as_u16());
         let route = ctx
             .endpoint
             .as_ref()
@@ -666,7 +613,11 @@ impl Gateway {
             query: head.query,
             endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
             refused: ctx.notes.refused,
-            request_id: None,
+            request_id: ctx
+                .notes
+                .request_id
+                .as_ref()
+                .and_then(|id| id.value.to_str().ok()),
             upstream: None,
             upstream_time: None,
             bytes_in: session.body_bytes_read() as u64,

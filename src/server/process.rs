@@ -12,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use pingora_core::listeners::ListenerConfig;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::{Opt, ServerConf};
 use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::services::background::background_service;
@@ -23,7 +25,7 @@ use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::admin::{Side, SideListener};
 use crate::server::control::{self, Ask};
-use crate::server::front::{self, Front};
+use crate::server::front::{self, FAREWELL, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::upkeep::Upkeep;
@@ -31,8 +33,6 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
 
-/// How long clients with an idle connection may still send a request once we are leaving.
-const FAREWELL: Duration = Duration::from_millis(300);
 /// How often a draining process looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -75,7 +75,7 @@ pub trait Loader: Send + Sync {
 pub struct RunOptions {
     /// Take the listening sockets over from the running process.
     pub upgrade: bool,
-    /// Apply changes of these files when they happen.
+    /// Apply changes of these files, and of certificates, when they happen.
     pub watch: Vec<std::path::PathBuf>,
 }
 
@@ -146,7 +146,10 @@ pub fn run(
         Arc::clone(&metrics),
     );
     let mut service = ListeningService::new("gateway".to_owned(), front);
-    service.add_tcp(&listen.address.to_string());
+    service.add_listener(
+        ListenerConfig::tcp(listen.address.to_string())
+            .l4_buffer(L4BufferSettings::default().read(read_buffer(&listen))),
+    );
     server.add_service(service);
     for side in &loaded.sides {
         if side.optional
@@ -166,6 +169,20 @@ pub fn run(
     // The receiver lives as long as the server; a closed channel means that the process is ending.
     let _ = task_sender.send(loaded.tasks);
 
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Start(error.to_string()))?;
+    let (asks, asked) = mpsc::channel(4);
+    let watcher = {
+        // Whoever sees us listen may rely on a change being noticed.
+        let _inside = runtime.enter();
+        let mut files = options.watch;
+        if let (Some(certificates), false) = (&certificates, files.is_empty()) {
+            files.extend(certificates.files().map(std::path::Path::to_path_buf));
+        }
+        crate::server::watch::files(&files, asks.clone())
+    };
     let (stop, stopped) = watch::channel(None);
     std::thread::Builder::new()
         .name("server".to_owned())
@@ -185,7 +202,9 @@ pub fn run(
         tasks: task_sender,
         stop,
     };
-    process.supervise(options)
+    let ended = runtime.block_on(process.main(asks, asked));
+    drop(watcher);
+    ended
 }
 
 /// Fails early and clearly where Pingora would retry for half a minute and then live on without a listener.
@@ -199,6 +218,15 @@ fn probe(address: SocketAddr) -> Result<(), RunError> {
         socket.bind(&address.into())
     };
     bind().map_err(|source| RunError::Bind { address, source })
+}
+
+/// Pingora's 64 KiB for each connection, idle or not, would be most of its memory. Heads are read into a buffer of our
+/// own and bodies into Pingora's; only TLS, which reads a record in small pieces, needs one below.
+fn read_buffer(listen: &Listen) -> usize {
+    match listen.tls {
+        Some(_) => 4 * 1024,
+        None => 0,
+    }
 }
 
 fn server_conf(listen: &Listen) -> ServerConf {
@@ -300,15 +328,11 @@ impl Signals {
 }
 
 impl Process {
-    fn supervise(self, options: RunOptions) -> Result<std::convert::Infallible, RunError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| RunError::Start(error.to_string()))?;
-        runtime.block_on(self.main(options))
-    }
-
-    async fn main(self, options: RunOptions) -> Result<std::convert::Infallible, RunError> {
+    async fn main(
+        self,
+        asks: mpsc::Sender<Ask>,
+        mut asked: mpsc::Receiver<Ask>,
+    ) -> Result<std::convert::Infallible, RunError> {
         let mut signals = Signals::listen().map_err(|error| RunError::Start(error.to_string()))?;
         if !answers(self.listen.address).await {
             return Err(RunError::Start(format!(
@@ -323,13 +347,11 @@ impl Process {
         notify(&[sd_notify::NotifyState::Ready]);
         self.loader.ready();
         tokio::spawn(watchdog());
-        let (asks_sender, mut asks) = mpsc::channel(4);
-        let _control = control::serve(self.listen.address, asks_sender.clone());
-        let _watcher = crate::server::watch::files(&options.watch, asks_sender);
+        let _control = control::serve(self.listen.address, asks);
         loop {
             let event = tokio::select! {
                 event = signals.next() => event,
-                Some(ask) = asks.recv() => Event::Reload(ask),
+                Some(ask) = asked.recv() => Event::Reload(ask),
             };
             match event {
                 Event::Stop(why) => self.drain(why, Command::Stop, &mut signals).await,
@@ -371,16 +393,20 @@ impl Process {
         if addresses(&loaded.sides) != addresses(&self.sides) {
             return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
         }
-        let renewed = self
-            .certificates
-            .as_ref()
-            .map(|certificates| certificates.read_again())
-            .transpose()
-            .map_err(|error| format!("tls: {error}"))?;
+        let renewed = match &self.certificates {
+            Some(certificates) => {
+                let renewed = certificates.renewed();
+                Some((
+                    certificates,
+                    renewed.map_err(|error| format!("tls: {error}"))?,
+                ))
+            }
+            None => None,
+        };
         adopt()?;
         // From here on nothing can fail: what is in use is all of the old configuration or all of the new one.
-        if let (Some(certificates), Some(renewed)) = (&self.certificates, renewed) {
-            certificates.replace(renewed);
+        if let Some((certificates, renewed)) = renewed {
+            certificates.put_to_use(renewed);
         }
         let active = Active::new(
             loaded.service,
@@ -395,11 +421,11 @@ impl Process {
 
     /// Lets requests in flight finish and leaves; a second signal leaves at once.
     async fn drain(&self, why: &str, command: Command, signals: &mut Signals) {
-        log::info!("Signal intercepted: {why}");
-        notify(&[sd_notify::NotifyState::Stopping]);
         if command == Command::Stop {
             self.shared.draining.store(true, Ordering::Relaxed);
         }
+        log::info!("Signal intercepted: {why}");
+        notify(&[sd_notify::NotifyState::Stopping]);
         self.stop.send_replace(Some(command));
         let mut started = Instant::now();
         if command == Command::HandOver {

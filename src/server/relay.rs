@@ -9,21 +9,25 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
 use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
-use crate::server::{body, respond};
+use crate::server::trailers::Announced;
+use crate::server::{body, grpc, respond};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
+
+const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
+const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
 
 /// How a relay ended when it did not end well.
 enum Trouble {
@@ -96,24 +100,19 @@ pub async fn run(
             ctx.notes.refused = Some("body_too_large");
             Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)
         }
-        Err(Trouble::Failed(failure)) => failed(ctx, service, endpoint, metrics, failure),
+        Err(Trouble::Failed(mut failure)) => {
+            metrics.upstream_error(failure.kind.as_str());
+            log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
+            ctx.notes.errors.push(failure.text.clone());
+            if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
+                failure.status = status;
+            }
+            stream::failed(&service.options, failure)
+        }
     };
+    ctx.answered = Some(answer.status);
     let fields = &ctx.notes.response_fields;
     respond::write(session, &service.options, answer, fields).await
-}
-
-/// Writes a failure down and makes the answer to it.
-pub(super) fn failed(
-    ctx: &mut Ctx,
-    service: &Service,
-    endpoint: &Endpoint,
-    metrics: &Metrics,
-    failure: Failure,
-) -> Answer {
-    metrics.upstream_error(failure.kind.as_str());
-    log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
-    ctx.notes.errors.push(failure.text.clone());
-    stream::failed(&service.options, failure)
 }
 
 async fn relay(
@@ -200,7 +199,7 @@ impl<'a> Call<'a> {
             whole,
             Instant::now(),
         );
-        let mut prepared = stream::prepare(&service.options, endpoint, backend, &client)?;
+        let mut prepared = stream::prepare(&service.options, endpoint, backend, client)?;
         let mut authorization = None;
         if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
             let value = stream::authorization(&**credentials, limit).await?;
@@ -209,6 +208,11 @@ impl<'a> Call<'a> {
                 .headers
                 .insert(header::AUTHORIZATION, value.clone());
             authorization = Some(value);
+        }
+        if is_grpc(session) {
+            // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
+            let trailers = HeaderValue::from_static("trailers");
+            prepared.out.headers.insert(header::TE, trailers);
         }
         let kept = keep || backend.graphql.is_some();
         let framing = match (kept, empty) {
@@ -395,6 +399,11 @@ async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Byt
         })
 }
 
+/// Whether trailers and `grpc-status` mean something to this client.
+fn is_grpc(session: &Session) -> bool {
+    session.is_http2() && grpc::is_grpc(&session.req_header().headers)
+}
+
 fn framing_of(body: &Bytes) -> RequestBody {
     if body.is_empty() {
         RequestBody::Empty
@@ -494,13 +503,15 @@ async fn copy(
         && headers
             .get(header::CONTENT_ENCODING)
             .is_some_and(|coding| coding == "gzip");
-    let bodiless = session.req_header().method == Method::HEAD
+    let mut bodiless = session.req_header().method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let announced = Announced::of(headers);
     let answer = header_for_client(session, ctx, service, work, status, headers, decode)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
     respond::keep_connection(session);
-    session
-        .write_response_header(Box::new(answer), bodiless)
+    // An answer that is its header alone must end with it: gRPC takes its status from there then.
+    bodiless |= session.is_http2() && exchange.is_done();
+    respond::write_header(session, answer, bodiless)
         .await
         .map_err(Trouble::Client)?;
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
@@ -525,7 +536,7 @@ async fn copy(
                         }
                     }
                     None => {
-                        finish(session, &mut exchange, decoder, bodiless).await?;
+                        finish(session, &mut exchange, decoder, bodiless, &announced).await?;
                         break;
                     }
                 }
@@ -579,6 +590,7 @@ async fn finish(
     exchange: &mut Exchange<'_>,
     decoder: Option<Gunzip>,
     bodiless: bool,
+    announced: &Announced,
 ) -> std::result::Result<(), Trouble> {
     if let Some(mut decoder) = decoder
         && let Some(rest) = decoder
@@ -598,6 +610,7 @@ async fn finish(
             .trailers()
             .await
             .map_err(|_| Trouble::Cut("unexpected EOF"))?
+            .and_then(|trailers| announced.pass(trailers))
     {
         return session
             .as_downstream_mut()
@@ -612,7 +625,9 @@ async fn finish(
 }
 
 /// The upstream's header without what concerns its own connection, with ours in place of its `X-Krakend` fields.
-fn header_for_client(
+///
+/// Made as a plain map: Pingora's own setters parse each name again, which this is called too often for.
+pub(super) fn header_for_client(
     session: &Session,
     ctx: &Ctx,
     service: &Service,
@@ -621,32 +636,22 @@ fn header_for_client(
     headers: &HeaderMap,
     decode: bool,
 ) -> Result<ResponseHeader> {
-    let mut answer = ResponseHeader::build(status, Some(headers.len() + 6))?;
-    let nominated: smallvec::SmallVec<[&str; 2]> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim))
-        .collect();
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.headers = HeaderMap::with_capacity(headers.len() + 6);
+    let nominated = nominated(headers);
+    let not_modified = status == StatusCode::NOT_MODIFIED;
     let mut length_known = false;
     for (name, value) in headers {
         let skip = match *name {
-            header::CONNECTION
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-            | header::TE
-            | header::TRAILER => true,
+            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE => true,
+            header::TRAILER => !session.is_http2(),
             header::CONTENT_ENCODING => decode,
             // Where there is no body, its length would only mislead: as the reference's runtime does.
-            header::CONTENT_LENGTH => {
-                decode || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            }
+            header::CONTENT_LENGTH => decode || not_modified || status == StatusCode::NO_CONTENT,
             // As the reference's runtime does: a 304 describes no body.
-            header::CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
-            _ => matches!(
-                name.as_str(),
-                "keep-alive" | "proxy-connection" | "proxy-authenticate"
-            ),
+            header::CONTENT_TYPE => not_modified,
+            _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
         };
         if !skip
             && !nominated
@@ -655,20 +660,48 @@ fn header_for_client(
         {
             // Only a length that the client sees frames its answer: an upstream may have nominated it away.
             length_known |= *name == header::CONTENT_LENGTH;
-            answer.append_header(name, value)?;
+            parts.headers.append(name, value.clone());
         }
     }
-    let complete = work.static_data.is_some();
-    respond::brand(&mut answer, &service.options, Branding::Completed(complete))?;
-    respond::replace(&mut answer, &ctx.notes.response_fields)?;
+    let complete = HeaderValue::from_static(if work.static_data.is_some() {
+        "true"
+    } else {
+        "false"
+    });
+    parts
+        .headers
+        .append(X_KRAKEND, service.options.version_header.clone());
+    parts.headers.append(X_KRAKEND_COMPLETED, complete);
     let request = session.req_header();
     let chunks = !length_known
         && !session.is_http2()
         && request.version == Version::HTTP_11
         && request.method != Method::HEAD
-        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        && !not_modified
+        && status != StatusCode::NO_CONTENT;
     if chunks {
-        answer.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        parts.headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
     }
+    let mut answer = ResponseHeader::from(parts);
+    respond::replace(&mut answer, &ctx.notes.response_fields)?;
     Ok(answer)
+}
+
+/// The fields that `Connection` names.
+fn nominated(headers: &HeaderMap) -> smallvec::SmallVec<[&str; 2]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let tokens = lines
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim));
+    tokens.collect()
+}
+
+fn is_about_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "keep-alive" | "proxy-connection" | "proxy-authenticate"
+    )
 }

@@ -47,10 +47,9 @@ impl CallError {
         }
     }
 
-    /// Puts the method and the URL in front, as the reference does for everything before the body; but a token that the
-    /// client sent in the query is nothing for a log.
+    /// Puts the method and the URL in front, as the reference does for everything before the body.
     pub(super) fn of(mut self, method: &Method, url: String) -> CallError {
-        self.call = Some(Box::new((method.clone(), masked(url))));
+        self.call = Some(Box::new((method.clone(), url)));
         self
     }
 
@@ -144,6 +143,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((method, url)) = self.call.as_deref() {
             let (first, rest) = method.as_str().split_at(1);
+            let url = masked(url); // a client's token may be in its query
             write!(f, "{first}{} \"{url}\": ", rest.to_ascii_lowercase())?;
         }
         f.write_str(&self.text)

@@ -67,8 +67,45 @@ impl Gateway {
         Self::start(&text)
     }
 
+    /// Starts it by way of a shell that runs `script` with the gateway's command line as its arguments
+    /// (`ulimit -n 64; exec "$@"`), and waits until it listens.
+    pub fn start_under(script: &str, config: &str) -> Self {
+        let port = ports::free();
+        let mut shell = Command::new("sh");
+        clean(&mut shell);
+        shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_portcullis")]);
+        Self::spawn_with(shell, None, port, config)
+    }
+
+    /// Starts it with this standard output and waits until it listens.
+    pub fn start_writing_to(stdout: Stdio, config: &str) -> Self {
+        Self::spawn_with(command(), Some(stdout), ports::free(), config)
+    }
+
+    fn spawn_with(program: Command, stdout: Option<Stdio>, port: u16, config: &str) -> Self {
+        let more = ["-p", &port.to_string()];
+        let gateway = Self::spawn_as(program, stdout, port, config, &[], &more);
+        assert!(
+            gateway.listens(START),
+            "the gateway does not listen:\n{}",
+            gateway.output()
+        );
+        gateway
+    }
+
     /// Starts the process and does not wait.
     pub fn spawn(port: u16, config: &str, files: &[(&str, &str)], more: &[&str]) -> Self {
+        Self::spawn_as(command(), None, port, config, files, more)
+    }
+
+    fn spawn_as(
+        mut program: Command,
+        stdout: Option<Stdio>,
+        port: u16,
+        config: &str,
+        files: &[(&str, &str)],
+        more: &[&str],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
             let path = dir.path().join(name);
@@ -77,9 +114,10 @@ impl Gateway {
         }
         let path = dir.path().join("krakend.json");
         fs::write(&path, config).unwrap();
-        let stdout = File::create(dir.path().join("stdout.log")).unwrap();
+        let stdout =
+            stdout.unwrap_or_else(|| File::create(dir.path().join("stdout.log")).unwrap().into());
         let stderr = File::create(dir.path().join("stderr.log")).unwrap();
-        let child = command()
+        let child = program
             .args(["run", "-c"])
             .arg(&path)
             .args(more)
@@ -123,6 +161,19 @@ impl Gateway {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Processor time used so far, from /proc, in ticks of ten milliseconds.
+    pub fn processor_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name in parentheses may hold blanks; user and system time are the 12th and 13th field behind it.
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
     /// The folder the gateway runs in.

@@ -1,9 +1,11 @@
 //! `input_headers`.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, InvalidHeaderName, USER_AGENT,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST, InvalidHeaderName,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -13,6 +15,7 @@ use crate::runtime::service::Options;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_VIA: HeaderName = HeaderName::from_static("x-forwarded-via");
 
 /// Which header fields pass: the endpoint's list, or a backend's second filter.
@@ -175,6 +178,18 @@ pub fn outgoing(
     if let Some(value) = forwarded_host(head) {
         headers.insert(FORWARDED_HOST, value);
     }
+    if options.client_address.proto {
+        headers.insert(
+            FORWARDED_PROTO,
+            HeaderValue::from_static(scheme(options, head)),
+        );
+    }
+    if options.client_address.forwarded {
+        replace(&mut headers, FORWARDED, forwarded(options, head));
+    }
+    if let Some(id) = &notes.request_id {
+        headers.insert(&id.header, id.value.clone());
+    }
     headers
 }
 
@@ -294,6 +309,53 @@ fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
         let _ = write!(text, "{}", head.client);
     }
     HeaderValue::try_from(text).ok()
+}
+
+/// `https` or `http`: of our own connection, or what a trusted peer says of the one before it.
+fn scheme(options: &Options, head: &Head<'_>) -> &'static str {
+    let said = match options.client_address.trusts(head.peer.to_canonical()) {
+        true => head.header(&FORWARDED_PROTO),
+        false => None,
+    };
+    match said.map(str::trim) {
+        Some(said) if said.eq_ignore_ascii_case("https") => "https",
+        Some(said) if said.eq_ignore_ascii_case("http") => "http",
+        _ if head.secure => "https",
+        _ => "http",
+    }
+}
+
+/// One element (RFC 7239 §4); with `append_chain`, behind those that a trusted peer sent.
+fn forwarded(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
+    let rules = &options.client_address;
+    let peer = head.peer.to_canonical();
+    let mut text = String::with_capacity(96);
+    let node = if rules.append_chain && rules.trusts(peer) {
+        for line in head.headers.get_all(FORWARDED) {
+            let _ = write!(text, "{}, ", line.to_str().ok()?.trim());
+        }
+        peer
+    } else {
+        head.client
+    };
+    // Writing to a String cannot fail. An IPv6 address has to stand in brackets and quotes (§6).
+    let _ = match node {
+        IpAddr::V4(v4) => write!(text, "for={v4}"),
+        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
+    };
+    if !head.host.is_empty() && !head.host.contains(['"', '\\']) {
+        let _ = write!(text, ";host=\"{}\"", head.host);
+    }
+    let _ = write!(text, ";proto={}", scheme(options, head));
+    HeaderValue::try_from(text).ok()
+}
+
+/// Puts `value` in the place of whatever is there; without one nothing stays there.
+fn replace(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
+    };
 }
 
 fn forwarded_host(head: &Head<'_>) -> Option<HeaderValue> {

@@ -43,27 +43,8 @@ impl<'a> Guard<'a> {
 
     /// Tells the steps how the call ended, innermost first.
     pub fn end(&mut self, outcome: Outcome) {
-        self.take().end(self.steps, outcome);
-    }
-
-    /// Leaves the end to someone who outlives this.
-    pub fn detach(mut self) -> Begun {
-        self.take()
-    }
-
-    fn take(&mut self) -> Begun {
-        Begun(std::mem::take(&mut self.tickets))
-    }
-}
-
-/// What was begun and not ended yet.
-#[derive(Debug, Default)]
-pub struct Begun(SmallVec<[Ticket; 2]>);
-
-impl Begun {
-    /// Tells the steps, those that it began with, how the call ended.
-    pub fn end(self, steps: &[Box<dyn BackendStep>], outcome: Outcome) {
-        for (step, ticket) in steps.iter().zip(self.0).rev() {
+        let tickets = std::mem::take(&mut self.tickets);
+        for (step, ticket) in self.steps.iter().zip(tickets).rev() {
             step.after(ticket, outcome);
         }
     }

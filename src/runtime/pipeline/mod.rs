@@ -37,6 +37,6 @@ mod tests;
 
 pub use carrier::{Carrier, Upstream};
 pub use client::ClientCall;
-pub use guard::{Begun, Guard};
+pub use guard::Guard;
 pub use limit::Limit;
 pub use run::{Outcome, run, run_with};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
+use crate::runtime::request::RequestId;
 use crate::runtime::service::ClientAddress;
 
 fn options() -> Options {
@@ -257,6 +258,79 @@ fn the_chain_is_appended_only_by_key_and_from_a_trusted_peer() {
     assert_eq!(value(true, &["127.0.0.0/8"]), "1.1.1.1, 2.2.2.2, 127.0.0.1");
     assert_eq!(value(false, &["127.0.0.0/8"]), "1.1.1.1");
     assert_eq!(value(true, &[]), "1.1.1.1");
+}
+
+/// `X-Forwarded-Proto` and `Forwarded` with everything on, for a client that says these lines itself.
+fn told(head: &Head<'_>, append: bool, trusted: &[&str]) -> [String; 2] {
+    let mut options = options();
+    let rules = &mut options.client_address;
+    (rules.proto, rules.forwarded, rules.append_chain) = (true, true, append);
+    rules.trusted = trusted.iter().map(|net| net.parse().unwrap()).collect();
+    let headers = outgoing(&endpoint(&["*"]), &options, head, &Notes::default());
+    ["x-forwarded-proto", "forwarded"].map(|name| {
+        let lines: Vec<&str> = headers
+            .get_all(name)
+            .iter()
+            .map(|v| v.to_str().unwrap())
+            .collect();
+        lines.join(" | ")
+    })
+}
+
+#[test]
+fn backends_learn_scheme_and_host_by_key_and_not_from_strangers() {
+    let client = sent(&[
+        ("x-forwarded-proto", "HTTPS"),
+        ("forwarded", "for=1.1.1.1;proto=gopher"),
+        ("forwarded", "for=2.2.2.2"),
+    ]);
+    let mut head = head(&client);
+    head.client = "1.1.1.1".parse().unwrap();
+    let own = |proto: &str, node: &str| {
+        [
+            proto.to_owned(),
+            format!("for={node};host=\"gw.test\";proto={proto}"),
+        ]
+    };
+    assert_eq!(told(&head, true, &[]), own("http", "1.1.1.1"));
+    assert_eq!(
+        told(&head, false, &["127.0.0.1/32"]),
+        own("https", "1.1.1.1")
+    );
+    let [_, chain] = told(&head, true, &["127.0.0.1/32"]);
+    assert_eq!(
+        chain,
+        "for=1.1.1.1;proto=gopher, for=2.2.2.2, for=127.0.0.1;host=\"gw.test\";proto=https"
+    );
+    head.secure = true;
+    head.client = "2001:db8::1".parse().unwrap();
+    assert_eq!(told(&head, false, &[]), own("https", "\"[2001:db8::1]\""));
+    head.host = "a\"b";
+    let [_, without] = told(&head, false, &[]);
+    assert_eq!(without, "for=\"[2001:db8::1]\";proto=https");
+}
+
+#[test]
+fn without_the_keys_these_fields_are_like_any_other() {
+    let lines = [("forwarded", "for=9.9.9.9"), ("x-forwarded-proto", "https")];
+    assert_eq!(seen(&endpoint(&[]), &Notes::default(), &lines), TRIO);
+    assert_eq!(seen(&endpoint(&["*"]), &Notes::default(), &lines).len(), 5);
+}
+
+#[test]
+fn a_request_id_passes_whatever_the_list_says() {
+    let notes = Notes {
+        request_id: Some(RequestId {
+            header: HeaderName::from_static("x-request-id"),
+            value: HeaderValue::from_static("7"),
+        }),
+        ..Notes::default()
+    };
+    for names in [&[][..], &["x-a"], &["*"], &["x-request-id"]] {
+        let seen = seen(&endpoint(names), &notes, &[("x-request-id", "forged")]);
+        assert!(seen.contains(&"x-request-id: 7".to_owned()), "{seen:?}");
+        assert!(!seen.join("").contains("forged"));
+    }
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! What the block means.
+
+use http::HeaderName;
+
+use super::config::Block;
+use super::runtime::RequestIds;
+use crate::config::Node;
+use crate::ext::context::Compile;
+use crate::ext::registry::ServicePart;
+
+const DEFAULT: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Fields that mean something else to somebody on the way.
+const TAKEN: [&str; 9] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "host",
+    "set-cookie",
+    "transfer-encoding",
+    "x-forwarded-for",
+];
+
+pub(super) fn service(node: &Node<'_>, _cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = Block::read(node) else {
+        return ServicePart::Nothing;
+    };
+    let header = match &block.header {
+        None => DEFAULT,
+        Some(name) => match HeaderName::try_from(name.as_str()) {
+            Ok(name) if !TAKEN.contains(&name.as_str()) => name,
+            _ => {
+                let text = format!("{name:?} cannot carry an id");
+                block.header_at.invalid(text);
+                return ServicePart::Nothing;
+            }
+        },
+    };
+    ServicePart::Step(Box::new(RequestIds::new(
+        header,
+        block.trust,
+        block.respond,
+    )))
+}

@@ -1,0 +1,45 @@
+//! The block as the file has it.
+
+use crate::config::{Key, Kind, Node, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "header",
+        Kind::Text,
+        "X-Request-Id",
+        "The header field that carries the id.",
+    ),
+    key(
+        "trust",
+        Kind::Bool,
+        "false",
+        "Keep the id that a client sends, if it is 1 to 128 visible ASCII characters. For gateways behind something that sets it.",
+    ),
+    key(
+        "respond",
+        Kind::Bool,
+        "true",
+        "Tell the client the id, in the same field.",
+    ),
+];
+
+/// `portcullis/request-id`, as the file has it.
+#[derive(Debug)]
+pub(super) struct Block<'a> {
+    pub(super) header: Option<String>,
+    pub(super) header_at: Node<'a>,
+    pub(super) trust: bool,
+    pub(super) respond: bool,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<Block<'a>> {
+        let block = node.block(KEYS)?;
+        Some(Block {
+            header: block.string("header"),
+            header_at: block.get("header").unwrap_or_else(|| node.clone()),
+            trust: block.flag("trust"),
+            respond: block.bool("respond").unwrap_or(true),
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! `portcullis/request-id`, in the service: one name for a request, here, at the backends and in the log.
+
+mod compile;
+mod config;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use runtime::RequestIds;
+
+use super::registry::ServiceExtension;
+
+/// `portcullis/request-id`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/request-id",
+    aliases: &[],
+    doc: "Gives each request an id that backends get, whatever `input_headers` lists, and that a JSON access log shows. A backend's own `input_headers` still has to name it.",
+    keys: config::KEYS,
+    compile: compile::service,
+};

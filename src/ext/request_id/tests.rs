@@ -1,0 +1,72 @@
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::SERVICE;
+use crate::ext::registry::ServicePart;
+use crate::ext::testing::{File, head};
+use crate::runtime::request::Notes;
+
+/// What a request with these lines of `X-Request-Id` is called, and whether the answer tells it.
+fn named(block: &str, sent: &[&str]) -> (String, bool) {
+    let mut file = File::new(block);
+    let ServicePart::Step(step) = file.service(&SERVICE) else {
+        panic!("{}", file.findings())
+    };
+    let mut headers = HeaderMap::new();
+    for id in sent {
+        headers.append("x-request-id", HeaderValue::from_str(id).unwrap());
+    }
+    let mut notes = Notes::default();
+    let answer = step.request(&head(&Method::GET, "/a", &headers), &mut notes);
+    assert!(answer.is_none());
+    let id = notes.request_id.unwrap();
+    let told = notes
+        .response_fields
+        .contains(&(id.header, id.value.clone()));
+    (id.value.to_str().unwrap().to_owned(), told)
+}
+
+fn is_uuid(id: &str) -> bool {
+    let parts: Vec<&str> = id.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    lengths == [8, 4, 4, 4, 12]
+        && parts[2].starts_with('4')
+        && parts[3].starts_with(['8', '9', 'a', 'b'])
+        && parts.concat().bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[test]
+fn an_id_is_random_and_nobodys_choice() {
+    let (one, told) = named("{}", &["mine"]);
+    assert!(is_uuid(&one) && told, "{one}");
+    assert_ne!(one, named("{}", &[]).0);
+    assert!(!named(r#"{"respond": false}"#, &[]).1);
+}
+
+#[test]
+fn a_trusted_id_is_kept_if_it_is_one() {
+    let trust = r#"{"trust": true}"#;
+    let long = "x".repeat(128);
+    for id in ["a", "4f2d:b/7=~", &long] {
+        assert_eq!(named(trust, &[id]).0, id);
+    }
+    let longer = "x".repeat(129);
+    for sent in [
+        &["a b"][..],
+        &[""],
+        &[&longer],
+        &["a\tb"],
+        &["é"],
+        &["a", "a"],
+    ] {
+        assert!(is_uuid(&named(trust, sent).0), "{sent:?}");
+    }
+}
+
+#[test]
+fn a_field_that_means_something_else_carries_no_id() {
+    for name in ["Host", "content-length", "a b", "", "Authorization"] {
+        let mut file = File::new(&format!(r#"{{"header": "{name}"}}"#));
+        file.service(&SERVICE);
+        assert_eq!(file.mistakes(), 1, "{name}");
+    }
+}
