@@ -16,8 +16,6 @@ use crate::runtime::listen::{ClientRoots, Limits, Listen, MAX_FIELDS, ServerTls,
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 /// As the reference's HTTP library: it allows this much more than it was told.
 const HEADER_SLACK: u64 = 4096;
-/// A client that takes nothing for so long will not take the rest.
-const WRITE: Duration = Duration::from_secs(60);
 /// Below the 35 s that our unit grants before systemd kills.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -61,7 +59,7 @@ fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
             .or(file.read_timeout)
             .unwrap_or(default.idle),
         read: file.read_timeout.unwrap_or(default.read),
-        write: Some(file.write_timeout.unwrap_or(WRITE)),
+        write: file.write_timeout.or(default.write),
         max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
         max_fields: block
             .as_ref()

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::tls::TlsAcceptor;
 use pingora_proxy::HttpProxy;
@@ -293,6 +294,27 @@ impl ServerApp for Front {
     async fn cleanup(&self) {
         self.proxy.http_cleanup().await;
     }
+}
+
+/// What the head of a request over HTTP/2 may be: Pingora's own bound, or the file's where that is lower. There may be
+/// a hundred such heads at a time on one connection.
+const H2_HEAD_BYTES: usize = 64 * 1024;
+/// Each field counts as this much more than its bytes (RFC 9113 §6.5.2); pseudo-fields are fields there.
+const H2_FIELD_BYTES: usize = 32;
+const H2_PSEUDO_FIELDS: usize = 10;
+
+/// Puts the limits on HTTP/2 connections, which are not ours to read.
+pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
+    let bytes = limits
+        .max_header_bytes
+        .saturating_add(H2_PSEUDO_FIELDS * H2_FIELD_BYTES)
+        .min(H2_HEAD_BYTES);
+    let mut options = default_h2_options();
+    options.max_header_list_size(u32::try_from(bytes).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(options);
+    let mut server = HttpServerOptions::default();
+    server.h2_idle_timeout = Some(limits.idle);
+    proxy.server_options = Some(server);
 }
 
 /// The bytes of the request that are there, in origin form; the connection keeps the rest.

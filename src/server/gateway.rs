@@ -15,6 +15,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::listen::Limits;
 use crate::runtime::pipeline;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
@@ -132,6 +133,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
+    limits: Limits,
 }
 
 /// One request, from its head to its access-log line.
@@ -163,8 +165,30 @@ enum Decision {
 }
 
 impl Gateway {
-    pub fn new(shared: Arc<Shared>) -> Gateway {
-        Gateway { shared }
+    /// The application over `shared`; `limits` are the listener's.
+    pub fn new(shared: Arc<Shared>, limits: Limits) -> Gateway {
+        Gateway { shared, limits }
+    }
+
+    /// What the front loop does for HTTP/1: Pingora makes its sessions of HTTP/2 itself, without any limit. `false`: the
+    /// head has too many fields.
+    fn limit_http2(&self, session: &mut Session) -> bool {
+        let downstream = session.as_downstream_mut();
+        downstream.set_write_timeout(self.limits.write);
+        downstream.set_total_drain_timeout(Some(self.limits.read));
+        downstream.req_header().headers.len() <= self.limits.max_fields
+    }
+
+    /// The whole body for `/__debug/` and `/__echo/`, which have no timeout of their own.
+    async fn body_in_time(&self, session: &mut Session, most: u64) -> Bytes {
+        let read = body::read(session, most);
+        match pingora_timeout::timeout(self.limits.read, read).await {
+            Ok(body) => body.unwrap_or_default(),
+            Err(_) => {
+                session.set_keepalive(None);
+                Bytes::new()
+            }
+        }
     }
 
     /// Everything that needs no waiting: service steps, routing, built-in endpoints.
@@ -448,7 +472,12 @@ impl ProxyHttp for Gateway {
             );
         }
         ctx.active = Some(Arc::clone(&active));
+        let few_fields = !session.is_http2() || self.limit_http2(session);
         let decision = match head_of(session, None) {
+            _ if !few_fields => {
+                self.shared.metrics.bad_request("too_many");
+                Decision::Answer(Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+            }
             None => Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
             Some(mut head) => {
                 head.client = active
@@ -464,12 +493,8 @@ impl ProxyHttp for Gateway {
             Decision::Answer(answer) => self.local(session, ctx, answer).await?,
             Decision::Endpoint(endpoint) => return self.endpoint(session, ctx, &endpoint).await,
             Decision::Debug | Decision::Echo => {
-                let body = Box::pin(body::read(
-                    session,
-                    active.service.options.max_request_body_bytes,
-                ))
-                .await;
-                let body = body.unwrap_or_default();
+                let most = active.service.options.max_request_body_bytes;
+                let body = Box::pin(self.body_in_time(session, most)).await;
                 let answer = match head_of(session, ctx.client) {
                     Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
                     Some(head) => builtin::debug(&head, &body),

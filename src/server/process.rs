@@ -12,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::{Opt, ServerConf};
@@ -26,7 +25,7 @@ use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::admin::{Side, SideListener};
 use crate::server::control::{self, Ask};
-use crate::server::front::{FAREWELL, Front};
+use crate::server::front::{self, FAREWELL, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::upkeep::Upkeep;
@@ -49,11 +48,17 @@ pub struct Loaded {
     pub tasks: Vec<BoxFuture<'static, ()>>,
 }
 
+/// Puts to use what only the loader knows of a configuration: its ports and logs, and what the next one takes over.
+/// Not called for a configuration that is refused, which thus leaves no trace.
+pub type Adopt = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
 /// Reads the configuration again; what survives a reload is the loader's business.
 pub trait Loader: Send + Sync {
+    /// Changes nothing yet: that is for the [`Adopt`].
+    ///
     /// # Errors
     /// The whole report, ready for the log, when the file cannot be served.
-    fn load(&self) -> Result<Loaded, String>;
+    fn load(&self) -> Result<(Loaded, Adopt), String>;
 
     /// The gateway listens now.
     fn ready(&self);
@@ -129,14 +134,13 @@ pub fn run(
         conf,
     );
     server.bootstrap();
-    let mut proxy =
-        pingora_proxy::http_proxy(&server.configuration, Gateway::new(Arc::clone(&shared)));
-    let mut http = HttpServerOptions::default();
-    http.h2_idle_timeout = Some(listen.limits.idle);
-    proxy.server_options = Some(http);
-    let proxy = Arc::new(proxy);
+    let mut proxy = pingora_proxy::http_proxy(
+        &server.configuration,
+        Gateway::new(Arc::clone(&shared), listen.limits.clone()),
+    );
+    front::limit_http2(&mut proxy, &listen.limits);
     let front = Front::new(
-        proxy,
+        Arc::new(proxy),
         listen.limits.clone(),
         certificates.clone(),
         Arc::clone(&metrics),
@@ -380,6 +384,15 @@ impl Process {
     }
 
     fn try_reload(&self) -> Result<(), String> {
+        let (loaded, adopt) = self.loader.load()?;
+        if loaded.listen != self.listen {
+            return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
+        }
+        let addresses =
+            |sides: &[SideListener]| sides.iter().map(|side| side.address).collect::<Vec<_>>();
+        if addresses(&loaded.sides) != addresses(&self.sides) {
+            return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
+        }
         let renewed = match &self.certificates {
             Some(certificates) => {
                 let renewed = certificates.renewed();
@@ -390,15 +403,8 @@ impl Process {
             }
             None => None,
         };
-        let loaded = self.loader.load()?;
-        if loaded.listen != self.listen {
-            return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
-        }
-        let addresses =
-            |sides: &[SideListener]| sides.iter().map(|side| side.address).collect::<Vec<_>>();
-        if addresses(&loaded.sides) != addresses(&self.sides) {
-            return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
-        }
+        adopt()?;
+        // From here on nothing can fail: what is in use is all of the old configuration or all of the new one.
         if let Some((certificates, renewed)) = renewed {
             certificates.put_to_use(renewed);
         }

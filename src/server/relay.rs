@@ -41,6 +41,8 @@ enum Trouble {
     Cut(&'static str),
     /// What the client sends as a body is none.
     Malformed,
+    /// The client's body, which is needed whole, does not come.
+    Slow,
     /// The request's body is larger than what may be kept for a redirect or a copy.
     TooLarge,
 }
@@ -66,7 +68,7 @@ pub async fn run(
         return Ok(());
     };
     let service = &*active.service;
-    let mut failure = match relay(session, ctx, service, endpoint, work).await {
+    let answer = match relay(session, ctx, service, endpoint, work).await {
         Ok(()) => return Ok(()),
         Err(Trouble::Client(error)) => {
             ctx.notes.refused = Some("client_gone");
@@ -90,44 +92,29 @@ pub async fn run(
                 );
             }
             session.set_keepalive(None);
-            let answer = Answer::empty(StatusCode::BAD_REQUEST);
-            return respond::write(
-                session,
-                &service.options,
-                answer,
-                &ctx.notes.response_fields,
-            )
-            .await;
+            Answer::empty(StatusCode::BAD_REQUEST)
+        }
+        Err(Trouble::Slow) => {
+            session.set_keepalive(None);
+            Answer::empty(StatusCode::REQUEST_TIMEOUT)
         }
         Err(Trouble::TooLarge) => {
             ctx.notes.refused = Some("body_too_large");
-            ctx.answered = Some(StatusCode::PAYLOAD_TOO_LARGE);
-            let answer = Answer::empty(StatusCode::PAYLOAD_TOO_LARGE);
-            return respond::write(
-                session,
-                &service.options,
-                answer,
-                &ctx.notes.response_fields,
-            )
-            .await;
+            Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)
         }
-        Err(Trouble::Failed(failure)) => failure,
+        Err(Trouble::Failed(mut failure)) => {
+            metrics.upstream_error(failure.kind.as_str());
+            log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
+            ctx.notes.errors.push(failure.text.clone());
+            if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
+                failure.status = status;
+            }
+            stream::failed(&service.options, failure)
+        }
     };
-    metrics.upstream_error(failure.kind.as_str());
-    log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
-    ctx.notes.errors.push(failure.text.clone());
-    if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
-        failure.status = status;
-    }
-    let answer = stream::failed(&service.options, failure);
     ctx.answered = Some(answer.status);
-    respond::write(
-        session,
-        &service.options,
-        answer,
-        &ctx.notes.response_fields,
-    )
-    .await
+    let fields = &ctx.notes.response_fields;
+    respond::write(session, &service.options, answer, fields).await
 }
 
 async fn relay(
@@ -151,10 +138,19 @@ async fn relay(
             status: status.as_u16(),
         }),
         // A client that leaves says nothing about the upstream.
-        Err(Trouble::Client(_) | Trouble::Malformed | Trouble::TooLarge) => {}
+        Err(Trouble::Client(_) | Trouble::Malformed | Trouble::Slow | Trouble::TooLarge) => {}
         Err(_) => guard.end(Outcome::Failure),
     }
     result.map(|_| ())
+}
+
+/// How far the client's body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upload {
+    Running,
+    /// The upstream reads no more of it, though it may still answer: what comes is thrown away.
+    Unheard,
+    Done,
 }
 
 /// A call that is ready to be made.
@@ -166,6 +162,8 @@ struct Call<'a> {
     kept: bool,
     /// We asked for gzip and the client did not: what comes is decoded.
     gunzip: bool,
+    /// The token that we called with.
+    authorization: Option<HeaderValue>,
 }
 
 impl<'a> Call<'a> {
@@ -185,7 +183,10 @@ impl<'a> Call<'a> {
                 || backend.graphql.is_some()
                 || work.concurrent_calls > 1);
         let whole = match keep {
-            true => whole_body(session, service.options.max_request_body_bytes).await?,
+            true => {
+                let read = whole_body(session, service.options.max_request_body_bytes);
+                limit.wait(pin!(read)).await.ok_or(Trouble::Slow)??
+            }
             false => Bytes::new(),
         };
         let Some(head) = head_of(session, ctx.client) else {
@@ -201,9 +202,14 @@ impl<'a> Call<'a> {
             Instant::now(),
         );
         let mut prepared = stream::prepare(&service.options, endpoint, backend, client)?;
+        let mut authorization = None;
         if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
             let value = stream::authorization(&**credentials, limit).await?;
-            prepared.out.headers.insert(header::AUTHORIZATION, value);
+            prepared
+                .out
+                .headers
+                .insert(header::AUTHORIZATION, value.clone());
+            authorization = Some(value);
         }
         if is_grpc(session) {
             // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
@@ -225,6 +231,7 @@ impl<'a> Call<'a> {
             framing,
             kept,
             gunzip: prepared.gunzip,
+            authorization,
         })
     }
 
@@ -249,7 +256,7 @@ impl<'a> Call<'a> {
                 if racing {
                     let exchange =
                         race(session, hosts, out, framing, work.concurrent_calls).await?;
-                    return Ok((exchange, true));
+                    return Ok((exchange, Upload::Done));
                 }
                 let mut exchange = hosts.open(out, framing).await.map_err(Failure::from)?;
                 if kept && framing != RequestBody::Empty {
@@ -258,18 +265,18 @@ impl<'a> Call<'a> {
                         .await
                         .map_err(Failure::from)?;
                 }
-                let uploaded = wait_for_header(
-                    session,
-                    &mut exchange,
-                    kept || framing == RequestBody::Empty,
-                )
-                .await?;
-                Ok::<_, Trouble>((exchange, uploaded))
+                let upload = match kept || framing == RequestBody::Empty {
+                    true => Upload::Done,
+                    false => Upload::Running,
+                };
+                let upload = wait_for_header(session, &mut exchange, upload).await?;
+                Ok::<_, Trouble>((exchange, upload))
             };
             let Some(done) = limit.wait(pin!(header)).await else {
                 return Err(Failure::deadline().into());
             };
-            let (exchange, uploaded) = done?;
+            let (exchange, upload) = done?;
+            self.learn(work, &exchange);
             match exchange
                 .redirect(requests, self.kept)
                 .map_err(Failure::from)?
@@ -281,7 +288,7 @@ impl<'a> Call<'a> {
                         service,
                         work,
                         exchange,
-                        uploaded,
+                        upload,
                         self.gunzip,
                         limit,
                     )
@@ -298,6 +305,16 @@ impl<'a> Call<'a> {
 }
 
 impl Call<'_> {
+    /// A token that the upstream refuses is not used again. This answer passes all the same: its request may have had a
+    /// body, which is gone.
+    fn learn(&self, work: &StreamWork, exchange: &Exchange<'_>) {
+        if let (Some(credentials), Some(value)) = (&work.backend.credentials, &self.authorization)
+            && let Some((StatusCode::UNAUTHORIZED, _)) = exchange.header()
+        {
+            credentials.rejected(value);
+        }
+    }
+
     /// Through the backend's response cache, which knows whole answers only.
     async fn whole(
         &self,
@@ -380,9 +397,7 @@ async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Byt
             body::BodyError::TooLarge => Trouble::TooLarge,
             body::BodyError::Gone(error) => Trouble::Client(error),
             body::BodyError::Malformed => Trouble::Malformed,
-            body::BodyError::Slow => {
-                Trouble::Client(Error::explain(ErrorType::ReadTimedout, "slow body").into_down())
-            }
+            body::BodyError::Slow => Trouble::Slow,
         })
 }
 
@@ -408,13 +423,15 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-/// Sends the client's body on while the upstream's header is awaited. Returns whether the body is through.
+/// Sends the client's body on while the upstream's header is awaited. Returns how far it came.
 async fn wait_for_header(
     session: &mut Session,
     exchange: &mut Exchange<'_>,
-    mut uploaded: bool,
-) -> std::result::Result<bool, Trouble> {
-    if !uploaded && expects_continue(session.req_header().headers.get(header::EXPECT)) {
+    mut upload: Upload,
+) -> std::result::Result<Upload, Trouble> {
+    if upload == Upload::Running
+        && expects_continue(session.req_header().headers.get(header::EXPECT))
+    {
         let downstream = session.as_downstream_mut();
         downstream.set_close_on_response_before_downstream_finish(false);
         downstream
@@ -428,38 +445,42 @@ async fn wait_for_header(
             biased;
             header = exchange.read_header() => {
                 header.map_err(Failure::from)?;
-                return Ok(uploaded);
+                return Ok(upload);
             }
-            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
                 let last = session.as_downstream_mut().is_body_done();
-                upload(exchange, chunk, last, &mut uploaded).await?;
+                upload = pass_on(exchange, chunk, last, upload).await?;
             }
         }
     }
 }
 
-fn expects_continue(value: Option<&http::HeaderValue>) -> bool {
+fn expects_continue(value: Option<&HeaderValue>) -> bool {
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Hands one chunk of the client's body on. An upstream that no longer listens may still have answered.
-async fn upload(
+async fn pass_on(
     exchange: &mut Exchange<'_>,
     chunk: Result<Option<Bytes>>,
     last: bool,
-    uploaded: &mut bool,
-) -> std::result::Result<(), Trouble> {
+    upload: Upload,
+) -> std::result::Result<Upload, Trouble> {
     let chunk = chunk.map_err(|error| match body::is_malformed(&error) {
         true => Trouble::Malformed,
         false => Trouble::Client(error.into_down()),
     })?;
-    *uploaded = last || chunk.is_none();
-    let sent = match chunk {
-        Some(bytes) => exchange.write_body(bytes, last).await,
-        None => exchange.finish_body().await,
+    let over = last || chunk.is_none();
+    let heard = match (upload, chunk) {
+        (Upload::Running, Some(bytes)) => exchange.write_body(bytes, last).await.is_ok(),
+        (Upload::Running, None) => exchange.finish_body().await.is_ok(),
+        (Upload::Unheard | Upload::Done, _) => false,
     };
-    *uploaded |= sent.is_err();
-    Ok(())
+    Ok(match (over, heard) {
+        (true, _) => Upload::Done,
+        (false, true) => Upload::Running,
+        (false, false) => Upload::Unheard,
+    })
 }
 
 /// Copies the answer to the client as it comes.
@@ -473,7 +494,7 @@ async fn copy(
     service: &Service,
     work: &StreamWork,
     mut exchange: Exchange<'_>,
-    mut uploaded: bool,
+    mut upload: Upload,
     gunzip: bool,
     limit: &Limit,
 ) -> std::result::Result<StatusCode, Trouble> {
@@ -496,13 +517,14 @@ async fn copy(
         .await
         .map_err(Trouble::Client)?;
     if !decode && !bodiless && exchange.lends() && !session.is_http2() {
-        lend(session, &mut exchange, service, uploaded, limit).await?;
+        lend(session, &mut exchange, service, upload, limit).await?;
         exchange.release().await;
         return Ok(status);
     }
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
+    let mut alive = Instant::now();
     loop {
-        let wait = patience(service, limit);
+        let wait = patience(service, limit, alive);
         tokio::select! {
             biased;
             chunk = pingora_timeout::timeout(wait, exchange.read_body()) => {
@@ -511,6 +533,7 @@ async fn copy(
                     Some(bytes) => {
                         let last = exchange.is_done() && decoder.is_none();
                         write_chunk(session, decoder.as_mut(), bytes, last && !session.is_http2()).await?;
+                        alive = Instant::now();
                         if last && !session.is_http2() {
                             break;
                         }
@@ -521,9 +544,8 @@ async fn copy(
                     }
                 }
             }
-            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
-                let last = session.as_downstream_mut().is_body_done();
-                upload(&mut exchange, chunk, last, &mut uploaded).await?;
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
+                upload = late_upload(session, &mut exchange, service, chunk, upload, &mut alive).await?;
             }
         }
     }
@@ -531,9 +553,34 @@ async fn copy(
     Ok(status)
 }
 
-/// How long an answer under way may be silent.
-fn patience(service: &Service, limit: &Limit) -> Duration {
-    let idle = service.options.stream_idle_timeout;
+/// Hands on what the client sends while its answer is under way.
+async fn late_upload(
+    session: &mut Session,
+    exchange: &mut Exchange<'_>,
+    service: &Service,
+    chunk: Result<Option<Bytes>>,
+    upload: Upload,
+    alive: &mut Instant,
+) -> std::result::Result<Upload, Trouble> {
+    let last = session.as_downstream_mut().is_body_done();
+    // An upstream that waits for its answer to be read before it reads on would wait for ever.
+    let passed = pass_on(exchange, chunk, last, upload);
+    let upload = pingora_timeout::timeout(service.options.stream_idle_timeout, passed)
+        .await
+        .map_err(|_| Trouble::Cut("the upstream reads nothing"))??;
+    // A body that goes nowhere keeps nothing alive.
+    if upload == Upload::Running {
+        *alive = Instant::now();
+    }
+    Ok(upload)
+}
+
+/// How long an answer under way may still be silent, when the last sign of life was at `alive`.
+fn patience(service: &Service, limit: &Limit, alive: Instant) -> Duration {
+    let idle = service
+        .options
+        .stream_idle_timeout
+        .saturating_sub(alive.elapsed());
     match service.options.stream_total_timeout {
         true => idle.min(limit.remaining()),
         false => idle,
@@ -545,13 +592,15 @@ async fn lend(
     session: &mut Session,
     exchange: &mut Exchange<'_>,
     service: &Service,
-    mut uploaded: bool,
+    mut upload: Upload,
     limit: &Limit,
 ) -> std::result::Result<(), Trouble> {
+    let mut alive = Instant::now();
     loop {
+        let wait = patience(service, limit, alive);
         tokio::select! {
             biased;
-            chunk = pingora_timeout::timeout(patience(service, limit), exchange.read_slice()) => {
+            chunk = pingora_timeout::timeout(wait, exchange.read_slice()) => {
                 let chunk = chunk.map_err(|_| Trouble::Cut("the upstream fell silent"))?;
                 if let Some(bytes) = chunk.map_err(|_| Trouble::Cut("unexpected EOF"))?
                     && !bytes.is_empty()
@@ -561,6 +610,7 @@ async fn lend(
                     };
                     let written = client.write_body(bytes).await.map_err(Trouble::Client)?;
                     written.ok_or(Trouble::Cut("more bytes than announced"))?;
+                    alive = Instant::now();
                 }
                 if exchange.is_done() {
                     session.write_response_body(None, true).await.map_err(Trouble::Client)?;
@@ -569,9 +619,8 @@ async fn lend(
                     return Ok(());
                 }
             }
-            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
-                let last = session.as_downstream_mut().is_body_done();
-                upload(exchange, chunk, last, &mut uploaded).await?;
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
+                upload = late_upload(session, exchange, service, chunk, upload, &mut alive).await?;
             }
         }
     }
@@ -665,10 +714,8 @@ pub(super) fn header_for_client(
             header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE => true,
             header::TRAILER => !session.is_http2(),
             header::CONTENT_ENCODING => decode,
-            header::CONTENT_LENGTH => {
-                length_known |= !decode;
-                decode || not_modified
-            }
+            // Where there is no body, its length would only mislead: as the reference's runtime does.
+            header::CONTENT_LENGTH => decode || not_modified || status == StatusCode::NO_CONTENT,
             // As the reference's runtime does: a 304 describes no body.
             header::CONTENT_TYPE => not_modified,
             _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
@@ -678,6 +725,8 @@ pub(super) fn header_for_client(
                 .iter()
                 .any(|other| other.eq_ignore_ascii_case(name.as_str()))
         {
+            // Only a length that the client sees frames its answer: an upstream may have nominated it away.
+            length_known |= *name == header::CONTENT_LENGTH;
             parts.headers.append(name, value.clone());
         }
     }

@@ -161,7 +161,15 @@ pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
 }
 
 /// Lets an early answer leave the connection open when what is left of the request's body is small.
+///
+/// A client that asked whether to go on, and was not told so, may never send its body: what comes next would be taken
+/// for it. Its connection ends, as with the reference's runtime.
 pub fn keep_connection(session: &mut Session) {
+    if session.req_header().headers.contains_key(header::EXPECT)
+        && !session.as_downstream_mut().is_body_done()
+    {
+        return;
+    }
     let length = session.req_header().headers.get(header::CONTENT_LENGTH);
     let length = length
         .and_then(|value| value.to_str().ok())

@@ -19,6 +19,7 @@ use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork, Upgrade};
+use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
 use crate::server::{relay, respond};
 use crate::telemetry::metrics::Metrics;
@@ -147,15 +148,32 @@ async fn open(
         bytes::Bytes::new(),
         Instant::now(),
     );
-    // A limit or a breaker refuses here. How long a tunnel lasts says nothing about its upstream.
-    let _guard = Guard::enter(&work.backend.steps, limit)?;
-    let mut prepared = stream::prepare(&service.options, endpoint, &work.backend, client)?;
+    let mut out = stream::prepare(&service.options, endpoint, &work.backend, client)?.out;
+    // A limit or a breaker refuses here. How long a tunnel lasts says nothing about its upstream, its handshake does.
+    let mut guard = Guard::enter(&work.backend.steps, limit)?;
+    let sent = &session.req_header().headers;
+    let result = shake_hands(work, &mut out, sent, limit).await;
+    guard.end(match &result {
+        Ok((_, answer)) => Outcome::Streamed {
+            status: answer.status.as_u16(),
+        },
+        Err(_) => Outcome::Failure,
+    });
+    result
+}
+
+async fn shake_hands(
+    work: &StreamWork,
+    out: &mut Outgoing,
+    sent: &HeaderMap,
+    limit: &Limit,
+) -> std::result::Result<(Box<HttpSession>, ResponseHeader), Failure> {
     if let Some(credentials) = &work.backend.credentials {
         let value = stream::authorization(&**credentials, limit).await?;
-        prepared.out.headers.insert(header::AUTHORIZATION, value);
+        out.headers.insert(header::AUTHORIZATION, value);
     }
     let (mut upstream, target) = work.backend.hosts.dial().await?;
-    let request = request(&prepared.out, &target, &session.req_header().headers)
+    let request = request(out, &target, sent)
         .map_err(|_| Failure::new(Kind::Request, "the request cannot be written"))?;
     let broken = |_| Failure::new(Kind::Broken, "EOF");
     upstream

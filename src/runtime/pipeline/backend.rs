@@ -23,6 +23,7 @@ use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::{Object, Value, write_string};
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
+use crate::telemetry::text::masked;
 use crate::upstream::{Incoming, Outgoing};
 
 /// What all calls of one request share.
@@ -251,10 +252,11 @@ fn with_body(failure: Failure, incoming: Incoming) -> Failure {
 /// As KrakenD says it: with the pattern as its own templates have it, and the whole URL.
 fn bad_status(backend: &Backend, incoming: &Incoming, method: &Method, target: &str) -> Failure {
     let text = format!(
-        "invalid status code {} [{method} {}]: {}{target}",
+        "invalid status code {} [{method} {}]: {}{}",
         incoming.status.as_u16(),
         backend.url.internal(),
         incoming.origin.as_deref().unwrap_or_default(),
+        masked(target),
     );
     Failure::new(Kind::Status, text)
 }
