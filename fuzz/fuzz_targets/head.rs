@@ -7,8 +7,8 @@ const MAX_BYTES: usize = 4096;
 // The pieces in which a head comes change nothing; what passes is read to the same end by Pingora's parser; and a head
 // brought into origin form passes again, with the same body.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let whole = HeadReader::new(MAX_BYTES).advance(bytes);
-    let mut reader = HeadReader::new(MAX_BYTES);
+    let whole = HeadReader::new(MAX_BYTES, 256).advance(bytes);
+    let mut reader = HeadReader::new(MAX_BYTES, 256);
     let pieces = (1..=bytes.len())
         .map(|end| reader.advance(&bytes[..end]))
         .find(|step| *step != Ok(None))
@@ -20,12 +20,15 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(Some(facts)) = whole else { return };
     let head = &bytes[..facts.length];
-    let mut fields = [httparse::EMPTY_HEADER; 256];
-    let mut request = httparse::Request::new(&mut fields);
-    assert_eq!(request.parse(bytes), Ok(httparse::Status::Complete(facts.length)));
+    // A target that is no text Pingora escapes before it parses again.
+    if head.is_ascii() {
+        let mut fields = [httparse::EMPTY_HEADER; 256];
+        let whole = httparse::Request::new(&mut fields).parse(bytes);
+        assert_eq!(whole, Ok(httparse::Status::Complete(facts.length)));
+    }
     if facts.absolute {
         let origin = origin_form(head).expect("an absolute form that passed");
-        let again = HeadReader::new(2 * MAX_BYTES).advance(&origin);
+        let again = HeadReader::new(2 * MAX_BYTES, 257).advance(&origin);
         let again = again.expect("it passes again").expect("it is whole");
         assert!(!again.absolute);
         assert_eq!((again.length, again.body), (origin.len(), facts.body));
