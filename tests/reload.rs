@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use support::http::request;
-use support::{Client, Gateway, Stub, eventually, ports};
+use support::{Client, Gateway, Signer, Stub, eventually, ports, tokens};
 
 const ANSWERS: &str = r#"[
     {"path": "/slow", "delay_ms": 1000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
@@ -169,6 +169,38 @@ fn a_bad_file_changes_nothing_and_says_so() {
     gateway.signal("HUP");
     eventually("the good file rules", Duration::from_secs(20), || {
         status(&gateway, "/b") == 200
+    });
+}
+
+#[test]
+fn a_refused_reload_leaves_no_trace_for_the_next_one() {
+    let signer = Signer::es256("k");
+    let routes = json!([
+        { "path": "/keys", "headers": { "Content-Type": "application/json" },
+          "body": { "keys": [signer.jwk()] } },
+        { "headers": { "Content-Type": "application/json" }, "body": { "ok": true } }
+    ]);
+    let stub = Stub::with(&routes.to_string());
+    let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
+    let mut guarded = config(&stub.url(), &["/b"]);
+    guarded["endpoints"][3]["extra_config"] = json!({ "auth/validator": {
+        "alg": "ES256", "audience": ["api"], "jwk_url": format!("{}/keys", stub.url()), "disable_jwk_security": true
+    } });
+    // The listener cannot change: refused, after key sets and their task were made.
+    let mut moved = guarded.clone();
+    moved["idle_timeout"] = json!("7s");
+    fs::write(gateway.config_path(), moved.to_string()).unwrap();
+    let before = gateway.output().len();
+    gateway.signal("HUP");
+    eventually("the refusal is told", Duration::from_secs(20), || {
+        gateway.output()[before..].contains("Reload refused")
+    });
+    fs::write(gateway.config_path(), guarded.to_string()).unwrap();
+    gateway.signal("HUP");
+    let token = format!("Bearer {}", signer.token(&tokens::claims("api")));
+    eventually("the keys are fetched", Duration::from_secs(20), || {
+        let sent = [("Authorization", &*token)];
+        gateway.get_with("/b", &sent).status == 200
     });
 }
 

@@ -223,3 +223,60 @@ fn an_event_stream_of_a_dead_backend_ends_for_the_client() {
         gateway.get("/__health").status == 200
     });
 }
+
+#[test]
+fn an_answer_is_framed_by_what_the_client_sees_of_it() {
+    let upstream = Upstream::raw(
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: content-length\r\n\r\nhello",
+    );
+    let answer = self::gateway(&upstream, "GET").get("/s");
+    let framed = ["content-length", "transfer-encoding"].map(|name| answer.header(name).is_some());
+    assert!(framed.contains(&true), "only its end frames the answer");
+    assert_eq!(answer.text(), "hello");
+    let upstream = Upstream::raw("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
+    let answer = self::gateway(&upstream, "GET").get("/s");
+    assert_eq!(
+        (answer.status, answer.header("content-length")),
+        (204, None)
+    );
+}
+
+#[test]
+fn a_tunnel_passes_the_steps_of_its_backend_as_any_call_does() {
+    let upstream = Upstream::start(|mut call| {
+        call.send(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        )?;
+        call.sees_hang_up(Duration::from_secs(10));
+        Ok(())
+    });
+    let config = json!({
+        "version": 3,
+        "endpoints": [{
+            "endpoint": "/ws", "output_encoding": "no-op",
+            "extra_config": { "portcullis/stream": { "upgrade": true } },
+            "backend": [{
+                "host": [upstream.url()], "url_pattern": "/ws", "encoding": "no-op",
+                "extra_config": { "qos/ratelimit/proxy": { "max_rate": 0.001, "capacity": 1 } }
+            }]
+        }]
+    });
+    let gateway = Gateway::start(&config.to_string());
+    let asks = request(
+        "GET",
+        "/ws",
+        &[
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Sec-WebSocket-Version", "13"),
+        ],
+    );
+    let mut first = gateway.client();
+    first.send(&asks).unwrap();
+    assert_eq!(first.any_head().unwrap().status, 101);
+    let mut second = gateway.client();
+    second.send(&asks).unwrap();
+    assert_eq!(second.answer("GET").unwrap().status, 500);
+    assert_eq!(upstream.calls(), 1);
+}

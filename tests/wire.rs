@@ -571,3 +571,44 @@ fn bombs_of_a_backend_are_500() {
     let answer = through(&[head.as_bytes(), &packed].concat(), "/get").unwrap();
     assert_eq!(answer.status, 500, "100 MiB out of 100 KiB");
 }
+
+#[test]
+fn a_client_that_was_not_told_to_go_on_gets_its_refusal_and_the_end() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    let mut client = gateway.client();
+    // What a client sends next, instead of its body, would be taken for it.
+    client
+        .send(post(
+            "/nowhere",
+            "Expect: 100-continue\r\nContent-Length: 40",
+            "",
+        ))
+        .unwrap();
+    let answer = client.answer("POST").unwrap();
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(client.is_closed_by_peer());
+}
+
+#[test]
+fn a_body_that_is_needed_whole_and_does_not_come_is_408() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(
+        &json!({
+            "version": 3,
+            "timeout": "1s",
+            "endpoints": [{ "endpoint": "/kept", "method": "POST", "output_encoding": "no-op", "backend": [{
+                "host": [stub.url()], "url_pattern": "/kept", "method": "POST", "encoding": "no-op",
+                "extra_config": { "backend/http/client": { "send_body_on_redirect": true } }
+            }] }]
+        })
+        .to_string(),
+    );
+    let mut client = gateway.client();
+    client
+        .send(post("/kept", "Content-Length: 4", "a"))
+        .unwrap();
+    assert_eq!(client.answer("POST").unwrap().status, 408);
+    assert!(client.is_closed_by_peer());
+}

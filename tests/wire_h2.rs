@@ -295,3 +295,72 @@ fn storms_of_small_frames_do_not_hurt_others() {
         300,
     );
 }
+
+/// Reads on until the gateway ends the connection; false when it falls silent before.
+fn ends(connection: &mut Connection) -> bool {
+    loop {
+        match connection.next() {
+            Ok((GOAWAY, ..)) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[test]
+fn a_connection_without_a_request_and_one_that_reads_no_answer_are_ended() {
+    let stub =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#);
+    let file = json!({
+        "version": 3, "use_h2c": true, "idle_timeout": "1s", "write_timeout": "1s",
+        "endpoints": [{
+            "endpoint": "/get", "backend": [{ "host": [stub.url()], "url_pattern": "/get" }]
+        }]
+    });
+    let gateway = Gateway::start(&file.to_string());
+    let mut idle = Connection::open(&gateway);
+    assert!(ends(&mut idle), "an idle connection stays");
+    // INITIAL_WINDOW_SIZE 0: not one byte of a body may be sent.
+    let mut deaf = Connection::open(&gateway);
+    deaf.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).unwrap();
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/get"),
+        (":authority", "a"),
+    ];
+    deaf.send(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields))
+        .unwrap();
+    assert_eq!(deaf.outcome(1), Outcome::Ok);
+    assert!(ends(&mut deaf), "an answer that nobody reads is kept");
+}
+
+/// The conformance suite for HTTP/2, where it is installed (`scripts/setup` does so where there is Go).
+#[test]
+fn h2spec_has_nothing_to_complain_about() {
+    let (_stub, gateway) = start();
+    let port = gateway.port().to_string();
+    let run = std::process::Command::new(h2spec())
+        .args(["-h", "127.0.0.1", "-p", &port, "-P", "/get", "-o", "5"])
+        .output();
+    let output = match run {
+        Ok(output) => output,
+        Err(error) => {
+            println!("h2spec is not installed, nothing is checked: {error}");
+            return;
+        }
+    };
+    let told = String::from_utf8_lossy(&output.stdout);
+    let failures = told.split("Failures:").nth(1).unwrap_or(&told);
+    assert!(output.status.success(), "{failures}\n{}", gateway.output());
+    assert!(told.contains(" 0 failed"), "{failures}");
+}
+
+fn h2spec() -> std::path::PathBuf {
+    let mut bins = std::env::var_os("H2SPEC").into_iter().map(Into::into);
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
+    let installed = home.map(|home| home.join("go/bin/h2spec"));
+    bins.next()
+        .or_else(|| installed.filter(|path| path.exists()))
+        .unwrap_or_else(|| "h2spec".into())
+}

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 all is well, 1 a bad file or a failure while running, 2 a command line that cannot be understood.
 
+mod audit;
 mod check;
 mod demo;
 mod healthcheck;
@@ -33,6 +34,8 @@ enum Command {
     /// Check a configuration: all mistakes at once, nothing is started
     #[command(alias = "validate")]
     Check(CheckArgs),
+    /// Say what a configuration could do better: security, limits, deprecated parts
+    Audit(AuditArgs),
     /// Make the running gateway read its configuration again
     Reload(ReloadArgs),
     /// Try everything in one command: gateway, development issuer, sample upstream
@@ -103,6 +106,9 @@ pub(crate) struct CheckArgs {
     /// Accepted for compatibility: the network is never used
     #[arg(short = 'n', long = "lint-no-network")]
     lint_no_network: bool,
+    /// Accepted for compatibility: the keys that this program knows are the schema
+    #[arg(short = 's', long = "lint-schema", value_name = "PATH_OR_URL")]
+    lint_schema: Option<String>,
     /// How to print what was found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -112,6 +118,30 @@ pub(crate) struct CheckArgs {
 pub(crate) enum Format {
     Text,
     Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AuditArgs {
+    /// Path to the configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Ids of rules to leave out, separated by commas
+    #[arg(short, long, value_name = "IDS", value_delimiter = ',')]
+    ignore: Vec<String>,
+    /// A file with ids of rules to leave out, one a line
+    #[arg(short = 'I', long, value_name = "FILE")]
+    ignore_file: Option<PathBuf>,
+    /// Severities to look at, separated by commas
+    #[arg(
+        short,
+        long,
+        value_delimiter = ',',
+        default_value = "CRITICAL,HIGH,MEDIUM,LOW"
+    )]
+    severity: Vec<String>,
+    /// How to print what was found
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,6 +191,7 @@ pub fn main() -> ExitCode {
         }
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Check(args)) => check::check(args),
+        Some(Command::Audit(args)) => audit::audit(&args),
         Some(Command::Reload(args)) => run::reload(args),
         Some(Command::Demo(args)) => demo::demo(&args),
         Some(Command::Healthcheck(args)) => healthcheck::healthcheck(&args),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,11 +15,11 @@ use crate::config::Environment;
 use crate::config::load::Format;
 use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
-use crate::ext::{Carry, Task};
+use crate::ext::{Carry, Open};
 use crate::jose;
 use crate::server::admin::{Asked, SideListener, page, whole};
 use crate::server::control;
-use crate::server::process::{self, Loaded, Loader, RunOptions};
+use crate::server::process::{self, Adopt, Loaded, Loader, RunOptions};
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::{KeySetReport, Metrics};
@@ -129,14 +129,17 @@ fn serve(
         environment: Environment::process(),
         clients: Arc::new(Clients::new(Arc::clone(&dns))),
         upgrade: options.upgrade,
-        carry: Mutex::new(Carry::default()),
+        carry: Arc::default(),
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),
         identity: Arc::default(),
         access: Arc::default(),
     });
-    let mut loaded = match loader.load() {
+    let first = loader
+        .load()
+        .and_then(|(loaded, adopt)| adopt().map(|()| loaded));
+    let mut loaded = match first {
         Ok(loaded) => loaded,
         Err(report) => {
             eprint!("{report}");
@@ -173,7 +176,7 @@ struct FileLoader {
     clients: Arc<Clients>,
     /// We took the listeners of a running process over.
     upgrade: bool,
-    carry: Mutex<Carry>,
+    carry: Arc<Mutex<Carry>>,
     metrics: Arc<Metrics>,
     extras: Extras,
     logger: Arc<Logger>,
@@ -198,33 +201,19 @@ impl FileLoader {
         }
     }
 
-    /// The access log as this file wants it.
+    /// The access log as this file wants it: the one in use, if its settings are the same.
     fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
         let settings = compiled
             .facts
             .get::<access::Settings>()
             .map_or_else(Default::default, |kept| (*kept).clone());
-        let mut current = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = locked(&self.access);
         if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
             return Ok(Arc::clone(open));
         }
-        let opened = AccessLog::open(settings)
-            .map_err(|error| format!("the access log cannot be opened: {error}\n"))?;
-        let opened = Arc::new(opened);
-        *current = Some(Arc::clone(&opened));
-        Ok(opened)
-    }
-
-    /// Does what must succeed before the file is put to use.
-    fn open(&self, tasks: &mut [Task]) -> Result<(), String> {
-        for open in tasks.iter_mut().filter_map(|task| task.open.take()) {
-            match open() {
-                // The process before us still has what this one needs, and is about to give it up.
-                Err(reason) if self.upgrade => log::warn!("[SERVICE: Gateway] {reason}"),
-                done => done.map_err(|reason| format!("{reason}\n"))?,
-            }
-        }
-        Ok(())
+        AccessLog::open(settings)
+            .map(Arc::new)
+            .map_err(|error| format!("the access log cannot be opened: {error}\n"))
     }
 
     /// The listeners beside the gateway's own.
@@ -282,35 +271,43 @@ impl FileLoader {
 }
 
 impl Loader for FileLoader {
-    fn load(&self) -> Result<Loaded, String> {
-        let mut carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = self.compile(&carry);
+    fn load(&self) -> Result<(Loaded, Adopt), String> {
+        let outcome = self.compile(&locked(&self.carry));
         let Some(mut compiled) = outcome.compiled else {
             return Err(check::refusal(&self.name, &outcome.findings));
         };
-        self.open(&mut compiled.tasks)?;
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
             .facts
             .get::<logger::Settings>()
             .map_or_else(Default::default, |kept| (*kept).clone());
-        self.logger
-            .apply(logging)
+        let logging = self
+            .logger
+            .prepare(logging)
             .map_err(|error| format!("the log cannot be changed: {error}\n"))?;
-        for line in check::warnings(&self.name, &outcome.findings) {
-            log::warn!("{line}");
-        }
         let sides = self.sides(&compiled);
-        self.identity.store(compiled.facts.get::<IdentityStatus>());
-        *carry = compiled.carry;
-        Ok(Loaded {
+        let tasks = compiled.tasks.iter_mut();
+        let change = Change {
+            opens: tasks.filter_map(|task| task.open.take()).collect(),
+            upgrade: self.upgrade,
+            logger: (Arc::clone(&self.logger), logging),
+            access: (Arc::clone(&self.access), Arc::clone(&access_log)),
+            identity: (
+                Arc::clone(&self.identity),
+                compiled.facts.get::<IdentityStatus>(),
+            ),
+            carry: (Arc::clone(&self.carry), compiled.carry),
+            warnings: check::warnings(&self.name, &outcome.findings),
+        };
+        let loaded = Loaded {
+            sides,
             service: compiled.service,
             listen: compiled.listen,
-            sides,
             access_log,
             stats: compiled.facts.get::<Stats>(),
             tasks: compiled.tasks.into_iter().map(|task| task.run).collect(),
-        })
+        };
+        Ok((loaded, Box::new(|| change.apply())))
     }
 
     fn ready(&self) {
@@ -320,17 +317,57 @@ impl Loader for FileLoader {
     }
 
     fn reopen_logs(&self) {
-        if let Some(open) = &*self.access.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(open) = &*locked(&self.access) {
             open.reopen();
         }
     }
 
     fn flush_logs(&self) {
         self.logger.flush_within(FLUSH);
-        if let Some(open) = &*self.access.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(open) = &*locked(&self.access) {
             open.flush(FLUSH);
         }
     }
+}
+
+/// What changes outside of the server with a configuration: each thing with its place.
+struct Change {
+    opens: Vec<Open>,
+    upgrade: bool,
+    logger: (Arc<Logger>, logger::Prepared),
+    access: (Arc<Mutex<Option<Arc<AccessLog>>>>, Arc<AccessLog>),
+    identity: (
+        Arc<ArcSwapOption<IdentityStatus>>,
+        Option<Arc<IdentityStatus>>,
+    ),
+    carry: (Arc<Mutex<Carry>>, Carry),
+    warnings: Vec<String>,
+}
+
+impl Change {
+    fn apply(self) -> Result<(), String> {
+        for open in self.opens {
+            match open() {
+                // The process before us still has what this one needs, and is about to give it up.
+                Err(reason) if self.upgrade => log::warn!("[SERVICE: Gateway] {reason}"),
+                done => done.map_err(|reason| format!("{reason}\n"))?,
+            }
+        }
+        let (logger, logging) = self.logger;
+        logger.switch(logging);
+        for line in self.warnings {
+            log::warn!("{line}");
+        }
+        *locked(&self.access.0) = Some(self.access.1);
+        self.identity.0.store(self.identity.1);
+        *locked(&self.carry.0) = self.carry.1;
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it guards is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is counted elsewhere goes to the page when somebody asks for it.

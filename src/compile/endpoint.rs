@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
+use tokio::sync::Semaphore;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, data};
@@ -17,7 +18,7 @@ use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
-use crate::runtime::service::{Order, StaticData, Work};
+use crate::runtime::service::{Order, StaticData, Upgrade, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 
@@ -103,6 +104,7 @@ pub fn endpoint(
             static_data: proxy.as_ref().and_then(static_data),
             flatmap: proxy.as_ref().and_then(flatmap),
             signer: parts.signer,
+            upgrade: upgrade(file, &site, cx),
         },
     );
     let compiled = runtime::Endpoint {
@@ -345,6 +347,41 @@ struct Rest<'e> {
     static_data: Option<StaticData>,
     flatmap: Option<Flatmap>,
     signer: Option<Arc<dyn ResponseSigner>>,
+    upgrade: Option<Upgrade>,
+}
+
+/// The terms on which clients may open a WebSocket. Open ones count over reloads.
+fn upgrade(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Option<Upgrade> {
+    let node = file
+        .extra
+        .find(STREAM_ENDPOINT.name, STREAM_ENDPOINT.aliases)?;
+    let block = node.block(STREAM_ENDPOINT.keys)?;
+    if !block.flag("upgrade") {
+        return None;
+    }
+    if !site.streams {
+        node.warn_hint(
+            Mistake::invalid("only a \"no-op\" endpoint can pass a WebSocket on"),
+            "\"output_encoding\": \"no-op\"",
+        );
+    }
+    let most = block.count("connections").filter(|most| *most > 0);
+    let room = most.map(|most| {
+        let name = format!("tunnels of {} {}: {most}", site.method, site.pattern);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        cx.carry(name, |_| {
+            Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))
+        })
+    });
+    Some(Upgrade {
+        origins: block
+            .texts("origins")
+            .into_iter()
+            .map(String::into_boxed_str)
+            .collect(),
+        room,
+        until_expiry: block.flag("until_expiry"),
+    })
 }
 
 fn work(
@@ -368,11 +405,7 @@ fn work(
             backend,
             static_data: rest.static_data,
             concurrent_calls: rest.calls,
-            upgrade: file
-                .extra
-                .find(STREAM_ENDPOINT.name, STREAM_ENDPOINT.aliases)
-                .and_then(|node| node.block(STREAM_ENDPOINT.keys))
-                .is_some_and(|block| block.flag("upgrade")),
+            upgrade: rest.upgrade,
         }));
     }
     let encoding = encoding(file, rest.encoding, &regular);

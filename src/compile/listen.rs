@@ -16,9 +16,6 @@ use crate::runtime::listen::{ClientRoots, Limits, Listen, MAX_FIELDS, ServerTls,
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 /// As the reference's HTTP library: it allows this much more than it was told.
 const HEADER_SLACK: u64 = 4096;
-/// A client that sends its head slower than this is no client.
-const READ_HEADER: Duration = Duration::from_secs(10);
-const IDLE: Duration = Duration::from_secs(60);
 /// Below the 35 s that our unit grants before systemd kills.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -56,10 +53,13 @@ fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
         head: file
             .read_header_timeout
             .or(file.read_timeout)
-            .unwrap_or(READ_HEADER),
-        idle: file.idle_timeout.or(file.read_timeout).unwrap_or(IDLE),
+            .unwrap_or(default.head),
+        idle: file
+            .idle_timeout
+            .or(file.read_timeout)
+            .unwrap_or(default.idle),
         read: file.read_timeout.unwrap_or(default.read),
-        write: file.write_timeout,
+        write: file.write_timeout.or(default.write),
         max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
         max_fields: block
             .as_ref()

@@ -246,12 +246,32 @@ pub const STREAM_ENDPOINT: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
     doc: "The answer of a `no-op` endpoint.",
-    keys: &[key(
-        "upgrade",
-        Kind::Bool,
-        "false",
-        "Let clients switch protocols with the backend, as WebSocket does.",
-    )],
+    keys: &[
+        key(
+            "upgrade",
+            Kind::Bool,
+            "false",
+            "Let clients open a WebSocket to the backend. Token and limits are checked at the handshake; the service's `idle_timeout` ends a tunnel in which neither side speaks.",
+        ),
+        key(
+            "origins",
+            Kind::Texts,
+            "[] (any)",
+            "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients that send no `Origin` are no browsers and pass.",
+        ),
+        key(
+            "connections",
+            Kind::Integer,
+            "0 (no limit)",
+            "WebSockets of this endpoint at a time (503).",
+        ),
+        key(
+            "until_expiry",
+            Kind::Bool,
+            "false",
+            "Close a WebSocket when the token of its handshake expires.",
+        ),
+    ],
 };
 
 pub const JSON: Namespace = Namespace {

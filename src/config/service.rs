@@ -72,14 +72,14 @@ pub const SERVICE: &[Key] = &[
     key(
         "max_shutdown_wait_time",
         Kind::Duration,
-        "60s",
-        "How long a stopping gateway waits for requests in flight. 0 means the default, which is below the 90 s that systemd grants.",
+        "30s",
+        "How long a stopping gateway waits for requests in flight. 0 means the default, which is below the 35 s that the shipped unit grants.",
     ),
     key(
         "read_timeout",
         Kind::Duration,
-        "0s (none)",
-        "How long a client may take to send a request.",
+        "60s",
+        "How long a client may be silent while it sends a body. Set, it is the default of `read_header_timeout` and `idle_timeout`, too.",
     ),
     key(
         "read_header_timeout",
@@ -90,13 +90,13 @@ pub const SERVICE: &[Key] = &[
     key(
         "write_timeout",
         Kind::Duration,
-        "0s (none)",
-        "How long an answer may take to be written.",
+        "60s",
+        "How long a client may take nothing of an answer that waits for it.",
     ),
     key(
         "idle_timeout",
         Kind::Duration,
-        "60s",
+        "90s",
         "How long an idle client connection stays open.",
     ),
     key(
@@ -140,7 +140,7 @@ pub const SERVICE: &[Key] = &[
     key(
         "idle_connection_timeout",
         Kind::Duration,
-        "0s (none)",
+        "90s",
         "How long an idle backend connection is kept.",
     ),
     key(

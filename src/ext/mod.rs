@@ -35,7 +35,7 @@ pub mod security_http;
 mod testing;
 pub mod unbuilt;
 
-pub use carry::{Carry, Task};
+pub use carry::{Carry, Open, Task};
 pub use context::{BackendSite, Compile, EndpointSite, Facts};
 pub use registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,

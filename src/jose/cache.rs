@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::jose::claims::Claims;
@@ -125,6 +125,9 @@ impl TokenCache {
         if dies <= now {
             return;
         }
+        if !shard.admits(hash) {
+            return;
+        }
         let entry = Entry {
             hash,
             scope,
@@ -204,7 +207,16 @@ struct Shard {
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
+    /// Entries from which on a token gets in only when it comes for the second time.
+    crowded: usize,
+    /// The hashes of tokens that came once; made when first needed.
+    doorstep: OnceLock<Box<[AtomicU64]>>,
 }
+
+/// Below this a shard is small enough to take everybody.
+const SELECTIVE: usize = 1024;
+/// Tokens that a shard remembers as seen once.
+const DOORSTEP: usize = 2048;
 
 impl Shard {
     fn new(max_entries: usize, max_bytes: usize) -> Shard {
@@ -221,7 +233,27 @@ impl Shard {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            crowded: match max_entries {
+                0..SELECTIVE => usize::MAX,
+                many => many / 8,
+            },
+            doorstep: OnceLock::new(),
         }
+    }
+
+    /// Whether a verified token is to be kept. A shard with many entries keeps only those that come again: a stream of
+    /// tokens that are used once costs neither memory nor the places of others.
+    fn admits(&self, hash: u64) -> bool {
+        if self.read(|held| held.index.len()) < self.crowded {
+            return true;
+        }
+        let doorstep = self
+            .doorstep
+            .get_or_init(|| (0..DOORSTEP).map(|_| AtomicU64::new(0)).collect());
+        let place = usize::try_from(hash >> 16).unwrap_or_default() % DOORSTEP;
+        doorstep
+            .get(place)
+            .is_none_or(|seen| seen.swap(hash, Ordering::Relaxed) == hash)
     }
 
     fn read<T>(&self, look: impl FnOnce(&Held) -> T) -> T {

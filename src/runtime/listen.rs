@@ -30,7 +30,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Between two reads of a request body (`read_timeout`).
     pub read: Duration,
-    /// For one write to the client (`write_timeout`).
+    /// For one write to the client (`write_timeout`): a client that reads nothing for so long is left, or it would hold
+    /// its answer and its upstream for ever.
     pub write: Option<Duration>,
     /// Request line and fields together (`max_header_bytes` + 4096, as the reference counts).
     pub max_header_bytes: usize,
@@ -47,10 +48,13 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
+            // A client that sends its head slower than this is no client.
             head: Duration::from_secs(10),
+            // Longer than the minute for which common load balancers keep a connection: they should be first to close.
             idle: Duration::from_secs(90),
             read: Duration::from_secs(60),
-            write: None,
+            // A client that takes nothing for so long will not take the rest.
+            write: Some(Duration::from_secs(60)),
             max_header_bytes: (1 << 20) + 4096,
             max_fields: MAX_FIELDS,
             max_connections: 65_536,

@@ -154,8 +154,28 @@ pub struct StreamWork {
     pub backend: Backend,
     pub static_data: Option<StaticData>,
     pub concurrent_calls: u32,
-    /// WebSocket and other `Upgrade` tunnels are allowed.
-    pub upgrade: bool,
+    /// WebSocket tunnels are allowed, on these terms.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// What clients that ask for a WebSocket must put up with.
+#[derive(Debug, Default)]
+pub struct Upgrade {
+    /// Values of `Origin` that browsers may come with; empty: any.
+    pub origins: Box<[Box<str>]>,
+    /// Room for open tunnels; `None`: no limit.
+    pub room: Option<Arc<tokio::sync::Semaphore>>,
+    /// Close the tunnel when the token of its handshake expires.
+    pub until_expiry: bool,
+}
+
+impl Upgrade {
+    /// Whether a page of `origin` may connect. Who sends none is no browser, and the check protects browsers only.
+    pub fn admits(&self, origin: Option<&HeaderValue>) -> bool {
+        let Some(origin) = origin else { return true };
+        let same = |known: &str| origin.as_bytes().eq_ignore_ascii_case(known.as_bytes());
+        self.origins.is_empty() || self.origins.iter().any(|known| same(known))
+    }
 }
 
 /// A composed endpoint.

@@ -1,5 +1,6 @@
 //! The gateway's own endpoints: health, debug, echo.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,14 +16,26 @@ use crate::telemetry::text::masked_query;
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// `GET /__health`: what the reference says, with a plain time (its monotonic tail is an artefact).
+///
+/// The text is made once a second in each thread: probes are many, and nobody needs their time finer.
 pub fn health() -> Answer {
+    thread_local! {
+        static MADE: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
+    }
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    json_answer(
-        StatusCode::OK,
-        format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now)),
-    )
+    let body = MADE.with_borrow_mut(|(second, body)| {
+        if *second != now.as_secs() {
+            *second = now.as_secs();
+            *body = format!(r#"{{"agents":{{}},"now":"{}","status":"ok"}}"#, utc(now)).into();
+        }
+        body.clone()
+    });
+    Answer {
+        body,
+        ..json_answer(StatusCode::OK, String::new())
+    }
 }
 
 /// `GET /__ready`: 200 while requests are welcome, 503 once the process is leaving.

@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(whole(b"3\r\nabc\r\n0\r\n\r\nGET /"), Ok(Some(13)));
         assert_eq!(
             whole(b"A;x=y\r\n0123456789\r\n0\r\nT: v\r\n\r\n"),
-            Ok(Some(32))
+            Ok(Some(30))
         );
         assert_eq!(whole(b"3\r\nab"), Ok(None));
     }

@@ -3,10 +3,12 @@
 //! Pingora's session reads whatever the socket has. Behind a [`Conn`] it never sees a byte beyond the request that it
 //! was given: what a pipelining client sends early waits here, while the end of the stream is still noticed at once.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
@@ -18,11 +20,16 @@ use pingora_core::protocols::{
 };
 use pingora_core::tls::ServerTlsStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
 
 /// How much a client may send ahead of the answer to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
+/// How long a client that is refused in the middle of its request may take to hear of it, and how much it may send
+/// meanwhile.
+const LINGER: Duration = Duration::from_millis(500);
+const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// First size of the buffer that heads are read into; most heads fit.
 const HEAD_BUFFER_BYTES: usize = 4096;
 
@@ -39,6 +46,9 @@ pub struct Conn {
     alpn: Option<ALPN>,
     tls: Option<Arc<SslDigest>>,
     socket: Option<Arc<SocketDigest>>,
+    /// Runs while the connection is being closed.
+    farewell: Option<Pin<Box<Sleep>>>,
+    discarded: usize,
 }
 
 /// How much of a connection belongs to a request behind its head.
@@ -68,6 +78,8 @@ impl Conn {
             alpn: None,
             tls: None,
             socket,
+            farewell: None,
+            discarded: 0,
         }
     }
 
@@ -99,6 +111,8 @@ impl Conn {
             alpn,
             tls: Some(Arc::new(digest)),
             socket,
+            farewell: None,
+            discarded: 0,
         }
     }
 
@@ -202,7 +216,7 @@ impl Conn {
 
     /// One small read from the wire into `ahead`; `Ok(0)` is the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
-        let mut space = [0_u8; 2048];
+        let mut space = [0_u8; 256];
         let most = most.min(space.len());
         let mut buf = ReadBuf::new(&mut space[..most]);
         ready!(self.poll_wire(cx, &mut buf))?;
@@ -238,7 +252,7 @@ impl AsyncRead for Conn {
                 if this.ahead.len() >= MAX_AHEAD_BYTES {
                     return Poll::Pending;
                 }
-                if ready!(this.poll_fill(cx, 2048))? == 0 {
+                if ready!(this.poll_fill(cx, usize::MAX))? == 0 {
                     return if this.ahead.is_empty() {
                         Poll::Ready(Ok(()))
                     } else {
@@ -283,11 +297,32 @@ impl AsyncWrite for Conn {
         }
     }
 
+    /// Closed with something of a body unread, a socket resets the connection, and with it goes an answer that the
+    /// client may not have read yet: what it still sends is read for a moment, and thrown away.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        let this = self.get_mut();
+        if this.farewell.is_none() {
+            ready!(match &mut this.wire {
+                Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+                Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            })?;
+            if this.budget == 0 || this.is_h2() {
+                return Poll::Ready(Ok(()));
+            }
+            this.farewell = Some(Box::pin(tokio::time::sleep(LINGER)));
         }
+        while this.discarded < MAX_DISCARDED_BYTES {
+            this.ahead.clear();
+            match this.poll_fill(cx, 2048) {
+                Poll::Ready(Ok(count)) if count > 0 => this.discarded += count,
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    let over = this.farewell.as_mut().map(|time| time.as_mut().poll(cx));
+                    return over.unwrap_or(Poll::Ready(())).map(Ok);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
@@ -365,3 +400,35 @@ impl GetSocketDigest for Conn {
 
 #[async_trait]
 impl Peek for Conn {}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_waits_for_a_body_that_nobody_reads() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let stream: pingora_core::protocols::l4::stream::Stream = accepted.into();
+        let mut conn = Conn::plain(Box::new(stream));
+        client.write_all(&[b'x'; 50_000]).await.unwrap();
+        conn.fill().await.unwrap();
+        conn.begin_request(10, Body::Length(100_000)).unwrap();
+        conn.write_all(b"413").await.unwrap();
+        let closing = tokio::spawn(async move {
+            AsyncWriteExt::shutdown(&mut conn).await.unwrap();
+            conn.discarded
+        });
+        let mut answer = String::new();
+        client.write_all(&[b'x'; 10_000]).await.unwrap();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "413");
+        client.shutdown().await.unwrap();
+        assert!(closing.await.unwrap() > 50_000, "the rest was not read");
+    }
+}

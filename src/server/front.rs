@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, ServerApp};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::tls::TlsAcceptor;
 use pingora_proxy::HttpProxy;
@@ -87,6 +88,9 @@ impl Front {
             conn = self.handshake(conn, certificates).await?;
         }
         if conn.is_h2() {
+            if !self.preface(&mut conn).await {
+                return None;
+            }
             self.http2(conn.into_h2(), shutdown).await;
             return None;
         }
@@ -94,6 +98,7 @@ impl Front {
     }
 
     async fn handshake(&self, conn: Conn, certificates: &Certificates) -> Option<Conn> {
+        let conn = self.not_plain(conn).await?;
         let socket = pingora_core::protocols::GetSocketDigest::get_socket_digest(&conn);
         let acceptor = TlsAcceptor::from(certificates.server_config());
         let stream: Stream = Box::new(conn.into_h2());
@@ -111,20 +116,61 @@ impl Front {
         }
     }
 
+    /// Answers a client that speaks HTTP where TLS is spoken; otherwise hands the connection on.
+    async fn not_plain(&self, mut conn: Conn) -> Option<Conn> {
+        if conn.ahead().is_empty() {
+            let first = pingora_timeout::timeout(HANDSHAKE_TIMEOUT, conn.fill()).await;
+            if !matches!(first, Ok(Ok(count)) if count > 0) {
+                return None;
+            }
+        }
+        // A method is in capitals; a TLS record starts with its type, 22.
+        if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
+            return Some(conn);
+        }
+        self.metrics.tls_handshake_failed();
+        let text =
+            b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        last_words(&mut conn, text).await;
+        None
+    }
+
+    /// HTTP/2 agreed upon in the TLS handshake still starts with its preface, which Pingora would await for ever.
+    async fn preface(&self, conn: &mut Conn) -> bool {
+        let whole = async {
+            while conn.ahead().len() < H2_PREFACE.len() {
+                match conn.fill().await {
+                    Ok(count) if count > 0 => {}
+                    _ => return false,
+                }
+            }
+            conn.ahead().starts_with(H2_PREFACE)
+        };
+        matches!(
+            pingora_timeout::timeout(self.limits.head, whole).await,
+            Ok(true)
+        )
+    }
+
     async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
         // The proxy's own application speaks HTTP/2 to a stream whose protocol is settled.
         ServerApp::process_new(&self.proxy, Box::new(conn), shutdown).await;
     }
 
     async fn http1(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) -> Option<()> {
+        let mut stopping = shutdown.clone();
         loop {
-            let facts = match self.next_head(&mut conn, shutdown).await {
+            let facts = match self.next_head(&mut conn, &mut stopping).await {
                 Wait::Head(facts) => facts,
                 Wait::Http2 => {
                     self.http2(conn.into_h2(), shutdown).await;
                     return None;
                 }
                 Wait::Over => return None,
+                Wait::Refused(BadHead::RequestLine) if self.is_no_http(&mut conn) => {
+                    self.metrics.bad_request("preface");
+                    return None;
+                }
                 Wait::Refused(bad) => {
                     self.metrics.bad_request(bad.as_str());
                     log::info!(
@@ -159,14 +205,13 @@ impl Front {
     }
 
     /// Waits for the next head: first for its first byte, then, under one deadline, for the rest.
-    async fn next_head(&self, conn: &mut Conn, shutdown: &ShutdownWatch) -> Wait {
+    async fn next_head(&self, conn: &mut Conn, stopping: &mut ShutdownWatch) -> Wait {
         if conn.ahead().is_empty() {
-            let mut stopping = shutdown.clone();
             let first = async {
                 tokio::select! {
                     biased;
                     read = conn.fill() => matches!(read, Ok(count) if count > 0),
-                    () = farewell(&mut stopping) => false,
+                    () = farewell(stopping) => false,
                 }
             };
             if !matches!(
@@ -207,6 +252,14 @@ impl Front {
         }
     }
 
+    /// Whether a client of a listener for both versions speaks neither: an answer in HTTP/1 would be a riddle to a
+    /// client of HTTP/2 (RFC 9113 §3.4 closes the connection).
+    fn is_no_http(&self, conn: &mut Conn) -> bool {
+        let ahead: &[u8] = conn.ahead();
+        let line = ahead.split(|byte| *byte == b'\n').next();
+        self.limits.h2c && line.is_none_or(|line| memchr::memmem::find(line, b"HTTP/").is_none())
+    }
+
     fn judge(&self, reader: &mut HeadReader, conn: &mut Conn) -> Option<Wait> {
         let bytes = conn.ahead();
         if self.limits.h2c && self.certificates.is_none() {
@@ -241,6 +294,27 @@ impl ServerApp for Front {
     async fn cleanup(&self) {
         self.proxy.http_cleanup().await;
     }
+}
+
+/// What the head of a request over HTTP/2 may be: Pingora's own bound, or the file's where that is lower. There may be
+/// a hundred such heads at a time on one connection.
+const H2_HEAD_BYTES: usize = 64 * 1024;
+/// Each field counts as this much more than its bytes (RFC 9113 §6.5.2); pseudo-fields are fields there.
+const H2_FIELD_BYTES: usize = 32;
+const H2_PSEUDO_FIELDS: usize = 10;
+
+/// Puts the limits on HTTP/2 connections, which are not ours to read.
+pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
+    let bytes = limits
+        .max_header_bytes
+        .saturating_add(H2_PSEUDO_FIELDS * H2_FIELD_BYTES)
+        .min(H2_HEAD_BYTES);
+    let mut options = default_h2_options();
+    options.max_header_list_size(u32::try_from(bytes).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(options);
+    let mut server = HttpServerOptions::default();
+    server.h2_idle_timeout = Some(limits.idle);
+    proxy.server_options = Some(server);
 }
 
 /// The bytes of the request that are there, in origin form; the connection keeps the rest.
@@ -284,8 +358,13 @@ async fn refuse(conn: &mut Conn, status: &str) {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
+    last_words(conn, text.as_bytes()).await;
+}
+
+/// The last words on a connection.
+async fn last_words(conn: &mut Conn, text: &[u8]) {
     let write = async {
-        conn.write_all(text.as_bytes()).await?;
+        conn.write_all(text).await?;
         conn.flush().await?;
         conn.shutdown().await?;
         // Unread bytes in the socket would turn the close into a reset that may overtake the answer.

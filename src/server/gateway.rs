@@ -11,11 +11,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::listen::Limits;
 use crate::runtime::pipeline;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
@@ -133,6 +133,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
+    limits: Limits,
 }
 
 /// One request, from its head to its access-log line.
@@ -143,10 +144,11 @@ pub struct Ctx {
     pub(super) endpoint: Option<Arc<Endpoint>>,
     pub(super) notes: Notes,
     pub(super) client: Option<IpAddr>,
+    /// The status of our own answer; what a gRPC client got says 200.
+    pub(super) answered: Option<StatusCode>,
     /// Not in the access log: redirects and preflights, which the reference answers before it logs.
     silent: bool,
     in_flight: Option<InFlight>,
-    pub(super) tunnel: Option<tunnel::Tunnel>,
 }
 
 /// What the synchronous part of a request came to.
@@ -163,8 +165,30 @@ enum Decision {
 }
 
 impl Gateway {
-    pub fn new(shared: Arc<Shared>) -> Gateway {
-        Gateway { shared }
+    /// The application over `shared`; `limits` are the listener's.
+    pub fn new(shared: Arc<Shared>, limits: Limits) -> Gateway {
+        Gateway { shared, limits }
+    }
+
+    /// What the front loop does for HTTP/1: Pingora makes its sessions of HTTP/2 itself, without any limit. `false`: the
+    /// head has too many fields.
+    fn limit_http2(&self, session: &mut Session) -> bool {
+        let downstream = session.as_downstream_mut();
+        downstream.set_write_timeout(self.limits.write);
+        downstream.set_total_drain_timeout(Some(self.limits.read));
+        downstream.req_header().headers.len() <= self.limits.max_fields
+    }
+
+    /// The whole body for `/__debug/` and `/__echo/`, which have no timeout of their own.
+    async fn body_in_time(&self, session: &mut Session, most: u64) -> Bytes {
+        let read = body::read(session, most);
+        match pingora_timeout::timeout(self.limits.read, read).await {
+            Ok(body) => body.unwrap_or_default(),
+            Err(_) => {
+                session.set_keepalive(None);
+                Bytes::new()
+            }
+        }
     }
 
     /// Everything that needs no waiting: service steps, routing, built-in endpoints.
@@ -287,31 +311,20 @@ impl Gateway {
             return Ok(true);
         }
         match &endpoint.work {
-            Work::Stream(work) if work.upgrade && session.is_upgrade_req() => {
-                let Some(active) = ctx.active.clone() else {
-                    return Ok(true);
-                };
-                ctx.tunnel =
-                    tunnel::Tunnel::prepare(session, ctx, &active.service, endpoint, work).await;
-                match ctx.tunnel {
-                    Some(_) => Ok(false),
-                    None => {
-                        self.local(
-                            session,
-                            ctx,
-                            Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
-                        )
-                        .await?;
-                        Ok(true)
-                    }
+            Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
+                // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
+                let tunnel = tunnel::run(session, ctx, endpoint, work, &self.shared.metrics);
+                if let Some(answer) = Box::pin(tunnel).await? {
+                    self.local(session, ctx, answer).await?;
                 }
+                Ok(true)
             }
             Work::Stream(work) => {
                 relay::run(session, ctx, endpoint, work, &self.shared.metrics).await?;
                 Ok(true)
             }
             Work::Compose(work) => {
-                self.compose(session, ctx, endpoint, work).await?;
+                Box::pin(self.compose(session, ctx, endpoint, work)).await?;
                 Ok(true)
             }
             Work::Nothing => {
@@ -398,6 +411,7 @@ impl Gateway {
     }
 
     async fn local(&self, session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+        ctx.answered = Some(answer.status);
         let Some(active) = ctx.active.as_ref() else {
             return Ok(());
         };
@@ -434,9 +448,9 @@ impl ProxyHttp for Gateway {
             endpoint: None,
             notes: Notes::default(),
             client: None,
+            answered: None,
             silent: false,
             in_flight: None,
-            tunnel: None,
         }
     }
 
@@ -458,7 +472,12 @@ impl ProxyHttp for Gateway {
             );
         }
         ctx.active = Some(Arc::clone(&active));
+        let few_fields = !session.is_http2() || self.limit_http2(session);
         let decision = match head_of(session, None) {
+            _ if !few_fields => {
+                self.shared.metrics.bad_request("too_many");
+                Decision::Answer(Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+            }
             None => Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
             Some(mut head) => {
                 head.client = active
@@ -474,8 +493,8 @@ impl ProxyHttp for Gateway {
             Decision::Answer(answer) => self.local(session, ctx, answer).await?,
             Decision::Endpoint(endpoint) => return self.endpoint(session, ctx, &endpoint).await,
             Decision::Debug | Decision::Echo => {
-                let body = body::read(session, active.service.options.max_request_body_bytes).await;
-                let body = body.unwrap_or_default();
+                let most = active.service.options.max_request_body_bytes;
+                let body = Box::pin(self.body_in_time(session, most)).await;
                 let answer = match head_of(session, ctx.client) {
                     Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
                     Some(head) => builtin::debug(&head, &body),
@@ -487,45 +506,9 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        match &ctx.tunnel {
-            Some(tunnel) => Ok(tunnel.peer()),
-            None => Error::e_explain(
-                pingora_core::ErrorType::InternalError,
-                "only tunnels are proxied",
-            ),
-        }
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        upstream: &mut RequestHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        match &ctx.tunnel {
-            Some(tunnel) => tunnel.request(upstream),
-            None => Ok(()),
-        }
-    }
-
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        upstream: &mut ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
-        let Some(active) = ctx.active.as_ref() else {
-            return Ok(());
-        };
-        if upstream.status != StatusCode::SWITCHING_PROTOCOLS {
-            respond::brand(
-                upstream,
-                &active.service.options,
-                Branding::Completed(false),
-            )?;
-        }
-        respond::replace(upstream, &ctx.notes.response_fields)
+    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        // Every request is answered in the filter before.
+        Error::e_explain(ErrorType::InternalError, "nothing is proxied")
     }
 
     async fn fail_to_proxy(
@@ -545,7 +528,6 @@ impl ProxyHttp for Gateway {
         ctx.notes
             .errors
             .push(error.etype().as_str().to_owned().into());
-        self.shared.metrics.upstream_error("tunnel");
         let answer = Answer {
             branding: Branding::Completed(false),
             ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
@@ -575,7 +557,7 @@ impl ProxyHttp for Gateway {
         let took = ctx.started.elapsed();
         let status = session
             .response_written()
-            .map_or(499, |header| header.status.as_u16());
+            .map_or(499, |header| ctx.answered.unwrap_or(header.status).as_u16());
         let route = ctx
             .endpoint
             .as_ref()

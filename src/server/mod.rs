@@ -7,7 +7,8 @@
 //! | [`tls`] | certificates, chosen by name, replaced while running |
 //! | [`gateway`] | the `ProxyHttp` implementation: decides and delegates |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
-//! | [`relay`], [`tunnel`] | `no-op` answers as a streaming copy; upgraded connections through Pingora's proxy |
+//! | [`relay`], [`trailers`], [`grpc`] | `no-op` answers as a streaming copy; refusals that gRPC clients understand |
+//! | [`tunnel`] | WebSocket: on what terms, the bytes both ways, and what ends them |
 //! | [`admin`], [`control`], [`watch`], [`upkeep`] | pages for operators, orders, changed files, background tasks |
 
 pub mod admin;
@@ -18,12 +19,14 @@ mod conn;
 pub mod control;
 mod front;
 pub mod gateway;
+mod grpc;
 pub mod head;
 pub mod process;
 pub mod proxy_protocol;
 mod relay;
 mod respond;
 pub mod tls;
+mod trailers;
 mod tunnel;
 mod upkeep;
 mod watch;

@@ -25,7 +25,7 @@ use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 use crate::server::admin::{Side, SideListener};
 use crate::server::control::{self, Ask};
-use crate::server::front::{FAREWELL, Front};
+use crate::server::front::{self, FAREWELL, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::upkeep::Upkeep;
@@ -48,11 +48,17 @@ pub struct Loaded {
     pub tasks: Vec<BoxFuture<'static, ()>>,
 }
 
+/// Puts to use what only the loader knows of a configuration: its ports and logs, and what the next one takes over.
+/// Not called for a configuration that is refused, which thus leaves no trace.
+pub type Adopt = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
 /// Reads the configuration again; what survives a reload is the loader's business.
 pub trait Loader: Send + Sync {
+    /// Changes nothing yet: that is for the [`Adopt`].
+    ///
     /// # Errors
     /// The whole report, ready for the log, when the file cannot be served.
-    fn load(&self) -> Result<Loaded, String>;
+    fn load(&self) -> Result<(Loaded, Adopt), String>;
 
     /// The gateway listens now.
     fn ready(&self);
@@ -69,7 +75,7 @@ pub trait Loader: Send + Sync {
 pub struct RunOptions {
     /// Take the listening sockets over from the running process.
     pub upgrade: bool,
-    /// Apply changes of these files when they happen.
+    /// Apply changes of these files, and of certificates, when they happen.
     pub watch: Vec<std::path::PathBuf>,
 }
 
@@ -128,12 +134,13 @@ pub fn run(
         conf,
     );
     server.bootstrap();
-    let proxy = Arc::new(pingora_proxy::http_proxy(
+    let mut proxy = pingora_proxy::http_proxy(
         &server.configuration,
-        Gateway::new(Arc::clone(&shared)),
-    ));
+        Gateway::new(Arc::clone(&shared), listen.limits.clone()),
+    );
+    front::limit_http2(&mut proxy, &listen.limits);
     let front = Front::new(
-        proxy,
+        Arc::new(proxy),
         listen.limits.clone(),
         certificates.clone(),
         Arc::clone(&metrics),
@@ -162,6 +169,20 @@ pub fn run(
     // The receiver lives as long as the server; a closed channel means that the process is ending.
     let _ = task_sender.send(loaded.tasks);
 
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Start(error.to_string()))?;
+    let (asks, asked) = mpsc::channel(4);
+    let watcher = {
+        // Whoever sees us listen may rely on a change being noticed.
+        let _inside = runtime.enter();
+        let mut files = options.watch;
+        if let (Some(certificates), false) = (&certificates, files.is_empty()) {
+            files.extend(certificates.files().map(std::path::Path::to_path_buf));
+        }
+        crate::server::watch::files(&files, asks.clone())
+    };
     let (stop, stopped) = watch::channel(None);
     std::thread::Builder::new()
         .name("server".to_owned())
@@ -181,7 +202,9 @@ pub fn run(
         tasks: task_sender,
         stop,
     };
-    process.supervise(options)
+    let ended = runtime.block_on(process.main(asks, asked));
+    drop(watcher);
+    ended
 }
 
 /// Fails early and clearly where Pingora would retry for half a minute and then live on without a listener.
@@ -305,15 +328,11 @@ impl Signals {
 }
 
 impl Process {
-    fn supervise(self, options: RunOptions) -> Result<std::convert::Infallible, RunError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| RunError::Start(error.to_string()))?;
-        runtime.block_on(self.main(options))
-    }
-
-    async fn main(self, options: RunOptions) -> Result<std::convert::Infallible, RunError> {
+    async fn main(
+        self,
+        asks: mpsc::Sender<Ask>,
+        mut asked: mpsc::Receiver<Ask>,
+    ) -> Result<std::convert::Infallible, RunError> {
         let mut signals = Signals::listen().map_err(|error| RunError::Start(error.to_string()))?;
         if !answers(self.listen.address).await {
             return Err(RunError::Start(format!(
@@ -328,13 +347,11 @@ impl Process {
         notify(&[sd_notify::NotifyState::Ready]);
         self.loader.ready();
         tokio::spawn(watchdog());
-        let (asks_sender, mut asks) = mpsc::channel(4);
-        let _control = control::serve(self.listen.address, asks_sender.clone());
-        let _watcher = crate::server::watch::files(&options.watch, asks_sender);
+        let _control = control::serve(self.listen.address, asks);
         loop {
             let event = tokio::select! {
                 event = signals.next() => event,
-                Some(ask) = asks.recv() => Event::Reload(ask),
+                Some(ask) = asked.recv() => Event::Reload(ask),
             };
             match event {
                 Event::Stop(why) => self.drain(why, Command::Stop, &mut signals).await,
@@ -367,7 +384,7 @@ impl Process {
     }
 
     fn try_reload(&self) -> Result<(), String> {
-        let loaded = self.loader.load()?;
+        let (loaded, adopt) = self.loader.load()?;
         if loaded.listen != self.listen {
             return Err("the listener (address, port, `tls`, timeouts, limits, threads) cannot change while running; restart to apply it".to_owned());
         }
@@ -376,10 +393,20 @@ impl Process {
         if addresses(&loaded.sides) != addresses(&self.sides) {
             return Err("the addresses of metrics listeners cannot change while running; restart to apply them".to_owned());
         }
-        if let Some(certificates) = &self.certificates {
-            certificates
-                .reload()
-                .map_err(|error| format!("tls: {error}"))?;
+        let renewed = match &self.certificates {
+            Some(certificates) => {
+                let renewed = certificates.renewed();
+                Some((
+                    certificates,
+                    renewed.map_err(|error| format!("tls: {error}"))?,
+                ))
+            }
+            None => None,
+        };
+        adopt()?;
+        // From here on nothing can fail: what is in use is all of the old configuration or all of the new one.
+        if let Some((certificates, renewed)) = renewed {
+            certificates.put_to_use(renewed);
         }
         let active = Active::new(
             loaded.service,
@@ -394,11 +421,11 @@ impl Process {
 
     /// Lets requests in flight finish and leaves; a second signal leaves at once.
     async fn drain(&self, why: &str, command: Command, signals: &mut Signals) {
-        log::info!("Signal intercepted: {why}");
-        notify(&[sd_notify::NotifyState::Stopping]);
         if command == Command::Stop {
             self.shared.draining.store(true, Ordering::Relaxed);
         }
+        log::info!("Signal intercepted: {why}");
+        notify(&[sd_notify::NotifyState::Stopping]);
         self.stop.send_replace(Some(command));
         let mut started = Instant::now();
         if command == Command::HandOver {

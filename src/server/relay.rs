@@ -5,25 +5,31 @@
 //! on only silence ends a stream.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use pingora_core::protocols::http::ServerSession as HttpSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
 use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
-use crate::server::{body, respond};
+use crate::server::trailers::Announced;
+use crate::server::{body, grpc, respond};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
+
+const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
+const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
 
 /// How a relay ended when it did not end well.
 enum Trouble {
@@ -35,6 +41,8 @@ enum Trouble {
     Cut(&'static str),
     /// What the client sends as a body is none.
     Malformed,
+    /// The client's body, which is needed whole, does not come.
+    Slow,
     /// The request's body is larger than what may be kept for a redirect or a copy.
     TooLarge,
 }
@@ -60,7 +68,7 @@ pub async fn run(
         return Ok(());
     };
     let service = &*active.service;
-    let failure = match relay(session, ctx, service, endpoint, work).await {
+    let answer = match relay(session, ctx, service, endpoint, work).await {
         Ok(()) => return Ok(()),
         Err(Trouble::Client(error)) => {
             ctx.notes.refused = Some("client_gone");
@@ -84,39 +92,29 @@ pub async fn run(
                 );
             }
             session.set_keepalive(None);
-            let answer = Answer::empty(StatusCode::BAD_REQUEST);
-            return respond::write(
-                session,
-                &service.options,
-                answer,
-                &ctx.notes.response_fields,
-            )
-            .await;
+            Answer::empty(StatusCode::BAD_REQUEST)
+        }
+        Err(Trouble::Slow) => {
+            session.set_keepalive(None);
+            Answer::empty(StatusCode::REQUEST_TIMEOUT)
         }
         Err(Trouble::TooLarge) => {
             ctx.notes.refused = Some("body_too_large");
-            let answer = Answer::empty(StatusCode::PAYLOAD_TOO_LARGE);
-            return respond::write(
-                session,
-                &service.options,
-                answer,
-                &ctx.notes.response_fields,
-            )
-            .await;
+            Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)
         }
-        Err(Trouble::Failed(failure)) => failure,
+        Err(Trouble::Failed(mut failure)) => {
+            metrics.upstream_error(failure.kind.as_str());
+            log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
+            ctx.notes.errors.push(failure.text.clone());
+            if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
+                failure.status = status;
+            }
+            stream::failed(&service.options, failure)
+        }
     };
-    metrics.upstream_error(failure.kind.as_str());
-    log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
-    ctx.notes.errors.push(failure.text.clone());
-    let answer = stream::failed(&service.options, failure);
-    respond::write(
-        session,
-        &service.options,
-        answer,
-        &ctx.notes.response_fields,
-    )
-    .await
+    ctx.answered = Some(answer.status);
+    let fields = &ctx.notes.response_fields;
+    respond::write(session, &service.options, answer, fields).await
 }
 
 async fn relay(
@@ -140,10 +138,19 @@ async fn relay(
             status: status.as_u16(),
         }),
         // A client that leaves says nothing about the upstream.
-        Err(Trouble::Client(_) | Trouble::Malformed | Trouble::TooLarge) => {}
+        Err(Trouble::Client(_) | Trouble::Malformed | Trouble::Slow | Trouble::TooLarge) => {}
         Err(_) => guard.end(Outcome::Failure),
     }
     result.map(|_| ())
+}
+
+/// How far the client's body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upload {
+    Running,
+    /// The upstream reads no more of it, though it may still answer: what comes is thrown away.
+    Unheard,
+    Done,
 }
 
 /// A call that is ready to be made.
@@ -155,6 +162,8 @@ struct Call<'a> {
     kept: bool,
     /// We asked for gzip and the client did not: what comes is decoded.
     gunzip: bool,
+    /// The token that we called with.
+    authorization: Option<HeaderValue>,
 }
 
 impl<'a> Call<'a> {
@@ -174,7 +183,10 @@ impl<'a> Call<'a> {
                 || backend.graphql.is_some()
                 || work.concurrent_calls > 1);
         let whole = match keep {
-            true => whole_body(session, service.options.max_request_body_bytes).await?,
+            true => {
+                let read = whole_body(session, service.options.max_request_body_bytes);
+                limit.wait(pin!(read)).await.ok_or(Trouble::Slow)??
+            }
             false => Bytes::new(),
         };
         let Some(head) = head_of(session, ctx.client) else {
@@ -189,10 +201,20 @@ impl<'a> Call<'a> {
             whole,
             Instant::now(),
         );
-        let mut prepared = stream::prepare(&service.options, endpoint, backend, &client)?;
+        let mut prepared = stream::prepare(&service.options, endpoint, backend, client)?;
+        let mut authorization = None;
         if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
             let value = stream::authorization(&**credentials, limit).await?;
-            prepared.out.headers.insert(header::AUTHORIZATION, value);
+            prepared
+                .out
+                .headers
+                .insert(header::AUTHORIZATION, value.clone());
+            authorization = Some(value);
+        }
+        if is_grpc(session) {
+            // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
+            let trailers = HeaderValue::from_static("trailers");
+            prepared.out.headers.insert(header::TE, trailers);
         }
         let kept = keep || backend.graphql.is_some();
         let framing = match (kept, empty) {
@@ -209,6 +231,7 @@ impl<'a> Call<'a> {
             framing,
             kept,
             gunzip: prepared.gunzip,
+            authorization,
         })
     }
 
@@ -233,7 +256,7 @@ impl<'a> Call<'a> {
                 if racing {
                     let exchange =
                         race(session, hosts, out, framing, work.concurrent_calls).await?;
-                    return Ok((exchange, true));
+                    return Ok((exchange, Upload::Done));
                 }
                 let mut exchange = hosts.open(out, framing).await.map_err(Failure::from)?;
                 if kept && framing != RequestBody::Empty {
@@ -242,18 +265,18 @@ impl<'a> Call<'a> {
                         .await
                         .map_err(Failure::from)?;
                 }
-                let uploaded = wait_for_header(
-                    session,
-                    &mut exchange,
-                    kept || framing == RequestBody::Empty,
-                )
-                .await?;
-                Ok::<_, Trouble>((exchange, uploaded))
+                let upload = match kept || framing == RequestBody::Empty {
+                    true => Upload::Done,
+                    false => Upload::Running,
+                };
+                let upload = wait_for_header(session, &mut exchange, upload).await?;
+                Ok::<_, Trouble>((exchange, upload))
             };
             let Some(done) = limit.wait(pin!(header)).await else {
                 return Err(Failure::deadline().into());
             };
-            let (exchange, uploaded) = done?;
+            let (exchange, upload) = done?;
+            self.learn(work, &exchange);
             match exchange
                 .redirect(requests, self.kept)
                 .map_err(Failure::from)?
@@ -265,7 +288,7 @@ impl<'a> Call<'a> {
                         service,
                         work,
                         exchange,
-                        uploaded,
+                        upload,
                         self.gunzip,
                         limit,
                     )
@@ -282,6 +305,16 @@ impl<'a> Call<'a> {
 }
 
 impl Call<'_> {
+    /// A token that the upstream refuses is not used again. This answer passes all the same: its request may have had a
+    /// body, which is gone.
+    fn learn(&self, work: &StreamWork, exchange: &Exchange<'_>) {
+        if let (Some(credentials), Some(value)) = (&work.backend.credentials, &self.authorization)
+            && let Some((StatusCode::UNAUTHORIZED, _)) = exchange.header()
+        {
+            credentials.rejected(value);
+        }
+    }
+
     /// Through the backend's response cache, which knows whole answers only.
     async fn whole(
         &self,
@@ -364,10 +397,13 @@ async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Byt
             body::BodyError::TooLarge => Trouble::TooLarge,
             body::BodyError::Gone(error) => Trouble::Client(error),
             body::BodyError::Malformed => Trouble::Malformed,
-            body::BodyError::Slow => {
-                Trouble::Client(Error::explain(ErrorType::ReadTimedout, "slow body").into_down())
-            }
+            body::BodyError::Slow => Trouble::Slow,
         })
+}
+
+/// Whether trailers and `grpc-status` mean something to this client.
+fn is_grpc(session: &Session) -> bool {
+    session.is_http2() && grpc::is_grpc(&session.req_header().headers)
 }
 
 fn framing_of(body: &Bytes) -> RequestBody {
@@ -387,13 +423,15 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
         .ok()
 }
 
-/// Sends the client's body on while the upstream's header is awaited. Returns whether the body is through.
+/// Sends the client's body on while the upstream's header is awaited. Returns how far it came.
 async fn wait_for_header(
     session: &mut Session,
     exchange: &mut Exchange<'_>,
-    mut uploaded: bool,
-) -> std::result::Result<bool, Trouble> {
-    if !uploaded && expects_continue(session.req_header().headers.get(header::EXPECT)) {
+    mut upload: Upload,
+) -> std::result::Result<Upload, Trouble> {
+    if upload == Upload::Running
+        && expects_continue(session.req_header().headers.get(header::EXPECT))
+    {
         let downstream = session.as_downstream_mut();
         downstream.set_close_on_response_before_downstream_finish(false);
         downstream
@@ -407,38 +445,42 @@ async fn wait_for_header(
             biased;
             header = exchange.read_header() => {
                 header.map_err(Failure::from)?;
-                return Ok(uploaded);
+                return Ok(upload);
             }
-            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
                 let last = session.as_downstream_mut().is_body_done();
-                upload(exchange, chunk, last, &mut uploaded).await?;
+                upload = pass_on(exchange, chunk, last, upload).await?;
             }
         }
     }
 }
 
-fn expects_continue(value: Option<&http::HeaderValue>) -> bool {
+fn expects_continue(value: Option<&HeaderValue>) -> bool {
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Hands one chunk of the client's body on. An upstream that no longer listens may still have answered.
-async fn upload(
+async fn pass_on(
     exchange: &mut Exchange<'_>,
     chunk: Result<Option<Bytes>>,
     last: bool,
-    uploaded: &mut bool,
-) -> std::result::Result<(), Trouble> {
+    upload: Upload,
+) -> std::result::Result<Upload, Trouble> {
     let chunk = chunk.map_err(|error| match body::is_malformed(&error) {
         true => Trouble::Malformed,
         false => Trouble::Client(error.into_down()),
     })?;
-    *uploaded = last || chunk.is_none();
-    let sent = match chunk {
-        Some(bytes) => exchange.write_body(bytes, last).await,
-        None => exchange.finish_body().await,
+    let over = last || chunk.is_none();
+    let heard = match (upload, chunk) {
+        (Upload::Running, Some(bytes)) => exchange.write_body(bytes, last).await.is_ok(),
+        (Upload::Running, None) => exchange.finish_body().await.is_ok(),
+        (Upload::Unheard | Upload::Done, _) => false,
     };
-    *uploaded |= sent.is_err();
-    Ok(())
+    Ok(match (over, heard) {
+        (true, _) => Upload::Done,
+        (false, true) => Upload::Running,
+        (false, false) => Upload::Unheard,
+    })
 }
 
 /// Copies the answer to the client as it comes.
@@ -452,7 +494,7 @@ async fn copy(
     service: &Service,
     work: &StreamWork,
     mut exchange: Exchange<'_>,
-    mut uploaded: bool,
+    mut upload: Upload,
     gunzip: bool,
     limit: &Limit,
 ) -> std::result::Result<StatusCode, Trouble> {
@@ -463,21 +505,26 @@ async fn copy(
         && headers
             .get(header::CONTENT_ENCODING)
             .is_some_and(|coding| coding == "gzip");
-    let bodiless = session.req_header().method == Method::HEAD
+    let mut bodiless = session.req_header().method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let announced = Announced::of(headers);
     let answer = header_for_client(session, ctx, service, work, status, headers, decode)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
     respond::keep_connection(session);
-    session
-        .write_response_header(Box::new(answer), bodiless)
+    // An answer that is its header alone must end with it: gRPC takes its status from there then.
+    bodiless |= session.is_http2() && exchange.is_done();
+    respond::write_header(session, answer, bodiless)
         .await
         .map_err(Trouble::Client)?;
+    if !decode && !bodiless && exchange.lends() && !session.is_http2() {
+        lend(session, &mut exchange, service, upload, limit).await?;
+        exchange.release().await;
+        return Ok(status);
+    }
     let mut decoder = (decode && !bodiless).then(Gunzip::default);
+    let mut alive = Instant::now();
     loop {
-        let wait = match service.options.stream_total_timeout {
-            true => service.options.stream_idle_timeout.min(limit.remaining()),
-            false => service.options.stream_idle_timeout,
-        };
+        let wait = patience(service, limit, alive);
         tokio::select! {
             biased;
             chunk = pingora_timeout::timeout(wait, exchange.read_body()) => {
@@ -486,24 +533,97 @@ async fn copy(
                     Some(bytes) => {
                         let last = exchange.is_done() && decoder.is_none();
                         write_chunk(session, decoder.as_mut(), bytes, last && !session.is_http2()).await?;
+                        alive = Instant::now();
                         if last && !session.is_http2() {
                             break;
                         }
                     }
                     None => {
-                        finish(session, &mut exchange, decoder, bodiless).await?;
+                        finish(session, &mut exchange, decoder, bodiless, &announced).await?;
                         break;
                     }
                 }
             }
-            chunk = session.as_downstream_mut().read_body_or_idle(uploaded) => {
-                let last = session.as_downstream_mut().is_body_done();
-                upload(&mut exchange, chunk, last, &mut uploaded).await?;
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
+                upload = late_upload(session, &mut exchange, service, chunk, upload, &mut alive).await?;
             }
         }
     }
     exchange.release().await;
     Ok(status)
+}
+
+/// Hands on what the client sends while its answer is under way.
+async fn late_upload(
+    session: &mut Session,
+    exchange: &mut Exchange<'_>,
+    service: &Service,
+    chunk: Result<Option<Bytes>>,
+    upload: Upload,
+    alive: &mut Instant,
+) -> std::result::Result<Upload, Trouble> {
+    let last = session.as_downstream_mut().is_body_done();
+    // An upstream that waits for its answer to be read before it reads on would wait for ever.
+    let passed = pass_on(exchange, chunk, last, upload);
+    let upload = pingora_timeout::timeout(service.options.stream_idle_timeout, passed)
+        .await
+        .map_err(|_| Trouble::Cut("the upstream reads nothing"))??;
+    // A body that goes nowhere keeps nothing alive.
+    if upload == Upload::Running {
+        *alive = Instant::now();
+    }
+    Ok(upload)
+}
+
+/// How long an answer under way may still be silent, when the last sign of life was at `alive`.
+fn patience(service: &Service, limit: &Limit, alive: Instant) -> Duration {
+    let idle = service
+        .options
+        .stream_idle_timeout
+        .saturating_sub(alive.elapsed());
+    match service.options.stream_total_timeout {
+        true => idle.min(limit.remaining()),
+        false => idle,
+    }
+}
+
+/// Copies a body from one HTTP/1 connection to another straight out of the buffer that it was read into.
+async fn lend(
+    session: &mut Session,
+    exchange: &mut Exchange<'_>,
+    service: &Service,
+    mut upload: Upload,
+    limit: &Limit,
+) -> std::result::Result<(), Trouble> {
+    let mut alive = Instant::now();
+    loop {
+        let wait = patience(service, limit, alive);
+        tokio::select! {
+            biased;
+            chunk = pingora_timeout::timeout(wait, exchange.read_slice()) => {
+                let chunk = chunk.map_err(|_| Trouble::Cut("the upstream fell silent"))?;
+                if let Some(bytes) = chunk.map_err(|_| Trouble::Cut("unexpected EOF"))?
+                    && !bytes.is_empty()
+                {
+                    let HttpSession::H1(client) = session.as_downstream_mut() else {
+                        return Err(Trouble::Cut("not HTTP/1"));
+                    };
+                    let written = client.write_body(bytes).await.map_err(Trouble::Client)?;
+                    written.ok_or(Trouble::Cut("more bytes than announced"))?;
+                    alive = Instant::now();
+                }
+                if exchange.is_done() {
+                    session.write_response_body(None, true).await.map_err(Trouble::Client)?;
+                    // What follows the end spoils the connection, not the answer.
+                    let _ = exchange.read_body().await;
+                    return Ok(());
+                }
+            }
+            chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
+                upload = late_upload(session, exchange, service, chunk, upload, &mut alive).await?;
+            }
+        }
+    }
 }
 
 async fn write_chunk(
@@ -537,6 +657,7 @@ async fn finish(
     exchange: &mut Exchange<'_>,
     decoder: Option<Gunzip>,
     bodiless: bool,
+    announced: &Announced,
 ) -> std::result::Result<(), Trouble> {
     if let Some(mut decoder) = decoder
         && let Some(rest) = decoder
@@ -556,6 +677,7 @@ async fn finish(
             .trailers()
             .await
             .map_err(|_| Trouble::Cut("unexpected EOF"))?
+            .and_then(|trailers| announced.pass(trailers))
     {
         return session
             .as_downstream_mut()
@@ -570,7 +692,9 @@ async fn finish(
 }
 
 /// The upstream's header without what concerns its own connection, with ours in place of its `X-Krakend` fields.
-fn header_for_client(
+///
+/// Made as a plain map: Pingora's own setters parse each name again, which this is called too often for.
+pub(super) fn header_for_client(
     session: &Session,
     ctx: &Ctx,
     service: &Service,
@@ -579,52 +703,72 @@ fn header_for_client(
     headers: &HeaderMap,
     decode: bool,
 ) -> Result<ResponseHeader> {
-    let mut answer = ResponseHeader::build(status, Some(headers.len() + 6))?;
-    let nominated: smallvec::SmallVec<[&str; 2]> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(str::trim))
-        .collect();
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.headers = HeaderMap::with_capacity(headers.len() + 6);
+    let nominated = nominated(headers);
+    let not_modified = status == StatusCode::NOT_MODIFIED;
     let mut length_known = false;
     for (name, value) in headers {
         let skip = match *name {
-            header::CONNECTION
-            | header::TRANSFER_ENCODING
-            | header::UPGRADE
-            | header::TE
-            | header::TRAILER => true,
+            header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE | header::TE => true,
+            header::TRAILER => !session.is_http2(),
             header::CONTENT_ENCODING => decode,
-            header::CONTENT_LENGTH => {
-                length_known |= !decode;
-                decode || status == StatusCode::NOT_MODIFIED
-            }
+            // Where there is no body, its length would only mislead: as the reference's runtime does.
+            header::CONTENT_LENGTH => decode || not_modified || status == StatusCode::NO_CONTENT,
             // As the reference's runtime does: a 304 describes no body.
-            header::CONTENT_TYPE => status == StatusCode::NOT_MODIFIED,
-            _ => matches!(
-                name.as_str(),
-                "keep-alive" | "proxy-connection" | "proxy-authenticate"
-            ),
+            header::CONTENT_TYPE => not_modified,
+            _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
         };
         if !skip
             && !nominated
                 .iter()
                 .any(|other| other.eq_ignore_ascii_case(name.as_str()))
         {
-            answer.append_header(name, value)?;
+            // Only a length that the client sees frames its answer: an upstream may have nominated it away.
+            length_known |= *name == header::CONTENT_LENGTH;
+            parts.headers.append(name, value.clone());
         }
     }
-    let complete = work.static_data.is_some();
-    respond::brand(&mut answer, &service.options, Branding::Completed(complete))?;
-    respond::replace(&mut answer, &ctx.notes.response_fields)?;
+    let complete = HeaderValue::from_static(if work.static_data.is_some() {
+        "true"
+    } else {
+        "false"
+    });
+    parts
+        .headers
+        .append(X_KRAKEND, service.options.version_header.clone());
+    parts.headers.append(X_KRAKEND_COMPLETED, complete);
     let request = session.req_header();
     let chunks = !length_known
         && !session.is_http2()
         && request.version == Version::HTTP_11
         && request.method != Method::HEAD
-        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        && !not_modified
+        && status != StatusCode::NO_CONTENT;
     if chunks {
-        answer.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        parts.headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
     }
+    let mut answer = ResponseHeader::from(parts);
+    respond::replace(&mut answer, &ctx.notes.response_fields)?;
     Ok(answer)
+}
+
+/// The fields that `Connection` names.
+fn nominated(headers: &HeaderMap) -> smallvec::SmallVec<[&str; 2]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let tokens = lines
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim));
+    tokens.collect()
+}
+
+fn is_about_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "keep-alive" | "proxy-connection" | "proxy-authenticate"
+    )
 }

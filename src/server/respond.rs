@@ -1,13 +1,15 @@
 //! Writing an answer that was made here.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use pingora_core::Result;
+use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::runtime::answer::{Answer, Branding, Fields};
 use crate::runtime::service::Options;
+use crate::server::grpc;
 
 /// Bodies of requests that are answered early are read to their end up to this size, so that the connection lives on.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
@@ -37,30 +39,77 @@ pub async fn write(
     answer: Answer,
     extra: &Fields,
 ) -> Result<()> {
+    let answer = match answer.status.as_u16() >= 400
+        && session.is_http2()
+        && grpc::is_grpc(&session.req_header().headers)
+    {
+        true => grpc::refusal(answer),
+        false => answer,
+    };
     let head_only = session.req_header().method == Method::HEAD;
-    let mut header =
-        ResponseHeader::build(answer.status, Some(answer.fields.len() + extra.len() + 6))?;
-    brand(&mut header, options, answer.branding)?;
-    for (name, value) in &answer.fields {
-        header.append_header(name, value)?;
-    }
-    replace(&mut header, extra)?;
-    if !bodiless(answer.status) {
-        header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
-    }
+    let header = header_of(&answer, options, extra)?;
     keep_connection(session);
     let body = if head_only || bodiless(answer.status) {
         Bytes::new()
     } else {
         answer.body
     };
-    session
-        .write_response_header(Box::new(header), body.is_empty())
-        .await?;
+    write_header(session, header, body.is_empty()).await?;
     if !body.is_empty() {
         write_body(session, body).await?;
     }
     Ok(())
+}
+
+/// Writes the header of an answer, which may be all of it. On HTTP/2 such a header ends the stream itself: Pingora
+/// would send an empty frame behind it, and gRPC clients look for the status in trailers then.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn write_header(
+    session: &mut Session,
+    header: ResponseHeader,
+    alone: bool,
+) -> Result<()> {
+    if alone && let ServerSession::H2(stream) = session.as_downstream_mut() {
+        return stream.write_response_header(Box::new(header), true);
+    }
+    session.write_response_header(Box::new(header), alone).await
+}
+
+fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<ResponseHeader> {
+    let size = answer.fields.len() + extra.len() + 6;
+    // Spelling is kept for the names that people look for; the usual ones Pingora knows how to spell.
+    let usual = answer.branding == Branding::None
+        && answer
+            .fields
+            .iter()
+            .all(|(name, _)| *name == header::CONTENT_TYPE);
+    let mut header = if usual {
+        let mut parts = http::Response::new(()).into_parts().0;
+        parts.status = answer.status;
+        parts.headers = HeaderMap::with_capacity(size);
+        for (name, value) in &answer.fields {
+            parts.headers.append(name, value.clone());
+        }
+        ResponseHeader::from(parts)
+    } else {
+        let mut header = ResponseHeader::build(answer.status, Some(size))?;
+        brand(&mut header, options, answer.branding)?;
+        for (name, value) in &answer.fields {
+            match *name {
+                header::WWW_AUTHENTICATE => header.append_header("WWW-Authenticate", value)?,
+                header::RETRY_AFTER => header.append_header("Retry-After", value)?,
+                _ => header.append_header(name, value)?,
+            };
+        }
+        header
+    };
+    replace(&mut header, extra)?;
+    if !bodiless(answer.status) {
+        header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
+    }
+    Ok(header)
 }
 
 async fn write_body(session: &mut Session, mut body: Bytes) -> Result<()> {
@@ -112,7 +161,15 @@ pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
 }
 
 /// Lets an early answer leave the connection open when what is left of the request's body is small.
+///
+/// A client that asked whether to go on, and was not told so, may never send its body: what comes next would be taken
+/// for it. Its connection ends, as with the reference's runtime.
 pub fn keep_connection(session: &mut Session) {
+    if session.req_header().headers.contains_key(header::EXPECT)
+        && !session.as_downstream_mut().is_body_done()
+    {
+        return;
+    }
     let length = session.req_header().headers.get(header::CONTENT_LENGTH);
     let length = length
         .and_then(|value| value.to_str().ok())

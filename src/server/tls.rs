@@ -61,13 +61,17 @@ impl Certificates {
         })
     }
 
-    /// Reads the files again; the next handshake uses them.
+    /// Reads the files again, which changes nothing yet.
     ///
     /// # Errors
-    /// As [`Certificates::load`]; the old certificates stay in use then.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(build(&self.definition)?));
-        Ok(())
+    /// As [`Certificates::load`].
+    pub fn renewed(&self) -> Result<Renewed, TlsError> {
+        build(&self.definition).map(|config| Renewed(Arc::new(config)))
+    }
+
+    /// The next handshake uses `renewed`; connections that stand are not touched.
+    pub fn put_to_use(&self, renewed: Renewed) {
+        self.current.store(renewed.0);
     }
 
     /// What the next handshake uses.
@@ -81,8 +85,17 @@ impl Certificates {
             .keys
             .iter()
             .flat_map(|(chain, key)| [chain.as_path(), key.as_path()])
+            .chain(
+                self.definition
+                    .mtls
+                    .iter()
+                    .flat_map(|mtls| mtls.ca_files.iter().map(PathBuf::as_path)),
+            )
     }
 }
+
+/// Certificates that were read again and found good.
+pub struct Renewed(Arc<ServerConfig>);
 
 fn build(definition: &ServerTls) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(provider(definition)?);
@@ -317,10 +330,10 @@ mod tests {
         let certificates = Certificates::load(definition(vec![keys.clone()])).unwrap();
         let before = certificates.server_config();
         fs::write(&keys.0, "garbage").unwrap();
-        assert!(certificates.reload().is_err());
+        assert!(certificates.renewed().is_err());
         assert!(Arc::ptr_eq(&before, &certificates.server_config()));
         pair(folder.path(), "a.test");
-        certificates.reload().unwrap();
+        certificates.put_to_use(certificates.renewed().unwrap());
         assert!(!Arc::ptr_eq(&before, &certificates.server_config()));
     }
 }

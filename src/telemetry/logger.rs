@@ -59,12 +59,16 @@ impl Default for Settings {
     }
 }
 
-/// The log of this process; [`Logger::apply`] changes it while it runs.
+/// The log of this process; [`Logger::switch`] changes it while it runs.
 #[derive(Debug)]
 pub struct Logger {
     active: ArcSwap<Active>,
     repeats: Repeats,
 }
+
+/// Other settings, opened but not in use; nothing where they are those in use.
+#[derive(Debug)]
+pub struct Prepared(Option<(Active, Option<String>)>);
 
 #[derive(Debug)]
 struct Active {
@@ -101,19 +105,25 @@ impl Logger {
         Ok(())
     }
 
-    /// Changes an installed logger to `settings`, after a reload.
+    /// Opens what `settings` ask for, for [`Logger::switch`]; until then nothing changes.
     ///
     /// # Errors
-    /// When no writer thread can be started; then nothing changes.
-    pub fn apply(&self, settings: Settings) -> io::Result<()> {
+    /// When no writer thread can be started.
+    pub fn prepare(&self, settings: Settings) -> io::Result<Prepared> {
         if self.active.load().settings == settings {
-            return Ok(());
+            return Ok(Prepared(None));
         }
-        let (active, trouble) = Active::open(settings)?;
+        Active::open(settings).map(Some).map(Prepared)
+    }
+
+    /// Changes an installed logger, after a reload.
+    pub fn switch(&self, prepared: Prepared) {
+        let Prepared(Some((active, trouble))) = prepared else {
+            return;
+        };
         self.active.store(Arc::new(active));
         log::set_max_level(self.filter());
         self.complain(trouble);
-        Ok(())
     }
 
     /// Waits until what was logged is written, at most `limit`. For the end of the process.

@@ -1,7 +1,7 @@
 //! A bounded queue to a writer thread. Who pushes never waits: what does not fit is dropped and counted.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,9 @@ use crate::telemetry::syslog::Syslog;
 
 /// Lines that may wait to be written. At a hundred bytes each, less than a megabyte.
 const CAPACITY: usize = 8192;
+
+/// How much is gathered before it is written out, though more lines wait.
+const BATCH_BYTES: usize = 16 * 1024;
 
 /// Where lines go.
 pub enum Output {
@@ -87,27 +90,37 @@ impl Sink {
 
 struct Writer {
     target: Target,
+    /// Gathered, not yet written out. Forgotten when that fails: a pipe that broke once stays broken, and what it
+    /// did not take must not be tried, nor counted, again.
+    batch: Vec<u8>,
+    /// How many pushes `batch` is made of.
+    pushes: u64,
     dropped: Arc<AtomicU64>,
 }
 
 enum Target {
-    Stream(BufWriter<Box<dyn Write + Send>>),
-    File(PathBuf, BufWriter<File>),
+    Stream(Box<dyn Write + Send>),
+    File(PathBuf, File),
     Syslog(Syslog),
 }
 
 impl Writer {
     fn open(output: Output, dropped: Arc<AtomicU64>) -> io::Result<Writer> {
         let target = match output {
-            Output::Stdout => Target::Stream(BufWriter::new(Box::new(io::stdout()))),
-            Output::Writer(writer) => Target::Stream(BufWriter::new(writer)),
+            Output::Stdout => Target::Stream(Box::new(io::stdout())),
+            Output::Writer(writer) => Target::Stream(writer),
             Output::File(path) => {
                 let file = append_to(&path)?;
-                Target::File(path, BufWriter::new(file))
+                Target::File(path, file)
             }
             Output::Syslog(syslog) => Target::Syslog(syslog),
         };
-        Ok(Writer { target, dropped })
+        Ok(Writer {
+            target,
+            batch: Vec::new(),
+            pushes: 0,
+            dropped,
+        })
     }
 
     /// Writes until nobody can push any more. Lines are written out as soon as the queue is empty.
@@ -138,21 +151,29 @@ impl Writer {
     }
 
     fn write(&mut self, line: &[u8]) {
-        let result = match &mut self.target {
-            Target::Stream(stream) => stream.write_all(line),
-            Target::File(_, file) => file.write_all(line),
-            Target::Syslog(syslog) => syslog.send(line),
-        };
-        self.count(result);
+        if let Target::Syslog(syslog) = &mut self.target {
+            let sent = syslog.send(line);
+            return self.count(sent, 1);
+        }
+        self.batch.extend_from_slice(line);
+        self.pushes += 1;
+        if self.batch.len() >= BATCH_BYTES {
+            self.write_out();
+        }
     }
 
     fn write_out(&mut self) {
-        let result = match &mut self.target {
-            Target::Stream(stream) => stream.flush(),
-            Target::File(_, file) => file.flush(),
+        if self.batch.is_empty() {
+            return;
+        }
+        let written = match &mut self.target {
+            Target::Stream(stream) => stream.write_all(&self.batch).and_then(|()| stream.flush()),
+            Target::File(_, file) => file.write_all(&self.batch),
             Target::Syslog(_) => Ok(()),
         };
-        self.count(result);
+        self.count(written, self.pushes);
+        self.batch.clear();
+        self.pushes = 0;
     }
 
     fn reopen(&mut self) {
@@ -160,14 +181,14 @@ impl Writer {
         let Target::File(path, file) = &mut self.target else {
             return;
         };
-        let reopened = append_to(path).map(|new| *file = BufWriter::new(new));
-        self.count(reopened);
+        let reopened = append_to(path).map(|new| *file = new);
+        self.count(reopened, 1);
     }
 
     /// A full disk or a reader that went away costs lines, never requests.
-    fn count(&self, result: io::Result<()>) {
+    fn count(&self, result: io::Result<()>, pushes: u64) {
         if result.is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped.fetch_add(pushes, Ordering::Relaxed);
         }
     }
 }
@@ -230,8 +251,10 @@ mod tests {
         let (leave, wait) = mpsc::channel();
         drop(leave);
         let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
-        sink.push(b"lost\n".to_vec());
-        sink.flush(LIMIT);
-        assert_eq!(sink.dropped(), 1);
+        for lost in 1..=3 {
+            sink.push(b"lost\n".to_vec());
+            sink.flush(LIMIT);
+            assert_eq!(sink.dropped(), lost);
+        }
     }
 }

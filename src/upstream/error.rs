@@ -149,3 +149,18 @@ impl fmt::Display for CallError {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_in_the_query_is_not_told() {
+        let url = "http://h:1/x?a=b&access_token=secret".to_owned();
+        let text = CallError::truncated().of(&Method::GET, url).to_string();
+        assert_eq!(
+            text,
+            "Get \"http://h:1/x?a=b&access_token=***\": unexpected EOF"
+        );
+    }
+}

@@ -1,8 +1,12 @@
 //! Work that a background task does and that requests wait for, together.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
 /// One piece of work at a time, asked for by any number of requests. A request that gives up waiting stops nothing:
@@ -61,5 +65,29 @@ impl Flight {
     pub(super) fn finish(&self) {
         self.pending.store(false, Ordering::Release);
         self.done.send_modify(|count| *count += 1);
+    }
+}
+
+/// Tends whatever appears in `fresh`, each by a future of its own, until `shutdown` turns true: one that hangs holds up
+/// no other. `added` says that something has appeared.
+pub(super) async fn tend_all<T, F: Future<Output = ()>>(
+    fresh: &Mutex<Vec<T>>,
+    added: &Notify,
+    tend: impl Fn(T) -> F,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut tended = FuturesUnordered::new();
+    loop {
+        let new = std::mem::take(&mut *fresh.lock().unwrap_or_else(PoisonError::into_inner));
+        tended.extend(new.into_iter().map(&tend));
+        tokio::select! {
+            Some(()) = tended.next() => {}
+            () = added.notified() => {}
+            changed = shutdown.changed() => {
+                if changed.is_err() || *shutdown.borrow() {
+                    return;
+                }
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::{HeaderValue, Method};
 use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -63,7 +64,7 @@ impl Deref for HostList<'_> {
     }
 }
 
-/// A chosen address, for Pingora's own proxy path.
+/// A chosen address.
 #[derive(Debug)]
 pub struct Target {
     pub peer: HttpPeer,
@@ -135,6 +136,26 @@ impl HostSet {
             authority: place.authority.clone(),
             base: place.base.to_string(),
         })
+    }
+
+    /// A new HTTP/1 connection to one of the hosts, for a caller that will speak another protocol over it.
+    ///
+    /// # Errors
+    /// As [`HostSet::target`], or the host does not let us in.
+    pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
+        let target = self.target().await?;
+        let mut peer = target.peer.clone();
+        peer.options.set_http_version(1, 1);
+        // A group that nothing is ever given back to: certainly not a pooled connection, which may be dead.
+        peer.group_key = !peer.group_key;
+        match self.client.connector.get_http_session(&peer).await {
+            Ok((HttpSession::H1(session), _)) => Ok((Box::new(session), target)),
+            Ok(_) => Err(CallError::truncated()),
+            Err(error) => {
+                let address = target.authority.to_str().unwrap_or_default();
+                Err(CallError::connect(&error, address))
+            }
+        }
     }
 
     /// Connects to the first host that lets us. A dead host costs an idempotent call nothing but time; any other

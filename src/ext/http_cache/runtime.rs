@@ -49,11 +49,14 @@ impl Cache {
             _ => format!("{method} {url}"),
         };
         if let Identities::Apart(names) = &self.identities {
-            for value in names.iter().flat_map(|name| sent.get_all(name)) {
+            for name in names {
+                // One blank for each name, there or not: the same value under two names is two clients.
                 key.push(' ');
-                key.push_str(&value.len().to_string());
-                key.push(':');
-                key.push_str(&String::from_utf8_lossy(value.as_bytes()));
+                for value in sent.get_all(name) {
+                    key.push_str(&value.len().to_string());
+                    key.push(':');
+                    key.push_str(&String::from_utf8_lossy(value.as_bytes()));
+                }
             }
         }
         key

@@ -253,6 +253,10 @@ fn propagated_claims_keep_identities_apart_unless_they_may_share() {
     assert_eq!(bench_apart.get(&[("x-user", "a")]), "of a");
     assert_eq!(bench_apart.get(&[("x-user", "b")]), "miss");
     assert_eq!(bench_apart.get(&[]), "miss");
+    let names = ["x-user", "x-tenant"].map(HeaderName::from_static);
+    let bench_apart = bench(Identities::Apart(names.into()), 1 << 20, 100);
+    bench_apart.put(&[("x-user", "a")], "of user a", A_MINUTE);
+    assert_eq!(bench_apart.get(&[("x-tenant", "a")]), "miss");
     let shared = bench(Identities::Shared, 1 << 20, 100);
     shared.put(&[("x-user", "a")], "of a", A_MINUTE);
     assert_eq!(shared.get(&[("x-user", "b")]), "of a");

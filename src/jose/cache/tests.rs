@@ -396,3 +396,23 @@ fn many_threads_agree() {
     });
     assert!(cache.stats().entries <= 50);
 }
+
+#[test]
+fn a_crowded_cache_takes_a_token_when_it_comes_again() {
+    let cache = TokenCache::new(CacheLimits::default());
+    let who = claims(r#"{"sub":"u"}"#);
+    let flood = |from: u32, to: u32| {
+        for number in from..to {
+            cache.insert(&format!("once-{number}"), scope(ORIGIN), &who, NOW, LEEWAY);
+        }
+    };
+    flood(0, 40_000);
+    let crowded = cache.stats().entries;
+    flood(40_000, 80_000);
+    assert!(cache.stats().entries - crowded < 200, "strangers were kept");
+    assert_eq!(cache.stats().evictions, 0);
+    for _ in 0..2 {
+        cache.insert("regular", scope(ORIGIN), &who, NOW, LEEWAY);
+    }
+    assert!(cache.get("regular", scope(ORIGIN), NOW).is_some());
+}

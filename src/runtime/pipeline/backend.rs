@@ -8,7 +8,7 @@ use futures::stream::FuturesUnordered;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::carrier::Carrier;
 use super::client::{ClientCall, Sources};
@@ -23,6 +23,7 @@ use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::{Object, Value, write_string};
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
+use crate::telemetry::text::masked;
 use crate::upstream::{Incoming, Outgoing};
 
 /// What all calls of one request share.
@@ -44,6 +45,18 @@ pub(super) fn prepare<C>(
     backend: &Backend,
     earlier: &[Value],
 ) -> Result<Outgoing, Failure> {
+    let (headers, body) = (cx.call.headers.clone(), cx.call.body.clone());
+    prepare_with(cx, backend, earlier, headers, body)
+}
+
+/// The same with the call's headers and body handed over, by whoever needs them only once.
+pub(super) fn prepare_with<C>(
+    cx: &Context<'_, C>,
+    backend: &Backend,
+    earlier: &[Value],
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Outgoing, Failure> {
     let call = cx.call;
     let sources = Sources { call, earlier };
     let pairs = cx
@@ -52,8 +65,8 @@ pub(super) fn prepare<C>(
     let mut out = Outgoing {
         method: backend.method.clone(),
         target: backend.url.render(&sources, &pairs)?.into_owned(),
-        headers: call.headers.clone(),
-        body: call.body.clone(),
+        headers,
+        body,
     };
     let mut announce = call.announce_length || backend.send_body_on_redirect;
     if let Some(rules) = &backend.headers {
@@ -239,10 +252,11 @@ fn with_body(failure: Failure, incoming: Incoming) -> Failure {
 /// As KrakenD says it: with the pattern as its own templates have it, and the whole URL.
 fn bad_status(backend: &Backend, incoming: &Incoming, method: &Method, target: &str) -> Failure {
     let text = format!(
-        "invalid status code {} [{method} {}]: {}{target}",
+        "invalid status code {} [{method} {}]: {}{}",
         incoming.status.as_u16(),
         backend.url.internal(),
         incoming.origin.as_deref().unwrap_or_default(),
+        masked(target),
     );
     Failure::new(Kind::Status, text)
 }

@@ -34,21 +34,23 @@ pub fn prepare(
     options: &Options,
     endpoint: &Endpoint,
     backend: &Backend,
-    call: &ClientCall,
+    mut call: ClientCall,
 ) -> Result<Prepared, Failure> {
+    let headers = std::mem::take(&mut call.headers);
+    let body = std::mem::take(&mut call.body);
     let cx = Context {
         carrier: &Upstream,
         options,
         query: &endpoint.query,
-        call,
+        call: &call,
         concurrent_calls: 1,
     };
-    let asked_by_client = call.headers.contains_key(ACCEPT_ENCODING)
+    let asked_by_client = headers.contains_key(ACCEPT_ENCODING)
         && backend
             .headers
             .as_ref()
             .is_none_or(|rules| rules.passes(&ACCEPT_ENCODING));
-    let out = backend::prepare(&cx, backend, &[])?;
+    let out = backend::prepare_with(&cx, backend, &[], headers, body)?;
     Ok(Prepared {
         out,
         gunzip: backend.compression && !asked_by_client,

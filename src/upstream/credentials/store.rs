@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
@@ -13,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::request::ClientCredentials;
 use super::source::TokenSource;
 use crate::upstream::client::ClientError;
+use crate::upstream::flight::tend_all;
 use crate::upstream::side::SideClient;
 
 /// How often a source looks again whether anyone still uses it, and whether its token is in use.
@@ -61,22 +60,8 @@ impl TokenStore {
 
     /// Fetches what is asked for and renews what is in use, until `shutdown` turns true. One task for the whole
     /// process; an endpoint that hangs holds up no other.
-    pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
-        let mut tended = FuturesUnordered::new();
-        loop {
-            let fresh =
-                std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-            tended.extend(fresh.into_iter().map(tend));
-            tokio::select! {
-                Some(()) = tended.next() => {}
-                () = self.added.notified() => {}
-                changed = shutdown.changed() => {
-                    if changed.is_err() || *shutdown.borrow() {
-                        return;
-                    }
-                }
-            }
-        }
+    pub async fn run(&self, shutdown: watch::Receiver<bool>) {
+        tend_all(&self.fresh, &self.added, tend, shutdown).await;
     }
 }
 

@@ -218,6 +218,27 @@ impl Exchange<'_> {
         Ok(None)
     }
 
+    /// The same without a copy, where the upstream speaks HTTP/1; see [`Exchange::lends`]. An empty piece is none.
+    ///
+    /// # Errors
+    /// As [`Exchange::read_body`].
+    pub async fn read_slice(&mut self) -> Result<Option<&[u8]>, CallError> {
+        if self.body_done {
+            return Ok(None);
+        }
+        let Some(HttpSession::H1(session)) = self.session.as_mut() else {
+            return Err(CallError::truncated());
+        };
+        let read = session.read_body_ref().await;
+        self.body_done = matches!(read, Ok(None));
+        read.map_err(|error| CallError::body(&error))
+    }
+
+    /// Whether [`Exchange::read_slice`] can be used.
+    pub fn lends(&self) -> bool {
+        matches!(self.session, Some(HttpSession::H1(_)))
+    }
+
     /// Whether the answer is complete, so that no further read is needed.
     pub fn is_done(&mut self) -> bool {
         self.body_done

@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::source::{KeyDocument, KeySource, SourceStatus};
 use super::spec::SourceSpec;
 use crate::upstream::client::ClientError;
+use crate::upstream::flight::tend_all;
 use crate::upstream::side::SideClient;
 
 /// How often a source looks again whether anyone still uses it.
@@ -138,22 +137,8 @@ impl<S: KeyDocument> KeySetStore<S> {
 
     /// Keeps all sources fresh until `shutdown` turns true. One task for the whole process; a source that hangs holds
     /// up no other.
-    pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
-        let mut tended = FuturesUnordered::new();
-        loop {
-            let fresh =
-                std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
-            tended.extend(fresh.into_iter().map(tend));
-            tokio::select! {
-                Some(()) = tended.next() => {}
-                () = self.added.notified() => {}
-                changed = shutdown.changed() => {
-                    if changed.is_err() || *shutdown.borrow() {
-                        return;
-                    }
-                }
-            }
-        }
+    pub async fn run(&self, shutdown: watch::Receiver<bool>) {
+        tend_all(&self.fresh, &self.added, tend, shutdown).await;
     }
 
     /// Fetches every source once, all at the same time; for a command that only wants to look.

@@ -1,0 +1,582 @@
+//! `audit`: what a file may do but better would not. It must be a file that `check` passes; nothing is started.
+//!
+//! Ids and severities are those of the reference, so that lists of ignored ids still fit. Rules about parts that this
+//! version does not build (tracing, gRPC, async agents, plugins) are left out: `check` speaks of those.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cli::{AuditArgs, Format, check};
+use crate::config::{Endpoint, Environment, Extra, Node, Report, Service, Typing, load};
+use crate::ext::registry;
+use crate::ext::unbuilt::unbuilt;
+
+/// Endpoints without a `timeout`, in a file without one.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How much a recommendation matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Critical,
+    High,
+    Medium,
+    Low,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Level::Critical => "CRITICAL",
+            Level::High => "HIGH",
+            Level::Medium => "MEDIUM",
+            Level::Low => "LOW",
+        }
+    }
+}
+
+struct Rule {
+    id: &'static str,
+    level: Level,
+    message: &'static str,
+    raised: fn(&Service<'_>) -> bool,
+}
+
+const fn rule(
+    id: &'static str,
+    level: Level,
+    message: &'static str,
+    raised: fn(&Service<'_>) -> bool,
+) -> Rule {
+    Rule {
+        id,
+        level,
+        message,
+        raised,
+    }
+}
+
+const RULES: &[Rule] = &[
+    rule(
+        "1.1.1",
+        Level::High,
+        "Basic authentication is in use: prefer tokens.",
+        |file| anywhere(file, "auth/basic"),
+    ),
+    rule(
+        "1.1.2",
+        Level::Medium,
+        "API keys are in use: prefer tokens.",
+        |file| anywhere(file, "auth/api-keys"),
+    ),
+    rule(
+        "1.2.1",
+        Level::High,
+        "No endpoint validates tokens (\"auth/validator\").",
+        |file| {
+            !file
+                .endpoints
+                .iter()
+                .any(|endpoint| has(&endpoint.extra, "auth/validator"))
+        },
+    ),
+    rule(
+        "2.1.1",
+        Level::High,
+        "\"allow_insecure_connections\" accepts any certificate of a backend.",
+        |file| {
+            file.allow_insecure_connections
+                || file
+                    .client_tls
+                    .as_ref()
+                    .is_some_and(|tls| tls.allow_insecure_connections)
+        },
+    ),
+    rule(
+        "2.1.2",
+        Level::High,
+        "No \"tls\": unless something in front speaks TLS, clients talk in clear text.",
+        |file| file.tls.is_none(),
+    ),
+    rule(
+        "2.1.3",
+        Level::Critical,
+        "\"tls\" is there but disabled.",
+        |file| file.tls.as_ref().is_some_and(|tls| tls.disabled),
+    ),
+    rule(
+        "2.1.7",
+        Level::High,
+        "No security headers (\"security/http\").",
+        |file| !has(&file.extra, "security/http"),
+    ),
+    rule(
+        "2.1.8",
+        Level::High,
+        "\"use_h2c\" offers HTTP/2 in clear text.",
+        |file| file.use_h2c || switched_on(&file.extra, "router", "use_h2c"),
+    ),
+    rule(
+        "2.1.9",
+        Level::Low,
+        "The client of a backend accepts any certificate.",
+        |file| backends(file).any(insecure_client),
+    ),
+    rule(
+        "2.2.1",
+        Level::Medium,
+        "Answers name the version: set \"hide_version_header\" in \"router\".",
+        |file| !switched_on(&file.extra, "router", "hide_version_header"),
+    ),
+    rule(
+        "2.2.2",
+        Level::High,
+        "No cross-origin rules (\"security/cors\").",
+        |file| !has(&file.extra, "security/cors"),
+    ),
+    rule(
+        "2.2.3",
+        Level::High,
+        "\"input_headers\" with \"*\" passes every header on: name those that are needed.",
+        |file| {
+            file.endpoints
+                .iter()
+                .any(|endpoint| star(&endpoint.input_headers))
+        },
+    ),
+    rule(
+        "2.2.4",
+        Level::High,
+        "\"input_query_strings\" with \"*\" passes every parameter on: name those that are needed.",
+        |file| {
+            file.endpoints
+                .iter()
+                .any(|endpoint| star(&endpoint.input_query_strings))
+        },
+    ),
+    rule(
+        "2.3.1",
+        Level::Medium,
+        "A cache of answers is not bounded: set both \"max_size\" and \"max_items\".",
+        |file| {
+            backends(file)
+                .filter_map(|extra| find(extra, "qos/http-cache"))
+                .any(|cache| {
+                    ["max_size", "max_items"]
+                        .iter()
+                        .any(|bound| count(&cache, bound) == 0)
+                })
+        },
+    ),
+    rule(
+        "3.1.1",
+        Level::Low,
+        "No bot detector for the whole service (\"security/bot-detector\").",
+        |file| !has(&file.extra, "security/bot-detector"),
+    ),
+    rule(
+        "3.1.2",
+        Level::High,
+        "Nothing limits rates (\"qos/ratelimit/router\", \"qos/ratelimit/proxy\").",
+        |file| !anywhere(file, "qos/ratelimit/router") && !anywhere(file, "qos/ratelimit/proxy"),
+    ),
+    rule(
+        "3.1.3",
+        Level::High,
+        "No circuit breaker (\"qos/circuit-breaker\").",
+        |file| !anywhere(file, "qos/circuit-breaker"),
+    ),
+    rule(
+        "3.3.1",
+        Level::Low,
+        "An endpoint may take more than 3 seconds.",
+        |file| slower_than(file, 3),
+    ),
+    rule(
+        "3.3.2",
+        Level::Medium,
+        "An endpoint may take more than 5 seconds.",
+        |file| slower_than(file, 5),
+    ),
+    rule(
+        "3.3.3",
+        Level::High,
+        "An endpoint may take more than 30 seconds.",
+        |file| slower_than(file, 30),
+    ),
+    rule(
+        "3.3.4",
+        Level::Critical,
+        "An endpoint may take more than a minute.",
+        |file| slower_than(file, 60),
+    ),
+    rule(
+        "4.1.1",
+        Level::Medium,
+        "No metrics (\"portcullis/metrics\" or \"telemetry/metrics\").",
+        |file| !has(&file.extra, "portcullis/metrics") && !has(&file.extra, "telemetry/metrics"),
+    ),
+    rule(
+        "4.3.1",
+        Level::Medium,
+        "The log is not set up (\"telemetry/logging\").",
+        |file| !has(&file.extra, "telemetry/logging") && !has(&file.extra, "telemetry/logstash"),
+    ),
+    rule(
+        "5.1.1",
+        Level::Low,
+        "\"disable_rest\" allows paths that are not RESTful.",
+        |file| file.disable_rest,
+    ),
+    rule("5.1.2", Level::Low, "The debug endpoint is on.", |file| {
+        file.debug_endpoint
+    }),
+    rule("5.1.3", Level::Low, "The echo endpoint is on.", |file| {
+        file.echo_endpoint
+    }),
+    rule(
+        "5.1.4",
+        Level::Low,
+        "An endpoint takes any path below its own.",
+        |file| path(file, |path| path.ends_with("/*")),
+    ),
+    rule(
+        "5.1.5",
+        Level::Medium,
+        "\"/__catchall\" takes every path that no endpoint has.",
+        |file| path(file, |path| path == "/__catchall"),
+    ),
+    rule(
+        "5.1.6",
+        Level::Medium,
+        "An endpoint writes to more than one backend: a failure leaves one of them behind.",
+        |file| file.endpoints.iter().any(|endpoint| writes(endpoint) > 1),
+    ),
+    rule(
+        "5.1.7",
+        Level::Medium,
+        "Chained calls (\"sequential\") wait for one another.",
+        |file| {
+            file.endpoints
+                .iter()
+                .any(|endpoint| switched_on(&endpoint.extra, "proxy", "sequential"))
+        },
+    ),
+    rule(
+        "5.2.1",
+        Level::Critical,
+        "An endpoint has no backend.",
+        |file| {
+            file.endpoints
+                .iter()
+                .any(|endpoint| endpoint.backend.is_empty())
+        },
+    ),
+    rule(
+        "5.2.2",
+        Level::Low,
+        "No endpoint merges several backends.",
+        |file| {
+            !file
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.backend.len() > 1)
+        },
+    ),
+    rule(
+        "5.2.3",
+        Level::Low,
+        "Every endpoint is \"no-op\".",
+        |file| {
+            !file.endpoints.is_empty()
+                && file.endpoints.iter().all(|endpoint| {
+                    endpoint
+                        .output_encoding
+                        .as_ref()
+                        .or(file.output_encoding.as_ref())
+                        .is_some_and(|name| name == "no-op")
+                })
+        },
+    ),
+    rule(
+        "7.2.1",
+        Level::High,
+        "\"telemetry/ganalytics\" is deprecated.",
+        |file| has(&file.extra, "telemetry/ganalytics"),
+    ),
+    rule(
+        "7.2.2",
+        Level::High,
+        "\"telemetry/instana\" is deprecated.",
+        |file| has(&file.extra, "telemetry/instana"),
+    ),
+    rule(
+        "7.2.3",
+        Level::High,
+        "\"telemetry/opencensus\" is deprecated.",
+        |file| has(&file.extra, "telemetry/opencensus"),
+    ),
+    rule(
+        "7.2.4",
+        Level::High,
+        "\"telemetry/influx\" is deprecated.",
+        |file| has(&file.extra, "telemetry/influx"),
+    ),
+    rule(
+        "7.3.1",
+        Level::Medium,
+        "\"public_key\" and \"private_key\" of \"tls\" are deprecated: use \"keys\".",
+        |file| {
+            file.tls
+                .as_ref()
+                .is_some_and(|tls| tls.block.has("public_key") || tls.block.has("private_key"))
+        },
+    ),
+];
+
+/// Prints what could be better, to standard error as the reference does. The exit code is 1 when there is anything.
+pub(super) fn audit(args: &AuditArgs) -> ExitCode {
+    let name = args.config.display().to_string();
+    let ignored = match ignored(args) {
+        Ok(ids) => ids,
+        Err(reason) => {
+            eprintln!("{reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = check::outcome(&args.config);
+    if outcome.compiled.is_none() {
+        eprint!("{}", check::refusal(&name, &outcome.findings));
+        return ExitCode::FAILURE;
+    }
+    let Some(mut raised) = raised(&args.config) else {
+        return ExitCode::FAILURE;
+    };
+    let wanted = |rule: &&Rule| {
+        let level = rule.level.as_str();
+        let severe = args
+            .severity
+            .iter()
+            .any(|one| one.trim().eq_ignore_ascii_case(level));
+        severe && !ignored.contains(rule.id)
+    };
+    raised.retain(wanted);
+    match args.format {
+        Format::Text => eprint!("{}", text(&raised)),
+        Format::Json => println!("{}", json(&raised)),
+    }
+    match raised.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// The ids of `--ignore` and those of the file, one a line.
+fn ignored(args: &AuditArgs) -> Result<HashSet<String>, String> {
+    let mut ids: HashSet<String> = args.ignore.iter().map(|id| id.trim().to_owned()).collect();
+    if let Some(path) = &args.ignore_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("open {}: {error}", path.display()))?;
+        ids.extend(text.lines().map(|line| line.trim().to_owned()));
+    }
+    Ok(ids)
+}
+
+/// Every rule that the file breaks; `None` when it cannot be read.
+fn raised(path: &Path) -> Option<Vec<&'static Rule>> {
+    let report = Report::new();
+    let value = load::load(path, &Environment::process(), &report)?;
+    let file = Service::read(Node::root(&value, &report))?;
+    Some(RULES.iter().filter(|rule| (rule.raised)(&file)).collect())
+}
+
+fn text(raised: &[&Rule]) -> String {
+    let line = |rule: &&Rule| {
+        format!(
+            "{}\t{:<12}\t{}\n",
+            rule.id,
+            format!("[{}]", rule.level.as_str()),
+            rule.message
+        )
+    };
+    raised.iter().map(line).collect()
+}
+
+fn json(raised: &[&Rule]) -> String {
+    let one = |rule: &&Rule| serde_json::json!({ "rule": rule.id, "severity": rule.level.as_str(), "message": rule.message });
+    serde_json::json!({ "recommendations": raised.iter().map(one).collect::<Vec<_>>() }).to_string()
+}
+
+/// The block of a namespace, under any of its spellings.
+fn find<'a>(extra: &Extra<'a>, name: &str) -> Option<Node<'a>> {
+    let service = registry::SERVICE
+        .iter()
+        .map(|known| (known.namespace, known.aliases));
+    let endpoint = registry::ENDPOINT
+        .iter()
+        .map(|known| (known.namespace, known.aliases));
+    let backend = registry::BACKEND
+        .iter()
+        .map(|known| (known.namespace, known.aliases));
+    let other = unbuilt(name).map(|known| (known.namespace, known.aliases));
+    let known = service.chain(endpoint).chain(backend).chain(other);
+    let aliases = known
+        .filter(|(namespace, _)| *namespace == name)
+        .map(|(_, aliases)| aliases)
+        .next();
+    extra.find(name, aliases.unwrap_or_default())
+}
+
+fn has(extra: &Extra<'_>, name: &str) -> bool {
+    find(extra, name).is_some()
+}
+
+/// Whether a namespace stands at the service, an endpoint or a backend.
+fn anywhere(file: &Service<'_>, name: &str) -> bool {
+    has(&file.extra, name)
+        || file
+            .endpoints
+            .iter()
+            .any(|endpoint| has(&endpoint.extra, name))
+        || backends(file).any(|extra| has(extra, name))
+}
+
+fn backends<'f, 'a>(file: &'f Service<'a>) -> impl Iterator<Item = &'f Extra<'a>> {
+    file.endpoints
+        .iter()
+        .flat_map(|endpoint| &endpoint.backend)
+        .map(|backend| &backend.extra)
+}
+
+fn switched_on(extra: &Extra<'_>, namespace: &str, key: &str) -> bool {
+    find(extra, namespace)
+        .and_then(|block| block.get(key))
+        .and_then(|on| on.bool(Typing::Weak))
+        .unwrap_or(false)
+}
+
+fn count(block: &Node<'_>, key: &str) -> u64 {
+    block
+        .get(key)
+        .and_then(|node| node.count(Typing::Weak))
+        .unwrap_or(0)
+}
+
+fn insecure_client(extra: &Extra<'_>) -> bool {
+    let tls = find(extra, "backend/http/client").and_then(|client| client.get("client_tls"));
+    tls.and_then(|tls| tls.get("allow_insecure_connections"))
+        .and_then(|on| on.bool(Typing::Weak))
+        .unwrap_or(false)
+}
+
+fn star(names: &[String]) -> bool {
+    names.iter().any(|name| name == "*")
+}
+
+fn path(file: &Service<'_>, fits: fn(&str) -> bool) -> bool {
+    file.endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.endpoint.as_deref())
+        .any(fits)
+}
+
+fn slower_than(file: &Service<'_>, seconds: u64) -> bool {
+    let usual = file.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    let limit = Duration::from_secs(seconds);
+    file.endpoints
+        .iter()
+        .any(|endpoint| endpoint.timeout.unwrap_or(usual) > limit)
+}
+
+/// How many backends of an endpoint are asked to change something.
+fn writes(endpoint: &Endpoint<'_>) -> usize {
+    let usual = endpoint.method.as_deref().unwrap_or("GET");
+    let method = |own: &Option<String>| own.as_deref().unwrap_or(usual).to_ascii_uppercase();
+    let writing = |method: String| matches!(method.as_str(), "POST" | "PUT" | "PATCH" | "DELETE");
+    endpoint
+        .backend
+        .iter()
+        .filter(|backend| writing(method(&backend.method)))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(text: &str) -> Vec<&'static str> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.json");
+        std::fs::write(&path, text).unwrap();
+        raised(&path).unwrap().iter().map(|rule| rule.id).collect()
+    }
+
+    /// A file with these members at its root, in `extra_config` and in its one endpoint.
+    fn with(root: &str, extra: &str, endpoint: &str) -> Vec<&'static str> {
+        ids(&format!(
+            r#"{{"version": 3, {root} "extra_config": {{{extra}}}, "endpoints": [{{"endpoint": "/a", {endpoint}
+            "backend": [{{"host": ["http://a"], "url_pattern": "/"}}]}}]}}"#
+        ))
+    }
+
+    #[test]
+    fn a_bare_file_could_be_better_in_the_known_ways() {
+        assert_eq!(
+            with("", "", ""),
+            [
+                "1.2.1", "2.1.2", "2.1.7", "2.2.1", "2.2.2", "3.1.1", "3.1.2", "3.1.3", "4.1.1",
+                "4.3.1", "5.2.2"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_there_is_not_recommended() {
+        let raised = with(
+            r#""tls": {"keys": []},"#,
+            r#""security/http": {}, "security/cors": {}, "security/bot-detector": {}, "telemetry/logging": {},
+            "router": {"hide_version_header": true}, "portcullis/metrics": {}"#,
+            r#""extra_config": {"github.com/devopsfaith/krakend-jose/validator": {}, "qos/ratelimit/router": {}},"#,
+        );
+        assert_eq!(raised, ["3.1.3", "5.2.2"]);
+    }
+
+    #[test]
+    fn each_risk_has_its_id() {
+        for (root, extra, endpoint, id) in [
+            (r#""allow_insecure_connections": true,"#, "", "", "2.1.1"),
+            (r#""tls": {"disabled": true},"#, "", "", "2.1.3"),
+            (r#""use_h2c": true,"#, "", "", "2.1.8"),
+            ("", "", r#""input_headers": ["*"],"#, "2.2.3"),
+            ("", "", r#""input_query_strings": ["*"],"#, "2.2.4"),
+            ("", "", r#""timeout": "4s","#, "3.3.1"),
+            (r#""timeout": "6s","#, "", "", "3.3.2"),
+            ("", "", r#""timeout": "2m","#, "3.3.4"),
+            (r#""debug_endpoint": true,"#, "", "", "5.1.2"),
+            (
+                "",
+                "",
+                r#""extra_config": {"proxy": {"sequential": true}},"#,
+                "5.1.7",
+            ),
+            ("", "", r#""output_encoding": "no-op","#, "5.2.3"),
+            ("", r#""telemetry/influx": {}"#, "", "7.2.4"),
+            (
+                r#""tls": {"public_key": "a", "private_key": "b"},"#,
+                "",
+                "",
+                "7.3.1",
+            ),
+        ] {
+            let raised = with(root, extra, endpoint);
+            assert!(raised.contains(&id), "{id}: {raised:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_rules_share_an_id() {
+        let ids: HashSet<&str> = RULES.iter().map(|rule| rule.id).collect();
+        assert_eq!(ids.len(), RULES.len());
+    }
+}

@@ -1,0 +1,101 @@
+//! Which trailers of an upstream reach an HTTP/2 client: those that its answer announced, all of them for gRPC.
+
+use http::header::{self, HeaderMap, HeaderName};
+use smallvec::SmallVec;
+
+use crate::server::grpc;
+
+/// What may pass behind the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announced {
+    These(SmallVec<[HeaderName; 2]>),
+    /// gRPC's own metadata comes unannounced.
+    All,
+}
+
+impl Announced {
+    /// Reads it off the answer's header.
+    pub fn of(headers: &HeaderMap) -> Announced {
+        if grpc::is_grpc(headers) {
+            return Announced::All;
+        }
+        let names = headers.get_all(header::TRAILER).iter();
+        let names = names
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+        Announced::These(names.collect())
+    }
+
+    /// The trailers that may pass; `None` when there are none.
+    pub fn pass(&self, trailers: HeaderMap) -> Option<HeaderMap> {
+        let announced = |name: &HeaderName| match self {
+            Announced::All => true,
+            Announced::These(names) => names.contains(name),
+        };
+        let mut passing = HeaderMap::with_capacity(trailers.len());
+        for (name, value) in &trailers {
+            if announced(name) && !is_for_the_head(name) {
+                passing.append(name, value.clone());
+            }
+        }
+        (!passing.is_empty()).then_some(passing)
+    }
+}
+
+/// Fields that must be known before the body, or that concern one connection (RFC 9110 §6.5.1).
+fn is_for_the_head(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::AUTHORIZATION
+            | header::CONNECTION
+            | header::CONTENT_ENCODING
+            | header::CONTENT_LENGTH
+            | header::CONTENT_RANGE
+            | header::CONTENT_TYPE
+            | header::HOST
+            | header::SET_COOKIE
+            | header::TE
+            | header::TRAILER
+            | header::TRANSFER_ENCODING
+            | header::UPGRADE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_announced_trailers_pass() {
+        let announced = Announced::of(&map(&[("trailer", "X-Sum, content-length")]));
+        let passed = announced.pass(map(&[
+            ("x-sum", "1"),
+            ("x-other", "2"),
+            ("content-length", "3"),
+        ]));
+        assert_eq!(passed, Some(map(&[("x-sum", "1")])));
+        assert_eq!(Announced::of(&map(&[])).pass(map(&[("x-sum", "1")])), None);
+    }
+
+    #[test]
+    fn grpc_announces_nothing_and_all_of_it_passes() {
+        let announced = Announced::of(&map(&[("content-type", "application/grpc+proto")]));
+        let trailers = map(&[("grpc-status", "0"), ("x-meta", "1")]);
+        assert_eq!(announced.pass(trailers.clone()), Some(trailers));
+    }
+}

@@ -1,0 +1,279 @@
+//! What stands around a request: load balancers in front, changed files, the end of the process, wildcard routes.
+
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use support::http::request;
+use support::{Gateway, Stub, eventually};
+
+const ANSWERS: &str = r#"[
+    {"path": "/slow", "delay_ms": 2000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
+    {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}
+]"#;
+
+fn endpoint(path: &str, to: &str, stub: &Stub, encoding: &str) -> Value {
+    json!({ "endpoint": path, "timeout": "10s", "output_encoding": encoding,
+        "backend": [{ "host": [stub.url()], "url_pattern": to }] })
+}
+
+fn file(endpoints: &[Value], extra: Value) -> String {
+    json!({ "version": 3, "endpoints": endpoints, "extra_config": extra }).to_string()
+}
+
+fn balanced(stub: &Stub, trusted: &str) -> Gateway {
+    let extra = json!({ "portcullis/server": { "proxy_protocol": [trusted] } });
+    Gateway::start(&file(&[endpoint("/a", "/a", stub, "no-op")], extra))
+}
+
+const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
+
+fn v2(command: u8) -> Vec<u8> {
+    let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    bytes.extend([
+        command, 0x11, 0, 12, 192, 0, 2, 9, 198, 51, 100, 1, 0xdc, 4, 1, 0xbb,
+    ]);
+    bytes
+}
+
+/// What the backend and the access log took for the client, after these first bytes.
+fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, String) {
+    let before = gateway.output().len();
+    let mut client = gateway.client();
+    client
+        .send([preamble, request("GET", "/a", &[]).as_bytes()].concat())
+        .unwrap();
+    assert_eq!(client.answer("GET").unwrap().status, 200);
+    let seen = stub.take_seen().pop().unwrap();
+    eventually("the access line", Duration::from_secs(10), || {
+        gateway.output()[before..].contains("| 200 |")
+    });
+    let output = gateway.output()[before..].to_owned();
+    let line = output
+        .lines()
+        .find(|line| line.contains("| 200 |"))
+        .unwrap();
+    let logged = line.split('|').nth(3).unwrap().trim().to_owned();
+    (
+        seen.header("x-forwarded-for")
+            .unwrap_or_default()
+            .to_owned(),
+        logged,
+    )
+}
+
+#[test]
+fn a_load_balancer_says_whom_it_speaks_for() {
+    let stub = Stub::with(ANSWERS);
+    let gateway = balanced(&stub, "127.0.0.0/8");
+    let both = |address: &str| (address.to_owned(), address.to_owned());
+    assert_eq!(client_behind(&gateway, &stub, V1), both("192.0.2.7"));
+    assert_eq!(client_behind(&gateway, &stub, &v2(0x21)), both("192.0.2.9"));
+    // Its own health checks speak for nobody.
+    assert_eq!(client_behind(&gateway, &stub, &v2(0x20)), both("127.0.0.1"));
+    assert_eq!(
+        client_behind(&gateway, &stub, b"PROXY UNKNOWN\r\n"),
+        both("127.0.0.1")
+    );
+}
+
+#[test]
+fn a_load_balancer_that_does_not_say_so_is_not_served() {
+    let stub = Stub::with(ANSWERS);
+    let gateway = balanced(&stub, "127.0.0.1");
+    for preamble in ["", "PROXY TCP4 nobody 198.51.100.1 1 2\r\n", "PROXY TCP4 "] {
+        let mut client = gateway.client();
+        client
+            .send([preamble.as_bytes(), request("GET", "/a", &[]).as_bytes()].concat())
+            .unwrap();
+        assert!(client.is_closed_by_peer(), "{preamble:?}");
+    }
+    assert_eq!(stub.take_seen().len(), 0);
+}
+
+#[test]
+fn whoever_is_not_listed_cannot_choose_an_address() {
+    let stub = Stub::with(ANSWERS);
+    let gateway = balanced(&stub, "10.0.0.0/8");
+    let (forwarded, logged) = client_behind(&gateway, &stub, b"");
+    assert_eq!((&*forwarded, &*logged), ("127.0.0.1", "127.0.0.1"));
+    let mut client = gateway.client();
+    client
+        .send([V1, request("GET", "/a", &[]).as_bytes()].concat())
+        .unwrap();
+    assert_eq!(client.head().unwrap().status, 400);
+}
+
+#[test]
+fn a_request_may_have_as_many_fields_as_the_file_says() {
+    let stub = Stub::with(ANSWERS);
+    let extra = json!({ "portcullis/limits": { "headers": 4 } });
+    let gateway = Gateway::start(&file(&[endpoint("/a", "/a", &stub, "json")], extra));
+    let with = |count: usize| {
+        let fields: Vec<(&str, &str)> = (1..count).map(|_| ("X-A", "1")).collect();
+        gateway.get_with("/a", &fields).status
+    };
+    assert_eq!((with(4), with(5)), (200, 431));
+}
+
+#[test]
+fn a_changed_file_is_applied_by_itself_when_asked_to_watch() {
+    let stub = Stub::with(ANSWERS);
+    let port = support::ports::free();
+    let text = |paths: &[&str]| {
+        let endpoints: Vec<Value> = paths
+            .iter()
+            .map(|path| endpoint(path, path, &stub, "json"))
+            .collect();
+        file(&endpoints, json!({}))
+    };
+    let gateway = Gateway::spawn(
+        port,
+        &text(&["/a"]),
+        &[],
+        &["-p", &port.to_string(), "--watch"],
+    );
+    assert!(
+        gateway.listens(Duration::from_secs(20)),
+        "{}",
+        gateway.output()
+    );
+    assert_eq!(gateway.get("/b").status, 404);
+    // Half a file is not applied, the whole one is; a file may also be put in place of the old one.
+    let whole = text(&["/a", "/b"]);
+    fs::write(gateway.config_path(), &whole[..whole.len() / 2]).unwrap();
+    eventually("the refusal is told", Duration::from_secs(20), || {
+        gateway.output().contains("Reload refused")
+    });
+    assert_eq!(gateway.get("/a").status, 200);
+    let beside = gateway.dir().join("new.json");
+    fs::write(&beside, whole).unwrap();
+    fs::rename(beside, gateway.config_path()).unwrap();
+    eventually("the new file rules", Duration::from_secs(20), || {
+        gateway.get("/b").status == 200
+    });
+}
+
+#[test]
+fn the_reload_command_tells_what_became_of_it() {
+    let stub = Stub::with(ANSWERS);
+    let gateway = Gateway::start(&file(&[endpoint("/a", "/a", &stub, "json")], json!({})));
+    let reload = |port: u16| {
+        let output = support::gateway::command()
+            .args(["reload", "-c"])
+            .arg(gateway.config_path())
+            .args(["-p", &port.to_string()])
+            .output()
+            .unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&told).into_owned(),
+        )
+    };
+    let change = |endpoints: &[Value], extra: Value| {
+        fs::write(gateway.config_path(), file(endpoints, extra)).unwrap();
+    };
+    let (a, b) = (
+        endpoint("/a", "/a", &stub, "json"),
+        endpoint("/b", "/b", &stub, "json"),
+    );
+    change(&[a.clone(), b.clone()], json!({}));
+    assert_eq!(reload(gateway.port()).0, Some(0));
+    assert_eq!(gateway.get("/b").status, 200);
+    // What cannot change while running is refused whole.
+    change(
+        std::slice::from_ref(&a),
+        json!({ "portcullis/limits": { "headers": 4 } }),
+    );
+    let (code, told) = reload(gateway.port());
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("restart"), "{told}");
+    assert_eq!(gateway.get("/b").status, 200, "the old file rules");
+    fs::write(gateway.config_path(), "{").unwrap();
+    assert_eq!(reload(gateway.port()).0, Some(1));
+    change(&[a, b], json!({}));
+    assert_eq!(reload(support::ports::free()).0, Some(1), "nobody there");
+}
+
+#[test]
+fn a_draining_process_is_not_ready_on_connections_that_stand() {
+    let stub = Stub::with(ANSWERS);
+    let endpoints = [
+        endpoint("/a", "/a", &stub, "json"),
+        endpoint("/slow", "/slow", &stub, "json"),
+    ];
+    let gateway = Gateway::start(&file(&endpoints, json!({})));
+    let mut probe = gateway.client();
+    probe.send(request("GET", "/__ready", &[])).unwrap();
+    assert_eq!(probe.answer("GET").unwrap().status, 200);
+    let mut slow = gateway.client();
+    slow.send(request("GET", "/slow", &[])).unwrap();
+    eventually("the backend has it", Duration::from_secs(10), || {
+        !stub.take_seen().is_empty()
+    });
+    // Half a request keeps the connection from being taken for idle.
+    probe.send("GET /__ready HTTP/1.1\r\n").unwrap();
+    support::pause(Duration::from_millis(100));
+    gateway.signal("TERM");
+    eventually("it drains", Duration::from_secs(10), || {
+        gateway.output().contains("terminated")
+    });
+    probe.send("Host: a\r\n\r\n").unwrap();
+    let told = probe.answer("GET").unwrap();
+    assert_eq!(
+        (told.status, told.header("connection")),
+        (503, Some("close"))
+    );
+    assert_eq!(slow.answer("GET").unwrap().status, 200);
+    assert!(
+        gateway
+            .wait(Duration::from_secs(10))
+            .expect("it ends")
+            .success()
+    );
+}
+
+#[test]
+fn wildcards_take_what_no_other_route_does_and_pass_it_on_as_it_is() {
+    let stub = Stub::with(ANSWERS);
+    for encoding in ["no-op", "json"] {
+        let endpoints = [
+            endpoint("/foo/*", "/all/*", &stub, encoding),
+            endpoint("/foo/bar", "/bar", &stub, encoding),
+            endpoint("/foo/{id}/x", "/id/{id}", &stub, encoding),
+        ];
+        let gateway = Gateway::start(&file(&endpoints, json!({})));
+        let reaches = |path: &str| {
+            let status = gateway.get(path).status;
+            let seen = stub.take_seen().pop().map(|seen| seen.path);
+            (status, seen.unwrap_or_default())
+        };
+        for (path, to) in [
+            ("/foo/bar", "/bar"),
+            ("/foo/1/x", "/id/1"),
+            ("/foo/1/y", "/all/1/y"),
+            ("/foo/a", "/all/a"),
+            ("/foo/a/b/c", "/all/a/b/c"),
+            ("/foo/a%20b/c%2Bd", "/all/a%20b/c%2Bd"),
+            ("/foo/a+b:c@d;e=f", "/all/a+b:c@d;e=f"),
+            ("/foo/%C3%A9", "/all/%C3%A9"),
+        ] {
+            assert_eq!(reaches(path), (200, to.to_owned()), "{encoding} {path}");
+        }
+        for path in ["/foo/../a", "/foo/%2e%2e/a", "/foo/a%00b"] {
+            let (status, to) = reaches(path);
+            assert!(
+                status >= 300 && to.is_empty(),
+                "{encoding} {path}: {status} {to}"
+            );
+        }
+        assert_eq!(reaches("/other").0, 404);
+    }
+}

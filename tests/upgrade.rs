@@ -1,0 +1,166 @@
+//! A new process takes over from a running one: not one request is lost.
+
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use support::http::request;
+use support::{Client, Gateway, Stub, eventually};
+
+fn config(backend: &str, extra: &[&str]) -> Value {
+    let paths = ["/a", "/slow"].iter().chain(extra);
+    let endpoint = |path: &&str| json!({ "endpoint": path, "timeout": "20s", "backend": [{ "host": [backend], "url_pattern": path }] });
+    json!({ "version": 3, "endpoints": paths.map(endpoint).collect::<Vec<_>>() })
+}
+
+/// Asks one after the other until told to stop, with a new connection now and then. Returns what was lost.
+fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
+    let mut lost = Vec::new();
+    let mut kept: Option<Client> = None;
+    for turn in 0_usize.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        if turn % 5 == 0 {
+            kept = None;
+        }
+        let reused = kept.is_some();
+        let client = kept.take().map_or_else(|| Client::connect(port), Ok);
+        let mut client = match client {
+            Ok(client) => client,
+            Err(error) => {
+                lost.push(format!("no connection: {error}"));
+                continue;
+            }
+        };
+        let answer = client
+            .send(request("GET", "/a", &[]))
+            .and_then(|()| client.answer("GET"));
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                done.fetch_add(1, Ordering::SeqCst);
+                kept = (answer.header("connection") != Some("close")).then_some(client);
+            }
+            Ok(answer) => lost.push(format!("status {}", answer.status)),
+            // An idle connection may be closed at any time; the request was not taken.
+            Err(error)
+                if reused
+                    && matches!(
+                        error.kind(),
+                        ErrorKind::UnexpectedEof
+                            | ErrorKind::ConnectionReset
+                            | ErrorKind::BrokenPipe
+                    ) => {}
+            Err(error) => lost.push(format!("no answer: {error}")),
+        }
+    }
+    lost
+}
+
+/// The process that takes over; it runs in the folder of the old one.
+struct Successor(Child);
+
+impl Successor {
+    fn start(old: &Gateway) -> Self {
+        let log = fs::File::create(old.dir().join("successor.log")).unwrap();
+        let child = support::gateway::command()
+            .args(["run", "--upgrade", "-c"])
+            .arg(old.config_path())
+            .args(["-p", &old.port().to_string()])
+            .current_dir(old.dir())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_new_process_takes_over_without_losing_a_request() {
+    let stub = Stub::with(
+        r#"[{"path": "/slow", "delay_ms": 3000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
+            {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#,
+    );
+    let old = Gateway::start(&config(&stub.url(), &[]).to_string());
+    let port = old.port();
+    let (stop, done) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, done) = (stop.clone(), done.clone());
+            std::thread::spawn(move || ask(port, &stop, &done))
+        })
+        .collect();
+    eventually("the load runs", Duration::from_secs(20), || {
+        done.load(Ordering::SeqCst) > 50
+    });
+    // The new process has one endpoint more, by which it is told from the old one.
+    fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
+    let new = Successor::start(&old);
+    let log = || fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default();
+    let socket = std::env::var_os("RUNTIME_DIRECTORY")
+        .or_else(|| std::env::var_os("XDG_RUNTIME_DIR"))
+        .map_or_else(std::env::temp_dir, Into::into)
+        .join(format!("portcullis-{port}-upgrade.sock"));
+    eventually("it waits for the sockets", Duration::from_secs(20), || {
+        socket.exists()
+    });
+    let mut slow = old.client();
+    slow.send(request("GET", "/slow", &[])).unwrap();
+    old.signal("QUIT");
+    assert_eq!(slow.answer("GET").unwrap().status, 200, "{}", old.output());
+    let ended = old
+        .wait(Duration::from_secs(40))
+        .expect("the old process ends");
+    assert!(ended.success(), "{ended}: {}", old.output());
+    let after = done.load(Ordering::SeqCst);
+    eventually("the new process serves", Duration::from_secs(20), || {
+        done.load(Ordering::SeqCst) > after + 50
+    });
+    assert_eq!(old.get("/b").status, 200, "{}", log());
+    stop.store(true, Ordering::SeqCst);
+    let lost: Vec<String> = clients
+        .into_iter()
+        .flat_map(|client| client.join().unwrap())
+        .collect();
+    assert_eq!(lost, Vec::<String>::new(), "{}\n{}", old.output(), log());
+    // The new one takes orders now.
+    fs::write(old.config_path(), config(&stub.url(), &[]).to_string()).unwrap();
+    let reload = support::gateway::command()
+        .args(["reload", "-c"])
+        .arg(old.config_path())
+        .args(["-p", &port.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(
+        reload.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&reload.stderr)
+    );
+    assert_eq!(old.get("/b").status, 404);
+    drop(new);
+    assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+}
