@@ -5,8 +5,8 @@ use portcullis::server::chunks::Chunks;
 
 // The pieces in which a body comes change nothing, and what passes ends where Pingora's parser of sizes would end it.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let whole = Chunks::new().scan(bytes);
-    let mut chunks = Chunks::new();
+    let whole = Chunks::default().scan(bytes);
+    let mut chunks = Chunks::default();
     let pieces = (0..bytes.len())
         .map(|at| {
             let end = chunks.scan(&bytes[at..at + 1]);

@@ -21,12 +21,15 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let Ok(Some(facts)) = whole else { return };
     let head = &bytes[..facts.length];
-    let mut fields = [httparse::EMPTY_HEADER; 256];
-    let mut request = httparse::Request::new(&mut fields);
-    assert_eq!(request.parse(bytes), Ok(httparse::Status::Complete(facts.length)));
+    // A target that is no text Pingora escapes before it parses again.
+    if head.is_ascii() {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let whole = httparse::Request::new(&mut fields).parse(bytes);
+        assert_eq!(whole, Ok(httparse::Status::Complete(facts.length)));
+    }
     if facts.absolute {
         let origin = origin_form(head).expect("an absolute form that passed");
-        let again = HeadReader::new(2 * MAX_BYTES, MAX_FIELDS).advance(&origin);
+        let again = HeadReader::new(2 * MAX_BYTES, MAX_FIELDS + 1).advance(&origin);
         let again = again.expect("it passes again").expect("it is whole");
         assert!(!again.absolute);
         assert_eq!((again.length, again.body), (origin.len(), facts.body));
