@@ -166,6 +166,9 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Where the access log in use is.
+type AccessPlace = Arc<Mutex<Option<Arc<AccessLog>>>>;
+
 /// Compiles the file anew for each reload; state whose definition has not changed goes from one to the next.
 struct FileLoader {
     source: Source,
@@ -183,7 +186,7 @@ struct FileLoader {
     /// Key sets and token cache of the file in use, for the metrics page.
     identity: Arc<ArcSwapOption<IdentityStatus>>,
     /// The access log in use: kept over a reload that does not change its settings.
-    access: Arc<Mutex<Option<Arc<AccessLog>>>>,
+    access: AccessPlace,
 }
 
 impl FileLoader {
@@ -335,7 +338,7 @@ struct Change {
     opens: Vec<Open>,
     upgrade: bool,
     logger: (Arc<Logger>, logger::Prepared),
-    access: (Arc<Mutex<Option<Arc<AccessLog>>>>, Arc<AccessLog>),
+    access: (AccessPlace, Arc<AccessLog>),
     identity: (
         Arc<ArcSwapOption<IdentityStatus>>,
         Option<Arc<IdentityStatus>>,
