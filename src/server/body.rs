@@ -5,6 +5,9 @@ use http::header;
 use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
+/// Room that is made for a body before its bytes are there.
+const MOST_AHEAD: u64 = 1 << 20;
+
 /// Why a body was not had.
 #[derive(Debug)]
 pub enum BodyError {
@@ -60,9 +63,9 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
     let Some(second) = next(session).await? else {
         return Ok(first);
     };
-    let mut whole = BytesMut::with_capacity(
-        announced.map_or(first.len() + second.len(), |length| length as usize),
-    );
+    // What is announced is not yet there: a promise of much is not taken at its word.
+    let room = announced.map_or(0, |length| length.min(MOST_AHEAD) as usize);
+    let mut whole = BytesMut::with_capacity(room.max(first.len() + second.len()));
     whole.extend_from_slice(&first);
     let mut chunk = Some(second);
     while let Some(bytes) = chunk {

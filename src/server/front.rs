@@ -3,10 +3,12 @@
 //! Pingora bounds each read, not a whole head, and waits for ever on an idle connection. Here every head has one
 //! deadline, a size and a field count; framing doubts end the connection; only then does Pingora's session see it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
@@ -15,6 +17,7 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::tls::TlsAcceptor;
 use pingora_proxy::HttpProxy;
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, Sleep};
 
 use crate::runtime::listen::Limits;
 use crate::server::chunks::BadChunk;
@@ -158,9 +161,9 @@ impl Front {
     }
 
     async fn http1(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) -> Option<()> {
-        let mut stopping = shutdown.clone();
+        let mut pause = Pause::new(self.limits.idle, shutdown.clone());
         loop {
-            let facts = match self.next_head(&mut conn, &mut stopping).await {
+            let facts = match self.next_head(&mut conn, &mut pause).await {
                 Wait::Head(facts) => facts,
                 Wait::Http2 => {
                     self.http2(conn.into_h2(), shutdown).await;
@@ -205,21 +208,9 @@ impl Front {
     }
 
     /// Waits for the next head: first for its first byte, then, under one deadline, for the rest.
-    async fn next_head(&self, conn: &mut Conn, stopping: &mut ShutdownWatch) -> Wait {
-        if conn.ahead().is_empty() {
-            let first = async {
-                tokio::select! {
-                    biased;
-                    read = conn.fill() => matches!(read, Ok(count) if count > 0),
-                    () = farewell(stopping) => false,
-                }
-            };
-            if !matches!(
-                pingora_timeout::timeout(self.limits.idle, first).await,
-                Ok(true)
-            ) {
-                return Wait::Over;
-            }
+    async fn next_head(&self, conn: &mut Conn, pause: &mut Pause) -> Wait {
+        if conn.ahead().is_empty() && !pause.first_byte(conn).await {
+            return Wait::Over;
         }
         while conn.ahead().starts_with(b"\r\n") {
             let _ = conn.ahead().split_to(2); // RFC 9112 §2.2: an empty line before the request line is ignored
@@ -338,8 +329,45 @@ fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> Result<bytes::BytesMut
     conn.begin_request(facts.length, body)
 }
 
+/// The time between two requests on a connection. One timer and one watch on the stop serve all of its requests: they
+/// are set up once and only looked at each time.
+struct Pause {
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
+    stop: BoxFuture<'static, ()>,
+}
+
+impl Pause {
+    fn new(idle: Duration, stopping: ShutdownWatch) -> Pause {
+        Pause {
+            idle,
+            timer: Box::pin(tokio::time::sleep(idle)),
+            stop: Box::pin(farewell(stopping)),
+        }
+    }
+
+    /// Waits for the client to begin; `false` when it has left, was silent for too long, or we are leaving.
+    async fn first_byte(&mut self, conn: &mut Conn) -> bool {
+        let began = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                read = conn.fill() => return matches!(read, Ok(count) if count > 0),
+                () = self.timer.as_mut() => {
+                    // It was set for an earlier request, whose time does not count.
+                    if began.elapsed() >= self.idle {
+                        return false;
+                    }
+                    self.timer.as_mut().reset(began + self.idle);
+                }
+                () = &mut self.stop => return false,
+            }
+        }
+    }
+}
+
 /// Resolves when we stop and clients have had time to notice.
-async fn farewell(stopping: &mut ShutdownWatch) {
+async fn farewell(mut stopping: ShutdownWatch) {
     // An error means that the server itself is gone, which is a stop too.
     let _ = stopping.wait_for(|stop| *stop).await;
     tokio::time::sleep(FAREWELL).await;

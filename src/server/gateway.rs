@@ -491,7 +491,10 @@ impl ProxyHttp for Gateway {
         };
         match decision {
             Decision::Answer(answer) => self.local(session, ctx, answer).await?,
-            Decision::Endpoint(endpoint) => return self.endpoint(session, ctx, &endpoint).await,
+            // Boxed, so that answers of our own do not carry an upstream call's state around.
+            Decision::Endpoint(endpoint) => {
+                return Box::pin(self.endpoint(session, ctx, &endpoint)).await;
+            }
             Decision::Debug | Decision::Echo => {
                 let most = active.service.options.max_request_body_bytes;
                 let body = Box::pin(self.body_in_time(session, most)).await;

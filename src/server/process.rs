@@ -174,14 +174,15 @@ pub fn run(
         .build()
         .map_err(|error| RunError::Start(error.to_string()))?;
     let (asks, asked) = mpsc::channel(4);
-    let watcher = {
-        // Whoever sees us listen may rely on a change being noticed.
+    let (watcher, signals) = {
+        // Whoever sees us listen may rely on a change being noticed, and on signals being understood.
         let _inside = runtime.enter();
+        let signals = Signals::listen().map_err(|error| RunError::Start(error.to_string()))?;
         let mut files = options.watch;
         if let (Some(certificates), false) = (&certificates, files.is_empty()) {
             files.extend(certificates.files().map(std::path::Path::to_path_buf));
         }
-        crate::server::watch::files(&files, asks.clone())
+        (crate::server::watch::files(&files, asks.clone()), signals)
     };
     let (stop, stopped) = watch::channel(None);
     std::thread::Builder::new()
@@ -202,7 +203,7 @@ pub fn run(
         tasks: task_sender,
         stop,
     };
-    let ended = runtime.block_on(process.main(asks, asked));
+    let ended = runtime.block_on(process.main(asks, asked, signals));
     drop(watcher);
     ended
 }
@@ -332,8 +333,8 @@ impl Process {
         self,
         asks: mpsc::Sender<Ask>,
         mut asked: mpsc::Receiver<Ask>,
+        mut signals: Signals,
     ) -> Result<std::convert::Infallible, RunError> {
-        let mut signals = Signals::listen().map_err(|error| RunError::Start(error.to_string()))?;
         if !answers(self.listen.address).await {
             return Err(RunError::Start(format!(
                 "listen tcp {}: no listener came up",

@@ -13,6 +13,9 @@ use super::hosts::HostSet;
 use super::message::{Incoming, Outgoing};
 use super::redirect::NextCall;
 
+/// Room that is made for a body before its bytes are there.
+const MOST_AHEAD: usize = 1 << 20;
+
 /// The body of a redirect is read up to here to keep its connection, as the reference's runtime does.
 const REDIRECT_BODY: u64 = 2048;
 
@@ -149,7 +152,9 @@ async fn read_all(
         return Ok(first);
     };
     let expected = announced.and_then(|length| usize::try_from(length).ok());
-    let mut all = BytesMut::with_capacity(expected.unwrap_or(first.len() * 4).max(first.len()));
+    // What is announced is not yet there: a promise of much is not taken at its word.
+    let room = expected.unwrap_or(first.len() * 4).min(MOST_AHEAD);
+    let mut all = BytesMut::with_capacity(room.max(first.len()));
     all.extend_from_slice(&first);
     let mut chunk = Some(second);
     while let Some(more) = chunk {
@@ -164,7 +169,7 @@ async fn read_all(
 
 fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
     let mut gunzip = Gunzip::default();
-    let mut all = BytesMut::with_capacity(body.len() * 4);
+    let mut all = BytesMut::with_capacity((body.len() * 4).min(MOST_AHEAD));
     gunzip.push(body);
     let mut last = false;
     loop {
