@@ -2,8 +2,8 @@
 
 use crate::config::{Key, Kind, Node, key};
 
-/// Keys of an endpoint's block.
-pub(super) const KEYS: &[Key] = &[
+/// What both levels have.
+const SHARED: [Key; 10] = [
     key(
         "allow_origins",
         Kind::Texts,
@@ -66,75 +66,26 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// Keys of the service's block.
-pub(super) const SERVICE_KEYS: &[Key] = &[
-    key(
-        "allow_origins",
-        Kind::Texts,
-        "[\"*\"]",
-        "Origins that may call; each may hold one `*`.",
-    ),
-    key(
-        "allow_methods",
-        Kind::Texts,
-        "GET, POST, HEAD",
-        "Methods that they may use.",
-    ),
-    key(
-        "allow_headers",
-        Kind::Texts,
-        "any",
-        "Header fields that they may send.",
-    ),
-    key(
-        "expose_headers",
-        Kind::Texts,
-        "",
-        "Header fields of the answer that the page may read.",
-    ),
-    key(
-        "allow_credentials",
-        Kind::Bool,
-        "false",
-        "Cookies and client certificates may be sent along.",
-    ),
-    key(
-        "allow_private_network",
-        Kind::Bool,
-        "false",
-        "Pages of public networks may call this private one.",
-    ),
-    key(
-        "max_age",
-        Kind::Any,
-        "",
-        "How long a browser may remember a preflight's answer.",
-    ),
-    key(
-        "options_passthrough",
-        Kind::Bool,
-        "false",
-        "Preflight requests go on to the endpoints.",
-    ),
-    key(
-        "options_success_status",
-        Kind::Integer,
-        "204",
-        "Status of a preflight's answer.",
-    ),
-    key(
-        "debug",
-        Kind::Bool,
-        "false",
-        "Log decisions at level DEBUG.",
-    ),
-    key(
-        "endpoints_only",
-        Kind::Bool,
-        "false",
-        "Ours: applies nowhere by itself; only endpoints with a block of their own may be called.",
-    ),
-];
+/// Keys of an endpoint's block.
+pub(super) const KEYS: &[Key] = &SHARED;
+
+/// Keys of the service's block: those and one of ours.
+pub(super) const SERVICE_KEYS: &[Key] = &{
+    let mut all = [ENDPOINTS_ONLY; SHARED.len() + 1];
+    let mut at = 0;
+    while at < SHARED.len() {
+        all[at] = SHARED[at];
+        at += 1;
+    }
+    all
+};
+
+const ENDPOINTS_ONLY: Key = key(
+    "endpoints_only",
+    Kind::Bool,
+    "false",
+    "Ours: applies nowhere by itself; only endpoints with a block of their own may be called.",
+);
 
 /// `security/cors`, as the file has it.
 #[derive(Debug)]
