@@ -133,6 +133,12 @@ impl Conn {
         self.socket = Some(socket);
     }
 
+    /// The other end's address, as PROXY protocol has it where it is spoken.
+    pub fn peer_ip(&self) -> Option<std::net::IpAddr> {
+        let address = self.socket.as_ref()?.peer_addr()?.as_inet()?;
+        Some(address.ip().to_canonical())
+    }
+
     /// What was read ahead.
     pub fn ahead(&mut self) -> &mut BytesMut {
         &mut self.ahead

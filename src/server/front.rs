@@ -22,11 +22,11 @@ use tokio::time::{Instant, Sleep};
 use crate::runtime::listen::Limits;
 use crate::server::chunks::BadChunk;
 use crate::server::conn::{Body, Conn};
-use crate::server::gateway::Gateway;
+use crate::server::gateway::{Gateway, Shared};
 use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader, origin_form};
-use crate::server::proxy_protocol;
 use crate::server::tls::Certificates;
-use crate::telemetry::metrics::{ConnectionGuard, Metrics};
+use crate::server::{proxy_protocol, quick};
+use crate::telemetry::metrics::ConnectionGuard;
 
 /// First bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,7 +43,7 @@ pub struct Front {
     proxy: Arc<HttpProxy<Gateway>>,
     limits: Limits,
     certificates: Option<Arc<Certificates>>,
-    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
 }
 
 /// How waiting for a head ended.
@@ -63,13 +63,13 @@ impl Front {
         proxy: Arc<HttpProxy<Gateway>>,
         limits: Limits,
         certificates: Option<Arc<Certificates>>,
-        metrics: Arc<Metrics>,
+        shared: Arc<Shared>,
     ) -> Front {
         Front {
             proxy,
             limits,
             certificates,
-            metrics,
+            shared,
         }
     }
 
@@ -80,7 +80,7 @@ impl Front {
             match pingora_timeout::timeout(self.limits.head, read).await {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => {
-                    self.metrics.bad_request("proxy_protocol");
+                    self.shared.metrics.bad_request("proxy_protocol");
                     log::info!("PROXY protocol: {reason}");
                     return None;
                 }
@@ -108,12 +108,12 @@ impl Front {
         match pingora_timeout::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
             Ok(Err(error)) => {
-                self.metrics.tls_handshake_failed();
+                self.shared.metrics.tls_handshake_failed();
                 log::debug!("TLS handshake failed: {error}");
                 None
             }
             Err(_) => {
-                self.metrics.tls_handshake_failed();
+                self.shared.metrics.tls_handshake_failed();
                 None
             }
         }
@@ -131,7 +131,7 @@ impl Front {
         if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
             return Some(conn);
         }
-        self.metrics.tls_handshake_failed();
+        self.shared.metrics.tls_handshake_failed();
         let text =
             b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
         last_words(&mut conn, text).await;
@@ -162,6 +162,7 @@ impl Front {
 
     async fn http1(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) -> Option<()> {
         let mut pause = Pause::new(self.limits.idle, shutdown.clone());
+        let mut out = Vec::new();
         loop {
             let facts = match self.next_head(&mut conn, &mut pause).await {
                 Wait::Head(facts) => facts,
@@ -171,11 +172,11 @@ impl Front {
                 }
                 Wait::Over => return None,
                 Wait::Refused(BadHead::RequestLine) if self.is_no_http(&mut conn) => {
-                    self.metrics.bad_request("preface");
+                    self.shared.metrics.bad_request("preface");
                     return None;
                 }
                 Wait::Refused(bad) => {
-                    self.metrics.bad_request(bad.as_str());
+                    self.shared.metrics.bad_request(bad.as_str());
                     log::info!(
                         "refused a malformed request from {}: {}",
                         peer(&conn),
@@ -185,13 +186,16 @@ impl Front {
                     return None;
                 }
                 Wait::Slow => {
-                    self.metrics.bad_request("slow_head");
+                    self.shared.metrics.bad_request("slow_head");
                     refuse(&mut conn, "408 Request Timeout").await;
                     return None;
                 }
             };
+            if self.quick(&mut conn, facts, &mut out).await? {
+                continue;
+            }
             let Ok(request) = take_request(&mut conn, facts) else {
-                self.metrics.bad_request("chunk");
+                self.shared.metrics.bad_request("chunk");
                 refuse(&mut conn, "400 Bad Request").await;
                 return None;
             };
@@ -204,6 +208,27 @@ impl Front {
             let reused = self.proxy.process_new_http(session, shutdown).await?;
             let (stream, _) = reused.consume();
             conn = stream.into_any().downcast::<Conn>().ok()?;
+        }
+    }
+
+    /// Answers a probe without a session; `false` when the request must go the usual way, `None` when the client is gone.
+    async fn quick(&self, conn: &mut Conn, facts: HeadFacts, out: &mut Vec<u8>) -> Option<bool> {
+        let Some(peer) = conn.peer_ip() else {
+            return Some(false);
+        };
+        let head = conn.ahead().get(..facts.length).unwrap_or_default();
+        if quick::health(&self.shared, head, facts, peer, out).is_none() {
+            return Some(false);
+        }
+        bytes::Buf::advance(conn.ahead(), facts.length);
+        let write = async {
+            conn.write_all(out).await?;
+            conn.flush().await
+        };
+        let limit = self.limits.write.unwrap_or(HANDSHAKE_TIMEOUT);
+        match pingora_timeout::timeout(limit, write).await {
+            Ok(Ok(())) => Some(true),
+            _ => None,
         }
     }
 
@@ -274,8 +299,9 @@ impl ServerApp for Front {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Some(_open) = ConnectionGuard::open(&self.metrics, self.limits.max_connections) else {
-            self.metrics.connection_refused();
+        let Some(_open) = ConnectionGuard::open(&self.shared.metrics, self.limits.max_connections)
+        else {
+            self.shared.metrics.connection_refused();
             return None;
         };
         self.connection(stream, shutdown).await;

@@ -121,6 +121,39 @@ impl Active {
     }
 }
 
+impl Active {
+    /// Whether `telemetry/metrics` counts connections.
+    pub(super) fn has_stats(&self) -> bool {
+        self.stats.is_some()
+    }
+
+    /// Reports a health answer that the front loop gave.
+    pub(super) fn probed(&self, path: &str, client: IpAddr, bytes: u64, took: Duration) {
+        self.other.record(200, took);
+        let options = &self.service.options;
+        if !options.access_log || options.access_log_skip.iter().any(|skip| **skip == *path) {
+            return;
+        }
+        self.access_log.record(&AccessEvent {
+            since_1970: moment::now(),
+            latency: took,
+            status: 200,
+            client,
+            method: "GET",
+            path,
+            query: None,
+            endpoint: None,
+            refused: None,
+            request_id: None,
+            upstream: None,
+            upstream_time: None,
+            bytes_in: 0,
+            bytes_out: bytes,
+            errors: &[],
+        });
+    }
+}
+
 /// What all requests share.
 #[derive(Debug)]
 pub struct Shared {

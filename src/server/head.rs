@@ -74,6 +74,8 @@ pub struct HeadFacts {
     pub absolute: bool,
     /// The client asks for another protocol: bytes after the head may be that protocol's.
     pub upgrade: bool,
+    /// HTTP/1.1 in origin form, with nothing to say about the connection and nothing to expect.
+    pub simple: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,7 @@ pub struct HeadReader {
     chunked: bool,
     absolute: bool,
     upgrade: bool,
+    special: bool,
 }
 
 impl HeadReader {
@@ -116,6 +119,7 @@ impl HeadReader {
             chunked: false,
             absolute: false,
             upgrade: false,
+            special: false,
         }
     }
 
@@ -228,6 +232,8 @@ impl HeadReader {
                 self.chunked = true;
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            10 if name.eq_ignore_ascii_case(b"connection") => self.special = true,
+            6 if name.eq_ignore_ascii_case(b"expect") => self.special = true,
             _ => {}
         }
         Ok(())
@@ -250,6 +256,7 @@ impl HeadReader {
             body,
             absolute: self.absolute,
             upgrade: self.upgrade,
+            simple: !self.special && !self.upgrade && !self.absolute && !self.http10,
         })
     }
 }

@@ -6,6 +6,7 @@
 //! | [`front`], [`conn`], [`head`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`] | certificates, chosen by name, replaced while running |
 //! | [`gateway`] | the `ProxyHttp` implementation: decides and delegates |
+//! | [`quick`] | the health answer, given before there is a session |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
 //! | [`relay`], [`trailers`], [`grpc`] | `no-op` answers as a streaming copy; refusals that gRPC clients understand |
 //! | [`tunnel`] | WebSocket: on what terms, the bytes both ways, and what ends them |
@@ -23,6 +24,7 @@ mod grpc;
 pub mod head;
 pub mod process;
 pub mod proxy_protocol;
+mod quick;
 mod relay;
 mod respond;
 pub mod tls;

@@ -143,7 +143,7 @@ pub fn run(
         Arc::new(proxy),
         listen.limits.clone(),
         certificates.clone(),
-        Arc::clone(&metrics),
+        Arc::clone(&shared),
     );
     let mut service = ListeningService::new("gateway".to_owned(), front);
     service.add_listener(

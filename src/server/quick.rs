@@ -1,0 +1,60 @@
+//! The health answer, given by the front loop itself.
+//!
+//! Balancers probe often, and each proxy session costs more than the answer. What is given here is what the gateway
+//! would give, to the byte; whenever anything about a request or the service is out of the ordinary (a step that covers
+//! health, a field about the connection, statistics, a stop under way), it goes the usual way instead.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use pingora_core::protocols::http::date::get_cached_date;
+
+use crate::server::builtin;
+use crate::server::gateway::{Active, Shared};
+use crate::server::head::{BodyFraming, HeadFacts};
+
+/// The whole answer to a probe whose head is `head`, or `None` when the request must go the usual way.
+pub fn health(
+    shared: &Shared,
+    head: &[u8],
+    facts: HeadFacts,
+    peer: IpAddr,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    if !facts.simple || facts.body != BodyFraming::None {
+        return None;
+    }
+    let rest = head.strip_prefix(b"GET ")?;
+    let active = shared.active.load();
+    let path = active.service.options.health_path.as_deref()?;
+    rest.strip_prefix(path.as_bytes())?
+        .starts_with(b" HTTP/1.1\r\n")
+        .then_some(())?;
+    if !is_ordinary(&active) || shared.draining.load(Ordering::Relaxed) {
+        return None;
+    }
+    let started = Instant::now();
+    let answer = builtin::health();
+    out.clear();
+    out.extend_from_slice(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ",
+    );
+    out.extend_from_slice(itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    out.extend_from_slice(b"\r\nDate: ");
+    out.extend_from_slice(get_cached_date().as_bytes());
+    out.extend_from_slice(b"\r\nConnection: keep-alive\r\n\r\n");
+    out.extend_from_slice(&answer.body);
+    active.probed(path, peer, answer.body.len() as u64, started.elapsed());
+    Some(())
+}
+
+/// Whether nothing in the service wants to see this request.
+fn is_ordinary(active: &Active) -> bool {
+    let service = &active.service;
+    let address = &service.options.client_address;
+    !active.has_stats()
+        && !service.steps.iter().any(|step| step.covers_health())
+        && address.trusted.is_empty()
+        && !address.app_engine
+}
