@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,8 @@ use http::{HeaderMap, Method, Response, StatusCode, header};
 use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
 
+/// How long a request's body may take: nobody who uses these pages is slow.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest request body that such a listener reads.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -94,24 +97,36 @@ impl Side {
 #[async_trait]
 impl ServeHttp for Side {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let mut body = BytesMut::new();
-        loop {
-            match session.read_request_body().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY_BYTES => {
-                    return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 payload too large");
-                }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                Err(_) => return plain(StatusCode::BAD_REQUEST, "400 Bad Request"),
-            }
-        }
+        session.set_read_timeout(Some(PATIENCE));
+        let body = match pingora_timeout::timeout(PATIENCE, whole_body(session)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(refusal)) => return refusal,
+            Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "408 request timeout"),
+        };
         let request = session.req_header();
         let asked = Asked {
             method: request.method.clone(),
             path: request.uri.path().to_owned(),
             headers: request.headers.clone(),
-            body: body.freeze(),
+            body,
         };
         (self.handler)(&asked)
+    }
+}
+
+async fn whole_body(session: &mut ServerSession) -> Result<Bytes, Response<Vec<u8>>> {
+    let mut body = BytesMut::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY_BYTES => {
+                return Err(plain(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "413 payload too large",
+                ));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body.freeze()),
+            Err(_) => return Err(plain(StatusCode::BAD_REQUEST, "400 Bad Request")),
+        }
     }
 }
