@@ -163,16 +163,7 @@ fn slash_in_name(path: &str) -> Option<&str> {
 
 /// Segments after `//`, `.` and `..` are gone; a trailing slash leaves an empty last one.
 fn resolve(path: &str) -> Vec<&str> {
-    let mut kept = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                kept.pop();
-            }
-            _ => kept.push(part),
-        }
-    }
+    let mut kept = super::redirect::segments(path);
     let slash = matches!(path.rsplit('/').next(), Some("")) || kept.is_empty();
     if slash {
         kept.push("");

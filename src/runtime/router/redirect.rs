@@ -97,9 +97,9 @@ pub(super) fn collapse_slashes(path: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// The path without `//`, `.` and `..`; encoded dots are not dots here. A trailing slash stays.
-pub(super) fn clean(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
+/// The segments of a path once `//`, `.` and `..` are resolved; encoded dots are not dots here.
+pub(super) fn segments(path: &str) -> Vec<&str> {
+    let mut kept = Vec::new();
     for part in path.split('/') {
         match part {
             "" | "." => {}
@@ -109,6 +109,12 @@ pub(super) fn clean(path: &str) -> String {
             _ => kept.push(part),
         }
     }
+    kept
+}
+
+/// The path without `//`, `.` and `..`. A trailing slash stays.
+pub(super) fn clean(path: &str) -> String {
+    let kept = segments(path);
     let slash = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
     let mut clean = String::with_capacity(path.len());
     for part in kept {
