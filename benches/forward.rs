@@ -3,14 +3,13 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method};
 use portcullis::runtime::forward::{HeaderRules, complete, outgoing};
 use portcullis::runtime::request::{Head, Notes, Params};
 use portcullis::runtime::router::Pattern;
-use portcullis::runtime::service::{ClientAddress, Options};
+use portcullis::runtime::service::Options;
 use portcullis::runtime::template::Template;
 
 const CLIENT: [(&str, &str); 8] = [
@@ -28,21 +27,7 @@ fn options() -> Options {
     Options {
         version_header: HeaderValue::from_static("Portcullis 1"),
         user_agent: HeaderValue::from_static("Portcullis/1"),
-        return_error_msg: false,
-        error_body_404: None,
-        error_body_405: None,
-        health_path: None,
-        debug_endpoint: false,
-        echo_endpoint: false,
-        client_address: ClientAddress::default(),
-        check_path_params: true,
-        max_request_body_bytes: 0,
-        max_upstream_body_bytes: 0,
-        stream_idle_timeout: Duration::ZERO,
-        stream_total_timeout: false,
-        access_log_skip: Box::new([]),
-        access_log: true,
-        canonical_json: false,
+        ..Options::default()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The service's own switches: the `router` namespace, and those of ours that every request sees.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -13,12 +12,6 @@ use crate::config::{Block, Data, Extra, Mistake, Node, Service, Typing, size};
 use crate::runtime::json::{Style, Value, to_bytes};
 use crate::runtime::router;
 use crate::runtime::service::{ClientAddress, Options};
-
-/// Largest request body of a composed endpoint.
-const REQUEST_BODY: u64 = 8 << 20;
-/// Largest decoded upstream body of a composed endpoint.
-const UPSTREAM_BODY: u64 = 64 << 20;
-const STREAM_IDLE: Duration = Duration::from_secs(60);
 
 /// Reads the switches; `debug` is the command line's, which switches the debug endpoint on.
 pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
@@ -38,26 +31,29 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
             "clients will see error texts, with the addresses of backends in them",
         ));
     }
+    let unset = Options::default();
     let options = Options {
         version_header: match flag("hide_version_header") {
             true => HeaderValue::from_static("Portcullis"),
-            false => HeaderValue::from_static(concat!("Portcullis ", env!("CARGO_PKG_VERSION"))),
+            false => unset.version_header,
         },
-        user_agent: HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION"))),
+        user_agent: unset.user_agent,
         return_error_msg: flag("return_error_msg"),
         error_body_404: error_body(router.as_ref(), "404"),
         error_body_405: error_body(router.as_ref(), "405"),
-        health_path: health_path(router.as_ref()),
+        health_path: health_path(router.as_ref(), unset.health_path),
         debug_endpoint: debug || file.debug_endpoint,
         echo_endpoint: file.echo_endpoint,
         client_address: client_address(router.as_ref(), file),
         check_path_params: !flag("disable_path_decoding"),
-        max_request_body_bytes: bytes(limits.as_ref(), "request_body").unwrap_or(REQUEST_BODY),
-        max_upstream_body_bytes: bytes(limits.as_ref(), "upstream_body").unwrap_or(UPSTREAM_BODY),
+        max_request_body_bytes: bytes(limits.as_ref(), "request_body")
+            .unwrap_or(unset.max_request_body_bytes),
+        max_upstream_body_bytes: bytes(limits.as_ref(), "upstream_body")
+            .unwrap_or(unset.max_upstream_body_bytes),
         stream_idle_timeout: stream
             .as_ref()
             .and_then(|block| block.set_duration("idle_timeout"))
-            .unwrap_or(STREAM_IDLE),
+            .unwrap_or(unset.stream_idle_timeout),
         stream_total_timeout: stream.is_some_and(|block| block.flag("total_timeout")),
         access_log_skip: router
             .as_ref()
@@ -103,19 +99,19 @@ fn error_body(router: Option<&Block<'_>>, status: &str) -> Option<Bytes> {
     ))
 }
 
-fn health_path(router: Option<&Block<'_>>) -> Option<Arc<str>> {
+fn health_path(router: Option<&Block<'_>>, unset: Option<Arc<str>>) -> Option<Arc<str>> {
     let Some(router) = router else {
-        return Some(Arc::from("/__health"));
+        return unset;
     };
     if router.flag("disable_health") {
         return None;
     }
     let path = router.text("health_path").filter(|path| !path.is_empty());
-    Some(match path {
-        None => Arc::from("/__health"),
-        Some(path) if path.starts_with('/') => Arc::from(path),
-        Some(path) => Arc::from(format!("/{path}")),
-    })
+    match path {
+        None => unset,
+        Some(path) if path.starts_with('/') => Some(Arc::from(path)),
+        Some(path) => Some(Arc::from(format!("/{path}"))),
+    }
 }
 
 fn client_address(router: Option<&Block<'_>>, file: &Service<'_>) -> ClientAddress {

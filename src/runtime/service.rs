@@ -69,6 +69,34 @@ pub struct Options {
     pub canonical_json: bool,
 }
 
+/// The switches of a configuration that sets none of them.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            version_header: HeaderValue::from_static(concat!(
+                "Portcullis ",
+                env!("CARGO_PKG_VERSION")
+            )),
+            user_agent: HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION"))),
+            return_error_msg: false,
+            error_body_404: None,
+            error_body_405: None,
+            health_path: Some(Arc::from("/__health")),
+            debug_endpoint: false,
+            echo_endpoint: false,
+            client_address: ClientAddress::default(),
+            check_path_params: true,
+            max_request_body_bytes: 8 << 20,
+            max_upstream_body_bytes: 64 << 20,
+            stream_idle_timeout: Duration::from_secs(60),
+            stream_total_timeout: false,
+            access_log_skip: Box::default(),
+            access_log: true,
+            canonical_json: false,
+        }
+    }
+}
+
 /// Who may say which address the client has (spec/gateway.md §2.7, spec/security.md finding 1).
 #[derive(Debug, Clone, Default)]
 pub struct ClientAddress {

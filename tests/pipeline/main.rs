@@ -16,7 +16,7 @@ use portcullis::runtime::pipeline::{ClientCall, Outcome, Upstream, run_with};
 use portcullis::runtime::request::Params;
 use portcullis::runtime::router::Pattern;
 use portcullis::runtime::service::{
-    Backend, ClientAddress, Composition, Endpoint, ErrorMode, Options, Order, Work,
+    Backend, Composition, Endpoint, ErrorMode, Options, Order, Work,
 };
 use portcullis::runtime::shape::Shape;
 use portcullis::runtime::template::Template;
@@ -82,20 +82,9 @@ fn options() -> Options {
         version_header: HeaderValue::from_static("Portcullis 0"),
         user_agent: HeaderValue::from_static("Portcullis/0"),
         return_error_msg: true,
-        error_body_404: None,
-        error_body_405: None,
-        health_path: None,
-        debug_endpoint: false,
-        echo_endpoint: false,
-        client_address: ClientAddress::default(),
-        check_path_params: true,
         max_request_body_bytes: 1 << 20,
         max_upstream_body_bytes: 1 << 20,
-        stream_idle_timeout: Duration::from_secs(60),
-        stream_total_timeout: false,
-        access_log_skip: Box::default(),
-        access_log: true,
-        canonical_json: false,
+        ..Options::default()
     }
 }
 

@@ -1,32 +1,15 @@
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
 use crate::runtime::request::RequestId;
-use crate::runtime::service::ClientAddress;
 
 fn options() -> Options {
     Options {
         version_header: HeaderValue::from_static("Portcullis 1"),
         user_agent: HeaderValue::from_static("Portcullis/1"),
-        return_error_msg: false,
-        error_body_404: None,
-        error_body_405: None,
-        health_path: Some(Arc::from("/__health")),
-        debug_endpoint: false,
-        echo_endpoint: false,
-        client_address: ClientAddress::default(),
-        check_path_params: true,
-        max_request_body_bytes: 0,
-        max_upstream_body_bytes: 0,
-        stream_idle_timeout: Duration::ZERO,
-        stream_total_timeout: false,
-        access_log_skip: Box::new([]),
-        access_log: true,
-        canonical_json: false,
+        ..Options::default()
     }
 }
 

@@ -183,21 +183,10 @@ fn options() -> Options {
     Options {
         version_header: HeaderValue::from_static("Portcullis 0"),
         user_agent: HeaderValue::from_static("Portcullis/0"),
-        return_error_msg: false,
-        error_body_404: None,
-        error_body_405: None,
-        health_path: None,
-        debug_endpoint: false,
-        echo_endpoint: false,
-        client_address: ClientAddress::default(),
-        check_path_params: true,
         max_request_body_bytes: 1 << 20,
         max_upstream_body_bytes: 1 << 20,
-        stream_idle_timeout: Duration::from_secs(60),
-        stream_total_timeout: false,
-        access_log_skip: Box::default(),
-        access_log: true,
         canonical_json: true,
+        ..Options::default()
     }
 }
 
