@@ -1,8 +1,10 @@
 //! Work that a background task does and that requests wait for, together.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -68,24 +70,78 @@ impl Flight {
     }
 }
 
-/// Tends whatever appears in `fresh`, each by a future of its own, until `shutdown` turns true: one that hangs holds up
-/// no other. `added` says that something has appeared.
-pub(super) async fn tend_all<T, F: Future<Output = ()>>(
-    fresh: &Mutex<Vec<T>>,
-    added: &Notify,
-    tend: impl Fn(T) -> F,
-    mut shutdown: watch::Receiver<bool>,
-) {
-    let mut tended = FuturesUnordered::new();
-    loop {
-        let new = std::mem::take(&mut *fresh.lock().unwrap_or_else(PoisonError::into_inner));
-        tended.extend(new.into_iter().map(&tend));
-        tokio::select! {
-            Some(()) = tended.next() => {}
-            () = added.notified() => {}
-            changed = shutdown.changed() => {
-                if changed.is_err() || *shutdown.borrow() {
-                    return;
+/// Sources by what defines them, each shared by all who ask for the same, for as long as someone holds it.
+#[derive(Debug)]
+pub(super) struct Sources<K, T> {
+    known: Mutex<HashMap<K, Weak<T>>>,
+    /// Those that nobody tends yet.
+    fresh: Mutex<Vec<Weak<T>>>,
+    added: Notify,
+}
+
+impl<K, T> Default for Sources<K, T> {
+    fn default() -> Sources<K, T> {
+        Sources {
+            known: Mutex::default(),
+            fresh: Mutex::default(),
+            added: Notify::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, T> Sources<K, T> {
+    /// The source of `key`: the one that is there, once `found` has seen it, or the one that `make` makes.
+    ///
+    /// # Errors
+    /// Those of `found` and `make`; what was to be made is then not kept.
+    pub(super) fn get<E>(
+        &self,
+        key: &K,
+        found: impl FnOnce(&T) -> Result<(), E>,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, source| source.strong_count() > 0);
+        if let Some(source) = known.get(key).and_then(Weak::upgrade) {
+            found(&source)?;
+            return Ok(source);
+        }
+        let source = Arc::new(make()?);
+        known.insert(key.clone(), Arc::downgrade(&source));
+        self.fresh
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::downgrade(&source));
+        self.added.notify_one();
+        Ok(source)
+    }
+
+    /// Those that someone holds.
+    pub(super) fn alive(&self) -> Vec<Arc<T>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Tends every source by a future of its own, until `shutdown` turns true: one that hangs holds up no other.
+    pub(super) async fn tend_all<F: Future<Output = ()>>(
+        &self,
+        tend: impl Fn(Weak<T>) -> F,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let mut tended = FuturesUnordered::new();
+        loop {
+            let new = {
+                let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *fresh)
+            };
+            tended.extend(new.into_iter().map(&tend));
+            tokio::select! {
+                Some(()) = tended.next() => {}
+                () = self.added.notified() => {}
+                changed = shutdown.changed() => {
+                    if changed.is_err() || *shutdown.borrow() {
+                        return;
+                    }
                 }
             }
         }

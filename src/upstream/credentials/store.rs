@@ -1,17 +1,16 @@
 //! All clients' tokens, and the task that fetches them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::request::ClientCredentials;
 use super::source::TokenSource;
 use crate::upstream::client::ClientError;
-use crate::upstream::flight::tend_all;
+use crate::upstream::flight::Sources;
 use crate::upstream::side::SideClient;
 
 /// How often a source looks again whether anyone still uses it, and whether its token is in use.
@@ -20,9 +19,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// All clients' tokens. Shared by every compiled configuration, so that a reload keeps them.
 #[derive(Debug)]
 pub struct TokenStore {
-    sources: Mutex<HashMap<ClientCredentials, Weak<TokenSource>>>,
-    fresh: Mutex<Vec<Weak<TokenSource>>>,
-    added: Notify,
+    sources: Sources<ClientCredentials, TokenSource>,
     user_agent: HeaderValue,
 }
 
@@ -30,9 +27,7 @@ impl TokenStore {
     /// An empty store; its requests introduce themselves as `user_agent`.
     pub fn new(user_agent: HeaderValue) -> TokenStore {
         TokenStore {
-            sources: Mutex::default(),
-            fresh: Mutex::default(),
-            added: Notify::new(),
+            sources: Sources::default(),
             user_agent,
         }
     }
@@ -42,26 +37,20 @@ impl TokenStore {
     /// # Errors
     /// A CA file that cannot be used.
     pub fn source(&self, credentials: &ClientCredentials) -> Result<Arc<TokenSource>, ClientError> {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.retain(|_, source| source.strong_count() > 0);
-        if let Some(source) = sources.get(credentials).and_then(Weak::upgrade) {
-            return Ok(source);
-        }
-        let side = SideClient::new(&credentials.tls, &self.user_agent)?;
-        let source = Arc::new(TokenSource::new(credentials.clone(), side));
-        sources.insert(credentials.clone(), Arc::downgrade(&source));
-        self.fresh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::downgrade(&source));
-        self.added.notify_one();
-        Ok(source)
+        self.sources.get(
+            credentials,
+            |_| Ok(()),
+            || {
+                let side = SideClient::new(&credentials.tls, &self.user_agent)?;
+                Ok(TokenSource::new(credentials.clone(), side))
+            },
+        )
     }
 
     /// Fetches what is asked for and renews what is in use, until `shutdown` turns true. One task for the whole
     /// process; an endpoint that hangs holds up no other.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
-        tend_all(&self.fresh, &self.added, tend, shutdown).await;
+        self.sources.tend_all(tend, shutdown).await;
     }
 }
 

@@ -1,19 +1,18 @@
 //! All sources of keys, and the task that keeps them fresh.
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use http::HeaderValue;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::source::{KeyDocument, KeySource, SourceStatus};
 use super::spec::SourceSpec;
 use crate::upstream::client::ClientError;
-use crate::upstream::flight::tend_all;
+use crate::upstream::flight::Sources;
 use crate::upstream::side::SideClient;
 
 /// How often a source looks again whether anyone still uses it.
@@ -83,9 +82,7 @@ fn jitter() -> f64 {
 /// All sources of keys. Shared by every compiled configuration, so that a reload keeps what was fetched.
 #[derive(Debug)]
 pub struct KeySetStore<S> {
-    sources: Mutex<HashMap<SourceSpec, Weak<KeySource<S>>>>,
-    fresh: Mutex<Vec<Weak<KeySource<S>>>>,
-    added: Notify,
+    sources: Sources<SourceSpec, KeySource<S>>,
     generations: Arc<AtomicU64>,
     user_agent: HeaderValue,
 }
@@ -94,9 +91,7 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// An empty store; its fetches introduce themselves as `user_agent`.
     pub fn new(user_agent: HeaderValue) -> KeySetStore<S> {
         KeySetStore {
-            sources: Mutex::default(),
-            fresh: Mutex::default(),
-            added: Notify::new(),
+            sources: Sources::default(),
             generations: Arc::default(),
             user_agent,
         }
@@ -114,47 +109,36 @@ impl<S: KeyDocument> KeySetStore<S> {
         spec: &SourceSpec,
         schedule: Schedule,
     ) -> Result<Arc<KeySource<S>>, ClientError> {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.retain(|_, source| source.strong_count() > 0);
-        if let Some(source) = sources.get(spec).and_then(Weak::upgrade) {
+        let found = |source: &KeySource<S>| {
             source.schedule().at_most(schedule);
             // A file may have changed since, and whoever reloads wants to hear of a mistake in it now.
+            source.load_local()
+        };
+        self.sources.get(spec, found, || {
+            let side = SideClient::new(&spec.tls, &self.user_agent)?;
+            let generations = Arc::clone(&self.generations);
+            let source = KeySource::new(spec.clone(), side, schedule, generations);
             source.load_local()?;
-            return Ok(source);
-        }
-        let side = SideClient::new(&spec.tls, &self.user_agent)?;
-        let generations = Arc::clone(&self.generations);
-        let source = Arc::new(KeySource::new(spec.clone(), side, schedule, generations));
-        source.load_local()?;
-        sources.insert(spec.clone(), Arc::downgrade(&source));
-        self.fresh
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::downgrade(&source));
-        self.added.notify_one();
-        Ok(source)
+            Ok(source)
+        })
     }
 
     /// Keeps all sources fresh until `shutdown` turns true. One task for the whole process; a source that hangs holds
     /// up no other.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
-        tend_all(&self.fresh, &self.added, tend, shutdown).await;
+        self.sources.tend_all(tend, shutdown).await;
     }
 
     /// Fetches every source once, all at the same time; for a command that only wants to look.
     pub async fn refresh_all(&self) {
-        let alive: Vec<_> = {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.values().filter_map(Weak::upgrade).collect()
-        };
+        let alive = self.sources.alive();
         futures::future::join_all(alive.iter().map(|source| source.refresh())).await;
     }
 
     /// What is known of each source, in the order of their labels.
     pub fn status(&self) -> Vec<SourceStatus> {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = sources.values().filter_map(Weak::upgrade);
-        let mut status: Vec<SourceStatus> = alive.map(|source| source.status()).collect();
+        let alive = self.sources.alive();
+        let mut status: Vec<SourceStatus> = alive.iter().map(|source| source.status()).collect();
         status.sort_by(|a, b| a.label.cmp(&b.label));
         status
     }
