@@ -13,6 +13,7 @@ use crate::ext::registry::{BACKEND as EXTENSIONS, BackendPart};
 use crate::ext::{BackendSite, Compile, EndpointSite};
 use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
+use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
@@ -83,6 +84,8 @@ pub fn backend(
         shape: shape(file, proxy.as_ref()),
         errors: pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough),
         steps: parts.steps.into(),
+        pipes: parts.pipes.into(),
+        on_wire: parts.on_wire,
         credentials: parts.credentials,
         cache: parts.cache,
         graphql: file
@@ -201,6 +204,8 @@ fn clean(node: &Node<'_>) -> Option<String> {
 #[derive(Default)]
 struct Parts {
     steps: Vec<Box<dyn BackendStep>>,
+    pipes: Vec<Box<dyn PipeStep>>,
+    on_wire: Option<Box<dyn CallStep>>,
     credentials: Option<Arc<dyn Credentials>>,
     cache: Option<Arc<dyn ResponseCache>>,
 }
@@ -219,6 +224,8 @@ fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Pa
         match (extension.compile)(&node, site, cx) {
             BackendPart::Nothing => {}
             BackendPart::Step(step) => parts.steps.push(step),
+            BackendPart::Pipe(step) => parts.pipes.push(step),
+            BackendPart::OnWire(step) => parts.on_wire = Some(step),
             BackendPart::Credentials(credentials) => parts.credentials = Some(credentials),
             BackendPart::Cache(cache) => parts.cache = Some(cache),
         }

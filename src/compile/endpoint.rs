@@ -16,6 +16,7 @@ use crate::ext::{Compile, EndpointSite};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
+use crate::runtime::pipe::PipeStep;
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{Order, StaticData, Upgrade, Work};
@@ -104,6 +105,7 @@ pub fn endpoint(
             static_data: proxy.as_ref().and_then(static_data),
             flatmap: proxy.as_ref().and_then(flatmap),
             signer: parts.signer,
+            pipes: parts.pipes.into(),
             upgrade: upgrade(file, &site, cx),
         },
     );
@@ -228,6 +230,7 @@ fn check_backends(file: &Endpoint<'_>, streams: bool) {
 #[derive(Default)]
 struct Parts {
     steps: Vec<Box<dyn EndpointStep>>,
+    pipes: Vec<Box<dyn PipeStep>>,
     signer: Option<Arc<dyn ResponseSigner>>,
     /// Headers that steps set: a client cannot send them, nor what looks like them.
     guarded: Vec<HeaderName>,
@@ -240,7 +243,8 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
             continue;
         };
         let part = (extension.compile)(&node, site, cx);
-        if parts.signer.is_some() && !matches!(part, EndpointPart::Nothing) {
+        let around_work = matches!(&part, EndpointPart::Piped { steps, .. } if steps.is_empty());
+        if parts.signer.is_some() && !around_work && !matches!(part, EndpointPart::Nothing) {
             node.warn(Mistake::invalid(
                 "has no effect beside \"auth/signer\", which takes its place, as in KrakenD",
             ));
@@ -252,6 +256,10 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
             EndpointPart::Setting { steps, headers } => {
                 parts.steps.extend(steps);
                 parts.guarded.extend(headers);
+            }
+            EndpointPart::Piped { steps, pipes } => {
+                parts.steps.extend(steps);
+                parts.pipes.extend(pipes);
             }
             EndpointPart::Signer { steps, signer } => {
                 parts.steps.extend(steps);
@@ -347,6 +355,7 @@ struct Rest<'e> {
     static_data: Option<StaticData>,
     flatmap: Option<Flatmap>,
     signer: Option<Arc<dyn ResponseSigner>>,
+    pipes: Box<[Box<dyn PipeStep>]>,
     upgrade: Option<Upgrade>,
 }
 
@@ -402,6 +411,7 @@ fn work(
     if streams {
         let backend = regular.swap_remove(0);
         return Work::Stream(Box::new(runtime::StreamWork {
+            pipes: rest.pipes,
             backend,
             static_data: rest.static_data,
             concurrent_calls: rest.calls,
@@ -410,6 +420,7 @@ fn work(
     }
     let encoding = encoding(file, rest.encoding, &regular);
     Work::Compose(Box::new(runtime::Composition {
+        pipes: rest.pipes,
         // One backend alone: the reference neither merges nor applies the endpoint's own flatmap.
         flatmap: rest.flatmap.filter(|_| regular.len() > 1),
         order: match regular.len() {

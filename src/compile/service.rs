@@ -15,7 +15,7 @@ use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
 use crate::ext::{Carry, Compile, cors};
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
-use crate::runtime::step::ServiceStep;
+use crate::runtime::step::{EndpointStep, ServiceStep};
 use crate::upstream::Clients;
 
 /// What a compilation starts from, beside the file.
@@ -69,7 +69,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
     cx.leave(Arc::new(all_endpoints(&file)));
-    let steps = service_steps(&file, &mut cx);
+    let (steps, gates) = service_steps(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let (carry, tasks, facts) = cx.finish();
     Some(Compiled {
@@ -81,6 +81,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
             router,
             endpoints,
             steps,
+            gates,
             options,
         }),
         facts,
@@ -157,16 +158,22 @@ fn all_endpoints(file: &Service<'_>) -> cors::Endpoints {
     cors::Endpoints(endpoints.collect())
 }
 
-fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Box<[Box<dyn ServiceStep>]> {
-    let mut steps = Vec::new();
+/// What stands around the router, and what stands behind it.
+type Around = (Box<[Box<dyn ServiceStep>]>, Box<[Box<dyn EndpointStep>]>);
+
+fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Around {
+    let (mut steps, mut gates) = (Vec::new(), Vec::new());
     for (index, node) in wanted(Level::Service, &file.extra) {
-        if let Some(extension) = EXTENSIONS.get(index)
-            && let ServicePart::Step(step) = (extension.compile)(&node, cx)
-        {
-            steps.push(step);
+        let Some(extension) = EXTENSIONS.get(index) else {
+            continue;
+        };
+        match (extension.compile)(&node, cx) {
+            ServicePart::Nothing => {}
+            ServicePart::Step(step) => steps.push(step),
+            ServicePart::Gate(gate) => gates.push(gate),
         }
     }
-    steps.into()
+    (steps.into(), gates.into())
 }
 
 fn routes(

@@ -11,6 +11,7 @@ use crate::ext::{
     client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
     request_id, security_http,
 };
+use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
 
@@ -33,6 +34,8 @@ pub struct ServiceExtension {
 pub enum ServicePart {
     Nothing,
     Step(Box<dyn ServiceStep>),
+    /// After all steps, and may wait.
+    Gate(Box<dyn EndpointStep>),
 }
 
 /// A namespace of an endpoint's `extra_config`.
@@ -55,6 +58,11 @@ pub enum EndpointPart {
     Setting {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,
+    },
+    /// Steps, and what stands around the endpoint's work (also where answers are signed).
+    Piped {
+        steps: Vec<Box<dyn EndpointStep>>,
+        pipes: Vec<Box<dyn PipeStep>>,
     },
     /// Signs the answer, and replaces what the list has after it. The steps run before the endpoint's work.
     Signer {
@@ -85,6 +93,8 @@ pub struct BackendExtension {
 pub enum BackendPart {
     Nothing,
     Step(Box<dyn BackendStep>),
+    Pipe(Box<dyn PipeStep>),
+    OnWire(Box<dyn CallStep>),
     Credentials(Arc<dyn Credentials>),
     Cache(Arc<dyn ResponseCache>),
 }

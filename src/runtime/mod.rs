@@ -5,6 +5,7 @@
 //! | [`router`] | path and method in, endpoint and parameters out; redirects, 404, 405 |
 //! | [`request`] | what the steps and the pipeline see of a request, and what they leave for later |
 //! | [`step`] | what an extension may do, at service, endpoint and backend level |
+//! | [`pipe`] | steps that look into a request and its answer: scripts, expressions, schemas |
 //! | [`service`] | the compiled service: endpoints and backends with nothing left to decide |
 //! | [`forward`], [`template`] | which headers and query strings pass; the URL of a backend call |
 //! | [`pipeline`] | fan out, collect, merge, under one deadline |
@@ -28,6 +29,7 @@ pub mod forward;
 pub mod graphql;
 pub mod json;
 pub mod listen;
+pub mod pipe;
 pub mod pipeline;
 pub mod request;
 pub mod router;

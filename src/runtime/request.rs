@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
@@ -61,6 +62,16 @@ pub struct RequestId {
     pub value: HeaderValue,
 }
 
+/// What a step put in place of what the client sent. `None` leaves a part as it is; nothing here routes anew.
+#[derive(Debug, Default)]
+pub struct Rewritten {
+    pub method: Option<Method>,
+    pub path: Option<Box<str>>,
+    /// `Some(None)` removes the query.
+    pub query: Option<Option<Box<str>>>,
+    pub host: Option<Box<str>>,
+}
+
 /// What steps learn about a request and leave for those after them. One per request, made empty.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -79,6 +90,10 @@ pub struct Notes {
     pub token_refused: bool,
     /// Lines that the access log prints under its own, as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
+    /// The client's body, where a step asked for it ([`crate::runtime::step::EndpointStep::needs_body`]); what a step
+    /// puts here goes on in its place.
+    pub body: Option<Bytes>,
+    pub rewritten: Option<Box<Rewritten>>,
     /// What a step that asked to wait left for its own next call; that call takes it away.
     pub awaited: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -90,6 +105,21 @@ impl Notes {
             Some((_, old)) => *old = values,
             None => self.overrides.push((name.clone(), values)),
         }
+    }
+
+    /// The head with what steps put in place of its parts; header fields see [`Notes::header_values`].
+    pub fn head<'a>(&'a self, head: &Head<'a>) -> Head<'a> {
+        let mut head = *head;
+        let Some(new) = self.rewritten.as_deref() else {
+            return head;
+        };
+        head.method = new.method.as_ref().unwrap_or(head.method);
+        head.path = new.path.as_deref().unwrap_or(head.path);
+        head.host = new.host.as_deref().unwrap_or(head.host);
+        if let Some(query) = &new.query {
+            head.query = query.as_deref();
+        }
+        head
     }
 
     /// The values of header `name` after overrides, in order.

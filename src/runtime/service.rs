@@ -17,6 +17,7 @@ use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::graphql::GraphQl;
 use crate::runtime::json::Value;
+use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::router::Router;
 use crate::runtime::shape::Shape;
 use crate::runtime::signing::ResponseSigner;
@@ -32,6 +33,8 @@ pub struct Service {
     pub endpoints: Box<[Arc<Endpoint>]>,
     /// Around the router, outermost first.
     pub steps: Box<[Box<dyn ServiceStep>]>,
+    /// After them, around every request that was not answered yet; they may wait.
+    pub gates: Box<[Box<dyn EndpointStep>]>,
     pub options: Options,
 }
 
@@ -177,8 +180,21 @@ pub enum Work {
     Nothing,
 }
 
+impl Work {
+    /// Whether pipe steps stand around it.
+    pub fn is_piped(&self) -> bool {
+        match self {
+            Work::Stream(work) => !work.pipes.is_empty(),
+            Work::Compose(work) => !work.pipes.is_empty(),
+            Work::Nothing => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct StreamWork {
+    /// Around the call, outermost first.
+    pub pipes: Box<[Box<dyn PipeStep>]>,
     pub backend: Backend,
     pub static_data: Option<StaticData>,
     pub concurrent_calls: u32,
@@ -209,6 +225,8 @@ impl Upgrade {
 /// A composed endpoint.
 #[derive(Debug)]
 pub struct Composition {
+    /// Around all of the below, outermost first: scripts, expressions, schemas.
+    pub pipes: Box<[Box<dyn PipeStep>]>,
     /// In the file's order; never empty.
     pub backends: Box<[Backend]>,
     /// Called beside the answer, never waited for.
@@ -272,6 +290,10 @@ pub struct Backend {
     pub errors: ErrorMode,
     /// Outermost first: circuit breaker, rate limit.
     pub steps: Box<[Box<dyn BackendStep>]>,
+    /// Within the steps, outermost first: scripts, expressions.
+    pub pipes: Box<[Box<dyn PipeStep>]>,
+    /// Closest to the wire.
+    pub on_wire: Option<Box<dyn CallStep>>,
     pub credentials: Option<Arc<dyn Credentials>>,
     pub cache: Option<Arc<dyn ResponseCache>>,
     pub graphql: Option<GraphQl>,

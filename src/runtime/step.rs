@@ -27,6 +27,11 @@ pub trait ServiceStep: Send + Sync + fmt::Debug {
 
 /// Around one endpoint: sees the requests that were routed to it.
 pub trait EndpointStep: Send + Sync + fmt::Debug {
+    /// Whether the client's body must be in [`Notes::body`] when the step runs; the endpoint does not stream it then.
+    fn needs_body(&self) -> bool {
+        false
+    }
+
     /// Lets the request pass, refuses it, or asks to be called again after a wait.
     ///
     /// `attempt` is 0 at first and counts the waits; a step waits at most once.

@@ -20,7 +20,7 @@ use crate::runtime::pipeline;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service, Work};
-use crate::runtime::step::Gate;
+use crate::runtime::step::{EndpointStep, Gate};
 use crate::server::body::{self, BodyError};
 use crate::server::{builtin, relay, respond, tunnel};
 use crate::telemetry::access::{AccessEvent, AccessLog};
@@ -185,16 +185,22 @@ pub struct Ctx {
 }
 
 /// What the synchronous part of a request came to.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives on the stack for a moment; a box would cost each local answer an allocation"
-)]
 enum Decision {
+    /// Given before the service's own gates.
+    Before(Answer),
     Answer(Answer),
     /// The body is read and logged or echoed.
     Debug,
     Echo,
     Endpoint(Arc<Endpoint>),
+}
+
+/// What the service's own gates came to.
+enum Gated {
+    Pass,
+    Refuse(Box<Answer>),
+    /// The client has an answer.
+    Answered,
 }
 
 impl Gateway {
@@ -229,7 +235,7 @@ impl Gateway {
         for step in service.steps.iter().filter(|step| step.covers_health()) {
             if let Some(answer) = step.request(head, &mut ctx.notes) {
                 ctx.silent = true;
-                return Decision::Answer(answer);
+                return Decision::Before(answer);
             }
         }
         if head
@@ -238,14 +244,14 @@ impl Gateway {
             .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
         {
             // RFC 9110 §10.1.1: an expectation that nobody here can meet.
-            return Decision::Answer(text(
+            return Decision::Before(text(
                 StatusCode::EXPECTATION_FAILED,
                 "417 Expectation Failed",
             ));
         }
         if head.path == "*" {
             ctx.silent = true;
-            return Decision::Answer(Answer::empty(StatusCode::OK));
+            return Decision::Before(Answer::empty(StatusCode::OK));
         }
         let prefix = self.trusted_prefix(head, service);
         let found = service
@@ -254,17 +260,17 @@ impl Gateway {
         match &found {
             Match::Redirect(redirect) => {
                 ctx.silent = true;
-                return Decision::Answer(redirect_answer(redirect));
+                return Decision::Before(redirect_answer(redirect));
             }
             Match::BadTarget => {
-                return Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
+                return Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
             }
             Match::BadParam(reason) => {
-                return Decision::Answer(text(StatusCode::BAD_REQUEST, reason));
+                return Decision::Before(text(StatusCode::BAD_REQUEST, reason));
             }
-            Match::BuiltIn(BuiltIn::Health) => return Decision::Answer(builtin::health()),
+            Match::BuiltIn(BuiltIn::Health) => return Decision::Before(builtin::health()),
             Match::NotFound if head.path == READY_PATH && *head.method == Method::GET => {
-                return Decision::Answer(builtin::ready(
+                return Decision::Before(builtin::ready(
                     self.shared.draining.load(Ordering::Relaxed),
                 ));
             }
@@ -272,7 +278,7 @@ impl Gateway {
         }
         for step in service.steps.iter().filter(|step| !step.covers_health()) {
             if let Some(answer) = step.request(head, &mut ctx.notes) {
-                return Decision::Answer(answer);
+                return Decision::Before(answer);
             }
         }
         match found {
@@ -312,9 +318,33 @@ impl Gateway {
             .and_then(|value| value.to_str().ok())
     }
 
-    /// The endpoint's steps, one after the other; `Some` is the refusal.
-    async fn gates(&self, session: &Session, ctx: &mut Ctx, endpoint: &Endpoint) -> Option<Answer> {
-        for step in &endpoint.steps {
+    /// What stands around every request, and may have to wait.
+    async fn service_gates(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        active: &Active,
+    ) -> Result<Gated> {
+        let gates = &active.service.gates;
+        let patience = self.limits.read;
+        if gates.iter().any(|gate| gate.needs_body())
+            && !self.keep_body(session, ctx, patience).await?
+        {
+            return Ok(Gated::Answered);
+        }
+        let refusal = self.gates(session, ctx, gates, patience).await;
+        Ok(refusal.map_or(Gated::Pass, |answer| Gated::Refuse(Box::new(answer))))
+    }
+
+    /// The steps, one after the other, each waiting `patience` at the longest; `Some` is the refusal.
+    async fn gates(
+        &self,
+        session: &Session,
+        ctx: &mut Ctx,
+        steps: &[Box<dyn EndpointStep>],
+        patience: Duration,
+    ) -> Option<Answer> {
+        for step in steps {
             let mut attempt = 0;
             loop {
                 let head = head_of(session, ctx.client)?;
@@ -323,7 +353,7 @@ impl Gateway {
                     Gate::Refuse(answer) => return Some(answer),
                     Gate::Wait(wait) => {
                         // A step bounds its own wait; this is the bound of last resort.
-                        let _ = pingora_timeout::timeout(endpoint.timeout, wait).await;
+                        let _ = pingora_timeout::timeout(patience, wait).await;
                         attempt += 1;
                     }
                 }
@@ -339,7 +369,13 @@ impl Gateway {
         endpoint: &Arc<Endpoint>,
     ) -> Result<bool> {
         ctx.endpoint = Some(Arc::clone(endpoint));
-        if let Some(answer) = self.gates(session, ctx, endpoint).await {
+        if endpoint.steps.iter().any(|step| step.needs_body())
+            && !Box::pin(self.keep_body(session, ctx, endpoint.timeout)).await?
+        {
+            return Ok(true);
+        }
+        let refusal = self.gates(session, ctx, &endpoint.steps, endpoint.timeout);
+        if let Some(answer) = refusal.await {
             self.local(session, ctx, answer).await?;
             return Ok(true);
         }
@@ -372,6 +408,53 @@ impl Gateway {
         }
     }
 
+    /// Reads the body for the steps that must see it. `false`: it was refused, and the client has its answer.
+    async fn keep_body(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        patience: Duration,
+    ) -> Result<bool> {
+        let Some(active) = ctx.active.clone() else {
+            return Ok(false);
+        };
+        if ctx.notes.body.is_none() {
+            ctx.notes.body = self.body(session, ctx, patience, &active.service).await?;
+        }
+        Ok(ctx.notes.body.is_some())
+    }
+
+    /// The whole body; `None` when it was refused, and the client has its answer.
+    async fn body(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        patience: Duration,
+        service: &Service,
+    ) -> Result<Option<Bytes>> {
+        let read = body::read(session, service.options.max_request_body_bytes);
+        let read = tokio::time::timeout(patience, read).await;
+        let answer = match read.unwrap_or(Err(BodyError::Slow)) {
+            Ok(body) => return Ok(Some(body)),
+            Err(BodyError::TooLarge) => {
+                ctx.notes.refused = Some("body_too_large");
+                Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Err(BodyError::Malformed) => {
+                self.shared.metrics.bad_request("body");
+                session.set_keepalive(None);
+                text(StatusCode::BAD_REQUEST, "400 Bad Request")
+            }
+            Err(BodyError::Slow) => {
+                session.set_keepalive(None);
+                text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout")
+            }
+            Err(BodyError::Gone(error)) => return Err(error),
+        };
+        self.local(session, ctx, answer).await?;
+        Ok(None)
+    }
+
     async fn compose(
         &self,
         session: &mut Session,
@@ -384,38 +467,12 @@ impl Gateway {
         };
         let service = &active.service;
         let started = tokio::time::Instant::now();
-        let read = body::read(session, service.options.max_request_body_bytes);
-        let read = tokio::time::timeout_at(started + endpoint.timeout, read).await;
-        let body = match read.unwrap_or(Err(BodyError::Slow)) {
-            Ok(body) => body,
-            Err(BodyError::TooLarge) => {
-                ctx.notes.refused = Some("body_too_large");
-                return self
-                    .local(session, ctx, Answer::empty(StatusCode::PAYLOAD_TOO_LARGE))
-                    .await;
-            }
-            Err(BodyError::Malformed) => {
-                self.shared.metrics.bad_request("body");
-                session.set_keepalive(None);
-                return self
-                    .local(
-                        session,
-                        ctx,
-                        text(StatusCode::BAD_REQUEST, "400 Bad Request"),
-                    )
-                    .await;
-            }
-            Err(BodyError::Slow) => {
-                session.set_keepalive(None);
-                return self
-                    .local(
-                        session,
-                        ctx,
-                        text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout"),
-                    )
-                    .await;
-            }
-            Err(BodyError::Gone(error)) => return Err(error),
+        let body = match ctx.notes.body.take() {
+            Some(body) => body,
+            None => match self.body(session, ctx, endpoint.timeout, service).await? {
+                Some(body) => body,
+                None => return Ok(()),
+            },
         };
         let Some(head) = head_of(session, ctx.client) else {
             return Ok(());
@@ -509,9 +566,9 @@ impl ProxyHttp for Gateway {
         let decision = match head_of(session, None) {
             _ if !few_fields => {
                 self.shared.metrics.bad_request("too_many");
-                Decision::Answer(Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+                Decision::Before(Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
             }
-            None => Decision::Answer(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+            None => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
             Some(mut head) => {
                 head.client = active
                     .service
@@ -522,15 +579,29 @@ impl ProxyHttp for Gateway {
                 self.decide(&head, ctx, &active.service)
             }
         };
+        let decision = match decision {
+            Decision::Before(answer) => Decision::Answer(answer),
+            decision if active.service.gates.is_empty() => decision,
+            decision => match Box::pin(self.service_gates(session, ctx, &active)).await? {
+                Gated::Pass => decision,
+                Gated::Refuse(answer) => Decision::Answer(*answer),
+                Gated::Answered => return Ok(true),
+            },
+        };
         match decision {
-            Decision::Answer(answer) => self.local(session, ctx, answer).await?,
+            Decision::Before(answer) | Decision::Answer(answer) => {
+                self.local(session, ctx, answer).await?
+            }
             // Boxed, so that answers of our own do not carry an upstream call's state around.
             Decision::Endpoint(endpoint) => {
                 return Box::pin(self.endpoint(session, ctx, &endpoint)).await;
             }
             Decision::Debug | Decision::Echo => {
                 let most = active.service.options.max_request_body_bytes;
-                let body = Box::pin(self.body_in_time(session, most)).await;
+                let body = match ctx.notes.body.take() {
+                    Some(body) => body,
+                    None => Box::pin(self.body_in_time(session, most)).await,
+                };
                 let answer = match head_of(session, ctx.client) {
                     Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
                     Some(head) => builtin::debug(&head, &body),

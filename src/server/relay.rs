@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{Reply, Sight};
 use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
 use crate::runtime::step::Outcome;
@@ -127,11 +128,17 @@ async fn relay(
     // Racing calls are cut earlier, as with composed endpoints.
     let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
     let limit = Limit::at(Instant::now() + endpoint.timeout * percent / 100);
-    let call = Call::begin(session, ctx, service, endpoint, work, &limit).await?;
+    let mut call = Call::begin(session, ctx, service, endpoint, work, &limit).await?;
+    if call.prepared.local.is_some() {
+        return Box::pin(call.local(session, ctx, service, work, &limit)).await;
+    }
     let mut guard = Guard::enter(&work.backend.steps, &limit)?;
-    let result = match work.backend.cache {
-        Some(_) => call.whole(session, ctx, service, work, &limit).await,
-        None => call.run(session, ctx, service, work, &limit).await,
+    let result = match call.pass(work, &limit).await {
+        Ok(()) if call.prepared.local.is_some() || call.is_whole(work) => {
+            Box::pin(call.whole(session, ctx, service, work, &limit)).await
+        }
+        Ok(()) => call.run(session, ctx, service, work, &limit).await,
+        Err(trouble) => Err(trouble),
     };
     match &result {
         Ok(status) => guard.end(Outcome::Streamed {
@@ -156,12 +163,10 @@ enum Upload {
 /// A call that is ready to be made.
 struct Call<'a> {
     hosts: &'a HostSet,
-    out: Outgoing,
+    prepared: stream::Prepared<'a>,
     framing: RequestBody,
     /// The body was read beforehand and is in `out.body`.
     kept: bool,
-    /// We asked for gzip and the client did not: what comes is decoded.
-    gunzip: bool,
     /// The token that we called with.
     authorization: Option<HeaderValue>,
 }
@@ -169,7 +174,7 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     async fn begin(
         session: &mut Session,
-        ctx: &Ctx,
+        ctx: &mut Ctx,
         service: &Service,
         endpoint: &Endpoint,
         work: &'a StreamWork,
@@ -181,13 +186,17 @@ impl<'a> Call<'a> {
             && (backend.send_body_on_redirect
                 || backend.cache.is_some()
                 || backend.graphql.is_some()
+                || stream::needs_body(work)
                 || work.concurrent_calls > 1);
-        let whole = match keep {
-            true => {
+        let read = ctx.notes.body.take();
+        let keep = keep || read.is_some();
+        let whole = match (read, keep) {
+            (Some(body), _) => body,
+            (None, true) => {
                 let read = whole_body(session, service.options.max_request_body_bytes);
                 limit.wait(pin!(read)).await.ok_or(Trouble::Slow)??
             }
-            false => Bytes::new(),
+            (None, false) => Bytes::new(),
         };
         let Some(head) = head_of(session, ctx.client) else {
             return Err(Failure::new(Kind::Request, "the request target is no text").into());
@@ -201,53 +210,85 @@ impl<'a> Call<'a> {
             whole,
             Instant::now(),
         );
-        let mut prepared = stream::prepare(&service.options, endpoint, backend, client)?;
-        let mut authorization = None;
-        if let (Some(credentials), None) = (&backend.credentials, &backend.cache) {
-            let value = stream::authorization(&**credentials, limit).await?;
-            prepared
-                .out
-                .headers
-                .insert(header::AUTHORIZATION, value.clone());
-            authorization = Some(value);
-        }
-        if is_grpc(session) {
-            // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
-            let trailers = HeaderValue::from_static("trailers");
-            prepared.out.headers.insert(header::TE, trailers);
-        }
-        let kept = keep || backend.graphql.is_some();
-        let framing = match (kept, empty) {
-            (true, _) => framing_of(&prepared.out.body),
+        let preparing = stream::prepare(&service.options, endpoint, work, client, limit);
+        let prepared = match work.pipes.is_empty() {
+            true => preparing.await?,
+            false => {
+                let preparing = limit.wait(pin!(preparing)).await;
+                preparing.unwrap_or_else(|| Err(Failure::deadline()))?
+            }
+        };
+        let mut call = Call {
+            hosts: &backend.hosts,
+            kept: keep || !prepared.out.body.is_empty(),
+            prepared,
+            framing: RequestBody::Empty,
+            authorization: None,
+        };
+        call.framing = match (call.kept, empty) {
+            (true, _) => framing_of(&call.prepared.out.body),
             (false, true) => RequestBody::Empty,
             (false, false) => match announced {
                 Some(length) if endpoint.headers.announces_length() => RequestBody::Length(length),
                 _ => RequestBody::Chunked,
             },
         };
-        Ok(Call {
-            hosts: &backend.hosts,
-            out: prepared.out,
-            framing,
-            kept,
-            gunzip: prepared.gunzip,
-            authorization,
-        })
+        if is_grpc(session) {
+            // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
+            let trailers = HeaderValue::from_static("trailers");
+            call.prepared.out.headers.insert(header::TE, trailers);
+        }
+        Ok(call)
+    }
+
+    /// What remains to be done within the backend's steps: its pipe steps, and the token to call with.
+    async fn pass(
+        &mut self,
+        work: &'a StreamWork,
+        limit: &Limit,
+    ) -> std::result::Result<(), Trouble> {
+        let backend = &work.backend;
+        if self.prepared.watch.is_some() {
+            let passing = limit.wait(pin!(self.prepared.pass(backend, limit))).await;
+            passing.unwrap_or_else(|| Err(Failure::deadline()))?;
+            if !self.prepared.out.body.is_empty() {
+                self.kept = true;
+                self.framing = framing_of(&self.prepared.out.body);
+            }
+        }
+        if let (Some(credentials), false) = (&backend.credentials, self.is_whole(work)) {
+            let value = stream::authorization(&**credentials, limit).await?;
+            let headers = &mut self.prepared.out.headers;
+            headers.insert(header::AUTHORIZATION, value.clone());
+            self.authorization = Some(value);
+        }
+        Ok(())
+    }
+
+    /// Whether the answer must be read before it is passed on.
+    fn is_whole(&self, work: &StreamWork) -> bool {
+        work.backend.cache.is_some()
+            || (self.prepared.watch.is_some() && stream::sight(work) == Sight::Whole)
     }
 
     async fn run(
-        &self,
+        &mut self,
         session: &mut Session,
         ctx: &Ctx,
         service: &Service,
         work: &StreamWork,
         limit: &Limit,
     ) -> std::result::Result<StatusCode, Trouble> {
+        let mut watch = self.prepared.watch.take();
         let mut followed: Option<NextCall> = None;
         let mut requests = 1;
         loop {
             let (hosts, out, framing) = match &followed {
-                None => (self.hosts, &self.out, self.framing),
+                None => (
+                    self.prepared.elsewhere.as_ref().unwrap_or(self.hosts),
+                    &self.prepared.out,
+                    self.framing,
+                ),
                 Some(next) => (&next.hosts, &next.out, framing_of(&next.out.body)),
             };
             let kept = self.kept || followed.is_some();
@@ -282,14 +323,24 @@ impl<'a> Call<'a> {
                 .map_err(Failure::from)?
             {
                 None => {
+                    let reply = match watch.take() {
+                        None => None,
+                        Some(watch) => {
+                            let mut reply = seen(&exchange, self.prepared.gunzip)?;
+                            let watched = watch.answered(&work.backend, &mut reply);
+                            let watched = limit.wait(pin!(watched)).await;
+                            watched.unwrap_or_else(|| Err(Failure::deadline()))?;
+                            Some(reply)
+                        }
+                    };
                     return copy(
                         session,
                         ctx,
                         service,
                         work,
-                        exchange,
+                        (exchange, reply),
                         upload,
-                        self.gunzip,
+                        self.prepared.gunzip,
                         limit,
                     )
                     .await;
@@ -315,46 +366,105 @@ impl Call<'_> {
         }
     }
 
-    /// Through the backend's response cache, which knows whole answers only.
+    /// For a response cache, and for steps that must see the whole answer or gave it themselves.
     async fn whole(
-        &self,
+        &mut self,
         session: &mut Session,
         ctx: &Ctx,
         service: &Service,
         work: &StreamWork,
         limit: &Limit,
     ) -> std::result::Result<StatusCode, Trouble> {
-        let fetched = stream::whole(&service.options, &work.backend, self.out.clone(), limit);
-        let Some(incoming) = limit.wait(pin!(fetched)).await else {
-            return Err(Failure::deadline().into());
+        let watch = self.prepared.watch.take();
+        let getting = async {
+            let mut reply = match self.prepared.local.take() {
+                Some(reply) => reply,
+                None => {
+                    let hosts = self.prepared.elsewhere.as_ref().unwrap_or(self.hosts);
+                    let out = std::mem::take(&mut self.prepared.out);
+                    let options = &service.options;
+                    let got = stream::whole(options, &work.backend, hosts, out, limit).await?;
+                    Reply {
+                        status: got.status,
+                        headers: got.headers,
+                        body: Some(got.body),
+                    }
+                }
+            };
+            if let Some(watch) = watch {
+                watch.answered(&work.backend, &mut reply).await?;
+            }
+            Ok(reply)
         };
-        let incoming = incoming?;
-        let mut headers = incoming.headers;
-        headers.insert(header::CONTENT_LENGTH, incoming.body.len().into());
-        let bodiless = session.req_header().method == Method::HEAD || incoming.body.is_empty();
-        let answer = header_for_client(
-            session,
-            ctx,
-            service,
-            work,
-            incoming.status,
-            &headers,
-            false,
-        )
+        let reply = limit.wait(pin!(getting)).await;
+        let reply = reply.unwrap_or_else(|| Err(Failure::deadline()))?;
+        write_whole(session, ctx, service, work, reply).await
+    }
+
+    /// The answer of a step outside of the call.
+    async fn local(
+        &mut self,
+        session: &mut Session,
+        ctx: &Ctx,
+        service: &Service,
+        work: &StreamWork,
+        limit: &Limit,
+    ) -> std::result::Result<(), Trouble> {
+        self.whole(session, ctx, service, work, limit)
+            .await
+            .map(|_| ())
+    }
+}
+
+/// The answer as steps see it that let its body stream past.
+fn seen(exchange: &Exchange<'_>, gunzip: bool) -> std::result::Result<Reply, Failure> {
+    let Some((status, headers)) = exchange.header() else {
+        return Err(Failure::new(Kind::Broken, "EOF"));
+    };
+    let mut headers = headers.clone();
+    if gunzip && is_gzip(&headers) {
+        headers.remove(header::CONTENT_ENCODING);
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    Ok(Reply {
+        status,
+        headers,
+        body: None,
+    })
+}
+
+fn is_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| coding == "gzip")
+}
+
+/// Writes an answer that is at hand.
+async fn write_whole(
+    session: &mut Session,
+    ctx: &Ctx,
+    service: &Service,
+    work: &StreamWork,
+    reply: Reply,
+) -> std::result::Result<StatusCode, Trouble> {
+    let body = reply.body.unwrap_or_default();
+    let (status, mut headers) = (reply.status, reply.headers);
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    let bodiless = session.req_header().method == Method::HEAD || body.is_empty();
+    let answer = header_for_client(session, ctx, service, work, status, &headers, false)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
-        respond::keep_connection(session);
+    respond::keep_connection(session);
+    session
+        .write_response_header(Box::new(answer), bodiless)
+        .await
+        .map_err(Trouble::Client)?;
+    if !bodiless {
         session
-            .write_response_header(Box::new(answer), bodiless)
+            .write_response_body(Some(body), true)
             .await
             .map_err(Trouble::Client)?;
-        if !bodiless {
-            session
-                .write_response_body(Some(incoming.body), true)
-                .await
-                .map_err(Trouble::Client)?;
-        }
-        Ok(incoming.status)
     }
+    Ok(status)
 }
 
 /// Makes `many` equal calls; the first that brings a header wins and keeps its stream, the others are dropped.
@@ -493,7 +603,7 @@ async fn copy(
     ctx: &Ctx,
     service: &Service,
     work: &StreamWork,
-    mut exchange: Exchange<'_>,
+    (mut exchange, reply): (Exchange<'_>, Option<Reply>),
     mut upload: Upload,
     gunzip: bool,
     limit: &Limit,
@@ -501,10 +611,14 @@ async fn copy(
     let Some((status, headers)) = exchange.header() else {
         return Err(Failure::new(Kind::Broken, "EOF").into());
     };
-    let decode = gunzip
-        && headers
-            .get(header::CONTENT_ENCODING)
-            .is_some_and(|coding| coding == "gzip");
+    let decode = gunzip && is_gzip(headers);
+    let (status, headers) = match &reply {
+        Some(reply) => (reply.status, &reply.headers),
+        None => (status, headers),
+    };
+    if let Some(reply) = reply.as_ref().filter(|reply| reply.body.is_some()) {
+        return write_whole(session, ctx, service, work, reply.clone()).await;
+    }
     let mut bodiless = session.req_header().method == Method::HEAD
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let announced = Announced::of(headers);

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::Reply;
 use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork, Upgrade};
 use crate::runtime::step::Outcome;
@@ -148,11 +149,11 @@ async fn open(
         bytes::Bytes::new(),
         Instant::now(),
     );
-    let mut out = stream::prepare(&service.options, endpoint, &work.backend, client)?.out;
+    let mut call = stream::prepare(&service.options, endpoint, work, client, limit).await?;
     // A limit or a breaker refuses here. How long a tunnel lasts says nothing about its upstream, its handshake does.
     let mut guard = Guard::enter(&work.backend.steps, limit)?;
     let sent = &session.req_header().headers;
-    let result = shake_hands(work, &mut out, sent, limit).await;
+    let result = shake_hands(work, &mut call, sent, limit).await;
     guard.end(match &result {
         Ok((_, answer)) => Outcome::Streamed {
             status: answer.status.as_u16(),
@@ -162,18 +163,24 @@ async fn open(
     result
 }
 
-async fn shake_hands(
-    work: &StreamWork,
-    out: &mut Outgoing,
+async fn shake_hands<'a>(
+    work: &'a StreamWork,
+    call: &mut stream::Prepared<'a>,
     sent: &HeaderMap,
     limit: &Limit,
 ) -> std::result::Result<(Box<HttpSession>, ResponseHeader), Failure> {
+    call.pass(&work.backend, limit).await?;
+    if call.local.is_some() {
+        let text = "a step answers in place of the backend: there is nobody to tunnel to";
+        return Err(Failure::new(Kind::Refused, text));
+    }
     if let Some(credentials) = &work.backend.credentials {
         let value = stream::authorization(&**credentials, limit).await?;
-        out.headers.insert(header::AUTHORIZATION, value);
+        call.out.headers.insert(header::AUTHORIZATION, value);
     }
-    let (mut upstream, target) = work.backend.hosts.dial().await?;
-    let request = request(out, &target, sent)
+    let hosts = call.elsewhere.as_ref().unwrap_or(&work.backend.hosts);
+    let (mut upstream, target) = hosts.dial().await?;
+    let request = request(&call.out, &target, sent)
         .map_err(|_| Failure::new(Kind::Request, "the request cannot be written"))?;
     let broken = |_| Failure::new(Kind::Broken, "EOF");
     upstream
@@ -194,7 +201,20 @@ async fn shake_hands(
             status if status.is_informational() => continue,
             _ => {}
         }
-        let answer = answer.clone();
+        let mut answer = answer.clone();
+        if let Some(watch) = call.watch.take() {
+            let mut reply = Reply {
+                status: answer.status,
+                headers: answer.headers.clone(),
+                body: Some(bytes::Bytes::new()),
+            };
+            // A step may refuse the handshake and change its fields; what follows is no body of HTTP.
+            watch.answered(&work.backend, &mut reply).await?;
+            let mut parts = http::Response::new(()).into_parts().0;
+            parts.status = answer.status;
+            parts.headers = reply.headers;
+            answer = ResponseHeader::from(parts);
+        }
         return Ok((upstream, answer));
     }
 }

@@ -115,6 +115,33 @@ impl HostSet {
         &self.client
     }
 
+    /// `scheme://authority` of the only host, if there is just one and nothing stands behind its authority.
+    pub fn only(&self) -> Option<&str> {
+        let Hosts::Fixed(hosts) = &self.hosts else {
+            return None;
+        };
+        match &**hosts {
+            [one] if one.place.as_ref().is_ok_and(|place| place.base.is_empty()) => Some(&one.url),
+            _ => None,
+        }
+    }
+
+    /// `scheme://authority` of the host whose turn it is, and what its URL has behind that; for callers that must know
+    /// the whole URL before they call [`HostSet::elsewhere`] with it. `None` when no host can be called.
+    pub async fn next_place(&self) -> Option<(String, String)> {
+        let hosts = self.list().await;
+        let index = self.turn(&hosts).first().copied()?;
+        let host = hosts.get(index)?;
+        let base = &host.place.as_ref().ok()?.base;
+        let origin = host.url.strip_suffix(&**base)?;
+        Some((origin.to_owned(), base.to_string()))
+    }
+
+    /// A set of one host, `scheme://authority`, called as the hosts of this set are.
+    pub fn elsewhere(&self, origin: &str) -> HostSet {
+        HostSet::fixed(&self.client, &[origin])
+    }
+
     /// Chooses an address without connecting to it, for Pingora's own proxy path.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
 /// One call, ready to be sent. `Host` is not among the headers unless a step set it; the host set supplies it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outgoing {
     pub method: Method,
     /// Path and query as they go on the wire, starting with `/`.

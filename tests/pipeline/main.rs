@@ -69,6 +69,8 @@ fn backend(host: &str, url: &str) -> Backend {
         shape: Shape::default(),
         errors: ErrorMode::Hide,
         steps: Box::default(),
+        pipes: Box::default(),
+        on_wire: None,
         credentials: None,
         cache: None,
         graphql: None,
@@ -101,6 +103,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         id: 0,
     };
     let work = Composition {
+        pipes: Box::default(),
         backends: backends.into_iter().collect(),
         shadows: Box::default(),
         order: Order::Parallel,
@@ -111,6 +114,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         signer: None,
     };
     let call = ClientCall {
+        line: None,
         headers: HeaderMap::new(),
         query: None,
         params: Params::default(),

@@ -1,6 +1,7 @@
 //! One backend: build the call, make it, read what comes back.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,11 +17,14 @@ use super::fetch::fetch;
 use super::guard::Guard;
 use super::limit::Limit;
 use super::merge::{Part, Passed};
+use super::piped;
+use crate::jose::Claims;
 use crate::runtime::answer::Fields;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::{Object, Value, write_string};
+use crate::runtime::request::Params;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
 use crate::telemetry::text::masked;
@@ -34,6 +38,32 @@ pub(super) struct Context<'a, C> {
     pub(super) query: &'a QueryRules,
     pub(super) call: &'a ClientCall,
     pub(super) concurrent_calls: u32,
+    /// `sequential_propagated_params`: what steps of later backends find among the parameters.
+    pub(super) propagated: &'a [Box<str>],
+}
+
+/// What the backends before this one in a sequence answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Earlier<'a> {
+    /// Shaped.
+    pub(super) answers: &'a [Value],
+    /// The bodies of those that are `no-op`.
+    pub(super) texts: &'a [Option<Bytes>],
+}
+
+/// A call that is ready to be made.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    pub(super) out: Outgoing,
+    /// What the backend's pipe steps see besides; `None` without any.
+    pub(super) seed: Option<Box<Seed>>,
+}
+
+/// What a request brings to the steps around a call, besides the call itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seed {
+    pub(super) params: Params,
+    pub(super) claims: Option<Arc<Claims>>,
 }
 
 /// Builds the call to `backend`; `earlier` are the answers of the backends before it in a sequence.
@@ -43,8 +73,8 @@ pub(super) struct Context<'a, C> {
 pub(super) fn prepare<C>(
     cx: &Context<'_, C>,
     backend: &Backend,
-    earlier: &[Value],
-) -> Result<Outgoing, Failure> {
+    earlier: Earlier<'_>,
+) -> Result<Prepared, Failure> {
     let (headers, body) = (cx.call.headers.clone(), cx.call.body.clone());
     prepare_with(cx, backend, earlier, headers, body)
 }
@@ -53,12 +83,15 @@ pub(super) fn prepare<C>(
 pub(super) fn prepare_with<C>(
     cx: &Context<'_, C>,
     backend: &Backend,
-    earlier: &[Value],
+    earlier: Earlier<'_>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Outgoing, Failure> {
+) -> Result<Prepared, Failure> {
     let call = cx.call;
-    let sources = Sources { call, earlier };
+    let sources = Sources {
+        call,
+        earlier: earlier.answers,
+    };
     let pairs = cx
         .query
         .pairs(call.query.as_deref(), backend.query.as_ref());
@@ -81,14 +114,47 @@ pub(super) fn prepare_with<C>(
             .insert(CONTENT_LENGTH, HeaderValue::from(out.body.len()));
     }
     forward::complete(&mut out.headers, cx.options, backend.compression);
-    Ok(out)
+    let piped = !backend.pipes.is_empty() || backend.on_wire.is_some();
+    let seed = piped.then(|| Box::new(seed(cx, earlier)));
+    Ok(Prepared { out, seed })
+}
+
+/// The request's parameters, and those that its sequence propagates.
+fn seed<C>(cx: &Context<'_, C>, earlier: Earlier<'_>) -> Seed {
+    let mut params = cx.call.params.clone();
+    for name in cx.propagated {
+        let Some(rest) = name.strip_prefix("resp") else {
+            continue;
+        };
+        let (number, path) = rest.split_once('_').unwrap_or((rest, ""));
+        let Ok(index) = number.parse::<usize>() else {
+            continue;
+        };
+        let value = match path {
+            "" => match earlier.texts.get(index) {
+                Some(Some(body)) => Some(String::from_utf8_lossy(body)),
+                _ => None,
+            },
+            path => earlier
+                .answers
+                .get(index)
+                .and_then(|answer| answer.text_at(path)),
+        };
+        if let Some(value) = value {
+            params.0.push((Arc::from(&**name), value.into_owned()));
+        }
+    }
+    Seed {
+        params,
+        claims: cx.call.claims.clone(),
+    }
 }
 
 /// Builds and makes the call, or several at once where `concurrent_calls` asks for it.
 pub(super) async fn get<C: Carrier>(
     cx: &Context<'_, C>,
     backend: &Backend,
-    earlier: &[Value],
+    earlier: Earlier<'_>,
     limit: &Limit,
 ) -> Result<Part, Failure> {
     let out = prepare(cx, backend, earlier)?;
@@ -104,7 +170,7 @@ pub(super) async fn get<C: Carrier>(
 async fn race<C: Carrier>(
     cx: &Context<'_, C>,
     backend: &Backend,
-    out: Outgoing,
+    out: Prepared,
     many: u32,
     limit: &Limit,
 ) -> Result<Part, Failure> {
@@ -128,14 +194,17 @@ pub(super) async fn exchange<C: Carrier>(
     carrier: &C,
     most_bytes: u64,
     backend: &Backend,
-    out: Outgoing,
+    prepared: Prepared,
     limit: &Limit,
 ) -> Result<Part, Failure> {
     let mut guard = Guard::enter(&backend.steps, limit)?;
-    let (method, target) = (out.method.clone(), out.target.clone());
-    let result = match fetch(carrier, most_bytes, backend, out, limit).await {
-        Ok(incoming) => read(backend, incoming, &method, &target),
-        Err(failure) => Err(failure),
+    let result = match prepared.seed {
+        // Boxed: what the steps keep is no burden of calls without any.
+        Some(_) => {
+            let call = piped::exchange(carrier, most_bytes, backend, prepared, limit);
+            Box::pin(call).await
+        }
+        None => plain(carrier, most_bytes, backend, prepared.out, limit).await,
     };
     guard.end(match &result {
         Ok(_) => Outcome::Success,
@@ -144,15 +213,31 @@ pub(super) async fn exchange<C: Carrier>(
     result
 }
 
+/// The call itself.
+async fn plain<C: Carrier>(
+    carrier: &C,
+    most_bytes: u64,
+    backend: &Backend,
+    out: Outgoing,
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    let (method, target) = (out.method.clone(), out.target.clone());
+    let incoming = fetch(carrier, most_bytes, backend, &backend.hosts, out, limit).await?;
+    read(backend, incoming, &method, &target)
+}
+
 /// An answer's data. Only 200 and 201 are success; a `no-op` answer has none to show, whatever its status.
-fn read(
+pub(super) fn read(
     backend: &Backend,
     incoming: Incoming,
     method: &Method,
     target: &str,
 ) -> Result<Part, Failure> {
     if backend.decoder.encoding == decode::Kind::NoOp {
-        return Ok(Part::complete(Value::Object(Object::new())));
+        return Ok(Part {
+            text: Some(incoming.body),
+            ..Part::complete(Value::Object(Object::new()))
+        });
     }
     if let ErrorMode::PassThrough(pass) = &backend.errors {
         return passed(backend, pass, incoming, method, target);
@@ -180,7 +265,7 @@ fn refused(
         return Ok(Part {
             data: Value::Object(Object::from([(name, details(&incoming))])),
             complete: false,
-            passed: None,
+            ..Part::complete(Value::Null)
         });
     }
     let failure = bad_status(backend, &incoming, method, target);

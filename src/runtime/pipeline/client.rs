@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::Instant;
 
+use super::limit::Limit;
 use crate::jose::Claims;
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::runtime::forward;
 use crate::runtime::json::Value;
+use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::{Head, Notes, Params};
 use crate::runtime::service::{Endpoint, Options};
-use crate::runtime::template::Values;
+use crate::runtime::template::{self, Values};
 
 /// A request that has passed its endpoint's steps. It borrows nothing from the server's session, so that the server
 /// can watch the client while the pipeline works.
@@ -33,6 +35,16 @@ pub struct ClientCall {
     pub announce_length: bool,
     /// When the endpoint's timeout began to run.
     pub started: Instant,
+    /// What only pipe steps look at; `None` for an endpoint without any.
+    pub line: Option<Box<RequestLine>>,
+}
+
+/// What the client asked for.
+#[derive(Debug, Clone)]
+pub struct RequestLine {
+    pub method: Method,
+    /// As on the wire.
+    pub path: Box<str>,
 }
 
 impl ClientCall {
@@ -45,7 +57,15 @@ impl ClientCall {
         body: Bytes,
         started: Instant,
     ) -> ClientCall {
+        let head = &notes.head(head);
+        let line = endpoint.work.is_piped().then(|| {
+            Box::new(RequestLine {
+                method: head.method.clone(),
+                path: head.path.into(),
+            })
+        });
         ClientCall {
+            line,
             headers: forward::outgoing(&endpoint.headers, options, head, notes),
             query: head.query.map(Box::from),
             params: notes.params.clone(),
@@ -55,6 +75,37 @@ impl ClientCall {
             announce_length: endpoint.headers.announces_length()
                 && head.headers.contains_key(CONTENT_LENGTH),
             started,
+        }
+    }
+
+    /// The request as the endpoint's pipe steps see it.
+    pub(super) fn request(&self, endpoint: &Endpoint, limit: &Limit) -> PipeRequest {
+        let (method, path) = match self.line.as_deref() {
+            Some(line) => (line.method.clone(), line.path.clone()),
+            None => (endpoint.method.clone(), Box::from(&*endpoint.pattern)),
+        };
+        PipeRequest {
+            method,
+            origin: None,
+            path,
+            query: template::query(&endpoint.query.pairs(self.query.as_deref(), None)),
+            params: self.params.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            claims: self.claims.clone(),
+            deadline: limit.end(),
+        }
+    }
+
+    /// The call with what the pipe steps made of it. Its query needs no filter any more.
+    pub(super) fn replaced(&self, request: &PipeRequest) -> ClientCall {
+        ClientCall {
+            headers: request.headers.clone(),
+            query: request.query.clone(),
+            params: request.params.clone(),
+            claims: request.claims.clone(),
+            body: request.body.clone(),
+            ..self.clone()
         }
     }
 }

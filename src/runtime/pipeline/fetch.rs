@@ -8,13 +8,14 @@ use super::limit::Limit;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::service::Backend;
 use crate::runtime::step::{Credentials, Lookup, ResponseCache};
-use crate::upstream::{CallOptions, Incoming, Outgoing};
+use crate::upstream::{CallOptions, HostSet, Incoming, Outgoing};
 
-/// Gets a whole answer for `out`, whatever its status.
+/// Gets a whole answer for `out` from one of `hosts`, whatever its status.
 pub(super) async fn fetch<C: Carrier>(
     carrier: &C,
     most_bytes: u64,
     backend: &Backend,
+    hosts: &HostSet,
     out: Outgoing,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
@@ -25,27 +26,27 @@ pub(super) async fn fetch<C: Carrier>(
     };
     // The rare ways are boxed, so that the usual one does not carry their state around.
     match (&backend.credentials, &backend.cache) {
-        (None, None) => carrier.call(&backend.hosts, out, &how).await,
+        (None, None) => carrier.call(hosts, out, &how).await,
         (Some(credentials), _) => {
             Box::pin(authorized(
                 carrier,
-                backend,
-                &**credentials,
+                hosts,
+                (&**credentials, backend.cache.as_deref()),
                 out,
                 &how,
                 limit,
             ))
             .await
         }
-        (None, Some(cache)) => Box::pin(cached(carrier, backend, &**cache, out, &how)).await,
+        (None, Some(cache)) => Box::pin(cached(carrier, hosts, &**cache, out, &how)).await,
     }
 }
 
 /// With a token of ours. An upstream that refuses it gets one more call with a new one.
 async fn authorized<C: Carrier>(
     carrier: &C,
-    backend: &Backend,
-    credentials: &dyn Credentials,
+    hosts: &HostSet,
+    (credentials, cache): (&dyn Credentials, Option<&dyn ResponseCache>),
     out: Outgoing,
     how: &CallOptions,
     limit: &Limit,
@@ -58,9 +59,9 @@ async fn authorized<C: Carrier>(
         };
         let mut out = out.clone();
         out.headers.insert(AUTHORIZATION, value.clone());
-        let incoming = match &backend.cache {
-            Some(cache) => cached(carrier, backend, &**cache, out, how).await?,
-            None => carrier.call(&backend.hosts, out, how).await?,
+        let incoming = match cache {
+            Some(cache) => cached(carrier, hosts, cache, out, how).await?,
+            None => carrier.call(hosts, out, how).await?,
         };
         let refused = incoming.status == StatusCode::UNAUTHORIZED;
         if last || !refused || !credentials.rejected(&value) {
@@ -73,14 +74,14 @@ async fn authorized<C: Carrier>(
 /// From the cache if it has a fresh answer; otherwise from the upstream, with the cache told about it.
 async fn cached<C: Carrier>(
     carrier: &C,
-    backend: &Backend,
+    hosts: &HostSet,
     cache: &dyn ResponseCache,
     mut out: Outgoing,
     how: &CallOptions,
 ) -> Result<Incoming, Failure> {
     let (method, sent) = (out.method.clone(), out.headers.clone());
     // Caches may be shared between backends: only the host tells their paths apart.
-    let url = format!("{}{}", backend.hosts.name(), out.target);
+    let url = format!("{}{}", hosts.name(), out.target);
     let mut revalidating = false;
     match cache.lookup(&method, &url, &sent) {
         Lookup::Fresh(incoming) => return Ok(incoming),
@@ -98,7 +99,7 @@ async fn cached<C: Carrier>(
         }
         Lookup::Miss => {}
     }
-    match carrier.call(&backend.hosts, out, how).await {
+    match carrier.call(hosts, out, how).await {
         Ok(answer) if revalidating && answer.status == StatusCode::NOT_MODIFIED => Ok(cache
             .revalidated(&method, &url, &sent, &answer)
             .unwrap_or(answer)),

@@ -7,7 +7,6 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
-use super::client::ClientCall;
 use super::merge::{Merged, Passed};
 use super::run::Outcome;
 use crate::runtime::answer::{Answer, Branding};
@@ -16,15 +15,8 @@ use crate::runtime::json::{Object, Style, Value, to_bytes};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
 
-/// Makes the answer out of what the backends contributed.
-pub(super) fn finish(
-    options: &Options,
-    endpoint: &Endpoint,
-    work: &Composition,
-    call: &ClientCall,
-    mut merged: Merged,
-) -> Outcome {
-    let errors = report(endpoint, work.signer.is_some(), &merged);
+/// The endpoint's own flatmap and static data.
+pub(super) fn settle(work: &Composition, merged: &mut Merged) {
     if let (Some(flatmap), Some(data)) = (&work.flatmap, &mut merged.data)
         && merged.group
         && merged.failures.is_empty()
@@ -32,14 +24,25 @@ pub(super) fn finish(
         flatmap.apply(data);
     }
     if let Some(data) = &work.static_data {
-        add_static(data, &mut merged);
+        add_static(data, merged);
     }
+}
+
+/// Makes the answer out of what came of the backends.
+pub(super) fn finish(
+    options: &Options,
+    endpoint: &Endpoint,
+    work: &Composition,
+    accept: Option<&HeaderValue>,
+    merged: Merged,
+) -> Outcome {
+    let errors = report(endpoint, work.signer.is_some(), &merged);
     let failure = merged.failures.first().map(|failure| failure.kind);
     let answer = match &work.signer {
         Some(signer) => signed(options, endpoint, &**signer, merged),
         None => match &merged.data {
             Some(data) => {
-                let accept = call.accept.as_ref().and_then(|value| value.to_str().ok());
+                let accept = accept.and_then(|value| value.to_str().ok());
                 let (content_type, body) =
                     work.encoding
                         .encode(Some(data), accept, options.canonical_json);

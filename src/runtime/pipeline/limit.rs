@@ -64,6 +64,11 @@ impl Limit {
         self.passed.load(Ordering::Relaxed)
     }
 
+    /// The end.
+    pub fn end(&self) -> Instant {
+        self.at
+    }
+
     /// What is left until the end.
     pub fn remaining(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())

@@ -1,5 +1,6 @@
 //! Parts of an answer become one.
 
+use bytes::Bytes;
 use http::StatusCode;
 use smallvec::SmallVec;
 
@@ -15,6 +16,8 @@ pub(super) struct Part {
     pub(super) complete: bool,
     /// What reaches the client beside the data, with `pass_through`.
     pub(super) passed: Option<Box<Passed>>,
+    /// The body of a `no-op` backend in a sequence, for `resp0` in `sequential_propagated_params`.
+    pub(super) text: Option<Bytes>,
 }
 
 /// An upstream's status and some of its header fields.
@@ -30,6 +33,7 @@ impl Part {
             data,
             complete: true,
             passed: None,
+            text: None,
         }
     }
 }

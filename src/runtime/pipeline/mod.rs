@@ -9,6 +9,7 @@
 //! | `run` | [`run`]: from a request to an [`Outcome`] |
 //! | `parallel`, `sequential` | several backends, at once or one after the other |
 //! | `backend` | one backend: build the call, make it, read what comes back |
+//! | `piped` | scripts, expressions and schemas around all of it, or around one call |
 //! | `guard` | the steps around one call; what was begun is ended exactly once |
 //! | `fetch` | credentials and cache around one exchange |
 //! | `carrier` | who carries a call to its backend: the upstream client, or a test |
@@ -27,6 +28,7 @@ mod guard;
 mod limit;
 mod merge;
 mod parallel;
+mod piped;
 mod run;
 mod sequential;
 mod shadow;
@@ -36,7 +38,7 @@ pub mod stream;
 mod tests;
 
 pub use carrier::{Carrier, Upstream};
-pub use client::ClientCall;
+pub use client::{ClientCall, RequestLine};
 pub use guard::Guard;
 pub use limit::Limit;
 pub use run::{Outcome, run, run_with};

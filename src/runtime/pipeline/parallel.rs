@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::future::join_all;
 use smallvec::SmallVec;
 
-use super::backend::{Context, get};
+use super::backend::{Context, Earlier, get};
 use super::carrier::Carrier;
 use super::limit::Limit;
 use super::merge::{Merged, Part};
@@ -30,7 +30,7 @@ pub(super) async fn run<C: Carrier>(
             .iter()
             .zip(slots.iter_mut())
             .map(|(backend, slot)| async move {
-                let result = get(cx, backend, &[], limit).await;
+                let result = get(cx, backend, Earlier::default(), limit).await;
                 *slot = Some((arrived.fetch_add(1, Ordering::Relaxed), result));
             });
         limit.wait(pin!(join_all(calls))).await;

@@ -6,15 +6,19 @@ use std::pin::pin;
 use http::StatusCode;
 use smallvec::SmallVec;
 
-use super::backend::{Context, get};
+use super::backend::{Context, Earlier, get};
 use super::carrier::{Carrier, Upstream};
 use super::client::ClientCall;
 use super::finish;
 use super::limit::Limit;
-use super::merge::Merged;
+use super::merge::{Merged, Part};
+use super::piped::enter;
 use super::{parallel, sequential, shadow};
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::forward::QueryRules;
+use crate::runtime::json::{Object, Value};
+use crate::runtime::pipe::PipeResponse;
 use crate::runtime::service::{Composition, Endpoint, Options, Order, Service};
 
 /// What a composed endpoint says to a request.
@@ -52,20 +56,93 @@ pub async fn run_with<C: Carrier>(
             failure: None,
         };
     }
+    let merged = match work.pipes.is_empty() {
+        true => compose(carrier, options, endpoint, work, call, &endpoint.query).await,
+        // Boxed: what the steps keep is no burden of endpoints without any.
+        false => Box::pin(piped(carrier, options, endpoint, work, call)).await,
+    };
+    finish::finish(options, endpoint, work, call.accept.as_ref(), merged)
+}
+
+/// The endpoint's work within its pipe steps.
+async fn piped<C: Carrier>(
+    carrier: &C,
+    options: &Options,
+    endpoint: &Endpoint,
+    work: &Composition,
+    call: &ClientCall,
+) -> Merged {
+    let limit = Limit::at(call.started + endpoint.timeout);
+    let mut request = call.request(endpoint, &limit);
+    let entered = {
+        let entering = pin!(enter(&work.pipes, &mut request));
+        limit.wait(entering).await
+    };
+    let entered = match entered.unwrap_or_else(|| Err(Failure::deadline())) {
+        Ok(entered) => entered,
+        Err(failure) => return Merged::single(Err(failure)),
+    };
+    let mut merged = match entered.skip {
+        true => Merged::single(Ok(Part {
+            complete: false,
+            ..Part::complete(Value::Object(Object::new()))
+        })),
+        false => {
+            let call = call.replaced(&request);
+            compose(carrier, options, endpoint, work, &call, &QueryRules::All).await
+        }
+    };
+    if !merged.failures.is_empty() {
+        return merged;
+    }
+    let mut response = PipeResponse {
+        data: merged.data.take().unwrap_or_default(),
+        complete: merged.complete,
+        reply: None,
+    };
+    let left = {
+        let leaving = pin!(entered.leave(&request, &mut response));
+        limit.wait(leaving).await
+    };
+    match left.unwrap_or_else(|| Err(Failure::deadline())) {
+        Ok(()) => {
+            merged.data = Some(response.data);
+            merged.complete = response.complete;
+            merged
+        }
+        Err(failure) => Merged::single(Err(failure)),
+    }
+}
+
+/// The endpoint's work.
+async fn compose<C: Carrier>(
+    carrier: &C,
+    options: &Options,
+    endpoint: &Endpoint,
+    work: &Composition,
+    call: &ClientCall,
+    query: &QueryRules,
+) -> Merged {
+    let propagated = match &work.order {
+        Order::Sequential { propagated } => propagated,
+        Order::Parallel => &[][..],
+    };
     let cx = Context {
         carrier,
         options,
-        query: &endpoint.query,
+        query,
         call,
         concurrent_calls: work.concurrent_calls,
+        propagated,
     };
     if !work.shadows.is_empty() {
         shadow::send(&cx, &work.shadows);
     }
     let limit = Limit::of(work, call.started, endpoint.timeout);
-    let merged = match (&*work.backends, &work.order) {
+    let mut merged = match (&*work.backends, &work.order) {
         ([one], _) => {
-            let result = limit.wait(pin!(get(&cx, one, &[], &limit))).await;
+            let call = pin!(get(&cx, one, Earlier::default(), &limit));
+            let result = limit.wait(call).await;
             Merged::single(result.unwrap_or_else(|| Err(Failure::deadline())))
         }
         (several, Order::Parallel) => parallel::run(&cx, several, &limit).await,
@@ -73,5 +150,6 @@ pub async fn run_with<C: Carrier>(
             sequential::run(&cx, several, &limit, endpoint.timeout).await
         }
     };
-    finish::finish(options, endpoint, work, call, merged)
+    finish::settle(work, &mut merged);
+    merged
 }

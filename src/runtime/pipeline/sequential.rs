@@ -3,9 +3,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::backend::{Context, get};
+use super::backend::{Context, Earlier, get};
 use super::carrier::Carrier;
 use super::limit::Limit;
 use super::merge::{Merged, Part};
@@ -18,6 +19,8 @@ use crate::runtime::service::Backend;
 struct Chain {
     /// The shaped answers, from which later URLs take values.
     answers: Vec<Value>,
+    /// The bodies of those that are `no-op`.
+    texts: Vec<Option<Bytes>>,
     complete: bool,
     failure: Option<Failure>,
 }
@@ -52,11 +55,15 @@ impl Chain {
         timeout: Duration,
     ) {
         for backend in backends {
+            let earlier = Earlier {
+                answers: &self.answers,
+                texts: &self.texts,
+            };
             let result = match cx.concurrent_calls {
-                0 | 1 => get(cx, backend, &self.answers, limit).await,
+                0 | 1 => get(cx, backend, earlier, limit).await,
                 _ => {
                     let step = limit.step(timeout);
-                    let call = pin!(get(cx, backend, &self.answers, &step));
+                    let call = pin!(get(cx, backend, earlier, &step));
                     step.wait(call)
                         .await
                         .unwrap_or_else(|| Err(Failure::deadline()))
@@ -65,6 +72,7 @@ impl Chain {
             match result {
                 Ok(part) => {
                     self.answers.push(part.data);
+                    self.texts.push(part.text);
                     self.complete = part.complete;
                 }
                 Err(failure) => self.failure = Some(failure),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::backend::{Context, exchange, prepare};
+use super::backend::{Context, Earlier, exchange, prepare};
 use super::carrier::Carrier;
 use super::limit::Limit;
 use crate::runtime::service::Shadow;
@@ -17,7 +17,7 @@ const MOST: usize = 1024;
 pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>]) {
     for shadow in shadows {
         // A request that cannot be built would be no use to the shadow either; the regular backend reports it.
-        let Ok(out) = prepare(cx, &shadow.backend, &[]) else {
+        let Ok(out) = prepare(cx, &shadow.backend, Earlier::default()) else {
             continue;
         };
         // Each call under way holds the shadow, as the service does.

@@ -5,56 +5,188 @@ use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
 use smallvec::SmallVec;
 
-use super::backend::{self, Context};
+use super::backend::{self, Context, Earlier, Seed};
 use super::carrier::Upstream;
 use super::client::ClientCall;
 use super::fetch::fetch;
 use super::finish;
 use super::limit::Limit;
 use super::merge::Merged;
+use super::piped::{self, Entered};
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::Failure;
-use crate::runtime::service::{Backend, Endpoint, Options};
+use crate::runtime::forward::QueryRules;
+use crate::runtime::json::{Object, Value};
+use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight};
+use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
 use crate::runtime::step::Credentials;
-use crate::upstream::{Incoming, Outgoing};
+use crate::upstream::{HostSet, Incoming, Outgoing};
 
 /// A call that is ready to be made.
-#[derive(Debug, Clone)]
-pub struct Prepared {
+#[derive(Default)]
+pub struct Prepared<'a> {
     pub out: Outgoing,
     /// We ask for gzip where the client did not: what comes is decoded for it.
     pub gunzip: bool,
+    /// Where a step sends the call instead of the backend's own hosts.
+    pub elsewhere: Option<HostSet>,
+    /// The answer of a step: nothing is sent.
+    pub local: Option<Reply>,
+    /// The steps around it that wait for the answer.
+    pub watch: Option<Box<Watch<'a>>>,
 }
 
-/// Builds the call of a streamed endpoint.
+/// The steps around a streamed call, between its two ends.
+#[derive(Default)]
+pub struct Watch<'a> {
+    seed: Option<Box<Seed>>,
+    /// Around the endpoint's work.
+    outer: Option<(PipeRequest, Entered<'a>)>,
+    /// Around the call.
+    inner: Option<(PipeRequest, Entered<'a>)>,
+    on_wire: bool,
+}
+
+/// Whether a step must see the client's body before the call is made.
+pub fn needs_body(work: &StreamWork) -> bool {
+    steps(work).any(|step| step.needs_body())
+}
+
+/// What the steps must see of the answer.
+pub fn sight(work: &StreamWork) -> Sight {
+    let on_wire = match work.backend.on_wire {
+        Some(_) => Sight::Head,
+        None => Sight::Nothing,
+    };
+    let most = steps(work).map(|step| step.sight()).max();
+    most.unwrap_or(Sight::Nothing).max(on_wire)
+}
+
+fn steps(work: &StreamWork) -> impl Iterator<Item = &dyn PipeStep> {
+    let all = work.pipes.iter().chain(&work.backend.pipes);
+    all.map(|step| &**step)
+}
+
+/// Builds the call of a streamed endpoint, through the steps around the endpoint.
 ///
 /// # Errors
-/// A value for its URL is missing or dangerous, or the body is not what GraphQL needs.
-pub fn prepare(
+/// A value for its URL is missing or dangerous, the body is not what GraphQL needs, or a step refuses.
+pub async fn prepare<'a>(
     options: &Options,
     endpoint: &Endpoint,
-    backend: &Backend,
+    work: &'a StreamWork,
     mut call: ClientCall,
-) -> Result<Prepared, Failure> {
+    limit: &Limit,
+) -> Result<Prepared<'a>, Failure> {
+    if work.pipes.is_empty() {
+        return build(options, &endpoint.query, &work.backend, call);
+    }
+    let mut request = call.request(endpoint, limit);
+    let entered = piped::enter(&work.pipes, &mut request).await?;
+    let mut prepared = match entered.skip {
+        true => Prepared {
+            local: Some(piped::nothing()),
+            ..Prepared::default()
+        },
+        false => {
+            call = call.replaced(&request);
+            build(options, &QueryRules::All, &work.backend, call)?
+        }
+    };
+    prepared.watch.get_or_insert_default().outer = Some((request, entered));
+    Ok(prepared)
+}
+
+fn build<'a>(
+    options: &Options,
+    query: &QueryRules,
+    backend: &'a Backend,
+    mut call: ClientCall,
+) -> Result<Prepared<'a>, Failure> {
     let headers = std::mem::take(&mut call.headers);
     let body = std::mem::take(&mut call.body);
     let cx = Context {
         carrier: &Upstream,
         options,
-        query: &endpoint.query,
+        query,
         call: &call,
         concurrent_calls: 1,
+        propagated: &[],
     };
     let asked_by_client = headers.contains_key(ACCEPT_ENCODING)
         && backend
             .headers
             .as_ref()
             .is_none_or(|rules| rules.passes(&ACCEPT_ENCODING));
-    let out = backend::prepare_with(&cx, backend, &[], headers, body)?;
+    let built = backend::prepare_with(&cx, backend, Earlier::default(), headers, body)?;
     Ok(Prepared {
-        out,
+        out: built.out,
         gunzip: backend.compression && !asked_by_client,
+        watch: built.seed.map(|seed| {
+            Box::new(Watch {
+                seed: Some(seed),
+                ..Watch::default()
+            })
+        }),
+        ..Prepared::default()
     })
+}
+
+impl<'a> Prepared<'a> {
+    /// Shows the call to the steps around it. What they make of it is what goes out.
+    ///
+    /// # Errors
+    /// A step refuses.
+    pub async fn pass(&mut self, backend: &'a Backend, limit: &Limit) -> Result<(), Failure> {
+        let Some(watch) = self.watch.as_deref_mut() else {
+            return Ok(());
+        };
+        let Some(seed) = watch.seed.take() else {
+            return Ok(());
+        };
+        let call = backend::Prepared {
+            out: std::mem::take(&mut self.out),
+            seed: Some(seed),
+        };
+        let mut request = call.request(backend, limit).await;
+        let entered = piped::enter(&backend.pipes, &mut request).await?;
+        if entered.skip {
+            self.local = Some(piped::nothing());
+        } else if let Some(step) = &backend.on_wire {
+            watch.on_wire = true;
+            self.local = step.request(&mut request)?;
+        }
+        self.elsewhere = piped::elsewhere(&backend.hosts, &request);
+        self.out = piped::outgoing(&request);
+        watch.inner = Some((request, entered));
+        Ok(())
+    }
+}
+
+impl Watch<'_> {
+    /// Shows the answer to the steps, innermost first.
+    ///
+    /// # Errors
+    /// A step refuses it.
+    pub async fn answered(self, backend: &Backend, reply: &mut Reply) -> Result<(), Failure> {
+        if let (true, Some(step), Some((request, _))) =
+            (self.on_wire, &backend.on_wire, &self.inner)
+        {
+            piped::change(&**step, request, reply)?;
+        }
+        let mut response = PipeResponse {
+            data: Value::Object(Object::new()),
+            complete: true,
+            reply: Some(reply.clone()),
+        };
+        for (request, entered) in self.inner.into_iter().chain(self.outer) {
+            entered.leave(&request, &mut response).await?;
+        }
+        if let Some(changed) = response.reply {
+            *reply = changed;
+        }
+        Ok(())
+    }
 }
 
 /// The `Authorization` of a backend call, waited for until `limit` at the longest.
@@ -78,6 +210,7 @@ pub async fn authorization(
 pub async fn whole(
     options: &Options,
     backend: &Backend,
+    hosts: &HostSet,
     out: Outgoing,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
@@ -85,6 +218,7 @@ pub async fn whole(
         &Upstream,
         options.max_upstream_body_bytes,
         backend,
+        hosts,
         out,
         limit,
     )

@@ -11,4 +11,4 @@ mod render;
 mod tests;
 
 pub use parse::{Template, TemplateError};
-pub use render::{Values, render_anything};
+pub use render::{Values, query, render_anything};

@@ -133,6 +133,16 @@ impl Place {
     }
 }
 
+/// Pairs as a raw query, form-encoded; `None` without any.
+pub fn query(pairs: &[Pair<'_>]) -> Option<Box<str>> {
+    let mut query = String::from("?");
+    append(&mut query, pairs, true);
+    match query.len() {
+        1 => None,
+        _ => Some(query.split_off(1).into()),
+    }
+}
+
 /// Adds the client's pairs behind the pattern's own query, form-encoded as the reference does.
 fn append(target: &mut String, pairs: &[Pair<'_>], has_query: bool) {
     let mut next = match has_query {

@@ -131,6 +131,8 @@ fn shaped(url: &str, shape: ShapeSpec) -> Backend {
         shape: Shape::compile(shape),
         errors: ErrorMode::Hide,
         steps: Box::default(),
+        pipes: Box::default(),
+        on_wire: None,
         credentials: None,
         cache: None,
         graphql: None,
@@ -159,6 +161,7 @@ fn failing(url: &str, errors: ErrorMode) -> Backend {
 
 fn work(backends: impl IntoIterator<Item = Backend>) -> Composition {
     Composition {
+        pipes: Box::default(),
         backends: backends.into_iter().collect(),
         shadows: Box::default(),
         order: Order::Parallel,
@@ -194,6 +197,7 @@ fn call() -> ClientCall {
     let mut params = Params::default();
     params.0.push(("id".into(), "7".to_owned()));
     ClientCall {
+        line: None,
         headers: HeaderMap::new(),
         query: None,
         params,
