@@ -147,6 +147,28 @@ fn a_scope_decides_what_the_token_opens() {
 }
 
 #[test]
+fn a_server_that_refuses_an_empty_scope_can_be_asked_without() {
+    let server = Server::start(&[]);
+    let mut credentials = client();
+    credentials["scopes"] = json!("");
+    // As KrakenD asks.
+    assert_eq!(start(&server, credentials.clone()).get("/raw").status, 500);
+    credentials["trim_scopes"] = json!(true);
+    // A token it is, if only one that opens nothing.
+    assert_eq!(start(&server, credentials.clone()).get("/raw").status, 403);
+    credentials["scopes"] = json!(" read, ");
+    let gateway = start(&server, credentials);
+    assert_answered(&gateway, &gateway.get("/raw"));
+    let asked = server.asked();
+    let refused: Vec<_> = asked
+        .iter()
+        .filter_map(|ask| ask["refused"].as_str())
+        .collect();
+    // Once with the header, once with the form.
+    assert_eq!(refused, ["invalid_scope"; 2], "{asked:?}");
+}
+
+#[test]
 fn a_token_is_replaced_while_it_is_still_good() {
     // Little more than the margin of ten seconds before its end in which a token is not sent any more.
     let server = Server::start(&[("LIFE", "12")]);
