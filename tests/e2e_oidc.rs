@@ -1,24 +1,17 @@
 //! The three levels of identity against a real OpenID provider (npm's `oidc-provider`).
-//!
-//! `tests/oidc/install.sh` installs it below `target/` on first use; it needs npm, and says what is missing.
 
 // A panic is how a test fails, in its helpers too.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use support::http::request;
-use support::{Answer, Client, Gateway, Signer, eventually, ports, tokens};
+use support::{Gateway, Peer, Signer, eventually, ports, tokens};
 
 const API: &str = "https://api.example.com";
 const KINDS: [(&str, &str, &str); 3] = [
@@ -27,31 +20,8 @@ const KINDS: [(&str, &str, &str); 3] = [
     ("/ed", "EdDSA", "/ed"),
 ];
 
-/// The folder with the installed provider, and the Node to run it.
-fn installed() -> &'static (PathBuf, String) {
-    static INSTALLED: OnceLock<(PathBuf, String)> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("oidc");
-        let script = root.join("tests/oidc/install.sh");
-        let output = Command::new("sh").arg(script).arg(&cache).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "no OpenID provider to test against: {said}"
-        );
-        (
-            cache,
-            String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        )
-    })
-}
-
-/// A running provider; it is killed when this value goes away.
-struct Provider {
-    port: u16,
-    child: Child,
-}
+/// A running provider.
+struct Provider(Peer);
 
 impl Provider {
     fn start() -> Self {
@@ -59,41 +29,17 @@ impl Provider {
     }
 
     fn start_with(port: u16, variables: &[(&str, &str)]) -> Self {
-        let (folder, node) = installed();
-        let mut child = Command::new(node)
-            .arg("provider.mjs")
-            .current_dir(folder)
-            .env("PORT", port.to_string())
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{node}: {e}"));
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.any(|line| line.is_ok_and(|l| l.starts_with("issuer")));
-        assert!(ready, "the provider ended at start");
-        Self { port, child }
+        Self(Peer::start("provider.mjs", port, variables))
     }
 
     /// Starts it again on the same address with other keys under other ids.
     fn rotate(mut self, ending: &str) -> Self {
-        self.kill();
-        Self::start_with(self.port, &[("KID", ending)])
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.kill();
+        Self::start_with(self.0.port(), &[("KID", ending)])
     }
 
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn send(&self, bytes: String) -> Answer {
-        let mut client = Client::connect(self.port).unwrap();
-        client.send(bytes).unwrap();
-        client.answer("GET").unwrap()
+        self.0.url()
     }
 
     /// A token of a machine, by client credentials.
@@ -102,10 +48,10 @@ impl Provider {
             "grant_type=client_credentials&scope=read&resource={}",
             resource.replace(':', "%3A").replace('/', "%2F")
         );
-        let answer = self.send(format!(
+        let answer = self.0.send(format!(
             "POST /token HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: Basic {}\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-            self.port,
+            self.0.port(),
             STANDARD.encode("m2m:m2m-secret"),
             body.len()
         ));
@@ -118,23 +64,11 @@ impl Provider {
 
     /// How often a path was asked for.
     fn asked(&self, path: &str) -> u64 {
-        self.send(request("GET", "/test/asked", &[])).json()[path]
-            .as_u64()
-            .unwrap()
+        self.0.get("/test/asked").json()[path].as_u64().unwrap()
     }
 
     fn slow(&self, delay: Duration) {
-        self.send(request(
-            "GET",
-            &format!("/test/slow?ms={}", delay.as_millis()),
-            &[],
-        ));
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        self.kill();
+        self.0.get(&format!("/test/slow?ms={}", delay.as_millis()));
     }
 }
 
@@ -242,7 +176,7 @@ fn requests_go_on_while_the_provider_is_down() {
     let gateway = start(&provider, |v| v["cache_duration"] = json!(1));
     let token = provider.token(API);
     assert_eq!(status(&gateway, "/rs", &token), 200);
-    provider.kill();
+    provider.0.kill();
     // Three lives of the key set.
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the OpenID provider of the end-to-end tests into $1 and prints the Node that runs it.
+# Installs the other implementations that the end-to-end tests meet into $1 and prints the Node that runs them.
 # Needs npm and the package registry once; later runs find everything there.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,13 +21,13 @@ else
   new_enough "$node" || { echo "Node 20 or newer is missing, and npm could not install it; set NODE to one" >&2; exit 1; }
 fi
 
-if ! cmp -s "$here/package-lock.json" "$cache/package-lock.json" || [ ! -d "$cache/node_modules/oidc-provider" ]; then
+if ! cmp -s "$here/package-lock.json" "$cache/package-lock.json" || [ ! -d "$cache/node_modules" ]; then
   cp "$here/package.json" "$here/package-lock.json" "$cache/"
   (cd "$cache" && npm ci --no-audit --no-fund --silent >&2) || {
     rm -f "$cache/package-lock.json"
-    echo "npm could not install oidc-provider into $cache" >&2
+    echo "npm could not install the packages of tests/oidc/package.json into $cache" >&2
     exit 1
   }
 fi
-cp "$here/provider.mjs" "$cache/"
+cp "$here"/*.mjs "$cache/"
 echo "$node"

@@ -60,4 +60,4 @@ createServer(async (request, response) => {
   if (url.pathname in asked) asked[url.pathname] += 1;
   if (url.pathname === '/jwks' && delay > 0) await wait(delay);
   return answer(request, response);
-}).listen(port, '127.0.0.1', () => console.log(`issuer ${issuer}`));
+}).listen(port, '127.0.0.1', () => console.log('ready'));

@@ -8,6 +8,7 @@
 pub mod gateway;
 pub mod http;
 pub mod json;
+pub mod peers;
 pub mod ports;
 pub mod redis;
 pub mod stub;
@@ -18,6 +19,7 @@ pub mod upstream;
 pub use gateway::Gateway;
 pub use http::{Answer, Client};
 pub use json::Json;
+pub use peers::Peer;
 pub use redis::Redis;
 pub use stub::Stub;
 pub use tokens::Signer;

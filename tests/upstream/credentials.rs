@@ -37,7 +37,7 @@ fn credentials(base: &str) -> ClientCredentials {
         client_id: "id".to_owned(),
         client_secret: "secret".to_owned(),
         token_url: format!("{base}/token"),
-        scope: String::new(),
+        scope: Some(String::new()),
         params: Vec::new(),
         tls: SideTls::default(),
     }

@@ -21,7 +21,7 @@ fn everything_can_be_made_before_there_is_a_runtime() {
         client_id: String::new(),
         client_secret: String::new(),
         token_url: String::new(),
-        scope: String::new(),
+        scope: Some(String::new()),
         params: Vec::new(),
         tls: SideTls::default(),
     };

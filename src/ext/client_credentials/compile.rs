@@ -81,10 +81,20 @@ fn credentials(node: &Node<'_>, block: &Block<'_>) -> Option<ClientCredentials> 
         client_id: block.client_id.clone(),
         client_secret: block.client_secret.clone(),
         token_url: token_url.clone(),
-        scope: block.scopes.split(',').collect::<Vec<_>>().join(" "),
+        scope: scope(block),
         params: block.endpoint_params.clone(),
         tls: SideTls::default(),
     })
+}
+
+/// The reference keeps blanks, and sends what is empty.
+fn scope(block: &Block<'_>) -> Option<String> {
+    let scopes = block.scopes.split(',');
+    if !block.trim_scopes {
+        return Some(scopes.collect::<Vec<_>>().join(" "));
+    }
+    let scopes: Vec<_> = scopes.map(str::trim).filter(|s| !s.is_empty()).collect();
+    (!scopes.is_empty()).then(|| scopes.join(" "))
 }
 
 fn is_address(url: &str) -> bool {

@@ -28,6 +28,12 @@ pub(super) const KEYS: &[Key] = &[
         "Scopes to ask for, separated by commas. As KrakenD does, blanks around them are kept.",
     ),
     key(
+        "trim_scopes",
+        Kind::Bool,
+        "false",
+        "Ours: blanks around scopes are cut off, and without any scope no `scope` is sent. Some servers refuse an empty one.",
+    ),
+    key(
         "endpoint_params",
         Kind::Object,
         "{}",
@@ -43,7 +49,8 @@ pub(super) const KEYS: &[Key] = &[
         "drop_on_401",
         Kind::Bool,
         "true",
-        "Ours: when the backend answers 401, the token is dropped and the call made once more with a new one.",
+        "Ours: when the backend answers 401, the token is dropped and the call made once more with a new one. On a \
+         `no-op` endpoint the 401 passes, and the next call has the new one.",
     ),
 ];
 
@@ -55,6 +62,7 @@ pub(super) struct Block<'a> {
     pub(super) token_url: Option<String>,
     pub(super) token_url_at: Option<Node<'a>>,
     pub(super) scopes: String,
+    pub(super) trim_scopes: bool,
     pub(super) endpoint_params: Vec<(String, Vec<String>)>,
     pub(super) endpoint_params_at: Option<Node<'a>>,
     pub(super) is_disabled: bool,
@@ -70,6 +78,7 @@ impl<'a> Block<'a> {
             token_url: block.string("token_url").filter(|url| !url.is_empty()),
             token_url_at: block.get("token_url"),
             scopes: block.string("scopes").unwrap_or_default(),
+            trim_scopes: block.flag("trim_scopes"),
             endpoint_params: block
                 .object("endpoint_params")
                 .map(|params| lists(&params))

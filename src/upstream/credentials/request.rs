@@ -15,8 +15,8 @@ pub struct ClientCredentials {
     pub client_id: String,
     pub client_secret: String,
     pub token_url: String,
-    /// Joined by blanks, as it goes into `scope`; sent even when empty, as the reference does.
-    pub scope: String,
+    /// Joined by blanks, as it goes into `scope`; sent even when empty, as the reference does, unless it is `None`.
+    pub scope: Option<String>,
     /// Further form fields (`endpoint_params`).
     pub params: Vec<(String, Vec<String>)>,
     pub tls: SideTls,
@@ -58,7 +58,7 @@ pub(super) fn token_request(
     if !of.params.iter().any(|(name, _)| name == "grant_type") {
         fields.push(("grant_type", "client_credentials"));
     }
-    fields.push(("scope", &of.scope));
+    fields.extend(of.scope.as_deref().map(|scope| ("scope", scope)));
     let mut headers = HeaderMap::new();
     match style {
         AuthStyle::Header => {
@@ -119,7 +119,7 @@ mod tests {
             client_id: "the id".to_owned(),
             client_secret: "s3cr:et/+".to_owned(),
             token_url: "http://h/token".to_owned(),
-            scope: "a b".to_owned(),
+            scope: Some("a b".to_owned()),
             params: vec![
                 (
                     "resource".to_owned(),
@@ -164,6 +164,20 @@ mod tests {
         assert_eq!(body, "grant_type=x&scope=a+b");
         credentials.params = vec![("scope".to_owned(), vec![])];
         assert!(token_request(&credentials, AuthStyle::Header).is_err());
+    }
+
+    #[test]
+    fn a_scope_may_be_empty_or_absent() {
+        let body = |scope: Option<&str>| {
+            let credentials = ClientCredentials {
+                scope: scope.map(str::to_owned),
+                params: Vec::new(),
+                ..credentials()
+            };
+            token_request(&credentials, AuthStyle::Header).unwrap().1
+        };
+        assert_eq!(body(Some("")), "grant_type=client_credentials&scope=");
+        assert_eq!(body(None), "grant_type=client_credentials");
     }
 
     #[test]
