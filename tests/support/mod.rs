@@ -10,6 +10,7 @@ pub mod http;
 pub mod json;
 pub mod ports;
 pub mod redis;
+pub mod sealed;
 pub mod stub;
 pub mod tls;
 pub mod tokens;
