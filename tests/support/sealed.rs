@@ -1,5 +1,8 @@
 //! Encrypts key files and passphrases as an operator does; the tests of the library use it too.
 
+// As in the modules beside it: each binary uses another part.
+#![allow(dead_code)]
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use base64::Engine as _;
