@@ -91,17 +91,6 @@ pub fn check_file(file: &[u8]) -> Result<(), SealedError> {
     }
 }
 
-/// Opens an encrypted key file whose keeper is at hand and returns the document inside.
-///
-/// # Errors
-/// It stays closed.
-pub fn open(secret_url: &str, cypher_key: &str, file: &[u8]) -> Result<Vec<u8>, SealedError> {
-    match Keeper::parse(secret_url) {
-        Ok(Keeper::Here(key)) => passphrase(&key, cypher_key)?.open(file),
-        _ => Err(SealedError::WrongKeeper),
-    }
-}
-
 /// The passphrase in a `cypher_key` that was sealed with the key of `base64key://`: a NaCl secretbox behind its nonce
 /// of 24 bytes.
 ///
