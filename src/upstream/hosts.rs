@@ -175,7 +175,7 @@ impl HostSet {
         peer.options.set_http_version(1, 1);
         // A group that nothing is ever given back to: certainly not a pooled connection, which may be dead.
         peer.group_key = !peer.group_key;
-        match self.client.connector.get_http_session(&peer).await {
+        match self.client.pool.session(&peer).await {
             Ok((HttpSession::H1(session), _)) => Ok((Box::new(session), target)),
             Ok(_) => Err(CallError::truncated()),
             Err(error) => {
@@ -231,8 +231,7 @@ impl HostSet {
             let Some(candidate) = peers.list.get(index) else {
                 continue;
             };
-            let connector = &self.client.connector;
-            match connector.get_http_session(&candidate.peer).await {
+            match self.client.pool.session(&candidate.peer).await {
                 Ok((session, reused)) => {
                     candidate.penalty.lift();
                     place.penalty.lift();
