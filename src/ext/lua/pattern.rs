@@ -479,7 +479,7 @@ mod tests {
             .map_err(|e| e.to_string())?;
         Ok(
             match (
-                found.get(0).and_then(|v| v.as_usize()),
+                found.front().and_then(|v| v.as_usize()),
                 found.get(1).and_then(|v| v.as_usize()),
             ) {
                 (Some(start), Some(end)) => Some((start - 1, end)),

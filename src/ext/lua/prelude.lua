@@ -16,9 +16,14 @@ local co_create, co_resume = base.coroutine.create, base.coroutine.resume
 local co_status, co_yield = base.coroutine.status, base.coroutine.yield
 local caught, taint = raw.caught, raw.taint
 
+-- The functions below, up to the builder, are those of the interpreter: no script gets at their environment.
+local HIDDEN = {}
+local getfenv = base.getfenv
+setfenv(1, HIDDEN)
+
 local SHARED = {
-  'assert', 'error', 'gcinfo', 'getfenv', 'ipairs', 'next', 'pairs', 'rawequal', 'rawget', 'rawset', 'select',
-  'setfenv', 'setmetatable', 'tonumber', 'type', 'unpack', '_VERSION',
+  'assert', 'error', 'gcinfo', 'ipairs', 'next', 'pairs', 'rawequal', 'rawget', 'rawset', 'select', 'setmetatable',
+  'tonumber', 'type', 'unpack', '_VERSION',
 }
 
 local function copy(from)
@@ -95,6 +100,22 @@ return function(env, level, open)
     if what == nil or what == 'collect' then raw.collect(true) return 0 end
     if what == 'count' then return raw.collect(false) end
     return 0
+  end
+  -- Levels are counted from whoever asks: one more from here.
+  env.getfenv = function(f)
+    if f == nil then f = 1 end
+    if type(f) == 'number' and f > 0 then f = f + 1 end
+    local found = getfenv(f)
+    if found == HIDDEN then return env end
+    return found
+  end
+  env.setfenv = function(f, new)
+    if type(f) == 'number' and f > 0 then f = f + 1 end
+    if f ~= 0 and getfenv(f) == HIDDEN then
+      error("'setfenv' cannot change environment of given object", 2)
+    end
+    local changed = setfenv(f, new)
+    return changed
   end
   env.newproxy = function(...) taint() return base.newproxy(...) end
   env.getmetatable = function(value)
@@ -242,8 +263,8 @@ return function(env, level, open)
     end,
     getmetatable = env.getmetatable,
     setmetatable = base.setmetatable,
-    getfenv = base.getfenv,
-    setfenv = base.setfenv,
+    getfenv = env.getfenv,
+    setfenv = env.setfenv,
   }
   for _, name in pairs({ 'string', 'math', 'os', 'io', 'coroutine', 'debug' }) do package.loaded[name] = env[name] end
   return { __index = string }

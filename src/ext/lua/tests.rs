@@ -277,6 +277,11 @@ async fn nothing_leaks_into_the_next_request() {
         getfenv(1).z = 1
         getfenv(pcall).w = 1
         setfenv(tostring, { type = function() return 'evil' end })
+        xpcall(function() error('x') end, function() getfenv(2).u = 1 getfenv(2).type = nil end)
+        assert(not pcall(function()
+          xpcall(function() error('x') end, function() setfenv(2, { u = 1 }) end)
+        end))
+        setmetatable({}, { __tostring = function() getfenv(3).u = 1 return 'x' end })
         loadstring('v = 1')()
         math.randomseed(1)
         coroutine.yield = nil
@@ -287,8 +292,9 @@ async fn nothing_leaks_into_the_next_request() {
     ";
     let look = "
         local d = response.load():data()
-        for _, name in ipairs({'x', 'y', 'z', 'w', 'v'}) do
-          if rawget(_G, name) ~= nil or getfenv(0)[name] ~= nil or getfenv(pcall)[name] ~= nil then d:set(name, 'leaked') end
+        for _, name in ipairs({'x', 'y', 'z', 'w', 'v', 'u'}) do
+          if rawget(_G, name) ~= nil or getfenv(0)[name] ~= nil or getfenv(pcall)[name] ~= nil
+            or select(2, xpcall(error, function() return getfenv(2)[name] end)) ~= nil then d:set(name, 'leaked') end
         end
         d:set('insert', type(table.insert))
         d:set('format', string.format('%d', 7))
@@ -671,7 +677,9 @@ async fn scripts_are_bounded() {
     ];
     for script in greedy {
         let pipe = proxy(&open("pre", script));
-        let failure = pre(&*pipe, &mut request()).await.unwrap_err();
+        let mut request = request();
+        request.deadline = Instant::now() + Duration::from_secs(120);
+        let failure = pre(&*pipe, &mut request).await.unwrap_err();
         assert!(matches!(failure.kind, Kind::Script), "{script}: {failure}");
         assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
     }
