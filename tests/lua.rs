@@ -95,7 +95,7 @@ fn a_script_that_only_looks_at_the_head_lets_the_body_stream() {
             &upstream.url(),
             "no-op",
             json!({ "modifier/lua-proxy": {
-                "post": "local r = response.load() r:headers('X-Seen', r:headers('X-From')) r:statusCode(201)"
+                "post": "local r = response.load() r:headers('X-Seen', r:headers('X-From')) r:statusCode(201) r:headers('Content-Length', '2')"
             }}),
             json!({}),
         )
@@ -107,6 +107,8 @@ fn a_script_that_only_looks_at_the_head_lets_the_body_stream() {
         .unwrap();
     let head = client.head().unwrap();
     assert_eq!((head.status, head.header("x-seen")), (201, Some("b")));
+    // It is not for a script to say where a body ends that it does not make.
+    assert_eq!(head.header("content-length"), None);
     assert_eq!(client.chunk().unwrap().unwrap(), b"one");
 }
 

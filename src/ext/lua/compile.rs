@@ -49,7 +49,7 @@ pub(super) fn endpoint(
         Some(script) => EndpointPart::step(LuaEndpoint {
             script,
             timeout: site.timeout,
-            place: format!("[ENDPOINT: {}][Lua]", site.pattern).into(),
+            place: format!("[ENDPOINT: {}]", site.pattern).into(),
         }),
         None => EndpointPart::Nothing,
     }

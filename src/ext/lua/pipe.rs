@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
 
 use super::failure::Stop;
 use super::run::{Fields, RequestView, ResponseView, Run, Shadow};
@@ -113,12 +114,24 @@ impl LuaPipe {
         }
         if let Some(reply) = &mut response.reply {
             reply.status = view.new_status.unwrap_or(reply.status);
-            reply.headers = view.headers.map;
-            if view.new_body {
-                reply.body = view.body;
+            let old = std::mem::replace(&mut reply.headers, view.headers.map);
+            match view.new_body {
+                // Whoever writes it knows its length.
+                true => reply.body = view.body,
+                false => keep_framing(&old, &mut reply.headers),
             }
         }
         Ok(())
+    }
+}
+
+/// A body that is passed on as it comes ends where it ends, whatever a script says.
+fn keep_framing(old: &HeaderMap, new: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        new.remove(&name);
+        for value in old.get_all(&name) {
+            new.append(&name, value.clone());
+        }
     }
 }
 
