@@ -102,9 +102,8 @@ impl Interpreter {
     }
 
     /// Begins a request: its globals, and what its scripts reach through them.
-    pub(super) fn begin(&mut self, script: &Script, mut state: Run) -> Result<Table, Stop> {
+    pub(super) fn begin(&mut self, script: &Script, state: Run) -> Result<Table, Stop> {
         self.uses += 1;
-        state.deadline = state.deadline.max(std::time::Instant::now());
         self.lua.set_app_data(state);
         self.globals(script)
             .map_err(|error| self.stop(&error, None))

@@ -10,7 +10,7 @@
 //! | `session` | one request's use of an interpreter |
 //! | `run` | what a script can reach of the request it runs for, and how far it may go |
 //! | `tree`, `collections` | data as `luaTable` and `luaList` see it |
-//! | `objects`, `headers` | `ctx`, `request`, `response` |
+//! | `client`, `objects`, `headers` | `ctx`, `request`, `response` |
 //! | `calls` | `http_response` |
 //! | `text`, `pattern` | the parts of `string` that need bounds |
 //! | `library` | `custom_error`, `print` and the rest of what scripts find beside Lua itself |
@@ -18,6 +18,7 @@
 //! | `endpoint`, `pipe` | when scripts run |
 
 mod calls;
+mod client;
 mod collections;
 mod compile;
 mod config;

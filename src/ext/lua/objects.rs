@@ -1,23 +1,20 @@
-//! `ctx`, `request` and `response`: what a script reads and writes of the request it runs for.
+//! `request` and `response`: what a script around some work reads and writes.
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
 
+use super::client::Client;
 use super::collections::{List, Table};
 use super::headers::{Spelling, header_list, headers};
-use super::library::{need_arguments, text};
-use super::run::{ClientView, Fields, RequestView, ResponseView, Run, run};
+use super::library::text;
+use super::run::{Fields, RequestView, ResponseView, Run, run};
 use super::tree::{Node, Tree};
 use crate::runtime::forward::QueryRules;
 use crate::runtime::json::Value as Json;
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 use crate::runtime::template;
-
-/// What `ctx.load()` gives.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Client;
 
 /// What `request.load()` gives.
 #[derive(Debug, Clone, Copy)]
@@ -26,102 +23,6 @@ pub(super) struct Request;
 /// What `response.load()` gives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Response;
-
-impl UserData for Client {
-    fn add_methods<M: UserDataMethods<Client>>(methods: &mut M) {
-        methods.add_method("method", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
-            let view = client(&mut run)?;
-            let Some(value) = args.front() else {
-                return string(lua, view.method.as_str());
-            };
-            view.method = method(value)?;
-            view.changed.method = true;
-            Ok(Value::Nil)
-        });
-        methods.add_method("url", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
-            let view = client(&mut run)?;
-            let Some(value) = args.front() else {
-                return match &view.query {
-                    Some(query) => string(lua, format!("{}?{query}", view.path)),
-                    None => string(lua, &view.path),
-                };
-            };
-            let target = target(value)?;
-            (view.path, view.query) = match target.split_once('?') {
-                Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
-                None => (target, None),
-            };
-            view.changed.url = true;
-            Ok(Value::Nil)
-        });
-        methods.add_method("host", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
-            let view = client(&mut run)?;
-            let Some(value) = args.front() else {
-                return string(lua, &view.host);
-            };
-            view.host = plain(value)?;
-            view.changed.host = true;
-            Ok(Value::Nil)
-        });
-        methods.add_method("query", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
-            let view = client(&mut run)?;
-            let name = text(args.front().ok_or_else(need_arguments)?)?;
-            let Some(value) = args.get(1) else {
-                let pairs = QueryRules::All.pairs(view.query.as_deref(), None);
-                let found = pairs.iter().find(|pair| *pair.name == *name);
-                return string(lua, found.map(|pair| &*pair.value).unwrap_or_default());
-            };
-            let value = match value {
-                Value::Nil => None,
-                value => Some(text(value)?),
-            };
-            view.query = with_pair(view.query.as_deref(), &name, value.as_deref());
-            view.changed.url = true;
-            Ok(Value::Nil)
-        });
-        methods.add_method("params", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
-            let run = &mut *run;
-            let view = client(run)?;
-            match (args.front(), args.get(1)) {
-                (None, _) => {
-                    let params = view.params.clone();
-                    params_table(lua, &mut run.tree, &params, |name| name.to_owned())
-                }
-                (Some(name), None) => string(lua, view.params.get(&plain(name)?).unwrap_or("")),
-                (Some(name), Some(value)) => {
-                    let (name, value) = (plain(name)?, plain(value)?);
-                    set_param(&mut view.params, |known| known == name, &name, value);
-                    view.changed.params = true;
-                    Ok(Value::Nil)
-                }
-            }
-        });
-        methods.add_method("headers", |lua, _, args: MultiValue| {
-            headers(lua, client_fields, Spelling::Any, &args)
-        });
-        methods.add_method("headerList", |lua, _, args: MultiValue| {
-            header_list(lua, client_fields, Spelling::Any, &args)
-        });
-        methods.add_method("body", |lua, _, args: MultiValue| {
-            let mut run = run(lua)?;
-            let view = client(&mut run)?;
-            let Some(value) = args.front() else {
-                return match &view.body {
-                    Some(body) => string(lua, body),
-                    None => Err(unread("request")),
-                };
-            };
-            view.body = Some(bytes(value)?);
-            view.changed.body = true;
-            Ok(Value::Nil)
-        });
-    }
-}
 
 impl UserData for Request {
     fn add_methods<M: UserDataMethods<Request>>(methods: &mut M) {
@@ -271,10 +172,6 @@ impl UserData for Response {
     }
 }
 
-fn client(run: &mut Run) -> Result<&mut ClientView> {
-    run.client.as_deref_mut().ok_or_else(|| not_here("ctx"))
-}
-
 fn request(run: &mut Run) -> Result<&mut RequestView> {
     run.request
         .as_deref_mut()
@@ -287,10 +184,6 @@ fn response(run: &mut Run) -> Result<&mut ResponseView> {
         .ok_or_else(|| not_here("response"))
 }
 
-fn client_fields(run: &mut Run) -> Result<&mut Fields> {
-    client(run).map(|view| &mut view.headers)
-}
-
 fn request_fields(run: &mut Run) -> Result<&mut Fields> {
     request(run).map(|view| &mut view.headers)
 }
@@ -299,35 +192,35 @@ fn response_fields(run: &mut Run) -> Result<&mut Fields> {
     response(run).map(|view| &mut view.headers)
 }
 
-fn not_here(name: &str) -> Error {
+pub(super) fn not_here(name: &str) -> Error {
     Error::runtime(format!("there is no {name} here"))
 }
 
-fn unread(what: &str) -> Error {
+pub(super) fn unread(what: &str) -> Error {
     Error::runtime(format!(
         "the {what}'s body was not read, because the script does not spell out the word body"
     ))
 }
 
-fn string(lua: &Lua, bytes: impl AsRef<[u8]>) -> Result<Value> {
+pub(super) fn string(lua: &Lua, bytes: impl AsRef<[u8]>) -> Result<Value> {
     lua.create_string(bytes).map(Value::String)
 }
 
 /// A text of UTF-8; other bytes are replaced.
-fn plain(value: &Value) -> Result<String> {
+pub(super) fn plain(value: &Value) -> Result<String> {
     Ok(String::from_utf8_lossy(&text(value)?).into_owned())
 }
 
-fn bytes(value: &Value) -> Result<Bytes> {
+pub(super) fn bytes(value: &Value) -> Result<Bytes> {
     Ok(Bytes::from(text(value)?.into_owned()))
 }
 
-fn method(value: &Value) -> Result<Method> {
+pub(super) fn method(value: &Value) -> Result<Method> {
     Method::from_bytes(&text(value)?).map_err(|_| Error::runtime("invalid method"))
 }
 
 /// Part of a request target: it must fit into one line.
-fn target(value: &Value) -> Result<String> {
+pub(super) fn target(value: &Value) -> Result<String> {
     let target = plain(value)?;
     match target.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
         true => Ok(target),
@@ -373,22 +266,7 @@ fn set_url(request: &mut PipeRequest, url: &str) -> Result<()> {
     Ok(())
 }
 
-/// The query with one pair set anew, sorted by name; `None` takes it away.
-fn with_pair(query: Option<&str>, name: &[u8], value: Option<&[u8]>) -> Option<String> {
-    let mut pairs = QueryRules::All.pairs(query, None);
-    pairs.retain(|pair| *pair.name != *name);
-    if let Some(value) = value {
-        let pair = crate::runtime::forward::Pair {
-            name: name.into(),
-            value: value.into(),
-        };
-        let at = pairs.partition_point(|other| other.name < pair.name);
-        pairs.insert(at, pair);
-    }
-    template::query(&pairs).map(String::from)
-}
-
-fn params_table(
+pub(super) fn params_table(
     lua: &Lua,
     tree: &mut Tree,
     params: &Params,
@@ -403,7 +281,7 @@ fn params_table(
     lua.create_userdata(Table(id)).map(Value::UserData)
 }
 
-fn set_param(params: &mut Params, is: impl Fn(&str) -> bool, name: &str, value: String) {
+pub(super) fn set_param(params: &mut Params, is: impl Fn(&str) -> bool, name: &str, value: String) {
     match params.0.iter_mut().find(|(known, _)| is(known)) {
         Some((_, old)) => *old = value,
         None => params.0.push((name.into(), value)),

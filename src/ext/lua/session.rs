@@ -61,7 +61,7 @@ impl Session {
         }
     }
 
-    /// Adds `name` to the globals of what is yet to run, where it has a place.
+    /// Adds `response` to the globals of what is yet to run.
     ///
     /// # Errors
     /// There is no memory.
