@@ -13,7 +13,7 @@ use serde_json::json;
 use support::gateway::command;
 use support::{Gateway, Signer, Stub, ports, tokens};
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "krakend.json",
     "minimal.json",
     "merge.json",
@@ -21,6 +21,7 @@ const NAMES: [&str; 7] = [
     "sequential.json",
     "errors.json",
     "jwt.json",
+    "lua.json",
 ];
 
 fn text(name: &str) -> String {
@@ -121,6 +122,19 @@ fn errors_show_as_little_or_as_much_as_the_file_says() {
     let body = details.json();
     assert_eq!(body["status"], "ok");
     assert_eq!(body["error_second"]["http_status_code"], 404);
+}
+
+#[test]
+#[cfg(feature = "lua")]
+fn lua_refuses_changes_requests_and_changes_answers() {
+    let gateway = start("lua.json", |s| s);
+    let refused = gateway.get("/members");
+    assert_eq!((refused.status, refused.body.len()), (403, 0));
+    let member = gateway.get_with("/members", &[("X-Member", "1"), ("X-Plan", "free")]);
+    assert_eq!(member.status, 200, "{}", gateway.output());
+    assert_eq!(member.json()["req_headers"]["X-Plan"], json!(["gold"]));
+    let sum = gateway.get("/sum/4/2");
+    assert_eq!(sum.json(), json!({"path": "/__echo/40/2"}));
 }
 
 #[test]

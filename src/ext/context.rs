@@ -33,6 +33,10 @@ pub struct Compile<'a> {
     facts: Facts,
 }
 
+/// The timeout of endpoints that name none, for blocks around all of them; left by `compile`.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceTimeout(pub Duration);
+
 /// What blocks left for others, one value per type.
 #[derive(Debug, Default)]
 pub struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);

@@ -24,6 +24,8 @@ pub mod cors;
 pub mod http_cache;
 pub mod identity;
 pub mod logging;
+#[cfg(feature = "lua")]
+pub mod lua;
 pub mod metrics;
 pub mod rate_limit;
 mod recent;
@@ -36,7 +38,7 @@ mod testing;
 pub mod unbuilt;
 
 pub use carry::{Carry, Open, Task};
-pub use context::{BackendSite, Compile, EndpointSite, Facts};
+pub use context::{BackendSite, Compile, EndpointSite, Facts, ServiceTimeout};
 pub use registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };

@@ -6,6 +6,8 @@ use http::HeaderName;
 
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+#[cfg(feature = "lua")]
+use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
     client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
@@ -116,6 +118,8 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &auth_revoker::SERVICE,
     &api_keys::SERVICE,
     &basic::SERVICE,
+    #[cfg(feature = "lua")]
+    &lua::SERVICE,
 ];
 
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
@@ -127,13 +131,20 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &basic::ENDPOINT,
     // What stands below does not run where answers are signed.
     &auth_signer::ENDPOINT,
+    #[cfg(feature = "lua")]
+    &lua::ENDPOINT,
     &rate_limit::ENDPOINT,
+    // Around the endpoint's work, outermost first.
+    #[cfg(feature = "lua")]
+    &lua::PROXY,
 ];
 
 /// Around a backend call, outermost first: circuit breaker, rate limit.
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
+    #[cfg(feature = "lua")]
+    &lua::BACKEND,
     &client_credentials::BACKEND,
     &http_cache::BACKEND,
 ];

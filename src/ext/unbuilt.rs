@@ -25,7 +25,9 @@ pub enum Verdict {
 const PROMETHEUS: &str =
     "\"portcullis/metrics\": {\"listen\": \"127.0.0.1:9090\"} serves metrics for Prometheus";
 const LINES: &str = "log lines go to standard output: let a collector take them from there";
-const LUA: &str = "move the script into a backend, or remove it";
+#[cfg(not(feature = "lua"))]
+const LUA: &str =
+    "this build has no Lua: take one with the feature \"lua\", which is on by default";
 const MARTIAN: &str = "move the change into a backend, or remove it";
 const PLUGINS: &str = "Go plugins (.so) cannot be loaded by this gateway: remove the block";
 const QUEUES: &str = "put a small HTTP service in front of the queue";
@@ -70,16 +72,19 @@ pub const UNBUILT: &[Unbuilt] = &[
         REMOVE,
     ),
     refuse("validation/response-json-schema", &[], REMOVE),
+    #[cfg(not(feature = "lua"))]
     refuse(
         "modifier/lua-endpoint",
         &["github.com/devopsfaith/krakend-lua/router"],
         LUA,
     ),
+    #[cfg(not(feature = "lua"))]
     refuse(
         "modifier/lua-proxy",
         &["github.com/devopsfaith/krakend-lua/proxy"],
         LUA,
     ),
+    #[cfg(not(feature = "lua"))]
     refuse(
         "modifier/lua-backend",
         &["github.com/devopsfaith/krakend-lua/proxy/backend"],
