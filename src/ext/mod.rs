@@ -24,6 +24,7 @@ pub mod cors;
 pub mod http_cache;
 pub mod identity;
 pub mod logging;
+pub mod martian;
 pub mod metrics;
 pub mod rate_limit;
 mod recent;

@@ -8,7 +8,7 @@ use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
-    client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
+    client_credentials, cors, http_cache, identity, logging, martian, metrics, rate_limit, redis,
     request_id, security_http,
 };
 use crate::runtime::pipe::{CallStep, PipeStep};
@@ -130,10 +130,11 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &rate_limit::ENDPOINT,
 ];
 
-/// Around a backend call, outermost first: circuit breaker, rate limit.
+/// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
+    &martian::BACKEND,
     &client_credentials::BACKEND,
     &http_cache::BACKEND,
 ];

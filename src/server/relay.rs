@@ -439,13 +439,13 @@ fn seen(exchange: &Exchange<'_>, gunzip: bool) -> std::result::Result<Reply, Fai
     })
 }
 
-fn length_of(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn length_of(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::CONTENT_LENGTH).cloned()
 }
 
 /// A body that streams past is as long as it came, whatever a step wrote: with a length that is made up, or that was
 /// the length of no body, the client would wait for more or take the rest for the next answer.
-fn frame(reply: &mut Reply, (status, length): (StatusCode, Option<HeaderValue>)) {
+pub(super) fn frame(reply: &mut Reply, (status, length): (StatusCode, Option<HeaderValue>)) {
     let lengths = reply.headers.get_all(header::CONTENT_LENGTH).iter();
     let untouched = lengths.eq(length.iter());
     if reply.body.is_none() && (!untouched || has_no_body(status)) {
@@ -637,8 +637,10 @@ async fn copy(
         return Err(Failure::new(Kind::Broken, "EOF").into());
     };
     let decode = gunzip && is_gzip(headers);
-    // A step may give an answer with a body a status that has none.
-    let silenced = reply.as_ref().is_some_and(|reply| has_no_body(reply.status));
+    // A step may give the answer a status that has no body: the upstream's own then goes nowhere.
+    let silenced = reply
+        .as_ref()
+        .is_some_and(|reply| has_no_body(reply.status));
     let silenced = silenced && !has_no_body(status);
     let (status, headers) = match &reply {
         Some(reply) => (reply.status, &reply.headers),
