@@ -238,6 +238,21 @@ fn a_call_goes_where_the_url_says() {
     }
 }
 
+#[test]
+fn a_dead_host_costs_no_answers() {
+    let stub = Stub::with("[{\"body\": {\"n\": 1}}]");
+    for encoding in ["no-op", "json"] {
+        let mut config = config(&stub.url(), "GET", encoding, &header("X-A", "1", "request"));
+        let hosts = json!(["http://127.0.0.1:1", stub.url()]);
+        config["endpoints"][0]["backend"][0]["host"] = hosts;
+        let gateway = Gateway::start(&config.to_string());
+        for _ in 0..4 {
+            assert_eq!(gateway.get("/s").status, 200, "{encoding}");
+        }
+        assert_eq!(stub.take_seen().len(), 4);
+    }
+}
+
 fn serving(root: &str, encoding: &str, method: &str) -> Value {
     let backend = |pattern: &str| {
         json!([{
