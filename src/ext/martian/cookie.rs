@@ -144,6 +144,8 @@ pub fn is_attribute(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn all() -> Attributes {
@@ -201,5 +203,18 @@ mod tests {
         }
         assert!(wanted("e", Some("5")).is_set(&headers));
         assert!(!wanted("a", None).is_set(&headers));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_is_found(value in "[ -~]{0,20}", before in "[ -~]{0,20}") {
+            if let Some(pair) = pair("c", &value) {
+                let headers = HeaderMap::from_iter([
+                    (COOKIE, HeaderValue::from_str(&before).unwrap()),
+                    (COOKIE, HeaderValue::from_str(&pair).unwrap()),
+                ]);
+                prop_assert!(wanted("c", Some(&value)).is_sent(&headers));
+            }
+        }
     }
 }

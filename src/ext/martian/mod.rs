@@ -27,6 +27,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub use files::below;
 pub use modifier::Modifier;
 pub use runtime::Martian;
 
