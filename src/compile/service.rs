@@ -62,7 +62,13 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         return None;
     }
     let file = Service::read(root)?;
-    let mut cx = Compile::new(report, base, Arc::clone(inputs.clients), inputs.before);
+    let mut cx = Compile::new(
+        report,
+        base,
+        inputs.environment,
+        Arc::clone(inputs.clients),
+        inputs.before,
+    );
     not_ours(&file, &cx);
     let mut listener = listen::listen(&file, inputs.port, &cx);
     listener.limits.h2c |= options::h2c(&file.extra);

@@ -14,7 +14,7 @@
 //! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
 //! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
 //! | `flight` | work of a background task that requests wait for, together |
-//! | `side` | key sets, tokens, discovery: calls of our own, over reqwest, bounded in time and size |
+//! | `side` | key sets, tokens, discovery, keepers: calls of our own, over reqwest, bounded in time and size |
 //! | `keys` | [`KeySetStore`]: key sets kept fresh in the background, read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
@@ -47,5 +47,7 @@ pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use message::{Incoming, Outgoing};
 pub use redirect::NextCall;
-pub use side::{SideAnswer, SideClient, SideError, SideTls};
+pub use side::{
+    SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
+};
 pub use tls::{CertificatePair, TlsPolicy};

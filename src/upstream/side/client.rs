@@ -68,10 +68,29 @@ impl SideClient {
     /// # Errors
     /// A CA file that cannot be used, or a list of cipher suites of which we have none.
     pub fn new(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
+        SideClient::with(tls, user_agent, redirects())
+    }
+
+    /// The same, but a redirect is an answer like any other: for calls that carry a secret, which is for one server.
+    ///
+    /// # Errors
+    /// As [`SideClient::new`].
+    pub fn without_redirects(
+        tls: &SideTls,
+        user_agent: &HeaderValue,
+    ) -> Result<SideClient, ClientError> {
+        SideClient::with(tls, user_agent, Policy::none())
+    }
+
+    fn with(
+        tls: &SideTls,
+        user_agent: &HeaderValue,
+        redirects: Policy,
+    ) -> Result<SideClient, ClientError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(client_config(tls)?)
             .user_agent(user_agent.clone())
-            .redirect(redirects())
+            .redirect(redirects)
             .connect_timeout(MOST_TIME)
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(2)
@@ -111,11 +130,34 @@ impl SideClient {
         headers: HeaderMap,
         body: String,
     ) -> Result<SideAnswer, SideError> {
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let form = "application/x-www-form-urlencoded";
+        self.post(url, form, headers, body).await
+    }
+
+    /// Posts JSON; every status is an answer.
+    ///
+    /// # Errors
+    /// See [`SideError`].
+    pub async fn post_json(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<SideAnswer, SideError> {
+        self.post(url, "application/json", headers, body).await
+    }
+
+    async fn post(
+        &self,
+        url: &str,
+        kind: &'static str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<SideAnswer, SideError> {
         let request = self
             .http
             .request(Method::POST, url)
-            .header(CONTENT_TYPE, form)
+            .header(CONTENT_TYPE, HeaderValue::from_static(kind))
             .headers(headers)
             .body(body);
         self.send(request, "Post", url, MOST_TIME).await
