@@ -13,7 +13,7 @@ use serde_json::json;
 use support::gateway::command;
 use support::{Gateway, Signer, Stub, ports, tokens};
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "krakend.json",
     "minimal.json",
     "merge.json",
@@ -22,6 +22,7 @@ const NAMES: [&str; 8] = [
     "errors.json",
     "jwt.json",
     "lua.json",
+    "martian.json",
 ];
 
 fn text(name: &str) -> String {
@@ -69,6 +70,19 @@ fn minimal_answers_what_it_allows() {
         (200, json!({"status": "ok"}))
     );
     assert_eq!(answer.header("x-krakend-completed"), Some("true"));
+}
+
+#[test]
+fn martian_changes_calls_and_answers() {
+    let gateway = start("martian.json", |s| s);
+    let answer = gateway.get("/orders/7?page=2&expand=none");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=60"));
+    let echoed = answer.json();
+    assert_eq!(echoed["req_uri"], "/__echo/orders/7?expand=items&page=2");
+    assert_eq!(echoed["req_headers"]["X-Api-Version"], json!(["2"]));
+    let legacy = gateway.get("/legacy");
+    assert_eq!(legacy.json()["req_uri"], "/__echo/old%20api/v1");
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub mod identity;
 pub mod logging;
 #[cfg(feature = "lua")]
 pub mod lua;
+pub mod martian;
 pub mod metrics;
 pub mod rate_limit;
 mod recent;

@@ -10,7 +10,7 @@ use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
-    client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
+    client_credentials, cors, http_cache, identity, logging, martian, metrics, rate_limit, redis,
     request_id, security_http,
 };
 use crate::runtime::pipe::{CallStep, PipeStep};
@@ -139,12 +139,13 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &lua::PROXY,
 ];
 
-/// Around a backend call, outermost first: circuit breaker, rate limit.
+/// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
     #[cfg(feature = "lua")]
     &lua::BACKEND,
+    &martian::BACKEND,
     &client_credentials::BACKEND,
     &http_cache::BACKEND,
 ];

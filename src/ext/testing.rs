@@ -109,6 +109,11 @@ impl File {
         format!("{:?}", self.report)
     }
 
+    /// `pointer: text` of each mistake.
+    pub fn mistake_lines(&self) -> Vec<String> {
+        self.report.shown_mistakes()
+    }
+
     /// The background work of this file.
     pub fn into_tasks(self) -> Vec<crate::ext::Task> {
         self.compile.finish().1

@@ -28,7 +28,6 @@ const LINES: &str = "log lines go to standard output: let a collector take them 
 #[cfg(not(feature = "lua"))]
 const LUA: &str =
     "this build has no Lua: take one with the feature \"lua\", which is on by default";
-const MARTIAN: &str = "move the change into a backend, or remove it";
 const PLUGINS: &str = "Go plugins (.so) cannot be loaded by this gateway: remove the block";
 const QUEUES: &str = "put a small HTTP service in front of the queue";
 const REMOVE: &str = "remove the block if the endpoint may run without it";
@@ -89,11 +88,6 @@ pub const UNBUILT: &[Unbuilt] = &[
         "modifier/lua-backend",
         &["github.com/devopsfaith/krakend-lua/proxy/backend"],
         LUA,
-    ),
-    refuse(
-        "modifier/martian",
-        &["github.com/devopsfaith/krakend-martian"],
-        MARTIAN,
     ),
     refuse("modifier/response-headers", &[], REMOVE),
     refuse("modifier/request-body-generator", &[], REMOVE),

@@ -32,7 +32,7 @@ pub struct HostSet {
 
 #[derive(Debug)]
 enum Hosts {
-    Fixed(Box<[Host]>),
+    Fixed(Arc<[Host]>),
     Service {
         entry: Arc<Service>,
         scheme: Box<str>,
@@ -137,9 +137,31 @@ impl HostSet {
         Some((origin.to_owned(), base.to_string()))
     }
 
-    /// A set of one host, `scheme://authority`, called as the hosts of this set are.
+    /// A set whose next call goes to `scheme://authority`, called as the hosts of this set are.
+    ///
+    /// If that is one of them, the others still stand in for it, and what is known of it is not learnt anew.
     pub fn elsewhere(&self, origin: &str) -> HostSet {
-        HostSet::fixed(&self.client, &[origin])
+        let own = self.known().and_then(|list| {
+            let first = list.iter().position(|host| &*host.url == origin)?;
+            // A path behind an authority is part of the target by now: only plain hosts can be exchanged.
+            let is_plain = |host: &Host| host.place.as_ref().is_ok_and(|p| p.base.is_empty());
+            list.iter().all(is_plain).then_some((list, first))
+        });
+        match own {
+            Some((list, first)) => HostSet {
+                next: AtomicUsize::new(first),
+                ..HostSet::new(&self.client, Hosts::Fixed(list), self.name.clone())
+            },
+            None => HostSet::fixed(&self.client, &[origin]),
+        }
+    }
+
+    /// The hosts as far as they are known without waiting.
+    fn known(&self) -> Option<Arc<[Host]>> {
+        match &self.hosts {
+            Hosts::Fixed(list) => Some(Arc::clone(list)),
+            Hosts::Service { built, .. } => built.load().as_ref().map(|b| Arc::clone(&b.list)),
+        }
     }
 
     /// Chooses an address without connecting to it, for Pingora's own proxy path.
