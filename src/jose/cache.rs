@@ -269,7 +269,7 @@ impl Shard {
             evictions: AtomicU64::new(0),
             crowded: match max_entries {
                 0..SELECTIVE => usize::MAX,
-                many => many / 8,
+                many => many / 32,
             },
             doorstep: OnceLock::new(),
         }
