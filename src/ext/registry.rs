@@ -5,7 +5,11 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::config::{Key, Node};
+#[cfg(feature = "cel")]
+use crate::ext::cel;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+#[cfg(feature = "json-schema")]
+use crate::ext::json_schema;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
     client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
@@ -125,6 +129,11 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
     &basic::ENDPOINT,
+    // Around the work, outermost first: expressions, then the schema.
+    #[cfg(feature = "cel")]
+    &cel::ENDPOINT,
+    #[cfg(feature = "json-schema")]
+    &json_schema::ENDPOINT,
     // What stands below does not run where answers are signed.
     &auth_signer::ENDPOINT,
     &rate_limit::ENDPOINT,
@@ -134,6 +143,8 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
+    #[cfg(feature = "cel")]
+    &cel::BACKEND,
     &client_credentials::BACKEND,
     &http_cache::BACKEND,
 ];

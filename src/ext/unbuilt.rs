@@ -59,15 +59,17 @@ pub const UNBUILT: &[Unbuilt] = &[
     ignore("documentation/openapi", &[], ""),
     ignore("documentation/postman", &[], ""),
     // They change requests and answers.
+    #[cfg(not(feature = "cel"))]
     refuse(
         "validation/cel",
         &["github.com/devopsfaith/krakend-cel"],
-        REMOVE,
+        "this binary was built without the cargo feature \"cel\"",
     ),
+    #[cfg(not(feature = "json-schema"))]
     refuse(
         "validation/json-schema",
         &["github.com/devopsfaith/krakend-jsonschema"],
-        REMOVE,
+        "this binary was built without the cargo feature \"json-schema\"",
     ),
     refuse("validation/response-json-schema", &[], REMOVE),
     refuse(
