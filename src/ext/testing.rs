@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
+use tokio::time::Instant;
 
 use crate::config::{Node, Report, Value};
 use crate::ext::registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
 use crate::ext::{BackendSite, Carry, Compile, EndpointSite};
-use crate::runtime::request::Head;
+use crate::runtime::pipe::PipeRequest;
+use crate::runtime::request::{Head, Params};
 use crate::upstream::{Clients, DnsTable};
 
 /// One block and the compilation around it. Leaks what it is made of: tests are short.
@@ -158,5 +161,20 @@ pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> He
         peer: IpAddr::from([127, 0, 0, 1]),
         client: IpAddr::from([127, 0, 0, 1]),
         secure: false,
+    }
+}
+
+/// `POST /e` with this body, as a pipe step sees it.
+pub fn pipe_request(body: Bytes) -> PipeRequest {
+    PipeRequest {
+        method: Method::POST,
+        origin: None,
+        path: "/e".into(),
+        query: None,
+        params: Params::default(),
+        headers: HeaderMap::new(),
+        body,
+        claims: None,
+        deadline: Instant::now() + Duration::from_secs(2),
     }
 }

@@ -20,7 +20,11 @@ const TOLD_WHOLE: usize = 64 * 1024;
 const MOST_LINES: usize = 64;
 
 /// Ready to judge any number of bodies.
-pub(super) struct Schema(Validator);
+pub(super) struct Schema {
+    validator: Validator,
+    /// As it is written.
+    text: Value,
+}
 
 impl fmt::Debug for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +94,10 @@ impl Schema {
                 .build(&schema)
         };
         match catch_unwind(AssertUnwindSafe(build)) {
-            Ok(Ok(validator)) => Ok(Schema(validator)),
+            Ok(Ok(validator)) => Ok(Schema {
+                validator,
+                text: schema,
+            }),
             Ok(Err(error)) => Err(SchemaError::Invalid {
                 place: match error.instance_path().as_str() {
                     "" => String::new(),
@@ -116,12 +123,12 @@ impl Schema {
     }
 
     fn judge(&self, body: &Value, length: usize) -> Option<String> {
-        if self.0.is_valid(body) {
+        if self.validator.is_valid(body) {
             return None;
         }
         let lines = match length > TOLD_WHOLE {
-            true => wording::lines(self.0.validate(body).err(), 1),
-            false => wording::lines(self.0.iter_errors(body), MOST_LINES),
+            true => wording::lines(self.validator.validate(body).err(), 1, &self.text),
+            false => wording::lines(self.validator.iter_errors(body), MOST_LINES, &self.text),
         };
         Some(lines)
     }

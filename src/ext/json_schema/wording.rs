@@ -16,26 +16,29 @@ const MOST_CHARACTERS: usize = 64;
 /// How deep failures within failures are told.
 const MOST_LEVELS: usize = 4;
 
-/// The lines, `most` at most.
+/// The lines, `most` at most. `schema` is the one that was not met.
 pub(super) fn lines<'e>(
     errors: impl IntoIterator<Item = ValidationError<'e>>,
     most: usize,
+    schema: &Value,
 ) -> String {
     let mut told = Lines {
         text: String::new(),
         left: most,
+        schema,
     };
     let errors: Vec<ValidationError<'e>> = errors.into_iter().take(most).collect();
     told.all(&errors, 0);
     told.text
 }
 
-struct Lines {
+struct Lines<'s> {
     text: String,
     left: usize,
+    schema: &'s Value,
 }
 
-impl Lines {
+impl Lines<'_> {
     fn line(&mut self, level: usize, at: &str, text: &str) {
         if self.left == 0 {
             return;
@@ -55,17 +58,16 @@ impl Lines {
 
     /// Missing members of one object are told together, where the first of them is.
     fn all(&mut self, errors: &[ValidationError<'_>], level: usize) {
-        let missing = missing(errors);
+        let missing = self.missing(errors);
         for (index, error) in errors.iter().enumerate() {
-            let at = error.instance_path().as_str();
-            match group(error) {
-                Some(place) => match missing.get(&place) {
-                    Some((first, names)) if *first == index => {
-                        self.line(level, at, &required(&place, names));
-                    }
-                    _ => {}
-                },
-                None => self.one(error, level),
+            let Some((place, _)) = self.place(error) else {
+                self.one(error, level);
+                continue;
+            };
+            if let Some((first, names)) = missing.get(&place)
+                && *first == index
+            {
+                self.line(level, place.at, &required(place.because, names));
             }
         }
     }
@@ -95,48 +97,74 @@ impl Lines {
     }
 }
 
-/// Where members are missing: the object, and the keyword that demands them.
-type Place<'e> = (&'e str, &'e str);
+/// Members that are missing together: of one object, demanded by one keyword, because of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'e> {
+    at: &'e str,
+    keyword: &'e str,
+    because: Option<&'e str>,
+}
 
-fn group<'e>(error: &'e ValidationError<'_>) -> Option<Place<'e>> {
-    match error.kind() {
-        Kind::Required { .. } => {
-            Some((error.instance_path().as_str(), error.schema_path().as_str()))
+impl<'s> Lines<'s> {
+    fn place<'e>(&self, error: &'e ValidationError<'_>) -> Option<(Place<'e>, &'e str)>
+    where
+        's: 'e,
+    {
+        let Kind::Required { property } = error.kind() else {
+            return None;
+        };
+        let name = property.as_str().unwrap_or_default();
+        let keyword = error.schema_path().as_str();
+        let place = Place {
+            at: error.instance_path().as_str(),
+            keyword,
+            because: because(self.schema.pointer(keyword), error.instance(), name),
+        };
+        Some((place, name))
+    }
+
+    /// The missing members by place, and the first error that tells of each place.
+    fn missing<'e>(
+        &self,
+        errors: &'e [ValidationError<'_>],
+    ) -> BTreeMap<Place<'e>, (usize, Vec<&'e str>)>
+    where
+        's: 'e,
+    {
+        let mut all: BTreeMap<Place<'e>, (usize, Vec<&'e str>)> = BTreeMap::new();
+        for (index, error) in errors.iter().enumerate() {
+            if let Some((place, name)) = self.place(error) {
+                all.entry(place).or_insert((index, Vec::new())).1.push(name);
+            }
         }
-        _ => None,
+        all
     }
 }
 
-fn missing<'e>(errors: &'e [ValidationError<'_>]) -> BTreeMap<Place<'e>, (usize, Vec<&'e str>)> {
-    let mut all: BTreeMap<Place<'e>, (usize, Vec<&'e str>)> = BTreeMap::new();
-    for (index, error) in errors.iter().enumerate() {
-        if let (Some(place), Kind::Required { property }) = (group(error), error.kind()) {
-            let (_, names) = all.entry(place).or_insert((index, Vec::new()));
-            names.extend(property.as_str());
-        }
-    }
-    all
-}
-
-fn required((_, schema): &Place<'_>, names: &[&str]) -> String {
-    if let Some(because) = dependent(schema) {
-        return format!(
+fn required(because: Option<&str>, names: &[&str]) -> String {
+    match (because, names) {
+        (Some(because), names) => format!(
             "properties {} required, if {} exists",
             list(names.iter().copied()),
-            quoted(&because)
-        );
-    }
-    match names {
-        [one] => format!("missing property {}", quoted(one)),
-        several => format!("missing properties {}", list(several.iter().copied())),
+            quoted(because)
+        ),
+        (None, [one]) => format!("missing property {}", quoted(one)),
+        (None, several) => format!("missing properties {}", list(several.iter().copied())),
     }
 }
 
-/// The member that demands others, where the keyword is `dependentRequired` or `dependencies`.
-fn dependent(schema: &str) -> Option<String> {
-    let (before, name) = schema.rsplit_once('/')?;
-    let demands = before.ends_with("/dependentRequired") || before.ends_with("/dependencies");
-    demands.then(|| name.replace("~1", "/").replace("~0", "~"))
+/// The member of `object` that demands `name`, where the keyword is `dependentRequired` or `dependencies`.
+fn because<'s>(keyword: Option<&'s Value>, object: &Value, name: &str) -> Option<&'s str> {
+    let demands = keyword?.as_object()?;
+    demands
+        .iter()
+        .find(|(because, names)| {
+            let demanded = names
+                .as_array()
+                .is_some_and(|names| names.iter().any(|n| n == name));
+            demanded && object.get(because.as_str()).is_some()
+        })
+        .map(|(because, _)| because.as_str())
 }
 
 fn said(error: &ValidationError<'_>, kind: &Kind) -> String {

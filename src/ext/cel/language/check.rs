@@ -121,7 +121,7 @@ impl Checker<'_> {
             return Ok((Expr::Variable(index), kind.unwrap_or(Type::Dyn)));
         }
         match TypeName::named(bare) {
-            Some(kind) => Ok((Expr::Type(kind), Type::Type)),
+            Some(kind) => Ok((Expr::Type(kind), Type::Meta)),
             None => Err(self.undeclared(bare, self.variables.iter().map(|known| known.name))),
         }
     }
@@ -137,7 +137,7 @@ impl Checker<'_> {
 
     fn select(&mut self, of: &Node, field: &str, test: bool) -> Result<Checked, Flaw> {
         if !test && let Some(kind) = dotted(of, field).as_deref().and_then(TypeName::named) {
-            return Ok((Expr::Type(kind), Type::Type));
+            return Ok((Expr::Type(kind), Type::Meta));
         }
         let (of, kind) = self.node(of)?;
         let inner = match kind {

@@ -252,7 +252,7 @@ impl K {
             K::Bytes => Type::Bytes,
             K::Time => Type::Timestamp,
             K::Duration => Type::Duration,
-            K::Type => Type::Type,
+            K::Type => Type::Meta,
         }
     }
 }

@@ -16,7 +16,7 @@ pub enum Type {
     Timestamp,
     Duration,
     /// A type as a value.
-    Type,
+    Meta,
     List(Box<Type>),
     Map(Box<Type>, Box<Type>),
 }
@@ -81,7 +81,7 @@ impl fmt::Display for Type {
             Type::Bytes => "bytes",
             Type::Timestamp => "google.protobuf.Timestamp",
             Type::Duration => "google.protobuf.Duration",
-            Type::Type => "type",
+            Type::Meta => "type",
             Type::List(of) => return write!(f, "list({of})"),
             Type::Map(key, of) => return write!(f, "map({key}, {of})"),
         };
