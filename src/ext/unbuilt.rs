@@ -210,3 +210,28 @@ const fn refuse(
         hint,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_left_out_is_refused_by_name() {
+        for (built, namespace, older) in [
+            (
+                cfg!(feature = "cel"),
+                "validation/cel",
+                "github.com/devopsfaith/krakend-cel",
+            ),
+            (
+                cfg!(feature = "json-schema"),
+                "validation/json-schema",
+                "github.com/devopsfaith/krakend-jsonschema",
+            ),
+        ] {
+            for name in [namespace, older] {
+                let known = super::unbuilt(name);
+                assert_eq!(known.is_none(), built, "{name}");
+                assert!(known.is_none_or(|known| known.verdict == super::Verdict::Refuse));
+            }
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! Expressions at work.
 
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use async_trait::async_trait;
 
 use super::facts::{Moment, Part, RESP_DATA, Request, Response, open, variables};
@@ -33,15 +36,13 @@ impl Stage {
 
     fn holds(&self, index: usize, program: &Program, moment: &Moment<'_>) -> bool {
         let log = &self.log;
-        let budget = Budget::new(BUDGET);
-        match program.run(moment, &budget) {
-            Ok(Value::Bool(true)) => {
+        match verdict(program, moment) {
+            Verdict::True => {
                 log::debug!("{log} #{index} result: true");
                 return true;
             }
-            Ok(Value::Bool(false)) => log::info!("{log} #{index} result: false"),
-            Ok(_) => log::info!("{log} #{index} failed: the result is no bool"),
-            Err(failed) => log::info!("{log} #{index} failed: {failed}"),
+            Verdict::False => log::info!("{log} #{index} result: false"),
+            Verdict::Failed(why) => log::info!("{log} #{index} failed: {why}"),
         }
         false
     }
@@ -55,6 +56,27 @@ impl Stage {
             )),
         }
     }
+}
+
+/// What came out of one run.
+enum Verdict {
+    True,
+    False,
+    Failed(Cow<'static, str>),
+}
+
+/// Runs an expression. Nothing in there panics on purpose; what does so by mistake refuses this request alone.
+fn verdict(program: &Program, moment: &Moment<'_>) -> Verdict {
+    let run = || {
+        let budget = Budget::new(BUDGET);
+        match program.run(moment, &budget) {
+            Ok(Value::Bool(true)) => Verdict::True,
+            Ok(Value::Bool(false)) => Verdict::False,
+            Ok(_) => Verdict::Failed("the result is no bool".into()),
+            Err(failed) => Verdict::Failed(failed.to_string().into()),
+        }
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or(Verdict::Failed("it panicked".into()))
 }
 
 /// Around an endpoint's work or around a call.

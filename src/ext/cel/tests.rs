@@ -311,3 +311,25 @@ fn anything_may_be_compiled_and_judged() {
     super::judge_anything("((", b"{}");
     super::judge_anything("JWT == {}", b"nothing");
 }
+
+#[test]
+fn data_as_deep_as_a_body_may_be_fits_on_a_workers_stack() {
+    let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+    let body = format!(r#"{{"a": {deep}, "b": {deep}}}"#);
+    let expression = format!(
+        "{}resp_data.a == resp_data.b{}",
+        "[1].all(x, ".repeat(40),
+        ")".repeat(40)
+    );
+    let worker = std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            runtime
+                .block_on(after(&[&expression], &body, Depth::TopLevel))
+                .is_ok()
+        });
+    assert!(worker.unwrap().join().unwrap());
+}

@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 16 * 1024;
 pub(super) const MAX_DEPTH: usize = 96;
 
 /// What the parser may take. Only touched pages are really there.
-const STACK: usize = 256 << 20;
+const STACK: usize = 64 << 20;
 
 /// One node, and the character at which it begins.
 #[derive(Debug)]
