@@ -1,5 +1,6 @@
 //! `validation/cel` and `validation/json-schema` from outside: streamed answers, tokens, failures, start and reload.
 
+#![cfg(all(feature = "cel", feature = "json-schema"))]
 // A panic is how a test fails, in its helpers too.
 #![allow(clippy::unwrap_used)]
 

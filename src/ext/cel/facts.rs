@@ -320,12 +320,22 @@ impl Elements for Vec<json::Value> {
     }
 }
 
-/// A claim. Its numbers are doubles.
+/// A number of a token: a double, as in KrakenD, unless that would make two numbers one.
+fn number(number: &serde_json::Number) -> Value<'_> {
+    const EXACT: u64 = 1 << 53;
+    match (number.as_i64(), number.as_u64()) {
+        (Some(whole), _) if whole.unsigned_abs() > EXACT => Value::Int(whole),
+        (None, Some(whole)) => Value::Uint(whole),
+        _ => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
+    }
+}
+
+/// A claim.
 fn claim(value: &serde_json::Value) -> Value<'_> {
     match value {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(yes) => Value::Bool(*yes),
-        serde_json::Value::Number(number) => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
+        serde_json::Value::Number(written) => number(written),
         serde_json::Value::String(text) => Value::text(text),
         serde_json::Value::Array(items) => Value::List(List::Foreign(items)),
         serde_json::Value::Object(members) => Value::Map(Map::Foreign(members)),

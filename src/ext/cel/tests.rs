@@ -280,7 +280,7 @@ fn a_token_is_judged_by_the_expressions_that_name_it() {
         let claims = Claims::parse(claims.as_bytes()).unwrap();
         demand(&site).map(|demand| demand.admits(&claims))
     };
-    let ada = r#"{"sub": "ada", "level": 3, "roles": ["a", "b"], "address": {"city": "x"}, "exp": 1700000000}"#;
+    let ada = r#"{"sub": "ada", "level": 3, "roles": ["a", "b"], "address": {"city": "x"}, "exp": 1700000000, "id": 9007199254740993, "far": 18446744073709551615}"#;
     for (expression, expected) in [
         ("JWT.sub == 'ada'", true),
         ("JWT.sub == 'bob'", false),
@@ -293,6 +293,10 @@ fn a_token_is_judged_by_the_expressions_that_name_it() {
         ("type(JWT.level) == double", true),
         ("timestamp(int(JWT.exp)) < timestamp(now)", true),
         ("JWT.address.city == 'x'", true),
+        ("JWT.id == 9007199254740993", true),
+        ("JWT.id == 9007199254740992", false),
+        ("JWT.far == 18446744073709551615u", true),
+        ("JWT.far > 1", true),
         ("JWT.sub", false),
         ("JWT.sub == req_path", false),
     ] {
