@@ -13,7 +13,7 @@ use serde_json::json;
 use support::gateway::command;
 use support::{Gateway, Signer, Stub, ports, tokens};
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "krakend.json",
     "minimal.json",
     "merge.json",
@@ -21,6 +21,8 @@ const NAMES: [&str; 8] = [
     "sequential.json",
     "errors.json",
     "jwt.json",
+    "lua.json",
+    "martian.json",
     "validation.json",
 ];
 
@@ -69,6 +71,19 @@ fn minimal_answers_what_it_allows() {
         (200, json!({"status": "ok"}))
     );
     assert_eq!(answer.header("x-krakend-completed"), Some("true"));
+}
+
+#[test]
+fn martian_changes_calls_and_answers() {
+    let gateway = start("martian.json", |s| s);
+    let answer = gateway.get("/orders/7?page=2&expand=none");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=60"));
+    let echoed = answer.json();
+    assert_eq!(echoed["req_uri"], "/__echo/orders/7?expand=items&page=2");
+    assert_eq!(echoed["req_headers"]["X-Api-Version"], json!(["2"]));
+    let legacy = gateway.get("/legacy");
+    assert_eq!(legacy.json()["req_uri"], "/__echo/old%20api/v1");
 }
 
 #[test]
@@ -125,6 +140,7 @@ fn errors_show_as_little_or_as_much_as_the_file_says() {
 }
 
 #[test]
+#[cfg(all(feature = "cel", feature = "json-schema"))]
 fn validation_lets_through_what_fits() {
     let gateway = start("validation.json", |s| s);
     let order = gateway.get("/orders/7");
@@ -151,6 +167,19 @@ fn validation_lets_through_what_fits() {
     ] {
         assert_eq!(people(bad).status, 400, "{bad}");
     }
+}
+
+#[test]
+#[cfg(feature = "lua")]
+fn lua_refuses_changes_requests_and_changes_answers() {
+    let gateway = start("lua.json", |s| s);
+    let refused = gateway.get("/members");
+    assert_eq!((refused.status, refused.body.len()), (403, 0));
+    let member = gateway.get_with("/members", &[("X-Member", "1"), ("X-Plan", "free")]);
+    assert_eq!(member.status, 200, "{}", gateway.output());
+    assert_eq!(member.json()["req_headers"]["X-Plan"], json!(["gold"]));
+    let sum = gateway.get("/sum/4/2");
+    assert_eq!(sum.json(), json!({"path": "/__echo/40/2"}));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Typing, Value};
 use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
-use crate::ext::{Carry, Compile, cors};
+use crate::ext::{Carry, Compile, ServiceTimeout, cors};
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::{EndpointStep, ServiceStep};
@@ -62,13 +62,22 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         return None;
     }
     let file = Service::read(root)?;
-    let mut cx = Compile::new(report, base, Arc::clone(inputs.clients), inputs.before);
+    let mut cx = Compile::new(
+        report,
+        base,
+        inputs.environment,
+        Arc::clone(inputs.clients),
+        inputs.before,
+    );
     not_ours(&file, &cx);
     let mut listener = listen::listen(&file, inputs.port, &cx);
     listener.limits.h2c |= options::h2c(&file.extra);
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
     cx.leave(Arc::new(all_endpoints(&file)));
+    if let Some(timeout) = file.timeout {
+        cx.leave(Arc::new(ServiceTimeout(timeout)));
+    }
     let (steps, gates) = service_steps(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let (carry, tasks, facts) = cx.finish();

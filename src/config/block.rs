@@ -245,6 +245,11 @@ impl<'a> Block<'a> {
         }
     }
 
+    /// Whether the table has this key.
+    pub fn knows(&self, key: &str) -> bool {
+        self.known(key).is_some()
+    }
+
     fn known(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|known| self.same(known.name, name))
     }

@@ -157,6 +157,17 @@ impl Report {
         self.mistakes.get()
     }
 
+    /// `pointer: text` of each mistake so far, in the order in which they were found.
+    #[cfg(test)]
+    pub fn shown_mistakes(&self) -> Vec<String> {
+        let findings = self.findings.borrow();
+        findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Mistake)
+            .map(|finding| format!("{}: {}", finding.pointer, finding.mistake))
+            .collect()
+    }
+
     /// All findings, in the order of the file. What was found twice, because a block was opened twice, is there once.
     pub fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();

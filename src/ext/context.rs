@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::config::{Node, Report};
+use crate::config::{Environment, Node, Report};
 use crate::ext::carry::{Carry, Task};
 use crate::upstream::{Client, Clients};
 
@@ -21,6 +21,8 @@ pub struct Compile<'a> {
     pub report: &'a Report,
     /// The folder that relative paths in the file start from.
     pub base: PathBuf,
+    /// Where the reference takes settings from that are in no file.
+    pub environment: &'a Environment,
     /// The process's clients, for calls with settings of their own.
     pub clients: Arc<Clients>,
     /// The client that all backends share; `None` when it could not be made, which is reported.
@@ -30,6 +32,10 @@ pub struct Compile<'a> {
     tasks: Vec<Task>,
     facts: Facts,
 }
+
+/// The timeout of endpoints that name none, for blocks around all of them; left by `compile`.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceTimeout(pub Duration);
 
 /// What blocks left for others, one value per type.
 #[derive(Debug, Default)]
@@ -49,12 +55,14 @@ impl<'a> Compile<'a> {
     pub fn new(
         report: &'a Report,
         base: PathBuf,
+        environment: &'a Environment,
         clients: Arc<Clients>,
         before: &'a Carry,
     ) -> Compile<'a> {
         Compile {
             report,
             base,
+            environment,
             clients,
             client: None,
             before,

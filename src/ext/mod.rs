@@ -28,6 +28,9 @@ pub mod identity;
 #[cfg(feature = "json-schema")]
 pub mod json_schema;
 pub mod logging;
+#[cfg(feature = "lua")]
+pub mod lua;
+pub mod martian;
 pub mod metrics;
 pub mod rate_limit;
 mod recent;
@@ -40,7 +43,7 @@ mod testing;
 pub mod unbuilt;
 
 pub use carry::{Carry, Open, Task};
-pub use context::{BackendSite, Compile, EndpointSite, Facts};
+pub use context::{BackendSite, Compile, EndpointSite, Facts, ServiceTimeout};
 pub use registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };

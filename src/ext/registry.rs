@@ -10,9 +10,11 @@ use crate::ext::cel;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 #[cfg(feature = "json-schema")]
 use crate::ext::json_schema;
+#[cfg(feature = "lua")]
+use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
-    client_credentials, cors, http_cache, identity, logging, metrics, rate_limit, redis,
+    client_credentials, cors, http_cache, identity, logging, martian, metrics, rate_limit, redis,
     request_id, security_http,
 };
 use crate::runtime::pipe::{CallStep, PipeStep};
@@ -120,6 +122,8 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &auth_revoker::SERVICE,
     &api_keys::SERVICE,
     &basic::SERVICE,
+    #[cfg(feature = "lua")]
+    &lua::SERVICE,
 ];
 
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
@@ -129,22 +133,29 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
     &basic::ENDPOINT,
-    // Around the work, outermost first: expressions, then the schema.
+    // What stands below does not run where answers are signed.
+    &auth_signer::ENDPOINT,
+    #[cfg(feature = "lua")]
+    &lua::ENDPOINT,
+    &rate_limit::ENDPOINT,
+    // Around the endpoint's work, outermost first.
+    #[cfg(feature = "lua")]
+    &lua::PROXY,
     #[cfg(feature = "cel")]
     &cel::ENDPOINT,
     #[cfg(feature = "json-schema")]
     &json_schema::ENDPOINT,
-    // What stands below does not run where answers are signed.
-    &auth_signer::ENDPOINT,
-    &rate_limit::ENDPOINT,
 ];
 
-/// Around a backend call, outermost first: circuit breaker, rate limit.
+/// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
+    #[cfg(feature = "lua")]
+    &lua::BACKEND,
     #[cfg(feature = "cel")]
     &cel::BACKEND,
+    &martian::BACKEND,
     &client_credentials::BACKEND,
     &http_cache::BACKEND,
 ];

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
-use crate::config::{Node, Report, Value};
+use crate::config::{Environment, Node, Report, Value};
 use crate::ext::registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
@@ -33,11 +33,27 @@ impl File {
 
     /// A file that is loaded after another one.
     pub fn after(text: &str, before: &'static Carry) -> File {
+        File::with(text, Environment::default(), before)
+    }
+
+    /// A file that is loaded with these environment variables.
+    pub fn in_environment<const N: usize>(text: &str, variables: [(&str, &str); N]) -> File {
+        let environment = Environment::of(variables);
+        File::with(text, environment, Box::leak(Box::default()))
+    }
+
+    fn with(text: &str, environment: Environment, before: &'static Carry) -> File {
         let report: &'static Report = Box::leak(Box::new(Report::new()));
         File {
             value: parse(text, report),
             report,
-            compile: Compile::new(report, PathBuf::from("."), clients(), before),
+            compile: Compile::new(
+                report,
+                PathBuf::from("."),
+                Box::leak(Box::new(environment)),
+                clients(),
+                before,
+            ),
         }
     }
 
@@ -96,9 +112,19 @@ impl File {
         format!("{:?}", self.report)
     }
 
+    /// `pointer: text` of each mistake.
+    pub fn mistake_lines(&self) -> Vec<String> {
+        self.report.shown_mistakes()
+    }
+
     /// The background work of this file.
     pub fn into_tasks(self) -> Vec<crate::ext::Task> {
         self.compile.finish().1
+    }
+
+    /// The block.
+    pub fn node(&self) -> Node<'static> {
+        Node::root(self.value, self.report)
     }
 
     /// The compilation itself.

@@ -25,8 +25,9 @@ pub enum Verdict {
 const PROMETHEUS: &str =
     "\"portcullis/metrics\": {\"listen\": \"127.0.0.1:9090\"} serves metrics for Prometheus";
 const LINES: &str = "log lines go to standard output: let a collector take them from there";
-const LUA: &str = "move the script into a backend, or remove it";
-const MARTIAN: &str = "move the change into a backend, or remove it";
+#[cfg(not(feature = "lua"))]
+const LUA: &str =
+    "this build has no Lua: take one with the feature \"lua\", which is on by default";
 const PLUGINS: &str = "Go plugins (.so) cannot be loaded by this gateway: remove the block";
 const QUEUES: &str = "put a small HTTP service in front of the queue";
 const REMOVE: &str = "remove the block if the endpoint may run without it";
@@ -72,25 +73,23 @@ pub const UNBUILT: &[Unbuilt] = &[
         "this binary was built without the cargo feature \"json-schema\"",
     ),
     refuse("validation/response-json-schema", &[], REMOVE),
+    #[cfg(not(feature = "lua"))]
     refuse(
         "modifier/lua-endpoint",
         &["github.com/devopsfaith/krakend-lua/router"],
         LUA,
     ),
+    #[cfg(not(feature = "lua"))]
     refuse(
         "modifier/lua-proxy",
         &["github.com/devopsfaith/krakend-lua/proxy"],
         LUA,
     ),
+    #[cfg(not(feature = "lua"))]
     refuse(
         "modifier/lua-backend",
         &["github.com/devopsfaith/krakend-lua/proxy/backend"],
         LUA,
-    ),
-    refuse(
-        "modifier/martian",
-        &["github.com/devopsfaith/krakend-martian"],
-        MARTIAN,
     ),
     refuse("modifier/response-headers", &[], REMOVE),
     refuse("modifier/request-body-generator", &[], REMOVE),

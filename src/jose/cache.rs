@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
+
+use ahash::RandomState;
 
 use crate::jose::claims::Claims;
 use crate::jose::verifier::Verifier;
@@ -69,7 +71,8 @@ pub struct CacheStats {
 /// A bounded map from tokens to claims, shared by all workers.
 pub struct TokenCache {
     shards: Box<[Shard]>,
-    /// Keyed at random for each process, so that nobody can aim tokens at one bucket.
+    /// Keyed at random for each process, so that nobody can aim tokens at one bucket. Not the standard library's hash:
+    /// over a whole token that costs as much as all the rest of a look-up.
     hasher: RandomState,
     max_age: Duration,
 }
@@ -92,9 +95,24 @@ impl TokenCache {
         }
     }
 
+    /// Where this token stands under this scope, for the calls that need to know; made once for a request.
+    pub(super) fn place(&self, token: &str, scope: Scope) -> Place {
+        Place(self.hash(token, scope))
+    }
+
     /// The claims of this very token, if it was verified under this very scope and is still worth remembering.
     pub fn get(&self, token: &str, scope: Scope, now: Duration) -> Option<Arc<Claims>> {
-        let hash = self.hash(token, scope);
+        self.get_at(self.place(token, scope), token, scope, now)
+    }
+
+    /// The same at its place.
+    pub(super) fn get_at(
+        &self,
+        Place(hash): Place,
+        token: &str,
+        scope: Scope,
+        now: Duration,
+    ) -> Option<Arc<Claims>> {
         let shard = self.shard(hash)?;
         let found = shard.read(|held| held.get(hash, token, scope, now));
         let counter = match found {
@@ -114,7 +132,19 @@ impl TokenCache {
         now: Duration,
         leeway: Duration,
     ) {
-        let hash = self.hash(token, scope);
+        self.insert_at(self.place(token, scope), token, scope, claims, now, leeway);
+    }
+
+    /// The same at its place.
+    pub(super) fn insert_at(
+        &self,
+        Place(hash): Place,
+        token: &str,
+        scope: Scope,
+        claims: &Arc<Claims>,
+        now: Duration,
+        leeway: Duration,
+    ) {
         let Some(shard) = self.shard(hash) else {
             return;
         };
@@ -190,6 +220,10 @@ impl TokenCache {
         self.shards.get(usize::try_from((hash >> 48) % count).ok()?)
     }
 }
+
+/// A keyed hash of a token and its scope. It finds, and decides nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place(u64);
 
 impl fmt::Debug for TokenCache {
     /// What it holds are credentials, so only their number is shown.

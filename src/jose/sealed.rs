@@ -1,148 +1,199 @@
 //! Key files that are stored encrypted: `secret_url` and `cypher_key`.
 //!
-//! As KrakenD does: a keeper holds the key that opens `cypher_key`, whose content is a passphrase, whose MD5 in
-//! hexadecimal is the AES key of the file. Only the keeper inside the URL itself is offered, `base64key://`.
+//! As KrakenD does: a keeper opens `cypher_key`, whose content is a passphrase, whose MD5 in hexadecimal is the AES key
+//! of the file. The key of `base64key://` is at hand; a Vault has to be asked, which is not done here.
+
+mod keeper;
+
+use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
-use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, PAD_INDIFFERENT, STANDARD};
+use base64::engine::general_purpose::STANDARD;
 use crypto_secretbox::XSalsa20Poly1305;
 use crypto_secretbox::aead::{Aead, KeyInit};
 use md5::{Digest, Md5};
 
+pub use keeper::{Keeper, KeeperError, TransitKey};
+
+/// No file is shorter: a nonce, and the tag of nothing.
+const LEAST_FILE: usize = NONCE_LEN + 16;
+
 /// Why a key file stays closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealedError {
-    #[error(
-        "`secret_url` must be base64key:// and 32 bytes in base64url; other keepers are not supported"
-    )]
-    Keeper,
     #[error("`cypher_key` is not base64")]
     CypherKey,
     #[error("`cypher_key` was not sealed with the key in `secret_url`")]
     WrongKeeper,
+    #[error("`cypher_key` is not what Vault's transit engine seals, vault:v1:… in base64")]
+    NotVaults,
     #[error("the key file was not encrypted with the passphrase in `cypher_key`")]
     WrongPassphrase,
+    #[error("this is no encrypted key file: it has less than {LEAST_FILE} bytes")]
+    TooShort,
 }
 
-/// Opens an encrypted key file and returns the document inside.
-pub fn open(secret_url: &str, cypher_key: &str, file: &[u8]) -> Result<Vec<u8>, SealedError> {
-    let keeper = keeper_key(secret_url)?;
-    let sealed = STANDARD
-        .decode(cypher_key)
-        .map_err(|_| SealedError::CypherKey)?;
-    let passphrase = open_box(&keeper, &sealed)?;
-    open_file(&passphrase, file).ok_or(SealedError::WrongPassphrase)
+/// What opens a key file.
+#[derive(Clone)]
+pub struct Passphrase(Vec<u8>);
+
+impl Passphrase {
+    pub fn new(bytes: Vec<u8>) -> Passphrase {
+        Passphrase(bytes)
+    }
+
+    /// Opens an encrypted key file and returns the document inside: a nonce of 12 bytes, then AES-256-GCM without
+    /// further data.
+    ///
+    /// # Errors
+    /// The file was encrypted with another passphrase, was changed since, or is no such file.
+    pub fn open(&self, file: &[u8]) -> Result<Vec<u8>, SealedError> {
+        check_file(file)?;
+        self.decrypt(file).ok_or(SealedError::WrongPassphrase)
+    }
+
+    fn decrypt(&self, file: &[u8]) -> Option<Vec<u8>> {
+        let key: String = Md5::digest(&self.0)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok()?);
+        let (nonce, sealed) = file.split_first_chunk::<NONCE_LEN>()?;
+        let mut buffer = sealed.to_vec();
+        let plain = key
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::empty(),
+                &mut buffer,
+            )
+            .ok()?
+            .len();
+        buffer.truncate(plain);
+        Some(buffer)
+    }
 }
 
-fn keeper_key(secret_url: &str) -> Result<[u8; 32], SealedError> {
-    secret_url
-        .strip_prefix("base64key://")
-        .and_then(|text| URL_SAFE.decode(text).ok())
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(SealedError::Keeper)
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
 }
 
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PAD_INDIFFERENT);
+/// Whether this can be an encrypted key file at all, as far as that shows without its passphrase.
+///
+/// # Errors
+/// It cannot.
+pub fn check_file(file: &[u8]) -> Result<(), SealedError> {
+    match file.len() < LEAST_FILE {
+        true => Err(SealedError::TooShort),
+        false => Ok(()),
+    }
+}
 
-/// A NaCl secretbox behind its nonce of 24 bytes.
-fn open_box(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, SealedError> {
+/// The passphrase in a `cypher_key` that was sealed with the key of `base64key://`: a NaCl secretbox behind its nonce
+/// of 24 bytes.
+///
+/// # Errors
+/// It was sealed with another key, or is no such box.
+pub fn passphrase(key: &[u8; 32], cypher_key: &str) -> Result<Passphrase, SealedError> {
+    let sealed = decoded(cypher_key)?;
     let (nonce, secret) = sealed
         .split_first_chunk::<24>()
-        .ok_or(SealedError::CypherKey)?;
+        .ok_or(SealedError::WrongKeeper)?;
     XSalsa20Poly1305::new(key.into())
         .decrypt(nonce.into(), secret)
+        .map(Passphrase)
         .map_err(|_| SealedError::WrongKeeper)
 }
 
-/// A nonce of 12 bytes, then AES-256-GCM without further data.
-fn open_file(passphrase: &[u8], file: &[u8]) -> Option<Vec<u8>> {
-    let key: String = Md5::digest(passphrase)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok()?);
-    let (nonce, sealed) = file.split_first_chunk::<NONCE_LEN>()?;
-    let mut buffer = sealed.to_vec();
-    let plain = key
-        .open_in_place(
-            Nonce::assume_unique_for_key(*nonce),
-            Aad::empty(),
-            &mut buffer,
-        )
-        .ok()?
-        .len();
-    buffer.truncate(plain);
-    Some(buffer)
+/// The text in a `cypher_key` that Vault has to open.
+///
+/// # Errors
+/// Vault did not seal this.
+pub fn vault_ciphertext(cypher_key: &str) -> Result<String, SealedError> {
+    let text = String::from_utf8(decoded(cypher_key)?).map_err(|_| SealedError::NotVaults)?;
+    let version = text
+        .strip_prefix("vault:v")
+        .and_then(|rest| rest.split_once(':'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match version {
+        Some((version, sealed))
+            if is_number(version) && sealed.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
+            Ok(text)
+        }
+        _ => Err(SealedError::NotVaults),
+    }
+}
+
+fn decoded(cypher_key: &str) -> Result<Vec<u8>, SealedError> {
+    STANDARD
+        .decode(cypher_key)
+        .map_err(|_| SealedError::CypherKey)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jose::testing::{seal, seal_box};
 
     const KEY: [u8; 32] = [7; 32];
 
-    /// The reverse of the above, so that the test needs no file of its own.
-    fn seal(passphrase: &[u8], document: &[u8]) -> (String, String, Vec<u8>) {
-        let url = format!(
-            "base64key://{}",
-            base64::engine::general_purpose::URL_SAFE.encode(KEY)
-        );
-        let mut sealed = vec![9; 24];
-        let nonce = [9; 24];
-        sealed.extend(
-            XSalsa20Poly1305::new(&KEY.into())
-                .encrypt(&nonce.into(), passphrase)
-                .unwrap(),
-        );
-        let hex: String = Md5::digest(passphrase)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, hex.as_bytes()).unwrap());
-        let mut file = document.to_vec();
-        key.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key([3; 12]),
-            Aad::empty(),
-            &mut file,
-        )
-        .unwrap();
-        (
-            url,
-            STANDARD.encode(sealed),
-            [[3; 12].as_slice(), &file].concat(),
-        )
-    }
-
     #[test]
     fn a_sealed_file_opens_with_its_own_keeper_only() {
-        let (url, cypher_key, file) = seal(b"correct horse", br#"{"keys":[]}"#);
-        assert_eq!(open(&url, &cypher_key, &file).unwrap(), br#"{"keys":[]}"#);
-        let other = format!("base64key://{}", URL_SAFE.encode([8; 32]));
+        let cypher_key = seal_box(&KEY, b"correct horse");
+        let file = seal(b"correct horse", br#"{"keys":[]}"#);
+        let passphrase = passphrase(&KEY, &cypher_key).unwrap();
+        assert_eq!(passphrase.open(&file).unwrap(), br#"{"keys":[]}"#);
         assert_eq!(
-            open(&other, &cypher_key, &file),
-            Err(SealedError::WrongKeeper)
+            super::passphrase(&[8; 32], &cypher_key).unwrap_err(),
+            SealedError::WrongKeeper
         );
-        let (_, other_key, _) = seal(b"wrong horse", b"");
-        assert_eq!(
-            open(&url, &other_key, &file),
-            Err(SealedError::WrongPassphrase)
-        );
+        let other = Passphrase::new(b"wrong horse".to_vec());
+        assert_eq!(other.open(&file), Err(SealedError::WrongPassphrase));
     }
 
     #[test]
     fn anything_else_stays_closed() {
-        let (url, cypher_key, file) = seal(b"x", b"y");
-        for (url, cypher_key, file) in [
-            ("awskms://x", cypher_key.as_str(), file.as_slice()),
-            ("base64key://AAAA", &cypher_key, &file),
-            (&url, "?", &file),
-            (&url, "AAAA", &file),
-            (&url, &cypher_key, &[]),
-            (&url, &cypher_key, &[0; 12]),
+        for (cypher_key, expected) in [
+            ("?", SealedError::CypherKey),
+            ("", SealedError::WrongKeeper),
+            ("AAAA", SealedError::WrongKeeper),
         ] {
-            assert!(open(url, cypher_key, file).is_err());
+            assert_eq!(passphrase(&KEY, cypher_key).unwrap_err(), expected);
         }
+        let mut file = seal(b"x", b"y");
+        let passphrase = Passphrase::new(b"x".to_vec());
+        for short in [&file[..0], &file[..12], &file[..27]] {
+            assert_eq!(passphrase.open(short), Err(SealedError::TooShort));
+        }
+        file[13] ^= 1;
+        assert_eq!(passphrase.open(&file), Err(SealedError::WrongPassphrase));
+    }
+
+    #[test]
+    fn vault_is_asked_only_about_what_it_sealed() {
+        let encoded = |text: &str| STANDARD.encode(text);
+        assert_eq!(
+            vault_ciphertext(&encoded("vault:v12:AbC+/=")).unwrap(),
+            "vault:v12:AbC+/="
+        );
+        for (cypher_key, expected) in [
+            ("vault:v1:AbC=".to_owned(), SealedError::CypherKey),
+            (encoded("AbC="), SealedError::NotVaults),
+            (encoded("vault:v:AbC"), SealedError::NotVaults),
+            (encoded("vault:v1"), SealedError::NotVaults),
+            (encoded("vault:v1:Ab\n"), SealedError::NotVaults),
+            (STANDARD.encode([0xff]), SealedError::NotVaults),
+        ] {
+            assert_eq!(vault_ciphertext(&cypher_key), Err(expected), "{cypher_key}");
+        }
+    }
+
+    #[test]
+    fn a_passphrase_is_not_printed() {
+        let passphrase = Passphrase::new(b"correct horse".to_vec());
+        assert_eq!(format!("{passphrase:?}"), "[redacted]");
     }
 }

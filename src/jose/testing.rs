@@ -6,6 +6,11 @@ use serde_json::{Value, json};
 
 use crate::jose::{Algorithm, KeySet, Serialization, Signer};
 
+#[path = "../../tests/support/sealed.rs"]
+mod sealed;
+
+pub(crate) use sealed::{seal, seal_box};
+
 pub(crate) const PRIVATE: &[u8] = include_bytes!("../../tests/data/keys/private.json");
 
 /// The key that signs with this algorithm.

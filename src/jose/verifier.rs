@@ -89,12 +89,13 @@ impl Verifier {
         now: Duration,
         leeway: Duration,
     ) -> Result<Arc<Claims>, Refusal> {
-        if let Some(claims) = self.recall(text, origin, cache, now) {
+        let scope = self.scope(origin);
+        let place = cache.place(text, scope);
+        if let Some(claims) = cache.get_at(place, text, scope, now) {
             return Ok(claims);
         }
-        let scope = self.scope(origin);
         let claims = Arc::new(self.verify(text, keys)?);
-        cache.insert(text, scope, &claims, now, leeway);
+        cache.insert_at(place, text, scope, &claims, now, leeway);
         Ok(claims)
     }
 

@@ -47,6 +47,8 @@ pub enum Kind {
     Credentials,
     /// The request cannot be turned into a call: a placeholder without a value, a body that is no JSON.
     Request,
+    /// A script ended the request: an error of its own, or one that it raised on purpose.
+    Script,
     /// A host list that is empty: `no hosts available`.
     NoHosts,
 }
@@ -65,6 +67,7 @@ impl Kind {
             Kind::Refused => "refused",
             Kind::Credentials => "credentials",
             Kind::Request => "request",
+            Kind::Script => "script",
             Kind::NoHosts => "no_hosts",
         }
     }

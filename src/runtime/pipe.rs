@@ -6,6 +6,8 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -151,15 +153,45 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
 
 /// Closest to the wire: `modifier/martian`.
 pub trait CallStep: Send + Sync + fmt::Debug {
-    /// Before the call is sent. `Some` is the answer, and nothing is sent. A body that is put in replaces the client's.
+    /// Whether [`CallStep::response`] may have something to do; a streamed answer is not shown to a step that does not
+    /// ask for it.
+    fn sees_answers(&self) -> bool;
+
+    /// Before the call is sent: decides at once, or says what to wait for. The usual case allocates nothing.
     ///
     /// # Errors
     /// The call is not made.
-    fn request(&self, request: &mut PipeRequest) -> Result<Option<Reply>, Failure>;
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure>;
 
     /// The answer, whatever its status; `request` is what was sent.
     ///
     /// # Errors
     /// The answer is thrown away.
     fn response(&self, request: &PipeRequest, reply: &mut Reply) -> Result<(), Failure>;
+}
+
+/// What a [`CallStep`] made of a call.
+pub enum Turn<'a> {
+    /// It is sent, with the body in the request, or else with the client's as it streams past.
+    Send,
+    /// It is sent with the body in the request, even an empty one: nothing of the client's own goes on.
+    Replace,
+    /// Nothing is sent; this is the answer.
+    Answer(Reply),
+    /// Nothing is sent; the answer is what this ends with. Bounded by the endpoint's deadline.
+    Wait(Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>),
+}
+
+impl Turn<'_> {
+    /// The answer that stands in for the call's own; `None` where the call is sent.
+    ///
+    /// # Errors
+    /// What was waited for failed.
+    pub async fn answer(self) -> Result<Option<Reply>, Failure> {
+        match self {
+            Turn::Send | Turn::Replace => Ok(None),
+            Turn::Answer(reply) => Ok(Some(reply)),
+            Turn::Wait(reply) => reply.await.map(Some),
+        }
+    }
 }

@@ -25,6 +25,7 @@ use crate::server::conn::{Body, Conn};
 use crate::server::gateway::{Gateway, Shared};
 use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader, origin_form};
 use crate::server::tls::Certificates;
+use crate::server::turns::Turns;
 use crate::server::{proxy_protocol, quick};
 use crate::telemetry::metrics::ConnectionGuard;
 
@@ -44,6 +45,7 @@ pub struct Front {
     limits: Limits,
     certificates: Option<Arc<Certificates>>,
     shared: Arc<Shared>,
+    turns: Turns,
 }
 
 /// How waiting for a head ended.
@@ -58,18 +60,21 @@ enum Wait {
 }
 
 impl Front {
-    /// A front for `proxy` with these limits; with certificates it speaks TLS only.
+    /// A front for `proxy` with these limits; with certificates it speaks TLS only, with as many handshakes computing at a
+    /// time as there are `workers`.
     pub fn new(
         proxy: Arc<HttpProxy<Gateway>>,
         limits: Limits,
         certificates: Option<Arc<Certificates>>,
         shared: Arc<Shared>,
+        workers: usize,
     ) -> Front {
         Front {
             proxy,
             limits,
             certificates,
             shared,
+            turns: Turns::new(workers),
         }
     }
 
@@ -105,7 +110,8 @@ impl Front {
         let socket = pingora_core::protocols::GetSocketDigest::get_socket_digest(&conn);
         let acceptor = TlsAcceptor::from(certificates.server_config());
         let stream: Stream = Box::new(conn.into_h2());
-        match pingora_timeout::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        let accept = self.turns.take(acceptor.accept(stream));
+        match pingora_timeout::timeout(HANDSHAKE_TIMEOUT, accept).await {
             Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
             Ok(Err(error)) => {
                 self.shared.metrics.tls_handshake_failed();

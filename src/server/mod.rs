@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`process`] | start, reload, hand-over, stop: the signals and the drain |
 //! | [`front`], [`conn`], [`head`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
-//! | [`tls`] | certificates, chosen by name, replaced while running |
+//! | [`tls`], [`turns`] | certificates, chosen by name, replaced while running; handshakes that do not crowd out requests |
 //! | [`gateway`] | the `ProxyHttp` implementation: decides and delegates |
 //! | [`quick`] | the health answer, given before there is a session |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
@@ -30,5 +30,6 @@ mod respond;
 pub mod tls;
 mod trailers;
 mod tunnel;
+mod turns;
 mod upkeep;
 mod watch;

@@ -144,6 +144,7 @@ pub fn run(
         listen.limits.clone(),
         certificates.clone(),
         Arc::clone(&shared),
+        workers(&listen),
     );
     let mut service = ListeningService::new("gateway".to_owned(), front);
     service.add_listener(
@@ -230,13 +231,17 @@ fn read_buffer(listen: &Listen) -> usize {
     }
 }
 
-fn server_conf(listen: &Listen) -> ServerConf {
-    let threads = listen
+/// Threads that requests run on.
+fn workers(listen: &Listen) -> usize {
+    listen
         .threads
         .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-        .unwrap_or(1);
+        .unwrap_or(1)
+}
+
+fn server_conf(listen: &Listen) -> ServerConf {
     ServerConf {
-        threads,
+        threads: workers(listen),
         // Pingora sleeps this long once it was told to stop; we leave earlier, as soon as the last request is done.
         grace_period_seconds: Some(listen.drain.as_secs().saturating_add(60)),
         graceful_shutdown_timeout_seconds: Some(1),

@@ -251,12 +251,13 @@ impl<'a> Call<'a> {
         if self.prepared.watch.is_some() {
             let passing = limit.wait(pin!(self.prepared.pass(backend, limit))).await;
             passing.unwrap_or_else(|| Err(Failure::deadline()))?;
-            if !self.prepared.out.body.is_empty() {
+            if self.prepared.replaced || !self.prepared.out.body.is_empty() {
                 self.kept = true;
                 self.framing = framing_of(&self.prepared.out.body);
             }
         }
-        if let (Some(credentials), false) = (&backend.credentials, self.is_whole(work)) {
+        let sent_here = self.prepared.local.is_none() && !self.is_whole(work);
+        if let (Some(credentials), true) = (&backend.credentials, sent_here) {
             let value = stream::authorization(&**credentials, limit).await?;
             let headers = &mut self.prepared.out.headers;
             headers.insert(header::AUTHORIZATION, value.clone());
@@ -292,6 +293,7 @@ impl<'a> Call<'a> {
                 Some(next) => (&next.hosts, &next.out, framing_of(&next.out.body)),
             };
             let kept = self.kept || followed.is_some();
+            let replaced = self.prepared.replaced;
             let racing = work.concurrent_calls > 1 && followed.is_none();
             let header = async {
                 if racing {
@@ -306,7 +308,9 @@ impl<'a> Call<'a> {
                         .await
                         .map_err(Failure::from)?;
                 }
+                let unread = !session.as_downstream_mut().is_body_done();
                 let upload = match kept || framing == RequestBody::Empty {
+                    true if replaced && unread => Upload::Unheard,
                     true => Upload::Done,
                     false => Upload::Running,
                 };
@@ -327,9 +331,11 @@ impl<'a> Call<'a> {
                         None => None,
                         Some(watch) => {
                             let mut reply = seen(&exchange, self.prepared.gunzip)?;
+                            let came = (reply.status, length_of(&reply.headers));
                             let watched = watch.answered(&work.backend, &mut reply);
                             let watched = limit.wait(pin!(watched)).await;
                             watched.unwrap_or_else(|| Err(Failure::deadline()))?;
+                            frame(&mut reply, came);
                             Some(reply)
                         }
                     };
@@ -433,6 +439,24 @@ fn seen(exchange: &Exchange<'_>, gunzip: bool) -> std::result::Result<Reply, Fai
     })
 }
 
+pub(super) fn length_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(header::CONTENT_LENGTH).cloned()
+}
+
+/// A body that streams past is as long as it came, whatever a step wrote: with a length that is made up, or that was
+/// the length of no body, the client would wait for more or take the rest for the next answer.
+pub(super) fn frame(reply: &mut Reply, (status, length): (StatusCode, Option<HeaderValue>)) {
+    let lengths = reply.headers.get_all(header::CONTENT_LENGTH).iter();
+    let untouched = lengths.eq(length.iter());
+    if reply.body.is_none() && (!untouched || has_no_body(status)) {
+        reply.headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 fn is_gzip(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_ENCODING)
@@ -450,7 +474,8 @@ async fn write_whole(
     let body = reply.body.unwrap_or_default();
     let (status, mut headers) = (reply.status, reply.headers);
     headers.insert(header::CONTENT_LENGTH, body.len().into());
-    let bodiless = session.req_header().method == Method::HEAD || body.is_empty();
+    let is_head = session.req_header().method == Method::HEAD;
+    let bodiless = is_head || has_no_body(status) || body.is_empty();
     let answer = header_for_client(session, ctx, service, work, status, &headers, false)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
     respond::keep_connection(session);
@@ -612,6 +637,11 @@ async fn copy(
         return Err(Failure::new(Kind::Broken, "EOF").into());
     };
     let decode = gunzip && is_gzip(headers);
+    // A step may give the answer a status that has no body: the upstream's own then goes nowhere.
+    let silenced = reply
+        .as_ref()
+        .is_some_and(|reply| has_no_body(reply.status));
+    let silenced = silenced && !has_no_body(status);
     let (status, headers) = match &reply {
         Some(reply) => (reply.status, &reply.headers),
         None => (status, headers),
@@ -619,8 +649,7 @@ async fn copy(
     if let Some(reply) = reply.as_ref().filter(|reply| reply.body.is_some()) {
         return write_whole(session, ctx, service, work, reply.clone()).await;
     }
-    let mut bodiless = session.req_header().method == Method::HEAD
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut bodiless = session.req_header().method == Method::HEAD || has_no_body(status);
     let announced = Announced::of(headers);
     let answer = header_for_client(session, ctx, service, work, status, headers, decode)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
@@ -630,6 +659,9 @@ async fn copy(
     respond::write_header(session, answer, bodiless)
         .await
         .map_err(Trouble::Client)?;
+    if silenced && !exchange.is_done() {
+        return Ok(status);
+    }
     if !decode && !bodiless && exchange.lends() && !session.is_http2() {
         lend(session, &mut exchange, service, upload, limit).await?;
         exchange.release().await;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora_core::Result;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -208,8 +208,11 @@ async fn shake_hands<'a>(
                 headers: answer.headers.clone(),
                 body: Some(bytes::Bytes::new()),
             };
+            let came = (reply.status, relay::length_of(&reply.headers));
             // A step may refuse the handshake and change its fields; what follows is no body of HTTP.
             watch.answered(&work.backend, &mut reply).await?;
+            reply.body = None;
+            relay::frame(&mut reply, came);
             let mut parts = http::Response::new(()).into_parts().0;
             parts.status = answer.status;
             parts.headers = reply.headers;
@@ -223,10 +226,21 @@ async fn shake_hands<'a>(
 fn request(out: &Outgoing, target: &Target, sent: &HeaderMap) -> Result<RequestHeader> {
     let path = format!("{}{}", target.base, out.target);
     let mut request = RequestHeader::build(out.method.clone(), path.as_bytes(), Some(16))?;
-    request.insert_header(header::HOST, target.authority.clone())?;
+    let host = out.headers.get(header::HOST).unwrap_or(&target.authority);
+    request.insert_header(header::HOST, host.clone())?;
     let handshake = |name: &str| HANDSHAKE.contains(&name);
+    // A step may have given the handshake a body, which it does not have.
+    let is_left_out = |name: &HeaderName| {
+        matches!(
+            *name,
+            header::ACCEPT_ENCODING
+                | header::HOST
+                | header::CONTENT_LENGTH
+                | header::TRANSFER_ENCODING
+        )
+    };
     for (name, value) in &out.headers {
-        if *name != header::ACCEPT_ENCODING && *name != header::HOST && !handshake(name.as_str()) {
+        if !is_left_out(name) && !handshake(name.as_str()) {
             request.append_header(name, value)?;
         }
     }

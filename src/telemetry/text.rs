@@ -17,6 +17,18 @@ pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// A text without control characters, with which a stranger could forge log lines.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        false => Cow::Borrowed(text),
+        true => text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect::<String>()
+            .into(),
+    }
+}
+
 /// Appends `text` as Go's `strconv.Quote` writes it.
 pub fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');

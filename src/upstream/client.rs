@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pingora_core::connectors::ConnectorOptions;
-use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::Semaphore;
 
 use super::dns::DnsTable;
+use super::pool::Pool;
 use super::tls::{LoadedTls, TlsPolicy};
 
 /// The reference's hint for idle connections of one host; Pingora's pool counts all hosts together, so this is
@@ -100,7 +100,7 @@ impl ClientError {
 
 /// Pools of connections that share one set of [`Settings`]. Cheap to share, kept across reloads by [`Clients`].
 pub struct Client {
-    pub(super) connector: Connector<()>,
+    pub(super) pool: Pool,
     pub(super) settings: Settings,
     pub(super) dns: Arc<DnsTable>,
     tls: LoadedTls,
@@ -130,7 +130,10 @@ impl Client {
         settings.tls.hash(&mut hasher);
         settings.http_version.hash(&mut hasher);
         Ok(Arc::new(Client {
-            connector: Connector::new(Some(ConnectorOptions::new(pool_size(&settings)))),
+            pool: Pool::new(
+                ConnectorOptions::new(pool_size(&settings)),
+                settings.http_version == HttpVersion::H1,
+            ),
             group_key: hasher.finish(),
             settings,
             dns,

@@ -32,7 +32,7 @@ pub struct HostSet {
 
 #[derive(Debug)]
 enum Hosts {
-    Fixed(Box<[Host]>),
+    Fixed(Arc<[Host]>),
     Service {
         entry: Arc<Service>,
         scheme: Box<str>,
@@ -137,9 +137,31 @@ impl HostSet {
         Some((origin.to_owned(), base.to_string()))
     }
 
-    /// A set of one host, `scheme://authority`, called as the hosts of this set are.
+    /// A set whose next call goes to `scheme://authority`, called as the hosts of this set are.
+    ///
+    /// If that is one of them, the others still stand in for it, and what is known of it is not learnt anew.
     pub fn elsewhere(&self, origin: &str) -> HostSet {
-        HostSet::fixed(&self.client, &[origin])
+        let own = self.known().and_then(|list| {
+            let first = list.iter().position(|host| &*host.url == origin)?;
+            // A path behind an authority is part of the target by now: only plain hosts can be exchanged.
+            let is_plain = |host: &Host| host.place.as_ref().is_ok_and(|p| p.base.is_empty());
+            list.iter().all(is_plain).then_some((list, first))
+        });
+        match own {
+            Some((list, first)) => HostSet {
+                next: AtomicUsize::new(first),
+                ..HostSet::new(&self.client, Hosts::Fixed(list), self.name.clone())
+            },
+            None => HostSet::fixed(&self.client, &[origin]),
+        }
+    }
+
+    /// The hosts as far as they are known without waiting.
+    fn known(&self) -> Option<Arc<[Host]>> {
+        match &self.hosts {
+            Hosts::Fixed(list) => Some(Arc::clone(list)),
+            Hosts::Service { built, .. } => built.load().as_ref().map(|b| Arc::clone(&b.list)),
+        }
     }
 
     /// Chooses an address without connecting to it, for Pingora's own proxy path.
@@ -175,7 +197,7 @@ impl HostSet {
         peer.options.set_http_version(1, 1);
         // A group that nothing is ever given back to: certainly not a pooled connection, which may be dead.
         peer.group_key = !peer.group_key;
-        match self.client.connector.get_http_session(&peer).await {
+        match self.client.pool.session(&peer).await {
             Ok((HttpSession::H1(session), _)) => Ok((Box::new(session), target)),
             Ok(_) => Err(CallError::truncated()),
             Err(error) => {
@@ -231,8 +253,7 @@ impl HostSet {
             let Some(candidate) = peers.list.get(index) else {
                 continue;
             };
-            let connector = &self.client.connector;
-            match connector.get_http_session(&candidate.peer).await {
+            match self.client.pool.session(&candidate.peer).await {
                 Ok((session, reused)) => {
                     candidate.penalty.lift();
                     place.penalty.lift();

@@ -3,7 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `message` | [`Outgoing`] and [`Incoming`]: a call and its answer, whole |
-//! | `client` | [`Client`]: Pingora's connector with its pools, one for each TLS policy |
+//! | `client`, `pool` | [`Client`]: connections that are kept, one pool of them for each TLS policy |
 //! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
 //! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
 //! | `turn` | in which order hosts and addresses are tried |
@@ -14,7 +14,7 @@
 //! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
 //! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
 //! | `flight` | work of a background task that requests wait for, together |
-//! | `side` | key sets, tokens, discovery: calls of our own, over reqwest, bounded in time and size |
+//! | `side` | key sets, tokens, discovery, keepers: calls of our own, over reqwest, bounded in time and size |
 //! | `keys` | [`KeySetStore`]: key sets kept fresh in the background, read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
@@ -30,6 +30,7 @@ mod host;
 mod hosts;
 pub mod keys;
 mod message;
+mod pool;
 mod redirect;
 mod side;
 mod tls;
@@ -47,5 +48,7 @@ pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use message::{Incoming, Outgoing};
 pub use redirect::NextCall;
-pub use side::{SideAnswer, SideClient, SideError, SideTls};
+pub use side::{
+    SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
+};
 pub use tls::{CertificatePair, TlsPolicy};

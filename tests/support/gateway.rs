@@ -26,7 +26,8 @@ fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         let proxy = ["http_proxy", "https_proxy", "all_proxy"].contains(&&*name.to_lowercase());
-        if proxy || name.starts_with("KRAKEND_") || name.starts_with("FC_") {
+        let ours = ["KRAKEND_", "FC_", "VAULT_"];
+        if proxy || ours.iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(&*name);
         }
     }
@@ -59,6 +60,13 @@ impl Gateway {
             gateway.output()
         );
         gateway
+    }
+
+    /// Starts with these environment variables.
+    pub fn start_in(variables: &[(&str, &str)], config: &str) -> Self {
+        let mut program = command();
+        program.envs(variables.iter().copied());
+        Self::spawn_with(program, None, ports::free(), config)
     }
 
     /// Starts a file of the repository as it is, but for the port.

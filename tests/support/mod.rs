@@ -11,6 +11,7 @@ pub mod json;
 pub mod peers;
 pub mod ports;
 pub mod redis;
+pub mod sealed;
 pub mod stub;
 pub mod tls;
 pub mod tokens;

@@ -67,7 +67,12 @@ pub struct Stub {
 impl Stub {
     /// A backend without routes: everything is 404.
     pub fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::start_at(0)
+    }
+
+    /// The same on this port, for a backend that is not there from the beginning.
+    pub fn start_at(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let fill: Fill = Arc::new(str::to_owned);
         let script = Script {

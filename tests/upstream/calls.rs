@@ -373,6 +373,31 @@ async fn a_dead_host_costs_time_but_no_answers() {
 }
 
 #[tokio::test]
+async fn a_call_that_names_one_of_the_hosts_still_has_the_others() {
+    let stub = Stub::saying("alive").await;
+    let dead = format!("http://{}", dead_port().await);
+    let client = client(Settings::default());
+    let hosts = HostSet::fixed(&client, &[dead.clone(), stub.url()]);
+    for _ in 0..2 {
+        assert!(
+            hosts
+                .elsewhere(&dead)
+                .call(get("/"), &OPTIONS)
+                .await
+                .is_ok()
+        );
+    }
+    assert_eq!(hosts.elsewhere(&dead).name(), hosts.name());
+    // One that is not among them has nobody to stand in.
+    let other = HostSet::fixed(&client, &[stub.url()]).elsewhere(&dead);
+    assert!(other.call(get("/"), &OPTIONS).await.is_err());
+    // Behind a base path is another place.
+    let based = format!("{}/base", stub.url());
+    let based = HostSet::fixed(&client, &[dead.clone(), based]).elsewhere(&dead);
+    assert!(based.call(get("/"), &OPTIONS).await.is_err());
+}
+
+#[tokio::test]
 async fn failures_are_told_in_the_references_words() {
     let dead = dead_port().await;
     let client = client(Settings::default());

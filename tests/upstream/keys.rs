@@ -16,7 +16,7 @@ use crate::stub::{Reply, Stub, answer};
 
 /// A key set for tests: the document's words.
 #[derive(Debug, PartialEq)]
-struct Words(Vec<String>);
+pub struct Words(Vec<String>);
 
 impl KeyDocument for Words {
     type Error = &'static str;
@@ -86,13 +86,13 @@ impl Provider {
 }
 
 /// A store with its background task.
-struct Store {
-    store: Arc<KeySetStore<Words>>,
+pub struct Store {
+    pub store: Arc<KeySetStore<Words>>,
     _stop: watch::Sender<bool>,
 }
 
 impl Store {
-    fn start() -> Store {
+    pub fn start() -> Store {
         let store = Arc::new(KeySetStore::new(HeaderValue::from_static(
             "Portcullis/test",
         )));
@@ -102,15 +102,15 @@ impl Store {
         Store { store, _stop: stop }
     }
 
-    fn source(&self, spec: &SourceSpec, schedule: Schedule) -> Arc<KeySource<Words>> {
+    pub fn source(&self, spec: &SourceSpec, schedule: Schedule) -> Arc<KeySource<Words>> {
         self.store.source(spec, schedule).unwrap()
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-const LONG: Duration = Duration::from_secs(20);
+pub const SECOND: Duration = Duration::from_secs(1);
+pub const LONG: Duration = Duration::from_secs(20);
 
-fn words(source: &KeySource<Words>) -> Vec<String> {
+pub fn words(source: &KeySource<Words>) -> Vec<String> {
     source
         .current()
         .as_ref()

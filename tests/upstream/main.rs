@@ -7,6 +7,9 @@ mod calls;
 mod credentials;
 mod discovery;
 mod keys;
+#[path = "../support/sealed.rs"]
+mod seal;
+mod sealed;
 mod start;
 mod streams;
 mod stub;

@@ -1,29 +1,27 @@
 //! What the block means. KrakenD answers 401 to everything with a signer that cannot be made; what is wrong in the file
 //! itself stops our start, and what may pass, a server that is not there yet, is tried again.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use http::HeaderValue;
 
 use super::config::Block;
-use super::runtime::{AnswerSigner, FirstAttempt, KeyFetch, SigningKey, fetch};
+use super::runtime::{AnswerSigner, FirstAttempt, KeyFetch, Origin, SigningKey, fetch};
 use crate::config::{Mistake, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::identity::{KeyFile, keeper_tls};
 use crate::ext::registry::EndpointPart;
 use crate::jose::algorithm::Algorithm;
-use crate::jose::sealed;
 use crate::jose::sign::Serialization;
-use crate::upstream::{SideClient, SideTls};
+use crate::upstream::keys::{SealedFile, read_key_file};
+use crate::upstream::{ClientError, SideClient, SideTls};
 
 /// How requests for the key introduce themselves.
 const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
-
-/// Key sets are small; what is larger is a mistake.
-const MOST_KEY_FILE_BYTES: u64 = 1 << 20;
 
 pub(super) fn endpoint(
     node: &Node<'_>,
@@ -45,7 +43,6 @@ pub(super) fn endpoint(
         return EndpointPart::Nothing;
     };
     let what = KeyFetch {
-        url: block.url.clone(),
         kid: block.kid.clone(),
         algorithm,
         typ: block.typ.clone().unwrap_or_else(|| "JWT".to_owned()),
@@ -87,7 +84,7 @@ fn signing_key(
     cx: &mut Compile<'_>,
 ) -> Option<Arc<SigningKey>> {
     if let Some(at) = block.path_at.as_ref().filter(|_| !block.path.is_empty()) {
-        return local(at, block, &what, cx);
+        return local(node, at, block, what, cx);
     }
     let Some(at) = block.url_at.as_ref().filter(|_| !block.url.is_empty()) else {
         node.mistake_hint(
@@ -105,55 +102,111 @@ fn signing_key(
         );
         return Some(Arc::new(SigningKey::never()));
     }
-    let client = match SideClient::new(&tls(block, cx)?, &HeaderValue::from_static(USER_AGENT)) {
+    let client = SideClient::new(&tls(block, cx)?, &HeaderValue::from_static(USER_AGENT));
+    let name = format!("auth/signer {} {}", what.endpoint, node.value().to_json());
+    let origin = Origin::Url(block.url.clone());
+    awaited(node, name, what, origin, client, cx)
+}
+
+/// A key that comes in the background. A reload keeps it for as long as its name, which is its definition, is the same.
+fn awaited(
+    node: &Node<'_>,
+    name: String,
+    what: KeyFetch,
+    origin: Origin,
+    client: Result<SideClient, ClientError>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<SigningKey>> {
+    let client = match client {
         Ok(client) => client,
         Err(error) => {
             node.invalid(error.to_string());
             return None;
         }
     };
-    let name = format!("auth/signer {} {}", what.endpoint, node.value().to_json());
     Some(cx.carry(name, |tasks| {
         let key = Arc::new(SigningKey::awaited());
         let wanted = Arc::downgrade(&key);
-        tasks.push(Task::new("signing key", fetch(wanted, what, client)));
+        tasks.push(Task::new(
+            "signing key",
+            fetch(wanted, what, origin, client),
+        ));
         key
     }))
 }
 
 /// A key file. As in KrakenD it is read once, at start.
 fn local(
+    node: &Node<'_>,
     at: &Node<'_>,
     block: &Block<'_>,
-    what: &KeyFetch,
-    cx: &Compile<'_>,
+    what: KeyFetch,
+    cx: &mut Compile<'_>,
 ) -> Option<Arc<SigningKey>> {
-    let document = read(&cx.path(&block.path)).and_then(|file| {
-        if block.secret_url.is_empty() {
-            return Ok(file);
+    let document = match KeyFile::read(&block.keys, cx.path(&block.path), cx)? {
+        KeyFile::Plain(path) => read_key_file(&path).map_err(|error| error.to_string()),
+        KeyFile::Opened(document) => Ok(document),
+        KeyFile::Sealed(file) => return sealed(node, at, block, file, what, cx),
+    };
+    let document = document
+        .map_err(|reason| unusable(at, block, reason))
+        .ok()?;
+    here(at, block, &what, &document)
+}
+
+/// A key file whose passphrase a Vault has. Once the Vault has told it, a reload reads the file like any other.
+fn sealed(
+    node: &Node<'_>,
+    at: &Node<'_>,
+    block: &Block<'_>,
+    file: SealedFile,
+    what: KeyFetch,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<SigningKey>> {
+    let name = format!("auth/signer {} {}", what.endpoint, node.value().to_json());
+    let passphrase = cx.carry(format!("{name} passphrase"), |_| Arc::new(OnceLock::new()));
+    match file.at_hand(&passphrase) {
+        Ok(Some(document)) => here(at, block, &what, &document),
+        Ok(None) => {
+            let tls = keeper_tls(tls(block, cx)?, cx);
+            let client = SideClient::without_redirects(&tls, &HeaderValue::from_static(USER_AGENT));
+            awaited(
+                node,
+                name,
+                what,
+                Origin::Sealed(file, passphrase),
+                client,
+                cx,
+            )
         }
-        sealed::open(&block.secret_url, &block.cypher_key, &file).map_err(|error| error.to_string())
-    });
-    let signer =
-        document.and_then(|document| what.signer(&document).map_err(|error| error.to_string()));
-    match signer {
-        Ok(signer) => Some(Arc::new(SigningKey::here(signer))),
-        Err(reason) => {
-            at.mistake(Mistake::File {
-                path: block.path.clone(),
-                reason,
-            });
+        Err(error) => {
+            at.invalid(error.to_string());
             None
         }
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if size.len() > MOST_KEY_FILE_BYTES {
-        return Err(format!("larger than {MOST_KEY_FILE_BYTES} bytes"));
+/// The key in a document that is at hand.
+fn here(
+    at: &Node<'_>,
+    block: &Block<'_>,
+    what: &KeyFetch,
+    document: &[u8],
+) -> Option<Arc<SigningKey>> {
+    match what.signer(document) {
+        Ok(signer) => Some(Arc::new(SigningKey::here(signer))),
+        Err(error) => {
+            unusable(at, block, error.to_string());
+            None
+        }
     }
-    std::fs::read(path).map_err(|error| error.to_string())
+}
+
+fn unusable(at: &Node<'_>, block: &Block<'_>, reason: String) {
+    at.mistake(Mistake::File {
+        path: block.path.clone(),
+        reason,
+    });
 }
 
 /// How the key's server is verified.

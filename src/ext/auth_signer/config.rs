@@ -1,6 +1,6 @@
 //! The block as the file has it.
 
-use crate::config::{Key, Kind, Node, key};
+use crate::config::{self, Key, Kind, Node, key};
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -63,7 +63,7 @@ pub(super) const KEYS: &[Key] = &[
         "secret_url",
         Kind::Secret,
         "",
-        "`base64key://…`, for a key file that is encrypted.",
+        "For a key file that is encrypted, what opens `cypher_key`: `base64key://…` or `hashivault://KEY`.",
     ),
     key(
         "cypher_key",
@@ -98,8 +98,8 @@ pub(super) struct Block<'a> {
     pub(super) fingerprints_at: Option<Node<'a>>,
     pub(super) cipher_suites: Vec<i64>,
     pub(super) cipher_suites_at: Option<Node<'a>>,
-    pub(super) secret_url: String,
-    pub(super) cypher_key: String,
+    /// For what is read only of an encrypted file.
+    pub(super) keys: config::Block<'a>,
 }
 
 impl<'a> Block<'a> {
@@ -123,8 +123,7 @@ impl<'a> Block<'a> {
             fingerprints_at: block.get("jwk_fingerprints"),
             cipher_suites: block.integers("cipher_suites"),
             cipher_suites_at: block.get("cipher_suites"),
-            secret_url: text("secret_url"),
-            cypher_key: text("cypher_key"),
+            keys: block,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! `auth/signer`, in an endpoint: members of the answer become signed tokens (RFC 7515).
 //!
 //! The signature itself is `jose::sign`, the answer around it the pipeline's; here is where the key comes from. A key
-//! file is read at start. A key behind a URL is fetched in the background until it is there, and the endpoint answers
-//! 401 meanwhile.
+//! file is read at start. A key behind a URL, or in a file whose passphrase a Vault has, is fetched in the background
+//! until it is there, and the endpoint answers 401 meanwhile.
 
 mod compile;
 mod config;
@@ -10,7 +10,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use runtime::{AnswerSigner, FirstAttempt, KeyFetch, SigningKey};
+pub use runtime::{AnswerSigner, FirstAttempt, KeyFetch, Origin, SigningKey};
 
 use super::registry::EndpointExtension;
 

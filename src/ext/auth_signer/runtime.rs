@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::jose::algorithm::Algorithm;
+use crate::jose::sealed::Passphrase;
 use crate::jose::sign::{Serialization, SignError, Signer};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::json::{self, Style, Value};
@@ -14,6 +15,7 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::SideClient;
+use crate::upstream::keys::SealedFile;
 
 /// The types under which key sets are published.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
@@ -62,7 +64,6 @@ impl SigningKey {
 /// What a key must be to be the right one.
 #[derive(Debug, Clone)]
 pub struct KeyFetch {
-    pub url: String,
     pub kid: String,
     pub algorithm: Algorithm,
     pub typ: String,
@@ -87,11 +88,19 @@ impl KeyFetch {
     }
 }
 
+/// Where the key set with the key comes from.
+#[derive(Debug)]
+pub enum Origin {
+    Url(String),
+    /// An encrypted file, and its passphrase once that is known.
+    Sealed(SealedFile, Arc<OnceLock<Passphrase>>),
+}
+
 /// Fetches the key until it is there, or nobody wants it any more.
-pub async fn fetch(key: Weak<SigningKey>, what: KeyFetch, client: SideClient) {
+pub async fn fetch(key: Weak<SigningKey>, what: KeyFetch, origin: Origin, client: SideClient) {
     let mut pause = RETRY.0;
     loop {
-        let outcome = attempt(&what, &client).await;
+        let outcome = attempt(&what, &origin, &client).await;
         let Some(key) = key.upgrade() else { return };
         let failed = match outcome {
             Ok(signer) => {
@@ -113,10 +122,18 @@ pub async fn fetch(key: Weak<SigningKey>, what: KeyFetch, client: SideClient) {
     }
 }
 
-async fn attempt(what: &KeyFetch, client: &SideClient) -> Result<Signer, String> {
-    let answer = client.get(&what.url, &KEY_SET_TYPES).await;
-    let answer = answer.map_err(|error| error.to_string())?;
-    what.signer(&answer.body).map_err(|error| error.to_string())
+async fn attempt(what: &KeyFetch, origin: &Origin, client: &SideClient) -> Result<Signer, String> {
+    let document = match origin {
+        Origin::Url(url) => {
+            let answer = client.get(url, &KEY_SET_TYPES).await;
+            answer.map_err(|error| error.to_string())?.body
+        }
+        Origin::Sealed(file, passphrase) => {
+            let document = file.document(client, passphrase).await;
+            document.map_err(|error| error.to_string())?
+        }
+    };
+    what.signer(&document).map_err(|error| error.to_string())
 }
 
 /// Requests that come before the first attempt to get the key has ended wait for its end. Whether there is a key then

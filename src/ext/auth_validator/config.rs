@@ -97,7 +97,7 @@ const SOURCE_KEYS: [Key; 17] = [
         "secret_url",
         Kind::Secret,
         "",
-        "`base64key://…`: what opens `cypher_key`.",
+        "What opens `cypher_key`: `base64key://…` holds the key, `hashivault://KEY` is one of a Vault.",
     ),
     key(
         "cypher_key",

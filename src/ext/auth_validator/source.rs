@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use bytes::Bytes;
 
 use super::runtime::Provider;
 use crate::config::{Block, Data, Mistake, Node, duration};
 use crate::ext::context::Compile;
-use crate::ext::identity::Identity;
-use crate::jose::{Algorithm, KeyIdStrategy, Rules, Verifier, sealed};
-use crate::upstream::SideTls;
+use crate::ext::identity::{Identity, KeyFile, keeper_tls};
+use crate::jose::{Algorithm, KeyIdStrategy, Rules, Verifier};
 use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
+use crate::upstream::{ClientError, SideTls};
 
 /// What KrakenD says of a URL that is not `https://`.
 pub(super) const INSECURE: &str = "JWK client is using an insecure connection to the JWK service";
@@ -59,7 +58,10 @@ pub(super) fn provider(
         Ok(None) => return Made::Mistake,
         Err(closed) => return Made::Closed(closed),
     };
-    let node = culprit(block, &location);
+    let tls = match location {
+        Location::Sealed(_) => keeper_tls(tls, cx),
+        _ => tls,
+    };
     let spec = SourceSpec { location, tls };
     match Identity::of(cx).keys.source(&spec, schedule) {
         Ok(source) => Made::Provider(Box::new(Provider {
@@ -72,16 +74,19 @@ pub(super) fn provider(
             failed,
         })),
         Err(error) => {
-            node.invalid(error.to_string());
+            culprit(block, &spec.location, &error).invalid(error.to_string());
             Made::Mistake
         }
     }
 }
 
 /// The key to point at when a source cannot be made.
-fn culprit<'a>(block: &Block<'a>, location: &Location) -> Node<'a> {
-    let suspects: &[&str] = match location {
-        Location::File(_) | Location::Inline(_) => &["jwk_local_path"],
+fn culprit<'a>(block: &Block<'a>, location: &Location, error: &ClientError) -> Node<'a> {
+    let suspects: &[&str] = match (location, error) {
+        (Location::File(_) | Location::Inline(_), _) => &["jwk_local_path"],
+        // A file of certificates; the one of the environment stands in no key.
+        (Location::Sealed(_), ClientError::File { .. }) => &["jwk_local_ca", "secret_url"],
+        (Location::Sealed(_), _) => &["cipher_suites", "jwk_local_path"],
         _ => &["jwk_local_ca", "cipher_suites", "jwk_url"],
     };
     suspects
@@ -216,7 +221,7 @@ fn location(
     cx: &Compile<'_>,
 ) -> Result<Option<Location>, &'static str> {
     if let Some(path) = block.text("jwk_local_path").filter(|path| !path.is_empty()) {
-        return Ok(local(block, cx.path(path)));
+        return Ok(local(block, cx.path(path), cx));
     }
     let location = match block.get("openid_configuration") {
         Some(node) => match discovered(&node, rules)? {
@@ -281,7 +286,7 @@ fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'st
     Ok(Some(issuer))
 }
 
-fn local(block: &Block<'_>, path: PathBuf) -> Option<Location> {
+fn local(block: &Block<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<Location> {
     if block.flag("cache") {
         let node = block.get("cache").unwrap_or_else(|| block.node().clone());
         node.mistake_hint(
@@ -290,20 +295,9 @@ fn local(block: &Block<'_>, path: PathBuf) -> Option<Location> {
         );
         return None;
     }
-    let secret = block.text("secret_url").filter(|text| !text.is_empty());
-    let cypher = block.text("cypher_key").filter(|text| !text.is_empty());
-    let (Some(secret), cypher) = (secret, cypher.unwrap_or_default()) else {
-        return Some(Location::File(path));
-    };
-    let opened = std::fs::read(&path)
-        .map_err(|error| format!("{}: {error}", path.display()))
-        .and_then(|file| sealed::open(secret, cypher, &file).map_err(|error| error.to_string()));
-    match opened {
-        Ok(document) => Some(Location::Inline(Bytes::from(document))),
-        Err(reason) => {
-            let node = block.get("jwk_local_path");
-            node.unwrap_or_else(|| block.node().clone()).invalid(reason);
-            None
-        }
-    }
+    Some(match KeyFile::read(block, path, cx)? {
+        KeyFile::Plain(path) => Location::File(path),
+        KeyFile::Opened(document) => Location::Inline(document),
+        KeyFile::Sealed(file) => Location::Sealed(file),
+    })
 }

@@ -10,7 +10,7 @@ pub(super) const KEYS: &[Key] = &[
         "The expression, in CEL. Its text says when it is evaluated: with `req` in it before, with `resp` after, with \
          `JWT` on the token.",
     ),
-    key("mod_expr", Kind::Leftover, "", "KrakenD ignores it too."),
+    key("mod_expr", Kind::Leftover, "", "KrakenD ignores it too"),
 ];
 
 /// One expression of the list.

@@ -6,7 +6,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use runtime::RequestIds;
+pub use runtime::{RequestIds, random};
 
 use super::registry::ServiceExtension;
 

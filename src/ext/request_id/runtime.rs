@@ -64,8 +64,8 @@ fn is_sane(id: &[u8]) -> bool {
     (1..=MAX_LENGTH).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
-/// A random UUID (RFC 9562 §5.4).
-fn random() -> Option<HeaderValue> {
+/// A random UUID (RFC 9562 §5.4); `None` without randomness.
+pub fn random() -> Option<HeaderValue> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).ok()?;
     let bits = u128::from_be_bytes(bytes);

@@ -14,6 +14,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::json::{Object, Style, Value, to_bytes};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
+use crate::telemetry::text::printable;
 
 /// The endpoint's own flatmap and static data.
 pub(super) fn settle(work: &Composition, merged: &mut Merged) {
@@ -221,16 +222,4 @@ fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<
             Cow::Owned(changed) => Cow::Owned(changed),
         })
         .collect()
-}
-
-/// A text without control characters, with which an upstream could forge log lines.
-fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
-        false => Cow::Borrowed(text),
-        true => text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect::<String>()
-            .into(),
-    }
 }

@@ -120,7 +120,7 @@ async fn on_wire<C: Carrier>(
 ) -> Result<Incoming, Failure> {
     let step = backend.on_wire.as_deref();
     let local = match step {
-        Some(step) => step.request(request)?,
+        Some(step) => step.request(request)?.answer().await?,
         None => None,
     };
     let mut incoming = match local {
@@ -144,7 +144,7 @@ async fn on_wire<C: Carrier>(
             .await?
         }
     };
-    if let Some(step) = step {
+    if let Some(step) = step.filter(|step| step.sees_answers()) {
         let mut reply = Reply {
             status: incoming.status,
             headers: std::mem::take(&mut incoming.headers),

@@ -17,7 +17,7 @@ use crate::runtime::answer::Answer;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::json::{Object, Value};
-use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight};
+use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight, Turn};
 use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
 use crate::runtime::step::Credentials;
 use crate::upstream::{HostSet, Incoming, Outgoing};
@@ -32,6 +32,8 @@ pub struct Prepared<'a> {
     pub elsewhere: Option<HostSet>,
     /// The answer of a step: nothing is sent.
     pub local: Option<Reply>,
+    /// A step put the body in place of the client's, which goes nowhere.
+    pub replaced: bool,
     /// The steps around it that wait for the answer.
     pub watch: Option<Box<Watch<'a>>>,
 }
@@ -47,16 +49,17 @@ pub struct Watch<'a> {
     on_wire: bool,
 }
 
-/// Whether a step must see the client's body before the call is made.
+/// Whether the client's body must be there before the call is made: for a step that looks at it, and where the answer
+/// is read whole, which goes with calls that are whole.
 pub fn needs_body(work: &StreamWork) -> bool {
-    steps(work).any(|step| step.needs_body())
+    steps(work).any(|step| step.needs_body()) || sight(work) == Sight::Whole
 }
 
 /// What the steps must see of the answer.
 pub fn sight(work: &StreamWork) -> Sight {
-    let on_wire = match work.backend.on_wire {
-        Some(_) => Sight::Head,
-        None => Sight::Nothing,
+    let on_wire = match &work.backend.on_wire {
+        Some(step) if step.sees_answers() => Sight::Head,
+        _ => Sight::Nothing,
     };
     let most = steps(work).map(|step| step.sight()).max();
     most.unwrap_or(Sight::Nothing).max(on_wire)
@@ -153,12 +156,20 @@ impl<'a> Prepared<'a> {
         if entered.skip {
             self.local = Some(piped::nothing());
         } else if let Some(step) = &backend.on_wire {
-            watch.on_wire = true;
-            self.local = step.request(&mut request)?;
+            watch.on_wire = step.sees_answers();
+            let turn = step.request(&mut request)?;
+            self.replaced = matches!(turn, Turn::Replace);
+            self.local = turn.answer().await?;
         }
-        self.elsewhere = piped::elsewhere(&backend.hosts, &request);
+        if self.local.is_none() {
+            self.elsewhere = piped::elsewhere(&backend.hosts, &request);
+        }
         self.out = piped::outgoing(&request);
-        watch.inner = Some((request, entered));
+        match watch.on_wire || !backend.pipes.is_empty() || watch.outer.is_some() {
+            true => watch.inner = Some((request, entered)),
+            // Nobody waits for the answer.
+            false => self.watch = None,
+        }
         Ok(())
     }
 }

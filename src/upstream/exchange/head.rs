@@ -80,8 +80,7 @@ impl Exchange<'_> {
         };
         let mut fresh = candidate.peer.clone();
         fresh.group_key = !fresh.group_key;
-        let connector = &self.set.client.connector;
-        let session = match connector.get_http_session(&fresh).await {
+        let session = match self.set.client.pool.session(&fresh).await {
             Ok((session, _)) => session,
             Err(error) => {
                 let address = self.place().map(Place::address).unwrap_or_default();

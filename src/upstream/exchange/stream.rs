@@ -322,11 +322,8 @@ impl Exchange<'_> {
             && let Some(candidate) = self.peers.list.get(self.peer)
         {
             let client = &self.set.client;
-            let idle = Some(client.settings.idle_connection_timeout);
-            client
-                .connector
-                .release_http_session(session, &candidate.peer, idle)
-                .await;
+            let idle = client.settings.idle_connection_timeout;
+            client.pool.release(session, &candidate.peer, idle).await;
         }
     }
 

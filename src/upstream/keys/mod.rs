@@ -6,11 +6,13 @@
 //! fetch that all wait for.
 
 mod failed;
+mod sealed;
 mod source;
 mod spec;
 mod store;
 
 pub use failed::FailedKeys;
+pub use sealed::SealedFile;
 pub use source::{KeyDocument, KeySource, Snapshot, SourceStatus};
-pub use spec::{FetchError, Location, SourceSpec};
+pub use spec::{FetchError, Location, SourceSpec, read_key_file};
 pub use store::{KeySetStore, Schedule};

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::spec::{Document, FetchError, SourceSpec};
 use super::store::Schedule;
+use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
 use crate::upstream::flight::Flight;
 use crate::upstream::side::{MOST_TIME, SideClient};
@@ -49,6 +50,8 @@ pub struct KeySource<S> {
     pub(super) side: SideClient,
     pub(super) flight: Flight,
     pub(super) schedule: Mutex<Schedule>,
+    /// Of a sealed file, once its keeper has told it.
+    passphrase: OnceLock<Passphrase>,
     current: ArcSwapOption<Snapshot<S>>,
     generations: Arc<AtomicU64>,
     log: Mutex<Log>,
@@ -98,6 +101,7 @@ impl<S: KeyDocument> KeySource<S> {
             side,
             flight: Flight::default(),
             schedule: Mutex::new(schedule),
+            passphrase: OnceLock::new(),
             current: ArcSwapOption::empty(),
             generations,
             log: Mutex::default(),
@@ -156,9 +160,10 @@ impl<S: KeyDocument> KeySource<S> {
         }
     }
 
-    /// Reads a file or takes an inline document, so that a mistake in it shows at start.
+    /// Reads a file or takes an inline document, so that a mistake in it shows at start. Of a sealed file whose
+    /// passphrase is not known yet, only that it is there.
     pub(super) fn load_local(&self) -> Result<(), ClientError> {
-        if let Some(document) = super::spec::local(&self.spec.location) {
+        if let Some(document) = super::spec::local(&self.spec.location, &self.passphrase) {
             document
                 .and_then(|document| self.keep(&document))
                 .map_err(|error| ClientError::Side {
@@ -173,9 +178,8 @@ impl<S: KeyDocument> KeySource<S> {
         self.flight.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client bounds each call; discovery makes two of them.
-        let fetched =
-            tokio::time::timeout(2 * MOST_TIME, super::spec::fetch(&self.spec, &self.side));
-        let outcome = match fetched.await {
+        let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase);
+        let outcome = match tokio::time::timeout(2 * MOST_TIME, fetch).await {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
             Err(_) => Err(FetchError::Document("no answer in time".to_owned())),
         };

@@ -3,14 +3,18 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderMap};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
-use crate::upstream::side::{MOST_BYTES, SideAnswer, SideClient, SideError, SideTls};
+use super::sealed::SealedFile;
+use crate::jose::sealed::Passphrase;
+use crate::upstream::client::ClientError;
+use crate::upstream::side::{MOST_BYTES, SideAnswer, SideClient, SideError, SideTls, VaultError};
 
 /// The types under which providers publish key sets, compared as the reference does: from the start, by case.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
@@ -19,8 +23,18 @@ const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourceSpec {
     pub location: Location,
-    /// How the provider's server is verified; without meaning for a file.
+    /// How the server of the provider, or of the keeper, is verified; without meaning for a plain file.
     pub tls: SideTls,
+}
+
+impl SourceSpec {
+    /// The client for this source's calls.
+    pub(super) fn client(&self, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
+        match self.location {
+            Location::Sealed(_) => SideClient::without_redirects(&self.tls, user_agent),
+            _ => SideClient::new(&self.tls, user_agent),
+        }
+    }
 }
 
 /// Where a key set comes from.
@@ -32,6 +46,8 @@ pub enum Location {
     Issuer(String),
     /// A file (`jwk_local_path`), read again at each refresh.
     File(PathBuf),
+    /// A file whose passphrase a Vault has, asked once; then read as any other file.
+    Sealed(SealedFile),
     /// A document at hand, for instance a file that had to be decrypted.
     Inline(Bytes),
 }
@@ -47,7 +63,9 @@ impl Location {
                     _ => bare.to_owned(),
                 }
             }
-            Location::File(path) => path.display().to_string(),
+            Location::File(path) | Location::Sealed(SealedFile { path, .. }) => {
+                path.display().to_string()
+            }
             Location::Inline(_) => "inline".to_owned(),
         }
     }
@@ -62,11 +80,23 @@ pub enum FetchError {
     ContentType,
     #[error("{}: {reason}", path.display())]
     File { path: PathBuf, reason: String },
+    /// The keeper did not open the passphrase of a file.
+    #[error("{}: {reason}", path.display())]
+    Keeper { path: PathBuf, reason: VaultError },
     #[error("OpenID configuration of {issuer}: {reason}")]
     Discovery { issuer: String, reason: String },
     /// The document is no key set.
     #[error("{0}")]
     Document(String),
+}
+
+impl FetchError {
+    pub(super) fn file(path: &Path, reason: impl ToString) -> FetchError {
+        FetchError::File {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// A document, and how long its publisher wants it to be kept.
@@ -76,37 +106,53 @@ pub(super) struct Document {
     pub(super) max_age: Option<Duration>,
 }
 
-/// Fetches the document. Bounded in time and size.
-pub(super) async fn fetch(spec: &SourceSpec, side: &SideClient) -> Result<Document, FetchError> {
+impl From<Bytes> for Document {
+    fn from(bytes: Bytes) -> Document {
+        Document {
+            bytes,
+            max_age: None,
+        }
+    }
+}
+
+/// Fetches the document. Bounded in time and size. `passphrase` is the one of a sealed file, once it is known.
+pub(super) async fn fetch(
+    spec: &SourceSpec,
+    side: &SideClient,
+    passphrase: &OnceLock<Passphrase>,
+) -> Result<Document, FetchError> {
     match &spec.location {
         Location::Url(url) => key_set(side, url).await,
         Location::Issuer(issuer) => {
             let url = discover(side, issuer, spec.tls.insecure).await?;
             key_set(side, &url).await
         }
+        Location::Sealed(file) => file.document(side, passphrase).await.map(Document::from),
         // Small and rare, and this is a background task: not worth a thread of the blocking pool.
-        local @ (Location::File(_) | Location::Inline(_)) => self::local(local)
+        local @ (Location::File(_) | Location::Inline(_)) => self::local(local, passphrase)
             .unwrap_or_else(|| Err(FetchError::Document("not a local key set".to_owned()))),
     }
 }
 
 /// The document, if it is at hand without a call.
-pub(super) fn local(location: &Location) -> Option<Result<Document, FetchError>> {
+pub(super) fn local(
+    location: &Location,
+    passphrase: &OnceLock<Passphrase>,
+) -> Option<Result<Document, FetchError>> {
     let bytes = match location {
         Location::Url(_) | Location::Issuer(_) => return None,
+        Location::Sealed(file) => file.at_hand(passphrase).transpose()?,
         Location::Inline(bytes) => Ok(bytes.clone()),
-        Location::File(path) => read(path).map_err(|error| FetchError::File {
-            path: path.clone(),
-            reason: error.to_string(),
-        }),
+        Location::File(path) => read_key_file(path).map_err(|error| FetchError::file(path, error)),
     };
-    Some(bytes.map(|bytes| Document {
-        bytes,
-        max_age: None,
-    }))
+    Some(bytes.map(Document::from))
 }
 
-fn read(path: &Path) -> std::io::Result<Bytes> {
+/// Reads a file with keys, plain or encrypted. Bounded in size.
+///
+/// # Errors
+/// It cannot be read, or is larger than a key set may be.
+pub fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
     let mut bytes = Vec::new();
     let most = MOST_BYTES as u64;
     let read = File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;

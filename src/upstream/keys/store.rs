@@ -13,7 +13,6 @@ use super::source::{KeyDocument, KeySource, SourceStatus};
 use super::spec::SourceSpec;
 use crate::upstream::client::ClientError;
 use crate::upstream::flight::Sources;
-use crate::upstream::side::SideClient;
 
 /// How often a source looks again whether anyone still uses it.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
@@ -115,7 +114,7 @@ impl<S: KeyDocument> KeySetStore<S> {
             source.load_local()
         };
         self.sources.get(spec, found, || {
-            let side = SideClient::new(&spec.tls, &self.user_agent)?;
+            let side = spec.client(&self.user_agent)?;
             let generations = Arc::clone(&self.generations);
             let source = KeySource::new(spec.clone(), side, schedule, generations);
             source.load_local()?;

@@ -12,6 +12,8 @@ use crate::upstream::client::ClientError;
 
 /// Key sets and tokens are small; what is larger is a mistake or an attack.
 pub const MOST_BYTES: usize = 1 << 20;
+/// What a call of [`SideClient::call`] may bring.
+pub const MOST_CALL_BYTES: usize = 16 << 20;
 /// No side call takes longer, whoever waits for it.
 pub const MOST_TIME: Duration = Duration::from_secs(5);
 /// As many as the reference follows.
@@ -54,8 +56,11 @@ pub enum SideError {
         url: String,
         limit: Duration,
     },
-    #[error("answer larger than {MOST_BYTES} bytes")]
-    Size,
+    /// Whoever asked has no time left.
+    #[error("{method} \"{url}\": context deadline exceeded")]
+    Late { method: &'static str, url: String },
+    #[error("answer larger than {most_bytes} bytes")]
+    Size { most_bytes: usize },
     #[error("unexpected status {0}")]
     Status(StatusCode),
     #[error("should have a JSON content type")]
@@ -68,10 +73,29 @@ impl SideClient {
     /// # Errors
     /// A CA file that cannot be used, or a list of cipher suites of which we have none.
     pub fn new(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
+        SideClient::with(tls, user_agent, redirects())
+    }
+
+    /// The same, but a redirect is an answer like any other: for calls that carry a secret, which is for one server.
+    ///
+    /// # Errors
+    /// As [`SideClient::new`].
+    pub fn without_redirects(
+        tls: &SideTls,
+        user_agent: &HeaderValue,
+    ) -> Result<SideClient, ClientError> {
+        SideClient::with(tls, user_agent, Policy::none())
+    }
+
+    fn with(
+        tls: &SideTls,
+        user_agent: &HeaderValue,
+        redirects: Policy,
+    ) -> Result<SideClient, ClientError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(client_config(tls)?)
             .user_agent(user_agent.clone())
-            .redirect(redirects())
+            .redirect(redirects)
             .connect_timeout(MOST_TIME)
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(2)
@@ -111,14 +135,64 @@ impl SideClient {
         headers: HeaderMap,
         body: String,
     ) -> Result<SideAnswer, SideError> {
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let form = "application/x-www-form-urlencoded";
+        self.post(url, form, headers, body).await
+    }
+
+    /// Posts JSON; every status is an answer.
+    ///
+    /// # Errors
+    /// See [`SideError`].
+    pub async fn post_json(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<SideAnswer, SideError> {
+        self.post(url, "application/json", headers, body).await
+    }
+
+    async fn post(
+        &self,
+        url: &str,
+        kind: &'static str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<SideAnswer, SideError> {
         let request = self
             .http
             .request(Method::POST, url)
-            .header(CONTENT_TYPE, form)
+            .header(CONTENT_TYPE, HeaderValue::from_static(kind))
             .headers(headers)
             .body(body);
         self.send(request, "Post", url, MOST_TIME).await
+    }
+
+    /// Makes a call of any kind, at most `limit` long; every status is an answer.
+    ///
+    /// # Errors
+    /// See [`SideError`].
+    pub async fn call(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<SideAnswer, SideError> {
+        let verb = verb(&method);
+        let mut request = self.http.request(method, url).headers(headers);
+        if !body.is_empty() {
+            request = request.body(body);
+        }
+        let answer = exchange(request, verb, url, MOST_CALL_BYTES);
+        match tokio::time::timeout(limit, answer).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(SideError::Late {
+                method: verb,
+                url: url.to_owned(),
+            }),
+        }
     }
 
     async fn send(
@@ -128,7 +202,7 @@ impl SideClient {
         url: &str,
         limit: Duration,
     ) -> Result<SideAnswer, SideError> {
-        match tokio::time::timeout(limit, exchange(request, method, url)).await {
+        match tokio::time::timeout(limit, exchange(request, method, url, MOST_BYTES)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Time {
                 method,
@@ -143,19 +217,20 @@ async fn exchange(
     request: reqwest::RequestBuilder,
     method: &'static str,
     url: &str,
+    most_bytes: usize,
 ) -> Result<SideAnswer, SideError> {
     let failed = |error: reqwest::Error| failure(&error, method, url);
     let mut response = request.send().await.map_err(failed)?;
     let announced = response.content_length().unwrap_or(0);
-    if announced > MOST_BYTES as u64 {
-        return Err(SideError::Size);
+    if announced > most_bytes as u64 {
+        return Err(SideError::Size { most_bytes });
     }
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MOST_BYTES {
-            return Err(SideError::Size);
+        if body.len() + chunk.len() > most_bytes {
+            return Err(SideError::Size { most_bytes });
         }
         body.extend_from_slice(&chunk);
     }
@@ -192,6 +267,20 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
         method,
         url,
         reason: cause.to_string(),
+    }
+}
+
+/// The method as the reference's messages spell it.
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "Get",
+        Method::POST => "Post",
+        Method::PUT => "Put",
+        Method::PATCH => "Patch",
+        Method::DELETE => "Delete",
+        Method::HEAD => "Head",
+        Method::OPTIONS => "Options",
+        _ => "Call",
     }
 }
 

@@ -1,7 +1,9 @@
-//! Calls of our own (key sets, tokens, discovery) over reqwest, bounded in time and size.
+//! Calls of our own (key sets, tokens, discovery, keepers) over reqwest, bounded in time and size.
 
 mod client;
 mod tls;
+mod vault;
 
 pub use client::{MOST_BYTES, MOST_TIME, SideAnswer, SideClient, SideError};
 pub use tls::SideTls;
+pub use vault::{VaultError, VaultSecret, VaultServer, VaultServerError};

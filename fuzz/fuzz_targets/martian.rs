@@ -1,0 +1,16 @@
+#![no_main]
+
+use std::path::Component;
+
+use portcullis::ext::martian::{below, range};
+
+// A part lies within its body, and no path leads out of a folder.
+libfuzzer_sys::fuzz_target!(|input: (&[u8], u64, &str)| {
+    let (value, length, path) = input;
+    if let range::Part::Some(part) = range::parse(value, length) {
+        assert!(part.start < part.end && part.end <= length);
+    }
+    if let Some(path) = below(path) {
+        assert!(path.components().all(|part| matches!(part, Component::Normal(_))));
+    }
+});

@@ -1,0 +1,113 @@
+//! `http_response`: calls that scripts make themselves.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
+
+use super::headers::{Spelling, field_name, field_value, first, values};
+use super::library::text;
+use super::objects::list;
+use super::run::run;
+use crate::upstream::SideAnswer;
+
+/// A call that a script waits for.
+#[derive(Debug)]
+pub(super) struct HttpCall {
+    pub(super) method: Method,
+    pub(super) url: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What came of it; its body is there as a whole.
+#[derive(Debug)]
+pub(super) struct HttpAnswer(pub(super) SideAnswer);
+
+impl UserData for HttpAnswer {
+    fn add_methods<M: UserDataMethods<HttpAnswer>>(methods: &mut M) {
+        methods.add_method("statusCode", |_, answer, _: MultiValue| {
+            Ok(answer.0.status.as_u16())
+        });
+        methods.add_method("headers", |lua, answer, args: MultiValue| {
+            let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
+            let value = first(&answer.0.headers, &name, Spelling::Any);
+            lua.create_string(value.map(|value| value.as_bytes()).unwrap_or_default())
+        });
+        methods.add_method("headerList", |lua, answer, args: MultiValue| {
+            let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
+            let values = values(&answer.0.headers, &name, Spelling::Any);
+            list(lua, &mut *run(lua)?, values)
+        });
+        methods.add_method("body", |lua, answer, _: MultiValue| {
+            lua.create_string(&answer.0.body)
+        });
+        // The body was read to its end: the connection is free already.
+        methods.add_method("close", |_, _, _: MultiValue| Ok(()));
+    }
+}
+
+/// The two halves of `http_response.new`: one writes down the call, the other takes up the answer. In between the
+/// script is suspended, so that nobody waits in a thread.
+pub(super) fn halves(lua: &Lua) -> Result<[mlua::Function; 2]> {
+    let begin = lua.create_function(|lua, args: MultiValue| {
+        let call = call(&args)?;
+        run(lua)?.call = Some(call);
+        Ok(())
+    })?;
+    let end = lua.create_function(|lua, _: MultiValue| {
+        let answered = run(lua)?.answered.take();
+        match answered {
+            Some(Ok(answer)) => lua.create_userdata(answer),
+            Some(Err(text)) => Err(Error::runtime(text)),
+            None => Err(Error::runtime("no answer")),
+        }
+    })?;
+    Ok([begin, end])
+}
+
+fn call(args: &MultiValue) -> Result<HttpCall> {
+    if !matches!(args.len(), 1 | 3 | 4) {
+        return Err(Error::runtime("need 1, 3 or 4 arguments"));
+    }
+    let argument = |at: usize| match args.get(at) {
+        Some(value) => text(value).map(Cow::into_owned),
+        None => Ok(Vec::new()),
+    };
+    let method = match args.len() {
+        1 => Method::GET,
+        _ => Method::from_bytes(&argument(1)?).map_err(|_| Error::runtime("invalid method"))?,
+    };
+    Ok(HttpCall {
+        method,
+        url: String::from_utf8_lossy(&argument(0)?).into_owned(),
+        headers: fields(args.get(3))?,
+        body: Bytes::from(argument(2)?),
+    })
+}
+
+/// A native table of fields; a value may be a list of values.
+fn fields(value: Option<&Value>) -> Result<HeaderMap> {
+    let mut map = HeaderMap::new();
+    let table = match value {
+        None | Some(Value::Nil) => return Ok(map),
+        Some(Value::Table(table)) => table,
+        Some(_) => return Err(Error::runtime("the headers must be a table")),
+    };
+    table.for_each(|name: Value, value: Value| {
+        let name = field_name(&text(&name)?)?;
+        match value {
+            Value::Table(values) => {
+                for value in values.sequence_values::<Value>() {
+                    map.append(&name, field_value(&text(&value?)?)?);
+                }
+            }
+            value => {
+                map.insert(name, field_value(&text(&value)?)?);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(map)
+}

@@ -1,0 +1,135 @@
+//! `ctx`: what a script reads and writes of the client's request.
+
+use mlua::{MultiValue, Result, UserData, UserDataMethods, Value};
+
+use super::headers::{Spelling, header_list, headers};
+use super::library::{need_arguments, text};
+use super::objects::{
+    bytes, method, not_here, params_table, plain, set_param, string, target, unread,
+};
+use super::run::{ClientView, Fields, Run, run};
+use crate::runtime::forward::{Pair, QueryRules};
+use crate::runtime::template;
+
+/// What `ctx.load()` gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client;
+
+impl UserData for Client {
+    fn add_methods<M: UserDataMethods<Client>>(methods: &mut M) {
+        methods.add_method("method", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = client(&mut run)?;
+            let Some(value) = args.front() else {
+                return string(lua, view.method.as_str());
+            };
+            view.method = method(value)?;
+            view.changed.method = true;
+            Ok(Value::Nil)
+        });
+        methods.add_method("url", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = client(&mut run)?;
+            let Some(value) = args.front() else {
+                return match &view.query {
+                    Some(query) => string(lua, format!("{}?{query}", view.path)),
+                    None => string(lua, &view.path),
+                };
+            };
+            let target = target(value)?;
+            (view.path, view.query) = match target.split_once('?') {
+                Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+                None => (target, None),
+            };
+            view.changed.url = true;
+            Ok(Value::Nil)
+        });
+        methods.add_method("host", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = client(&mut run)?;
+            let Some(value) = args.front() else {
+                return string(lua, &view.host);
+            };
+            view.host = plain(value)?;
+            view.changed.host = true;
+            Ok(Value::Nil)
+        });
+        methods.add_method("query", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = client(&mut run)?;
+            let name = text(args.front().ok_or_else(need_arguments)?)?;
+            let Some(value) = args.get(1) else {
+                let pairs = QueryRules::All.pairs(view.query.as_deref(), None);
+                let found = pairs.iter().find(|pair| *pair.name == *name);
+                return string(lua, found.map(|pair| &*pair.value).unwrap_or_default());
+            };
+            let value = match value {
+                Value::Nil => None,
+                value => Some(text(value)?),
+            };
+            view.query = with_pair(view.query.as_deref(), &name, value.as_deref());
+            view.changed.url = true;
+            Ok(Value::Nil)
+        });
+        methods.add_method("params", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let run = &mut *run;
+            let view = client(run)?;
+            match (args.front(), args.get(1)) {
+                (None, _) => {
+                    let params = view.params.clone();
+                    params_table(lua, &mut run.tree, &params, |name| name.to_owned())
+                }
+                (Some(name), None) => string(lua, view.params.get(&plain(name)?).unwrap_or("")),
+                (Some(name), Some(value)) => {
+                    let (name, value) = (plain(name)?, plain(value)?);
+                    set_param(&mut view.params, |known| known == name, &name, value);
+                    view.changed.params = true;
+                    Ok(Value::Nil)
+                }
+            }
+        });
+        methods.add_method("headers", |lua, _, args: MultiValue| {
+            headers(lua, client_fields, Spelling::Any, &args)
+        });
+        methods.add_method("headerList", |lua, _, args: MultiValue| {
+            header_list(lua, client_fields, Spelling::Any, &args)
+        });
+        methods.add_method("body", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = client(&mut run)?;
+            let Some(value) = args.front() else {
+                return match &view.body {
+                    Some(body) => string(lua, body),
+                    None => Err(unread("request")),
+                };
+            };
+            view.body = Some(bytes(value)?);
+            view.changed.body = true;
+            Ok(Value::Nil)
+        });
+    }
+}
+
+fn client(run: &mut Run) -> Result<&mut ClientView> {
+    run.client.as_deref_mut().ok_or_else(|| not_here("ctx"))
+}
+
+fn client_fields(run: &mut Run) -> Result<&mut Fields> {
+    client(run).map(|view| &mut view.headers)
+}
+
+/// The query with one pair set anew, sorted by name; `None` takes it away.
+fn with_pair(query: Option<&str>, name: &[u8], value: Option<&[u8]>) -> Option<String> {
+    let mut pairs = QueryRules::All.pairs(query, None);
+    pairs.retain(|pair| *pair.name != *name);
+    if let Some(value) = value {
+        let pair = Pair {
+            name: name.into(),
+            value: value.into(),
+        };
+        let at = pairs.partition_point(|other| other.name < pair.name);
+        pairs.insert(at, pair);
+    }
+    template::query(&pairs).map(String::from)
+}

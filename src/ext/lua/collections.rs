@@ -1,0 +1,235 @@
+//! `luaTable`, `luaList`, `luaNil`.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mlua::{
+    AnyUserData, Error, Lua, MultiValue, Result, UserData, UserDataMethods, UserDataRef, Value,
+};
+
+use super::library::{need_arguments, text};
+use super::run::run;
+use super::tree::{Id, Node, Shown, Tree, TreeError, number_text};
+use crate::runtime::json::{MAX_DEPTH, Value as Json};
+
+/// `luaTable`: an object of the run's tree.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table(pub(super) Id);
+
+/// `luaList`: a list of the run's tree; another one once it has grown.
+#[derive(Debug)]
+pub(super) struct List(AtomicU32);
+
+/// `luaNil`: the `null` of JSON.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Null;
+
+impl List {
+    pub(super) fn of(id: Id) -> List {
+        List(AtomicU32::new(id.number()))
+    }
+
+    pub(super) fn id(&self) -> Id {
+        Id::from_number(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl UserData for Table {
+    fn add_methods<M: UserDataMethods<Table>>(methods: &mut M) {
+        methods.add_method("get", |lua, table, args: MultiValue| {
+            let key = key(&args, 0)?;
+            let shown = run(lua)?.tree.member(table.0, &key);
+            values(lua, shown)
+        });
+        methods.add_method("set", |lua, table, args: MultiValue| {
+            let key = key(&args, 0)?;
+            let value = args.get(1).ok_or_else(need_arguments)?;
+            let mut run = run(lua)?;
+            let Some(node) = node(&mut run.tree, value, 0)? else {
+                return Ok(());
+            };
+            run.tree
+                .set_member(table.0, &key, node)
+                .map_err(Error::external)
+        });
+        methods.add_method("len", |lua, table, ()| {
+            Ok(run(lua)?.tree.members_len(table.0))
+        });
+        methods.add_method("del", |lua, table, args: MultiValue| {
+            let key = key(&args, 0)?;
+            run(lua)?.tree.remove_member(table.0, &key);
+            Ok(())
+        });
+        methods.add_method("keys", |lua, table, ()| {
+            let id = {
+                let tree = &mut run(lua)?.tree;
+                let keys = tree.keys(table.0);
+                tree.texts(keys.into_iter()).map_err(Error::external)?
+            };
+            lua.create_userdata(List::of(id))
+        });
+        methods.add_method("keyExists", |lua, table, args: MultiValue| {
+            let key = key(&args, 0)?;
+            Ok(run(lua)?.tree.has(table.0, &key))
+        });
+    }
+}
+
+impl UserData for List {
+    fn add_methods<M: UserDataMethods<List>>(methods: &mut M) {
+        methods.add_method("get", |lua, list, args: MultiValue| {
+            let Some(index) = index(&args)? else {
+                return Ok(MultiValue::new());
+            };
+            let shown = run(lua)?.tree.item(list.id(), index);
+            values(lua, shown)
+        });
+        methods.add_method("set", |lua, list, args: MultiValue| {
+            let index = index(&args)?;
+            let value = args.get(1).ok_or_else(need_arguments)?;
+            let mut run = run(lua)?;
+            if let (Some(index), Some(node)) = (index, node(&mut run.tree, value, 0)?) {
+                let id = run
+                    .tree
+                    .set_item(list.id(), index, node)
+                    .map_err(Error::external)?;
+                list.0.store(id.number(), Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        methods.add_method("len", |lua, list, ()| {
+            Ok(run(lua)?.tree.items_len(list.id()))
+        });
+        methods.add_method("del", |lua, list, args: MultiValue| {
+            if let Some(index) = index(&args)? {
+                run(lua)?.tree.remove_item(list.id(), index);
+            }
+            Ok(())
+        });
+    }
+}
+
+impl UserData for Null {}
+
+/// `luaTable.new`, `luaList.new`, `luaNil.new`.
+pub(super) fn constructors(lua: &Lua) -> Result<[mlua::Function; 3]> {
+    let table = lua.create_function(|lua, _: MultiValue| {
+        let id = run(lua)?.tree.object().map_err(Error::external)?;
+        lua.create_userdata(Table(id))
+    })?;
+    let list = lua.create_function(|lua, _: MultiValue| {
+        let id = run(lua)?.tree.list().map_err(Error::external)?;
+        lua.create_userdata(List::of(id))
+    })?;
+    let nil = lua.create_function(|lua, _: MultiValue| lua.create_userdata(Null))?;
+    Ok([table, list, nil])
+}
+
+/// A value for Lua; a missing one is no value at all, which is less than `nil`.
+fn values(lua: &Lua, shown: std::result::Result<Option<Shown>, TreeError>) -> Result<MultiValue> {
+    let value = match shown.map_err(Error::external)? {
+        None => return Ok(MultiValue::new()),
+        Some(Shown::Null) => Value::UserData(lua.create_userdata(Null)?),
+        Some(Shown::Bool(yes)) => Value::Boolean(yes),
+        Some(Shown::Number(number)) => Value::Number(number),
+        Some(Shown::Text(text)) => Value::String(lua.create_string(&*text)?),
+        Some(Shown::Object(id)) => Value::UserData(lua.create_userdata(Table(id))?),
+        Some(Shown::List(id)) => Value::UserData(lua.create_userdata(List::of(id))?),
+    };
+    Ok(MultiValue::from_vec(vec![value]))
+}
+
+/// A value of Lua as data; `None` for what data cannot hold, `nil` and functions.
+///
+/// A native table is an object at the outermost level, whatever its keys are; within, a sequence is a list.
+fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
+    let leaf = |value| Ok(Some(Node::Leaf(value)));
+    match value {
+        Value::Boolean(yes) => leaf(Json::Bool(*yes)),
+        Value::Integer(number) => leaf(Json::Number(number.to_string().into())),
+        Value::Number(number) => match number_text(*number) {
+            Some(text) => leaf(Json::Number(text.into())),
+            None => Err(Error::runtime("JSON has no such number")),
+        },
+        Value::String(text) => leaf(Json::string(text.to_string_lossy())),
+        Value::Table(_) if depth >= MAX_DEPTH => Err(Error::external(TreeError::TooDeep)),
+        Value::Table(table) if depth > 0 && is_sequence(table)? => {
+            let mut list = tree.list().map_err(Error::external)?;
+            for (index, item) in table.sequence_values::<Value>().enumerate() {
+                if let Some(node) = node(tree, &item?, depth + 1)? {
+                    list = tree.set_item(list, index, node).map_err(Error::external)?;
+                }
+            }
+            Ok(Some(Node::List(list)))
+        }
+        Value::Table(table) => {
+            let object = tree.object().map_err(Error::external)?;
+            table.for_each(|key: Value, item: Value| {
+                let key = String::from_utf8_lossy(&text(&key)?).into_owned();
+                match node(tree, &item, depth + 1)? {
+                    Some(node) => tree.set_member(object, &key, node).map_err(Error::external),
+                    None => Ok(()),
+                }
+            })?;
+            Ok(Some(Node::Object(object)))
+        }
+        Value::UserData(data) => Ok(userdata(data)),
+        _ => Ok(None),
+    }
+}
+
+fn userdata(data: &AnyUserData) -> Option<Node> {
+    if let Ok(table) = data.borrow::<Table>() {
+        return Some(Node::Object(table.0));
+    }
+    if let Ok(list) = data.borrow::<List>() {
+        return Some(Node::List(list.id()));
+    }
+    data.is::<Null>().then_some(Node::Leaf(Json::Null))
+}
+
+/// Whether the keys are 1 to n, and n is not 0.
+fn is_sequence(table: &mlua::Table) -> Result<bool> {
+    let length = table.raw_len();
+    let mut keys = 0;
+    table.for_each(|_: Value, _: Value| {
+        keys += 1;
+        Ok(())
+    })?;
+    Ok(length > 0 && keys == length)
+}
+
+/// An argument that must be such an object.
+pub(super) fn of_args<T: 'static>(value: &Value) -> Result<UserDataRef<T>> {
+    match value {
+        Value::UserData(data) => data.borrow::<T>(),
+        other => Err(Error::runtime(format!(
+            "a list was expected, not a {}",
+            other.type_name()
+        ))),
+    }
+}
+
+fn key(args: &MultiValue, at: usize) -> Result<String> {
+    let bytes = text(args.get(at).ok_or_else(need_arguments)?)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The place in a list, from 0; `None` before its beginning.
+fn index(args: &MultiValue) -> Result<Option<usize>> {
+    let number = match args.front().ok_or_else(need_arguments)? {
+        Value::Integer(number) => *number as f64,
+        Value::Number(number) => *number,
+        Value::String(text) => text
+            .to_string_lossy()
+            .trim()
+            .parse()
+            .map_err(|_| not_a_number("string"))?,
+        other => return Err(not_a_number(other.type_name())),
+    };
+    // What is too large becomes the largest index, which no list has room for.
+    Ok((number >= 0.0).then_some(number as usize))
+}
+
+fn not_a_number(kind: &str) -> Error {
+    Error::runtime(format!("a number was expected as index, not a {kind}"))
+}

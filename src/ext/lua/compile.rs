@@ -1,0 +1,301 @@
+//! What the block means. Every script is parsed here: KrakenD would find a slip of the pen at the first request, and
+//! run without a script whose source was changed.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use md5::{Digest, Md5};
+
+use super::config::{Block, ENDPOINT_KEYS, PIPE_KEYS};
+use super::endpoint::LuaEndpoint;
+use super::interpreter::Interpreter;
+use super::pipe::LuaPipe;
+use super::pool::Pool;
+use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
+use crate::config::{Key, Mistake, Node};
+use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
+use crate::ext::registry::{BackendPart, EndpointPart, ServicePart};
+use crate::upstream::{SideClient, SideTls};
+
+/// How `http_response` introduces itself.
+const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
+/// For a service that names no timeout, as for an endpoint.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Words with which a script loads code that this one cannot look into.
+const LOADERS: [&str; 5] = ["dofile", "loadfile", "loadstring", "load", "require"];
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let timeout = cx.left::<ServiceTimeout>().map_or(TIMEOUT, |left| left.0);
+    match client_script(node, cx) {
+        Some(script) => ServicePart::Gate(Box::new(LuaEndpoint {
+            script,
+            timeout,
+            place: "[SERVICE: Gin][Lua]".into(),
+        })),
+        None => ServicePart::Nothing,
+    }
+}
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    match client_script(node, cx) {
+        Some(script) => EndpointPart::step(LuaEndpoint {
+            script,
+            timeout: site.timeout,
+            place: format!("[ENDPOINT: {}]", site.pattern).into(),
+        }),
+        None => EndpointPart::Nothing,
+    }
+}
+
+pub(super) fn proxy(
+    node: &Node<'_>,
+    _site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    match script(node, PIPE_KEYS, Level::Proxy, cx) {
+        Some(script) => EndpointPart::Piped {
+            steps: Vec::new(),
+            pipes: vec![Box::new(LuaPipe { script })],
+        },
+        None => EndpointPart::Nothing,
+    }
+}
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    _site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> BackendPart {
+    match script(node, PIPE_KEYS, Level::Backend, cx) {
+        Some(script) => BackendPart::Pipe(Box::new(LuaPipe { script })),
+        None => BackendPart::Nothing,
+    }
+}
+
+/// A script that has nothing to do after the request. `None`: it has nothing to do before it either.
+fn client_script(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Arc<Script>> {
+    let script = script(node, ENDPOINT_KEYS, Level::Endpoint, cx)?;
+    if script.post.is_some() {
+        let post = node.get("post").unwrap_or_else(|| node.clone());
+        post.warn_hint(
+            Mistake::invalid("\"post\" has no effect here: the script runs before the endpoint"),
+            "\"modifier/lua-proxy\" has a script for the answer",
+        );
+    }
+    let acts = script.pre.is_some() || !matches!(script.sources, Sources::None);
+    acts.then_some(script)
+}
+
+fn script(
+    node: &Node<'_>,
+    keys: &'static [Key],
+    level: Level,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<Script>> {
+    let before = cx.report.mistakes();
+    let block = Block::read(node, keys)?;
+    let pool = pool(node, cx)?;
+    let interpreter = match pool.take() {
+        Ok(interpreter) => interpreter,
+        Err(stop) => {
+            node.invalid(stop.text());
+            return None;
+        }
+    };
+    for (key, code) in [("pre", block.pre), ("post", block.post)] {
+        if let (Some(code), Some(place)) = (code, block.block.get(key)) {
+            parse(&interpreter, &place, &format!("{key}-script"), code);
+        }
+    }
+    let files = files(&block, &interpreter, cx);
+    pool.give_back(interpreter, false);
+    if cx.report.mistakes() != before {
+        return None;
+    }
+    if block.pre.is_none() && block.post.is_none() && block.sources.is_empty() && !block.skip_next {
+        node.warn(Mistake::invalid("there is no script here"));
+        return None;
+    }
+    let texts = || {
+        let sources = files.iter().map(|(_, text)| &**text);
+        sources.chain(block.pre).chain(block.post)
+    };
+    let reads_body = block.live || texts().any(may_read_body);
+    Some(Arc::new(Script {
+        id: pool.script(),
+        level,
+        reads_body,
+        pre: block.pre.map(Arc::from),
+        post: block.post.map(Arc::from),
+        open_libs: block.open_libs,
+        skip_next: block.skip_next,
+        sources: match (block.sources.is_empty(), block.live) {
+            (true, _) => Sources::None,
+            (false, false) => Sources::Fixed(Joined::new(&files)),
+            (false, true) => {
+                let live = block.sources.iter();
+                let paths = live.map(|(name, _)| (Box::from(&**name), cx.path(name)));
+                Sources::Live(paths.collect())
+            }
+        },
+        pool,
+    }))
+}
+
+/// The interpreters that all scripts of a service share.
+fn pool(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Arc<Pool>> {
+    if let Some(pool) = cx.left::<Pool>() {
+        return Some(pool);
+    }
+    match SideClient::new(&SideTls::default(), &HeaderValue::from_static(USER_AGENT)) {
+        Ok(client) => {
+            let pool = Arc::new(Pool::new(client));
+            cx.leave(Arc::clone(&pool));
+            Some(pool)
+        }
+        Err(error) => {
+            node.invalid(error.to_string());
+            None
+        }
+    }
+}
+
+fn parse(interpreter: &Interpreter, place: &Node<'_>, name: &str, code: &str) {
+    if let Err((message, line)) = interpreter.parse(name, code) {
+        let line = line.map_or_else(String::new, |line| format!(" ({name}:L{line})"));
+        place.invalid(format!("not Lua: {message}{line}"));
+    }
+}
+
+/// The sources, as far as they can be read, are Lua, and are the right ones.
+fn files(
+    block: &Block<'_>,
+    interpreter: &Interpreter,
+    cx: &Compile<'_>,
+) -> Vec<(Box<str>, String)> {
+    let mut files: Vec<(Box<str>, String)> = Vec::new();
+    let mistakes = cx.report.mistakes();
+    for (name, place) in &block.sources {
+        match read(&cx.path(name)) {
+            Ok(text) => files.push((Box::from(&**name), text)),
+            Err(reason) => place.mistake(Mistake::File {
+                path: format!("open {name}"),
+                reason,
+            }),
+        }
+    }
+    checksums(block, &files);
+    if cx.report.mistakes() != mistakes || files.is_empty() {
+        return files;
+    }
+    // What counts is the whole: a local of one file is known in the next.
+    let joined = Joined::new(&files);
+    if let Err((message, line)) = interpreter.parse("sources", &joined.text) {
+        let found = line.and_then(|line| joined.place(line));
+        let named = found.and_then(|(file, _)| block.sources.iter().find(|(name, _)| name == file));
+        let place = named.or(block.sources.first());
+        let line = found.map_or_else(String::new, |(file, line)| format!(" ({file}:L{line})"));
+        if let Some((_, place)) = place {
+            place.invalid(format!("not Lua: {message}{line}"));
+        }
+    }
+    files
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        _ => error.to_string(),
+    })?;
+    file.take(MOST_SOURCE_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > MOST_SOURCE_BYTES {
+        return Err(format!("larger than {MOST_SOURCE_BYTES} bytes"));
+    }
+    String::from_utf8(text).map_err(|_| "not UTF-8".to_owned())
+}
+
+fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
+    let Some(node) = block.block.get("md5") else {
+        return;
+    };
+    for (name, wanted) in &block.md5 {
+        let place = node.get(name).unwrap_or_else(|| node.clone());
+        if !block.sources.iter().any(|(source, _)| source == name) {
+            place.warn(Mistake::invalid(format!(
+                "{name:?} is none of the sources, and is not looked at"
+            )));
+            continue;
+        }
+        let Some((_, text)) = files.iter().find(|(file, _)| **file == **name) else {
+            continue;
+        };
+        if block.live {
+            continue;
+        }
+        let found = hexadecimal(&Md5::digest(text.as_bytes()));
+        if !found.eq_ignore_ascii_case(wanted.trim()) {
+            place.mistake_hint(
+                Mistake::invalid(format!("the MD5 of {name:?} is {found}, not {wanted:?}")),
+                "if the change is wanted, write the new one",
+            );
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Whether code may look at a body: by its name, or through code that is loaded later.
+fn may_read_body(code: &str) -> bool {
+    code.contains("body") || LOADERS.iter().any(|word| calls(code, word))
+}
+
+/// Whether `word` stands in `code` as a word of its own, and is no method: `request.load()` loads no code.
+fn calls(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        let inside = |c: char| c.is_alphanumeric() || c == '_';
+        !before.is_some_and(|c| inside(c) || c == '.' || c == ':') && !after.is_some_and(inside)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_for_code_that_may_look_at_it() {
+        for code in [
+            "r:body()",
+            "dofile('x.lua')",
+            "local m = require 'm'",
+            "load(f)()",
+        ] {
+            assert!(may_read_body(code), "{code}");
+        }
+        for code in [
+            "request.load():headers('A', 'b')",
+            "loaded = 1",
+            "x.require(1)",
+        ] {
+            assert!(!may_read_body(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Why a script ended early, and where.
+
+use http::{HeaderValue, StatusCode};
+use mlua::Error;
+
+/// How a script ended that did not reach its end.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Stop {
+    /// It said so itself, with `custom_error`.
+    Custom(CustomError),
+    /// An error of the script or of what it called; the place is part of the text.
+    Error(String),
+    /// It was still running when its time was over.
+    Deadline,
+    /// It asked for more memory than it may have.
+    Memory,
+}
+
+impl Stop {
+    /// What the log says, and `return_error_msg` where the level shows it.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Stop::Custom(error) => error.message.clone(),
+            Stop::Error(text) => text.clone(),
+            Stop::Deadline => "lua: stopped at the deadline of its request".to_owned(),
+            Stop::Memory => "lua: not enough memory".to_owned(),
+        }
+    }
+
+    /// Whether the interpreter may be in a state in which nobody else should meet it.
+    pub(super) fn spoils(&self) -> bool {
+        match self {
+            Stop::Custom(_) | Stop::Error(_) => false,
+            Stop::Deadline | Stop::Memory => true,
+        }
+    }
+}
+
+/// `custom_error(message, status, content_type)`.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct CustomError {
+    pub(super) message: String,
+    /// `None`: none was given, or none that an answer could have.
+    pub(super) status: Option<StatusCode>,
+    pub(super) content_type: Option<HeaderValue>,
+}
+
+/// A place in a chunk: its name and a line that counts from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) chunk: String,
+    pub(super) line: usize,
+}
+
+/// A message and its place. Lua puts the place in front of its own messages; those of functions written in Rust have
+/// it in the traceback only.
+pub(super) fn located(error: &Error) -> (String, Option<Place>) {
+    match error {
+        Error::CallbackError { traceback, cause } => {
+            let mut inner: &Error = cause;
+            while let Error::CallbackError { cause, .. } = inner {
+                inner = cause;
+            }
+            let (message, place) = located(inner);
+            (message, place.or_else(|| innermost(traceback)))
+        }
+        Error::WithContext { cause, .. } => located(cause),
+        Error::RuntimeError(text) => split(text.split("\nstack traceback:").next().unwrap_or(text)),
+        Error::SyntaxError { message, .. } => split(message),
+        Error::BadArgument { to, pos, cause, .. } => {
+            let to = to.as_deref().unwrap_or("?");
+            // A method counts its object as the first argument, its author does not.
+            let pos = if to.contains(['.', ':']) {
+                pos - 1
+            } else {
+                *pos
+            };
+            (format!("bad argument #{pos} to {to}: {cause}"), None)
+        }
+        other => (other.to_string(), None),
+    }
+}
+
+/// `chunk:12: message`, taken apart. A message of another form has no place.
+pub(super) fn split(text: &str) -> (String, Option<Place>) {
+    let parts = || {
+        let (head, message) = text.split_once(": ")?;
+        let (chunk, line) = head.rsplit_once(':')?;
+        let line = line.parse().ok()?;
+        let chunk = chunk.to_owned();
+        Some((message.to_owned(), Some(Place { chunk, line })))
+    };
+    parts().unwrap_or_else(|| (text.to_owned(), None))
+}
+
+/// The first line of a traceback that stands in Lua code: `\n\tpre-script:3: in main chunk`.
+fn innermost(traceback: &str) -> Option<Place> {
+    traceback.lines().find_map(|line| {
+        let (head, _) = line.trim_start().split_once(": in ")?;
+        let (chunk, line) = head.rsplit_once(':')?;
+        Some(Place {
+            chunk: chunk.to_owned(),
+            line: line.parse().ok()?,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_found_where_lua_puts_them() {
+        let (message, place) = split("pre-script:12: attempt to index local 'x': really");
+        assert_eq!(message, "attempt to index local 'x': really");
+        let place = place.unwrap();
+        assert_eq!((&*place.chunk, place.line), ("pre-script", 12));
+        for text in ["no place", "a: b", "a:b: c", ""] {
+            assert_eq!(split(text), (text.to_owned(), None));
+        }
+    }
+
+    #[test]
+    fn the_traceback_knows_who_called_a_function_of_ours() {
+        let traceback = "stack traceback:\n\t[C]: in function 'custom_error'\n\tsources:3: in function 'f'\n\t\
+                         pre-script:1: in main chunk";
+        let place = innermost(traceback).unwrap();
+        assert_eq!((&*place.chunk, place.line), ("sources", 3));
+    }
+}

@@ -1,0 +1,167 @@
+//! Header fields as scripts read and write them.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use mlua::{Error, Lua, MultiValue, Result, Value};
+
+use super::collections::{List, Table, of_args};
+use super::library::{need_arguments, text};
+use super::run::{Fields, Run, run};
+use super::tree::Node;
+
+/// How an object finds its fields.
+pub(super) type Pick = fn(&mut Run) -> Result<&mut Fields>;
+
+/// Whether a name that is read must be spelled as `Content-Type` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    Any,
+    Canonical,
+}
+
+/// `headers()`, `headers(name)`, `headers(name, value)`; a `nil` as value takes the field away.
+pub(super) fn headers(
+    lua: &Lua,
+    pick: Pick,
+    spelling: Spelling,
+    args: &MultiValue,
+) -> Result<Value> {
+    let mut run = run(lua)?;
+    match (args.front(), args.get(1)) {
+        (None, _) => {
+            let id = table_of(&mut run, pick)?;
+            drop(run);
+            Ok(Value::UserData(lua.create_userdata(Table(id))?))
+        }
+        (Some(name), None) => {
+            let name = text(name)?;
+            let first = first(&pick(&mut run)?.map, &name, spelling);
+            let value = first.map(HeaderValue::as_bytes).unwrap_or_default();
+            lua.create_string(value).map(Value::String)
+        }
+        (Some(name), Some(value)) => {
+            let name = field_name(&text(name)?)?;
+            let fields = pick(&mut run)?;
+            match value {
+                Value::Nil => {
+                    fields.map.remove(&name);
+                }
+                value => {
+                    let value = field_value(&text(value)?)?;
+                    fields.map.insert(&name, value);
+                }
+            }
+            fields.changed.push(name);
+            Ok(Value::Nil)
+        }
+    }
+}
+
+/// `headerList(name)`, `headerList(name, list)`.
+pub(super) fn header_list(
+    lua: &Lua,
+    pick: Pick,
+    spelling: Spelling,
+    args: &MultiValue,
+) -> Result<Value> {
+    let mut run = run(lua)?;
+    let name = text(args.front().ok_or_else(need_arguments)?)?;
+    let Some(list) = args.get(1) else {
+        let values = values(&pick(&mut run)?.map, &name, spelling);
+        let id = run
+            .tree
+            .texts(values.into_iter())
+            .map_err(Error::external)?;
+        drop(run);
+        return Ok(Value::UserData(lua.create_userdata(List::of(id))?));
+    };
+    let values = match list {
+        Value::Nil => Vec::new(),
+        Value::Table(table) => table
+            .sequence_values::<Value>()
+            .map(|value| Ok(String::from_utf8_lossy(&text(&value?)?).into()))
+            .collect::<Result<Vec<Box<str>>>>()?,
+        other => run
+            .tree
+            .item_texts(of_args::<List>(other)?.id())
+            .map_err(Error::external)?,
+    };
+    let name = field_name(&name)?;
+    let fields = pick(&mut run)?;
+    fields.map.remove(&name);
+    for value in values {
+        fields.map.append(&name, field_value(value.as_bytes())?);
+    }
+    fields.changed.push(name);
+    Ok(Value::Nil)
+}
+
+/// All fields: a table of lists, a copy.
+fn table_of(run: &mut Run, pick: Pick) -> Result<super::tree::Id> {
+    let fields = &pick(run)?.map;
+    let all: Vec<(String, Vec<Box<str>>)> = fields
+        .keys()
+        .map(|name| {
+            let values = fields.get_all(name).iter().map(lossy).collect();
+            (canonical(name.as_str()), values)
+        })
+        .collect();
+    let tree = &mut run.tree;
+    let id = tree.object().map_err(Error::external)?;
+    for (name, values) in all {
+        let list = tree.texts(values.into_iter()).map_err(Error::external)?;
+        tree.set_member(id, &name, Node::List(list))
+            .map_err(Error::external)?;
+    }
+    Ok(id)
+}
+
+/// The first value of the field called `name`.
+pub(super) fn first<'h>(
+    map: &'h HeaderMap,
+    name: &[u8],
+    spelling: Spelling,
+) -> Option<&'h HeaderValue> {
+    map.get(found(name, spelling)?)
+}
+
+/// All values of the field called `name`.
+pub(super) fn values(map: &HeaderMap, name: &[u8], spelling: Spelling) -> Vec<Box<str>> {
+    match found(name, spelling) {
+        Some(name) => map.get_all(name).iter().map(lossy).collect(),
+        None => Vec::new(),
+    }
+}
+
+fn found(name: &[u8], spelling: Spelling) -> Option<HeaderName> {
+    let known = HeaderName::from_bytes(name).ok()?;
+    let exact = spelling == Spelling::Any || canonical(known.as_str()).as_bytes() == name;
+    exact.then_some(known)
+}
+
+fn lossy(value: &HeaderValue) -> Box<str> {
+    String::from_utf8_lossy(value.as_bytes()).into()
+}
+
+/// A name that may stand in a head.
+pub(super) fn field_name(name: &[u8]) -> Result<HeaderName> {
+    HeaderName::from_bytes(name).map_err(|_| Error::runtime("invalid header field name"))
+}
+
+/// A value that may stand in a head: no line break gets through.
+pub(super) fn field_value(value: &[u8]) -> Result<HeaderValue> {
+    HeaderValue::from_bytes(value).map_err(|_| Error::runtime("invalid header field value"))
+}
+
+/// `x-request-id` → `X-Request-Id`.
+pub(super) fn canonical(name: &str) -> String {
+    let mut start = true;
+    let letters = name.chars().map(|letter| {
+        let letter = match start {
+            true => letter.to_ascii_uppercase(),
+            false => letter,
+        };
+        start = letter == '-';
+        letter
+    });
+    letters.collect()
+}

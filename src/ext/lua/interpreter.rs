@@ -1,0 +1,299 @@
+//! One Lua state: made once, given a new set of globals for each request.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use mlua::chunk::ChunkMode;
+use mlua::thread::ThreadStatus;
+use mlua::{
+    Error, Function, HookTriggers, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Thread,
+    VmState,
+};
+use tokio::time::Instant;
+
+use super::calls::{HttpAnswer, HttpCall};
+use super::failure::{CustomError, Stop, located};
+use super::library;
+use super::pool::Outside;
+use super::run::{Run, run};
+use super::script::{Joined, Part, Script, placed};
+
+/// What one interpreter may use, whatever it runs.
+pub(super) const MOST_MEMORY: usize = 64 << 20;
+/// Instructions between two looks at the clock: some tens of microseconds.
+const INSTRUCTIONS_PER_LOOK: u32 = 10_000;
+/// One that has grown beyond this is not kept.
+const MOST_KEPT_MEMORY: usize = 4 << 20;
+/// After as many requests an interpreter makes room for a new one.
+const MOST_USES: u32 = 100_000;
+
+const PRELUDE: &str = include_str!("prelude.lua");
+
+/// A Lua state. Whoever has it has it alone.
+#[derive(Debug)]
+pub(super) struct Interpreter {
+    lua: Lua,
+    /// Fills a table with the globals of a request.
+    builder: Function,
+    /// `response.load`.
+    load_response: Function,
+    /// The globals between requests: nothing.
+    nothing: Table,
+    /// The parts of scripts that were loaded here before.
+    loaded: Vec<Loaded>,
+    outside: Arc<Outside>,
+    has_string_methods: bool,
+    uses: u32,
+}
+
+/// A part of a script as a function.
+#[derive(Debug)]
+struct Loaded {
+    script: usize,
+    part: Part,
+    /// Tells one text of a source that changes from another.
+    text: Arc<str>,
+    function: Function,
+}
+
+impl Interpreter {
+    /// A new state with nothing in it but our own.
+    pub(super) fn new(outside: &Arc<Outside>) -> mlua::Result<Interpreter> {
+        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS | StdLib::IO;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        let base = lua.globals();
+        let raw = library::raw(&lua, outside)?;
+        let load_response = raw.raw_get("load_response")?;
+        let prelude = lua.load(PRELUDE).set_name("=prelude");
+        let builder = prelude.call::<Function>((base, raw))?;
+        let nothing = lua.create_table()?;
+        lua.set_globals(nothing.clone())?;
+        lua.set_type_metatable::<LuaString>(None);
+        lua.set_app_data(Run::default());
+        lua.set_global_hook(
+            HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK),
+            |lua, _| look_at_the_clock(lua),
+        )?;
+        lua.set_memory_limit(MOST_MEMORY)?;
+        Ok(Interpreter {
+            lua,
+            builder,
+            load_response,
+            nothing,
+            loaded: Vec::new(),
+            outside: Arc::clone(outside),
+            has_string_methods: false,
+            uses: 0,
+        })
+    }
+
+    /// Whether `text` is Lua.
+    ///
+    /// # Errors
+    /// What is wrong with it, and in which line.
+    pub(super) fn parse(&self, name: &str, text: &str) -> Result<(), (String, Option<usize>)> {
+        match self.function(name, text) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let (message, place) = located(&error);
+                Err((message, place.map(|place| place.line)))
+            }
+        }
+    }
+
+    /// Begins a request: its globals, and what its scripts reach through them.
+    pub(super) fn begin(&mut self, script: &Script, state: Run) -> Result<Table, Stop> {
+        self.uses += 1;
+        self.lua.set_app_data(state);
+        self.globals(script)
+            .map_err(|error| self.stop(&error, None))
+    }
+
+    fn globals(&mut self, script: &Script) -> mlua::Result<Table> {
+        let env = self.lua.create_table_with_capacity(0, 64)?;
+        self.builder.set_environment(env.clone())?;
+        let level = script.level.name();
+        let methods = self
+            .builder
+            .call::<Option<Table>>((env.clone(), level, script.open_libs))?;
+        if self.has_string_methods || methods.is_some() {
+            self.has_string_methods = methods.is_some();
+            self.lua.set_type_metatable::<LuaString>(methods);
+        }
+        self.lua.set_globals(env.clone())?;
+        Ok(env)
+    }
+
+    /// Runs a part of `script` to its end; one that is not there has reached it already.
+    ///
+    /// # Errors
+    /// How it ended before.
+    pub(super) async fn run(
+        &mut self,
+        script: &Script,
+        part: Part,
+        joined: Option<&Joined>,
+        env: &Table,
+    ) -> Result<(), Stop> {
+        let Some(text) = script.text(part, joined) else {
+            return Ok(());
+        };
+        let thread = self
+            .thread(script, part, &text, env)
+            .map_err(|error| self.stop(&error, joined))?;
+        loop {
+            // A panic in a function of ours must not go further than the request.
+            let resumed = catch_unwind(AssertUnwindSafe(|| thread.resume::<MultiValue>(())));
+            match resumed {
+                Err(_) => return Err(self.broken()),
+                Ok(Err(error)) => return Err(self.stop(&error, joined)),
+                Ok(Ok(_)) if thread.status() == ThreadStatus::Finished => return Ok(()),
+                Ok(Ok(_)) => self.wait().await?,
+            }
+        }
+    }
+
+    fn thread(
+        &mut self,
+        script: &Script,
+        part: Part,
+        text: &Arc<str>,
+        env: &Table,
+    ) -> mlua::Result<Thread> {
+        let function = self.part(script, part, text)?;
+        function.set_environment(env.clone())?;
+        self.lua.create_thread(function)
+    }
+
+    /// The script is suspended: it waits for a call of its own.
+    async fn wait(&self) -> Result<(), Stop> {
+        let (call, deadline) = {
+            let mut run = run(&self.lua).map_err(|error| self.stop(&error, None))?;
+            (run.call.take(), run.deadline)
+        };
+        let Some(call) = call else {
+            let text = "attempt to yield from outside a coroutine";
+            return Err(Stop::Error(text.to_owned()));
+        };
+        let answered = self.fetch(call, deadline.into()).await;
+        run(&self.lua)
+            .map_err(|error| self.stop(&error, None))?
+            .answered = Some(answered);
+        Ok(())
+    }
+
+    async fn fetch(&self, call: HttpCall, deadline: Instant) -> Result<HttpAnswer, String> {
+        let HttpCall {
+            method,
+            url,
+            headers,
+            body,
+        } = call;
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let calling = self.outside.client.call(method, &url, headers, body, limit);
+        let answer = calling.await.map(HttpAnswer);
+        answer.map_err(|error| error.to_string())
+    }
+
+    /// A part as a function, loaded once.
+    fn part(&mut self, script: &Script, part: Part, text: &Arc<str>) -> mlua::Result<Function> {
+        let known = |loaded: &Loaded| loaded.script == script.id && loaded.part == part;
+        if let Some(at) = self.loaded.iter().position(known) {
+            if let Some(loaded) = self.loaded.get(at)
+                && (Arc::ptr_eq(&loaded.text, text) || loaded.text == *text)
+            {
+                return Ok(loaded.function.clone());
+            }
+            self.loaded.swap_remove(at);
+        }
+        let function = self.function(part.chunk(), text)?;
+        self.loaded.push(Loaded {
+            script: script.id,
+            part,
+            text: Arc::clone(text),
+            function: function.clone(),
+        });
+        Ok(function)
+    }
+
+    fn function(&self, name: &str, text: &str) -> mlua::Result<Function> {
+        let chunk = self.lua.load(text).set_name(format!("={name}"));
+        chunk.set_mode(ChunkMode::Text).into_function()
+    }
+
+    /// What the scripts left.
+    pub(super) fn end(&mut self) -> Run {
+        let state = self.lua.set_app_data(Run::default());
+        state.unwrap_or_default()
+    }
+
+    /// Adds `response` to the globals, for what runs when there is one.
+    pub(super) fn offer_response(&self, env: &Table) -> Result<(), Stop> {
+        let offer = || {
+            let response = self.lua.create_table()?;
+            response.raw_set("load", self.load_response.clone())?;
+            env.raw_set("response", response)
+        };
+        offer().map_err(|error: Error| self.stop(&error, None))
+    }
+
+    /// What the scripts left so far, to be changed or read between two of them.
+    pub(super) fn state(&self) -> mlua::Result<mlua::AppDataRefMut<'_, Run>> {
+        run(&self.lua)
+    }
+
+    /// Lets go of a request. `false`: nobody should use this interpreter again.
+    pub(super) fn clean(&mut self, tainted: bool) -> bool {
+        !tainted
+            && self.uses < MOST_USES
+            && self.lua.used_memory() < MOST_KEPT_MEMORY
+            && self.lua.set_globals(self.nothing.clone()).is_ok()
+    }
+
+    /// Why a script ended early.
+    fn stop(&self, error: &Error, joined: Option<&Joined>) -> Stop {
+        let state = run(&self.lua);
+        if let Ok(state) = &state
+            && let Some(stop) = &state.stop
+        {
+            return stop.clone();
+        }
+        if let Some(custom) = error.downcast_ref::<CustomError>() {
+            return Stop::Custom(custom.clone());
+        }
+        if let Error::MemoryError(_) = innermost(error) {
+            return Stop::Memory;
+        }
+        let (message, place) = located(error);
+        if let Ok(state) = &state
+            && let Some(custom) = state.caught.iter().rfind(|c| c.message == message)
+        {
+            return Stop::Custom(custom.clone());
+        }
+        Stop::Error(placed(&message, place.as_ref(), joined))
+    }
+
+    fn broken(&self) -> Stop {
+        if let Ok(mut state) = run(&self.lua) {
+            state.tainted = true;
+        }
+        Stop::Error("lua: a function of the gateway failed".to_owned())
+    }
+}
+
+fn innermost(error: &Error) -> &Error {
+    match error {
+        Error::CallbackError { cause, .. } => innermost(cause),
+        other => other,
+    }
+}
+
+/// Ends a script whose time is over.
+fn look_at_the_clock(lua: &Lua) -> mlua::Result<VmState> {
+    let mut run = run(lua)?;
+    if std::time::Instant::now() < run.deadline {
+        return Ok(VmState::Continue);
+    }
+    run.stop = Some(Stop::Deadline);
+    Err(Error::runtime(Stop::Deadline.text()))
+}

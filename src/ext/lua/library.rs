@@ -1,0 +1,210 @@
+//! What scripts find beside Lua itself, and beside what is written in `prelude.lua`.
+
+use std::borrow::Cow;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
+
+use super::failure::{CustomError, located};
+use super::objects::status;
+use super::pool::Outside;
+use super::run::run;
+use super::tree::number_text;
+use super::{calls, collections, objects, text as strings};
+
+/// Files that a script loads while it runs.
+const MOST_FILE_BYTES: u64 = 4 << 20;
+
+/// Everything that `prelude.lua` builds a script's globals from, by name.
+pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
+    let raw = lua.create_table()?;
+    let [table, list, nil] = collections::constructors(lua)?;
+    let [client, request, response] = objects::loaders(lua)?;
+    let [call, answer] = calls::halves(lua)?;
+    for (name, function) in [
+        ("new_table", table),
+        ("new_list", list),
+        ("new_nil", nil),
+        ("load_ctx", client),
+        ("load_request", request),
+        ("load_response", response),
+        ("http_call", call),
+        ("http_answer", answer),
+        ("custom_error", lua.create_function(custom_error)?),
+        ("caught", lua.create_function(caught)?),
+        ("print", print(lua, Arc::clone(outside))?),
+        ("number_text", lua.create_function(number)?),
+        ("read_file", lua.create_function(read_file)?),
+        ("taint", lua.create_function(taint)?),
+        ("random", lua.create_function(random)?),
+        ("randomseed", lua.create_function(randomseed)?),
+        ("collect", lua.create_function(collect)?),
+        ("getinfo", lua.create_function(getinfo)?),
+        ("traceback", lua.create_function(traceback)?),
+    ] {
+        raw.raw_set(name, function)?;
+    }
+    raw.raw_set("text", strings::functions(lua)?)?;
+    Ok(raw)
+}
+
+/// A string, or what Lua takes for one.
+pub(super) fn text(value: &Value) -> Result<Cow<'static, [u8]>> {
+    Ok(match value {
+        Value::String(text) => Cow::Owned(text.as_bytes().to_vec()),
+        Value::Integer(number) => Cow::Owned(number.to_string().into_bytes()),
+        Value::Number(number) => Cow::Owned(plain_number(*number).into_bytes()),
+        Value::Boolean(true) => Cow::Borrowed(b"true"),
+        Value::Boolean(false) => Cow::Borrowed(b"false"),
+        other => {
+            return Err(Error::runtime(format!(
+                "a string was expected, not a {}",
+                other.type_name()
+            )));
+        }
+    })
+}
+
+fn plain_number(number: f64) -> String {
+    number_text(number).unwrap_or_else(|| match number {
+        n if n.is_nan() => "nan".to_owned(),
+        n if n > 0.0 => "inf".to_owned(),
+        _ => "-inf".to_owned(),
+    })
+}
+
+/// The error of a function that was called with too few.
+pub(super) fn need_arguments() -> Error {
+    Error::runtime("need arguments")
+}
+
+/// `custom_error(message, status, content_type)`: does not return.
+fn custom_error(_: &Lua, args: MultiValue) -> Result<()> {
+    let message = text(args.front().ok_or_else(need_arguments)?)?;
+    let content_type = match args.get(2) {
+        None | Some(Value::Nil) => None,
+        Some(value) => HeaderValue::from_bytes(&text(value)?).ok(),
+    };
+    Err(Error::external(CustomError {
+        message: String::from_utf8_lossy(&message).into_owned(),
+        status: args.get(1).and_then(status),
+        content_type,
+    }))
+}
+
+/// What `pcall` hands to the script of an error: a text, as errors in Lua are. A script that is over cannot go on by
+/// catching what ended it.
+fn caught(lua: &Lua, error: Value) -> Result<Value> {
+    let mut run = run(lua)?;
+    if let Some(stop) = &run.stop {
+        return Err(Error::runtime(stop.text()));
+    }
+    let Value::Error(error) = error else {
+        return Ok(error);
+    };
+    let text = match error.downcast_ref::<CustomError>() {
+        Some(custom) => {
+            run.caught.push(custom.clone());
+            custom.message.clone()
+        }
+        None => match located(&error) {
+            (message, Some(place)) => format!("{}:{}: {message}", place.chunk, place.line),
+            (message, None) => message,
+        },
+    };
+    drop(run);
+    lua.create_string(text).map(Value::String)
+}
+
+/// One line to standard output.
+fn print(lua: &Lua, outside: Arc<Outside>) -> Result<Function> {
+    lua.create_function(move |_, line: LuaString| {
+        let mut bytes = line.as_bytes().to_vec();
+        bytes.push(b'\n');
+        outside.print(bytes);
+        Ok(())
+    })
+}
+
+/// A number as the reference prints it: all digits of an integer, the shortest text of a fraction.
+fn number(_: &Lua, number: f64) -> Result<String> {
+    Ok(plain_number(number))
+}
+
+/// The text of a file, or nothing and why not.
+fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
+    let name = path.to_string_lossy();
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let file = std::fs::File::open(&name)?;
+        file.take(MOST_FILE_BYTES + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MOST_FILE_BYTES {
+            return Err(std::io::Error::other("too large"));
+        }
+        Ok(text)
+    };
+    Ok(match read() {
+        Ok(text) => (Value::String(lua.create_string(text)?), Value::Nil),
+        Err(error) => {
+            let why = format!("cannot open {name}: {error}");
+            (Value::Nil, Value::String(lua.create_string(why)?))
+        }
+    })
+}
+
+/// The script touched what cannot be given back as it was: nobody else gets this interpreter.
+fn taint(lua: &Lua, _: MultiValue) -> Result<()> {
+    run(lua)?.tainted = true;
+    Ok(())
+}
+
+/// A fraction from 0 up to, but not including, 1. Each request has a sequence of its own.
+fn random(lua: &Lua, _: MultiValue) -> Result<f64> {
+    let mut run = run(lua)?;
+    // SplitMix64, by Steele, Lea and Flood (2014); not for secrets.
+    run.random = run.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut bits = run.random;
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    Ok((bits >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+fn randomseed(lua: &Lua, seed: f64) -> Result<()> {
+    run(lua)?.random = seed.to_bits();
+    Ok(())
+}
+
+/// Collects garbage when asked to, and says how many kilobytes are in use; how it works is not a script's business.
+fn collect(lua: &Lua, collect: bool) -> Result<f64> {
+    if collect {
+        lua.gc_collect()?;
+    }
+    Ok(lua.used_memory() as f64 / 1024.0)
+}
+
+/// The part of `debug.getinfo` that tells places: `source`, `short_src`, `currentline`, `what`, `name`.
+fn getinfo(lua: &Lua, level: usize) -> Result<Option<Table>> {
+    let table = lua.create_table()?;
+    let found = lua.inspect_stack(level, |debug| -> Result<()> {
+        let source = debug.source();
+        table.raw_set("source", source.source.as_deref().unwrap_or("=?"))?;
+        table.raw_set("short_src", source.short_src.as_deref().unwrap_or("?"))?;
+        table.raw_set("what", source.what)?;
+        let line = debug.current_line();
+        table.raw_set("currentline", line.map_or(-1.0, |line| line as f64))?;
+        table.raw_set("name", debug.names().name.as_deref())?;
+        Ok(())
+    });
+    match found {
+        Some(done) => done.map(|()| Some(table)),
+        None => Ok(None),
+    }
+}
+
+fn traceback(lua: &Lua, message: Option<LuaString>) -> Result<LuaString> {
+    let message = message.map(|text| text.to_string_lossy());
+    lua.traceback(message.as_deref(), 1)
+}

@@ -1,0 +1,86 @@
+//! `modifier/lua-endpoint`, `modifier/lua-proxy`, `modifier/lua-backend`: scripts of the operator.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `config`, `compile` | the block, and what it means: every script is parsed at start |
+//! | `script` | a compiled block: its texts, and where a line of them stands |
+//! | `pool` | interpreters that wait for work |
+//! | `interpreter` | one Lua state: made once, given a new set of globals for each request |
+//! | `prelude.lua` | those globals, as far as they are written in Lua |
+//! | `session` | one request's use of an interpreter |
+//! | `run` | what a script can reach of the request it runs for, and how far it may go |
+//! | `tree`, `collections` | data as `luaTable` and `luaList` see it |
+//! | `client`, `objects`, `headers` | `ctx`, `request`, `response` |
+//! | `calls` | `http_response` |
+//! | `text`, `pattern` | the parts of `string` that need bounds |
+//! | `library` | `custom_error`, `print` and the rest of what scripts find beside Lua itself |
+//! | `failure` | why a script ended early, and where |
+//! | `endpoint`, `pipe` | when scripts run |
+
+mod calls;
+mod client;
+mod collections;
+mod compile;
+mod config;
+mod endpoint;
+mod failure;
+mod headers;
+mod interpreter;
+mod library;
+mod objects;
+mod pattern;
+mod pipe;
+mod pool;
+mod run;
+mod script;
+mod session;
+mod text;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use pattern::{MatchError, Matcher};
+
+use super::registry::{BackendExtension, EndpointExtension, ServiceExtension};
+
+const ENDPOINT_NAMESPACE: &str = "modifier/lua-endpoint";
+const ENDPOINT_ALIASES: &[&str] = &["github.com/devopsfaith/krakend-lua/router"];
+
+/// `modifier/lua-endpoint` of the service: every request but the health check.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: ENDPOINT_NAMESPACE,
+    aliases: ENDPOINT_ALIASES,
+    doc: "A Lua script that sees every request before its endpoint does, also those without one. See \
+          [Lua](lua.md).",
+    keys: config::ENDPOINT_KEYS,
+    compile: compile::service,
+};
+
+/// `modifier/lua-endpoint` of an endpoint: the request as the client sent it.
+pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
+    namespace: ENDPOINT_NAMESPACE,
+    aliases: ENDPOINT_ALIASES,
+    doc: "A Lua script that sees the client's request after its token was checked. See [Lua](lua.md).",
+    keys: config::ENDPOINT_KEYS,
+    compile: compile::endpoint,
+};
+
+/// `modifier/lua-proxy`: around an endpoint's whole work.
+pub(super) const PROXY: EndpointExtension = EndpointExtension {
+    namespace: "modifier/lua-proxy",
+    aliases: &["github.com/devopsfaith/krakend-lua/proxy"],
+    doc: "Lua scripts before an endpoint calls its backends and after their answers are merged. See \
+          [Lua](lua.md).",
+    keys: config::PIPE_KEYS,
+    compile: compile::proxy,
+};
+
+/// `modifier/lua-backend`: around one call.
+pub(super) const BACKEND: BackendExtension = BackendExtension {
+    namespace: "modifier/lua-backend",
+    aliases: &["github.com/devopsfaith/krakend-lua/proxy/backend"],
+    doc: "Lua scripts before a backend is called and after it has answered. See [Lua](lua.md).",
+    keys: config::PIPE_KEYS,
+    compile: compile::backend,
+};

@@ -1,0 +1,316 @@
+//! `request` and `response`: what a script around some work reads and writes.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
+
+use super::client::Client;
+use super::collections::{List, Table};
+use super::headers::{Spelling, header_list, headers};
+use super::library::text;
+use super::run::{Fields, RequestView, ResponseView, Run, run};
+use super::tree::{Node, Tree};
+use crate::runtime::forward::QueryRules;
+use crate::runtime::json::Value as Json;
+use crate::runtime::pipe::PipeRequest;
+use crate::runtime::request::Params;
+use crate::runtime::template;
+
+/// What `request.load()` gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request;
+
+/// What `response.load()` gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Response;
+
+impl UserData for Request {
+    fn add_methods<M: UserDataMethods<Request>>(methods: &mut M) {
+        methods.add_method("method", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = request(&mut run)?;
+            let Some(value) = args.front() else {
+                return string(lua, view.request.method.as_str());
+            };
+            view.request.method = method(value)?;
+            Ok(Value::Nil)
+        });
+        methods.add_method("path", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = request(&mut run)?;
+            let Some(value) = args.front() else {
+                return match &view.shadow {
+                    Some(shadow) => string(lua, &shadow.path),
+                    None => string(lua, &*view.request.path),
+                };
+            };
+            let path = target(value)?;
+            match &mut view.shadow {
+                Some(shadow) => shadow.path = path,
+                None => view.request.path = path.into(),
+            }
+            Ok(Value::Nil)
+        });
+        methods.add_method("query", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = request(&mut run)?;
+            let query = match &mut view.shadow {
+                Some(shadow) => &mut shadow.query,
+                None => &mut view.request.query,
+            };
+            let Some(value) = args.front() else {
+                let pairs = QueryRules::All.pairs(query.as_deref(), None);
+                return string(lua, template::query(&pairs).unwrap_or_default().as_bytes());
+            };
+            let text = plain(value)?;
+            *query = template::query(&QueryRules::All.pairs(Some(&text), None));
+            Ok(Value::Nil)
+        });
+        methods.add_method("url", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = request(&mut run)?;
+            let Some(value) = args.front() else {
+                return match view.request.origin {
+                    Some(_) => string(lua, view.request.url()),
+                    None => string(lua, ""),
+                };
+            };
+            set_url(&mut view.request, &target(value)?)?;
+            Ok(Value::Nil)
+        });
+        methods.add_method("params", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let run = &mut *run;
+            let view = request(run)?;
+            let params = match &mut view.shadow {
+                Some(shadow) => &mut shadow.params,
+                None => &mut view.request.params,
+            };
+            match (args.front(), args.get(1)) {
+                (None, _) => {
+                    let params = params.clone();
+                    params_table(lua, &mut run.tree, &params, capitalised)
+                }
+                (Some(name), None) => {
+                    let name = plain(name)?;
+                    let found = params
+                        .0
+                        .iter()
+                        .find(|(known, _)| capitalised(known) == name);
+                    string(lua, found.map_or("", |(_, value)| value))
+                }
+                (Some(name), Some(value)) => {
+                    let (name, value) = (plain(name)?, plain(value)?);
+                    set_param(params, |known| capitalised(known) == name, &name, value);
+                    Ok(Value::Nil)
+                }
+            }
+        });
+        methods.add_method("headers", |lua, _, args: MultiValue| {
+            headers(lua, request_fields, Spelling::Any, &args)
+        });
+        methods.add_method("headerList", |lua, _, args: MultiValue| {
+            header_list(lua, request_fields, Spelling::Any, &args)
+        });
+        methods.add_method("body", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = request(&mut run)?;
+            let Some(value) = args.front() else {
+                return string(lua, &view.request.body);
+            };
+            view.request.body = bytes(value)?;
+            Ok(Value::Nil)
+        });
+    }
+}
+
+impl UserData for Response {
+    fn add_methods<M: UserDataMethods<Response>>(methods: &mut M) {
+        methods.add_method("isComplete", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = response(&mut run)?;
+            let Some(value) = args.front() else {
+                return Ok(Value::Boolean(view.complete));
+            };
+            view.complete = !matches!(value, Value::Nil | Value::Boolean(false));
+            Ok(Value::Nil)
+        });
+        methods.add_method("statusCode", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = response(&mut run)?;
+            let Some(value) = args.front() else {
+                let new = view.new_status.map(|status| status.as_u16());
+                return Ok(Value::Number(new.unwrap_or(view.status).into()));
+            };
+            let status = status(value).ok_or_else(|| Error::runtime("invalid status code"))?;
+            view.new_status = Some(status);
+            Ok(Value::Nil)
+        });
+        methods.add_method("data", |lua, _, _: MultiValue| {
+            let id = response(&mut *run(lua)?)?.data;
+            lua.create_userdata(Table(id))
+        });
+        methods.add_method("headers", |lua, _, args: MultiValue| {
+            headers(lua, response_fields, Spelling::Canonical, &args)
+        });
+        methods.add_method("headerList", |lua, _, args: MultiValue| {
+            header_list(lua, response_fields, Spelling::Canonical, &args)
+        });
+        methods.add_method("body", |lua, _, args: MultiValue| {
+            let mut run = run(lua)?;
+            let view = response(&mut run)?;
+            let Some(value) = args.front() else {
+                return match &view.body {
+                    Some(body) => string(lua, body),
+                    None => Err(unread("response")),
+                };
+            };
+            view.body = Some(bytes(value)?);
+            view.new_body = true;
+            Ok(Value::Nil)
+        });
+    }
+}
+
+fn request(run: &mut Run) -> Result<&mut RequestView> {
+    run.request
+        .as_deref_mut()
+        .ok_or_else(|| not_here("request"))
+}
+
+fn response(run: &mut Run) -> Result<&mut ResponseView> {
+    run.response
+        .as_deref_mut()
+        .ok_or_else(|| not_here("response"))
+}
+
+fn request_fields(run: &mut Run) -> Result<&mut Fields> {
+    request(run).map(|view| &mut view.headers)
+}
+
+fn response_fields(run: &mut Run) -> Result<&mut Fields> {
+    response(run).map(|view| &mut view.headers)
+}
+
+pub(super) fn not_here(name: &str) -> Error {
+    Error::runtime(format!("there is no {name} here"))
+}
+
+pub(super) fn unread(what: &str) -> Error {
+    Error::runtime(format!(
+        "the {what}'s body was not read, because the script does not spell out the word body"
+    ))
+}
+
+pub(super) fn string(lua: &Lua, bytes: impl AsRef<[u8]>) -> Result<Value> {
+    lua.create_string(bytes).map(Value::String)
+}
+
+/// A text of UTF-8; other bytes are replaced.
+pub(super) fn plain(value: &Value) -> Result<String> {
+    Ok(String::from_utf8_lossy(&text(value)?).into_owned())
+}
+
+pub(super) fn bytes(value: &Value) -> Result<Bytes> {
+    Ok(Bytes::from(text(value)?.into_owned()))
+}
+
+pub(super) fn method(value: &Value) -> Result<Method> {
+    Method::from_bytes(&text(value)?).map_err(|_| Error::runtime("invalid method"))
+}
+
+/// Part of a request target: it must fit into one line.
+pub(super) fn target(value: &Value) -> Result<String> {
+    let target = plain(value)?;
+    match target.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
+        true => Ok(target),
+        false => Err(Error::runtime("a URL cannot hold blanks or line breaks")),
+    }
+}
+
+/// A status that an answer can have.
+pub(super) fn status(value: &Value) -> Option<StatusCode> {
+    let number = match value {
+        Value::Integer(number) => u16::try_from(*number).ok()?,
+        Value::Number(number) if number.fract() == 0.0 => *number as u16,
+        Value::String(text) => text.to_string_lossy().trim().parse().ok()?,
+        _ => return None,
+    };
+    let status = StatusCode::from_u16(number).ok()?;
+    (!status.is_informational()).then_some(status)
+}
+
+/// Where a call goes, host included.
+fn set_url(request: &mut PipeRequest, url: &str) -> Result<()> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // Around an endpoint there is no host yet, and a URL has no effect.
+        if request.origin.is_none() {
+            return Ok(());
+        }
+        return Err(Error::runtime(format!("not a URL with a host: {url}")));
+    };
+    if request.origin.is_none() {
+        return Ok(());
+    }
+    let url = url.split('#').next().unwrap_or_default();
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (origin, target) = url.split_at((scheme.len() + 3 + end).min(url.len()));
+    if end == 0 || !matches!(scheme, "http" | "https") {
+        return Err(Error::runtime(format!("not a URL with a host: {url}")));
+    }
+    match target.starts_with('/') {
+        true => request.set_target(target),
+        false => request.set_target(&format!("/{target}")),
+    }
+    request.origin = Some(origin.into());
+    Ok(())
+}
+
+pub(super) fn params_table(
+    lua: &Lua,
+    tree: &mut Tree,
+    params: &Params,
+    spelled: impl Fn(&str) -> String,
+) -> Result<Value> {
+    let id = tree.object().map_err(Error::external)?;
+    for (name, value) in &params.0 {
+        let value = Node::Leaf(Json::string(value.as_str()));
+        tree.set_member(id, &spelled(name), value)
+            .map_err(Error::external)?;
+    }
+    lua.create_userdata(Table(id)).map(Value::UserData)
+}
+
+pub(super) fn set_param(params: &mut Params, is: impl Fn(&str) -> bool, name: &str, value: String) {
+    match params.0.iter_mut().find(|(known, _)| is(known)) {
+        Some((_, old)) => *old = value,
+        None => params.0.push((name.into(), value)),
+    }
+}
+
+/// `id` → `Id`, as the reference names parameters behind its router.
+fn capitalised(name: &str) -> String {
+    let mut letters = name.chars();
+    match letters.next() {
+        Some(first) => first.to_uppercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}
+
+/// `ctx.load`, `request.load`, `response.load`.
+pub(super) fn loaders(lua: &Lua) -> Result<[mlua::Function; 3]> {
+    Ok([
+        lua.create_function(|lua, _: MultiValue| lua.create_userdata(Client))?,
+        lua.create_function(|lua, _: MultiValue| lua.create_userdata(Request))?,
+        lua.create_function(|lua, _: MultiValue| lua.create_userdata(Response))?,
+    ])
+}
+
+/// `luaList` values that other modules make.
+pub(super) fn list(lua: &Lua, run: &mut Run, values: Vec<Box<str>>) -> Result<Value> {
+    let id = run
+        .tree
+        .texts(values.into_iter())
+        .map_err(Error::external)?;
+    lua.create_userdata(List::of(id)).map(Value::UserData)
+}

@@ -1,0 +1,187 @@
+//! `modifier/lua-proxy` and `modifier/lua-backend`: scripts around an endpoint's work, or around one call.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode};
+
+use super::failure::Stop;
+use super::run::{Fields, RequestView, ResponseView, Run, Shadow};
+use super::script::{Level, Part, Script, Sources};
+use super::session::Session;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::json::Value;
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+
+#[derive(Debug)]
+pub(super) struct LuaPipe {
+    pub(super) script: Arc<Script>,
+}
+
+#[async_trait]
+impl PipeStep for LuaPipe {
+    fn needs_body(&self) -> bool {
+        self.script.reads_body
+    }
+
+    fn sight(&self) -> Sight {
+        match (&self.script.post, self.script.reads_body) {
+            (None, _) => Sight::Nothing,
+            (Some(_), false) => Sight::Head,
+            (Some(_), true) => Sight::Whole,
+        }
+    }
+
+    async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
+        let skip = self.script.skip_next;
+        if self.script.pre.is_none() && matches!(self.script.sources, Sources::None) {
+            return Ok(Passed { skip, state: None });
+        }
+        let session = self.session(request).await.map_err(failure)?;
+        let session = session.run(Part::Pre).await.map_err(failure)?;
+        let state: State = match &self.script.post {
+            Some(_) => {
+                copy_back(&*session.state().map_err(failure)?, request);
+                Some(Box::new(session))
+            }
+            None => {
+                copy_back(&session.end(), request);
+                None
+            }
+        };
+        Ok(Passed { skip, state })
+    }
+
+    async fn after(
+        &self,
+        state: State,
+        request: &PipeRequest,
+        response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        if self.script.post.is_none() {
+            return Ok(());
+        }
+        let session = match state.and_then(|state| state.downcast::<Session>().ok()) {
+            Some(session) => *session,
+            None => self.session(request).await.map_err(failure)?,
+        };
+        self.post(session, response).await.map_err(failure)
+    }
+}
+
+impl LuaPipe {
+    async fn session(&self, request: &PipeRequest) -> Result<Session, Stop> {
+        let shadow = (self.script.level == Level::Backend).then(|| Shadow {
+            path: request.path.to_string(),
+            query: request.query.clone(),
+            params: request.params.clone(),
+        });
+        let view = RequestView {
+            headers: Fields::new(request.headers.clone()),
+            request: request.clone(),
+            shadow,
+        };
+        let state = Run {
+            request: Some(Box::new(view)),
+            deadline: request.deadline.into_std(),
+            ..Run::default()
+        };
+        Session::begin(&self.script, state).await
+    }
+
+    async fn post(&self, mut session: Session, response: &mut PipeResponse) -> Result<(), Stop> {
+        let data = std::mem::take(&mut response.data);
+        let was_empty = !matches!(data.kind(), crate::runtime::json::Kind::Object);
+        session.offer_response()?;
+        {
+            let mut state = session.state()?;
+            let view = view(&mut state, data, response)?;
+            state.response = Some(Box::new(view));
+        }
+        let mut state = session.run(Part::Post).await?.end();
+        let Some(view) = state.response.take() else {
+            return Err(Stop::Deadline);
+        };
+        response.complete = view.complete;
+        response.data = state
+            .tree
+            .export(view.data)
+            .map_err(|error| Stop::Error(format!("lua: {error}")))?;
+        if was_empty && matches!(&response.data, Value::Object(object) if object.is_empty()) {
+            response.data = Value::Null;
+        }
+        if let Some(reply) = &mut response.reply {
+            reply.status = view.new_status.unwrap_or(reply.status);
+            let old = std::mem::replace(&mut reply.headers, view.headers.map);
+            match view.new_body {
+                // Whoever writes it knows its length.
+                true => reply.body = view.body,
+                false => keep_framing(&old, &mut reply.headers),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A body that is passed on as it comes ends where it ends, whatever a script says.
+fn keep_framing(old: &HeaderMap, new: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        new.remove(&name);
+        for value in old.get_all(&name) {
+            new.append(&name, value.clone());
+        }
+    }
+}
+
+fn view(state: &mut Run, data: Value, response: &PipeResponse) -> Result<ResponseView, Stop> {
+    let data = state
+        .tree
+        .import(data)
+        .map_err(|error| Stop::Error(format!("lua: {error}")))?;
+    let reply = response.reply.as_ref();
+    Ok(ResponseView {
+        complete: response.complete,
+        data,
+        status: reply.map_or(0, |reply| reply.status.as_u16()),
+        new_status: None,
+        headers: Fields::new(reply.map(|reply| reply.headers.clone()).unwrap_or_default()),
+        body: match reply {
+            Some(reply) => reply.body.clone(),
+            None => Some(Bytes::new()),
+        },
+        new_body: false,
+    })
+}
+
+/// What the script made of the request. Parts without an effect stay behind.
+fn copy_back(state: &Run, request: &mut PipeRequest) {
+    let Some(view) = &state.request else {
+        return;
+    };
+    let new = &view.request;
+    request.method = new.method.clone();
+    request.origin = new.origin.clone();
+    request.path = new.path.clone();
+    request.query = new.query.clone();
+    request.params = new.params.clone();
+    request.body = new.body.clone();
+    request.headers = view.headers.map.clone();
+}
+
+fn failure(stop: Stop) -> Failure {
+    let text = stop.text();
+    match stop {
+        Stop::Custom(error) => {
+            let message = Bytes::from(text.clone());
+            Failure {
+                status: error.status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                body: Some((message, error.content_type)),
+                ..Failure::new(Kind::Script, text)
+            }
+        }
+        Stop::Deadline => Failure::new(Kind::Deadline, text),
+        Stop::Error(_) | Stop::Memory => Failure::new(Kind::Script, text),
+    }
+}

@@ -1,0 +1,271 @@
+-- Builds the globals of one request. Called once per interpreter with the raw material, it gives the builder; called
+-- once per request, the builder fills `env`, which is also its own environment: every function made here belongs to
+-- that request alone, so that nothing a script does to one outlives it.
+--
+-- Base functions written in C are shared: a script cannot change them.
+
+local base, raw = ...
+
+local type, select, error, pairs, setfenv = base.type, base.select, base.error, base.pairs, base.setfenv
+local raw_pcall, raw_tostring, rawget = base.pcall, base.tostring, base.rawget
+local raw_getmetatable, raw_loadstring = base.getmetatable, base.loadstring
+local floor, sub, byte = base.math.floor, base.string.sub, base.string.byte
+local gsub, gmatch, find = raw.text.gsub, raw.text.gmatch, raw.text.find
+local concat = base.table.concat
+local co_create, co_resume = base.coroutine.create, base.coroutine.resume
+local co_status, co_yield = base.coroutine.status, base.coroutine.yield
+local caught, taint = raw.caught, raw.taint
+
+-- The functions below, up to the builder, are those of the interpreter: no script gets at their environment.
+local HIDDEN = {}
+local getfenv = base.getfenv
+setfenv(1, HIDDEN)
+
+local SHARED = {
+  'assert', 'error', 'gcinfo', 'ipairs', 'next', 'pairs', 'rawequal', 'rawget', 'rawset', 'select', 'setmetatable',
+  'tonumber', 'type', 'unpack', '_VERSION',
+}
+
+local function copy(from)
+  local to = {}
+  for key, value in pairs(from) do to[key] = value end
+  return to
+end
+
+-- Errors, and calls that wait.
+
+-- Protected calls are coroutines: a call to another service can suspend the script within them.
+local function finish(co, ok, ...)
+  if not ok then return false, caught((...)) end
+  if co_status(co) == 'suspended' then return finish(co, co_resume(co, co_yield(...))) end
+  return true, ...
+end
+
+local function finish_raw(ok, ...)
+  if not ok then return false, caught((...)) end
+  return true, ...
+end
+
+local function protected(f, ...)
+  local is_lua, co = raw_pcall(co_create, f)
+  if not is_lua then return finish_raw(raw_pcall(f, ...)) end
+  return finish(co, co_resume(co, ...))
+end
+
+local function handled(handler, ok, ...)
+  if ok then return true, ... end
+  return false, handler(...)
+end
+
+local PENDING = {}
+
+-- What a script's own coroutine yields is for the script; what waits is for us.
+local function passed(co, ok, ...)
+  if not ok then return false, caught((...)) end
+  if (...) == PENDING and co_status(co) == 'suspended' then
+    return passed(co, co_resume(co, co_yield(PENDING)))
+  end
+  return true, ...
+end
+
+local function rethrown(ok, ...)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+local function tostring(value)
+  if type(value) == 'number' and (value ~= floor(value) or value >= 1e14 or value <= -1e14) then
+    return raw.number_text(value)
+  end
+  return raw_tostring(value)
+end
+
+return function(env, level, open)
+  for i = 1, #SHARED do env[SHARED[i]] = base[SHARED[i]] end
+  env._G = env
+  env.table = copy(base.table)
+
+  env.pcall = function(f, ...) return protected(f, ...) end
+  env.xpcall = function(f, handler) return handled(handler, protected(f)) end
+  env.tostring = function(...)
+    if select('#', ...) == 0 then error("bad argument #1 to 'tostring' (value expected)", 2) end
+    return (tostring((...)))
+  end
+  env.print = function(...)
+    local words = {}
+    for i = 1, select('#', ...) do words[i] = env.tostring((select(i, ...))) end
+    raw.print(concat(words, '\t'))
+  end
+  env.collectgarbage = function(what)
+    if what == nil or what == 'collect' then raw.collect(true) return 0 end
+    if what == 'count' then return raw.collect(false) end
+    return 0
+  end
+  -- Levels are counted from whoever asks: one more from here.
+  env.getfenv = function(f)
+    if f == nil then f = 1 end
+    if type(f) == 'number' and f > 0 then f = f + 1 end
+    local found = getfenv(f)
+    if found == HIDDEN then return env end
+    return found
+  end
+  env.setfenv = function(f, new)
+    if type(f) == 'number' and f > 0 then f = f + 1 end
+    if f ~= 0 and getfenv(f) == HIDDEN then
+      error("'setfenv' cannot change environment of given object", 2)
+    end
+    local changed = setfenv(f, new)
+    return changed
+  end
+  env.newproxy = function(...) taint() return base.newproxy(...) end
+  env.getmetatable = function(value)
+    local metatable = raw_getmetatable(value)
+    if metatable and type(value) == 'userdata' then taint() end
+    return metatable
+  end
+
+  -- Code that is loaded while the script runs.
+
+  local function compiled(text, name)
+    if byte(text, 1) == 27 then return nil, 'precompiled code is not loaded' end
+    local chunk, why = raw_loadstring(text, name)
+    if not chunk then return nil, why end
+    return setfenv(chunk, env)
+  end
+  env.loadstring = function(text, name)
+    if type(text) ~= 'string' then error("bad argument #1 to 'loadstring' (string expected)", 2) end
+    return compiled(text, name or text)
+  end
+  env.load = function(f, name)
+    local parts = {}
+    while true do
+      local part = f()
+      if part == nil or part == '' then break end
+      if type(part) ~= 'string' then return nil, 'reader function must return a string' end
+      parts[#parts + 1] = part
+    end
+    return compiled(concat(parts), name or '=(load)')
+  end
+  env.loadfile = function(path)
+    local text, why = raw.read_file(path)
+    if not text then return nil, why end
+    return compiled(text, '=' .. path)
+  end
+  env.dofile = function(path)
+    local chunk, why = env.loadfile(path)
+    if not chunk then error(why, 2) end
+    return chunk()
+  end
+  local package = { loaded = { _G = env, table = env.table }, preload = {}, path = './?.lua;./?/init.lua', cpath = '' }
+  env.package = package
+  env.require = function(name)
+    local done = package.loaded[name]
+    if done ~= nil then return done end
+    local loader, tried = package.preload[name], {}
+    if loader == nil then
+      tried[1] = "module '" .. name .. "' not found: no field package.preload['" .. name .. "']"
+      local file = gsub(name, '%.', '/')
+      for pattern in gmatch(package.path, '[^;]+') do
+        local path = gsub(pattern, '%?', (gsub(file, '%%', '%%%%')))
+        local text, why = raw.read_file(path)
+        if text then
+          loader, why = compiled(text, '=' .. path)
+          if not loader then error("error loading module '" .. name .. "': " .. why, 2) end
+          break
+        end
+        tried[#tried + 1] = why
+      end
+      if loader == nil then error(concat(tried, '; '), 2) end
+    end
+    package.loaded[name] = true
+    local value = loader(name)
+    if value ~= nil then package.loaded[name] = value end
+    return package.loaded[name]
+  end
+  package.seeall = function(module) return base.setmetatable(module, { __index = env }) end
+  env.module = function(name, ...)
+    local module = package.loaded[name]
+    if type(module) ~= 'table' then
+      module = rawget(env, name)
+      if module ~= nil and type(module) ~= 'table' then error("name conflict for module '" .. name .. "'", 2) end
+      module = module or {}
+      env[name], package.loaded[name] = module, module
+    end
+    module._M, module._NAME = module, name
+    for i = 1, select('#', ...) do (select(i, ...))(module) end
+    setfenv(2, module)
+  end
+
+  -- What the gateway offers.
+
+  env.luaTable = { new = raw.new_table }
+  env.luaList = { new = raw.new_list }
+  env.luaNil = { new = raw.new_nil }
+  env.custom_error = raw.custom_error
+  env.http_response = {
+    new = function(...)
+      raw.http_call(...)
+      co_yield(PENDING)
+      return raw.http_answer()
+    end,
+  }
+  if level == 'endpoint' then
+    env.ctx = { load = raw.load_ctx }
+  else
+    env.request = { load = raw.load_request }
+  end
+
+  if not open then return nil end
+
+  local string = copy(base.string)
+  for name, f in pairs(raw.text) do string[name] = f end
+  string.gfind, string.dump = string.gmatch, nil
+  env.string = string
+
+  local math = copy(base.math)
+  math.random = function(low, high)
+    local fraction = raw.random()
+    if low == nil then return fraction end
+    if high == nil then low, high = 1, low end
+    if low > high then error("bad argument to 'random' (interval is empty)", 2) end
+    return floor(fraction * (high - low + 1)) + low
+  end
+  math.randomseed = raw.randomseed
+  env.math = math
+
+  local os = copy(base.os)
+  os.exit = function() error('os.exit: a script cannot end the gateway', 2) end
+  os.setlocale = nil
+  env.os = os
+
+  -- Default files are the interpreter's, and a process's end is waited for when its file is collected.
+  local io = copy(base.io)
+  for _, name in pairs({ 'input', 'output', 'popen' }) do
+    local f = io[name]
+    io[name] = f and function(...) taint() return f(...) end
+  end
+  env.io = io
+
+  local coroutine = copy(base.coroutine)
+  coroutine.resume = function(co, ...) return passed(co, co_resume(co, ...)) end
+  coroutine.wrap = function(f)
+    local co = co_create(f)
+    return function(...) return rethrown(passed(co, co_resume(co, ...))) end
+  end
+  env.coroutine = coroutine
+
+  env.debug = {
+    traceback = raw.traceback,
+    getinfo = function(level)
+      if type(level) ~= 'number' then error('debug.getinfo: only levels are supported', 2) end
+      -- Levels are counted from whoever asks; this function and the one within are not.
+      return raw.getinfo(level + 1)
+    end,
+    getmetatable = env.getmetatable,
+    setmetatable = base.setmetatable,
+    getfenv = env.getfenv,
+    setfenv = env.setfenv,
+  }
+  for _, name in pairs({ 'string', 'math', 'os', 'io', 'coroutine', 'debug' }) do package.loaded[name] = env[name] end
+  return { __index = string }
+end

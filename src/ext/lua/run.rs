@@ -1,0 +1,140 @@
+//! What a script can reach of the request it runs for, and how far it may go. One per request, inside its interpreter.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use mlua::{AppDataRefMut, Error, Lua};
+
+use super::calls::{HttpAnswer, HttpCall};
+use super::failure::{CustomError, Stop};
+use super::tree::{Id, Tree};
+use crate::runtime::pipe::PipeRequest;
+use crate::runtime::request::Params;
+
+/// The state of a run.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// For `ctx`.
+    pub(super) client: Option<Box<ClientView>>,
+    /// For `request`.
+    pub(super) request: Option<Box<RequestView>>,
+    /// For `response`.
+    pub(super) response: Option<Box<ResponseView>>,
+    pub(super) tree: Tree,
+    /// What `http_response.new` wants, and what came of it.
+    pub(super) call: Option<HttpCall>,
+    pub(super) answered: Option<Result<HttpAnswer, String>>,
+    /// Custom errors that the script caught: if it raises one of them again, they count.
+    pub(super) caught: Vec<CustomError>,
+    /// The script is over, whatever it catches.
+    pub(super) stop: Option<Stop>,
+    pub(super) deadline: Instant,
+    /// The interpreter is not to be used again.
+    pub(super) tainted: bool,
+    /// Calls from Rust back into Lua that are under way.
+    pub(super) depth: u32,
+    /// The state of `math.random`.
+    pub(super) random: u64,
+}
+
+impl Default for Run {
+    fn default() -> Run {
+        Run {
+            client: None,
+            request: None,
+            response: None,
+            tree: Tree::default(),
+            call: None,
+            answered: None,
+            caught: Vec::new(),
+            stop: None,
+            deadline: Instant::now(),
+            tainted: false,
+            depth: 0,
+            random: RandomState::new().hash_one(0),
+        }
+    }
+}
+
+/// Header fields, and which of them a script set.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) map: HeaderMap,
+    pub(super) changed: Vec<HeaderName>,
+}
+
+impl Fields {
+    pub(super) fn new(map: HeaderMap) -> Fields {
+        Fields {
+            map,
+            changed: Vec::new(),
+        }
+    }
+}
+
+/// `ctx`: the request as the client sent it, with what steps before made of it.
+#[derive(Debug)]
+pub(super) struct ClientView {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) host: String,
+    pub(super) headers: Fields,
+    pub(super) params: Params,
+    /// `None`: not read, because no script mentions it.
+    pub(super) body: Option<Bytes>,
+    pub(super) changed: Changed,
+}
+
+/// What of it a script set, header fields aside.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Changed {
+    pub(super) method: bool,
+    pub(super) url: bool,
+    pub(super) host: bool,
+    pub(super) params: bool,
+    pub(super) body: bool,
+}
+
+/// `request`: what goes to backends.
+#[derive(Debug)]
+pub(super) struct RequestView {
+    pub(super) request: PipeRequest,
+    pub(super) headers: Fields,
+    /// What a script of a backend wrote over parts whose URL is made already; it reads them back, no more.
+    pub(super) shadow: Option<Shadow>,
+}
+
+/// Parts of a request without an effect.
+#[derive(Debug, Clone)]
+pub(super) struct Shadow {
+    pub(super) path: String,
+    pub(super) query: Option<Box<str>>,
+    pub(super) params: Params,
+}
+
+/// `response`: what came of the work within.
+#[derive(Debug)]
+pub(super) struct ResponseView {
+    pub(super) complete: bool,
+    pub(super) data: Id,
+    /// 0 unless the answer is passed on as it came.
+    pub(super) status: u16,
+    pub(super) new_status: Option<StatusCode>,
+    pub(super) headers: Fields,
+    pub(super) body: Option<Bytes>,
+    pub(super) new_body: bool,
+}
+
+/// The state of the run that `lua` is in.
+///
+/// # Errors
+/// It is in use: a finalizer runs in the middle of a function of ours.
+pub(super) fn run(lua: &Lua) -> mlua::Result<AppDataRefMut<'_, Run>> {
+    match lua.try_app_data_mut::<Run>() {
+        Ok(Some(run)) => Ok(run),
+        _ => Err(Error::runtime("not possible from here")),
+    }
+}

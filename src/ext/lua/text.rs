@@ -1,0 +1,331 @@
+//! The functions of `string` that search or make long texts: Lua's own have no bounds.
+
+use std::time::Instant;
+
+use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
+
+use super::failure::Stop;
+use super::library::text;
+use super::pattern::{Capture, MatchError, Matcher};
+use super::run::run;
+
+/// The longest text that a function here makes.
+const MOST_BYTES: usize = 64 << 20;
+/// How often a replacement may search and replace anew; each uses the thread's own stack.
+const MOST_DEPTH: u32 = 40;
+
+/// By the names they have in `string`.
+pub(super) fn functions(lua: &Lua) -> Result<Table> {
+    let table = lua.create_table()?;
+    table.raw_set("find", lua.create_function(find)?)?;
+    table.raw_set("match", lua.create_function(matched)?)?;
+    table.raw_set("gmatch", lua.create_function(each)?)?;
+    table.raw_set("gsub", lua.create_function(replace)?)?;
+    table.raw_set("rep", lua.create_function(repeat)?)?;
+    Ok(table)
+}
+
+fn find(
+    lua: &Lua,
+    (subject, pattern, init, plain): (LuaString, LuaString, Option<f64>, Option<Value>),
+) -> Result<MultiValue> {
+    let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
+    let from = beginning(init, subject.len());
+    let plain = !matches!(plain, None | Some(Value::Nil | Value::Boolean(false)));
+    let special = pattern.iter().any(|byte| b"^$*+?.([%-".contains(byte));
+    if plain || !special {
+        let found = memchr::memmem::find(&subject[from..], &pattern);
+        return Ok(match found {
+            Some(at) => pair(from + at, from + at + pattern.len()),
+            None => nil(),
+        });
+    }
+    let mut is_late = clock(lua)?;
+    let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
+    let Some((start, end)) = matcher.find(from).map_err(|error| failed(lua, error))? else {
+        return Ok(nil());
+    };
+    let captures = matcher.captured().map_err(|error| failed(lua, error))?;
+    let mut values = pair(start, end);
+    for capture in captures {
+        values.push_back(value(lua, &subject, capture)?);
+    }
+    Ok(values)
+}
+
+fn matched(
+    lua: &Lua,
+    (subject, pattern, init): (LuaString, LuaString, Option<f64>),
+) -> Result<MultiValue> {
+    let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
+    let mut is_late = clock(lua)?;
+    let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
+    let from = beginning(init, subject.len());
+    match matcher.find(from).map_err(|error| failed(lua, error))? {
+        Some((start, end)) => {
+            let captures = matcher.captured().map_err(|error| failed(lua, error))?;
+            values(lua, &subject, captures, (start, end))
+        }
+        None => Ok(nil()),
+    }
+}
+
+/// An iterator. As in Lua 5.1, a `^` is no anchor here.
+fn each(lua: &Lua, (subject, pattern): (LuaString, LuaString)) -> Result<Function> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let order = std::sync::atomic::Ordering::Relaxed;
+    lua.create_function(move |lua, _: MultiValue| {
+        let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
+        let mut is_late = clock(lua)?;
+        let mut matcher = Matcher::new(&subject, &pattern, &mut is_late).without_anchor(&pattern);
+        match matcher
+            .find(next.load(order))
+            .map_err(|error| failed(lua, error))?
+        {
+            Some((start, end)) => {
+                next.store(if end == start { end + 1 } else { end }, order);
+                let captures = matcher.captured().map_err(|error| failed(lua, error))?;
+                values(lua, &subject, captures, (start, end))
+            }
+            None => Ok(nil()),
+        }
+    })
+}
+
+fn replace(
+    lua: &Lua,
+    (subject, pattern, replacement, most): (LuaString, LuaString, Value, Option<f64>),
+) -> Result<(LuaString, usize)> {
+    if !matches!(
+        replacement,
+        Value::String(_)
+            | Value::Integer(_)
+            | Value::Number(_)
+            | Value::Table(_)
+            | Value::Function(_)
+    ) {
+        return Err(Error::runtime(
+            "bad argument #3 to 'gsub' (string/function/table expected)",
+        ));
+    }
+    enter(lua)?;
+    let replaced = replaced(lua, &subject, &pattern, &replacement, most);
+    run(lua)?.depth -= 1;
+    let (out, count) = replaced?;
+    Ok((lua.create_string(out)?, count))
+}
+
+fn replaced(
+    lua: &Lua,
+    subject: &LuaString,
+    pattern: &LuaString,
+    replacement: &Value,
+    most: Option<f64>,
+) -> Result<(Vec<u8>, usize)> {
+    let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
+    let most = most.map_or(usize::MAX, |most| most.max(0.0) as usize);
+    let mut is_late = clock(lua)?;
+    let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
+    let (mut out, mut at, mut count) = (Vec::new(), 0, 0);
+    while count < most {
+        let end = matcher.at(at).map_err(|error| failed(lua, error))?;
+        if let Some(end) = end {
+            count += 1;
+            let captures = matcher.captured().map_err(|error| failed(lua, error))?;
+            let caught = Caught {
+                subject: &subject,
+                captures,
+                whole: (at, end),
+            };
+            caught.replacement(lua, replacement, &mut out)?;
+        }
+        match end {
+            Some(end) if end > at => at = end,
+            _ => match subject.get(at) {
+                Some(byte) => {
+                    out.push(*byte);
+                    at += 1;
+                }
+                None => break,
+            },
+        }
+        if out.len() > MOST_BYTES {
+            return Err(too_long(lua));
+        }
+        if matcher.is_anchored() {
+            break;
+        }
+    }
+    out.extend_from_slice(subject.get(at..).unwrap_or_default());
+    Ok((out, count))
+}
+
+/// One match that is replaced.
+struct Caught<'s> {
+    subject: &'s [u8],
+    captures: Vec<Capture>,
+    whole: (usize, usize),
+}
+
+impl Caught<'_> {
+    fn replacement(&self, lua: &Lua, replacement: &Value, out: &mut Vec<u8>) -> Result<()> {
+        let new = match replacement {
+            Value::Table(table) => table.get::<Value>(self.first(lua)?)?,
+            Value::Function(function) => {
+                let captures = self.captures.clone();
+                let arguments = values(lua, self.subject, captures, self.whole)?;
+                function.call::<Value>(arguments)?
+            }
+            template => return self.fill(lua, &text(template)?, out),
+        };
+        match new {
+            Value::Nil | Value::Boolean(false) => out.extend_from_slice(self.whole()),
+            Value::String(_) | Value::Integer(_) | Value::Number(_) => {
+                out.extend_from_slice(&text(&new)?);
+            }
+            other => {
+                return Err(Error::runtime(format!(
+                    "invalid replacement value (a {})",
+                    other.type_name()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A replacement text: `%1` is a capture, `%0` the whole match.
+    fn fill(&self, lua: &Lua, template: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let mut bytes = template.iter();
+        while let Some(byte) = bytes.next() {
+            match (byte, bytes.as_slice().first()) {
+                (b'%', Some(b'0')) => out.extend_from_slice(self.whole()),
+                (b'%', Some(digit @ b'1'..=b'9')) => {
+                    let capture = match (usize::from(digit - b'1'), &*self.captures) {
+                        (0, []) => Capture::Text(self.whole.0, self.whole.1),
+                        (index, captures) => *captures
+                            .get(index)
+                            .ok_or_else(|| failed(lua, MatchError::Index))?,
+                    };
+                    match capture {
+                        Capture::Text(start, end) => {
+                            out.extend_from_slice(self.subject.get(start..end).unwrap_or_default());
+                        }
+                        Capture::Position(at) => {
+                            out.extend_from_slice((at + 1).to_string().as_bytes());
+                        }
+                    }
+                }
+                (b'%', other) => out.extend(other),
+                (byte, _) => {
+                    out.push(*byte);
+                    continue;
+                }
+            }
+            bytes.next();
+        }
+        Ok(())
+    }
+
+    fn first(&self, lua: &Lua) -> Result<Value> {
+        let whole = Capture::Text(self.whole.0, self.whole.1);
+        value(
+            lua,
+            self.subject,
+            self.captures.first().copied().unwrap_or(whole),
+        )
+    }
+
+    fn whole(&self) -> &[u8] {
+        self.subject
+            .get(self.whole.0..self.whole.1)
+            .unwrap_or_default()
+    }
+}
+
+fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
+    let subject = subject.as_bytes();
+    let count = match subject.is_empty() {
+        true => 0,
+        false => count.max(0.0) as usize,
+    };
+    match subject.len().checked_mul(count) {
+        Some(length) if length <= MOST_BYTES => lua.create_string(subject.repeat(count)),
+        _ => Err(too_long(lua)),
+    }
+}
+
+/// Where a search begins, from 0: `init` counts from 1, or from the end when it is negative.
+fn beginning(init: Option<f64>, length: usize) -> usize {
+    let init = init.unwrap_or(1.0);
+    let from = match init < 0.0 {
+        true => length as f64 + init,
+        false => init - 1.0,
+    };
+    (from.max(0.0) as usize).min(length)
+}
+
+/// Whether the time of the script's request is over.
+fn clock(lua: &Lua) -> Result<impl FnMut() -> bool + use<>> {
+    let deadline = run(lua)?.deadline;
+    Ok(move || Instant::now() >= deadline)
+}
+
+fn enter(lua: &Lua) -> Result<()> {
+    let mut run = run(lua)?;
+    if run.depth >= MOST_DEPTH {
+        return Err(Error::runtime("C stack overflow"));
+    }
+    run.depth += 1;
+    Ok(())
+}
+
+fn failed(lua: &Lua, error: MatchError) -> Error {
+    if error == MatchError::Late
+        && let Ok(mut run) = run(lua)
+    {
+        run.stop = Some(Stop::Deadline);
+    }
+    Error::runtime(error.to_string())
+}
+
+fn too_long(lua: &Lua) -> Error {
+    if let Ok(mut run) = run(lua) {
+        run.stop = Some(Stop::Memory);
+    }
+    Error::runtime("not enough memory: resulting string too large")
+}
+
+fn value(lua: &Lua, subject: &[u8], capture: Capture) -> Result<Value> {
+    match capture {
+        Capture::Text(start, end) => lua
+            .create_string(subject.get(start..end).unwrap_or_default())
+            .map(Value::String),
+        Capture::Position(at) => Ok(Value::Number((at + 1) as f64)),
+    }
+}
+
+/// The captures, or the whole match where the pattern has none.
+fn values(
+    lua: &Lua,
+    subject: &[u8],
+    captures: Vec<Capture>,
+    whole: (usize, usize),
+) -> Result<MultiValue> {
+    let captures = match captures.is_empty() {
+        true => vec![Capture::Text(whole.0, whole.1)],
+        false => captures,
+    };
+    let values = captures.into_iter().map(|c| value(lua, subject, c));
+    values.collect()
+}
+
+fn nil() -> MultiValue {
+    MultiValue::from_vec(vec![Value::Nil])
+}
+
+fn pair(start: usize, end: usize) -> MultiValue {
+    MultiValue::from_vec(vec![
+        Value::Number((start + 1) as f64),
+        Value::Number(end as f64),
+    ])
+}

@@ -1,0 +1,398 @@
+//! Data as scripts see it: objects and lists that several places may refer to at once.
+//!
+//! They live side by side in one [`Tree`] and name each other by number, so that a script can make a loop of them
+//! without a leak: all of it goes with the request. What nobody looks into stays an unread slice of the body.
+
+use std::collections::BTreeMap;
+
+use crate::runtime::json::{Kind, MAX_DEPTH, Object, Value};
+
+/// What all objects and lists of one request may hold together, by a rough count.
+const MOST_BYTES: usize = 64 << 20;
+/// Of one value beside its text.
+const VALUE_BYTES: usize = 64;
+
+/// Where an object or a list is in its tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Id(u32);
+
+impl Id {
+    /// For what can hold nothing but a number.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(super) fn from_number(number: u32) -> Id {
+        Id(number)
+    }
+}
+
+/// One value in an object or a list.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    /// A scalar, or something not looked into yet.
+    Leaf(Value),
+    Object(Id),
+    List(Id),
+}
+
+/// What a script gets to see of a value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Shown {
+    Null,
+    Bool(bool),
+    Number(f64),
+    Text(Box<str>),
+    Object(Id),
+    List(Id),
+}
+
+/// Why data could not be changed or read out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TreeError {
+    #[error("not enough memory: the data of a request is bounded")]
+    Full,
+    #[error("the data is nested too deeply, or contains itself")]
+    TooDeep,
+}
+
+type Members = BTreeMap<Box<str>, Node>;
+
+#[derive(Debug, Default)]
+struct List {
+    items: Vec<Node>,
+    /// A parent refers to it: whoever makes it longer makes a list of their own, as in KrakenD.
+    shared: bool,
+}
+
+/// All objects and lists of one request.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    objects: Vec<Members>,
+    lists: Vec<List>,
+    spent: usize,
+}
+
+impl Tree {
+    /// An empty object.
+    pub(super) fn object(&mut self) -> Result<Id, TreeError> {
+        self.add_object(Members::new())
+    }
+
+    /// An empty list.
+    pub(super) fn list(&mut self) -> Result<Id, TreeError> {
+        self.add_list(Vec::new(), false)
+    }
+
+    /// A list of texts.
+    pub(super) fn texts<T: Into<Box<str>>>(
+        &mut self,
+        texts: impl Iterator<Item = T>,
+    ) -> Result<Id, TreeError> {
+        let items: Vec<Node> = texts.map(|text| Node::Leaf(Value::string(text))).collect();
+        let bytes: usize = items.iter().map(text_bytes).sum();
+        self.spend(bytes)?;
+        self.add_list(items, false)
+    }
+
+    /// Takes `value` in; anything but an object is an empty one.
+    pub(super) fn import(&mut self, value: Value) -> Result<Id, TreeError> {
+        match self.opened(value)? {
+            Node::Object(id) => Ok(id),
+            _ => self.object(),
+        }
+    }
+
+    /// The value of `id` as the gateway has it; the tree keeps its own.
+    ///
+    /// # Errors
+    /// It contains itself, or has grown beyond all measure by containing others many times.
+    pub(super) fn export(&mut self, id: Id) -> Result<Value, TreeError> {
+        self.value_of(&Node::Object(id), 0)
+    }
+
+    // Objects.
+
+    /// The member called `key`.
+    pub(super) fn member(&mut self, id: Id, key: &str) -> Result<Option<Shown>, TreeError> {
+        let Some(slot) = self.members_mut(id).and_then(|m| m.get_mut(key)) else {
+            return Ok(None);
+        };
+        let node = std::mem::replace(slot, Node::Leaf(Value::Null));
+        let node = self.looked_into(node)?;
+        let shown = shown(&node);
+        if let Some(slot) = self.members_mut(id).and_then(|m| m.get_mut(key)) {
+            *slot = node;
+        }
+        Ok(Some(shown))
+    }
+
+    /// Puts `node` under `key`.
+    pub(super) fn set_member(&mut self, id: Id, key: &str, node: Node) -> Result<(), TreeError> {
+        self.spend(key.len() + text_bytes(&node))?;
+        self.share(&node);
+        if let Some(members) = self.members_mut(id) {
+            members.insert(key.into(), node);
+        }
+        Ok(())
+    }
+
+    /// Takes the member called `key` away.
+    pub(super) fn remove_member(&mut self, id: Id, key: &str) {
+        if let Some(members) = self.members_mut(id) {
+            members.remove(key);
+        }
+    }
+
+    /// The names of all members, sorted.
+    pub(super) fn keys(&self, id: Id) -> Vec<Box<str>> {
+        self.members(id)
+            .map(|members| members.keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Whether there is a member called `key`.
+    pub(super) fn has(&self, id: Id, key: &str) -> bool {
+        self.members(id).is_some_and(|m| m.contains_key(key))
+    }
+
+    /// How many members there are.
+    pub(super) fn members_len(&self, id: Id) -> usize {
+        self.members(id).map_or(0, BTreeMap::len)
+    }
+
+    // Lists.
+
+    /// The item at `index`, from 0.
+    pub(super) fn item(&mut self, id: Id, index: usize) -> Result<Option<Shown>, TreeError> {
+        let Some(slot) = self.items_mut(id).and_then(|items| items.get_mut(index)) else {
+            return Ok(None);
+        };
+        let node = std::mem::replace(slot, Node::Leaf(Value::Null));
+        let node = self.looked_into(node)?;
+        let shown = shown(&node);
+        if let Some(slot) = self.items_mut(id).and_then(|items| items.get_mut(index)) {
+            *slot = node;
+        }
+        Ok(Some(shown))
+    }
+
+    /// Puts `node` at `index`. A list that grows and that a parent refers to is left as it is: the longer one is new.
+    ///
+    /// Returns the list that has `node` now.
+    pub(super) fn set_item(&mut self, id: Id, index: usize, node: Node) -> Result<Id, TreeError> {
+        let length = self.items_len(id);
+        self.share(&node);
+        if index < length {
+            self.spend(text_bytes(&node))?;
+            if let Some(slot) = self.items_mut(id).and_then(|items| items.get_mut(index)) {
+                *slot = node;
+            }
+            return Ok(id);
+        }
+        let added = (index - length).saturating_add(1);
+        self.spend(
+            added
+                .saturating_mul(VALUE_BYTES)
+                .saturating_add(text_bytes(&node)),
+        )?;
+        let id = match self.lists.get(id.0 as usize) {
+            Some(List {
+                items,
+                shared: true,
+            }) => {
+                let copy = items.clone();
+                self.spend(length * VALUE_BYTES)?;
+                self.add_list(copy, false)?
+            }
+            _ => id,
+        };
+        if let Some(items) = self.items_mut(id) {
+            items.resize(index, Node::Leaf(Value::Null));
+            items.push(node);
+        }
+        Ok(id)
+    }
+
+    /// Takes the item at `index` away; those behind it move up.
+    pub(super) fn remove_item(&mut self, id: Id, index: usize) {
+        if let Some(items) = self.items_mut(id)
+            && index < items.len()
+        {
+            items.remove(index);
+        }
+    }
+
+    /// How long the list is.
+    pub(super) fn items_len(&self, id: Id) -> usize {
+        self.lists
+            .get(id.0 as usize)
+            .map_or(0, |list| list.items.len())
+    }
+
+    /// The items of a list as texts; what is none is left out.
+    pub(super) fn item_texts(&mut self, id: Id) -> Result<Vec<Box<str>>, TreeError> {
+        let mut texts = Vec::new();
+        for index in 0..self.items_len(id) {
+            match self.item(id, index)? {
+                Some(Shown::Text(text)) => texts.push(text),
+                Some(Shown::Number(number)) => texts.extend(number_text(number).map(Into::into)),
+                Some(Shown::Bool(yes)) => texts.push(if yes { "true" } else { "false" }.into()),
+                _ => {}
+            }
+        }
+        Ok(texts)
+    }
+
+    // The inside.
+
+    fn members(&self, id: Id) -> Option<&Members> {
+        self.objects.get(id.0 as usize)
+    }
+
+    fn members_mut(&mut self, id: Id) -> Option<&mut Members> {
+        self.objects.get_mut(id.0 as usize)
+    }
+
+    fn items_mut(&mut self, id: Id) -> Option<&mut Vec<Node>> {
+        self.lists
+            .get_mut(id.0 as usize)
+            .map(|list| &mut list.items)
+    }
+
+    fn add_object(&mut self, members: Members) -> Result<Id, TreeError> {
+        self.spend(VALUE_BYTES)?;
+        let id = u32::try_from(self.objects.len()).map_err(|_| TreeError::Full)?;
+        self.objects.push(members);
+        Ok(Id(id))
+    }
+
+    fn add_list(&mut self, items: Vec<Node>, shared: bool) -> Result<Id, TreeError> {
+        self.spend(VALUE_BYTES)?;
+        let id = u32::try_from(self.lists.len()).map_err(|_| TreeError::Full)?;
+        self.lists.push(List { items, shared });
+        Ok(Id(id))
+    }
+
+    fn share(&mut self, node: &Node) {
+        if let Node::List(id) = node
+            && let Some(list) = self.lists.get_mut(id.0 as usize)
+        {
+            list.shared = true;
+        }
+    }
+
+    /// One level of a value that was not looked into yet.
+    fn looked_into(&mut self, node: Node) -> Result<Node, TreeError> {
+        match node {
+            Node::Leaf(value) => self.opened(value),
+            other => Ok(other),
+        }
+    }
+
+    fn opened(&mut self, mut value: Value) -> Result<Node, TreeError> {
+        value.open();
+        match value {
+            Value::Object(members) => {
+                self.spend(members.len() * VALUE_BYTES)?;
+                let leaves = members.into_iter().map(|(key, v)| (key, Node::Leaf(v)));
+                let members = leaves.collect();
+                self.add_object(members).map(Node::Object)
+            }
+            Value::Array(items) => {
+                self.spend(items.len() * VALUE_BYTES)?;
+                let items = items.into_iter().map(Node::Leaf).collect();
+                self.add_list(items, true).map(Node::List)
+            }
+            scalar => Ok(Node::Leaf(scalar)),
+        }
+    }
+
+    fn value_of(&mut self, node: &Node, depth: usize) -> Result<Value, TreeError> {
+        if depth > MAX_DEPTH {
+            return Err(TreeError::TooDeep);
+        }
+        match node {
+            Node::Leaf(value) => Ok(value.clone()),
+            Node::Object(id) => {
+                let members: Vec<_> = match self.members(*id) {
+                    Some(members) => members
+                        .iter()
+                        .map(|(k, n)| (k.clone(), n.clone()))
+                        .collect(),
+                    None => Vec::new(),
+                };
+                self.spend(members.len() * VALUE_BYTES)?;
+                let mut object = Object::new();
+                for (key, node) in members {
+                    object.insert(key, self.value_of(&node, depth + 1)?);
+                }
+                Ok(Value::Object(object))
+            }
+            Node::List(id) => {
+                let items = match self.lists.get(id.0 as usize) {
+                    Some(list) => list.items.clone(),
+                    None => Vec::new(),
+                };
+                self.spend(items.len() * VALUE_BYTES)?;
+                let values = items.iter().map(|node| self.value_of(node, depth + 1));
+                values.collect::<Result<_, _>>().map(Value::Array)
+            }
+        }
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
+        self.spent = self.spent.saturating_add(bytes);
+        match self.spent > MOST_BYTES {
+            true => Err(TreeError::Full),
+            false => Ok(()),
+        }
+    }
+}
+
+fn text_bytes(node: &Node) -> usize {
+    match node {
+        Node::Leaf(Value::String(text)) => VALUE_BYTES + text.len(),
+        _ => VALUE_BYTES,
+    }
+}
+
+fn shown(node: &Node) -> Shown {
+    match node {
+        Node::Object(id) => Shown::Object(*id),
+        Node::List(id) => Shown::List(*id),
+        Node::Leaf(value) => match value {
+            Value::Bool(yes) => Shown::Bool(*yes),
+            Value::Number(text) => Shown::Number(text.parse().unwrap_or(f64::NAN)),
+            Value::String(text) => Shown::Text(text.clone()),
+            // A leaf that was looked into is none of the others.
+            Value::Null | Value::Array(_) | Value::Object(_) | Value::Raw(_) => {
+                debug_assert_eq!(value.kind(), Kind::Null);
+                Shown::Null
+            }
+        },
+    }
+}
+
+/// A number as it is written: without a fraction if it has none. `None`: JSON has no such number.
+pub(super) fn number_text(number: f64) -> Option<String> {
+    if !number.is_finite() {
+        return None;
+    }
+    // Exact in both types below 2^63.
+    if number.fract() == 0.0 && number.abs() < 9.2e18 {
+        return Some((number as i64).to_string());
+    }
+    let size = number.abs();
+    if (1e-6..1e21).contains(&size) {
+        return Some(number.to_string());
+    }
+    let text = format!("{number:e}");
+    Some(match text.contains("e-") {
+        true => text,
+        false => text.replace('e', "e+"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use bytes::Bytes;
+
+use super::*;
+use crate::runtime::json::{Depth, Style, parse, to_bytes};
+
+fn tree(json: &str) -> (Tree, Id) {
+    let mut tree = Tree::default();
+    let body = Bytes::copy_from_slice(json.as_bytes());
+    let id = tree.import(parse(&body, Depth::TopLevel).unwrap()).unwrap();
+    (tree, id)
+}
+
+fn written(tree: &mut Tree, id: Id) -> String {
+    let value = tree.export(id).unwrap();
+    String::from_utf8(to_bytes(&value, Style::Canonical).to_vec()).unwrap()
+}
+
+fn text(text: &str) -> Node {
+    Node::Leaf(Value::string(text))
+}
+
+#[test]
+fn what_is_taken_out_is_a_live_reference() {
+    let (mut tree, root) = tree(r#"{"o":{"a":1,"deep":{"b":[1,2]}}}"#);
+    let Some(Shown::Object(o)) = tree.member(root, "o").unwrap() else {
+        panic!()
+    };
+    let Some(Shown::Object(deep)) = tree.member(o, "deep").unwrap() else {
+        panic!()
+    };
+    tree.set_member(deep, "c", text("x")).unwrap();
+    tree.remove_member(o, "a");
+    assert_eq!(
+        written(&mut tree, root),
+        r#"{"o":{"deep":{"b":[1,2],"c":"x"}}}"#
+    );
+    assert_eq!(tree.member(root, "none").unwrap(), None);
+}
+
+#[test]
+fn a_list_that_grows_is_another_list() {
+    let (mut tree, root) = tree(r#"{"l":[1,2,3]}"#);
+    let Some(Shown::List(list)) = tree.member(root, "l").unwrap() else {
+        panic!()
+    };
+    assert_eq!(tree.set_item(list, 0, text("first")).unwrap(), list);
+    let longer = tree.set_item(list, 5, text("far")).unwrap();
+    assert_ne!(longer, list);
+    // From now on it is the script's own, and grows in its place.
+    assert_eq!(tree.set_item(longer, 6, text("on")).unwrap(), longer);
+    tree.remove_item(longer, 1);
+    assert_eq!(tree.items_len(longer), 6);
+    assert_eq!(written(&mut tree, root), r#"{"l":["first",2,3]}"#);
+    tree.set_member(root, "l", Node::List(longer)).unwrap();
+    assert_eq!(
+        written(&mut tree, root),
+        r#"{"l":["first",3,null,null,"far","on"]}"#
+    );
+    assert_ne!(tree.set_item(longer, 6, text("x")).unwrap(), longer);
+}
+
+#[test]
+fn loops_and_growth_without_end_are_errors() {
+    let (mut tree, root) = tree("{}");
+    tree.set_member(root, "self", Node::Object(root)).unwrap();
+    assert_eq!(tree.export(root), Err(TreeError::TooDeep));
+
+    // Each holds the one before it twice.
+    let mut last = tree.object().unwrap();
+    for _ in 0..60 {
+        let next = tree.object().unwrap();
+        tree.set_member(next, "a", Node::Object(last)).unwrap();
+        tree.set_member(next, "b", Node::Object(last)).unwrap();
+        last = next;
+    }
+    assert_eq!(tree.export(last), Err(TreeError::Full));
+}
+
+#[test]
+fn a_list_is_not_longer_than_memory() {
+    let mut tree = Tree::default();
+    let list = tree.list().unwrap();
+    let far = tree.set_item(list, usize::MAX, Node::Leaf(Value::Null));
+    assert_eq!(far, Err(TreeError::Full));
+    assert_eq!(tree.items_len(list), 0);
+}
+
+#[test]
+fn numbers_are_written_without_a_fraction_they_have_not() {
+    for (number, text) in [
+        (1.0, "1"),
+        (1.5, "1.5"),
+        (-0.0, "0"),
+        (12_345_678_901.0, "12345678901"),
+        (12_345_678_901_234_568.0, "12345678901234568"),
+        (1e21, "1e+21"),
+        (1e-7, "1e-7"),
+    ] {
+        assert_eq!(number_text(number).as_deref(), Some(text));
+    }
+    assert_eq!(number_text(f64::NAN), None);
+    assert_eq!(number_text(f64::INFINITY), None);
+}

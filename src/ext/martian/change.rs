@@ -1,0 +1,238 @@
+//! What a modifier does.
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::cookie::Cookie;
+use super::field::Field;
+use super::files::Files;
+use super::modifier::Sending;
+use super::place::{self, Port};
+use super::range::{self, Part};
+use crate::ext::request_id;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::forward::{Pair, QueryRules};
+use crate::runtime::pipe::{PipeRequest, Reply};
+use crate::runtime::template;
+use crate::upstream::HostSet;
+
+/// One change, everything in it ready for the wire.
+#[derive(Debug)]
+pub enum Change {
+    SetHeader(Field, HeaderValue),
+    AddHeader(Field, HeaderValue),
+    CopyHeader {
+        from: Field,
+        to: Field,
+    },
+    RemoveHeaders(Box<[Field]>),
+    /// A random UUID, if the request has no such header.
+    Id(Field),
+    Query {
+        name: Box<[u8]>,
+        value: Box<[u8]>,
+    },
+    Url(Url),
+    Cookie(Box<Cookie>),
+    Port(Port),
+    /// Stores the URL in this header, and the header in the answer.
+    Stash(HeaderName),
+    Status(StatusCode),
+    Body(Body),
+    Files(Files),
+}
+
+/// Parts to put into a URL; `None` leaves a part as it is.
+#[derive(Debug, Default)]
+pub struct Url {
+    pub scheme: Option<&'static str>,
+    pub host: Option<Box<str>>,
+    /// Encoded.
+    pub path: Option<Box<str>>,
+    /// Encoded.
+    pub query: Option<Box<str>>,
+    /// Keeps the addresses of `host` known, so that no call has to wait for them.
+    pub known: Option<HostSet>,
+}
+
+/// A body to put in place of another.
+#[derive(Debug)]
+pub struct Body {
+    pub content_type: Option<HeaderValue>,
+    pub body: Bytes,
+}
+
+impl Change {
+    /// Changes a request.
+    ///
+    /// # Errors
+    /// It cannot be sent any more.
+    pub fn request<'m>(&'m self, sending: &mut Sending<'m, '_>) -> Result<(), Failure> {
+        let request = &mut *sending.request;
+        match self {
+            Change::SetHeader(field, value) => field.set(request, value.clone())?,
+            Change::AddHeader(field, value) => field.add(request, value.clone())?,
+            Change::CopyHeader { from, to } => {
+                let value = from.first(request).map(|value| value.into_owned());
+                to.set(request, value.unwrap_or(EMPTY))?;
+            }
+            Change::RemoveHeaders(fields) => fields.iter().for_each(|field| field.remove(request)),
+            Change::Id(field) => {
+                if field.first(request).is_none() {
+                    let id = request_id::random();
+                    let id = id.ok_or_else(|| failed("no random numbers for an id"))?;
+                    field.set(request, id)?;
+                }
+            }
+            Change::Query { name, value } => set_parameter(request, name, value),
+            Change::Url(url) => url.apply(request)?,
+            Change::Cookie(cookie) => cookie.send(request)?,
+            Change::Port(port) => port.apply(request)?,
+            Change::Stash(name) => {
+                let url = HeaderValue::try_from(place::url(request));
+                let url = url.map_err(|_| failed("the URL cannot be stored in a header"))?;
+                request.headers.insert(name, url);
+            }
+            Change::Body(body) => {
+                body.send(request);
+                sending.replaced = true;
+            }
+            Change::Files(files) => sending.files = Some(files),
+            Change::Status(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Changes an answer.
+    pub fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
+        let headers = &mut reply.headers;
+        match self {
+            Change::SetHeader(field, value) => field.set_answer(headers, value.clone()),
+            Change::AddHeader(field, value) => field.add_answer(headers, value.clone()),
+            Change::CopyHeader { from, to } => {
+                let value = headers.get(&from.name).cloned();
+                to.set_answer(headers, value.unwrap_or(EMPTY));
+            }
+            Change::RemoveHeaders(fields) => {
+                fields.iter().for_each(|field| field.remove_answer(headers));
+            }
+            Change::Cookie(cookie) => cookie.set(headers),
+            Change::Stash(name) => {
+                let stored = request.headers.get(name).cloned();
+                headers.insert(name, stored.unwrap_or(EMPTY));
+            }
+            Change::Status(status) => reply.status = *status,
+            Change::Body(body) => body.answer(request, reply),
+            // The file was the answer from the beginning.
+            Change::Files(_) => {}
+            Change::Id(_) | Change::Query { .. } | Change::Url(_) | Change::Port(_) => {}
+        }
+    }
+}
+
+const EMPTY: HeaderValue = HeaderValue::from_static("");
+
+fn failed(text: &'static str) -> Failure {
+    Failure::new(Kind::Request, text)
+}
+
+/// Sets a parameter. As Go does, the query is written anew: sorted by name, pairs that cannot be read left out.
+fn set_parameter(request: &mut PipeRequest, name: &[u8], value: &[u8]) {
+    let query = {
+        let mut pairs = QueryRules::All.pairs(request.query.as_deref(), None);
+        pairs.retain(|pair| *pair.name != *name);
+        let place = pairs.partition_point(|pair| *pair.name < *name);
+        let pair = Pair {
+            name: name.into(),
+            value: value.into(),
+        };
+        pairs.insert(place, pair);
+        template::query(&pairs)
+    };
+    request.query = query;
+}
+
+impl Url {
+    /// `Host` keeps the name of the place that the URL had before, as in KrakenD: another name needs `header.Modifier`.
+    fn apply(&self, request: &mut PipeRequest) -> Result<(), Failure> {
+        if let (Some(origin), true) = (
+            request.origin.as_deref(),
+            self.scheme.is_some() || self.host.is_some(),
+        ) {
+            let (scheme, authority) = (place::scheme(origin), place::authority(origin));
+            let host = self.host.as_deref().unwrap_or(authority);
+            let moved = format!("{}://{host}", self.scheme.unwrap_or(scheme));
+            if !request.headers.contains_key(HOST) {
+                let value = HeaderValue::from_str(authority);
+                let value = value.map_err(|_| failed("http: invalid Host header"))?;
+                request.headers.insert(HOST, value);
+            }
+            request.origin = Some(moved.into());
+        }
+        if let Some(path) = &self.path {
+            request.path.clone_from(path);
+        }
+        if let Some(query) = &self.query {
+            request.query = Some(query.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Body {
+    fn send(&self, request: &mut PipeRequest) {
+        request.body = self.body.clone();
+        self.describe(&mut request.headers);
+        request.headers.remove(CONTENT_LENGTH);
+        if !self.body.is_empty() {
+            let length = HeaderValue::from(self.body.len());
+            request.headers.insert(CONTENT_LENGTH, length);
+        }
+    }
+
+    /// The body, or the part of it that the request asked for; whatever part of its own the backend sent is gone.
+    fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
+        let headers = &mut reply.headers;
+        self.describe(headers);
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(CONTENT_RANGE);
+        let ranged = request.headers.contains_key(RANGE)
+            && matches!(
+                reply.status,
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
+            );
+        let length = self.body.len() as u64;
+        let part = match ranged {
+            true => range::asked(&request.method, &request.headers, length),
+            false => Part::Whole,
+        };
+        let (status, content_range) = range::head(&part, length);
+        if ranged {
+            reply.status = status;
+        }
+        headers.extend(content_range);
+        reply.body = Some(self.slice(&part));
+    }
+
+    fn slice(&self, part: &Part) -> Bytes {
+        let within = |at: u64| {
+            usize::try_from(at)
+                .unwrap_or(usize::MAX)
+                .min(self.body.len())
+        };
+        match part {
+            Part::Whole => self.body.clone(),
+            Part::Some(range) => self.body.slice(within(range.start)..within(range.end)),
+            Part::Beyond => Bytes::new(),
+        }
+    }
+
+    fn describe(&self, headers: &mut HeaderMap) {
+        headers.remove(CONTENT_ENCODING);
+        match &self.content_type {
+            Some(media) => headers.insert(CONTENT_TYPE, media.clone()),
+            None => headers.remove(CONTENT_TYPE),
+        };
+    }
+}

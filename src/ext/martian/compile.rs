@@ -1,0 +1,208 @@
+//! From a definition to a tree. A definition that cannot be used stops the start: KrakenD would let every call pass
+//! without it.
+
+use super::condition::Condition;
+use super::config::KEYS;
+use super::modifier::{Modifier, Scope, What};
+use super::runtime::Martian;
+use super::{filter, leaf};
+use crate::config::suggest::nearest;
+use crate::config::{Block, Kind, Mistake, Node, Typing};
+use crate::ext::context::{BackendSite, Compile};
+use crate::ext::registry::BackendPart;
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    _site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> BackendPart {
+    let before = cx.report.mistakes();
+    match modifier(node, cx) {
+        Some(root) if cx.report.mistakes() == before => {
+            BackendPart::OnWire(Box::new(Martian::new(root)))
+        }
+        _ => BackendPart::Nothing,
+    }
+}
+
+/// Reads one definition, `{"header.Modifier": {…}}`. `None` when it cannot be used, which is reported.
+pub(super) fn modifier(node: &Node<'_>, cx: &Compile<'_>) -> Option<Modifier> {
+    let (name, inner) = only(node)?;
+    let Some(known) = KEYS.iter().find(|known| known.name == name) else {
+        unknown(&inner, name);
+        return None;
+    };
+    let Kind::Block(keys) = known.kind else {
+        // A verifier, whatever it would have verified.
+        inner.object()?;
+        return Some(Modifier {
+            scope: Scope::default(),
+            what: What::Nothing,
+        });
+    };
+    let block = inner.block(keys)?;
+    let scope = scope(&block, known.name, leaf::supported(known.name));
+    let (reach, what) = match known.name {
+        "fifo.Group" => fifo(&block, cx)?,
+        "priority.Group" => priority(&block, cx)?,
+        name => match filter::condition(name, &block) {
+            Some(condition) => filtered(condition, &block, cx)?,
+            None => (
+                Scope::BOTH,
+                What::Change(leaf::change(name, &block, scope, cx)?),
+            ),
+        },
+    };
+    Some(Modifier {
+        scope: scope?.and(reach),
+        what,
+    })
+}
+
+/// The one member of a definition.
+fn only<'a>(node: &Node<'a>) -> Option<(&'a str, Node<'a>)> {
+    let mut members = node.object()?.members().into_iter();
+    match (members.next(), members.next()) {
+        (Some(only), None) => Some(only),
+        (None, _) => {
+            node.mistake_hint(
+                Mistake::invalid("a modifier is missing"),
+                "{\"header.Modifier\": {\"name\": \"X-Name\", \"value\": \"value\"}}",
+            );
+            None
+        }
+        (Some((first, _)), Some((second, _))) => {
+            node.mistake_hint(
+                Mistake::invalid(format!(
+                    "exactly one modifier is expected, but here are {first:?} and {second:?}"
+                )),
+                "{\"fifo.Group\": {\"modifiers\": [ … ]}} runs several",
+            );
+            None
+        }
+    }
+}
+
+fn unknown(node: &Node<'_>, name: &str) {
+    let mistake = Mistake::invalid(format!("unknown modifier: {name}"));
+    match nearest(name, KEYS.iter().map(|known| known.name)) {
+        Some(meant) => node.mistake_hint(mistake, format!("did you mean \"{meant}\"?")),
+        None => node.mistake(mistake),
+    }
+}
+
+/// Where the file wants a modifier to act; without a word from it, wherever the modifier can.
+fn scope(block: &Block<'_>, name: &str, supported: Scope) -> Option<Scope> {
+    let Some(node) = block.get("scope") else {
+        return Some(supported);
+    };
+    let mut scope = Scope::default();
+    let mut usable = true;
+    node.texts(Typing::Strict)?;
+    for item in node.items() {
+        let one = match item.text(Typing::Strict) {
+            Some("request") => Scope::REQUEST,
+            Some("response") => Scope::ANSWER,
+            _ => {
+                item.mistake(Mistake::NotOneOf {
+                    found: item.shown(),
+                    allowed: "request, response".to_owned(),
+                });
+                usable = false;
+                continue;
+            }
+        };
+        if one.and(supported) != one {
+            item.mistake_hint(
+                Mistake::invalid(format!("{name} cannot act on a {}", words(one))),
+                format!("\"scope\": [\"{}\"]", words(supported)),
+            );
+            usable = false;
+        }
+        scope = scope.or(one);
+    }
+    if node.items().is_empty() {
+        node.warn(Mistake::invalid(format!(
+            "without a scope, {name} has no effect"
+        )));
+    }
+    usable.then_some(scope)
+}
+
+fn words(scope: Scope) -> &'static str {
+    match scope {
+        Scope::ANSWER => "response",
+        _ => "request",
+    }
+}
+
+type Compiled = Option<(Scope, What)>;
+
+fn filtered(condition: Option<Condition>, block: &Block<'_>, cx: &Compile<'_>) -> Compiled {
+    let then = nested(block, cx);
+    let has_else = filter::has_else(block);
+    let otherwise = has_else.then(|| block.get("else")).flatten();
+    // All of them are read, so that all that is wrong is reported.
+    let otherwise = match otherwise {
+        Some(node) => Some(Box::new(modifier(&node, cx)?)),
+        None => None,
+    };
+    let (condition, then) = (condition?, Box::new(then?));
+    let other = otherwise
+        .as_ref()
+        .map_or(Scope::default(), |modifier| modifier.scope);
+    let reach = then.scope.or(other);
+    let what = What::Filter {
+        condition,
+        then,
+        otherwise,
+    };
+    Some((reach, what))
+}
+
+fn nested(block: &Block<'_>, cx: &Compile<'_>) -> Option<Modifier> {
+    match block.get("modifier") {
+        Some(node) => modifier(&node, cx),
+        None => {
+            block.missing("modifier");
+            None
+        }
+    }
+}
+
+fn fifo(block: &Block<'_>, cx: &Compile<'_>) -> Compiled {
+    let list = block.list("modifiers");
+    let modifiers = list.iter().map(|node| modifier(node, cx)).collect();
+    group(modifiers, block.flag("aggregateErrors"))
+}
+
+/// Of equal priorities, the last one in the file runs first.
+fn priority(block: &Block<'_>, cx: &Compile<'_>) -> Compiled {
+    let entries = block.blocks("modifiers");
+    let mut modifiers: Vec<(i64, Option<Modifier>)> = entries
+        .iter()
+        .rev()
+        .map(|entry| {
+            let priority = entry.integer("priority").unwrap_or(0);
+            (priority, nested(entry, cx))
+        })
+        .collect();
+    modifiers.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+    let modifiers = modifiers
+        .into_iter()
+        .map(|(_, modifier)| modifier)
+        .collect();
+    group(modifiers, false)
+}
+
+fn group(modifiers: Vec<Option<Modifier>>, aggregate: bool) -> Compiled {
+    let modifiers: Box<[Modifier]> = modifiers.into_iter().collect::<Option<_>>()?;
+    let reach = modifiers
+        .iter()
+        .fold(Scope::default(), |reach, one| reach.or(one.scope));
+    let what = What::Group {
+        modifiers,
+        aggregate,
+    };
+    Some((reach, what))
+}

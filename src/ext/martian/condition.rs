@@ -1,0 +1,100 @@
+//! What a filter asks.
+
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+use regex::{Regex, bytes};
+
+use super::cookie::Wanted;
+use super::field::Field;
+use super::place;
+use crate::runtime::forward::QueryRules;
+use crate::runtime::pipe::PipeRequest;
+
+/// One question. Of a request and its answer, all but two look at the request.
+#[derive(Debug)]
+pub enum Condition {
+    /// One of the message's own values is this one.
+    Header {
+        field: Field,
+        value: Box<[u8]>,
+    },
+    /// One of the request's values matches.
+    HeaderMatches {
+        field: Field,
+        regex: bytes::Regex,
+    },
+    /// The query has the parameter, with this value.
+    Query {
+        name: Box<[u8]>,
+        value: Option<Box<[u8]>>,
+    },
+    Url(Url),
+    UrlMatches(Regex),
+    /// The request brings the cookie, or the answer sets it.
+    Cookie(Wanted),
+    Port(u16),
+}
+
+/// Parts of a URL that must all be equal; `None`: any.
+#[derive(Debug, Default)]
+pub struct Url {
+    pub scheme: Option<Box<str>>,
+    pub host: Option<Box<str>>,
+    /// Decoded.
+    pub path: Option<Box<str>>,
+    /// Raw.
+    pub query: Option<Box<str>>,
+}
+
+impl Condition {
+    /// Whether it holds for a request.
+    pub fn of_request(&self, request: &PipeRequest) -> bool {
+        match self {
+            Condition::Header { field, value } => field.any(request, |found| found == &**value),
+            Condition::Cookie(wanted) => wanted.is_sent(&request.headers),
+            Condition::HeaderMatches { field, regex } => {
+                field.any(request, |found| regex.is_match(found))
+            }
+            Condition::Query { name, value } => {
+                let pairs = QueryRules::All.pairs(request.query.as_deref(), None);
+                pairs.iter().any(|pair| {
+                    let wanted = value.as_deref();
+                    *pair.name == **name && wanted.is_none_or(|wanted| *pair.value == *wanted)
+                })
+            }
+            Condition::Url(url) => url.is(request),
+            Condition::UrlMatches(regex) => regex.is_match(&place::url(request)),
+            Condition::Port(port) => request.origin.as_deref().and_then(place::port) == Some(*port),
+        }
+    }
+
+    /// Whether it holds for an answer to `request`.
+    pub fn of_answer(&self, request: &PipeRequest, headers: &HeaderMap) -> bool {
+        match self {
+            Condition::Header { field, value } => {
+                let mut lines = headers.get_all(&field.name).iter();
+                lines.any(|found| found.as_bytes() == &**value)
+            }
+            Condition::Cookie(wanted) => wanted.is_set(headers),
+            _ => self.of_request(request),
+        }
+    }
+}
+
+impl Url {
+    fn is(&self, request: &PipeRequest) -> bool {
+        let origin = request.origin.as_deref().unwrap_or_default();
+        let (scheme, authority) = (place::scheme(origin), place::authority(origin));
+        let fits = |wanted: &Option<Box<str>>, test: &dyn Fn(&str) -> bool| {
+            wanted.as_deref().is_none_or(test)
+        };
+        fits(&self.scheme, &|wanted| wanted.eq_ignore_ascii_case(scheme))
+            && fits(&self.host, &|wanted| place::host_matches(authority, wanted))
+            && fits(&self.path, &|wanted| {
+                percent_decode_str(&request.path).eq(wanted.bytes())
+            })
+            && fits(&self.query, &|wanted| {
+                request.query.as_deref().unwrap_or_default() == wanted
+            })
+    }
+}

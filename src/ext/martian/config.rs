@@ -1,0 +1,380 @@
+//! The tables: every modifier with its fields.
+
+use crate::config::{Key, Kind, key};
+
+const SCOPE: Key = key("scope", Kind::Texts, "", "Where it acts.");
+const THEN: Key = key(
+    "modifier",
+    Kind::Object,
+    "",
+    "The modifier to run; required.",
+);
+const ELSE: Key = key("else", Kind::Object, "", "The one to run otherwise.");
+const NAME: Key = key("name", Kind::Text, "", "Name of the header; required.");
+const VALUE: Key = key("value", Kind::Text, "", "Its value.");
+
+/// The modifiers.
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "header.Modifier",
+        Kind::Block(HEADER),
+        "",
+        "Sets a header. `Host` goes on the wire; of `Content-Length` and `Transfer-Encoding` only whether a length or chunks frame the body, whose length is always the true one.",
+    ),
+    key(
+        "header.Append",
+        Kind::Block(HEADER),
+        "",
+        "Adds a value to a header.",
+    ),
+    key(
+        "header.Copy",
+        Kind::Block(COPY),
+        "",
+        "Sets a header to the first value of another.",
+    ),
+    key(
+        "header.Blacklist",
+        Kind::Block(NAMES),
+        "",
+        "Removes headers.",
+    ),
+    key(
+        "header.Id",
+        Kind::Block(ID),
+        "",
+        "Request only: a random UUID in a header that the request does not have.",
+    ),
+    key(
+        "header.Filter",
+        Kind::Block(HEADER_FILTER),
+        "",
+        "Asks whether a header has a value.",
+    ),
+    key(
+        "header.RegexFilter",
+        Kind::Block(HEADER_REGEX),
+        "",
+        "Asks whether a header of the request matches, for the answer too.",
+    ),
+    key("header.Verifier", Kind::Object, "", "No effect."),
+    key(
+        "querystring.Modifier",
+        Kind::Block(QUERY),
+        "",
+        "Request only: sets a parameter; the query is encoded anew, sorted by name.",
+    ),
+    key(
+        "querystring.Filter",
+        Kind::Block(QUERY_FILTER),
+        "",
+        "Asks for a parameter of the request.",
+    ),
+    key("querystring.Verifier", Kind::Object, "", "No effect."),
+    key(
+        "url.Modifier",
+        Kind::Block(URL),
+        "",
+        "Request only: replaces parts of the URL. `Host` stays what it was.",
+    ),
+    key(
+        "url.Filter",
+        Kind::Block(URL_FILTER),
+        "",
+        "Asks whether all of these parts of the request's URL are equal.",
+    ),
+    key(
+        "url.RegexFilter",
+        Kind::Block(URL_REGEX),
+        "",
+        "Asks whether the request's whole URL matches.",
+    ),
+    key("url.Verifier", Kind::Object, "", "No effect."),
+    key(
+        "cookie.Modifier",
+        Kind::Block(COOKIE),
+        "",
+        "Adds a cookie to the request, or sets one with the answer.",
+    ),
+    key(
+        "cookie.Filter",
+        Kind::Block(COOKIE_FILTER),
+        "",
+        "Asks for a cookie of the request, or one that the answer sets.",
+    ),
+    key(
+        "port.Modifier",
+        Kind::Block(PORT),
+        "",
+        "Request only: changes the port of the URL, and of a `Host` that was set. Exactly one of its fields.",
+    ),
+    key(
+        "port.Filter",
+        Kind::Block(PORT_FILTER),
+        "",
+        "Asks for the port of the request's URL.",
+    ),
+    key(
+        "stash.Modifier",
+        Kind::Block(STASH),
+        "",
+        "Stores the request's whole URL in a header; the answer gets the header too.",
+    ),
+    key(
+        "status.Modifier",
+        Kind::Block(STATUS),
+        "",
+        "Answer only: sets the status.",
+    ),
+    key("status.Verifier", Kind::Object, "", "No effect."),
+    key(
+        "body.Modifier",
+        Kind::Block(BODY),
+        "",
+        "Replaces the body, and removes `Content-Encoding`. Of an answer to a request with a `Range`, it sends the part.",
+    ),
+    key(
+        "static.Modifier",
+        Kind::Block(STATIC),
+        "",
+        "Answers with a file instead of calling the backend.",
+    ),
+    key(
+        "fifo.Group",
+        Kind::Block(FIFO),
+        "",
+        "Runs modifiers in their order.",
+    ),
+    key(
+        "priority.Group",
+        Kind::Block(PRIORITY),
+        "",
+        "Runs modifiers by priority, the highest first; of equal ones the last in the list first.",
+    ),
+];
+
+pub(super) const HEADER: &[Key] = &[NAME, VALUE, SCOPE];
+
+pub(super) const COPY: &[Key] = &[
+    key(
+        "from",
+        Kind::Text,
+        "",
+        "Name of the header to read; required.",
+    ),
+    key("to", Kind::Text, "", "Name of the header to set; required."),
+    SCOPE,
+];
+
+pub(super) const NAMES: &[Key] = &[
+    key("names", Kind::Texts, "[]", "Names of the headers."),
+    SCOPE,
+];
+
+pub(super) const ID: &[Key] = &[
+    key("header", Kind::Text, "X-Krakend-Id", "Name of the header."),
+    SCOPE,
+];
+
+pub(super) const HEADER_FILTER: &[Key] = &[NAME, VALUE, THEN, ELSE, SCOPE];
+
+pub(super) const HEADER_REGEX: &[Key] = &[
+    key("header", Kind::Text, "", "Name of the header; required."),
+    key(
+        "regex",
+        Kind::Text,
+        "",
+        "Regular expression, RE2 syntax, to be found anywhere in a value; required.",
+    ),
+    THEN,
+    SCOPE,
+];
+
+pub(super) const QUERY: &[Key] = &[
+    key("name", Kind::Text, "", "Name of the parameter; required."),
+    VALUE,
+    SCOPE,
+];
+
+pub(super) const QUERY_FILTER: &[Key] = &[
+    key("name", Kind::Text, "", "Name of the parameter; required."),
+    key("value", Kind::Text, "", "Its value; empty: any."),
+    THEN,
+    ELSE,
+    SCOPE,
+];
+
+const SCHEME: Key = key(
+    "scheme",
+    Kind::Choice(&["http", "https"]),
+    "",
+    "Its scheme.",
+);
+const PATH: Key = key("path", Kind::Text, "", "Its path, not percent-encoded.");
+const RAW_QUERY: Key = key("query", Kind::Text, "", "Its query, percent-encoded.");
+
+pub(super) const URL: &[Key] = &[
+    SCHEME,
+    key(
+        "host",
+        Kind::Text,
+        "",
+        "Its host, with the port if there is one.",
+    ),
+    PATH,
+    RAW_QUERY,
+    SCOPE,
+];
+
+pub(super) const URL_FILTER: &[Key] = &[
+    SCHEME,
+    key(
+        "host",
+        Kind::Text,
+        "",
+        "Its host, with the port if there is one; `*` stands for any label.",
+    ),
+    PATH,
+    RAW_QUERY,
+    THEN,
+    ELSE,
+    SCOPE,
+];
+
+pub(super) const URL_REGEX: &[Key] = &[
+    key(
+        "regex",
+        Kind::Text,
+        "",
+        "Regular expression, RE2 syntax, to be found anywhere in the URL; required.",
+    ),
+    THEN,
+    ELSE,
+    SCOPE,
+];
+
+pub(super) const COOKIE: &[Key] = &[
+    key("name", Kind::Text, "", "Name of the cookie; required."),
+    VALUE,
+    key("path", Kind::Text, "", "`Path`, of an answer's."),
+    key("domain", Kind::Text, "", "`Domain`, of an answer's."),
+    key(
+        "expires",
+        Kind::Text,
+        "",
+        "`Expires`, of an answer's, as in `2030-01-02T03:04:05Z`.",
+    ),
+    key("secure", Kind::Bool, "false", "`Secure`, of an answer's."),
+    key(
+        "httpOnly",
+        Kind::Bool,
+        "false",
+        "`HttpOnly`, of an answer's.",
+    ),
+    key(
+        "maxAge",
+        Kind::Integer,
+        "0",
+        "`Max-Age` in seconds, of an answer's; 0: none, below 0: expires now.",
+    ),
+    SCOPE,
+];
+
+pub(super) const COOKIE_FILTER: &[Key] = &[
+    key("name", Kind::Text, "", "Name of the cookie; required."),
+    key("value", Kind::Text, "", "Its value; empty: any."),
+    THEN,
+    ELSE,
+    SCOPE,
+];
+
+pub(super) const PORT: &[Key] = &[
+    key("port", Kind::Integer, "", "The new port."),
+    key(
+        "defaultForScheme",
+        Kind::Bool,
+        "false",
+        "80 or 443, as the scheme has it.",
+    ),
+    key("remove", Kind::Bool, "false", "No port."),
+    SCOPE,
+];
+
+pub(super) const PORT_FILTER: &[Key] = &[
+    key(
+        "port",
+        Kind::Integer,
+        "",
+        "The port; that of the scheme where the URL has none. Required.",
+    ),
+    THEN,
+    SCOPE,
+];
+
+pub(super) const STASH: &[Key] = &[
+    key(
+        "headerName",
+        Kind::Text,
+        "",
+        "Name of the header; required.",
+    ),
+    SCOPE,
+];
+
+pub(super) const STATUS: &[Key] = &[
+    key("statusCode", Kind::Integer, "", "The status; required."),
+    SCOPE,
+];
+
+pub(super) const BODY: &[Key] = &[
+    key(
+        "contentType",
+        Kind::Text,
+        "",
+        "`Content-Type` of the new body; without it there is none.",
+    ),
+    key("body", Kind::Text, "", "The new body in Base64."),
+    SCOPE,
+];
+
+pub(super) const STATIC: &[Key] = &[
+    key(
+        "rootPath",
+        Kind::Text,
+        "",
+        "The folder that files come from; the path of the call is appended. Required.",
+    ),
+    key(
+        "explicitPaths",
+        Kind::TextMap,
+        "{}",
+        "Files for single paths, from the same folder: `{\"/\": \"index.html\"}`.",
+    ),
+    SCOPE,
+];
+
+pub(super) const FIFO: &[Key] = &[
+    key("modifiers", Kind::List, "[]", "The modifiers."),
+    key(
+        "aggregateErrors",
+        Kind::Bool,
+        "false",
+        "Go on when one fails, and fail in the end.",
+    ),
+    SCOPE,
+];
+
+pub(super) const PRIORITY: &[Key] = &[
+    key(
+        "modifiers",
+        Kind::Blocks(PRIORITY_ENTRY),
+        "[]",
+        "The modifiers.",
+    ),
+    SCOPE,
+];
+
+const PRIORITY_ENTRY: &[Key] = &[
+    key("priority", Kind::Integer, "0", "Higher ones run first."),
+    THEN,
+];

@@ -1,0 +1,169 @@
+//! Header fields, those among them that are about the message itself.
+//!
+//! What frames a message is decided where its body is, never by a field that a file made up: `Content-Length` and
+//! `Transfer-Encoding` only choose between a length, the true one, and chunks. Fields of a connection (RFC 9110 §7.6.1)
+//! pass neither way, so there is nothing to change about them.
+
+use std::borrow::Cow;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::place;
+use crate::runtime::failure::{Failure, Kind as Why};
+use crate::runtime::pipe::PipeRequest;
+
+/// A header by its name, and what is special about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: HeaderName,
+    pub kind: Kind,
+}
+
+/// What a header is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing but itself.
+    Plain,
+    Host,
+    /// `Content-Length`
+    Length,
+    /// `Transfer-Encoding`
+    Coding,
+    /// The connection that it is sent on.
+    Connection,
+}
+
+impl Field {
+    pub fn new(name: HeaderName) -> Field {
+        let kind = match name {
+            HOST => Kind::Host,
+            CONTENT_LENGTH => Kind::Length,
+            TRANSFER_ENCODING => Kind::Coding,
+            CONNECTION | UPGRADE | TE | TRAILER => Kind::Connection,
+            _ if matches!(name.as_str(), "keep-alive" | "proxy-connection") => Kind::Connection,
+            _ => Kind::Plain,
+        };
+        Field { name, kind }
+    }
+
+    // Of a request.
+
+    /// The first value that the request has; its host and its length are what will be sent.
+    pub fn first<'r>(&self, request: &'r PipeRequest) -> Option<Cow<'r, HeaderValue>> {
+        match (request.headers.get(&self.name), self.kind) {
+            (Some(value), _) => Some(Cow::Borrowed(value)),
+            (None, Kind::Host) => {
+                let authority = place::authority(request.origin.as_deref()?);
+                HeaderValue::from_str(authority).ok().map(Cow::Owned)
+            }
+            (None, Kind::Length) if !request.body.is_empty() => {
+                Some(Cow::Owned(HeaderValue::from(request.body.len())))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// Whether one of the request's values is as `wanted`.
+    pub fn any(&self, request: &PipeRequest, wanted: impl Fn(&[u8]) -> bool) -> bool {
+        let mut lines = request.headers.get_all(&self.name).iter().peekable();
+        if lines.peek().is_none() {
+            return self
+                .first(request)
+                .is_some_and(|value| wanted(value.as_bytes()));
+        }
+        lines.any(|value| wanted(value.as_bytes()))
+    }
+
+    /// Puts `value` in place of what the request has.
+    ///
+    /// # Errors
+    /// A `Host` that is none.
+    pub fn set(&self, request: &mut PipeRequest, value: HeaderValue) -> Result<(), Failure> {
+        match self.kind {
+            Kind::Plain => {
+                request.headers.insert(&self.name, value);
+            }
+            // Without one, the host's own name is sent.
+            Kind::Host if value.is_empty() => {
+                request.headers.remove(HOST);
+            }
+            Kind::Host if place::is_authority(value.as_bytes()) => {
+                request.headers.insert(HOST, value);
+            }
+            Kind::Host => return Err(Failure::new(Why::Request, "http: invalid Host header")),
+            Kind::Length => announce(request),
+            Kind::Coding if is_chunked(value.as_bytes()) => {
+                request.headers.remove(CONTENT_LENGTH);
+            }
+            Kind::Coding => announce(request),
+            Kind::Connection => {}
+        }
+        Ok(())
+    }
+
+    /// Adds `value` to what the request has; a message has only one of what is about itself.
+    ///
+    /// # Errors
+    /// As [`Field::set`].
+    pub fn add(&self, request: &mut PipeRequest, value: HeaderValue) -> Result<(), Failure> {
+        match self.kind {
+            Kind::Plain => {
+                request.headers.append(&self.name, value);
+                Ok(())
+            }
+            _ => self.set(request, value),
+        }
+    }
+
+    /// Removes what the request has.
+    pub fn remove(&self, request: &mut PipeRequest) {
+        if !matches!(self.kind, Kind::Connection | Kind::Coding) {
+            request.headers.remove(&self.name);
+        }
+    }
+
+    // Of an answer.
+
+    /// Puts `value` in place of what the answer has.
+    pub fn set_answer(&self, headers: &mut HeaderMap, value: HeaderValue) {
+        match self.kind {
+            Kind::Plain | Kind::Host => {
+                headers.insert(&self.name, value);
+            }
+            Kind::Coding if is_chunked(value.as_bytes()) => {
+                headers.remove(CONTENT_LENGTH);
+            }
+            Kind::Length | Kind::Coding | Kind::Connection => {}
+        }
+    }
+
+    /// Adds `value` to what the answer has.
+    pub fn add_answer(&self, headers: &mut HeaderMap, value: HeaderValue) {
+        match self.kind {
+            Kind::Plain => {
+                headers.append(&self.name, value);
+            }
+            _ => self.set_answer(headers, value),
+        }
+    }
+
+    /// Removes what the answer has. `Connection` stays: what it names must not pass.
+    pub fn remove_answer(&self, headers: &mut HeaderMap) {
+        if !matches!(self.kind, Kind::Connection | Kind::Coding) {
+            headers.remove(&self.name);
+        }
+    }
+}
+
+/// A body that is at hand is sent with its length instead of in chunks.
+fn announce(request: &mut PipeRequest) {
+    if !request.body.is_empty() {
+        let length = HeaderValue::from(request.body.len());
+        request.headers.insert(CONTENT_LENGTH, length);
+    }
+}
+
+fn is_chunked(value: &[u8]) -> bool {
+    value.trim_ascii().eq_ignore_ascii_case(b"chunked")
+}

@@ -1,0 +1,204 @@
+//! What `static.Modifier` serves: files below one folder, and nothing else.
+//!
+//! A request names a file by the segments of its path, each decoded once. A segment that is a dot segment or holds a
+//! separator is no name: the path is refused before the file system sees it. Symbolic links are followed (volumes of
+//! Kubernetes consist of them) and where they lead is looked at twice: before the file is opened, and at the file that
+//! was opened, so that a link that is exchanged in between leads nowhere.
+//!
+//! Files are read when they are asked for, on a thread for blocking work, and not at start: they change while the
+//! gateway runs, and a folder of them may be larger than memory.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::media;
+use super::range::{self, Part};
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{PipeRequest, Reply};
+
+/// The largest file, or part of one, that is served; as much as a backend's answer may have by default.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// A folder with files.
+#[derive(Debug)]
+pub struct Files {
+    root: PathBuf,
+    /// Files of single paths, relative to the folder; the paths are decoded.
+    explicit: HashMap<Vec<u8>, PathBuf>,
+}
+
+impl Files {
+    pub fn new(root: PathBuf, explicit: HashMap<Vec<u8>, PathBuf>) -> Files {
+        Files { root, explicit }
+    }
+
+    /// The file that a path of a URL names, whether it is there or not; `None`: it can be none of ours.
+    pub fn locate(&self, path: &str) -> Option<PathBuf> {
+        let decoded: Vec<u8> = percent_decode_str(path).collect();
+        if let Some(file) = self.explicit.get(&decoded) {
+            return Some(self.root.join(file));
+        }
+        Some(self.root.join(below(path)?))
+    }
+
+    /// What a request gets. Reads the file on a thread for blocking work.
+    ///
+    /// # Errors
+    /// The thread could not do its work.
+    pub async fn serve(&self, request: Asked) -> Result<Reply, Failure> {
+        let Some(file) = self.locate(&request.path) else {
+            return Ok(empty(StatusCode::NOT_FOUND));
+        };
+        let root = self.root.clone();
+        let reading = move || read(&root, &file, &request);
+        tokio::task::spawn_blocking(reading)
+            .await
+            .map_err(|_| Failure::new(Kind::Canceled, "a file could not be read"))
+    }
+}
+
+/// What matters of a request for a file.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub method: Method,
+    pub path: Box<str>,
+    pub headers: HeaderMap,
+}
+
+impl Asked {
+    pub fn of(request: &PipeRequest) -> Asked {
+        Asked {
+            method: request.method.clone(),
+            path: request.path.clone(),
+            headers: request.headers.clone(),
+        }
+    }
+}
+
+/// The path of a URL as a path below some folder. `None` if a segment is no name of a file: `.`, `..`, or one with a
+/// separator or a NUL in it, written plainly or encoded.
+pub fn below(path: &str) -> Option<PathBuf> {
+    let mut relative = PathBuf::new();
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        let name: Vec<u8> = percent_decode_str(segment).collect();
+        let is_odd = |byte: &u8| matches!(byte, b'/' | b'\\' | 0);
+        if matches!(&*name, b"." | b"..") || name.iter().any(is_odd) {
+            return None;
+        }
+        relative.push(OsStr::from_bytes(&name));
+    }
+    Some(relative)
+}
+
+fn read(root: &Path, file: &Path, request: &Asked) -> Reply {
+    match part(root, file, request) {
+        Ok(reply) => reply,
+        Err(error) => {
+            let status = status(&error);
+            if status == StatusCode::INTERNAL_SERVER_ERROR {
+                log::error!("[Martian] {}: {error}", file.display());
+            }
+            empty(status)
+        }
+    }
+}
+
+fn status(error: &io::Error) -> StatusCode {
+    match error.kind() {
+        ErrorKind::PermissionDenied => StatusCode::UNAUTHORIZED,
+        ErrorKind::NotFound
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::InvalidFilename
+        | ErrorKind::InvalidInput => StatusCode::NOT_FOUND,
+        // A circle of links is no better than a file that is not there.
+        _ if error.raw_os_error() == Some(libc::ELOOP) => StatusCode::NOT_FOUND,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Reply> {
+    let mut file = open(root, path)?;
+    let length = file.metadata()?.len();
+    let part = range::asked(&request.method, &request.headers, length);
+    let (start, size) = match &part {
+        Part::Whole => (0, length),
+        Part::Some(range) => (range.start, range.end - range.start),
+        Part::Beyond => (0, 0),
+    };
+    if size > MOST_BYTES {
+        return Err(io::Error::other("larger than 64 MiB"));
+    }
+    file.seek(SeekFrom::Start(start))?;
+    let mut body = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    file.take(size).read_to_end(&mut body)?;
+    if body.len() as u64 != size {
+        return Err(io::Error::other("it was cut while it was read"));
+    }
+    let (status, content_range) = range::head(&part, length);
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(CONTENT_TYPE, media::of(path));
+    headers.extend(content_range);
+    Ok(Reply {
+        status,
+        headers,
+        body: Some(Bytes::from(body)),
+    })
+}
+
+/// Opens a file that lies below the folder, wherever links led to it.
+fn open(root: &Path, path: &Path) -> io::Result<File> {
+    // The folder itself may be a link that a deployment has turned to another place.
+    let root = root.canonicalize()?;
+    let real = path.canonicalize()?;
+    if !real.starts_with(&root) {
+        return Err(ErrorKind::NotFound.into());
+    }
+    // Without waiting: a pipe has no other end.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(&real)?;
+    match file.metadata()?.is_file() && is_below(&root, &file, &real) {
+        true => Ok(file),
+        false => Err(ErrorKind::NotFound.into()),
+    }
+}
+
+/// Whether the file that was opened, and not only the path that it was opened by, is below the folder.
+#[cfg(target_os = "linux")]
+fn is_below(root: &Path, file: &File, _: &Path) -> bool {
+    use std::os::fd::AsRawFd;
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::read_link(link).is_ok_and(|real| real.starts_with(root))
+}
+
+/// Without `/proc`: whether the path still leads to the same file without a link.
+#[cfg(not(target_os = "linux"))]
+fn is_below(root: &Path, file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |real: PathBuf| {
+        let (found, opened) = (real.metadata()?, file.metadata()?);
+        let same = found.ino() == opened.ino() && found.dev() == opened.dev();
+        Ok::<_, io::Error>(same && real.starts_with(root))
+    };
+    path.canonicalize().and_then(same).unwrap_or(false)
+}
+
+fn empty(status: StatusCode) -> Reply {
+    Reply {
+        status,
+        headers: HeaderMap::new(),
+        body: Some(Bytes::new()),
+    }
+}

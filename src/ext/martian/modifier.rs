@@ -1,0 +1,164 @@
+//! The tree that requests and answers pass.
+
+use super::change::Change;
+use super::condition::Condition;
+use super::files::Files;
+use crate::runtime::failure::Failure;
+use crate::runtime::pipe::{PipeRequest, Reply};
+
+/// One definition with all that is nested in it.
+#[derive(Debug)]
+pub struct Modifier {
+    /// Where anything of it acts.
+    pub scope: Scope,
+    pub what: What,
+}
+
+/// Where a modifier acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    pub request: bool,
+    pub answer: bool,
+}
+
+/// What a modifier is.
+#[derive(Debug)]
+pub enum What {
+    Change(Change),
+    Filter {
+        condition: Condition,
+        then: Box<Modifier>,
+        otherwise: Option<Box<Modifier>>,
+    },
+    Group {
+        /// In the order in which they run.
+        modifiers: Box<[Modifier]>,
+        /// One that fails does not stop the others.
+        aggregate: bool,
+    },
+    /// A verifier: it would only have counted.
+    Nothing,
+}
+
+/// A request on its way out.
+#[derive(Debug)]
+pub struct Sending<'m, 'r> {
+    pub request: &'r mut PipeRequest,
+    /// The body was put in place of the client's.
+    pub replaced: bool,
+    /// Where the answer comes from instead of the network; of several, the last one counts.
+    pub files: Option<&'m Files>,
+}
+
+impl Scope {
+    pub const BOTH: Scope = Scope {
+        request: true,
+        answer: true,
+    };
+    pub const REQUEST: Scope = Scope {
+        request: true,
+        answer: false,
+    };
+    pub const ANSWER: Scope = Scope {
+        request: false,
+        answer: true,
+    };
+
+    pub fn and(self, other: Scope) -> Scope {
+        Scope {
+            request: self.request && other.request,
+            answer: self.answer && other.answer,
+        }
+    }
+
+    pub fn or(self, other: Scope) -> Scope {
+        Scope {
+            request: self.request || other.request,
+            answer: self.answer || other.answer,
+        }
+    }
+}
+
+impl Modifier {
+    /// Changes a request.
+    ///
+    /// # Errors
+    /// The request cannot be sent.
+    pub fn request<'m>(&'m self, sending: &mut Sending<'m, '_>) -> Result<(), Failure> {
+        if !self.scope.request {
+            return Ok(());
+        }
+        match &self.what {
+            What::Change(change) => change.request(sending),
+            What::Filter {
+                condition,
+                then,
+                otherwise,
+            } => match condition.of_request(sending.request) {
+                true => then.request(sending),
+                false => otherwise
+                    .as_deref()
+                    .map_or(Ok(()), |modifier| modifier.request(sending)),
+            },
+            What::Group {
+                modifiers,
+                aggregate,
+            } => {
+                let mut failures = Failures::default();
+                for modifier in modifiers {
+                    match modifier.request(sending) {
+                        Err(failure) if *aggregate => failures.add(failure),
+                        result => result?,
+                    }
+                }
+                failures.end()
+            }
+            What::Nothing => Ok(()),
+        }
+    }
+
+    /// Changes an answer.
+    pub fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
+        if !self.scope.answer {
+            return;
+        }
+        match &self.what {
+            What::Change(change) => change.answer(request, reply),
+            What::Filter {
+                condition,
+                then,
+                otherwise,
+            } => match condition.of_answer(request, &reply.headers) {
+                true => then.answer(request, reply),
+                false => {
+                    if let Some(modifier) = otherwise {
+                        modifier.answer(request, reply);
+                    }
+                }
+            },
+            What::Group { modifiers, .. } => {
+                for modifier in modifiers {
+                    modifier.answer(request, reply);
+                }
+            }
+            What::Nothing => {}
+        }
+    }
+}
+
+/// What went wrong in a group that went on.
+#[derive(Default)]
+struct Failures(Option<Failure>);
+
+impl Failures {
+    fn add(&mut self, failure: Failure) {
+        match &mut self.0 {
+            None => self.0 = Some(failure),
+            Some(first) => first.text = format!("{}\n{}", first.text, failure.text).into(),
+        }
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        self.0.map_or(Ok(()), Err)
+    }
+}

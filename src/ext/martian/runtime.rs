@@ -1,0 +1,70 @@
+//! The step: a request passes the tree, and later its answer.
+
+use http::HeaderValue;
+use http::header::USER_AGENT;
+
+use super::files::Asked;
+use super::modifier::{Modifier, Sending};
+use crate::runtime::failure::Failure;
+use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Turn};
+
+/// How calls introduce themselves from which the name was taken, as Go's client does.
+const OURS: HeaderValue =
+    HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION")));
+
+/// `modifier/martian` of one backend.
+#[derive(Debug)]
+pub struct Martian {
+    root: Modifier,
+}
+
+impl Martian {
+    pub fn new(root: Modifier) -> Martian {
+        Martian { root }
+    }
+}
+
+impl CallStep for Martian {
+    fn sees_answers(&self) -> bool {
+        self.root.scope.answer
+    }
+
+    fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
+        let mut sending = Sending {
+            request,
+            replaced: false,
+            files: None,
+        };
+        self.root.request(&mut sending)?;
+        let Sending {
+            request,
+            replaced,
+            files,
+        } = sending;
+        introduce(request);
+        // The path is the one that the last modifier left.
+        Ok(match files {
+            Some(files) => Turn::Wait(Box::pin(files.serve(Asked::of(request)))),
+            None if replaced => Turn::Replace,
+            None => Turn::Send,
+        })
+    }
+
+    fn response(&self, request: &PipeRequest, reply: &mut Reply) -> Result<(), Failure> {
+        self.root.answer(request, reply);
+        Ok(())
+    }
+}
+
+/// A request without a `User-Agent` gets ours; one that is empty is a request for none.
+fn introduce(request: &mut PipeRequest) {
+    match request.headers.get(USER_AGENT) {
+        None => {
+            request.headers.insert(USER_AGENT, OURS);
+        }
+        Some(name) if name.is_empty() => {
+            request.headers.remove(USER_AGENT);
+        }
+        Some(_) => {}
+    }
+}

@@ -1,0 +1,208 @@
+use super::*;
+
+/// Pointers and texts of everything that is wrong with a definition.
+fn found(block: &str) -> Vec<String> {
+    let mut file = File::new(block);
+    let part = file.backend(&BACKEND, "{}");
+    assert!(matches!(part, BackendPart::Nothing), "{block} is used");
+    file.mistake_lines()
+}
+
+#[test]
+fn a_definition_that_cannot_be_used_stops_the_start() {
+    for (block, expected) in [
+        ("{}", ": a modifier is missing"),
+        ("[]", ": a list of 0 is a list, but an object is expected"),
+        (
+            r#"{"header.Modifier": {"name": "A"}, "header.Append": {"name": "A"}}"#,
+            ": exactly one modifier is expected, but here are \"header.Modifier\" and \"header.Append\"",
+        ),
+        (
+            r#"{"header.modifier": {}}"#,
+            "/header.modifier: unknown modifier: header.modifier",
+        ),
+        (
+            r#"{"header.Modifier": []}"#,
+            "/header.Modifier: a list of 0 is a list, but an object is expected",
+        ),
+        (
+            r#"{"header.Modifier": {}}"#,
+            "/header.Modifier: the key \"name\" is missing",
+        ),
+        (
+            r#"{"header.Modifier": {"name": "a b"}}"#,
+            "/header.Modifier/name: \"a b\" is no name of a header",
+        ),
+        (
+            r#"{"header.Append": {"name": "A", "value": "a\nb"}}"#,
+            "/header.Append/value: \"a\\nb\" cannot be the value of a header",
+        ),
+        (
+            r#"{"header.Modifier": {"name": "Host", "value": "a/b"}}"#,
+            "/header.Modifier/value: \"a/b\" is no host: a host, perhaps with a port is expected",
+        ),
+        (
+            r#"{"header.Modifier": {"name": "Content-Length", "value": "-1"}}"#,
+            "/header.Modifier/value: \"-1\" is no content-length: a number is expected",
+        ),
+        (
+            r#"{"header.Modifier": {"name": "Transfer-Encoding", "value": "gzip"}}"#,
+            "/header.Modifier/value: \"gzip\" is no transfer-encoding: \"chunked\" or \"identity\" is expected",
+        ),
+        (
+            r#"{"header.Blacklist": {"names": ["A", ":"]}}"#,
+            "/header.Blacklist/names/1: \":\" is no name of a header",
+        ),
+        (
+            r#"{"header.Copy": {"from": "A"}}"#,
+            "/header.Copy: the key \"to\" is missing",
+        ),
+        (
+            r#"{"header.Id": {"header": "Host"}}"#,
+            "/header.Id/header: \"Host\" is not free for this",
+        ),
+        (
+            r#"{"header.Id": {"scope": ["response"]}}"#,
+            "/header.Id/scope/0: header.Id cannot act on a response",
+        ),
+        (
+            r#"{"status.Modifier": {"statusCode": 200, "scope": ["request"]}}"#,
+            "/status.Modifier/scope/0: status.Modifier cannot act on a request",
+        ),
+        (
+            r#"{"header.Id": {"scope": ["reqest"]}}"#,
+            "/header.Id/scope/0: \"reqest\" is none of request, response",
+        ),
+        (
+            r#"{"status.Modifier": {}}"#,
+            "/status.Modifier: the key \"statusCode\" is missing",
+        ),
+        (
+            r#"{"status.Modifier": {"statusCode": 101}}"#,
+            "/status.Modifier/statusCode: 101 is not in the range 200 to 999",
+        ),
+        (
+            r#"{"status.Modifier": {"statusCode": "200"}}"#,
+            "/status.Modifier/statusCode: \"200\" is a string, but an integer is expected",
+        ),
+        (
+            r#"{"header.RegexFilter": {"header": "A", "regex": "(", "modifier": {"header.Id": {}}}}"#,
+            "/header.RegexFilter/regex: not a regular expression:",
+        ),
+        (
+            r#"{"url.RegexFilter": {"regex": "a"}}"#,
+            "/url.RegexFilter: the key \"modifier\" is missing",
+        ),
+        (
+            r#"{"url.Modifier": {"scheme": "ftp"}}"#,
+            "/url.Modifier/scheme: \"ftp\" is not http or https",
+        ),
+        (
+            r#"{"url.Modifier": {"host": "http://a"}}"#,
+            "/url.Modifier/host: \"http://a\" is not a host, perhaps with a port",
+        ),
+        (
+            r#"{"url.Modifier": {"path": "a"}}"#,
+            "/url.Modifier/path: \"a\" is not a path that begins with \"/\"",
+        ),
+        (
+            r#"{"port.Modifier": {"port": 1, "remove": true}}"#,
+            "/port.Modifier: exactly one of \"port\", \"defaultForScheme\" and \"remove\" is expected",
+        ),
+        (
+            r#"{"port.Modifier": {"port": 70000}}"#,
+            "/port.Modifier/port: 70000 is not in the range 1 to 65535",
+        ),
+        (
+            r#"{"port.Filter": {"modifier": {"header.Id": {}}}}"#,
+            "/port.Filter: the key \"port\" is missing",
+        ),
+        (
+            r#"{"cookie.Modifier": {"name": "a;"}}"#,
+            "/cookie.Modifier/name: \"a;\" is no name of a cookie",
+        ),
+        (
+            r#"{"cookie.Modifier": {"name": "a", "value": "b;c"}}"#,
+            "/cookie.Modifier/value: \"b;c\" cannot be the value of a cookie",
+        ),
+        (
+            r#"{"cookie.Modifier": {"name": "a", "path": "/;Secure"}}"#,
+            "/cookie.Modifier/path: \"/;Secure\" cannot stand in a cookie",
+        ),
+        (
+            r#"{"cookie.Modifier": {"name": "a", "expires": "tomorrow"}}"#,
+            "/cookie.Modifier/expires: \"tomorrow\" is no time",
+        ),
+        (
+            r#"{"body.Modifier": {"body": "{}"}}"#,
+            "/body.Modifier/body: not Base64:",
+        ),
+        (
+            r#"{"stash.Modifier": {"headerName": "A", "scope": ["response"]}}"#,
+            "/stash.Modifier/scope: there is nothing to give to an answer if the request stores nothing",
+        ),
+        (
+            r#"{"stash.Modifier": {"headerName": "Content-Length"}}"#,
+            "/stash.Modifier/headerName: \"Content-Length\" is not free for this",
+        ),
+        (
+            r#"{"static.Modifier": {"rootPath": "/", "scope": ["response"]}}"#,
+            "/static.Modifier/scope: a file stands in for the call and for its answer",
+        ),
+        (
+            r#"{"static.Modifier": {"rootPath": "/not/there"}}"#,
+            "/static.Modifier/rootPath: /not/there: not a folder",
+        ),
+        (
+            r#"{"static.Modifier": {"rootPath": "/", "explicitPaths": {"/a": "../b"}}}"#,
+            "/static.Modifier/explicitPaths/~1a: \"../b\" is no file below \"rootPath\"",
+        ),
+    ] {
+        let lines = found(block);
+        assert!(
+            lines.len() == 1 && lines[0].starts_with(expected),
+            "{block}: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn every_mistake_is_found_with_its_place() {
+    let block = r#"{"fifo.Group": {"modifiers": [
+        {"header.Filter": {"name": "A", "modifier": {"header.Modifier": {"name": ":"}}, "else": {"nope": {}}}},
+        {"priority.Group": {"modifiers": [{"priority": "1", "modifier": {"header.Id": {}}}, {"priority": 1}]}},
+        {"header.Copy": {"from": " ", "to": " "}}]}}"#;
+    let group = "/fifo.Group/modifiers";
+    let expected = [
+        format!(
+            "{group}/0/header.Filter/modifier/header.Modifier/name: \":\" is no name of a header"
+        ),
+        format!("{group}/0/header.Filter/else/nope: unknown modifier: nope"),
+        format!(
+            "{group}/1/priority.Group/modifiers/0/priority: \"1\" is a string, but an integer is expected"
+        ),
+        format!("{group}/1/priority.Group/modifiers/1: the key \"modifier\" is missing"),
+        format!("{group}/2/header.Copy/from: \" \" is no name of a header"),
+        format!("{group}/2/header.Copy/to: \" \" is no name of a header"),
+    ];
+    let mut lines = found(block);
+    for line in &expected {
+        let before = lines.len();
+        lines.retain(|found| found != line);
+        assert_eq!(lines.len() + 1, before, "{line} is not in {lines:?}");
+    }
+    assert!(lines.is_empty(), "{lines:?}");
+}
+
+#[test]
+fn remarks_are_no_modifiers_and_unknown_fields_a_warning() {
+    let mut file = File::new(
+        r#"{"@comment": "x", "header.Modifier": {"name": "A", "vaule": "b"}, "$schema": "y"}"#,
+    );
+    assert!(matches!(
+        file.backend(&BACKEND, "{}"),
+        BackendPart::OnWire(_)
+    ));
+    assert_eq!(file.mistakes(), 0);
+    assert!(file.findings().contains("vaule"));
+}

@@ -1,0 +1,345 @@
+//! Lua scripts over real sockets: streamed endpoints, calls of their own, scripts that do not end, reload.
+
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+#![cfg(feature = "lua")]
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use support::{Gateway, Stub, Upstream, eventually, ports};
+
+/// One endpoint `/m/{id}` of any method; `extra` is its `extra_config`, `backend_extra` the backend's.
+fn config(url: &str, encoding: &str, extra: Value, backend_extra: Value) -> Value {
+    json!({
+        "version": 3,
+        "timeout": "2s",
+        "extra_config": { "router": { "return_error_msg": true } },
+        "endpoints": [{
+            "endpoint": "/m/{id}",
+            "method": "POST",
+            "output_encoding": encoding,
+            "input_headers": ["Content-Type", "X-Lua", "Content-Length"],
+            "extra_config": extra,
+            "backend": [{
+                "host": [url], "url_pattern": "/u/{id}", "method": "POST", "encoding": encoding,
+                "extra_config": backend_extra
+            }]
+        }]
+    })
+}
+
+fn post(gateway: &Gateway, path: &str, body: &str) -> support::Answer {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    gateway.send("POST", head + body)
+}
+
+fn echo() -> Stub {
+    Stub::with(
+        r#"[{"echo": true, "headers": {"Content-Type": "application/json", "X-From": "backend"}}]"#,
+    )
+}
+
+#[test]
+fn a_streamed_request_and_its_answer_are_changed() {
+    let stub = echo();
+    let gateway = Gateway::start(
+        &config(
+            &stub.url(),
+            "no-op",
+            json!({ "modifier/lua-proxy": {
+                "pre": "local r = request.load() r:params('Id', 'nine') r:body(r:body() .. ' and more')",
+                "post": "local r = response.load() r:body('<' .. r:body() .. '>') r:headers('X-Out', r:headers('X-In'))"
+            }}),
+            json!({ "modifier/lua-backend": {
+                "pre": "local r = request.load() r:headers('X-Lua', r:path())",
+                "post": "local r = response.load() r:headers('X-In', r:headers('X-From')) r:statusCode(202)"
+            }}),
+        )
+        .to_string(),
+    );
+    let answer = post(&gateway, "/m/7", "body");
+    assert_eq!(answer.status, 202, "{}", gateway.output());
+    let text = answer.text();
+    let seen: Value = serde_json::from_str(text.trim_matches(['<', '>'])).unwrap();
+    assert_eq!(seen["path"], "/u/nine");
+    assert_eq!(seen["body"], "body and more");
+    assert_eq!(seen["headers"]["x-lua"], "/u/nine");
+    assert_eq!(answer.header("x-out"), Some("backend"));
+    // Of the body that was put in.
+    assert_eq!(
+        answer.header("content-length"),
+        Some(&*text.len().to_string())
+    );
+    assert!(text.starts_with('<') && text.ends_with('>'));
+}
+
+#[test]
+fn a_script_that_only_looks_at_the_head_lets_the_body_stream() {
+    let upstream = Upstream::start(|mut call| {
+        call.send("HTTP/1.1 200 OK\r\nX-From: b\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        call.chunk("one")?;
+        // Whoever waited for the whole answer would never see its first part.
+        call.sees_hang_up(Duration::from_secs(20));
+        Ok(())
+    });
+    let gateway = Gateway::start(
+        &config(
+            &upstream.url(),
+            "no-op",
+            json!({ "modifier/lua-proxy": {
+                "post": "local r = response.load() r:headers('X-Seen', r:headers('X-From')) r:statusCode(201) r:headers('Content-Length', '2')"
+            }}),
+            json!({}),
+        )
+        .to_string(),
+    );
+    let mut client = gateway.client();
+    client
+        .send("POST /m/7 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    let head = client.head().unwrap();
+    assert_eq!((head.status, head.header("x-seen")), (201, Some("b")));
+    // It is not for a script to say where a body ends that it does not make.
+    assert_eq!(head.header("content-length"), None);
+    assert_eq!(client.chunk().unwrap().unwrap(), b"one");
+}
+
+#[test]
+fn a_refusal_of_a_streamed_endpoint_has_its_status_and_text() {
+    let stub = echo();
+    for (extra, backend) in [
+        (
+            json!({ "modifier/lua-proxy": { "pre": "custom_error('no || more', 418, 'a/b')" }}),
+            json!({}),
+        ),
+        (
+            json!({}),
+            json!({ "modifier/lua-backend": { "pre": "custom_error('no || more', 418, 'a/b')" }}),
+        ),
+        (
+            json!({ "modifier/lua-proxy": { "post": "custom_error('no || more', 418, 'a/b')" }}),
+            json!({}),
+        ),
+    ] {
+        let gateway = Gateway::start(&config(&stub.url(), "no-op", extra, backend).to_string());
+        let answer = post(&gateway, "/m/7", "");
+        assert_eq!((answer.status, &*answer.text()), (418, "no || more"));
+        assert_eq!(answer.header("content-type"), Some("a/b"));
+        assert_eq!(answer.header("x-krakend-completed"), Some("false"));
+    }
+}
+
+#[test]
+fn skip_next_answers_without_the_backend() {
+    let stub = echo();
+    let script = json!({
+        "skip_next": true,
+        "post": "local r = response.load() r:statusCode(203) r:body('made here') r:headers('Content-Type', 'text/plain')"
+    });
+    let gateway = Gateway::start(
+        &config(
+            &stub.url(),
+            "no-op",
+            json!({ "modifier/lua-proxy": script }),
+            json!({}),
+        )
+        .to_string(),
+    );
+    let answer = post(&gateway, "/m/7", "");
+    assert_eq!((answer.status, &*answer.text()), (203, "made here"));
+    assert_eq!(answer.header("content-length"), Some("9"));
+    assert!(stub.take_seen().is_empty());
+}
+
+#[test]
+fn calls_of_scripts_wait_without_a_thread() {
+    let slow = Stub::with(
+        r#"[{"path": "/slow", "delay_ms": 600, "status": 201, "headers": {"X-A": "b"}, "body": "late"}]"#,
+    );
+    let stub = echo();
+    // More at once than there are threads, each within a protected call within a coroutine.
+    let script = format!(
+        "local c = ctx.load()
+         local co = coroutine.wrap(function()
+           local ok, r = pcall(http_response.new, '{}/slow')
+           c:headers('X-Lua', tostring(ok) .. r:statusCode() .. r:headers('x-a') .. r:body() .. r:body())
+           r:close()
+         end)
+         co()",
+        slow.url()
+    );
+    let script = json!({ "modifier/lua-endpoint": { "pre": script, "allow_open_libs": true } });
+    let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let answer = post(&gateway, "/m/7", "");
+                assert_eq!(answer.status, 200, "{}", gateway.output());
+                assert_eq!(answer.json()["headers"]["x-lua"], "true201blatelate");
+            });
+        }
+    });
+    assert!(
+        began.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        began.elapsed()
+    );
+    let call = &slow.take_seen()[0];
+    assert!(
+        call.header("user-agent")
+            .unwrap()
+            .starts_with("Portcullis/")
+    );
+}
+
+#[test]
+fn a_call_that_fails_is_an_error_of_the_script() {
+    let stub = echo();
+    let closed = format!("http://127.0.0.1:{}/x", ports::free());
+    let failing = |pre: String| {
+        let script = json!({ "modifier/lua-proxy": { "pre": pre } });
+        let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
+        let answer = post(&gateway, "/m/7", "");
+        assert_eq!(answer.status, 500);
+        answer.text()
+    };
+    let text = failing(format!("http_response.new('{closed}')"));
+    assert!(text.contains("connect: connection refused"), "{text}");
+    let text = failing(format!("http_response.new('{closed}', 'POST')"));
+    assert!(text.starts_with("need 1, 3 or 4 arguments"), "{text}");
+    let text = failing("http_response.new('no url at all')".to_owned());
+    assert!(!text.is_empty());
+    // What is caught is a text.
+    let caught = format!(
+        "local ok, e = pcall(http_response.new, '{closed}') custom_error(type(e) .. tostring(ok), 502)"
+    );
+    let script = json!({ "modifier/lua-proxy": { "pre": caught } });
+    let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
+    assert_eq!(post(&gateway, "/m/7", "").text(), "stringfalse");
+}
+
+#[test]
+fn a_call_without_an_answer_ends_with_its_request() {
+    let silent = Upstream::start(|mut call| {
+        call.sees_hang_up(Duration::from_secs(20));
+        Ok(())
+    });
+    let stub = echo();
+    let script = json!({ "modifier/lua-endpoint": { "pre": format!("http_response.new('{}')", silent.url()) } });
+    let mut file = config(&stub.url(), "json", script, json!({}));
+    file["timeout"] = "400ms".into();
+    let gateway = Gateway::start(&file.to_string());
+    let began = Instant::now();
+    assert_eq!(post(&gateway, "/m/7", "").status, 500);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let log = "deadline";
+    eventually("the log says why", Duration::from_secs(5), || {
+        gateway.output().contains(log)
+    });
+}
+
+/// The process lives, and so do the requests of others.
+#[test]
+fn scripts_that_run_wild_cost_their_own_request() {
+    let stub = echo();
+    for script in [
+        "while true do end",
+        "local t = {} while true do t[#t + 1] = ('x'):rep(1000) end",
+        "local function f() return 1 + f() end f()",
+        "local function f() return (('aa'):gsub('.', f)) end f()",
+        "return ('a'):rep(50000):find(('.-'):rep(20) .. 'b')",
+        "os.exit(3)",
+        "error(nil)",
+        "error({})",
+        "coroutine.yield(1)",
+        "return loadstring('\\27Lua')()",
+    ] {
+        for namespace in ["modifier/lua-endpoint", "modifier/lua-proxy"] {
+            let guarded =
+                format!("if request or ctx.load():headers('X-Lua') == '' then {script} end");
+            let block = json!({ namespace: { "pre": guarded, "allow_open_libs": true } });
+            let mut file = config(&stub.url(), "json", block, json!({}));
+            file["timeout"] = "500ms".into();
+            file["endpoints"].as_array_mut().unwrap().push(json!({
+                "endpoint": "/tame",
+                "backend": [{ "host": [stub.url()], "url_pattern": "/tame" }]
+            }));
+            let gateway = Gateway::start(&file.to_string());
+            assert_eq!(post(&gateway, "/m/7", "").status, 500, "{script}");
+            assert_eq!(gateway.get("/tame").status, 200, "{script}");
+            assert!(gateway.ended().is_none(), "{script}");
+        }
+    }
+}
+
+#[test]
+fn a_script_of_the_service_answers_with_its_own_status() {
+    let stub = echo();
+    let mut file = config(&stub.url(), "json", json!({}), json!({}));
+    file["extra_config"]["modifier/lua-endpoint"] = json!({
+        "pre": "local c = ctx.load()
+                if c:headers('X-Key') ~= 'open' then custom_error('{}', 401, 'application/json') end
+                c:headers('X-Lua', c:url() .. c:body()) c:body('other')"
+    });
+    let gateway = Gateway::start(&file.to_string());
+    let refused = post(&gateway, "/m/7", "x");
+    assert_eq!((refused.status, refused.body.len()), (401, 0));
+    assert_eq!(refused.header("content-type"), Some("application/json"));
+    assert_eq!(gateway.get("/nowhere").status, 401);
+    assert_eq!(gateway.get("/__health").status, 200);
+    let passed = gateway.send(
+        "POST",
+        "POST /m/7?a=b HTTP/1.1\r\nHost: h\r\nX-Key: open\r\nContent-Length: 4\r\n\r\nbody",
+    );
+    assert_eq!(passed.status, 200, "{}", gateway.output());
+    assert_eq!(passed.json()["headers"]["x-lua"], "/m/7?a=bbody");
+    assert_eq!(passed.json()["body"], "other");
+}
+
+#[test]
+fn print_goes_to_standard_output() {
+    let stub = echo();
+    let script = json!({ "modifier/lua-proxy": { "pre": "print('from lua', 1, nil, 2.5)" } });
+    let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
+    assert_eq!(post(&gateway, "/m/7", "").status, 200);
+    eventually("the line is there", Duration::from_secs(5), || {
+        gateway
+            .output()
+            .lines()
+            .any(|line| line == "from lua\t1\tnil\t2.5")
+    });
+}
+
+#[test]
+fn a_reload_reads_the_sources_again_and_refuses_broken_ones() {
+    let stub = echo();
+    let script = json!({ "modifier/lua-proxy": {
+        "sources": ["lib.lua"], "post": "response.load():data():set('v', version())"
+    }});
+    let file = config(&stub.url(), "json", script, json!({})).to_string();
+    let gateway = Gateway::start_with(&file, &[("lib.lua", "function version() return 1 end")]);
+    let version = || post(&gateway, "/m/7", "").json()["v"].clone();
+    assert_eq!(version(), 1);
+    let path = gateway.dir().join("lib.lua");
+    fs::write(&path, "function version() return 2 end").unwrap();
+    assert_eq!(version(), 1);
+    gateway.signal("HUP");
+    eventually("the new source counts", Duration::from_secs(10), || {
+        version() == 2
+    });
+    fs::write(&path, "function version( return 3 end").unwrap();
+    gateway.signal("HUP");
+    eventually("the refusal is logged", Duration::from_secs(10), || {
+        gateway.output().contains("lib.lua:L1")
+    });
+    assert_eq!(version(), 2);
+}
