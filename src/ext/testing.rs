@@ -5,17 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method};
-use tokio::time::Instant;
 
 use crate::config::{Environment, Node, Report, Value};
 use crate::ext::registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
 use crate::ext::{BackendSite, Carry, Compile, EndpointSite};
-use crate::runtime::pipe::PipeRequest;
-use crate::runtime::request::{Head, Params};
+use crate::runtime::request::Head;
 use crate::upstream::{Clients, DnsTable};
 
 /// One block and the compilation around it. Leaks what it is made of: tests are short.
@@ -191,16 +188,17 @@ pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> He
 }
 
 /// `POST /e` with this body, as a pipe step sees it.
-pub fn pipe_request(body: Bytes) -> PipeRequest {
-    PipeRequest {
+#[cfg(any(feature = "cel", feature = "json-schema"))]
+pub fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
+    crate::runtime::pipe::PipeRequest {
         method: Method::POST,
         origin: None,
         path: "/e".into(),
         query: None,
-        params: Params::default(),
+        params: Default::default(),
         headers: HeaderMap::new(),
         body,
         claims: None,
-        deadline: Instant::now() + Duration::from_secs(2),
+        deadline: tokio::time::Instant::now() + Duration::from_secs(2),
     }
 }
