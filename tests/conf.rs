@@ -13,7 +13,7 @@ use serde_json::json;
 use support::gateway::command;
 use support::{Gateway, Signer, Stub, ports, tokens};
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "krakend.json",
     "minimal.json",
     "merge.json",
@@ -23,6 +23,7 @@ const NAMES: [&str; 9] = [
     "jwt.json",
     "lua.json",
     "martian.json",
+    "validation.json",
 ];
 
 fn text(name: &str) -> String {
@@ -136,6 +137,36 @@ fn errors_show_as_little_or_as_much_as_the_file_says() {
     let body = details.json();
     assert_eq!(body["status"], "ok");
     assert_eq!(body["error_second"]["http_status_code"], 404);
+}
+
+#[test]
+#[cfg(all(feature = "cel", feature = "json-schema"))]
+fn validation_lets_through_what_fits() {
+    let gateway = start("validation.json", |s| s);
+    let order = gateway.get("/orders/7");
+    assert_eq!(
+        (order.status, order.json()),
+        (200, json!({"asked": "/__echo/orders/7"}))
+    );
+    assert_eq!(gateway.get("/orders/seven").status, 500);
+    let people = |body: &str| {
+        let head = format!(
+            "POST /people HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        gateway.send("POST", format!("{head}{body}"))
+    };
+    let good = people(r#"{"name": "Ann", "age": 3}"#);
+    assert_eq!(good.json()["req_body"], r#"{"name": "Ann", "age": 3}"#);
+    for bad in [
+        "",
+        "{",
+        "{}",
+        r#"{"name": "A"}"#,
+        r#"{"name": "Ann", "x": 1}"#,
+    ] {
+        assert_eq!(people(bad).status, 400, "{bad}");
+    }
 }
 
 #[test]

@@ -17,12 +17,16 @@ pub mod auth_validator;
 pub mod basic;
 pub mod bot_detector;
 pub mod carry;
+#[cfg(feature = "cel")]
+pub mod cel;
 pub mod circuit_breaker;
 pub mod client_credentials;
 pub mod context;
 pub mod cors;
 pub mod http_cache;
 pub mod identity;
+#[cfg(feature = "json-schema")]
+pub mod json_schema;
 pub mod logging;
 #[cfg(feature = "lua")]
 pub mod lua;

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::config::{Key, Node};
+#[cfg(feature = "cel")]
+use crate::ext::cel;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+#[cfg(feature = "json-schema")]
+use crate::ext::json_schema;
 #[cfg(feature = "lua")]
 use crate::ext::lua;
 use crate::ext::{
@@ -137,6 +141,10 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     // Around the endpoint's work, outermost first.
     #[cfg(feature = "lua")]
     &lua::PROXY,
+    #[cfg(feature = "cel")]
+    &cel::ENDPOINT,
+    #[cfg(feature = "json-schema")]
+    &json_schema::ENDPOINT,
 ];
 
 /// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
@@ -145,6 +153,8 @@ pub const BACKEND: &[&BackendExtension] = &[
     &rate_limit::BACKEND,
     #[cfg(feature = "lua")]
     &lua::BACKEND,
+    #[cfg(feature = "cel")]
+    &cel::BACKEND,
     &martian::BACKEND,
     &client_credentials::BACKEND,
     &http_cache::BACKEND,

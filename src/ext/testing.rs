@@ -186,3 +186,19 @@ pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> He
         secure: false,
     }
 }
+
+/// `POST /e` with this body, as a pipe step sees it.
+#[cfg(any(feature = "cel", feature = "json-schema"))]
+pub fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
+    crate::runtime::pipe::PipeRequest {
+        method: Method::POST,
+        origin: None,
+        path: "/e".into(),
+        query: None,
+        params: Default::default(),
+        headers: HeaderMap::new(),
+        body,
+        claims: None,
+        deadline: tokio::time::Instant::now() + Duration::from_secs(2),
+    }
+}

@@ -60,15 +60,17 @@ pub const UNBUILT: &[Unbuilt] = &[
     ignore("documentation/openapi", &[], ""),
     ignore("documentation/postman", &[], ""),
     // They change requests and answers.
+    #[cfg(not(feature = "cel"))]
     refuse(
         "validation/cel",
         &["github.com/devopsfaith/krakend-cel"],
-        REMOVE,
+        "this binary was built without the cargo feature \"cel\"",
     ),
+    #[cfg(not(feature = "json-schema"))]
     refuse(
         "validation/json-schema",
         &["github.com/devopsfaith/krakend-jsonschema"],
-        REMOVE,
+        "this binary was built without the cargo feature \"json-schema\"",
     ),
     refuse("validation/response-json-schema", &[], REMOVE),
     #[cfg(not(feature = "lua"))]
@@ -205,5 +207,30 @@ const fn refuse(
         aliases,
         verdict: Verdict::Refuse,
         hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_left_out_is_refused_by_name() {
+        for (built, namespace, older) in [
+            (
+                cfg!(feature = "cel"),
+                "validation/cel",
+                "github.com/devopsfaith/krakend-cel",
+            ),
+            (
+                cfg!(feature = "json-schema"),
+                "validation/json-schema",
+                "github.com/devopsfaith/krakend-jsonschema",
+            ),
+        ] {
+            for name in [namespace, older] {
+                let known = super::unbuilt(name);
+                assert_eq!(known.is_none(), built, "{name}");
+                assert!(known.is_none_or(|known| known.verdict == super::Verdict::Refuse));
+            }
+        }
     }
 }

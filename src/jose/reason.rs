@@ -23,6 +23,8 @@ pub enum Reason {
     MissingRole,
     MissingScope,
     Revoked,
+    /// An expression of the endpoint (`validation/cel`) does not hold.
+    Rejected,
     /// There is no key set to look into.
     KeysUnavailable,
     /// More than one credential was sent.
@@ -37,7 +39,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::Missing,
         Reason::Malformed,
         Reason::AlgNotAllowed,
@@ -50,6 +52,7 @@ impl Reason {
         Reason::MissingRole,
         Reason::MissingScope,
         Reason::Revoked,
+        Reason::Rejected,
         Reason::KeysUnavailable,
         Reason::AmbiguousCredentials,
         Reason::CriticalHeader,
@@ -72,6 +75,7 @@ impl Reason {
             Reason::MissingRole => "missing_role",
             Reason::MissingScope => "missing_scope",
             Reason::Revoked => "revoked",
+            Reason::Rejected => "rejected",
             Reason::KeysUnavailable => "keys_unavailable",
             Reason::AmbiguousCredentials => "ambiguous_credentials",
             Reason::CriticalHeader => "critical_header",
@@ -134,7 +138,12 @@ impl Refusal {
 
     /// The token is on the list of the revoked.
     pub fn revoked() -> Refusal {
-        Refusal::new(Reason::Revoked, "Token sent by client rejected")
+        Refusal::new(Reason::Revoked, REJECTED)
+    }
+
+    /// An expression of the endpoint does not let the token pass.
+    pub fn rejected() -> Refusal {
+        Refusal::new(Reason::Rejected, REJECTED)
     }
 
     pub(super) fn bad_signature() -> Refusal {
@@ -145,6 +154,9 @@ impl Refusal {
         Refusal::new(Reason::UnusableKey, PRIMITIVE)
     }
 }
+
+/// The reference says the same of a revoked token and of one that an expression refuses.
+const REJECTED: &str = "Token sent by client rejected";
 
 /// The reference says the same of a broken signature and of a key of the wrong type.
 const PRIMITIVE: &str = "go-jose/go-jose: error in cryptographic primitive";

@@ -105,6 +105,7 @@ fn description(reason: Reason) -> &'static str {
         Reason::MissingRole => "a role is missing",
         Reason::MissingScope => "a scope is missing",
         Reason::Revoked => "the token is revoked",
+        Reason::Rejected => "the token is not accepted here",
         Reason::KeysUnavailable => "tokens cannot be checked at the moment",
         Reason::AmbiguousCredentials => "more than one token was sent",
         Reason::CriticalHeader => "the token asks for an extension",

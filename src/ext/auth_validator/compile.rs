@@ -15,7 +15,7 @@ use super::runtime::{Log, Propagation, Provider, Providers, Validator};
 use super::source::{self, Made, at_least_a_second};
 use crate::config::{Block, Data, Mistake, Node, Typing};
 use crate::ext::context::{Compile, EndpointSite};
-use crate::ext::identity::{Identity, Revoker};
+use crate::ext::identity::{Demand, Identity, Revoker};
 use crate::ext::registry::{EndpointPart, ServicePart};
 use crate::jose::propagate::{Arrays, Elements};
 use crate::jose::{ClaimPath, Rules, ScopeMatcher};
@@ -111,6 +111,7 @@ pub(super) fn endpoint(
         providers,
         tokens: Arc::clone(&Identity::of(cx).tokens),
         revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
+        demand: demand(site),
         propagate,
         arrays: match block.flag("propagate_claims_preserve_array") {
             true => Arrays::Repeated,
@@ -149,6 +150,18 @@ fn note(site: &EndpointSite<'_>, validator: &Arc<Validator>, cx: &mut Compile<'_
             validator: Arc::clone(validator),
         });
     }
+}
+
+/// What the endpoint's expressions demand of tokens.
+#[cfg(feature = "cel")]
+fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
+    crate::ext::cel::demand(site)
+}
+
+/// Without the feature a file with expressions does not start.
+#[cfg(not(feature = "cel"))]
+fn demand(_site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
+    None
 }
 
 fn providers(block: &Block<'_>, prefix: &str, rules: &Rules, cx: &mut Compile<'_>) -> Providers {

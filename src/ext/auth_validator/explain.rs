@@ -81,6 +81,13 @@ impl Validator {
                 "asked the revoker",
             )?;
         }
+        if self.demand.is_some() {
+            told.judge(
+                "expressions",
+                self.check_demand(&claims),
+                "asked validation/cel",
+            )?;
+        }
         for check in Check::ACCESS {
             provider.tell_rule(check, &claims, now, told)?;
         }

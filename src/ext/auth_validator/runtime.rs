@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::challenge::Challenges;
 use super::credential::Places;
-use crate::ext::identity::{PublicKeys, Revocation};
+use crate::ext::identity::{Demand, PublicKeys, Revocation};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{ClaimPath, Claims, Origin, Reason, Refusal, Rules, Token, TokenCache, Verifier};
 use crate::runtime::clock::Clock;
@@ -27,6 +27,8 @@ pub struct Validator {
     pub(super) providers: Providers,
     pub(super) tokens: Arc<TokenCache>,
     pub(super) revocation: Option<Arc<dyn Revocation>>,
+    /// What the endpoint demands besides, `validation/cel`.
+    pub(super) demand: Option<Arc<dyn Demand>>,
     pub(super) propagate: Box<[Propagation]>,
     pub(super) arrays: Arrays,
     pub(super) elements: Elements,
@@ -162,6 +164,7 @@ impl Validator {
         provider.rules.check_identity(claims, now)?;
         self.check_limited(claims)?;
         self.check_revocation(claims)?;
+        self.check_demand(claims)?;
         provider.rules.check_access(claims)
     }
 
@@ -175,6 +178,13 @@ impl Validator {
     pub(super) fn check_revocation(&self, claims: &Claims) -> Result<(), Refusal> {
         match &self.revocation {
             Some(revocation) if revocation.is_revoked(claims) => Err(Refusal::revoked()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_demand(&self, claims: &Claims) -> Result<(), Refusal> {
+        match &self.demand {
+            Some(demand) if !demand.admits(claims) => Err(Refusal::rejected()),
             _ => Ok(()),
         }
     }
@@ -234,7 +244,10 @@ impl Log {
     fn refused(&self, refusal: &Refusal) {
         let Log { prefix, debug } = self;
         match (refusal.reason, debug) {
-            (Reason::MissingRole | Reason::MissingScope | Reason::Revoked, true) => {
+            (
+                Reason::MissingRole | Reason::MissingScope | Reason::Revoked | Reason::Rejected,
+                true,
+            ) => {
                 log::error!("{prefix} {refusal}");
             }
             (_, true) => log::error!("{prefix} Unable to validate the token: {refusal}"),

@@ -1,0 +1,248 @@
+//! What the block means. An expression that cannot be evaluated stops the start: KrakenD would go on without it.
+
+use std::sync::Arc;
+
+use super::config::{Entry, entries};
+use super::facts::{JWT, REQUEST, RESP_DATA, RESPONSE, variables};
+use super::language::{self, Program, Type};
+use super::runtime::{Checks, Rejecters, Stage};
+use super::{ALIASES, NAMESPACE};
+use crate::config::{Mistake, Node};
+use crate::ext::auth_validator;
+use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::ext::identity::Demand;
+use crate::ext::registry::{BackendPart, EndpointPart};
+use crate::runtime::clock::Clock;
+
+/// When an expression is evaluated. As in KrakenD the text alone says so, and may say several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Before,
+    After,
+    Token,
+}
+
+const MOMENTS: [(Moment, &str); 3] = [
+    (Moment::Before, "req"),
+    (Moment::After, "resp"),
+    (Moment::Token, "JWT"),
+];
+
+impl Moment {
+    fn of(text: &str) -> Vec<Moment> {
+        let said = MOMENTS.iter().filter(|(_, word)| text.contains(word));
+        said.map(|(moment, _)| *moment).collect()
+    }
+
+    /// Whether the variable at this place is known then.
+    fn knows(self, variable: usize) -> bool {
+        let (request, response) = (REQUEST.contains(&variable), RESPONSE.contains(&variable));
+        match self {
+            Moment::Before => !response && variable != JWT,
+            Moment::After => !request && variable != JWT,
+            Moment::Token => !request && !response,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Moment::Before => "before the work, as \"req\" in it says",
+            Moment::After => "after the work, as \"resp\" in it says",
+            Moment::Token => "on the token, as \"JWT\" in it says",
+        }
+    }
+}
+
+/// An expression that compiles.
+struct Compiled {
+    moments: Vec<Moment>,
+    program: Program,
+    text: Box<str>,
+}
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    _cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let tokens = validated(site);
+    let compiled = compiled(node, |entry| match tokens {
+        true => {}
+        false => entry.node.mistake_hint(
+            Mistake::invalid("\"JWT\" is known only where tokens are validated"),
+            "add \"auth/validator\" to this endpoint, or remove the expression",
+        ),
+    });
+    match checks(&format!("[ENDPOINT: {}][CEL]", site.pattern), compiled) {
+        Some(checks) => EndpointPart::Piped {
+            steps: Vec::new(),
+            pipes: vec![Box::new(checks)],
+        },
+        None => EndpointPart::Nothing,
+    }
+}
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    site: &BackendSite<'_>,
+    _cx: &mut Compile<'_>,
+) -> BackendPart {
+    let compiled = compiled(node, |entry| {
+        entry.node.mistake_hint(
+            Mistake::invalid("\"JWT\" is not known at a backend"),
+            "move the expression to the endpoint's \"validation/cel\"",
+        );
+    });
+    match checks(&format!("[BACKEND: {}][CEL]", site.pattern), compiled) {
+        Some(checks) => BackendPart::Pipe(Box::new(checks)),
+        None => BackendPart::Nothing,
+    }
+}
+
+/// What an endpoint's expressions demand of tokens; `None`: nothing. Its validator asks for it, and what is wrong is
+/// reported when the block's own turn comes.
+pub(in crate::ext) fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
+    let node = neighbour(site, NAMESPACE, ALIASES)?;
+    let programs: Box<[Program]> = entries(&node)
+        .iter()
+        .filter(|entry| Moment::of(entry.text).contains(&Moment::Token))
+        .filter_map(|entry| language::compile(entry.text, &variables()).ok())
+        .collect();
+    if programs.is_empty() {
+        return None;
+    }
+    let log = format!("[ENDPOINT: {}][CEL] Rejecter", site.pattern);
+    Some(Arc::new(Rejecters {
+        stage: Stage {
+            log: log.into(),
+            programs,
+        },
+        clock: Clock::system(),
+    }))
+}
+
+/// Another block of the endpoint, the first one under any of its spellings.
+fn neighbour<'a>(site: &EndpointSite<'a>, namespace: &str, aliases: &[&str]) -> Option<Node<'a>> {
+    let members = site.extra.as_ref()?.members();
+    members
+        .into_iter()
+        .find(|(name, _)| *name == namespace || aliases.contains(name))
+        .map(|(_, node)| node)
+}
+
+fn validated(site: &EndpointSite<'_>) -> bool {
+    let known = &auth_validator::ENDPOINT;
+    neighbour(site, known.namespace, known.aliases).is_some()
+}
+
+/// Compiles the expressions of a block; `token` is told of those that need one.
+fn compiled(node: &Node<'_>, token: impl Fn(&Entry<'_>)) -> Vec<Compiled> {
+    let mut all = Vec::new();
+    for entry in entries(node) {
+        log::debug!("[CEL] Parsing expression: {}", entry.text);
+        let program = match language::compile(entry.text, &variables()) {
+            Ok(program) => program,
+            Err(flaw) => {
+                let mistake = Mistake::invalid(flaw.to_string());
+                match flaw.hint {
+                    Some(hint) => entry.node.mistake_hint(mistake, hint),
+                    None => entry.node.mistake(mistake),
+                }
+                continue;
+            }
+        };
+        let moments = Moment::of(entry.text);
+        if program.names().contains(&JWT) {
+            token(&entry);
+        }
+        doubts(&entry, &program, &moments);
+        all.push(Compiled {
+            moments,
+            program,
+            text: entry.text.into(),
+        });
+    }
+    all
+}
+
+/// What is allowed and hardly meant.
+fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
+    let warn = |text: String, hint: &'static str| {
+        entry.node.warn_hint(Mistake::invalid(text), hint);
+    };
+    if !matches!(program.kind(), Type::Bool | Type::Dyn) {
+        warn(
+            format!(
+                "the expression gives {}, and only true lets anything pass",
+                program.kind()
+            ),
+            "compare it with something",
+        );
+    }
+    if moments.is_empty() {
+        warn(
+            "the expression is never evaluated, as in KrakenD".to_owned(),
+            "only one with \"req\", \"resp\" or \"JWT\" in its text is",
+        );
+    }
+    for moment in moments {
+        let unknown = program.names().iter().find(|name| !moment.knows(**name));
+        if let Some(name) = unknown
+            && let Some(variable) = variables().get(*name)
+        {
+            warn(
+                format!(
+                    "the expression is evaluated {}, and \"{}\" is not known then",
+                    moment.words(),
+                    variable.name
+                ),
+                "what needs it fails, unless || or && settles the matter without it: better write one expression for \
+                 each moment",
+            );
+        }
+    }
+    if program.takes_as_number(RESP_DATA) {
+        warn(
+            "numbers of \"resp_data\" are texts, as in KrakenD: this comparison never holds"
+                .to_owned(),
+            "int(resp_data.x) and double(resp_data.x) make them numbers",
+        );
+    }
+}
+
+/// The step, if there is anything to evaluate around the work.
+fn checks(prefix: &str, compiled: Vec<Compiled>) -> Option<Checks> {
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for one in compiled {
+        let (pre, post) = (
+            one.moments.contains(&Moment::Before),
+            one.moments.contains(&Moment::After),
+        );
+        // An expression of both moments is two programs: they are compiled once, and a second time is cheap.
+        if pre
+            && post
+            && let Ok(again) = language::compile(&one.text, &variables())
+        {
+            before.push(again);
+        }
+        match (pre, post) {
+            (_, true) => after.push(one.program),
+            (true, false) => before.push(one.program),
+            (false, false) => {}
+        }
+    }
+    if before.is_empty() && after.is_empty() {
+        return None;
+    }
+    log::debug!("{prefix} {} preEvaluator(s) loaded", before.len());
+    log::debug!("{prefix} {} postEvaluator(s) loaded", after.len());
+    let stage = |word: &str, programs: Vec<Program>| Stage {
+        log: format!("{prefix}[{word}] Evaluator").into(),
+        programs: programs.into(),
+    };
+    Some(Checks::new(
+        stage("pre", before),
+        stage("post", after),
+        Clock::system(),
+    ))
+}

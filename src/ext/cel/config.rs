@@ -1,0 +1,36 @@
+//! The block as the file has it.
+
+use crate::config::{Block, Key, Kind, Node, Typing, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "check_expr",
+        Kind::Text,
+        "",
+        "The expression, in CEL. Its text says when it is evaluated: with `req` in it before, with `resp` after, with \
+         `JWT` on the token.",
+    ),
+    key("mod_expr", Kind::Leftover, "", "KrakenD ignores it too"),
+];
+
+/// One expression of the list.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    /// Where it stands.
+    pub(super) node: Node<'a>,
+    pub(super) text: &'a str,
+}
+
+/// The expressions of a block; those that are absent or empty are left out.
+pub(super) fn entries<'a>(node: &Node<'a>) -> Vec<Entry<'a>> {
+    let items = node.list(Typing::Strict).unwrap_or_default();
+    items
+        .into_iter()
+        .filter_map(|item| {
+            let block = Block::open(item, KEYS, Typing::Strict)?;
+            let node = block.get("check_expr")?;
+            let text = node.text(Typing::Strict)?;
+            (!text.is_empty()).then_some(Entry { node, text })
+        })
+        .collect()
+}

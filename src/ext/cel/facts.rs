@@ -1,0 +1,391 @@
+//! The variables: what an expression sees of a request, its answer and its token. Each is made when it is asked for.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+use super::language::{Elements, Facts, List, Map, Members, Type, Value, Variable, rfc3339};
+use crate::jose::Claims;
+use crate::runtime::forward::QueryRules;
+use crate::runtime::json;
+use crate::runtime::pipe::{PipeRequest, PipeResponse};
+use crate::runtime::request::Params;
+
+/// The places of the variables in [`variables`].
+pub(super) const NOW: usize = 0;
+pub(super) const REQUEST: std::ops::Range<usize> = 1..6;
+pub(super) const RESPONSE: std::ops::Range<usize> = 6..10;
+pub(super) const RESP_DATA: usize = 9;
+pub(super) const JWT: usize = 10;
+
+/// Everything that an expression may name, wherever it stands.
+pub(super) fn variables() -> [Variable; 11] {
+    let texts = || Type::map(Type::list(Type::String));
+    let of = |name, kind| Variable { name, kind };
+    [
+        of("now", Type::String),
+        of("req_method", Type::String),
+        of("req_path", Type::String),
+        of("req_params", Type::map(Type::String)),
+        of("req_headers", texts()),
+        of("req_querystring", texts()),
+        of("resp_completed", Type::Bool),
+        of("resp_metadata_status", Type::Int),
+        of("resp_metadata_headers", texts()),
+        of("resp_data", Type::map(Type::Dyn)),
+        of("JWT", Type::map(Type::Dyn)),
+    ]
+}
+
+/// What there is at one moment.
+#[derive(Debug)]
+pub(super) struct Moment<'a> {
+    /// Since 1970.
+    pub(super) now: Duration,
+    pub(super) part: Part<'a>,
+}
+
+/// What the moment is about.
+#[derive(Debug)]
+pub(super) enum Part<'a> {
+    Request(Request<'a>),
+    Response(Response<'a>),
+    Token(&'a Claims),
+}
+
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    inner: &'a PipeRequest,
+    params: Upper<'a>,
+    headers: Fields<'a>,
+    query: OnceCell<Query>,
+}
+
+#[derive(Debug)]
+pub(super) struct Response<'a> {
+    inner: &'a PipeResponse,
+    headers: Option<Fields<'a>>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(inner: &'a PipeRequest) -> Request<'a> {
+        Request {
+            inner,
+            params: Upper(&inner.params),
+            headers: Fields(&inner.headers),
+            query: OnceCell::new(),
+        }
+    }
+
+    fn variable(&self, index: usize) -> Option<Value<'_>> {
+        Some(match index {
+            1 => Value::text(self.inner.method.as_str()),
+            2 => decoded(&self.inner.path),
+            3 => Value::Map(Map::Foreign(&self.params)),
+            4 => Value::Map(Map::Foreign(&self.headers)),
+            5 => {
+                let query = || Query::read(self.inner.query.as_deref());
+                Value::Map(Map::Foreign(self.query.get_or_init(query)))
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Response<'a> {
+    pub(super) fn new(inner: &'a PipeResponse) -> Response<'a> {
+        Response {
+            inner,
+            headers: inner.reply.as_ref().map(|reply| Fields(&reply.headers)),
+        }
+    }
+
+    fn variable(&self, index: usize) -> Option<Value<'_>> {
+        Some(match index {
+            6 => Value::Bool(self.inner.complete),
+            7 => {
+                let reply = self.inner.reply.as_ref();
+                Value::Int(reply.map_or(0, |reply| reply.status.as_u16().into()))
+            }
+            8 => match &self.headers {
+                Some(headers) => Value::Map(Map::Foreign(headers)),
+                None => nothing(),
+            },
+            RESP_DATA => match &self.inner.data {
+                json::Value::Object(members) => Value::Map(Map::Foreign(members)),
+                _ => nothing(),
+            },
+            _ => return None,
+        })
+    }
+}
+
+fn nothing<'a>() -> Value<'a> {
+    Value::Map(Map::Made([].into()))
+}
+
+/// A path without its percent-encoding, as the router compares it.
+fn decoded(path: &str) -> Value<'_> {
+    match percent_decode_str(path).decode_utf8_lossy() {
+        Cow::Borrowed(path) => Value::text(path),
+        Cow::Owned(path) => Value::made(path),
+    }
+}
+
+impl Facts for Moment<'_> {
+    fn variable(&self, index: usize) -> Option<Value<'_>> {
+        match (index, &self.part) {
+            (NOW, _) => Some(Value::made(rfc3339(self.now))),
+            (JWT, Part::Token(claims)) => Some(Value::Map(Map::Foreign(claims.map()))),
+            (_, Part::Request(request)) => request.variable(index),
+            (_, Part::Response(response)) => response.variable(index),
+            _ => None,
+        }
+    }
+
+    fn name(&self, index: usize) -> &'static str {
+        let all = variables();
+        all.get(index).map_or("", |variable| variable.name)
+    }
+}
+
+/// Path parameters under names whose first letter is upper case: `id` is `Id` here, as in KrakenD.
+#[derive(Debug)]
+struct Upper<'a>(&'a Params);
+
+fn upper(name: &str) -> Cow<'_, str> {
+    match name.chars().next() {
+        Some(first) if first.is_ascii_lowercase() => {
+            let mut name = name.to_owned();
+            if let Some(first) = name.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            Cow::Owned(name)
+        }
+        _ => Cow::Borrowed(name),
+    }
+}
+
+impl Members for Upper<'_> {
+    fn count(&self) -> usize {
+        self.0.0.len()
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        self.0
+            .0
+            .iter()
+            .find(|(known, _)| upper(known) == name)
+            .map(|(_, value)| Value::text(value))
+    }
+
+    fn names(&self) -> Vec<Value<'_>> {
+        let names = self.0.0.iter().map(|(name, _)| name);
+        names.map(|name| Value::made(&*upper(name))).collect()
+    }
+}
+
+/// Header fields under their usual spelling, which is the only one that counts, as in KrakenD.
+#[derive(Debug)]
+struct Fields<'a>(&'a HeaderMap);
+
+/// `x-user-id` is `X-User-Id`.
+fn usual(name: &str) -> String {
+    let mut first = true;
+    let letter = |c: char| {
+        let written = match first {
+            true => c.to_ascii_uppercase(),
+            false => c.to_ascii_lowercase(),
+        };
+        first = c == '-';
+        written
+    };
+    name.chars().map(letter).collect()
+}
+
+impl Members for Fields<'_> {
+    fn count(&self) -> usize {
+        self.0.keys_len()
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        let mut values = self.0.get_all(name).iter().peekable();
+        values.peek()?;
+        if usual(name) != name {
+            return None;
+        }
+        let values: Vec<Value<'_>> = values.map(field).collect();
+        Some(Value::List(List::Made(values.into())))
+    }
+
+    fn names(&self) -> Vec<Value<'_>> {
+        let names = self.0.keys();
+        names
+            .map(|name| Value::made(usual(name.as_str())))
+            .collect()
+    }
+}
+
+fn field(value: &HeaderValue) -> Value<'_> {
+    match String::from_utf8_lossy(value.as_bytes()) {
+        Cow::Borrowed(text) => Value::text(text),
+        Cow::Owned(text) => Value::made(text),
+    }
+}
+
+/// A query, read.
+#[derive(Debug)]
+struct Query(BTreeMap<String, Vec<String>>);
+
+impl Query {
+    fn read(query: Option<&str>) -> Query {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        for pair in QueryRules::All.pairs(query, None) {
+            all.entry(text(&pair.name))
+                .or_default()
+                .push(text(&pair.value));
+        }
+        Query(all)
+    }
+}
+
+impl Members for Query {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        let values = self.0.get(name)?;
+        Some(Value::List(List::Foreign(values)))
+    }
+
+    fn names(&self) -> Vec<Value<'_>> {
+        self.0.keys().map(|name| Value::text(name)).collect()
+    }
+}
+
+impl Elements for Vec<String> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, index: usize) -> Option<Value<'_>> {
+        self.as_slice().get(index).map(|text| Value::text(text))
+    }
+}
+
+/// Data of an answer. Its numbers are texts, as in KrakenD, whose decoder keeps them as they are written.
+fn data(value: &json::Value) -> Value<'_> {
+    match value {
+        json::Value::Null => Value::Null,
+        json::Value::Bool(yes) => Value::Bool(*yes),
+        json::Value::Number(text) | json::Value::String(text) => Value::text(text),
+        json::Value::Array(items) => Value::List(List::Foreign(items)),
+        json::Value::Object(members) => Value::Map(Map::Foreign(members)),
+        // What an expression reads was opened before it runs.
+        json::Value::Raw(raw) => field_text(raw.text()),
+    }
+}
+
+fn field_text(text: &[u8]) -> Value<'_> {
+    Value::made(String::from_utf8_lossy(text))
+}
+
+impl Members for json::Object {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        BTreeMap::get(self, name).map(data)
+    }
+
+    fn names(&self) -> Vec<Value<'_>> {
+        self.keys().map(|name| Value::text(name)).collect()
+    }
+}
+
+impl Elements for Vec<json::Value> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, index: usize) -> Option<Value<'_>> {
+        self.as_slice().get(index).map(data)
+    }
+}
+
+/// A number of a token: a double, as in KrakenD, unless that would make two numbers one.
+fn number(number: &serde_json::Number) -> Value<'_> {
+    const EXACT: u64 = 1 << 53;
+    match (number.as_i64(), number.as_u64()) {
+        (Some(whole), _) if whole.unsigned_abs() > EXACT => Value::Int(whole),
+        (None, Some(whole)) => Value::Uint(whole),
+        _ => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
+    }
+}
+
+/// A claim.
+fn claim(value: &serde_json::Value) -> Value<'_> {
+    match value {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(yes) => Value::Bool(*yes),
+        serde_json::Value::Number(written) => number(written),
+        serde_json::Value::String(text) => Value::text(text),
+        serde_json::Value::Array(items) => Value::List(List::Foreign(items)),
+        serde_json::Value::Object(members) => Value::Map(Map::Foreign(members)),
+    }
+}
+
+impl Members for serde_json::Map<String, serde_json::Value> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        serde_json::Map::get(self, name).map(claim)
+    }
+
+    fn names(&self) -> Vec<Value<'_>> {
+        self.keys().map(|name| Value::text(name)).collect()
+    }
+}
+
+impl Elements for Vec<serde_json::Value> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, index: usize) -> Option<Value<'_>> {
+        self.as_slice().get(index).map(claim)
+    }
+}
+
+/// Reads, of data that may still be slices, what an expression will look at.
+pub(super) fn open(value: &mut json::Value, path: &[Box<str>]) {
+    let Some((first, rest)) = path.split_first() else {
+        return expand(value);
+    };
+    match value.kind() {
+        json::Kind::Object => {
+            if let Some(member) = value.as_object_mut().and_then(|all| all.get_mut(first)) {
+                open(member, rest);
+            }
+        }
+        _ => expand(value),
+    }
+}
+
+fn expand(value: &mut json::Value) {
+    match value {
+        json::Value::Raw(_) => *value = value.expanded(),
+        json::Value::Array(items) => items.iter_mut().for_each(expand),
+        json::Value::Object(members) => members.values_mut().for_each(expand),
+        _ => {}
+    }
+}

@@ -1,0 +1,264 @@
+//! What a program is made of.
+
+use regex::Regex;
+
+use super::types::Type;
+
+/// A checked expression, ready to run any number of times.
+#[derive(Debug)]
+pub struct Program {
+    pub(super) root: Expr,
+    /// What it gives, as far as that is known.
+    pub(super) kind: Type,
+    /// The variables that it names, by their place in the list that it was compiled with.
+    pub(super) names: Box<[usize]>,
+}
+
+/// The members on the way from a variable to what is read of it; empty: all of it.
+pub type Path = Box<[Box<str>]>;
+
+#[derive(Debug)]
+pub(super) enum Expr {
+    Literal(Literal),
+    Variable(usize),
+    /// The variable of a macro: how many macros stand around the one it belongs to.
+    Local(usize),
+    /// `int`, as a value.
+    Type(TypeName),
+    Select {
+        of: Box<Expr>,
+        field: Box<str>,
+    },
+    Has {
+        of: Box<Expr>,
+        field: Box<str>,
+    },
+    And(Box<[Expr; 2]>),
+    Or(Box<[Expr; 2]>),
+    If(Box<[Expr; 3]>),
+    Call {
+        function: Function,
+        args: Box<[Expr]>,
+    },
+    /// `matches` with a pattern that is known.
+    Matches {
+        text: Box<Expr>,
+        pattern: Box<Regex>,
+    },
+    List(Box<[Expr]>),
+    Map(Box<[(Expr, Expr)]>),
+    Macro(Box<Macro>),
+}
+
+#[derive(Debug)]
+pub(super) struct Macro {
+    pub(super) kind: MacroKind,
+    pub(super) over: Expr,
+    /// Where its variable lives.
+    pub(super) local: usize,
+    /// Of [`MacroKind::Map`] only where it filters.
+    pub(super) test: Option<Expr>,
+    /// Of [`MacroKind::Map`] only.
+    pub(super) give: Option<Expr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MacroKind {
+    All,
+    Exists,
+    ExistsOne,
+    /// `map` and `filter`
+    Map,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Literal {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    String(Box<str>),
+    Bytes(Box<[u8]>),
+}
+
+/// The types that a value can have, as values themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypeName {
+    Null,
+    Bool,
+    Int,
+    Uint,
+    Double,
+    String,
+    Bytes,
+    Timestamp,
+    Duration,
+    List,
+    Map,
+    Type,
+}
+
+/// What can be called. Which types fit is in `overloads`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Function {
+    Not,
+    Negate,
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    In,
+    Index,
+    Size,
+    StartsWith,
+    EndsWith,
+    Contains,
+    Matches,
+    ToInt,
+    ToUint,
+    ToDouble,
+    ToString,
+    ToBytes,
+    ToBool,
+    ToTimestamp,
+    ToDuration,
+    TypeOf,
+    Dyn,
+    Part(Part),
+}
+
+/// A part of a point in time, or of a duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    FullYear,
+    Month,
+    Date,
+    DayOfMonth,
+    DayOfWeek,
+    DayOfYear,
+    Hours,
+    Minutes,
+    Seconds,
+    Milliseconds,
+}
+
+impl Program {
+    /// What it gives, as far as that is known.
+    pub fn kind(&self) -> &Type {
+        &self.kind
+    }
+
+    /// The variables that it names, by their place in the list that it was compiled with.
+    pub fn names(&self) -> &[usize] {
+        &self.names
+    }
+
+    /// What it reads of a variable that it names.
+    pub fn reads(&self, variable: usize) -> Vec<Path> {
+        let mut paths = Vec::new();
+        reads(&self.root, variable, &mut paths);
+        paths
+    }
+
+    /// Whether somewhere what comes out of `variable` is compared or computed with a number as it is.
+    pub fn takes_as_number(&self, variable: usize) -> bool {
+        takes_as_number(&self.root, variable)
+    }
+}
+
+impl Expr {
+    fn children(&self) -> Vec<&Expr> {
+        match self {
+            Expr::Literal(_) | Expr::Variable(_) | Expr::Local(_) | Expr::Type(_) => Vec::new(),
+            Expr::Select { of, .. } | Expr::Has { of, .. } => vec![of],
+            Expr::Matches { text, .. } => vec![text],
+            Expr::And(both) | Expr::Or(both) => both.iter().collect(),
+            Expr::If(three) => three.iter().collect(),
+            Expr::Call { args, .. } | Expr::List(args) => args.iter().collect(),
+            Expr::Map(entries) => entries
+                .iter()
+                .flat_map(|(key, value)| [key, value])
+                .collect(),
+            Expr::Macro(inner) => std::iter::once(&inner.over)
+                .chain(&inner.test)
+                .chain(&inner.give)
+                .collect(),
+        }
+    }
+
+    /// Variable and members, where this is a plain way from one to the other.
+    fn path(&self) -> Option<(usize, Vec<&str>)> {
+        let (of, member) = match self {
+            Expr::Variable(variable) => return Some((*variable, Vec::new())),
+            Expr::Select { of, field } | Expr::Has { of, field } => (&**of, &**field),
+            Expr::Call {
+                function: Function::Index,
+                args,
+            } => match &**args {
+                [of, Expr::Literal(Literal::String(member))] => (of, &**member),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let (variable, mut members) = of.path()?;
+        members.push(member);
+        Some((variable, members))
+    }
+}
+
+fn reads(expr: &Expr, variable: usize, paths: &mut Vec<Path>) {
+    match expr.path() {
+        Some((found, _)) if found != variable => {}
+        Some((_, members)) => paths.push(members.into_iter().map(Box::from).collect()),
+        None => {
+            for child in expr.children() {
+                reads(child, variable, paths);
+            }
+        }
+    }
+}
+
+fn takes_as_number(expr: &Expr, variable: usize) -> bool {
+    if let Expr::Call { function, args } = expr
+        && is_arithmetic(*function)
+    {
+        let comes = |arg: &Expr| matches!(arg.path(), Some((found, _)) if found == variable);
+        let number = |arg: &Expr| {
+            matches!(
+                arg,
+                Expr::Literal(Literal::Int(_) | Literal::Uint(_) | Literal::Double(_))
+            )
+        };
+        if args.iter().any(comes) && args.iter().any(number) {
+            return true;
+        }
+    }
+    expr.children()
+        .into_iter()
+        .any(|child| takes_as_number(child, variable))
+}
+
+fn is_arithmetic(function: Function) -> bool {
+    matches!(
+        function,
+        Function::Add
+            | Function::Subtract
+            | Function::Multiply
+            | Function::Divide
+            | Function::Modulo
+            | Function::Equal
+            | Function::NotEqual
+            | Function::Less
+            | Function::LessEqual
+            | Function::Greater
+            | Function::GreaterEqual
+    )
+}

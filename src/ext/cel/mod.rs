@@ -1,0 +1,44 @@
+//! `validation/cel`, in an endpoint and in a backend: lets pass what an expression says yes to.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `language` | the Common Expression Language; knows nothing of requests |
+//! | `facts` | the variables: what an expression sees of a request, its answer and its token |
+//! | `runtime` | the expressions of one place at work, before and after, and on a token |
+//! | `config`, `compile` | the block and what it means |
+
+mod compile;
+mod config;
+mod facts;
+mod language;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub(in crate::ext) use compile::demand;
+pub use runtime::judge_anything;
+
+use super::registry::{BackendExtension, EndpointExtension};
+
+const NAMESPACE: &str = "validation/cel";
+const ALIASES: &[&str] = &["github.com/devopsfaith/krakend-cel"];
+
+/// `validation/cel` of an endpoint.
+pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
+    namespace: NAMESPACE,
+    aliases: ALIASES,
+    doc: "A list of objects, each with an expression that must give `true` for requests (`req_…`), answers (`resp_…`) or \
+          tokens (`JWT`), else the client gets 500, or 401 for a token. See [validation](validation.md).",
+    keys: config::KEYS,
+    compile: compile::endpoint,
+};
+
+/// `validation/cel` of a backend.
+pub(super) const BACKEND: BackendExtension = BackendExtension {
+    namespace: NAMESPACE,
+    aliases: ALIASES,
+    doc: "A list of objects, each with an expression that must give `true` for calls to this backend (`req_…`) or its \
+          answers (`resp_…`), else the call has failed. See [validation](validation.md).",
+    keys: config::KEYS,
+    compile: compile::backend,
+};

@@ -1,0 +1,181 @@
+//! Expressions at work.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use async_trait::async_trait;
+
+use super::facts::{Moment, Part, RESP_DATA, Request, Response, open, variables};
+use super::language::{Budget, Path, Program, Value, compile};
+use crate::ext::identity::Demand;
+use crate::jose::Claims;
+use crate::runtime::clock::Clock;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+
+/// What one run of an expression may cost, in steps: some ten milliseconds. A request cannot hold its worker longer
+/// than that, whatever a body is made of.
+const BUDGET: u64 = 1_000_000;
+
+/// The expressions of one place that are evaluated at one moment, in the order of the file.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// `[ENDPOINT: /x][CEL][pre] Evaluator`
+    pub(super) log: Box<str>,
+    pub(super) programs: Box<[Program]>,
+}
+
+impl Stage {
+    /// The place of the first expression that does not give `true`.
+    fn refused_by(&self, moment: &Moment<'_>) -> Option<usize> {
+        let mut programs = self.programs.iter().enumerate();
+        programs
+            .find(|(index, program)| !self.holds(*index, program, moment))
+            .map(|(index, _)| index)
+    }
+
+    fn holds(&self, index: usize, program: &Program, moment: &Moment<'_>) -> bool {
+        let log = &self.log;
+        match verdict(program, moment) {
+            Verdict::True => {
+                log::debug!("{log} #{index} result: true");
+                return true;
+            }
+            Verdict::False => log::info!("{log} #{index} result: false"),
+            Verdict::Failed(why) => log::info!("{log} #{index} failed: {why}"),
+        }
+        false
+    }
+
+    fn judge(&self, moment: &Moment<'_>) -> Result<(), Failure> {
+        match self.refused_by(moment) {
+            None => Ok(()),
+            Some(index) => Err(Failure::new(
+                Kind::Refused,
+                format!("request aborted by evaluator #{index}"),
+            )),
+        }
+    }
+}
+
+/// What came out of one run.
+enum Verdict {
+    True,
+    False,
+    Failed(Cow<'static, str>),
+}
+
+/// Runs an expression. Nothing in there panics on purpose; what does so by mistake refuses this request alone.
+fn verdict(program: &Program, moment: &Moment<'_>) -> Verdict {
+    let run = || {
+        let budget = Budget::new(BUDGET);
+        match program.run(moment, &budget) {
+            Ok(Value::Bool(true)) => Verdict::True,
+            Ok(Value::Bool(false)) => Verdict::False,
+            Ok(_) => Verdict::Failed("the result is no bool".into()),
+            Err(failed) => Verdict::Failed(failed.to_string().into()),
+        }
+    };
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or(Verdict::Failed("it panicked".into()))
+}
+
+/// Around an endpoint's work or around a call.
+#[derive(Debug)]
+pub(super) struct Checks {
+    pub(super) before: Stage,
+    pub(super) after: Stage,
+    /// What the expressions after it read of `resp_data`.
+    reads: Box<[Path]>,
+    clock: Clock,
+}
+
+impl Checks {
+    pub(super) fn new(before: Stage, after: Stage, clock: Clock) -> Checks {
+        let reads = after
+            .programs
+            .iter()
+            .flat_map(|program| program.reads(RESP_DATA))
+            .collect();
+        Checks {
+            before,
+            after,
+            reads,
+            clock,
+        }
+    }
+}
+
+#[async_trait]
+impl PipeStep for Checks {
+    fn needs_body(&self) -> bool {
+        false
+    }
+
+    fn sight(&self) -> Sight {
+        match self.after.programs.is_empty() {
+            true => Sight::Nothing,
+            false => Sight::Head,
+        }
+    }
+
+    async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
+        if !self.before.programs.is_empty() {
+            let part = Part::Request(Request::new(request));
+            let now = self.clock.wall();
+            self.before.judge(&Moment { now, part })?;
+        }
+        Ok(Passed::default())
+    }
+
+    async fn after(
+        &self,
+        _state: State,
+        _request: &PipeRequest,
+        response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        if self.after.programs.is_empty() {
+            return Ok(());
+        }
+        if !self.reads.is_empty() {
+            response.data.open();
+        }
+        for path in &self.reads {
+            open(&mut response.data, path);
+        }
+        let part = Part::Response(Response::new(response));
+        let now = self.clock.wall();
+        self.after.judge(&Moment { now, part })
+    }
+}
+
+/// What is asked of a token, besides what the validator asks itself.
+#[derive(Debug)]
+pub(super) struct Rejecters {
+    pub(super) stage: Stage,
+    pub(super) clock: Clock,
+}
+
+impl Demand for Rejecters {
+    fn admits(&self, claims: &Claims) -> bool {
+        let part = Part::Token(claims);
+        let now = self.clock.wall();
+        self.stage.refused_by(&Moment { now, part }).is_none()
+    }
+}
+
+/// Compiles any text and, if it is an expression, runs it on any claims: the way in for fuzzing.
+pub fn judge_anything(text: &str, claims: &[u8]) {
+    let Ok(program) = compile(text, &variables()) else {
+        return;
+    };
+    let Ok(claims) = Claims::parse(claims) else {
+        return;
+    };
+    let moment = Moment {
+        now: Clock::manual().wall(),
+        part: Part::Token(&claims),
+    };
+    let budget = Budget::new(BUDGET);
+    let given = program.run(&moment, &budget);
+    drop(given);
+}

@@ -1,0 +1,32 @@
+//! What the block means. A schema that does not compile stops the start: KrakenD would let every body pass.
+
+use super::runtime::BodyCheck;
+use super::schema::Schema;
+use crate::config::{Mistake, Node};
+use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::registry::EndpointPart;
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let prefix = format!("[ENDPOINT: {}][JSONSchema]", site.pattern);
+    match Schema::compile(&node.value().to_json(), &cx.base) {
+        Ok(schema) => {
+            log::debug!("{prefix} Validator enabled");
+            EndpointPart::Piped {
+                steps: Vec::new(),
+                pipes: vec![Box::new(BodyCheck { schema })],
+            }
+        }
+        Err(error) => {
+            let mistake = Mistake::invalid(error.to_string());
+            match error.hint() {
+                Some(hint) => node.mistake_hint(mistake, hint),
+                None => node.mistake(mistake),
+            }
+            EndpointPart::Nothing
+        }
+    }
+}

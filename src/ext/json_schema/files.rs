@@ -1,0 +1,87 @@
+//! Where `$ref` leads to: files, at start, and never the network.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use jsonschema::{Retrieve, Uri};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+
+/// Schemas are small; what is larger is a mistake.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// What a path needs escaped in a URI.
+const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Reads the files that a schema refers to: from the working directory, as KrakenD does, else from beside the file
+/// that the schema stands in.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    working: PathBuf,
+    beside: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(beside: &Path) -> Files {
+        let beside = std::path::absolute(beside).unwrap_or_else(|_| beside.to_owned());
+        Files {
+            working: std::env::current_dir().unwrap_or_else(|_| beside.clone()),
+            beside,
+        }
+    }
+
+    /// What relative references are relative to.
+    pub(super) fn base(&self) -> String {
+        let path = self.working.to_string_lossy();
+        let path = utf8_percent_encode(&path, PATH);
+        format!("file://{path}/")
+    }
+
+    fn read(&self, uri: &str) -> Result<Value, String> {
+        let Some(path) = uri.strip_prefix("file://") else {
+            return Err("only files are read, never the network".to_owned());
+        };
+        let path = percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| "the path is not UTF-8".to_owned())?;
+        let path = self.place(Path::new(&*path));
+        let told = |error: &dyn Error| format!("{}: {error}", path.display());
+        let size = std::fs::metadata(&path).map_err(|error| told(&error))?;
+        if size.len() > MOST_BYTES {
+            return Err(format!(
+                "{}: larger than {MOST_BYTES} bytes",
+                path.display()
+            ));
+        }
+        let text = std::fs::read(&path).map_err(|error| told(&error))?;
+        serde_json::from_slice(&text).map_err(|error| told(&error))
+    }
+
+    fn place(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.working) {
+            Ok(rest) if !path.exists() => self.beside.join(rest),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+impl Retrieve for Files {
+    fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
+        self.read(uri.as_str()).map_err(Into::into)
+    }
+}

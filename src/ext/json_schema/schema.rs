@@ -1,0 +1,156 @@
+//! A schema, compiled. The only place that names the crate which validates.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use jsonschema::{Draft, PatternOptions, Validator};
+use serde_json::Value;
+
+use super::files::Files;
+use super::wording;
+
+/// A pattern's compiled size, in bytes.
+const MAX_PATTERN: usize = 1 << 20;
+
+/// Of longer bodies only the first failure is told: to look for all of them costs memory for each.
+const TOLD_WHOLE: usize = 64 * 1024;
+
+/// More failures than this are not told.
+const MOST_LINES: usize = 64;
+
+/// Ready to judge any number of bodies.
+pub(super) struct Schema {
+    validator: Validator,
+    /// As it is written.
+    text: Value,
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Schema")
+    }
+}
+
+/// Why a schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SchemaError {
+    #[error("{0}")]
+    Json(serde_json::Error),
+    #[error("a JSON Schema is an object")]
+    NoObject,
+    #[error("\"$schema\" names no draft that is known: {0}")]
+    Draft(String),
+    #[error("not a JSON Schema: {place}{text}")]
+    Invalid { place: String, text: String },
+    #[error("not a JSON Schema: the validator gave up")]
+    GaveUp,
+}
+
+impl SchemaError {
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        match self {
+            SchemaError::Draft(_) => Some(
+                "http://json-schema.org/draft-07/schema#, https://json-schema.org/draft/2020-12/schema, or nothing",
+            ),
+            SchemaError::Invalid { text, .. } if text.contains("regex") => {
+                Some("RE2 syntax: no look-around, no back-references")
+            }
+            SchemaError::Invalid { text, .. } if text.contains("never the network") => {
+                Some("save the schema in a file and refer to that")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a body is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It does not fit; a line for each failure.
+    Unfit(String),
+    /// The validator failed, and says nothing about the body.
+    GaveUp,
+}
+
+impl Schema {
+    /// Compiles a schema; `beside` is the folder of the file that it stands in.
+    ///
+    /// # Errors
+    /// It is none, or refers to something that cannot be read.
+    pub(super) fn compile(text: &str, beside: &Path) -> Result<Schema, SchemaError> {
+        let schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;
+        if !schema.is_object() {
+            return Err(SchemaError::NoObject);
+        }
+        let draft = draft(&schema)?;
+        let files = Files::new(beside);
+        let build = || {
+            jsonschema::options()
+                .with_draft(draft)
+                .with_base_uri(files.base())
+                .with_retriever(files.clone())
+                .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN))
+                .build(&schema)
+        };
+        match catch_unwind(AssertUnwindSafe(build)) {
+            Ok(Ok(validator)) => Ok(Schema {
+                validator,
+                text: schema,
+            }),
+            Ok(Err(error)) => Err(SchemaError::Invalid {
+                place: match error.instance_path().as_str() {
+                    "" => String::new(),
+                    path => format!("{path}: "),
+                },
+                text: error.to_string(),
+            }),
+            Err(_) => Err(SchemaError::GaveUp),
+        }
+    }
+
+    /// Judges a body of `length` bytes.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub(super) fn check(&self, body: &Value, length: usize) -> Result<(), Refusal> {
+        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(body, length)));
+        match judged {
+            Ok(None) => Ok(()),
+            Ok(Some(lines)) => Err(Refusal::Unfit(lines)),
+            Err(_) => Err(Refusal::GaveUp),
+        }
+    }
+
+    fn judge(&self, body: &Value, length: usize) -> Option<String> {
+        if self.validator.is_valid(body) {
+            return None;
+        }
+        let lines = match length > TOLD_WHOLE {
+            true => wording::lines(self.validator.validate(body).err(), 1, &self.text),
+            false => wording::lines(self.validator.iter_errors(body), MOST_LINES, &self.text),
+        };
+        Some(lines)
+    }
+}
+
+/// The draft that a schema is written in: 2020-12 unless it says so.
+fn draft(schema: &Value) -> Result<Draft, SchemaError> {
+    let Some(named) = schema.get("$schema") else {
+        return Ok(Draft::Draft202012);
+    };
+    let name = named.as_str().unwrap_or_default();
+    let rest = name
+        .strip_prefix("http://")
+        .or_else(|| name.strip_prefix("https://"))
+        .unwrap_or(name);
+    match rest.trim_end_matches('#') {
+        "json-schema.org/schema" => Ok(Draft::Draft202012),
+        "json-schema.org/draft-04/schema" => Ok(Draft::Draft4),
+        "json-schema.org/draft-06/schema" => Ok(Draft::Draft6),
+        "json-schema.org/draft-07/schema" => Ok(Draft::Draft7),
+        "json-schema.org/draft/2019-09/schema" => Ok(Draft::Draft201909),
+        "json-schema.org/draft/2020-12/schema" => Ok(Draft::Draft202012),
+        _ => Err(SchemaError::Draft(named.to_string())),
+    }
+}

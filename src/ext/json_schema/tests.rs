@@ -1,0 +1,383 @@
+use std::path::Path;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::ENDPOINT;
+use super::schema::{Refusal, Schema};
+use crate::ext::registry::EndpointPart;
+use crate::ext::testing::{File, pipe_request};
+
+fn schema(schema: &Value) -> Schema {
+    Schema::compile(&schema.to_string(), Path::new(".")).unwrap_or_else(|e| panic!("{schema}: {e}"))
+}
+
+fn said(by: &Value, body: &Value) -> String {
+    match schema(by).check(body, body.to_string().len()) {
+        Ok(()) => String::new(),
+        Err(Refusal::Unfit(lines)) => lines,
+        Err(Refusal::GaveUp) => panic!("{by}"),
+    }
+}
+
+#[test]
+fn failures_are_told_in_the_words_of_krakends_validator() {
+    let draft7 = "http://json-schema.org/draft-07/schema#";
+    for (by, body, expected) in [
+        (
+            json!({"required": ["name"]}),
+            json!({}),
+            "- at '': missing property 'name'",
+        ),
+        (
+            json!({"required": ["a", "b"]}),
+            json!({}),
+            "- at '': missing properties 'a', 'b'",
+        ),
+        (
+            json!({"properties": {"n": {"minimum": 1}}}),
+            json!({"n": 0}),
+            "- at '/n': minimum: got 0, want 1",
+        ),
+        (
+            json!({"$schema": draft7, "properties": {"e": {"format": "email"}}}),
+            json!({"e": "zz"}),
+            "- at '/e': 'zz' is not valid email: missing @",
+        ),
+        (
+            json!({"maximum": 1.5}),
+            json!(2),
+            "- at '': maximum: got 2, want 1.5",
+        ),
+        (
+            json!({"exclusiveMinimum": 1}),
+            json!(1),
+            "- at '': exclusiveMinimum: got 1, want 1",
+        ),
+        (
+            json!({"exclusiveMaximum": 1}),
+            json!(1),
+            "- at '': exclusiveMaximum: got 1, want 1",
+        ),
+        (
+            json!({"multipleOf": 2}),
+            json!(5),
+            "- at '': multipleOf: got 5, want 2",
+        ),
+        (
+            json!({"type": "integer"}),
+            json!(1.5),
+            "- at '': got number, want integer",
+        ),
+        (
+            json!({"type": ["string", "null"]}),
+            json!([]),
+            "- at '': got array, want null or string",
+        ),
+        (
+            json!({"minLength": 2}),
+            json!("ü"),
+            "- at '': minLength: got 1, want 2",
+        ),
+        (
+            json!({"maxLength": 2}),
+            json!("abc"),
+            "- at '': maxLength: got 3, want 2",
+        ),
+        (
+            json!({"pattern": "^a"}),
+            json!("b"),
+            "- at '': 'b' does not match pattern '^a'",
+        ),
+        (
+            json!({"minItems": 1}),
+            json!([]),
+            "- at '': minItems: got 0, want 1",
+        ),
+        (
+            json!({"maxItems": 1}),
+            json!([1, 2]),
+            "- at '': maxItems: got 2, want 1",
+        ),
+        (
+            json!({"minProperties": 1}),
+            json!({}),
+            "- at '': minProperties: got 0, want 1",
+        ),
+        (
+            json!({"maxProperties": 0}),
+            json!({"a": 1}),
+            "- at '': maxProperties: got 1, want 0",
+        ),
+        (
+            json!({"uniqueItems": true}),
+            json!([1, 2, 1.0]),
+            "- at '': items at 0 and 2 are equal",
+        ),
+        (
+            json!({"enum": ["a", 1]}),
+            json!("b"),
+            "- at '': value must be one of 'a', 1",
+        ),
+        (
+            json!({"enum": ["a"]}),
+            json!("b"),
+            "- at '': value must be 'a'",
+        ),
+        (json!({"enum": [[1]]}), json!("b"), "- at '': enum failed"),
+        (json!({"const": 1}), json!(2), "- at '': value must be 1"),
+        (json!({"const": {}}), json!(2), "- at '': const failed"),
+        (
+            json!({"additionalProperties": false, "properties": {"a": {}}}),
+            json!({"a": 1, "x": 1, "y'": 2}),
+            "- at '': additional properties 'x', 'y\\'' not allowed",
+        ),
+        (
+            json!({"dependentRequired": {"a": ["b", "c"]}}),
+            json!({"a": 1}),
+            "- at '': properties 'b', 'c' required, if 'a' exists",
+        ),
+        (
+            json!({"$schema": draft7, "dependencies": {"a": ["b"]}}),
+            json!({"a": 1}),
+            "- at '': properties 'b' required, if 'a' exists",
+        ),
+        (
+            json!({"contains": {"const": 1}}),
+            json!([2]),
+            "- at '': no items match contains schema",
+        ),
+        (json!({"not": {}}), json!(1), "- at '': 'not' failed"),
+        (
+            json!({"anyOf": [{"type": "string"}, {"minimum": 5}]}),
+            json!(1),
+            "- at '': 'anyOf' failed\n  - at '': got number, want string\n  - at '': minimum: got 1, want 5",
+        ),
+        (
+            json!({"oneOf": [{"type": "string"}, {"minimum": 5}]}),
+            json!(1),
+            "- at '': 'oneOf' failed, none matched\n  - at '': got number, want string\n  - at '': minimum: got 1, want 5",
+        ),
+        (
+            json!({"oneOf": [{"type": "number"}, {"type": "string"}, {"minimum": 0}]}),
+            json!(1),
+            "- at '': 'oneOf' failed, subschemas 0, 2 matched",
+        ),
+        (
+            json!({"propertyNames": {"maxLength": 1}}),
+            json!({"ab": 1}),
+            "- at '': invalid propertyName 'ab'\n  - at '': maxLength: got 2, want 1",
+        ),
+        (
+            json!({"prefixItems": [{}], "items": false}),
+            json!([1, 2]),
+            "- at '/1': false schema",
+        ),
+        (
+            json!({"$schema": draft7, "items": [{}], "additionalItems": false}),
+            json!([1, 2, 3]),
+            "- at '': last 2 additionalItem(s) not allowed",
+        ),
+        (
+            json!({"properties": {"a": {}}, "unevaluatedProperties": false}),
+            json!({"a": 1, "b/c": 1}),
+            "- at '/b~1c': false schema",
+        ),
+        (
+            json!({"if": {"required": ["a"]}, "then": {"required": ["b"]}}),
+            json!({"a": 1}),
+            "- at '': missing property 'b'",
+        ),
+        (
+            json!({"properties": {"o": {"properties": {"a/b": {"items": {"type": "string"}}}}}}),
+            json!({"o": {"a/b": ["x", 1]}}),
+            "- at '/o/a~1b/1': got number, want string",
+        ),
+        (
+            json!({"$defs": {"n": {"type": "string"}}, "properties": {"x": {"$ref": "#/$defs/n"}}}),
+            json!({"x": 1}),
+            "- at '/x': got number, want string",
+        ),
+        (
+            json!({"required": ["a"], "properties": {"b": {"type": "string"}, "c": {"minimum": 3}}}),
+            json!({"b": 1, "c": 2}),
+            "- at '/b': got number, want string\n- at '/c': minimum: got 2, want 3\n- at '': missing property 'a'",
+        ),
+    ] {
+        let found = said(&by, &body);
+        let mut sorted: Vec<&str> = found.lines().collect();
+        let mut wanted: Vec<&str> = expected.lines().collect();
+        if !by.to_string().contains("Of\"") {
+            sorted.sort_unstable();
+            wanted.sort_unstable();
+        }
+        assert_eq!(sorted, wanted, "{by} {body}");
+        assert_eq!(found, said(&by, &body), "stable");
+    }
+}
+
+#[test]
+fn the_draft_decides_what_a_word_means() {
+    let email = |draft: Option<&str>| {
+        let mut schema = json!({"format": "email"});
+        if let Some(draft) = draft {
+            schema["$schema"] = json!(draft);
+        }
+        schema
+    };
+    for draft in [
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-06/schema#",
+        "http://json-schema.org/draft-07/schema#",
+        "http://json-schema.org/draft-07/schema",
+        "https://json-schema.org/draft-07/schema",
+    ] {
+        assert_ne!(said(&email(Some(draft)), &json!("zz")), "", "{draft}");
+    }
+    for draft in [
+        None,
+        Some("https://json-schema.org/draft/2019-09/schema"),
+        Some("https://json-schema.org/draft/2020-12/schema"),
+        Some("https://json-schema.org/draft/2020-12/schema#"),
+    ] {
+        assert_eq!(said(&email(draft), &json!("zz")), "", "{draft:?}");
+    }
+    let draft4 = json!({"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 1, "exclusiveMinimum": true});
+    assert_ne!(said(&draft4, &json!(1)), "");
+}
+
+#[test]
+fn what_is_no_schema_stops_the_start() {
+    for (block, words) in [
+        (r#"{"type": "objekt"}"#, "not a JSON Schema: /type"),
+        (r#"{"minimum": "1"}"#, "not a JSON Schema: /minimum"),
+        (r#"{"properties": []}"#, "not a JSON Schema: /properties"),
+        (r#"{"pattern": "(?=a)"}"#, "not a JSON Schema"),
+        (r#"{"pattern": "("}"#, "not a JSON Schema"),
+        (r##"{"$ref": "#/nowhere"}"##, "not a JSON Schema"),
+        (r#"{"$ref": "nowhere.json"}"#, "nowhere.json"),
+        (
+            r#"{"$ref": "http://localhost:1/x.json"}"#,
+            "never the network",
+        ),
+        (
+            r#"{"$schema": "http://example.com/mine"}"#,
+            "names no draft",
+        ),
+        (r#"{"$schema": 7}"#, "names no draft"),
+        ("[]", "is an object"),
+        ("true", "is an object"),
+        (r#""x""#, "is an object"),
+    ] {
+        let mut file = File::new(block);
+        let part = file.endpoint(&ENDPOINT, "/e");
+        assert!(matches!(part, EndpointPart::Nothing), "{block}");
+        assert_eq!(file.mistakes(), 1, "{block}: {}", file.findings());
+        assert!(
+            file.findings().contains(words),
+            "{block}: {}",
+            file.findings()
+        );
+    }
+}
+
+#[test]
+fn references_lead_to_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "name of it.json",
+        r##"{"$defs": {"n": {"$ref": "other.json#/definitions/text"}}}"##,
+    );
+    write(
+        "other.json",
+        r#"{"definitions": {"text": {"type": "string"}}}"#,
+    );
+    let schema = Schema::compile(
+        r##"{"properties": {"a": {"$ref": "name%20of%20it.json#/$defs/n"}}}"##,
+        folder.path(),
+    )
+    .unwrap();
+    assert!(schema.check(&json!({"a": "x"}), 9).is_ok());
+    assert!(schema.check(&json!({"a": 1}), 9).is_err());
+    let absolute = format!(
+        r#"{{"$ref": "file://{}/other.json#/definitions/text"}}"#,
+        folder.path().display()
+    );
+    let schema = Schema::compile(&absolute, Path::new("/")).unwrap();
+    assert!(schema.check(&json!(1), 1).is_err());
+}
+
+#[test]
+fn schemas_without_end_and_bodies_without_measure_end() {
+    for by in [
+        json!({"$ref": "#"}),
+        json!({"allOf": [{"$ref": "#"}]}),
+        json!({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}),
+        json!({"anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}, {"type": "string"}]}),
+        json!({"$dynamicAnchor": "x", "allOf": [{"$dynamicRef": "#x"}], "unevaluatedProperties": false}),
+    ] {
+        let deep = (0..120).fold(json!(1), |inner, _| json!([inner]));
+        let verdict = schema(&by).check(&deep, 1 << 20);
+        assert_ne!(verdict, Err(Refusal::GaveUp), "{by}");
+    }
+    let large = json!(vec![json!({"a": "x".repeat(500)}); 5000]);
+    let by = json!({"items": {"properties": {"a": {"type": "number"}}}});
+    assert_eq!(
+        schema(&by).check(&large, 1 << 20),
+        Err(Refusal::Unfit(
+            "- at '/0/a': got string, want number".to_owned()
+        ))
+    );
+    let lines = said(&by, &large);
+    assert!(lines.lines().count() <= 64, "{lines}");
+    let by = json!({"enum": [1]});
+    assert!(said(&json!({"pattern": "^b"}), &json!("a".repeat(5000))).len() < 400);
+    assert!(said(&by, &json!("a\u{0}\n\u{1b}")).is_ascii());
+    let unique = json!({"uniqueItems": true});
+    let many: Vec<Value> = (0..50_000).map(|n| json!({"n": n})).collect();
+    assert_eq!(said(&unique, &json!(many)), "");
+}
+
+#[tokio::test]
+async fn a_body_is_one_json_value() {
+    let mut file = File::new(r#"{"type": ["object", "array", "string", "null"]}"#);
+    let EndpointPart::Piped { steps, pipes } = file.endpoint(&ENDPOINT, "/e") else {
+        panic!("no step");
+    };
+    assert!(steps.is_empty() && pipes[0].needs_body());
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for (body, expected) in [
+        (&b"{}"[..], ""),
+        (b" null ", ""),
+        (b"\"\xff\"", ""),
+        (b"", "could not validate an empty body"),
+        (b" ", "EOF"),
+        (b"{", "unexpected EOF"),
+        (
+            b"name=Ann",
+            "invalid character 'a' in literal null (expecting 'u')",
+        ),
+        (b"{\"a\":1} x", "invalid character after top-level value"),
+        (b"{} {}", "invalid character after top-level value"),
+        (
+            b"1",
+            "- at '': got number, want null or string or array or object",
+        ),
+        (b"[1e999]", "number out of range at line 1 column 6"),
+        (
+            deep.as_bytes(),
+            "recursion limit exceeded at line 1 column 128",
+        ),
+    ] {
+        let mut request = pipe_request(Bytes::copy_from_slice(body));
+        let refused = pipes[0].before(&mut request).await.err();
+        let text = refused.map(|failure| {
+            assert_eq!(failure.status, StatusCode::BAD_REQUEST);
+            failure.to_string()
+        });
+        assert_eq!(text.unwrap_or_default(), expected);
+        assert_eq!(request.body, body);
+    }
+}
