@@ -130,7 +130,9 @@ async fn relay(
     let limit = Limit::at(Instant::now() + endpoint.timeout * percent / 100);
     let mut call = Call::begin(session, ctx, service, endpoint, work, &limit).await?;
     if call.prepared.local.is_some() {
-        return Box::pin(call.local(session, ctx, service, work, &limit)).await;
+        // The answer of a step outside of the call, which the backend's steps know nothing of.
+        let written = Box::pin(call.whole(session, ctx, service, work, &limit)).await;
+        return written.map(|_| ());
     }
     let mut guard = Guard::enter(&work.backend.steps, &limit)?;
     let result = match call.pass(work, &limit).await {
@@ -405,20 +407,6 @@ impl Call<'_> {
         let reply = limit.wait(pin!(getting)).await;
         let reply = reply.unwrap_or_else(|| Err(Failure::deadline()))?;
         write_whole(session, ctx, service, work, reply).await
-    }
-
-    /// The answer of a step outside of the call.
-    async fn local(
-        &mut self,
-        session: &mut Session,
-        ctx: &Ctx,
-        service: &Service,
-        work: &StreamWork,
-        limit: &Limit,
-    ) -> std::result::Result<(), Trouble> {
-        self.whole(session, ctx, service, work, limit)
-            .await
-            .map(|_| ())
     }
 }
 
