@@ -14,9 +14,8 @@ use crate::jose::strict::{self, StrictError};
 /// every request, because the answer depends on the endpoint and on the time.
 #[derive(Clone, PartialEq)]
 pub struct Claims {
+    /// `iss`, `sub`, `jti` and `aud` among them are of the right types.
     map: Map<String, Value>,
-    issuer: Option<Box<str>>,
-    audience: Box<[Box<str>]>,
     expiry: Option<NumericDate>,
     not_before: Option<NumericDate>,
     issued_at: Option<NumericDate>,
@@ -72,11 +71,11 @@ impl Claims {
         })?;
         for name in ["sub", "jti"] {
             // As KrakenD does: null is as good as absent. For `iss` it is not, since we compare that one.
-            string(&map, name, Null::Absent)?;
+            check_string(&map, name, Null::Absent)?;
         }
+        check_string(&map, "iss", Null::Refused)?;
+        check_audience(&map)?;
         Ok(Claims {
-            issuer: string(&map, "iss", Null::Refused)?,
-            audience: audience(&map)?,
             expiry: date(&map, "exp")?,
             not_before: date(&map, "nbf")?,
             issued_at: date(&map, "iat")?,
@@ -97,7 +96,7 @@ impl Claims {
 
     /// `iss`
     pub fn issuer(&self) -> Option<&str> {
-        self.issuer.as_deref()
+        self.map.get("iss").and_then(Value::as_str)
     }
 
     /// `sub`
@@ -110,9 +109,14 @@ impl Claims {
         self.map.get("jti").and_then(Value::as_str)
     }
 
-    /// `aud`, one or many; empty when absent.
-    pub fn audience(&self) -> &[Box<str>] {
-        &self.audience
+    /// `aud`, one or many; nothing when absent.
+    pub fn audience(&self) -> impl Iterator<Item = &str> {
+        let values = match self.map.get("aud") {
+            Some(Value::Array(many)) => many,
+            Some(one) => std::slice::from_ref(one),
+            None => &[],
+        };
+        values.iter().filter_map(Value::as_str)
     }
 
     /// `exp`
@@ -206,11 +210,10 @@ enum Null {
     Refused,
 }
 
-fn string(map: &Map<String, Value>, name: &str, null: Null) -> Result<Option<Box<str>>, Refusal> {
+fn check_string(map: &Map<String, Value>, name: &str, null: Null) -> Result<(), Refusal> {
     match map.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_str().into())),
-        Some(Value::Null) if null == Null::Absent => Ok(None),
+        None | Some(Value::String(_)) => Ok(()),
+        Some(Value::Null) if null == Null::Absent => Ok(()),
         Some(other) => Err(bad(format!(
             "json: cannot unmarshal {} into Go value of type string",
             kind(other)
@@ -218,21 +221,18 @@ fn string(map: &Map<String, Value>, name: &str, null: Null) -> Result<Option<Box
     }
 }
 
-fn audience(map: &Map<String, Value>) -> Result<Box<[Box<str>]>, Refusal> {
-    match map.get("aud") {
-        None => Ok(Box::default()),
-        Some(Value::String(one)) => Ok(Box::new([one.as_str().into()])),
-        Some(Value::Array(many)) => many
-            .iter()
-            .map(|one| one.as_str().map(Box::from))
-            .collect::<Option<_>>()
-            .ok_or_else(no_audience),
-        Some(_) => Err(no_audience()),
+fn check_audience(map: &Map<String, Value>) -> Result<(), Refusal> {
+    let right = match map.get("aud") {
+        None | Some(Value::String(_)) => true,
+        Some(Value::Array(many)) => many.iter().all(Value::is_string),
+        Some(_) => false,
+    };
+    match right {
+        true => Ok(()),
+        false => Err(bad(
+            "go-jose/go-jose/jwt: expected string or array value to unmarshal to Audience".into(),
+        )),
     }
-}
-
-fn no_audience() -> Refusal {
-    bad("go-jose/go-jose/jwt: expected string or array value to unmarshal to Audience".into())
 }
 
 fn date(map: &Map<String, Value>, name: &str) -> Result<Option<NumericDate>, Refusal> {
@@ -297,8 +297,17 @@ mod tests {
             assert_eq!(refused(json), Reason::BadClaim, "{json}");
         }
         assert_eq!(claims(r#"{"sub":null,"jti":null}"#).subject(), None);
-        assert_eq!(claims(r#"{"aud":"a"}"#).audience(), [Box::from("a")]);
-        assert!(claims(r#"{"aud":[]}"#).audience().is_empty());
+        for (json, audience) in [
+            (r#"{"aud":"a"}"#, &["a"][..]),
+            (r#"{"aud":["a","b"]}"#, &["a", "b"]),
+            (r#"{"aud":[]}"#, &[]),
+            ("{}", &[]),
+        ] {
+            assert!(
+                claims(json).audience().eq(audience.iter().copied()),
+                "{json}"
+            );
+        }
     }
 
     #[test]

@@ -165,8 +165,8 @@ impl Rules {
                 None => true,
             },
             Check::Audience => {
-                let sent = claims.audience();
-                self.audience.iter().all(|wanted| sent.contains(wanted))
+                let sent = |wanted: &str| claims.audience().any(|one| one == wanted);
+                self.audience.iter().all(|wanted| sent(wanted))
             }
             Check::NotBefore => self.has_begun(claims.not_before(), now),
             Check::Expiry => self.has_not_ended(claims.expiry(), now),

@@ -3,6 +3,7 @@
 //! Two parsers that disagree about which of two members counts are how a token means one thing here and another
 //! thing upstream (RFC 8725 §2.4); a token that leaves room for that is not worth reading.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer;
@@ -27,22 +28,86 @@ pub enum StrictError {
 
 /// Reads one JSON object that fills `bytes` up to surrounding white space.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, StrictError> {
+    let mut map = Map::new();
+    members(bytes, |name, value| {
+        map.insert(name.into_owned(), value).is_none()
+    })?;
+    Ok(map)
+}
+
+/// Hands each member of such an object to `take`, which answers whether the name was new.
+///
+/// Whatever was taken counts only when the answer is `Ok`: a later member may break a rule.
+pub fn members<'de>(
+    bytes: &'de [u8],
+    take: impl FnMut(Cow<'de, str>, Value) -> bool,
+) -> Result<(), StrictError> {
     let mut fault = None;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let seed = Strict {
-        depth: MAX_DEPTH,
+    let members = Members {
         fault: &mut fault,
+        take,
     };
-    let value = match seed.deserialize(&mut reader).and_then(|value| {
-        reader.end()?;
-        Ok(value)
-    }) {
-        Ok(value) => value,
-        Err(_) => return Err(fault.unwrap_or(StrictError::Syntax)),
-    };
-    match value {
-        Value::Object(map) => Ok(map),
-        _ => Err(StrictError::NotObject),
+    match reader.deserialize_any(members).and_then(|()| reader.end()) {
+        Ok(()) => Ok(()),
+        // Nothing else than another type at the top is an error of data without a fault.
+        Err(error) if error.is_data() => Err(fault.unwrap_or(StrictError::NotObject)),
+        Err(_) => Err(StrictError::Syntax),
+    }
+}
+
+/// The object at the top.
+struct Members<'f, F> {
+    fault: &'f mut Option<StrictError>,
+    take: F,
+}
+
+impl<'de, F: FnMut(Cow<'de, str>, Value) -> bool> Visitor<'de> for Members<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<(), A::Error> {
+        while let Some(name) = access.next_key_seed(Name)? {
+            let value = access.next_value_seed(Strict {
+                depth: MAX_DEPTH - 1,
+                fault: self.fault,
+            })?;
+            if !(self.take)(name, value) {
+                *self.fault = Some(StrictError::Duplicate);
+                return Err(A::Error::custom("duplicate"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member's name, borrowed unless it is written with escapes.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
     }
 }
 

@@ -1,11 +1,12 @@
 //! A compact JWS taken apart: what stands in it before anybody believes it.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::{DecodeError, DecodeSliceError, Engine};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::jose::algorithm::Algorithm;
@@ -136,29 +137,38 @@ impl fmt::Debug for Token<'_> {
 
 impl Header {
     fn parse(json: &[u8]) -> Result<Header, Refusal> {
-        let map = strict::object(json).map_err(|fault| malformed(fault.to_string()))?;
-        Ok(Header {
-            algorithm: map
-                .get("alg")
-                .and_then(Value::as_str)
-                .and_then(Algorithm::parse),
-            // `b64` without `crit` is wrong by RFC 7797 §6, and `false` would change what was signed.
-            critical: map.contains_key("crit")
-                || map.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)),
-            kid: KeyId::of(&map, "kid"),
-            x5t: KeyId::of(&map, "x5t"),
-            x5t_s256: KeyId::of(&map, "x5t#S256"),
+        let mut header = Header {
+            algorithm: None,
+            critical: false,
+            kid: KeyId::Absent,
+            x5t: KeyId::Absent,
+            x5t_s256: KeyId::Absent,
+        };
+        let mut seen = BTreeSet::new();
+        strict::members(json, |name, value| {
+            match &*name {
+                "alg" => header.algorithm = value.as_str().and_then(Algorithm::parse),
+                "crit" => header.critical = true,
+                // Without `crit` it is wrong by RFC 7797 §6, and `false` would change what was signed.
+                "b64" => header.critical |= value != Value::Bool(true),
+                "kid" => header.kid = KeyId::of(value),
+                "x5t" => header.x5t = KeyId::of(value),
+                "x5t#S256" => header.x5t_s256 = KeyId::of(value),
+                _ => {}
+            }
+            seen.insert(name)
         })
+        .map_err(|fault| malformed(fault.to_string()))?;
+        Ok(header)
     }
 }
 
 impl KeyId {
-    fn of(map: &Map<String, Value>, name: &str) -> KeyId {
-        match map.get(name) {
-            None => KeyId::Absent,
-            Some(Value::String(id)) if id.len() > MAX_KEY_ID_BYTES => KeyId::TooLong,
-            Some(Value::String(id)) => KeyId::Text(id.as_str().into()),
-            Some(_) => KeyId::NoString,
+    fn of(value: Value) -> KeyId {
+        match value {
+            Value::String(id) if id.len() > MAX_KEY_ID_BYTES => KeyId::TooLong,
+            Value::String(id) => KeyId::Text(id.into_boxed_str()),
+            _ => KeyId::NoString,
         }
     }
 

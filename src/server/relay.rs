@@ -322,7 +322,7 @@ impl<'a> Call<'a> {
             let Some(done) = limit.wait(pin!(header)).await else {
                 return Err(Failure::deadline().into());
             };
-            let (exchange, upload) = done?;
+            let (mut exchange, upload) = done?;
             self.learn(work, &exchange);
             match exchange
                 .redirect(requests, self.kept)
@@ -346,7 +346,7 @@ impl<'a> Call<'a> {
                         ctx,
                         service,
                         work,
-                        (exchange, reply),
+                        (&mut exchange, reply.as_ref()),
                         upload,
                         self.prepared.gunzip,
                         limit,
@@ -616,7 +616,7 @@ async fn copy(
     ctx: &Ctx,
     service: &Service,
     work: &StreamWork,
-    (mut exchange, reply): (Exchange<'_>, Option<Reply>),
+    (exchange, reply): (&mut Exchange<'_>, Option<&Reply>),
     mut upload: Upload,
     gunzip: bool,
     limit: &Limit,
@@ -626,15 +626,13 @@ async fn copy(
     };
     let decode = gunzip && is_gzip(headers);
     // A step may give the answer a status that has no body: the upstream's own then goes nowhere.
-    let silenced = reply
-        .as_ref()
-        .is_some_and(|reply| has_no_body(reply.status));
+    let silenced = reply.is_some_and(|reply| has_no_body(reply.status));
     let silenced = silenced && !has_no_body(status);
-    let (status, headers) = match &reply {
+    let (status, headers) = match reply {
         Some(reply) => (reply.status, &reply.headers),
         None => (status, headers),
     };
-    if let Some(reply) = reply.as_ref().filter(|reply| reply.body.is_some()) {
+    if let Some(reply) = reply.filter(|reply| reply.body.is_some()) {
         return write_whole(session, ctx, service, work, reply.clone()).await;
     }
     let mut bodiless = session.req_header().method == Method::HEAD || has_no_body(status);
@@ -651,7 +649,7 @@ async fn copy(
         return Ok(status);
     }
     if !decode && !bodiless && exchange.lends() && !session.is_http2() {
-        lend(session, &mut exchange, service, upload, limit).await?;
+        lend(session, exchange, service, upload, limit).await?;
         exchange.release().await;
         return Ok(status);
     }
@@ -673,13 +671,13 @@ async fn copy(
                         }
                     }
                     None => {
-                        finish(session, &mut exchange, decoder, bodiless, &announced).await?;
+                        finish(session, exchange, decoder, bodiless, &announced).await?;
                         break;
                     }
                 }
             }
             chunk = session.as_downstream_mut().read_body_or_idle(upload == Upload::Done) => {
-                upload = late_upload(session, &mut exchange, service, chunk, upload, &mut alive).await?;
+                upload = late_upload(session, exchange, service, chunk, upload, &mut alive).await?;
             }
         }
     }

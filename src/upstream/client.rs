@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use ahash::RandomState;
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::Semaphore;
 
 use super::dns::DnsTable;
+use super::peer::PooledPeer;
 use super::pool::Pool;
 use super::tls::{LoadedTls, TlsPolicy};
 
@@ -106,6 +108,7 @@ pub struct Client {
     tls: LoadedTls,
     /// Keeps connections of different TLS policies apart: Pingora's pool key knows nothing of the CA.
     group_key: u64,
+    pool_keys: RandomState,
     /// Room for calls, by scheme, host and port: several host sets may share a host.
     slots: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
@@ -135,6 +138,7 @@ impl Client {
                 settings.http_version == HttpVersion::H1,
             ),
             group_key: hasher.finish(),
+            pool_keys: RandomState::new(),
             settings,
             dns,
             tls,
@@ -161,7 +165,7 @@ impl Client {
     }
 
     /// The peer at `address`, which has to prove that it is `name` when `secure`.
-    pub(super) fn peer(&self, address: SocketAddr, secure: bool, name: &str) -> HttpPeer {
+    pub(super) fn peer(&self, address: SocketAddr, secure: bool, name: &str) -> PooledPeer {
         let mut peer = HttpPeer::new(address, secure, name.to_owned());
         peer.group_key = self.group_key;
         peer.client_cert_key.clone_from(&self.tls.client_cert);
@@ -178,7 +182,7 @@ impl Client {
             (HttpVersion::Auto, true) => options.set_http_version(2, 1),
         }
         options.max_h2_streams = H2_STREAMS;
-        peer
+        PooledPeer::new(peer, &self.pool_keys)
     }
 }
 

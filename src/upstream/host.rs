@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::Semaphore;
 
 use super::client::Client;
 use super::dns::{Answer, DnsTable, Name};
 use super::error::{CallError, CallErrorKind};
+use super::peer::PooledPeer;
 use super::turn::{Order, Penalty, order};
 
 /// A host as it was written, taken apart once.
@@ -51,7 +51,7 @@ pub(super) struct Peers {
 /// One address, and whether it refused us lately.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    pub(super) peer: HttpPeer,
+    pub(super) peer: PooledPeer,
     pub(super) penalty: Penalty,
 }
 

@@ -9,13 +9,13 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderValue, Method};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
-use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::client::Client;
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
 use super::host::{Host, Peers, Place};
+use super::peer::PooledPeer;
 use super::turn::{Order, order};
 
 /// Hosts tried for one call at most: a list of a hundred dead ones must not cost a hundred timeouts.
@@ -67,7 +67,7 @@ impl Deref for HostList<'_> {
 /// A chosen address.
 #[derive(Debug)]
 pub struct Target {
-    pub peer: HttpPeer,
+    pub(super) peer: PooledPeer,
     /// Value of `Host`.
     pub authority: HeaderValue,
     /// What the host string has behind its authority; goes in front of the path.
@@ -193,10 +193,9 @@ impl HostSet {
     /// As [`HostSet::target`], or the host does not let us in.
     pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
         let target = self.target().await?;
-        let mut peer = target.peer.clone();
-        peer.options.set_http_version(1, 1);
-        // A group that nothing is ever given back to: certainly not a pooled connection, which may be dead.
-        peer.group_key = !peer.group_key;
+        // Certainly not a pooled connection, which may be dead.
+        let mut peer = target.peer.apart();
+        peer.speak_http1();
         match self.client.pool.session(&peer).await {
             Ok((HttpSession::H1(session), _)) => Ok((Box::new(session), target)),
             Ok(_) => Err(CallError::truncated()),

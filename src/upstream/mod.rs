@@ -3,7 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `message` | [`Outgoing`] and [`Incoming`]: a call and its answer, whole |
-//! | `client`, `pool` | [`Client`]: connections that are kept, one pool of them for each TLS policy |
+//! | `client`, `pool`, `peer` | [`Client`]: connections that are kept, one pool of them for each TLS policy |
 //! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
 //! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
 //! | `turn` | in which order hosts and addresses are tried |
@@ -30,6 +30,7 @@ mod host;
 mod hosts;
 pub mod keys;
 mod message;
+mod peer;
 mod pool;
 mod redirect;
 mod side;

@@ -9,7 +9,8 @@ use pingora_core::Error;
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::{Connector, v1};
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::upstreams::peer::HttpPeer;
+
+use super::peer::PooledPeer;
 
 /// The connections of one client.
 pub(super) enum Pool {
@@ -28,7 +29,10 @@ impl Pool {
     }
 
     /// A connection to `peer`, and whether an earlier call has used it.
-    pub(super) async fn session(&self, peer: &HttpPeer) -> Result<(HttpSession, bool), Box<Error>> {
+    pub(super) async fn session(
+        &self,
+        peer: &PooledPeer,
+    ) -> Result<(HttpSession, bool), Box<Error>> {
         match self {
             Pool::Http1(pool) => {
                 if let Some(session) = pool.reused_http_session(peer).await {
@@ -41,16 +45,23 @@ impl Pool {
         }
     }
 
-    /// Takes a connection back that is good for another call; kept for `idle`.
-    pub(super) async fn release(&self, session: HttpSession, peer: &HttpPeer, idle: Duration) {
-        match (self, session) {
-            (Pool::Http1(pool), HttpSession::H1(session)) => {
+    /// Takes a connection back that is good for another call, out of `session`; kept for `idle`.
+    ///
+    /// A session is half a kilobyte, and each function that it is handed to copies it twice: hence the reference.
+    pub(super) async fn release(
+        &self,
+        session: &mut Option<HttpSession>,
+        peer: &PooledPeer,
+        idle: Duration,
+    ) {
+        match (self, session.take()) {
+            (Pool::Http1(pool), Some(HttpSession::H1(session))) => {
                 pool.release_http_session(session, peer, Some(idle)).await;
             }
             // Dropping it closes it; such a pool makes none of these.
-            (Pool::Http1(_), _) => {}
-            (Pool::Any(pool), session) => {
-                pool.release_http_session(session, peer, Some(idle)).await;
+            (Pool::Http1(_), _) | (_, None) => {}
+            (Pool::Any(pool), Some(session)) => {
+                Box::pin(pool.release_http_session(session, peer, Some(idle))).await;
             }
         }
     }

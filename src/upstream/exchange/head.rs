@@ -78,9 +78,7 @@ impl Exchange<'_> {
         let Some(candidate) = self.peers.list.get(self.peer) else {
             return Err(CallError::no_hosts());
         };
-        let mut fresh = candidate.peer.clone();
-        fresh.group_key = !fresh.group_key;
-        let session = match self.set.client.pool.session(&fresh).await {
+        let session = match self.set.client.pool.session(&candidate.peer.apart()).await {
             Ok((session, _)) => session,
             Err(error) => {
                 let address = self.place().map(Place::address).unwrap_or_default();

@@ -315,15 +315,15 @@ impl Exchange<'_> {
     }
 
     /// Gives the connection back to the pool, if both sides have said all they had to say.
-    pub async fn release(mut self) {
-        let clean = self.request_done && !self.set.client.settings.disable_keep_alives;
-        if let Some(session) = self.session.take()
-            && clean
-            && let Some(candidate) = self.peers.list.get(self.peer)
-        {
-            let client = &self.set.client;
-            let idle = client.settings.idle_connection_timeout;
-            client.pool.release(session, &candidate.peer, idle).await;
+    pub async fn release(&mut self) {
+        let client = &self.set.client;
+        match self.peers.list.get(self.peer) {
+            Some(candidate) if self.request_done && !client.settings.disable_keep_alives => {
+                let idle = client.settings.idle_connection_timeout;
+                let session = &mut self.session;
+                client.pool.release(session, &candidate.peer, idle).await;
+            }
+            _ => self.session = None,
         }
     }
 

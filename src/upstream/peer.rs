@@ -1,0 +1,120 @@
+//! A peer with its place in the pool worked out beforehand.
+
+use std::fmt;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions, Proxy, Tracer};
+use pingora_core::utils::tls::CertKey;
+
+/// What to connect to, and which pooled connections lead there.
+///
+/// Pingora works the key of the pool out anew for each look, with a hash whose keys are the same in every process; since
+/// somebody could aim at a collision, it then asks the kernel where the connection it found leads. Here the key is made
+/// once, with keys drawn when the process starts, and the question, a system call for each request, can be spared.
+#[derive(Debug, Clone)]
+pub(super) struct PooledPeer {
+    peer: HttpPeer,
+    key: u64,
+}
+
+impl PooledPeer {
+    /// The peer under its key. All peers of one pool need the same `keys`.
+    pub(super) fn new(peer: HttpPeer, keys: &RandomState) -> PooledPeer {
+        let key = keys.hash_one(&peer);
+        PooledPeer { peer, key }
+    }
+
+    /// The same peer under a key that nothing is ever given back to: what is got for it is a new connection.
+    pub(super) fn apart(&self) -> PooledPeer {
+        PooledPeer {
+            peer: self.peer.clone(),
+            key: !self.key,
+        }
+    }
+
+    /// Has HTTP/1 spoken to this peer, whatever the client prefers.
+    pub(super) fn speak_http1(&mut self) {
+        self.peer.options.set_http_version(1, 1);
+    }
+}
+
+impl fmt::Display for PooledPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer.fmt(f)
+    }
+}
+
+impl Peer for PooledPeer {
+    fn address(&self) -> &SocketAddr {
+        self.peer.address()
+    }
+
+    fn tls(&self) -> bool {
+        self.peer.tls()
+    }
+
+    fn sni(&self) -> &str {
+        self.peer.sni()
+    }
+
+    fn reuse_hash(&self) -> u64 {
+        self.key
+    }
+
+    fn matches_fd<V: AsRawFd>(&self, _fd: V) -> bool {
+        true
+    }
+
+    fn get_proxy(&self) -> Option<&Proxy> {
+        self.peer.get_proxy()
+    }
+
+    fn get_peer_options(&self) -> Option<&PeerOptions> {
+        self.peer.get_peer_options()
+    }
+
+    fn get_mut_peer_options(&mut self) -> Option<&mut PeerOptions> {
+        self.peer.get_mut_peer_options()
+    }
+
+    fn get_client_cert_key(&self) -> Option<&Arc<CertKey>> {
+        self.peer.get_client_cert_key()
+    }
+
+    fn get_tracer(&self) -> Option<Tracer> {
+        self.peer.get_tracer()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(address: &str, sni: &str) -> HttpPeer {
+        HttpPeer::new(address, !sni.is_empty(), sni.to_owned())
+    }
+
+    #[test]
+    fn equal_peers_share_connections_and_others_do_not() {
+        let keys = RandomState::new();
+        let key = |peer: HttpPeer| PooledPeer::new(peer, &keys).reuse_hash();
+        let plain = key(peer("127.0.0.1:80", ""));
+        assert_eq!(plain, key(peer("127.0.0.1:80", "")));
+        assert_ne!(plain, key(peer("127.0.0.1:81", "")));
+        assert_ne!(plain, key(peer("127.0.0.1:80", "a.test")));
+        let mut grouped = peer("127.0.0.1:80", "");
+        grouped.group_key = 1;
+        assert_ne!(plain, key(grouped));
+    }
+
+    #[test]
+    fn a_peer_apart_shares_with_nobody() {
+        let keys = RandomState::new();
+        let usual = PooledPeer::new(peer("127.0.0.1:80", ""), &keys);
+        assert_ne!(usual.reuse_hash(), usual.apart().reuse_hash());
+        assert_eq!(usual.address(), usual.apart().address());
+    }
+}
