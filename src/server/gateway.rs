@@ -530,10 +530,11 @@ async fn gone(session: &mut Session) {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Ctx;
+    /// Boxed: Pingora moves it three times into each other, and it is nearly a kilobyte.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx {
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx {
             started: Instant::now(),
             active: None,
             endpoint: None,
@@ -542,14 +543,14 @@ impl ProxyHttp for Gateway {
             answered: None,
             silent: false,
             in_flight: None,
-        }
+        })
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
         // No modules: the default one costs a box per request and compresses nothing.
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         let active = self.shared.active.load_full();
         ctx.in_flight = Some(self.shared.metrics.request());
         if self.shared.draining.load(Ordering::Relaxed) {
@@ -614,7 +615,11 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        _ctx: &mut Self::CTX,
+    ) -> Result<Box<HttpPeer>> {
         // Every request is answered in the filter before.
         Error::e_explain(ErrorType::InternalError, "nothing is proxied")
     }
@@ -623,7 +628,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut Ctx,
+        ctx: &mut Self::CTX,
     ) -> FailToProxy {
         let written = session.response_written().is_some();
         let client_left = *error.esource() == ErrorSource::Downstream;
@@ -654,11 +659,11 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, error: &Error) -> bool {
         *error.esource() == ErrorSource::Downstream
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Self::CTX) {
         let Some(active) = ctx.active.as_ref() else {
             return;
         };

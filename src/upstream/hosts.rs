@@ -76,7 +76,7 @@ pub struct Target {
 
 /// A connection, and where it leads.
 pub(super) struct Connected {
-    pub(super) session: HttpSession,
+    pub(super) session: Box<HttpSession>,
     pub(super) reused: bool,
     pub(super) host: usize,
     pub(super) peers: Arc<Peers>,
@@ -197,8 +197,10 @@ impl HostSet {
         let mut peer = target.peer.apart();
         peer.speak_http1();
         match self.client.pool.session(&peer).await {
-            Ok((HttpSession::H1(session), _)) => Ok((Box::new(session), target)),
-            Ok(_) => Err(CallError::truncated()),
+            Ok((session, _)) => match *session {
+                HttpSession::H1(session) => Ok((Box::new(session), target)),
+                _ => Err(CallError::truncated()),
+            },
             Err(error) => {
                 let address = target.authority.to_str().unwrap_or_default();
                 Err(CallError::connect(&error, address))

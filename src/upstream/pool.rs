@@ -29,38 +29,41 @@ impl Pool {
     }
 
     /// A connection to `peer`, and whether an earlier call has used it.
+    ///
+    /// Boxed: it is half a kilobyte, and on its way through the layers above it is moved half a dozen times.
     pub(super) async fn session(
         &self,
         peer: &PooledPeer,
-    ) -> Result<(HttpSession, bool), Box<Error>> {
+    ) -> Result<(Box<HttpSession>, bool), Box<Error>> {
         match self {
             Pool::Http1(pool) => {
                 if let Some(session) = pool.reused_http_session(peer).await {
-                    return Ok((HttpSession::H1(session), true));
+                    return Ok((Box::new(HttpSession::H1(session)), true));
                 }
                 let (session, reused) = Box::pin(pool.get_http_session(peer)).await?;
-                Ok((HttpSession::H1(session), reused))
+                Ok((Box::new(HttpSession::H1(session)), reused))
             }
-            Pool::Any(pool) => Box::pin(pool.get_http_session(peer)).await,
+            Pool::Any(pool) => {
+                let (session, reused) = Box::pin(pool.get_http_session(peer)).await?;
+                Ok((Box::new(session), reused))
+            }
         }
     }
 
-    /// Takes a connection back that is good for another call, out of `session`; kept for `idle`.
-    ///
-    /// A session is half a kilobyte, and each function that it is handed to copies it twice: hence the reference.
+    /// Takes a connection back that is good for another call; kept for `idle`.
     pub(super) async fn release(
         &self,
-        session: &mut Option<HttpSession>,
+        session: Box<HttpSession>,
         peer: &PooledPeer,
         idle: Duration,
     ) {
-        match (self, session.take()) {
-            (Pool::Http1(pool), Some(HttpSession::H1(session))) => {
+        match (self, *session) {
+            (Pool::Http1(pool), HttpSession::H1(session)) => {
                 pool.release_http_session(session, peer, Some(idle)).await;
             }
             // Dropping it closes it; such a pool makes none of these.
-            (Pool::Http1(_), _) | (_, None) => {}
-            (Pool::Any(pool), Some(session)) => {
+            (Pool::Http1(_), _) => {}
+            (Pool::Any(pool), session) => {
                 Box::pin(pool.release_http_session(session, peer, Some(idle))).await;
             }
         }

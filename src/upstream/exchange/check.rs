@@ -58,7 +58,7 @@ impl Exchange<'_> {
 
     /// Whether the raw header has a `Content-Length`: Pingora removes it next to a `Transfer-Encoding`.
     fn raw_length(&self) -> bool {
-        let Some(session) = self.session.as_ref().and_then(HttpSession::as_http1) else {
+        let Some(session) = self.session.as_deref().and_then(HttpSession::as_http1) else {
             return false;
         };
         let name = CONTENT_LENGTH.as_str().as_bytes();
@@ -73,7 +73,7 @@ impl Exchange<'_> {
     /// such a connection, though nothing else speaks against it.
     pub(super) fn has_surplus(&mut self) -> bool {
         let bodiless = self.head.method == Method::HEAD;
-        let Some(HttpSession::H1(session)) = self.session.as_mut() else {
+        let Some(HttpSession::H1(session)) = self.session.as_deref_mut() else {
             return false;
         };
         let keepable = session.resp_header().is_some_and(|response| {

@@ -41,7 +41,7 @@ impl Exchange<'_> {
             self.hosts
                 .get(self.host)
                 .and_then(|host| host.place.as_ref().ok()),
-            self.session.as_mut(),
+            self.session.as_deref_mut(),
         ) else {
             return Err(CallError::no_hosts());
         };

@@ -37,7 +37,7 @@ pub struct Exchange<'a> {
     pub(super) head: &'a Outgoing,
     pub(super) body: RequestBody,
     /// `None` only between a stale connection and its replacement.
-    pub(super) session: Option<HttpSession>,
+    pub(super) session: Option<Box<HttpSession>>,
     pub(super) reused: bool,
     pub(super) retried: bool,
     /// Whether a byte of the body has been handed over: then nothing may be repeated.
@@ -226,7 +226,7 @@ impl Exchange<'_> {
         if self.body_done {
             return Ok(None);
         }
-        let Some(HttpSession::H1(session)) = self.session.as_mut() else {
+        let Some(HttpSession::H1(session)) = self.session.as_deref_mut() else {
             return Err(CallError::truncated());
         };
         let read = session.read_body_ref().await;
@@ -236,7 +236,7 @@ impl Exchange<'_> {
 
     /// Whether [`Exchange::read_slice`] can be used.
     pub fn lends(&self) -> bool {
-        matches!(self.session, Some(HttpSession::H1(_)))
+        matches!(self.session.as_deref(), Some(HttpSession::H1(_)))
     }
 
     /// Whether the answer is complete, so that no further read is needed.
@@ -245,7 +245,7 @@ impl Exchange<'_> {
             || self.header_seen
                 && self
                     .session
-                    .as_mut()
+                    .as_deref_mut()
                     .is_some_and(HttpSession::response_done)
     }
 
@@ -254,7 +254,7 @@ impl Exchange<'_> {
     /// # Errors
     /// The stream was reset.
     pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, CallError> {
-        match self.session.as_mut() {
+        match self.session.as_deref_mut() {
             Some(HttpSession::H2(session)) => session
                 .read_trailers()
                 .await
@@ -317,13 +317,13 @@ impl Exchange<'_> {
     /// Gives the connection back to the pool, if both sides have said all they had to say.
     pub async fn release(&mut self) {
         let client = &self.set.client;
-        match self.peers.list.get(self.peer) {
-            Some(candidate) if self.request_done && !client.settings.disable_keep_alives => {
-                let idle = client.settings.idle_connection_timeout;
-                let session = &mut self.session;
-                client.pool.release(session, &candidate.peer, idle).await;
-            }
-            _ => self.session = None,
+        let clean = self.request_done && !client.settings.disable_keep_alives;
+        if let Some(session) = self.session.take()
+            && clean
+            && let Some(candidate) = self.peers.list.get(self.peer)
+        {
+            let idle = client.settings.idle_connection_timeout;
+            client.pool.release(session, &candidate.peer, idle).await;
         }
     }
 
@@ -342,6 +342,8 @@ impl Exchange<'_> {
     }
 
     pub(super) fn response(&self) -> Option<&ResponseHeader> {
-        self.session.as_ref().and_then(HttpSession::response_header)
+        self.session
+            .as_deref()
+            .and_then(HttpSession::response_header)
     }
 }
