@@ -130,7 +130,7 @@ pub enum Lookup {
     Fresh(crate::upstream::Incoming),
     /// Stored but not fresh: send these conditional fields along.
     Stale(crate::runtime::answer::Fields),
-    /// Nothing stored, or the method is not cacheable (an unsafe method also drops what is stored under its URL).
+    /// Nothing stored, or the method is not cacheable.
     Miss,
     /// The client asked for `only-if-cached`, and there is nothing.
     Refused,
