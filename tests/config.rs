@@ -218,20 +218,25 @@ fn what_would_change_or_guard_a_request_and_is_not_built_stops_the_start() {
 fn what_only_reports_and_what_is_left_over_is_warned_about() {
     let found = warnings(
         r#"{"version": 3, "host": ["http://h"], "output-encoding": "json", "oauth": {},
+            "websocket": {}, "cookie_keys": ["sid"],
             "extra_config": {"telemetry/gelf": {}, "some/unknown": {}, "rooter": {}, "backend/http": {}},
-            "endpoints": [{"endpoint": "/a", "headers_to_pass": ["X"], "max_rate": 3,
-              "backend": [{"url_pattern": "/", "whitelist": ["a"]}]}]}"#,
+            "endpoints": [{"endpoint": "/a", "headers_to_pass": ["X"], "max_rate": 3, "cookie_keys": ["sid"],
+              "backend": [{"url_pattern": "/", "whitelist": ["a"], "max_rate": 3}]}]}"#,
     );
     let expected = [
         "warning: /output-encoding: the key \"output-encoding\" is unknown here and ignored",
-        "warning: /oauth: the key \"oauth\" is unknown here and ignored",
+        "warning: /oauth: the key \"oauth\" has no effect",
+        "warning: /websocket: the key \"websocket\" has no effect",
+        "warning: /cookie_keys: the key \"cookie_keys\" has no effect",
         "warning: /extra_config/telemetry~1gelf: the namespace \"telemetry/gelf\" is not supported by this version",
         "warning: /extra_config/some~1unknown: the namespace \"some/unknown\" is unknown here and ignored",
         "warning: /extra_config/rooter: the namespace \"rooter\" is unknown here and ignored",
         "warning: /extra_config/backend~1http: the namespace \"backend/http\" is unknown here and ignored",
         "warning: /endpoints/0/headers_to_pass: the key \"headers_to_pass\" has no effect",
         "warning: /endpoints/0/max_rate: the key \"max_rate\" has no effect",
+        "warning: /endpoints/0/cookie_keys: the key \"cookie_keys\" has no effect",
         "warning: /endpoints/0/backend/0/whitelist: the key \"whitelist\" has no effect",
+        "warning: /endpoints/0/backend/0/max_rate: the key \"max_rate\" has no effect",
     ];
     assert_eq!(found, expected);
 }

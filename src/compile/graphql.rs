@@ -8,8 +8,8 @@ use crate::runtime::graphql::{GraphQl, GraphQlSpec, Operation};
 
 /// Reads the block. `None` when it is inactive or wrong; either is reported.
 ///
-/// KrakenD goes on with a plain call when type or query are missing. A call that is not what the file says is a
-/// mistake here.
+/// KrakenD goes on with a plain call when the type is another word or the query's file cannot be read. A call that is
+/// not what the file says is a mistake here.
 pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
     let block = node.block(GRAPHQL.keys)?;
     let operation = operation(&block)?;
@@ -69,8 +69,12 @@ fn query(block: &Block<'_>, cx: &Compile<'_>) -> Option<String> {
     match block.get("query_path") {
         Some(path) => files::text(&path, cx),
         None => {
-            block.missing("query");
-            None
+            // Servers that know their operations by name need no query.
+            block.node().warn_hint(
+                Mistake::Missing("query"),
+                "without \"query\" or \"query_path\" the call names no more than \"operationName\"",
+            );
+            Some(String::new())
         }
     }
 }

@@ -108,6 +108,12 @@ pub const BACKEND: &[Key] = &[
         "write it in the endpoint",
     ),
     key("cache_ttl", Kind::Leftover, "", "write it in the endpoint"),
+    key(
+        "max_rate",
+        Kind::Leftover,
+        "",
+        "write \"extra_config\": {\"qos/ratelimit/proxy\": {\"max_rate\": …}} instead",
+    ),
 ];
 
 /// A backend as the file has it.

@@ -94,6 +94,13 @@ pub const ENDPOINT: &[Key] = &[
         "",
         "write \"extra_config\": {\"qos/ratelimit/router\": {\"client_max_rate\": …}} instead",
     ),
+    key(
+        "cookie_keys",
+        Kind::Leftover,
+        "",
+        "write \"input_headers\": [\"Cookie\"] to pass cookies on; \"cookie_key\" of \"auth/validator\" names the \
+         one with the token",
+    ),
 ];
 
 /// An endpoint as the file has it.

@@ -209,6 +209,26 @@ pub const SERVICE: &[Key] = &[
         "",
         "Namespaces of the service.",
     ),
+    key(
+        "oauth",
+        Kind::Leftover,
+        "",
+        "write \"auth/validator\" in the endpoints' extra_config for tokens of clients, \"auth/client-credentials\" in the \
+         backends' for tokens of the gateway",
+    ),
+    key(
+        "websocket",
+        Kind::Leftover,
+        "",
+        "write \"extra_config\": {\"portcullis/stream\": {\"upgrade\": true}} in a \"no-op\" endpoint",
+    ),
+    key(
+        "cookie_keys",
+        Kind::Leftover,
+        "",
+        "write \"input_headers\": [\"Cookie\"] in the endpoint to pass cookies on; \"cookie_key\" of \"auth/validator\" names the \
+         one with the token",
+    ),
 ];
 
 /// The keys of `plugin`.

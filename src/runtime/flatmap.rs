@@ -1,14 +1,26 @@
 //! `flatmap_filter`: move, append and delete by path, through arrays too.
 //!
-//! Numeric parts of a path address positions of arrays; `*` is every child of an object or array. A container that
-//! loses its last child becomes null, as KrakenD does.
+//! Numeric parts of a path address positions of arrays; `*` is every child of an object or array. An element keeps
+//! its position until all operations are done, whatever is taken out before it; what is added goes behind. A container
+//! that loses its last child becomes null, as KrakenD does.
+//!
+//! So an element that is taken out leaves a hole ([`Value::hole`]) behind, and holes are closed at the end. An array
+//! with nothing but one hole has lost all its elements, but is still an array for the operations that follow.
 
-use super::json::{Kind, Object, Value};
+mod tree;
+
+use self::tree::{
+    Label, at, child, clear, close, container, label_in, list, matches, position, put, remove,
+    take, walk,
+};
+use super::json::Value;
 
 /// The operations of one `flatmap_filter`, in the file's order. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flatmap {
     operations: Box<[Operation]>,
+    /// Whether any of them may take an element out of an array.
+    leaves_holes: bool,
 }
 
 /// What is wrong with a `flatmap_filter`.
@@ -34,13 +46,6 @@ enum Part {
     Name(Box<str>),
 }
 
-/// One step on the way to a value that exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Label {
-    Name(Box<str>),
-    Index(usize),
-}
-
 impl Flatmap {
     /// Compiles pairs of `type` and `args`. Unknown types are skipped, as KrakenD does; `None` when nothing is left.
     ///
@@ -63,6 +68,7 @@ impl Flatmap {
             });
         }
         Ok((!compiled.is_empty()).then(|| Flatmap {
+            leaves_holes: compiled.iter().any(Operation::may_leave_holes),
             operations: compiled.into(),
         }))
     }
@@ -77,6 +83,9 @@ impl Flatmap {
         for operation in &self.operations {
             operation.apply(data);
         }
+        if self.leaves_holes {
+            close(data);
+        }
         if data.as_object_mut().is_none() {
             *data = Value::Null;
         }
@@ -88,13 +97,33 @@ impl Operation {
         match self {
             Operation::Delete(paths) => {
                 for path in paths {
-                    take_all(data, path);
+                    delete(data, path);
                 }
             }
             Operation::Append { from, to } => append(data, from, to),
-            Operation::Move { from, to } if from.len() == to.len() => relabel(data, from, to),
-            Operation::Move { from, to } if from.len() > to.len() => promote(data, from, to),
-            Operation::Move { from, to } => embed(data, from, to),
+            Operation::Move { from, to } => relocate(data, from, to),
+        }
+    }
+
+    fn may_leave_holes(&self) -> bool {
+        let element = |path: &Path| match path.last() {
+            Some(Part::Name(name)) => position(name).is_some(),
+            Some(Part::Any) => true,
+            None => false,
+        };
+        match self {
+            Operation::Delete(paths) => paths.iter().any(element),
+            Operation::Move { from, .. } | Operation::Append { from, .. } => element(from),
+        }
+    }
+}
+
+impl Part {
+    /// The part as it is written.
+    fn text(&self) -> &str {
+        match self {
+            Part::Any => "*",
+            Part::Name(name) => name,
         }
     }
 }
@@ -108,68 +137,89 @@ fn path(text: &str) -> Path {
         .collect()
 }
 
+/// Deletes whatever `path` leads to.
+fn delete(data: &mut Value, path: &[Part]) {
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
+    walk(
+        data,
+        parents,
+        &mut Vec::new(),
+        &mut |parent, _| match last {
+            Part::Any => clear(parent),
+            Part::Name(name) => {
+                take(parent, name);
+            }
+        },
+    );
+}
+
+/// A `move`; what it does depends on the depths of its two sides. A `*` at the end of either side is a name like any
+/// other, unlike elsewhere.
+fn relocate(data: &mut Value, from: &[Part], to: &[Part]) {
+    let (Some((source, parents)), Some((last, above))) = (from.split_last(), to.split_last())
+    else {
+        return;
+    };
+    let (source, last) = (source.text(), last.text());
+    match above.get(parents.len()..) {
+        Some([]) => walk(data, parents, &mut Vec::new(), &mut |parent, _| {
+            rename(parent, source, last);
+        }),
+        Some(between) => walk(data, parents, &mut Vec::new(), &mut |parent, _| {
+            sink(parent, source, between, last);
+        }),
+        None => promote(data, (source, parents), (last, above)),
+    }
+}
+
 /// Source and destination at one depth: only the last name changes, where it is. Arrays have no names to change.
-fn relabel(data: &mut Value, from: &[Part], to: &[Part]) {
-    let Some(last) = to.last() else { return };
-    for place in matches(data, from) {
-        let Some((Label::Name(old), parent)) = place.split_last() else {
-            continue;
-        };
-        let new = match last {
-            Part::Name(new) => new,
-            Part::Any => continue,
-        };
-        if let Some(object) = at(data, parent).and_then(Value::as_object_mut)
-            && let Some(value) = object.remove(old)
-        {
-            object.insert(new.clone(), value);
-        }
+fn rename(parent: &mut Value, source: &str, last: &str) {
+    if let Some(object) = parent.as_object_mut()
+        && let Some(value) = object.remove(source)
+    {
+        object.insert(last.into(), value);
+    }
+}
+
+/// Source shallower than destination: the value sinks below its own parent. As many leading parts of the destination
+/// are ignored as the parent is deep, and wildcards in the rest are names.
+fn sink(parent: &mut Value, source: &str, between: &[Part], last: &str) {
+    let Some(value) = take(parent, source) else {
+        return;
+    };
+    let parent = between
+        .iter()
+        .try_fold(parent, |parent, part| container(parent, part.text()));
+    if let Some(parent) = parent {
+        put(parent, last, value);
     }
 }
 
 /// Source deeper than destination: the value moves up, under the deepest part of the destination that exists.
-fn promote(data: &mut Value, from: &[Part], to: &[Part]) {
-    let Some((last, parents)) = to.split_last() else {
-        return;
-    };
-    for (place, value) in take_all(data, from) {
-        let mut parent = &mut *data;
-        for (depth, part) in parents.iter().enumerate() {
-            match has_container(parent, part, place.get(depth)) {
-                Some(label) => match child(parent, &label) {
-                    Some(next) => parent = next,
-                    // Not reached: the label was found a moment ago.
-                    None => return,
-                },
-                None => break,
-            }
+fn promote(data: &mut Value, (source, parents): (&str, &[Part]), (last, above): (&str, &[Part])) {
+    let mut taken = Vec::new();
+    walk(data, parents, &mut Vec::new(), &mut |parent, place| {
+        if let Some(value) = take(parent, source) {
+            taken.push((place.to_vec(), value));
         }
-        put(parent, &name_of(last, place.get(parents.len())), value);
+    });
+    for (place, value) in taken {
+        lift(data, above, &place, last, value);
     }
 }
 
-/// Source shallower than destination: the value sinks below its own parent. As many leading parts of the
-/// destination are ignored as the parent is deep.
-fn embed(data: &mut Value, from: &[Part], to: &[Part]) {
-    for (place, value) in take_all(data, from) {
-        let depth = place.len().saturating_sub(1);
-        let Some(parent) = at(data, place.get(..depth).unwrap_or_default()) else {
-            continue;
-        };
-        let Some((last, between)) = to.get(depth..).and_then(<[Part]>::split_last) else {
-            continue;
-        };
-        let labels = |offset: usize| place.get(depth + offset);
-        let parent = between
-            .iter()
-            .enumerate()
-            .try_fold(parent, |parent, (offset, part)| {
-                container(parent, &name_of(part, labels(offset)))
-            });
-        if let Some(parent) = parent {
-            put(parent, &name_of(last, labels(between.len())), value);
-        }
+/// Puts `value` below `parent`, as deep as `above` leads; its wildcards read as in `place`.
+fn lift(parent: &mut Value, above: &[Part], place: &[Label], last: &str, value: Value) {
+    if let Some((part, deeper)) = above.split_first()
+        && let Some(label) = label_in(parent, part, place.first())
+        && let Some(next) = child(parent, &label)
+    {
+        let place = place.get(1..).unwrap_or_default();
+        return lift(next, deeper, place, last, value);
     }
+    put(parent, last, value);
 }
 
 /// Puts the elements of one array behind those of another. Wildcards of the destination take what those of the
@@ -180,21 +230,25 @@ fn append(data: &mut Value, from: &[Part], to: &[Part]) {
         // An array cannot go into itself, nor into what is in it.
         let target = resolve(data, to, &source).filter(|target| !target.starts_with(&source));
         let Some(target) = target else { continue };
-        if at(data, &target).and_then(Value::as_array_mut).is_none() {
+        if at(data, &target).and_then(list).is_none() {
             continue;
         }
-        let Some(elements) = at(data, &source).and_then(Value::as_array_mut) else {
+        let Some(elements) = at(data, &source).and_then(list) else {
             continue;
         };
         let elements = std::mem::take(elements);
-        if let Some(array) = at(data, &target).and_then(Value::as_array_mut) {
-            array.extend(elements);
+        if let Some(array) = at(data, &target).and_then(list) {
+            array.extend(elements.into_iter().filter(|element| !element.is_hole()));
         }
         emptied.push(source);
     }
-    // Only now and from the back, so that positions in arrays stay true until all are moved.
-    for source in emptied.iter().rev() {
-        remove(data, source);
+    // Only now, so that the parents are there until all are moved.
+    for source in &emptied {
+        if let Some((last, parent)) = source.split_last()
+            && let Some(parent) = at(data, parent)
+        {
+            remove(parent, last);
+        }
     }
 }
 
@@ -208,167 +262,6 @@ fn resolve(data: &mut Value, to: &[Part], source: &[Label]) -> Option<Vec<Label>
         place.push(label);
     }
     Some(place)
-}
-
-/// Takes out every value that `path` leads to, in the order of the document. Containers that are empty afterwards
-/// become null.
-fn take_all(data: &mut Value, path: &[Part]) -> Vec<(Vec<Label>, Value)> {
-    let mut taken: Vec<_> = matches(data, path)
-        .into_iter()
-        // From the back, so that positions in arrays stay true.
-        .rev()
-        .filter_map(|place| remove(data, &place).map(|value| (place, value)))
-        .collect();
-    taken.reverse();
-    taken
-}
-
-/// Takes out one value; its parent becomes null if nothing else was in it.
-fn remove(data: &mut Value, place: &[Label]) -> Option<Value> {
-    let (last, parent) = place.split_last()?;
-    let parent = at(data, parent)?;
-    let (value, emptied) = match last {
-        Label::Name(name) => {
-            let object = parent.as_object_mut()?;
-            (object.remove(name)?, object.is_empty())
-        }
-        Label::Index(index) => {
-            let array = parent.as_array_mut()?;
-            if *index >= array.len() {
-                return None;
-            }
-            (array.remove(*index), array.is_empty())
-        }
-    };
-    if emptied {
-        *parent = Value::Null;
-    }
-    Some(value)
-}
-
-/// Every place that `path` leads to.
-fn matches(data: &mut Value, path: &[Part]) -> Vec<Vec<Label>> {
-    let mut found = Vec::new();
-    collect(data, path, &mut Vec::with_capacity(path.len()), &mut found);
-    found
-}
-
-fn collect(value: &mut Value, path: &[Part], place: &mut Vec<Label>, found: &mut Vec<Vec<Label>>) {
-    let Some((part, rest)) = path.split_first() else {
-        found.push(place.clone());
-        return;
-    };
-    let mut visit = |label: Label, child: &mut Value| {
-        place.push(label);
-        collect(child, rest, place, found);
-        place.pop();
-    };
-    match part {
-        Part::Any => {
-            if let Some(object) = value.as_object_mut() {
-                for (name, child) in object {
-                    visit(Label::Name(name.clone()), child);
-                }
-            } else if let Some(array) = value.as_array_mut() {
-                for (index, child) in array.iter_mut().enumerate() {
-                    visit(Label::Index(index), child);
-                }
-            }
-        }
-        Part::Name(_) => {
-            if let Some(label) = label_in(value, part, None)
-                && let Some(child) = child(value, &label)
-            {
-                visit(label, child);
-            }
-        }
-    }
-}
-
-/// The label by which `part` is a child of `value`, whether it exists or not; `None` if it cannot be.
-fn label_in(value: &mut Value, part: &Part, wild: Option<&Label>) -> Option<Label> {
-    match part {
-        Part::Any => wild.cloned(),
-        Part::Name(name) if value.as_array_mut().is_some() => position(name).map(Label::Index),
-        Part::Name(name) => Some(Label::Name(name.clone())),
-    }
-}
-
-/// The label of `part` in `parent`, if an object or array is there.
-fn has_container(parent: &mut Value, part: &Part, wild: Option<&Label>) -> Option<Label> {
-    let label = label_in(parent, part, wild)?;
-    let value = child(parent, &label)?;
-    (value.as_object_mut().is_some() || value.as_array_mut().is_some()).then_some(label)
-}
-
-/// The text of a destination's part.
-fn name_of(part: &Part, wild: Option<&Label>) -> Box<str> {
-    match (part, wild) {
-        (Part::Name(name), _) => name.clone(),
-        (Part::Any, Some(Label::Name(name))) => name.clone(),
-        (Part::Any, Some(Label::Index(index))) => index.to_string().into(),
-        (Part::Any, None) => "*".into(),
-    }
-}
-
-/// A position in an array: decimal digits as they are written, without leading zeros.
-fn position(name: &str) -> Option<usize> {
-    let canonical = name == "0" || !name.starts_with(['0', '+']);
-    canonical.then(|| name.parse().ok()).flatten()
-}
-
-fn at<'a>(data: &'a mut Value, place: &[Label]) -> Option<&'a mut Value> {
-    place
-        .iter()
-        .try_fold(data, |value, label| child(value, label))
-}
-
-fn child<'a>(value: &'a mut Value, label: &Label) -> Option<&'a mut Value> {
-    match label {
-        Label::Name(name) => value.as_object_mut()?.get_mut(name),
-        Label::Index(index) => value.as_array_mut()?.get_mut(*index),
-    }
-}
-
-/// The object or array that is `name` in `parent`, made if there is none.
-fn container<'a>(parent: &'a mut Value, name: &str) -> Option<&'a mut Value> {
-    let index = parent.as_array_mut().map(|array| slot(array, name));
-    let child = match (parent, index) {
-        (Value::Array(array), Some(index)) => array.get_mut(index)?,
-        (parent, _) => object_in(parent)?.entry(name.into()).or_default(),
-    };
-    if !matches!(child.kind(), Kind::Array | Kind::Object) {
-        *child = Value::Object(Object::new());
-    }
-    Some(child)
-}
-
-/// The position `name` in `array`, or a new one at its end.
-fn slot(array: &mut Vec<Value>, name: &str) -> usize {
-    match position(name).filter(|index| *index < array.len()) {
-        Some(index) => index,
-        None => {
-            array.push(Value::Null);
-            array.len() - 1
-        }
-    }
-}
-
-/// Puts `value` under `name`; what was there is replaced. In an array it goes to the end.
-fn put(parent: &mut Value, name: &str, value: Value) {
-    if let Some(array) = parent.as_array_mut() {
-        array.push(value);
-    } else if let Some(object) = object_in(parent) {
-        object.insert(name.into(), value);
-    }
-}
-
-/// The members of `value`, which becomes an object if it is none.
-fn object_in(value: &mut Value) -> Option<&mut Object> {
-    if value.kind() != Kind::Object {
-        *value = Value::Object(Object::new());
-    }
-    value.as_object_mut()
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ pub struct GraphQl {
 #[derive(Debug, Clone)]
 enum Variable {
     Fixed(Value),
-    /// The whole value is `{name}`: the endpoint's parameter of this name, as a string.
+    /// The whole value is `{name}`: the endpoint's parameter of this name, as a string; the case of its first letter
+    /// makes no difference (spec/gateway.md §1.7).
     Param(Arc<str>),
 }
 
@@ -119,7 +120,7 @@ impl GraphQl {
     fn configured(&self, params: &Params) -> Object {
         let value = |variable: &Variable| match variable {
             Variable::Fixed(value) => value.clone(),
-            Variable::Param(name) => Value::string(params.get(name).unwrap_or_default()),
+            Variable::Param(name) => Value::string(param(params, name)),
         };
         self.variables
             .iter()
@@ -219,6 +220,25 @@ fn write_object(out: &mut Vec<u8>, members: &Object) {
     out.push(b'}');
 }
 
+/// The value of the parameter that is called `name` but for the case of its first letter; empty without one.
+fn param<'p>(params: &'p Params, name: &str) -> &'p str {
+    let same = |known: &str| match (known.split_at_checked(1), name.split_at_checked(1)) {
+        (Some((first, rest)), Some((its_first, its_rest))) => {
+            first.eq_ignore_ascii_case(its_first) && rest == its_rest
+        }
+        _ => known == name,
+    };
+    let exact = params.get(name);
+    let mut params = params.0.iter();
+    exact
+        .or_else(|| {
+            params
+                .find(|(known, _)| same(known))
+                .map(|(_, value)| value.as_str())
+        })
+        .unwrap_or_default()
+}
+
 /// Only queries take parameters, as in KrakenD.
 fn variable(operation: Operation, value: &serde_json::Value) -> Variable {
     let name = value
@@ -265,13 +285,13 @@ mod tests {
     fn a_query_is_posted_with_parameters_as_strings() {
         let spec = spec(
             Operation::Query,
-            json!({"id": "{id}", "lim": 3, "s": "st", "nope": "{nope}"}),
+            json!({"id": "{id}", "lim": 3, "s": "st", "nope": "{nope}", "up": "{Id}"}),
         );
         let out = sent(spec, "ignored").expect("a call");
         assert_eq!(out.method, Method::POST);
         assert_eq!(
             out.body,
-            r#"{"query":"{h}","variables":{"id":"77","lim":3,"nope":"","s":"st"}}"#
+            r#"{"query":"{h}","variables":{"id":"77","lim":3,"nope":"","s":"st","up":"77"}}"#
         );
         assert_eq!(out.headers[CONTENT_TYPE], "application/json");
         assert_eq!(out.headers[CONTENT_LENGTH], out.body.len().to_string());

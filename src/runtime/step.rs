@@ -32,6 +32,11 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether `telemetry/metrics` knows of requests that the step refuses: it stands within the outermost of them.
+    fn is_counted(&self) -> bool {
+        true
+    }
+
     /// Lets the request pass, refuses it, or asks to be called again after a wait.
     ///
     /// `attempt` is 0 at first and counts the waits; a step waits at most once.
@@ -79,6 +84,8 @@ pub struct Ticket(pub u64);
 pub enum Outcome {
     /// An answer that counts as success.
     Success,
+    /// An answer that counts as success though something is missing, for instance the details of an error.
+    Incomplete,
     /// No answer, or one that counts as failure.
     Failure,
     /// A streamed answer (`no-op`) with this status, which by itself does not count as failure.
@@ -123,7 +130,7 @@ pub enum Lookup {
     Fresh(crate::upstream::Incoming),
     /// Stored but not fresh: send these conditional fields along.
     Stale(crate::runtime::answer::Fields),
-    /// Nothing stored, or the method is not cacheable (an unsafe method also drops what is stored under its URL).
+    /// Nothing stored, or the method is not cacheable.
     Miss,
     /// The client asked for `only-if-cached`, and there is nothing.
     Refused,

@@ -10,24 +10,24 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use pingora_core::protocols::tls::SslDigest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::listen::Limits;
-use crate::runtime::pipeline;
+use crate::runtime::pipeline::{self, Ended};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service, Work};
 use crate::runtime::step::{EndpointStep, Gate};
+use crate::server::active_stats::ActiveStats;
 use crate::server::body::{self, BodyError};
 use crate::server::{builtin, relay, respond, tunnel};
 use crate::telemetry::access::{AccessEvent, AccessLog};
 use crate::telemetry::metrics::{InFlight, Metrics, RouteMetrics};
 use crate::telemetry::moment;
-use crate::telemetry::stats::{Layer, Requests, Responses, Stats};
+use crate::telemetry::stats::Stats;
 
 /// Whether new requests are welcome; an endpoint of that path in the file goes first.
 const READY_PATH: &str = "/__ready";
@@ -42,60 +42,6 @@ pub struct Active {
     other: RouteMetrics,
     pub access_log: Arc<AccessLog>,
     stats: Option<ActiveStats>,
-}
-
-/// The counters of `telemetry/metrics`, with the handles of each endpoint.
-#[derive(Debug)]
-struct ActiveStats {
-    stats: Arc<Stats>,
-    /// By [`Endpoint::id`].
-    endpoints: Box<[EndpointStats]>,
-}
-
-#[derive(Debug)]
-struct EndpointStats {
-    responses: Option<Arc<Responses>>,
-    requests: Option<Arc<Requests>>,
-}
-
-impl ActiveStats {
-    fn new(stats: Arc<Stats>, service: &Service) -> ActiveStats {
-        let handles = |endpoint: &Arc<Endpoint>| EndpointStats {
-            responses: stats.responses(&endpoint.pattern),
-            requests: stats.requests(Layer::Pipe, &endpoint.pattern),
-        };
-        ActiveStats {
-            endpoints: service.endpoints.iter().map(handles).collect(),
-            stats,
-        }
-    }
-
-    fn began(&self, tls: Option<&SslDigest>) {
-        self.stats.record_connected();
-        if let Some(tls) = tls {
-            self.stats.record_tls(&tls.version, &tls.cipher);
-        }
-    }
-
-    fn ended(
-        &self,
-        endpoint: Option<&Endpoint>,
-        status: u16,
-        bytes: u64,
-        complete: bool,
-        took: Duration,
-    ) {
-        self.stats.record_disconnected();
-        let Some(of) = endpoint.and_then(|endpoint| self.endpoints.get(endpoint.id)) else {
-            return;
-        };
-        if let Some(responses) = &of.responses {
-            responses.record(status, bytes, took);
-        }
-        if let Some(requests) = &of.requests {
-            requests.record(complete, status >= 500, took);
-        }
-    }
 }
 
 impl Active {
@@ -123,11 +69,6 @@ impl Active {
 }
 
 impl Active {
-    /// Whether `telemetry/metrics` counts connections.
-    pub(super) fn has_stats(&self) -> bool {
-        self.stats.is_some()
-    }
-
     /// Reports a health answer that the front loop gave.
     pub(super) fn probed(&self, path: &str, client: IpAddr, bytes: u64, took: Duration) {
         self.other.record(200, took);
@@ -183,6 +124,10 @@ pub struct Ctx {
     /// Not in the access log: redirects and preflights, which the reference answers before it logs.
     silent: bool,
     in_flight: Option<InFlight>,
+    /// `telemetry/metrics` has seen the request come, and is to see it go.
+    counted: bool,
+    /// How the endpoint's work ended, and how long it took; `None` when it was not begun.
+    pub(super) ended: Option<(Ended, Duration)>,
 }
 
 /// What the synchronous part of a request came to.
@@ -334,24 +279,27 @@ impl Gateway {
             return Ok(Gated::Answered);
         }
         let refusal = self.gates(session, ctx, gates, patience).await;
-        Ok(refusal.map_or(Gated::Pass, |answer| Gated::Refuse(Box::new(answer))))
+        Ok(refusal.map_or(Gated::Pass, |(answer, _)| Gated::Refuse(Box::new(answer))))
     }
 
-    /// The steps, one after the other, each waiting `patience` at the longest; `Some` is the refusal.
+    /// The steps, one after the other, each waiting `patience` at the longest; `Some` is the refusal, and whether
+    /// `telemetry/metrics` counts it.
     async fn gates(
         &self,
         session: &Session,
         ctx: &mut Ctx,
         steps: &[Box<dyn EndpointStep>],
         patience: Duration,
-    ) -> Option<Answer> {
+    ) -> Option<(Answer, bool)> {
         for step in steps {
             let mut attempt = 0;
             loop {
                 let head = head_of(session, ctx.client)?;
                 match step.check(&head, &mut ctx.notes, attempt) {
                     Gate::Pass => break,
-                    Gate::Refuse(answer) => return Some(answer),
+                    Gate::Refuse(answer) => {
+                        return Some((answer, step.is_counted()));
+                    }
                     Gate::Wait(wait) => {
                         // A step bounds its own wait; this is the bound of last resort.
                         let _ = pingora_timeout::timeout(patience, wait).await;
@@ -370,21 +318,35 @@ impl Gateway {
         endpoint: &Arc<Endpoint>,
     ) -> Result<bool> {
         ctx.endpoint = Some(Arc::clone(endpoint));
-        if endpoint.steps.iter().any(|step| step.needs_body())
-            && !Box::pin(self.keep_body(session, ctx, endpoint.timeout)).await?
-        {
-            return Ok(true);
+        if endpoint.steps.iter().any(|step| step.needs_body()) {
+            let kept = Box::pin(self.keep_body(session, ctx, endpoint.timeout)).await;
+            if !matches!(kept, Ok(true)) {
+                count(session, ctx);
+                return kept.map(|_| true);
+            }
         }
         let refusal = self.gates(session, ctx, &endpoint.steps, endpoint.timeout);
-        if let Some(answer) = refusal.await {
+        let refusal = refusal.await;
+        if !matches!(refusal, Some((_, false))) {
+            count(session, ctx);
+        }
+        if let Some((answer, _)) = refusal {
             self.local(session, ctx, answer).await?;
             return Ok(true);
         }
         match &endpoint.work {
             Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
                 // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
+                let started = Instant::now();
                 let tunnel = tunnel::run(session, ctx, endpoint, work, &self.shared.metrics);
-                if let Some(answer) = Box::pin(tunnel).await? {
+                let answer = Box::pin(tunnel).await?;
+                ctx.ended = match &answer {
+                    None => Some(Ended::WHOLE),
+                    Some(answer) if answer.status.is_server_error() => Some(Ended::FAILED),
+                    Some(_) => None,
+                }
+                .map(|ended| (ended, started.elapsed()));
+                if let Some(answer) = answer {
                     self.local(session, ctx, answer).await?;
                 }
                 Ok(true)
@@ -480,6 +442,7 @@ impl Gateway {
         };
         let call =
             pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, body, started);
+        let began = Instant::now();
         let outcome = {
             let work = pipeline::run(service, endpoint, work, &call);
             tokio::select! {
@@ -492,8 +455,10 @@ impl Gateway {
             // The client has hung up; the calls to its upstreams went with it.
             session.set_keepalive(None);
             ctx.notes.refused = Some("client_gone");
+            ctx.ended = Some((Ended::FAILED, began.elapsed()));
             return Ok(());
         };
+        ctx.ended = outcome.ended.map(|ended| (ended, began.elapsed()));
         if let Some(kind) = outcome.failure {
             self.shared.metrics.upstream_error(kind.as_str());
         }
@@ -513,6 +478,15 @@ impl Gateway {
             &ctx.notes.response_fields,
         )
         .await
+    }
+}
+
+/// Tells `telemetry/metrics` that an endpoint's request has come.
+fn count(session: &Session, ctx: &mut Ctx) {
+    if let Some(stats) = ctx.active.as_ref().and_then(|active| active.stats.as_ref()) {
+        let digest = session.digest();
+        stats.began(digest.and_then(|digest| digest.ssl_digest.as_deref()));
+        ctx.counted = true;
     }
 }
 
@@ -543,6 +517,8 @@ impl ProxyHttp for Gateway {
             answered: None,
             silent: false,
             in_flight: None,
+            counted: false,
+            ended: None,
         })
     }
 
@@ -555,13 +531,6 @@ impl ProxyHttp for Gateway {
         ctx.in_flight = Some(self.shared.metrics.request());
         if self.shared.draining.load(Ordering::Relaxed) {
             session.set_keepalive(None);
-        }
-        if let Some(stats) = &active.stats {
-            stats.began(
-                session
-                    .digest()
-                    .and_then(|digest| digest.ssl_digest.as_deref()),
-            );
         }
         ctx.active = Some(Arc::clone(&active));
         let few_fields = !session.is_http2() || self.limit_http2(session);
@@ -677,17 +646,9 @@ impl ProxyHttp for Gateway {
             .and_then(|endpoint| active.routes.get(endpoint.id))
             .unwrap_or(&active.other);
         route.record(status, took);
-        if let Some(stats) = &active.stats {
-            let written = session.response_written();
-            let complete = written.and_then(|header| header.headers.get("x-krakend-completed"));
-            let complete = complete.is_some_and(|value| value == "true");
-            stats.ended(
-                ctx.endpoint.as_deref(),
-                status,
-                session.body_bytes_sent() as u64,
-                complete,
-                took,
-            );
+        if let (Some(stats), Some(endpoint), true) = (&active.stats, &ctx.endpoint, ctx.counted) {
+            let bytes = session.body_bytes_sent() as u64;
+            stats.ended(endpoint, status, bytes, took, ctx.ended);
         }
         if let Some(reason) = ctx.notes.refused {
             match status {

@@ -5,13 +5,14 @@
 //! | [`process`] | start, reload, hand-over, stop: the signals and the drain |
 //! | [`front`], [`conn`], [`head`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], [`turns`] | certificates, chosen by name, replaced while running; handshakes that do not crowd out requests |
-//! | [`gateway`] | the `ProxyHttp` implementation: decides and delegates |
+//! | [`gateway`], [`active_stats`] | the `ProxyHttp` implementation: decides and delegates; its part of `/__stats` |
 //! | [`quick`] | the health answer, given before there is a session |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
 //! | [`relay`], [`trailers`], [`grpc`] | `no-op` answers as a streaming copy; refusals that gRPC clients understand |
 //! | [`tunnel`] | WebSocket: on what terms, the bytes both ways, and what ends them |
 //! | [`admin`], [`control`], [`watch`], [`upkeep`] | pages for operators, orders, changed files, background tasks |
 
+mod active_stats;
 pub mod admin;
 mod body;
 mod builtin;

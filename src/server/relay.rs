@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{Reply, Sight};
-use crate::runtime::pipeline::{ClientCall, Guard, Limit, stream};
+use crate::runtime::pipeline::{ClientCall, Ended, Guard, Limit, stream};
 use crate::runtime::service::{Endpoint, Service, StreamWork};
 use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
@@ -69,7 +69,10 @@ pub async fn run(
         return Ok(());
     };
     let service = &*active.service;
-    let answer = match relay(session, ctx, service, endpoint, work).await {
+    let started = Instant::now();
+    let result = relay(session, ctx, service, endpoint, work).await;
+    ctx.ended = ended(session, &result).map(|ended| (ended, started.elapsed()));
+    let answer = match result {
         Ok(()) => return Ok(()),
         Err(Trouble::Client(error)) => {
             ctx.notes.refused = Some("client_gone");
@@ -116,6 +119,20 @@ pub async fn run(
     ctx.answered = Some(answer.status);
     let fields = &ctx.notes.response_fields;
     respond::write(session, &service.options, answer, fields).await
+}
+
+/// How it ended for `telemetry/metrics`: the work is done once there is a header, whatever becomes of the body.
+fn ended(session: &Session, result: &std::result::Result<(), Trouble>) -> Option<Ended> {
+    match result {
+        _ if session.response_written().is_some_and(is_final) => Some(Ended::WHOLE),
+        Ok(()) | Err(Trouble::Cut(_)) => Some(Ended::WHOLE),
+        Err(Trouble::Failed(_) | Trouble::Client(_)) => Some(Ended::FAILED),
+        Err(Trouble::Malformed | Trouble::Slow | Trouble::TooLarge) => None,
+    }
+}
+
+fn is_final(header: &ResponseHeader) -> bool {
+    !header.status.is_informational()
 }
 
 async fn relay(

@@ -89,6 +89,10 @@ impl ServiceStep for BotDetector {
 }
 
 impl EndpointStep for BotDetector {
+    fn is_counted(&self) -> bool {
+        false
+    }
+
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, _attempt: u8) -> Gate<'a> {
         match self.refuse(head, notes) {
             Some(answer) => Gate::Refuse(answer),

@@ -120,7 +120,7 @@ impl CircuitBreaker {
 
     fn counts_as_failure(&self, outcome: Outcome) -> bool {
         match outcome {
-            Outcome::Success => false,
+            Outcome::Success | Outcome::Incomplete => false,
             Outcome::Failure => true,
             Outcome::Streamed { status } => self.settings.stream_errors && status >= 500,
         }

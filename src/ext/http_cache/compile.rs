@@ -12,18 +12,18 @@ use crate::ext::context::{BackendSite, Compile};
 use crate::ext::registry::BackendPart;
 use crate::runtime::clock::Clock;
 
-/// Where KrakenD's cache has no bounds, ours has these.
-const MAX_BYTES: usize = 64 << 20;
-const MAX_ITEMS: usize = 100_000;
-
 const VALIDATORS: [&str; 2] = [
     "auth/validator",
     "github.com/devopsfaith/krakend-jose/validator",
 ];
 
-/// The store of all backends with `shared`, left by the first of them.
+/// The store of all backends with `shared` and limits, left by the first of them.
 #[derive(Debug)]
-struct SharedEntries(Arc<Entries>);
+struct Limited(Arc<Entries>);
+
+/// The store of all backends with `shared` and without limits.
+#[derive(Debug)]
+struct Unlimited(Arc<Entries>);
 
 pub(super) fn backend(
     node: &Node<'_>,
@@ -53,28 +53,29 @@ pub(super) fn backend(
     BackendPart::Cache(Arc::new(Cache::new(entries, identities, Clock::system())))
 }
 
-/// The limits of the first backend that declares any hold for all; the blocks after it do not change them.
+/// The limits of the first backend that declares any hold for all that do; the blocks after it do not change them.
 fn shared(block: &Block, cx: &mut Compile<'_>) -> Arc<Entries> {
-    if let Some(shared) = cx.left::<SharedEntries>() {
-        return Arc::clone(&shared.0);
+    let known = match block.limits {
+        Some(_) => cx.left::<Limited>().map(|shared| Arc::clone(&shared.0)),
+        None => cx.left::<Unlimited>().map(|shared| Arc::clone(&shared.0)),
+    };
+    if let Some(entries) = known {
+        return entries;
     }
-    let key = format!(
-        "qos/http-cache shared {:?} {:?}",
-        block.max_size, block.max_items
-    );
+    let key = format!("qos/http-cache shared {:?}", block.limits);
     let entries = cx.carry(key, |_| Arc::new(new_entries(block)));
-    cx.leave(Arc::new(SharedEntries(Arc::clone(&entries))));
+    match block.limits {
+        Some(_) => cx.leave(Arc::new(Limited(Arc::clone(&entries)))),
+        None => cx.leave(Arc::new(Unlimited(Arc::clone(&entries)))),
+    }
     entries
 }
 
 fn new_entries(block: &Block) -> Entries {
-    let or = |number: Option<u64>, default| {
-        number.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX))
-    };
-    Entries::new(
-        or(block.max_size, MAX_BYTES),
-        or(block.max_items, MAX_ITEMS),
-    )
+    match block.limits {
+        Some((bytes, items)) => Entries::new(bytes, items),
+        None => Entries::unconfigured(),
+    }
 }
 
 /// The header fields that the endpoint's validator fills from claims: they say who asks.

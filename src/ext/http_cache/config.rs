@@ -1,6 +1,6 @@
 //! The block as the file has it.
 
-use crate::config::{Key, Kind, Node, key};
+use crate::config::{Key, Kind, Mistake, Node, key};
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -13,13 +13,13 @@ pub(super) const KEYS: &[Key] = &[
         "max_size",
         Kind::Integer,
         "67108864",
-        "Bytes that the store may hold; of a shared one, the first backend that says so decides.",
+        "Bytes of answers that the store may hold, if `max_items` is set too; of a shared one, the first backend decides.",
     ),
     key(
         "max_items",
         Kind::Integer,
         "100000",
-        "Answers that the store may hold; of a shared one, the first backend that says so decides.",
+        "Answers that the store may hold, if `max_size` is set too; of a shared one, the first backend decides.",
     ),
     key(
         "share_identities",
@@ -33,19 +33,36 @@ pub(super) const KEYS: &[Key] = &[
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) shared: bool,
-    pub(super) max_size: Option<u64>,
-    pub(super) max_items: Option<u64>,
+    /// `max_size` and `max_items`: one alone is no limit.
+    pub(super) limits: Option<(usize, usize)>,
     pub(super) share_identities: bool,
 }
 
 impl Block {
     pub(super) fn read(node: &Node<'_>) -> Option<Block> {
         let block = node.block(KEYS)?;
+        let limit = |name| {
+            let number = block.count(name).filter(|number| *number > 0);
+            number.map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+        };
+        let limits = match (limit("max_size"), limit("max_items")) {
+            (Some(size), Some(items)) => Some((size, items)),
+            (None, None) => None,
+            (Some(_), None) => lonely(node, "max_size", "max_items"),
+            (None, Some(_)) => lonely(node, "max_items", "max_size"),
+        };
         Some(Block {
             shared: block.flag("shared"),
-            max_size: block.count("max_size").filter(|n| *n > 0),
-            max_items: block.count("max_items").filter(|n| *n > 0),
+            limits,
             share_identities: block.flag("share_identities"),
         })
     }
+}
+
+fn lonely<T>(node: &Node<'_>, given: &'static str, missing: &'static str) -> Option<T> {
+    node.warn_hint(
+        Mistake::invalid(format!("{given:?} has no effect without {missing:?}")),
+        "write both, or neither",
+    );
+    None
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, PRAGMA};
+use http::header::{CACHE_CONTROL, DATE, EXPIRES, PRAGMA};
 
 /// The directives of a message that a cache here looks at; seconds where a directive has them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -117,14 +117,10 @@ pub fn may_stand_in(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> boo
     }
 }
 
-/// Seconds since the answer was made: since its `Date`, or more if a cache on the way says so. `None` without `Date`.
+/// Seconds since the `Date` of the answer; `None` without one. `Age` is not looked at, as in KrakenD.
 fn age(answer: &HeaderMap, wall: Duration) -> Option<u64> {
     let made = date(answer, &DATE)?;
-    let said = answer
-        .get(AGE)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .unwrap_or(0);
-    Some(wall.as_secs().saturating_sub(made).max(said))
+    Some(wall.as_secs().saturating_sub(made))
 }
 
 fn lifetime(answer: &HeaderMap, given: &Directives) -> u64 {

@@ -7,7 +7,12 @@ use http::{HeaderName, HeaderValue};
 
 use crate::upstream::Incoming;
 
-/// What an entry costs beside its bytes: tables, keys and counters.
+/// The bounds where the file names none: KrakenD's cache has no end then.
+const MAX_BYTES: usize = 64 << 20;
+const MAX_ITEMS: usize = 100_000;
+
+/// What an entry costs beside its bytes: tables, keys and counters. It counts against our own bounds only; a size in the
+/// file is that of answers.
 const OVERHEAD: usize = 512;
 
 /// Header fields that an answer depends on (`Vary`), as they were sent for it.
@@ -27,6 +32,8 @@ pub struct Entry {
 pub struct Entries {
     max_bytes: usize,
     max_items: usize,
+    /// Counted for each entry.
+    overhead: usize,
     table: Mutex<Table>,
 }
 
@@ -47,12 +54,21 @@ struct Slot {
 }
 
 impl Entries {
-    /// A store of at most `max_bytes` and `max_items`.
+    /// A store of at most `max_items` answers, which with their URLs and fields have `max_bytes`.
     pub fn new(max_bytes: usize, max_items: usize) -> Entries {
         Entries {
             max_bytes,
             max_items,
+            overhead: 0,
             table: Mutex::default(),
+        }
+    }
+
+    /// A store without bounds in the file.
+    pub fn unconfigured() -> Entries {
+        Entries {
+            overhead: OVERHEAD,
+            ..Entries::new(MAX_BYTES, MAX_ITEMS)
         }
     }
 
@@ -76,7 +92,7 @@ impl Entries {
 
     /// Stores an answer, and forgets others until all fit. One that could never fit only replaces what was there.
     pub fn put(&self, key: &str, entry: Entry) {
-        let bytes = size(key, &entry);
+        let bytes = self.overhead + size(key, &entry);
         let mut table = self.locked();
         table.remove(key);
         if bytes > self.max_bytes || self.max_items == 0 {
@@ -142,7 +158,7 @@ fn size(key: &str, entry: &Entry) -> usize {
         .answer
         .headers
         .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .map(|(name, value)| name.as_str().len() + ": \r\n".len() + value.len())
         .sum();
-    OVERHEAD + 2 * key.len() + fields + entry.answer.body.len()
+    key.len() + fields + entry.answer.body.len()
 }

@@ -76,11 +76,6 @@ impl Cache {
 impl ResponseCache for Cache {
     fn lookup(&self, method: &Method, url: &str, headers: &HeaderMap) -> Lookup {
         if !is_cacheable(method, headers) {
-            if !matches!(*method, Method::GET | Method::HEAD) {
-                // RFC 9111 §4.4: what was changed is not what is stored.
-                self.entries.remove(&self.key(&Method::GET, url, headers));
-                self.entries.remove(&self.key(&Method::HEAD, url, headers));
-            }
             return Lookup::Miss;
         }
         let Some(entry) = self.find(method, url, headers) else {
@@ -103,11 +98,12 @@ impl ResponseCache for Cache {
         let key = self.key(method, url, sent);
         let (asked, given) = (Directives::of(sent), Directives::of(&answer.headers));
         let personal = carries_credentials(sent) || answer.headers.contains_key(SET_COOKIE);
+        // As in KrakenD, `private` by itself keeps nobody's answer from others: it only takes back a `public`.
+        let public = given.public && !given.private;
         let varied = varied(sent, &answer.headers);
         let refused = asked.no_store
             || given.no_store
-            || given.private
-            || (personal && !given.public)
+            || (personal && !public)
             || answer.status == StatusCode::PARTIAL_CONTENT
             || answer.status == StatusCode::NOT_MODIFIED;
         let Some(varied) = varied.filter(|_| !refused) else {
@@ -121,7 +117,7 @@ impl ResponseCache for Cache {
             Entry {
                 answer,
                 varied,
-                public: given.public,
+                public,
             },
         );
     }

@@ -233,10 +233,21 @@ fn an_answer_to_a_stranger_is_not_given_to_one_with_credentials_unless_public() 
 }
 
 #[test]
-fn private_answers_and_new_cookies_are_not_stored() {
+fn private_answers_are_for_all_who_send_no_credentials() {
     let bench = apart();
-    bench.put(&[], "1", &[("cache-control", "private, max-age=60")]);
+    let given = [("cache-control", "private, max-age=60")];
+    bench.put(&[], "1", &given);
+    assert_eq!(bench.get(&[]), "1");
+    assert_eq!(bench.get(&[("cookie", "a=b")]), "miss");
+    let bench = apart();
+    let given = [("cache-control", "private, public, max-age=60")];
+    bench.put(&[("authorization", "Bearer x")], "1", &given);
     assert_eq!(bench.get(&[]), "miss");
+}
+
+#[test]
+fn answers_with_new_cookies_are_not_stored() {
+    let bench = apart();
     bench.put(
         &[],
         "1",
@@ -270,7 +281,32 @@ fn an_unsafe_method_and_a_range_pass_by() {
     assert_eq!(bench.get(&[]), "1");
     let post = bench.cache.lookup(&Method::POST, URL, &HeaderMap::new());
     assert!(matches!(post, Lookup::Miss));
-    assert_eq!(bench.get(&[]), "miss");
+    assert_eq!(bench.get(&[]), "1");
+}
+
+#[test]
+fn age_is_counted_from_date_alone() {
+    let bench = apart();
+    bench.put(&[], "1", &[("cache-control", "max-age=60"), ("age", "100")]);
+    assert_eq!(bench.get(&[]), "1");
+}
+
+#[test]
+fn a_small_store_counts_what_an_answer_is_made_of() {
+    let entries = Arc::new(Entries::new(200, 10));
+    let cache = Cache::new(Arc::clone(&entries), Identities::Shared, Clock::manual());
+    let answer = |size: usize| Incoming {
+        status: StatusCode::OK,
+        headers: headers(A_MINUTE),
+        origin: None,
+        body: vec![b'x'; size].into(),
+    };
+    let put = |size| cache.store(&Method::GET, URL, &HeaderMap::new(), &answer(size));
+    put(7);
+    let one = URL.len() + "cache-control: max-age=60\r\n".len() + 7;
+    assert_eq!(entries.usage(), (one, 1));
+    put(200);
+    assert_eq!(entries.usage(), (0, 0));
 }
 
 #[test]

@@ -36,7 +36,11 @@ impl BackendStep for Counted {
             .epoch
             .elapsed()
             .saturating_sub(Duration::from_nanos(ticket.0));
-        let failed = outcome == Outcome::Failure;
-        self.requests.record(!failed, failed, took);
+        let (complete, error) = match outcome {
+            Outcome::Success | Outcome::Streamed { .. } => (true, false),
+            Outcome::Incomplete => (false, false),
+            Outcome::Failure => (false, true),
+        };
+        self.requests.record(complete, error, took);
     }
 }

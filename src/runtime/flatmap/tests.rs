@@ -20,6 +20,7 @@ fn run_on(text: &str, operations: &[(&str, &[&str])]) -> String {
         to_bytes(&value, Style::Canonical)
     });
     assert_eq!(results[0], results[1], "lazy and full differ");
+    parse(&results[0], Depth::Full).expect("no holes are left");
     String::from_utf8(results[0].to_vec()).expect("UTF-8")
 }
 
@@ -215,6 +216,97 @@ fn append_joins_two_arrays() {
     assert_eq!(
         run_on(r#"{"l":[[1],2]}"#, &[("append", &["l", "l.0"])]),
         r#"{"l":[[1],2]}"#
+    );
+}
+
+#[test]
+fn elements_keep_their_positions_until_all_operations_are_done() {
+    let on = |text: &str, operations: &[(&str, &[&str])], expected: &str| {
+        assert_eq!(run_on(text, operations), expected, "{operations:?}");
+    };
+    let list = r#"{"l":["A","B","C"]}"#;
+    on(list, &[("del", &["l.0", "l.1"])], r#"{"l":["C"]}"#);
+    on(
+        list,
+        &[("del", &["l.0"]), ("del", &["l.0"])],
+        r#"{"l":["B","C"]}"#,
+    );
+    on(
+        list,
+        &[("move", &["l.0", "first"]), ("move", &["l.1", "second"])],
+        r#"{"first":"A","l":["C"],"second":"B"}"#,
+    );
+    on(
+        r#"{"l":["A","B"]}"#,
+        &[("move", &["l.0", "first"]), ("move", &["l.1", "second"])],
+        r#"{"first":"A","l":null,"second":"B"}"#,
+    );
+    on(
+        r#"{"l":[{"n":1},{"n":2},{"n":3}]}"#,
+        &[("del", &["l.0"]), ("move", &["l.1.n", "l.1.name"])],
+        r#"{"l":[{"name":2},{"n":3}]}"#,
+    );
+    on(
+        r#"{"l":["A","B"],"m":["C",["D","E"]]}"#,
+        &[
+            ("del", &["l.0", "m.1.0"]),
+            ("append", &["l", "m"]),
+            ("move", &["m.2", "b"]),
+        ],
+        r#"{"b":"B","m":["C",["E"]]}"#,
+    );
+    on(
+        r#"{"l":[{"a":1},{"a":2}],"x":0}"#,
+        &[("del", &["l.0"]), ("move", &["x", "l.0.a"])],
+        r#"{"l":[{"a":2},{"a":0}]}"#,
+    );
+}
+
+#[test]
+fn an_emptied_array_is_an_array_still() {
+    assert_eq!(
+        run_on(
+            r#"{"id":1,"tags":["x","y"]}"#,
+            &[("del", &["tags.*"]), ("move", &["id", "tags.id"])]
+        ),
+        r#"{"tags":[1]}"#
+    );
+    assert_eq!(
+        run_on(
+            r#"{"l":[1],"m":[2]}"#,
+            &[("del", &["l.0"]), ("append", &["m", "l"])]
+        ),
+        r#"{"l":null,"m":[2]}"#
+    );
+}
+
+#[test]
+fn a_last_wildcard_of_a_move_is_a_name() {
+    for args in [["nested.*", "x"], ["arr.*", "x"], ["nested.*", "nested.x"]] {
+        assert_eq!(run("move", &args), base_with(&[]), "{args:?}");
+    }
+    assert_eq!(
+        run_on(r#"{"a":{"*":1,"b":2}}"#, &[("move", &["a.*", "x"])]),
+        r#"{"a":{"b":2},"x":1}"#
+    );
+    assert_eq!(
+        run_on(r#"{"name":"a","id":1}"#, &[("move", &["name", "*.n"])]),
+        r#"{"*":{"n":"a"},"id":1}"#
+    );
+    assert_eq!(
+        run_on(r#"{"id":1}"#, &[("move", &["id", "*"])]),
+        r#"{"*":1}"#
+    );
+}
+
+#[test]
+fn what_is_lifted_below_a_scalar_replaces_it() {
+    assert_eq!(
+        run("move", &["nested.z.q", "id.q"]),
+        base_with(&[
+            ("id", Some(r#"{"q":true}"#)),
+            ("nested", Some(r#"{"k":1,"z":{"w":null}}"#))
+        ])
     );
 }
 

@@ -161,6 +161,20 @@ impl Value {
         })
     }
 
+    /// What an element leaves behind that is taken out of an array while the others keep their positions. It reads as
+    /// null, and has no text: whoever makes holes closes them before anybody writes the value.
+    pub(in crate::runtime) fn hole() -> Value {
+        Value::Raw(Raw {
+            text: Bytes::new(),
+            settled: true,
+        })
+    }
+
+    /// Whether it is a hole rather than a value: no value has an empty text.
+    pub(in crate::runtime) fn is_hole(&self) -> bool {
+        matches!(self, Value::Raw(raw) if raw.text.is_empty())
+    }
+
     /// A string.
     pub fn string(text: impl Into<Box<str>>) -> Value {
         Value::String(text.into())

@@ -207,7 +207,8 @@ pub(super) async fn exchange<C: Carrier>(
         None => plain(carrier, most_bytes, backend, prepared.out, limit).await,
     };
     guard.end(match &result {
-        Ok(_) => Outcome::Success,
+        Ok(part) if part.complete => Outcome::Success,
+        Ok(_) => Outcome::Incomplete,
         Err(_) => Outcome::Failure,
     });
     result

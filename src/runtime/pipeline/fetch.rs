@@ -1,11 +1,14 @@
 //! Credentials and cache around one exchange.
 
-use http::StatusCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
 
 use super::carrier::Carrier;
 use super::limit::Limit;
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
 use crate::runtime::step::{Credentials, Lookup, ResponseCache};
 use crate::upstream::{CallOptions, HostSet, Incoming, Outgoing};
@@ -85,10 +88,13 @@ async fn cached<C: Carrier>(
     let mut revalidating = false;
     match cache.lookup(&method, &url, &sent) {
         Lookup::Fresh(incoming) => return Ok(incoming),
+        // The cache answers in the upstream's place (RFC 9111 §5.2.1.7).
         Lookup::Refused => {
-            return Err(Failure {
+            return Ok(Incoming {
                 status: StatusCode::GATEWAY_TIMEOUT,
-                ..Failure::new(Kind::Refused, "only-if-cached, and nothing is")
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                origin: Some(Arc::from(hosts.name())),
             });
         }
         Lookup::Stale(conditions) => {

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::merge::{Merged, Passed};
-use super::run::Outcome;
+use super::run::{Ended, Outcome};
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::failure::Failure;
 use crate::runtime::json::{Object, Style, Value, to_bytes};
@@ -39,6 +39,10 @@ pub(super) fn finish(
 ) -> Outcome {
     let errors = report(endpoint, work.signer.is_some(), &merged);
     let failure = merged.failures.first().map(|failure| failure.kind);
+    let ended = Ended {
+        complete: merged.complete,
+        error: failure.is_some(),
+    };
     let answer = match &work.signer {
         Some(signer) => signed(options, endpoint, &**signer, merged),
         None => match &merged.data {
@@ -60,6 +64,7 @@ pub(super) fn finish(
         answer,
         errors,
         failure,
+        ended: Some(ended),
     }
 }
 

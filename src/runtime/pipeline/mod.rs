@@ -41,4 +41,4 @@ pub use carrier::{Carrier, Upstream};
 pub use client::{ClientCall, RequestLine};
 pub use guard::Guard;
 pub use limit::Limit;
-pub use run::{Outcome, run, run_with};
+pub use run::{Ended, Outcome, run, run_with};

@@ -29,6 +29,29 @@ pub struct Outcome {
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
     /// The first failure's label for the metrics; also of partial answers.
     pub failure: Option<Kind>,
+    /// `None` when the endpoint's work was not begun.
+    pub ended: Option<Ended>,
+}
+
+/// How an endpoint's work ended, in the words of `telemetry/metrics`. What is left out of an answer and what goes wrong
+/// are two things: an answer may be partial without an error, and complete only without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub complete: bool,
+    pub error: bool,
+}
+
+impl Ended {
+    /// All is there.
+    pub const WHOLE: Ended = Ended {
+        complete: true,
+        error: false,
+    };
+    /// Nothing came of it.
+    pub const FAILED: Ended = Ended {
+        complete: false,
+        error: true,
+    };
 }
 
 /// Does an endpoint's work for one request. To give up, drop the future.
@@ -54,6 +77,7 @@ pub async fn run_with<C: Carrier>(
             answer: Answer::empty(StatusCode::UNAUTHORIZED),
             errors: SmallVec::new(),
             failure: None,
+            ended: None,
         };
     }
     let merged = match work.pipes.is_empty() {

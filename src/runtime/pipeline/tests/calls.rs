@@ -221,5 +221,5 @@ fn a_cache_stands_before_the_upstream_and_behind_it() {
         assert_eq!(asked(None, old(), reply), answered(r#"{"old":1}"#, 1));
     }
     let refused = asked(Some(Lookup::Refused), None, ok("{}"));
-    assert_eq!((refused.0, refused.2), (504, 0));
+    assert_eq!((refused.0, refused.2), (500, 0));
 }

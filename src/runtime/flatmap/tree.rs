@@ -1,0 +1,210 @@
+//! The data while operations run on it: found by path, changed in place, with holes where elements of arrays were.
+
+use super::Part;
+use crate::runtime::json::{Kind, Object, Value};
+
+/// One step on the way to a value that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Label {
+    Name(Box<str>),
+    Index(usize),
+}
+
+/// The elements of an array that is one still: what has lost all of them is null for `append`.
+pub(super) fn list(value: &mut Value) -> Option<&mut Vec<Value>> {
+    value
+        .as_array_mut()
+        .filter(|array| array.is_empty() || array.iter().any(is_there))
+}
+
+fn is_there(element: &Value) -> bool {
+    !element.is_hole()
+}
+
+/// Takes the child `name` out of `parent`.
+pub(super) fn take(parent: &mut Value, name: &str) -> Option<Value> {
+    if parent.kind() == Kind::Array {
+        remove(parent, &Label::Index(position(name)?))
+    } else {
+        take_member(parent, name)
+    }
+}
+
+/// Takes out one child.
+pub(super) fn remove(parent: &mut Value, label: &Label) -> Option<Value> {
+    match label {
+        Label::Name(name) => take_member(parent, name),
+        Label::Index(index) => {
+            let array = parent.as_array_mut()?;
+            let element = array.get_mut(*index).filter(|element| is_there(element))?;
+            let taken = std::mem::replace(element, Value::hole());
+            if !array.iter().any(is_there) {
+                array.truncate(1);
+            }
+            Some(taken)
+        }
+    }
+}
+
+/// Takes out one member. The object becomes null if nothing else was in it.
+fn take_member(parent: &mut Value, name: &str) -> Option<Value> {
+    let object = parent.as_object_mut()?;
+    let value = object.remove(name)?;
+    if object.is_empty() {
+        *parent = Value::Null;
+    }
+    Some(value)
+}
+
+/// Takes out all children, if there are any.
+pub(super) fn clear(parent: &mut Value) {
+    if let Some(object) = parent.as_object_mut() {
+        if !object.is_empty() {
+            *parent = Value::Null;
+        }
+    } else if let Some(array) = parent.as_array_mut()
+        && !array.is_empty()
+    {
+        *array = vec![Value::hole()];
+    }
+}
+
+/// Closes the holes in all arrays that were opened. One that has lost all its elements becomes null.
+pub(super) fn close(value: &mut Value) {
+    match value {
+        Value::Array(array) => {
+            let was_empty = array.is_empty();
+            array.retain(is_there);
+            if array.is_empty() && !was_empty {
+                *value = Value::Null;
+            } else {
+                array.iter_mut().for_each(close);
+            }
+        }
+        Value::Object(object) => object.values_mut().for_each(close),
+        _ => {}
+    }
+}
+
+/// Every place that `path` leads to.
+pub(super) fn matches(data: &mut Value, path: &[Part]) -> Vec<Vec<Label>> {
+    let mut found = Vec::new();
+    walk(
+        data,
+        path,
+        &mut Vec::with_capacity(path.len()),
+        &mut |_, place| found.push(place.to_vec()),
+    );
+    found
+}
+
+/// Calls `found` with every value that `path` leads to, in the order of the document, and with the way there.
+pub(super) fn walk(
+    value: &mut Value,
+    path: &[Part],
+    place: &mut Vec<Label>,
+    found: &mut dyn FnMut(&mut Value, &[Label]),
+) {
+    let Some((part, rest)) = path.split_first() else {
+        return found(value, place);
+    };
+    let mut visit = |label: Label, child: &mut Value| {
+        place.push(label);
+        walk(child, rest, place, found);
+        place.pop();
+    };
+    match part {
+        Part::Any => {
+            if let Some(object) = value.as_object_mut() {
+                for (name, child) in object {
+                    visit(Label::Name(name.clone()), child);
+                }
+            } else if let Some(array) = value.as_array_mut() {
+                for (index, child) in array.iter_mut().enumerate() {
+                    if is_there(child) {
+                        visit(Label::Index(index), child);
+                    }
+                }
+            }
+        }
+        Part::Name(_) => {
+            if let Some(label) = label_in(value, part, None)
+                && let Some(child) = child(value, &label)
+            {
+                visit(label, child);
+            }
+        }
+    }
+}
+
+/// The label by which `part` is a child of `value`, whether it exists or not; `None` if it cannot be.
+pub(super) fn label_in(value: &Value, part: &Part, wild: Option<&Label>) -> Option<Label> {
+    match part {
+        Part::Any => wild.cloned(),
+        Part::Name(name) if value.kind() == Kind::Array => position(name).map(Label::Index),
+        Part::Name(name) => Some(Label::Name(name.clone())),
+    }
+}
+
+/// A position in an array: decimal digits as they are written, without leading zeros.
+pub(super) fn position(name: &str) -> Option<usize> {
+    let canonical = name == "0" || !name.starts_with(['0', '+']);
+    canonical.then(|| name.parse().ok()).flatten()
+}
+
+pub(super) fn at<'a>(data: &'a mut Value, place: &[Label]) -> Option<&'a mut Value> {
+    place
+        .iter()
+        .try_fold(data, |value, label| child(value, label))
+}
+
+pub(super) fn child<'a>(value: &'a mut Value, label: &Label) -> Option<&'a mut Value> {
+    match label {
+        Label::Name(name) => value.as_object_mut()?.get_mut(name),
+        Label::Index(index) => value
+            .as_array_mut()?
+            .get_mut(*index)
+            .filter(|element| is_there(element)),
+    }
+}
+
+/// The object or array that is `name` in `parent`, made if there is none.
+pub(super) fn container<'a>(parent: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let index = parent.as_array_mut().map(|array| slot(array, name));
+    let child = match (parent, index) {
+        (Value::Array(array), Some(index)) => array.get_mut(index)?,
+        (parent, _) => object_in(parent)?.entry(name.into()).or_default(),
+    };
+    if !matches!(child.kind(), Kind::Array | Kind::Object) {
+        *child = Value::Object(Object::new());
+    }
+    Some(child)
+}
+
+/// The position `name` in `array`, or a new one at its end.
+fn slot(array: &mut Vec<Value>, name: &str) -> usize {
+    match position(name).filter(|index| array.get(*index).is_some_and(is_there)) {
+        Some(index) => index,
+        None => {
+            array.push(Value::Null);
+            array.len() - 1
+        }
+    }
+}
+
+/// Puts `value` under `name`; what was there is replaced. In an array it goes to the end.
+pub(super) fn put(parent: &mut Value, name: &str, value: Value) {
+    if let Some(array) = parent.as_array_mut() {
+        array.push(value);
+    } else if let Some(object) = object_in(parent) {
+        object.insert(name.into(), value);
+    }
+}
+
+/// The members of `value`, which becomes an object if it is none.
+fn object_in(value: &mut Value) -> Option<&mut Object> {
+    if value.kind() != Kind::Object {
+        *value = Value::Object(Object::new());
+    }
+    value.as_object_mut()
+}
