@@ -125,7 +125,7 @@ pub struct Ctx {
     silent: bool,
     in_flight: Option<InFlight>,
     /// `telemetry/metrics` has seen the request come, and is to see it go.
-    counted: bool,
+    pub(super) counted: bool,
     /// How the endpoint's work ended, and how long it took; `None` when it was not begun.
     pub(super) ended: Option<(Ended, Duration)>,
 }

@@ -69,9 +69,9 @@ pub async fn run(
         return Ok(());
     };
     let service = &*active.service;
-    let started = Instant::now();
+    let started = ctx.counted.then(Instant::now);
     let result = relay(session, ctx, service, endpoint, work).await;
-    ctx.ended = ended(session, &result).map(|ended| (ended, started.elapsed()));
+    ctx.ended = ended(session, &result).zip(started.map(|started| started.elapsed()));
     let answer = match result {
         Ok(()) => return Ok(()),
         Err(Trouble::Client(error)) => {
