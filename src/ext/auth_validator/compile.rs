@@ -13,6 +13,7 @@ use super::credential::Places;
 use super::resource::Resource;
 use super::runtime::{Log, Propagation, Provider, Providers, Validator};
 use super::source::{self, Made, at_least_a_second};
+use super::url_claims::UrlClaims;
 use crate::config::{Block, Data, Mistake, Node, Typing};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::identity::{Demand, Identity, Revoker};
@@ -113,6 +114,7 @@ pub(super) fn endpoint(
         revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
         demand: demand(site),
         propagate,
+        url_claims: UrlClaims::new(site, block.flag("require_url_claims")),
         arrays: match block.flag("propagate_claims_preserve_array") {
             true => Arrays::Repeated,
             false => Arrays::Joined,

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::challenge::Challenges;
 use super::credential::Places;
+use super::url_claims::UrlClaims;
 use crate::ext::identity::{Demand, PublicKeys, Revocation};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{ClaimPath, Claims, Origin, Reason, Refusal, Rules, Token, TokenCache, Verifier};
@@ -30,6 +31,7 @@ pub struct Validator {
     /// What the endpoint demands besides, `validation/cel`.
     pub(super) demand: Option<Arc<dyn Demand>>,
     pub(super) propagate: Box<[Propagation]>,
+    pub(super) url_claims: UrlClaims,
     pub(super) arrays: Arrays,
     pub(super) elements: Elements,
     pub(super) challenges: Challenges,
@@ -90,12 +92,14 @@ impl EndpointStep for Arc<Validator> {
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a> {
         let token = match self.places.token(head) {
             Ok(Some(token)) => token,
-            Ok(None) if self.optional => return self.anonymous(notes),
+            Ok(None) if self.optional && !self.url_claims.need_a_token() => {
+                return self.anonymous(notes);
+            }
             Ok(None) => return self.refuse(&Refusal::missing(), notes),
             Err(refusal) => return self.refuse(&refusal, notes),
         };
         match self.judge(token, attempt) {
-            Verdict::Claims(claims) => match self.propagate(&claims, notes) {
+            Verdict::Claims(claims) => match self.hand_on(&claims, notes) {
                 Ok(()) => {
                     notes.claims = Some(claims);
                     Gate::Pass
@@ -214,17 +218,31 @@ impl Validator {
         Gate::Pass
     }
 
+    /// To the backends: into headers, and into URLs.
+    fn hand_on(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
+        self.propagate(claims, notes)?;
+        self.url_claims.check(claims)
+    }
+
     fn propagate(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
         for propagation in &self.propagate {
-            let claim = propagation.claim.find(claims);
-            let values = header_values(claim, self.arrays, self.elements)?
-                .into_iter()
-                .map(HeaderValue::try_from)
-                .collect::<Result<_, _>>()
-                .map_err(|_| Refusal::new(Reason::BadClaim, "a claim cannot stand in a header"))?;
+            let values = self.header_values(propagation, claims)?;
             notes.set_header(&propagation.header, values);
         }
         Ok(())
+    }
+
+    pub(super) fn header_values(
+        &self,
+        propagation: &Propagation,
+        claims: &Claims,
+    ) -> Result<SmallVec<[HeaderValue; 1]>, Refusal> {
+        let claim = propagation.claim.find(claims);
+        header_values(claim, self.arrays, self.elements)?
+            .into_iter()
+            .map(HeaderValue::try_from)
+            .collect::<Result<_, _>>()
+            .map_err(|_| Refusal::new(Reason::BadClaim, "a claim cannot stand in a header"))
     }
 
     fn refuse(&self, refusal: &Refusal, notes: &mut Notes) -> Gate<'static> {

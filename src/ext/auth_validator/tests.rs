@@ -494,8 +494,10 @@ fn explaining_walks_the_same_checks() {
         .iter()
         .map(|line| (line.check.as_str(), line.passed))
         .collect();
-    assert_eq!(checks.last(), Some(&("roles", false)));
-    assert!(checks.contains(&("signature", true)) && checks.contains(&("issuer", true)));
+    assert_eq!(checks.last(), Some(&("roles", Some(false))));
+    assert!(
+        checks.contains(&("signature", Some(true))) && checks.contains(&("issuer", Some(true)))
+    );
     assert!(told.to_string().contains("=> 403 missing_role"));
     let good = validators[0]
         .validator
@@ -503,6 +505,22 @@ fn explaining_walks_the_same_checks() {
     assert!(good.refusal.is_none(), "{good}");
     let bad = validators[0].validator.explain("x");
     assert!(bad.to_string().contains("FAIL form"), "{bad}");
+}
+
+#[test]
+fn explaining_does_not_know_who_is_revoked_elsewhere() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.leave(Revoker(Arc::new(Revoked::default())));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap().list();
+    let told = validators[0].validator.explain(&ed(r#"{"jti":"bad"}"#));
+    assert!(told.refusal.is_none(), "{told}");
+    assert!(
+        told.to_string()
+            .contains("?    revocation   not known here"),
+        "{told}"
+    );
 }
 
 /// One validator for all examples of the property below.
