@@ -451,6 +451,39 @@ async fn clients_can_read_where_tokens_come_from() {
     assert_eq!(read("/orders"), None);
 }
 
+#[test]
+fn all_methods_of_a_path_share_its_document() {
+    let keys = key_file();
+    let mut file = File::new(r#"{"resource_metadata": {"resource": "https://api.example.com"}}"#);
+    let ServicePart::Step(step) = file.service(&SERVICE) else {
+        panic!("no step");
+    };
+    for (method, more) in [
+        (
+            Method::GET,
+            r#", "issuer": "https://a/", "scopes": ["read"], "scopes_key": "scope""#,
+        ),
+        (
+            Method::POST,
+            r#", "issuer": "https://b/", "scopes": ["write", "read"], "scopes_key": "scope""#,
+        ),
+    ] {
+        file.endpoint_with(&ENDPOINT, &block(&keys, more), "/mcp", method);
+    }
+    let none = HeaderMap::new();
+    for path in ["", "/mcp"] {
+        let path = format!("/.well-known/oauth-protected-resource{path}");
+        let answer = step.request(&head(&Method::GET, &path, &none), &mut Notes::default());
+        let body = answer.unwrap().body;
+        let document = serde_json::from_slice::<serde_json::Value>(&body).unwrap();
+        assert_eq!(
+            document["authorization_servers"],
+            json!(["https://a/", "https://b/"])
+        );
+        assert_eq!(document["scopes_supported"], json!(["read", "write"]));
+    }
+}
+
 #[tokio::test]
 async fn a_reload_reads_a_key_file_again() {
     let keys = key_file();
