@@ -748,9 +748,60 @@ async fn a_reload_keeps_the_keys() {
     let mut next = File::after(&text, Box::leak(Box::new(kept)));
     let reloaded = self::steps(next.endpoint(&ENDPOINT, "/x"));
     let (_kept, tasks) = next.work();
-    assert!(tasks.is_empty(), "the task of the file before goes on");
+    let names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["key set schedules"],
+        "the task of the file before goes on"
+    );
     assert_eq!(verdict(&reloaded, &hs("oct")).await, None);
     assert_eq!(stub.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_can_make_a_key_set_live_shorter_and_longer() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (before, kept) = tended(&stub, r#", "cache": true, "cache_duration": 1"#);
+    assert_eq!(verdict(&before, &hs("oct")).await, None);
+    calls_reach(&stub, 3).await;
+    let long = text_for(&stub, r#", "cache": true, "cache_duration": 900"#);
+    let kept: &'static crate::ext::Carry = Box::leak(Box::new(kept));
+    // A reload that is refused leaves no trace: its work is never started.
+    drop(File::after(&long, kept).endpoint(&ENDPOINT, "/x"));
+    let calls = stub.calls();
+    calls_reach(&stub, calls + 2).await;
+    let mut next = File::after(&long, kept);
+    // Of two endpoints with one source the more demanding counts.
+    let after = steps(next.endpoint(&ENDPOINT, "/x"));
+    let longer = text_for(&stub, r#", "cache": true, "cache_duration": 3600"#);
+    next.endpoint_with(&ENDPOINT, &longer, "/y", Method::GET);
+    let (kept, tasks) = next.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let calls = stub.calls();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(stub.calls(), calls);
+    assert_eq!(verdict(&after, &hs("oct")).await, None);
+    let short = text_for(&stub, r#", "cache": true, "cache_duration": 1"#);
+    let mut last = File::after(&short, Box::leak(Box::new(kept)));
+    let _steps = last.endpoint(&ENDPOINT, "/x");
+    let (_kept, tasks) = last.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    calls_reach(&stub, calls + 2).await;
+}
+
+async fn calls_reach(stub: &Stub, number: usize) {
+    let reached = async {
+        while stub.calls() < number {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(15), reached).await;
+    waited.expect("more calls");
 }
 
 #[tokio::test]
