@@ -103,6 +103,7 @@ pub(super) fn endpoint(
     let closed = providers.list.is_empty();
     let debug = block.flag("operation_debug");
     say(&prefix, &rules, debug);
+    let identity = Identity::of(cx);
     let validator = Arc::new(Validator {
         challenges: challenges(&block, site, &rules, &providers, cx),
         log: Log { prefix, debug },
@@ -110,7 +111,8 @@ pub(super) fn endpoint(
         optional: block.flag("optional") && !closed,
         require_expiry: block.flag("require_exp"),
         providers,
-        tokens: Arc::clone(&Identity::of(cx).tokens),
+        tokens: Arc::clone(&identity.tokens),
+        without_expiry: Arc::clone(&identity.without_expiry),
         revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
         demand: demand(site),
         propagate,

@@ -1,6 +1,7 @@
 //! A validator at work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -27,6 +28,8 @@ pub struct Validator {
     pub(super) require_expiry: bool,
     pub(super) providers: Providers,
     pub(super) tokens: Arc<TokenCache>,
+    /// Counts the tokens that never expire.
+    pub(super) without_expiry: Arc<AtomicU64>,
     pub(super) revocation: Option<Arc<dyn Revocation>>,
     /// What the endpoint demands besides, `validation/cel`.
     pub(super) demand: Option<Arc<dyn Demand>>,
@@ -101,6 +104,9 @@ impl EndpointStep for Arc<Validator> {
         match self.judge(token, attempt) {
             Verdict::Claims(claims) => match self.hand_on(&claims, notes) {
                 Ok(()) => {
+                    if claims.expiry().is_none() {
+                        self.without_expiry.fetch_add(1, Ordering::Relaxed);
+                    }
                     notes.claims = Some(claims);
                     Gate::Pass
                 }

@@ -1,5 +1,6 @@
 //! The process's key sets and its cache of verified tokens.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -57,6 +58,8 @@ pub enum NoPublicKeys {
 pub struct Identity {
     pub keys: Arc<KeySetStore<PublicKeys>>,
     pub tokens: Arc<TokenCache>,
+    /// How often a token that never expires was let in.
+    pub without_expiry: Arc<AtomicU64>,
     schedules: Arc<Schedules>,
 }
 
@@ -85,6 +88,7 @@ impl Schedules {
 #[derive(Debug)]
 struct Tended {
     keys: Arc<KeySetStore<PublicKeys>>,
+    without_expiry: Arc<AtomicU64>,
     _alive: watch::Sender<bool>,
 }
 
@@ -117,6 +121,7 @@ impl Identity {
             }));
             Arc::new(Tended {
                 keys,
+                without_expiry: Arc::default(),
                 _alive: alive,
             })
         });
@@ -138,6 +143,7 @@ impl Identity {
         let identity = Arc::new(Identity {
             keys,
             tokens,
+            without_expiry: Arc::clone(&tended.without_expiry),
             schedules,
         });
         cx.leave(Arc::clone(&identity));
