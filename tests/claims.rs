@@ -214,6 +214,34 @@ fn without_a_validator_a_claim_in_a_url_is_warned_of() {
 }
 
 #[test]
+fn the_log_says_at_start_what_each_endpoint_checks() {
+    let config = json!({
+        "version": 3, "host": ["http://127.0.0.1:1"],
+        "extra_config": {"telemetry/logging": {"level": "DEBUG", "stdout": true}},
+        "endpoints": [
+            {"endpoint": "/open", "backend": [{"url_pattern": "/"}]},
+            {"endpoint": "/flat", "backend": [{"url_pattern": "/"}],
+                "extra_config": {"auth/validator": validator(json!({"roles_key": "a.b"}))}},
+            {"endpoint": "/nested", "backend": [{"url_pattern": "/"}],
+                "extra_config": {"auth/validator": validator(json!({"roles_key": "a.b", "roles_key_is_nested": true}))}},
+        ],
+    });
+    let keys = Signer::es256("k").jwks();
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &keys)]);
+    for line in [
+        "[ENDPOINT: /open][JWTSigner] Signer disabled",
+        "[ENDPOINT: /open][JWTValidator] Validator disabled for this endpoint",
+        "[ENDPOINT: /flat][JWTSigner] Signer disabled",
+        "[ENDPOINT: /flat][JWTValidator] Roles will be matched against the key: 'a.b'",
+        "[ENDPOINT: /nested][JWTValidator] Roles will be matched against the nested key: 'a.b'",
+        "[ENDPOINT: /nested][JWTValidator] Validator enabled for this endpoint",
+    ] {
+        let log = gateway.output();
+        assert!(log.contains(line), "{line} is not in {log}");
+    }
+}
+
+#[test]
 fn explain_follows_the_claims_to_where_they_go() {
     let running = start(|validator| {
         json!([

@@ -211,6 +211,7 @@ fn several(
             );
         }
     }
+    let before = cx.report.mistakes();
     let mut providers: Vec<Provider> = Vec::new();
     for one in block.blocks("providers") {
         let made = source::provider(&one, Some(block), life, rules, cx);
@@ -230,7 +231,7 @@ fn several(
             Made::Mistake => {}
         }
     }
-    if providers.is_empty() {
+    if providers.is_empty() && cx.report.mistakes() == before {
         block.node().invalid("\"providers\" has none");
     }
     Providers {
@@ -363,8 +364,12 @@ fn challenges(
 
 /// The lines that KrakenD writes at start.
 fn say(prefix: &str, rules: &Rules, debug: bool) {
+    let nested = match rules.roles_path.is_nested() {
+        true => "nested ",
+        false => "",
+    };
     log::debug!(
-        "{prefix} Roles will be matched against the key: '{}'",
+        "{prefix} Roles will be matched against the {nested}key: '{}'",
         rules.roles_path.name()
     );
     if rules.scopes.is_empty() {

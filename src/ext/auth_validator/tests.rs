@@ -274,6 +274,31 @@ fn a_block_that_would_not_protect_is_refused() {
     }
 }
 
+#[test]
+fn one_fault_is_told_once_and_with_its_reason() {
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let private = json!({"keys": [jwk("ed25519", true)]}).to_string();
+    std::fs::write(keys.path(), private).unwrap();
+    let lines = |text: &str| {
+        let mut file = File::new(text);
+        file.endpoint(&ENDPOINT, "/x");
+        file.mistake_lines()
+    };
+    let found = lines(&block(&keys, ""));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].ends_with("no key of the set can be used: it is a private key"),
+        "{found:?}"
+    );
+    let path = keys.path().display().to_string();
+    let found = lines(&format!(
+        r#"{{"alg": "EdDSA", "providers": [{{"issuer": "https://i", "jwk_local_path": {path:?}}}]}}"#
+    ));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let found = lines(r#"{"alg": "EdDSA", "providers": []}"#);
+    assert!(found[0].contains("has none"), "{found:?}");
+}
+
 #[tokio::test]
 async fn keys_over_an_insecure_connection_close_the_endpoint() {
     for text in [

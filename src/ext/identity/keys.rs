@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::ext::context::Compile;
 use crate::ext::identity::token_cache::Bounds;
 use crate::ext::{Task, identity::status::IdentityStatus};
-use crate::jose::{CacheLimits, KeySet, KeySetError, TokenCache};
+use crate::jose::{CacheLimits, KeyFault, KeySet, KeySetError, TokenCache};
 use crate::upstream::ClientError;
 use crate::upstream::keys::{KeyDocument, KeySetStore, KeySource, Schedule, SourceSpec};
 
@@ -34,7 +34,10 @@ impl KeyDocument for PublicKeys {
             );
         }
         match parsed.set.is_empty() {
-            true => Err(NoPublicKeys::NoneUsable),
+            true => Err(match parsed.skipped.first() {
+                Some(skipped) => NoPublicKeys::NoneUsable(skipped.why.clone()),
+                None => NoPublicKeys::Document(KeySetError::NoKeys),
+            }),
             false => Ok(PublicKeys(parsed.set)),
         }
     }
@@ -49,8 +52,9 @@ impl KeyDocument for PublicKeys {
 pub enum NoPublicKeys {
     #[error(transparent)]
     Document(#[from] KeySetError),
-    #[error("no key of the set can be used")]
-    NoneUsable,
+    /// What is wrong with the first.
+    #[error("no key of the set can be used: {0}")]
+    NoneUsable(KeyFault),
 }
 
 /// Key sets and verified tokens, one of each in a process, kept over reloads; and what one file asks of them.
