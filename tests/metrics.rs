@@ -121,6 +121,28 @@ fn each_refusal_is_counted_under_its_reason() {
 }
 
 #[test]
+fn tokens_that_never_expire_are_counted_where_they_pass() {
+    let s = start_with(&[protected()]);
+    let mut endless = tokens::claims("api");
+    endless.as_object_mut().unwrap().remove("exp");
+    let mut elsewhere = endless.clone();
+    elsewhere["aud"] = json!("other");
+    let calls = [(endless.clone(), 200), (endless, 200), (elsewhere, 401)];
+    for (claims, status) in calls {
+        let bearer = format!("Bearer {}", s.signer.token(&claims));
+        let answer = s.gateway.get_with("/me", &[("Authorization", &bearer)]);
+        assert_eq!(answer.status, status);
+    }
+    let ordinary = s.bearer("api");
+    s.gateway.get_with("/me", &[("Authorization", &ordinary)]);
+    let page = s.page();
+    assert!(
+        samples(&page).contains(&"portcullis_jwt_without_exp_total 2"),
+        "{page}"
+    );
+}
+
+#[test]
 fn strangers_add_no_series() {
     let s = start();
     let ask = |from: usize| {

@@ -385,6 +385,7 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
             stale: status.stale,
         });
     }
+    metrics.tokens_without_expiry(identity.without_expiry());
     let cache = identity.token_cache();
     metrics.token_cache(
         cache.hits,

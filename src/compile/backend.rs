@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::{client, endpoint, graphql};
+use crate::compile::{claims, client, endpoint, graphql};
 use crate::config::namespaces::{GRAPHQL, HTTP, HTTP_CLIENT, PASS_THROUGH, PROXY_BACKEND};
 use crate::config::suggest::nearest;
 use crate::config::{Backend, Block, Mistake, Node, Service, Typing, host};
@@ -141,10 +141,7 @@ fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
 
 fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     let written = file.url_pattern.as_deref().unwrap_or("/");
-    let node = file
-        .block
-        .get("url_pattern")
-        .unwrap_or_else(|| file.block.node().clone());
+    let node = claims::url_node(file);
     let template = Template::parse(written, place.pattern)
         .map_err(|error| {
             let text = error.message(place.site.method, place.pattern, place.index);

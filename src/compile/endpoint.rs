@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method};
 use tokio::sync::Semaphore;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::{backend, data};
+use crate::compile::{backend, claims, data};
 use crate::config::namespaces::{PROXY_ENDPOINT, STREAM_ENDPOINT};
 use crate::config::suggest::nearest;
 use crate::config::{Block, Endpoint, Mistake, Node, Service};
@@ -66,13 +66,16 @@ pub fn endpoint(
     // A wrong method is no reason to keep quiet about the rest; GET stands in while that is read.
     let readable = method.is_some();
     let method = method.unwrap_or_default();
+    let url_claims = claims::url_claims(file, &pattern);
     let site = EndpointSite {
         pattern: pattern.as_str(),
         method: &method,
         timeout: timeout(file, service),
         extra: file.extra.node().cloned(),
         streams,
+        url_claims: &url_claims,
     };
+    claims::unnamed(file, &site);
     let parts = parts(file, &site, cx);
     let order = order(proxy.as_ref());
     let mut regular = Vec::new();

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`service`] | the whole file: [`file`] and [`text`] |
 //! | [`endpoint`], [`backend`], [`graphql`], [`data`] | one endpoint, one call |
+//! | [`claims`] | what URLs take from tokens; endpoints without a block |
 //! | [`listen`], [`options`], [`client`] | towards clients; switches; towards backends |
 //! | [`namespaces`] | which extension reads which block |
 //! | [`output`] | what comes out |
 //! | [`docs`] | the tables of keys as `docs/configuration.md` |
 
 mod backend;
+mod claims;
 mod client;
 mod data;
 pub mod docs;

@@ -154,6 +154,18 @@ pub struct EndpointSite<'a> {
     pub extra: Option<Node<'a>>,
     /// A `no-op` endpoint: its answer is not composed.
     pub streams: bool,
+    /// What the URLs of its backends take from tokens.
+    pub url_claims: &'a [UrlClaim<'a>],
+}
+
+/// A `{JWT.claim}` in the `url_pattern` of a backend.
+#[derive(Debug, Clone)]
+pub struct UrlClaim<'a> {
+    pub name: Box<str>,
+    /// In its path; else in its query.
+    pub in_path: bool,
+    /// The `url_pattern`.
+    pub node: Node<'a>,
 }
 
 /// The backend around a block.

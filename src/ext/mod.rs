@@ -43,7 +43,7 @@ mod testing;
 pub mod unbuilt;
 
 pub use carry::{Carry, Open, Task};
-pub use context::{BackendSite, Compile, EndpointSite, Facts, ServiceTimeout};
+pub use context::{BackendSite, Compile, EndpointSite, Facts, ServiceTimeout, UrlClaim};
 pub use registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };

@@ -147,6 +147,15 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &json_schema::ENDPOINT,
 ];
 
+/// Called for an endpoint whose file does not name the extension.
+pub type Unnamed = fn(&EndpointSite<'_>);
+
+/// Extensions with something to say to endpoints that do not name them, in the order in which they say it.
+pub const UNNAMED: &[(&EndpointExtension, Unnamed)] = &[
+    (&auth_signer::ENDPOINT, auth_signer::unnamed),
+    (&auth_validator::ENDPOINT, auth_validator::unnamed),
+];
+
 /// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
 pub const BACKEND: &[&BackendExtension] = &[
     &circuit_breaker::BACKEND,

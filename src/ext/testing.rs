@@ -157,6 +157,7 @@ fn site<'a>(
         timeout: Duration::from_secs(2),
         extra,
         streams: false,
+        url_claims: &[],
     }
 }
 

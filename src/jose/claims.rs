@@ -198,6 +198,11 @@ impl ClaimPath {
             })
     }
 
+    /// Whether dots may lead into objects.
+    pub fn is_nested(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
     /// As the file has it.
     pub fn name(&self) -> &str {
         &self.name

@@ -41,6 +41,7 @@ pub mod verifier;
 pub use algorithm::{Algorithm, install_crypto};
 pub use cache::{CacheLimits, CacheStats, Origin, TokenCache};
 pub use claims::{ClaimPath, Claims};
+pub use key::KeyFault;
 pub use key_set::{KeyIdStrategy, KeySet, KeySetError, Parsed, Skipped};
 pub use reason::{Reason, Refusal};
 pub use rules::{Check, Rules, ScopeMatcher};

@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
+use num_bigint::BigUint;
 use serde_json::{Map, Value};
 
 use crate::jose::algorithm::{Algorithm, install_crypto};
@@ -109,12 +110,15 @@ impl Signer {
     }
 }
 
-/// Exactly `alg`, `kid` and `typ`, in this order.
+/// Exactly `alg`, `kid` and `typ`, in this order; a key without an id is not named.
 fn protected_header(algorithm: Algorithm, kid: &str, typ: &str) -> String {
     let text = |value: &str| Value::from(value).to_string();
+    let kid = match kid {
+        "" => String::new(),
+        kid => format!(r#""kid":{},"#, text(kid)),
+    };
     URL_SAFE_NO_PAD.encode(format!(
-        r#"{{"alg":"{algorithm}","kid":{},"typ":{}}}"#,
-        text(kid),
+        r#"{{"alg":"{algorithm}",{kid}"typ":{}}}"#,
         text(typ)
     ))
 }
@@ -210,15 +214,17 @@ fn curve(algorithm: Algorithm) -> Result<&'static EcdsaSigningAlgorithm, SignErr
 
 /// An `RSAPrivateKey` of RFC 8017 §A.1.2, after a check that its numbers belong together.
 fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<Vec<u8>, SignError> {
-    let private = [
-        d,
-        required(jwk, "p")?,
-        required(jwk, "q")?,
-        required(jwk, "dp")?,
-        required(jwk, "dq")?,
-        required(jwk, "qi")?,
-    ]
-    .map(without_leading_zeros);
+    let (p, q) = (required(jwk, "p")?, required(jwk, "q")?);
+    let has = |name: &str| jwk.contains_key(name);
+    let [dp, dq, qi] = match has("dp") || has("dq") || has("qi") {
+        true => [
+            required(jwk, "dp")?,
+            required(jwk, "dq")?,
+            required(jwk, "qi")?,
+        ],
+        false => derived(&d, &p, &q).ok_or(SignError::Inconsistent)?,
+    };
+    let private = [d, p, q, dp, dq, qi].map(without_leading_zeros);
     let [d, p, q, dp, dq, qi] = &private;
     rsa::KeyPair::from_components(&rsa::KeyPairComponents {
         public_key: rsa::PublicKeyComponents { n, e },
@@ -242,6 +248,20 @@ fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<V
     let mut document = Vec::new();
     write_der(&mut document, 0x30, &body);
     Ok(document)
+}
+
+/// The numbers that speed an RSA key up and follow from the others (RFC 7518 §6.3.2): `dp`, `dq`, `qi`. Computed once,
+/// when the key is loaded; whether they are right is checked with all the rest.
+fn derived(d: &[u8], p: &[u8], q: &[u8]) -> Option<[Vec<u8>; 3]> {
+    let [d, p, q] = [d, p, q].map(BigUint::from_bytes_be);
+    let two = BigUint::from(2_u8);
+    if p <= two || q <= two {
+        return None;
+    }
+    let one = BigUint::from(1_u8);
+    // By Fermat, where p is a prime.
+    let qi = q.modpow(&(&p - &two), &p);
+    Some([&d % (&p - &one), &d % (&q - &one), qi].map(|number| number.to_bytes_be()))
 }
 
 /// Tag, length in the shortest form, content (X.690 §8.1).

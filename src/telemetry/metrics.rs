@@ -32,6 +32,7 @@ pub struct Metrics {
     handshake_failures: IntCounter,
     bad_requests: IntCounterVec,
     jwt_rejected: IntCounterVec,
+    jwt_without_exp: Counter,
     refused: IntCounterVec,
     upstream_errors: IntCounterVec,
     panics: IntCounter,
@@ -147,6 +148,10 @@ impl Metrics {
                 "portcullis_jwt_rejected_total",
                 "Requests refused for their token, by reason.",
                 &["reason"],
+            ),
+            jwt_without_exp: maker.counter(
+                "portcullis_jwt_without_exp_total",
+                "Requests let in with a token that never expires.",
             ),
             refused: maker.int_counters(
                 "portcullis_requests_refused_total",
@@ -352,6 +357,11 @@ impl Metrics {
         self.token_cache
             .bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Sets how often a token without `exp` was let in since start.
+    pub fn tokens_without_expiry(&self, total: u64) {
+        raise(&self.jwt_without_exp, total);
     }
 
     /// Sets how many log lines were lost since start.

@@ -58,6 +58,11 @@ impl Flight {
         self.wanted.notified().await;
     }
 
+    /// Has the background task look again at what it waits for, without asking for the work.
+    pub(super) fn nudge(&self) {
+        self.wanted.notify_one();
+    }
+
     /// For the background task: the work begins, whoever asked for it.
     pub(super) fn begin(&self) {
         self.pending.store(true, Ordering::Release);

@@ -43,6 +43,18 @@ fn credentials(base: &str) -> ClientCredentials {
     }
 }
 
+#[tokio::test]
+async fn a_secret_goes_to_no_other_server() {
+    let elsewhere = issuer(60).await;
+    let location = format!("Location: {}/token\r\n", elsewhere.url());
+    let stub = Stub::start(move |_| Reply::Close(answer(307, &location, ""))).await;
+    let store = Store::start();
+    let source = store.source(&stub.url());
+    let error = source.fetch(LONG).await.unwrap_err();
+    assert!(error.to_string().contains("307"), "{error}");
+    assert!(elsewhere.seen().is_empty());
+}
+
 /// Numbers its tokens; they live `seconds`.
 async fn issuer(seconds: u64) -> Stub {
     let count = AtomicUsize::new(0);

@@ -55,6 +55,7 @@ pub(super) fn endpoint(
     let Some(key) = signing_key(node, &block, what, cx) else {
         return EndpointPart::Nothing;
     };
+    log::debug!("[ENDPOINT: {}][JWTSigner] Signer enabled", site.pattern);
     EndpointPart::Signer {
         steps: vec![Box::new(FirstAttempt(Arc::clone(&key)))],
         signer: Arc::new(AnswerSigner {
@@ -66,6 +67,11 @@ pub(super) fn endpoint(
                 .collect(),
         }),
     }
+}
+
+/// What is said of an endpoint without a signer.
+pub(in crate::ext) fn unnamed(site: &EndpointSite<'_>) {
+    log::debug!("[ENDPOINT: {}][JWTSigner] Signer disabled", site.pattern);
 }
 
 fn algorithm(block: &Block<'_>) -> Option<Algorithm> {

@@ -1,6 +1,6 @@
 //! The block as the file has it.
 
-use crate::config::{self, Key, Kind, Node, key};
+use crate::config::{self, Key, Kind, Node, Typing, key};
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -109,7 +109,11 @@ impl<'a> Block<'a> {
         Some(Block {
             alg: block.required("alg"),
             alg_at: block.get("alg"),
-            kid: block.required("kid")?,
+            // An empty one names the key that has none.
+            kid: match block.get("kid") {
+                Some(node) => node.text(Typing::Strict)?.to_owned(),
+                None => block.required("kid")?,
+            },
             keys_to_sign: block.texts("keys_to_sign"),
             full: block.flag("full"),
             typ: block.string("typ").filter(|typ| !typ.is_empty()),

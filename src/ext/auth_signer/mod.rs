@@ -10,6 +10,8 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub(super) use compile::unnamed;
+
 pub use runtime::{AnswerSigner, FirstAttempt, KeyFetch, Origin, SigningKey};
 
 use super::registry::EndpointExtension;

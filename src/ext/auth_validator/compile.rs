@@ -13,6 +13,7 @@ use super::credential::Places;
 use super::resource::Resource;
 use super::runtime::{Log, Propagation, Provider, Providers, Validator};
 use super::source::{self, Made, at_least_a_second};
+use super::url_claims::UrlClaims;
 use crate::config::{Block, Data, Mistake, Node, Typing};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::identity::{Demand, Identity, Revoker};
@@ -102,6 +103,7 @@ pub(super) fn endpoint(
     let closed = providers.list.is_empty();
     let debug = block.flag("operation_debug");
     say(&prefix, &rules, debug);
+    let identity = Identity::of(cx);
     let validator = Arc::new(Validator {
         challenges: challenges(&block, site, &rules, &providers, cx),
         log: Log { prefix, debug },
@@ -109,10 +111,12 @@ pub(super) fn endpoint(
         optional: block.flag("optional") && !closed,
         require_expiry: block.flag("require_exp"),
         providers,
-        tokens: Arc::clone(&Identity::of(cx).tokens),
+        tokens: Arc::clone(&identity.tokens),
+        without_expiry: Arc::clone(&identity.without_expiry),
         revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
         demand: demand(site),
         propagate,
+        url_claims: UrlClaims::new(site, block.flag("require_url_claims")),
         arrays: match block.flag("propagate_claims_preserve_array") {
             true => Arrays::Repeated,
             false => Arrays::Joined,
@@ -207,6 +211,7 @@ fn several(
             );
         }
     }
+    let before = cx.report.mistakes();
     let mut providers: Vec<Provider> = Vec::new();
     for one in block.blocks("providers") {
         let made = source::provider(&one, Some(block), life, rules, cx);
@@ -226,7 +231,7 @@ fn several(
             Made::Mistake => {}
         }
     }
-    if providers.is_empty() {
+    if providers.is_empty() && cx.report.mistakes() == before {
         block.node().invalid("\"providers\" has none");
     }
     Providers {
@@ -359,8 +364,12 @@ fn challenges(
 
 /// The lines that KrakenD writes at start.
 fn say(prefix: &str, rules: &Rules, debug: bool) {
+    let nested = match rules.roles_path.is_nested() {
+        true => "nested ",
+        false => "",
+    };
     log::debug!(
-        "{prefix} Roles will be matched against the key: '{}'",
+        "{prefix} Roles will be matched against the {nested}key: '{}'",
         rules.roles_path.name()
     );
     if rules.scopes.is_empty() {

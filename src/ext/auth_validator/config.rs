@@ -113,7 +113,7 @@ const SOURCE_KEYS: [Key; 17] = [
     ),
 ];
 
-const RULE_KEYS: [Key; 17] = [
+const RULE_KEYS: [Key; 18] = [
     key(
         "auth_header_name",
         Kind::Text,
@@ -216,10 +216,17 @@ const RULE_KEYS: [Key; 17] = [
         "false",
         "Ours: refuse tokens that never expire.",
     ),
+    key(
+        "require_url_claims",
+        Kind::Bool,
+        "false",
+        "Ours: refuse tokens without a claim that a backend's `url_pattern` names as `{JWT.claim}`. Otherwise the \
+         backend gets the placeholder itself, `%7B%7B.JWT.claim%7D%7D`, as from KrakenD.",
+    ),
 ];
 
 /// Keys of an endpoint's block.
-pub(super) const KEYS: &[Key] = &joined::<17, 17, 34>(SOURCE_KEYS, RULE_KEYS);
+pub(super) const KEYS: &[Key] = &joined::<17, 18, 35>(SOURCE_KEYS, RULE_KEYS);
 
 /// Keys of one provider.
 pub(super) const PROVIDER_KEYS: &[Key] = &SOURCE_KEYS;

@@ -20,7 +20,8 @@ pub struct Explanation {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
     pub check: String,
-    pub passed: bool,
+    /// `None`: only the running gateway knows.
+    pub passed: Option<bool>,
     /// What was demanded and what was there. Shows claims, and nothing that could be used as a token.
     pub detail: String,
 }
@@ -28,7 +29,11 @@ pub struct Line {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
-            let verdict = if line.passed { "ok  " } else { "FAIL" };
+            let verdict = match line.passed {
+                Some(true) => "ok  ",
+                Some(false) => "FAIL",
+                None => "?   ",
+            };
             let told = format!("{verdict} {:<12} {}", line.check, line.detail);
             writeln!(f, "{}", told.trim_end())?;
         }
@@ -75,11 +80,13 @@ impl Validator {
             )?;
         }
         if self.revocation.is_some() {
-            told.judge(
-                "revocation",
-                self.check_revocation(&claims),
-                "asked the revoker",
-            )?;
+            self.check_revocation(&claims)
+                .inspect_err(|refusal| told.add("revocation", Err(refusal), ""))?;
+            told.lines.push(Line {
+                check: "revocation".to_owned(),
+                passed: None,
+                detail: "not known here: the list is in the running gateway".to_owned(),
+            });
         }
         if self.demand.is_some() {
             told.judge(
@@ -90,6 +97,32 @@ impl Validator {
         }
         for check in Check::ACCESS {
             provider.tell_rule(check, &claims, now, told)?;
+        }
+        self.tell_where_claims_go(&claims, told)
+    }
+
+    fn tell_where_claims_go(&self, claims: &Claims, told: &mut Explanation) -> Result<(), Refusal> {
+        for propagation in &self.propagate {
+            let (claim, header) = (propagation.claim.name(), &propagation.header);
+            let found = shown(propagation.claim.find(claims));
+            let verdict = self.header_values(propagation, claims).map(drop);
+            told.judge(
+                "header",
+                verdict,
+                &format!("{header}: {claim:?}, found {found}"),
+            )?;
+        }
+        if !self.url_claims.is_empty() {
+            let found: Vec<String> = self
+                .url_claims
+                .names()
+                .map(|name| format!("{{JWT.{name}}}, found {}", shown(claims.claim(name))))
+                .collect();
+            told.judge(
+                "url_pattern",
+                self.url_claims.check(claims),
+                &found.join("; "),
+            )?;
         }
         Ok(())
     }
@@ -215,7 +248,7 @@ impl Explanation {
         };
         self.lines.push(Line {
             check: check.to_owned(),
-            passed: verdict.is_ok(),
+            passed: Some(verdict.is_ok()),
             detail,
         });
     }

@@ -6,6 +6,7 @@
 //! | `challenge` | what the refused are told (RFC 6750) |
 //! | `resource` | what clients may read about where to get a token (RFC 9728) |
 //! | `source` | where the keys come from |
+//! | `url_claims` | `{JWT.claim}` in the URLs of backends |
 //! | `explain` | the same checks, told one by one, for `token explain` |
 //! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
 
@@ -19,9 +20,12 @@ mod runtime;
 mod source;
 #[cfg(test)]
 mod tests;
+mod url_claims;
 
 pub use compile::{Guarded, Validators};
 pub use explain::{Explanation, Line};
+pub(super) use url_claims::unnamed;
+
 pub use runtime::{Propagation, Provider, Validator};
 
 use super::registry::{EndpointExtension, ServiceExtension};

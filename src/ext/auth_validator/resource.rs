@@ -1,6 +1,6 @@
 //! What clients may read about where to get a token: protected resource metadata (RFC 9728).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -32,8 +32,30 @@ pub(super) struct Resource {
 #[derive(Debug, Default, Clone)]
 struct Documents {
     by_path: BTreeMap<String, Bytes>,
-    issuers: BTreeSet<String>,
-    scopes: BTreeSet<String>,
+    /// What each of them says; a path may have several methods, and the document of the whole gateway speaks for all.
+    terms: BTreeMap<String, Terms>,
+}
+
+/// Where tokens for a resource come from and what they may hold, in the order of the file.
+#[derive(Debug, Default, Clone)]
+struct Terms {
+    issuers: Vec<String>,
+    scopes: Vec<String>,
+}
+
+impl Terms {
+    fn add(&mut self, issuers: &[String], scopes: &[Box<str>]) {
+        for issuer in issuers {
+            if !self.issuers.contains(issuer) {
+                self.issuers.push(issuer.clone());
+            }
+        }
+        for scope in scopes {
+            if !self.scopes.iter().any(|known| **known == **scope) {
+                self.scopes.push(scope.to_string());
+            }
+        }
+    }
 }
 
 /// Answers requests for the documents.
@@ -96,32 +118,27 @@ impl Resource {
     /// Adds an endpoint, and returns the URL of the document that its challenges name.
     pub(super) fn add(&self, pattern: &str, issuers: &[String], scopes: &[Box<str>]) -> String {
         let mut documents = Documents::clone(&self.documents.load());
-        documents.issuers.extend(issuers.iter().cloned());
-        documents
-            .scopes
-            .extend(scopes.iter().map(ToString::to_string));
-        let all: Vec<String> = documents.issuers.iter().cloned().collect();
-        let every: Vec<Box<str>> = documents
-            .scopes
-            .iter()
-            .map(|scope| Box::from(scope.as_str()))
-            .collect();
-        let whole = self.document("", &all, &every);
-        documents.by_path.insert(WELL_KNOWN.to_owned(), whole);
+        let mut add = |path: &str| {
+            let terms = documents.terms.entry(path.to_owned()).or_default();
+            terms.add(issuers, scopes);
+            let document = self.document(path, terms);
+            let place = format!("{WELL_KNOWN}{path}");
+            documents.by_path.insert(place, document);
+        };
+        add("");
         // An endpoint with parameters is many resources: the document of the whole gateway speaks for them.
         let path = match pattern.contains(['{', '*', ':']) || pattern == "/" {
             true => "",
             false => pattern,
         };
         if !path.is_empty() {
-            let own = self.document(path, issuers, scopes);
-            documents.by_path.insert(format!("{WELL_KNOWN}{path}"), own);
+            add(path);
         }
         self.documents.store(Arc::new(documents));
         format!("{}{WELL_KNOWN}{path}", self.origin)
     }
 
-    fn document(&self, path: &str, issuers: &[String], scopes: &[Box<str>]) -> Bytes {
+    fn document(&self, path: &str, Terms { issuers, scopes }: &Terms) -> Bytes {
         let servers = match self.servers.is_empty() {
             true => issuers,
             false => &self.servers,
@@ -129,12 +146,11 @@ impl Resource {
         let mut document = Map::new();
         document.insert("resource".into(), format!("{}{path}", self.origin).into());
         if !servers.is_empty() {
-            document.insert("authorization_servers".into(), servers.into());
+            document.insert("authorization_servers".into(), servers.clone().into());
         }
         document.insert("bearer_methods_supported".into(), vec!["header"].into());
         if !scopes.is_empty() {
-            let scopes: Vec<&str> = scopes.iter().map(|scope| &**scope).collect();
-            document.insert("scopes_supported".into(), scopes.into());
+            document.insert("scopes_supported".into(), scopes.clone().into());
         }
         for (key, value) in [
             ("resource_name", &self.name),

@@ -1,6 +1,7 @@
 //! A validator at work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -8,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::challenge::Challenges;
 use super::credential::Places;
+use super::url_claims::UrlClaims;
 use crate::ext::identity::{Demand, PublicKeys, Revocation};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{ClaimPath, Claims, Origin, Reason, Refusal, Rules, Token, TokenCache, Verifier};
@@ -26,10 +28,13 @@ pub struct Validator {
     pub(super) require_expiry: bool,
     pub(super) providers: Providers,
     pub(super) tokens: Arc<TokenCache>,
+    /// Counts the tokens that never expire.
+    pub(super) without_expiry: Arc<AtomicU64>,
     pub(super) revocation: Option<Arc<dyn Revocation>>,
     /// What the endpoint demands besides, `validation/cel`.
     pub(super) demand: Option<Arc<dyn Demand>>,
     pub(super) propagate: Box<[Propagation]>,
+    pub(super) url_claims: UrlClaims,
     pub(super) arrays: Arrays,
     pub(super) elements: Elements,
     pub(super) challenges: Challenges,
@@ -90,13 +95,18 @@ impl EndpointStep for Arc<Validator> {
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a> {
         let token = match self.places.token(head) {
             Ok(Some(token)) => token,
-            Ok(None) if self.optional => return self.anonymous(notes),
+            Ok(None) if self.optional && !self.url_claims.need_a_token() => {
+                return self.anonymous(notes);
+            }
             Ok(None) => return self.refuse(&Refusal::missing(), notes),
             Err(refusal) => return self.refuse(&refusal, notes),
         };
         match self.judge(token, attempt) {
-            Verdict::Claims(claims) => match self.propagate(&claims, notes) {
+            Verdict::Claims(claims) => match self.hand_on(&claims, notes) {
                 Ok(()) => {
+                    if claims.expiry().is_none() {
+                        self.without_expiry.fetch_add(1, Ordering::Relaxed);
+                    }
                     notes.claims = Some(claims);
                     Gate::Pass
                 }
@@ -214,17 +224,31 @@ impl Validator {
         Gate::Pass
     }
 
+    /// To the backends: into headers, and into URLs.
+    fn hand_on(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
+        self.propagate(claims, notes)?;
+        self.url_claims.check(claims)
+    }
+
     fn propagate(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
         for propagation in &self.propagate {
-            let claim = propagation.claim.find(claims);
-            let values = header_values(claim, self.arrays, self.elements)?
-                .into_iter()
-                .map(HeaderValue::try_from)
-                .collect::<Result<_, _>>()
-                .map_err(|_| Refusal::new(Reason::BadClaim, "a claim cannot stand in a header"))?;
+            let values = self.header_values(propagation, claims)?;
             notes.set_header(&propagation.header, values);
         }
         Ok(())
+    }
+
+    pub(super) fn header_values(
+        &self,
+        propagation: &Propagation,
+        claims: &Claims,
+    ) -> Result<SmallVec<[HeaderValue; 1]>, Refusal> {
+        let claim = propagation.claim.find(claims);
+        header_values(claim, self.arrays, self.elements)?
+            .into_iter()
+            .map(HeaderValue::try_from)
+            .collect::<Result<_, _>>()
+            .map_err(|_| Refusal::new(Reason::BadClaim, "a claim cannot stand in a header"))
     }
 
     fn refuse(&self, refusal: &Refusal, notes: &mut Notes) -> Gate<'static> {

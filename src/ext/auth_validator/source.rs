@@ -63,7 +63,7 @@ pub(super) fn provider(
         _ => tls,
     };
     let spec = SourceSpec { location, tls };
-    match Identity::of(cx).keys.source(&spec, schedule) {
+    match Identity::of(cx).source(&spec, schedule) {
         Ok(source) => Made::Provider(Box::new(Provider {
             source,
             verifier: Verifier {

@@ -274,6 +274,31 @@ fn a_block_that_would_not_protect_is_refused() {
     }
 }
 
+#[test]
+fn one_fault_is_told_once_and_with_its_reason() {
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let private = json!({"keys": [jwk("ed25519", true)]}).to_string();
+    std::fs::write(keys.path(), private).unwrap();
+    let lines = |text: &str| {
+        let mut file = File::new(text);
+        file.endpoint(&ENDPOINT, "/x");
+        file.mistake_lines()
+    };
+    let found = lines(&block(&keys, ""));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].ends_with("no key of the set can be used: it is a private key"),
+        "{found:?}"
+    );
+    let path = keys.path().display().to_string();
+    let found = lines(&format!(
+        r#"{{"alg": "EdDSA", "providers": [{{"issuer": "https://i", "jwk_local_path": {path:?}}}]}}"#
+    ));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let found = lines(r#"{"alg": "EdDSA", "providers": []}"#);
+    assert!(found[0].contains("has none"), "{found:?}");
+}
+
 #[tokio::test]
 async fn keys_over_an_insecure_connection_close_the_endpoint() {
     for text in [
@@ -451,6 +476,39 @@ async fn clients_can_read_where_tokens_come_from() {
     assert_eq!(read("/orders"), None);
 }
 
+#[test]
+fn all_methods_of_a_path_share_its_document() {
+    let keys = key_file();
+    let mut file = File::new(r#"{"resource_metadata": {"resource": "https://api.example.com"}}"#);
+    let ServicePart::Step(step) = file.service(&SERVICE) else {
+        panic!("no step");
+    };
+    for (method, more) in [
+        (
+            Method::GET,
+            r#", "issuer": "https://a/", "scopes": ["read"], "scopes_key": "scope""#,
+        ),
+        (
+            Method::POST,
+            r#", "issuer": "https://b/", "scopes": ["write", "read"], "scopes_key": "scope""#,
+        ),
+    ] {
+        file.endpoint_with(&ENDPOINT, &block(&keys, more), "/mcp", method);
+    }
+    let none = HeaderMap::new();
+    for path in ["", "/mcp"] {
+        let path = format!("/.well-known/oauth-protected-resource{path}");
+        let answer = step.request(&head(&Method::GET, &path, &none), &mut Notes::default());
+        let body = answer.unwrap().body;
+        let document = serde_json::from_slice::<serde_json::Value>(&body).unwrap();
+        assert_eq!(
+            document["authorization_servers"],
+            json!(["https://a/", "https://b/"])
+        );
+        assert_eq!(document["scopes_supported"], json!(["read", "write"]));
+    }
+}
+
 #[tokio::test]
 async fn a_reload_reads_a_key_file_again() {
     let keys = key_file();
@@ -494,8 +552,10 @@ fn explaining_walks_the_same_checks() {
         .iter()
         .map(|line| (line.check.as_str(), line.passed))
         .collect();
-    assert_eq!(checks.last(), Some(&("roles", false)));
-    assert!(checks.contains(&("signature", true)) && checks.contains(&("issuer", true)));
+    assert_eq!(checks.last(), Some(&("roles", Some(false))));
+    assert!(
+        checks.contains(&("signature", Some(true))) && checks.contains(&("issuer", Some(true)))
+    );
     assert!(told.to_string().contains("=> 403 missing_role"));
     let good = validators[0]
         .validator
@@ -503,6 +563,22 @@ fn explaining_walks_the_same_checks() {
     assert!(good.refusal.is_none(), "{good}");
     let bad = validators[0].validator.explain("x");
     assert!(bad.to_string().contains("FAIL form"), "{bad}");
+}
+
+#[test]
+fn explaining_does_not_know_who_is_revoked_elsewhere() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.leave(Revoker(Arc::new(Revoked::default())));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap().list();
+    let told = validators[0].validator.explain(&ed(r#"{"jti":"bad"}"#));
+    assert!(told.refusal.is_none(), "{told}");
+    assert!(
+        told.to_string()
+            .contains("?    revocation   not known here"),
+        "{told}"
+    );
 }
 
 /// One validator for all examples of the property below.
@@ -697,9 +773,60 @@ async fn a_reload_keeps_the_keys() {
     let mut next = File::after(&text, Box::leak(Box::new(kept)));
     let reloaded = self::steps(next.endpoint(&ENDPOINT, "/x"));
     let (_kept, tasks) = next.work();
-    assert!(tasks.is_empty(), "the task of the file before goes on");
+    let names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["key set schedules"],
+        "the task of the file before goes on"
+    );
     assert_eq!(verdict(&reloaded, &hs("oct")).await, None);
     assert_eq!(stub.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_can_make_a_key_set_live_shorter_and_longer() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (before, kept) = tended(&stub, r#", "cache": true, "cache_duration": 1"#);
+    assert_eq!(verdict(&before, &hs("oct")).await, None);
+    calls_reach(&stub, 3).await;
+    let long = text_for(&stub, r#", "cache": true, "cache_duration": 900"#);
+    let kept: &'static crate::ext::Carry = Box::leak(Box::new(kept));
+    // A reload that is refused leaves no trace: its work is never started.
+    drop(File::after(&long, kept).endpoint(&ENDPOINT, "/x"));
+    let calls = stub.calls();
+    calls_reach(&stub, calls + 2).await;
+    let mut next = File::after(&long, kept);
+    // Of two endpoints with one source the more demanding counts.
+    let after = steps(next.endpoint(&ENDPOINT, "/x"));
+    let longer = text_for(&stub, r#", "cache": true, "cache_duration": 3600"#);
+    next.endpoint_with(&ENDPOINT, &longer, "/y", Method::GET);
+    let (kept, tasks) = next.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let calls = stub.calls();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(stub.calls(), calls);
+    assert_eq!(verdict(&after, &hs("oct")).await, None);
+    let short = text_for(&stub, r#", "cache": true, "cache_duration": 1"#);
+    let mut last = File::after(&short, Box::leak(Box::new(kept)));
+    let _steps = last.endpoint(&ENDPOINT, "/x");
+    let (_kept, tasks) = last.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    calls_reach(&stub, calls + 2).await;
+}
+
+async fn calls_reach(stub: &Stub, number: usize) {
+    let reached = async {
+        while stub.calls() < number {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(15), reached).await;
+    waited.expect("more calls");
 }
 
 #[tokio::test]

@@ -276,6 +276,7 @@ fn a_token_is_judged_by_the_expressions_that_name_it() {
             timeout: Duration::from_secs(1),
             extra: Some(Node::root(&value, &report)),
             streams: false,
+            url_claims: &[],
         };
         let claims = Claims::parse(claims.as_bytes()).unwrap();
         demand(&site).map(|demand| demand.admits(&claims))

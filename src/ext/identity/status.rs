@@ -1,6 +1,7 @@
 //! Key sets and token cache in numbers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::ext::identity::keys::Identity;
 use crate::jose::CacheStats;
@@ -18,6 +19,11 @@ impl IdentityStatus {
     /// Every source of keys, in the order of their labels.
     pub fn key_sets(&self) -> Vec<SourceStatus> {
         self.0.keys.status()
+    }
+
+    /// How often a token without `exp` was let in.
+    pub fn without_expiry(&self) -> u64 {
+        self.0.without_expiry.load(Ordering::Relaxed)
     }
 
     /// What the token cache has done and holds.

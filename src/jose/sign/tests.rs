@@ -32,6 +32,34 @@ fn the_header_is_alg_kid_and_typ_and_the_payload_is_left_alone() {
 }
 
 #[test]
+fn what_an_rsa_key_leaves_out_is_computed() {
+    let whole = load(jwk("rsa", true), Algorithm::Rs256).unwrap();
+    let bare = ["dp", "dq", "qi"]
+        .iter()
+        .fold(jwk("rsa", true), |key, name| without(key, name));
+    let bare_signer = load(bare.clone(), Algorithm::Rs256).unwrap();
+    assert_eq!(bare_signer.sign(b"{}").unwrap(), whole.sign(b"{}").unwrap());
+    // One of three is a slip, and numbers that do not belong together are refused as ever.
+    load(without(jwk("rsa", true), "dq"), Algorithm::Rs256).unwrap_err();
+    for (name, value) in [("p", "AQ"), ("q", "AA"), ("p", "Aw"), ("d", "Aw")] {
+        let mut wrong = bare.clone();
+        wrong[name] = json!(value);
+        let error = load(wrong, Algorithm::Rs256).unwrap_err();
+        assert_eq!(error, SignError::Inconsistent, "{name}");
+    }
+}
+
+#[test]
+fn a_key_without_an_id_is_named_by_an_empty_one() {
+    let key = without(jwk("ec256", true), "kid");
+    let text = load(key, Algorithm::Es256).unwrap().sign(b"{}").unwrap();
+    assert_eq!(
+        decoded(text.split('.').next().unwrap()),
+        r#"{"alg":"ES256","typ":"JWT"}"#
+    );
+}
+
+#[test]
 fn the_flattened_form_is_the_same_token_in_json() {
     let compact = signer(Algorithm::Hs256).sign(b"{}").unwrap();
     let full = Signer::from_key_set(

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::limit::Limit;
-use crate::jose::Claims;
 use crate::jose::propagate::{Arrays, Elements, header_values};
+use crate::jose::{Claims, Refusal};
 use crate::runtime::forward;
 use crate::runtime::json::Value;
 use crate::runtime::pipe::PipeRequest;
@@ -122,10 +122,13 @@ impl Values for Sources<'_> {
         &self.call.params
     }
 
-    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
-        let claim = self.call.claims.as_ref()?.claim(name)?;
-        let values = header_values(Some(claim), Arrays::Joined, Elements::Go).ok()?;
-        values.into_iter().next().map(Cow::Owned)
+    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
+        let claims = self.call.claims.as_deref();
+        let Some(claim) = claims.and_then(|claims| claims.claim(name)) else {
+            return Ok(None);
+        };
+        let values = header_values(Some(claim), Arrays::Joined, Elements::Go)?;
+        Ok(values.into_iter().next().map(Cow::Owned))
     }
 
     fn response(&self, backend: usize, path: &str) -> Option<Cow<'_, str>> {

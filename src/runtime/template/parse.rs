@@ -125,10 +125,15 @@ impl Template {
         })
     }
 
-    /// Whether a claim of the token is part of this URL.
-    pub fn needs_claims(&self) -> bool {
-        let mut all = self.path.iter().chain(self.query.iter().flatten());
-        all.any(|piece| matches!(piece, Piece::Claim(_)))
+    /// The claims of the token that are part of this URL, and whether each stands in its path.
+    pub fn claims(&self) -> impl Iterator<Item = (&str, bool)> {
+        let path = self.path.iter().map(|piece| (piece, true));
+        let query = self.query.iter().flatten().map(|piece| (piece, false));
+        path.chain(query)
+            .filter_map(|(piece, in_path)| match piece {
+                Piece::Claim(name) => Some((&**name, in_path)),
+                _ => None,
+            })
     }
 }
 

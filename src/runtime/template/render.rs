@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use crate::jose::Refusal;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::Pair;
 use crate::runtime::request::Params;
@@ -18,7 +19,10 @@ pub trait Values {
     fn params(&self) -> &Params;
 
     /// The top-level claim of this literal name as text; `None` when the token has none or there is no token.
-    fn claim(&self, name: &str) -> Option<Cow<'_, str>>;
+    ///
+    /// # Errors
+    /// It cannot be text.
+    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Refusal>;
 
     /// The value at the dotted `path` of an earlier backend's shaped answer, as text.
     fn response(&self, backend: usize, path: &str) -> Option<Cow<'_, str>>;
@@ -30,8 +34,8 @@ impl Values for Params {
         self
     }
 
-    fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
-        None
+    fn claim(&self, _: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
+        Ok(None)
     }
 
     fn response(&self, _: usize, _: &str) -> Option<Cow<'_, str>> {
@@ -44,6 +48,7 @@ impl Template {
     ///
     /// # Errors
     /// A value is missing (500), or would be a dot segment; a claim that would be one, or an empty segment, is 401.
+    /// Validators refuse such a claim before any call is made.
     pub fn render(
         &self,
         values: &dyn Values,
@@ -100,13 +105,13 @@ fn fill(
             place.write(target, &value)?;
         }
         Piece::Claim(name) => {
-            let value = values
-                .claim(name)
-                .ok_or_else(|| missing(&format!("JWT.{name}")))?;
-            if place == Place::Path && matches!(&*value, "" | "." | "..") {
-                return Err(refused_claim(name));
+            let claim = values.claim(name).map_err(|_| refused_claim(name))?;
+            match (claim.as_deref(), place) {
+                // As KrakenD does: the placeholder stays.
+                (None, _) => target.extend(["%7B%7B.JWT.", name, "%7D%7D"]),
+                (Some("" | "." | ".."), Place::Path) => return Err(refused_claim(name)),
+                (Some(value), _) => escape::strict(target, value),
             }
-            escape::strict(target, &value);
         }
         Piece::Tail => {
             let value = values.params().get("*").ok_or_else(|| missing("*"))?;

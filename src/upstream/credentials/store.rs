@@ -41,7 +41,8 @@ impl TokenStore {
             credentials,
             |_| Ok(()),
             || {
-                let side = SideClient::new(&credentials.tls, &self.user_agent)?;
+                // The secret is for this server, and for nobody to whom it sends us.
+                let side = SideClient::without_redirects(&credentials.tls, &self.user_agent)?;
                 Ok(TokenSource::new(credentials.clone(), side))
             },
         )

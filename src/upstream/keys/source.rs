@@ -282,6 +282,12 @@ impl<S: KeyDocument> KeySource<S> {
         true
     }
 
+    /// From now on refreshes follow `schedule`.
+    pub fn reschedule(&self, schedule: Schedule) {
+        *self.schedule() = schedule;
+        self.flight.nudge();
+    }
+
     pub(super) fn schedule(&self) -> std::sync::MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }

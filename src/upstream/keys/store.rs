@@ -63,10 +63,14 @@ impl Schedule {
         Duration::from_secs(seconds).min(most).mul_f64(jitter())
     }
 
-    fn at_most(&mut self, other: Schedule) {
-        self.life = self.life.min(other.life);
-        self.stale = self.stale.min(other.stale);
-        self.cooldown = self.cooldown.min(other.cooldown);
+    /// The more demanding of both, for two who share a source.
+    #[must_use]
+    pub fn at_most(self, other: Schedule) -> Schedule {
+        Schedule {
+            life: self.life.min(other.life),
+            stale: self.stale.min(other.stale),
+            cooldown: self.cooldown.min(other.cooldown),
+        }
     }
 }
 
@@ -96,7 +100,8 @@ impl<S: KeyDocument> KeySetStore<S> {
         }
     }
 
-    /// The source with this specification, shared by all who ask for it; the most demanding schedule wins.
+    /// The source with this specification, shared by all who ask for it. A new one begins with `schedule`; one that is
+    /// there keeps its own until [`KeySource::reschedule`], since whoever asks may be a file that is refused in the end.
     ///
     /// Nothing is fetched here: [`KeySetStore::run`] does that, soon after. What is local is read at once. Not for the
     /// request path.
@@ -108,11 +113,8 @@ impl<S: KeyDocument> KeySetStore<S> {
         spec: &SourceSpec,
         schedule: Schedule,
     ) -> Result<Arc<KeySource<S>>, ClientError> {
-        let found = |source: &KeySource<S>| {
-            source.schedule().at_most(schedule);
-            // A file may have changed since, and whoever reloads wants to hear of a mistake in it now.
-            source.load_local()
-        };
+        // A file may have changed since, and whoever reloads wants to hear of a mistake in it now.
+        let found = |source: &KeySource<S>| source.load_local();
         self.sources.get(spec, found, || {
             let side = spec.client(&self.user_agent)?;
             let generations = Arc::clone(&self.generations);

@@ -1,0 +1,279 @@
+//! What becomes of a token's claims behind the validator: limits by header, URLs of backends, and what
+//! `token explain` says of both.
+
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use support::gateway::command;
+use support::{Answer, Gateway, Signer, Stub, eventually, ports, tokens};
+
+struct Running {
+    gateway: Gateway,
+    backend: Stub,
+    signer: Signer,
+    metrics: u16,
+}
+
+/// A gateway whose endpoints may use `validator` as their token check, over a key file beside the configuration.
+fn start(endpoints: impl Fn(&dyn Fn(Value) -> Value) -> Value) -> Running {
+    let signer = Signer::es256("k");
+    let backend = Stub::with(
+        &json!([{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}])
+            .to_string(),
+    );
+    let metrics = ports::free();
+    let config = json!({
+        "version": 3, "host": [backend.url()],
+        "extra_config": {"portcullis/metrics": {"listen": format!("127.0.0.1:{metrics}")}},
+        "endpoints": endpoints(&validator),
+    });
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &signer.jwks())]);
+    Running {
+        gateway,
+        backend,
+        signer,
+        metrics,
+    }
+}
+
+fn validator(more: Value) -> Value {
+    let mut block = json!({"alg": "ES256", "jwk_local_path": "keys.json"});
+    for (key, value) in more.as_object().unwrap() {
+        block[key] = value.clone();
+    }
+    block
+}
+
+impl Running {
+    fn token(&self, sub: &Value) -> String {
+        let mut claims = tokens::claims("api");
+        claims["sub"] = sub.clone();
+        if sub.is_null() {
+            claims.as_object_mut().unwrap().remove("sub");
+        }
+        self.signer.token(&claims)
+    }
+
+    fn get(&self, path: &str, sub: &Value, more: &[(&str, &str)]) -> Answer {
+        let token = format!("Bearer {}", self.token(sub));
+        let mut headers = vec![("Authorization", token.as_str())];
+        headers.extend_from_slice(more);
+        self.gateway.get_with(path, &headers)
+    }
+
+    fn seen(&self) -> Vec<String> {
+        let seen = self.backend.take_seen().into_iter();
+        seen.map(|one| match one.query.as_str() {
+            "" => one.path,
+            query => format!("{}?{query}", one.path),
+        })
+        .collect()
+    }
+
+    fn page(&self) -> String {
+        let mut client = support::Client::connect(self.metrics).unwrap();
+        let request = support::http::request("GET", "/metrics", &[]);
+        client.send(request).unwrap();
+        client.answer("GET").unwrap().text()
+    }
+}
+
+#[test]
+fn a_limit_by_a_propagated_header_counts_by_the_claim() {
+    let running = start(|validator| {
+        json!([{
+            "endpoint": "/limited", "input_headers": ["X-User"], "backend": [{"url_pattern": "/b"}],
+            "extra_config": {
+                "auth/validator": validator(json!({"propagate_claims": [["sub", "X-User"]]})),
+                "qos/ratelimit/router": {"client_max_rate": 1, "client_capacity": 1, "every": "1h",
+                    "strategy": "header", "key": "X-User"},
+            },
+        }])
+    });
+    let calls = [None, Some("z1"), Some("z2")].map(|sent| {
+        let sent: Vec<_> = sent.iter().map(|value| ("X-User", *value)).collect();
+        running.get("/limited", &json!("ada"), &sent).status
+    });
+    assert_eq!(calls, [200, 429, 429]);
+    assert_eq!(running.get("/limited", &json!("bob"), &[]).status, 200);
+}
+
+fn urls(more: Value) -> Running {
+    start(|validator| {
+        let extra =
+            |proxy: Value| json!({"auth/validator": validator(more.clone()), "proxy": proxy});
+        let two = json!([{"url_pattern": "/one"}, {"url_pattern": "/u/{JWT.sub}/x", "group": "u"}]);
+        json!([
+            {"endpoint": "/single", "extra_config": extra(json!({})), "backend": [{"url_pattern": "/u/{JWT.sub}/x"}]},
+            {"endpoint": "/stream", "extra_config": extra(json!({})), "output_encoding": "no-op",
+                "backend": [{"url_pattern": "/u/{JWT.sub}/x"}]},
+            {"endpoint": "/parallel", "extra_config": extra(json!({})), "backend": two},
+            {"endpoint": "/sequential", "extra_config": extra(json!({"sequential": true})), "backend": two},
+            {"endpoint": "/query", "extra_config": extra(json!({})), "backend": [{"url_pattern": "/q?s={JWT.sub}"}]},
+        ])
+    })
+}
+
+#[test]
+fn a_claim_that_cannot_be_a_segment_reaches_no_backend() {
+    let running = urls(json!({}));
+    let mut refused = 0;
+    for path in ["/single", "/stream", "/parallel", "/sequential"] {
+        for sub in ["..", ".", "", "a\nb"] {
+            let answer = running.get(path, &json!(sub), &[]);
+            assert_eq!(
+                (answer.status, answer.body.len()),
+                (401, 0),
+                "{path} {sub:?}"
+            );
+            let challenge = answer.header("www-authenticate").unwrap();
+            assert!(challenge.contains("invalid_token"), "{challenge}");
+            refused += 1;
+        }
+        assert_eq!(running.seen(), <[&str; 0]>::default(), "{path}");
+    }
+    assert_eq!(running.get("/query", &json!("a\nb"), &[]).status, 401);
+    assert_eq!(running.get("/query", &json!(""), &[]).status, 200);
+    assert_eq!(running.seen(), ["/q?s="]);
+    eventually("the metric", Duration::from_secs(5), || {
+        total(&running.page()) == refused + 1
+    });
+    let log = running.gateway.output();
+    assert!(
+        log.contains("[ENDPOINT: /single][JWTValidator] Token refused: claim \"sub\" cannot be part of a backend's URL"),
+        "{log}"
+    );
+    assert!(
+        !log.contains("[ERROR]") && !log.contains("▶ ERROR"),
+        "{log}"
+    );
+}
+
+/// How many tokens were refused for a bad claim, over all endpoints.
+fn total(page: &str) -> u32 {
+    page.lines()
+        .filter(|line| {
+            line.starts_with("portcullis_jwt_rejected_total") && line.contains("bad_claim")
+        })
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u32)
+        .sum()
+}
+
+#[test]
+fn a_claim_that_is_missing_leaves_its_placeholder_unless_it_is_required() {
+    let missing = Value::Null;
+    let lenient = urls(json!({}));
+    for path in ["/single", "/stream", "/query"] {
+        assert_eq!(lenient.get(path, &missing, &[]).status, 200, "{path}");
+    }
+    assert_eq!(
+        lenient.seen(),
+        [
+            "/u/%7B%7B.JWT.sub%7D%7D/x",
+            "/u/%7B%7B.JWT.sub%7D%7D/x",
+            "/q?s=%7B%7B.JWT.sub%7D%7D"
+        ]
+    );
+    let strict = urls(json!({"require_url_claims": true, "optional": true}));
+    for path in ["/single", "/stream", "/query", "/parallel"] {
+        let answer = strict.get(path, &missing, &[]);
+        assert_eq!(answer.status, 401, "{path}");
+        let challenge = answer.header("www-authenticate").unwrap();
+        assert!(challenge.contains("invalid_token"), "{challenge}");
+        let anonymous = strict.gateway.get(path);
+        assert_eq!(anonymous.status, 401, "{path}");
+        assert_eq!(anonymous.header("www-authenticate"), Some("Bearer"));
+        assert_eq!(strict.seen(), <[&str; 0]>::default(), "{path}");
+        assert_eq!(strict.get(path, &json!("ada"), &[]).status, 200, "{path}");
+        strict.seen();
+    }
+}
+
+#[test]
+fn without_a_validator_a_claim_in_a_url_is_warned_of() {
+    let running =
+        start(|_| json!([{"endpoint": "/open", "backend": [{"url_pattern": "/u/{JWT.sub}"}]}]));
+    assert_eq!(running.gateway.get("/open").status, 200);
+    assert_eq!(running.seen(), ["/u/%7B%7B.JWT.sub%7D%7D"]);
+    let log = running.gateway.output();
+    assert!(
+        log.contains("/endpoints/0/backend/0/url_pattern")
+            && log.contains("{JWT.sub} has no value"),
+        "{log}"
+    );
+    assert!(
+        log.contains("[ENDPOINT: /open][JWTValidator] Validator disabled for this endpoint"),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_log_says_at_start_what_each_endpoint_checks() {
+    let config = json!({
+        "version": 3, "host": ["http://127.0.0.1:1"],
+        "extra_config": {"telemetry/logging": {"level": "DEBUG", "stdout": true}},
+        "endpoints": [
+            {"endpoint": "/open", "backend": [{"url_pattern": "/"}]},
+            {"endpoint": "/flat", "backend": [{"url_pattern": "/"}],
+                "extra_config": {"auth/validator": validator(json!({"roles_key": "a.b"}))}},
+            {"endpoint": "/nested", "backend": [{"url_pattern": "/"}],
+                "extra_config": {"auth/validator": validator(json!({"roles_key": "a.b", "roles_key_is_nested": true}))}},
+        ],
+    });
+    let keys = Signer::es256("k").jwks();
+    let gateway = Gateway::start_with(&config.to_string(), &[("keys.json", &keys)]);
+    for line in [
+        "[ENDPOINT: /open][JWTSigner] Signer disabled",
+        "[ENDPOINT: /open][JWTValidator] Validator disabled for this endpoint",
+        "[ENDPOINT: /flat][JWTSigner] Signer disabled",
+        "[ENDPOINT: /flat][JWTValidator] Roles will be matched against the key: 'a.b'",
+        "[ENDPOINT: /nested][JWTValidator] Roles will be matched against the nested key: 'a.b'",
+        "[ENDPOINT: /nested][JWTValidator] Validator enabled for this endpoint",
+    ] {
+        let log = gateway.output();
+        assert!(log.contains(line), "{line} is not in {log}");
+    }
+}
+
+#[test]
+fn explain_follows_the_claims_to_where_they_go() {
+    let running = start(|validator| {
+        json!([
+            {"endpoint": "/header", "backend": [{"url_pattern": "/b"}],
+                "extra_config": {"auth/validator": validator(json!({"propagate_claims": [["sub", "X-User"]]}))}},
+            {"endpoint": "/url", "backend": [{"url_pattern": "/u/{JWT.sub}"}],
+                "extra_config": {"auth/validator": validator(json!({"require_url_claims": true}))}},
+        ])
+    });
+    let explain = |endpoint: &str, sub: Value| {
+        let output = command()
+            .args(["token", "explain", "-c", "krakend.json", "-e", endpoint])
+            .arg(running.token(&sub))
+            .current_dir(running.gateway.dir())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    for (endpoint, sub) in [
+        ("/header", json!("a\nb")),
+        ("/url", json!("..")),
+        ("/url", Value::Null),
+    ] {
+        let status = running.get(endpoint, &sub, &[]).status;
+        let (code, text) = explain(endpoint, sub);
+        assert_eq!((status, code), (401, Some(1)), "{text}");
+        assert!(text.contains("=> 401 bad_claim"), "{text}");
+    }
+    for endpoint in ["/header", "/url"] {
+        let (code, text) = explain(endpoint, json!("ada"));
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("found \"ada\""), "{text}");
+    }
+}
