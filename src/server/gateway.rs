@@ -551,7 +551,10 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let active = self.shared.active.load_full();
         ctx.in_flight = Some(self.shared.metrics.request());
-        if self.shared.draining.load(Ordering::Relaxed) {
+        // What follows an answer to CONNECT would be taken for a tunnel.
+        if self.shared.draining.load(Ordering::Relaxed)
+            || session.req_header().method == Method::CONNECT
+        {
             session.set_keepalive(None);
         }
         if let Some(stats) = &active.stats {
