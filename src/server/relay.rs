@@ -42,7 +42,7 @@ enum Trouble {
     Cut(&'static str),
     /// What the client sends as a body is none.
     Malformed,
-    /// The client's body, which is needed whole, does not come.
+    /// The client is silent in the middle of its body.
     Slow,
     /// The request's body is larger than what may be kept for a redirect or a copy.
     TooLarge,
@@ -96,6 +96,10 @@ pub async fn run(
             Answer::empty(StatusCode::BAD_REQUEST)
         }
         Err(Trouble::Slow) => {
+            metrics.bad_request("slow_body");
+            if session.response_written().is_some() {
+                return Err(Error::explain(ErrorType::ReadTimedout, "the body stops").into_down());
+            }
             session.set_keepalive(None);
             Answer::empty(StatusCode::REQUEST_TIMEOUT)
         }
@@ -109,6 +113,10 @@ pub async fn run(
             ctx.notes.errors.push(failure.text.clone());
             if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
                 failure.status = status;
+            }
+            if failure.kind == Kind::Deadline && !session.as_downstream_mut().is_body_done() {
+                // The rest of the body, which was too slow already, is not waited for.
+                session.set_keepalive(None);
             }
             stream::failed(&service.options, failure)
         }
@@ -196,7 +204,8 @@ impl<'a> Call<'a> {
             (Some(body), _) => body,
             (None, true) => {
                 let read = whole_body(session, service.options.max_request_body_bytes);
-                limit.wait(pin!(read)).await.ok_or(Trouble::Slow)??
+                let read = limit.wait(pin!(read)).await;
+                read.ok_or_else(Failure::deadline)??
             }
             (None, false) => Bytes::new(),
         };
@@ -589,9 +598,10 @@ async fn pass_on(
     last: bool,
     upload: Upload,
 ) -> std::result::Result<Upload, Trouble> {
-    let chunk = chunk.map_err(|error| match body::is_malformed(&error) {
-        true => Trouble::Malformed,
-        false => Trouble::Client(error.into_down()),
+    let chunk = chunk.map_err(|error| match error.etype() {
+        ErrorType::ReadTimedout => Trouble::Slow,
+        _ if body::is_malformed(&error) => Trouble::Malformed,
+        _ => Trouble::Client(error.into_down()),
     })?;
     let over = last || chunk.is_none();
     let heard = match (upload, chunk) {
