@@ -44,7 +44,7 @@ pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub use dns::DnsTable;
 pub use error::{CallError, CallErrorKind};
 pub use exchange::{Exchange, RequestBody};
-pub use gunzip::Gunzip;
+pub use gunzip::{Gunzip, is_gzip};
 pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use message::{Incoming, Outgoing};
