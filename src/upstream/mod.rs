@@ -26,6 +26,7 @@ mod error;
 mod exchange;
 mod flight;
 mod gunzip;
+mod handshake;
 mod host;
 mod hosts;
 pub mod keys;
