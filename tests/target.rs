@@ -105,3 +105,51 @@ fn every_connection_line_counts() {
     assert_eq!(answer.header("connection"), Some("close"));
     assert!(client.is_closed_by_peer());
 }
+
+#[test]
+fn parameters_that_decode_twice_are_refused_wherever_they_are_captured() {
+    let stub = Stub::with(ANY);
+    let gateway = gateway(&stub);
+    for (method, target, text) in [
+        ("OPTIONS", "/p/a%3Fb", "error: encoded url params"),
+        ("OPTIONS", "/p/%2525", "error: encoded url params"),
+        ("GET", "/__echo/a%2520b", "error: encoded url params"),
+        ("GET", "/__debug/%25", "error: invalid URL escape \"%\""),
+    ] {
+        let answer = ask(&gateway, method, target.as_bytes());
+        assert_eq!((answer.status, &*answer.text()), (400, text), "{target}");
+    }
+    for (method, target) in [
+        ("OPTIONS", "/p/a%20b"),
+        ("GET", "/__echo/a%20b/%C3%A9"),
+        ("GET", "/__debug/"),
+    ] {
+        assert_eq!(ask(&gateway, method, target.as_bytes()).status, 200);
+    }
+}
+
+#[test]
+fn echo_reads_a_query_as_the_reference_does() {
+    let stub = Stub::with(ANY);
+    let gateway = gateway(&stub);
+    for (query, want) in [
+        ("a=1;b=2&c=3", json!({ "c": ["3"] })),
+        ("a=%zz", json!({})),
+        ("b=1+2&a&b=%20", json!({ "a": [""], "b": ["1 2", " "] })),
+    ] {
+        let answer = ask(&gateway, "GET", format!("/__echo/?{query}").as_bytes());
+        assert_eq!(answer.json()["req_querystring"], want, "{query}");
+    }
+}
+
+#[test]
+fn only_options_is_for_the_server_as_a_whole() {
+    let stub = Stub::with(ANY);
+    let gateway = gateway(&stub);
+    assert_eq!(ask(&gateway, "OPTIONS", b"*").status, 200);
+    let answer = ask(&gateway, "GET", b"*");
+    assert_eq!(
+        (answer.status, &*answer.text()),
+        (404, "404 page not found")
+    );
+}

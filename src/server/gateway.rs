@@ -250,7 +250,7 @@ impl Gateway {
                 "417 Expectation Failed",
             ));
         }
-        if head.path == "*" {
+        if head.path == "*" && *head.method == Method::OPTIONS {
             ctx.silent = true;
             return Decision::Before(Answer::empty(StatusCode::OK));
         }
