@@ -5,6 +5,7 @@
 //! | `message` | [`Outgoing`] and [`Incoming`]: a call and its answer, whole |
 //! | `client`, `pool`, `peer` | [`Client`]: connections that are kept, one pool of them for each TLS policy |
 //! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
+//! | `listed` | [`ListedCertificates`]: certificates that are trusted as they stand |
 //! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
 //! | `turn` | in which order hosts and addresses are tried |
 //! | `dns` | [`DnsTable`]: the address table, refreshed off the request path |
@@ -30,6 +31,7 @@ mod handshake;
 mod host;
 mod hosts;
 pub mod keys;
+mod listed;
 mod message;
 mod peer;
 mod pool;
@@ -48,6 +50,7 @@ pub use exchange::{Exchange, RequestBody};
 pub use gunzip::{Gunzip, is_gzip};
 pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
+pub use listed::{ListedCertificates, ShownBy};
 pub use message::{Incoming, Outgoing};
 pub use redirect::NextCall;
 pub use side::{

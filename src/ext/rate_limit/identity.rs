@@ -15,7 +15,7 @@ pub enum Identity {
     Address,
     /// The address in this header, and the client's when there is none.
     AddressIn(HeaderName),
-    /// The value of this header, as the client sent it.
+    /// The value of this header: a claim that the validator propagated under the name, or what the client sent.
     Header(HeaderName),
     /// The value of this path parameter, spelled as in the endpoint.
     Param(Box<str>),
@@ -25,16 +25,18 @@ pub enum Identity {
 
 impl Identity {
     /// The client's name; empty when the request has none, and then it is refused.
+    ///
+    /// Headers are those that earlier steps left: what a client sends in place of a propagated claim is not it.
     pub fn of<'a>(&self, head: &Head<'a>, notes: &'a Notes) -> Cow<'a, str> {
         match self {
             Identity::Address => head.client.to_string().into(),
-            Identity::AddressIn(name) => address_in(head, name)
+            Identity::AddressIn(name) => address_in(head, notes, name)
                 .unwrap_or(head.client)
                 .to_string()
                 .into(),
-            Identity::Header(name) => head
-                .headers
-                .get(name)
+            Identity::Header(name) => notes
+                .header_values(head, name)
+                .next()
                 .map_or("".into(), |value| String::from_utf8_lossy(value.as_bytes())),
             Identity::Param(name) => notes.params.get(name).unwrap_or_default().into(),
             Identity::Claim(path) => notes
@@ -48,8 +50,12 @@ impl Identity {
 
 /// As KrakenD does: the first item of the first line, cut at its first colon. An IPv6 address never parses, therefore;
 /// it and anything else that is no address leave the choice to the connection.
-fn address_in(head: &Head<'_>, name: &HeaderName) -> Option<IpAddr> {
-    let value = head.header(name)?;
-    let first = value.split(',').next()?.trim();
+fn address_in(head: &Head<'_>, notes: &Notes, name: &HeaderName) -> Option<IpAddr> {
+    let value = notes.header_values(head, name).next()?;
+    let first = std::str::from_utf8(value.as_bytes())
+        .ok()?
+        .split(',')
+        .next()?
+        .trim();
     first.split(':').next()?.parse().ok()
 }

@@ -119,6 +119,33 @@ fn the_address_may_stand_in_a_header() {
 }
 
 #[test]
+fn a_propagated_claim_is_the_header_whatever_the_client_sends() {
+    let propagated = |value: &[&'static str]| {
+        let mut notes = Notes::default();
+        let values = value.iter().map(|text| HeaderValue::from_static(text));
+        notes.set_header(&HeaderName::from_static("x-key"), values.collect());
+        notes
+    };
+    for key in [r#""strategy": "header""#, r#""strategy": "ip""#] {
+        let limit = step(&format!(
+            r#"{{"client_max_rate": 1, "every": "10m", {key}, "key": "X-Key"}}"#
+        ));
+        let mut statuses = Vec::new();
+        for sent in [&[][..], &[("x-key", "2.2.2.2")], &[("x-key", "3.3.3.3")]] {
+            let answer = ask(&*limit, sent, &mut propagated(&["1.1.1.1"]));
+            statuses.push(answer.map_or(200, |answer| answer.status.as_u16()));
+        }
+        assert_eq!(statuses, [200, 429, 429], "{key}");
+    }
+    // A claim that is missing empties the header, and a client without a name is refused.
+    let by_header = step(r#"{"client_max_rate": 9, "strategy": "header", "key": "x-key"}"#);
+    for gone in [&[][..], &[""]] {
+        let answer = ask(&*by_header, &[("x-key", "z")], &mut propagated(gone));
+        assert!(answer.is_some(), "{gone:?}");
+    }
+}
+
+#[test]
 fn a_parameter_and_a_claim_name_clients() {
     let by_param =
         step(r#"{"client_max_rate": 1, "every": "10m", "strategy": "param", "key": "id"}"#);

@@ -243,7 +243,7 @@ async fn exchange(
 
 /// Says what happened in the reference's words where there are such, else in those of the innermost cause.
 fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError {
-    let mut cause: &dyn std::error::Error = error;
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
@@ -255,7 +255,7 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
         let reason = if refused {
             format!("dial tcp {}: connect: connection refused", authority(&url))
         } else {
-            cause.to_string()
+            reason(cause)
         };
         return SideError::Connect {
             method,
@@ -267,6 +267,21 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
         method,
         url,
         reason: cause.to_string(),
+    }
+}
+
+/// What a verifier of ours says stands in the reference's words already.
+fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = cause;
+    while let Some(wrapped) = inner
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
+        inner = wrapped;
+    }
+    match inner.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::General(text)) => text.clone(),
+        _ => cause.to_string(),
     }
 }
 

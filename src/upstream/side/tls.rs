@@ -14,6 +14,7 @@ use rustls::{
 };
 
 use crate::upstream::client::ClientError;
+use crate::upstream::listed::{ListedCertificates, ShownBy};
 use crate::upstream::tls::{certificates_in, system_certificates};
 
 /// How the other end of a side call proves who it is.
@@ -47,11 +48,13 @@ pub(super) fn client_config(tls: &SideTls) -> Result<ClientConfig, ClientError> 
     let provider = Arc::new(crypto_provider(tls)?);
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(system_certificates());
+    let mut own = Vec::new();
     for path in &tls.ca_certs {
         for certificate in certificates_in(path)? {
             roots
-                .add(certificate)
+                .add(certificate.clone())
                 .map_err(|error| ClientError::file(path, error))?;
+            own.push(certificate);
         }
     }
     let failed = |reason: String| ClientError::Side { reason };
@@ -63,6 +66,7 @@ pub(super) fn client_config(tls: &SideTls) -> Result<ClientConfig, ClientError> 
         Some(builder.build().map_err(|error| failed(error.to_string()))?)
     };
     let verifier = Verifier {
+        listed: own.into_iter().collect(),
         chain,
         insecure: tls.insecure,
         pins: tls.pins.clone(),
@@ -107,6 +111,8 @@ fn is_tls12(suite: &SupportedCipherSuite, number: u16) -> bool {
 /// The usual verification, unless it is switched off, and then the pins.
 #[derive(Debug)]
 struct Verifier {
+    /// Those of the file: a server may also show one of them itself.
+    listed: ListedCertificates,
     /// `None`: nothing is checked when `insecure`; everything is refused when there is no root to check against.
     chain: Option<Arc<WebPkiServerVerifier>>,
     insecure: bool,
@@ -135,8 +141,16 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match &self.chain {
-            Some(chain) => {
+        let shown_by = ShownBy::Server(server_name);
+        let listed = match self.insecure {
+            true => None,
+            false => self.listed.verify(end_entity, shown_by, now),
+        };
+        // Where only the server's own certificate is vouched for, only its pin counts.
+        let alone = self.insecure || listed.is_some();
+        match (listed, &self.chain) {
+            (Some(verdict), _) => verdict?,
+            (None, Some(chain)) => {
                 chain.verify_server_cert(
                     end_entity,
                     intermediates,
@@ -145,16 +159,19 @@ impl ServerCertVerifier for Verifier {
                     now,
                 )?;
             }
-            None if self.insecure => {}
-            None => return Err(CertificateError::UnknownIssuer.into()),
+            (None, None) if self.insecure => {}
+            (None, None) => return Err(CertificateError::UnknownIssuer.into()),
         }
         let pinned = self.pins.is_empty()
             || self.is_pinned(end_entity)
-            || !self.insecure && intermediates.iter().any(|one| self.is_pinned(one));
+            || !alone && intermediates.iter().any(|one| self.is_pinned(one));
         if pinned {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+            // In KrakenD's words.
+            Err(rustls::Error::General(
+                "JWK client did not find a pinned key".to_owned(),
+            ))
         }
     }
 
@@ -187,7 +204,83 @@ impl ServerCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+
     use super::*;
+
+    /// A server for `keys.test` with what `openssl req -x509` makes, and that certificate as PEM.
+    fn server() -> (ServerConnection, String) {
+        let mut params = CertificateParams::new(vec!["keys.test".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let connection = ServerConnection::new(Arc::new(config)).unwrap();
+        (connection, certificate.pem())
+    }
+
+    /// Shakes hands in memory.
+    fn handshake(tls: &SideTls, mut server: ServerConnection, name: &str) -> Result<(), String> {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let config = client_config(tls).map_err(|error| error.to_string())?;
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            let mut wire = Vec::new();
+            server.write_tls(&mut wire).unwrap();
+            client.read_tls(&mut wire.as_slice()).unwrap();
+            client
+                .process_new_packets()
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_self_signed_certificate_on_the_list_is_its_servers_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let listed = SideTls {
+            ca_certs: vec![path.clone()],
+            ..SideTls::default()
+        };
+        let (ours, pem) = server();
+        std::fs::write(&path, pem).unwrap();
+        assert_eq!(handshake(&listed, ours, "keys.test"), Ok(()));
+        let (stranger, _) = server();
+        handshake(&listed, stranger, "keys.test").expect_err("not on the list");
+        let (ours, pem) = server();
+        std::fs::write(&path, pem).unwrap();
+        handshake(&listed, ours, "other.test").expect_err("another name");
+    }
+
+    #[test]
+    fn a_server_without_a_pinned_key_is_told_apart() {
+        let (server, _) = server();
+        let pinned = SideTls {
+            insecure: true,
+            pins: vec![[0; 32]],
+            ..SideTls::default()
+        };
+        let why = handshake(&pinned, server, "keys.test").unwrap_err();
+        assert!(
+            why.ends_with("JWK client did not find a pinned key"),
+            "{why}"
+        );
+    }
 
     #[test]
     fn only_suites_that_exist_are_offered() {

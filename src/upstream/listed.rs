@@ -1,0 +1,158 @@
+//! Certificates that are trusted as they stand.
+//!
+//! `openssl req -x509` makes a certificate that is an authority and a server's own at once. Put on a list of
+//! authorities, it is accepted by the reference from whoever shows exactly this certificate; webpki refuses an
+//! authority as end entity (`CaUsedAsEndEntity`). Here is the reference's rule, with the checks that remain.
+
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, Error};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ExtendedKeyUsage;
+use x509_parser::prelude::FromDer;
+
+/// The certificates of a file's lists of authorities.
+#[derive(Debug, Clone, Default)]
+pub struct ListedCertificates(Box<[CertificateDer<'static>]>);
+
+/// Which end of a connection shows a certificate.
+#[derive(Debug, Clone, Copy)]
+pub enum ShownBy<'a> {
+    /// A server that was called by this name.
+    Server(&'a ServerName<'a>),
+    Client,
+}
+
+impl FromIterator<CertificateDer<'static>> for ListedCertificates {
+    fn from_iter<I: IntoIterator<Item = CertificateDer<'static>>>(all: I) -> ListedCertificates {
+        ListedCertificates(all.into_iter().collect())
+    }
+}
+
+impl ListedCertificates {
+    /// The verdict on an end entity that is itself on the list; `None`: it is not, and its chain decides.
+    ///
+    /// # Errors
+    /// It is out of date, has another purpose, or does not hold the server's name.
+    pub fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        shown_by: ShownBy<'_>,
+        now: UnixTime,
+    ) -> Option<Result<(), Error>> {
+        let ListedCertificates(list) = self;
+        let is_listed = list.iter().any(|one| one.as_ref() == end_entity.as_ref());
+        is_listed.then(|| check(end_entity, shown_by, now))
+    }
+}
+
+fn check(
+    certificate: &CertificateDer<'_>,
+    shown_by: ShownBy<'_>,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let validity = parsed.validity();
+    if now < validity.not_before.timestamp() {
+        return Err(CertificateError::NotValidYet.into());
+    }
+    if now > validity.not_after.timestamp() {
+        return Err(CertificateError::Expired.into());
+    }
+    let uses = parsed
+        .extended_key_usage()
+        .map_err(|_| CertificateError::BadEncoding)?;
+    if uses.is_some_and(|uses| !allows(uses.value, shown_by)) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
+    match shown_by {
+        ShownBy::Server(name) => {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
+        }
+        ShownBy::Client => Ok(()),
+    }
+}
+
+fn allows(uses: &ExtendedKeyUsage<'_>, shown_by: ShownBy<'_>) -> bool {
+    uses.any
+        || match shown_by {
+            ShownBy::Server(_) => uses.server_auth,
+            ShownBy::Client => uses.client_auth,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
+    };
+
+    use super::*;
+
+    /// What `openssl req -x509` makes, for `keys.test` and the years 2020 to 2030.
+    fn made(uses: &[ExtendedKeyUsagePurpose]) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["keys.test".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2030, 1, 1);
+        params.extended_key_usages = uses.to_vec();
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    }
+
+    fn in_year(year: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_557_600))
+    }
+
+    fn verdict(
+        shown: &CertificateDer<'static>,
+        name: Option<&'static str>,
+        year: u64,
+    ) -> Result<(), Error> {
+        let list = ListedCertificates::from_iter([made(&[]), shown.clone()]);
+        let name = name.map(|name| ServerName::try_from(name).unwrap());
+        let shown_by = name.as_ref().map_or(ShownBy::Client, ShownBy::Server);
+        list.verify(shown, shown_by, in_year(year)).expect("listed")
+    }
+
+    #[test]
+    fn a_listed_certificate_is_good_for_its_name_and_time() {
+        let shown = made(&[]);
+        assert_eq!(verdict(&shown, Some("keys.test"), 2025), Ok(()));
+        assert_eq!(verdict(&shown, None, 2025), Ok(()));
+        for (name, year) in [
+            ("evil.test", 2025),
+            ("keys.test", 2019),
+            ("keys.test", 2031),
+        ] {
+            verdict(&shown, Some(name), year).expect_err(name);
+        }
+        verdict(&shown, None, 2031).expect_err("expired");
+    }
+
+    #[test]
+    fn its_purpose_counts_if_it_names_one() {
+        let client = made(&[ExtendedKeyUsagePurpose::ClientAuth]);
+        let server = made(&[ExtendedKeyUsagePurpose::ServerAuth]);
+        let any = made(&[ExtendedKeyUsagePurpose::Any]);
+        let wrong = Err(CertificateError::InvalidPurpose.into());
+        assert_eq!(verdict(&client, Some("keys.test"), 2025), wrong);
+        assert_eq!(verdict(&client, None, 2025), Ok(()));
+        assert_eq!(verdict(&server, Some("keys.test"), 2025), Ok(()));
+        assert_eq!(verdict(&server, None, 2025), wrong);
+        assert_eq!(verdict(&any, Some("keys.test"), 2025), Ok(()));
+        assert_eq!(verdict(&any, None, 2025), Ok(()));
+    }
+
+    #[test]
+    fn of_another_certificate_nothing_is_said() {
+        let list = ListedCertificates::from_iter([made(&[])]);
+        let verdict = list.verify(&made(&[]), ShownBy::Client, in_year(2025));
+        assert!(verdict.is_none());
+    }
+}
