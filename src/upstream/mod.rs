@@ -56,4 +56,4 @@ pub use redirect::NextCall;
 pub use side::{
     SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
 };
-pub use tls::{CertificatePair, TlsPolicy};
+pub use tls::{CertificatePair, TlsPolicy, holds_an_authority_with_names};
