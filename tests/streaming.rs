@@ -280,3 +280,105 @@ fn a_tunnel_passes_the_steps_of_its_backend_as_any_call_does() {
     assert_eq!(second.answer("GET").unwrap().status, 500);
     assert_eq!(upstream.calls(), 1);
 }
+
+/// A `no-op` endpoint for each entry, with these keys of its own.
+fn endpoints(backend: &str, entries: &[(&str, serde_json::Value)]) -> Vec<serde_json::Value> {
+    let one = |(path, more): &(&str, serde_json::Value)| {
+        let mut endpoint = json!({
+            "endpoint": path, "output_encoding": "no-op", "input_headers": ["Origin"],
+            "backend": [{ "host": [backend], "url_pattern": "/s", "encoding": "no-op" }]
+        });
+        for (key, value) in more.as_object().unwrap() {
+            endpoint[key] = value.clone();
+        }
+        endpoint
+    };
+    entries.iter().map(one).collect()
+}
+
+#[test]
+fn static_data_mark_an_answer_and_hide_a_failure() {
+    let upstream = Upstream::raw("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+    // Strategy, whether an answer counts as complete, what a failed call gives.
+    let cases = [
+        ("always", "true", 200),
+        ("success", "true", 500),
+        ("complete", "true", 500),
+        ("errored", "false", 200),
+        ("incomplete", "false", 200),
+    ];
+    let with = |strategy: &str, data: serde_json::Value| json!({ "extra_config": { "proxy": { "static": { "strategy": strategy, "data": data } } } });
+    for (strategy, complete, failed) in cases {
+        let entry = [("/s", with(strategy, json!({ "z": 1 })))];
+        let of = |host: &str| {
+            let file = json!({ "version": 3, "endpoints": endpoints(host, &entry) });
+            Gateway::start(&file.to_string()).get("/s")
+        };
+        let answer = of(&upstream.url());
+        assert_eq!((answer.status, &*answer.text()), (404, "no"), "{strategy}");
+        assert_eq!(
+            answer.header("x-krakend-completed"),
+            Some(complete),
+            "{strategy}"
+        );
+        let answer = of("http://127.0.0.1:1");
+        assert_eq!((answer.status, &*answer.text()), (failed, ""), "{strategy}");
+        assert_eq!(answer.header("x-krakend-completed"), Some("false"));
+    }
+    let entry = [("/s", with("always", json!({})))];
+    let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entry) });
+    let answer = Gateway::start(&file.to_string()).get("/s");
+    assert_eq!(answer.header("x-krakend-completed"), Some("false"), "empty");
+}
+
+#[test]
+fn an_unknown_output_encoding_passes_what_a_no_op_backend_sends() {
+    let upstream = Upstream::raw("HTTP/1.1 404 Not Found\r\nX-A: b\r\nContent-Length: 2\r\n\r\nno");
+    let named = |name: &str| json!({ "output_encoding": name });
+    let entries = [("/a", named("bogus")), ("/b", named("NO-OP"))];
+    let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entries) });
+    let gateway = Gateway::start(&file.to_string());
+    for path in ["/a", "/b"] {
+        let answer = gateway.get(path);
+        assert_eq!((answer.status, &*answer.text()), (404, "no"), "{path}");
+        assert_eq!(answer.header("x-a"), Some("b"));
+        assert_eq!(answer.header("x-krakend-completed"), Some("false"));
+    }
+}
+
+#[test]
+fn gzip_is_known_in_any_letter_case() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, b"plain").unwrap();
+    let packed = packed.finish().unwrap();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: GZip\r\nContent-Length: {}\r\n\r\n",
+        packed.len()
+    );
+    let upstream = Upstream::raw([head.as_bytes(), &packed].concat());
+    let entry = [("/s", json!({}))];
+    let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entry) });
+    let answer = Gateway::start(&file.to_string()).get("/s");
+    assert_eq!(answer.text(), "plain");
+    assert_eq!(answer.header("content-encoding"), None);
+}
+
+#[test]
+fn the_gateways_vary_stands_before_the_backends() {
+    let upstream =
+        Upstream::raw("HTTP/1.1 200 OK\r\nVary: Accept-Encoding\r\nContent-Length: 2\r\n\r\nok");
+    let file = json!({
+        "version": 3,
+        "extra_config": { "security/cors": { "allow_origins": ["http://a.example"] } },
+        "endpoints": endpoints(&upstream.url(), &[("/s", json!({}))])
+    });
+    let gateway = Gateway::start(&file.to_string());
+    let answer = gateway.get_with("/s", &[("Origin", "http://a.example")]);
+    let vary: Vec<&str> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "vary")
+        .map(|(_, value)| &**value)
+        .collect();
+    assert_eq!(vary, ["Origin", "Accept-Encoding"]);
+}

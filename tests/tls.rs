@@ -11,10 +11,11 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 use serde_json::{Value, json};
 
 use support::tls::{Authority, Speaker};
@@ -29,6 +30,15 @@ fn config(tls: Value) -> Value {
 
 /// A gateway with certificates for `a.test` and `b.test` of one authority, and more keys in its `tls` block.
 fn start(authority: &Authority, more: &Value, args: &[&str]) -> Gateway {
+    start_with(authority, more, args, &[])
+}
+
+fn start_with(
+    authority: &Authority,
+    more: &Value,
+    args: &[&str],
+    files: &[(&str, &str)],
+) -> Gateway {
     let (a, b) = (authority.pair("a.test"), authority.pair("*.b.test"));
     let mut tls = json!({ "keys": [
         { "public_key": "a.crt", "private_key": "a.key" },
@@ -37,13 +47,15 @@ fn start(authority: &Authority, more: &Value, args: &[&str]) -> Gateway {
     for (key, value) in more.as_object().unwrap() {
         tls[key] = value.clone();
     }
-    let files = [
+    let pem = authority.pem();
+    let own = [
         ("a.crt", &*a.0),
         ("a.key", &*a.1),
         ("b.crt", &*b.0),
         ("b.key", &*b.1),
-        ("ca.crt", &*authority.pem()),
+        ("ca.crt", &*pem),
     ];
+    let files = [&own, files].concat();
     let port = support::ports::free();
     let number = port.to_string();
     let args = [&["-p", &number], args].concat();
@@ -144,6 +156,50 @@ fn clients_must_show_a_certificate_that_the_authority_signed() {
     assert!(refused.contains("alert"), "{refused}");
     let known = Speaker::default().showing(authority.pair("me"));
     ok(&known, &gateway, &authority).unwrap();
+}
+
+/// What `openssl req -x509` makes, or the same without `CA:TRUE`: certificate and key.
+fn self_signed(name: &str, authority: bool) -> (String, String) {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    if authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_client_may_show_a_certificate_of_the_file_itself() {
+    let authority = Authority::new();
+    let me = self_signed("me", true);
+    let rules = json!({
+        "enable_mtls": true, "ca_certs": ["me.crt"], "disable_system_ca_pool": true
+    });
+    let gateway = start_with(&authority, &rules, &[], &[("me.crt", &me.0)]);
+    ok(&Speaker::default().showing(me), &gateway, &authority).unwrap();
+    let other = Speaker::default().showing(self_signed("me", true));
+    ok(&other, &gateway, &authority).unwrap_err();
+    // The gateway's own certificate is trusted, too, as with KrakenD.
+    let dir = gateway.dir();
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    let own = Speaker::default().showing((read("a.crt"), read("a.key")));
+    ok(&own, &gateway, &authority).unwrap();
+}
+
+#[test]
+fn a_backend_may_show_a_certificate_of_the_file_unless_it_is_an_authoritys() {
+    for (authority, status) in [(false, 200), (true, 500)] {
+        let pair = self_signed("localhost", authority);
+        let file = json!({ "version": 3,
+            "client_tls": { "ca_certs": ["it.crt"], "disable_system_ca_pool": true },
+            "endpoints": [{ "endpoint": "/a", "timeout": "10s", "backend": [{
+                "host": [format!("https://localhost:{}", serve(&pair, None))], "url_pattern": "/" }] }] });
+        let gateway = Gateway::start_with(&file.to_string(), &[("it.crt", &pair.0)]);
+        assert_eq!(gateway.get("/a").status, status, "{authority}");
+        let warned = gateway.output().contains("is an authority's (CA:TRUE)");
+        assert_eq!(warned, authority, "{}", gateway.output());
+    }
 }
 
 #[test]
@@ -250,15 +306,20 @@ fn with_watch_a_renewed_certificate_needs_no_signal() {
 
 /// A backend that speaks TLS and, if asked to, wants to see a certificate of `authority`. Answers `{"ok":true}`.
 fn backend(authority: &Authority, demand: bool) -> u16 {
-    let (certificate, key) = authority.pair("localhost");
+    let roots = demand.then(|| authority.roots());
+    serve(&authority.pair("localhost"), roots)
+}
+
+/// The same with this certificate and key.
+fn serve((certificate, key): &(String, String), demanded: Option<Arc<RootCertStore>>) -> u16 {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap();
-    let builder = match demand {
-        false => builder.with_no_client_auth(),
-        true => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(authority.roots(), provider)
+    let builder = match demanded {
+        None => builder.with_no_client_auth(),
+        Some(roots) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(roots, provider)
                 .build()
                 .unwrap(),
         ),

@@ -591,24 +591,64 @@ fn a_client_that_was_not_told_to_go_on_gets_its_refusal_and_the_end() {
     assert!(client.is_closed_by_peer());
 }
 
-#[test]
-fn a_body_that_is_needed_whole_and_does_not_come_is_408() {
-    let stub = Stub::with(ANY);
-    let gateway = Gateway::start(
-        &json!({
-            "version": 3,
-            "timeout": "1s",
-            "endpoints": [{ "endpoint": "/kept", "method": "POST", "output_encoding": "no-op", "backend": [{
-                "host": [stub.url()], "url_pattern": "/kept", "method": "POST", "encoding": "no-op",
-                "extra_config": { "backend/http/client": { "send_body_on_redirect": true } }
-            }] }]
-        })
-        .to_string(),
-    );
+/// Endpoints that read a body whole, in parallel and as a stream, with this timeout.
+fn slow_bodies(stub: &Stub, timeout: &str, more: Value) -> Gateway {
+    let backend = json!({ "host": [stub.url()], "url_pattern": "/json", "method": "POST" });
+    let mut kept = backend.clone();
+    kept["extra_config"] = json!({ "backend/http/client": { "send_body_on_redirect": true } });
+    let endpoint = |path: &str, encoding: &str, backends: Value| json!({ "endpoint": path, "method": "POST", "output_encoding": encoding, "backend": backends });
+    let mut file = json!({
+        "version": 3,
+        "timeout": timeout,
+        "endpoints": [
+            endpoint("/one", "json", json!([backend])),
+            endpoint("/two", "json", json!([backend, backend])),
+            endpoint("/kept", "no-op", json!([kept])),
+            endpoint("/stream", "no-op", json!([backend])),
+        ]
+    });
+    for (key, value) in more.as_object().unwrap() {
+        file[key] = value.clone();
+    }
+    Gateway::start(&file.to_string())
+}
+
+fn stall(gateway: &Gateway, path: &str) -> Answer {
     let mut client = gateway.client();
     client
-        .send(post("/kept", "Content-Length: 4", "a"))
+        .send(post(path, "Content-Length: 10", "abc"))
         .unwrap();
-    assert_eq!(client.answer("POST").unwrap().status, 408);
-    assert!(client.is_closed_by_peer());
+    let answer = client.answer("POST").unwrap();
+    assert!(client.is_closed_by_peer(), "{path}");
+    answer
+}
+
+#[test]
+fn a_body_that_outlasts_the_time_of_its_endpoint_is_500() {
+    let stub = Stub::with(ANY);
+    let shown = json!({ "extra_config": { "router": { "return_error_msg": true } } });
+    let (quiet, loud) = (
+        slow_bodies(&stub, "300ms", json!({})),
+        slow_bodies(&stub, "300ms", shown),
+    );
+    for path in ["/one", "/two", "/kept", "/stream"] {
+        let answer = stall(&quiet, path);
+        assert_eq!((answer.status, answer.text().as_str()), (500, ""), "{path}");
+        assert_eq!(
+            answer.header("x-krakend-completed"),
+            Some("false"),
+            "{path}"
+        );
+        let text = stall(&loud, path).text();
+        assert_eq!(text, "context deadline exceeded", "{path}");
+    }
+}
+
+#[test]
+fn a_client_that_is_silent_in_its_body_is_told_408() {
+    let stub = Stub::with(ANY);
+    let gateway = slow_bodies(&stub, "10s", json!({ "read_timeout": "300ms" }));
+    for path in ["/one", "/two", "/kept", "/stream"] {
+        assert_eq!(stall(&gateway, path).status, 408, "{path}");
+    }
 }

@@ -7,10 +7,13 @@ use crate::compile::files::readable;
 use crate::compile::listen::versions;
 use crate::config::namespaces::UPSTREAM;
 use crate::config::service::KeepAlive;
-use crate::config::{Backend, ClientTls, Mistake, Service};
+use crate::config::{Backend, ClientTls, Mistake, Node, Service};
 use crate::ext::Compile;
 use crate::runtime::listen::TlsVersion;
-use crate::upstream::{CertificatePair, Client, HostSet, HttpVersion, Settings, TlsPolicy};
+use crate::upstream::{
+    CertificatePair, Client, HostSet, HttpVersion, Settings, TlsPolicy,
+    holds_an_authority_with_names,
+};
 
 /// As the reference: how often the names of `sd: dns` are looked up again.
 const DNS_TTL: Duration = Duration::from_secs(30);
@@ -80,6 +83,9 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
             .iter()
             .filter_map(|node| readable(node, cx))
             .collect();
+        if !policy.insecure {
+            warn_of_own_authorities(&tls.ca_certs, cx);
+        }
         policy.disable_system_ca_pool = tls.disable_system_ca_pool;
         policy.client_certs = tls
             .client_certs
@@ -99,6 +105,21 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
         ));
     }
     policy
+}
+
+/// What KrakenD takes from a server and we cannot.
+fn warn_of_own_authorities(files: &[Node<'_>], cx: &Compile<'_>) {
+    for node in files {
+        let path = readable(node, cx);
+        if path.is_some_and(|path| holds_an_authority_with_names(&path)) {
+            node.warn_hint(
+                Mistake::invalid(
+                    "a certificate in it is an authority's (CA:TRUE): a server that shows it as its own is refused",
+                ),
+                "give the server another one that this one signed, or make it with basicConstraints=CA:FALSE",
+            );
+        }
+    }
 }
 
 fn pair_of(pair: &crate::config::tls::KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {

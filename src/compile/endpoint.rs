@@ -60,7 +60,7 @@ pub fn endpoint(
         .as_deref()
         .or(service.output_encoding.as_deref())
         .unwrap_or("json");
-    let streams = encoding == "no-op";
+    let streams = streams(file, encoding);
     check_backends(file, streams);
     let pattern = pattern?;
     // A wrong method is no reason to keep quiet about the rest; GET stands in while that is read.
@@ -421,7 +421,7 @@ fn work(
             upgrade: rest.upgrade,
         }));
     }
-    let encoding = encoding(file, rest.encoding, &regular);
+    let encoding = encoding(rest.encoding, &regular);
     Work::Compose(Box::new(runtime::Composition {
         pipes: rest.pipes,
         // One backend alone: the reference neither merges nor applies the endpoint's own flatmap.
@@ -439,24 +439,37 @@ fn work(
     }))
 }
 
-fn encoding(file: &Endpoint<'_>, name: &str, regular: &[runtime::Backend]) -> Encoding {
+/// Whether the answer of the one backend passes as it comes. As KrakenD does: an unknown name means what the backend's
+/// encoding is called.
+fn streams(file: &Endpoint<'_>, name: &str) -> bool {
+    if OUTPUT.contains(&name) {
+        return name == "no-op";
+    }
+    let passed = match &*file.backend {
+        [one] => one.encoding.as_deref() == Some("no-op"),
+        _ => false,
+    };
+    let node = file
+        .block
+        .get("output_encoding")
+        .unwrap_or_else(|| file.block.node().clone());
+    let mistake = Mistake::NotOneOf {
+        found: format!("{name:?}"),
+        allowed: OUTPUT.join(", "),
+    };
+    let hint = match (nearest(name, OUTPUT.iter().copied()), passed) {
+        (Some(meant), _) => format!("did you mean \"{meant}\"?"),
+        (None, true) => "\"no-op\" is taken instead, as the backend's encoding is".to_owned(),
+        (None, false) => "\"json\" is taken instead".to_owned(),
+    };
+    node.warn_hint(mistake, hint);
+    passed
+}
+
+fn encoding(name: &str, regular: &[runtime::Backend]) -> Encoding {
     let single = match regular {
         [one] => Some(one.decoder.encoding),
         _ => None,
     };
-    if !OUTPUT.contains(&name) {
-        let node = file
-            .block
-            .get("output_encoding")
-            .unwrap_or_else(|| file.block.node().clone());
-        let mistake = Mistake::NotOneOf {
-            found: format!("{name:?}"),
-            allowed: OUTPUT.join(", "),
-        };
-        match nearest(name, OUTPUT.iter().copied()) {
-            Some(meant) => node.warn_hint(mistake, format!("did you mean \"{meant}\"?")),
-            None => node.warn_hint(mistake, "\"json\" is taken instead"),
-        }
-    }
     Encoding::parse(name, single)
 }

@@ -370,6 +370,13 @@ mod tests {
             },
         );
         assert!(found.is_empty(), "{found:?}");
+        for text in ["1e1", "1.0", "x"] {
+            let file = format!(r#"{{"rooms": "{text}"}}"#);
+            let found = findings(&file, Typing::Weak, |block| {
+                assert_eq!(block.integer("rooms"), None);
+            });
+            assert_eq!(found.len(), 1, "{text}");
+        }
     }
 
     #[test]

@@ -71,16 +71,33 @@ pub fn parse(
         }
     };
     if !matches!(root.data, Data::Object(_)) {
-        report.add(whole_file(Mistake::WrongType {
-            found: root.shown(),
-            is: root.type_name(),
-            expected: "an object",
-        }));
+        report.add(whole_file(no_object(&root, format)));
         return None;
     }
     environment::apply(&mut root, environment, report);
     expand::apply(&mut root, environment, report);
     Some(root)
+}
+
+/// A JSON file is refused in the reference's words.
+fn no_object(root: &Value, format: Format) -> Mistake {
+    let go = match root.data {
+        Data::List(_) => "array",
+        Data::Text(_) => "string",
+        Data::Number(_) => "number",
+        Data::Bool(_) => "bool",
+        _ => "",
+    };
+    if format == Format::Json && !go.is_empty() {
+        return Mistake::Syntax(format!(
+            "json: cannot unmarshal {go} into Go value of type map[string]interface {{}}"
+        ));
+    }
+    Mistake::WrongType {
+        found: root.shown(),
+        is: root.type_name(),
+        expected: "an object",
+    }
 }
 
 fn read(path: &FilePath) -> Result<String, String> {
@@ -142,6 +159,27 @@ mod tests {
                 .to_string()
                 .contains("templates")
         );
+    }
+
+    #[test]
+    fn a_file_that_is_no_object_is_refused_in_the_words_of_its_format() {
+        for (text, format, want) in [
+            (
+                "[]",
+                Format::Json,
+                "json: cannot unmarshal array into Go value of type map[string]interface {}",
+            ),
+            (
+                "- a",
+                Format::Yaml,
+                "a list of 1 is a list, but an object is expected",
+            ),
+        ] {
+            let report = Report::new();
+            assert!(parse(text, format, &Environment::default(), &report).is_none());
+            let findings = report.into_findings();
+            assert_eq!(findings[0].mistake.to_string(), want);
+        }
     }
 
     #[test]

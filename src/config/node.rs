@@ -252,12 +252,16 @@ impl<'a> Node<'a> {
     }
 
     fn integer_of_float(&self, text: &str, typing: Typing) -> Option<i64> {
+        // As KrakenD does: in quotes, only digits are an integer.
+        if matches!(self.value.data, Data::Text(_)) {
+            return None;
+        }
         let number: f64 = text.parse().ok()?;
         if !number.is_finite() || number.abs() >= 9e15 {
             return None;
         }
         if number.fract() != 0.0 {
-            if typing == Typing::Strict || matches!(self.value.data, Data::Text(_)) {
+            if typing == Typing::Strict {
                 return None;
             }
             self.warn(Mistake::invalid(format!(

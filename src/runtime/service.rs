@@ -140,6 +140,19 @@ impl StaticData {
             data: Value::Object(members.collect()),
         }
     }
+
+    /// Whether a `no-op` answer counts as complete for it, which is all that it does to an answer that came.
+    pub fn completes_stream(&self) -> bool {
+        use StaticStrategy::{Always, Complete, Success};
+        let members = matches!(&self.data, Value::Object(members) if !members.is_empty());
+        members && matches!(self.strategy, Always | Success | Complete)
+    }
+
+    /// Whether it turns the failure of a `no-op` call into an empty answer.
+    pub fn covers_failure(&self) -> bool {
+        use StaticStrategy::{Always, Errored, Incomplete};
+        matches!(self.strategy, Always | Errored | Incomplete)
+    }
 }
 
 impl ClientAddress {

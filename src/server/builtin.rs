@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::forward::QueryRules;
 use crate::runtime::request::Head;
 use crate::telemetry::text::masked_query;
 
@@ -117,18 +118,13 @@ fn json_answer(status: StatusCode, body: String) -> Answer {
     answer
 }
 
+/// As the reference reads a query: pairs with a `;` or a bad escape are no pairs.
 fn query_map(query: &str) -> Value {
-    let decode = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&spaced)
-            .decode_utf8_lossy()
-            .into_owned()
-    };
     let mut map = Map::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if let Value::Array(values) = map.entry(decode(name)).or_insert_with(|| json!([])) {
-            values.push(Value::from(decode(value)));
+    for pair in &QueryRules::All.pairs(Some(query), None) {
+        let values = map.entry(lossy(&pair.name)).or_insert_with(|| json!([]));
+        if let Value::Array(values) = values {
+            values.push(Value::from(lossy(&pair.value)));
         }
     }
     Value::Object(map)

@@ -23,7 +23,8 @@ use crate::runtime::listen::Limits;
 use crate::server::chunks::BadChunk;
 use crate::server::conn::{Body, Conn};
 use crate::server::gateway::{Gateway, Shared};
-use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader, origin_form};
+use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader};
+use crate::server::rewrite::usual_form;
 use crate::server::tls::Certificates;
 use crate::server::turns::Turns;
 use crate::server::{proxy_protocol, quick};
@@ -337,20 +338,20 @@ pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
     proxy.h2_options = Some(options);
     let mut server = HttpServerOptions::default();
     server.h2_idle_timeout = Some(limits.idle);
+    // Nothing is tunnelled: such a request gets an answer of the gateway's like any other, instead of Pingora's own.
+    server.allow_connect_method_proxying = true;
     proxy.server_options = Some(server);
 }
 
-/// The bytes of the request that are there, in origin form; the connection keeps the rest.
+/// The bytes of the request that are there, in their usual form; the connection keeps the rest.
 fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> Result<bytes::BytesMut, BadChunk> {
-    if facts.absolute {
-        let head = conn.ahead().split_to(facts.length);
-        if let Some(origin) = origin_form(&head) {
-            facts.length = origin.len();
-            let rest = std::mem::take(conn.ahead());
-            let mut whole = bytes::BytesMut::from(origin.as_slice());
-            whole.unsplit(rest);
-            *conn.ahead() = whole;
-        }
+    let head = conn.ahead().get(..facts.length).unwrap_or_default();
+    if let Some(usual) = usual_form(head, &facts) {
+        let rest = conn.ahead().split_off(facts.length);
+        facts.length = usual.len();
+        let mut whole = bytes::BytesMut::from(usual.as_slice());
+        whole.unsplit(rest);
+        *conn.ahead() = whole;
     }
     let body = match facts.body {
         BodyFraming::Chunked => Body::Chunked,

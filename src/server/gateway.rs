@@ -15,6 +15,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::failure::Failure;
 use crate::runtime::listen::Limits;
 use crate::runtime::pipeline::{self, Ended};
 use crate::runtime::request::{Head, Notes};
@@ -195,7 +196,7 @@ impl Gateway {
                 "417 Expectation Failed",
             ));
         }
-        if head.path == "*" {
+        if head.path == "*" && *head.method == Method::OPTIONS {
             ctx.silent = true;
             return Decision::Before(Answer::empty(StatusCode::OK));
         }
@@ -396,8 +397,13 @@ impl Gateway {
         service: &Service,
     ) -> Result<Option<Bytes>> {
         let read = body::read(session, service.options.max_request_body_bytes);
-        let read = tokio::time::timeout(patience, read).await;
-        let answer = match read.unwrap_or(Err(BodyError::Slow)) {
+        let Ok(read) = tokio::time::timeout(patience, read).await else {
+            session.set_keepalive(None);
+            let answer = self.late(ctx, service);
+            self.local(session, ctx, answer).await?;
+            return Ok(None);
+        };
+        let answer = match read {
             Ok(body) => return Ok(Some(body)),
             Err(BodyError::TooLarge) => {
                 ctx.notes.refused = Some("body_too_large");
@@ -410,12 +416,29 @@ impl Gateway {
             }
             Err(BodyError::Slow) => {
                 session.set_keepalive(None);
-                text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout")
+                self.slow()
             }
             Err(BodyError::Gone(error)) => return Err(error),
         };
         self.local(session, ctx, answer).await?;
         Ok(None)
+    }
+
+    /// The answer to a client that is silent in the middle of its body.
+    fn slow(&self) -> Answer {
+        self.shared.metrics.bad_request("slow_body");
+        text(StatusCode::REQUEST_TIMEOUT, "408 Request Timeout")
+    }
+
+    /// The answer when the time for the whole body is over: an endpoint's own is up whatever it was spent on.
+    fn late(&self, ctx: &mut Ctx, service: &Service) -> Answer {
+        let Some(endpoint) = &ctx.endpoint else {
+            return self.slow();
+        };
+        let failure = Failure::deadline();
+        log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
+        ctx.notes.errors.push(failure.text.clone());
+        pipeline::stream::failed(&service.options, failure)
     }
 
     async fn compose(
@@ -529,7 +552,10 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         let active = self.shared.active.load_full();
         ctx.in_flight = Some(self.shared.metrics.request());
-        if self.shared.draining.load(Ordering::Relaxed) {
+        // What follows an answer to CONNECT would be taken for a tunnel.
+        if self.shared.draining.load(Ordering::Relaxed)
+            || session.req_header().method == Method::CONNECT
+        {
             session.set_keepalive(None);
         }
         ctx.active = Some(Arc::clone(&active));

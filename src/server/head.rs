@@ -5,6 +5,9 @@
 
 use memchr::memchr;
 
+/// What the library behind us takes as a target.
+const MAX_TARGET_BYTES: usize = 65_534;
+
 /// Why a head was refused; the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadHead {
@@ -24,6 +27,8 @@ pub enum BadHead {
     HostMissing,
     /// More than one `Host`, or one that is no authority.
     Host,
+    /// A `CONNECT` to another host: nothing is tunnelled here.
+    Connect,
     /// `Content-Length` that is no number, or stands more than once.
     ContentLength,
     /// `Transfer-Encoding` that is not exactly `chunked`, stands beside `Content-Length`, or comes with HTTP/1.0.
@@ -46,6 +51,7 @@ impl BadHead {
             BadHead::Field => "field",
             BadHead::HostMissing => "host_missing",
             BadHead::Host => "host",
+            BadHead::Connect => "connect",
             BadHead::ContentLength => "content_length",
             BadHead::TransferEncoding => "transfer_encoding",
             BadHead::TooLarge => "too_large",
@@ -58,6 +64,7 @@ impl BadHead {
         match self {
             BadHead::HostMissing => "400 Bad Request: missing required Host header",
             BadHead::Version => "505 HTTP Version Not Supported",
+            BadHead::Connect => "405 Method Not Allowed",
             BadHead::TooLarge | BadHead::TooMany => "431 Request Header Fields Too Large",
             _ => "400 Bad Request",
         }
@@ -72,6 +79,10 @@ pub struct HeadFacts {
     pub body: BodyFraming,
     /// The target is in absolute form (`GET http://host/path`).
     pub absolute: bool,
+    /// The target has bytes that clients send and no URI has.
+    pub raw_target: bool,
+    /// `Connection` stands there more than once.
+    pub many_connections: bool,
     /// The client asks for another protocol: bytes after the head may be that protocol's.
     pub upgrade: bool,
     /// HTTP/1.1 in origin form, with nothing to say about the connection and nothing to expect.
@@ -100,7 +111,9 @@ pub struct HeadReader {
     length: Option<u64>,
     chunked: bool,
     absolute: bool,
+    raw_target: bool,
     upgrade: bool,
+    connections: usize,
     special: bool,
 }
 
@@ -118,7 +131,9 @@ impl HeadReader {
             length: None,
             chunked: false,
             absolute: false,
+            raw_target: false,
             upgrade: false,
+            connections: 0,
             special: false,
         }
     }
@@ -180,7 +195,15 @@ impl HeadReader {
             _ => return Err(BadHead::RequestLine),
         };
         check_target(target)?;
-        self.absolute = !target.starts_with(b"/") && target != b"*" && method != b"CONNECT";
+        if method == b"CONNECT" && !target.starts_with(b"/") {
+            return Err(BadHead::Connect);
+        }
+        let raw = raw_bytes(target);
+        if target.len() + 2 * raw > MAX_TARGET_BYTES {
+            return Err(BadHead::TooLarge);
+        }
+        self.raw_target = raw > 0;
+        self.absolute = !target.starts_with(b"/") && target != b"*";
         if self.absolute && !is_absolute_form(target) {
             return Err(BadHead::Target);
         }
@@ -232,7 +255,7 @@ impl HeadReader {
                 self.chunked = true;
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-            10 if name.eq_ignore_ascii_case(b"connection") => self.special = true,
+            10 if name.eq_ignore_ascii_case(b"connection") => self.connections += 1,
             6 if name.eq_ignore_ascii_case(b"expect") => self.special = true,
             _ => {}
         }
@@ -255,49 +278,16 @@ impl HeadReader {
             length: self.line,
             body,
             absolute: self.absolute,
+            raw_target: self.raw_target,
+            many_connections: self.connections > 1,
             upgrade: self.upgrade,
-            simple: !self.special && !self.upgrade && !self.absolute && !self.http10,
+            simple: !self.special
+                && self.connections == 0
+                && !self.upgrade
+                && !self.absolute
+                && !self.http10,
         })
     }
-}
-
-/// Rewrites a head whose target is in absolute form into origin form; the target's authority replaces `Host`
-/// (RFC 9112 §3.2.2). `head` is a head that [`HeadReader`] accepted.
-pub fn origin_form(head: &[u8]) -> Option<Vec<u8>> {
-    let line_end = memchr(b'\n', head)?;
-    let line = head.get(..line_end)?;
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
-    let rest = target.get(memchr(b':', target)? + 3..)?;
-    let path_start = rest
-        .iter()
-        .position(|byte| matches!(byte, b'/' | b'?'))
-        .unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(path_start);
-    let mut out = Vec::with_capacity(head.len() + 2);
-    out.extend_from_slice(method);
-    out.push(b' ');
-    if !path.starts_with(b"/") {
-        out.push(b'/');
-    }
-    out.extend_from_slice(path);
-    out.push(b' ');
-    out.extend_from_slice(version);
-    out.extend_from_slice(b"\nHost: ");
-    out.extend_from_slice(authority);
-    out.extend_from_slice(b"\r\n");
-    for line in head
-        .get(line_end + 1..)?
-        .split_inclusive(|byte| *byte == b'\n')
-    {
-        let host = line
-            .get(..5)
-            .is_some_and(|name| name.eq_ignore_ascii_case(b"host:"));
-        if !host {
-            out.extend_from_slice(line);
-        }
-    }
-    Some(out)
 }
 
 fn check_target(target: &[u8]) -> Result<(), BadHead> {
@@ -319,6 +309,20 @@ fn check_target(target: &[u8]) -> Result<(), BadHead> {
         at += offset + 3;
     }
     Ok(())
+}
+
+/// How many bytes of a target must be escaped before it is a URI.
+fn raw_bytes(target: &[u8]) -> usize {
+    let odd = target.iter().filter(|byte| is_raw(**byte)).count();
+    match target.is_ascii() || std::str::from_utf8(target).is_ok() {
+        true => odd,
+        false => odd + target.iter().filter(|byte| !byte.is_ascii()).count(),
+    }
+}
+
+/// Visible ASCII that no URI has, though clients send it.
+pub fn is_raw(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'`')
 }
 
 fn is_absolute_form(target: &[u8]) -> bool {
@@ -449,14 +453,36 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_target_becomes_a_path_and_its_authority_the_host() {
-        let head = "GET http://other:81/obj?a=1 HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n";
-        assert!(read(head).unwrap().unwrap().absolute);
-        let out = String::from_utf8(origin_form(head.as_bytes()).unwrap()).unwrap();
-        assert_eq!(
-            out,
-            "GET /obj?a=1 HTTP/1.1\r\nHost: other:81\r\nA: b\r\n\r\n"
-        );
+    fn what_is_to_be_rewritten_is_told() {
+        let head = |line: &str| read(&format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
+        assert!(head("GET http://other:81/obj").unwrap().absolute);
+        for target in ["/a?q={\"a\":1}", "/a<b>", "/a`"] {
+            assert!(
+                head(&format!("GET {target}")).unwrap().raw_target,
+                "{target}"
+            );
+        }
+        for target in ["/a?q=%22", "/é", "/a{b}|^[]\\"] {
+            assert!(
+                !head(&format!("GET {target}")).unwrap().raw_target,
+                "{target}"
+            );
+        }
+        let two = read("GET / HTTP/1.1\r\nHost: x\r\nConnection: a\r\nConnection: b\r\n\r\n");
+        assert!(two.unwrap().unwrap().many_connections);
+        assert_eq!(refused("CONNECT x:1 HTTP/1.1\r\n"), BadHead::Connect);
+        assert!(head("CONNECT /a").is_some());
+    }
+
+    #[test]
+    fn a_target_longer_than_a_uri_may_be_is_too_large() {
+        let get = |target: String| {
+            let head = format!("GET /{target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            HeadReader::new(1 << 20, 256).advance(head.as_bytes())
+        };
+        assert!(get("a".repeat(MAX_TARGET_BYTES - 1)).is_ok());
+        assert_eq!(get("a".repeat(MAX_TARGET_BYTES)), Err(BadHead::TooLarge));
+        assert_eq!(get("\"".repeat(30_000)), Err(BadHead::TooLarge));
     }
 
     proptest! {

@@ -3,8 +3,8 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`process`] | start, reload, hand-over, stop: the signals and the drain |
-//! | [`front`], [`conn`], [`head`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
-//! | [`tls`], [`turns`] | certificates, chosen by name, replaced while running; handshakes that do not crowd out requests |
+//! | [`front`], [`conn`], [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
+//! | [`tls`], [`client_auth`], [`turns`] | certificates, chosen by name, replaced while running, and those of clients; handshakes that do not crowd out requests |
 //! | [`gateway`], [`active_stats`] | the `ProxyHttp` implementation: decides and delegates; its part of `/__stats` |
 //! | [`quick`] | the health answer, given before there is a session |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
@@ -17,6 +17,7 @@ pub mod admin;
 mod body;
 mod builtin;
 pub mod chunks;
+mod client_auth;
 mod conn;
 pub mod control;
 mod front;
@@ -28,6 +29,7 @@ pub mod proxy_protocol;
 mod quick;
 mod relay;
 mod respond;
+mod rewrite;
 pub mod tls;
 mod trailers;
 mod tunnel;

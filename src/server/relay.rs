@@ -17,17 +17,19 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
-use crate::runtime::answer::Answer;
+use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{Reply, Sight};
 use crate::runtime::pipeline::{ClientCall, Ended, Guard, Limit, stream};
-use crate::runtime::service::{Endpoint, Service, StreamWork};
+use crate::runtime::service::{Endpoint, Service, StaticData, StreamWork};
 use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
 use crate::server::trailers::Announced;
 use crate::server::{body, grpc, respond};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::{CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody};
+use crate::upstream::{
+    CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody, is_gzip,
+};
 
 const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
 const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
@@ -36,13 +38,15 @@ const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-compl
 enum Trouble {
     /// Nothing was sent to the client yet: it gets an error answer.
     Failed(Failure),
+    /// The same, where static data stand in for the answer.
+    Covered(Failure),
     /// The client is gone, or what it sends is not HTTP.
     Client(Box<Error>),
     /// The answer was under way and cannot be completed: the connection is cut, so that nobody takes it for whole.
     Cut(&'static str),
     /// What the client sends as a body is none.
     Malformed,
-    /// The client's body, which is needed whole, does not come.
+    /// The client is silent in the middle of its body.
     Slow,
     /// The request's body is larger than what may be kept for a redirect or a copy.
     TooLarge,
@@ -99,6 +103,10 @@ pub async fn run(
             Answer::empty(StatusCode::BAD_REQUEST)
         }
         Err(Trouble::Slow) => {
+            metrics.bad_request("slow_body");
+            if session.response_written().is_some() {
+                return Err(Error::explain(ErrorType::ReadTimedout, "the body stops").into_down());
+            }
             session.set_keepalive(None);
             Answer::empty(StatusCode::REQUEST_TIMEOUT)
         }
@@ -106,14 +114,19 @@ pub async fn run(
             ctx.notes.refused = Some("body_too_large");
             Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)
         }
-        Err(Trouble::Failed(mut failure)) => {
-            metrics.upstream_error(failure.kind.as_str());
-            log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
-            ctx.notes.errors.push(failure.text.clone());
-            if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
-                failure.status = status;
+        Err(Trouble::Failed(failure)) => {
+            report(ctx, endpoint, metrics, &failure);
+            failed(session, service, failure)
+        }
+        Err(Trouble::Covered(failure)) => {
+            report(ctx, endpoint, metrics, &failure);
+            match is_grpc(session) {
+                true => failed(session, service, failure),
+                false => Answer {
+                    branding: Branding::Completed(false),
+                    ..Answer::empty(StatusCode::OK)
+                },
             }
-            stream::failed(&service.options, failure)
         }
     };
     ctx.answered = Some(answer.status);
@@ -126,6 +139,10 @@ fn ended(session: &Session, result: &std::result::Result<(), Trouble>) -> Option
     match result {
         _ if session.response_written().is_some_and(is_final) => Some(Ended::WHOLE),
         Ok(()) | Err(Trouble::Cut(_)) => Some(Ended::WHOLE),
+        Err(Trouble::Covered(_)) => Some(Ended {
+            complete: false,
+            error: false,
+        }),
         Err(Trouble::Failed(_) | Trouble::Client(_)) => Some(Ended::FAILED),
         Err(Trouble::Malformed | Trouble::Slow | Trouble::TooLarge) => None,
     }
@@ -133,6 +150,23 @@ fn ended(session: &Session, result: &std::result::Result<(), Trouble>) -> Option
 
 fn is_final(header: &ResponseHeader) -> bool {
     !header.status.is_informational()
+}
+
+fn report(ctx: &mut Ctx, endpoint: &Endpoint, metrics: &Metrics, failure: &Failure) {
+    metrics.upstream_error(failure.kind.as_str());
+    log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
+    ctx.notes.errors.push(failure.text.clone());
+}
+
+fn failed(session: &mut Session, service: &Service, mut failure: Failure) -> Answer {
+    if let (Some(status), true) = (grpc::status_of(failure.kind), is_grpc(session)) {
+        failure.status = status;
+    }
+    if failure.kind == Kind::Deadline && !session.as_downstream_mut().is_body_done() {
+        // The rest of the body, which was too slow already, is not waited for.
+        session.set_keepalive(None);
+    }
+    stream::failed(&service.options, failure)
 }
 
 async fn relay(
@@ -145,18 +179,47 @@ async fn relay(
     // Racing calls are cut earlier, as with composed endpoints.
     let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
     let limit = Limit::at(Instant::now() + endpoint.timeout * percent / 100);
-    let mut call = Call::begin(session, ctx, service, endpoint, work, &limit).await?;
+    let call = Call::begin(session, ctx, service, endpoint, work, &limit).await;
+    let mut call = call.map_err(|trouble| match work.pipes.is_empty() {
+        true => covered(work, trouble),
+        // Steps of the endpoint stand outside of its static data.
+        false => trouble,
+    })?;
     if call.prepared.local.is_some() {
         // The answer of a step outside of the call, which the backend's steps know nothing of.
         let written = Box::pin(call.whole(session, ctx, service, work, &limit)).await;
         return written.map(|_| ());
     }
-    let mut guard = Guard::enter(&work.backend.steps, &limit)?;
-    let result = match call.pass(work, &limit).await {
-        Ok(()) if call.prepared.local.is_some() || call.is_whole(work) => {
-            Box::pin(call.whole(session, ctx, service, work, &limit)).await
+    guarded(session, ctx, service, work, &mut call, &limit)
+        .await
+        .map_err(|trouble| covered(work, trouble))
+}
+
+/// What static data make of the failure of a call.
+fn covered(work: &StreamWork, trouble: Trouble) -> Trouble {
+    match (trouble, &work.static_data) {
+        (Trouble::Failed(failure), Some(data)) if data.covers_failure() => {
+            Trouble::Covered(failure)
         }
-        Ok(()) => call.run(session, ctx, service, work, &limit).await,
+        (trouble, _) => trouble,
+    }
+}
+
+/// Makes the call, within the backend's steps.
+async fn guarded<'a>(
+    session: &mut Session,
+    ctx: &Ctx,
+    service: &Service,
+    work: &'a StreamWork,
+    call: &mut Call<'a>,
+    limit: &Limit,
+) -> std::result::Result<(), Trouble> {
+    let mut guard = Guard::enter(&work.backend.steps, limit)?;
+    let result = match call.pass(work, limit).await {
+        Ok(()) if call.prepared.local.is_some() || call.is_whole(work) => {
+            Box::pin(call.whole(session, ctx, service, work, limit)).await
+        }
+        Ok(()) => call.run(session, ctx, service, work, limit).await,
         Err(trouble) => Err(trouble),
     };
     match &result {
@@ -213,7 +276,8 @@ impl<'a> Call<'a> {
             (Some(body), _) => body,
             (None, true) => {
                 let read = whole_body(session, service.options.max_request_body_bytes);
-                limit.wait(pin!(read)).await.ok_or(Trouble::Slow)??
+                let read = limit.wait(pin!(read)).await;
+                read.ok_or_else(Failure::deadline)??
             }
             (None, false) => Bytes::new(),
         };
@@ -462,12 +526,6 @@ fn has_no_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-fn is_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| coding == "gzip")
-}
-
 /// Writes an answer that is at hand.
 async fn write_whole(
     session: &mut Session,
@@ -606,9 +664,10 @@ async fn pass_on(
     last: bool,
     upload: Upload,
 ) -> std::result::Result<Upload, Trouble> {
-    let chunk = chunk.map_err(|error| match body::is_malformed(&error) {
-        true => Trouble::Malformed,
-        false => Trouble::Client(error.into_down()),
+    let chunk = chunk.map_err(|error| match error.etype() {
+        ErrorType::ReadTimedout => Trouble::Slow,
+        _ if body::is_malformed(&error) => Trouble::Malformed,
+        _ => Trouble::Client(error.into_down()),
     })?;
     let over = last || chunk.is_none();
     let heard = match (upload, chunk) {
@@ -879,11 +938,11 @@ pub(super) fn header_for_client(
             parts.headers.append(name, value.clone());
         }
     }
-    let complete = HeaderValue::from_static(if work.static_data.is_some() {
-        "true"
-    } else {
-        "false"
-    });
+    let data = work.static_data.as_ref();
+    let complete = match data.is_some_and(StaticData::completes_stream) {
+        true => HeaderValue::from_static("true"),
+        false => HeaderValue::from_static("false"),
+    };
     parts
         .headers
         .append(X_KRAKEND, service.options.version_header.clone());

@@ -1,11 +1,12 @@
 //! Writing an answer that was made here.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
+use smallvec::SmallVec;
 
 use crate::runtime::answer::{Answer, Branding, Fields};
 use crate::runtime::service::Options;
@@ -134,8 +135,8 @@ pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding)
     Ok(())
 }
 
-/// Sets fields on an answer; they replace what stands there under the same names. `Vary` only grows, and where the
-/// gateway decides about origins an upstream's own decision goes.
+/// Sets fields on an answer; they replace what stands there under the same names. `Vary` only grows, from the gateway's
+/// to the upstream's, and where the gateway decides about origins an upstream's own decision goes.
 ///
 /// # Errors
 /// Never for fields that are valid already.
@@ -151,11 +152,18 @@ pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
             header.remove_header(&name);
         }
     }
-    for (name, _) in fields.iter().filter(|(name, _)| *name != header::VARY) {
+    let mut upstream: SmallVec<[HeaderValue; 2]> = SmallVec::new();
+    if fields.iter().any(|(name, _)| *name == header::VARY) {
+        upstream.extend(header.headers.get_all(header::VARY).into_iter().cloned());
+    }
+    for (name, _) in fields {
         header.remove_header(name);
     }
     for (name, value) in fields {
         header.append_header(name, value)?;
+    }
+    for value in upstream {
+        header.append_header(header::VARY, value)?;
     }
     Ok(())
 }

@@ -17,7 +17,8 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use crate::runtime::listen::{ServerTls, TlsVersion};
+use crate::runtime::listen::{ClientRoots, ServerTls, TlsVersion};
+use crate::server::client_auth::ClientAuth;
 
 /// Why a TLS configuration cannot be used; the text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -103,13 +104,12 @@ fn build(definition: &ServerTls) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)
         .map_err(|error| TlsError::Rustls(error.to_string()))?;
-    let builder = match client_roots(definition)? {
+    let builder = match &definition.mtls {
         None => builder.with_no_client_auth(),
-        Some(roots) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|error| TlsError::Rustls(error.to_string()))?,
-        ),
+        Some(mtls) => {
+            let auth = client_auth(definition, mtls, &provider)?;
+            builder.with_client_cert_verifier(Arc::new(auth))
+        }
     };
     let mut config = builder.with_cert_resolver(Arc::new(by_name(definition, &provider)?));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -170,19 +170,29 @@ fn versions(definition: &ServerTls) -> Result<Vec<&'static SupportedProtocolVers
     }
 }
 
-fn client_roots(definition: &ServerTls) -> Result<Option<RootCertStore>, TlsError> {
-    let Some(mtls) = &definition.mtls else {
-        return Ok(None);
-    };
+fn client_auth(
+    definition: &ServerTls,
+    mtls: &ClientRoots,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ClientAuth, TlsError> {
     let mut roots = RootCertStore::empty();
     if mtls.system_roots {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
+    let mut listed = Vec::new();
     let own = definition.keys.iter().map(|(chain, _)| chain);
     for path in mtls.ca_files.iter().chain(own) {
-        roots.add_parsable_certificates(read_chain(path)?);
+        let chain = read_chain(path)?;
+        roots.add_parsable_certificates(chain.iter().cloned());
+        listed.extend(chain);
     }
-    Ok(Some(roots))
+    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| TlsError::Rustls(error.to_string()))?;
+    Ok(ClientAuth {
+        listed: listed.into_iter().collect(),
+        chain,
+    })
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 
 use super::error::CallError;
 use super::exchange::{Exchange, RequestBody};
-use super::gunzip::Gunzip;
+use super::gunzip::{Gunzip, is_gzip};
 use super::hosts::HostSet;
 use super::message::{Incoming, Outgoing};
 use super::redirect::NextCall;
@@ -188,12 +188,6 @@ fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
             all.extend_from_slice(&piece);
         }
     }
-}
-
-fn is_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -6,6 +6,7 @@ use std::fmt;
 use http::Method;
 use pingora_core::{Error, ErrorType};
 
+use super::handshake;
 use crate::telemetry::text::masked;
 
 /// Why a call gave no answer.
@@ -81,10 +82,7 @@ impl CallError {
                 return CallError::new(CallErrorKind::Connect, "net/http: TLS handshake timeout");
             }
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
-                return CallError::new(
-                    CallErrorKind::Connect,
-                    format!("tls: {}", error.root_cause()),
-                );
+                return CallError::new(CallErrorKind::Connect, handshake::reason(error));
             }
             _ => format!("connect: {}", error.root_cause()).into(),
         };
@@ -133,7 +131,10 @@ fn io_text(error: &Error) -> Cow<'static, str> {
             std::io::ErrorKind::ConnectionReset => "read: connection reset by peer".into(),
             std::io::ErrorKind::BrokenPipe => "write: broken pipe".into(),
             std::io::ErrorKind::UnexpectedEof => "unexpected EOF".into(),
-            _ => io.to_string().into(),
+            _ => {
+                let text = io.to_string();
+                handshake::alert(&text).unwrap_or(text).into()
+            }
         },
         None => error.etype().as_str().into(),
     }

@@ -4,11 +4,19 @@ use std::io::Write;
 
 use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
+use http::header::{CONTENT_ENCODING, HeaderMap};
 
 use super::error::CallError;
 
 /// Output is handed over in pieces of about this size, so that no chunk of input can expand without bound.
 const PIECE: usize = 64 * 1024;
+
+/// Whether an answer with these fields is gzipped; the name of a coding has no letter case (RFC 9110 §8.4.1).
+pub fn is_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"gzip"))
+}
 
 /// Decodes a gzip stream as its chunks arrive.
 ///

@@ -27,6 +27,7 @@ mod error;
 mod exchange;
 mod flight;
 mod gunzip;
+mod handshake;
 mod host;
 mod hosts;
 pub mod keys;
@@ -46,7 +47,7 @@ pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub use dns::DnsTable;
 pub use error::{CallError, CallErrorKind};
 pub use exchange::{Exchange, RequestBody};
-pub use gunzip::Gunzip;
+pub use gunzip::{Gunzip, is_gzip};
 pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use listed::{ListedCertificates, ShownBy};
@@ -55,4 +56,4 @@ pub use redirect::NextCall;
 pub use side::{
     SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
 };
-pub use tls::{CertificatePair, TlsPolicy};
+pub use tls::{CertificatePair, TlsPolicy, holds_an_authority_with_names};

@@ -104,6 +104,20 @@ pub(super) fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>
     Ok(found)
 }
 
+/// Whether a PEM file holds what `openssl req -x509` makes for a server: an authority (`CA:TRUE`) with names of its own.
+/// The TLS library refuses a server that shows it, and Pingora's connector takes no verifier that could know better.
+pub fn holds_an_authority_with_names(path: &Path) -> bool {
+    let found = certificates_in(path).unwrap_or_default();
+    found.iter().any(|certificate| {
+        use x509_parser::prelude::FromDer;
+        let Ok((_, parsed)) = x509_parser::certificate::X509Certificate::from_der(certificate)
+        else {
+            return false;
+        };
+        parsed.is_ca() && matches!(parsed.subject_alternative_name(), Ok(Some(_)))
+    })
+}
+
 /// What the operating system trusts, without the certificates that cannot be anchors.
 pub(super) fn system_certificates() -> Vec<CertificateDer<'static>> {
     let mut anchors = RootCertStore::empty();

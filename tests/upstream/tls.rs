@@ -131,12 +131,56 @@ async fn an_upstream_is_believed_if_its_authority_is() {
     };
     assert_eq!(call(only_ours, address).await.as_deref(), Ok("hello"));
     let error = call(TlsPolicy::default(), address).await.unwrap_err();
-    assert!(error.contains(": tls: "), "{error}");
+    assert!(
+        error.ends_with(
+            ": tls: failed to verify certificate: x509: certificate signed by unknown authority"
+        ),
+        "{error}"
+    );
     let insecure = TlsPolicy {
         insecure: true,
         ..TlsPolicy::default()
     };
     assert_eq!(call(insecure, address).await.as_deref(), Ok("hello"));
+}
+
+#[tokio::test]
+async fn why_a_server_is_not_believed_is_told() {
+    let authority = Authority::new();
+    let (address, _) = authority.serve(false);
+    let ours = TlsPolicy {
+        ca_certs: vec![authority.file()],
+        ..TlsPolicy::default()
+    };
+    // An address that the certificate does not name.
+    let settings = Settings {
+        tls: ours.clone(),
+        ..Settings::default()
+    };
+    let url = format!("https://127.0.0.1:{}", address.port());
+    let hosts = HostSet::fixed(&client(settings), &[url]);
+    let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
+    let error = error.to_string();
+    let want = "x509: certificate is valid for localhost, not 127.0.0.1";
+    assert!(error.ends_with(want), "{error}");
+    let (demanding, _) = authority.serve(true);
+    let error = call(ours.clone(), demanding).await.unwrap_err();
+    assert!(
+        error.ends_with("remote error: tls: certificate required"),
+        "{error}"
+    );
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = plain.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((mut tcp, _)) = plain.accept() {
+            let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let error = call(ours, address).await.unwrap_err();
+    assert!(
+        error.ends_with("http: server gave HTTP response to HTTPS client"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -112,11 +112,13 @@ impl<T> Router<T> {
 
     fn found(&self, leaf: u32, captures: Captures<'_>) -> Match<'_, T> {
         let route = &self.routes[leaf as usize];
-        let endpoint = match &route.target {
-            Target::Endpoint(endpoint) => endpoint,
-            Target::BuiltIn(which) => return Match::BuiltIn(*which),
-            Target::Options(allow) => return Match::Options { allow },
-        };
+        if let Target::BuiltIn(which) = route.target {
+            let checked = match self.options.check_params {
+                true => captures.iter().try_for_each(|rest| check_rest(rest)),
+                false => Ok(()),
+            };
+            return checked.map_or_else(Match::BadParam, |()| Match::BuiltIn(which));
+        }
         let params = Params(
             route
                 .names
@@ -125,9 +127,13 @@ impl<T> Router<T> {
                 .zip(captures.into_iter().map(Cow::into_owned))
                 .collect(),
         );
-        match check(&params, self.options.check_params) {
-            Ok(()) => Match::Found { endpoint, params },
-            Err(text) => Match::BadParam(text),
+        if let Err(text) = check(&params, self.options.check_params) {
+            return Match::BadParam(text);
+        }
+        match &route.target {
+            Target::Endpoint(endpoint) => Match::Found { endpoint, params },
+            Target::Options(allow) => Match::Options { allow },
+            Target::BuiltIn(which) => Match::BuiltIn(*which),
         }
     }
 
@@ -225,6 +231,14 @@ fn check(params: &Params, twice: bool) -> Result<(), Cow<'static, str>> {
         }
     }
     Ok(())
+}
+
+/// The rest of a path behind one of our own endpoints, which is a parameter there.
+fn check_rest(raw: &str) -> Result<(), Cow<'static, str>> {
+    if is_plain(raw) {
+        return Ok(());
+    }
+    check_twice(&percent_decode_str(raw).decode_utf8_lossy())
 }
 
 const ENCODED: &str = "error: encoded url params";
