@@ -4,11 +4,15 @@
 //! |---|---|
 //! | `schema` | a schema, compiled; the only place that names the crate which validates |
 //! | `files` | where `$ref` leads to: files, at start, and never the network |
+//! | `format` | what `format` asserts, and why a text does not fit |
+//! | `quote` | texts as Go shows them |
 //! | `wording` | what is wrong with a body, in the words of KrakenD's validator |
 //! | `compile`, `runtime` | what the block means, and its step |
 
 mod compile;
 mod files;
+mod format;
+mod quote;
 mod runtime;
 mod schema;
 #[cfg(test)]

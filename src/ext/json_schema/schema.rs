@@ -4,11 +4,11 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::{Draft, PatternOptions, ValidationOptions, Validator};
 use serde_json::Value;
 
 use super::files::Files;
-use super::wording;
+use super::{format, wording};
 
 /// A pattern's compiled size, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
@@ -85,14 +85,7 @@ impl Schema {
         }
         let draft = draft(&schema)?;
         let files = Files::new(beside);
-        let build = || {
-            jsonschema::options()
-                .with_draft(draft)
-                .with_base_uri(files.base())
-                .with_retriever(files.clone())
-                .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN))
-                .build(&schema)
-        };
+        let build = || options(draft, &files).build(&schema);
         match catch_unwind(AssertUnwindSafe(build)) {
             Ok(Ok(validator)) => Ok(Schema {
                 validator,
@@ -132,6 +125,18 @@ impl Schema {
         };
         Some(lines)
     }
+}
+
+/// How schemas are read: `format` means the same in every draft that asserts it.
+fn options(draft: Draft, files: &Files) -> ValidationOptions<'static> {
+    let options = jsonschema::options()
+        .with_draft(draft)
+        .with_base_uri(files.base())
+        .with_retriever(files.clone())
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN));
+    format::ALL.iter().fold(options, |options, (name, check)| {
+        options.with_format(*name, |text| check(text).is_ok())
+    })
 }
 
 /// The draft that a schema is written in: 2020-12 unless it says so.

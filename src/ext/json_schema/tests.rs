@@ -248,6 +248,43 @@ fn the_draft_decides_what_a_word_means() {
 }
 
 #[test]
+fn a_format_means_the_same_in_every_draft_that_asserts_it() {
+    for draft in ["04", "06", "07"] {
+        let draft = format!("http://json-schema.org/draft-{draft}/schema#");
+        for (format, wrong) in [
+            ("uuid", "zz"),
+            ("duration", "zz"),
+            ("period", "zz"),
+            ("semver", "zz"),
+            ("uri-reference", "\\"),
+            ("uri-template", "/{"),
+            ("iri", "zz"),
+            ("json-pointer", "zz"),
+            ("relative-json-pointer", "zz"),
+            ("hostname", "-"),
+            ("time", "10:00"),
+            ("regex", "("),
+        ] {
+            let by = json!({"$schema": draft, "format": format});
+            let line = said(&by, &json!(wrong));
+            assert!(line.contains(format), "{draft} {format}: {line}");
+            assert_eq!(said(&by, &json!(1)), "");
+        }
+        for unknown in ["idn-email", "idn-hostname", "mine"] {
+            assert_eq!(
+                said(&json!({"$schema": draft, "format": unknown}), &json!("@")),
+                ""
+            );
+        }
+    }
+    let now = "https://json-schema.org/draft/2019-09/schema";
+    assert_eq!(
+        said(&json!({"$schema": now, "format": "uuid"}), &json!("zz")),
+        ""
+    );
+}
+
+#[test]
 fn what_is_no_schema_stops_the_start() {
     for (block, words) in [
         (r#"{"type": "objekt"}"#, "not a JSON Schema: /type"),

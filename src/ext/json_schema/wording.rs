@@ -10,6 +10,8 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
+use super::format;
+
 /// Longer values are cut.
 const MOST_CHARACTERS: usize = 64;
 
@@ -200,7 +202,7 @@ fn said(error: &ValidationError<'_>, kind: &Kind) -> String {
             format!(
                 "{} is not valid {format}: {}",
                 shown(value),
-                why(format, value)
+                format::why(format, value.as_str().unwrap_or_default())
             )
         }
         Kind::AdditionalProperties { unexpected } => format!(
@@ -327,19 +329,6 @@ fn wanted(kind: &TypeKind) -> String {
                 .collect();
             names.join(" or ")
         }
-    }
-}
-
-/// Why a text is not of a format, as far as one can see.
-fn why(format: &str, value: &Value) -> &'static str {
-    let text = value.as_str().unwrap_or_default();
-    match format {
-        "email" | "idn-email" if !text.contains('@') => "missing @",
-        "ipv4" => "expected four decimals",
-        "ipv6" if !text.contains(':') => "missing colon",
-        "uri" | "iri" if !text.contains(':') => "relative url",
-        "uuid" if text.chars().count() != 36 => "must be 36 characters long",
-        _ => "wrong syntax",
     }
 }
 
