@@ -11,8 +11,9 @@ use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
 use super::format;
+use super::quote::single as quoted;
 
-/// Longer values are cut.
+/// More names are not told.
 const MOST_CHARACTERS: usize = 64;
 
 /// How deep failures within failures are told.
@@ -348,24 +349,6 @@ fn shown(value: &Value) -> String {
 fn list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     let all: Vec<String> = texts.take(MOST_CHARACTERS).map(quoted).collect();
     all.join(", ")
-}
-
-/// Between apostrophes, escaped, and cut.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("'");
-    for (index, letter) in text.chars().enumerate() {
-        if index >= 4 * MOST_CHARACTERS {
-            out.push('…');
-            break;
-        }
-        match letter {
-            '\'' => out.push_str("\\'"),
-            '"' => out.push('"'),
-            other => out.extend(other.escape_debug()),
-        }
-    }
-    out.push('\'');
-    out
 }
 
 /// A name in a JSON pointer.
