@@ -106,6 +106,8 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
     };
     let text = match error.downcast_ref::<CustomError>() {
         Some(custom) => {
+            // Any number of them may be raised and caught.
+            run.spend(size_of::<CustomError>() + custom.message.len())?;
             run.caught.push(custom.clone());
             custom.message.clone()
         }

@@ -101,7 +101,9 @@ impl UserData for Request {
                 }
                 (Some(name), Some(value)) => {
                     let (name, value) = (plain(name)?, plain(value)?);
-                    set_param(params, |known| capitalised(known) == name, &name, value);
+                    let bytes = param_bytes(&name, &value);
+                    set_param(params, |known| capitalised(known) == name, &name, value)?;
+                    run.spend(bytes)?;
                     Ok(Value::Nil)
                 }
             }
@@ -281,11 +283,29 @@ pub(super) fn params_table(
     lua.create_userdata(Table(id)).map(Value::UserData)
 }
 
-pub(super) fn set_param(params: &mut Params, is: impl Fn(&str) -> bool, name: &str, value: String) {
+/// What one more parameter takes, by a rough count.
+pub(super) fn param_bytes(name: &str, value: &str) -> usize {
+    64 + name.len() + value.len()
+}
+
+/// More parameters than this are refused: each is looked for among all others.
+const MOST_PARAMS: usize = 1000;
+
+pub(super) fn set_param(
+    params: &mut Params,
+    is: impl Fn(&str) -> bool,
+    name: &str,
+    value: String,
+) -> Result<()> {
+    let is_full = params.0.len() >= MOST_PARAMS;
     match params.0.iter_mut().find(|(known, _)| is(known)) {
         Some((_, old)) => *old = value,
+        None if is_full => {
+            return Err(Error::runtime("too many parameters"));
+        }
         None => params.0.push((name.into(), value)),
     }
+    Ok(())
 }
 
 /// `id` → `Id`, as the reference names parameters behind its router.

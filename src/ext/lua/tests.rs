@@ -647,6 +647,7 @@ async fn scripts_are_bounded() {
         "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
         "('a'):rep(50000):find(('.-'):rep(20) .. 'b')",
         "for i = 1, 1e12 do pcall(string.find, ('a'):rep(50000), ('.-'):rep(20) .. 'b') end",
+        "('('):rep(400000):find('%b()')",
     ];
     for script in endless {
         let pipe = proxy(&open("pre", script));
@@ -665,6 +666,15 @@ async fn scripts_are_bounded() {
         "local d = luaTable.new() for i = 1, 1e9 do d:set(i, 'x') end",
         "luaList.new():set(1e9, 1)",
         "local l = luaList.new() for i = 0, 1e9 do l:set(i, 'x') end",
+        "local r = request.load() for i = 1, 4e4 do r:headers('X-' .. i, 'x') end",
+        "local r, long = request.load(), ('x'):rep(1e5) for i = 1, 1e4 do r:headers('X-' .. i, long) end",
+        "local r = request.load() while true do r:headers('X-A', 'x') end",
+        "local l, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do l[i] = long end request.load():headerList('X-A', l)",
+        "local h = {} for i = 1, 4e4 do h['X-' .. i] = 'x' end http_response.new('http://127.0.0.1:1', 'GET', '', h)",
+        "local h, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do h[i] = long end
+         http_response.new('http://127.0.0.1:1', 'GET', '', {['X-A'] = h})",
+        "local r = request.load() for i = 1, 1e9 do r:params('p' .. i, 'x') end",
+        "local long = ('x'):rep(1e5) while true do pcall(custom_error, long) end",
         "local f = function(...) return ... end f(unpack({}, 1, 1e7))",
         "local function f() return 1 + f() end f()",
         "local function f() pcall(f) end f() error('back')",

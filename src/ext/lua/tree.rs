@@ -108,7 +108,10 @@ impl Tree {
     /// # Errors
     /// It contains itself, or has grown beyond all measure by containing others many times.
     pub(super) fn export(&mut self, id: Id) -> Result<Value, TreeError> {
-        self.value_of(&Node::Object(id), 0)
+        let mut spent = self.spent;
+        let value = self.value_of(&Node::Object(id), 0, &mut spent);
+        self.spent = spent;
+        value
     }
 
     // Objects.
@@ -201,8 +204,9 @@ impl Tree {
                 items,
                 shared: true,
             }) => {
+                let bytes = items.iter().map(text_bytes).sum();
+                add(&mut self.spent, bytes)?;
                 let copy = items.clone();
-                self.spend(length * VALUE_BYTES)?;
                 self.add_list(copy, false)?
             }
             _ => id,
@@ -308,52 +312,66 @@ impl Tree {
         }
     }
 
-    fn value_of(&mut self, node: &Node, depth: usize) -> Result<Value, TreeError> {
+    fn value_of(&self, node: &Node, depth: usize, spent: &mut usize) -> Result<Value, TreeError> {
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep);
         }
         match node {
-            Node::Leaf(value) => Ok(value.clone()),
+            Node::Leaf(value) => {
+                add(spent, value_bytes(value))?;
+                Ok(value.clone())
+            }
             Node::Object(id) => {
-                let members: Vec<_> = match self.members(*id) {
-                    Some(members) => members
-                        .iter()
-                        .map(|(k, n)| (k.clone(), n.clone()))
-                        .collect(),
-                    None => Vec::new(),
-                };
-                self.spend(members.len() * VALUE_BYTES)?;
                 let mut object = Object::new();
-                for (key, node) in members {
-                    object.insert(key, self.value_of(&node, depth + 1)?);
+                for (key, node) in self.members(*id).into_iter().flatten() {
+                    add(spent, VALUE_BYTES + key.len())?;
+                    object.insert(key.clone(), self.value_of(node, depth + 1, spent)?);
                 }
                 Ok(Value::Object(object))
             }
             Node::List(id) => {
-                let items = match self.lists.get(id.0 as usize) {
-                    Some(list) => list.items.clone(),
-                    None => Vec::new(),
-                };
-                self.spend(items.len() * VALUE_BYTES)?;
-                let values = items.iter().map(|node| self.value_of(node, depth + 1));
+                let list = self.lists.get(id.0 as usize);
+                let items = list.map(|list| list.items.as_slice()).unwrap_or_default();
+                add(spent, items.len() * VALUE_BYTES)?;
+                let values = items
+                    .iter()
+                    .map(|node| self.value_of(node, depth + 1, spent));
                 values.collect::<Result<_, _>>().map(Value::Array)
             }
         }
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
-        self.spent = self.spent.saturating_add(bytes);
-        match self.spent > MOST_BYTES {
-            true => Err(TreeError::Full),
-            false => Ok(()),
-        }
+    /// Counts what a script keeps elsewhere, too: one bound for all of it.
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
+        add(&mut self.spent, bytes)
+    }
+}
+
+fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
+    *spent = spent.saturating_add(bytes);
+    match *spent > MOST_BYTES {
+        true => Err(TreeError::Full),
+        false => Ok(()),
     }
 }
 
 fn text_bytes(node: &Node) -> usize {
     match node {
-        Node::Leaf(Value::String(text)) => VALUE_BYTES + text.len(),
+        Node::Leaf(value) => VALUE_BYTES + value_bytes(value),
         _ => VALUE_BYTES,
+    }
+}
+
+/// What a copy of `value` takes beside itself. An unread slice is shared.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Raw(_) => 0,
+        Value::Number(text) | Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|v| VALUE_BYTES + value_bytes(v)).sum(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, v)| VALUE_BYTES + key.len() + value_bytes(v))
+            .sum(),
     }
 }
 

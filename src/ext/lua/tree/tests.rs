@@ -101,3 +101,16 @@ fn numbers_are_written_without_a_fraction_they_have_not() {
     assert_eq!(number_text(f64::NAN), None);
     assert_eq!(number_text(f64::INFINITY), None);
 }
+
+#[test]
+fn copies_of_texts_count() {
+    let (mut tree, root) = tree("{}");
+    let list = tree.list().unwrap();
+    let long = "x".repeat(1 << 20);
+    tree.set_item(list, 0, text(&long)).unwrap();
+    for index in 0..100 {
+        tree.set_member(root, &format!("l{index}"), Node::List(list))
+            .unwrap();
+    }
+    assert_eq!(tree.export(root), Err(TreeError::Full));
+}
