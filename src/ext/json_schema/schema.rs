@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use jsonschema::{Draft, PatternOptions, ValidationOptions, Validator};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::files::Files;
 use super::{format, wording};
@@ -24,6 +24,8 @@ pub(super) struct Schema {
     validator: Validator,
     /// As it is written.
     text: Value,
+    /// Draft 4 says that `1.0` is no integer, and KrakenD that it is one in every draft.
+    whole_numbers: bool,
 }
 
 impl fmt::Debug for Schema {
@@ -37,7 +39,7 @@ impl fmt::Debug for Schema {
 pub(super) enum SchemaError {
     #[error("{0}")]
     Json(serde_json::Error),
-    #[error("a JSON Schema is an object")]
+    #[error("a JSON Schema is an object, true or false")]
     NoObject,
     #[error("\"$schema\" names no draft that is known: {0}")]
     Draft(String),
@@ -80,7 +82,7 @@ impl Schema {
     /// It is none, or refers to something that cannot be read.
     pub(super) fn compile(text: &str, beside: &Path) -> Result<Schema, SchemaError> {
         let schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;
-        if !schema.is_object() {
+        if !schema.is_object() && !schema.is_boolean() {
             return Err(SchemaError::NoObject);
         }
         let draft = draft(&schema)?;
@@ -90,6 +92,7 @@ impl Schema {
             Ok(Ok(validator)) => Ok(Schema {
                 validator,
                 text: schema,
+                whole_numbers: draft == Draft::Draft4,
             }),
             Ok(Err(error)) => Err(SchemaError::Invalid {
                 place: match error.instance_path().as_str() {
@@ -106,8 +109,11 @@ impl Schema {
     ///
     /// # Errors
     /// It does not fit.
-    pub(super) fn check(&self, body: &Value, length: usize) -> Result<(), Refusal> {
-        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(body, length)));
+    pub(super) fn check(&self, mut body: Value, length: usize) -> Result<(), Refusal> {
+        if self.whole_numbers {
+            make_whole(&mut body);
+        }
+        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(&body, length)));
         match judged {
             Ok(None) => Ok(()),
             Ok(Some(lines)) => Err(Refusal::Unfit(lines)),
@@ -127,13 +133,33 @@ impl Schema {
     }
 }
 
+/// Writes numbers without a fraction as integers. Those that no integer type holds stay as they are.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+            if let Some(float) = whole.filter(|float| float.abs() < 9.2e18)
+                && number.is_f64()
+            {
+                *number = Number::from(float as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(members) => members.values_mut().for_each(make_whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
 /// How schemas are read: `format` means the same in every draft that asserts it.
 fn options(draft: Draft, files: &Files) -> ValidationOptions<'static> {
     let options = jsonschema::options()
         .with_draft(draft)
         .with_base_uri(files.base())
         .with_retriever(files.clone())
-        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN));
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN))
+        // Draft 7 leaves it open whether they are looked at; KrakenD does not.
+        .without_content_encoding_support("base64")
+        .without_content_media_type_support("application/json");
     format::ALL.iter().fold(options, |options, (name, check)| {
         options.with_format(*name, |text| check(text).is_ok())
     })

@@ -3,8 +3,11 @@
 //! They live side by side in one [`Tree`] and name each other by number, so that a script can make a loop of them
 //! without a leak: all of it goes with the request. What nobody looks into stays an unread slice of the body.
 
+mod entry;
+
 use std::collections::BTreeMap;
 
+use self::entry::Entries;
 use crate::runtime::json::{Kind, MAX_DEPTH, Object, Value};
 
 /// What all objects and lists of one request may hold together, by a rough count.
@@ -70,6 +73,7 @@ struct List {
 pub(super) struct Tree {
     objects: Vec<Members>,
     lists: Vec<List>,
+    entries: Entries,
     spent: usize,
 }
 
@@ -119,10 +123,16 @@ impl Tree {
     /// The member called `key`.
     pub(super) fn member(&mut self, id: Id, key: &str) -> Result<Option<Shown>, TreeError> {
         let Some(slot) = self.members_mut(id).and_then(|m| m.get_mut(key)) else {
-            return Ok(None);
+            return Ok(self.entries.shown(id, key));
         };
         let node = std::mem::replace(slot, Node::Leaf(Value::Null));
+        let is_new = matches!(node, Node::Leaf(_));
         let node = self.looked_into(node)?;
+        if let (true, Node::Object(new)) = (is_new, &node)
+            && let Some(members) = self.objects.get(new.0 as usize)
+        {
+            self.entries.note(key, *new, members);
+        }
         let shown = shown(&node);
         if let Some(slot) = self.members_mut(id).and_then(|m| m.get_mut(key)) {
             *slot = node;
@@ -149,19 +159,29 @@ impl Tree {
 
     /// The names of all members, sorted.
     pub(super) fn keys(&self, id: Id) -> Vec<Box<str>> {
-        self.members(id)
-            .map(|members| members.keys().cloned().collect())
-            .unwrap_or_default()
+        let Some(members) = self.members(id) else {
+            return Vec::new();
+        };
+        let mut keys: Vec<Box<str>> = members.keys().cloned().collect();
+        let written = keys.len();
+        keys.extend(self.entries.names(id, members).map(Box::from));
+        if keys.len() > written {
+            keys.sort_unstable();
+        }
+        keys
     }
 
     /// Whether there is a member called `key`.
     pub(super) fn has(&self, id: Id, key: &str) -> bool {
         self.members(id).is_some_and(|m| m.contains_key(key))
+            || self.entries.shown(id, key).is_some()
     }
 
     /// How many members there are.
     pub(super) fn members_len(&self, id: Id) -> usize {
-        self.members(id).map_or(0, BTreeMap::len)
+        self.members(id).map_or(0, |members| {
+            members.len() + self.entries.names(id, members).count()
+        })
     }
 
     // Lists.
