@@ -4,10 +4,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use jsonschema::{Draft, PatternOptions, ValidationOptions, Validator};
+use jsonschema::{Draft, PatternOptions, ValidationError, ValidationOptions, Validator};
 use serde_json::{Number, Value};
 
 use super::files::Files;
+use super::parts::Parts;
+use super::tree::Teller;
 use super::{format, wording};
 
 /// A pattern's compiled size, in bytes.
@@ -24,6 +26,7 @@ pub(super) struct Schema {
     validator: Validator,
     /// As it is written.
     text: Value,
+    parts: Parts,
     /// Draft 4 says that `1.0` is no integer, and KrakenD that it is one in every draft.
     whole_numbers: bool,
 }
@@ -87,10 +90,17 @@ impl Schema {
         }
         let draft = draft(&schema)?;
         let files = Files::new(beside);
-        let build = || options(draft, &files).build(&schema);
+        let build = || {
+            let validator = options(draft, &files).build(&schema)?;
+            let files = files.with_root(&schema);
+            let part = |part: &Value| options(draft, &files).build(part).ok();
+            let parts = Parts::compile(&schema, &files.root(), part);
+            Ok::<_, ValidationError<'static>>((validator, parts))
+        };
         match catch_unwind(AssertUnwindSafe(build)) {
-            Ok(Ok(validator)) => Ok(Schema {
+            Ok(Ok((validator, parts))) => Ok(Schema {
                 validator,
+                parts,
                 text: schema,
                 whole_numbers: draft == Draft::Draft4,
             }),
@@ -125,11 +135,13 @@ impl Schema {
         if self.validator.is_valid(body) {
             return None;
         }
-        let lines = match length > TOLD_WHOLE {
-            true => wording::lines(self.validator.validate(body).err(), 1, &self.text),
-            false => wording::lines(self.validator.iter_errors(body), MOST_LINES, &self.text),
+        let most = if length > TOLD_WHOLE { 1 } else { MOST_LINES };
+        let errors: Vec<_> = match most {
+            1 => self.validator.validate(body).err().into_iter().collect(),
+            most => self.validator.iter_errors(body).take(most).collect(),
         };
-        Some(lines)
+        let told = Teller::new(body, &self.text, &self.parts).all(&errors);
+        Some(wording::lines(&told, most))
     }
 }
 
