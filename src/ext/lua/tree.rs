@@ -3,17 +3,14 @@
 //! They live side by side in one [`Tree`] and name each other by number, so that a script can make a loop of them
 //! without a leak: all of it goes with the request. What nobody looks into stays an unread slice of the body.
 
+mod budget;
 mod entry;
 
 use std::collections::BTreeMap;
 
+use self::budget::{VALUE_BYTES, add, text_bytes, value_bytes};
 use self::entry::Entries;
 use crate::runtime::json::{Kind, MAX_DEPTH, Object, Value};
-
-/// What all objects and lists of one request may hold together, by a rough count.
-const MOST_BYTES: usize = 64 << 20;
-/// Of one value beside its text.
-const VALUE_BYTES: usize = 64;
 
 /// Where an object or a list is in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -364,34 +361,6 @@ impl Tree {
     /// Counts what a script keeps elsewhere, too: one bound for all of it.
     pub(super) fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
         add(&mut self.spent, bytes)
-    }
-}
-
-fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
-    *spent = spent.saturating_add(bytes);
-    match *spent > MOST_BYTES {
-        true => Err(TreeError::Full),
-        false => Ok(()),
-    }
-}
-
-fn text_bytes(node: &Node) -> usize {
-    match node {
-        Node::Leaf(value) => VALUE_BYTES + value_bytes(value),
-        _ => VALUE_BYTES,
-    }
-}
-
-/// What a copy of `value` takes beside itself. An unread slice is shared.
-fn value_bytes(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Raw(_) => 0,
-        Value::Number(text) | Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(|v| VALUE_BYTES + value_bytes(v)).sum(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(key, v)| VALUE_BYTES + key.len() + value_bytes(v))
-            .sum(),
     }
 }
 
