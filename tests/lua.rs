@@ -160,6 +160,62 @@ fn skip_next_answers_without_the_backend() {
 }
 
 #[test]
+fn what_was_passed_over_has_no_status_and_is_not_complete() {
+    let stub = echo();
+    let look = "local r = response.load() r:body(r:statusCode() .. tostring(r:isComplete()))";
+    for (outer, inner) in [
+        (
+            json!({ "modifier/lua-proxy": { "skip_next": true, "post": look } }),
+            json!({}),
+        ),
+        (
+            json!({}),
+            json!({ "modifier/lua-backend": { "skip_next": true, "post": look } }),
+        ),
+    ] {
+        let gateway = Gateway::start(&config(&stub.url(), "no-op", outer, inner).to_string());
+        let answer = post(&gateway, "/m/7", "");
+        assert_eq!((answer.status, &*answer.text()), (200, "0false"));
+    }
+    assert!(stub.take_seen().is_empty());
+}
+
+#[test]
+fn what_a_url_takes_from_an_earlier_answer_is_a_parameter() {
+    let stub = Stub::with(
+        r#"[{"path": "/a", "headers": {"Content-Type": "application/json"}, "body": {"id": 7, "user": {"n": "x"}}},
+            {"echo": true, "headers": {"Content-Type": "application/json"}}]"#,
+    );
+    let see = "local r = request.load() r:headers('X-Seen', r:params('Resp0_id') .. r:params('Resp0_user.n'))";
+    let seen = json!({ "modifier/lua-backend": { "pre": see } });
+    let config = json!({
+        "version": 3,
+        "host": [stub.url()],
+        "endpoints": [{
+            "endpoint": "/m",
+            "extra_config": { "proxy": { "sequential": true } },
+            "backend": [
+                { "url_pattern": "/a", "group": "a" },
+                { "url_pattern": "/b/{resp0_a.id}?n={resp0_a.user.n}", "group": "b", "extra_config": {
+                    "validation/cel": [{ "check_expr": "req_params['Resp0_a.id'] == '7'" }]
+                } },
+                { "url_pattern": "/c", "group": "c", "extra_config": seen },
+            ]
+        }]
+    });
+    let config = config
+        .to_string()
+        .replace("Resp0_id", "Resp0_a.id")
+        .replace("Resp0_user", "Resp0_a.user");
+    let gateway = Gateway::start(&config);
+    let answer = gateway.get("/m");
+    assert_eq!(answer.status, 200, "{}", gateway.output());
+    let seen: Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(seen["b"]["path"], "/b/7");
+    assert_eq!(seen["c"]["headers"]["x-seen"], "7x");
+}
+
+#[test]
 fn calls_of_scripts_wait_without_a_thread() {
     let slow = Stub::with(
         r#"[{"path": "/slow", "delay_ms": 600, "status": 201, "headers": {"X-A": "b"}, "body": "late"}]"#,

@@ -77,7 +77,7 @@ pub fn endpoint(
     };
     claims::unnamed(file, &site);
     let parts = parts(file, &site, cx);
-    let order = order(proxy.as_ref());
+    let mut order = order(proxy.as_ref());
     let mut regular = Vec::new();
     let mut shadows = Vec::new();
     for (index, written) in file.backend.iter().enumerate() {
@@ -95,6 +95,9 @@ pub fn endpoint(
             Some(backend::Call::Shadow(shadow)) => shadows.push(shadow),
             None => {}
         }
+    }
+    if let Order::Sequential { propagated } = &mut order {
+        propagate(propagated, &regular);
     }
     let work = work(
         file,
@@ -313,6 +316,19 @@ fn order(proxy: Option<&Block<'_>>) -> Order {
         },
         false => Order::Parallel,
     }
+}
+
+/// What URLs take from earlier answers is a parameter for scripts and expressions, too.
+fn propagate(names: &mut Box<[Box<str>]>, backends: &[runtime::Backend]) {
+    let mut all = std::mem::take(names).into_vec();
+    let used = backends.iter().flat_map(|backend| backend.url.responses());
+    for (number, path) in used {
+        let name = format!("resp{number}_{path}").into_boxed_str();
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    *names = all.into();
 }
 
 fn static_data(proxy: &Block<'_>) -> Option<StaticData> {

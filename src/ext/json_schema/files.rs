@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jsonschema::{Retrieve, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -34,6 +35,8 @@ const PATH: &AsciiSet = &CONTROLS
 pub(super) struct Files {
     working: PathBuf,
     beside: PathBuf,
+    /// The schema itself, for references into it from outside.
+    root: Option<Arc<Value>>,
 }
 
 impl Files {
@@ -42,7 +45,21 @@ impl Files {
         Files {
             working: std::env::current_dir().unwrap_or_else(|_| beside.clone()),
             beside,
+            root: None,
         }
+    }
+
+    /// The same, with `schema` at [`Files::root`].
+    pub(super) fn with_root(&self, schema: &Value) -> Files {
+        Files {
+            root: Some(Arc::new(schema.clone())),
+            ..self.clone()
+        }
+    }
+
+    /// The address of the schema itself; what it refers to is found from there as from [`Files::base`].
+    pub(super) fn root(&self) -> String {
+        format!("{}?schema", self.base())
     }
 
     /// What relative references are relative to.
@@ -53,6 +70,9 @@ impl Files {
     }
 
     fn read(&self, uri: &str) -> Result<Value, String> {
+        if let Some(root) = self.root.as_ref().filter(|_| uri == self.root()) {
+            return Ok(Value::clone(root));
+        }
         let Some(path) = uri.strip_prefix("file://") else {
             return Err("only files are read, never the network".to_owned());
         };

@@ -24,7 +24,7 @@ impl BodyCheck {
             return Err(refused("could not validate an empty body"));
         }
         let value = read(body).map_err(refused)?;
-        match self.schema.check(&value, body.len()) {
+        match self.schema.check(value, body.len()) {
             Ok(()) => Ok(()),
             Err(Refusal::Unfit(lines)) => Err(refused(lines)),
             Err(Refusal::GaveUp) => Err(Failure::new(

@@ -4,11 +4,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use jsonschema::{Draft, PatternOptions, Validator};
-use serde_json::Value;
+use jsonschema::{Draft, PatternOptions, ValidationError, ValidationOptions, Validator};
+use serde_json::{Number, Value};
 
 use super::files::Files;
-use super::wording;
+use super::parts::Parts;
+use super::tree::Teller;
+use super::{format, wording};
 
 /// A pattern's compiled size, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
@@ -24,6 +26,9 @@ pub(super) struct Schema {
     validator: Validator,
     /// As it is written.
     text: Value,
+    parts: Parts,
+    /// Draft 4 says that `1.0` is no integer, and KrakenD that it is one in every draft.
+    whole_numbers: bool,
 }
 
 impl fmt::Debug for Schema {
@@ -37,7 +42,7 @@ impl fmt::Debug for Schema {
 pub(super) enum SchemaError {
     #[error("{0}")]
     Json(serde_json::Error),
-    #[error("a JSON Schema is an object")]
+    #[error("a JSON Schema is an object, true or false")]
     NoObject,
     #[error("\"$schema\" names no draft that is known: {0}")]
     Draft(String),
@@ -80,23 +85,24 @@ impl Schema {
     /// It is none, or refers to something that cannot be read.
     pub(super) fn compile(text: &str, beside: &Path) -> Result<Schema, SchemaError> {
         let schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;
-        if !schema.is_object() {
+        if !schema.is_object() && !schema.is_boolean() {
             return Err(SchemaError::NoObject);
         }
         let draft = draft(&schema)?;
         let files = Files::new(beside);
         let build = || {
-            jsonschema::options()
-                .with_draft(draft)
-                .with_base_uri(files.base())
-                .with_retriever(files.clone())
-                .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN))
-                .build(&schema)
+            let validator = options(draft, &files).build(&schema)?;
+            let files = files.with_root(&schema);
+            let part = |part: &Value| options(draft, &files).build(part).ok();
+            let parts = Parts::compile(&schema, &files.root(), part);
+            Ok::<_, ValidationError<'static>>((validator, parts))
         };
         match catch_unwind(AssertUnwindSafe(build)) {
-            Ok(Ok(validator)) => Ok(Schema {
+            Ok(Ok((validator, parts))) => Ok(Schema {
                 validator,
+                parts,
                 text: schema,
+                whole_numbers: draft == Draft::Draft4,
             }),
             Ok(Err(error)) => Err(SchemaError::Invalid {
                 place: match error.instance_path().as_str() {
@@ -113,8 +119,11 @@ impl Schema {
     ///
     /// # Errors
     /// It does not fit.
-    pub(super) fn check(&self, body: &Value, length: usize) -> Result<(), Refusal> {
-        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(body, length)));
+    pub(super) fn check(&self, mut body: Value, length: usize) -> Result<(), Refusal> {
+        if self.whole_numbers {
+            make_whole(&mut body);
+        }
+        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(&body, length)));
         match judged {
             Ok(None) => Ok(()),
             Ok(Some(lines)) => Err(Refusal::Unfit(lines)),
@@ -126,12 +135,46 @@ impl Schema {
         if self.validator.is_valid(body) {
             return None;
         }
-        let lines = match length > TOLD_WHOLE {
-            true => wording::lines(self.validator.validate(body).err(), 1, &self.text),
-            false => wording::lines(self.validator.iter_errors(body), MOST_LINES, &self.text),
+        let most = if length > TOLD_WHOLE { 1 } else { MOST_LINES };
+        let errors: Vec<_> = match most {
+            1 => self.validator.validate(body).err().into_iter().collect(),
+            most => self.validator.iter_errors(body).take(most).collect(),
         };
-        Some(lines)
+        let told = Teller::new(body, &self.text, &self.parts).all(&errors);
+        Some(wording::lines(&told, most))
     }
+}
+
+/// Writes numbers without a fraction as integers. Those that no integer type holds stay as they are.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+            if let Some(float) = whole.filter(|float| float.abs() < 9.2e18)
+                && number.is_f64()
+            {
+                *number = Number::from(float as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(members) => members.values_mut().for_each(make_whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+/// How schemas are read: `format` means the same in every draft that asserts it.
+fn options(draft: Draft, files: &Files) -> ValidationOptions<'static> {
+    let options = jsonschema::options()
+        .with_draft(draft)
+        .with_base_uri(files.base())
+        .with_retriever(files.clone())
+        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN))
+        // Draft 7 leaves it open whether they are looked at; KrakenD does not.
+        .without_content_encoding_support("base64")
+        .without_content_media_type_support("application/json");
+    format::ALL.iter().fold(options, |options, (name, check)| {
+        options.with_format(*name, |text| check(text).is_ok())
+    })
 }
 
 /// The draft that a schema is written in: 2020-12 unless it says so.

@@ -3,145 +3,52 @@
 //! What a failure consists of (`anyOf`, `oneOf`, `propertyNames`) stands below it, indented. Values of the body are cut
 //! short.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
-/// Longer values are cut.
-const MOST_CHARACTERS: usize = 64;
+use super::quote::single as quoted;
+use super::tree::Failure;
+use super::{format, number};
 
-/// How deep failures within failures are told.
-const MOST_LEVELS: usize = 4;
+/// More names are not told.
+const MOST_NAMES: usize = 64;
 
-/// The lines, `most` at most. `schema` is the one that was not met.
-pub(super) fn lines<'e>(
-    errors: impl IntoIterator<Item = ValidationError<'e>>,
-    most: usize,
-    schema: &Value,
-) -> String {
-    let mut told = Lines {
-        text: String::new(),
-        left: most,
-        schema,
-    };
-    let errors: Vec<ValidationError<'e>> = errors.into_iter().take(most).collect();
-    told.all(&errors, 0);
-    told.text
+/// The lines, `most` at most.
+pub(super) fn lines(failures: &[Failure], most: usize) -> String {
+    let mut out = String::new();
+    let mut left = most;
+    write(&mut out, &mut left, failures, 0);
+    out
 }
 
-struct Lines<'s> {
-    text: String,
-    left: usize,
-    schema: &'s Value,
-}
-
-impl Lines<'_> {
-    fn line(&mut self, level: usize, at: &str, text: &str) {
-        if self.left == 0 {
+fn write(out: &mut String, left: &mut usize, failures: &[Failure], level: usize) {
+    for Failure {
+        at, text, causes, ..
+    } in failures
+    {
+        if *left == 0 {
             return;
         }
-        self.left -= 1;
-        if !self.text.is_empty() {
-            self.text.push('\n');
+        *left -= 1;
+        if !out.is_empty() {
+            out.push('\n');
         }
+        // Writing to a text cannot fail.
         let _ = write!(
-            self.text,
+            out,
             "{:indent$}- at {}: {text}",
             "",
             quoted(at),
             indent = 2 * level
         );
-    }
-
-    /// Missing members of one object are told together, where the first of them is.
-    fn all(&mut self, errors: &[ValidationError<'_>], level: usize) {
-        let missing = self.missing(errors);
-        for (index, error) in errors.iter().enumerate() {
-            let Some((place, _)) = self.place(error) else {
-                self.one(error, level);
-                continue;
-            };
-            if let Some((first, names)) = missing.get(&place)
-                && *first == index
-            {
-                self.line(level, place.at, &required(place.because, names));
-            }
-        }
-    }
-
-    fn one(&mut self, error: &ValidationError<'_>, level: usize) {
-        let at = error.instance_path().as_str();
-        match error.kind() {
-            Kind::UnevaluatedProperties { unexpected } => {
-                for name in unexpected {
-                    self.line(level, &format!("{at}/{}", pointed(name)), "false schema");
-                }
-            }
-            kind => self.line(level, at, &said(error, kind)),
-        }
-        if level >= MOST_LEVELS {
-            return;
-        }
-        match error.kind() {
-            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
-                for branch in context {
-                    self.all(branch, level + 1);
-                }
-            }
-            Kind::PropertyNames { error } => self.one(error, level + 1),
-            _ => {}
-        }
+        write(out, left, causes, level + 1);
     }
 }
 
-/// Members that are missing together: of one object, demanded by one keyword, because of one member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place<'e> {
-    at: &'e str,
-    keyword: &'e str,
-    because: Option<&'e str>,
-}
-
-impl<'s> Lines<'s> {
-    fn place<'e>(&self, error: &'e ValidationError<'_>) -> Option<(Place<'e>, &'e str)>
-    where
-        's: 'e,
-    {
-        let Kind::Required { property } = error.kind() else {
-            return None;
-        };
-        let name = property.as_str().unwrap_or_default();
-        let keyword = error.schema_path().as_str();
-        let place = Place {
-            at: error.instance_path().as_str(),
-            keyword,
-            because: because(self.schema.pointer(keyword), error.instance(), name),
-        };
-        Some((place, name))
-    }
-
-    /// The missing members by place, and the first error that tells of each place.
-    fn missing<'e>(
-        &self,
-        errors: &'e [ValidationError<'_>],
-    ) -> BTreeMap<Place<'e>, (usize, Vec<&'e str>)>
-    where
-        's: 'e,
-    {
-        let mut all: BTreeMap<Place<'e>, (usize, Vec<&'e str>)> = BTreeMap::new();
-        for (index, error) in errors.iter().enumerate() {
-            if let Some((place, name)) = self.place(error) {
-                all.entry(place).or_insert((index, Vec::new())).1.push(name);
-            }
-        }
-        all
-    }
-}
-
-fn required(because: Option<&str>, names: &[&str]) -> String {
+pub(super) fn required(because: Option<&str>, names: &[&str]) -> String {
     match (because, names) {
         (Some(because), names) => format!(
             "properties {} required, if {} exists",
@@ -154,7 +61,11 @@ fn required(because: Option<&str>, names: &[&str]) -> String {
 }
 
 /// The member of `object` that demands `name`, where the keyword is `dependentRequired` or `dependencies`.
-fn because<'s>(keyword: Option<&'s Value>, object: &Value, name: &str) -> Option<&'s str> {
+pub(super) fn because<'s>(
+    keyword: Option<&'s Value>,
+    object: &Value,
+    name: &str,
+) -> Option<&'s str> {
     let demands = keyword?.as_object()?;
     demands
         .iter()
@@ -167,21 +78,26 @@ fn because<'s>(keyword: Option<&'s Value>, object: &Value, name: &str) -> Option
         .map(|(because, _)| because.as_str())
 }
 
-fn said(error: &ValidationError<'_>, kind: &Kind) -> String {
+/// What one keyword says, where it can be said in a line.
+pub(super) fn said(error: &ValidationError<'_>) -> String {
     let value = error.instance().as_ref();
-    match kind {
+    match error.kind() {
         Kind::Type { kind } => format!("got {}, want {}", type_of(value), wanted(kind)),
         Kind::Enum { options } => one_of(options),
         Kind::Constant { expected_value } => match is_plain(expected_value) {
             true => format!("value must be {}", shown(expected_value)),
-            false => "const failed".to_owned(),
+            false => "'const' failed".to_owned(),
         },
         Kind::Minimum { limit } => bound("minimum", value, limit),
         Kind::Maximum { limit } => bound("maximum", value, limit),
         Kind::ExclusiveMinimum { limit } => bound("exclusiveMinimum", value, limit),
         Kind::ExclusiveMaximum { limit } => bound("exclusiveMaximum", value, limit),
         Kind::MultipleOf { multiple_of } => {
-            format!("multipleOf: got {}, want {multiple_of}", shown(value))
+            format!(
+                "multipleOf: got {}, want {}",
+                amount(value),
+                number::english(*multiple_of)
+            )
         }
         Kind::MinLength { limit } => counted("minLength", value, *limit),
         Kind::MaxLength { limit } => counted("maxLength", value, *limit),
@@ -200,47 +116,44 @@ fn said(error: &ValidationError<'_>, kind: &Kind) -> String {
             format!(
                 "{} is not valid {format}: {}",
                 shown(value),
-                why(format, value)
+                format::why(format, value.as_str().unwrap_or_default())
             )
         }
-        Kind::AdditionalProperties { unexpected } => format!(
-            "additional properties {} not allowed",
-            list(unexpected.iter().map(String::as_str))
-        ),
+        Kind::AdditionalProperties { unexpected } => {
+            additional(unexpected.iter().map(String::as_str))
+        }
         Kind::AdditionalItems { limit } => {
             let more = count(value).saturating_sub(*limit);
+            let more = number::count(more as u64);
             format!("last {more} additionalItem(s) not allowed")
         }
-        Kind::UnevaluatedItems { .. } => "unevaluated items not allowed".to_owned(),
         Kind::UniqueItems => match twins(value) {
             Some((a, b)) => format!("items at {a} and {b} are equal"),
             None => "items are equal".to_owned(),
         },
-        Kind::Contains => contained(error),
-        Kind::PropertyNames { error } => {
-            format!("invalid propertyName {}", shown(error.instance()))
-        }
         Kind::FalseSchema => "false schema".to_owned(),
         Kind::Not { .. } => "'not' failed".to_owned(),
         Kind::AnyOf { .. } => "'anyOf' failed".to_owned(),
         Kind::OneOfNotValid { .. } => "'oneOf' failed, none matched".to_owned(),
         Kind::OneOfMultipleValid { context } => several_matched(context),
-        Kind::ContentEncoding { content_encoding } => {
-            format!("value is not {} encoded", quoted(content_encoding))
-        }
-        Kind::ContentMediaType { content_media_type } => {
-            format!("value is not of mediatype {}", quoted(content_media_type))
-        }
         _ => "validation failed".to_owned(),
     }
 }
 
 fn bound(keyword: &str, value: &Value, limit: &Value) -> String {
-    format!("{keyword}: got {}, want {}", shown(value), shown(limit))
+    format!("{keyword}: got {}, want {}", amount(value), amount(limit))
 }
 
 fn counted(keyword: &str, value: &Value, limit: u64) -> String {
-    format!("{keyword}: got {}, want {limit}", count(value))
+    format!(
+        "{keyword}: got {}, want {}",
+        number::count(count(value) as u64),
+        number::count(limit)
+    )
+}
+
+fn amount(value: &Value) -> String {
+    number::english(value.as_f64().unwrap_or_default())
 }
 
 /// Characters, items or members.
@@ -256,7 +169,7 @@ fn count(value: &Value) -> usize {
 fn one_of(options: &Value) -> String {
     let options = options.as_array().map(Vec::as_slice).unwrap_or_default();
     if !options.iter().all(is_plain) {
-        return "enum failed".to_owned();
+        return "'enum' failed".to_owned();
     }
     let shown: Vec<String> = options.iter().map(shown).collect();
     match shown.as_slice() {
@@ -265,13 +178,53 @@ fn one_of(options: &Value) -> String {
     }
 }
 
-/// `contains`, `minContains` and `maxContains` are told apart by where the schema says so.
-fn contained(error: &ValidationError<'_>) -> String {
-    match error.schema_path().as_str().rsplit('/').next() {
-        Some("minContains") => "too few items match contains schema".to_owned(),
-        Some("maxContains") => "too many items match contains schema".to_owned(),
-        _ => "no items match contains schema".to_owned(),
+/// What `contains` and its companions say; `matched` are the items that fit, where they are known.
+pub(super) fn contained(keyword: &str, limit: Option<&Value>, matched: Option<&[usize]>) -> String {
+    let (least, limit) = match (keyword, limit.and_then(Value::as_f64)) {
+        ("minContains", Some(limit)) => ("min", limit),
+        ("maxContains", Some(limit)) => ("max", limit),
+        _ => return "no items match contains schema".to_owned(),
+    };
+    let limit = number::count(limit as u64);
+    let found = match matched {
+        None => String::new(),
+        Some([]) => ", but none matched".to_owned(),
+        Some(places) => {
+            let all: Vec<String> = places.iter().map(usize::to_string).collect();
+            let count = number::count(places.len() as u64);
+            format!(", but matched {count} items at {}", all.join(" "))
+        }
+    };
+    format!("{least} {limit} items required to match contains schema{found}")
+}
+
+/// A member whose name is not allowed.
+pub(super) fn bad_name(name: &str) -> String {
+    format!("invalid propertyName {}", quoted(name))
+}
+
+/// Members that are not allowed.
+pub(super) fn additional<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    format!("additional properties {} not allowed", list(names))
+}
+
+/// The places of the items that are shown as `texts`. Of equal ones it is the last that nothing else has looked at.
+pub(super) fn places(value: &Value, texts: &[String]) -> Vec<usize> {
+    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut left: Vec<&String> = texts.iter().take(MOST_NAMES).collect();
+    let mut found = Vec::new();
+    for (index, item) in items.iter().enumerate().rev() {
+        if left.is_empty() {
+            break;
+        }
+        let shown = item.to_string();
+        if let Some(at) = left.iter().rposition(|text| **text == shown) {
+            left.remove(at);
+            found.push(index);
+        }
     }
+    found.reverse();
+    found
 }
 
 fn several_matched(context: &[Vec<ValidationError<'_>>]) -> String {
@@ -321,25 +274,21 @@ fn wanted(kind: &TypeKind) -> String {
     match kind {
         TypeKind::Single(one) => one.to_string(),
         TypeKind::Multiple(several) => {
-            let names: Vec<String> = several
-                .iter()
-                .map(|one: JsonType| one.to_string())
-                .collect();
-            names.join(" or ")
+            let all = [
+                JsonType::Null,
+                JsonType::Boolean,
+                JsonType::Number,
+                JsonType::Integer,
+                JsonType::String,
+                JsonType::Array,
+                JsonType::Object,
+            ];
+            let names = all.iter().filter(|one| several.contains(**one));
+            names
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" or ")
         }
-    }
-}
-
-/// Why a text is not of a format, as far as one can see.
-fn why(format: &str, value: &Value) -> &'static str {
-    let text = value.as_str().unwrap_or_default();
-    match format {
-        "email" | "idn-email" if !text.contains('@') => "missing @",
-        "ipv4" => "expected four decimals",
-        "ipv6" if !text.contains(':') => "missing colon",
-        "uri" | "iri" if !text.contains(':') => "relative url",
-        "uuid" if text.chars().count() != 36 => "must be 36 characters long",
-        _ => "wrong syntax",
     }
 }
 
@@ -352,34 +301,17 @@ fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),
         Value::Array(_) | Value::Object(_) => "value".to_owned(),
+        Value::Number(number) => number::plain(number),
         other => other.to_string(),
     }
 }
 
 fn list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
-    let all: Vec<String> = texts.take(MOST_CHARACTERS).map(quoted).collect();
+    let all: Vec<String> = texts.take(MOST_NAMES).map(quoted).collect();
     all.join(", ")
 }
 
-/// Between apostrophes, escaped, and cut.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("'");
-    for (index, letter) in text.chars().enumerate() {
-        if index >= 4 * MOST_CHARACTERS {
-            out.push('…');
-            break;
-        }
-        match letter {
-            '\'' => out.push_str("\\'"),
-            '"' => out.push('"'),
-            other => out.extend(other.escape_debug()),
-        }
-    }
-    out.push('\'');
-    out
-}
-
 /// A name in a JSON pointer.
-fn pointed(name: &str) -> String {
+pub(super) fn pointed(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

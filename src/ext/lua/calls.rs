@@ -9,7 +9,7 @@ use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
 use super::headers::{Spelling, field_name, field_value, first, values};
 use super::library::text;
 use super::objects::list;
-use super::run::run;
+use super::run::{Run, add_field, field_bytes, run};
 use crate::upstream::SideAnswer;
 
 /// A call that a script waits for.
@@ -52,8 +52,9 @@ impl UserData for HttpAnswer {
 /// script is suspended, so that nobody waits in a thread.
 pub(super) fn halves(lua: &Lua) -> Result<[mlua::Function; 2]> {
     let begin = lua.create_function(|lua, args: MultiValue| {
-        let call = call(&args)?;
-        run(lua)?.call = Some(call);
+        let mut run = run(lua)?;
+        let call = call(&mut run, &args)?;
+        run.call = Some(call);
         Ok(())
     })?;
     let end = lua.create_function(|lua, _: MultiValue| {
@@ -67,7 +68,7 @@ pub(super) fn halves(lua: &Lua) -> Result<[mlua::Function; 2]> {
     Ok([begin, end])
 }
 
-fn call(args: &MultiValue) -> Result<HttpCall> {
+fn call(run: &mut Run, args: &MultiValue) -> Result<HttpCall> {
     if !matches!(args.len(), 1 | 3 | 4) {
         return Err(Error::runtime("need 1, 3 or 4 arguments"));
     }
@@ -82,13 +83,13 @@ fn call(args: &MultiValue) -> Result<HttpCall> {
     Ok(HttpCall {
         method,
         url: String::from_utf8_lossy(&argument(0)?).into_owned(),
-        headers: fields(args.get(3))?,
+        headers: fields(run, args.get(3))?,
         body: Bytes::from(argument(2)?),
     })
 }
 
 /// A native table of fields; a value may be a list of values.
-fn fields(value: Option<&Value>) -> Result<HeaderMap> {
+fn fields(run: &mut Run, value: Option<&Value>) -> Result<HeaderMap> {
     let mut map = HeaderMap::new();
     let table = match value {
         None | Some(Value::Nil) => return Ok(map),
@@ -97,17 +98,18 @@ fn fields(value: Option<&Value>) -> Result<HeaderMap> {
     };
     table.for_each(|name: Value, value: Value| {
         let name = field_name(&text(&name)?)?;
-        match value {
-            Value::Table(values) => {
-                for value in values.sequence_values::<Value>() {
-                    map.append(&name, field_value(&text(&value?)?)?);
-                }
-            }
-            value => {
-                map.insert(name, field_value(&text(&value)?)?);
-            }
+        if !matches!(value, Value::Table(_)) {
+            map.remove(&name);
         }
-        Ok(())
+        let mut add = |value: &Value| {
+            let value = text(value)?;
+            run.spend(field_bytes(&name, value.len()))?;
+            add_field(&mut map, &name, field_value(&value)?)
+        };
+        match value {
+            Value::Table(values) => values.sequence_values::<Value>().try_for_each(|v| add(&v?)),
+            value => add(&value),
+        }
     })?;
     Ok(map)
 }

@@ -5,7 +5,7 @@ use mlua::{MultiValue, Result, UserData, UserDataMethods, Value};
 use super::headers::{Spelling, header_list, headers};
 use super::library::{need_arguments, text};
 use super::objects::{
-    bytes, method, not_here, params_table, plain, set_param, string, target, unread,
+    bytes, method, not_here, param_bytes, params_table, plain, set_param, string, target, unread,
 };
 use super::run::{ClientView, Fields, Run, run};
 use crate::runtime::forward::{Pair, QueryRules};
@@ -69,6 +69,8 @@ impl UserData for Client {
             };
             view.query = with_pair(view.query.as_deref(), &name, value.as_deref());
             view.changed.url = true;
+            // Each byte may have become three.
+            run.spend(3 * (name.len() + value.map_or(0, |value| value.len())))?;
             Ok(Value::Nil)
         });
         methods.add_method("params", |lua, _, args: MultiValue| {
@@ -83,8 +85,10 @@ impl UserData for Client {
                 (Some(name), None) => string(lua, view.params.get(&plain(name)?).unwrap_or("")),
                 (Some(name), Some(value)) => {
                     let (name, value) = (plain(name)?, plain(value)?);
-                    set_param(&mut view.params, |known| known == name, &name, value);
+                    let bytes = param_bytes(&name, &value);
+                    set_param(&mut view.params, |known| known == name, &name, value)?;
                     view.changed.params = true;
+                    run.spend(bytes)?;
                     Ok(Value::Nil)
                 }
             }

@@ -66,7 +66,14 @@ pub(super) fn located(error: &Error) -> (String, Option<Place>) {
             (message, place.or_else(|| innermost(traceback)))
         }
         Error::WithContext { cause, .. } => located(cause),
-        Error::RuntimeError(text) => split(text.split("\nstack traceback:").next().unwrap_or(text)),
+        Error::RuntimeError(text) => {
+            let (message, traceback) = text.split_once("\nstack traceback:").unwrap_or((text, ""));
+            let (message, place) = split(message);
+            match place {
+                Some(place) if place.chunk == OURS => (message, innermost(traceback)),
+                place => (message, place),
+            }
+        }
         Error::SyntaxError { message, .. } => split(message),
         Error::BadArgument { to, pos, cause, .. } => {
             let to = to.as_deref().unwrap_or("?");
@@ -94,14 +101,18 @@ pub(super) fn split(text: &str) -> (String, Option<Place>) {
     parts().unwrap_or_else(|| (text.to_owned(), None))
 }
 
-/// The first line of a traceback that stands in Lua code: `\n\tpre-script:3: in main chunk`.
+/// What the gateway itself has written in Lua is called: no place for the author of a script.
+const OURS: &str = "prelude";
+
+/// The first line of a traceback that stands in a script's code: `\n\tpre-script:3: in main chunk`.
 fn innermost(traceback: &str) -> Option<Place> {
     traceback.lines().find_map(|line| {
         let (head, _) = line.trim_start().split_once(": in ")?;
         let (chunk, line) = head.rsplit_once(':')?;
-        Some(Place {
+        let line = line.parse().ok()?;
+        (chunk != OURS).then(|| Place {
             chunk: chunk.to_owned(),
-            line: line.parse().ok()?,
+            line,
         })
     })
 }

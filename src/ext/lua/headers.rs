@@ -5,7 +5,7 @@ use mlua::{Error, Lua, MultiValue, Result, Value};
 
 use super::collections::{List, Table, of_args};
 use super::library::{need_arguments, text};
-use super::run::{Fields, Run, run};
+use super::run::{Fields, Run, field_bytes, run};
 use super::tree::Node;
 
 /// How an object finds its fields.
@@ -40,17 +40,15 @@ pub(super) fn headers(
         }
         (Some(name), Some(value)) => {
             let name = field_name(&text(name)?)?;
-            let fields = pick(&mut run)?;
-            match value {
-                Value::Nil => {
-                    fields.map.remove(&name);
-                }
-                value => {
-                    let value = field_value(&text(value)?)?;
-                    fields.map.insert(&name, value);
-                }
-            }
-            fields.changed.push(name);
+            let value = match value {
+                Value::Nil => None,
+                value => Some(field_value(&text(value)?)?),
+            };
+            run.spend(field_bytes(
+                &name,
+                value.as_ref().map_or(0, HeaderValue::len),
+            ))?;
+            pick(&mut run)?.set(name, value)?;
             Ok(Value::Nil)
         }
     }
@@ -74,25 +72,29 @@ pub(super) fn header_list(
         drop(run);
         return Ok(Value::UserData(lua.create_userdata(List::of(id))?));
     };
+    let name = field_name(&name)?;
+    run.spend(field_bytes(&name, 0))?;
     let values = match list {
         Value::Nil => Vec::new(),
         Value::Table(table) => table
             .sequence_values::<Value>()
-            .map(|value| Ok(String::from_utf8_lossy(&text(&value?)?).into()))
-            .collect::<Result<Vec<Box<str>>>>()?,
+            .map(|value| counted_value(&mut run, &name, &text(&value?)?))
+            .collect::<Result<_>>()?,
         other => run
             .tree
             .item_texts(of_args::<List>(other)?.id())
-            .map_err(Error::external)?,
+            .map_err(Error::external)?
+            .iter()
+            .map(|value| counted_value(&mut run, &name, value.as_bytes()))
+            .collect::<Result<_>>()?,
     };
-    let name = field_name(&name)?;
-    let fields = pick(&mut run)?;
-    fields.map.remove(&name);
-    for value in values {
-        fields.map.append(&name, field_value(value.as_bytes())?);
-    }
-    fields.changed.push(name);
+    pick(&mut run)?.set(name, values)?;
     Ok(Value::Nil)
+}
+
+fn counted_value(run: &mut Run, name: &HeaderName, value: &[u8]) -> Result<HeaderValue> {
+    run.spend(field_bytes(name, value.len()))?;
+    field_value(value)
 }
 
 /// All fields: a table of lists, a copy.

@@ -85,7 +85,9 @@ fn custom_error(_: &Lua, args: MultiValue) -> Result<()> {
     let message = text(args.front().ok_or_else(need_arguments)?)?;
     let content_type = match args.get(2) {
         None | Some(Value::Nil) => None,
-        Some(value) => HeaderValue::from_bytes(&text(value)?).ok(),
+        Some(value) => HeaderValue::from_bytes(&text(value)?)
+            .ok()
+            .filter(|value| !value.is_empty()),
     };
     Err(Error::external(CustomError {
         message: String::from_utf8_lossy(&message).into_owned(),
@@ -106,6 +108,8 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
     };
     let text = match error.downcast_ref::<CustomError>() {
         Some(custom) => {
+            // Any number of them may be raised and caught.
+            run.spend(size_of::<CustomError>() + custom.message.len())?;
             run.caught.push(custom.clone());
             custom.message.clone()
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
 use super::client::Client;
 use super::collections::{List, Table};
@@ -15,6 +16,22 @@ use crate::runtime::json::Value as Json;
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 use crate::runtime::template;
+
+/// What the client's path, which scripts see decoded, cannot hold as it is.
+const DECODED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// What `request.load()` gives.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +58,18 @@ impl UserData for Request {
             let Some(value) = args.front() else {
                 return match &view.shadow {
                     Some(shadow) => string(lua, &shadow.path),
-                    None => string(lua, &*view.request.path),
+                    None => {
+                        let path: Vec<u8> = percent_decode_str(&view.request.path).collect();
+                        string(lua, path)
+                    }
                 };
             };
-            let path = target(value)?;
             match &mut view.shadow {
-                Some(shadow) => shadow.path = path,
-                None => view.request.path = path.into(),
+                Some(shadow) => shadow.path = target(value)?,
+                None => {
+                    let path = text(value)?;
+                    view.request.path = percent_encode(&path, DECODED).to_string().into();
+                }
             }
             Ok(Value::Nil)
         });
@@ -101,7 +123,9 @@ impl UserData for Request {
                 }
                 (Some(name), Some(value)) => {
                     let (name, value) = (plain(name)?, plain(value)?);
-                    set_param(params, |known| capitalised(known) == name, &name, value);
+                    let bytes = param_bytes(&name, &value);
+                    set_param(params, |known| capitalised(known) == name, &name, value)?;
+                    run.spend(bytes)?;
                     Ok(Value::Nil)
                 }
             }
@@ -232,7 +256,8 @@ pub(super) fn target(value: &Value) -> Result<String> {
 pub(super) fn status(value: &Value) -> Option<StatusCode> {
     let number = match value {
         Value::Integer(number) => u16::try_from(*number).ok()?,
-        Value::Number(number) if number.fract() == 0.0 => *number as u16,
+        // What has a fraction loses it, as in KrakenD.
+        Value::Number(number) => *number as u16,
         Value::String(text) => text.to_string_lossy().trim().parse().ok()?,
         _ => return None,
     };
@@ -281,11 +306,29 @@ pub(super) fn params_table(
     lua.create_userdata(Table(id)).map(Value::UserData)
 }
 
-pub(super) fn set_param(params: &mut Params, is: impl Fn(&str) -> bool, name: &str, value: String) {
+/// What one more parameter takes, by a rough count.
+pub(super) fn param_bytes(name: &str, value: &str) -> usize {
+    64 + name.len() + value.len()
+}
+
+/// More parameters than this are refused: each is looked for among all others.
+const MOST_PARAMS: usize = 1000;
+
+pub(super) fn set_param(
+    params: &mut Params,
+    is: impl Fn(&str) -> bool,
+    name: &str,
+    value: String,
+) -> Result<()> {
+    let is_full = params.0.len() >= MOST_PARAMS;
     match params.0.iter_mut().find(|(known, _)| is(known)) {
         Some((_, old)) => *old = value,
+        None if is_full => {
+            return Err(Error::runtime("too many parameters"));
+        }
         None => params.0.push((name.into(), value)),
     }
+    Ok(())
 }
 
 /// `id` → `Id`, as the reference names parameters behind its router.

@@ -276,7 +276,9 @@ impl<'a> Matcher<'a> {
             return Ok(None);
         }
         let mut depth = 1_usize;
-        for (offset, byte) in self.text.iter().enumerate().skip(at + 1) {
+        let text = self.text;
+        for (offset, byte) in text.iter().enumerate().skip(at + 1) {
+            self.step()?;
             if *byte == close {
                 depth -= 1;
                 if depth == 0 {
@@ -297,7 +299,9 @@ impl<'a> Matcher<'a> {
         let Some((start, Length::Bytes(length))) = self.captures.get(index) else {
             return Err(MatchError::Index);
         };
-        let caught = &self.text[*start..*start + *length];
+        let (start, length) = (*start, *length);
+        self.steps(length)?;
+        let caught = &self.text[start..start + length];
         let end = at + length;
         Ok((self.text.get(at..end) == Some(caught)).then_some(end))
     }
@@ -344,7 +348,13 @@ impl<'a> Matcher<'a> {
     }
 
     fn step(&mut self) -> Result<(), MatchError> {
-        self.steps += 1;
+        self.steps(1)
+    }
+
+    /// As many bytes are looked at in one go.
+    fn steps(&mut self, bytes: usize) -> Result<(), MatchError> {
+        let steps = u32::try_from(bytes).unwrap_or(STEPS_PER_LOOK);
+        self.steps = self.steps.saturating_add(steps);
         if self.steps < STEPS_PER_LOOK {
             return Ok(());
         }

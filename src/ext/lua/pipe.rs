@@ -144,7 +144,11 @@ fn view(state: &mut Run, data: Value, response: &PipeResponse) -> Result<Respons
     Ok(ResponseView {
         complete: response.complete,
         data,
-        status: reply.map_or(0, |reply| reply.status.as_u16()),
+        status: reply.map_or(0, |reply| match reply.status {
+            // What stands in for an answer has no status yet.
+            StatusCode::OK if !response.complete => 0,
+            status => status.as_u16(),
+        }),
         new_status: None,
         headers: Fields::new(reply.map(|reply| reply.headers.clone()).unwrap_or_default()),
         body: match reply {

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use mlua::{AppDataRefMut, Error, Lua};
 
 use super::calls::{HttpAnswer, HttpCall};
@@ -58,6 +58,13 @@ impl Default for Run {
     }
 }
 
+impl Run {
+    /// Counts what a script keeps with us against its bound.
+    pub(super) fn spend(&mut self, bytes: usize) -> mlua::Result<()> {
+        self.tree.spend(bytes).map_err(Error::external)
+    }
+}
+
 /// Header fields, and which of them a script set.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
@@ -72,6 +79,43 @@ impl Fields {
             changed: Vec::new(),
         }
     }
+
+    /// Puts `values` in the place of what was called `name`; none of them takes the field away.
+    ///
+    /// # Errors
+    /// A head has no room for more names.
+    pub(super) fn set(
+        &mut self,
+        name: HeaderName,
+        values: impl IntoIterator<Item = HeaderValue>,
+    ) -> mlua::Result<()> {
+        self.map.remove(&name);
+        for value in values {
+            add_field(&mut self.map, &name, value)?;
+        }
+        self.changed.push(name);
+        Ok(())
+    }
+}
+
+/// One more line of a head, which has room for some ten thousands.
+///
+/// # Errors
+/// There is none left.
+pub(super) fn add_field(
+    map: &mut HeaderMap,
+    name: &HeaderName,
+    value: HeaderValue,
+) -> mlua::Result<()> {
+    match map.try_append(name, value) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::runtime("too many header fields")),
+    }
+}
+
+/// What a line of a head takes, by a rough count: its name is kept twice.
+pub(super) fn field_bytes(name: &HeaderName, value: usize) -> usize {
+    128 + 2 * name.as_str().len() + value
 }
 
 /// `ctx`: the request as the client sent it, with what steps before made of it.

@@ -451,6 +451,15 @@ async fn errors_know_their_place() {
         failure("request.load():headers('a', 'c\\r\\nd: e')").await,
         "invalid header field value (pre-script:L1)"
     );
+    assert_eq!(
+        failure("\nhttp_response.new('a', 'b')").await,
+        "need 1, 3 or 4 arguments (pre-script:L2)"
+    );
+    assert!(
+        failure("\nrequire(nil)")
+            .await
+            .ends_with(" (pre-script:L2)")
+    );
     // A local of the first file is known in the second.
     assert_eq!(failure("error(two({y = 2}))").await, "3 (pre-script:L1)");
 }
@@ -464,6 +473,9 @@ async fn a_custom_error_says_how_to_answer() {
         ("custom_error('m', 99999)", 500, "m", None),
         ("custom_error('m', 101)", 500, "m", None),
         ("custom_error(12, 404.0)", 404, "12", None),
+        ("custom_error('m', 418.7)", 418, "m", None),
+        ("custom_error('m', 0/0)", 500, "m", None),
+        ("custom_error('m', 418, '')", 418, "m", None),
         // What is caught and raised again is still the same.
         (
             "local _, e = pcall(custom_error, 'again', 409); error(e)",
@@ -636,6 +648,39 @@ async fn skip_next_gives_an_empty_answer_to_post() {
     assert_eq!(written(&response), r#"{"made":"here"}"#);
 }
 
+#[tokio::test]
+async fn the_clients_path_is_decoded() {
+    let mut request = request();
+    request.path = "/m/a%20b%25%C3%BC".into();
+    let see = "local r = request.load() r:headers('X-Path', r:path())";
+    pre(&*proxy(&code("pre", see)), &mut request).await.unwrap();
+    assert_eq!(request.headers["x-path"].as_bytes(), "/m/a b%ü".as_bytes());
+    let again = "local r = request.load() r:path(r:path() .. '?')";
+    pre(&*proxy(&code("pre", again)), &mut request)
+        .await
+        .unwrap();
+    assert_eq!(&*request.path, "/m/a%20b%25%C3%BC%3F");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_passed_over_has_no_status() {
+    let see =
+        "local r = response.load() r:headers('X-Seen', r:statusCode() .. tostring(r:isComplete()))";
+    let pipe = proxy(&block(&[("skip_next", true.into()), ("post", see.into())]));
+    let mut response = PipeResponse {
+        reply: Some(Reply {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: None,
+        }),
+        ..PipeResponse::skipped()
+    };
+    pipe.after(None, &request(), &mut response).await.unwrap();
+    let reply = response.reply.unwrap();
+    assert_eq!(reply.headers["x-seen"], "0false");
+    assert_eq!(reply.status, StatusCode::OK);
+}
+
 /// Scripts that never end, eat all memory or all stack: the request fails, the process lives, others go on.
 #[tokio::test]
 async fn scripts_are_bounded() {
@@ -647,6 +692,7 @@ async fn scripts_are_bounded() {
         "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
         "('a'):rep(50000):find(('.-'):rep(20) .. 'b')",
         "for i = 1, 1e12 do pcall(string.find, ('a'):rep(50000), ('.-'):rep(20) .. 'b') end",
+        "('('):rep(400000):find('%b()')",
     ];
     for script in endless {
         let pipe = proxy(&open("pre", script));
@@ -665,6 +711,15 @@ async fn scripts_are_bounded() {
         "local d = luaTable.new() for i = 1, 1e9 do d:set(i, 'x') end",
         "luaList.new():set(1e9, 1)",
         "local l = luaList.new() for i = 0, 1e9 do l:set(i, 'x') end",
+        "local r = request.load() for i = 1, 4e4 do r:headers('X-' .. i, 'x') end",
+        "local r, long = request.load(), ('x'):rep(1e5) for i = 1, 1e4 do r:headers('X-' .. i, long) end",
+        "local r = request.load() while true do r:headers('X-A', 'x') end",
+        "local l, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do l[i] = long end request.load():headerList('X-A', l)",
+        "local h = {} for i = 1, 4e4 do h['X-' .. i] = 'x' end http_response.new('http://127.0.0.1:1', 'GET', '', h)",
+        "local h, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do h[i] = long end
+         http_response.new('http://127.0.0.1:1', 'GET', '', {['X-A'] = h})",
+        "local r = request.load() for i = 1, 1e9 do r:params('p' .. i, 'x') end",
+        "local long = ('x'):rep(1e5) while true do pcall(custom_error, long) end",
         "local f = function(...) return ... end f(unpack({}, 1, 1e7))",
         "local function f() return 1 + f() end f()",
         "local function f() pcall(f) end f() error('back')",

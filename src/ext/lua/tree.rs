@@ -3,14 +3,14 @@
 //! They live side by side in one [`Tree`] and name each other by number, so that a script can make a loop of them
 //! without a leak: all of it goes with the request. What nobody looks into stays an unread slice of the body.
 
+mod budget;
+mod entry;
+
 use std::collections::BTreeMap;
 
+use self::budget::{VALUE_BYTES, add, text_bytes, value_bytes};
+use self::entry::Entries;
 use crate::runtime::json::{Kind, MAX_DEPTH, Object, Value};
-
-/// What all objects and lists of one request may hold together, by a rough count.
-const MOST_BYTES: usize = 64 << 20;
-/// Of one value beside its text.
-const VALUE_BYTES: usize = 64;
 
 /// Where an object or a list is in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,7 @@ struct List {
 pub(super) struct Tree {
     objects: Vec<Members>,
     lists: Vec<List>,
+    entries: Entries,
     spent: usize,
 }
 
@@ -108,7 +109,10 @@ impl Tree {
     /// # Errors
     /// It contains itself, or has grown beyond all measure by containing others many times.
     pub(super) fn export(&mut self, id: Id) -> Result<Value, TreeError> {
-        self.value_of(&Node::Object(id), 0)
+        let mut spent = self.spent;
+        let value = self.value_of(&Node::Object(id), 0, &mut spent);
+        self.spent = spent;
+        value
     }
 
     // Objects.
@@ -116,10 +120,16 @@ impl Tree {
     /// The member called `key`.
     pub(super) fn member(&mut self, id: Id, key: &str) -> Result<Option<Shown>, TreeError> {
         let Some(slot) = self.members_mut(id).and_then(|m| m.get_mut(key)) else {
-            return Ok(None);
+            return Ok(self.entries.shown(id, key));
         };
         let node = std::mem::replace(slot, Node::Leaf(Value::Null));
+        let is_new = matches!(node, Node::Leaf(_));
         let node = self.looked_into(node)?;
+        if let (true, Node::Object(new)) = (is_new, &node)
+            && let Some(members) = self.objects.get(new.0 as usize)
+        {
+            self.entries.note(key, *new, members);
+        }
         let shown = shown(&node);
         if let Some(slot) = self.members_mut(id).and_then(|m| m.get_mut(key)) {
             *slot = node;
@@ -146,19 +156,29 @@ impl Tree {
 
     /// The names of all members, sorted.
     pub(super) fn keys(&self, id: Id) -> Vec<Box<str>> {
-        self.members(id)
-            .map(|members| members.keys().cloned().collect())
-            .unwrap_or_default()
+        let Some(members) = self.members(id) else {
+            return Vec::new();
+        };
+        let mut keys: Vec<Box<str>> = members.keys().cloned().collect();
+        let written = keys.len();
+        keys.extend(self.entries.names(id, members).map(Box::from));
+        if keys.len() > written {
+            keys.sort_unstable();
+        }
+        keys
     }
 
     /// Whether there is a member called `key`.
     pub(super) fn has(&self, id: Id, key: &str) -> bool {
         self.members(id).is_some_and(|m| m.contains_key(key))
+            || self.entries.shown(id, key).is_some()
     }
 
     /// How many members there are.
     pub(super) fn members_len(&self, id: Id) -> usize {
-        self.members(id).map_or(0, BTreeMap::len)
+        self.members(id).map_or(0, |members| {
+            members.len() + self.entries.names(id, members).count()
+        })
     }
 
     // Lists.
@@ -201,8 +221,9 @@ impl Tree {
                 items,
                 shared: true,
             }) => {
+                let bytes = items.iter().map(text_bytes).sum();
+                add(&mut self.spent, bytes)?;
                 let copy = items.clone();
-                self.spend(length * VALUE_BYTES)?;
                 self.add_list(copy, false)?
             }
             _ => id,
@@ -308,52 +329,38 @@ impl Tree {
         }
     }
 
-    fn value_of(&mut self, node: &Node, depth: usize) -> Result<Value, TreeError> {
+    fn value_of(&self, node: &Node, depth: usize, spent: &mut usize) -> Result<Value, TreeError> {
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep);
         }
         match node {
-            Node::Leaf(value) => Ok(value.clone()),
+            Node::Leaf(value) => {
+                add(spent, value_bytes(value))?;
+                Ok(value.clone())
+            }
             Node::Object(id) => {
-                let members: Vec<_> = match self.members(*id) {
-                    Some(members) => members
-                        .iter()
-                        .map(|(k, n)| (k.clone(), n.clone()))
-                        .collect(),
-                    None => Vec::new(),
-                };
-                self.spend(members.len() * VALUE_BYTES)?;
                 let mut object = Object::new();
-                for (key, node) in members {
-                    object.insert(key, self.value_of(&node, depth + 1)?);
+                for (key, node) in self.members(*id).into_iter().flatten() {
+                    add(spent, VALUE_BYTES + key.len())?;
+                    object.insert(key.clone(), self.value_of(node, depth + 1, spent)?);
                 }
                 Ok(Value::Object(object))
             }
             Node::List(id) => {
-                let items = match self.lists.get(id.0 as usize) {
-                    Some(list) => list.items.clone(),
-                    None => Vec::new(),
-                };
-                self.spend(items.len() * VALUE_BYTES)?;
-                let values = items.iter().map(|node| self.value_of(node, depth + 1));
+                let list = self.lists.get(id.0 as usize);
+                let items = list.map(|list| list.items.as_slice()).unwrap_or_default();
+                add(spent, items.len() * VALUE_BYTES)?;
+                let values = items
+                    .iter()
+                    .map(|node| self.value_of(node, depth + 1, spent));
                 values.collect::<Result<_, _>>().map(Value::Array)
             }
         }
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
-        self.spent = self.spent.saturating_add(bytes);
-        match self.spent > MOST_BYTES {
-            true => Err(TreeError::Full),
-            false => Ok(()),
-        }
-    }
-}
-
-fn text_bytes(node: &Node) -> usize {
-    match node {
-        Node::Leaf(Value::String(text)) => VALUE_BYTES + text.len(),
-        _ => VALUE_BYTES,
+    /// Counts what a script keeps elsewhere, too: one bound for all of it.
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
+        add(&mut self.spent, bytes)
     }
 }
 

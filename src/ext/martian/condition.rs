@@ -53,7 +53,9 @@ impl Condition {
             Condition::Header { field, value } => field.any(request, |found| found == &**value),
             Condition::Cookie(wanted) => wanted.is_sent(&request.headers),
             Condition::HeaderMatches { field, regex } => {
-                field.any(request, |found| regex.is_match(found))
+                // As in KrakenD: the first value alone, and an empty one counts as none.
+                let first = field.first(request);
+                first.is_some_and(|found| !found.is_empty() && regex.is_match(found.as_bytes()))
             }
             Condition::Query { name, value } => {
                 let pairs = QueryRules::All.pairs(request.query.as_deref(), None);

@@ -47,6 +47,8 @@ pub struct Watch<'a> {
     /// Around the call.
     inner: Option<(PipeRequest, Entered<'a>)>,
     on_wire: bool,
+    /// A step passed the work over.
+    skipped: bool,
 }
 
 /// Whether the client's body must be there before the call is made: for a step that looks at it, and where the answer
@@ -96,7 +98,9 @@ pub async fn prepare<'a>(
             build(options, &QueryRules::All, &work.backend, call)?
         }
     };
-    prepared.watch.get_or_insert_default().outer = Some((request, entered));
+    let watch = prepared.watch.get_or_insert_default();
+    watch.skipped = entered.skip;
+    watch.outer = Some((request, entered));
     Ok(prepared)
 }
 
@@ -154,6 +158,7 @@ impl<'a> Prepared<'a> {
         let mut request = call.request(backend, limit).await;
         let entered = piped::enter(&backend.pipes, &mut request).await?;
         if entered.skip {
+            watch.skipped = true;
             self.local = Some(piped::nothing());
         } else if let Some(step) = &backend.on_wire {
             watch.on_wire = step.sees_answers();
@@ -187,7 +192,7 @@ impl Watch<'_> {
         }
         let mut response = PipeResponse {
             data: Value::Object(Object::new()),
-            complete: true,
+            complete: !self.skipped,
             reply: Some(reply.clone()),
         };
         for (request, entered) in self.inner.into_iter().chain(self.outer) {

@@ -59,6 +59,22 @@ fn a_search_without_end_is_given_up() {
     assert_eq!(matcher.find(0), Err(MatchError::Late));
 }
 
+#[test]
+fn every_byte_that_is_looked_at_counts() {
+    let open = "(".repeat(20_000);
+    let again = format!("{}b", "a".repeat(40_000));
+    // Each start looks at all that follows.
+    for (text, pattern) in [(&open, "%b()"), (&again, "(a*)%1c")] {
+        let mut looks = 0;
+        let mut is_late = || {
+            looks += 1;
+            looks > 100
+        };
+        let mut matcher = Matcher::new(text.as_bytes(), pattern.as_bytes(), &mut is_late);
+        assert_eq!(matcher.find(0), Err(MatchError::Late), "{pattern}");
+    }
+}
+
 /// What Lua's own matcher says.
 fn reference(
     lua: &mlua::Lua,

@@ -101,3 +101,55 @@ fn numbers_are_written_without_a_fraction_they_have_not() {
     assert_eq!(number_text(f64::NAN), None);
     assert_eq!(number_text(f64::INFINITY), None);
 }
+
+#[test]
+fn copies_of_texts_count() {
+    let (mut tree, root) = tree("{}");
+    let list = tree.list().unwrap();
+    let long = "x".repeat(1 << 20);
+    tree.set_item(list, 0, text(&long)).unwrap();
+    for index in 0..100 {
+        tree.set_member(root, &format!("l{index}"), Node::List(list))
+            .unwrap();
+    }
+    assert_eq!(tree.export(root), Err(TreeError::Full));
+}
+
+#[test]
+fn an_entry_of_a_failed_backend_shows_more_than_is_written() {
+    let body =
+        r#"{"error_x":{"http_status_code":500},"error_y":{"a":1},"z":{"http_status_code":1}}"#;
+    let (mut tree, root) = tree(body);
+    let object = |tree: &mut Tree, key: &str| match tree.member(root, key).unwrap() {
+        Some(Shown::Object(id)) => id,
+        other => panic!("{other:?}"),
+    };
+    let entry = object(&mut tree, "error_x");
+    assert_eq!(object(&mut tree, "error_x"), entry);
+    let shown = |tree: &mut Tree, id, key: &str| tree.member(id, key).unwrap();
+    assert_eq!(
+        shown(&mut tree, entry, "name"),
+        Some(Shown::Text("x".into()))
+    );
+    for empty in ["http_body", "http_body_encoding"] {
+        assert_eq!(shown(&mut tree, entry, empty), Some(Shown::Text("".into())));
+        assert!(tree.has(entry, empty));
+    }
+    assert_eq!(
+        tree.keys(entry),
+        [
+            "http_body",
+            "http_body_encoding",
+            "http_status_code",
+            "name"
+        ]
+        .map(Box::from)
+    );
+    assert_eq!(tree.members_len(entry), 4);
+    for other in ["error_y", "z"] {
+        let other = object(&mut tree, other);
+        assert_eq!(shown(&mut tree, other, "name"), None);
+        assert_eq!(tree.members_len(other), 1);
+    }
+    assert_eq!(written(&mut tree, root), body);
+}

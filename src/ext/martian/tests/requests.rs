@@ -288,13 +288,17 @@ fn two_filters_have_no_else() {
             r#""header.RegexFilter": {"header": "X-A", "regex": "^b+","#,
             vec![],
         ),
+        (
+            r#""header.RegexFilter": {"header": "X-Empty", "regex": "^$","#,
+            vec![],
+        ),
     ] {
         let block = format!(
             r#"{{{fields} "modifier": {}, "else": {}}}}}"#,
             mark("yes"),
             mark("no")
         );
-        let request = changed(&block, &[("x-a", "abba")]);
+        let request = changed(&block, &[("x-a", "abba"), ("x-a", "bb"), ("x-empty", "")]);
         assert_eq!(values(&request.headers, "x-mark"), expected, "{block}");
     }
 }

@@ -1,0 +1,72 @@
+//! What `format` means. KrakenD's validator has one table for all drafts, and says why a text does not fit.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `address` | `ipv4`, `ipv6`, `hostname`, `email` |
+//! | `time` | `date`, `time`, `date-time`, `duration`, `period` |
+//! | `url` | `uri`, `iri`, their references, `uri-template` |
+//! | `name` | `uuid`, `json-pointer`, `relative-json-pointer`, `semver` |
+//!
+//! `regex` is left to the crate that validates.
+
+mod address;
+mod name;
+#[cfg(test)]
+mod tests;
+mod time;
+mod url;
+
+use std::borrow::Cow;
+
+/// Why a text is not of a format.
+pub(super) type Reason = Cow<'static, str>;
+
+/// Looks at one text.
+pub(super) type Check = fn(&str) -> Result<(), Reason>;
+
+/// Every format, whatever the draft.
+pub(super) const ALL: [(&str, Check); 18] = [
+    ("date", time::date),
+    ("date-time", time::date_time),
+    ("duration", time::duration),
+    ("email", address::email),
+    ("hostname", address::hostname),
+    ("ipv4", address::ipv4),
+    ("ipv6", address::ipv6),
+    ("iri", url::absolute),
+    ("iri-reference", url::reference),
+    ("json-pointer", name::json_pointer),
+    ("period", time::period),
+    ("relative-json-pointer", name::relative_json_pointer),
+    ("semver", name::semver),
+    ("time", time::time),
+    ("uri", url::absolute),
+    ("uri-reference", url::reference),
+    ("uri-template", url::template),
+    ("uuid", name::uuid),
+];
+
+/// Why `text` is not of the format called `name`.
+pub(super) fn why(name: &str, text: &str) -> Reason {
+    ALL.iter()
+        .find(|(known, _)| *known == name)
+        .and_then(|(_, check)| check(text).err())
+        .unwrap_or(Cow::Borrowed("wrong syntax"))
+}
+
+/// Splits off the digits that a text begins with.
+fn digits(text: &str) -> (&str, &str) {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn err<T>(reason: &'static str) -> Result<T, Reason> {
+    Err(Cow::Borrowed(reason))
+}
+
+/// Puts what was looked at before the reason.
+fn within(what: &str, checked: Result<(), Reason>) -> Result<(), Reason> {
+    checked.map_err(|reason| format!("{what}: {reason}").into())
+}

@@ -1,0 +1,408 @@
+//! What is wrong with a body, sorted into the schemas that it does not fit: KrakenD's validator tells of each schema by
+//! itself, in an order of its own, while ours finds all failures one after the other.
+//!
+//! Where a failure was found says which schemas led to it: `/properties/a/$ref/anyOf`.
+
+use std::collections::BTreeMap;
+
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind as Kind;
+use serde_json::Value;
+
+use super::order::rank;
+use super::parts::Parts;
+use super::wording;
+
+/// No more failures than this are looked at.
+const MOST_FAILURES: usize = 512;
+
+/// How many schemas may lead to one, about.
+const MOST_STEPS: usize = 512;
+
+/// One line, and what stands below it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Where it stands among those of its schema.
+    rank: u8,
+    pub(super) at: String,
+    pub(super) text: String,
+    pub(super) causes: Vec<Failure>,
+}
+
+/// A failure on the way from the outermost schema to the one that it belongs to.
+#[derive(Debug, Clone, Copy)]
+struct Item<'e> {
+    error: &'e ValidationError<'e>,
+    /// What of its way is left.
+    way: &'e str,
+    /// How much of its place in the body belongs to schemas further out.
+    outer: usize,
+}
+
+/// Where the next part of its way leads.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
+enum Way<'e> {
+    /// It belongs to this schema, to one of its keywords.
+    Here(&'e str),
+    /// To the schema that a keyword has for the value itself, under a name perhaps.
+    Same(&'e str, &'e str),
+    /// To the schema that a keyword has for what is called so within the value.
+    Within(&'e str, &'e str, &'e str),
+}
+
+/// Sorts failures.
+pub(super) struct Teller<'s> {
+    body: &'s Value,
+    schema: &'s Value,
+    parts: &'s Parts,
+    left: usize,
+}
+
+impl<'s> Teller<'s> {
+    pub(super) fn new(body: &'s Value, schema: &'s Value, parts: &'s Parts) -> Teller<'s> {
+        Teller {
+            body,
+            schema,
+            parts,
+            left: MOST_FAILURES,
+        }
+    }
+
+    /// What is wrong with the body itself.
+    pub(super) fn all(&mut self, errors: &[ValidationError<'_>]) -> Vec<Failure> {
+        let items = errors
+            .iter()
+            .map(|error| Item::new(error, error.evaluation_path().as_str(), 0));
+        self.judged(items.collect(), "", 0)
+    }
+
+    /// What one schema says of the value at `at`.
+    fn judged(&mut self, items: Vec<Item<'_>>, at: &str, steps: usize) -> Vec<Failure> {
+        let mut groups: Vec<(Way<'_>, Vec<Item<'_>>)> = Vec::new();
+        for item in items.into_iter().take(self.left) {
+            let (way, item) = match steps < MOST_STEPS {
+                true => item.step(),
+                false => (Way::Here(""), item),
+            };
+            match groups.iter_mut().find(|(known, _)| *known == way) {
+                Some((_, group)) => group.push(item),
+                None => groups.push((way, vec![item])),
+            }
+        }
+        let mut failures = Vec::new();
+        let mut all_of: Vec<Failure> = Vec::new();
+        for (way, group) in groups {
+            match way {
+                Way::Here(keyword) => failures.extend(self.own(keyword, &group, at, steps)),
+                Way::Same(keyword, _) => {
+                    let inner = self.judged(group, at, steps + 1);
+                    let failure = collapsed(inner, at, rank(keyword));
+                    match keyword {
+                        "allOf" => all_of.extend(failure),
+                        _ => failures.extend(failure),
+                    }
+                }
+                Way::Within(keyword, _, name) => {
+                    let at = format!("{at}/{name}");
+                    let inner = self.judged(group, &at, steps + 1);
+                    failures.extend(collapsed(inner, &at, rank(keyword)));
+                }
+            }
+        }
+        if !all_of.is_empty() {
+            failures.push(failure("allOf", at, "'allOf' failed".to_owned(), all_of));
+        }
+        settled(failures)
+    }
+
+    /// What one keyword of a schema says of the value itself.
+    fn own(&mut self, keyword: &str, group: &[Item<'_>], at: &str, steps: usize) -> Vec<Failure> {
+        let missing = self.missing(keyword, group, at);
+        let mut failures: Vec<Failure> = missing;
+        let mut names: BTreeMap<&str, Vec<Item<'_>>> = BTreeMap::new();
+        for item in group {
+            self.left = self.left.saturating_sub(1);
+            match item.error.kind() {
+                Kind::Required { .. } => {}
+                Kind::PropertyNames { error } => {
+                    let name = error.instance().as_str().unwrap_or_default();
+                    let way = error.evaluation_path().as_str();
+                    // All that a name can fail is said of it as if it were the body.
+                    let way = way.strip_prefix(item.passed()).unwrap_or_default();
+                    let way = way.strip_prefix("/propertyNames").unwrap_or(way);
+                    let outer = error.instance_path().as_str().len();
+                    names
+                        .entry(name)
+                        .or_default()
+                        .push(Item::new(error, way, outer));
+                }
+                _ => failures.extend(self.one(keyword, item, at, steps)),
+            }
+        }
+        for (name, inner) in names {
+            let causes = self.judged(inner, "", steps + 1);
+            failures.push(failure(keyword, "", wording::bad_name(name), causes));
+        }
+        failures
+    }
+
+    fn one(&mut self, keyword: &str, item: &Item<'_>, at: &str, steps: usize) -> Vec<Failure> {
+        let error = item.error;
+        let value = error.instance().as_ref();
+        let one = |text: String, causes| vec![failure(keyword, at, text, causes)];
+        match (error.kind(), keyword) {
+            (Kind::AnyOf { context } | Kind::OneOfNotValid { context }, _) => {
+                let causes = self.branches(item, context, at, steps);
+                one(wording::said(error), causes)
+            }
+            // What fails is the value, and the error has only the first of those in it.
+            (Kind::FalseSchema, "additionalProperties") => {
+                let names = self.body.pointer(at).and_then(Value::as_object);
+                one(
+                    wording::additional(names.into_iter().flatten().map(|(name, _)| &**name)),
+                    Vec::new(),
+                )
+            }
+            (Kind::FalseSchema, "items") => each(self.body.pointer(at).unwrap_or(value))
+                .map(|index| false_schema(keyword, &format!("{at}/{index}")))
+                .collect(),
+            (Kind::Contains, _) => {
+                let (text, causes) = self.contained(keyword, item, at, steps);
+                one(text, causes)
+            }
+            (Kind::UnevaluatedProperties { unexpected }, _) => unexpected
+                .iter()
+                .take(self.left)
+                .filter_map(|name| {
+                    let at = format!("{at}/{}", wording::pointed(name));
+                    self.unevaluated(keyword, item, value.get(name), &at, steps)
+                })
+                .collect(),
+            (Kind::UnevaluatedItems { unexpected }, _) => wording::places(value, unexpected)
+                .into_iter()
+                .filter_map(|index| {
+                    let at = format!("{at}/{index}");
+                    self.unevaluated(keyword, item, value.get(index), &at, steps)
+                })
+                .collect(),
+            _ => one(wording::said(error), Vec::new()),
+        }
+    }
+
+    fn branches(
+        &mut self,
+        item: &Item<'_>,
+        context: &[Vec<ValidationError<'static>>],
+        at: &str,
+        steps: usize,
+    ) -> Vec<Failure> {
+        let way = item.error.evaluation_path().as_str();
+        let mut causes = Vec::new();
+        for (index, branch) in context.iter().enumerate() {
+            let prefix = format!("{way}/{index}");
+            let inner = branch.iter().map(|error| {
+                let way = error.evaluation_path().as_str();
+                Item::new(error, way.strip_prefix(&*prefix).unwrap_or(way), item.outer)
+            });
+            let inner = self.judged(inner.collect(), at, steps + 1);
+            causes.extend(collapsed(inner, at, 0));
+        }
+        causes
+    }
+
+    /// What items say that `contains` finds too few or too many of.
+    fn contained(
+        &mut self,
+        keyword: &str,
+        item: &Item<'_>,
+        at: &str,
+        steps: usize,
+    ) -> (String, Vec<Failure>) {
+        let place = item.error.schema_path().as_str();
+        let (parent, _) = place.rsplit_once('/').unwrap_or(("", place));
+        let part = self.parts.get(&format!("{parent}/contains"));
+        let (mut matched, mut causes) = (Vec::new(), Vec::new());
+        for index in each(item.error.instance()) {
+            match (item.error.instance().get(index), part) {
+                (Some(value), Some(part)) if part.is_valid(value) => matched.push(index),
+                (Some(value), Some(_)) if keyword != "maxContains" => {
+                    let at = format!("{at}/{index}");
+                    causes.extend(self.part(&format!("{parent}/contains"), value, &at, steps));
+                }
+                _ => {}
+            }
+        }
+        let limit = self.schema.pointer(place);
+        (
+            wording::contained(keyword, limit, part.map(|_| &*matched)),
+            causes,
+        )
+    }
+
+    fn unevaluated(
+        &mut self,
+        keyword: &str,
+        item: &Item<'_>,
+        value: Option<&Value>,
+        at: &str,
+        steps: usize,
+    ) -> Option<Failure> {
+        let place = item.error.schema_path().as_str();
+        let told = value.and_then(|value| self.part(place, value, at, steps));
+        Some(Failure {
+            rank: rank(keyword),
+            ..told.unwrap_or_else(|| false_schema(keyword, at))
+        })
+    }
+
+    /// What the schema at `place` says of a value by itself.
+    fn part(&mut self, place: &str, value: &Value, at: &str, steps: usize) -> Option<Failure> {
+        let errors: Vec<_> = self
+            .parts
+            .get(place)?
+            .iter_errors(value)
+            .take(self.left)
+            .collect();
+        let items = errors.iter().map(|error| {
+            let way = error.evaluation_path().as_str();
+            Item::new(error, way.strip_prefix("/$ref").unwrap_or(way), 0)
+        });
+        let inner = self.judged(items.collect(), at, steps + 1);
+        collapsed(inner, at, 0)
+    }
+
+    /// Missing members of one object are told together.
+    fn missing(&self, keyword: &str, group: &[Item<'_>], at: &str) -> Vec<Failure> {
+        let mut all: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+        for item in group {
+            if let Kind::Required { property } = item.error.kind() {
+                let name = property.as_str().unwrap_or_default();
+                let demands = self.schema.pointer(item.error.schema_path().as_str());
+                let because = wording::because(demands, item.error.instance(), name);
+                all.entry(because).or_default().push(name);
+            }
+        }
+        all.into_iter()
+            .map(|(because, names)| {
+                failure(keyword, at, wording::required(because, &names), Vec::new())
+            })
+            .collect()
+    }
+}
+
+impl<'e> Item<'e> {
+    fn new(error: &'e ValidationError<'_>, way: &'e str, outer: usize) -> Item<'e> {
+        Item { error, way, outer }
+    }
+
+    /// The way that it has come.
+    fn passed(&self) -> &'e str {
+        let all = self.error.evaluation_path().as_str();
+        all.strip_suffix(self.way).unwrap_or_default()
+    }
+
+    /// One schema further in.
+    fn step(self) -> (Way<'e>, Item<'e>) {
+        let Some((keyword, rest)) = token(self.way) else {
+            return (Way::Here(""), self);
+        };
+        let here = (Way::Here(keyword), self);
+        if rest.is_empty() {
+            // `items: false` is said of the list, or of an item.
+            return match keyword {
+                "items" | "additionalItems" | "additionalProperties" => {
+                    self.within(keyword, "", rest).unwrap_or(here)
+                }
+                _ => here,
+            };
+        }
+        let named = token(rest);
+        match keyword {
+            "properties" | "patternProperties" | "prefixItems" => match named {
+                Some((name, rest)) => self.within(keyword, name, rest).unwrap_or(here),
+                None => here,
+            },
+            "items" => match named.filter(|(name, _)| is_number(name)) {
+                Some((name, rest)) => self.within(keyword, name, rest).unwrap_or(here),
+                None => self.within(keyword, "", rest).unwrap_or(here),
+            },
+            "additionalProperties" | "additionalItems" => {
+                self.within(keyword, "", rest).unwrap_or(here)
+            }
+            "allOf" | "dependentSchemas" | "dependencies" => match named {
+                Some((name, way)) => (Way::Same(keyword, name), Item { way, ..self }),
+                None => here,
+            },
+            "$ref" | "$dynamicRef" | "$recursiveRef" | "if" | "then" | "else" => {
+                (Way::Same(keyword, ""), Item { way: rest, ..self })
+            }
+            _ => here,
+        }
+    }
+
+    /// One step into the body, too.
+    fn within(self, keyword: &'e str, name: &'e str, way: &'e str) -> Option<(Way<'e>, Item<'e>)> {
+        let place = self.error.instance_path().as_str();
+        let (child, _) = token(place.get(self.outer..)?)?;
+        let item = Item {
+            way,
+            outer: self.outer + 1 + child.len(),
+            ..self
+        };
+        Some((Way::Within(keyword, name, child), item))
+    }
+}
+
+/// The first part of a JSON pointer, and the rest.
+fn token(pointer: &str) -> Option<(&str, &str)> {
+    let pointer = pointer.strip_prefix('/')?;
+    let end = pointer.find('/').unwrap_or(pointer.len());
+    Some(pointer.split_at(end))
+}
+
+fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The places of a list's items.
+fn each(value: &Value) -> std::ops::Range<usize> {
+    0..value.as_array().map_or(0, Vec::len).min(MOST_FAILURES)
+}
+
+fn failure(keyword: &str, at: &str, text: String, causes: Vec<Failure>) -> Failure {
+    Failure {
+        rank: rank(keyword),
+        at: at.to_owned(),
+        text,
+        causes,
+    }
+}
+
+fn false_schema(keyword: &str, at: &str) -> Failure {
+    failure(keyword, at, "false schema".to_owned(), Vec::new())
+}
+
+/// Several failures of one schema stand below a line of their own.
+fn collapsed(mut failures: Vec<Failure>, at: &str, rank: u8) -> Option<Failure> {
+    match failures.len() {
+        0 | 1 => failures.pop().map(|one| Failure { rank, ..one }),
+        _ => Some(Failure {
+            rank,
+            at: at.to_owned(),
+            text: "validation failed".to_owned(),
+            causes: failures,
+        }),
+    }
+}
+
+/// Those after which a schema is not looked at any further.
+const LAST: u8 = 4;
+
+/// In the order of KrakenD's validator.
+fn settled(mut failures: Vec<Failure>) -> Vec<Failure> {
+    failures.sort_by_key(|failure| failure.rank);
+    if failures.first().is_some_and(|first| first.rank < LAST) {
+        failures.truncate(1);
+    }
+    failures
+}
