@@ -29,7 +29,7 @@ pub mod proxy_protocol;
 mod quick;
 mod relay;
 mod respond;
-mod rewrite;
+pub mod rewrite;
 pub mod tls;
 mod trailers;
 mod tunnel;
