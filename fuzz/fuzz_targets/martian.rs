@@ -11,6 +11,9 @@ libfuzzer_sys::fuzz_target!(|input: (&[u8], u64, &str)| {
         assert!(part.start < part.end && part.end <= length);
     }
     if let Some(path) = below(path) {
-        assert!(path.components().all(|part| matches!(part, Component::Normal(_))));
+        assert!(
+            path.components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        );
     }
 });
