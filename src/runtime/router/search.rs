@@ -112,29 +112,30 @@ impl<T> Router<T> {
 
     fn found(&self, leaf: u32, captures: Captures<'_>) -> Match<'_, T> {
         let route = &self.routes[leaf as usize];
-        if let Target::BuiltIn(which) = route.target {
-            let checked = match self.options.check_params {
+        match &route.target {
+            Target::Endpoint(endpoint) => self
+                .params(route, captures)
+                .map_or_else(Match::BadParam, |params| Match::Found { endpoint, params }),
+            Target::Options(allow) => self
+                .params(route, captures)
+                .map_or_else(Match::BadParam, |_| Match::Options { allow }),
+            // What stands behind one of our own endpoints is a parameter there, though no name.
+            Target::BuiltIn(which) => match self.options.check_params {
                 true => captures.iter().try_for_each(|rest| check_rest(rest)),
                 false => Ok(()),
-            };
-            return checked.map_or_else(Match::BadParam, |()| Match::BuiltIn(which));
+            }
+            .map_or_else(Match::BadParam, |()| Match::BuiltIn(*which)),
         }
-        let params = Params(
-            route
-                .names
-                .iter()
-                .cloned()
-                .zip(captures.into_iter().map(Cow::into_owned))
-                .collect(),
-        );
-        if let Err(text) = check(&params, self.options.check_params) {
-            return Match::BadParam(text);
-        }
-        match &route.target {
-            Target::Endpoint(endpoint) => Match::Found { endpoint, params },
-            Target::Options(allow) => Match::Options { allow },
-            Target::BuiltIn(which) => Match::BuiltIn(*which),
-        }
+    }
+
+    fn params(
+        &self,
+        route: &Route<T>,
+        captures: Captures<'_>,
+    ) -> Result<Params, Cow<'static, str>> {
+        let values = captures.into_iter().map(Cow::into_owned);
+        let params = Params(route.names.iter().cloned().zip(values).collect());
+        check(&params, self.options.check_params).map(|()| params)
     }
 
     /// Where the request should have gone: with another trailing slash, or cleaned and in another letter case.
