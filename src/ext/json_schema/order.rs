@@ -2,7 +2,7 @@
 
 /// Where a keyword stands among the others.
 pub(super) fn rank(keyword: &str) -> u8 {
-    const ORDER: [&[&str]; 33] = [
+    const ORDER: [&[&str]; 36] = [
         &["type"],
         &["const"],
         &["enum"],
@@ -37,13 +37,10 @@ pub(super) fn rank(keyword: &str) -> u8 {
         &["not"],
         &["allOf"],
         &["anyOf"],
+        &["oneOf"],
+        &["if", "then", "else"],
+        &["unevaluatedProperties"],
     ];
     let found = ORDER.iter().position(|words| words.contains(&keyword));
-    let last = match keyword {
-        "oneOf" => ORDER.len(),
-        "if" | "then" | "else" => ORDER.len() + 1,
-        "unevaluatedProperties" => ORDER.len() + 2,
-        _ => ORDER.len() + 3,
-    };
-    u8::try_from(found.unwrap_or(last)).unwrap_or(u8::MAX)
+    u8::try_from(found.unwrap_or(ORDER.len())).unwrap_or(u8::MAX)
 }
