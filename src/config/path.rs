@@ -50,10 +50,15 @@ impl Path {
         link.parent.write(out);
         out.push('/');
         match &link.step {
-            Step::Key(name) => out.push_str(&name.replace('~', "~0").replace('/', "~1")),
+            Step::Key(name) => out.push_str(&token(name)),
             Step::Index(index) => out.push_str(&index.to_string()),
         }
     }
+}
+
+/// A name as it stands in a JSON pointer (RFC 6901 §3).
+pub fn token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

@@ -5,29 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jsonschema::{Retrieve, Uri};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
+
+use crate::runtime::template::escape::DECODED;
 
 /// Schemas are small; what is larger is a mistake.
 const MOST_BYTES: u64 = 16 << 20;
 
 /// What a path needs escaped in a URI.
-const PATH: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
+const PATH: &AsciiSet = &DECODED.add(b'[').add(b']');
 
 /// Reads the files that a schema refers to: from the working directory, as KrakenD does, else from beside the file
 /// that the schema stands in.

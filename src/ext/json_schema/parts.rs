@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
+use crate::config::path::token;
+
 /// More of them are not kept.
 const MOST: usize = 64;
 
@@ -41,8 +43,7 @@ fn find(value: &Value, at: String, places: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
             for (key, value) in members {
-                let name = key.replace('~', "~0").replace('/', "~1");
-                let at = format!("{at}/{name}");
+                let at = format!("{at}/{}", token(key));
                 if KEYWORDS.contains(&&**key) && value.is_object() && places.len() < MOST {
                     places.push(at.clone());
                 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::order::rank;
 use super::parts::Parts;
 use super::wording;
+use crate::config::path;
 
 /// No more failures than this are looked at.
 const MOST_FAILURES: usize = 512;
@@ -174,7 +175,7 @@ impl<'s> Teller<'s> {
                 .iter()
                 .take(self.left)
                 .filter_map(|name| {
-                    let at = format!("{at}/{}", wording::pointed(name));
+                    let at = format!("{at}/{}", path::token(name));
                     self.unevaluated(keyword, item, value.get(name), &at, steps)
                 })
                 .collect(),

@@ -310,8 +310,3 @@ fn list<'t>(texts: impl Iterator<Item = &'t str>) -> String {
     let all: Vec<String> = texts.take(MOST_NAMES).map(quoted).collect();
     all.join(", ")
 }
-
-/// A name in a JSON pointer.
-pub(super) fn pointed(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}

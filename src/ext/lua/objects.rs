@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use mlua::{Error, Lua, MultiValue, Result, UserData, UserDataMethods, Value};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+use percent_encoding::{percent_decode_str, percent_encode};
 
 use super::client::Client;
 use super::collections::{List, Table};
@@ -16,22 +16,6 @@ use crate::runtime::json::Value as Json;
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 use crate::runtime::template;
-
-/// What the client's path, which scripts see decoded, cannot hold as it is.
-const DECODED: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
 
 /// What `request.load()` gives.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +52,9 @@ impl UserData for Request {
                 Some(shadow) => shadow.path = target(value)?,
                 None => {
                     let path = text(value)?;
-                    view.request.path = percent_encode(&path, DECODED).to_string().into();
+                    view.request.path = percent_encode(&path, template::escape::DECODED)
+                        .to_string()
+                        .into();
                 }
             }
             Ok(Value::Nil)

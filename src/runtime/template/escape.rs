@@ -62,6 +62,9 @@ const INVISIBLE: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
+/// What a path that was decoded cannot show as it is.
+pub(crate) const DECODED: &AsciiSet = &INVISIBLE.add(b'%').add(b'?');
+
 /// Appends `text` as one path segment.
 pub(crate) fn path_segment(to: &mut String, text: &str) {
     to.extend(utf8_percent_encode(text, SEGMENT));
