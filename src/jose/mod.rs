@@ -47,4 +47,4 @@ pub use reason::{Reason, Refusal};
 pub use rules::{Check, Rules, ScopeMatcher};
 pub use sign::{Serialization, Signer};
 pub use token::{Token, bearer};
-pub use verifier::{Step, Verifier};
+pub use verifier::{Step, Verified, Verifier};

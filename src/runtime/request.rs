@@ -96,6 +96,8 @@ pub struct Notes {
     pub rewritten: Option<Box<Rewritten>>,
     /// What a step that asked to wait left for its own next call; that call takes it away.
     pub awaited: Option<Arc<dyn Any + Send + Sync>>,
+    /// A step has computed for as long as a few requests take: whoever else is ready goes first.
+    pub computed: bool,
 }
 
 impl Notes {

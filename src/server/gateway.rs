@@ -296,7 +296,11 @@ impl Gateway {
             let mut attempt = 0;
             loop {
                 let head = head_of(session, ctx.client)?;
-                match step.check(&head, &mut ctx.notes, attempt) {
+                let gate = step.check(&head, &mut ctx.notes, attempt);
+                if std::mem::take(&mut ctx.notes.computed) {
+                    tokio::task::yield_now().await;
+                }
+                match gate {
                     Gate::Pass => break,
                     Gate::Refuse(answer) => {
                         return Some((answer, step.is_counted()));

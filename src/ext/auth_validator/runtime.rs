@@ -12,7 +12,9 @@ use super::credential::Places;
 use super::url_claims::UrlClaims;
 use crate::ext::identity::{Demand, PublicKeys, Revocation};
 use crate::jose::propagate::{Arrays, Elements, header_values};
-use crate::jose::{ClaimPath, Claims, Origin, Reason, Refusal, Rules, Token, TokenCache, Verifier};
+use crate::jose::{
+    ClaimPath, Claims, Origin, Reason, Refusal, Rules, Token, TokenCache, Verified, Verifier,
+};
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
@@ -101,7 +103,7 @@ impl EndpointStep for Arc<Validator> {
             Ok(None) => return self.refuse(&Refusal::missing(), notes),
             Err(refusal) => return self.refuse(&refusal, notes),
         };
-        match self.judge(token, attempt) {
+        match self.judge(token, attempt, notes) {
             Verdict::Claims(claims) => match self.hand_on(&claims, notes) {
                 Ok(()) => {
                     if claims.expiry().is_none() {
@@ -126,7 +128,7 @@ impl Validator {
         &self.providers.list
     }
 
-    fn judge<'a>(&'a self, token: &str, attempt: u8) -> Verdict<'a> {
+    fn judge<'a>(&'a self, token: &str, attempt: u8, notes: &mut Notes) -> Verdict<'a> {
         let provider = match self.provider(token) {
             Ok(provider) => provider,
             Err(refusal) => return Verdict::Refused(refusal),
@@ -139,7 +141,9 @@ impl Validator {
             };
         };
         let now = self.clock.wall();
-        match self.verify(provider, snapshot, token, now) {
+        let verified = self.verify(provider, snapshot, token, now);
+        notes.computed |= verified.computed;
+        match verified.verdict {
             Ok(claims) => match self.admit(provider, &claims, now) {
                 Ok(()) => Verdict::Claims(claims),
                 Err(refusal) => Verdict::Refused(refusal),
@@ -160,7 +164,7 @@ impl Validator {
         snapshot: &Snapshot<PublicKeys>,
         token: &str,
         now: Duration,
-    ) -> Result<Arc<Claims>, Refusal> {
+    ) -> Verified {
         let PublicKeys(keys) = &*snapshot.set;
         let origin = provider.origin(snapshot.generation);
         let leeway = provider.rules.leeway;

@@ -42,6 +42,7 @@ fn verify(
 ) -> Result<Arc<Claims>, Reason> {
     HS256
         .verify_cached(text, keys, origin, cache, NOW, LEEWAY)
+        .verdict
         .map_err(|refusal| refusal.reason)
 }
 
@@ -135,6 +136,7 @@ fn another_source_algorithm_or_strategy_does_not_see_it() {
     };
     let refusal = other
         .verify_cached(&text, &public_set(), ORIGIN, &cache, NOW, LEEWAY)
+        .verdict
         .unwrap_err();
     assert_eq!(refusal.reason, Reason::AlgNotAllowed);
 }
