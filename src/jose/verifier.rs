@@ -21,7 +21,7 @@ pub struct Verifier {
 #[derive(Debug)]
 pub struct Verified {
     pub verdict: Result<Arc<Claims>, Refusal>,
-    /// The cache did not know the token, and its signature was worth some tens of microseconds of a worker.
+    /// The cache did not know the token: a worker was busy with it, for a signature as long as with a few requests.
     pub computed: bool,
 }
 

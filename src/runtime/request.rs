@@ -96,7 +96,8 @@ pub struct Notes {
     pub rewritten: Option<Box<Rewritten>>,
     /// What a step that asked to wait left for its own next call; that call takes it away.
     pub awaited: Option<Arc<dyn Any + Send + Sync>>,
-    /// A step has computed for as long as a few requests take: whoever else is ready goes first.
+    /// A step has kept its worker busy for as long as a few requests do. The server takes this away and lets whoever
+    /// else is ready go first.
     pub computed: bool,
 }
 

@@ -297,6 +297,8 @@ impl Gateway {
             loop {
                 let head = head_of(session, ctx.client)?;
                 let gate = step.check(&head, &mut ctx.notes, attempt);
+                // Not only fair: the calls of all who have computed go out together, and the other end is woken once
+                // for them and not once for each (benches/RESULTS.md).
                 if std::mem::take(&mut ctx.notes.computed) {
                     tokio::task::yield_now().await;
                 }

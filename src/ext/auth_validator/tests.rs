@@ -133,6 +133,18 @@ async fn a_good_token_passes_and_its_claims_go_on() {
 }
 
 #[tokio::test]
+async fn a_signature_that_was_computed_is_noted_for_the_server() {
+    let keys = key_file();
+    let steps = compiled(&block(&keys, ""));
+    let (good, bad) = (ed("{}"), format!("{}AAAA", ed("{}")));
+    for (token, computed) in [(&good, true), (&good, false), (&bad, true), (&bad, true)] {
+        let (_, notes) = ask(&steps, &with_token(token)).await;
+        assert_eq!(notes.computed, computed);
+    }
+    assert!(!ask(&steps, &HeaderMap::new()).await.1.computed);
+}
+
+#[tokio::test]
 async fn each_refusal_has_its_status_its_word_and_its_challenge() {
     let keys = key_file();
     let steps = compiled(&block(
