@@ -8,6 +8,8 @@ mod support;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,6 +68,95 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
         }
     }
     lost
+}
+
+/// What a service manager is told.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// Listens at a socket in `folder`.
+    fn at(folder: &Path) -> (Self, PathBuf) {
+        let path = folder.join("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        (Self(socket), path)
+    }
+
+    /// The lines of messages up to the one with `last`.
+    fn told_until(&self, last: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut buffer = [0; 1024];
+        while !lines.iter().any(|line: &String| line.starts_with(last)) {
+            let length = self.0.recv(&mut buffer).expect(last);
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        lines
+    }
+
+    fn told_so_far(&self) -> Vec<String> {
+        self.0.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 1024];
+        let mut lines = Vec::new();
+        while let Ok(length) = self.0.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        self.0.set_nonblocking(false).unwrap();
+        lines
+    }
+}
+
+/// A process that is not our child; it ends with the test.
+struct Stranger(i32);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill")
+            .args(["-KILL", &self.0.to_string()])
+            .status();
+    }
+}
+
+#[test]
+fn a_signal_starts_the_process_that_takes_over() {
+    let stub =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#);
+    let folder = tempfile::tempdir().unwrap();
+    let (manager, socket) = Manager::at(folder.path());
+    let variables = [
+        ("NOTIFY_SOCKET", socket.to_str().unwrap()),
+        ("RUNTIME_DIRECTORY", folder.path().to_str().unwrap()),
+        ("WATCHDOG_USEC", "2000000"),
+    ];
+    let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
+    manager.told_until("READY=1");
+    // A file that cannot be served leaves everything as it is.
+    fs::write(old.config_path(), "{").unwrap();
+    old.signal("USR2");
+    eventually("the upgrade fails", Duration::from_secs(20), || {
+        old.output()
+            .contains("Upgrade failed, this process serves on")
+    });
+    assert_eq!(old.get("/a").status, 200);
+
+    fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
+    old.signal("USR2");
+    let mut told = manager.told_until("MAINPID=");
+    let main = told.iter().find_map(|line| line.strip_prefix("MAINPID="));
+    let new = Stranger(main.unwrap().parse().unwrap());
+    let ended = old
+        .wait(Duration::from_secs(40))
+        .expect("the old process ends");
+    assert!(ended.success(), "{ended}: {}", old.output());
+    told.extend(manager.told_so_far());
+    assert!(!told.contains(&"STOPPING=1".to_owned()), "{told:?}");
+    // Now it is the new one that says so.
+    manager.told_until("WATCHDOG=1");
+    assert_eq!(old.get("/b").status, 200, "{}", old.output());
+    drop(new);
 }
 
 /// The process that takes over; it runs in the folder of the old one.

@@ -20,6 +20,7 @@ use crate::jose;
 use crate::server::admin::{Asked, SideListener, page, whole};
 use crate::server::control;
 use crate::server::process::{self, Adopt, Loaded, Loader, RunOptions};
+use crate::server::successor::Successor;
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::{KeySetReport, Metrics};
@@ -61,6 +62,7 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     let options = RunOptions {
         upgrade: args.upgrade,
         watch,
+        successor: Successor::of_this_process(),
     };
     serve(
         Source::File(args.config),

@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`process`] | start, reload, hand-over, stop: the signals and the drain |
+//! | [`process`], [`successor`] | start, reload, hand-over, stop: the signals and the drain; who takes over |
 //! | [`front`], [`conn`], [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], [`client_auth`], [`turns`] | certificates, chosen by name, replaced while running, and those of clients; handshakes that do not crowd out requests |
 //! | [`gateway`], [`active_stats`] | the `ProxyHttp` implementation: decides and delegates; its part of `/__stats` |
@@ -30,6 +30,7 @@ mod quick;
 mod relay;
 mod respond;
 pub mod rewrite;
+pub mod successor;
 pub mod tls;
 mod trailers;
 mod tunnel;

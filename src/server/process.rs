@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -27,6 +28,7 @@ use crate::server::admin::{Side, SideListener};
 use crate::server::control::{self, Ask};
 use crate::server::front::{self, FAREWELL, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
+use crate::server::successor::Successor;
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::upkeep::Upkeep;
 use crate::telemetry::access::AccessLog;
@@ -77,6 +79,8 @@ pub struct RunOptions {
     pub upgrade: bool,
     /// Apply changes of these files, and of certificates, when they happen.
     pub watch: Vec<std::path::PathBuf>,
+    /// What to start on `SIGUSR2`, to hand the sockets over to.
+    pub successor: Option<Successor>,
 }
 
 /// Why the process cannot serve.
@@ -195,6 +199,8 @@ pub fn run(
         })
         .map_err(|error| RunError::Start(error.to_string()))?;
     let process = Process {
+        took_over: options.upgrade,
+        successor: options.successor,
         shared,
         metrics,
         loader,
@@ -276,6 +282,8 @@ impl ShutdownSignalWatch for Commands {
 }
 
 struct Process {
+    took_over: bool,
+    successor: Option<Successor>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     loader: Arc<dyn Loader>,
@@ -286,10 +294,19 @@ struct Process {
     stop: watch::Sender<Option<Command>>,
 }
 
+/// What came of the wish for another process.
+enum Started {
+    /// It waits for the sockets.
+    Waits,
+    /// A signal has come first.
+    Stopped(&'static str),
+}
+
 /// What the main thread is told to do.
 enum Event {
     Stop(&'static str),
     HandOver,
+    Upgrade,
     Reload(Ask),
     ReopenLogs,
 }
@@ -300,6 +317,7 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user_1: Signal,
+    user_2: Signal,
     quit: Signal,
 }
 
@@ -310,6 +328,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user_1: signal(SignalKind::user_defined1())?,
+            user_2: signal(SignalKind::user_defined2())?,
             quit: signal(SignalKind::quit())?,
         })
     }
@@ -321,6 +340,7 @@ impl Signals {
             _ = self.quit.recv() => Event::HandOver,
             _ = self.hang_up.recv() => Event::Reload(Ask::default()),
             _ = self.user_1.recv() => Event::ReopenLogs,
+            _ = self.user_2.recv() => Event::Upgrade,
         }
     }
 
@@ -350,6 +370,10 @@ impl Process {
             "[SERVICE: Gateway] Listening on port: {}",
             self.listen.address.port()
         );
+        if self.took_over {
+            // Before the old process ends: its end would be the end of the unit, and of us.
+            notify(&[sd_notify::NotifyState::MainPid(std::process::id())]);
+        }
         notify(&[sd_notify::NotifyState::Ready]);
         self.loader.ready();
         tokio::spawn(watchdog());
@@ -361,13 +385,38 @@ impl Process {
             };
             match event {
                 Event::Stop(why) => self.drain(why, Command::Stop, &mut signals).await,
-                Event::HandOver => {
-                    self.drain("hand-over", Command::HandOver, &mut signals)
-                        .await
-                }
+                Event::HandOver => self.hand_over(&mut signals).await,
+                Event::Upgrade => match self.start_successor(&mut signals).await {
+                    Ok(Started::Waits) => self.hand_over(&mut signals).await,
+                    Ok(Started::Stopped(why)) => self.drain(why, Command::Stop, &mut signals).await,
+                    Err(reason) => log::error!(
+                        "[SERVICE: Gateway] Upgrade failed, this process serves on: {reason}"
+                    ),
+                },
                 Event::Reload(ask) => ask.answer(self.reload()),
                 Event::ReopenLogs => self.loader.reopen_logs(),
             }
+        }
+    }
+
+    async fn hand_over(&self, signals: &mut Signals) {
+        self.drain("hand-over", Command::HandOver, signals).await;
+    }
+
+    /// Starts the process that the sockets go to, and waits until it is ready for them.
+    async fn start_successor(&self, signals: &mut Signals) -> Result<Started, String> {
+        let successor = self
+            .successor
+            .as_ref()
+            .ok_or("there is no program to start")?;
+        log::info!(
+            "[SERVICE: Gateway] Starting {}",
+            successor.program.display()
+        );
+        let socket = control::upgrade_socket(self.listen.address);
+        tokio::select! {
+            ready = successor.ready(Path::new(&socket)) => ready.map(|()| Started::Waits),
+            why = signals.end() => Ok(Started::Stopped(why)),
         }
     }
 
@@ -431,7 +480,10 @@ impl Process {
             self.shared.draining.store(true, Ordering::Relaxed);
         }
         log::info!("Signal intercepted: {why}");
-        notify(&[sd_notify::NotifyState::Stopping]);
+        if command == Command::Stop {
+            // After a hand-over the service goes on in another process.
+            notify(&[sd_notify::NotifyState::Stopping]);
+        }
         self.stop.send_replace(Some(command));
         let mut started = Instant::now();
         if command == Command::HandOver {
