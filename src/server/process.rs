@@ -16,11 +16,11 @@ use futures::future::BoxFuture;
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora_core::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use pingora_core::services::background::background_service;
 use pingora_core::services::listening::Service as ListeningService;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
@@ -37,6 +37,12 @@ use crate::telemetry::stats::Stats;
 
 /// How often a draining process looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// Pingora sends the sockets within five attempts, a second apart, and accepts for five seconds more.
+const HAND_OVER: Duration = Duration::from_secs(15);
+
+/// How long a connection that was accepted just before that may take to be counted.
+const LAST_ACCEPTED: Duration = Duration::from_secs(1);
 
 /// A configuration that was read, checked and compiled, ready to serve.
 pub struct Loaded {
@@ -190,6 +196,7 @@ pub fn run(
         (crate::server::watch::files(&files, asks.clone()), signals)
     };
     let (stop, stopped) = watch::channel(None);
+    let phases = server.watch_execution_phase();
     std::thread::Builder::new()
         .name("server".to_owned())
         .spawn(move || {
@@ -201,6 +208,7 @@ pub fn run(
     let process = Process {
         took_over: options.upgrade,
         successor: options.successor,
+        phases,
         shared,
         metrics,
         loader,
@@ -284,6 +292,8 @@ impl ShutdownSignalWatch for Commands {
 struct Process {
     took_over: bool,
     successor: Option<Successor>,
+    /// Where Pingora is in its own life.
+    phases: broadcast::Receiver<ExecutionPhase>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     loader: Arc<dyn Loader>,
@@ -484,11 +494,12 @@ impl Process {
             // After a hand-over the service goes on in another process.
             notify(&[sd_notify::NotifyState::Stopping]);
         }
+        let phases = self.phases.resubscribe();
         self.stop.send_replace(Some(command));
         let mut started = Instant::now();
         if command == Command::HandOver {
             // Pingora keeps accepting for a while after it has sent the sockets, until the new process does.
-            self.handed_over(signals).await;
+            self.handed_over(phases, signals).await;
             self.shared.draining.store(true, Ordering::Relaxed);
             started = Instant::now();
         }
@@ -518,9 +529,25 @@ impl Process {
         std::process::exit(code)
     }
 
-    async fn handed_over(&self, signals: &mut Signals) {
+    /// Waits until this process accepts no more.
+    async fn handed_over(
+        &self,
+        mut phases: broadcast::Receiver<ExecutionPhase>,
+        signals: &mut Signals,
+    ) {
+        let closed = async {
+            while let Ok(phase) = phases.recv().await {
+                if matches!(phase, ExecutionPhase::ShutdownStarted) {
+                    break;
+                }
+            }
+        };
+        let done = async {
+            let _ = tokio::time::timeout(HAND_OVER, closed).await;
+            tokio::time::sleep(LAST_ACCEPTED).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(6)) => {}
+            () = done => {}
             _ = signals.end() => {}
         }
     }
