@@ -79,6 +79,8 @@ pub struct Store {
     rests_until: AtomicU64,
     /// Whether the last exchange went well, for the log.
     well: AtomicBool,
+    /// Whether connections were asked for: a reload that changes nothing drops a store that never had any.
+    opened: AtomicBool,
     /// Why the last connection was lost or not made.
     trouble: Arc<ArcSwapOption<String>>,
 }
@@ -118,6 +120,7 @@ impl Store {
             clock,
             rests_until: AtomicU64::new(0),
             well: AtomicBool::new(true),
+            opened: AtomicBool::new(false),
             trouble: Arc::default(),
         })
     }
@@ -126,6 +129,7 @@ impl Store {
     ///
     /// Waits a little, so that a Redis that is not there is in the log before the first request misses it.
     pub async fn connect(&self) {
+        self.opened.store(true, Ordering::Release);
         for client in self.pool.clients() {
             let trouble = Arc::clone(&self.trouble);
             // It ends with the client.
@@ -231,6 +235,9 @@ impl Shared for Store {
 impl Drop for Store {
     /// The client's own tasks hold it, too: without a word they would keep its connections for ever.
     fn drop(&mut self) {
+        if !*self.opened.get_mut() {
+            return;
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let pool = self.pool.clone();
             runtime.spawn(async move {
