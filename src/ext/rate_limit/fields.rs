@@ -74,7 +74,10 @@ impl LimitFields {
         if self.families.draft {
             into.extend(self.policy.clone().map(|policy| (POLICY, policy)));
             let state: Vec<String> = left.iter().map(|(name, left)| state(name, left)).collect();
-            push(into, STATE, &state.join(", "));
+            // An empty list is no field at all (RFC 9651 §3.1): nobody counted, nothing is known.
+            if !state.is_empty() {
+                push(into, STATE, &state.join(", "));
+            }
         }
         let Some(((name, left), limit)) = left.first().and_then(|first| {
             let limit = self.limits.iter().find(|limit| limit.name == first.0)?;

@@ -314,6 +314,10 @@ impl Shared for Fake {
 }
 
 fn shared(fake: &Arc<Fake>, on_failure: OnFailure) -> EndpointLimit {
+    shared_telling(fake, on_failure, Families::default())
+}
+
+fn shared_telling(fake: &Arc<Fake>, on_failure: OnFailure, families: Families) -> EndpointLimit {
     let limits = Limits {
         clients: Some(Clients::new(
             Rate::new(0.001, 1),
@@ -329,7 +333,7 @@ fn shared(fake: &Arc<Fake>, on_failure: OnFailure) -> EndpointLimit {
         time_to_live: Duration::from_secs(600),
         on_failure,
     };
-    let fields = LimitFields::new(Families::default(), Vec::new());
+    let fields = LimitFields::new(families, Vec::new());
     EndpointLimit::new(Arc::new(limits), Identity::Address, fields, Some(cluster))
 }
 
@@ -374,6 +378,21 @@ fn without_the_store_the_file_decides_what_happens() {
         assert_eq!(outcomes(OnFailure::Local), [200, 429]);
         assert_eq!(outcomes(OnFailure::Open), [200, 200]);
         assert_eq!(outcomes(OnFailure::Closed), [503, 503]);
+    }
+}
+
+#[test]
+fn nothing_is_told_of_limits_that_nobody_counted() {
+    for on_failure in [OnFailure::Open, OnFailure::Closed] {
+        let families = Families {
+            draft: true,
+            legacy: true,
+        };
+        let step = shared_telling(&Arc::default(), on_failure, families);
+        let mut notes = Notes::default();
+        ask(&step, &[], &mut notes);
+        let mut names = notes.response_fields.iter().map(|(name, _)| name.as_str());
+        assert!(names.all(|name| name == "ratelimit-policy"));
     }
 }
 

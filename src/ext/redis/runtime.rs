@@ -3,11 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use fred::clients::Pool;
-use fred::interfaces::{ClientLike, LuaInterface};
+use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::Builder;
 use fred::types::config::{Config, ReconnectPolicy};
 use sha1::{Digest, Sha1};
@@ -77,6 +79,10 @@ pub struct Store {
     rests_until: AtomicU64,
     /// Whether the last exchange went well, for the log.
     well: AtomicBool,
+    /// Whether connections were asked for: a reload that changes nothing drops a store that never had any.
+    opened: AtomicBool,
+    /// Why the last connection was lost or not made.
+    trouble: Arc<ArcSwapOption<String>>,
 }
 
 impl Store {
@@ -114,6 +120,8 @@ impl Store {
             clock,
             rests_until: AtomicU64::new(0),
             well: AtomicBool::new(true),
+            opened: AtomicBool::new(false),
+            trouble: Arc::default(),
         })
     }
 
@@ -121,14 +129,32 @@ impl Store {
     ///
     /// Waits a little, so that a Redis that is not there is in the log before the first request misses it.
     pub async fn connect(&self) {
+        self.opened.store(true, Ordering::Release);
+        for client in self.pool.clients() {
+            let trouble = Arc::clone(&self.trouble);
+            // It ends with the client.
+            drop(client.on_error(move |(error, _)| {
+                trouble.store(Some(Arc::new(error.to_string())));
+                std::future::ready(Ok(()))
+            }));
+        }
         // The handle would tell the end of a task that ends with the store.
         drop(self.pool.connect());
         let why = match tokio::time::timeout(FIRST_CONTACT, self.pool.wait_for_connect()).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "not connected".to_owned(),
+            Err(_) => self.not_connected(),
         };
         self.report(&why);
+    }
+
+    /// A wrong password, an unknown certificate and a port that is shut all look alike from outside: the log has to
+    /// say which it is.
+    pub(super) fn not_connected(&self) -> String {
+        match &*self.trouble.load() {
+            Some(why) => format!("not connected: {why}"),
+            None => "not connected".to_owned(),
+        }
     }
 
     async fn ask(&self, asks: &[Ask]) -> Result<Vec<i64>, fred::error::Error> {
@@ -178,7 +204,7 @@ impl Shared for Store {
             .iter()
             .any(|client| client.is_connected());
         if !connected {
-            self.report("not connected");
+            self.report(&self.not_connected());
         }
         connected
     }
@@ -209,6 +235,9 @@ impl Shared for Store {
 impl Drop for Store {
     /// The client's own tasks hold it, too: without a word they would keep its connections for ever.
     fn drop(&mut self) {
+        if !*self.opened.get_mut() {
+            return;
+        }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let pool = self.pool.clone();
             runtime.spawn(async move {

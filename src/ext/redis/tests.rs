@@ -256,6 +256,30 @@ async fn a_store_that_is_dropped_closes_its_connections() {
 }
 
 #[tokio::test]
+async fn a_store_that_cannot_be_reached_says_why() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let url = server.url().replace("secret", "geheim");
+    let config = Config::from_url(&url).unwrap();
+    let store = Store::new(config, 1, Duration::from_millis(5), Clock::system()).unwrap();
+    let store = Arc::new(store);
+    let connecting = Arc::clone(&store);
+    tokio::spawn(async move { connecting.connect().await });
+    let started = Instant::now();
+    while !store.not_connected().contains("WRONGPASS") {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "{}",
+            store.not_connected()
+        );
+        tokio::task::yield_now().await;
+    }
+    assert!(!store.is_ready());
+    assert!(!store.not_connected().contains("geheim"));
+}
+
+#[tokio::test]
 async fn a_store_that_nobody_serves_is_not_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!(
