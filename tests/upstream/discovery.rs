@@ -1,8 +1,8 @@
 //! SRV records from a name server of the test's own.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -10,29 +10,70 @@ use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use portcullis::upstream::{Client, DnsTable, HostSet, Settings};
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::stub::{OPTIONS, Stub, get};
 
-/// Answers each SRV question with these (priority, weight, port) on `localhost`, or with SERVFAIL once `down` is set.
-async fn name_server(records: Vec<(u16, u16, u16)>, down: Arc<AtomicBool>) -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let port = socket.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        let mut question = [0; 512];
-        while let Ok((size, from)) = socket.recv_from(&mut question).await {
-            let records: &[_] = if down.load(Ordering::SeqCst) {
-                &[]
-            } else {
-                &records
-            };
-            let answer = respond(&question[..size], records);
-            socket.send_to(&answer, from).await.unwrap();
-        }
-    });
-    port
+/// Priority, weight and port of a target on `localhost`.
+type Record = (u16, u16, u16);
+
+/// Answers each SRV question with its records, with SERVFAIL once it has none, and with nothing at all when the name
+/// begins with `hang`.
+#[derive(Default)]
+struct NameServer {
+    records: Mutex<Vec<Record>>,
+    /// How often it was asked for names that it answers, and for others.
+    asked: [AtomicUsize; 2],
 }
 
-fn respond(question: &[u8], records: &[(u16, u16, u16)]) -> Vec<u8> {
+impl NameServer {
+    /// Starts it; its port comes along.
+    async fn start(records: Vec<Record>) -> (Arc<Self>, u16) {
+        let server = Arc::new(Self {
+            records: Mutex::new(records),
+            ..Self::default()
+        });
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let answering = Arc::clone(&server);
+        tokio::spawn(async move {
+            let mut question = [0; 512];
+            while let Ok((size, from)) = socket.recv_from(&mut question).await {
+                let hangs = question[13..].starts_with(b"hang");
+                answering.asked[usize::from(hangs)].fetch_add(1, Ordering::SeqCst);
+                if !hangs {
+                    let answer = respond(&question[..size], &answering.records.lock().unwrap());
+                    socket.send_to(&answer, from).await.unwrap();
+                }
+            }
+        });
+        (server, port)
+    }
+
+    fn asked(&self) -> [usize; 2] {
+        [0, 1].map(|which| self.asked[which].load(Ordering::SeqCst))
+    }
+
+    async fn asked_at_least(&self, times: usize) {
+        let limit = Duration::from_secs(30);
+        let enough = async {
+            while self.asked()[0] < times {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(limit, enough).await.unwrap();
+    }
+}
+
+/// Keeps the table fresh, as the gateway's background service does.
+fn keep(dns: &Arc<DnsTable>) -> (watch::Sender<bool>, JoinHandle<()>) {
+    let (stop, stopped) = watch::channel(false);
+    let dns = Arc::clone(dns);
+    (stop, tokio::spawn(async move { dns.run(stopped).await }))
+}
+
+fn respond(question: &[u8], records: &[Record]) -> Vec<u8> {
     let name_end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
     let mut answer = question[..2].to_vec();
     let flags: u16 = if records.is_empty() { 0x8182 } else { 0x8180 };
@@ -43,7 +84,8 @@ fn respond(question: &[u8], records: &[(u16, u16, u16)]) -> Vec<u8> {
     answer.extend(&question[12..name_end + 4]);
     for (priority, weight, port) in records {
         answer.extend([0xc0, 12]);
-        answer.extend([0, 33, 0, 1, 0, 0, 0, 0]);
+        // Worth keeping for 300 seconds, by its own word.
+        answer.extend([0, 33, 0, 1, 0, 0, 1, 44]);
         answer.extend(17_u16.to_be_bytes());
         for number in [priority, weight, port] {
             answer.extend(number.to_be_bytes());
@@ -59,7 +101,7 @@ fn table(port: u16) -> Arc<DnsTable> {
     let config = ResolverConfig::from_name_servers(vec![server]);
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     builder.options_mut().attempts = 1;
-    Arc::new(DnsTable::with_resolver(builder.build().ok()))
+    Arc::new(DnsTable::with_resolver(Some(builder)))
 }
 
 #[tokio::test]
@@ -69,15 +111,11 @@ async fn calls_follow_srv_records_and_outlive_their_name_server() {
         Stub::saying("b").await,
         Stub::saying("worse").await,
     );
-    let down = Arc::new(AtomicBool::new(false));
-    let port = name_server(
-        vec![
-            (1, 20, a.address.port()),
-            (1, 10, b.address.port()),
-            (9, 10, worse.address.port()),
-        ],
-        Arc::clone(&down),
-    )
+    let (server, port) = NameServer::start(vec![
+        (1, 20, a.address.port()),
+        (1, 10, b.address.port()),
+        (9, 10, worse.address.port()),
+    ])
     .await;
     let dns = table(port);
     let client = Client::new(Settings::default(), Arc::clone(&dns)).unwrap();
@@ -89,21 +127,52 @@ async fn calls_follow_srv_records_and_outlive_their_name_server() {
     let counts = [&a, &b, &worse].map(|stub| stub.seen().len());
     assert_eq!(counts, [4, 2, 0]);
 
-    down.store(true, Ordering::SeqCst);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let keeper = tokio::spawn({
-        let dns = Arc::clone(&dns);
-        async move { dns.run(stopped).await }
-    });
-    tokio::time::sleep(Duration::from_millis(1300)).await;
+    server.records.lock().unwrap().clear();
+    let (stop, keeper) = keep(&dns);
+    server.asked_at_least(2).await;
     assert!(hosts.call(get("/"), &OPTIONS).await.is_ok());
     stop.send(true).unwrap();
     keeper.await.unwrap();
 }
 
 #[tokio::test]
+async fn names_are_looked_up_before_anybody_calls_and_as_often_as_the_file_says() {
+    let (old, new) = (Stub::saying("old").await, Stub::saying("new").await);
+    let (server, port) = NameServer::start(vec![(1, 1, old.address.port())]).await;
+    let dns = table(port);
+    let client = Client::new(Settings::default(), Arc::clone(&dns)).unwrap();
+    let second = Duration::from_secs(1);
+    let hosts = HostSet::service(&client, "_http._tcp.svc.test", "http", second);
+    let _keeper = keep(&dns);
+    server.asked_at_least(1).await;
+    hosts.call(get("/"), &OPTIONS).await.unwrap();
+    assert_eq!(old.seen().len(), 1);
+
+    // Twice more: the answer to the first may have been the old one.
+    *server.records.lock().unwrap() = vec![(1, 1, new.address.port())];
+    let asked = server.asked()[0];
+    server.asked_at_least(asked + 2).await;
+    hosts.call(get("/"), &OPTIONS).await.unwrap();
+    assert_eq!(new.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_hangs_holds_up_no_other() {
+    let (server, port) = NameServer::start(vec![(1, 1, 80)]).await;
+    let dns = table(port);
+    let client = Client::new(Settings::default(), Arc::clone(&dns)).unwrap();
+    let second = Duration::from_secs(1);
+    let _hosts = ["hang.test", "_http._tcp.svc.test"]
+        .map(|name| HostSet::service(&client, name, "http", second));
+    let _keeper = keep(&dns);
+    server.asked_at_least(4).await;
+    let [answered, hung] = server.asked();
+    assert!(hung > 0 && hung < answered, "{hung} and {answered}");
+}
+
+#[tokio::test]
 async fn an_srv_name_without_records_has_no_hosts() {
-    let dns = table(name_server(Vec::new(), Arc::default()).await);
+    let dns = table(NameServer::start(Vec::new()).await.1);
     let client = Client::new(Settings::default(), dns).unwrap();
     let hosts = HostSet::service(&client, "_http._tcp.none.test", "http", Duration::ZERO);
     let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();

@@ -1,15 +1,17 @@
 //! All names in use, and the task that keeps their addresses fresh.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use hickory_resolver::TokioResolver;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -22,6 +24,9 @@ pub(super) const NAME_TTL: Duration = Duration::from_secs(30);
 pub(super) const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 /// A lookup that takes longer has failed; the request that waits has its own, usually shorter, deadline.
 pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Lookups in the background at a time: each of a host name takes a thread of the system's resolver.
+const MOST_LOOKUPS: usize = 64;
 
 /// Entries by their key, for as long as someone uses them.
 type Registry<K, V> = Mutex<HashMap<K, Weak<V>>>;
@@ -46,16 +51,20 @@ impl fmt::Debug for DnsTable {
 
 impl Default for DnsTable {
     fn default() -> DnsTable {
-        let resolver = TokioResolver::builder_tokio()
-            .and_then(|builder| builder.build())
-            .ok();
-        DnsTable::with_resolver(resolver)
+        DnsTable::with_resolver(TokioResolver::builder_tokio().ok())
     }
 }
 
 impl DnsTable {
-    /// A table that asks `resolver` for SRV records; `None` means that there are none.
-    pub fn with_resolver(resolver: Option<TokioResolver>) -> DnsTable {
+    /// A table that looks up SRV records with this resolver; without one, no SRV name has hosts.
+    ///
+    /// The resolver keeps nothing: the table does, for as long as the file says, and the time that a record gives itself,
+    /// which may be hours, must not hide a change from it.
+    pub fn with_resolver(resolver: Option<ResolverBuilder<TokioRuntimeProvider>>) -> DnsTable {
+        let resolver = resolver.and_then(|mut builder| {
+            builder.options_mut().cache_size = 0;
+            builder.build().ok()
+        });
         DnsTable {
             names: Mutex::default(),
             services: Mutex::default(),
@@ -66,10 +75,16 @@ impl DnsTable {
 
     /// Keeps the answers fresh until `shutdown` turns true. One task for the whole process.
     pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
+        let mut lookups = FuturesUnordered::new();
+        let mut under_way = HashSet::new();
         loop {
-            let next = self.refresh_due().await;
+            let next = self.begin_due(&mut lookups, &mut under_way);
+            // A lookup that hangs is waited for beside the others, never in front of them.
             tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
+                () = tokio::time::sleep_until(next), if under_way.len() < MOST_LOOKUPS => {}
+                Some(ended) = lookups.next() => {
+                    under_way.remove(&ended);
+                }
                 () = self.wake.notified() => {}
                 changed = shutdown.changed() => {
                     if changed.is_err() || *shutdown.borrow() {
@@ -115,27 +130,49 @@ impl DnsTable {
         }
     }
 
-    /// Looks up whatever is due, all at once, and tells when the next entry will be.
-    async fn refresh_due(&self) -> Instant {
-        let now = Instant::now();
+    /// Begins to look up whatever is due and not under way, and tells when the next entry will be.
+    fn begin_due<'a>(
+        &'a self,
+        lookups: &mut FuturesUnordered<BoxFuture<'a, usize>>,
+        under_way: &mut HashSet<usize>,
+    ) -> Instant {
         let names: Vec<_> = alive(&self.names);
         let services: Vec<_> = alive(&self.services);
-        let mut lookups = FuturesUnordered::new();
-        for name in names.iter().filter(|name| name.due_at() <= now) {
-            lookups.push(futures::future::Either::Left(name.refresh()));
-        }
-        for service in services.iter().filter(|service| service.due_at() <= now) {
-            lookups.push(futures::future::Either::Right(async {
-                let _flight = service.flight.lock().await;
-                self.refresh_service(service).await;
-            }));
-        }
-        while lookups.next().await.is_some() {}
-        drop(lookups);
-        let due = names.iter().map(|name| name.due_at());
-        let due = due.chain(services.iter().map(|service| service.due_at()));
+        // Taken before the clock is asked: what was never looked up is due at once.
+        let names = names.into_iter().map(|name| (name.due_at(), name));
+        let services = services.into_iter().map(|it| (it.due_at(), it));
+        let (names, services): (Vec<_>, Vec<_>) = (names.collect(), services.collect());
+        let now = Instant::now();
         // An idle table still looks up once in a while which entries are gone.
-        due.chain([now + NAME_TTL]).min().unwrap_or(now + NAME_TTL)
+        let mut next = now + NAME_TTL;
+        // An entry is known by its place in memory, which its lookup keeps it from leaving.
+        for (due, name) in names {
+            let id = Arc::as_ptr(&name).addr();
+            if due > now {
+                next = next.min(due);
+            } else if under_way.len() < MOST_LOOKUPS && under_way.insert(id) {
+                lookups.push(Box::pin(async move {
+                    name.refresh().await;
+                    id
+                }));
+            }
+        }
+        for (due, service) in services {
+            let id = Arc::as_ptr(&service).addr();
+            if due > now {
+                next = next.min(due);
+            } else if under_way.len() < MOST_LOOKUPS && under_way.insert(id) {
+                lookups.push(Box::pin(async move {
+                    let flight = service.flight.lock().await;
+                    if service.due_at() <= Instant::now() {
+                        self.refresh_service(&service).await;
+                    }
+                    drop(flight);
+                    id
+                }));
+            }
+        }
+        next
     }
 
     async fn refresh_service(&self, service: &Service) {
