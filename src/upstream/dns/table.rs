@@ -136,43 +136,41 @@ impl DnsTable {
         lookups: &mut FuturesUnordered<BoxFuture<'a, usize>>,
         under_way: &mut HashSet<usize>,
     ) -> Instant {
-        let names: Vec<_> = alive(&self.names);
-        let services: Vec<_> = alive(&self.services);
-        // Taken before the clock is asked: what was never looked up is due at once.
-        let names = names.into_iter().map(|name| (name.due_at(), name));
-        let services = services.into_iter().map(|it| (it.due_at(), it));
-        let (names, services): (Vec<_>, Vec<_>) = (names.collect(), services.collect());
+        let names = alive(&self.names).into_iter().map(Entry::Name);
+        let services = alive(&self.services).into_iter().map(Entry::Service);
+        // Asked before the clock is: what was never looked up is due at once.
+        let entries: Vec<_> = names
+            .chain(services)
+            .map(|entry| (entry.due_at(), entry))
+            .collect();
         let now = Instant::now();
         // An idle table still looks up once in a while which entries are gone.
         let mut next = now + NAME_TTL;
-        // An entry is known by its place in memory, which its lookup keeps it from leaving.
-        for (due, name) in names {
-            let id = Arc::as_ptr(&name).addr();
+        for (due, entry) in entries {
+            let id = entry.id();
             if due > now {
                 next = next.min(due);
             } else if under_way.len() < MOST_LOOKUPS && under_way.insert(id) {
                 lookups.push(Box::pin(async move {
-                    name.refresh().await;
-                    id
-                }));
-            }
-        }
-        for (due, service) in services {
-            let id = Arc::as_ptr(&service).addr();
-            if due > now {
-                next = next.min(due);
-            } else if under_way.len() < MOST_LOOKUPS && under_way.insert(id) {
-                lookups.push(Box::pin(async move {
-                    let flight = service.flight.lock().await;
-                    if service.due_at() <= Instant::now() {
-                        self.refresh_service(&service).await;
-                    }
-                    drop(flight);
+                    self.refresh(&entry).await;
                     id
                 }));
             }
         }
         next
+    }
+
+    /// Looks up an entry, unless somebody else just has.
+    async fn refresh(&self, entry: &Entry) {
+        match entry {
+            Entry::Name(name) => name.refresh().await,
+            Entry::Service(service) => {
+                let _flight = service.flight.lock().await;
+                if service.due_at() <= Instant::now() {
+                    self.refresh_service(service).await;
+                }
+            }
+        }
     }
 
     async fn refresh_service(&self, service: &Service) {
@@ -206,6 +204,29 @@ impl DnsTable {
                 }
             }
             Err(error) => log::warn!("SRV lookup of {} failed: {error}", service.name),
+        }
+    }
+}
+
+/// Something to look up.
+enum Entry {
+    Name(Arc<Name>),
+    Service(Arc<Service>),
+}
+
+impl Entry {
+    fn due_at(&self) -> Instant {
+        match self {
+            Entry::Name(name) => name.due_at(),
+            Entry::Service(service) => service.due_at(),
+        }
+    }
+
+    /// Its place in memory, which is its own for as long as this value lives.
+    fn id(&self) -> usize {
+        match self {
+            Entry::Name(name) => Arc::as_ptr(name).addr(),
+            Entry::Service(service) => Arc::as_ptr(service).addr(),
         }
     }
 }
