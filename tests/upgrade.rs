@@ -84,26 +84,27 @@ impl Manager {
         (Self(socket), path)
     }
 
+    /// The lines of the next message.
+    fn told(&self) -> std::io::Result<Vec<String>> {
+        let mut buffer = [0; 1024];
+        let length = self.0.recv(&mut buffer)?;
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
     /// The lines of messages up to the one with `last`.
     fn told_until(&self, last: &str) -> Vec<String> {
         let mut lines = Vec::new();
-        let mut buffer = [0; 1024];
         while !lines.iter().any(|line: &String| line.starts_with(last)) {
-            let length = self.0.recv(&mut buffer).expect(last);
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            lines.extend(text.lines().map(str::to_owned));
+            lines.extend(self.told().expect(last));
         }
         lines
     }
 
+    /// The lines of messages that have come already.
     fn told_so_far(&self) -> Vec<String> {
         self.0.set_nonblocking(true).unwrap();
-        let mut buffer = [0; 1024];
-        let mut lines = Vec::new();
-        while let Ok(length) = self.0.recv(&mut buffer) {
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            lines.extend(text.lines().map(str::to_owned));
-        }
+        let lines = std::iter::from_fn(|| self.told().ok()).flatten().collect();
         self.0.set_nonblocking(false).unwrap();
         lines
     }
