@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use regex::Regex;
@@ -295,4 +297,119 @@ fn one_id_names_a_request_everywhere() {
         let log = lines_until(&gateway, "1", all).join("\n");
         assert!(all(&log), "{log}");
     }
+}
+
+/// A backend whose answers break off in the middle, whatever it is asked.
+fn breaking_off() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 8192];
+            let _ = stream.read(&mut request);
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"a\":";
+            let _ = stream.write_all(answer);
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn no_credential_of_a_url_is_told_to_anybody_whatever_fails() {
+    let stub = Stub::with(ANY);
+    let failing = Stub::with(r#"[{"status": 500, "body": {}}]"#);
+    let broken = breaking_off();
+    let closed = ports::Closed::new();
+    let down = format!("127.0.0.1:{}", closed.port());
+    let stats = ports::free();
+    let metrics = ports::free();
+    let endpoint = |path: &str, host: &str, pattern: &str, encoding: &str| {
+        json!({
+            "endpoint": path, "input_query_strings": ["*"], "output_encoding": encoding,
+            "backend": [{ "host": [host], "url_pattern": pattern, "encoding": encoding,
+                "disable_host_sanitize": true }]
+        })
+    };
+    let secret = "/x?appid=geheim-appid-1&licence-id=geheim-licence&k=v";
+    let mut keyed = endpoint("/keyed", &stub.url(), "/x", "json");
+    keyed["extra_config"] = json!({ "auth/api-keys": { "roles": ["r"] } });
+    let with_password = format!("http://user:geheim-password@{down}");
+    let mut endpoints = vec![keyed];
+    for (encoding, name) in [("json", "json"), ("no-op", "stream")] {
+        for (place, host) in [
+            ("broken", &*broken),
+            ("down", &*format!("http://{down}")),
+            ("password", &*with_password),
+            ("failing", &*failing.url()),
+        ] {
+            let path = format!("/{name}-{place}");
+            endpoints.push(endpoint(&path, host, secret, encoding));
+        }
+    }
+    let file = json!({
+        "version": 3, "debug_endpoint": true,
+        "extra_config": {
+            "telemetry/logging": { "level": "DEBUG", "stdout": true },
+            "telemetry/metrics": { "listen_address": format!("127.0.0.1:{stats}") },
+            "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") },
+            "router": { "return_error_msg": true },
+            "auth/api-keys": { "strategy": "query_string", "identifier": "pass-it",
+                "keys": [{ "key": "geheim-key", "roles": ["r"] }] }
+        },
+        "endpoints": endpoints
+    });
+    let gateway = Gateway::start(&file.to_string());
+    let query = "?access_token=geheim-1&client-secret=geheim-2&pass-it=geheim-key&a=1;token=geheim-3&q=eyJnZWhlaW0.e30.x";
+    let mut told = String::new();
+    let mut paths = vec![
+        "/keyed".to_owned(),
+        "/__debug/x".to_owned(),
+        "/nowhere".to_owned(),
+    ];
+    for name in ["json", "stream"] {
+        paths.extend(
+            ["broken", "down", "password", "failing"].map(|place| format!("/{name}-{place}")),
+        );
+    }
+    for path in &paths {
+        let mut client = gateway.client();
+        let referer = format!("http://a/{query}");
+        let head = [("Referer", &*referer), ("Pass-It", "geheim-header")];
+        client
+            .send(request("GET", &format!("{path}{query}"), &head))
+            .unwrap();
+        if let Ok(head) = client.any_head() {
+            told.push_str(&String::from_utf8_lossy(
+                &client.body(&head, "GET").unwrap_or_default(),
+            ));
+        }
+    }
+    let log = lines_until(&gateway, "1", |log| {
+        log.matches("[GIN]").count() > paths.len()
+    })
+    .join("\n");
+    for (port, path) in [(stats, "/__stats"), (metrics, "/metrics")] {
+        let mut client = support::Client::connect(port).unwrap();
+        client.send(request("GET", path, &[])).unwrap();
+        let page = client.answer("GET").unwrap().text();
+        assert!(page.len() > 100, "{page}");
+        told.push_str(&page);
+    }
+    for text in [&log, &told] {
+        for secret in ["geheim", "eyJnZWhlaW0"] {
+            let at = text.lines().find(|line| line.contains(secret));
+            assert_eq!(at, None, "a credential is shown");
+        }
+    }
+    assert!(log.contains("appid=***") && log.contains("k=v"), "{log}");
+    assert!(log.contains("user:***@"), "{log}");
+    assert!(told.contains("appid=***"), "{told}");
+    let broken_off: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("ERROR") && !line.contains("[ENDPOINT: "))
+        .collect();
+    assert!(
+        broken_off.is_empty(),
+        "one line for one failure: {broken_off:#?}"
+    );
 }

@@ -24,6 +24,7 @@ use crate::server::successor::Successor;
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::{KeySetReport, Metrics};
+use crate::telemetry::panics;
 use crate::telemetry::stats::Stats;
 use crate::upstream::{Clients, DnsTable};
 
@@ -121,6 +122,7 @@ fn serve(
     };
     // The only logger of the process, so that installing it cannot fail.
     let _ = Logger::install(&logger);
+    panics::install();
     let metrics = Metrics::new();
     let dns = Arc::new(DnsTable::default());
     let loader = Arc::new(FileLoader {

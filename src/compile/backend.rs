@@ -20,6 +20,7 @@ use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
 use crate::runtime::step::{BackendStep, Credentials, ResponseCache};
 use crate::runtime::template::Template;
+use crate::telemetry::mask::masked;
 use crate::telemetry::stats::Stats;
 
 /// What `encoding` may be.
@@ -65,7 +66,7 @@ pub fn backend(
     // Whatever is missing, the rest is read all the same: a person mending the file wants the whole list.
     let readable = method.is_some();
     let method = method.unwrap_or_default();
-    let pattern: Arc<str> = file.url_pattern.as_deref().unwrap_or("/").into();
+    let pattern = shown_pattern(file, url.as_ref());
     let site = BackendSite {
         endpoint: place.site,
         index: place.index,
@@ -111,6 +112,15 @@ pub fn backend(
     }))
 }
 
+/// The `url_pattern` for log lines, metrics and names of state, without the secrets in it.
+fn shown_pattern(file: &Backend<'_>, url: Option<&Template>) -> Arc<str> {
+    let written = file.url_pattern.as_deref().unwrap_or("/");
+    match url {
+        Some(url) => url.hidden().clean(written).into(),
+        None => written.into(),
+    }
+}
+
 fn block<'a>(
     file: &Backend<'a>,
     namespace: &'static crate::config::namespaces::Namespace,
@@ -142,12 +152,15 @@ fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
 fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     let written = file.url_pattern.as_deref().unwrap_or("/");
     let node = claims::url_node(file);
-    let template = Template::parse(written, place.pattern)
+    let mut template = Template::parse(written, place.pattern)
         .map_err(|error| {
             let text = error.message(place.site.method, place.pattern, place.index);
             node.invalid(text);
         })
         .ok()?;
+    if node.value().masked {
+        template.hide_all(written);
+    }
     for (backend, path) in template.responses() {
         if !place.sequential || backend >= place.index {
             node.warn_hint(
@@ -187,7 +200,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
     if clean.is_none() {
         let host = match node.value().masked {
             true => "[redacted]".to_owned(),
-            false => text.to_owned(),
+            false => masked(text).into_owned(),
         };
         node.mistake_hint(
             Mistake::Host { host },

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use crate::config::{Endpoint, Extra, Service, duration};
 use crate::runtime::listen::Listen;
+use crate::telemetry::hidden::Hidden;
+use crate::telemetry::mask::without_password;
 
 /// One line after the other.
 pub fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
@@ -51,8 +53,17 @@ fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {
     for backend in &endpoint.backend {
         let method = backend.method.as_deref().unwrap_or(method);
         let pattern = backend.url_pattern.as_deref().unwrap_or("/");
+        let hidden = match backend.block.get("url_pattern") {
+            Some(node) if node.value().masked => Hidden::all_of(pattern),
+            _ => Hidden::of(pattern),
+        };
+        let pattern = hidden.clean(pattern);
         lines.push(format!("\t\t[+] {method} {pattern}"));
-        let hosts: Vec<String> = backend.host.iter().map(|host| host.shown()).collect();
+        let hosts: Vec<String> = backend
+            .host
+            .iter()
+            .map(|host| without_password(&host.shown()).into_owned())
+            .collect();
         if !hosts.is_empty() {
             lines.push(format!("\t\t    Hosts: {}", hosts.join(", ")));
         }
@@ -61,7 +72,12 @@ fn describe(endpoint: &Endpoint<'_>, lines: &mut Vec<String>) {
 }
 
 fn components(indent: &str, level: &str, extra: &Extra<'_>) -> String {
-    let mut names: Vec<&str> = extra.namespaces().iter().map(|(name, _)| *name).collect();
+    let mut names: Vec<&str> = extra
+        .namespaces()
+        .iter()
+        .filter(|(_, node)| !node.value().is_null())
+        .map(|(name, _)| *name)
+        .collect();
     names.sort_unstable();
     match names.is_empty() {
         true => format!("{indent}No {level} components"),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use crate::runtime::answer::Fields;
+use crate::telemetry::hidden::Hidden;
 
 /// Why a backend call, or the whole pipeline, gave no answer.
 ///
@@ -83,6 +84,14 @@ impl Failure {
             body: None,
             passed: None,
         }
+    }
+
+    /// The same without what a backend's `url_pattern` keeps secret.
+    pub fn hiding(mut self, hidden: &Hidden) -> Failure {
+        if let Cow::Owned(cleaned) = hidden.clean(&self.text) {
+            self.text = cleaned.into();
+        }
+        self
     }
 
     /// The endpoint's deadline has passed.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::forward::QueryRules;
 use crate::runtime::request::Head;
-use crate::telemetry::text::masked_query;
+use crate::telemetry::mask::{is_secret, masked, masked_query};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -58,10 +58,10 @@ pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
     for (name, value) in head.headers {
         log::debug!(
             "Header: {name}: {}",
-            if secret(name) {
-                "[redacted]".into()
-            } else {
-                lossy(value.as_bytes())
+            match lossy(value.as_bytes()) {
+                _ if secret(name) => "[redacted]".into(),
+                url if *name == header::REFERER => masked(&url).into_owned(),
+                text => text,
             }
         );
     }
@@ -149,6 +149,7 @@ fn secret(name: &http::HeaderName) -> bool {
     *name == header::AUTHORIZATION
         || *name == header::COOKIE
         || *name == header::PROXY_AUTHORIZATION
+        || is_secret(name.as_str())
 }
 
 fn lossy(bytes: &[u8]) -> String {

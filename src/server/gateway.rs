@@ -660,8 +660,20 @@ impl ProxyHttp for Gateway {
         }
     }
 
+    /// The client's own doing is no error of ours, and what a backend did has its line already.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, error: &Error) -> bool {
-        *error.esource() == ErrorSource::Downstream
+        matches!(
+            error.esource(),
+            ErrorSource::Downstream | ErrorSource::Upstream
+        )
+    }
+
+    /// Pingora's own shows the whole target, and with it every token in its query.
+    fn request_summary(&self, session: &Session, ctx: &Self::CTX) -> String {
+        match head_of(session, ctx.client) {
+            Some(head) => format!("{} {}, Host: {}", head.method, head.path, head.host),
+            None => session.req_header().method.to_string(),
+        }
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Self::CTX) {

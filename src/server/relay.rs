@@ -26,6 +26,7 @@ use crate::runtime::step::Outcome;
 use crate::server::gateway::{Ctx, head_of};
 use crate::server::trailers::Announced;
 use crate::server::{body, grpc, respond};
+use crate::telemetry::hidden::Hidden;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{
     CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody, is_gzip,
@@ -52,6 +53,17 @@ enum Trouble {
     TooLarge,
 }
 
+impl Trouble {
+    /// The same without what the backend's `url_pattern` keeps secret.
+    fn hiding(self, hidden: &Hidden) -> Trouble {
+        match self {
+            Trouble::Failed(failure) => Trouble::Failed(failure.hiding(hidden)),
+            Trouble::Covered(failure) => Trouble::Covered(failure.hiding(hidden)),
+            other => other,
+        }
+    }
+}
+
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Trouble {
         Trouble::Failed(failure)
@@ -74,7 +86,9 @@ pub async fn run(
     };
     let service = &*active.service;
     let started = ctx.counted.then(Instant::now);
-    let result = relay(session, ctx, service, endpoint, work).await;
+    let result = relay(session, ctx, service, endpoint, work)
+        .await
+        .map_err(|trouble| trouble.hiding(work.backend.url.hidden()));
     ctx.ended = ended(session, &result).zip(started.map(|started| started.elapsed()));
     let answer = match result {
         Ok(()) => return Ok(()),

@@ -72,6 +72,7 @@ pub async fn run(
     let (mut upstream, answer) = match opened.unwrap_or_else(|| Err(Failure::deadline())) {
         Ok(opened) => opened,
         Err(failure) => {
+            let failure = failure.hiding(work.backend.url.hidden());
             metrics.upstream_error(failure.kind.as_str());
             log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
             ctx.notes.errors.push(failure.text.clone());

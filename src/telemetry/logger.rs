@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::telemetry::format::{Event, Format, Level};
+use crate::telemetry::mask::scrubbed;
 use crate::telemetry::moment;
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
@@ -174,7 +175,11 @@ impl Logger {
         let level = level(record.metadata());
         let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
         let now = moment::now();
-        let mut message = record.args().to_string();
+        let mut message = match is_ours(record.target()) {
+            true => record.args().to_string(),
+            // Libraries quote requests without knowing what is secret in them.
+            false => scrubbed(&record.args().to_string()).into_owned(),
+        };
         if level >= Level::Warning {
             match self.repeats.admit(file, line, now.as_secs()) {
                 Admission::No => return,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+pub use crate::telemetry::mask::{masked, masked_query, push_query};
+
 /// Appends `text` with control characters written as `\n` or `\x1b`; the rest stays as it is.
 pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
@@ -103,47 +105,6 @@ fn push_unprintable(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(escaped.as_bytes());
 }
 
-/// Query parameters whose values are tokens or API keys: never shown. `key` is where `auth/api-keys` looks by default.
-const SECRET_PARAMETERS: [&str; 6] = ["access_token", "token", "jwt", "key", "api_key", "apikey"];
-
-/// Appends a raw query with the values of token parameters replaced, however their names are spelled.
-pub fn push_query(query: &str, out: &mut Vec<u8>) {
-    for (index, pair) in query.split('&').enumerate() {
-        if index > 0 {
-            out.push(b'&');
-        }
-        match pair.split_once('=') {
-            Some((name, value)) if !value.is_empty() && is_secret(name) => {
-                out.extend_from_slice(name.as_bytes());
-                out.extend_from_slice(b"=***");
-            }
-            _ => out.extend_from_slice(pair.as_bytes()),
-        }
-    }
-}
-
-/// A raw query with the values of token parameters replaced.
-pub fn masked_query(query: &str) -> String {
-    let mut out = Vec::with_capacity(query.len());
-    push_query(query, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// `url` with the values of token parameters replaced, for errors that name it.
-pub fn masked(url: &str) -> Cow<'_, str> {
-    match url.split_once('?') {
-        Some((before, query)) => Cow::Owned(format!("{before}?{}", masked_query(query))),
-        None => Cow::Borrowed(url),
-    }
-}
-
-fn is_secret(name: &str) -> bool {
-    let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-    SECRET_PARAMETERS
-        .iter()
-        .any(|secret| secret.eq_ignore_ascii_case(&decoded))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -163,22 +124,6 @@ mod tests {
         assert_eq!(quoted(b"\"\\\n\x1b\x7f"), r#""\"\\\n\x1b\x7f""#);
         assert_eq!(quoted("é\u{85}\u{202e}".as_bytes()), r#""é\u0085\u202e""#);
         assert_eq!(quoted(b"\xff"), r#""\xff""#);
-    }
-
-    #[test]
-    fn tokens_in_queries_are_masked() {
-        let masked = |query| text(|out| push_query(query, out));
-        assert_eq!(masked("a=1&token=x&b"), "a=1&token=***&b");
-        assert_eq!(
-            masked("ACCESS_token=x&jw%74=y"),
-            "ACCESS_token=***&jw%74=***"
-        );
-        assert_eq!(masked("token=&mytoken=z"), "token=&mytoken=z");
-        assert_eq!(
-            super::masked("http://a/b?c=1&jwt=x"),
-            "http://a/b?c=1&jwt=***"
-        );
-        assert_eq!(super::masked("http://a/token=x"), "http://a/token=x");
     }
 
     proptest! {

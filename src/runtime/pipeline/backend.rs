@@ -205,7 +205,8 @@ pub(super) async fn exchange<C: Carrier>(
             Box::pin(call).await
         }
         None => plain(carrier, most_bytes, backend, prepared.out, limit).await,
-    };
+    }
+    .map_err(|failure| failure.hiding(backend.url.hidden()));
     guard.end(match &result {
         Ok(part) if part.complete => Outcome::Success,
         Ok(_) => Outcome::Incomplete,

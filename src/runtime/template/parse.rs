@@ -6,6 +6,7 @@ use http::Method;
 
 use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
+use crate::telemetry::hidden::Hidden;
 
 /// A backend's path and query with places for what the request supplies.
 #[derive(Debug, Clone)]
@@ -18,6 +19,7 @@ pub struct Template {
     /// Whether the file itself asks for `.` or `..` segments, which are then sent as written.
     pub(super) has_dots: bool,
     internal: Box<str>,
+    hidden: Hidden,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,7 @@ impl Template {
             fixed: fixed(&path, query.as_deref()),
             has_dots: dots(&pattern),
             internal: internal(&pieces),
+            hidden: Hidden::of(&pattern),
             path,
             query,
         })
@@ -114,6 +117,16 @@ impl Template {
     /// The pattern as the reference's messages show it: `/a/{{.Id}}`.
     pub fn internal(&self) -> &str {
         &self.internal
+    }
+
+    /// Nothing of the pattern's own text is to be shown: it was filled in from the environment or from a file.
+    pub fn hide_all(&mut self, pattern: &str) {
+        self.hidden = Hidden::all_of(pattern);
+    }
+
+    /// What log lines, metrics and error texts must not show of the pattern and of URLs made of it.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// The numbers of the earlier answers that this URL takes values from, with each value's path.

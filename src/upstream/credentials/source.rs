@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::request::{AuthStyle, ClientCredentials, token_request};
 use super::response::{Token, TokenError, token};
+use crate::telemetry::mask::without_values;
 use crate::upstream::flight::Flight;
 use crate::upstream::side::{MOST_TIME, SideClient};
 
@@ -135,7 +136,8 @@ impl TokenSource {
                 self.state().failure = None;
             }
             Err(error) => {
-                log::warn!("no token from {}: {error}", self.credentials.token_url);
+                let url = without_values(&self.credentials.token_url);
+                log::warn!("no token from {url}: {error}");
                 self.state().failure = Some((Instant::now(), error));
             }
         }

@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use reqwest::redirect::Policy;
 
 use super::tls::{SideTls, client_config};
+use crate::telemetry::mask::without_values;
 use crate::upstream::client::ClientError;
 
 /// Key sets and tokens are small; what is larger is a mistake or an attack.
@@ -190,7 +191,7 @@ impl SideClient {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Late {
                 method: verb,
-                url: url.to_owned(),
+                url: without_values(url),
             }),
         }
     }
@@ -206,7 +207,7 @@ impl SideClient {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Time {
                 method,
-                url: url.to_owned(),
+                url: without_values(url),
                 limit,
             }),
         }
@@ -219,7 +220,7 @@ async fn exchange(
     url: &str,
     most_bytes: usize,
 ) -> Result<SideAnswer, SideError> {
-    let failed = |error: reqwest::Error| failure(&error, method, url);
+    let failed = |error: reqwest::Error| failure(&error.without_url(), method, url);
     let mut response = request.send().await.map_err(failed)?;
     let announced = response.content_length().unwrap_or(0);
     if announced > most_bytes as u64 {
@@ -250,7 +251,7 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
     let refused = cause
         .downcast_ref::<std::io::Error>()
         .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
-    let url = url.to_owned();
+    let url = without_values(url);
     if error.is_connect() {
         let reason = if refused {
             format!("dial tcp {}: connect: connection refused", authority(&url))

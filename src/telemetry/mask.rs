@@ -1,0 +1,303 @@
+//! Credentials in URLs: what a log line, a metric or an error text may show of them.
+
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use arc_swap::ArcSwap;
+use percent_encoding::percent_decode_str;
+
+/// What stands in place of a value.
+pub(super) const MASK: &str = "***";
+
+/// A parameter whose name ends like this holds a credential: `access_token`, `idToken`, `X-Amz-Signature`.
+const SECRET_ENDINGS: [&str; 17] = [
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "apikey",
+    "appkey",
+    "accesskey",
+    "secretkey",
+    "privatekey",
+    "subscriptionkey",
+    "authkey",
+    "jwt",
+    "signature",
+    "credential",
+    "assertion",
+    "sessionid",
+];
+
+/// Names that would be too short as endings. `key` is where `auth/api-keys` looks by default, `code` is the
+/// authorization code of RFC 6749 §4.1.2.
+const SECRET_NAMES: [&str; 10] = [
+    "key",
+    "auth",
+    "authorization",
+    "bearer",
+    "sig",
+    "pass",
+    "pwd",
+    "code",
+    "sid",
+    "session",
+];
+
+/// Parameters and header fields that files name as the place of a credential. Names are added and never taken away, so that a reload
+/// does not show what is still under way.
+static NAMED: LazyLock<ArcSwap<Vec<Box<str>>>> = LazyLock::new(ArcSwap::default);
+
+/// From now on the values of query parameters and header fields of this name are masked, too.
+pub fn add_secret_name(name: &str) {
+    if is_secret(name) {
+        return;
+    }
+    NAMED.rcu(|known| {
+        let mut more = Vec::clone(known);
+        more.push(name.into());
+        Arc::new(more)
+    });
+}
+
+/// Appends a raw query with the values of credentials replaced, however their names are spelled.
+///
+/// `;` and `?` end a pair as `&` does: some backends read them so.
+pub fn push_query(query: &str, out: &mut Vec<u8>) {
+    for pair in query.split_inclusive(['&', ';', '?']) {
+        let (pair, end) = match pair.as_bytes() {
+            [.., end @ (b'&' | b';' | b'?')] => (&pair[..pair.len() - 1], Some(*end)),
+            _ => (pair, None),
+        };
+        match pair.split_once('=') {
+            Some((name, value)) if is_credential(name, value) => {
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                out.extend_from_slice(MASK.as_bytes());
+            }
+            _ => out.extend_from_slice(pair.as_bytes()),
+        }
+        out.extend(end);
+    }
+}
+
+/// A raw query with the values of credentials replaced.
+pub fn masked_query(query: &str) -> String {
+    let mut out = Vec::with_capacity(query.len());
+    push_query(query, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `url` without the credentials in its query and before its host, for lines and errors that name it.
+pub fn masked(url: &str) -> Cow<'_, str> {
+    let url = without_password(url);
+    match url.split_once('?') {
+        Some((before, query)) => Cow::Owned(format!("{before}?{}", masked_query(query))),
+        None => url,
+    }
+}
+
+/// `http://user:password@host/` as `http://user:***@host/`, as the reference's runtime writes it. A name without a
+/// password is masked as well: it may be a token.
+pub fn without_password(url: &str) -> Cow<'_, str> {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = url.split_at(start);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let Some((user, host)) = authority.rsplit_once('@') else {
+        return Cow::Borrowed(url);
+    };
+    match user.split_once(':') {
+        Some((name, _)) => Cow::Owned(format!("{scheme}{name}:{MASK}@{host}{path}")),
+        None => Cow::Owned(format!("{scheme}{MASK}@{host}{path}")),
+    }
+}
+
+/// A line of somebody else's program part: every value of a query, every password of a URL and every credential of an
+/// `Authorization` is replaced, because nobody knows what the line is about.
+pub fn scrubbed(text: &str) -> Cow<'_, str> {
+    let suspicious = ["?", "@", "earer ", "EARER ", "asic ", "ASIC "];
+    if !suspicious.iter().any(|part| text.contains(part)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut after_scheme = false;
+    for word in text.split_inclusive(char::is_whitespace) {
+        let bare = word.trim_end();
+        let space = &word[bare.len()..];
+        match after_scheme {
+            true => out.push_str(MASK),
+            false => out.push_str(&values_gone(&without_password(bare))),
+        }
+        out.push_str(space);
+        let letters = bare.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+        after_scheme = ["bearer", "basic"]
+            .iter()
+            .any(|scheme| letters.eq_ignore_ascii_case(scheme));
+    }
+    Cow::Owned(out)
+}
+
+/// `url` without a password and without any value of its query: for calls whose URL is the operator's own.
+pub fn without_values(url: &str) -> String {
+    values_gone(&without_password(url)).into_owned()
+}
+
+/// A word with all values behind its first `?` replaced.
+fn values_gone(word: &str) -> Cow<'_, str> {
+    let Some((before, query)) = word.split_once('?') else {
+        return Cow::Borrowed(word);
+    };
+    let mut out = format!("{before}?");
+    for pair in query.split_inclusive(['&', ';']) {
+        match pair.split_once('=') {
+            Some((name, value)) => {
+                out.push_str(name);
+                out.push('=');
+                out.push_str(MASK);
+                out.extend(
+                    value
+                        .chars()
+                        .next_back()
+                        .filter(|end| matches!(end, '&' | ';' | ',')),
+                );
+            }
+            None => out.push_str(pair),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Whether this value is one that nobody should read.
+pub(super) fn is_credential(name: &str, value: &str) -> bool {
+    !value.is_empty() && (is_secret(name) || looks_like_a_token(value))
+}
+
+/// A compact JWS or JWE begins with the base64url of `{"` (RFC 7515 §3.1).
+fn looks_like_a_token(value: &str) -> bool {
+    value.contains("eyJ") && value.contains('.')
+}
+
+/// Whether the value under this name, of a query parameter or a header field, is a credential.
+pub fn is_secret(name: &str) -> bool {
+    let decoded = percent_decode_str(name).decode_utf8_lossy();
+    SECRET_ENDINGS
+        .iter()
+        .any(|word| ends_with(&decoded, word, false))
+        || SECRET_NAMES
+            .iter()
+            .any(|word| ends_with(&decoded, word, true))
+        || NAMED
+            .load()
+            .iter()
+            .any(|named| named.eq_ignore_ascii_case(&decoded))
+}
+
+/// Whether the letters of `name` end with `word`, or are `word` where it must be `whole`. Case, separators and numbers
+/// behind do not count: `Access-Token`, `token[0]`.
+fn ends_with(name: &str, word: &str, whole: bool) -> bool {
+    let mut letters = name
+        .bytes()
+        .rev()
+        .filter(u8::is_ascii_alphanumeric)
+        .skip_while(u8::is_ascii_digit)
+        .map(|byte| byte.to_ascii_lowercase());
+    word.bytes().rev().all(|byte| letters.next() == Some(byte))
+        && (!whole || letters.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn credentials_in_queries_are_masked() {
+        for (query, shown) in [
+            ("a=1&token=x&b", "a=1&token=***&b"),
+            ("ACCESS_token=x&jw%74=y", "ACCESS_token=***&jw%74=***"),
+            ("token=&page=2", "token=&page=2"),
+            (
+                "idToken=a&client-secret=b&X-Amz-Signature=c&token[0]=d&api.key=e",
+                "idToken=***&client-secret=***&X-Amz-Signature=***&token[0]=***&api.key=***",
+            ),
+            ("a=1;token=x;b=2", "a=1;token=***;b=2"),
+            ("a=1?access_token=x", "a=1?access_token=***"),
+            (
+                "monkey=1&keys=2&tokens=3&author=4",
+                "monkey=1&keys=2&tokens=3&author=4",
+            ),
+            ("q=eyJhbGciOiJIUzI1NiJ9.e30.x&z=1", "q=***&z=1"),
+            ("q=Bearer%20eyJhbGciOiJIUzI1NiJ9.e30.x", "q=***"),
+            ("", ""),
+            ("&&=&a", "&&=&a"),
+        ] {
+            assert_eq!(masked_query(query), shown);
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_a_file_names_is_masked_from_then_on() {
+        assert_eq!(masked_query("Licence-No=x"), "Licence-No=x");
+        add_secret_name("licence-no");
+        assert_eq!(
+            masked_query("Licence-No=x&licence%2Dno=y"),
+            "Licence-No=***&licence%2Dno=***"
+        );
+    }
+
+    #[test]
+    fn urls_lose_their_credentials() {
+        for (url, shown) in [
+            ("http://a/b?c=1&jwt=x", "http://a/b?c=1&jwt=***"),
+            ("http://a/token=x", "http://a/token=x"),
+            ("http://u:p@a:1/b", "http://u:***@a:1/b"),
+            ("http://u:p@q@a?key=1", "http://u:***@a?key=***"),
+            ("https://ghp_x@a/b", "https://***@a/b"),
+            ("u:p@a", "u:***@a"),
+            ("http://a/b@c", "http://a/b@c"),
+            ("http://a?mail=b@c", "http://a?mail=b@c"),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+        assert_eq!(
+            without_values("http://u:p@a/b?c=1&d&e=f"),
+            "http://u:***@a/b?c=***&d&e=***"
+        );
+    }
+
+    #[test]
+    fn lines_of_others_show_no_value() {
+        for (line, shown) in [
+            ("nothing to hide", "nothing to hide"),
+            (
+                "status: 0, GET /n?access_token=S1&b=S2, Host: gw",
+                "status: 0, GET /n?access_token=***&b=***, Host: gw",
+            ),
+            ("uri: \"/n?a=S1\" x", "uri: \"/n?a=*** x"),
+            ("at http://u:S1@h/p: gone", "at http://u:***@h/p: gone"),
+            (
+                "\"authorization\": \"Bearer S1\" end",
+                "\"authorization\": \"Bearer *** end",
+            ),
+            ("BASIC S1", "BASIC ***"),
+        ] {
+            assert_eq!(scrubbed(line), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn masking_never_panics_and_never_shows_a_token(
+            before in any::<String>(), name in "(access_token|api-key|jwt)", value in "[a-z]{12}", after in any::<String>(),
+        ) {
+            let query = format!("{before}&{name}={value}&{after}");
+            prop_assert!(!masked_query(&query).contains(&value));
+            let line = format!("{before} /x?{name}={value} {after}");
+            prop_assert!(!scrubbed(&line).contains(&value));
+            let _ = masked(&before);
+        }
+    }
+}
