@@ -284,3 +284,72 @@ fn half_a_request_and_its_end_are_no_request() {
     assert_eq!(gateway.get("/a").status, 200);
     assert_eq!(stub.take_seen().len(), 1);
 }
+
+/// The status of a request through a trusted proxy, which appends `address` to what its client sent.
+fn through_the_proxy(gateway: &Gateway, sent: &[u8], address: &str, more: &str) -> u16 {
+    let head = [
+        b"GET /a HTTP/1.1\r\nHost: a\r\nX-Real-IP: 198.51.100.66\r\nX-Forwarded-For: ",
+        sent,
+        format!("{address}\r\n{more}\r\n").as_bytes(),
+    ]
+    .concat();
+    let mut client = gateway.client().patience(LIMIT);
+    client.send(head).unwrap();
+    client.answer("GET").unwrap().status
+}
+
+#[test]
+fn a_client_behind_a_proxy_cannot_choose_its_address() {
+    let stub = Stub::with(ANY);
+    let mut file = config(&stub);
+    file["extra_config"] = json!({ "router": { "trusted_proxies": ["127.0.0.1/32"] } });
+    file["endpoints"][0]["extra_config"] = json!({
+        "qos/ratelimit/router": { "client_max_rate": 1, "client_capacity": 1, "every": "1h", "strategy": "ip" }
+    });
+    let gateway = Gateway::start(&file.to_string());
+    let statuses: Vec<u16> = [&b""[..], b"\xff, ", b"6.6.6.6\xe9, ", b"\x80\xff,7.7.7.7, "]
+        .iter()
+        .map(|sent| through_the_proxy(&gateway, sent, "203.0.113.9", ""))
+        .collect();
+    assert_eq!(statuses, [200, 429, 429, 429]);
+    // One customer of a provider has more addresses than one can count.
+    let statuses: Vec<u16> = ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:3::1"]
+        .iter()
+        .map(|address| through_the_proxy(&gateway, b"", address, ""))
+        .collect();
+    assert_eq!(statuses, [200, 429, 200]);
+    assert!(!gateway.output().contains("198.51.100.66"));
+    file["extra_config"]["portcullis/limits"] = json!({ "ipv6_prefix": 128 });
+    let gateway = Gateway::start(&file.to_string());
+    for address in ["2001:db8:1:2::1", "2001:db8:1:2::2"] {
+        assert_eq!(through_the_proxy(&gateway, b"", address, ""), 200);
+    }
+}
+
+#[test]
+fn ninety_wrong_logins_from_elsewhere_keep_nobody_out() {
+    let stub = Stub::with(ANY);
+    let mut file = config(&stub);
+    file["timeout"] = json!("20s");
+    file["extra_config"] = json!({ "router": { "trusted_proxies": ["127.0.0.1/32"] } });
+    let hash = bcrypt::hash("right", 7).unwrap();
+    file["endpoints"][0]["extra_config"] = json!({ "auth/basic": { "users": { "ann": hash } } });
+    let gateway = Gateway::start(&file.to_string());
+    // `ann:wrong` and `ann:right`
+    let wrong = "Authorization: Basic YW5uOndyb25n\r\n";
+    let right = "Authorization: Basic YW5uOnJpZ2h0\r\n";
+    std::thread::scope(|scope| {
+        let guesses: Vec<_> = (0..90)
+            .map(|n| {
+                let (gateway, address) = (&gateway, format!("203.0.113.{}", n % 9));
+                scope.spawn(move || through_the_proxy(gateway, b"", &address, wrong))
+            })
+            .collect();
+        pause(Duration::from_millis(200));
+        assert_eq!(through_the_proxy(&gateway, b"", "192.0.2.1", right), 200);
+        for guess in guesses {
+            let status = guess.join().unwrap();
+            assert!(matches!(status, 401 | 429), "{status}");
+        }
+    });
+}

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::compile::data;
 use crate::config::namespaces::{COMPAT, FORWARDING, JSON, LIMITS, Namespace, ROUTER, STREAM};
 use crate::config::{Block, Data, Extra, Mistake, Node, Service, Typing, size};
+use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::json::{Style, Value, to_bytes};
 use crate::runtime::router;
 use crate::runtime::service::{ClientAddress, Options};
@@ -74,6 +75,15 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
         check_params: options.check_path_params,
     };
     (options, routing)
+}
+
+/// What makes one client of many IPv6 addresses.
+pub fn ipv6_prefix(file: &Service<'_>) -> Ipv6Prefix {
+    block(&file.extra, &LIMITS)
+        .and_then(|block| block.within("ipv6_prefix", 1, 128))
+        .and_then(|bits| u8::try_from(bits).ok())
+        .and_then(Ipv6Prefix::new)
+        .unwrap_or_default()
 }
 
 /// Whether `router.use_h2c` is on, the other spelling of the root key.

@@ -75,6 +75,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
     cx.leave(Arc::new(all_endpoints(&file)));
+    cx.leave(Arc::new(options::ipv6_prefix(&file)));
     if let Some(timeout) = file.timeout {
         cx.leave(Arc::new(ServiceTimeout(timeout)));
     }

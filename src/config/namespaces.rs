@@ -353,6 +353,12 @@ pub const LIMITS: Namespace = Namespace {
             "256",
             "Header fields of a request (431); 256 at most.",
         ),
+        key(
+            "ipv6_prefix",
+            Kind::Integer,
+            "64",
+            "Bits of an IPv6 address that make one client, 1 to 128, for rate limits by address and for guesses at passwords.",
+        ),
     ],
 };
 

@@ -1,6 +1,6 @@
 //! Which address the client has, when proxies stand between.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName};
@@ -13,35 +13,36 @@ const APP_ENGINE: HeaderName = HeaderName::from_static("x-appengine-remote-addr"
 impl ClientAddress {
     /// The client's address: the peer's, unless the peer is trusted to name another.
     ///
-    /// As KrakenD does: each header's lines are joined and read from the right, past all trusted addresses; an element
-    /// that is no address discards the header. Unlike it, nobody is trusted unless listed.
+    /// As KrakenD does: each header's lines are joined and read from the right, past all trusted addresses. Unlike it,
+    /// nobody is trusted unless listed, and a header that says anything is the last one that is asked: where an element
+    /// is no address, the peer's own counts. Otherwise a client could spoil the header that its proxy writes, and name
+    /// itself in another one.
     pub fn of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if self.app_engine
-            && let Some(value) = headers.get(APP_ENGINE).and_then(|v| v.to_str().ok())
-            && let Ok(address) = value.trim().parse::<IpAddr>()
+            && let Some(value) = headers.get(APP_ENGINE)
         {
-            return address;
+            return parsed(value.as_bytes()).unwrap_or(peer);
         }
         if !self.by_header || !self.trusts(peer) {
             return peer;
         }
         self.headers
             .iter()
-            .find_map(|name| self.claimed(headers, name))
+            .find(|name| is_said(headers, name))
+            .and_then(|name| self.claimed(headers, name))
             .unwrap_or(peer)
     }
 
-    /// What one header says.
+    /// What one header says. Read as bytes: one that is no text spoils its element, and not its line.
     fn claimed(&self, headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
         let mut leftmost = None;
         for line in headers.get_all(name).iter().rev() {
-            for element in line.to_str().ok()?.rsplit(',') {
-                let element = match *name == FORWARDED {
-                    true => forwarded_for(element)?,
-                    false => element.trim(),
+            for element in line.as_bytes().rsplit(|byte| *byte == b',') {
+                let address = match *name == FORWARDED {
+                    true => parsed(forwarded_for(std::str::from_utf8(element).ok()?)?.as_bytes())?,
+                    false => parsed(element)?,
                 };
-                let address = element.parse::<IpAddr>().ok()?.to_canonical();
                 if !self.trusts(address) {
                     return Some(address);
                 }
@@ -49,6 +50,48 @@ impl ClientAddress {
             }
         }
         leftmost
+    }
+}
+
+/// Whether a header is there with more than blanks in it.
+fn is_said(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let mut lines = headers.get_all(name).iter();
+    lines.any(|line| !line.as_bytes().trim_ascii().is_empty())
+}
+
+fn parsed(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element.trim_ascii()).ok()?;
+    text.parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
+}
+
+/// How many bits of an IPv6 address tell one client from another. A provider gives 64 bits and more to one customer
+/// (RFC 6177), who could be a new client with each request otherwise. IPv4 addresses count whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv6Prefix(u8);
+
+impl Default for Ipv6Prefix {
+    fn default() -> Ipv6Prefix {
+        Ipv6Prefix(64)
+    }
+}
+
+impl Ipv6Prefix {
+    /// `None` unless `bits` is 1 to 128.
+    pub fn new(bits: u8) -> Option<Ipv6Prefix> {
+        (1..=128).contains(&bits).then_some(Ipv6Prefix(bits))
+    }
+
+    /// What stands for all addresses of one client: the address with the bits behind the prefix cleared.
+    pub fn client(self, address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => IpAddr::V4(v4),
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX << (128 - u32::from(self.0));
+                IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+            }
+        }
     }
 }
 
@@ -116,6 +159,73 @@ mod tests {
         assert_eq!(address(&rules(&["10.0.0.0/8"]), &BOTH), PEER);
     }
 
+    fn address_of_bytes(rules: &ClientAddress, sent: &[(&'static str, &[u8])]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        rules.of(PEER.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn a_byte_that_is_no_ascii_spoils_nothing_but_its_own_element() {
+        let rules = rules(&["127.0.0.1/32", "10.0.0.0/8"]);
+        let forged: (&str, &[u8]) = ("x-real-ip", b"6.6.6.6");
+        for (value, want) in [
+            (&b"\xff, 9.9.9.9"[..], "9.9.9.9"),
+            (b"6.6.6.6\xff, 9.9.9.9, 10.0.0.1", "9.9.9.9"),
+            (b"\xff", PEER),
+            (b"9.9.9.9\xff", PEER),
+            (b"9.9.9.9, \xff, 10.0.0.1", PEER),
+            (b"9.9.9.9,", PEER),
+            (b"unknown", PEER),
+            ("９.9.9.9".as_bytes(), PEER),
+        ] {
+            let sent = [("x-forwarded-for", value), forged];
+            assert_eq!(address_of_bytes(&rules, &sent), want, "{value:?}");
+        }
+        let lines: [(&str, &[u8]); 3] = [
+            ("x-forwarded-for", b"\xfe"),
+            ("x-forwarded-for", b"9.9.9.9"),
+            forged,
+        ];
+        assert_eq!(address_of_bytes(&rules, &lines), "9.9.9.9");
+        let blank: [(&str, &[u8]); 2] = [("x-forwarded-for", b" "), forged];
+        assert_eq!(
+            address_of_bytes(&rules, &blank),
+            "6.6.6.6",
+            "it says nothing"
+        );
+        let standard = ClientAddress {
+            headers: [FORWARDED, HeaderName::from_static("x-real-ip")].into(),
+            ..rules
+        };
+        for (value, want) in [
+            (&b"for=\xff, for=9.9.9.9"[..], "9.9.9.9"),
+            (b"for=\xff", PEER),
+            (b"proto=https", PEER),
+            (b"for=\"9.9.9.9", "9.9.9.9"),
+        ] {
+            let sent = [("forwarded", value), forged];
+            assert_eq!(address_of_bytes(&standard, &sent), want, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_ipv6_is_its_prefix() {
+        let client = |bits, address: &str| {
+            let prefix = Ipv6Prefix::new(bits).unwrap();
+            prefix.client(address.parse().unwrap()).to_string()
+        };
+        assert_eq!(client(64, "2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(client(48, "2001:db8:1:2:3:4:5:6"), "2001:db8:1::");
+        assert_eq!(client(128, "2001:db8::1"), "2001:db8::1");
+        assert_eq!(client(64, "192.0.2.7"), "192.0.2.7");
+        assert_eq!(client(64, "::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(Ipv6Prefix::new(0), None);
+        assert_eq!(Ipv6Prefix::new(129), None);
+    }
+
     #[test]
     fn headers_can_be_ignored_altogether() {
         let rules = ClientAddress {
@@ -181,5 +291,7 @@ mod tests {
         let sent = [("x-appengine-remote-addr", "4.4.4.4")];
         assert_eq!(address(&rules, &sent), "4.4.4.4");
         assert_eq!(address(&rules, &BOTH), PEER);
+        let broken: [(&str, &[u8]); 1] = [("x-appengine-remote-addr", b"4.4.4.4\xff")];
+        assert_eq!(address_of_bytes(&rules, &broken), PEER);
     }
 }

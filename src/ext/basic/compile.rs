@@ -11,6 +11,7 @@ use super::users::Users;
 use crate::config::{Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
 
 /// A list of users that is larger belongs into a database.
@@ -67,6 +68,9 @@ pub(super) fn endpoint(
     EndpointPart::step(BasicCheck {
         users,
         attempts,
+        prefix: cx
+            .left::<Ipv6Prefix>()
+            .map_or_else(Ipv6Prefix::default, |prefix| *prefix),
         challenge,
     })
 }

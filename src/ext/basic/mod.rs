@@ -3,12 +3,14 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `users` | who may come in, and whose password was right before |
+//! | `queue` | whose password is compared next |
 //! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
 //!
 //! bcrypt takes its time on purpose: it runs beside the requests, a few at once, and what was right is remembered.
 
 mod compile;
 mod config;
+mod queue;
 mod runtime;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,5 @@
 //! Names and passwords of requests.
 
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,19 +8,17 @@ use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, PAD_INDIFFERENT};
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::queue::{Place, Queue};
 use super::users::{Proof, Users};
 use crate::ext::rate_limit::{Clients, Rate, Verdict, seconds_up};
+use crate::ext::recent::Recent;
+use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::answer::Answer;
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
 
-/// bcrypt runs at once, each on a thread of the blocking pool.
-const AT_ONCE: usize = 4;
-/// Requests that may wait for their turn; more are sent away.
-const WAITING: usize = 64;
 /// Passwords that one client may have compared: this many at once, then one a second. Right ones are compared once.
 const GUESSES: u64 = 20;
 /// How long a client's guesses are remembered.
@@ -31,12 +28,16 @@ const MOST_BYTES: usize = 1024;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, PAD_INDIFFERENT);
 
-/// How many passwords are being compared, and how many each client has had compared. One for the process.
+/// Clients whose comparisons are counted, for the order of the queue.
+const MOST_COUNTED: usize = 65_536;
+
+/// Who compares passwords now, and how many each client has had compared. One for the process.
 #[derive(Debug)]
 pub struct Attempts {
-    turns: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    queue: Arc<Queue>,
     clients: Clients,
+    /// Comparisons of each client that did not end well, those under way included.
+    tried: Recent<u32>,
     clock: Clock,
 }
 
@@ -44,33 +45,43 @@ impl Attempts {
     /// Nobody has tried anything yet.
     pub fn new(clock: Clock) -> Attempts {
         Attempts {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            places: Arc::new(Semaphore::new(AT_ONCE + WAITING)),
+            queue: Queue::new(at_once()),
             clients: Clients::new(Rate::new(1.0, GUESSES), 16, MEMORY),
+            tried: Recent::new(MOST_COUNTED, 16, MEMORY),
             clock,
         }
     }
 
-    /// A place in the queue for one comparison, or the refusal.
-    fn begin(&self, client: IpAddr) -> Result<OwnedSemaphorePermit, (StatusCode, Duration)> {
-        let verdict = self.clients.take(&network(client), self.clock.now());
-        if let Verdict::Refused { retry_after } = verdict {
-            return Err((StatusCode::TOO_MANY_REQUESTS, retry_after));
+    /// A place in the queue for one comparison, or how long to wait before the next.
+    fn begin(&self, client: &str) -> Result<Place, Duration> {
+        let now = self.clock.now();
+        if let Verdict::Refused { retry_after } = self.clients.take(client, now) {
+            return Err(retry_after);
         }
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)))
+        let tried = self.tried.with(
+            client,
+            now,
+            || 0,
+            |count| {
+                *count = count.saturating_add(1);
+                *count - 1
+            },
+        );
+        Ok(self.queue.enter(tried))
+    }
+
+    /// The client was right, which is no guess.
+    fn was_right(&self, client: &str) {
+        let now = self.clock.now();
+        self.tried
+            .with(client, now, || 0, |count| *count = count.saturating_sub(1));
     }
 }
 
-/// One client: an address, or the 64 bits that a provider gives to one customer (RFC 6177).
-fn network(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::")
-        }
-    }
+/// bcrypt runs at once, each on a thread of the blocking pool: half of the processors stay free for everybody else.
+fn at_once() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(2, 8)
 }
 
 /// `auth/basic` of one endpoint.
@@ -78,11 +89,13 @@ fn network(address: IpAddr) -> String {
 pub struct BasicCheck {
     pub users: Arc<Users>,
     pub attempts: Arc<Attempts>,
+    /// What makes one client of many IPv6 addresses.
+    pub prefix: Ipv6Prefix,
     /// `Basic realm="…", charset="UTF-8"`
     pub challenge: HeaderValue,
 }
 
-/// What bcrypt said, once it has.
+/// What bcrypt said, once it has; empty when there was no turn in time.
 type Slot = OnceLock<bool>;
 
 impl EndpointStep for BasicCheck {
@@ -92,7 +105,12 @@ impl EndpointStep for BasicCheck {
             let said = said.and_then(|slot| slot.downcast::<Slot>().ok());
             return match said.and_then(|slot| slot.get().copied()) {
                 Some(true) => Gate::Pass,
-                _ => self.unauthorized("wrong_password", notes),
+                Some(false) => self.unauthorized("wrong_password", notes),
+                None => later(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    Duration::from_secs(1),
+                    notes,
+                ),
             };
         }
         let mut lines = head.headers.get_all(AUTHORIZATION).iter();
@@ -110,52 +128,75 @@ impl EndpointStep for BasicCheck {
         if self.users.knows(name, &proof) {
             return Gate::Pass;
         }
-        match self.attempts.begin(head.client) {
-            Ok(place) => self.compare(name, password, proof, place, notes),
-            Err((status, wait)) => {
-                notes.refused = Some("rate_limited");
-                let wait = HeaderValue::from(seconds_up(wait));
-                Gate::Refuse(Answer::empty(status).with(RETRY_AFTER, wait))
+        let client = self.prefix.client(head.client).to_string();
+        match self.attempts.begin(&client) {
+            Ok(place) => {
+                let login = Login {
+                    users: Arc::clone(&self.users),
+                    attempts: Arc::clone(&self.attempts),
+                    client,
+                    name: name.to_owned(),
+                    password: password.to_owned(),
+                    proof,
+                };
+                let slot = Arc::new(Slot::new());
+                notes.awaited = Some(slot.clone());
+                Gate::Wait(Box::pin(compare(login, place, slot)))
             }
+            Err(wait) => later(StatusCode::TOO_MANY_REQUESTS, wait, notes),
         }
     }
 }
 
-impl BasicCheck {
-    /// Has bcrypt compare, on a thread where it holds up nobody.
-    fn compare(
-        &self,
-        name: &str,
-        password: &[u8],
-        proof: Proof,
-        place: OwnedSemaphorePermit,
-        notes: &mut Notes,
-    ) -> Gate<'static> {
-        let slot = Arc::new(Slot::new());
-        notes.awaited = Some(slot.clone());
-        let (users, turns) = (Arc::clone(&self.users), Arc::clone(&self.attempts.turns));
-        let hash = Arc::clone(users.hash(name));
-        let (name, password) = (name.to_owned(), password.to_owned());
-        Gate::Wait(Box::pin(async move {
-            let Ok(turn) = turns.acquire_owned().await else {
-                return;
-            };
-            // A client that leaves does not stop bcrypt, so both permits go with it.
-            let comparing = tokio::task::spawn_blocking(move || {
-                let right = bcrypt::verify(password, &hash).unwrap_or(false);
-                if right {
-                    users.learn(&name, proof);
-                }
-                drop((turn, place));
-                right
-            });
-            if let Ok(right) = comparing.await {
-                // Set once: nobody else writes to it.
-                let _ = slot.set(right);
-            }
-        }))
-    }
+/// A login whose password has to be compared.
+struct Login {
+    users: Arc<Users>,
+    attempts: Arc<Attempts>,
+    client: String,
+    name: String,
+    password: Vec<u8>,
+    proof: Proof,
+}
 
+impl Login {
+    /// Whether the password is right; takes as long as bcrypt does, unless another request has found out meanwhile.
+    fn is_right(&self) -> bool {
+        let Login { users, name, .. } = self;
+        let right = users.knows(name, &self.proof)
+            || bcrypt::verify(&self.password, users.hash(name)).unwrap_or(false);
+        if right {
+            users.learn(name, self.proof);
+            self.attempts.was_right(&self.client);
+        }
+        right
+    }
+}
+
+/// Has bcrypt compare when it is the request's turn, on a thread where it holds up nobody.
+async fn compare(login: Login, place: Place, slot: Arc<Slot>) {
+    let Some(turn) = place.turn().await else {
+        return;
+    };
+    // A client that leaves does not stop bcrypt, so the turn goes with it.
+    let comparing = tokio::task::spawn_blocking(move || {
+        let right = login.is_right();
+        drop(turn);
+        right
+    });
+    if let Ok(right) = comparing.await {
+        // Set once: nobody else writes to it.
+        let _ = slot.set(right);
+    }
+}
+
+/// Nothing was compared: the client may come again.
+fn later(status: StatusCode, wait: Duration, notes: &mut Notes) -> Gate<'static> {
+    notes.refused = Some("rate_limited");
+    let wait = HeaderValue::from(seconds_up(wait));
+    Gate::Refuse(Answer::empty(status).with(RETRY_AFTER, wait))
+}
+
+impl BasicCheck {
     fn unauthorized(&self, why: &'static str, notes: &mut Notes) -> Gate<'static> {
         notes.refused = Some(why);
         let answer = Answer::empty(StatusCode::UNAUTHORIZED);

@@ -95,6 +95,63 @@ async fn one_client_cannot_guess_for_long() {
     assert_eq!(ask(&*step, &[basic("ann:a")]).await, (200, "", false));
 }
 
+/// The status of a login from `client`.
+async fn login(step: &dyn EndpointStep, client: &str, credentials: &str) -> u16 {
+    let mut headers = HeaderMap::new();
+    headers.append(AUTHORIZATION, basic(credentials));
+    let mut head = head(&Method::GET, "/e", &headers);
+    head.client = client.parse().unwrap();
+    let mut notes = Notes::default();
+    let mut gate = step.check(&head, &mut notes, 0);
+    if let Gate::Wait(wait) = gate {
+        wait.await;
+        gate = step.check(&head, &mut notes, 1);
+    }
+    match gate {
+        Gate::Pass => 200,
+        Gate::Refuse(answer) => answer.status.as_u16(),
+        Gate::Wait(_) => panic!("waits twice"),
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_guesses_from_elsewhere_keeps_nobody_out() {
+    // Dear enough that all guesses wait together.
+    let hash = bcrypt::hash("a", 6).unwrap();
+    let mut file = File::new(&format!(r#"{{"users": {{"ann": "{hash}"}}}}"#));
+    let step = step(&mut file, "{}");
+    let guesses: Vec<String> = (0..120)
+        .map(|n| format!("10.0.{}.{}", n / 18, n % 6))
+        .collect();
+    let flood = futures::future::join_all(
+        guesses
+            .iter()
+            .map(|client| login(&*step, client, "ann:wrong")),
+    );
+    let right = async {
+        tokio::task::yield_now().await;
+        login(&*step, "192.0.2.1", "ann:a").await
+    };
+    let (flood, right) = tokio::join!(flood, right);
+    assert_eq!(right, 200);
+    assert!(flood.iter().all(|status| *status == 401), "{flood:?}");
+}
+
+#[tokio::test]
+async fn a_client_of_ipv6_guesses_for_its_whole_network() {
+    let mut file = File::new(&format!(r#"{{"users": {{"ann": "{}"}}}}"#, hash("a")));
+    let step = step(&mut file, "{}");
+    let mut last = 0;
+    for n in 0..60 {
+        last = login(&*step, &format!("2001:db8:1:2::{n:x}"), "ann:wrong").await;
+        if last == 429 {
+            break;
+        }
+    }
+    assert_eq!(last, 429);
+    assert_eq!(login(&*step, "2001:db8:1:3::1", "ann:a").await, 200);
+}
+
 #[tokio::test]
 async fn users_of_a_block_win_over_those_of_its_file_and_an_endpoints_over_the_services() {
     let passwords = tempfile::NamedTempFile::new().unwrap();

@@ -16,6 +16,7 @@ use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::redis::SharedStore;
 use crate::ext::registry::{BackendPart, EndpointPart};
 use crate::jose::ClaimPath;
+use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,9 +40,12 @@ pub(super) fn endpoint(
     let client = rate(node, block.client_max_rate, every);
     let endpoint_rate = endpoint.map(|rate| Rate::new(rate, capacity(block.capacity, rate, rate)));
     let client_rate = client.map(|rate| client_rate(node, &block, endpoint, rate));
+    let prefix = cx
+        .left::<Ipv6Prefix>()
+        .map_or_else(Ipv6Prefix::default, |prefix| *prefix);
     let identity = match client {
-        Some(_) => identity(node, &block, site),
-        None => Some(Identity::Address),
+        Some(_) => identity(node, &block, site, prefix),
+        None => Some(Identity::Address(prefix)),
     };
     let cluster = cluster(node, &block, site, every, cx);
     let (Some(identity), true) = (identity, cx.report.mistakes() == before) else {
@@ -194,6 +198,7 @@ fn identity(
     node: &Node<'_>,
     block: &EndpointBlock<'_>,
     site: &EndpointSite<'_>,
+    prefix: Ipv6Prefix,
 ) -> Option<Identity> {
     let key = block.key.as_deref().unwrap_or("");
     let key_at = block.key_at.as_ref().unwrap_or(node);
@@ -204,13 +209,13 @@ fn identity(
         .to_ascii_lowercase()
         .as_str()
     {
-        "ip" if key.is_empty() => Some(Identity::Address),
+        "ip" if key.is_empty() => Some(Identity::Address(prefix)),
         "ip" => {
             key_at.warn_hint(
                 Mistake::invalid("whoever can write this header chooses its own limit"),
                 "leave \"key\" out and list your proxies in \"trusted_proxies\" of \"router\"",
             );
-            header(key_at, key).map(Identity::AddressIn)
+            header(key_at, key).map(|name| Identity::AddressIn(name, prefix))
         }
         "header" => header(key_at, key).map(Identity::Header),
         "param" => {

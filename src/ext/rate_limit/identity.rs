@@ -6,15 +6,16 @@ use std::net::IpAddr;
 use http::HeaderName;
 
 use crate::jose::ClaimPath;
+use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::request::{Head, Notes};
 
 /// How an endpoint tells its clients apart (`strategy` and `key`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// The client's address.
-    Address,
+    Address(Ipv6Prefix),
     /// The address in this header, and the client's when there is none.
-    AddressIn(HeaderName),
+    AddressIn(HeaderName, Ipv6Prefix),
     /// The value of this header: a claim that the validator propagated under the name, or what the client sent.
     Header(HeaderName),
     /// The value of this path parameter, spelled as in the endpoint.
@@ -29,11 +30,11 @@ impl Identity {
     /// Headers are those that earlier steps left: what a client sends in place of a propagated claim is not it.
     pub fn of<'a>(&self, head: &Head<'a>, notes: &'a Notes) -> Cow<'a, str> {
         match self {
-            Identity::Address => head.client.to_string().into(),
-            Identity::AddressIn(name) => address_in(head, notes, name)
-                .unwrap_or(head.client)
-                .to_string()
-                .into(),
+            Identity::Address(prefix) => prefix.client(head.client).to_string().into(),
+            Identity::AddressIn(name, prefix) => {
+                let address = address_in(head, notes, name).unwrap_or(head.client);
+                prefix.client(address).to_string().into()
+            }
             Identity::Header(name) => notes
                 .header_values(head, name)
                 .next()

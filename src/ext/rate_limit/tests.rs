@@ -334,7 +334,12 @@ fn shared_telling(fake: &Arc<Fake>, on_failure: OnFailure, families: Families) -
         on_failure,
     };
     let fields = LimitFields::new(families, Vec::new());
-    EndpointLimit::new(Arc::new(limits), Identity::Address, fields, Some(cluster))
+    EndpointLimit::new(
+        Arc::new(limits),
+        Identity::Address(Default::default()),
+        fields,
+        Some(cluster),
+    )
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! Whose password is compared next.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// Requests that may wait; each holds a name and a password.
+const MOST_WAITING: usize = 1024;
+
+/// Comparisons that run, and those that wait for a turn.
+///
+/// Clients with the fewest comparisons behind them go first, and of those the newest: a flood of guesses, from few
+/// addresses or from many, does not keep somebody out who comes with the right password. When too many wait, the last
+/// in this order is sent away.
+#[derive(Debug)]
+pub(super) struct Queue {
+    at_once: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    arrivals: u64,
+    waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
+}
+
+/// The lower, the sooner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    tried: u32,
+    newest: Reverse<u64>,
+}
+
+/// The right to compare one password; dropped, it goes to the next.
+#[derive(Debug)]
+pub(super) struct Turn(Arc<Queue>);
+
+/// A request's place in the queue; dropped, it is free again.
+#[derive(Debug)]
+pub(super) struct Place {
+    queue: Arc<Queue>,
+    rank: Rank,
+    turn: oneshot::Receiver<Turn>,
+}
+
+impl Queue {
+    pub(super) fn new(at_once: usize) -> Arc<Queue> {
+        Arc::new(Queue {
+            at_once,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Takes a place for a client that has had `tried` passwords compared lately.
+    pub(super) fn enter(self: &Arc<Self>, tried: u32) -> Place {
+        let (sender, turn) = oneshot::channel();
+        let mut state = self.state();
+        state.arrivals += 1;
+        let rank = Rank {
+            tried,
+            newest: Reverse(state.arrivals),
+        };
+        let mut sent_away = None;
+        if state.running < self.at_once {
+            state.running += 1;
+            drop(state);
+            let _ = sender.send(Turn(Arc::clone(self)));
+        } else {
+            state.waiting.insert(rank, sender);
+            if state.waiting.len() > MOST_WAITING {
+                sent_away = state.waiting.pop_last();
+            }
+            drop(state);
+        }
+        // Wakes whoever waited there, so not under the lock.
+        drop(sent_away);
+        Place {
+            queue: Arc::clone(self),
+            rank,
+            turn,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Waits for the turn; `None`: too many are waiting.
+    pub(super) async fn turn(mut self) -> Option<Turn> {
+        (&mut self.turn).await.ok()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let gone = self.queue.state().waiting.remove(&self.rank);
+        drop(gone);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Turn(queue) = self;
+        let mut state = queue.state();
+        let Some((_, next)) = state.waiting.pop_first() else {
+            state.running -= 1;
+            return;
+        };
+        drop(state);
+        // If nobody is there any more, the turn is dropped here and goes on.
+        let _ = next.send(Turn(Arc::clone(queue)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// The turn if it is there, or `None` for who was sent away. Outside of a runtime, which would make it wait.
+    fn now(place: Place) -> Option<Turn> {
+        place.turn().now_or_never().expect("it has to wait")
+    }
+
+    #[test]
+    fn the_client_with_the_fewest_guesses_is_next_and_of_equals_the_newest() {
+        let queue = Queue::new(1);
+        let running = now(queue.enter(0)).unwrap();
+        let names = ["guesser", "old", "new", "guesser again"];
+        let mut waiting: Vec<_> = [7, 0, 0, 8]
+            .map(|tried| queue.enter(tried))
+            .into_iter()
+            .zip(names)
+            .collect();
+        let mut turn = running;
+        for expected in ["new", "old", "guesser", "guesser again"] {
+            drop(turn);
+            let at = waiting
+                .iter()
+                .position(|(_, name)| *name == expected)
+                .unwrap();
+            let (place, _) = waiting.remove(at);
+            turn = place.turn().now_or_never().expect(expected).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_place_that_nobody_wants_any_more_is_free() {
+        let queue = Queue::new(1);
+        let running = now(queue.enter(0)).unwrap();
+        drop(queue.enter(0));
+        let given = queue.enter(0);
+        drop(running);
+        // The turn was given already, and the request leaves before it takes it.
+        drop(given);
+        assert!(queue.enter(5).turn().now_or_never().unwrap().is_some());
+        assert_eq!(queue.state().waiting.len(), 0);
+        assert_eq!(queue.state().running, 0);
+    }
+
+    #[test]
+    fn too_many_guesses_send_each_other_away_and_nobody_else() {
+        let queue = Queue::new(2);
+        let running = [now(queue.enter(0)), now(queue.enter(0))];
+        let guesses: Vec<_> = (0..2 * MOST_WAITING).map(|_| queue.enter(1)).collect();
+        let right = queue.enter(0);
+        assert_eq!(queue.state().waiting.len(), MOST_WAITING);
+        let sent_away = guesses
+            .into_iter()
+            .filter_map(|place| place.turn().now_or_never())
+            .filter(Option::is_none)
+            .count();
+        assert_eq!(sent_away, MOST_WAITING + 1);
+        drop(running);
+        assert!(right.turn().now_or_never().unwrap().is_some());
+    }
+}
