@@ -277,3 +277,133 @@ fn explain_follows_the_claims_to_where_they_go() {
         assert!(text.contains("found \"ada\""), "{text}");
     }
 }
+
+#[test]
+fn a_claim_of_a_wrong_type_is_named_in_the_log() {
+    let running = start(|validator| {
+        let endpoint = |path: &str, more: Value| {
+            json!({"endpoint": path, "backend": [{"url_pattern": "/b"}],
+                "extra_config": {"auth/validator": validator(more)}})
+        };
+        json!([
+            endpoint("/quiet", json!({})),
+            endpoint("/debug", json!({"operation_debug": true}))
+        ])
+    });
+    for (claim, value, told) in [
+        ("iss", json!(5), "expected a string, found a number"),
+        ("sub", json!(12345), "expected a string, found a number"),
+        ("jti", json!(true), "expected a string, found a boolean"),
+        (
+            "aud",
+            json!(["api", 7]),
+            "expected a string or a list of strings, found a list with a number in it",
+        ),
+        (
+            "exp",
+            json!("4102444800"),
+            "expected a number, found a string",
+        ),
+        ("exp", Value::Null, "expected a number, found null"),
+        ("nbf", json!({}), "expected a number, found an object"),
+        ("iat", json!([1]), "expected a number, found a list"),
+    ] {
+        let mut claims = tokens::claims("api");
+        claims[claim] = value;
+        let bearer = format!("Bearer {}", running.signer.token(&claims));
+        for path in ["/quiet", "/debug"] {
+            let answer = running
+                .gateway
+                .get_with(path, &[("Authorization", &bearer)]);
+            assert_eq!((answer.status, answer.body.len()), (401, 0), "{claim}");
+            let line = format!("claim {claim:?}: {told}");
+            let place = format!("[ENDPOINT: {path}][JWTValidator]");
+            eventually("the line", Duration::from_secs(5), || {
+                let log = running.gateway.output();
+                log.lines()
+                    .any(|one| one.contains(&place) && one.contains(&line))
+            });
+        }
+    }
+    for claim in ["nbf", "iat", "sub", "jti"] {
+        let mut claims = tokens::claims("api");
+        claims[claim] = Value::Null;
+        let bearer = format!("Bearer {}", running.signer.token(&claims));
+        let answer = running
+            .gateway
+            .get_with("/quiet", &[("Authorization", &bearer)]);
+        assert_eq!(answer.status, 200, "null says nothing: {claim}");
+    }
+}
+
+#[test]
+fn a_backend_sees_the_verified_identity_and_no_other() {
+    let running = start(|validator| {
+        let propagate = json!([
+            ["sub", "X-User"],
+            ["groups", "X.Grp"],
+            ["tenant", "X_Tenant"]
+        ]);
+        let endpoint = |path: &str, encoding: &str| {
+            json!({"endpoint": path, "input_headers": ["*"], "output_encoding": encoding,
+                "backend": [{"url_pattern": "/b", "encoding": encoding}],
+                "extra_config": {"auth/validator": validator(json!({"propagate_claims": propagate}))}})
+        };
+        json!([endpoint("/json", "json"), endpoint("/stream", "no-op")])
+    });
+    let ask = |path: &str, change: &[(&str, Value)], more: &[(&str, &str)]| {
+        let mut claims = tokens::claims("api");
+        claims["sub"] = json!("ada");
+        for (name, value) in change {
+            claims[*name] = value.clone();
+        }
+        let bearer = format!("Bearer {}", running.signer.token(&claims));
+        let mut headers = vec![("Authorization", bearer.as_str())];
+        headers.extend_from_slice(more);
+        let status = running.gateway.get_with(path, &headers).status;
+        (status, running.backend.take_seen())
+    };
+    let forged = [
+        ("x_user", "eve"),
+        ("X.User", "eve"),
+        ("x-grp", "root"),
+        ("x_grp", "root"),
+        ("X-Tenant", "all"),
+        ("X-User", "eve"),
+        ("Cookie", "a=1; access_token=forged"),
+    ];
+    for path in ["/json", "/stream"] {
+        let groups = ("groups", json!(["a", "b"]));
+        let (status, seen) = ask(path, &[groups, ("tenant", json!("t1"))], &forged);
+        assert_eq!((status, seen.len()), (200, 1), "{path}");
+        for (name, value) in [
+            ("x-user", Some("ada")),
+            ("x.grp", Some("a,b")),
+            ("x_tenant", Some("t1")),
+            ("cookie", Some("a=1")),
+            ("x_user", None),
+            ("x.user", None),
+            ("x-grp", None),
+            ("x_grp", None),
+            ("x-tenant", None),
+        ] {
+            assert_eq!(seen[0].header(name), value, "{path} {name}");
+        }
+        for (claim, value) in [
+            ("sub", json!(" ada")),
+            ("sub", json!("ada\t")),
+            ("groups", json!(["user,admin"])),
+            ("groups", json!(["user", " admin"])),
+        ] {
+            let (status, seen) = ask(path, &[(claim, value)], &[]);
+            assert_eq!((status, seen.len()), (401, 0), "{path} {claim}");
+        }
+    }
+    let log = running.gateway.output();
+    for told in [
+        "claim \"sub\" cannot stand in the header x-user: it has blanks at its start or end",
+        "claim \"groups\" cannot stand in the header x.grp: an item of the list has a comma in it",
+    ] {
+        assert!(log.contains(told), "{log}");
+    }
+}

@@ -12,6 +12,7 @@ use crate::config::namespaces::{PROXY_ENDPOINT, STREAM_ENDPOINT};
 use crate::config::suggest::nearest;
 use crate::config::{Block, Endpoint, Mistake, Node, Service};
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, EndpointPart};
+use crate::ext::request_id::IdHeader;
 use crate::ext::{Compile, EndpointSite};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
@@ -238,12 +239,15 @@ struct Parts {
     steps: Vec<Box<dyn EndpointStep>>,
     pipes: Vec<Box<dyn PipeStep>>,
     signer: Option<Arc<dyn ResponseSigner>>,
-    /// Headers that steps set: a client cannot send them, nor what looks like them.
+    /// Headers that steps set or check: a client cannot send what looks like them.
     guarded: Vec<HeaderName>,
 }
 
 fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Parts {
     let mut parts = Parts::default();
+    // What the service sets on every request has no twins either.
+    let id = cx.left::<IdHeader>().map(|id| id.0.clone());
+    parts.guarded.extend(id);
     for (index, node) in wanted(Level::Endpoint, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;

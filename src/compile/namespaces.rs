@@ -101,6 +101,9 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     for (name, node) in extra.namespaces() {
         match level.known().get(name) {
             Some(Known::Core) => {}
+            Some(Known::Extension(index)) if node.value().is_null() => {
+                says_nothing(level, *index, &node);
+            }
             Some(Known::Extension(index)) => match wanted.iter().any(|(known, _)| known == index) {
                 true => node.warn(Mistake::invalid(format!(
                     "{name:?} is there under another spelling too, which is the one that counts"
@@ -112,6 +115,22 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     }
     wanted.sort_by_key(|(index, _)| *index);
     wanted
+}
+
+/// A block that is `null`. A template that was not filled in must not take a guard away unnoticed.
+fn says_nothing(level: Level, index: usize, node: &Node<'_>) {
+    let name = match level {
+        Level::Service => registry::SERVICE.get(index).map(|e| e.namespace),
+        Level::Endpoint => registry::ENDPOINT.get(index).map(|e| e.namespace),
+        Level::Backend => registry::BACKEND.get(index).map(|e| e.namespace),
+    };
+    match name.is_some_and(|name| registry::MAY_BE_NULL.contains(&name)) {
+        true => node.warn(Mistake::invalid("null counts as absent")),
+        false => node.mistake_hint(
+            Mistake::invalid("null is no block: it would protect or change nothing"),
+            "remove the name, or put an \"@\" before it to switch the block off",
+        ),
+    }
 }
 
 fn stranger(level: Level, name: &str, node: &Node<'_>) {
@@ -158,8 +177,99 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::config::load::Format;
+    use crate::upstream::{Clients, DnsTable};
+
+    /// Every spelling of every extension, with the part of a file that it belongs to.
+    fn spellings() -> Vec<(Level, &'static str, &'static str)> {
+        fn all(
+            level: Level,
+            list: impl Iterator<Item = (&'static str, &'static [&'static str])>,
+        ) -> Vec<(Level, &'static str, &'static str)> {
+            list.flat_map(|(name, aliases)| {
+                std::iter::once(name)
+                    .chain(aliases.iter().copied())
+                    .map(move |spelling| (level, name, spelling))
+            })
+            .collect()
+        }
+        [
+            all(
+                Level::Service,
+                registry::SERVICE.iter().map(|e| (e.namespace, e.aliases)),
+            ),
+            all(
+                Level::Endpoint,
+                registry::ENDPOINT.iter().map(|e| (e.namespace, e.aliases)),
+            ),
+            all(
+                Level::Backend,
+                registry::BACKEND.iter().map(|e| (e.namespace, e.aliases)),
+            ),
+        ]
+        .concat()
+    }
+
+    fn outcome(file: &str) -> crate::compile::Outcome {
+        // The system's certificates are read once for all files.
+        static CLIENTS: LazyLock<Arc<Clients>> = LazyLock::new(|| {
+            crate::jose::install_crypto();
+            Arc::new(Clients::new(Arc::new(DnsTable::default())))
+        });
+        let inputs = crate::compile::Inputs {
+            environment: &crate::config::Environment::default(),
+            clients: &CLIENTS,
+            before: &crate::ext::Carry::default(),
+            port: None,
+            debug: false,
+        };
+        crate::compile::text(file, Format::Json, Path::new("."), &inputs)
+    }
+
+    /// How many mistakes a file gets that has `name: value` at `level`.
+    fn mistakes(level: Level, name: &str, value: &str) -> usize {
+        let extra = |here| match here == level {
+            true => format!(r#""extra_config": {{{name:?}: {value}}},"#),
+            false => String::new(),
+        };
+        let file = format!(
+            r#"{{"version": 3, {} "endpoints": [{{"endpoint": "/a", {} "backend": [{{{}
+                "host": ["http://127.0.0.1:1"], "url_pattern": "/a"}}]}}]}}"#,
+            extra(Level::Service),
+            extra(Level::Endpoint),
+            extra(Level::Backend),
+        );
+        outcome(&file)
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == crate::config::Severity::Mistake)
+            .count()
+    }
+
+    #[test]
+    fn a_guard_that_is_no_block_stops_the_start() {
+        for (level, name, spelling) in spellings() {
+            for value in ["null", "\"x\"", "7", "true", "[7]"] {
+                let found = mistakes(level, spelling, value);
+                match registry::MAY_BE_NULL.contains(&name) {
+                    true if value == "null" => assert_eq!(found, 0, "{spelling}"),
+                    true => {}
+                    // A schema that every body fits.
+                    false if value == "true" && name == "validation/json-schema" => {}
+                    false => assert_ne!(found, 0, "{level:?} {spelling}: {value}"),
+                }
+                let off = format!("@{spelling}");
+                assert_eq!(mistakes(level, &off, value), 0, "{off} is switched off");
+            }
+        }
+        for guard in UNBUILT.iter().filter(|u| u.verdict == Verdict::Refuse) {
+            assert_ne!(mistakes(Level::Endpoint, guard.namespace, "null"), 0);
+        }
+    }
 
     fn distinct<'n>(spellings: impl Iterator<Item = &'n str>) {
         let mut seen = HashSet::new();

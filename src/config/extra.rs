@@ -1,6 +1,7 @@
 //! `extra_config`: namespaces and their blocks.
 
 use super::block::Block;
+use super::key::is_comment;
 use super::node::Node;
 
 /// The namespaces of one level, in the order of the file.
@@ -22,9 +23,22 @@ impl<'a> Extra<'a> {
         self.node.as_ref()
     }
 
-    /// Every namespace with its block; remarks and nulls are left out.
+    /// Every namespace with its block, also one that is `null`; remarks are left out.
     pub fn namespaces(&self) -> Vec<(&'a str, Node<'a>)> {
-        self.node.as_ref().map(Node::members).unwrap_or_default()
+        let Some(node) = &self.node else {
+            return Vec::new();
+        };
+        let members = node.value().members().iter();
+        members
+            .filter(|member| !is_comment(&member.name))
+            .map(|member| {
+                let path = node.path().key(&member.name);
+                (
+                    &*member.name,
+                    Node::at_path(&member.value, path, node.report()),
+                )
+            })
+            .collect()
     }
 
     /// The block of a namespace, under its name or an older one. The name wins when both are there.

@@ -59,8 +59,8 @@ pub struct EndpointExtension {
 pub enum EndpointPart {
     Nothing,
     Steps(Vec<Box<dyn EndpointStep>>),
-    /// Steps that set these request headers (claims, for instance): whatever a client sends under such a name, or
-    /// under one that a backend might take for it (`X_User` for `X-User`), does not pass.
+    /// Steps that set these request headers (claims, for instance), or check what they carry (a key): what a client sends
+    /// under a name that a backend might take for one of them (`X_User` for `X-User`) does not pass.
     Setting {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,
@@ -145,6 +145,17 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &cel::ENDPOINT,
     #[cfg(feature = "json-schema")]
     &json_schema::ENDPOINT,
+];
+
+/// Namespaces that only report or remember: `null` counts as absent there, as the reference has it. Every other one may
+/// guard something, so `null` stops the start.
+pub const MAY_BE_NULL: &[&str] = &[
+    logging::SERVICE.namespace,
+    logging::LOGSTASH.namespace,
+    logging::ACCESS.namespace,
+    metrics::SERVICE.namespace,
+    identity::TOKEN_CACHE.namespace,
+    http_cache::BACKEND.namespace,
 ];
 
 /// Called for an endpoint whose file does not name the extension.

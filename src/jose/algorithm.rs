@@ -27,6 +27,8 @@ pub enum Algorithm {
     Es512,
     /// Ed25519 only; Ed448 is not offered (RFC 8037 §3.1).
     EdDsa,
+    /// The same under its fully specified name (RFC 9864 §2.2).
+    Ed25519,
 }
 
 /// Which kind of key an algorithm needs.
@@ -42,8 +44,9 @@ pub enum KeyKind {
 
 impl Algorithm {
     /// Every algorithm, in the order of the reference's documentation.
-    pub const ALL: [Algorithm; 13] = [
+    pub const ALL: [Algorithm; 14] = [
         Algorithm::EdDsa,
+        Algorithm::Ed25519,
         Algorithm::Hs256,
         Algorithm::Hs384,
         Algorithm::Hs512,
@@ -81,7 +84,18 @@ impl Algorithm {
             Algorithm::Es384 => "ES384",
             Algorithm::Es512 => "ES512",
             Algorithm::EdDsa => "EdDSA",
+            Algorithm::Ed25519 => "Ed25519",
         }
+    }
+
+    /// Whether both names stand for one algorithm. `EdDSA` can only be Ed25519 here, so nothing is confused by taking
+    /// `Ed25519` for it (RFC 9864 §2.2). Every other name stands for itself alone.
+    pub fn means(self, other: Algorithm) -> bool {
+        let plain = |algorithm| match algorithm {
+            Algorithm::Ed25519 => Algorithm::EdDsa,
+            other => other,
+        };
+        plain(self) == plain(other)
     }
 
     /// The one kind of key that fits: one key, one family (RFC 8725 §3.1).
@@ -93,7 +107,7 @@ impl Algorithm {
             Algorithm::Es256 => KeyKind::P256,
             Algorithm::Es384 => KeyKind::P384,
             Algorithm::Es512 => KeyKind::P521,
-            Algorithm::EdDsa => KeyKind::Ed25519,
+            Algorithm::EdDsa | Algorithm::Ed25519 => KeyKind::Ed25519,
         }
     }
 
@@ -146,7 +160,7 @@ impl Algorithm {
             Algorithm::Es256 => Theirs::ES256,
             Algorithm::Es384 => Theirs::ES384,
             Algorithm::Es512 => return None,
-            Algorithm::EdDsa => Theirs::EdDSA,
+            Algorithm::EdDsa | Algorithm::Ed25519 => Theirs::EdDSA,
         })
     }
 }
@@ -177,9 +191,21 @@ mod tests {
     #[test]
     fn names_that_merely_resemble_one_are_unknown() {
         for name in [
-            "none", "NONE", "rs256", "RS256 ", "", "ES256K", "EDDSA", "Ed25519", "HS1",
+            "none", "NONE", "rs256", "RS256 ", "", "ES256K", "EDDSA", "ed25519", "Ed448", "HS1",
         ] {
             assert_eq!(Algorithm::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_two_names_of_ed25519_mean_the_same() {
+        for one in Algorithm::ALL {
+            for other in Algorithm::ALL {
+                let both_ed25519 = [one, other]
+                    .iter()
+                    .all(|known| matches!(known, Algorithm::EdDsa | Algorithm::Ed25519));
+                assert_eq!(one.means(other), one == other || both_ed25519);
+            }
         }
     }
 }

@@ -76,9 +76,11 @@ impl Claims {
         check_string(&map, "iss", Null::Refused)?;
         check_audience(&map)?;
         Ok(Claims {
-            expiry: date(&map, "exp")?,
-            not_before: date(&map, "nbf")?,
-            issued_at: date(&map, "iat")?,
+            // "No end" is said by leaving the claim out, not by a value that somebody failed to fill in. The other
+            // two are optional remarks about the past: null says nothing.
+            expiry: date(&map, "exp", Null::Refused)?,
+            not_before: date(&map, "nbf", Null::Absent)?,
+            issued_at: date(&map, "iat", Null::Absent)?,
             map,
             json_bytes: payload.len(),
         })
@@ -149,12 +151,14 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// Where a claim stands: a literal name, or also a path of object members.
+/// Where a claim stands: a literal name, a path of object members, or either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimPath {
     name: Box<str>,
     /// Empty: the literal name is all there is.
     parts: Box<[Box<str>]>,
+    /// With `parts`: a claim whose name is all of it, dots included, does not count.
+    path_only: bool,
 }
 
 impl ClaimPath {
@@ -163,6 +167,7 @@ impl ClaimPath {
         ClaimPath {
             name: name.into(),
             parts: Box::default(),
+            path_only: false,
         }
     }
 
@@ -175,6 +180,17 @@ impl ClaimPath {
         ClaimPath {
             name: name.into(),
             parts,
+            path_only: false,
+        }
+    }
+
+    /// Only the value at the end of the dotted path: a flat claim that is named with the dots must not stand in for
+    /// it. Names without dots, and names that start with `http`, are literal.
+    pub fn nested(name: &str) -> ClaimPath {
+        let path = ClaimPath::dotted_unless_url(name);
+        ClaimPath {
+            path_only: path.is_nested(),
+            ..path
         }
     }
 
@@ -188,7 +204,9 @@ impl ClaimPath {
 
     /// The value, if the token has it.
     pub fn find<'c>(&self, claims: &'c Claims) -> Option<&'c Value> {
-        if let Some(value) = claims.map.get(&*self.name) {
+        if !self.path_only
+            && let Some(value) = claims.map.get(&*self.name)
+        {
             return Some(value);
         }
         let (first, rest) = self.parts.split_first()?;
@@ -219,50 +237,51 @@ fn check_string(map: &Map<String, Value>, name: &str, null: Null) -> Result<(), 
     match map.get(name) {
         None | Some(Value::String(_)) => Ok(()),
         Some(Value::Null) if null == Null::Absent => Ok(()),
-        Some(other) => Err(bad(format!(
-            "json: cannot unmarshal {} into Go value of type string",
-            kind(other)
-        ))),
+        Some(other) => Err(wrong_type(name, "a string", kind(other))),
     }
 }
 
 fn check_audience(map: &Map<String, Value>) -> Result<(), Refusal> {
-    let right = match map.get("aud") {
-        None | Some(Value::String(_)) => true,
-        Some(Value::Array(many)) => many.iter().all(Value::is_string),
-        Some(_) => false,
-    };
-    match right {
-        true => Ok(()),
-        false => Err(bad(
-            "go-jose/go-jose/jwt: expected string or array value to unmarshal to Audience".into(),
-        )),
+    const EXPECTED: &str = "a string or a list of strings";
+    match map.get("aud") {
+        None | Some(Value::String(_)) => Ok(()),
+        Some(Value::Array(many)) => match many.iter().find(|one| !one.is_string()) {
+            None => Ok(()),
+            Some(other) => {
+                let found = format!("a list with {} in it", kind(other));
+                Err(wrong_type("aud", EXPECTED, &found))
+            }
+        },
+        Some(other) => Err(wrong_type("aud", EXPECTED, kind(other))),
     }
 }
 
-fn date(map: &Map<String, Value>, name: &str) -> Result<Option<NumericDate>, Refusal> {
+fn date(map: &Map<String, Value>, name: &str, null: Null) -> Result<Option<NumericDate>, Refusal> {
     match map.get(name) {
         None => Ok(None),
+        Some(Value::Null) if null == Null::Absent => Ok(None),
         Some(Value::Number(number)) => Ok(Some(NumericDate::of(number))),
-        // Null too: "no limit" must be said by leaving the claim out, not by a value somebody failed to fill in.
-        Some(_) => Err(bad(
-            "go-jose/go-jose/jwt: expected number value to unmarshal NumericDate".into(),
-        )),
+        Some(other) => Err(wrong_type(name, "a number", kind(other))),
     }
 }
 
-fn bad(detail: String) -> Refusal {
-    Refusal::new(Reason::BadClaim, detail)
+/// The claim, what RFC 7519 wants there and what the token has there; never the value.
+fn wrong_type(name: &str, expected: &str, found: &str) -> Refusal {
+    Refusal::new(
+        Reason::BadClaim,
+        format!("json: cannot unmarshal claim {name:?}: expected {expected}, found {found}"),
+    )
 }
 
-fn kind(value: &Value) -> &'static str {
+/// The JSON type of a value, in words.
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 
@@ -286,9 +305,7 @@ mod tests {
             r#"{"exp":true}"#,
             r#"{"exp":[1]}"#,
             r#"{"nbf":"1"}"#,
-            r#"{"nbf":null}"#,
             r#"{"iat":{}}"#,
-            r#"{"iat":null}"#,
             r#"{"iss":5}"#,
             r#"{"iss":null}"#,
             r#"{"iss":["a"]}"#,
@@ -302,6 +319,8 @@ mod tests {
             assert_eq!(refused(json), Reason::BadClaim, "{json}");
         }
         assert_eq!(claims(r#"{"sub":null,"jti":null}"#).subject(), None);
+        let empty = claims(r#"{"nbf":null,"iat":null}"#);
+        assert_eq!((empty.not_before(), empty.issued_at()), (None, None));
         for (json, audience) in [
             (r#"{"aud":"a"}"#, &["a"][..]),
             (r#"{"aud":["a","b"]}"#, &["a", "b"]),
@@ -312,6 +331,55 @@ mod tests {
                 claims(json).audience().eq(audience.iter().copied()),
                 "{json}"
             );
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_claim_and_both_types_and_no_value() {
+        for (json, told) in [
+            (
+                r#"{"iss":5}"#,
+                r#"claim "iss": expected a string, found a number"#,
+            ),
+            (
+                r#"{"iss":null}"#,
+                r#"claim "iss": expected a string, found null"#,
+            ),
+            (
+                r#"{"sub":12345}"#,
+                r#"claim "sub": expected a string, found a number"#,
+            ),
+            (
+                r#"{"jti":["secret"]}"#,
+                r#"claim "jti": expected a string, found a list"#,
+            ),
+            (
+                r#"{"aud":["a",{}]}"#,
+                r#"claim "aud": expected a string or a list of strings, found a list with an object in it"#,
+            ),
+            (
+                r#"{"aud":true}"#,
+                r#"claim "aud": expected a string or a list of strings, found a boolean"#,
+            ),
+            (
+                r#"{"exp":"4102444800"}"#,
+                r#"claim "exp": expected a number, found a string"#,
+            ),
+            (
+                r#"{"exp":null}"#,
+                r#"claim "exp": expected a number, found null"#,
+            ),
+            (
+                r#"{"nbf":"x"}"#,
+                r#"claim "nbf": expected a number, found a string"#,
+            ),
+            (
+                r#"{"iat":{}}"#,
+                r#"claim "iat": expected a number, found an object"#,
+            ),
+        ] {
+            let refusal = Claims::parse(json.as_bytes()).unwrap_err();
+            assert!(refusal.to_string().ends_with(told), "{refusal}");
         }
     }
 
@@ -354,6 +422,15 @@ mod tests {
             "a path ends at a scalar"
         );
         assert_eq!(ClaimPath::literal("a.c").find(&both), None);
+        assert_eq!(ClaimPath::nested("a.b").find(&both).unwrap(), "nested");
+        let flat = claims(
+            r#"{"a.b":"flat","a.b.c":"flat","a":{"b.c":"flat"},"https://x.y":"url","one":1}"#,
+        );
+        for name in ["a.b", "a.b.c"] {
+            assert_eq!(ClaimPath::nested(name).find(&flat), None, "{name}");
+        }
+        assert_eq!(ClaimPath::nested("https://x.y").find(&flat).unwrap(), "url");
+        assert_eq!(ClaimPath::nested("one").find(&flat).unwrap(), 1);
         let url = claims(r#"{"https://x":{"y/roles":["a"]},"http://x.y/s":"z"}"#);
         assert_eq!(
             ClaimPath::dotted_unless_url("https://x.y/roles").find(&url),

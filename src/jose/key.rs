@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::jose::algorithm::Algorithm;
 use crate::jose::edwards;
-use crate::jose::material::{PublicMaterial, text_member};
+use crate::jose::material::{PublicMaterial, member, text_member};
 use crate::jose::reason::Refusal;
 use crate::jose::thumbprint::{self, Thumbprints};
 
@@ -77,7 +77,7 @@ impl Key {
         check_purpose(jwk, "verify")?;
         let material = PublicMaterial::from_jwk(jwk)?;
         // `oct` keys are secret by nature; any other key with a `d` was published by mistake and must not be trusted.
-        if jwk.contains_key("d") {
+        if member(jwk, "d").is_some() {
             return Err(KeyFault::Private);
         }
         let thumbprints = thumbprint::read(jwk, &material)?;
@@ -144,10 +144,10 @@ pub(super) fn check_purpose(
     jwk: &Map<String, Value>,
     operation: &'static str,
 ) -> Result<(), KeyFault> {
-    if jwk.get("use").is_some_and(|wanted| wanted != "sig") {
+    if member(jwk, "use").is_some_and(|wanted| wanted != "sig") {
         return Err(KeyFault::OtherUse);
     }
-    match jwk.get("key_ops") {
+    match member(jwk, "key_ops") {
         None => Ok(()),
         Some(Value::Array(operations)) if operations.iter().any(|one| one == operation) => Ok(()),
         Some(_) => Err(KeyFault::OtherOperations(operation)),
@@ -156,7 +156,7 @@ pub(super) fn check_purpose(
 
 /// The JWK's `alg`: the only one the key may be used with (RFC 7517 §4.4).
 pub(super) fn declared_algorithm(jwk: &Map<String, Value>) -> Result<Option<Algorithm>, KeyFault> {
-    match jwk.get("alg") {
+    match member(jwk, "alg") {
         None => Ok(None),
         Some(name) => name
             .as_str()

@@ -61,7 +61,7 @@ impl PublicMaterial {
         let mut prepared = SmallVec::new();
         let mut fault = KeyFault::OtherAlgorithm;
         for algorithm in Algorithm::ALL.into_iter().filter(|a| self.fits(*a)) {
-            if declared.is_some_and(|declared| declared != algorithm) {
+            if declared.is_some_and(|declared| !declared.means(algorithm)) {
                 continue;
             }
             match self.prepare_for(algorithm) {
@@ -182,11 +182,23 @@ fn okp(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
     Ok(PublicMaterial::Ed25519(point))
 }
 
+/// A member that says something: `null` and what is empty count as absent, because some providers write out every
+/// member that they know of. What is required is refused all the same when it is absent.
+pub(super) fn member<'j>(jwk: &'j Map<String, Value>, name: &str) -> Option<&'j Value> {
+    jwk.get(name).filter(|value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    })
+}
+
 pub(super) fn text_member<'j>(
     jwk: &'j Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<&'j str>, KeyFault> {
-    match jwk.get(name) {
+    match member(jwk, name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(KeyFault::Member(name)),
@@ -194,7 +206,8 @@ pub(super) fn text_member<'j>(
 }
 
 pub(super) fn required(jwk: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, KeyFault> {
-    text_member(jwk, name)?
+    jwk.get(name)
+        .and_then(Value::as_str)
         .and_then(|text| LENIENT.decode(text).ok())
         .ok_or(KeyFault::Member(name))
 }

@@ -26,16 +26,40 @@ pub enum Elements {
     Json,
 }
 
-/// The values of the header fields for a claim, none of them with a control character in it.
+/// The values of the header fields for a claim.
 ///
 /// A missing claim is one empty value: the field must replace whatever the client sent under that name.
+///
+/// # Errors
+/// A value that would be another one for the backend: with a control character, with blanks around it, which recipients
+/// remove (RFC 9110 §5.5), or an item of a list with a comma in it, which recipients may take for two items, also where
+/// each item is a line of its own (RFC 9110 §5.3).
 pub fn header_values(
+    claim: Option<&Value>,
+    arrays: Arrays,
+    elements: Elements,
+) -> Result<SmallVec<[String; 1]>, Refusal> {
+    let values = texts(claim, arrays, elements)?;
+    let padded = |value: &str| value.starts_with(is_blank) || value.ends_with(is_blank);
+    let items_are_padded = claim
+        .and_then(Value::as_array)
+        .is_some_and(|items| items.iter().filter_map(Value::as_str).any(padded));
+    match items_are_padded || values.iter().any(|value| padded(value)) {
+        false => Ok(values),
+        true => Err(bad("it has blanks at its start or end")),
+    }
+}
+
+fn texts(
     claim: Option<&Value>,
     arrays: Arrays,
     elements: Elements,
 ) -> Result<SmallVec<[String; 1]>, Refusal> {
     let values: SmallVec<[String; 1]> = match claim {
         None => smallvec![String::new()],
+        Some(Value::Array(items)) if items.iter().any(has_comma) => {
+            return Err(bad("an item of the list has a comma in it"));
+        }
         Some(Value::Array(items)) => {
             let items = items.iter().map(|item| element(item, elements));
             match arrays {
@@ -47,11 +71,28 @@ pub fn header_values(
     };
     match values.iter().any(|value| value.contains(is_control)) {
         false => Ok(values),
-        true => Err(Refusal::new(
-            Reason::BadClaim,
-            "a claim to be propagated has a control character",
-        )),
+        true => Err(bad("it has a control character")),
     }
+}
+
+fn is_blank(character: char) -> bool {
+    matches!(character, ' ' | '\t')
+}
+
+/// Whether a text of the value has a comma; those between members and items are not the token's choice.
+fn has_comma(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains(','),
+        Value::Array(items) => items.iter().any(has_comma),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.contains(',') || has_comma(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn bad(why: &'static str) -> Refusal {
+    Refusal::new(Reason::BadClaim, why)
 }
 
 /// A claim as one segment of a path, percent-encoded outside the unreserved characters (RFC 3986 §2.3).
@@ -61,14 +102,19 @@ pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Refusal> {
     let Some(claim) = claim else {
         return Ok(None);
     };
-    let value = header_values(Some(claim), Arrays::Joined, Elements::Go)?.concat();
+    let value = url_text(claim)?;
     if matches!(value.as_str(), "" | "." | "..") {
-        return Err(Refusal::new(
-            Reason::BadClaim,
-            "a claim in a path is empty or a dot segment",
-        ));
+        return Err(bad("it is empty or a dot segment"));
     }
     Ok(Some(utf8_percent_encode(&value, RESERVED).to_string()))
+}
+
+/// A claim as one text for a URL, not yet encoded: what is encoded keeps its blanks.
+///
+/// # Errors
+/// A control character, or an item of a list with a comma in it.
+pub fn url_text(claim: &Value) -> Result<String, Refusal> {
+    texts(Some(claim), Arrays::Joined, Elements::Go).map(|values| values.concat())
 }
 
 /// Everything but letters, digits and `-._~`.
@@ -305,6 +351,37 @@ mod tests {
                 .as_slice(),
             [""]
         );
+    }
+
+    #[test]
+    fn a_value_that_a_backend_would_read_as_another_is_refused() {
+        for claim in [
+            json!(" admin"),
+            json!("admin "),
+            json!("\tadmin"),
+            json!(" "),
+            json!(["user", " admin"]),
+            json!(["user,admin"]),
+            json!(["user", "x, admin"]),
+            json!([["x,admin,y"]]),
+            json!([{"a": "x,admin"}]),
+            json!([{"x,admin": 1}]),
+        ] {
+            for arrays in [Arrays::Joined, Arrays::Repeated] {
+                for elements in [Elements::Go, Elements::Json] {
+                    let refusal = header_values(Some(&claim), arrays, elements).unwrap_err();
+                    assert_eq!(refusal.reason, Reason::BadClaim, "{claim}");
+                }
+            }
+        }
+        assert_eq!(joined(json!("a, b")), "a, b", "a text is no list");
+        assert_eq!(joined(json!(["a b", "c"])), "a b,c");
+        assert_eq!(
+            path_segment(Some(&json!(" a "))).unwrap().unwrap(),
+            "%20a%20",
+            "what is encoded stays what it is"
+        );
+        assert!(path_segment(Some(&json!(["a,b"]))).is_err());
     }
 
     #[test]

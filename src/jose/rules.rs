@@ -302,13 +302,12 @@ mod tests {
     fn one_role_is_enough_and_odd_types_never_match() {
         let rules = Rules {
             roles: words(&["admin", "1"]),
-            roles_path: ClaimPath::dotted_unless_url("r.roles"),
+            roles_path: ClaimPath::nested("r.roles"),
             ..Rules::default()
         };
         for json in [
             r#"{"r":{"roles":["x","admin"]}}"#,
             r#"{"r":{"roles":"x admin"}}"#,
-            r#"{"r.roles":"admin"}"#,
             r#"{"r":{"roles":[1,null,{},"admin"]}}"#,
         ] {
             assert_eq!(verdict(&rules, json), Ok(()), "{json}");
@@ -321,6 +320,8 @@ mod tests {
             r#"{"r":{"roles":"admins"}}"#,
             r#"{"r":{"roles":"x,admin"}}"#,
             r#"{"r":[]}"#,
+            r#"{"r.roles":"admin"}"#,
+            r#"{"r.roles":["admin"],"r":{"roles":["x"]}}"#,
             "{}",
             r#"{"r":{"roles":{"admin":1}}}"#,
         ] {

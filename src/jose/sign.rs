@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::jose::algorithm::{Algorithm, install_crypto};
 use crate::jose::key::{KeyFault, check_purpose, declared_algorithm};
 use crate::jose::key_set::{KeySetError, raw_keys};
-use crate::jose::material::{PublicMaterial, required, without_leading_zeros};
+use crate::jose::material::{PublicMaterial, member, required, without_leading_zeros};
 use crate::jose::strict;
 
 /// The two ways to write a signed token (RFC 7515 §7).
@@ -135,12 +135,12 @@ impl PrivateKey {
         check_purpose(jwk, "sign")?;
         let public = PublicMaterial::from_jwk(jwk)?;
         let declared = declared_algorithm(jwk)?;
-        if !public.fits(algorithm) || declared.is_some_and(|declared| declared != algorithm) {
+        if !public.fits(algorithm) || declared.is_some_and(|declared| !declared.means(algorithm)) {
             return Err(SignError::Algorithm(algorithm));
         }
         let private = match public {
             PublicMaterial::Secret(_) => Vec::new(),
-            _ if !jwk.contains_key("d") => return Err(SignError::PublicOnly),
+            _ if member(jwk, "d").is_none() => return Err(SignError::PublicOnly),
             _ => required(jwk, "d")?,
         };
         let key = match &public {
@@ -215,7 +215,7 @@ fn curve(algorithm: Algorithm) -> Result<&'static EcdsaSigningAlgorithm, SignErr
 /// An `RSAPrivateKey` of RFC 8017 §A.1.2, after a check that its numbers belong together.
 fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<Vec<u8>, SignError> {
     let (p, q) = (required(jwk, "p")?, required(jwk, "q")?);
-    let has = |name: &str| jwk.contains_key(name);
+    let has = |name: &str| member(jwk, name).is_some();
     let [dp, dq, qi] = match has("dp") || has("dq") || has("qi") {
         true => [
             required(jwk, "dp")?,

@@ -20,7 +20,7 @@ pub(crate) fn kid(algorithm: Algorithm) -> &'static str {
         Algorithm::Es256 => "ec256",
         Algorithm::Es384 => "ec384",
         Algorithm::Es512 => "ec521",
-        Algorithm::EdDsa => "ed25519",
+        Algorithm::EdDsa | Algorithm::Ed25519 => "ed25519",
         _ => "rsa",
     }
 }

@@ -8,7 +8,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 use crate::jose::key::KeyFault;
-use crate::jose::material::{LENIENT, PublicMaterial, text_member, without_leading_zeros};
+use crate::jose::material::{LENIENT, PublicMaterial, member, text_member, without_leading_zeros};
 
 /// Thumbprints as a JWK states them, in the spelling in which tokens name them; empty when it does not.
 ///
@@ -26,7 +26,7 @@ pub(super) fn read(
 ) -> Result<Thumbprints, KeyFault> {
     let sha1 = thumbprint::<20>(text_member(jwk, "x5t")?)?;
     let sha256 = thumbprint::<32>(text_member(jwk, "x5t#S256")?)?;
-    if let Some(chain) = jwk.get("x5c") {
+    if let Some(chain) = member(jwk, "x5c") {
         let leaf = leaf(chain)?;
         if !belongs_to(&leaf, key)
             || differs(

@@ -10,7 +10,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::jose::algorithm::Algorithm;
-use crate::jose::claims::Claims;
+use crate::jose::claims::{self, Claims};
 use crate::jose::key::Key;
 use crate::jose::key_set::KeyIdStrategy;
 use crate::jose::reason::{Reason, Refusal};
@@ -48,7 +48,8 @@ struct Header {
 enum KeyId {
     Absent,
     Text(Box<str>),
-    NoString,
+    /// Something else: what it is.
+    NoString(&'static str),
     TooLong,
 }
 
@@ -78,9 +79,13 @@ impl<'a> Token<'a> {
         self.header.algorithm
     }
 
-    /// Step one: the header names exactly the configured algorithm. Nothing else is looked at before.
+    /// Step one: the header names the configured algorithm, and no other of its family. Nothing else is looked at before.
     pub fn check_algorithm(&self, configured: Algorithm) -> Result<(), Refusal> {
-        if self.header.algorithm == Some(configured) {
+        if self
+            .header
+            .algorithm
+            .is_some_and(|named| named.means(configured))
+        {
             return Ok(());
         }
         Err(Refusal::new(Reason::AlgNotAllowed, "algorithm is invalid"))
@@ -100,15 +105,21 @@ impl<'a> Token<'a> {
     /// Step three: the id under which the key is to be looked up. Keys in the token itself are never used.
     pub fn key_id(&self, strategy: KeyIdStrategy) -> Result<Cow<'_, str>, Refusal> {
         let header = &self.header;
-        let kid = header.kid.text()?;
+        let kid = header.kid.text("kid")?;
         Ok(match strategy {
             KeyIdStrategy::Kid => Cow::Borrowed(kid.unwrap_or_default()),
-            KeyIdStrategy::X5t => Cow::Borrowed(header.x5t.text()?.or(kid).unwrap_or_default()),
-            KeyIdStrategy::X5tS256 => {
-                Cow::Borrowed(header.x5t_s256.text()?.or(kid).unwrap_or_default())
+            KeyIdStrategy::X5t => {
+                Cow::Borrowed(header.x5t.text("x5t")?.or(kid).unwrap_or_default())
             }
+            KeyIdStrategy::X5tS256 => Cow::Borrowed(
+                header
+                    .x5t_s256
+                    .text("x5t#S256")?
+                    .or(kid)
+                    .unwrap_or_default(),
+            ),
             KeyIdStrategy::KidX5t => {
-                let x5t = header.x5t.text()?.or(kid).unwrap_or_default();
+                let x5t = header.x5t.text("x5t")?.or(kid).unwrap_or_default();
                 Cow::Owned([kid.unwrap_or_default(), x5t].concat())
             }
         })
@@ -168,16 +179,19 @@ impl KeyId {
         match value {
             Value::String(id) if id.len() > MAX_KEY_ID_BYTES => KeyId::TooLong,
             Value::String(id) => KeyId::Text(id.into_boxed_str()),
-            _ => KeyId::NoString,
+            other => KeyId::NoString(claims::kind(&other)),
         }
     }
 
-    fn text(&self) -> Result<Option<&str>, Refusal> {
+    /// The text of the header member `name`.
+    fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         match self {
             KeyId::Absent => Ok(None),
             KeyId::Text(id) => Ok(Some(id)),
-            KeyId::NoString => Err(malformed("failed to unmarshal key ID: not a string")),
-            KeyId::TooLong => Err(malformed("key ID is too long")),
+            KeyId::NoString(found) => Err(malformed(format!(
+                "failed to unmarshal key ID: header member {name:?} must be a string, and is {found}"
+            ))),
+            KeyId::TooLong => Err(malformed(format!("header member {name:?} is too long"))),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::rate_limit::{Bucket, Rate};
 use crate::ext::registry::{EndpointPart, ServicePart};
 use crate::runtime::clock::Clock;
+use crate::telemetry::mask::add_secret_name;
 
 /// What the service's block leaves for the endpoints.
 #[derive(Debug)]
@@ -134,8 +135,12 @@ pub(super) fn endpoint(
         propagate: keys.propagate.clone(),
         limits: limits(&block, &keys, site, cx),
     };
+    let carrier = match &check.place {
+        Place::Header(name) => Some(name.clone()),
+        Place::Query(_) => None,
+    };
     EndpointPart::Setting {
-        headers: check.propagate.iter().cloned().collect(),
+        headers: check.propagate.iter().cloned().chain(carrier).collect(),
         steps: vec![Box::new(check)],
     }
 }
@@ -161,10 +166,18 @@ fn place(own: &Placed<'_>, keys: &Keys) -> Option<Place> {
         .as_deref()
         .filter(|_| strategy == keys.strategy);
     let identifier = own.identifier.as_deref().or(shared);
-    match strategy {
-        "query_string" => Some(Place::Query(identifier.unwrap_or("key").into())),
-        _ => header(&own.at, identifier.unwrap_or("Authorization")).map(Place::Header),
-    }
+    let (place, name) = match strategy {
+        "query_string" => {
+            let name = identifier.unwrap_or("key");
+            (Some(Place::Query(name.into())), name)
+        }
+        _ => {
+            let name = identifier.unwrap_or("Authorization");
+            (header(&own.at, name).map(Place::Header), name)
+        }
+    };
+    add_secret_name(name);
+    place
 }
 
 fn limits(

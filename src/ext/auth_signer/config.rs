@@ -7,7 +7,7 @@ pub(super) const KEYS: &[Key] = &[
         "alg",
         Kind::Text,
         "",
-        "The algorithm, such as RS256 or EdDSA; it must fit the key.",
+        "The algorithm, such as RS256 or EdDSA (or `Ed25519`, its name of RFC 9864); it must fit the key.",
     ),
     key("kid", Kind::Text, "", "The id of the key in the set."),
     key(

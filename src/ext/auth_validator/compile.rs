@@ -21,6 +21,7 @@ use crate::ext::registry::{EndpointPart, ServicePart};
 use crate::jose::propagate::{Arrays, Elements};
 use crate::jose::{ClaimPath, Rules, ScopeMatcher};
 use crate::runtime::clock::Clock;
+use crate::telemetry::mask::add_secret_name;
 
 /// No request waits longer for keys, whatever its endpoint allows.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -95,7 +96,7 @@ pub(super) fn endpoint(
     let prefix: Box<str> = format!("[ENDPOINT: {}][JWTValidator]", site.pattern).into();
     let rules = rules(&block);
     let providers = providers(&block, &prefix, &rules, cx);
-    let places = places(&block);
+    let places = places(&block, site);
     let propagate = propagate(&block);
     let (Some(places), true) = (places, cx.report.mistakes() == before) else {
         return EndpointPart::Nothing;
@@ -135,6 +136,7 @@ pub(super) fn endpoint(
         .propagate
         .iter()
         .map(|one| one.header.clone())
+        .chain([validator.places.header.clone()])
         .collect();
     note(site, &validator, cx);
     EndpointPart::Setting {
@@ -258,7 +260,7 @@ fn rules(block: &Block<'_>) -> Rules {
         leeway: at_least_a_second(block, "leeway").unwrap_or(LEEWAY),
         roles: boxed("roles"),
         roles_path: match block.flag("roles_key_is_nested") {
-            true => ClaimPath::dotted_unless_url(roles_key),
+            true => ClaimPath::nested(roles_key),
             false => ClaimPath::literal(roles_key),
         },
         scopes,
@@ -284,21 +286,30 @@ fn matcher(block: &Block<'_>) -> ScopeMatcher {
     }
 }
 
-fn places(block: &Block<'_>) -> Option<Places> {
+fn places(block: &Block<'_>, site: &EndpointSite<'_>) -> Option<Places> {
     let header = match block.get("auth_header_name") {
         None => Some(AUTHORIZATION),
         Some(node) => match node.text(Typing::Strict)? {
             "" => Some(AUTHORIZATION),
-            name => header(&node, name),
+            name => {
+                add_secret_name(name);
+                header(&node, name)
+            }
         },
     };
     let cookie = block
         .text("cookie_key")
         .filter(|name| !name.is_empty())
         .unwrap_or("access_token");
+    let has_keys = site
+        .extra
+        .as_ref()
+        .is_some_and(|extra| extra.get("auth/api-keys").is_some());
     Some(Places {
         header: header?,
         cookie: cookie.into(),
+        // A key is checked by its own step.
+        alone: !has_keys,
     })
 }
 

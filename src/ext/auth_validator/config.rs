@@ -11,7 +11,7 @@ const SOURCE_KEYS: [Key; 17] = [
         Kind::Text,
         "–",
         "The one algorithm that tokens are signed with: RS256, ES256, EdDSA and so on. A token that names another one \
-         is refused before anything else is looked at.",
+         is refused before anything else is looked at. `Ed25519` (RFC 9864) and `EdDSA` mean the same.",
     ),
     key(
         "jwk_url",
@@ -148,7 +148,7 @@ const RULE_KEYS: [Key; 18] = [
         "roles_key_is_nested",
         Kind::Bool,
         "false",
-        "Dots in `roles_key` go into objects.",
+        "Dots in `roles_key` go into objects, and only there: a claim that is named with the dots does not count.",
     ),
     key(
         "scopes",
@@ -172,7 +172,9 @@ const RULE_KEYS: [Key; 18] = [
         "propagate_claims",
         Kind::List,
         "",
-        "Pairs of claim and header: the header is set for the backends, and removed from what the client sent.",
+        "Pairs of claim and header: the header is set for the backends, and removed from what the client sent, in every \
+         spelling that a backend may take for it (`X_User`). A token is refused (`bad_claim`) when a value has blanks at its \
+         start or end or control characters, or when an item of a list has a comma in it.",
     ),
     key(
         "propagate_claims_preserve_array",

@@ -1,16 +1,19 @@
 //! Where in a request a token may stand.
 
-use http::HeaderName;
-use http::header::COOKIE;
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::jose::{Reason, Refusal, bearer};
-use crate::runtime::request::Head;
+use crate::runtime::request::{Head, Notes};
 
 /// The places, in order: the header, then the cookie.
 #[derive(Debug)]
 pub(super) struct Places {
     pub(super) header: HeaderName,
     pub(super) cookie: Box<str>,
+    /// Whether nobody else reads an `Authorization: Bearer` of the endpoint.
+    pub(super) alone: bool,
 }
 
 impl Places {
@@ -31,10 +34,48 @@ impl Places {
         self.cookie(head)
     }
 
+    /// Keeps every other token than the one that was verified from the backends, which might believe it: a cookie of the
+    /// name beside the header, and a bearer token in `Authorization` where another header carries ours.
+    pub(super) fn keep_only(&self, token: &str, head: &Head<'_>, notes: &mut Notes) {
+        let other_bearer = |line: &HeaderValue| {
+            bearer_token(line.as_bytes()).is_some_and(|other| other != token.as_bytes())
+        };
+        if self.alone
+            && self.header != AUTHORIZATION
+            && head.headers.get_all(AUTHORIZATION).iter().any(other_bearer)
+        {
+            notes.set_header(&AUTHORIZATION, SmallVec::new());
+        }
+        let lines = head.headers.get_all(COOKIE);
+        if lines
+            .iter()
+            .any(|line| pairs(line).any(|pair| self.is_other(pair, token)))
+        {
+            let kept = lines.iter().filter_map(|line| self.kept(line, token));
+            notes.set_header(&COOKIE, kept.collect());
+        }
+    }
+
+    /// Whether this is our cookie with another token in it.
+    fn is_other(&self, pair: &[u8], token: &str) -> bool {
+        value_of(pair, self.cookie.as_bytes()).is_some_and(|value| value != token.as_bytes())
+    }
+
+    /// A line of cookies without such ones, if anything is left of it.
+    fn kept(&self, line: &HeaderValue, token: &str) -> Option<HeaderValue> {
+        let kept: Vec<&[u8]> = pairs(line)
+            .filter(|pair| !self.is_other(pair, token))
+            .map(<[u8]>::trim_ascii)
+            .collect();
+        HeaderValue::from_bytes(&kept.join(&b"; "[..]))
+            .ok()
+            .filter(|line| !line.is_empty())
+    }
+
     fn cookie<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Refusal> {
         let mut found: Option<&[u8]> = None;
         for line in head.headers.get_all(COOKIE) {
-            for pair in line.as_bytes().split(|byte| *byte == b';') {
+            for pair in pairs(line) {
                 let Some(value) = value_of(pair, self.cookie.as_bytes()) else {
                     continue;
                 };
@@ -50,6 +91,21 @@ impl Places {
                 .map(Some)
                 .map_err(|_| Refusal::new(Reason::Malformed, "illegal base64 data")),
         }
+    }
+}
+
+/// The pairs of a line of cookies (RFC 6265 §4.2.1).
+fn pairs(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes().split(|byte| *byte == b';')
+}
+
+/// What follows the scheme of `Bearer x`, or a bare compact JWS.
+fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    match value.split_at_checked(SCHEME.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Some(token.trim_ascii()),
+        _ if value.starts_with(b"eyJ") => Some(value),
+        _ => None,
     }
 }
 

@@ -98,6 +98,7 @@ impl EndpointStep for Arc<Validator> {
         let token = match self.places.token(head) {
             Ok(Some(token)) => token,
             Ok(None) if self.optional && !self.url_claims.need_a_token() => {
+                self.places.keep_only("", head, notes);
                 return self.anonymous(notes);
             }
             Ok(None) => return self.refuse(&Refusal::missing(), notes),
@@ -109,6 +110,7 @@ impl EndpointStep for Arc<Validator> {
                     if claims.expiry().is_none() {
                         self.without_expiry.fetch_add(1, Ordering::Relaxed);
                     }
+                    self.places.keep_only(token, head, notes);
                     notes.claims = Some(claims);
                     Gate::Pass
                 }
@@ -184,7 +186,10 @@ impl Validator {
 
     pub(super) fn check_limited(&self, claims: &Claims) -> Result<(), Refusal> {
         match self.require_expiry && claims.expiry().is_none() {
-            true => Err(Refusal::new(Reason::BadClaim, "the token has no exp")),
+            true => Err(Refusal::new(
+                Reason::BadClaim,
+                "claim \"exp\" is missing, and require_exp is set",
+            )),
             false => Ok(()),
         }
     }
@@ -247,12 +252,20 @@ impl Validator {
         propagation: &Propagation,
         claims: &Claims,
     ) -> Result<SmallVec<[HeaderValue; 1]>, Refusal> {
-        let claim = propagation.claim.find(claims);
-        header_values(claim, self.arrays, self.elements)?
+        let Propagation { claim, header } = propagation;
+        let unfit = |why: &str| {
+            let name = claim.name();
+            Refusal::new(
+                Reason::BadClaim,
+                format!("claim {name:?} cannot stand in the header {header}: {why}"),
+            )
+        };
+        header_values(claim.find(claims), self.arrays, self.elements)
+            .map_err(|refusal| unfit(&refusal.detail))?
             .into_iter()
             .map(HeaderValue::try_from)
             .collect::<Result<_, _>>()
-            .map_err(|_| Refusal::new(Reason::BadClaim, "a claim cannot stand in a header"))
+            .map_err(|_| unfit("no header can carry it"))
     }
 
     fn refuse(&self, refusal: &Refusal, notes: &mut Notes) -> Gate<'static> {

@@ -11,6 +11,7 @@ use crate::config::{Block, Data, Mistake, Node, duration};
 use crate::ext::context::Compile;
 use crate::ext::identity::{Identity, KeyFile, keeper_tls};
 use crate::jose::{Algorithm, KeyIdStrategy, Rules, Verifier};
+use crate::telemetry::mask::without_values;
 use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
 use crate::upstream::{ClientError, SideTls};
 
@@ -241,7 +242,8 @@ fn location(
         return Err(INSECURE);
     }
     if has_no_host(url) {
-        block.node().invalid(format!("{url:?} is no URL"));
+        let shown = without_values(url);
+        block.node().invalid(format!("{shown:?} is no URL"));
         return Ok(None);
     }
     Ok(Some(location))

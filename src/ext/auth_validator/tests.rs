@@ -252,6 +252,90 @@ async fn one_request_has_one_credential() {
     }
 }
 
+#[tokio::test]
+async fn no_second_token_goes_on_beside_the_verified_one() {
+    let keys = key_file();
+    let usual = compiled(&block(&keys, ""));
+    let other_header = compiled(&block(&keys, r#", "auth_header_name": "X-Token""#));
+    let optional = compiled(&block(
+        &keys,
+        r#", "auth_header_name": "X-Token", "optional": true"#,
+    ));
+    let token = ed(r#"{"sub":"alice"}"#);
+    let bearer = format!("Bearer {token}");
+    let x_token = HeaderName::from_static("x-token");
+    let own_cookie = format!("a=1; access_token={token}; b=2");
+    let cases: [(
+        &[Box<dyn EndpointStep>],
+        Vec<(HeaderName, &str)>,
+        &str,
+        &str,
+    ); 8] = [
+        (
+            &usual,
+            vec![
+                (AUTHORIZATION, &bearer),
+                (COOKIE, "a=1; access_token=forged; b=2"),
+                (COOKIE, "access_token=forged"),
+            ],
+            &bearer,
+            "a=1; b=2",
+        ),
+        (
+            &usual,
+            vec![(AUTHORIZATION, &bearer), (COOKIE, &own_cookie)],
+            &bearer,
+            &own_cookie,
+        ),
+        (&usual, vec![(COOKIE, &own_cookie)], "", &own_cookie),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "bearer forged"),
+                (COOKIE, "access_token=\"forged\""),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "eyJhbGciOiJub25lIn0.e30."),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![(x_token.clone(), &token), (AUTHORIZATION, "Basic YTpi")],
+            "Basic YTpi",
+            "",
+        ),
+        (
+            &other_header,
+            vec![(x_token.clone(), &token), (AUTHORIZATION, &bearer)],
+            &bearer,
+            "",
+        ),
+        (&optional, vec![(AUTHORIZATION, "Bearer forged")], "", ""),
+    ];
+    for (steps, sent, authorization, cookie) in cases {
+        let sent = fields(&sent);
+        let (refused, notes) = ask(steps, &sent).await;
+        assert!(refused.is_none(), "{sent:?}");
+        let request = head(&Method::GET, "/x", &sent);
+        for (name, want) in [(AUTHORIZATION, authorization), (COOKIE, cookie)] {
+            let seen: Vec<&str> = notes
+                .header_values(&request, &name)
+                .map(|value| value.to_str().unwrap())
+                .collect();
+            assert_eq!(seen.join("; "), want, "{name} of {sent:?}");
+        }
+    }
+}
+
 #[test]
 fn a_block_that_would_not_protect_is_refused() {
     let keys = key_file();
@@ -545,6 +629,39 @@ async fn a_reload_reads_a_key_file_again() {
     let mut broken = File::after(&block(&keys, ""), kept);
     broken.endpoint(&ENDPOINT, "/x");
     assert_eq!(broken.mistakes(), 1);
+}
+
+#[tokio::test]
+async fn with_nested_roles_only_the_path_counts() {
+    let keys = key_file();
+    let roles = r#", "roles": ["admin"], "roles_key": "a.b""#;
+    let nested = compiled(&block(
+        &keys,
+        &format!(r#"{roles}, "roles_key_is_nested": true"#),
+    ));
+    let literal = compiled(&block(&keys, roles));
+    let flat = with_token(&ed(r#"{"a.b":["admin"]}"#));
+    let path = with_token(&ed(r#"{"a":{"b":["admin"]}}"#));
+    assert_eq!(verdict(&nested, &flat).await, Some((403, "missing_role")));
+    assert_eq!(verdict(&nested, &path).await, None);
+    assert_eq!(verdict(&literal, &flat).await, None);
+    assert_eq!(verdict(&literal, &path).await, Some((403, "missing_role")));
+}
+
+#[test]
+fn explaining_names_the_claim_that_is_wrong() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap();
+    let told = validators.list()[0]
+        .validator
+        .explain(&ed(r#"{"sub":12345}"#))
+        .to_string();
+    let sentence = r#"claim "sub": expected a string, found a number"#;
+    assert_eq!(told.matches(sentence).count(), 2, "{told}");
+    assert!(told.contains("=> 401 bad_claim: "), "{told}");
+    assert!(!told.contains("12345"), "{told}");
 }
 
 #[test]

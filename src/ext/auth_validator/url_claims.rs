@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::config::Mistake;
 use crate::ext::context::EndpointSite;
-use crate::jose::propagate::{Arrays, Elements, header_values, path_segment};
+use crate::jose::propagate::{path_segment, url_text};
 use crate::jose::{Claims, Reason, Refusal};
 
 /// What the URLs of an endpoint's backends take from a token.
@@ -62,9 +62,14 @@ impl Place {
             None if required => return Err(bad(claim, "is missing, and a backend's URL needs it")),
             None => return Ok(()),
             Some(_) if *in_path => path_segment(value).map(drop),
-            Some(_) => header_values(value, Arrays::Joined, Elements::Go).map(drop),
+            Some(value) => url_text(value).map(drop),
         };
-        usable.map_err(|_| bad(claim, "cannot be part of a backend's URL"))
+        usable.map_err(|refusal| {
+            bad(
+                claim,
+                &format!("cannot be part of a backend's URL: {refusal}"),
+            )
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the block means.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use super::config::Block;
@@ -23,7 +25,11 @@ const TAKEN: [&str; 9] = [
     "x-forwarded-for",
 ];
 
-pub(super) fn service(node: &Node<'_>, _cx: &mut Compile<'_>) -> ServicePart {
+/// The field that the service sets on every request, for those who keep its twins away.
+#[derive(Debug)]
+pub struct IdHeader(pub HeaderName);
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node) else {
         return ServicePart::Nothing;
     };
@@ -38,6 +44,7 @@ pub(super) fn service(node: &Node<'_>, _cx: &mut Compile<'_>) -> ServicePart {
             }
         },
     };
+    cx.leave(Arc::new(IdHeader(header.clone())));
     ServicePart::Step(Box::new(RequestIds::new(
         header,
         block.trust,

@@ -6,6 +6,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub use compile::IdHeader;
 pub use runtime::{RequestIds, random};
 
 use super::registry::ServiceExtension;

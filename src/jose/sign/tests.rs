@@ -50,6 +50,34 @@ fn what_an_rsa_key_leaves_out_is_computed() {
 }
 
 #[test]
+fn a_token_says_the_name_that_the_file_says() {
+    for (named, declared) in [("Ed25519", "EdDSA"), ("EdDSA", "Ed25519")] {
+        let mut key = jwk("ed25519", true);
+        key["alg"] = json!(declared);
+        let algorithm = Algorithm::parse(named).unwrap();
+        let text = load(key, algorithm).unwrap().sign(b"{}").unwrap();
+        let header = decoded(text.split('.').next().unwrap());
+        assert!(header.contains(&format!(r#""alg":"{named}""#)), "{header}");
+    }
+}
+
+#[test]
+fn members_that_say_nothing_are_no_part_of_a_private_key() {
+    for nothing in [json!(null), json!(""), json!([])] {
+        let mut key = jwk("rsa", true);
+        for name in ["dp", "dq", "qi", "use", "key_ops", "alg", "x5c", "x5t"] {
+            key[name] = nothing.clone();
+        }
+        load(key.clone(), Algorithm::Rs256).unwrap();
+        key["d"] = nothing;
+        assert_eq!(
+            load(key, Algorithm::Rs256).unwrap_err(),
+            SignError::PublicOnly
+        );
+    }
+}
+
+#[test]
 fn a_key_without_an_id_is_named_by_an_empty_one() {
     let key = without(jwk("ec256", true), "kid");
     let text = load(key, Algorithm::Es256).unwrap().sign(b"{}").unwrap();

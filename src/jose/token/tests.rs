@@ -36,11 +36,11 @@ fn a_token_of_every_algorithm_verifies_and_only_as_that_algorithm() {
             };
             match verifier.verify(&text, &keys) {
                 Ok(claims) => {
-                    assert_eq!(tried, algorithm);
+                    assert!(tried.means(algorithm));
                     assert_eq!(claims.subject(), Some("u1"));
                 }
                 Err(refusal) => {
-                    assert_ne!(tried, algorithm, "{refusal}");
+                    assert!(!tried.means(algorithm), "{refusal}");
                     assert_eq!(refusal.reason, Reason::AlgNotAllowed);
                 }
             }
@@ -51,6 +51,10 @@ fn a_token_of_every_algorithm_verifies_and_only_as_that_algorithm() {
 #[test]
 fn what_we_sign_jsonwebtoken_verifies_too() {
     for algorithm in Algorithm::ALL {
+        // `jsonwebtoken` does not know the name of RFC 9864.
+        if algorithm == Algorithm::Ed25519 {
+            continue;
+        }
         let Some(theirs) = algorithm.jsonwebtoken() else {
             continue;
         };
@@ -127,6 +131,21 @@ fn a_key_id_is_a_short_string_or_absent() {
         assert_eq!(refused_header(&header), reason, "{id}");
     }
     assert_eq!(refused_header(r#"{"alg":"HS256"}"#), Reason::UnknownKey);
+}
+
+#[test]
+fn a_refused_key_id_is_named_with_its_type() {
+    for (strategy, member) in [
+        (KeyIdStrategy::Kid, "kid"),
+        (KeyIdStrategy::X5t, "x5t"),
+        (KeyIdStrategy::X5tS256, "x5t#S256"),
+    ] {
+        let header = format!(r#"{{"alg":"HS256",{member:?}:12345}}"#);
+        let text = hs256_with_header(&header, "{}");
+        let refusal = Token::parse(&text).unwrap().key_id(strategy).unwrap_err();
+        let told = format!("header member {member:?} must be a string, and is a number");
+        assert!(refusal.to_string().ends_with(&told), "{refusal}");
+    }
 }
 
 #[test]

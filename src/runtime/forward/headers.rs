@@ -1,6 +1,6 @@
 //! `input_headers`.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
@@ -24,7 +24,7 @@ pub struct HeaderRules {
     pass: Pass,
     /// `Content-Length` was listed: the length of the body is announced instead of chunks.
     content_length: bool,
-    /// Names that only we may set, for which a twin with `_` would pass in many backends (CGI, WSGI).
+    /// Names that only we may set or have checked. Many backends (CGI, WSGI, PHP) take `X_User` and `X.User` for them.
     guarded: Box<[HeaderName]>,
 }
 
@@ -82,11 +82,12 @@ impl HeaderRules {
         Ok(HeaderRules {
             pass,
             content_length: false,
-            guarded: Box::new([FORWARDED_FOR, FORWARDED_HOST]),
+            guarded: Box::new([FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO]),
         })
     }
 
-    /// The same rules for an endpoint whose token sets these headers: a client's `X_User` does not pass beside `X-User`.
+    /// The same rules for an endpoint whose steps set or check these headers: a client's `X_User` does not pass beside
+    /// `X-User`, nor the other way around.
     pub fn guarding(mut self, set_by_us: &[HeaderName]) -> HeaderRules {
         self.guarded = self.guarded.iter().chain(set_by_us).cloned().collect();
         let twin: Vec<HeaderName> = match &self.pass {
@@ -134,14 +135,13 @@ impl HeaderRules {
 
     /// Whether a client's field of this name is another spelling of one that only we set.
     fn is_twin(&self, name: &HeaderName) -> bool {
-        let name = name.as_str().as_bytes();
-        memchr::memchr(b'_', name).is_some() && {
-            let fold = |b: &u8| if *b == b'_' { b'-' } else { *b };
-            self.guarded.iter().any(|guarded| {
-                let guarded = guarded.as_str().as_bytes().iter().map(fold);
-                guarded.eq(name.iter().map(fold))
-            })
-        }
+        let bytes = name.as_str().as_bytes();
+        let fold = |b: &u8| if b.is_ascii_alphanumeric() { *b } else { b'-' };
+        let alike = |guarded: &&HeaderName| {
+            let guarded = guarded.as_str().as_bytes();
+            guarded.len() == bytes.len() && guarded.iter().map(fold).eq(bytes.iter().map(fold))
+        };
+        self.guarded.iter().any(|guarded| alike(&guarded)) && !self.guarded.contains(name)
     }
 }
 
@@ -271,11 +271,11 @@ struct Nominated<'h>(SmallVec<[&'h str; 2]>);
 impl<'h> Nominated<'h> {
     fn by(headers: &'h HeaderMap) -> Nominated<'h> {
         let mut names = SmallVec::new();
+        // Bytes, and not lines: one that is no ASCII must not let the rest of its line pass for nothing.
         let lines = headers.get_all(CONNECTION).into_iter();
         let tokens = lines
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .map(str::trim);
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok());
         for token in tokens {
             let usual = ["close", "keep-alive"];
             let known = |known: &&str| known.eq_ignore_ascii_case(token);
@@ -299,10 +299,12 @@ fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     let rules = &options.client_address;
     let peer = head.peer.to_canonical();
     // Room for the longest address, so that the buffer is allocated once and becomes the value.
-    let mut text = String::with_capacity(45);
+    let mut text = Vec::with_capacity(45);
+    // Writing to a Vec cannot fail.
     if rules.append_chain && rules.trusts(peer) {
         for line in head.headers.get_all(FORWARDED_FOR) {
-            let _ = write!(text, "{}, ", line.to_str().ok()?.trim());
+            text.extend_from_slice(line.as_bytes().trim_ascii());
+            text.extend_from_slice(b", ");
         }
         let _ = write!(text, "{peer}");
     } else {
@@ -329,16 +331,17 @@ fn scheme(options: &Options, head: &Head<'_>) -> &'static str {
 fn forwarded(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     let rules = &options.client_address;
     let peer = head.peer.to_canonical();
-    let mut text = String::with_capacity(96);
+    let mut text = Vec::with_capacity(96);
     let node = if rules.append_chain && rules.trusts(peer) {
         for line in head.headers.get_all(FORWARDED) {
-            let _ = write!(text, "{}, ", line.to_str().ok()?.trim());
+            text.extend_from_slice(line.as_bytes().trim_ascii());
+            text.extend_from_slice(b", ");
         }
         peer
     } else {
         head.client
     };
-    // Writing to a String cannot fail. An IPv6 address has to stand in brackets and quotes (§6).
+    // Writing to a Vec cannot fail. An IPv6 address has to stand in brackets and quotes (§6).
     let _ = match node {
         IpAddr::V4(v4) => write!(text, "for={v4}"),
         IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),

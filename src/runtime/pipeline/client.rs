@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::limit::Limit;
-use crate::jose::propagate::{Arrays, Elements, header_values};
+use crate::jose::propagate::url_text;
 use crate::jose::{Claims, Refusal};
 use crate::runtime::forward;
 use crate::runtime::json::Value;
@@ -127,8 +127,7 @@ impl Values for Sources<'_> {
         let Some(claim) = claims.and_then(|claims| claims.claim(name)) else {
             return Ok(None);
         };
-        let values = header_values(Some(claim), Arrays::Joined, Elements::Go)?;
-        Ok(values.into_iter().next().map(Cow::Owned))
+        url_text(claim).map(|text| Some(Cow::Owned(text)))
     }
 
     fn response(&self, backend: usize, path: &str) -> Option<Cow<'_, str>> {

@@ -194,6 +194,50 @@ fn fields_that_a_step_set_win_and_no_twin_stands_beside_them() {
 }
 
 #[test]
+fn a_twin_is_one_in_any_spelling_and_in_both_directions() {
+    for (set, twins) in [
+        ("x-user", &["x_user", "x.user", "x~user", "x!user"][..]),
+        ("x_user", &["x-user", "x.user"]),
+        ("x.grp", &["x-grp", "x_grp"]),
+    ] {
+        let name = HeaderName::from_static(set);
+        let mut notes = Notes::default();
+        let ours = [HeaderValue::from_static("ann")];
+        notes.set_header(&name, ours.into_iter().collect());
+        let mut client: Vec<(&str, &str)> = twins.iter().map(|twin| (*twin, "eve")).collect();
+        client.extend([
+            ("x-users", "1"),
+            ("xuser", "2"),
+            ("x-forwarded.host", "evil"),
+        ]);
+        let rules = endpoint(&["*"]).guarding(std::slice::from_ref(&name));
+        let mut want = with_trio(&[&format!("{set}: ann"), "x-users: 1", "xuser: 2"]);
+        want.sort();
+        assert_eq!(seen(&rules, &notes, &client), want);
+        let listed: Vec<&str> = twins.iter().copied().chain([set]).collect();
+        let rules = endpoint(&listed).guarding(&[name]);
+        let want = with_trio(&[&format!("{set}: ann")]);
+        assert_eq!(seen(&rules, &notes, &client), want);
+    }
+}
+
+#[test]
+fn a_byte_that_is_no_ascii_does_not_hide_what_connection_names() {
+    let mut client = sent(&[("x-hop", "1")]);
+    client.insert(
+        "connection",
+        HeaderValue::from_bytes(b"\xff, x-hop").unwrap(),
+    );
+    let headers = outgoing(
+        &endpoint(&["*"]),
+        &options(),
+        &head(&client),
+        &Notes::default(),
+    );
+    assert!(!headers.contains_key("x-hop"));
+}
+
+#[test]
 fn a_backend_list_filters_the_whole_set_once_more() {
     let narrowed = |names: &[&str]| {
         let client = sent(&[("x-a", "1"), ("x-a", "2"), ("x-b", "3")]);
