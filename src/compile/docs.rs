@@ -15,7 +15,7 @@ const HEAD: &str = "\
 This page is made from the tables that the gateway itself reads a file with.
 `UPDATE_DOCS=1 cargo test --test config` writes it anew.
 
-A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 16 MiB at most. Durations are a number and a unit:
+A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 64 MiB at most. Durations are a number and a unit:
 `\"2s\"`, `\"1h30m\"`, `\"300ms\"`; a bare number counts nanoseconds and gets a warning. Keys that begin with `@`, `$`, `_` or
 `#` are remarks. Unknown keys are ignored with a warning; a known key of a wrong type stops the start. At the core levels
 (service, endpoint, backend) types are taken as loosely as KrakenD takes them: `\"8080\"` is a number, `\"true\"` a boolean, one

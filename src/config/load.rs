@@ -9,7 +9,7 @@ use super::value::{Data, Position, Value};
 use super::{environment, expand, json, toml, yaml};
 
 /// Larger files are refused before they are read.
-pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ fn read(path: &FilePath) -> Result<String, String> {
         .read_to_end(&mut bytes)
         .map_err(words)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err("the file is larger than 16 MiB".to_owned());
+        return Err("the file is larger than 64 MiB".to_owned());
     }
     String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())
 }
@@ -180,6 +180,17 @@ mod tests {
             let findings = report.into_findings();
             assert_eq!(findings[0].mistake.to_string(), want);
         }
+    }
+
+    #[test]
+    fn a_file_of_64_mebibytes_is_read_and_a_larger_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.json");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(64 << 20).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 64 << 20);
+        file.set_len((64 << 20) + 1).unwrap();
+        assert_eq!(read(&path).unwrap_err(), "the file is larger than 64 MiB");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | [`graphql`], [`signing`] | the two guests of the pipeline |
 //! | [`address`], [`answer`], [`failure`] | the client's address; an answer made here; why a request failed, in the words of the log |
 //! | [`listen`] | what the server needs to know before the first byte |
+//! | [`readiness`] | what `GET /__ready` waits for |
 //! | [`clock`] | the time that limits and caches live by |
 //!
 //! Nothing here names Pingora or the configuration: `server` brings requests in, `compile` built the service.
@@ -31,6 +32,7 @@ pub mod json;
 pub mod listen;
 pub mod pipe;
 pub mod pipeline;
+pub mod readiness;
 pub mod request;
 pub mod router;
 pub mod service;

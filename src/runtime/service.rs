@@ -18,6 +18,7 @@ use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::graphql::GraphQl;
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{CallStep, PipeStep};
+use crate::runtime::readiness::Readiness;
 use crate::runtime::router::Router;
 use crate::runtime::shape::Shape;
 use crate::runtime::signing::ResponseSigner;
@@ -35,6 +36,8 @@ pub struct Service {
     pub steps: Box<[Box<dyn ServiceStep>]>,
     /// After them, around every request that was not answered yet; they may wait.
     pub gates: Box<[Box<dyn EndpointStep>]>,
+    /// What `GET /__ready` waits for, if anything.
+    pub readiness: Option<Arc<Readiness>>,
     pub options: Options,
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::forward::QueryRules;
+use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
 use crate::telemetry::mask::{is_secret, masked, masked_query};
 
@@ -39,15 +40,16 @@ pub fn health() -> Answer {
     }
 }
 
-/// `GET /__ready`: 200 while requests are welcome, 503 once the process is leaving.
-pub fn ready(draining: bool) -> Answer {
-    match draining {
-        false => json_answer(StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
-        true => json_answer(
-            StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"status":"draining"}"#.to_owned(),
-        ),
-    }
+/// `GET /__ready`: 200 while requests are welcome, 503 before the first key sets have come and once the process is leaving.
+pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Answer {
+    let (status, word) = if draining {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if readiness.is_some_and(|readiness| !readiness.is_ready()) {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for key sets")
+    } else {
+        (StatusCode::OK, "ready")
+    };
+    json_answer(status, format!(r#"{{"status":"{word}"}}"#))
 }
 
 /// `/__debug/*`: logs the request at DEBUG and answers `pong`.

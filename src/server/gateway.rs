@@ -219,6 +219,7 @@ impl Gateway {
             Match::NotFound if head.path == READY_PATH && *head.method == Method::GET => {
                 return Decision::Before(builtin::ready(
                     self.shared.draining.load(Ordering::Relaxed),
+                    service.readiness.as_deref(),
                 ));
             }
             _ => {}

@@ -343,3 +343,90 @@ async fn a_file_is_read_at_once_and_a_missing_one_is_a_mistake() {
     let source = store.source(&spec, Schedule::default());
     assert_eq!(words(&source), ["k1"]);
 }
+
+#[tokio::test]
+async fn a_key_that_is_used_before_it_is_published_is_found_within_a_second_or_two() {
+    let provider = Provider::start("k1").await;
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    source.ready(LONG).await;
+    // Somebody shows a token with the new key too early, and again and again.
+    assert!(source.refresh_for_unknown(LONG).await);
+    assert_eq!(words(&source), ["k1"]);
+    provider.publish("k1 k2");
+    let published = std::time::Instant::now();
+    while words(&source) != ["k1", "k2"] {
+        source.refresh_for_unknown(LONG).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(
+            published.elapsed() < 8 * SECOND,
+            "it waits for the cool-down"
+        );
+    }
+}
+
+#[tokio::test]
+async fn forged_ids_cost_few_fetches_and_fewer_the_longer_they_come() {
+    let provider = Provider::start("k1").await;
+    let store = Store::start();
+    let source = store.source(&provider.spec(), Schedule::default());
+    source.ready(LONG).await;
+    let began = std::time::Instant::now();
+    while began.elapsed() < 4 * SECOND {
+        source.refresh_for_unknown(LONG).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // One at once, and one a second.
+    let forced = provider.fetches() - 1;
+    assert!((2..=5).contains(&forced), "{forced} fetches");
+}
+
+#[tokio::test]
+async fn a_document_that_trickles_ends_at_its_deadline() {
+    let stub = Stub::start(|_| {
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n";
+        Reply::Trickle(head.into(), b"k1 ".repeat(300), Duration::from_millis(100))
+    })
+    .await;
+    let spec = SourceSpec {
+        location: Location::Url(format!("{}/jwks", stub.url())),
+        tls: SideTls::default(),
+    };
+    let store = Store::start();
+    let source = store.source(&spec, Schedule::default());
+    let began = std::time::Instant::now();
+    source.ready(2 * LONG).await;
+    while source.status().last_error.is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(began.elapsed() < LONG, "nobody ends it");
+    }
+    let error = source.status().last_error.unwrap();
+    assert!(error.contains("no complete answer within 5s"), "{error}");
+}
+
+#[tokio::test]
+async fn at_most_thirty_two_are_fetched_at_a_time_and_who_is_waited_for_goes_first() {
+    let stub = Stub::start(|_| Reply::Hang).await;
+    let good = Provider::start("k1").await;
+    let store = Store::start();
+    let sources: Vec<_> = (0..100)
+        .map(|number| {
+            let spec = SourceSpec {
+                location: Location::Url(format!("{}/{number}", stub.url())),
+                tls: SideTls::default(),
+            };
+            store.source(&spec, Schedule::default())
+        })
+        .collect();
+    while stub.connections() < 24 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(stub.connections(), 24, "the rest are kept for requests");
+    let waited_for = store.source(&good.spec(), Schedule::default());
+    waited_for.ready(LONG).await;
+    assert_eq!(words(&waited_for), ["k1"]);
+    assert!(!store.store.have_arrived() && waited_for.has_arrived());
+    drop(sources);
+}

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -18,6 +19,8 @@ pub enum Reply {
     Close(Vec<u8>),
     /// Never answer.
     Hang,
+    /// Send the first part, and then the second byte by byte with this pause before each.
+    Trickle(Vec<u8>, Vec<u8>, Duration),
 }
 
 /// A request as it came.
@@ -106,6 +109,13 @@ async fn serve(
                 return;
             }
             Reply::Hang => std::future::pending().await,
+            Reply::Trickle(head, body, pause) => {
+                stream.write_all(&head).await.unwrap_or_default();
+                for byte in body {
+                    tokio::time::sleep(pause).await;
+                    stream.write_all(&[byte]).await.unwrap_or_default();
+                }
+            }
         }
     }
 }

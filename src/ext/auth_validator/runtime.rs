@@ -20,6 +20,10 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::keys::{FailedKeys, KeySource, Snapshot};
 
+/// How long a request waits for the first key set of a source. A provider that takes longer may hang, and everybody would
+/// wait with it; the fetch goes on, and later requests find what it brought.
+const FIRST_KEYS: Duration = Duration::from_millis(400);
+
 /// Who lets a request into one endpoint.
 #[derive(Debug)]
 pub struct Validator {
@@ -313,7 +317,7 @@ impl Provider {
 
     async fn fetch(&self, want: Want, patience: Duration) {
         match want {
-            Want::Keys => self.source.ready(patience).await,
+            Want::Keys => self.source.ready(patience.min(FIRST_KEYS)).await,
             Want::Newer(id) => {
                 let fetched = self.source.refresh_for_unknown(patience).await;
                 // An id is looked for in vain only if somebody has looked.

@@ -21,6 +21,11 @@ impl IdentityStatus {
         self.0.keys.status()
     }
 
+    /// Whether every source has had keys at least once.
+    pub fn key_sets_have_arrived(&self) -> bool {
+        self.0.keys.have_arrived()
+    }
+
     /// How often a token without `exp` was let in.
     pub fn without_expiry(&self) -> u64 {
         self.0.without_expiry.load(Ordering::Relaxed)

@@ -1,7 +1,7 @@
 //! One source of keys and its current set.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -57,6 +57,8 @@ pub struct KeySource<S> {
     log: Mutex<Log>,
     fetches: AtomicU64,
     failures: AtomicU64,
+    /// Whether there ever was a set.
+    arrived: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +67,10 @@ struct Log {
     last_failure: Option<Instant>,
     /// When a request last caused a refresh for an unknown key.
     last_forced: Option<Instant>,
+    /// Such a refresh was asked for and has not ended.
+    forced: bool,
+    /// How many of them in a row brought nothing new.
+    in_vain: u32,
     max_age: Option<Duration>,
     failed_in_a_row: u32,
     /// Whether the set is being used past its time.
@@ -107,7 +113,13 @@ impl<S: KeyDocument> KeySource<S> {
             log: Mutex::default(),
             fetches: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            arrived: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a set has come at least once, also if it is out of use by now.
+    pub fn has_arrived(&self) -> bool {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     /// The set to verify with now; `None` when none was ever fetched, or the last one is past its stale limit.
@@ -135,7 +147,9 @@ impl<S: KeyDocument> KeySource<S> {
     /// and never longer than one fetch may take. Returns whether a fetch has ended meanwhile, so that looking again
     /// makes sense.
     ///
-    /// There is one such refresh in a cool-down, however many unknown keys are named: they come from strangers.
+    /// However many unknown keys are named, there is one such refresh in a second, and in longer times while they bring
+    /// nothing new ([`Schedule::between_forced`]): unknown keys come from strangers, but also from a provider that signs
+    /// with a key shortly before it publishes it.
     pub async fn refresh_for_unknown(&self, limit: Duration) -> bool {
         if !self.flight.is_pending() && !self.may_force() {
             return false;
@@ -168,7 +182,8 @@ impl<S: KeyDocument> KeySource<S> {
                 .and_then(|document| self.keep(&document))
                 .map_err(|error| ClientError::Side {
                     reason: error.to_string(),
-                })?;
+                })
+                .map(drop)?;
         }
         Ok(())
     }
@@ -183,9 +198,14 @@ impl<S: KeyDocument> KeySource<S> {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
             Err(_) => Err(FetchError::Document("no answer in time".to_owned())),
         };
-        if let Err(error) = outcome {
-            self.note_failure(&error);
-        }
+        let brought_news = match outcome {
+            Ok(news) => news,
+            Err(error) => {
+                self.note_failure(&error);
+                false
+            }
+        };
+        self.note_forced(brought_news);
         self.flight.finish();
     }
 
@@ -220,12 +240,25 @@ impl<S: KeyDocument> KeySource<S> {
         last.map_or_else(Instant::now, |at| at + Schedule::GAP)
     }
 
-    fn keep(&self, document: &Document) -> Result<(), FetchError> {
+    /// Counts how often unknown keys caused a refresh for nothing.
+    fn note_forced(&self, brought_news: bool) {
+        let mut log = self.log();
+        let forced = std::mem::take(&mut log.forced);
+        if brought_news {
+            log.in_vain = 0;
+        } else if forced {
+            log.in_vain = log.in_vain.saturating_add(1);
+        }
+    }
+
+    /// Puts a document to use. Returns whether it is another than the one before.
+    fn keep(&self, document: &Document) -> Result<bool, FetchError> {
         let digest = digest::digest(&digest::SHA256, &document.bytes);
         let old = self.current.load();
         let same = old
             .as_ref()
             .filter(|old| old.digest.as_ref() == digest.as_ref());
+        let is_news = same.is_none();
         let (set, generation) = match same {
             Some(old) => (Arc::clone(&old.set), old.generation),
             None => {
@@ -242,13 +275,14 @@ impl<S: KeyDocument> KeySource<S> {
             fetched: Instant::now(),
             digest,
         })));
+        self.arrived.store(true, Ordering::Relaxed);
         let mut log = self.log();
         log.last_error = None;
         log.last_failure = None;
         log.failed_in_a_row = 0;
         log.max_age = document.max_age;
         log.stale = false;
-        Ok(())
+        Ok(is_news)
     }
 
     fn note_failure(&self, error: &FetchError) {
@@ -272,13 +306,15 @@ impl<S: KeyDocument> KeySource<S> {
     }
 
     fn may_force(&self) -> bool {
-        let cooldown = self.schedule().cooldown;
+        let schedule = *self.schedule();
         let now = Instant::now();
         let mut log = self.log();
-        if log.last_forced.is_some_and(|at| now < at + cooldown) {
+        let gap = schedule.between_forced(log.in_vain);
+        if log.last_forced.is_some_and(|at| now < at + gap) {
             return false;
         }
         log.last_forced = Some(now);
+        log.forced = true;
         true
     }
 

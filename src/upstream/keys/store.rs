@@ -5,8 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use futures::StreamExt;
 use http::HeaderValue;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::source::{KeyDocument, KeySource, SourceStatus};
@@ -16,6 +17,10 @@ use crate::upstream::flight::Sources;
 
 /// How often a source looks again whether anyone still uses it.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
+/// Fetches under way at a time.
+const MOST_FETCHES: usize = 32;
+/// Of these, for sources that a request waits for.
+const KEPT_FOR_WANTED: usize = 8;
 
 /// When a source is refreshed, and how long its last set may be used when it cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +29,7 @@ pub struct Schedule {
     pub life: Duration,
     /// How much older it may get when refreshing fails (24 h).
     pub stale: Duration,
-    /// Between two refreshes that unknown keys cause (10 s).
+    /// The longest time between two refreshes that unknown keys cause (10 s).
     pub cooldown: Duration,
 }
 
@@ -39,8 +44,8 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The shortest time between a failure and the next attempt.
-    pub(super) const GAP: Duration = Duration::from_millis(500);
+    /// The shortest time between a failure and the next attempt: shorter than requests wait for a first set.
+    pub(super) const GAP: Duration = Duration::from_millis(250);
     /// The longest time between two attempts while refreshing fails.
     const MOST_RETRY: Duration = Duration::from_secs(60);
     /// A provider that says `max-age=0` is not called more often than this.
@@ -61,6 +66,13 @@ impl Schedule {
         let seconds = 1_u64 << failures.saturating_sub(1).min(6);
         let most = Schedule::MOST_RETRY.min(self.life.max(Duration::from_secs(1)));
         Duration::from_secs(seconds).min(most).mul_f64(jitter())
+    }
+
+    /// The time between two refreshes that unknown keys cause, when so many of them in a row have brought nothing new: a
+    /// second for the first three, then twice as long each time, up to the cool-down.
+    pub(super) fn between_forced(&self, in_vain: u32) -> Duration {
+        let doublings = in_vain.saturating_sub(2).min(16);
+        Duration::from_secs(1_u64 << doublings).min(self.cooldown)
     }
 
     /// The more demanding of both, for two who share a source.
@@ -85,6 +97,7 @@ fn jitter() -> f64 {
 /// All sources of keys. Shared by every compiled configuration, so that a reload keeps what was fetched.
 #[derive(Debug)]
 pub struct KeySetStore<S> {
+    turns: Turns,
     sources: Sources<SourceSpec, KeySource<S>>,
     generations: Arc<AtomicU64>,
     user_agent: HeaderValue,
@@ -94,6 +107,7 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// An empty store; its fetches introduce themselves as `user_agent`.
     pub fn new(user_agent: HeaderValue) -> KeySetStore<S> {
         KeySetStore {
+            turns: Turns::default(),
             sources: Sources::default(),
             generations: Arc::default(),
             user_agent,
@@ -127,13 +141,23 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// Keeps all sources fresh until `shutdown` turns true. One task for the whole process; a source that hangs holds
     /// up no other.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
+        let tend = |source| tend(source, &self.turns);
         self.sources.tend_all(tend, shutdown).await;
     }
 
-    /// Fetches every source once, all at the same time; for a command that only wants to look.
+    /// Fetches every source once, many at the same time; for a command that only wants to look.
     pub async fn refresh_all(&self) {
-        let alive = self.sources.alive();
-        futures::future::join_all(alive.iter().map(|source| source.refresh())).await;
+        futures::stream::iter(self.sources.alive())
+            .for_each_concurrent(MOST_FETCHES, |source| async move { source.refresh().await })
+            .await;
+    }
+
+    /// Whether every source has had a set at least once.
+    pub fn have_arrived(&self) -> bool {
+        self.sources
+            .alive()
+            .iter()
+            .all(|source| source.has_arrived())
     }
 
     /// What is known of each source, in the order of their labels.
@@ -145,8 +169,44 @@ impl<S: KeyDocument> KeySetStore<S> {
     }
 }
 
+/// Bounds how many fetches are under way. Some turns are kept for sources that requests wait for: a start with many
+/// sources, of which some hang, does not stand before them.
+#[derive(Debug)]
+struct Turns {
+    due: Semaphore,
+    wanted: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            due: Semaphore::new(MOST_FETCHES - KEPT_FOR_WANTED),
+            wanted: Semaphore::new(KEPT_FOR_WANTED),
+        }
+    }
+}
+
+impl Turns {
+    /// Fetches when it is this source's turn.
+    async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>) {
+        let wanted = async {
+            while !source.flight.is_pending() {
+                source.flight.wanted().await;
+            }
+            self.wanted.acquire().await
+        };
+        // The semaphores are never closed; without a turn it would be fetched all the same.
+        let _turn = tokio::select! {
+            biased;
+            turn = self.due.acquire() => turn,
+            turn = wanted => turn,
+        };
+        source.refresh().await;
+    }
+}
+
 /// Refreshes one source when it is due or wanted, until nobody uses it.
-async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>) {
+async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, turns: &Turns) {
     while let Some(source) = source.upgrade() {
         let (due, limit) = source.next_refresh();
         let now = Instant::now();
@@ -157,7 +217,7 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>) {
             .min(now + IDLE_LOOK)
             .min(limit.filter(|limit| *limit > now).unwrap_or(due));
         if due <= now {
-            source.refresh().await;
+            turns.refresh(&source).await;
             continue;
         }
         tokio::select! {
@@ -165,7 +225,7 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>) {
             () = source.flight.wanted() => {
                 if source.flight.is_pending() {
                     sleep_until(source.earliest_attempt()).await;
-                    source.refresh().await;
+                    turns.refresh(&source).await;
                 }
             }
         }
@@ -184,6 +244,16 @@ mod tests {
         let hinted = schedule.refresh_after(Some(Duration::from_secs(60)));
         assert!(hinted < Duration::from_secs(60));
         assert!(schedule.refresh_after(Some(Duration::ZERO)) > Duration::from_secs(5));
+    }
+
+    #[test]
+    fn forced_fetches_back_off_while_they_are_in_vain() {
+        let schedule = Schedule::default();
+        let gaps: Vec<u64> = (0..8)
+            .map(|in_vain| schedule.between_forced(in_vain).as_secs())
+            .collect();
+        assert_eq!(gaps, [1, 1, 1, 2, 4, 8, 10, 10]);
+        assert_eq!(schedule.between_forced(u32::MAX), schedule.cooldown);
     }
 
     #[test]

@@ -1,0 +1,75 @@
+//! Whether requests can be answered as they should, for `GET /__ready`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Waits for what requests need from elsewhere, such as key sets. Once ready it stays so: an instance that served is not
+/// taken out of service by a reload that adds a provider.
+pub struct Readiness {
+    until: Instant,
+    ready: AtomicBool,
+    has_all: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readiness")
+            .field("ready", &self.ready)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Readiness {
+    /// Ready when `has_all` says so, and after `limit` at the latest.
+    pub fn new(limit: Duration, has_all: impl Fn() -> bool + Send + Sync + 'static) -> Readiness {
+        let now = Instant::now();
+        Readiness {
+            until: now.checked_add(limit).unwrap_or(now),
+            ready: AtomicBool::new(limit.is_zero()),
+            has_all: Box::new(has_all),
+        }
+    }
+
+    /// Whether to send requests here.
+    pub fn is_ready(&self) -> bool {
+        if self.ready.load(Ordering::Relaxed) {
+            return true;
+        }
+        let ready = (self.has_all)() || Instant::now() >= self.until;
+        if ready {
+            self.ready.store(true, Ordering::Relaxed);
+        }
+        ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn once_ready_it_stays_so() {
+        let has_all = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&has_all);
+        let readiness = Readiness::new(Duration::from_secs(3600), move || {
+            asked.load(Ordering::Relaxed)
+        });
+        assert!(!readiness.is_ready());
+        has_all.store(true, Ordering::Relaxed);
+        assert!(readiness.is_ready());
+        has_all.store(false, Ordering::Relaxed);
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn it_waits_no_longer_than_it_is_told() {
+        assert!(Readiness::new(Duration::ZERO, || false).is_ready());
+        let soon = Readiness::new(Duration::from_millis(20), || false);
+        assert!(!soon.is_ready());
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(soon.is_ready());
+    }
+}
