@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::cli::{CheckArgs, Format};
 use crate::compile::{self, Inputs, Outcome};
-use crate::config::{Environment, Finding, Severity};
+use crate::config::{Environment, Finding, Mistake, Position, Severity};
 use crate::ext::Carry;
+use crate::server::tls::Certificates;
 use crate::upstream::{Clients, DnsTable};
 
 /// Checks a file and prints the result. As the reference's commands do, text goes to standard error.
@@ -34,7 +35,7 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
 pub fn outcome(file: &Path) -> Outcome {
     crate::jose::install_crypto();
     let clients = Arc::new(Clients::new(Arc::new(DnsTable::default())));
-    compile::file(
+    let mut outcome = compile::file(
         file,
         &Inputs {
             environment: &Environment::process(),
@@ -43,7 +44,23 @@ pub fn outcome(file: &Path) -> Outcome {
             port: None,
             debug: false,
         },
-    )
+    );
+    // What only the server knows of TLS: whether versions, suites and curves leave anything to agree on.
+    let tls = outcome
+        .compiled
+        .as_ref()
+        .and_then(|it| it.listen.tls.clone());
+    if let Some(Err(error)) = tls.map(Certificates::load) {
+        outcome.compiled = None;
+        outcome.findings.push(Finding {
+            severity: Severity::Mistake,
+            at: Position::default(),
+            pointer: "/tls".to_owned(),
+            mistake: Mistake::invalid(error.to_string()),
+            hint: None,
+        });
+    }
+    outcome
 }
 
 /// `indent`: print what the file defines, too, with this in front of each level.

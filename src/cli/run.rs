@@ -15,7 +15,7 @@ use crate::config::Environment;
 use crate::config::load::Format;
 use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
-use crate::ext::{Carry, Open};
+use crate::ext::{Carry, CertificateInUse, Open};
 use crate::jose;
 use crate::server::admin::{Asked, SideListener, page, whole};
 use crate::server::control;
@@ -304,6 +304,7 @@ impl Loader for FileLoader {
                 compiled.facts.get::<IdentityStatus>(),
             ),
             carry: (Arc::clone(&self.carry), compiled.carry),
+            certificates: (Arc::clone(&self.metrics), compiled.certificates),
             warnings: check::warnings(&self.name, &outcome.findings),
         };
         let loaded = Loaded {
@@ -348,6 +349,7 @@ struct Change {
         Option<Arc<IdentityStatus>>,
     ),
     carry: (Arc<Mutex<Carry>>, Carry),
+    certificates: (Arc<Metrics>, Vec<CertificateInUse>),
     warnings: Vec<String>,
 }
 
@@ -367,6 +369,17 @@ impl Change {
         }
         *locked(&self.access.0) = Some(self.access.1);
         self.identity.0.store(self.identity.1);
+        let (metrics, certificates) = self.certificates;
+        metrics.certificates(certificates.iter().map(|one| {
+            let facts = &one.facts;
+            let labels = [
+                one.used_as.as_str(),
+                &one.file,
+                &facts.subject,
+                &facts.serial,
+            ];
+            (labels, facts.not_after)
+        }));
         *locked(&self.carry.0) = self.carry.1;
         Ok(())
     }
@@ -379,6 +392,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What is counted elsewhere goes to the page when somebody asks for it.
 fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
+    metrics.forget_key_sets();
     for status in identity.key_sets() {
         metrics.key_set(&KeySetReport {
             source: &status.label,

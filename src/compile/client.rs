@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compile::certificates;
 use crate::compile::files::readable;
 use crate::compile::listen::versions;
 use crate::config::namespaces::UPSTREAM;
 use crate::config::service::KeepAlive;
+use crate::config::tls::KeyPair;
 use crate::config::{Backend, ClientTls, Mistake, Node, Service};
-use crate::ext::Compile;
+use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
 use crate::upstream::{
     CertificatePair, Client, HostSet, HttpVersion, Settings, TlsPolicy,
@@ -81,16 +83,13 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
         policy.ca_certs = tls
             .ca_certs
             .iter()
-            .filter_map(|node| readable(node, cx))
+            .filter_map(|node| certificates::authorities(node, cx))
             .collect();
-        if !policy.insecure {
-            warn_of_own_authorities(&tls.ca_certs, cx);
-        }
         policy.disable_system_ca_pool = tls.disable_system_ca_pool;
         policy.client_certs = tls
             .client_certs
             .iter()
-            .filter_map(|pair| pair_of(pair, cx))
+            .filter_map(|pair| shown(pair, cx))
             .collect();
         without_effect(tls);
     }
@@ -107,14 +106,14 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
     policy
 }
 
-/// What KrakenD takes from a server and we cannot.
+/// What KrakenD takes from a server, and so do we, unless Pingora makes the connection.
 fn warn_of_own_authorities(files: &[Node<'_>], cx: &Compile<'_>) {
     for node in files {
         let path = readable(node, cx);
         if path.is_some_and(|path| holds_an_authority_with_names(&path)) {
             node.warn_hint(
                 Mistake::invalid(
-                    "a certificate in it is an authority's (CA:TRUE): a server that shows it as its own is refused",
+                    "a certificate in it is an authority's (CA:TRUE): a server that shows it as its own is refused when \"http_version\" is h2 or auto",
                 ),
                 "give the server another one that this one signed, or make it with basicConstraints=CA:FALSE",
             );
@@ -122,17 +121,14 @@ fn warn_of_own_authorities(files: &[Node<'_>], cx: &Compile<'_>) {
     }
 }
 
-fn pair_of(pair: &crate::config::tls::KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
+fn shown(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
     if pair.certificate.is_none() {
         pair.block.missing("certificate");
     }
     if pair.private_key.is_none() {
         pair.block.missing("private_key");
     }
-    Some(CertificatePair {
-        certificate: readable(pair.certificate.as_ref()?, cx)?,
-        private_key: readable(pair.private_key.as_ref()?, cx)?,
-    })
+    certificates::pair(pair, CertificateUse::Client, cx)
 }
 
 /// Pingora's connector speaks TLS 1.2 and 1.3 with its own suites, whatever the file says. Saying so is better than
@@ -178,7 +174,7 @@ pub fn hosts(
         (true, Some(name)) => Some(bare(name)),
         (false, _) => None,
     };
-    let client = client_of(file, cx)?;
+    let client = client_of(file, service, cx)?;
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
         .dns_cache_ttl
@@ -198,7 +194,7 @@ pub fn hosts(
 }
 
 /// The client of this backend: the shared one, unless it speaks another version of HTTP.
-fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
+fn client_of(file: &Backend<'_>, service: &Service<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
     let shared = cx.client.as_ref()?;
     let block = file
         .extra
@@ -216,6 +212,9 @@ fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
         http_version,
         ..(*cx.left::<Settings>()?).clone()
     };
+    if let (Some(tls), false) = (&service.client_tls, settings.tls.insecure) {
+        warn_of_own_authorities(&tls.ca_certs, cx);
+    }
     match cx.clients.with(&settings) {
         Ok(client) => Some(client),
         Err(error) => {

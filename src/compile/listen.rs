@@ -3,14 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use crate::compile::certificates;
 use crate::compile::files::readable;
 use crate::compile::options;
 use crate::compile::output::Metrics;
 use crate::config::namespaces::{LIMITS, METRICS, OPENTELEMETRY, SERVER};
-use crate::config::tls::Versions;
+use crate::config::tls::{KeyPair, Versions};
 use crate::config::{Block, Mistake, Node, Service, Tls};
-use crate::ext::Compile;
-use crate::runtime::listen::{ClientRoots, Limits, Listen, MAX_FIELDS, ServerTls, TlsVersion};
+use crate::ext::{CertificateUse, Compile};
+use crate::runtime::listen::{
+    ClientRoots, KeyFiles, Limits, Listen, MAX_FIELDS, ServerTls, TlsVersion,
+};
 
 /// As the reference's HTTP library: what `max_header_bytes` 0 means.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
@@ -18,6 +21,8 @@ const MAX_HEADER_BYTES: u64 = 1 << 20;
 const HEADER_SLACK: u64 = 4096;
 /// Below the 35 s that our unit grants before systemd kills.
 const DRAIN: Duration = Duration::from_secs(30);
+/// A provider that has not answered for so long will not be waited for: its tokens are refused, and the rest is served.
+const READY_WAIT: Duration = Duration::from_secs(30);
 
 /// Reads everything about the listener. `port` is the command line's, which wins.
 pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen {
@@ -29,7 +34,10 @@ pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen
         .and_then(|node| node.block(SERVER.keys));
     Listen {
         address: SocketAddr::new(ip.unwrap_or_else(any_address), port),
-        tls: file.tls.as_ref().and_then(|tls| server_tls(tls, cx)),
+        tls: file
+            .tls
+            .as_ref()
+            .and_then(|tls| server_tls(tls, server.as_ref(), cx)),
         limits: limits(file, server.as_ref()),
         threads: server
             .as_ref()
@@ -37,6 +45,15 @@ pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen
             .map(|threads| threads as usize),
         drain: file.max_shutdown_wait_time.unwrap_or(DRAIN),
     }
+}
+
+/// How long `GET /__ready` waits for key sets.
+pub fn ready_wait(file: &Service<'_>) -> Duration {
+    file.extra
+        .find(SERVER.name, SERVER.aliases)
+        .and_then(|node| node.block(SERVER.keys))
+        .and_then(|server| server.duration("ready_wait"))
+        .unwrap_or(READY_WAIT)
 }
 
 fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
@@ -173,7 +190,7 @@ fn port_of(file: &Service<'_>) -> u16 {
     })
 }
 
-fn server_tls(tls: &Tls<'_>, cx: &Compile<'_>) -> Option<ServerTls> {
+fn server_tls(tls: &Tls<'_>, server: Option<&Block<'_>>, cx: &Compile<'_>) -> Option<ServerTls> {
     if tls.disabled {
         tls.block
             .node()
@@ -189,17 +206,7 @@ fn server_tls(tls: &Tls<'_>, cx: &Compile<'_>) -> Option<ServerTls> {
     let keys = tls
         .keys
         .iter()
-        .filter_map(|pair| {
-            let (certificate, private_key) = (&pair.certificate, &pair.private_key);
-            for (part, name) in [(certificate, "public"), (private_key, "private")] {
-                if part.is_none() {
-                    pair.block.node().invalid(format!("{name} key not defined"));
-                }
-            }
-            let certificate = certificate.as_ref().and_then(|node| readable(node, cx));
-            let private_key = private_key.as_ref().and_then(|node| readable(node, cx));
-            Some((certificate?, private_key?))
-        })
+        .filter_map(|pair| key_files(pair, cx))
         .collect();
     let (min_version, max_version) = versions(&tls.block, tls.versions, TlsVersion::Tls13);
     Some(ServerTls {
@@ -208,14 +215,35 @@ fn server_tls(tls: &Tls<'_>, cx: &Compile<'_>) -> Option<ServerTls> {
         max_version,
         curves: numbers(&tls.block, "curve_preferences", &tls.curve_preferences),
         cipher_suites: numbers(&tls.block, "cipher_suites", &tls.cipher_suites),
+        ticket_keys: server
+            .and_then(|server| server.get("session_ticket_keys"))
+            .and_then(|node| readable(&node, cx)),
         mtls: tls.enable_mtls.then(|| ClientRoots {
             ca_files: tls
                 .ca_certs
                 .iter()
-                .filter_map(|node| readable(node, cx))
+                .filter_map(|node| certificates::authorities(node, cx))
                 .collect(),
             system_roots: !tls.disable_system_ca_pool,
         }),
+    })
+}
+
+fn key_files(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<KeyFiles> {
+    for (part, name) in [
+        (&pair.certificate, "public"),
+        (&pair.private_key, "private"),
+    ] {
+        if part.is_none() {
+            pair.block.node().invalid(format!("{name} key not defined"));
+        }
+    }
+    let ocsp_response = certificates::ocsp_response(pair, cx);
+    let pair = certificates::pair(pair, CertificateUse::Server, cx)?;
+    Some(KeyFiles {
+        certificate: pair.certificate,
+        private_key: pair.private_key,
+        ocsp_response,
     })
 }
 

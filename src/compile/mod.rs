@@ -6,11 +6,13 @@
 //! | [`endpoint`], [`backend`], [`graphql`], [`data`] | one endpoint, one call |
 //! | [`claims`] | what URLs take from tokens; endpoints without a block |
 //! | [`listen`], [`options`], [`client`] | towards clients; switches; towards backends |
+//! | `certificates` | what is inside the certificate and key files |
 //! | [`namespaces`] | which extension reads which block |
 //! | [`output`] | what comes out |
 //! | [`docs`] | the tables of keys as `docs/configuration.md` |
 
 mod backend;
+mod certificates;
 mod claims;
 mod client;
 mod data;

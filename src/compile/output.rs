@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Finding;
-use crate::ext::{Carry, Facts, Task};
+use crate::ext::{Carry, CertificateInUse, Facts, Task};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 
@@ -27,6 +27,8 @@ pub struct Compiled {
     pub metrics: Option<Metrics>,
     /// What service-level blocks left for the server, by type: the settings of the log, for instance.
     pub facts: Facts,
+    /// Every certificate that the file names.
+    pub certificates: Vec<CertificateInUse>,
     /// State to hand to the next compilation.
     pub carry: Carry,
     /// Background work to start once this file is in use.

@@ -11,8 +11,10 @@ use crate::compile::{backend, client, endpoint, listen, options, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Typing, Value};
+use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
 use crate::ext::{Carry, Compile, ServiceTimeout, cors};
+use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::{EndpointStep, ServiceStep};
@@ -81,6 +83,8 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     }
     let (steps, gates) = service_steps(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
+    let readiness = readiness(&file, &mut cx);
+    let certificates = cx.certificates.take();
     let (carry, tasks, facts) = cx.finish();
     Some(Compiled {
         summary: summary::lines(&file, &listener),
@@ -92,12 +96,25 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
             endpoints,
             steps,
             gates,
+            readiness,
             options,
         }),
         facts,
+        certificates,
         carry,
         tasks,
     })
+}
+
+/// The key sets of the file are waited for, once in the life of the process.
+fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>> {
+    let identity = cx.left::<IdentityStatus>()?;
+    let limit = listen::ready_wait(file);
+    Some(cx.carry("portcullis/readiness", |_| {
+        Arc::new(Readiness::new(limit, move || {
+            identity.key_sets_have_arrived()
+        }))
+    }))
 }
 
 fn is_version_3(root: &Node<'_>) -> bool {

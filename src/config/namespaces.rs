@@ -386,7 +386,19 @@ pub const SERVER: Namespace = Namespace {
             "threads",
             Kind::Integer,
             "as many as processors",
-            "Worker threads.",
+            "Worker threads. A quota of the control group counts, rounded up.",
+        ),
+        key(
+            "session_ticket_keys",
+            Kind::Text,
+            "own keys, replaced every 6 hours",
+            "Path of a file with the keys of TLS session tickets, for gateways behind one address: 32 bytes in hexadecimal or base64 in each line. The first encrypts, all decrypt. Read again at a reload.",
+        ),
+        key(
+            "ready_wait",
+            Kind::Duration,
+            "30s",
+            "How long `GET /__ready` answers 503 at start while key sets have not come yet; `0s` switches that off.",
         ),
         key(
             "proxy_protocol",

@@ -86,6 +86,12 @@ pub const TLS: &[Key] = &[
 /// One entry of `tls.keys`.
 pub const KEY_PAIR: &[Key] = &[
     key(
+        "ocsp_response",
+        Kind::Text,
+        "",
+        "Ours: path of an OCSP response (DER or PEM) that is stapled to the certificate.",
+    ),
+    key(
         "public_key",
         Kind::Text,
         "",
@@ -188,6 +194,7 @@ pub struct KeyPair<'a> {
     pub block: Block<'a>,
     pub certificate: Option<Node<'a>>,
     pub private_key: Option<Node<'a>>,
+    pub ocsp_response: Option<Node<'a>>,
 }
 
 /// `min_version` and `max_version` as written.
@@ -215,7 +222,10 @@ impl<'a> Tls<'a> {
         let mut keys: Vec<KeyPair<'a>> = block
             .blocks("keys")
             .into_iter()
-            .map(|pair| KeyPair::read(pair, "public_key"))
+            .map(|pair| KeyPair {
+                ocsp_response: pair.get("ocsp_response"),
+                ..KeyPair::read(pair, "public_key")
+            })
             .collect();
         if block.has("public_key") || block.has("private_key") {
             keys.push(KeyPair::read(block.clone(), "public_key"));
@@ -258,6 +268,7 @@ impl<'a> KeyPair<'a> {
         KeyPair {
             certificate: block.get(certificate),
             private_key: block.get("private_key"),
+            ocsp_response: None,
             block,
         }
     }

@@ -1,6 +1,7 @@
 //! What an extension is handed while it compiles its block.
 
 use std::any::{Any, TypeId};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use http::Method;
 
 use crate::config::{Environment, Node, Report};
 use crate::ext::carry::{Carry, Task};
-use crate::upstream::{Client, Clients};
+use crate::ext::certificates::CertificateInUse;
+use crate::upstream::{Client, Clients, Settings, SideTls};
 
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, then endpoint by
 /// endpoint its own and its backends' blocks.
@@ -27,6 +29,8 @@ pub struct Compile<'a> {
     pub clients: Arc<Clients>,
     /// The client that all backends share; `None` when it could not be made, which is reported.
     pub client: Option<Arc<Client>>,
+    /// Every certificate that the file names, as far as it was looked at.
+    pub certificates: RefCell<Vec<CertificateInUse>>,
     before: &'a Carry,
     carry: Carry,
     tasks: Vec<Task>,
@@ -65,6 +69,7 @@ impl<'a> Compile<'a> {
             environment,
             clients,
             client: None,
+            certificates: RefCell::default(),
             before,
             carry: Carry::default(),
             tasks: Vec::new(),
@@ -124,6 +129,13 @@ impl<'a> Compile<'a> {
     /// What an earlier block left.
     pub fn left<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.facts.get()
+    }
+
+    /// How calls of our own that belong to backends (tokens for them, calls of scripts) are verified: as the backends
+    /// themselves, by `client_tls`.
+    pub fn client_tls(&self) -> SideTls {
+        self.left::<Settings>()
+            .map_or_else(SideTls::default, |settings| SideTls::from(&settings.tls))
     }
 
     /// A path of the file, relative to the file's folder.

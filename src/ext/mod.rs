@@ -5,6 +5,7 @@
 //! | [`registry`] | what an extension declares, and the three lists |
 //! | [`context`] | what an extension is handed while it compiles its block |
 //! | [`carry`] | state that survives a reload, and background work |
+//! | `certificates` | certificates that the file names, for warnings and metrics |
 //! | [`identity`] | what the extensions about tokens share |
 //! | [`unbuilt`] | what the reference has and we have not |
 //!
@@ -19,6 +20,7 @@ pub mod bot_detector;
 pub mod carry;
 #[cfg(feature = "cel")]
 pub mod cel;
+mod certificates;
 pub mod circuit_breaker;
 pub mod client_credentials;
 pub mod context;
@@ -43,6 +45,7 @@ mod testing;
 pub mod unbuilt;
 
 pub use carry::{Carry, Open, Task};
+pub use certificates::{CertificateInUse, CertificateUse, look as look_at_certificates};
 pub use context::{BackendSite, Compile, EndpointSite, Facts, ServiceTimeout, UrlClaim};
 pub use registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,

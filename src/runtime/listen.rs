@@ -68,15 +68,26 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerTls {
     /// PEM files: certificate chain and private key; the first is the default, the rest by SNI.
-    pub keys: Vec<(PathBuf, PathBuf)>,
+    pub keys: Vec<KeyFiles>,
     pub min_version: TlsVersion,
     pub max_version: TlsVersion,
     /// IANA numbers of TLS 1.2 suites; empty takes the defaults.
     pub cipher_suites: Vec<u16>,
     /// TLS group numbers in order of preference; empty takes the defaults.
     pub curves: Vec<u16>,
+    /// A file with keys for session tickets; `None` makes own ones.
+    pub ticket_keys: Option<PathBuf>,
     /// Demand a client certificate that these and, unless disabled, the system's roots vouch for.
     pub mtls: Option<ClientRoots>,
+}
+
+/// The files of one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    /// A response of the authority to staple (RFC 6066 §8).
+    pub ocsp_response: Option<PathBuf>,
 }
 
 /// Who may sign client certificates.

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::upstream::{ListedCertificates, ShownBy};
+use crate::upstream::{
+    ListedCertificates, ShownBy, Signed, certificate_words, explained, verify_signature,
+};
 
 /// The usual verification of a chain, and the certificates of the file besides, which a client may show themselves:
 /// what `openssl req -x509` makes is an authority, too, and no chain may end with one.
@@ -15,6 +18,29 @@ use crate::upstream::{ListedCertificates, ShownBy};
 pub struct ClientAuth {
     pub listed: ListedCertificates,
     pub chain: Arc<dyn ClientCertVerifier>,
+    pub algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientAuth {
+    /// A certificate of the file may be of a form that the library does not read.
+    fn signature(
+        &self,
+        signed: Signed<'_>,
+        certificate: &CertificateDer<'_>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_signature(signed, certificate, &self.algorithms)
+            .map_err(|error| explained(error, certificate))
+    }
+}
+
+/// Why a handshake failed, if it was the client's certificate that failed: worth a line that is seen, since the client
+/// hears no more than an alert.
+pub fn refused_certificate(error: &std::io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(why) => Some(certificate_words(&why.to_string()).to_owned()),
+        Error::NoCertificatesPresented => Some("the client showed none".to_owned()),
+        _ => None,
+    }
 }
 
 impl ClientCertVerifier for ClientAuth {
@@ -36,12 +62,13 @@ impl ClientCertVerifier for ClientAuth {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match self.listed.verify(end_entity, ShownBy::Client, now) {
+        let verdict = match self.listed.verify(end_entity, ShownBy::Client, now) {
             Some(verdict) => verdict.map(|()| ClientCertVerified::assertion()),
             None => self
                 .chain
                 .verify_client_cert(end_entity, intermediates, now),
-        }
+        };
+        verdict.map_err(|error| explained(error, end_entity))
     }
 
     fn verify_tls12_signature(
@@ -50,8 +77,7 @@ impl ClientCertVerifier for ClientAuth {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain
-            .verify_tls12_signature(message, certificate, signature)
+        self.signature(Signed::Tls12(message, signature), certificate)
     }
 
     fn verify_tls13_signature(
@@ -60,8 +86,7 @@ impl ClientCertVerifier for ClientAuth {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain
-            .verify_tls13_signature(message, certificate, signature)
+        self.signature(Signed::Tls13(message, signature), certificate)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

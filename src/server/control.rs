@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -13,8 +14,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::server::tickets::Tickets;
+
 /// The longest request line.
 const MAX_LINE_BYTES: usize = 64;
+/// The longest reply.
+const MAX_REPLY_BYTES: u64 = 64 * 1024;
 /// A client that dawdles is left.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -69,7 +74,11 @@ fn folder() -> PathBuf {
 }
 
 /// Listens for orders; `None`, with a warning, when the socket cannot be made: signals still work then.
-pub fn serve(address: SocketAddr, asks: mpsc::Sender<Ask>) -> Option<Control> {
+pub fn serve(
+    address: SocketAddr,
+    asks: mpsc::Sender<Ask>,
+    tickets: Option<Arc<Tickets>>,
+) -> Option<Control> {
     let path = socket(address);
     let listener = match bind(&path) {
         Ok(listener) => listener,
@@ -85,9 +94,10 @@ pub fn serve(address: SocketAddr, asks: mpsc::Sender<Ask>) -> Option<Control> {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let asks = asks.clone();
+                    let (asks, tickets) = (asks.clone(), tickets.clone());
                     tokio::spawn(async move {
-                        let _ = tokio::time::timeout(PATIENCE * 6, converse(stream, &asks)).await;
+                        let talk = converse(stream, &asks, tickets.as_deref());
+                        let _ = tokio::time::timeout(PATIENCE * 6, talk).await;
                     });
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -105,7 +115,11 @@ fn bind(path: &PathBuf) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn converse(stream: UnixStream, asks: &mpsc::Sender<Ask>) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    asks: &mpsc::Sender<Ask>,
+    tickets: Option<&Tickets>,
+) -> io::Result<()> {
     if !same_user(&stream)? {
         return Ok(());
     }
@@ -132,10 +146,31 @@ async fn converse(stream: UnixStream, asks: &mpsc::Sender<Ask>) -> io::Result<()
                 |()| "reloaded\n".to_owned(),
             )
         }
+        b"tickets" => tickets.map(Tickets::to_hand_over).unwrap_or_default(),
         _ => "unknown\n".to_owned(),
     };
     writer.write_all(reply.as_bytes()).await?;
     writer.shutdown().await
+}
+
+/// The ticket keys of the process that listens at `address`, from which this one takes over; `None` when nobody answers
+/// there, or somebody else.
+pub fn tickets(address: SocketAddr) -> Option<String> {
+    use std::io::{Read, Write};
+    let path = socket(address);
+    let owner = std::fs::symlink_metadata(&path).ok()?.uid();
+    if owner != 0 && owner != std::fs::metadata("/proc/self").ok()?.uid() {
+        return None;
+    }
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(b"tickets\n").ok()?;
+    let mut reply = String::new();
+    stream
+        .take(MAX_REPLY_BYTES)
+        .read_to_string(&mut reply)
+        .ok()?;
+    Some(reply)
 }
 
 fn same_user(stream: &UnixStream) -> io::Result<bool> {

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::runtime::listen::Limits;
 use crate::server::chunks::BadChunk;
+use crate::server::client_auth::refused_certificate;
 use crate::server::conn::{Body, Conn};
 use crate::server::gateway::{Gateway, Shared};
 use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader};
@@ -116,7 +117,12 @@ impl Front {
             Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
             Ok(Err(error)) => {
                 self.shared.metrics.tls_handshake_failed();
-                log::debug!("TLS handshake failed: {error}");
+                match refused_certificate(&error) {
+                    Some(why) => log::warn!(
+                        "[SERVICE: Gateway] TLS: the certificate of a client is refused: {why}"
+                    ),
+                    None => log::debug!("TLS handshake failed: {error}"),
+                }
                 None
             }
             Err(_) => {

@@ -29,6 +29,7 @@ use crate::server::control::{self, Ask};
 use crate::server::front::{self, FAREWELL, Front};
 use crate::server::gateway::{Active, Gateway, Shared};
 use crate::server::successor::Successor;
+use crate::server::tickets::Tickets;
 use crate::server::tls::{Certificates, TlsError};
 use crate::server::upkeep::Upkeep;
 use crate::telemetry::access::AccessLog;
@@ -121,7 +122,15 @@ pub fn run(
         }
     }
     let certificates = match &listen.tls {
-        Some(tls) => Some(Arc::new(Certificates::load(tls.clone())?)),
+        Some(tls) => {
+            let tickets = match options.upgrade {
+                true => {
+                    control::tickets(listen.address).and_then(|text| Tickets::handed_over(&text))
+                }
+                false => None,
+            };
+            Some(Arc::new(Certificates::take_over(tls.clone(), tickets)?))
+        }
         None => None,
     };
     let (task_sender, task_receiver) = mpsc::unbounded_channel();
@@ -249,8 +258,7 @@ fn read_buffer(listen: &Listen) -> usize {
 fn workers(listen: &Listen) -> usize {
     listen
         .threads
-        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-        .unwrap_or(1)
+        .unwrap_or_else(crate::server::processors::granted)
 }
 
 fn server_conf(listen: &Listen) -> ServerConf {
@@ -387,7 +395,11 @@ impl Process {
         notify(&[sd_notify::NotifyState::Ready]);
         self.loader.ready();
         tokio::spawn(watchdog());
-        let _control = control::serve(self.listen.address, asks);
+        let tickets = self
+            .certificates
+            .as_ref()
+            .map(|all| Arc::clone(all.tickets()));
+        let _control = control::serve(self.listen.address, asks, tickets);
         loop {
             let event = tokio::select! {
                 event = signals.next() => event,

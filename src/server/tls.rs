@@ -8,10 +8,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest;
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
@@ -19,14 +19,16 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use crate::runtime::listen::{ClientRoots, ServerTls, TlsVersion};
 use crate::server::client_auth::ClientAuth;
+use crate::server::tickets::Tickets;
+use crate::upstream::{PemError, certificate_pair, certificates_in, read_ocsp_response};
 
 /// Why a TLS configuration cannot be used; the text names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("no certificate is configured: `tls.keys` needs a public and a private key")]
     NoKeys,
-    #[error("{path}: {reason}")]
-    File { path: PathBuf, reason: String },
+    #[error(transparent)]
+    File(#[from] PemError),
     #[error("none of the configured {what} is supported")]
     NothingLeft { what: &'static str },
     #[error("`min_version` is above `max_version`")]
@@ -38,6 +40,7 @@ pub enum TlsError {
 /// The listener's certificates and rules; handshakes take what is current.
 pub struct Certificates {
     definition: ServerTls,
+    tickets: Arc<Tickets>,
     current: ArcSwap<ServerConfig>,
 }
 
@@ -55,11 +58,33 @@ impl Certificates {
     /// # Errors
     /// A file that cannot be read or used, or rules that leave nothing to negotiate.
     pub fn load(definition: ServerTls) -> Result<Certificates, TlsError> {
-        let current = ArcSwap::from_pointee(build(&definition)?);
+        Certificates::take_over(definition, None)
+    }
+
+    /// The same, with the ticket keys of the process before us. Those of a file go before them.
+    ///
+    /// # Errors
+    /// As [`Certificates::load`].
+    pub fn take_over(
+        definition: ServerTls,
+        tickets: Option<Tickets>,
+    ) -> Result<Certificates, TlsError> {
+        let tickets = match &definition.ticket_keys {
+            Some(path) => Tickets::of_file(path)?,
+            None => tickets.unwrap_or_else(Tickets::own),
+        };
+        let tickets = Arc::new(tickets);
+        let current = ArcSwap::from_pointee(build(&definition, &tickets)?);
         Ok(Certificates {
             definition,
+            tickets,
             current,
         })
+    }
+
+    /// The keys of session tickets, for the process that takes over.
+    pub fn tickets(&self) -> &Arc<Tickets> {
+        &self.tickets
     }
 
     /// Reads the files again, which changes nothing yet.
@@ -67,12 +92,23 @@ impl Certificates {
     /// # Errors
     /// As [`Certificates::load`].
     pub fn renewed(&self) -> Result<Renewed, TlsError> {
-        build(&self.definition).map(|config| Renewed(Arc::new(config)))
+        let tickets = match &self.definition.ticket_keys {
+            Some(path) => Some(Tickets::of_file(path)?),
+            None => None,
+        };
+        let config = build(&self.definition, &self.tickets)?;
+        Ok(Renewed {
+            config: Arc::new(config),
+            tickets,
+        })
     }
 
     /// The next handshake uses `renewed`; connections that stand are not touched.
     pub fn put_to_use(&self, renewed: Renewed) {
-        self.current.store(renewed.0);
+        if let Some(tickets) = &renewed.tickets {
+            self.tickets.renew(tickets);
+        }
+        self.current.store(renewed.config);
     }
 
     /// What the next handshake uses.
@@ -85,7 +121,11 @@ impl Certificates {
         self.definition
             .keys
             .iter()
-            .flat_map(|(chain, key)| [chain.as_path(), key.as_path()])
+            .flat_map(|files| {
+                let both = [files.certificate.as_path(), files.private_key.as_path()];
+                both.into_iter().chain(files.ocsp_response.as_deref())
+            })
+            .chain(self.definition.ticket_keys.as_deref())
             .chain(
                 self.definition
                     .mtls
@@ -96,26 +136,29 @@ impl Certificates {
 }
 
 /// Certificates that were read again and found good.
-pub struct Renewed(Arc<ServerConfig>);
+pub struct Renewed {
+    config: Arc<ServerConfig>,
+    tickets: Option<Tickets>,
+}
 
-fn build(definition: &ServerTls) -> Result<ServerConfig, TlsError> {
+fn build(definition: &ServerTls, tickets: &Arc<Tickets>) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(provider(definition)?);
     let versions = versions(definition)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)
         .map_err(|error| TlsError::Rustls(error.to_string()))?;
+    let mut demands = [0; 32];
     let builder = match &definition.mtls {
         None => builder.with_no_client_auth(),
         Some(mtls) => {
-            let auth = client_auth(definition, mtls, &provider)?;
+            let (auth, authorities) = client_auth(definition, mtls, &provider)?;
+            demands = authorities;
             builder.with_client_cert_verifier(Arc::new(auth))
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(by_name(definition, &provider)?));
+    let mut config = builder.with_cert_resolver(Arc::new(by_name(definition)?));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    if let Ok(ticketer) = aws_lc_rs::Ticketer::new() {
-        config.ticketer = ticketer;
-    }
+    config.ticketer = tickets.bound(demands);
     Ok(config)
 }
 
@@ -170,44 +213,39 @@ fn versions(definition: &ServerTls) -> Result<Vec<&'static SupportedProtocolVers
     }
 }
 
+/// Who vouches for clients, and a digest of it.
 fn client_auth(
     definition: &ServerTls,
     mtls: &ClientRoots,
     provider: &Arc<CryptoProvider>,
-) -> Result<ClientAuth, TlsError> {
+) -> Result<(ClientAuth, [u8; 32]), TlsError> {
     let mut roots = RootCertStore::empty();
     if mtls.system_roots {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     let mut listed = Vec::new();
-    let own = definition.keys.iter().map(|(chain, _)| chain);
+    let own = definition.keys.iter().map(|files| &files.certificate);
     for path in mtls.ca_files.iter().chain(own) {
-        let chain = read_chain(path)?;
+        let chain = certificates_in(path)?;
         roots.add_parsable_certificates(chain.iter().cloned());
         listed.extend(chain);
     }
     let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| TlsError::Rustls(error.to_string()))?;
-    Ok(ClientAuth {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    digest.update(&[1, u8::from(mtls.system_roots)]);
+    for certificate in &listed {
+        digest.update(certificate);
+    }
+    let mut demands = [0; 32];
+    demands.copy_from_slice(digest.finish().as_ref());
+    let auth = ClientAuth {
         listed: listed.into_iter().collect(),
         chain,
-    })
-}
-
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file = |reason: String| TlsError::File {
-        path: path.to_path_buf(),
-        reason,
+        algorithms: provider.signature_verification_algorithms,
     };
-    let chain = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| file(error.to_string()))?;
-    if chain.is_empty() {
-        Err(file("no certificate in it".to_owned()))
-    } else {
-        Ok(chain)
-    }
+    Ok((auth, demands))
 }
 
 /// Picks a certificate by the name that the client asked for; the first of the file is the default.
@@ -231,20 +269,15 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-fn by_name(definition: &ServerTls, provider: &CryptoProvider) -> Result<ByName, TlsError> {
+fn by_name(definition: &ServerTls) -> Result<ByName, TlsError> {
     let mut names = HashMap::new();
     let mut default = None;
-    for (chain_path, key_path) in &definition.keys {
-        let chain = read_chain(chain_path)?;
-        let file = |path: &Path, reason: String| TlsError::File {
-            path: path.to_path_buf(),
-            reason,
-        };
-        let key = PrivateKeyDer::from_pem_file(key_path)
-            .map_err(|error| file(key_path, error.to_string()))?;
-        let own_names = chain.first().map(dns_names).unwrap_or_default();
-        let certified = CertifiedKey::from_der(chain, key, provider)
-            .map_err(|error| file(key_path, format!("does not fit the certificate: {error}")))?;
+    for files in &definition.keys {
+        let mut certified = certificate_pair(&files.certificate, &files.private_key)?;
+        let own_names = certified.cert.first().map(dns_names).unwrap_or_default();
+        if let Some(path) = &files.ocsp_response {
+            certified.ocsp = Some(read_ocsp_response(path)?);
+        }
         let certified = Arc::new(certified);
         for name in own_names {
             names.entry(name).or_insert_with(|| Arc::clone(&certified));
@@ -281,8 +314,9 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::runtime::listen::KeyFiles;
 
-    fn pair(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    fn pair(folder: &Path, name: &str) -> KeyFiles {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
         let (chain, key) = (
             folder.join(format!("{name}.crt")),
@@ -290,16 +324,21 @@ mod tests {
         );
         fs::write(&chain, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        (chain, key)
+        KeyFiles {
+            certificate: chain,
+            private_key: key,
+            ocsp_response: None,
+        }
     }
 
-    fn definition(keys: Vec<(PathBuf, PathBuf)>) -> ServerTls {
+    fn definition(keys: Vec<KeyFiles>) -> ServerTls {
         ServerTls {
             keys,
             min_version: TlsVersion::Tls13,
             max_version: TlsVersion::Tls13,
             cipher_suites: Vec::new(),
             curves: Vec::new(),
+            ticket_keys: None,
             mtls: None,
         }
     }
@@ -311,7 +350,7 @@ mod tests {
             pair(folder.path(), "a.test"),
             pair(folder.path(), "*.b.test"),
         ];
-        let store = by_name(&definition(keys), &aws_lc_rs::default_provider()).unwrap();
+        let store = by_name(&definition(keys)).unwrap();
         assert!(store.names.contains_key("a.test") && store.names.contains_key("*.b.test"));
         assert!(Arc::ptr_eq(&store.default, &store.names["a.test"]));
     }
@@ -319,14 +358,23 @@ mod tests {
     #[test]
     fn a_missing_or_foreign_key_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let (chain, _) = pair(folder.path(), "a.test");
-        let (_, other_key) = pair(folder.path(), "b.test");
-        let missing = Certificates::load(definition(vec![(
-            chain.clone(),
-            folder.path().join("none.key"),
-        )]));
+        let files = pair(folder.path(), "a.test");
+        let other = pair(folder.path(), "b.test");
+        let missing = KeyFiles {
+            private_key: folder.path().join("none.key"),
+            ..files.clone()
+        };
+        let missing = Certificates::load(definition(vec![missing]));
         assert!(missing.unwrap_err().to_string().contains("none.key"));
-        assert!(Certificates::load(definition(vec![(chain, other_key)])).is_err());
+        let foreign = KeyFiles {
+            private_key: other.private_key,
+            ..files
+        };
+        let foreign = Certificates::load(definition(vec![foreign])).unwrap_err();
+        assert!(
+            foreign.to_string().contains("b.test.key: does not fit"),
+            "{foreign}"
+        );
         assert!(matches!(
             Certificates::load(definition(Vec::new())),
             Err(TlsError::NoKeys)
@@ -339,7 +387,7 @@ mod tests {
         let keys = pair(folder.path(), "a.test");
         let certificates = Certificates::load(definition(vec![keys.clone()])).unwrap();
         let before = certificates.server_config();
-        fs::write(&keys.0, "garbage").unwrap();
+        fs::write(&keys.certificate, "garbage").unwrap();
         assert!(certificates.renewed().is_err());
         assert!(Arc::ptr_eq(&before, &certificates.server_config()));
         pair(folder.path(), "a.test");

@@ -42,6 +42,7 @@ pub struct Metrics {
     log_dropped: IntCounter,
     key_sets: KeySetMetrics,
     token_cache: TokenCacheMetrics,
+    certificates: GaugeVec,
 }
 
 /// Key sets, one label value per source.
@@ -192,7 +193,7 @@ impl Metrics {
                 ),
                 keys: maker.int_gauges(
                     "portcullis_jwks_keys",
-                    "Usable keys in the set in use.",
+                    "Usable keys in the set in use; 0 before the first has come.",
                     &["source"],
                 ),
                 fetches: maker.counters(
@@ -230,6 +231,11 @@ impl Metrics {
                     "Memory of the verified tokens held.",
                 ),
             },
+            certificates: maker.gauges(
+                "portcullis_certificate_expiry_timestamp_seconds",
+                "When a certificate of a file in use expires, by what it is used as.",
+                &["use", "file", "subject", "serial"],
+            ),
             registry,
         };
         metrics.reload_success.set(1);
@@ -337,6 +343,23 @@ impl Metrics {
             &self.key_sets.errors.with_label_values(label),
             report.errors,
         );
+    }
+
+    /// Forgets the key sets of the page, so that none stays there that no file names any more.
+    pub fn forget_key_sets(&self) {
+        self.key_sets.age.reset();
+        self.key_sets.keys.reset();
+        self.key_sets.stale.reset();
+    }
+
+    /// Sets the certificates of the page: labels (`use`, `file`, `subject`, `serial`) and seconds since 1970.
+    pub fn certificates<'c>(&self, all: impl Iterator<Item = ([&'c str; 4], i64)>) {
+        self.certificates.reset();
+        for (labels, expiry) in all {
+            self.certificates
+                .with_label_values(&labels)
+                .set(expiry as f64);
+        }
     }
 
     /// Sets what the page says of the token cache: totals since start, and what it holds.

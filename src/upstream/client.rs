@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::Semaphore;
 
+use super::certificate::PemError;
 use super::dns::DnsTable;
 use super::peer::PooledPeer;
 use super::pool::Pool;
-use super::tls::{LoadedTls, TlsPolicy};
+use super::tls::{PingoraTls, TlsPolicy};
 
 /// The reference's hint for idle connections of one host; Pingora's pool counts all hosts together, so this is
 /// multiplied by a guess of how many hosts are busy at once.
@@ -91,11 +92,11 @@ pub enum ClientError {
     Side { reason: String },
 }
 
-impl ClientError {
-    pub(super) fn file(path: &Path, reason: impl ToString) -> ClientError {
+impl From<PemError> for ClientError {
+    fn from(error: PemError) -> ClientError {
         ClientError::File {
-            path: path.to_owned(),
-            reason: reason.to_string(),
+            path: error.path,
+            reason: error.reason,
         }
     }
 }
@@ -105,7 +106,7 @@ pub struct Client {
     pub(super) pool: Pool,
     pub(super) settings: Settings,
     pub(super) dns: Arc<DnsTable>,
-    tls: LoadedTls,
+    tls: PingoraTls,
     /// Keeps connections of different TLS policies apart: Pingora's pool key knows nothing of the CA.
     group_key: u64,
     pool_keys: RandomState,
@@ -127,21 +128,24 @@ impl Client {
     /// # Errors
     /// A file of the TLS policy, or of the system's certificates, that cannot be used.
     pub fn new(settings: Settings, dns: Arc<DnsTable>) -> Result<Arc<Client>, ClientError> {
+        // Pingora would make another one the default, which knows fewer kinds of keys (P-521).
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         check_system_certificates()?;
-        let tls = settings.tls.load()?;
+        let http1 = settings.http_version == HttpVersion::H1;
+        let tls = settings.tls.load(!http1)?;
         let mut hasher = DefaultHasher::new();
         settings.tls.hash(&mut hasher);
         settings.http_version.hash(&mut hasher);
         Ok(Arc::new(Client {
             pool: Pool::new(
                 ConnectorOptions::new(pool_size(&settings)),
-                settings.http_version == HttpVersion::H1,
+                http1.then_some(tls.config),
             ),
             group_key: hasher.finish(),
             pool_keys: RandomState::new(),
             settings,
             dns,
-            tls,
+            tls: tls.pingora,
             slots: Mutex::default(),
         }))
     }

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use pingora_core::Error;
 
+use super::proof::words;
+
 /// The cause of a failed handshake, for the log and for `return_error_msg`.
 pub(super) fn reason(error: &Error) -> Cow<'static, str> {
     let text = error.to_string();
@@ -29,7 +31,7 @@ pub(super) fn reason(error: &Error) -> Cow<'static, str> {
 /// What the other side objected to, which in TLS 1.3 it says after its handshake only.
 pub(super) fn alert(said: &str) -> Option<String> {
     let alert = said.strip_prefix("received fatal alert: ")?;
-    Some(format!("remote error: tls: {}", words(alert)))
+    Some(format!("remote error: tls: {}", spaced(alert)))
 }
 
 /// What the TLS library said, out of Pingora's frame around it.
@@ -57,7 +59,7 @@ fn invalid(certificate: &str) -> Cow<'static, str> {
     } else if certificate.contains("CaUsedAsEndEntity") {
         "the certificate is an authority's own, which no server may show".into()
     } else {
-        certificate.to_owned().into()
+        words(certificate).to_owned().into()
     }
 }
 
@@ -81,7 +83,7 @@ fn wrong_name(wanted: &str, presented: &str) -> String {
 }
 
 /// `HandshakeFailure` → `handshake failure`.
-fn words(alert: &str) -> String {
+fn spaced(alert: &str) -> String {
     let mut words = String::with_capacity(alert.len() + 4);
     for c in alert.chars() {
         if c.is_ascii_uppercase() && !words.is_empty() {

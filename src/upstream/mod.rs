@@ -5,6 +5,8 @@
 //! | `message` | [`Outgoing`] and [`Incoming`]: a call and its answer, whole |
 //! | `client`, `pool`, `peer` | [`Client`]: connections that are kept, one pool of them for each TLS policy |
 //! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
+//! | `certificate` | certificates and keys in files: read, checked, described |
+//! | `proof` | the signature of a handshake, also by certificates that the library does not read |
 //! | `listed` | [`ListedCertificates`]: certificates that are trusted as they stand |
 //! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
 //! | `turn` | in which order hosts and addresses are tried |
@@ -20,6 +22,7 @@
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
 mod call;
+mod certificate;
 mod client;
 pub mod credentials;
 mod dns;
@@ -35,6 +38,7 @@ mod listed;
 mod message;
 mod peer;
 mod pool;
+mod proof;
 mod redirect;
 mod side;
 mod tls;
@@ -42,6 +46,10 @@ mod turn;
 mod wire;
 
 pub use call::CallOptions;
+pub use certificate::{
+    CertificateFacts, PemError, certificate_pair, certificates_in, facts,
+    holds_an_authority_with_names, read_ocsp_response,
+};
 pub use client::{Client, ClientError, Clients, HttpVersion, Settings};
 pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub use dns::DnsTable;
@@ -52,8 +60,9 @@ pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use listed::{ListedCertificates, ShownBy};
 pub use message::{Incoming, Outgoing};
+pub use proof::{Signed, explained, verify as verify_signature, words as certificate_words};
 pub use redirect::NextCall;
 pub use side::{
     SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
 };
-pub use tls::{CertificatePair, TlsPolicy, holds_an_authority_with_names};
+pub use tls::{CertificatePair, TlsPolicy};

@@ -18,13 +18,19 @@ use pingora_core::utils::tls::CertKey;
 pub(super) struct PooledPeer {
     peer: HttpPeer,
     key: u64,
+    /// Only the TCP connection is asked for; TLS comes on top of it elsewhere.
+    bare: bool,
 }
 
 impl PooledPeer {
     /// The peer under its key. All peers of one pool need the same `keys`.
     pub(super) fn new(peer: HttpPeer, keys: &RandomState) -> PooledPeer {
         let key = keys.hash_one(&peer);
-        PooledPeer { peer, key }
+        PooledPeer {
+            peer,
+            key,
+            bare: false,
+        }
     }
 
     /// The same peer under a key that nothing is ever given back to: what is got for it is a new connection.
@@ -32,6 +38,15 @@ impl PooledPeer {
         PooledPeer {
             peer: self.peer.clone(),
             key: !self.key,
+            bare: self.bare,
+        }
+    }
+
+    /// The same peer as a TCP connection.
+    pub(super) fn bare(&self) -> PooledPeer {
+        PooledPeer {
+            bare: true,
+            ..self.clone()
         }
     }
 
@@ -53,7 +68,7 @@ impl Peer for PooledPeer {
     }
 
     fn tls(&self) -> bool {
-        self.peer.tls()
+        !self.bare && self.peer.tls()
     }
 
     fn sni(&self) -> &str {

@@ -1,20 +1,20 @@
 //! What the file says of TLS towards upstreams, loaded from disk.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pingora_core::protocols::tls::CaType;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 
+use super::certificate::{PemError, certificate_pair, certificates_in, private_key_in};
 use super::client::ClientError;
+use super::side::{SideTls, client_config};
 
 /// How upstreams prove who they are, and how we do (`client_tls`).
 ///
-/// Pingora's connector takes neither protocol versions nor cipher suites nor curves for one connection: TLS 1.2 and
-/// 1.3 are offered, with the suites of the process.
+/// TLS 1.2 and 1.3 are offered, with all suites and groups of the library.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsPolicy {
     /// Accept any certificate (`allow_insecure_connections`).
@@ -34,9 +34,19 @@ pub struct CertificatePair {
     pub private_key: PathBuf,
 }
 
-/// A [`TlsPolicy`] with its files read, in Pingora's types.
-#[derive(Debug, Default, Clone)]
+/// A [`TlsPolicy`] with its files read.
+#[derive(Debug, Clone)]
 pub(super) struct LoadedTls {
+    /// For the connections that we make ourselves.
+    pub(super) config: Arc<ClientConfig>,
+    /// For those that Pingora's connector makes.
+    pub(super) pingora: PingoraTls,
+}
+
+/// The same in Pingora's types. Its connector takes authorities, but no verifier of ours: a certificate that the library
+/// cannot read (X.509 v1) is refused there even by an insecure policy.
+#[derive(Debug, Default, Clone)]
+pub(super) struct PingoraTls {
     pub(super) insecure: bool,
     /// `None`: the connector's own store, which holds the system's certificates.
     pub(super) ca: Option<Arc<CaType>>,
@@ -48,17 +58,30 @@ pub(super) struct LoadedTls {
 const PLACEHOLDER: &[u8] = include_bytes!("placeholder.der");
 
 impl TlsPolicy {
-    /// Reads every file the policy names.
+    /// Reads every file the policy names; `by_pingora`: its connector will need them, too.
     ///
     /// # Errors
     /// A file that cannot be read or holds no usable certificate: the reference ignores those, which leaves an
     /// operator believing in a trust that is not there.
-    pub(super) fn load(&self) -> Result<LoadedTls, ClientError> {
+    pub(super) fn load(&self, by_pingora: bool) -> Result<LoadedTls, ClientError> {
+        // Only the first pair is shown, but a mistake in any is one.
+        for pair in &self.client_certs {
+            certificate_pair(&pair.certificate, &pair.private_key)?;
+        }
+        let config = client_config(&SideTls::from(self))?;
+        let pingora = match by_pingora {
+            true => self.for_pingora()?,
+            false => PingoraTls::default(),
+        };
+        Ok(LoadedTls { config, pingora })
+    }
+
+    fn for_pingora(&self) -> Result<PingoraTls, ClientError> {
         let client_cert = match self.client_certs.first() {
-            Some(pair) => Some(Arc::new(certificate_pair(pair)?)),
+            Some(pair) => Some(Arc::new(pingoras(pair)?)),
             None => None,
         };
-        Ok(LoadedTls {
+        Ok(PingoraTls {
             insecure: self.insecure,
             ca: self.authorities()?,
             client_cert,
@@ -75,15 +98,7 @@ impl TlsPolicy {
         }
         let mut certificates = Vec::new();
         for path in &self.ca_certs {
-            let found = certificates_in(path)?;
-            // A certificate that cannot anchor trust would fail every handshake later: refuse it now.
-            let mut anchors = RootCertStore::empty();
-            for certificate in &found {
-                anchors
-                    .add(certificate.clone())
-                    .map_err(|error| ClientError::file(path, error))?;
-            }
-            certificates.extend(found);
+            certificates.extend(certificates_in(path)?);
         }
         if !self.disable_system_ca_pool {
             certificates.extend(system_certificates());
@@ -91,31 +106,6 @@ impl TlsPolicy {
         let wrapped: Vec<WrappedX509> = certificates.iter().filter_map(wrapped).collect();
         Ok(Some(wrapped.into()))
     }
-}
-
-/// The certificates of a PEM file, at least one.
-pub(super) fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let found: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| ClientError::file(path, error))?;
-    if found.is_empty() {
-        return Err(ClientError::file(path, "no certificate in it"));
-    }
-    Ok(found)
-}
-
-/// Whether a PEM file holds what `openssl req -x509` makes for a server: an authority (`CA:TRUE`) with names of its own.
-/// The TLS library refuses a server that shows it, and Pingora's connector takes no verifier that could know better.
-pub fn holds_an_authority_with_names(path: &Path) -> bool {
-    let found = certificates_in(path).unwrap_or_default();
-    found.iter().any(|certificate| {
-        use x509_parser::prelude::FromDer;
-        let Ok((_, parsed)) = x509_parser::certificate::X509Certificate::from_der(certificate)
-        else {
-            return false;
-        };
-        parsed.is_ca() && matches!(parsed.subject_alternative_name(), Ok(Some(_)))
-    })
 }
 
 /// What the operating system trusts, without the certificates that cannot be anchors.
@@ -135,19 +125,18 @@ fn wrapped(certificate: &CertificateDer<'static>) -> Option<WrappedX509> {
     Some(WrappedX509::new(certificate.as_ref().to_vec(), parse_x509))
 }
 
-fn certificate_pair(pair: &CertificatePair) -> Result<CertKey, ClientError> {
-    use x509_parser::prelude::FromDer;
-    let chain = certificates_in(&pair.certificate)?;
-    for certificate in &chain {
-        x509_parser::certificate::X509Certificate::from_der(certificate.as_ref())
-            .map_err(|error| ClientError::file(&pair.certificate, error))?;
+/// Pingora guesses the kind of key from its bytes and panics when it cannot, and so does the library when it cannot read
+/// the certificate: both are looked at before.
+fn pingoras(pair: &CertificatePair) -> Result<CertKey, ClientError> {
+    use rustls::pki_types::PrivateKeyDer;
+    let read = certificate_pair(&pair.certificate, &pair.private_key)?;
+    if let Some(oddity) = read.cert.first().and_then(super::certificate::oddity) {
+        let reason = format!("{oddity}: it cannot be shown with \"http_version\" h2 or auto");
+        return Err(PemError::new(&pair.certificate, reason).into());
     }
-    let key = PrivateKeyDer::from_pem_file(&pair.private_key)
-        .map_err(|error| ClientError::file(&pair.private_key, error))?;
-    // Pingora guesses the kind of key from its bytes and panics when it cannot.
-    let bytes = key.secret_der().to_vec();
-    PrivateKeyDer::try_from(bytes.clone())
-        .map_err(|error| ClientError::file(&pair.private_key, error))?;
-    let chain = chain.iter().map(|der| der.as_ref().to_vec()).collect();
-    Ok(CertKey::new(chain, bytes))
+    let key = private_key_in(&pair.private_key)?.secret_der().to_vec();
+    PrivateKeyDer::try_from(key.clone())
+        .map_err(|error| PemError::new(&pair.private_key, error))?;
+    let chain = read.cert.iter().map(|der| der.as_ref().to_vec()).collect();
+    Ok(CertKey::new(chain, key))
 }

@@ -242,6 +242,7 @@ fn tls(block: &Block<'_>, cx: &Compile<'_>) -> Option<SideTls> {
         ca_certs: ca.into_iter().collect(),
         pins: pins?,
         cipher_suites: cipher_suites?,
+        ..SideTls::default()
     };
     let unsupported = tls.unsupported_suites();
     if let (false, Some(at)) = (unsupported.is_empty(), &block.cipher_suites_at) {

@@ -10,6 +10,7 @@ use super::runtime::Provider;
 use crate::config::{Block, Data, Mistake, Node, duration};
 use crate::ext::context::Compile;
 use crate::ext::identity::{Identity, KeyFile, keeper_tls};
+use crate::ext::{CertificateUse, look_at_certificates};
 use crate::jose::{Algorithm, KeyIdStrategy, Rules, Verifier};
 use crate::telemetry::mask::without_values;
 use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
@@ -169,7 +170,11 @@ fn tls(block: &Block<'_>, cx: &Compile<'_>) -> SideTls {
             .collect(),
         pins: pins(block),
         cipher_suites: cipher_suites(block),
+        ..SideTls::default()
     };
+    if let (Some(node), Some(path)) = (block.get("jwk_local_ca"), tls.ca_certs.first()) {
+        look_at_certificates(&node, path, CertificateUse::Authority, cx);
+    }
     let unsupported = tls.unsupported_suites();
     if !unsupported.is_empty() && unsupported.len() < tls.cipher_suites.len() {
         if let Some(node) = block.get("cipher_suites") {

@@ -10,7 +10,7 @@ use super::runtime::{BackendToken, Tokens};
 use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::registry::BackendPart;
-use crate::upstream::{ClientCredentials, SideTls};
+use crate::upstream::ClientCredentials;
 
 /// How token requests introduce themselves.
 const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
@@ -27,7 +27,7 @@ pub(super) fn backend(
     if block.is_disabled || cx.report.mistakes() > before {
         return BackendPart::Nothing;
     }
-    let Some(credentials) = credentials(node, &block) else {
+    let Some(credentials) = credentials(node, &block, cx) else {
         return BackendPart::Nothing;
     };
     // One store for the whole file: equal definitions share a token, whichever backends have them.
@@ -48,7 +48,7 @@ pub(super) fn backend(
     }
 }
 
-fn credentials(node: &Node<'_>, block: &Block<'_>) -> Option<ClientCredentials> {
+fn credentials(node: &Node<'_>, block: &Block<'_>, cx: &Compile<'_>) -> Option<ClientCredentials> {
     let Some(token_url) = &block.token_url else {
         let at = block.token_url_at.as_ref().unwrap_or(node);
         at.mistake_hint(
@@ -83,7 +83,7 @@ fn credentials(node: &Node<'_>, block: &Block<'_>) -> Option<ClientCredentials> 
         token_url: token_url.clone(),
         scope: scope(block),
         params: block.endpoint_params.clone(),
-        tls: SideTls::default(),
+        tls: cx.client_tls(),
     })
 }
 

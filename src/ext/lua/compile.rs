@@ -19,7 +19,7 @@ use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
 use crate::config::{Key, Mistake, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
 use crate::ext::registry::{BackendPart, EndpointPart, ServicePart};
-use crate::upstream::{SideClient, SideTls};
+use crate::upstream::SideClient;
 
 /// How `http_response` introduces itself.
 const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
@@ -155,7 +155,7 @@ fn pool(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Arc<Pool>> {
     if let Some(pool) = cx.left::<Pool>() {
         return Some(pool);
     }
-    match SideClient::new(&SideTls::default(), &HeaderValue::from_static(USER_AGENT)) {
+    match SideClient::new(&cx.client_tls(), &HeaderValue::from_static(USER_AGENT)) {
         Ok(client) => {
             let pool = Arc::new(Pool::new(client));
             cx.leave(Arc::clone(&pool));

@@ -10,6 +10,7 @@ use reqwest::redirect::Policy;
 use super::tls::{SideTls, client_config};
 use crate::telemetry::mask::without_values;
 use crate::upstream::client::ClientError;
+use crate::upstream::proof;
 
 /// Key sets and tokens are small; what is larger is a mistake or an attack.
 pub const MOST_BYTES: usize = 1 << 20;
@@ -94,7 +95,7 @@ impl SideClient {
         redirects: Policy,
     ) -> Result<SideClient, ClientError> {
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(client_config(tls)?)
+            .tls_backend_preconfigured((*client_config(tls)?).clone())
             .user_agent(user_agent.clone())
             .redirect(redirects)
             .connect_timeout(MOST_TIME)
@@ -282,6 +283,10 @@ fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
     }
     match inner.downcast_ref::<rustls::Error>() {
         Some(rustls::Error::General(text)) => text.clone(),
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let why = why.to_string();
+            format!("invalid peer certificate: {}", proof::words(&why))
+        }
         _ => cause.to_string(),
     }
 }

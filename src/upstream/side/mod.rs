@@ -6,4 +6,5 @@ mod vault;
 
 pub use client::{MOST_BYTES, MOST_TIME, SideAnswer, SideClient, SideError};
 pub use tls::SideTls;
+pub(super) use tls::client_config;
 pub use vault::{VaultError, VaultSecret, VaultServer, VaultServerError};

@@ -1,23 +1,31 @@
 //! How the other end of a side call is verified: authorities, pins, cipher suites.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     SupportedCipherSuite,
 };
 
+use crate::upstream::certificate::{certificate_pair, certificates_in};
 use crate::upstream::client::ClientError;
 use crate::upstream::listed::{ListedCertificates, ShownBy};
-use crate::upstream::tls::{certificates_in, system_certificates};
+use crate::upstream::proof::{self, Signed, explained};
+use crate::upstream::tls::{CertificatePair, TlsPolicy, system_certificates};
 
-/// How the other end of a side call proves who it is.
+/// How long what was read from files is good for the next who needs the same: as long as a start or a reload takes,
+/// which makes many sources of one kind.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// How the other end of a side call proves who it is, and how we do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct SideTls {
     /// Accept any certificate. Pins hold nevertheless, but then only for the server's own certificate: nothing vouches
@@ -25,10 +33,14 @@ pub struct SideTls {
     pub insecure: bool,
     /// PEM files trusted besides the system's certificates.
     pub ca_certs: Vec<PathBuf>,
+    /// Trust only `ca_certs`.
+    pub disable_system_ca_pool: bool,
     /// SHA-256 of the public keys (DER `SubjectPublicKeyInfo`) of which one must be in the chain; empty: any.
     pub pins: Vec<[u8; 32]>,
     /// IANA numbers of the TLS 1.2 suites; empty: all that we have. Those of TLS 1.3 are always on.
     pub cipher_suites: Vec<u16>,
+    /// Shown to servers that ask for a certificate.
+    pub client_cert: Option<CertificatePair>,
 }
 
 impl SideTls {
@@ -43,42 +55,125 @@ impl SideTls {
     }
 }
 
-/// A client configuration that verifies as `tls` says.
-pub(super) fn client_config(tls: &SideTls) -> Result<ClientConfig, ClientError> {
-    let provider = Arc::new(crypto_provider(tls)?);
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(system_certificates());
-    let mut own = Vec::new();
-    for path in &tls.ca_certs {
-        for certificate in certificates_in(path)? {
-            roots
-                .add(certificate.clone())
-                .map_err(|error| ClientError::file(path, error))?;
-            own.push(certificate);
+impl From<&TlsPolicy> for SideTls {
+    fn from(policy: &TlsPolicy) -> SideTls {
+        SideTls {
+            insecure: policy.insecure,
+            ca_certs: policy.ca_certs.clone(),
+            disable_system_ca_pool: policy.disable_system_ca_pool,
+            client_cert: policy.client_certs.first().cloned(),
+            ..SideTls::default()
         }
     }
+}
+
+/// A client configuration that verifies as `tls` says. One is made for each kind of trust, not for each who has it.
+///
+/// # Errors
+/// A file that cannot be used, or a list of cipher suites of which we have none.
+pub(in crate::upstream) fn client_config(tls: &SideTls) -> Result<Arc<ClientConfig>, ClientError> {
+    static MADE: Recent<Kind, Arc<ClientConfig>> = Recent::new();
+    let mut own = Vec::new();
+    for path in &tls.ca_certs {
+        own.extend(certificates_in(path)?);
+    }
+    let shown = match &tls.client_cert {
+        Some(pair) => Some(certificate_pair(&pair.certificate, &pair.private_key)?),
+        None => None,
+    };
+    let kind = Kind {
+        tls: tls.clone(),
+        own,
+        shown: shown.iter().flat_map(|pair| pair.cert.clone()).collect(),
+    };
+    MADE.get(kind, |kind| made(tls, &kind.own, shown).map(Arc::new))
+}
+
+/// A kind of trust. What the files hold is a part of it: they may have changed since.
+#[derive(PartialEq)]
+struct Kind {
+    tls: SideTls,
+    own: Vec<CertificateDer<'static>>,
+    shown: Vec<CertificateDer<'static>>,
+}
+
+fn made(
+    tls: &SideTls,
+    own: &[CertificateDer<'static>],
+    shown: Option<CertifiedKey>,
+) -> Result<ClientConfig, ClientError> {
+    let provider = Arc::new(crypto_provider(tls)?);
     let failed = |reason: String| ClientError::Side { reason };
+    let roots = roots(tls, own)?;
     let chain = if tls.insecure || roots.is_empty() {
         None
     } else {
-        let builder =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
         Some(builder.build().map_err(|error| failed(error.to_string()))?)
     };
     let verifier = Verifier {
-        listed: own.into_iter().collect(),
+        listed: own.iter().cloned().collect(),
         chain,
         insecure: tls.insecure,
         pins: tls.pins.clone(),
         provider: Arc::clone(&provider),
     };
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(error.to_string()))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match shown {
+        None => builder.with_no_client_auth(),
+        Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
+    })
+}
+
+/// Those of the file and, unless switched off, the system's, which are parsed once for all kinds.
+fn roots(
+    tls: &SideTls,
+    own: &[CertificateDer<'static>],
+) -> Result<Arc<RootCertStore>, ClientError> {
+    static SYSTEM: Recent<(), Arc<RootCertStore>> = Recent::new();
+    let mut roots = match tls.disable_system_ca_pool {
+        true => Arc::new(RootCertStore::empty()),
+        false => SYSTEM.get((), |()| {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(system_certificates());
+            Ok::<_, ClientError>(Arc::new(roots))
+        })?,
+    };
+    if !own.is_empty() {
+        let mut all = Arc::unwrap_or_clone(roots);
+        for certificate in own {
+            all.add(certificate.clone())
+                .map_err(|error| ClientError::Side {
+                    reason: format!("a certificate of the CA file cannot be trusted: {error}"),
+                })?;
+        }
+        roots = Arc::new(all);
+    }
+    Ok(roots)
+}
+
+/// What was made within the last seconds.
+struct Recent<K, V>(Mutex<Vec<(K, Instant, V)>>);
+
+impl<K: PartialEq, V: Clone> Recent<K, V> {
+    const fn new() -> Recent<K, V> {
+        Recent(Mutex::new(Vec::new()))
+    }
+
+    fn get<E>(&self, key: K, make: impl FnOnce(&K) -> Result<V, E>) -> Result<V, E> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, made, _)| made.elapsed() < FRESH);
+        if let Some((_, _, value)) = known.iter().find(|(its, _, _)| *its == key) {
+            return Ok(value.clone());
+        }
+        let value = make(&key)?;
+        known.push((key, Instant::now(), value.clone()));
+        Ok(value)
+    }
 }
 
 /// aws-lc-rs, chosen by name: Pingora links ring too, so the process has no natural default.
@@ -132,8 +227,28 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+impl Verifier {
+    /// Where nothing of a certificate is judged, neither is a key that we cannot use: whoever sits in between could show
+    /// one that we can.
+    fn signature(
+        &self,
+        signed: Signed<'_>,
+        certificate: &CertificateDer<'_>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        match proof::verify(signed, certificate, algorithms) {
+            Err(_)
+                if self.insecure
+                    && self.pins.is_empty()
+                    && !proof::is_usable(certificate, algorithms) =>
+            {
+                Ok(HandshakeSignatureValid::assertion())
+            }
+            outcome => outcome.map_err(|error| explained(error, certificate)),
+        }
+    }
+
+    fn certificate(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -174,6 +289,20 @@ impl ServerCertVerifier for Verifier {
             ))
         }
     }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.certificate(end_entity, intermediates, server_name, ocsp_response, now)
+            .map_err(|error| explained(error, end_entity))
+    }
 
     fn verify_tls12_signature(
         &self,
@@ -181,8 +310,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+        self.signature(Signed::Tls12(message, dss), cert)
     }
 
     fn verify_tls13_signature(
@@ -191,8 +319,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        self.signature(Signed::Tls13(message, dss), cert)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -233,7 +360,7 @@ mod tests {
     fn handshake(tls: &SideTls, mut server: ServerConnection, name: &str) -> Result<(), String> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let config = client_config(tls).map_err(|error| error.to_string())?;
-        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut client = ClientConnection::new(config, name).unwrap();
         while client.is_handshaking() {
             let mut wire = Vec::new();
             client.write_tls(&mut wire).unwrap();

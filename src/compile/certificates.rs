@@ -1,0 +1,99 @@
+//! What is inside the certificate and key files that the file names: `check` looks as `run` does.
+
+use std::path::PathBuf;
+
+use crate::compile::files::readable;
+use crate::config::tls::KeyPair;
+use crate::config::{Mistake, Node};
+use crate::ext::{CertificateUse, Compile, look_at_certificates};
+use crate::upstream::{
+    CertificatePair, PemError, certificate_pair, certificates_in, facts, read_ocsp_response,
+};
+
+/// A file of authorities.
+pub fn authorities(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
+    let path = readable(node, cx)?;
+    match certificates_in(&path) {
+        Ok(_) => {
+            look_at_certificates(node, &path, CertificateUse::Authority, cx);
+            Some(path)
+        }
+        Err(error) => {
+            node.invalid(error.to_string());
+            None
+        }
+    }
+}
+
+/// A certificate of ours and its key, which must fit.
+pub fn pair(
+    written: &KeyPair<'_>,
+    used_as: CertificateUse,
+    cx: &Compile<'_>,
+) -> Option<CertificatePair> {
+    let certificate = written.certificate.as_ref();
+    let private_key = written.private_key.as_ref();
+    // Both are looked at before either is given up.
+    let paths = (
+        certificate.and_then(|node| readable(node, cx)),
+        private_key.and_then(|node| readable(node, cx)),
+    );
+    let pair = CertificatePair {
+        certificate: paths.0?,
+        private_key: paths.1?,
+    };
+    match certificate_pair(&pair.certificate, &pair.private_key) {
+        Ok(_) => {
+            look_at_certificates(certificate?, &pair.certificate, used_as, cx);
+            Some(pair)
+        }
+        Err(error) => {
+            culprit(written, &pair, &error)?.invalid(error.to_string());
+            None
+        }
+    }
+}
+
+fn culprit<'w, 'a>(
+    written: &'w KeyPair<'a>,
+    pair: &CertificatePair,
+    error: &PemError,
+) -> Option<&'w Node<'a>> {
+    match error.path == pair.private_key {
+        true => written.private_key.as_ref(),
+        false => written.certificate.as_ref(),
+    }
+}
+
+/// The OCSP response of a pair, which a certificate may demand (RFC 7633).
+pub fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
+    let Some(node) = &written.ocsp_response else {
+        warn_without_response(written, cx);
+        return None;
+    };
+    let path = readable(node, cx)?;
+    if let Err(error) = read_ocsp_response(&path) {
+        node.invalid(error.to_string());
+        return None;
+    }
+    Some(path)
+}
+
+fn warn_without_response(written: &KeyPair<'_>, cx: &Compile<'_>) {
+    let Some(node) = &written.certificate else {
+        return;
+    };
+    let path = node
+        .text(crate::config::Typing::Weak)
+        .map(|text| cx.path(text));
+    let found = path.and_then(|path| certificates_in(&path).ok());
+    let first = found.and_then(|found| facts(found.first()?));
+    if first.is_some_and(|first| first.must_staple) {
+        node.warn_hint(
+            Mistake::invalid(
+                "clients demand a stapled OCSP response with this certificate, and there is none",
+            ),
+            "\"ocsp_response\" beside it names a file with one",
+        );
+    }
+}

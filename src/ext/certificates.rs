@@ -1,0 +1,172 @@
+//! Certificates that the file names: looked at while it is compiled, kept for the metrics.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use chrono::DateTime;
+
+use super::context::Compile;
+use crate::config::{Mistake, Node};
+use crate::upstream::{CertificateFacts, certificates_in, facts};
+
+const DAY: i64 = 24 * 3600;
+/// How early a warning says that a certificate is about to expire; one that is made for less says so later.
+const SOON: i64 = 14 * DAY;
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateUse {
+    /// Ours, shown to clients.
+    Server,
+    /// Ours, shown to backends.
+    Client,
+    /// Others are believed because of it.
+    Authority,
+}
+
+impl CertificateUse {
+    /// The value of a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CertificateUse::Server => "server",
+            CertificateUse::Client => "client",
+            CertificateUse::Authority => "authority",
+        }
+    }
+}
+
+/// One certificate of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateInUse {
+    /// Path of its file.
+    pub file: String,
+    pub used_as: CertificateUse,
+    pub facts: CertificateFacts,
+}
+
+/// Notes the certificates of the file at `path`, which `node` names, and warns of those that are out of date or will be
+/// soon, and of those that others will refuse. A file that cannot be used is the business of who needs it.
+pub fn look(node: &Node<'_>, path: &Path, used_as: CertificateUse, cx: &Compile<'_>) {
+    let found = certificates_in(path).unwrap_or_default();
+    let found: Vec<CertificateFacts> = found.iter().filter_map(facts).collect();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        });
+    for text in complaints(&found, used_as, now) {
+        node.warn(Mistake::invalid(text));
+    }
+    let file = path.display().to_string();
+    let mut all = cx.certificates.borrow_mut();
+    all.extend(found.into_iter().map(|facts| CertificateInUse {
+        file: file.clone(),
+        used_as,
+        facts,
+    }));
+}
+
+/// Of many certificates with the same flaw, the first is named.
+fn complaints(found: &[CertificateFacts], used_as: CertificateUse, now: i64) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut say = |matching: Vec<&CertificateFacts>,
+                   words: &dyn Fn(&CertificateFacts) -> String| {
+        if let Some(first) = matching.first() {
+            let more = match matching.len() - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            said.push(format!(
+                "the certificate of {:?} {}{more}",
+                first.subject,
+                words(first)
+            ));
+        }
+    };
+    let those = |wanted: &dyn Fn(&CertificateFacts) -> bool| {
+        found
+            .iter()
+            .filter(|facts| wanted(facts))
+            .collect::<Vec<_>>()
+    };
+    say(those(&|facts| facts.not_after < now), &|facts| {
+        format!("expired on {}", day(facts.not_after))
+    });
+    say(those(&|facts| expires_soon(facts, now)), &|facts| {
+        let days = (facts.not_after - now) / DAY;
+        format!("expires on {}, in {days} days", day(facts.not_after))
+    });
+    say(those(&|facts| facts.not_before > now), &|facts| {
+        format!("is not valid before {}", day(facts.not_before))
+    });
+    if used_as != CertificateUse::Authority
+        && let Some(first) = found.first()
+        && let Some(oddity) = &first.oddity
+    {
+        said.push(format!(
+            "others may refuse the certificate of {:?}: {oddity}",
+            first.subject
+        ));
+    }
+    said
+}
+
+fn expires_soon(facts: &CertificateFacts, now: i64) -> bool {
+    let life = facts.not_after.saturating_sub(facts.not_before);
+    let left = facts.not_after.saturating_sub(now);
+    left >= 0 && left < SOON.min(life / 4)
+}
+
+fn day(timestamp: i64) -> String {
+    DateTime::from_timestamp(timestamp, 0).map_or_else(
+        || "an impossible day".to_owned(),
+        |time| time.format("%Y-%m-%d").to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn valid(from: i64, to: i64) -> CertificateFacts {
+        CertificateFacts {
+            subject: "CN=a".to_owned(),
+            serial: "01".to_owned(),
+            not_before: NOW + from * DAY,
+            not_after: NOW + to * DAY,
+            must_staple: false,
+            oddity: None,
+        }
+    }
+
+    fn said(found: &[CertificateFacts]) -> Vec<String> {
+        complaints(found, CertificateUse::Server, NOW)
+    }
+
+    #[test]
+    fn what_is_out_of_date_or_will_be_is_said_once_a_file() {
+        assert!(said(&[valid(-10, 80)]).is_empty());
+        let told = said(&[valid(-90, -1), valid(-90, -2)]);
+        assert_eq!(
+            told,
+            ["the certificate of \"CN=a\" expired on 2027-01-14 (and 1 more)"]
+        );
+        assert!(said(&[valid(-365, 10)])[0].contains("expires on 2027-01-25, in 10 days"));
+        assert!(said(&[valid(3, 90)])[0].contains("is not valid before 2027-01-18"));
+        // One that lives for six days is always about to expire.
+        assert!(said(&[valid(-3, 3)]).is_empty());
+        assert!(!said(&[valid(-5, 1)]).is_empty());
+    }
+
+    #[test]
+    fn what_others_refuse_is_said_of_our_own() {
+        let odd = CertificateFacts {
+            oddity: Some("it is odd".to_owned()),
+            ..valid(-10, 80)
+        };
+        assert!(said(std::slice::from_ref(&odd))[0].ends_with("it is odd"));
+        assert!(complaints(&[odd], CertificateUse::Authority, NOW).is_empty());
+    }
+}

@@ -1,0 +1,140 @@
+//! How many processors this process may use.
+//!
+//! In a container with a quota of 1.5 processors the standard library says 1, since it rounds down: half a processor
+//! would lie idle. Here it is rounded up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel shows the control groups.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// The number of worker threads that makes use of all that is granted: processors, affinity, and the quota of the
+/// control group, rounded up.
+pub fn granted() -> usize {
+    let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    match quota(Path::new(ROOT), &groups) {
+        // The quota makes the library's number too small, and only the quota: affinity is whole processors.
+        Some(quota) => machine.max(quota.min(affinity())),
+        None => machine,
+    }
+}
+
+/// Processors that the scheduler may put us on.
+fn affinity() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.and_then(|list| counted(list.trim()))
+        .unwrap_or(usize::MAX)
+}
+
+/// `0-3,8` → 5.
+fn counted(list: &str) -> Option<usize> {
+    list.split(',').try_fold(0_usize, |count, part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        Some(count + last.checked_sub(first)? + 1)
+    })
+}
+
+/// The smallest quota of our group and those around it, in processors, rounded up. `groups` is `/proc/self/cgroup`.
+fn quota(root: &Path, groups: &str) -> Option<usize> {
+    let folders = groups.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        let base = match controllers {
+            "" => Some(root.to_owned()),
+            list if list.split(',').any(|one| one == "cpu") => {
+                let named = root.join(list);
+                Some(if named.is_dir() {
+                    named
+                } else {
+                    root.join("cpu")
+                })
+            }
+            _ => None,
+        };
+        base.map(|base| around(&base, path)).unwrap_or_default()
+    });
+    folders.filter_map(|folder| quota_in(&folder)).min()
+}
+
+/// The folder of the group `path` and of every group around it.
+fn around(base: &Path, path: &str) -> Vec<PathBuf> {
+    let own = base.join(path.trim_start_matches('/'));
+    own.ancestors()
+        .take_while(|folder| folder.starts_with(base))
+        .map(Path::to_path_buf)
+        .collect()
+}
+
+fn quota_in(folder: &Path) -> Option<usize> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let (quota, period) = match read("cpu.max") {
+        // Version 2: `150000 100000`, or `max 100000`.
+        Some(text) => {
+            let (quota, period) = text.trim().split_once(' ')?;
+            (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?)
+        }
+        // Version 1: -1 is no quota.
+        None => (
+            read("cpu.cfs_quota_us")?.trim().parse().ok()?,
+            read("cpu.cfs_period_us")?.trim().parse().ok()?,
+        ),
+    };
+    if period == 0 {
+        return None;
+    }
+    usize::try_from(quota.div_ceil(period).max(1)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(folder: &Path, name: &str, text: &str) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join(name), text).unwrap();
+    }
+
+    #[test]
+    fn a_quota_is_rounded_up_and_the_smallest_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let groups = "0::/kube/pod\n";
+        assert_eq!(quota(root, groups), None);
+        file(&root.join("kube/pod"), "cpu.max", "150000 100000\n");
+        assert_eq!(quota(root, groups), Some(2));
+        file(&root.join("kube/pod"), "cpu.max", "max 100000\n");
+        assert_eq!(quota(root, groups), None);
+        file(&root.join("kube"), "cpu.max", "50000 100000\n");
+        assert_eq!(quota(root, groups), Some(1));
+        // A container with a name space of its own sees its group as the root.
+        file(root, "cpu.max", "320000 100000\n");
+        assert_eq!(quota(root, "0::/\n"), Some(4));
+    }
+
+    #[test]
+    fn the_older_version_is_read_too() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let groups = "5:memory:/docker/x\n4:cpu,cpuacct:/docker/x\n0::/system\n";
+        let group = root.join("cpu,cpuacct/docker/x");
+        file(&group, "cpu.cfs_period_us", "100000\n");
+        file(&group, "cpu.cfs_quota_us", "-1\n");
+        assert_eq!(quota(root, groups), None);
+        file(&group, "cpu.cfs_quota_us", "250000\n");
+        assert_eq!(quota(root, groups), Some(3));
+    }
+
+    #[test]
+    fn a_list_of_processors_is_counted() {
+        assert_eq!(counted("0-3,8"), Some(5));
+        assert_eq!(counted("7"), Some(1));
+        assert_eq!(counted(""), None);
+        assert_eq!(counted("3-1"), None);
+    }
+}

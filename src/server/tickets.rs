@@ -1,0 +1,405 @@
+//! Session tickets: a client that was here before resumes its session without a whole handshake (RFC 8446 §2.2, RFC 5077).
+//!
+//! The library makes keys anew with each configuration, so that every reload would cost all clients a handshake. Here the
+//! keys belong to the process: they stay over reloads, go on to the process that takes over, and may stand in a file that
+//! many gateways share. What a ticket is good for is bound to what was asked of the client: after a change of the
+//! authorities for client certificates, nobody resumes what the old ones allowed.
+
+use std::fmt::{self, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf;
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::server::ProducesTickets;
+
+use crate::upstream::PemError;
+
+/// How long a ticket can be used.
+const LIFE: Duration = Duration::from_secs(12 * 3600);
+/// How long one key of our own encrypts.
+const TURN: Duration = Duration::from_secs(6 * 3600);
+/// A file with more keys is a mistake.
+const MOST_KEYS: usize = 16;
+const SECRET_BYTES: usize = 32;
+const NAME_BYTES: usize = 16;
+const TIME_BYTES: usize = 8;
+
+/// The keys of this process. The first encrypts; all decrypt.
+pub struct Tickets {
+    ring: ArcSwap<Ring>,
+    /// Whether the keys are our own, and replaced with time.
+    rotates: bool,
+    rotation: Mutex<()>,
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets")
+            .field("rotates", &self.rotates)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Ring(Vec<Arc<TicketKey>>);
+
+struct TicketKey {
+    secret: [u8; SECRET_BYTES],
+    /// Seconds since 1970.
+    made: u64,
+    name: [u8; NAME_BYTES],
+    aead: RandomizedNonceKey,
+}
+
+impl TicketKey {
+    fn new(secret: [u8; SECRET_BYTES], made: u64) -> Option<TicketKey> {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"portcullis session tickets");
+        let strong = salt.extract(&secret);
+        let mut name = [0; NAME_BYTES];
+        let mut key = [0; 32];
+        expand(&strong, b"name", &mut name)?;
+        expand(&strong, b"key", &mut key)?;
+        Some(TicketKey {
+            secret,
+            made,
+            name,
+            aead: RandomizedNonceKey::new(&AES_256_GCM, &key).ok()?,
+        })
+    }
+}
+
+/// The length of what is derived.
+struct Length(usize);
+
+impl hkdf::KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+fn expand(strong: &hkdf::Prk, what: &[u8], out: &mut [u8]) -> Option<()> {
+    let info = [what];
+    strong.expand(&info, Length(out.len())).ok()?.fill(out).ok()
+}
+
+impl Tickets {
+    /// Keys of our own; without randomness there are none, and no tickets.
+    pub fn own() -> Tickets {
+        let tickets = Tickets::with(Ring::default(), true);
+        tickets.rotate(now());
+        tickets
+    }
+
+    /// The keys of the process before us, as [`Tickets::to_hand_over`] wrote them.
+    pub fn handed_over(text: &str) -> Option<Tickets> {
+        let keys = text.lines().map(|line| {
+            let (made, secret) = line.split_once(' ')?;
+            TicketKey::new(secret_of(secret).ok()?, made.parse().ok()?).map(Arc::new)
+        });
+        let keys: Vec<_> = keys.collect::<Option<_>>()?;
+        let usable = (1..=MOST_KEYS).contains(&keys.len());
+        usable.then(|| Tickets::with(Ring(keys), true))
+    }
+
+    /// The keys in a file: one in a line, 32 bytes in hexadecimal or base64; lines that begin with `#` say nothing.
+    ///
+    /// # Errors
+    /// A file that cannot be read, that holds no key, or something else.
+    pub fn of_file(path: &Path) -> Result<Tickets, PemError> {
+        read(path).map(|ring| Tickets::with(ring, false))
+    }
+
+    fn with(ring: Ring, rotates: bool) -> Tickets {
+        Tickets {
+            ring: ArcSwap::from_pointee(ring),
+            rotates,
+            rotation: Mutex::new(()),
+        }
+    }
+
+    /// Takes the keys of `other` in the place of these; keys of our own stay, so that a reload costs nobody a handshake.
+    pub fn renew(&self, other: &Tickets) {
+        if !self.rotates {
+            self.ring.store(other.ring.load_full());
+        }
+    }
+
+    /// One line for each key of our own, for the process that takes over; empty when the keys stand in a file, where it
+    /// finds them itself.
+    pub fn to_hand_over(&self) -> String {
+        let mut text = String::new();
+        if self.rotates {
+            for key in &self.current(now()).0 {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{} ", key.made);
+                for byte in key.secret {
+                    let _ = write!(text, "{byte:02x}");
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// Tickets for a listener that demands of its clients what `binding` stands for.
+    pub fn bound(self: &Arc<Self>, binding: [u8; 32]) -> Arc<dyn ProducesTickets> {
+        Arc::new(Bound {
+            tickets: Arc::clone(self),
+            binding,
+        })
+    }
+
+    fn current(&self, now: u64) -> Arc<Ring> {
+        let ring = self.ring.load_full();
+        let newest = ring.0.first().map_or(0, |key| key.made);
+        if !self.rotates || now < newest.saturating_add(TURN.as_secs()) {
+            return ring;
+        }
+        self.rotate(now);
+        self.ring.load_full()
+    }
+
+    /// Puts a new key in front and forgets those whose tickets are all out of date.
+    fn rotate(&self, now: u64) {
+        // Whoever finds it taken goes on with the old key.
+        let Ok(_only_one) = self.rotation.try_lock() else {
+            return;
+        };
+        let mut secret = [0; SECRET_BYTES];
+        if rand::fill(&mut secret).is_err() {
+            return;
+        }
+        let Some(new) = TicketKey::new(secret, now) else {
+            return;
+        };
+        let oldest = now.saturating_sub((LIFE + TURN).as_secs());
+        let old = self.ring.load();
+        let kept = old.0.iter().filter(|key| key.made > oldest).cloned();
+        let keys = std::iter::once(Arc::new(new)).chain(kept).take(MOST_KEYS);
+        self.ring.store(Arc::new(Ring(keys.collect())));
+    }
+
+    fn seal(&self, binding: &[u8; 32], message: &[u8], now: u64) -> Option<Vec<u8>> {
+        let ring = self.current(now);
+        let key = ring.0.first()?;
+        let mut sealed = [&now.to_be_bytes(), message].concat();
+        let aad = Aad::from(binding);
+        let nonce = key.aead.seal_in_place_append_tag(aad, &mut sealed).ok()?;
+        Some([&key.name[..], nonce.as_ref(), &sealed].concat())
+    }
+
+    fn open(&self, binding: &[u8; 32], ticket: &[u8], now: u64) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let ring = self.current(now);
+        // A name is no secret.
+        let key = ring.0.iter().find(|key| key.name == name)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
+        let aad = Aad::from(binding);
+        let plain = key.aead.open_in_place(nonce, aad, &mut sealed).ok()?;
+        let (made, message) = plain.split_at_checked(TIME_BYTES)?;
+        let made = u64::from_be_bytes(made.try_into().ok()?);
+        // The clocks of a fleet differ a little.
+        let fresh = now < made.saturating_add(LIFE.as_secs()) && made < now.saturating_add(3600);
+        fresh.then(|| message.to_vec())
+    }
+}
+
+#[derive(Debug)]
+struct Bound {
+    tickets: Arc<Tickets>,
+    binding: [u8; 32],
+}
+
+impl ProducesTickets for Bound {
+    fn enabled(&self) -> bool {
+        !self.tickets.ring.load().0.is_empty()
+    }
+
+    fn lifetime(&self) -> u32 {
+        LIFE.as_secs() as u32
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.tickets.seal(&self.binding, plain, now())
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.tickets.open(&self.binding, cipher, now())
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn read(path: &Path) -> Result<Ring, PemError> {
+    let refused = |reason: String| PemError {
+        path: path.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let mut keys = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let secret =
+            secret_of(line).map_err(|why| refused(format!("line {}: {why}", index + 1)))?;
+        let key = TicketKey::new(secret, 0);
+        keys.push(Arc::new(
+            key.ok_or_else(|| refused("no key can be made of it".to_owned()))?,
+        ));
+    }
+    match keys.len() {
+        0 => Err(refused(
+            "no key in it (openssl rand -hex 32 makes one)".to_owned(),
+        )),
+        1..=MOST_KEYS => Ok(Ring(keys)),
+        more => Err(refused(format!(
+            "{more} keys in it, and {MOST_KEYS} are the most"
+        ))),
+    }
+}
+
+/// 32 bytes in hexadecimal or base64. An error never quotes them.
+fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
+    let bytes = match text.len() == 2 * SECRET_BYTES {
+        true => hex(text),
+        false => STANDARD.decode(text).ok(),
+    };
+    let bytes = bytes.ok_or("is neither hexadecimal nor base64")?;
+    let length = bytes.len();
+    bytes
+        .try_into()
+        .map_err(|_| format!("a key has {SECRET_BYTES} bytes, and this has {length}"))
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|digit| {
+            digit
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+        })
+        .collect();
+    let pairs = digits?;
+    let bytes = pairs.chunks_exact(2).map(|pair| match pair {
+        [high, low] => high << 4 | low,
+        _ => 0,
+    });
+    Some(bytes.collect())
+}
+
+/// Looks at a file of ticket keys without keeping any.
+///
+/// # Errors
+/// As [`Tickets::of_file`].
+pub fn check_file(path: &Path) -> Result<(), PemError> {
+    read(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600;
+    const NOW: u64 = 4_000_000_000;
+    const MTLS: [u8; 32] = [7; 32];
+
+    #[test]
+    fn a_ticket_is_good_for_twelve_hours_under_the_same_demands() {
+        let tickets = Tickets::own();
+        let ticket = tickets.seal(&MTLS, b"session", NOW).unwrap();
+        assert_ne!(tickets.seal(&MTLS, b"session", NOW).unwrap(), ticket);
+        let open = |now| tickets.open(&MTLS, &ticket, now);
+        assert_eq!(open(NOW + HOUR).as_deref(), Some(&b"session"[..]));
+        assert_eq!(
+            tickets.open(&[8; 32], &ticket, NOW),
+            None,
+            "other authorities"
+        );
+        assert_eq!(open(NOW + 12 * HOUR), None);
+        let mut forged = ticket.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        assert_eq!(tickets.open(&MTLS, &forged, NOW), None);
+        for end in 0..ticket.len() {
+            assert_eq!(tickets.open(&MTLS, &ticket[..end], NOW), None);
+        }
+        assert_eq!(Tickets::own().open(&MTLS, &ticket, NOW), None);
+    }
+
+    #[test]
+    fn keys_of_our_own_are_replaced_and_the_old_ones_still_open() {
+        let tickets = Tickets::own();
+        let mut seen = Vec::new();
+        let mut ticket = tickets.seal(&MTLS, b"0", NOW).unwrap();
+        for turn in 1..20_u64 {
+            let now = NOW + turn * 6 * HOUR;
+            assert!(tickets.open(&MTLS, &ticket, now).is_some(), "turn {turn}");
+            ticket = tickets.seal(&MTLS, b"0", now).unwrap();
+            assert!(!seen.contains(&ticket[..NAME_BYTES].to_vec()));
+            seen.push(ticket[..NAME_BYTES].to_vec());
+            assert!(tickets.ring.load().0.len() <= 4);
+        }
+    }
+
+    #[test]
+    fn who_takes_over_opens_the_tickets_of_who_was_before() {
+        let old = Tickets::own();
+        let now = now();
+        let ticket = old.seal(&MTLS, b"session", now).unwrap();
+        let new = Tickets::handed_over(&old.to_hand_over()).unwrap();
+        assert!(new.open(&MTLS, &ticket, now).is_some());
+        assert!(
+            old.open(&MTLS, &new.seal(&MTLS, b"s", now).unwrap(), now)
+                .is_some()
+        );
+        for text in ["", "x", "1 zz\n", "1\n"] {
+            assert!(Tickets::handed_over(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_of_a_file_are_shared_and_replaced_in_two_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let of = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Tickets::of_file(&path).map_err(|error| error.reason)
+        };
+        let (one, two) = ("11".repeat(32), STANDARD.encode([2; 32]));
+        let here = of(&format!("# first\n{one}\n")).unwrap();
+        let there = of(&format!("{one}\n\n{two}\n")).unwrap();
+        let ticket = here.seal(&MTLS, b"session", NOW).unwrap();
+        assert!(there.open(&MTLS, &ticket, NOW).is_some());
+        assert_eq!(there.to_hand_over(), "");
+        here.renew(&of(&format!("{two}\n{one}\n")).unwrap());
+        assert!(here.open(&MTLS, &ticket, NOW).is_some());
+        let new = here.seal(&MTLS, b"session", NOW).unwrap();
+        assert!(there.open(&MTLS, &new, NOW).is_some());
+        assert_eq!(here.open(&MTLS, &ticket, NOW + 12 * HOUR), None);
+        for (text, words) in [
+            ("", "no key in it"),
+            ("# nothing\n", "no key in it"),
+            ("secret!\n", "line 1: is neither hexadecimal nor base64"),
+            ("c2hvcnQ=\n", "a key has 32 bytes, and this has 5"),
+            ("11\n", "line 1: is neither"),
+            (&*format!("{one}\n").repeat(17), "17 keys in it"),
+        ] {
+            let error = of(text).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! Certificates and private keys in PEM files: read, checked, and described in words.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::crypto::aws_lc_rs as provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey};
+use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::X509Version;
+
+/// RSA keys below this many bits verify nothing in our TLS library.
+pub(super) const LEAST_RSA_BITS: usize = 2048;
+
+/// Critical extensions that are understood when a chain is verified (RFC 5280 §4.2).
+const UNDERSTOOD: [&str; 6] = [
+    "2.5.29.15",
+    "2.5.29.17",
+    "2.5.29.19",
+    "2.5.29.30",
+    "2.5.29.31",
+    "2.5.29.37",
+];
+
+/// TLS feature (RFC 7633): with status_request in it, clients demand a stapled OCSP response.
+const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
+
+/// A file that cannot be used as the certificate or key that it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct PemError {
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+impl PemError {
+    pub(super) fn new(path: &Path, reason: impl ToString) -> PemError {
+        PemError {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// What a certificate says of itself, for warnings and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Distinguished name, such as `CN=a.example`.
+    pub subject: String,
+    /// Hexadecimal, with colons.
+    pub serial: String,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    /// Seconds since 1970.
+    pub not_after: i64,
+    /// Clients demand a stapled OCSP response with it (RFC 7633).
+    pub must_staple: bool,
+    /// Why our TLS library refuses it when somebody else shows it.
+    pub oddity: Option<String>,
+}
+
+/// The certificates of a PEM file, at least one.
+///
+/// # Errors
+/// A file that cannot be read, or that holds no certificate, or one that is broken.
+pub fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    certificates_of(&read(path)?).map_err(|reason| PemError::new(path, reason))
+}
+
+fn certificates_of(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    if !contains(text, b"-----BEGIN CERTIFICATE-----") {
+        return Err(format!("no certificate in it{}", instead(text)));
+    }
+    let found: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("cannot be read as PEM: {error}"))?;
+    if found.is_empty() {
+        return Err("no certificate in it".to_owned());
+    }
+    for (index, certificate) in found.iter().enumerate() {
+        X509Certificate::from_der(certificate)
+            .map_err(|error| format!("certificate {} is not X.509: {error}", index + 1))?;
+    }
+    Ok(found)
+}
+
+/// The private key of a PEM file.
+///
+/// # Errors
+/// A file that cannot be read, or that holds no private key, or an encrypted one.
+pub fn private_key_in(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
+    private_key_of(&read(path)?).map_err(|reason| PemError::new(path, reason))
+}
+
+fn private_key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    if is_encrypted(text) {
+        return Err(
+            "the private key is encrypted and nobody is here to type its passphrase; store it decrypted (openssl pkey -in KEY -out PLAIN)"
+                .to_owned(),
+        );
+    }
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            format!("no private key in it{}", instead(text))
+        }
+        error => format!("cannot be read as PEM: {error}"),
+    })
+}
+
+/// A certificate chain and the private key of its first certificate.
+///
+/// # Errors
+/// A file that cannot be used, or a key that belongs to another certificate. An old certificate (X.509 v1) is fine: it is
+/// for the other side to judge.
+pub fn certificate_pair(certificate: &Path, private_key: &Path) -> Result<CertifiedKey, PemError> {
+    let chain = certificates_in(certificate)?;
+    let der = private_key_in(private_key)?;
+    let provider = provider::default_provider();
+    let key = provider
+        .key_provider
+        .load_private_key(der)
+        .map_err(|error| {
+            let weak = chain.first().and_then(rsa_bits);
+            let why = match weak.filter(|bits| *bits < LEAST_RSA_BITS) {
+                Some(bits) => too_small(bits),
+                None => format!("this kind of private key cannot be used: {error}"),
+            };
+            PemError::new(private_key, why)
+        })?;
+    fits(&chain, &*key, certificate).map_err(|reason| PemError::new(private_key, reason))?;
+    Ok(CertifiedKey::new(chain, key))
+}
+
+/// The library's own check refuses a certificate of version 1.
+fn fits(chain: &[CertificateDer<'_>], key: &dyn SigningKey, path: &Path) -> Result<(), String> {
+    let Some(public) = key.public_key() else {
+        return Ok(());
+    };
+    let owner = chain.iter().position(|certificate| {
+        X509Certificate::from_der(certificate)
+            .is_ok_and(|(_, parsed)| parsed.tbs_certificate.subject_pki.raw == public.as_ref())
+    });
+    match owner {
+        Some(0) => Ok(()),
+        Some(index) => Err(format!(
+            "does not fit the first certificate of {}, but number {}: the owner's certificate comes first, those that signed it behind",
+            path.display(),
+            index + 1
+        )),
+        None => Err(format!(
+            "does not fit the certificate in {}",
+            path.display()
+        )),
+    }
+}
+
+/// What `certificate` says of itself; `None` for what is not X.509.
+pub fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let validity = parsed.validity();
+    Some(CertificateFacts {
+        subject: parsed.subject().to_string(),
+        serial: parsed.raw_serial_as_string(),
+        not_before: validity.not_before.timestamp(),
+        not_after: validity.not_after.timestamp(),
+        must_staple: must_staple(&parsed),
+        oddity: oddity(certificate),
+    })
+}
+
+/// Whether a PEM file holds what `openssl req -x509` makes for a server: an authority (`CA:TRUE`) with names of its own.
+pub fn holds_an_authority_with_names(path: &Path) -> bool {
+    let found = certificates_in(path).unwrap_or_default();
+    found.iter().any(|certificate| {
+        X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
+            parsed.is_ca() && matches!(parsed.subject_alternative_name(), Ok(Some(_)))
+        })
+    })
+}
+
+/// The feature list is a SEQUENCE of INTEGERs; 5 is status_request.
+fn must_staple(parsed: &X509Certificate<'_>) -> bool {
+    let feature = parsed
+        .extensions()
+        .iter()
+        .find(|extension| extension.oid.to_id_string() == TLS_FEATURE);
+    feature.is_some_and(|extension| {
+        let list = extension.value.get(2..).unwrap_or_default();
+        list.windows(3).any(|integer| integer == [2, 1, 5])
+    })
+}
+
+/// What our TLS library has against a certificate, whoever signed it; `None` when nothing.
+pub(super) fn oddity(certificate: &CertificateDer<'_>) -> Option<String> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return Some("it is not X.509".to_owned());
+    };
+    if parsed.version() != X509Version::V3 {
+        return Some(format!(
+            "it is an X.509 v{} certificate, which has no extensions and so names nobody (openssl x509 -req makes those without -extfile)",
+            parsed.version().0.saturating_add(1)
+        ));
+    }
+    let unknown = parsed.extensions().iter().find(|extension| {
+        extension.critical && !UNDERSTOOD.contains(&extension.oid.to_id_string().as_str())
+    });
+    if let Some(extension) = unknown {
+        let oid = extension.oid.to_id_string();
+        return Some(format!(
+            "its extension {oid} is critical and not understood here"
+        ));
+    }
+    rsa_bits(certificate)
+        .filter(|bits| *bits < LEAST_RSA_BITS)
+        .map(too_small)
+}
+
+fn too_small(bits: usize) -> String {
+    format!("its RSA key has {bits} bits, and at least {LEAST_RSA_BITS} are needed")
+}
+
+/// The size of an RSA key, without leading zeros.
+pub(super) fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    match parsed.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => Some(key.key_size()),
+        _ => None,
+    }
+}
+
+/// A response of an OCSP server in a file (RFC 6960 §4.2.1), as DER.
+///
+/// # Errors
+/// A file that cannot be read, that is no OCSP response, or one that says that the server failed.
+pub fn read_ocsp_response(path: &Path) -> Result<Vec<u8>, PemError> {
+    let refused = |reason: &str| PemError::new(path, reason);
+    let text = read(path)?;
+    let der = match contains(&text, b"-----BEGIN OCSP RESPONSE-----") {
+        false => text,
+        true => ocsp_der(&text).ok_or_else(|| refused("cannot be read as PEM"))?,
+    };
+    // OCSPResponse is a SEQUENCE of an ENUMERATED status, 0 for success, and the response.
+    let outer = Any::from_der(&der).ok().filter(|(rest, _)| rest.is_empty());
+    let status = outer
+        .as_ref()
+        .and_then(|(_, outer)| Any::from_der(outer.data).ok());
+    match status.map(|(_, status)| (status.tag(), status.data)) {
+        Some((Tag::Enumerated, [0])) => Ok(der),
+        Some((Tag::Enumerated, _)) => Err(refused("the OCSP server answered with a failure")),
+        _ => Err(refused("is no OCSP response (DER or PEM)")),
+    }
+}
+
+fn ocsp_der(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (_, rest) = text.split_once("-----BEGIN OCSP RESPONSE-----")?;
+    let (base64, _) = rest.split_once("-----END OCSP RESPONSE-----")?;
+    let base64: String = base64.split_ascii_whitespace().collect();
+    STANDARD.decode(base64).ok()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PemError> {
+    std::fs::read(path).map_err(|error| PemError::new(path, error))
+}
+
+fn is_encrypted(text: &[u8]) -> bool {
+    contains(text, b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        || contains(text, b"Proc-Type: 4,ENCRYPTED")
+}
+
+/// What a file holds instead of what it should, to be put behind a message.
+fn instead(text: &[u8]) -> String {
+    if is_encrypted(text) {
+        return "; it holds an encrypted private key".to_owned();
+    }
+    let found = [
+        ("PRIVATE KEY-----", "a private key: are the files swapped?"),
+        (
+            "BEGIN CERTIFICATE-----",
+            "a certificate: are the files swapped?",
+        ),
+        (
+            "CERTIFICATE REQUEST-----",
+            "a certificate request, which an authority has yet to sign",
+        ),
+        ("PUBLIC KEY-----", "a public key"),
+    ];
+    let found = found
+        .iter()
+        .find(|(label, _)| contains(text, label.as_bytes()));
+    match found {
+        Some((_, words)) => format!("; it holds {words}"),
+        None if contains(text, b"-----BEGIN ") => String::new(),
+        None => "; it is not PEM".to_owned(),
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(text, part).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+
+    use super::*;
+
+    fn made() -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn pair(certificate: &str, key: &str) -> Result<CertifiedKey, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = (folder.path().join("c.pem"), folder.path().join("k.pem"));
+        std::fs::write(&paths.0, certificate).unwrap();
+        std::fs::write(&paths.1, key).unwrap();
+        certificate_pair(&paths.0, &paths.1).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn refused(certificate: &str, key: &str, words: &str) {
+        let error = pair(certificate, key).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pair_is_told() {
+        let ((certificate, key), (other, other_key)) = (made(), made());
+        pair(&certificate, &key).unwrap();
+        pair(&format!("{certificate}{other}"), &key).unwrap();
+        refused(
+            &certificate,
+            &other_key,
+            "k.pem: does not fit the certificate in ",
+        );
+        refused(&format!("{other}{certificate}"), &key, "but number 2");
+        refused(
+            &key,
+            &certificate,
+            "c.pem: no certificate in it; it holds a private key: are",
+        );
+        refused(
+            &certificate,
+            &certificate,
+            "k.pem: no private key in it; it holds a certificate",
+        );
+        refused(
+            "garbage",
+            &key,
+            "c.pem: no certificate in it; it is not PEM",
+        );
+        refused(
+            &certificate,
+            "",
+            "k.pem: no private key in it; it is not PEM",
+        );
+        let cut = certificate.lines().take(3).collect::<Vec<_>>().join("\n");
+        refused(&cut, &key, "c.pem: cannot be read as PEM");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        refused(broken, &key, "certificate 1 is not X.509");
+        let request =
+            "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n";
+        refused(request, &key, "a certificate request");
+    }
+
+    #[test]
+    fn an_encrypted_key_is_called_so() {
+        let (certificate, _) = made();
+        for key in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        ] {
+            refused(&certificate, key, "k.pem: the private key is encrypted");
+            refused(
+                key,
+                key,
+                "c.pem: no certificate in it; it holds an encrypted private key",
+            );
+        }
+    }
+
+    #[test]
+    fn a_version_1_pair_is_a_pair() {
+        let certificate = include_str!("../../tests/data/tls/v1.crt");
+        let key = include_str!("../../tests/data/tls/v1.key");
+        let pair = pair(certificate, key).unwrap();
+        let oddity = oddity(pair.end_entity_cert().unwrap()).unwrap();
+        assert!(
+            oddity.starts_with("it is an X.509 v1 certificate"),
+            "{oddity}"
+        );
+    }
+
+    #[test]
+    fn what_the_library_refuses_is_named() {
+        let small = include_str!("../../tests/data/tls/rsa1024.crt");
+        let small = certificates_of(small.as_bytes()).unwrap();
+        let told = oddity(&small[0]).unwrap();
+        assert!(told.starts_with("its RSA key has 1024 bits"), "{told}");
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let mut extension = CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+        let key = KeyPair::generate().unwrap();
+        let told = oddity(params.self_signed(&key).unwrap().der()).unwrap();
+        assert!(told.contains("1.2.3.4 is critical"), "{told}");
+        let large = include_str!("../../tests/data/tls/p521.crt");
+        let large = certificates_of(large.as_bytes()).unwrap();
+        assert_eq!(oddity(&large[0]), None);
+    }
+
+    #[test]
+    fn an_ocsp_response_is_told_from_what_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ocsp");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_ocsp_response(&path).map_err(|error| error.reason)
+        };
+        let good = [0x30, 3, 10, 1, 0];
+        assert_eq!(read(&good).as_deref(), Ok(&good[..]));
+        let pem = "-----BEGIN OCSP RESPONSE-----\nMAMK\nAQA=\n-----END OCSP RESPONSE-----\n";
+        assert_eq!(read(pem.as_bytes()).as_deref(), Ok(&good[..]));
+        let failed = read(&[0x30, 3, 10, 1, 6]).unwrap_err();
+        assert!(failed.contains("failure"), "{failed}");
+        for bad in [
+            &b""[..],
+            b"garbage",
+            &[0x30, 3, 2, 1, 0],
+            &[0x30, 9, 10, 1, 0],
+        ] {
+            assert!(read(bad).unwrap_err().contains("is no OCSP response"));
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_demands_a_staple_is_known() {
+        let with = |content: Vec<u8>| {
+            let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            let oid = [1, 3, 6, 1, 5, 5, 7, 1, 24];
+            params
+                .custom_extensions
+                .push(CustomExtension::from_oid_content(&oid, content));
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            facts(certificate.der()).unwrap().must_staple
+        };
+        assert!(with(vec![0x30, 3, 2, 1, 5]));
+        assert!(with(vec![0x30, 6, 2, 1, 17, 2, 1, 5]));
+        assert!(!with(vec![0x30, 3, 2, 1, 17]));
+    }
+}
