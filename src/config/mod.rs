@@ -7,6 +7,7 @@
 //! | [`key`], [`block`], [`node`] | tables of keys, and reading a block by its table |
 //! | [`report`], [`path`], [`suggest`] | what is wrong, where, and what was meant |
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
+//! | [`re2`] | regular expressions as Go reads them |
 //! | [`load`], [`environment`], [`expand`] | from a path to a tree: `KRAKEND_*`, `${NAME}` |
 //! | [`service`], [`endpoint`], [`backend`], [`tls`], [`extra`] | the core levels |
 //! | [`namespaces`] | the tables of the core's own `extra_config` |
@@ -27,6 +28,7 @@ pub mod load;
 pub mod namespaces;
 pub mod node;
 pub mod path;
+pub mod re2;
 pub mod report;
 pub mod service;
 pub mod size;

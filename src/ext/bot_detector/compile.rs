@@ -1,10 +1,8 @@
 //! What the block means. A pattern that cannot be used stops the start: KrakenD would let every bot pass.
 
-use regex::bytes::RegexSet;
-
 use super::config::Block;
 use super::runtime::{BotDetector, Rules};
-use crate::config::Node;
+use crate::config::{Node, re2};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::registry::{EndpointPart, ServicePart};
 
@@ -29,7 +27,7 @@ pub(super) fn endpoint(
 fn detector(node: &Node<'_>, cx: &Compile<'_>) -> Option<BotDetector> {
     let before = cx.report.mistakes();
     let block = Block::read(node)?;
-    let patterns = match RegexSet::new(&block.patterns) {
+    let patterns = match re2::set(&block.patterns) {
         Ok(patterns) => patterns,
         Err(error) => {
             let at = node.get("patterns").unwrap_or_else(|| node.clone());

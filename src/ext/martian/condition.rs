@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
-use regex::{Regex, bytes};
+use regex::bytes::Regex;
 
 use super::cookie::Wanted;
 use super::field::Field;
@@ -21,7 +21,7 @@ pub enum Condition {
     /// One of the request's values matches.
     HeaderMatches {
         field: Field,
-        regex: bytes::Regex,
+        regex: Regex,
     },
     /// The query has the parameter, with this value.
     Query {
@@ -65,7 +65,7 @@ impl Condition {
                 })
             }
             Condition::Url(url) => url.is(request),
-            Condition::UrlMatches(regex) => regex.is_match(&place::url(request)),
+            Condition::UrlMatches(regex) => regex.is_match(place::url(request).as_bytes()),
             Condition::Port(port) => request.origin.as_deref().and_then(place::port) == Some(*port),
         }
     }

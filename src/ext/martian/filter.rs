@@ -1,11 +1,11 @@
 //! What the filters of a file ask.
 
-use regex::{Regex, bytes};
+use regex::bytes::Regex;
 
 use super::condition::{Condition, Url};
 use super::cookie::Wanted;
 use super::leaf;
-use crate::config::Block;
+use crate::config::{Block, re2};
 
 /// The question of filter `name`: `None` if it is no filter, `Some(None)` if the question cannot be asked, which is
 /// reported.
@@ -37,7 +37,7 @@ fn header(block: &Block<'_>) -> Option<Condition> {
 
 fn header_regex(block: &Block<'_>) -> Option<Condition> {
     let field = leaf::field(block, "header");
-    let regex = regex(block, bytes::Regex::new);
+    let regex = regex(block);
     Some(Condition::HeaderMatches {
         field: field?,
         regex: regex?,
@@ -62,7 +62,7 @@ fn url(block: &Block<'_>) -> Url {
 }
 
 fn url_regex(block: &Block<'_>) -> Option<Condition> {
-    regex(block, Regex::new).map(Condition::UrlMatches)
+    regex(block).map(Condition::UrlMatches)
 }
 
 fn cookie(block: &Block<'_>) -> Option<Condition> {
@@ -84,9 +84,9 @@ fn some<'a>(block: &Block<'a>, key: &str) -> Option<&'a str> {
     block.text(key).filter(|text| !text.is_empty())
 }
 
-fn regex<R>(block: &Block<'_>, new: fn(&str) -> Result<R, regex::Error>) -> Option<R> {
+fn regex(block: &Block<'_>) -> Option<Regex> {
     let text = block.required("regex")?;
-    match new(&text) {
+    match re2::compile(&text) {
         Ok(regex) => Some(regex),
         Err(error) => {
             let at = block.get("regex").unwrap_or_else(|| block.node().clone());

@@ -5,11 +5,10 @@ use http::header::{
     X_XSS_PROTECTION,
 };
 use http::{HeaderName, HeaderValue};
-use regex::RegexSet;
 
 use super::config::Block;
 use super::runtime::{AllowedHosts, SecurityHttp, policy_parts};
-use crate::config::Node;
+use crate::config::{Node, re2};
 use crate::ext::context::Compile;
 use crate::ext::registry::ServicePart;
 use crate::runtime::answer::Fields;
@@ -53,11 +52,12 @@ fn hosts(node: &Node<'_>, block: &Block) -> AllowedHosts {
                 .collect(),
         );
     }
-    let patterns = block
+    let patterns: Vec<String> = block
         .allowed_hosts
         .iter()
-        .map(|pattern| format!("^(?:{pattern})$"));
-    match RegexSet::new(patterns) {
+        .map(|pattern| format!("^(?:{pattern})$"))
+        .collect();
+    match re2::set(&patterns) {
         Ok(patterns) => AllowedHosts::Patterns(patterns),
         Err(error) => {
             at(node, "allowed_hosts").invalid(format!("not a regular expression: {error}"));

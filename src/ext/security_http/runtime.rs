@@ -9,7 +9,7 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use regex::RegexSet;
+use regex::bytes::RegexSet;
 
 use crate::runtime::answer::{Answer, Fields};
 use crate::runtime::request::{Head, Notes};
@@ -126,7 +126,7 @@ impl AllowedHosts {
             AllowedHosts::Exact(hosts) => {
                 hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
             }
-            AllowedHosts::Patterns(patterns) => patterns.is_match(host),
+            AllowedHosts::Patterns(patterns) => patterns.is_match(host.as_bytes()),
         }
     }
 }

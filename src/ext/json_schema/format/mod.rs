@@ -7,7 +7,7 @@
 //! | `url` | `uri`, `iri`, their references, `uri-template` |
 //! | `name` | `uuid`, `json-pointer`, `relative-json-pointer`, `semver` |
 //!
-//! `regex` is left to the crate that validates.
+//! `regex` is RE2, as it is in patterns.
 
 mod address;
 mod name;
@@ -18,6 +18,8 @@ mod url;
 
 use std::borrow::Cow;
 
+use crate::config::re2;
+
 /// Why a text is not of a format.
 pub(super) type Reason = Cow<'static, str>;
 
@@ -25,7 +27,7 @@ pub(super) type Reason = Cow<'static, str>;
 pub(super) type Check = fn(&str) -> Result<(), Reason>;
 
 /// Every format, whatever the draft.
-pub(super) const ALL: [(&str, Check); 18] = [
+pub(super) const ALL: [(&str, Check); 19] = [
     ("date", time::date),
     ("date-time", time::date_time),
     ("duration", time::duration),
@@ -37,6 +39,7 @@ pub(super) const ALL: [(&str, Check); 18] = [
     ("iri-reference", url::reference),
     ("json-pointer", name::json_pointer),
     ("period", time::period),
+    ("regex", regex),
     ("relative-json-pointer", name::relative_json_pointer),
     ("semver", name::semver),
     ("time", time::time),
@@ -45,6 +48,13 @@ pub(super) const ALL: [(&str, Check); 18] = [
     ("uri-template", url::template),
     ("uuid", name::uuid),
 ];
+
+fn regex(text: &str) -> Result<(), Reason> {
+    let translated = re2::translate(text, re2::Use::Text);
+    translated
+        .map(drop)
+        .map_err(|error| error.to_string().into())
+}
 
 /// Why `text` is not of the format called `name`.
 pub(super) fn why(name: &str, text: &str) -> Reason {

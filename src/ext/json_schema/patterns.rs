@@ -1,0 +1,149 @@
+//! Regular expressions of a schema: RE2, as everywhere else in a file. The crate that validates takes those of
+//! ECMAScript, so they are translated before it sees the schema, into what means the same in both.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Map, Value};
+
+use crate::config::path::token;
+use crate::config::re2::{Refused, Use, translate};
+
+/// Keywords whose members are schemas, under any names.
+const MAPS: [&str; 6] = [
+    "properties",
+    "patternProperties",
+    "definitions",
+    "$defs",
+    "dependentSchemas",
+    "dependencies",
+];
+
+/// Keywords whose values are data.
+const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
+
+/// Expressions as they are written, by their translations.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patterns(Arc<Mutex<HashMap<String, String>>>);
+
+/// An expression that RE2 refuses, and where it stands.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {refused}")]
+pub(super) struct BadPattern {
+    place: String,
+    refused: Refused,
+}
+
+impl Patterns {
+    /// Translates all expressions of a schema.
+    ///
+    /// # Errors
+    /// RE2 refuses one of them.
+    pub(super) fn translate(&self, schema: &mut Value) -> Result<(), BadPattern> {
+        self.schema(schema, "")
+    }
+
+    /// The expression that became `translated`.
+    pub(super) fn written(&self, translated: &str) -> String {
+        let known = self.known();
+        let written = known.get(translated);
+        written.map_or_else(|| translated.to_owned(), String::clone)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn schema(&self, value: &mut Value, at: &str) -> Result<(), BadPattern> {
+        match value {
+            Value::Object(members) => {
+                for (key, value) in members.iter_mut() {
+                    self.keyword(key, value, &format!("{at}/{}", token(key)))?;
+                }
+                Ok(())
+            }
+            Value::Array(items) => items
+                .iter_mut()
+                .enumerate()
+                .try_for_each(|(index, item)| self.schema(item, &format!("{at}/{index}"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn keyword(&self, key: &str, value: &mut Value, at: &str) -> Result<(), BadPattern> {
+        match value {
+            Value::String(pattern) if key == "pattern" => {
+                *pattern = self.one(pattern, at)?;
+                Ok(())
+            }
+            Value::Object(members) if MAPS.contains(&key) => {
+                for (name, value) in members.iter_mut() {
+                    self.schema(value, &format!("{at}/{}", token(name)))?;
+                }
+                match key {
+                    "patternProperties" => self.names(members, at),
+                    _ => Ok(()),
+                }
+            }
+            _ if DATA.contains(&key) => Ok(()),
+            value => self.schema(value, at),
+        }
+    }
+
+    /// Two expressions may become the same: an empty group tells them apart.
+    fn names(&self, members: &mut Map<String, Value>, at: &str) -> Result<(), BadPattern> {
+        for (name, value) in std::mem::take(members) {
+            let mut translated = self.one(&name, &format!("{at}/{}", token(&name)))?;
+            while members.contains_key(&translated) {
+                translated.push_str("(?:)");
+            }
+            members.insert(translated, value);
+        }
+        Ok(())
+    }
+
+    fn one(&self, pattern: &str, at: &str) -> Result<String, BadPattern> {
+        let translated = translate(pattern, Use::Text).map_err(|refused| BadPattern {
+            place: at.to_owned(),
+            refused,
+        })?;
+        self.known()
+            .entry(translated.clone())
+            .or_insert_with(|| pattern.to_owned());
+        Ok(translated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn expressions_are_translated_and_nothing_else() {
+        let patterns = Patterns::default();
+        let mut schema = json!({
+            "pattern": r"^\d$",
+            "properties": {"pattern": {"pattern": "a{,2}"}, "enum": {"pattern": "x{"}},
+            "enum": [{"pattern": r"\d"}], "const": {"pattern": "("}, "default": {"pattern": "("},
+            "items": [{"not": {"pattern": "[a&&b]"}}],
+            "patternProperties": {r"\d": {"pattern": "b"}, "[0-9]": false},
+        });
+        patterns.translate(&mut schema).unwrap();
+        assert_eq!(schema["enum"][0]["pattern"], r"\d");
+        assert_eq!(schema["const"]["pattern"], "(");
+        let translated = schema["pattern"].as_str().unwrap();
+        assert_eq!(patterns.written(translated), r"^\d$");
+        assert_ne!(schema["properties"]["pattern"]["pattern"], "a{,2}");
+        assert_ne!(schema["properties"]["enum"]["pattern"], "x{");
+        assert_ne!(schema["items"][0]["not"]["pattern"], "[a&&b]");
+        assert_eq!(schema["patternProperties"].as_object().unwrap().len(), 2);
+        let mut bad = json!({"properties": {"a": {"pattern": "(?=a)"}}});
+        let error = patterns.translate(&mut bad).unwrap_err().to_string();
+        assert!(
+            error.starts_with("/properties/a/pattern: error parsing"),
+            "{error}"
+        );
+    }
+}
