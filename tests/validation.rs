@@ -415,3 +415,97 @@ fn no_answer_keeps_an_expression_busy_for_long() {
         start.elapsed()
     );
 }
+
+/// A body of 390 bytes, for a schema that refers to itself in each branch of an `anyOf`.
+#[test]
+fn a_filter_tree_costs_its_own_request_and_little_of_it() {
+    let backend = backend();
+    let operator = |name: &str| json!({"properties": {"op": {"const": name}, "args": {"items": {"$ref": "#"}}}, "required": ["op", "args"]});
+    let schema = json!({"anyOf": [operator("and"), operator("or"), operator("not"),
+        {"properties": {"field": {"type": "string"}}, "required": ["field"]}]});
+    let mut file = service(
+        &backend,
+        json!([
+            {"endpoint": "/filter", "method": "POST", "extra_config": {"validation/json-schema": schema},
+                "backend": [{"url_pattern": "/echo", "method": "POST"}]},
+            {"endpoint": "/good", "backend": [{"url_pattern": "/good"}]},
+        ]),
+    );
+    file["extra_config"]["portcullis/server"] = json!({"threads": 1});
+    let gateway = Gateway::start(&file.to_string());
+    let tree = |inner: &str, depth: usize| {
+        let (open, close) = (r#"{"op":"or","args":["#, "]}");
+        format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
+    };
+    let right = post(&gateway, "/filter", &tree(r#"{"field":"a"}"#, 18));
+    assert_eq!(right.status, 200, "{}", gateway.output());
+    let small = gateway.resident_kib();
+    let bomb = tree(r#"{"op":1}"#, 18);
+    assert!(bomb.len() < 400);
+    std::thread::scope(|scope| {
+        let bombs: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| post(&gateway, "/filter", &bomb)))
+            .collect();
+        for bomb in bombs {
+            let answer = bomb.join().unwrap();
+            assert_eq!(answer.status, 400, "{}", gateway.output());
+            assert!(answer.text().starts_with("- at ''"), "{}", answer.text());
+        }
+    });
+    assert_eq!(gateway.get("/good").status, 200);
+    let grown = gateway.resident_kib().saturating_sub(small);
+    assert!(grown < 200 * 1024, "{grown} KiB");
+}
+
+/// One expression, three places.
+#[test]
+fn expressions_are_those_of_go_everywhere() {
+    let backend = backend();
+    let endpoint = |path: &str, extra: Value| {
+        json!({"endpoint": path, "method": "POST", "extra_config": extra, "input_query_strings": ["a"],
+            "backend": [{"url_pattern": "/echo", "method": "POST"}]})
+    };
+    let schema =
+        |pattern: &str| json!({"validation/json-schema": {"type": "string", "pattern": pattern}});
+    let cel = |pattern: &str| json!({"validation/cel": [{"check_expr": format!("req_querystring.a[0].matches('{pattern}')")}]});
+    let gateway = Gateway::start(
+        &service(
+            &backend,
+            json!([
+                endpoint("/digits", schema(r"^\d+$")),
+                endpoint("/posix", schema("^[[:alnum:]]+$")),
+                endpoint("/braces", schema("^{[a-z]+}$")),
+                endpoint("/quoted", schema(r"^\Qa.b\E$")),
+                endpoint("/set", schema("^[a&&b]+$")),
+                endpoint("/word", cel(r"^\\w+$")),
+                endpoint("/literal", cel("^x{$")),
+            ]),
+        )
+        .to_string(),
+    );
+    for (path, body, status) in [
+        ("/digits", "\"12\"", 200),
+        ("/digits", "\"\u{663}\"", 400),
+        ("/posix", "\"abc\"", 200),
+        ("/posix", "\"a-c\"", 400),
+        ("/braces", "\"{abc}\"", 200),
+        ("/braces", "\"abc\"", 400),
+        ("/quoted", "\"a.b\"", 200),
+        ("/quoted", "\"axb\"", 400),
+        ("/set", "\"a&b\"", 200),
+        ("/word?a=ab", "", 200),
+        ("/word?a=%C3%A9", "", 500),
+        ("/literal?a=x%7B", "", 200),
+    ] {
+        let answer = post(&gateway, path, body);
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
+    }
+    // The client reads the expression as it is written.
+    let told = post(&gateway, "/digits", "\"x\"").text();
+    assert_eq!(told, r"- at '': 'x' does not match pattern '^\\d+$'");
+    let refused = check(&service(&backend, json!([endpoint("/a", schema("a**"))])));
+    assert!(
+        refused.contains("invalid nested repetition operator: `**`"),
+        "{refused}"
+    );
+}

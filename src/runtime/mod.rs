@@ -13,6 +13,7 @@
 //! | [`decode`], [`shape`], [`flatmap`], [`encode`] | an upstream's body in, a client's body out |
 //! | [`graphql`], [`signing`] | the two guests of the pipeline |
 //! | [`address`], [`answer`], [`failure`] | the client's address; an answer made here; why a request failed, in the words of the log |
+//! | [`heavy`] | work whose length depends on a request: bounded in time, and off the worker |
 //! | [`listen`] | what the server needs to know before the first byte |
 //! | [`readiness`] | what `GET /__ready` waits for |
 //! | [`clock`] | the time that limits and caches live by |
@@ -28,6 +29,7 @@ pub mod failure;
 pub mod flatmap;
 pub mod forward;
 pub mod graphql;
+pub mod heavy;
 pub mod json;
 pub mod listen;
 pub mod pipe;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -13,9 +14,12 @@ use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
-/// What one run of an expression may cost, in steps: some ten milliseconds. A request cannot hold its worker longer
-/// than that, whatever a body is made of.
+/// What one run of an expression may cost, in steps: some ten milliseconds, whatever a body is made of. Runs that take
+/// longer than two leave the worker.
 const BUDGET: u64 = 1_000_000;
+
+/// How long the expressions on a token may take.
+const TOKEN_TIME: Duration = Duration::from_secs(2);
 
 /// The expressions of one place that are evaluated at one moment, in the order of the file.
 #[derive(Debug)]
@@ -27,16 +31,22 @@ pub(super) struct Stage {
 
 impl Stage {
     /// The place of the first expression that does not give `true`.
-    fn refused_by(&self, moment: &Moment<'_>) -> Option<usize> {
+    fn refused_by(&self, moment: &Moment<'_>, deadline: Instant) -> Option<usize> {
         let mut programs = self.programs.iter().enumerate();
         programs
-            .find(|(index, program)| !self.holds(*index, program, moment))
+            .find(|(index, program)| !self.holds(*index, program, moment, deadline))
             .map(|(index, _)| index)
     }
 
-    fn holds(&self, index: usize, program: &Program, moment: &Moment<'_>) -> bool {
+    fn holds(
+        &self,
+        index: usize,
+        program: &Program,
+        moment: &Moment<'_>,
+        deadline: Instant,
+    ) -> bool {
         let log = &self.log;
-        match verdict(program, moment) {
+        match verdict(program, moment, deadline) {
             Verdict::True => {
                 log::debug!("{log} #{index} result: true");
                 return true;
@@ -47,8 +57,8 @@ impl Stage {
         false
     }
 
-    fn judge(&self, moment: &Moment<'_>) -> Result<(), Failure> {
-        match self.refused_by(moment) {
+    fn judge(&self, moment: &Moment<'_>, deadline: Instant) -> Result<(), Failure> {
+        match self.refused_by(moment, deadline) {
             None => Ok(()),
             Some(index) => Err(Failure::new(
                 Kind::Refused,
@@ -66,9 +76,9 @@ enum Verdict {
 }
 
 /// Runs an expression. Nothing in there panics on purpose; what does so by mistake refuses this request alone.
-fn verdict(program: &Program, moment: &Moment<'_>) -> Verdict {
+fn verdict(program: &Program, moment: &Moment<'_>, deadline: Instant) -> Verdict {
     let run = || {
-        let budget = Budget::new(BUDGET);
+        let budget = Budget::new(BUDGET, deadline);
         match program.run(moment, &budget) {
             Ok(Value::Bool(true)) => Verdict::True,
             Ok(Value::Bool(false)) => Verdict::False,
@@ -122,7 +132,8 @@ impl PipeStep for Checks {
         if !self.before.programs.is_empty() {
             let part = Part::Request(Request::new(request));
             let now = self.clock.wall();
-            self.before.judge(&Moment { now, part })?;
+            self.before
+                .judge(&Moment { now, part }, request.deadline.into_std())?;
         }
         Ok(Passed::default())
     }
@@ -130,7 +141,7 @@ impl PipeStep for Checks {
     async fn after(
         &self,
         _state: State,
-        _request: &PipeRequest,
+        request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
         if self.after.programs.is_empty() {
@@ -144,7 +155,8 @@ impl PipeStep for Checks {
         }
         let part = Part::Response(Response::new(response));
         let now = self.clock.wall();
-        self.after.judge(&Moment { now, part })
+        self.after
+            .judge(&Moment { now, part }, request.deadline.into_std())
     }
 }
 
@@ -159,7 +171,10 @@ impl Demand for Rejecters {
     fn admits(&self, claims: &Claims) -> bool {
         let part = Part::Token(claims);
         let now = self.clock.wall();
-        self.stage.refused_by(&Moment { now, part }).is_none()
+        let deadline = Instant::now() + TOKEN_TIME;
+        self.stage
+            .refused_by(&Moment { now, part }, deadline)
+            .is_none()
     }
 }
 
@@ -175,7 +190,7 @@ pub fn judge_anything(text: &str, claims: &[u8]) {
         now: Clock::manual().wall(),
         part: Part::Token(&claims),
     };
-    let budget = Budget::new(BUDGET);
+    let budget = Budget::new(BUDGET, Instant::now() + TOKEN_TIME);
     let given = program.run(&moment, &budget);
     drop(given);
 }

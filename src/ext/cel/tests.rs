@@ -71,6 +71,7 @@ async fn after(expressions: &[&str], body: &str, depth: Depth) -> Result<String,
         data: parse(&Bytes::copy_from_slice(body.as_bytes()), depth).unwrap(),
         complete: true,
         reply: None,
+        meta: Default::default(),
     };
     step.after(None, &request(), &mut response)
         .await

@@ -8,6 +8,7 @@ use jsonschema::{Retrieve, Uri};
 use percent_encoding::{AsciiSet, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
+use super::patterns::Patterns;
 use crate::runtime::template::escape::DECODED;
 
 /// Schemas are small; what is larger is a mistake.
@@ -24,15 +25,17 @@ pub(super) struct Files {
     beside: PathBuf,
     /// The schema itself, for references into it from outside.
     root: Option<Arc<Value>>,
+    patterns: Patterns,
 }
 
 impl Files {
-    pub(super) fn new(beside: &Path) -> Files {
+    pub(super) fn new(beside: &Path, patterns: Patterns) -> Files {
         let beside = std::path::absolute(beside).unwrap_or_else(|_| beside.to_owned());
         Files {
             working: std::env::current_dir().unwrap_or_else(|_| beside.clone()),
             beside,
             root: None,
+            patterns,
         }
     }
 
@@ -76,7 +79,10 @@ impl Files {
             ));
         }
         let text = std::fs::read(&path).map_err(|error| told(&error))?;
-        serde_json::from_slice(&text).map_err(|error| told(&error))
+        let mut schema = serde_json::from_slice(&text).map_err(|error| told(&error))?;
+        let translated = self.patterns.translate(&mut schema);
+        translated.map_err(|error| told(&error))?;
+        Ok(schema)
     }
 
     fn place(&self, path: &Path) -> PathBuf {

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `schema` | a schema, compiled; the only place that names the crate which validates |
 //! | `files` | where `$ref` leads to: files, at start, and never the network |
+//! | `meter` | values whose use is counted, so that no body makes the validator's work long |
 //! | `format` | what `format` asserts, and why a text does not fit |
 //! | `quote` | texts as Go shows them |
 //! | `tree` | failures, sorted as KrakenD's validator tells them |
 //! | `order` | the order in which KrakenD's validator looks at a schema's keywords |
 //! | `parts` | schemas within a schema that are asked by themselves when failures are told |
+//! | `patterns` | regular expressions of a schema, which are RE2 |
 //! | `number` | numbers as KrakenD's validator shows them |
 //! | `wording` | what is wrong with a body, in the words of KrakenD's validator |
 //! | `compile`, `runtime` | what the block means, and its step |
@@ -16,9 +18,11 @@
 mod compile;
 mod files;
 mod format;
+mod meter;
 mod number;
 mod order;
 mod parts;
+mod patterns;
 mod quote;
 mod runtime;
 mod schema;

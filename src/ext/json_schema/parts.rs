@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use jsonschema::Validator;
 use serde_json::{Value, json};
 
+use super::schema::Validator;
 use crate::config::path::token;
 
 /// More of them are not kept.

@@ -1,6 +1,7 @@
 //! The step that looks at a body before any backend is called.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use super::schema::{Refusal, Schema};
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Depth};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
@@ -19,14 +21,16 @@ pub(super) struct BodyCheck {
 }
 
 impl BodyCheck {
-    fn check(&self, body: &Bytes) -> Result<(), Failure> {
+    fn check(&self, body: &Bytes, deadline: Instant) -> Result<(), Failure> {
         if body.is_empty() {
             return Err(refused("could not validate an empty body"));
         }
-        let value = read(body).map_err(refused)?;
-        match self.schema.check(value, body.len()) {
+        let value = aside(body.len(), || read(body)).map_err(refused)?;
+        match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),
             Err(Refusal::Unfit(lines)) => Err(refused(lines)),
+            Err(Refusal::Costly) => Err(refused("validating the body takes too much work")),
+            Err(Refusal::Cut(cut)) => Err(cut.into()),
             Err(Refusal::GaveUp) => Err(Failure::new(
                 Kind::Request,
                 "the body could not be validated",
@@ -42,10 +46,15 @@ fn refused(text: impl Into<Cow<'static, str>>) -> Failure {
     }
 }
 
-/// The one JSON value that a body is. What is no UTF-8 counts as U+FFFD, as it does for KrakenD.
+/// The one JSON value that a body is. What is no UTF-8 counts as U+FFFD, as it does for KrakenD, and so does half of a
+/// surrogate pair.
 fn read(body: &Bytes) -> Result<Value, Cow<'static, str>> {
     let text = String::from_utf8_lossy(body);
-    serde_json::from_str(&text).map_err(|error| match json::parse(body, Depth::TopLevel) {
+    let parsed = serde_json::from_str(&text).or_else(|error| match paired(&text) {
+        Some(text) => serde_json::from_str(&text),
+        None => Err(error),
+    });
+    parsed.map_err(|error| match json::parse(body, Depth::TopLevel) {
         Err(said) => said.to_string().into(),
         Ok(_) if error.is_syntax() && error.to_string().starts_with("trailing characters") => {
             "invalid character after top-level value".into()
@@ -53,6 +62,37 @@ fn read(body: &Bytes) -> Result<Value, Cow<'static, str>> {
         // Too deep, or a number out of any range.
         Ok(_) => error.to_string().into(),
     })
+}
+
+/// The same text with `\ufffd` in the place of each half of a surrogate pair that stands alone; `None`: there is none.
+fn paired(text: &str) -> Option<String> {
+    let mut out = String::new();
+    let (mut at, mut copied) = (0, 0);
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        at += found;
+        at += match escaped(text, at) {
+            None => 2,
+            Some(0xd800..=0xdbff) if matches!(escaped(text, at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
+                out.push_str(text.get(copied..at)?);
+                out.push_str("\\ufffd");
+                copied = at + 6;
+                6
+            }
+            Some(_) => 6,
+        };
+    }
+    out.push_str(text.get(copied..)?);
+    (copied > 0).then_some(out)
+}
+
+/// The code of a `\uXXXX` that begins at `at`.
+fn escaped(text: &str, at: usize) -> Option<u32> {
+    let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex
+        .then(|| u32::from_str_radix(digits, 16).ok())
+        .flatten()
 }
 
 #[async_trait]
@@ -66,7 +106,7 @@ impl PipeStep for BodyCheck {
     }
 
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
-        self.check(&request.body)?;
+        self.check(&request.body, request.deadline.into_std())?;
         Ok(Passed::default())
     }
 

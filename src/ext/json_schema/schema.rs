@@ -3,14 +3,18 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
-use jsonschema::{Draft, PatternOptions, ValidationError, ValidationOptions, Validator};
+use jsonschema::{Draft, PatternOptions, Retrieve, ValidationError, ValidationOptions};
 use serde_json::{Number, Value};
 
 use super::files::Files;
+use super::meter::{Metered, Seen, Stopped, metered};
 use super::parts::Parts;
+use super::patterns::{BadPattern, Patterns};
 use super::tree::Teller;
 use super::{format, wording};
+use crate::runtime::heavy::{Cut, Heavy};
 
 /// A pattern's compiled size, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
@@ -21,12 +25,26 @@ const TOLD_WHOLE: usize = 64 * 1024;
 /// More failures than this are not told.
 const MOST_LINES: usize = 64;
 
+/// Steps of a verdict: so many for any body, and so many more for each of its bytes. A schema without recursion needs
+/// far fewer.
+const STEPS: u64 = 1_000_000;
+const STEPS_PER_BYTE: u64 = 256;
+
+/// Steps of telling what is wrong. Each may leave a failure of some hundred bytes.
+const TELLING_STEPS: u64 = 200_000;
+
+/// What is told of a body of which more would take too long.
+const NOT_TOLD: &str = "- at '': validation failed";
+
+pub(super) type Validator = jsonschema::Validator<Metered>;
+
 /// Ready to judge any number of bodies.
 pub(super) struct Schema {
     validator: Validator,
-    /// As it is written.
+    /// As it is written, but for regular expressions.
     text: Value,
     parts: Parts,
+    patterns: Patterns,
     /// Draft 4 says that `1.0` is no integer, and KrakenD that it is one in every draft.
     whole_numbers: bool,
 }
@@ -48,6 +66,8 @@ pub(super) enum SchemaError {
     Draft(String),
     #[error("not a JSON Schema: {place}{text}")]
     Invalid { place: String, text: String },
+    #[error("not a JSON Schema: {0}")]
+    Pattern(#[from] BadPattern),
     #[error("not a JSON Schema: the validator gave up")]
     GaveUp,
 }
@@ -58,6 +78,7 @@ impl SchemaError {
             SchemaError::Draft(_) => Some(
                 "http://json-schema.org/draft-07/schema#, https://json-schema.org/draft/2020-12/schema, or nothing",
             ),
+            SchemaError::Pattern(_) => Some("RE2 syntax: no look-around, no back-references"),
             SchemaError::Invalid { text, .. } if text.contains("regex") => {
                 Some("RE2 syntax: no look-around, no back-references")
             }
@@ -76,6 +97,10 @@ pub(super) enum Refusal {
     Unfit(String),
     /// The validator failed, and says nothing about the body.
     GaveUp,
+    /// To judge it takes more steps than are allowed.
+    Costly,
+    /// The time was over.
+    Cut(Cut),
 }
 
 impl Schema {
@@ -84,12 +109,14 @@ impl Schema {
     /// # Errors
     /// It is none, or refers to something that cannot be read.
     pub(super) fn compile(text: &str, beside: &Path) -> Result<Schema, SchemaError> {
-        let schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;
+        let mut schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;
         if !schema.is_object() && !schema.is_boolean() {
             return Err(SchemaError::NoObject);
         }
         let draft = draft(&schema)?;
-        let files = Files::new(beside);
+        let patterns = Patterns::default();
+        patterns.translate(&mut schema)?;
+        let files = Files::new(beside, patterns.clone());
         let build = || {
             let validator = options(draft, &files).build(&schema)?;
             let files = files.with_root(&schema);
@@ -101,6 +128,7 @@ impl Schema {
             Ok(Ok((validator, parts))) => Ok(Schema {
                 validator,
                 parts,
+                patterns,
                 text: schema,
                 whole_numbers: draft == Draft::Draft4,
             }),
@@ -118,30 +146,53 @@ impl Schema {
     /// Judges a body of `length` bytes.
     ///
     /// # Errors
-    /// It does not fit.
-    pub(super) fn check(&self, mut body: Value, length: usize) -> Result<(), Refusal> {
+    /// It does not fit, or that could not be found out.
+    pub(super) fn check(
+        &self,
+        mut body: Value,
+        length: usize,
+        heavy: Heavy,
+    ) -> Result<(), Refusal> {
         if self.whole_numbers {
             make_whole(&mut body);
         }
-        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(&body, length)));
-        match judged {
-            Ok(None) => Ok(()),
-            Ok(Some(lines)) => Err(Refusal::Unfit(lines)),
-            Err(_) => Err(Refusal::GaveUp),
+        let mut heavy = Some(heavy);
+        let steps = STEPS + STEPS_PER_BYTE * length as u64;
+        let verdict = metered(steps, &mut heavy, || self.validator.is_valid(Seen(&body)));
+        match verdict {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.told(&body, length, &mut heavy)),
+            Err(Stopped::Spent) => Err(Refusal::Costly),
+            Err(Stopped::Cut(cut)) => Err(Refusal::Cut(cut)),
+            Err(Stopped::Broken) => Err(Refusal::GaveUp),
         }
     }
 
-    fn judge(&self, body: &Value, length: usize) -> Option<String> {
-        if self.validator.is_valid(body) {
-            return None;
+    /// What is wrong with a body that does not fit: as much of it as can be told in a bounded number of steps.
+    fn told(&self, body: &Value, length: usize, heavy: &mut Option<Heavy>) -> Refusal {
+        let all = if length > TOLD_WHOLE { 1 } else { MOST_LINES };
+        for most in [all, 1] {
+            match metered(TELLING_STEPS, heavy, || self.lines(body, most)) {
+                Ok(lines) => return Refusal::Unfit(lines),
+                Err(Stopped::Cut(cut)) => return Refusal::Cut(cut),
+                Err(Stopped::Spent | Stopped::Broken) => {}
+            }
         }
-        let most = if length > TOLD_WHOLE { 1 } else { MOST_LINES };
+        Refusal::Unfit(NOT_TOLD.to_owned())
+    }
+
+    fn lines(&self, body: &Value, most: usize) -> String {
         let errors: Vec<_> = match most {
-            1 => self.validator.validate(body).err().into_iter().collect(),
-            most => self.validator.iter_errors(body).take(most).collect(),
+            1 => self
+                .validator
+                .validate(Seen(body))
+                .err()
+                .into_iter()
+                .collect(),
+            most => self.validator.iter_errors(Seen(body)).take(most).collect(),
         };
-        let told = Teller::new(body, &self.text, &self.parts).all(&errors);
-        Some(wording::lines(&told, most))
+        let told = Teller::new(body, &self.text, &self.parts, &self.patterns).all(&errors);
+        wording::lines(&told, most)
     }
 }
 
@@ -163,8 +214,8 @@ fn make_whole(value: &mut Value) {
 }
 
 /// How schemas are read: `format` means the same in every draft that asserts it.
-fn options(draft: Draft, files: &Files) -> ValidationOptions<'static> {
-    let options = jsonschema::options()
+fn options(draft: Draft, files: &Files) -> ValidationOptions<'static, Arc<dyn Retrieve>, Metered> {
+    let options = jsonschema::options_for::<Metered>()
         .with_draft(draft)
         .with_base_uri(files.base())
         .with_retriever(files.clone())

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -8,16 +9,21 @@ use super::ENDPOINT;
 use super::schema::{Refusal, Schema};
 use crate::ext::registry::EndpointPart;
 use crate::ext::testing::{File, pipe_request};
+use crate::runtime::heavy::{Cut, Heavy};
+
+fn soon() -> Heavy {
+    Heavy::until(Instant::now() + Duration::from_secs(120))
+}
 
 fn schema(schema: &Value) -> Schema {
     Schema::compile(&schema.to_string(), Path::new(".")).unwrap_or_else(|e| panic!("{schema}: {e}"))
 }
 
 fn said(by: &Value, body: &Value) -> String {
-    match schema(by).check(body.clone(), body.to_string().len()) {
+    match schema(by).check(body.clone(), body.to_string().len(), soon()) {
         Ok(()) => String::new(),
         Err(Refusal::Unfit(lines)) => lines,
-        Err(Refusal::GaveUp) => panic!("{by}"),
+        Err(refusal) => panic!("{by}: {refusal:?}"),
     }
 }
 
@@ -505,14 +511,14 @@ fn references_lead_to_files() {
         folder.path(),
     )
     .unwrap();
-    assert!(schema.check(json!({"a": "x"}), 9).is_ok());
-    assert!(schema.check(json!({"a": 1}), 9).is_err());
+    assert!(schema.check(json!({"a": "x"}), 9, soon()).is_ok());
+    assert!(schema.check(json!({"a": 1}), 9, soon()).is_err());
     let absolute = format!(
         r#"{{"$ref": "file://{}/other.json#/definitions/text"}}"#,
         folder.path().display()
     );
     let schema = Schema::compile(&absolute, Path::new("/")).unwrap();
-    assert!(schema.check(json!(1), 1).is_err());
+    assert!(schema.check(json!(1), 1, soon()).is_err());
 }
 
 #[test]
@@ -525,7 +531,7 @@ fn schemas_without_end_and_bodies_without_measure_end() {
         json!({"$dynamicAnchor": "x", "allOf": [{"$dynamicRef": "#x"}], "unevaluatedProperties": false}),
     ] {
         let deep = (0..120).fold(json!(1), |inner, _| json!([inner]));
-        let verdict = schema(&by).check(deep, 1 << 20);
+        let verdict = schema(&by).check(deep, 1 << 20, soon());
         assert_ne!(verdict, Err(Refusal::GaveUp), "{by}");
     }
     let by = json!({"properties": {"t": {"$ref": "#"}}, "required": ["v"], "minProperties": 2, "allOf": [{"maxProperties": 0}]});
@@ -536,7 +542,7 @@ fn schemas_without_end_and_bodies_without_measure_end() {
     let large = json!(vec![json!({"a": "x".repeat(500)}); 5000]);
     let by = json!({"items": {"properties": {"a": {"type": "number"}}}});
     assert_eq!(
-        schema(&by).check(large.clone(), 1 << 20),
+        schema(&by).check(large.clone(), 1 << 20, soon()),
         Err(Refusal::Unfit(
             "- at '/0/a': got string, want number".to_owned()
         ))
@@ -551,6 +557,67 @@ fn schemas_without_end_and_bodies_without_measure_end() {
     assert_eq!(said(&unique, &json!(many)), "");
 }
 
+/// Bodies of a few hundred bytes whose depth doubles the work at each level.
+#[test]
+fn no_body_makes_validation_exponential() {
+    const NEW: &str = "https://json-schema.org/draft/2020-12/schema";
+    const OLD: &str = "https://json-schema.org/draft/2019-09/schema";
+    let branch = |op: &str| json!({"properties": {"op": {"const": op}, "args": {"items": {"$ref": "#"}}}, "required": ["op", "args"]});
+    let leaf = json!({"properties": {"field": {"type": "string"}}, "required": ["field"]});
+    let each = |keyword: &str| json!({keyword: [branch("and"), branch("or"), branch("not"), leaf]});
+    let child = |reference: Value| json!({"properties": {"args": {"items": reference}}});
+    for by in [
+        each("anyOf"),
+        each("oneOf"),
+        json!({"$schema": "http://json-schema.org/draft-07/schema#", "anyOf": [branch("and"), branch("or"), leaf]}),
+        json!({"allOf": [child(json!({"$ref": "#"})), child(json!({"$ref": "#"}))], "required": ["x"]}),
+        json!({"anyOf": [child(json!({"not": {"$ref": "#"}})), child(json!({"not": {"$ref": "#"}}))], "required": ["x"]}),
+        json!({"if": child(json!({"$ref": "#"})), "then": child(json!({"$ref": "#"})), "else": child(json!({"$ref": "#"})), "required": ["x"]}),
+        json!({"$schema": NEW, "$dynamicAnchor": "n", "anyOf": [child(json!({"$dynamicRef": "#n"})), child(json!({"$dynamicRef": "#n"}))], "required": ["x"]}),
+        json!({"$schema": OLD, "$recursiveAnchor": true, "oneOf": [child(json!({"$recursiveRef": "#"})), child(json!({"$recursiveRef": "#"}))], "required": ["x"]}),
+        json!({"allOf": [child(json!({"$ref": "#"})), child(json!({"$ref": "#"}))], "unevaluatedProperties": false}),
+        json!({"dependentSchemas": {"op": child(json!({"$ref": "#"})), "args": child(json!({"$ref": "#"}))}, "required": ["x"]}),
+        json!({"properties": {"args": {"contains": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}}}, "required": ["x"]}),
+    ] {
+        let wrong = json!({"op": 1, "args": []});
+        let deep = (0..40).fold(wrong, |inner, _| json!({"op": "or", "args": [inner]}));
+        let length = deep.to_string().len();
+        let started = Instant::now();
+        let refusal = schema(&by).check(deep, length, soon()).err();
+        let Some(Refusal::Unfit(_) | Refusal::Costly) = refusal else {
+            panic!("{by}: {refusal:?}");
+        };
+        assert!(started.elapsed() < Duration::from_secs(20), "{by}");
+    }
+}
+
+#[test]
+fn a_filter_of_usual_size_is_judged_and_told() {
+    let by = json!({"anyOf": [
+        {"type": "object", "properties": {"and": {"type": "array", "items": {"$ref": "#"}}}, "required": ["and"]},
+        {"type": "object", "properties": {"field": {"type": "string"}}, "required": ["field"]},
+    ]});
+    let wide = json!({"and": vec![json!({"and": [{"field": "a"}, {"field": "b"}]}); 500]});
+    assert_eq!(said(&by, &wide), "");
+    let wrong = json!({"and": [{"field": 1}]});
+    let lines = said(&by, &wrong);
+    assert!(
+        lines.contains("at '/and/0/field': got number, want string"),
+        "{lines}"
+    );
+}
+
+#[test]
+fn validation_ends_at_the_deadline() {
+    let by = json!({"items": {"pattern": "^(a|b)*c$"}});
+    let many = json!(vec!["ab".repeat(50); 20_000]);
+    let late = Heavy::until(Instant::now());
+    assert_eq!(
+        schema(&by).check(many, 1 << 20, late),
+        Err(Refusal::Cut(Cut::Deadline))
+    );
+}
+
 #[tokio::test]
 async fn a_body_is_one_json_value() {
     let mut file = File::new(r#"{"type": ["object", "array", "string", "null"]}"#);
@@ -563,6 +630,8 @@ async fn a_body_is_one_json_value() {
         (&b"{}"[..], ""),
         (b" null ", ""),
         (b"\"\xff\"", ""),
+        (br#"["\ud800", "\udc00x", "\ud83d\ude00", "\\ud800"]"#, ""),
+        (br#"["\ud800\u0041\udbff"]"#, ""),
         (b"", "could not validate an empty body"),
         (b" ", "EOF"),
         (b"{", "unexpected EOF"),

@@ -9,13 +9,15 @@ use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::Value;
 
+use super::meter::Seen;
 use super::order::rank;
 use super::parts::Parts;
+use super::patterns::Patterns;
 use super::wording;
 use crate::config::path;
 
 /// No more failures than this are looked at.
-const MOST_FAILURES: usize = 512;
+const MOST_FAILURES: usize = 1024;
 
 /// How many schemas may lead to one, about.
 const MOST_STEPS: usize = 512;
@@ -56,15 +58,22 @@ pub(super) struct Teller<'s> {
     body: &'s Value,
     schema: &'s Value,
     parts: &'s Parts,
+    patterns: &'s Patterns,
     left: usize,
 }
 
 impl<'s> Teller<'s> {
-    pub(super) fn new(body: &'s Value, schema: &'s Value, parts: &'s Parts) -> Teller<'s> {
+    pub(super) fn new(
+        body: &'s Value,
+        schema: &'s Value,
+        parts: &'s Parts,
+        patterns: &'s Patterns,
+    ) -> Teller<'s> {
         Teller {
             body,
             schema,
             parts,
+            patterns,
             left: MOST_FAILURES,
         }
     }
@@ -154,7 +163,7 @@ impl<'s> Teller<'s> {
         match (error.kind(), keyword) {
             (Kind::AnyOf { context } | Kind::OneOfNotValid { context }, _) => {
                 let causes = self.branches(item, context, at, steps);
-                one(wording::said(error), causes)
+                one(wording::said(error, self.patterns), causes)
             }
             // What fails is the value, and the error has only the first of those in it.
             (Kind::FalseSchema, "additionalProperties") => {
@@ -186,7 +195,7 @@ impl<'s> Teller<'s> {
                     self.unevaluated(keyword, item, value.get(index), &at, steps)
                 })
                 .collect(),
-            _ => one(wording::said(error), Vec::new()),
+            _ => one(wording::said(error, self.patterns), Vec::new()),
         }
     }
 
@@ -201,7 +210,10 @@ impl<'s> Teller<'s> {
         let mut causes = Vec::new();
         for (index, branch) in context.iter().enumerate() {
             let prefix = format!("{way}/{index}");
-            let inner = branch.iter().map(|error| {
+            // Each of them builds the text of its way.
+            let most = self.left;
+            self.left = self.left.saturating_sub(branch.len());
+            let inner = branch.iter().take(most).map(|error| {
                 let way = error.evaluation_path().as_str();
                 Item::new(error, way.strip_prefix(&*prefix).unwrap_or(way), item.outer)
             });
@@ -225,7 +237,7 @@ impl<'s> Teller<'s> {
         let (mut matched, mut causes) = (Vec::new(), Vec::new());
         for index in each(item.error.instance()) {
             match (item.error.instance().get(index), part) {
-                (Some(value), Some(part)) if part.is_valid(value) => matched.push(index),
+                (Some(value), Some(part)) if part.is_valid(Seen(value)) => matched.push(index),
                 (Some(value), Some(_)) if keyword != "maxContains" => {
                     let at = format!("{at}/{index}");
                     causes.extend(self.part(&format!("{parent}/contains"), value, &at, steps));
@@ -261,7 +273,7 @@ impl<'s> Teller<'s> {
         let errors: Vec<_> = self
             .parts
             .get(place)?
-            .iter_errors(value)
+            .iter_errors(Seen(value))
             .take(self.left)
             .collect();
         let items = errors.iter().map(|error| {

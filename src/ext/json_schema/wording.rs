@@ -9,6 +9,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
+use super::patterns::Patterns;
 use super::quote::single as quoted;
 use super::tree::Failure;
 use super::{format, number};
@@ -79,7 +80,7 @@ pub(super) fn because<'s>(
 }
 
 /// What one keyword says, where it can be said in a line.
-pub(super) fn said(error: &ValidationError<'_>) -> String {
+pub(super) fn said(error: &ValidationError<'_>, patterns: &Patterns) -> String {
     let value = error.instance().as_ref();
     match error.kind() {
         Kind::Type { kind } => format!("got {}, want {}", type_of(value), wanted(kind)),
@@ -109,7 +110,7 @@ pub(super) fn said(error: &ValidationError<'_>) -> String {
             format!(
                 "{} does not match pattern {}",
                 shown(value),
-                quoted(pattern)
+                quoted(&patterns.written(pattern))
             )
         }
         Kind::Format { format } => {

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use regex::RegexBuilder;
-
 use super::overloads::{self, Unfit};
 use super::syntax::{Kind, Node};
 use super::tree::{Expr, Function, Literal, Macro, MacroKind, Program, TypeName};
 use super::types::Type;
+use crate::config::re2;
 use crate::config::suggest::nearest;
 
 /// A name that an expression may use.
@@ -307,13 +306,10 @@ fn matching(exprs: Vec<Expr>) -> Result<Expr, Flaw> {
             args: Box::new([text, pattern]),
         });
     };
-    let pattern = RegexBuilder::new(known)
-        .size_limit(MAX_PATTERN)
-        .build()
-        .map_err(|error| Flaw {
-            hint: Some("RE2 syntax: no look-around, no back-references".to_owned()),
-            ..Flaw::new(format!("invalid matches argument: {error}"))
-        })?;
+    let pattern = re2::sized(known, MAX_PATTERN).map_err(|error| Flaw {
+        hint: Some("RE2 syntax: no look-around, no back-references".to_owned()),
+        ..Flaw::new(format!("invalid matches argument: {error}"))
+    })?;
     Ok(Expr::Matches {
         text: Box::new(text),
         pattern: Box::new(pattern),

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::time::Instant;
 
 use super::operators;
 use super::tree::{Expr, Function, Macro, MacroKind, Program};
 use super::value::{List, Map, Value, same_key};
+use crate::runtime::heavy::{Cut, Heavy};
 
 /// What an expression may find out.
 pub trait Facts: fmt::Debug {
@@ -17,29 +19,55 @@ pub trait Facts: fmt::Debug {
     fn name(&self, index: usize) -> &'static str;
 }
 
+/// Units of work between two looks at the clock.
+const UNITS_PER_LOOK: u64 = 1_000;
+
 /// How much work a run may still do: about one unit for each step, each element and each eight bytes of text.
 #[derive(Debug)]
-pub struct Budget(Cell<u64>);
+pub struct Budget {
+    left: Cell<u64>,
+    until_look: Cell<u64>,
+    heavy: RefCell<Heavy>,
+}
 
 impl Budget {
-    pub fn new(units: u64) -> Budget {
-        Budget(Cell::new(units))
+    /// `units` of work, and no more after `deadline`.
+    pub fn new(units: u64, deadline: Instant) -> Budget {
+        Budget {
+            left: Cell::new(units),
+            until_look: Cell::new(UNITS_PER_LOOK),
+            heavy: RefCell::new(Heavy::until(deadline)),
+        }
     }
 
     pub(super) fn spend(&self, units: u64) -> Result<(), Failed> {
-        match self.0.get().checked_sub(units) {
-            Some(left) => {
-                self.0.set(left);
+        let Some(left) = self.left.get().checked_sub(units) else {
+            // For good: what follows may not go on with less.
+            self.left.set(0);
+            return Err(Failed::of(
+                "operation cancelled: actual cost limit exceeded",
+            ));
+        };
+        self.left.set(left);
+        match self.until_look.get().checked_sub(units) {
+            Some(until) => {
+                self.until_look.set(until);
                 Ok(())
             }
-            // For good: what follows may not go on with less.
-            None => {
-                self.0.set(0);
-                Err(Failed::of(
-                    "operation cancelled: actual cost limit exceeded",
-                ))
-            }
+            None => self.look(),
         }
+    }
+
+    #[cold]
+    fn look(&self) -> Result<(), Failed> {
+        self.until_look.set(UNITS_PER_LOOK);
+        self.heavy.borrow_mut().look().map_err(|cut| {
+            self.left.set(0);
+            Failed::of(match cut {
+                Cut::Deadline => "operation interrupted: the time is over",
+                Cut::Busy => "operation interrupted: too much heavy work at once",
+            })
+        })
     }
 
     pub(super) fn spend_bytes(&self, bytes: usize) -> Result<(), Failed> {

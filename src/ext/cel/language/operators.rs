@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use regex::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use super::check::MAX_PATTERN;
 use super::eval::{Budget, Failed};
 use super::tree::Function;
 use super::value::{List, Text, Value};
 use super::{convert, strings, time};
+use crate::config::re2;
 
 type Given<'a> = Result<Value<'a>, Failed>;
 
@@ -65,7 +66,7 @@ pub(super) fn matches<'a>(text: &Value<'a>, pattern: &Regex, budget: &Budget) ->
         return Err(Failed::NO_OVERLOAD);
     };
     budget.spend(text.len() as u64)?;
-    Ok(Value::Bool(pattern.is_match(text.as_str())))
+    Ok(Value::Bool(pattern.is_match(text.as_str().as_bytes())))
 }
 
 fn dynamic_matches<'a>(text: &Value<'a>, pattern: &Value<'a>, budget: &Budget) -> Given<'a> {
@@ -73,9 +74,7 @@ fn dynamic_matches<'a>(text: &Value<'a>, pattern: &Value<'a>, budget: &Budget) -
         return Err(Failed::NO_OVERLOAD);
     };
     budget.spend(PATTERN_COST + 100 * written.len() as u64)?;
-    let pattern = RegexBuilder::new(written.as_str())
-        .size_limit(MAX_PATTERN / 16)
-        .build()
+    let pattern = re2::sized(written.as_str(), MAX_PATTERN / 16)
         .map_err(|_| Failed::of("invalid matches argument: error parsing regexp"))?;
     matches(text, &pattern, budget)
 }

@@ -58,7 +58,10 @@ fn given(text: &str) -> String {
         Ok(program) => program,
         Err(flaw) => return format!("flaw: {}", flaw.text),
     };
-    let budget = Budget::new(1_000_000);
+    let budget = Budget::new(
+        1_000_000,
+        Instant::now() + std::time::Duration::from_secs(60),
+    );
     let sheet = sheet();
     match program.run(&sheet, &budget) {
         Ok(Value::Bool(yes)) => yes.to_string(),
@@ -432,7 +435,13 @@ fn a_program_knows_what_it_reads() {
 /// The time of the worst that a budget allows, with room for a busy machine and an unoptimised build.
 fn within_bounds(text: &str, sheet: &Sheet) {
     let program = compile(text, &variables()).unwrap();
-    let (budget, start) = (Budget::new(1_000_000), Instant::now());
+    let (budget, start) = (
+        Budget::new(
+            1_000_000,
+            Instant::now() + std::time::Duration::from_secs(60),
+        ),
+        Instant::now(),
+    );
     let given = program.run(sheet, &budget);
     assert_eq!(
         given.unwrap_err().to_string(),

@@ -1,6 +1,6 @@
 //! What a program is made of.
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use super::types::Type;
 

@@ -1,0 +1,303 @@
+//! Work whose length depends on a request: scripts, schemas, expressions, large bodies.
+//!
+//! Such work begins on the worker thread that serves the request. Work that is still running after [`INLINE`] leaves the
+//! worker: the runtime gives the worker's other tasks to another thread, and the work goes on in a lane. There are fewer
+//! lanes than processors, so that heavy requests cannot take all of them; others wait for a lane, in the order in which
+//! they came. All of it ends at the request's deadline.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
+use super::failure::{Failure, Kind};
+
+/// How long work may hold a worker.
+const INLINE: Duration = Duration::from_millis(2);
+/// How long work keeps its lane while others wait.
+const TURN: Duration = Duration::from_millis(10);
+/// Long enough for the runtime to move a worker to another thread.
+const SETTLE: Duration = Duration::from_micros(200);
+/// More pieces of work do not wait for a lane. Each of them holds a thread.
+const MOST_WAITING: usize = 128;
+/// A body from this size on is read away from the worker: about two milliseconds of parsing.
+const LARGE: usize = 256 * 1024;
+
+/// Why work was stopped before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The request's deadline has passed.
+    Deadline,
+    /// Too many pieces of heavy work wait already.
+    Busy,
+}
+
+impl From<Cut> for Failure {
+    fn from(cut: Cut) -> Failure {
+        match cut {
+            Cut::Deadline => Failure::deadline(),
+            Cut::Busy => Failure {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                ..Failure::new(Kind::Refused, "too much heavy work at once")
+            },
+        }
+    }
+}
+
+/// One piece of work. Whoever does it calls [`Heavy::look`] every 20 to 100 microseconds.
+#[derive(Debug)]
+pub struct Heavy {
+    started: Instant,
+    deadline: Instant,
+    lane: Option<Lane>,
+}
+
+impl Heavy {
+    /// Work that begins now.
+    pub fn until(deadline: Instant) -> Heavy {
+        Heavy {
+            started: Instant::now(),
+            deadline,
+            lane: None,
+        }
+    }
+
+    /// Looks at the clock. Work that has taken long leaves the worker here, and may wait here for a lane.
+    ///
+    /// # Errors
+    /// The work has to stop.
+    pub fn look(&mut self) -> Result<(), Cut> {
+        let now = Instant::now();
+        if now >= self.deadline {
+            return Err(Cut::Deadline);
+        }
+        match &mut self.lane {
+            None if now.duration_since(self.started) < INLINE => Ok(()),
+            None => {
+                let deadline = self.deadline;
+                self.lane = leave_worker(|| LANES.enter(deadline, MOST_WAITING)).transpose()?;
+                // Where there is no worker to leave, nothing is measured again until the next look.
+                self.started = Instant::now();
+                Ok(())
+            }
+            Some(lane) if now.duration_since(lane.since) < TURN => Ok(()),
+            Some(lane) => {
+                let deadline = self.deadline;
+                // Also gives the worker away again, should the runtime have returned it to this thread.
+                leave_worker(|| lane.next_turn(deadline)).unwrap_or(Ok(()))
+            }
+        }
+    }
+}
+
+/// Runs `work` on `size` bytes: in place where they are few, else away from the worker.
+pub fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
+    if size < LARGE || !on_worker() {
+        return work();
+    }
+    block_in_place(|| {
+        // With too many others waiting the threads are in use anyway: this work is short enough to do at once.
+        let soon = Instant::now() + Duration::from_secs(1);
+        let _lane = LANES.enter(soon, MOST_WAITING).ok();
+        work()
+    })
+}
+
+/// Whether this thread serves other tasks that could go on elsewhere.
+fn on_worker() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+/// Gives the other tasks of this worker to another thread, then waits for what `wait` waits for. `None`: this thread
+/// is no worker of a runtime with several threads.
+fn leave_worker<T>(wait: impl FnOnce() -> T) -> Option<T> {
+    on_worker().then(|| {
+        block_in_place(|| {
+            let done = wait();
+            settle();
+            done
+        })
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "called within block_in_place only: the worker is on its way to another thread"
+)]
+fn settle() {
+    std::thread::sleep(SETTLE);
+}
+
+static LANES: LazyLock<Lanes> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Lanes::new(processors.saturating_sub(1).max(1))
+});
+
+/// How much heavy work runs at once.
+#[derive(Debug)]
+struct Lanes {
+    number: usize,
+    queue: Mutex<Queue>,
+    turn: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    running: usize,
+    waiting: VecDeque<u64>,
+    next: u64,
+}
+
+impl Lanes {
+    fn new(number: usize) -> Lanes {
+        Lanes {
+            number,
+            queue: Mutex::default(),
+            turn: Condvar::new(),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a lane, behind those who wait already.
+    fn enter(&'static self, deadline: Instant, most: usize) -> Result<Lane, Cut> {
+        let mut queue = self.queue();
+        if queue.waiting.len() >= most {
+            return Err(Cut::Busy);
+        }
+        let mine = queue.next;
+        queue.next += 1;
+        queue.waiting.push_back(mine);
+        loop {
+            if queue.running < self.number && queue.waiting.front() == Some(&mine) {
+                queue.waiting.pop_front();
+                queue.running += 1;
+                // There may be a lane for the next one, too.
+                self.turn.notify_all();
+                return Ok(Lane {
+                    lanes: self,
+                    since: Instant::now(),
+                });
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                queue.waiting.retain(|other| *other != mine);
+                self.turn.notify_all();
+                return Err(Cut::Deadline);
+            }
+            let waited = self.turn.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn leave(&self) {
+        self.queue().running -= 1;
+        self.turn.notify_all();
+    }
+}
+
+/// The right to run; given back when dropped.
+#[derive(Debug)]
+struct Lane {
+    lanes: &'static Lanes,
+    since: Instant,
+}
+
+impl Lane {
+    /// Lets those run who wait, and waits behind them.
+    fn next_turn(&mut self, deadline: Instant) -> Result<(), Cut> {
+        self.since = Instant::now();
+        if self.lanes.queue().waiting.is_empty() {
+            return Ok(());
+        }
+        self.lanes.leave();
+        // Whoever fails here has no lane to give back: `running` is counted up again for the drop.
+        match self.lanes.enter(deadline, usize::MAX) {
+            Ok(lane) => {
+                std::mem::forget(lane);
+                self.since = Instant::now();
+                Ok(())
+            }
+            Err(cut) => {
+                self.lanes.queue().running += 1;
+                Err(cut)
+            }
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.lanes.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes(number: usize) -> &'static Lanes {
+        Box::leak(Box::new(Lanes::new(number)))
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn lanes_are_bounded_and_given_back() {
+        let lanes = lanes(1);
+        let first = lanes.enter(soon(), 1).unwrap();
+        let late = Instant::now() + Duration::from_millis(5);
+        assert_eq!(lanes.enter(late, 1).err(), Some(Cut::Deadline));
+        assert_eq!(lanes.enter(soon(), 0).err(), Some(Cut::Busy));
+        drop(first);
+        assert!(lanes.enter(late, 1).is_ok());
+        assert_eq!(lanes.queue().running, 0);
+        assert!(lanes.queue().waiting.is_empty());
+    }
+
+    #[test]
+    fn work_that_keeps_its_lane_long_lets_others_run() {
+        let lanes = lanes(1);
+        let mut first = lanes.enter(soon(), 8).unwrap();
+        let other = std::thread::spawn(move || drop(lanes.enter(soon(), 8).unwrap()));
+        while lanes.queue().waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        first.next_turn(soon()).unwrap();
+        other.join().unwrap();
+        drop(first);
+        assert_eq!(lanes.queue().running, 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn heavy_work_does_not_hold_the_only_worker() {
+        let heavy = tokio::spawn(async {
+            let mut heavy = Heavy::until(Instant::now() + Duration::from_millis(800));
+            while heavy.look().is_ok() {
+                std::hint::black_box((0..10_000).sum::<u64>());
+            }
+        });
+        let mut worst = Duration::ZERO;
+        while !heavy.is_finished() {
+            let asked = Instant::now();
+            tokio::spawn(async {}).await.unwrap();
+            worst = worst.max(asked.elapsed());
+        }
+        assert!(worst < Duration::from_millis(400), "{worst:?}");
+    }
+
+    #[test]
+    fn work_ends_at_its_deadline_without_a_runtime_too() {
+        let mut heavy = Heavy::until(Instant::now() + Duration::from_millis(10));
+        let cut = std::iter::repeat_with(|| heavy.look()).find_map(Result::err);
+        assert_eq!(cut, Some(Cut::Deadline));
+        assert_eq!(aside(LARGE, || 1), 1);
+    }
+}
