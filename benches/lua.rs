@@ -112,6 +112,7 @@ fn scripts(c: &mut Criterion) {
                 data: parse(&body, Depth::TopLevel).unwrap(),
                 complete: true,
                 reply: None,
+                meta: Default::default(),
             };
             let after = step.after(None, &request, &mut response);
             runtime.block_on(after).unwrap();

@@ -88,6 +88,27 @@ pub struct PipeResponse {
     pub complete: bool,
     /// The answer as it came, of a `no-op` backend only; `data` is empty then.
     pub reply: Option<Reply>,
+    /// What goes with the data of a composed answer.
+    pub meta: Meta,
+}
+
+/// What goes with the data of a composed answer, for the steps around it and for the client.
+#[derive(Debug, Clone, Default)]
+pub struct Meta {
+    /// Header fields that steps set: they reach the client with the data.
+    pub headers: HeaderMap,
+    /// The upstream's status, where the data tells of it.
+    pub status: Option<StatusCode>,
+    /// The one call that was made.
+    pub called: Option<Called>,
+}
+
+/// Where a call went.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// `None` where one of several hosts had its turn.
+    pub origin: Option<Box<str>>,
+    pub target: Box<str>,
 }
 
 impl PipeResponse {
@@ -97,6 +118,7 @@ impl PipeResponse {
             data: Value::Object(Default::default()),
             complete: false,
             reply: None,
+            meta: Meta::default(),
         }
     }
 }

@@ -152,10 +152,12 @@ fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
         },
         Value::String(text) => leaf(Json::string(text.to_string_lossy())),
         Value::Table(_) if depth >= MAX_DEPTH => Err(Error::external(TreeError::TooDeep)),
-        Value::Table(table) if depth > 0 && is_sequence(table)? => {
+        // As in the reference: an empty table within another one could be a list or an object, and is neither.
+        Value::Table(table) if depth > 0 && table.is_empty() => leaf(Json::Null),
+        Value::Table(table) if depth > 0 && is_list(table)? => {
             let mut list = tree.list().map_err(Error::external)?;
-            for (index, item) in table.sequence_values::<Value>().enumerate() {
-                if let Some(node) = node(tree, &item?, depth + 1)? {
+            for (index, item) in items(table)?.into_iter().enumerate() {
+                if let Some(node) = node(tree, &item, depth + 1)? {
                     list = tree.set_item(list, index, node).map_err(Error::external)?;
                 }
             }
@@ -187,15 +189,33 @@ fn userdata(data: &AnyUserData) -> Option<Node> {
     data.is::<Null>().then_some(Node::Leaf(Json::Null))
 }
 
-/// Whether the keys are 1 to n, and n is not 0.
-fn is_sequence(table: &mlua::Table) -> Result<bool> {
-    let length = table.raw_len();
-    let mut keys = 0;
-    table.for_each(|_: Value, _: Value| {
-        keys += 1;
+/// Whether all keys are numbers from 1 on; some may be missing.
+fn is_list(table: &mlua::Table) -> Result<bool> {
+    let mut all = true;
+    table.for_each(|key: Value, _: Value| {
+        all &= place(&key).is_some();
         Ok(())
     })?;
-    Ok(length > 0 && keys == length)
+    Ok(all)
+}
+
+fn place(key: &Value) -> Option<i64> {
+    match key {
+        Value::Integer(number) if *number > 0 => Some(*number),
+        Value::Number(number) if *number >= 1.0 && number.fract() == 0.0 => Some(*number as i64),
+        _ => None,
+    }
+}
+
+/// What stands in a list, in the order of the keys.
+fn items(table: &mlua::Table) -> Result<Vec<Value>> {
+    let mut items = Vec::new();
+    table.for_each(|key: Value, item: Value| {
+        items.extend(place(&key).map(|place| (place, item)));
+        Ok(())
+    })?;
+    items.sort_by_key(|(place, _)| *place);
+    Ok(items.into_iter().map(|(_, item)| item).collect())
 }
 
 /// An argument that must be such an object.

@@ -16,6 +16,7 @@ use super::interpreter::Interpreter;
 use super::pipe::LuaPipe;
 use super::pool::Pool;
 use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
+use super::syntax::speaks_of_len;
 use crate::config::{Key, Mistake, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
 use crate::ext::registry::{BackendPart, EndpointPart, ServicePart};
@@ -129,6 +130,7 @@ fn script(
         sources.chain(block.pre).chain(block.post)
     };
     let reads_body = block.live || texts().any(may_read_body);
+    let lengths = texts().any(speaks_of_len);
     Some(Arc::new(Script {
         id: pool.script(),
         level,
@@ -137,6 +139,7 @@ fn script(
         post: block.post.map(Arc::from),
         open_libs: block.open_libs,
         skip_next: block.skip_next,
+        lengths,
         sources: match (block.sources.is_empty(), block.live) {
             (true, _) => Sources::None,
             (false, false) => Sources::Fixed(Joined::new(&files)),

@@ -86,6 +86,9 @@ impl LuaEndpoint {
         notes.errors.push(text.into());
         notes.refused = Some("script");
         let mut answer = Answer::empty(StatusCode::INTERNAL_SERVER_ERROR);
+        if *stop == Stop::Busy {
+            answer.status = StatusCode::SERVICE_UNAVAILABLE;
+        }
         if let Stop::Custom(error) = stop {
             answer.status = error.status.unwrap_or(answer.status);
             if let Some(value) = &error.content_type {

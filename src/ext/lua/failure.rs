@@ -12,6 +12,8 @@ pub(super) enum Stop {
     Error(String),
     /// It was still running when its time was over.
     Deadline,
+    /// It takes long, as too many others do at the same time.
+    Busy,
     /// It asked for more memory than it may have.
     Memory,
 }
@@ -23,6 +25,7 @@ impl Stop {
             Stop::Custom(error) => error.message.clone(),
             Stop::Error(text) => text.clone(),
             Stop::Deadline => "lua: stopped at the deadline of its request".to_owned(),
+            Stop::Busy => "lua: stopped, because too many scripts take long at once".to_owned(),
             Stop::Memory => "lua: not enough memory".to_owned(),
         }
     }
@@ -31,7 +34,7 @@ impl Stop {
     pub(super) fn spoils(&self) -> bool {
         match self {
             Stop::Custom(_) | Stop::Error(_) => false,
-            Stop::Deadline | Stop::Memory => true,
+            Stop::Deadline | Stop::Busy | Stop::Memory => true,
         }
     }
 }

@@ -17,11 +17,12 @@ use super::library;
 use super::pool::Outside;
 use super::run::{Run, run};
 use super::script::{Joined, Part, Script, placed};
+use super::syntax;
 
 /// What one interpreter may use, whatever it runs.
 pub(super) const MOST_MEMORY: usize = 64 << 20;
-/// Instructions between two looks at the clock: some tens of microseconds.
-const INSTRUCTIONS_PER_LOOK: u32 = 10_000;
+/// Instructions between two looks at the clock: some microseconds, unless they copy long texts.
+const INSTRUCTIONS_PER_LOOK: u32 = 1_000;
 /// One that has grown beyond this is not kept.
 const MOST_KEPT_MEMORY: usize = 4 << 20;
 /// After as many requests an interpreter makes room for a new one.
@@ -92,7 +93,7 @@ impl Interpreter {
     /// # Errors
     /// What is wrong with it, and in which line.
     pub(super) fn parse(&self, name: &str, text: &str) -> Result<(), (String, Option<usize>)> {
-        match self.function(name, text) {
+        match self.function(name, text, false) {
             Ok(_) => Ok(()),
             Err(error) => {
                 let (message, place) = located(&error);
@@ -102,8 +103,9 @@ impl Interpreter {
     }
 
     /// Begins a request: its globals, and what its scripts reach through them.
-    pub(super) fn begin(&mut self, script: &Script, state: Run) -> Result<Table, Stop> {
+    pub(super) fn begin(&mut self, script: &Script, mut state: Run) -> Result<Table, Stop> {
         self.uses += 1;
+        state.begin_work();
         self.lua.set_app_data(state);
         self.globals(script)
             .map_err(|error| self.stop(&error, None))
@@ -142,14 +144,23 @@ impl Interpreter {
             .thread(script, part, &text, env)
             .map_err(|error| self.stop(&error, joined))?;
         loop {
+            self.begin_work();
             // A panic in a function of ours must not go further than the request.
             let resumed = catch_unwind(AssertUnwindSafe(|| thread.resume::<MultiValue>(())));
+            self.begin_work();
             match resumed {
                 Err(_) => return Err(self.broken()),
                 Ok(Err(error)) => return Err(self.stop(&error, joined)),
                 Ok(Ok(_)) if thread.status() == ThreadStatus::Finished => return Ok(()),
                 Ok(Ok(_)) => self.wait().await?,
             }
+        }
+    }
+
+    /// A script that waits holds nothing that others wait for.
+    fn begin_work(&self) {
+        if let Ok(mut run) = run(&self.lua) {
+            run.begin_work();
         }
     }
 
@@ -206,7 +217,7 @@ impl Interpreter {
             }
             self.loaded.swap_remove(at);
         }
-        let function = self.function(part.chunk(), text)?;
+        let function = self.function(part.chunk(), text, script.lengths)?;
         self.loaded.push(Loaded {
             script: script.id,
             part,
@@ -216,7 +227,27 @@ impl Interpreter {
         Ok(function)
     }
 
-    fn function(&self, name: &str, text: &str) -> mlua::Result<Function> {
+    /// Loads a text; what Lua 5.1 refuses of it is written otherwise first, where that is possible.
+    fn function(&self, name: &str, text: &str, lengths: bool) -> mlua::Result<Function> {
+        let asking = (lengths || syntax::speaks_of_len(text))
+            .then(|| syntax::with_lengths(text))
+            .flatten();
+        let text = asking.as_deref().unwrap_or(text);
+        let error = match self.loaded(name, text) {
+            Ok(function) => return Ok(function),
+            Err(error) => error,
+        };
+        match syntax::rewritten(text) {
+            Ok(Some(older)) => self.loaded(name, &older),
+            Ok(None) => Err(error),
+            Err(unfit) => Err(Error::SyntaxError {
+                message: format!("{name}:{}: {}", unfit.line, unfit.text),
+                incomplete_input: false,
+            }),
+        }
+    }
+
+    fn loaded(&self, name: &str, text: &str) -> mlua::Result<Function> {
         let chunk = self.lua.load(text).set_name(format!("={name}"));
         chunk.set_mode(ChunkMode::Text).into_function()
     }
@@ -288,12 +319,10 @@ fn innermost(error: &Error) -> &Error {
     }
 }
 
-/// Ends a script whose time is over.
+/// Ends a script whose time is over. One that takes long leaves the worker here.
 fn look_at_the_clock(lua: &Lua) -> mlua::Result<VmState> {
-    let mut run = run(lua)?;
-    if std::time::Instant::now() < run.deadline {
-        return Ok(VmState::Continue);
+    match run(lua)?.look() {
+        Ok(()) => Ok(VmState::Continue),
+        Err(stop) => Err(Error::runtime(stop.text())),
     }
-    run.stop = Some(Stop::Deadline);
-    Err(Error::runtime(Stop::Deadline.text()))
 }

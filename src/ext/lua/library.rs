@@ -12,7 +12,7 @@ use super::objects::status;
 use super::pool::Outside;
 use super::run::run;
 use super::tree::number_text;
-use super::{calls, collections, objects, text as strings};
+use super::{calls, collections, objects, syntax, text as strings};
 
 /// Files that a script loads while it runs.
 const MOST_FILE_BYTES: u64 = 4 << 20;
@@ -37,6 +37,9 @@ pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
         ("print", print(lua, Arc::clone(outside))?),
         ("number_text", lua.create_function(number)?),
         ("read_file", lua.create_function(read_file)?),
+        ("lengths", lua.create_function(lengths)?),
+        ("older", lua.create_function(older)?),
+        ("look", lua.create_function(look)?),
         ("taint", lua.create_function(taint)?),
         ("random", lua.create_function(random)?),
         ("randomseed", lua.create_function(randomseed)?),
@@ -156,6 +159,26 @@ fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
             (Value::Nil, Value::String(lua.create_string(why)?))
         }
     })
+}
+
+/// A text whose `#` asks the `__len` of tables; nothing where it does not speak of that.
+fn lengths(_: &Lua, text: LuaString) -> Result<Option<String>> {
+    let text = text.to_string_lossy();
+    let speaks = syntax::speaks_of_len(&text);
+    Ok(speaks.then(|| syntax::with_lengths(&text)).flatten())
+}
+
+/// A text that Lua 5.1 has refused, written otherwise; or nothing, and why that is not possible.
+fn older(_: &Lua, text: LuaString) -> Result<(Option<String>, Option<String>)> {
+    Ok(match syntax::rewritten(&text.to_string_lossy()) {
+        Ok(older) => (older, None),
+        Err(unfit) => (None, Some(format!("line {}: {}", unfit.line, unfit.text))),
+    })
+}
+
+/// Looks at the clock before work that takes long and has no instructions in it.
+fn look(lua: &Lua, _: MultiValue) -> Result<()> {
+    run(lua)?.look().map_err(|stop| Error::runtime(stop.text()))
 }
 
 /// The script touched what cannot be given back as it was: nobody else gets this interpreter.

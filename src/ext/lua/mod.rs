@@ -7,6 +7,7 @@
 //! | `pool` | interpreters that wait for work |
 //! | `interpreter` | one Lua state: made once, given a new set of globals for each request |
 //! | `prelude.lua` | those globals, as far as they are written in Lua |
+//! | `syntax`, `jump` | what gopher-lua adds to Lua 5.1, written in Lua 5.1: `goto`, `;;`, `__len` of tables |
 //! | `session` | one request's use of an interpreter |
 //! | `run` | what a script can reach of the request it runs for, and how far it may go |
 //! | `tree`, `collections` | data as `luaTable` and `luaList` see it |
@@ -26,6 +27,7 @@ mod endpoint;
 mod failure;
 mod headers;
 mod interpreter;
+mod jump;
 mod library;
 mod objects;
 mod pattern;
@@ -34,6 +36,7 @@ mod pool;
 mod run;
 mod script;
 mod session;
+mod syntax;
 mod text;
 mod tree;
 

@@ -41,7 +41,10 @@ impl UserData for Request {
             let view = request(&mut run)?;
             let Some(value) = args.front() else {
                 return match &view.shadow {
-                    Some(shadow) => string(lua, &shadow.path),
+                    Some(shadow) => {
+                        let path: Vec<u8> = percent_decode_str(&shadow.path).collect();
+                        string(lua, path)
+                    }
                     None => {
                         let path: Vec<u8> = percent_decode_str(&view.request.path).collect();
                         string(lua, path)
@@ -142,7 +145,12 @@ impl UserData for Response {
             let Some(value) = args.front() else {
                 return Ok(Value::Boolean(view.complete));
             };
-            view.complete = !matches!(value, Value::Nil | Value::Boolean(false));
+            let Value::Boolean(complete) = value else {
+                let kind = value.type_name();
+                let text = format!("bad argument #1 to isComplete (boolean expected, got {kind})");
+                return Err(Error::runtime(text));
+            };
+            view.complete = *complete;
             Ok(Value::Nil)
         });
         methods.add_method("statusCode", |lua, _, args: MultiValue| {

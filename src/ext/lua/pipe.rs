@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode};
 
 use super::failure::Stop;
@@ -67,6 +67,13 @@ impl PipeStep for LuaPipe {
             Some(session) => *session,
             None => self.session(request).await.map_err(failure)?,
         };
+        if let (Level::Proxy, Some(called)) = (self.script.level, response.meta.called.take()) {
+            let mut state = session.state().map_err(failure)?;
+            if let Some(view) = &mut state.request {
+                view.request.origin = called.origin;
+                view.request.set_target(&called.target);
+            }
+        }
         self.post(session, response).await.map_err(failure)
     }
 }
@@ -101,7 +108,7 @@ impl LuaPipe {
             state.response = Some(Box::new(view));
         }
         let mut state = session.run(Part::Post).await?.end();
-        let Some(view) = state.response.take() else {
+        let Some(mut view) = state.response.take() else {
             return Err(Stop::Deadline);
         };
         response.complete = view.complete;
@@ -111,6 +118,9 @@ impl LuaPipe {
             .map_err(|error| Stop::Error(format!("lua: {error}")))?;
         if was_empty && matches!(&response.data, Value::Object(object) if object.is_empty()) {
             response.data = Value::Null;
+        }
+        if response.reply.is_none() {
+            response.meta.headers = std::mem::take(&mut view.headers.map);
         }
         if let Some(reply) = &mut response.reply {
             reply.status = view.new_status.unwrap_or(reply.status);
@@ -141,16 +151,20 @@ fn view(state: &mut Run, data: Value, response: &PipeResponse) -> Result<Respons
         .import(data)
         .map_err(|error| Stop::Error(format!("lua: {error}")))?;
     let reply = response.reply.as_ref();
+    let told = response.meta.status.map_or(0, |status| status.as_u16());
     Ok(ResponseView {
         complete: response.complete,
         data,
-        status: reply.map_or(0, |reply| match reply.status {
+        status: reply.map_or(told, |reply| match reply.status {
             // What stands in for an answer has no status yet.
             StatusCode::OK if !response.complete => 0,
             status => status.as_u16(),
         }),
         new_status: None,
-        headers: Fields::new(reply.map(|reply| reply.headers.clone()).unwrap_or_default()),
+        headers: Fields::new(match reply {
+            Some(reply) => reply.headers.clone(),
+            None => response.meta.headers.clone(),
+        }),
         body: match reply {
             Some(reply) => reply.body.clone(),
             None => Some(Bytes::new()),
@@ -171,7 +185,13 @@ fn copy_back(state: &Run, request: &mut PipeRequest) {
     request.query = new.query.clone();
     request.params = new.params.clone();
     request.body = new.body.clone();
+    let host = request.headers.remove(HOST);
     request.headers = view.headers.map.clone();
+    request.headers.remove(HOST);
+    // Which host is asked is said by the URL alone.
+    if let Some(host) = host {
+        request.headers.insert(HOST, host);
+    }
 }
 
 fn failure(stop: Stop) -> Failure {
@@ -186,6 +206,10 @@ fn failure(stop: Stop) -> Failure {
             }
         }
         Stop::Deadline => Failure::new(Kind::Deadline, text),
+        Stop::Busy => Failure {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..Failure::new(Kind::Refused, text)
+        },
         Stop::Error(_) | Stop::Memory => Failure::new(Kind::Script, text),
     }
 }

@@ -9,12 +9,13 @@ local base, raw = ...
 local type, select, error, pairs, setfenv = base.type, base.select, base.error, base.pairs, base.setfenv
 local raw_pcall, raw_tostring, rawget = base.pcall, base.tostring, base.rawget
 local raw_getmetatable, raw_loadstring = base.getmetatable, base.loadstring
-local floor, sub, byte = base.math.floor, base.string.sub, base.string.byte
+local floor, sub, byte, format = base.math.floor, base.string.sub, base.string.byte, base.string.format
+local unpack = base.unpack
 local gsub, gmatch, find = raw.text.gsub, raw.text.gmatch, raw.text.find
-local concat = base.table.concat
+local concat, insert, remove, sort = base.table.concat, base.table.insert, base.table.remove, base.table.sort
 local co_create, co_resume = base.coroutine.create, base.coroutine.resume
 local co_status, co_yield = base.coroutine.status, base.coroutine.yield
-local caught, taint = raw.caught, raw.taint
+local caught, taint, look = raw.caught, raw.taint, raw.look
 
 -- The functions below, up to the builder, are those of the interpreter: no script gets at their environment.
 local HIDDEN = {}
@@ -80,10 +81,69 @@ local function tostring(value)
   return raw_tostring(value)
 end
 
+-- The length of a table is what its `__len` says, as in gopher-lua: scripts that speak of `__len` call this for `#`.
+local function length_of(value)
+  if type(value) == 'table' then
+    local metatable = raw_getmetatable(value)
+    local length = type(metatable) == 'table' and rawget(metatable, '__len')
+    if length then return (length(value)) end
+  end
+  return #value
+end
+
+-- `%s` takes any value, as in gopher-lua.
+local function formatted(pattern, ...)
+  local count, all_text = select('#', ...), type(pattern) == 'string'
+  for i = 1, count do
+    local kind = type((select(i, ...)))
+    if kind ~= 'string' and kind ~= 'number' then all_text = false break end
+  end
+  if all_text or type(pattern) ~= 'string' then return format(pattern, ...) end
+  local values, at = { ... }, 0
+  for letter in gmatch(pattern, '%%[-+ #0]*%d*%.?%d*(.)') do
+    if letter ~= '%' then
+      at = at + 1
+      local kind = type(values[at])
+      if letter == 's' and at <= count and kind ~= 'string' and kind ~= 'number' then
+        values[at] = tostring(values[at])
+      end
+    end
+  end
+  return format(pattern, unpack(values, 1, count))
+end
+
+-- Functions of `table` that move or compare many items within one instruction: the clock is looked at around them.
+
+local function ascending(a, b) return a < b end
+
+local function table_sort(list, before)
+  if before == nil then before = ascending end
+  return sort(list, before)
+end
+
+local function table_insert(list, ...)
+  if select('#', ...) > 1 then look() end
+  return insert(list, ...)
+end
+
+local function table_remove(list, ...)
+  if select('#', ...) > 0 then look() end
+  return remove(list, ...)
+end
+
+local function table_concat(...)
+  look()
+  return concat(...)
+end
+
 return function(env, level, open)
   for i = 1, #SHARED do env[SHARED[i]] = base[SHARED[i]] end
   env._G = env
   env.table = copy(base.table)
+  env.table.sort = function(...) return table_sort(...) end
+  env.table.insert = function(...) return table_insert(...) end
+  env.table.remove = function(...) return table_remove(...) end
+  env.table.concat = function(...) return table_concat(...) end
 
   env.pcall = function(f, ...) return protected(f, ...) end
   env.xpcall = function(f, handler) return handled(handler, protected(f)) end
@@ -91,6 +151,7 @@ return function(env, level, open)
     if select('#', ...) == 0 then error("bad argument #1 to 'tostring' (value expected)", 2) end
     return (tostring((...)))
   end
+  env._LENGTH_OF = function(value) return length_of(value) end
   env.print = function(...)
     local words = {}
     for i = 1, select('#', ...) do words[i] = env.tostring((select(i, ...))) end
@@ -128,8 +189,13 @@ return function(env, level, open)
 
   local function compiled(text, name)
     if byte(text, 1) == 27 then return nil, 'precompiled code is not loaded' end
+    text = raw.lengths(text) or text
     local chunk, why = raw_loadstring(text, name)
-    if not chunk then return nil, why end
+    if not chunk then
+      local older, reason = raw.older(text)
+      if older then chunk, why = raw_loadstring(older, name) end
+      if not chunk then return nil, reason or why end
+    end
     return setfenv(chunk, env)
   end
   env.loadstring = function(text, name)
@@ -219,6 +285,7 @@ return function(env, level, open)
 
   local string = copy(base.string)
   for name, f in pairs(raw.text) do string[name] = f end
+  string.format = function(...) return formatted(...) end
   string.gfind, string.dump = string.gmatch, nil
   env.string = string
 

@@ -10,6 +10,7 @@ use mlua::{AppDataRefMut, Error, Lua};
 use super::calls::{HttpAnswer, HttpCall};
 use super::failure::{CustomError, Stop};
 use super::tree::{Id, Tree};
+use crate::runtime::heavy::{Cut, Heavy};
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 
@@ -31,6 +32,8 @@ pub(super) struct Run {
     /// The script is over, whatever it catches.
     pub(super) stop: Option<Stop>,
     pub(super) deadline: Instant,
+    /// What runs between two waits, as one piece of work.
+    pub(super) heavy: Heavy,
     /// The interpreter is not to be used again.
     pub(super) tainted: bool,
     /// Calls from Rust back into Lua that are under way.
@@ -51,6 +54,7 @@ impl Default for Run {
             caught: Vec::new(),
             stop: None,
             deadline: Instant::now(),
+            heavy: Heavy::until(Instant::now()),
             tainted: false,
             depth: 0,
             random: RandomState::new().hash_one(0),
@@ -59,6 +63,26 @@ impl Default for Run {
 }
 
 impl Run {
+    /// The script goes on, or waits: its work on a thread begins anew, and what it held of one is given back.
+    pub(super) fn begin_work(&mut self) {
+        self.heavy = Heavy::until(self.deadline);
+    }
+
+    /// Looks at the clock. Once the time is over the script is, too, whatever it catches.
+    ///
+    /// # Errors
+    /// The script has to end.
+    pub(super) fn look(&mut self) -> Result<(), Stop> {
+        self.heavy.look().map_err(|cut| {
+            let stop = match cut {
+                Cut::Deadline => Stop::Deadline,
+                Cut::Busy => Stop::Busy,
+            };
+            self.stop = Some(stop.clone());
+            stop
+        })
+    }
+
     /// Counts what a script keeps with us against its bound.
     pub(super) fn spend(&mut self, bytes: usize) -> mlua::Result<()> {
         self.tree.spend(bytes).map_err(Error::external)

@@ -103,6 +103,8 @@ pub(super) struct Script {
     pub(super) post: Option<Arc<str>>,
     pub(super) open_libs: bool,
     pub(super) skip_next: bool,
+    /// One of its texts speaks of `__len`: `#` asks it in all of them.
+    pub(super) lengths: bool,
     /// It may look at a body, which is read first then.
     pub(super) reads_body: bool,
     pub(super) pool: Arc<Pool>,

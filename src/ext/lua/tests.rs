@@ -77,6 +77,7 @@ fn answer(json: &str) -> PipeResponse {
         data: parse(&body, Depth::TopLevel).unwrap(),
         complete: true,
         reply: None,
+        meta: Default::default(),
     }
 }
 
@@ -199,7 +200,7 @@ async fn data_is_a_live_reference() {
     let json = post(&*pipe, r#"{"o":{"k":"v","deep":{}},"null":null}"#).await;
     assert_eq!(
         json.unwrap(),
-        r#"{"has":true,"keys":["has","len","not","null","o"],"len":2,"not":false,"null":null,"o":{"deep":{"n":1},"k":"new"},"seq":{"1":[1,2,[3]],"2":{"a":{}},"3":"x"},"type":"userdata"}"#
+        r#"{"has":true,"keys":["has","len","not","null","o"],"len":2,"not":false,"null":null,"o":{"deep":{"n":1},"k":"new"},"seq":{"1":[1,2,[3]],"2":{"a":null},"3":"x"},"type":"userdata"}"#
     );
 }
 

@@ -1,7 +1,5 @@
 //! The functions of `string` that search or make long texts: Lua's own have no bounds.
 
-use std::time::Instant;
-
 use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
 use super::failure::Stop;
@@ -40,7 +38,7 @@ fn find(
             None => nil(),
         });
     }
-    let mut is_late = clock(lua)?;
+    let mut is_late = clock(lua);
     let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
     let Some((start, end)) = matcher.find(from).map_err(|error| failed(lua, error))? else {
         return Ok(nil());
@@ -58,7 +56,7 @@ fn matched(
     (subject, pattern, init): (LuaString, LuaString, Option<f64>),
 ) -> Result<MultiValue> {
     let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
-    let mut is_late = clock(lua)?;
+    let mut is_late = clock(lua);
     let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
     let from = beginning(init, subject.len());
     match matcher.find(from).map_err(|error| failed(lua, error))? {
@@ -76,7 +74,7 @@ fn each(lua: &Lua, (subject, pattern): (LuaString, LuaString)) -> Result<Functio
     let order = std::sync::atomic::Ordering::Relaxed;
     lua.create_function(move |lua, _: MultiValue| {
         let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
-        let mut is_late = clock(lua)?;
+        let mut is_late = clock(lua);
         let mut matcher = Matcher::new(&subject, &pattern, &mut is_late).without_anchor(&pattern);
         match matcher
             .find(next.load(order))
@@ -124,7 +122,7 @@ fn replaced(
 ) -> Result<(Vec<u8>, usize)> {
     let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
     let most = most.map_or(usize::MAX, |most| most.max(0.0) as usize);
-    let mut is_late = clock(lua)?;
+    let mut is_late = clock(lua);
     let mut matcher = Matcher::new(&subject, &pattern, &mut is_late);
     let (mut out, mut at, mut count) = (Vec::new(), 0, 0);
     while count < most {
@@ -265,9 +263,8 @@ fn beginning(init: Option<f64>, length: usize) -> usize {
 }
 
 /// Whether the time of the script's request is over.
-fn clock(lua: &Lua) -> Result<impl FnMut() -> bool + use<>> {
-    let deadline = run(lua)?.deadline;
-    Ok(move || Instant::now() >= deadline)
+fn clock(lua: &Lua) -> impl FnMut() -> bool {
+    move || run(lua).map_or(true, |mut run| run.look().is_err())
 }
 
 fn enter(lua: &Lua) -> Result<()> {
@@ -280,10 +277,12 @@ fn enter(lua: &Lua) -> Result<()> {
 }
 
 fn failed(lua: &Lua, error: MatchError) -> Error {
+    // Whoever looked at the clock has said why the script ends.
     if error == MatchError::Late
-        && let Ok(mut run) = run(lua)
+        && let Ok(run) = run(lua)
+        && let Some(stop) = &run.stop
     {
-        run.stop = Some(Stop::Deadline);
+        return Error::runtime(stop.text());
     }
     Error::runtime(error.to_string())
 }

@@ -23,10 +23,13 @@ use crate::runtime::answer::Fields;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
+use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value, write_string};
+use crate::runtime::pipe::{Called, Meta};
 use crate::runtime::request::Params;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
+use crate::runtime::template::Values as _;
 use crate::telemetry::text::masked;
 use crate::upstream::{Incoming, Outgoing};
 
@@ -40,6 +43,8 @@ pub(super) struct Context<'a, C> {
     pub(super) concurrent_calls: u32,
     /// `sequential_propagated_params`: what steps of later backends find among the parameters.
     pub(super) propagated: &'a [Box<str>],
+    /// Steps around the endpoint may ask where the call went.
+    pub(super) watched: bool,
 }
 
 /// What the backends before this one in a sequence answered.
@@ -115,13 +120,23 @@ pub(super) fn prepare_with<C>(
     }
     forward::complete(&mut out.headers, cx.options, backend.compression);
     let piped = !backend.pipes.is_empty() || backend.on_wire.is_some();
-    let seed = piped.then(|| Box::new(seed(cx, earlier)));
+    let seed = piped.then(|| Box::new(seed(cx, backend, earlier)));
     Ok(Prepared { out, seed })
 }
 
-/// The request's parameters, and those that its sequence propagates.
-fn seed<C>(cx: &Context<'_, C>, earlier: Earlier<'_>) -> Seed {
+/// The request's parameters, the claims in the backend's URL, and what its sequence propagates.
+fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed {
     let mut params = cx.call.params.clone();
+    let sources = Sources {
+        call: cx.call,
+        earlier: earlier.answers,
+    };
+    for (name, _) in backend.url.claims() {
+        if let Ok(Some(value)) = sources.claim(name) {
+            let name = format!("JWT.{name}");
+            params.0.push((Arc::from(name), value.into_owned()));
+        }
+    }
     for name in cx.propagated {
         let Some(rest) = name.strip_prefix("resp") else {
             continue;
@@ -159,10 +174,18 @@ pub(super) async fn get<C: Carrier>(
 ) -> Result<Part, Failure> {
     let out = prepare(cx, backend, earlier)?;
     let most_bytes = cx.options.max_upstream_body_bytes;
-    match cx.concurrent_calls {
+    let called = cx.watched.then(|| Called {
+        origin: backend.hosts.only().map(Box::from),
+        target: out.out.target.as_str().into(),
+    });
+    let mut part = match cx.concurrent_calls {
         0 | 1 => exchange(cx.carrier, most_bytes, backend, out, limit).await,
         many => Box::pin(race(cx, backend, out, many, limit)).await,
+    }?;
+    if called.is_some() {
+        part.meta.get_or_insert_default().called = called;
     }
+    Ok(part)
 }
 
 /// The first complete answer of `many` equal calls wins and ends the others. Without one: the last answer, or else the
@@ -246,10 +269,13 @@ pub(super) fn read(
     }
     match incoming.status {
         StatusCode::OK | StatusCode::CREATED => {
-            let data = backend
-                .decoder
-                .decode(&incoming.body, backend.shape.depth())?;
-            Ok(Part::complete(backend.shape.apply(data)))
+            // A large body takes longer than a worker should be held.
+            aside(incoming.body.len(), || {
+                let data = backend
+                    .decoder
+                    .decode(&incoming.body, backend.shape.depth())?;
+                Ok(Part::complete(backend.shape.apply(data)))
+            })
         }
         _ => refused(backend, incoming, method, target),
     }
@@ -267,6 +293,10 @@ fn refused(
         return Ok(Part {
             data: Value::Object(Object::from([(name, details(&incoming))])),
             complete: false,
+            meta: Some(Box::new(Meta {
+                status: Some(incoming.status),
+                ..Meta::default()
+            })),
             ..Part::complete(Value::Null)
         });
     }
@@ -314,7 +344,7 @@ fn passed(
 }
 
 /// Fields that belong to the body and the connection that we write, not to those that we read.
-fn is_ours(name: &HeaderName) -> bool {
+pub(super) fn is_ours(name: &HeaderName) -> bool {
     const OURS: [HeaderName; 7] = [
         CONNECTION,
         CONTENT_ENCODING,

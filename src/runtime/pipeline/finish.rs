@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use super::backend::is_ours;
 use super::merge::{Merged, Passed};
 use super::run::{Ended, Outcome};
 use crate::runtime::answer::{Answer, Branding};
@@ -52,6 +53,10 @@ pub(super) fn finish(
                     work.encoding
                         .encode(Some(data), accept, options.canonical_json);
                 let answer = success(endpoint, data, merged.complete, content_type, body);
+                let answer = match &merged.meta {
+                    Some(meta) if !is_empty(data) => with_fields(answer, &meta.headers),
+                    _ => answer,
+                };
                 match merged.passed {
                     Some(passed) => pass(answer, *passed),
                     None => answer,
@@ -85,6 +90,34 @@ fn success(
     .with(CONTENT_TYPE, content_type);
     if let (true, Some(value)) = (complete, &endpoint.cache_control) {
         answer = answer.with(CACHE_CONTROL, value.clone());
+    }
+    answer
+}
+
+fn is_empty(data: &Value) -> bool {
+    !matches!(data, Value::Object(object) if !object.is_empty())
+}
+
+/// Adds the fields that steps set: every line of them, and none that says how the body is sent. A content type takes
+/// the place of the encoder's, unless that is XML.
+fn with_fields(mut answer: Answer, headers: &HeaderMap) -> Answer {
+    let is_xml = answer.fields.iter().any(|(name, value)| {
+        *name == CONTENT_TYPE && value.to_str().is_ok_and(|value| value.contains("xml"))
+    });
+    if headers.contains_key(CONTENT_TYPE) && !is_xml {
+        answer.fields.retain(|(name, _)| *name != CONTENT_TYPE);
+    }
+    if headers.contains_key(CACHE_CONTROL) {
+        answer.fields.retain(|(name, _)| *name != CACHE_CONTROL);
+    }
+    for (name, value) in headers {
+        let is_wanted = match *name == CONTENT_TYPE {
+            true => !is_xml,
+            false => !is_ours(name),
+        };
+        if is_wanted {
+            answer.fields.push((name.clone(), value.clone()));
+        }
     }
     answer
 }

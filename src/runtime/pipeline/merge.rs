@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::runtime::answer::Fields;
 use crate::runtime::failure::Failure;
 use crate::runtime::json::{Object, Value};
+use crate::runtime::pipe::Meta;
 
 /// What one backend contributed.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct Part {
     pub(super) passed: Option<Box<Passed>>,
     /// The body of a `no-op` backend in a sequence, for `resp0` in `sequential_propagated_params`.
     pub(super) text: Option<Bytes>,
+    pub(super) meta: Option<Box<Meta>>,
 }
 
 /// An upstream's status and some of its header fields.
@@ -34,6 +36,7 @@ impl Part {
             complete: true,
             passed: None,
             text: None,
+            meta: None,
         }
     }
 }
@@ -50,6 +53,8 @@ pub(super) struct Merged {
     pub(super) group: bool,
     /// Of the one backend.
     pub(super) passed: Option<Box<Passed>>,
+    /// Of the one backend that has data.
+    pub(super) meta: Option<Box<Meta>>,
 }
 
 impl Merged {
@@ -62,6 +67,7 @@ impl Merged {
                 failures: SmallVec::new(),
                 group: false,
                 passed: part.passed,
+                meta: part.meta,
             },
             Err(failure) => Merged {
                 data: None,
@@ -69,6 +75,7 @@ impl Merged {
                 failures: SmallVec::from_iter([failure]),
                 group: false,
                 passed: None,
+                meta: None,
             },
         }
     }
@@ -83,7 +90,11 @@ impl Merged {
         let mut merged: Option<Object> = None;
         let mut answers = 0;
         let mut complete = true;
+        let mut metas: SmallVec<[Option<Box<Meta>>; 4]> = SmallVec::new();
         for part in parts {
+            if matches!(part.data, Value::Object(_)) {
+                metas.push(part.meta);
+            }
             answers += 1;
             complete &= part.complete;
             match (part.data, &mut merged) {
@@ -98,6 +109,10 @@ impl Merged {
             failures,
             group: true,
             passed: None,
+            meta: match &mut *metas {
+                [one] => one.take(),
+                _ => None,
+            },
         }
     }
 }

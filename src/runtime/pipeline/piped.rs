@@ -100,10 +100,12 @@ pub(super) async fn exchange<C: Carrier>(
         data: part.data,
         complete: part.complete,
         reply,
+        meta: part.meta.take().map(|meta| *meta).unwrap_or_default(),
     };
     entered.leave(&request, &mut response).await?;
     part.data = response.data;
     part.complete = response.complete;
+    part.meta = Some(Box::new(response.meta));
     if let Some(body) = response.reply.and_then(|reply| reply.body) {
         part.text = Some(body);
     }

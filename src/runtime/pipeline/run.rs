@@ -123,6 +123,7 @@ async fn piped<C: Carrier>(
         data: merged.data.take().unwrap_or_default(),
         complete: merged.complete,
         reply: None,
+        meta: merged.meta.take().map(|meta| *meta).unwrap_or_default(),
     };
     let left = {
         let leaving = pin!(entered.leave(&request, &mut response));
@@ -132,6 +133,7 @@ async fn piped<C: Carrier>(
         Ok(()) => {
             merged.data = Some(response.data);
             merged.complete = response.complete;
+            merged.meta = Some(Box::new(response.meta));
             merged
         }
         Err(failure) => Merged::single(Err(failure)),
@@ -158,6 +160,7 @@ async fn compose<C: Carrier>(
         call,
         concurrent_calls: work.concurrent_calls,
         propagated,
+        watched: !work.pipes.is_empty() && work.backends.len() == 1,
     };
     if !work.shadows.is_empty() {
         shadow::send(&cx, &work.shadows);

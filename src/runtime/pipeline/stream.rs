@@ -17,7 +17,7 @@ use crate::runtime::answer::Answer;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::json::{Object, Value};
-use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight, Turn};
+use crate::runtime::pipe::{Meta, PipeRequest, PipeResponse, PipeStep, Reply, Sight, Turn};
 use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
 use crate::runtime::step::Credentials;
 use crate::upstream::{HostSet, Incoming, Outgoing};
@@ -119,6 +119,7 @@ fn build<'a>(
         call: &call,
         concurrent_calls: 1,
         propagated: &[],
+        watched: false,
     };
     let asked_by_client = headers.contains_key(ACCEPT_ENCODING)
         && backend
@@ -156,6 +157,7 @@ impl<'a> Prepared<'a> {
             seed: Some(seed),
         };
         let mut request = call.request(backend, limit).await;
+        let had_body = !request.body.is_empty();
         let entered = piped::enter(&backend.pipes, &mut request).await?;
         if entered.skip {
             watch.skipped = true;
@@ -166,6 +168,8 @@ impl<'a> Prepared<'a> {
             self.replaced = matches!(turn, Turn::Replace);
             self.local = turn.answer().await?;
         }
+        // A step took the body away: nothing of what was announced is sent.
+        self.replaced |= had_body && request.body.is_empty();
         if self.local.is_none() {
             self.elsewhere = piped::elsewhere(&backend.hosts, &request);
         }
@@ -194,6 +198,7 @@ impl Watch<'_> {
             data: Value::Object(Object::new()),
             complete: !self.skipped,
             reply: Some(reply.clone()),
+            meta: Meta::default(),
         };
         for (request, entered) in self.inner.into_iter().chain(self.outer) {
             entered.leave(&request, &mut response).await?;
@@ -251,6 +256,7 @@ pub fn failed(options: &Options, failure: Failure) -> Answer {
             failures: SmallVec::from_elem(failure, 1),
             group: false,
             passed: None,
+            meta: None,
         },
     )
 }
