@@ -98,7 +98,7 @@ pub fn backend(
         compression: !service.disable_compression,
         pattern: Arc::clone(&pattern),
         method: method.clone(),
-        hosts: client::hosts(file, &hosts, service, cx)?,
+        hosts: client::hosts(file, &hosts, service, place.site.timeout, cx)?,
         url: url.filter(|_| readable)?,
     };
     let Some(proxy) = proxy.filter(|proxy| proxy.flag("shadow")) else {

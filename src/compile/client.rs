@@ -6,15 +6,15 @@ use std::time::Duration;
 use crate::compile::certificates;
 use crate::compile::files::readable;
 use crate::compile::listen::versions;
-use crate::config::namespaces::UPSTREAM;
+use crate::config::namespaces::{HTTP_CLIENT, Namespace, UPSTREAM, UPSTREAM_SERVICE};
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
-use crate::config::{Backend, ClientTls, Mistake, Node, Service};
+use crate::config::{Backend, Block, ClientTls, Mistake, Node, Service, Typing};
 use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
 use crate::upstream::{
-    CertificatePair, Client, HostSet, HttpVersion, Settings, TlsPolicy,
-    holds_an_authority_with_names,
+    CertificatePair, Client, HostRules, HostSet, HttpVersion, Proxies, Redirects, Settings,
+    TlsPolicy, holds_an_authority_with_names,
 };
 
 /// As the reference: how often the names of `sd: dns` are looked up again.
@@ -70,6 +70,14 @@ fn settings(file: &Service<'_>, cx: &Compile<'_>) -> Settings {
         http_version: default.http_version,
         max_in_flight_per_host: default.max_in_flight_per_host,
         tls: policy(file, cx),
+        proxies: Proxies::from_environment().unwrap_or_else(|error| {
+            let node = file.block.node();
+            node.mistake_hint(
+                Mistake::invalid(error.to_string()),
+                "correct the environment variable, or unset it",
+            );
+            Proxies::default()
+        }),
     }
 }
 
@@ -160,6 +168,7 @@ pub fn hosts(
     file: &Backend<'_>,
     hosts: &[String],
     service: &Service<'_>,
+    patience: Duration,
     cx: &mut Compile<'_>,
 ) -> Option<Arc<HostSet>> {
     let by_dns = discovery(file);
@@ -175,6 +184,7 @@ pub fn hosts(
         (false, _) => None,
     };
     let client = client_of(file, service, cx)?;
+    let rules = rules(file, service, patience);
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
         .dns_cache_ttl
@@ -184,33 +194,71 @@ pub fn hosts(
     let place = Arc::as_ptr(&client).addr();
     Some(match srv {
         Some(name) => cx.carry(
-            format!("hosts of {place}: {scheme} {name} every {ttl:?}"),
-            |_| Arc::new(HostSet::service(&client, name, scheme, ttl)),
+            format!("hosts of {place}: {scheme} {name} every {ttl:?}, {rules:?}"),
+            |_| Arc::new(HostSet::service(&client, name, scheme, ttl).ruled(rules)),
         ),
-        None => cx.carry(format!("hosts of {place}: {}", hosts.join(" ")), |_| {
-            Arc::new(HostSet::fixed(&client, hosts))
-        }),
+        None => cx.carry(
+            format!("hosts of {place}: {}, {rules:?}", hosts.join(" ")),
+            |_| Arc::new(HostSet::fixed(&client, hosts).ruled(rules)),
+        ),
     })
 }
 
-/// The client of this backend: the shared one, unless it speaks another version of HTTP.
+/// What the calls of this backend may do: its own word, or else the service's.
+fn rules(file: &Backend<'_>, service: &Service<'_>, patience: Duration) -> HostRules {
+    let own = block(file, &UPSTREAM);
+    let shared = service
+        .extra
+        .find(UPSTREAM_SERVICE.name, UPSTREAM_SERVICE.aliases)
+        .and_then(|node| node.block(UPSTREAM_SERVICE.keys));
+    let said = |key: &str| {
+        let blocks = [&own, &shared].into_iter().flatten();
+        blocks
+            .into_iter()
+            .find(|block| block.get(key).is_some())
+            .cloned()
+    };
+    let no_redirect = block(file, &HTTP_CLIENT).is_some_and(|block| block.flag("no_redirect"));
+    let redirects = said("redirects");
+    let redirects = redirects
+        .as_ref()
+        .and_then(|block| block.choice("redirects"));
+    HostRules {
+        redirects: match redirects {
+            _ if no_redirect => Redirects::None,
+            Some("none") => Redirects::None,
+            Some("same-origin") => Redirects::SameOrigin,
+            _ => Redirects::Follow,
+        },
+        body_to_other_origins: said("send_body_to_other_origins")
+            .is_some_and(|block| block.flag("send_body_to_other_origins")),
+        patience: Some(patience),
+    }
+}
+
+fn block<'a>(file: &Backend<'a>, namespace: &'static Namespace) -> Option<Block<'a>> {
+    file.extra
+        .find(namespace.name, namespace.aliases)?
+        .block(namespace.keys)
+}
+
+/// The client of this backend: the shared one, unless it speaks another version of HTTP or has a proxy of its own.
 fn client_of(file: &Backend<'_>, service: &Service<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
     let shared = cx.client.as_ref()?;
-    let block = file
-        .extra
-        .find(UPSTREAM.name, UPSTREAM.aliases)
-        .and_then(|node| node.block(UPSTREAM.keys));
-    let http_version = match block
-        .as_ref()
-        .and_then(|block| block.choice("http_version"))
-    {
-        Some("h2") => HttpVersion::H2,
-        Some("auto") => HttpVersion::Auto,
-        _ => return Some(Arc::clone(shared)),
-    };
+    let version = block(file, &UPSTREAM).and_then(|block| match block.choice("http_version") {
+        Some("h2") => Some(HttpVersion::H2),
+        Some("auto") => Some(HttpVersion::Auto),
+        _ => None,
+    });
+    let proxies = proxies(file);
+    if version.is_none() && proxies.is_none() {
+        return Some(Arc::clone(shared));
+    }
+    let usual = cx.left::<Settings>()?;
     let settings = Settings {
-        http_version,
-        ..(*cx.left::<Settings>()?).clone()
+        http_version: version.unwrap_or(usual.http_version),
+        proxies: proxies.unwrap_or_else(|| usual.proxies.clone()),
+        ..(*usual).clone()
     };
     if let (Some(tls), false) = (&service.client_tls, settings.tls.insecure) {
         warn_of_own_authorities(&tls.ca_certs, cx);
@@ -219,6 +267,23 @@ fn client_of(file: &Backend<'_>, service: &Service<'_>, cx: &Compile<'_>) -> Opt
         Ok(client) => Some(client),
         Err(error) => {
             file.block.node().invalid(error.to_string());
+            None
+        }
+    }
+}
+
+/// The proxy that the backend names itself; no variable of the environment makes an exception to it.
+fn proxies(file: &Backend<'_>) -> Option<Proxies> {
+    let block = block(file, &HTTP_CLIENT)?;
+    let node = block.get("proxy_address")?;
+    let address = node.text(Typing::Weak).filter(|text| !text.is_empty())?;
+    match Proxies::always(address) {
+        Ok(proxies) => Some(proxies),
+        Err(error) => {
+            node.mistake_hint(
+                Mistake::invalid(error.to_string()),
+                "\"http://user:password@proxy:3128\", or \"socks5://proxy:1080\"",
+            );
             None
         }
     }

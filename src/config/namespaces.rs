@@ -24,6 +24,7 @@ pub const SERVICE_NAMESPACES: &[&Namespace] = &[
     &LIMITS,
     &METRICS,
     &SERVER,
+    &UPSTREAM_SERVICE,
 ];
 
 /// The core's namespaces of an endpoint.
@@ -537,12 +538,17 @@ pub const HTTP_CLIENT: Namespace = Namespace {
             "",
             "write \"client_tls\" at the root",
         ),
-        key("no_redirect", Kind::Leftover, "", ""),
+        key(
+            "no_redirect",
+            Kind::Bool,
+            "false",
+            "Redirects are answers like any other, as with `redirects` `none` of `portcullis/upstream`.",
+        ),
         key(
             "proxy_address",
-            Kind::Leftover,
+            Kind::Text,
             "",
-            "the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured",
+            "The proxy for this backend, `[http://][user:password@]host:port`; also `socks5://`, and `https://` for plain http backends. Without it the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.",
         ),
     ],
 };
@@ -575,13 +581,38 @@ pub const UPSTREAM: Namespace = Namespace {
     name: "portcullis/upstream",
     aliases: &[],
     doc: "How one backend is spoken to.",
-    keys: &[key(
-        "http_version",
-        Kind::Choice(&["h1", "h2", "auto"]),
-        "h1",
-        "`h2` is HTTP/2 throughout, without TLS by prior knowledge; `auto` is what the TLS handshake agrees on.",
-    )],
+    keys: &[
+        key(
+            "http_version",
+            Kind::Choice(&["h1", "h2", "auto"]),
+            "h1",
+            "`h2` is HTTP/2 throughout, without TLS by prior knowledge; `auto` is what the TLS handshake agrees on.",
+        ),
+        REDIRECTS,
+        BODY_TO_OTHER_ORIGINS,
+    ],
 };
+
+pub const UPSTREAM_SERVICE: Namespace = Namespace {
+    name: "portcullis/upstream",
+    aliases: &[],
+    doc: "How backends are spoken to that say nothing else themselves.",
+    keys: &[REDIRECTS, BODY_TO_OTHER_ORIGINS],
+};
+
+const REDIRECTS: Key = key(
+    "redirects",
+    Kind::Choice(&["follow", "same-origin", "none"]),
+    "follow",
+    "Which redirects of a backend the gateway follows itself; `same-origin` is the same scheme, host and port. Others are answers like any other. To another origin goes only what the client sent, without credentials.",
+);
+
+const BODY_TO_OTHER_ORIGINS: Key = key(
+    "send_body_to_other_origins",
+    Kind::Bool,
+    "false",
+    "With `send_body_on_redirect`: send it to another origin, too.",
+);
 
 pub const PASS_THROUGH: Namespace = Namespace {
     name: "portcullis/pass-through",

@@ -449,6 +449,7 @@ impl<'a> Call<'a> {
                     .await;
                 }
                 Some(next) => {
+                    exchange.settle().await;
                     drop(exchange);
                     requests += 1;
                     followed = Some(next);

@@ -16,9 +16,6 @@ use super::redirect::NextCall;
 /// Room that is made for a body before its bytes are there.
 const MOST_AHEAD: usize = 1 << 20;
 
-/// The body of a redirect is read up to here to keep its connection, as the reference's runtime does.
-const REDIRECT_BODY: u64 = 2048;
-
 /// What a whole-body call may do.
 #[derive(Debug, Clone, Copy)]
 pub struct CallOptions {
@@ -76,19 +73,12 @@ async fn once(
         // An upstream may answer and close without reading a body that it does not want; this one did not answer.
         return Err(broken);
     }
-    let (status, headers) = exchange.read_header().await?;
+    let (status, _) = exchange.read_header().await?;
     if status.is_redirection() {
-        let small = length(headers).is_some_and(|length| length <= REDIRECT_BODY);
         let next = exchange.redirect(requests, options.send_body_on_redirect)?;
         if let Some(next) = next {
             let origin = exchange.origin();
-            if small
-                && read_all(&mut exchange, Some(0), REDIRECT_BODY)
-                    .await
-                    .is_ok()
-            {
-                exchange.release().await;
-            }
+            exchange.settle().await;
             return Ok(Step::Redirect(Box::new(next), origin));
         }
     }

@@ -11,26 +11,33 @@ use ahash::RandomState;
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::certificate::PemError;
 use super::dns::DnsTable;
 use super::peer::PooledPeer;
 use super::pool::Pool;
+use super::proxy::{Proxies, ProxyScheme, ProxyUrl};
 use super::tls::{PingoraTls, TlsPolicy};
+use super::tunnel::Tunnel;
 
 /// The reference's hint for idle connections of one host; Pingora's pool counts all hosts together, so this is
 /// multiplied by a guess of how many hosts are busy at once.
 const IDLE_PER_HOST: usize = 250;
 const BUSY_HOSTS: usize = 16;
 
-/// Streams on one HTTP/2 connection. Pingora's own default of one would mean no multiplexing at all.
-const H2_STREAMS: usize = 100;
+/// Seconds between two TCP keep-alive probes; the most that Linux takes.
+const MOST_KEEP_ALIVE: u64 = 32_767;
+
+/// Silence before a waiting HTTP/2 request has its connection tested, where `dialer_keep_alive` is off.
+const PING_AFTER: Duration = Duration::from_secs(15);
 
 /// How calls to upstreams are made: timeouts, pools, TLS, protocol version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// For the TCP connection, and once more for the TLS handshake.
+    /// For the TCP connection, and once more for the TLS handshake. `None`: a share of the caller's patience while
+    /// there is another address to try, see [`super::HostRules::patience`].
     pub dialer_timeout: Option<Duration>,
     /// Period of TCP keep-alive probes; `None` sends none.
     pub dialer_keep_alive: Option<Duration>,
@@ -48,6 +55,8 @@ pub struct Settings {
     /// Calls to one host at a time; further ones wait, as long as their deadlines let them. `None`: no bound.
     pub max_in_flight_per_host: Option<usize>,
     pub tls: TlsPolicy,
+    /// Which calls go through a proxy.
+    pub proxies: Proxies,
 }
 
 /// Which protocol is spoken to an upstream.
@@ -76,6 +85,7 @@ impl Default for Settings {
             http_version: HttpVersion::H1,
             max_in_flight_per_host: None,
             tls: TlsPolicy::default(),
+            proxies: Proxies::default(),
         }
     }
 }
@@ -137,10 +147,7 @@ impl Client {
         settings.tls.hash(&mut hasher);
         settings.http_version.hash(&mut hasher);
         Ok(Arc::new(Client {
-            pool: Pool::new(
-                ConnectorOptions::new(pool_size(&settings)),
-                http1.then_some(tls.config),
-            ),
+            pool: pool(&settings, &tls.config),
             group_key: hasher.finish(),
             pool_keys: RandomState::new(),
             settings,
@@ -185,8 +192,31 @@ impl Client {
             (HttpVersion::H2, _) => options.set_http_version(2, 2),
             (HttpVersion::Auto, true) => options.set_http_version(2, 1),
         }
-        options.max_h2_streams = H2_STREAMS;
         PooledPeer::new(peer, &self.pool_keys)
+    }
+
+    /// The proxy at `address`, which is told whole URLs.
+    pub(super) fn forward_peer(&self, address: SocketAddr, proxy: &ProxyUrl) -> PooledPeer {
+        let mut peer = self.peer(address, proxy.scheme == ProxyScheme::Https, &proxy.name);
+        peer.speak_http1();
+        peer
+    }
+
+    /// The host `name` on `port`, through the proxy at `address`.
+    pub(super) fn tunnel_peer(
+        &self,
+        address: SocketAddr,
+        proxy: &ProxyUrl,
+        (secure, name, port): (bool, &str, u16),
+    ) -> PooledPeer {
+        let tunnel = Tunnel {
+            proxy: proxy.clone(),
+            name: name.into(),
+            port,
+            timeout: self.settings.dialer_timeout,
+        };
+        let peer = self.peer(address, secure, name);
+        peer.through(tunnel, &self.pool_keys)
     }
 }
 
@@ -226,6 +256,18 @@ impl Clients {
     }
 }
 
+fn pool(settings: &Settings, tls: &ClientConfig) -> Pool {
+    let options = ConnectorOptions::new(pool_size(settings));
+    match settings.http_version {
+        HttpVersion::H1 => Pool::http1(options, tls),
+        HttpVersion::H2 | HttpVersion::Auto => {
+            let ping_after = settings.dialer_keep_alive.unwrap_or(PING_AFTER);
+            let ping_after = ping_after.max(Duration::from_secs(1));
+            Pool::any(options, ping_after, settings.idle_connection_timeout)
+        }
+    }
+}
+
 fn pool_size(settings: &Settings) -> usize {
     match (
         settings.max_idle_connections,
@@ -237,7 +279,10 @@ fn pool_size(settings: &Settings) -> usize {
     }
 }
 
+/// The kernel counts in whole seconds, at least one.
 fn keepalive(period: Duration) -> TcpKeepalive {
+    let whole = period.as_secs() + u64::from(period.subsec_nanos() > 0);
+    let period = Duration::from_secs(whole.clamp(1, MOST_KEEP_ALIVE));
     TcpKeepalive {
         idle: period,
         interval: period,
@@ -258,5 +303,26 @@ fn check_system_certificates() -> Result<(), ClientError> {
             reason: error.to_string(),
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keep_alive_is_rounded_up_to_what_the_kernel_takes() {
+        for (period, seconds) in [
+            (1, 1),
+            (500, 1),
+            (1000, 1),
+            (1001, 2),
+            (15_000, 15),
+            (u64::MAX, MOST_KEEP_ALIVE),
+        ] {
+            let kept = keepalive(Duration::from_millis(period));
+            assert_eq!(kept.idle, Duration::from_secs(seconds), "{period} ms");
+            assert_eq!(kept.interval, kept.idle);
+        }
     }
 }

@@ -54,6 +54,17 @@ impl CallError {
         self
     }
 
+    /// The same error of a proxy instead of its host, in the reference's words.
+    pub(super) fn through(self, proxy: bool) -> CallError {
+        match proxy {
+            false => self,
+            true => CallError {
+                text: format!("proxyconnect tcp: {}", self.text).into(),
+                ..self
+            },
+        }
+    }
+
     /// `no hosts available`, as the reference says it.
     pub(super) fn no_hosts() -> CallError {
         CallError::new(CallErrorKind::NoHosts, "no hosts available")
@@ -78,6 +89,10 @@ impl CallError {
             ErrorType::ConnectRefused => "connect: connection refused".into(),
             ErrorType::ConnectNoRoute => "connect: no route to host".into(),
             ErrorType::ConnectTimedout => "i/o timeout".into(),
+            // What the proxy said, for which `through` has the rest.
+            ErrorType::ConnectProxyFailure => {
+                return CallError::new(CallErrorKind::Connect, error.root_cause().to_string());
+            }
             ErrorType::TLSHandshakeTimedout => {
                 return CallError::new(CallErrorKind::Connect, "net/http: TLS handshake timeout");
             }

@@ -1,18 +1,23 @@
 //! One host of a list: its name, its URL, and a peer for each of its addresses.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::upstreams::peer::Peer;
+use pingora_core::{Error, ErrorType};
 use tokio::sync::Semaphore;
 
-use super::client::Client;
+use super::client::{Client, HttpVersion, Settings};
 use super::dns::{Answer, DnsTable, Name};
 use super::error::{CallError, CallErrorKind};
 use super::peer::PooledPeer;
-use super::turn::{Order, Penalty, order};
+use super::proxy::{ProxyScheme, ProxyUrl};
+use super::turn::{Order, Penalty, Standing, order};
 
 /// A host as it was written, taken apart once.
 #[derive(Debug)]
@@ -36,8 +41,30 @@ pub(super) struct Place {
     pub(super) penalty: Penalty,
     /// Room for calls, when it is bounded.
     pub(super) slots: Option<Arc<Semaphore>>,
+    pub(super) route: Route,
+    /// Whom we connect to: the host itself, or its proxy.
     entry: Arc<Name>,
     peers: ArcSwapOption<Peers>,
+}
+
+/// How calls get to a host.
+#[derive(Debug)]
+pub(super) enum Route {
+    Direct,
+    /// The proxy is told whole URLs (RFC 9112 §3.2.2).
+    Forward(Forward),
+    /// The proxy connects us to the host.
+    Tunnel(ProxyUrl),
+}
+
+/// What a request to a proxy says besides the request itself.
+#[derive(Debug)]
+pub(super) struct Forward {
+    proxy: ProxyUrl,
+    /// `http://authority`, in front of the path.
+    pub(super) origin: Box<str>,
+    /// Value of `Proxy-Authorization`.
+    pub(super) authorization: Option<HeaderValue>,
 }
 
 /// A peer for each address of a host, made once for each answer of the DNS.
@@ -66,15 +93,21 @@ impl Peers {
             _ => self.next.fetch_add(1, Ordering::Relaxed),
         };
         order(self.list.len(), start, |index| {
-            self.list.get(index).is_some_and(|c| c.penalty.holds())
+            self.list.get(index).map(|candidate| &candidate.penalty)
         })
+    }
+
+    /// Whether no address is in good standing.
+    pub(super) fn all_failed(&self) -> bool {
+        let good = |candidate: &Candidate| candidate.penalty.standing() == Standing::Good;
+        !self.list.iter().any(good)
     }
 }
 
 impl Host {
     /// Takes `url` apart: `scheme://authority`, and whatever follows as a base path.
     pub(super) fn new(url: &str, client: &Client) -> Host {
-        let mut place = Place::parse(url, &client.dns);
+        let mut place = Place::parse(url, &client.dns, &client.settings);
         if let Ok(place) = &mut place {
             place.slots = client.slots(format!("{}:{}", place.secure, place.address()));
         }
@@ -93,7 +126,7 @@ impl Host {
 }
 
 impl Place {
-    fn parse(url: &str, dns: &DnsTable) -> Result<Place, Box<str>> {
+    fn parse(url: &str, dns: &DnsTable, settings: &Settings) -> Result<Place, Box<str>> {
         let Some((scheme, rest)) = url.split_once("://") else {
             let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
             return Err(format!("unsupported protocol scheme \"{scheme}\"").into());
@@ -114,9 +147,15 @@ impl Place {
             .ok()
             .filter(|_| authority.bytes().all(|byte| byte.is_ascii_graphic()))
             .ok_or("invalid character in host name")?;
+        let route = Route::of(settings, (secure, name, port), authority)?;
+        let entry = match route.proxy() {
+            Some(proxy) => dns.name(&proxy.name),
+            None => dns.name(name),
+        };
         Ok(Place {
             secure,
-            entry: dns.name(name),
+            entry,
+            route,
             name: name.into(),
             port,
             authority: value,
@@ -132,22 +171,61 @@ impl Place {
         if let Some(peers) = self.known_peers(client) {
             return Ok(peers);
         }
-        self.entry.ready().await;
+        client.dns.ready(&self.entry).await;
         self.known_peers(client).ok_or_else(|| {
-            CallError::new(
-                CallErrorKind::Connect,
-                format!("dial tcp: lookup {}: no such host", self.name),
-            )
+            let name = self.route.proxy().map_or(&self.name, |proxy| &proxy.name);
+            let text = format!("dial tcp: lookup {name}: no such host");
+            CallError::new(CallErrorKind::Connect, text).through(self.route.proxy().is_some())
         })
+    }
+
+    /// Why no connection came about.
+    pub(super) fn dial_error(&self, error: &Error) -> CallError {
+        // Through a tunnel, TLS is spoken with the host itself.
+        let of_tls = matches!(
+            error.root_etype(),
+            ErrorType::TLSHandshakeFailure
+                | ErrorType::TLSHandshakeTimedout
+                | ErrorType::InvalidCert
+                | ErrorType::HandshakeError
+        );
+        match &self.route {
+            Route::Tunnel(_) if of_tls => CallError::connect(error, &self.address()),
+            Route::Direct => CallError::connect(error, &self.address()),
+            Route::Forward(Forward { proxy, .. }) | Route::Tunnel(proxy) => {
+                CallError::connect(error, &joined(&proxy.name, proxy.port)).through(true)
+            }
+        }
+    }
+
+    /// A peer for the address of `peer`, for a connection that something else than HTTP will run over.
+    pub(super) fn bare_peer(&self, client: &Client, peer: &PooledPeer) -> PooledPeer {
+        let mut bare = match (&self.route, peer.address()) {
+            (Route::Forward(forward), PeerAddress::Inet(address)) => {
+                let host = (self.secure, &*self.name, self.port);
+                client.tunnel_peer(*address, &forward.proxy, host)
+            }
+            _ => peer.clone(),
+        };
+        bare.speak_http1();
+        bare
+    }
+
+    /// Path and query as they go on the wire. A base that has a query of its own is continued by the target's.
+    pub(super) fn target<'t>(&self, target: &'t str) -> Cow<'t, str> {
+        if self.base.is_empty() {
+            return Cow::Borrowed(target);
+        }
+        let slash = if self.base.starts_with('/') { "" } else { "/" };
+        match (self.base.contains('?'), target.split_once('?')) {
+            (true, Some((path, query))) => format!("{slash}{}{path}&{query}", self.base).into(),
+            _ => format!("{slash}{}{target}", self.base).into(),
+        }
     }
 
     /// `host:port` as the reference names it in dial errors.
     pub(super) fn address(&self) -> String {
-        if self.name.contains(':') {
-            format!("[{}]:{}", self.name, self.port)
-        } else {
-            format!("{}:{}", self.name, self.port)
-        }
+        joined(&self.name, self.port)
     }
 
     /// All addresses failed: have the name looked up again.
@@ -166,11 +244,7 @@ impl Place {
             return None;
         }
         let candidate = |address: &IpAddr| Candidate {
-            peer: client.peer(
-                SocketAddr::new(*address, self.port),
-                self.secure,
-                &self.name,
-            ),
+            peer: self.peer(client, *address),
             penalty: Penalty::new(),
         };
         let peers = Arc::new(Peers {
@@ -180,6 +254,74 @@ impl Place {
         });
         self.peers.store(Some(Arc::clone(&peers)));
         Some(peers)
+    }
+
+    /// The peer of this host at an address of its own, or of its proxy.
+    fn peer(&self, client: &Client, address: IpAddr) -> PooledPeer {
+        let at = |port| SocketAddr::new(address, port);
+        match &self.route {
+            Route::Direct => client.peer(at(self.port), self.secure, &self.name),
+            Route::Forward(forward) => client.forward_peer(at(forward.proxy.port), &forward.proxy),
+            Route::Tunnel(proxy) => {
+                let host = (self.secure, &*self.name, self.port);
+                client.tunnel_peer(at(proxy.port), proxy, host)
+            }
+        }
+    }
+}
+
+impl Route {
+    fn of(
+        settings: &Settings,
+        (secure, name, port): (bool, &str, u16),
+        authority: &str,
+    ) -> Result<Route, Box<str>> {
+        let Some(proxy) = settings.proxies.find(secure, name, port) else {
+            return Ok(Route::Direct);
+        };
+        // HTTP/2 by prior knowledge is no protocol that a proxy could be expected to forward.
+        let forwards = !secure && settings.http_version != HttpVersion::H2;
+        match proxy.scheme {
+            ProxyScheme::Http | ProxyScheme::Https if forwards => Ok(Route::Forward(Forward {
+                origin: format!("http://{authority}").into(),
+                authorization: proxy.authorization().and_then(|value| secret(&value)),
+                proxy: proxy.clone(),
+            })),
+            ProxyScheme::Https => Err(
+                "a proxy that is itself called over https forwards plain http only: use an http or socks5 proxy".into(),
+            ),
+            ProxyScheme::Http | ProxyScheme::Socks5 => Ok(Route::Tunnel(proxy.clone())),
+        }
+    }
+
+    fn proxy(&self) -> Option<&ProxyUrl> {
+        match self {
+            Route::Direct => None,
+            Route::Forward(forward) => Some(&forward.proxy),
+            Route::Tunnel(proxy) => Some(proxy),
+        }
+    }
+
+    /// What a request has to say besides, when it goes to a proxy.
+    pub(super) fn forward(&self) -> Option<&Forward> {
+        match self {
+            Route::Forward(forward) => Some(forward),
+            Route::Direct | Route::Tunnel(_) => None,
+        }
+    }
+}
+
+fn secret(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// `host:port`, with brackets around an IPv6 literal.
+fn joined(name: &str, port: u16) -> String {
+    match name.contains(':') {
+        true => format!("[{name}]:{port}"),
+        false => format!("{name}:{port}"),
     }
 }
 
@@ -216,7 +358,7 @@ mod tests {
     use super::*;
 
     fn place(url: &str) -> Result<(bool, String, u16, String, String), String> {
-        match Place::parse(url, &DnsTable::with_resolver(None)) {
+        match Place::parse(url, &DnsTable::with_resolver(None), &Settings::default()) {
             Ok(place) => Ok((
                 place.secure,
                 place.name.into(),
@@ -255,6 +397,21 @@ mod tests {
             place("http://u:p@h/a/b"),
             Ok(parts(false, "h", 80, "h", "/a/b"))
         );
+    }
+
+    #[test]
+    fn a_base_and_a_target_become_one_target() {
+        for (url, target, joined) in [
+            ("http://h", "/x?q=1", "/x?q=1"),
+            ("http://h/b", "/x?q=1", "/b/x?q=1"),
+            ("http://h/fetch?url=", "/x?q=1", "/fetch?url=/x&q=1"),
+            ("http://h/fetch?url=", "/x", "/fetch?url=/x"),
+            ("http://h?x=", "/y", "/?x=/y"),
+        ] {
+            let dns = DnsTable::with_resolver(None);
+            let place = Place::parse(url, &dns, &Settings::default()).unwrap();
+            assert_eq!(place.target(target), joined, "{url} and {target}");
+        }
     }
 
     #[test]

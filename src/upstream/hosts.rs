@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderValue, Method};
+use pingora_core::Error;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::dns::{Service, SrvTarget};
 use super::error::CallError;
-use super::host::{Host, Peers, Place};
-use super::peer::PooledPeer;
+use super::host::{Candidate, Host, Peers, Place};
+use super::rules::HostRules;
 use super::turn::{Order, order};
 
 /// Hosts tried for one call at most: a list of a hundred dead ones must not cost a hundred timeouts.
@@ -28,6 +30,7 @@ pub struct HostSet {
     hosts: Hosts,
     next: AtomicUsize,
     name: Box<str>,
+    pub(super) rules: HostRules,
 }
 
 #[derive(Debug)]
@@ -64,14 +67,22 @@ impl Deref for HostList<'_> {
     }
 }
 
-/// A chosen address.
+/// A chosen host.
 #[derive(Debug)]
 pub struct Target {
-    pub(super) peer: PooledPeer,
     /// Value of `Host`.
     pub authority: HeaderValue,
     /// What the host string has behind its authority; goes in front of the path.
     pub base: String,
+}
+
+impl Place {
+    fn as_target(&self) -> Target {
+        Target {
+            authority: self.authority.clone(),
+            base: self.base.to_string(),
+        }
+    }
 }
 
 /// A connection, and where it leads.
@@ -102,6 +113,11 @@ impl HostSet {
             built: ArcSwapOption::empty(),
         };
         HostSet::new(client, hosts, format!("{scheme}://{name}").into())
+    }
+
+    /// The same hosts under these rules.
+    pub fn ruled(self, rules: HostRules) -> HostSet {
+        HostSet { rules, ..self }
     }
 
     /// What stands for all of these hosts where one URL is needed, as in the key of a cache: the first host as the
@@ -154,6 +170,7 @@ impl HostSet {
             },
             None => HostSet::fixed(&self.client, &[origin]),
         }
+        .ruled(self.rules)
     }
 
     /// The hosts as far as they are known without waiting.
@@ -164,7 +181,7 @@ impl HostSet {
         }
     }
 
-    /// Chooses an address without connecting to it, for Pingora's own proxy path.
+    /// The host whose turn it is, without a connection to it.
     ///
     /// # Errors
     /// No hosts, a host that is no URL, or a name without an address.
@@ -175,68 +192,76 @@ impl HostSet {
             return Err(CallError::no_hosts());
         };
         let place = host.place()?;
-        let peers = place.peers(&self.client).await?;
-        let first = peers.order().first().copied().unwrap_or_default();
-        let Some(candidate) = peers.list.get(first) else {
-            return Err(CallError::no_hosts());
-        };
-        Ok(Target {
-            peer: candidate.peer.clone(),
-            authority: place.authority.clone(),
-            base: place.base.to_string(),
-        })
+        place.peers(&self.client).await?;
+        Ok(place.as_target())
     }
 
     /// A new HTTP/1 connection to one of the hosts, for a caller that will speak another protocol over it.
     ///
     /// # Errors
-    /// As [`HostSet::target`], or the host does not let us in.
+    /// As [`HostSet::target`], or no host lets us in.
     pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
-        let target = self.target().await?;
-        // Certainly not a pooled connection, which may be dead.
-        let mut peer = target.peer.apart();
-        peer.speak_http1();
-        match self.client.pool.session(&peer).await {
-            Ok((session, _)) => match *session {
-                HttpSession::H1(session) => Ok((Box::new(session), target)),
-                _ => Err(CallError::truncated()),
-            },
-            Err(error) => {
-                let address = target.authority.to_str().unwrap_or_default();
-                Err(CallError::connect(&error, address))
-            }
+        let hosts = self.list().await;
+        let found = self
+            .connect_any(&hosts, Way::Bare, |error, _| error)
+            .await?;
+        let place = hosts
+            .get(found.host)
+            .ok_or_else(CallError::no_hosts)?
+            .place()?;
+        let candidate = found.peers.list.get(found.peer);
+        let candidate = candidate.ok_or_else(CallError::no_hosts)?;
+        candidate.penalty.lift();
+        place.penalty.lift();
+        let target = place.as_target();
+        match *found.session {
+            HttpSession::H1(session) => Ok((Box::new(session), target)),
+            _ => Err(CallError::truncated()),
         }
     }
 
-    /// Connects to the first host that lets us. A dead host costs an idempotent call nothing but time; any other
-    /// call is tried on all addresses of its host.
+    /// Connects to the first host that lets us, whatever the method: nothing has been sent to a host that does not.
     pub(super) async fn connect(
         &self,
         hosts: &HostList<'_>,
         method: &Method,
         target: &str,
     ) -> Result<Connected, CallError> {
-        let most = if method.is_idempotent() {
-            MOST_HOSTS
-        } else {
-            1
-        };
+        let named =
+            |error: CallError, host: &Host| error.of(method, format!("{}{target}", host.url));
+        self.connect_any(hosts, Way::Pooled, named).await
+    }
+
+    async fn connect_any(
+        &self,
+        hosts: &HostList<'_>,
+        way: Way,
+        named: impl Fn(CallError, &Host) -> CallError,
+    ) -> Result<Connected, CallError> {
         let mut failure = None;
-        for index in self.turn(hosts).into_iter().take(most) {
+        let turn = self.turn(hosts);
+        let most = turn.len().min(MOST_HOSTS);
+        for (trial, index) in turn.into_iter().take(most).enumerate() {
             let Some(host) = hosts.get(index) else {
                 continue;
             };
-            let named = |error: CallError| error.of(method, format!("{}{target}", host.url));
-            let place = host.place().map_err(named)?;
-            match self.connect_to(place, index).await {
+            let place = host.place().map_err(|error| named(error, host))?;
+            let is_last = trial + 1 == most;
+            match self.connect_to(place, index, way, is_last).await {
                 Ok(connected) => return Ok(connected),
-                Err(error) => failure = Some(named(error)),
+                Err(error) => failure = Some(named(error, host)),
             }
         }
         Err(failure.unwrap_or_else(CallError::no_hosts))
     }
 
-    async fn connect_to(&self, place: &Place, host: usize) -> Result<Connected, CallError> {
+    async fn connect_to(
+        &self,
+        place: &Place,
+        host: usize,
+        way: Way,
+        is_last_host: bool,
+    ) -> Result<Connected, CallError> {
         let slot = match &place.slots {
             // The semaphore is never closed, so that there is no error but a missing slot.
             Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
@@ -250,33 +275,62 @@ impl HostSet {
                 return Err(error);
             }
         };
-        for index in peers.order() {
+        let order = peers.order();
+        let addresses = order.len();
+        for (trial, index) in order.into_iter().enumerate() {
             let Some(candidate) = peers.list.get(index) else {
                 continue;
             };
-            match self.client.pool.session(&candidate.peer).await {
-                Ok((session, reused)) => {
-                    candidate.penalty.lift();
-                    place.penalty.lift();
-                    return Ok(Connected {
-                        session,
-                        reused,
-                        host,
-                        peers,
-                        peer: index,
-                        slot,
-                    });
+            let connected = |(session, reused), slot| Connected {
+                session,
+                reused,
+                host,
+                peers: Arc::clone(&peers),
+                peer: index,
+                slot,
+            };
+            if way == Way::Pooled
+                && let Some(session) = self.client.pool.reuse(&candidate.peer).await
+            {
+                return Ok(connected((session, true), slot));
+            }
+            let is_last = is_last_host && trial + 1 == addresses;
+            let dial = Dial::begin(self, &peers, index, place);
+            match self.reach(place, candidate, way, is_last).await {
+                Ok(session) => {
+                    dial.succeeded();
+                    return Ok(connected((session, false), slot));
                 }
                 Err(error) => {
-                    candidate.penalty.impose();
+                    dial.failed();
                     // The first failure tells most: the second address of `localhost` is often just not there.
-                    failure.get_or_insert_with(|| CallError::connect(&error, &place.address()));
+                    failure.get_or_insert_with(|| place.dial_error(&error));
                 }
             }
         }
         place.penalty.impose();
         place.doubt(&self.client);
         Err(failure.unwrap_or_else(CallError::no_hosts))
+    }
+
+    /// A new connection to one address. The last one may take what time there is.
+    async fn reach(
+        &self,
+        place: &Place,
+        candidate: &Candidate,
+        way: Way,
+        is_last: bool,
+    ) -> Result<Box<HttpSession>, Box<Error>> {
+        let shared = !is_last && self.client.settings.dialer_timeout.is_none();
+        let limit = shared.then(|| self.rules.dial_share());
+        let pool = &self.client.pool;
+        match way {
+            Way::Pooled => pool.fresh(&candidate.peer, limit).await,
+            Way::Bare => {
+                let bare = place.bare_peer(&self.client, &candidate.peer);
+                pool.fresh(&bare, limit).await
+            }
+        }
     }
 
     /// The hosts as they are now; waits only for the very first answer on an SRV name.
@@ -322,7 +376,7 @@ impl HostSet {
         };
         order(hosts.len(), start, |index| {
             let place = hosts.get(index).and_then(|host| host.place.as_ref().ok());
-            place.is_some_and(|place| place.penalty.holds())
+            place.map(|place| &place.penalty)
         })
     }
 
@@ -332,6 +386,67 @@ impl HostSet {
             hosts,
             next: AtomicUsize::new(0),
             name,
+            rules: HostRules::default(),
+        }
+    }
+}
+
+/// How a connection is come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// One that is kept, or a new one.
+    Pooled,
+    /// A new one, for another protocol.
+    Bare,
+}
+
+/// A connection that is waited for. Dropped without a verdict, it was cut off by its caller's deadline, or by a client
+/// that left; after a long wait it counts as a failure.
+struct Dial<'a> {
+    peers: &'a Peers,
+    peer: usize,
+    place: &'a Place,
+    since: Instant,
+    long_wait: Duration,
+    has_verdict: bool,
+}
+
+impl<'a> Dial<'a> {
+    fn begin(set: &HostSet, peers: &'a Peers, peer: usize, place: &'a Place) -> Dial<'a> {
+        Dial {
+            peers,
+            peer,
+            place,
+            since: Instant::now(),
+            long_wait: set.rules.long_wait() / 2,
+            has_verdict: false,
+        }
+    }
+
+    fn succeeded(mut self) {
+        self.has_verdict = true;
+    }
+
+    fn failed(mut self) {
+        self.has_verdict = true;
+        self.impose();
+    }
+
+    fn impose(&self) {
+        if let Some(candidate) = self.peers.list.get(self.peer) {
+            candidate.penalty.impose();
+        }
+    }
+}
+
+impl Drop for Dial<'_> {
+    fn drop(&mut self) {
+        if self.has_verdict || self.since.elapsed() < self.long_wait {
+            return;
+        }
+        self.impose();
+        if self.peers.all_failed() {
+            self.place.penalty.impose();
         }
     }
 }

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `message` | [`Outgoing`] and [`Incoming`]: a call and its answer, whole |
 //! | `client`, `pool`, `peer` | [`Client`]: connections that are kept, one pool of them for each TLS policy |
+//! | `multiplex` | HTTP/2 connections: who shares them, and which still answer |
+//! | `proxy`, `tunnel` | [`Proxies`]: which calls go through a proxy, and how to get through it |
+//! | `rules` | [`HostRules`]: what one backend's calls may do |
 //! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
 //! | `certificate` | certificates and keys in files: read, checked, described |
 //! | `proof` | the signature of a handshake, also by certificates that the library does not read |
@@ -36,12 +39,16 @@ mod hosts;
 pub mod keys;
 mod listed;
 mod message;
+mod multiplex;
 mod peer;
 mod pool;
 mod proof;
+mod proxy;
 mod redirect;
+mod rules;
 mod side;
 mod tls;
+mod tunnel;
 mod turn;
 mod wire;
 
@@ -61,7 +68,9 @@ pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use listed::{ListedCertificates, ShownBy};
 pub use message::{Incoming, Outgoing};
 pub use proof::{Signed, explained, verify as verify_signature, words as certificate_words};
+pub use proxy::{Proxies, ProxyError};
 pub use redirect::NextCall;
+pub use rules::{HostRules, Redirects};
 pub use side::{
     SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
 };

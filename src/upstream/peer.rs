@@ -9,6 +9,8 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions, Proxy, Tracer};
 use pingora_core::utils::tls::CertKey;
 
+use super::tunnel::Tunnel;
+
 /// What to connect to, and which pooled connections lead there.
 ///
 /// Pingora works the key of the pool out anew for each look, with a hash whose keys are the same in every process; since
@@ -33,21 +35,19 @@ impl PooledPeer {
         }
     }
 
-    /// The same peer under a key that nothing is ever given back to: what is got for it is a new connection.
-    pub(super) fn apart(&self) -> PooledPeer {
-        PooledPeer {
-            peer: self.peer.clone(),
-            key: !self.key,
-            bare: self.bare,
-        }
-    }
-
     /// The same peer as a TCP connection.
     pub(super) fn bare(&self) -> PooledPeer {
         PooledPeer {
             bare: true,
             ..self.clone()
         }
+    }
+
+    /// The same peer, reached through a tunnel. Its connections are apart from those of the same proxy to other hosts.
+    pub(super) fn through(mut self, tunnel: Tunnel, keys: &RandomState) -> PooledPeer {
+        self.peer.group_key ^= keys.hash_one((&tunnel.proxy, &tunnel.name, tunnel.port));
+        self.peer.options.custom_l4 = Some(Arc::new(tunnel));
+        PooledPeer::new(self.peer, keys)
     }
 
     /// Has HTTP/1 spoken to this peer, whatever the client prefers.
@@ -123,13 +123,5 @@ mod tests {
         let mut grouped = peer("127.0.0.1:80", "");
         grouped.group_key = 1;
         assert_ne!(plain, key(grouped));
-    }
-
-    #[test]
-    fn a_peer_apart_shares_with_nobody() {
-        let keys = RandomState::new();
-        let usual = PooledPeer::new(peer("127.0.0.1:80", ""), &keys);
-        assert_ne!(usual.reuse_hash(), usual.apart().reuse_hash());
-        assert_eq!(usual.address(), usual.apart().address());
     }
 }

@@ -6,24 +6,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
 use pingora_core::protocols::l4::stream::Stream as TcpStream;
-use pingora_core::protocols::{Stream, tls};
+use pingora_core::protocols::{ALPN, Stream, tls};
 use pingora_core::tls::TlsConnector;
 use pingora_core::upstreams::peer::Peer;
 use pingora_core::{Error, ErrorType};
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
+use super::multiplex::Multiplexed;
 use super::peer::PooledPeer;
 
 /// The connections of one client.
 pub(super) enum Pool {
     /// For clients that speak HTTP/1 only, which is the default.
     Http1(Box<Http1Pool>),
-    Any(Box<Connector<()>>),
+    Any(Box<AnyVersion>),
+}
+
+/// For clients that may speak HTTP/2.
+pub(super) struct AnyVersion {
+    transport: TransportConnector,
+    multiplexed: Multiplexed,
 }
 
 /// Pingora's connections, with a TLS configuration of ours: one for all of them, with our verifier in it, where Pingora
@@ -34,33 +41,52 @@ pub(super) struct Http1Pool {
 }
 
 impl Pool {
-    /// A pool with these options; `http1`: nothing else will be spoken, with this for TLS.
-    pub(super) fn new(options: ConnectorOptions, http1: Option<Arc<ClientConfig>>) -> Pool {
-        match http1 {
-            Some(config) => Pool::Http1(Box::new(Http1Pool::new(options, &config))),
-            None => Pool::Any(Box::new(Connector::new(Some(options)))),
+    /// A pool for clients that speak nothing but HTTP/1, with this for TLS.
+    pub(super) fn http1(options: ConnectorOptions, config: &ClientConfig) -> Pool {
+        Pool::Http1(Box::new(Http1Pool::new(options, config)))
+    }
+
+    /// A pool for both versions. HTTP/2: a request that waits in a silence of `ping_after` has its connection tested;
+    /// one without streams is kept for `idle`.
+    pub(super) fn any(options: ConnectorOptions, ping_after: Duration, idle: Duration) -> Pool {
+        Pool::Any(Box::new(AnyVersion {
+            transport: TransportConnector::new(Some(options)),
+            multiplexed: Multiplexed::new(ping_after, idle),
+        }))
+    }
+
+    /// A connection to `peer` that an earlier call has used, if one is there.
+    ///
+    /// Boxed: it is half a kilobyte, and on its way through the layers above it is moved half a dozen times.
+    pub(super) async fn reuse(&self, peer: &PooledPeer) -> Option<Box<HttpSession>> {
+        match self {
+            Pool::Http1(pool) => {
+                let stream = pool.transport.reused_stream(peer).await?;
+                Some(Box::new(http1(stream, peer)))
+            }
+            Pool::Any(pool) => Box::pin(pool.reuse(peer)).await.map(Box::new),
         }
     }
 
-    /// A connection to `peer`, and whether an earlier call has used it.
-    ///
-    /// Boxed: it is half a kilobyte, and on its way through the layers above it is moved half a dozen times.
-    pub(super) async fn session(
+    /// A new connection to `peer`, given up after `limit`, besides the peer's own limits.
+    pub(super) async fn fresh(
         &self,
         peer: &PooledPeer,
-    ) -> Result<(Box<HttpSession>, bool), Box<Error>> {
-        match self {
-            Pool::Http1(pool) => {
-                if let Some(stream) = pool.transport.reused_stream(peer).await {
-                    return Ok((http1(stream, peer), true));
-                }
-                let stream = Box::pin(pool.dial(peer)).await?;
-                Ok((http1(stream, peer), false))
-            }
-            Pool::Any(pool) => {
-                let (session, reused) = Box::pin(pool.get_http_session(peer)).await?;
-                Ok((Box::new(session), reused))
-            }
+        limit: Option<Duration>,
+    ) -> Result<Box<HttpSession>, Box<Error>> {
+        let dial = Box::pin(async {
+            let session = match self {
+                Pool::Http1(pool) => http1(pool.dial(peer).await?, peer),
+                Pool::Any(pool) => pool.dial(peer).await?,
+            };
+            Ok(Box::new(session))
+        });
+        match limit {
+            None => dial.await,
+            Some(limit) => match tokio::time::timeout(limit, dial).await {
+                Ok(found) => found,
+                Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "no connection in time"),
+            },
         }
     }
 
@@ -71,19 +97,58 @@ impl Pool {
         peer: &PooledPeer,
         idle: Duration,
     ) {
-        match (self, *session) {
-            (Pool::Http1(pool), HttpSession::H1(mut session)) => {
-                session.respect_keepalive();
-                if let Some(stream) = session.reuse().await {
-                    pool.transport
-                        .release_stream(stream, peer.reuse_hash(), Some(idle));
-                }
+        // A stream of HTTP/2 ends when it is dropped; its connection never left the pool.
+        let HttpSession::H1(mut session) = *session else {
+            return;
+        };
+        let transport = match self {
+            Pool::Http1(pool) => &pool.transport,
+            Pool::Any(pool) => &pool.transport,
+        };
+        session.respect_keepalive();
+        if let Some(stream) = session.reuse().await {
+            transport.release_stream(stream, peer.reuse_hash(), Some(idle));
+        }
+    }
+
+    /// Gives a session up that has been waiting for an answer since `asked`.
+    pub(super) fn abandon(&self, session: &HttpSession, peer: &PooledPeer, asked: Instant) {
+        if let (Pool::Any(pool), HttpSession::H2(session)) = (self, session) {
+            pool.multiplexed.doubt(session, peer.reuse_hash(), asked);
+        }
+    }
+}
+
+impl AnyVersion {
+    async fn reuse(&self, peer: &PooledPeer) -> Option<HttpSession> {
+        let alpn = peer.get_peer_options().map(|options| &options.alpn);
+        if alpn.is_some_and(|alpn| alpn.get_max_http_version() == 2) {
+            let found = self.multiplexed.reuse(peer.reuse_hash()).await;
+            if let Some(session) = found {
+                return Some(HttpSession::H2(session));
             }
-            // Dropping it closes it; such a pool makes none of these.
-            (Pool::Http1(_), _) => {}
-            (Pool::Any(pool), session) => {
-                Box::pin(pool.release_http_session(session, peer, Some(idle))).await;
+        }
+        // A server that was offered both may have chosen HTTP/1.
+        let stream = self.transport.reused_stream(peer).await?;
+        Some(http1(stream, peer))
+    }
+
+    async fn dial(&self, peer: &PooledPeer) -> Result<HttpSession, Box<Error>> {
+        let stream = self.transport.new_stream(peer).await?;
+        let is_http2 = match stream.selected_alpn_proto() {
+            Some(chosen) => chosen == ALPN::H2,
+            // In plain text nothing is negotiated: prior knowledge (RFC 9113 §3.3).
+            None => {
+                let alpn = peer.get_alpn();
+                !peer.tls() && alpn.is_some_and(|alpn| alpn.get_min_http_version() == 2)
             }
+        };
+        match is_http2 {
+            true => {
+                let session = self.multiplexed.begin(stream, peer.reuse_hash()).await?;
+                Ok(HttpSession::H2(session))
+            }
+            false => Ok(http1(stream, peer)),
         }
     }
 }
@@ -123,8 +188,6 @@ impl Http1Pool {
     }
 }
 
-fn http1(stream: Stream, peer: &PooledPeer) -> Box<HttpSession> {
-    Box::new(HttpSession::H1(Http1Session::new_with_options(
-        stream, peer,
-    )))
+fn http1(stream: Stream, peer: &PooledPeer) -> HttpSession {
+    HttpSession::H1(Http1Session::new_with_options(stream, peer))
 }

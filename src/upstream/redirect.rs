@@ -1,15 +1,15 @@
 //! Which call follows a redirect.
 
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION,
-    CONTENT_TYPE, COOKIE, HOST, HeaderName, LOCATION, PROXY_AUTHORIZATION, REFERER,
-    TRANSFER_ENCODING,
+    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, HeaderName,
+    LOCATION, REFERER, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{CallError, CallErrorKind};
 use super::hosts::HostSet;
 use super::message::Outgoing;
+use super::rules::{HostRules, Redirects};
 
 /// Requests in one chain, the first included, as in the reference's runtime.
 pub(super) const MOST_REQUESTS: u32 = 10;
@@ -40,12 +40,15 @@ pub(super) struct Next {
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) with_body: bool,
+    /// 307 and 308: the method stays, and with it what describes the content.
+    keeps_method: bool,
+    same_origin: bool,
 }
 
-/// Decides whether an answer is followed: 301, 302, 303, 307, 308 with a `Location`.
+/// Decides whether an answer is followed: 301, 302, 303, 307, 308 with a `Location`, as far as `rules` allow.
 ///
 /// As the reference does: 301, 302 and 303 turn everything but GET and HEAD into GET without a body; 307 and 308 keep
-/// the method, and are not followed when the call had a body that cannot be sent again.
+/// the method, and are not followed when the call had a body that cannot be sent again, or not to there.
 ///
 /// # Errors
 /// A `Location` that is no URL, or whose scheme is not HTTP.
@@ -55,19 +58,28 @@ pub(super) fn next(
     from: From<'_>,
     method: &Method,
     body: Body,
+    rules: &HostRules,
 ) -> Result<Option<Next>, CallError> {
     let keeps_method = match status.as_u16() {
         301..=303 => false,
         307 | 308 => true,
         _ => return Ok(None),
     };
-    let Some(location) = headers.get(LOCATION).filter(|value| !value.is_empty()) else {
+    let location = headers.get(LOCATION).filter(|value| !value.is_empty());
+    let Some(location) = location.filter(|_| rules.redirects != Redirects::None) else {
         return Ok(None);
     };
     if keeps_method && body == Body::Gone {
         return Ok(None);
     }
     let (origin, target) = resolve(location.as_bytes(), from)?;
+    let same_origin = is_same_origin(from, &origin);
+    let with_body = keeps_method && body == Body::Kept;
+    if !same_origin
+        && (rules.redirects == Redirects::SameOrigin || with_body && !rules.body_to_other_origins)
+    {
+        return Ok(None);
+    }
     let becomes_get = !keeps_method && !matches!(*method, Method::GET | Method::HEAD);
     Ok(Some(Next {
         origin,
@@ -77,8 +89,35 @@ pub(super) fn next(
             method.clone()
         },
         target,
-        with_body: keeps_method && body == Body::Kept,
+        with_body,
+        keeps_method,
+        same_origin,
     }))
+}
+
+/// Whether scheme, host and port are the same (RFC 6454 §5).
+fn is_same_origin(from: From<'_>, origin: &str) -> bool {
+    let (secure, authority) = match origin.split_once("://") {
+        Some((scheme, authority)) => (scheme == "https", authority),
+        None => (false, origin),
+    };
+    let (name, port) = name_and_port(authority, secure);
+    let (from_name, from_port) = name_and_port(from.authority, from.secure);
+    secure == from.secure && port == from_port && name.eq_ignore_ascii_case(from_name)
+}
+
+/// The port in digits, the scheme's own if none is named; a name without its final dot.
+fn name_and_port(authority: &str, secure: bool) -> (&str, &str) {
+    let usual = if secure { "443" } else { "80" };
+    let (name, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (authority, usual),
+    };
+    let port = match port.trim_start_matches('0') {
+        "" => usual,
+        port => port,
+    };
+    (name.strip_suffix('.').unwrap_or(name), port)
 }
 
 /// What has become of the request's body.
@@ -92,27 +131,25 @@ pub(super) enum Body {
 }
 
 /// The headers of the next call: those of the last one, less what the new place must not see.
-pub(super) fn headers(old: &HeaderMap, from: From<'_>, origin: &str, with_body: bool) -> HeaderMap {
-    let mut headers = old.clone();
-    if !with_body {
-        for name in BODY_FIELDS {
-            headers.remove(name);
-        }
-    }
-    let (secure, authority) = match origin.split_once("://") {
-        Some((scheme, authority)) => (scheme == "https", authority),
-        None => (false, origin),
+///
+/// To another origin goes only what the client itself sent, and nothing that proves who somebody is: a redirect is the
+/// backend's word alone. What a step added (claims, keys, modifiers, scripts) is marked by [`HeaderValue::is_sensitive`].
+pub(super) fn headers(old: &HeaderMap, from: From<'_>, next: &Next) -> HeaderMap {
+    let mut headers = match next.same_origin {
+        true => old.clone(),
+        false => harmless(old),
     };
-    if authority != from.authority {
-        headers.remove(HOST);
-    }
-    let downgrade = from.secure && !secure;
-    if downgrade || !name_of(authority).eq_ignore_ascii_case(name_of(from.authority)) {
-        for name in SECRET_FIELDS {
+    if !next.keeps_method {
+        for name in CONTENT_FIELDS {
             headers.remove(name);
         }
     }
-    if !downgrade && !headers.contains_key(REFERER) {
+    if !next.with_body {
+        for name in FRAMING_FIELDS {
+            headers.remove(name);
+        }
+    }
+    if next.same_origin && !headers.contains_key(REFERER) {
         let scheme = if from.secure { "https" } else { "http" };
         let url = format!("{scheme}://{}{}", from.authority, from.target);
         if let Ok(value) = HeaderValue::from_str(&url) {
@@ -122,23 +159,57 @@ pub(super) fn headers(old: &HeaderMap, from: From<'_>, origin: &str, with_body: 
     headers
 }
 
-const BODY_FIELDS: [HeaderName; 6] = [
-    CONTENT_LENGTH,
-    TRANSFER_ENCODING,
+fn harmless(old: &HeaderMap) -> HeaderMap {
+    let passes = |name: &HeaderName, value: &HeaderValue| !value.is_sensitive() && !is_secret(name);
+    let passing = old.iter().filter(|(name, value)| passes(name, value));
+    let mut headers = HeaderMap::new();
+    for (name, value) in passing {
+        headers.append(name, value.clone());
+    }
+    headers
+}
+
+/// Whether a field is known, or named, to prove who somebody is, or tells of the network behind us.
+fn is_secret(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    SECRET_NAMES.contains(&name)
+        || name.starts_with("x-forwarded")
+        || name.starts_with("proxy-")
+        || SECRET_WORDS.iter().any(|word| name.contains(word))
+}
+
+const SECRET_NAMES: [&str; 7] = [
+    "host",
+    "cookie",
+    "cookie2",
+    "referer",
+    "forwarded",
+    "x-real-ip",
+    "via",
+];
+
+/// `authorization`, `www-authenticate`, `x-api-key`, `x-amz-security-token`, `x-signature`, …
+const SECRET_WORDS: [&str; 10] = [
+    "auth",
+    "api-key",
+    "apikey",
+    "api_key",
+    "token",
+    "secret",
+    "session",
+    "credential",
+    "password",
+    "signature",
+];
+
+const CONTENT_FIELDS: [HeaderName; 4] = [
     CONTENT_TYPE,
     CONTENT_ENCODING,
     CONTENT_LANGUAGE,
     CONTENT_LOCATION,
 ];
 
-const SECRET_FIELDS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
-
-fn name_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => name,
-        _ => authority,
-    }
-}
+const FRAMING_FIELDS: [HeaderName; 2] = [CONTENT_LENGTH, TRANSFER_ENCODING];
 
 /// Resolves `location` against the URL of the call (RFC 3986 §5.2), into origin and target.
 fn resolve(location: &[u8], from: From<'_>) -> Result<(String, String), CallError> {
@@ -285,10 +356,16 @@ mod tests {
         assert!(resolve(b"/a\x01", FROM).is_err());
     }
 
+    fn to(location: &'static str, status: u16, body: Body, rules: HostRules) -> Option<Next> {
+        let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
+        let status = StatusCode::from_u16(status).unwrap();
+        next(status, &headers, FROM, &Method::POST, body, &rules).unwrap()
+    }
+
     fn follow(status: u16, method: Method, body: Body) -> Option<(Method, bool)> {
         let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/v"))]);
         let status = StatusCode::from_u16(status).unwrap();
-        next(status, &headers, FROM, &method, body)
+        next(status, &headers, FROM, &method, body, &HostRules::default())
             .unwrap()
             .map(|next| (next.method, next.with_body))
     }
@@ -322,29 +399,126 @@ mod tests {
     #[test]
     fn a_redirect_without_a_location_is_an_ordinary_answer() {
         let none = HeaderMap::new();
-        let found = next(StatusCode::FOUND, &none, FROM, &Method::GET, Body::None);
+        let rules = HostRules::default();
+        let found = next(
+            StatusCode::FOUND,
+            &none,
+            FROM,
+            &Method::GET,
+            Body::None,
+            &rules,
+        );
         assert_eq!(found.unwrap(), None);
     }
 
     #[test]
-    fn secrets_do_not_follow_to_another_name() {
-        let old = HeaderMap::from_iter([
-            (AUTHORIZATION, HeaderValue::from_static("Bearer x")),
-            (COOKIE, HeaderValue::from_static("a=b")),
-            (CONTENT_TYPE, HeaderValue::from_static("text/plain")),
-        ]);
-        let other = headers(&old, FROM, "http://other:1", true);
-        assert!(!other.contains_key(AUTHORIZATION) && !other.contains_key(COOKIE));
-        assert!(other.contains_key(CONTENT_TYPE));
-        let port = headers(&old, FROM, "http://h:2", false);
-        assert!(port.contains_key(AUTHORIZATION) && !port.contains_key(CONTENT_TYPE));
-        assert_eq!(port.get(REFERER).unwrap(), "http://h:1/a/b?c=d");
-        let secure = From {
-            secure: true,
-            ..FROM
+    fn an_origin_is_scheme_host_and_port() {
+        let from = |authority, secure| From {
+            secure,
+            authority,
+            target: "/",
         };
-        let plain = headers(&old, secure, "http://h:1", false);
-        assert!(!plain.contains_key(AUTHORIZATION) && !plain.contains_key(REFERER));
+        for (authority, secure, origin, same) in [
+            ("h:1", false, "http://h:1", true),
+            ("h:1", false, "http://H:01", true),
+            ("h", false, "http://h:80", true),
+            ("h:443", true, "https://h", true),
+            ("h", false, "http://h.", true),
+            ("h:1", false, "http://h:2", false),
+            ("h", true, "http://h", false),
+            ("h", true, "http://h:443", false),
+            ("h", false, "http://a.h", false),
+            ("[::1]", false, "http://[::1]:80", true),
+        ] {
+            let found = is_same_origin(from(authority, secure), origin);
+            assert_eq!(found, same, "{authority} {secure} {origin}");
+        }
+    }
+
+    #[test]
+    fn rules_say_which_redirects_are_followed() {
+        let rules = |redirects| HostRules {
+            redirects,
+            ..HostRules::default()
+        };
+        let followed =
+            |location, redirects| to(location, 302, Body::Gone, rules(redirects)).is_some();
+        assert!(followed("http://other/", Redirects::Follow));
+        assert!(!followed("http://other/", Redirects::SameOrigin));
+        assert!(
+            followed("http://h:1/x", Redirects::SameOrigin)
+                && followed("/x", Redirects::SameOrigin)
+        );
+        assert!(!followed("/x", Redirects::None));
+    }
+
+    #[test]
+    fn a_body_goes_to_another_origin_only_where_the_file_says_so() {
+        let usual = HostRules::default();
+        assert!(to("/x", 307, Body::Kept, usual).unwrap().with_body);
+        assert!(to("http://other/", 308, Body::Kept, usual).is_none());
+        assert!(to("http://other/", 307, Body::None, usual).is_some());
+        assert!(to("http://other/", 302, Body::Kept, usual).is_some());
+        let open = HostRules {
+            body_to_other_origins: true,
+            ..usual
+        };
+        assert!(
+            to("http://other/", 307, Body::Kept, open)
+                .unwrap()
+                .with_body
+        );
+    }
+
+    #[test]
+    fn to_another_origin_goes_only_what_the_client_sent_and_no_secret() {
+        let mut old: HeaderMap = [
+            "authorization",
+            "cookie",
+            "www-authenticate",
+            "proxy-authorization",
+            "host",
+            "x-api-key",
+            "x-forwarded-for",
+            "referer",
+            "x-session-id",
+            "accept",
+            "range",
+            "content-type",
+            "x-a",
+        ]
+        .into_iter()
+        .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x")))
+        .collect();
+        let mut added = HeaderValue::from_static("alice");
+        added.set_sensitive(true);
+        old.insert("x-user", added);
+        let names = |location, status| {
+            let next = to(location, status, Body::None, HostRules::default()).unwrap();
+            let mut names: Vec<_> = headers(&old, FROM, &next)
+                .keys()
+                .map(|name| name.to_string())
+                .collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(names("http://h:2/", 307), "accept content-type range x-a");
+        assert_eq!(names("http://other/", 307), "accept content-type range x-a");
+        assert_eq!(names("http://other/", 302), "accept range x-a");
+        let next = to("/x", 302, Body::None, HostRules::default()).unwrap();
+        let same = headers(&old, FROM, &next);
+        assert!(same.contains_key("authorization") && same.contains_key("x-user"));
+        assert!(
+            !same.contains_key(CONTENT_TYPE),
+            "302 has no content to describe"
+        );
+    }
+
+    #[test]
+    fn the_same_origin_learns_where_the_call_came_from() {
+        let next = to("/x", 307, Body::None, HostRules::default()).unwrap();
+        let headers = headers(&HeaderMap::new(), FROM, &next);
+        assert_eq!(headers.get(REFERER).unwrap(), "http://h:1/a/b?c=d");
     }
 
     proptest! {

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 use http::header::{HeaderMap, TRANSFER_ENCODING};
-use http::{Method, Request};
+use http::uri::Scheme;
+use http::{Method, Request, Uri};
 use pingora_core::Error;
 use pingora_http::RequestHeader;
 
 use super::error::{CallError, CallErrorKind};
 use super::exchange::RequestBody;
-use super::host::Place;
+use super::host::{Forward, Place};
 use super::message::Outgoing;
 
 /// What the head of a request depends on, besides itself.
@@ -28,18 +29,19 @@ pub(super) fn request_header(
     place: &Place,
     wire: Wire,
 ) -> Result<Box<RequestHeader>, CallError> {
-    let joined;
-    let target = if place.base.is_empty() {
-        head.target.as_str()
-    } else {
-        joined = format!("{}{}", place.base, head.target);
-        &joined
-    };
+    let target = place.target(&head.target);
     let host = head.headers.get(HOST).unwrap_or(&place.authority);
-    let header = if wire.h1 {
-        titled_header(head, target, host, wire)
-    } else {
-        plain_header(head, target, host, wire)
+    let header = match place.route.forward() {
+        _ if !wire.h1 => {
+            let scheme = if place.secure {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            };
+            plain_header(head, (scheme, &target), host, wire)
+        }
+        None => titled_header(head, &target, host, wire),
+        Some(forward) => forwarded_header(head, &target, host, wire, forward),
     };
     header.map(Box::new).ok_or_else(unwritable)
 }
@@ -84,21 +86,45 @@ fn titled_header(
     build().ok()
 }
 
-/// HTTP/2, where names are in lower case and the protocol frames the body.
-fn plain_header(
+/// HTTP/1 to a proxy: the whole URL as target (RFC 9112 §3.2.2), which Pingora writes as it is, and who we are.
+fn forwarded_header(
     head: &Outgoing,
     target: &str,
     host: &HeaderValue,
     wire: Wire,
+    forward: &Forward,
 ) -> Option<RequestHeader> {
+    // Never a `Host` that a step set, perhaps from a client's words: the proxy would go there.
+    let url = format!("{}{target}", forward.origin);
+    let mut header = titled_header(head, &url, host, wire)?;
+    if let Some(authorization) = &forward.authorization {
+        let added = header.insert_header("Proxy-Authorization", authorization.clone());
+        added.ok()?;
+    }
+    Some(header)
+}
+
+/// HTTP/2, where names are in lower case, the protocol frames the body, and `:authority` stands for `Host`
+/// (RFC 9113 §8.3.1).
+fn plain_header(
+    head: &Outgoing,
+    (scheme, target): (Scheme, &str),
+    host: &HeaderValue,
+    wire: Wire,
+) -> Option<RequestHeader> {
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(host.as_bytes())
+        .path_and_query(target)
+        .build()
+        .ok()?;
     let request = Request::builder()
         .method(head.method.clone())
-        .uri(target)
+        .uri(uri)
         .body(())
         .ok()?;
     let (mut parts, ()) = request.into_parts();
-    parts.headers.reserve(head.headers.len() + 2);
-    parts.headers.insert(HOST, host.clone());
+    parts.headers.reserve(head.headers.len() + 1);
     for (name, value) in passing(&head.headers) {
         parts.headers.append(name, value.clone());
     }

@@ -23,6 +23,8 @@ type Record = (u16, u16, u16);
 #[derive(Default)]
 struct NameServer {
     records: Mutex<Vec<Record>>,
+    /// The address of every name, which holds for a second.
+    address: Mutex<Option<Ipv4Addr>>,
     /// How often it was asked for names that it answers, and for others.
     asked: [AtomicUsize; 2],
 }
@@ -43,7 +45,11 @@ impl NameServer {
                 let hangs = question[13..].starts_with(b"hang");
                 answering.asked[usize::from(hangs)].fetch_add(1, Ordering::SeqCst);
                 if !hangs {
-                    let answer = respond(&question[..size], &answering.records.lock().unwrap());
+                    let question = &question[..size];
+                    let answer = match question[size_of_name(question) + 1] {
+                        33 => respond(question, &answering.records.lock().unwrap()),
+                        kind => resolve(question, kind, *answering.address.lock().unwrap()),
+                    };
                     socket.send_to(&answer, from).await.unwrap();
                 }
             }
@@ -73,8 +79,26 @@ fn keep(dns: &Arc<DnsTable>) -> (watch::Sender<bool>, JoinHandle<()>) {
     (stop, tokio::spawn(async move { dns.run(stopped).await }))
 }
 
+/// Where the name in a question ends.
+fn size_of_name(question: &[u8]) -> usize {
+    12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 1
+}
+
+/// Answers a question for addresses; there are none of IPv6.
+fn resolve(question: &[u8], kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
+    let address = address.filter(|_| kind == 1);
+    let mut answer = question[..2].to_vec();
+    answer.extend([0x81, 0x80, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
+    answer.extend(&question[12..size_of_name(question) + 4]);
+    if let Some(address) = address {
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        answer.extend(address.octets());
+    }
+    answer
+}
+
 fn respond(question: &[u8], records: &[Record]) -> Vec<u8> {
-    let name_end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 1;
+    let name_end = size_of_name(question);
     let mut answer = question[..2].to_vec();
     let flags: u16 = if records.is_empty() { 0x8182 } else { 0x8180 };
     answer.extend(flags.to_be_bytes());
@@ -177,4 +201,46 @@ async fn an_srv_name_without_records_has_no_hosts() {
     let hosts = HostSet::service(&client, "_http._tcp.none.test", "http", Duration::ZERO);
     let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
     assert_eq!(error.to_string(), "no hosts available");
+}
+
+#[tokio::test]
+async fn a_name_follows_its_record_though_the_old_address_still_answers() {
+    let old = Stub::saying("old").await;
+    let port = old.address.port();
+    // The same port on another address of this machine.
+    let new = Stub::at(format!("127.0.0.2:{port}"), "new").await;
+    let (server, name_server) = NameServer::start(Vec::new()).await;
+    *server.address.lock().unwrap() = Some(Ipv4Addr::LOCALHOST);
+    let dns = table(name_server);
+    let client = Client::new(Settings::default(), Arc::clone(&dns)).unwrap();
+    let hosts = HostSet::fixed(&client, &[format!("http://svc.test:{port}")]);
+    let _keeper = keep(&dns);
+    assert_eq!(&*hosts.call(get("/"), &OPTIONS).await.unwrap().body, b"old");
+    *server.address.lock().unwrap() = Some(Ipv4Addr::new(127, 0, 0, 2));
+    let followed = async {
+        while hosts.call(get("/"), &OPTIONS).await.unwrap().body != "new" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), followed)
+        .await
+        .unwrap();
+    assert!(!new.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_name_that_is_gone_keeps_its_last_address() {
+    let stub = Stub::saying("still there").await;
+    let (server, name_server) = NameServer::start(Vec::new()).await;
+    *server.address.lock().unwrap() = Some(Ipv4Addr::LOCALHOST);
+    let dns = table(name_server);
+    let client = Client::new(Settings::default(), Arc::clone(&dns)).unwrap();
+    let url = format!("http://svc.test:{}", stub.address.port());
+    let hosts = HostSet::fixed(&client, &[url]);
+    let _keeper = keep(&dns);
+    hosts.call(get("/"), &OPTIONS).await.unwrap();
+    *server.address.lock().unwrap() = None;
+    let asked = server.asked()[0];
+    server.asked_at_least(asked + 2).await;
+    assert!(hosts.call(get("/"), &OPTIONS).await.is_ok());
 }

@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod connect;
 mod credentials;
 mod discovery;
+mod http2;
 mod keys;
+mod proxies;
 #[path = "../support/sealed.rs"]
 mod seal;
 mod sealed;

@@ -54,6 +54,16 @@ impl Stub {
     /// Answers each request with what `reply` makes of it.
     pub async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Stub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Stub::on(listener, reply)
+    }
+
+    /// Answers everything that comes to `address` with `200` and this body.
+    pub async fn at(address: String, body: &'static str) -> Stub {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Stub::on(listener, move |_| Reply::Keep(ok(body)))
+    }
+
+    fn on(listener: TcpListener, reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Stub {
         let stub = Stub {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),

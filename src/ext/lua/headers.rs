@@ -151,7 +151,11 @@ pub(super) fn field_name(name: &[u8]) -> Result<HeaderName> {
 
 /// A value that may stand in a head: no line break gets through.
 pub(super) fn field_value(value: &[u8]) -> Result<HeaderValue> {
-    HeaderValue::from_bytes(value).map_err(|_| Error::runtime("invalid header field value"))
+    let value = HeaderValue::from_bytes(value);
+    let mut value = value.map_err(|_| Error::runtime("invalid header field value"))?;
+    // The target of a redirect must not see it.
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// `x-request-id` → `X-Request-Id`.

@@ -91,7 +91,8 @@ impl Change {
             Change::Port(port) => port.apply(request)?,
             Change::Stash(name) => {
                 let url = HeaderValue::try_from(place::url(request));
-                let url = url.map_err(|_| failed("the URL cannot be stored in a header"))?;
+                let mut url = url.map_err(|_| failed("the URL cannot be stored in a header"))?;
+                url.set_sensitive(true);
                 request.headers.insert(name, url);
             }
             Change::Body(body) => {

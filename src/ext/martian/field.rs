@@ -79,7 +79,9 @@ impl Field {
     ///
     /// # Errors
     /// A `Host` that is none.
-    pub fn set(&self, request: &mut PipeRequest, value: HeaderValue) -> Result<(), Failure> {
+    pub fn set(&self, request: &mut PipeRequest, mut value: HeaderValue) -> Result<(), Failure> {
+        // The target of a redirect must not see it.
+        value.set_sensitive(true);
         match self.kind {
             Kind::Plain => {
                 request.headers.insert(&self.name, value);
@@ -106,7 +108,8 @@ impl Field {
     ///
     /// # Errors
     /// As [`Field::set`].
-    pub fn add(&self, request: &mut PipeRequest, value: HeaderValue) -> Result<(), Failure> {
+    pub fn add(&self, request: &mut PipeRequest, mut value: HeaderValue) -> Result<(), Failure> {
+        value.set_sensitive(true);
         match self.kind {
             Kind::Plain => {
                 request.headers.append(&self.name, value);

@@ -239,8 +239,20 @@ fn copy(
         return;
     }
     for value in notes.header_values(head, name) {
-        to.append(name, value.clone());
+        let value = match replaced {
+            true => of_a_step(value),
+            false => value.clone(),
+        };
+        to.append(name, value);
     }
+}
+
+/// A value that a step put there. The mark keeps it from the targets of redirects, and out of HPACK's tables
+/// (RFC 7541 §7.1.3).
+fn of_a_step(value: &HeaderValue) -> HeaderValue {
+    let mut value = value.clone();
+    value.set_sensitive(true);
+    value
 }
 
 fn copy_all(
@@ -259,7 +271,7 @@ fn copy_all(
     for (name, values) in &notes.overrides {
         if !is_ours(name) {
             for value in values {
-                to.append(name, value.clone());
+                to.append(name, of_a_step(value));
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The address table, refreshed off the request path.
 
+mod agenda;
 mod name;
+mod resolver;
 mod srv;
 mod table;
 

@@ -2,16 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::table::{LOOKUP_LIMIT, NAME_TTL, NEGATIVE_TTL};
+use super::resolver::Resolver;
+use super::table::{LONGEST_TTL, NEGATIVE_TTL};
 
 /// A host name and the addresses it had at the last good lookup.
 #[derive(Debug)]
 pub(in crate::upstream) struct Name {
     host: Box<str>,
+    /// Its own in one table.
+    pub(super) id: u64,
     answer: ArcSwap<Answer>,
     lookups: Mutex<Lookups>,
     /// Held during a lookup, so that one asks for all.
@@ -23,6 +27,8 @@ pub(in crate::upstream) struct Name {
 pub(super) struct Lookups {
     last: Option<Instant>,
     failed_in_a_row: u32,
+    /// How long the last good answer holds.
+    ttl: Option<Duration>,
     /// Its addresses do not answer: look again soon.
     pub(super) doubted: bool,
 }
@@ -36,7 +42,7 @@ pub(in crate::upstream) struct Answer {
 }
 
 impl Name {
-    pub(super) fn new(host: &str) -> Name {
+    pub(super) fn new(host: &str, id: u64) -> Name {
         let fixed = if host.eq_ignore_ascii_case("localhost") {
             // RFC 6761 §6.3: loopback, in both families, without asking anyone.
             Some(vec![
@@ -48,6 +54,7 @@ impl Name {
         };
         Name {
             host: host.into(),
+            id,
             answer: ArcSwap::from_pointee(Answer {
                 fixed: fixed.is_some(),
                 addresses: fixed.unwrap_or_default().into(),
@@ -64,55 +71,45 @@ impl Name {
 
     /// Waits for the first answer. Whoever comes while a lookup is under way waits for that one; whoever comes soon
     /// after a failure gets the failure.
-    pub(in crate::upstream) async fn ready(&self) {
+    pub(super) async fn ready(&self, resolver: &Resolver) {
         let _flight = self.flight.lock().await;
         if self.answer.load().addresses.is_empty() && !self.failed_recently() {
-            self.look_up().await;
+            self.look_up(resolver, true).await;
         }
     }
 
-    pub(super) async fn refresh(&self) {
+    pub(super) async fn refresh(&self, resolver: &Resolver) {
         let _flight = self.flight.lock().await;
         if self.due_at() <= Instant::now() {
-            self.look_up().await;
+            self.look_up(resolver, false).await;
         }
     }
 
-    async fn look_up(&self) {
-        let found = tokio::time::timeout(LOOKUP_LIMIT, tokio::net::lookup_host((&*self.host, 0)))
-            .await
-            .map_err(|_| "lookup timed out".to_owned())
-            .and_then(|answer| answer.map_err(|error| error.to_string()));
-        match found {
+    async fn look_up(&self, resolver: &Resolver, hurry: bool) {
+        match resolver.addresses(&self.host, hurry).await {
             Ok(found) => {
-                let mut addresses: Vec<IpAddr> = Vec::new();
-                for address in found.map(|socket| socket.ip()) {
-                    if !addresses.contains(&address) {
-                        addresses.push(address);
-                    }
-                }
-                self.keep(addresses);
-                self.note(true);
+                self.keep(found.addresses);
+                self.note(Some(found.ttl));
             }
             Err(error) => {
                 // Said once: it is tried again until it works.
-                if self.note(false) == 1 {
+                if self.note(None) == 1 {
                     log::warn!("lookup of {} failed: {error}", self.host);
                 }
             }
         }
     }
 
-    /// Writes down how a lookup went, and tells how many have failed in a row.
-    fn note(&self, good: bool) -> u32 {
+    /// Writes down how a lookup went, and tells how many have failed in a row. `ttl`: how long its answer holds.
+    fn note(&self, ttl: Option<Duration>) -> u32 {
         let mut lookups = self.lookups();
         lookups.last = Some(Instant::now());
         lookups.doubted = false;
-        lookups.failed_in_a_row = if good {
-            0
-        } else {
-            lookups.failed_in_a_row.saturating_add(1)
+        lookups.failed_in_a_row = match ttl {
+            Some(_) => 0,
+            None => lookups.failed_in_a_row.saturating_add(1),
         };
+        lookups.ttl = ttl.or(lookups.ttl);
         lookups.failed_in_a_row
     }
 
@@ -143,7 +140,7 @@ impl Name {
     pub(super) fn due_at(&self) -> Instant {
         let now = Instant::now();
         if self.answer.load().fixed {
-            return now + NAME_TTL;
+            return now + LONGEST_TTL;
         }
         let lookups = self.lookups();
         let Some(last) = lookups.last else {
@@ -151,8 +148,8 @@ impl Name {
         };
         let pause = match lookups.failed_in_a_row {
             _ if lookups.doubted => NEGATIVE_TTL,
-            0 => NAME_TTL,
-            failures => NAME_TTL.min(NEGATIVE_TTL * (1 << failures.min(6))),
+            0 => lookups.ttl.unwrap_or(LONGEST_TTL),
+            failures => LONGEST_TTL.min(NEGATIVE_TTL * (1 << failures.min(6))),
         };
         last + pause
     }
@@ -168,10 +165,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_unresolvable_name_fails_and_is_asked_again_later() {
-        let name = Name::new("does-not-exist.invalid");
-        name.ready().await;
+        let name = Name::new("does-not-exist.invalid", 1);
+        let resolver = Resolver::with(None);
+        name.ready(&resolver).await;
         assert!(name.answer().addresses.is_empty());
-        name.ready().await;
+        name.ready(&resolver).await;
         assert_eq!(
             name.lookups().failed_in_a_row,
             1,
@@ -181,7 +179,7 @@ mod tests {
 
     #[test]
     fn localhost_has_both_families_and_literals_need_no_lookup() {
-        assert_eq!(Name::new("localhost").answer().addresses.len(), 2);
-        assert_eq!(Name::new("192.0.2.1").answer().addresses.len(), 1);
+        assert_eq!(Name::new("localhost", 1).answer().addresses.len(), 2);
+        assert_eq!(Name::new("192.0.2.1", 1).answer().addresses.len(), 1);
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
-use super::table::{NAME_TTL, NEGATIVE_TTL};
+use super::table::{LONGEST_TTL, NEGATIVE_TTL};
 
 /// An SRV name and the targets it had at the last good lookup.
 #[derive(Debug)]
 pub(in crate::upstream) struct Service {
     pub(super) name: Box<str>,
+    /// Its own in one table.
+    pub(super) id: u64,
     refresh: Duration,
     pub(in crate::upstream) targets: ArcSwapOption<Vec<SrvTarget>>,
     pub(super) asked: ArcSwapOption<Instant>,
@@ -25,12 +27,13 @@ pub(in crate::upstream) struct SrvTarget {
 }
 
 impl Service {
-    pub(super) fn new(name: &str, refresh: Duration) -> Service {
+    pub(super) fn new(name: &str, refresh: Duration, id: u64) -> Service {
         Service {
             name: name.into(),
+            id,
             // As the reference does: below a second it would hammer the server.
             refresh: if refresh < Duration::from_secs(1) {
-                NAME_TTL
+                LONGEST_TTL
             } else {
                 refresh
             },

@@ -1,12 +1,11 @@
 //! Sending the head, and sending it again when a pooled connection turns out dead.
 
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::{Error, ErrorType, RetryType};
+use pingora_core::{Error, ErrorType};
 use tokio::time::Instant;
 
 use super::stream::{Exchange, RequestBody};
 use crate::upstream::error::CallError;
-use crate::upstream::host::Place;
 use crate::upstream::wire::{Wire, request_header, unwritable};
 
 impl Exchange<'_> {
@@ -14,7 +13,8 @@ impl Exchange<'_> {
     /// already here.
     pub(super) async fn send_head(&mut self) -> Result<(), CallError> {
         if let Err(error) = self.write_head().await? {
-            if !self.repeatable() {
+            // Over HTTP/2 this is a connection that is going away: nothing has been sent.
+            if !self.repeatable() && !(self.reused && self.is_http2()) {
                 return Err(self.failed(CallError::header(&error)));
             }
             self.retried = true;
@@ -26,13 +26,16 @@ impl Exchange<'_> {
 
     /// Replaces a connection that was given up, or whose head a cancelled wait may have cut short.
     pub(super) async fn ensure_head(&mut self) -> Result<(), CallError> {
+        self.drop_torn();
         if self.session.is_some() && self.head_sent {
             return Ok(());
         }
-        if self.touched {
+        if !self.has_kept_body() {
             return Err(self.failed(CallError::truncated()));
         }
-        self.reconnect().await
+        self.reconnect().await?;
+        self.replay().await;
+        Ok(())
     }
 
     /// The outer error is final, the inner one is the connection's.
@@ -62,15 +65,26 @@ impl Exchange<'_> {
         }
         self.head_sent = self.body != RequestBody::Empty;
         if self.body == RequestBody::Empty {
-            if let Err(error) = session.finish_request_body().await {
+            let ended = session.finish_request_body().await;
+            // Over HTTP/2 the answer tells whether the head was processed.
+            if let Err(error) = ended
+                && wire.h1
+            {
                 return Ok(Err(error));
             }
             self.head_sent = true;
-            self.request_done = true;
-            let limit = self.set.client.settings.response_header_timeout;
-            self.header_deadline = limit.map(|limit| Instant::now() + limit);
+            self.request_is_sent();
         }
         Ok(Ok(()))
+    }
+
+    /// From now on the upstream is waited for.
+    pub(super) fn request_is_sent(&mut self) {
+        self.request_done = true;
+        let now = Instant::now();
+        self.asked = Some(now);
+        let limit = self.set.client.settings.response_header_timeout;
+        self.header_deadline = limit.map(|limit| now + limit);
     }
 
     /// Another connection to the same address, certainly not a pooled one: those may all be dead.
@@ -78,17 +92,19 @@ impl Exchange<'_> {
         let Some(candidate) = self.peers.list.get(self.peer) else {
             return Err(CallError::no_hosts());
         };
-        let session = match self.set.client.pool.session(&candidate.peer.apart()).await {
-            Ok((session, _)) => session,
+        let session = match self.set.client.pool.fresh(&candidate.peer, None).await {
+            Ok(session) => session,
             Err(error) => {
-                let address = self.place().map(Place::address).unwrap_or_default();
-                return Err(self.failed(CallError::connect(&error, &address)));
+                let told = self.place().map(|place| place.dial_error(&error));
+                return Err(self.failed(told.unwrap_or_else(CallError::truncated)));
             }
         };
         self.session = Some(session);
         self.reused = false;
         self.head_sent = false;
         self.request_done = false;
+        self.asked = None;
+        self.rewind();
         match self.write_head().await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
@@ -104,20 +120,5 @@ impl Exchange<'_> {
 
     pub(super) fn repeatable(&self) -> bool {
         self.reused && !self.retried && !self.touched && self.head.method.is_idempotent()
-    }
-
-    pub(super) fn may_retry(&self, error: &Error) -> bool {
-        self.repeatable() && self.response().is_none() && nothing_came(error)
-    }
-}
-
-/// Whether a connection ended before the first byte of an answer. Pingora tells only in its text.
-fn nothing_came(error: &Error) -> bool {
-    match error.retry {
-        RetryType::ReusedOnly => error
-            .context
-            .as_ref()
-            .is_some_and(|context| context.as_str().ends_with("already read: 0")),
-        RetryType::Decided(retry) => retry,
     }
 }

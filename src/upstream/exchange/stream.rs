@@ -1,6 +1,7 @@
 //! One request and one answer on one connection, as a stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -10,11 +11,17 @@ use pingora_http::ResponseHeader;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::again::Kept;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::host::{Host, Peers, Place};
 use crate::upstream::hosts::{Connected, HostList, HostSet};
 use crate::upstream::message::Outgoing;
 use crate::upstream::redirect::{self, Body, NextCall};
+
+/// A body that nobody wants is read up to here to keep its connection.
+const MOST_SETTLED: usize = 2048;
+/// And no longer than this.
+const LONGEST_SETTLING: Duration = Duration::from_millis(100);
 
 /// How the request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +55,13 @@ pub struct Exchange<'a> {
     pub(super) header_seen: bool,
     pub(super) body_done: bool,
     pub(super) header_deadline: Option<Instant>,
+    /// When the request was complete.
+    pub(super) asked: Option<Instant>,
+    pub(super) kept: Kept,
+    /// How often the peer said that it did not process the request.
+    pub(super) refused: u8,
+    /// The wait for an answer has ended by an error.
+    pub(super) has_verdict: bool,
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
     /// Held as long as the exchange lasts.
@@ -98,6 +112,10 @@ impl HostSet {
             header_seen: false,
             body_done: false,
             header_deadline: None,
+            asked: None,
+            kept: Kept::default(),
+            refused: 0,
+            has_verdict: false,
             peers,
             peer,
             _slot: slot,
@@ -120,6 +138,9 @@ impl Exchange<'_> {
     pub async fn write_body(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
         self.ensure_head().await?;
         self.touched = true;
+        if self.is_http2() && !self.header_seen {
+            return self.write_kept(chunk, end).await;
+        }
         let written = match self.session.as_mut() {
             Some(session) => session.write_request_body(chunk, end).await,
             None => return Err(CallError::truncated()),
@@ -140,21 +161,23 @@ impl Exchange<'_> {
             return Ok(());
         }
         self.ensure_head().await?;
+        if self.is_http2() && !self.header_seen {
+            return self.end_kept().await;
+        }
         let finished = match self.session.as_mut() {
             Some(session) => session.finish_request_body().await,
             None => return Err(CallError::truncated()),
         };
         finished.map_err(|error| self.failed(CallError::header(&error)))?;
-        self.request_done = true;
-        let limit = self.set.client.settings.response_header_timeout;
-        self.header_deadline = limit.map(|limit| Instant::now() + limit);
+        self.request_is_sent();
         Ok(())
     }
 
     /// Waits for the answer's status and headers; 1xx answers are skipped.
     ///
     /// A pooled connection that turns out dead is replaced once, if no byte of the answer has come, none of the body
-    /// has gone, and the method may be repeated.
+    /// has gone, and the method may be repeated. Over HTTP/2, what the peer says it did not process goes out again
+    /// whatever the method, with its body, as far as that was kept.
     ///
     /// # Errors
     /// The connection broke, or the answer is not one that can be trusted.
@@ -164,14 +187,15 @@ impl Exchange<'_> {
             match self.read_one_header().await {
                 Ok(true) => {
                     self.check_header()?;
-                    self.header_seen = true;
+                    self.is_answered();
                 }
                 Ok(false) => {}
-                Err(error) if self.may_retry(&error) => {
-                    self.retried = true;
-                    self.session = None;
+                Err(error) if self.may_go_again(&error) => self.session = None,
+                Err(error) => {
+                    self.has_verdict = true;
+                    self.is_unanswered();
+                    return Err(self.failed(CallError::header(&error)));
                 }
-                Err(error) => return Err(self.failed(CallError::header(&error))),
             }
         }
         self.header()
@@ -282,13 +306,14 @@ impl Exchange<'_> {
         let Some(place) = self.place() else {
             return Ok(None);
         };
-        let target = format!("{}{}", place.base, self.head.target);
+        let target = place.target(&self.head.target);
         let from = redirect::From {
             secure: place.secure,
             authority: place.authority.to_str().unwrap_or_default(),
             target: &target,
         };
-        let next = redirect::next(status, headers, from, &self.head.method, body)
+        let rules = self.set.rules;
+        let next = redirect::next(status, headers, from, &self.head.method, body, &rules)
             .map_err(|error| self.failed(error))?;
         let Some(next) = next else {
             return Ok(None);
@@ -298,9 +323,9 @@ impl Exchange<'_> {
             let error = CallError::new(CallErrorKind::Redirects, text);
             return Err(error.of(&next.method, next.target));
         }
-        let headers = redirect::headers(&self.head.headers, from, &next.origin, next.with_body);
+        let headers = redirect::headers(&self.head.headers, from, &next);
         Ok(Some(NextCall {
-            hosts: HostSet::fixed(&self.set.client, &[&next.origin]),
+            hosts: HostSet::fixed(&self.set.client, &[&next.origin]).ruled(rules),
             out: Outgoing {
                 method: next.method,
                 target: next.target,
@@ -312,6 +337,25 @@ impl Exchange<'_> {
                 },
             },
         }))
+    }
+
+    /// Ends an answer that is not passed on, so that its connection can be used again: a short body is read to its end,
+    /// as the reference's runtime does.
+    pub async fn settle(&mut self) {
+        let is_short = async {
+            let mut read = 0;
+            while let Ok(Some(chunk)) = self.read_body().await {
+                read += chunk.len();
+                if read > MOST_SETTLED {
+                    return;
+                }
+            }
+        };
+        // A new connection costs less than a longer wait.
+        let _ = tokio::time::timeout(LONGEST_SETTLING, is_short).await;
+        if self.body_done {
+            self.release().await;
+        }
     }
 
     /// Gives the connection back to the pool, if both sides have said all they had to say.

@@ -1,0 +1,228 @@
+//! When a request is sent a second time, and what the wait for an answer tells about a host.
+
+use bytes::Bytes;
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::{Error, RetryType};
+
+use super::stream::Exchange;
+use crate::upstream::error::CallError;
+use crate::upstream::host::{Candidate, Peers};
+
+/// Times that a request is sent again because the peer says that it did not process it.
+const MOST_REFUSED: u8 = 3;
+/// A body that streams past is kept up to here until the answer begins, to be sent again.
+const MOST_KEPT: usize = 64 << 10;
+
+/// What an HTTP/2 connection was given of a body, for a peer that says that it did not process it.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    /// Too much went by, or somebody was told that it could not be sent.
+    incomplete: bool,
+    /// The body is complete.
+    ended: bool,
+    /// Pieces that the present connection has.
+    written: usize,
+    /// A wait was cancelled while a piece was written: nobody knows how much of it went.
+    torn: bool,
+}
+
+impl Kept {
+    /// `free`: the bytes are at hand anyway.
+    fn add(&mut self, piece: &Bytes, free: bool) {
+        if !free {
+            self.bytes = self.bytes.saturating_add(piece.len());
+        }
+        if self.bytes > MOST_KEPT {
+            self.incomplete = true;
+            self.pieces.clear();
+        }
+        if !self.incomplete {
+            self.pieces.push(piece.clone());
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// Whether all that was sent of the body can be sent again.
+    pub(super) fn has_kept_body(&self) -> bool {
+        !self.touched || (self.is_http2() && !self.kept.incomplete)
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        match self.session.as_deref() {
+            Some(session) => matches!(session, HttpSession::H2(_)),
+            // Between two connections: only HTTP/2 keeps anything.
+            None => !self.kept.pieces.is_empty() || self.kept.ended,
+        }
+    }
+
+    /// Hands a piece of the body to an HTTP/2 connection. One that broke is found out by whoever waits for the answer,
+    /// which may send everything again.
+    pub(super) async fn write_kept(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
+        let free = chunk.len() == self.head.body.len() && chunk.as_ptr() == self.head.body.as_ptr();
+        self.kept.add(&chunk, free);
+        self.kept.ended |= end;
+        if self.kept.incomplete {
+            return self.write_lost(chunk, end).await;
+        }
+        self.replay().await;
+        Ok(())
+    }
+
+    /// A piece of a body that is too long to be kept.
+    async fn write_lost(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
+        let Some(session) = self.session.as_mut() else {
+            return Err(self.failed(CallError::truncated()));
+        };
+        let written = session.write_request_body(chunk, end).await;
+        written.map_err(|error| self.failed(CallError::header(&error)))?;
+        if end {
+            self.request_is_sent();
+        }
+        Ok(())
+    }
+
+    /// Says that the body is complete to an HTTP/2 connection.
+    pub(super) async fn end_kept(&mut self) -> Result<(), CallError> {
+        self.kept.ended = true;
+        if self.kept.incomplete {
+            return self.write_lost(Bytes::new(), true).await;
+        }
+        self.replay().await;
+        Ok(())
+    }
+
+    /// Writes what the present connection does not have yet of the kept body. An error shows when the answer is read.
+    pub(super) async fn replay(&mut self) {
+        let kept = &mut self.kept;
+        let Some(session) = self.session.as_mut() else {
+            return;
+        };
+        while let Some(piece) = kept.pieces.get(kept.written) {
+            kept.torn = true;
+            let written = session.write_request_body(piece.clone(), false).await;
+            kept.torn = false;
+            kept.written += 1;
+            if written.is_err() {
+                kept.written = kept.pieces.len();
+            }
+        }
+        if kept.ended && !self.request_done {
+            let _ = session.finish_request_body().await;
+            self.request_is_sent();
+        }
+    }
+
+    /// Gives up a connection on which a piece of the body was cut short.
+    pub(super) fn drop_torn(&mut self) {
+        if self.kept.torn {
+            self.session = None;
+        }
+    }
+
+    /// A new connection begins without any of the body.
+    pub(super) fn rewind(&mut self) {
+        self.kept.written = 0;
+        self.kept.torn = false;
+    }
+
+    /// Whether the request may go out once more after this error.
+    pub(super) fn may_go_again(&mut self, error: &Error) -> bool {
+        if self.response().is_some() {
+            return false;
+        }
+        if is_unprocessed(error) && self.refused < MOST_REFUSED && self.has_kept_body() {
+            self.refused += 1;
+            return true;
+        }
+        if !self.repeatable() || !(nothing_came(error) || connection_lost(error)) {
+            return false;
+        }
+        self.retried = true;
+        true
+    }
+
+    /// The answer begins: the kept body is not needed any more, and the host is well.
+    pub(super) fn is_answered(&mut self) {
+        self.header_seen = true;
+        if !self.kept.pieces.is_empty() {
+            self.kept.pieces = Vec::new();
+            self.kept.incomplete = true;
+        }
+        if let Some(candidate) = self.candidate() {
+            candidate.penalty.lift();
+        }
+        if let Some(place) = self.place() {
+            place.penalty.lift();
+        }
+    }
+
+    /// The request was sent, and no answer came.
+    pub(super) fn is_unanswered(&self) {
+        if let Some(candidate) = self.candidate() {
+            candidate.penalty.unanswered();
+        }
+        if let Some(place) = self.place()
+            && (self.peers.list.len() == 1 || self.peers.all_failed())
+        {
+            place.penalty.unanswered();
+        }
+    }
+
+    fn candidate(&self) -> Option<&Candidate> {
+        let list: &Peers = &self.peers;
+        list.list.get(self.peer)
+    }
+}
+
+/// A wait that is cut off tells something about the host and the connection if it was long, and the request complete.
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        let Some(asked) = self
+            .asked
+            .filter(|_| !self.header_seen && !self.has_verdict)
+        else {
+            return;
+        };
+        if let (Some(session), Some(candidate)) = (self.session.as_deref(), self.candidate()) {
+            self.set
+                .client
+                .pool
+                .abandon(session, &candidate.peer, asked);
+        }
+        if asked.elapsed() >= self.set.rules.long_wait() {
+            self.is_unanswered();
+        }
+    }
+}
+
+/// Whether the peer says that it did not process the request (RFC 9113 §8.7): a stream beyond the last one that its
+/// GOAWAY names, or REFUSED_STREAM.
+fn is_unprocessed(error: &Error) -> bool {
+    of_http2(error).is_some_and(|error| {
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || refused)
+    })
+}
+
+/// Whether an HTTP/2 connection was lost, as one that is closed while it waits for the next request.
+fn connection_lost(error: &Error) -> bool {
+    of_http2(error).is_some_and(h2::Error::is_io)
+}
+
+fn of_http2(error: &Error) -> Option<&h2::Error> {
+    error.root_cause().downcast_ref::<h2::Error>()
+}
+
+/// Whether a connection ended before the first byte of an answer. Pingora tells only in its text.
+fn nothing_came(error: &Error) -> bool {
+    match error.retry {
+        RetryType::ReusedOnly => error
+            .context
+            .as_ref()
+            .is_some_and(|context| context.as_str().ends_with("already read: 0")),
+        RetryType::Decided(retry) => retry,
+    }
+}

@@ -1,0 +1,372 @@
+//! HTTP/2 connections, shared by the calls to one peer.
+//!
+//! Pingora's own pool pings on a fixed schedule, which servers of gRPC punish, and keeps a connection in use that no
+//! longer answers. Here a connection says when it was heard last. One that was silent while a request waited gets a
+//! PING and no further requests until it is heard again.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_core::connectors::http::v2::ConnectionRef;
+use pingora_core::protocols::http::v2::client::Http2Session;
+use pingora_core::protocols::{Digest, Stream};
+use pingora_core::{Error, ErrorType};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// Streams on one connection; a server may allow fewer.
+pub(super) const MOST_STREAMS: usize = 100;
+
+/// How long a PING may stay unanswered before its connection is given up.
+const PONG_LIMIT: Duration = Duration::from_secs(5);
+
+/// As Pingora's: bounds what a server may send ahead of a slow client.
+const WINDOW: u32 = 1 << 23;
+
+/// How often a connection is looked at that only long streams keep alive.
+const LEAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Connections that are tried for one call; each may be going away.
+const MOST_TRIED: usize = 4;
+
+/// The HTTP/2 connections of one client.
+pub(super) struct Multiplexed {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connections: Mutex<HashMap<u64, Vec<Arc<Connection>>>>,
+    /// Silence that is long enough for a PING while a request waits.
+    ping_after: Duration,
+    /// How long a connection without streams is kept.
+    idle: Duration,
+}
+
+struct Connection {
+    streams: ConnectionRef,
+    life: Arc<Life>,
+}
+
+/// When a connection was used and heard, in milliseconds since it was made.
+struct Life {
+    since: Instant,
+    heard: AtomicU64,
+    used: AtomicU64,
+    /// A request waited in vain; no new ones until something is heard after this. 0: none did.
+    doubted: AtomicU64,
+    /// A stream was opened since the last PING.
+    opened: AtomicBool,
+    wake: Notify,
+}
+
+impl Life {
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn is_doubted(&self) -> bool {
+        let doubted = self.doubted.load(Ordering::Relaxed);
+        doubted != 0 && self.heard.load(Ordering::Relaxed) <= doubted
+    }
+
+    fn since_heard(&self) -> Duration {
+        let heard = self.heard.load(Ordering::Relaxed);
+        Duration::from_millis(self.now().saturating_sub(heard))
+    }
+
+    fn since_used(&self) -> Duration {
+        let used = self.used.load(Ordering::Relaxed);
+        Duration::from_millis(self.now().saturating_sub(used))
+    }
+}
+
+impl Connection {
+    fn is_usable(&self) -> bool {
+        !self.life.is_doubted() && self.streams.free_stream_slots() > 0
+    }
+}
+
+impl Multiplexed {
+    pub(super) fn new(ping_after: Duration, idle: Duration) -> Multiplexed {
+        Multiplexed {
+            shared: Arc::new(Shared {
+                connections: Mutex::default(),
+                ping_after,
+                idle,
+            }),
+        }
+    }
+
+    /// A stream on a connection that is there, if one has room.
+    pub(super) async fn reuse(&self, key: u64) -> Option<Http2Session> {
+        for _ in 0..MOST_TRIED {
+            let connection = self.shared.usable(key)?;
+            match connection.streams.spawn_stream().await {
+                Ok(Some(session)) => {
+                    connection.life.begin_stream();
+                    return Some(session);
+                }
+                // Somebody else took the last room.
+                Ok(None) => {}
+                // It is closed or going away.
+                Err(_) => self.shared.forget(key, &connection.life),
+            }
+        }
+        None
+    }
+
+    /// Speaks HTTP/2 on a new connection, and keeps it for others.
+    pub(super) async fn begin(&self, stream: Stream, key: u64) -> Result<Http2Session, Box<Error>> {
+        let life = Arc::new(Life {
+            since: Instant::now(),
+            heard: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            doubted: AtomicU64::new(0),
+            opened: AtomicBool::new(false),
+            wake: Notify::new(),
+        });
+        let streams = shake_hands(stream, &life, Arc::downgrade(&self.shared), key).await?;
+        let session = streams.spawn_stream().await?;
+        let session = session.ok_or_else(|| Error::new(ErrorType::H2Error))?;
+        life.begin_stream();
+        let connection = Arc::new(Connection { streams, life });
+        self.shared.lock().entry(key).or_default().push(connection);
+        Ok(session)
+    }
+
+    /// A request waited on this session's connection since `asked` and is given up. If nothing was heard meanwhile, the
+    /// connection gets no further requests before it answers a PING.
+    pub(super) fn doubt(&self, session: &Http2Session, key: u64, asked: Instant) {
+        let connections = self.shared.lock();
+        let Some(list) = connections.get(&key) else {
+            return;
+        };
+        let id = session.conn.id();
+        let Some(found) = list.iter().find(|found| found.streams.id() == id) else {
+            return;
+        };
+        let life = &found.life;
+        let waited = asked.elapsed();
+        if life.since_heard() >= waited {
+            life.doubted.store(life.now().max(1), Ordering::Relaxed);
+            life.wake.notify_one();
+        }
+    }
+}
+
+impl Life {
+    fn begin_stream(&self) {
+        self.used.store(self.now(), Ordering::Relaxed);
+        if !self.opened.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Vec<Arc<Connection>>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn usable(&self, key: u64) -> Option<Arc<Connection>> {
+        let connections = self.lock();
+        let list = connections.get(&key)?;
+        list.iter().find(|one| one.is_usable()).map(Arc::clone)
+    }
+
+    fn forget(&self, key: u64, life: &Arc<Life>) {
+        let mut connections = self.lock();
+        if let Some(list) = connections.get_mut(&key) {
+            list.retain(|one| !Arc::ptr_eq(&one.life, life));
+            if list.is_empty() {
+                connections.remove(&key);
+            }
+        }
+    }
+
+    /// Forgets a connection that has had no streams for long enough. Whoever has just found it may still use it: it
+    /// closes when nobody holds it any more.
+    fn retire(&self, key: u64, life: &Arc<Life>) -> bool {
+        let is_idle = self.lock().get(&key).is_some_and(|list| {
+            let mut its = list.iter().filter(|one| Arc::ptr_eq(&one.life, life));
+            its.any(|one| one.streams.is_idle() && life.since_used() >= self.idle)
+        });
+        if is_idle {
+            self.forget(key, life);
+        }
+        is_idle
+    }
+
+    fn has_streams(&self, key: u64, life: &Arc<Life>) -> bool {
+        let connections = self.lock();
+        let list = connections.get(&key).map_or(&[][..], Vec::as_slice);
+        let mut its = list.iter().filter(|one| Arc::ptr_eq(&one.life, life));
+        its.any(|one| !one.streams.is_idle())
+    }
+}
+
+async fn shake_hands(
+    stream: Stream,
+    life: &Arc<Life>,
+    shared: Weak<Shared>,
+    key: u64,
+) -> Result<ConnectionRef, Box<Error>> {
+    let id = stream.id();
+    let digest = Digest {
+        ssl_digest: stream.get_ssl_digest(),
+        timing_digest: stream.get_timing_digest(),
+        proxy_digest: stream.get_proxy_digest(),
+        socket_digest: stream.get_socket_digest(),
+    };
+    let heard = Heard {
+        stream,
+        life: Arc::clone(life),
+    };
+    let (requests, mut connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_max_send_streams(MOST_STREAMS)
+        .max_concurrent_streams(1)
+        .max_frame_size(64 << 10)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .handshake::<_, Bytes>(heard)
+        .await
+        .map_err(|error| Error::because(ErrorType::HandshakeError, "HTTP/2", error))?;
+    let (closed, is_closed) = watch::channel(false);
+    let gone = Arc::new(AtomicBool::new(false));
+    let streams = ConnectionRef::new(
+        requests,
+        is_closed,
+        Arc::clone(&gone),
+        id,
+        MOST_STREAMS,
+        digest,
+    );
+    let life = Arc::clone(life);
+    let pings = connection.ping_pong();
+    tokio::spawn(async move {
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                log::debug!("an HTTP/2 connection to a backend ended: {error}");
+            },
+            () = watch_over(pings, &life, &shared, key) => {
+                gone.store(true, Ordering::Relaxed);
+                log::warn!("an HTTP/2 connection to a backend does not answer PING and is closed");
+            }
+        }
+        let _ = closed.send(true);
+        if let Some(shared) = shared.upgrade() {
+            shared.forget(key, &life);
+        }
+    });
+    Ok(streams)
+}
+
+/// Returns when the connection does not answer a PING any more.
+async fn watch_over(
+    pings: Option<h2::PingPong>,
+    life: &Arc<Life>,
+    shared: &Weak<Shared>,
+    key: u64,
+) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        let Some(pause) = pause(life, shared, key) else {
+            return std::future::pending().await;
+        };
+        if !pause.is_zero() {
+            // Nothing is missed: a wake-up that comes before this wait is stored.
+            let _ = tokio::time::timeout(pause, life.wake.notified()).await;
+            continue;
+        }
+        life.opened.store(false, Ordering::Relaxed);
+        let pong = pings.ping(h2::Ping::opaque());
+        if !matches!(tokio::time::timeout(PONG_LIMIT, pong).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// How long nothing has to be done; zero: a PING is due. `None`: the connection has retired.
+///
+/// One PING follows a silence in which a request was begun, not each silence: streams may be silent for hours, and some
+/// servers end a connection that pings much.
+fn pause(life: &Arc<Life>, shared: &Weak<Shared>, key: u64) -> Option<Duration> {
+    let shared = shared.upgrade()?;
+    if life.is_doubted() {
+        return Some(Duration::ZERO);
+    }
+    // Taken before the look: a stream that begins meanwhile wakes us.
+    if life.opened.swap(false, Ordering::Relaxed) && shared.has_streams(key, life) {
+        life.opened.store(true, Ordering::Relaxed);
+        let silent = life.since_heard().min(life.since_used());
+        return Some(shared.ping_after.saturating_sub(silent));
+    }
+    if shared.retire(key, life) {
+        return None;
+    }
+    let left = shared.idle.saturating_sub(life.since_used());
+    Some(left.max(LEAST_LOOK))
+}
+
+/// A connection that notes when something was read.
+struct Heard {
+    stream: Stream,
+    life: Arc<Life>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        if buffer.filled().len() > before {
+            self.life.heard.store(self.life.now(), Ordering::Relaxed);
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

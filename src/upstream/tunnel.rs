@@ -1,0 +1,239 @@
+//! A connection through a proxy: `CONNECT` (RFC 9110 §9.3.6) or SOCKS 5 (RFC 1928, RFC 1929).
+
+use std::io;
+use std::net::SocketAddr as InetAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::connectors::l4::Connect;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::{Error, ErrorType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::proxy::{ProxyScheme, ProxyUrl};
+
+/// The longest head of an answer to `CONNECT`.
+const MOST_HEAD: usize = 16 << 10;
+
+/// How to reach one host through a proxy. TLS and HTTP are then spoken with the host itself.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) proxy: ProxyUrl,
+    /// Name or literal, without brackets.
+    pub(super) name: Box<str>,
+    pub(super) port: u16,
+    /// For the connection and the proxy's answer together.
+    pub(super) timeout: Option<Duration>,
+}
+
+#[async_trait]
+impl Connect for Tunnel {
+    async fn connect(&self, address: &SocketAddr) -> pingora_core::Result<Stream> {
+        let SocketAddr::Inet(address) = address else {
+            return Error::e_explain(ErrorType::InternalError, "a proxy has an IP address");
+        };
+        let opening = self.open(*address);
+        match self.timeout {
+            None => opening.await,
+            Some(limit) => match tokio::time::timeout(limit, opening).await {
+                Ok(opened) => opened,
+                Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "proxy"),
+            },
+        }
+        .map(Stream::from)
+    }
+}
+
+impl Tunnel {
+    async fn open(&self, address: InetAddr) -> pingora_core::Result<TcpStream> {
+        let connected = TcpStream::connect(address).await;
+        let mut stream = connected.map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    ErrorType::ConnectNoRoute
+                }
+                io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+                _ => ErrorType::ConnectError,
+            };
+            Error::because(kind, "proxy", error)
+        })?;
+        let shaken = match self.proxy.scheme {
+            ProxyScheme::Socks5 => self.socks(&mut stream).await,
+            ProxyScheme::Http | ProxyScheme::Https => self.ask(&mut stream).await,
+        };
+        // The text is what the log shows: it names what the proxy said, never what we sent.
+        shaken.map_err(|error| Error::because(ErrorType::ConnectProxyFailure, "proxy", error))?;
+        Ok(stream)
+    }
+
+    /// `host:port`, with brackets around an IPv6 literal.
+    fn authority(&self) -> String {
+        match self.name.contains(':') {
+            true => format!("[{}]:{}", self.name, self.port),
+            false => format!("{}:{}", self.name, self.port),
+        }
+    }
+
+    async fn ask(&self, stream: &mut TcpStream) -> io::Result<()> {
+        let authority = self.authority();
+        let mut head = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
+        if let Some(authorization) = self.proxy.authorization() {
+            head.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let answer = head_of(stream).await?;
+        let line = answer
+            .split(|byte| *byte == b'\r')
+            .next()
+            .unwrap_or_default();
+        verdict(&String::from_utf8_lossy(line))
+    }
+
+    async fn socks(&self, stream: &mut TcpStream) -> io::Result<()> {
+        let methods: &[u8] = match self.proxy.user {
+            Some(_) => &[5, 2, 0, 2],
+            None => &[5, 1, 0],
+        };
+        stream.write_all(methods).await?;
+        let mut chosen = [0; 2];
+        stream.read_exact(&mut chosen).await?;
+        match (chosen, &self.proxy.user) {
+            ([5, 0], _) => {}
+            ([5, 2], Some((user, password))) => log_in(stream, user, password).await?,
+            _ => {
+                return Err(io::Error::other(
+                    "socks: no acceptable authentication methods",
+                ));
+            }
+        }
+        let mut request = vec![5, 1, 0, 3];
+        append(&mut request, self.name.as_bytes())?;
+        request.extend(self.port.to_be_bytes());
+        stream.write_all(&request).await?;
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).await?;
+        if answer[1] != 0 {
+            return Err(io::Error::other(format!(
+                "socks: refused with code {}",
+                answer[1]
+            )));
+        }
+        let bound = match answer[3] {
+            1 => 4,
+            4 => 16,
+            _ => usize::from(stream.read_u8().await?),
+        };
+        let mut rest = vec![0; bound + 2];
+        stream.read_exact(&mut rest).await?;
+        Ok(())
+    }
+}
+
+/// RFC 1929.
+async fn log_in(stream: &mut TcpStream, user: &str, password: &str) -> io::Result<()> {
+    let mut request = vec![1];
+    append(&mut request, user.as_bytes())?;
+    append(&mut request, password.as_bytes())?;
+    stream.write_all(&request).await?;
+    let mut answer = [0; 2];
+    stream.read_exact(&mut answer).await?;
+    match answer[1] {
+        0 => Ok(()),
+        _ => Err(io::Error::other(
+            "socks: username/password authentication failed",
+        )),
+    }
+}
+
+/// A text behind its length in one byte.
+fn append(request: &mut Vec<u8>, text: &[u8]) -> io::Result<()> {
+    let length = u8::try_from(text.len())
+        .map_err(|_| io::Error::other("socks: a name, user or password is too long"))?;
+    request.push(length);
+    request.extend(text);
+    Ok(())
+}
+
+/// Reads to the blank line and not a byte further: what follows belongs to the host behind the proxy.
+async fn head_of(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(256);
+    loop {
+        let mut ahead = [0; 1024];
+        let seen = stream.peek(&mut ahead).await?;
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let old = head.len();
+        head.extend_from_slice(&ahead[..seen]);
+        let from = old.saturating_sub(3);
+        let end = head[from..].windows(4).position(|four| four == b"\r\n\r\n");
+        let taken = end.map_or(seen, |at| from + at + 4 - old);
+        stream.read_exact(&mut ahead[..taken]).await?;
+        head.truncate(old + taken);
+        if end.is_some() {
+            return Ok(head);
+        }
+        if head.len() > MOST_HEAD {
+            return Err(io::Error::other("the head of its answer is too long"));
+        }
+    }
+}
+
+/// A 2xx opens the tunnel; anything else is told as the reference tells it: the status without its version.
+fn verdict(line: &str) -> io::Result<()> {
+    let status = line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split_once(' '));
+    match status {
+        Some((_, status)) if status.starts_with('2') => Ok(()),
+        Some((_, status)) => {
+            let shown: String = status
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(80)
+                .collect();
+            Err(io::Error::other(shown))
+        }
+        None => Err(io::Error::other("malformed HTTP response")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_2xx_opens_a_tunnel() {
+        assert!(verdict("HTTP/1.1 200 Connection established").is_ok());
+        assert!(verdict("HTTP/1.0 200").is_ok());
+        let refused = verdict("HTTP/1.1 407 Proxy Authentication Required").unwrap_err();
+        assert_eq!(refused.to_string(), "407 Proxy Authentication Required");
+        assert!(verdict("SSH-2.0-x").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_answer_of_a_proxy_stays_unread() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (mut proxy, _) = listener.accept().await.unwrap();
+        let sending = tokio::spawn(async move {
+            for piece in ["HTTP/1.1 200 OK\r", "\nA: b\r\n\r", "\nrest"] {
+                proxy.write_all(piece.as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            proxy
+        });
+        let head = head_of(&mut stream).await.unwrap();
+        assert_eq!(head, b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n");
+        let mut rest = [0; 4];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"rest");
+        drop(sending.await.unwrap());
+    }
+}
