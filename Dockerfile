@@ -15,6 +15,8 @@ COPY conf/krakend.json /etc/krakend/krakend.json
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 WORKDIR /etc/krakend
+# The home of that user is private to it: the control socket lies there.
+ENV XDG_RUNTIME_DIR=/home/nonroot
 EXPOSE 8080
 # SIGTERM drains; give the container longer than the gateway's own bound (30 s).
 STOPSIGNAL SIGTERM

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use support::gateway::RUNTIME_FOLDER;
 use support::http::request;
 use support::{Client, Gateway, Stub, eventually};
 
@@ -165,8 +166,14 @@ struct Successor(Child);
 
 impl Successor {
     fn start(old: &Gateway) -> Self {
+        Self::start_in(old, &old.dir())
+    }
+
+    /// With this folder for its sockets.
+    fn start_in(old: &Gateway, folder: &Path) -> Self {
         let log = fs::File::create(old.dir().join("successor.log")).unwrap();
         let child = support::gateway::command()
+            .env(RUNTIME_FOLDER, folder)
             .args(["run", "--upgrade", "-c"])
             .arg(old.config_path())
             .args(["-p", &old.port().to_string()])
@@ -212,10 +219,7 @@ fn a_new_process_takes_over_without_losing_a_request() {
     fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
     let new = Successor::start(&old);
     let log = || fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default();
-    let socket = std::env::var_os("RUNTIME_DIRECTORY")
-        .or_else(|| std::env::var_os("XDG_RUNTIME_DIR"))
-        .map_or_else(std::env::temp_dir, Into::into)
-        .join(format!("portcullis-{port}-upgrade.sock"));
+    let socket = old.dir().join(format!("portcullis-{port}-upgrade.sock"));
     eventually("it waits for the sockets", Duration::from_secs(20), || {
         socket.exists()
     });
@@ -241,6 +245,7 @@ fn a_new_process_takes_over_without_losing_a_request() {
     // The new one takes orders now.
     fs::write(old.config_path(), config(&stub.url(), &[]).to_string()).unwrap();
     let reload = support::gateway::command()
+        .env(RUNTIME_FOLDER, old.dir())
         .args(["reload", "-c"])
         .arg(old.config_path())
         .args(["-p", &port.to_string()])
@@ -255,4 +260,126 @@ fn a_new_process_takes_over_without_losing_a_request() {
     assert_eq!(old.get("/b").status, 404);
     drop(new);
     assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+}
+
+const OK: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
+
+fn open_to_all(parent: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = parent.join("open");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+    folder
+}
+
+#[test]
+fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
+    let stub = Stub::with(OK);
+    let parent = tempfile::tempdir().unwrap();
+    let folder = open_to_all(parent.path());
+    // What another user would put there to be handed the listening sockets.
+    let variables = [(RUNTIME_FOLDER, folder.to_str().unwrap())];
+    let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
+    let trap = format!("portcullis-{}-upgrade.sock", old.port());
+    let trap = std::os::unix::net::UnixListener::bind(folder.join(trap)).unwrap();
+    trap.set_nonblocking(true).unwrap();
+    old.signal("USR2");
+    eventually("the upgrade is refused", Duration::from_secs(20), || {
+        let output = old.output();
+        output.contains("Upgrade failed") && output.contains("set RUNTIME_DIRECTORY")
+    });
+    assert_eq!(old.get("/a").status, 200);
+    assert!(trap.accept().is_err(), "the gateway called the trap");
+    // Neither does a new process wait there, nor is there a control socket.
+    let mut new = Successor::start_in(&old, &folder);
+    assert!(!new.0.wait().unwrap().success());
+    let log = fs::read_to_string(old.dir().join("successor.log")).unwrap();
+    assert!(log.contains("others may write to it"), "{log}");
+    assert!(
+        old.output().contains("no control socket"),
+        "{}",
+        old.output()
+    );
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    old.signal("QUIT");
+    assert!(
+        old.wait(Duration::from_secs(20))
+            .is_some_and(|end| end.success())
+    );
+    assert!(trap.accept().is_err(), "the gateway called the trap");
+}
+
+#[test]
+fn a_new_process_whose_giver_is_killed_listens_by_itself() {
+    let stub = Stub::with(OK);
+    let old = Gateway::start(&config(&stub.url(), &[]).to_string());
+    fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
+    let new = Successor::start(&old);
+    let socket = format!("portcullis-{}-upgrade.sock", old.port());
+    eventually("it waits for the sockets", Duration::from_secs(20), || {
+        old.dir().join(&socket).exists()
+    });
+    old.signal("KILL");
+    eventually("the new process serves", Duration::from_secs(20), || {
+        let asked = Client::connect(old.port()).and_then(|mut client| {
+            client.send(request("GET", "/b", &[]))?;
+            client.answer("GET")
+        });
+        asked.is_ok_and(|answer| answer.status == 200)
+    });
+    drop(new);
+}
+
+#[test]
+fn several_signals_at_once_are_one_upgrade_after_the_other() {
+    let stub = Stub::with(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let (manager, socket) = Manager::at(folder.path());
+    let variables = [
+        ("NOTIFY_SOCKET", socket.to_str().unwrap()),
+        (RUNTIME_FOLDER, folder.path().to_str().unwrap()),
+    ];
+    let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
+    manager.told_until("READY=1");
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lost = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(old.port(), &stop, &done));
+        for _ in 0..5 {
+            old.signal("USR2");
+        }
+        let told = manager.told_until("MAINPID=");
+        let main = told.iter().find_map(|line| line.strip_prefix("MAINPID="));
+        let new = Stranger(main.unwrap().parse().unwrap());
+        let ended = old.wait(Duration::from_secs(40));
+        assert!(ended.is_some_and(|end| end.success()), "{}", old.output());
+        let after = done.load(Ordering::SeqCst);
+        eventually("the new process serves", Duration::from_secs(20), || {
+            done.load(Ordering::SeqCst) > after + 20
+        });
+        stop.store(true, Ordering::SeqCst);
+        let lost = asking.join().unwrap();
+        drop(new);
+        lost
+    });
+    assert_eq!(lost, Vec::<String>::new(), "{}", old.output());
+}
+
+#[test]
+fn a_hand_over_to_nobody_is_a_stop() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
+    let control = gateway
+        .dir()
+        .join(format!("portcullis-{}.sock", gateway.port()));
+    eventually("it takes orders", Duration::from_secs(20), || {
+        control.exists()
+    });
+    gateway.signal("QUIT");
+    assert!(
+        gateway
+            .wait(Duration::from_secs(20))
+            .is_some_and(|end| end.success())
+    );
+    assert!(!control.exists(), "the control socket was left behind");
 }

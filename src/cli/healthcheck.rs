@@ -1,9 +1,22 @@
 //! `healthcheck`: for containers and probes that have no HTTP client of their own.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cli::HealthcheckArgs;
+use crate::cli::{HealthcheckArgs, check};
+use crate::config::Environment;
+
+/// What to ask where the health endpoint is switched off.
+const READY: &str = "/__ready";
+
+/// What to ask, and whether the certificate matters.
+#[derive(Debug, PartialEq, Eq)]
+struct Probe {
+    url: String,
+    insecure: bool,
+}
 
 /// Asks once; 0 when the answer is a 2xx.
 pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
@@ -14,24 +27,125 @@ pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
+    let probe = match (&args.url, &args.config) {
+        (Some(url), _) => Ok(Probe {
+            url: url.clone(),
+            insecure: false,
+        }),
+        (None, Some(file)) => of_file(file),
+        (None, None) => of_environment(&Environment::process()),
+    };
+    let mut probe = match probe {
+        Ok(probe) => probe,
+        Err(reason) => return fail(&reason),
+    };
+    probe.insecure |= args.insecure;
     let limit = Duration::from_secs(args.timeout.max(1));
-    match runtime.block_on(probe(&args.url, limit, args.insecure)) {
+    match runtime.block_on(ask(&probe, limit)) {
         Ok(status) if (200..300).contains(&status) => ExitCode::SUCCESS,
-        Ok(status) => fail(&format!("{} answered {status}", args.url)),
+        Ok(status) => fail(&format!("{} answered {status}", probe.url)),
         Err(error) => fail(&error.to_string()),
     }
 }
 
+/// The gateway that runs this file here. Its certificate is for the name that clients use, not for this address.
+fn of_file(file: &Path) -> Result<Probe, String> {
+    let outcome = check::outcome(file);
+    let Some(compiled) = outcome.compiled else {
+        let name = file.display().to_string();
+        return Err(check::refusal(&name, &outcome.findings));
+    };
+    let path = compiled.service.options.health_path.as_deref();
+    let secure = compiled.listen.tls.is_some();
+    Ok(Probe {
+        url: url(secure, compiled.listen.address, path.unwrap_or(READY)),
+        insecure: secure,
+    })
+}
+
+/// The gateway whose port the environment names, as `run` would take it.
+fn of_environment(environment: &Environment) -> Result<Probe, String> {
+    let named = ["PORTCULLIS_PORT", "KRAKEND_PORT"]
+        .into_iter()
+        .find_map(|name| Some((name, environment.get(name)?)))
+        // Kubernetes announces a service of that name this way.
+        .filter(|(_, text)| !text.starts_with("tcp://"));
+    let port = match named {
+        Some((name, text)) => text
+            .parse()
+            .map_err(|_| format!("{name}={text} is no port"))?,
+        None => 8080,
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Ok(Probe {
+        url: url(false, address, "/__health"),
+        insecure: false,
+    })
+}
+
+fn url(secure: bool, address: SocketAddr, path: &str) -> String {
+    let ip = match address.ip() {
+        // A listener for all addresses listens at this one, whether the machine has IPv6 or not.
+        ip if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    let scheme = if secure { "https" } else { "http" };
+    format!("{scheme}://{}{path}", SocketAddr::new(ip, address.port()))
+}
+
 fn fail(reason: &str) -> ExitCode {
-    eprintln!("{reason}");
+    eprintln!("{}", reason.trim_end());
     ExitCode::FAILURE
 }
 
-async fn probe(url: &str, limit: Duration, insecure: bool) -> Result<u16, reqwest::Error> {
+async fn ask(probe: &Probe, limit: Duration) -> Result<u16, reqwest::Error> {
     let client = reqwest::Client::builder()
         .timeout(limit)
-        .danger_accept_invalid_certs(insecure)
+        .danger_accept_invalid_certs(probe.insecure)
         .no_proxy()
         .build()?;
-    Ok(client.get(url).send().await?.status().as_u16())
+    Ok(client.get(&probe.url).send().await?.status().as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_environment_names_the_port_and_ours_is_the_stronger_variable() {
+        let of = |variables: &[(&str, &str)]| {
+            let environment = match *variables {
+                [] => Environment::of([]),
+                [one] => Environment::of([one]),
+                [one, two] => Environment::of([one, two]),
+                _ => panic!("three"),
+            };
+            of_environment(&environment).map(|probe| probe.url)
+        };
+        let at = |port: u16| Ok(format!("http://127.0.0.1:{port}/__health"));
+        assert_eq!(of(&[]), at(8080));
+        assert_eq!(of(&[("KRAKEND_PORT", "9000")]), at(9000));
+        let both = [("KRAKEND_PORT", "9000"), ("PORTCULLIS_PORT", "9001")];
+        assert_eq!(of(&both), at(9001));
+        assert_eq!(of(&[("KRAKEND_PORT", "tcp://10.0.0.1:80")]), at(8080));
+        assert!(of(&[("KRAKEND_PORT", "http")]).is_err());
+    }
+
+    #[test]
+    fn a_file_names_address_path_and_tls() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("krakend.json");
+        let text = r#"{"version": 3, "port": 9002, "listen_ip": "::1", "endpoints": [],
+            "extra_config": {"router": {"health_path": "/up"}}}"#;
+        std::fs::write(&file, text).unwrap();
+        let probe = of_file(&file).unwrap();
+        assert_eq!(probe.url, "http://[::1]:9002/up");
+        assert!(!probe.insecure);
+        let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 443));
+        assert_eq!(url(true, address, "/x"), "https://127.0.0.1:443/x");
+        std::fs::write(&file, "{").unwrap();
+        assert!(of_file(&file).is_err());
+    }
 }

@@ -163,9 +163,11 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HealthcheckArgs {
-    /// What to ask
-    #[arg(default_value = "http://127.0.0.1:8080/__health")]
-    url: String,
+    /// What to ask; by default the health endpoint at port 8080 of this machine
+    url: Option<String>,
+    /// Ask the gateway that runs this file: its port, its path, TLS or not
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Seconds to wait
     #[arg(long, default_value_t = 3)]
     timeout: u64,

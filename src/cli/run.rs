@@ -20,12 +20,15 @@ use crate::jose;
 use crate::server::admin::{Asked, SideListener, page, whole};
 use crate::server::control;
 use crate::server::process::{self, Adopt, Loaded, Loader, RunOptions};
+use crate::server::start;
 use crate::server::successor::Successor;
 use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::held::{self, Held};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::{KeySetReport, Metrics};
 use crate::telemetry::panics;
 use crate::telemetry::stats::Stats;
+use crate::upstream::budget::Budget;
 use crate::upstream::{Clients, DnsTable};
 
 /// How long the end of the process waits for log lines to be written.
@@ -87,25 +90,27 @@ pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
 
 pub(super) fn reload(args: ReloadArgs) -> ExitCode {
     let outcome = check::outcome(&args.config);
-    let Some(compiled) = outcome.compiled else {
-        eprint!(
+    let of_file = outcome.compiled.map(|good| good.listen.address.port());
+    // A broken file cannot tell its port. The gateway is asked all the same, which then counts and logs the refusal.
+    let port = args
+        .port
+        .or(of_file)
+        .or_else(|| control::port_of(&args.config));
+    let asked = port.map(control::reload);
+    match asked {
+        Some(control::Outcome::Done) => {
+            println!("reloaded");
+            return ExitCode::SUCCESS;
+        }
+        Some(control::Outcome::Refused(reason)) => eprintln!("{reason}"),
+        Some(control::Outcome::NobodyThere(reason)) if of_file.is_some() => eprintln!("{reason}"),
+        // The file itself is the first thing to repair.
+        _ => eprint!(
             "{}",
             check::refusal(&args.config.display().to_string(), &outcome.findings)
-        );
-        return ExitCode::FAILURE;
-    };
-    let mut address = compiled.listen.address;
-    address.set_port(args.port.unwrap_or(address.port()));
-    match control::reload(address) {
-        Ok(()) => {
-            println!("reloaded");
-            ExitCode::SUCCESS
-        }
-        Err(reason) => {
-            eprintln!("{reason}");
-            ExitCode::FAILURE
-        }
+        ),
     }
+    ExitCode::FAILURE
 }
 
 fn serve(
@@ -123,6 +128,11 @@ fn serve(
     // The only logger of the process, so that installing it cannot fail.
     let _ = Logger::install(&logger);
     panics::install();
+    // Before anything takes time: a signal that comes meanwhile waits.
+    let prepared = match start::prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return fail(&format!("ERROR starting the gateway: {error}")),
+    };
     let metrics = Metrics::new();
     let dns = Arc::new(DnsTable::default());
     let loader = Arc::new(FileLoader {
@@ -140,9 +150,7 @@ fn serve(
         identity: Arc::default(),
         access: Arc::default(),
     });
-    let first = loader
-        .load()
-        .and_then(|(loaded, adopt)| adopt().map(|()| loaded));
+    let first = process::load(&*loader).and_then(|(loaded, adopt)| adopt().map(|()| loaded));
     let mut loaded = match first {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -155,7 +163,7 @@ fn serve(
         let (_keep, forever) = tokio::sync::watch::channel(false);
         dns.run(forever).await;
     }));
-    match process::run(loaded, loader, metrics, options) {
+    match start::run(prepared, loaded, loader, metrics, options) {
         Ok(never) => match never {},
         Err(error) => {
             log::error!("[SERVICE: Gateway] {error}");
@@ -264,6 +272,8 @@ impl FileLoader {
                     let access = access.lock().unwrap_or_else(PoisonError::into_inner);
                     let lost = access.as_ref().map_or(0, |access| access.dropped());
                     registry.log_dropped(logger.dropped() + lost);
+                    let budget = Budget::process();
+                    registry.buffered(budget.used(), budget.limit(), budget.refused());
                     registry.page()
                 },
             );
@@ -279,8 +289,9 @@ impl FileLoader {
 
 impl Loader for FileLoader {
     fn load(&self) -> Result<(Loaded, Adopt), String> {
-        let outcome = self.compile(&locked(&self.carry));
+        let (outcome, lines) = held::hold(|| self.compile(&locked(&self.carry)));
         let Some(mut compiled) = outcome.compiled else {
+            self.logger.release(lines);
             return Err(check::refusal(&self.name, &outcome.findings));
         };
         let access_log = self.access_log(&compiled)?;
@@ -305,6 +316,7 @@ impl Loader for FileLoader {
             ),
             carry: (Arc::clone(&self.carry), compiled.carry),
             certificates: (Arc::clone(&self.metrics), compiled.certificates),
+            lines,
             warnings: check::warnings(&self.name, &outcome.findings),
         };
         let loaded = Loaded {
@@ -321,6 +333,16 @@ impl Loader for FileLoader {
     fn ready(&self) {
         if let Some(text) = &self.extras.ready {
             println!("{text}");
+        }
+    }
+
+    fn source(&self) -> String {
+        match &self.source {
+            Source::File(path) => {
+                let whole = std::fs::canonicalize(path);
+                whole.unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+            Source::Text(_) => self.name.clone(),
         }
     }
 
@@ -350,21 +372,25 @@ struct Change {
     ),
     carry: (Arc<Mutex<Carry>>, Carry),
     certificates: (Arc<Metrics>, Vec<CertificateInUse>),
+    /// What compiling the file has logged.
+    lines: Vec<Held>,
     warnings: Vec<String>,
 }
 
 impl Change {
     fn apply(self) -> Result<(), String> {
+        let mut later = Vec::new();
         for open in self.opens {
             match open() {
                 // The process before us still has what this one needs, and is about to give it up.
-                Err(reason) if self.upgrade => log::warn!("[SERVICE: Gateway] {reason}"),
+                Err(reason) if self.upgrade => later.push(format!("[SERVICE: Gateway] {reason}")),
                 done => done.map_err(|reason| format!("{reason}\n"))?,
             }
         }
         let (logger, logging) = self.logger;
         logger.switch(logging);
-        for line in self.warnings {
+        logger.release(self.lines);
+        for line in later.into_iter().chain(self.warnings) {
             log::warn!("{line}");
         }
         *locked(&self.access.0) = Some(self.access.1);

@@ -44,6 +44,10 @@ pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen
             .and_then(|server| server.within("threads", 1, 1024))
             .map(|threads| threads as usize),
         drain: file.max_shutdown_wait_time.unwrap_or(DRAIN),
+        shutdown_delay: server
+            .as_ref()
+            .and_then(|server| server.duration("shutdown_delay"))
+            .unwrap_or_default(),
     }
 }
 

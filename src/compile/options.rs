@@ -65,6 +65,8 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
             .collect(),
         access_log: !flag("disable_access_log"),
         canonical_json: own_flag(&JSON, "canonical"),
+        gateway_status_codes: own_flag(&COMPAT, "gateway_status_codes"),
+        buffered_bytes: bytes(limits.as_ref(), "buffered"),
     };
     let routing = router::Options {
         redirect_trailing_slash: !flag("disable_redirect_trailing_slash"),

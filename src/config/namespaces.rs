@@ -290,13 +290,21 @@ pub const JSON: Namespace = Namespace {
 pub const COMPAT: Namespace = Namespace {
     name: "portcullis/compat",
     aliases: &[],
-    doc: "Ways of KrakenD that are not safe, for those who depend on them.",
-    keys: &[key(
-        "trust_all_proxies",
-        Kind::Bool,
-        "false",
-        "Believe the client address that anyone sends.",
-    )],
+    doc: "Where to do as KrakenD does although it is not safe, and where not to although it is common.",
+    keys: &[
+        key(
+            "trust_all_proxies",
+            Kind::Bool,
+            "false",
+            "Believe the client address that anyone sends.",
+        ),
+        key(
+            "gateway_status_codes",
+            Kind::Bool,
+            "false",
+            "When no backend has answered: 502 for one that cannot be reached or breaks off, 504 for one that is late, 503 for an open circuit breaker or a backend's rate limit, instead of KrakenD's 500.",
+        ),
+    ],
 };
 
 pub const FORWARDING: Namespace = Namespace {
@@ -341,6 +349,12 @@ pub const LIMITS: Namespace = Namespace {
             Kind::Any,
             "64MiB",
             "Largest decoded backend answer of a composed endpoint.",
+        ),
+        key(
+            "buffered",
+            Kind::Any,
+            "half of the memory",
+            "Bytes of request bodies and backend answers that the whole process holds at a time; beyond it requests get 503, streams go on. By default half of what the control group or the machine grants.",
         ),
         key(
             "connections",
@@ -400,6 +414,12 @@ pub const SERVER: Namespace = Namespace {
             Kind::Duration,
             "30s",
             "How long `GET /__ready` answers 503 at start while key sets have not come yet; `0s` switches that off.",
+        ),
+        key(
+            "shutdown_delay",
+            Kind::Duration,
+            "0s",
+            "On `SIGTERM`, connections are accepted for this time, while `/__ready` answers 503: time for a load balancer to move away. Then `max_shutdown_wait_time` begins.",
         ),
         key(
             "proxy_protocol",

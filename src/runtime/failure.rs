@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::runtime::answer::Fields;
 use crate::telemetry::hidden::Hidden;
+use crate::upstream::budget::Full;
 
 /// Why a backend call, or the whole pipeline, gave no answer.
 ///
@@ -42,7 +43,11 @@ pub enum Kind {
     Decode,
     /// The answer was larger than allowed.
     TooLarge,
-    /// `circuit breaker is open`, `rate limit exceded`: a step refused the call.
+    /// The process holds as many bytes of bodies as it may.
+    Full,
+    /// `circuit breaker is open`, `rate limit exceded`: the backend is spared the call.
+    Busy,
+    /// A step refused the call.
     Refused,
     /// No token for the backend could be had.
     Credentials,
@@ -65,7 +70,8 @@ impl Kind {
             Kind::Status => "status",
             Kind::Decode => "decode",
             Kind::TooLarge => "too_large",
-            Kind::Refused => "refused",
+            Kind::Full => "buffers_full",
+            Kind::Busy | Kind::Refused => "refused",
             Kind::Credentials => "credentials",
             Kind::Request => "request",
             Kind::Script => "script",
@@ -97,6 +103,25 @@ impl Failure {
     /// The endpoint's deadline has passed.
     pub fn deadline() -> Failure {
         Failure::new(Kind::Deadline, "context deadline exceeded")
+    }
+
+    /// The process holds as many bytes of bodies as it may.
+    pub fn full() -> Failure {
+        Failure {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..Failure::new(Kind::Full, Full.to_string())
+        }
+    }
+
+    /// What a gateway answers for it (RFC 9110 §15.6), where the file asks for more than 500.
+    pub fn gateway_status(&self) -> StatusCode {
+        match self.kind {
+            _ if self.status != StatusCode::INTERNAL_SERVER_ERROR => self.status,
+            Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Connect | Kind::Broken | Kind::NoHosts => StatusCode::BAD_GATEWAY,
+            Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            _ => self.status,
+        }
     }
 
     /// The client has gone.

@@ -19,14 +19,16 @@ pub struct Listen {
     pub threads: Option<usize>,
     /// How long a stop waits for requests in flight.
     pub drain: Duration,
+    /// How long connections are still accepted after a stop was asked for, while `/__ready` says no.
+    pub shutdown_delay: Duration,
 }
 
 /// What a client may cost before and between its requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// From the first byte of a head to its end (`read_header_timeout`).
+    /// From the first byte of a head to its end, and before the first byte of a connection (`read_header_timeout`).
     pub head: Duration,
-    /// Between two requests on one connection, and before the first (`idle_timeout`).
+    /// Between two requests on one connection (`idle_timeout`).
     pub idle: Duration,
     /// Between two reads of a request body (`read_timeout`).
     pub read: Duration,

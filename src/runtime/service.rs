@@ -73,6 +73,10 @@ pub struct Options {
     pub access_log: bool,
     /// Write composed JSON as the reference does to the byte: sorted, compact, `<>&` escaped.
     pub canonical_json: bool,
+    /// 502, 503 and 504 for backends that are away, spared or late, instead of 500.
+    pub gateway_status_codes: bool,
+    /// Bytes of bodies that the whole process may hold; `None` takes half of its memory.
+    pub buffered_bytes: Option<u64>,
 }
 
 /// The switches of a configuration that sets none of them.
@@ -99,6 +103,8 @@ impl Default for Options {
             access_log_skip: Box::default(),
             access_log: true,
             canonical_json: false,
+            gateway_status_codes: false,
+            buffered_bytes: None,
         }
     }
 }

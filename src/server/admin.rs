@@ -10,11 +10,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Response, StatusCode, header};
+use pingora_core::apps::HttpServerApp;
 use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
 
-/// How long a request's body may take: nobody who uses these pages is slow.
+use crate::runtime::listen::MAX_FIELDS;
+use crate::server::accept::{App, Guest};
+use crate::server::conn::Conn;
+use crate::server::front::{refuse, take_request};
+use crate::server::head::{BadHead, HeadFacts, HeadReader};
+use crate::server::socket;
+
+/// How long a request's head may take, its body, and each write of the answer: nobody who uses these pages is slow.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one request may take with all of its parts.
+const EXCHANGE: Duration = Duration::from_secs(30);
+/// Silence between two requests; monitoring asks every quarter of a minute.
+const IDLE: Duration = Duration::from_secs(60);
+/// The largest head of a request.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Connections at a time of one such listener. A newcomer takes the place of the one that has been silent longest.
+pub const MAX_CONNECTIONS: usize = 64;
 /// The largest request body that such a listener reads.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -82,22 +98,101 @@ pub fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<
     response.unwrap_or_default()
 }
 
-/// The application that Pingora runs for a [`SideListener`].
+/// Serves a [`SideListener`].
 pub struct Side {
-    handler: Handler,
+    pages: Arc<HttpServer<Pages>>,
 }
 
 impl Side {
-    /// The application for a listener.
-    pub fn app(handler: Handler) -> HttpServer<Side> {
-        HttpServer::new_app(Side { handler })
+    /// Serves with this handler.
+    pub fn new(handler: Handler) -> Side {
+        Side {
+            pages: Arc::new(HttpServer::new_app(Pages { handler })),
+        }
+    }
+
+    async fn connection(&self, guest: Guest) -> Option<()> {
+        let Guest {
+            tcp,
+            peer,
+            place,
+            mut closing,
+        } = guest;
+        let stop = closing.clone();
+        let mut conn = Box::new(Conn::plain(socket::plain(tcp, peer)));
+        let mut idle = PATIENCE;
+        loop {
+            place.waits();
+            if conn.ahead().is_empty() {
+                let begun = tokio::select! {
+                    read = conn.fill() => matches!(read, Ok(count) if count > 0),
+                    () = tokio::time::sleep(idle) => false,
+                    () = place.is_needed() => false,
+                    _ = closing.wait_for(|closing| *closing) => false,
+                };
+                begun.then_some(())?;
+            }
+            place.works();
+            let facts = head(&mut conn).await?;
+            let request = take_request(&mut conn, facts).ok()?;
+            let mut session = ServerSession::new_http1(conn);
+            session.set_read_timeout(Some(PATIENCE));
+            session.set_write_timeout(Some(PATIENCE));
+            session.set_total_drain_timeout(Some(PATIENCE));
+            session.set_pipelined_prefix(request);
+            let answered = self.pages.process_new_http(session, &stop);
+            let reused = pingora_timeout::timeout(EXCHANGE, answered).await.ok()??;
+            let (stream, _) = reused.consume();
+            conn = stream.into_any().downcast::<Conn>().ok()?;
+            idle = IDLE;
+        }
     }
 }
 
+/// The next head, whole within [`PATIENCE`]; otherwise the client was told.
+async fn head(conn: &mut Conn) -> Option<HeadFacts> {
+    let mut reader = HeadReader::new(MAX_HEAD_BYTES, MAX_FIELDS);
+    let whole = async {
+        loop {
+            match reader.advance(conn.ahead()) {
+                Ok(Some(facts)) => return Ok(Some(facts)),
+                Ok(None) => {}
+                Err(bad) => return Err(bad),
+            }
+            if !matches!(conn.fill().await, Ok(count) if count > 0) {
+                return Ok(None);
+            }
+        }
+    };
+    let status = match pingora_timeout::timeout(PATIENCE, whole).await {
+        Ok(Ok(facts)) => return facts,
+        Ok(Err(bad)) => BadHead::status_line(bad),
+        Err(_) => "408 Request Timeout",
+    };
+    refuse(conn, status).await;
+    None
+}
+
+impl App for Side {
+    type Held = ();
+
+    fn admit(&self) -> Option<()> {
+        Some(())
+    }
+
+    async fn serve(self: Arc<Self>, guest: Guest) {
+        self.connection(guest).await;
+    }
+}
+
+/// A handler as Pingora's application.
+struct Pages {
+    handler: Handler,
+}
+
 #[async_trait]
-impl ServeHttp for Side {
+impl ServeHttp for Pages {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        session.set_read_timeout(Some(PATIENCE));
         let body = match pingora_timeout::timeout(PATIENCE, whole_body(session)).await {
             Ok(Ok(body)) => body,
             Ok(Err(refusal)) => return refusal,

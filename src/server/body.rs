@@ -5,6 +5,8 @@ use http::header;
 use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
+use crate::upstream::budget::{Budget, FREE};
+
 /// Room that is made for a body before its bytes are there.
 const MOST_AHEAD: u64 = 1 << 20;
 
@@ -13,6 +15,8 @@ const MOST_AHEAD: u64 = 1 << 20;
 pub enum BodyError {
     /// More than the limit, announced or sent: 413, and the connection ends.
     TooLarge,
+    /// The process holds as many bytes of bodies as it may: 503.
+    Full,
     /// Chunks that are none.
     Malformed,
     /// The client paused for longer than `read_timeout`.
@@ -67,15 +71,20 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
     let room = announced.map_or(0, |length| length.min(MOST_AHEAD) as usize);
     let mut whole = BytesMut::with_capacity(room.max(first.len() + second.len()));
     whole.extend_from_slice(&first);
+    let mut charge = Budget::process().charge();
     let mut chunk = Some(second);
     while let Some(bytes) = chunk {
-        if (whole.len() + bytes.len()) as u64 > most {
+        let length = whole.len() + bytes.len();
+        if length as u64 > most {
             return Err(BodyError::TooLarge);
+        }
+        if length > FREE && charge.cover(length).is_err() {
+            return Err(BodyError::Full);
         }
         whole.extend_from_slice(&bytes);
         chunk = next(session).await?;
     }
-    Ok(whole.freeze())
+    Ok(charge.settle(whole))
 }
 
 async fn next(session: &mut Session) -> Result<Option<Bytes>, BodyError> {

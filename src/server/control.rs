@@ -1,27 +1,39 @@
 //! The control socket: how `portcullis reload` learns what became of its request.
 //!
-//! One line in, one line out, over a Unix socket that only the same user (or root) may talk to.
+//! One line in, some lines out, over a Unix socket in a private folder. Both ends check whom they talk to.
+//!
+//! | line | reply |
+//! |---|---|
+//! | `reload` | `reloaded`, or `refused` and the reason |
+//! | `file` | `file` and the path of the configuration |
+//! | `tickets` | the keys of session tickets, for the process that takes over |
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use rustix::process::geteuid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::server::descriptors::Spare;
+use crate::server::folder;
 use crate::server::tickets::Tickets;
 
 /// The longest request line.
-const MAX_LINE_BYTES: usize = 64;
-/// The longest reply.
-const MAX_REPLY_BYTES: u64 = 64 * 1024;
+const MAX_LINE_BYTES: u64 = 64;
+/// The longest reply that a client reads.
+const MAX_REPLY_BYTES: u64 = 4 << 20;
 /// A client that dawdles is left.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For the whole conversation; a large configuration takes its time.
+const CONVERSATION: Duration = Duration::from_secs(60);
+/// Conversations at a time.
+const CONVERSATIONS: usize = 16;
 
 /// Somebody asks for a reload and may wait for the outcome.
 #[derive(Debug, Default)]
@@ -38,166 +50,260 @@ impl Ask {
     }
 }
 
-/// Removes the socket file when the process leaves its supervision.
+/// The socket of a process that takes orders. Its file goes with it.
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
+    /// Device and inode of our file: a process that took over has another in its place.
+    file: Option<(u64, u64)>,
     task: JoinHandle<()>,
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();
-        let _ = std::fs::remove_file(&self.path);
+        if self.file.is_some() && identity(&self.path) == self.file {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
-/// Where the process that listens at `address` takes orders: `$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR` or the folder
-/// for temporary files, by port.
-pub fn socket(address: SocketAddr) -> PathBuf {
-    folder().join(format!("portcullis-{}.sock", address.port()))
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
-/// Where listening sockets are handed to a new process.
-pub fn upgrade_socket(address: SocketAddr) -> String {
-    folder()
-        .join(format!("portcullis-{}-upgrade.sock", address.port()))
-        .to_string_lossy()
-        .into_owned()
+fn socket(folder: &Path, port: u16) -> PathBuf {
+    folder.join(format!("portcullis-{port}.sock"))
 }
 
-fn folder() -> PathBuf {
-    let named = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
-        .into_iter()
-        .find_map(std::env::var_os);
-    named.map_or_else(std::env::temp_dir, PathBuf::from)
+/// What the socket serves.
+#[derive(Debug)]
+pub struct Orders {
+    pub asks: mpsc::Sender<Ask>,
+    /// The configuration in use.
+    pub file: String,
+    pub spare: Arc<Spare>,
+    /// For the process that takes over.
+    pub tickets: Option<Arc<Tickets>>,
 }
 
-/// Listens for orders; `None`, with a warning, when the socket cannot be made: signals still work then.
-pub fn serve(
-    address: SocketAddr,
-    asks: mpsc::Sender<Ask>,
-    tickets: Option<Arc<Tickets>>,
-) -> Option<Control> {
-    let path = socket(address);
-    let listener = match bind(&path) {
-        Ok(listener) => listener,
-        Err(error) => {
-            log::warn!(
-                "[SERVICE: Gateway] no control socket at {}: {error}",
-                path.display()
-            );
-            return None;
-        }
-    };
-    let task = tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (asks, tickets) = (asks.clone(), tickets.clone());
-                    tokio::spawn(async move {
-                        let talk = converse(stream, &asks, tickets.as_deref());
-                        let _ = tokio::time::timeout(PATIENCE * 6, talk).await;
-                    });
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    });
-    Some(Control { path, task })
-}
-
-fn bind(path: &PathBuf) -> io::Result<UnixListener> {
+/// Listens for orders in `folder`, for the process at `port`.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn serve(folder: &Path, port: u16, orders: Orders) -> io::Result<Control> {
+    let path = socket(folder, port);
     // What is left of a process that is gone, or of one that hands over to us, would be in the way.
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Control {
+        file: identity(&path),
+        path,
+        task: tokio::spawn(accept(listener, Arc::new(orders))),
+    })
 }
 
-async fn converse(
-    stream: UnixStream,
-    asks: &mpsc::Sender<Ask>,
-    tickets: Option<&Tickets>,
-) -> io::Result<()> {
-    if !same_user(&stream)? {
-        return Ok(());
-    }
-    let (reader, mut writer) = stream.into_split();
-    let mut line = Vec::new();
-    let mut reader = BufReader::new(tokio::io::AsyncReadExt::take(reader, MAX_LINE_BYTES as u64));
-    tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
-    let reply = match line.trim_ascii() {
-        b"reload" => {
-            let (sender, receiver) = oneshot::channel();
-            let outcome = match asks
-                .send(Ask {
-                    reply: Some(sender),
-                })
-                .await
-            {
-                Ok(()) => receiver
-                    .await
-                    .unwrap_or_else(|_| Err("the process is leaving".to_owned())),
-                Err(_) => Err("the process is leaving".to_owned()),
-            };
-            outcome.map_or_else(
-                |reason| format!("refused\n{reason}\n"),
-                |()| "reloaded\n".to_owned(),
-            )
+async fn accept(listener: UnixListener, orders: Arc<Orders>) {
+    let room = Arc::new(Semaphore::new(CONVERSATIONS));
+    // The semaphore is never closed.
+    while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let orders = Arc::clone(&orders);
+                tokio::spawn(async move {
+                    let talk = converse(stream, &orders);
+                    let _ = tokio::time::timeout(CONVERSATION, talk).await;
+                    orders.spare.refill();
+                    drop(place);
+                });
+            }
+            Err(_) if orders.spare.give() => {}
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
-        b"tickets" => tickets.map(Tickets::to_hand_over).unwrap_or_default(),
-        _ => "unknown\n".to_owned(),
+    }
+}
+
+async fn converse(stream: UnixStream, orders: &Orders) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    let (reader, mut writer) = stream.into_split();
+    let reply = if may_order(peer) {
+        let mut line = Vec::new();
+        let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
+        tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
+        reply(line.trim_ascii(), orders).await
+    } else {
+        let me = geteuid().as_raw();
+        format!("refused\nonly user {me} and root may give orders to this process\n")
     };
     writer.write_all(reply.as_bytes()).await?;
     writer.shutdown().await
 }
 
-/// The ticket keys of the process that listens at `address`, from which this one takes over; `None` when nobody answers
-/// there, or somebody else.
-pub fn tickets(address: SocketAddr) -> Option<String> {
-    use std::io::{Read, Write};
-    let path = socket(address);
-    let owner = std::fs::symlink_metadata(&path).ok()?.uid();
-    if owner != 0 && owner != std::fs::metadata("/proc/self").ok()?.uid() {
-        return None;
+async fn reply(line: &[u8], orders: &Orders) -> String {
+    match line {
+        b"file" => format!("file\n{}\n", orders.file),
+        b"reload" => match reload_here(&orders.asks).await {
+            Ok(()) => "reloaded\n".to_owned(),
+            Err(reason) => format!("refused\n{reason}\n"),
+        },
+        b"tickets" => {
+            let tickets = orders.tickets.as_deref();
+            tickets.map(Tickets::to_hand_over).unwrap_or_default()
+        }
+        _ => "unknown\n".to_owned(),
     }
-    let mut stream = std::os::unix::net::UnixStream::connect(&path).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(b"tickets\n").ok()?;
-    let mut reply = String::new();
-    stream
-        .take(MAX_REPLY_BYTES)
-        .read_to_string(&mut reply)
-        .ok()?;
-    Some(reply)
 }
 
-fn same_user(stream: &UnixStream) -> io::Result<bool> {
-    let peer = stream.peer_cred()?.uid();
-    Ok(peer == 0 || peer == std::fs::metadata("/proc/self")?.uid())
-}
-
-/// Asks the process that listens at `address` to reload, and waits for what became of it.
-///
-/// # Errors
-/// No process there, or the reason why the reload was refused.
-pub fn reload(address: SocketAddr) -> Result<(), String> {
-    use std::io::{Read, Write};
-    let path = socket(address);
-    let ask = || -> io::Result<String> {
-        let mut stream = std::os::unix::net::UnixStream::connect(&path)?;
-        stream.set_read_timeout(Some(PATIENCE * 6))?;
-        stream.write_all(b"reload\n")?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply)?;
-        Ok(reply)
+async fn reload_here(asks: &mpsc::Sender<Ask>) -> Result<(), String> {
+    let leaving = || "the process is leaving".to_owned();
+    let (sender, receiver) = oneshot::channel();
+    let ask = Ask {
+        reply: Some(sender),
     };
-    let reply =
-        ask().map_err(|error| format!("no gateway answers at {}: {error}", path.display()))?;
-    match reply.split_once('\n') {
-        Some(("reloaded", _)) => Ok(()),
-        Some((_, reason)) => Err(reason.trim_end().to_owned()),
-        None => Err(format!("no answer at {}", path.display())),
+    asks.send(ask).await.map_err(|_| leaving())?;
+    receiver.await.unwrap_or_else(|_| Err(leaving()))
+}
+
+fn may_order(peer: u32) -> bool {
+    peer == 0 || peer == geteuid().as_raw()
+}
+
+/// What became of an order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// The process has refused, for this reason.
+    Refused(String),
+    /// There is no process to ask, or it cannot be reached: why.
+    NobodyThere(String),
+}
+
+/// Asks the process that listens at `port` to reload, and waits for what became of it.
+pub fn reload(port: u16) -> Outcome {
+    match ask(port, "reload") {
+        Err(reason) => Outcome::NobodyThere(reason),
+        Ok(reply) => match reply.split_once('\n') {
+            Some(("reloaded", _)) => Outcome::Done,
+            Some((_, reason)) => Outcome::Refused(reason.trim_end().to_owned()),
+            None => Outcome::NobodyThere("the gateway ended without an answer".to_owned()),
+        },
+    }
+}
+
+/// The ticket keys of the process that listens at `port`, from which this one takes over; `None` when nobody answers
+/// there, or somebody else.
+pub fn tickets(port: u16) -> Option<String> {
+    ask(port, "tickets").ok()
+}
+
+/// The port of the process that runs this configuration.
+pub fn port_of(file: &Path) -> Option<u16> {
+    let wanted = std::fs::canonicalize(file).ok()?;
+    folder::candidates()
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| port_in(entry.ok()?.file_name().to_str()?))
+        .find(|port| {
+            let reply = ask(*port, "file").unwrap_or_default();
+            let running = reply.strip_prefix("file\n").map(str::trim_end);
+            running.is_some_and(|running| Path::new(running) == wanted)
+        })
+}
+
+fn port_in(name: &str) -> Option<u16> {
+    name.strip_prefix("portcullis-")?
+        .strip_suffix(".sock")?
+        .parse()
+        .ok()
+}
+
+/// One order and its reply.
+fn ask(port: u16, order: &str) -> Result<String, String> {
+    let folders = folder::candidates();
+    let found = folders.iter().find(|folder| socket(folder, port).exists());
+    let Some(folder) = found else {
+        let looked: Vec<String> = folders
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
+        return Err(format!(
+            "no gateway answers: no control socket for port {port} in {}; if one runs, its RUNTIME_DIRECTORY is another, or its user",
+            looked.join(", ")
+        ));
+    };
+    let path = socket(folder, port);
+    ask_at(folder, &path, order)
+        .map_err(|error| format!("no gateway answers at {}: {}", path.display(), told(&error)))
+}
+
+fn ask_at(folder: &Path, path: &Path, order: &str) -> io::Result<String> {
+    let stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(CONVERSATION))?;
+    let owner = folder::owner(folder)?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream)?.uid.as_raw();
+    if owner != Some(peer) || !(peer == 0 || geteuid().is_root() || may_order(peer)) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("user {peer} listens there, who is not known to be the gateway"),
+        ));
+    }
+    let mut stream = stream;
+    stream.write_all(format!("{order}\n").as_bytes())?;
+    let mut reply = String::new();
+    stream.take(MAX_REPLY_BYTES).read_to_string(&mut reply)?;
+    Ok(reply)
+}
+
+fn told(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "the process that made the socket has ended".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "the socket belongs to another user; run this command as that user or as root"
+                .to_owned()
+        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "it has not answered in time".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_goes_with_its_process_unless_another_has_taken_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let orders = || Orders {
+            asks: mpsc::channel(1).0,
+            file: "/etc/krakend.json".to_owned(),
+            spare: Arc::new(Spare::take()),
+            tickets: None,
+        };
+        let path = socket(folder.path(), 8080);
+        std::fs::write(&path, "left behind").unwrap();
+        let old = serve(folder.path(), 8080, orders()).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let new = serve(folder.path(), 8080, orders()).unwrap();
+        drop(old);
+        let reply = {
+            let (folder, path) = (folder.path().to_owned(), path.clone());
+            let asked = move || ask_at(&folder, &path, "file");
+            tokio::task::spawn_blocking(asked).await.unwrap()
+        };
+        assert_eq!(reply.unwrap(), "file\n/etc/krakend.json\n");
+        drop(new);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_port_is_in_the_name() {
+        assert_eq!(port_in("portcullis-8080.sock"), Some(8080));
+        assert_eq!(port_in("portcullis-8080-upgrade.sock"), None);
     }
 }

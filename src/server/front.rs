@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::future::BoxFuture;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora_core::protocols::Stream;
@@ -20,15 +19,17 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
 use crate::runtime::listen::Limits;
+use crate::server::accept::{App, Guest};
 use crate::server::chunks::BadChunk;
 use crate::server::client_auth::refused_certificate;
 use crate::server::conn::{Body, Conn};
 use crate::server::gateway::{Gateway, Shared};
 use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader};
 use crate::server::rewrite::usual_form;
+use crate::server::room::Place;
 use crate::server::tls::Certificates;
 use crate::server::turns::Turns;
-use crate::server::{proxy_protocol, quick};
+use crate::server::{proxy_protocol, quick, socket};
 use crate::telemetry::metrics::ConnectionGuard;
 
 /// First bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
@@ -41,12 +42,14 @@ pub(super) const FAREWELL: Duration = Duration::from_millis(300);
 /// What a refused client is given to read its refusal before the connection goes.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The application that Pingora's listener hands connections to.
+/// Serves the connections of the gateway's listener.
 pub struct Front {
     proxy: Arc<HttpProxy<Gateway>>,
     limits: Limits,
     certificates: Option<Arc<Certificates>>,
     shared: Arc<Shared>,
+    /// True once clients are to move to another gateway.
+    leaving: ShutdownWatch,
     turns: Turns,
 }
 
@@ -63,12 +66,13 @@ enum Wait {
 
 impl Front {
     /// A front for `proxy` with these limits; with certificates it speaks TLS only, with as many handshakes computing at a
-    /// time as there are `workers`.
+    /// time as there are `workers`. `leaving` tells HTTP/2 clients to move to another gateway.
     pub fn new(
         proxy: Arc<HttpProxy<Gateway>>,
         limits: Limits,
         certificates: Option<Arc<Certificates>>,
         shared: Arc<Shared>,
+        leaving: ShutdownWatch,
         workers: usize,
     ) -> Front {
         Front {
@@ -76,11 +80,17 @@ impl Front {
             limits,
             certificates,
             shared,
+            leaving,
             turns: Turns::new(workers),
         }
     }
 
-    async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<()> {
+    async fn connection(
+        &self,
+        stream: Stream,
+        place: &Place,
+        shutdown: &ShutdownWatch,
+    ) -> Option<()> {
         let mut conn = Conn::plain(stream);
         if let Some(trusted) = &self.limits.proxy_protocol {
             let read = proxy_protocol::read(&mut conn, trusted);
@@ -95,7 +105,7 @@ impl Front {
             }
         }
         if let Some(certificates) = &self.certificates {
-            conn = self.handshake(conn, certificates).await?;
+            conn = self.handshake(conn, place, certificates).await?;
         }
         if conn.is_h2() {
             if !self.preface(&mut conn).await {
@@ -104,11 +114,16 @@ impl Front {
             self.http2(conn.into_h2(), shutdown).await;
             return None;
         }
-        self.http1(Box::new(conn), shutdown).await
+        self.http1(Box::new(conn), place, shutdown).await
     }
 
-    async fn handshake(&self, conn: Conn, certificates: &Certificates) -> Option<Conn> {
-        let conn = self.not_plain(conn).await?;
+    async fn handshake(
+        &self,
+        conn: Conn,
+        place: &Place,
+        certificates: &Certificates,
+    ) -> Option<Conn> {
+        let conn = self.not_plain(conn, place).await?;
         let socket = pingora_core::protocols::GetSocketDigest::get_socket_digest(&conn);
         let acceptor = TlsAcceptor::from(certificates.server_config());
         let stream: Stream = Box::new(conn.into_h2());
@@ -133,12 +148,19 @@ impl Front {
     }
 
     /// Answers a client that speaks HTTP where TLS is spoken; otherwise hands the connection on.
-    async fn not_plain(&self, mut conn: Conn) -> Option<Conn> {
+    async fn not_plain(&self, mut conn: Conn, place: &Place) -> Option<Conn> {
         if conn.ahead().is_empty() {
-            let first = pingora_timeout::timeout(HANDSHAKE_TIMEOUT, conn.fill()).await;
+            place.waits();
+            let patience = self.limits.head.min(HANDSHAKE_TIMEOUT);
+            let first = tokio::select! {
+                biased;
+                first = pingora_timeout::timeout(patience, conn.fill()) => first,
+                () = place.is_needed() => return None,
+            };
             if !matches!(first, Ok(Ok(count)) if count > 0) {
                 return None;
             }
+            place.works();
         }
         // A method is in capitals; a TLS record starts with its type, 22.
         if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
@@ -169,12 +191,22 @@ impl Front {
     }
 
     async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
+        // Who connects although we are leaving has found no other gateway yet.
+        let shutdown = match *self.leaving.borrow() {
+            true => shutdown.clone(),
+            false => self.leaving.clone(),
+        };
         // The proxy's own application speaks HTTP/2 to a stream whose protocol is settled.
-        ServerApp::process_new(&self.proxy, Box::new(conn), shutdown).await;
+        ServerApp::process_new(&self.proxy, Box::new(conn), &shutdown).await;
     }
 
-    async fn http1(&self, mut conn: Box<Conn>, shutdown: &ShutdownWatch) -> Option<()> {
-        let mut pause = Pause::new(self.limits.idle, shutdown.clone());
+    async fn http1(
+        &self,
+        mut conn: Box<Conn>,
+        place: &Place,
+        shutdown: &ShutdownWatch,
+    ) -> Option<()> {
+        let mut pause = Pause::new(&self.limits, place, shutdown.clone());
         let mut out = Vec::new();
         loop {
             let facts = match self.next_head(&mut conn, &mut pause).await {
@@ -246,7 +278,7 @@ impl Front {
     }
 
     /// Waits for the next head: first for its first byte, then, under one deadline, for the rest.
-    async fn next_head(&self, conn: &mut Conn, pause: &mut Pause) -> Wait {
+    async fn next_head(&self, conn: &mut Conn, pause: &mut Pause<'_>) -> Wait {
         if conn.ahead().is_empty() && !pause.first_byte(conn).await {
             return Wait::Over;
         }
@@ -305,23 +337,32 @@ impl Front {
     }
 }
 
-#[async_trait]
-impl ServerApp for Front {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
-        let Some(_open) = ConnectionGuard::open(&self.shared.metrics, self.limits.max_connections)
-        else {
+impl App for Front {
+    type Held = ConnectionGuard;
+
+    fn admit(&self) -> Option<ConnectionGuard> {
+        let guard = ConnectionGuard::open(&self.shared.metrics, self.limits.max_connections);
+        if guard.is_none() {
             self.shared.metrics.connection_refused();
-            return None;
-        };
-        self.connection(stream, shutdown).await;
-        None
+        }
+        guard
     }
 
-    async fn cleanup(&self) {
+    async fn serve(self: Arc<Self>, guest: Guest) {
+        let Guest {
+            tcp,
+            peer,
+            place,
+            closing,
+        } = guest;
+        let stream = match &self.certificates {
+            Some(_) => socket::below_tls(tcp, peer),
+            None => socket::plain(tcp, peer),
+        };
+        self.connection(stream, &place, &closing).await;
+    }
+
+    async fn closed(&self) {
         self.proxy.http_cleanup().await;
     }
 }
@@ -350,7 +391,10 @@ pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
 }
 
 /// The bytes of the request that are there, in their usual form; the connection keeps the rest.
-fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> Result<bytes::BytesMut, BadChunk> {
+pub(super) fn take_request(
+    conn: &mut Conn,
+    mut facts: HeadFacts,
+) -> Result<bytes::BytesMut, BadChunk> {
     let head = conn.ahead().get(..facts.length).unwrap_or_default();
     if let Some(usual) = usual_form(head, &facts) {
         let rest = conn.ahead().split_off(facts.length);
@@ -368,38 +412,56 @@ fn take_request(conn: &mut Conn, mut facts: HeadFacts) -> Result<bytes::BytesMut
     conn.begin_request(facts.length, body)
 }
 
-/// The time between two requests on a connection. One timer and one watch on the stop serve all of its requests: they
+/// The time before each request on a connection. One timer and one watch on the end serve all of its requests: they
 /// are set up once and only looked at each time.
-struct Pause {
+struct Pause<'a> {
+    place: &'a Place,
+    /// For the next request: a client that has never spoken gets no longer than a head may take.
+    patience: Duration,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
-    stop: BoxFuture<'static, ()>,
+    end: BoxFuture<'static, ()>,
 }
 
-impl Pause {
-    fn new(idle: Duration, stopping: ShutdownWatch) -> Pause {
+impl Pause<'_> {
+    fn new<'a>(limits: &Limits, place: &'a Place, stopping: ShutdownWatch) -> Pause<'a> {
+        let is_needed = place.is_needed();
         Pause {
-            idle,
-            timer: Box::pin(tokio::time::sleep(idle)),
-            stop: Box::pin(farewell(stopping)),
+            place,
+            patience: limits.head,
+            idle: limits.idle,
+            timer: Box::pin(tokio::time::sleep(limits.head.min(limits.idle))),
+            end: Box::pin(async move {
+                tokio::select! {
+                    biased;
+                    () = farewell(stopping) => {}
+                    () = is_needed => {}
+                }
+            }),
         }
     }
 
-    /// Waits for the client to begin; `false` when it has left, was silent for too long, or we are leaving.
+    /// Waits for the client to begin; `false` when it has left, was silent for too long, we are leaving, or another
+    /// client needs the place.
     async fn first_byte(&mut self, conn: &mut Conn) -> bool {
         let began = Instant::now();
+        let patience = std::mem::replace(&mut self.patience, self.idle);
+        self.place.waits();
         loop {
             tokio::select! {
                 biased;
-                read = conn.fill() => return matches!(read, Ok(count) if count > 0),
+                read = conn.fill() => {
+                    self.place.works();
+                    return matches!(read, Ok(count) if count > 0);
+                }
                 () = self.timer.as_mut() => {
                     // It was set for an earlier request, whose time does not count.
-                    if began.elapsed() >= self.idle {
+                    if began.elapsed() >= patience {
                         return false;
                     }
-                    self.timer.as_mut().reset(began + self.idle);
+                    self.timer.as_mut().reset(began + patience);
                 }
-                () = &mut self.stop => return false,
+                () = &mut self.end => return false,
             }
         }
     }
@@ -419,7 +481,7 @@ fn peer(conn: &Conn) -> String {
 }
 
 /// Writes a refusal by hand and ends the connection: there is no request that a session could answer.
-async fn refuse(conn: &mut Conn, status: &str) {
+pub(super) async fn refuse(conn: &mut Conn, status: &str) {
     let body = status;
     let text = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",

@@ -33,14 +33,28 @@ use crate::telemetry::stats::Stats;
 /// Whether new requests are welcome; an endpoint of that path in the file goes first.
 const READY_PATH: &str = "/__ready";
 
+/// Methods that a label names (RFC 9110 §9.3, and PATCH); whatever else a client sends counts as [`OTHER`].
+const METHODS: [Method; 9] = [
+    Method::GET,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::HEAD,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::CONNECT,
+];
+const OTHER: &str = "OTHER";
+
 /// What requests run on: one service, with the handles of its endpoints. Swapped whole by a reload.
 #[derive(Debug)]
 pub struct Active {
     pub service: Arc<Service>,
     /// By [`Endpoint::id`].
     routes: Box<[RouteMetrics]>,
-    /// Everything that no endpoint answered.
-    other: RouteMetrics,
+    /// Everything that no endpoint answered, in the order of [`METHODS`], and other methods last.
+    others: [RouteMetrics; METHODS.len() + 1],
     pub access_log: Arc<AccessLog>,
     stats: Option<ActiveStats>,
 }
@@ -61,7 +75,10 @@ impl Active {
             .collect();
         Active {
             routes,
-            other: metrics.route("", "OTHER"),
+            others: std::array::from_fn(|index| {
+                let method = METHODS.get(index).map_or(OTHER, Method::as_str);
+                metrics.route("", method)
+            }),
             service,
             access_log,
             stats,
@@ -70,9 +87,16 @@ impl Active {
 }
 
 impl Active {
+    /// The handles of a request that no endpoint answered.
+    fn other(&self, method: &Method) -> &RouteMetrics {
+        let [known @ .., other] = &self.others;
+        let index = METHODS.iter().position(|known| known == method);
+        index.and_then(|index| known.get(index)).unwrap_or(other)
+    }
+
     /// Reports a health answer that the front loop gave.
     pub(super) fn probed(&self, path: &str, client: IpAddr, bytes: u64, took: Duration) {
-        self.other.record(200, took);
+        self.other(&Method::GET).record(200, took);
         let options = &self.service.options;
         if !options.access_log || options.access_log_skip.iter().any(|skip| **skip == *path) {
             return;
@@ -416,6 +440,11 @@ impl Gateway {
                 ctx.notes.refused = Some("body_too_large");
                 Answer::empty(StatusCode::PAYLOAD_TOO_LARGE)
             }
+            Err(BodyError::Full) => {
+                ctx.notes.refused = Some("buffers_full");
+                session.set_keepalive(None);
+                text(StatusCode::SERVICE_UNAVAILABLE, "503 Service Unavailable")
+            }
             Err(BodyError::Malformed) => {
                 self.shared.metrics.bad_request("body");
                 session.set_keepalive(None);
@@ -490,7 +519,8 @@ impl Gateway {
         };
         ctx.ended = outcome.ended.map(|ended| (ended, began.elapsed()));
         if let Some(kind) = outcome.failure {
-            self.shared.metrics.upstream_error(kind.as_str());
+            let route = &endpoint.pattern;
+            self.shared.metrics.upstream_error(route, kind.as_str());
         }
         ctx.notes.errors.extend(outcome.errors);
         self.local(session, ctx, outcome.answer).await
@@ -689,16 +719,20 @@ impl ProxyHttp for Gateway {
             .endpoint
             .as_ref()
             .and_then(|endpoint| active.routes.get(endpoint.id))
-            .unwrap_or(&active.other);
+            .unwrap_or_else(|| active.other(&session.req_header().method));
         route.record(status, took);
         if let (Some(stats), Some(endpoint), true) = (&active.stats, &ctx.endpoint, ctx.counted) {
             let bytes = session.body_bytes_sent() as u64;
             stats.ended(endpoint, status, bytes, took, ctx.ended);
         }
         if let Some(reason) = ctx.notes.refused {
+            let endpoint = ctx.endpoint.as_ref();
+            let pattern = endpoint.map_or("", |endpoint| &*endpoint.pattern);
             match status {
-                401 | 403 if ctx.notes.token_refused => self.shared.metrics.jwt_rejected(reason),
-                _ => self.shared.metrics.refused(reason),
+                401 | 403 if ctx.notes.token_refused => {
+                    self.shared.metrics.jwt_rejected(pattern, reason);
+                }
+                _ => self.shared.metrics.refused(pattern, reason),
             }
         }
         if ctx.silent || !active.service.options.access_log {
@@ -812,20 +846,6 @@ fn unrouted(status: StatusCode, body: &'static str, configured: &Option<Bytes>) 
     answer.branding = Branding::Completed(false);
     answer.body = body;
     answer
-}
-
-/// Methods that a label may carry; whatever else a client sends counts as `OTHER`.
-pub fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        _ => "OTHER",
-    }
 }
 
 /// A future in a box that was there before it: made on the stack first, ten kilobytes would be copied for each request.

@@ -39,7 +39,9 @@ pub fn refusal(mut answer: Answer) -> Answer {
 pub fn status_of(kind: Kind) -> Option<StatusCode> {
     match kind {
         Kind::Deadline => Some(StatusCode::GATEWAY_TIMEOUT),
-        Kind::Connect | Kind::Refused | Kind::NoHosts => Some(StatusCode::SERVICE_UNAVAILABLE),
+        Kind::Connect | Kind::Refused | Kind::Busy | Kind::Full | Kind::NoHosts => {
+            Some(StatusCode::SERVICE_UNAVAILABLE)
+        }
         _ => None,
     }
 }

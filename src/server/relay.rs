@@ -97,7 +97,7 @@ pub async fn run(
             return Err(error);
         }
         Err(Trouble::Cut(reason)) => {
-            metrics.upstream_error("broken");
+            metrics.upstream_error(&endpoint.pattern, "broken");
             log::error!(
                 "[ENDPOINT: {}] the answer broke off: {reason}",
                 endpoint.pattern
@@ -167,7 +167,7 @@ fn is_final(header: &ResponseHeader) -> bool {
 }
 
 fn report(ctx: &mut Ctx, endpoint: &Endpoint, metrics: &Metrics, failure: &Failure) {
-    metrics.upstream_error(failure.kind.as_str());
+    metrics.upstream_error(&endpoint.pattern, failure.kind.as_str());
     log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
     ctx.notes.errors.push(failure.text.clone());
 }
@@ -609,6 +609,7 @@ async fn whole_body(session: &mut Session, most: u64) -> std::result::Result<Byt
         .map_err(|error| match error {
             body::BodyError::TooLarge => Trouble::TooLarge,
             body::BodyError::Gone(error) => Trouble::Client(error),
+            body::BodyError::Full => Trouble::Failed(Failure::full()),
             body::BodyError::Malformed => Trouble::Malformed,
             body::BodyError::Slow => Trouble::Slow,
         })

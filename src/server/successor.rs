@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::net::UnixStream;
+
+use crate::server::handover::{self, GiveError};
+use crate::server::listeners::Listeners;
+
 /// How long a new process may take to read its file and to ask for the sockets.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,15 +43,15 @@ impl Successor {
         })
     }
 
-    /// Starts it and waits until it listens for the listening sockets at `socket`.
+    /// Starts it, gives it the sockets when it waits at `path` for them, and returns once it accepts connections.
     ///
     /// A caller that drops this before it ends, ends the new process.
     ///
     /// # Errors
-    /// It cannot be started, gives up (its own words are in the log), or takes too long.
-    pub async fn ready(&self, socket: &Path) -> Result<(), String> {
+    /// It cannot be started, gives up (its own words are in the log), or takes too long. The sockets are still ours.
+    pub async fn take_over(&self, path: &Path, listeners: &Listeners) -> Result<(), String> {
         // What an earlier attempt has left behind must not pass for a sign of life.
-        let _ = std::fs::remove_file(socket);
+        let _ = std::fs::remove_file(path);
         let child = Command::new(&self.program)
             .args(&self.arguments)
             // The watchdog is for whoever is the main process, not only for the first.
@@ -55,8 +60,11 @@ impl Successor {
             .spawn()
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
         let mut child = Started(Some(child));
-        let waiting = tokio::time::timeout(PATIENCE, child.listens(socket));
-        waiting.await.map_err(|_| "it took too long".to_owned())??;
+        let waiting = tokio::time::timeout(PATIENCE, child.waits(path));
+        let taker = waiting.await.map_err(|_| "it took too long".to_owned())??;
+        handover::give(taker, listeners)
+            .await
+            .map_err(|error| error.to_string())?;
         child.0 = None;
         Ok(())
     }
@@ -66,17 +74,18 @@ impl Successor {
 struct Started(Option<Child>);
 
 impl Started {
-    async fn listens(&mut self, socket: &Path) -> Result<(), String> {
-        while let Some(child) = &mut self.0 {
-            if let Ok(Some(status)) = child.try_wait() {
+    /// The way to it, once it waits for the sockets.
+    async fn waits(&mut self, path: &Path) -> Result<UnixStream, String> {
+        loop {
+            if let Some(Ok(Some(status))) = self.0.as_mut().map(Child::try_wait) {
                 return Err(format!("the new process ended: {status}"));
             }
-            if socket.exists() {
-                break;
+            match handover::find(path, Duration::ZERO).await {
+                Ok(taker) => return Ok(taker),
+                Err(GiveError::Nobody(_)) => tokio::time::sleep(POLL).await,
+                Err(error) => return Err(error.to_string()),
             }
-            tokio::time::sleep(POLL).await;
         }
-        Ok(())
     }
 }
 
@@ -101,25 +110,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_ready_when_its_socket_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("s");
-        let script = format!("touch {}; sleep 5", socket.display());
-        assert_eq!(shell(&script).ready(&socket).await, Ok(()));
-    }
-
-    #[tokio::test]
     async fn one_that_ends_is_no_successor_whatever_was_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         std::fs::write(&socket, "").unwrap();
-        let error = shell("sleep 0.2; exit 1").ready(&socket).await.unwrap_err();
+        let none = Listeners::default();
+        let ending = shell("sleep 0.2; exit 1");
+        let error = ending.take_over(&socket, &none).await.unwrap_err();
         assert!(error.contains("exit status: 1"), "{error}");
         let missing = Successor {
             program: "/nonexistent/portcullis".into(),
             arguments: Vec::new(),
         };
-        let error = missing.ready(&socket).await.unwrap_err();
+        let error = missing.take_over(&socket, &none).await.unwrap_err();
         assert!(error.contains("/nonexistent/portcullis"), "{error}");
     }
 
@@ -134,8 +137,9 @@ mod tests {
                 tokio::time::sleep(POLL).await;
             }
         };
+        let none = Listeners::default();
         tokio::select! {
-            _ = successor.ready(&socket) => panic!("it never listens"),
+            _ = successor.take_over(&socket, &none) => panic!("it never listens"),
             () = started => {}
         }
         let process = std::fs::read_to_string(&sign).unwrap();

@@ -73,7 +73,7 @@ pub async fn run(
         Ok(opened) => opened,
         Err(failure) => {
             let failure = failure.hiding(work.backend.url.hidden());
-            metrics.upstream_error(failure.kind.as_str());
+            metrics.upstream_error(&endpoint.pattern, failure.kind.as_str());
             log::error!("[ENDPOINT: {}] {failure}", endpoint.pattern);
             ctx.notes.errors.push(failure.text.clone());
             return Ok(Some(stream::failed(&service.options, failure)));

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::telemetry::format::{Event, Format, Level};
+use crate::telemetry::held::{self, Held};
 use crate::telemetry::mask::scrubbed;
 use crate::telemetry::moment;
 use crate::telemetry::sink::{Output, Sink};
@@ -127,6 +128,22 @@ impl Logger {
         self.complain(trouble);
     }
 
+    /// Writes lines that have waited, as the settings in use want them.
+    pub fn release(&self, lines: Vec<Held>) {
+        for held in lines {
+            Log::log(
+                self,
+                &Record::builder()
+                    .level(held.level)
+                    .target(&held.target)
+                    .file(Some(&held.file))
+                    .line(Some(held.line))
+                    .args(format_args!("{}", held.message))
+                    .build(),
+            );
+        }
+    }
+
     /// Waits until what was logged is written, at most `limit`. For the end of the process.
     pub fn flush_within(&self, limit: Duration) {
         let active = self.active.load();
@@ -207,7 +224,9 @@ impl Log for Installed {
     }
 
     fn log(&self, record: &Record<'_>) {
-        Log::log(&*self.0, record);
+        if !held::keep(record) {
+            Log::log(&*self.0, record);
+        }
     }
 
     fn flush(&self) {

@@ -3,10 +3,12 @@
 //! Labels are bounded whatever clients send: route patterns of the file, methods of a fixed list, classes of statuses,
 //! closed sets of reasons. Handles are taken once per service, so that a request only touches atomics.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
     IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -35,6 +37,9 @@ pub struct Metrics {
     jwt_without_exp: Counter,
     refused: IntCounterVec,
     upstream_errors: IntCounterVec,
+    buffered_bytes: IntGauge,
+    buffered_limit: IntGauge,
+    buffered_refused: IntCounter,
     panics: IntCounter,
     reload_success: IntGauge,
     reload_time: Gauge,
@@ -147,8 +152,8 @@ impl Metrics {
             ),
             jwt_rejected: maker.int_counters(
                 "portcullis_jwt_rejected_total",
-                "Requests refused for their token, by reason.",
-                &["reason"],
+                "Requests refused for their token, by route pattern and reason.",
+                &["route", "reason"],
             ),
             jwt_without_exp: maker.counter(
                 "portcullis_jwt_without_exp_total",
@@ -156,13 +161,25 @@ impl Metrics {
             ),
             refused: maker.int_counters(
                 "portcullis_requests_refused_total",
-                "Requests refused by a policy, by reason.",
-                &["reason"],
+                "Requests refused by a policy, by route pattern and reason.",
+                &["route", "reason"],
             ),
             upstream_errors: maker.int_counters(
                 "portcullis_upstream_errors_total",
-                "Calls to upstreams that gave no usable answer, by kind.",
-                &["kind"],
+                "Calls to upstreams that gave no usable answer, by route pattern and kind.",
+                &["route", "kind"],
+            ),
+            buffered_bytes: maker.int_gauge(
+                "portcullis_buffered_bytes",
+                "Bytes of bodies held now, without small ones.",
+            ),
+            buffered_limit: maker.int_gauge(
+                "portcullis_buffered_bytes_limit",
+                "Bytes of bodies that may be held.",
+            ),
+            buffered_refused: maker.int_counter(
+                "portcullis_buffered_refused_total",
+                "Bodies that found no room: their requests got 503.",
             ),
             panics: maker.int_counter(
                 "portcullis_panics_total",
@@ -263,6 +280,16 @@ impl Metrics {
         }
     }
 
+    /// Drops the series of routes that no configuration has any more, or each reload with other routes would add to the
+    /// page and to memory.
+    pub fn keep_routes(&self, patterns: &HashSet<&str>) {
+        keep(&self.requests, patterns);
+        keep(&self.duration, patterns);
+        for counters in [&self.jwt_rejected, &self.refused, &self.upstream_errors] {
+            keep(counters, patterns);
+        }
+    }
+
     /// Counts a request as in flight until the guard goes.
     pub fn request(self: &Arc<Metrics>) -> InFlight {
         self.in_flight.inc();
@@ -285,16 +312,29 @@ impl Metrics {
         self.bad_requests.with_label_values(&[reason]).inc();
     }
 
-    pub fn jwt_rejected(&self, reason: &'static str) {
-        self.jwt_rejected.with_label_values(&[reason]).inc();
+    /// `route` is the pattern of an endpoint, or empty.
+    pub fn jwt_rejected(&self, route: &str, reason: &'static str) {
+        self.jwt_rejected.with_label_values(&[route, reason]).inc();
     }
 
-    pub fn refused(&self, reason: &'static str) {
-        self.refused.with_label_values(&[reason]).inc();
+    /// `route` is the pattern of an endpoint, or empty.
+    pub fn refused(&self, route: &str, reason: &'static str) {
+        self.refused.with_label_values(&[route, reason]).inc();
     }
 
-    pub fn upstream_error(&self, kind: &'static str) {
-        self.upstream_errors.with_label_values(&[kind]).inc();
+    /// `route` is the pattern of an endpoint.
+    pub fn upstream_error(&self, route: &str, kind: &'static str) {
+        self.upstream_errors.with_label_values(&[route, kind]).inc();
+    }
+
+    /// Sets what the page says of bodies that are held: bytes now, bytes at most, and bodies refused since start.
+    pub fn buffered(&self, used: u64, limit: u64, refused: u64) {
+        self.buffered_bytes
+            .set(i64::try_from(used).unwrap_or(i64::MAX));
+        self.buffered_limit
+            .set(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.buffered_refused
+            .inc_by(refused.saturating_sub(self.buffered_refused.get()));
     }
 
     pub fn connection_refused(&self) {
@@ -307,6 +347,11 @@ impl Metrics {
 
     pub fn panicked(&self) {
         self.panics.inc();
+    }
+
+    /// The process serves its first configuration.
+    pub fn started(&self, now: Duration) {
+        self.reload_time.set(now.as_secs_f64());
     }
 
     /// A reload was applied, or refused.
@@ -403,6 +448,22 @@ impl Metrics {
     }
 }
 
+/// Removes the series whose route is none of `patterns`; an empty one stands for requests without an endpoint.
+fn keep<T: MetricVecBuilder>(metrics: &MetricVec<T>, patterns: &HashSet<&str>) {
+    for family in metrics.collect() {
+        for metric in family.get_metric() {
+            let labels = metric.get_label().iter();
+            let labels: HashMap<&str, &str> =
+                labels.map(|label| (label.name(), label.value())).collect();
+            let route = labels.get("route").copied().unwrap_or_default();
+            if !route.is_empty() && !patterns.contains(route) {
+                // It was there a moment ago, and only reloads remove any.
+                let _ = metrics.remove(&labels);
+            }
+        }
+    }
+}
+
 /// Lifts a counter to a total that is kept elsewhere.
 fn raise(counter: &Counter, total: u64) {
     let missing = total as f64 - counter.get();
@@ -428,24 +489,26 @@ impl Drop for InFlight {
 
 /// Counts one client connection for as long as it lives.
 #[derive(Debug)]
-pub struct ConnectionGuard<'a> {
-    metrics: &'a Metrics,
+pub struct ConnectionGuard {
+    metrics: Arc<Metrics>,
 }
 
-impl<'a> ConnectionGuard<'a> {
+impl ConnectionGuard {
     /// `None` when `most` connections are open already.
-    pub fn open(metrics: &'a Metrics, most: usize) -> Option<ConnectionGuard<'a>> {
+    pub fn open(metrics: &Arc<Metrics>, most: usize) -> Option<ConnectionGuard> {
         if metrics.open.fetch_add(1, Ordering::Relaxed) >= most {
             metrics.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         metrics.connections.inc();
         metrics.connections_open.inc();
-        Some(ConnectionGuard { metrics })
+        Some(ConnectionGuard {
+            metrics: Arc::clone(metrics),
+        })
     }
 }
 
-impl Drop for ConnectionGuard<'_> {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.metrics.open.fetch_sub(1, Ordering::Relaxed);
         self.metrics.connections_open.dec();
@@ -515,6 +578,22 @@ mod tests {
         ));
         assert!(page.contains(r#"portcullis_http_bad_requests_total{reason="host"} 1"#));
         assert!(page.contains("portcullis_build_info{version="));
+    }
+
+    #[test]
+    fn series_of_routes_that_are_gone_go_too() {
+        let metrics = Metrics::new();
+        for route in ["", "/old", "/new"] {
+            let handles = metrics.route(route, "GET");
+            handles.record(200, Duration::from_millis(3));
+            metrics.refused(route, "limit");
+        }
+        metrics.keep_routes(&HashSet::from(["/new"]));
+        let page = String::from_utf8(metrics.page()).unwrap();
+        assert!(!page.contains("/old"), "{page}");
+        let kept = page.matches(r#"route="/new",status="2xx"} 1"#).count();
+        assert_eq!(kept, 1, "{page}");
+        assert!(page.contains(r#"refused_total{reason="limit",route=""} 1"#));
     }
 
     #[test]

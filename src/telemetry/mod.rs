@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`logger`], [`format`] | log lines: levels, formats, stdout and syslog |
+//! | [`held`] | lines of a configuration that is being loaded |
 //! | [`access`] | the access log |
 //! | [`sink`], [`syslog`] | bounded queues to writer threads: nobody who reports ever waits |
 //! | [`metrics`] | the page for Prometheus |
@@ -13,6 +14,7 @@
 
 pub mod access;
 pub mod format;
+pub mod held;
 pub mod hidden;
 pub mod logger;
 pub mod mask;

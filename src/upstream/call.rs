@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use http::{Method, StatusCode};
 
+use super::budget::{Budget, Charge, FREE};
 use super::error::CallError;
 use super::exchange::{Exchange, RequestBody};
 use super::gunzip::{Gunzip, is_gzip};
@@ -144,27 +145,24 @@ async fn read_all(
     let expected = announced.and_then(|length| usize::try_from(length).ok());
     // What is announced is not yet there: a promise of much is not taken at its word.
     let room = expected.unwrap_or(first.len() * 4).min(MOST_AHEAD);
-    let mut all = BytesMut::with_capacity(room.max(first.len()));
-    all.extend_from_slice(&first);
+    let mut all = Whole::with_capacity(room.max(first.len()), limit);
+    all.push(&first)?;
     let mut chunk = Some(second);
     while let Some(more) = chunk {
-        if (all.len() + more.len()) as u64 > limit {
-            return Err(CallError::too_large(limit));
-        }
-        all.extend_from_slice(&more);
+        all.push(&more)?;
         chunk = exchange.read_body().await?;
     }
-    Ok(all.freeze())
+    Ok(all.done())
 }
 
 fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
     let mut gunzip = Gunzip::default();
-    let mut all = BytesMut::with_capacity((body.len() * 4).min(MOST_AHEAD));
+    let mut all = Whole::with_capacity((body.len() * 4).min(MOST_AHEAD), limit);
     gunzip.push(body);
     let mut last = false;
     loop {
         let piece = match gunzip.next_piece()? {
-            None if last => return Ok(all.freeze()),
+            None if last => return Ok(all.done()),
             None => {
                 last = true;
                 gunzip.finish()?
@@ -172,11 +170,42 @@ fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
             piece => piece,
         };
         if let Some(piece) = piece {
-            if (all.len() + piece.len()) as u64 > limit {
-                return Err(CallError::too_large(limit));
-            }
-            all.extend_from_slice(&piece);
+            all.push(&piece)?;
         }
+    }
+}
+
+/// A body that is collected, within its own limit and the budget of the process.
+struct Whole {
+    bytes: BytesMut,
+    limit: u64,
+    charge: Charge,
+}
+
+impl Whole {
+    fn with_capacity(room: usize, limit: u64) -> Whole {
+        Whole {
+            bytes: BytesMut::with_capacity(room),
+            limit,
+            charge: Budget::process().charge(),
+        }
+    }
+
+    fn push(&mut self, more: &[u8]) -> Result<(), CallError> {
+        let length = self.bytes.len() + more.len();
+        if length as u64 > self.limit {
+            return Err(CallError::too_large(self.limit));
+        }
+        if length > FREE {
+            // What is made of it will be there beside it.
+            self.charge.cover(2 * length).map_err(CallError::full)?;
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(())
+    }
+
+    fn done(self) -> Bytes {
+        self.charge.settle(self.bytes)
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use http::Method;
 use pingora_core::{Error, ErrorType};
 
+use super::budget::Full;
 use super::handshake;
 use crate::telemetry::text::masked;
 
@@ -31,6 +32,8 @@ pub enum CallErrorKind {
     Broken,
     /// The answer was larger than allowed.
     TooLarge,
+    /// The process holds as many bytes of bodies as it may.
+    Full,
     /// `response_header_timeout` passed.
     HeaderTimeout,
     /// More than ten requests in a chain of redirects.
@@ -81,6 +84,11 @@ impl CallError {
             CallErrorKind::TooLarge,
             format!("response body larger than {limit} bytes"),
         )
+    }
+
+    /// No room for more of the answer.
+    pub(super) fn full(full: Full) -> CallError {
+        CallError::new(CallErrorKind::Full, full.to_string())
     }
 
     /// Why no connection came about. `address` is the `host:port` that was asked for.

@@ -17,6 +17,7 @@
 //! | `exchange` | [`Exchange`]: one request and one answer on one connection, as a stream |
 //! | `wire` | the head of a request as it goes on the wire |
 //! | `call` | whole-body calls: redirects, gzip, limits |
+//! | [`budget`] | bytes of bodies that the whole process may hold |
 //! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
 //! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
 //! | `flight` | work of a background task that requests wait for, together |
@@ -24,6 +25,7 @@
 //! | `keys` | [`KeySetStore`]: key sets kept fresh in the background, read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
+pub mod budget;
 mod call;
 mod certificate;
 mod client;

@@ -14,6 +14,9 @@ use super::{pause, ports};
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(10);
 
+/// Names the folder for a gateway's sockets.
+pub const RUNTIME_FOLDER: &str = "RUNTIME_DIRECTORY";
+
 /// The program under test.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
@@ -125,6 +128,11 @@ impl Gateway {
         let stdout =
             stdout.unwrap_or_else(|| File::create(dir.path().join("stdout.log")).unwrap().into());
         let stderr = File::create(dir.path().join("stderr.log")).unwrap();
+        // Its control socket must not meet that of another gateway.
+        let has_folder = program.get_envs().any(|(name, _)| name == RUNTIME_FOLDER);
+        if !has_folder {
+            program.env(RUNTIME_FOLDER, dir.path());
+        }
         let child = program
             .args(["run", "-c"])
             .arg(&path)

@@ -19,6 +19,8 @@ const CONNECTIONS: usize = 32;
 const MOST_MESSAGE_BYTES: usize = 256 << 10;
 /// A client keeps its connection between calls.
 const IDLE: Duration = Duration::from_secs(600);
+/// One that has never spoken holds a place that another may need.
+const FIRST: Duration = Duration::from_secs(30);
 /// A message that has begun is there, and an answer is gone, in this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts to get the port while another process gives it up.
@@ -149,7 +151,9 @@ async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool) -> io::Result<(
     }
     let mut session = Session::default();
     let mut out = Vec::new();
-    while let Some(first) = timeout(IDLE, next(&mut stream)).await? {
+    let mut pause = FIRST;
+    while let Some(first) = timeout(pause, next(&mut stream)).await? {
+        pause = IDLE;
         let message = timeout(PATIENCE, rest(&mut stream, first)).await??;
         session
             .message(&message, desk, &mut out)

@@ -192,6 +192,16 @@ async fn strangers_are_sent_away_where_a_secret_is_needed() {
     assert!(desk.contains(b"jti-J1"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_speaks_loses_its_place() {
+    let (_port, _desk, _ledger, address) = served(false);
+    let began = tokio::time::Instant::now();
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = silent.read_to_end(&mut answer).await;
+    assert!(began.elapsed() <= std::time::Duration::from_secs(31));
+}
+
 #[tokio::test]
 async fn nonsense_ends_the_connection_only() {
     let (_port, _desk, _ledger, address) = served(false);

@@ -135,10 +135,10 @@ impl BackendStep for CircuitBreaker {
         match machine.state {
             State::Closed => {}
             State::Open => {
-                return Err(Failure::new(Kind::Refused, "circuit breaker is open"));
+                return Err(Failure::new(Kind::Busy, "circuit breaker is open"));
             }
             State::HalfOpen if machine.trial => {
-                return Err(Failure::new(Kind::Refused, "too many requests"));
+                return Err(Failure::new(Kind::Busy, "too many requests"));
             }
             State::HalfOpen => {
                 machine.trial = true;

@@ -13,7 +13,7 @@ use super::entries::{Entries, Entry, Varied};
 use crate::runtime::answer::Fields;
 use crate::runtime::clock::Clock;
 use crate::runtime::step::{Lookup, ResponseCache};
-use crate::upstream::Incoming;
+use crate::upstream::{Incoming, budget};
 
 /// Who must not share stored answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +112,7 @@ impl ResponseCache for Cache {
         };
         let mut answer = answer.clone();
         strip(&mut answer.headers);
+        answer.body = budget::apart(&answer.body);
         self.entries.put(
             &key,
             Entry {

@@ -272,7 +272,7 @@ impl BackendStep for BackendLimit {
     fn before(&self) -> Result<Ticket, Failure> {
         match self.bucket.take(self.clock.now()) {
             Verdict::Allowed { .. } => Ok(Ticket(0)),
-            Verdict::Refused { .. } => Err(Failure::new(Kind::Refused, EXCEEDED)),
+            Verdict::Refused { .. } => Err(Failure::new(Kind::Busy, EXCEEDED)),
         }
     }
 

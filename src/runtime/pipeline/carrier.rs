@@ -38,6 +38,7 @@ impl From<CallError> for Failure {
             CallErrorKind::Connect => Kind::Connect,
             CallErrorKind::Broken | CallErrorKind::Redirects => Kind::Broken,
             CallErrorKind::TooLarge => Kind::TooLarge,
+            CallErrorKind::Full => return Failure::full(),
             CallErrorKind::HeaderTimeout => Kind::Deadline,
             CallErrorKind::Request => Kind::Request,
         };

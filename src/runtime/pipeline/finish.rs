@@ -16,6 +16,7 @@ use crate::runtime::json::{Object, Style, Value, to_bytes};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
 use crate::telemetry::text::printable;
+use crate::upstream::budget;
 
 /// The endpoint's own flatmap and static data.
 pub(super) fn settle(work: &Composition, merged: &mut Merged) {
@@ -52,6 +53,7 @@ pub(super) fn finish(
                 let (content_type, body) =
                     work.encoding
                         .encode(Some(data), accept, options.canonical_json);
+                let body = budget::charged(body);
                 let answer = success(endpoint, data, merged.complete, content_type, body);
                 let answer = match &merged.meta {
                     Some(meta) if !is_empty(data) => with_fields(answer, &meta.headers),
@@ -146,8 +148,16 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
         branding: Branding::Completed(false),
         ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
     };
+    if options.gateway_status_codes {
+        let statuses = merged.failures.iter().map(Failure::gateway_status);
+        let own = statuses.filter(StatusCode::is_server_error);
+        answer.status = own.max().unwrap_or(answer.status);
+    }
     if let ([failure], false) = (&*merged.failures, merged.group) {
-        answer.status = failure.status;
+        answer.status = match options.gateway_status_codes {
+            true => failure.gateway_status(),
+            false => failure.status,
+        };
     }
     if let [failure] = &*merged.failures
         && let Some(fields) = &failure.passed

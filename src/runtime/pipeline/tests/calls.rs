@@ -12,7 +12,7 @@ struct Counter {
 impl BackendStep for Counter {
     fn before(&self) -> Result<Ticket, Failure> {
         match self.refuse {
-            true => Err(Failure::new(Kind::Refused, "rate limit exceded")),
+            true => Err(Failure::new(Kind::Busy, "rate limit exceded")),
             false => Ok(Ticket(42)),
         }
     }

@@ -1,0 +1,232 @@
+//! The accept loop of a listener.
+//!
+//! Pingora's own sleeps for a second when no descriptor is left, also when one becomes free at once, and cannot be told
+//! to leave connections in the system's queue while there is no room for them.
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use pingora_core::server::{ListenFds, ShutdownWatch};
+use pingora_core::services::Service;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::server::descriptors::Spare;
+use crate::server::room::{Place, Room};
+
+/// A failure to accept is told so often.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// EMFILE and ENFILE (accept(2)): this process, or the system, has no descriptor left.
+const NONE_LEFT: [i32; 2] = [24, 23];
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Guest {
+    pub tcp: TcpStream,
+    pub peer: SocketAddr,
+    pub place: Place,
+    /// True once idle connections are to end.
+    pub closing: ShutdownWatch,
+}
+
+/// Serves the connections of a listener.
+pub trait App: Send + Sync + 'static {
+    /// What a connection holds while it is served.
+    type Held: Send + 'static;
+
+    /// `None`: the connection is closed at once.
+    fn admit(&self) -> Option<Self::Held>;
+
+    /// One connection to its end.
+    fn serve(self: Arc<Self>, guest: Guest) -> impl Future<Output = ()> + Send;
+
+    /// After the last connection was accepted.
+    fn closed(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+}
+
+/// What the process and its accept loops tell each other.
+#[derive(Debug)]
+pub struct Doors {
+    /// No more connections, and idle ones end.
+    closing: watch::Sender<bool>,
+    /// Accept loops that run.
+    open: watch::Sender<usize>,
+}
+
+impl Default for Doors {
+    fn default() -> Doors {
+        Doors {
+            closing: watch::channel(false).0,
+            open: watch::channel(0).0,
+        }
+    }
+}
+
+impl Doors {
+    /// Waits until so many loops run, for at most `limit`.
+    pub async fn open(&self, count: usize, limit: Duration) -> bool {
+        let mut open = self.open.subscribe();
+        let opened = open.wait_for(|running| *running >= count);
+        matches!(tokio::time::timeout(limit, opened).await, Ok(Ok(_)))
+    }
+
+    /// Ends all loops, and waits for it for at most `limit`.
+    pub async fn close(&self, limit: Duration) {
+        self.closing.send_replace(true);
+        let mut open = self.open.subscribe();
+        let _ = tokio::time::timeout(limit, open.wait_for(|running| *running == 0)).await;
+    }
+}
+
+/// An accept loop as a service of Pingora's, which gives it threads.
+pub struct Door<A> {
+    name: &'static str,
+    threads: usize,
+    listener: Option<TcpListener>,
+    app: Arc<A>,
+    room: Arc<Room>,
+    /// Descriptors for when none are left.
+    spare: Option<Arc<Spare>>,
+    doors: Arc<Doors>,
+}
+
+impl<A: App> Door<A> {
+    /// A loop that serves the connections of `listener` with `app`, as many at a time as there is `room`.
+    pub fn new(
+        name: &'static str,
+        listener: TcpListener,
+        app: Arc<A>,
+        room: Arc<Room>,
+        doors: &Arc<Doors>,
+    ) -> Door<A> {
+        Door {
+            name,
+            threads: 1,
+            listener: Some(listener),
+            app,
+            room,
+            spare: None,
+            doors: Arc::clone(doors),
+        }
+    }
+
+    /// With so many worker threads instead of one.
+    pub fn threads(self, threads: usize) -> Door<A> {
+        Door { threads, ..self }
+    }
+
+    /// With descriptors for when none are left.
+    pub fn with_spare(self, spare: Arc<Spare>) -> Door<A> {
+        Door {
+            spare: Some(spare),
+            ..self
+        }
+    }
+
+    async fn accept(&self, listener: &tokio::net::TcpListener, closing: &ShutdownWatch) {
+        let mut closed = closing.clone();
+        let mut told: Option<Instant> = None;
+        loop {
+            let next = async {
+                let place = self.room.place().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                next = next => next,
+                _ = closed.wait_for(|closing| *closing) => break,
+            };
+            match accepted {
+                Ok((tcp, peer)) => self.begin(tcp, peer, place, closing),
+                Err(error) => {
+                    drop(place);
+                    if told.is_none_or(|last| last.elapsed() >= TELL_EVERY) {
+                        log::error!(
+                            "[SERVICE: Gateway] {}: no connection can be accepted: {error}",
+                            self.name
+                        );
+                        told = Some(Instant::now());
+                    }
+                    self.recover(&error).await;
+                }
+            }
+        }
+        // Whoever waits in the system's queue has a connection already, and would see it reset.
+        while let Some(Ok((tcp, peer))) = listener.accept().now_or_never()
+            && let Some(place) = self.room.place().now_or_never()
+        {
+            self.begin(tcp, peer, place, closing);
+        }
+    }
+
+    /// Makes it likely that the next attempt succeeds.
+    async fn recover(&self, error: &std::io::Error) {
+        let none_left = error
+            .raw_os_error()
+            .is_some_and(|code| NONE_LEFT.contains(&code));
+        if none_left && self.spare.as_ref().is_some_and(|spare| spare.give()) {
+            return;
+        }
+        if none_left {
+            self.room.make_room();
+        }
+        self.room.change().await;
+    }
+
+    fn begin(&self, tcp: TcpStream, peer: SocketAddr, place: Place, closing: &ShutdownWatch) {
+        let Some(held) = self.app.admit() else { return };
+        // A socket that refuses is about to tell why by itself.
+        let _ = tcp.set_nodelay(true);
+        let guest = Guest {
+            tcp,
+            peer,
+            place,
+            closing: closing.clone(),
+        };
+        let (app, spare) = (Arc::clone(&self.app), self.spare.clone());
+        tokio::spawn(async move {
+            app.serve(guest).await;
+            drop(held);
+            if let Some(spare) = spare {
+                spare.refill();
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl<A: App> Service for Door<A> {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        let Some(listener) = self.listener.take() else {
+            return;
+        };
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                log::error!("[SERVICE: Gateway] {}: {error}", self.name);
+                return;
+            }
+        };
+        let closing = self.doors.closing.subscribe();
+        self.doors.open.send_modify(|running| *running += 1);
+        self.accept(&listener, &closing).await;
+        drop(listener);
+        self.doors
+            .open
+            .send_modify(|running| *running = running.saturating_sub(1));
+        self.app.closed().await;
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.threads)
+    }
+}

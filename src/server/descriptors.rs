@@ -1,0 +1,130 @@
+//! File descriptors: how many there are, and who may take them.
+//!
+//! Each client connection takes one, and so does each call to a backend. When none are left, nothing can be accepted
+//! or called any more, and metrics and control socket are as deaf as the gateway. So the process takes what the system
+//! grants, clients may take about half of it, and some descriptors are kept for the operator.
+
+use std::fs::{self, File};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// What runtimes, log files and the reading of a configuration take beside connections.
+const OWN: u64 = 32;
+/// What metrics, statistics and orders take.
+const OPERATOR: u64 = 32;
+/// Descriptors that are held open for the operator: enough to accept a few connections when nothing else is left.
+const SPARE: usize = 4;
+
+/// Raises the soft limit to the hard one, and returns what it is then; `None` where the system does not say.
+pub fn raise() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let (soft, hard) = parse(&limits)?;
+    if soft >= hard {
+        return Some(soft);
+    }
+    let wanted = Rlimit {
+        current: Some(hard),
+        maximum: Some(hard),
+    };
+    match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => Some(hard),
+        Err(error) => {
+            log::warn!(
+                "[SERVICE: Gateway] the limit of {soft} file descriptors cannot be raised to {hard}: {error}"
+            );
+            Some(soft)
+        }
+    }
+}
+
+/// Soft and hard limit out of `/proc/self/limits`.
+fn parse(limits: &str) -> Option<(u64, u64)> {
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut numbers = line.split_whitespace();
+    let mut next = || numbers.next()?.parse().ok();
+    Some((next()?, next()?))
+}
+
+/// Client connections at a time that leave room for everything else, out of `limit` descriptors.
+pub fn client_share(limit: u64) -> usize {
+    let open = fs::read_dir("/proc/self/fd").map_or(OWN, |open| open.count() as u64);
+    share(limit, open)
+}
+
+fn share(limit: u64, open: u64) -> usize {
+    let free = limit.saturating_sub(open + OWN + OPERATOR);
+    usize::try_from((free / 2).max(1)).unwrap_or(usize::MAX)
+}
+
+/// Descriptors held open so that one can be given up when a connection of the operator's finds none left.
+#[derive(Debug)]
+pub struct Spare(Mutex<Vec<File>>);
+
+impl Spare {
+    /// Takes them; fewer where the system has no more.
+    pub fn take() -> Spare {
+        let spare = Spare(Mutex::default());
+        spare.refill();
+        spare
+    }
+
+    /// Gives one up; `false` when none is left.
+    pub fn give(&self) -> bool {
+        self.held().pop().is_some()
+    }
+
+    /// Takes back what was given up, as far as there are descriptors.
+    pub fn refill(&self) {
+        let mut held = self.held();
+        while held.len() < SPARE {
+            match File::open("/dev/null") {
+                Ok(file) => held.push(file),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<File>> {
+        // Each change of the list is complete.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_from_proc() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max processes             15462                15462                processes \n\
+                    Max open files            1024                 524288               files     \n";
+        assert_eq!(parse(text), Some((1024, 524_288)));
+        assert_eq!(
+            parse("Max open files            unlimited            unlimited            files"),
+            None
+        );
+        assert!(raise().unwrap() > 0);
+    }
+
+    #[test]
+    fn clients_leave_room_for_backends_and_for_the_operator() {
+        assert_eq!(share(256, 16), 88);
+        assert_eq!(share(65_536, 36), 32_718);
+        assert_eq!(share(20, 16), 1);
+    }
+
+    #[test]
+    fn spare_descriptors_are_given_up_and_taken_back() {
+        let spare = Spare::take();
+        for _ in 0..SPARE {
+            assert!(spare.give());
+        }
+        assert!(!spare.give());
+        spare.refill();
+        assert!(spare.give());
+    }
+}

@@ -1,0 +1,304 @@
+//! Listening sockets change hands between two processes.
+//!
+//! The new process waits at a Unix socket in a private folder; the old one connects, both check that the other belongs
+//! to the same user, and the descriptors go over (`SCM_RIGHTS`, unix(7)). The old process serves on until the new one says
+//! that it accepts connections.
+//!
+//! The message is one line for each descriptor, with its address. The answer is `ready`.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::geteuid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::server::listeners::{self, Listeners};
+
+/// How long a new process waits for the sockets while somebody holds the address.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks whether the address is free, and how often the old one looks for the new one.
+const POLL: Duration = Duration::from_millis(20);
+/// The new process reads its file before it asks for the sockets; after that it is quick.
+const READY: Duration = Duration::from_secs(15);
+/// Listening sockets in one message.
+const MOST: usize = 32;
+/// The longest message.
+const MESSAGE: usize = 4096;
+const WORD: &[u8] = b"ready\n";
+
+/// Where the process that is to listen at `address` waits for the sockets.
+pub fn path(folder: &Path, address: SocketAddr) -> PathBuf {
+    folder.join(format!("portcullis-{}-upgrade.sock", address.port()))
+}
+
+/// What a new process came by.
+#[derive(Debug, Default)]
+pub struct Taken {
+    pub listeners: Listeners,
+    /// Who waits for word that we accept; `None` when there was nobody to take over from.
+    giver: Option<UnixStream>,
+}
+
+impl Taken {
+    /// Tells the old process that this one accepts connections.
+    pub async fn ready(&mut self) {
+        if let Some(mut giver) = self.giver.take() {
+            // A process that has ended meanwhile needs no word.
+            let _ = giver.write_all(WORD).await;
+        }
+    }
+}
+
+/// Waits at `path` for the process that listens at `address` to give its sockets away. When nobody listens there, or no
+/// longer, there is nothing to take.
+///
+/// # Errors
+/// The socket cannot be made, or somebody listens at `address` and gives nothing.
+pub async fn take(path: &Path, address: SocketAddr) -> io::Result<Taken> {
+    // What an earlier attempt has left behind would be in the way.
+    let _ = std::fs::remove_file(path);
+    let socket = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    let taken = tokio::time::timeout(PATIENCE, taken(&socket, address)).await;
+    let _ = std::fs::remove_file(path);
+    taken.map_err(|_| {
+        io::Error::other(format!(
+            "{address} is in use, and for {} s nobody has handed it over: send SIGQUIT or SIGUSR2 to the process that listens there",
+            PATIENCE.as_secs()
+        ))
+    })
+}
+
+async fn taken(socket: &UnixListener, address: SocketAddr) -> Taken {
+    loop {
+        tokio::select! {
+            accepted = socket.accept() => {
+                let received = match accepted {
+                    Ok((giver, _)) => receive(giver).await,
+                    Err(error) => Err(error),
+                };
+                match received {
+                    Ok(taken) => return taken,
+                    Err(error) => log::warn!("[SERVICE: Gateway] no sockets came: {error}"),
+                }
+            }
+            () = tokio::time::sleep(POLL) => {
+                if listeners::is_free(address) {
+                    return Taken::default();
+                }
+            }
+        }
+    }
+}
+
+async fn receive(giver: UnixStream) -> io::Result<Taken> {
+    same_user(&giver)?;
+    let (message, descriptors) = tokio::time::timeout(READY, async {
+        loop {
+            giver.readable().await?;
+            match giver.try_io(Interest::READABLE, || receive_once(giver.as_fd())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    })
+    .await??;
+    let addresses: Vec<SocketAddr> = message
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    if addresses.is_empty() || addresses.len() != descriptors.len() {
+        return Err(io::Error::other("the message is not whole"));
+    }
+    let listeners = descriptors.into_iter().map(TcpListener::from);
+    Ok(Taken {
+        listeners: Listeners::given(addresses.into_iter().zip(listeners).collect()),
+        giver: Some(giver),
+    })
+}
+
+fn receive_once(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
+    let mut message = [0; MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let read = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut message)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    let descriptors = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let text = message.get(..read.bytes).unwrap_or_default();
+    Ok((String::from_utf8_lossy(text).into_owned(), descriptors))
+}
+
+/// Why a hand-over did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum GiveError {
+    #[error("no process waits for the sockets at {0}")]
+    Nobody(PathBuf),
+    #[error("the new process did not take over: {0}")]
+    Failed(#[from] io::Error),
+}
+
+/// Looks for a process that waits at `path`, for at most `patience`.
+///
+/// # Errors
+/// There is none, or it belongs to another user.
+pub async fn find(path: &Path, patience: Duration) -> Result<UnixStream, GiveError> {
+    let end = tokio::time::Instant::now() + patience;
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(taker) => {
+                same_user(&taker)?;
+                return Ok(taker);
+            }
+            Err(_) if tokio::time::Instant::now() < end => tokio::time::sleep(POLL).await,
+            Err(_) => return Err(GiveError::Nobody(path.to_owned())),
+        }
+    }
+}
+
+/// Gives a process that [`find`] has found the sockets, and waits until it accepts connections.
+///
+/// # Errors
+/// It has ended, or takes too long. The sockets are still ours.
+pub async fn give(mut taker: UnixStream, listeners: &Listeners) -> Result<(), GiveError> {
+    let (message, descriptors): (String, Vec<BorrowedFd<'_>>) = listeners
+        .iter()
+        .map(|(address, listener)| (format!("{address}\n"), listener.as_fd()))
+        .unzip();
+    taker.writable().await?;
+    send(taker.as_fd(), message.as_bytes(), &descriptors)?;
+    let mut word = [0; WORD.len()];
+    let answer = tokio::time::timeout(READY, taker.read_exact(&mut word)).await;
+    match answer {
+        Ok(Ok(_)) if word == *WORD => Ok(()),
+        Ok(Ok(_)) => Err(io::Error::other("its answer is not understood").into()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
+
+fn send(socket: BorrowedFd<'_>, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many listening sockets"));
+    }
+    let flags = SendFlags::NOSIGNAL;
+    let sent = sendmsg(socket, &[IoSlice::new(message)], &mut control, flags)?;
+    if sent != message.len() {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    Ok(())
+}
+
+/// Whether the other end belongs to the user that runs this process.
+fn same_user(stream: &UnixStream) -> io::Result<()> {
+    let (peer, me) = (stream.peer_cred()?.uid(), geteuid().as_raw());
+    if peer == me {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("the other process belongs to user {peer}, and this is user {me}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening() -> (Listeners, SocketAddr) {
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let mut listeners = Listeners::default();
+        listeners.listen(address).unwrap();
+        (listeners, address)
+    }
+
+    #[tokio::test]
+    async fn sockets_change_hands_and_the_giver_learns_that_they_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, address) = listening();
+        let path = path(folder.path(), address);
+        let new = tokio::spawn({
+            let path = path.clone();
+            async move { take(&path, address).await }
+        });
+        let taker = find(&path, Duration::from_secs(5)).await.unwrap();
+        let giving = give(taker, &old);
+        let taking = async {
+            let mut taken = new.await.unwrap().unwrap();
+            taken.ready().await;
+            taken
+        };
+        let (given, mut taken) = tokio::join!(giving, taking);
+        given.unwrap();
+        assert!(!path.exists());
+        let handle = taken.listeners.listen(address).unwrap();
+        drop(old);
+        let client = std::net::TcpStream::connect(address).unwrap();
+        handle.set_nonblocking(false).unwrap();
+        let (_, peer) = handle.accept().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_taker_whose_giver_goes_away_is_left_with_a_free_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, address) = listening();
+        let path = path(folder.path(), address);
+        let new = tokio::spawn({
+            let path = path.clone();
+            async move { take(&path, address).await }
+        });
+        // It connects, and is gone before it sends anything.
+        drop(find(&path, Duration::from_secs(5)).await.unwrap());
+        tokio::time::sleep(POLL * 5).await;
+        assert!(!new.is_finished());
+        drop(old);
+        let taken = new.await.unwrap().unwrap();
+        assert_eq!(taken.listeners.iter().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_taker_that_ends_without_a_word_leaves_the_sockets_with_the_giver() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, address) = listening();
+        let path = path(folder.path(), address);
+        assert!(matches!(
+            find(&path, Duration::ZERO).await,
+            Err(GiveError::Nobody(_))
+        ));
+        let socket = UnixListener::bind(&path).unwrap();
+        let taker = find(&path, Duration::ZERO).await.unwrap();
+        let taking = async {
+            let (giver, _) = socket.accept().await.unwrap();
+            drop(receive(giver).await.unwrap());
+        };
+        let (given, ()) = tokio::join!(give(taker, &old), taking);
+        assert!(matches!(given, Err(GiveError::Failed(_))), "{given:?}");
+        assert!(!listeners::is_free(address));
+    }
+}

@@ -1,0 +1,205 @@
+//! Room for client connections, as far as descriptors go.
+//!
+//! When all places are taken, connections that wait for their client make room for new ones: first those that have
+//! waited longest. Clients that say nothing thus cannot lock out clients that ask. When every connection is at work, new
+//! ones wait in the system's queue until one has ended.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// How long to wait for a place before looking again for connections that wait.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// One of so many waiting connections is closed at a time, so that the search is not made for each new one.
+const SHARE: usize = 16;
+
+/// The places of a listener.
+#[derive(Debug)]
+pub struct Room {
+    places: usize,
+    taken: AtomicUsize,
+    freed: Notify,
+    began: Instant,
+    seats: Mutex<HashMap<u64, Arc<Seat>>>,
+    next: AtomicU64,
+}
+
+/// What one connection tells of itself.
+#[derive(Debug, Default)]
+pub struct Seat {
+    /// Milliseconds since the room was opened, plus one; 0 while a request is under way.
+    waiting_since: AtomicU64,
+    leave: Notify,
+}
+
+/// A place for as long as it lives.
+#[derive(Debug)]
+pub struct Place {
+    room: Arc<Room>,
+    /// Its key, and the seat; only where places are scarce.
+    seat: Option<(u64, Arc<Seat>)>,
+}
+
+impl Room {
+    /// Room for so many connections. Where `others` bound the number further, nobody is asked to leave.
+    pub fn new(places: usize, others: usize) -> Arc<Room> {
+        Arc::new(Room {
+            places: if places > others { usize::MAX } else { places },
+            taken: AtomicUsize::new(0),
+            freed: Notify::new(),
+            began: Instant::now(),
+            seats: Mutex::default(),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// Waits for a place. Cancelling it takes none.
+    pub async fn place(self: &Arc<Room>) -> Place {
+        loop {
+            // Asked for before the look, so that a place that is freed in between is not missed.
+            let freed = self.freed.notified();
+            if let Some(place) = self.try_place() {
+                return place;
+            }
+            self.make_room();
+            let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
+        }
+    }
+
+    fn try_place(self: &Arc<Room>) -> Option<Place> {
+        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.places {
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let seat = (self.places != usize::MAX).then(|| {
+            let key = self.next.fetch_add(1, Ordering::Relaxed);
+            let seat = Arc::new(Seat::default());
+            self.seats().insert(key, Arc::clone(&seat));
+            (key, seat)
+        });
+        Some(Place {
+            room: Arc::clone(self),
+            seat,
+        })
+    }
+
+    /// Asks the connections that have waited longest for their client to leave.
+    pub fn make_room(&self) {
+        let seats = self.seats();
+        let mut waiting: Vec<(u64, &Arc<Seat>)> = seats
+            .values()
+            .map(|seat| (seat.waiting_since.load(Ordering::Relaxed), seat))
+            .filter(|(since, _)| *since != 0)
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let count = (waiting.len() / SHARE).max(1);
+        waiting.select_nth_unstable_by_key(count - 1, |(since, _)| *since);
+        for (_, seat) in waiting.iter().take(count) {
+            seat.waiting_since.store(0, Ordering::Relaxed);
+            seat.leave.notify_one();
+        }
+    }
+
+    /// Resolves when a place is freed, and at the latest after a moment.
+    pub async fn change(&self) {
+        let _ = tokio::time::timeout(LOOK_AGAIN, self.freed.notified()).await;
+    }
+
+    fn seats(&self) -> MutexGuard<'_, HashMap<u64, Arc<Seat>>> {
+        // Each change of the table is complete.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// The connection waits for its client from now on.
+    pub fn waits(&self) {
+        if let Some((_, seat)) = &self.seat {
+            let now = self.room.began.elapsed().as_millis() as u64 + 1;
+            seat.waiting_since.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Its client has said something.
+    pub fn works(&self) {
+        if let Some((_, seat)) = &self.seat {
+            seat.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Resolves when somebody else needs the place.
+    pub fn is_needed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let seat = self.seat.as_ref().map(|(_, seat)| Arc::clone(seat));
+        async move {
+            match seat {
+                Some(seat) => seat.leave.notified().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some((key, _)) = &self.seat {
+            self.room.seats().remove(key);
+        }
+        self.room.taken.fetch_sub(1, Ordering::Relaxed);
+        self.room.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn is_needed(place: &Place) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), place.is_needed())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test]
+    async fn who_waits_longest_for_its_client_makes_room() {
+        let room = Room::new(3, 100);
+        let (first, second, working) = (room.place().await, room.place().await, room.place().await);
+        second.waits();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        first.waits();
+        let newcomer = {
+            let room = Arc::clone(&room);
+            tokio::spawn(async move { room.place().await })
+        };
+        second.is_needed().await;
+        assert!(!is_needed(&first).await && !is_needed(&working).await);
+        drop(second);
+        drop(newcomer.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn while_all_work_a_newcomer_waits_for_the_first_that_ends() {
+        let room = Room::new(1, 100);
+        let place = room.place().await;
+        let early = tokio::time::timeout(Duration::from_millis(120), room.place()).await;
+        assert!(early.is_err());
+        assert!(!is_needed(&place).await);
+        drop(place);
+        room.place().await;
+        assert_eq!(room.taken.load(Ordering::Relaxed), 0);
+        assert!(room.seats().is_empty());
+    }
+
+    #[tokio::test]
+    async fn where_another_bound_is_lower_nobody_leaves() {
+        let room = Room::new(100, 50);
+        let place = room.place().await;
+        place.waits();
+        room.make_room();
+        assert!(!is_needed(&place).await);
+    }
+}

@@ -1,0 +1,266 @@
+//! From a loaded configuration to a process that serves: sockets, services, threads.
+//!
+//! Pingora's own signal handling ends the process on SIGHUP, cuts requests on SIGINT and sleeps a fixed time on
+//! SIGTERM. Here the main thread takes the signals ([`crate::server::process`]) and tells Pingora what to do.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora_core::server::configuration::{Opt, ServerConf};
+use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use pingora_core::services::background::background_service;
+use tokio::sync::{mpsc, watch};
+
+use crate::runtime::listen::Listen;
+use crate::server::accept::{Door, Doors};
+use crate::server::admin::{self, Side};
+use crate::server::control::{self, Orders};
+use crate::server::descriptors::{self, Spare};
+use crate::server::folder;
+use crate::server::front::{self, Front};
+use crate::server::gateway::{Active, Gateway, Shared};
+use crate::server::handover::{self, Taken};
+use crate::server::listeners::Listeners;
+use crate::server::process::{Loaded, Loader, Process, RunError, RunOptions, allow};
+use crate::server::room::Room;
+use crate::server::signals::Signals;
+use crate::server::tickets::Tickets;
+use crate::server::tls::Certificates;
+use crate::server::upkeep::Upkeep;
+use crate::telemetry::metrics::Metrics;
+
+/// What a process needs before it reads its configuration.
+#[derive(Debug)]
+pub struct Prepared {
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+    /// How many files may be open.
+    descriptors: Option<u64>,
+}
+
+/// Takes the signals, which wait from now on until somebody looks, and as many descriptors as the system grants.
+///
+/// # Errors
+/// The system refuses.
+pub fn prepare() -> Result<Prepared, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Start(error.to_string()))?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::listen().map_err(|error| RunError::Start(error.to_string()))?
+    };
+    Ok(Prepared {
+        runtime,
+        signals,
+        descriptors: descriptors::raise(),
+    })
+}
+
+/// Serves until a signal ends it. Returns only when the start fails.
+///
+/// # Errors
+/// An address that cannot be bound, certificates that cannot be used.
+pub fn run(
+    prepared: Prepared,
+    loaded: Loaded,
+    loader: Arc<dyn Loader>,
+    metrics: Arc<Metrics>,
+    options: RunOptions,
+) -> Result<std::convert::Infallible, RunError> {
+    let Prepared {
+        runtime,
+        mut signals,
+        descriptors,
+    } = prepared;
+    let listen = loaded.listen.clone();
+    let folder = folder::private();
+    let mut taken = match options.upgrade {
+        true => runtime.block_on(take(&folder, &listen, &mut signals))?,
+        false => Taken::default(),
+    };
+    let certificates = match &listen.tls {
+        Some(tls) => {
+            // The old process waits for our word, and answers until then.
+            let tickets = match options.upgrade {
+                true => control::tickets(listen.address.port()),
+                false => None,
+            };
+            let tickets = tickets.and_then(|text| Tickets::handed_over(&text));
+            Some(Arc::new(Certificates::take_over(tls.clone(), tickets)?))
+        }
+        None => None,
+    };
+    allow(&loaded.service);
+    let shared = Arc::new(Shared {
+        active: ArcSwap::from_pointee(Active::new(
+            Arc::clone(&loaded.service),
+            &metrics,
+            Arc::clone(&loaded.access_log),
+            loaded.stats.clone(),
+        )),
+        metrics: Arc::clone(&metrics),
+        draining: false.into(),
+    });
+    let spare = Arc::new(Spare::take());
+    let leaving = watch::channel(false).0;
+    let doors = Arc::new(Doors::default());
+    let mut listeners = std::mem::take(&mut taken.listeners);
+    let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(&listen));
+    server.bootstrap();
+    let mut proxy = pingora_proxy::http_proxy(
+        &server.configuration,
+        Gateway::new(Arc::clone(&shared), listen.limits.clone()),
+    );
+    front::limit_http2(&mut proxy, &listen.limits);
+    let front = Front::new(
+        Arc::new(proxy),
+        listen.limits.clone(),
+        certificates.clone(),
+        Arc::clone(&shared),
+        leaving.subscribe(),
+        workers(&listen),
+    );
+    let mut open = 1;
+    for side in &loaded.sides {
+        let socket = match bind(&mut listeners, side.address) {
+            Ok(socket) => socket,
+            Err(error) if side.optional => {
+                log::error!("[SERVICE: Stats] {error}");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let app = Arc::new(Side::new(Arc::clone(&side.handler)));
+        let room = Room::new(admin::MAX_CONNECTIONS, usize::MAX);
+        let door = Door::new("side", socket, app, room, &doors);
+        server.add_service(door.with_spare(Arc::clone(&spare)));
+        open += 1;
+    }
+    let (task_sender, task_receiver) = mpsc::unbounded_channel();
+    server.add_service(background_service("upkeep", Upkeep::new(task_receiver)));
+    // The receiver lives as long as the server; a closed channel means that the process is ending.
+    let _ = task_sender.send(loaded.tasks);
+
+    let (asks, asked) = mpsc::channel(4);
+    let watcher = {
+        let _inside = runtime.enter();
+        let mut files = options.watch;
+        if let (Some(certificates), false) = (&certificates, files.is_empty()) {
+            files.extend(certificates.files().map(Path::to_path_buf));
+        }
+        crate::server::watch::files(&files, asks.clone())
+    };
+    // The last of all: whoever sees us listen may rely on the rest.
+    let socket = bind(&mut listeners, listen.address)?;
+    let room = room(descriptors, listen.limits.max_connections);
+    let door = Door::new("gateway", socket, Arc::new(front), room, &doors);
+    server.add_service(door.threads(workers(&listen)));
+    let addresses: Vec<SocketAddr> = loaded.sides.iter().map(|side| side.address).collect();
+    listeners.keep(&[addresses.as_slice(), &[listen.address]].concat());
+    let (stop, stopped) = watch::channel(false);
+    std::thread::Builder::new()
+        .name("server".to_owned())
+        .spawn(move || {
+            server.run(RunArgs {
+                shutdown_signal: Box::new(Stop(stopped)),
+            })
+        })
+        .map_err(|error| RunError::Start(error.to_string()))?;
+    let orders = Orders {
+        asks,
+        file: loader.source(),
+        spare,
+        tickets: certificates.as_ref().map(|all| Arc::clone(all.tickets())),
+    };
+    let process = Process {
+        took_over: options.upgrade,
+        successor: options.successor,
+        folder,
+        control: None,
+        shared,
+        metrics,
+        loader,
+        certificates,
+        listen,
+        sides: loaded.sides,
+        tasks: task_sender,
+        listeners,
+        leaving,
+        doors,
+        stop,
+    };
+    let ended = runtime.block_on(process.main(open, taken, orders, asked, signals));
+    drop(watcher);
+    ended
+}
+
+/// Takes the sockets over from the running process, unless a signal ends this one first.
+async fn take(
+    folder: &Result<PathBuf, String>,
+    listen: &Listen,
+    signals: &mut Signals,
+) -> Result<Taken, RunError> {
+    let folder = folder
+        .as_ref()
+        .map_err(|reason| RunError::Start(format!("no sockets can be taken over: {reason}")))?;
+    let path = handover::path(folder, listen.address);
+    tokio::select! {
+        taken = handover::take(&path, listen.address) => {
+            taken.map_err(|error| RunError::Start(format!("{}: {error}", path.display())))
+        }
+        why = signals.end() => Err(RunError::Start(format!("{why} before it could listen"))),
+    }
+}
+
+fn bind(listeners: &mut Listeners, address: SocketAddr) -> Result<std::net::TcpListener, RunError> {
+    let bound = listeners.listen(address);
+    bound.map_err(|source| RunError::Bind { address, source })
+}
+
+/// Room for clients, as far as the limits of system and file allow.
+fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
+    let places = descriptors.map_or(usize::MAX, descriptors::client_share);
+    if let Some(limit) = descriptors
+        && places < max_connections
+    {
+        log::info!(
+            "[SERVICE: Gateway] {limit} file descriptors: at most {places} client connections at a time"
+        );
+    }
+    Room::new(places, max_connections)
+}
+
+/// Threads that requests run on.
+fn workers(listen: &Listen) -> usize {
+    listen
+        .threads
+        .unwrap_or_else(crate::server::processors::granted)
+}
+
+fn server_conf(listen: &Listen) -> ServerConf {
+    ServerConf {
+        threads: workers(listen),
+        // Pingora sleeps this long once it was told to stop; we leave earlier, as soon as the last request is done.
+        grace_period_seconds: Some(listen.drain.as_secs().saturating_add(60)),
+        graceful_shutdown_timeout_seconds: Some(1),
+        max_retries: 2,
+        ..ServerConf::default()
+    }
+}
+
+/// Hands Pingora the one command that ends its main loop.
+struct Stop(watch::Receiver<bool>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Stop {
+    async fn recv(&self) -> ShutdownSignal {
+        // An error means that the process is ending, which is a stop too.
+        let _ = self.0.clone().wait_for(|stop| *stop).await;
+        ShutdownSignal::GracefulTerminate
+    }
+}

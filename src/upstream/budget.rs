@@ -1,0 +1,278 @@
+//! Bytes of bodies that the whole process may hold at a time.
+//!
+//! A limit for each body bounds one request, not many at once: sixty slow uploads of 7 MiB, or eight answers of 50 MB,
+//! are more than a small container has. So what is read whole is charged here, in both directions, and given back when
+//! the last copy of it goes. Small bodies are not charged: connections, which have a bound of their own, bound them.
+//! Streams hold a few kilobytes each and are not charged either.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+/// A body up to here is not charged.
+pub const FREE: usize = 16 * 1024;
+/// Where neither the system nor the file says anything.
+const UNKNOWN: u64 = 512 << 20;
+
+static PROCESS: Budget = Budget {
+    limit: AtomicU64::new(u64::MAX),
+    used: AtomicU64::new(0),
+    refused: AtomicU64::new(0),
+};
+
+/// The bytes that are held, and how many may be.
+#[derive(Debug)]
+pub struct Budget {
+    limit: AtomicU64,
+    used: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// There is no room for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many bytes of bodies are buffered")]
+pub struct Full;
+
+/// Bytes that are charged until it goes.
+#[derive(Debug)]
+pub struct Charge {
+    budget: &'static Budget,
+    bytes: u64,
+}
+
+impl Budget {
+    /// The one of this process.
+    pub fn process() -> &'static Budget {
+        &PROCESS
+    }
+
+    /// How much may be held from now on. What is held stays.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes held now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bodies refused since start.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A charge of nothing, to be extended.
+    pub fn charge(&'static self) -> Charge {
+        Charge {
+            budget: self,
+            bytes: 0,
+        }
+    }
+}
+
+impl Charge {
+    /// Makes it a charge of at least so many bytes.
+    ///
+    /// # Errors
+    /// There is no room; what was charged before stays so.
+    pub fn cover(&mut self, bytes: usize) -> Result<(), Full> {
+        let more = (bytes as u64).saturating_sub(self.bytes);
+        if more == 0 {
+            return Ok(());
+        }
+        let before = self.budget.used.fetch_add(more, Ordering::Relaxed);
+        if before.saturating_add(more) > self.budget.limit() {
+            self.budget.used.fetch_sub(more, Ordering::Relaxed);
+            self.budget.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Full);
+        }
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// The same for bytes that are there already: there is always room.
+    fn admit(&mut self, bytes: usize) {
+        self.budget.used.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes += bytes as u64;
+    }
+
+    /// The body that this was charged for. It is charged with its own size until its last copy goes.
+    pub fn settle(mut self, body: BytesMut) -> Bytes {
+        if self.bytes == 0 {
+            return body.freeze();
+        }
+        let size = body.capacity() as u64;
+        let over = self.bytes.saturating_sub(size);
+        self.budget.used.fetch_sub(over, Ordering::Relaxed);
+        self.bytes -= over;
+        Bytes::from_owner(Held {
+            body: body.freeze(),
+            _charge: self,
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+struct Held {
+    body: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Charges a body that was made here, for as long as it takes to send it. Whoever made it was charged for what it was
+/// made of, so there is room.
+pub fn charged(body: Bytes) -> Bytes {
+    if body.len() <= FREE {
+        return body;
+    }
+    let mut charge = Budget::process().charge();
+    charge.admit(body.len());
+    Bytes::from_owner(Held {
+        body,
+        _charge: charge,
+    })
+}
+
+/// A copy that is charged to nobody, for a store with a bound of its own.
+pub fn apart(body: &Bytes) -> Bytes {
+    match body.len() {
+        0..=FREE => body.clone(),
+        _ => Bytes::copy_from_slice(body),
+    }
+}
+
+/// Half of the memory that this process may have: of its control group's, or the machine's.
+pub fn half_of_memory() -> u64 {
+    let machine = rustix::system::sysinfo();
+    let total = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
+    let group = fs::read_to_string("/proc/self/cgroup")
+        .ok()
+        .and_then(|groups| group_limit(Path::new("/sys/fs/cgroup"), &groups));
+    match group.unwrap_or(u64::MAX).min(total) {
+        0 => UNKNOWN,
+        granted => granted / 2,
+    }
+}
+
+/// The least limit of the groups that `groups`, as `/proc/self/cgroup` has them, name (cgroups(7)): version 2 in the
+/// line `0::/path`, version 1 in the one with `memory`. In a container the path may not lead anywhere, and its own
+/// group is the root.
+fn group_limit(root: &Path, groups: &str) -> Option<u64> {
+    groups
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?);
+            let path = path.trim_start_matches('/');
+            match controllers {
+                "" => least(root, path, "memory.max"),
+                _ if controllers.split(',').any(|name| name == "memory") => {
+                    least(&root.join("memory"), path, "memory.limit_in_bytes")
+                }
+                _ => None,
+            }
+        })
+        .min()
+}
+
+/// The least number in the files called `name` from `root`/`path` up to `root`.
+fn least(root: &Path, path: &str, name: &str) -> Option<u64> {
+    let mut folder: PathBuf = root.join(path);
+    let mut least = None;
+    loop {
+        // "max" is no number, and no limit.
+        let limit = fs::read_to_string(folder.join(name))
+            .ok()
+            .and_then(|text| text.trim().parse::<u64>().ok());
+        least = match (least, limit) {
+            (Some(one), Some(other)) => Some(u64::min(one, other)),
+            (one, other) => one.or(other),
+        };
+        if folder == root || !folder.pop() {
+            return least;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(limit: u64) -> &'static Budget {
+        Box::leak(Box::new(Budget {
+            limit: AtomicU64::new(limit),
+            used: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    #[test]
+    fn what_is_held_is_given_back_with_its_last_copy() {
+        let budget = budget(100_000);
+        let mut charge = budget.charge();
+        let body = BytesMut::from(vec![7; 40_000].as_slice());
+        charge.cover(80_000).unwrap();
+        assert_eq!(budget.used(), 80_000);
+        let body = charge.settle(body);
+        assert_eq!(budget.used(), 40_000);
+        let copy = body.slice(..10);
+        drop(body);
+        assert_eq!(budget.used(), 40_000);
+        drop(copy);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn beyond_the_limit_nothing_more_is_charged_and_the_refusal_counts() {
+        let budget = budget(1000);
+        let (mut one, mut two) = (budget.charge(), budget.charge());
+        one.cover(700).unwrap();
+        assert_eq!(two.cover(301), Err(Full));
+        assert_eq!((budget.used(), budget.refused()), (700, 1));
+        two.cover(300).unwrap();
+        // What is covered already costs nothing more.
+        one.cover(500).unwrap();
+        drop(one);
+        two.cover(1000).unwrap();
+        drop(two);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_least_limit_of_all_groups_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str, text: &str| {
+            let file = root.path().join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        };
+        at("a/memory.max", "1000\n");
+        at("a/b/memory.max", "max\n");
+        at("memory/x/memory.limit_in_bytes", "500\n");
+        at("memory/memory.limit_in_bytes", "9223372036854771712\n");
+        let limit = |groups| group_limit(root.path(), groups);
+        assert_eq!(limit("0::/a/b\n"), Some(1000));
+        assert_eq!(limit("0::/c\n"), None);
+        assert_eq!(limit("12:cpu,memory:/x\n0::/a/b\n"), Some(500));
+        // A container's own view.
+        at("memory.max", "300");
+        assert_eq!(limit("0::/not/there\n"), Some(300));
+        assert!(half_of_memory() > 0);
+    }
+}
