@@ -166,6 +166,7 @@ fn the_reload_command_tells_what_became_of_it() {
     let gateway = Gateway::start(&file(&[endpoint("/a", "/a", &stub, "json")], json!({})));
     let reload = |port: u16| {
         let output = support::gateway::command()
+            .env(support::gateway::RUNTIME_FOLDER, gateway.dir())
             .args(["reload", "-c"])
             .arg(gateway.config_path())
             .args(["-p", &port.to_string()])

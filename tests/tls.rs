@@ -607,6 +607,7 @@ fn a_broken_renewal_keeps_the_old_certificate_and_is_told() {
     let (_, other_key) = authority.pair("a.test");
     fs::write(gateway.dir().join("a.key"), other_key).unwrap();
     let reload = support::gateway::command()
+        .env(support::gateway::RUNTIME_FOLDER, gateway.dir())
         .args(["reload", "-c"])
         .arg(gateway.config_path())
         .args(["-p", &gateway.port().to_string()])
