@@ -10,8 +10,8 @@
 mod tree;
 
 use self::tree::{
-    Label, at, child, clear, close, container, label_in, list, matches, position, put, remove,
-    take, walk,
+    Label, child, clear, close, container, copied, find, is_list, label_in, list, position, put,
+    take, taken, walk,
 };
 use super::json::Value;
 
@@ -222,46 +222,40 @@ fn lift(parent: &mut Value, above: &[Part], place: &[Label], last: &str, value: 
     put(parent, last, value);
 }
 
-/// Puts the elements of one array behind those of another. Wildcards of the destination take what those of the
-/// source stand for.
+/// Puts the values of `from` behind those of `to`, and deletes `from`. Nothing happens unless both are lists.
+///
+/// As KrakenD does: a path with a `*` is always a list, of what each child has at the rest of the path, and of null
+/// where it has nothing. Such a list of values that `to` gathers is stored under the name `*`.
 fn append(data: &mut Value, from: &[Part], to: &[Part]) {
-    let mut emptied = Vec::new();
-    for source in matches(data, from) {
-        // An array cannot go into itself, nor into what is in it.
-        let target = resolve(data, to, &source).filter(|target| !target.starts_with(&source));
-        let Some(target) = target else { continue };
-        if at(data, &target).and_then(list).is_none() {
-            continue;
-        }
-        let Some(elements) = at(data, &source).and_then(list) else {
-            continue;
-        };
-        let elements = std::mem::take(elements);
-        if let Some(array) = at(data, &target).and_then(list) {
-            array.extend(elements.into_iter().filter(|element| !element.is_hole()));
-        }
-        emptied.push(source);
+    if !is_list(data, from) || !is_list(data, to) {
+        return;
     }
-    // Only now, so that the parents are there until all are moved.
-    for source in &emptied {
-        if let Some((last, parent)) = source.split_last()
-            && let Some(parent) = at(data, parent)
-        {
-            remove(parent, last);
-        }
+    let gathers = to.iter().any(|part| *part == Part::Any);
+    let kept = if gathers {
+        copied(data, to)
+    } else {
+        Vec::new()
+    };
+    let moved = taken(data, from);
+    if gathers {
+        store(data, to, kept.into_iter().chain(moved).collect());
+    } else if let Some(target) = find(data, to).and_then(list) {
+        target.extend(moved);
     }
+    delete(data, from);
 }
 
-/// Where `to` leads, if it leads to something; its wildcards read as in `source`.
-fn resolve(data: &mut Value, to: &[Part], source: &[Label]) -> Option<Vec<Label>> {
-    let mut value = data;
-    let mut place = Vec::with_capacity(to.len());
-    for (depth, part) in to.iter().enumerate() {
-        let label = label_in(value, part, source.get(depth))?;
-        value = child(value, &label)?;
-        place.push(label);
+/// Writes `elements` to `path`, in which a `*` is a name like any other.
+fn store(data: &mut Value, path: &[Part], elements: Vec<Value>) {
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
+    let parent = parents
+        .iter()
+        .try_fold(data, |parent, part| container(parent, part.text()));
+    if let Some(parent) = parent {
+        put(parent, last.text(), Value::Array(elements));
     }
-    Some(place)
 }
 
 #[cfg(test)]

@@ -195,27 +195,75 @@ fn append_joins_two_arrays() {
         ["tags", "id"],
         ["tags", "nope"],
         ["nope", "arr"],
-        ["arr", "arr"],
     ] {
         assert_eq!(run("append", &args), base_with(&[]), "{args:?}");
     }
     assert_eq!(
-        run_on(
-            r#"{"l":[{"a":[1],"b":[2]},{"a":[3],"b":[]}]}"#,
-            &[("append", &["l.*.a", "l.*.b"])]
-        ),
-        r#"{"l":[{"b":[2,1]},{"b":[3]}]}"#
+        run_on(r#"{"l":[[1],2],"x":0}"#, &[("append", &["l", "l.0"])]),
+        r#"{"x":0}"#
     );
     assert_eq!(
-        run_on(
-            r#"{"l":[[1],[2],3,[4]],"x":[0]}"#,
-            &[("append", &["l.*", "x"])]
-        ),
-        r#"{"l":[3],"x":[0,1,2,4]}"#
+        run_on(r#"{"l":[[1],2]}"#, &[("append", &["l.0", "l"])]),
+        r#"{"l":[2,1]}"#
     );
+}
+
+#[test]
+fn append_to_itself_deletes() {
+    assert_eq!(run("append", &["arr", "arr"]), base_with(&[("arr", None)]));
+}
+
+#[test]
+fn append_gathers_what_a_wildcard_of_the_source_stands_for() {
+    let on = |text: &str, args: [&str; 2], expected: &str| {
+        assert_eq!(run_on(text, &[("append", &args)]), expected, "{args:?}");
+    };
     assert_eq!(
-        run_on(r#"{"l":[[1],2]}"#, &[("append", &["l", "l.0"])]),
-        r#"{"l":[[1],2]}"#
+        run("append", &["arr.*.n", "tags"]),
+        base_with(&[
+            ("arr", Some(r#"[{"id":1},{"id":2}]"#)),
+            ("tags", Some(r#"["x","y","a","b"]"#))
+        ])
+    );
+    on(
+        r#"{"l":[{"n":1},{"m":2},3],"x":[0]}"#,
+        ["l.*.n", "x"],
+        r#"{"l":[null,{"m":2},3],"x":[0,1,null,null]}"#,
+    );
+    on(
+        r#"{"l":[[1],[2],3,[4]],"x":[0]}"#,
+        ["l.*", "x"],
+        r#"{"l":null,"x":[0,[1],[2],3,[4]]}"#,
+    );
+    on(
+        r#"{"o":{"a":{"n":1},"b":{"n":2}},"x":[]}"#,
+        ["o.*.n", "x"],
+        r#"{"o":{"a":null,"b":null},"x":[1,2]}"#,
+    );
+    on(
+        r#"{"l":[{"a":[{"n":1},{"n":2}]},{"a":[{"n":3}]}],"x":[]}"#,
+        ["l.*.a.*.n", "x"],
+        r#"{"l":[{"a":[null,null]},{"a":[null]}],"x":[[1,2],[3]]}"#,
+    );
+    for args in [["id.*", "tags"], ["e.*", "tags"], ["nope.*.n", "tags"]] {
+        assert_eq!(run("append", &args), base_with(&[]), "{args:?}");
+    }
+}
+
+#[test]
+fn append_stores_what_a_wildcard_of_the_target_gathers_under_that_name() {
+    let on = |text: &str, args: [&str; 2], expected: &str| {
+        assert_eq!(run_on(text, &[("append", &args)]), expected, "{args:?}");
+    };
+    on(
+        r#"{"l":[{"a":[1],"b":[2]},{"a":[3],"b":[]}]}"#,
+        ["l.*.a", "l.*.b"],
+        r#"{"l":[{"b":[2]},{"b":[]},{"b":[[2],[],[1],[3]]}]}"#,
+    );
+    on(
+        r#"{"o":{"a":[1],"b":[2]},"x":[0]}"#,
+        ["x", "o.*"],
+        r#"{"o":{"*":[[1],[2],0],"a":[1],"b":[2]}}"#,
     );
 }
 

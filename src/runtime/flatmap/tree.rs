@@ -31,7 +31,7 @@ pub(super) fn take(parent: &mut Value, name: &str) -> Option<Value> {
 }
 
 /// Takes out one child.
-pub(super) fn remove(parent: &mut Value, label: &Label) -> Option<Value> {
+fn remove(parent: &mut Value, label: &Label) -> Option<Value> {
     match label {
         Label::Name(name) => take_member(parent, name),
         Label::Index(index) => {
@@ -86,16 +86,74 @@ pub(super) fn close(value: &mut Value) {
     }
 }
 
-/// Every place that `path` leads to.
-pub(super) fn matches(data: &mut Value, path: &[Part]) -> Vec<Vec<Label>> {
-    let mut found = Vec::new();
-    walk(
-        data,
-        path,
-        &mut Vec::with_capacity(path.len()),
-        &mut |_, place| found.push(place.to_vec()),
-    );
-    found
+/// The value at a path of names.
+pub(super) fn find<'a>(data: &'a mut Value, path: &[Part]) -> Option<&'a mut Value> {
+    path.iter().try_fold(data, |value, part| {
+        let label = label_in(value, part, None)?;
+        child(value, &label)
+    })
+}
+
+/// Whether `path` leads to a list: an array, or the children that a `*` stands for.
+pub(super) fn is_list(data: &mut Value, path: &[Part]) -> bool {
+    let names = path.iter().position(|part| *part == Part::Any);
+    let before = path.get(..names.unwrap_or(path.len())).unwrap_or(path);
+    match (find(data, before), names) {
+        (Some(value), None) => list(value).is_some(),
+        (Some(value), Some(_)) => !children(value).is_empty(),
+        (None, _) => false,
+    }
+}
+
+/// The list that `path` leads to, copied.
+pub(super) fn copied(data: &mut Value, path: &[Part]) -> Vec<Value> {
+    elements(gather(data, path, &mut |value| value.clone()))
+}
+
+/// The list that `path` leads to, with null left in its place.
+pub(super) fn taken(data: &mut Value, path: &[Part]) -> Vec<Value> {
+    elements(gather(data, path, &mut std::mem::take))
+}
+
+fn elements(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(array) => array,
+        _ => Vec::new(),
+    }
+}
+
+/// What `get` makes of the value at `path`; of one value for each child where there is a `*`, with null for those that
+/// have nothing there.
+fn gather(value: &mut Value, path: &[Part], get: &mut dyn FnMut(&mut Value) -> Value) -> Value {
+    let Some((part, rest)) = path.split_first() else {
+        let mut value = get(value);
+        value.as_array_mut();
+        close(&mut value);
+        return value;
+    };
+    match part {
+        Part::Any => {
+            let children = children(value);
+            if children.is_empty() {
+                return Value::Null;
+            }
+            let values = children.into_iter().map(|child| gather(child, rest, get));
+            Value::Array(values.collect())
+        }
+        Part::Name(_) => label_in(value, part, None)
+            .and_then(|label| child(value, &label))
+            .map(|child| gather(child, rest, get))
+            .unwrap_or_default(),
+    }
+}
+
+/// The members of an object, or the elements of an array that are there.
+fn children(value: &mut Value) -> Vec<&mut Value> {
+    match value.open() {
+        Value::Object(object) => object.values_mut().collect(),
+        Value::Array(array) => array.iter_mut().filter(|child| is_there(child)).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Calls `found` with every value that `path` leads to, in the order of the document, and with the way there.
@@ -150,12 +208,6 @@ pub(super) fn label_in(value: &Value, part: &Part, wild: Option<&Label>) -> Opti
 pub(super) fn position(name: &str) -> Option<usize> {
     let canonical = name == "0" || !name.starts_with(['0', '+']);
     canonical.then(|| name.parse().ok()).flatten()
-}
-
-pub(super) fn at<'a>(data: &'a mut Value, place: &[Label]) -> Option<&'a mut Value> {
-    place
-        .iter()
-        .try_fold(data, |value, label| child(value, label))
 }
 
 pub(super) fn child<'a>(value: &'a mut Value, label: &Label) -> Option<&'a mut Value> {

@@ -81,7 +81,7 @@ impl Merged {
     }
 
     /// The answers of `total` backends, given in the file's order: of equal names the later backend's wins.
-    /// Null contributes nothing and leaves the whole incomplete.
+    /// Null contributes nothing and leaves the whole incomplete; where it is the only answer, the whole is null.
     pub(super) fn group(
         parts: impl IntoIterator<Item = Part>,
         total: usize,
@@ -104,7 +104,11 @@ impl Merged {
             }
         }
         Merged {
-            data: (answers > 0).then(|| Value::Object(merged.unwrap_or_default())),
+            data: match (merged, answers) {
+                (_, 0) => None,
+                (None, 1) => Some(Value::Null),
+                (merged, _) => Some(Value::Object(merged.unwrap_or_default())),
+            },
             complete: complete && answers == total && failures.is_empty(),
             failures,
             group: true,

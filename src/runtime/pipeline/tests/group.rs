@@ -45,6 +45,11 @@ fn null_contributes_nothing_and_leaves_the_whole_incomplete() {
         work([backend("/a"), backend("/b")]),
     )
     .is(200, "{}", false);
+    ask(
+        &[("/a", Reply::Answer(500, "")), ("/b", ok("null"))],
+        work([backend("/a"), backend("/b")]),
+    )
+    .is(200, "null", false);
 }
 
 #[test]
