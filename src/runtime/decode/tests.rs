@@ -231,8 +231,19 @@ fn atom_and_json_feeds_have_the_same_shape() {
         r#""published":"","title":"T","type":"json","updated":""}"#,
     );
     assert_eq!(decoded("rss", json), want);
-    for body in ["", "<a/>", "{}", "text", "<rss>"] {
+    for body in ["", "<a/>", "[]", "{", "text", "<rss>"] {
         assert!(decoded("rss", body).starts_with('!'), "{body}");
+    }
+}
+
+#[test]
+fn any_json_object_passes_for_a_feed() {
+    for body in ["{}", r#" {"id":1,"tags":["x"],"el":[]}"#] {
+        let want = concat!(
+            r#"{"author":null,"categories":null,"copyright":"","custom":null,"description":"","items":[],"#,
+            r#""language":"","published":"","title":"","type":"json","updated":""}"#,
+        );
+        assert_eq!(decoded("rss", body), want, "{body}");
     }
 }
 

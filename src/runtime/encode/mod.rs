@@ -2,6 +2,7 @@
 
 mod encoding;
 mod negotiate;
+mod plain;
 mod xml;
 mod yaml;
 

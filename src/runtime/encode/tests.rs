@@ -110,6 +110,21 @@ fn xml_has_one_root() {
 }
 
 #[test]
+fn xml_keeps_the_names_of_empty_lists() {
+    let of = |text| body(Encoding::Xml, text);
+    assert_eq!(of(r#"{"el":[]}"#), "<el/>");
+    assert_eq!(of(r#"{"collection":[]}"#), "<collection/>");
+    assert_eq!(
+        of(r#"{"a":[],"o":{"l":[]},"n":[[],[1,[]]],"e":{},"z":null}"#),
+        "<doc><a/><e/><n/><n>1</n><n/><o><l/></o><z/></doc>"
+    );
+    assert_eq!(of(r#"{"-a":[],"b":1}"#), "<doc><_-a/><b>1</b></doc>");
+    let (_, negotiated) =
+        Encoding::Negotiate.encode(Some(&data(r#"{"el":[]}"#)), Some("text/xml"), false);
+    assert_eq!(negotiated, "<el/>");
+}
+
+#[test]
 fn xml_stays_well_formed_whatever_the_names_and_values_are() {
     let of = |text| body(Encoding::Xml, text);
     assert_eq!(
@@ -127,9 +142,7 @@ fn xml_stays_well_formed_whatever_the_names_and_values_are() {
 fn yaml_is_in_block_style_with_plain_numbers() {
     assert_eq!(
         body(Encoding::Yaml, BASE),
-        "arr:\n- id: 1\n  n: \"a\"\n- id: 2\n  n: b\ne: {}\nid: 1\nname: a\nnested:\n  k: 1\n  z:\n    q: true\n    w: null\ntags:\n- x\n- \"y\"\n"
-            .replace("\"a\"", "a")
-            .replace("n: ", "\"n\": ")
+        "arr:\n- id: 1\n  \"n\": a\n- id: 2\n  \"n\": b\ne: {}\nid: 1\nname: a\nnested:\n  k: 1\n  z:\n    q: true\n    w: null\ntags:\n- x\n- \"y\"\n"
     );
     assert_eq!(
         body(
@@ -137,6 +150,109 @@ fn yaml_is_in_block_style_with_plain_numbers() {
             r#"{"a":[[1,[]],{}],"k: v":"1e5","m":1.10,"s":" x\n","t":"true","u":"a: b"}"#
         ),
         "a:\n- - 1\n  - []\n- {}\n\"k: v\": \"1e5\"\nm: 1.10\ns: \" x\\n\"\nt: \"true\"\nu: \"a: b\"\n"
+    );
+}
+
+#[test]
+fn yaml_quotes_only_what_needs_quotes() {
+    let line = |text: &str| {
+        body(
+            Encoding::Yaml,
+            &serde_json::json!({ "k": text }).to_string(),
+        )
+    };
+    for plain in [
+        "http://a.example:80/x?y=1&z=2#f",
+        "a, b [c] {d}",
+        "caf\u{e9} \u{1f600}",
+        "Tom & Jerry's \"x\"",
+        "1.2.3",
+        "10.0.0.1/8",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "2020-01-02-x",
+        "-a",
+        ":a",
+        "?a",
+        "a:b",
+        "a#b",
+        "$1 <b> 50%",
+        "(x)",
+        "/path",
+        "\\d+",
+        "_",
+        "yes please",
+        "nothing",
+        "12 monkeys",
+        "..",
+    ] {
+        assert_eq!(line(plain), format!("k: {plain}\n"));
+    }
+    for quoted in [
+        "",
+        " a",
+        "a ",
+        "a:",
+        "a: b",
+        "a #b",
+        "#a",
+        "- a",
+        "-",
+        "--- a",
+        "...",
+        "? a",
+        "[a",
+        "{a",
+        "&a",
+        "*a",
+        "!a",
+        "|",
+        ">",
+        "'a",
+        "\"a",
+        "%a",
+        "@a",
+        "`a",
+        ",a",
+        "~",
+        "null",
+        "Null",
+        "TRUE",
+        "no",
+        "Off",
+        "y",
+        "N",
+        "1",
+        "-1",
+        "+1",
+        "0x1F",
+        "0o17",
+        "010",
+        "0b1",
+        "1_000",
+        "1.5",
+        ".5",
+        "5.",
+        "1e5",
+        "1E-5",
+        "-1.5e+3",
+        ".inf",
+        "-.INF",
+        ".NaN",
+        "1:20",
+        "190:20:30.5",
+        "2020-01-02",
+        "2020-1-2",
+        "2020-01-02T03:04:05Z",
+        "2020-01-02 03:04:05",
+        "<<",
+        "=",
+    ] {
+        let text = quoted.replace('"', "\\\"");
+        assert_eq!(line(quoted), format!("k: \"{text}\"\n"));
+    }
+    assert_eq!(
+        line("a\tb\n\u{1}\u{85}\u{2028}\u{feff}\\\u{7f}"),
+        "k: \"a\\tb\\n\\u0001\\u0085\\u2028\\ufeff\\\\\\u007f\"\n"
     );
 }
 
@@ -173,7 +289,11 @@ fn the_client_may_choose() {
 
 proptest! {
     #[test]
-    fn yaml_that_we_write_reads_back(text in "\\PC{0,16}", key in "\\PC{1,8}", number in any::<i32>()) {
+    fn yaml_that_we_write_reads_back(
+        text in "\\PC{0,16}|[-+.:#?0-9a-fxoTZ_~ ,'\"\\[\\]{}&*!|>%@`<=\\\\\t\n\u{85}\u{2028}]{0,9}",
+        key in "\\PC{1,8}|[-+.:#?0-9eo_ ]{1,5}",
+        number in any::<i32>(),
+    ) {
         let quoted = |text: &str| {
             let mut out = Vec::new();
             crate::runtime::json::write_string(&mut out, text);

@@ -21,12 +21,15 @@ pub(super) fn document(data: &Object) -> Bytes {
 
 fn root(data: &Object) -> Option<(&str, &Value)> {
     let (name, value) = data.first_key_value().filter(|_| data.len() == 1)?;
-    let one = !matches!(value, Value::Array(_)) && !name.starts_with('-') && &**name != "#text";
+    let several = matches!(value, Value::Array(array) if !array.is_empty());
+    let one = !several && !name.starts_with('-') && &**name != "#text";
     one.then_some((name, value))
 }
 
 fn element(out: &mut String, name: &str, value: &Value) {
     match value {
+        // An empty list is an empty element, so that its name stays.
+        Value::Array(array) if array.is_empty() => open(out, &name_of(name), &[], true),
         Value::Array(array) => array.iter().for_each(|each| element(out, name, each)),
         Value::Object(members) => object(out, &name_of(name), members),
         scalar => {
@@ -49,7 +52,7 @@ fn object(out: &mut String, name: &str, members: &Object) {
     for (member, value) in members {
         match (member.strip_prefix('-'), value) {
             _ if &**member == "#text" => {}
-            (None, _) | (_, Value::Object(_) | Value::Array(_)) => {
+            (None | Some(""), _) | (_, Value::Object(_) | Value::Array(_)) => {
                 element(&mut inner, member, value);
             }
             (Some(attribute), scalar) => attributes.push((name_of(attribute), text_of(scalar))),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::plain;
 use crate::runtime::json::{self, Object, Value};
 
 /// The whole text; `{}` for no data.
@@ -62,23 +63,31 @@ fn scalar(out: &mut Vec<u8>, value: &Value) {
     out.push(b'\n');
 }
 
-/// Plain if no reader can take it for something else, else as a JSON string, which YAML reads too.
+/// Plain if every reader of YAML 1.1 and 1.2 takes it for this text, else in double quotes.
 fn string(out: &mut Vec<u8>, text: &str) {
-    match is_plain(text) {
+    match plain::is_plain(text) {
         true => out.extend_from_slice(text.as_bytes()),
-        false => json::write_string(out, text),
+        false => quoted(out, text),
     }
 }
 
-fn is_plain(text: &str) -> bool {
-    const WORDS: [&str; 11] = [
-        "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf",
-    ];
-    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@');
-    text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| letters(c) || c == ' ')
-        && !text.ends_with(' ')
-        && !WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
+/// In double quotes (YAML 1.2 §7.3.1), with an escape for what is not printable (§5.1).
+fn quoted(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend([b'\\', c as u8]),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            _ if plain::is_printable(c) => {
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            // None of these is beyond four digits.
+            _ => out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
+        }
+    }
+    out.push(b'"');
 }
 
 fn blanks(out: &mut Vec<u8>, count: usize) {
