@@ -35,7 +35,8 @@ pub struct GraphQlSpec {
 pub enum Operation {
     /// Variables come from the configuration, some of them from path parameters.
     Query,
-    /// Variables come from the client's body; the configuration fills in those that are missing.
+    /// Variables come from the client's body; the configuration fills in those that are missing, some of them from
+    /// path parameters.
     Mutation,
 }
 
@@ -55,7 +56,7 @@ pub struct GraphQl {
 enum Variable {
     Fixed(Value),
     /// The whole value is `{name}`: the endpoint's parameter of this name, as a string; the case of its first letter
-    /// makes no difference (spec/gateway.md §1.7).
+    /// makes no difference.
     Param(Arc<str>),
 }
 
@@ -66,7 +67,7 @@ impl GraphQl {
         let variables: Box<[_]> = spec
             .variables
             .iter()
-            .map(|(name, value)| (name.as_str().into(), variable(operation, value)))
+            .map(|(name, value)| (name.as_str().into(), variable(value)))
             .collect();
         let constant = |variable: &Variable| matches!(variable, Variable::Fixed(_));
         let is_fixed =
@@ -88,12 +89,12 @@ impl GraphQl {
     /// Turns a call into this operation: method, body or query string, `Content-Type`, `Content-Length`.
     ///
     /// # Errors
-    /// A mutation whose client sent no JSON object.
+    /// A mutation whose client sent a body that is no JSON object.
     pub fn apply(&self, out: &mut Outgoing, params: &Params) -> Result<(), Failure> {
         let written = match (&self.fixed, self.operation) {
             (Some(fixed), _) => fixed.clone(),
             (None, Operation::Query) => self.written(&self.configured(params)),
-            (None, Operation::Mutation) => self.written(&self.of_client(&out.body)?),
+            (None, Operation::Mutation) => self.written(&self.of_client(&out.body, params)?),
         };
         if self.by_get {
             out.method = Method::GET;
@@ -116,11 +117,16 @@ impl GraphQl {
         Ok(())
     }
 
-    /// The configured variables, parameters filled in; a missing one is empty, as KrakenD does.
+    /// The configured variables, parameters filled in. As KrakenD does, a parameter that is missing is empty in a query.
     fn configured(&self, params: &Params) -> Object {
         let value = |variable: &Variable| match variable {
             Variable::Fixed(value) => value.clone(),
-            Variable::Param(name) => Value::string(param(params, name)),
+            Variable::Param(name) => match (param(params, name), self.operation) {
+                (Some(value), _) => Value::string(value),
+                (None, Operation::Query) => Value::string(""),
+                // Then it is no placeholder, but a text in braces.
+                (None, Operation::Mutation) => Value::string(format!("{{{name}}}")),
+            },
         };
         self.variables
             .iter()
@@ -128,19 +134,26 @@ impl GraphQl {
             .collect()
     }
 
-    /// The client's variables, with configured ones where it sent none of that name.
-    fn of_client(&self, body: &Bytes) -> Result<Object, Failure> {
+    /// The client's variables, with configured ones where it sent none of that name. No body, and null, are none.
+    fn of_client(&self, body: &Bytes, params: &Params) -> Result<Object, Failure> {
+        let configured = self.configured(params);
+        if body.trim_ascii().is_empty() {
+            return Ok(configured);
+        }
         let refuse = |error: json::Error| Failure::new(Kind::Request, error.to_string());
         let mut value = json::parse_whole(body).map_err(refuse)?;
-        let found = value.kind().name();
-        let Some(object) = value.as_object_mut() else {
-            return Err(refuse(json::Error::WrongType {
-                found,
-                wanted: "map[string]interface {}",
-            }));
+        let found = value.kind();
+        let mut variables = match (value.as_object_mut(), found) {
+            (Some(object), _) => std::mem::take(object),
+            (None, json::Kind::Null) => Object::new(),
+            (None, found) => {
+                return Err(refuse(json::Error::WrongType {
+                    found: found.name(),
+                    wanted: "map[string]interface {}",
+                }));
+            }
         };
-        let mut variables = std::mem::take(object);
-        for (name, value) in self.configured(&Params::default()) {
+        for (name, value) in configured {
             variables.entry(name).or_insert(value);
         }
         Ok(variables)
@@ -153,53 +166,38 @@ impl GraphQl {
         }
     }
 
-    /// `{"query":…,"operationName":…,"variables":{…}}` without the empty ones.
+    /// `{"query":…,"operationName":…,"variables":{…}}`, the last two only if they are not empty.
     fn body(&self, variables: &Object) -> Bytes {
         let mut out = Vec::with_capacity(64 + self.query.len() + 64 * variables.len());
-        let mut lead: &[u8] = b"{";
-        for (name, text) in [
-            (&b"\"query\":"[..], &self.query),
-            (b"\"operationName\":", &self.operation_name),
-        ] {
-            if !text.is_empty() {
-                out.extend_from_slice(lead);
-                out.extend_from_slice(name);
-                write_string(&mut out, text);
-                lead = b",";
-            }
+        out.extend_from_slice(b"{\"query\":");
+        write_string(&mut out, &self.query);
+        if !self.operation_name.is_empty() {
+            out.extend_from_slice(b",\"operationName\":");
+            write_string(&mut out, &self.operation_name);
         }
         if !variables.is_empty() {
-            out.extend_from_slice(lead);
-            out.extend_from_slice(b"\"variables\":");
+            out.extend_from_slice(b",\"variables\":");
             write_object(&mut out, variables);
-            lead = b",";
-        }
-        if lead == b"{" {
-            out.push(b'{');
         }
         out.push(b'}');
         Bytes::from(out)
     }
 
-    /// `query=…&operationName=…&variables=…`, encoded, without the empty ones.
+    /// `query=…&operationName=…&variables=…`, encoded, the last two only if they are not empty.
     fn pairs(&self, variables: &Object) -> Bytes {
         let mut json = Vec::new();
         if !variables.is_empty() {
             write_object(&mut json, variables);
         }
         let json = String::from_utf8_lossy(&json);
-        let mut out = String::new();
+        let mut out = String::from("query=");
+        out.extend(utf8_percent_encode(&self.query, QUERY_VALUE));
         for (name, text) in [
-            ("query", &*self.query),
-            ("operationName", &*self.operation_name),
-            ("variables", &*json),
+            ("&operationName=", &*self.operation_name),
+            ("&variables=", &*json),
         ] {
             if !text.is_empty() {
-                if !out.is_empty() {
-                    out.push('&');
-                }
                 out.push_str(name);
-                out.push('=');
                 out.extend(utf8_percent_encode(text, QUERY_VALUE));
             }
         }
@@ -220,8 +218,8 @@ fn write_object(out: &mut Vec<u8>, members: &Object) {
     out.push(b'}');
 }
 
-/// The value of the parameter that is called `name` but for the case of its first letter; empty without one.
-fn param<'p>(params: &'p Params, name: &str) -> &'p str {
+/// The value of the parameter that is called `name` but for the case of its first letter.
+fn param<'p>(params: &'p Params, name: &str) -> Option<&'p str> {
     let same = |known: &str| match (known.split_at_checked(1), name.split_at_checked(1)) {
         (Some((first, rest)), Some((its_first, its_rest))) => {
             first.eq_ignore_ascii_case(its_first) && rest == its_rest
@@ -230,21 +228,18 @@ fn param<'p>(params: &'p Params, name: &str) -> &'p str {
     };
     let exact = params.get(name);
     let mut params = params.0.iter();
-    exact
-        .or_else(|| {
-            params
-                .find(|(known, _)| same(known))
-                .map(|(_, value)| value.as_str())
-        })
-        .unwrap_or_default()
+    exact.or_else(|| {
+        params
+            .find(|(known, _)| same(known))
+            .map(|(_, value)| value.as_str())
+    })
 }
 
-/// Only queries take parameters, as in KrakenD.
-fn variable(operation: Operation, value: &serde_json::Value) -> Variable {
+fn variable(value: &serde_json::Value) -> Variable {
     let name = value
         .as_str()
         .and_then(|text| text.strip_prefix('{')?.strip_suffix('}'))
-        .filter(|name| !name.is_empty() && operation == Operation::Query);
+        .filter(|name| !name.is_empty());
     match name {
         Some(name) => Variable::Param(name.into()),
         None => Variable::Fixed(Value::literal(value).settled()),
@@ -308,19 +303,57 @@ mod tests {
     }
 
     #[test]
+    fn the_query_is_there_even_when_it_is_empty() {
+        let mut spec = spec(Operation::Query, json!({}));
+        spec.query.clear();
+        assert_eq!(
+            sent(spec.clone(), "").expect("a call").body,
+            r#"{"query":""}"#
+        );
+        spec.operation = Operation::Mutation;
+        spec.operation_name = "Op".to_owned();
+        let out = sent(spec.clone(), "").expect("a call");
+        assert_eq!(out.body, r#"{"query":"","operationName":"Op"}"#);
+        spec.by_get = true;
+        let out = sent(spec, "").expect("a call");
+        assert_eq!(out.target, "/graphql?query=&operationName=Op");
+    }
+
+    #[test]
     fn a_mutation_takes_the_client_s_members_and_fills_in_the_rest() {
-        let spec = || spec(Operation::Mutation, json!({"a": "def", "b": "{id}"}));
-        let out = sent(spec(), r#"{"a":{"x":1},"c":2}"#).expect("a call");
+        let spec = || {
+            let variables =
+                json!({"a": "def", "b": "{Id}", "n": "{nope}", "e": "{}", "l": ["{id}"]});
+            spec(Operation::Mutation, variables)
+        };
+        let out = sent(spec(), r#"{"a":{"x":1},"c":1.10}"#).expect("a call");
         assert_eq!(
             out.body,
-            r#"{"query":"{h}","variables":{"a":{"x":1},"b":"{id}","c":2}}"#
+            r#"{"query":"{h}","variables":{"a":{"x":1},"b":"77","c":1.10,"e":"{}","l":["{id}"],"n":"{nope}"}}"#
+        );
+        let out = sent(spec(), r#"{"b":null}"#).expect("a call");
+        assert_eq!(
+            out.body,
+            r#"{"query":"{h}","variables":{"a":"def","b":null,"e":"{}","l":["{id}"],"n":"{nope}"}}"#
         );
     }
 
     #[test]
-    fn a_mutation_needs_a_json_object() {
+    fn a_mutation_without_a_body_sends_the_configured_variables() {
+        for body in ["", " \r\n", "null", "{}"] {
+            let out = sent(spec(Operation::Mutation, json!({"b": "{id}"})), body).expect("a call");
+            assert_eq!(
+                out.body, r#"{"query":"{h}","variables":{"b":"77"}}"#,
+                "{body:?}"
+            );
+            let out = sent(spec(Operation::Mutation, json!({})), body).expect("a call");
+            assert_eq!(out.body, r#"{"query":"{h}"}"#, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_mutation_refuses_a_body_that_is_no_json_object() {
         for (body, text) in [
-            ("", "unexpected end of JSON input"),
             ("{", "unexpected end of JSON input"),
             (
                 "[]",
