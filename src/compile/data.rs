@@ -13,12 +13,16 @@ pub fn object(node: &Node<'_>) -> Map<String, Value> {
         .collect()
 }
 
-/// As KrakenD does, numbers of the file go through a 64-bit float; what is beyond one becomes the largest.
+/// As KrakenD does, numbers of the file go through a 64-bit float, except for the integers of YAML and TOML; what is
+/// beyond a float becomes the largest.
 fn value(file: &FileValue) -> Value {
     match &file.data {
         Data::Null => Value::Null,
         Data::Bool(yes) => Value::Bool(*yes),
-        Data::Number(text) => float(text).map_or(Value::Null, Value::Number),
+        Data::Number(text) => match (file.exact, text.parse::<Number>()) {
+            (true, Ok(number)) => Value::Number(number),
+            _ => float(text).map_or(Value::Null, Value::Number),
+        },
         Data::Text(text) => Value::String(text.to_string()),
         Data::List(items) => Value::Array(items.iter().map(value).collect()),
         Data::Object(members) => members
@@ -36,7 +40,7 @@ fn float(text: &str) -> Option<Number> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Report, json};
+    use crate::config::{Report, json, yaml};
     use crate::runtime::json::{Style, Value, to_bytes};
 
     use super::*;
@@ -55,6 +59,21 @@ mod tests {
         assert_eq!(
             to_bytes(&members, Style::Canonical),
             r#"{"a":1000000,"b":1e+21,"c":12345678901234567000,"d":[1.1,1e-7,true,null]}"#
+        );
+    }
+
+    #[test]
+    fn integers_of_yaml_are_exact() {
+        let report = Report::new();
+        let text = "a: 123456789012345678\nb: 12345678901234567890\nc: 123456789012345678901\nd: 010\ne: 1.10\nf: 2020-01-02\n";
+        let root = yaml::parse(text, &report).unwrap();
+        let members = object(&Node::root(&root, &report))
+            .iter()
+            .map(|(name, value)| (name.as_str().into(), Value::literal(value)))
+            .collect();
+        assert_eq!(
+            to_bytes(&Value::Object(members), Style::Canonical),
+            r#"{"a":123456789012345678,"b":12345678901234567890,"c":123456789012345680000,"d":8,"e":1.1,"f":"2020-01-02T00:00:00Z"}"#
         );
     }
 }

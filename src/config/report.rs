@@ -72,6 +72,8 @@ pub enum Mistake {
     UnknownKey { key: String },
     #[error("the key {key:?} appears twice: the last one counts")]
     DuplicateKey { key: String },
+    #[error("mapping key {key:?} already defined at line {line}")]
+    KeyTwice { key: String, line: u32 },
     #[error("the namespace {namespace:?} is unknown here and ignored")]
     UnknownNamespace { namespace: String },
     #[error("the namespace {namespace:?} is not supported by this version")]
@@ -147,6 +149,20 @@ impl Report {
             at,
             mistake: Mistake::DuplicateKey {
                 key: key.to_owned(),
+            },
+            hint: None,
+        });
+    }
+
+    /// A key that appears twice in a file of a notation that forbids it.
+    pub fn key_twice(&self, key: &str, at: Position, first: Position, path: &Path) {
+        self.add(Finding {
+            severity: Severity::Mistake,
+            pointer: path.pointer(),
+            at,
+            mistake: Mistake::KeyTwice {
+                key: key.to_owned(),
+                line: first.line,
             },
             hint: None,
         });

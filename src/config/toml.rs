@@ -43,7 +43,10 @@ fn value(spanned: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Value {
         DeValue::String(text) => Data::Text(text.as_ref().into()),
         DeValue::Integer(integer) => {
             match i128::from_str_radix(integer.as_str(), integer.radix()) {
-                Ok(number) => Data::Number(number.to_string().into()),
+                Ok(number) => {
+                    let at = lines.position(spanned.span().start);
+                    return Value::integer(at, number.to_string());
+                }
                 Err(_) => Data::Number(integer.as_str().into()),
             }
         }

@@ -36,6 +36,8 @@ pub struct Value {
     pub data: Data,
     /// Filled in from the environment or from a secret file: never printed.
     pub masked: bool,
+    /// An integer of a notation that knows integers: YAML and TOML, but not JSON.
+    pub exact: bool,
 }
 
 /// What a value is. Numbers keep their text, so that nothing is lost before somebody asks for a type.
@@ -63,6 +65,15 @@ impl Value {
             at,
             data,
             masked: false,
+            exact: false,
+        }
+    }
+
+    /// An integer with all its digits.
+    pub fn integer(at: Position, digits: String) -> Value {
+        Value {
+            exact: true,
+            ..Value::new(at, Data::Number(digits.into()))
         }
     }
 

@@ -3,15 +3,17 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Location, Spanned};
 
 use super::path::Path;
 use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
 
-/// Reads a whole text (YAML 1.2: `yes` and `on` are texts). Aliases and depth are bounded; of two equal keys the last
-/// counts, with a warning.
+mod scalar;
+
+/// Reads a whole text as KrakenD does: `yes` and `on` are texts, `010` is 8, `2020-01-02` a time, and a key that
+/// stands twice in one object is a mistake. Aliases and depth are bounded.
 ///
 /// # Errors
 /// What the parser says, with the position where it says it.
@@ -26,6 +28,10 @@ pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        // What these are is decided in `scalar`.
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
         with_snippet: false,
     };
     let tree: Spanned<Raw> =
@@ -42,6 +48,8 @@ enum Raw {
     Null,
     Bool(bool),
     Number(String),
+    /// A float that no JSON can hold.
+    NoNumber,
     Text(String),
     List(Vec<Spanned<Raw>>),
     Object(Vec<(Spanned<String>, Spanned<Raw>)>),
@@ -52,8 +60,20 @@ fn value(spanned: Spanned<Raw>, text: &str, path: &Path, report: &Report) -> Val
     let data = match spanned.value {
         Raw::Null => Data::Null,
         Raw::Bool(yes) => Data::Bool(yes),
-        Raw::Number(number) => Data::Number(written(spanned.defined, text, number).into()),
-        Raw::Text(string) => Data::Text(string.into()),
+        Raw::Number(read) => {
+            let written = scalar::plain(spanned.defined, text);
+            return scalar::number(at, written, read);
+        }
+        Raw::NoNumber => {
+            let written = scalar::plain(spanned.defined, text);
+            Data::Text(written.unwrap_or_default().into())
+        }
+        Raw::Text(read) => {
+            return match scalar::plain(spanned.defined, text) {
+                Some(written) if written == read => scalar::text(at, &read),
+                _ => Value::new(at, Data::Text(read.into())),
+            };
+        }
         Raw::List(items) => Data::List(
             items
                 .into_iter()
@@ -83,8 +103,9 @@ fn object(
         };
         match seen.get(&member.name) {
             Some(index) => {
-                report.duplicate(&member.name, member.at, &inner_path);
                 let index: usize = *index;
+                let first = members[index].at;
+                report.key_twice(&member.name, member.at, first, &inner_path);
                 members[index] = member;
             }
             None => {
@@ -94,21 +115,6 @@ fn object(
         }
     }
     Data::Object(members)
-}
-
-/// The number as the file has it (`1.10`), where that is a JSON number; else as the parser reads it (`0x1f` is 31).
-fn written(at: Location, text: &str, read: String) -> String {
-    let span = at.span();
-    let slice = match (span.byte_offset(), span.byte_len()) {
-        (Some(start), Some(len)) => text.get(start as usize..(start + len) as usize),
-        _ => None,
-    };
-    match slice.map(str::trim) {
-        Some(slice) if serde_json::from_str::<&serde_json::value::RawValue>(slice).is_ok() => {
-            slice.to_owned()
-        }
-        _ => read,
-    }
 }
 
 fn position(location: Location) -> Position {
@@ -157,7 +163,7 @@ impl<'de> Visitor<'de> for RawVisitor {
     fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
         Ok(match number.is_finite() {
             true => Raw::Number(number.to_string()),
-            false => Raw::Text(number.to_string()),
+            false => Raw::NoNumber,
         })
     }
 
@@ -217,11 +223,85 @@ mod tests {
     }
 
     #[test]
-    fn of_two_equal_keys_the_last_counts_with_a_warning() {
+    fn a_key_that_stands_twice_is_a_mistake() {
         let report = Report::new();
-        let value = parse("a: 1\na: 2\n", &report).unwrap();
-        assert_eq!(value.to_json(), r#"{"a":2}"#);
-        assert_eq!(report.into_findings().len(), 1);
+        parse("a: 1\nb: {c: 1, c: 2}\na: 2\n", &report).unwrap();
+        assert_eq!(report.mistakes(), 2);
+        let findings = report.into_findings();
+        assert_eq!(
+            findings[1].mistake.to_string(),
+            "mapping key \"a\" already defined at line 1"
+        );
+        assert_eq!(findings[1].at.line, 3);
+    }
+
+    #[test]
+    fn merge_keys_fill_in_what_is_missing() {
+        let report = Report::new();
+        let text = "x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nl:\n  <<: *x\n  a: 9\nm:\n  a: 9\n  <<: [*x, *y]\n";
+        let value = parse(text, &report).unwrap();
+        assert_eq!(
+            value.to_json(),
+            r#"{"l":{"a":9,"b":2},"m":{"a":9,"b":2,"c":4},"x":{"a":1,"b":2},"y":{"b":3,"c":4}}"#
+        );
+        assert!(report.into_findings().is_empty());
+    }
+
+    #[test]
+    fn scalars_are_what_krakend_takes_them_for() {
+        let on = |text: &str| {
+            let report = Report::new();
+            parse(&format!("k: {text}\n"), &report).unwrap().to_json()
+        };
+        for (text, json) in [
+            ("010", "8"),
+            ("-010", "-8"),
+            ("08", "8"),
+            ("0o17", "15"),
+            ("0x1F", "31"),
+            ("0b101", "5"),
+            ("1_000", "1000"),
+            ("+12", "12"),
+            ("123456789012345678", "123456789012345678"),
+            ("12345678901234567890", "12345678901234567890"),
+            ("1.10", "1.10"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            ("1e3", "1e3"),
+            ("2020-01-02", r#""2020-01-02T00:00:00Z""#),
+            ("2020-1-2", r#""2020-01-02T00:00:00Z""#),
+            (
+                "2020-01-02T03:04:05.60+01:00",
+                r#""2020-01-02T03:04:05.6+01:00""#,
+            ),
+            ("2020-01-02 03:04:05", r#""2020-01-02T03:04:05Z""#),
+            ("2020-02-30", r#""2020-02-30""#),
+            ("\"2020-01-02\"", r#""2020-01-02""#),
+            ("'010'", r#""010""#),
+            ("!!str 010", r#""010""#),
+            ("!!str 2020-01-02", r#""2020-01-02""#),
+            ("|-\n  010", r#""010""#),
+            ("1e400", r#""1e400""#),
+            (".inf", r#"".inf""#),
+            ("1:20", r#""1:20""#),
+            ("1.2.3", r#""1.2.3""#),
+            ("yes", r#""yes""#),
+            ("off", r#""off""#),
+            ("y", r#""y""#),
+            ("True", "true"),
+            ("NULL", "null"),
+            ("~", "null"),
+            ("", "null"),
+            ("10s", r#""10s""#),
+            ("a 010", r#""a 010""#),
+        ] {
+            assert_eq!(on(text), format!("{{\"k\":{json}}}"), "{text}");
+        }
+        assert_eq!(
+            on("[010, 2020-01-02, '1', 0_7]"),
+            r#"{"k":[8,"2020-01-02T00:00:00Z","1",7]}"#
+        );
+        assert_eq!(on("&a 010\nl: *a"), r#"{"k":8,"l":8}"#);
     }
 
     #[test]

@@ -4,15 +4,16 @@ use super::value::{Object, Value};
 use super::write::{Style, to_bytes};
 
 impl Value {
-    /// A value of the configuration. Its numbers pass through floating point, as they do in KrakenD: `1000000.0` is
-    /// written `1000000`, and digits beyond a float's are lost.
+    /// A value of the configuration. Its floats are written as KrakenD writes them: `1000000.0` as `1000000`. Its
+    /// integers are exact; those of JSON files are floats, since KrakenD reads them as such.
     pub fn literal(value: &serde_json::Value) -> Value {
         match value {
             serde_json::Value::Null => Value::Null,
             serde_json::Value::Bool(bool) => Value::Bool(*bool),
-            serde_json::Value::Number(number) => {
+            serde_json::Value::Number(number) if number.is_f64() => {
                 Value::Number(float(number.as_f64().unwrap_or_default()).into())
             }
+            serde_json::Value::Number(number) => Value::Number(number.to_string().into()),
             serde_json::Value::String(text) => Value::String(text.as_str().into()),
             serde_json::Value::Array(array) => {
                 Value::Array(array.iter().map(Value::literal).collect())
@@ -52,10 +53,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_the_configuration_are_floats() {
-        let text = r#"{"a":1000000.0,"b":1e21,"c":12345678901234567890,"d":123456789012345678,"e":1.5,"f":0,"g":-2.50,"h":1e-7,"i":0.000001}"#;
+    fn floats_of_the_configuration_are_written_as_krakend_does() {
+        let text = r#"{"a":1000000.0,"b":1e21,"c":12345678901234567890.0,"d":123456789012345678.0,"e":1.5,"f":0.0,"g":-2.50,"h":1e-7,"i":0.000001,"j":12345678901234567890}"#;
         let value = Value::literal(&serde_json::from_str(text).expect("valid JSON"));
-        let expected = r#"{"a":1000000,"b":1e+21,"c":12345678901234567000,"d":123456789012345680,"e":1.5,"f":0,"g":-2.5,"h":1e-7,"i":0.000001}"#;
+        let expected = r#"{"a":1000000,"b":1e+21,"c":12345678901234567000,"d":123456789012345680,"e":1.5,"f":0,"g":-2.5,"h":1e-7,"i":0.000001,"j":12345678901234567890}"#;
         assert_eq!(to_bytes(&value, Style::Canonical), expected);
         assert_eq!(to_bytes(&value.settled(), Style::Canonical), expected);
     }
