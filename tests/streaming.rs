@@ -332,6 +332,63 @@ fn static_data_mark_an_answer_and_hide_a_failure() {
 }
 
 #[test]
+fn static_data_hide_no_refusal_of_a_step_around_the_endpoint() {
+    let upstream = Upstream::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let lua = |key: &str, script: &str| json!({ "modifier/lua-proxy": { key: script } });
+    let cel = |check: &str| json!({ "validation/cel": [{ "check_expr": check }] });
+    let refusals = [
+        (lua("post", "custom_error('no', 418)"), 418),
+        (lua("post", "error('no')"), 500),
+        (lua("pre", "custom_error('no', 418)"), 418),
+        (cel("resp_completed == false"), 500),
+        (cel("req_method == 'POST'"), 500),
+    ];
+    for strategy in ["always", "errored", "incomplete"] {
+        let mut entries = Vec::new();
+        for (index, (extra, _)) in refusals.iter().enumerate() {
+            let mut extra = extra.clone();
+            extra["proxy"] = json!({ "static": { "strategy": strategy, "data": { "z": 1 } } });
+            entries.push((format!("/s{index}"), json!({ "extra_config": extra })));
+        }
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(p, e)| (p.as_str(), e.clone()))
+            .collect();
+        let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entries) });
+        let gateway = Gateway::start(&file.to_string());
+        for (index, (extra, status)) in refusals.iter().enumerate() {
+            let answer = gateway.get(&format!("/s{index}"));
+            assert_eq!(answer.status, *status, "{strategy} {extra}");
+        }
+    }
+}
+
+#[test]
+fn static_data_cover_what_fails_within_them_beside_a_step_around_the_endpoint() {
+    let upstream = Upstream::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let within = |url: &str, extra: serde_json::Value| {
+        json!({
+            "extra_config": {
+                "modifier/lua-proxy": { "pre": "request.load()" },
+                "proxy": { "static": { "strategy": "errored", "data": { "z": 1 } } }
+            },
+            "backend": [{ "host": [upstream.url()], "url_pattern": url, "encoding": "no-op", "extra_config": extra }]
+        })
+    };
+    let script = json!({ "modifier/lua-backend": { "post": "custom_error('no', 418)" } });
+    let entries = [
+        ("/a", within("/s", script)),
+        ("/b", within("/s/{resp0_x}", json!({}))),
+    ];
+    let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entries) });
+    let gateway = Gateway::start(&file.to_string());
+    for path in ["/a", "/b"] {
+        let answer = gateway.get(path);
+        assert_eq!((answer.status, &*answer.text()), (200, ""), "{path}");
+    }
+}
+
+#[test]
 fn an_unknown_output_encoding_passes_what_a_no_op_backend_sends() {
     let upstream = Upstream::raw("HTTP/1.1 404 Not Found\r\nX-A: b\r\nContent-Length: 2\r\n\r\nno");
     let named = |name: &str| json!({ "output_encoding": name });

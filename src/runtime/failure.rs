@@ -24,6 +24,8 @@ pub struct Failure {
     pub body: Option<(Bytes, Option<HeaderValue>)>,
     /// Show status, fields and body to the client whatever `return_error_msg` says: the operator asked for them.
     pub passed: Option<Box<Fields>>,
+    /// It came of a step around the endpoint, which stands outside of `proxy.static`: no static data cover it.
+    pub outside: bool,
 }
 
 /// The closed set of ways to fail: the label of the metric, and what the breaker looks at.
@@ -89,6 +91,15 @@ impl Failure {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             body: None,
             passed: None,
+            outside: false,
+        }
+    }
+
+    /// The same, of a step around the endpoint.
+    pub fn outside(self) -> Failure {
+        Failure {
+            outside: true,
+            ..self
         }
     }
 

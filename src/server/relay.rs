@@ -194,11 +194,7 @@ async fn relay(
     let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
     let limit = Limit::at(Instant::now() + endpoint.timeout * percent / 100);
     let call = Call::begin(session, ctx, service, endpoint, work, &limit).await;
-    let mut call = call.map_err(|trouble| match work.pipes.is_empty() {
-        true => covered(work, trouble),
-        // Steps of the endpoint stand outside of its static data.
-        false => trouble,
-    })?;
+    let mut call = call.map_err(|trouble| covered(work, trouble))?;
     if call.prepared.local.is_some() {
         // The answer of a step outside of the call, which the backend's steps know nothing of.
         let written = Box::pin(call.whole(session, ctx, service, work, &limit)).await;
@@ -209,10 +205,10 @@ async fn relay(
         .map_err(|trouble| covered(work, trouble))
 }
 
-/// What static data make of the failure of a call.
+/// What static data make of the failure of a call. Steps around the endpoint stand outside of them.
 fn covered(work: &StreamWork, trouble: Trouble) -> Trouble {
     match (trouble, &work.static_data) {
-        (Trouble::Failed(failure), Some(data)) if data.covers_failure() => {
+        (Trouble::Failed(failure), Some(data)) if data.covers_failure() && !failure.outside => {
             Trouble::Covered(failure)
         }
         (trouble, _) => trouble,
@@ -312,7 +308,7 @@ impl<'a> Call<'a> {
             true => preparing.await?,
             false => {
                 let preparing = limit.wait(pin!(preparing)).await;
-                preparing.unwrap_or_else(|| Err(Failure::deadline()))?
+                preparing.unwrap_or_else(|| Err(Failure::deadline().outside()))?
             }
         };
         let mut call = Call {

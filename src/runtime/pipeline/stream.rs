@@ -87,7 +87,8 @@ pub async fn prepare<'a>(
         return build(options, &endpoint.query, &work.backend, call);
     }
     let mut request = call.request(endpoint, limit);
-    let entered = piped::enter(&work.pipes, &mut request).await?;
+    let entered = piped::enter(&work.pipes, &mut request).await;
+    let entered = entered.map_err(Failure::outside)?;
     let mut prepared = match entered.skip {
         true => Prepared {
             local: Some(piped::nothing()),
@@ -200,8 +201,12 @@ impl Watch<'_> {
             reply: Some(reply.clone()),
             meta: Meta::default(),
         };
-        for (request, entered) in self.inner.into_iter().chain(self.outer) {
+        if let Some((request, entered)) = self.inner {
             entered.leave(&request, &mut response).await?;
+        }
+        if let Some((request, entered)) = self.outer {
+            let left = entered.leave(&request, &mut response).await;
+            left.map_err(Failure::outside)?;
         }
         if let Some(changed) = response.reply {
             *reply = changed;
