@@ -275,6 +275,51 @@ fn ten_thousand_endpoints_compile_in_linear_time() {
 }
 
 #[test]
+fn what_surrounds_a_host_is_cut_with_a_warning() {
+    let with = |host: &str| {
+        serde_json::json!({ "version": 3, "endpoints": [{ "endpoint": "/a", "backend": [{ "host": [host], "url_pattern": "/" }] }] })
+            .to_string()
+    };
+    for host in [
+        "http://a:80\n",
+        " http://a:80",
+        "http://a:80//",
+        "//a:80",
+        "'http://a:80'",
+    ] {
+        let warned = warnings(&with(host));
+        assert_eq!(warned.len(), 1, "{warned:?}");
+        assert!(warned[0].contains("is cut"), "{warned:?}");
+    }
+    let refused = mistakes(&with("http://a b\n"));
+    assert!(
+        refused[0].contains(r#"host "http://a b\n" not valid"#),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn values_of_earlier_answers_make_a_sequence() {
+    let with = |proxy: serde_json::Value| {
+        serde_json::json!({ "version": 3, "host": ["http://a"], "endpoints": [{
+            "endpoint": "/a", "extra_config": proxy,
+            "backend": [{ "url_pattern": "/x" }, { "url_pattern": "/y/{resp0_id}" }]
+        }] })
+        .to_string()
+    };
+    assert_eq!(warnings(&with(serde_json::json!({}))), Vec::<String>::new());
+    let warned = warnings(&with(
+        serde_json::json!({ "proxy": { "strategy": "sequential" } }),
+    ));
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("\"strategy\" is unknown"), "{warned:?}");
+    let warned = warnings(&with(
+        serde_json::json!({ "proxy": { "sequential": false } }),
+    ));
+    assert!(warned[0].contains("has no value here"), "{warned:?}");
+}
+
+#[test]
 fn the_page_of_keys_is_what_the_tables_say() {
     let path = root().join("docs/configuration.md");
     let page = docs::page();

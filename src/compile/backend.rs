@@ -6,9 +6,12 @@ use http::{HeaderName, Method};
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{claims, client, endpoint, graphql};
-use crate::config::namespaces::{GRAPHQL, HTTP, HTTP_CLIENT, PASS_THROUGH, PROXY_BACKEND};
+use crate::config::host::{self, Clean};
+use crate::config::namespaces::{
+    COMPAT_BACKEND, GRAPHQL, HTTP, HTTP_CLIENT, PASS_THROUGH, PROXY_BACKEND,
+};
 use crate::config::suggest::nearest;
-use crate::config::{Backend, Block, Mistake, Node, Service, Typing, host};
+use crate::config::{Backend, Block, Mistake, Node, Service, Typing};
 use crate::ext::registry::{BACKEND as EXTENSIONS, BackendPart};
 use crate::ext::{BackendSite, Compile, EndpointSite};
 use crate::runtime::decode::{Decoder, Kind};
@@ -61,8 +64,12 @@ pub fn backend(
     cx: &mut Compile<'_>,
 ) -> Option<Call> {
     let method = method(file, place);
-    let url = template(file, place);
     let hosts = hosts(file, place.service_hosts);
+    let url = template(file, place).map(|url| {
+        let raw = block(file, &COMPAT_BACKEND).is_some_and(|b| b.flag("raw_response_params"));
+        url.with_raw_responses(raw)
+            .behind_query(hosts.iter().any(|host| host.contains('?')))
+    });
     // Whatever is missing, the rest is read all the same: a person mending the file wants the whole list.
     let readable = method.is_some();
     let method = method.unwrap_or_default();
@@ -183,7 +190,7 @@ fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
         return file
             .host
             .iter()
-            .filter_map(|node| node.text(Typing::Weak).map(str::to_owned))
+            .filter_map(|node| node.text(Typing::Weak).map(host::with_path))
             .collect();
     }
     cleaned(&file.host)
@@ -196,18 +203,34 @@ pub fn cleaned(list: &[Node<'_>]) -> Vec<String> {
 
 fn clean(node: &Node<'_>) -> Option<String> {
     let text = node.text(Typing::Weak)?;
-    let clean = host::sanitise(text);
-    if clean.is_none() {
-        let host = match node.value().masked {
-            true => "[redacted]".to_owned(),
-            false => masked(text).into_owned(),
-        };
-        node.mistake_hint(
-            Mistake::Host { host },
-            "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\"",
-        );
+    let shown = || match node.value().masked {
+        true => "[redacted]".to_owned(),
+        // Escaped, so that a blank or a line feed at its end is seen.
+        false if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            format!("{:?}", masked(text))
+        }
+        false => masked(text).into_owned(),
+    };
+    match host::sanitise(text) {
+        Some(Clean { url, cut: false }) => Some(url),
+        Some(Clean { url, cut: true }) => {
+            node.warn_hint(
+                Mistake::invalid(format!("what surrounds the host {} is cut", shown())),
+                match node.value().masked {
+                    true => "write the host alone".to_owned(),
+                    false => format!("write \"{url}\""),
+                },
+            );
+            Some(url)
+        }
+        None => {
+            node.mistake_hint(
+                Mistake::Host { host: shown() },
+                "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\"",
+            );
+            None
+        }
     }
-    clean
 }
 
 /// What the backend's extensions contribute.

@@ -23,6 +23,7 @@ use crate::runtime::service as runtime;
 use crate::runtime::service::{Order, StaticData, Upgrade, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
+use crate::runtime::template::Template;
 
 /// As the reference: the endpoint's timeout when nobody names one.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -78,7 +79,7 @@ pub fn endpoint(
     };
     claims::unnamed(file, &site);
     let parts = parts(file, &site, cx);
-    let mut order = order(proxy.as_ref());
+    let mut order = order(proxy.as_ref(), takes_answers(file));
     let mut regular = Vec::new();
     let mut shadows = Vec::new();
     for (index, written) in file.backend.iter().enumerate() {
@@ -295,15 +296,24 @@ fn cache_control(ttl: Option<Duration>) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("public, max-age={seconds}")).ok()
 }
 
-fn order(proxy: Option<&Block<'_>>) -> Order {
+/// Whether a backend's URL has a place for a value of an earlier answer.
+fn takes_answers(file: &Endpoint<'_>) -> bool {
+    let urls = file.backend.iter().map(|b| b.url_pattern.as_deref());
+    urls.enumerate()
+        .any(|(index, url)| url.is_some_and(|url| Template::takes_answers(url, index)))
+}
+
+/// As KrakenD does, URLs that take values from earlier answers make a sequence unless the file says otherwise.
+fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
     let Some(proxy) = proxy else {
-        return Order::Parallel;
+        return match takes_answers {
+            true => Order::Sequential {
+                propagated: Box::default(),
+            },
+            false => Order::Parallel,
+        };
     };
-    let flag = proxy.flag("sequential");
-    let sequential = match proxy.lenient_choice("strategy") {
-        Some(strategy) => strategy == "sequential",
-        None => flag,
-    };
+    let sequential = proxy.bool("sequential").unwrap_or(takes_answers);
     if let Some(combiner) = proxy.get("combiner")
         && proxy
             .text("combiner")

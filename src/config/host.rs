@@ -1,11 +1,48 @@
 //! Host texts, cleaned as the reference cleans them.
 
+/// A host in the form `scheme://name:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clean {
+    pub url: String,
+    /// The text had more around it than one slash at its end.
+    pub cut: bool,
+}
+
 /// Brings `http://name:port/`, `name:port` or `name` into the form `scheme://name:port`.
 ///
-/// As KrakenD does: the scheme is `http` unless given, one trailing slash is dropped, paths, user names and other
-/// schemes are refused. Unlike it, IPv6 addresses in brackets and ports of one digit are accepted, `http://` is not.
-/// `None` when the text is no host.
-pub fn sanitise(text: &str) -> Option<String> {
+/// As KrakenD does: the scheme is `http` unless given, and what surrounds a host is cut: one slash at its end, and
+/// blanks, line feeds, quotes and the like, as they come from environment variables and secret files. Paths, user
+/// names and other schemes are refused. Unlike it, IPv6 addresses in brackets and ports of one digit are accepted,
+/// `http://` is not. `None` when the text is no host.
+pub fn sanitise(text: &str) -> Option<Clean> {
+    if let Some(url) = strict(text) {
+        return Some(Clean { url, cut: false });
+    }
+    let surrounds =
+        |c: char| c.is_whitespace() || c.is_control() || "\u{feff}\"'`/\\#?,;".contains(c);
+    let inner = text.trim_matches(surrounds);
+    let inner = inner.strip_prefix("://").unwrap_or(inner);
+    let inner = inner.trim_end_matches(|c| c == ':' || surrounds(c));
+    // A scheme alone is no host.
+    if text.contains("://") && matches!(inner, "http" | "https") {
+        return None;
+    }
+    strict(inner).map(|url| Clean { url, cut: true })
+}
+
+/// A host that is to be used verbatim, with a path before its query: a request has no target without one.
+pub fn with_path(text: &str) -> String {
+    let authority = text.find("://").map_or(0, |at| at + 3);
+    let (before, rest) = text.split_at(authority);
+    match rest.find(['/', '?', '#']) {
+        Some(at) if rest[at..].starts_with('?') => {
+            format!("{before}{}/{}", &rest[..at], &rest[at..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn strict(text: &str) -> Option<String> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
         Some(_) => return None,
@@ -70,7 +107,54 @@ mod tests {
             ("http://[::1]:8080", "http://[::1]:8080"),
             ("[fe80::1]", "http://[fe80::1]"),
         ] {
-            assert_eq!(sanitise(text).as_deref(), Some(clean), "{text}");
+            let want = Clean {
+                url: clean.to_owned(),
+                cut: false,
+            };
+            assert_eq!(sanitise(text), Some(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_surrounds_a_host_is_cut() {
+        for text in [
+            "http://a:80\n",
+            "\thttp://a:80 ",
+            " http://a:80/ \r\n",
+            "http://a:80//",
+            "http://a:80#",
+            "http://a:80/?",
+            "\"http://a:80\"",
+            "'http://a:80'",
+            "//a:80",
+            "a:80//",
+            "://a:80",
+            "\u{feff}http://a:80",
+            "\u{a0}a:80\0",
+            "http://a:80:",
+            "http://a:80,",
+        ] {
+            let want = Clean {
+                url: "http://a:80".to_owned(),
+                cut: true,
+            };
+            assert_eq!(sanitise(text), Some(want), "{text:?}");
+        }
+        let v6 = sanitise("http://[::1]:8080\n").map(|clean| clean.url);
+        assert_eq!(v6.as_deref(), Some("http://[::1]:8080"));
+    }
+
+    #[test]
+    fn a_verbatim_host_has_a_path_before_its_query() {
+        for (text, clean) in [
+            ("http://h?x=", "http://h/?x="),
+            ("http://h:1?x=/y", "http://h:1/?x=/y"),
+            ("http://h/f?url=", "http://h/f?url="),
+            ("http://h", "http://h"),
+            ("http://h/", "http://h/"),
+            ("h", "h"),
+        ] {
+            assert_eq!(with_path(text), clean);
         }
     }
 
@@ -88,11 +172,17 @@ mod tests {
             "::1",
             "http://a:0",
             "http://a:70000",
-            "http://a:",
+            "http:// a",
+            "http://a b",
+            "a\nb",
+            "$HOST",
+            "{{ .host }}",
+            "\n",
+            "//",
+            "https:// ",
             "a:+8",
             "http://[::1",
             "http://[x]",
-            "http://a//",
         ] {
             assert_eq!(sanitise(text), None, "{text}");
         }
@@ -102,7 +192,15 @@ mod tests {
         #[test]
         fn a_clean_host_stays_as_it_is(text in "(https?://)?[a-z0-9._-]{1,9}(:[1-9][0-9]{0,3})?/?") {
             let clean = sanitise(&text).unwrap();
-            prop_assert_eq!(sanitise(&clean), Some(clean.clone()));
+            prop_assert!(!clean.cut);
+            prop_assert_eq!(sanitise(&clean.url), Some(clean));
+        }
+
+        #[test]
+        fn any_text_around_a_host_is_taken_calmly(text in "[ \\t\\n'\"/#:a\\[\\]é.]{0,12}") {
+            if let Some(clean) = sanitise(&text) {
+                prop_assert_eq!(sanitise(&clean.url).map(|again| again.url), Some(clean.url));
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ pub const BACKEND_NAMESPACES: &[&Namespace] = &[
     &GRAPHQL,
     &UPSTREAM,
     &PASS_THROUGH,
+    &COMPAT_BACKEND,
 ];
 
 pub const ROUTER: Namespace = Namespace {
@@ -307,6 +308,18 @@ pub const COMPAT: Namespace = Namespace {
     ],
 };
 
+pub const COMPAT_BACKEND: Namespace = Namespace {
+    name: "portcullis/compat",
+    aliases: &[],
+    doc: "Ways of KrakenD that trust the backends before this one.",
+    keys: &[key(
+        "raw_response_params",
+        Kind::Bool,
+        "false",
+        "Values of earlier answers (`{resp0_href}`) go into the URL with their slashes and their query, not as one segment or one value. Dot segments are refused all the same.",
+    )],
+};
+
 pub const FORWARDING: Namespace = Namespace {
     name: "portcullis/forwarding",
     aliases: &[],
@@ -440,12 +453,6 @@ pub const PROXY_ENDPOINT: Namespace = Namespace {
             Kind::Bool,
             "false",
             "One call after the other.",
-        ),
-        key(
-            "strategy",
-            Kind::Choice(&["parallel", "sequential"]),
-            "parallel",
-            "The same as a word; it wins.",
         ),
         key(
             "sequential_propagated_params",

@@ -107,10 +107,17 @@ pub fn echo(head: &Head<'_>, body: &Bytes) -> Answer {
     for (index, (name, value)) in members.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
         // Writing to a String cannot fail.
-        let _ = write!(out, "{comma}\"{name}\":{value}");
+        let _ = write!(out, "{comma}\"{name}\":{}", for_html(&value.to_string()));
     }
     out.push('}');
     json_answer(StatusCode::OK, out)
+}
+
+/// JSON with `<`, `>` and `&` escaped, which stand in strings only, as the reference writes it.
+fn for_html(json: &str) -> String {
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 fn json_answer(status: StatusCode, body: String) -> Answer {
@@ -228,7 +235,7 @@ mod tests {
         let body = echo(&head, &Bytes::from_static(b"hi")).body;
         let text = String::from_utf8(body.to_vec()).unwrap();
         assert!(
-            text.starts_with(r#"{"req_uri":"/__echo/a%20b?q=1&q=2","req_uri_details":{"#),
+            text.starts_with(r#"{"req_uri":"/__echo/a%20b?q=1\u0026q=2","req_uri_details":{"#),
             "{text}"
         );
         let value: Value = serde_json::from_str(&text).unwrap();

@@ -13,7 +13,21 @@ pub(super) fn plain(at: Location, text: &str) -> Option<&str> {
     let before = text.get(..start)?.trim_end_matches(' ');
     let word = before.rsplit([' ', '\n', '\t', ',', '[', '{']).next();
     let tagged = word.is_some_and(|word| word.starts_with('!'));
-    (!written.starts_with(['"', '\'', '|', '>', '!']) && !tagged).then_some(written)
+    let quoted = written.starts_with(['"', '\'', '|', '>', '!']);
+    (!quoted && !tagged && !is_block(text, start)).then_some(written)
+}
+
+/// Whether the text at `start` is that of a block scalar: a line that ends in `|` or `>` stands above it.
+fn is_block(text: &str, start: usize) -> bool {
+    let before = text.get(..start).unwrap_or_default();
+    let above = before.trim_end();
+    let same_line = !before
+        .get(above.len()..)
+        .is_some_and(|gap| gap.contains('\n'));
+    let line = above.lines().last().unwrap_or_default();
+    let line = line.split(" #").next().unwrap_or_default().trim_end();
+    let word = line.rsplit([' ', '\t']).next().unwrap_or_default();
+    !same_line && word.starts_with(['|', '>'])
 }
 
 /// A number that was read as `read`. It keeps the text of the file (`1.10`) where that is a JSON number.

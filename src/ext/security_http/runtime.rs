@@ -95,10 +95,10 @@ impl SecurityHttp {
         let host = self.redirect_host.as_deref().unwrap_or(host);
         let query = head
             .query
-            .map(|query| format!("?{query}"))
+            .map(|query| format!("?{}", ascii(query)))
             .unwrap_or_default();
         // Two slashes at the front of a path would name another host in some clients.
-        let path = format!("/{}", head.path.trim_start_matches('/'));
+        let path = format!("/{}", ascii(head.path.trim_start_matches('/')));
         let location = format!("https://{host}{path}{query}");
         let Ok(value) = HeaderValue::try_from(location.as_str()) else {
             return bad_host();
@@ -129,6 +129,11 @@ impl AllowedHosts {
             AllowedHosts::Patterns(patterns) => patterns.is_match(host.as_bytes()),
         }
     }
+}
+
+/// A `Location` is ASCII (RFC 9110 §10.2.2, RFC 3986): other bytes are percent-encoded.
+fn ascii(text: &str) -> percent_encoding::PercentEncode<'_> {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS)
 }
 
 fn bad_host() -> Answer {

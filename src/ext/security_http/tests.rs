@@ -130,6 +130,14 @@ fn plain_requests_are_sent_to_https() {
         &answer.body[..],
         b"<a href=\"https://h:80/m?a=1&amp;b=&lt;\">Moved Permanently</a>.\n\n"
     );
+    let beyond_ascii = ask(&*redirecting, &[("host", "h")], |head| {
+        head.path = "/m/\u{e9}";
+        head.query = Some("q=\u{e9}");
+    });
+    assert_eq!(
+        field(&beyond_ascii.0.unwrap(), "location"),
+        Some("https://h/m/%C3%A9?q=%C3%A9")
+    );
     let (answer, fields) = ask(&*redirecting, &[("x-forwarded-proto", "https")], |_| {});
     assert!(answer.is_none());
     assert_eq!(fields, ["strict-transport-security: max-age=5"]);

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST, InvalidHeaderName,
-    USER_AGENT,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
+    InvalidHeaderName, PRAGMA, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -167,6 +167,7 @@ pub fn outgoing(
         }
         Pass::All => copy_all(&mut headers, rules, head, notes, &nominated),
     }
+    pragma(&mut headers, &rules.pass, head);
     if headers.contains_key(USER_AGENT) {
         headers.insert(FORWARDED_VIA, options.user_agent.clone());
     } else {
@@ -193,11 +194,32 @@ pub fn outgoing(
     headers
 }
 
+/// A client that sends `Pragma: no-cache` alone means `Cache-Control: no-cache` (RFC 9111 §5.4), where that may pass.
+fn pragma(headers: &mut HeaderMap, pass: &Pass, head: &Head<'_>) {
+    let may_pass = match pass {
+        Pass::Default => false,
+        Pass::Listed(listed) => listed.contains(&CACHE_CONTROL),
+        Pass::All => true,
+    };
+    if may_pass
+        && head
+            .headers
+            .get(PRAGMA)
+            .is_some_and(|value| value == "no-cache")
+        && !head.headers.contains_key(CACHE_CONTROL)
+        && !headers.contains_key(CACHE_CONTROL)
+    {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+}
+
 /// Adds what must be there after a backend's own filter: our `User-Agent`, and `Accept-Encoding: gzip` if we decode
-/// it ourselves and the client's own did not pass.
+/// it ourselves and the client's own did not pass. As KrakenD does, an empty `User-Agent` of the client means none.
 pub fn complete(headers: &mut HeaderMap, options: &Options, compression: bool) {
-    if !headers.contains_key(USER_AGENT) {
-        headers.insert(USER_AGENT, options.user_agent.clone());
+    match headers.get(USER_AGENT).map(HeaderValue::is_empty) {
+        None => drop(headers.insert(USER_AGENT, options.user_agent.clone())),
+        Some(true) => drop(headers.remove(USER_AGENT)),
+        Some(false) => {}
     }
     if compression && !headers.contains_key(ACCEPT_ENCODING) {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));

@@ -23,8 +23,11 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b')')
     .remove(b'*');
 
+/// The same of several segments: slashes stay.
+const SEGMENTS: &AsciiSet = &SEGMENT.remove(b'/');
+
 /// What the file's own path cannot hold as it is: slashes and escapes stay.
-const PATH: &AsciiSet = &SEGMENT.remove(b'/').remove(b'%');
+const PATH: &AsciiSet = &SEGMENTS.remove(b'%');
 
 /// What the file's own query cannot hold as it is. The reference sends it verbatim, blanks and all, which breaks the
 /// request line; only what would do that is encoded.
@@ -73,6 +76,19 @@ pub(crate) fn path_segment(to: &mut String, text: &str) {
 /// The file's own path, ready for the wire.
 pub(crate) fn path(text: &str) -> String {
     utf8_percent_encode(text, PATH).to_string()
+}
+
+/// Appends `text` to a path with its slashes and its escapes, if all of these are escapes.
+pub(crate) fn raw_path(to: &mut String, text: &str) {
+    match is_well_formed(text) {
+        true => to.extend(utf8_percent_encode(text, PATH)),
+        false => to.extend(utf8_percent_encode(text, SEGMENTS)),
+    }
+}
+
+/// Appends `text` to a query with all that separates pairs.
+pub(crate) fn raw_query(to: &mut String, text: &str) {
+    to.extend(utf8_percent_encode(text, QUERY));
 }
 
 /// The file's own query, ready for the wire.

@@ -18,6 +18,10 @@ pub struct Template {
     pub(super) query: Option<Box<[Piece]>>,
     /// Whether the file itself asks for `.` or `..` segments, which are then sent as written.
     pub(super) has_dots: bool,
+    /// Values of earlier answers are not escaped as one segment.
+    pub(super) raw_responses: bool,
+    /// What stands before the path ends in a query.
+    pub(super) behind_query: bool,
     internal: Box<str>,
     hidden: Hidden,
 }
@@ -107,11 +111,34 @@ impl Template {
         Ok(Template {
             fixed: fixed(&path, query.as_deref()),
             has_dots: dots(&pattern),
+            raw_responses: false,
+            behind_query: false,
             internal: internal(&pieces),
             hidden: Hidden::of(&pattern),
             path,
             query,
         })
+    }
+
+    /// Whether `url`, of the backend with this number, takes a value from the answer of an earlier backend.
+    pub fn takes_answers(url: &str, number: usize) -> bool {
+        pieces(url).iter().any(|piece| match piece {
+            Piece::Response { backend, .. } => *backend < number,
+            _ => false,
+        })
+    }
+
+    /// The same template for a backend of which `raw_response_params` is set: values of earlier answers may hold
+    /// slashes and a query.
+    pub fn with_raw_responses(mut self, raw: bool) -> Template {
+        self.raw_responses = raw;
+        self
+    }
+
+    /// The same template behind hosts that have a query of their own, which the client's pairs then belong to.
+    pub fn behind_query(mut self, query: bool) -> Template {
+        self.behind_query = query;
+        self
     }
 
     /// The pattern as the reference's messages show it: `/a/{{.Id}}`.

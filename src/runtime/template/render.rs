@@ -60,20 +60,67 @@ impl Template {
             return Ok(Cow::Borrowed(fixed));
         }
         let mut target = String::with_capacity(96);
-        for piece in &self.path {
-            fill(&mut target, piece, values, Place::Path)?;
-        }
+        let mut has_query = match self.raw_responses {
+            true => self.fill_raw(&mut target, values)?,
+            false => {
+                for piece in &self.path {
+                    fill(&mut target, piece, values, Place::Path)?;
+                }
+                false
+            }
+        };
         if !self.has_dots && target.contains("/.") && dot_segment(&target) {
             return Err(dots());
         }
         if let Some(query) = &self.query {
-            target.push('?');
+            target.push(if has_query { '&' } else { '?' });
+            has_query = true;
             for piece in query {
-                fill(&mut target, piece, values, Place::Query)?;
+                match (piece, self.raw_responses) {
+                    (Piece::Response { backend, path }, true) => {
+                        escape::raw_query(&mut target, &response(values, *backend, path)?);
+                    }
+                    _ => fill(&mut target, piece, values, Place::Query)?,
+                }
             }
         }
-        append(&mut target, forwarded, self.query.is_some());
+        append(&mut target, forwarded, has_query || self.behind_query);
         Ok(Cow::Owned(target))
+    }
+
+    /// Fills in the path where values of earlier answers may hold slashes and a query; whether there is one now.
+    ///
+    /// No value makes a dot segment, however it is spelled: the backend might decode it before it resolves it.
+    fn fill_raw(&self, target: &mut String, values: &dyn Values) -> Result<bool, Failure> {
+        let mut has_query = false;
+        for piece in &self.path {
+            let Piece::Response { backend, path } = piece else {
+                let place = if has_query { Place::Query } else { Place::Path };
+                fill(target, piece, values, place)?;
+                continue;
+            };
+            let value = response(values, *backend, path)?;
+            // A URL's fragment is for clients alone.
+            let value = value.split('#').next().unwrap_or_default();
+            match (value.split_once('?'), has_query) {
+                (_, true) => escape::raw_query(target, value),
+                (None, false) => escape::raw_path(target, value),
+                (Some((path, query)), false) => {
+                    escape::raw_path(target, path);
+                    target.push('?');
+                    escape::raw_query(target, query);
+                    has_query = true;
+                }
+            }
+            if hidden_dot_segment(value) {
+                return Err(dots());
+            }
+        }
+        let path = target.split('?').next().unwrap_or_default();
+        match !self.has_dots && hidden_dot_segment(path) {
+            true => Err(dots()),
+            false => Ok(has_query),
+        }
     }
 }
 
@@ -99,10 +146,7 @@ fn fill(
             place.write(target, value)?;
         }
         Piece::Response { backend, path } => {
-            let value = values
-                .response(*backend, path)
-                .ok_or_else(|| missing(&format!("resp{backend}_{path}")))?;
-            place.write(target, &value)?;
+            place.write(target, &response(values, *backend, path)?)?;
         }
         Piece::Claim(name) => {
             let claim = values.claim(name).map_err(|_| refused_claim(name))?;
@@ -119,6 +163,16 @@ fn fill(
         }
     }
     Ok(())
+}
+
+fn response<'v>(
+    values: &'v dyn Values,
+    backend: usize,
+    path: &str,
+) -> Result<Cow<'v, str>, Failure> {
+    values
+        .response(backend, path)
+        .ok_or_else(|| missing(&format!("resp{backend}_{path}")))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +220,18 @@ fn append(target: &mut String, pairs: &[Pair<'_>], has_query: bool) {
 
 fn dot_segment(path: &str) -> bool {
     path.split('/').any(|part| part == "." || part == "..")
+}
+
+/// Whether a backend that decodes the path, once or twice, would find a dot segment in it.
+fn hidden_dot_segment(text: &str) -> bool {
+    let path = text.split('?').next().unwrap_or_default();
+    let decode = |text: &[u8]| percent_encoding::percent_decode(text).collect::<Vec<u8>>();
+    let once = decode(path.as_bytes());
+    let twice = decode(&once);
+    [path.as_bytes(), &once, &twice].iter().any(|text| {
+        text.split(|byte| matches!(byte, b'/' | b'\\'))
+            .any(|part| matches!(part, b"." | b".."))
+    })
 }
 
 fn dots() -> Failure {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::jose::Refusal;
 use crate::runtime::failure::Failure;
+use crate::runtime::forward::Pair;
 use crate::runtime::request::Params;
 use crate::runtime::router::Pattern;
 
@@ -250,5 +251,85 @@ proptest! {
         let slashes = |text: &str| text.split('?').next().unwrap().matches('/').count();
         prop_assert_eq!(slashes(&target), slashes(&plain));
         prop_assert!(escape::is_well_formed(target.split('?').next().unwrap()));
+    }
+}
+
+fn raw(url: &str, value: &str) -> Result<String, Failure> {
+    let template = Template::parse(url, &endpoint("/a/{x}")).unwrap();
+    let values = Fixture {
+        params: params(&[("x", "p/q?r")]),
+        responses: HashMap::from([((0, "v".to_owned()), value.to_owned())]),
+        ..Fixture::default()
+    };
+    let pairs = [Pair {
+        name: Cow::Borrowed(b"c"),
+        value: Cow::Borrowed(b"1"),
+    }];
+    let template = template.with_raw_responses(true);
+    let target = template.render(&values, &pairs);
+    target.map(Cow::into_owned)
+}
+
+#[test]
+fn raw_values_of_answers_pass_slashes_and_queries() {
+    for (url, value, want) in [
+        ("/e{resp0_v}", "/orders/12?x=1", "/e/orders/12?x=1&c=1"),
+        ("/e{resp0_v}?a=1", "/o?x=1&y", "/e/o?x=1&y&a=1&c=1"),
+        ("/e/{resp0_v}/t", "a b?q=a b", "/e/a%20b?q=a%20b/t&c=1"),
+        ("/e/{resp0_v}", "a%2Fb", "/e/a%2Fb?c=1"),
+        ("/e/{resp0_v}", "50%/\u{e9}", "/e/50%25/%C3%A9?c=1"),
+        ("/e/{resp0_v}", "a#b?c", "/e/a?c=1"),
+        ("/e?q={resp0_v}", "1&r=2/3", "/e?q=1&r=2/3&c=1"),
+        ("/e/{x}/{resp0_v}", "a/b", "/e/p%2Fq%3Fr/a/b?c=1"),
+        ("/e/pre-{resp0_v}.json", "..a/b", "/e/pre-..a/b.json?c=1"),
+    ] {
+        assert_eq!(raw(url, value).unwrap(), want, "{url} {value}");
+    }
+}
+
+#[test]
+fn raw_values_of_answers_make_no_dot_segments() {
+    for (url, value) in [
+        ("/e/{resp0_v}", ".."),
+        ("/e/{resp0_v}", "a/../b"),
+        ("/e/{resp0_v}", "a/."),
+        ("/e{resp0_v}", "/../x?y"),
+        ("/e/{resp0_v}", "%2e%2E/x"),
+        ("/e/{resp0_v}", "a/.%2e/x"),
+        ("/e/{resp0_v}", "..%2fx"),
+        ("/e/{resp0_v}", "%252e%252e/x"),
+        ("/e/{resp0_v}", "..\\x"),
+        ("/e/.{resp0_v}", "./x"),
+        ("/e/./{resp0_v}", "../x"),
+    ] {
+        assert!(raw(url, value).is_err(), "{url} {value}");
+    }
+}
+
+#[test]
+fn pairs_of_the_client_join_the_query_of_a_host() {
+    let template = Template::parse("/x", &endpoint("/a/{x}")).unwrap();
+    let pairs = [Pair {
+        name: Cow::Borrowed(b"q"),
+        value: Cow::Borrowed(b"1"),
+    }];
+    let none = params(&[]);
+    let plain = template.render(&none, &pairs).unwrap().into_owned();
+    assert_eq!(plain, "/x?q=1");
+    let template = template.behind_query(true);
+    assert_eq!(template.render(&none, &pairs).unwrap(), "/x&q=1");
+}
+
+#[test]
+fn only_values_of_earlier_answers_count_as_taken() {
+    for (url, number, taken) in [
+        ("/a/{resp0_id}", 1, true),
+        ("/a?b={resp1_id.x}", 2, true),
+        ("/a/{resp0_id}", 0, false),
+        ("/a/{resp1_id}", 1, false),
+        ("/a/{x}/{JWT.sub}", 1, false),
+        ("/a/{resp_id}", 1, false),
+    ] {
+        assert_eq!(Template::takes_answers(url, number), taken, "{url}");
     }
 }

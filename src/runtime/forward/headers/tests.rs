@@ -383,3 +383,27 @@ fn the_length_is_announced_when_listed() {
     assert!(endpoint(&["*"]).announces_length());
     assert!(!endpoint(&["content-type"]).announces_length());
 }
+
+#[test]
+fn a_client_s_pragma_stands_for_cache_control_where_that_may_pass() {
+    let has = |rules: &HeaderRules, client: &[(&'static str, &'static str)]| {
+        seen(rules, &Notes::default(), client).contains(&"cache-control: no-cache".to_owned())
+    };
+    let pragma = [("pragma", "no-cache")];
+    assert!(has(&endpoint(&["Cache-Control"]), &pragma));
+    assert!(has(&endpoint(&["*"]), &pragma));
+    assert!(!has(&endpoint(&["Pragma"]), &pragma));
+    assert!(!has(&endpoint(&[]), &pragma));
+    assert!(!has(&endpoint(&["Cache-Control"]), &[("pragma", "x")]));
+    let both = [("pragma", "no-cache"), ("cache-control", "max-age=0")];
+    assert!(!has(&endpoint(&["*"]), &both));
+}
+
+#[test]
+fn an_empty_user_agent_of_a_client_means_none() {
+    let client = sent(&[("user-agent", "")]);
+    let rules = endpoint(&["User-Agent"]);
+    let mut headers = outgoing(&rules, &options(), &head(&client), &Notes::default());
+    complete(&mut headers, &options(), false);
+    assert!(!headers.contains_key(USER_AGENT));
+}
