@@ -5,13 +5,14 @@
 
 mod support;
 
-use std::io;
+use std::io::{self, BufRead as _};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use support::tls::Authority;
-use support::{Client, Gateway, Stub};
+use support::{Client, Gateway, Stub, Upstream};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -177,6 +178,148 @@ fn a_clean_request_is_answered() {
     connection.send(DATA, END_STREAM, 1, b"{}").unwrap();
     assert_eq!(connection.outcome(1), Outcome::Ok);
     assert_eq!(stub.take_seen().len(), 2);
+}
+
+/// A backend that reads each request strictly: a stray byte becomes a request of its own.
+fn strict() -> (Upstream, Arc<Mutex<Vec<String>>>) {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen = log.clone();
+    let upstream = Upstream::start(move |mut call| {
+        loop {
+            let body = call.body()?;
+            let line = call.head.lines().next().unwrap_or_default();
+            let cookies = call.head.lines().filter(|l| l.starts_with("Cookie"));
+            let cookies: Vec<&str> = cookies.collect();
+            let body = String::from_utf8_lossy(&body);
+            let told = format!("{line}|{}|{body}", cookies.join("|"));
+            seen.lock().unwrap().push(told);
+            call.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")?;
+            call.head.clear();
+            while !call.head.ends_with("\r\n\r\n") {
+                if call.reader.read_line(&mut call.head)? == 0 {
+                    return Ok(());
+                }
+            }
+        }
+    });
+    (upstream, log)
+}
+
+fn over_h2c(backend: &Upstream, methods: &[&str], encoding: &str) -> Gateway {
+    let endpoint = |method: &&str| {
+        json!({
+            "endpoint": "/get", "method": method, "input_headers": ["Cookie"], "output_encoding": encoding,
+            "backend": [{ "host": [backend.url()], "url_pattern": "/x", "method": method }]
+        })
+    };
+    let endpoints: Vec<Value> = methods.iter().map(endpoint).collect();
+    let file = json!({ "version": 3, "use_h2c": true, "timeout": "5s", "endpoints": endpoints });
+    Gateway::start(&file.to_string())
+}
+
+#[test]
+fn an_upload_ends_once_however_its_stream_ends() {
+    let (backend, log) = strict();
+    let gateway = over_h2c(&backend, &["GET", "POST"], "no-op");
+    let mut fields = POST;
+    fields[2] = (":path", "/get");
+    let trailer = block(&[("x-sum", "1")]);
+    let (empty, last): (&[u8], u8) = (b"", END_STREAM);
+    let endings: [&[(u8, u8, &[u8])]; 6] = [
+        &[(DATA, 0, b"hello"), (DATA, last, empty)],
+        &[(DATA, last, b"hello")],
+        &[
+            (DATA, 0, empty),
+            (DATA, 0, b"he"),
+            (DATA, 0, empty),
+            (DATA, 0, b"llo"),
+            (DATA, last, empty),
+        ],
+        &[(DATA, 0, b"hello"), (HEADERS, END_HEADERS | last, &trailer)],
+        &[
+            (DATA, 0, b"hello"),
+            (DATA, 0, empty),
+            (HEADERS, END_HEADERS | last, &trailer),
+        ],
+        &[(DATA, last, empty)],
+    ];
+    let mut connection = Connection::open(&gateway);
+    let mut stream = 1;
+    for ending in endings {
+        connection
+            .send(HEADERS, END_HEADERS, stream, &block(&fields))
+            .unwrap();
+        for (kind, flags, payload) in ending {
+            // Each in a segment of its own.
+            support::pause(Duration::from_millis(10));
+            connection.send(*kind, *flags, stream, payload).unwrap();
+        }
+        assert_eq!(connection.outcome(stream), Outcome::Ok, "{ending:?}");
+        let get = HEADERS;
+        connection
+            .send(get, END_HEADERS | END_STREAM, stream + 2, &block(&GET))
+            .unwrap();
+        assert_eq!(connection.outcome(stream + 2), Outcome::Ok, "{ending:?}");
+        stream += 4;
+        let body = if ending.len() == 1 && ending[0].2.is_empty() {
+            ""
+        } else {
+            "hello"
+        };
+        let seen = std::mem::take(&mut *log.lock().unwrap());
+        let post = format!("POST /x HTTP/1.1||{body}");
+        assert_eq!(seen, [post.as_str(), "GET /x HTTP/1.1||"], "{ending:?}");
+    }
+    support::pause(Duration::from_millis(50));
+    let stray = std::mem::take(&mut *log.lock().unwrap());
+    assert!(stray.is_empty(), "{stray:?}");
+}
+
+#[test]
+fn crumbs_of_a_cookie_reach_a_backend_as_one_field() {
+    let (backend, log) = strict();
+    for encoding in ["no-op", "json"] {
+        let gateway = over_h2c(&backend, &["GET"], encoding);
+        let crumbs = [
+            ("cookie", "sid=42"),
+            ("cookie", "csrf=a,b"),
+            ("cookie", "t=1"),
+        ];
+        let fields = block(&[&GET[..], &crumbs].concat());
+        let mut connection = Connection::open(&gateway);
+        connection
+            .send(HEADERS, END_HEADERS | END_STREAM, 1, &fields)
+            .unwrap();
+        assert_eq!(connection.outcome(1), Outcome::Ok);
+        let seen = std::mem::take(&mut *log.lock().unwrap());
+        assert_eq!(seen, ["GET /x HTTP/1.1|Cookie: sid=42; csrf=a,b; t=1|"]);
+    }
+}
+
+#[test]
+fn bytes_behind_an_answer_do_not_reset_its_stream() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+    let backend = Upstream::raw(format!("{head}{{}}HTTP/1.1 200 OK\r\n\r\n"));
+    for encoding in ["no-op", "json"] {
+        let gateway = over_h2c(&backend, &["GET"], encoding);
+        let mut connection = Connection::open(&gateway);
+        connection
+            .send(HEADERS, END_HEADERS | END_STREAM, 1, &block(&GET))
+            .unwrap();
+        assert_eq!(connection.outcome(1), Outcome::Ok);
+        let mut body = Vec::new();
+        loop {
+            let (kind, flags, _, payload) = connection.next().unwrap();
+            assert_ne!(kind, RST_STREAM);
+            if kind == DATA {
+                body.extend(payload);
+                if flags & END_STREAM != 0 {
+                    break;
+                }
+            }
+        }
+        assert_eq!(body, b"{}", "{encoding}");
+    }
 }
 
 #[test]
@@ -358,7 +501,17 @@ fn a_connection_without_a_request_and_one_that_reads_no_answer_are_ended() {
 fn has_nothing_to_complain_about(gateway: &Gateway, more: &[&str]) {
     let port = gateway.port().to_string();
     let run = std::process::Command::new(h2spec())
-        .args(["-h", "127.0.0.1", "-p", &port, "-P", "/get", "-o", "5"])
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-P",
+            "/get",
+            "-o",
+            "5",
+            "-S",
+        ])
         .args(more)
         .output();
     let output = match run {

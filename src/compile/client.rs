@@ -6,15 +6,16 @@ use std::time::Duration;
 use crate::compile::certificates;
 use crate::compile::files::readable;
 use crate::compile::listen::versions;
-use crate::config::namespaces::{HTTP_CLIENT, Namespace, UPSTREAM, UPSTREAM_SERVICE};
+use crate::compile::options;
+use crate::config::namespaces::{HTTP_CLIENT, LIMITS, Namespace, UPSTREAM, UPSTREAM_SERVICE};
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
 use crate::config::{Backend, Block, ClientTls, Mistake, Node, Service, Typing};
 use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
 use crate::upstream::{
-    CertificatePair, Client, HostRules, HostSet, HttpVersion, Proxies, Redirects, Settings,
-    TlsPolicy, holds_an_authority_with_names,
+    CertificatePair, Client, HostRules, HostSet, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Proxies,
+    Redirects, Settings, TlsPolicy, holds_an_authority_with_names,
 };
 
 /// As the reference: how often the names of `sd: dns` are looked up again.
@@ -69,6 +70,8 @@ fn settings(file: &Service<'_>, cx: &Compile<'_>) -> Settings {
         response_header_timeout: file.response_header_timeout,
         http_version: default.http_version,
         max_in_flight_per_host: default.max_in_flight_per_host,
+        max_response_header_bytes: response_header_bytes(file)
+            .unwrap_or(default.max_response_header_bytes),
         tls: policy(file, cx),
         proxies: Proxies::from_environment().unwrap_or_else(|error| {
             let node = file.block.node();
@@ -79,6 +82,22 @@ fn settings(file: &Service<'_>, cx: &Compile<'_>) -> Settings {
             Proxies::default()
         }),
     }
+}
+
+/// `upstream_headers` of `portcullis/limits`.
+fn response_header_bytes(file: &Service<'_>) -> Option<usize> {
+    let limits = options::block(&file.extra, &LIMITS)?;
+    let bytes = options::bytes(Some(&limits), "upstream_headers")?;
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if bytes > MAX_RESPONSE_HEADER_BYTES
+        && let Some(node) = limits.get("upstream_headers")
+    {
+        node.mistake_hint(
+            Mistake::invalid(format!("{} is too much", node.shown())),
+            "1 MiB at most",
+        );
+    }
+    Some(bytes.min(MAX_RESPONSE_HEADER_BYTES))
 }
 
 fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {

@@ -93,7 +93,7 @@ pub fn h2c(extra: &Extra<'_>) -> bool {
     block(extra, &ROUTER).is_some_and(|block| block.flag("use_h2c"))
 }
 
-fn block<'a>(extra: &Extra<'a>, namespace: &'static Namespace) -> Option<Block<'a>> {
+pub(super) fn block<'a>(extra: &Extra<'a>, namespace: &'static Namespace) -> Option<Block<'a>> {
     extra
         .find(namespace.name, namespace.aliases)?
         .block(namespace.keys)
@@ -206,7 +206,7 @@ fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
 }
 
 /// A number of bytes, or a text with a unit.
-fn bytes(limits: Option<&Block<'_>>, key: &str) -> Option<u64> {
+pub(super) fn bytes(limits: Option<&Block<'_>>, key: &str) -> Option<u64> {
     let node = limits?.get(key)?;
     let read = match &node.value().data {
         Data::Number(text) => text.parse().ok(),

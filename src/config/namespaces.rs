@@ -370,6 +370,12 @@ pub const LIMITS: Namespace = Namespace {
             "Bytes of request bodies and backend answers that the whole process holds at a time; beyond it requests get 503, streams go on. By default half of what the control group or the machine grants.",
         ),
         key(
+            "upstream_headers",
+            Kind::Any,
+            "1MiB",
+            "Largest head of a backend's answer, status line and header fields, whatever their number; 1 MiB at most.",
+        ),
+        key(
             "connections",
             Kind::Integer,
             "65536",

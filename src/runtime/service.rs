@@ -24,7 +24,7 @@ use crate::runtime::shape::Shape;
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
 use crate::runtime::template::Template;
-use crate::upstream::HostSet;
+use crate::upstream::{HostSet, OUR_USER_AGENT};
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Default for Options {
                 "Portcullis ",
                 env!("CARGO_PKG_VERSION")
             )),
-            user_agent: HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION"))),
+            user_agent: OUR_USER_AGENT,
             return_error_msg: false,
             error_body_404: None,
             error_body_405: None,

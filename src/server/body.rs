@@ -1,7 +1,7 @@
 //! Reading a request's body whole, bounded.
 
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{Version, header};
 use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
@@ -41,22 +41,7 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
     if announced.is_some_and(|length| length > most) {
         return Err(BodyError::TooLarge);
     }
-    if headers
-        .get(header::EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
-        // Otherwise the interim answer would mark the connection for closing.
-        session
-            .as_downstream_mut()
-            .set_close_on_response_before_downstream_finish(false);
-        session
-            .write_continue_response()
-            .await
-            .map_err(BodyError::Gone)?;
-        session
-            .as_downstream_mut()
-            .set_close_on_response_before_downstream_finish(true);
-    }
+    ask_for_it(session).await.map_err(BodyError::Gone)?;
     let Some(first) = next(session).await? else {
         return Ok(Bytes::new());
     };
@@ -85,6 +70,29 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
         chunk = next(session).await?;
     }
     Ok(charge.settle(whole))
+}
+
+/// Tells a client that waits for `100 Continue` to go on. HTTP/1.0 does not know it, whatever the client sent (RFC 9110
+/// §10.1.1).
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
+    let request = session.req_header();
+    let waits = request.version != Version::HTTP_10
+        && request
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !waits {
+        return Ok(());
+    }
+    let downstream = session.as_downstream_mut();
+    // Otherwise the interim answer would mark the connection for closing.
+    downstream.set_close_on_response_before_downstream_finish(false);
+    let written = downstream.write_continue_response().await;
+    downstream.set_close_on_response_before_downstream_finish(true);
+    written
 }
 
 async fn next(session: &mut Session) -> Result<Option<Bytes>, BodyError> {

@@ -49,6 +49,8 @@ pub struct Conn {
     /// Runs while the connection is being closed.
     farewell: Option<Pin<Box<Sleep>>>,
     discarded: usize,
+    /// Something was written that may still be in a buffer.
+    unflushed: bool,
 }
 
 /// How much of a connection belongs to a request behind its head.
@@ -80,6 +82,7 @@ impl Conn {
             socket,
             farewell: None,
             discarded: 0,
+            unflushed: false,
         }
     }
 
@@ -113,6 +116,7 @@ impl Conn {
             socket,
             farewell: None,
             discarded: 0,
+            unflushed: false,
         }
     }
 
@@ -230,6 +234,24 @@ impl Conn {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
+    /// Sends what was written before anybody waits for the client: nobody writes more until something comes, and a
+    /// stream must not wait in a buffer. An answer that is written at a stretch costs no further system call.
+    fn send_before_waiting(&mut self, cx: &mut Context<'_>) {
+        if self.unflushed {
+            // An error shows at the next write or read.
+            let _ = self.poll_send(cx);
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = match &mut self.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        };
+        self.unflushed = sent.is_pending();
+        sent
+    }
+
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
         let budget = usize::try_from(self.budget).unwrap_or(usize::MAX);
         let count = self.ahead.len().min(buf.remaining()).min(budget);
@@ -252,6 +274,7 @@ impl AsyncRead for Conn {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.send_before_waiting(cx);
         if this.budget == 0 {
             // Between requests somebody waits for the client to hang up. Early bytes of its next request stay here.
             loop {
@@ -290,17 +313,16 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().wire {
+        let this = self.get_mut();
+        this.unflushed = true;
+        match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
+        self.get_mut().poll_send(cx)
     }
 
     /// Closed with something of a body unread, a socket resets the connection, and with it goes an answer that the
@@ -336,7 +358,9 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().wire {
+        let this = self.get_mut();
+        this.unflushed = true;
+        match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
         }

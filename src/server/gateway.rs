@@ -24,7 +24,7 @@ use crate::runtime::service::{Endpoint, Service, Work};
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::server::active_stats::ActiveStats;
 use crate::server::body::{self, BodyError};
-use crate::server::{builtin, relay, respond, tunnel};
+use crate::server::{builtin, relay, respond, rewrite, tunnel};
 use crate::telemetry::access::{AccessEvent, AccessLog};
 use crate::telemetry::metrics::{InFlight, Metrics, RouteMetrics};
 use crate::telemetry::moment;
@@ -187,6 +187,7 @@ impl Gateway {
         downstream.set_write_timeout(self.limits.write);
         downstream.set_total_drain_timeout(Some(self.limits.read));
         downstream.req_header().headers.len() <= self.limits.max_fields
+            && rewrite::join_cookies(downstream.req_header_mut()).is_ok()
     }
 
     /// The whole body for `/__debug/` and `/__echo/`, which have no timeout of their own.

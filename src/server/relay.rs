@@ -29,7 +29,7 @@ use crate::server::{body, grpc, respond};
 use crate::telemetry::hidden::Hidden;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{
-    CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody, is_gzip,
+    CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody, is_gzip, trimmed,
 };
 
 const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
@@ -321,10 +321,7 @@ impl<'a> Call<'a> {
         call.framing = match (call.kept, empty) {
             (true, _) => framing_of(&call.prepared.out.body),
             (false, true) => RequestBody::Empty,
-            (false, false) => match announced {
-                Some(length) if endpoint.headers.announces_length() => RequestBody::Length(length),
-                _ => RequestBody::Chunked,
-            },
+            (false, false) => announced.map_or(RequestBody::Chunked, RequestBody::Length),
         };
         if is_grpc(session) {
             // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
@@ -344,7 +341,8 @@ impl<'a> Call<'a> {
         if self.prepared.watch.is_some() {
             let passing = limit.wait(pin!(self.prepared.pass(backend, limit))).await;
             passing.unwrap_or_else(|| Err(Failure::deadline()))?;
-            if self.prepared.replaced || !self.prepared.out.body.is_empty() {
+            // Also a body that a step has emptied is one that is at hand.
+            if self.kept || self.prepared.replaced || !self.prepared.out.body.is_empty() {
                 self.kept = true;
                 self.framing = framing_of(&self.prepared.out.body);
             }
@@ -396,10 +394,7 @@ impl<'a> Call<'a> {
                 }
                 let mut exchange = hosts.open(out, framing).await.map_err(Failure::from)?;
                 if kept && framing != RequestBody::Empty {
-                    exchange
-                        .write_body(out.body.clone(), true)
-                        .await
-                        .map_err(Failure::from)?;
+                    exchange.write_own_body().await.map_err(Failure::from)?;
                 }
                 let unread = !session.as_downstream_mut().is_body_done();
                 let upload = match kept || framing == RequestBody::Empty {
@@ -553,8 +548,7 @@ async fn write_whole(
     let answer = header_for_client(session, ctx, service, work, status, &headers, false)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
     respond::keep_connection(session);
-    session
-        .write_response_header(Box::new(answer), bodiless)
+    respond::write_header(session, answer, bodiless)
         .await
         .map_err(Trouble::Client)?;
     if !bodiless {
@@ -577,7 +571,7 @@ async fn race<'a>(
     let call = || async move {
         let mut exchange = hosts.open(out, framing).await?;
         if framing != RequestBody::Empty {
-            exchange.write_body(out.body.clone(), true).await?;
+            exchange.write_own_body().await?;
         }
         exchange.read_header().await?;
         Ok::<_, CallError>(exchange)
@@ -639,16 +633,8 @@ async fn wait_for_header(
     exchange: &mut Exchange<'_>,
     mut upload: Upload,
 ) -> std::result::Result<Upload, Trouble> {
-    if upload == Upload::Running
-        && expects_continue(session.req_header().headers.get(header::EXPECT))
-    {
-        let downstream = session.as_downstream_mut();
-        downstream.set_close_on_response_before_downstream_finish(false);
-        downstream
-            .write_continue_response()
-            .await
-            .map_err(Trouble::Client)?;
-        downstream.set_close_on_response_before_downstream_finish(true);
+    if upload == Upload::Running {
+        body::ask_for_it(session).await.map_err(Trouble::Client)?;
     }
     loop {
         tokio::select! {
@@ -663,10 +649,6 @@ async fn wait_for_header(
             }
         }
     }
-}
-
-fn expects_continue(value: Option<&HeaderValue>) -> bool {
-    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Hands one chunk of the client's body on. An upstream that no longer listens may still have answered.
@@ -723,9 +705,12 @@ async fn copy(
     if let Some(reply) = reply.filter(|reply| reply.body.is_some()) {
         return write_whole(session, ctx, service, work, reply.clone()).await;
     }
-    let mut bodiless = session.req_header().method == Method::HEAD || has_no_body(status);
+    let by_head = session.req_header().method == Method::HEAD;
+    let mut bodiless = by_head || has_no_body(status);
     let announced = Announced::of(headers);
-    let answer = header_for_client(session, ctx, service, work, status, headers, decode)
+    // The length in an answer to our HEAD is none of what a client that sent another method gets.
+    let unframe = decode || (exchange.asked_by_head() && !by_head);
+    let answer = header_for_client(session, ctx, service, work, status, headers, unframe)
         .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
     respond::keep_connection(session);
     // An answer that is its header alone must end with it: gRPC takes its status from there then.
@@ -752,14 +737,15 @@ async fn copy(
                 match chunk.map_err(|_| Trouble::Cut("unexpected EOF"))? {
                     Some(bytes) => {
                         let last = exchange.is_done() && decoder.is_none();
-                        write_chunk(session, decoder.as_mut(), bytes, last && !session.is_http2()).await?;
+                        let end = last && !session.is_http2();
+                        write_chunk(session, decoder.as_mut(), bytes, end).await?;
                         alive = Instant::now();
-                        if last && !session.is_http2() {
+                        if end {
                             break;
                         }
                     }
                     None => {
-                        finish(session, exchange, decoder, bodiless, &announced).await?;
+                        finish(session, exchange, service, decoder, bodiless, &announced).await?;
                         break;
                     }
                 }
@@ -875,6 +861,7 @@ async fn write_chunk(
 async fn finish(
     session: &mut Session,
     exchange: &mut Exchange<'_>,
+    service: &Service,
     decoder: Option<Gunzip>,
     bodiless: bool,
     announced: &Announced,
@@ -893,11 +880,7 @@ async fn finish(
         return Ok(());
     }
     if session.is_http2()
-        && let Some(trailers) = exchange
-            .trailers()
-            .await
-            .map_err(|_| Trouble::Cut("unexpected EOF"))?
-            .and_then(|trailers| announced.pass(trailers))
+        && let Some(trailers) = trailers(exchange, service, announced).await?
     {
         return session
             .as_downstream_mut()
@@ -909,6 +892,20 @@ async fn finish(
         .write_response_body(None, true)
         .await
         .map_err(Trouble::Client)
+}
+
+/// The trailers that may pass. They are part of the answer: an upstream that never sends them is silent.
+async fn trailers(
+    exchange: &mut Exchange<'_>,
+    service: &Service,
+    announced: &Announced,
+) -> std::result::Result<Option<HeaderMap>, Trouble> {
+    let most = service.options.stream_idle_timeout;
+    let trailers = pingora_timeout::timeout(most, exchange.trailers())
+        .await
+        .map_err(|_| Trouble::Cut("the upstream fell silent"))?
+        .map_err(|_| Trouble::Cut("unexpected EOF"))?;
+    Ok(trailers.and_then(|trailers| announced.pass(trailers)))
 }
 
 /// The upstream's header without what concerns its own connection, with ours in place of its `X-Krakend` fields.
@@ -947,7 +944,7 @@ pub(super) fn header_for_client(
         {
             // Only a length that the client sees frames its answer: an upstream may have nominated it away.
             length_known |= *name == header::CONTENT_LENGTH;
-            parts.headers.append(name, value.clone());
+            parts.headers.append(name, trimmed(value));
         }
     }
     let data = work.static_data.as_ref();

@@ -1,7 +1,7 @@
 //! Writing an answer that was made here.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::runtime::answer::{Answer, Branding, Fields};
 use crate::runtime::service::Options;
 use crate::server::grpc;
+use crate::upstream::trimmed;
 
 /// Bodies of requests that are answered early are read to their end up to this size, so that the connection lives on.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
@@ -62,20 +63,35 @@ pub async fn write(
     Ok(())
 }
 
-/// Writes the header of an answer, which may be all of it. On HTTP/2 such a header ends the stream itself: Pingora
+/// Writes the header of an answer, which may be all of it (`alone`). On HTTP/2 such a header ends the stream itself: Pingora
 /// would send an empty frame behind it, and gRPC clients look for the status in trailers then.
 ///
 /// # Errors
 /// When the client cannot be written to.
 pub async fn write_header(
     session: &mut Session,
-    header: ResponseHeader,
+    mut header: ResponseHeader,
     alone: bool,
 ) -> Result<()> {
+    if header.status.canonical_reason().is_none() {
+        // As Go writes it: some clients want a reason phrase.
+        header.set_reason_phrase(Some(&format!("status code {}", header.status.as_str())))?;
+    }
+    if session.req_header().version == Version::HTTP_10 {
+        in_http10(session, &mut header, alone);
+    }
     if alone && let ServerSession::H2(stream) = session.as_downstream_mut() {
         return stream.write_response_header(Box::new(header), true);
     }
     session.write_response_header(Box::new(header), alone).await
+}
+
+/// A client of HTTP/1.0 gets an answer in its version. Without a length the answer ends with the connection, and says so.
+fn in_http10(session: &mut Session, header: &mut ResponseHeader, alone: bool) {
+    header.set_version(Version::HTTP_10);
+    if !alone && !header.headers.contains_key(header::CONTENT_LENGTH) {
+        session.set_keepalive(None);
+    }
 }
 
 fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<ResponseHeader> {
@@ -91,7 +107,7 @@ fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<Respo
         parts.status = answer.status;
         parts.headers = HeaderMap::with_capacity(size);
         for (name, value) in &answer.fields {
-            parts.headers.append(name, value.clone());
+            parts.headers.append(name, trimmed(value));
         }
         ResponseHeader::from(parts)
     } else {
@@ -101,7 +117,7 @@ fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<Respo
             match *name {
                 header::WWW_AUTHENTICATE => header.append_header("WWW-Authenticate", value)?,
                 header::RETRY_AFTER => header.append_header("Retry-After", value)?,
-                _ => header.append_header(name, value)?,
+                _ => header.append_header(name, trimmed(value))?,
             };
         }
         header

@@ -3,7 +3,10 @@
 //! Clients send targets that are no URIs (`?q={"a":1}`), and the reference serves them; a target may be in absolute form;
 //! and of two `Connection` lines a session sees the first. Few heads need it: all others go through as they came.
 
+use http::header::COOKIE;
 use memchr::memchr;
+use pingora_core::Error;
+use pingora_http::RequestHeader;
 
 use crate::server::head::{HeadFacts, is_raw};
 
@@ -53,6 +56,21 @@ pub fn usual_form(head: &[u8], facts: &HeadFacts) -> Option<Vec<u8>> {
         }
     }
     Some(out)
+}
+
+/// One `Cookie` field in place of the several that HTTP/2 may bring: everything behind us reads it as HTTP/1.1 has it
+/// (RFC 9113 §8.2.3).
+pub fn join_cookies(header: &mut RequestHeader) -> Result<(), Box<Error>> {
+    let mut crumbs = header.headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return Ok(());
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in [second].into_iter().chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    header.insert_header(COOKIE, joined)
 }
 
 /// Authority and the rest of a target in absolute form.
@@ -170,5 +188,16 @@ mod tests {
                 prop_assert!(std::str::from_utf8(&out).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn crumbs_become_one_cookie() {
+        let mut header = RequestHeader::build("GET", b"/", None).unwrap();
+        for crumb in ["sid=42", "csrf=abc", "t=\"a, b\""] {
+            header.append_header("cookie", crumb).unwrap();
+        }
+        join_cookies(&mut header).unwrap();
+        let cookies: Vec<_> = header.headers.get_all(COOKIE).iter().collect();
+        assert_eq!(cookies, ["sid=42; csrf=abc; t=\"a, b\""]);
     }
 }

@@ -25,7 +25,7 @@ use crate::server::gateway::{Ctx, head_of};
 use crate::server::{relay, respond};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::moment::now;
-use crate::upstream::{Outgoing, Target};
+use crate::upstream::{Outgoing, Target, has_surplus, trimmed};
 
 /// Fields of the handshake that must reach the upstream, whatever `input_headers` says.
 const HANDSHAKE: [&str; 5] = [
@@ -241,8 +241,9 @@ fn request(out: &Outgoing, target: &Target, sent: &HeaderMap) -> Result<RequestH
         )
     };
     for (name, value) in &out.headers {
-        if !is_left_out(name) && !handshake(name.as_str()) {
-            request.append_header(name, value)?;
+        let silent = *name == header::USER_AGENT && value.is_empty();
+        if !is_left_out(name) && !handshake(name.as_str()) && !silent {
+            request.append_header(name, trimmed(value))?;
         }
     }
     for name in HANDSHAKE {
@@ -340,9 +341,13 @@ async fn decline(
         let piece = read.map_err(|_| cut("the upstream fell silent").into_up())?;
         match piece.map_err(|_| cut("unexpected EOF").into_up())? {
             Some(bytes) => session.write_response_body(Some(bytes), false).await?,
-            None => return session.write_response_body(None, true).await,
+            None => break,
         }
     }
+    if has_surplus(upstream, false) {
+        log::warn!("the backend of a WebSocket sent more bytes than its answer has");
+    }
+    session.write_response_body(None, true).await
 }
 
 fn is_websocket(headers: &HeaderMap) -> bool {

@@ -236,14 +236,12 @@ impl Log for Installed {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = is_ours(metadata.target());
-        level(metadata) >= self.active.load().settings.level
-            && metadata.level()
-                <= if ours {
-                    log::Level::Debug
-                } else {
-                    log::Level::Warn
-                }
+        let most = match metadata.target() {
+            target if is_ours(target) => log::Level::Debug,
+            BODIES => log::Level::Error,
+            _ => log::Level::Warn,
+        };
+        level(metadata) >= self.active.load().settings.level && metadata.level() <= most
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -256,6 +254,9 @@ impl Log for Logger {
         self.flush_within(Duration::from_secs(1));
     }
 }
+
+/// Where Pingora warns of bytes behind an answer; our line says whose they were and what became of them.
+const BODIES: &str = "pingora_core::protocols::http::v1::body";
 
 /// Libraries have much to say that concerns their authors only.
 fn is_ours(target: &str) -> bool {
@@ -412,6 +413,7 @@ mod tests {
         assert!(!shows(&logger, "portcullis::x", log::Level::Trace));
         assert!(!shows(&logger, "pingora_core::server", log::Level::Info));
         assert!(shows(&logger, "pingora_core::server", log::Level::Warn));
+        assert!(!shows(&logger, BODIES, log::Level::Warn));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
 use super::budget::{Budget, Charge, FREE};
@@ -68,7 +68,7 @@ async fn once(
 ) -> Result<Step, CallError> {
     let mut exchange = hosts.open(out, framing(out)).await?;
     if !out.body.is_empty()
-        && let Err(broken) = exchange.write_body(out.body.clone(), true).await
+        && let Err(broken) = exchange.write_own_body().await
         && exchange.read_header().await.is_err()
     {
         // An upstream may answer and close without reading a body that it does not want; this one did not answer.
@@ -89,10 +89,11 @@ async fn once(
 fn framing(out: &Outgoing) -> RequestBody {
     if out.body.is_empty() {
         RequestBody::Empty
-    } else if out.headers.contains_key(CONTENT_LENGTH) {
-        RequestBody::Length(out.body.len() as u64)
-    } else {
+    } else if out.headers.contains_key(TRANSFER_ENCODING) {
+        // A step of the file asks for chunks.
         RequestBody::Chunked
+    } else {
+        RequestBody::Length(out.body.len() as u64)
     }
 }
 

@@ -33,6 +33,9 @@ const MOST_KEEP_ALIVE: u64 = 32_767;
 /// Silence before a waiting HTTP/2 request has its connection tested, where `dialer_keep_alive` is off.
 const PING_AFTER: Duration = Duration::from_secs(15);
 
+/// Bytes of the head of an answer: Pingora reads no more.
+pub const MAX_RESPONSE_HEADER_BYTES: usize = 1 << 20;
+
 /// How calls to upstreams are made: timeouts, pools, TLS, protocol version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -54,6 +57,8 @@ pub struct Settings {
     pub http_version: HttpVersion,
     /// Calls to one host at a time; further ones wait, as long as their deadlines let them. `None`: no bound.
     pub max_in_flight_per_host: Option<usize>,
+    /// Bytes of the head of an answer; at most [`MAX_RESPONSE_HEADER_BYTES`].
+    pub max_response_header_bytes: usize,
     pub tls: TlsPolicy,
     /// Which calls go through a proxy.
     pub proxies: Proxies,
@@ -84,6 +89,7 @@ impl Default for Settings {
             response_header_timeout: None,
             http_version: HttpVersion::H1,
             max_in_flight_per_host: None,
+            max_response_header_bytes: MAX_RESPONSE_HEADER_BYTES,
             tls: TlsPolicy::default(),
             proxies: Proxies::default(),
         }

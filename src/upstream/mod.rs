@@ -16,6 +16,7 @@
 //! | `dns` | [`DnsTable`]: the address table, refreshed off the request path |
 //! | `exchange` | [`Exchange`]: one request and one answer on one connection, as a stream |
 //! | `wire` | the head of a request as it goes on the wire |
+//! | `link` | a connection that sends before it waits, and can take back what was read |
 //! | `call` | whole-body calls: redirects, gzip, limits |
 //! | [`budget`] | bytes of bodies that the whole process may hold |
 //! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
@@ -39,6 +40,7 @@ mod handshake;
 mod host;
 mod hosts;
 pub mod keys;
+mod link;
 mod listed;
 mod message;
 mod multiplex;
@@ -59,11 +61,11 @@ pub use certificate::{
     CertificateFacts, PemError, certificate_pair, certificates_in, facts,
     holds_an_authority_with_names, read_ocsp_response,
 };
-pub use client::{Client, ClientError, Clients, HttpVersion, Settings};
+pub use client::{Client, ClientError, Clients, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Settings};
 pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub use dns::DnsTable;
 pub use error::{CallError, CallErrorKind};
-pub use exchange::{Exchange, RequestBody};
+pub use exchange::{Exchange, RequestBody, has_surplus};
 pub use gunzip::{Gunzip, is_gzip};
 pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
@@ -77,3 +79,4 @@ pub use side::{
     SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
 };
 pub use tls::{CertificatePair, TlsPolicy};
+pub use wire::{OUR_USER_AGENT, trimmed};

@@ -1,7 +1,7 @@
 //! The head of a request as it goes on the wire.
 
 use bytes::Bytes;
-use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::uri::Scheme;
 use http::{Method, Request, Uri};
@@ -12,6 +12,10 @@ use super::error::{CallError, CallErrorKind};
 use super::exchange::RequestBody;
 use super::host::{Forward, Place};
 use super::message::Outgoing;
+
+/// How calls introduce themselves where nothing else does.
+pub const OUR_USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION")));
 
 /// What the head of a request depends on, besides itself.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +70,10 @@ fn titled_header(
         let mut header = RequestHeader::build(head.method.clone(), target.as_bytes(), Some(size))?;
         header.append_header("Host", host.clone())?;
         for (name, value) in passing(&head.headers) {
-            header.append_header(titled(name), value.clone())?;
+            header.append_header(titled(name), trimmed(value))?;
+        }
+        if !head.headers.contains_key(USER_AGENT) {
+            header.append_header("User-Agent", OUR_USER_AGENT)?;
         }
         match length(head, wire) {
             Some(length) => {
@@ -126,7 +133,10 @@ fn plain_header(
     let (mut parts, ()) = request.into_parts();
     parts.headers.reserve(head.headers.len() + 1);
     for (name, value) in passing(&head.headers) {
-        parts.headers.append(name, value.clone());
+        parts.headers.append(name, trimmed(value));
+    }
+    if !head.headers.contains_key(USER_AGENT) {
+        parts.headers.insert(USER_AGENT, OUR_USER_AGENT);
     }
     if let Some(length) = length(head, wire) {
         parts.headers.insert(CONTENT_LENGTH, length);
@@ -134,13 +144,25 @@ fn plain_header(
     Some(RequestHeader::from(parts))
 }
 
+/// An empty `User-Agent` says nothing, and some servers refuse it.
 fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    headers.iter().filter(|(name, _)| {
-        !matches!(
-            **name,
-            HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION
-        )
+    headers.iter().filter(|(name, value)| match **name {
+        HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION => false,
+        USER_AGENT => !value.as_bytes().trim_ascii().is_empty(),
+        _ => true,
     })
+}
+
+/// The value without the blanks around it, which are not part of a field (RFC 9110 §5.5) and which HTTP/2 forbids
+/// (RFC 9113 §8.2.1). What was read from a connection has none; a script's value may.
+pub fn trimmed(value: &HeaderValue) -> HeaderValue {
+    let bytes = value.as_bytes();
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if !blank(bytes.first()) && !blank(bytes.last()) {
+        return value.clone();
+    }
+    // A part of a valid value is one.
+    HeaderValue::from_bytes(bytes.trim_ascii()).unwrap_or_else(|_| value.clone())
 }
 
 fn length(head: &Outgoing, wire: Wire) -> Option<HeaderValue> {
@@ -209,5 +231,23 @@ mod tests {
             let titled = titled(&HeaderName::from_static(name));
             assert_eq!(titled, wire);
         }
+    }
+
+    #[test]
+    fn blanks_around_a_value_are_not_written() {
+        for (value, wire) in [("a", "a"), (" a b\t", "a b"), ("  ", ""), ("", "")] {
+            assert_eq!(trimmed(&HeaderValue::from_static(value)), wire);
+        }
+    }
+
+    #[test]
+    fn an_empty_user_agent_is_not_written() {
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(" "));
+        headers.insert("x-empty", HeaderValue::from_static(""));
+        let names: Vec<&str> = passing(&headers).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x-empty"]);
+        headers.insert(USER_AGENT, HeaderValue::from_static("curl"));
+        assert_eq!(passing(&headers).count(), 2);
     }
 }

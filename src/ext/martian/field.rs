@@ -97,6 +97,8 @@ impl Field {
             Kind::Length => announce(request),
             Kind::Coding if is_chunked(value.as_bytes()) => {
                 request.headers.remove(CONTENT_LENGTH);
+                let chunked = HeaderValue::from_static("chunked");
+                request.headers.insert(TRANSFER_ENCODING, chunked);
             }
             Kind::Coding => announce(request),
             Kind::Connection => {}
@@ -161,6 +163,7 @@ impl Field {
 
 /// A body that is at hand is sent with its length instead of in chunks.
 fn announce(request: &mut PipeRequest) {
+    request.headers.remove(TRANSFER_ENCODING);
     if !request.body.is_empty() {
         let length = HeaderValue::from(request.body.len());
         request.headers.insert(CONTENT_LENGTH, length);

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
-    InvalidHeaderName, PRAGMA, USER_AGENT,
+    InvalidHeaderName, PRAGMA, RANGE, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::service::Options;
+use crate::upstream::Outgoing;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -22,7 +23,7 @@ const FORWARDED_VIA: HeaderName = HeaderName::from_static("x-forwarded-via");
 #[derive(Debug, Clone)]
 pub struct HeaderRules {
     pass: Pass,
-    /// `Content-Length` was listed: the length of the body is announced instead of chunks.
+    /// `Content-Length` was listed: steps see the length of the body among the fields.
     content_length: bool,
     /// Names that only we may set or have checked. Many backends (CGI, WSGI, PHP) take `X_User` and `X.User` for them.
     guarded: Box<[HeaderName]>,
@@ -104,7 +105,7 @@ impl HeaderRules {
         self
     }
 
-    /// Whether the body goes out with a length if the client sent one.
+    /// Whether steps see the length of the body, if the client sent one. On the wire it stands in any case.
     pub fn announces_length(&self) -> bool {
         self.content_length
     }
@@ -214,16 +215,38 @@ fn pragma(headers: &mut HeaderMap, pass: &Pass, head: &Head<'_>) {
 }
 
 /// Adds what must be there after a backend's own filter: our `User-Agent`, and `Accept-Encoding: gzip` if we decode
-/// it ourselves and the client's own did not pass. As KrakenD does, an empty `User-Agent` of the client means none.
-pub fn complete(headers: &mut HeaderMap, options: &Options, compression: bool) {
-    match headers.get(USER_AGENT).map(HeaderValue::is_empty) {
-        None => drop(headers.insert(USER_AGENT, options.user_agent.clone())),
-        Some(true) => drop(headers.remove(USER_AGENT)),
-        Some(false) => {}
+/// it ourselves. Returns whether gzip was added.
+///
+/// As Go's transport does, not beside a `Range`, which counts the bytes of the representation that the client has, nor
+/// to HEAD, which has no body, nor where the client's own `Accept-Encoding` passed. An empty `User-Agent` of the client
+/// stays, since it means that none is sent.
+pub fn complete(
+    headers: &mut HeaderMap,
+    options: &Options,
+    method: &Method,
+    compression: bool,
+) -> bool {
+    if !headers.contains_key(USER_AGENT) {
+        headers.insert(USER_AGENT, options.user_agent.clone());
     }
-    if compression && !headers.contains_key(ACCEPT_ENCODING) {
+    let gzip = compression
+        && *method != Method::HEAD
+        && !headers.contains_key(ACCEPT_ENCODING)
+        && !headers.contains_key(RANGE);
+    if gzip {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    gzip
+}
+
+/// Takes our own `Accept-Encoding` back where a step made a call of it that must not have one: see [`complete`]. `false`:
+/// it was taken back.
+pub fn keeps_gzip(out: &mut Outgoing) -> bool {
+    let keeps = out.method != Method::HEAD && !out.headers.contains_key(RANGE);
+    if !keeps {
+        out.headers.remove(ACCEPT_ENCODING);
+    }
+    keeps
 }
 
 /// Names that a list cannot let through: ours to set, or about one connection only.

@@ -3,5 +3,5 @@
 mod headers;
 mod query;
 
-pub use headers::{HeaderRules, complete, outgoing};
+pub use headers::{HeaderRules, complete, keeps_gzip, outgoing};
 pub use query::{Pair, Pairs, QueryRules};

@@ -60,6 +60,8 @@ pub(super) struct Earlier<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
     pub(super) out: Outgoing,
+    /// We ask for gzip where the client did not.
+    pub(super) gzip: bool,
     /// What the backend's pipe steps see besides; `None` without any.
     pub(super) seed: Option<Box<Seed>>,
 }
@@ -118,10 +120,15 @@ pub(super) fn prepare_with<C>(
         out.headers
             .insert(CONTENT_LENGTH, HeaderValue::from(out.body.len()));
     }
-    forward::complete(&mut out.headers, cx.options, backend.compression);
+    let gzip = forward::complete(
+        &mut out.headers,
+        cx.options,
+        &out.method,
+        backend.compression,
+    );
     let piped = !backend.pipes.is_empty() || backend.on_wire.is_some();
     let seed = piped.then(|| Box::new(seed(cx, backend, earlier)));
-    Ok(Prepared { out, seed })
+    Ok(Prepared { out, gzip, seed })
 }
 
 /// The request's parameters, the claims in the backend's URL, and what its sequence propagates.

@@ -31,7 +31,7 @@ pub struct ClientCall {
     /// The client's `Accept`, for `negotiate`.
     pub accept: Option<HeaderValue>,
     pub body: Bytes,
-    /// Whether the body's length goes to backends: the client sent it, and the endpoint lists `Content-Length`.
+    /// Whether steps see the body's length: the client sent it, and the endpoint lists `Content-Length`.
     pub announce_length: bool,
     /// When the endpoint's timeout began to run.
     pub started: Instant,

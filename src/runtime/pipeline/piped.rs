@@ -11,6 +11,7 @@ use super::limit::Limit;
 use super::merge::Part;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
+use crate::runtime::forward;
 use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::{CallStep, PipeRequest, PipeResponse, PipeStep, Reply, State};
 use crate::runtime::service::Backend;
@@ -68,6 +69,7 @@ pub(super) async fn exchange<C: Carrier>(
     prepared: Prepared,
     limit: &Limit,
 ) -> Result<Part, Failure> {
+    let gzip = prepared.gzip;
     let mut request = prepared.request(backend, limit).await;
     let entered = enter(&backend.pipes, &mut request).await?;
     let (mut part, reply) = match entered.skip {
@@ -82,7 +84,8 @@ pub(super) async fn exchange<C: Carrier>(
             )
         }
         false => {
-            let incoming = on_wire(carrier, most_bytes, backend, &mut request, limit).await?;
+            let incoming =
+                on_wire(carrier, most_bytes, backend, (&mut request, gzip), limit).await?;
             let streamed = backend.decoder.encoding == decode::Kind::NoOp;
             let reply = (streamed && !backend.pipes.is_empty()).then(|| Reply {
                 status: incoming.status,
@@ -112,12 +115,12 @@ pub(super) async fn exchange<C: Carrier>(
     Ok(part)
 }
 
-/// Sends the request and gets a whole answer.
+/// Sends the request and gets a whole answer; `gzip`: its `Accept-Encoding` is ours.
 async fn on_wire<C: Carrier>(
     carrier: &C,
     most_bytes: u64,
     backend: &Backend,
-    request: &mut PipeRequest,
+    (request, gzip): (&mut PipeRequest, bool),
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
     let step = backend.on_wire.as_deref();
@@ -135,15 +138,11 @@ async fn on_wire<C: Carrier>(
         None => {
             let elsewhere = elsewhere(&backend.hosts, request);
             let hosts = elsewhere.as_ref().unwrap_or(&backend.hosts);
-            fetch(
-                carrier,
-                most_bytes,
-                backend,
-                hosts,
-                outgoing(request),
-                limit,
-            )
-            .await?
+            let mut out = outgoing(request);
+            if gzip {
+                forward::keeps_gzip(&mut out);
+            }
+            fetch(carrier, most_bytes, backend, hosts, out, limit).await?
         }
     };
     if let Some(step) = step.filter(|step| step.sees_answers()) {
@@ -215,7 +214,7 @@ pub(super) fn nothing() -> Reply {
 impl Prepared {
     /// The call as its steps see it.
     pub(super) async fn request(self, backend: &Backend, limit: &Limit) -> PipeRequest {
-        let Prepared { out, seed } = self;
+        let Prepared { out, seed, .. } = self;
         let seed = seed.map(|seed| *seed).unwrap_or_default();
         let mut request = PipeRequest {
             method: out.method,

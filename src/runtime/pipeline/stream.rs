@@ -2,7 +2,6 @@
 //! a failure. The copying itself is the server's.
 
 use http::HeaderValue;
-use http::header::ACCEPT_ENCODING;
 use smallvec::SmallVec;
 
 use super::backend::{self, Context, Earlier, Seed};
@@ -15,7 +14,7 @@ use super::merge::Merged;
 use super::piped::{self, Entered};
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::Failure;
-use crate::runtime::forward::QueryRules;
+use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::{Meta, PipeRequest, PipeResponse, PipeStep, Reply, Sight, Turn};
 use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
@@ -122,15 +121,10 @@ fn build<'a>(
         propagated: &[],
         watched: false,
     };
-    let asked_by_client = headers.contains_key(ACCEPT_ENCODING)
-        && backend
-            .headers
-            .as_ref()
-            .is_none_or(|rules| rules.passes(&ACCEPT_ENCODING));
     let built = backend::prepare_with(&cx, backend, Earlier::default(), headers, body)?;
     Ok(Prepared {
         out: built.out,
-        gunzip: backend.compression && !asked_by_client,
+        gunzip: built.gzip,
         watch: built.seed.map(|seed| {
             Box::new(Watch {
                 seed: Some(seed),
@@ -155,6 +149,7 @@ impl<'a> Prepared<'a> {
         };
         let call = backend::Prepared {
             out: std::mem::take(&mut self.out),
+            gzip: self.gunzip,
             seed: Some(seed),
         };
         let mut request = call.request(backend, limit).await;
@@ -175,6 +170,7 @@ impl<'a> Prepared<'a> {
             self.elsewhere = piped::elsewhere(&backend.hosts, &request);
         }
         self.out = piped::outgoing(&request);
+        self.gunzip = self.gunzip && forward::keeps_gzip(&mut self.out);
         match watch.on_wire || !backend.pipes.is_empty() || watch.outer.is_some() {
             true => watch.inner = Some((request, entered)),
             // Nobody waits for the answer.

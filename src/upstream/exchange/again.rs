@@ -47,14 +47,19 @@ impl Kept {
 impl Exchange<'_> {
     /// Whether all that was sent of the body can be sent again.
     pub(super) fn has_kept_body(&self) -> bool {
-        !self.touched || (self.is_http2() && !self.kept.incomplete)
+        !self.touched || self.own_body || (self.is_http2() && !self.kept.incomplete)
+    }
+
+    /// Whether a connection of HTTP/2 was given something of the body.
+    pub(super) fn has_kept_pieces(&self) -> bool {
+        !self.kept.pieces.is_empty() || self.kept.ended
     }
 
     pub(super) fn is_http2(&self) -> bool {
         match self.session.as_deref() {
             Some(session) => matches!(session, HttpSession::H2(_)),
             // Between two connections: only HTTP/2 keeps anything.
-            None => !self.kept.pieces.is_empty() || self.kept.ended,
+            None => self.has_kept_pieces(),
         }
     }
 
@@ -218,11 +223,19 @@ fn of_http2(error: &Error) -> Option<&h2::Error> {
 
 /// Whether a connection ended before the first byte of an answer. Pingora tells only in its text.
 fn nothing_came(error: &Error) -> bool {
+    let at_start = || {
+        let context = error.context.as_ref();
+        context.is_some_and(|context| context.as_str().ends_with("already read: 0"))
+    };
     match error.retry {
-        RetryType::ReusedOnly => error
-            .context
-            .as_ref()
-            .is_some_and(|context| context.as_str().ends_with("already read: 0")),
-        RetryType::Decided(retry) => retry,
+        RetryType::ReusedOnly => at_start(),
+        // A TLS connection that ends without a close_notify is an error of its own.
+        RetryType::Decided(false) => ends_early(error) && at_start(),
+        RetryType::Decided(true) => true,
     }
+}
+
+fn ends_early(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof)
 }

@@ -1,58 +1,87 @@
 //! Reading the header of an answer, and refusing answers that two readers could understand in two ways.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 
+use super::long::HEAD_TOO_LARGE;
 use super::stream::Exchange;
-use crate::upstream::error::CallError;
+use crate::upstream::error::{CallError, CallErrorKind};
 
 impl Exchange<'_> {
     /// Reads one header section. `false`: it was an interim one.
     pub(super) async fn read_one_header(&mut self) -> Result<bool, Box<Error>> {
         let deadline = self.header_deadline;
-        let Some(session) = self.session.as_mut() else {
-            return Err(Error::new(ErrorType::ConnectionClosed));
-        };
+        let reading = self.next_header();
         match deadline {
-            None => session.read_response_header().await?,
-            Some(at) => tokio::time::timeout_at(at, session.read_response_header())
+            None => reading.await?,
+            Some(at) => tokio::time::timeout_at(at, reading)
                 .await
                 .map_err(|_| Error::new(ErrorType::ReadTimedout))??,
         }
-        let status = session.response_header().map(|header| header.status);
+        let status = self.response().map(|response| response.status);
         Ok(status.is_none_or(|status| {
             !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
         }))
     }
 
     /// Framing that two readers could understand in two ways is refused (RFC 9112 §6.3), and so is a change of
-    /// protocol that nobody asked for.
+    /// protocol that nobody asked for. Lengths that differ were refused when the head was read.
     pub(super) fn check_header(&mut self) -> Result<(), CallError> {
         let Some(response) = self.response() else {
             return Err(CallError::truncated());
         };
+        let coded = response.headers.contains_key(TRANSFER_ENCODING);
         let doubt = if response.status == StatusCode::SWITCHING_PROTOCOLS {
             Some("net/http: unexpected 101 Switching Protocols response")
-        } else if response.headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-            Some("http: message cannot contain multiple Content-Length headers")
-        } else if response.headers.contains_key(TRANSFER_ENCODING) && self.raw_length() {
-            Some("http: message cannot contain both Content-Length and Transfer-Encoding")
-        } else if response.headers.contains_key(TRANSFER_ENCODING) && !is_plainly_chunked(response)
-        {
+        } else if coded && !is_plainly_chunked(response) {
             Some("net/http: unsupported transfer encoding")
         } else {
             None
         };
-        match doubt {
-            Some(text) => {
-                let error = self.failed(CallError::framing(text));
-                self.session = None;
-                Err(error)
-            }
-            None => Ok(()),
+        let collapsed = collapsed(self.fields.as_deref().unwrap_or(&response.headers));
+        if let Some(text) = doubt {
+            let error = self.failed(CallError::framing(text));
+            self.session = None;
+            return Err(error);
+        }
+        if coded && self.raw_length() {
+            self.spoil("sent Content-Length beside Transfer-Encoding, which wins");
+        }
+        if collapsed.is_some() {
+            self.fields = collapsed;
+        }
+        Ok(())
+    }
+
+    /// Why there is no head.
+    pub(super) fn head_error(&self, error: &Error) -> CallError {
+        // Pingora tells its own bound only in its text.
+        let beyond = |text: &str| text.starts_with("Response header larger than");
+        let context = error.context.as_ref();
+        if *error.etype() == HEAD_TOO_LARGE || context.is_some_and(|text| beyond(text.as_str())) {
+            let most = self.set.client.settings.max_response_header_bytes;
+            let text = format!("net/http: server response headers exceeded {most} bytes; aborted");
+            return CallError::new(CallErrorKind::TooLarge, text);
+        }
+        CallError::header(error)
+    }
+
+    /// Keeps the connection from being used again, and says why.
+    fn spoil(&mut self, what: &'static str) {
+        self.spoiled = true;
+        let url = self.host_url();
+        log::warn!("{url} {what} (RFC 9112 §6.3); its connection is closed");
+    }
+
+    /// The answer's body is complete. What the upstream sent behind it is nobody's answer.
+    pub(super) fn end_answer(&mut self) {
+        self.body_done = true;
+        if !self.spoiled && self.has_surplus() {
+            self.spoil("sent more bytes than its answer has");
         }
     }
 
@@ -69,26 +98,49 @@ impl Exchange<'_> {
             .any(|start| start.eq_ignore_ascii_case(name))
     }
 
-    /// Whether the upstream sent more than its framing announced. Pingora does not say so, but does not want to keep
-    /// such a connection, though nothing else speaks against it.
-    pub(super) fn has_surplus(&mut self) -> bool {
-        let bodiless = self.head.method == Method::HEAD;
-        let Some(HttpSession::H1(session)) = self.session.as_deref_mut() else {
-            return false;
-        };
-        let keepable = session.resp_header().is_some_and(|response| {
-            let headers = &response.headers;
-            response.version == Version::HTTP_11
-                && !matches!(response.status.as_u16(), 204 | 304)
-                && !headers.contains_key(CONNECTION)
-                && (headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING))
-        });
-        if bodiless || !keepable || self.set.client.settings.disable_keep_alives {
-            return false;
+    fn has_surplus(&mut self) -> bool {
+        let keeps_alive = !self.set.client.settings.disable_keep_alives;
+        match self.session.as_deref_mut() {
+            Some(HttpSession::H1(session)) if keeps_alive => {
+                has_surplus(session, self.head.method == Method::HEAD)
+            }
+            _ => false,
         }
-        session.respect_keepalive();
-        !session.will_keepalive()
     }
+}
+
+/// Whether the upstream sent more than the answer to HEAD (`bodiless`) or to another method has. Pingora does not say
+/// so, but does not want to keep such a connection, though nothing else speaks against it.
+pub fn has_surplus(session: &mut Http1, bodiless: bool) -> bool {
+    let keepable = session.resp_header().is_some_and(|response| {
+        let headers = &response.headers;
+        let framed =
+            headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+        let bodiless = bodiless || matches!(response.status.as_u16(), 204 | 304);
+        let mut connection = headers.get_all(CONNECTION).iter();
+        let keeps = connection.all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+        response.version == Version::HTTP_11 && keeps && (framed || bodiless)
+    });
+    if !keepable {
+        return false;
+    }
+    session.respect_keepalive();
+    !session.will_keepalive()
+}
+
+/// The fields with one `Content-Length`, where equal ones are repeated, in lines or in one line (RFC 9110 §8.6).
+fn collapsed(headers: &HeaderMap) -> Option<Box<HeaderMap>> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next()?;
+    let alone = lengths.next().is_none() && memchr::memchr(b',', first.as_bytes()).is_none();
+    if alone {
+        return None;
+    }
+    let text = first.to_str().ok()?.split(',').next()?.trim();
+    let length: u64 = text.parse().ok()?;
+    let mut headers = headers.clone();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    Some(Box::new(headers))
 }
 
 /// Whether the one transfer coding is `chunked`, which HTTP/1.0 does not have: anything else would leave us guessing

@@ -1,11 +1,15 @@
 //! Sending the head, and sending it again when a pooled connection turns out dead.
 
+use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
 use pingora_core::{Error, ErrorType};
+use pingora_http::RequestHeader;
 use tokio::time::Instant;
 
 use super::stream::{Exchange, RequestBody};
 use crate::upstream::error::CallError;
+use crate::upstream::link::Link;
 use crate::upstream::wire::{Wire, request_header, unwritable};
 
 impl Exchange<'_> {
@@ -27,7 +31,7 @@ impl Exchange<'_> {
     /// Replaces a connection that was given up, or whose head a cancelled wait may have cut short.
     pub(super) async fn ensure_head(&mut self) -> Result<(), CallError> {
         self.drop_torn();
-        if self.session.is_some() && self.head_sent {
+        if self.long.is_some() || (self.session.is_some() && self.head_sent) {
             return Ok(());
         }
         if !self.has_kept_body() {
@@ -38,24 +42,38 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    /// Writes a piece of the body on the connection that has the head.
+    pub(super) async fn write_piece(&mut self, piece: Bytes, end: bool) -> Result<(), CallError> {
+        let written = match self.session.as_mut() {
+            Some(session) => session.write_request_body(piece, end).await,
+            None => return Err(CallError::truncated()),
+        };
+        written.map_err(|error| self.failed(CallError::header(&error)))
+    }
+
+    /// Ends the request, once: a second end would be taken for the start of the next request.
+    pub(super) async fn end_request(&mut self) -> Result<(), CallError> {
+        if self.request_done {
+            return Ok(());
+        }
+        let finished = match self.session.as_mut() {
+            Some(session) => session.finish_request_body().await,
+            None => return Err(CallError::truncated()),
+        };
+        finished.map_err(|error| self.failed(CallError::header(&error)))?;
+        self.request_is_sent();
+        Ok(())
+    }
+
     /// The outer error is final, the inner one is the connection's.
     pub(super) async fn write_head(&mut self) -> Result<Result<(), Box<Error>>, CallError> {
-        let (Some(place), Some(session)) = (
-            self.hosts
-                .get(self.host)
-                .and_then(|host| host.place.as_ref().ok()),
-            self.session.as_deref_mut(),
-        ) else {
+        let h1 = matches!(self.session.as_deref(), Some(HttpSession::H1(_)));
+        let header = self.wire_head(h1)?;
+        if h1 && self.streams_with_length() {
+            self.link();
+        }
+        let Some(session) = self.session.as_deref_mut() else {
             return Err(CallError::no_hosts());
-        };
-        let wire = Wire {
-            body: self.body,
-            close: self.set.client.settings.disable_keep_alives,
-            h1: matches!(session, HttpSession::H1(_)),
-        };
-        let header = match request_header(self.head, place, wire) {
-            Ok(header) => header,
-            Err(error) => return Err(self.failed(error)),
         };
         if let Err(error) = session.write_request_header(header).await {
             return match error.etype() {
@@ -68,7 +86,7 @@ impl Exchange<'_> {
             let ended = session.finish_request_body().await;
             // Over HTTP/2 the answer tells whether the head was processed.
             if let Err(error) = ended
-                && wire.h1
+                && h1
             {
                 return Ok(Err(error));
             }
@@ -85,6 +103,38 @@ impl Exchange<'_> {
         self.asked = Some(now);
         let limit = self.set.client.settings.response_header_timeout;
         self.header_deadline = limit.map(|limit| now + limit);
+    }
+
+    /// The head as it goes on the wire.
+    pub(super) fn wire_head(&self, h1: bool) -> Result<Box<RequestHeader>, CallError> {
+        let Some(place) = self.place() else {
+            return Err(CallError::no_hosts());
+        };
+        let wire = Wire {
+            body: self.body,
+            close: self.set.client.settings.disable_keep_alives,
+            h1,
+        };
+        request_header(self.head, place, wire).map_err(|error| self.failed(error))
+    }
+
+    /// Whether pieces of known length in all will follow as a client sends them; see [`Link`].
+    fn streams_with_length(&self) -> bool {
+        matches!(self.body, RequestBody::Length(_)) && self.head.body.is_empty()
+    }
+
+    /// Puts a [`Link`] between the session and its connection, unless it has one.
+    fn link(&mut self) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        self.session = match *session {
+            HttpSession::H1(session) if !Link::is(session.stream()) => {
+                let link = Link::over(session.into_inner());
+                link.map(|link| Box::new(HttpSession::H1(Http1::new(link))))
+            }
+            session => Some(Box::new(session)),
+        };
     }
 
     /// Another connection to the same address, certainly not a pooled one: those may all be dead.
@@ -105,20 +155,33 @@ impl Exchange<'_> {
         self.request_done = false;
         self.asked = None;
         self.rewind();
-        match self.write_head().await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                self.session = None;
-                Err(self.failed(CallError::header(&error)))
-            }
-            Err(error) => {
-                self.session = None;
-                Err(error)
-            }
+        let sent = match self.write_head().await {
+            Ok(Ok(())) => self.repeat_body().await,
+            Ok(Err(error)) => Err(self.failed(CallError::header(&error))),
+            Err(error) => Err(error),
+        };
+        if sent.is_err() {
+            self.session = None;
         }
+        sent
     }
 
+    /// Sends a body again that the connection before had got, in part or whole.
+    async fn repeat_body(&mut self) -> Result<(), CallError> {
+        if !(self.touched && self.own_body) || self.has_kept_pieces() {
+            return Ok(());
+        }
+        // Until it is out whole: a wait that is cancelled here leaves half a request, which the next one gives up.
+        self.head_sent = false;
+        self.write_piece(self.head.body.clone(), true).await?;
+        self.end_request().await?;
+        self.head_sent = true;
+        Ok(())
+    }
+
+    /// As Go's transport does: only what is safe, since an upstream may have worked on a request without answering it.
     pub(super) fn repeatable(&self) -> bool {
-        self.reused && !self.retried && !self.touched && self.head.method.is_idempotent()
+        let at_hand = !self.touched || self.own_body;
+        self.reused && !self.retried && at_hand && self.head.method.is_safe()
     }
 }

@@ -3,6 +3,8 @@
 mod again;
 mod check;
 mod head;
+mod long;
 mod stream;
 
+pub use check::has_surplus;
 pub use stream::{Exchange, RequestBody};

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::HeaderMap;
+use http::{Method, StatusCode};
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::ResponseHeader;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::again::Kept;
+use super::long::LongHead;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::host::{Host, Peers, Place};
 use crate::upstream::hosts::{Connected, HostList, HostSet};
@@ -47,8 +48,10 @@ pub struct Exchange<'a> {
     pub(super) session: Option<Box<HttpSession>>,
     pub(super) reused: bool,
     pub(super) retried: bool,
-    /// Whether a byte of the body has been handed over: then nothing may be repeated.
+    /// Whether a byte of the body has been handed over: then nothing may be repeated, unless `own_body` says so.
     pub(super) touched: bool,
+    /// The body is `head.body`, whole: it can be sent once more.
+    pub(super) own_body: bool,
     /// Whether the head has gone out whole: a cancelled wait may have cut its writing short.
     pub(super) head_sent: bool,
     pub(super) request_done: bool,
@@ -62,6 +65,12 @@ pub struct Exchange<'a> {
     pub(super) refused: u8,
     /// The wait for an answer has ended by an error.
     pub(super) has_verdict: bool,
+    /// The answer's fields where Pingora's own are not them: too many of them, or several equal `Content-Length`.
+    pub(super) fields: Option<Box<HeaderMap>>,
+    /// A head with too many fields for Pingora, while it is read.
+    pub(super) long: Option<Box<LongHead>>,
+    /// What came on this connection may be read in two ways: it ends with this exchange.
+    pub(super) spoiled: bool,
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
     /// Held as long as the exchange lasts.
@@ -107,6 +116,7 @@ impl HostSet {
             reused,
             retried: false,
             touched: false,
+            own_body: false,
             head_sent: false,
             request_done: false,
             header_seen: false,
@@ -116,6 +126,9 @@ impl HostSet {
             kept: Kept::default(),
             refused: 0,
             has_verdict: false,
+            fields: None,
+            long: None,
+            spoiled: false,
             peers,
             peer,
             _slot: slot,
@@ -133,23 +146,33 @@ impl Exchange<'_> {
 
     /// Sends a piece of the request's body; `end` after the last one.
     ///
+    /// An empty piece is not written: as a chunk it would be the end of the body (RFC 9112 §7.1).
+    ///
     /// # Errors
     /// The connection broke. The upstream may have answered before: [`Exchange::read_header`] still tells.
-    pub async fn write_body(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
+    pub async fn write_body(&mut self, piece: Bytes, end: bool) -> Result<(), CallError> {
         self.ensure_head().await?;
-        self.touched = true;
-        if self.is_http2() && !self.header_seen {
-            return self.write_kept(chunk, end).await;
+        if !piece.is_empty() {
+            self.touched = true;
+            if self.is_http2() && !self.header_seen {
+                return self.write_kept(piece, end).await;
+            }
+            self.write_piece(piece, end).await?;
         }
-        let written = match self.session.as_mut() {
-            Some(session) => session.write_request_body(chunk, end).await,
-            None => return Err(CallError::truncated()),
-        };
-        written.map_err(|error| self.failed(CallError::header(&error)))?;
         if end {
-            self.finish_body().await?;
+            self.finish_body().await
+        } else {
+            Ok(())
         }
-        Ok(())
+    }
+
+    /// Sends the body of the call, whole. A connection that turns out dead gets it again, where the method allows it.
+    ///
+    /// # Errors
+    /// As [`Exchange::write_body`].
+    pub async fn write_own_body(&mut self) -> Result<(), CallError> {
+        self.own_body = true;
+        self.write_body(self.head.body.clone(), true).await
     }
 
     /// Says that the request's body is complete. Not needed when there is none.
@@ -164,19 +187,13 @@ impl Exchange<'_> {
         if self.is_http2() && !self.header_seen {
             return self.end_kept().await;
         }
-        let finished = match self.session.as_mut() {
-            Some(session) => session.finish_request_body().await,
-            None => return Err(CallError::truncated()),
-        };
-        finished.map_err(|error| self.failed(CallError::header(&error)))?;
-        self.request_is_sent();
-        Ok(())
+        self.end_request().await
     }
 
     /// Waits for the answer's status and headers; 1xx answers are skipped.
     ///
-    /// A pooled connection that turns out dead is replaced once, if no byte of the answer has come, none of the body
-    /// has gone, and the method may be repeated. Over HTTP/2, what the peer says it did not process goes out again
+    /// A pooled connection that turns out dead is replaced once, if no byte of the answer has come, the body is at hand
+    /// or none of it has gone, and the method is safe. Over HTTP/2, what the peer says it did not process goes out again
     /// whatever the method, with its body, as far as that was kept.
     ///
     /// # Errors
@@ -194,7 +211,7 @@ impl Exchange<'_> {
                 Err(error) => {
                     self.has_verdict = true;
                     self.is_unanswered();
-                    return Err(self.failed(CallError::header(&error)));
+                    return Err(self.failed(self.head_error(&error)));
                 }
             }
         }
@@ -204,9 +221,14 @@ impl Exchange<'_> {
 
     /// Status and headers, once they were read.
     pub fn header(&self) -> Option<(StatusCode, &HeaderMap)> {
-        self.response()
-            .filter(|_| self.header_seen)
-            .map(|response| (response.status, &response.headers))
+        let response = self.response().filter(|_| self.header_seen)?;
+        let fields = self.fields.as_deref();
+        Some((response.status, fields.unwrap_or(&response.headers)))
+    }
+
+    /// Whether the call's method is HEAD, whose answer has no body whatever its fields say.
+    pub fn asked_by_head(&self) -> bool {
+        self.head.method == Method::HEAD
     }
 
     /// Whether the exchange runs on a connection that an earlier one has used.
@@ -231,11 +253,7 @@ impl Exchange<'_> {
             match session.read_response_body().await {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
                 Ok(Some(chunk)) => return Ok(Some(chunk)),
-                Ok(None) if self.has_surplus() => {
-                    self.session = None;
-                    return Err(CallError::framing("more bytes than announced"));
-                }
-                Ok(None) => self.body_done = true,
+                Ok(None) => self.end_answer(),
                 Err(error) => return Err(CallError::body(&error)),
             }
         }
@@ -254,7 +272,6 @@ impl Exchange<'_> {
             return Err(CallError::truncated());
         };
         let read = session.read_body_ref().await;
-        self.body_done = matches!(read, Ok(None));
         read.map_err(|error| CallError::body(&error))
     }
 
@@ -361,7 +378,7 @@ impl Exchange<'_> {
     /// Gives the connection back to the pool, if both sides have said all they had to say.
     pub async fn release(&mut self) {
         let client = &self.set.client;
-        let clean = self.request_done && !client.settings.disable_keep_alives;
+        let clean = self.request_done && !self.spoiled && !client.settings.disable_keep_alives;
         if let Some(session) = self.session.take()
             && clean
             && let Some(candidate) = self.peers.list.get(self.peer)

@@ -244,7 +244,7 @@ fn a_backend_list_filters_the_whole_set_once_more() {
         let endpoint = endpoint(&["x-a", "x-b"]);
         let mut headers = outgoing(&endpoint, &options(), &head(&client), &Notes::default());
         HeaderRules::backend(names).unwrap().narrow(&mut headers);
-        complete(&mut headers, &options(), true);
+        complete(&mut headers, &options(), &Method::GET, true);
         lines(&headers)
     };
     assert_eq!(
@@ -400,10 +400,34 @@ fn a_client_s_pragma_stands_for_cache_control_where_that_may_pass() {
 }
 
 #[test]
-fn an_empty_user_agent_of_a_client_means_none() {
+fn an_empty_user_agent_of_a_client_is_not_replaced() {
     let client = sent(&[("user-agent", "")]);
     let rules = endpoint(&["User-Agent"]);
     let mut headers = outgoing(&rules, &options(), &head(&client), &Notes::default());
-    complete(&mut headers, &options(), false);
-    assert!(!headers.contains_key(USER_AGENT));
+    complete(&mut headers, &options(), &Method::GET, false);
+    assert_eq!(headers[USER_AGENT], "");
+}
+
+#[test]
+fn gzip_is_ours_to_ask_for_where_go_asks_for_it() {
+    let asked = |method: Method, fields: &[(&'static str, &'static str)], compression: bool| {
+        let mut out = Outgoing {
+            method,
+            headers: sent(fields),
+            ..Outgoing::default()
+        };
+        let gzip = complete(&mut out.headers, &options(), &out.method, compression);
+        (gzip, out)
+    };
+    assert!(asked(Method::GET, &[], true).0);
+    assert!(!asked(Method::GET, &[], false).0);
+    assert!(!asked(Method::HEAD, &[], true).0);
+    assert!(!asked(Method::GET, &[("range", "bytes=0-9")], true).0);
+    assert!(!asked(Method::GET, &[("accept-encoding", "br")], true).0);
+    // A step makes a call of it that Go would not ask for.
+    let (_, mut out) = asked(Method::GET, &[], true);
+    assert!(keeps_gzip(&mut out));
+    out.headers
+        .insert(RANGE, HeaderValue::from_static("bytes=0-9"));
+    assert!(!keeps_gzip(&mut out) && !out.headers.contains_key(ACCEPT_ENCODING));
 }

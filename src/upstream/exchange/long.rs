@@ -1,0 +1,298 @@
+//! Heads of answers with more fields than Pingora's parser takes.
+//!
+//! Pingora gives a head up at its 257th field. What it had read stands in its error; from there the rest is read here,
+//! bounded in bytes. Pingora then gets a short head with the fields that frame the body, and reads on behind it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use memchr::memmem;
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::http::v1::client::HttpSession as Http1;
+use pingora_core::{Error, ErrorType};
+use tokio::io::AsyncReadExt;
+
+use super::stream::Exchange;
+use crate::upstream::link::Link;
+
+/// The head is larger than the file allows.
+pub(super) const HEAD_TOO_LARGE: ErrorType = ErrorType::new("ResponseHeadTooLarge");
+
+/// Fields of one answer; the map that holds them has a bound of its own.
+const MOST_FIELDS: usize = 10_000;
+/// Fields that frame an answer, which Pingora has to take.
+const MOST_FRAMING: usize = 100;
+const READ_BYTES: usize = 16 * 1024;
+
+/// A head under way.
+pub(super) struct LongHead {
+    link: Box<Link>,
+    read: BytesMut,
+    /// How much of `read` was searched for the end.
+    searched: usize,
+}
+
+/// A head that was read.
+struct Parsed {
+    fields: HeaderMap,
+    /// The same answer with nothing but what frames it, and what was read of its body.
+    short: BytesMut,
+}
+
+impl Exchange<'_> {
+    /// Reads the next header section, whatever the number of its fields.
+    pub(super) async fn next_header(&mut self) -> Result<(), Box<Error>> {
+        if self.long.is_none() {
+            let Some(session) = self.session.as_mut() else {
+                return Err(Error::new(ErrorType::ConnectionClosed));
+            };
+            match session.read_response_header().await {
+                Ok(()) => return self.check_size(),
+                Err(error) => match given_up(&error) {
+                    Some(read) => self.set_aside(read),
+                    None => return Err(error),
+                },
+            }
+        }
+        let result = Box::pin(self.long_header()).await;
+        self.long = None;
+        result
+    }
+
+    /// Pingora's own bound is in bytes, too: this one may be lower.
+    fn check_size(&self) -> Result<(), Box<Error>> {
+        let most = self.set.client.settings.max_response_header_bytes;
+        let size = match self.session.as_deref() {
+            Some(HttpSession::H1(_)) if most >= crate::upstream::MAX_RESPONSE_HEADER_BYTES => 0,
+            Some(HttpSession::H1(session)) => session.get_headers_raw_bytes().len(),
+            _ => self.response().map_or(0, |response| {
+                let field = |(name, value): (&HeaderName, &http::HeaderValue)| {
+                    name.as_str().len() + value.len() + 4
+                };
+                response.headers.iter().map(field).sum()
+            }),
+        };
+        match size > most {
+            true => Err(Error::new(HEAD_TOO_LARGE)),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes the connection away from a session that gave up.
+    fn set_aside(&mut self, read: BytesMut) {
+        if let Some(HttpSession::H1(session)) = self.session.take().map(|session| *session) {
+            let link = Link::over(session.into_inner());
+            self.long = link.map(|link| {
+                Box::new(LongHead {
+                    link,
+                    read,
+                    searched: 0,
+                })
+            });
+        }
+    }
+
+    /// Reads the head to its end and puts a session behind it. May be cancelled and called again while it reads.
+    async fn long_header(&mut self) -> Result<(), Box<Error>> {
+        let most = self.set.client.settings.max_response_header_bytes;
+        let Some(long) = self.long.as_mut() else {
+            return Err(Error::new(ErrorType::ConnectionClosed));
+        };
+        let end = long.read_to_end(most).await?;
+        let parsed = parse(&long.read, end)?;
+        let Some(mut long) = self.long.take() else {
+            return Err(Error::new(ErrorType::ConnectionClosed));
+        };
+        long.link.replay(parsed.short);
+        let mut session = Http1::new(long.link);
+        let head = self.wire_head(true).map_err(|_| invalid())?;
+        session.write_request_header(head).await?;
+        session.read_response().await?;
+        let interim = session
+            .resp_header()
+            .is_some_and(|header| header.status.is_informational());
+        self.fields = (!interim).then(|| Box::new(parsed.fields));
+        self.session = Some(Box::new(HttpSession::H1(session)));
+        Ok(())
+    }
+}
+
+impl LongHead {
+    /// Reads until the head is whole; returns its length.
+    async fn read_to_end(&mut self, most: usize) -> Result<usize, Box<Error>> {
+        loop {
+            let from = self.searched.saturating_sub(3);
+            let new = self.read.get(from..).unwrap_or_default();
+            if let Some(end) = end_of_head(new) {
+                let end = from + end;
+                return if end > most {
+                    Err(Error::new(HEAD_TOO_LARGE))
+                } else {
+                    Ok(end)
+                };
+            }
+            self.searched = self.read.len();
+            if self.searched > most {
+                return Err(Error::new(HEAD_TOO_LARGE));
+            }
+            self.read.reserve(READ_BYTES);
+            match self.link.read_buf(&mut self.read).await {
+                Ok(0) => return Err(Error::new(ErrorType::ConnectionClosed)),
+                Ok(_) => {}
+                Err(error) => {
+                    let text = "while reading response headers";
+                    return Err(Error::because(ErrorType::ReadError, text, error));
+                }
+            }
+        }
+    }
+}
+
+/// Length of a head up to its empty line; the parser takes a bare LF for the end of a line, too.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let usual = memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
+    let bare = memmem::find(bytes, b"\n\n").map(|at| at + 2);
+    match (usual, bare) {
+        (Some(usual), Some(bare)) => Some(usual.min(bare)),
+        (usual, bare) => usual.or(bare),
+    }
+}
+
+fn parse(read: &BytesMut, end: usize) -> Result<Parsed, Box<Error>> {
+    let head = read.get(..end).unwrap_or_default();
+    let lines = memchr::memchr_iter(b'\n', head).count();
+    if lines > MOST_FIELDS {
+        return Err(Error::new(HEAD_TOO_LARGE));
+    }
+    let mut found = vec![httparse::EMPTY_HEADER; lines];
+    let mut response = httparse::Response::new(&mut found);
+    // As Pingora has it.
+    let mut parser = httparse::ParserConfig::default();
+    parser.allow_spaces_after_header_name_in_responses(true);
+    parser.allow_obsolete_multiline_headers_in_responses(true);
+    let parsed = parser.parse_response(&mut response, head);
+    let (Ok(httparse::Status::Complete(_)), Some(code), Some(version)) =
+        (parsed, response.code, response.version)
+    else {
+        return Err(invalid());
+    };
+    let mut fields = HeaderMap::with_capacity(response.headers.len());
+    let mut short = BytesMut::with_capacity(512 + read.len() - end);
+    short.put_slice(format!("HTTP/1.{version} {code} \r\n").as_bytes());
+    let mut framing = 0;
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid())?;
+        let value = pingora_http::header_value_from_raw(Bytes::copy_from_slice(field.value));
+        if frames(&name) {
+            framing += 1;
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                short.put_slice(part);
+            }
+        }
+        fields.try_append(name, value).map_err(|_| invalid())?;
+    }
+    if framing > MOST_FRAMING {
+        return Err(invalid());
+    }
+    if fields.contains_key(TRANSFER_ENCODING) {
+        fields.remove(CONTENT_LENGTH); // RFC 9112 §6.3
+    }
+    short.put_slice(b"\r\n");
+    short.put_slice(read.get(end..).unwrap_or_default());
+    Ok(Parsed { fields, short })
+}
+
+fn frames(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | CONTENT_LENGTH | TRANSFER_ENCODING)
+        || name.as_str() == "keep-alive"
+}
+
+fn invalid() -> Box<Error> {
+    Error::new(ErrorType::InvalidHTTPHeader)
+}
+
+/// What Pingora had read of a head when it gave up over the number of fields.
+fn given_up(error: &Error) -> Option<BytesMut> {
+    let cause = error.root_cause().downcast_ref::<httparse::Error>();
+    if !matches!(cause, Some(httparse::Error::TooManyHeaders)) {
+        return None;
+    }
+    unescaped(error.context.as_ref()?.as_str().strip_prefix("buf: ")?)
+}
+
+/// The bytes that [`slice::escape_ascii`] wrote as `text`.
+fn unescaped(text: &str) -> Option<BytesMut> {
+    let mut out = BytesMut::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let meant = match byte {
+            b'\\' => match bytes.next()? {
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'x' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+                same => same,
+            },
+            plain => plain,
+        };
+        out.put_u8(meant);
+    }
+    Some(out)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(fields: usize) -> BytesMut {
+        let mut head = String::from("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n");
+        for i in 0..fields {
+            head += &format!("X-{i}: a;\r\n b\r\n");
+        }
+        BytesMut::from(format!("{head}\r\n{{}}").as_bytes())
+    }
+
+    #[test]
+    fn a_long_head_becomes_a_short_one_and_all_of_its_fields() {
+        let read = head(700);
+        let end = end_of_head(&read).unwrap();
+        let parsed = parse(&read, end).unwrap();
+        assert_eq!(parsed.fields.len(), 701);
+        assert_eq!(parsed.fields["x-699"], "a; b");
+        assert_eq!(parsed.short, "HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\n{}");
+    }
+
+    #[test]
+    fn what_frames_twice_is_left_to_the_reader_of_the_short_head() {
+        let read = BytesMut::from(
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
+        );
+        let parsed = parse(&read, read.len()).unwrap();
+        assert!(!parsed.fields.contains_key(CONTENT_LENGTH));
+        assert!(
+            parsed
+                .short
+                .starts_with(b"HTTP/1.1 200 \r\ncontent-length: 2\r\n")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_escaped_comes_back(bytes: Vec<u8>) {
+            let text = bytes.escape_ascii().to_string();
+            prop_assert_eq!(unescaped(&text), Some(BytesMut::from(&bytes[..])));
+        }
+
+        #[test]
+        fn any_bytes_are_a_head_or_refused(bytes: Vec<u8>, end: usize) {
+            let _ = parse(&BytesMut::from(&bytes[..]), end);
+            let _ = unescaped(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A connection to an upstream that sends what was written before it waits, and that can take back what was read.
+//!
+//! Pingora keeps the pieces of a body of known length in a buffer until it is full or the body ends: the upstream of a
+//! client that uploads slowly would see nothing for long. Behind a [`Link`] each piece goes out once there is no more
+//! to write.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::{SslDigest, TlsRef};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection to an upstream.
+#[derive(Debug)]
+pub(super) struct Link {
+    inner: Stream,
+    /// What is read before anything else.
+    ahead: BytesMut,
+    /// What is written goes nowhere, since it went out before.
+    mute: bool,
+    unflushed: bool,
+}
+
+impl Link {
+    /// The link over `stream`, or the one that it is: connections keep theirs in the pool.
+    pub(super) fn over(stream: Stream) -> Option<Box<Link>> {
+        if Link::is(&stream) {
+            return stream.into_any().downcast().ok();
+        }
+        Some(Box::new(Link {
+            inner: stream,
+            ahead: BytesMut::new(),
+            mute: false,
+            unflushed: false,
+        }))
+    }
+
+    /// Whether `stream` is a link.
+    pub(super) fn is(stream: &Stream) -> bool {
+        (**stream).as_any().is::<Link>()
+    }
+
+    /// Has `bytes` read next. What is written until then is thrown away.
+    pub(super) fn replay(&mut self, bytes: BytesMut) {
+        self.ahead = bytes;
+        self.mute = true;
+    }
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.mute = false;
+        if !this.ahead.is_empty() {
+            let count = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        if this.unflushed {
+            // An error shows at the next write or read.
+            this.unflushed = Pin::new(&mut this.inner).poll_flush(cx).is_pending();
+        }
+        Pin::new(&mut this.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.mute {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        this.unflushed = true;
+        Pin::new(&mut this.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.mute {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        this.unflushed = true;
+        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let sent = Pin::new(&mut this.inner).poll_flush(cx);
+        this.unflushed = sent.is_pending();
+        sent
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Link {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut *self.inner).await;
+    }
+}
+
+impl UniqueID for Link {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Link {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Link {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Link {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Link {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl Peek for Link {}
