@@ -1,0 +1,43 @@
+# The lanes of the project. `just` lists them.
+
+_default:
+    @just --list
+
+# Units and property tests: needs nothing but Rust.
+unit:
+    cargo test --locked --lib
+
+# One integration test, for example `just it reload`.
+it NAME *ARGS:
+    cargo test --locked --test {{NAME}} {{ARGS}}
+
+# Everything, with the real parts (Node, Redis, promtool).
+test:
+    scripts/test
+
+# Format and lints, as continuous integration sees them.
+lint:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+
+# Every combination of features that leaves something out.
+features:
+    cargo check --locked --no-default-features
+    cargo check --locked --no-default-features --features lua
+    cargo check --locked --no-default-features --features cel,json-schema
+
+# The API documentation of the library.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# Writes docs/configuration.md anew from the tables of keys.
+keys:
+    UPDATE_DOCS=1 cargo test --locked --test config
+
+# One fuzz target for a minute, for example `just fuzz token`.
+fuzz TARGET:
+    fuzz/run {{TARGET}} -max_total_time=60
+
+# What continuous integration runs.
+ci:
+    .ci/run
