@@ -50,6 +50,7 @@ pub fn endpoint(
     service_hosts: &[String],
     cx: &mut Compile<'_>,
 ) -> Option<(Pattern, runtime::Endpoint)> {
+    cx.begin_endpoint();
     let method = method(file);
     let pattern = pattern(file, !service.disable_rest);
     let calls = concurrent_calls(file);
@@ -266,6 +267,7 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
             EndpointPart::Steps(steps) => parts.steps.extend(steps),
             EndpointPart::Setting { steps, headers } => {
                 parts.steps.extend(steps);
+                headers.iter().for_each(|name| cx.identify(name.clone()));
                 parts.guarded.extend(headers);
             }
             EndpointPart::Piped { steps, pipes } => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use crate::config::{Environment, Node, Report};
 use crate::ext::carry::{Carry, Task};
@@ -35,6 +35,8 @@ pub struct Compile<'a> {
     carry: Carry,
     tasks: Vec<Task>,
     facts: Facts,
+    /// See [`Compile::identify`].
+    identity_headers: Vec<HeaderName>,
 }
 
 /// The timeout of endpoints that name none, for blocks around all of them; left by `compile`.
@@ -74,7 +76,26 @@ impl<'a> Compile<'a> {
             carry: Carry::default(),
             tasks: Vec::new(),
             facts: Facts::default(),
+            identity_headers: Vec::new(),
         }
+    }
+
+    /// Notes that `header` tells who sends a request to the endpoint that is compiled now: a step sets it from the
+    /// client's identity, or reads a credential from it. The endpoint's backends are compiled after its own blocks.
+    pub fn identify(&mut self, header: HeaderName) {
+        if !self.identity_headers.contains(&header) {
+            self.identity_headers.push(header);
+        }
+    }
+
+    /// The headers that tell who sends a request to the endpoint that is compiled now.
+    pub fn identity_headers(&self) -> &[HeaderName] {
+        &self.identity_headers
+    }
+
+    /// Begins the next endpoint: what was noted about the one before does not hold for it.
+    pub fn begin_endpoint(&mut self) {
+        self.identity_headers.clear();
     }
 
     /// The state called `key`: the one of this file, or of the file before, or a new one made by `make`.

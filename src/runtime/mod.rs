@@ -16,6 +16,7 @@
 //! | [`heavy`] | work whose length depends on a request: bounded in time, and off the worker |
 //! | [`listen`] | what the server needs to know before the first byte |
 //! | [`readiness`] | what `GET /__ready` waits for |
+//! | [`flights`] | equal calls at the same time are made once |
 //! | [`clock`] | the time that limits and caches live by |
 //!
 //! Nothing here names Pingora or the configuration: `server` brings requests in, `compile` built the service.
@@ -27,6 +28,7 @@ pub mod decode;
 pub mod encode;
 pub mod failure;
 pub mod flatmap;
+pub mod flights;
 pub mod forward;
 pub mod graphql;
 pub mod heavy;

@@ -9,9 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::runtime::answer::Answer;
+use http::HeaderMap;
+
+use crate::runtime::answer::{Answer, Fields};
 use crate::runtime::failure::Failure;
+use crate::runtime::flights::{Digest, Flights};
 use crate::runtime::request::{Head, Notes};
+use crate::upstream::{Incoming, Outgoing};
 
 /// Around the router: sees every request, also those that end in 404 or 405.
 pub trait ServiceStep: Send + Sync + fmt::Debug {
@@ -94,44 +98,48 @@ pub enum Outcome {
 
 /// A response cache in front of one backend, `qos/http-cache`: see `ext::http_cache`.
 pub trait ResponseCache: Send + Sync + fmt::Debug {
-    /// Looks for a stored answer to `GET`/`HEAD` of `url` with these outgoing headers.
-    fn lookup(&self, method: &http::Method, url: &str, headers: &http::HeaderMap) -> Lookup;
+    /// Under what an answer to `out` from `origin` is kept; `None` when it cannot be kept.
+    fn key(&self, origin: &str, out: &Outgoing) -> Option<CacheKey>;
+
+    /// Looks for a stored answer; `sent` are the headers that go out.
+    fn lookup(&self, key: &CacheKey, sent: &HeaderMap) -> Lookup;
 
     /// Offers an answer that came from upstream; `sent` are the headers of the call that fetched it.
-    fn store(
-        &self,
-        method: &http::Method,
-        url: &str,
-        sent: &http::HeaderMap,
-        answer: &crate::upstream::Incoming,
-    );
+    fn store(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming);
 
     /// A 304 came for a stale entry that was revalidated: the stored answer with its fields updated.
-    fn revalidated(
-        &self,
-        method: &http::Method,
-        url: &str,
-        sent: &http::HeaderMap,
-        answer: &crate::upstream::Incoming,
-    ) -> Option<crate::upstream::Incoming>;
+    fn revalidated(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming) -> Option<Incoming>;
 
     /// The upstream failed or answered 5xx: a stale answer that may stand in (`stale-if-error`).
-    fn on_error(
-        &self,
-        method: &http::Method,
-        url: &str,
-        sent: &http::HeaderMap,
-    ) -> Option<crate::upstream::Incoming>;
+    fn on_error(&self, key: &CacheKey, sent: &HeaderMap) -> Option<Incoming>;
+
+    /// The calls under way that fill the cache.
+    fn flights(&self) -> &Flights;
+
+    /// How long a call waits for an equal one, when its request ends in `remaining`; zero: not at all.
+    fn patience(&self, remaining: Duration) -> Duration;
+}
+
+/// What tells stored answers apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheKey {
+    /// Of everything that the answer may depend on.
+    pub digest: Digest,
+    /// Bytes of the URL, for the bound of the store.
+    pub url_bytes: usize,
+    pub is_get: bool,
 }
 
 /// What [`ResponseCache::lookup`] found.
 #[derive(Debug)]
 pub enum Lookup {
-    Fresh(crate::upstream::Incoming),
+    Fresh(Incoming),
     /// Stored but not fresh: send these conditional fields along.
-    Stale(crate::runtime::answer::Fields),
-    /// Nothing stored, or the method is not cacheable.
+    Stale(Fields),
+    /// Nothing stored.
     Miss,
+    /// The client asked for an answer of the upstream (`no-cache`).
+    Bypass,
     /// The client asked for `only-if-cached`, and there is nothing.
     Refused,
 }

@@ -138,6 +138,7 @@ pub(super) fn endpoint(
         .map(|one| one.header.clone())
         .chain([validator.places.header.clone()])
         .collect();
+    cx.identify(validator.places.header.clone());
     note(site, &validator, cx);
     EndpointPart::Setting {
         steps: vec![Box::new(validator)],

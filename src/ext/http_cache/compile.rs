@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE};
 
 use super::config::Block;
 use super::entries::Entries;
-use super::runtime::{Cache, Identities};
-use crate::config::{Data, Node};
+use super::key::KeyRules;
+use super::runtime::Cache;
+use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::registry::BackendPart;
+use crate::ext::request_id::IdHeader;
 use crate::runtime::clock::Clock;
-
-const VALIDATORS: [&str; 2] = [
-    "auth/validator",
-    "github.com/devopsfaith/krakend-jose/validator",
-];
 
 /// The store of all backends with `shared` and limits, left by the first of them.
 #[derive(Debug)]
@@ -46,11 +44,48 @@ pub(super) fn backend(
         );
         cx.carry(key, |_| Arc::new(new_entries(&block)))
     };
-    let identities = match block.share_identities {
-        true => Identities::Shared,
-        false => Identities::Apart(propagated(site)),
+    let Some(rules) = rules(node, &block, cx) else {
+        return BackendPart::Nothing;
     };
-    BackendPart::Cache(Arc::new(Cache::new(entries, identities, Clock::system())))
+    let cache = Cache::new(entries, rules, Clock::system()).waiting(block.max_wait);
+    BackendPart::Cache(Arc::new(cache))
+}
+
+/// What the keys of this backend leave out. A header that tells who asks is left out only by `share_identities`.
+fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
+    let identity = || {
+        let known = cx.identity_headers().iter().cloned();
+        known.chain([AUTHORIZATION, COOKIE])
+    };
+    let mut left_out = Vec::new();
+    for name in &block.ignore_headers {
+        let at = node.get("ignore_headers").unwrap_or_else(|| node.clone());
+        match HeaderName::try_from(name.as_str()) {
+            Ok(name) if !block.share_identities && identity().any(|known| known == name) => {
+                at.mistake_hint(
+                    Mistake::invalid(format!("{name:?} tells clients apart")),
+                    "\"share_identities\": true gives one client's answer to another",
+                );
+                return None;
+            }
+            Ok(name) => left_out.push(name),
+            Err(_) => {
+                at.invalid(format!("{name:?} is no header name"));
+                return None;
+            }
+        }
+    }
+    if block.share_identities {
+        left_out.extend(identity());
+    }
+    if let Some(id) = cx.left::<IdHeader>() {
+        left_out.push(id.0.clone());
+    }
+    left_out.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    left_out.dedup();
+    Some(KeyRules {
+        left_out: left_out.into(),
+    })
 }
 
 /// The limits of the first backend that declares any hold for all that do; the blocks after it do not change them.
@@ -76,20 +111,4 @@ fn new_entries(block: &Block) -> Entries {
         Some((bytes, items)) => Entries::new(bytes, items),
         None => Entries::unconfigured(),
     }
-}
-
-/// The header fields that the endpoint's validator fills from claims: they say who asks.
-fn propagated(site: &BackendSite<'_>) -> Box<[HeaderName]> {
-    let Some(extra) = &site.endpoint.extra else {
-        return Box::default();
-    };
-    VALIDATORS
-        .iter()
-        .filter_map(|name| extra.get(name)?.get("propagate_claims"))
-        .flat_map(|claims| claims.items())
-        .filter_map(|pair| match &pair.items().get(1)?.value().data {
-            Data::Text(name) => HeaderName::try_from(&**name).ok(),
-            _ => None,
-        })
-        .collect()
 }

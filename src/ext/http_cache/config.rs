@@ -1,5 +1,7 @@
 //! The block as the file has it.
 
+use std::time::Duration;
+
 use crate::config::{Key, Kind, Mistake, Node, key};
 
 pub(super) const KEYS: &[Key] = &[
@@ -25,7 +27,19 @@ pub(super) const KEYS: &[Key] = &[
         "share_identities",
         Kind::Bool,
         "false",
-        "Ours: requests whose propagated claims differ may get the same stored answer, as in KrakenD.",
+        "Ours: requests of different clients may get the same stored answer, as in KrakenD. The key leaves out `Authorization`, `Cookie`, the headers that the endpoint sets from tokens and API keys, and those that it reads them from.",
+    ),
+    key(
+        "ignore_headers",
+        Kind::Texts,
+        "[]",
+        "Ours: request headers that reach the backend and do not change its answer, `User-Agent` for instance. Answers are not kept apart by them.",
+    ),
+    key(
+        "max_wait",
+        Kind::Duration,
+        "half of the time left",
+        "Ours: how long a request waits for an equal one that is already on its way to the backend; then it makes a call of its own. `0s`: it never waits.",
     ),
 ];
 
@@ -36,6 +50,8 @@ pub(super) struct Block {
     /// `max_size` and `max_items`: one alone is no limit.
     pub(super) limits: Option<(usize, usize)>,
     pub(super) share_identities: bool,
+    pub(super) ignore_headers: Vec<String>,
+    pub(super) max_wait: Option<Duration>,
 }
 
 impl Block {
@@ -55,6 +71,8 @@ impl Block {
             shared: block.flag("shared"),
             limits,
             share_identities: block.flag("share_identities"),
+            ignore_headers: block.texts("ignore_headers"),
+            max_wait: block.duration("max_wait"),
         })
     }
 }

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::runtime::flights::{Digest, Flights};
+use crate::runtime::step::CacheKey;
 use crate::upstream::Incoming;
 
 /// The bounds where the file names none: KrakenD's cache has no end then.
@@ -15,8 +18,11 @@ const MAX_ITEMS: usize = 100_000;
 /// file is that of answers.
 const OVERHEAD: usize = 512;
 
-/// Header fields that an answer depends on (`Vary`), as they were sent for it.
-pub type Varied = Box<[(HeaderName, Option<HeaderValue>)]>;
+/// What each header field of an entry costs beside its bytes; counted like [`OVERHEAD`].
+const FIELD_OVERHEAD: usize = 128;
+
+/// Header fields that an answer depends on (`Vary`), and digests of what was sent in them.
+pub type Varied = Box<[(HeaderName, Digest)]>;
 
 /// One stored answer.
 #[derive(Debug)]
@@ -32,16 +38,18 @@ pub struct Entry {
 pub struct Entries {
     max_bytes: usize,
     max_items: usize,
-    /// Counted for each entry.
-    overhead: usize,
+    /// Counted for each entry, and for each of its fields.
+    overhead: (usize, usize),
     table: Mutex<Table>,
+    /// The calls under way that fill the store.
+    pub flights: Flights,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    entries: HashMap<Arc<str>, Slot>,
+    entries: HashMap<Digest, Slot>,
     /// Keys by the time of their last use.
-    order: BTreeMap<u64, Arc<str>>,
+    order: BTreeMap<u64, Digest>,
     uses: u64,
     bytes: usize,
 }
@@ -59,21 +67,22 @@ impl Entries {
         Entries {
             max_bytes,
             max_items,
-            overhead: 0,
+            overhead: (0, 0),
             table: Mutex::default(),
+            flights: Flights::default(),
         }
     }
 
     /// A store without bounds in the file.
     pub fn unconfigured() -> Entries {
         Entries {
-            overhead: OVERHEAD,
+            overhead: (OVERHEAD, FIELD_OVERHEAD),
             ..Entries::new(MAX_BYTES, MAX_ITEMS)
         }
     }
 
     /// The answer under `key`, now the last used one.
-    pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
+    pub fn get(&self, key: &Digest) -> Option<Arc<Entry>> {
         let mut table = self.locked();
         let Table {
             entries,
@@ -91,23 +100,27 @@ impl Entries {
     }
 
     /// Stores an answer, and forgets others until all fit. One that could never fit only replaces what was there.
-    pub fn put(&self, key: &str, entry: Entry) {
-        let bytes = self.overhead + size(key, &entry);
+    ///
+    /// What is stored is a copy: the fields and the body of an answer may be small parts of large buffers.
+    pub fn put(&self, key: &CacheKey, entry: Entry) {
+        let (per_entry, per_field) = self.overhead;
+        let fields = entry.answer.headers.len() + entry.varied.len();
+        let bytes = per_entry + per_field * fields + size(key, &entry);
+        let fits = bytes <= self.max_bytes && self.max_items > 0;
+        let entry = fits.then(|| copied(entry));
         let mut table = self.locked();
-        table.remove(key);
-        if bytes > self.max_bytes || self.max_items == 0 {
-            return;
-        }
+        table.remove(&key.digest);
+        let Some(entry) = entry else { return };
         while table.bytes + bytes > self.max_bytes || table.entries.len() >= self.max_items {
             if !table.remove_oldest() {
                 break;
             }
         }
-        table.insert(key, entry, bytes);
+        table.insert(key.digest, entry, bytes);
     }
 
     /// Forgets the answer under `key`.
-    pub fn remove(&self, key: &str) {
+    pub fn remove(&self, key: &Digest) {
         self.locked().remove(key);
     }
 
@@ -124,10 +137,9 @@ impl Entries {
 }
 
 impl Table {
-    fn insert(&mut self, key: &str, entry: Entry, bytes: usize) {
-        let key: Arc<str> = key.into();
+    fn insert(&mut self, key: Digest, entry: Entry, bytes: usize) {
         self.uses += 1;
-        self.order.insert(self.uses, Arc::clone(&key));
+        self.order.insert(self.uses, key);
         self.bytes += bytes;
         let slot = Slot {
             entry: Arc::new(entry),
@@ -137,7 +149,7 @@ impl Table {
         self.entries.insert(key, slot);
     }
 
-    fn remove(&mut self, key: &str) {
+    fn remove(&mut self, key: &Digest) {
         if let Some(slot) = self.entries.remove(key) {
             self.order.remove(&slot.used);
             self.bytes = self.bytes.saturating_sub(slot.bytes);
@@ -153,12 +165,27 @@ impl Table {
     }
 }
 
-fn size(key: &str, entry: &Entry) -> usize {
-    let fields: usize = entry
-        .answer
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + ": \r\n".len() + value.len())
-        .sum();
-    key.len() + fields + entry.answer.body.len()
+fn size(key: &CacheKey, entry: &Entry) -> usize {
+    let fields = entry.answer.headers.iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + ": \r\n".len() + value.len());
+    let varied = entry.varied.iter();
+    let varied = varied.map(|(name, digest)| name.as_str().len() + digest.len());
+    key.url_bytes + fields.sum::<usize>() + varied.sum::<usize>() + entry.answer.body.len()
+}
+
+/// The entry in memory of its own.
+fn copied(mut entry: Entry) -> Entry {
+    entry.answer.body = Bytes::copy_from_slice(&entry.answer.body);
+    let mut headers = HeaderMap::with_capacity(entry.answer.headers.len());
+    for (name, value) in &entry.answer.headers {
+        // Valid, as it is a copy of a valid one.
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_str().as_bytes()),
+            HeaderValue::from_bytes(value.as_bytes()),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    entry.answer.headers = headers;
+    entry
 }

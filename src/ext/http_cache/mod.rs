@@ -4,18 +4,21 @@
 //! |---|---|
 //! | `directives` | `Cache-Control`, and how old an answer may be |
 //! | `entries` | the store: bounded in bytes and in number |
+//! | `key` | what tells answers apart |
 //! | `config`, `compile`, `runtime` | the block, what it means, what happens |
 
 mod compile;
 mod config;
 mod directives;
 mod entries;
+mod key;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
 pub use entries::Entries;
-pub use runtime::{Cache, Identities};
+pub use key::KeyRules;
+pub use runtime::Cache;
 
 use super::registry::BackendExtension;
 

@@ -1,6 +1,7 @@
 //! The cache in front of one backend.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, ETAG, IF_MODIFIED_SINCE,
@@ -10,92 +11,76 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::directives::{Directives, Freshness, freshness, may_stand_in};
 use super::entries::{Entries, Entry, Varied};
+use super::key::{KeyRules, digest_of};
 use crate::runtime::answer::Fields;
 use crate::runtime::clock::Clock;
-use crate::runtime::step::{Lookup, ResponseCache};
-use crate::upstream::{Incoming, budget};
-
-/// Who must not share stored answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identities {
-    /// Whoever sends the same in these fields is the same client: the targets of propagated claims.
-    Apart(Box<[HeaderName]>),
-    /// All clients are one, as in KrakenD; credentials still are not.
-    Shared,
-}
+use crate::runtime::flights::Flights;
+use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
+use crate::upstream::{Incoming, Outgoing};
 
 /// Answers of one backend, or of all backends with `shared`.
 #[derive(Debug)]
 pub struct Cache {
     entries: Arc<Entries>,
-    identities: Identities,
+    rules: KeyRules,
+    /// How long a call waits for an equal one; `None`: half of the time that its request has left.
+    max_wait: Option<Duration>,
     clock: Clock,
 }
 
 impl Cache {
-    /// A cache that stores in `entries`.
-    pub fn new(entries: Arc<Entries>, identities: Identities, clock: Clock) -> Cache {
+    /// A cache that stores in `entries`, under keys made by `rules`.
+    pub fn new(entries: Arc<Entries>, rules: KeyRules, clock: Clock) -> Cache {
         Cache {
             entries,
-            identities,
+            rules,
+            max_wait: None,
             clock,
         }
     }
 
-    /// The URL, with the method in front unless it is GET, and who asks behind a blank, which no URL has.
-    fn key(&self, method: &Method, url: &str, sent: &HeaderMap) -> String {
-        let mut key = match *method {
-            Method::GET => url.to_owned(),
-            _ => format!("{method} {url}"),
-        };
-        if let Identities::Apart(names) = &self.identities {
-            for name in names {
-                // One blank for each name, there or not: the same value under two names is two clients.
-                key.push(' ');
-                for value in sent.get_all(name) {
-                    key.push_str(&value.len().to_string());
-                    key.push(':');
-                    key.push_str(&String::from_utf8_lossy(value.as_bytes()));
-                }
-            }
-        }
-        key
+    /// The same, where no call waits longer than `max_wait` for an equal one.
+    pub fn waiting(self, max_wait: Option<Duration>) -> Cache {
+        Cache { max_wait, ..self }
     }
 
     /// What is stored for this request and may be given to whoever sent it.
-    fn find(&self, method: &Method, url: &str, sent: &HeaderMap) -> Option<Arc<Entry>> {
-        let entry = self.entries.get(&self.key(method, url, sent))?;
+    fn find(&self, key: &CacheKey, sent: &HeaderMap) -> Option<Arc<Entry>> {
+        let entry = self.entries.get(&key.digest)?;
         let same = entry
             .varied
             .iter()
-            .all(|(name, value)| sent.get(name) == value.as_ref());
+            .all(|(name, digest)| digest_of(name, sent) == *digest);
         (same && (entry.public || !carries_credentials(sent))).then_some(entry)
     }
 }
 
 impl ResponseCache for Cache {
-    fn lookup(&self, method: &Method, url: &str, headers: &HeaderMap) -> Lookup {
-        if !is_cacheable(method, headers) {
-            return Lookup::Miss;
-        }
-        let Some(entry) = self.find(method, url, headers) else {
-            return match Directives::of(headers).only_if_cached {
+    fn key(&self, origin: &str, out: &Outgoing) -> Option<CacheKey> {
+        is_cacheable(&out.method, &out.headers).then(|| CacheKey {
+            digest: self.rules.digest(origin, out),
+            url_bytes: origin.len() + out.target.len(),
+            is_get: out.method == Method::GET,
+        })
+    }
+
+    fn lookup(&self, key: &CacheKey, sent: &HeaderMap) -> Lookup {
+        let Some(entry) = self.find(key, sent) else {
+            let asked = Directives::of(sent);
+            return match asked.only_if_cached {
                 true => Lookup::Refused,
+                false if asked.no_store => Lookup::Bypass,
                 false => Lookup::Miss,
             };
         };
-        match freshness(headers, &entry.answer.headers, self.clock.wall()) {
+        match freshness(sent, &entry.answer.headers, self.clock.wall()) {
             Freshness::Fresh => Lookup::Fresh(entry.answer.clone()),
-            Freshness::Bypass => Lookup::Miss,
-            Freshness::Stale => Lookup::Stale(conditions(headers, &entry.answer.headers)),
+            Freshness::Bypass => Lookup::Bypass,
+            Freshness::Stale => Lookup::Stale(conditions(sent, &entry.answer.headers)),
         }
     }
 
-    fn store(&self, method: &Method, url: &str, sent: &HeaderMap, answer: &Incoming) {
-        if !is_cacheable(method, sent) {
-            return;
-        }
-        let key = self.key(method, url, sent);
+    fn store(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming) {
         let (asked, given) = (Directives::of(sent), Directives::of(&answer.headers));
         let personal = carries_credentials(sent) || answer.headers.contains_key(SET_COOKIE);
         // As in KrakenD, `private` by itself keeps nobody's answer from others: it only takes back a `public`.
@@ -105,32 +90,27 @@ impl ResponseCache for Cache {
             || given.no_store
             || (personal && !public)
             || answer.status == StatusCode::PARTIAL_CONTENT
-            || answer.status == StatusCode::NOT_MODIFIED;
+            || answer.status == StatusCode::NOT_MODIFIED
+            // Whoever asks next may not accept it.
+            || answer.headers.contains_key(CONTENT_ENCODING);
         let Some(varied) = varied.filter(|_| !refused) else {
-            self.entries.remove(&key);
+            self.entries.remove(&key.digest);
             return;
         };
         let mut answer = answer.clone();
         strip(&mut answer.headers);
-        answer.body = budget::apart(&answer.body);
-        self.entries.put(
-            &key,
-            Entry {
-                answer,
-                varied,
-                public,
-            },
-        );
+        // A cookie is for the client that it was sent to, whatever is said of the rest (RFC 9111 §7.3).
+        answer.headers.remove(SET_COOKIE);
+        let entry = Entry {
+            answer,
+            varied,
+            public,
+        };
+        self.entries.put(key, entry);
     }
 
-    fn revalidated(
-        &self,
-        method: &Method,
-        url: &str,
-        sent: &HeaderMap,
-        answer: &Incoming,
-    ) -> Option<Incoming> {
-        let entry = self.find(method, url, sent)?;
+    fn revalidated(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming) -> Option<Incoming> {
+        let entry = self.find(key, sent)?;
         let mut updated = entry.answer.clone();
         for name in answer.headers.keys().filter(|name| !is_of_one_hop(name)) {
             updated.headers.remove(name);
@@ -138,16 +118,21 @@ impl ResponseCache for Cache {
                 updated.headers.append(name, value.clone());
             }
         }
-        self.store(method, url, sent, &updated);
+        self.store(key, sent, &updated);
         Some(updated)
     }
 
-    fn on_error(&self, method: &Method, url: &str, sent: &HeaderMap) -> Option<Incoming> {
-        if *method != Method::GET || !is_cacheable(method, sent) {
-            return None;
-        }
-        let entry = self.find(method, url, sent)?;
+    fn on_error(&self, key: &CacheKey, sent: &HeaderMap) -> Option<Incoming> {
+        let entry = self.find(key, sent).filter(|_| key.is_get)?;
         may_stand_in(sent, &entry.answer.headers, self.clock.wall()).then(|| entry.answer.clone())
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.entries.flights
+    }
+
+    fn patience(&self, remaining: Duration) -> Duration {
+        self.max_wait.unwrap_or(remaining / 2).min(remaining)
     }
 }
 
@@ -189,8 +174,8 @@ fn varied(sent: &HeaderMap, answer: &HeaderMap) -> Option<Varied> {
                 return None;
             }
             let name = HeaderName::try_from(name).ok()?;
-            let value = sent.get(&name).cloned();
-            varied.push((name, value));
+            let digest = digest_of(&name, sent);
+            varied.push((name, digest));
         }
     }
     Some(varied.into())

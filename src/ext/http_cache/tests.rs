@@ -5,11 +5,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::entries::Entries;
-use super::runtime::{Cache, Identities};
+use super::key::KeyRules;
+use super::runtime::Cache;
+use crate::ext::testing::File;
 use crate::runtime::clock::Clock;
-use crate::runtime::step::{Lookup, ResponseCache};
-use crate::upstream::Incoming;
+use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
+use crate::upstream::{Incoming, Outgoing};
 
+const ORIGIN: &str = "http://upstream";
 const URL: &str = "http://upstream/u";
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -29,17 +32,50 @@ struct Bench {
     clock: Clock,
 }
 
-fn bench(identities: Identities, max_bytes: usize, max_items: usize) -> Bench {
+fn leaving_out(names: &[&'static str]) -> Bench {
     let clock = Clock::manual();
-    let entries = Arc::new(Entries::new(max_bytes, max_items));
+    let entries = Arc::new(Entries::new(1 << 20, 100));
+    let rules = KeyRules {
+        left_out: names.iter().map(|n| HeaderName::from_static(n)).collect(),
+    };
     Bench {
-        cache: Cache::new(entries, identities, clock.clone()),
+        cache: Cache::new(entries, rules, clock.clone()),
         clock,
     }
 }
 
 fn apart() -> Bench {
-    bench(Identities::Apart(Box::default()), 1 << 20, 100)
+    leaving_out(&[])
+}
+
+fn call(method: Method, target: &str, sent: &[(&str, &str)]) -> Outgoing {
+    Outgoing {
+        method,
+        target: target.to_owned(),
+        headers: headers(sent),
+        body: Bytes::new(),
+    }
+}
+
+impl Cache {
+    fn key_of(&self, sent: &[(&str, &str)]) -> CacheKey {
+        let out = call(Method::GET, "/u", sent);
+        ResponseCache::key(self, ORIGIN, &out).unwrap()
+    }
+
+    /// The stored body of this call.
+    fn found(&self, out: &Outgoing) -> Option<String> {
+        let key = self.key(ORIGIN, out)?;
+        match self.lookup(&key, &out.headers) {
+            Lookup::Fresh(answer) => Some(String::from_utf8(answer.body.to_vec()).unwrap()),
+            _ => None,
+        }
+    }
+
+    fn keep(&self, out: &Outgoing, answer: &Incoming) {
+        let key = self.key(ORIGIN, out).unwrap();
+        self.store(&key, &out.headers, answer);
+    }
 }
 
 impl Bench {
@@ -59,12 +95,16 @@ impl Bench {
 
     fn put(&self, sent: &[(&str, &str)], body: &'static str, pairs: &[(&str, &str)]) {
         let answer = self.answer(body, pairs);
-        self.cache.store(&Method::GET, URL, &headers(sent), &answer);
+        self.cache.keep(&call(Method::GET, "/u", sent), &answer);
     }
 
     /// The stored body, or the word for why there is none.
     fn get(&self, sent: &[(&str, &str)]) -> String {
-        match self.cache.lookup(&Method::GET, URL, &headers(sent)) {
+        let out = call(Method::GET, "/u", sent);
+        let Some(key) = self.cache.key(ORIGIN, &out) else {
+            return "no key".to_owned();
+        };
+        match self.cache.lookup(&key, &out.headers) {
             Lookup::Fresh(answer) => String::from_utf8(answer.body.to_vec()).unwrap(),
             Lookup::Stale(fields) => format!(
                 "stale {}",
@@ -75,6 +115,7 @@ impl Bench {
                     .join(",")
             ),
             Lookup::Miss => "miss".to_owned(),
+            Lookup::Bypass => "bypass".to_owned(),
             Lookup::Refused => "refused".to_owned(),
         }
     }
@@ -146,7 +187,7 @@ fn a_stale_answer_with_validators_is_asked_about() {
     };
     let updated = bench
         .cache
-        .revalidated(&Method::GET, URL, &HeaderMap::new(), &not_modified)
+        .revalidated(&bench.cache.key_of(&[]), &HeaderMap::new(), &not_modified)
         .unwrap();
     assert_eq!(updated.body, "1");
     assert_eq!(updated.headers["x-new"], "1");
@@ -159,8 +200,8 @@ fn a_client_may_ask_for_more_or_less_freshness() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
     bench.clock.advance(Duration::from_secs(30));
-    assert_eq!(bench.get(&[("cache-control", "no-cache")]), "miss");
-    assert_eq!(bench.get(&[("pragma", "no-cache")]), "miss");
+    assert_eq!(bench.get(&[("cache-control", "no-cache")]), "bypass");
+    assert_eq!(bench.get(&[("pragma", "no-cache")]), "bypass");
     assert_eq!(bench.get(&[("cache-control", "max-age=10")]), "stale ");
     assert_eq!(bench.get(&[("cache-control", "min-fresh=40")]), "stale ");
     assert_eq!(bench.get(&[("cache-control", "min-fresh=20")]), "1");
@@ -179,8 +220,8 @@ fn a_client_may_ask_for_more_or_less_freshness() {
 fn a_stale_answer_stands_in_for_a_failed_upstream_when_it_allows_that() {
     let bench = apart();
     let stand_in = |sent: &[(&str, &str)]| {
-        let sent = headers(sent);
-        bench.cache.on_error(&Method::GET, URL, &sent).is_some()
+        let key = bench.cache.key_of(sent);
+        bench.cache.on_error(&key, &headers(sent)).is_some()
     };
     bench.put(&[], "1", A_MINUTE);
     assert!(!stand_in(&[]));
@@ -198,10 +239,13 @@ fn a_stale_answer_stands_in_for_a_failed_upstream_when_it_allows_that() {
 
 #[test]
 fn vary_keeps_one_variant_apart_from_others() {
-    let bench = apart();
+    // A field that is not part of the key by itself.
+    let bench = leaving_out(&["x-t"]);
     let given = [("cache-control", "max-age=60"), ("vary", "X-T")];
     bench.put(&[("x-t", "1")], "1", &given);
     assert_eq!(bench.get(&[("x-t", "2")]), "miss");
+    assert_eq!(bench.get(&[("x-t", "1"), ("x-t", "2")]), "miss");
+    assert_eq!(bench.get(&[]), "miss");
     bench.put(&[("x-t", "2")], "2", &given);
     assert_eq!(bench.get(&[("x-t", "2")]), "2");
     assert_eq!(bench.get(&[("x-t", "1")]), "miss");
@@ -210,18 +254,113 @@ fn vary_keeps_one_variant_apart_from_others() {
 }
 
 #[test]
+fn everything_that_the_backend_is_told_keeps_answers_apart() {
+    let bench = apart();
+    let all = [
+        ("x-forwarded-host", "shop"),
+        ("authorization", "Bearer x"),
+        ("accept-language", "de"),
+        ("forwarded", "for=192.0.2.1;host=shop;proto=https"),
+    ];
+    bench.put(&all, "for one", &[("cache-control", "public, max-age=60")]);
+    assert_eq!(bench.get(&all), "for one");
+    for (name, _) in all {
+        let without: Vec<_> = all
+            .into_iter()
+            .filter(|(known, _)| *known != name)
+            .collect();
+        assert_eq!(bench.get(&without), "miss", "without {name}");
+        let mut other = without.clone();
+        other.push((name, "other"));
+        assert_eq!(bench.get(&other), "miss", "another {name}");
+    }
+    let mut twice = all.to_vec();
+    twice.push(("accept-language", "de"));
+    assert_eq!(bench.get(&twice), "miss");
+    // The order is nobody's business.
+    let mut turned = all;
+    turned.reverse();
+    assert_eq!(bench.get(&turned), "for one");
+}
+
+#[test]
+fn what_is_another_in_every_request_does_not_keep_answers_apart() {
+    let bench = apart();
+    let sent = |n: &'static str| {
+        [
+            ("x-forwarded-for", n),
+            ("traceparent", n),
+            ("cache-control", "max-age=50"),
+        ]
+    };
+    bench.put(&sent("1"), "for all", A_MINUTE);
+    assert_eq!(bench.get(&sent("2")), "for all");
+    let forwarded = |client: &'static str| [("forwarded", client)];
+    let (one, two) = (
+        "for=192.0.2.1;host=shop, for=\"[2001:db8::1]\"",
+        "For=192.0.2.2;host=shop, for=10.0.0.1",
+    );
+    bench.put(&forwarded(one), "for all", A_MINUTE);
+    assert_eq!(bench.get(&forwarded(two)), "for all");
+}
+
+#[test]
+fn the_body_and_the_origin_keep_answers_apart() {
+    let bench = apart();
+    let with_body = |body: &'static str| Outgoing {
+        body: Bytes::from_static(body.as_bytes()),
+        ..call(Method::GET, "/u", &[])
+    };
+    let answer = bench.answer("for a", A_MINUTE);
+    bench.cache.keep(&with_body("a"), &answer);
+    assert_eq!(bench.cache.found(&with_body("a")).as_deref(), Some("for a"));
+    assert_eq!(bench.cache.found(&with_body("b")), None);
+    assert_eq!(bench.cache.found(&with_body("")), None);
+    let elsewhere = bench.cache.key("http://other", &with_body("a"));
+    assert_ne!(elsewhere, bench.cache.key(ORIGIN, &with_body("a")));
+}
+
+#[test]
 fn an_answer_to_credentials_is_stored_only_if_it_is_public() {
     for credentials in [("authorization", "Bearer x"), ("cookie", "sid=1")] {
-        let bench = apart();
-        bench.put(&[credentials], "1", A_MINUTE);
-        assert_eq!(bench.get(&[credentials]), "miss");
-        bench.put(
-            &[credentials],
-            "1",
-            &[("cache-control", "public, max-age=60")],
-        );
-        assert_eq!(bench.get(&[credentials]), "1");
-        assert_eq!(bench.get(&[]), "1");
+        for (bench, shared) in [
+            (apart(), false),
+            (leaving_out(&["authorization", "cookie"]), true),
+        ] {
+            bench.put(&[credentials], "1", A_MINUTE);
+            assert_eq!(bench.get(&[credentials]), "miss");
+            let given = [("cache-control", "public, max-age=60")];
+            bench.put(&[credentials], "1", &given);
+            assert_eq!(bench.get(&[credentials]), "1");
+            assert_eq!(bench.get(&[]), if shared { "1" } else { "miss" });
+        }
+    }
+}
+
+#[test]
+fn an_answer_in_a_coding_that_the_next_client_may_not_know_is_not_stored() {
+    let bench = apart();
+    let given = [("cache-control", "max-age=60"), ("content-encoding", "br")];
+    bench.put(&[], "1", &given);
+    assert_eq!(bench.get(&[]), "miss");
+}
+
+#[test]
+fn a_file_cannot_leave_out_by_accident_what_tells_clients_apart() {
+    for (block, fine) in [
+        (r#"{"ignore_headers": ["User-Agent"]}"#, true),
+        (r#"{"ignore_headers": ["X-Role"]}"#, false),
+        (r#"{"ignore_headers": ["Authorization"]}"#, false),
+        (
+            r#"{"ignore_headers": ["X-Role"], "share_identities": true}"#,
+            true,
+        ),
+        (r#"{"ignore_headers": ["no header"]}"#, false),
+    ] {
+        let mut file = File::new(block);
+        file.compile().identify(HeaderName::from_static("x-role"));
+        file.backend(&super::BACKEND, "{}");
+        assert_eq!(file.mistakes() == 0, fine, "{block}: {}", file.findings());
     }
 }
 
@@ -257,18 +396,30 @@ fn answers_with_new_cookies_are_not_stored() {
 }
 
 #[test]
-fn propagated_claims_keep_identities_apart_unless_they_may_share() {
-    let names = [HeaderName::from_static("x-user")];
-    let bench_apart = bench(Identities::Apart(names.into()), 1 << 20, 100);
-    bench_apart.put(&[("x-user", "a")], "of a", A_MINUTE);
-    assert_eq!(bench_apart.get(&[("x-user", "a")]), "of a");
-    assert_eq!(bench_apart.get(&[("x-user", "b")]), "miss");
-    assert_eq!(bench_apart.get(&[]), "miss");
-    let names = ["x-user", "x-tenant"].map(HeaderName::from_static);
-    let bench_apart = bench(Identities::Apart(names.into()), 1 << 20, 100);
-    bench_apart.put(&[("x-user", "a")], "of user a", A_MINUTE);
-    assert_eq!(bench_apart.get(&[("x-tenant", "a")]), "miss");
-    let shared = bench(Identities::Shared, 1 << 20, 100);
+fn the_cookie_of_a_public_answer_reaches_nobody_else() {
+    let bench = apart();
+    let given = [
+        ("cache-control", "public, max-age=60"),
+        ("set-cookie", "session=1"),
+    ];
+    bench.put(&[], "1", &given);
+    let out = call(Method::GET, "/u", &[]);
+    let key = bench.cache.key(ORIGIN, &out).unwrap();
+    let Lookup::Fresh(answer) = bench.cache.lookup(&key, &out.headers) else {
+        panic!("it is public")
+    };
+    assert!(!answer.headers.contains_key("set-cookie"));
+}
+
+#[test]
+fn clients_share_answers_where_the_file_says_so() {
+    let bench = apart();
+    bench.put(&[("x-user", "a")], "of a", A_MINUTE);
+    assert_eq!(bench.get(&[("x-user", "a")]), "of a");
+    assert_eq!(bench.get(&[("x-user", "b")]), "miss");
+    assert_eq!(bench.get(&[("x-tenant", "a")]), "miss");
+    assert_eq!(bench.get(&[]), "miss");
+    let shared = leaving_out(&["x-user"]);
     shared.put(&[("x-user", "a")], "of a", A_MINUTE);
     assert_eq!(shared.get(&[("x-user", "b")]), "of a");
 }
@@ -277,10 +428,10 @@ fn propagated_claims_keep_identities_apart_unless_they_may_share() {
 fn an_unsafe_method_and_a_range_pass_by() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
-    assert_eq!(bench.get(&[("range", "bytes=0-1")]), "miss");
+    assert_eq!(bench.get(&[("range", "bytes=0-1")]), "no key");
     assert_eq!(bench.get(&[]), "1");
-    let post = bench.cache.lookup(&Method::POST, URL, &HeaderMap::new());
-    assert!(matches!(post, Lookup::Miss));
+    let post = call(Method::POST, "/u", &[]);
+    assert!(bench.cache.key(ORIGIN, &post).is_none());
     assert_eq!(bench.get(&[]), "1");
 }
 
@@ -294,14 +445,14 @@ fn age_is_counted_from_date_alone() {
 #[test]
 fn a_small_store_counts_what_an_answer_is_made_of() {
     let entries = Arc::new(Entries::new(200, 10));
-    let cache = Cache::new(Arc::clone(&entries), Identities::Shared, Clock::manual());
+    let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
     let answer = |size: usize| Incoming {
         status: StatusCode::OK,
         headers: headers(A_MINUTE),
         origin: None,
         body: vec![b'x'; size].into(),
     };
-    let put = |size| cache.store(&Method::GET, URL, &HeaderMap::new(), &answer(size));
+    let put = |size| cache.keep(&call(Method::GET, "/u", &[]), &answer(size));
     put(7);
     let one = URL.len() + "cache-control: max-age=60\r\n".len() + 7;
     assert_eq!(entries.usage(), (one, 1));
@@ -310,17 +461,37 @@ fn a_small_store_counts_what_an_answer_is_made_of() {
 }
 
 #[test]
+fn the_bound_counts_what_vary_stored_but_not_what_was_sent() {
+    let entries = Arc::new(Entries::new(1 << 20, 1000));
+    let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
+    let large = "x".repeat(100_000);
+    let answer = |vary: &str| Incoming {
+        status: StatusCode::OK,
+        headers: headers(&[("cache-control", "max-age=60"), ("vary", vary)]),
+        origin: None,
+        body: Bytes::new(),
+    };
+    let sent = [("x-forwarded-for", large.as_str())];
+    cache.keep(&call(Method::GET, "/u", &sent), &answer("X-Forwarded-For"));
+    let (bytes, _) = entries.usage();
+    assert!((100..400).contains(&bytes), "{bytes}");
+    let names: Vec<String> = (0..1000).map(|n| format!("x-{n}")).collect();
+    cache.keep(&call(Method::GET, "/u", &sent), &answer(&names.join(", ")));
+    let (bytes, _) = entries.usage();
+    assert!(bytes > 1000 * 32, "{bytes}");
+}
+
+#[test]
 fn head_and_get_are_stored_apart() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
-    let head = bench.cache.lookup(&Method::HEAD, URL, &HeaderMap::new());
-    assert!(matches!(head, Lookup::Miss));
+    assert_eq!(bench.cache.found(&call(Method::HEAD, "/u", &[])), None);
 }
 
 #[test]
 fn the_store_never_holds_more_than_its_bounds() {
     let entries = Arc::new(Entries::new(10_000, 8));
-    let cache = Cache::new(Arc::clone(&entries), Identities::Shared, Clock::manual());
+    let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
     let answer = |size: usize| Incoming {
         status: StatusCode::OK,
         headers: headers(A_MINUTE),
@@ -328,40 +499,26 @@ fn the_store_never_holds_more_than_its_bounds() {
         body: vec![b'x'; size].into(),
     };
     for n in 0..100 {
-        let url = format!("{URL}/{n}");
-        cache.store(
-            &Method::GET,
-            &url,
-            &HeaderMap::new(),
-            &answer(100 * (n % 20)),
-        );
+        let out = call(Method::GET, &format!("/u/{n}"), &[]);
+        cache.keep(&out, &answer(100 * (n % 20)));
         let (bytes, items) = entries.usage();
         assert!(bytes <= 10_000 && items <= 8, "{bytes} {items}");
     }
-    cache.store(&Method::GET, URL, &HeaderMap::new(), &answer(20_000));
-    let miss = cache.lookup(&Method::GET, URL, &HeaderMap::new());
-    assert!(matches!(miss, Lookup::Miss));
+    let out = call(Method::GET, "/u", &[]);
+    cache.keep(&out, &answer(20_000));
+    assert_eq!(cache.found(&out), None);
 }
 
 #[test]
 fn what_was_used_last_stays() {
     let entries = Arc::new(Entries::new(1 << 20, 2));
-    let cache = Cache::new(entries, Identities::Shared, Clock::manual());
+    let cache = Cache::new(entries, KeyRules::default(), Clock::manual());
     let bench = apart();
-    let put = |url: &str| {
-        cache.store(
-            &Method::GET,
-            url,
-            &HeaderMap::new(),
-            &bench.answer("x", A_MINUTE),
-        );
+    let put = |target: &str| {
+        let answer = bench.answer("x", A_MINUTE);
+        cache.keep(&call(Method::GET, target, &[]), &answer);
     };
-    let has = |url: &str| {
-        matches!(
-            cache.lookup(&Method::GET, url, &HeaderMap::new()),
-            Lookup::Fresh(_)
-        )
-    };
+    let has = |target: &str| cache.found(&call(Method::GET, target, &[])).is_some();
     put("a");
     put("b");
     assert!(has("a"));

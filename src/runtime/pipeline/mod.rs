@@ -12,6 +12,7 @@
 //! | `piped` | scripts, expressions and schemas around all of it, or around one call |
 //! | `guard` | the steps around one call; what was begun is ended exactly once |
 //! | `fetch` | credentials and cache around one exchange |
+//! | `cached` | the cache, and equal calls at the same time |
 //! | `carrier` | who carries a call to its backend: the upstream client, or a test |
 //! | `limit` | how long a group of calls may take, and whether it took too long |
 //! | `merge` | parts of an answer become one |
@@ -20,6 +21,7 @@
 //! | [`stream`] | what streamed endpoints share with composed ones |
 
 mod backend;
+mod cached;
 mod carrier;
 mod client;
 mod fetch;

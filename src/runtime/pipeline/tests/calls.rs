@@ -1,6 +1,8 @@
 //! What stands around one call: steps, credentials, cache.
 
 use super::*;
+use crate::runtime::flights::Flights;
+use crate::runtime::step::CacheKey;
 
 /// Counts what a circuit breaker would.
 #[derive(Debug, Clone, Default)]
@@ -140,32 +142,47 @@ fn a_refused_token_is_replaced_once() {
 struct Stored {
     found: Mutex<Option<Lookup>>,
     stand_in: Option<Incoming>,
+    keys: Mutex<Vec<String>>,
     stored: Mutex<Vec<String>>,
+    flights: Flights,
 }
 
 impl ResponseCache for Stored {
-    fn lookup(&self, _: &Method, _: &str, _: &HeaderMap) -> Lookup {
+    fn key(&self, origin: &str, out: &Outgoing) -> Option<CacheKey> {
+        let call = format!("{} {origin}{}", out.method, out.target);
+        self.keys.lock().unwrap().push(call);
+        Some(CacheKey {
+            digest: [0; 32],
+            url_bytes: 0,
+            is_get: true,
+        })
+    }
+
+    fn lookup(&self, _: &CacheKey, _: &HeaderMap) -> Lookup {
         self.found.lock().unwrap().take().unwrap_or(Lookup::Miss)
     }
 
-    fn store(&self, method: &Method, url: &str, _: &HeaderMap, _: &Incoming) {
-        self.stored.lock().unwrap().push(format!("{method} {url}"));
+    fn store(&self, _: &CacheKey, _: &HeaderMap, _: &Incoming) {
+        let keys = self.keys.lock().unwrap();
+        self.stored.lock().unwrap().extend(keys.last().cloned());
     }
 
-    fn revalidated(
-        &self,
-        _: &Method,
-        _: &str,
-        sent: &HeaderMap,
-        answer: &Incoming,
-    ) -> Option<Incoming> {
+    fn revalidated(&self, _: &CacheKey, sent: &HeaderMap, answer: &Incoming) -> Option<Incoming> {
         assert!(!sent.contains_key(IF_NONE_MATCH));
         assert_eq!(answer.status, StatusCode::NOT_MODIFIED);
         self.stand_in.clone()
     }
 
-    fn on_error(&self, _: &Method, _: &str, _: &HeaderMap) -> Option<Incoming> {
+    fn on_error(&self, _: &CacheKey, _: &HeaderMap) -> Option<Incoming> {
         self.stand_in.clone()
+    }
+
+    fn flights(&self) -> &Flights {
+        &self.flights
+    }
+
+    fn patience(&self, _: Duration) -> Duration {
+        Duration::ZERO
     }
 }
 

@@ -1,0 +1,135 @@
+//! The cache in front of a backend, and the calls that fill it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
+
+use super::carrier::Carrier;
+use super::limit::Limit;
+use crate::runtime::decode;
+use crate::runtime::failure::Failure;
+use crate::runtime::flights::{End, Flight, Join};
+use crate::runtime::service::{Backend, ErrorMode};
+use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
+use crate::upstream::{CallOptions, HostSet, Incoming, Outgoing};
+
+/// From the cache if it has a fresh answer; otherwise from the upstream, with the cache told about it. Of equal calls
+/// at the same time one is made.
+pub(super) async fn cached<C: Carrier>(
+    carrier: &C,
+    hosts: &HostSet,
+    (backend, cache): (&Backend, &dyn ResponseCache),
+    mut out: Outgoing,
+    how: &CallOptions,
+    limit: &Limit,
+) -> Result<Incoming, Failure> {
+    // Caches may be shared between backends: only the host tells their paths apart.
+    let Some(key) = cache.key(hosts.name(), &out) else {
+        return carrier.call(hosts, out, how).await;
+    };
+    let sent = out.headers.clone();
+    let (found, turn) = look(cache, &key, &sent, limit).await;
+    let mut revalidating = false;
+    match found {
+        Lookup::Fresh(incoming) => {
+            if let Turn::Lead(flight) = turn {
+                flight.end(End::Shared);
+            }
+            return Ok(incoming);
+        }
+        Lookup::Refused => return Ok(refused(hosts)),
+        Lookup::Stale(conditions) => {
+            revalidating = true;
+            for (name, value) in conditions {
+                out.headers.insert(name, value);
+            }
+        }
+        Lookup::Miss | Lookup::Bypass => {}
+    }
+    let result = carrier.call(hosts, out, how).await;
+    let (result, end) = match result {
+        Ok(answer) if revalidating && answer.status == StatusCode::NOT_MODIFIED => {
+            let updated = cache.revalidated(&key, &sent, &answer);
+            (Ok(updated.unwrap_or(answer)), end(cache, &key, &sent))
+        }
+        Ok(answer) if answer.status.is_server_error() => {
+            let other = cache.on_error(&key, &sent);
+            (Ok(other.unwrap_or(answer)), End::Failed)
+        }
+        Ok(answer) => {
+            if is_read(backend, answer.status) {
+                cache.store(&key, &sent, &answer);
+            }
+            (Ok(answer), end(cache, &key, &sent))
+        }
+        Err(failure) => (cache.on_error(&key, &sent).ok_or(failure), End::Failed),
+    };
+    match turn {
+        Turn::Lead(flight) => flight.end(end),
+        Turn::Alone => cache.flights().learn(&key.digest, end),
+        Turn::None => {}
+    }
+    result
+}
+
+/// How a call takes part in what equal calls do.
+enum Turn<'c> {
+    Lead(Flight<'c>),
+    Alone,
+    /// It does not.
+    None,
+}
+
+/// Looks into the cache. What is not there is waited for if an equal call is under way, as long as the cache allows.
+async fn look<'c>(
+    cache: &'c dyn ResponseCache,
+    key: &CacheKey,
+    sent: &HeaderMap,
+    limit: &Limit,
+) -> (Lookup, Turn<'c>) {
+    let found = cache.lookup(key, sent);
+    let patience = cache.patience(limit.remaining());
+    if !matches!(found, Lookup::Miss | Lookup::Stale(_)) || patience.is_zero() {
+        return (found, Turn::None);
+    }
+    let until = Instant::now() + patience;
+    loop {
+        match cache.flights().join(&key.digest) {
+            // Another call may have ended between the two looks.
+            Join::Lead(flight) => return (cache.lookup(key, sent), Turn::Lead(flight)),
+            Join::Alone => return (found, Turn::Alone),
+            Join::Wait(landing) => match landing.wait(until).await {
+                Some(true) => return (cache.lookup(key, sent), Turn::None),
+                // Its maker went away: one of those who waited makes the call.
+                Some(false) => {}
+                None => return (found, Turn::None),
+            },
+        }
+    }
+}
+
+fn end(cache: &dyn ResponseCache, key: &CacheKey, sent: &HeaderMap) -> End {
+    match cache.lookup(key, sent) {
+        Lookup::Fresh(_) => End::Shared,
+        _ => End::Unshared,
+    }
+}
+
+/// Whether the body of such an answer is looked at. As in KrakenD, an error that nobody reads is not kept.
+fn is_read(backend: &Backend, status: StatusCode) -> bool {
+    matches!(status, StatusCode::OK | StatusCode::CREATED)
+        || backend.errors != ErrorMode::Hide
+        || backend.decoder.encoding == decode::Kind::NoOp
+}
+
+/// The cache answers in the upstream's place (RFC 9111 §5.2.1.7).
+fn refused(hosts: &HostSet) -> Incoming {
+    Incoming {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        origin: Some(Arc::from(hosts.name())),
+    }
+}
