@@ -73,6 +73,7 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
         redirect_fixed_path: !flag("disable_redirect_fixed_path"),
         method_not_allowed: !flag("disable_handle_method_not_allowed"),
         remove_extra_slash: flag("remove_extra_slash"),
+        keep_slashes: flag("keep_slashes"),
         auto_options: flag("auto_options"),
         check_params: options.check_path_params,
     };

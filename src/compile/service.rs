@@ -76,7 +76,6 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     listener.limits.h2c |= options::h2c(&file.extra);
     let (options, routing) = options::options(&file, inputs.debug);
     client::client(&file, &mut cx);
-    cx.leave(Arc::new(all_endpoints(&file)));
     cx.leave(Arc::new(options::ipv6_prefix(&file)));
     if let Some(timeout) = file.timeout {
         cx.leave(Arc::new(ServiceTimeout(timeout)));
@@ -85,6 +84,10 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let readiness = readiness(&file, &mut cx);
     let certificates = cx.certificates.take();
+    let router = Arc::new(router);
+    if let Some(own) = cx.left::<cors::Own>() {
+        own.fix(&router, &endpoints);
+    }
     let (carry, tasks, facts) = cx.finish();
     Some(Compiled {
         summary: summary::lines(&file, &listener),
@@ -173,16 +176,6 @@ fn first_plugin(folder: &Path, pattern: Option<&str>) -> Option<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .find(|name| name.contains(pattern))
-}
-
-/// Every endpoint, well written or not, for the extensions that must know of all of them.
-fn all_endpoints(file: &Service<'_>) -> cors::Endpoints {
-    let endpoints = file.endpoints.iter().filter_map(|endpoint| {
-        let method = endpoint.method.as_deref().unwrap_or("GET");
-        let method = Method::from_bytes(method.as_bytes()).ok()?;
-        Some((method, endpoint.endpoint.as_deref()?.into()))
-    });
-    cors::Endpoints(endpoints.collect())
 }
 
 /// What stands around the router, and what stands behind it.

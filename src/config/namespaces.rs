@@ -109,6 +109,12 @@ pub const ROUTER: Namespace = Namespace {
             "`//a` is `/a` without a redirect.",
         ),
         key(
+            "keep_slashes",
+            Kind::Bool,
+            "false",
+            "Ours: what a `*` takes goes on with its repeated slashes (`/img/https://host/a.png`); otherwise they are merged.",
+        ),
+        key(
             "disable_path_decoding",
             Kind::Bool,
             "false",

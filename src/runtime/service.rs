@@ -29,7 +29,7 @@ use crate::upstream::{HostSet, OUR_USER_AGENT};
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
 pub struct Service {
-    pub router: Router<Arc<Endpoint>>,
+    pub router: Arc<Router<Arc<Endpoint>>>,
     /// All endpoints, by [`Endpoint::id`].
     pub endpoints: Box<[Arc<Endpoint>]>,
     /// Around the router, outermost first.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::config::{Block, KEYS, SERVICE_KEYS};
 use super::policy::{Allowed, Origins, Policy};
@@ -10,10 +10,6 @@ use super::runtime::{Cors, Own};
 use crate::config::{Data, Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::registry::{EndpointPart, ServicePart};
-
-/// All endpoints of the file, method and pattern: they keep the rules of `/a/{id}` off `/a/b`.
-#[derive(Debug, Default)]
-pub struct Endpoints(pub Vec<(Method, Arc<str>)>);
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node, SERVICE_KEYS) else {
@@ -43,16 +39,7 @@ pub(super) fn endpoint(
         );
         return EndpointPart::Nothing;
     };
-    let endpoints = cx.left::<Endpoints>();
-    own.collect(|own| {
-        if own.policies.is_empty() {
-            let all = endpoints.iter().flat_map(|endpoints| &endpoints.0);
-            all.for_each(|(method, pattern)| own.routes.add(method, pattern, None));
-        }
-        own.routes
-            .add(site.method, site.pattern, Some(own.policies.len()));
-        own.policies.push(policy);
-    });
+    own.add(site.method.clone(), Arc::clone(site.pattern), policy);
     EndpointPart::Nothing
 }
 

@@ -3,20 +3,17 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `policy` | one set of rules, and what it adds to an answer |
-//! | `routes` | which endpoint a request is for, before the router has said so |
 //! | `config`, `compile`, `runtime` | the block, what it means, what happens |
 
 mod compile;
 mod config;
 mod policy;
-mod routes;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use compile::Endpoints;
 pub use policy::{Allowed, Origins, Policy};
-pub use runtime::Cors;
+pub use runtime::{Cors, Own};
 
 use super::registry::{EndpointExtension, ServiceExtension};
 

@@ -1,14 +1,17 @@
 //! CORS around the router.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http::Method;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
 use super::policy::Policy;
-use super::routes::Routes;
 use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::router::{Match, Router};
+use crate::runtime::service::Endpoint;
 use crate::runtime::step::ServiceStep;
 
 /// Answers preflight requests, and marks the answers to others.
@@ -19,39 +22,62 @@ pub struct Cors {
     own: Arc<Own>,
 }
 
-/// The policies of endpoints that have one: collected while the file is compiled, fixed by the first request.
+/// The policies of endpoints that have one: collected while the file is compiled, fixed when its router is built.
 #[derive(Debug, Default)]
 pub struct Own {
-    collected: Mutex<OwnPolicies>,
+    collected: Mutex<Vec<(Method, Arc<str>, Policy)>>,
     fixed: OnceLock<OwnPolicies>,
 }
 
-/// Policies, and where they hold.
-#[derive(Debug, Default)]
-pub struct OwnPolicies {
-    pub routes: Routes,
-    pub policies: Vec<Policy>,
+/// Policies by [`Endpoint::id`], and the router that knows which endpoint a request is for.
+#[derive(Debug)]
+struct OwnPolicies {
+    router: Arc<Router<Arc<Endpoint>>>,
+    policies: HashMap<usize, Policy>,
 }
 
 impl Own {
-    /// Changes what is collected; too late once a request was served.
-    pub fn collect(&self, change: impl FnOnce(&mut OwnPolicies)) {
-        change(
-            &mut self
-                .collected
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+    /// Adds the policy of an endpoint; too late once [`Own::fix`] was called.
+    pub(super) fn add(&self, method: Method, pattern: Arc<str>, policy: Policy) {
+        self.locked().push((method, pattern, policy));
     }
 
-    fn fixed(&self) -> &OwnPolicies {
-        self.fixed.get_or_init(|| {
-            let mut collected = self
-                .collected
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *collected)
-        })
+    /// Hands over the finished router.
+    pub fn fix(&self, router: &Arc<Router<Arc<Endpoint>>>, endpoints: &[Arc<Endpoint>]) {
+        let collected = std::mem::take(&mut *self.locked());
+        if collected.is_empty() {
+            return;
+        }
+        let ids: HashMap<_, _> = endpoints
+            .iter()
+            .map(|one| ((&one.method, &one.pattern), one.id))
+            .collect();
+        let policies = collected
+            .into_iter()
+            .filter_map(|(method, pattern, policy)| {
+                let id = ids.get(&(&method, &pattern))?;
+                Some((*id, policy))
+            })
+            .collect();
+        let router = Arc::clone(router);
+        // A file has one router.
+        let _ = self.fixed.set(OwnPolicies { router, policies });
+    }
+
+    /// The policy of the endpoint that a request is for, or that a preflight asks about.
+    fn policy(&self, head: &Head<'_>) -> Option<&Policy> {
+        let fixed = self.fixed.get()?;
+        let method = asked_method(head)?;
+        match fixed.router.route(&method, head.path, None, None) {
+            Match::Found { endpoint, .. } => fixed.policies.get(&endpoint.id),
+            _ => None,
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<(Method, Arc<str>, Policy)>> {
+        self.collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -81,12 +107,8 @@ impl ServiceStep for Cors {
     }
 
     fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
-        let own = self.own.fixed();
-        if !own.policies.is_empty() {
-            let found = own.routes.policy(asked_method(head), head.path);
-            if let Some(policy) = found.and_then(|index| own.policies.get(index)) {
-                return self.decide(policy, head, notes);
-            }
+        if let Some(policy) = self.own.policy(head) {
+            return self.decide(policy, head, notes);
         }
         self.decide(self.service.as_ref()?, head, notes)
     }
@@ -100,10 +122,13 @@ fn is_preflight(head: &Head<'_>) -> bool {
             .is_some_and(|method| !method.is_empty())
 }
 
-/// A preflight is about the method it asks for.
-fn asked_method<'a>(head: &Head<'a>) -> &'a str {
-    match head.header(&ACCESS_CONTROL_REQUEST_METHOD) {
-        Some(method) if is_preflight(head) => method,
-        _ => head.method.as_str(),
+/// A preflight is about the method it asks for; `None` if that is none.
+fn asked_method<'a>(head: &Head<'a>) -> Option<Cow<'a, Method>> {
+    match head.headers.get(ACCESS_CONTROL_REQUEST_METHOD) {
+        Some(asked) if is_preflight(head) => {
+            let asked = Method::from_bytes(asked.as_bytes()).ok();
+            asked.map(Cow::Owned)
+        }
+        _ => Some(Cow::Borrowed(head.method)),
     }
 }

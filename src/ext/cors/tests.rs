@@ -1,8 +1,7 @@
-use http::header::ORIGIN;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{ENDPOINT, Endpoints, SERVICE};
-use crate::ext::registry::{EndpointPart, ServicePart};
+use super::{ENDPOINT, SERVICE};
+use crate::ext::registry::ServicePart;
 use crate::ext::testing::{File, head};
 use crate::runtime::answer::{Branding, Fields};
 use crate::runtime::request::Notes;
@@ -200,42 +199,6 @@ fn passed_through_preflights_go_on_with_their_fields() {
     let answer = step.request(&head(&Method::OPTIONS, "/m", &headers), &mut notes);
     assert!(answer.is_none());
     assert_eq!(notes.response_fields.len(), 3);
-}
-
-#[test]
-fn an_endpoint_may_have_rules_of_its_own() {
-    let mut file = File::new(r#"{"endpoints_only": true}"#);
-    let routes =
-        [("/a/{id}", "x"), ("/a/b", "y")].map(|(pattern, _)| (Method::GET, pattern.into()));
-    file.leave(Endpoints(routes.into()));
-    let ServicePart::Step(step) = file.service(&SERVICE) else {
-        panic!("no step")
-    };
-    let block = r#"{"allow_origins": ["https://own.example"]}"#;
-    let part = file.endpoint_with(&ENDPOINT, block, "/a/{id}", Method::GET);
-    assert!(matches!(part, EndpointPart::Nothing));
-    let asked = |method| {
-        [
-            ("origin", "https://own.example"),
-            ("access-control-request-method", method),
-        ]
-    };
-    let (status, fields) = preflight(&*step, "/a/7", &asked("GET"));
-    assert_eq!((status, fields.len()), (204, 3));
-    for (path, method) in [("/a/b", "GET"), ("/other", "GET"), ("/a/7", "POST")] {
-        let headers = headers(&asked(method));
-        let mut notes = Notes::default();
-        let answer = step.request(&head(&Method::OPTIONS, path, &headers), &mut notes);
-        assert!(
-            answer.is_none() && notes.response_fields.is_empty(),
-            "{path}"
-        );
-    }
-    let headers = headers(&[("origin", "https://own.example")]);
-    assert!(headers.contains_key(ORIGIN));
-    let mut notes = Notes::default();
-    step.request(&head(&Method::GET, "/a/7", &headers), &mut notes);
-    assert_eq!(notes.response_fields.len(), 2);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Options {
     pub method_not_allowed: bool,
     /// `remove_extra_slash`: `//a` is looked up as `/a`.
     pub remove_extra_slash: bool,
+    /// `keep_slashes`: a wildcard passes `a//b` on as it is.
+    pub keep_slashes: bool,
     /// `auto_options`: every endpoint's path answers OPTIONS.
     pub auto_options: bool,
     /// Off: `disable_path_decoding`, values that decode twice pass.
@@ -33,6 +35,7 @@ impl Default for Options {
             redirect_fixed_path: true,
             method_not_allowed: true,
             remove_extra_slash: false,
+            keep_slashes: false,
             auto_options: false,
             check_params: true,
         }
@@ -154,6 +157,8 @@ impl<T> Builder<T> {
         }
         self.routes.push(Route {
             names: names(&pattern),
+            wildcard: pattern.is_wildcard(),
+            closed: pattern.is_closed(),
             target,
         });
         self.origins.push((method, pattern));

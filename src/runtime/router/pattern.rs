@@ -119,6 +119,15 @@ impl Pattern {
         })
     }
 
+    /// Whether a slash stands behind its last name: `/a/` and `/a/*`.
+    pub(super) fn is_closed(&self) -> bool {
+        match self.segments.last() {
+            Some(Segment::Fixed(text)) if text.is_empty() => self.segments.len() > 1,
+            Some(_) => self.wildcard,
+            None => false,
+        }
+    }
+
     /// Whether the path ends in `/*`.
     pub fn is_wildcard(&self) -> bool {
         self.wildcard
@@ -182,6 +191,8 @@ fn segment(text: &str, rest: bool) -> Result<Segment, PatternError> {
         return Ok(Segment::Fixed(text.into()));
     };
     let (prefix, name, suffix) = (&text[..start], &text[start + 1..end], &text[end + 1..]);
+    // No path of a request has a `?`. The reference takes it for a part of the name, and serves every value.
+    let suffix = suffix.split('?').next().unwrap_or_default();
     if suffix.contains(['{', '}']) {
         return Err(PatternError::TwoParams(text.to_owned()));
     }

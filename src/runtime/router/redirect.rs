@@ -97,6 +97,34 @@ pub(super) fn collapse_slashes(path: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// Whether no slash is repeated, and nothing stands behind a `;`: the usual path, told in one pass.
+pub(super) fn is_plain(path: &str) -> bool {
+    let mut before = 0;
+    path.bytes().all(|byte| {
+        let odd = matches!(byte, b';' | b'%') || byte == b'/' && before == b'/';
+        before = byte;
+        !odd
+    })
+}
+
+/// The path without what stands behind a `;` in each of its segments, encoded or not.
+pub(super) fn without_parameters(path: &str) -> String {
+    let names: Vec<&str> = path.split('/').map(before_parameters).collect();
+    names.join("/")
+}
+
+/// What stands before the first `;`, encoded or not.
+pub(super) fn before_parameters(text: &str) -> &str {
+    let at = memchr::memchr2_iter(b';', b'%', text.as_bytes()).find(|at| {
+        let rest = &text.as_bytes()[*at..];
+        rest[0] == b';'
+            || rest
+                .get(..3)
+                .is_some_and(|three| three.eq_ignore_ascii_case(b"%3b"))
+    });
+    at.map_or(text, |at| &text[..at])
+}
+
 /// The segments of a path once `//`, `.` and `..` are resolved; encoded dots are not dots here.
 pub(super) fn segments(path: &str) -> Vec<&str> {
     let mut kept = Vec::new();

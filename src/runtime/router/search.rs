@@ -26,6 +26,9 @@ pub struct Router<T> {
 #[derive(Debug)]
 pub(super) struct Route<T> {
     pub(super) names: SmallVec<[Arc<str>; 4]>,
+    pub(super) wildcard: bool,
+    /// Whether a slash stands behind its last name.
+    pub(super) closed: bool,
     pub(super) target: Target<T>,
 }
 
@@ -99,15 +102,101 @@ impl<T> Router<T> {
         if let Some((_, tree)) = tree {
             let mut captures = Captures::new();
             if let Some(leaf) = tree.find(bare, &mut captures) {
-                return self.found(leaf, captures);
+                let asked = Asked {
+                    method,
+                    path: &path,
+                    query,
+                    prefix,
+                };
+                return match captures.is_empty() {
+                    true => self.found(leaf, captures),
+                    false => self.captured(tree, asked, leaf, captures),
+                };
             }
-            if let Some(location) = self.elsewhere(tree, &path, prefix)
+            if let Some(location) = self.elsewhere(tree, &path)
+                && let Some(location) = location.with(prefix)
                 && location != sent
             {
                 return Match::Redirect(Redirect::to(method, &location, query));
             }
         }
         self.unmatched(method, bare)
+    }
+
+    /// A route with parameters was found. A backend may take another spelling of the path for the same, though, and that
+    /// one may have a route of its own, with guards of its own: a request does not get around them by its spelling.
+    fn captured<'r>(
+        &'r self,
+        tree: &Tree,
+        asked: Asked<'_>,
+        leaf: u32,
+        captures: Captures<'_>,
+    ) -> Match<'r, T> {
+        let wildcard = self.routes[leaf as usize].wildcard;
+        if !wildcard && redirect::is_plain(asked.path) {
+            return self.found(leaf, captures);
+        }
+        let merged = redirect::collapse_slashes(asked.path);
+        let changed = matches!(merged, Cow::Owned(_));
+        if changed && tree.leads_elsewhere(&merged, leaf) {
+            return match redirect::relative(merged.into_owned()) {
+                Some(to) if self.options.redirect_fixed_path => {
+                    Match::Redirect(Redirect::to(asked.method, &to, asked.query))
+                }
+                _ => Match::NotFound,
+            };
+        }
+        let name = redirect::before_parameters(&merged);
+        if name.len() < merged.len() {
+            let names = redirect::without_parameters(&merged);
+            let names = redirect::collapse_slashes(&names);
+            if [name, &*names]
+                .iter()
+                .any(|path| self.is_of_another(tree, path, leaf))
+            {
+                return Match::NotFound;
+            }
+        }
+        if !wildcard {
+            return self.found(leaf, captures);
+        }
+        if let Some(other) = self.another(tree, &merged, leaf)
+            && let Some(location) = other.with(asked.prefix)
+        {
+            return Match::Redirect(Redirect::to(asked.method, &location, asked.query));
+        }
+        if !changed || self.options.keep_slashes {
+            return self.found(leaf, captures);
+        }
+        let mut captures = Captures::new();
+        match tree.find(merged.strip_prefix('/').unwrap_or(&merged), &mut captures) {
+            Some(leaf) => self.found(leaf, captures),
+            None => Match::NotFound,
+        }
+    }
+
+    fn is_of_another(&self, tree: &Tree, path: &str, leaf: u32) -> bool {
+        tree.leads_elsewhere(path, leaf) || self.another(tree, path, leaf).is_some()
+    }
+
+    /// The path of another route that `path`, which the wildcard `leaf` takes, differs from only by a redirect.
+    fn another(&self, tree: &Tree, path: &str, leaf: u32) -> Option<Elsewhere> {
+        let route = &self.routes[leaf as usize];
+        let odd = path.ends_with('/') || path.bytes().any(|byte| byte.is_ascii_uppercase());
+        if !route.wildcard || !odd && !tree.has_closed(route.closed) {
+            return None;
+        }
+        // `/a/` is `/a/*` itself, though there may be `/a`.
+        let mut captures = Captures::new();
+        tree.find(path.strip_prefix('/')?, &mut captures)?;
+        if captures.last().is_some_and(|rest| rest.is_empty()) {
+            return None;
+        }
+        let others = [self.slashed(tree, path), self.folded(tree, path)];
+        others
+            .into_iter()
+            .flatten()
+            .find(|other| tree.leads_elsewhere(&other.path, leaf))
     }
 
     fn found(&self, leaf: u32, captures: Captures<'_>) -> Match<'_, T> {
@@ -139,22 +228,33 @@ impl<T> Router<T> {
     }
 
     /// Where the request should have gone: with another trailing slash, or cleaned and in another letter case.
-    fn elsewhere(&self, tree: &Tree, path: &str, prefix: Option<&str>) -> Option<String> {
+    fn elsewhere(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
         if path == "/" {
             return None;
         }
+        let slashed = self.slashed(tree, path);
+        slashed.or_else(|| self.folded(tree, path))
+    }
+
+    fn slashed(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
         let slash = self.options.redirect_trailing_slash;
-        if slash && let Some(other) = other_slash(tree, path) {
-            return redirect::relative(redirect::with_prefix(&other, prefix));
-        }
+        let path = slash.then(|| other_slash(tree, path))??;
+        let prefixed = true;
+        Some(Elsewhere { path, prefixed })
+    }
+
+    fn folded(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
         if !self.options.redirect_fixed_path {
             return None;
         }
+        let slash = self.options.redirect_trailing_slash;
         let clean = redirect::clean(path);
         let mut spelling = String::with_capacity(clean.len());
         tree.find_folded(clean.strip_prefix('/')?, slash, &mut spelling)
-            .then_some(spelling)
-            .and_then(redirect::relative)
+            .then_some(Elsewhere {
+                path: spelling,
+                prefixed: false,
+            })
     }
 
     fn unmatched(&self, method: &Method, bare: &str) -> Match<'_, T> {
@@ -175,6 +275,41 @@ impl<T> Router<T> {
             },
             None => Match::NotFound,
         }
+    }
+}
+
+/// What a request asked for.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    method: &'a Method,
+    path: &'a str,
+    query: Option<&'a str>,
+    prefix: Option<&'a str>,
+}
+
+/// The path that a client should have asked for.
+struct Elsewhere {
+    path: String,
+    /// Whether `X-Forwarded-Prefix` stands in front of it.
+    prefixed: bool,
+}
+
+impl Elsewhere {
+    /// The path to redirect to; `None` for one that a browser would take for another host.
+    fn with(self, prefix: Option<&str>) -> Option<String> {
+        redirect::relative(match self.prefixed {
+            true => redirect::with_prefix(&self.path, prefix),
+            false => self.path,
+        })
+    }
+}
+
+impl Tree {
+    /// Whether `path` leads to a route other than `leaf`.
+    fn leads_elsewhere(&self, path: &str, leaf: u32) -> bool {
+        let bare = path.strip_prefix('/').unwrap_or(path);
+        let found = self.find(bare, &mut Captures::new());
+        found.is_some_and(|other| other != leaf)
     }
 }
 

@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
 
 use crate::runtime::router::pattern::{Pattern, Segment};
-use crate::runtime::template::escape;
+use crate::runtime::template::escape::{self, decoded as decode};
 
 /// What the parameters matched, in the pattern's order, decoded; the rest of a wildcard as it was sent.
 pub(super) type Captures<'p> = SmallVec<[Cow<'p, str>; 4]>;
@@ -17,6 +16,8 @@ pub(super) type Captures<'p> = SmallVec<[Cow<'p, str>; 4]>;
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
+    /// Routes that are there only with a slash behind their last name: `/a/` and `/a/*`.
+    closed: u32,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +48,13 @@ impl Tree {
     pub(super) fn new() -> Tree {
         Tree {
             nodes: vec![Node::default()],
+            closed: 0,
         }
+    }
+
+    /// Whether there is a route other than one of `own` that a path without its last slash could mean.
+    pub(super) fn has_closed(&self, own: bool) -> bool {
+        self.closed > u32::from(own)
     }
 
     /// Adds a route, or hands back the one that matches exactly the same paths.
@@ -68,6 +75,7 @@ impl Tree {
             Some(known) => Err(*known),
             None => {
                 *slot = Some(leaf);
+                self.closed += u32::from(pattern.is_closed());
                 Ok(())
             }
         }
@@ -142,7 +150,7 @@ impl Tree {
                 return Some(leaf);
             }
             let mark = captures.len();
-            for affixed in &node.affixed {
+            for affixed in node.affixed.iter().filter(|_| one_segment(&segment)) {
                 if let Some(value) = affixed.value(&segment) {
                     captures.push(Cow::Owned(value.to_owned()));
                     if let Some(leaf) = self.walk(affixed.node, next, captures) {
@@ -190,7 +198,10 @@ impl Tree {
                 }
                 spelling.truncate(mark);
             }
-            let affixed = node.affixed.iter().filter(|a| a.value(&segment).is_some());
+            let affixed = node
+                .affixed
+                .iter()
+                .filter(|a| one_segment(&segment) && a.value(&segment).is_some());
             let plain = node
                 .param
                 .filter(|_| one_segment(&segment) && !segment.is_empty());
@@ -241,26 +252,43 @@ fn split(rest: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// A segment as text; what is not UTF-8 after decoding matches nothing.
-fn decode(raw: &str) -> Option<Cow<'_, str>> {
-    match memchr::memchr(b'%', raw.as_bytes()) {
-        Some(_) => percent_decode_str(raw).decode_utf8().ok(),
-        None => Some(Cow::Borrowed(raw)),
-    }
-}
-
 /// Whether a decoded segment is one to everybody: a hidden slash or a dot segment would be another path upstream.
 fn one_segment(segment: &str) -> bool {
-    segment != "." && segment != ".." && !segment.contains('/')
+    !escape::is_dot_segment(segment) && !segment.contains('/')
 }
 
 /// Whether all that follows may be passed on as it was sent.
 fn plain_tail(rest: &str) -> bool {
     rest.split('/').all(|raw| {
-        decode(raw).is_some_and(|segment| {
-            one_segment(&segment) && !segment.contains(|c: char| c == '\\' || c.is_control())
-        })
+        decode(raw).is_some_and(|segment| is_plain_segment(&segment) && !hides_path(&segment))
     })
+}
+
+fn is_plain_segment(segment: &str) -> bool {
+    one_segment(segment) && !segment.contains(|c: char| c == '\\' || c.is_control())
+}
+
+/// Somebody who decodes again as often as this has other troubles.
+const MAX_DECODINGS: usize = 4;
+
+/// Whether a decoded segment becomes another path for a backend that decodes it again: `%2e%2e`.
+fn hides_path(segment: &str) -> bool {
+    let mut text = Cow::Borrowed(segment);
+    for _ in 0..MAX_DECODINGS {
+        if !text.contains('%') {
+            return false;
+        }
+        let again = match decode(&text) {
+            Some(again) if *again == *text => return false,
+            Some(again) => again.into_owned(),
+            None => return true,
+        };
+        if !is_plain_segment(&again) {
+            return true;
+        }
+        text = Cow::Owned(again);
+    }
+    true
 }
 
 /// FNV-1a: keys are short and come from the file, so nobody can choose colliding ones.

@@ -1,6 +1,10 @@
 //! Percent-encoding by position.
 
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
+use std::borrow::Cow;
+
+use percent_encoding::{
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
+};
 
 /// What a path segment cannot hold as it is. The reference leaves `$&+,/:;=@` alone in a path, and so do backends that
 /// compare text; a slash inside a value, though, would be another segment.
@@ -68,9 +72,84 @@ const INVISIBLE: &AsciiSet = &CONTROLS
 /// What a path that was decoded cannot show as it is.
 pub(crate) const DECODED: &AsciiSet = &INVISIBLE.add(b'%').add(b'?');
 
+/// A byte of a parameter that is no UTF-8 stands in its text as the character with this number plus the byte. The range
+/// is for private use; a client's own characters of it are kept byte by byte in the same way.
+const RAW: u32 = 0x10_FE00;
+
+/// Every character of the range begins with this byte in UTF-8, and few others do.
+const RAW_LEAD: u8 = 0xF4;
+
+/// A part of a path with its escapes decoded. Bytes that are no UTF-8 are kept, and come out again in
+/// [`path_segment`] and [`query_value`].
+///
+/// `None` for an overlong form of UTF-8: some backends take `%C0%AE` for a dot (RFC 3629 §10).
+pub(crate) fn decoded(raw: &str) -> Option<Cow<'_, str>> {
+    if memchr::memchr2(b'%', RAW_LEAD, raw.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(raw));
+    }
+    let bytes: Vec<u8> = percent_decode_str(raw).collect();
+    let text = match String::from_utf8(bytes) {
+        Ok(text) if memchr::memchr(RAW_LEAD, text.as_bytes()).is_none() => text,
+        Ok(text) => with_raw(text.as_bytes()),
+        Err(error) if is_overlong(error.as_bytes()) => return None,
+        Err(error) => with_raw(error.as_bytes()),
+    };
+    Some(Cow::Owned(text))
+}
+
+fn is_overlong(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|pair| {
+        matches!(
+            pair,
+            [0xC0 | 0xC1, 0x80..=0xBF] | [0xE0, 0x80..=0x9F] | [0xF0, 0x80..=0x8F]
+        )
+    })
+}
+
+fn with_raw(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(4 * bytes.len());
+    let raw = |byte: &u8| char::from_u32(RAW + u32::from(*byte));
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match raw_byte(c) {
+                None => text.push(c),
+                Some(_) => {
+                    text.extend(c.encode_utf8(&mut [0; 4]).as_bytes().iter().filter_map(raw))
+                }
+            }
+        }
+        text.extend(chunk.invalid().iter().filter_map(raw));
+    }
+    text
+}
+
+fn raw_byte(c: char) -> Option<u8> {
+    let byte = u8::try_from(u32::from(c).checked_sub(RAW)?).ok()?;
+    (byte >= 0x80).then_some(byte)
+}
+
+/// Appends `text` with all of `set` encoded, and its raw bytes as they were.
+fn encode(to: &mut String, text: &str, set: &'static AsciiSet) {
+    if memchr::memchr(RAW_LEAD, text.as_bytes()).is_none() {
+        return to.extend(utf8_percent_encode(text, set));
+    }
+    for c in text.chars() {
+        match raw_byte(c) {
+            Some(byte) => to.extend(percent_encode(&[byte], set)),
+            None => to.extend(utf8_percent_encode(c.encode_utf8(&mut [0; 4]), set)),
+        }
+    }
+}
+
+/// Whether a segment means this folder or the one above, also with parameters behind it: `..;x` (RFC 3986 §3.3).
+pub(crate) fn is_dot_segment(text: &str) -> bool {
+    let name = text.split(';').next().unwrap_or_default();
+    name == "." || name == ".."
+}
+
 /// Appends `text` as one path segment.
 pub(crate) fn path_segment(to: &mut String, text: &str) {
-    to.extend(utf8_percent_encode(text, SEGMENT));
+    encode(to, text, SEGMENT);
 }
 
 /// The file's own path, ready for the wire.
@@ -98,7 +177,7 @@ pub(crate) fn query(text: &str) -> String {
 
 /// Appends `text` as a value inside a query.
 pub(crate) fn query_value(to: &mut String, text: &str) {
-    to.extend(utf8_percent_encode(text, QUERY_VALUE));
+    encode(to, text, QUERY_VALUE);
 }
 
 /// Appends bytes as HTML forms do: a blank becomes `+`.

@@ -184,7 +184,7 @@ enum Place {
 impl Place {
     fn write(self, target: &mut String, value: &str) -> Result<(), Failure> {
         match self {
-            Place::Path if value == "." || value == ".." => return Err(dots()),
+            Place::Path if escape::is_dot_segment(value) => return Err(dots()),
             Place::Path => escape::path_segment(target, value),
             Place::Query => escape::query_value(target, value),
         }
@@ -219,7 +219,7 @@ fn append(target: &mut String, pairs: &[Pair<'_>], has_query: bool) {
 }
 
 fn dot_segment(path: &str) -> bool {
-    path.split('/').any(|part| part == "." || part == "..")
+    path.split('/').any(escape::is_dot_segment)
 }
 
 /// Whether a backend that decodes the path, once or twice, would find a dot segment in it.
