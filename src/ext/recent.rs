@@ -1,6 +1,6 @@
 //! A bounded map that forgets what was not used lately.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,8 @@ use std::time::Duration;
 /// What is used moves to the young generation; when that is full, or older than the time to live, it becomes the old
 /// one and the old one goes. So an entry lives at least as long as the time to live unless the map is full, nothing
 /// ever scans the map, and no task has to clean it.
+///
+/// Keys come from strangers. A long one is kept as its digest, so that an entry has at most [`MAX_KEY_BYTES`] of key.
 #[derive(Debug)]
 pub struct Recent<V> {
     shards: Box<[Mutex<Shard<V>>]>,
@@ -30,6 +32,28 @@ struct Shard<V> {
     young: HashMap<Box<str>, V>,
     old: HashMap<Box<str>, V>,
     turned: Duration,
+}
+
+/// Longer keys are kept as a digest of 160 bits in hexadecimal digits, with a sign in front that makes it longer than
+/// any key that is kept as it is.
+const MAX_SHORT_BYTES: usize = 40;
+
+/// What a key takes at most.
+pub const MAX_KEY_BYTES: usize = MAX_SHORT_BYTES + 1;
+
+fn bounded(key: &str) -> Cow<'_, str> {
+    if key.len() <= MAX_SHORT_BYTES {
+        return Cow::Borrowed(key);
+    }
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
+    let mut short = String::with_capacity(MAX_KEY_BYTES);
+    short.push('#');
+    for byte in digest.as_ref().iter().take(MAX_SHORT_BYTES / 2) {
+        short.extend(
+            [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')),
+        );
+    }
+    Cow::Owned(short)
 }
 
 impl<V> Recent<V> {
@@ -55,6 +79,7 @@ impl<V> Recent<V> {
         new: impl FnOnce() -> V,
         with: impl FnOnce(&mut V) -> R,
     ) -> R {
+        let key = &*bounded(key);
         let mut shard = self.shard(key);
         // Freed only after the lock is: a generation may be large.
         let forgotten = shard.turn_if_due(now, &self.limits);
@@ -166,6 +191,25 @@ mod tests {
             bump(&map, &n.to_string(), 1);
         }
         assert!(map.len() <= 1000, "{}", map.len());
+    }
+
+    #[test]
+    fn a_long_key_is_not_kept_but_still_told_from_others() {
+        let map = Recent::new(100, 1, TTL);
+        let (one, two) = ("a".repeat(1 << 20), "a".repeat((1 << 20) + 1));
+        assert_eq!((bump(&map, &one, 1), bump(&map, &one, 1)), (1, 2));
+        assert_eq!(bump(&map, &two, 1), 1);
+        assert_eq!(
+            bump(&map, &bounded(&one), 1),
+            1,
+            "nobody can send the digest"
+        );
+        for length in 39..43 {
+            assert_eq!(bump(&map, &"b".repeat(length), 1), 1, "{length}");
+        }
+        let shard = lock(&map.shards[0]);
+        let longest = shard.young.keys().map(|key| key.len()).max();
+        assert_eq!(longest, Some(MAX_KEY_BYTES));
     }
 
     #[test]

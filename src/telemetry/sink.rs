@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::telemetry::syslog::Syslog;
 
 /// Lines that may wait to be written. At a hundred bytes each, less than a megabyte.
 const CAPACITY: usize = 8192;
+
+/// Bytes that may wait to be written: a client decides how long a line is.
+const CAPACITY_BYTES: usize = 8 << 20;
 
 /// How much is gathered before it is written out, though more lines wait.
 const BATCH_BYTES: usize = 16 * 1024;
@@ -32,6 +35,8 @@ pub enum Output {
 pub struct Sink {
     queue: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
+    /// Bytes of the lines in the queue.
+    waiting: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -51,16 +56,26 @@ impl Sink {
     pub fn open(output: Output) -> io::Result<Sink> {
         let (queue, lines) = sync_channel(CAPACITY);
         let dropped = Arc::new(AtomicU64::new(0));
-        let mut writer = Writer::open(output, Arc::clone(&dropped))?;
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let mut writer = Writer::open(output, Arc::clone(&dropped), Arc::clone(&waiting))?;
         std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(&lines))?;
-        Ok(Sink { queue, dropped })
+        Ok(Sink {
+            queue,
+            dropped,
+            waiting,
+        })
     }
 
     /// Hands over one line or more, with their ends. Dropped and counted when the writer is too far behind.
     pub fn push(&self, lines: Vec<u8>) {
-        if self.queue.try_send(Message::Line(lines)).is_err() {
+        // What is allocated counts, not what is used of it.
+        let bytes = lines.capacity();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before + bytes <= CAPACITY_BYTES;
+        if !fits || self.queue.try_send(Message::Line(lines)).is_err() {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -96,6 +111,7 @@ struct Writer {
     /// How many pushes `batch` is made of.
     pushes: u64,
     dropped: Arc<AtomicU64>,
+    waiting: Arc<AtomicUsize>,
 }
 
 enum Target {
@@ -105,7 +121,11 @@ enum Target {
 }
 
 impl Writer {
-    fn open(output: Output, dropped: Arc<AtomicU64>) -> io::Result<Writer> {
+    fn open(
+        output: Output,
+        dropped: Arc<AtomicU64>,
+        waiting: Arc<AtomicUsize>,
+    ) -> io::Result<Writer> {
         let target = match output {
             Output::Stdout => Target::Stream(Box::new(io::stdout())),
             Output::Writer(writer) => Target::Stream(writer),
@@ -120,6 +140,7 @@ impl Writer {
             batch: Vec::new(),
             pushes: 0,
             dropped,
+            waiting,
         })
     }
 
@@ -138,7 +159,10 @@ impl Writer {
                 }
             };
             match message {
-                Message::Line(line) => self.write(&line),
+                Message::Line(line) => {
+                    self.write(&line);
+                    self.waiting.fetch_sub(line.capacity(), Ordering::Relaxed);
+                }
                 Message::Reopen => self.reopen(),
                 Message::Flush(done) => {
                     self.write_out();
@@ -173,6 +197,7 @@ impl Writer {
         };
         self.count(written, self.pushes);
         self.batch.clear();
+        self.batch.shrink_to(2 * BATCH_BYTES);
         self.pushes = 0;
     }
 
@@ -244,6 +269,26 @@ mod tests {
         }
         assert!(sink.dropped() >= CAPACITY as u64);
         drop(leave);
+    }
+
+    #[test]
+    fn long_lines_wait_within_a_bound_in_bytes() {
+        let (leave, wait) = mpsc::channel();
+        let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
+        for _ in 0..100 {
+            sink.push(vec![b'x'; 1 << 20]);
+            let waiting = sink.waiting.load(Ordering::Relaxed);
+            assert!(waiting <= CAPACITY_BYTES, "{waiting}");
+        }
+        assert!(sink.dropped() >= 90, "{}", sink.dropped());
+        drop(leave);
+        // The reader went away: what waited is counted as lost, and there is room again.
+        sink.flush(LIMIT);
+        assert_eq!(sink.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(sink.dropped(), 100);
+        sink.push(vec![b'x'; 1 << 20]);
+        sink.flush(LIMIT);
+        assert_eq!(sink.dropped(), 101);
     }
 
     #[test]

@@ -98,6 +98,12 @@ impl Rate {
         (self.pack(left, passed), Verdict::Allowed { left })
     }
 
+    /// The word of a bucket that is `age` old and has `tokens` now.
+    pub fn holding(&self, tokens: u64, age: Duration) -> u64 {
+        let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        self.pack(tokens.min(self.capacity), age / self.interval_nanos)
+    }
+
     fn interval_mask(&self) -> u64 {
         u64::MAX >> self.token_bits
     }
@@ -133,6 +139,13 @@ impl Bucket {
     /// The rate it was made with.
     pub fn rate(&self) -> &Rate {
         &self.rate
+    }
+
+    /// Sets what is there at `now`: what the bucket that several gateways share holds.
+    pub fn hold(&self, tokens: u64, now: Duration) {
+        let age = now.saturating_sub(self.born);
+        self.word
+            .store(self.rate.holding(tokens, age), Ordering::Release);
     }
 
     /// Takes one token at `now`.
@@ -173,6 +186,19 @@ mod tests {
     fn a_fresh_bucket_gives_its_capacity() {
         let bucket = Bucket::new(Rate::new(1.0, 3), SECOND);
         assert_eq!(allowed(&bucket, SECOND), 3);
+    }
+
+    #[test]
+    fn a_bucket_goes_on_from_what_it_was_told_to_hold() {
+        let bucket = Bucket::new(Rate::new(1.0, 5), Duration::ZERO);
+        let now = Duration::from_secs(100);
+        bucket.hold(2, now);
+        assert_eq!(allowed(&bucket, now), 2);
+        assert_eq!(allowed(&bucket, now + SECOND), 1);
+        bucket.hold(0, now + 3 * SECOND);
+        assert_eq!(allowed(&bucket, now + 3 * SECOND), 0);
+        bucket.hold(99, now + 3 * SECOND);
+        assert_eq!(allowed(&bucket, now + 3 * SECOND), 5);
     }
 
     #[test]

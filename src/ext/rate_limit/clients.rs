@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::bucket::{Rate, Verdict};
+use super::ledger::Ledger;
 use crate::ext::recent::Recent;
 
 /// Clients that one endpoint remembers at most; the longest unseen go first.
@@ -24,6 +25,7 @@ struct Client {
     born: Duration,
     used: Duration,
     word: u64,
+    ledger: Ledger,
 }
 
 impl Clients {
@@ -44,19 +46,39 @@ impl Clients {
 
     /// Takes one token of client `who`; a client never seen, or not for long, starts with a full bucket.
     pub fn take(&self, who: &str, now: Duration) -> Verdict {
+        self.with(who, now, |client| {
+            let (word, verdict) = self.rate.take(client.word, now.saturating_sub(client.born));
+            client.word = word;
+            verdict
+        })
+    }
+
+    /// Sets what client `who` has: what the bucket that several gateways share holds.
+    pub fn hold(&self, who: &str, tokens: u64, now: Duration) {
+        self.with(who, now, |client| {
+            let age = now.saturating_sub(client.born);
+            client.word = self.rate.holding(tokens, age);
+        });
+    }
+
+    /// Runs `with` on what is owed to or by client `who`.
+    pub fn ledger<R>(&self, who: &str, now: Duration, with: impl FnOnce(&mut Ledger) -> R) -> R {
+        self.with(who, now, |client| with(&mut client.ledger))
+    }
+
+    fn with<R>(&self, who: &str, now: Duration, with: impl FnOnce(&mut Client) -> R) -> R {
         let fresh = || Client {
             born: now,
             used: now,
             word: self.rate.full(),
+            ledger: Ledger::default(),
         };
         self.buckets.with(who, now, fresh, |client| {
             if now.saturating_sub(client.used) > self.time_to_live {
                 *client = fresh();
             }
-            let (word, verdict) = self.rate.take(client.word, now.saturating_sub(client.born));
-            client.word = word;
             client.used = now.max(client.used);
-            verdict
+            with(client)
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What the blocks mean. A limit that cannot be enforced stops the start: KrakenD would let everyone pass.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -10,7 +10,8 @@ use super::clients::Clients;
 use super::config::{BackendBlock, EndpointBlock};
 use super::fields::{Described, Families, LimitFields};
 use super::identity::Identity;
-use super::runtime::{BackendLimit, Cluster, EndpointLimit, Limits};
+use super::runtime::{BackendLimit, EndpointLimit, Limits};
+use super::shared::Cluster;
 use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::redis::SharedStore;
@@ -73,6 +74,7 @@ pub(super) fn endpoint(
         Arc::new(Limits {
             clients: client_rate.map(|rate| Clients::new(rate, shards, CLIENT_LIFE.max(every))),
             endpoint: endpoint_rate.map(|rate| Bucket::new(rate, now)),
+            ledger: Mutex::default(),
             clock,
         })
     });

@@ -5,6 +5,7 @@
 //! | `bucket` | the arithmetic, and a bucket that requests share without a lock |
 //! | `clients` | one bucket for each client, bounded in number |
 //! | `identity`, `claim` | who the client is |
+//! | `shared`, `ledger` | limits that several gateways hold together, and what answers that come late change |
 //! | `fields` | what a client is told of its limits |
 //! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
 
@@ -15,7 +16,9 @@ mod compile;
 mod config;
 mod fields;
 mod identity;
+mod ledger;
 mod runtime;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +26,9 @@ pub use bucket::{Bucket, Rate, Verdict};
 pub use clients::{Clients, MAX_CLIENTS};
 pub use fields::{Described, Families, Left, LimitFields, seconds_up};
 pub use identity::Identity;
-pub use runtime::{BackendLimit, Cluster, EndpointLimit, Limits};
+pub use ledger::Ledger;
+pub use runtime::{BackendLimit, EndpointLimit, Limits};
+pub use shared::Cluster;
 
 use super::registry::{BackendExtension, EndpointExtension};
 

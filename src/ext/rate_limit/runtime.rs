@@ -1,6 +1,6 @@
 //! The limits of an endpoint and of a backend, at work.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
@@ -11,7 +11,8 @@ use super::bucket::{Bucket, Rate, Verdict};
 use super::clients::Clients;
 use super::fields::{Left, LimitFields, seconds_up};
 use super::identity::Identity;
-use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict};
+use super::ledger::Ledger;
+use super::shared::Cluster;
 use crate::runtime::answer::Answer;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
@@ -21,8 +22,8 @@ use crate::runtime::step::{BackendStep, EndpointStep, Gate, Outcome, Ticket};
 /// The reference's spelling: clients may look for it.
 const EXCEEDED: &str = "rate limit exceded";
 
-const CLIENT: &str = "client";
-const ENDPOINT: &str = "endpoint";
+pub(super) const CLIENT: &str = "client";
+pub(super) const ENDPOINT: &str = "endpoint";
 
 /// The buckets of one endpoint: the state that survives a reload.
 #[derive(Debug)]
@@ -30,6 +31,23 @@ pub struct Limits {
     pub clock: Clock,
     pub clients: Option<Clients>,
     pub endpoint: Option<Bucket>,
+    /// Of the endpoint's bucket, where gateways share it.
+    pub ledger: Mutex<Ledger>,
+}
+
+impl Limits {
+    /// Decides by the buckets of this gateway.
+    pub(super) fn decide_here(&self, who: Option<&str>) -> Decision {
+        let now = self.clock.now();
+        let mut decision = Decision::new();
+        if let (Some(clients), Some(who)) = (&self.clients, who) {
+            decision.add(CLIENT, clients.take(who, now));
+        }
+        if let (Some(bucket), None) = (&self.endpoint, decision.refused) {
+            decision.add(ENDPOINT, bucket.take(now));
+        }
+        decision
+    }
 }
 
 /// `qos/ratelimit/router`: first the client's own limit, then the one that all clients share.
@@ -41,27 +59,16 @@ pub struct EndpointLimit {
     cluster: Option<Cluster>,
 }
 
-/// Where the buckets are when several gateways count together.
-#[derive(Debug)]
-pub struct Cluster {
-    pub store: Arc<dyn Shared>,
-    /// The start of every key: namespace and endpoint.
-    pub prefix: Box<str>,
-    /// How long an unused client is remembered.
-    pub time_to_live: Duration,
-    pub on_failure: OnFailure,
-}
-
 /// What the limits say of one request.
 #[derive(Debug, Clone)]
-struct Decision {
+pub(super) struct Decision {
     /// The limit that refused, if one did.
-    refused: Option<(&'static str, Duration)>,
+    pub(super) refused: Option<(&'static str, Duration)>,
     left: SmallVec<[(&'static str, Left); 2]>,
 }
 
-/// The answer of the shared store, once it is there.
-type Slot = OnceLock<Option<SharedVerdict>>;
+/// What was decided while the request waited for the shared store.
+type Slot = OnceLock<Decision>;
 
 impl EndpointLimit {
     /// Limits that are in `limits` for clients told apart by `identity`.
@@ -76,63 +83,6 @@ impl EndpointLimit {
             identity,
             fields,
             cluster,
-        }
-    }
-
-    fn decide_here(&self, who: Option<&str>) -> Decision {
-        let now = self.limits.clock.now();
-        let mut decision = Decision::new();
-        if let (Some(clients), Some(who)) = (&self.limits.clients, who) {
-            decision.add(CLIENT, clients.take(who, now));
-        }
-        if let (Some(bucket), None) = (&self.limits.endpoint, decision.refused) {
-            decision.add(ENDPOINT, bucket.take(now));
-        }
-        decision
-    }
-
-    fn decide_shared(&self, verdict: &SharedVerdict) -> Decision {
-        let mut decision = Decision::new();
-        let names = [
-            self.limits.clients.as_ref().map(|_| CLIENT),
-            self.limits.endpoint.as_ref().map(|_| ENDPOINT),
-        ];
-        for (name, verdict) in names.into_iter().flatten().zip(&verdict.0) {
-            decision.add(name, *verdict);
-        }
-        decision
-    }
-
-    /// What to ask the shared store for a request of `who`: all limits in one round trip.
-    fn asks(&self, cluster: &Cluster, who: Option<&str>) -> SmallVec<[Ask; 2]> {
-        let mut asks = SmallVec::new();
-        if let (Some(clients), Some(who)) = (&self.limits.clients, who) {
-            asks.push(Ask {
-                key: format!("{}client:{}", cluster.prefix, fingerprint(who)),
-                rate: *clients.rate(),
-                starts_idle: false,
-                keep: cluster.time_to_live,
-            });
-        }
-        if let Some(bucket) = &self.limits.endpoint {
-            asks.push(Ask {
-                key: format!("{}all", cluster.prefix),
-                rate: *bucket.rate(),
-                starts_idle: true,
-                keep: cluster.time_to_live,
-            });
-        }
-        asks
-    }
-
-    fn without_store(&self, cluster: &Cluster, who: Option<&str>) -> Decision {
-        match cluster.on_failure {
-            OnFailure::Local => self.decide_here(who),
-            OnFailure::Open => Decision::new(),
-            OnFailure::Closed => Decision {
-                refused: Some((ENDPOINT, Duration::from_secs(1))),
-                left: SmallVec::new(),
-            },
         }
     }
 
@@ -159,52 +109,44 @@ impl EndpointStep for EndpointLimit {
         if who.as_deref() == Some("") {
             return refuse(CLIENT, None, notes);
         }
-        let who = who.as_deref();
         let decision = match &self.cluster {
-            None => self.decide_here(who),
+            None => self.limits.decide_here(who.as_deref()),
             Some(cluster) if attempt == 0 && cluster.store.is_ready() => {
-                return self.ask_store(cluster, who, notes);
+                let (limits, slot) = (&self.limits, Arc::new(Slot::new()));
+                notes.awaited = Some(slot.clone());
+                return Gate::Wait(Box::pin(async move {
+                    // Set once: nobody else writes to it.
+                    let _ = slot.set(cluster.decide(limits, who).await);
+                }));
             }
-            Some(cluster) => match verdict(awaited) {
-                Some(verdict) => self.decide_shared(&verdict),
-                None => self.without_store(cluster, who),
-            },
+            Some(cluster) => decided(awaited)
+                .unwrap_or_else(|| cluster.without_store(&self.limits, who.as_deref())),
         };
         self.conclude(&decision, notes)
     }
 }
 
-impl EndpointLimit {
-    fn ask_store<'a>(
-        &'a self,
-        cluster: &'a Cluster,
-        who: Option<&str>,
-        notes: &mut Notes,
-    ) -> Gate<'a> {
-        let asks = self.asks(cluster, who);
-        let slot = Arc::new(Slot::new());
-        notes.awaited = Some(slot.clone());
-        Gate::Wait(Box::pin(async move {
-            // Set once: nobody else writes to it.
-            let _ = slot.set(cluster.store.take(asks).await);
-        }))
-    }
-}
-
-fn verdict(awaited: Option<Arc<dyn std::any::Any + Send + Sync>>) -> Option<SharedVerdict> {
-    let slot = awaited?.downcast::<Slot>().ok()?;
-    slot.get().cloned().flatten()
+fn decided(awaited: Option<Arc<dyn std::any::Any + Send + Sync>>) -> Option<Decision> {
+    awaited?.downcast::<Slot>().ok()?.get().cloned()
 }
 
 impl Decision {
-    fn new() -> Decision {
+    pub(super) fn new() -> Decision {
         Decision {
             refused: None,
             left: SmallVec::new(),
         }
     }
 
-    fn add(&mut self, name: &'static str, verdict: Verdict) {
+    /// By the limit `name`, of which nothing is known.
+    pub(super) fn refused(name: &'static str, wait: Duration) -> Decision {
+        Decision {
+            refused: Some((name, wait)),
+            left: SmallVec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, name: &'static str, verdict: Verdict) {
         let left = match verdict {
             Verdict::Allowed { left } => Left {
                 tokens: left,
@@ -238,7 +180,7 @@ fn refuse(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'static
 }
 
 /// Names of clients may be keys or addresses: the store gets to see a digest of fixed length instead.
-fn fingerprint(who: &str) -> String {
+pub(super) fn fingerprint(who: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, who.as_bytes());
     digest
         .as_ref()

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 
 use super::*;
-use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict};
+use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict, Taken};
 use crate::ext::registry::{BackendPart, EndpointPart};
 use crate::ext::testing::{File, head};
 use crate::jose::{ClaimPath, Claims};
@@ -295,22 +295,140 @@ fn a_backend_that_was_called_too_often_fails_with_the_references_text() {
 #[derive(Debug, Default)]
 struct Fake {
     ready: bool,
+    lost: std::sync::atomic::AtomicBool,
     verdict: Option<SharedVerdict>,
     asked: Mutex<Vec<Ask>>,
 }
 
+impl Fake {
+    fn lose(&self) {
+        self.lost.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 impl Shared for Fake {
     fn is_ready(&self) -> bool {
-        self.ready
+        self.ready && !self.lost.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    fn take(
-        &self,
-        asks: SmallVec<[Ask; 2]>,
-    ) -> Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send + '_>> {
+    fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
         self.asked.lock().unwrap().extend(asks);
-        Box::pin(async { self.verdict.clone() })
+        let verdict = self.verdict.clone();
+        Box::pin(async move { verdict.map_or(Taken::Failed, Taken::Told) })
     }
+}
+
+/// A store whose answers all come late, when the test says so.
+#[derive(Debug, Default)]
+struct Slow(Mutex<Vec<tokio::sync::oneshot::Sender<SharedVerdict>>>);
+
+impl Shared for Slow {
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn take(&self, _: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.0.lock().unwrap().push(answer);
+        Box::pin(async move { Taken::Late(Box::pin(async move { answered.await.ok() })) })
+    }
+}
+
+impl Slow {
+    /// Answers the oldest question, and lets it be settled.
+    async fn answer(&self, verdicts: &[Verdict]) {
+        let asked = self.0.lock().unwrap().remove(0);
+        asked.send(SharedVerdict(verdicts.into())).unwrap();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+const ALLOWED: Verdict = Verdict::Allowed { left: 0 };
+const REFUSED: Verdict = Verdict::Refused {
+    retry_after: Duration::from_secs(1),
+};
+
+#[tokio::test]
+async fn as_many_requests_pass_as_a_slow_store_gave_tokens() {
+    let slow = Arc::new(Slow::default());
+    let step = over(
+        Arc::<Slow>::clone(&slow),
+        OnFailure::Local,
+        Families::default(),
+    );
+    // The first one passes by the local bucket, which holds one.
+    assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
+    slow.answer(&[ALLOWED, ALLOWED]).await;
+    // The token for the second came late: the third has it, and asks for none.
+    slow.answer(&[ALLOWED, ALLOWED]).await;
+    assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
+    slow.answer(&[REFUSED]).await;
+    assert_eq!(status(&step, &[]), 429);
+}
+
+#[tokio::test]
+async fn who_passed_a_slow_store_without_a_token_costs_the_next_one() {
+    let slow = Arc::new(Slow::default());
+    let step = over(
+        Arc::<Slow>::clone(&slow),
+        OnFailure::Local,
+        Families::default(),
+    );
+    assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
+    slow.answer(&[REFUSED]).await;
+    // The debt takes this token.
+    slow.answer(&[ALLOWED, ALLOWED]).await;
+    assert_eq!(status(&step, &[]), 429);
+    slow.answer(&[ALLOWED, ALLOWED]).await;
+    assert_eq!(status(&step, &[]), 200);
+}
+
+#[tokio::test]
+async fn nobody_passes_a_slow_store_while_a_token_is_owed() {
+    let (slow, clock) = (Arc::new(Slow::default()), Clock::manual());
+    let step = over_at(
+        clock.clone(),
+        Arc::<Slow>::clone(&slow),
+        OnFailure::Local,
+        Families::default(),
+    );
+    assert_eq!(status(&step, &[]), 200);
+    slow.answer(&[REFUSED]).await;
+    // The local bucket has a token again.
+    clock.advance(Duration::from_secs(1000));
+    assert_eq!(status(&step, &[]), 429);
+    // By now the shared buckets are full again.
+    clock.advance(Duration::from_secs(5000));
+    assert_eq!(status(&step, &[]), 200);
+}
+
+#[tokio::test]
+async fn a_closed_limit_lets_nobody_pass_before_the_answer() {
+    let slow = Arc::new(Slow::default());
+    let step = over(
+        Arc::<Slow>::clone(&slow),
+        OnFailure::Closed,
+        Families::default(),
+    );
+    assert_eq!(status(&step, &[]), 503);
+    slow.answer(&[ALLOWED, ALLOWED]).await;
+    assert_eq!(status(&step, &[]), 200);
+}
+
+#[test]
+fn a_lost_store_leaves_what_it_said_last() {
+    let fake = Arc::new(Fake {
+        ready: true,
+        verdict: Some(SharedVerdict([ALLOWED, ALLOWED].as_slice().into())),
+        ..Fake::default()
+    });
+    let step = shared(&fake, OnFailure::Local);
+    assert_eq!(status(&step, &[]), 200);
+    fake.lose();
+    // A bucket of its own would be full.
+    assert_eq!(status(&step, &[]), 429);
 }
 
 fn shared(fake: &Arc<Fake>, on_failure: OnFailure) -> EndpointLimit {
@@ -318,6 +436,19 @@ fn shared(fake: &Arc<Fake>, on_failure: OnFailure) -> EndpointLimit {
 }
 
 fn shared_telling(fake: &Arc<Fake>, on_failure: OnFailure, families: Families) -> EndpointLimit {
+    over(Arc::<Fake>::clone(fake), on_failure, families)
+}
+
+fn over(store: Arc<dyn Shared>, on_failure: OnFailure, families: Families) -> EndpointLimit {
+    over_at(Clock::manual(), store, on_failure, families)
+}
+
+fn over_at(
+    clock: Clock,
+    store: Arc<dyn Shared>,
+    on_failure: OnFailure,
+    families: Families,
+) -> EndpointLimit {
     let limits = Limits {
         clients: Some(Clients::new(
             Rate::new(0.001, 1),
@@ -325,10 +456,11 @@ fn shared_telling(fake: &Arc<Fake>, on_failure: OnFailure, families: Families) -
             Duration::from_secs(600),
         )),
         endpoint: Some(Bucket::new(Rate::new(0.001, 5), Duration::ZERO)),
-        clock: Clock::manual(),
+        ledger: Mutex::default(),
+        clock,
     };
     let cluster = Cluster {
-        store: Arc::<Fake>::clone(fake),
+        store,
         prefix: "p:".into(),
         time_to_live: Duration::from_secs(600),
         on_failure,

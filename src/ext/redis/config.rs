@@ -21,7 +21,7 @@ pub(super) const KEYS: &[Key] = &[
         "timeout",
         Kind::Duration,
         "5ms",
-        "How long a request waits for Redis at most; then `on_failure` decides, and Redis is left alone for a second.",
+        "How long a request waits for Redis at most. Then it is decided by what Redis said last (refused with `\"on_failure\": \"closed\"`), and the late answer is settled with the requests after it. After several answers that do not come, `on_failure` decides until Redis answers again.",
     ),
     key(
         "on_failure",

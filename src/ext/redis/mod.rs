@@ -7,7 +7,7 @@ mod runtime;
 mod tests;
 
 pub use compile::SharedStore;
-pub use runtime::{Ask, OnFailure, Shared, SharedVerdict, Store};
+pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, Taken};
 
 use super::registry::ServiceExtension;
 

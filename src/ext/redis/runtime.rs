@@ -4,16 +4,17 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use fred::clients::Pool;
+use fred::clients::{Client, Pool};
 use fred::interfaces::{ClientLike, EventInterface, LuaInterface};
 use fred::types::Builder;
 use fred::types::config::{Config, ReconnectPolicy};
 use sha1::{Digest, Sha1};
 use smallvec::SmallVec;
+use tokio::sync::watch;
 
 use crate::ext::rate_limit::{Rate, Verdict};
 use crate::runtime::clock::Clock;
@@ -21,11 +22,20 @@ use crate::runtime::clock::Clock;
 /// The same bucket as [`Rate::take`], in Redis and by its clock. See `bucket.lua` for its arguments.
 const SCRIPT: &str = include_str!("bucket.lua");
 
-/// How long Redis is left alone after it failed or was too slow: a stalled one must not cost each request its patience.
+/// How long Redis is left alone once it is given up. An answer that comes ends that at once.
 const REST: Duration = Duration::from_secs(1);
 
-/// Who waits for the first connection holds the store: a reload must not have to wait for a Redis that never comes.
-const FIRST_CONTACT: Duration = Duration::from_secs(5);
+/// Questions in a row that were not answered in time, or failed, before Redis is given up.
+const MOST_FAILURES: u32 = 5;
+
+/// And so long nothing must have been heard of it: an answer that is late is none that does not come.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// Nobody waits longer for an answer, not even to settle it.
+const LATEST: Duration = Duration::from_secs(1);
+
+/// The first requests after the start wait for the first connection, so long at most.
+const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
 /// Commands that may wait for one connection; more are refused at once.
 const MAX_QUEUED: usize = 10_000;
@@ -35,11 +45,20 @@ pub trait Shared: Send + Sync + fmt::Debug {
     /// Whether it makes sense to ask.
     fn is_ready(&self) -> bool;
 
-    /// Takes one token of each bucket, in order, up to the first that refuses. `None`: the store failed or was slow.
-    fn take(
-        &self,
-        asks: SmallVec<[Ask; 2]>,
-    ) -> Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send + '_>>;
+    /// Takes one token of each bucket, in order, up to the first that refuses. Waits as long as the file allows.
+    fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>>;
+}
+
+/// The answer to a question that was asked and is not given up; `None` if none comes.
+pub type Late = Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send>>;
+
+/// What became of the question for a token.
+pub enum Taken {
+    Told(SharedVerdict),
+    /// There is no answer yet. When it comes, tokens may have been taken: it has to be looked at.
+    Late(Late),
+    /// The store is not there.
+    Failed,
 }
 
 /// One bucket to take a token of.
@@ -72,17 +91,79 @@ pub enum OnFailure {
 /// A Redis server, or a cluster of them.
 pub struct Store {
     pool: Pool,
-    script: String,
+    script: Arc<str>,
     patience: Duration,
+    health: Arc<Health>,
+    /// Whether connections were asked for: a reload that changes nothing drops a store that never had any.
+    opened: AtomicBool,
+    /// True once the first connection was made or has failed.
+    contact: watch::Sender<bool>,
+    /// Why the last connection was lost or not made.
+    trouble: Arc<ArcSwapOption<String>>,
+}
+
+/// Whether the store answers.
+struct Health {
     clock: Clock,
     /// Nanoseconds of the clock until which it is left alone.
     rests_until: AtomicU64,
+    /// Questions without an answer in time since the last answer.
+    failures: AtomicU32,
+    /// Nanoseconds of the clock at the first of them.
+    silent_since: AtomicU64,
     /// Whether the last exchange went well, for the log.
     well: AtomicBool,
-    /// Whether connections were asked for: a reload that changes nothing drops a store that never had any.
-    opened: AtomicBool,
-    /// Why the last connection was lost or not made.
-    trouble: Arc<ArcSwapOption<String>>,
+}
+
+impl Health {
+    fn new(clock: Clock) -> Health {
+        Health {
+            clock,
+            rests_until: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
+            silent_since: AtomicU64::new(0),
+            well: AtomicBool::new(true),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn rests(&self) -> bool {
+        self.now() < self.rests_until.load(Ordering::Acquire)
+    }
+
+    fn answered(&self) {
+        self.failures.store(0, Ordering::Release);
+        self.rests_until.store(0, Ordering::Release);
+        if !self.well.swap(true, Ordering::AcqRel) {
+            log::warn!("[SERVICE: Redis] shared rate limits are available again");
+        }
+    }
+
+    /// A question was not answered in time, or with an error. Several of them, and nothing heard for a while: the store
+    /// is left alone.
+    fn failed(&self, why: &str) {
+        let now = self.now();
+        let before = self.failures.fetch_add(1, Ordering::AcqRel);
+        if before == 0 {
+            self.silent_since.store(now, Ordering::Release);
+        }
+        let silent = now.saturating_sub(self.silent_since.load(Ordering::Acquire));
+        if before + 1 >= MOST_FAILURES && u128::from(silent) >= SILENCE.as_nanos() {
+            let rest = u64::try_from(REST.as_nanos()).unwrap_or(u64::MAX);
+            self.rests_until
+                .store(now.saturating_add(rest), Ordering::Release);
+            self.report(why);
+        }
+    }
+
+    fn report(&self, why: &str) {
+        if self.well.swap(false, Ordering::AcqRel) {
+            log::error!("[SERVICE: Redis] shared rate limits are not available: {why}");
+        }
+    }
 }
 
 impl Store {
@@ -109,18 +190,17 @@ impl Store {
                 connection.unresponsive.interval = Duration::from_secs(1);
             })
             .with_performance_config(|performance| {
-                performance.default_command_timeout = patience;
+                performance.default_command_timeout = patience.max(LATEST);
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 100, 5_000, 2))
             .build_pool(connections)?;
         Ok(Store {
             pool,
-            script: hex_sha1(SCRIPT),
+            script: hex_sha1(SCRIPT).into(),
             patience,
-            clock,
-            rests_until: AtomicU64::new(0),
-            well: AtomicBool::new(true),
+            health: Arc::new(Health::new(clock)),
             opened: AtomicBool::new(false),
+            contact: watch::Sender::new(false),
             trouble: Arc::default(),
         })
     }
@@ -131,21 +211,39 @@ impl Store {
     pub async fn connect(&self) {
         self.opened.store(true, Ordering::Release);
         for client in self.pool.clients() {
-            let trouble = Arc::clone(&self.trouble);
+            let (trouble, contact) = (Arc::clone(&self.trouble), self.contact.clone());
             // It ends with the client.
             drop(client.on_error(move |(error, _)| {
                 trouble.store(Some(Arc::new(error.to_string())));
+                contact.send_replace(true);
                 std::future::ready(Ok(()))
             }));
         }
         // The handle would tell the end of a task that ends with the store.
         drop(self.pool.connect());
-        let why = match tokio::time::timeout(FIRST_CONTACT, self.pool.wait_for_connect()).await {
+        let connected = tokio::time::timeout(FIRST_CONTACT, self.pool.wait_for_connect()).await;
+        self.contact.send_replace(true);
+        let why = match connected {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => self.not_connected(),
         };
-        self.report(&why);
+        self.health.report(&why);
+    }
+
+    /// Waits for the first connection, or for the news that there is none.
+    async fn first_contact(&self) {
+        if !*self.contact.borrow() {
+            let mut contact = self.contact.subscribe();
+            let made = contact.wait_for(|over| *over);
+            // Late or never: it is asked or not.
+            let _ = tokio::time::timeout(FIRST_CONTACT, made).await;
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        let clients = self.pool.clients();
+        clients.iter().any(|client| client.is_connected())
     }
 
     /// A wrong password, an unknown certificate and a port that is shut all look alike from outside: the log has to
@@ -156,78 +254,81 @@ impl Store {
             None => "not connected".to_owned(),
         }
     }
+}
 
-    async fn ask(&self, asks: &[Ask]) -> Result<Vec<i64>, fred::error::Error> {
-        let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
-        let args: Vec<String> = asks.iter().flat_map(arguments).collect();
-        let client = self.pool.next_connected();
-        let known = client
-            .evalsha(self.script.as_str(), keys.clone(), args.clone())
-            .await;
-        match known {
-            // A restarted or flushed server has forgotten the script: EVAL teaches it again.
-            Err(error) if error.details().starts_with("NOSCRIPT") => {
-                client.eval(SCRIPT, keys, args).await
+/// Asks, and notes how it went.
+async fn ask(
+    client: Client,
+    script: Arc<str>,
+    asks: SmallVec<[Ask; 2]>,
+    health: Arc<Health>,
+) -> Option<SharedVerdict> {
+    let why = match exchange(&client, &script, &asks).await {
+        Ok(reply) => match verdicts(&asks, &reply) {
+            Some(verdict) => {
+                health.answered();
+                return Some(verdict);
             }
-            other => other,
-        }
-    }
+            None => "an answer that is not ours".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    health.failed(&why);
+    None
+}
 
-    fn rest(&self) {
-        let until = (self.clock.now() + REST).as_nanos();
-        let until = u64::try_from(until).unwrap_or(u64::MAX);
-        self.rests_until.store(until, Ordering::Release);
-    }
-
-    fn report(&self, why: &str) {
-        if self.well.swap(false, Ordering::AcqRel) {
-            log::error!("[SERVICE: Redis] shared rate limits are not available: {why}");
+async fn exchange(
+    client: &Client,
+    script: &str,
+    asks: &[Ask],
+) -> Result<Vec<i64>, fred::error::Error> {
+    let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
+    let args: Vec<String> = asks.iter().flat_map(arguments).collect();
+    match client.evalsha(script, keys.clone(), args.clone()).await {
+        // A restarted or flushed server has forgotten the script: EVAL teaches it again.
+        Err(error) if error.details().starts_with("NOSCRIPT") => {
+            client.eval(SCRIPT, keys, args).await
         }
-    }
-
-    fn is_well(&self) {
-        if !self.well.swap(true, Ordering::AcqRel) {
-            log::warn!("[SERVICE: Redis] shared rate limits are available again");
-        }
+        other => other,
     }
 }
 
 impl Shared for Store {
     fn is_ready(&self) -> bool {
-        let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
-        if now < self.rests_until.load(Ordering::Acquire) {
+        if self.health.rests() {
             return false;
         }
-        let connected = self
-            .pool
-            .clients()
-            .iter()
-            .any(|client| client.is_connected());
+        // Before the first contact nobody knows; who asks will wait for it.
+        if !*self.contact.borrow() {
+            return true;
+        }
+        let connected = self.is_connected();
         if !connected {
-            self.report(&self.not_connected());
+            self.health.report(&self.not_connected());
         }
         connected
     }
 
-    fn take(
-        &self,
-        asks: SmallVec<[Ask; 2]>,
-    ) -> Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send + '_>> {
+    fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
         Box::pin(async move {
-            let why = match tokio::time::timeout(self.patience, self.ask(&asks)).await {
-                Ok(Ok(reply)) => match verdicts(&asks, &reply) {
-                    Some(verdict) => {
-                        self.is_well();
-                        return Some(verdict);
+            self.first_contact().await;
+            if !self.is_connected() {
+                return Taken::Failed;
+            }
+            let client = self.pool.next_connected().clone();
+            let script = Arc::clone(&self.script);
+            let mut asked = Box::pin(ask(client, script, asks, Arc::clone(&self.health)));
+            match tokio::time::timeout(self.patience, &mut asked).await {
+                Ok(Some(verdict)) => Taken::Told(verdict),
+                Ok(None) => Taken::Failed,
+                Err(_) => {
+                    self.health.failed("no answer in time");
+                    match self.health.rests() {
+                        true => Taken::Failed,
+                        false => Taken::Late(asked),
                     }
-                    None => "an answer that is not ours".to_owned(),
-                },
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer in time".to_owned(),
-            };
-            self.rest();
-            self.report(&why);
-            None
+                }
+            }
         })
     }
 }

@@ -8,7 +8,7 @@ use fred::types::config::Config;
 use http::Method;
 use smallvec::smallvec;
 
-use super::{Ask, SERVICE, Shared, SharedStore, Store};
+use super::{Ask, SERVICE, Shared, SharedStore, SharedVerdict, Store, Taken};
 use crate::ext::rate_limit::{Rate, Verdict};
 use crate::ext::testing::File;
 use crate::runtime::clock::Clock;
@@ -106,11 +106,19 @@ async fn connected(url: &str) -> Arc<Store> {
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
     let started = Instant::now();
-    while !store.is_ready() {
+    // The first question waits for the connection.
+    while told(store.take(smallvec![ask("first", 1.0, 1, false)]).await).is_none() {
         assert!(started.elapsed() < Duration::from_secs(20), "no connection");
         tokio::task::yield_now().await;
     }
     store
+}
+
+fn told(taken: Taken) -> Option<SharedVerdict> {
+    match taken {
+        Taken::Told(verdict) => Some(verdict),
+        Taken::Late(_) | Taken::Failed => None,
+    }
 }
 
 fn ask(key: &str, per_second: f64, capacity: u64, starts_idle: bool) -> Ask {
@@ -124,7 +132,7 @@ fn ask(key: &str, per_second: f64, capacity: u64, starts_idle: bool) -> Ask {
 
 async fn passing(store: &Store, ask: &Ask) -> usize {
     for n in 0..100 {
-        let verdict = store.take(smallvec![ask.clone()]).await.expect("an answer");
+        let verdict = told(store.take(smallvec![ask.clone()]).await).expect("an answer");
         if matches!(verdict.0[0], Verdict::Refused { .. }) {
             return n;
         }
@@ -144,7 +152,7 @@ async fn several_gateways_share_one_bucket() {
     let shared = ask("a", 0.001, 3, false);
     let mut passed = 0;
     for store in [&one, &two, &one, &two, &one] {
-        let verdict = store.take(smallvec![shared.clone()]).await.unwrap();
+        let verdict = told(store.take(smallvec![shared.clone()]).await).unwrap();
         passed += usize::from(matches!(verdict.0[0], Verdict::Allowed { .. }));
     }
     assert_eq!(passed, 3);
@@ -161,13 +169,13 @@ async fn the_shared_bucket_is_the_local_one() {
     assert_eq!(passing(&store, &ask("idle", 0.001, 2, true)).await, 5);
     let slow = ask("slow", 0.001, 1, false);
     let both = || smallvec![slow.clone(), ask("other", 0.001, 5, false)];
-    let first = store.take(both()).await.unwrap();
+    let first = told(store.take(both()).await).unwrap();
     assert_eq!(
         first.0.to_vec(),
         [Verdict::Allowed { left: 0 }, Verdict::Allowed { left: 4 }]
     );
     // A refusal of the first costs the second nothing.
-    let second = store.take(both()).await.unwrap();
+    let second = told(store.take(both()).await).unwrap();
     let [Verdict::Refused { retry_after }] = second.0[..] else {
         panic!("{second:?}")
     };
@@ -182,7 +190,7 @@ async fn a_flushed_script_is_taught_again() {
     };
     let store = connected(&server.url()).await;
     let one = || smallvec![ask("a", 0.001, 9, false)];
-    assert!(store.take(one()).await.is_some());
+    assert!(told(store.take(one()).await).is_some());
     let flushed = Command::new("redis-cli")
         .args([
             "-p",
@@ -194,50 +202,51 @@ async fn a_flushed_script_is_taught_again() {
         .args(["script", "flush"])
         .output();
     if flushed.is_ok_and(|output| output.status.success()) {
-        assert!(store.take(one()).await.is_some());
+        assert!(told(store.take(one()).await).is_some());
     }
 }
 
 #[tokio::test]
-async fn a_stalled_store_costs_its_patience_once_and_is_then_left_alone() {
+async fn a_stalled_store_is_left_alone_after_several_questions_and_a_silence() {
     let Some(server) = Server::start() else {
         return;
     };
     let config = Config::from_url(&server.url()).unwrap();
     let clock = Clock::manual();
-    let store = Store::new(config, 1, Duration::from_millis(50), clock.clone()).unwrap();
+    let store = Store::new(config, 1, Duration::from_millis(20), clock.clone()).unwrap();
     let store = Arc::new(store);
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
-    while !store.is_ready() {
-        tokio::task::yield_now().await;
-    }
-    let pid = server.process.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-STOP", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    let one = || smallvec![ask("a", 0.001, 100, false)];
     let started = Instant::now();
-    assert!(
-        store
-            .take(smallvec![ask("a", 1.0, 1, false)])
-            .await
-            .is_none()
-    );
-    assert!(started.elapsed() < Duration::from_secs(5));
+    while told(store.take(one()).await).is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "no connection");
+    }
+    let signal = |name: &str| {
+        let pid = server.process.id().to_string();
+        let sent = Command::new("kill").args([name, &pid]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
+    let mut late = Vec::new();
+    for _ in 0..9 {
+        match store.take(one()).await {
+            Taken::Late(answer) => late.push(answer),
+            _ => panic!("given up too early"),
+        }
+        assert!(store.is_ready(), "silent for no time at all");
+    }
+    clock.advance(Duration::from_millis(250));
+    assert!(matches!(store.take(one()).await, Taken::Failed));
     assert!(!store.is_ready());
     clock.advance(Duration::from_secs(1));
+    assert!(store.is_ready(), "it is asked again from time to time");
+    assert!(matches!(store.take(one()).await, Taken::Failed));
+    assert!(!store.is_ready());
+    signal("-CONT");
+    // What was asked is answered, and that is news enough.
+    assert!(late.pop().unwrap().await.is_some());
     assert!(store.is_ready());
-    assert!(
-        Command::new("kill")
-            .args(["-CONT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
 }
 
 #[tokio::test]
@@ -293,7 +302,14 @@ async fn a_store_that_nobody_serves_is_not_ready() {
         Duration::from_millis(5),
         Clock::system(),
     );
-    assert!(!store.unwrap().is_ready());
+    let store = Arc::new(store.unwrap());
+    let connecting = Arc::clone(&store);
+    tokio::spawn(async move { connecting.connect().await });
+    // The first question waits for the news, and no longer.
+    let started = Instant::now();
+    let taken = store.take(smallvec![ask("a", 1.0, 1, false)]).await;
+    assert!(matches!(taken, Taken::Failed) && !store.is_ready());
+    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

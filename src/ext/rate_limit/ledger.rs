@@ -1,0 +1,132 @@
+//! What a gateway owes a shared bucket, or has from it, because an answer came too late.
+
+use std::time::Duration;
+
+use super::bucket::Rate;
+
+/// A late token that nobody took in this time is given up.
+const CREDIT_LIFE: Duration = Duration::from_secs(1);
+
+/// Tokens that the shared bucket gave after their requests had been decided, less those that requests took without one.
+///
+/// While the store is slow, a request is decided by what is known here. Its question goes on, and what comes back is
+/// settled: a token for a request that was refused is the next one's (a credit); a request that passed without a token
+/// costs the next one its own (a debt). So as many requests pass as the store gave tokens, however late they come.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Ledger {
+    balance: i32,
+    /// Hundredths of a second at the last change; wraps after 497 days.
+    changed: u32,
+}
+
+impl Ledger {
+    /// Whether there is a credit.
+    pub fn has_credit(&mut self, rate: &Rate, now: Duration) -> bool {
+        self.forget_old(rate, now);
+        self.balance > 0
+    }
+
+    /// Takes one token of the credit that is there. Returns what is left of it.
+    pub fn spend(&mut self) -> u64 {
+        self.balance = (self.balance - 1).max(0);
+        u64::from(self.balance.unsigned_abs())
+    }
+
+    /// Whether requests passed for which there was no token yet.
+    pub fn owes(&mut self, rate: &Rate, now: Duration) -> bool {
+        self.forget_old(rate, now);
+        self.balance < 0
+    }
+
+    /// Pays a debt with a token that came in time, if there is one.
+    pub fn pays(&mut self, rate: &Rate, now: Duration) -> bool {
+        let owes = self.owes(rate, now);
+        if owes {
+            self.balance += 1;
+        }
+        owes
+    }
+
+    /// Settles a late answer: whether the request had passed, and whether there was a token for it.
+    pub fn settle(&mut self, admitted: bool, given: bool, rate: &Rate, now: Duration) {
+        let change = match (admitted, given) {
+            (true, false) => -1,
+            (false, true) => 1,
+            _ => return,
+        };
+        self.forget_old(rate, now);
+        // More than a bucket holds nobody has, and nobody owes.
+        let most = i32::try_from(rate.capacity()).unwrap_or(i32::MAX);
+        self.balance = (self.balance + change).clamp(-most, most);
+        self.changed = hundredths(now);
+    }
+
+    fn forget_old(&mut self, rate: &Rate, now: Duration) {
+        let capacity = u32::try_from(rate.capacity()).unwrap_or(u32::MAX);
+        let life = match self.balance {
+            0 => return,
+            1.. => CREDIT_LIFE,
+            // The shared bucket is full again by then: the debt is paid.
+            _ => rate.interval().saturating_mul(capacity).max(CREDIT_LIFE),
+        };
+        let passed = u64::from(hundredths(now).wrapping_sub(self.changed)) * 10;
+        if Duration::from_millis(passed) > life {
+            self.balance = 0;
+        }
+    }
+}
+
+fn hundredths(now: Duration) -> u32 {
+    (now.as_millis() / 10) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn rate() -> Rate {
+        Rate::new(10.0, 20)
+    }
+
+    #[test]
+    fn a_late_token_is_the_next_requests() {
+        let mut ledger = Ledger::default();
+        assert!(!ledger.has_credit(&rate(), NOW));
+        ledger.settle(false, true, &rate(), NOW);
+        ledger.settle(false, true, &rate(), NOW);
+        assert!(ledger.has_credit(&rate(), NOW));
+        assert_eq!((ledger.spend(), ledger.spend()), (1, 0));
+        assert!(!ledger.has_credit(&rate(), NOW));
+    }
+
+    #[test]
+    fn who_passed_without_a_token_costs_the_next_one_its_own() {
+        let mut ledger = Ledger::default();
+        ledger.settle(true, false, &rate(), NOW);
+        assert!(ledger.pays(&rate(), NOW));
+        assert!(!ledger.pays(&rate(), NOW));
+        ledger.settle(true, false, &rate(), NOW);
+        ledger.settle(false, true, &rate(), NOW);
+        assert!(!ledger.has_credit(&rate(), NOW) && !ledger.pays(&rate(), NOW));
+        // Decided as the store did.
+        ledger.settle(true, true, &rate(), NOW);
+        ledger.settle(false, false, &rate(), NOW);
+        assert!(!ledger.has_credit(&rate(), NOW) && !ledger.pays(&rate(), NOW));
+    }
+
+    #[test]
+    fn what_is_old_or_too_much_does_not_count() {
+        let mut ledger = Ledger::default();
+        ledger.settle(false, true, &rate(), NOW);
+        assert!(!ledger.has_credit(&rate(), NOW + Duration::from_millis(1100)));
+        ledger.settle(true, false, &rate(), NOW);
+        assert!(!ledger.pays(&rate(), NOW + Duration::from_millis(2100)));
+        for _ in 0..100 {
+            ledger.settle(true, false, &rate(), NOW);
+        }
+        let paid = (0..100).filter(|_| ledger.pays(&rate(), NOW)).count();
+        assert_eq!(paid, 20);
+    }
+}

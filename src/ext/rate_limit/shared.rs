@@ -1,0 +1,216 @@
+//! Limits that several gateways share: what the store said, and what to do when it is slow.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::bucket::{Bucket, Verdict};
+use super::clients::Clients;
+use super::ledger::Ledger;
+use super::runtime::{CLIENT, Decision, ENDPOINT, Limits, fingerprint};
+use crate::ext::redis::{Ask, Late, OnFailure, Shared, SharedVerdict, Taken};
+
+/// Where the buckets are when several gateways count together.
+#[derive(Debug)]
+pub struct Cluster {
+    pub store: Arc<dyn Shared>,
+    /// The start of every key: namespace and endpoint.
+    pub prefix: Box<str>,
+    /// How long an unused client is remembered.
+    pub time_to_live: Duration,
+    pub on_failure: OnFailure,
+}
+
+impl Cluster {
+    /// Decides a request of `who`.
+    pub(super) async fn decide(&self, limits: &Arc<Limits>, who: Option<String>) -> Decision {
+        if let Some(decision) = limits.spend_credit(who.as_deref()) {
+            return decision;
+        }
+        match self.store.take(self.asks(limits, who.as_deref())).await {
+            Taken::Told(verdict) => limits.obey(who.as_deref(), &verdict),
+            Taken::Failed => self.without_store(limits, who.as_deref()),
+            Taken::Late(late) => {
+                let decision = self.before_the_answer(limits, who.as_deref());
+                let admitted = decision.refused.is_none();
+                tokio::spawn(settle(Arc::clone(limits), who, admitted, late));
+                decision
+            }
+        }
+    }
+
+    /// What to ask the store for a request of `who`: all limits in one round trip.
+    fn asks(&self, limits: &Limits, who: Option<&str>) -> SmallVec<[Ask; 2]> {
+        let mut asks = SmallVec::new();
+        if let (Some(clients), Some(who)) = (&limits.clients, who) {
+            asks.push(Ask {
+                key: format!("{}client:{}", self.prefix, fingerprint(who)),
+                rate: *clients.rate(),
+                starts_idle: false,
+                keep: self.time_to_live,
+            });
+        }
+        if let Some(bucket) = &limits.endpoint {
+            asks.push(Ask {
+                key: format!("{}all", self.prefix),
+                rate: *bucket.rate(),
+                starts_idle: true,
+                keep: self.time_to_live,
+            });
+        }
+        asks
+    }
+
+    /// The store is there, and slow: by what it said last.
+    fn before_the_answer(&self, limits: &Limits, who: Option<&str>) -> Decision {
+        match self.on_failure {
+            OnFailure::Local | OnFailure::Open => limits
+                .refuse_in_debt(who)
+                .unwrap_or_else(|| limits.decide_here(who)),
+            OnFailure::Closed => Decision::refused(ENDPOINT, Duration::from_secs(1)),
+        }
+    }
+
+    /// The store is not there.
+    pub(super) fn without_store(&self, limits: &Limits, who: Option<&str>) -> Decision {
+        match self.on_failure {
+            OnFailure::Local => limits.decide_here(who),
+            OnFailure::Open => Decision::new(),
+            OnFailure::Closed => Decision::refused(ENDPOINT, Duration::from_secs(1)),
+        }
+    }
+}
+
+async fn settle(limits: Arc<Limits>, who: Option<String>, admitted: bool, late: Late) {
+    if let Some(verdict) = late.await {
+        limits.settle(who.as_deref(), admitted, &verdict);
+    }
+}
+
+/// One limit of a request.
+enum One<'l> {
+    Client(&'l Clients, &'l str),
+    Endpoint(&'l Bucket, &'l Mutex<Ledger>),
+}
+
+impl One<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            One::Client(..) => CLIENT,
+            One::Endpoint(..) => ENDPOINT,
+        }
+    }
+
+    /// What is there, as the store says it.
+    fn hold(&self, verdict: &Verdict, now: Duration) {
+        let tokens = match verdict {
+            Verdict::Allowed { left } => *left,
+            Verdict::Refused { .. } => 0,
+        };
+        match self {
+            One::Client(clients, who) => clients.hold(who, tokens, now),
+            One::Endpoint(bucket, _) => bucket.hold(tokens, now),
+        }
+    }
+
+    fn ledger<R>(
+        &self,
+        now: Duration,
+        with: impl FnOnce(&mut Ledger, &super::bucket::Rate) -> R,
+    ) -> R {
+        match self {
+            One::Client(clients, who) => {
+                clients.ledger(who, now, |ledger| with(ledger, clients.rate()))
+            }
+            One::Endpoint(bucket, ledger) => with(&mut locked(ledger), bucket.rate()),
+        }
+    }
+}
+
+fn locked(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    // Every change of a ledger is whole.
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Limits {
+    /// In the order in which the store is asked.
+    fn each<'l>(&'l self, who: Option<&'l str>) -> SmallVec<[One<'l>; 2]> {
+        let client = self.clients.as_ref().zip(who);
+        let client = client.map(|(clients, who)| One::Client(clients, who));
+        let endpoint = self.endpoint.as_ref();
+        let endpoint = endpoint.map(|bucket| One::Endpoint(bucket, &self.ledger));
+        client.into_iter().chain(endpoint).collect()
+    }
+
+    /// Lets a request pass with tokens that came late, if there is one of each limit.
+    fn spend_credit(&self, who: Option<&str>) -> Option<Decision> {
+        let now = self.clock.now();
+        let each = self.each(who);
+        let all = each
+            .iter()
+            .all(|one| one.ledger(now, |ledger, rate| ledger.has_credit(rate, now)));
+        if !all {
+            return None;
+        }
+        let mut decision = Decision::new();
+        for one in &each {
+            let left = one.ledger(now, |ledger, _| ledger.spend());
+            decision.add(one.name(), Verdict::Allowed { left });
+        }
+        Some(decision)
+    }
+
+    /// Refuses while something is owed: otherwise the debt would grow as long as the store is slow.
+    fn refuse_in_debt(&self, who: Option<&str>) -> Option<Decision> {
+        let now = self.clock.now();
+        self.each(who).iter().find_map(|one| {
+            let wait = one.ledger(now, |ledger, rate| {
+                ledger.owes(rate, now).then(|| rate.interval())
+            });
+            wait.map(|wait| Decision::refused(one.name(), wait))
+        })
+    }
+
+    /// Does as the store said. A token that this gateway owes goes back by refusing whoever it was for.
+    fn obey(&self, who: Option<&str>, verdict: &SharedVerdict) -> Decision {
+        let now = self.clock.now();
+        let mut decision = Decision::new();
+        for (one, verdict) in self.each(who).iter().zip(&verdict.0) {
+            one.hold(verdict, now);
+            let owed = matches!(verdict, Verdict::Allowed { .. })
+                && one
+                    .ledger(now, |ledger, rate| {
+                        ledger.pays(rate, now).then(|| rate.interval())
+                    })
+                    .map(|retry_after| decision.add(one.name(), Verdict::Refused { retry_after }))
+                    .is_some();
+            if !owed {
+                decision.add(one.name(), *verdict);
+            }
+        }
+        decision
+    }
+
+    /// Settles an answer that came after its request had been decided.
+    fn settle(&self, who: Option<&str>, admitted: bool, verdict: &SharedVerdict) {
+        let now = self.clock.now();
+        let each = self.each(who);
+        let allowed = |one: Option<&Verdict>| matches!(one, Some(Verdict::Allowed { .. }));
+        let all = (0..each.len()).all(|at| allowed(verdict.0.get(at)));
+        for (at, one) in each.iter().enumerate() {
+            let said = verdict.0.get(at);
+            if let Some(said) = said {
+                one.hold(said, now);
+            }
+            // A token of one limit alone lets nobody pass; it is lost, as it is for a request that does not wait.
+            let given = match admitted {
+                true => allowed(said),
+                false => all,
+            };
+            one.ledger(now, |ledger, rate| {
+                ledger.settle(admitted, given, rate, now)
+            });
+        }
+    }
+}
