@@ -122,14 +122,14 @@ pub const SERVICE: &[Key] = &[
     key(
         "dialer_timeout",
         Kind::Duration,
-        "0s (the system's)",
+        "a third of the endpoint's timeout, at most 3s, while there is another host; else the endpoint's",
         "How long connecting to a backend may take.",
     ),
     key(
         "dialer_keep_alive",
         Kind::Duration,
         "15s",
-        "TCP keep-alive period towards backends; negative switches it off.",
+        "TCP keep-alive period towards backends, in whole seconds, rounded up; negative switches it off.",
     ),
     key(
         "dialer_fallback_delay",
