@@ -184,34 +184,28 @@ mod tests {
     use crate::config::load::Format;
     use crate::upstream::{Clients, DnsTable};
 
-    /// Every spelling of every extension, with the part of a file that it belongs to.
-    fn spellings() -> Vec<(Level, &'static str, &'static str)> {
-        fn all(
-            level: Level,
-            list: impl Iterator<Item = (&'static str, &'static [&'static str])>,
-        ) -> Vec<(Level, &'static str, &'static str)> {
-            list.flat_map(|(name, aliases)| {
-                std::iter::once(name)
-                    .chain(aliases.iter().copied())
-                    .map(move |spelling| (level, name, spelling))
+    /// The extensions of a level, each by one of its spellings: by its name, or by an older one if it has any.
+    fn spelled(level: Level, older: usize) -> Vec<(&'static str, &'static str)> {
+        let all: Vec<(&str, &[&str])> = match level {
+            Level::Service => registry::SERVICE
+                .iter()
+                .map(|e| (e.namespace, e.aliases))
+                .collect(),
+            Level::Endpoint => registry::ENDPOINT
+                .iter()
+                .map(|e| (e.namespace, e.aliases))
+                .collect(),
+            Level::Backend => registry::BACKEND
+                .iter()
+                .map(|e| (e.namespace, e.aliases))
+                .collect(),
+        };
+        all.into_iter()
+            .filter_map(|(name, aliases)| match older {
+                0 => Some((name, name)),
+                older => aliases.get(older - 1).map(|alias| (name, *alias)),
             })
             .collect()
-        }
-        [
-            all(
-                Level::Service,
-                registry::SERVICE.iter().map(|e| (e.namespace, e.aliases)),
-            ),
-            all(
-                Level::Endpoint,
-                registry::ENDPOINT.iter().map(|e| (e.namespace, e.aliases)),
-            ),
-            all(
-                Level::Backend,
-                registry::BACKEND.iter().map(|e| (e.namespace, e.aliases)),
-            ),
-        ]
-        .concat()
     }
 
     fn outcome(file: &str) -> crate::compile::Outcome {
@@ -230,10 +224,14 @@ mod tests {
         crate::compile::text(file, Format::Json, Path::new("."), &inputs)
     }
 
-    /// How many mistakes a file gets that has `name: value` at `level`.
-    fn mistakes(level: Level, name: &str, value: &str) -> usize {
+    /// The pointers of the mistakes in a file that has `value` under each of `names` at `level`.
+    fn mistakes(level: Level, names: &[String], value: &str) -> Vec<String> {
+        let members: Vec<String> = names
+            .iter()
+            .map(|name| format!("{name:?}: {value}"))
+            .collect();
         let extra = |here| match here == level {
-            true => format!(r#""extra_config": {{{name:?}: {value}}},"#),
+            true => format!(r#""extra_config": {{{}}},"#, members.join(", ")),
             false => String::new(),
         };
         let file = format!(
@@ -243,32 +241,41 @@ mod tests {
             extra(Level::Endpoint),
             extra(Level::Backend),
         );
-        outcome(&file)
-            .findings
-            .iter()
+        let findings = outcome(&file).findings.into_iter();
+        findings
             .filter(|finding| finding.severity == crate::config::Severity::Mistake)
-            .count()
+            .map(|finding| finding.pointer)
+            .collect()
     }
 
     #[test]
     fn a_guard_that_is_no_block_stops_the_start() {
-        for (level, name, spelling) in spellings() {
+        for (level, older) in Level::ALL
+            .iter()
+            .flat_map(|level| [(*level, 0), (*level, 1)])
+        {
+            let spelled = spelled(level, older);
             for value in ["null", "\"x\"", "7", "true", "[7]"] {
-                let found = mistakes(level, spelling, value);
-                match registry::MAY_BE_NULL.contains(&name) {
-                    true if value == "null" => assert_eq!(found, 0, "{spelling}"),
-                    true => {}
-                    // A schema that every body fits.
-                    false if value == "true" && name == "validation/json-schema" => {}
-                    false => assert_ne!(found, 0, "{level:?} {spelling}: {value}"),
+                let names: Vec<String> = spelled.iter().map(|(_, s)| (*s).to_owned()).collect();
+                let found = mistakes(level, &names, value);
+                for (name, spelling) in &spelled {
+                    let place = format!("/extra_config/{}", spelling.replace('/', "~1"));
+                    let told = found.iter().any(|pointer| pointer.contains(&place));
+                    match registry::MAY_BE_NULL.contains(name) {
+                        true if value == "null" => assert!(!told, "{spelling}"),
+                        true => {}
+                        // A schema that every body fits.
+                        false if value == "true" && *name == "validation/json-schema" => {}
+                        false => assert!(told, "{level:?} {spelling}: {value}: {found:?}"),
+                    }
                 }
-                let off = format!("@{spelling}");
-                assert_eq!(mistakes(level, &off, value), 0, "{off} is switched off");
+                let off: Vec<String> = names.iter().map(|name| format!("@{name}")).collect();
+                assert_eq!(mistakes(level, &off, value), <[&str; 0]>::default());
             }
         }
-        for guard in UNBUILT.iter().filter(|u| u.verdict == Verdict::Refuse) {
-            assert_ne!(mistakes(Level::Endpoint, guard.namespace, "null"), 0);
-        }
+        let refused = UNBUILT.iter().filter(|u| u.verdict == Verdict::Refuse);
+        let names: Vec<String> = refused.map(|guard| guard.namespace.to_owned()).collect();
+        assert_eq!(mistakes(Level::Endpoint, &names, "null").len(), names.len());
     }
 
     fn distinct<'n>(spellings: impl Iterator<Item = &'n str>) {

@@ -67,7 +67,7 @@ pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
             }
         );
     }
-    log::debug!("Body: {}", lossy(body));
+    log::debug!("Body: {}", shown_body(head, body));
     json_answer(StatusCode::OK, r#"{"message":"pong"}"#.to_owned())
 }
 
@@ -159,6 +159,20 @@ fn secret(name: &http::HeaderName) -> bool {
         || *name == header::COOKIE
         || *name == header::PROXY_AUTHORIZATION
         || is_secret(name.as_str())
+}
+
+/// A form is written as a query is, and may be a login.
+fn shown_body(head: &Head<'_>, body: &Bytes) -> String {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let kind = head.header(&header::CONTENT_TYPE).unwrap_or_default();
+    let is_form = kind
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM));
+    match is_form {
+        true => masked_query(&lossy(body)),
+        false => lossy(body),
+    }
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::place;
 use crate::runtime::failure::{Failure, Kind as Why};
+use crate::runtime::forward::set_alone;
 use crate::runtime::pipe::PipeRequest;
 
 /// A header by its name, and what is special about it.
@@ -83,9 +84,7 @@ impl Field {
         // The target of a redirect must not see it.
         value.set_sensitive(true);
         match self.kind {
-            Kind::Plain => {
-                request.headers.insert(&self.name, value);
-            }
+            Kind::Plain => set_alone(&mut request.headers, &self.name, value),
             // Without one, the host's own name is sent.
             Kind::Host if value.is_empty() => {
                 request.headers.remove(HOST);

@@ -136,14 +136,28 @@ impl HeaderRules {
 
     /// Whether a client's field of this name is another spelling of one that only we set.
     fn is_twin(&self, name: &HeaderName) -> bool {
-        let bytes = name.as_str().as_bytes();
-        let fold = |b: &u8| if b.is_ascii_alphanumeric() { *b } else { b'-' };
-        let alike = |guarded: &&HeaderName| {
-            let guarded = guarded.as_str().as_bytes();
-            guarded.len() == bytes.len() && guarded.iter().map(fold).eq(bytes.iter().map(fold))
-        };
-        self.guarded.iter().any(|guarded| alike(&guarded)) && !self.guarded.contains(name)
+        self.guarded.iter().any(|guarded| alike(guarded, name)) && !self.guarded.contains(name)
     }
+}
+
+/// Whether a backend may take one name for the other: it keeps letters and digits only.
+fn alike(one: &HeaderName, other: &HeaderName) -> bool {
+    let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
+    let fold = |b: &u8| if b.is_ascii_alphanumeric() { *b } else { b'-' };
+    one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
+}
+
+/// Puts `value` in place of what a call has under `name`, and under every name that a backend may take for it.
+pub fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    let twins: SmallVec<[HeaderName; 1]> = headers
+        .keys()
+        .filter(|known| *known != name && alike(known, name))
+        .cloned()
+        .collect();
+    for twin in twins {
+        headers.remove(twin);
+    }
+    headers.insert(name, value);
 }
 
 /// The header fields of a call, without `Host` and without what frames the body.

@@ -222,6 +222,22 @@ fn a_twin_is_one_in_any_spelling_and_in_both_directions() {
 }
 
 #[test]
+fn a_value_that_is_set_on_a_call_has_no_twin() {
+    let mut headers = sent(&[
+        ("x_key", "eve"),
+        ("x.key", "eve"),
+        ("x-key", "eve"),
+        ("x-keys", "1"),
+    ]);
+    let name = HeaderName::from_static("x-key");
+    set_alone(&mut headers, &name, HeaderValue::from_static("ours"));
+    assert_eq!(
+        lines(&headers),
+        ["host: gw.test", "x-key: ours", "x-keys: 1"]
+    );
+}
+
+#[test]
 fn a_byte_that_is_no_ascii_does_not_hide_what_connection_names() {
     let mut client = sent(&[("x-hop", "1")]);
     client.insert(
