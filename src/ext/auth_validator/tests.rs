@@ -252,6 +252,14 @@ async fn one_request_has_one_credential() {
     }
 }
 
+/// Steps, what is sent, and the `Authorization` and `Cookie` that go on.
+type Case<'c> = (
+    &'c [Box<dyn EndpointStep>],
+    Vec<(HeaderName, &'c str)>,
+    &'c str,
+    &'c str,
+);
+
 #[tokio::test]
 async fn no_second_token_goes_on_beside_the_verified_one() {
     let keys = key_file();
@@ -265,12 +273,7 @@ async fn no_second_token_goes_on_beside_the_verified_one() {
     let bearer = format!("Bearer {token}");
     let x_token = HeaderName::from_static("x-token");
     let own_cookie = format!("a=1; access_token={token}; b=2");
-    let cases: [(
-        &[Box<dyn EndpointStep>],
-        Vec<(HeaderName, &str)>,
-        &str,
-        &str,
-    ); 8] = [
+    let cases: [Case<'_>; 8] = [
         (
             &usual,
             vec![
