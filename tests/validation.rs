@@ -432,6 +432,7 @@ fn a_filter_tree_costs_its_own_request_and_little_of_it() {
         ]),
     );
     file["extra_config"]["portcullis/server"] = json!({"threads": 1});
+    file["timeout"] = "20s".into();
     let gateway = Gateway::start(&file.to_string());
     let tree = |inner: &str, depth: usize| {
         let (open, close) = (r#"{"op":"or","args":["#, "]}");

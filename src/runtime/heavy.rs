@@ -65,6 +65,11 @@ impl Heavy {
         }
     }
 
+    /// Lets the work end after `time`, if that is before its deadline.
+    pub fn shorten(&mut self, time: Duration) {
+        self.deadline = self.deadline.min(Instant::now() + time);
+    }
+
     /// Looks at the clock. Work that has taken long leaves the worker here, and may wait here for a lane.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jsonschema::{Draft, PatternOptions, Retrieve, ValidationError, ValidationOptions};
 use serde_json::{Number, Value};
@@ -32,6 +33,9 @@ const STEPS_PER_BYTE: u64 = 256;
 
 /// Steps of telling what is wrong. Each may leave a failure of some hundred bytes.
 const TELLING_STEPS: u64 = 200_000;
+
+/// How long telling may take, lanes included: the verdict is known.
+const TELLING_TIME: Duration = Duration::from_millis(200);
 
 /// What is told of a body of which more would take too long.
 const NOT_TOLD: &str = "- at '': validation failed";
@@ -161,7 +165,7 @@ impl Schema {
         let verdict = metered(steps, &mut heavy, || self.validator.is_valid(Seen(&body)));
         match verdict {
             Ok(true) => Ok(()),
-            Ok(false) => Err(self.told(&body, length, &mut heavy)),
+            Ok(false) => Err(Refusal::Unfit(self.told(&body, length, heavy))),
             Err(Stopped::Spent) => Err(Refusal::Costly),
             Err(Stopped::Cut(cut)) => Err(Refusal::Cut(cut)),
             Err(Stopped::Broken) => Err(Refusal::GaveUp),
@@ -169,16 +173,19 @@ impl Schema {
     }
 
     /// What is wrong with a body that does not fit: as much of it as can be told in a bounded number of steps.
-    fn told(&self, body: &Value, length: usize, heavy: &mut Option<Heavy>) -> Refusal {
+    fn told(&self, body: &Value, length: usize, mut heavy: Option<Heavy>) -> String {
+        if let Some(heavy) = &mut heavy {
+            heavy.shorten(TELLING_TIME);
+        }
         let all = if length > TOLD_WHOLE { 1 } else { MOST_LINES };
         for most in [all, 1] {
-            match metered(TELLING_STEPS, heavy, || self.lines(body, most)) {
-                Ok(lines) => return Refusal::Unfit(lines),
-                Err(Stopped::Cut(cut)) => return Refusal::Cut(cut),
+            match metered(TELLING_STEPS, &mut heavy, || self.lines(body, most)) {
+                Ok(lines) => return lines,
+                Err(Stopped::Cut(_)) => break,
                 Err(Stopped::Spent | Stopped::Broken) => {}
             }
         }
-        Refusal::Unfit(NOT_TOLD.to_owned())
+        NOT_TOLD.to_owned()
     }
 
     fn lines(&self, body: &Value, most: usize) -> String {

@@ -13,8 +13,10 @@ use crate::config::re2;
 
 type Given<'a> = Result<Value<'a>, Failed>;
 
-/// What compiling a pattern that is made while running costs.
+/// What compiling a pattern that is made while running costs, and each byte of it: three of them may name a class of many
+/// hundred ranges.
 const PATTERN_COST: u64 = 20_000;
+const PATTERN_BYTE_COST: u64 = 1_000;
 
 pub(super) fn unary<'a>(function: Function, value: &Value<'a>, budget: &Budget) -> Given<'a> {
     match (function, value) {
@@ -73,7 +75,7 @@ fn dynamic_matches<'a>(text: &Value<'a>, pattern: &Value<'a>, budget: &Budget) -
     let Value::String(written) = pattern else {
         return Err(Failed::NO_OVERLOAD);
     };
-    budget.spend(PATTERN_COST + 100 * written.len() as u64)?;
+    budget.spend(PATTERN_COST + PATTERN_BYTE_COST * written.len() as u64)?;
     let pattern = re2::sized(written.as_str(), MAX_PATTERN / 16)
         .map_err(|_| Failed::of("invalid matches argument: error parsing regexp"))?;
     matches(text, &pattern, budget)

@@ -49,7 +49,13 @@ pub(super) const ALL: [(&str, Check); 19] = [
     ("uuid", name::uuid),
 ];
 
+/// Longer expressions are refused: to read a Unicode class takes some tens of microseconds, and a body may bring many.
+const LONGEST_REGEX: usize = 1000;
+
 fn regex(text: &str) -> Result<(), Reason> {
+    if text.len() > LONGEST_REGEX {
+        return err("longer than 1000 bytes");
+    }
     let translated = re2::translate(text, re2::Use::Text);
     translated
         .map(drop)

@@ -1,0 +1,132 @@
+//! Classes of letters: RE2's tables, as ranges, and how they are written.
+
+use std::fmt::Write as _;
+
+use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, HirKind};
+
+pub(super) fn single(letter: char) -> ClassUnicode {
+    ClassUnicode::new([ClassUnicodeRange::new(letter, letter)])
+}
+
+pub(super) fn of(ranges: &[(char, char)]) -> ClassUnicode {
+    let ranges = ranges.iter();
+    ClassUnicode::new(ranges.map(|(low, high)| ClassUnicodeRange::new(*low, *high)))
+}
+
+pub(super) fn any(with_line_feed: bool) -> ClassUnicode {
+    match with_line_feed {
+        true => of(&[('\0', char::MAX)]),
+        false => of(&[('\0', '\t'), ('\u{b}', char::MAX)]),
+    }
+}
+
+/// Adds what differs only in case. The tables are there: the crate is built with all of Unicode.
+pub(super) fn fold(class: &mut ClassUnicode) {
+    let _ = class.try_case_fold_simple();
+}
+
+pub(super) fn perl(letter: char) -> Option<&'static [(char, char)]> {
+    Some(match letter {
+        'd' => &[('0', '9')],
+        's' => &[('\t', '\n'), ('\u{c}', '\r'), (' ', ' ')],
+        'w' => &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')],
+        _ => return None,
+    })
+}
+
+pub(super) fn posix(name: &str) -> Option<&'static [(char, char)]> {
+    Some(match name {
+        "alnum" => &[('0', '9'), ('A', 'Z'), ('a', 'z')],
+        "alpha" => &[('A', 'Z'), ('a', 'z')],
+        "ascii" => &[('\0', '\x7f')],
+        "blank" => &[('\t', '\t'), (' ', ' ')],
+        "cntrl" => &[('\0', '\x1f'), ('\x7f', '\x7f')],
+        "digit" => &[('0', '9')],
+        "graph" => &[('!', '~')],
+        "lower" => &[('a', 'z')],
+        "print" => &[(' ', '~')],
+        "punct" => &[('!', '/'), (':', '@'), ('[', '`'), ('{', '~')],
+        "space" => &[('\t', '\r'), (' ', ' ')],
+        "upper" => &[('A', 'Z')],
+        "word" => &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')],
+        "xdigit" => &[('0', '9'), ('A', 'F'), ('a', 'f')],
+        _ => return None,
+    })
+}
+
+/// General categories as Go names them.
+const CATEGORIES: [&str; 36] = [
+    "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N",
+    "Nd", "Nl", "No", "P", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So",
+    "Z", "Zl", "Zp", "Zs",
+];
+
+/// The letters of a category or of a script.
+pub(super) fn table(name: &str) -> Option<ClassUnicode> {
+    let property = match name {
+        "Any" => return Some(any(true)),
+        // Surrogates are no letters of a text.
+        "Cs" => return Some(ClassUnicode::empty()),
+        // Go leaves out what is not assigned.
+        "C" => r"[\p{Cc}\p{Cf}\p{Co}]".to_owned(),
+        category if CATEGORIES.contains(&category) => format!(r"\p{{gc={category}}}"),
+        script if is_script(script) => format!(r"\p{{sc={script}}}"),
+        _ => return None,
+    };
+    match regex_syntax::parse(&property).ok()?.into_kind() {
+        HirKind::Class(Class::Unicode(class)) => Some(class),
+        // A class of one letter is a literal.
+        HirKind::Literal(literal) => {
+            let text = std::str::from_utf8(&literal.0).ok()?;
+            text.chars().next().map(single)
+        }
+        _ => None,
+    }
+}
+
+/// Whether it looks like one: the crate takes any spelling, RE2 only its own, and neither `IsGreek` nor `Grek`.
+fn is_script(name: &str) -> bool {
+    name.len() > 1
+        && !name.starts_with("Is")
+        && name.split(['_', '-']).all(|word| {
+            let mut letters = word.bytes();
+            letters
+                .next()
+                .is_some_and(|first| first.is_ascii_uppercase())
+                && (letters.all(|letter| letter.is_ascii_lowercase()) || word == "SignWriting")
+        })
+        && (name.len() != 4 || FOUR.contains(&name))
+}
+
+/// Scripts whose names have four letters. Others of that length are short forms (`Grek`), which Go does not know.
+const FOUR: [&str; 9] = [
+    "Ahom", "Cham", "Kawi", "Lisu", "Miao", "Modi", "Newa", "Thai", "Toto",
+];
+
+pub(super) fn push_literal(out: &mut String, letter: char) {
+    match letter {
+        letter if letter.is_ascii_alphanumeric() || !letter.is_ascii() => out.push(letter),
+        letter => {
+            // Writing to a text cannot fail.
+            let _ = write!(out, r"\x{:02X}", u32::from(letter));
+        }
+    }
+}
+
+pub(super) fn push_class(out: &mut String, class: &ClassUnicode) {
+    if class.ranges().is_empty() {
+        // Matches nothing.
+        out.push_str(r"[^\x00-\x{10FFFF}]");
+        return;
+    }
+    out.push('[');
+    for range in class.iter() {
+        let (low, high) = (u32::from(range.start()), u32::from(range.end()));
+        // Writing to a text cannot fail.
+        let _ = match low == high {
+            true => write!(out, r"\x{{{low:X}}}"),
+            false => write!(out, r"\x{{{low:X}}}-\x{{{high:X}}}"),
+        };
+    }
+    out.push(']');
+}
