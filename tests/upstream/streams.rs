@@ -40,6 +40,32 @@ async fn a_body_is_streamed_out_and_an_answer_in() {
 }
 
 #[tokio::test]
+async fn a_body_ends_once_whatever_its_last_piece_is() {
+    let stub = Stub::saying("hello").await;
+    let hosts = stub.hosts();
+    let head = call(Method::POST, "/", &[], "");
+    let empty = Bytes::new;
+    for framing in [RequestBody::Chunked, RequestBody::Length(4)] {
+        let mut exchange = hosts.open(&head, framing).await.unwrap();
+        for piece in [empty(), Bytes::from_static(b"ab"), empty()] {
+            exchange.write_body(piece, false).await.unwrap();
+        }
+        exchange
+            .write_body(Bytes::from_static(b"cd"), false)
+            .await
+            .unwrap();
+        exchange.write_body(empty(), true).await.unwrap();
+        exchange.finish_body().await.unwrap();
+        exchange.read_header().await.unwrap();
+        while exchange.read_body().await.unwrap().is_some() {}
+        exchange.release().await;
+    }
+    assert_eq!(stub.connections(), 1);
+    assert!(stub.seen().iter().all(|seen| seen.body == b"abcd"));
+    assert_eq!(stub.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn a_wait_that_was_cancelled_goes_on_where_it_was() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
