@@ -17,22 +17,21 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// What to do about it, in each refusal.
 pub const HINT: &str = "set RUNTIME_DIRECTORY to a folder of mode 0700 that belongs to this user";
 
-/// The first private folder of [`candidates`]; `/run/portcullis` is made where that is possible.
+/// The first private folder of [`candidates`]; `/run/portcullis` is made where it is needed and possible.
 ///
 /// # Errors
 /// There is none; the text says why, for each that was tried.
 pub fn private() -> Result<PathBuf, String> {
-    let system = Path::new(SYSTEM);
-    if !system.exists() {
-        // Only root can, and only where somebody wants it; whoever has another folder does not need it.
-        let _ = fs::DirBuilder::new().mode(0o700).create(system);
-    }
     choose(&candidates())
 }
 
 fn choose(folders: &[PathBuf]) -> Result<PathBuf, String> {
     let mut reasons = Vec::new();
     for folder in folders {
+        if folder == Path::new(SYSTEM) {
+            // Only root can, and it may be there already: what it is like is checked next.
+            let _ = fs::DirBuilder::new().mode(0o700).create(folder);
+        }
         match checked(folder) {
             Ok(real) => return Ok(real),
             Err(reason) => reasons.push(format!("{}: {reason}", folder.display())),

@@ -336,8 +336,10 @@ impl Process {
         allow(&active.service);
         let endpoints = active.service.endpoints.iter();
         let patterns = endpoints.map(|endpoint| &*endpoint.pattern).collect();
-        self.metrics.keep_routes(&patterns);
-        self.shared.active.store(Arc::new(active));
+        // Both leave much behind; a failure is one of the system's to start a thread, and costs memory only.
+        let _ = memory::apart(|| self.metrics.keep_routes(&patterns));
+        let old = self.shared.active.swap(Arc::new(active));
+        let _ = memory::apart(move || drop(old));
         let _ = self.tasks.send(loaded.tasks);
         Ok(())
     }
