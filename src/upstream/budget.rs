@@ -158,6 +158,8 @@ pub fn apart(body: &Bytes) -> Bytes {
 }
 
 /// Half of the memory that this process may have: of its control group's, or the machine's.
+// On 32-bit systems the fields are narrower.
+#[allow(clippy::useless_conversion)]
 pub fn half_of_memory() -> u64 {
     let machine = rustix::system::sysinfo();
     let total = u64::from(machine.totalram).saturating_mul(u64::from(machine.mem_unit));
