@@ -18,7 +18,7 @@ impl Exchange<'_> {
     pub(super) async fn send_head(&mut self) -> Result<(), CallError> {
         if let Err(error) = self.write_head().await? {
             // Over HTTP/2 this is a connection that is going away: nothing has been sent.
-            if !self.repeatable() && !(self.reused && self.is_http2()) {
+            if !(self.repeatable() || self.reused && self.is_http2()) {
                 return Err(self.failed(CallError::header(&error)));
             }
             self.retried = true;
