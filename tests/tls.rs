@@ -915,6 +915,46 @@ fn gateways_with_one_file_of_ticket_keys_resume_each_others_sessions() {
 }
 
 #[test]
+fn gateways_with_one_redis_agree_on_ticket_keys() {
+    let Some(redis) = support::redis::Redis::start() else {
+        return;
+    };
+    let authority = Authority::new();
+    let server = json!({ "portcullis/server": { "session_tickets_in_redis": true } });
+    let mut file = config(json!({ "keys": [{ "public_key": "c", "private_key": "k" }] }));
+    file["extra_config"] = server;
+    let pair = authority.pair("a.test");
+    let files = [("c", &*pair.0), ("k", &*pair.1)];
+    let (code, said) = checked(&file, &files);
+    assert!(
+        code == Some(1) && said.contains("there is no Redis in this file"),
+        "{said}"
+    );
+    file["extra_config"]["portcullis/redis"] = json!({ "url": redis.url() });
+    let start = || {
+        let port = support::ports::free();
+        let number = port.to_string();
+        let gateway = Gateway::spawn(port, &file.to_string(), &files, &["-p", &number]);
+        assert!(
+            gateway.listens(Duration::from_secs(20)),
+            "{}",
+            gateway.output()
+        );
+        gateway
+    };
+    let (here, there) = (start(), start());
+    eventually("they agree", Duration::from_secs(20), || {
+        let client = returning(None);
+        resumes(&client, here.port()).unwrap();
+        resumes(&client, there.port()).unwrap()
+    });
+    reload(&here);
+    let client = returning(None);
+    resumes(&client, here.port()).unwrap();
+    assert!(resumes(&client, there.port()).unwrap(), "after a reload");
+}
+
+#[test]
 fn nobody_resumes_what_other_authorities_allowed() {
     let authority = Authority::new();
     let rules = json!({

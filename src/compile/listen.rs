@@ -10,9 +10,10 @@ use crate::compile::output::Metrics;
 use crate::config::namespaces::{LIMITS, METRICS, OPENTELEMETRY, SERVER};
 use crate::config::tls::{KeyPair, Versions};
 use crate::config::{Block, Mistake, Node, Service, Tls};
+use crate::ext::redis::session_ticket_keys;
 use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::{
-    ClientRoots, KeyFiles, Limits, Listen, MAX_FIELDS, ServerTls, TlsVersion,
+    ClientRoots, KeyFiles, Limits, Listen, MAX_FIELDS, ServerTls, SharedSecrets, TlsVersion,
 };
 
 /// As the reference's HTTP library: what `max_header_bytes` 0 means.
@@ -49,6 +50,27 @@ pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen
             .and_then(|server| server.duration("shutdown_delay"))
             .unwrap_or_default(),
     }
+}
+
+/// The keys of session tickets that the file wants from Redis, if its blocks are compiled.
+pub fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<SharedSecrets> {
+    let node = file.extra.find(SERVER.name, SERVER.aliases)?;
+    let server = node.block(SERVER.keys)?;
+    if !server.flag("session_tickets_in_redis") {
+        return None;
+    }
+    let at = server.get("session_tickets_in_redis").unwrap_or(node);
+    if server.has("session_ticket_keys") {
+        at.invalid("session tickets have keys in a file already: \"session_ticket_keys\"");
+    }
+    let secrets = session_ticket_keys(cx);
+    if secrets.is_none() {
+        at.mistake_hint(
+            Mistake::invalid("there is no Redis in this file"),
+            "\"portcullis/redis\": {\"url\": \"redis://host:6379\"} beside it",
+        );
+    }
+    secrets
 }
 
 /// How long `GET /__ready` waits for key sets.
@@ -222,6 +244,7 @@ fn server_tls(tls: &Tls<'_>, server: Option<&Block<'_>>, cx: &Compile<'_>) -> Op
         ticket_keys: server
             .and_then(|server| server.get("session_ticket_keys"))
             .and_then(|node| readable(&node, cx)),
+        shared_tickets: None,
         mtls: tls.enable_mtls.then(|| ClientRoots {
             ca_files: tls
                 .ca_certs

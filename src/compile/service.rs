@@ -81,6 +81,9 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         cx.leave(Arc::new(ServiceTimeout(timeout)));
     }
     let (steps, gates) = service_steps(&file, &mut cx);
+    if let Some(tls) = &mut listener.tls {
+        tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
+    }
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let readiness = readiness(&file, &mut cx);
     let certificates = cx.certificates.take();

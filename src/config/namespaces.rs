@@ -435,6 +435,12 @@ pub const SERVER: Namespace = Namespace {
             "Path of a file with the keys of TLS session tickets, for gateways behind one address: 32 bytes in hexadecimal or base64 in each line. The first encrypts, all decrypt. Read again at a reload.",
         ),
         key(
+            "session_tickets_in_redis",
+            Kind::Bool,
+            "false",
+            "The keys of TLS session tickets come from the Redis of `portcullis/redis`, where gateways make a new one together every 6 hours.",
+        ),
+        key(
             "ready_wait",
             Kind::Duration,
             "30s",

@@ -1,9 +1,12 @@
 //! Where and how clients are listened to: what the server needs to know before the first byte.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 /// Pingora's parser reads no more fields than this.
@@ -79,8 +82,57 @@ pub struct ServerTls {
     pub curves: Vec<u16>,
     /// A file with keys for session tickets; `None` makes own ones.
     pub ticket_keys: Option<PathBuf>,
+    /// Keys for session tickets that several gateways agree on; while there are none, own ones.
+    pub shared_tickets: Option<SharedSecrets>,
     /// Demand a client certificate that these and, unless disabled, the system's roots vouch for.
     pub mtls: Option<ClientRoots>,
+}
+
+/// A secret that several gateways know.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedSecret {
+    /// From when on it encrypts, in seconds since 1970.
+    pub made: u64,
+    /// 32 bytes in hexadecimal.
+    pub text: String,
+}
+
+impl fmt::Debug for SharedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedSecret")
+            .field("made", &self.made)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Secrets that come from elsewhere and change with time: the one in use first, then those that were or will be.
+#[derive(Debug, Clone, Default)]
+pub struct SharedSecrets(Arc<ArcSwap<Vec<SharedSecret>>>);
+
+impl SharedSecrets {
+    /// Those of now; none before the first have come.
+    pub fn current(&self) -> Arc<Vec<SharedSecret>> {
+        self.0.load_full()
+    }
+
+    /// Puts others in their place.
+    pub fn set(&self, secrets: Vec<SharedSecret>) {
+        if *self.0.load_full() != secrets {
+            self.0.store(Arc::new(secrets));
+        }
+    }
+
+    /// Whether anybody holds them besides the one who asks.
+    pub fn is_used(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+/// Two are the same when they are filled by the same task.
+impl PartialEq for SharedSecrets {
+    fn eq(&self, other: &SharedSecrets) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// The files of one certificate.

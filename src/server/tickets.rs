@@ -18,6 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::server::ProducesTickets;
 
+use crate::runtime::listen::{SharedSecret, SharedSecrets};
 use crate::upstream::PemError;
 
 /// How long a ticket can be used.
@@ -36,6 +37,31 @@ pub struct Tickets {
     /// Whether the keys are our own, and replaced with time.
     rotates: bool,
     rotation: Mutex<()>,
+    /// Keys from elsewhere, once they have come, go before ours.
+    shared: Option<Foreign>,
+}
+
+struct Foreign {
+    secrets: SharedSecrets,
+    /// What was made of them last.
+    made: ArcSwap<(Arc<Vec<SharedSecret>>, Arc<Ring>)>,
+}
+
+impl Foreign {
+    fn ring(&self) -> Arc<Ring> {
+        let secrets = self.secrets.current();
+        let made = self.made.load();
+        if Arc::ptr_eq(&made.0, &secrets) {
+            return Arc::clone(&made.1);
+        }
+        let keys = secrets.iter().filter_map(|secret| {
+            let key = TicketKey::new(secret_of(&secret.text).ok()?, secret.made);
+            key.map(Arc::new)
+        });
+        let ring = Arc::new(Ring(keys.collect()));
+        self.made.store(Arc::new((secrets, Arc::clone(&ring))));
+        ring
+    }
 }
 
 impl fmt::Debug for Tickets {
@@ -120,7 +146,34 @@ impl Tickets {
             ring: ArcSwap::from_pointee(ring),
             rotates,
             rotation: Mutex::new(()),
+            shared: None,
         }
+    }
+
+    /// With keys that several gateways agree on; these encrypt only while there are none.
+    pub fn shared_by(mut self, secrets: SharedSecrets) -> Tickets {
+        self.shared = Some(Foreign {
+            secrets,
+            made: ArcSwap::default(),
+        });
+        self
+    }
+
+    /// The keys to encrypt with.
+    fn encrypting(&self, now: u64) -> Arc<Ring> {
+        let foreign = self.shared.as_ref().map(Foreign::ring);
+        foreign
+            .filter(|ring| !ring.0.is_empty())
+            .unwrap_or_else(|| self.current(now))
+    }
+
+    /// The key with this name, which is no secret.
+    fn named(&self, name: &[u8], now: u64) -> Option<Arc<TicketKey>> {
+        let of = |ring: &Ring| ring.0.iter().find(|key| key.name == name).cloned();
+        let foreign = self.shared.as_ref().map(Foreign::ring);
+        foreign
+            .and_then(|ring| of(&ring))
+            .or_else(|| of(&self.current(now)))
     }
 
     /// Takes the keys of `other` in the place of these; keys of our own stay, so that a reload costs nobody a handshake.
@@ -186,7 +239,7 @@ impl Tickets {
     }
 
     fn seal(&self, binding: &[u8; 32], message: &[u8], now: u64) -> Option<Vec<u8>> {
-        let ring = self.current(now);
+        let ring = self.encrypting(now);
         let key = ring.0.first()?;
         let mut sealed = [&now.to_be_bytes(), message].concat();
         let aad = Aad::from(binding);
@@ -197,9 +250,7 @@ impl Tickets {
     fn open(&self, binding: &[u8; 32], ticket: &[u8], now: u64) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
-        let ring = self.current(now);
-        // A name is no secret.
-        let key = ring.0.iter().find(|key| key.name == name)?;
+        let key = self.named(name, now)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut sealed = sealed.to_vec();
         let aad = Aad::from(binding);
@@ -368,6 +419,35 @@ mod tests {
         );
         for text in ["", "x", "1 zz\n", "1\n"] {
             assert!(Tickets::handed_over(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_that_were_agreed_on_go_before_our_own() {
+        let secrets = SharedSecrets::default();
+        let (here, there) = (
+            Tickets::own().shared_by(secrets.clone()),
+            Tickets::own().shared_by(secrets.clone()),
+        );
+        let own = here.seal(&MTLS, b"own", NOW).unwrap();
+        assert_eq!(there.open(&MTLS, &own, NOW), None);
+        let one = SharedSecret {
+            made: NOW,
+            text: "11".repeat(32),
+        };
+        let two = SharedSecret {
+            made: NOW,
+            text: "22".repeat(32),
+        };
+        secrets.set(vec![one.clone()]);
+        let first = here.seal(&MTLS, b"first", NOW).unwrap();
+        assert!(there.open(&MTLS, &first, NOW).is_some());
+        assert!(here.open(&MTLS, &own, NOW).is_some());
+        secrets.set(vec![two, one]);
+        let second = here.seal(&MTLS, b"second", NOW).unwrap();
+        assert_ne!(first[..NAME_BYTES], second[..NAME_BYTES]);
+        for ticket in [first, second] {
+            assert!(there.open(&MTLS, &ticket, NOW).is_some());
         }
     }
 

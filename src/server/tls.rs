@@ -73,6 +73,10 @@ impl Certificates {
             Some(path) => Tickets::of_file(path)?,
             None => tickets.unwrap_or_else(Tickets::own),
         };
+        let tickets = match &definition.shared_tickets {
+            Some(secrets) => tickets.shared_by(secrets.clone()),
+            None => tickets,
+        };
         let tickets = Arc::new(tickets);
         let current = ArcSwap::from_pointee(build(&definition, &tickets)?);
         Ok(Certificates {
@@ -339,6 +343,7 @@ mod tests {
             cipher_suites: Vec::new(),
             curves: Vec::new(),
             ticket_keys: None,
+            shared_tickets: None,
             mtls: None,
         }
     }

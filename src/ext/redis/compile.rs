@@ -40,6 +40,12 @@ pub struct SharedStore {
 }
 
 impl SharedStore {
+    /// The start of the names of session ticket keys, which are on one node of a cluster.
+    pub(super) fn tickets(&self) -> String {
+        let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
+        format!("portcullis:{{{namespace}:session-tickets}}:")
+    }
+
     /// The start of all keys of one endpoint: no two endpoints have the same, and a cluster keeps them on one node, so
     /// that one script may touch all of them.
     pub fn prefix(&self, method: &Method, pattern: &str) -> String {

@@ -5,9 +5,11 @@ mod config;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 pub use compile::SharedStore;
 pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, Taken};
+pub use tickets::session_ticket_keys;
 
 use super::registry::ServiceExtension;
 

@@ -22,6 +22,10 @@ use crate::runtime::clock::Clock;
 /// The same bucket as [`Rate::take`], in Redis and by its clock. See `bucket.lua` for its arguments.
 const SCRIPT: &str = include_str!("bucket.lua");
 
+/// Sets a key that is not there and answers what it holds then.
+const AGREE: &str =
+    "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) return redis.call('GET', KEYS[1])";
+
 /// How long Redis is left alone once it is given up. An answer that comes ends that at once.
 const REST: Duration = Duration::from_secs(1);
 
@@ -47,6 +51,17 @@ pub trait Shared: Send + Sync + fmt::Debug {
 
     /// Takes one token of each bucket, in order, up to the first that refuses. Waits as long as the file allows.
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>>;
+
+    /// What all gateways have agreed on under `key`: `offer`, if nobody came before, for as long as `keep`. `None`: the
+    /// store failed, or can do no such thing. Not for the request path.
+    fn agree(
+        &self,
+        _key: String,
+        _offer: String,
+        _keep: Duration,
+    ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// The answer to a question that was asked and is not given up; `None` if none comes.
@@ -329,6 +344,19 @@ impl Shared for Store {
                     }
                 }
             }
+        })
+    }
+
+    fn agree(
+        &self,
+        key: String,
+        offer: String,
+        keep: Duration,
+    ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+        Box::pin(async move {
+            let client = self.pool.next_connected();
+            let keep = keep.as_secs().to_string();
+            client.eval(AGREE, vec![key], vec![offer, keep]).await.ok()
         })
     }
 }

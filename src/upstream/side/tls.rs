@@ -409,6 +409,48 @@ mod tests {
         );
     }
 
+    /// The pair of a file in `tests/data/tls`.
+    fn pair(name: &str) -> CertifiedKey {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+        let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+        certificate_pair(&file("crt"), &file("key")).unwrap()
+    }
+
+    #[test]
+    fn a_version_1_certificate_passes_where_nothing_is_judged_and_by_its_pin() {
+        use rustls::version::{TLS12, TLS13};
+        let v1 = pair("v1");
+        let (_, parsed) = x509_parser::parse_x509_certificate(&v1.cert[0]).unwrap();
+        let hash = digest::digest(&digest::SHA256, parsed.tbs_certificate.subject_pki.raw);
+        let pin: [u8; 32] = hash.as_ref().try_into().unwrap();
+        let tls = |insecure: bool, pins: &[[u8; 32]]| SideTls {
+            insecure,
+            pins: pins.to_vec(),
+            ..SideTls::default()
+        };
+        for version in [&TLS12, &TLS13] {
+            let shake = |tls: SideTls, key: &CertifiedKey| {
+                let provider = Arc::new(provider::default_provider());
+                let config = ServerConfig::builder_with_provider(provider)
+                    .with_protocol_versions(&[version])
+                    .unwrap()
+                    .with_no_client_auth()
+                    .with_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())));
+                let server = ServerConnection::new(Arc::new(config)).unwrap();
+                handshake(&tls, server, "localhost")
+            };
+            assert_eq!(shake(tls(true, &[]), &v1), Ok(()));
+            assert_eq!(shake(tls(true, &[pin]), &v1), Ok(()));
+            shake(tls(true, &[[0; 32]]), &v1).expect_err("another pin");
+            let why = shake(tls(false, &[]), &v1).unwrap_err();
+            assert!(why.contains("it is an X.509 v1 certificate"), "{why}");
+            // Somebody shows a certificate without its key.
+            let thief = CertifiedKey::new(v1.cert.clone(), pair("p521").key);
+            shake(tls(true, &[]), &thief).expect_err("the signature is by another key");
+            shake(tls(true, &[pin]), &thief).expect_err("the signature is by another key");
+        }
+    }
+
     #[test]
     fn only_suites_that_exist_are_offered() {
         let tls = SideTls {

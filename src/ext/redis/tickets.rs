@@ -1,0 +1,148 @@
+//! Keys of session tickets that all gateways of a Redis agree on: for every six hours one, which the first that needs it
+//! makes.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand;
+
+use super::compile::SharedStore;
+use super::runtime::Shared;
+use crate::ext::carry::Task;
+use crate::ext::context::Compile;
+use crate::runtime::listen::{SharedSecret, SharedSecrets};
+
+/// How long one key encrypts, in seconds.
+const TURN: u64 = 6 * 3600;
+/// The key of the next turn is there this long before it is needed: the clocks of a fleet differ.
+const EARLY: u64 = 600;
+/// Tickets live for twelve hours, so that those of two turns ago are still taken.
+const PAST: u64 = 2;
+/// How long Redis keeps a key: longer than anybody asks for it.
+const KEEP: Duration = Duration::from_secs(30 * 3600);
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(30);
+/// After Redis did not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The keys in the Redis of this file, kept up to date in the background; `None` when it has no `portcullis/redis`.
+pub fn session_ticket_keys(cx: &mut Compile<'_>) -> Option<SharedSecrets> {
+    let shared = cx.left::<SharedStore>()?;
+    let prefix = shared.tickets();
+    let kept = cx.carry(format!("portcullis/redis {prefix}"), |tasks| {
+        let secrets = Arc::new(SharedSecrets::default());
+        let store = Arc::clone(&shared.store);
+        let filled = (*secrets).clone();
+        tasks.push(Task::new("session ticket keys", async move {
+            tend(&*store, &prefix, &filled).await;
+        }));
+        secrets
+    });
+    Some((*kept).clone())
+}
+
+async fn tend(store: &dyn Shared, prefix: &str, secrets: &SharedSecrets) {
+    // Two hold them: the file, and this task. When only the task does, nobody needs them any more.
+    while secrets.is_used() {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let pause = match agreed(store, prefix, now).await {
+            Some(keys) => {
+                secrets.set(keys);
+                LOOK
+            }
+            None => RETRY,
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// The key of this turn first, then older ones, and the next shortly before its turn.
+async fn agreed(store: &dyn Shared, prefix: &str, now: u64) -> Option<Vec<SharedSecret>> {
+    let turn = now / TURN;
+    let mut turns: Vec<u64> = (turn.saturating_sub(PAST)..=turn).rev().collect();
+    if (now + EARLY) / TURN > turn {
+        turns.push(turn + 1);
+    }
+    let mut keys = Vec::with_capacity(turns.len());
+    for turn in turns {
+        let key = store
+            .agree(format!("{prefix}{turn}"), offer()?, KEEP)
+            .await?;
+        keys.push(SharedSecret {
+            made: turn * TURN,
+            text: key,
+        });
+    }
+    Some(keys)
+}
+
+/// 32 random bytes in hexadecimal.
+fn offer() -> Option<String> {
+    let mut bytes = [0_u8; 32];
+    rand::fill(&mut bytes).ok()?;
+    let mut text = String::with_capacity(64);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    use smallvec::SmallVec;
+
+    use super::super::runtime::{Ask, Taken};
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Memory(Mutex<HashMap<String, String>>);
+
+    impl Shared for Memory {
+        fn is_ready(&self) -> bool {
+            true
+        }
+
+        fn take(
+            &self,
+            _asks: SmallVec<[Ask; 2]>,
+        ) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
+            Box::pin(std::future::ready(Taken::Failed))
+        }
+
+        fn agree(
+            &self,
+            key: String,
+            offer: String,
+            _keep: Duration,
+        ) -> Pin<Box<dyn Future<Output = Option<String>> + Send + '_>> {
+            let mut known = self.0.lock().unwrap();
+            let agreed = known.entry(key).or_insert(offer).clone();
+            Box::pin(std::future::ready(Some(agreed)))
+        }
+    }
+
+    #[tokio::test]
+    async fn two_gateways_agree_and_go_on_to_the_next_key_together() {
+        let redis = Memory::default();
+        let start = 1000 * TURN;
+        let here = agreed(&redis, "p", start + 1).await.unwrap();
+        let there = agreed(&redis, "p", start + 2).await.unwrap();
+        assert_eq!(here, there);
+        assert_eq!(here.len(), 3);
+        assert_eq!(here[0].made, start);
+        let late = agreed(&redis, "p", start + TURN - 1).await.unwrap();
+        assert_eq!(late[..3], here[..]);
+        let next = agreed(&redis, "p", start + TURN).await.unwrap();
+        assert_eq!(next[0], late[3], "it was there before its turn");
+        assert_eq!(next[1..], here[..2]);
+    }
+}
