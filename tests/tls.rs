@@ -195,25 +195,16 @@ fn a_client_may_show_a_certificate_of_the_file_itself() {
 
 #[test]
 fn a_backend_may_show_a_certificate_of_the_file() {
-    for (authority, version, status) in [
-        (false, "http/1.1", 200),
-        (true, "http/1.1", 200),
-        // Pingora makes these connections.
-        (true, "h2", 500),
-    ] {
+    for (authority, version) in [(false, "http/1.1"), (true, "http/1.1"), (true, "auto")] {
         let pair = self_signed("localhost", authority);
-        let mut file = json!({ "version": 3,
-            "client_tls": { "ca_certs": ["it.crt"], "disable_system_ca_pool": true },
-            "endpoints": [{ "endpoint": "/a", "timeout": "10s", "backend": [{
-                "host": [format!("https://localhost:{}", serve(&pair, None))], "url_pattern": "/" }] }] });
-        if version == "h2" {
-            file["endpoints"][0]["backend"][0]["extra_config"] =
-                json!({ "portcullis/upstream": { "http_version": "h2" } });
-        }
+        let tls = json!({ "ca_certs": ["it.crt"], "disable_system_ca_pool": true });
+        let file = calling_over(version, serve(&pair, None), &tls);
         let gateway = Gateway::start_with(&file.to_string(), &[("it.crt", &pair.0)]);
-        assert_eq!(gateway.get("/a").status, status, "{authority} {version}");
-        let warned = gateway.output().contains("is an authority's (CA:TRUE)");
-        assert_eq!(warned, version == "h2", "{}", gateway.output());
+        let status = gateway.get("/a").status;
+        assert_eq!(status, 200, "{authority} {version} {}", gateway.output());
+        let (other, _) = self_signed("localhost", authority);
+        let gateway = Gateway::start_with(&file.to_string(), &[("it.crt", &other)]);
+        assert_eq!(gateway.get("/a").status, 500, "another one is on the list");
     }
 }
 
@@ -247,8 +238,24 @@ fn calling(port: u16, client_tls: &Value) -> Value {
         "backend": [{ "host": [format!("https://localhost:{port}")], "url_pattern": "/" }] }] })
 }
 
+/// The same with another `http_version`.
+fn calling_over(version: &str, port: u16, client_tls: &Value) -> Value {
+    let mut file = calling(port, client_tls);
+    if version != "http/1.1" {
+        file["endpoints"][0]["backend"][0]["extra_config"] =
+            json!({ "portcullis/upstream": { "http_version": version } });
+    }
+    file
+}
+
 #[test]
 fn in_the_insecure_mode_nothing_of_a_certificate_is_judged() {
+    let gateway = {
+        let tls = json!({ "allow_insecure_connections": true });
+        let file = calling_over("auto", serve(&owned(V1), None), &tls);
+        Gateway::start(&file.to_string())
+    };
+    assert_eq!(gateway.get("/a").status, 200, "{}", gateway.output());
     for pair in [owned(V1), odd(), owned(P521)] {
         let file = calling(
             serve(&pair, None),

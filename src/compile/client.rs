@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::compile::certificates;
-use crate::compile::files::readable;
 use crate::compile::listen::versions;
 use crate::compile::options;
 use crate::config::namespaces::{HTTP_CLIENT, LIMITS, Namespace, UPSTREAM, UPSTREAM_SERVICE};
@@ -15,7 +14,7 @@ use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
 use crate::upstream::{
     CertificatePair, Client, HostRules, HostSet, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Proxies,
-    Redirects, Settings, TlsPolicy, holds_an_authority_with_names,
+    Redirects, Settings, TlsPolicy,
 };
 
 /// As the reference: how often the names of `sd: dns` are looked up again.
@@ -133,21 +132,6 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
     policy
 }
 
-/// What KrakenD takes from a server, and so do we, unless Pingora makes the connection.
-fn warn_of_own_authorities(files: &[Node<'_>], cx: &Compile<'_>) {
-    for node in files {
-        let path = readable(node, cx);
-        if path.is_some_and(|path| holds_an_authority_with_names(&path)) {
-            node.warn_hint(
-                Mistake::invalid(
-                    "a certificate in it is an authority's (CA:TRUE): a server that shows it as its own is refused when \"http_version\" is h2 or auto",
-                ),
-                "give the server another one that this one signed, or make it with basicConstraints=CA:FALSE",
-            );
-        }
-    }
-}
-
 fn shown(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
     if pair.certificate.is_none() {
         pair.block.missing("certificate");
@@ -158,8 +142,8 @@ fn shown(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
     certificates::pair(pair, CertificateUse::Client, cx)
 }
 
-/// Pingora's connector speaks TLS 1.2 and 1.3 with its own suites, whatever the file says. Saying so is better than
-/// letting an operator believe in a bound that is not there; a bound that would exclude a version is a mistake.
+/// Connections to backends offer TLS 1.2 and 1.3 with all suites and groups, whatever the file says. Saying so is better
+/// than letting an operator believe in a bound that is not there.
 fn without_effect(tls: &ClientTls<'_>) {
     let (min, max) = versions(&tls.block, tls.versions, TlsVersion::Tls12);
     if (min, max) != (TlsVersion::Tls12, TlsVersion::Tls13) {
@@ -202,7 +186,7 @@ pub fn hosts(
         (true, Some(name)) => Some(bare(name)),
         (false, _) => None,
     };
-    let client = client_of(file, service, cx)?;
+    let client = client_of(file, cx)?;
     let rules = rules(file, service, patience);
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
@@ -262,7 +246,7 @@ fn block<'a>(file: &Backend<'a>, namespace: &'static Namespace) -> Option<Block<
 }
 
 /// The client of this backend: the shared one, unless it speaks another version of HTTP or has a proxy of its own.
-fn client_of(file: &Backend<'_>, service: &Service<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
+fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
     let shared = cx.client.as_ref()?;
     let version = block(file, &UPSTREAM).and_then(|block| match block.choice("http_version") {
         Some("h2") => Some(HttpVersion::H2),
@@ -279,9 +263,6 @@ fn client_of(file: &Backend<'_>, service: &Service<'_>, cx: &Compile<'_>) -> Opt
         proxies: proxies.unwrap_or_else(|| usual.proxies.clone()),
         ..(*usual).clone()
     };
-    if let (Some(tls), false) = (&service.client_tls, settings.tls.insecure) {
-        warn_of_own_authorities(&tls.ca_certs, cx);
-    }
     match cx.clients.with(&settings) {
         Ok(client) => Some(client),
         Err(error) => {

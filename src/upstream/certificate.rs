@@ -173,16 +173,6 @@ pub fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
     })
 }
 
-/// Whether a PEM file holds what `openssl req -x509` makes for a server: an authority (`CA:TRUE`) with names of its own.
-pub fn holds_an_authority_with_names(path: &Path) -> bool {
-    let found = certificates_in(path).unwrap_or_default();
-    found.iter().any(|certificate| {
-        X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| {
-            parsed.is_ca() && matches!(parsed.subject_alternative_name(), Ok(Some(_)))
-        })
-    })
-}
-
 /// The feature list is a SEQUENCE of INTEGERs; 5 is status_request.
 fn must_staple(parsed: &X509Certificate<'_>) -> bool {
     let feature = parsed

@@ -19,7 +19,7 @@ use super::dns::DnsTable;
 use super::peer::PooledPeer;
 use super::pool::Pool;
 use super::proxy::{Proxies, ProxyScheme, ProxyUrl};
-use super::tls::{PingoraTls, TlsPolicy};
+use super::tls::TlsPolicy;
 use super::tunnel::Tunnel;
 
 /// The reference's hint for idle connections of one host; Pingora's pool counts all hosts together, so this is
@@ -122,7 +122,6 @@ pub struct Client {
     pub(super) pool: Pool,
     pub(super) settings: Settings,
     pub(super) dns: Arc<DnsTable>,
-    tls: PingoraTls,
     /// Keeps connections of different TLS policies apart: Pingora's pool key knows nothing of the CA.
     group_key: u64,
     pool_keys: RandomState,
@@ -147,18 +146,16 @@ impl Client {
         // Pingora would make another one the default, which knows fewer kinds of keys (P-521).
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         check_system_certificates()?;
-        let http1 = settings.http_version == HttpVersion::H1;
-        let tls = settings.tls.load(!http1)?;
+        let tls = settings.tls.load()?;
         let mut hasher = DefaultHasher::new();
         settings.tls.hash(&mut hasher);
         settings.http_version.hash(&mut hasher);
         Ok(Arc::new(Client {
-            pool: pool(&settings, &tls.config),
+            pool: pool(&settings, &tls),
             group_key: hasher.finish(),
             pool_keys: RandomState::new(),
             settings,
             dns,
-            tls: tls.pingora,
             slots: Mutex::default(),
         }))
     }
@@ -185,14 +182,10 @@ impl Client {
     pub(super) fn peer(&self, address: SocketAddr, secure: bool, name: &str) -> PooledPeer {
         let mut peer = HttpPeer::new(address, secure, name.to_owned());
         peer.group_key = self.group_key;
-        peer.client_cert_key.clone_from(&self.tls.client_cert);
         let options = &mut peer.options;
         options.connection_timeout = self.settings.dialer_timeout;
         options.idle_timeout = Some(self.settings.idle_connection_timeout);
         options.tcp_keepalive = self.settings.dialer_keep_alive.map(keepalive);
-        options.verify_cert = !self.tls.insecure;
-        options.verify_hostname = !self.tls.insecure;
-        options.ca.clone_from(&self.tls.ca);
         match (self.settings.http_version, secure) {
             (HttpVersion::H1, _) | (HttpVersion::Auto, false) => options.set_http_version(1, 1),
             (HttpVersion::H2, _) => options.set_http_version(2, 2),
@@ -269,7 +262,7 @@ fn pool(settings: &Settings, tls: &ClientConfig) -> Pool {
         HttpVersion::H2 | HttpVersion::Auto => {
             let ping_after = settings.dialer_keep_alive.unwrap_or(PING_AFTER);
             let ping_after = ping_after.max(Duration::from_secs(1));
-            Pool::any(options, ping_after, settings.idle_connection_timeout)
+            Pool::any(options, tls, ping_after, settings.idle_connection_timeout)
         }
     }
 }

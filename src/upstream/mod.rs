@@ -58,8 +58,7 @@ mod wire;
 
 pub use call::CallOptions;
 pub use certificate::{
-    CertificateFacts, PemError, certificate_pair, certificates_in, facts,
-    holds_an_authority_with_names, read_ocsp_response,
+    CertificateFacts, PemError, certificate_pair, certificates_in, facts, read_ocsp_response,
 };
 pub use client::{Client, ClientError, Clients, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Settings};
 pub use credentials::{ClientCredentials, TokenSource, TokenStore};

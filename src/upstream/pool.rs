@@ -23,34 +23,41 @@ use super::peer::PooledPeer;
 /// The connections of one client.
 pub(super) enum Pool {
     /// For clients that speak HTTP/1 only, which is the default.
-    Http1(Box<Http1Pool>),
+    Http1(Box<Dialler>),
     Any(Box<AnyVersion>),
 }
 
 /// For clients that may speak HTTP/2.
 pub(super) struct AnyVersion {
-    transport: TransportConnector,
+    dialler: Dialler,
     multiplexed: Multiplexed,
 }
 
-/// Pingora's connections, with a TLS configuration of ours: one for all of them, with our verifier in it, where Pingora
-/// makes one for each connection.
-pub(super) struct Http1Pool {
+/// Pingora's connections, with TLS configurations of ours: one for all connections that offer the same versions of HTTP,
+/// with our verifier in it, where Pingora makes one for each connection and takes no verifier.
+pub(super) struct Dialler {
     transport: TransportConnector,
-    tls: TlsConnector,
+    http1: TlsConnector,
+    http2: TlsConnector,
+    both: TlsConnector,
 }
 
 impl Pool {
     /// A pool for clients that speak nothing but HTTP/1, with this for TLS.
     pub(super) fn http1(options: ConnectorOptions, config: &ClientConfig) -> Pool {
-        Pool::Http1(Box::new(Http1Pool::new(options, config)))
+        Pool::Http1(Box::new(Dialler::new(options, config)))
     }
 
     /// A pool for both versions. HTTP/2: a request that waits in a silence of `ping_after` has its connection tested;
     /// one without streams is kept for `idle`.
-    pub(super) fn any(options: ConnectorOptions, ping_after: Duration, idle: Duration) -> Pool {
+    pub(super) fn any(
+        options: ConnectorOptions,
+        config: &ClientConfig,
+        ping_after: Duration,
+        idle: Duration,
+    ) -> Pool {
         Pool::Any(Box::new(AnyVersion {
-            transport: TransportConnector::new(Some(options)),
+            dialler: Dialler::new(options, config),
             multiplexed: Multiplexed::new(ping_after, idle),
         }))
     }
@@ -103,7 +110,7 @@ impl Pool {
         };
         let transport = match self {
             Pool::Http1(pool) => &pool.transport,
-            Pool::Any(pool) => &pool.transport,
+            Pool::Any(pool) => &pool.dialler.transport,
         };
         session.respect_keepalive();
         if let Some(stream) = session.reuse().await {
@@ -129,12 +136,12 @@ impl AnyVersion {
             }
         }
         // A server that was offered both may have chosen HTTP/1.
-        let stream = self.transport.reused_stream(peer).await?;
+        let stream = self.dialler.transport.reused_stream(peer).await?;
         Some(http1(stream, peer))
     }
 
     async fn dial(&self, peer: &PooledPeer) -> Result<HttpSession, Box<Error>> {
-        let stream = self.transport.new_stream(peer).await?;
+        let stream = self.dialler.dial(peer).await?;
         let is_http2 = match stream.selected_alpn_proto() {
             Some(chosen) => chosen == ALPN::H2,
             // In plain text nothing is negotiated: prior knowledge (RFC 9113 §3.3).
@@ -153,13 +160,27 @@ impl AnyVersion {
     }
 }
 
-impl Http1Pool {
-    fn new(options: ConnectorOptions, config: &ClientConfig) -> Http1Pool {
-        let mut config = config.clone();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Http1Pool {
+impl Dialler {
+    fn new(options: ConnectorOptions, config: &ClientConfig) -> Dialler {
+        let offering = |protocols: &[&str]| {
+            let mut config = config.clone();
+            let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
+            config.alpn_protocols = protocols.collect();
+            TlsConnector::from(Arc::new(config))
+        };
+        Dialler {
             transport: TransportConnector::new(Some(options)),
-            tls: TlsConnector::from(Arc::new(config)),
+            http1: offering(&["http/1.1"]),
+            http2: offering(&["h2"]),
+            both: offering(&["h2", "http/1.1"]),
+        }
+    }
+
+    fn tls(&self, peer: &PooledPeer) -> &TlsConnector {
+        match peer.get_alpn() {
+            Some(ALPN::H2) => &self.http2,
+            Some(ALPN::H2H1) => &self.both,
+            _ => &self.http1,
         }
     }
 
@@ -173,7 +194,7 @@ impl Http1Pool {
         let Ok(stream) = stream.into_any().downcast::<TcpStream>() else {
             return Error::e_explain(ErrorType::InternalError, "no TCP connection below TLS");
         };
-        let handshake = tls::client::handshake(&self.tls, peer.sni(), *stream);
+        let handshake = tls::client::handshake(self.tls(peer), peer.sni(), *stream);
         let stream = match peer.connection_timeout() {
             None => handshake.await?,
             Some(limit) => match pingora_timeout::timeout(limit, handshake).await {
