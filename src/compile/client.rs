@@ -9,7 +9,7 @@ use crate::compile::options;
 use crate::config::namespaces::{HTTP_CLIENT, LIMITS, Namespace, UPSTREAM, UPSTREAM_SERVICE};
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
-use crate::config::{Backend, Block, ClientTls, Mistake, Node, Service, Typing};
+use crate::config::{Backend, Block, ClientTls, Mistake, Service, Typing};
 use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
 use crate::upstream::{
