@@ -9,6 +9,7 @@ use pingora_http::ResponseHeader;
 
 use super::long::HEAD_TOO_LARGE;
 use super::stream::Exchange;
+use crate::telemetry::mask::without_password;
 use crate::upstream::error::{CallError, CallErrorKind};
 
 impl Exchange<'_> {
@@ -73,7 +74,7 @@ impl Exchange<'_> {
     /// Keeps the connection from being used again, and says why.
     fn spoil(&mut self, what: &'static str) {
         self.spoiled = true;
-        let url = self.host_url();
+        let url = without_password(self.host_url());
         log::warn!("{url} {what} (RFC 9112 §6.3); its connection is closed");
     }
 
