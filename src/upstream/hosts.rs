@@ -296,7 +296,8 @@ impl HostSet {
             }
             let is_last = is_last_host && trial + 1 == addresses;
             let dial = Dial::begin(self, &peers, index, place);
-            match self.reach(place, candidate, way, is_last).await {
+            // Boxed: a dial is rare, and no burden of calls that found a connection.
+            match Box::pin(self.reach(place, candidate, way, is_last)).await {
                 Ok(session) => {
                     dial.succeeded();
                     return Ok(connected((session, false), slot));
