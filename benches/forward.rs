@@ -57,7 +57,7 @@ fn headers(c: &mut Criterion) {
         c.bench_function(&format!("headers/{name}"), |b| {
             b.iter(|| {
                 let mut headers = outgoing(&rules, &options, black_box(&head), &notes);
-                complete(&mut headers, &options, true);
+                complete(&mut headers, &options, &http::Method::GET, true);
                 headers
             });
         });

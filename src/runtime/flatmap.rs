@@ -230,7 +230,7 @@ fn append(data: &mut Value, from: &[Part], to: &[Part]) {
     if !is_list(data, from) || !is_list(data, to) {
         return;
     }
-    let gathers = to.iter().any(|part| *part == Part::Any);
+    let gathers = to.contains(&Part::Any);
     let kept = if gathers {
         copied(data, to)
     } else {

@@ -238,7 +238,7 @@ impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let most = match metadata.target() {
             target if is_ours(target) => log::Level::Debug,
-            BODIES => log::Level::Error,
+            target if target.ends_with(BODIES) => log::Level::Error,
             _ => log::Level::Warn,
         };
         level(metadata) >= self.active.load().settings.level && metadata.level() <= most
@@ -255,8 +255,8 @@ impl Log for Logger {
     }
 }
 
-/// Where Pingora warns of bytes behind an answer; our line says whose they were and what became of them.
-const BODIES: &str = "pingora_core::protocols::http::v1::body";
+/// The end of the target under which the HTTP library warns of bytes behind a response. Our own line names the backend.
+const BODIES: &str = "::protocols::http::v1::body";
 
 /// Libraries have much to say that concerns their authors only.
 fn is_ours(target: &str) -> bool {
