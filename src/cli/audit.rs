@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::{AuditArgs, Format, check};
+use crate::config::flexible::Rendering;
 use crate::config::{Endpoint, Environment, Extra, Node, Report, Service, Typing, load};
 use crate::ext::registry;
 use crate::ext::unbuilt::unbuilt;
@@ -350,7 +351,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
         eprint!("{}", check::refusal(&name, &outcome.findings));
         return ExitCode::FAILURE;
     }
-    let Some(mut raised) = raised(&args.config) else {
+    let Some(mut raised) = raised(&args.config, outcome.rendering.as_deref()) else {
         return ExitCode::FAILURE;
     };
     let wanted = |rule: &&Rule| {
@@ -383,10 +384,14 @@ fn ignored(args: &AuditArgs) -> Result<HashSet<String>, String> {
     Ok(ids)
 }
 
-/// Every rule that the file breaks; `None` when it cannot be read.
-fn raised(path: &Path) -> Option<Vec<&'static Rule>> {
+/// Every rule that the file, or what it was rendered to, breaks; `None` when it cannot be read.
+fn raised(path: &Path, rendering: Option<&Rendering>) -> Option<Vec<&'static Rule>> {
     let report = Report::new();
-    let value = load::load(path, &Environment::process(), &report)?;
+    let environment = Environment::process();
+    let value = match rendering {
+        Some(it) => load::parse(&it.text, it.format, &environment, &report)?,
+        None => load::load(path, &environment, &report)?,
+    };
     let file = Service::read(Node::root(&value, &report))?;
     Some(RULES.iter().filter(|rule| (rule.raised)(&file)).collect())
 }

@@ -1,6 +1,7 @@
 //! `check`: all mistakes of a file at once; and the texts of findings, which `run` and `reload` print too.
 
 use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +18,13 @@ use crate::upstream::{Clients, DnsTable};
 /// The exit code is 1 when something stops a start, 0 otherwise, also with warnings.
 pub(super) fn check(args: CheckArgs) -> ExitCode {
     let name = args.config.display().to_string();
-    let outcome = outcome(&args.config);
+    let outcome = outcome_with(&args.config, environment(args.strict));
+    if args.render {
+        render(&outcome, args.show_secrets);
+    }
     match args.format {
+        // The rendered text has standard output for itself.
+        Format::Json if args.render => eprintln!("{}", json(&name, &outcome.findings)),
         Format::Json => println!("{}", json(&name, &outcome.findings)),
         Format::Text => {
             let indent = (args.debug > 0).then_some(args.indent.as_str());
@@ -31,14 +37,38 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
     }
 }
 
+/// Prints what a template renders to. A terminal does not see what came from the environment: somebody may look on.
+fn render(outcome: &Outcome, show_secrets: bool) {
+    let mut out = std::io::stdout().lock();
+    let text = match &outcome.rendering {
+        Some(rendering) if out.is_terminal() && !show_secrets => rendering.masked_text(),
+        Some(rendering) => rendering.text.clone(),
+        None => return,
+    };
+    // Whoever closes the pipe wants no more of it.
+    let _ = out.write_all(text.as_bytes());
+}
+
+/// The environment of this process; `--strict` is a variable of it.
+pub fn environment(strict: bool) -> Environment {
+    match strict {
+        true => Environment::process().with("PORTCULLIS_STRICT", "1"),
+        false => Environment::process(),
+    }
+}
+
 /// Compiles a file for nothing but its findings.
 pub fn outcome(file: &Path) -> Outcome {
+    outcome_with(file, Environment::process())
+}
+
+fn outcome_with(file: &Path, environment: Environment) -> Outcome {
     crate::jose::install_crypto();
     let clients = Arc::new(Clients::new(Arc::new(DnsTable::default())));
     let mut outcome = compile::file(
         file,
         &Inputs {
-            environment: &Environment::process(),
+            environment: &environment,
             clients: &clients,
             before: &Carry::default(),
             port: None,
@@ -112,6 +142,9 @@ pub fn list(name: &str, findings: &[Finding]) -> String {
     let mut out = String::new();
     for finding in findings {
         let _ = writeln!(out, "{}", line(name, finding));
+        for note in notes(finding) {
+            let _ = writeln!(out, "        {}", printable(note));
+        }
         if let Some(hint) = &finding.hint {
             let _ = writeln!(out, "        hint: {}", printable(hint));
         }
@@ -131,29 +164,55 @@ pub fn list(name: &str, findings: &[Finding]) -> String {
 
 /// The findings as one JSON object, for machines.
 pub fn json(name: &str, findings: &[Finding]) -> String {
-    let findings: Vec<serde_json::Value> = findings
-        .iter()
-        .map(|finding| {
-            serde_json::json!({
-                "severity": word(finding.severity),
-                "pointer": finding.pointer,
-                "line": finding.at.is_known().then_some(finding.at.line),
-                "column": finding.at.is_known().then_some(finding.at.column),
-                "message": finding.mistake.to_string(),
-                "hint": finding.hint,
-            })
-        })
-        .collect();
+    let findings: Vec<serde_json::Value> = findings.iter().map(object).collect();
     let ok = !findings
         .iter()
         .any(|finding| finding["severity"] == "mistake");
     serde_json::json!({ "file": name, "ok": ok, "findings": findings }).to_string()
 }
 
+/// `template` is there for a file that was rendered: what printed the place, or what could not be rendered.
+fn object(finding: &Finding) -> serde_json::Value {
+    let mut object = serde_json::json!({
+        "severity": word(finding.severity),
+        "pointer": finding.pointer,
+        "line": finding.at.is_known().then_some(finding.at.line),
+        "column": finding.at.is_known().then_some(finding.at.column),
+        "message": finding.mistake.to_string(),
+        "hint": finding.hint,
+    });
+    if let Some((file, at)) = template(finding) {
+        object["template"] = serde_json::json!({
+            "file": file,
+            "line": at.is_known().then_some(at.line),
+            "column": at.is_known().then_some(at.column),
+            "notes": notes(finding),
+        });
+    }
+    object
+}
+
+/// The file that a person repairs, when that is not the one that was asked for.
+fn template(finding: &Finding) -> Option<(&str, Position)> {
+    match &finding.mistake {
+        Mistake::Template(problem) => Some((&problem.file, problem.at)),
+        Mistake::Rendered { place, .. } => Some((&place.file, place.at)),
+        _ => None,
+    }
+}
+
+fn notes(finding: &Finding) -> &[String] {
+    match &finding.mistake {
+        Mistake::Template(problem) => &problem.notes,
+        _ => &[],
+    }
+}
+
 fn line(name: &str, finding: &Finding) -> String {
+    let (name, at) = template(finding).unwrap_or((name, finding.at));
     let mut out = name.to_owned();
-    if finding.at.is_known() {
-        let _ = write!(out, ":{}", finding.at);
+    if at.is_known() {
+        let _ = write!(out, ":{at}");
     }
     if finding.severity == Severity::Warning {
         out.push_str(": warning");
@@ -161,7 +220,12 @@ fn line(name: &str, finding: &Finding) -> String {
     if !finding.pointer.is_empty() {
         let _ = write!(out, ": {}", printable(&finding.pointer));
     }
-    let _ = write!(out, ": {}", printable(&finding.mistake.to_string()));
+    let text = match &finding.mistake {
+        Mistake::Template(problem) => problem.text.clone(),
+        Mistake::Rendered { mistake, text, .. } => format!("{mistake} ({text}:{})", finding.at),
+        mistake => mistake.to_string(),
+    };
+    let _ = write!(out, ": {}", printable(&text));
     out
 }
 

@@ -78,9 +78,12 @@ pub(crate) struct RunArgs {
     /// Switch the debug endpoint on
     #[arg(short, long, action = clap::ArgAction::Count)]
     debug: u8,
-    /// Reload when the file changes
+    /// Reload when the file changes, or anything that its templates read
     #[arg(long)]
     watch: bool,
+    /// Do not start with warnings (PORTCULLIS_STRICT=1 does the same)
+    #[arg(long)]
+    strict: bool,
     /// Take the listening sockets over from the running gateway, then send it SIGQUIT
     #[arg(long)]
     upgrade: bool,
@@ -112,6 +115,15 @@ pub(crate) struct CheckArgs {
     /// How to print what was found
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Refuse a file with warnings (PORTCULLIS_STRICT=1 does the same)
+    #[arg(long)]
+    strict: bool,
+    /// Print what the templates render to (with FC_ENABLE) on standard output
+    #[arg(long)]
+    render: bool,
+    /// With --render, print values of environment variables on a terminal, too
+    #[arg(long, requires = "render")]
+    show_secrets: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

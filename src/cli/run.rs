@@ -12,6 +12,7 @@ use http::header::AUTHORIZATION;
 use crate::cli::{ReloadArgs, RunArgs, check};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
+use crate::config::flexible;
 use crate::config::load::Format;
 use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
@@ -22,6 +23,7 @@ use crate::server::control;
 use crate::server::process::{self, Adopt, Loaded, Loader, RunOptions};
 use crate::server::start;
 use crate::server::successor::Successor;
+use crate::server::watch::{WatchList, Watched};
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::held::{self, Held};
 use crate::telemetry::logger::{self, Logger};
@@ -58,20 +60,16 @@ impl Source {
 }
 
 pub(super) fn run(args: RunArgs) -> ExitCode {
-    let watch = if args.watch {
-        vec![args.config.clone()]
-    } else {
-        Vec::new()
-    };
     let options = RunOptions {
         upgrade: args.upgrade,
-        watch,
+        watch: args.watch.then(Arc::default),
         successor: Successor::of_this_process(),
     };
     serve(
         Source::File(args.config),
         args.port,
         args.debug > 0,
+        check::environment(args.strict),
         options,
         Extras::default(),
     )
@@ -83,6 +81,7 @@ pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
         Source::Text(text.to_owned()),
         None,
         false,
+        Environment::process(),
         RunOptions::default(),
         extras,
     )
@@ -117,6 +116,7 @@ fn serve(
     source: Source,
     port: Option<u16>,
     debug: bool,
+    environment: Environment,
     options: RunOptions,
     extras: Extras,
 ) -> ExitCode {
@@ -140,7 +140,8 @@ fn serve(
         source,
         port,
         debug,
-        environment: Environment::process(),
+        environment,
+        watch: options.watch.clone(),
         clients: Arc::new(Clients::new(Arc::clone(&dns))),
         upgrade: options.upgrade,
         carry: Arc::default(),
@@ -188,6 +189,8 @@ struct FileLoader {
     port: Option<u16>,
     debug: bool,
     environment: Environment,
+    /// With `--watch`: what to watch.
+    watch: Option<Arc<WatchList>>,
     clients: Arc<Clients>,
     /// We took the listeners of a running process over.
     upgrade: bool,
@@ -211,9 +214,24 @@ impl FileLoader {
             debug: self.debug,
         };
         match &self.source {
-            Source::File(path) => compile::file(path, &inputs),
+            Source::File(path) => {
+                let outcome = compile::file(path, &inputs);
+                self.watch(path, &outcome.watched);
+                outcome
+            }
             Source::Text(text) => compile::text(text, Format::Json, Path::new(""), &inputs),
         }
+    }
+
+    /// Also for a file that is refused: it is repaired in one of these places.
+    fn watch(&self, path: &Path, templates: &[flexible::Watched]) {
+        let Some(list) = &self.watch else { return };
+        let templates = templates.iter().map(|it| match it {
+            flexible::Watched::File(path) => Watched::File(path.clone()),
+            flexible::Watched::Folder(path, end) => Watched::Folder(path.clone(), end),
+        });
+        let read = std::iter::once(Watched::File(path.to_owned())).chain(templates);
+        list.set(read.collect(), flexible::kept_at(&self.environment));
     }
 
     /// The access log as this file wants it: the one in use, if its settings are the same.

@@ -22,8 +22,8 @@ A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 64 MiB at mos
 text a list of one, and letter case in keys is free.
 
 `KRAKEND_<KEY>` in the environment replaces the root key `<key>`, and so does `PORTCULLIS_<KEY>`, which wins. Values that
-begin with `tcp://` are ignored, because Kubernetes sets such variables by itself. With `FC_ENABLE` the start is refused: this
-version does not build templates.
+begin with `tcp://` are ignored, because Kubernetes sets such variables by itself. With `FC_ENABLE` the
+file is a template: see [Templates](templates.md).
 
 `portcullis check -c FILE` prints every mistake at once, each with its place in the file.
 ";

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Finding;
+use crate::config::flexible::{Rendering, Watched};
 use crate::ext::{Carry, CertificateInUse, Facts, Task};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
@@ -15,6 +16,10 @@ pub struct Outcome {
     pub compiled: Option<Compiled>,
     /// Mistakes and warnings, in the order of the file.
     pub findings: Vec<Finding>,
+    /// The rendered text, if the file was a template that could be rendered.
+    pub rendering: Option<Arc<Rendering>>,
+    /// The files that a rendering depends on, also one that failed.
+    pub watched: Vec<Watched>,
 }
 
 /// A file that can be served.

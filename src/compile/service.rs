@@ -10,7 +10,7 @@ use crate::compile::output::{Compiled, Outcome};
 use crate::compile::{backend, client, endpoint, listen, options, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
-use crate::config::{Block, Environment, Mistake, Node, Report, Service, Typing, Value};
+use crate::config::{Block, Environment, Mistake, Node, Report, Service, Severity, Typing, Value};
 use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
 use crate::ext::{Carry, Compile, ServiceTimeout, cors};
@@ -51,9 +51,19 @@ pub fn text(text: &str, format: Format, base: &Path, inputs: &Inputs<'_>) -> Out
 
 fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Report) -> Outcome {
     let compiled = root.and_then(|root| compile(&root, base, inputs, &report));
+    let (rendering, watched) = (report.rendering(), report.watched());
+    let good = report.mistakes() == 0;
+    let mut findings = report.into_findings();
+    let refused = inputs.environment.is_strict() && !findings.is_empty();
+    if refused {
+        let findings = findings.iter_mut();
+        findings.for_each(|finding| finding.severity = Severity::Mistake);
+    }
     Outcome {
-        compiled: compiled.filter(|_| report.mistakes() == 0),
-        findings: report.into_findings(),
+        compiled: compiled.filter(|_| good && !refused),
+        findings,
+        rendering,
+        watched,
     }
 }
 

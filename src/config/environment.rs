@@ -30,6 +30,20 @@ impl Environment {
         Environment { variables }
     }
 
+    /// The same with one more variable.
+    pub fn with(mut self, name: &str, value: &str) -> Environment {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Whether warnings stop the start: `PORTCULLIS_STRICT`, which `--strict` sets.
+    pub fn is_strict(&self) -> bool {
+        !matches!(
+            self.get("PORTCULLIS_STRICT"),
+            None | Some("" | "0" | "false")
+        )
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }

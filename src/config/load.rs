@@ -1,12 +1,13 @@
-//! From a file to a tree: format, size, environment, secrets.
+//! From a file to a tree: templates, format, size, environment, secrets.
 
 use std::io::Read;
 use std::path::Path as FilePath;
+use std::sync::Arc;
 
 use super::environment::Environment;
-use super::report::{Finding, Mistake, Report, Severity};
+use super::report::{Finding, Mistake, Report, Severity, SyntaxError};
 use super::value::{Data, Position, Value};
-use super::{environment, expand, json, toml, yaml};
+use super::{environment, expand, flexible, json, toml, yaml};
 
 /// Larger files are refused before they are read.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -34,12 +35,10 @@ impl Format {
 /// Reads the file at `path` into a tree, with the environment's overrides applied and secrets filled in.
 /// `None` when there is no tree to look at; the report says why.
 pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Option<Value> {
-    if environment
-        .get("FC_ENABLE")
-        .is_some_and(|on| !on.is_empty())
-    {
-        refuse_templates(report);
-        return None;
+    if flexible::is_on(environment) {
+        let rendering = flexible::render(path, environment, report)?;
+        report.is_rendered(Arc::clone(&rendering));
+        return parse(&rendering.text, rendering.format, environment, report);
     }
     let text = match read(path) {
         Ok(text) => text,
@@ -48,7 +47,31 @@ pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Opti
             return None;
         }
     };
-    parse(&text, Format::of(path), environment, report)
+    let root = parse_raw(&text, Format::of(path), environment, report);
+    flexible::without(&text, root.as_ref(), environment, report);
+    root
+}
+
+/// A file that is not JSON because it is a template gets the hint that it is one.
+fn parse_raw(
+    text: &str,
+    format: Format,
+    environment: &Environment,
+    report: &Report,
+) -> Option<Value> {
+    if !text.contains("{{") {
+        return parse(text, format, environment, report);
+    }
+    match tree(text, format, report) {
+        Ok(root) => finish(root, format, environment, report),
+        Err(error) => {
+            report.add(Finding {
+                hint: Some(flexible::HINT.into()),
+                ..error.into()
+            });
+            None
+        }
+    }
 }
 
 /// The same from a text.
@@ -58,21 +81,36 @@ pub fn parse(
     environment: &Environment,
     report: &Report,
 ) -> Option<Value> {
-    let parsed = match format {
+    match tree(text, format, report) {
+        Ok(root) => finish(root, format, environment, report),
+        Err(error) => {
+            report.add(error.into());
+            None
+        }
+    }
+}
+
+fn tree(text: &str, format: Format, report: &Report) -> Result<Value, SyntaxError> {
+    match format {
         Format::Json => json::parse(text, report),
         Format::Yaml => yaml::parse(text, report),
         Format::Toml => toml::parse(text),
-    };
-    let mut root = match parsed {
-        Ok(root) => root,
-        Err(error) => {
-            report.add(error.into());
-            return None;
-        }
-    };
+    }
+}
+
+/// From what the text says to what counts: overrides and secrets of the environment.
+fn finish(
+    mut root: Value,
+    format: Format,
+    environment: &Environment,
+    report: &Report,
+) -> Option<Value> {
     if !matches!(root.data, Data::Object(_)) {
         report.add(whole_file(no_object(&root, format)));
         return None;
+    }
+    if let Some(rendering) = report.rendering() {
+        rendering.hide_secrets(&mut root);
     }
     environment::apply(&mut root, environment, report);
     expand::apply(&mut root, environment, report);
@@ -100,16 +138,12 @@ fn no_object(root: &Value, format: Format) -> Mistake {
     }
 }
 
-fn read(path: &FilePath) -> Result<String, String> {
-    let words = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            format!("open {}: no such file or directory", path.display())
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            format!("open {}: permission denied", path.display())
-        }
-        _ => format!("read {}: {error}", path.display()),
-    };
+/// Reads a file of text.
+///
+/// # Errors
+/// Why it cannot be read, in the words of the reference where it has some.
+pub(super) fn read(path: &FilePath) -> Result<String, String> {
+    let words = |error: std::io::Error| reason(path, &error);
     let file = std::fs::File::open(path).map_err(words)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
@@ -118,20 +152,25 @@ fn read(path: &FilePath) -> Result<String, String> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err("the file is larger than 64 MiB".to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let before = &error.as_bytes()[..good];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        format!("the file is not UTF-8: see line {line}, byte {good} of the file")
+    })
 }
 
-/// Serving a template as if it were the file would be worse than not starting.
-fn refuse_templates(report: &Report) {
-    let mut finding = whole_file(Mistake::Invalid(
-        "FC_ENABLE is set, but this version does not build templates (flexible configuration)"
-            .into(),
-    ));
-    finding.hint = Some(
-        "render the file first, or unset FC_ENABLE and use \"portcullis/secrets\": {\"expand\": true} for ${NAME}"
-            .into(),
-    );
-    report.add(finding);
+/// Why a path cannot be read.
+pub(super) fn reason(path: &FilePath, error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::NotFound => format!("open {path}: no such file or directory"),
+        ErrorKind::PermissionDenied => format!("open {path}: permission denied"),
+        ErrorKind::NotADirectory => format!("open {path}: not a directory"),
+        ErrorKind::IsADirectory => format!("read {path}: is a directory"),
+        _ => format!("read {path}: {error}"),
+    }
 }
 
 fn whole_file(mistake: Mistake) -> Finding {
@@ -147,19 +186,6 @@ fn whole_file(mistake: Mistake) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn templates_are_refused_rather_than_ignored() {
-        let report = Report::new();
-        let environment = Environment::of([("FC_ENABLE", "1")]);
-        assert!(load(FilePath::new("/nowhere.json"), &environment, &report).is_none());
-        assert!(
-            report.into_findings()[0]
-                .mistake
-                .to_string()
-                .contains("templates")
-        );
-    }
 
     #[test]
     fn a_file_that_is_no_object_is_refused_in_the_words_of_its_format() {

@@ -9,6 +9,7 @@
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
 //! | [`re2`] | regular expressions as Go reads them |
 //! | [`load`], [`environment`], [`expand`] | from a path to a tree: `KRAKEND_*`, `${NAME}` |
+//! | [`flexible`], [`template`] | `FC_*`: settings, partials and templates become the text of the file |
 //! | [`service`], [`endpoint`], [`backend`], [`tls`], [`extra`] | the core levels |
 //! | [`namespaces`] | the tables of the core's own `extra_config` |
 //!
@@ -21,6 +22,7 @@ pub mod endpoint;
 pub mod environment;
 pub mod expand;
 pub mod extra;
+pub mod flexible;
 pub mod host;
 pub mod json;
 pub mod key;
@@ -33,6 +35,7 @@ pub mod report;
 pub mod service;
 pub mod size;
 pub mod suggest;
+pub mod template;
 pub mod tls;
 pub mod toml;
 pub mod value;
@@ -45,7 +48,7 @@ pub use environment::Environment;
 pub use extra::Extra;
 pub use key::{Key, Kind, key};
 pub use node::{Node, Typing};
-pub use report::{Finding, Mistake, Report, Severity};
+pub use report::{Finding, Mistake, Problem, Report, Severity};
 pub use service::Service;
 pub use tls::{ClientTls, Tls};
 pub use value::{Data, Position, Value};

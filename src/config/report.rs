@@ -1,8 +1,10 @@
 //! Everything that is wrong with a file, collected so that a person sees the whole list at once.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
 
+use super::flexible::{Place, Rendering, Watched};
 use super::path::Path;
 use super::value::Position;
 
@@ -110,6 +112,17 @@ pub enum Mistake {
     /// A file that this file names cannot be used: certificates, keys, queries.
     #[error("{path}: {reason}")]
     File { path: String, reason: String },
+    /// A template, a settings file or a folder of theirs cannot be used.
+    #[error("{}", .0.message)]
+    Template(Box<Problem>),
+    /// A mistake in a rendered text, with the template that printed it.
+    #[error("{mistake}")]
+    Rendered {
+        mistake: Box<Mistake>,
+        /// What the rendered text is called.
+        text: String,
+        place: Place,
+    },
     /// A mistake in the words of the extension that found it.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
@@ -122,11 +135,27 @@ impl Mistake {
     }
 }
 
+/// What is wrong with a template or a settings file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// The path, as it was given.
+    pub file: String,
+    pub at: Position,
+    /// The message of the reference, with the place as it writes it.
+    pub message: String,
+    /// The same without a place.
+    pub text: String,
+    /// Lines to print below: the line with a caret, the calls, the setting.
+    pub notes: Vec<String>,
+}
+
 /// Collects findings; shared by everything that reads one file.
 #[derive(Debug, Default)]
 pub struct Report {
     findings: RefCell<Vec<Finding>>,
     mistakes: Cell<usize>,
+    rendering: OnceCell<Arc<Rendering>>,
+    watched: RefCell<Vec<Watched>>,
 }
 
 impl Report {
@@ -139,6 +168,27 @@ impl Report {
             self.mistakes.set(self.mistakes.get() + 1);
         }
         self.findings.borrow_mut().push(finding);
+    }
+
+    /// The file is a rendered text: findings with a position are told where that comes from.
+    pub fn is_rendered(&self, rendering: Arc<Rendering>) {
+        // A report is about one file.
+        let _ = self.rendering.set(rendering);
+    }
+
+    /// The rendered text, if the file was a template.
+    pub fn rendering(&self) -> Option<Arc<Rendering>> {
+        self.rendering.get().cloned()
+    }
+
+    /// Other files that the outcome depends on.
+    pub fn depends_on(&self, files: &[Watched]) {
+        self.watched.borrow_mut().extend_from_slice(files);
+    }
+
+    /// What was told to [`Report::depends_on`].
+    pub fn watched(&self) -> Vec<Watched> {
+        self.watched.borrow().clone()
     }
 
     /// Writes down that a key stands twice in one object.
@@ -189,6 +239,23 @@ impl Report {
         let mut findings = self.findings.into_inner();
         findings.sort_by(|a, b| (a.at, &a.pointer).cmp(&(b.at, &b.pointer)));
         findings.dedup();
+        if let Some(rendering) = self.rendering.get() {
+            let findings = findings.iter_mut();
+            findings.for_each(|finding| name_template(finding, rendering));
+        }
         findings
     }
+}
+
+/// The template is what a person repairs, not the text that came out of it.
+fn name_template(finding: &mut Finding, rendering: &Rendering) {
+    let Some(place) = rendering.origin(finding.at) else {
+        return;
+    };
+    let empty = Mistake::Invalid(Cow::Borrowed(""));
+    finding.mistake = Mistake::Rendered {
+        mistake: Box::new(std::mem::replace(&mut finding.mistake, empty)),
+        text: rendering.name(),
+        place,
+    };
 }

@@ -51,4 +51,4 @@ mod trailers;
 mod tunnel;
 mod turns;
 mod upkeep;
-mod watch;
+pub mod watch;

@@ -24,6 +24,7 @@ use crate::server::memory;
 use crate::server::signals::{Signals, Told};
 use crate::server::successor::Successor;
 use crate::server::tls::{Certificates, TlsError};
+use crate::server::watch::WatchList;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
@@ -81,7 +82,7 @@ pub struct RunOptions {
     /// Take the listening sockets over from the running process.
     pub upgrade: bool,
     /// Apply changes of these files, and of certificates, when they happen.
-    pub watch: Vec<std::path::PathBuf>,
+    pub watch: Option<Arc<WatchList>>,
     /// What to start on `SIGUSR2`, to hand the sockets over to.
     pub successor: Option<Successor>,
 }

@@ -147,14 +147,12 @@ pub fn run(
     let _ = task_sender.send(loaded.tasks);
 
     let (asks, asked) = mpsc::channel(4);
-    let watcher = {
+    let watcher = options.watch.and_then(|list| {
         let _inside = runtime.enter();
-        let mut files = options.watch;
-        if let (Some(certificates), false) = (&certificates, files.is_empty()) {
-            files.extend(certificates.files().map(Path::to_path_buf));
-        }
-        crate::server::watch::files(&files, asks.clone())
-    };
+        let files = certificates.iter().flat_map(|all| all.files());
+        let files = files.map(Path::to_path_buf).collect();
+        crate::server::watch::files(list, files, asks.clone())
+    });
     // The last of all: whoever sees us listen may rely on the rest.
     let socket = bind(&mut listeners, listen.address)?;
     let room = room(descriptors, listen.limits.max_connections);

@@ -1,81 +1,241 @@
-//! Notices changed files: the configuration, certificates.
+//! Notices changed files: the configuration, what its templates read, certificates.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
 
 use crate::server::control::Ask;
 
 /// Editors and config-map updates write in several steps: the file is read once they have been quiet this long.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Watches `files` and asks for a reload after they changed; watching ends when the result is dropped.
-pub fn files(files: &[PathBuf], asks: mpsc::Sender<Ask>) -> Option<RecommendedWatcher> {
-    if files.is_empty() {
-        return None;
+/// Something whose changes matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// A file; it may be missing so far.
+    File(PathBuf),
+    /// The files of a folder whose names end so.
+    Folder(PathBuf, &'static str),
+}
+
+/// What is watched. Each load of the configuration may change it.
+#[derive(Debug, Default)]
+pub struct WatchList {
+    wanted: Mutex<Wanted>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    certificates: Vec<PathBuf>,
+    read: Vec<Watched>,
+    /// What the gateway itself writes.
+    written: Option<PathBuf>,
+}
+
+impl WatchList {
+    /// Replaces what the configuration was read from; `written` is never watched, also when it is among that.
+    pub fn set(&self, read: Vec<Watched>, written: Option<PathBuf>) {
+        let mut wanted = self.wanted();
+        wanted.read = read;
+        wanted.written = written;
+        drop(wanted);
+        self.changed.notify_one();
     }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        // Each part is replaced whole.
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn concerns(&self, changed: &Path) -> bool {
+        let Some(name) = changed.file_name() else {
+            return false;
+        };
+        let wanted = self.wanted();
+        let written = wanted.written.as_deref();
+        if written.is_some_and(|it| it.file_name() == Some(name) && share_folder(it, changed)) {
+            return false;
+        }
+        let name = name.to_string_lossy();
+        let is_certificate = wanted.certificates.iter().any(|file| has_name(file, &name));
+        name.starts_with("..data")
+            || is_certificate
+            || wanted.read.iter().any(|it| match it {
+                Watched::File(file) => has_name(file, &name),
+                Watched::Folder(folder, end) => {
+                    name.ends_with(end) && is_same(folder, folder_of(changed))
+                }
+            })
+    }
+
+    /// A file is replaced by renaming, in Kubernetes by a link in the same folder: the folder is what is watched.
+    fn folders(&self) -> Vec<PathBuf> {
+        let wanted = self.wanted();
+        let read = wanted.read.iter().map(|it| match it {
+            Watched::File(file) => folder_of(file),
+            Watched::Folder(folder, _) => folder,
+        });
+        let certificates = wanted.certificates.iter().map(|file| folder_of(file));
+        let mut folders: Vec<PathBuf> = read.chain(certificates).map(Path::to_owned).collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+}
+
+fn has_name(file: &Path, name: &str) -> bool {
+    file.file_name()
+        .is_some_and(|it| it.to_string_lossy() == name)
+}
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn share_folder(one: &Path, other: &Path) -> bool {
+    is_same(folder_of(one), folder_of(other))
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (std::fs::canonicalize(one), std::fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// Watching ends when this is dropped.
+pub(super) struct Watching(AbortHandle);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Watches the list and the certificates, and asks for a reload after a change.
+pub(super) fn files(
+    list: Arc<WatchList>,
+    certificates: Vec<PathBuf>,
+    asks: mpsc::Sender<Ask>,
+) -> Option<Watching> {
+    list.wanted().certificates = certificates;
     let (changed_sender, changed) = mpsc::channel(1);
-    let wanted: Vec<PathBuf> = files.to_vec();
+    let known = Arc::clone(&list);
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
-        if event.kind.is_access() || !event.paths.iter().any(|path| concerns(path, &wanted)) {
+        if event.kind.is_access() || !event.paths.iter().any(|path| known.concerns(path)) {
             return;
         }
         // One change is as good as many: a full channel already says so.
         let _ = changed_sender.try_send(());
     });
-    let mut watcher = match watcher {
-        Ok(watcher) => watcher,
+    match watcher {
+        Ok(watcher) => {
+            let mut folders = Folders {
+                watcher,
+                watched: Vec::new(),
+            };
+            folders.extend(list.folders());
+            let task = tokio::spawn(settle(folders, list, changed, asks));
+            Some(Watching(task.abort_handle()))
+        }
         Err(error) => {
             log::error!("[SERVICE: Gateway] files cannot be watched: {error}");
-            return None;
-        }
-    };
-    for folder in folders(files) {
-        if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-            log::error!(
-                "[SERVICE: Gateway] {} cannot be watched: {error}",
-                folder.display()
-            );
+            None
         }
     }
-    tokio::spawn(settle(changed, asks));
-    Some(watcher)
 }
 
-/// A file is replaced by renaming, in Kubernetes by a link in the same folder: the folder is what is watched.
-fn folders(files: &[PathBuf]) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = files
-        .iter()
-        .filter_map(|file| file.parent())
-        .map(folder_or_here)
-        .collect();
-    folders.sort();
-    folders.dedup();
-    folders
+/// The folders that are watched by now.
+struct Folders {
+    watcher: RecommendedWatcher,
+    watched: Vec<PathBuf>,
 }
 
-fn folder_or_here(folder: &Path) -> PathBuf {
-    if folder.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        folder.to_path_buf()
+impl Folders {
+    /// A folder that is not needed any more stays: what changes there concerns nobody.
+    fn extend(&mut self, wanted: Vec<PathBuf>) {
+        for folder in wanted {
+            // A missing one is that of a missing partial.
+            if self.watched.contains(&folder) || !folder.exists() {
+                continue;
+            }
+            if let Err(error) = self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                log::error!(
+                    "[SERVICE: Gateway] {} cannot be watched: {error}",
+                    folder.display()
+                );
+            }
+            self.watched.push(folder);
+        }
     }
 }
 
-fn concerns(changed: &Path, wanted: &[PathBuf]) -> bool {
-    let name = changed.file_name();
-    let link = name.is_some_and(|name| name.to_string_lossy().starts_with("..data"));
-    link || wanted.iter().any(|file| file.file_name() == name)
+async fn settle(
+    mut folders: Folders,
+    list: Arc<WatchList>,
+    mut changed: mpsc::Receiver<()>,
+    asks: mpsc::Sender<Ask>,
+) {
+    loop {
+        tokio::select! {
+            some = changed.recv() => {
+                if some.is_none() {
+                    return;
+                }
+                while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
+                if asks.send(Ask::default()).await.is_err() {
+                    return;
+                }
+            }
+            () = list.changed.notified() => folders.extend(list.folders()),
+        }
+    }
 }
 
-async fn settle(mut changed: mpsc::Receiver<()>, asks: mpsc::Sender<Ask>) {
-    while changed.recv().await.is_some() {
-        while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
-        if asks.send(Ask::default()).await.is_err() {
-            return;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_concerns_its_files_of_that_ending_and_never_what_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let list = WatchList::default();
+        list.set(
+            vec![
+                Watched::File(at("base.tmpl")),
+                Watched::Folder(folder.path().to_owned(), ".json"),
+            ],
+            Some(at("out.json")),
+        );
+        for (name, want) in [
+            ("base.tmpl", true),
+            ("new.json", true),
+            ("..data", true),
+            ("out.json", false),
+            (".out.json.17", false),
+            ("new.yaml", false),
+        ] {
+            assert_eq!(list.concerns(&at(name)), want, "{name}");
         }
+        assert_eq!(list.folders(), [folder.path()]);
+    }
+
+    #[test]
+    fn the_base_is_not_watched_when_it_is_what_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("krakend.json");
+        let list = WatchList::default();
+        list.set(vec![Watched::File(base.clone())], Some(base.clone()));
+        assert!(!list.concerns(&base));
     }
 }

@@ -109,6 +109,17 @@ impl Gateway {
         Self::spawn_as(command(), None, port, config, files, more)
     }
 
+    /// The same for a command with an environment of its own.
+    pub fn spawn_command(
+        program: Command,
+        port: u16,
+        config: &str,
+        files: &[(&str, &str)],
+        more: &[&str],
+    ) -> Self {
+        Self::spawn_as(program, None, port, config, files, more)
+    }
+
     fn spawn_as(
         mut program: Command,
         stdout: Option<Stdio>,

@@ -1,0 +1,125 @@
+//! What a running template may ask of the world: partials and environment variables, nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::{Watched, variable};
+use crate::config::environment::Environment;
+use crate::config::load;
+use crate::config::template::{Host, clean_path};
+
+/// Shorter values are no secrets, and hiding them would hide half of the text.
+const SHORTEST_SECRET: usize = 4;
+
+/// The environment and the partials of one rendering.
+pub(super) struct World<'e> {
+    environment: &'e Environment,
+    folder: Option<&'e str>,
+    /// Each partial is read once, so that one rendering sees one content.
+    partials: Mutex<BTreeMap<PathBuf, Option<String>>>,
+    secrets: Mutex<BTreeSet<String>>,
+}
+
+impl<'e> World<'e> {
+    pub(super) fn new(environment: &'e Environment) -> World<'e> {
+        World {
+            environment,
+            folder: variable(environment, "FC_PARTIALS"),
+            partials: Mutex::default(),
+            secrets: Mutex::default(),
+        }
+    }
+
+    /// The partials that were asked for, there or not.
+    pub(super) fn watched(&self) -> Vec<Watched> {
+        let partials = locked(&self.partials);
+        partials.keys().cloned().map(Watched::File).collect()
+    }
+
+    /// The values of the environment that were asked for, as they may stand in the text; the longest first.
+    pub(super) fn into_secrets(self) -> Vec<String> {
+        let secrets = self
+            .secrets
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<String> = secrets.into_iter().flat_map(spellings).collect();
+        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        all.dedup();
+        all
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        match self.folder {
+            Some(folder) => PathBuf::from(clean_path(&format!("{folder}/{name}"))),
+            None => PathBuf::from(name),
+        }
+    }
+}
+
+/// As it is, as a JSON string, and in base64.
+fn spellings(secret: String) -> Vec<String> {
+    let quoted = serde_json::Value::from(secret.as_str()).to_string();
+    let encoded = BASE64_STANDARD.encode(&secret);
+    vec![quoted[1..quoted.len() - 1].to_owned(), encoded, secret]
+}
+
+/// `text` with `***` for every secret.
+pub(super) fn masked(text: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| {
+        match text.contains(&**secret) {
+            true => text.replace(&**secret, "***"),
+            false => text,
+        }
+    })
+}
+
+impl Host for World<'_> {
+    fn environment(&self, name: &str) -> Option<String> {
+        let value = self.environment.get(name)?;
+        if value.len() >= SHORTEST_SECRET {
+            locked(&self.secrets).insert(value.to_owned());
+        }
+        Some(value.to_owned())
+    }
+
+    fn partial(&self, name: &str) -> Result<Option<String>, String> {
+        let path = self.path_of(name);
+        let mut partials = locked(&self.partials);
+        if let Some(known) = partials.get(&path) {
+            return Ok(known.clone());
+        }
+        let content = read(&path)?;
+        partials.insert(path, content.clone());
+        Ok(content)
+    }
+
+    fn is_outside(&self, name: &str) -> bool {
+        let Some(folder) = self.folder else {
+            return false;
+        };
+        let folder = PathBuf::from(clean_path(folder));
+        folder != Path::new(".") && !self.path_of(name).starts_with(folder)
+    }
+
+    fn zone(&self) -> Option<String> {
+        self.environment.get("TZ").map(str::to_owned)
+    }
+}
+
+/// `None` for what the reference takes for empty: missing files, folders, files that may not be read.
+fn read(path: &Path) -> Result<Option<String>, String> {
+    let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
+    if !is_file || std::fs::File::open(path).is_err() {
+        return Ok(None);
+    }
+    load::read(path).map(Some)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is a whole one.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

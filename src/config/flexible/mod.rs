@@ -1,0 +1,281 @@
+//! KrakenD's flexible configuration: `FC_ENABLE` and its companions turn a template into the text of the file.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`input`] | reads the base, the settings and the templates, and collects what is wrong with them |
+//! | [`host`] | what a running template may ask for: partials, environment variables |
+//! | [`problem`] | findings with the line, a caret, the calls, and where a setting stands |
+//! | [`origin`] | from a place in the rendered text back to the template |
+//! | [`out`] | `FC_OUT` |
+//!
+//! A template that cannot be rendered never leads to a start: neither on its raw text nor on an older result.
+
+mod host;
+mod input;
+mod origin;
+mod out;
+mod problem;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::environment::Environment;
+use super::load::Format;
+use super::report::{Finding, Mistake, Report, Severity};
+use super::template;
+use super::value::{Data, Position, Value};
+
+use host::World;
+use input::Input;
+use origin::Origins;
+pub use origin::Place;
+
+/// A file, or the files of a folder, that a rendering depends on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// It may be missing: once it is there, the rendering changes.
+    File(PathBuf),
+    /// All files in the folder whose names end so.
+    Folder(PathBuf, &'static str),
+}
+
+/// A rendered configuration.
+#[derive(Debug)]
+pub struct Rendering {
+    /// What was rendered. Bytes that are no UTF-8 are U+FFFD, as the reference's JSON parser reads them.
+    pub text: String,
+    /// How it is to be read.
+    pub format: Format,
+    /// Where it is kept, or `None` without `FC_OUT`.
+    pub kept_at: Option<PathBuf>,
+    origins: Origins,
+    secrets: Vec<String>,
+}
+
+impl Rendering {
+    /// The place in the template that printed what stands at `at`.
+    pub fn origin(&self, at: Position) -> Option<Place> {
+        self.origins.of(at)
+    }
+
+    /// The text with `***` for every value that came from the environment.
+    pub fn masked_text(&self) -> String {
+        host::masked(&self.text, &self.secrets)
+    }
+
+    /// What messages call the text.
+    pub fn name(&self) -> String {
+        match &self.kept_at {
+            Some(path) => path.display().to_string(),
+            None => "rendered text".to_owned(),
+        }
+    }
+
+    /// A short value may stand in a text by chance.
+    fn holds_secret(&self, text: &str) -> bool {
+        let secrets = &mut self.secrets.iter();
+        secrets.any(|secret| text == secret || (secret.len() >= 8 && text.contains(&**secret)))
+    }
+
+    /// Marks what came from the environment, so that no message prints it.
+    pub fn hide_secrets(&self, value: &mut Value) {
+        match &mut value.data {
+            Data::Text(text) => value.masked |= self.holds_secret(text),
+            Data::List(items) => items.iter_mut().for_each(|item| self.hide_secrets(item)),
+            Data::Object(members) => members
+                .iter_mut()
+                .for_each(|member| self.hide_secrets(&mut member.value)),
+            _ => {}
+        }
+    }
+}
+
+/// Whether files are templates: any value of `FC_ENABLE` says so.
+pub fn is_on(environment: &Environment) -> bool {
+    variable(environment, "FC_ENABLE").is_some()
+}
+
+/// Where the rendered text is kept, if templates are on.
+pub fn kept_at(environment: &Environment) -> Option<PathBuf> {
+    let path = variable(environment, "FC_OUT")?;
+    is_on(environment).then(|| PathBuf::from(path))
+}
+
+/// A variable; the empty text counts as unset.
+fn variable<'e>(environment: &'e Environment, name: &str) -> Option<&'e str> {
+    environment.get(name).filter(|value| !value.is_empty())
+}
+
+/// Renders the file at `path` and keeps the result in `FC_OUT` if that is set.
+/// `None` when there is no text to go on with; the report says why, and `FC_OUT` is untouched.
+pub fn render(path: &Path, environment: &Environment, report: &Report) -> Option<Arc<Rendering>> {
+    warn_about_variables(environment, report);
+    let mut input = Input::read(path, environment);
+    let before = report.mistakes();
+    input
+        .problems
+        .drain(..)
+        .for_each(|finding| report.add(finding));
+    report.depends_on(&input.watched);
+    if report.mistakes() > before {
+        return None;
+    }
+    let world = World::new(environment);
+    let rendered = template::render(&input.sources, &input.data, &world);
+    report.depends_on(&world.watched());
+    let secrets = world.into_secrets();
+    let rendered = match rendered {
+        Ok(rendered) => rendered,
+        Err(errors) => {
+            let problems = errors
+                .iter()
+                .map(|error| problem::of_error(&input, error, &secrets));
+            problems.for_each(|finding| report.add(finding));
+            return None;
+        }
+    };
+    for warning in &rendered.warnings {
+        report.add(problem::of_warning(&input, warning, &secrets));
+    }
+    if environment.is_strict() && !rendered.warnings.is_empty() {
+        return None;
+    }
+    let kept_at = kept_at(environment);
+    if let Some(kept_at) = &kept_at
+        && let Err(error) = out::write(kept_at, &rendered.text)
+    {
+        report.add(whole_file(format!(
+            "FC_OUT cannot be written: {}: {error}",
+            kept_at.display()
+        )));
+        return None;
+    }
+    Some(Arc::new(Rendering {
+        text: String::from_utf8_lossy(&rendered.text).into_owned(),
+        format: kept_at.as_deref().map_or_else(|| Format::of(path), of_kept),
+        kept_at,
+        origins: Origins::new(rendered, input),
+        secrets,
+    }))
+}
+
+/// Case matters in the name of `FC_OUT`.
+fn of_kept(path: &Path) -> Format {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("yml" | "yaml" | "toml") => Format::of(path),
+        _ => Format::Json,
+    }
+}
+
+fn whole_file(text: String) -> Finding {
+    Finding {
+        severity: Severity::Mistake,
+        pointer: String::new(),
+        at: Position::UNKNOWN,
+        mistake: Mistake::invalid(text),
+        hint: None,
+    }
+}
+
+fn warn(report: &Report, text: &str) {
+    report.add(Finding {
+        severity: Severity::Warning,
+        ..whole_file(text.to_owned())
+    });
+}
+
+fn warn_about_variables(environment: &Environment, report: &Report) {
+    if let Some(off @ ("0" | "false" | "no" | "off")) = environment.get("FC_ENABLE") {
+        let text = format!("FC_ENABLE is {off:?}, but any value switches templates on: unset it");
+        warn(report, &text);
+    }
+    if variable(environment, "FC_CONFIG").is_some() {
+        warn(
+            report,
+            "FC_CONFIG is ignored: use FC_SETTINGS, FC_PARTIALS and FC_TEMPLATES",
+        );
+    }
+}
+
+/// What a file without `FC_ENABLE` is warned about: variables without effect, and template actions in its strings.
+pub fn without(text: &str, root: Option<&Value>, environment: &Environment, report: &Report) {
+    let names = ["FC_SETTINGS", "FC_PARTIALS", "FC_TEMPLATES", "FC_OUT"];
+    if let Some(name) = names
+        .iter()
+        .find(|name| variable(environment, name).is_some())
+    {
+        warn(
+            report,
+            &format!("{name} has no effect: FC_ENABLE is not set"),
+        );
+    }
+    let action = root
+        .filter(|_| text.contains("{{"))
+        .and_then(|root| action_in(root, &mut String::new()));
+    if let Some((at, pointer)) = action {
+        report.add(Finding {
+            severity: Severity::Warning,
+            pointer,
+            at,
+            mistake: Mistake::invalid(
+                "this string holds a template action, which is taken literally",
+            ),
+            hint: Some(HINT.into()),
+        });
+    }
+}
+
+/// What to do about a file that looks like a template.
+pub const HINT: &str = "this looks like a template: set FC_ENABLE=1 to render it";
+
+/// The first string with a template action: its position and pointer.
+fn action_in(value: &Value, pointer: &mut String) -> Option<(Position, String)> {
+    let length = pointer.len();
+    let mut inside = |name: &str, value: &Value| {
+        pointer.push('/');
+        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        let found = action_in(value, pointer);
+        pointer.truncate(length);
+        found
+    };
+    match &value.data {
+        Data::Text(text) => holds_action(text).then(|| (value.at, pointer.clone())),
+        Data::List(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(index, item)| inside(&index.to_string(), item)),
+        Data::Object(members) => members
+            .iter()
+            .find_map(|member| inside(&member.name, &member.value)),
+        _ => None,
+    }
+}
+
+/// Lua and GraphQL have doubled braces, too: only what names a setting, a keyword or a function is an action.
+/// `{{.Id}}` in a path is the reference's own notation for a parameter.
+fn holds_action(text: &str) -> bool {
+    text.match_indices("{{").any(|(at, _)| {
+        let inner = text[at + 2..].trim_start_matches(['-', ' ', '\t']);
+        let word: &str = inner
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .unwrap_or_default();
+        let closed = inner.contains("}}");
+        let keyword = matches!(
+            word,
+            "if" | "range" | "with" | "template" | "define" | "block"
+        );
+        let setting = inner.starts_with('.')
+            && inner[1..]
+                .split(['}', ' '])
+                .next()
+                .is_some_and(|path| path.contains('.'));
+        closed
+            && (inner.starts_with('$')
+                || keyword
+                || setting
+                || matches!(word, "env" | "include" | "marshal"))
+    })
+}

@@ -1,0 +1,66 @@
+//! From a place in the rendered text back to the template that printed it.
+
+use super::input::Input;
+use crate::config::template::{Rendered, place_of};
+use crate::config::value::Position;
+
+/// A place in a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The path of the template, as it was given.
+    pub file: String,
+    pub at: Position,
+}
+
+/// What is needed to find the origin of a place.
+#[derive(Debug)]
+pub(super) struct Origins {
+    rendered: Rendered,
+    input: Input,
+    /// Where each line of the rendered text starts.
+    lines: Vec<usize>,
+}
+
+impl Origins {
+    pub(super) fn new(rendered: Rendered, input: Input) -> Origins {
+        let ends = memchr::memchr_iter(b'\n', &rendered.text).map(|at| at + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Origins {
+            rendered,
+            input,
+            lines,
+        }
+    }
+
+    pub(super) fn of(&self, at: Position) -> Option<Place> {
+        let (file, offset) = self.rendered.origin(self.offset(at)?)?;
+        let source = self.input.sources.get(file)?;
+        let place = place_of(file, &source.text, offset);
+        Some(Place {
+            file: self.input.paths.get(file)?.clone(),
+            at: Position::new(place.line, place.column),
+        })
+    }
+
+    /// The byte that a position stands for. Each run of bytes that are no UTF-8 counts as one character.
+    fn offset(&self, at: Position) -> Option<usize> {
+        let line = usize::try_from(at.line).ok()?.checked_sub(1)?;
+        let mut offset = *self.lines.get(line)?;
+        let mut left = usize::try_from(at.column).ok()?.checked_sub(1)?;
+        for chunk in self.rendered.text[offset..].utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if left == 0 {
+                    return Some(offset);
+                }
+                left -= 1;
+                offset += c.len_utf8();
+            }
+            if left == 0 || chunk.invalid().is_empty() {
+                return Some(offset);
+            }
+            left -= 1;
+            offset += chunk.invalid().len();
+        }
+        Some(offset)
+    }
+}

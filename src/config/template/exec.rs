@@ -1,0 +1,801 @@
+//! Runs trees: the evaluator of Go's `text/template`.
+
+use std::rc::Rc;
+
+use super::budget::Budget;
+use super::error::{Place, TemplateError};
+use super::format;
+use super::functions::{self, Call, Function, Host};
+use super::output::{Origin, Output};
+use super::tree::{Branch, Command, Node, Number, Operand, Pipeline, Span, Tree, Word};
+use super::value::{Element, Map, Value};
+use super::{Source, Warning};
+
+/// Calls of templates within templates.
+const MAX_CALLS: usize = 1_000;
+
+/// Warnings that are kept: nobody reads more.
+const MAX_WARNINGS: usize = 100;
+
+/// What a run needs besides the trees.
+pub(super) struct Run<'r> {
+    pub(super) sources: &'r [Source],
+    pub(super) trees: &'r [Tree],
+    pub(super) host: &'r dyn Host,
+    pub(super) budget: Budget,
+    pub(super) output: Output,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Run<'_> {
+    /// Runs the named template with `data` as its dot.
+    pub(super) fn template(&mut self, name: &str, data: Value) -> Result<(), Box<TemplateError>> {
+        let Some(tree) = self.trees.iter().find(|tree| tree.name == name) else {
+            return Ok(());
+        };
+        let mut frame = Frame::new(tree, &data, Vec::new());
+        let flow = frame.walk(self, &data, &tree.nodes)?;
+        debug_assert!(matches!(flow, Flow::Next));
+        Ok(())
+    }
+}
+
+type Evaluated<T = Value> = Result<T, Box<TemplateError>>;
+
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
+/// One template that is being run.
+struct Frame<'t> {
+    tree: &'t Tree,
+    variables: Vec<(&'t str, Value)>,
+    at: Span,
+    calls: Vec<Place>,
+}
+
+impl<'t> Frame<'t> {
+    fn new(tree: &'t Tree, dot: &Value, calls: Vec<Place>) -> Frame<'t> {
+        Frame {
+            tree,
+            variables: vec![("$", dot.clone())],
+            at: Span::new(0, 0),
+            calls,
+        }
+    }
+
+    fn error<T>(&self, run: &Run<'_>, text: impl Into<String>) -> Evaluated<T> {
+        let source = &run.sources[self.tree.file];
+        let text = text.into();
+        let place = Place::of(self.tree.file, &source.text, self.at.at);
+        let line_start = source.text[..self.at.at].rfind('\n').map_or(0, |at| at + 1);
+        let term = source
+            .text
+            .get(self.at.start..self.at.end)
+            .unwrap_or_default()
+            .to_owned();
+        let message = format!(
+            "template: {}:{}:{}: executing {} at <{term}>: {text}",
+            source.name,
+            place.line,
+            self.at.at - line_start,
+            format::quoted(self.tree.name.as_bytes()),
+        );
+        Err(Box::new(TemplateError {
+            message,
+            hint: hint_for(&text, &term),
+            text,
+            place,
+            term,
+            calls: self.calls.clone(),
+        }))
+    }
+
+    /// The same place in a loop warns once for each text.
+    fn warn(&self, run: &mut Run<'_>, text: String) {
+        if run.warnings.len() >= MAX_WARNINGS {
+            return;
+        }
+        let source = &run.sources[self.tree.file].text;
+        let warning = Warning {
+            place: Place::of(self.tree.file, source, self.at.start),
+            text,
+            term: self.term(run),
+        };
+        if !run.warnings.contains(&warning) {
+            run.warnings.push(warning);
+        }
+    }
+
+    fn step(&self, run: &mut Run<'_>) -> Evaluated<()> {
+        match run.budget.step() {
+            Ok(()) => Ok(()),
+            Err(text) => self.error(run, text),
+        }
+    }
+
+    fn walk(&mut self, run: &mut Run<'_>, dot: &Value, nodes: &'t [Node]) -> Evaluated<Flow> {
+        for node in nodes {
+            self.step(run)?;
+            let flow = self.node(run, dot, node)?;
+            if !matches!(flow, Flow::Next) {
+                return Ok(flow);
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn node(&mut self, run: &mut Run<'_>, dot: &Value, node: &'t Node) -> Evaluated<Flow> {
+        match node {
+            Node::Text(text, start) => self.emit(run, text.as_bytes(), *start, true)?,
+            Node::Action(pipeline) => {
+                let value = self.pipeline(run, dot, pipeline)?;
+                if pipeline.variables.is_empty() {
+                    self.at = pipeline.span;
+                    self.print(run, &value)?;
+                }
+            }
+            Node::If(branch) => return self.choose(run, dot, branch, false),
+            Node::With(branch) => return self.choose(run, dot, branch, true),
+            Node::Range(branch) => return self.range(run, dot, branch),
+            Node::Template(call) => {
+                self.at = call.span;
+                self.call_template(run, dot, call)?;
+            }
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
+        }
+        Ok(Flow::Next)
+    }
+
+    fn emit(
+        &mut self,
+        run: &mut Run<'_>,
+        bytes: &[u8],
+        start: usize,
+        verbatim: bool,
+    ) -> Evaluated<()> {
+        let origin = Origin {
+            file: self.tree.file,
+            offset: start,
+            verbatim,
+        };
+        match run.output.push(bytes, origin) {
+            Ok(()) => Ok(()),
+            Err(text) => self.error(run, text),
+        }
+    }
+
+    fn print(&mut self, run: &mut Run<'_>, value: &Value) -> Evaluated<()> {
+        let text = format::printed(value);
+        if value.is_nothing() {
+            let term = self.term(run);
+            self.warn(
+                run,
+                format!("{term} has no value: \"<no value>\" stands in the output"),
+            );
+        } else if matches!(value, Value::Text(_)) && text.windows(2).any(|pair| pair == b"%!") {
+            let term = self.term(run);
+            self.warn(
+                run,
+                format!(
+                    "{term} prints a formatting error: {}",
+                    String::from_utf8_lossy(&text)
+                ),
+            );
+        } else if matches!(value, Value::Float(_))
+            && text.contains(&b'e')
+            && run.output.is_inside_string()
+        {
+            let term = self.term(run);
+            let text = String::from_utf8_lossy(&text).into_owned();
+            self.warn(
+                run,
+                format!(
+                    "{term} prints as {text} inside a string: write `int {term}` for plain digits"
+                ),
+            );
+        }
+        self.emit(run, &text, self.at.start, false)
+    }
+
+    fn term(&self, run: &Run<'_>) -> String {
+        let text = &run.sources[self.tree.file].text;
+        text.get(self.at.start..self.at.end)
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn choose(
+        &mut self,
+        run: &mut Run<'_>,
+        dot: &Value,
+        branch: &'t Branch,
+        with: bool,
+    ) -> Evaluated<Flow> {
+        let scope = self.variables.len();
+        let value = self.pipeline(run, dot, &branch.pipeline)?;
+        let flow = if value.is_true() {
+            let dot = if with { &value } else { dot };
+            self.walk(run, dot, &branch.nodes)
+        } else if let Some(nodes) = &branch.otherwise {
+            self.walk(run, dot, nodes)
+        } else {
+            Ok(Flow::Next)
+        };
+        self.variables.truncate(scope);
+        flow
+    }
+
+    fn range(&mut self, run: &mut Run<'_>, dot: &Value, branch: &'t Branch) -> Evaluated<Flow> {
+        let scope = self.variables.len();
+        let value = self.pipeline(run, dot, &branch.pipeline)?;
+        self.at = branch.pipeline.span;
+        let pairs: Box<dyn Iterator<Item = (Value, Value)>> = match &value {
+            Value::Missing | Value::Nil => Box::new(std::iter::empty()),
+            Value::List(list) => {
+                let items = list.items.clone().unwrap_or_default();
+                let count = items.len();
+                Box::new(
+                    (0..count).map(move |index| (Value::Int(index as i64), items[index].clone())),
+                )
+            }
+            Value::Map(map) => Box::new(
+                map.snapshot()
+                    .into_iter()
+                    .map(|(key, value)| (Value::Text(key), value)),
+            ),
+            Value::Int(_) | Value::Int64(_) if branch.pipeline.variables.len() > 1 => {
+                let shown = String::from_utf8_lossy(&format::plain(&value)).into_owned();
+                return self.error(
+                    run,
+                    format!("can't use {shown} to iterate over more than one variable"),
+                );
+            }
+            Value::Int(count) => {
+                Box::new((0..*count).map(|number| (Value::Int(number), Value::Int(number))))
+            }
+            Value::Int64(count) => {
+                Box::new((0..*count).map(|number| (Value::Int64(number), Value::Int64(number))))
+            }
+            _ => {
+                let shown = String::from_utf8_lossy(&format::plain(&value)).into_owned();
+                return self.error(run, format!("range can't iterate over {shown}"));
+            }
+        };
+        let flow = self.iterate(run, branch, pairs)?;
+        let flow = match (flow, &branch.otherwise) {
+            (None, Some(nodes)) => self.walk(run, dot, nodes)?,
+            (None, None) => Flow::Next,
+            (Some(flow), _) => flow,
+        };
+        self.variables.truncate(scope);
+        Ok(flow)
+    }
+
+    /// Runs the body for each pair; `None` if there was none.
+    fn iterate(
+        &mut self,
+        run: &mut Run<'_>,
+        branch: &'t Branch,
+        pairs: Box<dyn Iterator<Item = (Value, Value)>>,
+    ) -> Evaluated<Option<Flow>> {
+        let names = &branch.pipeline.variables;
+        let scope = self.variables.len();
+        let mut ran = false;
+        for (index, element) in pairs {
+            ran = true;
+            self.step(run)?;
+            let values: &[&Value] = match names.len() {
+                0 => &[],
+                1 => &[&element],
+                _ => &[&index, &element],
+            };
+            for (name, value) in names.iter().zip(values) {
+                let slots = &mut self.variables[..scope];
+                if let Some(slot) = slots.iter_mut().rev().find(|(known, _)| known == name) {
+                    slot.1 = (*value).clone();
+                }
+            }
+            let flow = self.walk(run, &element, &branch.nodes)?;
+            self.variables.truncate(scope);
+            if matches!(flow, Flow::Break) {
+                break;
+            }
+        }
+        Ok(ran.then_some(Flow::Next))
+    }
+
+    fn call_template(
+        &mut self,
+        run: &mut Run<'_>,
+        dot: &Value,
+        call: &'t super::tree::Call,
+    ) -> Evaluated<()> {
+        let trees = run.trees;
+        let Some(tree) = trees.iter().find(|tree| tree.name == call.name) else {
+            let name = format::quoted(call.name.as_bytes());
+            return self.error(run, format!("template {name} not defined"));
+        };
+        if self.calls.len() >= MAX_CALLS {
+            return self.error(
+                run,
+                format!("exceeded maximum template depth ({MAX_CALLS})"),
+            );
+        }
+        let data = match &call.pipeline {
+            None => Value::Missing,
+            Some(pipeline) => self.pipeline(run, dot, pipeline)?,
+        };
+        let source = &run.sources[self.tree.file];
+        let mut calls = vec![Place::of(self.tree.file, &source.text, call.span.start)];
+        calls.extend(self.calls.iter().cloned());
+        let mut frame = Frame::new(tree, &data, calls);
+        frame.walk(run, &data, &tree.nodes).map(|_| ())
+    }
+
+    fn pipeline(&mut self, run: &mut Run<'_>, dot: &Value, pipeline: &'t Pipeline) -> Evaluated {
+        self.at = pipeline.span;
+        let mut value = None;
+        for command in &pipeline.commands {
+            let next = self.command(run, dot, command, value)?;
+            // Behind a pipe a `null` is no value.
+            value = Some(if matches!(next, Value::Nil) {
+                Value::Missing
+            } else {
+                next
+            });
+        }
+        let value = value.unwrap_or(Value::Missing);
+        for name in &pipeline.variables {
+            if pipeline.assigns {
+                self.assign(run, name, value.clone())?;
+            } else {
+                self.variables.push((name, value.clone()));
+            }
+        }
+        Ok(value)
+    }
+
+    fn assign(&mut self, run: &Run<'_>, name: &str, value: Value) -> Evaluated<()> {
+        match self
+            .variables
+            .iter_mut()
+            .rev()
+            .find(|(known, _)| *known == name)
+        {
+            Some(slot) => {
+                slot.1 = value;
+                Ok(())
+            }
+            None => self.error(run, format!("undefined variable: {name}")),
+        }
+    }
+
+    fn command(
+        &mut self,
+        run: &mut Run<'_>,
+        dot: &Value,
+        command: &'t Command,
+        last: Option<Value>,
+    ) -> Evaluated {
+        let first = &command.words[0];
+        let has_arguments = command.words.len() > 1 || last.is_some();
+        match &first.operand {
+            Operand::Field(fields) => {
+                self.at = first.span;
+                self.fields(
+                    run,
+                    dot.clone(),
+                    fields,
+                    has_arguments.then_some((command, dot, last)),
+                )
+            }
+            Operand::Variable(name, fields) => {
+                self.at = first.span;
+                let value = self.variable(run, name)?;
+                if fields.is_empty() {
+                    self.no_arguments(run, first, has_arguments)?;
+                    return Ok(value);
+                }
+                self.fields(
+                    run,
+                    value,
+                    fields,
+                    has_arguments.then_some((command, dot, last)),
+                )
+            }
+            Operand::Chain(inner, fields) => {
+                self.at = first.span;
+                if matches!(inner.operand, Operand::Nil) {
+                    return self.error(
+                        run,
+                        format!("indirection through explicit nil in {}", self.term(run)),
+                    );
+                }
+                let value = self.argument_value(run, dot, inner)?;
+                self.at = first.span;
+                self.fields(
+                    run,
+                    value,
+                    fields,
+                    has_arguments.then_some((command, dot, last)),
+                )
+            }
+            Operand::Function(name) => {
+                self.at = first.span;
+                let span = if last.is_some() || command.words.len() > 1 {
+                    command.span
+                } else {
+                    first.span
+                };
+                self.function(run, dot, name, &command.words[1..], last, span)
+            }
+            Operand::Pipeline(inner) => {
+                self.no_arguments(run, first, has_arguments)?;
+                self.pipeline(run, dot, inner)
+            }
+            operand => {
+                self.at = first.span;
+                self.no_arguments(run, first, has_arguments)?;
+                match operand {
+                    Operand::Dot => Ok(dot.clone()),
+                    Operand::Nil => self.error(run, "nil is not a command"),
+                    constant => self.constant(run, constant),
+                }
+            }
+        }
+    }
+
+    fn no_arguments(&self, run: &Run<'_>, first: &Word, has_arguments: bool) -> Evaluated<()> {
+        if !has_arguments {
+            return Ok(());
+        }
+        let text = &run.sources[self.tree.file].text[first.span.start..first.span.end];
+        self.error(run, format!("can't give argument to non-function {text}"))
+    }
+
+    fn variable(&self, run: &Run<'_>, name: &str) -> Evaluated {
+        match self
+            .variables
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == name)
+        {
+            Some((_, value)) => Ok(value.clone()),
+            None => self.error(run, format!("undefined variable: {name}")),
+        }
+    }
+
+    fn constant(&self, run: &Run<'_>, operand: &Operand) -> Evaluated {
+        match operand {
+            Operand::Bool(value) => Ok(Value::Bool(*value)),
+            Operand::Text(text) => Ok(Value::Text(Rc::clone(text))),
+            Operand::Number(number) => self.ideal(run, number),
+            _ => Ok(Value::Missing),
+        }
+    }
+
+    fn ideal(&self, run: &Run<'_>, number: &Number) -> Evaluated {
+        match number {
+            Number {
+                is_float: true,
+                float: Some(value),
+                ..
+            } => Ok(Value::Float(*value)),
+            Number {
+                int: Some(value), ..
+            } => Ok(Value::Int(*value)),
+            Number { text, .. } => self.error(run, format!("{text} overflows int")),
+        }
+    }
+
+    /// Follows `.a.b` from a value. Arguments belong to the last part, which only a method takes.
+    fn fields(
+        &mut self,
+        run: &mut Run<'_>,
+        mut value: Value,
+        fields: &[String],
+        arguments: Option<(&'t Command, &Value, Option<Value>)>,
+    ) -> Evaluated {
+        let count = fields.len();
+        for (index, name) in fields.iter().enumerate() {
+            let is_last = index + 1 == count;
+            if let Some(method) = functions::method(&value, name) {
+                let (words, dot, last) = match &arguments {
+                    Some((command, dot, last)) if is_last => {
+                        (&command.words[1..], *dot, last.clone())
+                    }
+                    _ => (&[][..], &value, None),
+                };
+                let dot = dot.clone();
+                let span = self.at;
+                value = self.invoke(run, &dot, method, Some(value.clone()), words, last, span)?;
+                continue;
+            }
+            let has_arguments = is_last && arguments.is_some();
+            // Elements of maps and lists are declared as `interface {}`.
+            let declared = if index > 0 || matches!(value, Value::Nil) {
+                "interface {}"
+            } else {
+                value.type_name()
+            };
+            value = self.field(run, &value, name, declared, has_arguments)?;
+        }
+        Ok(value)
+    }
+
+    fn field(
+        &self,
+        run: &Run<'_>,
+        value: &Value,
+        name: &str,
+        declared: &str,
+        has_arguments: bool,
+    ) -> Evaluated {
+        match value {
+            Value::Missing => Ok(Value::Missing),
+            Value::Nil => self.error(run, format!("nil pointer evaluating {declared}.{name}")),
+            Value::Map(_) if has_arguments => {
+                self.error(run, format!("{name} is not a method but has arguments"))
+            }
+            Value::Map(map) => Ok(map.get(name.as_bytes()).unwrap_or(match map.element {
+                Element::Any => Value::Missing,
+                _ => Value::text(""),
+            })),
+            _ => self.error(
+                run,
+                format!("can't evaluate field {name} in type {declared}"),
+            ),
+        }
+    }
+
+    fn function(
+        &mut self,
+        run: &mut Run<'_>,
+        dot: &Value,
+        name: &str,
+        words: &'t [Word],
+        last: Option<Value>,
+        span: Span,
+    ) -> Evaluated {
+        if matches!(name, "and" | "or") {
+            return self.and_or(run, dot, name, words, last);
+        }
+        let Some(function) = functions::find(name) else {
+            return self.error(
+                run,
+                format!(
+                    "{} is not a defined function",
+                    format::quoted(name.as_bytes())
+                ),
+            );
+        };
+        self.invoke(run, dot, function, None, words, last, span)
+    }
+
+    /// Returns the argument that decides, and does not evaluate those behind it.
+    fn and_or(
+        &mut self,
+        run: &mut Run<'_>,
+        dot: &Value,
+        name: &str,
+        words: &'t [Word],
+        last: Option<Value>,
+    ) -> Evaluated {
+        if words.is_empty() && last.is_none() {
+            return self.error(
+                run,
+                format!("wrong number of args for {name}: want at least 1 got 0"),
+            );
+        }
+        let mut value = Value::Missing;
+        for word in words {
+            value = self.argument_value(run, dot, word)?;
+            if value.is_true() == (name == "or") {
+                return Ok(value);
+            }
+        }
+        Ok(last.unwrap_or(value))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a call consists of")]
+    fn invoke(
+        &mut self,
+        run: &mut Run<'_>,
+        dot: &Value,
+        function: &'static Function,
+        receiver: Option<Value>,
+        words: &'t [Word],
+        last: Option<Value>,
+        span: Span,
+    ) -> Evaluated {
+        let name_at = self.at;
+        let given = words.len() + usize::from(last.is_some());
+        let wanted = function.parameters.len() - usize::from(receiver.is_some());
+        let fixed = if function.variadic {
+            wanted - 1
+        } else {
+            wanted
+        };
+        if given < fixed || (given > fixed && !function.variadic) {
+            let want = if function.variadic {
+                format!("at least {fixed}")
+            } else {
+                fixed.to_string()
+            };
+            return self.error(
+                run,
+                format!(
+                    "wrong number of args for {}: want {want} got {given}",
+                    function.name
+                ),
+            );
+        }
+        let skipped = usize::from(receiver.is_some());
+        let mut arguments = Vec::with_capacity(given + skipped);
+        arguments.extend(receiver);
+        for (index, word) in words.iter().enumerate() {
+            let kind = function.parameter(index + skipped);
+            arguments.push(self.argument(run, dot, word, kind)?);
+        }
+        if let Some(last) = last {
+            self.at = span;
+            let kind = function.parameter(words.len() + skipped);
+            arguments.push(self.fit(run, last, kind)?);
+        }
+        self.at = name_at;
+        self.step(run)?;
+        let mut call = Call {
+            host: run.host,
+            budget: &mut run.budget,
+            warnings: Vec::new(),
+        };
+        let result = (function.run)(&mut call, arguments);
+        let warnings = call.warnings;
+        for text in warnings {
+            self.warn(run, text);
+        }
+        match result {
+            Ok(value) => Ok(value),
+            Err(text) => {
+                self.at = span;
+                self.error(run, format!("error calling {}: {text}", function.name))
+            }
+        }
+    }
+
+    /// The value of an argument whose kind does not matter.
+    fn argument_value(&mut self, run: &mut Run<'_>, dot: &Value, word: &'t Word) -> Evaluated {
+        self.argument(run, dot, word, functions::Kind::Any)
+    }
+
+    fn argument(
+        &mut self,
+        run: &mut Run<'_>,
+        dot: &Value,
+        word: &'t Word,
+        kind: functions::Kind,
+    ) -> Evaluated {
+        self.at = word.span;
+        let value = match &word.operand {
+            Operand::Dot => dot.clone(),
+            Operand::Nil => {
+                return match kind {
+                    functions::Kind::Any | functions::Kind::Reflect => Ok(Value::Nil),
+                    functions::Kind::Map => Ok(Value::Map(Map::nil())),
+                    _ => self.error(run, format!("cannot assign nil to {}", kind.type_name())),
+                };
+            }
+            Operand::Field(fields) => self.fields(run, dot.clone(), fields, None)?,
+            Operand::Variable(name, fields) => {
+                let value = self.variable(run, name)?;
+                self.fields(run, value, fields, None)?
+            }
+            Operand::Pipeline(inner) => self.pipeline(run, dot, inner)?,
+            Operand::Function(name) => self.function(run, dot, name, &[], None, word.span)?,
+            Operand::Chain(inner, fields) => {
+                let value = self.argument_value(run, dot, inner)?;
+                self.at = word.span;
+                self.fields(run, value, fields, None)?
+            }
+            constant => return self.literal(run, constant, kind),
+        };
+        self.at = word.span;
+        self.fit(run, value, kind)
+    }
+
+    /// A literal must be what the parameter asks for; whole floats are integers.
+    fn literal(&mut self, run: &Run<'_>, constant: &Operand, kind: functions::Kind) -> Evaluated {
+        use functions::Kind;
+        match (kind, constant) {
+            (Kind::Any | Kind::Reflect, _) => self.constant(run, constant),
+            (Kind::Bool, Operand::Bool(value)) => Ok(Value::Bool(*value)),
+            (Kind::Text, Operand::Text(text)) => Ok(Value::Text(Rc::clone(text))),
+            (
+                Kind::Int,
+                Operand::Number(Number {
+                    int: Some(value), ..
+                }),
+            ) => Ok(Value::Int(*value)),
+            (
+                Kind::Float,
+                Operand::Number(Number {
+                    float: Some(value), ..
+                }),
+            ) => Ok(Value::Float(*value)),
+            (Kind::Bool | Kind::Text | Kind::Int | Kind::Float, _) => {
+                let found = self.term(run);
+                self.error(
+                    run,
+                    format!("expected {}; found {found}", kind.literal_name()),
+                )
+            }
+            (Kind::Map | Kind::Time, _) => {
+                let found = self.term(run);
+                self.error(
+                    run,
+                    format!("can't handle {found} for arg of type {}", kind.type_name()),
+                )
+            }
+        }
+    }
+
+    /// Checks a value against a parameter.
+    fn fit(&self, run: &Run<'_>, value: Value, kind: functions::Kind) -> Evaluated {
+        use functions::Kind;
+        let fits = match (kind, &value) {
+            (Kind::Reflect, _) => return Ok(value),
+            (Kind::Any, Value::Missing) => return Ok(Value::Nil),
+            (Kind::Any, _) => true,
+            (Kind::Map, Value::Missing) => return Ok(Value::Map(Map::nil())),
+            (_, Value::Missing) => {
+                return self.error(run, format!("invalid value; expected {}", kind.type_name()));
+            }
+            (Kind::Bool, Value::Bool(_))
+            | (Kind::Text, Value::Text(_))
+            | (Kind::Int, Value::Int(_))
+            | (Kind::Float, Value::Float(_))
+            | (Kind::Time, Value::Time(_)) => true,
+            (Kind::Map, Value::Map(map)) => map.element == Element::Any,
+            _ => false,
+        };
+        if fits {
+            return Ok(value);
+        }
+        let (expected, got) = (kind.type_name(), value.type_name());
+        self.error(
+            run,
+            format!("wrong type for value; expected {expected}; got {got}"),
+        )
+    }
+}
+
+/// What to write instead, for the usual mistakes.
+fn hint_for(text: &str, term: &str) -> Option<String> {
+    let hint = if text.contains("incompatible types for comparison") && text.contains("float64") {
+        "numbers of settings are floats: compare with `3.0`, or convert with `int`"
+    } else if text.contains("expected int; got float64")
+        || text.contains("cannot index slice/array with type float64")
+    {
+        return Some(format!(
+            "numbers of settings are floats: write `(int {term})`"
+        ));
+    } else if text.contains("expected int; got int64") {
+        return Some(format!("write `(int {term})`"));
+    } else if text.starts_with("range can't iterate over") {
+        "a list, a map or an integer can be ranged over: for a number of settings write `range (int …)`"
+    } else if text.starts_with("can't evaluate field") || text.starts_with("nil pointer evaluating")
+    {
+        "inside `range` and `with` the dot is the element: the data of the file is `$`"
+    } else if text.starts_with("template ") && text.ends_with("not defined") {
+        "a file of FC_TEMPLATES is called by its name with the extension, a `define` by its own name"
+    } else if text.contains("is not a method but has arguments") {
+        "a function stands first: write `upper .name`, not `.name upper`"
+    } else {
+        return None;
+    };
+    Some(hint.to_owned())
+}

@@ -1,0 +1,158 @@
+//! Letter case and the spelling of names.
+
+use super::Kind::Text;
+use super::{Function, fixed, string};
+use crate::config::template::value::Value;
+
+pub(super) static TABLE: &[Function] = &[
+    fixed("upper", &[Text], |_, arguments| {
+        Ok(Value::text(string(&arguments, 0).to_uppercase()))
+    }),
+    fixed("lower", &[Text], |_, arguments| {
+        Ok(Value::text(string(&arguments, 0).to_lowercase()))
+    }),
+    fixed("title", &[Text], |_, arguments| {
+        Ok(Value::text(title(&string(&arguments, 0))))
+    }),
+    fixed("untitle", &[Text], |_, arguments| {
+        Ok(Value::text(untitle(&string(&arguments, 0))))
+    }),
+    fixed("swapcase", &[Text], |_, arguments| {
+        Ok(Value::text(swapped(&string(&arguments, 0))))
+    }),
+    fixed("snakecase", &[Text], |_, arguments| {
+        Ok(Value::text(connected(&string(&arguments, 0), '_')))
+    }),
+    fixed("kebabcase", &[Text], |_, arguments| {
+        Ok(Value::text(connected(&string(&arguments, 0), '-')))
+    }),
+    fixed("camelcase", &[Text], |_, arguments| {
+        Ok(Value::text(camel(&string(&arguments, 0))))
+    }),
+];
+
+/// First letters up: words start behind white space and behind ASCII characters that are no part of a name.
+fn title(text: &str) -> String {
+    let mut before = ' ';
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let separates = if before.is_ascii() {
+            !(before.is_ascii_alphanumeric() || before == '_')
+        } else {
+            before.is_whitespace()
+        };
+        if separates {
+            out.extend(c.to_uppercase());
+        } else {
+            out.push(c);
+        }
+        before = c;
+    }
+    out
+}
+
+fn untitle(text: &str) -> String {
+    let mut before = ' ';
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if before.is_whitespace() {
+            out.extend(c.to_lowercase());
+        } else {
+            out.push(c);
+        }
+        before = c;
+    }
+    out
+}
+
+/// Upper and lower exchanged, but a lower letter at the start of a word goes to title case.
+fn swapped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_uppercase() {
+            out.extend(c.to_lowercase());
+        } else if c.is_lowercase() {
+            out.extend(c.to_uppercase());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Upper,
+    Lower,
+    Digit,
+    Connector,
+    Other,
+}
+
+fn sort(c: char) -> Sort {
+    match c {
+        '_' | '-' => Sort::Connector,
+        _ if c.is_whitespace() => Sort::Connector,
+        _ if c.is_uppercase() => Sort::Upper,
+        _ if c.is_lowercase() => Sort::Lower,
+        _ if c.is_numeric() => Sort::Digit,
+        _ => Sort::Other,
+    }
+}
+
+/// `HTTPServer` as `http_server`: a connector at each change of case and for each blank, dash and underscore.
+fn connected(text: &str, connector: char) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len() + 8);
+    for (index, c) in letters.iter().enumerate() {
+        let previous = index.checked_sub(1).map(|at| sort(letters[at]));
+        let next = letters.get(index + 1).map(|c| sort(*c));
+        match sort(*c) {
+            Sort::Connector => out.push(connector),
+            Sort::Upper => {
+                let starts = match previous {
+                    Some(Sort::Lower | Sort::Digit) => true,
+                    Some(Sort::Upper) => next == Some(Sort::Lower),
+                    _ => false,
+                };
+                if starts {
+                    out.push(connector);
+                }
+                out.extend(c.to_lowercase());
+            }
+            _ => out.push(*c),
+        }
+    }
+    out
+}
+
+fn is_connector(c: char) -> bool {
+    sort(c) == Sort::Connector
+}
+
+/// `http_server` as `HttpServer`; connectors at the ends and one of a doubled pair stay.
+fn camel(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(c) = letters.next_if(|c| is_connector(*c)) {
+        out.push(c);
+    }
+    let mut upper = true;
+    while let Some(c) = letters.next() {
+        if is_connector(c) {
+            match letters.peek() {
+                None => out.push(c),
+                Some(next) if is_connector(*next) => out.push(c),
+                Some(_) => upper = true,
+            }
+            continue;
+        }
+        if upper {
+            out.extend(c.to_uppercase());
+        } else {
+            out.extend(c.to_lowercase());
+        }
+        upper = false;
+    }
+    out
+}

@@ -1,0 +1,282 @@
+//! The functions of templates: Go's own, Sprig's, KrakenD's.
+//!
+//! Each group has a table. An entry says what a function takes; the evaluator checks arguments by it.
+
+mod builtin;
+mod case;
+mod crypto;
+pub(super) mod date;
+mod encoding;
+pub(super) mod json;
+mod list;
+mod map;
+mod number;
+pub(super) mod path;
+mod random;
+mod regexp;
+pub(super) mod semver;
+mod text;
+mod types;
+mod url;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::budget::Budget;
+use super::value::{List, Map, Object, Text, Value};
+
+/// What functions may ask of the world.
+pub trait Host {
+    /// The value of an environment variable.
+    fn environment(&self, name: &str) -> Option<String>;
+
+    /// The content of a partial, or `None` if it cannot be read.
+    ///
+    /// # Errors
+    /// A partial that is too large, or no UTF-8.
+    fn partial(&self, name: &str) -> Result<Option<String>, String>;
+
+    /// Whether the name leads out of the folder of the partials.
+    fn is_outside(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// The name of the zone that times are shown in, such as `Europe/Berlin`.
+    fn zone(&self) -> Option<String>;
+}
+
+/// What a running function is handed.
+pub(super) struct Call<'c> {
+    pub(super) host: &'c dyn Host,
+    pub(super) budget: &'c mut Budget,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What a parameter is declared as in Go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `interface {}`
+    Any,
+    /// `reflect.Value`: takes also what is no value.
+    Reflect,
+    Bool,
+    Int,
+    Float,
+    Text,
+    Map,
+    Time,
+}
+
+impl Kind {
+    pub(super) fn type_name(self) -> &'static str {
+        match self {
+            Kind::Any => "interface {}",
+            Kind::Reflect => "reflect.Value",
+            Kind::Bool => "bool",
+            Kind::Int => "int",
+            Kind::Float => "float64",
+            Kind::Text => "string",
+            Kind::Map => "map[string]interface {}",
+            Kind::Time => "time.Time",
+        }
+    }
+
+    /// What a message calls a literal of this kind.
+    pub(super) fn literal_name(self) -> &'static str {
+        match self {
+            Kind::Int => "integer",
+            Kind::Float => "float",
+            other => other.type_name(),
+        }
+    }
+}
+
+type Outcome = Result<Value, String>;
+
+/// One function: its name, what it takes, what it does.
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    pub(super) parameters: &'static [Kind],
+    /// Whether the last parameter may be given any number of times.
+    pub(super) variadic: bool,
+    pub(super) run: fn(&mut Call<'_>, Vec<Value>) -> Outcome,
+}
+
+impl Function {
+    /// The kind of the argument at `index`.
+    pub(super) fn parameter(&self, index: usize) -> Kind {
+        let last = self.parameters.len().saturating_sub(1);
+        self.parameters
+            .get(index.min(last))
+            .copied()
+            .unwrap_or(Kind::Any)
+    }
+}
+
+const fn fixed(
+    name: &'static str,
+    parameters: &'static [Kind],
+    run: fn(&mut Call<'_>, Vec<Value>) -> Outcome,
+) -> Function {
+    Function {
+        name,
+        parameters,
+        variadic: false,
+        run,
+    }
+}
+
+const fn variadic(
+    name: &'static str,
+    parameters: &'static [Kind],
+    run: fn(&mut Call<'_>, Vec<Value>) -> Outcome,
+) -> Function {
+    Function {
+        name,
+        parameters,
+        variadic: true,
+        run,
+    }
+}
+
+static GROUPS: &[&[Function]] = &[
+    builtin::TABLE,
+    text::TABLE,
+    case::TABLE,
+    number::TABLE,
+    list::TABLE,
+    map::TABLE,
+    json::TABLE,
+    encoding::TABLE,
+    crypto::TABLE,
+    regexp::TABLE,
+    url::TABLE,
+    semver::TABLE,
+    path::TABLE,
+    types::TABLE,
+    date::TABLE,
+    random::TABLE,
+];
+
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new(|| {
+    let all = GROUPS.iter().flat_map(|group| group.iter());
+    all.map(|function| (function.name, function)).collect()
+});
+
+/// The function of this name.
+pub(super) fn find(name: &str) -> Option<&'static Function> {
+    BY_NAME.get(name).copied()
+}
+
+/// Whether a template may name it; `and` and `or` belong to the evaluator.
+pub(super) fn is_known(name: &str) -> bool {
+    matches!(name, "and" | "or") || BY_NAME.contains_key(name)
+}
+
+/// The method of a value, such as `.Year` of a time.
+pub(super) fn method(value: &Value, name: &str) -> Option<&'static Function> {
+    let table = match value {
+        Value::Time(_) => date::METHODS,
+        Value::Object(object) => match **object {
+            Object::Semver(_) => semver::METHODS,
+        },
+        _ => return None,
+    };
+    table.iter().find(|method| method.name == name)
+}
+
+/// Functions of Sprig that make certificates. They are left out: a certificate that changes with each rendering serves
+/// nobody, and the crates for it are heavy.
+const LEFT_OUT: &[&str] = &[
+    "buildCustomCert",
+    "genCA",
+    "genCAWithKey",
+    "genSelfSignedCert",
+    "genSelfSignedCertWithKey",
+    "genSignedCert",
+    "genSignedCertWithKey",
+];
+
+/// What to write instead of a function that exists elsewhere.
+pub(super) fn hint_for(name: &str) -> Option<String> {
+    if LEFT_OUT.contains(&name) {
+        let hint = "functions that make certificates are not part of this program: make the certificate beforehand";
+        return Some(hint.to_owned());
+    }
+    let instead = match name {
+        "toYaml" => "`toJson`: JSON is also YAML",
+        "fromYaml" | "fromToml" => "a settings file in JSON, or `fromJson`",
+        "toToml" => "`toJson`",
+        "required" => "`{{ if not .x }}{{ fail \"x is missing\" }}{{ end }}`",
+        "tpl" | "lookup" => "`template` with a `define`",
+        "trimLeft" | "trimRight" => "`trimPrefix`, `trimSuffix` or `trimAll`",
+        "bool" => "`eq .x \"true\"`",
+        "sha512sum" | "md5sum" => "`sha256sum`",
+        "mustDig" => "`dig`",
+        "mustToDuration" => "`duration`",
+        _ => return nearest(name),
+    };
+    Some(format!(
+        "this function belongs to another tool: here write {instead}"
+    ))
+}
+
+fn nearest(name: &str) -> Option<String> {
+    let lower = name.to_lowercase();
+    let found = BY_NAME.keys().find(|known| known.to_lowercase() == lower)?;
+    Some(format!("did you mean `{found}`?"))
+}
+
+/// The names of all functions, sorted.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = BY_NAME.keys().copied().chain(["and", "or"]).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The argument at `index` as bytes: the evaluator has checked that it is a string.
+fn text(arguments: &[Value], index: usize) -> Text {
+    match arguments.get(index) {
+        Some(Value::Text(text)) => text.clone(),
+        _ => Text::from(&b""[..]),
+    }
+}
+
+/// The same as UTF-8, with replacement characters for what is none.
+fn string(arguments: &[Value], index: usize) -> String {
+    String::from_utf8_lossy(&text(arguments, index)).into_owned()
+}
+
+fn int(arguments: &[Value], index: usize) -> i64 {
+    match arguments.get(index) {
+        Some(Value::Int(value) | Value::Int64(value)) => *value,
+        _ => 0,
+    }
+}
+
+fn boolean(arguments: &[Value], index: usize) -> bool {
+    matches!(arguments.get(index), Some(Value::Bool(true)))
+}
+
+fn map_of(arguments: &[Value], index: usize) -> Map {
+    match arguments.get(index) {
+        Some(Value::Map(map)) => map.clone(),
+        _ => Map::nil(),
+    }
+}
+
+fn list_of(value: &Value) -> Option<&List> {
+    match value {
+        Value::List(list) => Some(list),
+        _ => None,
+    }
+}
+
+fn any(arguments: &[Value], index: usize) -> Value {
+    arguments.get(index).cloned().unwrap_or(Value::Nil)
+}
+
+/// A value as Sprig's `strval` prints it.
+fn printed(value: &Value) -> Vec<u8> {
+    super::format::plain(value)
+}

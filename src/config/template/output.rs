@@ -1,0 +1,58 @@
+//! The rendered text, and where each piece of it comes from.
+
+/// The largest rendered text, as of any configuration file.
+const MOST: usize = crate::config::load::MAX_FILE_BYTES as usize;
+
+/// Where a piece of output comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) file: usize,
+    /// Byte offset of the text, or of the action that printed it.
+    pub(super) offset: usize,
+    /// Whether the piece is text of the template, so that offsets within it count on.
+    pub(super) verbatim: bool,
+}
+
+/// What has been written so far.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) bytes: Vec<u8>,
+    /// Where each piece starts in `bytes`, ascending.
+    pub(super) pieces: Vec<(usize, Origin)>,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Output {
+    /// Appends a piece.
+    ///
+    /// # Errors
+    /// The message for the operator, when the text becomes too large.
+    pub(super) fn push(&mut self, bytes: &[u8], origin: Origin) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.bytes.len() + bytes.len() > MOST {
+            return Err(format!(
+                "the rendered text is larger than {} MiB",
+                MOST >> 20
+            ));
+        }
+        self.pieces.push((self.bytes.len(), origin));
+        self.bytes.extend_from_slice(bytes);
+        for byte in bytes {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.quoted => self.escaped = true,
+                b'"' => self.quoted = !self.quoted,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the output stands inside a JSON string.
+    pub(super) fn is_inside_string(&self) -> bool {
+        self.quoted
+    }
+}
