@@ -514,7 +514,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gateway.json");
         std::fs::write(&path, text).unwrap();
-        raised(&path, None).unwrap().iter().map(|rule| rule.id).collect()
+        raised(&path, None)
+            .unwrap()
+            .iter()
+            .map(|rule| rule.id)
+            .collect()
     }
 
     /// A file with these members at its root, in `extra_config` and in its one endpoint.

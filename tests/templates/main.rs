@@ -347,7 +347,8 @@ fn serve(files: &[(&str, &str)], more: &[&str]) -> Gateway {
     let port = ports::free();
     let mut program = command();
     program.envs([ON, SETTINGS, PARTIALS, ("FC_OUT", "out.json")]);
-    let more = [&["-p", &port.to_string()], more].concat();
+    let port_text = port.to_string();
+    let more = [&["-p", &port_text], more].concat();
     let gateway = Gateway::spawn_command(program, port, BASE, files, &more);
     assert!(gateway.listens(SEEN), "{}", gateway.output());
     gateway
