@@ -122,17 +122,17 @@ fn an_error_names_the_place_the_call_and_the_setting() {
     let (code, _, told) = folder.told(CHECK, &[ON, SETTINGS, TEMPLATES]);
     assert_eq!(code, 1);
     for want in [
-        "ERROR parsing the configuration file: 'krakend.tmpl': template: port.tmpl:1:25: executing \"port.tmpl\" at \
+        "ERROR parsing the configuration file: 'krakend.tmpl': template: port.tmpl:1:24: executing \"port.tmpl\" at \
          <.svc.port.x>: can't evaluate field x in type interface {}",
-        "templates/port.tmpl:1:25: can't evaluate field x",
+        "templates/port.tmpl:1:24: can't evaluate field x",
         "        1 | \"é\": 1, \"port\": {{ .svc.port.x }}",
-        "          |                         ^",
+        "          |                        ^",
         "called from krakend.tmpl:3:5",
         ".svc.port is the number 8080: settings/svc.json:2:11",
-        "hint: ",
     ] {
         assert!(told.contains(want), "lacks {want}:\n{told}");
     }
+    assert!(!told.contains("hint: "), "{told}");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn warnings_of_templates_stop_a_strict_start() {
     assert_eq!(code, 0, "{told}");
     for want in [
         "krakend.tmpl:1:19: warning: the partial \"auth.json\" cannot be read",
-        "krakend.tmpl:1:55: warning: .svc.hots has no value",
+        "krakend.tmpl:1:54: warning: .svc.hots has no value",
         ".svc has no key \"hots\" (did you mean \"hosts\"?): settings/svc.json:1:1",
         "warning: .svc.big prints as 2e+06 inside a string",
     ] {
@@ -294,7 +294,7 @@ fn a_template_that_is_not_rendered_gets_a_hint() {
     let (code, _, told) = folder.told(&["check", "-c", "strings.json"], &[SETTINGS]);
     assert_eq!(code, 0);
     assert!(
-        told.contains("strings.json:1:24: warning: /name: this string holds"),
+        told.contains("strings.json:1:25: warning: /name: this string holds"),
         "{told}"
     );
     assert!(told.contains("FC_SETTINGS has no effect"), "{told}");

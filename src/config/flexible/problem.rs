@@ -53,16 +53,28 @@ pub(super) fn of_error(input: &Input, error: &TemplateError, secrets: &[String])
     if error.calls.len() > MOST_CALLS {
         notes.push(format!("and {} more calls", error.calls.len() - MOST_CALLS));
     }
-    notes.extend(setting(input, &error.term));
+    let setting = setting(input, &error.term);
+    // Whoever names a setting knows what the dot is.
+    let about_dot = |hint: &String| hint.starts_with("inside `range`");
+    let hint = error
+        .hint
+        .clone()
+        .filter(|hint| setting.is_none() || !about_dot(hint));
+    notes.extend(setting);
+    let text = masked(&error.text, secrets);
     let problem = Problem {
         file: path(input, error.place.file),
         at: Position::new(error.place.line, error.place.column),
-        message: masked(&error.message, secrets),
-        text: masked(&error.text, secrets),
+        // File names and terms stay: they are no values.
+        message: match error.message.strip_suffix(&*error.text) {
+            Some(place) => format!("{place}{text}"),
+            None => text.clone(),
+        },
+        text,
         notes,
     };
     Finding {
-        hint: error.hint.clone().map(Into::into),
+        hint: hint.map(Into::into),
         ..finding(Severity::Mistake, problem)
     }
 }

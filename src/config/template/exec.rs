@@ -53,11 +53,12 @@ struct Frame<'t> {
     tree: &'t Tree,
     variables: Vec<(&'t str, Value)>,
     at: Span,
-    calls: Vec<Place>,
+    /// The source and byte offset of each call on the way, the innermost first.
+    calls: Vec<(usize, usize)>,
 }
 
 impl<'t> Frame<'t> {
-    fn new(tree: &'t Tree, dot: &Value, calls: Vec<Place>) -> Frame<'t> {
+    fn new(tree: &'t Tree, dot: &Value, calls: Vec<(usize, usize)>) -> Frame<'t> {
         Frame {
             tree,
             variables: vec![("$", dot.clone())],
@@ -89,8 +90,13 @@ impl<'t> Frame<'t> {
             text,
             place,
             term,
-            calls: self.calls.clone(),
+            calls: self.places_of_calls(run),
         }))
+    }
+
+    fn places_of_calls(&self, run: &Run<'_>) -> Vec<Place> {
+        let place = |call: &(usize, usize)| Place::of(call.0, &run.sources[call.0].text, call.1);
+        self.calls.iter().map(place).collect()
     }
 
     /// The same place in a loop warns once for each text.
@@ -329,9 +335,8 @@ impl<'t> Frame<'t> {
             None => Value::Missing,
             Some(pipeline) => self.pipeline(run, dot, pipeline)?,
         };
-        let source = &run.sources[self.tree.file];
-        let mut calls = vec![Place::of(self.tree.file, &source.text, call.span.start)];
-        calls.extend(self.calls.iter().cloned());
+        let mut calls = vec![(self.tree.file, call.span.start)];
+        calls.extend_from_slice(&self.calls);
         let mut frame = Frame::new(tree, &data, calls);
         frame.walk(run, &data, &tree.nodes).map(|_| ())
     }

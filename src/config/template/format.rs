@@ -96,7 +96,7 @@ fn general(value: f64, precision: Option<usize>, keep_zeros: bool, shortest_limi
                     .filter(char::is_ascii_digit)
                     .count() as i32
             };
-            if precision > significant && significant >= exponent + 1 {
+            if precision > significant && significant > exponent {
                 significant
             } else {
                 precision

@@ -450,7 +450,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn bad_number(&mut self) -> Token {
-        let text = super::format::quoted(self.input[self.start..self.position].as_bytes());
+        let text = super::format::quoted(&self.input.as_bytes()[self.start..self.position]);
         self.error(format!("bad number syntax: {text}"))
     }
 

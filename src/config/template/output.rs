@@ -40,19 +40,52 @@ impl Output {
         }
         self.pieces.push((self.bytes.len(), origin));
         self.bytes.extend_from_slice(bytes);
-        for byte in bytes {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.quoted => self.escaped = true,
-                b'"' => self.quoted = !self.quoted,
-                _ => {}
-            }
-        }
+        self.follow_quotes(bytes);
         Ok(())
+    }
+
+    /// Keeps in mind whether the end of the output is inside a JSON string.
+    fn follow_quotes(&mut self, bytes: &[u8]) {
+        let mut rest = &bytes[usize::from(std::mem::take(&mut self.escaped))..];
+        while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+            let is_escape = rest[at] == b'\\' && self.quoted;
+            self.quoted ^= rest[at] == b'"';
+            self.escaped = is_escape && at + 1 == rest.len();
+            let used = at + 1 + usize::from(is_escape);
+            rest = rest.get(used..).unwrap_or_default();
+        }
     }
 
     /// Whether the output stands inside a JSON string.
     pub(super) fn is_inside_string(&self) -> bool {
         self.quoted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_followed_across_pieces() {
+        for (pieces, want) in [
+            (&["{\"a"][..], true),
+            (&["{\"a\"", ": "], false),
+            (&["\"a\\", "\"b"], true),
+            (&["\"a\\\\", "\""], false),
+            (&["\\", "\""], true),
+            (&["\"", "\\", "n", "\""], false),
+        ] {
+            let mut output = Output::default();
+            for piece in pieces {
+                let origin = Origin {
+                    file: 0,
+                    offset: 0,
+                    verbatim: true,
+                };
+                output.push(piece.as_bytes(), origin).unwrap();
+            }
+            assert_eq!(output.is_inside_string(), want, "{pieces:?}");
+        }
     }
 }

@@ -450,7 +450,7 @@ fn formatted(time: &Time, layout: &str) -> String {
 }
 
 fn part_text(time: &DateTime<Tz>, part: &str) -> String {
-    let hour12 = if time.hour() % 12 == 0 {
+    let hour12 = if time.hour().is_multiple_of(12) {
         12
     } else {
         time.hour() % 12
