@@ -81,6 +81,9 @@ impl Rendering {
 
     /// Marks what came from the environment, so that no message prints it.
     pub fn hide_secrets(&self, value: &mut Value) {
+        if self.secrets.is_empty() {
+            return;
+        }
         match &mut value.data {
             Data::Text(text) => value.masked |= self.holds_secret(text),
             Data::List(items) => items.iter_mut().for_each(|item| self.hide_secrets(item)),
