@@ -224,6 +224,23 @@ fn what_is_kept_is_for_the_owner_alone_and_replaced_as_a_whole() {
 }
 
 #[test]
+fn a_stream_of_the_process_is_written_to_and_not_replaced() {
+    let folder = Folder::with(&[("krakend.tmpl", "{\"version\": {{ 3 }}}")]);
+    let mut log = fs::OpenOptions::new();
+    let log = log.append(true).create(true).open(folder.path("log"));
+    let status = command()
+        .args(CHECK)
+        .envs([ON, ("FC_OUT", "/dev/stderr")])
+        .current_dir(folder.0.path())
+        .stderr(log.unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let log = fs::read_to_string(folder.path("log")).unwrap();
+    assert!(log.contains("{\"version\": 3}"), "{log}");
+}
+
+#[test]
 fn warnings_of_templates_stop_a_strict_start() {
     let folder = Folder::with(&[
         (

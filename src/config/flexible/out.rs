@@ -13,12 +13,15 @@ const MODE: u32 = 0o600;
 /// # Errors
 /// The folder is missing, or must not be written to; the place is a folder.
 pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    // /dev/stderr may lead to the file that holds the log: it must not be replaced.
+    if path.starts_with("/dev") || path.starts_with("/proc") {
+        return append(path, text);
+    }
     // Through a link, so that the link stays.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     match fs::metadata(&target) {
         Ok(meta) if meta.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        // A device or a pipe, such as /dev/stderr, must not be replaced.
-        Ok(meta) if !meta.is_file() => return fs::write(&target, text),
+        Ok(meta) if !meta.is_file() => return append(&target, text),
         _ => {}
     }
     let beside = beside(&target);
@@ -29,6 +32,11 @@ pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+/// For devices and pipes.
+fn append(path: &Path, text: &[u8]) -> io::Result<()> {
+    OpenOptions::new().append(true).open(path)?.write_all(text)
 }
 
 fn beside(path: &Path) -> PathBuf {
