@@ -180,7 +180,7 @@ fn metric(port: u16, name: &str) -> f64 {
 }
 
 #[test]
-fn without_file_descriptors_accepting_pauses_and_goes_on_afterwards() {
+fn more_clients_than_descriptors_neither_spin_nor_keep_others_out() {
     let stub = Stub::with(ANY);
     let file = config(&stub).to_string();
     let gateway = Gateway::start_under("ulimit -n 96; exec \"$@\"", &file);
@@ -190,12 +190,9 @@ fn without_file_descriptors_accepting_pauses_and_goes_on_afterwards() {
     let many: Vec<TcpStream> = (0..200)
         .map(|_| TcpStream::connect(("127.0.0.1", gateway.port())).unwrap())
         .collect();
-    eventually("the descriptors run out", LIMIT, || {
-        gateway.output().contains("Too many open files")
-    });
     let (ticks, start) = (gateway.processor_ticks(), Instant::now());
     while start.elapsed() < Duration::from_secs(2) {
-        // Who is in already is served.
+        // A client that is connected already is served.
         first.send(request("GET", "/__health", &[])).unwrap();
         assert_eq!(first.answer("GET").unwrap().status, 200);
         pause(Duration::from_millis(50));

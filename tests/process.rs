@@ -266,8 +266,9 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         let said = String::from_utf8_lossy(&reload.stderr).into_owned();
         assert_eq!(reload.status.code(), Some(1), "{said}");
         assert!(!said.trim().is_empty());
-        let told = gateway.output()[before..].to_owned();
-        assert!(told.contains("Reload refused"), "{said}\n{told}");
+        eventually("the log tells of it", Duration::from_secs(20), || {
+            gateway.output()[before..].contains("Reload refused")
+        });
     }
     let page = page();
     assert!(page.contains("portcullis_config_last_reload_successful 0"));

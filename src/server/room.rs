@@ -1,11 +1,11 @@
 //! Room for client connections, as far as descriptors go.
 //!
-//! When all places are taken, connections that wait for their client make room for new ones: first those that have
-//! waited longest. Clients that say nothing thus cannot lock out clients that ask. When every connection is at work, new
-//! ones wait in the system's queue until one has ended.
+//! When all places are taken, connections that wait for their client make room for new ones: first those whose client has
+//! never sent anything, then those that have waited longest. Silent clients thus cannot lock out clients that send
+//! requests. When every connection is at work, new ones wait in the system's queue until one has ended.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 /// How long to wait for a place before looking again for connections that wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// A client may be silent this long before its connection is closed ahead of others.
+const GRACE: u64 = 100;
 /// One of so many waiting connections is closed at a time, so that the search is not made for each new one.
 const SHARE: usize = 16;
 
@@ -32,7 +34,29 @@ pub struct Room {
 pub struct Seat {
     /// Milliseconds since the room was opened, plus one; 0 while a request is under way.
     waiting_since: AtomicU64,
+    /// Whether the client has ever sent something.
+    spoke: AtomicBool,
     leave: Notify,
+}
+
+impl Seat {
+    /// The order in which waiting connections are closed, lowest first; `None` while a request is under way.
+    fn rank(&self, now: u64) -> Option<(u8, u64)> {
+        let since = self.waiting_since.load(Ordering::Relaxed);
+        if since == 0 {
+            return None;
+        }
+        let class = match (
+            self.spoke.load(Ordering::Relaxed),
+            now - since.min(now) >= GRACE,
+        ) {
+            (false, true) => 0,
+            (true, true) => 1,
+            (false, false) => 2,
+            (true, false) => 3,
+        };
+        Some((class, since))
+    }
 }
 
 /// A place for as long as it lives.
@@ -86,23 +110,28 @@ impl Room {
         })
     }
 
-    /// Asks the connections that have waited longest for their client to leave.
+    /// Asks connections that wait for their client to leave, by their rank.
     pub fn make_room(&self) {
+        let now = self.now();
         let seats = self.seats();
-        let mut waiting: Vec<(u64, &Arc<Seat>)> = seats
+        let mut waiting: Vec<((u8, u64), &Arc<Seat>)> = seats
             .values()
-            .map(|seat| (seat.waiting_since.load(Ordering::Relaxed), seat))
-            .filter(|(since, _)| *since != 0)
+            .filter_map(|seat| Some((seat.rank(now)?, seat)))
             .collect();
         if waiting.is_empty() {
             return;
         }
         let count = (waiting.len() / SHARE).max(1);
-        waiting.select_nth_unstable_by_key(count - 1, |(since, _)| *since);
+        waiting.select_nth_unstable_by_key(count - 1, |(rank, _)| *rank);
         for (_, seat) in waiting.iter().take(count) {
             seat.waiting_since.store(0, Ordering::Relaxed);
             seat.leave.notify_one();
         }
+    }
+
+    /// Milliseconds since the room was opened, plus one.
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
     }
 
     /// Resolves when a place is freed, and at the latest after a moment.
@@ -120,14 +149,14 @@ impl Place {
     /// The connection waits for its client from now on.
     pub fn waits(&self) {
         if let Some((_, seat)) = &self.seat {
-            let now = self.room.began.elapsed().as_millis() as u64 + 1;
-            seat.waiting_since.store(now, Ordering::Relaxed);
+            seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
     }
 
     /// Its client has said something.
     pub fn works(&self) {
         if let Some((_, seat)) = &self.seat {
+            seat.spoke.store(true, Ordering::Relaxed);
             seat.waiting_since.store(0, Ordering::Relaxed);
         }
     }
@@ -179,6 +208,18 @@ mod tests {
         assert!(!is_needed(&first).await && !is_needed(&working).await);
         drop(second);
         drop(newcomer.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_sent_anything_leaves_before_one_that_did() {
+        let room = Room::new(2, 100);
+        let (asked, silent) = (room.place().await, room.place().await);
+        asked.works();
+        asked.waits();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        silent.waits();
+        room.make_room();
+        assert!(is_needed(&silent).await && !is_needed(&asked).await);
     }
 
     #[tokio::test]
