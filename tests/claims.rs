@@ -392,6 +392,9 @@ fn a_backend_sees_the_verified_identity_and_no_other() {
         for (claim, value) in [
             ("sub", json!(" ada")),
             ("sub", json!("ada\t")),
+            ("sub", json!("ada\u{a0}")),
+            ("sub", json!("\u{3000}ada")),
+            ("sub", json!("\u{feff}ada")),
             ("groups", json!(["user,admin"])),
             ("groups", json!(["user", " admin"])),
         ] {

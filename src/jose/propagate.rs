@@ -75,8 +75,9 @@ fn texts(
     }
 }
 
+/// Recipients that read UTF-8 cut more than ASCII's blanks; JavaScript's `trim` also cuts U+FEFF.
 fn is_blank(character: char) -> bool {
-    matches!(character, ' ' | '\t')
+    character.is_whitespace() || character == '\u{feff}'
 }
 
 /// Whether a text of the value has a comma; those between members and items are not the token's choice.

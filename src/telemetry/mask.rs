@@ -174,9 +174,16 @@ pub(super) fn is_credential(name: &str, value: &str) -> bool {
     !value.is_empty() && (is_secret(name) || looks_like_a_token(value))
 }
 
-/// A compact JWS or JWE begins with the base64url of `{"` (RFC 7515 §3.1).
+/// A compact JWS or JWE begins with the base64url of `{"` (RFC 7515 §3.1). What follows `Bearer` is one of any form.
 fn looks_like_a_token(value: &str) -> bool {
-    value.contains("eyJ") && value.contains('.')
+    let follows_scheme = value
+        .as_bytes()
+        .split_at_checked(6)
+        .is_some_and(|(scheme, rest)| {
+            scheme.eq_ignore_ascii_case(b"bearer")
+                && matches!(rest.first(), Some(b' ' | b'+' | b'%'))
+        });
+    follows_scheme || (value.contains("eyJ") && value.contains('.'))
 }
 
 /// Whether the value under this name, of a query parameter or a header field, is a credential.
@@ -231,6 +238,8 @@ mod tests {
             ),
             ("q=eyJhbGciOiJIUzI1NiJ9.e30.x&z=1", "q=***&z=1"),
             ("q=Bearer%20eyJhbGciOiJIUzI1NiJ9.e30.x", "q=***"),
+            ("q=bearer+opaque&z=1&y=Bearer%20opaque", "q=***&z=1&y=***"),
+            ("q=bearers", "q=bearers"),
             ("", ""),
             ("&&=&a", "&&=&a"),
         ] {

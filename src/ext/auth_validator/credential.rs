@@ -99,20 +99,23 @@ fn pairs(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().split(|byte| *byte == b';')
 }
 
-/// What follows the scheme of `Bearer x`, or a bare compact JWS.
+/// What follows the scheme of `Bearer x`, or a compact JWS, bare or behind another scheme (`JWT x`, `Token token=x`).
+///
+/// Backends split at any blank, so the scheme ends at a tab, too.
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
-    const SCHEME: &[u8] = b"bearer ";
-    match value.split_at_checked(SCHEME.len()) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Some(token.trim_ascii()),
-        _ if value.starts_with(b"eyJ") => Some(value),
-        _ => None,
-    }
+    let end = value.iter().position(u8::is_ascii_whitespace);
+    let (scheme, token) = value.split_at(end.unwrap_or(0));
+    let token = token.trim_ascii();
+    // No base64 of Basic has a dot in it.
+    let is_jws = || token.contains(&b'.') && memchr::memmem::find(token, b"eyJ").is_some();
+    (scheme.eq_ignore_ascii_case(b"bearer") || is_jws()).then_some(token)
 }
 
-/// The value of ` name=value`, without the quotes that some clients put around it (RFC 6265 §4.1.1).
+/// The value of ` name=value`, without the quotes that some clients put around it (RFC 6265 §4.1.1). Blanks before the
+/// `=` do not make it another cookie (RFC 6265 §5.2).
 fn value_of<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
     let rest = pair.trim_ascii_start().strip_prefix(name)?;
-    let value = rest.strip_prefix(b"=")?.trim_ascii_end();
+    let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_end();
     let unquoted = value
         .strip_prefix(b"\"")
         .and_then(|value| value.strip_suffix(b"\""));

@@ -273,7 +273,50 @@ async fn no_second_token_goes_on_beside_the_verified_one() {
     let bearer = format!("Bearer {token}");
     let x_token = HeaderName::from_static("x-token");
     let own_cookie = format!("a=1; access_token={token}; b=2");
-    let cases: [Case<'_>; 8] = [
+    let behind_tab = "bearer\tforged.by.me";
+    let cases: [Case<'_>; 13] = [
+        (
+            &other_header,
+            vec![(x_token.clone(), &token), (AUTHORIZATION, behind_tab)],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "JWT eyJhbGciOiJub25lIn0.e30."),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "Token token=\"eyJhbGciOiJub25lIn0.e30.\""),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "Basic ZXlKZXlKOmV5SmV5Sg=="),
+            ],
+            "Basic ZXlKZXlKOmV5SmV5Sg==",
+            "",
+        ),
+        (
+            &usual,
+            vec![
+                (AUTHORIZATION, &bearer),
+                (COOKIE, "a=1; access_token =forged; b=2"),
+            ],
+            &bearer,
+            "a=1; b=2",
+        ),
         (
             &usual,
             vec![

@@ -22,7 +22,7 @@ use super::syntax;
 /// What one interpreter may use, whatever it runs.
 pub(super) const MOST_MEMORY: usize = 64 << 20;
 /// Instructions between two looks at the clock: some microseconds, unless they copy long texts.
-const INSTRUCTIONS_PER_LOOK: u32 = 1_000;
+const INSTRUCTIONS_PER_LOOK: u32 = 250;
 /// One that has grown beyond this is not kept.
 const MOST_KEPT_MEMORY: usize = 4 << 20;
 /// After as many requests an interpreter makes room for a new one.

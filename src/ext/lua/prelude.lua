@@ -95,7 +95,9 @@ end
 local function formatted(pattern, ...)
   local count, all_text = select('#', ...), type(pattern) == 'string'
   for i = 1, count do
-    local kind = type((select(i, ...)))
+    local value = select(i, ...)
+    local kind = type(value)
+    if kind == 'string' and #value > 4096 then look() end
     if kind ~= 'string' and kind ~= 'number' then all_text = false break end
   end
   if all_text or type(pattern) ~= 'string' then return format(pattern, ...) end

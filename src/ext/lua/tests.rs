@@ -694,6 +694,11 @@ async fn scripts_are_bounded() {
         "('a'):rep(50000):find(('.-'):rep(20) .. 'b')",
         "for i = 1, 1e12 do pcall(string.find, ('a'):rep(50000), ('.-'):rep(20) .. 'b') end",
         "('('):rep(400000):find('%b()')",
+        "local s = ('a'):rep(1e7) for i = 1, 1e9 do s:upper() end",
+        "local s = ('a'):rep(1e7) for i = 1, 1e9 do s:lower() s:reverse() end",
+        "local s = ('a'):rep(1e7) for i = 1, 1e9 do s:find('b', 1, true) end",
+        "local s = ('a'):rep(1e6) for i = 1, 1e9 do ('%q'):format(s) end",
+        "for i = 1, 1e9 do ('a'):rep(1e7) end",
     ];
     for script in endless {
         let pipe = proxy(&open("pre", script));

@@ -1,4 +1,5 @@
-//! The functions of `string` that search or make long texts: Lua's own have no bounds.
+//! The functions of `string` that search or make long texts: Lua's own have no bounds, and no instructions after which
+//! the clock is looked at.
 
 use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
@@ -20,7 +21,34 @@ pub(super) fn functions(lua: &Lua) -> Result<Table> {
     table.raw_set("gmatch", lua.create_function(each)?)?;
     table.raw_set("gsub", lua.create_function(replace)?)?;
     table.raw_set("rep", lua.create_function(repeat)?)?;
+    for (name, change) in CHANGES {
+        let changed = move |lua: &Lua, subject: LuaString| changed(lua, &subject, change);
+        table.raw_set(name, lua.create_function(changed)?)?;
+    }
     Ok(table)
+}
+
+/// The functions that make a text of the same length.
+const CHANGES: [(&str, fn(&mut [u8])); 3] = [
+    ("upper", <[u8]>::make_ascii_uppercase),
+    ("lower", <[u8]>::make_ascii_lowercase),
+    ("reverse", <[u8]>::reverse),
+];
+
+fn changed(lua: &Lua, subject: &LuaString, change: fn(&mut [u8])) -> Result<LuaString> {
+    let mut bytes = subject.as_bytes().to_vec();
+    look_before(lua, bytes.len())?;
+    change(&mut bytes);
+    lua.create_string(bytes)
+}
+
+/// Looks at the clock before work on a long text: it takes the time of many instructions and is one.
+fn look_before(lua: &Lua, length: usize) -> Result<()> {
+    const LONG: usize = 4 << 10;
+    if length < LONG {
+        return Ok(());
+    }
+    run(lua)?.look().map_err(|stop| Error::runtime(stop.text()))
 }
 
 fn find(
@@ -32,6 +60,7 @@ fn find(
     let plain = !matches!(plain, None | Some(Value::Nil | Value::Boolean(false)));
     let special = pattern.iter().any(|byte| b"^$*+?.([%-".contains(byte));
     if plain || !special {
+        look_before(lua, subject.len())?;
         let found = memchr::memmem::find(&subject[from..], &pattern);
         return Ok(match found {
             Some(at) => pair(from + at, from + at + pattern.len()),
@@ -247,7 +276,10 @@ fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
         false => count.max(0.0) as usize,
     };
     match subject.len().checked_mul(count) {
-        Some(length) if length <= MOST_BYTES => lua.create_string(subject.repeat(count)),
+        Some(length) if length <= MOST_BYTES => {
+            look_before(lua, length)?;
+            lua.create_string(subject.repeat(count))
+        }
         _ => Err(too_long(lua)),
     }
 }
