@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::failure::{Failure, Kind};
 use super::json::{self, Object, Style, Value, write, write_string};
 use super::request::Params;
+use super::template::escape;
 use crate::upstream::Outgoing;
 
 /// Everything outside the unreserved characters of RFC 3986 §2.3.
@@ -122,7 +123,7 @@ impl GraphQl {
         let value = |variable: &Variable| match variable {
             Variable::Fixed(value) => value.clone(),
             Variable::Param(name) => match (param(params, name), self.operation) {
-                (Some(value), _) => Value::string(value),
+                (Some(value), _) => Value::string(escape::text(value)),
                 (None, Operation::Query) => Value::string(""),
                 // Then it is no placeholder, but a text in braces.
                 (None, Operation::Mutation) => Value::string(format!("{{{name}}}")),
@@ -290,6 +291,23 @@ mod tests {
         );
         assert_eq!(out.headers[CONTENT_TYPE], "application/json");
         assert_eq!(out.headers[CONTENT_LENGTH], out.body.len().to_string());
+    }
+
+    #[test]
+    fn bytes_of_a_parameter_that_are_no_utf8_are_replaced() {
+        let mut params = Params::default();
+        params.0.push(("id".into(), escape::kept(b"caf\xe9")));
+        let mut out = Outgoing {
+            method: Method::GET,
+            target: "/graphql".to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        let spec = spec(Operation::Query, json!({"id": "{id}"}));
+        GraphQl::compile(spec)
+            .apply(&mut out, &params)
+            .expect("a call");
+        assert_eq!(out.body, r#"{"query":"{h}","variables":{"id":"caf�"}}"#);
     }
 
     #[test]

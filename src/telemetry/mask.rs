@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 pub(super) const MASK: &str = "***";
 
 /// A parameter whose name ends like this holds a credential: `access_token`, `idToken`, `X-Amz-Signature`.
-const SECRET_ENDINGS: [&str; 17] = [
+const SECRET_ENDINGS: [&str; 23] = [
     "token",
     "secret",
     "password",
@@ -28,11 +28,17 @@ const SECRET_ENDINGS: [&str; 17] = [
     "credential",
     "assertion",
     "sessionid",
+    "verifier",
+    "samlresponse",
+    "samlart",
+    "passcode",
+    "ticket",
+    "otp",
 ];
 
 /// Names that would be too short as endings. `key` is where `auth/api-keys` looks by default, `code` is the
 /// authorization code of RFC 6749 §4.1.2.
-const SECRET_NAMES: [&str; 10] = [
+const SECRET_NAMES: [&str; 11] = [
     "key",
     "auth",
     "authorization",
@@ -43,6 +49,7 @@ const SECRET_NAMES: [&str; 10] = [
     "code",
     "sid",
     "session",
+    "pin",
 ];
 
 /// Parameters and header fields that files name as the place of a credential. Names are added and never taken away, so that a reload
@@ -230,6 +237,11 @@ mod tests {
                 "idToken=a&client-secret=b&X-Amz-Signature=c&token[0]=d&api.key=e",
                 "idToken=***&client-secret=***&X-Amz-Signature=***&token[0]=***&api.key=***",
             ),
+            (
+                "code_verifier=a&SAMLResponse=b&SAMLart=c&otp=d&ticket=e&pin=f&passcode=g",
+                "code_verifier=***&SAMLResponse=***&SAMLart=***&otp=***&ticket=***&pin=***&passcode=***",
+            ),
+            ("spin=1&tickets=2", "spin=1&tickets=2"),
             ("a=1;token=x;b=2", "a=1;token=***;b=2"),
             ("a=1?access_token=x", "a=1?access_token=***"),
             (

@@ -14,6 +14,7 @@ use crate::runtime::forward::QueryRules;
 use crate::runtime::json;
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::runtime::request::Params;
+use crate::runtime::template::escape;
 
 /// The places of the variables in [`variables`].
 pub(super) const NOW: usize = 0;
@@ -176,11 +177,12 @@ impl Members for Upper<'_> {
     }
 
     fn get(&self, name: &str) -> Option<Value<'_>> {
-        self.0
-            .0
-            .iter()
-            .find(|(known, _)| upper(known) == name)
-            .map(|(_, value)| Value::text(value))
+        self.0.0.iter().find(|(known, _)| upper(known) == name).map(
+            |(_, value)| match escape::text(value) {
+                Cow::Borrowed(value) => Value::text(value),
+                Cow::Owned(value) => Value::made(value),
+            },
+        )
     }
 
     fn names(&self) -> Vec<Value<'_>> {

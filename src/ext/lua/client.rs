@@ -9,7 +9,7 @@ use super::objects::{
 };
 use super::run::{ClientView, Fields, Run, run};
 use crate::runtime::forward::{Pair, QueryRules};
-use crate::runtime::template;
+use crate::runtime::template::{self, escape};
 
 /// What `ctx.load()` gives.
 #[derive(Debug, Clone, Copy)]
@@ -82,9 +82,12 @@ impl UserData for Client {
                     let params = view.params.clone();
                     params_table(lua, &mut run.tree, &params, |name| name.to_owned())
                 }
-                (Some(name), None) => string(lua, view.params.get(&plain(name)?).unwrap_or("")),
+                (Some(name), None) => {
+                    let found = view.params.get(&plain(name)?).unwrap_or("");
+                    string(lua, escape::bytes(found))
+                }
                 (Some(name), Some(value)) => {
-                    let (name, value) = (plain(name)?, plain(value)?);
+                    let (name, value) = (plain(name)?, escape::kept(&text(value)?));
                     let bytes = param_bytes(&name, &value);
                     set_param(&mut view.params, |known| known == name, &name, value)?;
                     view.changed.params = true;

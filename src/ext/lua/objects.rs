@@ -15,7 +15,7 @@ use crate::runtime::forward::QueryRules;
 use crate::runtime::json::Value as Json;
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
-use crate::runtime::template;
+use crate::runtime::template::{self, escape};
 
 /// What `request.load()` gives.
 #[derive(Debug, Clone, Copy)]
@@ -108,10 +108,10 @@ impl UserData for Request {
                         .0
                         .iter()
                         .find(|(known, _)| capitalised(known) == name);
-                    string(lua, found.map_or("", |(_, value)| value))
+                    string(lua, escape::bytes(found.map_or("", |(_, value)| value)))
                 }
                 (Some(name), Some(value)) => {
-                    let (name, value) = (plain(name)?, plain(value)?);
+                    let (name, value) = (plain(name)?, escape::kept(&text(value)?));
                     let bytes = param_bytes(&name, &value);
                     set_param(params, |known| capitalised(known) == name, &name, value)?;
                     run.spend(bytes)?;
@@ -293,7 +293,7 @@ pub(super) fn params_table(
 ) -> Result<Value> {
     let id = tree.object().map_err(Error::external)?;
     for (name, value) in &params.0 {
-        let value = Node::Leaf(Json::string(value.as_str()));
+        let value = Node::Leaf(Json::string(escape::text(value)));
         tree.set_member(id, &spelled(name), value)
             .map_err(Error::external)?;
     }

@@ -131,6 +131,23 @@ async fn check(
 }
 
 #[tokio::test]
+async fn bytes_of_a_parameter_that_are_no_utf8_reach_a_script() {
+    use crate::runtime::template::escape;
+    let pipe = proxy(&code(
+        "pre",
+        "local r = request.load()
+         r:headers('X-Seen', r:params('Id'))
+         r:params('Id', r:params('Id') .. '!')",
+    ));
+    let mut request = request();
+    request.params = Params(smallvec::smallvec![("id".into(), escape::kept(b"caf\xe9"))]);
+    pre(&*pipe, &mut request).await.unwrap();
+    assert_eq!(request.headers["x-seen"].as_bytes(), b"caf\xe9");
+    let after = request.params.get("id").unwrap();
+    assert_eq!(*escape::bytes(after), *b"caf\xe9!");
+}
+
+#[tokio::test]
 async fn a_request_is_read_and_changed() {
     let pipe = proxy(&code(
         "pre",

@@ -128,6 +128,37 @@ fn raw_byte(c: char) -> Option<u8> {
     (byte >= 0x80).then_some(byte)
 }
 
+/// A parameter's own bytes, as the client sent them.
+pub(crate) fn bytes(text: &str) -> Cow<'_, [u8]> {
+    if memchr::memchr(RAW_LEAD, text.as_bytes()).is_none() {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match raw_byte(c) {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    Cow::Owned(bytes)
+}
+
+/// A parameter for readers that need UTF-8: other bytes are U+FFFD.
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
+    match bytes(text) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    }
+}
+
+/// A parameter of these bytes; [`bytes`] gives them back. Of an overlong form of UTF-8 nothing is kept, as in [`decoded`].
+pub(crate) fn kept(bytes: &[u8]) -> String {
+    match is_overlong(bytes) {
+        true => String::from_utf8_lossy(bytes).into_owned(),
+        false => with_raw(bytes),
+    }
+}
+
 /// Appends `text` with all of `set` encoded, and its raw bytes as they were.
 fn encode(to: &mut String, text: &str, set: &'static AsciiSet) {
     if memchr::memchr(RAW_LEAD, text.as_bytes()).is_none() {

@@ -4,7 +4,7 @@ use super::eval::{Budget, Failed};
 use super::operators::overflow;
 use super::time;
 use super::tree::Function;
-use super::value::{Text, Value};
+use super::value::Value;
 
 type Given<'a> = Result<Value<'a>, Failed>;
 
@@ -26,11 +26,9 @@ pub(super) fn convert<'a>(function: Function, value: &Value<'a>, budget: &Budget
     }
 }
 
-fn conversion(text: &Text<'_>, to: &str) -> Failed {
-    let short: String = text.as_str().chars().take(64).collect();
-    Failed::of(format!(
-        "type conversion error from 'string' to '{to}': {short:?}"
-    ))
+/// The text itself is left out: it may be a credential, and the message goes to the log.
+fn conversion(to: &str) -> Failed {
+    Failed::of(format!("type conversion error from 'string' to '{to}'"))
 }
 
 fn int<'a>(value: &Value<'a>) -> Given<'a> {
@@ -41,7 +39,7 @@ fn int<'a>(value: &Value<'a>) -> Given<'a> {
         Value::Uint(number) => i64::try_from(*number).map_err(|_| overflow("integer"))?,
         Value::Double(number) if number.abs() < LARGEST => *number as i64,
         Value::Double(_) => return Err(overflow("integer")),
-        Value::String(text) => text.as_str().parse().map_err(|_| conversion(text, "int"))?,
+        Value::String(text) => text.as_str().parse().map_err(|_| conversion("int"))?,
         Value::Timestamp(time) => time.timestamp(),
         Value::Duration(nanos) => *nanos,
         _ => return Err(Failed::NO_OVERLOAD),
@@ -56,10 +54,7 @@ fn uint<'a>(value: &Value<'a>) -> Given<'a> {
         Value::Int(number) => u64::try_from(*number).map_err(|_| range())?,
         Value::Double(number) if *number >= 0.0 && *number < LARGEST => *number as u64,
         Value::Double(_) => return Err(range()),
-        Value::String(text) => text
-            .as_str()
-            .parse()
-            .map_err(|_| conversion(text, "uint"))?,
+        Value::String(text) => text.as_str().parse().map_err(|_| conversion("uint"))?,
         _ => return Err(Failed::NO_OVERLOAD),
     }))
 }
@@ -76,7 +71,7 @@ fn double<'a>(value: &Value<'a>) -> Given<'a> {
             {
                 number
             }
-            _ => return Err(conversion(text, "double")),
+            _ => return Err(conversion("double")),
         },
         _ => return Err(Failed::NO_OVERLOAD),
     }))
@@ -143,7 +138,7 @@ fn bool<'a>(value: &Value<'a>) -> Given<'a> {
     match text.as_str() {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
-        _ => Err(conversion(text, "bool")),
+        _ => Err(conversion("bool")),
     }
 }
 
@@ -162,7 +157,7 @@ fn duration<'a>(value: &Value<'a>) -> Given<'a> {
         Value::Int(nanos) => Ok(Value::Duration(*nanos)),
         Value::String(text) => time::parse_duration(text.as_str())
             .map(Value::Duration)
-            .ok_or_else(|| conversion(text, "google.protobuf.Duration")),
+            .ok_or_else(|| conversion("google.protobuf.Duration")),
         _ => Err(Failed::NO_OVERLOAD),
     }
 }

@@ -254,17 +254,17 @@ fn conversions() {
     gives(&[
         (
             "int('1.0') == 1",
-            "type conversion error from 'string' to 'int': \"1.0\"",
+            "type conversion error from 'string' to 'int'",
         ),
         ("int(1e30) == 1", "integer overflow"),
         ("uint(-1) == 1u", "unsigned integer overflow"),
         (
             "double('x') == 1.0",
-            "type conversion error from 'string' to 'double': \"x\"",
+            "type conversion error from 'string' to 'double'",
         ),
         (
             "bool('yes')",
-            "type conversion error from 'string' to 'bool': \"yes\"",
+            "type conversion error from 'string' to 'bool'",
         ),
         (
             "string(b'\\xff') == ''",
@@ -314,7 +314,7 @@ fn times_and_durations() {
         ),
         (
             "duration('1 hour') == duration('1h')",
-            "type conversion error from 'string' to 'google.protobuf.Duration': \"1 hour\"",
+            "type conversion error from 'string' to 'google.protobuf.Duration'",
         ),
         (
             "timestamp(9223372036854775807) == timestamp(0)",
