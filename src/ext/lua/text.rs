@@ -28,14 +28,16 @@ pub(super) fn functions(lua: &Lua) -> Result<Table> {
     Ok(table)
 }
 
+type Change = fn(&mut [u8]);
+
 /// The functions that make a text of the same length.
-const CHANGES: [(&str, fn(&mut [u8])); 3] = [
+const CHANGES: [(&str, Change); 3] = [
     ("upper", <[u8]>::make_ascii_uppercase),
     ("lower", <[u8]>::make_ascii_lowercase),
     ("reverse", <[u8]>::reverse),
 ];
 
-fn changed(lua: &Lua, subject: &LuaString, change: fn(&mut [u8])) -> Result<LuaString> {
+fn changed(lua: &Lua, subject: &LuaString, change: Change) -> Result<LuaString> {
     let mut bytes = subject.as_bytes().to_vec();
     look_before(lua, bytes.len())?;
     change(&mut bytes);

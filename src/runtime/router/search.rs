@@ -160,10 +160,14 @@ impl<T> Router<T> {
         if !wildcard {
             return self.found(leaf, captures);
         }
-        if let Some(other) = self.another(tree, &merged, leaf)
-            && let Some(location) = other.with(asked.prefix)
-        {
-            return Match::Redirect(Redirect::to(asked.method, &location, asked.query));
+        if let Some(other) = self.another(tree, &merged, leaf) {
+            let redirects = !other.prefixed || self.options.redirect_trailing_slash;
+            return match other.with(asked.prefix) {
+                Some(to) if redirects => {
+                    Match::Redirect(Redirect::to(asked.method, &to, asked.query))
+                }
+                _ => Match::NotFound,
+            };
         }
         if !changed || self.options.keep_slashes {
             return self.found(leaf, captures);
@@ -192,7 +196,12 @@ impl<T> Router<T> {
         if captures.last().is_some_and(|rest| rest.is_empty()) {
             return None;
         }
-        let others = [self.slashed(tree, path), self.folded(tree, path)];
+        // Without redirects it is still no path of the wildcard's.
+        let slashed = other_slash(tree, path).map(|path| Elsewhere {
+            path,
+            prefixed: true,
+        });
+        let others = [slashed, self.folded(tree, path)];
         others
             .into_iter()
             .flatten()

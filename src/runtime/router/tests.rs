@@ -362,6 +362,16 @@ fn other_spellings_of_a_route_do_not_end_in_a_wildcard() {
     ] {
         assert_eq!(get(&r, path), "404", "{path}");
     }
+    let no_slash = Options {
+        redirect_trailing_slash: false,
+        ..Options::default()
+    };
+    let r = router_with(no_slash, &["/*", "/admin", "/team/*", "/users/{id}"]);
+    for path in ["/admin/", "//admin/", "/users/1/", "/team"] {
+        assert_eq!(get(&r, path), "404", "{path}");
+    }
+    assert_eq!(get(&r, "/x/"), "/* *=x/");
+    assert_eq!(get(&r, "/team/"), "/team/* *=");
 }
 
 #[test]
