@@ -239,6 +239,9 @@ impl Log for Logger {
         let most = match metadata.target() {
             target if is_ours(target) => log::Level::Debug,
             target if target.ends_with(BODIES) => log::Level::Error,
+            target if target.ends_with(POOL) && metadata.level() == log::Level::Error => {
+                return false;
+            }
             _ => log::Level::Warn,
         };
         level(metadata) >= self.active.load().settings.level && metadata.level() <= most
@@ -257,6 +260,10 @@ impl Log for Logger {
 
 /// The end of the target under which the HTTP library warns of bytes behind a response. Our own line names the backend.
 const BODIES: &str = "::protocols::http::v1::body";
+
+/// The end of the target under which the HTTP library calls it an error that a pooled connection is still held by the
+/// task that watches it. The request goes out on a new connection, so there is nothing to do for anybody.
+const POOL: &str = "::connectors";
 
 /// Libraries have much to say that concerns their authors only.
 fn is_ours(target: &str) -> bool {
@@ -414,6 +421,9 @@ mod tests {
         assert!(!shows(&logger, "pingora_core::server", log::Level::Info));
         assert!(shows(&logger, "pingora_core::server", log::Level::Warn));
         assert!(!shows(&logger, BODIES, log::Level::Warn));
+        let pool = "http_library::connectors";
+        assert!(!shows(&logger, pool, log::Level::Error));
+        assert!(shows(&logger, pool, log::Level::Warn));
     }
 
     #[test]
