@@ -3,6 +3,9 @@
 //! Pingora keeps the pieces of a body of known length in a buffer until it is full or the body ends: the upstream of a
 //! client that uploads slowly would see nothing for long. Behind a [`Link`] each piece goes out once there is no more
 //! to write.
+//!
+//! An upstream may refuse a body without reading it and keep its connection open. Then writing waits for ever, and the
+//! answer behind it. A [`Link`] that cannot write looks for such an answer and lets the write fail (RFC 9112 §9.3).
 
 use std::io;
 use std::pin::Pin;
@@ -18,6 +21,9 @@ use pingora_core::protocols::{
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of a status line up to the first digit of its status.
+const STATUS_CLASS_END: usize = "HTTP/1.1 2".len();
 
 /// A connection to an upstream.
 #[derive(Debug)]
@@ -47,6 +53,37 @@ impl Link {
     /// Whether `stream` is a link.
     pub(super) fn is(stream: &Stream) -> bool {
         (**stream).as_any().is::<Link>()
+    }
+
+    /// Whether the upstream answers with a redirect or an error before it has the whole request. Reads the beginning of
+    /// the status line and no more.
+    fn is_turned_down(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.ahead.len() < STATUS_CLASS_END {
+            let mut space = [0; STATUS_CLASS_END];
+            let mut missing = ReadBuf::new(&mut space[self.ahead.len()..]);
+            let read = Pin::new(&mut self.inner).poll_read(cx, &mut missing);
+            let some = missing.filled();
+            if !matches!(read, Poll::Ready(Ok(()))) || some.is_empty() {
+                return false;
+            }
+            self.ahead.extend_from_slice(some);
+        }
+        let class = self.ahead.get(STATUS_CLASS_END - 1);
+        self.ahead.starts_with(b"HTTP/1.") && matches!(class, Some(b'3'..=b'5'))
+    }
+
+    /// What becomes of a write, which may have to wait.
+    fn waited(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending if self.is_turned_down(cx) => {
+                Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
+            }
+            written => written,
+        }
     }
 
     /// Has `bytes` read next. What is written until then is thrown away.
@@ -88,7 +125,8 @@ impl AsyncWrite for Link {
             return Poll::Ready(Ok(buf.len()));
         }
         this.unflushed = true;
-        Pin::new(&mut this.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.waited(cx, written)
     }
 
     fn poll_write_vectored(
@@ -101,7 +139,8 @@ impl AsyncWrite for Link {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         this.unflushed = true;
-        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        this.waited(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -112,7 +151,8 @@ impl AsyncWrite for Link {
         let this = self.get_mut();
         let sent = Pin::new(&mut this.inner).poll_flush(cx);
         this.unflushed = sent.is_pending();
-        sent
+        let sent = sent.map_ok(|()| 0);
+        this.waited(cx, sent).map_ok(|_| ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

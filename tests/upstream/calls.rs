@@ -6,7 +6,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Method;
-use portcullis::upstream::{CallErrorKind, CallOptions, HostSet, Settings};
+use portcullis::upstream::{CallErrorKind, CallOptions, HostSet, RequestBody, Settings};
 
 use crate::stub::{OPTIONS, Reply, Stub, answer, call, client, dead_port, get, ok};
 
@@ -242,6 +242,54 @@ async fn an_early_answer_counts_although_the_body_was_not_read() {
     let out = call(Method::POST, "/", &[], &"x".repeat(1 << 20));
     let incoming = hosts.call(out, &OPTIONS).await.unwrap();
     assert_eq!(incoming.status.as_u16(), 413);
+}
+
+/// Answers with `answer` once it has a head, reads nothing more and keeps the connection open.
+async fn deaf_to_bodies(answer: Vec<u8>) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut some = [0; 64];
+            stream.read_exact(&mut some).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stream.write_all(&answer).await.unwrap();
+            open.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_early_refusal_is_heard_though_nobody_reads_the_body() {
+    let url = deaf_to_bodies(answer(413, "", "no")).await;
+    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
+    let limit = Duration::from_secs(20);
+    let body = "x".repeat(32 << 20);
+    for _ in 0..2 {
+        let out = call(Method::POST, "/", &[], &body);
+        let incoming = tokio::time::timeout(limit, hosts.call(out, &OPTIONS)).await;
+        let incoming = incoming.expect("the answer is waited for in vain").unwrap();
+        assert_eq!(incoming.status.as_u16(), 413);
+    }
+    let length = RequestBody::Length(32 << 20);
+    for framing in [length, RequestBody::Chunked] {
+        let head = call(Method::POST, "/", &[], "");
+        let mut exchange = hosts.open(&head, framing).await.unwrap();
+        let upload = async {
+            for _ in 0..512 {
+                let piece = bytes::Bytes::from(vec![b'x'; 64 << 10]);
+                if exchange.write_body(piece, false).await.is_err() {
+                    break;
+                }
+            }
+            exchange.read_header().await.unwrap().0
+        };
+        let status = tokio::time::timeout(limit, upload).await;
+        assert_eq!(status.expect("the upload does not end"), 413, "{framing:?}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use crate::upstream::error::CallError;
 use crate::upstream::link::Link;
 use crate::upstream::wire::{Wire, request_header, unwritable};
 
+/// A body of so many bytes is written without waiting for the peer: the system's send buffer takes it.
+const SURELY_BUFFERED: usize = 16 << 10;
+
 impl Exchange<'_> {
     /// Writes the head, and the end of the request where there is no body. A dead pooled connection may show
     /// already here.
@@ -69,7 +72,7 @@ impl Exchange<'_> {
     pub(super) async fn write_head(&mut self) -> Result<Result<(), Box<Error>>, CallError> {
         let h1 = matches!(self.session.as_deref(), Some(HttpSession::H1(_)));
         let header = self.wire_head(h1)?;
-        if h1 && self.streams_with_length() {
+        if h1 && self.may_wait_to_write() {
             self.link();
         }
         let Some(session) = self.session.as_deref_mut() else {
@@ -118,9 +121,13 @@ impl Exchange<'_> {
         request_header(self.head, place, wire).map_err(|error| self.failed(error))
     }
 
-    /// Whether pieces of known length in all will follow as a client sends them; see [`Link`].
-    fn streams_with_length(&self) -> bool {
-        matches!(self.body, RequestBody::Length(_)) && self.head.body.is_empty()
+    /// Whether pieces will follow as a client sends them, or a body that may not fit into the system's buffers; see
+    /// [`Link`].
+    fn may_wait_to_write(&self) -> bool {
+        match self.head.body.len() {
+            0 => self.body != RequestBody::Empty,
+            length => length > SURELY_BUFFERED,
+        }
     }
 
     /// Puts a [`Link`] between the session and its connection, unless it has one.
