@@ -230,6 +230,7 @@ async fn shake_hands(
     let heard = Heard {
         stream,
         life: Arc::clone(life),
+        cut: false,
     };
     let (requests, mut connection) = h2::client::Builder::new()
         .enable_push(false)
@@ -321,9 +322,34 @@ fn pause(life: &Arc<Life>, shared: &Weak<Shared>, key: u64) -> Option<Duration> 
 }
 
 /// A connection that notes when something was read.
+///
+/// A peer that closes while a request is on its way resets the connection, and writing fails while its GOAWAY still
+/// waits to be read. Only that frame says which requests were not processed, so what is written from then on is thrown
+/// away, and reading tells how the connection ended.
 struct Heard {
     stream: Stream,
     life: Arc<Life>,
+    /// The peer takes nothing any more.
+    cut: bool,
+}
+
+impl Heard {
+    /// What becomes of a write of so many bytes.
+    fn written<T>(&mut self, result: std::io::Result<T>, all: T) -> std::io::Result<T> {
+        match result {
+            Err(error) if is_cut(error.kind()) => {
+                self.cut = true;
+                Ok(all)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether the peer has closed the connection, so that reading comes to an end, too.
+fn is_cut(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
 impl AsyncRead for Heard {
@@ -347,11 +373,19 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        if self.cut {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        Poll::Ready(self.written(written, bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.cut {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        Poll::Ready(self.written(flushed, ()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -363,7 +397,12 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        if self.cut {
+            return Poll::Ready(Ok(all));
+        }
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        Poll::Ready(self.written(written, all))
     }
 
     fn is_write_vectored(&self) -> bool {

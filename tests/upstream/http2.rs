@@ -23,6 +23,10 @@ enum Does {
     GoAway,
     /// Close the connection.
     Drop,
+    /// GOAWAY that excludes this request, as soon as its head has come, and a reset of the connection.
+    GoAwayAndReset,
+    /// RST_STREAM with REFUSED_STREAM as soon as the head has come.
+    RefuseHead,
     /// Read and answer nothing any more, not even PING.
     Deaf,
 }
@@ -33,6 +37,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -110,6 +115,7 @@ async fn serve(
     stream.read_exact(&mut [0; 24]).await?;
     frame(&mut stream, SETTINGS, 0, 0, &[]).await;
     let (mut nth, mut body) = (0, Vec::new());
+    let mut refused = std::collections::HashSet::new();
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await?;
@@ -127,7 +133,34 @@ async fn serve(
             DATA => body.extend(&payload),
             _ => {}
         }
-        if !matches!(kind, DATA | HEADERS) || flags & END_STREAM == 0 {
+        if kind == HEADERS {
+            match does(nth + 1) {
+                Does::GoAwayAndReset => {
+                    let mut last = id.saturating_sub(2).to_be_bytes().to_vec();
+                    last.extend([0; 4]);
+                    frame(&mut stream, GOAWAY, 0, 0, &last).await;
+                    // What comes now is not read: the connection is reset.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    return Ok(());
+                }
+                Does::RefuseHead => {
+                    nth += 1;
+                    refused.insert(id);
+                    frame(&mut stream, RST_STREAM, 0, id, &[0, 0, 0, 7]).await;
+                }
+                _ => {}
+            }
+        }
+        if kind == DATA && refused.contains(&id) {
+            body.clear();
+            continue;
+        }
+        if kind == DATA && length > 0 {
+            let count = length.to_be_bytes();
+            frame(&mut stream, WINDOW_UPDATE, 0, 0, &count).await;
+            frame(&mut stream, WINDOW_UPDATE, 0, id, &count).await;
+        }
+        if !matches!(kind, DATA | HEADERS) || flags & END_STREAM == 0 || refused.contains(&id) {
             continue;
         }
         nth += 1;
@@ -145,7 +178,8 @@ async fn serve(
                 last.extend([0; 4]);
                 frame(&mut stream, GOAWAY, 0, 0, &last).await;
             }
-            Does::Drop => return Ok(()),
+            Does::Drop | Does::GoAwayAndReset => return Ok(()),
+            Does::RefuseHead => {}
             Does::Deaf => std::future::pending().await,
         }
     }
@@ -279,13 +313,48 @@ async fn a_body_that_streams_past_is_sent_again_too() {
 }
 
 #[tokio::test]
+async fn a_body_that_fills_the_window_of_a_peer_that_refuses_is_sent_again() {
+    let server = Server::start(|number, nth| match (number, nth) {
+        (1, 1) => Does::RefuseHead,
+        _ => Does::Answer,
+    })
+    .await;
+    let hosts = server.hosts();
+    let head = call(Method::POST, "/", &[], "");
+    let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
+    for _ in 0..2 {
+        let piece = Bytes::from(vec![b'x'; 50 << 10]);
+        exchange.write_body(piece, false).await.unwrap();
+    }
+    exchange.finish_body().await.unwrap();
+    assert_eq!(exchange.read_header().await.unwrap().0, 200);
+    assert_eq!(server.bodies(), [vec![b'x'; 100 << 10]]);
+}
+
+#[tokio::test]
+async fn what_goaway_excludes_is_sent_again_though_the_connection_is_reset_under_its_body() {
+    let server = Server::start(|number, _| match number % 2 {
+        1 => Does::GoAwayAndReset,
+        _ => Does::Answer,
+    })
+    .await;
+    let body = "x".repeat(300 << 10);
+    for _ in 0..30 {
+        // A set of its own: the connection with the odd number is the first.
+        let hosts = server.hosts();
+        assert_eq!(says(&hosts, Method::POST, &body).await.unwrap(), "hello");
+    }
+    assert_eq!(server.connections(), 60);
+}
+
+#[tokio::test]
 async fn a_body_beyond_what_is_kept_is_not_sent_in_part() {
     let server = Server::start(|_, _| Does::Refuse).await;
     let hosts = server.hosts();
     let head = call(Method::PUT, "/", &[], "");
     let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
     // Within the window of HTTP/2, which the server does not enlarge.
-    for _ in 0..6 {
+    for _ in 0..8 {
         let piece = Bytes::from(vec![b'x'; 12 << 10]);
         let limit = Duration::from_millis(500);
         let _ = tokio::time::timeout(limit, exchange.write_body(piece, false)).await;

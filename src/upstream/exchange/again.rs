@@ -10,7 +10,8 @@ use crate::upstream::host::{Candidate, Peers};
 
 /// Times that a request is sent again because the peer says that it did not process it.
 const MOST_REFUSED: u8 = 3;
-/// A body that streams past is kept up to here until the answer begins, to be sent again.
+/// A body that streams past is kept until the answer begins, to be sent again, and given up with the piece that begins
+/// beyond this. The piece that crosses it is kept, too: it fills the window of a peer that refuses without enlarging it.
 const MOST_KEPT: usize = 64 << 10;
 
 /// What an HTTP/2 connection was given of a body, for a peer that says that it did not process it.
@@ -31,12 +32,12 @@ pub(super) struct Kept {
 impl Kept {
     /// `free`: the bytes are at hand anyway.
     fn add(&mut self, piece: &Bytes, free: bool) {
-        if !free {
-            self.bytes = self.bytes.saturating_add(piece.len());
-        }
         if self.bytes > MOST_KEPT {
             self.incomplete = true;
             self.pieces.clear();
+        }
+        if !free {
+            self.bytes = self.bytes.saturating_add(piece.len());
         }
         if !self.incomplete {
             self.pieces.push(piece.clone());
