@@ -132,8 +132,13 @@ impl Side {
                 };
                 begun.then_some(())?;
             }
+            // Half a head is as silent as none: it makes room, too.
+            let facts = tokio::select! {
+                biased;
+                facts = head(&mut conn) => facts?,
+                () = place.is_needed() => return None,
+            };
             place.works();
-            let facts = head(&mut conn).await?;
             let request = take_request(&mut conn, facts).ok()?;
             let mut session = ServerSession::new_http1(conn);
             session.set_read_timeout(Some(PATIENCE));
