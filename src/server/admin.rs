@@ -138,7 +138,7 @@ impl Side {
                 facts = head(&mut conn) => facts?,
                 () = place.is_needed() => return None,
             };
-            place.works();
+            place.asked();
             let request = take_request(&mut conn, facts).ok()?;
             let mut session = ServerSession::new_http1(conn);
             session.set_read_timeout(Some(PATIENCE));

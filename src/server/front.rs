@@ -286,17 +286,27 @@ impl Front {
             let _ = conn.ahead().split_to(2); // RFC 9112 §2.2: an empty line before the request line is ignored
         }
         let mut reader = HeadReader::new(self.limits.max_header_bytes, self.limits.max_fields);
-        match self.judge(&mut reader, conn) {
+        let wait = match self.judge(&mut reader, conn) {
             Some(wait) => wait,
-            None => match pingora_timeout::timeout(
-                self.limits.head,
-                self.rest_of_head(&mut reader, conn),
-            )
-            .await
-            {
-                Ok(wait) => wait,
-                Err(_) => Wait::Slow,
-            },
+            None => self.late_head(&mut reader, conn, pause).await,
+        };
+        pause.place.asked();
+        wait
+    }
+
+    /// Waits for the rest of a head. A client that stops within its head makes room as a silent one does.
+    async fn late_head(
+        &self,
+        reader: &mut HeadReader,
+        conn: &mut Conn,
+        pause: &mut Pause<'_>,
+    ) -> Wait {
+        pause.place.waits();
+        let rest = pingora_timeout::timeout(self.limits.head, self.rest_of_head(reader, conn));
+        tokio::select! {
+            biased;
+            wait = rest => wait.unwrap_or(Wait::Slow),
+            () = &mut pause.end => Wait::Over,
         }
     }
 

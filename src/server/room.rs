@@ -1,7 +1,7 @@
 //! Room for client connections, as far as descriptors go.
 //!
 //! When all places are taken, connections that wait for their client make room for new ones: first those whose client has
-//! never sent anything, then those that have waited longest. Silent clients thus cannot lock out clients that send
+//! never sent a whole head, then those that have waited longest. Silent clients thus cannot lock out clients that send
 //! requests. When every connection is at work, new ones wait in the system's queue until one has ended.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ pub struct Room {
 pub struct Seat {
     /// Milliseconds since the room was opened, plus one; 0 while a request is under way.
     waiting_since: AtomicU64,
-    /// Whether the client has ever sent something.
+    /// Whether the client has ever sent a whole head.
     spoke: AtomicBool,
     leave: Notify,
 }
@@ -153,8 +153,15 @@ impl Place {
         }
     }
 
-    /// Its client has said something.
+    /// Its client has sent something.
     pub fn works(&self) {
+        if let Some((_, seat)) = &self.seat {
+            seat.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Its client has sent a whole head.
+    pub fn asked(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.spoke.store(true, Ordering::Relaxed);
             seat.waiting_since.store(0, Ordering::Relaxed);
@@ -214,7 +221,7 @@ mod tests {
     async fn a_client_that_never_sent_anything_leaves_before_one_that_did() {
         let room = Room::new(2, 100);
         let (asked, silent) = (room.place().await, room.place().await);
-        asked.works();
+        asked.asked();
         asked.waits();
         tokio::time::sleep(Duration::from_millis(5)).await;
         silent.waits();
