@@ -1,14 +1,11 @@
 //! Reading a request's body whole, bounded.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Version, header};
 use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
-use crate::upstream::budget::{Budget, FREE};
-
-/// Room that is made for a body before its bytes are there.
-const MOST_AHEAD: u64 = 1 << 20;
+use crate::upstream::collect::{Collector, Overflow};
 
 /// Why a body was not had.
 #[derive(Debug)]
@@ -52,24 +49,24 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
     let Some(second) = next(session).await? else {
         return Ok(first);
     };
-    // What is announced is not yet there: a promise of much is not taken at its word.
-    let room = announced.map_or(0, |length| length.min(MOST_AHEAD) as usize);
-    let mut whole = BytesMut::with_capacity(room.max(first.len() + second.len()));
-    whole.extend_from_slice(&first);
-    let mut charge = Budget::process().charge();
+    let expected = announced.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+    let mut whole = Collector::new(expected.max(first.len() + second.len()), most, 1);
+    whole.push(&first)?;
     let mut chunk = Some(second);
     while let Some(bytes) = chunk {
-        let length = whole.len() + bytes.len();
-        if length as u64 > most {
-            return Err(BodyError::TooLarge);
-        }
-        if length > FREE && charge.cover(length).is_err() {
-            return Err(BodyError::Full);
-        }
-        whole.extend_from_slice(&bytes);
+        whole.push(&bytes)?;
         chunk = next(session).await?;
     }
-    Ok(charge.settle(whole))
+    Ok(whole.done())
+}
+
+impl From<Overflow> for BodyError {
+    fn from(overflow: Overflow) -> BodyError {
+        match overflow {
+            Overflow::TooLarge => BodyError::TooLarge,
+            Overflow::Full => BodyError::Full,
+        }
+    }
 }
 
 /// Tells a client that waits for `100 Continue` to go on. HTTP/1.0 does not know it, whatever the client sent (RFC 9110

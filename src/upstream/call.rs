@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
-use super::budget::{Budget, Charge, FREE};
+use super::budget::Full;
+use super::collect::{Collector, Overflow};
 use super::error::CallError;
 use super::exchange::{Exchange, RequestBody};
 use super::gunzip::{Gunzip, is_gzip};
 use super::hosts::HostSet;
 use super::message::{Incoming, Outgoing};
 use super::redirect::NextCall;
-
-/// Room that is made for a body before its bytes are there.
-const MOST_AHEAD: usize = 1 << 20;
 
 /// What a whole-body call may do.
 #[derive(Debug, Clone, Copy)]
@@ -144,13 +142,12 @@ async fn read_all(
         return Ok(first);
     };
     let expected = announced.and_then(|length| usize::try_from(length).ok());
-    // What is announced is not yet there: a promise of much is not taken at its word.
-    let room = expected.unwrap_or(first.len() * 4).min(MOST_AHEAD);
-    let mut all = Whole::with_capacity(room.max(first.len()), limit);
-    all.push(&first)?;
+    let room = expected.unwrap_or(first.len() * 4).max(first.len());
+    let mut all = Collector::new(room, limit, COPIES);
+    all.push(&first).map_err(|over| overflow(over, limit))?;
     let mut chunk = Some(second);
     while let Some(more) = chunk {
-        all.push(&more)?;
+        all.push(&more).map_err(|over| overflow(over, limit))?;
         chunk = exchange.read_body().await?;
     }
     Ok(all.done())
@@ -158,7 +155,7 @@ async fn read_all(
 
 fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
     let mut gunzip = Gunzip::default();
-    let mut all = Whole::with_capacity((body.len() * 4).min(MOST_AHEAD), limit);
+    let mut all = Collector::new(body.len() * 4, limit, COPIES);
     gunzip.push(body);
     let mut last = false;
     loop {
@@ -171,42 +168,18 @@ fn gunzip(body: Bytes, limit: u64) -> Result<Bytes, CallError> {
             piece => piece,
         };
         if let Some(piece) = piece {
-            all.push(&piece)?;
+            all.push(&piece).map_err(|over| overflow(over, limit))?;
         }
     }
 }
 
-/// A body that is collected, within its own limit and the budget of the process.
-struct Whole {
-    bytes: BytesMut,
-    limit: u64,
-    charge: Charge,
-}
+/// The budget is charged twice for a body: what is made of it will be there beside it.
+const COPIES: usize = 2;
 
-impl Whole {
-    fn with_capacity(room: usize, limit: u64) -> Whole {
-        Whole {
-            bytes: BytesMut::with_capacity(room),
-            limit,
-            charge: Budget::process().charge(),
-        }
-    }
-
-    fn push(&mut self, more: &[u8]) -> Result<(), CallError> {
-        let length = self.bytes.len() + more.len();
-        if length as u64 > self.limit {
-            return Err(CallError::too_large(self.limit));
-        }
-        if length > FREE {
-            // What is made of it will be there beside it.
-            self.charge.cover(2 * length).map_err(CallError::full)?;
-        }
-        self.bytes.extend_from_slice(more);
-        Ok(())
-    }
-
-    fn done(self) -> Bytes {
-        self.charge.settle(self.bytes)
+fn overflow(overflow: Overflow, limit: u64) -> CallError {
+    match overflow {
+        Overflow::TooLarge => CallError::too_large(limit),
+        Overflow::Full => CallError::full(Full),
     }
 }
 

@@ -18,6 +18,7 @@
 //! | `wire` | the head of a request as it goes on the wire |
 //! | `link` | a connection that sends before it waits, and can take back what was read |
 //! | `call` | whole-body calls: redirects, gzip, limits |
+//! | [`collect`] | bodies that are read whole, in blocks, within a limit and the budget |
 //! | [`budget`] | bytes of bodies that the whole process may hold |
 //! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
 //! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
@@ -30,6 +31,7 @@ pub mod budget;
 mod call;
 mod certificate;
 mod client;
+pub mod collect;
 pub mod credentials;
 mod dns;
 mod error;
