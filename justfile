@@ -32,7 +32,7 @@ doc:
 
 # Writes docs/configuration.md anew from the tables of keys.
 keys:
-    UPDATE_DOCS=1 cargo test --locked --test config
+    UPDATE_DOCS=1 cargo test --locked --test it config::
 
 # One fuzz target for a minute, for example `just fuzz token`.
 fuzz TARGET:

@@ -14,7 +14,7 @@
 //!
 //! "May use" goes one way: `cli → server → runtime → {upstream, jose}`, and
 //! `cli → compile → ext → {config, runtime, upstream, jose}`; anyone may report to [`telemetry`].
-//! `tests/architecture.rs` fails on an arrow drawn backwards.
+//! `tests/it/architecture.rs` fails on an arrow drawn backwards.
 
 #![forbid(unsafe_code)]
 

@@ -13,7 +13,7 @@ const HEAD: &str = "\
 # Configuration
 
 This page is made from the tables that the gateway itself reads a file with.
-`UPDATE_DOCS=1 cargo test --test config` writes it anew.
+`UPDATE_DOCS=1 cargo test --test it config::` writes it anew.
 
 A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 64 MiB at most. Durations are a number and a unit:
 `\"2s\"`, `\"1h30m\"`, `\"300ms\"`; a bare number counts nanoseconds and gets a warning. Keys that begin with `@`, `$`, `_` or

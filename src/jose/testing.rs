@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::jose::{Algorithm, KeySet, Serialization, Signer};
 
-#[path = "../../tests/support/sealed.rs"]
+#[path = "../../tests/it/support/sealed.rs"]
 mod sealed;
 
 pub(crate) use sealed::{seal, seal_box};

@@ -13,8 +13,11 @@ use tokio::sync::Notify;
 
 /// How long to wait for a place before looking again for connections that wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// A client may be silent this long before its connection is closed ahead of others.
+/// A client that has not sent a head yet may be silent for so many milliseconds before its connection is closed ahead of
+/// others.
 const GRACE: u64 = 100;
+/// The same for a client that has sent a request before: closing its connection costs it a retry.
+const GRACE_BETWEEN: u64 = 1000;
 /// One of so many waiting connections is closed at a time, so that the search is not made for each new one.
 const SHARE: usize = 16;
 
@@ -46,14 +49,13 @@ impl Seat {
         if since == 0 {
             return None;
         }
-        let class = match (
-            self.spoke.load(Ordering::Relaxed),
-            now - since.min(now) >= GRACE,
-        ) {
-            (false, true) => 0,
-            (true, true) => 1,
-            (false, false) => 2,
-            (true, false) => 3,
+        let silent = now - since.min(now);
+        let class = if self.spoke.load(Ordering::Relaxed) {
+            if silent >= GRACE_BETWEEN { 1 } else { 3 }
+        } else if silent >= GRACE {
+            0
+        } else {
+            2
         };
         Some((class, since))
     }

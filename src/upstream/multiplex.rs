@@ -141,8 +141,9 @@ impl Multiplexed {
         Ok(session)
     }
 
-    /// A request waited on this session's connection since `asked` and is given up. If nothing was heard meanwhile, the
-    /// connection gets no further requests before it answers a PING.
+    /// A request waited on this session's connection since `asked` and is given up. If the connection was silent for at
+    /// least the second half of that time, it gets no further requests before it answers a PING. The first half does
+    /// not count: the server's acknowledgement of settings or window updates may arrive then.
     pub(super) fn doubt(&self, session: &Http2Session, key: u64, asked: Instant) {
         let connections = self.shared.lock();
         let Some(list) = connections.get(&key) else {
@@ -153,8 +154,7 @@ impl Multiplexed {
             return;
         };
         let life = &found.life;
-        let waited = asked.elapsed();
-        if life.since_heard() >= waited {
+        if life.since_heard() >= asked.elapsed() / 2 {
             life.doubted.store(life.now().max(1), Ordering::Relaxed);
             life.wake.notify_one();
         }

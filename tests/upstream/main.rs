@@ -10,7 +10,7 @@ mod discovery;
 mod http2;
 mod keys;
 mod proxies;
-#[path = "../support/sealed.rs"]
+#[path = "../it/support/sealed.rs"]
 mod seal;
 mod sealed;
 mod start;

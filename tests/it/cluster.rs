@@ -1,0 +1,401 @@
+//! Two gateways and one Redis: a limit that they hold together, and what becomes of it when Redis does not answer.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Redis, Stub, eventually, pause};
+
+/// A way to Redis that takes its time: every byte comes through as much later.
+struct SlowWay {
+    port: u16,
+    delay: Arc<AtomicU64>,
+}
+
+impl SlowWay {
+    fn to(redis: &Redis) -> SlowWay {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let delay = Arc::new(AtomicU64::new(0));
+        let (target, shared) = (redis.port(), Arc::clone(&delay));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
+                    continue;
+                };
+                let _ = client.set_nodelay(true);
+                let _ = server.set_nodelay(true);
+                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                pump(client, server, Arc::default());
+                pump(back.0, back.1, Arc::clone(&shared));
+            }
+        });
+        SlowWay { port, delay }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn takes(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap();
+        self.delay.store(millis, Ordering::SeqCst);
+    }
+}
+
+/// Copies from one to the other; what is on the way does not hold up what comes behind it.
+fn pump(mut from: TcpStream, mut to: TcpStream, delay: Arc<AtomicU64>) {
+    let (send, receive) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        for (due, bytes) in receive {
+            pause(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let due = Instant::now() + Duration::from_millis(delay.load(Ordering::SeqCst));
+            if send.send((due, buffer[..read].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
+/// Bounds a broken build, not a slow machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// One endpoint, `/a`, with this limit in this Redis.
+fn config(backend: &Stub, redis: &Value, limit: &Value) -> String {
+    let mut limit = limit.clone();
+    limit["redis"] = json!(true);
+    json!({
+        "version": 3,
+        "extra_config": { "portcullis/redis": redis },
+        "endpoints": [{
+            "endpoint": "/a",
+            "extra_config": { "qos/ratelimit/router": limit },
+            "backend": [{ "host": [backend.url()], "url_pattern": "/a" }]
+        }]
+    })
+    .to_string()
+}
+
+/// Fifty requests for each client, and then none for a very long time.
+fn fifty() -> Value {
+    json!({ "client_max_rate": 1, "client_capacity": 50, "every": "1000h", "strategy": "header", "key": "X-Who" })
+}
+
+fn status(gateway: &Gateway, who: &str) -> u16 {
+    gateway.get_with("/a", &[("X-Who", who)]).status
+}
+
+/// How many of `count` requests of one client pass, dealt to the gateways in turn.
+fn passing(gateways: &[&Gateway], who: &str, count: usize) -> usize {
+    (0..count)
+        .filter(|n| status(gateways[n % gateways.len()], who) == 200)
+        .count()
+}
+
+/// Waits until the gateway counts in Redis: a client's first request leaves a key there.
+fn counts_in(redis: &Redis, gateway: &Gateway) {
+    let mut turn = 0;
+    eventually("the gateway counts in Redis", LIMIT, || {
+        turn += 1;
+        let before = redis.command("DBSIZE");
+        status(gateway, &format!("new-{}-{turn}", gateway.port()));
+        redis.command("DBSIZE") != before
+    });
+}
+
+/// Sends requests on one connection until they are refused after `until`; adds those that passed to `passed`.
+/// Returns when the last answer, a refusal, had come.
+fn send_until(port: u16, until: Instant, passed: &AtomicU64) {
+    let mut client = Client::connect(port).unwrap();
+    loop {
+        client.send(request("GET", "/a", &[])).unwrap();
+        match client.answer("GET").unwrap().status {
+            200 => {
+                passed.fetch_add(1, Ordering::Relaxed);
+            }
+            503 if Instant::now() >= until => return,
+            503 => {}
+            other => panic!("status {other}"),
+        }
+    }
+}
+
+/// Uses up what is there, with all connections; both ends of a measurement are at an empty bucket.
+fn round(ports: &[u16], lasting: Duration) -> u64 {
+    let passed = AtomicU64::new(0);
+    let until = Instant::now() + lasting;
+    std::thread::scope(|scope| {
+        for port in ports {
+            scope.spawn(|| send_until(*port, until, &passed));
+        }
+    });
+    passed.load(Ordering::Relaxed)
+}
+
+#[test]
+fn two_gateways_hold_one_rate_within_two_percent() {
+    let Some(redis) = Redis::start() else { return };
+    let stub = Stub::with(ANY);
+    // A machine under load may be slow to answer; that must not look like a limit that leaks.
+    let store = json!({ "url": redis.url(), "timeout": "10s", "on_failure": "closed" });
+    let limit = json!({ "max_rate": 100, "capacity": 100 });
+    let file = config(&stub, &store, &limit);
+    let (one, two) = (Gateway::start(&file), Gateway::start(&file));
+    let ports = [one.port(), one.port(), two.port(), two.port()];
+    for gateway in [&one, &two] {
+        eventually("it is connected", LIMIT, || gateway.get("/a").status == 200);
+    }
+    round(&ports, Duration::ZERO);
+    let troubles = || {
+        one.output().matches("[SERVICE: Redis]").count()
+            + two.output().matches("[SERVICE: Redis]").count()
+    };
+    let before = troubles();
+    let start = Instant::now();
+    let passed = round(&ports, Duration::from_secs(4)) as f64;
+    let due = 100.0 * start.elapsed().as_secs_f64();
+    assert!(
+        (passed - due).abs() <= due * 0.02,
+        "{passed} requests passed, {due:.1} were due"
+    );
+    assert_eq!(troubles(), before, "Redis was lost on the way");
+}
+
+#[test]
+fn two_gateways_count_one_client_together() {
+    let Some(redis) = Redis::start() else { return };
+    let stub = Stub::with(ANY);
+    let store = json!({ "url": redis.url(), "timeout": "10s" });
+    let file = config(&stub, &store, &fifty());
+    let (one, two) = (Gateway::start(&file), Gateway::start(&file));
+    for gateway in [&one, &two] {
+        counts_in(&redis, gateway);
+    }
+    assert_eq!(passing(&[&one, &two], "a", 120), 50);
+    assert_eq!(status(&one, "a"), 429);
+    assert_eq!(passing(&[&two, &one], "b", 60), 50);
+    // A client is told apart by what is in its header; the store need not know that.
+    assert!(!redis.command("KEYS *").contains("new-"));
+}
+
+#[test]
+fn a_flushed_redis_costs_no_request() {
+    let Some(redis) = Redis::start() else { return };
+    let stub = Stub::with(ANY);
+    let store = json!({ "url": redis.url(), "timeout": "10s", "on_failure": "closed" });
+    let file = config(&stub, &store, &fifty());
+    let (one, two) = (Gateway::start(&file), Gateway::start(&file));
+    for gateway in [&one, &two] {
+        counts_in(&redis, gateway);
+    }
+    assert_eq!(passing(&[&one, &two], "a", 30), 30);
+    assert!(redis.command("SCRIPT FLUSH").starts_with("+OK"));
+    // The script is gone, the count is not.
+    assert_eq!(passing(&[&one, &two], "a", 60), 20);
+    assert!(redis.command("FLUSHALL").starts_with("+OK"));
+    assert_eq!(passing(&[&two, &one], "a", 60), 50);
+}
+
+/// A gateway for each answer to the question what happens without Redis.
+fn three(redis: &Redis, stub: &Stub, timeout: &str) -> [Gateway; 3] {
+    ["local", "open", "closed"].map(|choice| {
+        let store = json!({ "url": redis.url(), "timeout": timeout, "on_failure": choice });
+        Gateway::start(&config(stub, &store, &fifty()))
+    })
+}
+
+/// What the three do with sixty requests of a client that is new to them.
+fn without_redis(gateways: &[Gateway; 3], who: &str) -> [usize; 3] {
+    gateways
+        .each_ref()
+        .map(|gateway| passing(&[gateway], who, 60))
+}
+
+#[test]
+fn a_stopped_redis_leaves_each_gateway_to_its_rule() {
+    let Some(redis) = Redis::start() else { return };
+    let stub = Stub::with(ANY);
+    let gateways = three(&redis, &stub, "10s");
+    for gateway in &gateways {
+        counts_in(&redis, gateway);
+    }
+    redis.end();
+    for gateway in &gateways {
+        eventually("the loss is noticed", LIMIT, || {
+            status(gateway, "x");
+            gateway.output().contains("rate limits are not available")
+        });
+    }
+    assert_eq!(without_redis(&gateways, "a"), [50, 60, 0]);
+    redis.begin();
+    for gateway in &gateways {
+        counts_in(&redis, gateway);
+        // A request finds out, and the one that left a key may have lost its answer.
+        eventually("its return is logged", LIMIT, || {
+            status(gateway, "x");
+            gateway.output().contains("available again")
+        });
+    }
+    let all: Vec<&Gateway> = gateways.iter().collect();
+    assert_eq!(passing(&all, "b", 90), 50);
+}
+
+#[test]
+fn gateways_start_before_their_redis() {
+    let Some(redis) = Redis::start() else { return };
+    redis.end();
+    let stub = Stub::with(ANY);
+    let gateways = three(&redis, &stub, "10s");
+    assert_eq!(without_redis(&gateways, "a"), [50, 60, 0]);
+    redis.begin();
+    for gateway in &gateways {
+        counts_in(&redis, gateway);
+    }
+}
+
+#[test]
+fn a_stalled_redis_stalls_nobody() {
+    let Some(redis) = Redis::start() else { return };
+    let stub = Stub::with(ANY);
+    let gateways = three(&redis, &stub, "5ms");
+    for gateway in &gateways {
+        counts_in(&redis, gateway);
+    }
+    redis.signal("STOP");
+    let mut took = Vec::new();
+    let passed = gateways.each_ref().map(|gateway| {
+        let mut passed = 0;
+        let mut client = gateway.client();
+        for _ in 0..100 {
+            let start = Instant::now();
+            client
+                .send(request("GET", "/a", &[("X-Who", "a")]))
+                .unwrap();
+            passed += usize::from(client.answer("GET").unwrap().status == 200);
+            took.push(start.elapsed());
+        }
+        passed
+    });
+    redis.signal("CONT");
+    // Those that asked Redis before its silence was known are decided by the same rule.
+    assert_eq!(passed, [50, 100, 0]);
+    took.sort();
+    let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
+    // Five milliseconds once in a second; the rest of the allowance is the test machine's.
+    assert!(median < Duration::from_millis(50), "median {median:?}");
+    assert!(worst < Duration::from_secs(1), "worst {worst:?}");
+    for gateway in &gateways {
+        counts_in(&redis, gateway);
+    }
+}
+
+/// Sends about `per_second` requests to each gateway for so long. How many passed in each fifth of a second.
+fn steady(ports: [u16; 2], per_second: u32, lasting: Duration) -> Vec<u64> {
+    const CONNECTIONS: u32 = 8;
+    let slots: Vec<AtomicU64> = (0..=lasting.as_millis() / 200)
+        .map(|_| AtomicU64::new(0))
+        .collect();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for port in ports
+            .into_iter()
+            .flat_map(|port| [port; CONNECTIONS as usize])
+        {
+            let slots = &slots;
+            scope.spawn(move || {
+                let mut client = Client::connect(port).unwrap();
+                for turn in 0.. {
+                    let due = start + Duration::from_secs(1) * turn * CONNECTIONS / per_second;
+                    pause(due.saturating_duration_since(Instant::now()));
+                    let passed = start.elapsed();
+                    if passed >= lasting {
+                        return;
+                    }
+                    client
+                        .send(request("GET", "/a", &[("X-Who", "a")]))
+                        .unwrap();
+                    if client.answer("GET").unwrap().status == 200 {
+                        let slot = (passed.as_millis() / 200) as usize;
+                        slots[slot].fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    slots
+        .iter()
+        .map(|slot| slot.load(Ordering::Relaxed))
+        .collect()
+}
+
+#[test]
+fn a_slow_redis_lets_no_more_pass_than_the_limit() {
+    let Some(redis) = Redis::start() else { return };
+    let stub = Stub::with(ANY);
+    let way = SlowWay::to(&redis);
+    for limit in [
+        json!({ "max_rate": 40, "capacity": 40 }),
+        json!({ "client_max_rate": 40, "client_capacity": 40, "strategy": "header", "key": "X-Who" }),
+    ] {
+        let file = config(&stub, &json!({ "url": way.url() }), &limit);
+        let (one, two) = (Gateway::start(&file), Gateway::start(&file));
+        for delay in [0, 20, 50] {
+            way.takes(Duration::from_millis(delay));
+            let time = Duration::from_secs(5);
+            let passed: u64 = steady([one.port(), two.port()], 100, time).iter().sum();
+            // One burst, twice for an endpoint's bucket that was idle, and what the time brings.
+            let most = 40 * time.as_secs() + 2 * 40 + 4;
+            let least = 40 * time.as_secs() * 8 / 10;
+            assert!(
+                (least..=most).contains(&passed),
+                "{limit} {delay} ms: {passed} passed"
+            );
+        }
+        let lost = |gateway: &Gateway| gateway.output().contains("not available");
+        assert!(!lost(&one) && !lost(&two), "Redis was given up");
+        way.takes(Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_hiccup_of_redis_gives_nobody_a_full_bucket() {
+    let Some(redis) = Redis::start() else { return };
+    let stub = Stub::with(ANY);
+    let limit = json!({ "client_max_rate": 5, "client_capacity": 100, "strategy": "header", "key": "X-Who" });
+    let file = config(&stub, &json!({ "url": redis.url() }), &limit);
+    let (one, two) = (Gateway::start(&file), Gateway::start(&file));
+    let start = Instant::now();
+    let before = passing(&[&one, &two], "a", 150);
+    let passed: u64 = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..5 {
+                redis.signal("STOP");
+                pause(Duration::from_millis(30));
+                redis.signal("CONT");
+                pause(Duration::from_millis(200));
+            }
+        });
+        steady([one.port(), two.port()], 100, Duration::from_millis(1500))
+            .iter()
+            .sum()
+    });
+    let all = before as f64 + passed as f64;
+    // Were each gateway to begin with a bucket of its own, there would be 200 more.
+    let most = 100.0 + 2.0 * 5.0 * start.elapsed().as_secs_f64() + 20.0;
+    assert!(all < most, "{all} passed, at most {most:.0} were due");
+}

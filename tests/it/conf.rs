@@ -1,0 +1,236 @@
+//! The files of `conf/` run as they are, but for ports and the provider's address.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::json;
+
+use crate::support::gateway::command;
+use crate::support::{Gateway, Signer, Stub, ports, tokens};
+
+const NAMES: [&str; 10] = [
+    "krakend.json",
+    "minimal.json",
+    "merge.json",
+    "no-op.json",
+    "sequential.json",
+    "errors.json",
+    "jwt.json",
+    "lua.json",
+    "martian.json",
+    "validation.json",
+];
+
+fn text(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conf")
+        .join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Starts one of the files; the gateway is its own backend, as in the file.
+fn start(name: &str, change: impl Fn(String) -> String) -> Gateway {
+    let port = ports::free();
+    let config = change(text(name)).replace("localhost:8080", &format!("localhost:{port}"));
+    let gateway = Gateway::spawn(port, &config, &[], &["-p", &port.to_string()]);
+    assert!(
+        gateway.listens(std::time::Duration::from_secs(20)),
+        "{name}:\n{}",
+        gateway.output()
+    );
+    gateway
+}
+
+#[test]
+fn every_file_is_listed_here_and_passes_check() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(NAMES.contains(&&*name), "conf/{name} has no test");
+        let Output { status, stderr, .. } =
+            command().args(["check", "-c"]).arg(&path).output().unwrap();
+        assert!(
+            status.success(),
+            "conf/{name}: {}",
+            String::from_utf8_lossy(&stderr)
+        );
+    }
+}
+
+#[test]
+fn minimal_answers_what_it_allows() {
+    let answer = start("minimal.json", |s| s).get("/hello");
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({"status": "ok"}))
+    );
+    assert_eq!(answer.header("x-krakend-completed"), Some("true"));
+}
+
+#[test]
+fn martian_changes_calls_and_answers() {
+    let gateway = start("martian.json", |s| s);
+    let answer = gateway.get("/orders/7?page=2&expand=none");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=60"));
+    let echoed = answer.json();
+    assert_eq!(echoed["req_uri"], "/__echo/orders/7?expand=items&page=2");
+    assert_eq!(echoed["req_headers"]["X-Api-Version"], json!(["2"]));
+    let legacy = gateway.get("/legacy");
+    assert_eq!(legacy.json()["req_uri"], "/__echo/old%20api/v1");
+}
+
+#[test]
+fn merge_puts_three_answers_into_one() {
+    let answer = start("merge.json", |s| s).get("/dashboard/ada?page=2&other=1");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "user": {"req_uri": "/__echo/users/ada?page=2", "req_method": "GET"},
+            "orders": {"asked": "/__echo/orders?of=ada&page=2"},
+            "status": "ok"
+        })
+    );
+}
+
+#[test]
+fn no_op_passes_the_body_on() {
+    let gateway = start("no-op.json", |s| s);
+    let answer = gateway.send(
+        "POST",
+        "POST /upload/a.txt HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nX-Other: 1\r\nContent-Length: 5\r\n\r\nhello",
+    );
+    assert_eq!(answer.status, 200);
+    let echo = answer.json();
+    assert_eq!(echo["req_uri"], "/__echo/files/a.txt");
+    assert_eq!(echo["req_body"], "hello");
+    assert_eq!(echo["req_headers"]["Content-Type"], json!(["text/plain"]));
+    assert_eq!(echo["req_headers"].get("X-Other"), None);
+}
+
+#[test]
+fn sequential_uses_the_first_answer_in_the_second_call() {
+    let answer = start("sequential.json", |s| s).get("/chain/7");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({"verb": "GET", "req_uri": "/__echo/second/GET"})
+    );
+}
+
+#[test]
+fn errors_show_as_little_or_as_much_as_the_file_says() {
+    let gateway = start("errors.json", |s| s);
+    let plain = gateway.get("/plain");
+    assert_eq!((plain.status, plain.body.len()), (500, 0));
+    assert_eq!(gateway.get("/code").status, 404);
+    let details = gateway.get("/details");
+    assert_eq!(details.status, 200);
+    assert_eq!(details.header("x-krakend-completed"), Some("false"));
+    let body = details.json();
+    assert_eq!(body["status"], "ok");
+    assert_eq!(body["error_second"]["http_status_code"], 404);
+}
+
+#[test]
+#[cfg(all(feature = "cel", feature = "json-schema"))]
+fn validation_lets_through_what_fits() {
+    let gateway = start("validation.json", |s| s);
+    let order = gateway.get("/orders/7");
+    assert_eq!(
+        (order.status, order.json()),
+        (200, json!({"asked": "/__echo/orders/7"}))
+    );
+    assert_eq!(gateway.get("/orders/seven").status, 500);
+    let people = |body: &str| {
+        let head = format!(
+            "POST /people HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        gateway.send("POST", format!("{head}{body}"))
+    };
+    let good = people(r#"{"name": "Ann", "age": 3}"#);
+    assert_eq!(good.json()["req_body"], r#"{"name": "Ann", "age": 3}"#);
+    for bad in [
+        "",
+        "{",
+        "{}",
+        r#"{"name": "A"}"#,
+        r#"{"name": "Ann", "x": 1}"#,
+    ] {
+        assert_eq!(people(bad).status, 400, "{bad}");
+    }
+}
+
+#[test]
+#[cfg(feature = "lua")]
+fn lua_refuses_changes_requests_and_changes_answers() {
+    let gateway = start("lua.json", |s| s);
+    let refused = gateway.get("/members");
+    assert_eq!((refused.status, refused.body.len()), (403, 0));
+    let member = gateway.get_with("/members", &[("X-Member", "1"), ("X-Plan", "free")]);
+    assert_eq!(member.status, 200, "{}", gateway.output());
+    assert_eq!(member.json()["req_headers"]["X-Plan"], json!(["gold"]));
+    let sum = gateway.get("/sum/4/2");
+    assert_eq!(sum.json(), json!({"path": "/__echo/40/2"}));
+}
+
+#[test]
+fn jwt_lets_the_right_people_in_and_says_who_they_are() {
+    let signer = Signer::rs256("k");
+    let provider = Stub::with(&json!([{"path": "/jwks", "headers": {"Content-Type": "application/json"}, "body": signer.jwks()}]).to_string());
+    let gateway = start("jwt.json", |text| {
+        text.replace(
+            "\"https://YOUR-TENANT.auth0.com/.well-known/jwks.json\"",
+            &format!(
+                "\"{}/jwks\", \"disable_jwk_security\": true",
+                provider.url()
+            ),
+        )
+    });
+    let bearer = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut claims = tokens::claims("https://api.example.com");
+        claims["iss"] = json!("https://YOUR-TENANT.auth0.com/");
+        claims["roles"] = json!(["admin", "user"]);
+        claims["scope"] = json!("read write");
+        change(&mut claims);
+        format!("Bearer {}", signer.token(&claims))
+    };
+    let get = |path: &str, token: &str| {
+        gateway.get_with(path, &[("Authorization", token), ("X-User", "mallory")])
+    };
+    let good = bearer(&|_| {});
+    let me = get("/me", &good);
+    assert_eq!(me.status, 200, "{}", gateway.output());
+    let headers = &me.json()["req_headers"];
+    assert_eq!(headers["X-User"], json!(["ada"]));
+    assert_eq!(headers["X-Roles"], json!(["admin,user"]));
+    assert_eq!(get("/admin", &good).status, 200);
+    assert_eq!(
+        get("/admin", &bearer(&|c| c["roles"] = json!(["user"]))).status,
+        403
+    );
+    assert_eq!(
+        get("/admin", &bearer(&|c| c["scope"] = json!("write"))).status,
+        403
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["aud"] = json!("other"))).status,
+        401
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["iss"] = json!("other"))).status,
+        401
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["exp"] = json!(tokens::now() - 60))).status,
+        401
+    );
+    assert_eq!(
+        get("/me", &bearer(&|c| c["nbf"] = json!(tokens::now() + 600))).status,
+        401
+    );
+    assert_eq!(get("/me", &tokens::tampered(&good)).status, 401);
+}

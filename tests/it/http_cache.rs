@@ -1,0 +1,282 @@
+//! `qos/http-cache` over sockets: which stores there are, what they hold, and what the client gets.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::http::request;
+use crate::support::stub::http_date;
+use crate::support::tokens::now;
+use crate::support::{Gateway, Stub, Upstream, eventually, pause};
+
+/// A gateway with an endpoint `/1`, `/2`, … for each of these cache blocks, all before `/u` of one stub.
+fn start(blocks: &[Value]) -> (Gateway, Stub) {
+    let stub = Stub::with(
+        r#"[{"headers": {"Content-Type": "application/json", "Cache-Control": "max-age=60"}, "body": {"n": 1}}]"#,
+    );
+    let endpoints: Vec<Value> = blocks
+        .iter()
+        .enumerate()
+        .map(|(index, block)| {
+            json!({
+                "endpoint": format!("/{}/{{path}}", index + 1),
+                "input_headers": ["Cache-Control"],
+                "backend": [{"url_pattern": "/{path}", "extra_config": {"qos/http-cache": block}}]
+            })
+        })
+        .collect();
+    let file = json!({"version": 3, "host": [stub.url()], "endpoints": endpoints,
+        "extra_config": {"router": {"return_error_msg": true}}});
+    (Gateway::start(&file.to_string()), stub)
+}
+
+/// How many calls reach the upstream when these are asked for in turn.
+fn calls(blocks: &[Value], paths: &[&str]) -> usize {
+    let (gateway, stub) = start(blocks);
+    for path in paths {
+        assert_eq!(gateway.get(path).status, 200, "{path}");
+    }
+    stub.take_seen().len()
+}
+
+#[test]
+fn only_both_limits_together_are_limits() {
+    let three = ["/1/a", "/1/b", "/1/a"];
+    assert_eq!(calls(&[json!({"max_items": 1})], &three), 2);
+    assert_eq!(calls(&[json!({"max_size": 10})], &three), 2);
+    let both = json!({"max_items": 1, "max_size": 10_000});
+    assert_eq!(calls(&[both], &three), 3);
+    // No more than the answer and its fields need.
+    let small = json!({"max_items": 9, "max_size": 700});
+    assert_eq!(calls(&[small], &["/1/a", "/1/a"]), 1);
+}
+
+#[test]
+fn shared_stores_with_and_without_limits_are_two() {
+    let (with, without) = (
+        json!({"shared": true, "max_items": 9, "max_size": 10_000}),
+        json!({"shared": true}),
+    );
+    let blocks = [with.clone(), without.clone(), with, without];
+    let paths = ["/1/a", "/2/a", "/3/a", "/4/a"];
+    assert_eq!(calls(&blocks, &paths), 2);
+}
+
+#[test]
+fn only_if_cached_without_an_answer_is_a_bad_status_of_the_upstream() {
+    let (gateway, stub) = start(&[json!({})]);
+    let answer = gateway.get_with("/1/a", &[("Cache-Control", "only-if-cached")]);
+    assert_eq!(answer.status, 500);
+    let text = format!(
+        "invalid status code 504 [GET /{{{{.Path}}}}]: {}/a",
+        stub.url()
+    );
+    assert_eq!(answer.text(), text);
+    assert!(stub.take_seen().is_empty());
+}
+
+/// A cacheable JSON answer that says what the backend was told in `name`.
+fn telling(name: &'static str) -> Upstream {
+    Upstream::start(move |mut call| {
+        let body = call.body()?;
+        let sent = call.head.lines().find_map(|line| {
+            let (known, value) = line.split_once(':')?;
+            known
+                .eq_ignore_ascii_case(name)
+                .then(|| value.trim().to_owned())
+        });
+        let body = json!({ "told": sent, "body": String::from_utf8_lossy(&body) }).to_string();
+        call.send(cacheable(&body))
+    })
+}
+
+fn cacheable(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: public, max-age=60\r\n\
+         Date: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        http_date(now()),
+        body.len()
+    )
+}
+
+/// An endpoint `/a` with this `extra_config`, before a cached backend.
+fn cached(backend: &str, endpoint: &Value, block: &Value) -> Value {
+    json!({
+        "endpoint": "/a", "timeout": "10s", "input_headers": ["X-Role", "X-Key", "Accept-Language"],
+        "extra_config": endpoint,
+        "backend": [{ "host": [backend], "url_pattern": "/u", "extra_config": { "qos/http-cache": block } }]
+    })
+}
+
+fn told(gateway: &Gateway, headers: &[(&str, &str)]) -> Value {
+    let answer = gateway.get_with("/a", headers);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["told"].clone()
+}
+
+#[test]
+fn clients_with_other_api_keys_get_answers_of_their_own() {
+    let keys = json!({ "auth/api-keys": { "propagate_role": "X-Role", "identifier": "X-Key", "keys": [
+        { "key": "one", "roles": ["admin"] }, { "key": "two", "roles": ["guest"] },
+        { "key": "three", "roles": ["guest"] }] } });
+    let guard = json!({ "auth/api-keys": { "roles": ["admin", "guest"] } });
+    for (name, field) in [
+        ("X-Role", json!(["admin", "guest"])),
+        ("X-Key", json!(["one", "two"])),
+    ] {
+        let backend = telling(name);
+        let mut endpoint = cached(&backend.url(), &guard, &json!({}));
+        endpoint["input_headers"] = json!([name]);
+        let file = json!({ "version": 3, "extra_config": keys, "endpoints": [endpoint] });
+        let gateway = Gateway::start(&file.to_string());
+        for _ in 0..2 {
+            assert_eq!(told(&gateway, &[("X-Key", "one")]), field[0], "{name}");
+            assert_eq!(told(&gateway, &[("X-Key", "two")]), field[1], "{name}");
+        }
+        assert_eq!(backend.calls(), 2, "{name}");
+        if name == "X-Role" {
+            // The backend is told no more than the role.
+            assert_eq!(told(&gateway, &[("X-Key", "three")]), "guest");
+            assert_eq!(backend.calls(), 2);
+        }
+    }
+}
+
+#[test]
+fn no_client_chooses_what_others_get() {
+    let backend = telling("X-Forwarded-Host");
+    let endpoint = cached(&backend.url(), &json!({}), &json!({}));
+    let file = json!({ "version": 3, "endpoints": [endpoint] });
+    let gateway = Gateway::start(&file.to_string());
+    let ask = |host: &str, body: &str| {
+        let request = format!(
+            "GET /a HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = gateway.send("GET", request).json();
+        (answer["told"].clone(), answer["body"].clone())
+    };
+    for _ in 0..2 {
+        assert_eq!(ask("evil", ""), (json!("evil"), json!("")));
+        assert_eq!(ask("good", ""), (json!("good"), json!("")));
+        assert_eq!(ask("good", "x=1"), (json!("good"), json!("x=1")));
+    }
+    assert_eq!(backend.calls(), 3);
+}
+
+#[test]
+fn a_file_may_leave_out_what_does_not_change_answers() {
+    let backend = telling("Accept-Language");
+    let block = json!({ "ignore_headers": ["Accept-Language"] });
+    let file = json!({ "version": 3, "endpoints": [cached(&backend.url(), &json!({}), &block)] });
+    let gateway = Gateway::start(&file.to_string());
+    for _ in 0..2 {
+        assert_eq!(told(&gateway, &[("Accept-Language", "de")]), "de");
+        assert_eq!(told(&gateway, &[("Accept-Language", "en")]), "de");
+    }
+    assert_eq!(backend.calls(), 1);
+}
+
+/// Bounds a broken build, not a slow machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Sends `count` requests for `path` at once; the bodies that came.
+fn at_once(gateway: &Gateway, path: &str, count: usize) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..count)
+            .map(|_| scope.spawn(|| gateway.get(path).text()))
+            .collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}
+
+/// `/N` answers with the call's number, after `open` of them are in flight together.
+fn numbered(needed: usize, answer: fn(&str) -> String) -> Upstream {
+    let (begun, open) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    Upstream::start(move |mut call| {
+        let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
+        open.fetch_add(1, Ordering::SeqCst);
+        if number > 1 {
+            eventually(
+                "equal calls are not made one after the other",
+                LIMIT,
+                || open.load(Ordering::SeqCst) > needed,
+            );
+        } else {
+            // Long enough for the others to arrive.
+            pause(Duration::from_millis(300));
+        }
+        call.send(answer(&json!({ "n": number }).to_string()))
+    })
+}
+
+fn with_time(backend: &Upstream, block: &Value, timeout: &str) -> Gateway {
+    let mut endpoint = cached(&backend.url(), &json!({}), block);
+    endpoint["timeout"] = json!(timeout);
+    Gateway::start(&json!({ "version": 3, "endpoints": [endpoint] }).to_string())
+}
+
+#[test]
+fn equal_misses_at_once_make_one_call() {
+    let backend = numbered(0, cacheable);
+    let gateway = with_time(&backend, &json!({}), "60s");
+    let bodies = at_once(&gateway, "/a", 50);
+    assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
+fn nobody_waits_for_an_answer_that_cannot_be_kept() {
+    let backend = numbered(10, |body| {
+        cacheable(body).replace("public, max-age=60", "no-store")
+    });
+    let gateway = with_time(&backend, &json!({}), "60s");
+    assert_eq!(gateway.get("/a").text(), r#"{"n":1}"#);
+    // All ten are at the backend at the same time, or they would never be answered.
+    let bodies: HashSet<_> = at_once(&gateway, "/a", 10).into_iter().collect();
+    assert_eq!(bodies.len(), 10);
+}
+
+#[test]
+fn nobody_waits_longer_than_the_file_says() {
+    let backend = numbered(0, cacheable);
+    let gateway = with_time(&backend, &json!({ "max_wait": "0s" }), "60s");
+    at_once(&gateway, "/a", 5);
+    assert!(backend.calls() > 1);
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_its_call_to_the_next() {
+    let backend = Upstream::start(|mut call| {
+        if call.head.contains("X-Forwarded-For: 127.0.0.1")
+            && !call.sees_hang_up(Duration::from_millis(1500))
+        {
+            return call.send(cacheable(r#"{"n":1}"#));
+        }
+        Ok(())
+    });
+    let gateway = with_time(&backend, &json!({}), "60s");
+    let mut first = gateway.client();
+    first.send(request("GET", "/a", &[])).unwrap();
+    eventually("the first call", LIMIT, || backend.calls() == 1);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| at_once(&gateway, "/a", 5));
+        pause(Duration::from_millis(300));
+        drop(first);
+        let bodies = others.join().unwrap();
+        assert!(bodies.iter().all(|body| body == r#"{"n":1}"#), "{bodies:?}");
+    });
+    assert_eq!(backend.calls(), 2);
+}
+
+#[test]
+fn an_error_whose_body_nobody_reads_is_not_kept() {
+    let backend =
+        Upstream::start(|mut call| call.send(cacheable("{}").replace("200 OK", "404 Not Found")));
+    let gateway = with_time(&backend, &json!({}), "10s");
+    assert_eq!(gateway.get("/a").status, 500);
+    assert_eq!(gateway.get("/a").status, 500);
+    assert_eq!(backend.calls(), 2);
+}

@@ -1,0 +1,46 @@
+//! The gateway from outside: all integration tests, in one binary so that the gateway is linked once.
+//!
+//! `cargo test --test it NAME` runs the tests whose path contains NAME, such as `reload::`.
+
+// A panic is how a test fails, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+mod architecture;
+mod claims;
+mod cli;
+mod cluster;
+mod conf;
+mod config;
+mod demo;
+mod docs;
+mod e2e_oauth2;
+mod e2e_oidc;
+mod e2e_signer;
+mod edge;
+mod framing;
+mod h2;
+mod health;
+mod hostile;
+mod http_cache;
+mod logs;
+#[cfg(feature = "lua")]
+mod lua;
+mod martian;
+mod metrics;
+mod process;
+mod reload;
+mod stats;
+mod streaming;
+mod target;
+mod tls;
+mod upgrade;
+#[cfg(all(feature = "cel", feature = "json-schema"))]
+mod validation;
+mod vault;
+mod walkthrough;
+mod websocket;
+mod wire;
+mod wire_h2;
+mod wycheproof;

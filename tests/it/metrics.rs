@@ -1,0 +1,247 @@
+//! The metrics page: what a scrape finds there, and what a stranger cannot add to it.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Signer, Stub, eventually, ports, tokens};
+
+const TABLE: &str = include_str!("../../docs/metrics.md");
+
+struct Scraped {
+    gateway: Gateway,
+    metrics: u16,
+    signer: Signer,
+    _stub: Stub,
+}
+
+fn start() -> Scraped {
+    start_with(&[])
+}
+
+/// A gateway with an open endpoint and these besides.
+fn start_with(more: &[Value]) -> Scraped {
+    let signer = Signer::es256("k");
+    let stub = Stub::with(
+        &json!([{"path": "/jwks", "infra": true, "headers": {"Content-Type": "application/json"}, "body": signer.jwks()},
+        {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}])
+        .to_string(),
+    );
+    let metrics = ports::free();
+    let mut endpoints = vec![json!({
+        "endpoint": "/open/{id}", "backend": [{ "host": [stub.url()], "url_pattern": "/open" }]
+    })];
+    endpoints.extend_from_slice(more);
+    let file = json!({
+        "version": 3,
+        "host": [stub.url()],
+        "extra_config": { "portcullis/metrics": { "listen": format!("127.0.0.1:{metrics}") } },
+        "endpoints": endpoints
+    });
+    let file = file.to_string().replace("{{BACKEND}}", &stub.url());
+    Scraped {
+        gateway: Gateway::start(&file),
+        metrics,
+        signer,
+        _stub: stub,
+    }
+}
+
+/// An endpoint that asks for a token.
+fn protected() -> Value {
+    json!({
+        "endpoint": "/me",
+        "extra_config": { "auth/validator": {
+            "alg": "ES256", "audience": ["api"], "jwk_url": "{{BACKEND}}/jwks", "disable_jwk_security": true
+        } },
+        "backend": [{ "url_pattern": "/me" }]
+    })
+}
+
+impl Scraped {
+    fn page(&self) -> String {
+        let mut client = Client::connect(self.metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        let answer = client.answer("GET").unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(
+            answer
+                .header("content-type")
+                .unwrap_or("")
+                .starts_with("text/plain")
+        );
+        answer.text()
+    }
+
+    fn bearer(&self, audience: &str) -> String {
+        format!("Bearer {}", self.signer.token(&tokens::claims(audience)))
+    }
+}
+
+/// The lines with a value.
+fn samples(page: &str) -> Vec<&str> {
+    page.lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        .collect()
+}
+
+#[test]
+fn each_refusal_is_counted_under_its_reason() {
+    let s = start_with(&[protected()]);
+    assert_eq!(s.gateway.get("/me").status, 401);
+    let other = s.bearer("other");
+    assert_eq!(
+        s.gateway
+            .get_with("/me", &[("Authorization", &other)])
+            .status,
+        401
+    );
+    assert_eq!(
+        s.gateway
+            .get_with("/me", &[("Authorization", &s.bearer("api"))])
+            .status,
+        200
+    );
+    for reason in ["missing", "wrong_audience"] {
+        eventually(reason, Duration::from_secs(5), || {
+            samples(&s.page()).iter().any(|l| {
+                let named = l.starts_with("portcullis_jwt_rejected_total{");
+                named && l.contains(&format!("reason=\"{reason}\"")) && l.ends_with(" 1")
+            })
+        });
+    }
+}
+
+#[test]
+fn tokens_that_never_expire_are_counted_where_they_pass() {
+    let s = start_with(&[protected()]);
+    let mut endless = tokens::claims("api");
+    endless.as_object_mut().unwrap().remove("exp");
+    let mut elsewhere = endless.clone();
+    elsewhere["aud"] = json!("other");
+    let calls = [(endless.clone(), 200), (endless, 200), (elsewhere, 401)];
+    for (claims, status) in calls {
+        let bearer = format!("Bearer {}", s.signer.token(&claims));
+        let answer = s.gateway.get_with("/me", &[("Authorization", &bearer)]);
+        assert_eq!(answer.status, status);
+    }
+    let ordinary = s.bearer("api");
+    s.gateway.get_with("/me", &[("Authorization", &ordinary)]);
+    let page = s.page();
+    assert!(
+        samples(&page).contains(&"portcullis_jwt_without_exp_total 2"),
+        "{page}"
+    );
+}
+
+#[test]
+fn strangers_add_no_series() {
+    let s = start();
+    let ask = |from: usize| {
+        for i in from..from + 200 {
+            s.gateway.get(&format!("/open/{i}"));
+            s.gateway.get(&format!("/nowhere/{i}?token={i}"));
+            let method = format!("M{i}");
+            let mut client = s.gateway.client();
+            client.send(request(&method, "/open/1", &[])).unwrap();
+            let _ = client.answer(&method);
+        }
+    };
+    ask(0);
+    let before = samples(&s.page()).len();
+    ask(1000);
+    let page = s.page();
+    assert_eq!(samples(&page).len(), before, "the page grew");
+    assert!(!page.contains("1007"), "a path of a client is on the page");
+}
+
+#[test]
+fn every_metric_has_a_help_text_and_passes_promtool_where_there_is_one() {
+    let s = start();
+    s.gateway.get("/open/1");
+    let page = s.page();
+    for line in page.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        let documented = name.starts_with("process_") || TABLE.contains(&format!("| `{name}` |"));
+        assert!(documented, "{name} is not in docs/metrics.md");
+        assert!(
+            page.contains(&format!("# HELP {name} ")),
+            "{name} has no help text"
+        );
+    }
+    assert!(page.contains("portcullis_build_info"), "{page}");
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else {
+        eprintln!(
+            "promtool is not here: the page was not linted (Debian: apt-get install prometheus)"
+        );
+        return;
+    };
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(page.as_bytes())
+        .unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "promtool: {}",
+        String::from_utf8_lossy(&said)
+    );
+}
+
+#[test]
+fn nobody_listens_for_metrics_unless_the_file_says_so() {
+    let gateway = Gateway::start(r#"{"version": 3, "endpoints": []}"#);
+    let listening = listening_ports(gateway.pid());
+    assert_eq!(
+        listening,
+        [gateway.port()],
+        "more ports than the file asks for"
+    );
+}
+
+/// The TCP ports on which this process listens, from /proc.
+fn listening_ports(pid: u32) -> Vec<u16> {
+    let mut ports = Vec::new();
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten();
+    let inodes: Vec<String> = links
+        .filter_map(|l| std::fs::read_link(l.path()).ok())
+        .filter_map(|l| {
+            Some(
+                l.to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
+        })
+        .collect();
+    for table in ["tcp", "tcp6"] {
+        let table = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_ours = fields
+                .get(9)
+                .is_some_and(|i| inodes.iter().any(|own| own == i));
+            if is_ours && fields[3] == "0A" {
+                let port = fields[1].rsplit(':').next().unwrap();
+                ports.push(u16::from_str_radix(port, 16).unwrap());
+            }
+        }
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}

@@ -1,0 +1,468 @@
+//! The process and its resources: descriptors, silent clients, stopping, side listeners, memory.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Stub, eventually, pause, ports};
+
+const OK: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
+
+fn config(backend: &str) -> Value {
+    json!({ "version": 3, "endpoints": [
+        { "endpoint": "/a", "backend": [{ "host": [backend], "url_pattern": "/a" }] }
+    ] })
+}
+
+fn with_metrics(mut file: Value, port: u16) -> Value {
+    file["extra_config"]["portcullis/metrics"]["listen"] = json!(format!("127.0.0.1:{port}"));
+    file
+}
+
+fn silent(port: u16, count: usize) -> Vec<TcpStream> {
+    let connect = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
+    (0..count).map(connect).collect()
+}
+
+/// Whether the other end closes within `limit`.
+fn closes(mut stream: &TcpStream, limit: Duration) -> bool {
+    stream.set_read_timeout(Some(limit)).unwrap();
+    matches!(stream.read(&mut [0; 1]), Ok(0))
+}
+
+#[test]
+fn silent_clients_that_outnumber_the_descriptors_keep_nobody_out() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let file = with_metrics(config(&stub.url()), metrics);
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    // Some never speak, others stop within their head.
+    for begun in [&b""[..], b"GET /a HT"] {
+        let clients = silent(gateway.port(), 500);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, begun);
+        }
+        for _ in 0..20 {
+            let began = Instant::now();
+            assert_eq!(gateway.get("/a").status, 200, "{}", gateway.output());
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+    }
+    let mut page = Client::connect(metrics).unwrap();
+    page.send(request("GET", "/metrics", &[])).unwrap();
+    assert_eq!(page.answer("GET").unwrap().status, 200);
+}
+
+#[test]
+fn five_hundred_clients_are_served_with_256_descriptors() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start_under(
+        "ulimit -n 256; exec \"$@\"",
+        &config(&stub.url()).to_string(),
+    );
+    let mut clients: Vec<Client> = (0..500)
+        .map(|_| Client::connect(gateway.port()).unwrap())
+        .collect();
+    // Those that were closed as idle before they could ask come once more, as browsers do.
+    let mut served = 0;
+    for client in &mut clients {
+        let asked = client.send(request("GET", "/a", &[]));
+        let answer = asked.and_then(|()| client.answer("GET"));
+        let status = answer.map_or_else(|_| gateway.get("/a").status, |answer| answer.status);
+        served += usize::from(status == 200);
+    }
+    assert_eq!(served, 500, "{}", gateway.output());
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start_under(
+        "ulimit -Sn 64; exec \"$@\"",
+        &config(&stub.url()).to_string(),
+    );
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+}
+
+#[test]
+fn a_client_that_never_speaks_gets_the_time_of_a_head_and_not_that_of_a_pause() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["read_header_timeout"] = json!("300ms");
+    file["idle_timeout"] = json!("60s");
+    let gateway = Gateway::start(&file.to_string());
+    let stream = silent(gateway.port(), 1).remove(0);
+    assert!(closes(&stream, Duration::from_secs(10)));
+    // One that has spoken may pause for longer.
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        client.send(request("GET", "/a", &[])).unwrap();
+        assert_eq!(client.answer("GET").unwrap().status, 200);
+        pause(Duration::from_millis(700));
+    }
+}
+
+#[test]
+fn before_a_stop_the_gateway_is_not_ready_and_serves_for_a_while() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["extra_config"]["portcullis/server"]["shutdown_delay"] = json!("1500ms");
+    let gateway = Gateway::start(&file.to_string());
+    assert_eq!(gateway.get("/__ready").status, 200);
+    let mut kept = gateway.client();
+    kept.send(request("GET", "/a", &[])).unwrap();
+    assert_eq!(
+        kept.answer("GET").unwrap().header("connection"),
+        Some("keep-alive")
+    );
+    let began = Instant::now();
+    gateway.signal("TERM");
+    eventually("it is not ready", Duration::from_secs(5), || {
+        gateway.get("/__ready").status == 503
+    });
+    kept.send(request("GET", "/a", &[])).unwrap();
+    let answer = kept.answer("GET").unwrap();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    let mut new = 0;
+    while began.elapsed() < Duration::from_millis(1000) {
+        assert_eq!(gateway.get("/a").status, 200);
+        new += 1;
+    }
+    assert!(new > 0);
+    let ended = gateway.wait(Duration::from_secs(20)).unwrap();
+    assert!(ended.success());
+    assert!(began.elapsed() >= Duration::from_millis(1500));
+    assert!(Client::connect(gateway.port()).is_err());
+}
+
+#[test]
+fn a_second_signal_ends_the_delay() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["extra_config"]["portcullis/server"]["shutdown_delay"] = json!("60s");
+    let gateway = Gateway::start(&file.to_string());
+    gateway.signal("TERM");
+    eventually("it is not ready", Duration::from_secs(5), || {
+        gateway.get("/__ready").status == 503
+    });
+    gateway.signal("TERM");
+    assert!(gateway.wait(Duration::from_secs(10)).is_some());
+}
+
+#[test]
+fn side_listeners_bound_their_connections_and_the_time_for_a_head() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let file = with_metrics(config(&stub.url()), metrics);
+    let gateway = Gateway::start(&file.to_string());
+    let before = open_files(&gateway);
+    let clients = silent(metrics, 300);
+    let scrape = || {
+        let mut page = Client::connect(metrics).unwrap();
+        for _ in 0..2 {
+            page.send(request("GET", "/metrics", &[])).unwrap();
+            assert_eq!(page.answer("GET").unwrap().status, 200);
+        }
+    };
+    scrape();
+    eventually("most are closed", Duration::from_secs(10), || {
+        open_files(&gateway) < before + 100
+    });
+    scrape();
+    // Clients that stop within their head make room, too.
+    let halves = silent(metrics, 300);
+    for mut half in &halves {
+        let _ = std::io::Write::write_all(&mut half, b"GET /metrics HTTP/1.1\r\n");
+    }
+    scrape();
+    drop(halves);
+    // A head that trickles ends.
+    let mut slow = TcpStream::connect(("127.0.0.1", metrics)).unwrap();
+    std::io::Write::write_all(&mut slow, b"GET /metrics HTTP/1.1\r\nHo").unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut said = String::new();
+    let _ = slow.read_to_string(&mut said);
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+    drop(clients);
+}
+
+fn open_files(gateway: &Gateway) -> usize {
+    let folder = format!("/proc/{}/fd", gateway.pid());
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn lines_of_the_start_and_of_reloads_obey_the_settings_for_logging() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    let logging = |level: &str| json!({ "level": level, "stdout": true, "prefix": "[GW]" });
+    file["extra_config"]["telemetry/logging"] = logging("WARNING");
+    let gateway = Gateway::start(&file.to_string());
+    assert_eq!(gateway.get("/a").status, 200);
+    assert!(
+        !gateway.output().contains("Signer disabled"),
+        "{}",
+        gateway.output()
+    );
+    file["extra_config"]["telemetry/logging"] = logging("DEBUG");
+    std::fs::write(gateway.config_path(), file.to_string()).unwrap();
+    let before = gateway.output().len();
+    gateway.signal("HUP");
+    eventually("it tells of the new file", Duration::from_secs(20), || {
+        gateway.output()[before..].contains("Configuration reloaded")
+    });
+    let told = gateway.output()[before..].to_owned();
+    assert!(told.contains("Signer disabled"), "{told}");
+    let ours = |line: &&str| line.contains("DEBUG") || line.contains("INFO");
+    for line in told.lines().filter(ours) {
+        assert!(line.contains("[GW]"), "{line}");
+    }
+}
+
+#[test]
+fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let file = with_metrics(config(&stub.url()), metrics);
+    let gateway = Gateway::start(&file.to_string());
+    let page = || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        client.answer("GET").unwrap().text()
+    };
+    let last = |page: &str| -> f64 {
+        let name = "portcullis_config_last_reload_success_timestamp_seconds ";
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().parse().unwrap()
+    };
+    let control = format!("portcullis-{}.sock", gateway.port());
+    eventually("it takes orders", Duration::from_secs(20), || {
+        gateway.dir().join(&control).exists()
+    });
+    // The start is the last time that a configuration was applied.
+    let started = last(&page());
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    assert!((now.as_secs_f64() - started).abs() < 60.0, "{started}");
+    for broken in [
+        "{ \"version\": 3,",
+        r#"{ "version": 3, "timeout": "2 sec", "endpoints": [] }"#,
+    ] {
+        let before = gateway.output().len();
+        std::fs::write(gateway.config_path(), broken).unwrap();
+        let reload = crate::support::gateway::command()
+            .env(crate::support::gateway::RUNTIME_FOLDER, gateway.dir())
+            .args(["reload", "-c"])
+            .arg(gateway.config_path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&reload.stderr).into_owned();
+        assert_eq!(reload.status.code(), Some(1), "{said}");
+        assert!(!said.trim().is_empty());
+        eventually("the log tells of it", Duration::from_secs(20), || {
+            gateway.output()[before..].contains("Reload refused")
+        });
+    }
+    let page = page();
+    assert!(page.contains("portcullis_config_last_reload_successful 0"));
+    assert!(page.contains("portcullis_config_reloads_total{result=\"refused\"} 2"));
+    assert_eq!(last(&page), started);
+}
+
+#[test]
+fn labels_name_the_method_and_the_route() {
+    let stub = Stub::with(OK);
+    let closed = ports::free();
+    let metrics = ports::free();
+    let mut file = with_metrics(config(&stub.url()), metrics);
+    file["endpoints"].as_array_mut().unwrap().extend([
+        json!({ "endpoint": "/away", "backend": [
+            { "host": [format!("http://127.0.0.1:{closed}")], "url_pattern": "/" } ] }),
+        json!({ "endpoint": "/few", "backend": [{ "host": [stub.url()], "url_pattern": "/" }],
+            "extra_config": { "qos/ratelimit/router": { "max_rate": 1, "capacity": 1, "every": "1h" } } }),
+    ]);
+    let gateway = Gateway::start(&file.to_string());
+    for path in ["/away", "/few", "/few", "/nowhere"] {
+        gateway.get(path);
+    }
+    for method in ["PUT", "FANCY"] {
+        gateway.send(method, request(method, "/nowhere", &[]));
+    }
+    let not_found = |method: &str| {
+        format!(
+            "portcullis_http_requests_total{{method=\"{method}\",route=\"\",status=\"4xx\"}} 1\n"
+        )
+    };
+    let wanted = [
+        not_found("GET"),
+        not_found("PUT"),
+        not_found("OTHER"),
+        "portcullis_upstream_errors_total{kind=\"connect\",route=\"/away\"} 1\n".to_owned(),
+    ];
+    // A request is counted when its response has gone out.
+    eventually("all are counted", Duration::from_secs(10), || {
+        let mut page = Client::connect(metrics).unwrap();
+        page.send(request("GET", "/metrics", &[])).unwrap();
+        let page = page.answer("GET").unwrap().text();
+        let refused = page
+            .lines()
+            .find(|line| line.starts_with("portcullis_requests_refused_total{"));
+        wanted.iter().all(|line| page.contains(line))
+            && refused.is_some_and(|line| line.contains("route=\"/few\""))
+    });
+}
+
+#[test]
+fn gateways_tell_their_own_failures_apart_where_the_file_says_so() {
+    let stub = Stub::with(
+        r#"[{"path": "/slow", "delay_ms": 5000, "headers": {"Content-Type": "application/json"}, "body": {}},
+            {"status": 418, "body": {}}]"#,
+    );
+    let closed = format!("http://127.0.0.1:{}", ports::free());
+    let endpoint = |path: &str, host: &str, pattern: &str, encoding: &str| {
+        json!({
+            "endpoint": format!("{path}-{encoding}"), "timeout": "300ms", "output_encoding": encoding,
+            "backend": [{ "host": [host], "url_pattern": pattern, "encoding": encoding,
+                "extra_config": { "qos/circuit-breaker": { "interval": 60, "timeout": 60, "max_errors": 1 } } }]
+        })
+    };
+    for (on, away, late, spared) in [(true, 502, 504, 503), (false, 500, 500, 500)] {
+        for encoding in ["json", "no-op"] {
+            let file = json!({ "version": 3,
+                "extra_config": { "portcullis/compat": { "gateway_status_codes": on } },
+                "endpoints": [
+                    endpoint("/away", &closed, "/", encoding),
+                    endpoint("/late", &stub.url(), "/slow", encoding),
+                    endpoint("/spared", &closed, "/", encoding),
+                ] });
+            let gateway = Gateway::start(&file.to_string());
+            let status = |path: &str| gateway.get(&format!("{path}-{encoding}")).status;
+            assert_eq!(status("/away"), away, "{on} {encoding}");
+            assert_eq!(status("/late"), late, "{on} {encoding}");
+            for _ in 0..3 {
+                status("/spared");
+            }
+            assert_eq!(status("/spared"), spared, "{on} {encoding}");
+        }
+    }
+}
+
+#[test]
+fn bodies_in_flight_share_a_budget() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let mut file = with_metrics(config(&stub.url()), metrics);
+    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "2MiB" });
+    file["endpoints"].as_array_mut().unwrap().push(json!({
+        "endpoint": "/up", "method": "POST", "timeout": "30s",
+        "backend": [{ "host": [stub.url()], "url_pattern": "/up", "method": "POST" }]
+    }));
+    let gateway = Gateway::start(&file.to_string());
+    // Two uploads of 1.5 MiB each stop short of their end.
+    let head = request("POST", "/up", &[("Content-Length", "1600000")]);
+    let mut first = gateway.client();
+    first.send(&head).unwrap();
+    first.send(vec![b'x'; 1_500_000]).unwrap();
+    let page = || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        client.answer("GET").unwrap().text()
+    };
+    let held = || {
+        let page = page();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix("portcullis_buffered_bytes "));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    eventually("the first is held", Duration::from_secs(10), || {
+        held() > 1_400_000
+    });
+    let mut second = gateway.client();
+    second.send(&head).unwrap();
+    let _ = second.send(vec![b'x'; 1_500_000]);
+    assert_eq!(second.answer("POST").unwrap().status, 503);
+    // The first goes on, and small requests never notice.
+    assert_eq!(gateway.get("/a").status, 200);
+    first.send(vec![b'x'; 100_000]).unwrap();
+    assert_eq!(first.answer("POST").unwrap().status, 200);
+    eventually("it is given back", Duration::from_secs(10), || held() == 0);
+    assert!(page().contains("portcullis_buffered_refused_total 1"));
+    assert!(
+        page().contains("reason=\"buffers_full\",route=\"/up\"} 1"),
+        "{}",
+        page()
+    );
+}
+
+#[test]
+fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
+    let text = "x".repeat(3 << 20);
+    let stub = Stub::with(
+        &json!([{ "headers": {"Content-Type": "application/json"},
+        "body": { "text": text } }])
+        .to_string(),
+    );
+    let file = json!({ "version": 3,
+        "extra_config": { "portcullis/limits": { "buffered": "4MiB" } },
+        "endpoints": [
+            { "endpoint": "/whole", "timeout": "20s", "backend": [{ "host": [stub.url()], "url_pattern": "/" }] },
+            { "endpoint": "/stream", "timeout": "20s", "output_encoding": "no-op",
+              "backend": [{ "host": [stub.url()], "url_pattern": "/", "encoding": "no-op" }] }
+        ] });
+    let gateway = Gateway::start(&file.to_string());
+    assert_eq!(gateway.get("/whole").status, 503, "{}", gateway.output());
+    assert!(
+        gateway
+            .output()
+            .contains("too many bytes of bodies are buffered")
+    );
+    let streamed = gateway.get("/stream");
+    assert_eq!(streamed.status, 200);
+    assert!(streamed.body.len() > 3 << 20);
+}
+
+#[test]
+fn reloads_do_not_add_up() {
+    let stub = Stub::with(OK);
+    let file = |round: usize| {
+        let endpoint = |index: usize| {
+            json!({ "endpoint": format!("/e{index}/{{id}}"),
+            "backend": [{ "host": [stub.url()], "url_pattern": format!("/{index}/{{id}}") }] })
+        };
+        let mut endpoints: Vec<Value> = (0..1500).map(endpoint).collect();
+        endpoints.push(json!({ "endpoint": format!("/round{round}"),
+            "backend": [{ "host": [stub.url()], "url_pattern": "/" }] }));
+        json!({ "version": 3, "endpoints": endpoints,
+            "extra_config": { "telemetry/logging": { "level": "ERROR", "stdout": true } } })
+        .to_string()
+    };
+    let gateway = Gateway::start(&file(0));
+    pause(Duration::from_secs(4));
+    let first = gateway.resident_kib();
+    for round in 1..=10 {
+        std::fs::write(gateway.config_path(), file(round)).unwrap();
+        gateway.signal("HUP");
+        let path = format!("/round{round}");
+        eventually("the new file rules", Duration::from_secs(60), || {
+            gateway.get(&path).status == 200
+        });
+    }
+    eventually("memory goes back", Duration::from_secs(20), || {
+        gateway.resident_kib() < first + first / 4
+    });
+}

@@ -1,0 +1,380 @@
+//! A new process takes over from a running one: not one request is lost.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::RUNTIME_FOLDER;
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Stub, eventually};
+
+fn config(backend: &str, extra: &[&str]) -> Value {
+    let paths = ["/a", "/slow"].iter().chain(extra);
+    let endpoint = |path: &&str| json!({ "endpoint": path, "timeout": "20s", "backend": [{ "host": [backend], "url_pattern": path }] });
+    json!({ "version": 3, "endpoints": paths.map(endpoint).collect::<Vec<_>>() })
+}
+
+/// Asks one after the other until told to stop, with a new connection now and then. Returns what was lost.
+fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
+    let mut lost = Vec::new();
+    let mut kept: Option<Client> = None;
+    for turn in 0_usize.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        if turn % 5 == 0 {
+            kept = None;
+        }
+        let reused = kept.is_some();
+        let client = kept.take().map_or_else(|| Client::connect(port), Ok);
+        let mut client = match client {
+            Ok(client) => client,
+            Err(error) => {
+                lost.push(format!("no connection: {error}"));
+                continue;
+            }
+        };
+        let answer = client
+            .send(request("GET", "/a", &[]))
+            .and_then(|()| client.answer("GET"));
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                done.fetch_add(1, Ordering::SeqCst);
+                kept = (answer.header("connection") != Some("close")).then_some(client);
+            }
+            Ok(answer) => lost.push(format!("status {}", answer.status)),
+            // An idle connection may be closed at any time; the request was not taken.
+            Err(error)
+                if reused
+                    && matches!(
+                        error.kind(),
+                        ErrorKind::UnexpectedEof
+                            | ErrorKind::ConnectionReset
+                            | ErrorKind::BrokenPipe
+                    ) => {}
+            Err(error) => lost.push(format!("no answer: {error}")),
+        }
+    }
+    lost
+}
+
+/// What a service manager is told.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// Listens at a socket in `folder`.
+    fn at(folder: &Path) -> (Self, PathBuf) {
+        let path = folder.join("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        (Self(socket), path)
+    }
+
+    /// The lines of the next message.
+    fn told(&self) -> std::io::Result<Vec<String>> {
+        let mut buffer = [0; 1024];
+        let length = self.0.recv(&mut buffer)?;
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// The lines of messages up to the one with `last`.
+    fn told_until(&self, last: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while !lines.iter().any(|line: &String| line.starts_with(last)) {
+            lines.extend(self.told().expect(last));
+        }
+        lines
+    }
+
+    /// The lines of messages that have come already.
+    fn told_so_far(&self) -> Vec<String> {
+        self.0.set_nonblocking(true).unwrap();
+        let lines = std::iter::from_fn(|| self.told().ok()).flatten().collect();
+        self.0.set_nonblocking(false).unwrap();
+        lines
+    }
+}
+
+/// A process that is not our child; it ends with the test.
+struct Stranger(i32);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("kill")
+            .args(["-KILL", &self.0.to_string()])
+            .status();
+    }
+}
+
+#[test]
+fn a_signal_starts_the_process_that_takes_over() {
+    let stub =
+        Stub::with(r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#);
+    let folder = tempfile::tempdir().unwrap();
+    let (manager, socket) = Manager::at(folder.path());
+    let variables = [
+        ("NOTIFY_SOCKET", socket.to_str().unwrap()),
+        ("RUNTIME_DIRECTORY", folder.path().to_str().unwrap()),
+        ("WATCHDOG_USEC", "2000000"),
+    ];
+    let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
+    manager.told_until("READY=1");
+    // A file that cannot be served leaves everything as it is.
+    fs::write(old.config_path(), "{").unwrap();
+    old.signal("USR2");
+    eventually("the upgrade fails", Duration::from_secs(20), || {
+        old.output()
+            .contains("Upgrade failed, this process serves on")
+    });
+    assert_eq!(old.get("/a").status, 200);
+
+    fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
+    old.signal("USR2");
+    let mut told = manager.told_until("MAINPID=");
+    let main = told.iter().find_map(|line| line.strip_prefix("MAINPID="));
+    let new = Stranger(main.unwrap().parse().unwrap());
+    let ended = old
+        .wait(Duration::from_secs(40))
+        .expect("the old process ends");
+    assert!(ended.success(), "{ended}: {}", old.output());
+    told.extend(manager.told_so_far());
+    assert!(!told.contains(&"STOPPING=1".to_owned()), "{told:?}");
+    // Now it is the new one that says so.
+    manager.told_until("WATCHDOG=1");
+    assert_eq!(old.get("/b").status, 200, "{}", old.output());
+    drop(new);
+}
+
+/// The process that takes over; it runs in the folder of the old one.
+struct Successor(Child);
+
+impl Successor {
+    fn start(old: &Gateway) -> Self {
+        Self::start_in(old, &old.dir())
+    }
+
+    /// With this folder for its sockets.
+    fn start_in(old: &Gateway, folder: &Path) -> Self {
+        let log = fs::File::create(old.dir().join("successor.log")).unwrap();
+        let child = crate::support::gateway::command()
+            .env(RUNTIME_FOLDER, folder)
+            .args(["run", "--upgrade", "-c"])
+            .arg(old.config_path())
+            .args(["-p", &old.port().to_string()])
+            .current_dir(old.dir())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_new_process_takes_over_without_losing_a_request() {
+    let stub = Stub::with(
+        r#"[{"path": "/slow", "delay_ms": 3000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
+            {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#,
+    );
+    let old = Gateway::start(&config(&stub.url(), &[]).to_string());
+    let port = old.port();
+    let (stop, done) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, done) = (stop.clone(), done.clone());
+            std::thread::spawn(move || ask(port, &stop, &done))
+        })
+        .collect();
+    eventually("the load runs", Duration::from_secs(20), || {
+        done.load(Ordering::SeqCst) > 50
+    });
+    // The new process has one endpoint more, by which it is told from the old one.
+    fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
+    let new = Successor::start(&old);
+    let log = || fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default();
+    let socket = old.dir().join(format!("portcullis-{port}-upgrade.sock"));
+    eventually("it waits for the sockets", Duration::from_secs(20), || {
+        socket.exists()
+    });
+    let mut slow = old.client();
+    slow.send(request("GET", "/slow", &[])).unwrap();
+    old.signal("QUIT");
+    assert_eq!(slow.answer("GET").unwrap().status, 200, "{}", old.output());
+    let ended = old
+        .wait(Duration::from_secs(40))
+        .expect("the old process ends");
+    assert!(ended.success(), "{ended}: {}", old.output());
+    let after = done.load(Ordering::SeqCst);
+    eventually("the new process serves", Duration::from_secs(20), || {
+        done.load(Ordering::SeqCst) > after + 50
+    });
+    assert_eq!(old.get("/b").status, 200, "{}", log());
+    stop.store(true, Ordering::SeqCst);
+    let lost: Vec<String> = clients
+        .into_iter()
+        .flat_map(|client| client.join().unwrap())
+        .collect();
+    assert_eq!(lost, Vec::<String>::new(), "{}\n{}", old.output(), log());
+    // The new one takes orders now.
+    fs::write(old.config_path(), config(&stub.url(), &[]).to_string()).unwrap();
+    let reload = crate::support::gateway::command()
+        .env(RUNTIME_FOLDER, old.dir())
+        .args(["reload", "-c"])
+        .arg(old.config_path())
+        .args(["-p", &port.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(
+        reload.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&reload.stderr)
+    );
+    assert_eq!(old.get("/b").status, 404);
+    drop(new);
+    assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+}
+
+const OK: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
+
+fn open_to_all(parent: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = parent.join("open");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+    folder
+}
+
+#[test]
+fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
+    let stub = Stub::with(OK);
+    let parent = tempfile::tempdir().unwrap();
+    let folder = open_to_all(parent.path());
+    // What another user would put there to be handed the listening sockets.
+    let variables = [(RUNTIME_FOLDER, folder.to_str().unwrap())];
+    let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
+    let trap = format!("portcullis-{}-upgrade.sock", old.port());
+    let trap = std::os::unix::net::UnixListener::bind(folder.join(trap)).unwrap();
+    trap.set_nonblocking(true).unwrap();
+    old.signal("USR2");
+    eventually("the upgrade is refused", Duration::from_secs(20), || {
+        let output = old.output();
+        output.contains("Upgrade failed") && output.contains("set RUNTIME_DIRECTORY")
+    });
+    assert_eq!(old.get("/a").status, 200);
+    assert!(trap.accept().is_err(), "the gateway called the trap");
+    // Neither does a new process wait there, nor is there a control socket.
+    let mut new = Successor::start_in(&old, &folder);
+    assert!(!new.0.wait().unwrap().success());
+    let log = fs::read_to_string(old.dir().join("successor.log")).unwrap();
+    assert!(log.contains("others may write to it"), "{log}");
+    assert!(
+        old.output().contains("no control socket"),
+        "{}",
+        old.output()
+    );
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    old.signal("QUIT");
+    assert!(
+        old.wait(Duration::from_secs(20))
+            .is_some_and(|end| end.success())
+    );
+    assert!(trap.accept().is_err(), "the gateway called the trap");
+}
+
+#[test]
+fn a_new_process_whose_giver_is_killed_listens_by_itself() {
+    let stub = Stub::with(OK);
+    let old = Gateway::start(&config(&stub.url(), &[]).to_string());
+    fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
+    let new = Successor::start(&old);
+    let socket = format!("portcullis-{}-upgrade.sock", old.port());
+    eventually("it waits for the sockets", Duration::from_secs(20), || {
+        old.dir().join(&socket).exists()
+    });
+    old.signal("KILL");
+    eventually("the new process serves", Duration::from_secs(20), || {
+        let asked = Client::connect(old.port()).and_then(|mut client| {
+            client.send(request("GET", "/b", &[]))?;
+            client.answer("GET")
+        });
+        asked.is_ok_and(|answer| answer.status == 200)
+    });
+    drop(new);
+}
+
+#[test]
+fn several_signals_at_once_are_one_upgrade_after_the_other() {
+    let stub = Stub::with(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let (manager, socket) = Manager::at(folder.path());
+    let variables = [
+        ("NOTIFY_SOCKET", socket.to_str().unwrap()),
+        (RUNTIME_FOLDER, folder.path().to_str().unwrap()),
+    ];
+    let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
+    manager.told_until("READY=1");
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lost = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(old.port(), &stop, &done));
+        for _ in 0..5 {
+            old.signal("USR2");
+        }
+        let told = manager.told_until("MAINPID=");
+        let main = told.iter().find_map(|line| line.strip_prefix("MAINPID="));
+        let new = Stranger(main.unwrap().parse().unwrap());
+        let ended = old.wait(Duration::from_secs(40));
+        assert!(ended.is_some_and(|end| end.success()), "{}", old.output());
+        let after = done.load(Ordering::SeqCst);
+        eventually("the new process serves", Duration::from_secs(20), || {
+            done.load(Ordering::SeqCst) > after + 20
+        });
+        stop.store(true, Ordering::SeqCst);
+        let lost = asking.join().unwrap();
+        drop(new);
+        lost
+    });
+    assert_eq!(lost, Vec::<String>::new(), "{}", old.output());
+}
+
+#[test]
+fn a_hand_over_to_nobody_is_a_stop() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
+    let control = gateway
+        .dir()
+        .join(format!("portcullis-{}.sock", gateway.port()));
+    eventually("it takes orders", Duration::from_secs(20), || {
+        control.exists()
+    });
+    gateway.signal("QUIT");
+    assert!(
+        gateway
+            .wait(Duration::from_secs(20))
+            .is_some_and(|end| end.success())
+    );
+    assert!(!control.exists(), "the control socket was left behind");
+}

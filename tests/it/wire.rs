@@ -1,0 +1,645 @@
+//! Hostile bytes: what each class gets, and that none of it reaches a backend.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::http::request;
+use crate::support::{Answer, Client, Gateway, Signer, Stub, Upstream, pause, tokens};
+
+/// A composed and a streamed endpoint, one with a parameter, one that asks for a token.
+fn config(backend: &str) -> Value {
+    let to = |path: &str| json!([{ "host": [backend], "url_pattern": path }]);
+    let streamed = json!([{ "host": [backend], "url_pattern": "/stream", "encoding": "no-op" }]);
+    json!({
+        "version": 3,
+        "timeout": "3s",
+        "endpoints": [
+            { "endpoint": "/get", "input_headers": ["*"], "input_query_strings": ["*"], "backend": to("/get") },
+            { "endpoint": "/json", "method": "POST", "input_headers": ["*"], "backend":
+                [{ "host": [backend], "url_pattern": "/json", "method": "POST" }] },
+            { "endpoint": "/stream", "method": "POST", "output_encoding": "no-op", "input_headers": ["*"],
+              "backend": [{ "host": [backend], "url_pattern": "/stream", "method": "POST", "encoding": "no-op" }] },
+            { "endpoint": "/streamed", "output_encoding": "no-op", "input_headers": ["*"], "backend": streamed },
+            { "endpoint": "/items/{id}", "backend": to("/items/{id}") },
+        ]
+    })
+}
+
+const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
+
+/// Plays raw requests; each must get one of the statuses, close, and leave the backend alone.
+fn refused(cases: &[(&str, Vec<u8>, &[u16])]) {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    let mut wrong = Vec::new();
+    for (what, bytes, statuses) in cases {
+        let mut client = gateway.client();
+        let _ = client.send(bytes);
+        let fault = match client.answer("GET") {
+            Err(e) => Some(format!("no answer: {e}")),
+            Ok(answer) if !statuses.contains(&answer.status) => Some(format!(
+                "status {}, want one of {statuses:?}",
+                answer.status
+            )),
+            Ok(_) if !client.is_closed_by_peer() => Some("the connection stays open".to_owned()),
+            Ok(_) => None,
+        };
+        wrong.extend(fault.map(|f| format!("{what}: {f}")));
+        for seen in stub.take_seen() {
+            wrong.push(format!(
+                "{what}: the backend saw {} {}",
+                seen.method, seen.path
+            ));
+        }
+    }
+    assert_eq!(gateway.get("/get").status, 200, "the gateway still serves");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn get(head: &str) -> Vec<u8> {
+    format!("GET /get HTTP/1.1\r\n{head}\r\n").into_bytes()
+}
+
+fn post(path: &str, head: &str, body: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n{body}").into_bytes()
+}
+
+#[test]
+fn doubts_about_the_length_of_a_body_are_400_and_the_end() {
+    let bad: &[u16] = &[400];
+    let coding: &[u16] = &[400, 501];
+    let mut cases = Vec::new();
+    for path in ["/json", "/stream"] {
+        let both = "Content-Length: 5\r\nTransfer-Encoding: chunked";
+        let te = |v: &str| format!("Transfer-Encoding: {v}");
+        let cl = |v: &str| format!("Content-Length: {v}");
+        cases.push(("length and chunked", post(path, both, "0\r\n\r\nX"), bad));
+        cases.push((
+            "chunked and length",
+            post(path, &(te("chunked") + "\r\n" + &cl("5")), "0\r\n\r\n"),
+            bad,
+        ));
+        cases.push((
+            "two lengths",
+            post(path, &(cl("2") + "\r\n" + &cl("3")), "{}x"),
+            bad,
+        ));
+        cases.push((
+            "two lengths in one field",
+            post(path, &cl("2, 3"), "{}x"),
+            bad,
+        ));
+        for value in [
+            "+2",
+            "-2",
+            "0x2",
+            "2.0",
+            "abc",
+            "",
+            "2 2",
+            "99999999999999999999999",
+        ] {
+            cases.push(("an odd length", post(path, &cl(value), "{}"), bad));
+        }
+        for value in [
+            "gzip",
+            "chunked, gzip",
+            "identity",
+            "xchunked",
+            "chunked, chunked",
+            "\"chunked\"",
+        ] {
+            cases.push(("an odd coding", post(path, &te(value), "0\r\n\r\n"), coding));
+        }
+        cases.push((
+            "a coding twice",
+            post(path, &(te("chunked") + "\r\n" + &te("gzip")), "0\r\n\r\n"),
+            coding,
+        ));
+        let old = format!(
+            "POST {path} HTTP/1.0\r\nHost: a\r\n{}\r\n\r\n0\r\n\r\n",
+            te("chunked")
+        );
+        cases.push(("chunked in HTTP/1.0", old.into_bytes(), bad));
+    }
+    refused(&cases);
+}
+
+#[test]
+fn doubts_about_the_lines_of_a_head_are_400_and_the_end() {
+    let bad: &[u16] = &[400];
+    let line = |l: &str| get(&format!("Host: a\r\n{l}\r\n"));
+    refused(&[
+        ("obs-fold", line("X-A: 1\r\n 2"), bad),
+        ("a blank before the colon", line("X-A : 1"), bad),
+        ("a blank in a name", line("X A: 1"), bad),
+        ("no colon", line("X-A"), bad),
+        ("no name", line(": 1"), bad),
+        ("a bare CR in a value", line("X-A: 1\r2"), bad),
+        ("NUL in a value", line("X-A: 1\x002"), bad),
+        ("NUL in a name", line("X\0A: 1"), bad),
+        ("a bare LF", b"GET /get HTTP/1.1\nHost: a\n\n".to_vec(), bad),
+        (
+            "a bare LF inside",
+            b"GET /get HTTP/1.1\r\nHost: a\nX-A: 1\r\n\r\n".to_vec(),
+            bad,
+        ),
+        ("two Hosts", line("Host: b"), bad),
+        ("the same Host twice", line("Host: a"), bad),
+        ("no Host", get("X-A: 1\r\n"), bad),
+        ("an odd Host", get("Host: a/b\r\n"), bad),
+        (
+            "an odd method",
+            b"G@T{} /get HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            bad,
+        ),
+        (
+            "NUL in the target",
+            b"GET /get\0 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+            bad,
+        ),
+        (
+            "a version from the future",
+            b"GET /get HTTP/3.7\r\nHost: a\r\n\r\n".to_vec(),
+            &[400, 505],
+        ),
+        ("no version", b"GET /get\r\nHost: a\r\n\r\n".to_vec(), bad),
+        (
+            "CONNECT",
+            b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n".to_vec(),
+            &[400, 405],
+        ),
+    ]);
+}
+
+#[test]
+fn a_broken_chunk_is_400_and_never_a_complete_request() {
+    let mut cases: Vec<(&str, Vec<u8>, &[u16])> = Vec::new();
+    let long = format!("2;{}\r\n{{}}\r\n0\r\n\r\n", "e".repeat(100_000));
+    for path in ["/json", "/stream"] {
+        for (what, body) in [
+            ("0x before a size", "0x2\r\n{}\r\n0\r\n\r\n"),
+            ("+ before a size", "+2\r\n{}\r\n0\r\n\r\n"),
+            ("- before a size", "-2\r\n{}\r\n0\r\n\r\n"),
+            ("a blank before a size", " 2\r\n{}\r\n0\r\n\r\n"),
+            ("no size", "\r\n{}\r\n0\r\n\r\n"),
+            (
+                "a size beyond 64 bits",
+                "10000000000000002\r\n{}\r\n0\r\n\r\n",
+            ),
+            ("a bare LF after a size", "2\n{}\r\n0\r\n\r\n"),
+            ("a bare CR after a size", "2\r{}\r\n0\r\n\r\n"),
+            ("no CRLF after the data", "2\r\n{}0\r\n\r\n"),
+            ("other bytes after the data", "2\r\n{}xx0\r\n\r\n"),
+            ("an endless extension", long.as_str()),
+        ] {
+            cases.push((
+                what,
+                post(path, "Transfer-Encoding: chunked", body),
+                &[400, 413],
+            ));
+        }
+    }
+    refused(&cases);
+}
+
+#[test]
+fn a_head_too_large_is_431() {
+    let stub = Stub::with(ANY);
+    let mut file = config(&stub.url());
+    file["max_header_bytes"] = json!(8192);
+    let gateway = Gateway::start(&file.to_string());
+    let large = request("GET", "/get", &[("X-Large", &"a".repeat(20_000))]);
+    assert_eq!(gateway.send("GET", large).status, 431);
+    let names: Vec<String> = (0..300).map(|i| format!("X-{i}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "1")).collect();
+    assert_eq!(
+        gateway.send("GET", request("GET", "/get", &many)).status,
+        431
+    );
+    assert!(stub.take_seen().is_empty());
+}
+
+#[test]
+fn a_head_that_trickles_is_cut_and_others_do_not_notice() {
+    let stub = Stub::with(ANY);
+    let mut file = config(&stub.url());
+    file["read_header_timeout"] = json!("300ms");
+    let gateway = Gateway::start(&file.to_string());
+    let start = Instant::now();
+    let mut slow: Vec<Client> = (0..50).map(|_| gateway.client()).collect();
+    for client in &mut slow {
+        client.send("GET /get HTTP/1.1\r\nX-A: ").unwrap();
+    }
+    assert_eq!(gateway.get("/get").status, 200);
+    for client in &mut slow {
+        // One more byte now and then does not buy more time.
+        pause(Duration::from_millis(10));
+        let _ = client.send("a");
+    }
+    for client in &mut slow {
+        match client.answer("GET") {
+            Ok(answer) => assert_eq!(answer.status, 408),
+            Err(e) => assert_ne!(e.kind(), std::io::ErrorKind::WouldBlock, "it still waits"),
+        }
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(stub.take_seen().len(), 1);
+}
+
+#[test]
+fn no_spelling_of_a_path_reaches_above_its_pattern() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    for path in [
+        "/items/..",
+        "/items/.",
+        "/items/%2e%2e",
+        "/items/%2E%2e",
+        "/items/.%2e",
+        "/items/a%2f..%2fb",
+        "/items/a%2Fb",
+        "/items/a%5cb",
+        "/items/a%00b",
+        "/items/a%0d%0aX:1",
+        "/items/a%3fadmin=1",
+        "/items/a%23b",
+        "/items/../get",
+        "/items//a",
+        "//items/a",
+        "/items/..;/a",
+        "/items/%zz",
+        "/x/../items/a",
+    ] {
+        let answer = gateway.get(path);
+        for seen in stub.take_seen() {
+            let rest = seen.path.strip_prefix("/items/").unwrap_or("/");
+            let decoded = rest.replace("%2e", ".").replace("%2E", ".");
+            let harmless = !rest.contains(['/', '\\', '\0']) && ![".", ".."].contains(&&*decoded);
+            assert!(
+                harmless && seen.query.is_empty(),
+                "{path} became {}?{}",
+                seen.path,
+                seen.query
+            );
+        }
+        if (300..400).contains(&answer.status) {
+            let to = answer.header("location").unwrap_or("");
+            assert!(
+                to.starts_with('/') && !to.starts_with("//") && !to.starts_with("/\\"),
+                "{path} → {to}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_early_answer_does_not_make_a_request_of_the_body() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    let inner = "GET /get HTTP/1.1\r\nHost: a\r\n\r\n";
+    for path in ["/nowhere", "/get"] {
+        // No such route, and no such method: both answered before the body is looked at.
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+            inner.len()
+        );
+        let mut client = gateway.client();
+        client.send(head).unwrap();
+        let first = client.answer("POST").unwrap();
+        assert!(
+            matches!(first.status, 404 | 405),
+            "{path}: {}",
+            first.status
+        );
+        let _ = client.send(inner);
+        client.finish_sending();
+        assert!(
+            client.rest().unwrap_or_default().is_empty(),
+            "{path}: the body was answered"
+        );
+        assert!(
+            stub.take_seen().is_empty(),
+            "{path}: the body was forwarded"
+        );
+    }
+}
+
+#[test]
+fn fields_of_one_connection_stay_on_it() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    for path in ["/get", "/streamed"] {
+        let hop = [
+            (
+                "Connection",
+                "Upgrade, HTTP2-Settings, X-Forwarded-For, X-Private",
+            ),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
+            ("X-Private", "1"),
+            ("X-Forwarded-For", "203.0.113.9"),
+            ("X-Real-IP", "203.0.113.9"),
+            ("Forwarded", "for=203.0.113.9"),
+            ("TE", "trailers"),
+            ("Keep-Alive", "timeout=5"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Proxy-Authorization", "Basic eA=="),
+            ("X-Original-URL", "/json"),
+            ("X-HTTP-Method-Override", "POST"),
+            ("X-Kept", "1"),
+        ];
+        assert_eq!(gateway.get_with(path, &hop).status, 200, "{path}");
+        let seen = stub.take_seen();
+        let [seen] = seen.as_slice() else {
+            panic!("{path}: {} calls", seen.len())
+        };
+        for name in [
+            "upgrade",
+            "http2-settings",
+            "x-private",
+            "te",
+            "keep-alive",
+            "proxy-connection",
+        ] {
+            assert_eq!(seen.header(name), None, "{path}: {name}");
+        }
+        assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"), "{path}");
+        assert_eq!(seen.header("x-kept"), Some("1"), "{path}");
+        assert_eq!(seen.method, "GET", "{path}");
+    }
+}
+
+#[test]
+fn the_absolute_form_takes_the_same_route() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    for (target, statuses) in [
+        ("http://b/get", &[200][..]),
+        ("http://b/nowhere", &[404]),
+        ("http://b//get", &[301, 307, 404]),
+    ] {
+        let answer = gateway.send("GET", format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(
+            statuses.contains(&answer.status),
+            "{target}: {}",
+            answer.status
+        );
+    }
+    let paths: Vec<String> = stub.take_seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/get"]);
+}
+
+#[test]
+fn trailers_of_a_request_are_dropped() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    for path in ["/json", "/stream"] {
+        let head = "Transfer-Encoding: chunked\r\nTrailer: X-Admin";
+        let body = "2\r\n{}\r\n0\r\nX-Admin: 1\r\nContent-Length: 7\r\n\r\n";
+        let answer = gateway.send("POST", post(path, head, body));
+        let seen = stub.take_seen();
+        if answer.status == 400 {
+            assert!(seen.is_empty());
+            continue;
+        }
+        assert_eq!((answer.status, seen.len()), (200, 1), "{path}");
+        assert_eq!(seen[0].header("x-admin"), None, "{path}");
+        assert_eq!(seen[0].body, b"{}", "{path}");
+    }
+}
+
+#[test]
+fn two_credentials_are_none() {
+    let signer = Signer::es256("k");
+    let stub = Stub::with(ANY);
+    let keys = [("jwks.json", &*signer.jwks())];
+    let file = json!({
+        "version": 3,
+        "endpoints": [{
+            "endpoint": "/me",
+            "input_headers": ["*"],
+            "extra_config": { "auth/validator": {
+                "alg": "ES256", "audience": ["api"], "jwk_local_path": "./jwks.json", "disable_jwk_security": true
+            } },
+            "backend": [{ "host": [stub.url()], "url_pattern": "/me" }]
+        }]
+    });
+    let gateway = Gateway::start_with(&file.to_string(), &keys);
+    let good = format!("Bearer {}", signer.token(&tokens::claims("api")));
+    assert_eq!(
+        gateway.get_with("/me", &[("Authorization", &good)]).status,
+        200
+    );
+    stub.take_seen();
+    for pair in [[&*good, "Bearer x"], ["Bearer x", &*good], [&*good, &*good]] {
+        let answer = gateway.get_with("/me", &pair.map(|v| ("Authorization", v)));
+        assert_eq!((answer.status, answer.body.len()), (401, 0));
+    }
+    let forged = format!("Bearer {}", tokens::tampered(&good["Bearer ".len()..]));
+    assert_eq!(
+        gateway
+            .get_with("/me", &[("Authorization", &forged)])
+            .status,
+        401
+    );
+    assert!(
+        stub.take_seen().is_empty(),
+        "a refused request was forwarded"
+    );
+    assert!(
+        !gateway.output().contains(&good["Bearer ".len()..]),
+        "the log holds a token"
+    );
+}
+
+/// What a client makes of a backend that sends these bytes: a status, or a broken answer.
+fn through(answer: &[u8], path: &str) -> Result<Answer, std::io::Error> {
+    let upstream = Upstream::raw(answer);
+    let gateway = Gateway::start(&config(&upstream.url()).to_string());
+    let mut client = gateway.client();
+    client.send(request("GET", path, &[]))?;
+    client.answer("GET")
+}
+
+#[test]
+fn a_broken_answer_of_a_backend_never_looks_whole() {
+    let json = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    let cases: [(&str, String); 8] = [
+        (
+            "two lengths",
+            format!("{json}Content-Length: 2\r\nContent-Length: 9\r\n\r\n{{}}"),
+        ),
+        (
+            "NUL in a field",
+            format!("{json}X-A: 1\x002\r\nContent-Length: 2\r\n\r\n{{}}"),
+        ),
+        (
+            "a bare CR in a field",
+            format!("{json}X-A: 1\r2\r\nContent-Length: 2\r\n\r\n{{}}"),
+        ),
+        (
+            "a short body",
+            format!("{json}Content-Length: 20\r\n\r\n{{\"a\":1}}"),
+        ),
+        (
+            "a broken chunk",
+            format!("{json}Transfer-Encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunked body without its end",
+            format!("{json}Transfer-Encoding: chunked\r\n\r\n7\r\n{{\"a\":1}}\r\n"),
+        ),
+        (
+            "an unasked 101",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".into(),
+        ),
+        ("no HTTP at all", "SSH-2.0-OpenSSH_9.2\r\n".into()),
+    ];
+    let mut wrong = Vec::new();
+    for (what, bytes) in &cases {
+        for path in ["/get", "/streamed"] {
+            match through(bytes.as_bytes(), path) {
+                Ok(answer) if !matches!(answer.status, 500 | 502) => {
+                    wrong.push(format!(
+                        "{what} on {path}: {} {:?}",
+                        answer.status,
+                        answer.text()
+                    ));
+                }
+                Ok(_) => {}
+                // The answer was cut, which is right for a stream only: a composed answer is not begun.
+                Err(e) if path == "/get" => wrong.push(format!("{what} on {path}: {e}")),
+                Err(_) => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn surplus_bytes_of_a_backend_are_not_the_next_answer() {
+    let upstream = Upstream::start(|mut call| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n";
+        let other = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"bad\":1}";
+        call.send(format!("{head}{{\"a\":1}}{other}"))?;
+        call.sees_hang_up(Duration::from_secs(10));
+        Ok(())
+    });
+    let gateway = Gateway::start(&config(&upstream.url()).to_string());
+    for path in ["/get", "/get", "/streamed", "/streamed"] {
+        let answer = gateway.get(path);
+        assert!(!answer.text().contains("bad"), "{path}: {}", answer.text());
+    }
+}
+
+#[test]
+fn bombs_of_a_backend_are_500() {
+    let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+    let deep = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{{\"a\":{deep}}}",
+        deep.len() + 6
+    );
+    let answer = through(deep.as_bytes(), "/get").unwrap();
+    assert_eq!(answer.status, 500, "depth 2000");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let blank = vec![b' '; 1 << 20];
+    for _ in 0..100 {
+        packed.write_all(&blank).unwrap();
+    }
+    packed.write_all(b"{\"a\":1}").unwrap();
+    let packed = packed.finish().unwrap();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        packed.len()
+    );
+    let answer = through(&[head.as_bytes(), &packed].concat(), "/get").unwrap();
+    assert_eq!(answer.status, 500, "100 MiB out of 100 KiB");
+}
+
+#[test]
+fn a_client_that_was_not_told_to_go_on_gets_its_refusal_and_the_end() {
+    let stub = Stub::with(ANY);
+    let gateway = Gateway::start(&config(&stub.url()).to_string());
+    let mut client = gateway.client();
+    // What a client sends next, instead of its body, would be taken for it.
+    client
+        .send(post(
+            "/nowhere",
+            "Expect: 100-continue\r\nContent-Length: 40",
+            "",
+        ))
+        .unwrap();
+    let answer = client.answer("POST").unwrap();
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(client.is_closed_by_peer());
+}
+
+/// Endpoints that read a body whole, in parallel and as a stream, with this timeout.
+fn slow_bodies(stub: &Stub, timeout: &str, more: Value) -> Gateway {
+    let backend = json!({ "host": [stub.url()], "url_pattern": "/json", "method": "POST" });
+    let mut kept = backend.clone();
+    kept["extra_config"] = json!({ "backend/http/client": { "send_body_on_redirect": true } });
+    let endpoint = |path: &str, encoding: &str, backends: Value| json!({ "endpoint": path, "method": "POST", "output_encoding": encoding, "backend": backends });
+    let mut file = json!({
+        "version": 3,
+        "timeout": timeout,
+        "endpoints": [
+            endpoint("/one", "json", json!([backend])),
+            endpoint("/two", "json", json!([backend, backend])),
+            endpoint("/kept", "no-op", json!([kept])),
+            endpoint("/stream", "no-op", json!([backend])),
+        ]
+    });
+    for (key, value) in more.as_object().unwrap() {
+        file[key] = value.clone();
+    }
+    Gateway::start(&file.to_string())
+}
+
+fn stall(gateway: &Gateway, path: &str) -> Answer {
+    let mut client = gateway.client();
+    client
+        .send(post(path, "Content-Length: 10", "abc"))
+        .unwrap();
+    let answer = client.answer("POST").unwrap();
+    assert!(client.is_closed_by_peer(), "{path}");
+    answer
+}
+
+#[test]
+fn a_body_that_outlasts_the_time_of_its_endpoint_is_500() {
+    let stub = Stub::with(ANY);
+    let shown = json!({ "extra_config": { "router": { "return_error_msg": true } } });
+    let (quiet, loud) = (
+        slow_bodies(&stub, "300ms", json!({})),
+        slow_bodies(&stub, "300ms", shown),
+    );
+    for path in ["/one", "/two", "/kept", "/stream"] {
+        let answer = stall(&quiet, path);
+        assert_eq!((answer.status, answer.text().as_str()), (500, ""), "{path}");
+        assert_eq!(
+            answer.header("x-krakend-completed"),
+            Some("false"),
+            "{path}"
+        );
+        let text = stall(&loud, path).text();
+        assert_eq!(text, "context deadline exceeded", "{path}");
+    }
+}
+
+#[test]
+fn a_client_that_is_silent_in_its_body_is_told_408() {
+    let stub = Stub::with(ANY);
+    let gateway = slow_bodies(&stub, "10s", json!({ "read_timeout": "300ms" }));
+    for path in ["/one", "/two", "/kept", "/stream"] {
+        assert_eq!(stall(&gateway, path).status, 408, "{path}");
+    }
+}
