@@ -195,7 +195,11 @@ fn the_reload_command_tells_what_became_of_it() {
     fs::write(gateway.config_path(), "{").unwrap();
     assert_eq!(reload(gateway.port()).0, Some(1));
     change(&[a, b], json!({}));
-    assert_eq!(reload(crate::support::ports::free()).0, Some(1), "nobody there");
+    assert_eq!(
+        reload(crate::support::ports::free()).0,
+        Some(1),
+        "nobody there"
+    );
 }
 
 #[test]
@@ -401,7 +405,12 @@ fn a_proxy_that_is_none_stops_the_start_without_telling_its_password() {
     let mut bad = endpoint("/a", "/a", &stub, "json");
     bad["backend"][0]["extra_config"] =
         json!({ "backend/http/client": { "proxy_address": "ftp://u:secret@proxy" } });
-    let gateway = Gateway::spawn(crate::support::ports::free(), &file(&[bad], json!({})), &[], &[]);
+    let gateway = Gateway::spawn(
+        crate::support::ports::free(),
+        &file(&[bad], json!({})),
+        &[],
+        &[],
+    );
     assert!(
         !gateway
             .wait(Duration::from_secs(20))
