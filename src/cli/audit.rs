@@ -367,9 +367,10 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
         Format::Text => eprint!("{}", text(&raised)),
         Format::Json => println!("{}", json(&raised)),
     }
-    match raised.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if raised.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

@@ -51,9 +51,10 @@ fn render(outcome: &Outcome, show_secrets: bool) {
 
 /// The environment of this process; `--strict` is a variable of it.
 pub fn environment(strict: bool) -> Environment {
-    match strict {
-        true => Environment::process().with("PORTCULLIS_STRICT", "1"),
-        false => Environment::process(),
+    if strict {
+        Environment::process().with("PORTCULLIS_STRICT", "1")
+    } else {
+        Environment::process()
     }
 }
 
@@ -253,9 +254,12 @@ fn word(severity: Severity) -> &'static str {
 /// Texts of the file may hold escapes that a terminal obeys.
 fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| match c.is_control() && c != '\n' {
-            true => '\u{fffd}',
-            false => c,
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
         })
         .collect()
 }

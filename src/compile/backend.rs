@@ -203,22 +203,25 @@ pub fn cleaned(list: &[Node<'_>]) -> Vec<String> {
 
 fn clean(node: &Node<'_>) -> Option<String> {
     let text = node.text(Typing::Weak)?;
-    let shown = || match node.value().masked {
-        true => "[redacted]".to_owned(),
-        // Escaped, so that a blank or a line feed at its end is seen.
-        false if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+    let shown = || {
+        if node.value().masked {
+            "[redacted]".to_owned()
+        } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            // Escaped, so that a blank or a line feed at its end is seen.
             format!("{:?}", masked(text))
+        } else {
+            masked(text).into_owned()
         }
-        false => masked(text).into_owned(),
     };
     match host::sanitise(text) {
         Some(Clean { url, cut: false }) => Some(url),
         Some(Clean { url, cut: true }) => {
             node.warn_hint(
                 Mistake::invalid(format!("what surrounds the host {} is cut", shown())),
-                match node.value().masked {
-                    true => "write the host alone".to_owned(),
-                    false => format!("write \"{url}\""),
+                if node.value().masked {
+                    "write the host alone".to_owned()
+                } else {
+                    format!("write \"{url}\"")
                 },
             );
             Some(url)
@@ -339,9 +342,10 @@ fn pass_through(file: &Backend<'_>, place: &Place<'_>) -> Option<PassThrough> {
 }
 
 fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
-    let name = match place.site.streams {
-        true => "no-op",
-        false => file.encoding.as_deref().unwrap_or("json"),
+    let name = if place.site.streams {
+        "no-op"
+    } else {
+        file.encoding.as_deref().unwrap_or("json")
     };
     if !ENCODINGS
         .iter()

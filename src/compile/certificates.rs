@@ -59,9 +59,10 @@ fn culprit<'w, 'a>(
     pair: &CertificatePair,
     error: &PemError,
 ) -> Option<&'w Node<'a>> {
-    match error.path == pair.private_key {
-        true => written.private_key.as_ref(),
-        false => written.certificate.as_ref(),
+    if error.path == pair.private_key {
+        written.private_key.as_ref()
+    } else {
+        written.certificate.as_ref()
     }
 }
 

@@ -85,9 +85,10 @@ fn level(
     let core = core.iter().map(|n| (n.name, n.aliases, n.doc, n.keys));
     for (name, aliases, doc, keys) in core.chain(extensions) {
         let older: Vec<String> = aliases.iter().map(|alias| format!("`{alias}`")).collect();
-        let doc = match older.is_empty() {
-            true => doc.to_owned(),
-            false => format!("{doc} Older spelling: {}.", older.join(", ")),
+        let doc = if older.is_empty() {
+            doc.to_owned()
+        } else {
+            format!("{doc} Older spelling: {}.", older.join(", "))
         };
         table(out, 3, &format!("`{name}`"), &doc, keys);
     }

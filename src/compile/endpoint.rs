@@ -308,11 +308,12 @@ fn takes_answers(file: &Endpoint<'_>) -> bool {
 /// As KrakenD does, URLs that take values from earlier answers make a sequence unless the file says otherwise.
 fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
     let Some(proxy) = proxy else {
-        return match takes_answers {
-            true => Order::Sequential {
+        return if takes_answers {
+            Order::Sequential {
                 propagated: Box::default(),
-            },
-            false => Order::Parallel,
+            }
+        } else {
+            Order::Parallel
         };
     };
     let sequential = proxy.bool("sequential").unwrap_or(takes_answers);
@@ -326,11 +327,12 @@ fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
         ));
     }
     let propagated = proxy.texts("sequential_propagated_params");
-    match sequential {
-        true => Order::Sequential {
+    if sequential {
+        Order::Sequential {
             propagated: propagated.into_iter().map(String::into_boxed_str).collect(),
-        },
-        false => Order::Parallel,
+        }
+    } else {
+        Order::Parallel
     }
 }
 

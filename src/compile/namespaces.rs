@@ -104,12 +104,15 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
             Some(Known::Extension(index)) if node.value().is_null() => {
                 says_nothing(level, *index, &node);
             }
-            Some(Known::Extension(index)) => match wanted.iter().any(|(known, _)| known == index) {
-                true => node.warn(Mistake::invalid(format!(
-                    "{name:?} is there under another spelling too, which is the one that counts"
-                ))),
-                false => wanted.push((*index, node)),
-            },
+            Some(Known::Extension(index)) => {
+                if wanted.iter().any(|(known, _)| known == index) {
+                    node.warn(Mistake::invalid(format!(
+                        "{name:?} is there under another spelling too, which is the one that counts"
+                    )))
+                } else {
+                    wanted.push((*index, node))
+                }
+            }
             None => stranger(level, name, &node),
         }
     }
@@ -124,12 +127,13 @@ fn says_nothing(level: Level, index: usize, node: &Node<'_>) {
         Level::Endpoint => registry::ENDPOINT.get(index).map(|e| e.namespace),
         Level::Backend => registry::BACKEND.get(index).map(|e| e.namespace),
     };
-    match name.is_some_and(|name| registry::MAY_BE_NULL.contains(&name)) {
-        true => node.warn(Mistake::invalid("null counts as absent")),
-        false => node.mistake_hint(
+    if name.is_some_and(|name| registry::MAY_BE_NULL.contains(&name)) {
+        node.warn(Mistake::invalid("null counts as absent"))
+    } else {
+        node.mistake_hint(
             Mistake::invalid("null is no block: it would protect or change nothing"),
             "remove the name, or put an \"@\" before it to switch the block off",
-        ),
+        )
     }
 }
 
@@ -230,9 +234,12 @@ mod tests {
             .iter()
             .map(|name| format!("{name:?}: {value}"))
             .collect();
-        let extra = |here| match here == level {
-            true => format!(r#""extra_config": {{{}}},"#, members.join(", ")),
-            false => String::new(),
+        let extra = |here| {
+            if here == level {
+                format!(r#""extra_config": {{{}}},"#, members.join(", "))
+            } else {
+                String::new()
+            }
         };
         let file = format!(
             r#"{{"version": 3, {} "endpoints": [{{"endpoint": "/a", {} "backend": [{{{}

@@ -34,9 +34,10 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
     }
     let unset = Options::default();
     let options = Options {
-        version_header: match flag("hide_version_header") {
-            true => HeaderValue::from_static("Portcullis"),
-            false => unset.version_header,
+        version_header: if flag("hide_version_header") {
+            HeaderValue::from_static("Portcullis")
+        } else {
+            unset.version_header
         },
         user_agent: unset.user_agent,
         return_error_msg: flag("return_error_msg"),

@@ -24,9 +24,10 @@ pub fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
 }
 
 fn address(ip: IpAddr) -> String {
-    match ip.is_unspecified() {
-        true => "all".to_owned(),
-        false => ip.to_string(),
+    if ip.is_unspecified() {
+        "all".to_owned()
+    } else {
+        ip.to_string()
     }
 }
 
@@ -79,12 +80,13 @@ fn components(indent: &str, level: &str, extra: &Extra<'_>) -> String {
         .map(|(name, _)| *name)
         .collect();
     names.sort_unstable();
-    match names.is_empty() {
-        true => format!("{indent}No {level} components"),
-        false => format!(
+    if names.is_empty() {
+        format!("{indent}No {level} components")
+    } else {
+        format!(
             "{indent}{} {level} components: {}",
             names.len(),
             names.join(", ")
-        ),
+        )
     }
 }

@@ -52,9 +52,10 @@ impl<'a> Node<'a> {
 
     /// What a message may show of this value.
     pub fn shown(&self) -> String {
-        match self.hidden {
-            true => "[redacted]".to_owned(),
-            false => self.value.shown(),
+        if self.hidden {
+            "[redacted]".to_owned()
+        } else {
+            self.value.shown()
         }
     }
 

@@ -161,9 +161,10 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
-        Ok(match number.is_finite() {
-            true => Raw::Number(number.to_string()),
-            false => Raw::NoNumber,
+        Ok(if number.is_finite() {
+            Raw::Number(number.to_string())
+        } else {
+            Raw::NoNumber
         })
     }
 

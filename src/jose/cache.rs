@@ -372,9 +372,10 @@ impl Held {
     /// Moves the hand on until it has taken an entry. Called only while there is one, so it ends within two rounds.
     fn evict(&mut self, now: Duration) -> u64 {
         loop {
-            self.hand = match self.hand + 1 < self.slots.len() {
-                true => self.hand + 1,
-                false => 0,
+            self.hand = if self.hand + 1 < self.slots.len() {
+                self.hand + 1
+            } else {
+                0
             };
             let Some(Some(entry)) = self.slots.get_mut(self.hand) else {
                 continue;

@@ -173,9 +173,10 @@ impl ClaimPath {
 
     /// A claim of this name if there is one, else the value at the end of the dotted path.
     pub fn dotted(name: &str) -> ClaimPath {
-        let parts = match name.contains('.') {
-            true => name.split('.').map(Box::from).collect(),
-            false => Box::default(),
+        let parts = if name.contains('.') {
+            name.split('.').map(Box::from).collect()
+        } else {
+            Box::default()
         };
         ClaimPath {
             name: name.into(),
@@ -196,9 +197,10 @@ impl ClaimPath {
 
     /// Like [`ClaimPath::dotted`], but names that start with `http` are literal: their dots belong to a host name.
     pub fn dotted_unless_url(name: &str) -> ClaimPath {
-        match name.starts_with("http") {
-            true => ClaimPath::literal(name),
-            false => ClaimPath::dotted(name),
+        if name.starts_with("http") {
+            ClaimPath::literal(name)
+        } else {
+            ClaimPath::dotted(name)
         }
     }
 

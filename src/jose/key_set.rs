@@ -207,12 +207,15 @@ pub(super) fn raw_keys(document: &[u8]) -> Result<Vec<&RawValue>, KeySetError> {
     if document.len() > MAX_DOCUMENT_BYTES {
         return Err(KeySetError::TooLarge);
     }
-    let syntax = |error: serde_json::Error| match error.to_string().contains(TOO_MANY) {
-        true => KeySetError::TooMany,
-        false => KeySetError::Syntax {
-            line: error.line(),
-            column: error.column(),
-        },
+    let syntax = |error: serde_json::Error| {
+        if error.to_string().contains(TOO_MANY) {
+            KeySetError::TooMany
+        } else {
+            KeySetError::Syntax {
+                line: error.line(),
+                column: error.column(),
+            }
+        }
     };
     let mut reader = serde_json::Deserializer::from_slice(document);
     let keys = reader.deserialize_map(Document).map_err(syntax)?;

@@ -69,9 +69,10 @@ impl PublicMaterial {
                 Err(why) => fault = why,
             }
         }
-        match prepared.is_empty() {
-            false => Ok(prepared),
-            true => Err(fault),
+        if prepared.is_empty() {
+            Err(fault)
+        } else {
+            Ok(prepared)
         }
     }
 

@@ -44,9 +44,10 @@ pub fn header_values(
     let items_are_padded = claim
         .and_then(Value::as_array)
         .is_some_and(|items| items.iter().filter_map(Value::as_str).any(padded));
-    match items_are_padded || values.iter().any(|value| padded(value)) {
-        false => Ok(values),
-        true => Err(bad("it has blanks at its start or end")),
+    if items_are_padded || values.iter().any(|value| padded(value)) {
+        Err(bad("it has blanks at its start or end"))
+    } else {
+        Ok(values)
     }
 }
 
@@ -69,9 +70,10 @@ fn texts(
         }
         Some(value) => smallvec![text(value)],
     };
-    match values.iter().any(|value| value.contains(is_control)) {
-        false => Ok(values),
-        true => Err(bad("it has a control character")),
+    if values.iter().any(|value| value.contains(is_control)) {
+        Err(bad("it has a control character"))
+    } else {
+        Ok(values)
     }
 }
 
@@ -144,10 +146,11 @@ fn top_number(number: &Number) -> String {
     match number.as_f64() {
         Some(float) if !(number.is_i64() || number.is_u64()) => {
             let whole = float.round();
-            match (float - whole).abs() < 1e-6 {
+            if (float - whole).abs() < 1e-6 {
                 // Adding zero turns minus zero into zero.
-                true => format!("{:.0}", whole + 0.0),
-                false => format!("{float:.6}"),
+                format!("{:.0}", whole + 0.0)
+            } else {
+                format!("{float:.6}")
             }
         }
         _ => number.to_string(),

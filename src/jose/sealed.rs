@@ -85,9 +85,10 @@ impl fmt::Debug for Passphrase {
 /// # Errors
 /// It cannot.
 pub fn check_file(file: &[u8]) -> Result<(), SealedError> {
-    match file.len() < LEAST_FILE {
-        true => Err(SealedError::TooShort),
-        false => Ok(()),
+    if file.len() < LEAST_FILE {
+        Err(SealedError::TooShort)
+    } else {
+        Ok(())
     }
 }
 

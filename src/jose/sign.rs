@@ -216,13 +216,14 @@ fn curve(algorithm: Algorithm) -> Result<&'static EcdsaSigningAlgorithm, SignErr
 fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<Vec<u8>, SignError> {
     let (p, q) = (required(jwk, "p")?, required(jwk, "q")?);
     let has = |name: &str| member(jwk, name).is_some();
-    let [dp, dq, qi] = match has("dp") || has("dq") || has("qi") {
-        true => [
+    let [dp, dq, qi] = if has("dp") || has("dq") || has("qi") {
+        [
             required(jwk, "dp")?,
             required(jwk, "dq")?,
             required(jwk, "qi")?,
-        ],
-        false => derived(&d, &p, &q).ok_or(SignError::Inconsistent)?,
+        ]
+    } else {
+        derived(&d, &p, &q).ok_or(SignError::Inconsistent)?
     };
     let private = [d, p, q, dp, dq, qi].map(without_leading_zeros);
     let [d, p, q, dp, dq, qi] = &private;

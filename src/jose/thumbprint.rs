@@ -55,9 +55,10 @@ fn thumbprint<const N: usize>(text: Option<&str>) -> Result<Option<[u8; N]>, Key
         return Ok(None);
     };
     let bytes = LENIENT.decode(text).map_err(|_| KeyFault::Certificate)?;
-    let bytes = match bytes.len() == 2 * N {
-        true => from_hex(&bytes).ok_or(KeyFault::Certificate)?,
-        false => bytes,
+    let bytes = if bytes.len() == 2 * N {
+        from_hex(&bytes).ok_or(KeyFault::Certificate)?
+    } else {
+        bytes
     };
     <[u8; N]>::try_from(bytes)
         .map(Some)

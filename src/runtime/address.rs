@@ -39,9 +39,10 @@ impl ClientAddress {
         let mut leftmost = None;
         for line in headers.get_all(name).iter().rev() {
             for element in line.as_bytes().rsplit(|byte| *byte == b',') {
-                let address = match *name == FORWARDED {
-                    true => parsed(forwarded_for(std::str::from_utf8(element).ok()?)?.as_bytes())?,
-                    false => parsed(element)?,
+                let address = if *name == FORWARDED {
+                    parsed(forwarded_for(std::str::from_utf8(element).ok()?)?.as_bytes())?
+                } else {
+                    parsed(element)?
                 };
                 if !self.trusts(address) {
                     return Some(address);

@@ -102,10 +102,8 @@ impl GraphQl {
             out.body = Bytes::new();
             out.headers.remove(CONTENT_TYPE);
             out.headers.remove(CONTENT_LENGTH);
-            out.target.push(match out.target.contains('?') {
-                true => '&',
-                false => '?',
-            });
+            out.target
+                .push(if out.target.contains('?') { '&' } else { '?' });
             out.target.push_str(&String::from_utf8_lossy(&written));
             return Ok(());
         }
@@ -161,9 +159,10 @@ impl GraphQl {
     }
 
     fn written(&self, variables: &Object) -> Bytes {
-        match self.by_get {
-            true => self.pairs(variables),
-            false => self.body(variables),
+        if self.by_get {
+            self.pairs(variables)
+        } else {
+            self.body(variables)
         }
     }
 

@@ -169,9 +169,10 @@ fn shown_body(head: &Head<'_>, body: &Bytes) -> String {
         .split(';')
         .next()
         .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM));
-    match is_form {
-        true => masked_query(&lossy(body)),
-        false => lossy(body),
+    if is_form {
+        masked_query(&lossy(body))
+    } else {
+        lossy(body)
     }
 }
 

@@ -192,9 +192,10 @@ impl Front {
 
     async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
         // Who connects although we are leaving has found no other gateway yet.
-        let shutdown = match *self.leaving.borrow() {
-            true => shutdown.clone(),
-            false => self.leaving.clone(),
+        let shutdown = if *self.leaving.borrow() {
+            shutdown.clone()
+        } else {
+            self.leaving.clone()
         };
         // The proxy's own application speaks HTTP/2 to a stream whose protocol is settled.
         ServerApp::process_new(&self.proxy, Box::new(conn), &shutdown).await;

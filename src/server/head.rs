@@ -314,9 +314,10 @@ fn check_target(target: &[u8]) -> Result<(), BadHead> {
 /// How many bytes of a target must be escaped before it is a URI.
 fn raw_bytes(target: &[u8]) -> usize {
     let odd = target.iter().filter(|byte| is_raw(**byte)).count();
-    match target.is_ascii() || std::str::from_utf8(target).is_ok() {
-        true => odd,
-        false => odd + target.iter().filter(|byte| !byte.is_ascii()).count(),
+    if target.is_ascii() || std::str::from_utf8(target).is_ok() {
+        odd
+    } else {
+        odd + target.iter().filter(|byte| !byte.is_ascii()).count()
     }
 }
 

@@ -41,12 +41,13 @@ pub async fn write(
     answer: Answer,
     extra: &Fields,
 ) -> Result<()> {
-    let answer = match answer.status.as_u16() >= 400
+    let answer = if answer.status.as_u16() >= 400
         && session.is_http2()
         && grpc::is_grpc(&session.req_header().headers)
     {
-        true => grpc::refusal(answer),
-        false => answer,
+        grpc::refusal(answer)
+    } else {
+        answer
     };
     let head_only = session.req_header().method == Method::HEAD;
     let header = header_of(&answer, options, extra)?;

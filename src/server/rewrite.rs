@@ -21,9 +21,10 @@ pub fn usual_form(head: &[u8], facts: &HeadFacts) -> Option<Vec<u8>> {
     let (line, fields) = head.split_at_checked(line_end + 1)?;
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
-    let (authority, target) = match facts.absolute {
-        true => absolute(target)?,
-        false => (None, target),
+    let (authority, target) = if facts.absolute {
+        absolute(target)?
+    } else {
+        (None, target)
     };
     let mut out = Vec::with_capacity(head.len() + 64);
     out.extend_from_slice(method);

@@ -79,16 +79,18 @@ pub fn run(
     } = prepared;
     let listen = loaded.listen.clone();
     let folder = folder::private();
-    let mut taken = match options.upgrade {
-        true => runtime.block_on(take(&folder, &listen, &mut signals))?,
-        false => Taken::default(),
+    let mut taken = if options.upgrade {
+        runtime.block_on(take(&folder, &listen, &mut signals))?
+    } else {
+        Taken::default()
     };
     let certificates = match &listen.tls {
         Some(tls) => {
             // The old process waits for our word, and answers until then.
-            let tickets = match options.upgrade {
-                true => control::tickets(listen.address.port()),
-                false => None,
+            let tickets = if options.upgrade {
+                control::tickets(listen.address.port())
+            } else {
+                None
             };
             let tickets = tickets.and_then(|text| Tickets::handed_over(&text));
             Some(Arc::new(Certificates::take_over(tls.clone(), tickets)?))

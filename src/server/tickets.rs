@@ -325,9 +325,10 @@ fn read(path: &Path) -> Result<Ring, PemError> {
 
 /// 32 bytes in hexadecimal or base64. An error never quotes them.
 fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
-    let bytes = match text.len() == 2 * SECRET_BYTES {
-        true => hex(text),
-        false => STANDARD.decode(text).ok(),
+    let bytes = if text.len() == 2 * SECRET_BYTES {
+        hex(text)
+    } else {
+        STANDARD.decode(text).ok()
     };
     let bytes = bytes.ok_or("is neither hexadecimal nor base64")?;
     let length = bytes.len();

@@ -149,9 +149,10 @@ impl Format {
 
 fn push_default(prefix: &str, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
     let date = moment::local(event.since_1970).format("%Y/%m/%d - %H:%M:%S%.3f");
-    let (start, end) = match color {
-        true => (event.level.color(), RESET),
-        false => ("", ""),
+    let (start, end) = if color {
+        (event.level.color(), RESET)
+    } else {
+        ("", "")
     };
     let line = format!("{prefix} {date} {start}▶ {}{end} ", event.level.name());
     out.extend_from_slice(line.as_bytes());

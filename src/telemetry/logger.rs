@@ -192,10 +192,11 @@ impl Logger {
         let level = level(record.metadata());
         let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
         let now = moment::now();
-        let mut message = match is_ours(record.target()) {
-            true => record.args().to_string(),
+        let mut message = if is_ours(record.target()) {
+            record.args().to_string()
+        } else {
             // Libraries quote requests without knowing what is secret in them.
-            false => scrubbed(&record.args().to_string()).into_owned(),
+            scrubbed(&record.args().to_string()).into_owned()
         };
         if level >= Level::Warning {
             match self.repeats.admit(file, line, now.as_secs()) {
@@ -292,9 +293,10 @@ impl Active {
                 }
             },
         };
-        let stdout = match settings.stdout {
-            true => Some(Sink::open(Output::Stdout)?),
-            false => None,
+        let stdout = if settings.stdout {
+            Some(Sink::open(Output::Stdout)?)
+        } else {
+            None
         };
         let color = match settings.color {
             Color::Auto => io::stdout().is_terminal(),

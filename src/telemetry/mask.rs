@@ -133,9 +133,10 @@ pub fn scrubbed(text: &str) -> Cow<'_, str> {
     for word in text.split_inclusive(char::is_whitespace) {
         let bare = word.trim_end();
         let space = &word[bare.len()..];
-        match after_scheme {
-            true => out.push_str(MASK),
-            false => out.push_str(&values_gone(&without_password(bare))),
+        if after_scheme {
+            out.push_str(MASK)
+        } else {
+            out.push_str(&values_gone(&without_password(bare)))
         }
         out.push_str(space);
         let letters = bare.trim_start_matches(|c: char| !c.is_ascii_alphabetic());

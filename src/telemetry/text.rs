@@ -21,13 +21,13 @@ pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
 
 /// A text without control characters, with which a stranger could forge log lines.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
-        false => Cow::Borrowed(text),
-        true => text
-            .chars()
+    if text.contains(char::is_control) {
+        text.chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect::<String>()
-            .into(),
+            .into()
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

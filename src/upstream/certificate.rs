@@ -230,9 +230,10 @@ pub(super) fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
 pub fn read_ocsp_response(path: &Path) -> Result<Vec<u8>, PemError> {
     let refused = |reason: &str| PemError::new(path, reason);
     let text = read(path)?;
-    let der = match contains(&text, b"-----BEGIN OCSP RESPONSE-----") {
-        false => text,
-        true => ocsp_der(&text).ok_or_else(|| refused("cannot be read as PEM"))?,
+    let der = if contains(&text, b"-----BEGIN OCSP RESPONSE-----") {
+        ocsp_der(&text).ok_or_else(|| refused("cannot be read as PEM"))?
+    } else {
+        text
     };
     // OCSPResponse is a SEQUENCE of an ENUMERATED status, 0 for success, and the response.
     let outer = Any::from_der(&der).ok().filter(|(rest, _)| rest.is_empty());

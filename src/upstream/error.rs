@@ -59,12 +59,13 @@ impl CallError {
 
     /// The same error of a proxy instead of its host, in the reference's words.
     pub(super) fn through(self, proxy: bool) -> CallError {
-        match proxy {
-            false => self,
-            true => CallError {
+        if proxy {
+            CallError {
                 text: format!("proxyconnect tcp: {}", self.text).into(),
                 ..self
-            },
+            }
+        } else {
+            self
         }
     }
 

@@ -319,9 +319,10 @@ fn secret(value: &str) -> Option<HeaderValue> {
 
 /// `host:port`, with brackets around an IPv6 literal.
 fn joined(name: &str, port: u16) -> String {
-    match name.contains(':') {
-        true => format!("[{name}]:{port}"),
-        false => format!("{name}:{port}"),
+    if name.contains(':') {
+        format!("[{name}]:{port}")
+    } else {
+        format!("{name}:{port}")
     }
 }
 

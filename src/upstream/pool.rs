@@ -150,12 +150,11 @@ impl AnyVersion {
                 !peer.tls() && alpn.is_some_and(|alpn| alpn.get_min_http_version() == 2)
             }
         };
-        match is_http2 {
-            true => {
-                let session = self.multiplexed.begin(stream, peer.reuse_hash()).await?;
-                Ok(HttpSession::H2(session))
-            }
-            false => Ok(http1(stream, peer)),
+        if is_http2 {
+            let session = self.multiplexed.begin(stream, peer.reuse_hash()).await?;
+            Ok(HttpSession::H2(session))
+        } else {
+            Ok(http1(stream, peer))
         }
     }
 }

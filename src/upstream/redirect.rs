@@ -135,9 +135,10 @@ pub(super) enum Body {
 /// To another origin goes only what the client itself sent, and nothing that proves who somebody is: a redirect is the
 /// backend's word alone. What a step added (claims, keys, modifiers, scripts) is marked by [`HeaderValue::is_sensitive`].
 pub(super) fn headers(old: &HeaderMap, from: From<'_>, next: &Next) -> HeaderMap {
-    let mut headers = match next.same_origin {
-        true => old.clone(),
-        false => harmless(old),
+    let mut headers = if next.same_origin {
+        old.clone()
+    } else {
+        harmless(old)
     };
     if !next.keeps_method {
         for name in CONTENT_FIELDS {

@@ -71,9 +71,10 @@ impl Tunnel {
 
     /// `host:port`, with brackets around an IPv6 literal.
     fn authority(&self) -> String {
-        match self.name.contains(':') {
-            true => format!("[{}]:{}", self.name, self.port),
-            false => format!("{}:{}", self.name, self.port),
+        if self.name.contains(':') {
+            format!("[{}]:{}", self.name, self.port)
+        } else {
+            format!("{}:{}", self.name, self.port)
         }
     }
 

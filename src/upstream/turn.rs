@@ -30,9 +30,10 @@ pub(super) fn order<'a>(
             // Only the first of an order is certainly called.
             Standing::Due => order.is_empty() && penalty(index).is_some_and(Penalty::claim),
         };
-        match in_turn {
-            true => order.push(index),
-            false => late.push(index),
+        if in_turn {
+            order.push(index)
+        } else {
+            late.push(index)
         }
     }
     order.extend(late);

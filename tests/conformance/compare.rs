@@ -165,12 +165,11 @@ pub fn first_difference(want: &Json, got: &Json, at: &str, exact: bool) -> Optio
 /// Whether two literals are one number: integers of any size exactly, 1 and 1.0 alike.
 fn same_number(a: &str, b: &str) -> bool {
     let whole = |s: &str| -> Option<String> {
-        let integer = match s.contains(['.', 'e', 'E']) {
-            false => s.to_owned(),
-            true => {
-                let value: f64 = s.parse().ok()?;
-                (value.fract() == 0.0).then(|| format!("{value:.0}"))?
-            }
+        let integer = if s.contains(['.', 'e', 'E']) {
+            let value: f64 = s.parse().ok()?;
+            (value.fract() == 0.0).then(|| format!("{value:.0}"))?
+        } else {
+            s.to_owned()
         };
         Some(if integer == "-0" {
             "0".to_owned()

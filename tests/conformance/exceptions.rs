@@ -86,9 +86,10 @@ impl Exceptions {
         let area = case.split('/').next().unwrap_or("");
         let listed = |list: &[String], name: &str| list.iter().any(|n| n == name);
         let p = &self.pending;
-        match listed(&p.cases, case) || (listed(&p.areas, area) && !listed(&p.except, case)) {
-            true => Expectation::Pending,
-            false => Expectation::Same,
+        if listed(&p.cases, case) || (listed(&p.areas, area) && !listed(&p.except, case)) {
+            Expectation::Pending
+        } else {
+            Expectation::Same
         }
     }
 

@@ -27,16 +27,15 @@ pub fn open(value: &Json, keys: &[Json]) -> Json {
 
 fn token(text: &str, keys: &[Json]) -> Option<Json> {
     let json = |form: Option<Json>, key| form?.field(key)?.text().map(str::to_owned);
-    let (form, parts) = match text.starts_with("{\"") {
-        true => {
-            let form = Json::parse(text).ok();
-            let part = |key| json(form.clone(), key);
-            (
-                "full",
-                vec![part("protected")?, part("payload")?, part("signature")?],
-            )
-        }
-        false => ("compact", text.split('.').map(str::to_owned).collect()),
+    let (form, parts) = if text.starts_with("{\"") {
+        let form = Json::parse(text).ok();
+        let part = |key| json(form.clone(), key);
+        (
+            "full",
+            vec![part("protected")?, part("payload")?, part("signature")?],
+        )
+    } else {
+        ("compact", text.split('.').map(str::to_owned).collect())
     };
     let [protected, payload, signature] = parts.as_slice() else {
         return None;

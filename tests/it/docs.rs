@@ -65,9 +65,10 @@ fn whole(block: &str) -> String {
     let of_service = is_service.iter().any(|n| keys.contains_key(*n));
     if keys.keys().all(|k| k.contains('/') || k == "router") {
         let place = format!(r#"{{ "endpoint": "/x", "extra_config": {value}, {backend} }}"#);
-        return match of_service {
-            true => format!(r#"{{ "version": 3, "extra_config": {value}, "endpoints": [] }}"#),
-            false => format!(r#"{{ "version": 3, "endpoints": [{place}] }}"#),
+        return if of_service {
+            format!(r#"{{ "version": 3, "extra_config": {value}, "endpoints": [] }}"#)
+        } else {
+            format!(r#"{{ "version": 3, "endpoints": [{place}] }}"#)
         };
     }
     // Members of the file's root.

@@ -74,9 +74,10 @@ fn ok(speaker: &Speaker, gateway: &Gateway, authority: &Authority) -> Result<(),
         .connect(gateway.port(), "a.test", authority)
         .map_err(|error| error.to_string())?;
     let answer = client.get("/__health").map_err(|error| error.to_string())?;
-    match answer.starts_with("HTTP/1.1 200") {
-        true => Ok(()),
-        false => Err(answer),
+    if answer.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(answer)
     }
 }
 

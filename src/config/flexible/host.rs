@@ -70,9 +70,10 @@ fn spellings(secret: String) -> Vec<String> {
 /// `text` with `***` for every secret.
 pub(super) fn masked(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_owned(), |text, secret| {
-        match text.contains(&**secret) {
-            true => text.replace(&**secret, "***"),
-            false => text,
+        if text.contains(&**secret) {
+            text.replace(&**secret, "***")
+        } else {
+            text
         }
     })
 }

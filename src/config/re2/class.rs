@@ -14,9 +14,10 @@ pub(super) fn of(ranges: &[(char, char)]) -> ClassUnicode {
 }
 
 pub(super) fn any(with_line_feed: bool) -> ClassUnicode {
-    match with_line_feed {
-        true => of(&[('\0', char::MAX)]),
-        false => of(&[('\0', '\t'), ('\u{b}', char::MAX)]),
+    if with_line_feed {
+        of(&[('\0', char::MAX)])
+    } else {
+        of(&[('\0', '\t'), ('\u{b}', char::MAX)])
     }
 }
 
@@ -123,9 +124,10 @@ pub(super) fn push_class(out: &mut String, class: &ClassUnicode) {
     for range in class.iter() {
         let (low, high) = (u32::from(range.start()), u32::from(range.end()));
         // Writing to a text cannot fail.
-        let _ = match low == high {
-            true => write!(out, r"\x{{{low:X}}}"),
-            false => write!(out, r"\x{{{low:X}}}-\x{{{high:X}}}"),
+        let _ = if low == high {
+            write!(out, r"\x{{{low:X}}}")
+        } else {
+            write!(out, r"\x{{{low:X}}}-\x{{{high:X}}}")
         };
     }
     out.push(']');

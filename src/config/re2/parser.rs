@@ -116,9 +116,10 @@ impl<'p> Parser<'p> {
                 }
             }
         }
-        match self.groups.is_empty() {
-            true => Ok(()),
-            false => refused("missing closing )", self.pattern),
+        if self.groups.is_empty() {
+            Ok(())
+        } else {
+            refused("missing closing )", self.pattern)
         }
     }
 

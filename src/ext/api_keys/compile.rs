@@ -57,9 +57,12 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         roles: block
             .keys
             .iter()
-            .map(|entry| match entry.enabled {
-                true => entry.roles.clone(),
-                false => Vec::new(),
+            .map(|entry| {
+                if entry.enabled {
+                    entry.roles.clone()
+                } else {
+                    Vec::new()
+                }
             })
             .collect(),
         strategy: block.place.strategy.unwrap_or("header"),

@@ -113,9 +113,10 @@ fn from_query<'h>(query: &'h str, name: &str) -> Result<Option<Cow<'h, [u8]>>, S
 }
 
 fn decoded(text: &str) -> Cow<'_, [u8]> {
-    match text.contains('+') {
-        false => percent_decode_str(text).into(),
-        true => Cow::Owned(percent_decode_str(&text.replace('+', " ")).collect()),
+    if text.contains('+') {
+        Cow::Owned(percent_decode_str(&text.replace('+', " ")).collect())
+    } else {
+        percent_decode_str(text).into()
     }
 }
 

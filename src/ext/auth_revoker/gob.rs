@@ -303,9 +303,10 @@ impl<'m> Input<'m> {
     /// How many values follow: no value takes less than a byte.
     fn length(&mut self) -> Result<usize, GobError> {
         let length = usize::try_from(self.uint()?).map_err(|_| GobError::Short)?;
-        match length <= self.bytes.len() {
-            true => Ok(length),
-            false => Err(GobError::Short),
+        if length <= self.bytes.len() {
+            Ok(length)
+        } else {
+            Err(GobError::Short)
         }
     }
 }

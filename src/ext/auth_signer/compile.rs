@@ -46,9 +46,10 @@ pub(super) fn endpoint(
         kid: block.kid.clone(),
         algorithm,
         typ: block.typ.clone().unwrap_or_else(|| "JWT".to_owned()),
-        serialization: match block.full {
-            true => Serialization::FlattenedJson,
-            false => Serialization::Compact,
+        serialization: if block.full {
+            Serialization::FlattenedJson
+        } else {
+            Serialization::Compact
         },
         endpoint: Arc::clone(site.pattern),
     };

@@ -74,9 +74,10 @@ fn challenge(reason: Reason, wanted: &Wanted<'_>) -> String {
         .into_iter()
         .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", quoted(&value?))))
         .collect();
-    match written.is_empty() {
-        true => "Bearer".to_owned(),
-        false => format!("Bearer {}", written.join(", ")),
+    if written.is_empty() {
+        "Bearer".to_owned()
+    } else {
+        format!("Bearer {}", written.join(", "))
     }
 }
 

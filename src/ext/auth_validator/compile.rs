@@ -118,13 +118,15 @@ pub(super) fn endpoint(
         demand: demand(site),
         propagate,
         url_claims: UrlClaims::new(site, block.flag("require_url_claims")),
-        arrays: match block.flag("propagate_claims_preserve_array") {
-            true => Arrays::Repeated,
-            false => Arrays::Joined,
+        arrays: if block.flag("propagate_claims_preserve_array") {
+            Arrays::Repeated
+        } else {
+            Arrays::Joined
         },
-        elements: match block.flag("propagate_claims_as_json") {
-            true => Elements::Json,
-            false => Elements::Go,
+        elements: if block.flag("propagate_claims_as_json") {
+            Elements::Json
+        } else {
+            Elements::Go
         },
         patience: PATIENCE.min(site.timeout),
         clock: Clock::system(),
@@ -260,9 +262,10 @@ fn rules(block: &Block<'_>) -> Rules {
     Rules {
         leeway: at_least_a_second(block, "leeway").unwrap_or(LEEWAY),
         roles: boxed("roles"),
-        roles_path: match block.flag("roles_key_is_nested") {
-            true => ClaimPath::nested(roles_key),
-            false => ClaimPath::literal(roles_key),
+        roles_path: if block.flag("roles_key_is_nested") {
+            ClaimPath::nested(roles_key)
+        } else {
+            ClaimPath::literal(roles_key)
         },
         scopes,
         scopes_path: ClaimPath::dotted(scopes_key),
@@ -376,9 +379,10 @@ fn challenges(
 
 /// The lines that KrakenD writes at start.
 fn say(prefix: &str, rules: &Rules, debug: bool) {
-    let nested = match rules.roles_path.is_nested() {
-        true => "nested ",
-        false => "",
+    let nested = if rules.roles_path.is_nested() {
+        "nested "
+    } else {
+        ""
     };
     log::debug!(
         "{prefix} Roles will be matched against the {nested}key: '{}'",

@@ -127,9 +127,10 @@ impl Resource {
         };
         add("");
         // An endpoint with parameters is many resources: the document of the whole gateway speaks for them.
-        let path = match pattern.contains(['{', '*', ':']) || pattern == "/" {
-            true => "",
-            false => pattern,
+        let path = if pattern.contains(['{', '*', ':']) || pattern == "/" {
+            ""
+        } else {
+            pattern
         };
         if !path.is_empty() {
             add(path);
@@ -139,9 +140,10 @@ impl Resource {
     }
 
     fn document(&self, path: &str, Terms { issuers, scopes }: &Terms) -> Bytes {
-        let servers = match self.servers.is_empty() {
-            true => issuers,
-            false => &self.servers,
+        let servers = if self.servers.is_empty() {
+            issuers
+        } else {
+            &self.servers
         };
         let mut document = Map::new();
         document.insert("resource".into(), format!("{}{path}", self.origin).into());

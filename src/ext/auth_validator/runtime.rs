@@ -189,12 +189,13 @@ impl Validator {
     }
 
     pub(super) fn check_limited(&self, claims: &Claims) -> Result<(), Refusal> {
-        match self.require_expiry && claims.expiry().is_none() {
-            true => Err(Refusal::new(
+        if self.require_expiry && claims.expiry().is_none() {
+            Err(Refusal::new(
                 Reason::BadClaim,
                 "claim \"exp\" is missing, and require_exp is set",
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 
@@ -355,9 +356,10 @@ impl Provider {
             .key_id(self.verifier.strategy)
             .ok()?
             .into_owned();
-        match failed.contains(&id) {
-            true => None,
-            false => Some(Want::Newer(Some(id))),
+        if failed.contains(&id) {
+            None
+        } else {
+            Some(Want::Newer(Some(id)))
         }
     }
 }

@@ -132,9 +132,10 @@ fn schedule(block: &Block<'_>, shared: Option<Duration>) -> Schedule {
         .and_then(|seconds| u64::try_from(seconds).ok())
         .filter(|seconds| *seconds > 0)
         .map(Duration::from_secs);
-    let life = match block.flag("cache") {
-        true => own.or(shared).unwrap_or(standard.life),
-        false => standard.life,
+    let life = if block.flag("cache") {
+        own.or(shared).unwrap_or(standard.life)
+    } else {
+        standard.life
     };
     Schedule {
         life,

@@ -210,10 +210,7 @@ fn users_who_could_not_come_in_stop_the_start() {
 proptest! {
     #[test]
     fn any_header_is_credentials_or_none(bytes: Vec<u8>, scheme: bool) {
-        let value = match scheme {
-            true => format!("Basic {}", STANDARD.encode(&bytes)).into_bytes(),
-            false => bytes,
-        };
+        let value = if scheme {format!("Basic {}", STANDARD.encode(&bytes)).into_bytes()} else {bytes};
         if let Ok(value) = HeaderValue::from_bytes(&value)
             && let Some(name) = parse_anything(&value)
         {

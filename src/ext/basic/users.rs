@@ -127,9 +127,10 @@ fn cost(name: &str, hash: &str) -> Result<u32, UserError> {
     }
     let parts: bcrypt::HashParts = hash.parse().map_err(|_| UserError::Hash)?;
     let cost = parts.get_cost();
-    match (4..=MOST_COST).contains(&cost) {
-        true => Ok(cost),
-        false => Err(UserError::Cost),
+    if (4..=MOST_COST).contains(&cost) {
+        Ok(cost)
+    } else {
+        Err(UserError::Cost)
     }
 }
 

@@ -66,12 +66,13 @@ pub(super) fn endpoint(
     _cx: &mut Compile<'_>,
 ) -> EndpointPart {
     let tokens = validated(site);
-    let compiled = compiled(node, |entry| match tokens {
-        true => {}
-        false => entry.node.mistake_hint(
-            Mistake::invalid("\"JWT\" is known only where tokens are validated"),
-            "add \"auth/validator\" to this endpoint, or remove the expression",
-        ),
+    let compiled = compiled(node, |entry| {
+        if !tokens {
+            entry.node.mistake_hint(
+                Mistake::invalid("\"JWT\" is known only where tokens are validated"),
+                "add \"auth/validator\" to this endpoint, or remove the expression",
+            )
+        }
     });
     match checks(&format!("[ENDPOINT: {}][CEL]", site.pattern), compiled) {
         Some(checks) => EndpointPart::Piped {

@@ -199,9 +199,10 @@ struct Fields<'a>(&'a HeaderMap);
 fn usual(name: &str) -> String {
     let mut first = true;
     let letter = |c: char| {
-        let written = match first {
-            true => c.to_ascii_uppercase(),
-            false => c.to_ascii_lowercase(),
+        let written = if first {
+            c.to_ascii_uppercase()
+        } else {
+            c.to_ascii_lowercase()
         };
         first = c == '-';
         written

@@ -122,9 +122,10 @@ impl PipeStep for Checks {
     }
 
     fn sight(&self) -> Sight {
-        match self.after.programs.is_empty() {
-            true => Sight::Nothing,
-            false => Sight::Head,
+        if self.after.programs.is_empty() {
+            Sight::Nothing
+        } else {
+            Sight::Head
         }
     }
 

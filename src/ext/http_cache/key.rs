@@ -78,9 +78,10 @@ fn add_values(context: &mut Context, name: &HeaderName, headers: &HeaderMap) {
     let values = headers.get_all(name);
     context.update(&(values.iter().count() as u64).to_le_bytes());
     for value in values {
-        match *name == FORWARDED {
-            true => add(context, &without_address(value)),
-            false => add(context, value.as_bytes()),
+        if *name == FORWARDED {
+            add(context, &without_address(value))
+        } else {
+            add(context, value.as_bytes())
         }
     }
 }

@@ -67,10 +67,12 @@ impl ResponseCache for Cache {
     fn lookup(&self, key: &CacheKey, sent: &HeaderMap) -> Lookup {
         let Some(entry) = self.find(key, sent) else {
             let asked = Directives::of(sent);
-            return match asked.only_if_cached {
-                true => Lookup::Refused,
-                false if asked.no_store => Lookup::Bypass,
-                false => Lookup::Miss,
+            return if asked.only_if_cached {
+                Lookup::Refused
+            } else if asked.no_store {
+                Lookup::Bypass
+            } else {
+                Lookup::Miss
             };
         };
         match freshness(sent, &entry.answer.headers, self.clock.wall()) {

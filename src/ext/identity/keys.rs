@@ -33,12 +33,13 @@ impl KeyDocument for PublicKeys {
                 skipped.why
             );
         }
-        match parsed.set.is_empty() {
-            true => Err(match parsed.skipped.first() {
+        if parsed.set.is_empty() {
+            Err(match parsed.skipped.first() {
                 Some(skipped) => NoPublicKeys::NoneUsable(skipped.why.clone()),
                 None => NoPublicKeys::Document(KeySetError::NoKeys),
-            }),
-            false => Ok(PublicKeys(parsed.set)),
+            })
+        } else {
+            Ok(PublicKeys(parsed.set))
         }
     }
 

@@ -27,14 +27,14 @@ pub(super) fn plain(number: &Number) -> String {
     let Some(float) = number.as_f64().filter(|_| number.is_f64()) else {
         return number.to_string();
     };
-    match float == 0.0 || (1e-6..1e21).contains(&float.abs()) {
-        true => (float + 0.0).to_string(),
-        false => {
-            let text = format!("{float:e}");
-            match text.contains("e-") {
-                true => text,
-                false => text.replace('e', "e+"),
-            }
+    if float == 0.0 || (1e-6..1e21).contains(&float.abs()) {
+        (float + 0.0).to_string()
+    } else {
+        let text = format!("{float:e}");
+        if text.contains("e-") {
+            text
+        } else {
+            text.replace('e', "e+")
         }
     }
 }

@@ -90,9 +90,10 @@ impl<'s> Teller<'s> {
     fn judged(&mut self, items: Vec<Item<'_>>, at: &str, steps: usize) -> Vec<Failure> {
         let mut groups: Vec<(Way<'_>, Vec<Item<'_>>)> = Vec::new();
         for item in items.into_iter().take(self.left) {
-            let (way, item) = match steps < MOST_STEPS {
-                true => item.step(),
-                false => (Way::Here(""), item),
+            let (way, item) = if steps < MOST_STEPS {
+                item.step()
+            } else {
+                (Way::Here(""), item)
             };
             match groups.iter_mut().find(|(known, _)| *known == way) {
                 Some((_, group)) => group.push(item),

@@ -85,10 +85,13 @@ pub(super) fn said(error: &ValidationError<'_>, patterns: &Patterns) -> String {
     match error.kind() {
         Kind::Type { kind } => format!("got {}, want {}", type_of(value), wanted(kind)),
         Kind::Enum { options } => one_of(options),
-        Kind::Constant { expected_value } => match is_plain(expected_value) {
-            true => format!("value must be {}", shown(expected_value)),
-            false => "'const' failed".to_owned(),
-        },
+        Kind::Constant { expected_value } => {
+            if is_plain(expected_value) {
+                format!("value must be {}", shown(expected_value))
+            } else {
+                "'const' failed".to_owned()
+            }
+        }
         Kind::Minimum { limit } => bound("minimum", value, limit),
         Kind::Maximum { limit } => bound("maximum", value, limit),
         Kind::ExclusiveMinimum { limit } => bound("exclusiveMinimum", value, limit),
@@ -236,9 +239,10 @@ fn several_matched(context: &[Vec<ValidationError<'_>>]) -> String {
         .map(|(index, _)| index.to_string())
         .take(2)
         .collect();
-    match matched.is_empty() {
-        true => "'oneOf' failed".to_owned(),
-        false => format!("'oneOf' failed, subschemas {} matched", matched.join(", ")),
+    if matched.is_empty() {
+        "'oneOf' failed".to_owned()
+    } else {
+        format!("'oneOf' failed, subschemas {} matched", matched.join(", "))
     }
 }
 

@@ -162,9 +162,10 @@ pub(super) fn field_value(value: &[u8]) -> Result<HeaderValue> {
 pub(super) fn canonical(name: &str) -> String {
     let mut start = true;
     let letters = name.chars().map(|letter| {
-        let letter = match start {
-            true => letter.to_ascii_uppercase(),
-            false => letter,
+        let letter = if start {
+            letter.to_ascii_uppercase()
+        } else {
+            letter
         };
         start = letter == '-';
         letter

@@ -240,9 +240,10 @@ pub(super) fn method(value: &Value) -> Result<Method> {
 /// Part of a request target: it must fit into one line.
 pub(super) fn target(value: &Value) -> Result<String> {
     let target = plain(value)?;
-    match target.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
-        true => Ok(target),
-        false => Err(Error::runtime("a URL cannot hold blanks or line breaks")),
+    if target.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
+        Ok(target)
+    } else {
+        Err(Error::runtime("a URL cannot hold blanks or line breaks"))
     }
 }
 
@@ -277,9 +278,10 @@ fn set_url(request: &mut PipeRequest, url: &str) -> Result<()> {
     if end == 0 || !matches!(scheme, "http" | "https") {
         return Err(Error::runtime(format!("not a URL with a host: {url}")));
     }
-    match target.starts_with('/') {
-        true => request.set_target(target),
-        false => request.set_target(&format!("/{target}")),
+    if target.starts_with('/') {
+        request.set_target(target)
+    } else {
+        request.set_target(&format!("/{target}"))
     }
     request.origin = Some(origin.into());
     Ok(())

@@ -359,9 +359,10 @@ impl<'a> Matcher<'a> {
             return Ok(());
         }
         self.steps = 0;
-        match (self.is_late)() {
-            true => Err(MatchError::Late),
-            false => Ok(()),
+        if (self.is_late)() {
+            Err(MatchError::Late)
+        } else {
+            Ok(())
         }
     }
 }

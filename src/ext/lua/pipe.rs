@@ -125,10 +125,11 @@ impl LuaPipe {
         if let Some(reply) = &mut response.reply {
             reply.status = view.new_status.unwrap_or(reply.status);
             let old = std::mem::replace(&mut reply.headers, view.headers.map);
-            match view.new_body {
+            if view.new_body {
                 // Whoever writes it knows its length.
-                true => reply.body = view.body,
-                false => keep_framing(&old, &mut reply.headers),
+                reply.body = view.body
+            } else {
+                keep_framing(&old, &mut reply.headers)
             }
         }
         Ok(())

@@ -158,9 +158,10 @@ pub(super) fn placed(message: &str, place: Option<&Place>, joined: Option<&Joine
 /// A text file, read by a thread of its own: a slow disk holds nobody else up.
 async fn read(path: &Path) -> Option<String> {
     let about = tokio::fs::metadata(path).await.ok()?;
-    match about.len() <= MOST_SOURCE_BYTES {
-        true => tokio::fs::read_to_string(path).await.ok(),
-        false => None,
+    if about.len() <= MOST_SOURCE_BYTES {
+        tokio::fs::read_to_string(path).await.ok()
+    } else {
+        None
     }
 }
 

@@ -244,9 +244,10 @@ pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
             byte if is_word(*byte) => {
                 let length = rest.bytes().take_while(|byte| is_word(*byte)).count();
                 let word = rest.get(..length)?;
-                let kind = match KEYWORDS.contains(&word) {
-                    true => Kind::Keyword,
-                    false => Kind::Name,
+                let kind = if KEYWORDS.contains(&word) {
+                    Kind::Keyword
+                } else {
+                    Kind::Name
                 };
                 (length, Some(kind))
             }

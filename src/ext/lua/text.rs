@@ -273,9 +273,10 @@ impl Caught<'_> {
 
 fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
     let subject = subject.as_bytes();
-    let count = match subject.is_empty() {
-        true => 0,
-        false => count.max(0.0) as usize,
+    let count = if subject.is_empty() {
+        0
+    } else {
+        count.max(0.0) as usize
     };
     match subject.len().checked_mul(count) {
         Some(length) if length <= MOST_BYTES => {
@@ -289,9 +290,10 @@ fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
 /// Where a search begins, from 0: `init` counts from 1, or from the end when it is negative.
 fn beginning(init: Option<f64>, length: usize) -> usize {
     let init = init.unwrap_or(1.0);
-    let from = match init < 0.0 {
-        true => length as f64 + init,
-        false => init - 1.0,
+    let from = if init < 0.0 {
+        length as f64 + init
+    } else {
+        init - 1.0
     };
     (from.max(0.0) as usize).min(length)
 }
@@ -344,9 +346,10 @@ fn values(
     captures: Vec<Capture>,
     whole: (usize, usize),
 ) -> Result<MultiValue> {
-    let captures = match captures.is_empty() {
-        true => vec![Capture::Text(whole.0, whole.1)],
-        false => captures,
+    let captures = if captures.is_empty() {
+        vec![Capture::Text(whole.0, whole.1)]
+    } else {
+        captures
     };
     let values = captures.into_iter().map(|c| value(lua, subject, c));
     values.collect()

@@ -395,9 +395,10 @@ pub(super) fn number_text(number: f64) -> Option<String> {
         return Some(number.to_string());
     }
     let text = format!("{number:e}");
-    Some(match text.contains("e-") {
-        true => text,
-        false => text.replace('e', "e+"),
+    Some(if text.contains("e-") {
+        text
+    } else {
+        text.replace('e', "e+")
     })
 }
 

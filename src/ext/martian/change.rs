@@ -204,9 +204,10 @@ impl Body {
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
             );
         let length = self.body.len() as u64;
-        let part = match ranged {
-            true => range::asked(&request.method, &request.headers, length),
-            false => Part::Whole,
+        let part = if ranged {
+            range::asked(&request.method, &request.headers, length)
+        } else {
+            Part::Whole
         };
         let (status, content_range) = range::head(&part, length);
         if ranged {

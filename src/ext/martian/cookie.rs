@@ -130,9 +130,10 @@ pub fn pair(name: &str, value: &str) -> Option<String> {
     if !value.bytes().all(fits) {
         return None;
     }
-    Some(match value.contains([' ', ',']) {
-        true => format!("{name}=\"{value}\""),
-        false => format!("{name}={value}"),
+    Some(if value.contains([' ', ',']) {
+        format!("{name}=\"{value}\"")
+    } else {
+        format!("{name}={value}")
     })
 }
 

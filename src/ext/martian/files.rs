@@ -169,9 +169,10 @@ fn open(root: &Path, path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&real)?;
-    match file.metadata()?.is_file() && is_below(&root, &file, &real) {
-        true => Ok(file),
-        false => Err(ErrorKind::NotFound.into()),
+    if file.metadata()?.is_file() && is_below(&root, &file, &real) {
+        Ok(file)
+    } else {
+        Err(ErrorKind::NotFound.into())
     }
 }
 

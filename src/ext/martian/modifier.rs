@@ -94,12 +94,15 @@ impl Modifier {
                 condition,
                 then,
                 otherwise,
-            } => match condition.of_request(sending.request) {
-                true => then.request(sending),
-                false => otherwise
-                    .as_deref()
-                    .map_or(Ok(()), |modifier| modifier.request(sending)),
-            },
+            } => {
+                if condition.of_request(sending.request) {
+                    then.request(sending)
+                } else {
+                    otherwise
+                        .as_deref()
+                        .map_or(Ok(()), |modifier| modifier.request(sending))
+                }
+            }
             What::Group {
                 modifiers,
                 aggregate,
@@ -128,14 +131,15 @@ impl Modifier {
                 condition,
                 then,
                 otherwise,
-            } => match condition.of_answer(request, &reply.headers) {
-                true => then.answer(request, reply),
-                false => {
+            } => {
+                if condition.of_answer(request, &reply.headers) {
+                    then.answer(request, reply)
+                } else {
                     if let Some(modifier) = otherwise {
                         modifier.answer(request, reply);
                     }
                 }
-            },
+            }
             What::Group { modifiers, .. } => {
                 for modifier in modifiers {
                     modifier.answer(request, reply);

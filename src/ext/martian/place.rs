@@ -33,9 +33,10 @@ pub fn port(origin: &str) -> Option<u16> {
 }
 
 fn usual(scheme: &str) -> u16 {
-    match scheme.eq_ignore_ascii_case("https") {
-        true => 443,
-        false => 80,
+    if scheme.eq_ignore_ascii_case("https") {
+        443
+    } else {
+        80
     }
 }
 

@@ -51,9 +51,10 @@ fn one(value: &[u8], length: u64) -> Option<Part> {
         },
         (false, _) => {
             let first = number(first)?;
-            let last = match last.is_empty() {
-                true => u64::MAX,
-                false => number(last)?,
+            let last = if last.is_empty() {
+                u64::MAX
+            } else {
+                number(last)?
             };
             match (first <= last, first < length) {
                 (false, _) => return None,

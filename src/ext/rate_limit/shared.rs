@@ -204,10 +204,7 @@ impl Limits {
                 one.hold(said, now);
             }
             // A token of one limit alone lets nobody pass; it is lost, as it is for a request that does not wait.
-            let given = match admitted {
-                true => allowed(said),
-                false => all,
-            };
+            let given = if admitted { allowed(said) } else { all };
             one.ledger(now, |ledger, rate| {
                 ledger.settle(admitted, given, rate, now)
             });

@@ -338,9 +338,10 @@ impl Shared for Store {
                 Ok(None) => Taken::Failed,
                 Err(_) => {
                     self.health.failed("no answer in time");
-                    match self.health.rests() {
-                        true => Taken::Failed,
-                        false => Taken::Late(asked),
+                    if self.health.rests() {
+                        Taken::Failed
+                    } else {
+                        Taken::Late(asked)
                     }
                 }
             }

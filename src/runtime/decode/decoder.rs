@@ -51,9 +51,10 @@ impl Decoder {
             Kind::String => Ok(wrapped("content", Value::string(text(body)))),
             Kind::Xml => {
                 let data = xml::decode(body).map_err(broken)?;
-                Ok(match self.is_collection {
-                    true => wrapped("collection", data),
-                    false => data,
+                Ok(if self.is_collection {
+                    wrapped("collection", data)
+                } else {
+                    data
                 })
             }
             Kind::Rss => feed::decode(body).map_err(broken),

@@ -8,9 +8,10 @@ use crate::runtime::json::{self, Object, Value};
 /// The whole text; `{}` for no data.
 pub(super) fn document(data: &Object) -> Bytes {
     let mut out = Vec::with_capacity(256);
-    match data.is_empty() {
-        true => out.extend_from_slice(b"{}\n"),
-        false => object(&mut out, data, 0, true),
+    if data.is_empty() {
+        out.extend_from_slice(b"{}\n")
+    } else {
+        object(&mut out, data, 0, true)
     }
     Bytes::from(out)
 }
@@ -65,9 +66,10 @@ fn scalar(out: &mut Vec<u8>, value: &Value) {
 
 /// Plain if every reader of YAML 1.1 and 1.2 takes it for this text, else in double quotes.
 fn string(out: &mut Vec<u8>, text: &str) {
-    match plain::is_plain(text) {
-        true => out.extend_from_slice(text.as_bytes()),
-        false => quoted(out, text),
+    if plain::is_plain(text) {
+        out.extend_from_slice(text.as_bytes())
+    } else {
+        quoted(out, text)
     }
 }
 

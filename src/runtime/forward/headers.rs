@@ -298,9 +298,10 @@ fn copy(
         return;
     }
     for value in notes.header_values(head, name) {
-        let value = match replaced {
-            true => of_a_step(value),
-            false => value.clone(),
+        let value = if replaced {
+            of_a_step(value)
+        } else {
+            value.clone()
         };
         to.append(name, value);
     }
@@ -386,9 +387,10 @@ fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
 
 /// `https` or `http`: of our own connection, or what a trusted peer says of the one before it.
 fn scheme(options: &Options, head: &Head<'_>) -> &'static str {
-    let said = match options.client_address.trusts(head.peer.to_canonical()) {
-        true => head.header(&FORWARDED_PROTO),
-        false => None,
+    let said = if options.client_address.trusts(head.peer.to_canonical()) {
+        head.header(&FORWARDED_PROTO)
+    } else {
+        None
     };
     match said.map(str::trim) {
         Some(said) if said.eq_ignore_ascii_case("https") => "https",

@@ -28,9 +28,10 @@ pub type Pairs<'q> = SmallVec<[Pair<'q>; 8]>;
 impl QueryRules {
     /// The endpoint's list: `*` among the names lets everything pass.
     pub fn endpoint<S: AsRef<str>>(names: &[S]) -> QueryRules {
-        match names.iter().any(|name| name.as_ref() == "*") {
-            true => QueryRules::All,
-            false => QueryRules::backend(names),
+        if names.iter().any(|name| name.as_ref() == "*") {
+            QueryRules::All
+        } else {
+            QueryRules::backend(names)
         }
     }
 

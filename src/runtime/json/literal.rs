@@ -40,9 +40,10 @@ fn float(number: f64) -> String {
     let size = number.abs();
     if size != 0.0 && !(1e-6..1e21).contains(&size) {
         let text = format!("{number:e}");
-        return match text.contains("e-") {
-            true => text,
-            false => text.replace('e', "e+"),
+        return if text.contains("e-") {
+            text
+        } else {
+            text.replace('e', "e+")
         };
     }
     number.to_string()

@@ -196,9 +196,10 @@ fn array_tree(text: &[u8], at: usize, depth: usize) -> Result<(Value, usize), Er
 /// What the checked string from `at` to `end`, quotation marks included, says.
 fn text_of(text: &[u8], at: usize, end: usize, escaped: bool) -> Cow<'_, str> {
     let inner = text.get(at + 1..end - 1).unwrap_or_default();
-    match escaped {
-        false => lossless(inner),
-        true => Cow::Owned(unescape(inner)),
+    if escaped {
+        Cow::Owned(unescape(inner))
+    } else {
+        lossless(inner)
     }
 }
 

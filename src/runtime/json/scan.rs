@@ -336,9 +336,10 @@ impl<'a> Nest<'a> {
             object,
             names_from: self.names.len(),
         });
-        match object {
-            true => self.member(first),
-            false => Ok(Step::Value(first)),
+        if object {
+            self.member(first)
+        } else {
+            Ok(Step::Value(first))
         }
     }
 

@@ -16,9 +16,10 @@ pub enum Style {
 impl Style {
     /// `canonical` as the configuration has it.
     pub fn canonical(on: bool) -> Style {
-        match on {
-            true => Style::Canonical,
-            false => Style::Verbatim,
+        if on {
+            Style::Canonical
+        } else {
+            Style::Verbatim
         }
     }
 }

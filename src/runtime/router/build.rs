@@ -143,16 +143,17 @@ impl<T> Builder<T> {
         let tree = tree_of(&mut self.trees, &method);
         if let Err(known) = tree.add(&pattern, leaf, fold) {
             let first = self.origins[known as usize].1.as_str();
-            return Err(match first == pattern.as_str() {
-                true => RouteError::Duplicate {
+            return Err(if first == pattern.as_str() {
+                RouteError::Duplicate {
                     method,
                     pattern: pattern.as_str().to_string(),
-                },
-                false => RouteError::Indistinguishable {
+                }
+            } else {
+                RouteError::Indistinguishable {
                     method,
                     pattern: pattern.as_str().to_string(),
                     first: first.to_string(),
-                },
+                }
             });
         }
         self.routes.push(Route {

@@ -210,9 +210,10 @@ fn braces(text: &str, rest: bool) -> Option<(usize, usize)> {
         let start = from + text[from..].find('{')?;
         let end = start + text[start..].find('}')?;
         let name = &text[start + 1..end];
-        let known = match rest {
-            true => start == 0 && name.chars().all(narrow_name),
-            false => name.chars().all(wide_name),
+        let known = if rest {
+            start == 0 && name.chars().all(narrow_name)
+        } else {
+            name.chars().all(wide_name)
         };
         if known && !name.is_empty() {
             return Some((start, end));

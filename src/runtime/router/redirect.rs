@@ -26,14 +26,16 @@ impl Redirect {
             location.push_str(&escape::visible(query));
         }
         let get = *method == Method::GET;
-        let body = match get {
-            true => Bytes::from(page(&location)),
-            false => Bytes::new(),
+        let body = if get {
+            Bytes::from(page(&location))
+        } else {
+            Bytes::new()
         };
         Redirect {
-            status: match get {
-                true => StatusCode::MOVED_PERMANENTLY,
-                false => StatusCode::TEMPORARY_REDIRECT,
+            status: if get {
+                StatusCode::MOVED_PERMANENTLY
+            } else {
+                StatusCode::TEMPORARY_REDIRECT
             },
             // Visible ASCII by now, so the value is always valid.
             location: HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/")),

@@ -93,9 +93,10 @@ impl<T> Router<T> {
             return Match::NotFound;
         }
         let sent = path;
-        let path = match self.options.remove_extra_slash {
-            true => redirect::collapse_slashes(path),
-            false => Cow::Borrowed(path),
+        let path = if self.options.remove_extra_slash {
+            redirect::collapse_slashes(path)
+        } else {
+            Cow::Borrowed(path)
         };
         let bare = path.strip_prefix('/').unwrap_or(&path);
         let tree = self.trees.iter().find(|(known, _)| known == method);
@@ -108,9 +109,10 @@ impl<T> Router<T> {
                     query,
                     prefix,
                 };
-                return match captures.is_empty() {
-                    true => self.found(leaf, captures),
-                    false => self.captured(tree, asked, leaf, captures),
+                return if captures.is_empty() {
+                    self.found(leaf, captures)
+                } else {
+                    self.captured(tree, asked, leaf, captures)
                 };
             }
             if let Some(location) = self.elsewhere(tree, &path)
@@ -218,11 +220,14 @@ impl<T> Router<T> {
                 .params(route, captures)
                 .map_or_else(Match::BadParam, |_| Match::Options { allow }),
             // What stands behind one of our own endpoints is a parameter there, though no name.
-            Target::BuiltIn(which) => match self.options.check_params {
-                true => captures.iter().try_for_each(|rest| check_rest(rest)),
-                false => Ok(()),
+            Target::BuiltIn(which) => {
+                let checked = if self.options.check_params {
+                    captures.iter().try_for_each(|rest| check_rest(rest))
+                } else {
+                    Ok(())
+                };
+                checked.map_or_else(Match::BadParam, |()| Match::BuiltIn(*which))
             }
-            .map_or_else(Match::BadParam, |()| Match::BuiltIn(*which)),
         }
     }
 
@@ -306,9 +311,10 @@ struct Elsewhere {
 impl Elsewhere {
     /// The path to redirect to; `None` for one that a browser would take for another host.
     fn with(self, prefix: Option<&str>) -> Option<String> {
-        redirect::relative(match self.prefixed {
-            true => redirect::with_prefix(&self.path, prefix),
-            false => self.path,
+        redirect::relative(if self.prefixed {
+            redirect::with_prefix(&self.path, prefix)
+        } else {
+            self.path
         })
     }
 }
@@ -400,8 +406,9 @@ fn check_twice(value: &str) -> Result<(), Cow<'static, str>> {
         return Err(Cow::Owned(format!("error: invalid URL escape {bad:?}")));
     }
     let again = percent_decode_str(value).collect::<Vec<u8>>();
-    match again == value.as_bytes() && !value.contains(['?', '#']) {
-        true => Ok(()),
-        false => Err(Cow::Borrowed(ENCODED)),
+    if again == value.as_bytes() && !value.contains(['?', '#']) {
+        Ok(())
+    } else {
+        Err(Cow::Borrowed(ENCODED))
     }
 }

@@ -9,9 +9,10 @@ fn router_with(options: Options, routes: &[&str]) -> Router<String> {
     let mut builder = Router::builder(options);
     builder.health("/__health").unwrap();
     for route in routes {
-        let (method, path) = match route.starts_with('/') {
-            true => ("GET", *route),
-            false => route.split_once(' ').unwrap(),
+        let (method, path) = if route.starts_with('/') {
+            ("GET", *route)
+        } else {
+            route.split_once(' ').unwrap()
         };
         let method = method.parse().unwrap();
         let pattern = Pattern::parse(path, true).unwrap();

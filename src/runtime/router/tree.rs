@@ -67,9 +67,10 @@ impl Tree {
             };
         }
         let node = &mut self.nodes[at as usize];
-        let slot = match pattern.wildcard {
-            true => &mut node.tail,
-            false => &mut node.leaf,
+        let slot = if pattern.wildcard {
+            &mut node.tail
+        } else {
+            &mut node.leaf
         };
         match slot {
             Some(known) => Err(*known),
@@ -104,13 +105,13 @@ impl Tree {
     fn param_child(&mut self, at: u32, prefix: &str, suffix: &str) -> u32 {
         let node = &self.nodes[at as usize];
         let plain = prefix.is_empty() && suffix.is_empty();
-        let known = match plain {
-            true => node.param,
-            false => node
-                .affixed
+        let known = if plain {
+            node.param
+        } else {
+            node.affixed
                 .iter()
                 .find(|affixed| &*affixed.prefix == prefix && &*affixed.suffix == suffix)
-                .map(|affixed| affixed.node),
+                .map(|affixed| affixed.node)
         };
         if let Some(known) = known {
             return known;

@@ -153,9 +153,10 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
 
 /// A parameter of these bytes; [`bytes`] gives them back. Of an overlong form of UTF-8 nothing is kept, as in [`decoded`].
 pub(crate) fn kept(bytes: &[u8]) -> String {
-    match is_overlong(bytes) {
-        true => String::from_utf8_lossy(bytes).into_owned(),
-        false => with_raw(bytes),
+    if is_overlong(bytes) {
+        String::from_utf8_lossy(bytes).into_owned()
+    } else {
+        with_raw(bytes)
     }
 }
 
@@ -190,9 +191,10 @@ pub(crate) fn path(text: &str) -> String {
 
 /// Appends `text` to a path with its slashes and its escapes, if all of these are escapes.
 pub(crate) fn raw_path(to: &mut String, text: &str) {
-    match is_well_formed(text) {
-        true => to.extend(utf8_percent_encode(text, PATH)),
-        false => to.extend(utf8_percent_encode(text, SEGMENTS)),
+    if is_well_formed(text) {
+        to.extend(utf8_percent_encode(text, PATH))
+    } else {
+        to.extend(utf8_percent_encode(text, SEGMENTS))
     }
 }
 

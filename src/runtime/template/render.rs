@@ -60,14 +60,13 @@ impl Template {
             return Ok(Cow::Borrowed(fixed));
         }
         let mut target = String::with_capacity(96);
-        let mut has_query = match self.raw_responses {
-            true => self.fill_raw(&mut target, values)?,
-            false => {
-                for piece in &self.path {
-                    fill(&mut target, piece, values, Place::Path)?;
-                }
-                false
+        let mut has_query = if self.raw_responses {
+            self.fill_raw(&mut target, values)?
+        } else {
+            for piece in &self.path {
+                fill(&mut target, piece, values, Place::Path)?;
             }
+            false
         };
         if !self.has_dots && target.contains("/.") && dot_segment(&target) {
             return Err(dots());
@@ -117,9 +116,10 @@ impl Template {
             }
         }
         let path = target.split('?').next().unwrap_or_default();
-        match !self.has_dots && hidden_dot_segment(path) {
-            true => Err(dots()),
-            false => Ok(has_query),
+        if !self.has_dots && hidden_dot_segment(path) {
+            Err(dots())
+        } else {
+            Ok(has_query)
         }
     }
 }
@@ -204,10 +204,12 @@ pub fn query(pairs: &[Pair<'_>]) -> Option<Box<str>> {
 
 /// Adds the client's pairs behind the pattern's own query, form-encoded as the reference does.
 fn append(target: &mut String, pairs: &[Pair<'_>], has_query: bool) {
-    let mut next = match has_query {
-        true if target.ends_with('?') => None,
-        true => Some('&'),
-        false => Some('?'),
+    let mut next = if !has_query {
+        Some('?')
+    } else if target.ends_with('?') {
+        None
+    } else {
+        Some('&')
     };
     for pair in pairs {
         target.extend(next);

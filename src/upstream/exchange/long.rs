@@ -71,9 +71,10 @@ impl Exchange<'_> {
                 response.headers.iter().map(field).sum()
             }),
         };
-        match size > most {
-            true => Err(Error::new(HEAD_TOO_LARGE)),
-            false => Ok(()),
+        if size > most {
+            Err(Error::new(HEAD_TOO_LARGE))
+        } else {
+            Ok(())
         }
     }
 

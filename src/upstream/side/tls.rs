@@ -135,13 +135,14 @@ fn roots(
     own: &[CertificateDer<'static>],
 ) -> Result<Arc<RootCertStore>, ClientError> {
     static SYSTEM: Recent<(), Arc<RootCertStore>> = Recent::new();
-    let mut roots = match tls.disable_system_ca_pool {
-        true => Arc::new(RootCertStore::empty()),
-        false => SYSTEM.get((), |()| {
+    let mut roots = if tls.disable_system_ca_pool {
+        Arc::new(RootCertStore::empty())
+    } else {
+        SYSTEM.get((), |()| {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(system_certificates());
             Ok::<_, ClientError>(Arc::new(roots))
-        })?,
+        })?
     };
     if !own.is_empty() {
         let mut all = Arc::unwrap_or_clone(roots);
@@ -257,9 +258,10 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let shown_by = ShownBy::Server(server_name);
-        let listed = match self.insecure {
-            true => None,
-            false => self.listed.verify(end_entity, shown_by, now),
+        let listed = if self.insecure {
+            None
+        } else {
+            self.listed.verify(end_entity, shown_by, now)
         };
         // Where only the server's own certificate is vouched for, only its pin counts.
         let alone = self.insecure || listed.is_some();

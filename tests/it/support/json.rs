@@ -19,9 +19,10 @@ impl Json {
         let mut reader = Reader { text, at: 0 };
         let value = reader.value()?;
         reader.blank();
-        match reader.at == text.len() {
-            true => Ok(value),
-            false => Err(format!("byte {}: more after the value", reader.at)),
+        if reader.at == text.len() {
+            Ok(value)
+        } else {
+            Err(format!("byte {}: more after the value", reader.at))
         }
     }
 

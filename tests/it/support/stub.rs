@@ -383,10 +383,12 @@ fn answer(stream: &mut TcpStream, route: &Json, fill: &Fill, seen: &Seen) -> io:
         head += &format!("Content-Length: {}\r\n", body.len());
     }
     head += "\r\n";
-    let payload = match bodiless || seen.method == "HEAD" {
-        true => Vec::new(),
-        false if flag("chunked") => chunked(&body),
-        false => body,
+    let payload = if bodiless || seen.method == "HEAD" {
+        Vec::new()
+    } else if flag("chunked") {
+        chunked(&body)
+    } else {
+        body
     };
     let mut out = head.into_bytes();
     if flag("truncate") {

@@ -55,18 +55,15 @@ impl<'p> Parser<'p> {
 
     /// `7F` or `{10FFFF}`.
     fn hexadecimal(&mut self) -> Option<char> {
-        let digits = match self.eat("{") {
-            true => {
-                let end = self.rest.find('}')?;
-                let digits = self.rest.get(..end)?;
-                self.skip(end + 1);
-                digits
-            }
-            false => {
-                let digits = self.rest.get(..2)?;
-                self.skip(2);
-                digits
-            }
+        let digits = if self.eat("{") {
+            let end = self.rest.find('}')?;
+            let digits = self.rest.get(..end)?;
+            self.skip(end + 1);
+            digits
+        } else {
+            let digits = self.rest.get(..2)?;
+            self.skip(2);
+            digits
         };
         if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
@@ -134,9 +131,10 @@ impl<'p> Parser<'p> {
         }
         self.skip(1);
         let high = self.class_letter(class)?;
-        match low <= high {
-            true => Ok(ClassUnicode::new([ClassUnicodeRange::new(low, high)])),
-            false => refused("invalid character class range", before(from, self.rest)),
+        if low <= high {
+            Ok(ClassUnicode::new([ClassUnicodeRange::new(low, high)]))
+        } else {
+            refused("invalid character class range", before(from, self.rest))
         }
     }
 

@@ -178,9 +178,10 @@ impl<'t> Frame<'t> {
         if given >= fixed && (given == fixed || function.variadic) {
             return Ok(());
         }
-        let want = match function.variadic {
-            true => format!("at least {fixed}"),
-            false => fixed.to_string(),
+        let want = if function.variadic {
+            format!("at least {fixed}")
+        } else {
+            fixed.to_string()
         };
         let name = function.name;
         self.error(

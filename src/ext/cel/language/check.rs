@@ -149,9 +149,10 @@ impl Checker<'_> {
             }
         };
         let (of, field) = (Box::new(of), field.into());
-        Ok(match test {
-            true => (Expr::Has { of, field }, Type::Bool),
-            false => (Expr::Select { of, field }, inner),
+        Ok(if test {
+            (Expr::Has { of, field }, Type::Bool)
+        } else {
+            (Expr::Select { of, field }, inner)
         })
     }
 

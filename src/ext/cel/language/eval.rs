@@ -185,9 +185,10 @@ impl<'a> Run<'a> {
     }
 
     fn conditional(&self, [test, yes, no]: &'a [Expr; 3]) -> Given<'a> {
-        match self.bool(test)? {
-            true => self.eval(yes),
-            false => self.eval(no),
+        if self.bool(test)? {
+            self.eval(yes)
+        } else {
+            self.eval(no)
         }
     }
 

@@ -185,22 +185,18 @@ pub(super) fn resolve(name: &str, member: bool, args: &[Type]) -> Result<(F, Typ
         .filter(|known| known.name == name && known.member == member)
         .peekable();
     if named.peek().is_none() {
-        return Err(
-            match member && PARTS.iter().any(|(known, _)| *known == name) {
-                true => Unfit::NoOverload,
-                false => Unfit::Undeclared,
-            },
-        );
+        return Err(if member && PARTS.iter().any(|(known, _)| *known == name) {
+            Unfit::NoOverload
+        } else {
+            Unfit::Undeclared
+        });
     }
     let fitting: Vec<&Overload> = named.filter(|known| fits(known.takes, args)).collect();
     let Some(first) = fitting.first() else {
         return Err(Unfit::NoOverload);
     };
     let sure = fitting.iter().all(|known| known.gives == first.gives);
-    let gives = match sure {
-        true => first.gives.known(),
-        false => Type::Dyn,
-    };
+    let gives = if sure { first.gives.known() } else { Type::Dyn };
     Ok((first.function, gives))
 }
 
@@ -215,9 +211,10 @@ fn compared(name: &str, member: bool, args: &[Type]) -> Option<Result<(F, Type),
         .iter()
         .find(|(known, _)| *known == name && !member)?;
     let fit = COMPARED.iter().any(|kind| fits(&[*kind, *kind], args));
-    Some(match fit {
-        true => Ok((*function, Type::Bool)),
-        false => Err(Unfit::NoOverload),
+    Some(if fit {
+        Ok((*function, Type::Bool))
+    } else {
+        Err(Unfit::NoOverload)
     })
 }
 

@@ -22,9 +22,10 @@ fn decimal(part: &str) -> Result<(), Reason> {
         Err(_) => Err(format!(
             "strconv.Atoi: parsing {}: {}",
             quote::double(part),
-            match part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
-                true => "invalid syntax",
-                false => "value out of range",
+            if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+                "invalid syntax"
+            } else {
+                "value out of range"
             }
         )
         .into()),
@@ -86,9 +87,10 @@ pub(super) fn email(text: &str) -> Result<(), Reason> {
     if local.len() > 64 {
         return err("local part more than 64 characters long");
     }
-    match local.len() > 1 && local.starts_with('"') {
-        true => quoted_mailbox(local)?,
-        false => mailbox(local)?,
+    if local.len() > 1 && local.starts_with('"') {
+        quoted_mailbox(local)?
+    } else {
+        mailbox(local)?
     }
     let bracketed = domain
         .strip_prefix('[')
@@ -107,9 +109,10 @@ fn quoted_mailbox(local: &str) -> Result<(), Reason> {
     let mut letters = local.chars();
     letters.next();
     letters.next_back();
-    match letters.any(|letter| matches!(letter, '\\' | '"')) {
-        true => err("backslash and quote are not allowed within quoted local part"),
-        false => Ok(()),
+    if letters.any(|letter| matches!(letter, '\\' | '"')) {
+        err("backslash and quote are not allowed within quoted local part")
+    } else {
+        Ok(())
     }
 }
 

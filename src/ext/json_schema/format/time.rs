@@ -16,9 +16,10 @@ pub(super) fn date(text: &str) -> Result<(), Reason> {
     if !rest.is_empty() {
         return Err(told(text, &format!("extra text: {}", quote::double(rest))));
     }
-    match (1..=days(year, month)).contains(&day) {
-        true => Ok(()),
-        false => Err(told(text, "day out of range")),
+    if (1..=days(year, month)).contains(&day) {
+        Ok(())
+    } else {
+        Err(told(text, "day out of range"))
     }
 }
 
@@ -82,9 +83,10 @@ pub(super) fn time(text: &str) -> Result<(), Reason> {
     }
     let zone = fraction(text.get(8..).unwrap_or_default())?;
     let minutes = (hour * 60 + minute - offset(zone)?).rem_euclid(24 * 60);
-    match second == 60 && minutes != 23 * 60 + 59 {
-        true => err("invalid leap second"),
-        false => Ok(()),
+    if second == 60 && minutes != 23 * 60 + 59 {
+        err("invalid leap second")
+    } else {
+        Ok(())
     }
 }
 
@@ -186,9 +188,10 @@ fn parts(mut text: &str, all: &str) -> Result<(), Reason> {
             return err("missing unit");
         };
         let Some((_, left)) = units.split_once(unit) else {
-            let what = match all.contains(unit) {
-                true => format!("unit {} out of order", quote::letter(unit)),
-                false => format!("invalid unit {}", quote::letter(unit)),
+            let what = if all.contains(unit) {
+                format!("unit {} out of order", quote::letter(unit))
+            } else {
+                format!("invalid unit {}", quote::letter(unit))
             };
             return Err(what.into());
         };

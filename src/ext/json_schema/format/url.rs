@@ -4,16 +4,18 @@ use super::super::quote;
 use super::{Reason, address, err, within};
 
 pub(super) fn absolute(text: &str) -> Result<(), Reason> {
-    match parse(text)?.scheme {
-        true => Ok(()),
-        false => err("relative url"),
+    if parse(text)?.scheme {
+        Ok(())
+    } else {
+        err("relative url")
     }
 }
 
 pub(super) fn reference(text: &str) -> Result<(), Reason> {
-    match text.contains('\\') {
-        true => err("contains \\"),
-        false => parse(text).map(|_| ()),
+    if text.contains('\\') {
+        err("contains \\")
+    } else {
+        parse(text).map(|_| ())
     }
 }
 
@@ -99,9 +101,10 @@ fn scheme(text: &str) -> Result<(bool, &str), String> {
     }
     let within = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     let first = scheme.bytes().next();
-    match first.is_some_and(|first| first.is_ascii_alphabetic()) && scheme.bytes().all(within) {
-        true => Ok((true, rest)),
-        false => Ok((false, text)),
+    if first.is_some_and(|first| first.is_ascii_alphabetic()) && scheme.bytes().all(within) {
+        Ok((true, rest))
+    } else {
+        Ok((false, text))
     }
 }
 
@@ -138,9 +141,10 @@ fn bounds(host: &str) -> Result<(), String> {
         return Err(format!("invalid port {} after host", quote::double(port)));
     }
     // After the mark of a zone, anything may be escaped.
-    let zone = match host.starts_with('[') {
-        true => host.find("%25").unwrap_or(host.len()),
-        false => host.len(),
+    let zone = if host.starts_with('[') {
+        host.find("%25").unwrap_or(host.len())
+    } else {
+        host.len()
     };
     letters(host.get(..zone).unwrap_or_default())?;
     escapes(host.get(zone..).unwrap_or_default())
@@ -181,9 +185,10 @@ fn escapes(text: &str) -> Result<(), String> {
 fn escape(text: &str, at: usize) -> Result<&str, String> {
     let end = text.floor_char_boundary(at.saturating_add(3));
     let escape = text.get(at..end).unwrap_or_default();
-    match escape.len() == 3 && escape.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit()) {
-        true => Ok(escape),
-        false => Err(bad_escape(escape)),
+    if escape.len() == 3 && escape.bytes().skip(1).all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(escape)
+    } else {
+        Err(bad_escape(escape))
     }
 }
 

@@ -277,14 +277,16 @@ impl<'t> Found<'t> {
             );
             return unfit(text, token);
         }
-        let (from, to) = match back {
-            true => (label.at, block.last),
-            false => (first, label.at),
+        let (from, to) = if back {
+            (label.at, block.last)
+        } else {
+            (first, label.at)
         };
         // What `until` asks sees the locals of its block, and what follows a label those before it.
-        let loses_locals = match back {
-            true => block.shape == Shape::Repeat,
-            false => block.shape == Shape::Repeat || !ends(tokens, label.at + 3, block.last),
+        let loses_locals = if back {
+            block.shape == Shape::Repeat
+        } else {
+            block.shape == Shape::Repeat || !ends(tokens, label.at + 3, block.last)
         };
         if loses_locals && block.locals.iter().any(|at| from < *at && *at < to) {
             let text = format!("goto '{}' jumps into the scope of a local", label.name);

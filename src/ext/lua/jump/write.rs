@@ -146,13 +146,15 @@ impl<'a, 't> Writer<'a, 't> {
         for number in inner_first.iter().rev() {
             if let Some(region) = self.regions.get(*number) {
                 let this = Around::Region(*number);
-                let local = match self.flags.contains(&this) {
-                    true => format!("local {} ", flag(this)),
-                    false => String::new(),
+                let local = if self.flags.contains(&this) {
+                    format!("local {} ", flag(this))
+                } else {
+                    String::new()
                 };
-                let text = match region.back {
-                    true => format!(" while true do {local}repeat "),
-                    false => format!(" {local}repeat "),
+                let text = if region.back {
+                    format!(" while true do {local}repeat ")
+                } else {
+                    format!(" {local}repeat ")
                 };
                 edits.insert(self.offset(region.from), text);
             }
@@ -161,12 +163,13 @@ impl<'a, 't> Writer<'a, 't> {
             if let Some(region) = self.regions.get(*number) {
                 let this = Around::Region(*number);
                 let checks = self.checked(this);
-                let text = match region.back {
-                    true => format!(
+                let text = if region.back {
+                    format!(
                         " until true{checks} if not {} then break end end{checks} ",
                         flag(this)
-                    ),
-                    false => format!(" until true{checks} "),
+                    )
+                } else {
+                    format!(" until true{checks} ")
                 };
                 edits.insert(self.offset(region.to), text);
             }

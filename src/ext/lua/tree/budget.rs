@@ -11,9 +11,10 @@ pub(super) const VALUE_BYTES: usize = 64;
 /// Counts `bytes`.
 pub(super) fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
     *spent = spent.saturating_add(bytes);
-    match *spent > MOST_BYTES {
-        true => Err(TreeError::Full),
-        false => Ok(()),
+    if *spent > MOST_BYTES {
+        Err(TreeError::Full)
+    } else {
+        Ok(())
     }
 }
 

@@ -195,8 +195,9 @@ fn add_date(data: &mut Object, name: &str, text: String) {
 
 /// Null for none, as an absent list is in the reference.
 fn texts(all: Vec<String>) -> Value {
-    match all.is_empty() {
-        true => Value::Null,
-        false => Value::Array(all.into_iter().map(Value::string).collect()),
+    if all.is_empty() {
+        Value::Null
+    } else {
+        Value::Array(all.into_iter().map(Value::string).collect())
     }
 }
