@@ -8,7 +8,7 @@
 //! | [`accept`], [`room`], [`descriptors`], [`socket`] | the accept loop, who may stay when places are scarce, file descriptors, a client's socket |
 //! | [`front`], [`conn`], [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], [`client_auth`], [`tickets`], [`turns`] | certificates, chosen by name, replaced while running, and those of clients; keys of session tickets; handshakes that do not crowd out requests |
-//! | [`gateway`], [`active_stats`] | the `ProxyHttp` implementation: decides and delegates; its part of `/__stats` |
+//! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | [`quick`] | the health answer, given before there is a session |
 //! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
 //! | [`relay`], [`trailers`], [`grpc`] | `no-op` answers as a streaming copy; refusals that gRPC clients understand |
@@ -16,7 +16,6 @@
 //! | [`admin`], [`control`], [`watch`], [`upkeep`], [`memory`] | pages for operators, orders, changed files, background tasks, memory that goes back |
 
 mod accept;
-mod active_stats;
 pub mod admin;
 mod body;
 mod builtin;

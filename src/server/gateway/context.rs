@@ -1,0 +1,66 @@
+//! One request, from its head to its access-log line.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, StatusCode, header};
+use pingora_proxy::Session;
+
+use super::active::Active;
+use crate::runtime::pipeline::Ended;
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::service::Endpoint;
+use crate::telemetry::metrics::InFlight;
+
+/// One request, from its head to its access-log line.
+#[derive(Debug)]
+pub struct Ctx {
+    pub(in crate::server) started: Instant,
+    pub(in crate::server) active: Option<Arc<Active>>,
+    pub(in crate::server) endpoint: Option<Arc<Endpoint>>,
+    pub(in crate::server) notes: Notes,
+    pub(in crate::server) client: Option<IpAddr>,
+    /// The status of our own answer; what a gRPC client got says 200.
+    pub(in crate::server) answered: Option<StatusCode>,
+    /// Not in the access log: redirects and preflights, which the reference answers before it logs.
+    pub(super) silent: bool,
+    pub(super) in_flight: Option<InFlight>,
+    /// `telemetry/metrics` has seen the request come, and is to see it go.
+    pub(in crate::server) counted: bool,
+    /// How the endpoint's work ended, and how long it took; `None` when it was not begun.
+    pub(in crate::server) ended: Option<(Ended, Duration)>,
+}
+
+/// The head of the session's request; `None` when its target is no text, which no route could match.
+pub(in crate::server) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<'_>> {
+    let header = session.req_header();
+    let target = std::str::from_utf8(header.raw_path()).ok()?;
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let digest = session.digest();
+    let peer = digest
+        .and_then(|digest| digest.socket_digest.as_ref()?.peer_addr()?.as_inet())
+        .map_or(IpAddr::from([0, 0, 0, 0]), |address| {
+            address.ip().to_canonical()
+        });
+    let host = header
+        .headers
+        .get(header::HOST)
+        .map(HeaderValue::as_bytes)
+        .and_then(|host| std::str::from_utf8(host).ok())
+        .or_else(|| header.uri.authority().map(|authority| authority.as_str()))
+        .unwrap_or_default();
+    Some(Head {
+        method: &header.method,
+        path: if path.is_empty() { "/" } else { path },
+        query,
+        headers: &header.headers,
+        host,
+        peer,
+        client: client.unwrap_or(peer),
+        secure: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+    })
+}

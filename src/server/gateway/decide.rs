@@ -1,0 +1,155 @@
+//! What needs no waiting: steps of the service, routing, endpoints of our own.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::Gateway;
+use super::context::Ctx;
+use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::request::Head;
+use crate::runtime::router::{BuiltIn, Match, Redirect};
+use crate::runtime::service::{Endpoint, Service};
+use crate::server::builtin;
+
+/// Whether new requests are welcome; an endpoint of that path in the file goes first.
+const READY_PATH: &str = "/__ready";
+
+/// What the synchronous part of a request came to.
+pub(super) enum Decision {
+    /// Given before the service's own gates.
+    Before(Answer),
+    Answer(Answer),
+    /// The body is read and logged or echoed.
+    Debug,
+    Echo,
+    Endpoint(Arc<Endpoint>),
+}
+
+impl Gateway {
+    /// Everything that needs no waiting: service steps, routing, built-in endpoints.
+    pub(super) fn decide(&self, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
+        for step in service.steps.iter().filter(|step| step.covers_health()) {
+            if let Some(answer) = step.request(head, &mut ctx.notes) {
+                ctx.silent = true;
+                return Decision::Before(answer);
+            }
+        }
+        if head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        {
+            // RFC 9110 §10.1.1: an expectation that nobody here can meet.
+            return Decision::Before(text(
+                StatusCode::EXPECTATION_FAILED,
+                "417 Expectation Failed",
+            ));
+        }
+        if head.path == "*" && *head.method == Method::OPTIONS {
+            ctx.silent = true;
+            return Decision::Before(Answer::empty(StatusCode::OK));
+        }
+        let prefix = self.trusted_prefix(head, service);
+        let found = service
+            .router
+            .route(head.method, head.path, head.query, prefix);
+        match &found {
+            Match::Redirect(redirect) => {
+                ctx.silent = true;
+                return Decision::Before(redirect_answer(redirect));
+            }
+            Match::BadTarget => {
+                return Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
+            }
+            Match::BadParam(reason) => {
+                return Decision::Before(text(StatusCode::BAD_REQUEST, reason));
+            }
+            Match::BuiltIn(BuiltIn::Health) => return Decision::Before(builtin::health()),
+            Match::NotFound if head.path == READY_PATH && *head.method == Method::GET => {
+                return Decision::Before(builtin::ready(
+                    self.shared.draining.load(Ordering::Relaxed),
+                    service.readiness.as_deref(),
+                ));
+            }
+            _ => {}
+        }
+        for step in service.steps.iter().filter(|step| !step.covers_health()) {
+            if let Some(answer) = step.request(head, &mut ctx.notes) {
+                return Decision::Before(answer);
+            }
+        }
+        match found {
+            Match::Found { endpoint, params } => {
+                ctx.notes.params = params;
+                Decision::Endpoint(Arc::clone(endpoint))
+            }
+            Match::BuiltIn(BuiltIn::Debug) => Decision::Debug,
+            Match::BuiltIn(BuiltIn::Echo) => Decision::Echo,
+            Match::Options { allow } => Decision::Answer(Answer {
+                branding: Branding::Version,
+                ..Answer::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
+            }),
+            Match::MethodNotAllowed { allow } => Decision::Answer(
+                unrouted(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "405 method not allowed",
+                    &service.options.error_body_405,
+                )
+                .with(header::ALLOW, allow),
+            ),
+            _ => Decision::Answer(unrouted(
+                StatusCode::NOT_FOUND,
+                "404 page not found",
+                &service.options.error_body_404,
+            )),
+        }
+    }
+
+    /// `X-Forwarded-Prefix`, from a proxy that we believe.
+    fn trusted_prefix<'h>(&self, head: &Head<'h>, service: &Service) -> Option<&'h str> {
+        if !service.options.client_address.trusts(head.peer) {
+            return None;
+        }
+        head.headers
+            .get("x-forwarded-prefix")
+            .and_then(|value| value.to_str().ok())
+    }
+}
+
+fn redirect_answer(redirect: &Redirect) -> Answer {
+    let mut answer =
+        Answer::empty(redirect.status).with(header::LOCATION, redirect.location.clone());
+    if !redirect.body.is_empty() {
+        answer.fields.push((
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/html; charset=utf-8"),
+        ));
+        answer.body = redirect.body.clone();
+    }
+    answer
+}
+
+pub(super) fn text(status: StatusCode, body: &str) -> Answer {
+    let mut answer = Answer::empty(status).with(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    answer.body = Bytes::copy_from_slice(body.as_bytes());
+    answer
+}
+
+/// 404 and 405: plain text without a charset, or the configured object.
+fn unrouted(status: StatusCode, body: &'static str, configured: &Option<Bytes>) -> Answer {
+    let (content_type, body) = match configured {
+        Some(json) => ("application/json; charset=utf-8", json.clone()),
+        None => ("text/plain", Bytes::from_static(body.as_bytes())),
+    };
+    let mut answer =
+        Answer::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.branding = Branding::Completed(false);
+    answer.body = body;
+    answer
+}

@@ -1,0 +1,229 @@
+//! The `ProxyHttp` implementation: where requests come in. It decides and delegates; the work is elsewhere.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `active` | [`Active`]: the service that requests run on, with its handles for metrics |
+//! | `context` | [`Ctx`]: one request, from its head to its access-log line |
+//! | `decide` | what needs no waiting: steps of the service, routing, endpoints of our own |
+//! | `gates` | steps that may have to wait, or need the body |
+//! | `run` | an endpoint's work |
+//! | `report`, `active_stats` | metrics and the access log; `/__stats` |
+
+mod active;
+mod active_stats;
+mod context;
+mod decide;
+mod gates;
+mod report;
+mod run;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use http::{Method, StatusCode};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+pub use self::active::Active;
+pub(super) use self::context::{Ctx, head_of};
+use self::decide::{Decision, text};
+use self::gates::Gated;
+use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::listen::Limits;
+use crate::runtime::request::Notes;
+use crate::server::{builtin, respond, rewrite};
+use crate::telemetry::metrics::Metrics;
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Shared {
+    pub active: ArcSwap<Active>,
+    pub metrics: Arc<Metrics>,
+    pub draining: AtomicBool,
+}
+
+/// The application behind the front loop.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    limits: Limits,
+}
+
+impl Gateway {
+    /// The application over `shared`; `limits` are the listener's.
+    pub fn new(shared: Arc<Shared>, limits: Limits) -> Gateway {
+        Gateway { shared, limits }
+    }
+
+    /// What the front loop does for HTTP/1: Pingora makes its sessions of HTTP/2 itself, without any limit. `false`: the
+    /// head has too many fields.
+    fn limit_http2(&self, session: &mut Session) -> bool {
+        let downstream = session.as_downstream_mut();
+        downstream.set_write_timeout(self.limits.write);
+        downstream.set_total_drain_timeout(Some(self.limits.read));
+        downstream.req_header().headers.len() <= self.limits.max_fields
+            && rewrite::join_cookies(downstream.req_header_mut()).is_ok()
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    /// Boxed: Pingora moves it three times into each other, and it is nearly a kilobyte.
+    type CTX = Box<Ctx>;
+
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx {
+            started: Instant::now(),
+            active: None,
+            endpoint: None,
+            notes: Notes::default(),
+            client: None,
+            answered: None,
+            silent: false,
+            in_flight: None,
+            counted: false,
+            ended: None,
+        })
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
+        // No modules: the default one costs a box per request and compresses nothing.
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
+        let active = self.shared.active.load_full();
+        ctx.in_flight = Some(self.shared.metrics.request());
+        // What follows an answer to CONNECT would be taken for a tunnel.
+        if self.shared.draining.load(Ordering::Relaxed)
+            || session.req_header().method == Method::CONNECT
+        {
+            session.set_keepalive(None);
+        }
+        ctx.active = Some(Arc::clone(&active));
+        let few_fields = !session.is_http2() || self.limit_http2(session);
+        let decision = match head_of(session, None) {
+            _ if !few_fields => {
+                self.shared.metrics.bad_request("too_many");
+                Decision::Before(Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+            }
+            None => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
+            Some(mut head) => {
+                head.client = active
+                    .service
+                    .options
+                    .client_address
+                    .of(head.peer, head.headers);
+                ctx.client = Some(head.client);
+                self.decide(&head, ctx, &active.service)
+            }
+        };
+        let decision = match decision {
+            Decision::Before(answer) => Decision::Answer(answer),
+            decision if active.service.gates.is_empty() => decision,
+            decision => match Box::pin(self.service_gates(session, ctx, &active)).await? {
+                Gated::Pass => decision,
+                Gated::Refuse(answer) => Decision::Answer(*answer),
+                Gated::Answered => return Ok(true),
+            },
+        };
+        match decision {
+            Decision::Before(answer) | Decision::Answer(answer) => {
+                self.local(session, ctx, answer).await?
+            }
+            // Boxed, so that answers of our own do not carry an upstream call's state around.
+            Decision::Endpoint(endpoint) => {
+                return in_place(|| self.endpoint(session, ctx, &endpoint)).await;
+            }
+            Decision::Debug | Decision::Echo => {
+                let most = active.service.options.max_request_body_bytes;
+                let body = match ctx.notes.body.take() {
+                    Some(body) => body,
+                    None => Box::pin(self.body_in_time(session, most)).await,
+                };
+                let answer = match head_of(session, ctx.client) {
+                    Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
+                    Some(head) => builtin::debug(&head, &body),
+                    None => Answer::empty(StatusCode::BAD_REQUEST),
+                };
+                self.local(session, ctx, answer).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        _ctx: &mut Self::CTX,
+    ) -> Result<Box<HttpPeer>> {
+        // Every request is answered in the filter before.
+        Error::e_explain(ErrorType::InternalError, "nothing is proxied")
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Self::CTX,
+    ) -> FailToProxy {
+        let written = session.response_written().is_some();
+        let client_left = *error.esource() == ErrorSource::Downstream;
+        if written || client_left {
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        }
+        ctx.notes
+            .errors
+            .push(error.etype().as_str().to_owned().into());
+        let answer = Answer {
+            branding: Branding::Completed(false),
+            ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
+        };
+        if let Some(active) = ctx.active.as_ref() {
+            let fields = &ctx.notes.response_fields;
+            if let Err(error) =
+                respond::write(session, &active.service.options, answer, fields).await
+            {
+                log::debug!("the client left before its error answer: {error}");
+            }
+        }
+        FailToProxy {
+            error_code: 500,
+            can_reuse_downstream: false,
+        }
+    }
+
+    /// The client's own doing is no error of ours, and what a backend did has its line already.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, error: &Error) -> bool {
+        matches!(
+            error.esource(),
+            ErrorSource::Downstream | ErrorSource::Upstream
+        )
+    }
+
+    /// Pingora's own shows the whole target, and with it every token in its query.
+    fn request_summary(&self, session: &Session, ctx: &Self::CTX) -> String {
+        match head_of(session, ctx.client) {
+            Some(head) => format!("{} {}, Host: {}", head.method, head.path, head.host),
+            None => session.req_header().method.to_string(),
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Self::CTX) {
+        self.report(session, ctx);
+    }
+}
+
+/// A future in a box that was there before it: made on the stack first, ten kilobytes would be copied for each request.
+#[inline(always)]
+fn in_place<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let room = Box::new_uninit();
+    Box::into_pin(Box::write(room, make()))
+}
