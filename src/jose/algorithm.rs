@@ -1,4 +1,4 @@
-//! The signature algorithms of RFC 7518 and RFC 8037 that a file may name.
+//! The signature algorithms of RFC 7518 and RFC 8037 that a configuration may name.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{
     RSA_PSS_2048_8192_SHA512, RsaParameters,
 };
 
-/// A signature algorithm; there is no `none`, and a name that is not listed here does not exist.
+/// A signature algorithm. There is no `none`: a name that is not in this list does not parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     Hs256,
@@ -27,11 +27,11 @@ pub enum Algorithm {
     Es512,
     /// Ed25519 only; Ed448 is not offered (RFC 8037 §3.1).
     EdDsa,
-    /// The same under its fully specified name (RFC 9864 §2.2).
+    /// The same algorithm under its fully specified name (RFC 9864 §2.2).
     Ed25519,
 }
 
-/// Which kind of key an algorithm needs.
+/// The kind of key that an algorithm needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     Secret,
@@ -43,7 +43,7 @@ pub enum KeyKind {
 }
 
 impl Algorithm {
-    /// Every algorithm, in the order of the reference's documentation.
+    /// Every algorithm, in the order of KrakenD's documentation.
     pub const ALL: [Algorithm; 14] = [
         Algorithm::EdDsa,
         Algorithm::Ed25519,
@@ -61,7 +61,7 @@ impl Algorithm {
         Algorithm::Ps512,
     ];
 
-    /// The algorithm of exactly this name; letter case counts (RFC 7515 §4.1.1).
+    /// The algorithm with exactly this name. Names are case-sensitive (RFC 7515 §4.1.1).
     pub fn parse(name: &str) -> Option<Algorithm> {
         Algorithm::ALL
             .into_iter()
@@ -88,8 +88,8 @@ impl Algorithm {
         }
     }
 
-    /// Whether both names stand for one algorithm. `EdDSA` can only be Ed25519 here, so nothing is confused by taking
-    /// `Ed25519` for it (RFC 9864 §2.2). Every other name stands for itself alone.
+    /// Whether both names mean the same algorithm. `EdDSA` can only be Ed25519 here, so accepting `Ed25519` for it is
+    /// safe (RFC 9864 §2.2). Every other name is equal only to itself.
     pub fn means(self, other: Algorithm) -> bool {
         let plain = |algorithm| match algorithm {
             Algorithm::Ed25519 => Algorithm::EdDsa,
@@ -98,7 +98,7 @@ impl Algorithm {
         plain(self) == plain(other)
     }
 
-    /// The one kind of key that fits: one key, one family (RFC 8725 §3.1).
+    /// The only kind of key that fits (RFC 8725 §3.1).
     pub fn key_kind(self) -> KeyKind {
         match self {
             Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => KeyKind::Secret,
@@ -111,7 +111,7 @@ impl Algorithm {
         }
     }
 
-    /// For HMAC: the hash, whose length is also the shortest secret allowed (RFC 7518 §3.2).
+    /// The hash of an HMAC algorithm. Its length is also the minimum length of the secret (RFC 7518 §3.2).
     pub(super) fn hmac(self) -> Option<hmac::Algorithm> {
         match self {
             Algorithm::Hs256 => Some(hmac::HMAC_SHA256),
@@ -121,7 +121,7 @@ impl Algorithm {
         }
     }
 
-    /// For RSA: padding, hash and key size. With PSS the salt is as long as the hash (RFC 7518 §3.5).
+    /// Padding, hash and key size of an RSA algorithm. With PSS the salt is as long as the hash (RFC 7518 §3.5).
     pub(super) fn rsa(self) -> Option<&'static RsaParameters> {
         match self {
             Algorithm::Rs256 => Some(&RSA_PKCS1_2048_8192_SHA256),
@@ -134,7 +134,8 @@ impl Algorithm {
         }
     }
 
-    /// For ECDSA: curve and hash; signatures are r and s at the full width of the curve (RFC 7518 §3.4).
+    /// Curve and hash of an ECDSA algorithm. A signature is r and s, each at the full width of the curve (RFC 7518
+    /// §3.4).
     pub(super) fn ecdsa(self) -> Option<&'static EcdsaVerificationAlgorithm> {
         match self {
             Algorithm::Es256 => Some(&ECDSA_P256_SHA256_FIXED),
@@ -144,7 +145,7 @@ impl Algorithm {
         }
     }
 
-    /// The same algorithm in the words of `jsonwebtoken`, which has no ES512.
+    /// The same algorithm as `jsonwebtoken` names it. `jsonwebtoken` has no ES512.
     pub(super) fn jsonwebtoken(self) -> Option<jsonwebtoken::Algorithm> {
         use jsonwebtoken::Algorithm as Theirs;
         Some(match self {
@@ -171,9 +172,9 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// Tells `jsonwebtoken` to sign with aws-lc-rs. Call it before the first signature; later calls change nothing.
+/// Makes `jsonwebtoken` sign with aws-lc-rs. Call it before the first signature. Later calls have no effect.
 pub fn install_crypto() {
-    // An error only says that a provider is installed already.
+    // An error only means that a provider is already installed.
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }
 
@@ -182,14 +183,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_is_read_back_as_itself() {
+    fn each_name_parses_to_its_own_algorithm() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::parse(algorithm.as_str()), Some(algorithm));
         }
     }
 
     #[test]
-    fn names_that_merely_resemble_one_are_unknown() {
+    fn similar_names_do_not_parse() {
         for name in [
             "none", "NONE", "rs256", "RS256 ", "", "ES256K", "EDDSA", "ed25519", "Ed448", "HS1",
         ] {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_names_of_ed25519_mean_the_same() {
+    fn only_the_two_names_of_ed25519_are_equivalent() {
         for one in Algorithm::ALL {
             for other in Algorithm::ALL {
                 let both_ed25519 = [one, other]

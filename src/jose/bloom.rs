@@ -1,7 +1,8 @@
-//! Revoked tokens, for `auth/revoker`: Bloom filters that forget by rotation.
+//! Rotating Bloom filters that hold the revoked tokens of `auth/revoker`.
 //!
-//! A filter may take a token for revoked that is not, with the probability the file asks for, and never the reverse.
-//! Sizes and hashes are those of KrakenD, so that its clients' filters mean the same here.
+//! A filter may report a token as revoked that is not, with the probability that the configuration sets. It never
+//! misses a revoked token. Sizes and hashes are those of KrakenD, so filters that KrakenD clients send have the same
+//! meaning here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,17 +12,17 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use md5::{Digest, Md5};
 use smallvec::SmallVec;
 
-/// How an element becomes bit positions: `hash_name`.
+/// How an element is mapped to bit positions (`hash_name`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BloomHash {
-    /// Two halves of one FNV-1 hash, combined (Kirsch and Mitzenmacher).
+    /// One FNV-1 hash, whose two halves are combined (Kirsch and Mitzenmacher).
     Optimal,
-    /// The words of up to five unrelated hashes.
+    /// The words of up to five independent hashes.
     Default,
 }
 
 impl BloomHash {
-    /// The hash of this name.
+    /// The hash with this name.
     pub fn parse(name: &str) -> Option<BloomHash> {
         match name {
             "optimal" => Some(BloomHash::Optimal),
@@ -34,14 +35,14 @@ impl BloomHash {
 /// The dimensions of a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BloomShape {
-    /// m
+    /// Number of bits (m).
     pub bits: u64,
-    /// k
+    /// Number of hash functions (k).
     pub hashes: u32,
     pub hash: BloomHash,
 }
 
-/// Why a filter cannot be made.
+/// Why a filter cannot be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BloomError {
     #[error("the number of elements must be at least 1")]
@@ -54,11 +55,11 @@ pub enum BloomError {
     Period,
 }
 
-/// 1 GiB for one filter; three are held.
+/// 1 GiB for one filter. Three filters are allocated.
 const MAX_BITS: u64 = 1 << 33;
 
 impl BloomShape {
-    /// The smallest filter that takes `elements` with at most this share of false positives.
+    /// The smallest filter that holds `elements` with at most this rate of false positives.
     pub fn new(
         elements: u64,
         false_positives: f64,
@@ -82,7 +83,7 @@ impl BloomShape {
         })
     }
 
-    /// The bits that stand for an element. Nothing is kept between calls, so any number may run at once.
+    /// The bit positions of an element. The call keeps no state, so calls may run concurrently.
     pub fn positions(&self, element: &[u8]) -> SmallVec<[u64; 32]> {
         match self.hash {
             BloomHash::Optimal => {
@@ -111,29 +112,30 @@ impl BloomShape {
     }
 }
 
-/// Three filters in turn: what is added counts for at least two periods and less than three.
+/// Three filters that are used in rotation. An element that is added counts for at least two periods and less than
+/// three.
 ///
-/// Looking up takes no lock and no turn: whoever asks computes from the time which two filters count. Time is handed
-/// in and should not go backwards by more than a period.
+/// Lookups take no lock: the caller computes from the time which two filters count. The caller passes the time, which
+/// must not go back by more than a period.
 #[derive(Debug)]
 pub struct RevokedTokens {
     shape: BloomShape,
     period: Duration,
     start: Duration,
     filters: [Filter; 3],
-    /// Held while bits are written, so that a filter is emptied once.
+    /// Held while bits are written, so that a filter is cleared only once.
     writing: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Filter {
-    /// The turn for which these bits count, plus one; 0 for none.
+    /// The number of the rotation that these bits belong to, plus one. 0 means that the filter is unused.
     turn: AtomicU64,
     bits: Box<[AtomicU64]>,
 }
 
 impl RevokedTokens {
-    /// An empty list; `period` is the file's `TTL`.
+    /// An empty list. `period` is the `TTL` of the configuration.
     pub fn new(
         shape: BloomShape,
         period: Duration,
@@ -164,7 +166,7 @@ impl RevokedTokens {
         for counts_at in [turn, turn + 1] {
             let filter = self.filter(counts_at);
             if filter.turn.load(Ordering::Relaxed) != counts_at + 1 {
-                // Nobody reads this filter now: it last counted two turns ago.
+                // No lookup reads this filter now: it last counted two rotations ago.
                 filter.turn.store(0, Ordering::Release);
                 filter
                     .bits
@@ -180,7 +182,7 @@ impl RevokedTokens {
         }
     }
 
-    /// Whether the element was added in this period or one of the two before.
+    /// Whether the element was added in this period or in one of the two before it.
     pub fn contains(&self, element: &[u8], now: Duration) -> bool {
         let turn = self.turn(now);
         let counting = [Some(turn), turn.checked_sub(1)].map(|turn| {
@@ -224,7 +226,7 @@ impl Filter {
     }
 }
 
-/// The hashes behind [`BloomHash::Default`], in their order.
+/// The hashes of [`BloomHash::Default`], in order.
 #[derive(Clone, Copy)]
 enum Hasher {
     Md5,
@@ -246,7 +248,7 @@ impl Hasher {
     }
 }
 
-/// Every whole group of eight bytes, little-endian.
+/// Each complete group of eight bytes, little-endian.
 fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     let (groups, _) = bytes.as_chunks::<8>();
     groups.iter().map(|group| u64::from_le_bytes(*group))
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_those_of_the_reference() {
+    fn sizes_match_krakend() {
         let small = BloomShape::new(1000, 1e-4, BloomHash::Optimal).unwrap();
         assert_eq!((small.bits, small.hashes), (19171, 14));
         let large = BloomShape::new(10_000_000, 1e-7, BloomHash::Optimal).unwrap();
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_optimal_hash_finds_the_bits_of_the_reference() {
+    fn the_optimal_hash_sets_the_same_bits_as_krakend() {
         assert_eq!(
             fnv1_128(b"jti-J1"),
             0x49e6_e832_853c_64bf_6dc5_77c9_70a8_6e2e
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_hash_takes_whole_words_of_the_first_hashes() {
+    fn the_default_hash_uses_whole_words_of_the_first_hashes() {
         let shape = |hashes| BloomShape {
             bits: 1 << 20,
             hashes,
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn later_additions_do_not_shorten_earlier_ones() {
+    fn later_additions_do_not_shorten_the_life_of_earlier_ones() {
         let revoked = list(BloomHash::Optimal);
         for second in 0..30 {
             revoked.add(format!("jti-{second}").as_bytes(), at(second));
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_up_while_others_add_never_misses() {
+    fn concurrent_lookups_and_additions_never_miss() {
         let revoked = list(BloomHash::Optimal);
         revoked.add(b"jti-J1", at(0));
         std::thread::scope(|scope| {
@@ -399,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_period_of_nothing_is_refused() {
+    fn a_zero_period_is_rejected() {
         let shape = BloomShape::new(10, 0.1, BloomHash::Optimal).unwrap();
         assert_eq!(
             RevokedTokens::new(shape, Duration::ZERO, at(0)).err(),

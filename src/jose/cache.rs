@@ -1,8 +1,8 @@
-//! Tokens whose signature was verified, so that it need not be verified again.
+//! A cache of tokens whose signature was verified, so that it need not be verified again.
 //!
-//! What is remembered is a fact, "these bytes were signed with a key of that set", and never a decision: time, issuer,
-//! audience, roles, scopes and revocation are asked again for every request. Only verified tokens get in, so a flood
-//! of forged ones can neither fill the cache nor push good ones out.
+//! An entry records a fact ("these bytes were signed with a key of that set"), never a decision. Time, issuer,
+//! audience, roles, scopes and revocation are checked again for every request. Only verified tokens are inserted, so
+//! a flood of forged tokens can neither fill the cache nor evict valid ones.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,38 +16,39 @@ use ahash::RandomState;
 use crate::jose::claims::Claims;
 use crate::jose::verifier::Verifier;
 
-/// Which keys vouch for a token: a source, and which of its documents.
+/// The keys that verified a token: a key source and the version of its document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// One number for each distinct source of keys in this process.
+    /// A number that is unique for each key source in this process.
     pub source: u64,
-    /// Goes up whenever the source's document changes, which forgets every token verified with the old one.
+    /// Incremented whenever the document of the source changes. This invalidates every token verified with the old
+    /// document.
     pub generation: u64,
 }
 
-/// All that the verdict on a token depends on, besides the token.
+/// Everything that the result of a verification depends on, besides the token.
 ///
-/// Algorithm and strategy belong to it: two endpoints may share a source and yet choose another key, or refuse the
-/// token's algorithm.
+/// This includes algorithm and strategy: two endpoints may share a source and still select different keys, or reject
+/// the algorithm of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope {
     pub origin: Origin,
     pub verifier: Verifier,
 }
 
-/// Bounds of a cache.
+/// Size limits of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheLimits {
-    /// 0 switches the cache off.
+    /// 0 disables the cache.
     pub entries: usize,
-    /// Roughly, tokens and claims together. 0 switches the cache off.
+    /// Approximate size of tokens and claims together. 0 disables the cache.
     pub bytes: usize,
-    /// How long a token without `exp`, or with a distant one, is remembered.
+    /// How long a token is cached if it has no `exp` or a distant one.
     pub max_age: Duration,
 }
 
 impl Default for CacheLimits {
-    /// Room for the tokens of a busy site; memory is taken as it fills.
+    /// Large enough for the tokens of a busy site. Memory is allocated as the cache fills.
     fn default() -> CacheLimits {
         CacheLimits {
             entries: 1 << 17,
@@ -57,28 +58,28 @@ impl Default for CacheLimits {
     }
 }
 
-/// What a cache has done since it was made, and what it holds.
+/// Counters of a cache since its creation, and its current size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
     pub hits: u64,
     pub misses: u64,
-    /// Pushed out by newer tokens; those that expired or were purged are not counted.
+    /// Entries evicted by newer tokens. Expired and purged entries are not counted.
     pub evictions: u64,
     pub entries: usize,
     pub bytes: usize,
 }
 
-/// A bounded map from tokens to claims, shared by all workers.
+/// A bounded map from tokens to claims, shared by all worker threads.
 pub struct TokenCache {
     shards: Box<[Shard]>,
-    /// Keyed at random for each process, so that nobody can aim tokens at one bucket. Not the standard library's hash:
-    /// over a whole token that costs as much as all the rest of a look-up.
+    /// Keyed at random for each process, so that an attacker cannot aim tokens at one bucket. The standard library's
+    /// hash is not used: over a whole token it costs as much as the rest of a lookup.
     hasher: RandomState,
     max_age: Duration,
 }
 
 impl TokenCache {
-    /// A cache with these bounds.
+    /// Creates a cache with these limits.
     pub fn new(limits: CacheLimits) -> TokenCache {
         let count = match limits.entries {
             0 => 0,
@@ -95,17 +96,18 @@ impl TokenCache {
         }
     }
 
-    /// Where this token stands under this scope, for the calls that need to know; made once for a request.
+    /// The hash of this token under this scope. It is computed once per request and passed to `get_at` and
+    /// `insert_at`.
     pub(super) fn place(&self, token: &str, scope: Scope) -> Place {
         Place(self.hash(token, scope))
     }
 
-    /// The claims of this very token, if it was verified under this very scope and is still worth remembering.
+    /// The claims of exactly this token, if it was verified under exactly this scope and the entry has not expired.
     pub fn get(&self, token: &str, scope: Scope, now: Duration) -> Option<Arc<Claims>> {
         self.get_at(self.place(token, scope), token, scope, now)
     }
 
-    /// The same at its place.
+    /// Like [`TokenCache::get`], with the hash already computed.
     pub(super) fn get_at(
         &self,
         Place(hash): Place,
@@ -123,7 +125,7 @@ impl TokenCache {
         found
     }
 
-    /// Remembers a token that was just verified. Never call it for any other.
+    /// Caches a token that was just verified. Never call it for any other token.
     pub fn insert(
         &self,
         token: &str,
@@ -135,7 +137,7 @@ impl TokenCache {
         self.insert_at(self.place(token, scope), token, scope, claims, now, leeway);
     }
 
-    /// The same at its place.
+    /// Like [`TokenCache::insert`], with the hash already computed.
     pub(super) fn insert_at(
         &self,
         Place(hash): Place,
@@ -170,12 +172,13 @@ impl TokenCache {
         shard.evictions.fetch_add(evicted, Ordering::Relaxed);
     }
 
-    /// Drops what this source's older documents vouched for. It could not be found any more; this frees its memory.
+    /// Removes the tokens that older documents of this source verified. Lookups no longer find them; this frees their
+    /// memory.
     pub fn purge(&self, current: Origin) {
         self.retain(|scope| scope.origin.source != current.source || scope.origin == current);
     }
 
-    /// Drops everything.
+    /// Removes all entries.
     pub fn clear(&self) {
         self.retain(|_| false);
     }
@@ -202,7 +205,7 @@ impl TokenCache {
         }
     }
 
-    /// A hash of the whole token. It only finds the place: the bytes are compared in full before anything is believed.
+    /// A hash of the whole token. It only locates the entry: all bytes are compared before the entry is used.
     fn hash(&self, token: &str, scope: Scope) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(token.as_bytes());
@@ -213,7 +216,7 @@ impl TokenCache {
     }
 
     fn shard(&self, hash: u64) -> Option<&Shard> {
-        // The low bits choose the bucket inside the shard.
+        // The low bits choose the bucket within the shard.
         let count = u64::try_from(self.shards.len())
             .ok()
             .filter(|count| *count > 0)?;
@@ -221,12 +224,12 @@ impl TokenCache {
     }
 }
 
-/// A keyed hash of a token and its scope. It finds, and decides nothing.
+/// A keyed hash of a token and its scope. It locates an entry but never decides on a match.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place(u64);
 
 impl fmt::Debug for TokenCache {
-    /// What it holds are credentials, so only their number is shown.
+    /// The entries are credentials, so only their number is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TokenCache").field(&self.stats()).finish()
     }
@@ -241,15 +244,15 @@ struct Shard {
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
-    /// Entries from which on a token gets in only when it comes for the second time.
+    /// With this many entries or more, a token is inserted only when it is seen for the second time.
     crowded: usize,
-    /// The hashes of tokens that came once; made when first needed.
+    /// The hashes of tokens that were seen once. Allocated on first use.
     doorstep: OnceLock<Box<[AtomicU64]>>,
 }
 
-/// Below this a shard is small enough to take everybody.
+/// A shard with fewer entries accepts every token.
 const SELECTIVE: usize = 1024;
-/// Tokens that a shard remembers as seen once.
+/// How many tokens a shard remembers as seen once.
 const DOORSTEP: usize = 2048;
 
 impl Shard {
@@ -275,8 +278,8 @@ impl Shard {
         }
     }
 
-    /// Whether a verified token is to be kept. A shard with many entries keeps only those that come again: a stream of
-    /// tokens that are used once costs neither memory nor the places of others.
+    /// Whether a verified token is inserted. A shard with many entries accepts only tokens that are seen again, so a
+    /// stream of tokens that are used once costs no memory and evicts nothing.
     fn admits(&self, hash: u64) -> bool {
         if self.read(|held| held.index.len()) < self.crowded {
             return true;
@@ -291,7 +294,7 @@ impl Shard {
     }
 
     fn read<T>(&self, look: impl FnOnce(&Held) -> T) -> T {
-        // A panic while the lock was held leaves at worst a forgotten token.
+        // A panic while the lock was held leaves at worst a lost entry.
         look(&self.held.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -300,8 +303,8 @@ impl Shard {
     }
 }
 
-/// One shard's entries. Which one goes when room is needed is decided by a clock: the hand passes over entries that
-/// were used since its last visit and takes the first that was not.
+/// The entries of one shard. A clock algorithm selects the entry to evict: the hand skips entries that were used
+/// since its last visit and takes the first that was not.
 struct Held {
     index: HashMap<u64, usize, AsIs>,
     slots: Vec<Option<Entry>>,
@@ -317,7 +320,7 @@ struct Entry {
     scope: Scope,
     token: Box<str>,
     claims: Arc<Claims>,
-    /// From then on the token has expired for everybody, or is to be verified again.
+    /// When the token expires, or must be verified again.
     dies: Duration,
     used: AtomicBool,
 }
@@ -334,14 +337,14 @@ impl Held {
         if *entry.token != *token || entry.scope != scope || entry.dies <= now {
             return None;
         }
-        // Written only when it changes: a hot token's line then stays shared between the cores.
+        // Written only when it changes, so that the cache line of a hot token stays shared between the cores.
         if !entry.used.load(Ordering::Relaxed) {
             entry.used.store(true, Ordering::Relaxed);
         }
         Some(Arc::clone(&entry.claims))
     }
 
-    /// Returns how many living entries had to go.
+    /// Returns the number of live entries that were evicted.
     fn insert(&mut self, entry: Entry, now: Duration) -> u64 {
         let weight = entry.weight();
         if weight > self.max_bytes {
@@ -369,7 +372,8 @@ impl Held {
         evicted
     }
 
-    /// Moves the hand on until it has taken an entry. Called only while there is one, so it ends within two rounds.
+    /// Advances the hand until it has removed an entry. The caller ensures that there is one, so it ends within two
+    /// rounds.
     fn evict(&mut self, now: Duration) -> u64 {
         loop {
             self.hand = if self.hand + 1 < self.slots.len() {
@@ -405,7 +409,7 @@ impl Held {
     }
 }
 
-/// The key is a keyed hash already; hashing it again would only cost.
+/// The key is already a keyed hash, so it is not hashed again.
 #[derive(Clone, Copy, Default)]
 struct AsIs;
 

@@ -1,4 +1,4 @@
-//! What a token says: the registered claims checked and typed, the rest as they came.
+//! The claims of a token: registered claims are checked and typed, the rest is kept as it was sent.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,25 +10,26 @@ use crate::jose::strict::{self, StrictError};
 
 /// The claims of a token (RFC 7519 §4).
 ///
-/// Only types are settled here; whether a claim has the right value is asked of [`Rules`](crate::jose::Rules) for
-/// every request, because the answer depends on the endpoint and on the time.
+/// Only types are checked here. Whether a claim has an acceptable value depends on the endpoint and on the time, so
+/// [`Rules`](crate::jose::Rules) checks it for every request.
 #[derive(Clone, PartialEq)]
 pub struct Claims {
-    /// `iss`, `sub`, `jti` and `aud` among them are of the right types.
+    /// If `iss`, `sub`, `jti` and `aud` are present, they have the right types.
     map: Map<String, Value>,
     expiry: Option<NumericDate>,
     not_before: Option<NumericDate>,
     issued_at: Option<NumericDate>,
-    /// Bytes of JSON that these claims were read from.
+    /// Size in bytes of the JSON that these claims were parsed from.
     json_bytes: usize,
 }
 
-/// Whole seconds since the Unix epoch (RFC 7519 §2); fractions are cut off, as KrakenD does.
+/// Whole seconds since the Unix epoch (RFC 7519 §2). Fractions are truncated, as in KrakenD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NumericDate(i64);
 
 impl NumericDate {
-    /// Beyond this, floating point no longer tells one second from the next: such a date means "far away".
+    /// Above this value, floating point cannot distinguish one second from the next. Such a date means "far in the
+    /// future".
     const FAR: f64 = (1_u64 << 53) as f64;
 
     fn of(number: &serde_json::Number) -> NumericDate {
@@ -38,11 +39,11 @@ impl NumericDate {
             return NumericDate(seconds);
         }
         let seconds = number.as_f64().unwrap_or(f64::INFINITY);
-        // From there on included: the conversion to floating point may have rounded down to it.
+        // The limit itself is included: the conversion to floating point may have rounded down to it.
         if seconds >= NumericDate::FAR {
             return NumericDate(i64::MAX);
         }
-        // A float-to-integer cast saturates: the far past stays the far past.
+        // A float-to-integer cast saturates, so a date far in the past stays there.
         NumericDate(seconds as i64)
     }
 
@@ -51,14 +52,14 @@ impl NumericDate {
         i128::from(self.0) * 1_000_000_000
     }
 
-    /// The date as the time since the epoch; dates before it are the epoch.
+    /// The date as the time since the epoch. Earlier dates become the epoch.
     pub fn since_epoch(self) -> Duration {
         Duration::from_secs(u64::try_from(self.0).unwrap_or(0))
     }
 }
 
 impl Claims {
-    /// Reads a payload: a JSON object without duplicate names whose registered claims have the right types.
+    /// Parses a payload: a JSON object without duplicate names, whose registered claims have the right types.
     pub fn parse(payload: &[u8]) -> Result<Claims, Refusal> {
         let map = strict::object(payload).map_err(|fault| {
             let detail = match fault {
@@ -70,14 +71,14 @@ impl Claims {
             Refusal::new(Reason::Malformed, detail)
         })?;
         for name in ["sub", "jti"] {
-            // As KrakenD does: null is as good as absent. For `iss` it is not, since we compare that one.
+            // As in KrakenD, null means absent. This does not hold for `iss`, because we compare it.
             check_string(&map, name, Null::Absent)?;
         }
         check_string(&map, "iss", Null::Refused)?;
         check_audience(&map)?;
         Ok(Claims {
-            // "No end" is said by leaving the claim out, not by a value that somebody failed to fill in. The other
-            // two are optional remarks about the past: null says nothing.
+            // A token without an end omits `exp`. A null is more likely a value that the issuer failed to fill in, so
+            // it is rejected. `nbf` and `iat` are optional statements about the past, where null means absent.
             expiry: date(&map, "exp", Null::Refused)?,
             not_before: date(&map, "nbf", Null::Absent)?,
             issued_at: date(&map, "iat", Null::Absent)?,
@@ -91,7 +92,7 @@ impl Claims {
         &self.map
     }
 
-    /// One claim by its literal name.
+    /// The claim with exactly this name.
     pub fn claim(&self, name: &str) -> Option<&Value> {
         self.map.get(name)
     }
@@ -111,7 +112,7 @@ impl Claims {
         self.map.get("jti").and_then(Value::as_str)
     }
 
-    /// `aud`, one or many; nothing when absent.
+    /// `aud`, which may have one or many values. Empty when absent.
     pub fn audience(&self) -> impl Iterator<Item = &str> {
         let values = match self.map.get("aud") {
             Some(Value::Array(many)) => many,
@@ -136,33 +137,33 @@ impl Claims {
         self.issued_at
     }
 
-    /// Roughly how much memory these claims hold, in bytes, for bounded caches.
+    /// The approximate memory that these claims use, in bytes, for bounded caches.
     ///
-    /// A JSON tree takes a small multiple of its text; the exact number would cost a walk for each token.
+    /// A JSON tree uses a small multiple of its text. The exact number would cost a walk over each token.
     pub(super) fn weight(&self) -> usize {
         std::mem::size_of::<Claims>() + 4 * self.json_bytes
     }
 }
 
 impl fmt::Debug for Claims {
-    /// Names only: the values are somebody's personal data.
+    /// Shows names only: the values are personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.map.keys()).finish()
     }
 }
 
-/// Where a claim stands: a literal name, a path of object members, or either.
+/// The location of a claim: a literal name, a path of object members, or either.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimPath {
     name: Box<str>,
-    /// Empty: the literal name is all there is.
+    /// Empty if only the literal name is used.
     parts: Box<[Box<str>]>,
-    /// With `parts`: a claim whose name is all of it, dots included, does not count.
+    /// With `parts`: a top-level claim whose name contains the dots does not count.
     path_only: bool,
 }
 
 impl ClaimPath {
-    /// A top-level claim of exactly this name, dots included.
+    /// A top-level claim with exactly this name, dots included.
     pub fn literal(name: &str) -> ClaimPath {
         ClaimPath {
             name: name.into(),
@@ -171,7 +172,7 @@ impl ClaimPath {
         }
     }
 
-    /// A claim of this name if there is one, else the value at the end of the dotted path.
+    /// The claim with this name if there is one, else the value at the end of the dotted path.
     pub fn dotted(name: &str) -> ClaimPath {
         let parts = if name.contains('.') {
             name.split('.').map(Box::from).collect()
@@ -185,7 +186,7 @@ impl ClaimPath {
         }
     }
 
-    /// Only the value at the end of the dotted path: a flat claim that is named with the dots must not stand in for
+    /// Only the value at the end of the dotted path: a top-level claim whose name contains the dots must not replace
     /// it. Names without dots, and names that start with `http`, are literal.
     pub fn nested(name: &str) -> ClaimPath {
         let path = ClaimPath::dotted_unless_url(name);
@@ -195,7 +196,8 @@ impl ClaimPath {
         }
     }
 
-    /// Like [`ClaimPath::dotted`], but names that start with `http` are literal: their dots belong to a host name.
+    /// Like [`ClaimPath::dotted`], except that names that start with `http` are literal: their dots belong to a host
+    /// name.
     pub fn dotted_unless_url(name: &str) -> ClaimPath {
         if name.starts_with("http") {
             ClaimPath::literal(name)
@@ -218,12 +220,12 @@ impl ClaimPath {
             })
     }
 
-    /// Whether dots may lead into objects.
+    /// Whether the path may lead into objects.
     pub fn is_nested(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// As the file has it.
+    /// The name as written in the configuration.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -267,7 +269,7 @@ fn date(map: &Map<String, Value>, name: &str, null: Null) -> Result<Option<Numer
     }
 }
 
-/// The claim, what RFC 7519 wants there and what the token has there; never the value.
+/// Names the claim, the type that RFC 7519 requires and the type that was found, but never the value.
 fn wrong_type(name: &str, expected: &str, found: &str) -> Refusal {
     Refusal::new(
         Reason::BadClaim,
@@ -275,7 +277,7 @@ fn wrong_type(name: &str, expected: &str, found: &str) -> Refusal {
     )
 }
 
-/// The JSON type of a value, in words.
+/// The name of the JSON type of a value.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_claim_and_both_types_and_no_value() {
+    fn a_rejection_names_the_claim_and_both_types_but_no_value() {
         for (json, told) in [
             (
                 r#"{"iss":5}"#,
@@ -386,14 +388,14 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_is_no_object_is_malformed() {
+    fn a_payload_that_is_not_an_object_is_malformed() {
         for json in ["null", "[1]", "hello", "", "{\"a\":1,\"a\":2}"] {
             assert_eq!(refused(json), Reason::Malformed, "{json}");
         }
     }
 
     #[test]
-    fn dates_are_cut_to_seconds_and_never_wrap() {
+    fn dates_are_truncated_to_seconds_and_never_wrap() {
         let exp = |number: &str| claims(&format!("{{\"exp\":{number}}}")).expiry().unwrap().0;
         assert_eq!(exp("4102444800.9"), 4_102_444_800);
         assert_eq!(exp("-1.5"), -1);
@@ -413,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_name_comes_before_a_path() {
+    fn a_literal_name_takes_precedence_over_a_path() {
         let both = claims(r#"{"a.b":"literal","a":{"b":"nested","c":{"d":1}}}"#);
         assert_eq!(ClaimPath::dotted("a.b").find(&both).unwrap(), "literal");
         assert_eq!(ClaimPath::dotted("a.c.d").find(&both).unwrap(), 1);

@@ -1,7 +1,8 @@
-//! Points of edwards25519 that no honest key or signature has.
+//! Points of edwards25519 that no valid key or signature contains.
 
-/// Whether the first 32 bytes are a point of order 1, 2, 4 or 8, under which one signature fits many texts, or spelled
-/// with y ≥ p, which gives one point two spellings. RFC 8032 §5.1.7 leaves both to us; the sign bit is ignored.
+/// Whether the first 32 bytes are a point of order 1, 2, 4 or 8, for which one signature verifies many messages, or a
+/// non-canonical encoding with y ≥ p, which would give one point two encodings. RFC 8032 §5.1.7 leaves both checks to
+/// the implementation. The sign bit is ignored.
 pub(super) fn is_weak(bytes: &[u8]) -> bool {
     let Some(point) = bytes.first_chunk::<32>() else {
         return false;
@@ -11,7 +12,7 @@ pub(super) fn is_weak(bytes: &[u8]) -> bool {
     SMALL_ORDER.contains(&y) || !is_canonical(&y)
 }
 
-/// Whether y < p = 2^255 - 19, little-endian, sign bit ignored.
+/// Whether y < p = 2^255 - 19. The bytes are little-endian; the sign bit is ignored.
 fn is_canonical(point: &[u8]) -> bool {
     let Some(point) = point.first_chunk::<32>() else {
         return false;
@@ -20,7 +21,7 @@ fn is_canonical(point: &[u8]) -> bool {
     !(high & 0x7f == 0x7f && middle.iter().all(|byte| *byte == 0xff) && *low >= 0xed)
 }
 
-/// The y coordinates of the eight points of small order on edwards25519, little-endian: those with 8·P = identity.
+/// The y coordinates of the eight points of small order on edwards25519 (8·P = identity), little-endian.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],
     {
@@ -54,7 +55,7 @@ mod tests {
     use crate::jose::{Algorithm, KeyIdStrategy};
 
     #[test]
-    fn sound_points_pass() {
+    fn valid_points_pass() {
         let mut largest = [0xff; 32];
         (largest[0], largest[31]) = (0xeb, 0x7f);
         assert!(!is_weak(&largest), "p - 2 is the largest sound y");
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_with_a_weak_point_is_refused_before_any_arithmetic() {
+    fn a_signature_with_a_weak_point_is_rejected_before_any_arithmetic() {
         let text = token(Algorithm::EdDsa, "{}");
         let set = public_set();
         let key = set.by_id(KeyIdStrategy::Kid, "ed25519").unwrap();

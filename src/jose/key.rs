@@ -1,4 +1,4 @@
-//! One public key of a key set, ready to verify.
+//! One public key of a key set, prepared for verification.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,27 +14,27 @@ use crate::jose::material::{PublicMaterial, member, text_member};
 use crate::jose::reason::Refusal;
 use crate::jose::thumbprint::{self, Thumbprints};
 
-/// A key that may verify, with everything that can be computed beforehand.
+/// A key that can verify signatures, with everything precomputed.
 ///
-/// Verification goes to aws-lc-rs directly and not through `jsonwebtoken`: that one builds its verifier anew for each
-/// token (for RSA the key itself, for ECDSA a check that the point is on the curve) and has no ES512. Which key is used,
-/// for which algorithm, and what its JWK says about that, is settled here once, when the set is loaded.
+/// Signatures are verified with aws-lc-rs directly and not through `jsonwebtoken`, which builds its verifier again
+/// for each token (for RSA the key itself, for ECDSA a check that the point is on the curve) and has no ES512. The
+/// algorithms of a key and the restrictions in its JWK are resolved once, when the set is loaded.
 #[derive(Debug)]
 pub struct Key {
     kid: Box<str>,
     thumbprints: Thumbprints,
-    /// One entry for each algorithm this key may verify; never empty.
+    /// One entry for each algorithm that this key may verify. Never empty.
     prepared: SmallVec<[(Algorithm, Prepared); 1]>,
 }
 
-/// A key made ready for one algorithm.
+/// A key prepared for one algorithm.
 pub(super) enum Prepared {
     Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
     Ed25519(ParsedPublicKey),
 }
 
-/// Why a key of a set is left out.
+/// Why a key of a set is skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
     #[error("it is not a JSON object, or has duplicate members")]
@@ -68,7 +68,7 @@ pub enum KeyFault {
 }
 
 impl Key {
-    /// Makes a key of the members of a JWK (RFC 7517 §4).
+    /// Creates a key from the members of a JWK (RFC 7517 §4).
     pub(super) fn from_jwk(jwk: &Map<String, Value>) -> Result<Key, KeyFault> {
         let kid = text_member(jwk, "kid")?.unwrap_or_default();
         if kid.len() > MAX_KID_BYTES {
@@ -76,7 +76,7 @@ impl Key {
         }
         check_purpose(jwk, "verify")?;
         let material = PublicMaterial::from_jwk(jwk)?;
-        // `oct` keys are secret by nature; any other key with a `d` was published by mistake and must not be trusted.
+        // An `oct` key is always secret. Any other key with a `d` was published by mistake and must not be trusted.
         if member(jwk, "d").is_some() {
             return Err(KeyFault::Private);
         }
@@ -88,7 +88,7 @@ impl Key {
         })
     }
 
-    /// `kid`, empty when the JWK has none.
+    /// The `kid`. Empty if the JWK has none.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -97,7 +97,7 @@ impl Key {
         &self.thumbprints
     }
 
-    /// The algorithms this key may verify.
+    /// The algorithms that this key may verify.
     pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
         self.prepared.iter().map(|(algorithm, _)| *algorithm)
     }
@@ -136,10 +136,10 @@ impl fmt::Debug for Prepared {
     }
 }
 
-/// Longest `kid` that is kept, in bytes; a token with a longer one is refused before the lookup.
+/// Maximum length of a `kid` in bytes. A token with a longer one is rejected before the lookup.
 const MAX_KID_BYTES: usize = 1024;
 
-/// Refuses keys that say they are for something else (RFC 7517 §4.2, §4.3).
+/// Rejects keys that are declared for another purpose (RFC 7517 §4.2, §4.3).
 pub(super) fn check_purpose(
     jwk: &Map<String, Value>,
     operation: &'static str,
@@ -154,7 +154,7 @@ pub(super) fn check_purpose(
     }
 }
 
-/// The JWK's `alg`: the only one the key may be used with (RFC 7517 §4.4).
+/// The `alg` of the JWK: the only algorithm that the key may be used with (RFC 7517 §4.4).
 pub(super) fn declared_algorithm(jwk: &Map<String, Value>) -> Result<Option<Algorithm>, KeyFault> {
     match member(jwk, "alg") {
         None => Ok(None),
@@ -166,7 +166,7 @@ pub(super) fn declared_algorithm(jwk: &Map<String, Value>) -> Result<Option<Algo
     }
 }
 
-/// A name for logs: cut, and free of control characters.
+/// A name for logs: truncated, and without control characters.
 pub(super) fn for_log(name: &str) -> Cow<'_, str> {
     const MOST: usize = 64;
     if name.len() <= MOST && !name.contains(char::is_control) {

@@ -1,4 +1,4 @@
-//! A JWK set: read with bounds, unusable keys left out, the rest found by what a token says of its key.
+//! A JWK set: parsed with limits, without its unusable keys, and indexed by the ids that tokens name.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -14,20 +14,20 @@ use crate::jose::reason::{Reason, Refusal};
 use crate::jose::strict;
 use crate::jose::token::Token;
 
-/// Largest document that is read, in bytes.
+/// Maximum size of a document in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
-/// Most keys in one set. Providers publish a handful; each key costs memory for every algorithm it fits.
+/// Maximum number of keys in a set. Providers publish a handful; each key uses memory for every algorithm it fits.
 pub const MAX_KEYS: usize = 1000;
 
-/// Which header members of a token name its key.
+/// The header members of a token that identify its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyIdStrategy {
     /// `kid`
     Kid,
-    /// `x5t`, or `kid` where the token has none.
+    /// `x5t`, or `kid` if the token has none.
     X5t,
-    /// `x5t#S256`, or `kid` where the token has none.
+    /// `x5t#S256`, or `kid` if the token has none.
     X5tS256,
     /// `kid` followed by `x5t` (or by `kid` again).
     KidX5t,
@@ -41,7 +41,7 @@ impl KeyIdStrategy {
         KeyIdStrategy::KidX5t,
     ];
 
-    /// The strategy of this name, as in `key_identify_strategy`.
+    /// The strategy with this name, as in `key_identify_strategy`.
     pub fn parse(name: &str) -> Option<KeyIdStrategy> {
         KeyIdStrategy::ALL
             .into_iter()
@@ -75,49 +75,50 @@ pub struct KeySet {
     keys: Vec<Key>,
     /// One index for each strategy, in the order of [`KeyIdStrategy::ALL`].
     by_id: [HashMap<Box<str>, usize>; 4],
-    /// `kid`s of keys that were left out, so that a token signed with one is told so and wakes no refresh.
+    /// The `kid`s of skipped keys. A token signed with one of them is rejected with that reason and triggers no
+    /// refresh.
     left_out: HashSet<Box<str>>,
 }
 
-/// A set that was read, and what had to be left out of it.
+/// A parsed set, and the keys that were skipped.
 #[derive(Debug)]
 pub struct Parsed {
     pub set: KeySet,
-    /// In the order of the document; worth one warning each time a new document is loaded.
+    /// In the order of the document. Each is logged as a warning when a new document is loaded.
     pub skipped: Vec<Skipped>,
-    /// SHA-256 of the document: a refresh that brings the same bytes need not start a new generation.
+    /// SHA-256 of the document. A refresh that yields the same bytes need not start a new generation.
     pub digest: [u8; 32],
 }
 
-/// A key that was left out.
+/// A key that was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Fit for a log line: cut to 64 characters, control characters escaped. Empty when the key has none.
+    /// Safe for a log line: truncated to 64 characters, with control characters escaped. Empty if the key has none.
     pub kid: Box<str>,
     pub why: KeyFault,
 }
 
-/// Why a document is no key set.
+/// Why a document is not a key set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     #[error("the key set has more than {MAX_DOCUMENT_BYTES} bytes")]
     TooLarge,
     #[error("the key set has more than {MAX_KEYS} keys")]
     TooMany,
-    /// Also what a bare JWK gives: an object without `keys`.
+    /// The object has no `keys`. A bare JWK gives this error too.
     #[error("no Keys has been found")]
     NoKeys,
-    /// Where, and not what: a set for signing holds private keys, which no error may quote.
+    /// The position, but no text of the document: a set for signing holds private keys, which no error may quote.
     #[error("the key set is no JSON object with one array `keys` (line {line}, column {column})")]
     Syntax { line: usize, column: usize },
 }
 
 impl KeySet {
-    /// Reads a JWK set (RFC 7517 §5).
+    /// Parses a JWK set (RFC 7517 §5).
     ///
-    /// A key we cannot or must not use is left out and reported, and does not spoil its neighbours: a provider that
-    /// adds a key type of tomorrow must not take today's site down. A set in which no key is usable is still a set;
-    /// see [`KeySet::is_empty`].
+    /// A key that we cannot or must not use is skipped and reported without affecting the others: a provider that
+    /// adds a new type of key must not break a running site. A set without any usable key is still a set; see
+    /// [`KeySet::is_empty`].
     pub fn parse(document: &[u8]) -> Result<Parsed, KeySetError> {
         let mut parsed = Parsed {
             set: KeySet::default(),
@@ -146,7 +147,7 @@ impl KeySet {
         Ok(parsed)
     }
 
-    /// The key that the token names, and no other: there is no trial of keys (RFC 8725 §3.10).
+    /// The key that the token names. Other keys are never tried (RFC 8725 §3.10).
     pub fn find(&self, token: &Token<'_>, strategy: KeyIdStrategy) -> Result<&Key, Refusal> {
         let id = token.key_id(strategy)?;
         if let Some(key) = self.by_id(strategy, &id) {
@@ -164,12 +165,12 @@ impl KeySet {
         self.keys.get(*index)
     }
 
-    /// How many keys are usable.
+    /// The number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether no key is usable.
+    /// Whether the set has no usable key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -182,14 +183,14 @@ impl KeySet {
     fn add(&mut self, key: Key) {
         let index = self.keys.len();
         for (strategy, ids) in KeyIdStrategy::ALL.into_iter().zip(&mut self.by_id) {
-            // As KrakenD does: of several keys with one id the last counts.
+            // As in KrakenD, the last of several keys with the same id wins.
             ids.insert(strategy.id_of(&key).into(), index);
         }
         self.keys.push(key);
     }
 }
 
-/// Reads whatever it is given, for the fuzzer and the property test: must not panic.
+/// For the fuzzer and the property test: parses arbitrary bytes and must not panic.
 pub fn parse_anything(bytes: &[u8]) {
     if let Ok(parsed) = KeySet::parse(bytes) {
         assert!(parsed.set.len() + parsed.skipped.len() <= MAX_KEYS);
@@ -202,7 +203,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// The members of `keys`, each still as text, so that a fault in one stays there.
+/// The members of `keys`, each still as text, so that an error in one does not affect the others.
 pub(super) fn raw_keys(document: &[u8]) -> Result<Vec<&RawValue>, KeySetError> {
     if document.len() > MAX_DOCUMENT_BYTES {
         return Err(KeySetError::TooLarge);

@@ -1,4 +1,4 @@
-//! What a JWK's numbers say: decoded, held against the bounds of a sound key, prepared for verification.
+//! The numbers of a JWK: decoded, checked against the limits of a safe key, and prepared for verification.
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RsaPublicKeyComponents};
@@ -12,7 +12,7 @@ use crate::jose::algorithm::{Algorithm, KeyKind};
 use crate::jose::edwards;
 use crate::jose::key::{KeyFault, Prepared};
 
-/// The public part of a JWK, decoded and checked as far as its numbers go.
+/// The public part of a JWK, decoded, with its numbers checked.
 pub(super) enum PublicMaterial {
     Secret(Vec<u8>),
     /// Big-endian, without leading zeros.
@@ -20,7 +20,7 @@ pub(super) enum PublicMaterial {
         n: Vec<u8>,
         e: Vec<u8>,
     },
-    /// The point uncompressed: 4, x, y.
+    /// The uncompressed point: 4, x, y.
     Ec {
         kind: KeyKind,
         point: Vec<u8>,
@@ -50,7 +50,7 @@ impl PublicMaterial {
         algorithm.key_kind() == kind
     }
 
-    /// Prepares the key for its declared algorithm, or for all that fit if it declares none.
+    /// Prepares the key for its declared algorithm, or for every algorithm that fits if it declares none.
     pub(super) fn prepare(
         &self,
         declared: Option<Algorithm>,
@@ -118,7 +118,7 @@ fn rsa(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
     if has_roca_fingerprint(&n) {
         return Err(KeyFault::Roca);
     }
-    // With e = 1 every text is its own signature; a huge e makes verification a burden (RFC 8017 §3.1).
+    // With e = 1 every message is its own signature. A huge e makes verification expensive (RFC 8017 §3.1).
     let exponent = match e.len() {
         1..=8 => e
             .iter()
@@ -131,8 +131,8 @@ fn rsa(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
     Ok(PublicMaterial::Rsa { n, e })
 }
 
-/// Whether the modulus has the mark of the flawed generator: modulo every small prime it is a power of 65537
-/// (Nemec et al., "The Return of Coppersmith's Attack", 2017). Sound keys have it about once in 2^27.
+/// Whether the modulus has the fingerprint of the flawed (ROCA) generator: modulo every small prime it is a power of
+/// 65537 (Nemec et al., "The Return of Coppersmith's Attack", 2017). About one in 2^27 sound keys has it by chance.
 fn has_roca_fingerprint(n: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
         3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
@@ -183,8 +183,8 @@ fn okp(jwk: &Map<String, Value>) -> Result<PublicMaterial, KeyFault> {
     Ok(PublicMaterial::Ed25519(point))
 }
 
-/// A member that says something: `null` and what is empty count as absent, because some providers write out every
-/// member that they know of. What is required is refused all the same when it is absent.
+/// A member with a value. `null` and empty values count as absent, because some providers write every member that
+/// they know. A required member that is absent is still rejected.
 pub(super) fn member<'j>(jwk: &'j Map<String, Value>, name: &str) -> Option<&'j Value> {
     jwk.get(name).filter(|value| match value {
         Value::Null => false,
@@ -213,7 +213,7 @@ pub(super) fn required(jwk: &Map<String, Value>, name: &'static str) -> Result<V
         .ok_or(KeyFault::Member(name))
 }
 
-/// As KrakenD does, unlike in tokens: padding and unused bits are tolerated in what the operator's provider publishes.
+/// As in KrakenD, and unlike in tokens, padding and unused bits are tolerated in a provider's document.
 pub(super) const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
     PAD_INDIFFERENT.with_decode_allow_trailing_bits(true),

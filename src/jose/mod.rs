@@ -1,22 +1,23 @@
-//! Tokens, key sets, signatures: functions over bytes that know nothing of HTTP.
+//! Tokens, key sets and signatures: functions over bytes, independent of HTTP.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`algorithm`] | the names of RFC 7518 that we know, and nothing else |
-//! | [`reason`] | why a token was refused: the word for metrics, the sentence for the log |
-//! | [`strict`] | JSON read without forgiveness: no duplicate members, bounded depth |
-//! | [`key`], [`key_set`] | public keys ready to verify, found by what a token says of its key |
-//! | `material`, `edwards`, `thumbprint` | what makes a published key sound, and what belongs to it |
-//! | [`token`] | a compact JWS taken apart: what stands in it before anybody believes it |
-//! | [`verifier`] | the steps from text to claims, one by one, with or without the cache |
-//! | [`cache`] | tokens whose signature was verified, so that it need not be verified again |
-//! | [`claims`], [`rules`] | what the token says, and what an endpoint demands of it |
-//! | [`propagate`] | claims on their way into header fields and paths |
+//! | [`algorithm`] | the algorithm names of RFC 7518 that we support |
+//! | [`reason`] | why a token was rejected: the word for metrics and the sentence for the log |
+//! | [`strict`] | strict JSON: no duplicate members, limited depth |
+//! | [`key`], [`key_set`] | public keys prepared for verification, looked up by the ids in a token |
+//! | `material`, `edwards`, `thumbprint` | checks of a published key |
+//! | [`token`] | parsing of a compact JWS before its signature is verified |
+//! | [`verifier`] | the steps from a token's text to its claims, with or without the cache |
+//! | [`cache`] | tokens whose signature was verified |
+//! | [`claims`], [`rules`] | the claims of a token, and what an endpoint requires of them |
+//! | [`propagate`] | claims copied into headers and paths |
 //! | [`sign`] | tokens that we issue |
 //! | [`bloom`] | revoked tokens |
-//! | [`sealed`] | key files that are stored encrypted |
+//! | [`sealed`] | encrypted key files |
 //!
-//! Nothing here waits, opens a connection or reads a clock: `now` is handed in, as the time since the Unix epoch.
+//! Nothing here blocks, opens a connection or reads a clock. The caller passes `now` as the time since the Unix
+//! epoch.
 
 pub mod algorithm;
 pub mod bloom;

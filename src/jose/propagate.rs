@@ -1,4 +1,4 @@
-//! Claims on their way out of the token: into header fields, and into the path of an upstream.
+//! Copies claims into headers and into the path of an upstream request.
 
 use std::fmt::Write as _;
 
@@ -8,32 +8,33 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::jose::reason::{Reason, Refusal};
 
-/// How a claim that is an array becomes header fields.
+/// How an array claim becomes headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrays {
-    /// One field, elements joined with commas.
+    /// One header, with the elements joined by commas.
     Joined,
-    /// One field for each element; none for an empty array.
+    /// One header for each element. An empty array gives none.
     Repeated,
 }
 
-/// How the elements of such an array are written.
+/// How the elements of an array are formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elements {
-    /// As KrakenD does, in the notation of Go: `1e+06`, `<nil>`, `map[k:1]`.
+    /// As in KrakenD, in Go's notation: `1e+06`, `<nil>`, `map[k:1]`.
     Go,
-    /// As JSON scalars and texts: `1000000`, `null`, `{"k":1}`.
+    /// As JSON scalars and strings: `1000000`, `null`, `{"k":1}`.
     Json,
 }
 
-/// The values of the header fields for a claim.
+/// The header values for a claim.
 ///
-/// A missing claim is one empty value: the field must replace whatever the client sent under that name.
+/// A missing claim yields one empty value, because the header must replace the one that the client sent under that
+/// name.
 ///
 /// # Errors
-/// A value that would be another one for the backend: with a control character, with blanks around it, which recipients
-/// remove (RFC 9110 §5.5), or an item of a list with a comma in it, which recipients may take for two items, also where
-/// each item is a line of its own (RFC 9110 §5.3).
+/// A value that the backend could read differently: it contains a control character, has surrounding whitespace,
+/// which recipients remove (RFC 9110 §5.5), or is a list with a comma in an item. Recipients may split such an item
+/// even if each item has a line of its own (RFC 9110 §5.3).
 pub fn header_values(
     claim: Option<&Value>,
     arrays: Arrays,
@@ -77,12 +78,13 @@ fn texts(
     }
 }
 
-/// Recipients that read UTF-8 cut more than ASCII's blanks; JavaScript's `trim` also cuts U+FEFF.
+/// Recipients that decode UTF-8 trim more than ASCII whitespace. JavaScript's `trim` also removes U+FEFF.
 fn is_blank(character: char) -> bool {
     character.is_whitespace() || character == '\u{feff}'
 }
 
-/// Whether a text of the value has a comma; those between members and items are not the token's choice.
+/// Whether a string within the value contains a comma. Commas between members and items do not count: the token does
+/// not choose them.
 fn has_comma(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains(','),
@@ -98,9 +100,9 @@ fn bad(why: &'static str) -> Refusal {
     Refusal::new(Reason::BadClaim, why)
 }
 
-/// A claim as one segment of a path, percent-encoded outside the unreserved characters (RFC 3986 §2.3).
+/// A claim as one path segment, percent-encoded outside the unreserved characters (RFC 3986 §2.3).
 ///
-/// `None` when the claim is absent. Empty values and dot segments are refused: they would name another resource.
+/// `None` if the claim is absent. Empty values and dot segments are rejected: they would name another resource.
 pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Refusal> {
     let Some(claim) = claim else {
         return Ok(None);
@@ -112,22 +114,22 @@ pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Refusal> {
     Ok(Some(utf8_percent_encode(&value, RESERVED).to_string()))
 }
 
-/// A claim as one text for a URL, not yet encoded: what is encoded keeps its blanks.
+/// A claim as text for a URL, not yet encoded. Whitespace is kept, because encoding preserves it.
 ///
 /// # Errors
-/// A control character, or an item of a list with a comma in it.
+/// A control character, or a list with a comma in an item.
 pub fn url_text(claim: &Value) -> Result<String, Refusal> {
     texts(Some(claim), Arrays::Joined, Elements::Go).map(|values| values.concat())
 }
 
-/// Everything but letters, digits and `-._~`.
+/// Everything except letters, digits and `-._~`.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// What RFC 9110 §5.5 forbids in a field value, and the C1 controls that some logs obey.
+/// Characters that RFC 9110 §5.5 forbids in a header value, and the C1 controls that some terminals interpret.
 fn is_control(character: char) -> bool {
     character.is_control() && character != '\t'
 }
@@ -140,8 +142,8 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// As KrakenD does: a number within a millionth of an integer is that integer, others have six decimals.
-/// Unlike there, integers beyond 2^53 stay exact.
+/// As in KrakenD, a number within a millionth of an integer becomes that integer, and others have six decimals.
+/// Unlike in KrakenD, integers beyond 2^53 stay exact.
 fn top_number(number: &Number) -> String {
     match number.as_f64() {
         Some(float) if !(number.is_i64() || number.is_u64()) => {
@@ -165,7 +167,7 @@ fn element(value: &Value, style: Elements) -> String {
     }
 }
 
-/// A value as Go's `%v` prints it.
+/// A value as Go's `%v` formats it.
 fn go(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
@@ -186,8 +188,8 @@ fn go(value: &Value) -> String {
     }
 }
 
-/// A number as Go's `%v` prints it, which holds all of them as floats: shortest digits, exponent form below 1e-4 and
-/// from 1e6 on. Unlike there, integers beyond 2^53 stay exact.
+/// A number as Go's `%v` formats a float64: shortest digits, exponent form below 1e-4 and from 1e6 on. Unlike in
+/// KrakenD, integers beyond 2^53 stay exact.
 fn go_number(number: &Number) -> String {
     const EXACT: u64 = 1 << 53;
     let exact = number.as_i64().is_some_and(|n| n.unsigned_abs() > EXACT)
@@ -210,7 +212,7 @@ fn exponent_form(float: f64, low: i32, high: i32) -> Option<String> {
     Some(format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs()))
 }
 
-/// Compact JSON with sorted members, as Go's encoder writes it: `<`, `>`, `&` and the line separators escaped.
+/// Compact JSON with sorted members, as Go's encoder writes it: `<`, `>`, `&` and the line separators are escaped.
 fn json(value: &Value) -> String {
     let mut out = String::new();
     write_json(&mut out, value);
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_are_written_as_the_reference_writes_them() {
+    fn scalars_are_written_as_in_krakend() {
         for (claim, text) in [
             (json!("ñ ü"), "ñ ü"),
             (json!(42), "42"),
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_a_backend_would_read_as_another_is_refused() {
+    fn a_value_that_a_backend_could_read_differently_is_rejected() {
         for claim in [
             json!(" admin"),
             json!("admin "),
@@ -431,7 +433,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_one_harmless_segment_or_refused(text in any::<String>()) {
+        fn arbitrary_text_is_one_safe_segment_or_rejected(text in any::<String>()) {
             if let Ok(Some(segment)) = path_segment(Some(&Value::String(text.clone()))) {
                 prop_assert!(segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
                 let back = percent_encoding::percent_decode_str(&segment).decode_utf8().unwrap();

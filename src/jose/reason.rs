@@ -1,44 +1,45 @@
-//! Why a token was refused: the word for metrics and the access log, the sentence for the log.
+//! Why a token was rejected: the word for metrics and the access log, and the sentence for the log.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The closed set of reasons: metric label, field of the access log, key to the answer's status.
+/// The closed list of reasons. A reason is a metric label, a field of the access log, and determines the response
+/// status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No token was sent.
     Missing,
-    /// Not a compact JWS, or its JSON cannot be read.
+    /// Not a compact JWS, or with JSON that cannot be parsed.
     Malformed,
-    /// The header's `alg` is not the configured one.
+    /// The `alg` in the header is not the configured one.
     AlgNotAllowed,
-    /// No key of that id is in the set.
+    /// The set has no key with that id.
     UnknownKey,
     BadSignature,
     Expired,
-    /// `nbf` or `iat` lies ahead.
+    /// `nbf` or `iat` is in the future.
     NotYetValid,
     WrongIssuer,
     WrongAudience,
     MissingRole,
     MissingScope,
     Revoked,
-    /// An expression of the endpoint (`validation/cel`) does not hold.
+    /// An expression of the endpoint (`validation/cel`) is false.
     Rejected,
-    /// There is no key set to look into.
+    /// No key set is available.
     KeysUnavailable,
     /// More than one credential was sent.
     AmbiguousCredentials,
-    /// `crit` is there: we implement no extension.
+    /// `crit` is present, and we implement no extension.
     CriticalHeader,
-    /// The key exists but must not verify this token: wrong type, too weak, for another use.
+    /// The key exists but must not verify this token: it has the wrong type, is too weak, or is for another use.
     UnusableKey,
-    /// A registered claim has the wrong type, or a claim cannot go where it should.
+    /// A registered claim has the wrong type, or a claim cannot be propagated.
     BadClaim,
 }
 
 impl Reason {
-    /// Every reason, for metrics that start at zero.
+    /// Every reason, so that metrics can start at zero.
     pub const ALL: [Reason; 18] = [
         Reason::Missing,
         Reason::Malformed,
@@ -84,7 +85,7 @@ impl Reason {
         }
     }
 
-    /// 403 for a good token that allows too little, 401 for everything else.
+    /// 403 for a valid token with insufficient permissions, 401 for everything else.
     pub fn status(self) -> u16 {
         match self {
             Reason::MissingRole | Reason::MissingScope => 403,
@@ -99,9 +100,9 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A refused token: why, and the sentence for the log. The sentence never holds text of the token.
+/// A rejected token: the reason and the sentence for the log. The sentence never contains text of the token.
 ///
-/// Sentences that have a counterpart in the reference keep its wording, because people search their logs for it.
+/// A sentence that KrakenD logs too keeps its wording, because people search their logs for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Refusal {
@@ -110,7 +111,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with its sentence.
+    /// Creates a rejection with its sentence.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal {
             reason,
@@ -118,12 +119,12 @@ impl Refusal {
         }
     }
 
-    /// No token in any of the places where one may stand.
+    /// No token was found in any of the configured places.
     pub fn missing() -> Refusal {
         Refusal::new(Reason::Missing, "Token not found")
     }
 
-    /// Two credentials in one request: which one an upstream would believe is anybody's guess.
+    /// Two credentials in one request. It is undefined which of them an upstream would use.
     pub fn ambiguous() -> Refusal {
         Refusal::new(
             Reason::AmbiguousCredentials,
@@ -131,17 +132,17 @@ impl Refusal {
         )
     }
 
-    /// The key server has not answered yet, or its last answer is too old to be used.
+    /// The key server has not responded yet, or its last response is too old to be used.
     pub fn keys_unavailable() -> Refusal {
         Refusal::new(Reason::KeysUnavailable, "no key set is available")
     }
 
-    /// The token is on the list of the revoked.
+    /// The token is on the revocation list.
     pub fn revoked() -> Refusal {
         Refusal::new(Reason::Revoked, REJECTED)
     }
 
-    /// An expression of the endpoint does not let the token pass.
+    /// An expression of the endpoint rejects the token.
     pub fn rejected() -> Refusal {
         Refusal::new(Reason::Rejected, REJECTED)
     }
@@ -155,10 +156,10 @@ impl Refusal {
     }
 }
 
-/// The reference says the same of a revoked token and of one that an expression refuses.
+/// KrakenD uses this message both for a revoked token and for one that an expression rejects.
 const REJECTED: &str = "Token sent by client rejected";
 
-/// The reference says the same of a broken signature and of a key of the wrong type.
+/// KrakenD uses this message both for an invalid signature and for a key of the wrong type.
 const PRIMITIVE: &str = "go-jose/go-jose: error in cryptographic primitive";
 
 #[cfg(test)]

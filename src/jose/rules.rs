@@ -1,4 +1,4 @@
-//! What an endpoint demands of a token's claims, asked anew for every request.
+//! What an endpoint requires of a token's claims. Checked for every request.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use serde_json::Value;
 use crate::jose::claims::{ClaimPath, Claims, NumericDate};
 use crate::jose::reason::{Reason, Refusal};
 
-/// The demands of one endpoint. Everything that is empty or `None` demands nothing.
+/// The requirements of one endpoint. A field that is empty or `None` requires nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// Exact, letter case and trailing slash included (RFC 7519 §4.1.1).
+    /// Compared exactly, including case and a trailing slash (RFC 7519 §4.1.1).
     pub issuer: Option<Box<str>>,
-    /// All of these must be among the token's.
+    /// The token must have all of these.
     pub audience: Box<[Box<str>]>,
-    /// Tolerance towards other people's clocks, for `exp`, `nbf` and `iat`.
+    /// Tolerated clock difference for `exp`, `nbf` and `iat`.
     pub leeway: Duration,
-    /// One of these must be among the token's roles.
+    /// The token must have one of these roles.
     pub roles: Box<[Box<str>]>,
     pub roles_path: ClaimPath,
     pub scopes: Box<[Box<str>]>,
@@ -25,7 +25,7 @@ pub struct Rules {
 }
 
 impl Default for Rules {
-    /// Demands nothing but a valid time, with KrakenD's leeway of one second.
+    /// Requires only a valid time, with KrakenD's leeway of one second.
     fn default() -> Rules {
         Rules {
             issuer: None,
@@ -47,7 +47,7 @@ pub enum ScopeMatcher {
     All,
 }
 
-/// One demand, with a name, so that `token explain` can print the verdict on each.
+/// One requirement, with a name, so that `token explain` can print the result of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     Issuer,
@@ -60,7 +60,7 @@ pub enum Check {
 }
 
 impl Check {
-    /// Whether the token is to be believed, in KrakenD's order. Failures are 401.
+    /// The checks of the token itself, in KrakenD's order. A failure gives 401.
     pub const IDENTITY: [Check; 5] = [
         Check::Issuer,
         Check::Audience,
@@ -69,10 +69,11 @@ impl Check {
         Check::IssuedAt,
     ];
 
-    /// Whether its holder may come in; after revocation and the file's own expressions. Failures are 403.
+    /// The checks of permissions, made after revocation and the expressions of the configuration. A failure gives
+    /// 403.
     pub const ACCESS: [Check; 2] = [Check::Roles, Check::Scopes];
 
-    /// A word for people.
+    /// The name for output.
     pub fn as_str(self) -> &'static str {
         match self {
             Check::Issuer => "issuer",
@@ -87,13 +88,13 @@ impl Check {
 }
 
 impl Rules {
-    /// Every check, in order; the first failure answers.
+    /// Runs every check in order and returns the first failure.
     pub fn check(&self, claims: &Claims, now: Duration) -> Result<(), Refusal> {
         self.check_identity(claims, now)?;
         self.check_access(claims)
     }
 
-    /// The checks that answer 401.
+    /// Runs the checks whose failure gives 401.
     pub fn check_identity(&self, claims: &Claims, now: Duration) -> Result<(), Refusal> {
         for check in Check::IDENTITY {
             self.run(check, claims, now)?;
@@ -101,7 +102,7 @@ impl Rules {
         Ok(())
     }
 
-    /// The checks that answer 403.
+    /// Runs the checks whose failure gives 403.
     pub fn check_access(&self, claims: &Claims) -> Result<(), Refusal> {
         for check in Check::ACCESS {
             self.run(check, claims, Duration::ZERO)?;
@@ -109,7 +110,7 @@ impl Rules {
         Ok(())
     }
 
-    /// One check by itself. `now` is the time since the Unix epoch; roles and scopes do not look at it.
+    /// Runs one check. `now` is the time since the Unix epoch; the checks of roles and scopes ignore it.
     pub fn run(&self, check: Check, claims: &Claims, now: Duration) -> Result<(), Refusal> {
         if self.holds(check, claims, now) {
             return Ok(());
@@ -147,7 +148,7 @@ impl Rules {
         Err(Refusal::new(reason, detail))
     }
 
-    /// Whether the endpoint demands anything under this name; without a demand the check always holds.
+    /// Whether the endpoint has this requirement. Without it the check always succeeds.
     pub fn demands(&self, check: Check) -> bool {
         match check {
             Check::Issuer => self.issuer.is_some(),
@@ -198,8 +199,8 @@ impl Rules {
     }
 }
 
-/// Whether a list of strings, or a text of words between single blanks, has this word. Nothing else ever matches:
-/// neither other types nor the empty word, which any list with two blanks in a row would hold.
+/// Whether a list of strings, or a string of words separated by single spaces, contains this word. Nothing else ever
+/// matches: neither other types nor the empty word, which any string with two spaces in a row would contain.
 fn contains(value: Option<&Value>, word: &str) -> bool {
     if word.is_empty() {
         return false;
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_compared_with_leeway_and_below_the_second() {
+    fn time_is_compared_with_leeway_and_fractions_of_a_second() {
         let rules = Rules::default();
         assert_eq!(
             verdict(&rules, "{}"),
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn every_configured_audience_must_be_there() {
+    fn every_configured_audience_is_required() {
         let rules = Rules {
             audience: words(&["a", "b"]),
             ..Rules::default()
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn one_role_is_enough_and_odd_types_never_match() {
+    fn one_role_is_enough_and_other_types_never_match() {
         let rules = Rules {
             roles: words(&["admin", "1"]),
             roles_path: ClaimPath::nested("r.roles"),
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn identity_comes_before_access() {
+    fn identity_is_checked_before_access() {
         let rules = Rules {
             issuer: Some("a".into()),
             roles: words(&["x"]),

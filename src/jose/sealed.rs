@@ -1,7 +1,8 @@
-//! Key files that are stored encrypted: `secret_url` and `cypher_key`.
+//! Encrypted key files: `secret_url` and `cypher_key`.
 //!
-//! As KrakenD does: a keeper opens `cypher_key`, whose content is a passphrase, whose MD5 in hexadecimal is the AES key
-//! of the file. The key of `base64key://` is at hand; a Vault has to be asked, which is not done here.
+//! As in KrakenD, a keeper decrypts `cypher_key`, which contains a passphrase. The MD5 of the passphrase in
+//! hexadecimal is the AES key of the file. The key of `base64key://` is part of the URL. Calls to a Vault are made
+//! elsewhere.
 
 mod keeper;
 
@@ -16,10 +17,10 @@ use md5::{Digest, Md5};
 
 pub use keeper::{Keeper, KeeperError, TransitKey};
 
-/// No file is shorter: a nonce, and the tag of nothing.
+/// The minimum size of a file: a nonce, and the tag of an empty text.
 const LEAST_FILE: usize = NONCE_LEN + 16;
 
-/// Why a key file stays closed.
+/// Why a key file cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealedError {
     #[error("`cypher_key` is not base64")]
@@ -34,7 +35,7 @@ pub enum SealedError {
     TooShort,
 }
 
-/// What opens a key file.
+/// The secret that decrypts a key file.
 #[derive(Clone)]
 pub struct Passphrase(Vec<u8>);
 
@@ -43,11 +44,11 @@ impl Passphrase {
         Passphrase(bytes)
     }
 
-    /// Opens an encrypted key file and returns the document inside: a nonce of 12 bytes, then AES-256-GCM without
-    /// further data.
+    /// Decrypts a key file and returns the document: the file is a nonce of 12 bytes, followed by AES-256-GCM without
+    /// associated data.
     ///
     /// # Errors
-    /// The file was encrypted with another passphrase, was changed since, or is no such file.
+    /// The file was encrypted with another passphrase, was changed, or is not such a file.
     pub fn open(&self, file: &[u8]) -> Result<Vec<u8>, SealedError> {
         check_file(file)?;
         self.decrypt(file).ok_or(SealedError::WrongPassphrase)
@@ -80,10 +81,10 @@ impl fmt::Debug for Passphrase {
     }
 }
 
-/// Whether this can be an encrypted key file at all, as far as that shows without its passphrase.
+/// Checks that this can be an encrypted key file, as far as that is possible without the passphrase.
 ///
 /// # Errors
-/// It cannot.
+/// It cannot be one.
 pub fn check_file(file: &[u8]) -> Result<(), SealedError> {
     if file.len() < LEAST_FILE {
         Err(SealedError::TooShort)
@@ -92,11 +93,11 @@ pub fn check_file(file: &[u8]) -> Result<(), SealedError> {
     }
 }
 
-/// The passphrase in a `cypher_key` that was sealed with the key of `base64key://`: a NaCl secretbox behind its nonce
-/// of 24 bytes.
+/// The passphrase in a `cypher_key` that was encrypted with the key of `base64key://`: a nonce of 24 bytes, followed
+/// by a NaCl secretbox.
 ///
 /// # Errors
-/// It was sealed with another key, or is no such box.
+/// It was encrypted with another key, or is not such a box.
 pub fn passphrase(key: &[u8; 32], cypher_key: &str) -> Result<Passphrase, SealedError> {
     let sealed = decoded(cypher_key)?;
     let (nonce, secret) = sealed
@@ -108,10 +109,10 @@ pub fn passphrase(key: &[u8; 32], cypher_key: &str) -> Result<Passphrase, Sealed
         .map_err(|_| SealedError::WrongKeeper)
 }
 
-/// The text in a `cypher_key` that Vault has to open.
+/// The ciphertext in a `cypher_key` that Vault has to decrypt.
 ///
 /// # Errors
-/// Vault did not seal this.
+/// It was not encrypted by Vault.
 pub fn vault_ciphertext(cypher_key: &str) -> Result<String, SealedError> {
     let text = String::from_utf8(decoded(cypher_key)?).map_err(|_| SealedError::NotVaults)?;
     let version = text
@@ -142,7 +143,7 @@ mod tests {
     const KEY: [u8; 32] = [7; 32];
 
     #[test]
-    fn a_sealed_file_opens_with_its_own_keeper_only() {
+    fn an_encrypted_file_opens_only_with_its_own_keeper() {
         let cypher_key = seal_box(&KEY, b"correct horse");
         let file = seal(b"correct horse", br#"{"keys":[]}"#);
         let passphrase = passphrase(&KEY, &cypher_key).unwrap();
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_stays_closed() {
+    fn other_content_is_not_decrypted() {
         for (cypher_key, expected) in [
             ("?", SealedError::CypherKey),
             ("", SealedError::WrongKeeper),
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn vault_is_asked_only_about_what_it_sealed() {
+    fn vault_is_called_only_for_its_own_ciphertexts() {
         let encoded = |text: &str| STANDARD.encode(text);
         assert_eq!(
             vault_ciphertext(&encoded("vault:v12:AbC+/=")).unwrap(),

@@ -20,28 +20,28 @@ use crate::jose::key_set::{KeySetError, raw_keys};
 use crate::jose::material::{PublicMaterial, member, required, without_leading_zeros};
 use crate::jose::strict;
 
-/// The two ways to write a signed token (RFC 7515 §7).
+/// The two serializations of a signed token (RFC 7515 §7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serialization {
     /// `header.payload.signature`
     Compact,
-    /// The text of `{"payload":…,"protected":…,"signature":…}`.
+    /// The text `{"payload":…,"protected":…,"signature":…}`.
     FlattenedJson,
 }
 
-/// A private key with the header it puts on everything it signs.
+/// A private key, with the header of the tokens that it signs.
 ///
-/// The key is tried out when it is loaded, so that one which does not fit is found at start and not by a client.
+/// The key signs once when it is loaded, so that a key that does not fit is found at start and not by a client.
 #[derive(Debug)]
 pub struct Signer {
     key: PrivateKey,
     algorithm: Algorithm,
-    /// The protected header, encoded: the same for every token.
+    /// The encoded protected header. It is the same for every token.
     protected: Box<str>,
     serialization: Serialization,
 }
 
-/// Why there is no signer, or no signature.
+/// Why no signer or no signature can be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     #[error(transparent)]
@@ -61,7 +61,7 @@ pub enum SignError {
 }
 
 impl Signer {
-    /// Takes the private key `kid` out of a JWK set. Other keys of the set are not even looked at.
+    /// Creates a signer from the private key `kid` of a JWK set. The other keys are not parsed.
     pub fn from_key_set(
         document: &[u8],
         kid: &str,
@@ -70,7 +70,7 @@ impl Signer {
         serialization: Serialization,
     ) -> Result<Signer, SignError> {
         install_crypto();
-        // As for validation: of several keys with one id the last counts.
+        // As in validation, the last of several keys with the same id wins.
         let jwk = raw_keys(document)?
             .into_iter()
             .filter_map(|raw| strict::object(raw.get().as_bytes()).ok())
@@ -86,7 +86,7 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Signs a payload, which is taken as it is: no claims are added.
+    /// Signs a payload without changes: no claims are added.
     pub fn sign(&self, payload: &[u8]) -> Result<String, SignError> {
         let mut text = String::from(&*self.protected);
         text.push('.');
@@ -98,7 +98,7 @@ impl Signer {
                 text.push_str(&signature);
                 text
             }
-            // All three are base64url, so there is nothing to escape.
+            // All three are base64url, so nothing needs escaping.
             Serialization::FlattenedJson => {
                 let payload = text.get(self.protected.len() + 1..).unwrap_or_default();
                 format!(
@@ -110,7 +110,7 @@ impl Signer {
     }
 }
 
-/// Exactly `alg`, `kid` and `typ`, in this order; a key without an id is not named.
+/// Exactly `alg`, `kid` and `typ`, in this order. `kid` is omitted for a key without an id.
 fn protected_header(algorithm: Algorithm, kid: &str, typ: &str) -> String {
     let text = |value: &str| Value::from(value).to_string();
     let kid = match kid {
@@ -123,8 +123,8 @@ fn protected_header(algorithm: Algorithm, kid: &str, typ: &str) -> String {
     ))
 }
 
-/// `jsonwebtoken` signs whatever it can, which is all but ES512. It prepares the key for each signature anew; beside
-/// the price of a private operation that hardly shows, unlike in verification (see [`Key`](crate::jose::key::Key)).
+/// `jsonwebtoken` signs with every algorithm except ES512. It prepares the key again for each signature. Next to the
+/// cost of the private operation this is negligible, unlike in verification (see [`Key`](crate::jose::key::Key)).
 enum PrivateKey {
     JsonWebToken(jsonwebtoken::Algorithm, EncodingKey),
     P521(EcdsaKeyPair),
@@ -182,7 +182,7 @@ impl PrivateKey {
         Ok(PrivateKey::JsonWebToken(theirs, key))
     }
 
-    /// The signature, base64url.
+    /// The signature in base64url.
     fn sign(&self, algorithm: Algorithm, message: &[u8]) -> Result<String, SignError> {
         match self {
             PrivateKey::JsonWebToken(theirs, key) => {
@@ -212,7 +212,7 @@ fn curve(algorithm: Algorithm) -> Result<&'static EcdsaSigningAlgorithm, SignErr
     }
 }
 
-/// An `RSAPrivateKey` of RFC 8017 §A.1.2, after a check that its numbers belong together.
+/// An `RSAPrivateKey` (RFC 8017 §A.1.2), after a check that its numbers are consistent.
 fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<Vec<u8>, SignError> {
     let (p, q) = (required(jwk, "p")?, required(jwk, "q")?);
     let has = |name: &str| member(jwk, name).is_some();
@@ -239,7 +239,7 @@ fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<V
     .map_err(|_| SignError::Inconsistent)?;
     let mut body = vec![0x02, 0x01, 0x00];
     for number in [n, e, d, p, q, dp, dq, qi] {
-        // DER integers are signed: a leading one bit would make it negative.
+        // DER integers are signed: a leading one bit would make the number negative.
         let sign = match number.first() {
             Some(top) if *top < 0x80 => &[][..],
             _ => &[0][..],
@@ -251,8 +251,8 @@ fn rsa_der(jwk: &Map<String, Value>, n: &[u8], e: &[u8], d: Vec<u8>) -> Result<V
     Ok(document)
 }
 
-/// The numbers that speed an RSA key up and follow from the others (RFC 7518 §6.3.2): `dp`, `dq`, `qi`. Computed once,
-/// when the key is loaded; whether they are right is checked with all the rest.
+/// `dp`, `dq` and `qi`, which speed up an RSA key and follow from the other numbers (RFC 7518 §6.3.2). They are
+/// computed once, when the key is loaded, and checked with the rest of the key.
 fn derived(d: &[u8], p: &[u8], q: &[u8]) -> Option<[Vec<u8>; 3]> {
     let [d, p, q] = [d, p, q].map(BigUint::from_bytes_be);
     let two = BigUint::from(2_u8);
@@ -260,12 +260,12 @@ fn derived(d: &[u8], p: &[u8], q: &[u8]) -> Option<[Vec<u8>; 3]> {
         return None;
     }
     let one = BigUint::from(1_u8);
-    // By Fermat, where p is a prime.
+    // By Fermat's little theorem, as p is a prime.
     let qi = q.modpow(&(&p - &two), &p);
     Some([&d % (&p - &one), &d % (&q - &one), qi].map(|number| number.to_bytes_be()))
 }
 
-/// Tag, length in the shortest form, content (X.690 §8.1).
+/// Writes tag, length in the shortest form, and content (X.690 §8.1).
 fn write_der(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
     out.push(tag);
     let length: Vec<u8> = without_leading_zeros(content.len().to_be_bytes().to_vec());

@@ -1,7 +1,7 @@
-//! JSON read without forgiveness: duplicate members refused at every level, depth bounded.
+//! Strict JSON: duplicate members are rejected at every level, and the depth is limited.
 //!
-//! Two parsers that disagree about which of two members counts are how a token means one thing here and another
-//! thing upstream (RFC 8725 §2.4); a token that leaves room for that is not worth reading.
+//! If two parsers disagree on which of two members counts, a token means one thing here and another thing upstream
+//! (RFC 8725 §2.4). Such a token is rejected.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +10,10 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// How deep arrays and objects may be nested; a token that needs more is an attack on somebody's stack.
+/// Maximum nesting of arrays and objects. Deeper nesting is an attack on the stack of a parser.
 pub const MAX_DEPTH: usize = 64;
 
-/// Why JSON was refused.
+/// Why JSON was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StrictError {
     #[error("invalid JSON")]
@@ -26,7 +26,7 @@ pub enum StrictError {
     NotObject,
 }
 
-/// Reads one JSON object that fills `bytes` up to surrounding white space.
+/// Parses one JSON object that fills `bytes` except for surrounding whitespace.
 pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, StrictError> {
     let mut map = Map::new();
     members(bytes, |name, value| {
@@ -35,9 +35,9 @@ pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, StrictError> {
     Ok(map)
 }
 
-/// Hands each member of such an object to `take`, which answers whether the name was new.
+/// Passes each member of such an object to `take`, which returns whether the name was new.
 ///
-/// Whatever was taken counts only when the answer is `Ok`: a later member may break a rule.
+/// What `take` received is valid only if the result is `Ok`: a later member may break a rule.
 pub fn members<'de>(
     bytes: &'de [u8],
     take: impl FnMut(Cow<'de, str>, Value) -> bool,
@@ -50,13 +50,13 @@ pub fn members<'de>(
     };
     match reader.deserialize_any(members).and_then(|()| reader.end()) {
         Ok(()) => Ok(()),
-        // Nothing else than another type at the top is an error of data without a fault.
+        // A data error without a recorded fault can only mean that the top-level value is not an object.
         Err(error) if error.is_data() => Err(fault.unwrap_or(StrictError::NotObject)),
         Err(_) => Err(StrictError::Syntax),
     }
 }
 
-/// The object at the top.
+/// The top-level object.
 struct Members<'f, F> {
     fault: &'f mut Option<StrictError>,
     take: F,
@@ -84,7 +84,7 @@ impl<'de, F: FnMut(Cow<'de, str>, Value) -> bool> Visitor<'de> for Members<'_, F
     }
 }
 
-/// A member's name, borrowed unless it is written with escapes.
+/// The name of a member, borrowed unless it contains escapes.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -111,7 +111,7 @@ impl<'de> Visitor<'de> for Name {
     }
 }
 
-/// Builds a value and leaves behind which rule was broken: the error itself can only carry text.
+/// Builds a value and records which rule was broken, because a serde error can only carry text.
 struct Strict<'f> {
     depth: usize,
     fault: &'f mut Option<StrictError>,
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read_and_integers_stay_exact() {
+    fn an_object_is_parsed_and_integers_stay_exact() {
         let map =
             object(br#" {"a":9007199254740993,"b":18446744073709551615,"c":[null,true,1.5,"x"]} "#);
         let map = map.unwrap();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_refused_at_every_level() {
+    fn duplicates_are_rejected_at_every_level() {
         for text in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":{"b":1,"b":2}}"#,
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded() {
+    fn depth_is_limited() {
         assert!(object(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
         assert_eq!(
             object(nested(MAX_DEPTH).as_bytes()),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn everything_else_is_rejected() {
         for text in [
             "",
             "{",

@@ -13,7 +13,7 @@ pub(crate) use sealed::{seal, seal_box};
 
 pub(crate) const PRIVATE: &[u8] = include_bytes!("../../tests/data/keys/private.json");
 
-/// The key that signs with this algorithm.
+/// The id of the key that signs with this algorithm.
 pub(crate) fn kid(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => "oct",
@@ -25,7 +25,7 @@ pub(crate) fn kid(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// The JWK of this id, with or without its private members.
+/// The JWK with this id, with or without its private members.
 pub(crate) fn jwk(kid: &str, private: bool) -> Value {
     let mut set: Value = serde_json::from_slice(PRIVATE).unwrap();
     let mut key = set["keys"]
@@ -70,12 +70,12 @@ pub(crate) fn signer(algorithm: Algorithm) -> Signer {
     .unwrap()
 }
 
-/// A token with this payload under the test key for the algorithm.
+/// A token with this payload, signed with the test key for the algorithm.
 pub(crate) fn token(algorithm: Algorithm, payload: &str) -> String {
     signer(algorithm).sign(payload.as_bytes()).unwrap()
 }
 
-/// A token whose header is written by hand, signed with the `oct` key as HS256.
+/// A token with a custom header, signed with the `oct` key as HS256.
 pub(crate) fn hs256_with_header(header: &str, payload: &str) -> String {
     use aws_lc_rs::hmac;
     let secret = URL_SAFE_NO_PAD

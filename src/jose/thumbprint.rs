@@ -10,16 +10,16 @@ use x509_parser::public_key::PublicKey;
 use crate::jose::key::KeyFault;
 use crate::jose::material::{LENIENT, PublicMaterial, member, text_member, without_leading_zeros};
 
-/// Thumbprints as a JWK states them, in the spelling in which tokens name them; empty when it does not.
+/// Thumbprints of a JWK in the form that tokens use. Empty if the JWK has none.
 ///
-/// As KrakenD does they are never derived from `x5c`: a provider that wants lookups by thumbprint states it.
+/// As in KrakenD they are never derived from `x5c`: a provider that wants lookups by thumbprint must publish it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Thumbprints {
     pub(super) sha1: Box<str>,
     pub(super) sha256: Box<str>,
 }
 
-/// Reads the three members and holds them against the key and against each other.
+/// Reads the three members and checks them against the key and against each other.
 pub(super) fn read(
     jwk: &Map<String, Value>,
     key: &PublicMaterial,
@@ -49,7 +49,7 @@ pub(super) fn read(
     })
 }
 
-/// The bytes of a thumbprint, which some providers write as the base64url of its hexadecimal text.
+/// The bytes of a thumbprint. Some providers write it as the base64url of its hexadecimal text.
 fn thumbprint<const N: usize>(text: Option<&str>) -> Result<Option<[u8; N]>, KeyFault> {
     let Some(text) = text else {
         return Ok(None);
@@ -83,7 +83,7 @@ fn differs(hash: &'static digest::Algorithm, leaf: &[u8], stated: Option<&[u8]>)
     stated.is_some_and(|stated| digest::digest(hash, leaf).as_ref() != stated)
 }
 
-/// The first certificate; the others must at least be base64, as all of them are promised to be.
+/// The first certificate. The others must at least be valid base64, as RFC 7517 §4.7 requires.
 fn leaf(chain: &Value) -> Result<Vec<u8>, KeyFault> {
     let texts = chain.as_array().ok_or(KeyFault::Certificate)?;
     let mut certificates = texts.iter().map(|text| {
@@ -97,7 +97,7 @@ fn leaf(chain: &Value) -> Result<Vec<u8>, KeyFault> {
     Ok(leaf)
 }
 
-/// Whether the certificate's public key is this very key. Its validity and its issuer are nobody's business here.
+/// Whether the certificate contains exactly this public key. Its validity and its issuer are not checked.
 fn belongs_to(leaf: &[u8], key: &PublicMaterial) -> bool {
     let Ok((rest, certificate)) = X509Certificate::from_der(leaf) else {
         return false;
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thumbprint_may_be_the_text_of_its_hexadecimal_digits() {
+    fn a_thumbprint_may_be_encoded_hexadecimal_text() {
         let bytes: Vec<u8> = (0..20).collect();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let plain = thumbprint::<20>(Some(&URL_SAFE_NO_PAD.encode(&bytes))).unwrap();

@@ -1,4 +1,4 @@
-//! A compact JWS taken apart: what stands in it before anybody believes it.
+//! Parsing of a compact JWS, before its signature is verified.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,29 +16,29 @@ use crate::jose::key_set::KeyIdStrategy;
 use crate::jose::reason::{Reason, Refusal};
 use crate::jose::strict;
 
-/// Longer tokens are refused unread. Above what any server's header limit lets through by default.
+/// Maximum length of a token. It is higher than the default header limits of common servers.
 pub const MAX_TOKEN_BYTES: usize = 1 << 20;
 
-/// Longest `kid` or thumbprint that is looked up, in bytes.
+/// Maximum length of a `kid` or thumbprint in bytes.
 const MAX_KEY_ID_BYTES: usize = 1024;
 
-/// The widest signature we verify: RSA with a modulus of 8192 bits.
+/// The longest signature that we verify: RSA with a modulus of 8192 bits.
 const MAX_SIGNATURE_BYTES: usize = 1024;
 
-/// A token's parts, decoded but not believed: compact serialization only (RFC 7515 §3.1, §7.1).
+/// The decoded, unverified parts of a token. Only the compact serialization is supported (RFC 7515 §3.1, §7.1).
 pub struct Token<'a> {
-    /// Header and payload as they were signed.
+    /// Header and payload, as they were signed.
     signed: &'a str,
     payload: Vec<u8>,
     signature: SmallVec<[u8; 256]>,
     header: Header,
 }
 
-/// What the header says of itself; each member is judged by the step that needs it.
+/// The members of the header. Each is checked by the step that needs it.
 struct Header {
-    /// `None`: absent, no string, or a name that we do not know. None of them can equal a configured algorithm.
+    /// `None` if absent, not a string, or an unknown name. None of these can equal a configured algorithm.
     algorithm: Option<Algorithm>,
-    /// An extension is asked for: `crit`, whatever its value, or an unencoded payload (RFC 7797).
+    /// The token requires an extension: `crit` with any value, or an unencoded payload (RFC 7797).
     critical: bool,
     kid: KeyId,
     x5t: KeyId,
@@ -48,13 +48,13 @@ struct Header {
 enum KeyId {
     Absent,
     Text(Box<str>),
-    /// Something else: what it is.
+    /// Another JSON type, which is named here.
     NoString(&'static str),
     TooLong,
 }
 
 impl<'a> Token<'a> {
-    /// Takes a token apart. Nothing is trimmed, padded or forgiven: one token has one spelling (RFC 7515 §2).
+    /// Parses a token strictly. Nothing is trimmed or padded, so a token has only one valid spelling (RFC 7515 §2).
     pub fn parse(text: &'a str) -> Result<Token<'a>, Refusal> {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(malformed("token is too long"));
@@ -74,12 +74,12 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// The algorithm that the header names, if it is one we know. For people; [`Token::check_algorithm`] decides.
+    /// The algorithm in the header, if we know it. For output only; [`Token::check_algorithm`] decides.
     pub fn algorithm(&self) -> Option<Algorithm> {
         self.header.algorithm
     }
 
-    /// Step one: the header names the configured algorithm, and no other of its family. Nothing else is looked at before.
+    /// Step one: checks that the header names exactly the configured algorithm. No other check comes before it.
     pub fn check_algorithm(&self, configured: Algorithm) -> Result<(), Refusal> {
         if self
             .header
@@ -91,7 +91,8 @@ impl<'a> Token<'a> {
         Err(Refusal::new(Reason::AlgNotAllowed, "algorithm is invalid"))
     }
 
-    /// Step two: no extension is asked for. We implement none, so any `crit` is one too many (RFC 7515 §4.1.11).
+    /// Step two: checks that the token requires no extension. We implement none, so any `crit` is rejected (RFC 7515
+    /// §4.1.11).
     pub fn check_critical(&self) -> Result<(), Refusal> {
         if !self.header.critical {
             return Ok(());
@@ -102,7 +103,7 @@ impl<'a> Token<'a> {
         ))
     }
 
-    /// Step three: the id under which the key is to be looked up. Keys in the token itself are never used.
+    /// Step three: the id that the key is looked up by. Keys inside the token are never used.
     pub fn key_id(&self, strategy: KeyIdStrategy) -> Result<Cow<'_, str>, Refusal> {
         let header = &self.header;
         let kid = header.kid.text("kid")?;
@@ -125,16 +126,16 @@ impl<'a> Token<'a> {
         })
     }
 
-    /// Step four: the signature is right under this key and this algorithm.
+    /// Step four: verifies the signature with this key and this algorithm.
     pub fn verify(&self, key: &Key, algorithm: Algorithm) -> Result<(), Refusal> {
-        // Asked again, so that a caller who skips a step gets a refusal and not a hole.
+        // Checked again, so that a caller who skips a step gets a rejection and not a security hole.
         self.check_algorithm(algorithm)?;
         self.check_critical()?;
         key.verify(algorithm, self.signed.as_bytes(), &self.signature)
     }
 
-    /// Step five: what the token says. Before [`Token::verify`] nobody vouches for it: then it may at most choose,
-    /// by `iss`, whose keys are asked.
+    /// Step five: the claims. Before [`Token::verify`] they are not trusted and may only select, by `iss`, the key
+    /// set.
     pub fn claims(&self) -> Result<Claims, Refusal> {
         Claims::parse(&self.payload)
     }
@@ -160,7 +161,7 @@ impl Header {
             match &*name {
                 "alg" => header.algorithm = value.as_str().and_then(Algorithm::parse),
                 "crit" => header.critical = true,
-                // Without `crit` it is wrong by RFC 7797 §6, and `false` would change what was signed.
+                // Invalid without `crit` (RFC 7797 §6), and `false` would change what was signed.
                 "b64" => header.critical |= value != Value::Bool(true),
                 "kid" => header.kid = KeyId::of(value),
                 "x5t" => header.x5t = KeyId::of(value),
@@ -196,9 +197,10 @@ impl KeyId {
     }
 }
 
-/// The token in a header value such as `Bearer x.y.z`; the scheme may be missing, in which case all of it is the token.
+/// The token in a header value such as `Bearer x.y.z`. Without a scheme the whole value is the token.
 ///
-/// `None` means that there is nothing, and another place may be looked at. A value that is no text is final.
+/// `None` means that the value is empty and that the next place may be searched. A value that is not UTF-8 is an
+/// error.
 pub fn bearer(value: &[u8]) -> Result<Option<&str>, Refusal> {
     let text = std::str::from_utf8(value).map_err(|_| malformed("illegal base64 data"))?;
     if text.is_empty() {
@@ -206,7 +208,7 @@ pub fn bearer(value: &[u8]) -> Result<Option<&str>, Refusal> {
     }
     const SCHEME: &str = "bearer ";
     Ok(Some(match text.split_at_checked(SCHEME.len()) {
-        // As KrakenD does: a bare scheme without a token is taken for a (bad) token.
+        // As in KrakenD, a bare scheme without a token is treated as an (invalid) token.
         Some((scheme, rest)) if !rest.is_empty() && scheme.eq_ignore_ascii_case(SCHEME) => {
             rest.trim_start_matches(' ')
         }
@@ -214,7 +216,7 @@ pub fn bearer(value: &[u8]) -> Result<Option<&str>, Refusal> {
     }))
 }
 
-/// Parses whatever it is given, for the fuzzer and the property test: must neither panic nor accept.
+/// For the fuzzer and the property test: parses arbitrary bytes and must neither panic nor accept.
 pub fn parse_anything(bytes: &[u8]) {
     if let Ok(Some(text)) = bearer(bytes)
         && let Ok(token) = Token::parse(text)
@@ -244,7 +246,7 @@ fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Refusal> {
     ))
 }
 
-/// The position is counted from the start of the part, as in the reference; it tells nothing of the content.
+/// As in KrakenD, the position is counted from the start of the part. It reveals nothing about the content.
 fn illegal_base64(error: &DecodeError) -> Refusal {
     match error {
         DecodeError::InvalidByte(at, _) => {

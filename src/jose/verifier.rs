@@ -1,4 +1,4 @@
-//! The steps from text to claims, one by one, with or without the cache.
+//! The steps from a token's text to its claims, with or without the cache.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,39 +10,39 @@ use crate::jose::key_set::{KeyIdStrategy, KeySet};
 use crate::jose::reason::Refusal;
 use crate::jose::token::Token;
 
-/// How one endpoint gets from a token's text to claims that somebody vouches for.
+/// How one endpoint verifies a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Verifier {
     pub algorithm: Algorithm,
     pub strategy: KeyIdStrategy,
 }
 
-/// What [`Verifier::verify_cached`] came to.
+/// The result of [`Verifier::verify_cached`].
 #[derive(Debug)]
 pub struct Verified {
     pub verdict: Result<Arc<Claims>, Refusal>,
-    /// The cache did not know the token: a worker was busy with it, for a signature as long as with a few requests.
+    /// The token was not cached. Verifying it kept a worker thread busy for as long as a few requests take.
     pub computed: bool,
 }
 
-/// The steps of a verification, in order, with names for people.
+/// The steps of a verification, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Three parts, base64url, a JSON header.
+    /// The token has three parts in base64url and a JSON header.
     Form,
     /// The header names the configured algorithm.
     Algorithm,
-    /// The header asks for no extension.
+    /// The header requires no extension.
     Extensions,
     /// The set has the key that the token names.
     Key,
     Signature,
-    /// A JSON object whose registered claims have the right types.
+    /// The payload is a JSON object whose registered claims have the right types.
     Claims,
 }
 
 impl Step {
-    /// A word for people.
+    /// The name for output.
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Form => "form",
@@ -56,12 +56,12 @@ impl Step {
 }
 
 impl Verifier {
-    /// Verifies a token and reads its claims. What the claims are worth is up to [`Rules`](crate::jose::Rules).
+    /// Verifies a token and returns its claims. The claims themselves are checked by [`Rules`](crate::jose::Rules).
     pub fn verify(&self, text: &str, keys: &KeySet) -> Result<Claims, Refusal> {
         self.verify_traced(text, keys, |_, _| ())
     }
 
-    /// The same, telling `trace` of each step and its verdict as it is taken, for `token explain`.
+    /// Like [`Verifier::verify`], and calls `trace` with each step and its result, for `token explain`.
     pub fn verify_traced(
         &self,
         text: &str,
@@ -84,10 +84,10 @@ impl Verifier {
         traced(&mut trace, Step::Claims, token.claims())
     }
 
-    /// The same, unless the cache remembers that this very token was verified with these very keys.
+    /// Like [`Verifier::verify`], unless the cache has exactly this token, verified with exactly these keys.
     ///
-    /// `keys` must be what `origin` stands for. `now` and `leeway` bound how long the token is remembered; they decide
-    /// nothing: the caller checks `exp` and all else on every request.
+    /// `keys` must be the set that `origin` identifies. `now` and `leeway` only limit how long the token is cached:
+    /// the caller checks `exp` and all other claims on every request.
     pub fn verify_cached(
         &self,
         text: &str,
@@ -115,7 +115,7 @@ impl Verifier {
         }
     }
 
-    /// The claims of a token that the cache remembers; looks at no key.
+    /// The claims of a cached token. Uses no key.
     pub fn recall(
         &self,
         text: &str,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_is_told_until_one_fails() {
+    fn each_step_is_traced_until_one_fails() {
         let good = hs256_with_header(r#"{"alg":"HS256","kid":"oct"}"#, "{}");
         let names: Vec<_> = steps(&good).into_iter().map(|(name, _)| name).collect();
         assert_eq!(
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_verified_is_recalled() {
+    fn only_verified_tokens_are_recalled() {
         let (cache, now) = (TokenCache::new(CacheLimits::default()), Duration::ZERO);
         let origin = Origin {
             source: 1,

@@ -47,7 +47,7 @@ fn verify(
 }
 
 #[test]
-fn the_second_look_at_a_token_is_a_hit() {
+fn the_second_lookup_of_a_token_is_a_hit() {
     let cache = TokenCache::new(limits(10));
     let (text, keys) = (token(Algorithm::Hs256, r#"{"sub":"u1"}"#), public_set());
     let look = |text: &str| HS256.verify_cached(text, &keys, ORIGIN, &cache, NOW, LEEWAY);
@@ -63,7 +63,7 @@ fn the_second_look_at_a_token_is_a_hit() {
 }
 
 #[test]
-fn the_same_token_meets_the_rules_of_each_endpoint_anew() {
+fn a_cached_token_is_still_checked_against_the_rules_of_each_endpoint() {
     let cache = TokenCache::new(limits(10));
     let (text, keys) = (
         token(Algorithm::Hs256, r#"{"iss":"a","exp":1700000010}"#),
@@ -93,7 +93,7 @@ fn the_same_token_meets_the_rules_of_each_endpoint_anew() {
 }
 
 #[test]
-fn another_source_algorithm_or_strategy_does_not_see_it() {
+fn an_entry_is_not_found_under_another_source_algorithm_or_strategy() {
     let cache = TokenCache::new(limits(10));
     let text = token(Algorithm::Hs256, "{}");
     cache.insert(&text, scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
@@ -133,7 +133,7 @@ fn another_source_algorithm_or_strategy_does_not_see_it() {
                 .is_none()
         );
     }
-    // Through the front door too: a cached HS256 token does not become an HS512 one.
+    // Also through the public interface: a cached HS256 token does not become an HS512 one.
     let other = Verifier {
         algorithm: Algorithm::Hs512,
         ..HS256
@@ -146,7 +146,7 @@ fn another_source_algorithm_or_strategy_does_not_see_it() {
 }
 
 #[test]
-fn a_token_of_a_removed_key_is_forgotten_with_the_key() {
+fn a_token_is_not_found_after_its_key_was_removed() {
     let cache = TokenCache::new(limits(10));
     let text = token(Algorithm::Hs256, "{}");
     verify(&cache, &text, &public_set(), ORIGIN).unwrap();
@@ -166,7 +166,7 @@ fn a_token_of_a_removed_key_is_forgotten_with_the_key() {
 }
 
 #[test]
-fn purging_one_source_leaves_the_others() {
+fn purging_one_source_keeps_the_entries_of_others() {
     let cache = TokenCache::new(limits(10));
     let other = Origin {
         source: 2,
@@ -185,7 +185,7 @@ fn purging_one_source_leaves_the_others() {
 }
 
 #[test]
-fn tokens_with_an_equal_beginning_or_end_are_strangers() {
+fn tokens_with_the_same_prefix_or_suffix_are_distinct() {
     let cache = TokenCache::new(limits(10));
     let (text, keys) = (token(Algorithm::Hs256, r#"{"sub":"u1"}"#), public_set());
     verify(&cache, &text, &keys, ORIGIN).unwrap();
@@ -207,7 +207,7 @@ fn tokens_with_an_equal_beginning_or_end_are_strangers() {
 }
 
 #[test]
-fn even_tokens_with_one_hash_are_told_apart() {
+fn tokens_with_the_same_hash_are_distinct() {
     let cache = TokenCache::new(limits(10));
     let hash = cache.hash("good", scope(ORIGIN));
     cache.insert("good", scope(ORIGIN), &claims("{}"), NOW, LEEWAY);
@@ -225,7 +225,7 @@ fn even_tokens_with_one_hash_are_told_apart() {
 }
 
 #[test]
-fn a_flood_of_bad_tokens_pushes_nothing_out() {
+fn bad_tokens_evict_nothing() {
     let cache = TokenCache::new(limits(100));
     let keys = public_set();
     let good: Vec<_> = (0..100)
@@ -248,7 +248,7 @@ fn a_flood_of_bad_tokens_pushes_nothing_out() {
 }
 
 #[test]
-fn what_was_used_stays_when_room_is_needed() {
+fn recently_used_entries_survive_an_eviction() {
     let cache = TokenCache::new(limits(10));
     for n in 0..10 {
         cache.insert(
@@ -311,7 +311,7 @@ fn entries_and_bytes_are_bounded() {
 }
 
 #[test]
-fn a_token_is_forgotten_when_it_has_expired() {
+fn an_expired_token_is_not_found() {
     let cache = TokenCache::new(limits(10));
     cache.insert(
         "a",
@@ -350,7 +350,7 @@ fn a_token_is_forgotten_when_it_has_expired() {
 }
 
 #[test]
-fn a_cache_without_room_is_off() {
+fn a_cache_of_size_zero_is_disabled() {
     for limits in [
         limits(0),
         CacheLimits {
@@ -382,7 +382,7 @@ fn debug_output_shows_no_token() {
 }
 
 #[test]
-fn many_threads_agree() {
+fn concurrent_use_is_consistent() {
     let cache = TokenCache::new(limits(50));
     let keys = KeySet::parse(&public_document()).unwrap().set;
     let tokens: Vec<_> = (0..80)
@@ -404,7 +404,7 @@ fn many_threads_agree() {
 }
 
 #[test]
-fn a_crowded_cache_takes_a_token_when_it_comes_again() {
+fn a_crowded_cache_inserts_a_token_when_it_is_seen_again() {
     let cache = TokenCache::new(CacheLimits::default());
     let who = claims(r#"{"sub":"u"}"#);
     let flood = |from: u32, to: u32| {

@@ -15,7 +15,7 @@ fn with(mut jwk: Value, members: Value) -> Value {
     jwk
 }
 
-/// Why a key by itself is left out; `None` when it is usable.
+/// Why a single key is skipped. `None` if it is usable.
 fn fault(jwk: Value) -> Option<KeyFault> {
     let parsed = KeySet::parse(&set(&[jwk])).unwrap();
     parsed.skipped.into_iter().next().map(|skipped| skipped.why)
@@ -34,7 +34,7 @@ fn verdict(keys: &[Value], algorithm: Algorithm, text: &str) -> Result<(), Reaso
 }
 
 #[test]
-fn every_kind_of_key_is_read() {
+fn every_kind_of_key_is_parsed() {
     let parsed = KeySet::parse(&public_document()).unwrap();
     assert_eq!(parsed.skipped, []);
     assert_eq!(parsed.set.len(), 7);
@@ -48,7 +48,7 @@ fn every_kind_of_key_is_read() {
 }
 
 #[test]
-fn a_key_that_nobody_knows_does_not_spoil_its_neighbours() {
+fn an_unknown_type_of_key_does_not_affect_other_keys() {
     let keys = [
         json!({"kty": "AKP", "kid": "tomorrow", "alg": "ML-DSA-65", "pub": "AAAA"}),
         json!({"kty": "OKP", "kid": "x", "crv": "X25519", "x": "AAAA"}),
@@ -78,7 +78,7 @@ fn a_key_that_nobody_knows_does_not_spoil_its_neighbours() {
 }
 
 #[test]
-fn weak_keys_are_left_out() {
+fn weak_keys_are_skipped() {
     let ones = |bytes: usize| URL_SAFE_NO_PAD.encode(vec![0xff; bytes]);
     let rsa = |members| fault(with(jwk("rsa", false), members));
     assert_eq!(rsa(json!({"n": ones(128)})), Some(KeyFault::RsaSize(1024)));
@@ -99,7 +99,7 @@ fn weak_keys_are_left_out() {
 }
 
 #[test]
-fn a_secret_serves_only_hashes_no_longer_than_itself() {
+fn a_secret_is_used_only_with_hashes_that_are_not_longer() {
     let set = KeySet::parse(&set(&[
         json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode([1; 50])}),
     ]))
@@ -110,7 +110,7 @@ fn a_secret_serves_only_hashes_no_longer_than_itself() {
 }
 
 #[test]
-fn points_must_lie_on_their_curve_and_be_of_its_width() {
+fn points_must_be_on_their_curve_and_have_its_width() {
     let ec = |members| fault(with(jwk("ec256", false), members));
     assert_eq!(
         ec(json!({"x": jwk("ec256", false)["y"]})),
@@ -122,7 +122,7 @@ fn points_must_lie_on_their_curve_and_be_of_its_width() {
 }
 
 #[test]
-fn ed25519_points_of_small_order_are_left_out() {
+fn ed25519_points_of_small_order_are_skipped() {
     let okp = |bytes: [u8; 32]| {
         fault(with(
             jwk("ed25519", false),
@@ -143,7 +143,7 @@ fn ed25519_points_of_small_order_are_left_out() {
 }
 
 #[test]
-fn keys_for_something_else_are_left_out() {
+fn keys_for_another_purpose_are_skipped() {
     let ec = |members| fault(with(jwk("ec256", false), members));
     assert_eq!(ec(json!({"use": "enc"})), Some(KeyFault::OtherUse));
     assert_eq!(
@@ -170,7 +170,7 @@ fn keys_for_something_else_are_left_out() {
 }
 
 #[test]
-fn optional_members_that_say_nothing_count_as_absent() {
+fn empty_optional_members_count_as_absent() {
     for name in [
         "use", "key_ops", "alg", "x5c", "x5t", "x5t#S256", "x5u", "d", "kid", "ext",
     ] {
@@ -215,7 +215,7 @@ fn both_names_of_ed25519_are_one_algorithm() {
 }
 
 #[test]
-fn a_key_serves_only_the_algorithm_it_declares() {
+fn a_key_is_used_only_with_the_algorithm_it_declares() {
     let key = with(jwk("rsa", false), json!({"alg": "PS256"}));
     assert_eq!(
         verdict(
@@ -232,7 +232,7 @@ fn a_key_serves_only_the_algorithm_it_declares() {
 }
 
 #[test]
-fn a_token_for_a_key_that_was_left_out_is_told_so() {
+fn a_token_for_a_skipped_key_is_rejected_with_that_reason() {
     let key = with(jwk("ec256", false), json!({"use": "enc"}));
     let text = token(Algorithm::Es256, "{}");
     assert_eq!(
@@ -246,7 +246,7 @@ fn a_token_for_a_key_that_was_left_out_is_told_so() {
 }
 
 #[test]
-fn duplicate_members_refuse_the_key_and_not_the_set() {
+fn duplicate_members_reject_the_key_and_not_the_set() {
     let good = jwk("ec256", false).to_string();
     let twice = r#"{"kty":"oct","kid":"a","k":"AAAA","k":"BBBB"}"#;
     let parsed = KeySet::parse(format!(r#"{{"keys":[{twice},{good}]}}"#).as_bytes()).unwrap();
@@ -260,7 +260,7 @@ fn duplicate_members_refuse_the_key_and_not_the_set() {
 }
 
 #[test]
-fn of_several_keys_with_one_id_the_last_counts() {
+fn the_last_of_several_keys_with_one_id_wins() {
     let (first, last) = (
         jwk("rsa", false),
         with(jwk("rsa2", false), json!({"kid": "rsa"})),
@@ -294,7 +294,7 @@ fn a_token_without_kid_matches_only_a_key_without_kid() {
 }
 
 #[test]
-fn thumbprints_find_keys_where_the_strategy_says_so() {
+fn thumbprints_find_keys_if_the_strategy_uses_them() {
     let sha1 = URL_SAFE_NO_PAD.encode((0..20).collect::<Vec<u8>>());
     let sha256 = URL_SAFE_NO_PAD.encode((0..32).collect::<Vec<u8>>());
     let key = with(jwk("oct", false), json!({"x5t": sha1, "x5t#S256": sha256}));
@@ -379,7 +379,7 @@ fn a_certificate_must_belong_to_its_key_and_its_thumbprints() {
 }
 
 #[test]
-fn a_document_that_is_no_key_set_is_an_error() {
+fn a_document_that_is_not_a_key_set_is_an_error() {
     for (document, error) in [
         (r#"{"keys":[]}"#, "no Keys has been found"),
         ("{}", "no Keys has been found"),
@@ -417,7 +417,7 @@ fn a_document_that_is_no_key_set_is_an_error() {
 }
 
 #[test]
-fn depth_in_a_key_or_beside_the_keys_harms_nobody() {
+fn deep_nesting_in_or_beside_keys_is_handled() {
     let good = jwk("ec256", false);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let beside = format!(r#"{{"x":{deep},"keys":[{good}]}}"#);
@@ -430,7 +430,7 @@ fn depth_in_a_key_or_beside_the_keys_harms_nobody() {
 }
 
 #[test]
-fn names_of_left_out_keys_are_fit_for_a_log_line() {
+fn names_of_skipped_keys_are_safe_for_a_log_line() {
     let parsed = KeySet::parse(&set(&[
         json!({"kty": "x", "kid": format!("\n\u{1b}[31m{}", "k".repeat(500))}),
     ]))
@@ -441,12 +441,12 @@ fn names_of_left_out_keys_are_fit_for_a_log_line() {
 
 proptest! {
     #[test]
-    fn any_bytes_as_a_key_set_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_as_a_key_set_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         parse_anything(&bytes);
     }
 
     #[test]
-    fn any_members_are_judged_without_a_panic(
+    fn arbitrary_members_do_not_panic(
         kty in "oct|RSA|EC|OKP|x", crv in "P-256|P-521|Ed25519|x",
         texts in proptest::collection::vec("[A-Za-z0-9_=-]{0,100}", 8),
     ) {
@@ -457,7 +457,7 @@ proptest! {
     }
 
     #[test]
-    fn a_set_cut_or_changed_anywhere_is_read_without_a_panic(at in 0_usize..4000, byte in any::<u8>()) {
+    fn a_truncated_or_changed_set_does_not_panic(at in 0_usize..4000, byte in any::<u8>()) {
         let mut document = public_document();
         let at = at % document.len();
         parse_anything(&document[..at]);

@@ -1,4 +1,4 @@
-//! `secret_url`: who holds the key that opens `cypher_key`.
+//! `secret_url`: the keeper of the key that decrypts `cypher_key`.
 
 use std::fmt;
 
@@ -7,34 +7,34 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, PAD_INDIFFERENT};
 use percent_encoding::percent_decode_str;
 
-/// KrakenD's keepers that speak to a cloud, by scheme and by the name that people know.
+/// The keepers of KrakenD that are cloud services, by scheme and product name.
 const CLOUDS: [(&str, &str); 3] = [
     ("awskms", "AWS KMS"),
     ("azurekeyvault", "Azure Key Vault"),
     ("gcpkms", "Google Cloud KMS"),
 ];
 
-/// Vault mounts the engine here unless it is told otherwise.
+/// Vault's default mount point of the engine.
 const TRANSIT: &str = "transit";
 
-/// Who opens `cypher_key`.
+/// The service or key that decrypts `cypher_key`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Keeper {
-    /// `base64key://`: the URL holds the key.
+    /// `base64key://`: the URL contains the key.
     Here([u8; 32]),
-    /// `hashivault://`: a key in a Vault, which opens and never gives the key away.
+    /// `hashivault://`: a key in a Vault, which decrypts and never reveals the key.
     Vault(TransitKey),
 }
 
 /// A key of Vault's transit engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransitKey {
-    /// Where the engine is mounted.
+    /// The mount point of the engine.
     pub engine: String,
     pub name: String,
 }
 
-/// Why a URL names no keeper.
+/// Why a URL is not a valid `secret_url`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeeperError {
     #[error("base64key:// or hashivault:// is expected")]
@@ -56,10 +56,10 @@ pub enum KeeperError {
 }
 
 impl Keeper {
-    /// Reads a `secret_url`.
+    /// Parses a `secret_url`.
     ///
     /// # Errors
-    /// A keeper that we do not have, or one that cannot work.
+    /// The keeper is not supported, or its URL is incomplete.
     pub fn parse(url: &str) -> Result<Keeper, KeeperError> {
         match url.split_once("://") {
             Some(("base64key", key)) => here(key).map(Keeper::Here),
@@ -89,7 +89,8 @@ fn here(text: &str) -> Result<[u8; 32], KeeperError> {
 }
 
 impl TransitKey {
-    /// Name and engine become a path that a token goes to: only what Vault itself allows for them gets there.
+    /// Name and engine become part of a path that a token is sent to, so only characters that Vault allows in them
+    /// are accepted.
     fn parse(rest: &str) -> Result<TransitKey, KeeperError> {
         let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
         if !is_name(name) {
@@ -117,7 +118,7 @@ fn parameter(pair: &str) -> Option<(&str, &str)> {
     (!pair.is_empty()).then(|| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// What Vault takes for a key's name.
+/// Whether Vault accepts the text as the name of a key.
 fn is_name(text: &str) -> bool {
     let outer = |byte: Option<&u8>| byte.is_some_and(|byte| is_word(*byte));
     is_segment(text) && outer(text.as_bytes().first()) && outer(text.as_bytes().last())
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_vault_has_a_name_and_perhaps_an_engine() {
+    fn a_vault_key_has_a_name_and_an_optional_engine() {
         for (url, expected) in [
             ("hashivault://gate", vault("transit", "gate")),
             ("hashivault://Gate_1.a-b", vault("transit", "Gate_1.a-b")),
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_becomes_a_path_at_vault() {
+    fn other_characters_never_reach_a_vault_path() {
         for (url, expected) in [
             ("hashivault://", KeeperError::Name),
             ("hashivault://..", KeeperError::Name),
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn keepers_that_we_do_not_have_are_refused_by_name() {
+    fn unsupported_keepers_are_rejected_by_name() {
         for (scheme, name) in CLOUDS {
             let error = Keeper::parse(&format!("{scheme}://key")).unwrap_err();
             assert_eq!(error, KeeperError::Cloud(name));

@@ -18,7 +18,7 @@ fn decoded(part: &str) -> String {
 }
 
 #[test]
-fn the_header_is_alg_kid_and_typ_and_the_payload_is_left_alone() {
+fn the_header_is_alg_kid_and_typ_and_the_payload_is_unchanged() {
     let text = signer(Algorithm::Es256)
         .sign(br#"{"b":1.0,"a":"<"}"#)
         .unwrap();
@@ -32,14 +32,14 @@ fn the_header_is_alg_kid_and_typ_and_the_payload_is_left_alone() {
 }
 
 #[test]
-fn what_an_rsa_key_leaves_out_is_computed() {
+fn missing_rsa_parameters_are_computed() {
     let whole = load(jwk("rsa", true), Algorithm::Rs256).unwrap();
     let bare = ["dp", "dq", "qi"]
         .iter()
         .fold(jwk("rsa", true), |key, name| without(key, name));
     let bare_signer = load(bare.clone(), Algorithm::Rs256).unwrap();
     assert_eq!(bare_signer.sign(b"{}").unwrap(), whole.sign(b"{}").unwrap());
-    // One of three is a slip, and numbers that do not belong together are refused as ever.
+    // A key that lacks only one of the three is rejected, and so are inconsistent numbers.
     load(without(jwk("rsa", true), "dq"), Algorithm::Rs256).unwrap_err();
     for (name, value) in [("p", "AQ"), ("q", "AA"), ("p", "Aw"), ("d", "Aw")] {
         let mut wrong = bare.clone();
@@ -50,7 +50,7 @@ fn what_an_rsa_key_leaves_out_is_computed() {
 }
 
 #[test]
-fn a_token_says_the_name_that_the_file_says() {
+fn a_token_names_the_algorithm_as_configured() {
     for (named, declared) in [("Ed25519", "EdDSA"), ("EdDSA", "Ed25519")] {
         let mut key = jwk("ed25519", true);
         key["alg"] = json!(declared);
@@ -62,7 +62,7 @@ fn a_token_says_the_name_that_the_file_says() {
 }
 
 #[test]
-fn members_that_say_nothing_are_no_part_of_a_private_key() {
+fn empty_members_of_a_private_key_count_as_absent() {
     for nothing in [json!(null), json!(""), json!([])] {
         let mut key = jwk("rsa", true);
         for name in ["dp", "dq", "qi", "use", "key_ops", "alg", "x5c", "x5t"] {
@@ -131,7 +131,7 @@ fn ids_and_types_are_escaped() {
 }
 
 #[test]
-fn a_key_that_does_not_fit_is_found_when_it_is_loaded() {
+fn a_key_that_does_not_fit_is_rejected_at_load() {
     let err = |jwk, algorithm| load(jwk, algorithm).expect_err("must not load");
     for algorithm in Algorithm::ALL {
         assert!(

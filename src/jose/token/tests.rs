@@ -87,7 +87,7 @@ fn the_algorithm_is_compared_byte_for_byte() {
 }
 
 #[test]
-fn a_secret_that_is_a_public_key_opens_nothing() {
+fn a_public_key_used_as_a_secret_is_rejected() {
     assert_eq!(
         refused_header(r#"{"alg":"HS256","kid":"rsa"}"#),
         Reason::UnusableKey
@@ -95,7 +95,7 @@ fn a_secret_that_is_a_public_key_opens_nothing() {
 }
 
 #[test]
-fn extensions_are_refused_whatever_they_say() {
+fn extensions_are_rejected_with_any_value() {
     for crit in [
         r#""crit":[]"#,
         r#""crit":null"#,
@@ -110,7 +110,7 @@ fn extensions_are_refused_whatever_they_say() {
 }
 
 #[test]
-fn keys_inside_the_token_are_not_looked_at() {
+fn keys_inside_the_token_are_ignored() {
     let header = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"jku":"https://evil.example","x5u":"https://evil.example","x5c":["x"]}"#;
     assert_eq!(refused_header(header), Reason::UnknownKey);
 }
@@ -134,7 +134,7 @@ fn a_key_id_is_a_short_string_or_absent() {
 }
 
 #[test]
-fn a_refused_key_id_is_named_with_its_type() {
+fn a_rejected_key_id_is_named_with_its_type() {
     for (strategy, member) in [
         (KeyIdStrategy::Kid, "kid"),
         (KeyIdStrategy::X5t, "x5t"),
@@ -149,7 +149,7 @@ fn a_refused_key_id_is_named_with_its_type() {
 }
 
 #[test]
-fn header_json_is_read_without_forgiveness() {
+fn header_json_is_parsed_strictly() {
     let deep = format!(
         r#"{{"alg":"HS256","kid":"oct","x":{}1{}}}"#,
         "[".repeat(64),
@@ -207,7 +207,7 @@ fn unused_bits_of_the_last_character_must_be_zero() {
 }
 
 #[test]
-fn the_scheme_may_be_missing_and_its_letter_case_is_free() {
+fn the_scheme_is_optional_and_case_insensitive() {
     for (value, token) in [
         ("Bearer x", Some("x")),
         ("bEaReR x", Some("x")),
@@ -230,7 +230,7 @@ fn the_scheme_may_be_missing_and_its_letter_case_is_free() {
 }
 
 #[test]
-fn refusals_and_debug_output_hold_no_text_of_the_token() {
+fn rejections_and_debug_output_contain_no_text_of_the_token() {
     let text = token(Algorithm::Es256, CLAIMS);
     let parsed = Token::parse(&text).unwrap();
     assert_eq!(format!("{parsed:?}"), "[redacted token]");
@@ -243,7 +243,7 @@ fn refusals_and_debug_output_hold_no_text_of_the_token() {
 
 proptest! {
     #[test]
-    fn any_bytes_as_a_token_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_rejected_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         parse_anything(&bytes);
         if let Ok(text) = std::str::from_utf8(&bytes) {
             prop_assert!(hs256().verify(text, &public_set()).is_err());
@@ -251,18 +251,18 @@ proptest! {
     }
 
     #[test]
-    fn any_three_parts_are_refused_without_a_panic(text in r#"[A-Za-z0-9_\-]{0,60}\.[A-Za-z0-9_\-]{0,60}\.[A-Za-z0-9_\-]{0,60}"#) {
+    fn arbitrary_three_parts_are_rejected_without_a_panic(text in r#"[A-Za-z0-9_\-]{0,60}\.[A-Za-z0-9_\-]{0,60}\.[A-Za-z0-9_\-]{0,60}"#) {
         parse_anything(text.as_bytes());
         prop_assert!(hs256().verify(&text, &public_set()).is_err());
     }
 
     #[test]
-    fn any_header_is_judged_without_a_panic(header in r#"\{("(alg|kid|crit|x5t|b64)":("HS256"|"oct"|null|1|\[\]|true),?){0,4}\}"#) {
+    fn arbitrary_headers_do_not_panic(header in r#"\{("(alg|kid|crit|x5t|b64)":("HS256"|"oct"|null|1|\[\]|true),?){0,4}\}"#) {
         let _ = hs256().verify(&hs256_with_header(&header, CLAIMS), &public_set());
     }
 
     #[test]
-    fn a_token_changed_in_one_place_is_refused(at in 0_usize..1000, byte in any::<u8>(), kind in 0..3) {
+    fn a_token_changed_in_one_place_is_rejected(at in 0_usize..1000, byte in any::<u8>(), kind in 0..3) {
         static TOKENS: std::sync::OnceLock<Vec<(Algorithm, String)>> = std::sync::OnceLock::new();
         let tokens = TOKENS.get_or_init(|| {
             [Algorithm::Hs256, Algorithm::Es256, Algorithm::Rs256, Algorithm::EdDsa]
