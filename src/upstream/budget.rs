@@ -1,9 +1,9 @@
-//! Bytes of bodies that the whole process may hold at a time.
+//! A limit on the bytes of bodies that the whole process holds at a time.
 //!
-//! A limit for each body bounds one request, not many at once: sixty slow uploads of 7 MiB, or eight answers of 50 MB,
-//! are more than a small container has. So what is read whole is charged here, in both directions, and given back when
-//! the last copy of it goes. Small bodies are not charged: connections, which have a bound of their own, bound them.
-//! Streams hold a few kilobytes each and are not charged either.
+//! A limit for each body bounds one request, but not many at once: sixty slow uploads of 7 MiB, or eight responses of
+//! 50 MB, exceed the memory of a small container. So every body that is read whole is charged here, in both
+//! directions, and released when its last copy is dropped. Small bodies are not charged: the limit on connections
+//! bounds them. Streams are not charged either, because each holds only a few kilobytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-/// A body up to here is not charged.
+/// A body up to this size is not charged.
 pub const FREE: usize = 16 * 1024;
-/// Where neither the system nor the file says anything.
+/// The limit if neither the system nor the configuration gives one.
 const UNKNOWN: u64 = 512 << 20;
 
 static PROCESS: Budget = Budget {
@@ -22,7 +22,7 @@ static PROCESS: Budget = Budget {
     refused: AtomicU64::new(0),
 };
 
-/// The bytes that are held, and how many may be.
+/// The bytes that are held, and the limit.
 #[derive(Debug)]
 pub struct Budget {
     limit: AtomicU64,
@@ -30,12 +30,12 @@ pub struct Budget {
     refused: AtomicU64,
 }
 
-/// There is no room for more.
+/// The limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many bytes of bodies are buffered")]
 pub struct Full;
 
-/// Bytes that are charged until it goes.
+/// Charged bytes, released on drop.
 #[derive(Debug)]
 pub struct Charge {
     budget: &'static Budget,
@@ -43,12 +43,12 @@ pub struct Charge {
 }
 
 impl Budget {
-    /// The one of this process.
+    /// The budget of this process.
     pub fn process() -> &'static Budget {
         &PROCESS
     }
 
-    /// How much may be held from now on. What is held stays.
+    /// Sets the limit. Bytes that are already held are not affected.
     pub fn set_limit(&self, bytes: u64) {
         self.limit.store(bytes, Ordering::Relaxed);
     }
@@ -57,17 +57,17 @@ impl Budget {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Bytes held now.
+    /// The bytes that are held now.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Bodies refused since start.
+    /// The number of bodies rejected since the start.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// A charge of nothing, to be extended.
+    /// An empty charge, to be extended.
     pub fn charge(&'static self) -> Charge {
         Charge {
             budget: self,
@@ -77,10 +77,10 @@ impl Budget {
 }
 
 impl Charge {
-    /// Makes it a charge of at least so many bytes.
+    /// Raises the charge to at least this many bytes.
     ///
     /// # Errors
-    /// There is no room; what was charged before stays so.
+    /// The limit is reached. The earlier charge is kept.
     pub fn cover(&mut self, bytes: usize) -> Result<(), Full> {
         let more = (bytes as u64).saturating_sub(self.bytes);
         if more == 0 {
@@ -96,13 +96,13 @@ impl Charge {
         Ok(())
     }
 
-    /// The same for bytes that are there already: there is always room.
+    /// Like [`Charge::cover`], for bytes that already exist. It always succeeds.
     fn admit(&mut self, bytes: usize) {
         self.budget.used.fetch_add(bytes as u64, Ordering::Relaxed);
         self.bytes += bytes as u64;
     }
 
-    /// The body that this was charged for. It is charged with its own size until its last copy goes.
+    /// The body that this charge is for. Its own size stays charged until its last copy is dropped.
     pub fn settle(mut self, body: BytesMut) -> Bytes {
         if self.bytes == 0 {
             return body.freeze();
@@ -135,8 +135,8 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Charges a body that was made here, for as long as it takes to send it. Whoever made it was charged for what it was
-/// made of, so there is room.
+/// Charges a body that was made here, until it is sent. The bodies it was made from were charged before, so it always
+/// succeeds.
 pub fn charged(body: Bytes) -> Bytes {
     if body.len() <= FREE {
         return body;
@@ -149,7 +149,7 @@ pub fn charged(body: Bytes) -> Bytes {
     })
 }
 
-/// A copy that is charged to nobody, for a store with a bound of its own.
+/// An uncharged copy, for a store with its own limit.
 pub fn apart(body: &Bytes) -> Bytes {
     match body.len() {
         0..=FREE => body.clone(),
@@ -157,8 +157,8 @@ pub fn apart(body: &Bytes) -> Bytes {
     }
 }
 
-/// Half of the memory that this process may have: of its control group's, or the machine's.
-// On 32-bit systems the fields are narrower.
+/// Half of the memory available to this process: of its control group, or of the machine.
+// On 32-bit systems these fields are narrower.
 #[allow(clippy::useless_conversion)]
 pub fn half_of_memory() -> u64 {
     let machine = rustix::system::sysinfo();
@@ -172,9 +172,9 @@ pub fn half_of_memory() -> u64 {
     }
 }
 
-/// The least limit of the groups that `groups`, as `/proc/self/cgroup` has them, name (cgroups(7)): version 2 in the
-/// line `0::/path`, version 1 in the one with `memory`. In a container the path may not lead anywhere, and its own
-/// group is the root.
+/// The smallest limit of the control groups in `groups`, which is the text of `/proc/self/cgroup` (cgroups(7)):
+/// version 2 uses the line `0::/path`, version 1 the line with `memory`. In a container the path may not exist; its
+/// own group is then the root.
 fn group_limit(root: &Path, groups: &str) -> Option<u64> {
     groups
         .lines()
@@ -193,12 +193,12 @@ fn group_limit(root: &Path, groups: &str) -> Option<u64> {
         .min()
 }
 
-/// The least number in the files called `name` from `root`/`path` up to `root`.
+/// The smallest number in the files called `name` in the directories from `root`/`path` up to `root`.
 fn least(root: &Path, path: &str, name: &str) -> Option<u64> {
     let mut folder: PathBuf = root.join(path);
     let mut least = None;
     loop {
-        // "max" is no number, and no limit.
+        // "max" does not parse as a number and means no limit.
         let limit = fs::read_to_string(folder.join(name))
             .ok()
             .and_then(|text| text.trim().parse::<u64>().ok());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_given_back_with_its_last_copy() {
+    fn bytes_are_released_with_the_last_copy() {
         let budget = budget(100_000);
         let mut charge = budget.charge();
         let body = BytesMut::from(vec![7; 40_000].as_slice());
@@ -241,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_limit_nothing_more_is_charged_and_the_refusal_counts() {
+    fn beyond_the_limit_nothing_is_charged_and_the_rejection_is_counted() {
         let budget = budget(1000);
         let (mut one, mut two) = (budget.charge(), budget.charge());
         one.cover(700).unwrap();
         assert_eq!(two.cover(301), Err(Full));
         assert_eq!((budget.used(), budget.refused()), (700, 1));
         two.cover(300).unwrap();
-        // What is covered already costs nothing more.
+        // Covering bytes that are already covered costs nothing.
         one.cover(500).unwrap();
         drop(one);
         two.cover(1000).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_all_groups_counts() {
+    fn the_smallest_limit_of_all_groups_is_used() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str, text: &str| {
             let file = root.path().join(path);
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(limit("0::/a/b\n"), Some(1000));
         assert_eq!(limit("0::/c\n"), None);
         assert_eq!(limit("12:cpu,memory:/x\n0::/a/b\n"), Some(500));
-        // A container's own view.
+        // What a container sees.
         at("memory.max", "300");
         assert_eq!(limit("0::/not/there\n"), Some(300));
         assert!(half_of_memory() > 0);

@@ -1,4 +1,4 @@
-//! Certificates and private keys in PEM files: read, checked, and described in words.
+//! Certificates and private keys in PEM files: reads, checks and describes them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
-/// RSA keys below this many bits verify nothing in our TLS library.
+/// Our TLS library verifies no signatures of RSA keys with fewer bits.
 pub(super) const LEAST_RSA_BITS: usize = 2048;
 
-/// Critical extensions that are understood when a chain is verified (RFC 5280 §4.2).
+/// Critical extensions that chain verification handles (RFC 5280 §4.2).
 const UNDERSTOOD: [&str; 6] = [
     "2.5.29.15",
     "2.5.29.17",
@@ -27,10 +27,10 @@ const UNDERSTOOD: [&str; 6] = [
     "2.5.29.37",
 ];
 
-/// TLS feature (RFC 7633): with status_request in it, clients demand a stapled OCSP response.
+/// The TLS feature extension (RFC 7633). If it contains status_request, clients require a stapled OCSP response.
 const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
 
-/// A file that cannot be used as the certificate or key that it should be.
+/// A file that is not usable as a certificate or key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
 pub struct PemError {
@@ -47,27 +47,27 @@ impl PemError {
     }
 }
 
-/// What a certificate says of itself, for warnings and metrics.
+/// Facts about a certificate, for warnings and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Distinguished name, such as `CN=a.example`.
+    /// The distinguished name, such as `CN=a.example`.
     pub subject: String,
-    /// Hexadecimal, with colons.
+    /// Hexadecimal digits, separated by colons.
     pub serial: String,
-    /// Seconds since 1970.
+    /// Seconds since the Unix epoch.
     pub not_before: i64,
-    /// Seconds since 1970.
+    /// Seconds since the Unix epoch.
     pub not_after: i64,
-    /// Clients demand a stapled OCSP response with it (RFC 7633).
+    /// Clients require a stapled OCSP response with this certificate (RFC 7633).
     pub must_staple: bool,
-    /// Why our TLS library refuses it when somebody else shows it.
+    /// Why our TLS library rejects the certificate when a peer presents it.
     pub oddity: Option<String>,
 }
 
 /// The certificates of a PEM file, at least one.
 ///
 /// # Errors
-/// A file that cannot be read, or that holds no certificate, or one that is broken.
+/// The file cannot be read, contains no certificate, or contains an invalid one.
 pub fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
     certificates_of(&read(path)?).map_err(|reason| PemError::new(path, reason))
 }
@@ -92,7 +92,7 @@ fn certificates_of(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
 /// The private key of a PEM file.
 ///
 /// # Errors
-/// A file that cannot be read, or that holds no private key, or an encrypted one.
+/// The file cannot be read, contains no private key, or contains an encrypted one.
 pub fn private_key_in(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     private_key_of(&read(path)?).map_err(|reason| PemError::new(path, reason))
 }
@@ -115,8 +115,8 @@ fn private_key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 /// A certificate chain and the private key of its first certificate.
 ///
 /// # Errors
-/// A file that cannot be used, or a key that belongs to another certificate. An old certificate (X.509 v1) is fine: it is
-/// for the other side to judge.
+/// A file is not usable, or the key does not belong to the certificate. An X.509 v1 certificate is accepted: the peer
+/// decides about it.
 pub fn certificate_pair(certificate: &Path, private_key: &Path) -> Result<CertifiedKey, PemError> {
     let chain = certificates_in(certificate)?;
     let der = private_key_in(private_key)?;
@@ -136,7 +136,7 @@ pub fn certificate_pair(certificate: &Path, private_key: &Path) -> Result<Certif
     Ok(CertifiedKey::new(chain, key))
 }
 
-/// The library's own check refuses a certificate of version 1.
+/// The library's own check rejects certificates of version 1.
 fn fits(chain: &[CertificateDer<'_>], key: &dyn SigningKey, path: &Path) -> Result<(), String> {
     let Some(public) = key.public_key() else {
         return Ok(());
@@ -159,7 +159,7 @@ fn fits(chain: &[CertificateDer<'_>], key: &dyn SigningKey, path: &Path) -> Resu
     }
 }
 
-/// What `certificate` says of itself; `None` for what is not X.509.
+/// The facts about `certificate`. `None` if it is not X.509.
 pub fn facts(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let validity = parsed.validity();
@@ -185,7 +185,7 @@ fn must_staple(parsed: &X509Certificate<'_>) -> bool {
     })
 }
 
-/// What our TLS library has against a certificate, whoever signed it; `None` when nothing.
+/// Why our TLS library rejects a certificate, regardless of its issuer. `None` if it accepts it.
 pub(super) fn oddity(certificate: &CertificateDer<'_>) -> Option<String> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
         return Some("it is not X.509".to_owned());
@@ -223,10 +223,10 @@ pub(super) fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
     }
 }
 
-/// A response of an OCSP server in a file (RFC 6960 §4.2.1), as DER.
+/// An OCSP response in a file, as DER (RFC 6960 §4.2.1).
 ///
 /// # Errors
-/// A file that cannot be read, that is no OCSP response, or one that says that the server failed.
+/// The file cannot be read, is not an OCSP response, or contains a response that reports an error of the server.
 pub fn read_ocsp_response(path: &Path) -> Result<Vec<u8>, PemError> {
     let refused = |reason: &str| PemError::new(path, reason);
     let text = read(path)?;
@@ -235,7 +235,7 @@ pub fn read_ocsp_response(path: &Path) -> Result<Vec<u8>, PemError> {
     } else {
         text
     };
-    // OCSPResponse is a SEQUENCE of an ENUMERATED status, 0 for success, and the response.
+    // An OCSPResponse is a SEQUENCE of an ENUMERATED status, where 0 is success, and the response.
     let outer = Any::from_der(&der).ok().filter(|(rest, _)| rest.is_empty());
     let status = outer
         .as_ref()
@@ -264,7 +264,7 @@ fn is_encrypted(text: &[u8]) -> bool {
         || contains(text, b"Proc-Type: 4,ENCRYPTED")
 }
 
-/// What a file holds instead of what it should, to be put behind a message.
+/// What a file contains instead of the expected content, as the end of a message.
 fn instead(text: &[u8]) -> String {
     if is_encrypted(text) {
         return "; it holds an encrypted private key".to_owned();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_pair_is_told() {
+    fn errors_of_a_pair_are_reported() {
         let ((certificate, key), (other, other_key)) = (made(), made());
         pair(&certificate, &key).unwrap();
         pair(&format!("{certificate}{other}"), &key).unwrap();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_key_is_called_so() {
+    fn an_encrypted_key_is_reported_as_encrypted() {
         let (certificate, _) = made();
         for key in [
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_1_pair_is_a_pair() {
+    fn a_version_1_pair_is_accepted() {
         let certificate = include_str!("../../tests/data/tls/v1.crt");
         let key = include_str!("../../tests/data/tls/v1.key");
         let pair = pair(certificate, key).unwrap();
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_library_refuses_is_named() {
+    fn reasons_of_the_library_are_named() {
         let small = include_str!("../../tests/data/tls/rsa1024.crt");
         let small = certificates_of(small.as_bytes()).unwrap();
         let told = oddity(&small[0]).unwrap();
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ocsp_response_is_told_from_what_is_none() {
+    fn other_files_are_not_ocsp_responses() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ocsp");
         let read = |bytes: &[u8]| {
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_demands_a_staple_is_known() {
+    fn a_certificate_that_requires_a_staple_is_recognised() {
         let with = |content: Vec<u8>| {
             let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
             let oid = [1, 3, 6, 1, 5, 5, 7, 1, 24];

@@ -22,57 +22,58 @@ use super::proxy::{Proxies, ProxyScheme, ProxyUrl};
 use super::tls::TlsPolicy;
 use super::tunnel::Tunnel;
 
-/// The reference's hint for idle connections of one host; Pingora's pool counts all hosts together, so this is
-/// multiplied by a guess of how many hosts are busy at once.
+/// KrakenD's limit of idle connections per host. Pingora's pool counts all hosts together, so this is multiplied by a
+/// guess of how many hosts are busy at once.
 const IDLE_PER_HOST: usize = 250;
 const BUSY_HOSTS: usize = 16;
 
-/// Seconds between two TCP keep-alive probes; the most that Linux takes.
+/// The maximum number of seconds between two TCP keep-alive probes that Linux accepts.
 const MOST_KEEP_ALIVE: u64 = 32_767;
 
-/// Silence before a waiting HTTP/2 request has its connection tested, where `dialer_keep_alive` is off.
+/// How long a connection may be silent before a waiting HTTP/2 request tests it, if `dialer_keep_alive` is off.
 const PING_AFTER: Duration = Duration::from_secs(15);
 
-/// Bytes of the head of an answer: Pingora reads no more.
+/// The maximum size of a response head in bytes. Pingora reads no more.
 pub const MAX_RESPONSE_HEADER_BYTES: usize = 1 << 20;
 
-/// How calls to upstreams are made: timeouts, pools, TLS, protocol version.
+/// Settings of the calls to upstreams: timeouts, pools, TLS, protocol version.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
-    /// For the TCP connection, and once more for the TLS handshake. `None`: a share of the caller's patience while
-    /// there is another address to try, see [`super::HostRules::patience`].
+    /// Applies to the TCP connection, and again to the TLS handshake. `None`: while there is another address to try,
+    /// a share of the caller's timeout, see [`super::HostRules::patience`].
     pub dialer_timeout: Option<Duration>,
-    /// Period of TCP keep-alive probes; `None` sends none.
+    /// The interval of TCP keep-alive probes. `None` sends none.
     pub dialer_keep_alive: Option<Duration>,
-    /// How long an unused connection is kept.
+    /// How long an idle connection is kept.
     pub idle_connection_timeout: Duration,
-    /// Idle connections kept over all hosts; 0 picks a bound.
+    /// The number of idle connections kept over all hosts. 0 selects a default.
     pub max_idle_connections: usize,
-    /// Idle connections kept for one host; only a hint for the bound over all of them.
+    /// The number of idle connections kept for one host. It only influences the limit over all hosts.
     pub max_idle_connections_per_host: usize,
-    /// One connection per call.
+    /// Opens a new connection for each call.
     pub disable_keep_alives: bool,
-    /// From the last byte of the request to the response header.
+    /// The time from the last byte of the request to the response head.
     pub response_header_timeout: Option<Duration>,
     pub http_version: HttpVersion,
-    /// Calls to one host at a time; further ones wait, as long as their deadlines let them. `None`: no bound.
+    /// The number of concurrent calls to one host. Further calls wait, as long as their deadlines allow. `None` means
+    /// no limit.
     pub max_in_flight_per_host: Option<usize>,
-    /// Bytes of the head of an answer; at most [`MAX_RESPONSE_HEADER_BYTES`].
+    /// The maximum size of a response head in bytes, at most [`MAX_RESPONSE_HEADER_BYTES`].
     pub max_response_header_bytes: usize,
     pub tls: TlsPolicy,
-    /// Which calls go through a proxy.
+    /// The calls that go through a proxy.
     pub proxies: Proxies,
 }
 
-/// Which protocol is spoken to an upstream.
+/// The HTTP version used with an upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum HttpVersion {
-    /// HTTP/1.1, as the reference.
+    /// HTTP/1.1, as in KrakenD.
     #[default]
     H1,
-    /// HTTP/2; over TLS by ALPN, in plain text by prior knowledge (h2c).
+    /// HTTP/2: over TLS by ALPN, in plain text by prior knowledge (h2c).
     H2,
-    /// What ALPN says over TLS; HTTP/1.1 in plain text.
+    /// Over TLS the version that ALPN selects, in plain text HTTP/1.1.
     Auto,
 }
 
@@ -80,7 +81,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             dialer_timeout: None,
-            // 15 s is what the reference's runtime takes for 0.
+            // Go uses 15 s if the value is 0.
             dialer_keep_alive: Some(Duration::from_secs(15)),
             idle_connection_timeout: Duration::from_secs(90),
             max_idle_connections: 0,
@@ -96,12 +97,12 @@ impl Default for Settings {
     }
 }
 
-/// Why a client cannot be made.
+/// Why a client cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("{}: {reason}", path.display())]
     File { path: PathBuf, reason: String },
-    /// Pingora would end the process over these.
+    /// Pingora would exit the process on these errors.
     #[error("certificates of the system cannot be used: {reason}")]
     SystemCertificates { reason: String },
     #[error("{reason}")]
@@ -117,15 +118,15 @@ impl From<PemError> for ClientError {
     }
 }
 
-/// Pools of connections that share one set of [`Settings`]. Cheap to share, kept across reloads by [`Clients`].
+/// Connection pools that share one set of [`Settings`]. Cheap to share; [`Clients`] keeps it across reloads.
 pub struct Client {
     pub(super) pool: Pool,
     pub(super) settings: Settings,
     pub(super) dns: Arc<DnsTable>,
-    /// Keeps connections of different TLS policies apart: Pingora's pool key knows nothing of the CA.
+    /// Separates the connections of different TLS policies, because Pingora's pool key does not include the CA.
     group_key: u64,
     pool_keys: RandomState,
-    /// Room for calls, by scheme, host and port: several host sets may share a host.
+    /// Limits of concurrent calls, by scheme, host and port: several host sets may share a host.
     slots: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
@@ -138,12 +139,12 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Makes a client; names are looked up in `dns`.
+    /// Creates a client that looks up names in `dns`.
     ///
     /// # Errors
-    /// A file of the TLS policy, or of the system's certificates, that cannot be used.
+    /// A certificate file of the TLS policy or of the system is not usable.
     pub fn new(settings: Settings, dns: Arc<DnsTable>) -> Result<Arc<Client>, ClientError> {
-        // Pingora would make another one the default, which knows fewer kinds of keys (P-521).
+        // Otherwise Pingora would install another default, which supports fewer kinds of keys (no P-521).
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         check_system_certificates()?;
         let tls = settings.tls.load()?;
@@ -160,12 +161,12 @@ impl Client {
         }))
     }
 
-    /// The table in which this client's host sets look up their names.
+    /// The table that resolves the names of this client's host sets.
     pub fn dns(&self) -> &Arc<DnsTable> {
         &self.dns
     }
 
-    /// The room for calls to `origin`, when it is bounded. Not for the request path.
+    /// The limit of concurrent calls to `origin`, if there is one. Not for the request path.
     pub(super) fn slots(&self, origin: String) -> Option<Arc<Semaphore>> {
         let most = self.settings.max_in_flight_per_host?;
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +179,7 @@ impl Client {
         Some(room)
     }
 
-    /// The peer at `address`, which has to prove that it is `name` when `secure`.
+    /// The peer at `address`. With `secure` it must present a certificate for `name`.
     pub(super) fn peer(&self, address: SocketAddr, secure: bool, name: &str) -> PooledPeer {
         let mut peer = HttpPeer::new(address, secure, name.to_owned());
         peer.group_key = self.group_key;
@@ -194,7 +195,7 @@ impl Client {
         PooledPeer::new(peer, &self.pool_keys)
     }
 
-    /// The proxy at `address`, which is told whole URLs.
+    /// The proxy at `address`, which receives absolute URLs.
     pub(super) fn forward_peer(&self, address: SocketAddr, proxy: &ProxyUrl) -> PooledPeer {
         let mut peer = self.peer(address, proxy.scheme == ProxyScheme::Https, &proxy.name);
         peer.speak_http1();
@@ -219,7 +220,7 @@ impl Client {
     }
 }
 
-/// The clients in use, by their settings: a reload that changes nothing keeps every connection.
+/// The clients in use, by their settings. A reload that changes no setting keeps every connection.
 #[derive(Debug)]
 pub struct Clients {
     dns: Arc<DnsTable>,
@@ -235,7 +236,7 @@ impl Clients {
         }
     }
 
-    /// The client with these settings, made if there is none. Not for the request path.
+    /// The client with these settings. It is created if there is none. Not for the request path.
     ///
     /// # Errors
     /// As [`Client::new`].
@@ -291,7 +292,7 @@ fn keepalive(period: Duration) -> TcpKeepalive {
     }
 }
 
-/// Pingora loads the system's certificates itself and panics when one file is bad: look first.
+/// Pingora loads the system's certificates itself and panics if a file is invalid, so they are checked first.
 fn check_system_certificates() -> Result<(), ClientError> {
     let loaded = rustls_native_certs::load_native_certs();
     let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
@@ -310,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keep_alive_is_rounded_up_to_what_the_kernel_takes() {
+    fn keep_alive_is_rounded_up_to_seconds_that_the_kernel_accepts() {
         for (period, seconds) in [
             (1, 1),
             (500, 1),

@@ -1,23 +1,23 @@
-//! Bodies that are read whole, within a limit of their own and the budget of the process.
+//! Reads whole bodies, within a limit for the body and the budget of the process.
 
 use bytes::{Bytes, BytesMut};
 
 use super::budget::{Budget, Charge, FREE};
 
-/// Larger bodies are collected in blocks of this size. One buffer that doubles would hold up to three times the body
-/// while it grows, and the budget would not know.
+/// Larger bodies are collected in blocks of this size. A single buffer that doubles would hold up to three times the
+/// body while it grows, unknown to the budget.
 const BLOCK: usize = 1 << 20;
 
 /// Why a body cannot be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
-    /// More than its own limit.
+    /// The body exceeds its own limit.
     TooLarge,
     /// The process holds as many bytes of bodies as it may.
     Full,
 }
 
-/// A body under way.
+/// A body that is being collected.
 #[derive(Debug)]
 pub struct Collector {
     most: u64,
@@ -29,9 +29,9 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Collects at most `most` bytes, with room for `expected` of them at first. What is announced has not arrived, so
-    /// the room is one block at most. `copies` tells how often the budget is charged for each byte: more than once where
-    /// something as large will be made of the body.
+    /// Collects at most `most` bytes, with initial space for `expected` of them. An announced length is not yet
+    /// received data, so the initial space is one block at most. `copies` is the number of times that each byte is
+    /// charged: more than once if something of the same size will be made from the body.
     pub fn new(expected: usize, most: u64, copies: usize) -> Collector {
         Collector {
             most,
@@ -46,7 +46,7 @@ impl Collector {
     /// Appends the next piece.
     ///
     /// # Errors
-    /// The body is too large, or there is no room; it is lost then.
+    /// The body is too large or the budget is full. The body is discarded then.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Overflow> {
         self.length += piece.len();
         if self.length as u64 > self.most {
@@ -65,7 +65,7 @@ impl Collector {
         Ok(())
     }
 
-    /// The whole body. Each block is freed as soon as it has been copied.
+    /// The whole body. Each block is freed as soon as it is copied.
     pub fn done(self) -> Bytes {
         if self.blocks.is_empty() {
             return self.charge.settle(self.last);
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_of_any_size_become_one_body() {
+    fn pieces_of_any_size_are_joined() {
         for size in [1_000, 70_000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK] {
             let mut collector = Collector::new(0, u64::MAX, 1);
             let mut want = Vec::new();

@@ -1,4 +1,4 @@
-//! Why a call gave no answer, in the words of the log.
+//! Why a call failed, with the text for the log.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,27 +10,27 @@ use super::budget::Full;
 use super::handshake;
 use crate::telemetry::text::masked;
 
-/// Why a call gave no answer.
+/// Why a call gave no response.
 ///
-/// The text follows the reference: `Get "http://h:1/x": dial tcp h:1: connect: connection refused`.
+/// The text follows KrakenD: `Get "http://h:1/x": dial tcp h:1: connect: connection refused`.
 #[derive(Debug, Clone, thiserror::Error)]
 pub struct CallError {
     pub kind: CallErrorKind,
-    /// Method and full URL of the call; `None` where the reference names neither.
+    /// The method and full URL of the call. `None` if KrakenD's message contains neither.
     pub call: Option<Box<(Method, String)>>,
     pub text: Cow<'static, str>,
 }
 
-/// The closed set of ways in which a call fails.
+/// The closed list of ways in which a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallErrorKind {
     /// The host list is empty.
     NoHosts,
-    /// Refused, unreachable, unresolvable, TLS: no usable connection. Nothing was sent.
+    /// No usable connection: refused, unreachable, unresolvable, or a TLS error. Nothing was sent.
     Connect,
-    /// A connection that broke, or an answer that is not HTTP or ended early.
+    /// The connection broke, or the response is not valid HTTP or ended early.
     Broken,
-    /// The answer was larger than allowed.
+    /// The response was larger than allowed.
     TooLarge,
     /// The process holds as many bytes of bodies as it may.
     Full,
@@ -38,7 +38,7 @@ pub enum CallErrorKind {
     HeaderTimeout,
     /// More than ten requests in a chain of redirects.
     Redirects,
-    /// The call cannot be written as a request: no scheme, a target with blanks.
+    /// The call cannot be written as a request: it has no scheme, or its target contains spaces.
     Request,
 }
 
@@ -51,13 +51,13 @@ impl CallError {
         }
     }
 
-    /// Puts the method and the URL in front, as the reference does for everything before the body.
+    /// Prepends the method and the URL, as KrakenD does for all errors before the body.
     pub(super) fn of(mut self, method: &Method, url: String) -> CallError {
         self.call = Some(Box::new((method.clone(), url)));
         self
     }
 
-    /// The same error of a proxy instead of its host, in the reference's words.
+    /// The same error of a proxy instead of its host, in KrakenD's words.
     pub(super) fn through(self, proxy: bool) -> CallError {
         if proxy {
             CallError {
@@ -69,17 +69,17 @@ impl CallError {
         }
     }
 
-    /// `no hosts available`, as the reference says it.
+    /// `no hosts available`, in KrakenD's words.
     pub(super) fn no_hosts() -> CallError {
         CallError::new(CallErrorKind::NoHosts, "no hosts available")
     }
 
-    /// A transfer that ended before its end.
+    /// A transfer that ended early.
     pub(super) fn truncated() -> CallError {
         CallError::new(CallErrorKind::Broken, "unexpected EOF")
     }
 
-    /// An answer beyond the configured size.
+    /// A response that exceeds the configured size.
     pub(super) fn too_large(limit: u64) -> CallError {
         CallError::new(
             CallErrorKind::TooLarge,
@@ -87,18 +87,18 @@ impl CallError {
         )
     }
 
-    /// No room for more of the answer.
+    /// The budget has no space for more of the response.
     pub(super) fn full(full: Full) -> CallError {
         CallError::new(CallErrorKind::Full, full.to_string())
     }
 
-    /// Why no connection came about. `address` is the `host:port` that was asked for.
+    /// Why connecting failed. `address` is the `host:port` that was called.
     pub(super) fn connect(error: &Error, address: &str) -> CallError {
         let cause: Cow<'static, str> = match error.root_etype() {
             ErrorType::ConnectRefused => "connect: connection refused".into(),
             ErrorType::ConnectNoRoute => "connect: no route to host".into(),
             ErrorType::ConnectTimedout => "i/o timeout".into(),
-            // What the proxy said, for which `through` has the rest.
+            // The response of the proxy. `through` adds the rest.
             ErrorType::ConnectProxyFailure => {
                 return CallError::new(CallErrorKind::Connect, error.root_cause().to_string());
             }
@@ -116,7 +116,7 @@ impl CallError {
         )
     }
 
-    /// What broke between the connection and the end of the response header.
+    /// Why the call failed between connecting and the end of the response head.
     pub(super) fn header(error: &Error) -> CallError {
         let text: Cow<'static, str> = match error.root_etype() {
             ErrorType::ConnectionClosed => "EOF".into(),
@@ -133,7 +133,7 @@ impl CallError {
         CallError::new(CallErrorKind::Broken, text)
     }
 
-    /// What broke while the body was read. Everything short of the announced end is truncation.
+    /// Why reading the body failed. Any end before the announced one counts as truncation.
     pub(super) fn body(error: &Error) -> CallError {
         match error.root_etype() {
             ErrorType::ReadTimedout => CallError::new(CallErrorKind::Broken, "i/o timeout"),
@@ -141,13 +141,13 @@ impl CallError {
         }
     }
 
-    /// An answer whose framing is ambiguous (RFC 9112 §6.3).
+    /// A response with ambiguous framing (RFC 9112 §6.3).
     pub(super) fn framing(what: &'static str) -> CallError {
         CallError::new(CallErrorKind::Broken, what)
     }
 }
 
-/// The operating system's word for what happened, as the reference's runtime spells it.
+/// The error of the operating system, as Go spells it.
 fn io_text(error: &Error) -> Cow<'static, str> {
     let cause = error.root_cause();
     match cause.downcast_ref::<std::io::Error>() {
@@ -168,7 +168,7 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((method, url)) = self.call.as_deref() {
             let (first, rest) = method.as_str().split_at(1);
-            let url = masked(url); // a client's token may be in its query
+            let url = masked(url); // the query may contain a client's token
             write!(f, "{first}{} \"{url}\": ", rest.to_ascii_lowercase())?;
         }
         f.write_str(&self.text)
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_in_the_query_is_not_told() {
+    fn a_token_in_the_query_is_not_logged() {
         let url = "http://h:1/x?a=b&access_token=secret".to_owned();
         let text = CallError::truncated().of(&Method::GET, url).to_string();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Work that a background task does and that requests wait for, together.
+//! Work that a background task does and that several requests wait for together.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,8 +11,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
-/// One piece of work at a time, asked for by any number of requests. A request that gives up waiting stops nothing:
-/// the work belongs to the background task.
+/// One piece of work at a time, requested by any number of requests. A request that stops waiting does not cancel the
+/// work, because it belongs to the background task.
 #[derive(Debug)]
 pub(super) struct Flight {
     wanted: Notify,
@@ -31,19 +31,19 @@ impl Default for Flight {
 }
 
 impl Flight {
-    /// Whether the work was asked for and is not done.
+    /// Whether the work was requested and is not finished.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)
     }
 
-    /// Asks for the work without waiting.
+    /// Requests the work without waiting.
     pub(super) fn ask(&self) {
         if !self.pending.swap(true, Ordering::AcqRel) {
             self.wanted.notify_one();
         }
     }
 
-    /// Asks for the work, or joins the one under way, and waits for its end, at most `limit`.
+    /// Requests the work, or joins the work in progress, and waits for its end, at most `limit`.
     pub(super) async fn join(&self, limit: Duration) -> bool {
         let mut done = self.done.subscribe();
         self.ask();
@@ -53,33 +53,33 @@ impl Flight {
         )
     }
 
-    /// For the background task: waits until someone asks.
+    /// For the background task: waits until the work is requested.
     pub(super) async fn wanted(&self) {
         self.wanted.notified().await;
     }
 
-    /// Has the background task look again at what it waits for, without asking for the work.
+    /// Makes the background task check its conditions again, without requesting the work.
     pub(super) fn nudge(&self) {
         self.wanted.notify_one();
     }
 
-    /// For the background task: the work begins, whoever asked for it.
+    /// For the background task: marks the work as started.
     pub(super) fn begin(&self) {
         self.pending.store(true, Ordering::Release);
     }
 
-    /// For the background task: the work is done, well or badly.
+    /// For the background task: marks the work as finished, successful or not.
     pub(super) fn finish(&self) {
         self.pending.store(false, Ordering::Release);
         self.done.send_modify(|count| *count += 1);
     }
 }
 
-/// Sources by what defines them, each shared by all who ask for the same, for as long as someone holds it.
+/// Sources by the key that defines them. Equal keys share a source for as long as it is in use.
 #[derive(Debug)]
 pub(super) struct Sources<K, T> {
     known: Mutex<HashMap<K, Weak<T>>>,
-    /// Those that nobody tends yet.
+    /// Sources that have no background task yet.
     fresh: Mutex<Vec<Weak<T>>>,
     added: Notify,
 }
@@ -95,10 +95,10 @@ impl<K, T> Default for Sources<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> Sources<K, T> {
-    /// The source of `key`: the one that is there, once `found` has seen it, or the one that `make` makes.
+    /// The source of `key`: the existing one, after `found` has checked it, or a new one from `make`.
     ///
     /// # Errors
-    /// Those of `found` and `make`; what was to be made is then not kept.
+    /// Those of `found` and `make`. A source that could not be made is not kept.
     pub(super) fn get<E>(
         &self,
         key: &K,
@@ -121,13 +121,13 @@ impl<K: Clone + Eq + Hash, T> Sources<K, T> {
         Ok(source)
     }
 
-    /// Those that someone holds.
+    /// The sources in use.
     pub(super) fn alive(&self) -> Vec<Arc<T>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Tends every source by a future of its own, until `shutdown` turns true: one that hangs holds up no other.
+    /// Runs a future for each source until `shutdown` becomes true. A source that hangs does not delay others.
     pub(super) async fn tend_all<F: Future<Output = ()>>(
         &self,
         tend: impl Fn(Weak<T>) -> F,

@@ -1,4 +1,4 @@
-//! gzip decoded piece by piece.
+//! Decodes gzip piece by piece.
 
 use std::io::Write;
 
@@ -8,10 +8,10 @@ use http::header::{CONTENT_ENCODING, HeaderMap};
 
 use super::error::CallError;
 
-/// Output is handed over in pieces of about this size, so that no chunk of input can expand without bound.
+/// The approximate size of output pieces, so that a chunk of input cannot expand without limit.
 const PIECE: usize = 64 * 1024;
 
-/// Whether an answer with these fields is gzipped; the name of a coding has no letter case (RFC 9110 §8.4.1).
+/// Whether a response with these headers is gzipped. Names of codings are case-insensitive (RFC 9110 §8.4.1).
 pub fn is_gzip(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_ENCODING)
@@ -20,8 +20,8 @@ pub fn is_gzip(headers: &HeaderMap) -> bool {
 
 /// Decodes a gzip stream as its chunks arrive.
 ///
-/// Put a chunk in with [`Gunzip::push`], take pieces out with [`Gunzip::next_piece`] until there is none, and call
-/// [`Gunzip::finish`] after the last chunk. Each piece is bounded; how many there may be is the caller's decision.
+/// Add a chunk with [`Gunzip::push`], take pieces with [`Gunzip::next_piece`] until it returns `None`, and call
+/// [`Gunzip::finish`] after the last chunk. Each piece is limited in size. The caller limits their number.
 #[derive(Debug)]
 pub struct Gunzip {
     decoder: MultiGzDecoder<Vec<u8>>,
@@ -40,16 +40,16 @@ impl Default for Gunzip {
 }
 
 impl Gunzip {
-    /// Adds a chunk of input. The last one must have been used up, which [`Gunzip::next_piece`] tells by `None`.
+    /// Adds a chunk of input. [`Gunzip::next_piece`] must have returned `None` for the last one.
     pub fn push(&mut self, chunk: Bytes) {
         self.started |= !chunk.is_empty();
         self.input = chunk;
     }
 
-    /// The next piece of output, or `None` when more input is needed.
+    /// The next piece of output, or `None` if more input is needed.
     ///
     /// # Errors
-    /// Input that is not gzip.
+    /// The input is not gzip.
     pub fn next_piece(&mut self) -> Result<Option<Bytes>, CallError> {
         while !self.input.is_empty() && self.decoder.get_ref().len() < PIECE {
             let used = self.decoder.write(&self.input).map_err(invalid)?;
@@ -61,10 +61,10 @@ impl Gunzip {
         Ok(self.take())
     }
 
-    /// What is left after the last chunk. An empty input is an empty output, as after HEAD.
+    /// The output that remains after the last chunk. Empty input gives empty output, as after HEAD.
     ///
     /// # Errors
-    /// A stream that ended before its end, or whose check sum is wrong.
+    /// The stream ended early, or its checksum is wrong.
     pub fn finish(&mut self) -> Result<Option<Bytes>, CallError> {
         if self.started {
             self.decoder.try_finish().map_err(invalid)?;
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_comes_out_in_bounded_pieces() {
+    fn a_gzip_bomb_is_decoded_in_limited_pieces() {
         let bomb = gzip(&vec![0; 20 << 20]);
         let (all, largest) = decode(&[&bomb]).unwrap();
         assert_eq!(all.len(), 20 << 20);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_cut_short_is_an_error() {
+    fn a_truncated_stream_is_an_error() {
         let whole = gzip(b"hello, hello, hello");
         assert!(decode(&[&whole[..whole.len() - 5]]).is_err());
         assert!(decode(&[&whole[..12]]).is_err());
@@ -133,14 +133,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_comes_out(bytes: Vec<u8>, cut: prop::sample::Index) {
+        fn compressed_data_is_restored(bytes: Vec<u8>, cut: prop::sample::Index) {
             let whole = gzip(&bytes);
             let (a, b) = whole.split_at(cut.index(whole.len()));
             prop_assert_eq!(decode(&[a, b]).unwrap().0, bytes);
         }
 
         #[test]
-        fn any_bytes_are_decoded_or_refused(bytes: Vec<u8>) {
+        fn arbitrary_bytes_are_decoded_or_rejected(bytes: Vec<u8>) {
             let _ = decode(&[&bytes]);
         }
     }

@@ -1,6 +1,7 @@
-//! Why a TLS handshake failed, in the reference's words.
+//! Why a TLS handshake failed, in KrakenD's words.
 //!
-//! Pingora hands on what the TLS library says as text, inside of its own; what is not known here passes as it stands.
+//! Pingora wraps the error of the TLS library in its own text. An error that is not known here is passed on
+//! unchanged.
 
 use std::borrow::Cow;
 
@@ -28,13 +29,13 @@ pub(super) fn reason(error: &Error) -> Cow<'static, str> {
     }
 }
 
-/// What the other side objected to, which in TLS 1.3 it says after its handshake only.
+/// The alert of the peer, which in TLS 1.3 arrives only after the handshake.
 pub(super) fn alert(said: &str) -> Option<String> {
     let alert = said.strip_prefix("received fatal alert: ")?;
     Some(format!("remote error: tls: {}", spaced(alert)))
 }
 
-/// What the TLS library said, out of Pingora's frame around it.
+/// The text of the TLS library, without Pingora's text around it.
 fn said(text: &str) -> &str {
     let inner = match text.split_once("TLS connect() failed: ") {
         Some((_, inner)) => inner.rsplit_once(", SNI: ").map_or(inner, |(said, _)| said),
@@ -64,7 +65,7 @@ fn invalid(certificate: &str) -> Cow<'static, str> {
 }
 
 fn wrong_name(wanted: &str, presented: &str) -> String {
-    // Names stand there as `DnsName("a.example")` or `IpAddress(192.0.2.1)`.
+    // Names have the form `DnsName("a.example")` or `IpAddress(192.0.2.1)`.
     let names: Vec<&str> = presented
         .split(['(', ')'])
         .skip(1)
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_causes_are_told_in_the_references_words() {
+    fn common_causes_use_the_words_of_krakend() {
         let x509 = "tls: failed to verify certificate: x509: certificate ";
         for (library, want) in [
             (

@@ -19,55 +19,55 @@ use super::peer::PooledPeer;
 use super::proxy::{ProxyScheme, ProxyUrl};
 use super::turn::{Order, Penalty, Standing, order};
 
-/// A host as it was written, taken apart once.
+/// A host string, parsed once.
 #[derive(Debug)]
 pub(super) struct Host {
-    /// As written, for URLs in texts: a path is appended by plain concatenation, as the reference does.
+    /// As written, for URLs in messages. As in KrakenD, a path is appended by concatenation.
     pub(super) url: Arc<str>,
     pub(super) place: Result<Place, Box<str>>,
 }
 
-/// Where a host is.
+/// The location of a host.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) secure: bool,
-    /// Name or literal, without brackets.
+    /// A name or an address literal, without brackets.
     pub(super) name: Box<str>,
     pub(super) port: u16,
-    /// Value of `Host`: the port only if it was written.
+    /// The value of `Host`, with a port only if one was written.
     pub(super) authority: HeaderValue,
-    /// What follows the authority in the host string: `""`, `/`, `/base`.
+    /// The part of the host string after the authority: `""`, `/`, `/base`.
     pub(super) base: Box<str>,
     pub(super) penalty: Penalty,
-    /// Room for calls, when it is bounded.
+    /// The limit of concurrent calls, if there is one.
     pub(super) slots: Option<Arc<Semaphore>>,
     pub(super) route: Route,
-    /// Whom we connect to: the host itself, or its proxy.
+    /// The name to connect to: the host, or its proxy.
     entry: Arc<Name>,
     peers: ArcSwapOption<Peers>,
 }
 
-/// How calls get to a host.
+/// How calls reach a host.
 #[derive(Debug)]
 pub(super) enum Route {
     Direct,
-    /// The proxy is told whole URLs (RFC 9112 §3.2.2).
+    /// The proxy receives absolute URLs (RFC 9112 §3.2.2).
     Forward(Forward),
-    /// The proxy connects us to the host.
+    /// The proxy opens a tunnel to the host.
     Tunnel(ProxyUrl),
 }
 
-/// What a request to a proxy says besides the request itself.
+/// What a request to a proxy contains besides the request itself.
 #[derive(Debug)]
 pub(super) struct Forward {
     proxy: ProxyUrl,
-    /// `http://authority`, in front of the path.
+    /// `http://authority`, prepended to the path.
     pub(super) origin: Box<str>,
-    /// Value of `Proxy-Authorization`.
+    /// The value of `Proxy-Authorization`.
     pub(super) authorization: Option<HeaderValue>,
 }
 
-/// A peer for each address of a host, made once for each answer of the DNS.
+/// A peer for each address of a host, created once for each DNS result.
 #[derive(Debug)]
 pub(super) struct Peers {
     of: Arc<Answer>,
@@ -75,7 +75,7 @@ pub(super) struct Peers {
     next: AtomicUsize,
 }
 
-/// One address, and whether it refused us lately.
+/// One address, and whether it failed recently.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) peer: PooledPeer,
@@ -83,9 +83,9 @@ pub(super) struct Candidate {
 }
 
 impl Peers {
-    /// The order in which to try the addresses: in turns, those that refused lately last.
+    /// The order in which to try the addresses: round-robin, with recently failed ones last.
     ///
-    /// The two addresses of `localhost` are alternatives, not shares: the first that works is used.
+    /// The two addresses of `localhost` are alternatives and are not balanced: the first that works is used.
     pub(super) fn order(&self) -> Order {
         let start = match self.list.len() {
             0 | 1 => 0,
@@ -97,7 +97,7 @@ impl Peers {
         })
     }
 
-    /// Whether no address is in good standing.
+    /// Whether every address has failed.
     pub(super) fn all_failed(&self) -> bool {
         let good = |candidate: &Candidate| candidate.penalty.standing() == Standing::Good;
         !self.list.iter().any(good)
@@ -105,7 +105,7 @@ impl Peers {
 }
 
 impl Host {
-    /// Takes `url` apart: `scheme://authority`, and whatever follows as a base path.
+    /// Parses `url`: `scheme://authority`, followed by a base path.
     pub(super) fn new(url: &str, client: &Client) -> Host {
         let mut place = Place::parse(url, &client.dns, &client.settings);
         if let Ok(place) = &mut place {
@@ -117,7 +117,7 @@ impl Host {
         }
     }
 
-    /// The place, or why a call to this host cannot be made.
+    /// The place, or why this host cannot be called.
     pub(super) fn place(&self) -> Result<&Place, CallError> {
         self.place
             .as_ref()
@@ -138,7 +138,7 @@ impl Place {
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, base) = rest.split_at(end);
-        // Credentials in a URL would end up in log lines.
+        // Credentials in a URL would appear in log lines.
         let authority = authority
             .rsplit_once('@')
             .map_or(authority, |(_, host)| host);
@@ -166,7 +166,7 @@ impl Place {
         })
     }
 
-    /// The peers of this host; waits only while no lookup has succeeded yet.
+    /// The peers of this host. Waits only until the first lookup has succeeded.
     pub(super) async fn peers(&self, client: &Client) -> Result<Arc<Peers>, CallError> {
         if let Some(peers) = self.known_peers(client) {
             return Ok(peers);
@@ -179,9 +179,9 @@ impl Place {
         })
     }
 
-    /// Why no connection came about.
+    /// Why connecting failed.
     pub(super) fn dial_error(&self, error: &Error) -> CallError {
-        // Through a tunnel, TLS is spoken with the host itself.
+        // Through a tunnel, the TLS peer is the host itself.
         let of_tls = matches!(
             error.root_etype(),
             ErrorType::TLSHandshakeFailure
@@ -198,7 +198,7 @@ impl Place {
         }
     }
 
-    /// A peer for the address of `peer`, for a connection that something else than HTTP will run over.
+    /// The peer at the address of `peer`, for a connection that will carry a protocol other than HTTP.
     pub(super) fn bare_peer(&self, client: &Client, peer: &PooledPeer) -> PooledPeer {
         let mut bare = match (&self.route, peer.address()) {
             (Route::Forward(forward), PeerAddress::Inet(address)) => {
@@ -211,7 +211,7 @@ impl Place {
         bare
     }
 
-    /// Path and query as they go on the wire. A base that has a query of its own is continued by the target's.
+    /// Path and query on the wire. If the base has a query, the query of the target is appended to it.
     pub(super) fn target<'t>(&self, target: &'t str) -> Cow<'t, str> {
         if self.base.is_empty() {
             return Cow::Borrowed(target);
@@ -223,12 +223,12 @@ impl Place {
         }
     }
 
-    /// `host:port` as the reference names it in dial errors.
+    /// `host:port`, as in KrakenD's dial errors.
     pub(super) fn address(&self) -> String {
         joined(&self.name, self.port)
     }
 
-    /// All addresses failed: have the name looked up again.
+    /// All addresses failed, so the name is looked up again.
     pub(super) fn doubt(&self, client: &Client) {
         client.dns.doubt(&self.entry);
     }
@@ -256,7 +256,7 @@ impl Place {
         Some(peers)
     }
 
-    /// The peer of this host at an address of its own, or of its proxy.
+    /// The peer at an address of this host, or of its proxy.
     fn peer(&self, client: &Client, address: IpAddr) -> PooledPeer {
         let at = |port| SocketAddr::new(address, port);
         match &self.route {
@@ -279,7 +279,7 @@ impl Route {
         let Some(proxy) = settings.proxies.find(secure, name, port) else {
             return Ok(Route::Direct);
         };
-        // HTTP/2 by prior knowledge is no protocol that a proxy could be expected to forward.
+        // A proxy cannot be expected to forward HTTP/2 with prior knowledge.
         let forwards = !secure && settings.http_version != HttpVersion::H2;
         match proxy.scheme {
             ProxyScheme::Http | ProxyScheme::Https if forwards => Ok(Route::Forward(Forward {
@@ -302,7 +302,7 @@ impl Route {
         }
     }
 
-    /// What a request has to say besides, when it goes to a proxy.
+    /// The additions to a request that goes to a proxy.
     pub(super) fn forward(&self) -> Option<&Forward> {
         match self {
             Route::Forward(forward) => Some(forward),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_taken_apart() {
+    fn a_host_is_parsed() {
         assert_eq!(place("http://h:81"), Ok(parts(false, "h", 81, "h:81", "")));
         assert_eq!(place("https://h"), Ok(parts(true, "h", 443, "h", "")));
         assert_eq!(
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_and_a_target_become_one_target() {
+    fn a_base_and_a_target_are_joined() {
         for (url, target, joined) in [
             ("http://h", "/x?q=1", "/x?q=1"),
             ("http://h/b", "/x?q=1", "/b/x?q=1"),
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_scheme_is_refused_when_it_is_called() {
+    fn a_host_without_a_scheme_is_rejected_when_it_is_called() {
         assert_eq!(
             place("h:1"),
             Err("unsupported protocol scheme \"h\"".to_owned())
@@ -431,7 +431,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_string_is_a_place_or_refused(url: String, rest in ".{0,20}") {
+        fn an_arbitrary_string_is_a_place_or_rejected(url: String, rest in ".{0,20}") {
             let _ = place(&url);
             let _ = place(&format!("http://{rest}"));
         }

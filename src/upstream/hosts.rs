@@ -1,4 +1,4 @@
-//! Which address a call goes to; static lists, DNS, SRV.
+//! Selects the address of a call, from static lists, DNS or SRV.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::host::{Candidate, Host, Peers, Place};
 use super::rules::HostRules;
 use super::turn::{Order, order};
 
-/// Hosts tried for one call at most: a list of a hundred dead ones must not cost a hundred timeouts.
+/// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
 const MOST_HOSTS: usize = 4;
 
 /// The hosts of one backend, and the client that calls them.
@@ -43,14 +43,14 @@ enum Hosts {
     },
 }
 
-/// Hosts made of one answer for an SRV name.
+/// The hosts made from one SRV result.
 #[derive(Debug)]
 struct Built {
     of: Arc<Vec<SrvTarget>>,
     list: Arc<[Host]>,
 }
 
-/// Where a call may go, borrowed from the set or kept alive by the call.
+/// The hosts of a call, borrowed from the set or owned by the call.
 pub(super) enum HostList<'a> {
     Fixed(&'a [Host]),
     Shared(Arc<[Host]>),
@@ -67,12 +67,12 @@ impl Deref for HostList<'_> {
     }
 }
 
-/// A chosen host.
+/// A selected host.
 #[derive(Debug)]
 pub struct Target {
-    /// Value of `Host`.
+    /// The value of `Host`.
     pub authority: HeaderValue,
-    /// What the host string has behind its authority; goes in front of the path.
+    /// The part of the host string after the authority, prepended to the path.
     pub base: String,
 }
 
@@ -85,20 +85,20 @@ impl Place {
     }
 }
 
-/// A connection, and where it leads.
+/// A connection and its destination.
 pub(super) struct Connected {
     pub(super) session: Box<HttpSession>,
     pub(super) reused: bool,
     pub(super) host: usize,
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
-    /// Its room at the host, given back when the exchange is over.
+    /// The permit that limits concurrent calls to the host, released after the exchange.
     pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 
 impl HostSet {
-    /// A fixed list, called in turns. Each entry is `scheme://authority`, or, with `disable_host_sanitize`, whatever
-    /// the file says: a path is then appended to it as it is, and what is no URL fails when it is called.
+    /// A fixed list with round-robin balancing. Each entry is `scheme://authority` or, with `disable_host_sanitize`,
+    /// any string: a path is appended to it unchanged, and a call fails if the result is not a URL.
     pub fn fixed<S: AsRef<str>>(client: &Arc<Client>, hosts: &[S]) -> HostSet {
         let name = hosts.first().map_or("", AsRef::as_ref).into();
         let hosts = hosts.iter().map(|url| Host::new(url.as_ref(), client));
@@ -115,13 +115,13 @@ impl HostSet {
         HostSet::new(client, hosts, format!("{scheme}://{name}").into())
     }
 
-    /// The same hosts under these rules.
+    /// The same hosts with these rules.
     pub fn ruled(self, rules: HostRules) -> HostSet {
         HostSet { rules, ..self }
     }
 
-    /// What stands for all of these hosts where one URL is needed, as in the key of a cache: the first host as the
-    /// file has it, or the SRV name.
+    /// The name of this set where one URL is needed, as in a cache key: the first host as configured, or the SRV
+    /// name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -131,7 +131,7 @@ impl HostSet {
         &self.client
     }
 
-    /// `scheme://authority` of the only host, if there is just one and nothing stands behind its authority.
+    /// `scheme://authority` of the only host, if there is exactly one and it has no base path.
     pub fn only(&self) -> Option<&str> {
         let Hosts::Fixed(hosts) = &self.hosts else {
             return None;
@@ -142,8 +142,8 @@ impl HostSet {
         }
     }
 
-    /// `scheme://authority` of the host whose turn it is, and what its URL has behind that; for callers that must know
-    /// the whole URL before they call [`HostSet::elsewhere`] with it. `None` when no host can be called.
+    /// `scheme://authority` and base path of the next host, for callers that must know the whole URL before they call
+    /// [`HostSet::elsewhere`] with it. `None` if no host can be called.
     pub async fn next_place(&self) -> Option<(String, String)> {
         let hosts = self.list().await;
         let index = self.turn(&hosts).first().copied()?;
@@ -153,13 +153,13 @@ impl HostSet {
         Some((origin.to_owned(), base.to_string()))
     }
 
-    /// A set whose next call goes to `scheme://authority`, called as the hosts of this set are.
+    /// A set whose next call goes to `scheme://authority`, with the settings of this set.
     ///
-    /// If that is one of them, the others still stand in for it, and what is known of it is not learnt anew.
+    /// If that is one of its hosts, the others are still used for failover, and its failure history is kept.
     pub fn elsewhere(&self, origin: &str) -> HostSet {
         let own = self.known().and_then(|list| {
             let first = list.iter().position(|host| &*host.url == origin)?;
-            // A path behind an authority is part of the target by now: only plain hosts can be exchanged.
+            // By now a base path is part of the target, so only hosts without one can be exchanged.
             let is_plain = |host: &Host| host.place.as_ref().is_ok_and(|p| p.base.is_empty());
             list.iter().all(is_plain).then_some((list, first))
         });
@@ -173,7 +173,7 @@ impl HostSet {
         .ruled(self.rules)
     }
 
-    /// The hosts as far as they are known without waiting.
+    /// The hosts that are known without waiting.
     fn known(&self) -> Option<Arc<[Host]>> {
         match &self.hosts {
             Hosts::Fixed(list) => Some(Arc::clone(list)),
@@ -181,10 +181,10 @@ impl HostSet {
         }
     }
 
-    /// The host whose turn it is, without a connection to it.
+    /// The next host, without a connection to it.
     ///
     /// # Errors
-    /// No hosts, a host that is no URL, or a name without an address.
+    /// There are no hosts, the host is not a URL, or its name has no address.
     pub async fn target(&self) -> Result<Target, CallError> {
         let hosts = self.list().await;
         let turn = self.turn(&hosts);
@@ -196,10 +196,10 @@ impl HostSet {
         Ok(place.as_target())
     }
 
-    /// A new HTTP/1 connection to one of the hosts, for a caller that will speak another protocol over it.
+    /// A new HTTP/1 connection to one of the hosts, for a caller that will use another protocol on it.
     ///
     /// # Errors
-    /// As [`HostSet::target`], or no host lets us in.
+    /// As [`HostSet::target`], or no host accepts the connection.
     pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
         let hosts = self.list().await;
         let found = self
@@ -220,7 +220,7 @@ impl HostSet {
         }
     }
 
-    /// Connects to the first host that lets us, whatever the method: nothing has been sent to a host that does not.
+    /// Connects to the first host that accepts, with any method: nothing was sent to the others.
     pub(super) async fn connect(
         &self,
         hosts: &HostList<'_>,
@@ -263,7 +263,7 @@ impl HostSet {
         is_last_host: bool,
     ) -> Result<Connected, CallError> {
         let slot = match &place.slots {
-            // The semaphore is never closed, so that there is no error but a missing slot.
+            // The semaphore is never closed, so acquiring cannot fail.
             Some(slots) => Arc::clone(slots).acquire_owned().await.ok(),
             None => None,
         };
@@ -296,7 +296,7 @@ impl HostSet {
             }
             let is_last = is_last_host && trial + 1 == addresses;
             let dial = Dial::begin(self, &peers, index, place);
-            // Boxed: a dial is rare, and no burden of calls that found a connection.
+            // Boxed: dialing is rare, and calls that reuse a connection should not carry its state.
             match Box::pin(self.reach(place, candidate, way, is_last)).await {
                 Ok(session) => {
                     dial.succeeded();
@@ -304,7 +304,8 @@ impl HostSet {
                 }
                 Err(error) => {
                     dial.failed();
-                    // The first failure tells most: the second address of `localhost` is often just not there.
+                    // The first failure is the most informative: often the second address of `localhost` is just not
+                    // in use.
                     failure.get_or_insert_with(|| place.dial_error(&error));
                 }
             }
@@ -314,7 +315,7 @@ impl HostSet {
         Err(failure.unwrap_or_else(CallError::no_hosts))
     }
 
-    /// A new connection to one address. The last one may take what time there is.
+    /// Opens a new connection to one address. The last address may use all the remaining time.
     async fn reach(
         &self,
         place: &Place,
@@ -334,7 +335,7 @@ impl HostSet {
         }
     }
 
-    /// The hosts as they are now; waits only for the very first answer on an SRV name.
+    /// The current hosts. Waits only for the first result of an SRV name.
     pub(super) async fn list(&self) -> HostList<'_> {
         match &self.hosts {
             Hosts::Fixed(list) => HostList::Fixed(list),
@@ -392,17 +393,17 @@ impl HostSet {
     }
 }
 
-/// How a connection is come by.
+/// How a connection is obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// One that is kept, or a new one.
+    /// From the pool, or a new one.
     Pooled,
     /// A new one, for another protocol.
     Bare,
 }
 
-/// A connection that is waited for. Dropped without a verdict, it was cut off by its caller's deadline, or by a client
-/// that left; after a long wait it counts as a failure.
+/// An attempt to connect. If it is dropped without a result, it was cancelled by the caller's deadline or because the
+/// client closed its connection. After a long wait this counts as a failure.
 struct Dial<'a> {
     peers: &'a Peers,
     peer: usize,

@@ -1,11 +1,13 @@
-//! A connection to an upstream that sends what was written before it waits, and that can take back what was read.
+//! A connection to an upstream that flushes written data before it waits, and that can return data that was already
+//! read.
 //!
-//! Pingora keeps the pieces of a body of known length in a buffer until it is full or the body ends: the upstream of a
-//! client that uploads slowly would see nothing for long. Behind a [`Link`] each piece goes out once there is no more
-//! to write.
+//! Pingora buffers the pieces of a body of known length until the buffer is full or the body ends. If a client
+//! uploads slowly, the upstream would receive nothing for a long time. A [`Link`] sends each piece as soon as there
+//! is nothing more to write.
 //!
-//! An upstream may refuse a body without reading it and keep its connection open. Then writing waits for ever, and the
-//! answer behind it. A [`Link`] that cannot write looks for such an answer and lets the write fail (RFC 9112 §9.3).
+//! An upstream may reject a request without reading its body and keep its connection open. Writing would then wait
+//! forever, and the response would not be read. A [`Link`] that cannot write checks for such a response and makes the
+//! write fail (RFC 9112 §9.3).
 
 use std::io;
 use std::pin::Pin;
@@ -22,22 +24,22 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a status line up to the first digit of its status.
+/// The number of bytes of a status line up to the first digit of its status.
 const STATUS_CLASS_END: usize = "HTTP/1.1 2".len();
 
 /// A connection to an upstream.
 #[derive(Debug)]
 pub(super) struct Link {
     inner: Stream,
-    /// What is read before anything else.
+    /// Data that is read before anything else.
     ahead: BytesMut,
-    /// What is written goes nowhere, since it went out before.
+    /// Written data is discarded, because it was already sent.
     mute: bool,
     unflushed: bool,
 }
 
 impl Link {
-    /// The link over `stream`, or the one that it is: connections keep theirs in the pool.
+    /// A link over `stream`, or `stream` itself if it is one: pooled connections keep their link.
     pub(super) fn over(stream: Stream) -> Option<Box<Link>> {
         if Link::is(&stream) {
             return stream.into_any().downcast().ok();
@@ -55,8 +57,8 @@ impl Link {
         (**stream).as_any().is::<Link>()
     }
 
-    /// Whether the upstream answers with a redirect or an error before it has the whole request. Reads the beginning of
-    /// the status line and no more.
+    /// Whether the upstream sends a redirect or an error before it has the whole request. Reads only the beginning of
+    /// the status line.
     fn is_turned_down(&mut self, cx: &mut Context<'_>) -> bool {
         while self.ahead.len() < STATUS_CLASS_END {
             let mut space = [0; STATUS_CLASS_END];
@@ -72,7 +74,7 @@ impl Link {
         self.ahead.starts_with(b"HTTP/1.") && matches!(class, Some(b'3'..=b'5'))
     }
 
-    /// What becomes of a write, which may have to wait.
+    /// The result of a write that may have to wait.
     fn waited(
         &mut self,
         cx: &mut Context<'_>,
@@ -86,7 +88,7 @@ impl Link {
         }
     }
 
-    /// Has `bytes` read next. What is written until then is thrown away.
+    /// Makes `bytes` the next data to be read. Written data is discarded until then.
     pub(super) fn replay(&mut self, bytes: BytesMut) {
         self.ahead = bytes;
         self.mute = true;

@@ -1,8 +1,8 @@
-//! Certificates that are trusted as they stand.
+//! Certificates that are trusted by themselves, without a chain.
 //!
-//! `openssl req -x509` makes a certificate that is an authority and a server's own at once. Put on a list of
-//! authorities, it is accepted by the reference from whoever shows exactly this certificate; webpki refuses an
-//! authority as end entity (`CaUsedAsEndEntity`). Here is the reference's rule, with the checks that remain.
+//! `openssl req -x509` creates a certificate that is both a CA and the certificate of a server. If it is in a list of
+//! CAs, KrakenD accepts it from the server that presents exactly this certificate. webpki rejects a CA as end entity
+//! (`CaUsedAsEndEntity`). This module implements KrakenD's rule, with the remaining checks.
 
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -12,11 +12,11 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ExtendedKeyUsage;
 use x509_parser::prelude::FromDer;
 
-/// The certificates of a file's lists of authorities.
+/// The certificates in the configured lists of CAs.
 #[derive(Debug, Clone, Default)]
 pub struct ListedCertificates(Box<[CertificateDer<'static>]>);
 
-/// Which end of a connection shows a certificate.
+/// The peer that presents a certificate.
 #[derive(Debug, Clone, Copy)]
 pub enum ShownBy<'a> {
     /// A server that was called by this name.
@@ -31,10 +31,10 @@ impl FromIterator<CertificateDer<'static>> for ListedCertificates {
 }
 
 impl ListedCertificates {
-    /// The verdict on an end entity that is itself on the list; `None`: it is not, and its chain decides.
+    /// The result for an end entity that is itself in the list. `None` if it is not, and its chain decides.
     ///
     /// # Errors
-    /// It is out of date, has another purpose, or does not hold the server's name.
+    /// The certificate has expired, has another purpose, or does not contain the server's name.
     pub fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// What `openssl req -x509` makes, for `keys.test` and the years 2020 to 2030.
+    /// The output of `openssl req -x509` for `keys.test`, valid from 2020 to 2030.
     fn made(uses: &[ExtendedKeyUsagePurpose]) -> CertificateDer<'static> {
         let mut params = CertificateParams::new(vec!["keys.test".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_certificate_is_good_for_its_name_and_time() {
+    fn a_listed_certificate_is_valid_for_its_name_and_time() {
         let shown = made(&[]);
         assert_eq!(verdict(&shown, Some("keys.test"), 2025), Ok(()));
         assert_eq!(verdict(&shown, None, 2025), Ok(()));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn its_purpose_counts_if_it_names_one() {
+    fn the_purpose_is_checked_if_there_is_one() {
         let client = made(&[ExtendedKeyUsagePurpose::ClientAuth]);
         let server = made(&[ExtendedKeyUsagePurpose::ServerAuth]);
         let any = made(&[ExtendedKeyUsagePurpose::Any]);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_certificate_nothing_is_said() {
+    fn another_certificate_gives_no_result() {
         let list = ListedCertificates::from_iter([made(&[])]);
         let verdict = list.verify(&made(&[]), ShownBy::Client, in_year(2025));
         assert!(verdict.is_none());

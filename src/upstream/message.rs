@@ -1,26 +1,26 @@
-//! A call and its answer, whole.
+//! A complete call and its complete response.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 
-/// One call, ready to be sent. `Host` is not among the headers unless a step set it; the host set supplies it.
+/// One call, ready to be sent. The host set adds `Host`, unless a step has set it.
 #[derive(Debug, Clone, Default)]
 pub struct Outgoing {
     pub method: Method,
-    /// Path and query as they go on the wire, starting with `/`.
+    /// Path and query on the wire, starting with `/`.
     pub target: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-/// A whole answer of an upstream, its body gunzipped if we had asked for gzip, and bounded.
+/// A complete response of an upstream. The body is limited in size, and decoded if we had requested gzip.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// The host that was called first, as the file has it, for texts; `None` when no host was asked.
+    /// The host that was called first, as configured, for messages. `None` if no host was called.
     pub origin: Option<Arc<str>>,
 }

@@ -1,30 +1,30 @@
-//! How we reach an upstream: host sets, balancing, pools, TLS; nobody else opens a connection.
+//! Connections to upstreams: host sets, load balancing, pools, TLS. No other module opens a connection.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `message` | [`Outgoing`] and [`Incoming`]: a call and its answer, whole |
-//! | `client`, `pool`, `peer` | [`Client`]: connections that are kept, one pool of them for each TLS policy |
-//! | `multiplex` | HTTP/2 connections: who shares them, and which still answer |
-//! | `proxy`, `tunnel` | [`Proxies`]: which calls go through a proxy, and how to get through it |
-//! | `rules` | [`HostRules`]: what one backend's calls may do |
-//! | `tls` | [`TlsPolicy`]: what the file says of TLS towards upstreams, loaded from disk |
+//! | `message` | [`Outgoing`] and [`Incoming`]: a complete call and its complete response |
+//! | `client`, `pool`, `peer` | [`Client`]: pooled connections, one pool for each TLS policy |
+//! | `multiplex` | HTTP/2 connections, shared by several calls and checked with PING |
+//! | `proxy`, `tunnel` | [`Proxies`]: which calls go through a proxy, and how |
+//! | `rules` | [`HostRules`]: what the calls of one backend may do |
+//! | `tls` | [`TlsPolicy`]: the configured TLS towards upstreams, loaded from disk |
 //! | `certificate` | certificates and keys in files: read, checked, described |
-//! | `proof` | the signature of a handshake, also by certificates that the library does not read |
-//! | `listed` | [`ListedCertificates`]: certificates that are trusted as they stand |
-//! | `host`, `hosts` | [`HostSet`]: which address a call goes to; static lists, DNS, SRV |
-//! | `turn` | in which order hosts and addresses are tried |
-//! | `dns` | [`DnsTable`]: the address table, refreshed off the request path |
-//! | `exchange` | [`Exchange`]: one request and one answer on one connection, as a stream |
-//! | `wire` | the head of a request as it goes on the wire |
-//! | `link` | a connection that sends before it waits, and can take back what was read |
-//! | `call` | whole-body calls: redirects, gzip, limits |
-//! | [`collect`] | bodies that are read whole, in blocks, within a limit and the budget |
-//! | [`budget`] | bytes of bodies that the whole process may hold |
-//! | `redirect`, `gunzip` | which call follows a redirect; gzip decoded piece by piece |
-//! | `error` | [`CallError`]: why a call gave no answer, in the words of the log |
-//! | `flight` | work of a background task that requests wait for, together |
-//! | `side` | key sets, tokens, discovery, keepers: calls of our own, over reqwest, bounded in time and size |
-//! | `keys` | [`KeySetStore`]: key sets kept fresh in the background, read without waiting |
+//! | `proof` | verification of handshake signatures, also for certificates that the library does not parse |
+//! | `listed` | [`ListedCertificates`]: certificates that are trusted by themselves |
+//! | `host`, `hosts` | [`HostSet`]: the address of a call, from static lists, DNS or SRV |
+//! | `turn` | the order in which hosts and addresses are tried |
+//! | `dns` | [`DnsTable`]: the address table, refreshed outside the request path |
+//! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
+//! | `wire` | the request head on the wire |
+//! | `link` | a connection that flushes before it waits, and can return data that was read |
+//! | `call` | calls with whole bodies: redirects, gzip, limits |
+//! | [`collect`] | bodies that are read whole, within a limit and the budget |
+//! | [`budget`] | a limit on the bytes of bodies that the whole process holds |
+//! | `redirect`, `gunzip` | the call that follows a redirect; gzip decoded piece by piece |
+//! | `error` | [`CallError`]: why a call failed, with the text for the log |
+//! | `flight` | work of a background task that requests wait for together |
+//! | `side` | our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size |
+//! | `keys` | [`KeySetStore`]: key sets, refreshed in the background and read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
 
 pub mod budget;

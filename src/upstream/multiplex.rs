@@ -1,8 +1,8 @@
 //! HTTP/2 connections, shared by the calls to one peer.
 //!
-//! Pingora's own pool pings on a fixed schedule, which servers of gRPC punish, and keeps a connection in use that no
-//! longer answers. Here a connection says when it was heard last. One that was silent while a request waited gets a
-//! PING and no further requests until it is heard again.
+//! Pingora's own pool pings at a fixed interval, which gRPC servers punish, and keeps using a connection that no
+//! longer responds. Here each connection records when data was last received. If it was silent while a request
+//! waited, it gets a PING, and no further requests until it responds.
 
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -21,19 +21,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// Streams on one connection; a server may allow fewer.
+/// The maximum number of streams on one connection. A server may allow fewer.
 pub(super) const MOST_STREAMS: usize = 100;
 
-/// How long a PING may stay unanswered before its connection is given up.
+/// How long a PING may stay unanswered before its connection is closed.
 const PONG_LIMIT: Duration = Duration::from_secs(5);
 
-/// As Pingora's: bounds what a server may send ahead of a slow client.
+/// As in Pingora. It limits what a server may send to a slow client in advance.
 const WINDOW: u32 = 1 << 23;
 
-/// How often a connection is looked at that only long streams keep alive.
+/// The minimum interval of checks of a connection that only has long streams.
 const LEAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Connections that are tried for one call; each may be going away.
+/// The number of connections tried for one call. Each may be shutting down.
 const MOST_TRIED: usize = 4;
 
 /// The HTTP/2 connections of one client.
@@ -43,7 +43,7 @@ pub(super) struct Multiplexed {
 
 struct Shared {
     connections: Mutex<HashMap<u64, Vec<Arc<Connection>>>>,
-    /// Silence that is long enough for a PING while a request waits.
+    /// How long a connection may be silent while a request waits, before a PING is sent.
     ping_after: Duration,
     /// How long a connection without streams is kept.
     idle: Duration,
@@ -54,12 +54,12 @@ struct Connection {
     life: Arc<Life>,
 }
 
-/// When a connection was used and heard, in milliseconds since it was made.
+/// When a connection was last used and last received data, in milliseconds since its creation.
 struct Life {
     since: Instant,
     heard: AtomicU64,
     used: AtomicU64,
-    /// A request waited in vain; no new ones until something is heard after this. 0: none did.
+    /// A request has timed out. No new streams are opened until data arrives after this time. 0 if none has.
     doubted: AtomicU64,
     /// A stream was opened since the last PING.
     opened: AtomicBool,
@@ -104,7 +104,7 @@ impl Multiplexed {
         }
     }
 
-    /// A stream on a connection that is there, if one has room.
+    /// A stream on an existing connection, if one has capacity.
     pub(super) async fn reuse(&self, key: u64) -> Option<Http2Session> {
         for _ in 0..MOST_TRIED {
             let connection = self.shared.usable(key)?;
@@ -113,16 +113,16 @@ impl Multiplexed {
                     connection.life.begin_stream();
                     return Some(session);
                 }
-                // Somebody else took the last room.
+                // Another call took the last stream.
                 Ok(None) => {}
-                // It is closed or going away.
+                // The connection is closed or shutting down.
                 Err(_) => self.shared.forget(key, &connection.life),
             }
         }
         None
     }
 
-    /// Speaks HTTP/2 on a new connection, and keeps it for others.
+    /// Starts HTTP/2 on a new connection, and shares it.
     pub(super) async fn begin(&self, stream: Stream, key: u64) -> Result<Http2Session, Box<Error>> {
         let life = Arc::new(Life {
             since: Instant::now(),
@@ -141,9 +141,9 @@ impl Multiplexed {
         Ok(session)
     }
 
-    /// A request waited on this session's connection since `asked` and is given up. If the connection was silent for at
-    /// least the second half of that time, it gets no further requests before it answers a PING. The first half does
-    /// not count: the server's acknowledgement of settings or window updates may arrive then.
+    /// A request waited on this session's connection since `asked` and is given up. If the connection was silent for
+    /// at least the second half of that time, it gets no further requests until it responds to a PING. The first half
+    /// does not count, because the server's acknowledgement of settings or window updates may arrive then.
     pub(super) fn doubt(&self, session: &Http2Session, key: u64, asked: Instant) {
         let connections = self.shared.lock();
         let Some(list) = connections.get(&key) else {
@@ -193,8 +193,8 @@ impl Shared {
         }
     }
 
-    /// Forgets a connection that has had no streams for long enough. Whoever has just found it may still use it: it
-    /// closes when nobody holds it any more.
+    /// Removes a connection that has had no streams for long enough. A call that has just found it may still use it:
+    /// it closes when its last user drops it.
     fn retire(&self, key: u64, life: &Arc<Life>) -> bool {
         let is_idle = self.lock().get(&key).is_some_and(|list| {
             let mut its = list.iter().filter(|one| Arc::ptr_eq(&one.life, life));
@@ -272,7 +272,7 @@ async fn shake_hands(
     Ok(streams)
 }
 
-/// Returns when the connection does not answer a PING any more.
+/// Returns when the connection no longer responds to a PING.
 async fn watch_over(
     pings: Option<h2::PingPong>,
     life: &Arc<Life>,
@@ -287,7 +287,7 @@ async fn watch_over(
             return std::future::pending().await;
         };
         if !pause.is_zero() {
-            // Nothing is missed: a wake-up that comes before this wait is stored.
+            // No wake-up is missed: one that comes before this wait is stored.
             let _ = tokio::time::timeout(pause, life.wake.notified()).await;
             continue;
         }
@@ -299,16 +299,16 @@ async fn watch_over(
     }
 }
 
-/// How long nothing has to be done; zero: a PING is due. `None`: the connection has retired.
+/// The time until the next action. Zero means that a PING is due. `None` means that the connection was retired.
 ///
-/// One PING follows a silence in which a request was begun, not each silence: streams may be silent for hours, and some
-/// servers end a connection that pings much.
+/// A PING follows only a silence in which a request was started: streams may be silent for hours, and some servers
+/// close a connection that pings often.
 fn pause(life: &Arc<Life>, shared: &Weak<Shared>, key: u64) -> Option<Duration> {
     let shared = shared.upgrade()?;
     if life.is_doubted() {
         return Some(Duration::ZERO);
     }
-    // Taken before the look: a stream that begins meanwhile wakes us.
+    // Cleared before the check, so that a stream that starts meanwhile wakes this task.
     if life.opened.swap(false, Ordering::Relaxed) && shared.has_streams(key, life) {
         life.opened.store(true, Ordering::Relaxed);
         let silent = life.since_heard().min(life.since_used());
@@ -321,20 +321,20 @@ fn pause(life: &Arc<Life>, shared: &Weak<Shared>, key: u64) -> Option<Duration> 
     Some(left.max(LEAST_LOOK))
 }
 
-/// A connection that notes when something was read.
+/// A connection that records when data was read.
 ///
-/// A peer that closes while a request is on its way resets the connection, and writing fails while its GOAWAY still
-/// waits to be read. Only that frame says which requests were not processed, so what is written from then on is thrown
-/// away, and reading tells how the connection ended.
+/// A peer that closes while a request is being sent resets the connection, and writing fails while its GOAWAY is
+/// still unread. Only that frame says which requests were not processed. So later writes are discarded, and reading
+/// shows how the connection ended.
 struct Heard {
     stream: Stream,
     life: Arc<Life>,
-    /// The peer takes nothing any more.
+    /// The peer no longer accepts data.
     cut: bool,
 }
 
 impl Heard {
-    /// What becomes of a write of so many bytes.
+    /// The result of a write of `all` bytes.
     fn written<T>(&mut self, result: std::io::Result<T>, all: T) -> std::io::Result<T> {
         match result {
             Err(error) if is_cut(error.kind()) => {
@@ -346,7 +346,7 @@ impl Heard {
     }
 }
 
-/// Whether the peer has closed the connection, so that reading comes to an end, too.
+/// Whether the peer has closed the connection, so that reading will end too.
 fn is_cut(kind: std::io::ErrorKind) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset)

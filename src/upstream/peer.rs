@@ -1,4 +1,4 @@
-//! A peer with its place in the pool worked out beforehand.
+//! A peer with a precomputed pool key.
 
 use std::fmt;
 use std::os::fd::AsRawFd;
@@ -11,21 +11,21 @@ use pingora_core::utils::tls::CertKey;
 
 use super::tunnel::Tunnel;
 
-/// What to connect to, and which pooled connections lead there.
+/// A peer to connect to, with the key of its pooled connections.
 ///
-/// Pingora works the key of the pool out anew for each look, with a hash whose keys are the same in every process; since
-/// somebody could aim at a collision, it then asks the kernel where the connection it found leads. Here the key is made
-/// once, with keys drawn when the process starts, and the question, a system call for each request, can be spared.
+/// Pingora computes the pool key again for each lookup, with a hash whose keys are the same in every process. Because
+/// an attacker could provoke a collision, it then asks the kernel where the found connection leads. Here the key is
+/// computed once, with random hash keys of this process, so that the system call for each request is not needed.
 #[derive(Debug, Clone)]
 pub(super) struct PooledPeer {
     peer: HttpPeer,
     key: u64,
-    /// Only the TCP connection is asked for; TLS comes on top of it elsewhere.
+    /// Only TCP is connected. TLS is added elsewhere.
     bare: bool,
 }
 
 impl PooledPeer {
-    /// The peer under its key. All peers of one pool need the same `keys`.
+    /// The peer with its key. All peers of one pool need the same `keys`.
     pub(super) fn new(peer: HttpPeer, keys: &RandomState) -> PooledPeer {
         let key = keys.hash_one(&peer);
         PooledPeer {
@@ -35,7 +35,7 @@ impl PooledPeer {
         }
     }
 
-    /// The same peer as a TCP connection.
+    /// The same peer as a plain TCP connection.
     pub(super) fn bare(&self) -> PooledPeer {
         PooledPeer {
             bare: true,
@@ -43,14 +43,15 @@ impl PooledPeer {
         }
     }
 
-    /// The same peer, reached through a tunnel. Its connections are apart from those of the same proxy to other hosts.
+    /// The same peer, reached through a tunnel. Its connections are kept apart from those of the same proxy to other
+    /// hosts.
     pub(super) fn through(mut self, tunnel: Tunnel, keys: &RandomState) -> PooledPeer {
         self.peer.group_key ^= keys.hash_one((&tunnel.proxy, &tunnel.name, tunnel.port));
         self.peer.options.custom_l4 = Some(Arc::new(tunnel));
         PooledPeer::new(self.peer, keys)
     }
 
-    /// Has HTTP/1 spoken to this peer, whatever the client prefers.
+    /// Uses HTTP/1 with this peer, whatever the client prefers.
     pub(super) fn speak_http1(&mut self) {
         self.peer.options.set_http_version(1, 1);
     }

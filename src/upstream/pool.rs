@@ -1,7 +1,7 @@
-//! Connections that are kept, and how a call comes by one.
+//! Pooled connections, and how a call obtains one.
 //!
-//! Pingora's way to a connection carries the state of a dial along, nearly ten kilobytes, even when one waits in the
-//! pool; each request would copy them. Here the pool is asked first, and the dial, which is rare, is boxed.
+//! Pingora's connect future contains the state of a dial, nearly ten kilobytes, even if a pooled connection is used,
+//! and each request would copy it. Here the pool is asked first. The dial, which is rare, is boxed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +22,19 @@ use super::peer::PooledPeer;
 
 /// The connections of one client.
 pub(super) enum Pool {
-    /// For clients that speak HTTP/1 only, which is the default.
+    /// For clients that use only HTTP/1, which is the default.
     Http1(Box<Dialler>),
     Any(Box<AnyVersion>),
 }
 
-/// For clients that may speak HTTP/2.
+/// For clients that may use HTTP/2.
 pub(super) struct AnyVersion {
     dialler: Dialler,
     multiplexed: Multiplexed,
 }
 
-/// Pingora's connections, with TLS configurations of ours: one for all connections that offer the same versions of HTTP,
-/// with our verifier in it, where Pingora makes one for each connection and takes no verifier.
+/// Pingora's connections with our own TLS configurations. One configuration with our verifier is used for all
+/// connections that offer the same HTTP versions. Pingora creates one for each connection and accepts no verifier.
 pub(super) struct Dialler {
     transport: TransportConnector,
     http1: TlsConnector,
@@ -43,13 +43,13 @@ pub(super) struct Dialler {
 }
 
 impl Pool {
-    /// A pool for clients that speak nothing but HTTP/1, with this for TLS.
+    /// A pool for clients that use only HTTP/1, with this TLS configuration.
     pub(super) fn http1(options: ConnectorOptions, config: &ClientConfig) -> Pool {
         Pool::Http1(Box::new(Dialler::new(options, config)))
     }
 
-    /// A pool for both versions. HTTP/2: a request that waits in a silence of `ping_after` has its connection tested;
-    /// one without streams is kept for `idle`.
+    /// A pool for both versions. With HTTP/2, a connection that is silent for `ping_after` while a request waits is
+    /// tested, and a connection without streams is kept for `idle`.
     pub(super) fn any(
         options: ConnectorOptions,
         config: &ClientConfig,
@@ -62,9 +62,9 @@ impl Pool {
         }))
     }
 
-    /// A connection to `peer` that an earlier call has used, if one is there.
+    /// A pooled connection to `peer`, if there is one.
     ///
-    /// Boxed: it is half a kilobyte, and on its way through the layers above it is moved half a dozen times.
+    /// It is boxed because it is half a kilobyte, and would be moved half a dozen times through the layers above.
     pub(super) async fn reuse(&self, peer: &PooledPeer) -> Option<Box<HttpSession>> {
         match self {
             Pool::Http1(pool) => {
@@ -75,7 +75,7 @@ impl Pool {
         }
     }
 
-    /// A new connection to `peer`, given up after `limit`, besides the peer's own limits.
+    /// A new connection to `peer`. Gives up after `limit`, in addition to the limits of the peer.
     pub(super) async fn fresh(
         &self,
         peer: &PooledPeer,
@@ -97,14 +97,14 @@ impl Pool {
         }
     }
 
-    /// Takes a connection back that is good for another call; kept for `idle`.
+    /// Returns a reusable connection to the pool, where it is kept for `idle`.
     pub(super) async fn release(
         &self,
         session: Box<HttpSession>,
         peer: &PooledPeer,
         idle: Duration,
     ) {
-        // A stream of HTTP/2 ends when it is dropped; its connection never left the pool.
+        // An HTTP/2 stream ends when it is dropped. Its connection never left the pool.
         let HttpSession::H1(mut session) = *session else {
             return;
         };
@@ -118,7 +118,7 @@ impl Pool {
         }
     }
 
-    /// Gives a session up that has been waiting for an answer since `asked`.
+    /// Gives up a session that has waited for a response since `asked`.
     pub(super) fn abandon(&self, session: &HttpSession, peer: &PooledPeer, asked: Instant) {
         if let (Pool::Any(pool), HttpSession::H2(session)) = (self, session) {
             pool.multiplexed.doubt(session, peer.reuse_hash(), asked);
@@ -144,7 +144,7 @@ impl AnyVersion {
         let stream = self.dialler.dial(peer).await?;
         let is_http2 = match stream.selected_alpn_proto() {
             Some(chosen) => chosen == ALPN::H2,
-            // In plain text nothing is negotiated: prior knowledge (RFC 9113 §3.3).
+            // In plain text nothing is negotiated: prior knowledge is used (RFC 9113 §3.3).
             None => {
                 let alpn = peer.get_alpn();
                 !peer.tls() && alpn.is_some_and(|alpn| alpn.get_min_http_version() == 2)
@@ -183,8 +183,8 @@ impl Dialler {
         }
     }
 
-    /// A new connection, over TLS where the peer wants it. The time for a connection counts once for TCP and once for TLS,
-    /// as in Pingora.
+    /// A new connection, over TLS if the peer requires it. As in Pingora, the connection timeout applies once to TCP
+    /// and once to TLS.
     async fn dial(&self, peer: &PooledPeer) -> Result<Stream, Box<Error>> {
         if !peer.tls() {
             return self.transport.new_stream(peer).await;

@@ -1,7 +1,7 @@
-//! The signature of a TLS handshake, by which the other side proves that it has its certificate's key.
+//! Verifies the signature of a TLS handshake, which proves that the peer has the key of its certificate.
 //!
-//! The library reads the whole certificate for it and gives up on forms that it does not know: X.509 v1, unknown critical
-//! extensions. The key in such a certificate is as good as any, so here it is taken out and used.
+//! The library parses the whole certificate for this and rejects forms that it does not know: X.509 v1 and unknown
+//! critical extensions. The key in such a certificate is as good as any other, so it is extracted and used here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,17 +20,17 @@ use x509_parser::prelude::FromDer;
 
 use super::certificate::{LEAST_RSA_BITS, oddity, rsa_bits};
 
-/// What was signed, and how.
+/// The signed data and its signature.
 #[derive(Debug, Clone, Copy)]
 pub enum Signed<'a> {
     Tls12(&'a [u8], &'a DigitallySignedStruct),
     Tls13(&'a [u8], &'a DigitallySignedStruct),
 }
 
-/// Verifies the signature with the key of `certificate`, whatever its form.
+/// Verifies the signature with the key of `certificate`, whatever the form of the certificate.
 ///
 /// # Errors
-/// The signature is not by that key, or the key is of a kind that cannot be used.
+/// The signature was not made with that key, or the kind of key is not supported.
 pub fn verify(
     signed: Signed<'_>,
     certificate: &CertificateDer<'_>,
@@ -105,7 +105,8 @@ fn kind_of(key: &[u8]) -> Option<&[u8]> {
     Some(algorithm.data)
 }
 
-/// Puts what is odd about the certificate in the place of what the library calls it, where its word tells nothing.
+/// Replaces the library's error by a description of what is unusual about the certificate, if the error is not
+/// informative.
 pub fn explained(error: Error, certificate: &CertificateDer<'_>) -> Error {
     use CertificateError as Why;
     let Error::InvalidCertificate(why) = &error else {
@@ -132,7 +133,7 @@ pub fn explained(error: Error, certificate: &CertificateDer<'_>) -> Error {
     }
 }
 
-/// What is odd about a certificate; also when it is printed for programmers, since the library prints it so.
+/// What is unusual about a certificate. `Debug` prints the plain text too, because the library uses it.
 #[derive(thiserror::Error)]
 #[error("{0}")]
 struct Oddity(String);
@@ -143,7 +144,7 @@ impl fmt::Debug for Oddity {
     }
 }
 
-/// The library's text about a certificate, with its frames around an oddity taken away.
+/// The library's text about a certificate, without the wrapping around our description.
 pub fn words(certificate: &str) -> &str {
     match certificate.strip_prefix("Other(OtherError(") {
         Some(text) => text.strip_suffix("))").unwrap_or(text),

@@ -1,6 +1,6 @@
-//! Which calls go through a proxy: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, and `proxy_address`.
+//! Selects the calls that go through a proxy: `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, and `proxy_address`.
 //!
-//! The rules are those of Go's `http.ProxyFromEnvironment`, which the reference uses.
+//! The rules are those of Go's `http.ProxyFromEnvironment`, which KrakenD uses.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,16 +10,16 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 
-/// Which calls go through which proxy.
+/// The proxies, and the calls that use them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Proxies {
     http: Option<ProxyUrl>,
     https: Option<ProxyUrl>,
-    /// Hosts that are called directly. `None`: not even those of this machine.
+    /// Hosts that are called directly. `None`: no exceptions, not even for this machine.
     except: Option<Exceptions>,
 }
 
-/// Where a proxy is and how to speak to it.
+/// The address of a proxy and its protocol.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct ProxyUrl {
     pub(super) scheme: ProxyScheme,
@@ -29,22 +29,22 @@ pub(super) struct ProxyUrl {
     pub(super) user: Option<(Box<str>, Box<str>)>,
 }
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ProxyScheme {
     Http,
     /// HTTP over TLS.
     Https,
-    /// RFC 1928; the proxy looks up the names.
+    /// RFC 1928. The proxy resolves the names.
     Socks5,
 }
 
-/// An address of a proxy that cannot be used.
+/// An address of a proxy that is not usable.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ProxyError(String);
 
-/// What `NO_PROXY` says.
+/// The parsed `NO_PROXY`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Exceptions {
     all: bool,
@@ -56,9 +56,9 @@ enum Rule {
     Network(IpNet),
     Address(IpAddr, Option<u16>),
     Domain {
-        /// With a dot in front.
+        /// With a leading dot.
         suffix: Box<str>,
-        /// Whether the name itself is meant, too.
+        /// Whether the name itself is included.
         itself: bool,
         port: Option<u16>,
     },
@@ -76,11 +76,12 @@ impl fmt::Debug for ProxyUrl {
 }
 
 impl Proxies {
-    /// What the environment says. Names in upper case come first; where `REQUEST_METHOD` is set, a client may have set
-    /// `HTTP_PROXY` by a `Proxy` field (CVE-2016-5385), and it is ignored.
+    /// Reads the environment. Names in upper case take precedence. If `REQUEST_METHOD` is set, `HTTP_PROXY` is
+    /// ignored, because a client may have set it with a `Proxy` header (CVE-2016-5385).
     ///
     /// # Errors
-    /// A variable that is no URL of a proxy. The text names the variable and not its value, which may hold a password.
+    /// A variable is not the URL of a proxy. The message names the variable but not its value, which may contain a
+    /// password.
     pub fn from_environment() -> Result<Proxies, ProxyError> {
         Proxies::from_variables(|name| std::env::var(name).ok())
     }
@@ -108,10 +109,10 @@ impl Proxies {
         })
     }
 
-    /// Everything through the proxy at `url`, whatever the environment says.
+    /// Sends every call through the proxy at `url`, whatever the environment says.
     ///
     /// # Errors
-    /// What is no URL of a proxy.
+    /// The text is not the URL of a proxy.
     pub fn always(url: &str) -> Result<Proxies, ProxyError> {
         let url = ProxyUrl::parse(url)?;
         Ok(Proxies {
@@ -132,7 +133,7 @@ impl Proxies {
 }
 
 impl ProxyUrl {
-    /// `[scheme://][user[:password]@]host[:port]`, `http` without a scheme.
+    /// `[scheme://][user[:password]@]host[:port]`; the default scheme is `http`.
     fn parse(text: &str) -> Result<ProxyUrl, ProxyError> {
         let invalid = |why: &str| ProxyError(format!("invalid address of a proxy: {why}"));
         let (scheme, rest) = text
@@ -183,7 +184,7 @@ fn credentials(text: &str) -> (Box<str>, Box<str>) {
     (decoded(user), decoded(password))
 }
 
-/// The host and the port behind it; an IPv6 literal without brackets has no port.
+/// The host and the port after it. An IPv6 literal without brackets has no port.
 fn split_port(host: &str) -> (&str, Option<&str>) {
     match host.rsplit_once(':') {
         Some((name, port)) if name.ends_with(']') || !name.contains(':') => (name, Some(port)),
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_upper_case_comes_first() {
+    fn each_scheme_has_its_variable_and_upper_case_takes_precedence() {
         let both = of(&[
             ("HTTP_PROXY", "http://a:1"),
             ("http_proxy", "http://b:2"),
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_a_cgi_program_chooses_no_proxy() {
+    fn a_cgi_client_cannot_set_a_proxy() {
         let cgi = [
             ("HTTP_PROXY", "a:1"),
             ("HTTPS_PROXY", "b:2"),
@@ -336,14 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_of_the_file_holds_for_this_machine_too() {
+    fn a_configured_proxy_applies_to_this_machine_too() {
         let always = Proxies::always("p").unwrap();
         assert_eq!(goes_to(&always, false, "localhost", 80).unwrap(), "p:80");
         assert_eq!(goes_to(&always, true, "h.test", 443).unwrap(), "p:80");
     }
 
     #[test]
-    fn credentials_are_sent_and_never_shown() {
+    fn credentials_are_sent_but_not_shown() {
         let url = ProxyUrl::parse("http://us%40er:se%3Acret@[::1]:3128/").unwrap();
         assert_eq!((&*url.name, url.port), ("::1", 3128));
         let expected = format!("Basic {}", STANDARD.encode("us@er:se:cret"));
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_refused_without_its_password() {
+    fn an_invalid_proxy_is_rejected_without_showing_its_password() {
         for bad in [
             "ftp://u:secret@h",
             "http://u:secret@",

@@ -1,4 +1,4 @@
-//! Which call follows a redirect.
+//! The call that follows a redirect.
 
 use http::header::{
     CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_TYPE, HeaderName,
@@ -11,18 +11,18 @@ use super::hosts::HostSet;
 use super::message::Outgoing;
 use super::rules::{HostRules, Redirects};
 
-/// Requests in one chain, the first included, as in the reference's runtime.
+/// The maximum number of requests in one chain, including the first, as in Go.
 pub(super) const MOST_REQUESTS: u32 = 10;
 
-/// The call that a redirect asks for.
+/// The call that a redirect requires.
 #[derive(Debug)]
 pub struct NextCall {
-    /// The one host that the redirect names.
+    /// The only host, which the redirect names.
     pub hosts: HostSet,
     pub out: Outgoing,
 }
 
-/// Where the answered call went, as far as a redirect needs it.
+/// The destination of the redirected call, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct From<'a> {
     pub(super) secure: bool,
@@ -32,7 +32,7 @@ pub(super) struct From<'a> {
     pub(super) target: &'a str,
 }
 
-/// What comes next, before a host set is made of it.
+/// The next call, before a host set is created for it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Next {
     /// `scheme://authority`.
@@ -40,18 +40,19 @@ pub(super) struct Next {
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) with_body: bool,
-    /// 307 and 308: the method stays, and with it what describes the content.
+    /// True for 307 and 308: the method is kept, and so are the headers that describe the content.
     keeps_method: bool,
     same_origin: bool,
 }
 
-/// Decides whether an answer is followed: 301, 302, 303, 307, 308 with a `Location`, as far as `rules` allow.
+/// Decides whether a response is followed: 301, 302, 303, 307 and 308 with a `Location`, as far as `rules` allow.
 ///
-/// As the reference does: 301, 302 and 303 turn everything but GET and HEAD into GET without a body; 307 and 308 keep
-/// the method, and are not followed when the call had a body that cannot be sent again, or not to there.
+/// As in KrakenD, 301, 302 and 303 turn every method except GET and HEAD into GET without a body. 307 and 308 keep
+/// the method, and are not followed if the call had a body that cannot be sent again, or must not be sent to that
+/// origin.
 ///
 /// # Errors
-/// A `Location` that is no URL, or whose scheme is not HTTP.
+/// The `Location` is not a URL, or its scheme is not HTTP.
 pub(super) fn next(
     status: StatusCode,
     headers: &HeaderMap,
@@ -106,7 +107,7 @@ fn is_same_origin(from: From<'_>, origin: &str) -> bool {
     secure == from.secure && port == from_port && name.eq_ignore_ascii_case(from_name)
 }
 
-/// The port in digits, the scheme's own if none is named; a name without its final dot.
+/// The name without a final dot, and the port in digits: the default port of the scheme if none is named.
 fn name_and_port(authority: &str, secure: bool) -> (&str, &str) {
     let usual = if secure { "443" } else { "80" };
     let (name, port) = match authority.rsplit_once(':') {
@@ -120,20 +121,21 @@ fn name_and_port(authority: &str, secure: bool) -> (&str, &str) {
     (name.strip_suffix('.').unwrap_or(name), port)
 }
 
-/// What has become of the request's body.
+/// The state of the request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Body {
     None,
-    /// It is still at hand and may be sent again.
+    /// It is still available and can be sent again.
     Kept,
     /// It was passed on and cannot be sent again.
     Gone,
 }
 
-/// The headers of the next call: those of the last one, less what the new place must not see.
+/// The headers of the next call: those of the last one, without the ones that the new destination must not see.
 ///
-/// To another origin goes only what the client itself sent, and nothing that proves who somebody is: a redirect is the
-/// backend's word alone. What a step added (claims, keys, modifiers, scripts) is marked by [`HeaderValue::is_sensitive`].
+/// Another origin receives only headers that the client itself sent, and no credentials, because only the backend
+/// decided on the redirect. Headers that a step added (claims, keys, modifiers, scripts) are marked with
+/// [`HeaderValue::is_sensitive`].
 pub(super) fn headers(old: &HeaderMap, from: From<'_>, next: &Next) -> HeaderMap {
     let mut headers = if next.same_origin {
         old.clone()
@@ -170,7 +172,7 @@ fn harmless(old: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Whether a field is known, or named, to prove who somebody is, or tells of the network behind us.
+/// Whether a header carries credentials, judged by its name, or reveals the network behind the gateway.
 fn is_secret(name: &HeaderName) -> bool {
     let name = name.as_str();
     SECRET_NAMES.contains(&name)
@@ -212,7 +214,7 @@ const CONTENT_FIELDS: [HeaderName; 4] = [
 
 const FRAMING_FIELDS: [HeaderName; 2] = [CONTENT_LENGTH, TRANSFER_ENCODING];
 
-/// Resolves `location` against the URL of the call (RFC 3986 §5.2), into origin and target.
+/// Resolves `location` against the URL of the call (RFC 3986 §5.2) and returns origin and target.
 fn resolve(location: &[u8], from: From<'_>) -> Result<(String, String), CallError> {
     let location = escaped(location)?;
     let location = location.split('#').next().unwrap_or_default();
@@ -272,7 +274,7 @@ fn origin_and_target(scheme: &str, rest: &str) -> Result<(String, String), CallE
     Ok((format!("{scheme}://{authority}"), target))
 }
 
-/// Control characters make the URL unusable; blanks and bytes beyond ASCII are percent-encoded, as browsers do.
+/// A control character makes the URL invalid. Spaces and bytes beyond ASCII are percent-encoded, as in browsers.
 fn escaped(location: &[u8]) -> Result<String, CallError> {
     let mut text = String::with_capacity(location.len());
     for byte in location {

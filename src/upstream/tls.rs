@@ -1,4 +1,4 @@
-//! What the file says of TLS towards upstreams, loaded from disk.
+//! The configured TLS towards upstreams, loaded from disk.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use super::certificate::certificate_pair;
 use super::client::ClientError;
 use super::side::{SideTls, client_config};
 
-/// How upstreams prove who they are, and how we do (`client_tls`).
+/// How upstreams are verified, and our own certificate (`client_tls`).
 ///
 /// TLS 1.2 and 1.3 are offered, with all suites and groups of the library.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsPolicy {
-    /// Accept any certificate (`allow_insecure_connections`).
+    /// Accepts any certificate (`allow_insecure_connections`).
     pub insecure: bool,
-    /// PEM files whose certificates are trusted besides the system's.
+    /// PEM files whose certificates are trusted in addition to the system's.
     pub ca_certs: Vec<PathBuf>,
-    /// Trust only `ca_certs`.
+    /// Trusts only `ca_certs`.
     pub disable_system_ca_pool: bool,
-    /// The first pair is shown to whoever asks for a client certificate.
+    /// The first pair is presented to any server that requests a client certificate.
     pub client_certs: Vec<CertificatePair>,
 }
 
@@ -33,13 +33,13 @@ pub struct CertificatePair {
 }
 
 impl TlsPolicy {
-    /// Reads every file the policy names.
+    /// Reads every file of the policy.
     ///
     /// # Errors
-    /// A file that cannot be read or holds no usable certificate: the reference ignores those, which leaves an
-    /// operator believing in a trust that is not there.
+    /// A file cannot be read or contains no usable certificate. KrakenD ignores such files, which leaves an operator
+    /// with a trust that does not exist.
     pub(super) fn load(&self) -> Result<Arc<ClientConfig>, ClientError> {
-        // Only the first pair is shown, but a mistake in any is one.
+        // Only the first pair is presented, but an error in any of them is reported.
         for pair in &self.client_certs {
             certificate_pair(&pair.certificate, &pair.private_key)?;
         }
@@ -47,7 +47,7 @@ impl TlsPolicy {
     }
 }
 
-/// What the operating system trusts, without the certificates that cannot be anchors.
+/// The certificates that the operating system trusts, without those that cannot be trust anchors.
 pub(super) fn system_certificates() -> Vec<CertificateDer<'static>> {
     let mut anchors = RootCertStore::empty();
     rustls_native_certs::load_native_certs()

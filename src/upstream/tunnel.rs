@@ -14,17 +14,17 @@ use tokio::net::TcpStream;
 
 use super::proxy::{ProxyScheme, ProxyUrl};
 
-/// The longest head of an answer to `CONNECT`.
+/// The maximum size of the head of a response to `CONNECT`.
 const MOST_HEAD: usize = 16 << 10;
 
 /// How to reach one host through a proxy. TLS and HTTP are then spoken with the host itself.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     pub(super) proxy: ProxyUrl,
-    /// Name or literal, without brackets.
+    /// A name or an address literal, without brackets.
     pub(super) name: Box<str>,
     pub(super) port: u16,
-    /// For the connection and the proxy's answer together.
+    /// Applies to the connection and the proxy's response together.
     pub(super) timeout: Option<Duration>,
 }
 
@@ -64,7 +64,7 @@ impl Tunnel {
             ProxyScheme::Socks5 => self.socks(&mut stream).await,
             ProxyScheme::Http | ProxyScheme::Https => self.ask(&mut stream).await,
         };
-        // The text is what the log shows: it names what the proxy said, never what we sent.
+        // This text appears in the log. It contains the proxy's words, never ours.
         shaken.map_err(|error| Error::because(ErrorType::ConnectProxyFailure, "proxy", error))?;
         Ok(stream)
     }
@@ -134,7 +134,7 @@ impl Tunnel {
     }
 }
 
-/// RFC 1929.
+/// Authenticates with user and password (RFC 1929).
 async fn log_in(stream: &mut TcpStream, user: &str, password: &str) -> io::Result<()> {
     let mut request = vec![1];
     append(&mut request, user.as_bytes())?;
@@ -150,7 +150,7 @@ async fn log_in(stream: &mut TcpStream, user: &str, password: &str) -> io::Resul
     }
 }
 
-/// A text behind its length in one byte.
+/// Appends a text with its length in one byte before it.
 fn append(request: &mut Vec<u8>, text: &[u8]) -> io::Result<()> {
     let length = u8::try_from(text.len())
         .map_err(|_| io::Error::other("socks: a name, user or password is too long"))?;
@@ -159,7 +159,7 @@ fn append(request: &mut Vec<u8>, text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads to the blank line and not a byte further: what follows belongs to the host behind the proxy.
+/// Reads exactly up to the blank line: what follows comes from the host behind the proxy.
 async fn head_of(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(256);
     loop {
@@ -184,7 +184,7 @@ async fn head_of(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A 2xx opens the tunnel; anything else is told as the reference tells it: the status without its version.
+/// A 2xx opens the tunnel. Any other status is reported as in KrakenD: without the HTTP version.
 fn verdict(line: &str) -> io::Result<()> {
     let status = line
         .strip_prefix("HTTP/1.")
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_follows_the_answer_of_a_proxy_stays_unread() {
+    async fn bytes_after_the_response_of_a_proxy_stay_unread() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap())
             .await

@@ -1,4 +1,4 @@
-//! In which order hosts and addresses are tried, and how long a failing one is left out.
+//! The order in which hosts and addresses are tried, and how long a failing one is skipped.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-/// Indexes in the order of trial.
+/// Indexes in the order in which they are tried.
 pub(super) type Order = SmallVec<[usize; 8]>;
 
-/// All of `0..count` in turns from `start`, with those that are left out at the end.
+/// All of `0..count`, round-robin from `start`, with the failed ones at the end.
 ///
-/// One whose time is up takes its turn again for a single caller, who tries it; the others still see it at the end.
+/// When the pause of a failed one is over, a single caller tries it first again. The others still get it at the end.
 pub(super) fn order<'a>(
     count: usize,
     start: usize,
@@ -40,32 +40,32 @@ pub(super) fn order<'a>(
     order
 }
 
-/// How long a host or an address is left out after its first failure.
+/// How long a host or an address is skipped after its first failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// The longest time; each failed trial doubles it up to here.
+/// The longest pause. Each failed attempt doubles the pause up to this limit.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Requests in a row without an answer that count as a failure. One alone may have been a slow request.
+/// The number of consecutive requests without a response that count as a failure. A single one may have been slow.
 const UNANSWERED: u32 = 2;
 
-/// What is known of a host or an address.
+/// The state of a host or an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     Good,
-    /// Left out.
+    /// It is skipped.
     Out,
-    /// It was left out long enough: one call may try it.
+    /// Its pause is over: one call may try it.
     Due,
 }
 
-/// A memory of failures. While there are none, only two numbers are read.
+/// A record of failures. While there are none, only two numbers are read.
 #[derive(Debug)]
 pub(super) struct Penalty {
     since: Instant,
-    /// Milliseconds after `since`; 0 = none.
+    /// Milliseconds after `since`. 0 means none.
     until: AtomicU64,
-    /// Failures in a row, trials included.
+    /// Consecutive failures, including failed attempts after a pause.
     failures: AtomicU32,
-    /// Requests in a row that got no answer on a connection that was there.
+    /// Consecutive requests that got no response on an open connection.
     unanswered: AtomicU32,
 }
 
@@ -87,7 +87,7 @@ impl Penalty {
         }
     }
 
-    /// Takes the one trial that is due. Until it succeeds, the next one is due after twice the time.
+    /// Claims the one attempt that is due. Until it succeeds, the next one is due after twice the time.
     fn claim(&self) -> bool {
         let until = self.until.load(Ordering::Relaxed);
         if until == 0 || self.now() < until {
@@ -103,8 +103,8 @@ impl Penalty {
         claimed.is_ok()
     }
 
-    /// A failure. Those that come while it is left out are of calls that began earlier, or of a claimed trial, and
-    /// change nothing.
+    /// Records a failure. Failures during a pause belong to earlier calls or to the claimed attempt, and change
+    /// nothing.
     pub(super) fn impose(&self) {
         if self.standing() == Standing::Out {
             return;
@@ -114,7 +114,7 @@ impl Penalty {
         self.until.store(until, Ordering::Relaxed);
     }
 
-    /// A request that was sent and got no answer; the second in a row is a failure.
+    /// Records a request that got no response. The second in a row counts as a failure.
     pub(super) fn unanswered(&self) {
         let before = self.unanswered.fetch_add(1, Ordering::Relaxed);
         if before.saturating_add(1) >= UNANSWERED {
@@ -122,7 +122,7 @@ impl Penalty {
         }
     }
 
-    /// An answer came: all is forgotten.
+    /// Records a response, which clears all failures.
     pub(super) fn lift(&self) {
         if self.unanswered.load(Ordering::Relaxed) != 0 {
             self.unanswered.store(0, Ordering::Relaxed);
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_failed_lately_is_tried_last() {
+    async fn recent_failures_are_tried_last() {
         let penalties = [Penalty::new(), Penalty::new(), Penalty::new()];
         let turn = |start| order(3, start, |index| penalties.get(index));
         assert_eq!(turn(1).as_slice(), [1, 2, 0]);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_call_at_a_time_tries_a_failed_host_and_the_pauses_grow() {
+    async fn a_failed_host_is_tried_by_one_call_at_a_time_and_the_pauses_grow() {
         let penalties = [Penalty::new(), Penalty::new()];
         let turn = || order(2, 0, |index| penalties.get(index));
         penalties[0].impose();
@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(turn().as_slice(), [1, 0]);
             tokio::time::advance(Duration::from_secs(pause)).await;
             assert_eq!(turn().as_slice(), [0, 1], "the trial after {pause} s");
-            // The trial fails, and so does a call that began before.
+            // The attempt fails, and so does a call that started earlier.
             penalties[0].impose();
         }
         penalties[0].lift();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_requests_in_a_row_without_an_answer_are_a_failure() {
+    async fn two_consecutive_requests_without_a_response_are_a_failure() {
         let penalty = Penalty::new();
         penalty.unanswered();
         penalty.lift();

@@ -1,4 +1,4 @@
-//! The head of a request as it goes on the wire.
+//! The request head on the wire.
 
 use bytes::Bytes;
 use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, USER_AGENT};
@@ -13,21 +13,21 @@ use super::exchange::RequestBody;
 use super::host::{Forward, Place};
 use super::message::Outgoing;
 
-/// How calls introduce themselves where nothing else does.
+/// The default `User-Agent` of calls.
 pub const OUR_USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION")));
 
-/// What the head of a request depends on, besides itself.
+/// What the head on the wire depends on, besides the request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wire {
     pub(super) body: RequestBody,
-    /// The connection ends with this exchange.
+    /// The connection is closed after this exchange.
     pub(super) close: bool,
-    /// HTTP/1: names in title case, framing spelled out.
+    /// HTTP/1: header names in title case, and explicit framing.
     pub(super) h1: bool,
 }
 
-/// The head as it goes on the wire: `Host` first, framing as the body asks for, no hop-by-hop field but ours.
+/// The head on the wire: `Host` first, framing according to the body, and no hop-by-hop header except our own.
 pub(super) fn request_header(
     head: &Outgoing,
     place: &Place,
@@ -50,7 +50,7 @@ pub(super) fn request_header(
     header.map(Box::new).ok_or_else(unwritable)
 }
 
-/// For a target with blanks or control characters.
+/// The error for a target with spaces or control characters.
 pub(super) fn unwritable() -> CallError {
     CallError::new(
         CallErrorKind::Request,
@@ -58,7 +58,7 @@ pub(super) fn unwritable() -> CallError {
     )
 }
 
-/// HTTP/1: every name in title case, as the reference writes it and some old servers insist on.
+/// HTTP/1: every name in title case, as KrakenD writes it and some old servers require.
 fn titled_header(
     head: &Outgoing,
     target: &str,
@@ -93,7 +93,8 @@ fn titled_header(
     build().ok()
 }
 
-/// HTTP/1 to a proxy: the whole URL as target (RFC 9112 §3.2.2), which Pingora writes as it is, and who we are.
+/// HTTP/1 to a proxy: the absolute URL as target (RFC 9112 §3.2.2), which Pingora writes unchanged, and our
+/// credentials.
 fn forwarded_header(
     head: &Outgoing,
     target: &str,
@@ -101,7 +102,7 @@ fn forwarded_header(
     wire: Wire,
     forward: &Forward,
 ) -> Option<RequestHeader> {
-    // Never a `Host` that a step set, perhaps from a client's words: the proxy would go there.
+    // Never uses a `Host` that a step set, perhaps from the client's input: the proxy would connect to it.
     let url = format!("{}{target}", forward.origin);
     let mut header = titled_header(head, &url, host, wire)?;
     if let Some(authorization) = &forward.authorization {
@@ -111,8 +112,7 @@ fn forwarded_header(
     Some(header)
 }
 
-/// HTTP/2, where names are in lower case, the protocol frames the body, and `:authority` stands for `Host`
-/// (RFC 9113 §8.3.1).
+/// HTTP/2: names are in lower case, the protocol frames the body, and `:authority` replaces `Host` (RFC 9113 §8.3.1).
 fn plain_header(
     head: &Outgoing,
     (scheme, target): (Scheme, &str),
@@ -144,7 +144,7 @@ fn plain_header(
     Some(RequestHeader::from(parts))
 }
 
-/// An empty `User-Agent` says nothing, and some servers refuse it.
+/// An empty `User-Agent` is dropped: it carries no information, and some servers reject it.
 fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
     headers.iter().filter(|(name, value)| match **name {
         HOST | CONTENT_LENGTH | TRANSFER_ENCODING | CONNECTION => false,
@@ -153,15 +153,15 @@ fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderVal
     })
 }
 
-/// The value without the blanks around it, which are not part of a field (RFC 9110 §5.5) and which HTTP/2 forbids
-/// (RFC 9113 §8.2.1). What was read from a connection has none; a script's value may.
+/// The value without surrounding whitespace, which is not part of a header value (RFC 9110 §5.5) and which HTTP/2
+/// forbids (RFC 9113 §8.2.1). A value read from a connection has none, but a script's value may.
 pub fn trimmed(value: &HeaderValue) -> HeaderValue {
     let bytes = value.as_bytes();
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     if !blank(bytes.first()) && !blank(bytes.last()) {
         return value.clone();
     }
-    // A part of a valid value is one.
+    // A part of a valid value is valid.
     HeaderValue::from_bytes(bytes.trim_ascii()).unwrap_or_else(|_| value.clone())
 }
 
@@ -177,7 +177,7 @@ fn says_zero(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
-/// A name in title case. Those that a gateway sends all the time cost no allocation.
+/// A name in title case. Common names cost no allocation.
 fn titled(name: &HeaderName) -> Bytes {
     let usual = match *name {
         header::ACCEPT => "Accept",
@@ -204,7 +204,7 @@ fn titled(name: &HeaderName) -> Bytes {
     Bytes::from_static(usual.as_bytes())
 }
 
-/// As Go's canonical form: the first letter and each one after a hyphen in upper case.
+/// As Go's canonical form: the first letter and each letter after a hyphen in upper case.
 fn title_case(name: &str) -> String {
     let mut first = true;
     let letter = |c: char| {
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_written_as_the_reference_writes_them() {
+    fn names_are_written_as_in_krakend() {
         for (name, wire) in [
             ("x-foo-bar", "X-Foo-Bar"),
             ("user-agent", "User-Agent"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_around_a_value_are_not_written() {
+    fn whitespace_around_a_value_is_not_written() {
         for (value, wire) in [("a", "a"), (" a b\t", "a b"), ("  ", ""), ("", "")] {
             assert_eq!(trimmed(&HeaderValue::from_static(value)), wire);
         }

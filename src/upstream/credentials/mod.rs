@@ -1,7 +1,8 @@
 //! OAuth2 client credentials: one token per client, refreshed before it expires.
 //!
-//! A [`TokenSource`] stands for one distinct [`ClientCredentials`]; backends with equal ones share it. The first call
-//! that needs a token has it fetched and waits; later tokens come in the background, from 80 % of a token's life.
+//! There is one [`TokenSource`] for each distinct [`ClientCredentials`], and backends with equal ones share it. The
+//! first call that needs a token triggers the fetch and waits for it. Later tokens are fetched in the background,
+//! after 80 % of a token's life.
 
 mod request;
 mod response;

@@ -1,4 +1,4 @@
-//! The token request, in the reference's exact wire form.
+//! The token request, in exactly the form that KrakenD sends.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use super::response::TokenError;
 use crate::upstream::side::SideTls;
 
-/// Who asks for a token, where, and for what (`auth/client-credentials`).
+/// The parameters of a token request (`auth/client-credentials`).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClientCredentials {
     pub client_id: String,
     pub client_secret: String,
     pub token_url: String,
-    /// Joined by blanks, as it goes into `scope`; sent even when empty, as the reference does, unless it is `None`.
+    /// Scopes joined by spaces, for `scope`. An empty value is sent too, as in KrakenD; `None` omits it.
     pub scope: Option<String>,
-    /// Further form fields (`endpoint_params`).
+    /// Additional form fields (`endpoint_params`).
     pub params: Vec<(String, Vec<String>)>,
     pub tls: SideTls,
 }
@@ -32,7 +32,7 @@ impl fmt::Debug for ClientCredentials {
     }
 }
 
-/// How a client proves to the token endpoint who it is (RFC 6749 §2.3.1).
+/// How a client authenticates to the token endpoint (RFC 6749 §2.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AuthStyle {
     /// `Authorization: Basic`.
@@ -41,7 +41,7 @@ pub(super) enum AuthStyle {
     Form,
 }
 
-/// Headers and body of the request.
+/// The headers and the body of the request.
 pub(super) fn token_request(
     of: &ClientCredentials,
     style: AuthStyle,
@@ -70,7 +70,7 @@ pub(super) fn token_request(
             fields.push(("client_secret", &of.client_secret));
         }
     }
-    // Sorted by name; values of one name keep their order.
+    // Sorted by name. Values of the same name keep their order.
     fields.sort_by_key(|(name, _)| *name);
     Ok((headers, form(&fields)))
 }
@@ -95,7 +95,8 @@ fn form(fields: &[(&str, &str)]) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-/// `application/x-www-form-urlencoded` as Go writes it: unreserved bytes of RFC 3986 stay, a blank is `+`.
+/// `application/x-www-form-urlencoded` as Go writes it: unreserved bytes of RFC 3986 are unchanged, a space becomes
+/// `+`.
 fn form_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_is_the_references() {
+    fn the_request_equals_that_of_krakend() {
         let (headers, body) = token_request(&credentials(), AuthStyle::Header).unwrap();
         assert_eq!(
             headers[AUTHORIZATION],
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_form_the_configured_client_wins() {
+    fn the_configured_client_overrides_form_fields() {
         let mut credentials = credentials();
         credentials.params = vec![("client_id".to_owned(), vec!["other".to_owned()])];
         let (headers, body) = token_request(&credentials, AuthStyle::Form).unwrap();
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_type_of_ones_own_is_kept_and_a_scope_is_refused() {
+    fn a_custom_grant_type_is_kept_and_a_scope_is_rejected() {
         let mut credentials = credentials();
         credentials.params = vec![("grant_type".to_owned(), vec!["x".to_owned()])];
         let (_, body) = token_request(&credentials, AuthStyle::Header).unwrap();

@@ -1,4 +1,4 @@
-//! What a token endpoint answers.
+//! The response of a token endpoint.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use serde::Deserialize;
 
 use crate::upstream::side::{SideAnswer, SideError};
 
-/// Why there is no token. The text is the reference's.
+/// Why there is no token. The text is KrakenD's.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TokenError {
     #[error("{0}")]
     Request(String),
-    /// The endpoint was not reached, or gave no whole answer.
+    /// The endpoint was not reached, or sent no complete response.
     #[error(transparent)]
     Unreachable(#[from] SideError),
-    /// The endpoint said no.
+    /// The endpoint rejected the request.
     #[error("{0}")]
     Refused(String),
-    /// The answer holds no token that could be sent on.
+    /// The response contains no usable token.
     #[error("{0}")]
     Unusable(&'static str),
-    /// The waiting call's own time is up.
+    /// The deadline of the waiting call has passed.
     #[error("context deadline exceeded")]
     Time,
 }
 
-/// A token as it goes into `Authorization`.
+/// A token in the form that `Authorization` uses.
 #[derive(Clone)]
 pub(super) struct Token {
     pub(super) authorization: HeaderValue,
-    /// `None`: for ever.
+    /// `None` means that it never expires.
     pub(super) life: Option<Duration>,
 }
 
-/// Longest answer quoted in an error.
+/// The maximum number of bytes of a response that an error quotes.
 const MOST_QUOTED: usize = 1024;
 
 #[derive(Deserialize, Default)]
@@ -49,7 +49,7 @@ struct Answer {
     error_uri: Option<String>,
 }
 
-/// Reads a token out of an answer (RFC 6749 §5).
+/// Reads the token from a response (RFC 6749 §5).
 pub(super) fn token(answer: &SideAnswer) -> Result<Token, TokenError> {
     let fields = fields(answer);
     let refused = !answer.status.is_success();
@@ -121,7 +121,7 @@ fn refusal(error: &str, fields: &Answer) -> String {
     text
 }
 
-/// Only answers that refuse are quoted: a good one would put a token into the log.
+/// Only error responses are quoted: a successful one would put a token into the log.
 fn quoted(answer: &SideAnswer) -> String {
     let shown = answer.body.get(..MOST_QUOTED).unwrap_or(&answer.body);
     format!(
@@ -131,7 +131,7 @@ fn quoted(answer: &SideAnswer) -> String {
     )
 }
 
-/// The usual types in their usual spelling, others as they come.
+/// The common types in their usual spelling, others unchanged.
 fn token_type(text: &str) -> &str {
     match text.to_ascii_lowercase().as_str() {
         "" | "bearer" => "Bearer",
@@ -141,7 +141,7 @@ fn token_type(text: &str) -> &str {
     }
 }
 
-/// Seconds as a number or as text, at most 2³¹−1; none or zero is for ever.
+/// Seconds as a number or a string, at most 2³¹−1. None or zero means that the token never expires.
 fn life(expires_in: Option<&serde_json::Value>) -> Option<Duration> {
     let seconds = match expires_in? {
         serde_json::Value::Number(number) => number.as_f64()?,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_read_in_all_their_forms() {
+    fn tokens_are_read_in_all_forms() {
         assert_eq!(
             json(r#"{"access_token":"t","token_type":"bEArer","expires_in":"60"}"#),
             Ok(("Bearer t".to_owned(), Some(60)))
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_the_server_said() {
+    fn rejections_quote_the_server() {
         let body = r#"{"error":"invalid_client","error_description":"Bad client credentials"}"#;
         assert_eq!(
             json(body).unwrap_err(),
@@ -222,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_answer_is_a_token_or_an_error(body: String, form: bool) {
+        fn any_response_is_a_token_or_an_error(body: String, form: bool) {
             let kind = if form { "text/plain" } else { "application/json" };
             let _ = token(&answer(200, kind, &body));
         }

@@ -1,4 +1,4 @@
-//! One client's token, and who waits for it.
+//! The token of one client, and the calls that wait for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,9 +14,9 @@ use crate::telemetry::mask::without_values;
 use crate::upstream::flight::Flight;
 use crate::upstream::side::{MOST_TIME, SideClient};
 
-/// A token is not sent any more when it has so little left, as the reference does.
+/// As in KrakenD, a token is no longer sent if its remaining life is shorter.
 const MARGIN: Duration = Duration::from_secs(10);
-/// How long a failure answers for itself.
+/// How long a failure is returned without a new fetch.
 const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// The token of one client, kept fresh by [`super::TokenStore::run`].
@@ -26,7 +26,7 @@ pub struct TokenSource {
     side: SideClient,
     pub(super) flight: Flight,
     current: ArcSwapOption<Current>,
-    /// Whether the current token was used: one that nobody needs is not renewed.
+    /// Whether the current token was used. An unused token is not renewed.
     used: AtomicBool,
     state: Mutex<State>,
 }
@@ -66,7 +66,7 @@ impl TokenSource {
         }
     }
 
-    /// The value for `Authorization` that can be sent now, without waiting.
+    /// The value for `Authorization`, if one is available without waiting.
     pub fn ready(&self) -> Option<HeaderValue> {
         let current = self.current.load();
         let current = current.as_ref()?;
@@ -81,10 +81,10 @@ impl TokenSource {
         Some(current.token.authorization.clone())
     }
 
-    /// Has a token fetched, or joins the fetch under way, and waits for it, at most `limit`.
+    /// Triggers a fetch of a token, or joins the fetch in progress, and waits for at most `limit`.
     ///
     /// # Errors
-    /// What the fetch failed with; soon after a failure, that failure again, without a new fetch.
+    /// The error of the fetch. Shortly after a failure the same error is returned without a new fetch.
     pub async fn fetch(&self, limit: Duration) -> Result<HeaderValue, TokenError> {
         if let Some(error) = self.recent_failure().filter(|_| !self.flight.is_pending()) {
             return Err(error);
@@ -93,7 +93,7 @@ impl TokenSource {
         if !self.flight.join(limit.min(2 * MOST_TIME)).await {
             return Err(TokenError::Time);
         }
-        // A token that lives shorter than the margin is good for the calls that waited for it.
+        // A token whose life is shorter than the margin is used only by the calls that waited for it.
         let current = self.current.load();
         match current.as_ref().filter(|current| current.fetched >= asked) {
             Some(current) => {
@@ -106,8 +106,9 @@ impl TokenSource {
         }
     }
 
-    /// The upstream answered 401 to `value`: drops it if it is still the current token. Returns whether a retry with
-    /// another token makes sense; a token that is brand new would only be replaced by its like.
+    /// Called when the upstream responded with 401 to `value`. Drops `value` if it is still the current token.
+    /// Returns whether a retry with another token makes sense: a token that was just fetched would only be replaced
+    /// by an equivalent one.
     pub fn rejected(&self, value: &HeaderValue) -> bool {
         let current = self.current.load();
         let Some(now) = current.as_ref() else {
@@ -123,7 +124,7 @@ impl TokenSource {
         true
     }
 
-    /// Fetches once and keeps what came; for the background task.
+    /// Fetches once and keeps the result. For the background task.
     pub(super) async fn refresh(&self) {
         self.flight.begin();
         let outcome = self.request().await;
@@ -144,7 +145,7 @@ impl TokenSource {
         self.flight.finish();
     }
 
-    /// When the token in use should be renewed, if anyone uses it.
+    /// When the token should be renewed, if it is in use.
     pub(super) fn renewal(&self) -> Option<Instant> {
         if !self.used.load(Ordering::Relaxed) {
             return None;
@@ -157,8 +158,8 @@ impl TokenSource {
         Some(failed.map_or(due, |failed| due.max(failed)))
     }
 
-    /// Tries the header first and the form after any refusal, until one has worked. A server that is not reached is
-    /// not asked twice.
+    /// Tries the header first and, after any rejection, the form, until one has worked. A server that cannot be
+    /// reached is not called twice.
     async fn request(&self) -> Result<Token, TokenError> {
         let known = self.state().style;
         let first = self.post(known.unwrap_or(AuthStyle::Header)).await;

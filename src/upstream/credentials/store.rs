@@ -1,4 +1,4 @@
-//! All clients' tokens, and the task that fetches them.
+//! The tokens of all clients, and the task that fetches them.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::upstream::client::ClientError;
 use crate::upstream::flight::Sources;
 use crate::upstream::side::SideClient;
 
-/// How often a source looks again whether anyone still uses it, and whether its token is in use.
+/// How often a source checks whether it is still referenced and whether its token is in use.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// All clients' tokens. Shared by every compiled configuration, so that a reload keeps them.
+/// The tokens of all clients. Shared by all compiled configurations, so that a reload keeps them.
 #[derive(Debug)]
 pub struct TokenStore {
     sources: Sources<ClientCredentials, TokenSource>,
@@ -24,7 +24,7 @@ pub struct TokenStore {
 }
 
 impl TokenStore {
-    /// An empty store; its requests introduce themselves as `user_agent`.
+    /// An empty store, whose requests send this `User-Agent`.
     pub fn new(user_agent: HeaderValue) -> TokenStore {
         TokenStore {
             sources: Sources::default(),
@@ -32,24 +32,25 @@ impl TokenStore {
         }
     }
 
-    /// The source for these credentials, shared by all who have them. Nothing is fetched before the first use.
+    /// The source for these credentials, shared by all backends that use them. Nothing is fetched before the first
+    /// use.
     ///
     /// # Errors
-    /// A CA file that cannot be used.
+    /// A CA file is not usable.
     pub fn source(&self, credentials: &ClientCredentials) -> Result<Arc<TokenSource>, ClientError> {
         self.sources.get(
             credentials,
             |_| Ok(()),
             || {
-                // The secret is for this server, and for nobody to whom it sends us.
+                // The secret is meant for this server only, so redirects are not followed.
                 let side = SideClient::without_redirects(&credentials.tls, &self.user_agent)?;
                 Ok(TokenSource::new(credentials.clone(), side))
             },
         )
     }
 
-    /// Fetches what is asked for and renews what is in use, until `shutdown` turns true. One task for the whole
-    /// process; an endpoint that hangs holds up no other.
+    /// Fetches requested tokens and renews used ones, until `shutdown` becomes true. One task runs for the whole
+    /// process. An endpoint that hangs does not delay others.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
         self.sources.tend_all(tend, shutdown).await;
     }

@@ -1,14 +1,14 @@
-//! When which name is looked up next.
+//! The schedule of lookups.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use tokio::time::Instant;
 
-/// Entries by the time when they are due. Whatever is asked of it costs no walk over all of them.
+/// Entries ordered by their due time. No operation walks over all entries.
 #[derive(Debug)]
 pub(super) struct Agenda<E> {
-    /// An item counts if `entries` has its entry with the same time; others were put off since.
+    /// An item is valid if `entries` has the entry with the same time. Otherwise the entry was rescheduled.
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     entries: HashMap<u64, (Instant, E)>,
 }
@@ -23,13 +23,13 @@ impl<E> Default for Agenda<E> {
 }
 
 impl<E> Agenda<E> {
-    /// Writes `entry` down for `due`, instead of any other time under its `id`.
+    /// Schedules `entry` for `due` and replaces any earlier time under its `id`.
     pub(super) fn put(&mut self, id: u64, due: Instant, entry: E) {
         self.entries.insert(id, (due, entry));
         self.queue.push(Reverse((due, id)));
     }
 
-    /// Takes an entry out that is due at `now`.
+    /// Removes and returns an entry that is due at `now`.
     pub(super) fn take(&mut self, now: Instant) -> Option<E> {
         self.skip_put_off();
         let Reverse((due, id)) = *self.queue.peek()?;
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_when_they_are_due_and_once() {
+    fn entries_are_returned_once_when_due() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
         let mut agenda = Agenda::default();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn many_entries_are_not_walked_through_for_each_one() {
+    fn taking_one_entry_does_not_walk_over_all() {
         let now = Instant::now();
         let mut agenda = Agenda::default();
         for id in 0..20_000 {

@@ -10,41 +10,41 @@ use tokio::time::Instant;
 use super::resolver::Resolver;
 use super::table::{LONGEST_TTL, NEGATIVE_TTL};
 
-/// A host name and the addresses it had at the last good lookup.
+/// A host name and the addresses of its last successful lookup.
 #[derive(Debug)]
 pub(in crate::upstream) struct Name {
     host: Box<str>,
-    /// Its own in one table.
+    /// Unique within a table.
     pub(super) id: u64,
     answer: ArcSwap<Answer>,
     lookups: Mutex<Lookups>,
-    /// Held during a lookup, so that one asks for all.
+    /// Held during a lookup, so that concurrent callers share one.
     flight: tokio::sync::Mutex<()>,
 }
 
-/// How the lookups of a name went.
+/// The history of the lookups of a name.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     last: Option<Instant>,
     failed_in_a_row: u32,
-    /// How long the last good answer holds.
+    /// How long the last successful response is valid.
     ttl: Option<Duration>,
-    /// Its addresses do not answer: look again soon.
+    /// All addresses failed, so the next lookup comes early.
     pub(super) doubted: bool,
 }
 
-/// What a lookup gave. Replaced only when the addresses change, so that its identity stands for them.
+/// The result of a lookup. It is replaced only when the addresses change, so its identity stands for them.
 #[derive(Debug)]
 pub(in crate::upstream) struct Answer {
     pub(in crate::upstream) addresses: Box<[IpAddr]>,
-    /// A literal or `localhost`: never looked up.
+    /// A literal or `localhost`, which is never looked up.
     pub(in crate::upstream) fixed: bool,
 }
 
 impl Name {
     pub(super) fn new(host: &str, id: u64) -> Name {
         let fixed = if host.eq_ignore_ascii_case("localhost") {
-            // RFC 6761 §6.3: loopback, in both families, without asking anyone.
+            // RFC 6761 §6.3: loopback in both families, without a lookup.
             Some(vec![
                 IpAddr::V4(Ipv4Addr::LOCALHOST),
                 IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -64,13 +64,13 @@ impl Name {
         }
     }
 
-    /// The addresses as they are known; empty when no lookup has succeeded.
+    /// The known addresses. Empty if no lookup has succeeded yet.
     pub(in crate::upstream) fn answer(&self) -> arc_swap::Guard<Arc<Answer>> {
         self.answer.load()
     }
 
-    /// Waits for the first answer. Whoever comes while a lookup is under way waits for that one; whoever comes soon
-    /// after a failure gets the failure.
+    /// Waits for the first result. A caller that comes during a lookup waits for that one. A caller that comes
+    /// shortly after a failure gets that failure.
     pub(super) async fn ready(&self, resolver: &Resolver) {
         let _flight = self.flight.lock().await;
         if self.answer.load().addresses.is_empty() && !self.failed_recently() {
@@ -92,7 +92,7 @@ impl Name {
                 self.note(Some(found.ttl));
             }
             Err(error) => {
-                // Said once: it is tried again until it works.
+                // Logged once. The lookup is repeated until it succeeds.
                 if self.note(None) == 1 {
                     log::warn!("lookup of {} failed: {error}", self.host);
                 }
@@ -100,7 +100,8 @@ impl Name {
         }
     }
 
-    /// Writes down how a lookup went, and tells how many have failed in a row. `ttl`: how long its answer holds.
+    /// Records the result of a lookup and returns the number of consecutive failures. `ttl` is how long the result is
+    /// valid.
     fn note(&self, ttl: Option<Duration>) -> u32 {
         let mut lookups = self.lookups();
         lookups.last = Some(Instant::now());
@@ -122,7 +123,7 @@ impl Name {
     }
 
     fn keep(&self, addresses: Vec<IpAddr>) {
-        // Resolvers rotate their answers; a new order is no new answer.
+        // Resolvers rotate their records, so a new order is not a change.
         let old = self.answer.load();
         let same = old.addresses.len() == addresses.len()
             && addresses
@@ -136,7 +137,7 @@ impl Name {
         }
     }
 
-    /// When the background task looks again: after the TTL, sooner while lookups fail or calls do.
+    /// When the background task repeats the lookup: after the TTL, and sooner while lookups or calls fail.
     pub(super) fn due_at(&self) -> Instant {
         let now = Instant::now();
         if self.answer.load().fixed {
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_unresolvable_name_fails_and_is_asked_again_later() {
+    async fn an_unresolvable_name_fails_and_is_looked_up_again_later() {
         let name = Name::new("does-not-exist.invalid", 1);
         let resolver = Resolver::with(None);
         name.ready(&resolver).await;

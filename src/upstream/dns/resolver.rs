@@ -1,4 +1,4 @@
-//! How names are looked up: with a resolver that tells how long answers hold, or by the system.
+//! Looks up names: with a resolver that reports TTLs, or through the system.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -14,26 +14,26 @@ use tokio::time::Instant;
 
 use super::table::{LONGEST_TTL, LOOKUP_LIMIT, SHORTEST_TTL};
 
-/// Where names are listed that no name server is asked for.
+/// Names in this file are not looked up at name servers.
 const HOSTS_FILE: &str = "/etc/hosts";
-/// Where the name servers are listed.
+/// The file that lists the name servers.
 const SERVERS_FILE: &str = "/etc/resolv.conf";
-/// How long what was read of these files is taken for granted.
+/// How long the content of these files is cached.
 const FILE_TTL: Duration = Duration::from_secs(2);
 
 /// Looks up names.
 ///
-/// The system's resolver knows all sources that the machine is set up for, but not for how long an answer holds. So name
-/// servers are asked directly, and the system where that fails, and for names of `/etc/hosts`.
+/// The system's resolver knows all sources that the machine is configured for, but reports no TTL. So name servers
+/// are queried directly, and the system is used if that fails and for names in `/etc/hosts`.
 pub(super) struct Resolver {
-    /// `None`: no usable `/etc/resolv.conf`.
+    /// `None` if there is no usable `/etc/resolv.conf`.
     direct: ArcSwapOption<TokioResolver>,
-    /// Whether `direct` follows `/etc/resolv.conf`.
+    /// Whether `direct` follows changes of `/etc/resolv.conf`.
     of_system: bool,
     files: Mutex<Files>,
 }
 
-/// What is known of the system's files.
+/// The cached content of the system's files.
 #[derive(Default)]
 struct Files {
     read: Option<Instant>,
@@ -41,14 +41,14 @@ struct Files {
     servers: Option<SystemTime>,
 }
 
-/// The addresses of a name, and how long they hold.
+/// The addresses of a name, and their TTL.
 pub(super) struct Found {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ttl: Duration,
 }
 
 impl Resolver {
-    /// One that asks the name servers of `/etc/resolv.conf`.
+    /// A resolver that queries the name servers of `/etc/resolv.conf`.
     pub(super) fn of_system() -> Resolver {
         let resolver = Resolver::with(TokioResolver::builder_tokio().ok());
         Resolver {
@@ -57,7 +57,7 @@ impl Resolver {
         }
     }
 
-    /// One that asks these name servers; `None`: only the system.
+    /// A resolver that queries these name servers. `None` uses only the system.
     pub(super) fn with(direct: Option<ResolverBuilder<TokioRuntimeProvider>>) -> Resolver {
         Resolver {
             direct: ArcSwapOption::from(direct.and_then(built)),
@@ -66,15 +66,16 @@ impl Resolver {
         }
     }
 
-    /// The resolver that can be asked for more than addresses.
+    /// The resolver for records other than addresses.
     pub(super) fn direct(&self) -> Option<Arc<TokioResolver>> {
         self.direct.load_full()
     }
 
-    /// Looks up the addresses of `host`. `hurry`: somebody waits for the first answer, whoever gives it.
+    /// Looks up the addresses of `host`. With `hurry`, a request waits for the first result and both sources are
+    /// queried at once.
     ///
     /// # Errors
-    /// Nobody knows the name, or nobody answers in time.
+    /// The name is unknown, or there was no response in time.
     pub(super) async fn addresses(&self, host: &str, hurry: bool) -> Result<Found, String> {
         let listed = self.listed().await;
         let direct = self.direct();
@@ -88,7 +89,7 @@ impl Resolver {
                 Err(_) => system(host, LONGEST_TTL).await,
             };
         }
-        // The system does not tell how long its answer holds: the other way is tried again soon.
+        // The system reports no TTL, so the direct way is tried again soon.
         let (asked, by_system) = (
             Box::pin(ask(&direct, host)),
             Box::pin(system(host, SHORTEST_TTL)),
@@ -100,7 +101,7 @@ impl Resolver {
         }
     }
 
-    /// The names of `/etc/hosts`; follows changes of both files.
+    /// The names in `/etc/hosts`. Follows changes of both files.
     async fn listed(&self) -> Arc<HashSet<Box<str>>> {
         {
             let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,8 +125,8 @@ impl Resolver {
     }
 }
 
-/// The resolver keeps nothing: the table does, and the time that a record gives itself, which may be hours, must not
-/// hide a change from it.
+/// The resolver caches nothing, because the table does. The TTL of a record, which may be hours, must not hide a
+/// change.
 fn built(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Option<Arc<TokioResolver>> {
     let options = builder.options_mut();
     options.cache_size = 0;
@@ -134,7 +135,7 @@ fn built(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Option<Arc<Tokio
     builder.build().ok().map(Arc::new)
 }
 
-/// The names in a file of hosts, in lower case.
+/// The names in a hosts file, in lower case.
 fn names(text: &str) -> HashSet<Box<str>> {
     let lines = text
         .lines()
@@ -167,7 +168,7 @@ async fn system(host: &str, ttl: Duration) -> Result<Found, String> {
     })
 }
 
-/// Each address once, and a time to live within our bounds.
+/// Removes duplicate addresses and limits the TTL.
 fn checked(found: Found) -> Result<Found, String> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for address in found.addresses {
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_live_is_bounded() {
+    fn a_time_to_live_is_limited() {
         for (seconds, kept) in [(0, 1), (1, 1), (7, 7), (3600, 30)] {
             let found = checked(Found {
                 addresses: vec![IpAddr::from([127, 0, 0, 1]); 2],

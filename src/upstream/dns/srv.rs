@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::table::{LONGEST_TTL, NEGATIVE_TTL};
 
-/// An SRV name and the targets it had at the last good lookup.
+/// An SRV name and the targets of its last successful lookup.
 #[derive(Debug)]
 pub(in crate::upstream) struct Service {
     pub(super) name: Box<str>,
-    /// Its own in one table.
+    /// Unique within a table.
     pub(super) id: u64,
     refresh: Duration,
     pub(in crate::upstream) targets: ArcSwapOption<Vec<SrvTarget>>,
@@ -19,7 +19,7 @@ pub(in crate::upstream) struct Service {
     pub(super) flight: tokio::sync::Mutex<()>,
 }
 
-/// Where one share of the calls goes.
+/// The target of one share of the calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::upstream) struct SrvTarget {
     pub(in crate::upstream) host: Box<str>,
@@ -31,7 +31,7 @@ impl Service {
         Service {
             name: name.into(),
             id,
-            // As the reference does: below a second it would hammer the server.
+            // As in KrakenD: shorter intervals would put too much load on the server.
             refresh: if refresh < Duration::from_secs(1) {
                 LONGEST_TTL
             } else {
@@ -58,7 +58,7 @@ impl Service {
     }
 }
 
-/// An SRV record, as far as we need it (RFC 2782).
+/// The used fields of an SRV record (RFC 2782).
 pub(super) struct SrvRecord {
     pub(super) priority: u16,
     pub(super) weight: u16,
@@ -66,8 +66,9 @@ pub(super) struct SrvRecord {
     pub(super) target: Box<str>,
 }
 
-/// The list to walk through, as the reference builds it: only the best priority, each target as often as its weight
-/// says, weights brought to a sum of at most 100 and divided by what they share. If all weights are 0, all count one.
+/// The list of targets, built as in KrakenD: only those with the best priority, each repeated according to its
+/// weight. Weights are scaled to a sum of at most 100 and divided by their greatest common divisor. If all weights
+/// are 0, each counts as one.
 pub(super) fn expand(mut records: Vec<SrvRecord>) -> Vec<SrvTarget> {
     let Some(best) = records.iter().map(|record| record.priority).min() else {
         return Vec::new();
@@ -94,7 +95,7 @@ pub(super) fn expand(mut records: Vec<SrvRecord>) -> Vec<SrvTarget> {
     interleave(&records, &weights)
 }
 
-/// Takes the targets in turns while they have shares left, so that a heavy one does not get all its calls in a row.
+/// Interleaves the targets, so that one with a large weight does not get all its calls in a row.
 fn interleave(records: &[SrvRecord], weights: &[usize]) -> Vec<SrvTarget> {
     let rounds = weights.iter().copied().max().unwrap_or(0);
     (0..rounds)
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_repeat_a_target_and_share_their_divisor() {
+    fn weights_repeat_a_target_and_are_divided_by_their_common_divisor() {
         assert_eq!(
             hosts(vec![record(1, 20, "a"), record(1, 10, "b")]),
             ["a", "b", "a"]
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_zero_everywhere_count_one_each() {
+    fn if_all_weights_are_zero_each_counts_as_one() {
         assert_eq!(
             hosts(vec![record(1, 0, "a"), record(1, 0, "b")]),
             ["a", "b"]
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn huge_weights_stay_a_short_list() {
+    fn huge_weights_give_a_short_list() {
         let list = hosts(vec![record(1, 65535, "a"), record(1, 32767, "b")]);
         assert!(list.len() <= 100, "{}", list.len());
     }

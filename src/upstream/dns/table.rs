@@ -1,4 +1,4 @@
-//! All names in use, and the task that keeps their addresses fresh.
+//! All names in use, and the task that refreshes their addresses.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,28 +21,27 @@ use super::name::Name;
 use super::resolver::Resolver;
 use super::srv::{Service, SrvRecord, expand};
 
-/// How long addresses are taken for granted: as long as their record says, within these bounds. Where nobody tells, for
-/// the longer time.
+/// Addresses are used for as long as their record allows, within these limits. Without a TTL the longer time applies.
 pub(super) const SHORTEST_TTL: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_TTL: Duration = Duration::from_secs(30);
-/// How long a failed lookup answers for itself before the next request may try again.
+/// How long a failed lookup is cached before the next request may trigger another one.
 pub(super) const NEGATIVE_TTL: Duration = Duration::from_secs(1);
-/// A lookup that takes longer has failed; the request that waits has its own, usually shorter, deadline.
+/// A lookup that takes longer has failed. The waiting request has its own, usually shorter, deadline.
 pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Lookups in the background at a time: each of a host name takes a thread of the system's resolver.
+/// Concurrent lookups in the background. Each lookup of a host name uses a thread of the system's resolver.
 const MOST_LOOKUPS: usize = 64;
 
-/// Every name that a host set calls, with its addresses; and every SRV name, with its targets.
+/// Every host name of a host set with its addresses, and every SRV name with its targets.
 ///
-/// Lookups happen in [`DnsTable::run`], or on the first use of a name that has no address yet. The last good answer
-/// stays in use when a later lookup fails.
+/// Lookups happen in [`DnsTable::run`], or on the first use of a name that has no address yet. If a later lookup
+/// fails, the last successful result stays in use.
 pub struct DnsTable {
     names: Mutex<Registry<Box<str>, Name>>,
     services: Mutex<Registry<(Box<str>, Duration), Service>>,
     resolver: Resolver,
     ids: AtomicU64,
-    /// Entries that [`DnsTable::run`] has to look at: new ones, and those whose addresses fail.
+    /// Entries that [`DnsTable::run`] must process: new ones, and those whose addresses fail.
     noted: Mutex<Vec<Entry>>,
     wake: Notify,
 }
@@ -60,7 +59,7 @@ impl Default for DnsTable {
 }
 
 impl DnsTable {
-    /// A table that asks this resolver; without one, the system is asked, and no SRV name has hosts.
+    /// A table that uses this resolver. Without one it uses the system, which resolves no SRV names.
     pub fn with_resolver(resolver: Option<ResolverBuilder<TokioRuntimeProvider>>) -> DnsTable {
         DnsTable::of(Resolver::with(resolver))
     }
@@ -76,7 +75,7 @@ impl DnsTable {
         }
     }
 
-    /// Keeps the answers fresh until `shutdown` turns true. One task for the whole process.
+    /// Refreshes the entries until `shutdown` becomes true. One task runs for the whole process.
     pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
         let mut lookups = FuturesUnordered::new();
         let mut agenda = Agenda::default();
@@ -87,7 +86,7 @@ impl DnsTable {
             self.begin_due(&mut lookups, &mut agenda);
             let next = agenda.next();
             let pause = tokio::time::sleep_until(next.unwrap_or_else(Instant::now));
-            // A lookup that hangs is waited for beside the others, never in front of them.
+            // A lookup that hangs does not delay other lookups.
             tokio::select! {
                 () = pause, if next.is_some() && lookups.len() < MOST_LOOKUPS => {}
                 Some(ended) = lookups.next() => put(&mut agenda, ended),
@@ -101,7 +100,7 @@ impl DnsTable {
         }
     }
 
-    /// The entry of `host`, shared by all who ask for it. Not for the request path.
+    /// The entry of `host`, shared by all host sets that use it. Not for the request path.
     pub(in crate::upstream) fn name(&self, host: &str) -> Arc<Name> {
         let make = || Name::new(host, self.next_id());
         let (entry, is_new) = lock(&self.names).shared(host.into(), make);
@@ -111,7 +110,7 @@ impl DnsTable {
         entry
     }
 
-    /// The entry of SRV name `name`, refreshed every `refresh`.
+    /// The entry of the SRV name `name`, refreshed every `refresh`.
     pub(in crate::upstream) fn service(&self, name: &str, refresh: Duration) -> Arc<Service> {
         let make = || Service::new(name, refresh, self.next_id());
         let (entry, is_new) = lock(&self.services).shared((name.into(), refresh), make);
@@ -121,7 +120,7 @@ impl DnsTable {
         entry
     }
 
-    /// Asks for a fresh lookup of a name whose addresses have all failed to answer.
+    /// Requests a fresh lookup of a name whose addresses have all failed.
     pub(in crate::upstream) fn doubt(&self, name: &Arc<Name>) {
         if name.answer().fixed {
             return;
@@ -132,7 +131,7 @@ impl DnsTable {
         }
     }
 
-    /// Waits for the first answer on `name`; whoever comes second waits for the same lookup.
+    /// Waits for the first result for `name`. Concurrent callers share one lookup.
     pub(in crate::upstream) async fn ready(&self, name: &Name) {
         name.ready(&self.resolver).await;
     }
@@ -146,7 +145,7 @@ impl DnsTable {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Waits for the first answer on `service`; whoever comes second waits for the same lookup.
+    /// Waits for the first result for `service`. Concurrent callers share one lookup.
     pub(in crate::upstream) async fn ready_service(&self, service: &Service) {
         if service.targets.load().is_some() {
             return;
@@ -157,7 +156,7 @@ impl DnsTable {
         }
     }
 
-    /// Begins to look up what is due. What is under way is not on the agenda.
+    /// Starts the lookups that are due. A lookup in progress is not on the agenda.
     fn begin_due<'a>(
         &'a self,
         lookups: &mut FuturesUnordered<BoxFuture<'a, Entry>>,
@@ -167,8 +166,8 @@ impl DnsTable {
         while lookups.len() < MOST_LOOKUPS
             && let Some(entry) = agenda.take(now)
         {
-            // Whoever needed it sooner has looked it up meanwhile. Asked before the clock is: what was never looked up
-            // is due at once.
+            // Another caller may have looked it up already. The due time is read before the clock, because an entry
+            // that was never looked up is due immediately.
             let due = entry.due();
             match due {
                 Some((_, due)) if due > Instant::now() => put(agenda, entry),
@@ -180,7 +179,7 @@ impl DnsTable {
         }
     }
 
-    /// Looks up an entry, unless somebody else just has.
+    /// Looks up an entry, unless another caller has just done so.
     async fn refresh(&self, entry: &Entry) {
         match entry {
             Entry::Name(name) => {
@@ -235,14 +234,14 @@ impl DnsTable {
     }
 }
 
-/// Something to look up, for as long as someone uses it.
+/// An entry to look up, as long as it is in use.
 enum Entry {
     Name(Weak<Name>),
     Service(Weak<Service>),
 }
 
 impl Entry {
-    /// Its id, and when it is due; `None` when nobody uses it any more.
+    /// Its id and due time. `None` if it is no longer in use.
     fn due(&self) -> Option<(u64, Instant)> {
         match self {
             Entry::Name(name) => name.upgrade().map(|name| (name.id, name.due_at())),
@@ -263,10 +262,11 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Entries by their key, for as long as someone uses them.
+/// Entries by key, as long as they are in use.
 struct Registry<K, V> {
     known: HashMap<K, Weak<V>>,
-    /// So many entries and those that are gone are swept out: a walk for each new one would be one for each pair.
+    /// At this number of entries the unused ones are removed. Removing them for each new entry would take quadratic
+    /// time.
     sweep_at: usize,
 }
 
@@ -279,11 +279,11 @@ impl<K, V> Default for Registry<K, V> {
     }
 }
 
-/// Fewer entries are not worth a sweep.
+/// With fewer entries a sweep is not worth its cost.
 const LEAST_SWEPT: usize = 64;
 
 impl<K: Hash + Eq, V> Registry<K, V> {
-    /// The entry of `key`, and whether it was just made.
+    /// The entry of `key`, and whether it was just created.
     fn shared(&mut self, key: K, make: impl FnOnce() -> V) -> (Arc<V>, bool) {
         if let Some(entry) = self.known.get(&key).and_then(Weak::upgrade) {
             return (entry, false);
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_uses_is_swept_out_and_what_is_used_is_shared() {
+    fn unused_entries_are_removed_and_used_ones_are_shared() {
         let mut registry = Registry::default();
         let held: Vec<_> = (0..100).map(|key| registry.shared(key, || key).0).collect();
         for key in 100..10_000 {

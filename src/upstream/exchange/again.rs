@@ -1,4 +1,4 @@
-//! When a request is sent a second time, and what the wait for an answer tells about a host.
+//! Sends a request a second time, and draws conclusions about a host from the wait for its response.
 
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
@@ -8,29 +8,31 @@ use super::stream::Exchange;
 use crate::upstream::error::CallError;
 use crate::upstream::host::{Candidate, Peers};
 
-/// Times that a request is sent again because the peer says that it did not process it.
+/// How often a request is sent again because the peer reports that it did not process it.
 const MOST_REFUSED: u8 = 3;
-/// A body that streams past is kept until the answer begins, to be sent again, and given up with the piece that begins
-/// beyond this. The piece that crosses it is kept, too: it fills the window of a peer that refuses without enlarging it.
+/// A streamed body is kept until the response begins, so that it can be sent again. It is discarded with the first
+/// piece that begins beyond this limit. The piece that crosses the limit is kept: it fills the window of a peer that
+/// rejects the request without enlarging the window.
 const MOST_KEPT: usize = 64 << 10;
 
-/// What an HTTP/2 connection was given of a body, for a peer that says that it did not process it.
+/// The part of a body that an HTTP/2 connection received, kept in case the peer reports that it did not process the
+/// request.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pieces: Vec<Bytes>,
     bytes: usize,
-    /// Too much went by, or somebody was told that it could not be sent.
+    /// The limit was exceeded, or the caller was told that the body could not be sent.
     incomplete: bool,
     /// The body is complete.
     ended: bool,
-    /// Pieces that the present connection has.
+    /// The number of pieces written to the current connection.
     written: usize,
-    /// A wait was cancelled while a piece was written: nobody knows how much of it went.
+    /// A wait was cancelled while a piece was written, so it is unknown how much of it was sent.
     torn: bool,
 }
 
 impl Kept {
-    /// `free`: the bytes are at hand anyway.
+    /// `free`: the bytes are in memory anyway and do not count.
     fn add(&mut self, piece: &Bytes, free: bool) {
         if self.bytes > MOST_KEPT {
             self.incomplete = true;
@@ -46,12 +48,12 @@ impl Kept {
 }
 
 impl Exchange<'_> {
-    /// Whether all that was sent of the body can be sent again.
+    /// Whether everything that was sent of the body can be sent again.
     pub(super) fn has_kept_body(&self) -> bool {
         !self.touched || self.own_body || (self.is_http2() && !self.kept.incomplete)
     }
 
-    /// Whether a connection of HTTP/2 was given something of the body.
+    /// Whether an HTTP/2 connection received part of the body.
     pub(super) fn has_kept_pieces(&self) -> bool {
         !self.kept.pieces.is_empty() || self.kept.ended
     }
@@ -59,13 +61,13 @@ impl Exchange<'_> {
     pub(super) fn is_http2(&self) -> bool {
         match self.session.as_deref() {
             Some(session) => matches!(session, HttpSession::H2(_)),
-            // Between two connections: only HTTP/2 keeps anything.
+            // Between two connections: only HTTP/2 keeps pieces.
             None => self.has_kept_pieces(),
         }
     }
 
-    /// Hands a piece of the body to an HTTP/2 connection. One that broke is found out by whoever waits for the answer,
-    /// which may send everything again.
+    /// Writes a piece of the body to an HTTP/2 connection. A broken connection is noticed when the response is read,
+    /// and everything may be sent again then.
     pub(super) async fn write_kept(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
         let free = chunk.len() == self.head.body.len() && chunk.as_ptr() == self.head.body.as_ptr();
         self.kept.add(&chunk, free);
@@ -77,7 +79,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// A piece of a body that is too long to be kept.
+    /// Writes a piece of a body that is too long to be kept.
     async fn write_lost(&mut self, chunk: Bytes, end: bool) -> Result<(), CallError> {
         let Some(session) = self.session.as_mut() else {
             return Err(self.failed(CallError::truncated()));
@@ -90,7 +92,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Says that the body is complete to an HTTP/2 connection.
+    /// Ends the body on an HTTP/2 connection.
     pub(super) async fn end_kept(&mut self) -> Result<(), CallError> {
         self.kept.ended = true;
         if self.kept.incomplete {
@@ -100,7 +102,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Writes what the present connection does not have yet of the kept body. An error shows when the answer is read.
+    /// Writes the kept pieces that the current connection has not received. Errors show when the response is read.
     pub(super) async fn replay(&mut self) {
         let kept = &mut self.kept;
         let Some(session) = self.session.as_mut() else {
@@ -121,20 +123,20 @@ impl Exchange<'_> {
         }
     }
 
-    /// Gives up a connection on which a piece of the body was cut short.
+    /// Drops a connection on which a piece of the body was cut off.
     pub(super) fn drop_torn(&mut self) {
         if self.kept.torn {
             self.session = None;
         }
     }
 
-    /// A new connection begins without any of the body.
+    /// A new connection starts without any of the body.
     pub(super) fn rewind(&mut self) {
         self.kept.written = 0;
         self.kept.torn = false;
     }
 
-    /// Whether the request may go out once more after this error.
+    /// Whether the request may be sent again after this error.
     pub(super) fn may_go_again(&mut self, error: &Error) -> bool {
         if self.response().is_some() {
             return false;
@@ -150,7 +152,7 @@ impl Exchange<'_> {
         true
     }
 
-    /// The answer begins: the kept body is not needed any more, and the host is well.
+    /// The response begins: the kept body is discarded, and the host counts as healthy.
     pub(super) fn is_answered(&mut self) {
         self.header_seen = true;
         if !self.kept.pieces.is_empty() {
@@ -165,7 +167,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The request was sent, and no answer came.
+    /// The request was sent and no response came.
     pub(super) fn is_unanswered(&self) {
         if let Some(candidate) = self.candidate() {
             candidate.penalty.unanswered();
@@ -183,7 +185,7 @@ impl Exchange<'_> {
     }
 }
 
-/// A wait that is cut off tells something about the host and the connection if it was long, and the request complete.
+/// A cancelled wait says something about the host and the connection only if it was long and the request complete.
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         let Some(asked) = self
@@ -204,7 +206,7 @@ impl Drop for Exchange<'_> {
     }
 }
 
-/// Whether the peer says that it did not process the request (RFC 9113 §8.7): a stream beyond the last one that its
+/// Whether the peer reports that it did not process the request (RFC 9113 §8.7): a stream above the last one that its
 /// GOAWAY names, or REFUSED_STREAM.
 fn is_unprocessed(error: &Error) -> bool {
     of_http2(error).is_some_and(|error| {
@@ -213,7 +215,7 @@ fn is_unprocessed(error: &Error) -> bool {
     })
 }
 
-/// Whether an HTTP/2 connection was lost, as one that is closed while it waits for the next request.
+/// Whether an HTTP/2 connection was lost, for example because it was closed while idle.
 fn connection_lost(error: &Error) -> bool {
     of_http2(error).is_some_and(h2::Error::is_io)
 }
@@ -222,7 +224,7 @@ fn of_http2(error: &Error) -> Option<&h2::Error> {
     error.root_cause().downcast_ref::<h2::Error>()
 }
 
-/// Whether a connection ended before the first byte of an answer. Pingora tells only in its text.
+/// Whether a connection ended before the first byte of a response. Pingora reports this only in its error text.
 fn nothing_came(error: &Error) -> bool {
     let at_start = || {
         let context = error.context.as_ref();
@@ -230,7 +232,7 @@ fn nothing_came(error: &Error) -> bool {
     };
     match error.retry {
         RetryType::ReusedOnly => at_start(),
-        // A TLS connection that ends without a close_notify is an error of its own.
+        // A TLS connection that ends without a close_notify gives a different error.
         RetryType::Decided(false) => ends_early(error) && at_start(),
         RetryType::Decided(true) => true,
     }

@@ -1,4 +1,4 @@
-//! Reading the header of an answer, and refusing answers that two readers could understand in two ways.
+//! Reads the response head, and rejects responses with ambiguous framing.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -13,7 +13,7 @@ use crate::telemetry::mask::without_password;
 use crate::upstream::error::{CallError, CallErrorKind};
 
 impl Exchange<'_> {
-    /// Reads one header section. `false`: it was an interim one.
+    /// Reads one header section. Returns `false` if it was an interim response.
     pub(super) async fn read_one_header(&mut self) -> Result<bool, Box<Error>> {
         let deadline = self.header_deadline;
         let reading = self.next_header();
@@ -29,8 +29,8 @@ impl Exchange<'_> {
         }))
     }
 
-    /// Framing that two readers could understand in two ways is refused (RFC 9112 §6.3), and so is a change of
-    /// protocol that nobody asked for. Lengths that differ were refused when the head was read.
+    /// Rejects ambiguous framing (RFC 9112 §6.3) and a protocol switch that was not requested. Conflicting lengths
+    /// were already rejected when the head was read.
     pub(super) fn check_header(&mut self) -> Result<(), CallError> {
         let Some(response) = self.response() else {
             return Err(CallError::truncated());
@@ -58,9 +58,9 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Why there is no head.
+    /// The error for a head that could not be read.
     pub(super) fn head_error(&self, error: &Error) -> CallError {
-        // Pingora tells its own bound only in its text.
+        // Pingora reports its own limit only in its error text.
         let beyond = |text: &str| text.starts_with("Response header larger than");
         let context = error.context.as_ref();
         if *error.etype() == HEAD_TOO_LARGE || context.is_some_and(|text| beyond(text.as_str())) {
@@ -71,14 +71,14 @@ impl Exchange<'_> {
         CallError::header(error)
     }
 
-    /// Keeps the connection from being used again, and says why.
+    /// Prevents the connection from being reused, and logs why.
     fn spoil(&mut self, what: &'static str) {
         self.spoiled = true;
         let url = without_password(self.host_url());
         log::warn!("{url} {what} (RFC 9112 §6.3); its connection is closed");
     }
 
-    /// The answer's body is complete. What the upstream sent behind it is nobody's answer.
+    /// Marks the response body as complete. Surplus bytes after it belong to no response.
     pub(super) fn end_answer(&mut self) {
         self.body_done = true;
         if !self.spoiled && self.has_surplus() {
@@ -86,7 +86,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether the raw header has a `Content-Length`: Pingora removes it next to a `Transfer-Encoding`.
+    /// Whether the raw head has a `Content-Length`. Pingora removes it if there is a `Transfer-Encoding`.
     fn raw_length(&self) -> bool {
         let Some(session) = self.session.as_deref().and_then(HttpSession::as_http1) else {
             return false;
@@ -110,8 +110,8 @@ impl Exchange<'_> {
     }
 }
 
-/// Whether the upstream sent more than the answer to HEAD (`bodiless`) or to another method has. Pingora does not say
-/// so, but does not want to keep such a connection, though nothing else speaks against it.
+/// Whether the upstream sent more bytes than the response has, to a HEAD request (`bodiless`) or to another one.
+/// Pingora does not report this, but refuses to keep such a connection although nothing else prevents it.
 pub fn has_surplus(session: &mut Http1, bodiless: bool) -> bool {
     let keepable = session.resp_header().is_some_and(|response| {
         let headers = &response.headers;
@@ -129,7 +129,8 @@ pub fn has_surplus(session: &mut Http1, bodiless: bool) -> bool {
     !session.will_keepalive()
 }
 
-/// The fields with one `Content-Length`, where equal ones are repeated, in lines or in one line (RFC 9110 §8.6).
+/// The headers with a single `Content-Length`, if it was repeated with equal values in several lines or in one (RFC
+/// 9110 §8.6).
 fn collapsed(headers: &HeaderMap) -> Option<Box<HeaderMap>> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let first = lengths.next()?;
@@ -144,8 +145,8 @@ fn collapsed(headers: &HeaderMap) -> Option<Box<HeaderMap>> {
     Some(Box::new(headers))
 }
 
-/// Whether the one transfer coding is `chunked`, which HTTP/1.0 does not have: anything else would leave us guessing
-/// where the body ends (RFC 9112 §6.1).
+/// Whether the only transfer coding is `chunked`, which HTTP/1.0 does not have. With any other coding the end of the
+/// body would be a guess (RFC 9112 §6.1).
 fn is_plainly_chunked(response: &ResponseHeader) -> bool {
     let mut codings = response.headers.get_all(TRANSFER_ENCODING).iter();
     let chunked = codings.next().is_some_and(|coding| {

@@ -1,4 +1,4 @@
-//! Sending the head, and sending it again when a pooled connection turns out dead.
+//! Sends the request head, and sends it again if a pooled connection turns out to be closed.
 
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
@@ -12,15 +12,15 @@ use crate::upstream::error::CallError;
 use crate::upstream::link::Link;
 use crate::upstream::wire::{Wire, request_header, unwritable};
 
-/// A body of so many bytes is written without waiting for the peer: the system's send buffer takes it.
+/// A body of at most this size is written without waiting for the peer, because it fits into the system's send
+/// buffer.
 const SURELY_BUFFERED: usize = 16 << 10;
 
 impl Exchange<'_> {
-    /// Writes the head, and the end of the request where there is no body. A dead pooled connection may show
-    /// already here.
+    /// Writes the head, and ends the request if there is no body. A closed pooled connection may show here already.
     pub(super) async fn send_head(&mut self) -> Result<(), CallError> {
         if let Err(error) = self.write_head().await? {
-            // Over HTTP/2 this is a connection that is going away: nothing has been sent.
+            // Over HTTP/2 the connection is shutting down and nothing was sent.
             if !(self.repeatable() || self.reused && self.is_http2()) {
                 return Err(self.failed(CallError::header(&error)));
             }
@@ -31,7 +31,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Replaces a connection that was given up, or whose head a cancelled wait may have cut short.
+    /// Replaces a connection that was dropped, or on which a cancelled wait may have cut the head off.
     pub(super) async fn ensure_head(&mut self) -> Result<(), CallError> {
         self.drop_torn();
         if self.long.is_some() || (self.session.is_some() && self.head_sent) {
@@ -45,7 +45,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Writes a piece of the body on the connection that has the head.
+    /// Writes a piece of the body to the connection that received the head.
     pub(super) async fn write_piece(&mut self, piece: Bytes, end: bool) -> Result<(), CallError> {
         let written = match self.session.as_mut() {
             Some(session) => session.write_request_body(piece, end).await,
@@ -54,7 +54,7 @@ impl Exchange<'_> {
         written.map_err(|error| self.failed(CallError::header(&error)))
     }
 
-    /// Ends the request, once: a second end would be taken for the start of the next request.
+    /// Ends the request once: a second end would be taken for the start of the next request.
     pub(super) async fn end_request(&mut self) -> Result<(), CallError> {
         if self.request_done {
             return Ok(());
@@ -68,7 +68,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// The outer error is final, the inner one is the connection's.
+    /// The outer error is final. The inner one concerns only the connection.
     pub(super) async fn write_head(&mut self) -> Result<Result<(), Box<Error>>, CallError> {
         let h1 = matches!(self.session.as_deref(), Some(HttpSession::H1(_)));
         let header = self.wire_head(h1)?;
@@ -87,7 +87,7 @@ impl Exchange<'_> {
         self.head_sent = self.body != RequestBody::Empty;
         if self.body == RequestBody::Empty {
             let ended = session.finish_request_body().await;
-            // Over HTTP/2 the answer tells whether the head was processed.
+            // Over HTTP/2 the response tells whether the head was processed.
             if let Err(error) = ended
                 && h1
             {
@@ -99,7 +99,7 @@ impl Exchange<'_> {
         Ok(Ok(()))
     }
 
-    /// From now on the upstream is waited for.
+    /// Starts the wait for the response.
     pub(super) fn request_is_sent(&mut self) {
         self.request_done = true;
         let now = Instant::now();
@@ -108,7 +108,7 @@ impl Exchange<'_> {
         self.header_deadline = limit.map(|limit| now + limit);
     }
 
-    /// The head as it goes on the wire.
+    /// The head as it is written on the wire.
     pub(super) fn wire_head(&self, h1: bool) -> Result<Box<RequestHeader>, CallError> {
         let Some(place) = self.place() else {
             return Err(CallError::no_hosts());
@@ -121,8 +121,7 @@ impl Exchange<'_> {
         request_header(self.head, place, wire).map_err(|error| self.failed(error))
     }
 
-    /// Whether pieces will follow as a client sends them, or a body that may not fit into the system's buffers; see
-    /// [`Link`].
+    /// Whether the body follows in pieces from the client, or may not fit into the system's buffers. See [`Link`].
     fn may_wait_to_write(&self) -> bool {
         match self.head.body.len() {
             0 => self.body != RequestBody::Empty,
@@ -130,7 +129,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Puts a [`Link`] between the session and its connection, unless it has one.
+    /// Puts a [`Link`] between the session and its connection, unless there is one.
     fn link(&mut self) {
         let Some(session) = self.session.take() else {
             return;
@@ -144,7 +143,8 @@ impl Exchange<'_> {
         };
     }
 
-    /// Another connection to the same address, certainly not a pooled one: those may all be dead.
+    /// Opens a new connection to the same address. It does not come from the pool, whose connections may all be
+    /// closed.
     pub(super) async fn reconnect(&mut self) -> Result<(), CallError> {
         let Some(candidate) = self.peers.list.get(self.peer) else {
             return Err(CallError::no_hosts());
@@ -173,12 +173,13 @@ impl Exchange<'_> {
         sent
     }
 
-    /// Sends a body again that the connection before had got, in part or whole.
+    /// Sends the body again if the previous connection had received some or all of it.
     async fn repeat_body(&mut self) -> Result<(), CallError> {
         if !(self.touched && self.own_body) || self.has_kept_pieces() {
             return Ok(());
         }
-        // Until it is out whole: a wait that is cancelled here leaves half a request, which the next one gives up.
+        // Stays false until the body is sent: a wait that is cancelled here leaves half a request, and the next call
+        // drops that connection.
         self.head_sent = false;
         self.write_piece(self.head.body.clone(), true).await?;
         self.end_request().await?;
@@ -186,7 +187,8 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// As Go's transport does: only what is safe, since an upstream may have worked on a request without answering it.
+    /// As in Go's transport, only safe methods are repeated: an upstream may have processed a request without
+    /// responding.
     pub(super) fn repeatable(&self) -> bool {
         let at_hand = !self.touched || self.own_body;
         self.reused && !self.retried && at_hand && self.head.method.is_safe()

@@ -1,7 +1,7 @@
-//! Heads of answers with more fields than Pingora's parser takes.
+//! Response heads with more headers than Pingora's parser accepts.
 //!
-//! Pingora gives a head up at its 257th field. What it had read stands in its error; from there the rest is read here,
-//! bounded in bytes. Pingora then gets a short head with the fields that frame the body, and reads on behind it.
+//! Pingora gives up at the 257th header. Its error contains what it had read, and the rest is read here, with a limit
+//! in bytes. Pingora then receives a short head with only the headers that frame the body, and continues after it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
@@ -14,32 +14,32 @@ use tokio::io::AsyncReadExt;
 use super::stream::Exchange;
 use crate::upstream::link::Link;
 
-/// The head is larger than the file allows.
+/// The head is larger than the configuration allows.
 pub(super) const HEAD_TOO_LARGE: ErrorType = ErrorType::new("ResponseHeadTooLarge");
 
-/// Fields of one answer; the map that holds them has a bound of its own.
+/// The maximum number of headers in a response. `HeaderMap` has its own limit.
 const MOST_FIELDS: usize = 10_000;
-/// Fields that frame an answer, which Pingora has to take.
+/// The maximum number of headers that frame a response, all of which Pingora must parse.
 const MOST_FRAMING: usize = 100;
 const READ_BYTES: usize = 16 * 1024;
 
-/// A head under way.
+/// A head that is being read.
 pub(super) struct LongHead {
     link: Box<Link>,
     read: BytesMut,
-    /// How much of `read` was searched for the end.
+    /// How much of `read` was already searched for the end of the head.
     searched: usize,
 }
 
-/// A head that was read.
+/// A parsed head.
 struct Parsed {
     fields: HeaderMap,
-    /// The same answer with nothing but what frames it, and what was read of its body.
+    /// The same response with only the headers that frame it, followed by the bytes of the body that were read.
     short: BytesMut,
 }
 
 impl Exchange<'_> {
-    /// Reads the next header section, whatever the number of its fields.
+    /// Reads the next header section, with any number of headers.
     pub(super) async fn next_header(&mut self) -> Result<(), Box<Error>> {
         if self.long.is_none() {
             let Some(session) = self.session.as_mut() else {
@@ -58,7 +58,7 @@ impl Exchange<'_> {
         result
     }
 
-    /// Pingora's own bound is in bytes, too: this one may be lower.
+    /// Pingora's own limit is in bytes too. This one may be lower.
     fn check_size(&self) -> Result<(), Box<Error>> {
         let most = self.set.client.settings.max_response_header_bytes;
         let size = match self.session.as_deref() {
@@ -78,7 +78,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Takes the connection away from a session that gave up.
+    /// Takes the connection out of a session that gave up.
     fn set_aside(&mut self, read: BytesMut) {
         if let Some(HttpSession::H1(session)) = self.session.take().map(|session| *session) {
             let link = Link::over(session.into_inner());
@@ -92,7 +92,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Reads the head to its end and puts a session behind it. May be cancelled and called again while it reads.
+    /// Reads the head to its end and creates a session for the rest. May be cancelled and called again while it
+    /// reads.
     async fn long_header(&mut self) -> Result<(), Box<Error>> {
         let most = self.set.client.settings.max_response_header_bytes;
         let Some(long) = self.long.as_mut() else {
@@ -118,7 +119,7 @@ impl Exchange<'_> {
 }
 
 impl LongHead {
-    /// Reads until the head is whole; returns its length.
+    /// Reads until the head is complete and returns its length.
     async fn read_to_end(&mut self, most: usize) -> Result<usize, Box<Error>> {
         loop {
             let from = self.searched.saturating_sub(3);
@@ -148,7 +149,7 @@ impl LongHead {
     }
 }
 
-/// Length of a head up to its empty line; the parser takes a bare LF for the end of a line, too.
+/// The length of a head including its empty line. Like the parser, it accepts a bare LF as the end of a line.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     let usual = memmem::find(bytes, b"\n\r\n").map(|at| at + 3);
     let bare = memmem::find(bytes, b"\n\n").map(|at| at + 2);
@@ -166,7 +167,7 @@ fn parse(read: &BytesMut, end: usize) -> Result<Parsed, Box<Error>> {
     }
     let mut found = vec![httparse::EMPTY_HEADER; lines];
     let mut response = httparse::Response::new(&mut found);
-    // As Pingora has it.
+    // The same options as in Pingora.
     let mut parser = httparse::ParserConfig::default();
     parser.allow_spaces_after_header_name_in_responses(true);
     parser.allow_obsolete_multiline_headers_in_responses(true);
@@ -211,7 +212,7 @@ fn invalid() -> Box<Error> {
     Error::new(ErrorType::InvalidHTTPHeader)
 }
 
-/// What Pingora had read of a head when it gave up over the number of fields.
+/// The bytes of a head that Pingora had read when it gave up because of the number of headers.
 fn given_up(error: &Error) -> Option<BytesMut> {
     let cause = error.root_cause().downcast_ref::<httparse::Error>();
     if !matches!(cause, Some(httparse::Error::TooManyHeaders)) {
@@ -220,7 +221,7 @@ fn given_up(error: &Error) -> Option<BytesMut> {
     unescaped(error.context.as_ref()?.as_str().strip_prefix("buf: ")?)
 }
 
-/// The bytes that [`slice::escape_ascii`] wrote as `text`.
+/// Reverses [`slice::escape_ascii`].
 fn unescaped(text: &str) -> Option<BytesMut> {
     let mut out = BytesMut::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_head_becomes_a_short_one_and_all_of_its_fields() {
+    fn a_long_head_becomes_a_short_head_and_all_headers() {
         let read = head(700);
         let end = end_of_head(&read).unwrap();
         let parsed = parse(&read, end).unwrap();
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_frames_twice_is_left_to_the_reader_of_the_short_head() {
+    fn repeated_framing_headers_stay_in_the_short_head() {
         let read = BytesMut::from(
             &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
         );
@@ -285,13 +286,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_escaped_comes_back(bytes: Vec<u8>) {
+        fn escaping_is_reversed(bytes: Vec<u8>) {
             let text = bytes.escape_ascii().to_string();
             prop_assert_eq!(unescaped(&text), Some(BytesMut::from(&bytes[..])));
         }
 
         #[test]
-        fn any_bytes_are_a_head_or_refused(bytes: Vec<u8>, end: usize) {
+        fn arbitrary_bytes_are_a_head_or_rejected(bytes: Vec<u8>, end: usize) {
             let _ = parse(&BytesMut::from(&bytes[..]), end);
             let _ = unescaped(&String::from_utf8_lossy(&bytes));
         }

@@ -1,4 +1,4 @@
-//! One request and one answer on one connection, as a stream.
+//! One request and one response on one connection, as a stream.
 
 mod again;
 mod check;

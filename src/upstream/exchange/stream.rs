@@ -1,4 +1,4 @@
-//! One request and one answer on one connection, as a stream.
+//! One request and one response on one connection, as a stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,40 +19,40 @@ use crate::upstream::hosts::{Connected, HostList, HostSet};
 use crate::upstream::message::Outgoing;
 use crate::upstream::redirect::{self, Body, NextCall};
 
-/// A body that nobody wants is read up to here to keep its connection.
+/// A response body that is not needed is read up to this size to keep its connection.
 const MOST_SETTLED: usize = 2048;
-/// And no longer than this.
+/// The maximum time for reading it.
 const LONGEST_SETTLING: Duration = Duration::from_millis(100);
 
-/// How the request's body is framed.
+/// How the body of the request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestBody {
-    /// No body. POST, PUT and PATCH say so with `Content-Length: 0`.
+    /// No body. POST, PUT and PATCH send `Content-Length: 0`.
     Empty,
-    /// Exactly so many bytes.
+    /// A body of exactly this many bytes.
     Length(u64),
-    /// As many as there will be: `Transfer-Encoding: chunked`.
+    /// A body of unknown length: `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// A call under way. Dropping it closes its connection; [`Exchange::release`] gives the connection back.
+/// A call in progress. Dropping it closes its connection; [`Exchange::release`] returns the connection to the pool.
 ///
-/// Reads may be cancelled and repeated, so that a server can `select!` between its client's body and this answer.
+/// Reads may be cancelled and repeated, so that a server can `select!` between the client's body and this response.
 pub struct Exchange<'a> {
     pub(super) set: &'a HostSet,
     pub(super) hosts: HostList<'a>,
     pub(super) host: usize,
     pub(super) head: &'a Outgoing,
     pub(super) body: RequestBody,
-    /// `None` only between a stale connection and its replacement.
+    /// `None` only between a closed connection and its replacement.
     pub(super) session: Option<Box<HttpSession>>,
     pub(super) reused: bool,
     pub(super) retried: bool,
-    /// Whether a byte of the body has been handed over: then nothing may be repeated, unless `own_body` says so.
+    /// Whether a byte of the body was handed over. If so, nothing may be repeated unless `own_body` is set.
     pub(super) touched: bool,
-    /// The body is `head.body`, whole: it can be sent once more.
+    /// The body is the whole `head.body`, which can be sent again.
     pub(super) own_body: bool,
-    /// Whether the head has gone out whole: a cancelled wait may have cut its writing short.
+    /// Whether the head was sent completely. A cancelled wait may have cut it off.
     pub(super) head_sent: bool,
     pub(super) request_done: bool,
     pub(super) header_seen: bool,
@@ -61,15 +61,16 @@ pub struct Exchange<'a> {
     /// When the request was complete.
     pub(super) asked: Option<Instant>,
     pub(super) kept: Kept,
-    /// How often the peer said that it did not process the request.
+    /// How often the peer reported that it did not process the request.
     pub(super) refused: u8,
-    /// The wait for an answer has ended by an error.
+    /// The wait for a response has ended with an error.
     pub(super) has_verdict: bool,
-    /// The answer's fields where Pingora's own are not them: too many of them, or several equal `Content-Length`.
+    /// The headers of the response if they differ from Pingora's: there were too many for it, or several equal
+    /// `Content-Length`.
     pub(super) fields: Option<Box<HeaderMap>>,
-    /// A head with too many fields for Pingora, while it is read.
+    /// A head with too many headers for Pingora, while it is read.
     pub(super) long: Option<Box<LongHead>>,
-    /// What came on this connection may be read in two ways: it ends with this exchange.
+    /// The data on this connection is ambiguous, so it is closed after this exchange.
     pub(super) spoiled: bool,
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
@@ -87,10 +88,10 @@ impl std::fmt::Debug for Exchange<'_> {
 }
 
 impl HostSet {
-    /// Connects to one of the hosts and sends the head of `head`; its `body` is not looked at.
+    /// Connects to one of the hosts and sends the request line and headers of `head`. Its `body` is not sent.
     ///
     /// # Errors
-    /// No host would let us in, or the head cannot be written as a request.
+    /// No host accepted the connection, or the head cannot be written as a request.
     pub async fn open<'a>(
         &'a self,
         head: &'a Outgoing,
@@ -139,17 +140,18 @@ impl HostSet {
 }
 
 impl Exchange<'_> {
-    /// The host that was called, as the file has it.
+    /// The host that was called, as written in the configuration.
     pub fn origin(&self) -> Option<Arc<str>> {
         self.hosts.get(self.host).map(|host| Arc::clone(&host.url))
     }
 
-    /// Sends a piece of the request's body; `end` after the last one.
+    /// Sends a piece of the request body. `end` marks the last one.
     ///
-    /// An empty piece is not written: as a chunk it would be the end of the body (RFC 9112 §7.1).
+    /// An empty piece is not written, because as a chunk it would end the body (RFC 9112 §7.1).
     ///
     /// # Errors
-    /// The connection broke. The upstream may have answered before: [`Exchange::read_header`] still tells.
+    /// The connection broke. The upstream may have responded before: [`Exchange::read_header`] still returns that
+    /// response.
     pub async fn write_body(&mut self, piece: Bytes, end: bool) -> Result<(), CallError> {
         self.ensure_head().await?;
         if !piece.is_empty() {
@@ -166,7 +168,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sends the body of the call, whole. A connection that turns out dead gets it again, where the method allows it.
+    /// Sends the whole body of the call. If the connection turns out to be closed, the body is sent again where the
+    /// method allows it.
     ///
     /// # Errors
     /// As [`Exchange::write_body`].
@@ -175,7 +178,7 @@ impl Exchange<'_> {
         self.write_body(self.head.body.clone(), true).await
     }
 
-    /// Says that the request's body is complete. Not needed when there is none.
+    /// Ends the request body. Not needed if there is none.
     ///
     /// # Errors
     /// As [`Exchange::write_body`].
@@ -190,14 +193,14 @@ impl Exchange<'_> {
         self.end_request().await
     }
 
-    /// Waits for the answer's status and headers; 1xx answers are skipped.
+    /// Waits for the status and headers of the response. Responses with status 1xx are skipped.
     ///
-    /// A pooled connection that turns out dead is replaced once, if no byte of the answer has come, the body is at hand
-    /// or none of it has gone, and the method is safe. Over HTTP/2, what the peer says it did not process goes out again
-    /// whatever the method, with its body, as far as that was kept.
+    /// A pooled connection that turns out to be closed is replaced once, if no byte of the response has arrived, the
+    /// body is available or unsent, and the method is safe. Over HTTP/2 a request that the peer did not process is
+    /// sent again with any method, and with its body as far as it was kept.
     ///
     /// # Errors
-    /// The connection broke, or the answer is not one that can be trusted.
+    /// The connection broke, or the framing of the response cannot be trusted.
     pub async fn read_header(&mut self) -> Result<(StatusCode, &HeaderMap), CallError> {
         while !self.header_seen {
             self.ensure_head().await?;
@@ -219,32 +222,32 @@ impl Exchange<'_> {
             .ok_or_else(|| self.failed(CallError::truncated()))
     }
 
-    /// Status and headers, once they were read.
+    /// Status and headers, after they were read.
     pub fn header(&self) -> Option<(StatusCode, &HeaderMap)> {
         let response = self.response().filter(|_| self.header_seen)?;
         let fields = self.fields.as_deref();
         Some((response.status, fields.unwrap_or(&response.headers)))
     }
 
-    /// Whether the call's method is HEAD, whose answer has no body whatever its fields say.
+    /// Whether the method of the call is HEAD. The response has no body then, whatever its headers say.
     pub fn asked_by_head(&self) -> bool {
         self.head.method == Method::HEAD
     }
 
-    /// Whether the exchange runs on a connection that an earlier one has used.
+    /// Whether the exchange uses a connection that an earlier exchange has used.
     pub fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// `scheme://authority` of the host that was chosen, for logs.
+    /// `scheme://authority` of the selected host, for logs.
     pub fn host_url(&self) -> &str {
         self.host().map_or("", |host| &host.url)
     }
 
-    /// The next piece of the answer's body; `None` after the last one.
+    /// The next piece of the response body. `None` after the last one.
     ///
     /// # Errors
-    /// The transfer ended before its end.
+    /// The transfer ended early.
     pub async fn read_body(&mut self) -> Result<Option<Bytes>, CallError> {
         while !self.body_done {
             let Some(session) = self.session.as_mut() else {
@@ -260,7 +263,8 @@ impl Exchange<'_> {
         Ok(None)
     }
 
-    /// The same without a copy, where the upstream speaks HTTP/1; see [`Exchange::lends`]. An empty piece is none.
+    /// Like [`Exchange::read_body`] without a copy, for HTTP/1 only; see [`Exchange::lends`]. Never returns an empty
+    /// piece.
     ///
     /// # Errors
     /// As [`Exchange::read_body`].
@@ -275,12 +279,12 @@ impl Exchange<'_> {
         read.map_err(|error| CallError::body(&error))
     }
 
-    /// Whether [`Exchange::read_slice`] can be used.
+    /// Whether [`Exchange::read_slice`] may be used.
     pub fn lends(&self) -> bool {
         matches!(self.session.as_deref(), Some(HttpSession::H1(_)))
     }
 
-    /// Whether the answer is complete, so that no further read is needed.
+    /// Whether the response is complete, so that no further read is needed.
     pub fn is_done(&mut self) -> bool {
         self.body_done
             || self.header_seen
@@ -290,7 +294,7 @@ impl Exchange<'_> {
                     .is_some_and(HttpSession::response_done)
     }
 
-    /// The trailers that followed the body. HTTP/2 only: those of HTTP/1 are dropped.
+    /// The trailers after the body. HTTP/2 only: those of HTTP/1 are dropped.
     ///
     /// # Errors
     /// The stream was reset.
@@ -304,9 +308,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// The call that the answer asks for, or `None` if it is an answer like any other.
+    /// The call that follows if the response is a redirect, or `None` if it is not.
     ///
-    /// `requests` counts those of this chain, this one included.
+    /// `requests` is the number of requests in this chain, including this one.
     ///
     /// # Errors
     /// The tenth request was redirected again, or the `Location` cannot be called.
@@ -356,8 +360,8 @@ impl Exchange<'_> {
         }))
     }
 
-    /// Ends an answer that is not passed on, so that its connection can be used again: a short body is read to its end,
-    /// as the reference's runtime does.
+    /// Ends a response that is not passed on, so that its connection can be reused. As in Go, a short body is read to
+    /// its end.
     pub async fn settle(&mut self) {
         let is_short = async {
             let mut read = 0;
@@ -368,14 +372,14 @@ impl Exchange<'_> {
                 }
             }
         };
-        // A new connection costs less than a longer wait.
+        // A new connection is cheaper than a longer wait.
         let _ = tokio::time::timeout(LONGEST_SETTLING, is_short).await;
         if self.body_done {
             self.release().await;
         }
     }
 
-    /// Gives the connection back to the pool, if both sides have said all they had to say.
+    /// Returns the connection to the pool, if request and response are complete.
     pub async fn release(&mut self) {
         let client = &self.set.client;
         let clean = self.request_done && !self.spoiled && !client.settings.disable_keep_alives;
@@ -388,7 +392,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Puts method and URL of this call in front of an error.
+    /// Prepends method and URL of this call to an error.
     pub(in crate::upstream) fn failed(&self, error: CallError) -> CallError {
         let url = self.host().map_or("", |host| &host.url);
         error.of(&self.head.method, format!("{url}{}", self.head.target))

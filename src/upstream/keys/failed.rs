@@ -1,4 +1,4 @@
-//! Key ids that were looked for in vain.
+//! Key ids that were not found.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Ids are foreign bytes: this many are remembered, and no more.
+/// The maximum number of remembered ids, because clients choose them.
 const MOST_IDS: usize = 10_000;
 
-/// Remembers for a while which key ids do not exist (`failed_jwk_key_cooldown`), so that they ask for no refresh.
+/// Remembers for a while which key ids do not exist (`failed_jwk_key_cooldown`), so that they trigger no refresh.
 #[derive(Debug)]
 pub struct FailedKeys {
     cooldown: Duration,
@@ -25,14 +25,14 @@ impl FailedKeys {
         }
     }
 
-    /// Whether `id` was looked for in vain less than the cool-down ago.
+    /// Whether `id` was not found less than the cooldown ago.
     pub fn contains(&self, id: &str) -> bool {
         let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.get(id).is_some_and(|until| *until > Instant::now())
     }
 
-    /// Remembers `id`. With the memory full of ids that are not forgotten yet, nothing is added: the refreshes stay
-    /// bounded by their own cool-down.
+    /// Remembers `id`. If the memory is full of ids that have not expired, nothing is added: refreshes are still
+    /// limited by their own cooldown.
     pub fn insert(&self, id: &str) {
         let now = Instant::now();
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_id_is_forgotten_after_the_cooldown() {
+    async fn an_id_expires_after_the_cooldown() {
         let failed = FailedKeys::new(Duration::from_secs(2));
         failed.insert("a");
         assert!(failed.contains("a") && !failed.contains("b"));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_storm_of_ids_does_not_grow_the_memory() {
+    async fn many_ids_do_not_grow_the_memory() {
         let failed = FailedKeys::new(Duration::from_secs(60));
         for id in 0..2 * MOST_IDS {
             failed.insert(&id.to_string());

@@ -1,9 +1,9 @@
-//! Key sets kept fresh in the background, read without waiting.
+//! Key sets, refreshed in the background and read without waiting.
 //!
-//! One [`KeySource`] for each distinct [`SourceSpec`] and nothing less: two endpoints whose keys come from different
+//! There is exactly one [`KeySource`] for each distinct [`SourceSpec`]: two endpoints whose keys come from different
 //! places, or over differently verified connections, never see each other's keys. A request reads the current set
-//! with one atomic load. It waits only when there is no set at all or the token's key is new, and then for the one
-//! fetch that all wait for.
+//! with one atomic load. It waits only if there is no set, or the token's key is unknown, and then for one shared
+//! fetch.
 
 mod failed;
 mod sealed;

@@ -1,4 +1,4 @@
-//! Key files whose passphrase a Vault has.
+//! Key files whose passphrase is stored in a Vault.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use super::spec::{FetchError, read_key_file};
 use crate::jose::sealed::{self, Passphrase};
 use crate::upstream::side::{SideClient, VaultSecret};
 
-/// An encrypted key file and who knows its passphrase.
+/// An encrypted key file, and the Vault that has its passphrase.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SealedFile {
     pub path: PathBuf,
@@ -17,11 +17,11 @@ pub struct SealedFile {
 }
 
 impl SealedFile {
-    /// Reads the file and opens it. Vault is asked until it has once given the passphrase that opens it: from then on
-    /// neither an outage of Vault nor the end of its token matters.
+    /// Reads and decrypts the file. Vault is called until it has once returned the right passphrase. After that,
+    /// neither an outage of Vault nor the expiry of its token matters.
     ///
     /// # Errors
-    /// No readable file, no passphrase, or not that of this file.
+    /// The file cannot be read, there is no passphrase, or it is not the one of this file.
     pub async fn document(
         &self,
         side: &SideClient,
@@ -36,15 +36,15 @@ impl SealedFile {
             reason,
         })?;
         let document = opened(&self.path, &passphrase)?;
-        // Only a passphrase that has proved itself is kept: whoever answers in Vault's place cannot spoil the next try.
+        // Only a passphrase that worked is kept, so a wrong server in Vault's place cannot break the next attempt.
         let _ = known.set(passphrase);
         Ok(document)
     }
 
-    /// The document without asking anyone: none while the passphrase is not known.
+    /// The document, without a call to Vault. `None` while the passphrase is unknown.
     ///
     /// # Errors
-    /// The file cannot be read, is no encrypted file, or is not opened by the passphrase that has opened it before.
+    /// The file cannot be read, is not encrypted, or cannot be decrypted with the passphrase that worked before.
     pub fn at_hand(&self, known: &OnceLock<Passphrase>) -> Result<Option<Bytes>, FetchError> {
         match known.get() {
             Some(passphrase) => opened(&self.path, passphrase).map(Some),

@@ -17,25 +17,25 @@ use crate::upstream::client::ClientError;
 use crate::upstream::flight::Flight;
 use crate::upstream::side::{MOST_TIME, SideClient};
 
-/// What a source's document is parsed into.
+/// The type that the document of a source is parsed into.
 pub trait KeyDocument: Sized + Send + Sync + 'static {
     type Error: Display;
 
-    /// Makes a set of a document; single unusable keys are skipped, not an error.
+    /// Parses a document. Single unusable keys are skipped and are not an error.
     ///
     /// # Errors
-    /// The document is no key set, or holds no usable key.
+    /// The document is not a key set, or contains no usable key.
     fn parse(document: &Bytes) -> Result<Self, Self::Error>;
 
-    /// How many keys there are, for status tables.
+    /// The number of keys, for status tables.
     fn key_count(&self) -> usize;
 }
 
-/// A key set as it was fetched.
+/// A fetched key set.
 #[derive(Debug)]
 pub struct Snapshot<S> {
     pub set: Arc<S>,
-    /// Changes whenever the document does, and is never the same for two sources: what was verified under one
+    /// Changes whenever the document does, and is unique over all sources. A token that was verified under a
     /// generation need not be verified again under it.
     pub generation: u64,
     pub fetched_at: SystemTime,
@@ -50,14 +50,14 @@ pub struct KeySource<S> {
     pub(super) side: SideClient,
     pub(super) flight: Flight,
     pub(super) schedule: Mutex<Schedule>,
-    /// Of a sealed file, once its keeper has told it.
+    /// The passphrase of an encrypted file, once its keeper has returned it.
     passphrase: OnceLock<Passphrase>,
     current: ArcSwapOption<Snapshot<S>>,
     generations: Arc<AtomicU64>,
     log: Mutex<Log>,
     fetches: AtomicU64,
     failures: AtomicU64,
-    /// Whether there ever was a set.
+    /// Whether a set was ever fetched.
     arrived: AtomicBool,
 }
 
@@ -65,33 +65,33 @@ pub struct KeySource<S> {
 struct Log {
     last_error: Option<String>,
     last_failure: Option<Instant>,
-    /// When a request last caused a refresh for an unknown key.
+    /// When a request last triggered a refresh for an unknown key.
     last_forced: Option<Instant>,
-    /// Such a refresh was asked for and has not ended.
+    /// Such a refresh was requested and has not ended.
     forced: bool,
-    /// How many of them in a row brought nothing new.
+    /// How many such refreshes in a row found nothing new.
     in_vain: u32,
     max_age: Option<Duration>,
     failed_in_a_row: u32,
-    /// Whether the set is being used past its time.
+    /// Whether the set is used beyond its intended life.
     stale: bool,
 }
 
-/// What is known of a source, for metrics and for `portcullis jwks`.
+/// The state of a source, for metrics and for `portcullis jwks`.
 #[derive(Debug, Clone)]
 pub struct SourceStatus {
-    /// URL without credentials and query, or path.
+    /// The URL without credentials and query, or the path.
     pub label: String,
     /// `None` while there is no set.
     pub age: Option<Duration>,
     pub keys: usize,
     pub generation: u64,
-    /// Attempts, good and bad.
+    /// All attempts, successful or not.
     pub fetches: u64,
     pub failures: u64,
-    /// Why the last attempt failed; `None` when it did not.
+    /// Why the last attempt failed. `None` if it succeeded.
     pub last_error: Option<String>,
-    /// Whether the set is older than it should be, because refreshing fails.
+    /// Whether the set is older than intended because refreshes fail.
     pub stale: bool,
 }
 
@@ -117,39 +117,39 @@ impl<S: KeyDocument> KeySource<S> {
         }
     }
 
-    /// Whether a set has come at least once, also if it is out of use by now.
+    /// Whether a set was fetched at least once, even if it is no longer used.
     pub fn has_arrived(&self) -> bool {
         self.arrived.load(Ordering::Relaxed)
     }
 
-    /// The set to verify with now; `None` when none was ever fetched, or the last one is past its stale limit.
+    /// The set to verify with now. `None` if none was ever fetched, or the last one is past its stale limit.
     pub fn current(&self) -> Guard<Option<Arc<Snapshot<S>>>> {
         self.current.load()
     }
 
-    /// Waits for a first set, at most `limit` and never longer than one fetch may take.
+    /// Waits for a first set, at most `limit` and at most the time of one fetch.
     ///
-    /// Returns at once when there is a set.
+    /// Returns immediately if there is a set.
     pub async fn ready(&self, limit: Duration) {
         if self.current.load().is_none() {
             self.flight.join(limit.min(MOST_TIME)).await;
         }
     }
 
-    /// Waits, at most `limit`, until a first fetch has ended, well or badly. For tools; requests are never patient enough.
+    /// Waits, at most `limit`, until a first fetch has ended, successful or not. For tools: the timeouts of requests
+    /// are too short.
     pub async fn first_attempt(&self, limit: Duration) {
         if self.current.load().is_none() && self.log().last_error.is_none() {
             self.flight.join(limit).await;
         }
     }
 
-    /// Asks for a refresh because a token names a key that the set does not have, and waits for it, at most `limit`
-    /// and never longer than one fetch may take. Returns whether a fetch has ended meanwhile, so that looking again
-    /// makes sense.
+    /// Requests a refresh because a token names a key that the set does not have, and waits for it, at most `limit`
+    /// and at most the time of one fetch. Returns whether a fetch has ended, so that another lookup makes sense.
     ///
-    /// However many unknown keys are named, there is one such refresh in a second, and in longer times while they bring
-    /// nothing new ([`Schedule::between_forced`]): unknown keys come from strangers, but also from a provider that signs
-    /// with a key shortly before it publishes it.
+    /// However many unknown keys are named, there is at most one such refresh per second, and fewer while they find
+    /// nothing new ([`Schedule::between_forced`]): unknown keys come from attackers, but also from a provider that
+    /// signs with a key shortly before it publishes it.
     pub async fn refresh_for_unknown(&self, limit: Duration) -> bool {
         if !self.flight.is_pending() && !self.may_force() {
             return false;
@@ -157,7 +157,7 @@ impl<S: KeyDocument> KeySource<S> {
         self.flight.join(limit.min(MOST_TIME)).await
     }
 
-    /// What is known of this source.
+    /// The state of this source.
     pub fn status(&self) -> SourceStatus {
         let current = self.current.load();
         let snapshot = current.as_ref();
@@ -174,8 +174,8 @@ impl<S: KeyDocument> KeySource<S> {
         }
     }
 
-    /// Reads a file or takes an inline document, so that a mistake in it shows at start. Of a sealed file whose
-    /// passphrase is not known yet, only that it is there.
+    /// Reads a file or an inline document, so that an error in it shows at start. An encrypted file whose passphrase
+    /// is unknown is only checked for existence.
     pub(super) fn load_local(&self) -> Result<(), ClientError> {
         if let Some(document) = super::spec::local(&self.spec.location, &self.passphrase) {
             document
@@ -188,11 +188,11 @@ impl<S: KeyDocument> KeySource<S> {
         Ok(())
     }
 
-    /// Fetches once and keeps what came; for the background task.
+    /// Fetches once and keeps the result. For the background task.
     pub(super) async fn refresh(&self) {
         self.flight.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
-        // The side client bounds each call; discovery makes two of them.
+        // The side client limits each call. Discovery makes two of them.
         let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase);
         let outcome = match tokio::time::timeout(2 * MOST_TIME, fetch).await {
             Ok(outcome) => outcome.and_then(|document| self.keep(&document)),
@@ -209,7 +209,7 @@ impl<S: KeyDocument> KeySource<S> {
         self.flight.finish();
     }
 
-    /// When to fetch next, and, if a set is in use, when it must be dropped.
+    /// The time of the next fetch and, if a set is in use, the time when it must be dropped.
     pub(super) fn next_refresh(&self) -> (Instant, Option<Instant>) {
         let schedule = *self.schedule();
         let log = self.log();
@@ -224,7 +224,7 @@ impl<S: KeyDocument> KeySource<S> {
         (due, limit)
     }
 
-    /// Drops a set that nobody should trust any more.
+    /// Drops a set that must no longer be trusted.
     pub(super) fn drop_stale(&self) {
         log::error!(
             "key set of {} is past its stale limit and no longer used",
@@ -233,14 +233,14 @@ impl<S: KeyDocument> KeySource<S> {
         self.current.store(None);
     }
 
-    /// How long to wait before an attempt that a request asked for: not at all, or, after a failure, a moment, so that
-    /// a dead provider is not called for each request.
+    /// The earliest time of an attempt that a request triggers: now or, after a failure, a moment later, so that an
+    /// unreachable provider is not called for each request.
     pub(super) fn earliest_attempt(&self) -> Instant {
         let last = self.log().last_failure;
         last.map_or_else(Instant::now, |at| at + Schedule::GAP)
     }
 
-    /// Counts how often unknown keys caused a refresh for nothing.
+    /// Counts the refreshes for unknown keys that found nothing new.
     fn note_forced(&self, brought_news: bool) {
         let mut log = self.log();
         let forced = std::mem::take(&mut log.forced);
@@ -251,7 +251,7 @@ impl<S: KeyDocument> KeySource<S> {
         }
     }
 
-    /// Puts a document to use. Returns whether it is another than the one before.
+    /// Parses a document and makes it current. Returns whether it differs from the previous one.
     fn keep(&self, document: &Document) -> Result<bool, FetchError> {
         let digest = digest::digest(&digest::SHA256, &document.bytes);
         let old = self.current.load();
@@ -318,7 +318,7 @@ impl<S: KeyDocument> KeySource<S> {
         true
     }
 
-    /// From now on refreshes follow `schedule`.
+    /// Sets the schedule of future refreshes.
     pub fn reschedule(&self, schedule: Schedule) {
         *self.schedule() = schedule;
         self.flight.nudge();

@@ -1,4 +1,4 @@
-//! Where a key set comes from, and how it is fetched from there.
+//! The location of a key set, and how it is fetched.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,14 +16,14 @@ use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
 use crate::upstream::side::{MOST_BYTES, SideAnswer, SideClient, SideError, SideTls, VaultError};
 
-/// The types under which providers publish key sets, compared as the reference does: from the start, by case.
+/// The content types of key sets. As in KrakenD, they are compared as case-sensitive prefixes.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
 
-/// Everything that makes one source of keys different from another.
+/// Everything that distinguishes one source of keys from another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourceSpec {
     pub location: Location,
-    /// How the server of the provider, or of the keeper, is verified; without meaning for a plain file.
+    /// How the server of the provider or keeper is verified. Not used for a plain file.
     pub tls: SideTls,
 }
 
@@ -37,23 +37,24 @@ impl SourceSpec {
     }
 }
 
-/// Where a key set comes from.
+/// The location of a key set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
-    /// A key set under a URL (`jwk_url`).
+    /// A key set at a URL (`jwk_url`).
     Url(String),
-    /// The `jwks_uri` of an issuer's OpenID configuration; the issuer named there must be this one exactly.
+    /// The `jwks_uri` of an issuer's OpenID configuration, which must name exactly this issuer.
     Issuer(String),
     /// A file (`jwk_local_path`), read again at each refresh.
     File(PathBuf),
-    /// A file whose passphrase a Vault has, asked once; then read as any other file.
+    /// An encrypted file whose passphrase is in a Vault. Vault is called once; afterwards the file is read like any
+    /// other.
     Sealed(SealedFile),
-    /// A document at hand, for instance a file that had to be decrypted.
+    /// A document in memory, for example a decrypted file.
     Inline(Bytes),
 }
 
 impl Location {
-    /// What to call this source in logs, metrics and tables: a URL without credentials and query, or a path.
+    /// The name of this source in logs, metrics and tables: a URL without credentials and query, or a path.
     pub fn label(&self) -> String {
         match self {
             Location::Url(url) | Location::Issuer(url) => {
@@ -71,7 +72,7 @@ impl Location {
     }
 }
 
-/// Why no key set could be had.
+/// Why no key set could be fetched.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
@@ -80,12 +81,12 @@ pub enum FetchError {
     ContentType,
     #[error("{}: {reason}", path.display())]
     File { path: PathBuf, reason: String },
-    /// The keeper did not open the passphrase of a file.
+    /// The keeper did not return the passphrase of a file.
     #[error("{}: {reason}", path.display())]
     Keeper { path: PathBuf, reason: VaultError },
     #[error("OpenID configuration of {issuer}: {reason}")]
     Discovery { issuer: String, reason: String },
-    /// The document is no key set.
+    /// The document is not a key set.
     #[error("{0}")]
     Document(String),
 }
@@ -99,7 +100,7 @@ impl FetchError {
     }
 }
 
-/// A document, and how long its publisher wants it to be kept.
+/// A document, and how long its publisher allows it to be cached.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) bytes: Bytes,
@@ -115,7 +116,7 @@ impl From<Bytes> for Document {
     }
 }
 
-/// Fetches the document. Bounded in time and size. `passphrase` is the one of a sealed file, once it is known.
+/// Fetches the document, within limits of time and size. `passphrase` is that of an encrypted file, once it is known.
 pub(super) async fn fetch(
     spec: &SourceSpec,
     side: &SideClient,
@@ -128,13 +129,13 @@ pub(super) async fn fetch(
             key_set(side, &url).await
         }
         Location::Sealed(file) => file.document(side, passphrase).await.map(Document::from),
-        // Small and rare, and this is a background task: not worth a thread of the blocking pool.
+        // The file is small and this is a background task, so it is not worth a thread of the blocking pool.
         local @ (Location::File(_) | Location::Inline(_)) => self::local(local, passphrase)
             .unwrap_or_else(|| Err(FetchError::Document("not a local key set".to_owned()))),
     }
 }
 
-/// The document, if it is at hand without a call.
+/// The document, if it is available without a call.
 pub(super) fn local(
     location: &Location,
     passphrase: &OnceLock<Passphrase>,
@@ -148,10 +149,10 @@ pub(super) fn local(
     Some(bytes.map(Document::from))
 }
 
-/// Reads a file with keys, plain or encrypted. Bounded in size.
+/// Reads a key file, plain or encrypted, up to a maximum size.
 ///
 /// # Errors
-/// It cannot be read, or is larger than a key set may be.
+/// The file cannot be read, or is larger than a key set may be.
 pub fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
     let mut bytes = Vec::new();
     let most = MOST_BYTES as u64;
@@ -182,7 +183,7 @@ struct Discovered {
     jwks_uri: String,
 }
 
-/// Finds the key set of an issuer (OpenID Connect Discovery 1.0 §4, then RFC 8414 §3 where that gives 404).
+/// Finds the key set of an issuer (OpenID Connect Discovery 1.0 §4, or RFC 8414 §3 if that gives 404).
 async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<String, FetchError> {
     let failed = |reason: &str| FetchError::Discovery {
         issuer: issuer.to_owned(),
@@ -199,7 +200,7 @@ async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<Str
     let found: Discovered =
         serde_json::from_slice(&answer.body).map_err(|error| failed(&error.to_string()))?;
     if found.issuer != issuer {
-        // Another issuer's keys must never pass for this one's.
+        // Another issuer's keys must never be accepted for this one.
         return Err(failed(&format!("it names issuer {:?}", found.issuer)));
     }
     if !insecure && issuer.starts_with("https://") && !found.jwks_uri.starts_with("https://") {
@@ -208,7 +209,7 @@ async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<Str
     Ok(found.jwks_uri)
 }
 
-/// RFC 8414 puts the well-known part between host and path.
+/// RFC 8414 inserts the well-known part between host and path.
 async fn authorization_server(side: &SideClient, issuer: &str) -> Result<SideAnswer, SideError> {
     let (scheme, rest) = issuer.split_once("://").unwrap_or(("https", issuer));
     let end = rest.find('/').unwrap_or(rest.len());

@@ -1,4 +1,4 @@
-//! All sources of keys, and the task that keeps them fresh.
+//! All sources of keys, and the task that refreshes them.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -15,21 +15,21 @@ use super::spec::SourceSpec;
 use crate::upstream::client::ClientError;
 use crate::upstream::flight::Sources;
 
-/// How often a source looks again whether anyone still uses it.
+/// How often a source checks whether it is still in use.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
-/// Fetches under way at a time.
+/// The number of concurrent fetches.
 const MOST_FETCHES: usize = 32;
-/// Of these, for sources that a request waits for.
+/// How many of them are reserved for sources that a request waits for.
 const KEPT_FOR_WANTED: usize = 8;
 
-/// When a source is refreshed, and how long its last set may be used when it cannot be.
+/// When a source is refreshed, and how long its last set may be used if refreshes fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// How old a set should get (`cache_duration`, 900 s).
+    /// The intended life of a set (`cache_duration`, 900 s).
     pub life: Duration,
-    /// How much older it may get when refreshing fails (24 h).
+    /// How much longer a set may be used if refreshes fail (24 h).
     pub stale: Duration,
-    /// The longest time between two refreshes that unknown keys cause (10 s).
+    /// The longest interval between two refreshes for unknown keys (10 s).
     pub cooldown: Duration,
 }
 
@@ -44,15 +44,16 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The shortest time between a failure and the next attempt: shorter than requests wait for a first set.
+    /// The shortest interval between a failure and the next attempt. It is shorter than requests wait for a first
+    /// set.
     pub(super) const GAP: Duration = Duration::from_millis(250);
-    /// The longest time between two attempts while refreshing fails.
+    /// The longest interval between two attempts while refreshes fail.
     const MOST_RETRY: Duration = Duration::from_secs(60);
-    /// A provider that says `max-age=0` is not called more often than this.
+    /// A provider that sends `max-age=0` is not called more often than this.
     const LEAST_LIFE: Duration = Duration::from_secs(10);
 
-    /// At 80 % of a set's life, ten percent more or less so that many gateways do not call at once. The provider's
-    /// `max-age` can shorten the life, not prolong it.
+    /// 80 % of a set's life, varied by up to ten percent so that many gateways do not call at once. The provider's
+    /// `max-age` can shorten the life but not prolong it.
     pub(super) fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
         let life = match max_age {
             Some(age) => self.life.min(age.max(Schedule::LEAST_LIFE)),
@@ -61,21 +62,21 @@ impl Schedule {
         life.mul_f64(0.8).mul_f64(jitter())
     }
 
-    /// Doubles from one second with each failure in a row.
+    /// One second, doubled with each consecutive failure.
     pub(super) fn retry(&self, failures: u32) -> Duration {
         let seconds = 1_u64 << failures.saturating_sub(1).min(6);
         let most = Schedule::MOST_RETRY.min(self.life.max(Duration::from_secs(1)));
         Duration::from_secs(seconds).min(most).mul_f64(jitter())
     }
 
-    /// The time between two refreshes that unknown keys cause, when so many of them in a row have brought nothing new: a
-    /// second for the first three, then twice as long each time, up to the cool-down.
+    /// The interval between two refreshes for unknown keys, after this many in a row found nothing new: one second
+    /// for the first three, then doubled each time, up to the cooldown.
     pub(super) fn between_forced(&self, in_vain: u32) -> Duration {
         let doublings = in_vain.saturating_sub(2).min(16);
         Duration::from_secs(1_u64 << doublings).min(self.cooldown)
     }
 
-    /// The more demanding of both, for two who share a source.
+    /// The stricter of both schedules, for two endpoints that share a source.
     #[must_use]
     pub fn at_most(self, other: Schedule) -> Schedule {
         Schedule {
@@ -86,15 +87,15 @@ impl Schedule {
     }
 }
 
-/// Between 0.9 and 1.1.
+/// A factor between 0.9 and 1.1.
 fn jitter() -> f64 {
     let mut byte = [0_u8; 1];
-    // Without randomness all call at the same time, which is no reason to fail.
+    // Without randomness all gateways call at the same time, which is no reason to fail.
     let _ = rand::fill(&mut byte);
     0.9 + 0.2 * f64::from(byte[0]) / 255.0
 }
 
-/// All sources of keys. Shared by every compiled configuration, so that a reload keeps what was fetched.
+/// All sources of keys. Shared by all compiled configurations, so that a reload keeps the fetched sets.
 #[derive(Debug)]
 pub struct KeySetStore<S> {
     turns: Turns,
@@ -104,7 +105,7 @@ pub struct KeySetStore<S> {
 }
 
 impl<S: KeyDocument> KeySetStore<S> {
-    /// An empty store; its fetches introduce themselves as `user_agent`.
+    /// An empty store, whose fetches send this `User-Agent`.
     pub fn new(user_agent: HeaderValue) -> KeySetStore<S> {
         KeySetStore {
             turns: Turns::default(),
@@ -114,20 +115,20 @@ impl<S: KeyDocument> KeySetStore<S> {
         }
     }
 
-    /// The source with this specification, shared by all who ask for it. A new one begins with `schedule`; one that is
-    /// there keeps its own until [`KeySource::reschedule`], since whoever asks may be a file that is refused in the end.
+    /// The source with this specification, shared by all who use it. A new source starts with `schedule`. An existing
+    /// one keeps its own until [`KeySource::reschedule`], because the new configuration may still be rejected.
     ///
-    /// Nothing is fetched here: [`KeySetStore::run`] does that, soon after. What is local is read at once. Not for the
-    /// request path.
+    /// Nothing is fetched here: [`KeySetStore::run`] does that soon after. Local documents are read immediately. Not
+    /// for the request path.
     ///
     /// # Errors
-    /// A CA file that cannot be used, no supported cipher suite, or a local key set that cannot be read.
+    /// A CA file is not usable, no cipher suite is supported, or a local key set cannot be read.
     pub fn source(
         &self,
         spec: &SourceSpec,
         schedule: Schedule,
     ) -> Result<Arc<KeySource<S>>, ClientError> {
-        // A file may have changed since, and whoever reloads wants to hear of a mistake in it now.
+        // The file may have changed, and a reload should report an error in it now.
         let found = |source: &KeySource<S>| source.load_local();
         self.sources.get(spec, found, || {
             let side = spec.client(&self.user_agent)?;
@@ -138,14 +139,14 @@ impl<S: KeyDocument> KeySetStore<S> {
         })
     }
 
-    /// Keeps all sources fresh until `shutdown` turns true. One task for the whole process; a source that hangs holds
-    /// up no other.
+    /// Refreshes all sources until `shutdown` becomes true. One task runs for the whole process. A source that hangs
+    /// does not delay others.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
         let tend = |source| tend(source, &self.turns);
         self.sources.tend_all(tend, shutdown).await;
     }
 
-    /// Fetches every source once, many at the same time; for a command that only wants to look.
+    /// Fetches every source once, many at a time. For commands that only show the state.
     pub async fn refresh_all(&self) {
         futures::stream::iter(self.sources.alive())
             .for_each_concurrent(MOST_FETCHES, |source| async move { source.refresh().await })
@@ -160,7 +161,7 @@ impl<S: KeyDocument> KeySetStore<S> {
             .all(|source| source.has_arrived())
     }
 
-    /// What is known of each source, in the order of their labels.
+    /// The state of each source, ordered by label.
     pub fn status(&self) -> Vec<SourceStatus> {
         let alive = self.sources.alive();
         let mut status: Vec<SourceStatus> = alive.iter().map(|source| source.status()).collect();
@@ -169,8 +170,8 @@ impl<S: KeyDocument> KeySetStore<S> {
     }
 }
 
-/// Bounds how many fetches are under way. Some turns are kept for sources that requests wait for: a start with many
-/// sources, of which some hang, does not stand before them.
+/// Limits the number of concurrent fetches. Some are reserved for sources that requests wait for, so that a start
+/// with many hanging sources does not delay them.
 #[derive(Debug)]
 struct Turns {
     due: Semaphore,
@@ -187,7 +188,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Fetches when it is this source's turn.
+    /// Fetches when a slot is free for this source.
     async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>) {
         let wanted = async {
             while !source.flight.is_pending() {
@@ -195,7 +196,7 @@ impl Turns {
             }
             self.wanted.acquire().await
         };
-        // The semaphores are never closed; without a turn it would be fetched all the same.
+        // The semaphores are never closed. Even without a slot the fetch would proceed.
         let _turn = tokio::select! {
             biased;
             turn = self.due.acquire() => turn,
@@ -205,7 +206,7 @@ impl Turns {
     }
 }
 
-/// Refreshes one source when it is due or wanted, until nobody uses it.
+/// Refreshes one source when it is due or requested, as long as it is in use.
 async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, turns: &Turns) {
     while let Some(source) = source.upgrade() {
         let (due, limit) = source.next_refresh();
@@ -237,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refreshes_come_at_four_fifths_of_a_life() {
+    fn refreshes_happen_after_80_percent_of_the_life() {
         let schedule = Schedule::default();
         let after = schedule.refresh_after(None).as_secs();
         assert!((640..=800).contains(&after), "{after}");
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn forced_fetches_back_off_while_they_are_in_vain() {
+    fn forced_fetches_back_off_while_they_find_nothing() {
         let schedule = Schedule::default();
         let gaps: Vec<u64> = (0..8)
             .map(|in_vain| schedule.between_forced(in_vain).as_secs())
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_back_off_to_a_minute() {
+    fn retries_back_off_up_to_a_minute() {
         let schedule = Schedule::default();
         assert!(schedule.retry(1) < Duration::from_secs(2));
         assert!(schedule.retry(3) > schedule.retry(1));

@@ -51,7 +51,7 @@ fn follow(status: u16, method: Method, body: Body) -> Option<(Method, bool)> {
 }
 
 #[test]
-fn a_post_turns_into_a_get_unless_the_status_keeps_it() {
+fn a_post_becomes_a_get_unless_the_status_keeps_the_method() {
     assert_eq!(
         follow(302, Method::POST, Body::Gone),
         Some((Method::GET, false))
@@ -77,7 +77,7 @@ fn a_post_turns_into_a_get_unless_the_status_keeps_it() {
 }
 
 #[test]
-fn a_redirect_without_a_location_is_an_ordinary_answer() {
+fn a_redirect_without_a_location_is_an_ordinary_response() {
     let none = HeaderMap::new();
     let rules = HostRules::default();
     let found = next(
@@ -116,7 +116,7 @@ fn an_origin_is_scheme_host_and_port() {
 }
 
 #[test]
-fn rules_say_which_redirects_are_followed() {
+fn rules_decide_which_redirects_are_followed() {
     let rules = |redirects| HostRules {
         redirects,
         ..HostRules::default()
@@ -131,7 +131,7 @@ fn rules_say_which_redirects_are_followed() {
 }
 
 #[test]
-fn a_body_goes_to_another_origin_only_where_the_file_says_so() {
+fn a_body_is_sent_to_another_origin_only_if_configured() {
     let usual = HostRules::default();
     assert!(to("/x", 307, Body::Kept, usual).unwrap().with_body);
     assert!(to("http://other/", 308, Body::Kept, usual).is_none());
@@ -149,7 +149,7 @@ fn a_body_goes_to_another_origin_only_where_the_file_says_so() {
 }
 
 #[test]
-fn to_another_origin_goes_only_what_the_client_sent_and_no_secret() {
+fn another_origin_receives_only_client_headers_and_no_credentials() {
     let mut old: HeaderMap = [
         "authorization",
         "cookie",
@@ -193,7 +193,7 @@ fn to_another_origin_goes_only_what_the_client_sent_and_no_secret() {
 }
 
 #[test]
-fn the_same_origin_learns_where_the_call_came_from() {
+fn the_same_origin_receives_a_referer() {
     let next = to("/x", 307, Body::None, HostRules::default()).unwrap();
     let headers = headers(&HeaderMap::new(), FROM, &next);
     assert_eq!(headers.get(REFERER).unwrap(), "http://h:1/a/b?c=d");
@@ -201,7 +201,7 @@ fn the_same_origin_learns_where_the_call_came_from() {
 
 proptest! {
     #[test]
-    fn any_location_gives_a_clean_target_or_an_error(bytes: Vec<u8>) {
+    fn an_arbitrary_location_gives_a_valid_target_or_an_error(bytes: Vec<u8>) {
         if let Ok((origin, target)) = resolve(&bytes, FROM) {
             prop_assert!(origin.starts_with("http://") || origin.starts_with("https://"));
             prop_assert!(target.starts_with('/'));

@@ -12,22 +12,22 @@ use crate::telemetry::mask::without_values;
 use crate::upstream::client::ClientError;
 use crate::upstream::proof;
 
-/// Key sets and tokens are small; what is larger is a mistake or an attack.
+/// Key sets and tokens are small. A larger response is an error or an attack.
 pub const MOST_BYTES: usize = 1 << 20;
-/// What a call of [`SideClient::call`] may bring.
+/// The maximum size of a response to [`SideClient::call`].
 pub const MOST_CALL_BYTES: usize = 16 << 20;
-/// No side call takes longer, whoever waits for it.
+/// The maximum duration of a side call.
 pub const MOST_TIME: Duration = Duration::from_secs(5);
-/// As many as the reference follows.
+/// The same number as in KrakenD.
 const MOST_REDIRECTS: usize = 10;
 
-/// A client for side calls. Honours `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+/// A client for side calls. It respects `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
 #[derive(Debug, Clone)]
 pub struct SideClient {
     http: reqwest::Client,
 }
 
-/// An answer to a side call, whatever its status.
+/// A response to a side call, with any status.
 #[derive(Debug, Clone)]
 pub struct SideAnswer {
     pub status: StatusCode,
@@ -35,17 +35,17 @@ pub struct SideAnswer {
     pub body: Bytes,
 }
 
-/// Why a side call gave no answer.
+/// Why a side call gave no response.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SideError {
-    /// No usable connection.
+    /// There is no usable connection.
     #[error("{method} \"{url}\": {reason}")]
     Connect {
         method: &'static str,
         url: String,
         reason: String,
     },
-    /// The connection broke, or the answer is not HTTP.
+    /// The connection broke, or the response is not HTTP.
     #[error("{method} \"{url}\": {reason}")]
     Broken {
         method: &'static str,
@@ -58,7 +58,7 @@ pub enum SideError {
         url: String,
         limit: Duration,
     },
-    /// Whoever asked has no time left.
+    /// The deadline of the caller has passed.
     #[error("{method} \"{url}\": context deadline exceeded")]
     Late { method: &'static str, url: String },
     #[error("answer larger than {most_bytes} bytes")]
@@ -70,15 +70,15 @@ pub enum SideError {
 }
 
 impl SideClient {
-    /// Makes a client that introduces itself as `user_agent`.
+    /// Creates a client that sends this `User-Agent`.
     ///
     /// # Errors
-    /// A CA file that cannot be used, or a list of cipher suites of which we have none.
+    /// A CA file is not usable, or none of the cipher suites is supported.
     pub fn new(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
         SideClient::with(tls, user_agent, redirects())
     }
 
-    /// The same, but a redirect is an answer like any other: for calls that carry a secret, which is for one server.
+    /// Like [`SideClient::new`], but does not follow redirects: for calls with a secret that is meant for one server.
     ///
     /// # Errors
     /// As [`SideClient::new`].
@@ -109,7 +109,8 @@ impl SideClient {
         Ok(SideClient { http })
     }
 
-    /// Fetches `url`; anything but a 2xx is an error. With `types`, the answer's `Content-Type` must begin with one.
+    /// Fetches `url`. Any status except 2xx is an error. If `types` is not empty, the `Content-Type` must begin with
+    /// one of them.
     ///
     /// # Errors
     /// See [`SideError`].
@@ -127,7 +128,7 @@ impl SideClient {
         Ok(answer)
     }
 
-    /// Posts a form; every status is an answer.
+    /// Posts a form. A response with any status is returned.
     ///
     /// # Errors
     /// See [`SideError`].
@@ -141,7 +142,7 @@ impl SideClient {
         self.post(url, form, headers, body).await
     }
 
-    /// Posts JSON; every status is an answer.
+    /// Posts JSON. A response with any status is returned.
     ///
     /// # Errors
     /// See [`SideError`].
@@ -170,7 +171,7 @@ impl SideClient {
         self.send(request, "Post", url, MOST_TIME).await
     }
 
-    /// Makes a call of any kind, at most `limit` long; every status is an answer.
+    /// Makes any call, for at most `limit`. A response with any status is returned.
     ///
     /// # Errors
     /// See [`SideError`].
@@ -243,7 +244,7 @@ async fn exchange(
     })
 }
 
-/// Says what happened in the reference's words where there are such, else in those of the innermost cause.
+/// Describes an error in KrakenD's words if it has any for it, else in those of the innermost cause.
 fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError {
     let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(inner) = cause.source() {
@@ -272,7 +273,7 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
     }
 }
 
-/// What a verifier of ours says stands in the reference's words already.
+/// The text of our own verifier already uses KrakenD's words.
 fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
     let mut inner = cause;
     while let Some(wrapped) = inner
@@ -291,7 +292,7 @@ fn reason(cause: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
-/// The method as the reference's messages spell it.
+/// The method as KrakenD's messages spell it.
 fn verb(method: &Method) -> &'static str {
     match *method {
         Method::GET => "Get",
@@ -313,7 +314,7 @@ fn authority(url: &str) -> &str {
         .map_or(authority, |(_, host)| host)
 }
 
-/// Up to ten, and never from https to http: what came in secret must not go on in the clear.
+/// Follows up to ten redirects, but never from https to http, which would send the request in plain text.
 fn redirects() -> Policy {
     Policy::custom(|attempt| {
         let was_secure = attempt

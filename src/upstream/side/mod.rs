@@ -1,4 +1,4 @@
-//! Calls of our own (key sets, tokens, discovery, keepers) over reqwest, bounded in time and size.
+//! Our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size.
 
 mod client;
 mod tls;

@@ -1,4 +1,4 @@
-//! How the other end of a side call is verified: authorities, pins, cipher suites.
+//! Verification of the peer of a side call: CAs, pins, cipher suites.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,30 +21,30 @@ use crate::upstream::listed::{ListedCertificates, ShownBy};
 use crate::upstream::proof::{self, Signed, explained};
 use crate::upstream::tls::{CertificatePair, TlsPolicy, system_certificates};
 
-/// How long what was read from files is good for the next who needs the same: as long as a start or a reload takes,
-/// which makes many sources of one kind.
+/// How long a configuration is cached for sources that need the same one: as long as a start or a reload takes, which
+/// create many similar sources.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How the other end of a side call proves who it is, and how we do.
+/// How the peer of a side call is verified, and our own certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct SideTls {
-    /// Accept any certificate. Pins hold nevertheless, but then only for the server's own certificate: nothing vouches
-    /// for the rest of the chain.
+    /// Accepts any certificate. Pins are still checked, but only against the server's own certificate, because the
+    /// rest of the chain is not verified.
     pub insecure: bool,
-    /// PEM files trusted besides the system's certificates.
+    /// PEM files that are trusted in addition to the system's certificates.
     pub ca_certs: Vec<PathBuf>,
-    /// Trust only `ca_certs`.
+    /// Trusts only `ca_certs`.
     pub disable_system_ca_pool: bool,
-    /// SHA-256 of the public keys (DER `SubjectPublicKeyInfo`) of which one must be in the chain; empty: any.
+    /// SHA-256 of public keys (DER `SubjectPublicKeyInfo`), one of which must be in the chain. Empty allows any.
     pub pins: Vec<[u8; 32]>,
-    /// IANA numbers of the TLS 1.2 suites; empty: all that we have. Those of TLS 1.3 are always on.
+    /// IANA numbers of the TLS 1.2 suites. Empty allows all that we support. Those of TLS 1.3 are always enabled.
     pub cipher_suites: Vec<u16>,
-    /// Shown to servers that ask for a certificate.
+    /// Presented to servers that request a certificate.
     pub client_cert: Option<CertificatePair>,
 }
 
 impl SideTls {
-    /// The numbers of `cipher_suites` that this TLS stack does not have: RC4, 3DES, CBC, static RSA.
+    /// The numbers in `cipher_suites` that this TLS stack does not support: RC4, 3DES, CBC, static RSA.
     pub fn unsupported_suites(&self) -> Vec<u16> {
         let known = provider::default_provider().cipher_suites;
         self.cipher_suites
@@ -67,10 +67,10 @@ impl From<&TlsPolicy> for SideTls {
     }
 }
 
-/// A client configuration that verifies as `tls` says. One is made for each kind of trust, not for each who has it.
+/// A client configuration that verifies as `tls` requires. Equal requirements share one configuration.
 ///
 /// # Errors
-/// A file that cannot be used, or a list of cipher suites of which we have none.
+/// A file is not usable, or none of the cipher suites is supported.
 pub(in crate::upstream) fn client_config(tls: &SideTls) -> Result<Arc<ClientConfig>, ClientError> {
     static MADE: Recent<Kind, Arc<ClientConfig>> = Recent::new();
     let mut own = Vec::new();
@@ -89,7 +89,7 @@ pub(in crate::upstream) fn client_config(tls: &SideTls) -> Result<Arc<ClientConf
     MADE.get(kind, |kind| made(tls, &kind.own, shown).map(Arc::new))
 }
 
-/// A kind of trust. What the files hold is a part of it: they may have changed since.
+/// The key of the cache. It includes the content of the files, which may have changed.
 #[derive(PartialEq)]
 struct Kind {
     tls: SideTls,
@@ -129,7 +129,7 @@ fn made(
     })
 }
 
-/// Those of the file and, unless switched off, the system's, which are parsed once for all kinds.
+/// The CAs of the configuration and, unless disabled, those of the system, which are parsed once.
 fn roots(
     tls: &SideTls,
     own: &[CertificateDer<'static>],
@@ -157,7 +157,7 @@ fn roots(
     Ok(roots)
 }
 
-/// What was made within the last seconds.
+/// A cache of the last seconds.
 struct Recent<K, V>(Mutex<Vec<(K, Instant, V)>>);
 
 impl<K: PartialEq, V: Clone> Recent<K, V> {
@@ -177,7 +177,7 @@ impl<K: PartialEq, V: Clone> Recent<K, V> {
     }
 }
 
-/// aws-lc-rs, chosen by name: Pingora links ring too, so the process has no natural default.
+/// aws-lc-rs, selected explicitly: Pingora links ring too, so the process has no unambiguous default.
 fn crypto_provider(tls: &SideTls) -> Result<CryptoProvider, ClientError> {
     let mut provider = provider::default_provider();
     if !tls.cipher_suites.is_empty() {
@@ -204,12 +204,12 @@ fn is_tls12(suite: &SupportedCipherSuite, number: u16) -> bool {
     matches!(suite, SupportedCipherSuite::Tls12(_)) && u16::from(suite.suite()) == number
 }
 
-/// The usual verification, unless it is switched off, and then the pins.
+/// The usual verification, unless it is disabled, followed by the pins.
 #[derive(Debug)]
 struct Verifier {
-    /// Those of the file: a server may also show one of them itself.
+    /// The CAs of the configuration: a server may also present one of them as its own certificate.
     listed: ListedCertificates,
-    /// `None`: nothing is checked when `insecure`; everything is refused when there is no root to check against.
+    /// `None`: with `insecure` nothing is verified; otherwise there are no roots and every server is rejected.
     chain: Option<Arc<WebPkiServerVerifier>>,
     insecure: bool,
     pins: Vec<[u8; 32]>,
@@ -229,8 +229,8 @@ impl Verifier {
 }
 
 impl Verifier {
-    /// Where nothing of a certificate is judged, neither is a key that we cannot use: whoever sits in between could show
-    /// one that we can.
+    /// If certificates are not verified, a key that we do not support is accepted as well: an attacker in the middle
+    /// could present a supported one anyway.
     fn signature(
         &self,
         signed: Signed<'_>,
@@ -263,7 +263,7 @@ impl Verifier {
         } else {
             self.listed.verify(end_entity, shown_by, now)
         };
-        // Where only the server's own certificate is vouched for, only its pin counts.
+        // If only the server's own certificate is trusted, only its own pin counts.
         let alone = self.insecure || listed.is_some();
         match (listed, &self.chain) {
             (Some(verdict), _) => verdict?,
@@ -285,7 +285,7 @@ impl Verifier {
         if pinned {
             Ok(ServerCertVerified::assertion())
         } else {
-            // In KrakenD's words.
+            // KrakenD's message.
             Err(rustls::Error::General(
                 "JWK client did not find a pinned key".to_owned(),
             ))
@@ -339,7 +339,7 @@ mod tests {
 
     use super::*;
 
-    /// A server for `keys.test` with what `openssl req -x509` makes, and that certificate as PEM.
+    /// A server for `keys.test` with a certificate like that of `openssl req -x509`, and that certificate as PEM.
     fn server() -> (ServerConnection, String) {
         let mut params = CertificateParams::new(vec!["keys.test".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -358,7 +358,7 @@ mod tests {
         (connection, certificate.pem())
     }
 
-    /// Shakes hands in memory.
+    /// Performs a handshake in memory.
     fn handshake(tls: &SideTls, mut server: ServerConnection, name: &str) -> Result<(), String> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let config = client_config(tls).map_err(|error| error.to_string())?;
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_self_signed_certificate_on_the_list_is_its_servers_own() {
+    fn a_listed_self_signed_certificate_is_accepted_from_its_server() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         let listed = SideTls {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_a_pinned_key_is_told_apart() {
+    fn a_server_without_a_pinned_key_is_rejected() {
         let (server, _) = server();
         let pinned = SideTls {
             insecure: true,
@@ -411,7 +411,7 @@ mod tests {
         );
     }
 
-    /// The pair of a file in `tests/data/tls`.
+    /// The pair in a file of `tests/data/tls`.
     fn pair(name: &str) -> CertifiedKey {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
         let file = |ending: &str| folder.join(format!("{name}.{ending}"));
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_1_certificate_passes_where_nothing_is_judged_and_by_its_pin() {
+    fn a_version_1_certificate_passes_with_insecure_and_by_its_pin() {
         use rustls::version::{TLS12, TLS13};
         let v1 = pair("v1");
         let (_, parsed) = x509_parser::parse_x509_certificate(&v1.cert[0]).unwrap();
@@ -446,7 +446,7 @@ mod tests {
             shake(tls(true, &[[0; 32]]), &v1).expect_err("another pin");
             let why = shake(tls(false, &[]), &v1).unwrap_err();
             assert!(why.contains("it is an X.509 v1 certificate"), "{why}");
-            // Somebody shows a certificate without its key.
+            // A peer presents a certificate without having its key.
             let thief = CertifiedKey::new(v1.cert.clone(), pair("p521").key);
             shake(tls(true, &[]), &thief).expect_err("the signature is by another key");
             shake(tls(true, &[pin]), &thief).expect_err("the signature is by another key");
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn only_suites_that_exist_are_offered() {
+    fn only_supported_suites_are_offered() {
         let tls = SideTls {
             cipher_suites: vec![5, 49199],
             ..SideTls::default()
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_any_suite_of_ours_is_refused() {
+    fn a_list_without_any_supported_suite_is_rejected() {
         let tls = SideTls {
             cipher_suites: vec![5, 10],
             ..SideTls::default()

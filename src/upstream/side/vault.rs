@@ -1,4 +1,4 @@
-//! HashiCorp Vault's transit engine, which opens what it has sealed and never gives its keys away.
+//! HashiCorp Vault's transit engine, which decrypts what it has encrypted and never reveals its keys.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use crate::jose::sealed::{Passphrase, TransitKey};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
-/// Vault's own clients send it, and a Vault Agent may insist: a page in a browser could not.
+/// Vault's own clients send this header and a Vault Agent may require it, because a web page cannot send it.
 const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 
-/// A Vault, and who we are to it.
+/// A Vault server, and our identity there.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct VaultServer {
     url: String,
@@ -34,7 +34,7 @@ impl fmt::Debug for VaultServer {
     }
 }
 
-/// Why there cannot be such a Vault. Shows no value: a URL may hold a password, and a token is one.
+/// Why the settings of a Vault are invalid. Shows no value: a URL may contain a password, and a token is a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VaultServerError {
     #[error(
@@ -49,7 +49,7 @@ pub enum VaultServerError {
 
 impl VaultServer {
     /// # Errors
-    /// What cannot be called, or cannot be sent.
+    /// The URL cannot be called, or the token cannot be sent.
     pub fn new(
         url: &str,
         token: &str,
@@ -75,7 +75,7 @@ impl VaultServer {
         })
     }
 
-    /// Whether token and passphrase can be read by others on their way.
+    /// Whether token and passphrase could be read in transit.
     pub fn is_exposed(&self) -> bool {
         let uri: Option<Uri> = self.url.parse().ok();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
@@ -85,7 +85,7 @@ impl VaultServer {
     }
 }
 
-/// A passphrase that a Vault keeps: what it is asked to open, and with which key.
+/// A passphrase that is stored in a Vault: its ciphertext and its key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct VaultSecret {
     server: VaultServer,
@@ -101,7 +101,7 @@ impl fmt::Debug for VaultSecret {
     }
 }
 
-/// Why Vault gave no passphrase. Its own words are not repeated: nobody knows what is in them.
+/// Why Vault returned no passphrase. Vault's own text is not included, because it may contain secrets.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum VaultError {
     #[error(transparent)]
@@ -123,7 +123,7 @@ struct Data {
 }
 
 impl VaultSecret {
-    /// `ciphertext` is what Vault said when it sealed the passphrase with `key`: `vault:v1:…`.
+    /// `ciphertext` is what Vault returned when it encrypted the passphrase with `key`: `vault:v1:…`.
     pub fn new(server: VaultServer, key: &TransitKey, ciphertext: String) -> VaultSecret {
         VaultSecret {
             url: format!("{}/v1/{}/decrypt/{}", server.url, key.engine, key.name),
@@ -132,7 +132,7 @@ impl VaultSecret {
         }
     }
 
-    /// Asks Vault. `side` must not follow redirects: they would take the token along.
+    /// Calls Vault. `side` must not follow redirects, which would send the token elsewhere.
     pub(in crate::upstream) async fn open(
         &self,
         side: &SideClient,
@@ -169,7 +169,7 @@ fn plaintext(body: &[u8]) -> Option<Passphrase> {
         .map(Passphrase::new)
 }
 
-/// What each status means for one who wants to decrypt.
+/// The meaning of each status for a decrypt call.
 fn meaning(status: StatusCode) -> &'static str {
     match status.as_u16() {
         300..=399 => "a redirect is not followed, because the token is for this server alone",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_a_plain_url() {
+    fn the_url_of_a_server_is_plain() {
         for url in ["https://v", "http://127.0.0.1:8200/", "https://h/prefix/"] {
             let url = secret(server(url).unwrap()).url;
             assert!(!url.contains("//v1"), "{url}");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_header_cannot_carry_is_no_token() {
+    fn a_token_must_be_a_valid_header_value() {
         let token = VaultServer::new("https://v", "s.x\n", None);
         assert_eq!(token.err(), Some(VaultServerError::Token));
         let namespace = VaultServer::new("https://v", "s.x", Some("a\r\nb"));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_the_clear_stays_on_this_machine() {
+    fn a_token_in_plain_text_stays_on_this_machine() {
         for (url, exposed) in [
             ("https://v", false),
             ("http://localhost:8200", false),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn only_base64_in_its_place_is_a_plaintext() {
+    fn only_base64_in_the_right_member_is_a_plaintext() {
         assert!(plaintext(br#"{"lease":"", "data":{"plaintext":"aG9yc2U="}}"#).is_some());
         for body in [
             "",
