@@ -1,4 +1,4 @@
-//! What a running template may ask of the world: partials and environment variables, nothing else.
+//! What a running template may access: partials and environment variables, nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::config::environment::Environment;
 use crate::config::load;
 use crate::config::template::{Host, clean_path};
 
-/// Shorter values are no secrets, and hiding them would hide half of the text.
+/// Shorter values are not treated as secrets: masking them would mask half of the text.
 const SHORTEST_SECRET: usize = 4;
 
 /// The environment and the partials of one rendering.
 pub(super) struct World<'e> {
     environment: &'e Environment,
     folder: Option<&'e str>,
-    /// Each partial is read once, so that one rendering sees one content.
+    /// Each partial is read once, so that one rendering always sees the same content.
     partials: Mutex<BTreeMap<PathBuf, Option<String>>>,
     secrets: Mutex<BTreeSet<String>>,
 }
@@ -34,13 +34,14 @@ impl<'e> World<'e> {
         }
     }
 
-    /// The partials that were asked for, there or not.
+    /// The partials that were requested, whether they exist or not.
     pub(super) fn watched(&self) -> Vec<Watched> {
         let partials = locked(&self.partials);
         partials.keys().cloned().map(Watched::File).collect()
     }
 
-    /// The values of the environment that were asked for, as they may stand in the text; the longest first.
+    /// The values of the environment variables that were requested, in each spelling in which they may appear in the
+    /// text, longest first.
     pub(super) fn into_secrets(self) -> Vec<String> {
         let secrets = self
             .secrets
@@ -60,14 +61,14 @@ impl<'e> World<'e> {
     }
 }
 
-/// As it is, as a JSON string, and in base64.
+/// The value itself, as a JSON string, and in base64.
 fn spellings(secret: String) -> Vec<String> {
     let quoted = serde_json::Value::from(secret.as_str()).to_string();
     let encoded = BASE64_STANDARD.encode(&secret);
     vec![quoted[1..quoted.len() - 1].to_owned(), encoded, secret]
 }
 
-/// `text` with `***` for every secret.
+/// `text` with `***` in place of every secret.
 pub(super) fn masked(text: &str, secrets: &[String]) -> String {
     secrets.iter().fold(text.to_owned(), |text, secret| {
         if text.contains(&**secret) {
@@ -111,7 +112,7 @@ impl Host for World<'_> {
     }
 }
 
-/// `None` for what the reference takes for empty: missing files, folders, files that may not be read.
+/// `None` for what KrakenD treats as empty: missing files, folders, and files without read permission.
 fn read(path: &Path) -> Result<Option<String>, String> {
     let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
     if !is_file || std::fs::File::open(path).is_err() {
@@ -121,6 +122,6 @@ fn read(path: &Path) -> Result<Option<String>, String> {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change is a whole one.
+    // Every change is complete, so a poisoned lock is safe to use.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

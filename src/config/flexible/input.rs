@@ -1,4 +1,4 @@
-//! The base, the settings and the templates: read, and everything that is wrong with them.
+//! Reads the base, the settings and the templates, and collects all their errors.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use crate::config::template::{self, Source};
 use crate::config::value::{Data, Position, Value};
 use crate::config::{json, template as engine};
 
-/// Everything that a rendering starts from.
+/// The input of a rendering.
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// The base, then the templates in order of their names.
+    /// The base, followed by the templates ordered by name.
     pub(super) sources: Vec<Source>,
-    /// The path of each source, as it was given.
+    /// The path of each source, as given.
     pub(super) paths: Vec<String>,
     /// Each settings file: its name without `.json`, and its content.
     pub(super) data: Vec<(String, Value)>,
@@ -26,7 +26,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Reads everything; what cannot be used is among the problems, settings first.
+    /// Reads everything. Unusable files are among the problems, settings first.
     pub(super) fn read(base: &Path, environment: &Environment) -> Input {
         let mut input = Input::default();
         if let Some(folder) = variable(environment, "FC_SETTINGS") {
@@ -66,7 +66,7 @@ impl Input {
         self.watched.push(Watched::Folder(folder.into(), ".tmpl"));
         for name in self.names(folder) {
             let path = Path::new(folder).join(&name);
-            // A subfolder is no template, whatever it is called.
+            // A subfolder is never a template, whatever its name.
             if name.ends_with(".tmpl") && !path.is_dir() {
                 self.source(&path, &name);
             }
@@ -109,7 +109,7 @@ impl Input {
         self.settings.push(path.display().to_string());
     }
 
-    /// A name that is nearly that of a settings file.
+    /// Warns about a name that is similar to that of a settings file.
     fn warn_about_ignored(&mut self, path: &Path, name: &str) {
         let lower = name.to_ascii_lowercase();
         let near = [".json", ".yaml", ".yml", ".toml"];
@@ -127,7 +127,8 @@ impl Input {
         }
     }
 
-    /// The names of a folder, sorted bytewise. Other names than UTF-8 cannot be written in a template.
+    /// The names in a folder, sorted bytewise. Names that are not UTF-8 cannot be written in a template and are
+    /// skipped.
     fn names(&mut self, folder: &str) -> Vec<String> {
         let listed = std::fs::read_dir(folder).and_then(|entries| {
             let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
@@ -161,7 +162,7 @@ impl Input {
         ));
     }
 
-    /// The message is that of the reference.
+    /// The message is KrakenD's.
     fn refuse_setting(&mut self, path: &Path, name: &str, at: Position, reason: &str) {
         let message = format!("loading flexible-config settings:\n\t- {name}: {reason}");
         let finding = problem::plain(path, at, message, reason.to_owned(), Severity::Mistake);
@@ -169,7 +170,7 @@ impl Input {
     }
 }
 
-/// Why a value is no settings file, in the reference's words.
+/// Why a value is not a settings file, in KrakenD's words.
 fn no_map(value: &Value) -> Option<String> {
     let go = match &value.data {
         Data::Object(_) | Data::Null => return None,

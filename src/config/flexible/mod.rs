@@ -1,14 +1,15 @@
-//! KrakenD's flexible configuration: `FC_ENABLE` and its companions turn a template into the text of the file.
+//! KrakenD's flexible configuration: with `FC_ENABLE` and related variables, a template is rendered to the
+//! configuration.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`input`] | reads the base, the settings and the templates, and collects what is wrong with them |
-//! | [`host`] | what a running template may ask for: partials, environment variables |
-//! | [`problem`] | findings with the line, a caret, the calls, and where a setting stands |
-//! | [`origin`] | from a place in the rendered text back to the template |
+//! | [`input`] | reads the base, the settings and the templates, and collects their errors |
+//! | [`host`] | what a running template may access: partials, environment variables |
+//! | [`problem`] | findings with the line, a caret, the calls, and the location of a setting |
+//! | [`origin`] | maps a position in the rendered text to the template |
 //! | [`out`] | `FC_OUT` |
 //!
-//! A template that cannot be rendered never leads to a start: neither on its raw text nor on an older result.
+//! If a template cannot be rendered, the gateway does not start: neither the raw text nor an older result is used.
 
 mod host;
 mod input;
@@ -32,40 +33,40 @@ use input::Input;
 use origin::Origins;
 pub use origin::Place;
 
-/// A file, or the files of a folder, that a rendering depends on.
+/// A file or folder that a rendering depends on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Watched {
-    /// It may be missing: once it is there, the rendering changes.
+    /// It may be missing. When it appears, the rendering changes.
     File(PathBuf),
-    /// All files in the folder whose names end so.
+    /// All files in the folder whose names have this ending.
     Folder(PathBuf, &'static str),
 }
 
 /// A rendered configuration.
 #[derive(Debug)]
 pub struct Rendering {
-    /// What was rendered. Bytes that are no UTF-8 are U+FFFD, as the reference's JSON parser reads them.
+    /// The rendered text. Bytes that are not UTF-8 become U+FFFD, as in KrakenD's JSON parser.
     pub text: String,
-    /// How it is to be read.
+    /// The format to parse it as.
     pub format: Format,
-    /// Where it is kept, or `None` without `FC_OUT`.
+    /// The file it is written to, or `None` without `FC_OUT`.
     pub kept_at: Option<PathBuf>,
     origins: Origins,
     secrets: Vec<String>,
 }
 
 impl Rendering {
-    /// The place in the template that printed what stands at `at`.
+    /// The place in the template that printed the text at `at`.
     pub fn origin(&self, at: Position) -> Option<Place> {
         self.origins.of(at)
     }
 
-    /// The text with `***` for every value that came from the environment.
+    /// The text with `***` in place of every value that came from the environment.
     pub fn masked_text(&self) -> String {
         host::masked(&self.text, &self.secrets)
     }
 
-    /// What messages call the text.
+    /// The name of the text in messages.
     pub fn name(&self) -> String {
         match &self.kept_at {
             Some(path) => path.display().to_string(),
@@ -73,13 +74,13 @@ impl Rendering {
         }
     }
 
-    /// A short value may stand in a text by chance.
+    /// A short value may appear in a text by chance.
     fn holds_secret(&self, text: &str) -> bool {
         let secrets = &mut self.secrets.iter();
         secrets.any(|secret| text == secret || (secret.len() >= 8 && text.contains(&**secret)))
     }
 
-    /// Marks what came from the environment, so that no message prints it.
+    /// Marks values that came from the environment, so that no message prints them.
     pub fn hide_secrets(&self, value: &mut Value) {
         if self.secrets.is_empty() {
             return;
@@ -95,24 +96,24 @@ impl Rendering {
     }
 }
 
-/// Whether files are templates: any value of `FC_ENABLE` says so.
+/// Whether files are templates, which any value of `FC_ENABLE` means.
 pub fn is_on(environment: &Environment) -> bool {
     variable(environment, "FC_ENABLE").is_some()
 }
 
-/// Where the rendered text is kept, if templates are on.
+/// The file that the rendered text is written to, if templates are enabled.
 pub fn kept_at(environment: &Environment) -> Option<PathBuf> {
     let path = variable(environment, "FC_OUT")?;
     is_on(environment).then(|| PathBuf::from(path))
 }
 
-/// A variable; the empty text counts as unset.
+/// A variable. An empty value counts as unset.
 fn variable<'e>(environment: &'e Environment, name: &str) -> Option<&'e str> {
     environment.get(name).filter(|value| !value.is_empty())
 }
 
-/// Renders the file at `path` and keeps the result in `FC_OUT` if that is set.
-/// `None` when there is no text to go on with; the report says why, and `FC_OUT` is untouched.
+/// Renders the file at `path`, and writes the result to `FC_OUT` if that is set. `None` if there is no usable text:
+/// the report says why, and `FC_OUT` is unchanged.
 pub fn render(path: &Path, environment: &Environment, report: &Report) -> Option<Arc<Rendering>> {
     warn_about_variables(environment, report);
     let mut input = Input::read(path, environment);
@@ -164,7 +165,7 @@ pub fn render(path: &Path, environment: &Environment, report: &Report) -> Option
     }))
 }
 
-/// Case matters in the name of `FC_OUT`.
+/// The extension of `FC_OUT` is case-sensitive.
 fn of_kept(path: &Path) -> Format {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("yml" | "yaml" | "toml") => Format::of(path),
@@ -202,7 +203,7 @@ fn warn_about_variables(environment: &Environment, report: &Report) {
     }
 }
 
-/// What a file without `FC_ENABLE` is warned about: variables without effect, and template actions in its strings.
+/// Warns, without `FC_ENABLE`, about variables without effect and about template actions in strings.
 pub fn without(text: &str, root: Option<&Value>, environment: &Environment, report: &Report) {
     let names = ["FC_SETTINGS", "FC_PARTIALS", "FC_TEMPLATES", "FC_OUT"];
     if let Some(name) = names
@@ -230,7 +231,7 @@ pub fn without(text: &str, root: Option<&Value>, environment: &Environment, repo
     }
 }
 
-/// What to do about a file that looks like a template.
+/// The hint for a file that looks like a template.
 pub const HINT: &str = "this looks like a template: set FC_ENABLE=1 to render it";
 
 /// The first string with a template action: its position and pointer.
@@ -256,8 +257,8 @@ fn action_in(value: &Value, pointer: &mut String) -> Option<(Position, String)> 
     }
 }
 
-/// Lua and GraphQL have doubled braces, too: only what names a setting, a keyword or a function is an action.
-/// `{{.Id}}` in a path is the reference's own notation for a parameter.
+/// Lua and GraphQL use doubled braces too, so only the name of a setting, a keyword or a function counts as an
+/// action. `{{.Id}}` in a path is KrakenD's own notation for a parameter.
 fn holds_action(text: &str) -> bool {
     text.match_indices("{{").any(|(at, _)| {
         let inner = text[at + 2..].trim_start_matches(['-', ' ', '\t']);

@@ -1,4 +1,4 @@
-//! From a place in the rendered text back to the template that printed it.
+//! Maps a position in the rendered text to the template that printed it.
 
 use super::input::Input;
 use crate::config::template::{Rendered, place_of};
@@ -7,17 +7,17 @@ use crate::config::value::Position;
 /// A place in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The path of the template, as it was given.
+    /// The path of the template, as given.
     pub file: String,
     pub at: Position,
 }
 
-/// What is needed to find the origin of a place.
+/// The data needed to find the origin of a position.
 #[derive(Debug)]
 pub(super) struct Origins {
     rendered: Rendered,
     input: Input,
-    /// Where each line of the rendered text starts.
+    /// The offset at which each line of the rendered text starts.
     lines: Vec<usize>,
 }
 
@@ -42,7 +42,7 @@ impl Origins {
         })
     }
 
-    /// The byte that a position stands for. Each run of bytes that are no UTF-8 counts as one character.
+    /// The byte offset of a position. Each run of bytes that are not UTF-8 counts as one character.
     fn offset(&self, at: Position) -> Option<usize> {
         let line = usize::try_from(at.line).ok()?.checked_sub(1)?;
         let mut offset = *self.lines.get(line)?;

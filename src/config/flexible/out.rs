@@ -1,23 +1,24 @@
-//! `FC_OUT`: the rendered text, kept for whoever wants to look at it.
+//! `FC_OUT`: the file that the rendered text is written to, for inspection.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// It may hold secrets.
+/// The text may contain secrets.
 const MODE: u32 = 0o600;
 
-/// Replaces the file as a whole: it is written beside its place and renamed, so that nobody reads half of it.
+/// Replaces the file atomically: a temporary file is written beside it and renamed, so that readers never see half of
+/// it.
 ///
 /// # Errors
-/// The folder is missing, or must not be written to; the place is a folder.
+/// The folder is missing or not writable, or the path is a folder.
 pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    // /dev/stderr may lead to the file that holds the log: it must not be replaced.
+    // /dev/stderr may be the log file, which must not be replaced.
     if path.starts_with("/dev") || path.starts_with("/proc") {
         return append(path, text);
     }
-    // Through a link, so that the link stays.
+    // Resolves a symbolic link, so that the link itself is kept.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     match fs::metadata(&target) {
         Ok(meta) if meta.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
@@ -25,7 +26,7 @@ pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let beside = beside(&target);
-    // A file of that name is left over from a process of this number that has ended.
+    // A file of that name was left by an earlier process with the same process id.
     let _ = fs::remove_file(&beside);
     let written = fill(&beside, text).and_then(|()| fs::rename(&beside, &target));
     if written.is_err() {

@@ -1,4 +1,5 @@
-//! Findings about templates and settings: where, the line with a caret, the calls, and where a setting stands.
+//! Findings about templates and settings: the position, the line with a caret, the calls, and the location of a
+//! setting.
 
 use std::path::Path;
 
@@ -9,10 +10,10 @@ use crate::config::suggest;
 use crate::config::template::{self, TemplateError, Warning};
 use crate::config::value::{Data, Position, Value};
 
-/// Characters of a line that are shown.
+/// The maximum number of characters of a line that are shown.
 const MOST_SHOWN: usize = 120;
 
-/// Calls that are shown.
+/// The maximum number of calls that are shown.
 const MOST_CALLS: usize = 8;
 
 /// A finding without a line to show.
@@ -54,7 +55,7 @@ pub(super) fn of_error(input: &Input, error: &TemplateError, secrets: &[String])
         notes.push(format!("and {} more calls", error.calls.len() - MOST_CALLS));
     }
     let setting = setting(input, &error.term);
-    // Whoever names a setting knows what the dot is.
+    // An author who names a setting knows what the dot is, so that hint is dropped.
     let about_dot = |hint: &String| hint.starts_with("inside `range`");
     let hint = error
         .hint
@@ -65,7 +66,7 @@ pub(super) fn of_error(input: &Input, error: &TemplateError, secrets: &[String])
     let problem = Problem {
         file: path(input, error.place.file),
         at: Position::new(error.place.line, error.place.column),
-        // File names and terms stay: they are no values.
+        // File names and terms are kept: they are not values.
         message: match error.message.strip_suffix(&*error.text) {
             Some(place) => format!("{place}{text}"),
             None => text.clone(),
@@ -79,7 +80,7 @@ pub(super) fn of_error(input: &Input, error: &TemplateError, secrets: &[String])
     }
 }
 
-/// Something that is rendered, but probably not to what was meant.
+/// Text that renders, but probably not as intended.
 pub(super) fn of_warning(input: &Input, warning: &Warning, secrets: &[String]) -> Finding {
     let text = masked(&warning.text, secrets);
     let problem = Problem {
@@ -132,7 +133,7 @@ fn caret(input: &Input, place: &template::Place) -> Vec<String> {
     ]
 }
 
-/// Where the setting of a term such as `.svc.port.x` stands, or which name was probably meant.
+/// The location of the setting in a term such as `.svc.port.x`, or the name that was probably meant.
 fn setting(input: &Input, term: &str) -> Option<String> {
     let names = path_of(term)?;
     let (first, rest) = names.split_first()?;

@@ -1,4 +1,4 @@
-//! Renderings in a folder; the recorded cases are in `tests/templates`.
+//! Renderings in a folder. The recorded cases are in `tests/templates`.
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn files(base: &str) -> Files {
 }
 
 #[test]
-fn every_place_of_the_result_leads_to_the_template() {
+fn every_position_of_the_result_maps_to_the_template() {
     let files = files("[\n  {{ template \"t.tmpl\" .s.n }},\n {{ include \"p.txt\" }}]");
     let rendering = files.render(&Report::new()).unwrap();
     assert_eq!(rendering.text, "[\n  é3\n3!,\n one\ntwo]");
@@ -53,7 +53,7 @@ fn every_place_of_the_result_leads_to_the_template() {
         ((3, 1), "templates/t.tmpl", (2, 4)),
         ((3, 2), "templates/t.tmpl", (2, 8)),
         ((3, 3), "base.tmpl", (2, 31)),
-        // A partial is what its action prints.
+        // The text of a partial belongs to the action that printed it.
         ((5, 2), "base.tmpl", (3, 5)),
         ((5, 4), "base.tmpl", (3, 23)),
     ] {
@@ -66,7 +66,7 @@ fn every_place_of_the_result_leads_to_the_template() {
 }
 
 #[test]
-fn what_a_rendering_reads_is_watched_also_when_it_fails() {
+fn all_files_of_a_rendering_are_watched_even_if_it_fails() {
     for end in ["", "{{ fail \"no\" }}"] {
         let files = files(&format!(
             "{{{{ include \"p.txt\" }}}}{{{{ include \"gone/q\" }}}}{end}"
@@ -90,7 +90,7 @@ fn what_a_rendering_reads_is_watched_also_when_it_fails() {
 }
 
 #[test]
-fn values_of_the_environment_are_hidden_however_they_are_written() {
+fn values_of_the_environment_are_masked_in_every_spelling() {
     let files = files(
         r#"{"a": {{ env "SECRET" | toJson }}, "b": "{{ env "SECRET" | b64enc }}", "c": "x"}"#,
     );
@@ -108,7 +108,7 @@ fn values_of_the_environment_are_hidden_however_they_are_written() {
 }
 
 #[test]
-fn a_partial_outside_the_folder_and_switches_that_switch_nothing_off_are_told() {
+fn outside_partials_and_switches_without_effect_are_reported() {
     let files = files(r#"{{ include "../settings/s.json" }}{{ include "sub/../p.txt" }}"#);
     let environment = files
         .environment()
@@ -133,7 +133,7 @@ fn a_partial_outside_the_folder_and_switches_that_switch_nothing_off_are_told() 
 }
 
 #[test]
-fn a_file_that_is_not_utf_8_is_refused_with_its_place() {
+fn a_file_that_is_not_utf_8_is_rejected_with_its_position() {
     let files = files("{{ template \"t.tmpl\" }}");
     std::fs::write(files.path("templates/t.tmpl"), b"a\nb\xff").unwrap();
     let report = Report::new();
@@ -145,7 +145,7 @@ fn a_file_that_is_not_utf_8_is_refused_with_its_place() {
 }
 
 #[test]
-fn only_what_looks_like_an_action_is_one() {
+fn only_real_actions_are_recognised() {
     for (text, want) in [
         ("{{ .svc.port }}", true),
         ("{{- env \"A\" }}", true),

@@ -1,4 +1,4 @@
-//! Classes of letters: RE2's tables, as ranges, and how they are written.
+//! Character classes: RE2's tables, as ranges, and how they are written.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ pub(super) fn any(with_line_feed: bool) -> ClassUnicode {
     }
 }
 
-/// Adds what differs only in case. The tables are there: the crate is built with all of Unicode.
+/// Adds the characters that differ only in case. It cannot fail: the crate is built with all Unicode tables.
 pub(super) fn fold(class: &mut ClassUnicode) {
     let _ = class.try_case_fold_simple();
 }
@@ -55,20 +55,20 @@ pub(super) fn posix(name: &str) -> Option<&'static [(char, char)]> {
     })
 }
 
-/// General categories as Go names them.
+/// General categories, as Go names them.
 const CATEGORIES: [&str; 36] = [
     "C", "Cc", "Cf", "Co", "Cs", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N",
     "Nd", "Nl", "No", "P", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So",
     "Z", "Zl", "Zp", "Zs",
 ];
 
-/// The letters of a category or of a script.
+/// The characters of a category or a script.
 pub(super) fn table(name: &str) -> Option<ClassUnicode> {
     let property = match name {
         "Any" => return Some(any(true)),
-        // Surrogates are no letters of a text.
+        // Surrogates never occur in valid text.
         "Cs" => return Some(ClassUnicode::empty()),
-        // Go leaves out what is not assigned.
+        // Go omits unassigned code points.
         "C" => r"[\p{Cc}\p{Cf}\p{Co}]".to_owned(),
         category if CATEGORIES.contains(&category) => format!(r"\p{{gc={category}}}"),
         script if is_script(script) => format!(r"\p{{sc={script}}}"),
@@ -76,7 +76,7 @@ pub(super) fn table(name: &str) -> Option<ClassUnicode> {
     };
     match regex_syntax::parse(&property).ok()?.into_kind() {
         HirKind::Class(Class::Unicode(class)) => Some(class),
-        // A class of one letter is a literal.
+        // A class with one character is parsed as a literal.
         HirKind::Literal(literal) => {
             let text = std::str::from_utf8(&literal.0).ok()?;
             text.chars().next().map(single)
@@ -85,7 +85,8 @@ pub(super) fn table(name: &str) -> Option<ClassUnicode> {
     }
 }
 
-/// Whether it looks like one: the crate takes any spelling, RE2 only its own, and neither `IsGreek` nor `Grek`.
+/// Whether the name has the form that RE2 accepts. The crate accepts any spelling, but RE2 accepts neither `IsGreek`
+/// nor `Grek`.
 fn is_script(name: &str) -> bool {
     name.len() > 1
         && !name.starts_with("Is")
@@ -99,7 +100,7 @@ fn is_script(name: &str) -> bool {
         && (name.len() != 4 || FOUR.contains(&name))
 }
 
-/// Scripts whose names have four letters. Others of that length are short forms (`Grek`), which Go does not know.
+/// Scripts with names of four letters. Other names of that length are short forms (`Grek`), which Go does not know.
 const FOUR: [&str; 9] = [
     "Ahom", "Cham", "Kawi", "Lisu", "Miao", "Modi", "Newa", "Thai", "Toto",
 ];
@@ -108,7 +109,7 @@ pub(super) fn push_literal(out: &mut String, letter: char) {
     match letter {
         letter if letter.is_ascii_alphanumeric() || !letter.is_ascii() => out.push(letter),
         letter => {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(out, r"\x{:02X}", u32::from(letter));
         }
     }
@@ -116,14 +117,14 @@ pub(super) fn push_literal(out: &mut String, letter: char) {
 
 pub(super) fn push_class(out: &mut String, class: &ClassUnicode) {
     if class.ranges().is_empty() {
-        // Matches nothing.
+        // This class matches nothing.
         out.push_str(r"[^\x00-\x{10FFFF}]");
         return;
     }
     out.push('[');
     for range in class.iter() {
         let (low, high) = (u32::from(range.start()), u32::from(range.end()));
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = if low == high {
             write!(out, r"\x{{{low:X}}}")
         } else {

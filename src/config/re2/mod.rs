@@ -1,10 +1,11 @@
-//! Regular expressions as Go reads them (RE2), translated for the `regex` crate.
+//! Regular expressions in Go's syntax (RE2), translated for the `regex` crate.
 //!
-//! Both crates are close relatives, but not the same: there `\d`, `\w`, `\s` and `\b` know Unicode, classes have set
-//! operations (`[a&&b]`), and braces, `\Q…\E` and octal escapes are refused. The translation writes every class as
-//! ranges and every literal by itself, so that nothing is left to interpret. What RE2 refuses is refused here, too.
+//! The two are similar but not identical. In the `regex` crate `\d`, `\w`, `\s` and `\b` match Unicode, classes have
+//! set operations (`[a&&b]`), and literal braces, `\Q…\E` and octal escapes are errors. The translation writes every
+//! class as ranges and escapes every literal, so that nothing is ambiguous. What RE2 rejects is rejected here too.
 //!
-//! The syntax: <https://github.com/google/re2/wiki/Syntax>, with what Go's `regexp/syntax` adds: `\Q…\E`, `\z`, no `\C`.
+//! The syntax: <https://github.com/google/re2/wiki/Syntax>, with the additions of Go's `regexp/syntax`: `\Q…\E`,
+//! `\z`, no `\C`.
 
 mod class;
 mod parser;
@@ -13,10 +14,10 @@ mod tests;
 
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-/// Compiled size of an expression of a file, in bytes.
+/// The maximum compiled size of a configured expression, in bytes.
 const MOST_COMPILED: usize = 32 << 20;
 
-/// Why an expression is refused, in the words of Go.
+/// Why an expression is rejected, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("error parsing regexp: {what}: `{part}`")]
 pub struct Refused {
@@ -24,7 +25,7 @@ pub struct Refused {
     part: String,
 }
 
-/// An expression that cannot be used.
+/// An expression that is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
     #[error(transparent)]
@@ -33,27 +34,27 @@ pub enum PatternError {
     Large(#[from] regex::Error),
 }
 
-/// Compiles an expression. Of what it is looked for in, only what is UTF-8 matches its letters.
+/// Compiles an expression. It searches bytes; its characters match only valid UTF-8.
 ///
 /// # Errors
-/// RE2 refuses it, or it is too large.
+/// RE2 rejects the expression, or it is too large.
 pub fn compile(pattern: &str) -> Result<Regex, PatternError> {
     sized(pattern, MOST_COMPILED)
 }
 
-/// The same, with a bound of its own for the compiled size, in bytes.
+/// Like [`compile`], with a custom limit of the compiled size in bytes.
 ///
 /// # Errors
-/// RE2 refuses it, or it is too large.
+/// RE2 rejects the expression, or it is too large.
 pub fn sized(pattern: &str, most: usize) -> Result<Regex, PatternError> {
     let mut builder = RegexBuilder::new(&translate(pattern, Use::Bytes)?);
     Ok(builder.size_limit(most).build()?)
 }
 
-/// Compiles several expressions that are looked for at once.
+/// Compiles several expressions that are searched at once.
 ///
 /// # Errors
-/// RE2 refuses one of them, or they are too large together.
+/// RE2 rejects one of them, or they are too large together.
 pub fn set<P: AsRef<str>>(patterns: &[P]) -> Result<RegexSet, PatternError> {
     let translated: Result<Vec<String>, Refused> = patterns
         .iter()
@@ -63,19 +64,19 @@ pub fn set<P: AsRef<str>>(patterns: &[P]) -> Result<RegexSet, PatternError> {
     Ok(builder.size_limit(MOST_COMPILED).build()?)
 }
 
-/// What a translation is for.
+/// The crate module that a translation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// `regex::bytes`
     Bytes,
-    /// `regex::Regex`, which has no `\B` of ASCII: there it is that of Unicode.
+    /// `regex::Regex`, which does not support an ASCII `\B`: the Unicode one is used.
     Text,
 }
 
-/// The same expression for the `regex` crate, without names of groups.
+/// The same expression for the `regex` crate, without group names.
 ///
 /// # Errors
-/// RE2 refuses it.
+/// RE2 rejects the expression.
 pub fn translate(pattern: &str, usage: Use) -> Result<String, Refused> {
     parser::Parser::new(pattern, usage).translated()
 }

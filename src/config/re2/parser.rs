@@ -1,4 +1,4 @@
-//! Reads an expression as Go's `regexp/syntax` does, and writes it as it goes.
+//! Parses an expression as Go's `regexp/syntax` does, and writes the translation while it reads.
 
 mod letters;
 
@@ -9,10 +9,10 @@ use regex_syntax::hir::ClassUnicode;
 use super::class::{any, fold, of, perl, push_class, push_literal, single, table};
 use super::{Refused, Use};
 
-/// The largest number in a repetition, and the largest product of nested ones.
+/// The maximum of a repetition count, and of the product of nested counts.
 const MOST_REPEATS: u32 = 1000;
 
-/// Groups within groups.
+/// The maximum nesting of groups.
 const MOST_DEPTH: usize = 200;
 
 /// `(?imsU)`.
@@ -24,7 +24,7 @@ struct Flags {
     swap_greed: bool,
 }
 
-/// What was before a group.
+/// The state before a group.
 #[derive(Debug)]
 struct Group {
     flags: Flags,
@@ -39,11 +39,11 @@ pub(super) struct Parser<'p> {
     flags: Flags,
     groups: Vec<Group>,
     names: Vec<&'p str>,
-    /// The product of the repetitions within what a repetition would repeat; `None`: there is nothing to repeat.
+    /// The product of the repetition counts within the operand of the next repetition. `None` if there is no operand.
     operand: Option<u32>,
-    /// The largest product of repetitions within the group so far.
+    /// The largest product of repetition counts within the group so far.
     product: u32,
-    /// Where the repetition begins that stands directly before.
+    /// The start of the repetition that directly precedes, if there is one.
     repeated: Option<&'p str>,
 }
 
@@ -56,7 +56,7 @@ fn refused<T>(what: &'static str, part: &str) -> Parsed<T> {
     })
 }
 
-/// The part of `from` that comes before `rest`, its end.
+/// The part of `from` before `rest`, which is its suffix.
 fn before<'p>(from: &'p str, rest: &str) -> &'p str {
     from.get(..from.len() - rest.len()).unwrap_or(from)
 }
@@ -137,7 +137,7 @@ impl<'p> Parser<'p> {
         }
     }
 
-    /// Writes what a repetition may follow.
+    /// Writes an operand that a repetition may follow.
     fn atom(&mut self, length: usize, text: &str) {
         self.skip(length);
         self.out.push_str(text);
@@ -174,7 +174,7 @@ impl<'p> Parser<'p> {
         let named = ["(?P<", "(?<"]
             .into_iter()
             .find(|head| self.rest.starts_with(head));
-        // `(?<=` and `(?<!` look behind, which RE2 has not: their names are no names.
+        // `(?<=` and `(?<!` are look-behinds, which RE2 does not support, and not group names.
         if let Some(head) = named {
             return self.named(head, outer);
         }
@@ -210,7 +210,7 @@ impl<'p> Parser<'p> {
         self.enter(outer, "(")
     }
 
-    /// `(?i)` and `(?i:`; whether a group begins.
+    /// Parses `(?i)` and `(?i:`. Returns whether a group begins.
     fn set_flags(&mut self) -> Parsed<bool> {
         let from = self.rest;
         self.skip(2);
@@ -227,9 +227,9 @@ impl<'p> Parser<'p> {
                     any = false;
                     continue;
                 }
-                // `(?-)` switches nothing off.
+                // `(?-)` disables no flag.
                 ':' | ')' if on || any => {
-                    // The flags before a group end with it; `open` has kept those outside.
+                    // The flags set in a group end with it. `open` has saved the outer ones.
                     self.flags = flags;
                     return Ok(letter == ':');
                 }
@@ -255,7 +255,7 @@ impl<'p> Parser<'p> {
         Ok(())
     }
 
-    /// `*`, `+`, `?` (`count`: `None`) or `{n,m}`, which begins at `from` and is read already.
+    /// `*`, `+`, `?` (`count` is `None`) or `{n,m}`, which begins at `from` and is already parsed.
     fn repetition(
         &mut self,
         from: &'p str,
@@ -281,7 +281,7 @@ impl<'p> Parser<'p> {
                 if product > MOST_REPEATS {
                     return refused("invalid repeat count", written);
                 }
-                // Writing to a text cannot fail.
+                // Writing to a string cannot fail.
                 let _ = match most {
                     None => write!(self.out, "{{{least},}}"),
                     Some(most) => write!(self.out, "{{{least},{most}}}"),
@@ -297,7 +297,7 @@ impl<'p> Parser<'p> {
         Ok(())
     }
 
-    /// A repetition, or a brace that stands for itself.
+    /// A repetition, or a literal brace.
     fn braces(&mut self, repeated: Option<&'p str>) -> Parsed {
         let from = self.rest;
         let Some((least, most, rest)) = counts(from) else {
@@ -334,7 +334,7 @@ impl<'p> Parser<'p> {
         Ok(())
     }
 
-    /// `\Q…\E`; without `\E` up to the end.
+    /// `\Q…\E`, or up to the end without `\E`.
     fn quoted(&mut self) {
         self.skip(2);
         let (text, rest) = match self.rest.split_once(r"\E") {
@@ -347,7 +347,7 @@ impl<'p> Parser<'p> {
         }
     }
 
-    /// `\d` and the like, `\pN` and the like, where one begins here.
+    /// `\d`, `\pN` and the like, if one begins here.
     fn named_class(&mut self) -> Parsed<Option<ClassUnicode>> {
         let mut letters = self.rest.chars();
         let (Some('\\'), Some(letter)) = (letters.next(), letters.next()) else {
@@ -363,7 +363,7 @@ impl<'p> Parser<'p> {
         }
     }
 
-    /// A named class, whose letters fold before it is negated.
+    /// A named class, which is case-folded before it is negated.
     fn folded(&self, mut class: ClassUnicode, negated: bool) -> ClassUnicode {
         if self.flags.fold {
             fold(&mut class);
@@ -405,8 +405,8 @@ impl<'p> Parser<'p> {
     }
 }
 
-/// `{n}`, `{n,}`, `{n,m}` at the beginning, and what follows. Numbers with a leading zero are none; those of more than
-/// eight digits count as too large.
+/// `{n}`, `{n,}` or `{n,m}` at the beginning, and the rest. A number with a leading zero does not count as one; a
+/// number of more than eight digits counts as too large.
 fn counts(text: &str) -> Option<(u32, Option<u32>, &str)> {
     let (least, rest) = number(text.strip_prefix('{')?)?;
     if let Some(rest) = rest.strip_prefix('}') {

@@ -1,4 +1,4 @@
-//! What Go says, from the syntax that RE2 documents and from `regexp/syntax`.
+//! Expected results from RE2's documented syntax and from `regexp/syntax`.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn is_match(pattern: &str, text: &str) -> bool {
     bytes
 }
 
-/// Pattern, what it is found in, what it is not found in.
+/// Pattern, texts that match, texts that do not match.
 const FOUND: &[(&str, &[&str], &[&str])] = &[
     // Perl classes and word boundaries are ASCII.
     (r"^\d+$", &["0", "123"], &["٣", "१२", "", "1a"]),
@@ -55,7 +55,7 @@ const FOUND: &[(&str, &[&str], &[&str])] = &[
         &["AAaaa"],
     ),
     ("^[[:a]+$", &["[:a"], &["b"]),
-    // Braces that are no repetitions.
+    // Literal braces.
     ("^{x}$", &["{x}"], &["x"]),
     ("^x{$", &["x{"], &["x"]),
     ("^{[a-z]+}$", &["{abc}"], &["abc"]),
@@ -119,7 +119,7 @@ const FOUND: &[(&str, &[&str], &[&str])] = &[
     ("^a-b&~]}$", &["a-b&~]}"], &[]),
 ];
 
-/// What Go does not compile, and its reason.
+/// Expressions that Go does not compile, with its reason.
 const REFUSED: &[(&str, &str)] = &[
     ("a**", "invalid nested repetition operator: `**`"),
     ("a*+", "invalid nested repetition operator: `*+`"),
@@ -190,7 +190,7 @@ fn patterns_match_what_go_matches() {
 }
 
 #[test]
-fn what_go_refuses_is_refused_with_its_words() {
+fn what_go_rejects_is_rejected_in_its_words() {
     for (pattern, reason) in REFUSED {
         match translate(pattern, Use::Bytes) {
             Ok(translated) => panic!("{pattern} became {translated}"),
@@ -204,7 +204,7 @@ fn what_go_refuses_is_refused_with_its_words() {
 }
 
 #[test]
-fn no_boundary_is_that_of_ascii_where_bytes_are_searched() {
+fn no_boundary_is_ascii_when_bytes_are_searched() {
     let pattern = compile(r"a\Bé").unwrap();
     assert!(!pattern.is_match("aé".as_bytes()));
     assert!(compile(r"a\Bb").unwrap().is_match(b"ab"));
@@ -212,7 +212,7 @@ fn no_boundary_is_that_of_ascii_where_bytes_are_searched() {
 }
 
 #[test]
-fn a_set_names_what_is_too_large() {
+fn a_set_names_the_expression_that_is_too_large() {
     assert!(set(&["a", r"\d"]).unwrap().is_match(b"7"));
     assert!(set(&["a", "("]).is_err());
     let large = sized(r"\pL{1000}", 1 << 16).unwrap_err();
@@ -259,9 +259,9 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// What is translated compiles, and nothing panics.
+    /// Every translation compiles, and nothing panics.
     #[test]
-    fn a_translation_is_understood(pieces in prop::collection::vec(piece(), 0..12)) {
+    fn a_translation_compiles(pieces in prop::collection::vec(piece(), 0..12)) {
         let pattern = pieces.concat();
         if let Ok(translated) = translate(&pattern, Use::Bytes) {
             let compiled = Regex::new(&translated);
@@ -269,7 +269,7 @@ proptest! {
         }
     }
 
-    /// A text matches itself, quoted and escaped.
+    /// A quoted or escaped text matches itself.
     #[test]
     fn quoted_texts_match_themselves(text in "[ -~é\n٣]{0,12}") {
         if !text.contains(r"\E") {
@@ -280,16 +280,16 @@ proptest! {
         prop_assert!(is_match(&escaped, &text));
     }
 
-    /// A class of single letters holds them and no other, whatever signs stand in it.
+    /// A class of single characters contains exactly them, including special characters.
     #[test]
-    fn classes_hold_their_letters(letters in "[a-f&~|:{}.*+?$]{1,6}", other in "[a-z&~|:{}.*+?$]") {
+    fn classes_contain_their_characters(letters in "[a-f&~|:{}.*+?$]{1,6}", other in "[a-z&~|:{}.*+?$]") {
         let class = format!("^[{letters}]$");
         prop_assert_eq!(is_match(&class, &other), letters.contains(&other));
     }
 
-    /// Digits of ASCII, and no others.
+    /// Only ASCII digits match.
     #[test]
-    fn digits_are_those_of_ascii(letter in prop::char::any()) {
+    fn only_ascii_digits_match(letter in prop::char::any()) {
         let text = letter.to_string();
         prop_assert_eq!(is_match(r"^\d$", &text), letter.is_ascii_digit());
         let is_word = letter.is_ascii_alphanumeric() || letter == '_';

@@ -1,17 +1,17 @@
-//! How much one rendering may do.
+//! The resource limits of one rendering.
 
 use std::time::{Duration, Instant};
 
-/// Steps of the evaluator, calls of functions included.
+/// Steps of the evaluator, including function calls.
 const STEPS: u64 = 20_000_000;
 
-/// Time of one rendering.
+/// The maximum duration of a rendering.
 const TIME: Duration = Duration::from_secs(10);
 
-/// Elements and bytes that functions make, all together.
+/// The maximum number of elements and bytes that all functions create together.
 const MADE: usize = 256 << 20;
 
-/// Counts down what a rendering may still do.
+/// The remaining resources of a rendering.
 #[derive(Debug)]
 pub(super) struct Budget {
     steps: u64,
@@ -32,10 +32,10 @@ impl Budget {
         }
     }
 
-    /// Takes one step.
+    /// Uses one step.
     ///
     /// # Errors
-    /// The message for the operator, when nothing is left.
+    /// Nothing is left. The text is the message for the operator.
     pub(super) fn step(&mut self) -> Result<(), String> {
         self.steps = self.steps.saturating_sub(1);
         if self.steps == 0 {
@@ -47,7 +47,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Announces that `count` elements or bytes are about to be made.
+    /// Announces that `count` elements or bytes are about to be created.
     ///
     /// # Errors
     /// As [`Budget::step`].

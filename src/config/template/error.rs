@@ -1,13 +1,13 @@
 //! Why a template cannot be rendered, with its place.
 
-/// A place in a template: what an operator looks up.
+/// A place in a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Index of the source.
+    /// The index of the source.
     pub file: usize,
-    /// From 1.
+    /// Starts at 1.
     pub line: u32,
-    /// Characters from 1.
+    /// In characters, starting at 1.
     pub column: u32,
 }
 
@@ -37,19 +37,19 @@ fn floor(text: &str, offset: usize) -> usize {
 pub struct TemplateError {
     /// In Go's words, `template: FILE:LINE: TEXT` or `template: FILE:LINE:COLUMN: executing "NAME" at <TERM>: TEXT`.
     pub message: String,
-    /// The text alone.
+    /// Only the text.
     pub text: String,
     pub place: Place,
-    /// The failing term as it is written; empty for parse errors.
+    /// The failing term as written. Empty for parse errors.
     pub term: String,
-    /// Where the templates on the way were called, the innermost first.
+    /// Where the enclosing templates were called, innermost first.
     pub calls: Vec<Place>,
     /// What to write instead.
     pub hint: Option<String>,
 }
 
 impl TemplateError {
-    /// An error that no place of a template stands for.
+    /// An error that has no place in a template.
     pub(super) fn internal(text: &str) -> TemplateError {
         TemplateError {
             message: text.to_owned(),
@@ -86,7 +86,7 @@ impl TemplateError {
     }
 }
 
-/// The right form for what people write by habit.
+/// The correct form of common syntax errors.
 fn hint_for_syntax(text: &str, start: usize, error: &str) -> Option<String> {
     let hint = if error.starts_with("unexpected \"=\"") {
         "there are no operators: write `eq a b` to compare, `$x := …` to declare"

@@ -1,4 +1,4 @@
-//! Runs trees: the evaluator of Go's `text/template`.
+//! Executes trees: the evaluator of Go's `text/template`.
 
 mod call;
 
@@ -13,13 +13,13 @@ use super::tree::{Branch, Command, Node, Number, Operand, Pipeline, Span, Tree, 
 use super::value::Value;
 use super::{Source, Warning};
 
-/// Calls of templates within templates.
+/// The maximum nesting of template calls.
 const MAX_CALLS: usize = 1_000;
 
-/// Warnings that are kept: nobody reads more.
+/// The maximum number of warnings.
 const MAX_WARNINGS: usize = 100;
 
-/// What a run needs besides the trees.
+/// The state of a run besides the trees.
 pub(super) struct Run<'r> {
     pub(super) sources: &'r [Source],
     pub(super) trees: &'r [Tree],
@@ -50,12 +50,12 @@ enum Flow {
     Continue,
 }
 
-/// One template that is being run.
+/// A template that is being executed.
 struct Frame<'t> {
     tree: &'t Tree,
     variables: Vec<(&'t str, Value)>,
     at: Span,
-    /// The source and byte offset of each call on the way, the innermost first.
+    /// The source and byte offset of each enclosing call, innermost first.
     calls: Vec<(usize, usize)>,
 }
 
@@ -101,7 +101,7 @@ impl<'t> Frame<'t> {
         self.calls.iter().map(place).collect()
     }
 
-    /// The same place in a loop warns once for each text.
+    /// The same place in a loop warns only once for each text.
     fn warn(&self, run: &mut Run<'_>, text: String) {
         if run.warnings.len() >= MAX_WARNINGS {
             return;
@@ -283,7 +283,7 @@ impl<'t> Frame<'t> {
         Ok(flow)
     }
 
-    /// Runs the body for each pair; `None` if there was none.
+    /// Runs the body for each pair. `None` if there was none.
     fn iterate(
         &mut self,
         run: &mut Run<'_>,
@@ -348,7 +348,7 @@ impl<'t> Frame<'t> {
         let mut value = None;
         for command in &pipeline.commands {
             let next = self.command(run, dot, command, value)?;
-            // Behind a pipe a `null` is no value.
+            // After a pipe, a `null` counts as no value.
             value = Some(if matches!(next, Value::Nil) {
                 Value::Missing
             } else {

@@ -1,11 +1,11 @@
-//! Printing as Go's `fmt` does.
+//! Formats values as Go's `fmt` does.
 
 use super::value::{List, Map, Object, Value};
 
-/// Lists and maps nested deeper print as `...`: a map may hold itself.
+/// Lists and maps nested deeper print as `...`, because a map may contain itself.
 const MAX_DEPTH: usize = 256;
 
-/// What an action prints: `%v`, but `<no value>` for nothing.
+/// The output of an action: `%v`, or `<no value>` for no value.
 pub(super) fn printed(value: &Value) -> Vec<u8> {
     if value.is_nothing() {
         return b"<no value>".to_vec();
@@ -65,15 +65,15 @@ fn write_map(out: &mut Vec<u8>, map: &Map, depth: usize) {
     out.push(b']');
 }
 
-/// From this decimal exponent on, the shortest form of a float has an exponent.
+/// From this decimal exponent on, the shortest form of a float uses an exponent.
 const SHORTEST_LIMIT: i32 = 6;
 
-/// Shortest digits that read back; with an exponent below -4 and from [`SHORTEST_LIMIT`] on.
+/// The shortest digits that parse back to the value, with an exponent below -4 and from [`SHORTEST_LIMIT`] on.
 pub(super) fn float(value: f64) -> String {
     general(value, None, false, SHORTEST_LIMIT)
 }
 
-/// `%g`: with a precision, digits are rounded to it; without one the shortest are taken.
+/// `%g`. Digits are rounded to the precision; without one the shortest form is used.
 fn general(value: f64, precision: Option<usize>, keep_zeros: bool, shortest_limit: i32) -> String {
     if !value.is_finite() {
         return not_finite(value);
@@ -192,7 +192,7 @@ fn push_quoted(out: &mut String, c: char, quote: char, ascii: bool) {
     }
 }
 
-/// Go's `strconv.IsPrint` as far as blanks, controls, format characters and private use go.
+/// Go's `strconv.IsPrint`, as far as spaces, controls, format characters and private use are concerned.
 fn is_printable(c: char) -> bool {
     let code = u32::from(c);
     let format = matches!(code,
@@ -202,7 +202,7 @@ fn is_printable(c: char) -> bool {
     !(c.is_control() || format || private || (c.is_whitespace() && c != ' '))
 }
 
-/// `fmt.Sprint`: a blank between two neighbours when neither is a string.
+/// `fmt.Sprint`: a space between two operands if neither is a string.
 pub(super) fn sprint(values: &[Value]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut after_text = true;
@@ -244,7 +244,7 @@ struct Flags {
 /// The largest width or precision that Go accepts.
 const MAX_WIDTH: i64 = 1_000_000;
 
-/// `fmt.Sprintf`. Mistakes do not fail: they print `%!verb(…)`.
+/// `fmt.Sprintf`. Errors do not fail; they print `%!verb(…)`.
 pub(super) fn sprintf(format: &[u8], values: &[Value]) -> Vec<u8> {
     let mut printer = Printer {
         format,
@@ -400,7 +400,7 @@ impl Printer<'_> {
         }
     }
 
-    /// `[2]` in front of a verb or star.
+    /// `[2]` before a verb or a star.
     fn index(&mut self) -> Result<bool, ()> {
         if self.peek() != Some(b'[') {
             return Ok(false);

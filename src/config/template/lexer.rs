@@ -1,12 +1,12 @@
 //! Splits a template into tokens, as Go's `text/template/parse` does.
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The value is the text of the error.
     Error,
     Bool,
-    /// A printable ASCII character that stands for itself, such as `,`.
+    /// A printable ASCII character that is a token by itself, such as `,`.
     Char,
     CharConstant,
     Complex,
@@ -82,10 +82,10 @@ impl Kind {
 pub(super) struct Token {
     pub(super) kind: Kind,
     pub(super) text: String,
-    /// Byte offset in the template.
+    /// The byte offset in the template.
     pub(super) start: usize,
     pub(super) end: usize,
-    /// Line of the first byte, from 1.
+    /// The line of the first byte, starting at 1.
     pub(super) line: u32,
 }
 
@@ -115,7 +115,7 @@ enum State {
     Done,
 }
 
-/// Yields tokens on demand, so that an error behind an earlier parse error is not reported first.
+/// Yields tokens on demand, so that an error after an earlier parse error is not reported first.
 pub(super) struct Lexer<'t> {
     input: &'t str,
     position: usize,
@@ -139,7 +139,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// The next token; [`Kind::Eof`] or [`Kind::Error`] for ever once one was returned.
+    /// The next token. After [`Kind::Eof`] or [`Kind::Error`] the same kind is returned again.
     pub(super) fn next(&mut self) -> Token {
         loop {
             let token = match self.state {
@@ -206,7 +206,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// Text up to the next action; `None` if there is none before it, or the action was a comment.
+    /// The text before the next action. `None` if there is none, or if the action was a comment.
     fn text(&mut self) -> Option<Token> {
         let Some(length) = self.rest().find(LEFT) else {
             self.skip(self.rest().len());
@@ -267,7 +267,7 @@ impl<'t> Lexer<'t> {
         None
     }
 
-    /// Whether an action ends here, and whether it trims the text behind it.
+    /// Whether an action ends here, and whether it trims the text after it.
     fn at_right(&self) -> Option<bool> {
         let rest = self.rest();
         if ends_trimming(rest) && rest[2..].starts_with(RIGHT) {
@@ -360,7 +360,7 @@ impl<'t> Lexer<'t> {
     fn space(&mut self) -> Token {
         let mut count = 0;
         while self.peek().is_some_and(is_space) {
-            // A minus behind the last blank belongs to the closing delimiter.
+            // A minus after the last space belongs to the closing delimiter.
             if self.at_right() == Some(true) {
                 if count == 0 {
                     return self.right_delimiter(true);
@@ -399,7 +399,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// What follows `.` or `$`.
+    /// The name after `.` or `$`.
     fn name(&mut self, kind: Kind) -> Token {
         if self.at_terminator() {
             return self.token(if kind == Kind::Field { Kind::Dot } else { kind });
@@ -504,7 +504,7 @@ fn newlines(text: &str) -> u32 {
     text.bytes().filter(|byte| *byte == b'\n').count() as u32
 }
 
-/// The blanks that trim markers remove.
+/// White space that trim markers remove.
 pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }

@@ -1,9 +1,9 @@
-//! Literals in the spelling of Go: strings, characters, numbers.
+//! Literals in Go's syntax: strings, characters, numbers.
 
 use super::lexer::Kind;
 use super::tree::Number;
 
-/// The bytes of a quoted or raw string literal, or `None` if its escapes are not Go's.
+/// The bytes of a quoted or raw string literal, or `None` if an escape is invalid in Go.
 pub(super) fn text(literal: &str) -> Option<Vec<u8>> {
     let quote = literal.chars().next()?;
     let inner = literal.strip_prefix(quote)?.strip_suffix(quote)?;
@@ -65,7 +65,7 @@ fn digits(chars: &mut std::str::Chars<'_>, count: usize, radix: u32) -> Option<u
     Some(value)
 }
 
-/// A number as Go reads it in a template.
+/// Parses a number as Go does in a template.
 pub(super) fn number(text: &str, kind: Kind) -> Result<Number, String> {
     let shown = || super::format::quoted(text.as_bytes());
     if kind == Kind::CharConstant {
@@ -134,7 +134,7 @@ fn char_of(text: &str, bytes: &[u8]) -> Option<i64> {
     chars.next().is_none().then_some(i64::from(u32::from(only)))
 }
 
-/// An integer in Go's spelling with base 0: `12`, `0x1F`, `0b1`, `0o17`, `017`, `1_000`.
+/// An integer in Go's syntax with base 0: `12`, `0x1F`, `0b1`, `0o17`, `017`, `1_000`.
 pub(super) fn int(text: &str) -> Option<i64> {
     wide(text).and_then(|value| i64::try_from(value).ok())
 }
@@ -167,12 +167,12 @@ fn wide(text: &str) -> Option<i128> {
     seen.then_some(if negative { -value } else { value })
 }
 
-/// Underscores stand between digits, or between a prefix and a digit.
+/// Underscores are allowed between digits, or between a prefix and a digit.
 fn underscores_fit(body: &str, prefixed: bool) -> bool {
     !body.ends_with('_') && !body.contains("__") && (prefixed || !body.starts_with('_'))
 }
 
-/// A decimal number; Go's `ParseFloat` for what templates and texts hold.
+/// A decimal number, parsed as Go's `ParseFloat` does for templates and settings.
 pub(super) fn float(text: &str) -> Option<f64> {
     let clean = if text.contains('_') {
         return None;

@@ -1,14 +1,15 @@
 //! Go's `text/template` with the functions of Sprig and KrakenD.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`lexer`], [`literal`], [`parse`], [`tree`] | from text to trees |
 //! | [`value`], [`format`] | values, and how Go prints them |
-//! | [`exec`], [`budget`], [`output`] | running trees, within bounds, into a text whose pieces know where they come from |
-//! | [`functions`] | the functions, a table for each group |
-//! | [`error`] | what cannot be rendered, with its place |
+//! | [`exec`], [`budget`], [`output`] | executes trees, within limits, into a text that records the origin of its pieces |
+//! | [`functions`] | the functions, one table for each group |
+//! | [`error`] | errors, with their place |
 //!
-//! Nothing here knows what is rendered, or reads a file: the caller brings sources, data and a [`Host`].
+//! This module reads no files and does not depend on what is rendered: the caller provides sources, data and a
+//! [`Host`].
 
 mod budget;
 mod error;
@@ -33,23 +34,23 @@ pub use functions::{Host, names as function_names};
 use tree::Tree;
 use value::{Entries, Value};
 
-/// A file that holds templates.
+/// A file that contains templates.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// What messages and `template` call it: the file name without its folder.
+    /// The name in messages and in `template`: the file name without its folder.
     pub name: String,
     pub text: String,
 }
 
-/// The data of a rendering: what each name stands for.
+/// The data of a rendering: the value of each name.
 pub type Data = Vec<(String, super::value::Value)>;
 
-/// Something that renders, but probably not to what was meant.
+/// Something that renders, but probably not as intended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     pub place: Place,
     pub text: String,
-    /// What it is about, as it is written; empty for a definition.
+    /// The term as written. Empty for a definition.
     pub term: String,
 }
 
@@ -62,7 +63,7 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// Where the byte at `offset` of the text comes from: the index of a source and a byte offset in it.
+    /// The origin of the byte at `offset` of the text: the index of a source and a byte offset in it.
     pub fn origin(&self, offset: usize) -> Option<(usize, usize)> {
         let index = self
             .pieces
@@ -74,13 +75,14 @@ impl Rendered {
     }
 }
 
-/// The stack of a rendering: templates may call each other a thousand times over. Pages that are not used cost nothing.
+/// The stack size of a rendering: templates may call each other up to a thousand levels deep. Unused pages cost
+/// nothing.
 const STACK: usize = 512 << 20;
 
-/// Renders the first source; the others are the templates it may call, in order.
+/// Renders the first source. The others are the templates that it may call, in order.
 ///
 /// # Errors
-/// All sources that cannot be parsed, or the one error of execution.
+/// The parse errors of all sources, or the single execution error.
 pub fn render(
     sources: &[Source],
     data: &Data,
@@ -135,7 +137,7 @@ fn run(
     }
 }
 
-/// What a settings file stands for: `null` is a map without entries.
+/// The value of a settings file: `null` is an empty map.
 fn of_file(value: &super::value::Value) -> Value {
     match functions::json::from_tree(value) {
         Value::Nil => Value::Map(value::Map::nil()),
@@ -148,7 +150,7 @@ pub(super) fn place_of(file: usize, text: &str, offset: usize) -> Place {
     Place::of(file, text, offset)
 }
 
-/// All sources that cannot be parsed, without running any.
+/// The parse errors of all sources. Nothing is executed.
 pub fn parse_errors(sources: &[Source]) -> Vec<TemplateError> {
     parse_all(sources, &mut Vec::new())
         .err()
@@ -176,7 +178,7 @@ fn parse_all(
     }
 }
 
-/// A later file's template replaces one of the same name, unless it is empty.
+/// The template of a later file replaces one with the same name, unless it is empty.
 fn associate(trees: &mut Vec<Tree>, tree: Tree, warnings: &mut Vec<Warning>) {
     let Some(at) = trees.iter().position(|other| other.name == tree.name) else {
         trees.push(tree);

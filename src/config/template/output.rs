@@ -1,23 +1,23 @@
-//! The rendered text, and where each piece of it comes from.
+//! The rendered text, and the origin of each piece.
 
-/// The largest rendered text, as of any configuration file.
+/// The maximum size of the rendered text, which is that of any configuration file.
 const MOST: usize = crate::config::load::MAX_FILE_BYTES as usize;
 
-/// Where a piece of output comes from.
+/// The origin of a piece of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) file: usize,
-    /// Byte offset of the text, or of the action that printed it.
+    /// The byte offset of the text, or of the action that printed it.
     pub(super) offset: usize,
-    /// Whether the piece is text of the template, so that offsets within it count on.
+    /// Whether the piece is text of the template, so that offsets within it are added.
     pub(super) verbatim: bool,
 }
 
-/// What has been written so far.
+/// The output so far.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
-    /// Where each piece starts in `bytes`, ascending.
+    /// The offset in `bytes` at which each piece starts, ascending.
     pub(super) pieces: Vec<(usize, Origin)>,
     quoted: bool,
     escaped: bool,
@@ -27,7 +27,7 @@ impl Output {
     /// Appends a piece.
     ///
     /// # Errors
-    /// The message for the operator, when the text becomes too large.
+    /// The text becomes too large. The error is the message for the operator.
     pub(super) fn push(&mut self, bytes: &[u8], origin: Origin) -> Result<(), String> {
         if bytes.is_empty() {
             return Ok(());
@@ -44,7 +44,7 @@ impl Output {
         Ok(())
     }
 
-    /// Keeps in mind whether the end of the output is inside a JSON string.
+    /// Tracks whether the end of the output is inside a JSON string.
     fn follow_quotes(&mut self, bytes: &[u8]) {
         let mut rest = &bytes[usize::from(std::mem::take(&mut self.escaped))..];
         while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
@@ -56,7 +56,7 @@ impl Output {
         }
     }
 
-    /// Whether the output stands inside a JSON string.
+    /// Whether the end of the output is inside a JSON string.
     pub(super) fn is_inside_string(&self) -> bool {
         self.quoted
     }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_are_followed_across_pieces() {
+    fn quotes_are_tracked_across_pieces() {
         for (pieces, want) in [
             (&["{\"a"][..], true),
             (&["{\"a\"", ": "], false),

@@ -8,13 +8,13 @@ use super::lexer::{Kind, Lexer, Token};
 use super::literal;
 use super::tree::{Branch, Call, Command, Node, Operand, Pipeline, Span, Tree, Word};
 
-/// Blocks and parentheses nested deeper are rejected: nobody writes them, and a parser must not exhaust its stack.
+/// Blocks and parentheses nested deeper are rejected, so that the parser cannot exhaust its stack.
 const MAX_DEPTH: usize = 500;
 
-/// Parses one file into the template of its name and those it defines.
+/// Parses one file into the template with its name and those that it defines.
 ///
 /// # Errors
-/// The first thing that is no template, with its line.
+/// The first syntax error, with its line.
 pub(super) fn parse(file: usize, name: &str, text: &str) -> Result<Vec<Tree>, Box<TemplateError>> {
     let mut parser = Parser {
         file,
@@ -38,9 +38,9 @@ struct Parser<'t> {
     name: &'t str,
     text: &'t str,
     lexer: Lexer<'t>,
-    /// Tokens that were put back, the next one last.
+    /// Tokens that were put back. The last one is read next.
     ahead: Vec<Token>,
-    /// The token that was read last: errors name its place.
+    /// The token that was read last, whose place is named in errors.
     last: Option<Token>,
     action_line: u32,
     variables: Vec<String>,
@@ -168,7 +168,7 @@ impl Parser<'_> {
         self.add(name, nodes)
     }
 
-    /// Keeps a tree, unless its name is taken: of an empty body and another one the other one counts.
+    /// Adds a tree. If the name is taken and one of the two bodies is empty, the other one is kept.
     fn add(&mut self, name: String, nodes: Vec<Node>) -> Parsed<()> {
         let tree = Tree {
             name,
@@ -196,7 +196,7 @@ impl Parser<'_> {
         self.add(name, nodes)
     }
 
-    /// The body of a `define` or `block`, with variables of its own.
+    /// The body of a `define` or `block`, with its own variables.
     fn body_of(&mut self, context: &str) -> Parsed<Vec<Node>> {
         let outer = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let ranges = std::mem::take(&mut self.ranges);
@@ -296,7 +296,7 @@ impl Parser<'_> {
     }
 
     fn otherwise(&mut self) -> Parsed<Step> {
-        // `else if` and `else with` are `else` and a block whose keyword is still to come.
+        // `else if` and `else with` are parsed as `else`, followed by a block whose keyword comes next.
         if !matches!(self.peek_word().kind, Kind::If | Kind::With) {
             self.expect(Kind::RightDelimiter, "else")?;
         }
@@ -339,7 +339,7 @@ impl Parser<'_> {
                 "blocks are nested too deeply (more than {MAX_DEPTH})"
             ));
         }
-        // The one `end` closes both.
+        // A single `end` closes both.
         let branch = self.branch(context)?;
         self.depth -= 1;
         Ok(vec![if context == "if" {
@@ -428,7 +428,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `$x :=`, `$x =`, `$i, $e :=` in front of a pipeline.
+    /// `$x :=`, `$x =`, `$i, $e :=` before a pipeline.
     fn declarations(&mut self, pipeline: &mut Pipeline, context: &str) -> Parsed<()> {
         loop {
             let variable = self.next_word();
@@ -522,7 +522,7 @@ impl Parser<'_> {
             return Ok(Some(word));
         }
         let mut fields = Vec::new();
-        // Errors name the place of the second part, as Go's do.
+        // As in Go, errors name the place of the second part.
         let mut span = Span {
             at: self.peek().start,
             ..word.span

@@ -1,4 +1,4 @@
-//! Templates as people write them, and the messages for those that cannot be rendered.
+//! Typical templates, and the error messages for invalid ones.
 
 use proptest::prelude::*;
 
@@ -90,7 +90,7 @@ fn literals_and_numbers_print_as_in_go() {
 }
 
 #[test]
-fn blanks_are_trimmed_where_markers_ask_for_it() {
+fn white_space_is_trimmed_at_markers() {
     check(&[
         ("a  {{- 1 -}}  b", "a1b"),
         ("a {{/* c */}} b", "a  b"),
@@ -139,7 +139,7 @@ fn control_structures() {
 }
 
 #[test]
-fn partials_stay_text() {
+fn partials_are_not_parsed() {
     check(&[(
         "{{ include \"a.txt\" }}|{{ include \"gone\" }}|",
         "part {{ 1 }}\n||",
@@ -151,7 +151,7 @@ fn partials_stay_text() {
 }
 
 #[test]
-fn errors_name_the_place_and_keep_the_words_of_go() {
+fn errors_name_the_place_and_use_the_words_of_go() {
     rejects(&[
         (
             "\n{{ oops }}",
@@ -179,7 +179,7 @@ fn errors_name_the_place_and_keep_the_words_of_go() {
 }
 
 #[test]
-fn what_a_rendering_may_do_is_bounded() {
+fn the_resources_of_a_rendering_are_limited() {
     rejects(&[
         ("{{ range until 1000000000 }}{{ end }}", "MiB"),
         ("{{ repeat 1000000000 \"aaaa\" }}", "MiB"),
@@ -212,7 +212,7 @@ fn a_later_file_replaces_a_template() {
 }
 
 #[test]
-fn pieces_know_where_they_come_from() {
+fn pieces_record_their_origin() {
     let rendered = render(&[source("base", "ab{{ 12 }}cd")], &Data::new(), &World).unwrap();
     assert_eq!(rendered.text, b"ab12cd");
     let origins: Vec<_> = (0..6).map(|at| rendered.origin(at)).collect();
@@ -308,12 +308,12 @@ proptest! {
     }
 
     #[test]
-    fn any_text_renders_or_is_rejected(text in "(\\{\\{|\\}\\}|[-. a-z\"`|():=$,0-9\n]){0,60}") {
+    fn arbitrary_text_renders_or_is_rejected(text in "(\\{\\{|\\}\\}|[-. a-z\"`|():=$,0-9\n]){0,60}") {
         let _ = try_render(&text);
     }
 
     #[test]
-    fn json_that_is_marshalled_reads_back(text in "[^\u{0}]{0,40}", number in -1e15_f64..1e15) {
+    fn marshalled_json_parses_back(text in "[^\u{0}]{0,40}", number in -1e15_f64..1e15) {
         let value = serde_json::json!({"t": text, "n": number, "l": [null, true]});
         let data = vec![("v".to_owned(), tree(&value))];
         let rendered = render(&[source("b", "{{ marshal .v }}")], &data, &World).unwrap();

@@ -1,11 +1,11 @@
-//! What a parsed template consists of.
+//! The parts of a parsed template.
 
 use std::rc::Rc;
 
-/// A place in one file: byte offsets.
+/// A range of byte offsets in one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
-    /// What messages name as the place: for `.a.b` that of `.b`, as in Go.
+    /// The place that messages name: for `.a.b` that of `.b`, as in Go.
     pub(super) at: usize,
     pub(super) start: usize,
     pub(super) end: usize,
@@ -21,17 +21,17 @@ impl Span {
     }
 }
 
-/// One template: a file, or what a `define` or `block` names.
+/// One template: a file, or the body of a `define` or `block`.
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) name: String,
-    /// Index of the file that holds it.
+    /// The index of the file that contains it.
     pub(super) file: usize,
     pub(super) nodes: Vec<Node>,
 }
 
 impl Tree {
-    /// Whether it holds nothing but white space: such a body never replaces another one.
+    /// Whether it contains only white space. Such a body never replaces another one.
     pub(super) fn is_empty(&self) -> bool {
         let blank = |node: &Node| matches!(node, Node::Text(text, _) if text.trim().is_empty());
         self.nodes.iter().all(blank)
@@ -68,14 +68,14 @@ pub(super) struct Call {
 pub(super) struct Pipeline {
     pub(super) span: Span,
     pub(super) assigns: bool,
-    /// Names with their `$`.
+    /// Names, including the `$`.
     pub(super) variables: Vec<String>,
     pub(super) commands: Vec<Command>,
 }
 
 #[derive(Debug)]
 pub(super) struct Command {
-    /// The function or operand and its arguments; never empty.
+    /// The function or operand, followed by its arguments. Never empty.
     pub(super) words: Vec<Word>,
     pub(super) span: Span,
 }
@@ -96,7 +96,7 @@ pub(super) enum Operand {
     Number(Number),
     /// `.a.b`
     Field(Vec<String>),
-    /// `$x.a.b`: the name with its `$`, then the fields.
+    /// `$x.a.b`: the name with its `$`, followed by the fields.
     Variable(String, Vec<String>),
     Function(String),
     Pipeline(Box<Pipeline>),
@@ -105,7 +105,7 @@ pub(super) enum Operand {
 }
 
 impl Operand {
-    /// Whether a pipeline may be continued by it.
+    /// Whether a pipeline may continue with it.
     pub(super) fn is_executable(&self) -> bool {
         !matches!(
             self,
@@ -114,7 +114,7 @@ impl Operand {
     }
 }
 
-/// A literal number: whatever it can be read as.
+/// A literal number, in every type that it can be parsed as.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Number {
     pub(super) text: String,

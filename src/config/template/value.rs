@@ -1,4 +1,4 @@
-//! The values of a template: those of JSON, two kinds of integers, times, and maps that every alias sees change.
+//! The values of a template: those of JSON, two kinds of integers, times, and maps that are shared by reference.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ pub(super) type Text = Rc<[u8]>;
 
 pub(super) type Entries = BTreeMap<Text, Value>;
 
-/// A value of Go's `text/template`, with the distinctions that its messages and functions make.
+/// A value of Go's `text/template`, with the distinctions that Go's messages and functions make.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    /// No value at all: a key that is not in a map, or a `null` behind a pipe.
+    /// No value: a key that is not in a map, or a `null` after a pipe.
     Missing,
-    /// A `null` that is there.
+    /// A `null` that is present.
     Nil,
     Bool(bool),
     Int(i64),
@@ -30,7 +30,7 @@ pub(super) enum Value {
     Object(Rc<Object>),
 }
 
-/// What the elements of a list or map are declared as in Go.
+/// The declared element type of a list or map in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element {
     Any,
@@ -49,7 +49,7 @@ pub(super) struct List {
 pub(super) struct Map {
     pub(super) element: Element,
     pub(super) entries: Rc<RefCell<Entries>>,
-    /// Go's nil map: it can be read, not written.
+    /// Go's nil map, which can be read but not written.
     pub(super) nil: bool,
 }
 
@@ -161,7 +161,7 @@ impl Value {
         matches!(self, Value::Missing | Value::Nil)
     }
 
-    /// Whether `if` takes its first branch; also the opposite of Sprig's `empty`.
+    /// Whether `if` takes its first branch. This is also the negation of Sprig's `empty`.
     pub(super) fn is_true(&self) -> bool {
         match self {
             Value::Missing | Value::Nil => false,
@@ -216,7 +216,7 @@ impl Value {
         }
     }
 
-    /// Deep equality that tells kinds apart, as `reflect.DeepEqual`.
+    /// Deep equality that distinguishes kinds, as `reflect.DeepEqual`.
     pub(super) fn equals(&self, other: &Value) -> bool {
         match (self, other) {
             (left, right) if left.is_nothing() && right.is_nothing() => true,

@@ -1,4 +1,4 @@
-//! Escaped letters, and classes in brackets.
+//! Escaped characters, and bracket expressions.
 
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
@@ -6,7 +6,7 @@ use super::super::class::{fold, of, posix, single};
 use super::{Parsed, Parser, before, refused};
 
 impl<'p> Parser<'p> {
-    /// A letter that is escaped, outside of a class or within.
+    /// An escaped character, outside or inside a class.
     pub(super) fn escaped_letter(&mut self) -> Parsed<char> {
         let from = self.rest;
         self.skip(1);
@@ -16,7 +16,7 @@ impl<'p> Parser<'p> {
         self.skip(letter.len_utf8());
         let found = match letter {
             '0' => self.octal(0),
-            // One digit alone would be a back-reference.
+            // A single digit would be a back-reference.
             '1'..='7'
                 if self
                     .rest

@@ -9,7 +9,7 @@ use crate::config::template::tree::{Command, Number, Operand, Span, Word};
 use crate::config::template::value::{Element, Map, Value};
 
 impl<'t> Frame<'t> {
-    /// Follows `.a.b` from a value. Arguments belong to the last part, which only a method takes.
+    /// Follows `.a.b` from a value. Arguments belong to the last part, and only a method accepts any.
     pub(super) fn fields(
         &mut self,
         run: &mut Run<'_>,
@@ -33,7 +33,7 @@ impl<'t> Frame<'t> {
                 continue;
             }
             let has_arguments = is_last && arguments.is_some();
-            // Elements of maps and lists are declared as `interface {}`.
+            // Elements of maps and lists have the declared type `interface {}`.
             let declared = if index > 0 || matches!(value, Value::Nil) {
                 "interface {}"
             } else {
@@ -93,7 +93,7 @@ impl<'t> Frame<'t> {
         self.invoke(run, dot, function, None, words, last, span)
     }
 
-    /// Returns the argument that decides, and does not evaluate those behind it.
+    /// Returns the argument that decides. The arguments after it are not evaluated.
     fn and_or(
         &mut self,
         run: &mut Run<'_>,
@@ -165,7 +165,7 @@ impl<'t> Frame<'t> {
         }
     }
 
-    /// Refuses too few or too many arguments; `skipped` is 1 for a method, which has its value already.
+    /// Rejects too few or too many arguments. `skipped` is 1 for a method, whose receiver is already counted.
     fn check_count(
         &self,
         run: &Run<'_>,
@@ -190,7 +190,7 @@ impl<'t> Frame<'t> {
         )
     }
 
-    /// The value of an argument whose kind does not matter.
+    /// The value of an argument of any kind.
     pub(super) fn argument_value(
         &mut self,
         run: &mut Run<'_>,
@@ -235,7 +235,7 @@ impl<'t> Frame<'t> {
         self.fit(run, value, kind)
     }
 
-    /// A literal must be what the parameter asks for; whole floats are integers.
+    /// A literal must have the kind of the parameter. Whole floats count as integers.
     fn literal(&mut self, run: &Run<'_>, constant: &Operand, kind: functions::Kind) -> Evaluated {
         use functions::Kind;
         match (kind, constant) {
@@ -301,7 +301,7 @@ impl<'t> Frame<'t> {
     }
 }
 
-/// What to write instead, for the usual mistakes.
+/// Hints for common errors.
 pub(super) fn hint_for(text: &str, term: &str) -> Option<String> {
     let hint = if text.contains("incompatible types for comparison") && text.contains("float64") {
         "numbers of settings are floats: compare with `3.0`, or convert with `int`"

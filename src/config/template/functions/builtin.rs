@@ -204,7 +204,7 @@ fn len(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::Int(length as i64))
 }
 
-/// One string as it is, else what `print` makes of them.
+/// A single string unchanged, otherwise the output of `print`.
 fn joined(arguments: &[Value]) -> Vec<u8> {
     match arguments {
         [Value::Text(text)] => text.to_vec(),

@@ -31,7 +31,8 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
-/// First letters up: words start behind white space and behind ASCII characters that are no part of a name.
+/// Converts the first letter of each word to upper case. Words start after white space and after ASCII characters
+/// that are not part of a name.
 fn title(text: &str) -> String {
     let mut before = ' ';
     let mut out = String::with_capacity(text.len());
@@ -65,7 +66,7 @@ fn untitle(text: &str) -> String {
     out
 }
 
-/// Upper and lower exchanged, but a lower letter at the start of a word goes to title case.
+/// Swaps upper and lower case, except that a lower-case letter at the start of a word becomes title case.
 fn swapped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -100,7 +101,7 @@ fn sort(c: char) -> Sort {
     }
 }
 
-/// `HTTPServer` as `http_server`: a connector at each change of case and for each blank, dash and underscore.
+/// `HTTPServer` becomes `http_server`: a connector at each change of case and for each space, dash and underscore.
 fn connected(text: &str, connector: char) -> String {
     let letters: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len() + 8);
@@ -130,7 +131,7 @@ fn is_connector(c: char) -> bool {
     sort(c) == Sort::Connector
 }
 
-/// `http_server` as `HttpServer`; connectors at the ends and one of a doubled pair stay.
+/// `http_server` becomes `HttpServer`. Connectors at the ends, and one of a doubled pair, are kept.
 fn camel(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut letters = text.chars().peekable();

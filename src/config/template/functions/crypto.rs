@@ -156,7 +156,7 @@ fn derive_password(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(password.collect::<Vec<u8>>()))
 }
 
-/// The key that a password gives: padded with zeros or cut to 32 bytes.
+/// The key of a password: padded with zeros or truncated to 32 bytes.
 fn cipher_key(password: &[u8]) -> Result<UnboundCipherKey, String> {
     let mut key = [0; 32];
     let length = password.len().min(32);
@@ -196,7 +196,7 @@ fn decrypt(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(plain))
 }
 
-/// A new private key as PEM; the text `Unknown type …` for other kinds, as Sprig has it.
+/// A new private key as PEM. For other kinds the text `Unknown type …`, as in Sprig.
 fn generate_key(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let failed = |_| "the key cannot be made".to_owned();
     let kind = string(&arguments, 0);
@@ -226,7 +226,7 @@ fn generate_key(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(pem(label, &der)))
 }
 
-/// The key within a PKCS #8 structure (RFC 5208 §5): behind version and algorithm, an octet string.
+/// The key within a PKCS #8 structure (RFC 5208 §5): the octet string after version and algorithm.
 fn pkcs8_key(der: &[u8]) -> Option<&[u8]> {
     let (_, body, _) = element(der)?;
     let (_, _, rest) = element(body)?;
@@ -235,7 +235,7 @@ fn pkcs8_key(der: &[u8]) -> Option<&[u8]> {
     (tag == 4).then_some(key)
 }
 
-/// One DER element: tag, content, what follows it.
+/// One DER element: its tag, its content, and the rest.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = der.split_first()?;
     let (first, rest) = rest.split_first()?;

@@ -1,4 +1,4 @@
-//! Times, in Go's layouts.
+//! Dates and times, in Go's layouts.
 
 use chrono::{
     DateTime, Datelike, Days, Duration, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset,
@@ -189,7 +189,7 @@ fn local(call: &Call<'_>) -> Tz {
         .unwrap_or(Tz::UTC)
 }
 
-/// An unknown zone is UTC.
+/// An unknown zone means UTC.
 fn zone_named(call: &Call<'_>, name: &str) -> Tz {
     if name == "Local" {
         local(call)
@@ -202,7 +202,7 @@ fn now(call: &Call<'_>) -> Time {
     Time(Utc::now().with_timezone(&local(call)))
 }
 
-/// The time that a date function is given; numbers of settings and all other values mean now.
+/// The time passed to a date function. Numbers from settings and all other values mean now.
 fn moment(call: &Call<'_>, value: &Value) -> Time {
     match value {
         Value::Time(time) => *time,
@@ -241,7 +241,8 @@ fn add_date(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         .saturating_mul(12)
         .saturating_add(int(&arguments, 2));
     let days = int(&arguments, 3);
-    // The first of the month moves, and days are added to it, so that 31 January plus a month is 3 March as in Go.
+    // The first of the month is moved and the days are added to it, so that 31 January plus a month is 3 March, as in
+    // Go.
     let day = u64::from(time.0.day() - 1);
     let first = time
         .0
@@ -269,7 +270,7 @@ fn add_date(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         .ok_or_else(|| "the time is out of range".to_owned())
 }
 
-/// Nanoseconds of Go's `1h30m`, `-1.5s`, `0`.
+/// The nanoseconds of a Go duration: `1h30m`, `-1.5s`, `0`.
 fn duration(text: &str) -> Option<i128> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -307,7 +308,7 @@ fn duration(text: &str) -> Option<i128> {
     Some(if negative { -total } else { total })
 }
 
-/// A duration as Go prints it: `1m35s`, `1.5s`, `20ms`.
+/// A duration as Go formats it: `1m35s`, `1.5s`, `20ms`.
 fn duration_text(nanos: i128) -> String {
     if nanos == 0 {
         return "0s".to_owned();
@@ -361,12 +362,12 @@ pub(in crate::config::template) fn shown(time: &Time) -> String {
     formatted(time, "2006-01-02 15:04:05.999999999 -0700 MST")
 }
 
-/// RFC 3339 with nanoseconds, as JSON has it.
+/// RFC 3339 with nanoseconds, as in JSON.
 pub(super) fn rfc3339(time: &Time) -> String {
     formatted(time, "2006-01-02T15:04:05.999999999Z07:00")
 }
 
-/// The parts of Go's reference time that a layout is made of, longer ones first.
+/// The elements of a layout, taken from Go's reference time, longer ones first.
 const PARTS: &[&str] = &[
     "January",
     "Jan",
@@ -403,13 +404,13 @@ const PARTS: &[&str] = &[
     "pm",
 ];
 
-/// The next part of a layout: the text before it, the part, the text behind it.
+/// The next element of a layout: the text before it, the element, and the text after it.
 fn next_part(layout: &str) -> Option<(&str, &str, &str)> {
     let mut found = None;
     for (at, _) in layout.char_indices() {
         let rest = &layout[at..];
         if let Some(part) = PARTS.iter().find(|part| rest.starts_with(**part)) {
-            // `Jan` is no part of `Januar`, as `Mon` is none of `Month`.
+            // `Jan` does not match in `Januar`, and `Mon` does not match in `Month`.
             let is_word = matches!(*part, "Jan" | "Mon");
             if !(is_word && rest[part.len()..].starts_with(|c: char| c.is_ascii_lowercase())) {
                 found = Some((at, part.len()));
@@ -436,7 +437,7 @@ fn next_part(layout: &str) -> Option<(&str, &str, &str)> {
     ))
 }
 
-/// A time in Go's layout.
+/// Formats a time with Go's layout.
 fn formatted(time: &Time, layout: &str) -> String {
     let mut out = String::new();
     let mut rest = layout;
@@ -514,7 +515,7 @@ fn offset(seconds: i32, part: &str) -> String {
     }
 }
 
-/// Reads a time by Go's layout, in the local zone where the text has none.
+/// Parses a time with Go's layout, in the local zone if the text has none.
 fn read(call: &Call<'_>, arguments: &[Value]) -> Result<Time, String> {
     let (layout, text) = (string(arguments, 0), string(arguments, 1));
     let error = || format!("parsing time {text:?} as {layout:?}: cannot parse");
@@ -627,7 +628,7 @@ impl Parsed {
                 (self.month, self.day) = (date.month(), date.day());
             }
         }
-        // A fraction may follow the seconds though the layout has none.
+        // A fraction may follow the seconds even if the layout has none.
         if matches!(part, "05" | "5")
             && rest.starts_with('.')
             && rest[1..].starts_with(|c: char| c.is_ascii_digit())

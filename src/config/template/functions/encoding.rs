@@ -24,7 +24,7 @@ struct Base {
     name: &'static str,
     alphabet: &'static [u8],
     bits: u32,
-    /// Letters of a whole group.
+    /// The number of characters in a complete group.
     group: usize,
 }
 
@@ -68,7 +68,7 @@ fn letter(value: u32, base: &Base) -> char {
     char::from(base.alphabet[(value & mask) as usize])
 }
 
-/// The bytes; the message of the error where the text is not in this base, as Sprig does.
+/// The decoded bytes, or the error message if the text is invalid, as in Sprig.
 fn decoded(text: &[u8], base: &Base) -> Value {
     match decode(text, base) {
         Ok(bytes) => Value::text(bytes),
@@ -107,7 +107,7 @@ fn decode(text: &[u8], base: &Base) -> Result<Vec<u8>, usize> {
     if let Some((at, _)) = letters[padding..].iter().find(|(_, byte)| *byte != b'=') {
         return Err(*at);
     }
-    // A group that carries no whole byte, or is not filled up.
+    // The last group contains no whole byte, or is not padded.
     if pads != wanted || held >= base.bits {
         let start = padding - rest;
         return Err(letters.get(start).map_or(text.len(), |(at, _)| *at));
@@ -120,7 +120,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 }
 
 /// # Errors
-/// The place of the first letter that does not fit.
+/// The position of the first invalid character.
 pub(super) fn from_base64(text: &[u8]) -> Result<Vec<u8>, usize> {
     decode(text, &BASE64)
 }

@@ -1,4 +1,4 @@
-//! JSON as Go's `encoding/json` writes and reads it.
+//! JSON as Go's `encoding/json` writes and parses it.
 
 use super::Kind::{Any, Text};
 use super::{Call, Function, Outcome, fixed, string};
@@ -8,7 +8,7 @@ use crate::config::template::format;
 use crate::config::template::value::{Entries, Object, Value};
 use crate::config::value::{Data, Position, Value as Tree};
 
-/// Values nested deeper are not written: a map may hold itself.
+/// Values nested deeper are not written, because a map may contain itself.
 const MAX_DEPTH: usize = 256;
 
 pub(super) static TABLE: &[Function] = &[
@@ -62,7 +62,7 @@ impl Style {
     };
 }
 
-/// What cannot be encoded is the empty text.
+/// A value that cannot be encoded becomes the empty text.
 fn encode(call: &mut Call<'_>, value: &Value, style: Style) -> Outcome {
     let mut writer = Writer {
         out: String::new(),
@@ -192,7 +192,7 @@ impl Writer {
     }
 }
 
-/// Plain digits from 1e-6 up to below 1e21, else an exponent without leading zeros.
+/// Plain digits from 1e-6 up to below 1e21, otherwise an exponent without leading zeros.
 fn number(value: f64) -> Result<String, String> {
     if !value.is_finite() {
         return Err(format!("json: unsupported value: {}", format::float(value)));
@@ -220,7 +220,7 @@ fn decode(call: &mut Call<'_>, arguments: &[Value]) -> Outcome {
     }
 }
 
-/// The first number that no float64 holds, with its text.
+/// The first number that does not fit into a float64, with its text.
 pub(in crate::config) fn infinite(tree: &Tree) -> Option<(Position, &str)> {
     match &tree.data {
         Data::Number(text) => match text.parse::<f64>() {
@@ -233,7 +233,7 @@ pub(in crate::config) fn infinite(tree: &Tree) -> Option<(Position, &str)> {
     }
 }
 
-/// What Go says of such a number.
+/// Go's error for such a number.
 pub(in crate::config) fn out_of_range(text: &str) -> String {
     format!("json: cannot unmarshal number {text} into Go value of type float64")
 }

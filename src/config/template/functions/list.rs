@@ -156,7 +156,7 @@ fn uniq(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::list(kept))
 }
 
-/// Comparisons are work that grows with the square of a list.
+/// Comparisons grow with the square of the length of a list, so they use steps of the budget.
 fn compared(call: &mut Call<'_>, count: usize) -> Result<(), String> {
     for _ in 0..=count / 64 {
         call.budget.step()?;

@@ -4,7 +4,7 @@ use super::Kind::{Any, Map as MapKind, Text};
 use super::{Call, Function, Outcome, any, fixed, map_of, printed, text, variadic};
 use crate::config::template::value::{Entries, List, Map, Value};
 
-/// Maps nested deeper are not merged or copied: a map may hold itself.
+/// Maps nested deeper are not merged or copied, because a map may contain itself.
 const MAX_DEPTH: usize = 256;
 
 pub(super) static TABLE: &[Function] = &[

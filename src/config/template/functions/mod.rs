@@ -1,6 +1,7 @@
-//! The functions of templates: Go's own, Sprig's, KrakenD's.
+//! The functions of templates: Go's own, Sprig's and KrakenD's.
 //!
-//! Each group has a table. An entry says what a function takes; the evaluator checks arguments by it.
+//! Each group has a table. An entry lists the parameters of a function, and the evaluator checks arguments against
+//! them.
 
 mod builtin;
 mod case;
@@ -25,7 +26,7 @@ use std::sync::LazyLock;
 use super::budget::Budget;
 use super::value::{List, Map, Object, Text, Value};
 
-/// What functions may ask of the world.
+/// The access that functions have to their environment.
 pub trait Host {
     /// The value of an environment variable.
     fn environment(&self, name: &str) -> Option<String>;
@@ -33,31 +34,31 @@ pub trait Host {
     /// The content of a partial, or `None` if it cannot be read.
     ///
     /// # Errors
-    /// A partial that is too large, or no UTF-8.
+    /// The partial is too large or is not UTF-8.
     fn partial(&self, name: &str) -> Result<Option<String>, String>;
 
-    /// Whether the name leads out of the folder of the partials.
+    /// Whether the name leads out of the folder of partials.
     fn is_outside(&self, _name: &str) -> bool {
         false
     }
 
-    /// The name of the zone that times are shown in, such as `Europe/Berlin`.
+    /// The name of the time zone for output, such as `Europe/Berlin`.
     fn zone(&self) -> Option<String>;
 }
 
-/// What a running function is handed.
+/// The context of a function call.
 pub(super) struct Call<'c> {
     pub(super) host: &'c dyn Host,
     pub(super) budget: &'c mut Budget,
     pub(super) warnings: Vec<String>,
 }
 
-/// What a parameter is declared as in Go.
+/// The declared type of a parameter in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `interface {}`
     Any,
-    /// `reflect.Value`: takes also what is no value.
+    /// `reflect.Value`, which also accepts no value.
     Reflect,
     Bool,
     Int,
@@ -81,7 +82,7 @@ impl Kind {
         }
     }
 
-    /// What a message calls a literal of this kind.
+    /// The name of a literal of this kind in messages.
     pub(super) fn literal_name(self) -> &'static str {
         match self {
             Kind::Int => "integer",
@@ -93,7 +94,7 @@ impl Kind {
 
 type Outcome = Result<Value, String>;
 
-/// One function: its name, what it takes, what it does.
+/// A function: its name, its parameters, its implementation.
 pub(super) struct Function {
     pub(super) name: &'static str,
     pub(super) parameters: &'static [Kind],
@@ -163,12 +164,12 @@ static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::n
     all.map(|function| (function.name, function)).collect()
 });
 
-/// The function of this name.
+/// The function with this name.
 pub(super) fn find(name: &str) -> Option<&'static Function> {
     BY_NAME.get(name).copied()
 }
 
-/// Whether a template may name it; `and` and `or` belong to the evaluator.
+/// Whether a template may use this name. The evaluator implements `and` and `or`.
 pub(super) fn is_known(name: &str) -> bool {
     matches!(name, "and" | "or") || BY_NAME.contains_key(name)
 }
@@ -185,8 +186,8 @@ pub(super) fn method(value: &Value, name: &str) -> Option<&'static Function> {
     table.iter().find(|method| method.name == name)
 }
 
-/// Functions of Sprig that make certificates. They are left out: a certificate that changes with each rendering serves
-/// nobody, and the crates for it are heavy.
+/// Functions of Sprig that create certificates. They are not implemented: a certificate that changes with each
+/// rendering is useless, and the crates for it are large.
 const LEFT_OUT: &[&str] = &[
     "buildCustomCert",
     "genCA",
@@ -197,7 +198,7 @@ const LEFT_OUT: &[&str] = &[
     "genSignedCertWithKey",
 ];
 
-/// What to write instead of a function that exists elsewhere.
+/// The replacement for a function that exists elsewhere.
 pub(super) fn hint_for(name: &str) -> Option<String> {
     if LEFT_OUT.contains(&name) {
         let hint = "functions that make certificates are not part of this program: make the certificate beforehand";
@@ -234,7 +235,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// The argument at `index` as bytes: the evaluator has checked that it is a string.
+/// The argument at `index` as bytes. The evaluator has checked that it is a string.
 fn text(arguments: &[Value], index: usize) -> Text {
     match arguments.get(index) {
         Some(Value::Text(text)) => text.clone(),
@@ -242,7 +243,7 @@ fn text(arguments: &[Value], index: usize) -> Text {
     }
 }
 
-/// The same as UTF-8, with replacement characters for what is none.
+/// The argument as UTF-8, with replacement characters for invalid bytes.
 fn string(arguments: &[Value], index: usize) -> String {
     String::from_utf8_lossy(&text(arguments, index)).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Numbers: integers cut to 64 bits, and decimals.
+//! Numbers: integers truncated to 64 bits, and decimals.
 
 use num_bigint::BigInt;
 
@@ -106,7 +106,8 @@ pub(super) static TABLE: &[Function] = &[
     variadic("seq", &[Int], seq),
 ];
 
-/// An integer of any value: floats are cut, texts read as Go literals, what cannot be read is 0.
+/// Converts any value to an integer: floats are truncated, strings are parsed as Go literals, and an invalid value is
+/// 0.
 pub(super) fn to_int(value: &Value) -> i64 {
     match value {
         Value::Bool(value) => i64::from(*value),
@@ -225,7 +226,7 @@ fn decimal_from_first(arguments: &[Value], operation: fn(Decimal, Decimal) -> De
     )
 }
 
-/// Digits behind the point that a division keeps.
+/// The number of decimal places that a division keeps.
 const DIVISION_PLACES: u32 = 16;
 
 /// An exact decimal: `digits / 10^places`.
@@ -235,7 +236,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// The shortest decimal that reads back as `value`.
+    /// The shortest decimal that parses back to `value`.
     fn of(value: f64) -> Decimal {
         let text = if value.is_finite() {
             format!("{value}")
@@ -277,7 +278,7 @@ impl Decimal {
         }
     }
 
-    /// Rounded half away from zero; the divisor is not zero.
+    /// Rounds half away from zero. The divisor is not zero.
     fn over(self, other: Decimal) -> Decimal {
         let places = self.places.max(other.places);
         let (left, right) = (self.at(places), other.at(places));

@@ -49,7 +49,7 @@ fn ext(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(name.rfind('.').map_or("", |at| &name[at..])))
 }
 
-/// The shortest path that means the same: without `.`, doubled slashes, and `..` behind a name.
+/// The shortest equivalent path: without `.`, doubled slashes, and `..` after a name.
 pub(in crate::config) fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! Functions that give a new value each time.
+//! Functions that return a new value each time.
 
 use std::net::ToSocketAddrs;
 
@@ -54,7 +54,7 @@ pub(super) fn fill(bytes: &mut [u8]) -> Result<(), String> {
         .map_err(|_| "the system gives no random numbers".to_owned())
 }
 
-/// A number below `limit`, which is not zero; the bias of the remainder is below 2^-32 for all limits that occur.
+/// A number below `limit`, which is not zero. The bias of the remainder is below 2^-32 for all limits in use.
 fn below(limit: u64) -> Result<u64, String> {
     let mut bytes = [0; 16];
     fill(&mut bytes)?;
@@ -90,7 +90,7 @@ fn uuid() -> Outcome {
     )))
 }
 
-/// Literal addresses and names of the hosts file at once; a name server gets two seconds.
+/// Address literals and names in the hosts file resolve immediately. A name server has two seconds.
 fn resolve(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let name = string(&arguments, 0);
     if name.parse::<std::net::IpAddr>().is_ok() {

@@ -110,7 +110,7 @@ fn replace(call: &mut Call<'_>, arguments: &[Value], expand: bool) -> Outcome {
     Ok(Value::text(out))
 }
 
-/// Go's template: `$name` takes the longest name of letters, digits and underscores, `${name}` is exact, `$$` is `$`.
+/// Go's template: `$name` uses the longest name of letters, digits and underscores, `${name}` is exact, `$$` is `$`.
 fn expanded(out: &mut Vec<u8>, template: &[u8], found: &Captures<'_>, names: &[Option<String>]) {
     let mut rest = template;
     while let Some(at) = rest.iter().position(|byte| *byte == b'$') {
@@ -138,7 +138,7 @@ fn expanded(out: &mut Vec<u8>, template: &[u8], found: &Captures<'_>, names: &[O
     out.extend_from_slice(rest);
 }
 
-/// The name of each group of a valid pattern, in order: the translation for the `regex` crate has numbers only.
+/// The name of each group of a valid pattern, in order. The translation for the `regex` crate has only numbers.
 fn group_names(pattern: &str) -> Vec<Option<String>> {
     let mut names = Vec::new();
     let mut rest = pattern;

@@ -1,4 +1,5 @@
-//! Versions and constraints, by the rules of Masterminds' library: <https://semver.org> with missing parts as zero.
+//! Versions and constraints, with the rules of Masterminds' library: <https://semver.org>, where missing parts are
+//! zero.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -172,7 +173,7 @@ fn compare(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     })))
 }
 
-/// One comparison; `given` counts the parts that were written, 0 for `*`.
+/// One comparison. `given` is the number of written parts, 0 for `*`.
 struct Rule {
     operator: String,
     version: Version,
@@ -198,7 +199,7 @@ fn rules(text: &str) -> Option<Vec<Rule>> {
     (!out.is_empty()).then_some(out)
 }
 
-/// `>= 1.2` is one rule though a blank stands in it.
+/// `>= 1.2` is one rule although it contains a space.
 fn joined(mut parts: Vec<String>, next: &str) -> Vec<String> {
     match parts
         .last_mut()
@@ -246,7 +247,7 @@ fn rule(text: &str) -> Option<Rule> {
 
 impl Rule {
     fn admits(&self, version: &Version) -> bool {
-        // A pre-release fits only a constraint that has one.
+        // A pre-release matches only a constraint that has one.
         if !version.prerelease.is_empty() && self.version.prerelease.is_empty() {
             return false;
         }

@@ -194,7 +194,7 @@ fn include(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     }
 }
 
-/// `$NAME` and `${NAME}`, as Go's `os.Expand`.
+/// Replaces `$NAME` and `${NAME}`, as Go's `os.Expand`.
 fn expand(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     let whole = string(&arguments, 0);
     let mut out = String::with_capacity(whole.len());
@@ -214,7 +214,7 @@ fn expand(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(out))
 }
 
-/// The name behind a `$` and the bytes that it takes.
+/// The name after a `$` and the number of bytes that it takes.
 fn shell_name(text: &str) -> (Option<&str>, usize) {
     if let Some(inner) = text.strip_prefix('{') {
         return match inner.find('}') {
@@ -279,7 +279,7 @@ fn trunc(_: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(part))
 }
 
-/// Cuts `whole` to `width` bytes with dots where something was left out.
+/// Truncates `whole` to `width` bytes, with dots in place of the removed text.
 fn abbreviate(left: i64, width: i64, whole: &[u8]) -> Value {
     let length = whole.len() as i64;
     if width < 4 || (left > 0 && width < 7) || length <= width {
@@ -328,7 +328,7 @@ fn replace(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
         text(&arguments, 2),
     );
     let parts = if old.is_empty() {
-        // Between all letters, and at both ends.
+        // Between all characters, and at both ends.
         let mut parts = vec![Vec::new()];
         parts.extend(split(&whole, b"", usize::MAX));
         parts.push(Vec::new());
@@ -341,7 +341,7 @@ fn replace(call: &mut Call<'_>, arguments: Vec<Value>) -> Outcome {
     Ok(Value::text(parts.join(&new[..])))
 }
 
-/// Splits like Go's `strings.SplitN`: an empty separator splits into letters.
+/// Splits like Go's `strings.SplitN`: an empty separator splits into characters.
 pub(super) fn split(whole: &[u8], separator: &[u8], most: usize) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     if most == 0 {
@@ -411,7 +411,7 @@ fn indent(call: &mut Call<'_>, arguments: &[Value], before: &str) -> Outcome {
     ))
 }
 
-/// Breaks lines at blanks so that they fit `width`; words that do not fit are cut with `cut_words`.
+/// Breaks lines at spaces so that they fit `width`. With `cut_words`, longer words are cut.
 fn wrap(whole: &str, width: i64, separator: &str, cut_words: bool) -> Value {
     let width = usize::try_from(width).unwrap_or(0).max(1);
     let separator = if separator.is_empty() {
@@ -444,7 +444,7 @@ fn wrap(whole: &str, width: i64, separator: &str, cut_words: bool) -> Value {
     Value::text(out)
 }
 
-/// The elements of a list as texts, without those that are nothing; any other value is one element.
+/// The elements of a list as strings, without empty values. Any other value is a single element.
 pub(super) fn texts_of(value: &Value) -> Vec<Vec<u8>> {
     match list_of(value) {
         Some(list) => list

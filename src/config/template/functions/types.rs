@@ -1,4 +1,4 @@
-//! What a value is.
+//! The types of values.
 
 use super::Kind::{Any, Text};
 use super::{Function, fixed, string};

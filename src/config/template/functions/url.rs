@@ -1,4 +1,4 @@
-//! URLs in parts, as Go's `net/url` reads and writes them.
+//! URLs in parts, as Go's `net/url` parses and writes them.
 
 use super::Kind::{Map, Text};
 use super::{Call, Function, Outcome, fixed, map_of, string};
@@ -216,7 +216,7 @@ fn escape(text: &str, kept: &str, plus: bool) -> String {
     out
 }
 
-/// Text as a part of a query: blanks become `+`.
+/// Escapes text for a query. Spaces become `+`.
 pub(super) fn query_escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for byte in bytes {
