@@ -1,4 +1,4 @@
-//! Which address the client has, when proxies stand between.
+//! Determines the client's address when proxies are in between.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,12 +11,12 @@ use crate::runtime::service::ClientAddress;
 const APP_ENGINE: HeaderName = HeaderName::from_static("x-appengine-remote-addr");
 
 impl ClientAddress {
-    /// The client's address: the peer's, unless the peer is trusted to name another.
+    /// The client's address: the address of the peer, unless the peer is trusted to name another one.
     ///
-    /// As KrakenD does: each header's lines are joined and read from the right, past all trusted addresses. Unlike it,
-    /// nobody is trusted unless listed, and a header that says anything is the last one that is asked: where an element
-    /// is no address, the peer's own counts. Otherwise a client could spoil the header that its proxy writes, and name
-    /// itself in another one.
+    /// As in KrakenD, the lines of each header are joined and read from the right, past all trusted addresses. Unlike
+    /// in KrakenD, only listed peers are trusted, and the first header that is not empty is also the last one used:
+    /// if an element is not an address, the peer's own address is used. Otherwise a client could invalidate the
+    /// header that its proxy writes, and name itself in another one.
     pub fn of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if self.app_engine
@@ -34,7 +34,8 @@ impl ClientAddress {
             .unwrap_or(peer)
     }
 
-    /// What one header says. Read as bytes: one that is no text spoils its element, and not its line.
+    /// The address in one header. The header is read as bytes: invalid text affects only its element and not the
+    /// whole line.
     fn claimed(&self, headers: &HeaderMap, name: &HeaderName) -> Option<IpAddr> {
         let mut leftmost = None;
         for line in headers.get_all(name).iter().rev() {
@@ -54,7 +55,7 @@ impl ClientAddress {
     }
 }
 
-/// Whether a header is there with more than blanks in it.
+/// Whether a header is present with more than spaces in it.
 fn is_said(headers: &HeaderMap, name: &HeaderName) -> bool {
     let mut lines = headers.get_all(name).iter();
     lines.any(|line| !line.as_bytes().trim_ascii().is_empty())
@@ -67,8 +68,9 @@ fn parsed(element: &[u8]) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// How many bits of an IPv6 address tell one client from another. A provider gives 64 bits and more to one customer
-/// (RFC 6177), who could be a new client with each request otherwise. IPv4 addresses count whole.
+/// How many bits of an IPv6 address distinguish one client from another. A provider gives 64 bits and more to one
+/// customer (RFC 6177), who could otherwise appear as a new client with each request. IPv4 addresses count as a
+/// whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipv6Prefix(u8);
 
@@ -79,12 +81,12 @@ impl Default for Ipv6Prefix {
 }
 
 impl Ipv6Prefix {
-    /// `None` unless `bits` is 1 to 128.
+    /// `None` unless `bits` is between 1 and 128.
     pub fn new(bits: u8) -> Option<Ipv6Prefix> {
         (1..=128).contains(&bits).then_some(Ipv6Prefix(bits))
     }
 
-    /// What stands for all addresses of one client: the address with the bits behind the prefix cleared.
+    /// A representative of all addresses of one client: the address with the bits after the prefix cleared.
     pub fn client(self, address: IpAddr) -> IpAddr {
         match address.to_canonical() {
             IpAddr::V4(v4) => IpAddr::V4(v4),
@@ -146,7 +148,7 @@ mod tests {
     ];
 
     #[test]
-    fn with_everybody_trusted_the_leftmost_address_counts() {
+    fn if_all_peers_are_trusted_the_leftmost_address_is_used() {
         assert_eq!(address(&everybody(), &BOTH), "1.1.1.1");
         assert_eq!(address(&everybody(), &BOTH[1..]), "3.3.3.3");
         for value in ["junk", "1.1.1.1, junk", ""] {
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_trusted_unless_listed() {
+    fn only_listed_peers_are_trusted() {
         assert_eq!(address(&rules(&[]), &BOTH), PEER);
         assert_eq!(address(&rules(&["10.0.0.0/8"]), &BOTH), PEER);
     }
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_is_no_ascii_spoils_nothing_but_its_own_element() {
+    fn a_byte_outside_ascii_invalidates_only_its_own_element() {
         let rules = rules(&["127.0.0.1/32", "10.0.0.0/8"]);
         let forged: (&str, &[u8]) = ("x-real-ip", b"6.6.6.6");
         for (value, want) in [
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_ipv6_is_its_prefix() {
+    fn an_ipv6_client_is_identified_by_its_prefix() {
         let client = |bits, address: &str| {
             let prefix = Ipv6Prefix::new(bits).unwrap();
             prefix.client(address.parse().unwrap()).to_string()
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_can_be_ignored_altogether() {
+    fn headers_can_be_ignored() {
         let rules = ClientAddress {
             by_header: false,
             ..everybody()
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_headers_is_followed() {
+    fn headers_are_read_in_the_configured_order() {
         let rules = ClientAddress {
             headers: [HeaderName::from_static("x-real-ip")].into(),
             ..everybody()
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_peer_seen_through_an_ipv6_socket_is_the_same_peer() {
+    fn an_ipv4_peer_on_an_ipv6_socket_is_the_same_peer() {
         let rules = rules(&["127.0.0.1/32"]);
         let mut headers = HeaderMap::new();
         headers.insert("x-real-ip", HeaderValue::from_static("3.3.3.3"));
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn app_engine_names_the_client_itself() {
+    fn the_app_engine_header_names_the_client() {
         let rules = ClientAddress {
             app_engine: true,
             ..ClientAddress::default()

@@ -1,36 +1,37 @@
-//! An answer made here, not by an upstream.
+//! A response made by the gateway itself.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
-/// A few header fields, in the order in which they are written; a name may stand several times.
+/// A few headers, in the order in which they are written. A name may occur several times.
 pub type Fields = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
-/// A whole answer: status, header fields, body. `Content-Length`, `Date` and `Connection` are added when it is written.
+/// A complete response: status, headers, body. `Content-Length`, `Date` and `Connection` are added when it is
+/// written.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: StatusCode,
     pub fields: Fields,
     pub body: Bytes,
-    /// Whether the gateway's `X-Krakend` fields go with it: refusals of endpoint steps carry none
-    /// (spec/modules.md §0.2), answers of the endpoint itself do.
+    /// Whether the response carries the gateway's `X-Krakend` headers. As in KrakenD, responses of endpoint steps
+    /// that reject a request carry none; responses of the endpoint itself do.
     pub branding: Branding,
 }
 
-/// Which of the gateway's own fields an answer carries.
+/// The gateway's own headers that a response carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Branding {
-    /// Neither field: refusals by endpoint steps, built-in endpoints.
+    /// None: rejections by endpoint steps, built-in endpoints.
     None,
-    /// `X-Krakend` alone: automatic OPTIONS answers, panics.
+    /// Only `X-Krakend`: automatic OPTIONS responses, panics.
     Version,
     /// `X-Krakend` and `X-Krakend-Completed` with this value.
     Completed(bool),
 }
 
 impl Answer {
-    /// An answer without a body and without the gateway's fields: what refusing steps give.
+    /// A response without a body and without the gateway's headers, as steps use it to reject a request.
     pub fn empty(status: StatusCode) -> Answer {
         Answer {
             status,
@@ -40,7 +41,7 @@ impl Answer {
         }
     }
 
-    /// Adds one field and hands the answer back.
+    /// Adds one header and returns the response.
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Answer {
         self.fields.push((name, value));
         self

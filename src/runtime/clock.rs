@@ -1,27 +1,27 @@
-//! The time that limits, breakers and caches live by, handed in so that tests can move it.
+//! The clock of limits, circuit breakers and caches. It is passed as a value, so that tests can control it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A monotonic clock with an origin of its own, and the wall clock beside it.
+/// A monotonic clock with its own origin, together with the wall clock.
 ///
-/// Cloning gives the same clock. Two readings of one clock never run backwards, whatever the wall clock does.
+/// Clones share the same clock. Readings never go backwards, whatever the wall clock does.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
     System(Instant),
-    /// Nanoseconds since the origin; the wall clock is `EPOCH_OF_TESTS` later.
+    /// Nanoseconds since the origin. The wall clock is `EPOCH_OF_TESTS` later.
     Manual(Arc<AtomicU64>),
 }
 
-/// Wall time at the origin of a manual clock: a Friday in November 2023.
+/// The wall time at the origin of a manual clock: a Friday in November 2023.
 const EPOCH_OF_TESTS: Duration = Duration::from_secs(1_700_000_000);
 
 impl Clock {
-    /// The clock of this machine, its origin now.
+    /// The clock of this machine. Its origin is now.
     pub fn system() -> Clock {
         Clock(Source::System(Instant::now()))
     }
@@ -39,10 +39,10 @@ impl Clock {
         }
     }
 
-    /// Time since 1970, for dates in headers only.
+    /// Time since the Unix epoch, only for dates in headers.
     pub fn wall(&self) -> Duration {
         match &self.0 {
-            // A machine whose date is before 1970 gets 1970: nothing here may depend on it.
+            // A machine whose date is before 1970 reports 1970. Nothing may depend on this value.
             Source::System(_) => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default(),
@@ -50,7 +50,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward; the system's clock is not moved.
+    /// Advances a manual clock. The system clock is not affected.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(nanos) = &self.0 {
             let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_moves_only_when_told() {
+    fn a_manual_clock_moves_only_when_advanced() {
         let clock = Clock::manual();
         let same = clock.clone();
         assert_eq!(clock.now(), Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Why a request failed, in the words of the log.
+//! Why a request failed, with the text for the log.
 
 use std::borrow::Cow;
 
@@ -9,55 +9,56 @@ use crate::runtime::answer::Fields;
 use crate::telemetry::hidden::Hidden;
 use crate::upstream::budget::Full;
 
-/// Why a backend call, or the whole pipeline, gave no answer.
+/// Why a backend call, or the whole pipeline, gave no response.
 ///
-/// The text is what the log says and what `router.return_error_msg` shows; it follows the reference's wording
-/// (spec/gateway.md §4.1). The status is what a single-backend endpoint answers.
+/// The text is the log message and what `router.return_error_msg` shows. It follows KrakenD's wording. The status is
+/// the one that an endpoint with a single backend responds with.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub struct Failure {
     pub kind: Kind,
     pub text: Cow<'static, str>,
-    /// 500 unless the failure carries another, as with `return_error_code`.
+    /// 500 unless the failure has another one, as with `return_error_code`.
     pub status: StatusCode,
-    /// The upstream's own body and content type (`return_error_code` with `return_error_msg`).
+    /// The body and content type of the upstream (`return_error_code` with `return_error_msg`).
     pub body: Option<(Bytes, Option<HeaderValue>)>,
-    /// Show status, fields and body to the client whatever `return_error_msg` says: the operator asked for them.
+    /// Headers of the upstream. If present, status, headers and body are sent to the client regardless of
+    /// `return_error_msg`, because the configuration requests it.
     pub passed: Option<Box<Fields>>,
-    /// It came of a step around the endpoint, which stands outside of `proxy.static`: no static data cover it.
+    /// The failure comes from a step around the endpoint, outside of `proxy.static`, so static data does not apply.
     pub outside: bool,
 }
 
-/// The closed set of ways to fail: the label of the metric, and what the breaker looks at.
+/// The closed list of failures. A kind is the label of the metric, and the circuit breaker evaluates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `context deadline exceeded`
     Deadline,
-    /// The client went away: `context canceled`.
+    /// The client closed its connection: `context canceled`.
     Canceled,
-    /// Refused, reset, unresolvable, TLS: no usable connection.
+    /// No usable connection: refused, reset, unresolvable, or a TLS error.
     Connect,
-    /// A connection that broke, or an answer that is not HTTP or ended early.
+    /// The connection broke, or the response is not HTTP or ended early.
     Broken,
-    /// The upstream answered with a status that counts as failure.
+    /// The status of the upstream counts as a failure.
     Status,
-    /// The answer could not be decoded.
+    /// The response could not be decoded.
     Decode,
-    /// The answer was larger than allowed.
+    /// The response was larger than allowed.
     TooLarge,
     /// The process holds as many bytes of bodies as it may.
     Full,
-    /// `circuit breaker is open`, `rate limit exceded`: the backend is spared the call.
+    /// `circuit breaker is open`, `rate limit exceded`: the backend is not called.
     Busy,
-    /// A step refused the call.
+    /// A step rejected the call.
     Refused,
-    /// No token for the backend could be had.
+    /// No token for the backend could be obtained.
     Credentials,
-    /// The request cannot be turned into a call: a placeholder without a value, a body that is no JSON.
+    /// The request cannot be turned into a call: a placeholder has no value, or the body is not JSON.
     Request,
-    /// A script ended the request: an error of its own, or one that it raised on purpose.
+    /// A script ended the request with an error of its own, or with one that it raised deliberately.
     Script,
-    /// A host list that is empty: `no hosts available`.
+    /// The host list is empty: `no hosts available`.
     NoHosts,
 }
 
@@ -83,7 +84,7 @@ impl Kind {
 }
 
 impl Failure {
-    /// A failure that answers 500.
+    /// A failure with status 500.
     pub fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Failure {
         Failure {
             kind,
@@ -95,7 +96,7 @@ impl Failure {
         }
     }
 
-    /// The same, of a step around the endpoint.
+    /// Marks the failure as one of a step around the endpoint.
     pub fn outside(self) -> Failure {
         Failure {
             outside: true,
@@ -103,7 +104,7 @@ impl Failure {
         }
     }
 
-    /// The same without what a backend's `url_pattern` keeps secret.
+    /// Removes secret parts of a backend's `url_pattern` from the text.
     pub fn hiding(mut self, hidden: &Hidden) -> Failure {
         if let Cow::Owned(cleaned) = hidden.clean(&self.text) {
             self.text = cleaned.into();
@@ -124,7 +125,7 @@ impl Failure {
         }
     }
 
-    /// What a gateway answers for it (RFC 9110 §15.6), where the file asks for more than 500.
+    /// The status of a gateway for this failure (RFC 9110 §15.6), if the configuration asks for more than 500.
     pub fn gateway_status(&self) -> StatusCode {
         match self.kind {
             _ if self.status != StatusCode::INTERNAL_SERVER_ERROR => self.status,
@@ -135,7 +136,7 @@ impl Failure {
         }
     }
 
-    /// The client has gone.
+    /// The client closed its connection.
     pub fn canceled() -> Failure {
         Failure::new(Kind::Canceled, "context canceled")
     }

@@ -1,11 +1,11 @@
-//! `flatmap_filter`: move, append and delete by path, through arrays too.
+//! `flatmap_filter`: moves, appends and deletes values by path, including through arrays.
 //!
-//! Numeric parts of a path address positions of arrays; `*` is every child of an object or array. An element keeps
-//! its position until all operations are done, whatever is taken out before it; what is added goes behind. A container
-//! that loses its last child becomes null, as KrakenD does.
+//! A numeric part of a path is a position in an array. `*` means every child of an object or array. An element keeps
+//! its position until all operations are done, even if elements before it are removed. New elements are added at the
+//! end. As in KrakenD, a container that loses its last child becomes null.
 //!
-//! So an element that is taken out leaves a hole ([`Value::hole`]) behind, and holes are closed at the end. An array
-//! with nothing but one hole has lost all its elements, but is still an array for the operations that follow.
+//! For this, a removed element leaves a hole ([`Value::hole`]), and the holes are removed at the end. An array that
+//! contains only holes has lost all its elements, but is still an array for the operations that follow.
 
 mod tree;
 
@@ -15,11 +15,11 @@ use self::tree::{
 };
 use super::json::Value;
 
-/// The operations of one `flatmap_filter`, in the file's order. Never empty.
+/// The operations of one `flatmap_filter`, in the configured order. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flatmap {
     operations: Box<[Operation]>,
-    /// Whether any of them may take an element out of an array.
+    /// Whether an operation may remove an element from an array.
     leaves_holes: bool,
 }
 
@@ -47,10 +47,10 @@ enum Part {
 }
 
 impl Flatmap {
-    /// Compiles pairs of `type` and `args`. Unknown types are skipped, as KrakenD does; `None` when nothing is left.
+    /// Compiles pairs of `type` and `args`. As in KrakenD, unknown types are skipped. `None` if no operation remains.
     ///
     /// # Errors
-    /// A `move` or `append` without two arguments.
+    /// A `move` or `append` has fewer than two arguments.
     pub fn compile<'a>(
         operations: impl IntoIterator<Item = (&'a str, &'a [String])>,
     ) -> Result<Option<Flatmap>, FlatmapError> {
@@ -73,8 +73,8 @@ impl Flatmap {
         }))
     }
 
-    /// Applies all operations to `data` in place. Nothing happens to null and to an empty object; what is not an
-    /// object in the end becomes null.
+    /// Applies all operations to `data` in place. Null and an empty object are unchanged. If the result is not an
+    /// object, it becomes null.
     pub fn apply(&self, data: &mut Value) {
         match data.as_object_mut() {
             Some(object) if !object.is_empty() => {}
@@ -119,7 +119,7 @@ impl Operation {
 }
 
 impl Part {
-    /// The part as it is written.
+    /// The part as written.
     fn text(&self) -> &str {
         match self {
             Part::Any => "*",
@@ -137,7 +137,7 @@ fn path(text: &str) -> Path {
         .collect()
 }
 
-/// Deletes whatever `path` leads to.
+/// Deletes every value at `path`.
 fn delete(data: &mut Value, path: &[Part]) {
     let Some((last, parents)) = path.split_last() else {
         return;
@@ -155,8 +155,8 @@ fn delete(data: &mut Value, path: &[Part]) {
     );
 }
 
-/// A `move`; what it does depends on the depths of its two sides. A `*` at the end of either side is a name like any
-/// other, unlike elsewhere.
+/// A `move`. Its effect depends on the depths of the two paths. Unlike elsewhere, a `*` at the end of either path is
+/// an ordinary name.
 fn relocate(data: &mut Value, from: &[Part], to: &[Part]) {
     let (Some((source, parents)), Some((last, above))) = (from.split_last(), to.split_last())
     else {
@@ -174,7 +174,8 @@ fn relocate(data: &mut Value, from: &[Part], to: &[Part]) {
     }
 }
 
-/// Source and destination at one depth: only the last name changes, where it is. Arrays have no names to change.
+/// Source and destination have the same depth: only the last name changes, in place. Elements of arrays have no names
+/// to change.
 fn rename(parent: &mut Value, source: &str, last: &str) {
     if let Some(object) = parent.as_object_mut()
         && let Some(value) = object.remove(source)
@@ -183,8 +184,8 @@ fn rename(parent: &mut Value, source: &str, last: &str) {
     }
 }
 
-/// Source shallower than destination: the value sinks below its own parent. As many leading parts of the destination
-/// are ignored as the parent is deep, and wildcards in the rest are names.
+/// The source is shallower than the destination: the value moves down, below its own parent. As many leading parts of
+/// the destination are ignored as the parent is deep. Wildcards in the rest are ordinary names.
 fn sink(parent: &mut Value, source: &str, between: &[Part], last: &str) {
     let Some(value) = take(parent, source) else {
         return;
@@ -197,7 +198,8 @@ fn sink(parent: &mut Value, source: &str, between: &[Part], last: &str) {
     }
 }
 
-/// Source deeper than destination: the value moves up, under the deepest part of the destination that exists.
+/// The source is deeper than the destination: the value moves up, below the deepest part of the destination that
+/// exists.
 fn promote(data: &mut Value, (source, parents): (&str, &[Part]), (last, above): (&str, &[Part])) {
     let mut taken = Vec::new();
     walk(data, parents, &mut Vec::new(), &mut |parent, place| {
@@ -210,7 +212,7 @@ fn promote(data: &mut Value, (source, parents): (&str, &[Part]), (last, above): 
     }
 }
 
-/// Puts `value` below `parent`, as deep as `above` leads; its wildcards read as in `place`.
+/// Puts `value` below `parent`, as deep as the path `above` exists. Wildcards in it are resolved as in `place`.
 fn lift(parent: &mut Value, above: &[Part], place: &[Label], last: &str, value: Value) {
     if let Some((part, deeper)) = above.split_first()
         && let Some(label) = label_in(parent, part, place.first())
@@ -222,10 +224,10 @@ fn lift(parent: &mut Value, above: &[Part], place: &[Label], last: &str, value: 
     put(parent, last, value);
 }
 
-/// Puts the values of `from` behind those of `to`, and deletes `from`. Nothing happens unless both are lists.
+/// Appends the values of `from` to those of `to`, and deletes `from`. Nothing happens unless both are lists.
 ///
-/// As KrakenD does: a path with a `*` is always a list, of what each child has at the rest of the path, and of null
-/// where it has nothing. Such a list of values that `to` gathers is stored under the name `*`.
+/// As in KrakenD, a path with a `*` is always a list: the values that the children have at the rest of the path, with
+/// null for those that have none. If `to` is such a list, the result is stored under the name `*`.
 fn append(data: &mut Value, from: &[Part], to: &[Part]) {
     if !is_list(data, from) || !is_list(data, to) {
         return;
@@ -245,7 +247,7 @@ fn append(data: &mut Value, from: &[Part], to: &[Part]) {
     delete(data, from);
 }
 
-/// Writes `elements` to `path`, in which a `*` is a name like any other.
+/// Writes `elements` to `path`, in which a `*` is an ordinary name.
 fn store(data: &mut Value, path: &[Part], elements: Vec<Value>) {
     let Some((last, parents)) = path.split_last() else {
         return;

@@ -1,4 +1,4 @@
-//! Equal calls at the same time: one is made, the others wait for its end.
+//! Single-flight for equal concurrent calls: one is made, and the others wait for its end.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,50 +7,50 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// What tells calls apart: a digest of everything that goes out.
+/// Identifies equal calls: a digest of everything that is sent.
 pub type Digest = [u8; 32];
 
-/// Calls whose answers nobody can share, remembered at most; then all of them are forgotten.
+/// The maximum number of remembered calls whose responses cannot be shared. Beyond it all of them are dropped.
 const MAX_ALONE: usize = 10_000;
 
-/// After a failure equal calls are made at once for so long: waiting for an upstream that fails helps nobody.
+/// How long equal calls do not wait after a failure: waiting for a failing upstream is useless.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// The calls under way. Bounded by the requests under way and by [`MAX_ALONE`].
+/// The calls in progress. Limited by the requests in progress and by [`MAX_ALONE`].
 #[derive(Debug, Default)]
 pub struct Flights(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
     under_way: HashMap<Digest, watch::Receiver<bool>>,
-    /// Calls whose last answer could not be shared: until the time, or until an answer can be shared.
+    /// Calls whose last response could not be shared: until the given time, or until a response can be shared.
     alone: HashMap<Digest, Option<Instant>>,
 }
 
-/// What a request does about a call.
+/// How a request proceeds with a call.
 #[derive(Debug)]
 pub enum Join<'f> {
-    /// It makes the call, and equal ones wait for its end.
+    /// It makes the call, and equal calls wait for its end.
     Lead(Flight<'f>),
-    /// It makes the call for itself.
+    /// It makes the call only for itself.
     Alone,
-    /// An equal call is under way.
+    /// An equal call is in progress.
     Wait(Landing),
 }
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Its answer is kept, and fresh for whoever asks the same.
+    /// Its response is stored and fresh for equal calls.
     Shared,
-    /// Its answer is for nobody else.
+    /// Its response must not be shared.
     Unshared,
-    /// There was no answer, or the upstream failed.
+    /// There was no response, or the upstream failed.
     Failed,
 }
 
 impl Flights {
-    /// Joins the call `digest`, or begins it.
+    /// Joins the call `digest`, or starts it.
     pub fn join(&self, digest: &Digest) -> Join<'_> {
         let mut table = self.locked();
         match table.alone.get(digest) {
@@ -73,7 +73,7 @@ impl Flights {
         })
     }
 
-    /// Learns from the end of a call that was made alone.
+    /// Records the end of a call that was made alone.
     pub fn learn(&self, digest: &Digest, end: End) {
         let mut table = self.locked();
         let until = match end {
@@ -91,12 +91,13 @@ impl Flights {
     }
 
     fn locked(&self) -> MutexGuard<'_, Table> {
-        // Every change is one call on a map: a panic leaves none half done.
+        // Every change is a single map operation, so a panic leaves no partial change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A call under way that others may wait for. Dropped without an end, it lets one of them make the call.
+/// A call in progress that others may wait for. If it is dropped without an end, one of the waiting calls is made
+/// instead.
 #[derive(Debug)]
 pub struct Flight<'f> {
     flights: &'f Flights,
@@ -105,7 +106,7 @@ pub struct Flight<'f> {
 }
 
 impl Flight<'_> {
-    /// Wakes those who wait.
+    /// Wakes the waiting calls.
     pub fn end(self, end: End) {
         self.flights.learn(&self.digest, end);
         self.ended.send_replace(true);
@@ -118,12 +119,12 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// The end of somebody else's call.
+/// The end of an equal call.
 #[derive(Debug)]
 pub struct Landing(watch::Receiver<bool>);
 
 impl Landing {
-    /// Waits for it, until `until` at the longest. `Some(false)` when its maker went away without an end.
+    /// Waits for the end, at most until `until`. `Some(false)` if the call was dropped without an end.
     pub async fn wait(mut self, until: Instant) -> Option<bool> {
         let ended = tokio::time::timeout_at(until, self.0.changed()).await;
         ended.ok().map(|ended| ended.is_ok())
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_waits_for_the_end_of_the_first() {
+    async fn the_second_call_waits_for_the_end_of_the_first() {
         let flights = Flights::default();
         let Join::Lead(first) = flights.join(&A) else {
             panic!("nobody was there before")
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_was_given_up_is_made_by_the_next() {
+    async fn a_dropped_call_is_made_by_the_next_request() {
         let flights = Flights::default();
         let first = flights.join(&A);
         let Join::Wait(landing) = flights.join(&A) else {
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_where_the_last_answer_could_not_be_shared() {
+    async fn calls_do_not_wait_if_the_last_response_could_not_be_shared() {
         let flights = Flights::default();
         let lead = |end| match flights.join(&A) {
             Join::Lead(flight) => flight.end(end),
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_has_an_end() {
+    async fn a_wait_ends_at_its_deadline() {
         let flights = Flights::default();
         let _first = flights.join(&A);
         let Join::Wait(landing) = flights.join(&A) else {
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shared_is_remembered_within_bounds() {
+    fn the_memory_of_unshared_calls_is_limited() {
         let flights = Flights::default();
         for n in 0..3 * MAX_ALONE as u64 {
             let mut digest = [0; 32];

@@ -1,4 +1,4 @@
-//! `backend/graphql`: a query or mutation instead of the client's own method and body.
+//! `backend/graphql`: replaces the client's method and body with a query or mutation.
 
 use std::sync::Arc;
 
@@ -20,24 +20,24 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// What a backend says about its GraphQL operation, before it is compiled.
+/// The configured GraphQL operation of a backend, before it is compiled.
 #[derive(Debug, Clone)]
 pub struct GraphQlSpec {
     pub operation: Operation,
-    /// Send it in the query string instead of a body.
+    /// Sends it in the query string instead of a body.
     pub by_get: bool,
     pub query: String,
-    /// Empty: none.
+    /// Empty if there is none.
     pub operation_name: String,
     pub variables: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Variables come from the configuration, some of them from path parameters.
+    /// The variables come from the configuration, some of them from path parameters.
     Query,
-    /// Variables come from the client's body; the configuration fills in those that are missing, some of them from
-    /// path parameters.
+    /// The variables come from the client's body. The configuration adds missing ones, some of them from path
+    /// parameters.
     Mutation,
 }
 
@@ -56,13 +56,13 @@ pub struct GraphQl {
 #[derive(Debug, Clone)]
 enum Variable {
     Fixed(Value),
-    /// The whole value is `{name}`: the endpoint's parameter of this name, as a string; the case of its first letter
-    /// makes no difference.
+    /// The whole value is `{name}`: the endpoint's parameter with this name, as a string. The case of the first
+    /// letter is ignored.
     Param(Arc<str>),
 }
 
 impl GraphQl {
-    /// Settles what can be settled before the first request comes.
+    /// Precomputes everything that does not depend on a request.
     pub fn compile(spec: GraphQlSpec) -> GraphQl {
         let operation = spec.operation;
         let variables: Box<[_]> = spec
@@ -90,7 +90,7 @@ impl GraphQl {
     /// Turns a call into this operation: method, body or query string, `Content-Type`, `Content-Length`.
     ///
     /// # Errors
-    /// A mutation whose client sent a body that is no JSON object.
+    /// For a mutation, the client's body is not a JSON object.
     pub fn apply(&self, out: &mut Outgoing, params: &Params) -> Result<(), Failure> {
         let written = match (&self.fixed, self.operation) {
             (Some(fixed), _) => fixed.clone(),
@@ -116,14 +116,14 @@ impl GraphQl {
         Ok(())
     }
 
-    /// The configured variables, parameters filled in. As KrakenD does, a parameter that is missing is empty in a query.
+    /// The configured variables with their parameters. As in KrakenD, a missing parameter is empty in a query.
     fn configured(&self, params: &Params) -> Object {
         let value = |variable: &Variable| match variable {
             Variable::Fixed(value) => value.clone(),
             Variable::Param(name) => match (param(params, name), self.operation) {
                 (Some(value), _) => Value::string(escape::text(value)),
                 (None, Operation::Query) => Value::string(""),
-                // Then it is no placeholder, but a text in braces.
+                // It is not a placeholder but a text in braces.
                 (None, Operation::Mutation) => Value::string(format!("{{{name}}}")),
             },
         };
@@ -133,7 +133,8 @@ impl GraphQl {
             .collect()
     }
 
-    /// The client's variables, with configured ones where it sent none of that name. No body, and null, are none.
+    /// The client's variables, and the configured ones that it did not send. An empty body and null contain no
+    /// variables.
     fn of_client(&self, body: &Bytes, params: &Params) -> Result<Object, Failure> {
         let configured = self.configured(params);
         if body.trim_ascii().is_empty() {
@@ -166,7 +167,7 @@ impl GraphQl {
         }
     }
 
-    /// `{"query":…,"operationName":…,"variables":{…}}`, the last two only if they are not empty.
+    /// `{"query":…,"operationName":…,"variables":{…}}`, where the last two are omitted if empty.
     fn body(&self, variables: &Object) -> Bytes {
         let mut out = Vec::with_capacity(64 + self.query.len() + 64 * variables.len());
         out.extend_from_slice(b"{\"query\":");
@@ -183,7 +184,7 @@ impl GraphQl {
         Bytes::from(out)
     }
 
-    /// `query=…&operationName=…&variables=…`, encoded, the last two only if they are not empty.
+    /// `query=…&operationName=…&variables=…`, encoded, where the last two are omitted if empty.
     fn pairs(&self, variables: &Object) -> Bytes {
         let mut json = Vec::new();
         if !variables.is_empty() {
@@ -218,7 +219,7 @@ fn write_object(out: &mut Vec<u8>, members: &Object) {
     out.push(b'}');
 }
 
-/// The value of the parameter that is called `name` but for the case of its first letter.
+/// The value of the parameter `name`, where the case of the first letter is ignored.
 fn param<'p>(params: &'p Params, name: &str) -> Option<&'p str> {
     let same = |known: &str| match (known.split_at_checked(1), name.split_at_checked(1)) {
         (Some((first, rest)), Some((its_first, its_rest))) => {
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_parameter_that_are_no_utf8_are_replaced() {
+    fn invalid_utf8_in_a_parameter_is_replaced() {
         let mut params = Params::default();
         params.0.push(("id".into(), escape::kept(b"caf\xe9")));
         let mut out = Outgoing {
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_members_are_left_out() {
+    fn empty_members_are_omitted() {
         let out = sent(spec(Operation::Query, json!({})), "").expect("a call");
         assert_eq!(out.body, r#"{"query":"{h}"}"#);
         let mut named = spec(Operation::Query, json!({}));
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_is_there_even_when_it_is_empty() {
+    fn the_query_is_present_even_if_it_is_empty() {
         let mut spec = spec(Operation::Query, json!({}));
         spec.query.clear();
         assert_eq!(
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mutation_takes_the_client_s_members_and_fills_in_the_rest() {
+    fn a_mutation_uses_the_members_of_the_client_and_adds_the_rest() {
         let spec = || {
             let variables =
                 json!({"a": "def", "b": "{Id}", "n": "{nope}", "e": "{}", "l": ["{id}"]});
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mutation_refuses_a_body_that_is_no_json_object() {
+    fn a_mutation_rejects_a_body_that_is_not_a_json_object() {
         for (body, text) in [
             ("{", "unexpected end of JSON input"),
             (
@@ -389,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn by_get_everything_goes_into_the_query_string() {
+    fn with_get_everything_is_in_the_query_string() {
         let mut spec = spec(Operation::Query, json!({"id": "{id}"}));
         spec.by_get = true;
         spec.operation_name = "Get".to_owned();

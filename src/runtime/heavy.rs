@@ -1,9 +1,9 @@
-//! Work whose length depends on a request: scripts, schemas, expressions, large bodies.
+//! Work whose duration depends on a request: scripts, schemas, expressions, large bodies.
 //!
-//! Such work begins on the worker thread that serves the request. Work that is still running after [`INLINE`] leaves the
-//! worker: the runtime gives the worker's other tasks to another thread, and the work goes on in a lane. There are fewer
-//! lanes than processors, so that heavy requests cannot take all of them; others wait for a lane, in the order in which
-//! they came. All of it ends at the request's deadline.
+//! Such work starts on the worker thread that handles the request. If it is still running after [`INLINE`], the
+//! runtime moves the other tasks of the worker to another thread, and the work continues in a lane. There are fewer
+//! lanes than processors, so that heavy requests cannot occupy all of them. Further work waits for a lane in order of
+//! arrival. All of it ends at the request's deadline.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -15,23 +15,23 @@ use tokio::task::block_in_place;
 
 use super::failure::{Failure, Kind};
 
-/// How long work may hold a worker.
+/// How long work may block a worker.
 const INLINE: Duration = Duration::from_millis(2);
-/// How long work keeps its lane while others wait.
+/// How long work keeps its lane while other work waits.
 const TURN: Duration = Duration::from_millis(10);
 /// Long enough for the runtime to move a worker to another thread.
 const SETTLE: Duration = Duration::from_micros(200);
-/// More pieces of work do not wait for a lane. Each of them holds a thread.
+/// The maximum number of pieces of work that wait for a lane, because each of them occupies a thread.
 const MOST_WAITING: usize = 128;
-/// A body from this size on is read away from the worker: about two milliseconds of parsing.
+/// A body of at least this size is parsed outside the worker. Parsing it takes about two milliseconds.
 const LARGE: usize = 256 * 1024;
 
-/// Why work was stopped before its end.
+/// Why work was stopped early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The request's deadline has passed.
     Deadline,
-    /// Too many pieces of heavy work wait already.
+    /// Too much heavy work is already waiting.
     Busy,
 }
 
@@ -47,7 +47,7 @@ impl From<Cut> for Failure {
     }
 }
 
-/// One piece of work. Whoever does it calls [`Heavy::look`] every 20 to 100 microseconds.
+/// One piece of work, which calls [`Heavy::look`] every 20 to 100 microseconds.
 #[derive(Debug)]
 pub struct Heavy {
     started: Instant,
@@ -56,7 +56,7 @@ pub struct Heavy {
 }
 
 impl Heavy {
-    /// Work that begins now.
+    /// Work that starts now.
     pub fn until(deadline: Instant) -> Heavy {
         Heavy {
             started: Instant::now(),
@@ -65,15 +65,15 @@ impl Heavy {
         }
     }
 
-    /// Lets the work end after `time`, if that is before its deadline.
+    /// Makes the work end after `time`, if that is before its deadline.
     pub fn shorten(&mut self, time: Duration) {
         self.deadline = self.deadline.min(Instant::now() + time);
     }
 
-    /// Looks at the clock. Work that has taken long leaves the worker here, and may wait here for a lane.
+    /// Checks the time. Work that has taken long leaves the worker here, and may wait here for a lane.
     ///
     /// # Errors
-    /// The work has to stop.
+    /// The work must stop.
     pub fn look(&mut self) -> Result<(), Cut> {
         let now = Instant::now();
         if now >= self.deadline {
@@ -84,40 +84,40 @@ impl Heavy {
             None => {
                 let deadline = self.deadline;
                 self.lane = leave_worker(|| LANES.enter(deadline, MOST_WAITING)).transpose()?;
-                // Where there is no worker to leave, nothing is measured again until the next look.
+                // If there is no worker to leave, nothing is measured until the next check.
                 self.started = Instant::now();
                 Ok(())
             }
             Some(lane) if now.duration_since(lane.since) < TURN => Ok(()),
             Some(lane) => {
                 let deadline = self.deadline;
-                // Also gives the worker away again, should the runtime have returned it to this thread.
+                // This also releases the worker again, if the runtime has returned it to this thread.
                 leave_worker(|| lane.next_turn(deadline)).unwrap_or(Ok(()))
             }
         }
     }
 }
 
-/// Runs `work` on `size` bytes: in place where they are few, else away from the worker.
+/// Runs `work` on `size` bytes: in place if they are few, otherwise outside the worker.
 pub fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
     if size < LARGE || !on_worker() {
         return work();
     }
     block_in_place(|| {
-        // With too many others waiting the threads are in use anyway: this work is short enough to do at once.
+        // If too much work is waiting, the threads are in use anyway. This work is short enough to be done now.
         let soon = Instant::now() + Duration::from_secs(1);
         let _lane = LANES.enter(soon, MOST_WAITING).ok();
         work()
     })
 }
 
-/// Whether this thread serves other tasks that could go on elsewhere.
+/// Whether this thread runs other tasks that could be moved elsewhere.
 fn on_worker() -> bool {
     Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
-/// Gives the other tasks of this worker to another thread, then waits for what `wait` waits for. `None`: this thread
-/// is no worker of a runtime with several threads.
+/// Moves the other tasks of this worker to another thread and runs `wait`. `None` if this thread is not a worker of a
+/// multi-threaded runtime.
 fn leave_worker<T>(wait: impl FnOnce() -> T) -> Option<T> {
     on_worker().then(|| {
         block_in_place(|| {
@@ -141,7 +141,7 @@ static LANES: LazyLock<Lanes> = LazyLock::new(|| {
     Lanes::new(processors.saturating_sub(1).max(1))
 });
 
-/// How much heavy work runs at once.
+/// The number of concurrent pieces of heavy work.
 #[derive(Debug)]
 struct Lanes {
     number: usize,
@@ -169,7 +169,7 @@ impl Lanes {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a lane, behind those who wait already.
+    /// Waits for a lane, after the work that is already waiting.
     fn enter(&'static self, deadline: Instant, most: usize) -> Result<Lane, Cut> {
         let mut queue = self.queue();
         if queue.waiting.len() >= most {
@@ -182,7 +182,7 @@ impl Lanes {
             if queue.running < self.number && queue.waiting.front() == Some(&mine) {
                 queue.waiting.pop_front();
                 queue.running += 1;
-                // There may be a lane for the next one, too.
+                // There may be a lane for the next one too.
                 self.turn.notify_all();
                 return Ok(Lane {
                     lanes: self,
@@ -206,7 +206,7 @@ impl Lanes {
     }
 }
 
-/// The right to run; given back when dropped.
+/// The permission to run, returned on drop.
 #[derive(Debug)]
 struct Lane {
     lanes: &'static Lanes,
@@ -214,14 +214,14 @@ struct Lane {
 }
 
 impl Lane {
-    /// Lets those run who wait, and waits behind them.
+    /// Lets waiting work run, and queues up after it.
     fn next_turn(&mut self, deadline: Instant) -> Result<(), Cut> {
         self.since = Instant::now();
         if self.lanes.queue().waiting.is_empty() {
             return Ok(());
         }
         self.lanes.leave();
-        // Whoever fails here has no lane to give back: `running` is counted up again for the drop.
+        // On failure there is no lane to return, so `running` is incremented again for the drop.
         match self.lanes.enter(deadline, usize::MAX) {
             Ok(lane) => {
                 std::mem::forget(lane);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_bounded_and_given_back() {
+    fn lanes_are_limited_and_returned() {
         let lanes = lanes(1);
         let first = lanes.enter(soon(), 1).unwrap();
         let late = Instant::now() + Duration::from_millis(5);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_keeps_its_lane_long_lets_others_run() {
+    fn long_work_lets_waiting_work_run() {
         let lanes = lanes(1);
         let mut first = lanes.enter(soon(), 8).unwrap();
         let other = std::thread::spawn(move || drop(lanes.enter(soon(), 8).unwrap()));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn heavy_work_does_not_hold_the_only_worker() {
+    async fn heavy_work_does_not_block_the_only_worker() {
         let heavy = tokio::spawn(async {
             let mut heavy = Heavy::until(Instant::now() + Duration::from_millis(800));
             while heavy.look().is_ok() {
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn work_ends_at_its_deadline_without_a_runtime_too() {
+    fn work_also_ends_at_its_deadline_without_a_runtime() {
         let mut heavy = Heavy::until(Instant::now() + Duration::from_millis(10));
         let cut = std::iter::repeat_with(|| heavy.look()).find_map(Result::err);
         assert_eq!(cut, Some(Cut::Deadline));

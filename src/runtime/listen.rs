@@ -1,4 +1,4 @@
-//! Where and how clients are listened to: what the server needs to know before the first byte.
+//! The settings of the listener, which the server needs before it reads a request.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,24 +9,25 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-/// Pingora's parser reads no more fields than this.
+/// The maximum number of headers that Pingora's parser accepts.
 pub const MAX_FIELDS: usize = 256;
 
-/// The client-facing listener. Fixed for the life of a process: a reload that changes it is refused.
+/// The client-facing listener. It is fixed for the life of a process: a reload that changes it is rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listen {
     pub address: SocketAddr,
     pub tls: Option<ServerTls>,
     pub limits: Limits,
-    /// Worker threads; `None` takes as many as the machine (or its quota) has.
+    /// The number of worker threads. `None` uses the number of processors (or the CPU quota).
     pub threads: Option<usize>,
-    /// How long a stop waits for requests in flight.
+    /// How long a stop waits for requests in progress.
     pub drain: Duration,
-    /// How long connections are still accepted after a stop was asked for, while `/__ready` says no.
+    /// How long connections are still accepted after a stop was requested, while `/__ready` reports that the gateway
+    /// is not ready.
     pub shutdown_delay: Duration,
 }
 
-/// What a client may cost before and between its requests.
+/// Limits of a client's connection, before and between its requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// From the first byte of a head to its end, and before the first byte of a connection (`read_header_timeout`).
@@ -35,30 +36,30 @@ pub struct Limits {
     pub idle: Duration,
     /// Between two reads of a request body (`read_timeout`).
     pub read: Duration,
-    /// For one write to the client (`write_timeout`): a client that reads nothing for so long is left, or it would hold
-    /// its answer and its upstream for ever.
+    /// For one write to the client (`write_timeout`). The connection of a client that reads nothing for this time is
+    /// closed, because it would otherwise hold its response and its upstream connection forever.
     pub write: Option<Duration>,
-    /// Request line and fields together (`max_header_bytes` + 4096, as the reference counts).
+    /// The size of request line and headers together (`max_header_bytes` + 4096, as KrakenD counts).
     pub max_header_bytes: usize,
-    /// Fields in one head.
+    /// The number of headers in one head.
     pub max_fields: usize,
-    /// Connections at a time; more are closed at once.
+    /// The number of concurrent connections. Further ones are closed immediately.
     pub max_connections: usize,
     /// HTTP/2 with prior knowledge on a plain listener (`use_h2c`).
     pub h2c: bool,
-    /// PROXY protocol is demanded from these peers; `None` does not speak it.
+    /// The peers that must send the PROXY protocol. `None` disables it.
     pub proxy_protocol: Option<Box<[IpNet]>>,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            // A client that sends its head slower than this is no client.
+            // A real client sends its head faster than this.
             head: Duration::from_secs(10),
-            // Longer than the minute for which common load balancers keep a connection: they should be first to close.
+            // Longer than the minute for which common load balancers keep a connection, so that they close it first.
             idle: Duration::from_secs(90),
             read: Duration::from_secs(60),
-            // A client that takes nothing for so long will not take the rest.
+            // A client that accepts no data for this time will not accept the rest.
             write: Some(Duration::from_secs(60)),
             max_header_bytes: (1 << 20) + 4096,
             max_fields: MAX_FIELDS,
@@ -69,29 +70,31 @@ impl Default for Limits {
     }
 }
 
-/// The `tls` block (spec of the reference: both versions default to TLS 1.3).
+/// The `tls` block. As in KrakenD, the minimum and maximum versions default to TLS 1.3.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerTls {
-    /// PEM files: certificate chain and private key; the first is the default, the rest by SNI.
+    /// PEM files with certificate chain and private key. The first pair is the default, the others are selected by
+    /// SNI.
     pub keys: Vec<KeyFiles>,
     pub min_version: TlsVersion,
     pub max_version: TlsVersion,
-    /// IANA numbers of TLS 1.2 suites; empty takes the defaults.
+    /// IANA numbers of TLS 1.2 suites. Empty uses the defaults.
     pub cipher_suites: Vec<u16>,
-    /// TLS group numbers in order of preference; empty takes the defaults.
+    /// TLS group numbers in order of preference. Empty uses the defaults.
     pub curves: Vec<u16>,
-    /// A file with keys for session tickets; `None` makes own ones.
+    /// A file with keys for session tickets. `None` generates keys.
     pub ticket_keys: Option<PathBuf>,
-    /// Keys for session tickets that several gateways agree on; while there are none, own ones.
+    /// Keys for session tickets that several gateways share. Until the first one is available, generated keys are
+    /// used.
     pub shared_tickets: Option<SharedSecrets>,
-    /// Demand a client certificate that these and, unless disabled, the system's roots vouch for.
+    /// Requires a client certificate that is issued by these CAs or, unless disabled, by those of the system.
     pub mtls: Option<ClientRoots>,
 }
 
-/// A secret that several gateways know.
+/// A secret that several gateways share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SharedSecret {
-    /// From when on it encrypts, in seconds since 1970.
+    /// When it starts to be used for encryption, in seconds since the Unix epoch.
     pub made: u64,
     /// 32 bytes in hexadecimal.
     pub text: String,
@@ -105,30 +108,30 @@ impl fmt::Debug for SharedSecret {
     }
 }
 
-/// Secrets that come from elsewhere and change with time: the one in use first, then those that were or will be.
+/// Secrets that come from elsewhere and change over time: the current one first, followed by past and future ones.
 #[derive(Debug, Clone, Default)]
 pub struct SharedSecrets(Arc<ArcSwap<Vec<SharedSecret>>>);
 
 impl SharedSecrets {
-    /// Those of now; none before the first have come.
+    /// The current secrets. Empty before the first ones have arrived.
     pub fn current(&self) -> Arc<Vec<SharedSecret>> {
         self.0.load_full()
     }
 
-    /// Puts others in their place.
+    /// Replaces the secrets.
     pub fn set(&self, secrets: Vec<SharedSecret>) {
         if *self.0.load_full() != secrets {
             self.0.store(Arc::new(secrets));
         }
     }
 
-    /// Whether anybody holds them besides the one who asks.
+    /// Whether there is another reference besides the caller's.
     pub fn is_used(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 }
 
-/// Two are the same when they are filled by the same task.
+/// Two values are equal if they are filled by the same task.
 impl PartialEq for SharedSecrets {
     fn eq(&self, other: &SharedSecrets) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -140,18 +143,18 @@ impl PartialEq for SharedSecrets {
 pub struct KeyFiles {
     pub certificate: PathBuf,
     pub private_key: PathBuf,
-    /// A response of the authority to staple (RFC 6066 §8).
+    /// An OCSP response to staple (RFC 6066 §8).
     pub ocsp_response: Option<PathBuf>,
 }
 
-/// Who may sign client certificates.
+/// The CAs of client certificates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientRoots {
     pub ca_files: Vec<PathBuf>,
     pub system_roots: bool,
 }
 
-/// The versions of TLS that are spoken.
+/// The supported versions of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     Tls12,

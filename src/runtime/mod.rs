@@ -1,25 +1,26 @@
-//! What happens to a request: match it, fan out, merge, filter, encode the answer.
+//! Request processing: match the route, call the backends, merge, filter, and encode the response.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`router`] | path and method in, endpoint and parameters out; redirects, 404, 405 |
-//! | [`request`] | what the steps and the pipeline see of a request, and what they leave for later |
-//! | [`step`] | what an extension may do, at service, endpoint and backend level |
-//! | [`pipe`] | steps that look into a request and its answer: scripts, expressions, schemas |
-//! | [`service`] | the compiled service: endpoints and backends with nothing left to decide |
+//! | [`router`] | finds endpoint and parameters for path and method; redirects, 404, 405 |
+//! | [`request`] | the view of a request for steps and pipeline, and the notes that steps leave |
+//! | [`step`] | the interfaces of extensions at service, endpoint and backend level |
+//! | [`pipe`] | steps that inspect a request and its response: scripts, expressions, schemas |
+//! | [`service`] | the compiled service: endpoints and backends |
 //! | [`forward`], [`template`] | which headers and query strings pass; the URL of a backend call |
-//! | [`pipeline`] | fan out, collect, merge, under one deadline |
-//! | [`json`] | values with the text of their numbers, raw slices, the reference's way of writing them |
-//! | [`decode`], [`shape`], [`flatmap`], [`encode`] | an upstream's body in, a client's body out |
-//! | [`graphql`], [`signing`] | the two guests of the pipeline |
-//! | [`address`], [`answer`], [`failure`] | the client's address; an answer made here; why a request failed, in the words of the log |
-//! | [`heavy`] | work whose length depends on a request: bounded in time, and off the worker |
-//! | [`listen`] | what the server needs to know before the first byte |
-//! | [`readiness`] | what `GET /__ready` waits for |
-//! | [`flights`] | equal calls at the same time are made once |
-//! | [`clock`] | the time that limits and caches live by |
+//! | [`pipeline`] | calls backends, collects and merges their responses, within one deadline |
+//! | [`json`] | values that keep the text of their numbers, unparsed slices, a writer compatible with KrakenD |
+//! | [`decode`], [`shape`], [`flatmap`], [`encode`] | from an upstream's body to the body of the response |
+//! | [`graphql`], [`signing`] | GraphQL operations; signed responses |
+//! | [`address`], [`answer`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
+//! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
+//! | [`listen`] | the settings of the listener |
+//! | [`readiness`] | the conditions of `GET /__ready` |
+//! | [`flights`] | single-flight for equal concurrent calls |
+//! | [`clock`] | the clock of limits and caches |
 //!
-//! Nothing here names Pingora or the configuration: `server` brings requests in, `compile` built the service.
+//! Nothing here depends on Pingora or the configuration: `server` delivers requests, and `compile` builds the
+//! service.
 
 pub mod address;
 pub mod answer;

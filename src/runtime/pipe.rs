@@ -1,8 +1,8 @@
-//! Steps that look into a request and its answer: scripts, expressions, schemas, and changes to a call on the wire.
+//! Steps that inspect a request and its response (scripts, expressions, schemas), and changes to a call on the wire.
 //!
-//! A [`PipeStep`] stands around an endpoint's whole composition or around one call to a backend. A [`CallStep`] stands
-//! closest to the wire: it sees the call as it is sent and the answer as it came. An endpoint without either pays
-//! nothing for them.
+//! A [`PipeStep`] wraps the whole composition of an endpoint, or one call to a backend. A [`CallStep`] is closest to
+//! the wire: it sees the call as it is sent and the response as it was received. An endpoint without such steps has
+//! no overhead.
 
 use std::any::Any;
 use std::fmt;
@@ -20,30 +20,30 @@ use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 use crate::runtime::request::Params;
 
-/// A request, as a step may see and change it.
+/// A request that a step may read and change.
 #[derive(Debug, Clone)]
 pub struct PipeRequest {
-    /// Around an endpoint the client's, around a call the backend's.
+    /// Around an endpoint the client's method, around a call the backend's.
     pub method: Method,
-    /// `scheme://authority` of the host whose turn it is; `None` around an endpoint, where there is none yet.
+    /// `scheme://authority` of the next host. `None` around an endpoint, where no host is selected yet.
     pub origin: Option<Box<str>>,
-    /// As on the wire, percent-encoded. Around an endpoint the client's path, around a call the backend's.
+    /// Percent-encoded, as on the wire. Around an endpoint the client's path, around a call the backend's.
     pub path: Box<str>,
-    /// Raw, without `?`. Around an endpoint only what `input_query_strings` lets through.
+    /// Raw, without `?`. Around an endpoint only the parameters that `input_query_strings` lets through.
     pub query: Option<Box<str>>,
-    /// Path parameters as the endpoint spells them, and `sequential_propagated_params` (`resp0_id`).
+    /// Path parameters with the endpoint's spelling, and `sequential_propagated_params` (`resp0_id`).
     pub params: Params,
-    /// What goes to backends. A `Host` in here replaces the host's own name.
+    /// The headers for backends. A `Host` here replaces the host's own name.
     pub headers: HeaderMap,
-    /// Empty where the client's body streams past and no step asked for it.
+    /// Empty if the client's body is streamed and no step requires it.
     pub body: Bytes,
     pub claims: Option<Arc<Claims>>,
-    /// When the work within must be done; a script that does not end is stopped here.
+    /// The deadline of the inner work. A script that does not end is stopped here.
     pub deadline: Instant,
 }
 
 impl PipeRequest {
-    /// `scheme://authority/path?query`; without the origin around an endpoint.
+    /// `scheme://authority/path?query`, without the origin around an endpoint.
     pub fn url(&self) -> String {
         format!(
             "{}{}",
@@ -52,7 +52,7 @@ impl PipeRequest {
         )
     }
 
-    /// Path and query, as they go on the wire.
+    /// Path and query as on the wire.
     pub fn target(&self) -> String {
         match &self.query {
             Some(query) => format!("{}?{query}", self.path),
@@ -60,7 +60,7 @@ impl PipeRequest {
         }
     }
 
-    /// Takes path and query from a request target.
+    /// Sets path and query from a request target.
     pub fn set_target(&mut self, target: &str) {
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -71,48 +71,48 @@ impl PipeRequest {
     }
 }
 
-/// An answer on the wire.
+/// A response on the wire.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// `None` where it was not read, or is none of the step's business; what a step puts here replaces it.
+    /// `None` if it was not read or the step does not need it. If a step sets it, it replaces the body.
     pub body: Option<Bytes>,
 }
 
-/// What came out of the work within.
+/// The result of the inner work.
 #[derive(Debug)]
 pub struct PipeResponse {
-    /// An object, or null. Its branches may be unread slices: [`Value::expanded`] reads all of it.
+    /// An object, or null. Its branches may be unparsed slices: [`Value::expanded`] parses all of it.
     pub data: Value,
     pub complete: bool,
-    /// The answer as it came, of a `no-op` backend only; `data` is empty then.
+    /// The original response, only for a `no-op` backend. `data` is empty then.
     pub reply: Option<Reply>,
-    /// What goes with the data of a composed answer.
+    /// Metadata of a composed response.
     pub meta: Meta,
 }
 
-/// What goes with the data of a composed answer, for the steps around it and for the client.
+/// Metadata of a composed response, for the outer steps and for the client.
 #[derive(Debug, Clone, Default)]
 pub struct Meta {
-    /// Header fields that steps set: they reach the client with the data.
+    /// Headers that steps set. They are sent to the client with the data.
     pub headers: HeaderMap,
-    /// The upstream's status, where the data tells of it.
+    /// The status of the upstream, if the data reports it.
     pub status: Option<StatusCode>,
-    /// The one call that was made.
+    /// The only call that was made.
     pub called: Option<Called>,
 }
 
-/// Where a call went.
+/// The destination of a call.
 #[derive(Debug, Clone)]
 pub struct Called {
-    /// `None` where one of several hosts had its turn.
+    /// `None` if one of several hosts was selected.
     pub origin: Option<Box<str>>,
     pub target: Box<str>,
 }
 
 impl PipeResponse {
-    /// What stands in for the answer of work that was passed over.
+    /// The result of skipped work.
     pub fn skipped() -> PipeResponse {
         PipeResponse {
             data: Value::Object(Default::default()),
@@ -126,45 +126,45 @@ impl PipeResponse {
 /// How a step lets a request pass.
 #[derive(Default)]
 pub struct Passed {
-    /// Do not do the work within: the steps outside of it see [`PipeResponse::skipped`].
+    /// Skips the inner work: the outer steps see [`PipeResponse::skipped`].
     pub skip: bool,
     /// For the step's own [`PipeStep::after`].
     pub state: State,
 }
 
-/// What a step keeps between its two calls.
+/// The state that a step keeps between its two calls.
 pub type State = Option<Box<dyn Any + Send>>;
 
-/// What a step needs to see of a streamed (`no-op`) answer in [`PipeStep::after`].
+/// How much of a streamed (`no-op`) response a step needs in [`PipeStep::after`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sight {
-    /// It does not look at answers at all.
+    /// Nothing of it.
     Nothing,
-    /// Status and header fields; the body streams past.
+    /// Status and headers. The body is streamed.
     Head,
-    /// The whole answer is read first.
+    /// The whole response, which is read first.
     Whole,
 }
 
-/// Around an endpoint's composition, or around one call to a backend: `modifier/lua-*`, `validation/*`.
+/// A step around an endpoint's composition, or around one call to a backend: `modifier/lua-*`, `validation/*`.
 #[async_trait]
 pub trait PipeStep: Send + Sync + fmt::Debug {
-    /// Whether [`PipeStep::before`] needs the client's body. It is there anyway unless the endpoint streams.
+    /// Whether [`PipeStep::before`] needs the client's body. It is always available unless the endpoint streams.
     fn needs_body(&self) -> bool;
 
-    /// What [`PipeStep::after`] looks at.
+    /// How much of a response [`PipeStep::after`] needs.
     fn sight(&self) -> Sight;
 
-    /// Before the work within.
+    /// Called before the inner work.
     ///
     /// # Errors
-    /// The request goes no further.
+    /// The request is not processed further.
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure>;
 
-    /// After the work within, if that gave an answer and no failure. `request` is what went in.
+    /// Called after the inner work, if it gave a response and no failure. `request` is the processed request.
     ///
     /// # Errors
-    /// The answer is thrown away.
+    /// The response is discarded.
     async fn after(
         &self,
         state: State,
@@ -173,42 +173,42 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
     ) -> Result<(), Failure>;
 }
 
-/// Closest to the wire: `modifier/martian`.
+/// A step that is closest to the wire: `modifier/martian`.
 pub trait CallStep: Send + Sync + fmt::Debug {
-    /// Whether [`CallStep::response`] may have something to do; a streamed answer is not shown to a step that does not
-    /// ask for it.
+    /// Whether [`CallStep::response`] needs to be called. Otherwise a streamed response is not passed to the step.
     fn sees_answers(&self) -> bool;
 
-    /// Before the call is sent: decides at once, or says what to wait for. The usual case allocates nothing.
+    /// Called before the call is sent. Decides immediately, or returns a future to wait for. The common case
+    /// allocates nothing.
     ///
     /// # Errors
     /// The call is not made.
     fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure>;
 
-    /// The answer, whatever its status; `request` is what was sent.
+    /// Called with the response, whatever its status. `request` is the sent request.
     ///
     /// # Errors
-    /// The answer is thrown away.
+    /// The response is discarded.
     fn response(&self, request: &PipeRequest, reply: &mut Reply) -> Result<(), Failure>;
 }
 
-/// What a [`CallStep`] made of a call.
+/// The decision of a [`CallStep`] about a call.
 pub enum Turn<'a> {
-    /// It is sent, with the body in the request, or else with the client's as it streams past.
+    /// Sends it with the body in the request, or else with the client's streamed body.
     Send,
-    /// It is sent with the body in the request, even an empty one: nothing of the client's own goes on.
+    /// Sends it with the body in the request, even if that is empty. The client's own body is not sent.
     Replace,
-    /// Nothing is sent; this is the answer.
+    /// Sends nothing. This is the response.
     Answer(Reply),
-    /// Nothing is sent; the answer is what this ends with. Bounded by the endpoint's deadline.
+    /// Sends nothing. The response is the result of this future, which is limited by the endpoint's deadline.
     Wait(Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>),
 }
 
 impl Turn<'_> {
-    /// The answer that stands in for the call's own; `None` where the call is sent.
+    /// The response that replaces that of the call. `None` if the call is sent.
     ///
     /// # Errors
-    /// What was waited for failed.
+    /// The future failed.
     pub async fn answer(self) -> Result<Option<Reply>, Failure> {
         match self {
             Turn::Send | Turn::Replace => Ok(None),

@@ -1,11 +1,11 @@
-//! Whether requests can be answered as they should, for `GET /__ready`.
+//! Whether the gateway is ready to handle requests, for `GET /__ready`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Waits for what requests need from elsewhere, such as key sets. Once ready it stays so: an instance that served is not
-/// taken out of service by a reload that adds a provider.
+/// Waits for resources that requests need from elsewhere, such as key sets. Once ready it stays ready: a reload that
+/// adds a provider does not take a running instance out of service.
 pub struct Readiness {
     until: Instant,
     ready: AtomicBool,
@@ -21,7 +21,7 @@ impl fmt::Debug for Readiness {
 }
 
 impl Readiness {
-    /// Ready when `has_all` says so, and after `limit` at the latest.
+    /// Ready when `has_all` returns true, and after `limit` at the latest.
     pub fn new(limit: Duration, has_all: impl Fn() -> bool + Send + Sync + 'static) -> Readiness {
         let now = Instant::now();
         Readiness {
@@ -31,7 +31,7 @@ impl Readiness {
         }
     }
 
-    /// Whether to send requests here.
+    /// Whether requests should be sent to this instance.
     pub fn is_ready(&self) -> bool {
         if self.ready.load(Ordering::Relaxed) {
             return true;
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn once_ready_it_stays_so() {
+    fn it_stays_ready_once_it_was_ready() {
         let has_all = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&has_all);
         let readiness = Readiness::new(Duration::from_secs(3600), move || {
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_no_longer_than_it_is_told() {
+    fn it_is_ready_after_the_limit() {
         assert!(Readiness::new(Duration::ZERO, || false).is_ready());
         let soon = Readiness::new(Duration::from_millis(20), || false);
         let end = std::time::Instant::now() + Duration::from_secs(20);

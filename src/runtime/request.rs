@@ -1,4 +1,4 @@
-//! What the steps and the pipeline see of a request, and what they leave for later.
+//! The view of a request for steps and pipeline, and the notes that steps leave for later ones.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -16,23 +16,23 @@ use crate::runtime::answer::Fields;
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     pub method: &'a Method,
-    /// The path as on the wire, percent-encoded, without query: `/a/b%20c`.
+    /// The percent-encoded path as on the wire, without query: `/a/b%20c`.
     pub path: &'a str,
-    /// What follows the first `?`, raw; `None` without one.
+    /// The raw text after the first `?`. `None` without one.
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
-    /// `Host` (or `:authority`) as sent, port included.
+    /// `Host` (or `:authority`) as sent, including the port.
     pub host: &'a str,
     /// The other end of the connection.
     pub peer: IpAddr,
-    /// The client's address after `trusted_proxies` was honoured; equals `peer` when nobody is trusted.
+    /// The client's address, after `trusted_proxies` was applied. Equals `peer` if no peer is trusted.
     pub client: IpAddr,
-    /// Whether the client reached us over TLS.
+    /// Whether the client is connected over TLS.
     pub secure: bool,
 }
 
 impl<'a> Head<'a> {
-    /// The first line of header `name`, as text; `None` when absent or not visible ASCII/UTF-8.
+    /// The first line of header `name` as text. `None` if it is absent or not visible ASCII/UTF-8.
     pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
         self.headers
             .get(name)
@@ -40,7 +40,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Path parameters: the endpoint's spelling of the name (`id`, not `Id`) and the value decoded once.
+/// Path parameters: the name as the endpoint spells it (`id`, not `Id`), and the value decoded once.
 #[derive(Debug, Clone, Default)]
 pub struct Params(pub SmallVec<[(Arc<str>, String); 4]>);
 
@@ -54,15 +54,15 @@ impl Params {
     }
 }
 
-/// The name of one request, for everybody who has to do with it.
+/// The id of one request, for logs, backends and the client.
 #[derive(Debug, Clone)]
 pub struct RequestId {
-    /// The field that carries it to backends.
+    /// The header that carries it to backends.
     pub header: HeaderName,
     pub value: HeaderValue,
 }
 
-/// What a step put in place of what the client sent. `None` leaves a part as it is; nothing here routes anew.
+/// The parts of a request that a step replaced. `None` leaves a part unchanged. The request is not routed again.
 #[derive(Debug, Default)]
 pub struct Rewritten {
     pub method: Option<Method>,
@@ -72,37 +72,38 @@ pub struct Rewritten {
     pub host: Option<Box<str>>,
 }
 
-/// What steps learn about a request and leave for those after them. One per request, made empty.
+/// What steps learn about a request and pass to later steps. One per request, initially empty.
 #[derive(Debug, Default)]
 pub struct Notes {
     pub params: Params,
-    /// Header fields that replace what the client sent under that name; an empty list removes the name.
+    /// Headers that replace those of the client with the same name. An empty list removes the header.
     pub overrides: SmallVec<[(HeaderName, SmallVec<[HeaderValue; 1]>); 2]>,
-    /// Fields for whatever answer the client gets in the end; they replace an upstream's of the same name.
+    /// Headers for the response to the client, whatever it will be. They replace an upstream's headers with the same
+    /// name.
     pub response_fields: Fields,
-    /// Goes to backends whatever an endpoint lets through, and to the access log.
+    /// Sent to backends regardless of the endpoint's lists, and written to the access log.
     pub request_id: Option<RequestId>,
     /// The claims of the verified token, for `{JWT.x}` and for later steps.
     pub claims: Option<Arc<Claims>>,
-    /// One word for the access log and the metrics when a step refused: `expired`, `rate_limited`, ….
+    /// Why a step rejected the request, as one word for the access log and the metrics: `expired`, `rate_limited`, ….
     pub refused: Option<&'static str>,
-    /// Whether it was the token that was refused: `refused` is then one of the closed set of token reasons.
+    /// Whether the token was rejected. `refused` is then one of the closed list of token reasons.
     pub token_refused: bool,
-    /// Lines that the access log prints under its own, as `Error #01: …`.
+    /// Lines that the access log prints after its own, as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
-    /// The client's body, where a step asked for it ([`crate::runtime::step::EndpointStep::needs_body`]); what a step
-    /// puts here goes on in its place.
+    /// The client's body, if a step requested it ([`crate::runtime::step::EndpointStep::needs_body`]). A step may
+    /// replace it.
     pub body: Option<Bytes>,
     pub rewritten: Option<Box<Rewritten>>,
-    /// What a step that asked to wait left for its own next call; that call takes it away.
+    /// A value that a step that requested a wait left for its own next call, which takes it.
     pub awaited: Option<Arc<dyn Any + Send + Sync>>,
-    /// A step has kept its worker busy for as long as a few requests do. The server takes this away and lets whoever
-    /// else is ready go first.
+    /// A step has kept its worker busy for as long as a few requests take. The server clears this flag and lets other
+    /// ready tasks run first.
     pub computed: bool,
 }
 
 impl Notes {
-    /// Replaces header `name` for everything after this step; no values removes it.
+    /// Replaces header `name` for everything after this step. No values remove it.
     pub fn set_header(&mut self, name: &HeaderName, values: SmallVec<[HeaderValue; 1]>) {
         match self.overrides.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = values,
@@ -110,7 +111,7 @@ impl Notes {
         }
     }
 
-    /// The head with what steps put in place of its parts; header fields see [`Notes::header_values`].
+    /// The head with the parts that steps replaced. For headers see [`Notes::header_values`].
     pub fn head<'a>(&'a self, head: &Head<'a>) -> Head<'a> {
         let mut head = *head;
         let Some(new) = self.rewritten.as_deref() else {

@@ -1,7 +1,7 @@
-//! The compiled service: endpoints and backends with nothing left to decide.
+//! The compiled service: endpoints and backends.
 //!
-//! `compile` builds one [`Service`] per configuration file; the server loads it once per request. State that changes
-//! while running (buckets, breakers, key sets, DNS answers) is referenced from here, never stored here.
+//! `compile` builds one [`Service`] per configuration. The server loads it once per request. State that changes at
+//! run time (buckets, circuit breakers, key sets, DNS results) is referenced from here, never stored here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,60 +26,60 @@ use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache
 use crate::runtime::template::Template;
 use crate::upstream::{HostSet, OUR_USER_AGENT};
 
-/// Everything a request needs to know of the configuration.
+/// Everything in the configuration that requests need.
 #[derive(Debug)]
 pub struct Service {
     pub router: Arc<Router<Arc<Endpoint>>>,
     /// All endpoints, by [`Endpoint::id`].
     pub endpoints: Box<[Arc<Endpoint>]>,
-    /// Around the router, outermost first.
+    /// Steps around the router, outermost first.
     pub steps: Box<[Box<dyn ServiceStep>]>,
-    /// After them, around every request that was not answered yet; they may wait.
+    /// Run after the steps, for every request that has no response yet. They may wait.
     pub gates: Box<[Box<dyn EndpointStep>]>,
-    /// What `GET /__ready` waits for, if anything.
+    /// The conditions of `GET /__ready`, if there are any.
     pub readiness: Option<Arc<Readiness>>,
     pub options: Options,
 }
 
-/// The service's own switches (`router` namespace, spec/gateway.md §2.7).
+/// The options of the service (`router` namespace).
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Value of `X-Krakend`; `Portcullis` alone with `hide_version_header`.
+    /// The value of `X-Krakend`. With `hide_version_header` it is only `Portcullis`.
     pub version_header: HeaderValue,
-    /// `User-Agent` towards upstreams, `Portcullis/<version>`.
+    /// The `User-Agent` sent to upstreams, `Portcullis/<version>`.
     pub user_agent: HeaderValue,
-    /// Whether failed endpoints show the error's text (`return_error_msg`).
+    /// Whether the response of a failed endpoint contains the text of the error (`return_error_msg`).
     pub return_error_msg: bool,
-    /// Bodies for 404 and 405 (`error_body`), already encoded as JSON.
+    /// Bodies of 404 and 405 (`error_body`), already encoded as JSON.
     pub error_body_404: Option<Bytes>,
     pub error_body_405: Option<Bytes>,
-    /// Path of the health endpoint; `None` when disabled.
+    /// The path of the health endpoint. `None` if it is disabled.
     pub health_path: Option<Arc<str>>,
     pub debug_endpoint: bool,
     pub echo_endpoint: bool,
     pub client_address: ClientAddress,
-    /// Decode path parameters once and refuse what decodes twice (spec/gateway.md §2.4).
+    /// Decodes path parameters once and rejects those that can be decoded again.
     pub check_path_params: bool,
-    /// Largest request body of a composed endpoint; larger ones get 413.
+    /// The maximum size of the request body of a composed endpoint. Larger ones get 413.
     pub max_request_body_bytes: u64,
-    /// Largest decoded upstream body of a composed endpoint.
+    /// The maximum size of a decoded upstream body of a composed endpoint.
     pub max_upstream_body_bytes: u64,
-    /// How long a streamed answer may be silent (`"portcullis/stream": {"idle_timeout"}`).
+    /// How long a streamed response may be silent (`"portcullis/stream": {"idle_timeout"}`).
     pub stream_idle_timeout: Duration,
-    /// Cut streams at the endpoint's timeout, as the reference does.
+    /// Ends streams at the endpoint's timeout, as KrakenD does.
     pub stream_total_timeout: bool,
-    /// Requests whose exact path is not in the access log.
+    /// Requests with exactly these paths are not in the access log.
     pub access_log_skip: Box<[Box<str>]>,
     pub access_log: bool,
-    /// Write composed JSON as the reference does to the byte: sorted, compact, `<>&` escaped.
+    /// Writes composed JSON exactly as KrakenD does: sorted, compact, `<>&` escaped.
     pub canonical_json: bool,
-    /// 502, 503 and 504 for backends that are away, spared or late, instead of 500.
+    /// 502, 503 and 504 for backends that are unreachable, rejected or too slow, instead of 500.
     pub gateway_status_codes: bool,
-    /// Bytes of bodies that the whole process may hold; `None` takes half of its memory.
+    /// The maximum bytes of bodies that the whole process holds. `None` uses half of its memory.
     pub buffered_bytes: Option<u64>,
 }
 
-/// The switches of a configuration that sets none of them.
+/// The options of a configuration that sets none of them.
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -109,27 +109,27 @@ impl Default for Options {
     }
 }
 
-/// Who may say which address the client has (spec/gateway.md §2.7, spec/security.md finding 1).
+/// Which peers and headers determine the client's address.
 #[derive(Debug, Clone, Default)]
 pub struct ClientAddress {
-    /// Whether the headers below are looked at at all.
+    /// Whether the headers below are used at all.
     pub by_header: bool,
-    /// Peers that are believed. Empty: nobody.
+    /// Trusted peers. Empty means that no peer is trusted.
     pub trusted: Box<[IpNet]>,
-    /// Header names in the order of trust.
+    /// Header names, in order of precedence.
     pub headers: Box<[http::HeaderName]>,
     /// `X-Appengine-Remote-Addr` without a check, for `app_engine`.
     pub app_engine: bool,
-    /// Append the chain to `X-Forwarded-For` instead of replacing it.
+    /// Appends to `X-Forwarded-For` instead of replacing it.
     pub append_chain: bool,
-    /// Tell backends the client's scheme in `X-Forwarded-Proto`.
+    /// Sends the client's scheme to backends in `X-Forwarded-Proto`.
     pub proto: bool,
-    /// Tell backends address, host and scheme in `Forwarded` (RFC 7239).
+    /// Sends address, host and scheme to backends in `Forwarded` (RFC 7239).
     pub forwarded: bool,
 }
 
 impl StaticData {
-    /// Compiles `strategy` and the object `data`; as KrakenD does, an unknown strategy means always.
+    /// Compiles `strategy` and the object `data`. As in KrakenD, an unknown strategy means always.
     pub fn compile(
         strategy: &str,
         data: &serde_json::Map<String, serde_json::Value>,
@@ -150,14 +150,14 @@ impl StaticData {
         }
     }
 
-    /// Whether a `no-op` answer counts as complete for it, which is all that it does to an answer that came.
+    /// Whether a `no-op` response counts as complete, which is the only effect on a response that arrived.
     pub fn completes_stream(&self) -> bool {
         use StaticStrategy::{Always, Complete, Success};
         let members = matches!(&self.data, Value::Object(members) if !members.is_empty());
         members && matches!(self.strategy, Always | Success | Complete)
     }
 
-    /// Whether it turns the failure of a `no-op` call into an empty answer.
+    /// Whether it turns the failure of a `no-op` call into an empty response.
     pub fn covers_failure(&self) -> bool {
         use StaticStrategy::{Always, Errored, Incomplete};
         matches!(self.strategy, Always | Errored | Incomplete)
@@ -165,21 +165,21 @@ impl StaticData {
 }
 
 impl ClientAddress {
-    /// Whether `address` is a proxy that we believe.
+    /// Whether `address` is a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&address))
     }
 }
 
-/// One route that we offer.
+/// A route of the gateway.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// As in the file: `/a/{id}`. Log prefixes and metric labels use it.
+    /// As configured: `/a/{id}`. Used in log prefixes and metric labels.
     pub pattern: Arc<str>,
     pub method: Method,
     /// For the whole request.
     pub timeout: Duration,
-    /// `Cache-Control` of complete answers; `None` without `cache_ttl`.
+    /// `Cache-Control` of complete responses. `None` without `cache_ttl`.
     pub cache_control: Option<HeaderValue>,
     /// Outermost first: bot detector, tokens, rate limits.
     pub steps: Box<[Box<dyn EndpointStep>]>,
@@ -187,23 +187,23 @@ pub struct Endpoint {
     pub headers: HeaderRules,
     pub query: QueryRules,
     pub work: Work,
-    /// Index into per-endpoint metric handles, unique in the service.
+    /// The index of the metric handles of this endpoint, unique in the service.
     pub id: usize,
 }
 
-/// What an endpoint does with a request that passed its steps.
+/// How an endpoint handles a request that passed its steps.
 #[derive(Debug)]
 pub enum Work {
-    /// `no-op`: the answer of the one backend, streamed.
+    /// `no-op`: the response of the only backend, streamed.
     Stream(Box<StreamWork>),
     /// Fetch, decode, shape, merge, encode.
     Compose(Box<Composition>),
-    /// An endpoint without a regular backend (all are shadow): 500, empty, no gateway fields.
+    /// An endpoint without a regular backend (all are shadow): 500, empty, no gateway headers.
     Nothing,
 }
 
 impl Work {
-    /// Whether pipe steps stand around it.
+    /// Whether it has pipe steps.
     pub fn is_piped(&self) -> bool {
         match self {
             Work::Stream(work) => !work.pipes.is_empty(),
@@ -220,23 +220,24 @@ pub struct StreamWork {
     pub backend: Backend,
     pub static_data: Option<StaticData>,
     pub concurrent_calls: u32,
-    /// WebSocket tunnels are allowed, on these terms.
+    /// The conditions for WebSocket tunnels, if they are allowed.
     pub upgrade: Option<Upgrade>,
 }
 
-/// What clients that ask for a WebSocket must put up with.
+/// The conditions for clients that request a WebSocket.
 #[derive(Debug, Default)]
 pub struct Upgrade {
-    /// Values of `Origin` that browsers may come with; empty: any.
+    /// Accepted values of `Origin`. Empty accepts any.
     pub origins: Box<[Box<str>]>,
-    /// Room for open tunnels; `None`: no limit.
+    /// The limit of open tunnels. `None` means no limit.
     pub room: Option<Arc<tokio::sync::Semaphore>>,
-    /// Close the tunnel when the token of its handshake expires.
+    /// Closes the tunnel when the token of its handshake expires.
     pub until_expiry: bool,
 }
 
 impl Upgrade {
-    /// Whether a page of `origin` may connect. Who sends none is no browser, and the check protects browsers only.
+    /// Whether a page of `origin` may connect. A client without `Origin` is not a browser, and the check protects
+    /// only browsers.
     pub fn admits(&self, origin: Option<&HeaderValue>) -> bool {
         let Some(origin) = origin else { return true };
         let same = |known: &str| origin.as_bytes().eq_ignore_ascii_case(known.as_bytes());
@@ -247,14 +248,14 @@ impl Upgrade {
 /// A composed endpoint.
 #[derive(Debug)]
 pub struct Composition {
-    /// Around all of the below, outermost first: scripts, expressions, schemas.
+    /// Around everything below, outermost first: scripts, expressions, schemas.
     pub pipes: Box<[Box<dyn PipeStep>]>,
-    /// In the file's order; never empty.
+    /// In the configured order. Never empty.
     pub backends: Box<[Backend]>,
-    /// Called beside the answer, never waited for.
+    /// Called in parallel, without waiting for them.
     pub shadows: Box<[Arc<Shadow>]>,
     pub order: Order,
-    /// Endpoint-level `flatmap_filter`, with two backends or more.
+    /// The endpoint's `flatmap_filter`, if there are two backends or more.
     pub flatmap: Option<Flatmap>,
     pub static_data: Option<StaticData>,
     pub concurrent_calls: u32,
@@ -266,24 +267,24 @@ pub struct Composition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     Parallel,
-    /// One after the other; the names in `sequential_propagated_params`.
+    /// One after the other, with the names in `sequential_propagated_params`.
     Sequential {
         propagated: Box<[Box<str>]>,
     },
 }
 
-/// A backend that gets a copy of each request.
+/// A backend that receives a copy of each request.
 #[derive(Debug)]
 pub struct Shadow {
     pub backend: Backend,
     pub timeout: Duration,
 }
 
-/// `proxy.static` (spec/gateway.md §5.4).
+/// `proxy.static`.
 #[derive(Debug, Clone)]
 pub struct StaticData {
     pub strategy: StaticStrategy,
-    /// Always an object; its members are written already.
+    /// Always an object, whose members are already serialized.
     pub data: Value,
 }
 
@@ -296,15 +297,15 @@ pub enum StaticStrategy {
     Incomplete,
 }
 
-/// One call to an upstream, with nothing left to decide.
+/// A compiled call to an upstream.
 #[derive(Debug)]
 pub struct Backend {
-    /// `url_pattern` as the file has it, for log lines and metric labels.
+    /// `url_pattern` as configured, for log lines and metric labels.
     pub pattern: Arc<str>,
     pub method: Method,
     pub url: Template,
     pub hosts: Arc<HostSet>,
-    /// A second filter over everything that would be sent; `None` when the file has no list.
+    /// A second filter of all headers that would be sent. `None` if there is no list.
     pub headers: Option<HeaderRules>,
     pub query: Option<QueryRules>,
     pub decoder: Decoder,
@@ -312,7 +313,7 @@ pub struct Backend {
     pub errors: ErrorMode,
     /// Outermost first: circuit breaker, rate limit.
     pub steps: Box<[Box<dyn BackendStep>]>,
-    /// Within the steps, outermost first: scripts, expressions.
+    /// Inside the steps, outermost first: scripts, expressions.
     pub pipes: Box<[Box<dyn PipeStep>]>,
     /// Closest to the wire.
     pub on_wire: Option<Box<dyn CallStep>>,
@@ -320,27 +321,27 @@ pub struct Backend {
     pub cache: Option<Arc<dyn ResponseCache>>,
     pub graphql: Option<GraphQl>,
     pub send_body_on_redirect: bool,
-    /// Ask for gzip (`disable_compression` off).
+    /// Requests gzip (unless `disable_compression`).
     pub compression: bool,
 }
 
-/// A mode of ours: the upstream's status and some of its header fields reach the client while the body is still
-/// decoded and shaped. Any 2xx is success; any other answer is passed on with its own body and content type.
+/// A mode of our own: the status and some headers of the upstream are sent to the client while the body is still
+/// decoded and shaped. Any 2xx is a success. Any other response is passed on with its own body and content type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassThrough {
-    /// `Content-Type` and what frames the body have no effect here.
+    /// `Content-Type` and the headers that frame the body have no effect here.
     pub headers: Box<[HeaderName]>,
 }
 
-/// `backend/http` (spec/gateway.md §4.1).
+/// How error responses of the upstream are handled (`backend/http`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorMode {
-    /// 500 whatever the upstream said.
+    /// 500, whatever the status of the upstream.
     Hide,
-    /// The upstream's status code.
+    /// The status code of the upstream.
     Code,
     /// `error_<alias>` in the data.
     Details(Box<str>),
-    /// Only for the one backend of an endpoint.
+    /// Only for the single backend of an endpoint.
     PassThrough(PassThrough),
 }

@@ -1,28 +1,28 @@
-//! target, allow, deny, mapping, group: what is left of an upstream's answer, and under which names.
+//! target, allow, deny, mapping, group: selects and renames the members of an upstream's response.
 
 use std::collections::BTreeMap;
 
 use super::flatmap::Flatmap;
 use super::json::{Depth, Object, Value};
 
-/// What a backend says about the form of its answer, before it is compiled.
+/// The configured shape of a backend's response, before it is compiled.
 #[derive(Debug, Clone, Default)]
 pub struct ShapeSpec {
-    /// Dotted path to the object that is taken for the whole answer; empty: all of it.
+    /// The dotted path of the object that is used as the whole response. Empty uses all of it.
     pub target: String,
-    /// Dotted paths that stay; with any of them, `deny` is ignored.
+    /// Dotted paths that are kept. If there are any, `deny` is ignored.
     pub allow: Vec<String>,
-    /// Dotted paths that go.
+    /// Dotted paths that are removed.
     pub deny: Vec<String>,
-    /// Top-level names and their new names, in the file's order.
+    /// Top-level names and their new names, in the configured order.
     pub mapping: Vec<(String, String)>,
-    /// The name under which everything is put; empty: none.
+    /// The name that everything is put under. Empty for none.
     pub group: String,
     /// Replaces `allow`, `deny` and `mapping`.
     pub flatmap: Option<Flatmap>,
 }
 
-/// The manipulations of one backend's answer, in their fixed order: target, then flatmap or (allow or deny, then
+/// The manipulations of one backend's response, in their fixed order: target, then flatmap or (allow or deny, then
 /// mapping), then group.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
@@ -49,12 +49,12 @@ enum Filter {
     Deny(Names),
 }
 
-/// A set of dotted paths as a tree: `None` is the end of a path, and so covers all below it.
+/// A set of dotted paths as a tree. `None` is the end of a path, which includes everything below it.
 #[derive(Debug, Clone, Default)]
 struct Names(BTreeMap<Box<str>, Option<Names>>);
 
 impl Shape {
-    /// Settles what can be settled before the first answer comes.
+    /// Precomputes everything that does not depend on a response.
     pub fn compile(spec: ShapeSpec) -> Shape {
         let change = match spec.flatmap {
             Some(flatmap) => Change::Flatmap(flatmap),
@@ -71,8 +71,8 @@ impl Shape {
         }
     }
 
-    /// How deep an answer must be read for this shape. Nested filters open what they pass through by themselves;
-    /// only `flatmap_filter` is likely to walk through everything.
+    /// How deep a response must be parsed for this shape. Nested filters open the branches they need. Only
+    /// `flatmap_filter` is likely to visit everything.
     pub fn depth(&self) -> Depth {
         match self.change {
             Change::Flatmap(_) => Depth::Full,
@@ -113,8 +113,8 @@ impl Filter {
 }
 
 impl Names {
-    /// `last_wins`: of a path and one below it the later in the list counts, as KrakenD does for `allow`; otherwise
-    /// the shorter path covers the longer.
+    /// With `last_wins`, the later of a path and a longer one below it counts, as in KrakenD for `allow`. Otherwise
+    /// the shorter path includes the longer one.
     fn new(paths: &[String], last_wins: bool) -> Names {
         let mut names = Names::default();
         for path in paths {
@@ -144,7 +144,7 @@ impl Names {
         }
     }
 
-    /// Drops what is not named, and objects of which nothing stays.
+    /// Removes unnamed members, and objects that become empty.
     fn keep(&self, object: &mut Object) {
         object.retain(|name, value| match self.0.get(name) {
             None => false,
@@ -156,7 +156,7 @@ impl Names {
         });
     }
 
-    /// Drops what is named. An object of which nothing stays is left empty.
+    /// Removes named members. An object that becomes empty is kept.
     fn remove(&self, object: &mut Object) {
         for (name, below) in &self.0 {
             match below {
@@ -190,7 +190,7 @@ fn fields(allow: &[String], deny: &[String], mapping: &[(String, String)]) -> Ch
     Change::Fields { filter, mapping }
 }
 
-/// The object at `path`; an empty one when the path ends nowhere or at something else.
+/// The object at `path`. An empty one if the path does not exist or leads to another type.
 fn descend(mut data: Value, path: &[Box<str>]) -> Value {
     for name in path {
         let member = data.as_object_mut().and_then(|object| object.remove(name));
@@ -205,7 +205,7 @@ fn descend(mut data: Value, path: &[Box<str>]) -> Value {
     }
 }
 
-/// Renames all at once, so that swaps work whatever their order.
+/// Renames all members at once, so that swaps work in any order.
 fn rename(object: &mut Object, mapping: &[(Box<str>, Box<str>)]) {
     let taken: smallvec::SmallVec<[(&Box<str>, Value); 4]> = mapping
         .iter()
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn allow_keeps_what_is_named_through_objects_only() {
+    fn allow_keeps_named_members_through_objects_only() {
         assert_eq!(
             allowed(&["id", "nested.z.q"]),
             r#"{"id":1,"nested":{"z":{"q":true}}}"#
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_parent_and_its_child_the_later_allow_wins() {
+    fn the_later_allow_of_a_parent_and_its_child_wins() {
         assert_eq!(allowed(&["nested", "nested.k"]), r#"{"nested":{"k":1}}"#);
         assert_eq!(
             allowed(&["nested.k", "nested"]),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn deny_drops_what_is_named_and_leaves_empty_objects() {
+    fn deny_removes_named_members_and_keeps_empty_objects() {
         assert_eq!(
             denied(&["id", "nested.z.q", "arr", "nope.x"]),
             r#"{"e":{},"name":"a","nested":{"k":1,"z":{"w":null}},"tags":["x","y"]}"#
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn deny_is_ignored_beside_allow() {
+    fn deny_is_ignored_if_there_is_an_allow() {
         let spec = ShapeSpec {
             allow: strings(&["id", "name"]),
             deny: strings(&["id"]),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_runs_in_its_fixed_order() {
+    fn manipulations_run_in_their_fixed_order() {
         let spec = ShapeSpec {
             target: "nested".to_owned(),
             allow: strings(&["z", "k"]),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_no_object_leaves_an_empty_one() {
+    fn a_target_that_is_not_an_object_gives_an_empty_one() {
         for target in ["arr", "id", "nope", "id.x", "arr.0"] {
             assert_eq!(targeted(target, ""), "{}", "{target}");
         }
@@ -424,7 +424,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lazy_and_full_reading_give_the_same_shape(
+        fn lazy_and_full_parsing_give_the_same_shape(
             members in prop::collection::vec(("[ab]", "[ab]", 0..9u8), 0..5),
             allow in prop::collection::vec("[ab](\\.[ab]){0,2}", 0..3),
             deny in prop::collection::vec("[ab](\\.[ab]){0,2}", 0..3),
@@ -435,7 +435,7 @@ mod tests {
                 .map(|(outer, inner, number)| format!(r#""{outer}":{{"{inner}":{{"a":{number},"b":[]}}}}"#))
                 .collect();
             let text = format!("{{{}}}", members.join(","));
-            // The comparison is inside.
+            // The comparison is inside this function.
             shaped(ShapeSpec { target, allow, deny, ..ShapeSpec::default() }, &text);
         }
     }

@@ -1,15 +1,15 @@
-//! Where a composed answer is signed, for `auth/signer`.
+//! The interface that signs composed responses, for `auth/signer`.
 
 use std::fmt;
 
 use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 
-/// Signs members of a composed answer (spec/auth.md §3).
+/// Signs members of a composed response.
 pub trait ResponseSigner: Send + Sync + fmt::Debug {
-    /// Whether the signing key is there. Without one the endpoint answers 401 to everything.
+    /// Whether the signing key is available. Without it the endpoint responds to every request with 401.
     fn ready(&self) -> bool;
 
-    /// Replaces the members that are to be signed, in place; members that are no objects are left alone.
+    /// Replaces the members that are to be signed, in place. Members that are not objects are unchanged.
     fn sign(&self, data: &mut Value) -> Result<(), Failure>;
 }

@@ -1,8 +1,8 @@
-//! From the bytes of an XML document to its text.
+//! Converts the bytes of an XML document to text.
 
 use std::borrow::Cow;
 
-/// Why a document's bytes are no text.
+/// Why the bytes of a document cannot be converted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("invalid UTF-8")]
@@ -13,7 +13,7 @@ pub(super) enum Error {
     Unknown(String),
 }
 
-/// The text, by byte order mark, by the declaration's `encoding`, or as UTF-8 (XML 1.0 appendix F).
+/// The text, decoded by byte order mark, by the declaration's `encoding`, or as UTF-8 (XML 1.0 appendix F).
 pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     match body {
         [0xef, 0xbb, 0xbf, rest @ ..] => return utf8(rest),
@@ -31,7 +31,7 @@ pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, Error> {
     }
 }
 
-/// The name in `<?xml … encoding="…"?>`, which must be the very first thing.
+/// The name in `<?xml … encoding="…"?>`, which must be at the very beginning.
 fn declared(body: &[u8]) -> Option<&str> {
     let head = body.strip_prefix(b"<?xml")?;
     let end = head.windows(2).take(200).position(|pair| pair == b"?>")?;
@@ -57,7 +57,7 @@ fn utf16(body: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Cow<'_, str>, Error> {
     }
 }
 
-/// Windows-1252, which is also what is meant by ISO 8859-1 (WHATWG Encoding).
+/// Windows-1252, which is also used for ISO 8859-1 (WHATWG Encoding).
 fn western(body: &[u8]) -> String {
     const UPPER: [char; 32] = [
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',

@@ -6,14 +6,14 @@ use crate::runtime::decode::{feed, xml};
 use crate::runtime::failure::{self, Failure};
 use crate::runtime::json::{self, Depth, Object, Value};
 
-/// How a backend's body is read: `encoding` and `is_collection`.
+/// How the body of a backend is decoded: `encoding` and `is_collection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decoder {
     pub encoding: Kind,
     pub is_collection: bool,
 }
 
-/// The encodings that a backend may have.
+/// The encodings of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Json,
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Reads the name in any letter case, except `no-op`. As KrakenD does: an unknown name means JSON.
+    /// Parses the name in any letter case, except `no-op`. As in KrakenD, an unknown name means JSON.
     pub fn parse(name: &str) -> Kind {
         match name.to_ascii_lowercase().as_str() {
             "safejson" => Kind::SafeJson,
@@ -40,10 +40,10 @@ impl Kind {
 }
 
 impl Decoder {
-    /// Reads a body, whatever its `Content-Type`. The result is an object, or null where JSON said so.
+    /// Decodes a body, whatever its `Content-Type`. The result is an object, or null if the JSON was null.
     ///
     /// # Errors
-    /// The body is not what the encoding asks for; the text is the reference's.
+    /// The body does not match the encoding. The text is KrakenD's.
     pub fn decode(&self, body: &Bytes, depth: Depth) -> Result<Value, Failure> {
         match self.encoding {
             Kind::Json => self.json(body, depth),
@@ -80,7 +80,7 @@ impl Decoder {
     }
 }
 
-/// Reads any bytes in one encoding: what the fuzz targets and a property test call.
+/// Decodes arbitrary bytes in one encoding, for the fuzz targets and a property test.
 #[doc(hidden)]
 pub fn decode_anything(encoding: Kind, body: &[u8]) -> Result<Value, Failure> {
     let decoder = Decoder {
@@ -103,7 +103,7 @@ fn wrapped(name: &str, value: Value) -> Value {
     Value::Object(Object::from([(name.into(), value)]))
 }
 
-/// The body as text: each byte that is not UTF-8 becomes U+FFFD, one for one, as the reference does.
+/// The body as text. Each byte that is not UTF-8 becomes one U+FFFD, as in KrakenD.
 fn text(body: &Bytes) -> String {
     let mut text = String::with_capacity(body.len());
     for chunk in body.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! An upstream's body in, a value out.
+//! Decodes the body of an upstream to a value.
 
 mod alphabet;
 mod decoder;

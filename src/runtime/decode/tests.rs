@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::runtime::json::{Depth, Style, Value, to_bytes};
 
-/// The decoded value as JSON, or the error's text.
+/// The decoded value as JSON, or the text of the error.
 fn told(encoding: &str, is_collection: bool, body: &[u8], depth: Depth) -> String {
     let decoder = Decoder {
         encoding: Kind::parse(encoding),
@@ -26,7 +26,7 @@ fn decoded(encoding: &str, body: &str) -> String {
 }
 
 #[test]
-fn names_are_read_as_the_reference_reads_them() {
+fn names_are_parsed_as_in_krakend() {
     for (name, kind) in [
         ("", Kind::Json),
         ("JSON", Kind::Json),
@@ -79,7 +79,7 @@ fn a_collection_is_an_array_or_null() {
 }
 
 #[test]
-fn safe_json_takes_any_json() {
+fn safe_json_accepts_any_json() {
     for (body, want) in [
         (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
         ("[1,2]", r#"{"collection":[1,2]}"#),
@@ -93,7 +93,7 @@ fn safe_json_takes_any_json() {
 }
 
 #[test]
-fn text_is_taken_as_it_is() {
+fn text_is_unchanged() {
     assert_eq!(
         decoded("string", "Hello\nworld"),
         r#"{"content":"Hello\nworld"}"#
@@ -140,7 +140,7 @@ fn xml_becomes_nested_objects_of_strings() {
 }
 
 #[test]
-fn other_alphabets_than_utf8_are_read_when_declared() {
+fn declared_charsets_other_than_utf8_are_decoded() {
     let body = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><a>K\xe4se</a>";
     assert_eq!(told("xml", false, body, Depth::Full), r#"{"a":"Käse"}"#);
     assert!(told("xml", false, b"<a>K\xe4se</a>", Depth::Full).starts_with('!'));
@@ -165,7 +165,7 @@ fn other_alphabets_than_utf8_are_read_when_declared() {
 }
 
 #[test]
-fn broken_xml_is_refused() {
+fn invalid_xml_is_rejected() {
     for body in [
         "",
         "no xml",
@@ -188,7 +188,7 @@ fn broken_xml_is_refused() {
 }
 
 #[test]
-fn rss_is_told_in_the_references_shape() {
+fn rss_is_decoded_to_the_shape_of_krakend() {
     let body = r#"<?xml version="1.0" encoding="UTF-8"?><rss version="2.0"><channel><title>News</title><link>http://example.com/</link><description>All of it</description><language>en</language><item><title>First</title><link>http://example.com/1</link><description>One</description><guid>1</guid><pubDate>Mon, 06 Sep 2021 00:01:00 +0000</pubDate></item><item><title>Second</title><link>http://example.com/2</link><description>Two</description></item></channel></rss>"#;
     let want = concat!(
         r#"{"author":null,"categories":null,"copyright":"","custom":null,"description":"All of it","items":["#,
@@ -201,7 +201,7 @@ fn rss_is_told_in_the_references_shape() {
 }
 
 #[test]
-fn more_of_rss_is_kept_where_it_is_there() {
+fn optional_parts_of_rss_are_kept() {
     let body = r#"<rss xmlns:dc="d" xmlns:content="c"><channel><managingEditor>ann@example.com (Ann)</managingEditor><category>a</category><image><url>u</url></image><item><dc:creator>Bob</dc:creator><content:encoded><![CDATA[<p>x</p>]]></content:encoded><enclosure url="e" length="3" type="audio/x"/><category>k</category></item></channel></rss>"#;
     let want = concat!(
         r#"{"author":{"email":"ann@example.com","name":"Ann"},"categories":["a"],"copyright":"","custom":null,"#,
@@ -237,7 +237,7 @@ fn atom_and_json_feeds_have_the_same_shape() {
 }
 
 #[test]
-fn any_json_object_passes_for_a_feed() {
+fn any_json_object_is_accepted_as_a_feed() {
     for body in ["{}", r#" {"id":1,"tags":["x"],"el":[]}"#] {
         let want = concat!(
             r#"{"author":null,"categories":null,"copyright":"","custom":null,"description":"","items":[],"#,
@@ -249,7 +249,7 @@ fn any_json_object_passes_for_a_feed() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_taken_calmly(
+    fn arbitrary_bytes_do_not_panic(
         body in prop::collection::vec(any::<u8>(), 0..64),
         markup in "[<>/a!?&;=\"' \\[\\]-]{0,48}",
     ) {
@@ -260,7 +260,7 @@ proptest! {
     }
 
     #[test]
-    fn xml_that_we_write_reads_back(names in prop::collection::vec("[a-z]{1,3}", 1..5), text in "[ -~é]{0,12}") {
+    fn written_xml_decodes_back(names in prop::collection::vec("[a-z]{1,3}", 1..5), text in "[ -~é]{0,12}") {
         let members = names.iter().map(|name| (name.as_str().into(), Value::string(text.as_str())));
         let data = Value::Object([("root".into(), Value::Object(members.collect()))].into());
         let (_, body) = crate::runtime::encode::Encoding::Xml.encode(Some(&data), None, false);

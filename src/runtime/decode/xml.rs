@@ -1,4 +1,4 @@
-//! XML: elements become members, attributes `-name`, text beside either `#text`, repeated elements arrays.
+//! XML: elements become members, attributes `-name`, text next to either `#text`, and repeated elements arrays.
 
 use bytes::Bytes;
 use quick_xml::escape::{EscapeError, resolve_predefined_entity, unescape};
@@ -8,20 +8,20 @@ use quick_xml::reader::Reader;
 use crate::runtime::decode::alphabet;
 use crate::runtime::json::{MAX_DEPTH, Object, Value};
 
-/// Elements and attributes in one document: a bound against bodies that grow twentyfold in memory.
+/// The maximum number of elements and attributes in a document, because bodies may grow twentyfold in memory.
 const MAX_PARTS: usize = 1 << 21;
 
-/// Why a body is not the XML that was expected.
+/// Why a body is not the expected XML.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// No element at all.
+    /// There is no element.
     #[error("EOF")]
     Empty,
     #[error("XML syntax error: unexpected EOF")]
     Truncated,
     #[error("XML syntax error: {0}")]
     Syntax(String),
-    /// Entities of a document type are never expanded: they are how small bodies become large ones.
+    /// Entities of a document type are never expanded, because they turn small bodies into large ones.
     #[error("XML syntax error: invalid character entity &{0};")]
     Entity(String),
     #[error("XML syntax error: {0}")]
@@ -32,13 +32,13 @@ pub(super) enum Error {
     TooMany,
 }
 
-/// An element with all that is in it.
+/// An element with its content.
 #[derive(Debug, Default)]
 pub(super) struct Element {
     pub(super) prefix: Box<str>,
     /// Without its prefix.
     pub(super) name: Box<str>,
-    /// Names without prefixes; of two equal ones the later counts.
+    /// Names without prefixes. The last of several equal ones wins.
     pub(super) attributes: Vec<(Box<str>, Box<str>)>,
     pub(super) content: Vec<Content>,
 }
@@ -49,14 +49,14 @@ pub(super) enum Content {
     Element(Element),
 }
 
-/// Reads a document into an object whose one member is the root element; all values are strings, as KrakenD has it.
+/// Decodes a document to an object whose only member is the root element. As in KrakenD, all values are strings.
 pub(super) fn decode(body: &Bytes) -> Result<Value, Error> {
     let root = root(body)?;
     let name = root.name.clone();
     Ok(Value::Object(Object::from([(name, value(root))])))
 }
 
-/// Reads the first element of a document; what follows it is ignored.
+/// Decodes the first element of a document. The rest is ignored.
 pub(super) fn root(body: &Bytes) -> Result<Element, Error> {
     bounded(body, MAX_PARTS)
 }
@@ -103,7 +103,7 @@ fn bounded(body: &[u8], mut left: usize) -> Result<Element, Error> {
     }
 }
 
-/// Opens an element and takes what it costs from what is `left`.
+/// Opens an element and subtracts its cost from `left`.
 fn element(start: &BytesStart<'_>, left: &mut usize) -> Result<Element, Error> {
     let mut spend = || {
         *left = left.checked_sub(1).ok_or(Error::TooMany)?;
@@ -111,7 +111,7 @@ fn element(start: &BytesStart<'_>, left: &mut usize) -> Result<Element, Error> {
     };
     spend()?;
     let mut attributes = Vec::new();
-    // The check for equal names compares each with each, which a backend could make us pay for.
+    // The library's check for equal names compares each with each, which a backend could exploit.
     for attribute in start.attributes().with_checks(false) {
         spend()?;
         let attribute = attribute.map_err(|error| Error::Syntax(error.to_string()))?;
@@ -134,7 +134,7 @@ fn element(start: &BytesStart<'_>, left: &mut usize) -> Result<Element, Error> {
     })
 }
 
-/// Hands a finished element to its parent; the root comes back.
+/// Adds a finished element to its parent. The root is returned.
 fn close(open: &mut [Element], element: Element) -> Option<Element> {
     match open.last_mut() {
         Some(parent) => {
@@ -145,7 +145,7 @@ fn close(open: &mut [Element], element: Element) -> Option<Element> {
     }
 }
 
-/// Text outside the root counts for nothing. Pieces that only comments or references part are one text.
+/// Text outside the root is ignored. Pieces that are separated only by comments or references form one text.
 fn add_text(open: &mut [Element], text: &str) -> Option<Element> {
     let content = &mut open.last_mut()?.content;
     match content.last_mut() {
@@ -183,7 +183,7 @@ fn value(element: Element) -> Value {
     }
 }
 
-/// An element's value is never an array, so an array is always the earlier ones of the same name.
+/// The value of an element is never an array, so an array always holds earlier elements of the same name.
 fn add_child(members: &mut Object, child: Element) {
     let name = child.name.clone();
     let new = value(child);
@@ -199,7 +199,7 @@ fn add_child(members: &mut Object, child: Element) {
     }
 }
 
-/// Without the blanks that the reference takes for layout.
+/// The text without the characters that KrakenD treats as layout.
 pub(super) fn trimmed(text: &str) -> &str {
     text.trim_matches(['\t', '\r', '\u{8}', '\n', ' '])
 }
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_parts_is_bounded() {
+    fn the_number_of_parts_is_limited() {
         let body = b"<a k='1'><b/><b k='2'/></a>";
         assert!(bounded(body, 5).is_ok());
         assert!(matches!(bounded(body, 4), Err(Error::TooMany)));

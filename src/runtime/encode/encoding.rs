@@ -9,7 +9,7 @@ use crate::runtime::decode::Kind;
 use crate::runtime::encode::{negotiate, xml, yaml};
 use crate::runtime::json::{self, Object, Style, Value};
 
-/// How an endpoint writes its answer: `output_encoding`.
+/// How an endpoint encodes its response: `output_encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     Json,
@@ -19,9 +19,9 @@ pub enum Encoding {
     String,
     Xml,
     Yaml,
-    /// By the client's `Accept`.
+    /// Selected by the client's `Accept`.
     Negotiate,
-    /// What the one backend sent, streamed: nothing is encoded here.
+    /// The response of the only backend, streamed. Nothing is encoded here.
     NoOp,
 }
 
@@ -31,10 +31,11 @@ const XML: HeaderValue = HeaderValue::from_static("application/xml");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml; charset=utf-8");
 
 impl Encoding {
-    /// Reads the name, whose letter case counts; an empty one is the default.
+    /// Parses the name, which is case-sensitive. An empty name means the default.
     ///
-    /// As KrakenD does: an unknown name means the encoding of the backend, if there is exactly one (`single_backend`)
-    /// and its encoding can also be written, else JSON. Unlike it, `fast-json` is always JSON.
+    /// As in KrakenD, an unknown name means the encoding of the backend, if there is exactly one (`single_backend`)
+    /// and its encoding is also an output encoding, and otherwise JSON. Unlike in KrakenD, `fast-json` is always
+    /// JSON.
     pub fn parse(name: &str, single_backend: Option<Kind>) -> Encoding {
         match name {
             "" | "json" | "fast-json" => Encoding::Json,
@@ -53,13 +54,13 @@ impl Encoding {
         }
     }
 
-    /// Whether writing reads all of the data, so that decoding it as a tree at once saves work. `Negotiate` mostly
-    /// ends in JSON, where slices are cheaper.
+    /// Whether encoding reads all of the data, so that decoding it to a full tree saves work. `Negotiate` usually
+    /// selects JSON, where slices are cheaper.
     pub fn needs_tree(self) -> bool {
         matches!(self, Encoding::Xml | Encoding::Yaml)
     }
 
-    /// The `Content-Type` and the body for `data`; `None` is the null that a backend may answer.
+    /// The `Content-Type` and the body for `data`. `None` is the null that a backend may return.
     pub fn encode(
         self,
         data: Option<&Value>,
@@ -77,7 +78,7 @@ impl Encoding {
             Encoding::Negotiate => {
                 negotiate::choose(accept.unwrap_or_default()).encode(Some(data), None, canonical)
             }
-            // The server streams such an answer; a data map has nothing to show for it.
+            // The server streams such a response, so there is no data to encode.
             Encoding::NoOp => (TEXT, Bytes::new()),
         }
     }
@@ -109,7 +110,7 @@ fn member<'d>(data: &'d Value, name: &str) -> Option<Cow<'d, Value>> {
     }
 }
 
-/// The data without slices; anything but an object counts as an empty one.
+/// The data without slices. Any value except an object counts as an empty object.
 fn tree(data: &Value) -> Object {
     match data.expanded() {
         Value::Object(object) => object,

@@ -1,4 +1,4 @@
-//! A value in, a client's body out.
+//! Encodes a value to the body of a response.
 
 mod encoding;
 mod negotiate;

@@ -1,8 +1,8 @@
-//! `negotiate`: the encoding that the client likes best.
+//! `negotiate`: the encoding that the client prefers.
 
 use crate::runtime::encode::Encoding;
 
-/// What we can write, in our order. `text/plain` is YAML, as KrakenD has it.
+/// The supported types, in our order of preference. As in KrakenD, `text/plain` means YAML.
 const OFFERS: [(&str, Encoding); 6] = [
     ("application/json", Encoding::Json),
     ("text/plain", Encoding::Yaml),
@@ -12,10 +12,10 @@ const OFFERS: [(&str, Encoding); 6] = [
     ("text/xml", Encoding::Xml),
 ];
 
-/// Longer lists are cut: no browser sends one, and each range costs a look at all others.
+/// Longer lists are truncated: no browser sends one, and each range is compared with all others.
 const MAX_RANGES: usize = 64;
 
-/// Picks by quality, then by the client's order, then by ours; JSON if nothing fits (RFC 9110 §12.5.1).
+/// Chooses by quality, then by the client's order, then by ours. JSON if nothing matches (RFC 9110 §12.5.1).
 pub(super) fn choose(accept: &str) -> Encoding {
     let mut ranges: Vec<(&str, u16)> = accept.split(',').take(MAX_RANGES).map(range).collect();
     ranges.sort_by_key(|(_, quality)| std::cmp::Reverse(*quality));
@@ -41,7 +41,7 @@ fn range(entry: &str) -> (&str, u16) {
         .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
         .and_then(|quality| quality.trim().parse::<f32>().ok())
         .unwrap_or(1.0);
-    // The cast saturates, and what is no number becomes 0.
+    // The cast saturates, and NaN becomes 0.
     (range, (quality * 1000.0) as u16)
 }
 

@@ -1,7 +1,7 @@
-//! Which texts YAML can hold without quotes.
+//! Decides which texts YAML can contain without quotes.
 
-/// Whether `text` can stand in block style without quotes: no reader of YAML 1.1 or 1.2 takes it for an indicator, a
-/// comment or a value of another type.
+/// Whether `text` can be written in block style without quotes: no parser of YAML 1.1 or 1.2 takes it for an
+/// indicator, a comment or a value of another type.
 pub(super) fn is_plain(text: &str) -> bool {
     begins_plain(text)
         && text.chars().all(is_printable)
@@ -13,12 +13,12 @@ pub(super) fn is_plain(text: &str) -> bool {
         && !is_time(text)
 }
 
-/// YAML 1.2 §7.3.3: indicators begin no plain text, but for three of them with something other than a blank behind.
+/// YAML 1.2 §7.3.3: a plain text must not begin with an indicator. Three of them are allowed if no space follows.
 fn begins_plain(text: &str) -> bool {
     let mut chars = text.chars();
     match chars.next() {
         None | Some(' ') => false,
-        // Three of them would separate documents.
+        // Three in a row would separate documents.
         Some('-') => chars.next().is_some_and(|c| c != ' ') && !text.starts_with("---"),
         Some('?' | ':') => chars.next().is_some_and(|c| c != ' '),
         Some('.') => !text.starts_with("..."),
@@ -26,13 +26,14 @@ fn begins_plain(text: &str) -> bool {
     }
 }
 
-/// YAML 1.2 §5.1, without tabs, line breaks of any version, and the byte order mark.
+/// YAML 1.2 §5.1, without tabs, without the line breaks of any version, and without the byte order mark.
 pub(super) fn is_printable(c: char) -> bool {
     matches!(c, ' '..='~' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..)
         && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 
-/// Null, booleans and what is no number, in both versions; merge keys and the default value of version 1.1.
+/// Null, booleans and the words for special numbers, in both versions; merge keys and the default value of version
+/// 1.1.
 fn is_word(text: &str) -> bool {
     const WORDS: [&str; 15] = [
         "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~", "nan", "inf", "infinity",
@@ -47,7 +48,7 @@ fn unsigned(text: &str) -> &str {
     text.strip_prefix(['+', '-']).unwrap_or(text)
 }
 
-/// Integers in any base, floats and sexagesimals; version 1.1 allows `_` in all of them.
+/// Integers in any base, floats and sexagesimals. Version 1.1 allows `_` in all of them.
 fn is_number(text: &str) -> bool {
     let text = unsigned(text).replace('_', "");
     let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
@@ -67,7 +68,7 @@ fn is_number(text: &str) -> bool {
             || text.split(':').all(|part| part.parse::<f64>().is_ok()))
 }
 
-/// Dates, and times that begin with one (YAML 1.1).
+/// Dates, and times that begin with a date (YAML 1.1).
 fn is_time(text: &str) -> bool {
     let date = text.split(['T', 't', ' ']).next().unwrap_or_default();
     let mut parts = date.split('-').map(|part| {

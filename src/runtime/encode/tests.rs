@@ -17,7 +17,7 @@ fn body(encoding: Encoding, text: &str) -> String {
 }
 
 #[test]
-fn unknown_names_fall_back_to_the_single_backends_encoding() {
+fn unknown_names_use_the_encoding_of_the_single_backend() {
     for (name, backend, want) in [
         ("json", Some(Kind::Xml), Encoding::Json),
         ("", Some(Kind::String), Encoding::Json),
@@ -64,7 +64,7 @@ fn no_data_has_a_shape_in_every_encoding() {
 }
 
 #[test]
-fn a_collection_is_what_stands_under_its_name() {
+fn a_collection_is_the_member_with_its_name() {
     let of = |text| body(Encoding::JsonCollection, text);
     assert_eq!(
         of(r#"{"collection":[{"a":1},{"a":2}],"x":1}"#),
@@ -74,7 +74,7 @@ fn a_collection_is_what_stands_under_its_name() {
 }
 
 #[test]
-fn content_is_written_raw_if_it_is_text() {
+fn content_is_written_raw_if_it_is_a_string() {
     let of = |text| body(Encoding::String, text);
     assert_eq!(
         of(r#"{"content":"plain <text> & \"more\"\n","x":1}"#),
@@ -139,7 +139,7 @@ fn xml_stays_well_formed_whatever_the_names_and_values_are() {
 }
 
 #[test]
-fn yaml_is_in_block_style_with_plain_numbers() {
+fn yaml_uses_block_style_and_plain_numbers() {
     assert_eq!(
         body(Encoding::Yaml, BASE),
         "arr:\n- id: 1\n  \"n\": a\n- id: 2\n  \"n\": b\ne: {}\nid: 1\nname: a\nnested:\n  k: 1\n  z:\n    q: true\n    w: null\ntags:\n- x\n- \"y\"\n"
@@ -154,7 +154,7 @@ fn yaml_is_in_block_style_with_plain_numbers() {
 }
 
 #[test]
-fn yaml_quotes_only_what_needs_quotes() {
+fn yaml_quotes_only_where_needed() {
     let line = |text: &str| {
         body(
             Encoding::Yaml,
@@ -289,7 +289,7 @@ fn the_client_may_choose() {
 
 proptest! {
     #[test]
-    fn yaml_that_we_write_reads_back(
+    fn written_yaml_parses_back(
         text in "\\PC{0,16}|[-+.:#?0-9a-fxoTZ_~ ,'\"\\[\\]{}&*!|>%@`<=\\\\\t\n\u{85}\u{2028}]{0,9}",
         key in "\\PC{1,8}|[-+.:#?0-9eo_ ]{1,5}",
         number in any::<i32>(),
@@ -306,7 +306,7 @@ proptest! {
     }
 
     #[test]
-    fn any_accept_is_taken_calmly(accept in "\\PC{0,40}") {
+    fn an_arbitrary_accept_does_not_panic(accept in "\\PC{0,40}") {
         Encoding::Negotiate.encode(None, Some(&accept), false);
     }
 }

@@ -1,4 +1,4 @@
-//! The XML writer: members become elements, `-name` attributes, `#text` text, arrays repeat their element.
+//! The XML writer: members become elements, `-name` attributes, `#text` text, and arrays repeat their element.
 
 use std::borrow::Cow;
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::runtime::json::{Object, Value};
 
-/// The whole text, without declaration or indentation, as KrakenD has it.
+/// The document, without declaration or indentation, as in KrakenD.
 ///
-/// A single member is the root, anything else stands under `<doc>`. Unlike in KrakenD, an array never becomes several
-/// roots, and names that XML does not know are made ones that it does.
+/// A single member is the root. Anything else is wrapped in `<doc>`. Unlike in KrakenD, an array never becomes
+/// several roots, and names that are invalid in XML are replaced by valid ones.
 pub(super) fn document(data: &Object) -> Bytes {
     let mut out = String::with_capacity(256);
     match root(data) {
@@ -28,7 +28,7 @@ fn root(data: &Object) -> Option<(&str, &Value)> {
 
 fn element(out: &mut String, name: &str, value: &Value) {
     match value {
-        // An empty list is an empty element, so that its name stays.
+        // An empty list becomes an empty element, so that its name is kept.
         Value::Array(array) if array.is_empty() => open(out, &name_of(name), &[], true),
         Value::Array(array) => array.iter().for_each(|each| element(out, name, each)),
         Value::Object(members) => object(out, &name_of(name), members),
@@ -102,14 +102,14 @@ fn escape(out: &mut String, text: &str) {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&apos;"),
             '\t' | '\n' | '\r' => out.push(c),
-            // XML 1.0 §2.2 has no way to write these.
+            // XML 1.0 §2.2 cannot represent these characters.
             '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             _ => out.push(c),
         }
     }
 }
 
-/// A member's name as an XML name: what cannot be in one becomes `_`, so that no member can open an element of its own.
+/// The name of a member as an XML name. Invalid characters become `_`, so that no member can inject markup.
 fn name_of(member: &str) -> Cow<'_, str> {
     let first = member.chars().next();
     if first.is_some_and(starts_name) && member.chars().all(in_name) {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::plain;
 use crate::runtime::json::{self, Object, Value};
 
-/// The whole text; `{}` for no data.
+/// The document. `{}` for no data.
 pub(super) fn document(data: &Object) -> Bytes {
     let mut out = Vec::with_capacity(256);
     if data.is_empty() {
@@ -16,7 +16,7 @@ pub(super) fn document(data: &Object) -> Bytes {
     Bytes::from(out)
 }
 
-/// Members, one a line. The first one stands where the cursor is unless `fresh`.
+/// Writes members, one per line. The first one starts at the cursor unless `fresh` is set.
 fn object(out: &mut Vec<u8>, members: &Object, indent: usize, fresh: bool) {
     for (at, (name, value)) in members.iter().enumerate() {
         if fresh || at > 0 {
@@ -58,13 +58,13 @@ fn array(out: &mut Vec<u8>, elements: &[Value], indent: usize, fresh: bool) {
 fn scalar(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::String(text) => string(out, text),
-        // Empty containers, numbers, booleans and null are written alike in JSON and YAML.
+        // Empty containers, numbers, booleans and null are written in the same way in JSON and YAML.
         other => json::write(out, other, json::Style::Canonical),
     }
     out.push(b'\n');
 }
 
-/// Plain if every reader of YAML 1.1 and 1.2 takes it for this text, else in double quotes.
+/// Plain if every parser of YAML 1.1 and 1.2 reads it as this text, otherwise in double quotes.
 fn string(out: &mut Vec<u8>, text: &str) {
     if plain::is_plain(text) {
         out.extend_from_slice(text.as_bytes())
@@ -73,7 +73,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// In double quotes (YAML 1.2 §7.3.1), with an escape for what is not printable (§5.1).
+/// In double quotes (YAML 1.2 §7.3.1), with escapes for unprintable characters (§5.1).
 fn quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for c in text.chars() {
@@ -85,7 +85,7 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
             _ if plain::is_printable(c) => {
                 out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
-            // None of these is beyond four digits.
+            // None of these needs more than four digits.
             _ => out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
         }
     }

@@ -28,7 +28,7 @@ fn run(kind: &str, args: &[&str]) -> String {
     run_on(BASE, &[(kind, args)])
 }
 
-/// The base reply with one member written differently, or left out.
+/// The base value with some members replaced or removed.
 fn base_with(changes: &[(&str, Option<&str>)]) -> String {
     let mut value =
         parse(&Bytes::copy_from_slice(BASE.as_bytes()), Depth::Full).expect("valid JSON");
@@ -110,7 +110,7 @@ fn a_moved_value_replaces_what_was_there() {
 }
 
 #[test]
-fn move_to_a_lesser_depth_lifts() {
+fn move_to_a_smaller_depth_moves_up() {
     assert_eq!(
         run("move", &["nested.k", "top"]),
         base_with(&[
@@ -142,7 +142,7 @@ fn move_to_a_lesser_depth_lifts() {
 }
 
 #[test]
-fn wildcards_of_the_destination_take_what_the_source_matched() {
+fn wildcards_of_the_destination_take_the_matches_of_the_source() {
     assert_eq!(
         run_on(
             r#"{"collection":[{"id":1,"user":{"name":"a","pw":"x"}},{"id":2,"user":{"name":"b"}}]}"#,
@@ -156,7 +156,7 @@ fn wildcards_of_the_destination_take_what_the_source_matched() {
 }
 
 #[test]
-fn move_to_a_greater_depth_sinks_below_the_parent() {
+fn move_to_a_greater_depth_moves_below_the_parent() {
     assert_eq!(
         run("move", &["id", "deep.er.id"]),
         base_with(&[("id", None), ("deep", Some(r#"{"er":{"id":1}}"#))])
@@ -214,7 +214,7 @@ fn append_to_itself_deletes() {
 }
 
 #[test]
-fn append_gathers_what_a_wildcard_of_the_source_stands_for() {
+fn append_collects_the_matches_of_a_source_wildcard() {
     let on = |text: &str, args: [&str; 2], expected: &str| {
         assert_eq!(run_on(text, &[("append", &args)]), expected, "{args:?}");
     };
@@ -251,7 +251,7 @@ fn append_gathers_what_a_wildcard_of_the_source_stands_for() {
 }
 
 #[test]
-fn append_stores_what_a_wildcard_of_the_target_gathers_under_that_name() {
+fn append_stores_the_matches_of_a_target_wildcard_under_that_name() {
     let on = |text: &str, args: [&str; 2], expected: &str| {
         assert_eq!(run_on(text, &[("append", &args)]), expected, "{args:?}");
     };
@@ -311,7 +311,7 @@ fn elements_keep_their_positions_until_all_operations_are_done() {
 }
 
 #[test]
-fn an_emptied_array_is_an_array_still() {
+fn an_emptied_array_is_still_an_array() {
     assert_eq!(
         run_on(
             r#"{"id":1,"tags":["x","y"]}"#,
@@ -329,7 +329,7 @@ fn an_emptied_array_is_an_array_still() {
 }
 
 #[test]
-fn a_last_wildcard_of_a_move_is_a_name() {
+fn a_wildcard_at_the_end_of_a_move_is_a_name() {
     for args in [["nested.*", "x"], ["arr.*", "x"], ["nested.*", "nested.x"]] {
         assert_eq!(run("move", &args), base_with(&[]), "{args:?}");
     }
@@ -348,7 +348,7 @@ fn a_last_wildcard_of_a_move_is_a_name() {
 }
 
 #[test]
-fn what_is_lifted_below_a_scalar_replaces_it() {
+fn a_value_moved_below_a_scalar_replaces_it() {
     assert_eq!(
         run("move", &["nested.z.q", "id.q"]),
         base_with(&[
@@ -359,14 +359,14 @@ fn what_is_lifted_below_a_scalar_replaces_it() {
 }
 
 #[test]
-fn nothing_happens_to_null_and_to_empty_data() {
+fn null_and_empty_data_are_unchanged() {
     for text in ["null", "{}"] {
         assert_eq!(run_on(text, &[("move", &["a", "b.c"])]), text);
     }
 }
 
 #[test]
-fn operations_that_cannot_work_are_mistakes_of_the_file() {
+fn invalid_operations_are_configuration_errors() {
     let one = ["a".to_owned()];
     assert_eq!(
         Flatmap::compile([("del", &one[..]), ("move", &one[..])]),
@@ -395,7 +395,7 @@ proptest! {
             .zip(&args)
             .map(|((kind, ..), args)| (*kind, &args[..]))
             .collect();
-        // The comparison is inside.
+        // The comparison is inside this function.
         run_on(&text, &operations);
     }
 }

@@ -1,16 +1,17 @@
-//! The data while operations run on it: found by path, changed in place, with holes where elements of arrays were.
+//! The data while operations run on it: values are found by path and changed in place, with holes in place of removed
+//! elements.
 
 use super::Part;
 use crate::runtime::json::{Kind, Object, Value};
 
-/// One step on the way to a value that exists.
+/// One step on the path to an existing value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Label {
     Name(Box<str>),
     Index(usize),
 }
 
-/// The elements of an array that is one still: what has lost all of them is null for `append`.
+/// The elements of an array, if it still has any: one that has lost all of them counts as null for `append`.
 pub(super) fn list(value: &mut Value) -> Option<&mut Vec<Value>> {
     value
         .as_array_mut()
@@ -21,7 +22,7 @@ fn is_there(element: &Value) -> bool {
     !element.is_hole()
 }
 
-/// Takes the child `name` out of `parent`.
+/// Removes and returns the child `name` of `parent`.
 pub(super) fn take(parent: &mut Value, name: &str) -> Option<Value> {
     if parent.kind() == Kind::Array {
         remove(parent, &Label::Index(position(name)?))
@@ -30,7 +31,7 @@ pub(super) fn take(parent: &mut Value, name: &str) -> Option<Value> {
     }
 }
 
-/// Takes out one child.
+/// Removes one child.
 fn remove(parent: &mut Value, label: &Label) -> Option<Value> {
     match label {
         Label::Name(name) => take_member(parent, name),
@@ -46,7 +47,7 @@ fn remove(parent: &mut Value, label: &Label) -> Option<Value> {
     }
 }
 
-/// Takes out one member. The object becomes null if nothing else was in it.
+/// Removes one member. The object becomes null if it has no other members.
 fn take_member(parent: &mut Value, name: &str) -> Option<Value> {
     let object = parent.as_object_mut()?;
     let value = object.remove(name)?;
@@ -56,7 +57,7 @@ fn take_member(parent: &mut Value, name: &str) -> Option<Value> {
     Some(value)
 }
 
-/// Takes out all children, if there are any.
+/// Removes all children, if there are any.
 pub(super) fn clear(parent: &mut Value) {
     if let Some(object) = parent.as_object_mut() {
         if !object.is_empty() {
@@ -69,7 +70,7 @@ pub(super) fn clear(parent: &mut Value) {
     }
 }
 
-/// Closes the holes in all arrays that were opened. One that has lost all its elements becomes null.
+/// Removes the holes in all arrays that were opened. An array that has lost all its elements becomes null.
 pub(super) fn close(value: &mut Value) {
     match value {
         Value::Array(array) => {
@@ -94,7 +95,7 @@ pub(super) fn find<'a>(data: &'a mut Value, path: &[Part]) -> Option<&'a mut Val
     })
 }
 
-/// Whether `path` leads to a list: an array, or the children that a `*` stands for.
+/// Whether `path` leads to a list: an array, or the children that a `*` matches.
 pub(super) fn is_list(data: &mut Value, path: &[Part]) -> bool {
     let names = path.iter().position(|part| *part == Part::Any);
     let before = path.get(..names.unwrap_or(path.len())).unwrap_or(path);
@@ -105,12 +106,12 @@ pub(super) fn is_list(data: &mut Value, path: &[Part]) -> bool {
     }
 }
 
-/// The list that `path` leads to, copied.
+/// The list at `path`, copied.
 pub(super) fn copied(data: &mut Value, path: &[Part]) -> Vec<Value> {
     elements(gather(data, path, &mut |value| value.clone()))
 }
 
-/// The list that `path` leads to, with null left in its place.
+/// The list at `path`, replaced by null.
 pub(super) fn taken(data: &mut Value, path: &[Part]) -> Vec<Value> {
     elements(gather(data, path, &mut std::mem::take))
 }
@@ -122,8 +123,8 @@ fn elements(value: Value) -> Vec<Value> {
     }
 }
 
-/// What `get` makes of the value at `path`; of one value for each child where there is a `*`, with null for those that
-/// have nothing there.
+/// The result of `get` for the value at `path`. After a `*`, the results for all children, with null for those that
+/// have no value there.
 fn gather(value: &mut Value, path: &[Part], get: &mut dyn FnMut(&mut Value) -> Value) -> Value {
     let Some((part, rest)) = path.split_first() else {
         let mut value = get(value);
@@ -147,7 +148,7 @@ fn gather(value: &mut Value, path: &[Part], get: &mut dyn FnMut(&mut Value) -> V
     }
 }
 
-/// The members of an object, or the elements of an array that are there.
+/// The members of an object, or the existing elements of an array.
 fn children(value: &mut Value) -> Vec<&mut Value> {
     match value.open() {
         Value::Object(object) => object.values_mut().collect(),
@@ -156,7 +157,7 @@ fn children(value: &mut Value) -> Vec<&mut Value> {
     }
 }
 
-/// Calls `found` with every value that `path` leads to, in the order of the document, and with the way there.
+/// Calls `found` with every value that matches `path`, in the order of the document, and with its concrete path.
 pub(super) fn walk(
     value: &mut Value,
     path: &[Part],
@@ -195,7 +196,7 @@ pub(super) fn walk(
     }
 }
 
-/// The label by which `part` is a child of `value`, whether it exists or not; `None` if it cannot be.
+/// The label of `part` as a child of `value`, whether it exists or not. `None` if it cannot exist.
 pub(super) fn label_in(value: &Value, part: &Part, wild: Option<&Label>) -> Option<Label> {
     match part {
         Part::Any => wild.cloned(),
@@ -204,7 +205,7 @@ pub(super) fn label_in(value: &Value, part: &Part, wild: Option<&Label>) -> Opti
     }
 }
 
-/// A position in an array: decimal digits as they are written, without leading zeros.
+/// A position in an array: decimal digits without leading zeros.
 pub(super) fn position(name: &str) -> Option<usize> {
     let canonical = name == "0" || !name.starts_with(['0', '+']);
     canonical.then(|| name.parse().ok()).flatten()
@@ -220,7 +221,7 @@ pub(super) fn child<'a>(value: &'a mut Value, label: &Label) -> Option<&'a mut V
     }
 }
 
-/// The object or array that is `name` in `parent`, made if there is none.
+/// The object or array `name` in `parent`. It is created if it does not exist.
 pub(super) fn container<'a>(parent: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     let index = parent.as_array_mut().map(|array| slot(array, name));
     let child = match (parent, index) {
@@ -244,7 +245,7 @@ fn slot(array: &mut Vec<Value>, name: &str) -> usize {
     }
 }
 
-/// Puts `value` under `name`; what was there is replaced. In an array it goes to the end.
+/// Puts `value` under `name` and replaces an existing value. In an array it is appended.
 pub(super) fn put(parent: &mut Value, name: &str, value: Value) {
     if let Some(array) = parent.as_array_mut() {
         array.push(value);
@@ -253,7 +254,7 @@ pub(super) fn put(parent: &mut Value, name: &str, value: Value) {
     }
 }
 
-/// The members of `value`, which becomes an object if it is none.
+/// The members of `value`, which is made an object if it is not one.
 fn object_in(value: &mut Value) -> Option<&mut Object> {
     if value.kind() != Kind::Object {
         *value = Value::Object(Object::new());

@@ -1,4 +1,4 @@
-//! `input_headers`.
+//! `input_headers`: the headers that pass from the client to a backend.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -19,30 +19,31 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_VIA: HeaderName = HeaderName::from_static("x-forwarded-via");
 
-/// Which header fields pass: the endpoint's list, or a backend's second filter.
+/// Which headers pass: the endpoint's list, or a backend's second filter.
 #[derive(Debug, Clone)]
 pub struct HeaderRules {
     pass: Pass,
-    /// `Content-Length` was listed: steps see the length of the body among the fields.
+    /// `Content-Length` is in the list: steps see the length of the body among the headers.
     content_length: bool,
-    /// Names that only we may set or have checked. Many backends (CGI, WSGI, PHP) take `X_User` and `X.User` for them.
+    /// Headers that only the gateway may set, or that it has checked. Many backends (CGI, WSGI, PHP) treat `X_User`
+    /// and `X.User` as the same name.
     guarded: Box<[HeaderName]>,
 }
 
 #[derive(Debug, Clone)]
 enum Pass {
-    /// No list: only the implicit `Content-Type`.
+    /// There is no list: only the implicit `Content-Type` passes.
     Default,
-    /// Without the names that have no effect.
+    /// The listed names that have an effect.
     Listed(Box<[HeaderName]>),
     All,
 }
 
 impl HeaderRules {
-    /// Reads an endpoint's list, names in any letter case; `*` among them lets everything pass.
+    /// Compiles an endpoint's list. Names are case-insensitive, and `*` lets all headers pass.
     ///
     /// # Errors
-    /// A name that no header can have.
+    /// An invalid header name.
     pub fn endpoint<S: AsRef<str>>(names: &[S]) -> Result<HeaderRules, InvalidHeaderName> {
         let mut rules = HeaderRules::backend(names)?;
         rules.content_length = match &rules.pass {
@@ -60,10 +61,10 @@ impl HeaderRules {
         Ok(rules)
     }
 
-    /// Reads a backend's list, for [`HeaderRules::narrow`].
+    /// Compiles a backend's list, for [`HeaderRules::narrow`].
     ///
     /// # Errors
-    /// A name that no header can have.
+    /// An invalid header name.
     pub fn backend<S: AsRef<str>>(names: &[S]) -> Result<HeaderRules, InvalidHeaderName> {
         let mut listed = Vec::with_capacity(names.len());
         let mut all = false;
@@ -87,8 +88,8 @@ impl HeaderRules {
         })
     }
 
-    /// The same rules for an endpoint whose steps set or check these headers: a client's `X_User` does not pass beside
-    /// `X-User`, nor the other way around.
+    /// The same rules for an endpoint whose steps set or check these headers: a client's `X_User` does not pass next
+    /// to `X-User`, and vice versa.
     pub fn guarding(mut self, set_by_us: &[HeaderName]) -> HeaderRules {
         self.guarded = self.guarded.iter().chain(set_by_us).cloned().collect();
         let twin: Vec<HeaderName> = match &self.pass {
@@ -105,12 +106,12 @@ impl HeaderRules {
         self
     }
 
-    /// Whether steps see the length of the body, if the client sent one. On the wire it stands in any case.
+    /// Whether steps see the length of the body, if the client sent one. It is sent to the backend in any case.
     pub fn announces_length(&self) -> bool {
         self.content_length
     }
 
-    /// Whether a field of this name gets through [`HeaderRules::narrow`].
+    /// Whether a header with this name passes [`HeaderRules::narrow`].
     pub fn passes(&self, name: &HeaderName) -> bool {
         match &self.pass {
             Pass::All | Pass::Default => true,
@@ -118,7 +119,8 @@ impl HeaderRules {
         }
     }
 
-    /// Removes what a backend's own list does not name; an empty list is no filter. Unlike in KrakenD, `*` is none either.
+    /// Removes headers that a backend's own list does not contain. An empty list removes nothing. Unlike in KrakenD,
+    /// `*` removes nothing either.
     pub fn narrow(&self, headers: &mut HeaderMap) {
         let listed = match &self.pass {
             Pass::All | Pass::Default => return,
@@ -134,20 +136,20 @@ impl HeaderRules {
         }
     }
 
-    /// Whether a client's field of this name is another spelling of one that only we set.
+    /// Whether a client's header is another spelling of one that only the gateway sets.
     fn is_twin(&self, name: &HeaderName) -> bool {
         self.guarded.iter().any(|guarded| alike(guarded, name)) && !self.guarded.contains(name)
     }
 }
 
-/// Whether a backend may take one name for the other: it keeps letters and digits only.
+/// Whether a backend may confuse the two names, by comparing only letters and digits.
 fn alike(one: &HeaderName, other: &HeaderName) -> bool {
     let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
     let fold = |b: &u8| if b.is_ascii_alphanumeric() { *b } else { b'-' };
     one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))
 }
 
-/// Puts `value` in place of what a call has under `name`, and under every name that a backend may take for it.
+/// Sets the header `name` to `value`, and removes every header that a backend may confuse with it.
 pub fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     let twins: SmallVec<[HeaderName; 1]> = headers
         .keys()
@@ -160,11 +162,11 @@ pub fn set_alone(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue)
     headers.insert(name, value);
 }
 
-/// The header fields of a call, without `Host` and without what frames the body.
+/// The headers of a call, without `Host` and without those that frame the body.
 ///
-/// As KrakenD does: what the endpoint's list lets through, `X-Forwarded-For` with the one client address,
-/// `X-Forwarded-Host`, `User-Agent`. Unlike it, hop-by-hop fields never pass, nor those that `Connection` names
-/// (RFC 9110 §7.6.1).
+/// As in KrakenD: the headers in the endpoint's list, `X-Forwarded-For` with the single client address,
+/// `X-Forwarded-Host`, and `User-Agent`. Unlike in KrakenD, hop-by-hop headers never pass, nor those that
+/// `Connection` names (RFC 9110 §7.6.1).
 pub fn outgoing(
     rules: &HeaderRules,
     options: &Options,
@@ -209,7 +211,7 @@ pub fn outgoing(
     headers
 }
 
-/// A client that sends `Pragma: no-cache` alone means `Cache-Control: no-cache` (RFC 9111 §5.4), where that may pass.
+/// A client that sends only `Pragma: no-cache` means `Cache-Control: no-cache` (RFC 9111 §5.4), if that may pass.
 fn pragma(headers: &mut HeaderMap, pass: &Pass, head: &Head<'_>) {
     let may_pass = match pass {
         Pass::Default => false,
@@ -228,12 +230,12 @@ fn pragma(headers: &mut HeaderMap, pass: &Pass, head: &Head<'_>) {
     }
 }
 
-/// Adds what must be there after a backend's own filter: our `User-Agent`, and `Accept-Encoding: gzip` if we decode
-/// it ourselves. Returns whether gzip was added.
+/// Adds headers that do not depend on a backend's own filter: our `User-Agent`, and `Accept-Encoding: gzip` if we
+/// decode the response. Returns whether gzip was added.
 ///
-/// As Go's transport does, not beside a `Range`, which counts the bytes of the representation that the client has, nor
-/// to HEAD, which has no body, nor where the client's own `Accept-Encoding` passed. An empty `User-Agent` of the client
-/// stays, since it means that none is sent.
+/// As in Go, gzip is not requested with a `Range`, which counts the bytes of the client's representation, nor for
+/// HEAD, which has no body, nor if the client's own `Accept-Encoding` passed. An empty `User-Agent` of the client is
+/// kept, because it means that none is sent.
 pub fn complete(
     headers: &mut HeaderMap,
     options: &Options,
@@ -253,8 +255,8 @@ pub fn complete(
     gzip
 }
 
-/// Takes our own `Accept-Encoding` back where a step made a call of it that must not have one: see [`complete`]. `false`:
-/// it was taken back.
+/// Removes our own `Accept-Encoding` if a step turned the call into one that must not have it: see [`complete`].
+/// Returns `false` if it was removed.
 pub fn keeps_gzip(out: &mut Outgoing) -> bool {
     let keeps = out.method != Method::HEAD && !out.headers.contains_key(RANGE);
     if !keeps {
@@ -263,7 +265,7 @@ pub fn keeps_gzip(out: &mut Outgoing) -> bool {
     keeps
 }
 
-/// Names that a list cannot let through: ours to set, or about one connection only.
+/// Headers that a list cannot let through: the gateway sets them, or they concern only one connection.
 fn is_ours(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -285,7 +287,7 @@ fn is_ours(name: &HeaderName) -> bool {
     )
 }
 
-/// The client's field, or what a step put in its place.
+/// Copies the client's header, or the value that a step set instead.
 fn copy(
     to: &mut HeaderMap,
     name: &HeaderName,
@@ -307,8 +309,8 @@ fn copy(
     }
 }
 
-/// A value that a step put there. The mark keeps it from the targets of redirects, and out of HPACK's tables
-/// (RFC 7541 §7.1.3).
+/// A value that a step set. It is marked as sensitive, which keeps it from the targets of redirects and out of
+/// HPACK's tables (RFC 7541 §7.1.3).
 fn of_a_step(value: &HeaderValue) -> HeaderValue {
     let mut value = value.clone();
     value.set_sensitive(true);
@@ -337,13 +339,13 @@ fn copy_all(
     }
 }
 
-/// The fields that `Connection` names: meant for us and not for a backend.
+/// The headers that `Connection` names, which are meant for the gateway and not for a backend.
 struct Nominated<'h>(SmallVec<[&'h str; 2]>);
 
 impl<'h> Nominated<'h> {
     fn by(headers: &'h HeaderMap) -> Nominated<'h> {
         let mut names = SmallVec::new();
-        // Bytes, and not lines: one that is no ASCII must not let the rest of its line pass for nothing.
+        // Compared as bytes: a byte outside ASCII must not make the rest of its line ineffective.
         let lines = headers.get_all(CONNECTION).into_iter();
         let tokens = lines
             .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
@@ -351,7 +353,8 @@ impl<'h> Nominated<'h> {
         for token in tokens {
             let usual = ["close", "keep-alive"];
             let known = |known: &&str| known.eq_ignore_ascii_case(token);
-            // Only names that are there count, once, so that a long list cannot make the fields expensive.
+            // Only names of existing headers count, and only once, so that a long list does not slow down the
+            // request.
             if !usual.iter().any(known) && headers.contains_key(token) && !names.iter().any(known) {
                 names.push(token);
             }
@@ -366,11 +369,11 @@ impl<'h> Nominated<'h> {
     }
 }
 
-/// One address; with `append_chain`, what a trusted peer sent and the peer behind it.
+/// One address. With `append_chain`, the chain that a trusted peer sent, followed by the address of the peer.
 fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     let rules = &options.client_address;
     let peer = head.peer.to_canonical();
-    // Room for the longest address, so that the buffer is allocated once and becomes the value.
+    // Large enough for the longest address, so that the buffer is allocated once and becomes the value.
     let mut text = Vec::with_capacity(45);
     // Writing to a Vec cannot fail.
     if rules.append_chain && rules.trusts(peer) {
@@ -385,7 +388,7 @@ fn forwarded_for(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// `https` or `http`: of our own connection, or what a trusted peer says of the one before it.
+/// `https` or `http`: that of our own connection, or what a trusted peer reports about the one before it.
 fn scheme(options: &Options, head: &Head<'_>) -> &'static str {
     let said = if options.client_address.trusts(head.peer.to_canonical()) {
         head.header(&FORWARDED_PROTO)
@@ -400,7 +403,7 @@ fn scheme(options: &Options, head: &Head<'_>) -> &'static str {
     }
 }
 
-/// One element (RFC 7239 §4); with `append_chain`, behind those that a trusted peer sent.
+/// One element (RFC 7239 §4). With `append_chain`, after the elements that a trusted peer sent.
 fn forwarded(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     let rules = &options.client_address;
     let peer = head.peer.to_canonical();
@@ -414,7 +417,7 @@ fn forwarded(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     } else {
         head.client
     };
-    // Writing to a Vec cannot fail. An IPv6 address has to stand in brackets and quotes (§6).
+    // Writing to a Vec cannot fail. An IPv6 address must be in brackets and quotes (§6).
     let _ = match node {
         IpAddr::V4(v4) => write!(text, "for={v4}"),
         IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
@@ -426,7 +429,7 @@ fn forwarded(options: &Options, head: &Head<'_>) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// Puts `value` in the place of whatever is there; without one nothing stays there.
+/// Replaces the header by `value`, or removes it.
 fn replace(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
     match value {
         Some(value) => headers.insert(name, value),

@@ -1,4 +1,4 @@
-//! `input_query_strings`.
+//! `input_query_strings`: the query parameters that pass from the client to a backend.
 
 use std::borrow::Cow;
 
@@ -7,26 +7,26 @@ use smallvec::SmallVec;
 
 use crate::runtime::template::escape;
 
-/// Which of the client's query pairs pass.
+/// Which query parameters of the client pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueryRules {
-    /// These names, sorted, with the case they have in the file; none by default.
+    /// These names, sorted and case-sensitive. Empty by default.
     Listed(Box<[Box<str>]>),
     All,
 }
 
-/// One pair, decoded. Bytes, because a client may have encoded something else than UTF-8.
+/// One decoded pair. It is bytes, because a client may have encoded something other than UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair<'q> {
     pub name: Cow<'q, [u8]>,
     pub value: Cow<'q, [u8]>,
 }
 
-/// The pairs of a request that pass, sorted bytewise by name, values of one name in their order.
+/// The pairs of a request that pass, sorted bytewise by name. Values of the same name keep their order.
 pub type Pairs<'q> = SmallVec<[Pair<'q>; 8]>;
 
 impl QueryRules {
-    /// The endpoint's list: `*` among the names lets everything pass.
+    /// Compiles an endpoint's list. `*` lets all pairs pass.
     pub fn endpoint<S: AsRef<str>>(names: &[S]) -> QueryRules {
         if names.iter().any(|name| name.as_ref() == "*") {
             QueryRules::All
@@ -35,7 +35,7 @@ impl QueryRules {
         }
     }
 
-    /// A backend's list, the second filter. As KrakenD does, `*` is a name like any other here.
+    /// Compiles a backend's list, which is the second filter. As in KrakenD, `*` is an ordinary name here.
     pub fn backend<S: AsRef<str>>(names: &[S]) -> QueryRules {
         let mut names: Vec<Box<str>> = names.iter().map(|name| name.as_ref().into()).collect();
         names.sort();
@@ -53,9 +53,9 @@ impl QueryRules {
         }
     }
 
-    /// The pairs of a raw query that pass here and, if there is one, through a backend's own filter.
+    /// The pairs of a raw query that pass these rules and, if given, a backend's own filter.
     ///
-    /// As KrakenD does: a pair with a `;` or a bad escape is dropped, empty pairs too.
+    /// As in KrakenD, pairs with a `;` or an invalid escape are dropped, and so are empty pairs.
     pub fn pairs<'q>(&self, query: Option<&'q str>, backend: Option<&QueryRules>) -> Pairs<'q> {
         let mut pairs = Pairs::new();
         if matches!(self, QueryRules::Listed(names) if names.is_empty()) {
@@ -77,7 +77,7 @@ impl QueryRules {
     }
 }
 
-/// Form decoding: `+` is a blank.
+/// Form decoding: `+` means a space.
 fn decode(raw: &str) -> Cow<'_, [u8]> {
     if !raw.contains('+') {
         return percent_decode(raw.as_bytes()).into();
@@ -95,7 +95,7 @@ mod tests {
     use crate::runtime::router::Pattern;
     use crate::runtime::template::Template;
 
-    /// What arrives when the backend's URL is `url`.
+    /// The target that the backend with URL `url` receives.
     fn sent(url: &str, rules: &QueryRules, query: &str) -> String {
         let template = Template::parse(url, &Pattern::parse("/m", true).unwrap()).unwrap();
         let pairs = rules.pairs(Some(query), None);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_pairs_are_dropped() {
+    fn invalid_pairs_are_dropped() {
         let all = listed(&["*"]);
         assert_eq!(sent("/u", &all, "a=%zz&b=1"), "/u?b=1");
         assert_eq!(sent("/u", &all, "a=1;b=2&c=3"), "/u?c=3");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_filters_once_more() {
+    fn a_backend_filters_again() {
         let names = |rules: &QueryRules| -> Vec<Vec<u8>> {
             let pairs = listed(&["a", "b"]).pairs(Some("a=1&b=2&c=3"), Some(rules));
             pairs.iter().map(|pair| pair.name.to_vec()).collect()
@@ -167,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_query_is_taken_calmly_and_stays_one_line(query in "\\PC{0,60}") {
+        fn an_arbitrary_query_does_not_panic_and_stays_on_one_line(query in "\\PC{0,60}") {
             let target = sent("/u", &QueryRules::All, &query);
             prop_assert!(target.bytes().all(|b| b.is_ascii_graphic()));
         }

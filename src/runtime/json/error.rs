@@ -1,28 +1,28 @@
-//! What is wrong with a body, in the words of the reference.
+//! Errors in a JSON body, in KrakenD's words.
 
 use std::fmt;
 
 use super::MAX_DEPTH;
 
-/// Why a body is not the JSON that was expected. The texts are those of the reference, which operators grep for.
+/// Why a body is not the expected JSON. The texts are KrakenD's, because operators search for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nothing but white space.
+    /// The body contains only white space.
     #[error("EOF")]
     Empty,
     /// The body ends inside a value.
     #[error("unexpected EOF")]
     Truncated,
-    /// The same two where a whole text was to be read at once.
+    /// The same two errors when a whole text is parsed at once.
     #[error("unexpected end of JSON input")]
     Ended,
-    /// A byte that cannot stand where it stands.
+    /// A byte that is not allowed at its position.
     #[error("invalid character {} {context}", Quoted(*.found))]
     Unexpected { found: u8, context: Context },
-    /// Deeper than [`MAX_DEPTH`].
+    /// The nesting is deeper than [`MAX_DEPTH`].
     #[error("exceeded max depth of {MAX_DEPTH}")]
     TooDeep,
-    /// Good JSON of another type than the encoding asks for.
+    /// Valid JSON of a type that the encoding does not accept.
     #[error("json: cannot unmarshal {found} into Go value of type {wanted}")]
     WrongType {
         found: &'static str,
@@ -30,7 +30,7 @@ pub enum Error {
     },
 }
 
-/// Where in the grammar an unexpected byte was met.
+/// The place in the grammar where an unexpected byte was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
     Value,
@@ -71,7 +71,7 @@ impl fmt::Display for Context {
     }
 }
 
-/// A byte between apostrophes, escaped as Go's `strconv.Quote` does.
+/// A byte between apostrophes, escaped as by Go's `strconv.Quote`.
 struct Quoted(u8);
 
 impl fmt::Display for Quoted {

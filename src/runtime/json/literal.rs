@@ -1,11 +1,11 @@
-//! Values that the configuration holds.
+//! Values from the configuration.
 
 use super::value::{Object, Value};
 use super::write::{Style, to_bytes};
 
 impl Value {
-    /// A value of the configuration. Its floats are written as KrakenD writes them: `1000000.0` as `1000000`. Its
-    /// integers are exact; those of JSON files are floats, since KrakenD reads them as such.
+    /// A value from the configuration. Floats are written as in KrakenD: `1000000.0` as `1000000`. Integers are
+    /// exact. Integers in JSON files are floats, because KrakenD parses them as such.
     pub fn literal(value: &serde_json::Value) -> Value {
         match value {
             serde_json::Value::Null => Value::Null,
@@ -22,7 +22,7 @@ impl Value {
         }
     }
 
-    /// The same value written once and for all, so that a copy costs a counter and writing it a `memcpy`.
+    /// The same value in serialized form, so that a copy only increments a counter and writing it is a `memcpy`.
     pub fn settled(&self) -> Value {
         Value::raw_settled(to_bytes(self, Style::Canonical))
     }
@@ -35,7 +35,8 @@ fn literal_object(members: &serde_json::Map<String, serde_json::Value>) -> Objec
         .collect()
 }
 
-/// A float as the reference's encoder prints it: exponents only below 1e-6 and from 1e21 on, and these with a sign.
+/// A float as Go's JSON encoder writes it: with an exponent only below 1e-6 and from 1e21 on, and always with the
+/// sign of the exponent.
 fn float(number: f64) -> String {
     let size = number.abs();
     if size != 0.0 && !(1e-6..1e21).contains(&size) {

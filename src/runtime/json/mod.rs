@@ -1,14 +1,15 @@
-//! JSON values with the text of their numbers, raw slices of an upstream's body, and the reference's way of writing.
+//! JSON values that keep the text of their numbers, unparsed slices of an upstream's body, and a writer compatible
+//! with KrakenD.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `value` | [`Value`]: a tree whose branches may still be unread slices of the body |
-//! | `scan` | the syntax: finds where a value ends and whether it can be kept as it was written |
-//! | `parse` | body in, [`Value`] out, as deep as asked for |
-//! | `literal` | values that the configuration holds, numbers as the reference prints them |
-//! | `error` | what is wrong with a body, in the words of the reference |
-//! | `text` | a value in a URL, in the notation of Go |
-//! | `write` | [`Value`] in, bytes out |
+//! | `value` | [`Value`]: a tree whose branches may be unparsed slices of the body |
+//! | `scan` | the scanner: finds where a value ends, and whether its text can be kept |
+//! | `parse` | parses a body to a [`Value`], to the requested depth |
+//! | `literal` | values from the configuration, with numbers as KrakenD writes them |
+//! | `error` | errors in a body, in KrakenD's words |
+//! | `text` | a value in a URL, in Go's notation |
+//! | `write` | serializes a [`Value`] |
 
 mod error;
 mod literal;
@@ -26,5 +27,5 @@ pub use parse::{Depth, parse, parse_whole};
 pub use value::{Kind, Object, Raw, Value};
 pub use write::{Style, to_bytes, write, write_string};
 
-/// How deeply objects and arrays may be nested; a bound against bodies made to exhaust the stack.
+/// The maximum nesting of objects and arrays, which protects the stack.
 pub const MAX_DEPTH: usize = 512;

@@ -1,4 +1,4 @@
-//! Body in, value out, as deep as asked for.
+//! Parses a body to a value, to the requested depth.
 
 use std::borrow::Cow;
 
@@ -9,20 +9,20 @@ use super::error::{Context, Error};
 use super::scan::{self, Next};
 use super::value::{Object, Raw, Value};
 
-/// How much of a body has to become a tree.
+/// How much of a body becomes a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// The top-level names; what they hold stays a slice of the body.
+    /// The top-level names. Their values stay slices of the body.
     TopLevel,
     /// Everything.
     Full,
 }
 
-/// Reads the first JSON value of `body`. What follows it is ignored, as KrakenD does.
+/// Parses the first JSON value of `body`. As in KrakenD, the rest is ignored.
 ///
-/// With [`Depth::TopLevel`] an object keeps its members, and any other value all of itself, as slices of `body`,
-/// checked but not read; where such a slice would show a client something else than the tree would (a name that
-/// occurs twice, half a surrogate pair), that slice is read after all. Bytes that are not UTF-8 become U+FFFD.
+/// With [`Depth::TopLevel`], the members of an object, or any other value as a whole, are kept as slices of `body`:
+/// they are checked but not parsed. A slice is parsed if its text would show a client something other than the tree
+/// would (a name that occurs twice, half a surrogate pair). Bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
 /// The body is empty, ends early, is not JSON, or is nested deeper than [`MAX_DEPTH`].
@@ -37,10 +37,10 @@ pub fn parse(body: &Bytes, depth: Depth) -> Result<Value, Error> {
     }
 }
 
-/// Reads a body that must be one JSON value and nothing else, one level deep.
+/// Parses a body that must be exactly one JSON value, one level deep.
 ///
 /// # Errors
-/// As [`parse`], in the other words that the reference has for whole texts; and for anything behind the value.
+/// As [`parse`], with KrakenD's words for whole texts, and for any text after the value.
 pub fn parse_whole(body: &Bytes) -> Result<Value, Error> {
     let body = repaired(body);
     let at = scan::blank(&body, 0);
@@ -58,7 +58,7 @@ pub fn parse_whole(body: &Bytes) -> Result<Value, Error> {
     }
 }
 
-/// One level of a slice that was checked before: members and elements stay slices.
+/// Parses one level of a checked slice: members and elements stay slices.
 pub(super) fn open(raw: &Bytes) -> Result<Value, Error> {
     match raw.first() {
         Some(b'{') => members(raw, 0).map(Value::Object),
@@ -67,12 +67,12 @@ pub(super) fn open(raw: &Bytes) -> Result<Value, Error> {
     }
 }
 
-/// The whole tree of a slice that was checked before.
+/// Parses a checked slice to a complete tree.
 pub(super) fn expand(raw: &Bytes) -> Result<Value, Error> {
     tree(raw, 0, 0).map(|(value, _)| value)
 }
 
-/// The body as UTF-8: each byte that is none becomes U+FFFD, one for one, as the reference does.
+/// The body as UTF-8. Each invalid byte becomes one U+FFFD, as in KrakenD.
 fn repaired(body: &Bytes) -> Bytes {
     if std::str::from_utf8(body).is_ok() {
         return body.clone();
@@ -87,7 +87,7 @@ fn repaired(body: &Bytes) -> Bytes {
     Bytes::from(text)
 }
 
-/// The object at `at`, its members kept as slices. The last of several members of one name wins.
+/// The object at `at`, with its members as slices. The last of several members with the same name wins.
 fn members(body: &Bytes, at: usize) -> Result<Object, Error> {
     let mut object = Object::new();
     let mut at = scan::blank(body, at + 1);
@@ -122,7 +122,7 @@ fn elements(body: &Bytes) -> Result<Vec<Value>, Error> {
     }
 }
 
-/// The value at `at` as a slice, if that shows the same value as a tree would.
+/// The value at `at` as a slice, if its text shows the same value as a tree would.
 fn kept(body: &Bytes, at: usize, depth: usize) -> Result<(Value, usize), Error> {
     let span = scan::value(body, at, depth)?;
     let value = match (body.get(at), span.faithful) {
@@ -193,7 +193,7 @@ fn array_tree(text: &[u8], at: usize, depth: usize) -> Result<(Value, usize), Er
     }
 }
 
-/// What the checked string from `at` to `end`, quotation marks included, says.
+/// The text of the checked string from `at` to `end`, which include the quotation marks.
 fn text_of(text: &[u8], at: usize, end: usize, escaped: bool) -> Cow<'_, str> {
     let inner = text.get(at + 1..end - 1).unwrap_or_default();
     if escaped {
@@ -203,12 +203,12 @@ fn text_of(text: &[u8], at: usize, end: usize, escaped: bool) -> Cow<'_, str> {
     }
 }
 
-/// The bytes as text: they are, since the whole body was made UTF-8 before and is cut at ASCII bytes only.
+/// The bytes as text. The conversion is lossless: the whole body is valid UTF-8 and is split only at ASCII bytes.
 fn lossless(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-/// Resolves the escapes of a checked string; half a surrogate pair becomes U+FFFD.
+/// Resolves the escapes of a checked string. Half a surrogate pair becomes U+FFFD.
 fn unescape(text: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -231,7 +231,7 @@ fn unescape(text: &[u8]) -> String {
     out
 }
 
-/// The character that the `\u` at `at` means, with the second half of a pair, and where it ends.
+/// The character of the `\u` escape at `at`, including the second half of a pair, and the position after it.
 fn unicode(text: &[u8], at: usize) -> (char, usize) {
     let unit = scan::hex(text, at + 2).unwrap_or(0xfffd);
     if (0xd800..0xdc00).contains(&unit)

@@ -1,22 +1,22 @@
-//! The syntax: finds where a value ends, and whether its text can be kept as it was written.
+//! The scanner: finds where a value ends, and whether its text can be kept unchanged.
 //!
-//! The scanner builds nothing. It runs over every byte of every composed answer, so strings are passed eight bytes
-//! at a time and nesting is a stack of bits instead of recursion.
+//! The scanner builds nothing. It reads every byte of every composed response, so strings are skipped eight bytes at
+//! a time, and nesting uses an explicit stack instead of recursion.
 
 use super::MAX_DEPTH;
 use super::error::{Context, Error};
 
-/// A value's extent in the text.
+/// The extent of a value in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
-    /// One past the last byte.
+    /// The position after the last byte.
     pub(super) end: usize,
-    /// Whether a client that reads the text as it stands sees exactly the value that we would build from it. Not so
-    /// with lone surrogates, and with names that occur twice in one object.
+    /// Whether a client that reads this text sees exactly the value that we would build from it. This is false with
+    /// lone surrogates, and with names that occur twice in an object.
     pub(super) faithful: bool,
 }
 
-/// Skips blanks from `at`; the position of the first other byte, or the length of the text.
+/// Skips white space from `at`. Returns the position of the first other byte, or the length of the text.
 pub(super) fn blank(text: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
         at += 1;
@@ -24,7 +24,7 @@ pub(super) fn blank(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Checks the value that starts at `at` (no blank), `depth` levels below the top, and finds its end.
+/// Checks the value that starts at `at` (not white space), `depth` levels below the top, and finds its end.
 pub(super) fn value(text: &[u8], at: usize, depth: usize) -> Result<Span, Error> {
     match text.get(at) {
         None => Err(Error::Truncated),
@@ -56,13 +56,13 @@ fn scalar(text: &[u8], at: usize) -> Result<Span, Error> {
     }
 }
 
-/// A string's extent, with its quotation marks.
+/// The extent of a string, including its quotation marks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StringSpan {
     pub(super) end: usize,
-    /// Whether it holds a backslash.
+    /// Whether it contains a backslash.
     pub(super) escaped: bool,
-    /// False with a lone surrogate.
+    /// False if it contains a lone surrogate.
     pub(super) faithful: bool,
 }
 
@@ -96,7 +96,7 @@ pub(super) fn string(text: &[u8], at: usize) -> Result<StringSpan, Error> {
     }
 }
 
-/// The first byte from `at` that is a quotation mark, a backslash or a control character.
+/// The first position from `at` of a quotation mark, a backslash or a control character.
 pub(super) fn plain_run(text: &[u8], mut at: usize) -> usize {
     while let Some(chunk) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let special = special_bytes(u64::from_le_bytes(*chunk));
@@ -114,8 +114,8 @@ pub(super) fn plain_run(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The high bit of each byte that is `"`, `\` or below 0x20. Only the lowest set bit is reliable: a match may carry
-/// into the bytes above it.
+/// The high bit of each byte that is `"`, `\` or below 0x20. Only the lowest set bit is reliable, because a match may
+/// carry into the bytes above it.
 fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -124,7 +124,7 @@ fn special_bytes(word: u64) -> u64 {
     zero(word ^ (ONES * b'"' as u64)) | zero(word ^ (ONES * b'\\' as u64)) | control
 }
 
-/// Passes the escape whose backslash is at `at`, or the pair of them that makes one character.
+/// Skips the escape whose backslash is at `at`, or the two that form a surrogate pair.
 fn escape(text: &[u8], at: usize, faithful: &mut bool) -> Result<usize, Error> {
     match text.get(at + 1).copied() {
         None => Err(Error::Truncated),
@@ -199,7 +199,7 @@ fn digits(text: &[u8], mut at: usize, context: Context) -> Result<usize, Error> 
     Ok(at)
 }
 
-/// The end of `word`, which starts at `at` with the right letter.
+/// The end of `word`, whose first letter at `at` matches.
 fn literal(text: &[u8], at: usize, word: &'static str) -> Result<usize, Error> {
     for (offset, expected) in word.bytes().enumerate() {
         let found = *text.get(at + offset).ok_or(Error::Truncated)?;
@@ -216,7 +216,7 @@ fn literal(text: &[u8], at: usize, word: &'static str) -> Result<usize, Error> {
     Ok(at + word.len())
 }
 
-/// The name at `at` and the colon after it; gives the string's extent and where the member's value starts.
+/// The name at `at` and the colon after it. Returns the extent of the string and the position of the member's value.
 pub(super) fn name(text: &[u8], at: usize) -> Result<(StringSpan, usize), Error> {
     match text.get(at).copied() {
         None => return Err(Error::Truncated),
@@ -242,13 +242,13 @@ pub(super) fn name(text: &[u8], at: usize) -> Result<(StringSpan, usize), Error>
 
 /// What follows a member or an element.
 pub(super) enum Next {
-    /// A comma; the next member or element starts here.
+    /// A comma. The next member or element starts here.
     More(usize),
-    /// The closing bracket; the container ends here.
+    /// The closing bracket. The container ends here.
     Close(usize),
 }
 
-/// Looks past the value that ended at `at`, inside an object (`close` = `}`) or an array (`]`).
+/// Reads the text after the value that ended at `at`, inside an object (`close` = `}`) or an array (`]`).
 pub(super) fn next(text: &[u8], at: usize, close: u8) -> Result<Next, Error> {
     let at = blank(text, at);
     match text.get(at).copied() {
@@ -265,12 +265,12 @@ pub(super) fn next(text: &[u8], at: usize, close: u8) -> Result<Next, Error> {
     }
 }
 
-/// One container with all that is in it.
+/// One container with its content.
 struct Nest<'a> {
     text: &'a [u8],
-    /// Depth at which this container hangs.
+    /// The depth of this container.
     base: usize,
-    /// Open containers: whether each is an object, and where its names start in `names`.
+    /// The open containers: whether each is an object, and where its names start in `names`.
     open: smallvec::SmallVec<[Level; 16]>,
     /// Hashes of the names of all open objects.
     names: smallvec::SmallVec<[u64; 32]>,
@@ -297,7 +297,6 @@ impl<'a> Nest<'a> {
     fn run(mut self, start: usize) -> Result<Span, Error> {
         let mut at = self.enter(start)?;
         loop {
-            // Here `at` is behind a value or an opening bracket; Err holds a value's start, Ok the end of all.
             match at {
                 Step::Value(from) => {
                     at = match self.text.get(from) {
@@ -346,7 +345,7 @@ impl<'a> Nest<'a> {
     /// Reads a member's name.
     fn member(&mut self, at: usize) -> Result<Step, Error> {
         let (span, value) = name(self.text, at)?;
-        // Escaped names may equal others that are spelled differently: no hash can tell.
+        // An escaped name may equal one that is spelled differently, which hashes cannot detect.
         self.faithful &= !span.escaped;
         self.names.push(hash(
             self.text.get(at + 1..span.end - 1).unwrap_or_default(),
@@ -354,7 +353,7 @@ impl<'a> Nest<'a> {
         Ok(Step::Value(value))
     }
 
-    /// Goes on after a value in the innermost container.
+    /// Continues after a value in the innermost container.
     fn after(&mut self, at: usize) -> Result<Step, Error> {
         let Some(level) = self.open.last().copied() else {
             return Ok(Step::Closed(at));
@@ -371,7 +370,7 @@ impl<'a> Nest<'a> {
         }
     }
 
-    /// Forgets a closed object's names after a look for twins.
+    /// Checks the names of a closed object for duplicates, and drops them.
     fn leave(&mut self, level: Level) {
         let names = self.names.get_mut(level.names_from..).unwrap_or_default();
         if self.faithful && twins(names) {
@@ -388,7 +387,7 @@ enum Step {
     Closed(usize),
 }
 
-/// Whether two hashes are equal. Different names with equal hashes cost a slower path, nothing else.
+/// Whether two hashes are equal. Different names with equal hashes only cost the slower path.
 fn twins(hashes: &mut [u64]) -> bool {
     if hashes.len() <= 8 {
         return hashes

@@ -18,7 +18,7 @@ fn rewritten(text: &str, depth: Depth, style: Style) -> String {
 }
 
 #[test]
-fn broken_bodies_are_refused_in_the_words_of_the_reference() {
+fn invalid_bodies_are_rejected_in_the_words_of_krakend() {
     let cases = [
         ("", "EOF"),
         (" \n", "EOF"),
@@ -90,7 +90,7 @@ fn broken_bodies_are_refused_in_the_words_of_the_reference() {
 }
 
 #[test]
-fn only_the_first_value_is_read() {
+fn only_the_first_value_is_parsed() {
     for depth in [Depth::TopLevel, Depth::Full] {
         let value = parse(&body(r#"{"a":1} garbage"#), depth).expect("first value");
         assert_eq!(to_bytes(&value, Style::Canonical), r#"{"a":1}"#);
@@ -115,7 +115,7 @@ fn canonical_text_is_sorted_compact_and_escaped() {
 }
 
 #[test]
-fn slices_are_copied_as_they_came() {
+fn slices_are_copied_unchanged() {
     let text = r#"{"b": {"z": 1, "a": "<"}, "a": [1,  2]}"#;
     assert_eq!(
         rewritten(text, Depth::TopLevel, Style::Verbatim),
@@ -133,7 +133,7 @@ fn the_last_of_several_members_wins_at_every_level() {
 }
 
 #[test]
-fn twins_are_found_in_large_objects_too() {
+fn duplicates_are_found_in_large_objects_too() {
     let mut text = String::from(r#"{"o":{"#);
     for at in 0..100 {
         text.push_str(&format!("\"k{at}\":{at},"));
@@ -155,7 +155,7 @@ fn lone_surrogates_and_bad_bytes_become_replacement_characters() {
 }
 
 #[test]
-fn nesting_is_bounded() {
+fn nesting_is_limited() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     for depth in [Depth::TopLevel, Depth::Full] {
         assert!(parse(&body(&nested(MAX_DEPTH)), depth).is_ok());
@@ -171,7 +171,7 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn opening_reads_one_level() {
+fn opening_parses_one_level() {
     let mut value = parse(&body(r#"{"a":{"b":[1,{"c":"x"}]}}"#), Depth::TopLevel).expect("valid");
     let object = value.as_object_mut().expect("object");
     let inner = object
@@ -192,7 +192,7 @@ fn opening_reads_one_level() {
     );
 }
 
-/// Any JSON text, with blanks, escapes and repeated names.
+/// Any JSON text, with white space, escapes and repeated names.
 fn any_json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("null".to_owned()),
@@ -228,7 +228,7 @@ fn any_string() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn both_ways_of_reading_mean_the_same(text in any_json()) {
+    fn both_depths_give_the_same_value(text in any_json()) {
         let (lazy, full) = both(text.as_bytes());
         let (lazy, full) = (lazy.expect("valid"), full.expect("valid"));
         prop_assert_eq!(&lazy.expanded(), &full);
@@ -236,7 +236,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_reads_back_as_itself(text in any_json()) {
+    fn written_values_parse_back(text in any_json()) {
         let full = both(text.as_bytes()).1.expect("valid");
         for style in [Style::Verbatim, Style::Canonical] {
             let lazy = both(text.as_bytes()).0.expect("valid");
@@ -245,13 +245,13 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused_alike(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn arbitrary_bytes_are_accepted_or_rejected_by_both_depths(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let (lazy, full) = both(&bytes);
         prop_assert_eq!(lazy.map(|value| value.expanded()), full);
     }
 
     #[test]
-    fn any_damage_is_read_or_refused_alike(text in any_json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damaged_json_is_accepted_or_rejected_by_both_depths(text in any_json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = text.into_bytes();
         let at = at.index(bytes.len());
         bytes[at] = byte;

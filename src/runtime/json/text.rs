@@ -1,18 +1,18 @@
-//! A value in a URL: `{resp0_id}`.
+//! The text of a value in a URL: `{resp0_id}`.
 
 use std::borrow::Cow;
 
 use super::value::Value;
 
 impl Value {
-    /// The value at `path`, a dotted path through objects, as text; `None` when it leads nowhere.
+    /// The text of the value at `path`, a dotted path through objects. `None` if there is no such value.
     ///
-    /// As KrakenD does: strings as they are, numbers as the upstream wrote them, lists joined with commas, null as
-    /// `<nil>`, objects in the notation of Go.
+    /// As in KrakenD: strings as they are, numbers as the upstream wrote them, lists joined by commas, null as
+    /// `<nil>`, objects in Go's notation.
     pub fn text_at(&self, path: &str) -> Option<Cow<'_, str>> {
         match self {
             Value::Object(object) => {
-                // A name may hold dots itself, but the reference splits at each of them.
+                // A name may contain dots itself, but KrakenD splits at each of them.
                 let (name, rest) = match path.split_once('.') {
                     Some((name, rest)) => (name, Some(rest)),
                     None => (path, None),
@@ -97,7 +97,7 @@ mod tests {
     use super::super::{Depth, parse};
 
     #[test]
-    fn values_become_text_as_in_the_reference() {
+    fn values_become_text_as_in_krakend() {
         let body = r#"{"id":7,"f":1.50,"s":"a b\/c?d","b":true,"l":[1,"x",null],"e":[],"o":{"i":"deep","a":[1,{"k":2}]},"nul":null}"#;
         let cases = [
             ("id", Some("7")),

@@ -1,4 +1,4 @@
-//! A tree whose branches may still be unread slices of the body.
+//! A tree whose branches may be unparsed slices of the body.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::parse;
 
-/// An object's members, sorted by name as they are written.
+/// The members of an object, sorted by name, which is the order in which they are written.
 pub type Object = BTreeMap<Box<str>, Value>;
 
-/// A JSON value. Numbers keep the text in which they came.
+/// A JSON value. Numbers keep their original text.
 ///
-/// Equality is that of the representation: a slice equals only a slice of the same text. Compare
-/// [`Value::expanded`] values to compare what they mean.
+/// Equality compares the representation: a slice equals only a slice with the same text. To compare meanings, compare
+/// [`Value::expanded`] values.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
     #[default]
@@ -23,20 +23,20 @@ pub enum Value {
     String(Box<str>),
     Array(Vec<Value>),
     Object(Object),
-    /// Not read yet.
+    /// Not parsed yet.
     Raw(Raw),
 }
 
-/// A slice of a body that holds exactly one value: valid JSON, valid UTF-8, bounded in depth, no name twice in an
-/// object, no half surrogate pair.
+/// A slice of a body that contains exactly one value: valid JSON, valid UTF-8, limited in depth, without duplicate
+/// names in an object and without half surrogate pairs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raw {
     text: Bytes,
-    /// Whether the text is already as the reference would write it, order of members included.
+    /// Whether the text is already as KrakenD would write it, including the order of members.
     settled: bool,
 }
 
-/// The type of a value, by the names of the reference's error texts.
+/// The type of a value, with the names in KrakenD's error texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Null,
@@ -62,7 +62,7 @@ impl Kind {
 }
 
 impl Raw {
-    /// A slice that the scanner has passed as faithful.
+    /// A slice that the scanner reported as faithful.
     pub(super) fn checked(text: Bytes) -> Raw {
         Raw {
             text,
@@ -70,12 +70,12 @@ impl Raw {
         }
     }
 
-    /// The text as it was written.
+    /// The original text.
     pub fn text(&self) -> &Bytes {
         &self.text
     }
 
-    /// Whether the text may be copied even where the reference's own bytes are asked for.
+    /// Whether the text may be copied even if KrakenD's exact bytes are required.
     pub fn is_settled(&self) -> bool {
         self.settled
     }
@@ -93,7 +93,7 @@ impl Raw {
 }
 
 impl Value {
-    /// The type, without reading a slice.
+    /// The type. A slice is not parsed.
     pub fn kind(&self) -> Kind {
         match self {
             Value::Null => Kind::Null,
@@ -106,16 +106,16 @@ impl Value {
         }
     }
 
-    /// Reads one level of a slice in place: members and elements stay slices. Anything else is left as it is.
+    /// Parses one level of a slice in place: members and elements stay slices. Other values are unchanged.
     pub fn open(&mut self) -> &mut Value {
         if let Value::Raw(raw) = self {
-            // A slice was checked when it was cut, so that reading it again cannot fail.
+            // The slice was checked when it was created, so parsing it again cannot fail.
             *self = parse::open(&raw.text).unwrap_or_default();
         }
         self
     }
 
-    /// The members of an object, opened if it was a slice; `None` for any other value.
+    /// The members of an object. A slice is opened. `None` for any other value.
     pub fn as_object_mut(&mut self) -> Option<&mut Object> {
         match self.kind() {
             Kind::Object => match self.open() {
@@ -126,7 +126,7 @@ impl Value {
         }
     }
 
-    /// The elements of an array, opened if it was a slice; `None` for any other value.
+    /// The elements of an array. A slice is opened. `None` for any other value.
     pub fn as_array_mut(&mut self) -> Option<&mut Vec<Value>> {
         match self.kind() {
             Kind::Array => match self.open() {
@@ -152,8 +152,8 @@ impl Value {
         }
     }
 
-    /// Text of our own making that is written as it stands, for instance because its members have an order.
-    /// It must be exactly one valid JSON value without blanks around it.
+    /// Our own text, which is written unchanged, for example because the order of its members matters. It must be
+    /// exactly one valid JSON value without white space around it.
     pub(in crate::runtime) fn raw_settled(text: Bytes) -> Value {
         Value::Raw(Raw {
             text,
@@ -161,8 +161,8 @@ impl Value {
         })
     }
 
-    /// What an element leaves behind that is taken out of an array while the others keep their positions. It reads as
-    /// null, and has no text: whoever makes holes closes them before anybody writes the value.
+    /// The placeholder of an element that was removed from an array while the others keep their positions. It reads
+    /// as null and has no text. The code that creates holes must remove them before the value is written.
     pub(in crate::runtime) fn hole() -> Value {
         Value::Raw(Raw {
             text: Bytes::new(),
@@ -170,7 +170,7 @@ impl Value {
         })
     }
 
-    /// Whether it is a hole rather than a value: no value has an empty text.
+    /// Whether this is a hole. A real value never has an empty text.
     pub(in crate::runtime) fn is_hole(&self) -> bool {
         matches!(self, Value::Raw(raw) if raw.text.is_empty())
     }

@@ -1,4 +1,4 @@
-//! Value in, bytes out: compact, names sorted, escaped as the reference does.
+//! Serializes a value: compact, names sorted, escaped as in KrakenD.
 
 use bytes::Bytes;
 
@@ -7,14 +7,14 @@ use super::value::Value;
 /// How slices of an upstream's body are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// As the upstream wrote them: the same value, and the cheapest.
+    /// As the upstream wrote them. This keeps the value and is the cheapest.
     Verbatim,
-    /// As everything else: names sorted, no blanks, `<`, `>` and `&` escaped.
+    /// Like all other values: names sorted, no white space, `<`, `>` and `&` escaped.
     Canonical,
 }
 
 impl Style {
-    /// `canonical` as the configuration has it.
+    /// The style for the `canonical` setting.
     pub fn canonical(on: bool) -> Style {
         if on {
             Style::Canonical
@@ -106,8 +106,8 @@ const PLAIN: u8 = 0;
 const UNICODE: u8 = 1;
 const SEPARATOR: u8 = 2;
 
-/// What to do with each byte of a string: nothing, `\u00XX`, a look whether U+2028 or U+2029 starts, or a backslash
-/// and this letter.
+/// How each byte of a string is handled: unchanged, as `\u00XX`, with a check for U+2028 and U+2029, or as a
+/// backslash and this letter.
 const CLASS: [u8; 256] = {
     let mut class = [PLAIN; 256];
     let mut at = 0;
@@ -134,7 +134,7 @@ fn is_separator(bytes: &[u8], at: usize) -> bool {
     matches!(bytes.get(at + 1..at + 3), Some([0x80, 0xa8] | [0x80, 0xa9]))
 }
 
-/// Roughly how long the text will be: exact for slices, a guess for the rest.
+/// The approximate length of the text: exact for slices, estimated for the rest.
 fn size_hint(value: &Value) -> usize {
     match value {
         Value::Raw(raw) => raw.text().len(),

@@ -1,4 +1,4 @@
-//! From a list of routes to a [`Router`].
+//! Builds a [`Router`] from a list of routes.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use crate::runtime::router::pattern::Pattern;
 use crate::runtime::router::search::{BuiltIn, Route, Router, Target, method_list};
 use crate::runtime::router::tree::Tree;
 
-/// The switches of the `router` namespace that decide how a path is looked up.
+/// The options of the `router` namespace that affect how a path is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Off: `disable_redirect_trailing_slash`.
+    /// Disabled by `disable_redirect_trailing_slash`.
     pub redirect_trailing_slash: bool,
-    /// Off: `disable_redirect_fixed_path`.
+    /// Disabled by `disable_redirect_fixed_path`.
     pub redirect_fixed_path: bool,
-    /// Off: `disable_handle_method_not_allowed`, 405 becomes 404.
+    /// Disabled by `disable_handle_method_not_allowed`: 405 becomes 404.
     pub method_not_allowed: bool,
     /// `remove_extra_slash`: `//a` is looked up as `/a`.
     pub remove_extra_slash: bool,
-    /// `keep_slashes`: a wildcard passes `a//b` on as it is.
+    /// `keep_slashes`: a wildcard passes `a//b` on unchanged.
     pub keep_slashes: bool,
-    /// `auto_options`: every endpoint's path answers OPTIONS.
+    /// `auto_options`: the path of every endpoint responds to OPTIONS.
     pub auto_options: bool,
-    /// Off: `disable_path_decoding`, values that decode twice pass.
+    /// Disabled by `disable_path_decoding`: values that can be decoded twice pass.
     pub check_params: bool,
 }
 
@@ -42,12 +42,12 @@ impl Default for Options {
     }
 }
 
-/// Why a route cannot stand beside the others.
+/// Why a route conflicts with the others.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     #[error("{method} {pattern} is there twice")]
     Duplicate { method: Method, pattern: String },
-    /// The two differ in nothing but the names of their parameters.
+    /// The two routes differ only in the names of their parameters.
     #[error("{method} {pattern} matches the same paths as {first}")]
     Indistinguishable {
         method: Method,
@@ -62,7 +62,7 @@ pub struct Builder<T> {
     options: Options,
     trees: Vec<(Method, Tree)>,
     routes: Vec<Route<T>>,
-    /// Method and pattern of each route, for messages and for OPTIONS.
+    /// The method and pattern of each route, for messages and for OPTIONS.
     origins: Vec<(Method, Pattern)>,
 }
 
@@ -76,10 +76,10 @@ impl<T> Builder<T> {
         }
     }
 
-    /// Adds the health endpoint; call it before anything else, as `Allow` lists GET first because of it.
+    /// Adds the health endpoint. Call it before all others, because `Allow` then lists GET first.
     ///
     /// # Errors
-    /// Something else answers there already.
+    /// Another route already uses the path.
     pub fn health(&mut self, path: &str) -> Result<(), RouteError> {
         let pattern = Pattern::fixed(path, false);
         self.insert(Method::GET, pattern, Target::BuiltIn(BuiltIn::Health))
@@ -88,14 +88,14 @@ impl<T> Builder<T> {
     /// Adds `/__debug/*` or `/__echo/*` for every method.
     ///
     /// # Errors
-    /// Something else answers there already.
+    /// Another route already uses the path.
     pub fn any(&mut self, which: BuiltIn) -> Result<(), RouteError> {
         let path = match which {
             BuiltIn::Health => "/__health",
             BuiltIn::Debug => "/__debug",
             BuiltIn::Echo => "/__echo",
         };
-        // The order is the reference's, seen in its `Allow`.
+        // The order is KrakenD's, as seen in its `Allow`.
         for method in [
             Method::GET,
             Method::POST,
@@ -166,7 +166,7 @@ impl<T> Builder<T> {
         Ok(())
     }
 
-    /// OPTIONS for each path of an endpoint, with the methods that are there, sorted.
+    /// Adds OPTIONS for the path of each endpoint, with the sorted list of its methods.
     fn add_options(&mut self) {
         let mut shared = Tree::new();
         let mut paths: Vec<(Pattern, Vec<Method>)> = Vec::new();
@@ -182,7 +182,7 @@ impl<T> Builder<T> {
         for (pattern, mut methods) in paths {
             methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
             let allow = method_list(methods.iter());
-            // An OPTIONS route that is there already wins.
+            // An existing OPTIONS route takes precedence.
             let _ = self.insert(Method::OPTIONS, pattern, Target::Options(allow));
         }
     }
@@ -199,7 +199,8 @@ fn tree_of<'t>(trees: &'t mut Vec<(Method, Tree)>, method: &Method) -> &'t mut T
     &mut trees[at].1
 }
 
-/// The names under which captures are kept. Of two equal ones the later counts, as KrakenD does: the earlier is nameless.
+/// The names of the captures. As in KrakenD, the last of several equal names counts, and the earlier ones get an
+/// empty name.
 fn names(pattern: &Pattern) -> SmallVec<[Arc<str>; 4]> {
     let all: Vec<&Arc<str>> = pattern.params().collect();
     let mut names: SmallVec<[Arc<str>; 4]> = SmallVec::new();

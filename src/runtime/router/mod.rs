@@ -1,9 +1,10 @@
-//! Path and method in, endpoint and parameters out.
+//! Finds endpoint and parameters for path and method.
 //!
-//! Built once from all routes, then only read. A path is split at its raw slashes and each segment is decoded once for
-//! comparison, so that an encoded slash, backslash or dot segment never changes which endpoint answers. One tree per
-//! method; in each node fixed text wins over a parameter with text around it, that over a plain parameter, that over a
-//! wildcard, and the search goes back when the better branch leads nowhere.
+//! The router is built once from all routes and is read-only afterwards. A path is split at its raw slashes, and each
+//! segment is decoded once for comparison, so that an encoded slash, backslash or dot segment never changes which
+//! endpoint is selected. There is one tree per method. In each node, fixed text takes precedence over a parameter
+//! with text around it, that over a plain parameter, and that over a wildcard. The search backtracks if the better
+//! branch has no match.
 
 mod build;
 mod pattern;

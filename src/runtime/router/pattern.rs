@@ -1,9 +1,9 @@
-//! What an endpoint's path may look like.
+//! The path pattern of an endpoint.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// An endpoint's path, taken apart: `/users/{id}/orders`.
+/// A parsed endpoint path: `/users/{id}/orders`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: Arc<str>,
@@ -11,7 +11,7 @@ pub struct Pattern {
     pub(super) wildcard: bool,
 }
 
-/// What stands between two slashes of a [`Pattern`].
+/// The part between two slashes of a [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
     Fixed(Box<str>),
@@ -37,14 +37,14 @@ pub enum PatternError {
 }
 
 impl Pattern {
-    /// Reads the `endpoint` key. `rest` is the usual syntax, in which a parameter begins a segment; with
-    /// `disable_rest` (`rest: false`) it may stand anywhere in one, and its name may hold more characters.
+    /// Parses the `endpoint` key. With `rest`, which is the usual syntax, a parameter starts a segment. With
+    /// `disable_rest` (`rest: false`) it may be anywhere in a segment, and its name may contain more characters.
     ///
-    /// As KrakenD does: one leading slash is added, repeated slashes and dot segments are resolved, braces that are no
-    /// parameter are plain text. Unlike it, text behind a parameter stays text.
+    /// As in KrakenD, a leading slash is added, repeated slashes and dot segments are resolved, and braces that are
+    /// not a parameter are plain text. Unlike in KrakenD, text after a parameter stays text.
     ///
     /// # Errors
-    /// The path is reserved, has a `*` where none can be, or two parameters in one segment.
+    /// The path is reserved, has a `*` at an invalid position, or has two parameters in one segment.
     pub fn parse(path: &str, rest: bool) -> Result<Pattern, PatternError> {
         let path = path.strip_prefix('/').unwrap_or(path);
         let (body, wildcard) = match path.strip_suffix('*') {
@@ -72,7 +72,7 @@ impl Pattern {
         Ok(Pattern::of(segments, wildcard))
     }
 
-    /// A path without parameters, reserved or not: what the gateway's own endpoints use.
+    /// A path without parameters, reserved or not, for the gateway's own endpoints.
     pub fn fixed(path: &str, wildcard: bool) -> Pattern {
         let segments = resolve(path)
             .into_iter()
@@ -106,12 +106,12 @@ impl Pattern {
         }
     }
 
-    /// The path as we read it, with its slash in front: `/a/{id}`.
+    /// The normalized path with a leading slash: `/a/{id}`.
     pub fn as_str(&self) -> &Arc<str> {
         &self.text
     }
 
-    /// The parameters' names in the order in which they stand.
+    /// The names of the parameters, in order.
     pub fn params(&self) -> impl Iterator<Item = &Arc<str>> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Fixed(_) => None,
@@ -119,7 +119,7 @@ impl Pattern {
         })
     }
 
-    /// Whether a slash stands behind its last name: `/a/` and `/a/*`.
+    /// Whether the last name is followed by a slash: `/a/` and `/a/*`.
     pub(super) fn is_closed(&self) -> bool {
         match self.segments.last() {
             Some(Segment::Fixed(text)) if text.is_empty() => self.segments.len() > 1,
@@ -133,7 +133,7 @@ impl Pattern {
         self.wildcard
     }
 
-    /// The path with `:id` for `{id}`, which is how the reference's messages print it.
+    /// The path with `:id` for `{id}`, as KrakenD's messages print it.
     pub fn colon_form(&self) -> String {
         let mut text = String::new();
         for segment in &self.segments {
@@ -157,7 +157,7 @@ impl Pattern {
     }
 }
 
-/// A parameter name of the wider syntax with a slash in it: split at the slash it would become two odd segments.
+/// A parameter name of the extended syntax that contains a slash, which would be split into two invalid segments.
 fn slash_in_name(path: &str) -> Option<&str> {
     let mut rest = path;
     while let Some((_, after)) = rest.split_once('{') {
@@ -170,7 +170,7 @@ fn slash_in_name(path: &str) -> Option<&str> {
     None
 }
 
-/// Segments after `//`, `.` and `..` are gone; a trailing slash leaves an empty last one.
+/// Resolves `//`, `.` and `..`. A trailing slash gives an empty last segment.
 fn resolve(path: &str) -> Vec<&str> {
     let mut kept = super::redirect::segments(path);
     let slash = matches!(path.rsplit('/').next(), Some("")) || kept.is_empty();
@@ -191,7 +191,7 @@ fn segment(text: &str, rest: bool) -> Result<Segment, PatternError> {
         return Ok(Segment::Fixed(text.into()));
     };
     let (prefix, name, suffix) = (&text[..start], &text[start + 1..end], &text[end + 1..]);
-    // No path of a request has a `?`. The reference takes it for a part of the name, and serves every value.
+    // The path of a request never contains a `?`. KrakenD treats it as part of the name and matches every value.
     let suffix = suffix.split('?').next().unwrap_or_default();
     if suffix.contains(['{', '}']) {
         return Err(PatternError::TwoParams(text.to_owned()));
@@ -203,7 +203,7 @@ fn segment(text: &str, rest: bool) -> Result<Segment, PatternError> {
     })
 }
 
-/// Where the first parameter of a segment opens and closes.
+/// The positions of the braces of the first parameter in a segment.
 fn braces(text: &str, rest: bool) -> Option<(usize, usize)> {
     let mut from = 0;
     loop {

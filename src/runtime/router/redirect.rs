@@ -7,14 +7,14 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::runtime::template::escape;
 
-/// An answer that sends the client to another path of this gateway.
+/// A response that redirects the client to another path of this gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// 301 for GET, 307 for all others, as KrakenD does.
+    /// 301 for GET, 307 for all other methods, as in KrakenD.
     pub status: StatusCode,
-    /// Path and query; begins with exactly one slash.
+    /// Path and query. It begins with exactly one slash.
     pub location: HeaderValue,
-    /// A small page for GET, with `text/html; charset=utf-8`; empty for all others.
+    /// A small page for GET, with `text/html; charset=utf-8`. Empty for other methods.
     pub body: Bytes,
 }
 
@@ -37,7 +37,7 @@ impl Redirect {
             } else {
                 StatusCode::TEMPORARY_REDIRECT
             },
-            // Visible ASCII by now, so the value is always valid.
+            // The text is visible ASCII at this point, so the value is always valid.
             location: HeaderValue::from_str(&location).unwrap_or(HeaderValue::from_static("/")),
             body,
         }
@@ -60,13 +60,13 @@ fn page(location: &str) -> String {
     page
 }
 
-/// Only a path that no browser takes for another host: `//h` and `/\h` name one.
+/// Only a path that no browser takes for another host: `//h` and `/\h` would name one.
 pub(super) fn relative(path: String) -> Option<String> {
     let second = path.as_bytes().get(1);
     (path.starts_with('/') && !matches!(second, Some(b'/' | b'\\'))).then_some(path)
 }
 
-/// `X-Forwarded-Prefix` in front, without what could make it more than a path.
+/// Prepends `X-Forwarded-Prefix`, without characters that could make it more than a path.
 pub(super) fn with_prefix(path: &str, prefix: Option<&str>) -> String {
     let Some(prefix) = prefix else {
         return path.to_owned();
@@ -85,7 +85,7 @@ pub(super) fn with_prefix(path: &str, prefix: Option<&str>) -> String {
     full
 }
 
-/// `//` becomes `/`; dots stay, so that nobody reaches a route by a way its author did not write.
+/// `//` becomes `/`. Dot segments are kept, so that a route cannot be reached in a way that its author did not write.
 pub(super) fn collapse_slashes(path: &str) -> Cow<'_, str> {
     if !path.contains("//") {
         return Cow::Borrowed(path);
@@ -99,7 +99,7 @@ pub(super) fn collapse_slashes(path: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// Whether no slash is repeated, and nothing stands behind a `;`: the usual path, told in one pass.
+/// Whether no slash is repeated and there is no `;`. This is the common case, checked in one pass.
 pub(super) fn is_plain(path: &str) -> bool {
     let mut before = 0;
     path.bytes().all(|byte| {
@@ -109,13 +109,13 @@ pub(super) fn is_plain(path: &str) -> bool {
     })
 }
 
-/// The path without what stands behind a `;` in each of its segments, encoded or not.
+/// The path without the part after a `;` in each of its segments, encoded or not.
 pub(super) fn without_parameters(path: &str) -> String {
     let names: Vec<&str> = path.split('/').map(before_parameters).collect();
     names.join("/")
 }
 
-/// What stands before the first `;`, encoded or not.
+/// The part before the first `;`, encoded or not.
 pub(super) fn before_parameters(text: &str) -> &str {
     let at = memchr::memchr2_iter(b';', b'%', text.as_bytes()).find(|at| {
         let rest = &text.as_bytes()[*at..];
@@ -127,7 +127,7 @@ pub(super) fn before_parameters(text: &str) -> &str {
     at.map_or(text, |at| &text[..at])
 }
 
-/// The segments of a path once `//`, `.` and `..` are resolved; encoded dots are not dots here.
+/// The segments of a path after `//`, `.` and `..` are resolved. Encoded dots do not count as dots here.
 pub(super) fn segments(path: &str) -> Vec<&str> {
     let mut kept = Vec::new();
     for part in path.split('/') {
@@ -142,7 +142,7 @@ pub(super) fn segments(path: &str) -> Vec<&str> {
     kept
 }
 
-/// The path without `//`, `.` and `..`. A trailing slash stays.
+/// The path without `//`, `.` and `..`. A trailing slash is kept.
 pub(super) fn clean(path: &str) -> String {
     let kept = segments(path);
     let slash = matches!(path.rsplit('/').next(), Some("" | "." | ".."));

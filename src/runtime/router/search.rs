@@ -1,4 +1,4 @@
-//! The lookup itself.
+//! The route lookup.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::runtime::router::redirect::{self, Redirect};
 use crate::runtime::router::tree::{Captures, Tree};
 use crate::runtime::template::escape;
 
-/// All routes of a service; `T` is what an endpoint is.
+/// All routes of a service. `T` is the type of an endpoint.
 #[derive(Debug)]
 pub struct Router<T> {
     pub(super) options: Options,
@@ -27,7 +27,7 @@ pub struct Router<T> {
 pub(super) struct Route<T> {
     pub(super) names: SmallVec<[Arc<str>; 4]>,
     pub(super) wildcard: bool,
-    /// Whether a slash stands behind its last name.
+    /// Whether the last name is followed by a slash.
     pub(super) closed: bool,
     pub(super) target: Target<T>,
 }
@@ -47,7 +47,7 @@ pub enum BuiltIn {
     Echo,
 }
 
-/// What a method and a path lead to.
+/// The result for a method and a path.
 #[derive(Debug)]
 pub enum Match<'r, T> {
     Found {
@@ -55,19 +55,19 @@ pub enum Match<'r, T> {
         params: Params,
     },
     BuiltIn(BuiltIn),
-    /// An automatic answer to OPTIONS: 200, empty, with this `Allow`.
+    /// An automatic response to OPTIONS: 200, empty, with this `Allow`.
     Options {
         allow: &'r HeaderValue,
     },
-    /// Before all steps, and not in the access log.
+    /// Sent before all steps, and not in the access log.
     Redirect(Redirect),
     MethodNotAllowed {
         allow: HeaderValue,
     },
     NotFound,
-    /// 400 with this text as body, `text/plain; charset=utf-8`, without the gateway's fields.
+    /// 400 with this text as body, `text/plain; charset=utf-8`, without the gateway's headers.
     BadParam(Cow<'static, str>),
-    /// A `%` that two hex digits do not follow: 400, the request is not HTTP.
+    /// A `%` without two hex digits after it: 400, because the request is not valid HTTP.
     BadTarget,
 }
 
@@ -77,8 +77,8 @@ impl<T> Router<T> {
         Builder::new(options)
     }
 
-    /// Looks a request up. `path` is raw and begins with a slash; `prefix` is `X-Forwarded-Prefix`, handed in only
-    /// when it comes from a trusted proxy.
+    /// Looks up a request. `path` is raw and begins with a slash. `prefix` is `X-Forwarded-Prefix`, and is only
+    /// passed if it comes from a trusted proxy.
     pub fn route(
         &self,
         method: &Method,
@@ -125,8 +125,8 @@ impl<T> Router<T> {
         self.unmatched(method, bare)
     }
 
-    /// A route with parameters was found. A backend may take another spelling of the path for the same, though, and that
-    /// one may have a route of its own, with guards of its own: a request does not get around them by its spelling.
+    /// Handles a route with parameters. A backend may treat another spelling of the path as equal, and that spelling
+    /// may have its own route with its own guards: a request must not bypass them by its spelling.
     fn captured<'r>(
         &'r self,
         tree: &Tree,
@@ -185,20 +185,20 @@ impl<T> Router<T> {
         tree.leads_elsewhere(path, leaf) || self.another(tree, path, leaf).is_some()
     }
 
-    /// The path of another route that `path`, which the wildcard `leaf` takes, differs from only by a redirect.
+    /// The path of another route that differs only by a redirect from `path`, which the wildcard `leaf` matches.
     fn another(&self, tree: &Tree, path: &str, leaf: u32) -> Option<Elsewhere> {
         let route = &self.routes[leaf as usize];
         let odd = path.ends_with('/') || path.bytes().any(|byte| byte.is_ascii_uppercase());
         if !route.wildcard || !odd && !tree.has_closed(route.closed) {
             return None;
         }
-        // `/a/` is `/a/*` itself, though there may be `/a`.
+        // `/a/` belongs to `/a/*`, even if there is a route `/a`.
         let mut captures = Captures::new();
         tree.find(path.strip_prefix('/')?, &mut captures)?;
         if captures.last().is_some_and(|rest| rest.is_empty()) {
             return None;
         }
-        // Without redirects it is still no path of the wildcard's.
+        // Even without redirects the wildcard does not match this path.
         let slashed = other_slash(tree, path).map(|path| Elsewhere {
             path,
             prefixed: true,
@@ -219,7 +219,7 @@ impl<T> Router<T> {
             Target::Options(allow) => self
                 .params(route, captures)
                 .map_or_else(Match::BadParam, |_| Match::Options { allow }),
-            // What stands behind one of our own endpoints is a parameter there, though no name.
+            // The part after one of our own endpoints is a parameter there, although it has no name.
             Target::BuiltIn(which) => {
                 let checked = if self.options.check_params {
                     captures.iter().try_for_each(|rest| check_rest(rest))
@@ -241,7 +241,8 @@ impl<T> Router<T> {
         check(&params, self.options.check_params).map(|()| params)
     }
 
-    /// Where the request should have gone: with another trailing slash, or cleaned and in another letter case.
+    /// The path that the request should have used: with another trailing slash, or cleaned and in another letter
+    /// case.
     fn elsewhere(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
         if path == "/" {
             return None;
@@ -292,7 +293,7 @@ impl<T> Router<T> {
     }
 }
 
-/// What a request asked for.
+/// The requested path and method.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     method: &'a Method,
@@ -301,15 +302,15 @@ struct Asked<'a> {
     prefix: Option<&'a str>,
 }
 
-/// The path that a client should have asked for.
+/// The path that the client should have requested.
 struct Elsewhere {
     path: String,
-    /// Whether `X-Forwarded-Prefix` stands in front of it.
+    /// Whether `X-Forwarded-Prefix` is prepended to it.
     prefixed: bool,
 }
 
 impl Elsewhere {
-    /// The path to redirect to; `None` for one that a browser would take for another host.
+    /// The path to redirect to. `None` if a browser would take it for another host.
     fn with(self, prefix: Option<&str>) -> Option<String> {
         redirect::relative(if self.prefixed {
             redirect::with_prefix(&self.path, prefix)
@@ -328,7 +329,8 @@ impl Tree {
     }
 }
 
-/// Looks any path up among a few routes; the `Location` of a redirect: what a fuzz target and a property test call.
+/// Looks up any path in a small router and returns the `Location` of a redirect. For a fuzz target and a property
+/// test.
 #[doc(hidden)]
 pub fn route_anything(path: &str) -> Option<HeaderValue> {
     let mut builder = Router::builder(Options::default());
@@ -342,7 +344,7 @@ pub fn route_anything(path: &str) -> Option<HeaderValue> {
     }
 }
 
-/// The path with its trailing slash added or taken away, if a route is there.
+/// The path with its trailing slash added or removed, if that is a route.
 fn other_slash(tree: &Tree, path: &str) -> Option<String> {
     let other = match path.strip_suffix('/') {
         Some(shorter) => shorter.to_owned(),
@@ -360,17 +362,17 @@ pub(super) fn method_list<'m>(methods: impl Iterator<Item = &'m Method>) -> Head
     HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Refuses values that mean something else when decoded once more, in the reference's words.
+/// Rejects values that change when they are decoded again, in KrakenD's words.
 ///
 /// # Errors
-/// The text of the 400 answer.
+/// The text of the 400 response.
 pub fn check_params(params: &Params) -> Result<(), Cow<'static, str>> {
     check(params, true)
 }
 
 fn check(params: &Params, twice: bool) -> Result<(), Cow<'static, str>> {
     for (name, value) in &params.0 {
-        // The rest of a wildcard is raw, and was looked at while matching.
+        // The rest of a wildcard is raw, and was checked during the match.
         if &**name == "*" || is_plain(value) {
             continue;
         }
@@ -384,7 +386,7 @@ fn check(params: &Params, twice: bool) -> Result<(), Cow<'static, str>> {
     Ok(())
 }
 
-/// The rest of a path behind one of our own endpoints, which is a parameter there.
+/// Checks the rest of a path after one of our own endpoints, which is a parameter there.
 fn check_rest(raw: &str) -> Result<(), Cow<'static, str>> {
     if is_plain(raw) {
         return Ok(());
@@ -394,7 +396,7 @@ fn check_rest(raw: &str) -> Result<(), Cow<'static, str>> {
 
 const ENCODED: &str = "error: encoded url params";
 
-/// The usual value, told in one pass.
+/// The common case, checked in one pass.
 fn is_plain(value: &str) -> bool {
     value
         .bytes()

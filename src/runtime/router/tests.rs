@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::runtime::request::Params;
 
-/// Routes of GET, each one's endpoint being its own pattern, unless the text begins with another method.
+/// Routes whose endpoint is their own pattern, for GET unless the text begins with another method.
 fn router_with(options: Options, routes: &[&str]) -> Router<String> {
     let mut builder = Router::builder(options);
     builder.health("/__health").unwrap();
@@ -25,7 +25,7 @@ fn router(routes: &[&str]) -> Router<String> {
     router_with(Options::default(), routes)
 }
 
-/// What happens, as one line.
+/// The result as one line.
 fn told(found: Match<'_, String>) -> String {
     match found {
         Match::Found { endpoint, params } => {
@@ -55,7 +55,7 @@ fn ask(router: &Router<String>, method: &Method, target: &str) -> String {
 }
 
 #[test]
-fn fixed_text_wins_over_a_parameter_and_the_search_goes_back() {
+fn fixed_text_takes_precedence_over_a_parameter_and_the_search_backtracks() {
     let r = router(&[
         "/a/b/c",
         "/a/b/{y}",
@@ -70,7 +70,7 @@ fn fixed_text_wins_over_a_parameter_and_the_search_goes_back() {
 }
 
 #[test]
-fn methods_have_routes_of_their_own() {
+fn methods_have_separate_routes() {
     let r = router(&["POST /a/b", "/a/{x}"]);
     assert_eq!(get(&r, "/a/b"), "/a/{x} x=b");
     assert_eq!(ask(&r, &Method::POST, "/a/b"), "/a/b");
@@ -84,7 +84,7 @@ fn a_parameter_may_be_empty_in_the_middle_but_not_at_the_end() {
 }
 
 #[test]
-fn what_is_no_path_leads_nowhere() {
+fn an_invalid_path_matches_no_route() {
     let r = router(&["/a", "/"]);
     assert_eq!(get(&r, "/"), "/");
     for target in ["a", "", "*"] {
@@ -100,7 +100,7 @@ fn parameters_at_one_place_may_have_different_names() {
 }
 
 #[test]
-fn of_two_parameters_with_one_name_the_later_counts() {
+fn the_last_of_two_parameters_with_one_name_counts() {
     let r = router(&["/a/{x}/{x}"]);
     let found = r.route(&Method::GET, "/a/1/2", None, None);
     let Match::Found { params, .. } = found else {
@@ -124,7 +124,7 @@ fn values_are_decoded_once() {
 }
 
 #[test]
-fn values_that_decode_twice_are_refused_in_the_references_words() {
+fn values_that_decode_twice_are_rejected_in_the_words_of_krakend() {
     let r = router(&["/p/{v}"]);
     assert_eq!(get(&r, "/p/a%2520b"), "error: encoded url params");
     assert_eq!(get(&r, "/p/a%3Fb"), "error: encoded url params");
@@ -134,7 +134,7 @@ fn values_that_decode_twice_are_refused_in_the_references_words() {
 }
 
 #[test]
-fn the_second_decoding_can_be_left_out_but_not_the_rest() {
+fn only_the_check_of_the_second_decoding_can_be_disabled() {
     let options = Options {
         check_params: false,
         ..Options::default()
@@ -161,7 +161,7 @@ fn encoded_separators_never_change_the_split() {
 }
 
 #[test]
-fn a_slash_too_many_or_too_few_redirects() {
+fn a_missing_or_extra_slash_redirects() {
     let r = router(&["/noslash", "/slash/", "/u/{id}", "POST /post"]);
     assert_eq!(get(&r, "/noslash/"), "301 /noslash");
     assert_eq!(get(&r, "/slash"), "301 /slash/");
@@ -182,7 +182,7 @@ fn another_letter_case_redirects_to_the_registered_spelling() {
 }
 
 #[test]
-fn redirects_can_be_switched_off_one_by_one() {
+fn redirects_can_be_disabled_one_by_one() {
     let no_slash = Options {
         redirect_trailing_slash: false,
         ..Options::default()
@@ -216,7 +216,7 @@ fn a_redirect_never_leaves_the_gateway() {
 }
 
 #[test]
-fn a_trusted_prefix_stands_in_front_of_the_slash_redirect() {
+fn a_trusted_prefix_is_prepended_to_the_slash_redirect() {
     let r = router(&["/obj"]);
     let at = |prefix| told(r.route(&Method::GET, "/obj/", Some("a=1"), Some(prefix)));
     assert_eq!(at("/pre"), "301 /pre/obj?a=1");
@@ -253,7 +253,7 @@ fn extra_slashes_can_be_collapsed_instead_of_redirected() {
 }
 
 #[test]
-fn options_are_answered_for_endpoints_when_asked_for() {
+fn options_requests_are_handled_if_enabled() {
     let options = Options {
         auto_options: true,
         ..Options::default()
@@ -269,7 +269,7 @@ fn options_are_answered_for_endpoints_when_asked_for() {
 }
 
 #[test]
-fn wildcards_come_last_and_keep_what_follows_as_it_was_sent() {
+fn wildcards_come_last_and_keep_the_rest_unchanged() {
     let r = router(&["/f/*", "/f/a/{b}", "/f/a"]);
     assert_eq!(get(&r, "/f/x/y%20z"), "/f/* *=x/y%20z");
     assert_eq!(get(&r, "/f/"), "/f/* *=");
@@ -282,7 +282,7 @@ fn wildcards_come_last_and_keep_what_follows_as_it_was_sent() {
     }
 }
 
-/// What a backend is sent for the parameter or the wildcard of this path.
+/// The target that a backend receives for the parameter or wildcard of this path.
 fn sent(path: &str) -> Option<String> {
     let endpoint = Pattern::parse("/p/{v}", true).unwrap();
     let template = crate::runtime::template::Template::parse("/x/{v}?q={v}", &endpoint).unwrap();
@@ -293,7 +293,7 @@ fn sent(path: &str) -> Option<String> {
 }
 
 #[test]
-fn a_parameter_that_is_no_utf8_is_passed_on_byte_by_byte() {
+fn a_parameter_that_is_not_utf8_is_passed_on_byte_by_byte() {
     for raw in [
         "caf%E9",
         "%FF",
@@ -323,7 +323,7 @@ fn a_parameter_that_is_no_utf8_is_passed_on_byte_by_byte() {
 }
 
 #[test]
-fn other_spellings_of_a_route_do_not_end_in_a_wildcard() {
+fn other_spellings_of_a_route_do_not_match_a_wildcard() {
     let r = router(&["/*", "/admin", "/team/*", "/users/{id}"]);
     assert_eq!(get(&r, "/x/y"), "/* *=x/y");
     assert_eq!(get(&r, "/%61dmin"), "/admin");
@@ -376,7 +376,7 @@ fn other_spellings_of_a_route_do_not_end_in_a_wildcard() {
 }
 
 #[test]
-fn what_has_no_other_route_goes_on_with_its_parameters() {
+fn a_path_without_another_route_keeps_its_parameters() {
     let r = router(&["/*", "/admin"]);
     assert_eq!(get(&r, "/map;v=1/x;y=2"), "/* *=map;v=1/x;y=2");
     assert_eq!(get(&r, "/a%25b/100%25"), "/* *=a%25b/100%25");
@@ -385,7 +385,7 @@ fn what_has_no_other_route_goes_on_with_its_parameters() {
 }
 
 #[test]
-fn slashes_are_merged_before_a_wildcard_takes_the_rest() {
+fn slashes_are_merged_before_a_wildcard_matches_the_rest() {
     let r = router(&["/*", "/img/*"]);
     assert_eq!(get(&r, "//x///y"), "/* *=x/y");
     assert_eq!(get(&r, "/img/https://h/a.png"), "/img/* *=https:/h/a.png");
@@ -399,7 +399,7 @@ fn slashes_are_merged_before_a_wildcard_takes_the_rest() {
 }
 
 #[test]
-fn other_spellings_of_a_route_do_not_end_in_a_parameter() {
+fn other_spellings_of_a_route_do_not_match_a_parameter() {
     let r = router(&["/{x}", "/{x}/{y}", "/admin", "/p/{v}"]);
     assert_eq!(get(&r, "//admin"), "301 /admin");
     for path in [
@@ -431,7 +431,7 @@ fn without_redirects_other_spellings_are_not_found() {
 }
 
 #[test]
-fn a_question_mark_behind_a_parameter_is_no_part_of_the_path() {
+fn a_question_mark_after_a_parameter_is_not_part_of_the_path() {
     let r = router(&["/a/{x}?b=1"]);
     assert_eq!(get(&r, "/a/v"), "/a/{x}?b=1 x=v");
     assert_eq!(get(&r, "/a/v?b=2"), "/a/{x}?b=1 x=v");
@@ -440,7 +440,7 @@ fn a_question_mark_behind_a_parameter_is_no_part_of_the_path() {
 }
 
 #[test]
-fn debug_and_echo_answer_every_method() {
+fn debug_and_echo_respond_to_every_method() {
     let mut builder: Builder<String> = Router::builder(Options::default());
     builder.health("/__health").unwrap();
     builder.any(BuiltIn::Debug).unwrap();
@@ -469,7 +469,7 @@ fn text_around_a_parameter_is_matched() {
 }
 
 #[test]
-fn routes_that_match_the_same_paths_are_refused() {
+fn routes_that_match_the_same_paths_are_rejected() {
     let mut builder: Builder<()> = Router::builder(Options::default());
     let mut add = |path| builder.add(Method::GET, Pattern::parse(path, true).unwrap(), ());
     add("/a").unwrap();
@@ -484,7 +484,7 @@ fn routes_that_match_the_same_paths_are_refused() {
 }
 
 #[test]
-fn patterns_are_read_as_the_reference_reads_them() {
+fn patterns_are_parsed_as_in_krakend() {
     let text = |path, rest| Pattern::parse(path, rest).map(|p| p.as_str().to_string());
     for (path, want) in [
         ("a", "/a"),
@@ -513,7 +513,7 @@ fn patterns_are_read_as_the_reference_reads_them() {
 }
 
 #[test]
-fn braces_make_parameters_by_the_syntax_in_force() {
+fn braces_are_parameters_according_to_the_selected_syntax() {
     let names = |path, rest| -> Vec<String> {
         let pattern = Pattern::parse(path, rest).unwrap();
         pattern.params().map(|name| name.to_string()).collect()
@@ -526,7 +526,7 @@ fn braces_make_parameters_by_the_syntax_in_force() {
     assert_eq!(pattern.colon_form(), "/:my-id/r-:x_2.json");
 }
 
-/// A segment of a pattern, from a small alphabet so that patterns meet.
+/// A segment of a pattern, from few characters so that patterns overlap.
 fn piece() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ab]{1,2}",
@@ -548,7 +548,7 @@ fn path_of(pieces: &[String], filler: &str) -> String {
         .collect()
 }
 
-/// How well a pattern fits, segment by segment; greater is better.
+/// How well a pattern matches, segment by segment. Greater is better.
 fn fit(pieces: &[String], path: &[&str]) -> Option<Vec<u8>> {
     (pieces.len() == path.len()).then_some(())?;
     let one = |(piece, text): (&String, &&str)| match piece.as_str() {
@@ -579,7 +579,7 @@ proptest! {
     }
 
     #[test]
-    fn the_best_fitting_of_all_patterns_is_found(
+    fn the_best_matching_pattern_is_found(
         patterns in prop::collection::btree_set(prop::collection::vec(piece(), 1..4), 1..12),
         path in prop::collection::vec(prop_oneof!["[ab]{1,2}", "[ab]{1,2}\\.js", Just("é ".to_owned())], 1..4),
     ) {
@@ -599,7 +599,7 @@ proptest! {
     }
 
     #[test]
-    fn any_path_and_any_pattern_are_taken_calmly(path in "/\\PC{0,40}", text in "[/{}.*a:_%é-]{0,20}", rest: bool) {
+    fn arbitrary_paths_and_patterns_do_not_panic(path in "/\\PC{0,40}", text in "[/{}.*a:_%é-]{0,20}", rest: bool) {
         if let Some(location) = route_anything(&path) {
             prop_assert!(!location.as_bytes().starts_with(b"//"));
         }

@@ -9,14 +9,14 @@ use smallvec::SmallVec;
 use crate::runtime::router::pattern::{Pattern, Segment};
 use crate::runtime::template::escape::{self, decoded as decode};
 
-/// What the parameters matched, in the pattern's order, decoded; the rest of a wildcard as it was sent.
+/// The decoded values of the parameters, in the order of the pattern. The rest of a wildcard is raw.
 pub(super) type Captures<'p> = SmallVec<[Cow<'p, str>; 4]>;
 
-/// All patterns of one method; leaves are numbers that the router understands.
+/// All patterns of one method. Leaves are indexes into the routes of the router.
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
-    /// Routes that are there only with a slash behind their last name: `/a/` and `/a/*`.
+    /// The number of routes that exist only with a slash after their last name: `/a/` and `/a/*`.
     closed: u32,
 }
 
@@ -25,16 +25,16 @@ struct Node {
     fixed: HashMap<Box<str>, u32, BuildHasherDefault<Fnv>>,
     /// The same children by lower-cased text, for redirects to the registered spelling.
     folded: HashMap<Box<str>, Spellings, BuildHasherDefault<Fnv>>,
-    /// The longest text around the parameter first.
+    /// Sorted by the length of the text around the parameter, longest first.
     affixed: Vec<Affixed>,
     param: Option<u32>,
     /// The route that ends here.
     leaf: Option<u32>,
-    /// The route that takes all that follows.
+    /// The route that matches the whole rest of the path.
     tail: Option<u32>,
 }
 
-/// Children whose text is the same but for the letter case.
+/// Children whose text differs only in letter case.
 type Spellings = SmallVec<[(Box<str>, u32); 1]>;
 
 #[derive(Debug)]
@@ -52,12 +52,12 @@ impl Tree {
         }
     }
 
-    /// Whether there is a route other than one of `own` that a path without its last slash could mean.
+    /// Whether there is a route, other than one of `own`, that a path without its last slash could mean.
     pub(super) fn has_closed(&self, own: bool) -> bool {
         self.closed > u32::from(own)
     }
 
-    /// Adds a route, or hands back the one that matches exactly the same paths.
+    /// Adds a route, or returns the one that matches exactly the same paths.
     pub(super) fn add(&mut self, pattern: &Pattern, leaf: u32, fold: bool) -> Result<(), u32> {
         let mut at = 0;
         for segment in &pattern.segments {
@@ -137,7 +137,7 @@ impl Tree {
         self.walk(0, Some(path), captures)
     }
 
-    /// As deep as the patterns are, however long the path is.
+    /// The recursion is limited by the depth of the patterns, however long the path is.
     fn walk<'p>(&self, at: u32, rest: Option<&'p str>, captures: &mut Captures<'p>) -> Option<u32> {
         let node = &self.nodes[at as usize];
         let Some(rest) = rest else {
@@ -160,7 +160,7 @@ impl Tree {
                     captures.truncate(mark);
                 }
             }
-            // As KrakenD does: a parameter may be empty between two slashes, but not at the end.
+            // As in KrakenD, a parameter may be empty between two slashes, but not at the end.
             if let Some(child) = node.param
                 && one_segment(&segment)
                 && !(segment.is_empty() && next.is_none())
@@ -237,7 +237,7 @@ impl Tree {
 }
 
 impl Affixed {
-    /// What stands for the parameter in `segment`; never nothing.
+    /// The value of the parameter in `segment`. Never empty.
     fn value<'s>(&self, segment: &'s str) -> Option<&'s str> {
         segment
             .strip_prefix(&*self.prefix)?
@@ -253,12 +253,13 @@ fn split(rest: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether a decoded segment is one to everybody: a hidden slash or a dot segment would be another path upstream.
+/// Whether every server treats a decoded segment as one segment: a hidden slash or a dot segment would be another
+/// path upstream.
 fn one_segment(segment: &str) -> bool {
     !escape::is_dot_segment(segment) && !segment.contains('/')
 }
 
-/// Whether all that follows may be passed on as it was sent.
+/// Whether the rest may be passed on unchanged.
 fn plain_tail(rest: &str) -> bool {
     rest.split('/').all(|raw| {
         decode(raw).is_some_and(|segment| is_plain_segment(&segment) && !hides_path(&segment))
@@ -269,10 +270,10 @@ fn is_plain_segment(segment: &str) -> bool {
     one_segment(segment) && !segment.contains(|c: char| c == '\\' || c.is_control())
 }
 
-/// Somebody who decodes again as often as this has other troubles.
+/// A backend that decodes even more often is not considered.
 const MAX_DECODINGS: usize = 4;
 
-/// Whether a decoded segment becomes another path for a backend that decodes it again: `%2e%2e`.
+/// Whether a decoded segment becomes another path if a backend decodes it again: `%2e%2e`.
 fn hides_path(segment: &str) -> bool {
     let mut text = Cow::Borrowed(segment);
     for _ in 0..MAX_DECODINGS {
@@ -292,7 +293,7 @@ fn hides_path(segment: &str) -> bool {
     true
 }
 
-/// FNV-1a: keys are short and come from the file, so nobody can choose colliding ones.
+/// FNV-1a. The keys are short and come from the configuration, so an attacker cannot provoke collisions.
 #[derive(Debug)]
 struct Fnv(u64);
 

@@ -1,4 +1,4 @@
-//! Percent-encoding by position.
+//! Percent-encoding by position in a URL.
 
 use std::borrow::Cow;
 
@@ -6,8 +6,8 @@ use percent_encoding::{
     AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
 };
 
-/// What a path segment cannot hold as it is. The reference leaves `$&+,/:;=@` alone in a path, and so do backends that
-/// compare text; a slash inside a value, though, would be another segment.
+/// Characters that are encoded in a path segment. KrakenD leaves `$&+,/:;=@` unchanged in a path, and some backends
+/// compare the text. But a slash inside a value would create another segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -27,17 +27,17 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b')')
     .remove(b'*');
 
-/// The same of several segments: slashes stay.
+/// The same for several segments: slashes are kept.
 const SEGMENTS: &AsciiSet = &SEGMENT.remove(b'/');
 
-/// What the file's own path cannot hold as it is: slashes and escapes stay.
+/// Characters that are encoded in the configured path. Slashes and escapes are kept.
 const PATH: &AsciiSet = &SEGMENTS.remove(b'%');
 
-/// What the file's own query cannot hold as it is. The reference sends it verbatim, blanks and all, which breaks the
-/// request line; only what would do that is encoded.
+/// Characters that are encoded in the configured query. KrakenD sends it unchanged, including spaces, which breaks
+/// the request line. Only the characters that would do so are encoded.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'#');
 
-/// What a value in the query cannot hold: everything that separates pairs or changes under decoding.
+/// Characters that are encoded in a value of the query: everything that separates pairs or changes under decoding.
 const QUERY_VALUE: &AsciiSet = &SEGMENT
     .remove(b'/')
     .remove(b'?')
@@ -55,7 +55,7 @@ const STRICT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// What a `Location` cannot show as it is; escapes that are there stay.
+/// Characters that are encoded in a `Location`. Existing escapes are kept.
 const INVISIBLE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -69,20 +69,21 @@ const INVISIBLE: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// What a path that was decoded cannot show as it is.
+/// Characters that are encoded in a decoded path.
 pub(crate) const DECODED: &AsciiSet = &INVISIBLE.add(b'%').add(b'?');
 
-/// A byte of a parameter that is no UTF-8 stands in its text as the character with this number plus the byte. The range
-/// is for private use; a client's own characters of it are kept byte by byte in the same way.
+/// A byte of a parameter that is not UTF-8 is represented in its text by the character with this number plus the
+/// byte. The range is for private use. If a client sends such characters itself, they are kept byte by byte in the
+/// same way.
 const RAW: u32 = 0x10_FE00;
 
 /// Every character of the range begins with this byte in UTF-8, and few others do.
 const RAW_LEAD: u8 = 0xF4;
 
-/// A part of a path with its escapes decoded. Bytes that are no UTF-8 are kept, and come out again in
-/// [`path_segment`] and [`query_value`].
+/// A part of a path with its escapes decoded. Bytes that are not UTF-8 are kept, and [`path_segment`] and
+/// [`query_value`] restore them.
 ///
-/// `None` for an overlong form of UTF-8: some backends take `%C0%AE` for a dot (RFC 3629 §10).
+/// `None` for an overlong form of UTF-8: some backends decode `%C0%AE` as a dot (RFC 3629 §10).
 pub(crate) fn decoded(raw: &str) -> Option<Cow<'_, str>> {
     if memchr::memchr2(b'%', RAW_LEAD, raw.as_bytes()).is_none() {
         return Some(Cow::Borrowed(raw));
@@ -128,7 +129,7 @@ fn raw_byte(c: char) -> Option<u8> {
     (byte >= 0x80).then_some(byte)
 }
 
-/// A parameter's own bytes, as the client sent them.
+/// The bytes of a parameter, as the client sent them.
 pub(crate) fn bytes(text: &str) -> Cow<'_, [u8]> {
     if memchr::memchr(RAW_LEAD, text.as_bytes()).is_none() {
         return Cow::Borrowed(text.as_bytes());
@@ -143,7 +144,7 @@ pub(crate) fn bytes(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// A parameter for readers that need UTF-8: other bytes are U+FFFD.
+/// A parameter for consumers that need UTF-8: other bytes become U+FFFD.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     match bytes(text) {
         Cow::Borrowed(_) => Cow::Borrowed(text),
@@ -151,7 +152,8 @@ pub(crate) fn text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A parameter of these bytes; [`bytes`] gives them back. Of an overlong form of UTF-8 nothing is kept, as in [`decoded`].
+/// A parameter with these bytes, which [`bytes`] returns again. Overlong forms of UTF-8 are not kept, as in
+/// [`decoded`].
 pub(crate) fn kept(bytes: &[u8]) -> String {
     if is_overlong(bytes) {
         String::from_utf8_lossy(bytes).into_owned()
@@ -160,7 +162,7 @@ pub(crate) fn kept(bytes: &[u8]) -> String {
     }
 }
 
-/// Appends `text` with all of `set` encoded, and its raw bytes as they were.
+/// Appends `text` with the characters of `set` encoded, and with its raw bytes restored.
 fn encode(to: &mut String, text: &str, set: &'static AsciiSet) {
     if memchr::memchr(RAW_LEAD, text.as_bytes()).is_none() {
         return to.extend(utf8_percent_encode(text, set));
@@ -173,7 +175,7 @@ fn encode(to: &mut String, text: &str, set: &'static AsciiSet) {
     }
 }
 
-/// Whether a segment means this folder or the one above, also with parameters behind it: `..;x` (RFC 3986 §3.3).
+/// Whether a segment is `.` or `..`, also with parameters after it: `..;x` (RFC 3986 §3.3).
 pub(crate) fn is_dot_segment(text: &str) -> bool {
     let name = text.split(';').next().unwrap_or_default();
     name == "." || name == ".."
@@ -184,12 +186,12 @@ pub(crate) fn path_segment(to: &mut String, text: &str) {
     encode(to, text, SEGMENT);
 }
 
-/// The file's own path, ready for the wire.
+/// The configured path, ready for the wire.
 pub(crate) fn path(text: &str) -> String {
     utf8_percent_encode(text, PATH).to_string()
 }
 
-/// Appends `text` to a path with its slashes and its escapes, if all of these are escapes.
+/// Appends `text` to a path with its slashes and, if all of them are valid, its escapes.
 pub(crate) fn raw_path(to: &mut String, text: &str) {
     if is_well_formed(text) {
         to.extend(utf8_percent_encode(text, PATH))
@@ -198,12 +200,12 @@ pub(crate) fn raw_path(to: &mut String, text: &str) {
     }
 }
 
-/// Appends `text` to a query with all that separates pairs.
+/// Appends `text` to a query, including the characters that separate pairs.
 pub(crate) fn raw_query(to: &mut String, text: &str) {
     to.extend(utf8_percent_encode(text, QUERY));
 }
 
-/// The file's own query, ready for the wire.
+/// The configured query, ready for the wire.
 pub(crate) fn query(text: &str) -> String {
     utf8_percent_encode(text, QUERY).to_string()
 }
@@ -213,7 +215,7 @@ pub(crate) fn query_value(to: &mut String, text: &str) {
     encode(to, text, QUERY_VALUE);
 }
 
-/// Appends bytes as HTML forms do: a blank becomes `+`.
+/// Appends bytes as HTML forms do: a space becomes `+`.
 pub(crate) fn form(to: &mut String, bytes: &[u8]) {
     for (at, words) in bytes.split(|b| *b == b' ').enumerate() {
         if at > 0 {
@@ -223,22 +225,22 @@ pub(crate) fn form(to: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Appends `text` with everything encoded that has a meaning in some URL: claims, query values.
+/// Appends `text` with all reserved characters encoded, for claims and query values.
 pub(crate) fn strict(to: &mut String, text: &str) {
     to.extend(utf8_percent_encode(text, STRICT));
 }
 
-/// `text` in visible ASCII, with its own escapes kept.
+/// `text` in visible ASCII. Existing escapes are kept.
 pub(crate) fn visible(text: &str) -> String {
     utf8_percent_encode(text, INVISIBLE).to_string()
 }
 
-/// Whether two hex digits follow every `%`.
+/// Whether every `%` is followed by two hex digits.
 pub(crate) fn is_well_formed(text: &str) -> bool {
     malformed(text).is_none()
 }
 
-/// The first escape that is none, at most three characters of it.
+/// The first invalid escape, with at most three characters of it.
 pub(crate) fn malformed(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     memchr::memchr_iter(b'%', bytes)

@@ -1,7 +1,7 @@
 //! The URL of a backend call.
 //!
-//! `url_pattern` is read once. What a request puts into it is encoded for the place where it stands, so that a value
-//! can change neither the number of segments nor the query.
+//! `url_pattern` is parsed once. Values of a request are encoded for their position, so that a value can change
+//! neither the number of segments nor the query.
 
 pub(crate) mod escape;
 mod parse;

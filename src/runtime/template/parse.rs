@@ -1,4 +1,4 @@
-//! Reading `url_pattern`.
+//! Parses `url_pattern`.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,19 @@ use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
 use crate::telemetry::hidden::Hidden;
 
-/// A backend's path and query with places for what the request supplies.
+/// The path and query of a backend, with placeholders for values of the request.
 #[derive(Debug, Clone)]
 pub struct Template {
-    /// All there is to say, if nothing has to be filled in.
+    /// The whole target, if there are no placeholders.
     pub(super) fixed: Option<Box<str>>,
     pub(super) path: Box<[Piece]>,
-    /// `Some` as soon as the pattern has a `?`.
+    /// `Some` if the pattern contains a `?`.
     pub(super) query: Option<Box<[Piece]>>,
-    /// Whether the file itself asks for `.` or `..` segments, which are then sent as written.
+    /// Whether the configured path contains `.` or `..` segments, which are then sent as written.
     pub(super) has_dots: bool,
-    /// Values of earlier answers are not escaped as one segment.
+    /// Values of earlier responses are not escaped as one segment.
     pub(super) raw_responses: bool,
-    /// What stands before the path ends in a query.
+    /// The host has a query, so the path continues that query.
     pub(super) behind_query: bool,
     internal: Box<str>,
     hidden: Hidden,
@@ -30,21 +30,21 @@ pub struct Template {
 pub(super) enum Piece {
     Text(Box<str>),
     Param(Box<str>),
-    /// A value of an earlier answer in a sequence: `{resp0_user.id}`.
+    /// A value of an earlier response in a sequence: `{resp0_user.id}`.
     Response {
         backend: usize,
         path: Box<str>,
     },
     /// `{JWT.sub}`
     Claim(Box<str>),
-    /// What a wildcard endpoint matched, raw.
+    /// The raw text that a wildcard endpoint matched.
     Tail,
 }
 
 /// Why a `url_pattern` does not fit its endpoint. The lists are sorted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TemplateError {
-    /// A placeholder that the endpoint does not have.
+    /// A placeholder that is not a parameter of the endpoint.
     Undefined {
         name: String,
         input: Vec<String>,
@@ -55,12 +55,12 @@ pub enum TemplateError {
         input: Vec<String>,
         output: Vec<String>,
     },
-    /// A `%` in the path that two hex digits do not follow; the query is sent as it is.
+    /// A `%` in the path without two hex digits after it. The query is sent as it is.
     BadEscape(String),
 }
 
 impl TemplateError {
-    /// The message in the reference's words; `endpoint` is printed with `:id` for `{id}`.
+    /// The message in KrakenD's words, where `endpoint` is printed with `:id` for `{id}`.
     pub fn message(&self, method: &Method, endpoint: &Pattern, backend: usize) -> String {
         let place = |input: &[String], output: &[String]| {
             format!(
@@ -86,13 +86,13 @@ impl TemplateError {
 }
 
 impl Template {
-    /// Reads `pattern` for an endpoint with these parameters.
+    /// Parses `pattern` for an endpoint with these parameters.
     ///
-    /// As KrakenD does: one slash is put in front, a fragment is cut, and each placeholder must be a parameter of the
-    /// endpoint, `respN_…` or `JWT.…`; other braces are text. A trailing `*` is the rest of a wildcard endpoint.
+    /// As in KrakenD, a slash is prepended, a fragment is removed, and each placeholder must be a parameter of the
+    /// endpoint, `respN_…` or `JWT.…`. Other braces are text. A trailing `*` is the rest of a wildcard endpoint.
     ///
     /// # Errors
-    /// A placeholder is unknown, or the text is no URL.
+    /// A placeholder is unknown, or the text is not a URL.
     pub fn parse(pattern: &str, endpoint: &Pattern) -> Result<Template, TemplateError> {
         let pattern = pattern.split('#').next().unwrap_or_default();
         let pattern = format!("/{}", pattern.strip_prefix('/').unwrap_or(pattern));
@@ -120,7 +120,7 @@ impl Template {
         })
     }
 
-    /// Whether `url`, of the backend with this number, takes a value from the answer of an earlier backend.
+    /// Whether `url`, of the backend with this number, uses a value of an earlier response.
     pub fn takes_answers(url: &str, number: usize) -> bool {
         pieces(url).iter().any(|piece| match piece {
             Piece::Response { backend, .. } => *backend < number,
@@ -128,35 +128,35 @@ impl Template {
         })
     }
 
-    /// The same template for a backend of which `raw_response_params` is set: values of earlier answers may hold
-    /// slashes and a query.
+    /// The same template for a backend with `raw_response_params`: values of earlier responses may contain slashes
+    /// and a query.
     pub fn with_raw_responses(mut self, raw: bool) -> Template {
         self.raw_responses = raw;
         self
     }
 
-    /// The same template behind hosts that have a query of their own, which the client's pairs then belong to.
+    /// The same template for hosts that have a query, which the client's pairs are appended to.
     pub fn behind_query(mut self, query: bool) -> Template {
         self.behind_query = query;
         self
     }
 
-    /// The pattern as the reference's messages show it: `/a/{{.Id}}`.
+    /// The pattern in the form of KrakenD's messages: `/a/{{.Id}}`.
     pub fn internal(&self) -> &str {
         &self.internal
     }
 
-    /// Nothing of the pattern's own text is to be shown: it was filled in from the environment or from a file.
+    /// Hides all of the pattern's text, because it came from the environment or from a file.
     pub fn hide_all(&mut self, pattern: &str) {
         self.hidden = Hidden::all_of(pattern);
     }
 
-    /// What log lines, metrics and error texts must not show of the pattern and of URLs made of it.
+    /// The parts of the pattern, and of URLs made from it, that log lines, metrics and error texts must not show.
     pub fn hidden(&self) -> &Hidden {
         &self.hidden
     }
 
-    /// The numbers of the earlier answers that this URL takes values from, with each value's path.
+    /// The numbers of the earlier responses whose values this URL uses, each with the path of the value.
     pub fn responses(&self) -> impl Iterator<Item = (usize, &str)> {
         let all = self.path.iter().chain(self.query.iter().flatten());
         all.filter_map(|piece| match piece {
@@ -165,7 +165,7 @@ impl Template {
         })
     }
 
-    /// The claims of the token that are part of this URL, and whether each stands in its path.
+    /// The claims of the token that this URL uses, and whether each is in its path.
     pub fn claims(&self) -> impl Iterator<Item = (&str, bool)> {
         let path = self.path.iter().map(|piece| (piece, true));
         let query = self.query.iter().flatten().map(|piece| (piece, false));
@@ -177,7 +177,7 @@ impl Template {
     }
 }
 
-/// A placeholder is `{` + characters of a name + `}`, anywhere.
+/// A placeholder is `{`, the characters of a name, and `}`, anywhere.
 fn pieces(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let (mut rest, mut literal) = (text, String::new());
@@ -243,7 +243,7 @@ fn check(pieces: &[Piece], endpoint: &Pattern) -> Result<(), TemplateError> {
         .filter_map(name_of)
         .collect();
     let (input, output) = (Vec::from_iter(input), Vec::from_iter(output));
-    // The reference's count leaves the alphabetically last name out, so one too many is "undefined".
+    // KrakenD's count omits the alphabetically last name, so one too many is reported as undefined.
     let counted = match output.last() {
         Some(last) if plain.contains(last) => plain.len() - 1,
         _ => plain.len(),
@@ -261,7 +261,7 @@ fn check(pieces: &[Piece], endpoint: &Pattern) -> Result<(), TemplateError> {
     }
 }
 
-/// The pieces with their text as it goes on the wire, and a trailing `*` as what it stands for.
+/// The pieces with their text as on the wire, and with a trailing `*` replaced by its piece.
 fn written(mut pieces: Vec<Piece>, tail: bool, encode: fn(&str) -> String) -> Box<[Piece]> {
     let rest = match pieces.last() {
         Some(Piece::Text(text)) if tail => text.strip_suffix('*').map(str::to_owned),

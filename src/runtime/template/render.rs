@@ -1,4 +1,4 @@
-//! Filling a template in.
+//! Fills in a template.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,22 +13,23 @@ use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
 use crate::runtime::template::parse::{Piece, Template};
 
-/// Where a template's values come from.
+/// The source of a template's values.
 pub trait Values {
     /// The endpoint's parameters.
     fn params(&self) -> &Params;
 
-    /// The top-level claim of this literal name as text; `None` when the token has none or there is no token.
+    /// The text of the top-level claim with this literal name. `None` if the token does not have it or there is no
+    /// token.
     ///
     /// # Errors
-    /// It cannot be text.
+    /// The claim cannot be converted to text.
     fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Refusal>;
 
-    /// The value at the dotted `path` of an earlier backend's shaped answer, as text.
+    /// The text of the value at the dotted `path` of an earlier backend's shaped response.
     fn response(&self, backend: usize, path: &str) -> Option<Cow<'_, str>>;
 }
 
-/// Parameters alone: what a backend outside a sequence and without claims in its URL needs.
+/// Only parameters, for a backend outside a sequence and without claims in its URL.
 impl Values for Params {
     fn params(&self) -> &Params {
         self
@@ -44,11 +45,11 @@ impl Values for Params {
 }
 
 impl Template {
-    /// Path and query for the wire; `forwarded` are the client's pairs that pass, already sorted by name.
+    /// Path and query for the wire. `forwarded` are the client's pairs that pass, sorted by name.
     ///
     /// # Errors
-    /// A value is missing (500), or would be a dot segment; a claim that would be one, or an empty segment, is 401.
-    /// Validators refuse such a claim before any call is made.
+    /// A value is missing or would be a dot segment (500). A claim that would be a dot segment or an empty segment
+    /// gives 401. Validators reject such a claim before any call is made.
     pub fn render(
         &self,
         values: &dyn Values,
@@ -87,9 +88,11 @@ impl Template {
         Ok(Cow::Owned(target))
     }
 
-    /// Fills in the path where values of earlier answers may hold slashes and a query; whether there is one now.
+    /// Fills in the path if values of earlier responses may contain slashes and a query. Returns whether the target
+    /// has a query afterwards.
     ///
-    /// No value makes a dot segment, however it is spelled: the backend might decode it before it resolves it.
+    /// No value may create a dot segment, in any encoding, because the backend might decode it before it resolves
+    /// dots.
     fn fill_raw(&self, target: &mut String, values: &dyn Values) -> Result<bool, Failure> {
         let mut has_query = false;
         for piece in &self.path {
@@ -99,7 +102,7 @@ impl Template {
                 continue;
             };
             let value = response(values, *backend, path)?;
-            // A URL's fragment is for clients alone.
+            // The fragment of a URL is only meant for clients.
             let value = value.split('#').next().unwrap_or_default();
             match (value.split_once('?'), has_query) {
                 (_, true) => escape::raw_query(target, value),
@@ -124,7 +127,7 @@ impl Template {
     }
 }
 
-/// Reads any pattern of an endpoint with parameter `x` and fills it in: what a fuzz target and a property test call.
+/// Parses any pattern of an endpoint with parameter `x` and fills it in. For a fuzz target and a property test.
 #[doc(hidden)]
 pub fn render_anything(url: &str, value: &str) -> Option<String> {
     let endpoint = Pattern::parse("/a/{x}", true).ok()?;
@@ -151,7 +154,7 @@ fn fill(
         Piece::Claim(name) => {
             let claim = values.claim(name).map_err(|_| refused_claim(name))?;
             match (claim.as_deref(), place) {
-                // As KrakenD does: the placeholder stays.
+                // As in KrakenD, the placeholder is kept.
                 (None, _) => target.extend(["%7B%7B.JWT.", name, "%7D%7D"]),
                 (Some("" | "." | ".."), Place::Path) => return Err(refused_claim(name)),
                 (Some(value), _) => escape::strict(target, value),
@@ -192,7 +195,7 @@ impl Place {
     }
 }
 
-/// Pairs as a raw query, form-encoded; `None` without any.
+/// Pairs as a form-encoded query. `None` if there are none.
 pub fn query(pairs: &[Pair<'_>]) -> Option<Box<str>> {
     let mut query = String::from("?");
     append(&mut query, pairs, true);
@@ -202,7 +205,7 @@ pub fn query(pairs: &[Pair<'_>]) -> Option<Box<str>> {
     }
 }
 
-/// Adds the client's pairs behind the pattern's own query, form-encoded as the reference does.
+/// Appends the client's pairs to the pattern's own query, form-encoded as in KrakenD.
 fn append(target: &mut String, pairs: &[Pair<'_>], has_query: bool) {
     let mut next = if !has_query {
         Some('?')
@@ -224,7 +227,7 @@ fn dot_segment(path: &str) -> bool {
     path.split('/').any(escape::is_dot_segment)
 }
 
-/// Whether a backend that decodes the path, once or twice, would find a dot segment in it.
+/// Whether a backend that decodes the path once or twice would find a dot segment in it.
 fn hidden_dot_segment(text: &str) -> bool {
     let path = text.split('?').next().unwrap_or_default();
     let decode = |text: &[u8]| percent_encoding::percent_decode(text).collect::<Vec<u8>>();

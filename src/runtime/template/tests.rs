@@ -50,7 +50,7 @@ fn with_param(url: &str, value: &str) -> Result<String, Failure> {
 }
 
 #[test]
-fn values_keep_the_look_that_the_reference_gives_them() {
+fn values_are_encoded_as_in_krakend() {
     for (value, want) in [
         ("a b", "a%20b"),
         ("é", "%C3%A9"),
@@ -68,7 +68,7 @@ fn values_keep_the_look_that_the_reference_gives_them() {
 }
 
 #[test]
-fn a_value_never_leaves_its_place() {
+fn a_value_never_changes_the_structure_of_the_url() {
     for (value, path, query) in [
         ("a/b", "a%2Fb", "a/b"),
         ("a?b#c", "a%3Fb%23c", "a?b%23c"),
@@ -90,7 +90,7 @@ fn a_value_never_leaves_its_place() {
 }
 
 #[test]
-fn dot_segments_are_refused_unless_the_file_asks_for_them() {
+fn dot_segments_are_rejected_unless_configured() {
     for (url, value) in [
         ("/c/{x}/d", ".."),
         ("/c/{x}", "."),
@@ -106,7 +106,7 @@ fn dot_segments_are_refused_unless_the_file_asks_for_them() {
 }
 
 #[test]
-fn the_files_own_text_is_made_fit_for_the_wire() {
+fn the_configured_text_is_encoded_for_the_wire() {
     for (url, want) in [
         ("", "/"),
         ("c", "/c"),
@@ -125,7 +125,7 @@ fn the_files_own_text_is_made_fit_for_the_wire() {
 }
 
 #[test]
-fn values_of_earlier_answers_are_encoded_by_position() {
+fn values_of_earlier_responses_are_encoded_by_position() {
     let mut values = Fixture::default();
     for (path, value) in [
         ("id", "7"),
@@ -157,7 +157,7 @@ fn values_of_earlier_answers_are_encoded_by_position() {
 }
 
 #[test]
-fn claims_are_one_segment_or_nothing() {
+fn claims_are_one_segment_or_rejected() {
     let mut values = Fixture::default();
     for (name, value) in [
         ("sub", "../admin"),
@@ -197,7 +197,7 @@ fn claims_are_one_segment_or_nothing() {
 }
 
 #[test]
-fn the_rest_of_a_wildcard_goes_on_as_it_came() {
+fn the_rest_of_a_wildcard_is_passed_on_unchanged() {
     let wild = endpoint("/f/{x}/*");
     let template = Template::parse("/g/{x}/*", &wild).unwrap();
     let values = params(&[("x", "1"), ("*", "a/b%20c//d")]);
@@ -207,7 +207,7 @@ fn the_rest_of_a_wildcard_goes_on_as_it_came() {
 }
 
 #[test]
-fn placeholders_must_be_known_and_the_message_is_the_references() {
+fn unknown_placeholders_are_rejected_in_the_words_of_krakend() {
     let message = |url: &str, path: &str| {
         let endpoint = endpoint(path);
         let error = Template::parse(url, &endpoint).unwrap_err();
@@ -242,7 +242,7 @@ fn messages_show_the_internal_form() {
 
 proptest! {
     #[test]
-    fn any_pattern_and_any_value_give_one_line_of_the_same_shape(
+    fn arbitrary_patterns_and_values_give_one_line_of_the_same_shape(
         url in "[/a{}x?#%* é._-]{0,16}", value in "\\PC{0,12}",
     ) {
         let Some(target) = render_anything(&url, &value) else { return Ok(()) };
@@ -271,7 +271,7 @@ fn raw(url: &str, value: &str) -> Result<String, Failure> {
 }
 
 #[test]
-fn raw_values_of_answers_pass_slashes_and_queries() {
+fn raw_values_of_responses_pass_slashes_and_queries() {
     for (url, value, want) in [
         ("/e{resp0_v}", "/orders/12?x=1", "/e/orders/12?x=1&c=1"),
         ("/e{resp0_v}?a=1", "/o?x=1&y", "/e/o?x=1&y&a=1&c=1"),
@@ -288,7 +288,7 @@ fn raw_values_of_answers_pass_slashes_and_queries() {
 }
 
 #[test]
-fn raw_values_of_answers_make_no_dot_segments() {
+fn raw_values_of_responses_make_no_dot_segments() {
     for (url, value) in [
         ("/e/{resp0_v}", ".."),
         ("/e/{resp0_v}", "a/../b"),
@@ -307,7 +307,7 @@ fn raw_values_of_answers_make_no_dot_segments() {
 }
 
 #[test]
-fn pairs_of_the_client_join_the_query_of_a_host() {
+fn pairs_of_the_client_are_added_to_the_query_of_a_host() {
     let template = Template::parse("/x", &endpoint("/a/{x}")).unwrap();
     let pairs = [Pair {
         name: Cow::Borrowed(b"q"),
@@ -321,7 +321,7 @@ fn pairs_of_the_client_join_the_query_of_a_host() {
 }
 
 #[test]
-fn only_values_of_earlier_answers_count_as_taken() {
+fn only_values_of_earlier_responses_count_as_used() {
     for (url, number, taken) in [
         ("/a/{resp0_id}", 1, true),
         ("/a?b={resp1_id.x}", 2, true),

@@ -81,14 +81,14 @@ fn person(element: &Element) -> Person {
     person
 }
 
-/// The text of an element; of one with markup in it, all text inside.
+/// The text of an element. If it contains markup, all text inside.
 fn text(element: &Element) -> String {
     let mut text = String::new();
     gather(element, &mut text);
     text.trim().to_owned()
 }
 
-/// As deep as the parser lets a document be.
+/// The recursion is limited by the depth that the parser accepts.
 fn gather(element: &Element, text: &mut String) {
     for content in &element.content {
         match content {

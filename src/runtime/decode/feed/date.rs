@@ -1,6 +1,6 @@
-//! The dates of feeds: RFC 822 with its many dialects, and RFC 3339.
+//! The dates of feeds: RFC 822 in its many variants, and RFC 3339.
 
-/// The date in RFC 3339 and UTC; `None` for what is no date.
+/// The date in RFC 3339 and UTC. `None` if it is not a date.
 pub(super) fn to_rfc3339(text: &str) -> Option<String> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -17,7 +17,7 @@ pub(super) fn to_rfc3339(text: &str) -> Option<String> {
     ))
 }
 
-/// `2021-09-06T00:01:00.5+02:00`, or the day alone.
+/// `2021-09-06T00:01:00.5+02:00`, or only the day.
 fn internet(text: &str) -> Option<(i64, &str)> {
     let day = text.get(..10)?;
     let mut parts = day.split('-').map(number);
@@ -38,11 +38,11 @@ fn internet(text: &str) -> Option<(i64, &str)> {
     Some((start + time(clock)? - offset(zone)?, fraction))
 }
 
-/// `Mon, 06 Sep 2021 00:01:00 +0000`, without the day's name or the seconds too.
+/// `Mon, 06 Sep 2021 00:01:00 +0000`, where the weekday and the seconds are optional.
 fn mail(text: &str) -> Option<i64> {
     let text = text.split_once(',').map_or(text, |(_, rest)| rest);
     let mut words = text.split_ascii_whitespace().peekable();
-    // The name of a day without its comma.
+    // The name of a weekday without its comma.
     words.next_if(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
     let day = number(words.next()?)?;
     let month = month(words.next()?)?;
@@ -105,7 +105,7 @@ fn numeric_offset(zone: &str) -> Option<i64> {
     Some(sign * (number(hours)? * 3600 + number(minutes)? * 60))
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar, if that day exists.
+/// Days since 1970-01-01 in the Gregorian calendar, if the day exists.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let shifted = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_of_feeds_are_understood() {
+    fn dates_of_feeds_are_parsed() {
         for (text, want) in [
             ("Mon, 06 Sep 2021 00:01:00 +0000", "2021-09-06T00:01:00Z"),
             ("Mon, 6 Sep 2021 00:01:00 GMT", "2021-09-06T00:01:00Z"),
@@ -159,12 +159,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_taken_calmly(text in "[0-9:+TZ. ,a-zé-]{0,30}") {
+        fn arbitrary_text_does_not_panic(text in "[0-9:+TZ. ,a-zé-]{0,30}") {
             to_rfc3339(&text);
         }
 
         #[test]
-        fn each_day_is_itself(day in -900_000_i64..3_000_000) {
+        fn each_day_converts_back_to_itself(day in -900_000_i64..3_000_000) {
             let (year, month, of_month) = civil(day);
             prop_assert_eq!(days(year, month, of_month), Some(day));
         }

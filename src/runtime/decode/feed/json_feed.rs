@@ -1,4 +1,4 @@
-//! JSON Feed 1.x. As KrakenD does, any JSON object passes for one: what it lacks is empty.
+//! JSON Feed 1.x. As in KrakenD, any JSON object is accepted: missing members are empty.
 
 use bytes::Bytes;
 
@@ -50,7 +50,7 @@ fn enclosure(data: &Object) -> Enclosure {
     }
 }
 
-/// `authors` of version 1.1, or the one `author` of version 1.
+/// `authors` of version 1.1, or the single `author` of version 1.
 fn authors(data: &Object) -> Vec<Person> {
     let one = match data.get("author") {
         Some(Value::Object(author)) => Some(author),

@@ -1,7 +1,7 @@
-//! RSS, Atom and JSON feeds, told in one shape: the reference's.
+//! RSS, Atom and JSON feeds, decoded to one shape, which is KrakenD's.
 //!
-//! Dates keep the text in which they came, beside a second member in RFC 3339. Members that only some feeds have are
-//! left out of items when they are empty, but never of the feed itself.
+//! Dates keep their original text, next to a second member in RFC 3339. Members that only some feeds have are omitted
+//! from items if they are empty, but never from the feed itself.
 
 mod atom;
 mod date;

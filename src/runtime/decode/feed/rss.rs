@@ -8,7 +8,7 @@ pub(super) fn decode(root: &Element) -> Feed {
         kind: "rss",
         ..Feed::default()
     };
-    // In RDF items and the image stand beside the channel, not in it.
+    // In RDF, items and the image are next to the channel, not inside it.
     for child in root.children() {
         match &*child.name {
             "channel" => child.children().for_each(|child| member(&mut feed, child)),
@@ -72,7 +72,7 @@ fn item(element: &Element) -> Item {
     item
 }
 
-/// The second-best source of a text, which must not displace the best.
+/// Fills a text from its second-best source, which must not replace the best one.
 fn fill(text: &mut String, element: &Element) {
     if text.is_empty() {
         *text = element.text();

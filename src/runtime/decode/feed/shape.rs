@@ -1,4 +1,4 @@
-//! The one shape of all feeds.
+//! The common shape of all feeds.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use crate::runtime::decode::feed::{atom, date, json_feed, rss};
 use crate::runtime::decode::xml;
 use crate::runtime::json::{self, Object, Value};
 
-/// Why a body is no feed.
+/// Why a body is not a feed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::runtime::decode) enum Error {
     #[error("Failed to detect feed type")]
@@ -17,7 +17,7 @@ pub(in crate::runtime::decode) enum Error {
     Json(#[from] json::Error),
 }
 
-/// Reads a feed of any of the three families.
+/// Decodes a feed of any of the three families.
 pub(in crate::runtime::decode) fn decode(body: &Bytes) -> Result<Value, Error> {
     match body.iter().find(|byte| matches!(byte, b'<' | b'{')) {
         Some(b'{') => json_feed::decode(body),
@@ -33,7 +33,7 @@ pub(in crate::runtime::decode) fn decode(body: &Bytes) -> Result<Value, Error> {
     }
 }
 
-/// A feed before it becomes a value. Empty texts are absent ones.
+/// A feed before it becomes a value. An empty text counts as absent.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
     pub(super) kind: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct Item {
     pub(super) title: String,
     pub(super) description: String,
     pub(super) content: String,
-    /// The first one is *the* link.
+    /// The first one is the link of the feed.
     pub(super) links: Vec<String>,
     pub(super) updated: String,
     pub(super) published: String,
@@ -142,7 +142,7 @@ impl Item {
 }
 
 impl Person {
-    /// `ann@example.com (Ann)`, `Ann <ann@example.com>`, or one of the two alone.
+    /// `ann@example.com (Ann)`, `Ann <ann@example.com>`, or one of the two parts.
     pub(super) fn parse(text: &str) -> Option<Person> {
         let text = text.trim();
         let inner = |open, close| {
@@ -185,7 +185,7 @@ fn add(data: &mut Object, name: &str, text: String) {
     }
 }
 
-/// The text, and what it means if we can tell.
+/// Adds the original text, and the parsed date if it can be parsed.
 fn add_date(data: &mut Object, name: &str, text: String) {
     if let Some(parsed) = date::to_rfc3339(&text) {
         add(data, &format!("{name}Parsed"), parsed);
@@ -193,7 +193,7 @@ fn add_date(data: &mut Object, name: &str, text: String) {
     add(data, name, text);
 }
 
-/// Null for none, as an absent list is in the reference.
+/// Null for no texts, as KrakenD represents an absent list.
 fn texts(all: Vec<String>) -> Value {
     if all.is_empty() {
         Value::Null

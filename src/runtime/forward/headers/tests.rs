@@ -37,7 +37,7 @@ fn head<'a>(headers: &'a HeaderMap) -> Head<'a> {
     }
 }
 
-/// The fields as lines, sorted.
+/// The headers as sorted lines.
 fn lines(headers: &HeaderMap) -> Vec<String> {
     let mut lines: Vec<String> = headers
         .iter()
@@ -92,7 +92,7 @@ fn without_a_list_only_the_content_type_passes() {
 }
 
 #[test]
-fn listed_fields_pass_with_all_their_lines() {
+fn listed_headers_pass_with_all_their_lines() {
     let client = [
         ("x-foo", "1"),
         ("x-foo", "2"),
@@ -120,13 +120,13 @@ fn listed_fields_pass_with_all_their_lines() {
 }
 
 #[test]
-fn a_listed_user_agent_that_was_not_sent_is_ours() {
+fn a_listed_user_agent_that_was_not_sent_is_that_of_the_gateway() {
     let rules = endpoint(&["User-Agent"]);
     assert_eq!(seen(&rules, &Notes::default(), &[]), with_trio(&[]));
 }
 
 #[test]
-fn listing_what_the_gateway_sets_has_no_effect() {
+fn listing_headers_that_the_gateway_sets_has_no_effect() {
     let rules = endpoint(&["Host", "X-Forwarded-For", "X-Forwarded-Host", "Upgrade"]);
     let client = [
         ("x-forwarded-for", "6.6.6.6"),
@@ -137,7 +137,7 @@ fn listing_what_the_gateway_sets_has_no_effect() {
 }
 
 #[test]
-fn hop_by_hop_fields_never_pass() {
+fn hop_by_hop_headers_never_pass() {
     let client = [
         ("connection", "close, X-Hop"),
         ("connection", "X-SECRET,x-secret, x-absent,,not a name"),
@@ -169,7 +169,7 @@ fn hop_by_hop_fields_never_pass() {
 }
 
 #[test]
-fn fields_that_a_step_set_win_and_no_twin_stands_beside_them() {
+fn headers_set_by_a_step_win_and_similar_names_are_removed() {
     let user = HeaderName::from_static("x-user");
     let mut notes = Notes::default();
     notes.set_header(
@@ -194,7 +194,7 @@ fn fields_that_a_step_set_win_and_no_twin_stands_beside_them() {
 }
 
 #[test]
-fn a_twin_is_one_in_any_spelling_and_in_both_directions() {
+fn similar_names_are_recognised_in_any_spelling_and_both_directions() {
     for (set, twins) in [
         ("x-user", &["x_user", "x.user", "x~user", "x!user"][..]),
         ("x_user", &["x-user", "x.user"]),
@@ -222,7 +222,7 @@ fn a_twin_is_one_in_any_spelling_and_in_both_directions() {
 }
 
 #[test]
-fn a_value_that_is_set_on_a_call_has_no_twin() {
+fn setting_a_header_removes_similar_names() {
     let mut headers = sent(&[
         ("x_key", "eve"),
         ("x.key", "eve"),
@@ -238,7 +238,7 @@ fn a_value_that_is_set_on_a_call_has_no_twin() {
 }
 
 #[test]
-fn a_byte_that_is_no_ascii_does_not_hide_what_connection_names() {
+fn a_byte_outside_ascii_does_not_hide_the_names_in_connection() {
     let mut client = sent(&[("x-hop", "1")]);
     client.insert(
         "connection",
@@ -254,7 +254,7 @@ fn a_byte_that_is_no_ascii_does_not_hide_what_connection_names() {
 }
 
 #[test]
-fn a_backend_list_filters_the_whole_set_once_more() {
+fn a_backend_list_filters_the_whole_set_again() {
     let narrowed = |names: &[&str]| {
         let client = sent(&[("x-a", "1"), ("x-a", "2"), ("x-b", "3")]);
         let endpoint = endpoint(&["x-a", "x-b"]);
@@ -284,7 +284,7 @@ fn a_backend_list_filters_the_whole_set_once_more() {
 }
 
 #[test]
-fn the_chain_is_appended_only_by_key_and_from_a_trusted_peer() {
+fn the_chain_is_appended_only_if_enabled_and_from_a_trusted_peer() {
     let client = sent(&[
         ("x-forwarded-for", "1.1.1.1"),
         ("x-forwarded-for", "2.2.2.2"),
@@ -303,7 +303,7 @@ fn the_chain_is_appended_only_by_key_and_from_a_trusted_peer() {
     assert_eq!(value(true, &[]), "1.1.1.1");
 }
 
-/// `X-Forwarded-Proto` and `Forwarded` with everything on, for a client that says these lines itself.
+/// `X-Forwarded-Proto` and `Forwarded` with all options enabled, for a client that sends these headers itself.
 fn told(head: &Head<'_>, append: bool, trusted: &[&str]) -> [String; 2] {
     let mut options = options();
     let rules = &mut options.client_address;
@@ -321,7 +321,7 @@ fn told(head: &Head<'_>, append: bool, trusted: &[&str]) -> [String; 2] {
 }
 
 #[test]
-fn backends_learn_scheme_and_host_by_key_and_not_from_strangers() {
+fn backends_receive_scheme_and_host_if_enabled_and_only_from_trusted_peers() {
     let client = sent(&[
         ("x-forwarded-proto", "HTTPS"),
         ("forwarded", "for=1.1.1.1;proto=gopher"),
@@ -354,14 +354,14 @@ fn backends_learn_scheme_and_host_by_key_and_not_from_strangers() {
 }
 
 #[test]
-fn without_the_keys_these_fields_are_like_any_other() {
+fn without_the_options_these_headers_are_like_any_other() {
     let lines = [("forwarded", "for=9.9.9.9"), ("x-forwarded-proto", "https")];
     assert_eq!(seen(&endpoint(&[]), &Notes::default(), &lines), TRIO);
     assert_eq!(seen(&endpoint(&["*"]), &Notes::default(), &lines).len(), 5);
 }
 
 #[test]
-fn a_request_id_passes_whatever_the_list_says() {
+fn a_request_id_passes_with_any_list() {
     let notes = Notes {
         request_id: Some(RequestId {
             header: HeaderName::from_static("x-request-id"),
@@ -394,14 +394,14 @@ fn bytes_beyond_ascii_pass_unchanged() {
 }
 
 #[test]
-fn the_length_is_announced_when_listed() {
+fn the_length_is_shown_to_steps_if_listed() {
     assert!(endpoint(&["content-length"]).announces_length());
     assert!(endpoint(&["*"]).announces_length());
     assert!(!endpoint(&["content-type"]).announces_length());
 }
 
 #[test]
-fn a_client_s_pragma_stands_for_cache_control_where_that_may_pass() {
+fn a_pragma_of_the_client_becomes_cache_control_where_that_may_pass() {
     let has = |rules: &HeaderRules, client: &[(&'static str, &'static str)]| {
         seen(rules, &Notes::default(), client).contains(&"cache-control: no-cache".to_owned())
     };
@@ -425,7 +425,7 @@ fn an_empty_user_agent_of_a_client_is_not_replaced() {
 }
 
 #[test]
-fn gzip_is_ours_to_ask_for_where_go_asks_for_it() {
+fn gzip_is_requested_where_go_requests_it() {
     let asked = |method: Method, fields: &[(&'static str, &'static str)], compression: bool| {
         let mut out = Outgoing {
             method,
@@ -440,7 +440,7 @@ fn gzip_is_ours_to_ask_for_where_go_asks_for_it() {
     assert!(!asked(Method::HEAD, &[], true).0);
     assert!(!asked(Method::GET, &[("range", "bytes=0-9")], true).0);
     assert!(!asked(Method::GET, &[("accept-encoding", "br")], true).0);
-    // A step makes a call of it that Go would not ask for.
+    // A step turns it into a call for which Go would not request gzip.
     let (_, mut out) = asked(Method::GET, &[], true);
     assert!(keeps_gzip(&mut out));
     out.headers
