@@ -333,7 +333,9 @@ impl Loader for FileLoader {
                 compiled.facts.get::<IdentityStatus>(),
             ),
             carry: (Arc::clone(&self.carry), compiled.carry),
-            certificates: (Arc::clone(&self.metrics), compiled.certificates),
+            metrics: Arc::clone(&self.metrics),
+            per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
+            certificates: compiled.certificates,
             lines,
             warnings: check::warnings(&self.name, &outcome.findings),
         };
@@ -389,7 +391,10 @@ struct Change {
         Option<Arc<IdentityStatus>>,
     ),
     carry: (Arc<Mutex<Carry>>, Carry),
-    certificates: (Arc<Metrics>, Vec<CertificateInUse>),
+    metrics: Arc<Metrics>,
+    /// Whether each endpoint has metrics of its own.
+    per_endpoint: bool,
+    certificates: Vec<CertificateInUse>,
     /// What compiling the file has logged.
     lines: Vec<Held>,
     warnings: Vec<String>,
@@ -413,17 +418,18 @@ impl Change {
         }
         *locked(&self.access.0) = Some(self.access.1);
         self.identity.0.store(self.identity.1);
-        let (metrics, certificates) = self.certificates;
-        metrics.certificates(certificates.iter().map(|one| {
-            let facts = &one.facts;
-            let labels = [
-                one.used_as.as_str(),
-                &one.file,
-                &facts.subject,
-                &facts.serial,
-            ];
-            (labels, facts.not_after)
-        }));
+        self.metrics.set_per_endpoint(self.per_endpoint);
+        self.metrics
+            .certificates(self.certificates.iter().map(|one| {
+                let facts = &one.facts;
+                let labels = [
+                    one.used_as.as_str(),
+                    &one.file,
+                    &facts.subject,
+                    &facts.serial,
+                ];
+                (labels, facts.not_after)
+            }));
         *locked(&self.carry.0) = self.carry.1;
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
@@ -20,10 +20,15 @@ const SECONDS: &[f64] = &[
     7.5, 10.0,
 ];
 
+/// The label of all endpoints together, where they have no series of their own. No pattern is this text.
+const ALL_ROUTES: &str = "*";
+
 /// Everything that the process counts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Each endpoint has series of its own.
+    per_endpoint: AtomicBool,
     requests: IntCounterVec,
     duration: HistogramVec,
     in_flight: IntGauge,
@@ -254,6 +259,7 @@ impl Metrics {
                 &["use", "file", "subject", "serial"],
             ),
             registry,
+            per_endpoint: AtomicBool::new(true),
         };
         metrics.reload_success.set(1);
         #[cfg(target_os = "linux")]
@@ -265,8 +271,24 @@ impl Metrics {
         Arc::new(metrics)
     }
 
+    /// Whether each endpoint has series of its own, or all share the label `route="*"`. Set it before the handles of a
+    /// new configuration are taken.
+    pub fn set_per_endpoint(&self, per_endpoint: bool) {
+        self.per_endpoint.store(per_endpoint, Ordering::Relaxed);
+    }
+
+    /// The value of the label `route`; an empty one stays, it stands for requests without an endpoint.
+    fn route_label<'p>(&self, pattern: &'p str) -> &'p str {
+        if pattern.is_empty() || self.per_endpoint.load(Ordering::Relaxed) {
+            pattern
+        } else {
+            ALL_ROUTES
+        }
+    }
+
     /// The handles for a route; the same pattern and method give the same series after a reload.
     pub fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
+        let pattern = self.route_label(pattern);
         let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
         RouteMetrics {
             classes: [
@@ -283,6 +305,8 @@ impl Metrics {
     /// Drops the series of routes that no configuration has any more, or each reload with other routes would add to the
     /// page and to memory.
     pub fn keep_routes(&self, patterns: &HashSet<&str>) {
+        let labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
+        let patterns = &labels;
         keep(&self.requests, patterns);
         keep(&self.duration, patterns);
         for counters in [&self.jwt_rejected, &self.refused, &self.upstream_errors] {
@@ -314,17 +338,23 @@ impl Metrics {
 
     /// `route` is the pattern of an endpoint, or empty.
     pub fn jwt_rejected(&self, route: &str, reason: &'static str) {
-        self.jwt_rejected.with_label_values(&[route, reason]).inc();
+        self.jwt_rejected
+            .with_label_values(&[self.route_label(route), reason])
+            .inc();
     }
 
     /// `route` is the pattern of an endpoint, or empty.
     pub fn refused(&self, route: &str, reason: &'static str) {
-        self.refused.with_label_values(&[route, reason]).inc();
+        self.refused
+            .with_label_values(&[self.route_label(route), reason])
+            .inc();
     }
 
     /// `route` is the pattern of an endpoint.
     pub fn upstream_error(&self, route: &str, kind: &'static str) {
-        self.upstream_errors.with_label_values(&[route, kind]).inc();
+        self.upstream_errors
+            .with_label_values(&[self.route_label(route), kind])
+            .inc();
     }
 
     /// Sets what the page says of bodies that are held: bytes now, bytes at most, and bodies refused since start.
@@ -594,6 +624,30 @@ mod tests {
         let kept = page.matches(r#"route="/new",status="2xx"} 1"#).count();
         assert_eq!(kept, 1, "{page}");
         assert!(page.contains(r#"refused_total{reason="limit",route=""} 1"#));
+    }
+
+    #[test]
+    fn without_series_of_their_own_all_endpoints_share_one() {
+        let metrics = Metrics::new();
+        metrics.route("/a", "GET").record(200, Duration::ZERO);
+        metrics.set_per_endpoint(false);
+        for route in ["/a", "/b", ""] {
+            metrics.route(route, "GET").record(200, Duration::ZERO);
+            metrics.refused(route, "limit");
+        }
+        metrics.keep_routes(&HashSet::from(["/a", "/b"]));
+        let page = String::from_utf8(metrics.page()).unwrap();
+        assert!(!page.contains("route=\"/"), "{page}");
+        assert!(page.contains(r#"requests_total{method="GET",route="*",status="2xx"} 2"#));
+        assert!(page.contains(r#"requests_total{method="GET",route="",status="2xx"} 1"#));
+        assert!(page.contains(r#"refused_total{reason="limit",route="*"} 2"#));
+        metrics.set_per_endpoint(true);
+        metrics.keep_routes(&HashSet::from(["/a"]));
+        assert!(
+            !String::from_utf8(metrics.page())
+                .unwrap()
+                .contains("route=\"*\"")
+        );
     }
 
     #[test]
