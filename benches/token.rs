@@ -26,10 +26,7 @@ use serde_json::{Value, json};
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 const LEEWAY: Duration = Duration::from_secs(1);
-const ORIGIN: Origin = Origin {
-    source: 1,
-    generation: 1,
-};
+const ORIGIN: Origin = Origin(1);
 const PRIVATE: &[u8] = include_bytes!("../tests/data/keys/private.json");
 
 fn public_document() -> String {

@@ -16,15 +16,12 @@ use ahash::RandomState;
 use crate::jose::claims::Claims;
 use crate::jose::verifier::Verifier;
 
-/// The keys that verified a token: a key source and the version of its document.
+/// The key-set document that verified a token: its generation.
+///
+/// No two documents of a process share a generation, whatever their source. So a new document invalidates every token
+/// verified with the old one, and no source finds the tokens of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// A number that is unique for each key source in this process.
-    pub source: u64,
-    /// Incremented whenever the document of the source changes. This invalidates every token verified with the old
-    /// document.
-    pub generation: u64,
-}
+pub struct Origin(pub u64);
 
 /// Everything that the result of a verification depends on, besides the token.
 ///
@@ -125,6 +122,17 @@ impl TokenCache {
         found
     }
 
+    /// As [`TokenCache::get`], for a caller that asks for several scopes: a token that is not found is not counted.
+    pub fn peek(&self, token: &str, scope: Scope, now: Duration) -> Option<Arc<Claims>> {
+        let Place(hash) = self.place(token, scope);
+        let shard = self.shard(hash)?;
+        let found = shard.read(|held| held.get(hash, token, scope, now));
+        if found.is_some() {
+            shard.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        found
+    }
+
     /// Caches a token that was just verified. Never call it for any other token.
     pub fn insert(
         &self,
@@ -172,17 +180,6 @@ impl TokenCache {
         shard.evictions.fetch_add(evicted, Ordering::Relaxed);
     }
 
-    /// Removes the tokens that older documents of this source verified. Lookups no longer find them; this frees their
-    /// memory.
-    pub fn purge(&self, current: Origin) {
-        self.retain(|scope| scope.origin.source != current.source || scope.origin == current);
-    }
-
-    /// Removes all entries.
-    pub fn clear(&self) {
-        self.retain(|_| false);
-    }
-
     /// Counters and sizes, summed over the shards.
     pub fn stats(&self) -> CacheStats {
         self.shards
@@ -199,18 +196,11 @@ impl TokenCache {
             })
     }
 
-    fn retain(&self, keep: impl Fn(Scope) -> bool) {
-        for shard in &self.shards {
-            shard.write(|held| held.retain(&keep));
-        }
-    }
-
     /// A hash of the whole token. It only locates the entry: all bytes are compared before the entry is used.
     fn hash(&self, token: &str, scope: Scope) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(token.as_bytes());
-        hasher.write_u64(scope.origin.source);
-        hasher.write_u64(scope.origin.generation);
+        hasher.write_u64(scope.origin.0);
         hasher.write_u16((scope.verifier.algorithm as u16) << 8 | scope.verifier.strategy as u16);
         hasher.finish()
     }
@@ -397,14 +387,6 @@ impl Held {
             self.index.remove(&entry.hash);
             self.bytes -= entry.weight();
             self.free.push(slot);
-        }
-    }
-
-    fn retain(&mut self, keep: impl Fn(Scope) -> bool) {
-        for slot in 0..self.slots.len() {
-            if matches!(self.slots.get(slot), Some(Some(entry)) if !keep(entry.scope)) {
-                self.remove(slot);
-            }
         }
     }
 }

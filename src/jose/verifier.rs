@@ -115,7 +115,7 @@ impl Verifier {
         }
     }
 
-    /// The claims of a cached token. Uses no key.
+    /// The claims of a cached token. Uses no key, and does not count a token that is not found.
     pub fn recall(
         &self,
         text: &str,
@@ -123,7 +123,7 @@ impl Verifier {
         cache: &TokenCache,
         now: Duration,
     ) -> Option<Arc<Claims>> {
-        cache.get(text, self.scope(origin), now)
+        cache.peek(text, self.scope(origin), now)
     }
 
     fn scope(&self, origin: Origin) -> Scope {
@@ -194,10 +194,7 @@ mod tests {
     #[test]
     fn only_verified_tokens_are_recalled() {
         let (cache, now) = (TokenCache::new(CacheLimits::default()), Duration::ZERO);
-        let origin = Origin {
-            source: 1,
-            generation: 1,
-        };
+        let origin = Origin(1);
         let good = hs256_with_header(r#"{"alg":"HS256","kid":"oct"}"#, "{}");
         let bad = format!("{good}AAAA");
         for text in [&good, &bad] {

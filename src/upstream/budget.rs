@@ -149,14 +149,6 @@ pub fn charged(body: Bytes) -> Bytes {
     })
 }
 
-/// An uncharged copy, for a store with its own limit.
-pub fn apart(body: &Bytes) -> Bytes {
-    match body.len() {
-        0..=FREE => body.clone(),
-        _ => Bytes::copy_from_slice(body),
-    }
-}
-
 /// Half of the memory available to this process: of its control group, or of the machine.
 // On 32-bit systems these fields are narrower.
 #[allow(clippy::useless_conversion)]

@@ -181,25 +181,10 @@ impl HostSet {
         }
     }
 
-    /// The next host, without a connection to it.
-    ///
-    /// # Errors
-    /// There are no hosts, the host is not a URL, or its name has no address.
-    pub async fn target(&self) -> Result<Target, CallError> {
-        let hosts = self.list().await;
-        let turn = self.turn(&hosts);
-        let Some(host) = turn.first().and_then(|index| hosts.get(*index)) else {
-            return Err(CallError::no_hosts());
-        };
-        let place = host.place()?;
-        place.peers(&self.client).await?;
-        Ok(place.as_target())
-    }
-
     /// A new HTTP/1 connection to one of the hosts, for a caller that will use another protocol on it.
     ///
     /// # Errors
-    /// As [`HostSet::target`], or no host accepts the connection.
+    /// There are no hosts, a host is not a URL, a name has no address, or no host accepts the connection.
     pub async fn dial(&self) -> Result<(Box<Http1Session>, Target), CallError> {
         let hosts = self.list().await;
         let found = self

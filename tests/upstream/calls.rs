@@ -35,6 +35,20 @@ async fn calls_share_a_connection_and_look_like_the_references() {
 }
 
 #[tokio::test]
+async fn hosts_are_called_in_turn_each_below_its_base() {
+    let (a, b) = (Stub::saying("a").await, Stub::saying("b").await);
+    let client = client(Settings::default());
+    let hosts = HostSet::fixed(&client, &[a.url(), format!("{}/base", b.url())]);
+    let mut bodies = Vec::new();
+    for _ in 0..3 {
+        bodies.push(hosts.call(get("/x"), &OPTIONS).await.unwrap().body);
+    }
+    assert_eq!(bodies, ["a", "b", "a"]);
+    assert_eq!(a.seen()[0].path(), "/x");
+    assert_eq!(b.seen()[0].path(), "/base/x");
+}
+
+#[tokio::test]
 async fn without_keep_alive_each_call_has_its_connection() {
     let stub = Stub::saying("x").await;
     let settings = Settings {

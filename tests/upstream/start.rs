@@ -8,8 +8,6 @@ use portcullis::upstream::{
     ClientCredentials, Clients, DnsTable, HostSet, Settings, SideTls, TlsPolicy, TokenStore,
 };
 
-use crate::stub::Stub;
-
 #[test]
 fn everything_can_be_made_before_there_is_a_runtime() {
     let clients = Clients::new(Arc::new(DnsTable::default()));
@@ -44,19 +42,4 @@ fn equal_settings_share_a_client_and_its_connections() {
         ..Settings::default()
     };
     assert!(!Arc::ptr_eq(&client, &clients.with(&other).unwrap()));
-}
-
-#[tokio::test]
-async fn a_target_is_chosen_in_turns() {
-    let (a, b) = (Stub::saying("a").await, Stub::saying("b").await);
-    let client = crate::stub::client(Settings::default());
-    let hosts = HostSet::fixed(&client, &[a.url(), format!("{}/base", b.url())]);
-    let mut seen = Vec::new();
-    for _ in 0..3 {
-        let target = hosts.target().await.unwrap();
-        seen.push((target.authority.to_str().unwrap().to_owned(), target.base));
-    }
-    let a = (a.address.to_string(), String::new());
-    let b = (b.address.to_string(), "/base".to_owned());
-    assert_eq!(seen, [a.clone(), b, a]);
 }

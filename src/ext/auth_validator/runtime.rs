@@ -135,6 +135,10 @@ impl Validator {
     }
 
     fn judge<'a>(&'a self, token: &str, attempt: u8, notes: &mut Notes) -> Verdict<'a> {
+        let now = self.clock.wall();
+        if let Some((provider, claims)) = self.remembered(token, now) {
+            return self.admitted(provider, claims, now);
+        }
         let provider = match self.provider(token) {
             Ok(provider) => provider,
             Err(refusal) => return Verdict::Refused(refusal),
@@ -146,20 +150,42 @@ impl Validator {
                 _ => Verdict::Refused(provider.keys_unavailable(self.log.debug)),
             };
         };
-        let now = self.clock.wall();
         let verified = self.verify(provider, snapshot, token, now);
         notes.computed |= verified.computed;
         match verified.verdict {
-            Ok(claims) => match self.admit(provider, &claims, now) {
-                Ok(()) => Verdict::Claims(claims),
-                Err(refusal) => Verdict::Refused(refusal),
-            },
+            Ok(claims) => self.admitted(provider, claims, now),
             Err(refusal) if refusal.reason == Reason::UnknownKey && attempt == 0 => {
                 match provider.want(token) {
                     Some(want) => Verdict::Wait(provider, want),
                     None => Verdict::Refused(refusal),
                 }
             }
+            Err(refusal) => Verdict::Refused(refusal),
+        }
+    }
+
+    /// Of several providers the one that has verified this very token before, so that the token need not be parsed to
+    /// find its issuer. Providers can share a key set, and with it what the cache knows: the issuer decides here too.
+    fn remembered(&self, token: &str, now: Duration) -> Option<(&Provider, Arc<Claims>)> {
+        if !self.providers.by_issuer {
+            return None;
+        }
+        self.providers.list.iter().find_map(|provider| {
+            let current = provider.source.current();
+            let origin = provider.origin(current.as_ref()?.generation);
+            let claims = provider.verifier.recall(token, origin, &self.tokens, now)?;
+            provider.issued(&claims).then_some((provider, claims))
+        })
+    }
+
+    fn admitted<'a>(
+        &'a self,
+        provider: &'a Provider,
+        claims: Arc<Claims>,
+        now: Duration,
+    ) -> Verdict<'a> {
+        match self.admit(provider, &claims, now) {
+            Ok(()) => Verdict::Claims(claims),
             Err(refusal) => Verdict::Refused(refusal),
         }
     }
@@ -221,10 +247,9 @@ impl Validator {
             [one] if !by_issuer => Ok(one),
             several => {
                 let claims = Token::parse(token)?.claims()?;
-                let named = claims.issuer();
                 several
                     .iter()
-                    .find(|provider| named.is_some() && provider.rules.issuer.as_deref() == named)
+                    .find(|provider| provider.issued(&claims))
                     .ok_or_else(wrong_issuer)
             }
         }
@@ -309,11 +334,13 @@ impl Log {
 impl Provider {
     /// What vouches for a token that was verified with the source's document of this generation.
     pub(super) fn origin(&self, generation: u64) -> Origin {
-        Origin {
-            // Generations are never the same for two sources of a process, so this only has to be stable.
-            source: 0,
-            generation,
-        }
+        Origin(generation)
+    }
+
+    /// Whether the claims name this provider as their issuer.
+    fn issued(&self, claims: &Claims) -> bool {
+        let named = claims.issuer();
+        named.is_some() && self.rules.issuer.as_deref() == named
     }
 
     async fn fetch(&self, want: Want, patience: Duration) {

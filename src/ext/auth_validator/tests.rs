@@ -501,6 +501,27 @@ async fn of_several_providers_the_named_one_judges_by_its_own_rules() {
 }
 
 #[tokio::test]
+async fn a_known_token_finds_its_provider_without_being_parsed() {
+    let keys = key_file();
+    let path = keys.path().display().to_string();
+    // Both share the key set, and with it what the cache knows; only the second asks for a role.
+    let steps = compiled(&format!(
+        r#"{{"alg": "EdDSA", "roles": ["admin"], "roles_key": "roles", "providers": [
+            {{"issuer": "https://a", "jwk_local_path": {path:?}}},
+            {{"issuer": "https://b", "audience": ["b"], "jwk_local_path": {path:?}}}]}}"#
+    ));
+    let a = ed(r#"{"iss":"https://a","roles":["admin"]}"#);
+    let b = ed(r#"{"iss":"https://b","roles":["admin"]}"#);
+    for round in 0..3 {
+        let (refused, notes) = ask(&steps, &with_token(&a)).await;
+        assert!(refused.is_none());
+        assert_eq!(notes.computed, round == 0, "verified once");
+        let found = verdict(&steps, &with_token(&b)).await;
+        assert_eq!(found, Some((401, "wrong_audience")), "round {round}");
+    }
+}
+
+#[tokio::test]
 async fn where_a_token_is_optional_a_bad_one_is_still_refused() {
     let keys = key_file();
     let steps = compiled(&block(
