@@ -6,12 +6,11 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Uri;
-use pingora_core::Result;
-use pingora_core::server::Server;
-use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
+use pingora::prelude::{
+    HttpPeer, Opt, ProxyHttp, RequestHeader, ResponseHeader, Result, Server, Session,
+    http_proxy_service,
+};
+use pingora::server::configuration::ServerConf;
 
 struct Bare {
     upstream: String,

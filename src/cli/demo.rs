@@ -267,16 +267,7 @@ fn basic(asked: &Asked) -> bool {
 }
 
 fn form(body: &[u8]) -> Vec<(String, String)> {
-    let decode = |text: &str| {
-        percent_encoding::percent_decode_str(&text.replace('+', " "))
-            .decode_utf8_lossy()
-            .into_owned()
-    };
-    let text = String::from_utf8_lossy(body);
-    text.split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| (decode(name), decode(value)))
-        .collect()
+    form_urlencoded::parse(body).into_owned().collect()
 }
 
 fn json_answer(status: StatusCode, value: &Value) -> Response<Vec<u8>> {

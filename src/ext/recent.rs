@@ -12,7 +12,7 @@ use std::time::Duration;
 /// one and the old one goes. So an entry lives at least as long as the time to live unless the map is full, nothing
 /// ever scans the map, and no task has to clean it.
 ///
-/// Keys come from strangers. A long one is kept as its digest, so that an entry has at most [`MAX_KEY_BYTES`] of key.
+/// Keys come from strangers. A long one is kept as its digest, so that an entry has at most 41 bytes of key.
 #[derive(Debug)]
 pub struct Recent<V> {
     shards: Box<[Mutex<Shard<V>>]>,
@@ -38,22 +38,13 @@ struct Shard<V> {
 /// any key that is kept as it is.
 const MAX_SHORT_BYTES: usize = 40;
 
-/// What a key takes at most.
-pub const MAX_KEY_BYTES: usize = MAX_SHORT_BYTES + 1;
-
 fn bounded(key: &str) -> Cow<'_, str> {
     if key.len() <= MAX_SHORT_BYTES {
         return Cow::Borrowed(key);
     }
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
-    let mut short = String::with_capacity(MAX_KEY_BYTES);
-    short.push('#');
-    for byte in digest.as_ref().iter().take(MAX_SHORT_BYTES / 2) {
-        short.extend(
-            [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')),
-        );
-    }
-    Cow::Owned(short)
+    let (kept, _) = digest.as_ref().split_at(MAX_SHORT_BYTES / 2);
+    Cow::Owned(format!("#{}", hex::encode(kept)))
 }
 
 impl<V> Recent<V> {
@@ -209,7 +200,7 @@ mod tests {
         }
         let shard = lock(&map.shards[0]);
         let longest = shard.young.keys().map(|key| key.len()).max();
-        assert_eq!(longest, Some(MAX_KEY_BYTES));
+        assert_eq!(longest, Some(MAX_SHORT_BYTES + 1));
     }
 
     #[test]

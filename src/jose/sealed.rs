@@ -55,10 +55,7 @@ impl Passphrase {
     }
 
     fn decrypt(&self, file: &[u8]) -> Option<Vec<u8>> {
-        let key: String = Md5::digest(&self.0)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let key = hex::encode(Md5::digest(&self.0));
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok()?);
         let (nonce, sealed) = file.split_first_chunk::<NONCE_LEN>()?;
         let mut buffer = sealed.to_vec();

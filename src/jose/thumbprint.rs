@@ -56,23 +56,13 @@ fn thumbprint<const N: usize>(text: Option<&str>) -> Result<Option<[u8; N]>, Key
     };
     let bytes = LENIENT.decode(text).map_err(|_| KeyFault::Certificate)?;
     let bytes = if bytes.len() == 2 * N {
-        from_hex(&bytes).ok_or(KeyFault::Certificate)?
+        hex::decode(&bytes).map_err(|_| KeyFault::Certificate)?
     } else {
         bytes
     };
     <[u8; N]>::try_from(bytes)
         .map(Some)
         .map_err(|_| KeyFault::Certificate)
-}
-
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    text.chunks(2)
-        .map(|pair| match pair {
-            [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
-            _ => None,
-        })
-        .collect()
 }
 
 fn spelled(bytes: Option<&[u8]>) -> Box<str> {
@@ -127,7 +117,7 @@ mod tests {
     #[test]
     fn a_thumbprint_may_be_encoded_hexadecimal_text() {
         let bytes: Vec<u8> = (0..20).collect();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(&bytes);
         let plain = thumbprint::<20>(Some(&URL_SAFE_NO_PAD.encode(&bytes))).unwrap();
         let spelled_out = thumbprint::<20>(Some(&URL_SAFE_NO_PAD.encode(hex))).unwrap();
         assert_eq!(plain.unwrap().as_slice(), bytes);

@@ -6,10 +6,11 @@
 //! arrival. All of it ends at the request's deadline.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use once_cell::sync::Lazy;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
@@ -136,7 +137,7 @@ fn settle() {
     std::thread::sleep(SETTLE);
 }
 
-static LANES: LazyLock<Lanes> = LazyLock::new(|| {
+static LANES: Lazy<Lanes> = Lazy::new(|| {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     Lanes::new(processors.saturating_sub(1).max(1))
 });

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
-use pingora_core::services::background::background_service;
+use pingora::prelude::{Opt, Server, background_service, http_proxy};
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, ShutdownSignal, ShutdownSignalWatch};
 use tokio::sync::{mpsc, watch};
 
 use crate::runtime::listen::Listen;
@@ -114,7 +114,7 @@ pub fn run(
     let mut listeners = std::mem::take(&mut taken.listeners);
     let mut server = Server::new_with_opt_and_conf(Opt::default(), server_conf(&listen));
     server.bootstrap();
-    let mut proxy = pingora_proxy::http_proxy(
+    let mut proxy = http_proxy(
         &server.configuration,
         Gateway::new(Arc::clone(&shared), listen.limits.clone()),
     );

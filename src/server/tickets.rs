@@ -190,11 +190,7 @@ impl Tickets {
         if self.rotates {
             for key in &self.current(now()).0 {
                 // Writing to a String cannot fail.
-                let _ = write!(text, "{} ", key.made);
-                for byte in key.secret {
-                    let _ = write!(text, "{byte:02x}");
-                }
-                text.push('\n');
+                let _ = writeln!(text, "{} {}", key.made, hex::encode(key.secret));
             }
         }
         text
@@ -326,7 +322,7 @@ fn read(path: &Path) -> Result<Ring, PemError> {
 /// 32 bytes in hexadecimal or base64. An error never quotes them.
 fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
     let bytes = if text.len() == 2 * SECRET_BYTES {
-        hex(text)
+        hex::decode(text).ok()
     } else {
         STANDARD.decode(text).ok()
     };
@@ -335,23 +331,6 @@ fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
     bytes
         .try_into()
         .map_err(|_| format!("a key has {SECRET_BYTES} bytes, and this has {length}"))
-}
-
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|digit| {
-            digit
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
-        })
-        .collect();
-    let pairs = digits?;
-    let bytes = pairs.chunks_exact(2).map(|pair| match pair {
-        [high, low] => high << 4 | low,
-        _ => 0,
-    });
-    Some(bytes.collect())
 }
 
 /// Looks at a file of ticket keys without keeping any.

@@ -1,9 +1,10 @@
 //! Credentials in URLs: what a log line, a metric or an error text may show of them.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use once_cell::sync::Lazy;
 use percent_encoding::percent_decode_str;
 
 /// What stands in place of a value.
@@ -54,7 +55,7 @@ const SECRET_NAMES: [&str; 11] = [
 
 /// Parameters and header fields that files name as the place of a credential. Names are added and never taken away, so that a reload
 /// does not show what is still under way.
-static NAMED: LazyLock<ArcSwap<Vec<Box<str>>>> = LazyLock::new(ArcSwap::default);
+static NAMED: Lazy<ArcSwap<Vec<Box<str>>>> = Lazy::new(ArcSwap::default);
 
 /// From now on the values of query parameters and header fields of this name are masked, too.
 pub fn add_secret_name(name: &str) {

@@ -108,7 +108,9 @@ impl KeyRing {
     pub fn add(&mut self, text: &str, number: usize) -> Result<Stored, KeyRingError> {
         let stored = match self.hash {
             KeyHash::Plain => self.hashed(text.as_bytes()),
-            hash => unhex(text)
+            hash => hex::decode(text)
+                .ok()
+                .map(SmallVec::from_vec)
                 .filter(|bytes| bytes.len() == hash.length())
                 .ok_or(KeyRingError::NoHash(2 * hash.length()))?,
         };
@@ -152,19 +154,6 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-fn unhex(text: &str) -> Option<SmallVec<[u8; 32]>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    let bytes = pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-    rest.is_empty().then(|| bytes.collect())?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,18 +169,17 @@ mod tests {
 
     #[test]
     fn known_hashes_are_those_of_the_usual_tools() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         assert_eq!(
-            hex(&KeyHash::Sha256.of(b"abc")),
+            hex::encode(&KeyHash::Sha256.of(b"abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(
-            hex(&KeyHash::Sha1.of(b"abc")),
+            hex::encode(&KeyHash::Sha1.of(b"abc")),
             "a9993e364706816aba3e25717850c26c9cd0d89d"
         );
         // Go: fnv.New128().
         assert_eq!(
-            hex(&KeyHash::Fnv128.of(b"jti-J1")),
+            hex::encode(&KeyHash::Fnv128.of(b"jti-J1")),
             "49e6e832853c64bf6dc577c970a86e2e"
         );
     }

@@ -1,7 +1,6 @@
 //! What the block means. Every script is parsed here: KrakenD would find a slip of the pen at the first request, and
 //! run without a script whose source was changed.
 
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -246,7 +245,7 @@ fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
         if block.live {
             continue;
         }
-        let found = hexadecimal(&Md5::digest(text.as_bytes()));
+        let found = hex::encode(Md5::digest(text.as_bytes()));
         if !found.eq_ignore_ascii_case(wanted.trim()) {
             place.mistake_hint(
                 Mistake::invalid(format!("the MD5 of {name:?} is {found}, not {wanted:?}")),
@@ -254,14 +253,6 @@ fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
             );
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Whether code may look at a body: by its name, or through code that is loaded later.

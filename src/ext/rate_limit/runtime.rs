@@ -182,15 +182,8 @@ fn refuse(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'static
 /// Names of clients may be keys or addresses: the store gets to see a digest of fixed length instead.
 pub(super) fn fingerprint(who: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, who.as_bytes());
-    digest
-        .as_ref()
-        .iter()
-        .take(16)
-        .fold(String::with_capacity(32), |mut out, byte| {
-            out.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-            out.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-            out
-        })
+    let (kept, _) = digest.as_ref().split_at(16);
+    hex::encode(kept)
 }
 
 /// `qos/ratelimit/proxy`: one bucket for all calls to a backend.

@@ -417,12 +417,5 @@ fn verdicts(asks: &[Ask], reply: &[i64]) -> Option<SharedVerdict> {
 }
 
 fn hex_sha1(text: &str) -> String {
-    use std::fmt::Write;
-    Sha1::digest(text.as_bytes())
-        .iter()
-        .fold(String::with_capacity(40), |mut out, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+    hex::encode(Sha1::digest(text.as_bytes()))
 }

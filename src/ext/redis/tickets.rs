@@ -1,7 +1,6 @@
 //! Keys of session tickets that all gateways of a Redis agree on: for every six hours one, which the first that needs it
 //! makes.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -83,12 +82,7 @@ async fn agreed(store: &dyn Shared, prefix: &str, now: u64) -> Option<Vec<Shared
 fn offer() -> Option<String> {
     let mut bytes = [0_u8; 32];
     rand::fill(&mut bytes).ok()?;
-    let mut text = String::with_capacity(64);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Some(text)
+    Some(hex::encode(bytes))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use crate::upstream::side::{SideAnswer, SideError};
@@ -93,12 +92,10 @@ fn fields(answer: &SideAnswer) -> Result<Answer, TokenError> {
 }
 
 fn from_form(body: &[u8]) -> Answer {
-    let text = String::from_utf8_lossy(body);
     let mut answer = Answer::default();
-    for (name, value) in text.split('&').filter_map(|pair| pair.split_once('=')) {
-        let value = value.replace('+', " ");
-        let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
-        match name {
+    for (name, value) in form_urlencoded::parse(body) {
+        let value = value.into_owned();
+        match &*name {
             "access_token" => answer.access_token = Some(value),
             "token_type" => answer.token_type = Some(value),
             "expires_in" => answer.expires_in = Some(value.into()),

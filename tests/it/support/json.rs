@@ -1,6 +1,10 @@
 //! JSON that keeps what comparisons need: the order of keys and the text of numbers.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// A JSON value; numbers are their text, objects keep their order.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,14 +20,9 @@ pub enum Json {
 impl Json {
     /// Reads one value and nothing after it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut reader = Reader { text, at: 0 };
-        let value = reader.value()?;
-        reader.blank();
-        if reader.at == text.len() {
-            Ok(value)
-        } else {
-            Err(format!("byte {}: more after the value", reader.at))
-        }
+        serde_json::from_str::<&RawValue>(text)
+            .and_then(level)
+            .map_err(|error| error.to_string())
     }
 
     /// The member `key` of an object; the last one where it is repeated.
@@ -169,136 +168,50 @@ fn write_string(s: &str, out: &mut String, ascii: bool) {
     out.push('"');
 }
 
-struct Reader<'a> {
-    text: &'a str,
-    at: usize,
+/// One level of a document: containers taken apart, everything inside still text.
+fn level(raw: &RawValue) -> Result<Json, serde_json::Error> {
+    let text = raw.get();
+    Ok(match text.as_bytes().first() {
+        Some(b'{') => Json::Object(serde_json::from_str::<Members>(text)?.0),
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            Json::Array(items.into_iter().map(level).collect::<Result<_, _>>()?)
+        }
+        Some(b'"') => Json::String(serde_json::from_str(text)?),
+        Some(b't' | b'f') => Json::Bool(text == "true"),
+        Some(b'n') => Json::Null,
+        _ => Json::Number(text.to_owned()),
+    })
 }
 
-impl Reader<'_> {
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+/// Members in the order of the text. The last of two with one name wins, in the place of the first: as most readers
+/// have it.
+struct Members(Vec<(String, Json)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Members, D::Error> {
+        from.deserialize_map(Collect)
+    }
+}
+
+struct Collect;
+
+impl<'de> Visitor<'de> for Collect {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
 
-    fn blank(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            self.at += 1;
-        }
-    }
-
-    fn fail<T>(&self, what: &str) -> Result<T, String> {
-        Err(format!("byte {}: {what}", self.at))
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), String> {
-        self.blank();
-        if self.peek() != Some(byte) {
-            return self.fail(&format!("no {:?}", char::from(byte)));
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    fn value(&mut self) -> Result<Json, String> {
-        self.blank();
-        match self.peek() {
-            Some(b'{') => self.object(),
-            Some(b'[') => self.array(),
-            Some(b'"') => self.string().map(Json::String),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            _ => {
-                for (word, value) in [
-                    ("null", Json::Null),
-                    ("true", Json::Bool(true)),
-                    ("false", Json::Bool(false)),
-                ] {
-                    if self.text[self.at..].starts_with(word) {
-                        self.at += word.len();
-                        return Ok(value);
-                    }
-                }
-                self.fail("no value")
-            }
-        }
-    }
-
-    fn number(&mut self) -> Result<Json, String> {
-        let start = self.at;
-        while matches!(
-            self.peek(),
-            Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')
-        ) {
-            self.at += 1;
-        }
-        let text = &self.text[start..self.at];
-        match serde_json::from_str::<&serde_json::value::RawValue>(text) {
-            Ok(_) => Ok(Json::Number(text.to_owned())),
-            Err(_) => self.fail("no number"),
-        }
-    }
-
-    fn string(&mut self) -> Result<String, String> {
-        let start = self.at;
-        self.expect(b'"')?;
-        loop {
-            match self.peek() {
-                Some(b'\\') => self.at += 2,
-                Some(b'"') => break,
-                Some(_) => self.at += 1,
-                None => return self.fail("a string without an end"),
-            }
-        }
-        self.at += 1;
-        let Some(text) = self.text.get(start..self.at) else {
-            return self.fail("a broken string");
-        };
-        serde_json::from_str(text).map_err(|e| format!("byte {start}: {e}"))
-    }
-
-    fn array(&mut self) -> Result<Json, String> {
-        let mut items = Vec::new();
-        self.expect(b'[')?;
-        self.blank();
-        if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(Json::Array(items));
-        }
-        loop {
-            items.push(self.value()?);
-            self.blank();
-            if self.peek() != Some(b',') {
-                break;
-            }
-            self.at += 1;
-        }
-        self.expect(b']')?;
-        Ok(Json::Array(items))
-    }
-
-    fn object(&mut self) -> Result<Json, String> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
         let mut members: Vec<(String, Json)> = Vec::new();
-        self.expect(b'{')?;
-        self.blank();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(Json::Object(members));
-        }
-        loop {
-            self.blank();
-            let key = self.string()?;
-            self.expect(b':')?;
-            let value = self.value()?;
-            // The last of two members wins, in the place of the first: as most readers have it.
+        while let Some((key, raw)) = map.next_entry::<String, &RawValue>()? {
+            let value = level(raw).map_err(serde::de::Error::custom)?;
             match members.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, old)) => *old = value,
                 None => members.push((key, value)),
             }
-            self.blank();
-            if self.peek() != Some(b',') {
-                break;
-            }
-            self.at += 1;
         }
-        self.expect(b'}')?;
-        Ok(Json::Object(members))
+        Ok(Members(members))
     }
 }

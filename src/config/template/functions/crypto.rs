@@ -15,18 +15,14 @@ use crate::config::template::value::Value;
 
 pub(super) static TABLE: &[Function] = &[
     fixed("sha1sum", &[Text], |_, arguments| {
-        Ok(Value::text(hex(digest::digest(
-            &digest::SHA1_FOR_LEGACY_USE_ONLY,
-            &text(&arguments, 0),
-        )
-        .as_ref())))
+        Ok(Value::text(hex::encode(
+            digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &text(&arguments, 0)).as_ref(),
+        )))
     }),
     fixed("sha256sum", &[Text], |_, arguments| {
-        Ok(Value::text(hex(digest::digest(
-            &digest::SHA256,
-            &text(&arguments, 0),
-        )
-        .as_ref())))
+        Ok(Value::text(hex::encode(
+            digest::digest(&digest::SHA256, &text(&arguments, 0)).as_ref(),
+        )))
     }),
     fixed("adler32sum", &[Text], |_, arguments| {
         Ok(Value::text(adler32(&text(&arguments, 0)).to_string()))
@@ -53,10 +49,6 @@ pub(super) static TABLE: &[Function] = &[
     fixed("encryptAES", &[Text, Text], encrypt),
     fixed("decryptAES", &[Text, Text], decrypt),
 ];
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// RFC 1950 §9.
 fn adler32(bytes: &[u8]) -> u32 {

@@ -21,7 +21,8 @@ mod types;
 mod url;
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+
+use once_cell::sync::Lazy;
 
 use super::budget::Budget;
 use super::value::{List, Map, Object, Text, Value};
@@ -159,7 +160,7 @@ static GROUPS: &[&[Function]] = &[
     random::TABLE,
 ];
 
-static BY_NAME: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new(|| {
+static BY_NAME: Lazy<HashMap<&'static str, &'static Function>> = Lazy::new(|| {
     let all = GROUPS.iter().flat_map(|group| group.iter());
     all.map(|function| (function.name, function)).collect()
 });

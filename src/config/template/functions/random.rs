@@ -79,7 +79,7 @@ fn uuid() -> Outcome {
     // RFC 9562 §5.4: version 4, variant 10.
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(bytes);
     Ok(Value::text(format!(
         "{}-{}-{}-{}-{}",
         &hex[..8],
