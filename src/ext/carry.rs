@@ -1,4 +1,5 @@
-//! What survives a reload: buckets, breakers, key sets, token and response caches whose definition has not changed.
+//! State that survives a reload: buckets, circuit breakers, key sets, token and response caches whose definition is
+//! unchanged.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -6,14 +7,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// State by definition. One registry belongs to one compiled file; compiling the next file takes over from it.
+/// State by definition. Each compiled configuration has one registry. Compiling the next configuration takes state
+/// over from it.
 #[derive(Default)]
 pub struct Carry {
     entries: HashMap<String, Arc<dyn Any + Send + Sync>>,
 }
 
 impl Carry {
-    /// How many states are kept.
+    /// The number of states.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -35,28 +37,28 @@ impl Carry {
 
 impl std::fmt::Debug for Carry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Keys hold definitions, which may hold secrets.
+        // Keys contain definitions, which may contain secrets.
         write!(f, "Carry({} states)", self.entries.len())
     }
 }
 
 /// Background work that the server starts once the compiled service is in use.
 ///
-/// Start one only from the closure that makes a carried state, so that a reload does not start it twice; let it hold
-/// its state by `Weak` and end when that is gone.
+/// Create it only in the closure that creates a carried state, so that a reload does not start it twice. It should
+/// refer to its state by `Weak` and end when the state is dropped.
 pub struct Task {
-    /// For log lines.
+    /// The name for log lines.
     pub name: String,
-    /// What must succeed before the file is put to use: a port that must be free, for instance. `check` does not try.
+    /// An action that must succeed before the configuration is used, such as binding a port. `check` does not run it.
     pub open: Option<Open>,
     pub run: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Does what must succeed, or says why it did not.
+/// Runs the action, or returns why it failed.
 pub type Open = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
 impl Task {
-    /// Work that is done at once, when the file is put to use.
+    /// Work that is done when the configuration is put to use.
     pub fn opening(
         name: impl Into<String>,
         open: impl FnOnce() -> Result<(), String> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Certificates that the file names: looked at while it is compiled, kept for the metrics.
+//! The certificates in the configuration: checked during compilation, and kept for the metrics.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,22 +10,23 @@ use crate::config::{Mistake, Node};
 use crate::upstream::{CertificateFacts, certificates_in, facts};
 
 const DAY: i64 = 24 * 3600;
-/// How early a warning says that a certificate is about to expire; one that is made for less says so later.
+/// How early a warning about the expiry of a certificate is given. For certificates with a shorter life it is given
+/// later.
 const SOON: i64 = 14 * DAY;
 
-/// What a certificate is for.
+/// The use of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateUse {
-    /// Ours, shown to clients.
+    /// Our own, presented to clients.
     Server,
-    /// Ours, shown to backends.
+    /// Our own, presented to backends.
     Client,
-    /// Others are believed because of it.
+    /// A trusted CA.
     Authority,
 }
 
 impl CertificateUse {
-    /// The value of a label.
+    /// The value of the metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             CertificateUse::Server => "server",
@@ -35,17 +36,17 @@ impl CertificateUse {
     }
 }
 
-/// One certificate of a file.
+/// A configured certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateInUse {
-    /// Path of its file.
+    /// The path of its file.
     pub file: String,
     pub used_as: CertificateUse,
     pub facts: CertificateFacts,
 }
 
-/// Notes the certificates of the file at `path`, which `node` names, and warns of those that are out of date or will be
-/// soon, and of those that others will refuse. A file that cannot be used is the business of who needs it.
+/// Records the certificates of the file at `path`, which `node` names. Warns about those that have expired or will
+/// soon, and about those that peers will reject. Errors in reading the file are reported by the code that needs it.
 pub fn look(node: &Node<'_>, path: &Path, used_as: CertificateUse, cx: &Compile<'_>) {
     let found = certificates_in(path).unwrap_or_default();
     let found: Vec<CertificateFacts> = found.iter().filter_map(facts).collect();
@@ -66,7 +67,7 @@ pub fn look(node: &Node<'_>, path: &Path, used_as: CertificateUse, cx: &Compile<
     }));
 }
 
-/// Of many certificates with the same flaw, the first is named.
+/// Of several certificates with the same problem, only the first is named.
 fn complaints(found: &[CertificateFacts], used_as: CertificateUse, now: i64) -> Vec<String> {
     let mut said = Vec::new();
     let mut say = |matching: Vec<&CertificateFacts>,
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_date_or_will_be_is_said_once_a_file() {
+    fn expired_and_expiring_certificates_are_reported_once_per_file() {
         assert!(said(&[valid(-10, 80)]).is_empty());
         let told = said(&[valid(-90, -1), valid(-90, -2)]);
         assert_eq!(
@@ -155,13 +156,13 @@ mod tests {
         );
         assert!(said(&[valid(-365, 10)])[0].contains("expires on 2027-01-25, in 10 days"));
         assert!(said(&[valid(3, 90)])[0].contains("is not valid before 2027-01-18"));
-        // One that lives for six days is always about to expire.
+        // A certificate that is valid for only six days is always about to expire.
         assert!(said(&[valid(-3, 3)]).is_empty());
         assert!(!said(&[valid(-5, 1)]).is_empty());
     }
 
     #[test]
-    fn what_others_refuse_is_said_of_our_own() {
+    fn our_own_certificates_that_peers_reject_are_reported() {
         let odd = CertificateFacts {
             oddity: Some("it is odd".to_owned()),
             ..valid(-10, 80)

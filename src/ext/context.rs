@@ -1,4 +1,4 @@
-//! What an extension is handed while it compiles its block.
+//! The context in which an extension compiles its block.
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -15,21 +15,21 @@ use crate::ext::carry::{Carry, Task};
 use crate::ext::certificates::CertificateInUse;
 use crate::upstream::{Client, Clients, Settings, SideTls};
 
-/// The state of one compilation. Service-level blocks are compiled first, in the order of the list, then endpoint by
-/// endpoint its own and its backends' blocks.
+/// The state of one compilation. Service-level blocks are compiled first, in the order of the list, and then each
+/// endpoint's own blocks and those of its backends.
 #[derive(Debug)]
 pub struct Compile<'a> {
-    /// Where mistakes go; the same one that every [`Node`] holds.
+    /// The report for errors. Every [`Node`] uses the same one.
     pub report: &'a Report,
-    /// The folder that relative paths in the file start from.
+    /// The folder for relative paths in the configuration.
     pub base: PathBuf,
-    /// Where the reference takes settings from that are in no file.
+    /// The environment variables, from which KrakenD reads settings that are in no file.
     pub environment: &'a Environment,
-    /// The process's clients, for calls with settings of their own.
+    /// The process's clients, for calls with their own settings.
     pub clients: Arc<Clients>,
-    /// The client that all backends share; `None` when it could not be made, which is reported.
+    /// The client that all backends share. `None` if it could not be created, which is reported.
     pub client: Option<Arc<Client>>,
-    /// Every certificate that the file names, as far as it was looked at.
+    /// Every configured certificate that was checked so far.
     pub certificates: RefCell<Vec<CertificateInUse>>,
     before: &'a Carry,
     carry: Carry,
@@ -39,16 +39,16 @@ pub struct Compile<'a> {
     identity_headers: Vec<HeaderName>,
 }
 
-/// The timeout of endpoints that name none, for blocks around all of them; left by `compile`.
+/// The timeout of endpoints that set none, for blocks around all of them. Set by `compile`.
 #[derive(Debug, Clone, Copy)]
 pub struct ServiceTimeout(pub Duration);
 
-/// What blocks left for others, one value per type.
+/// Values that blocks pass to later blocks, one per type.
 #[derive(Debug, Default)]
 pub struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
 
 impl Facts {
-    /// What was left of this type.
+    /// The value of this type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.0
             .get(&TypeId::of::<T>())
@@ -57,7 +57,7 @@ impl Facts {
 }
 
 impl<'a> Compile<'a> {
-    /// `before` is the registry of the file in use, empty at start.
+    /// `before` is the registry of the configuration in use. It is empty at start.
     pub fn new(
         report: &'a Report,
         base: PathBuf,
@@ -80,29 +80,29 @@ impl<'a> Compile<'a> {
         }
     }
 
-    /// Notes that `header` tells who sends a request to the endpoint that is compiled now: a step sets it from the
-    /// client's identity, or reads a credential from it. The endpoint's backends are compiled after its own blocks.
+    /// Records that `header` identifies the client of requests to the current endpoint: a step sets it from the
+    /// client's identity, or reads a credential from it. An endpoint's backends are compiled after its own blocks.
     pub fn identify(&mut self, header: HeaderName) {
         if !self.identity_headers.contains(&header) {
             self.identity_headers.push(header);
         }
     }
 
-    /// The headers that tell who sends a request to the endpoint that is compiled now.
+    /// The headers that identify the client of requests to the current endpoint.
     pub fn identity_headers(&self) -> &[HeaderName] {
         &self.identity_headers
     }
 
-    /// Begins the next endpoint: what was noted about the one before does not hold for it.
+    /// Starts the next endpoint and clears the records of the previous one.
     pub fn begin_endpoint(&mut self) {
         self.identity_headers.clear();
     }
 
-    /// The state called `key`: the one of this file, or of the file before, or a new one made by `make`.
+    /// The state with this `key`: that of this configuration, or of the previous one, or a new one created by `make`.
     ///
-    /// The key must hold everything that the state depends on: put the namespace in front and the definition behind,
-    /// for instance with [`crate::config::Value::to_json`]; two blocks share a state when their keys are equal.
-    /// Background work of the new state is pushed to the list that `make` receives.
+    /// The key must contain everything that the state depends on: the namespace first, followed by the definition,
+    /// for example from [`crate::config::Value::to_json`]. Two blocks share a state if their keys are equal.
+    /// Background work of a new state is added to the list that `make` receives.
     pub fn carry<T: Any + Send + Sync>(
         &mut self,
         key: impl Into<String>,
@@ -115,10 +115,10 @@ impl<'a> Compile<'a> {
         }
     }
 
-    /// The same, for a state that cannot always be made.
+    /// Like [`Compile::carry`], for a state whose creation may fail.
     ///
     /// # Errors
-    /// What `make` failed with.
+    /// The error of `make`.
     pub fn try_carry<T: Any + Send + Sync, E>(
         &mut self,
         key: impl Into<String>,
@@ -136,32 +136,32 @@ impl<'a> Compile<'a> {
         Ok(state)
     }
 
-    /// Work for this file alone, carried over by no reload.
+    /// Work for this configuration only, which a reload does not carry over.
     pub fn push(&mut self, task: Task) {
         self.tasks.push(task);
     }
 
-    /// Leaves something for the blocks that are compiled later, one value per type: a service-level block for the
-    /// endpoints, for instance.
+    /// Passes a value to the blocks that are compiled later, one value per type: for example from a service-level
+    /// block to the endpoints.
     pub fn leave<T: Any + Send + Sync>(&mut self, fact: Arc<T>) {
         self.facts.0.insert(TypeId::of::<T>(), fact);
     }
 
-    /// What an earlier block left.
+    /// The value that an earlier block passed.
     pub fn left<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.facts.get()
     }
 
-    /// How calls of our own that belong to backends (tokens for them, calls of scripts) are verified: as the backends
-    /// themselves, by `client_tls`.
+    /// The TLS settings of our own calls on behalf of backends (tokens, calls of scripts). They are verified like the
+    /// backends themselves, by `client_tls`.
     pub fn client_tls(&self) -> SideTls {
         self.left::<Settings>()
             .map_or_else(SideTls::default, |settings| SideTls::from(&settings.tls))
     }
 
-    /// A path of the file, relative to the file's folder.
+    /// A configured path, relative to the folder of the configuration.
     ///
-    /// As the reference does, a relative path is first looked for from the working directory.
+    /// As in KrakenD, a relative path is first looked up in the working directory.
     pub fn path(&self, text: &str) -> PathBuf {
         let path = Path::new(text);
         if path.is_absolute() || path.exists() {
@@ -170,24 +170,24 @@ impl<'a> Compile<'a> {
         self.base.join(path)
     }
 
-    /// What must be kept and started when this compilation is put to use.
+    /// The state to keep and the work to start when this compilation is put to use.
     pub fn finish(self) -> (Carry, Vec<Task>, Facts) {
         (self.carry, self.tasks, self.facts)
     }
 }
 
-/// The endpoint around a block.
+/// The endpoint that contains a block.
 #[derive(Debug, Clone)]
 pub struct EndpointSite<'a> {
-    /// As in the file: `/a/{id}`.
+    /// As configured: `/a/{id}`.
     pub pattern: &'a Arc<str>,
     pub method: &'a Method,
     pub timeout: Duration,
-    /// The endpoint's whole `extra_config`, for blocks that depend on a neighbour.
+    /// The endpoint's whole `extra_config`, for blocks that depend on another one.
     pub extra: Option<Node<'a>>,
-    /// A `no-op` endpoint: its answer is not composed.
+    /// A `no-op` endpoint, whose response is not composed.
     pub streams: bool,
-    /// What the URLs of its backends take from tokens.
+    /// The claims that the URLs of its backends use.
     pub url_claims: &'a [UrlClaim<'a>],
 }
 
@@ -195,21 +195,21 @@ pub struct EndpointSite<'a> {
 #[derive(Debug, Clone)]
 pub struct UrlClaim<'a> {
     pub name: Box<str>,
-    /// In its path; else in its query.
+    /// True if it is in the path, false if it is in the query.
     pub in_path: bool,
     /// The `url_pattern`.
     pub node: Node<'a>,
 }
 
-/// The backend around a block.
+/// The backend that contains a block.
 #[derive(Debug, Clone)]
 pub struct BackendSite<'a> {
     pub endpoint: &'a EndpointSite<'a>,
-    /// Its place in the endpoint's list.
+    /// Its index in the endpoint's list.
     pub index: usize,
-    /// `url_pattern` as the file has it.
+    /// `url_pattern` as configured.
     pub pattern: &'a Arc<str>,
     pub method: &'a Method,
-    /// The hosts that it calls, sanitised.
+    /// The sanitised hosts that it calls.
     pub hosts: &'a [String],
 }

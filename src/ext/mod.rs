@@ -1,15 +1,15 @@
 //! One folder for each `extra_config` namespace, and the lists of them.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`registry`] | what an extension declares, and the three lists |
-//! | [`context`] | what an extension is handed while it compiles its block |
+//! | [`registry`] | the declaration of an extension, and the three lists |
+//! | [`context`] | the context in which an extension compiles its block |
 //! | [`carry`] | state that survives a reload, and background work |
-//! | `certificates` | certificates that the file names, for warnings and metrics |
-//! | [`identity`] | what the extensions about tokens share |
-//! | [`unbuilt`] | what the reference has and we have not |
+//! | `certificates` | the certificates in the configuration, for warnings and metrics |
+//! | [`identity`] | shared parts of the extensions about tokens |
+//! | [`unbuilt`] | namespaces of KrakenD that are not implemented |
 //!
-//! A namespace moves in with a folder and one line in a list of [`registry`].
+//! A new namespace needs a folder and one line in a list of [`registry`].
 
 pub mod api_keys;
 pub mod auth_revoker;

@@ -1,4 +1,4 @@
-//! A bounded map that forgets what was not used lately.
+//! A bounded map that drops entries that were not used recently.
 
 use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ pub struct Recent<V> {
     limits: Limits,
 }
 
-/// How much a [`Recent`] may remember, and for how long at least.
+/// How many entries a [`Recent`] may hold, and for how long at least.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     entries_per_generation: usize,
@@ -34,8 +34,8 @@ struct Shard<V> {
     turned: Duration,
 }
 
-/// Longer keys are kept as a digest of 160 bits in hexadecimal digits, with a sign in front that makes it longer than
-/// any key that is kept as it is.
+/// Longer keys are stored as a digest of 160 bits in hexadecimal digits, with a prefix that makes it longer than any
+/// key that is stored literally.
 const MAX_SHORT_BYTES: usize = 40;
 
 fn bounded(key: &str) -> Cow<'_, str> {
@@ -48,7 +48,7 @@ fn bounded(key: &str) -> Cow<'_, str> {
 }
 
 impl<V> Recent<V> {
-    /// A map of at most `entries` (rounded up to two in each shard), over `shards` locks.
+    /// A map of at most `entries` (rounded up to two in each shard), with `shards` locks.
     pub fn new(entries: usize, shards: usize, time_to_live: Duration) -> Recent<V> {
         let shards = shards.clamp(1, 4096);
         Recent {
@@ -61,8 +61,8 @@ impl<V> Recent<V> {
         }
     }
 
-    /// Runs `with` on the entry of `key`, made by `new` if there is none. No other call for the same shard runs
-    /// meanwhile, so `with` is short and never waits.
+    /// Calls `with` on the entry of `key`, which is created by `new` if there is none. The shard is locked meanwhile,
+    /// so `with` must be short and must not block.
     pub fn with<R>(
         &self,
         key: &str,
@@ -72,7 +72,7 @@ impl<V> Recent<V> {
     ) -> R {
         let key = &*bounded(key);
         let mut shard = self.shard(key);
-        // Freed only after the lock is: a generation may be large.
+        // Freed only after the lock is released, because a generation may be large.
         let forgotten = shard.turn_if_due(now, &self.limits);
         let result = match shard.young.get_mut(key) {
             Some(value) => with(value),
@@ -91,7 +91,7 @@ impl<V> Recent<V> {
         result
     }
 
-    /// Entries that are remembered now.
+    /// The current number of entries.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.shards
@@ -107,7 +107,7 @@ impl<V> Recent<V> {
     where
         Box<str>: Borrow<Q>,
     {
-        // A keyed hash: a stranger cannot choose keys that all meet in one shard.
+        // A keyed hash, so that a client cannot choose keys that are all in one shard.
         let hash = self.hasher.hash_one(key) as usize;
         lock(&self.shards[hash % self.shards.len()])
     }
@@ -122,7 +122,7 @@ impl<V> Shard<V> {
         }
     }
 
-    /// Starts a new generation when the young one is full or old enough. Returns what is forgotten thereby.
+    /// Starts a new generation if the young one is full or old enough. Returns the dropped one.
     fn turn_if_due(&mut self, now: Duration, limits: &Limits) -> Option<HashMap<Box<str>, V>> {
         let full = self.young.len() >= limits.entries_per_generation;
         let due = now.saturating_sub(self.turned) >= limits.time_to_live;
@@ -135,7 +135,7 @@ impl<V> Shard<V> {
     }
 }
 
-/// A panic while the lock was held cannot leave a shard half changed: every change is one call on a map.
+/// Every change is a single map operation, so a panic under the lock leaves no partial change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_is_remembered() {
+    fn used_entries_are_kept() {
         let map = Recent::new(100, 4, TTL);
         for (count, now) in (1..10).zip((0..).step_by(50)) {
             assert_eq!(bump(&map, "a", now), count);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_used_for_two_lifetimes_is_forgotten() {
+    fn entries_that_are_unused_for_two_lifetimes_are_dropped() {
         let map = Recent::new(100, 1, TTL);
         bump(&map, "a", 100);
         bump(&map, "b", 161);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cannot_make_it_grow() {
+    fn the_size_is_limited() {
         let map = Recent::new(1000, 8, TTL);
         for n in 0..20_000 {
             bump(&map, &n.to_string(), 1);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_key_is_not_kept_but_still_told_from_others() {
+    fn a_long_key_is_not_stored_but_still_distinct() {
         let map = Recent::new(100, 1, TTL);
         let (one, two) = ("a".repeat(1 << 20), "a".repeat((1 << 20) + 1));
         assert_eq!((bump(&map, &one, 1), bump(&map, &one, 1)), (1, 2));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_push_out_others_before_one_who_keeps_coming() {
+    fn a_flood_of_keys_does_not_evict_one_that_is_used_often() {
         let map = Recent::new(64, 1, TTL);
         let mut seen = 0;
         for n in 0..1000 {

@@ -1,4 +1,4 @@
-//! The lists of extensions. The order of a list is the order of behaviour, outermost first.
+//! The lists of extensions. Their order is the order in which they take effect, outermost first.
 
 use std::sync::Arc;
 
@@ -25,22 +25,22 @@ use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache
 #[derive(Debug)]
 pub struct ServiceExtension {
     pub namespace: &'static str,
-    /// Older spellings, `github_com/devopsfaith/krakend-cors`.
+    /// Older names, such as `github_com/devopsfaith/krakend-cors`.
     pub aliases: &'static [&'static str],
     /// One or two sentences for the documentation.
     pub doc: &'static str,
     pub keys: &'static [Key],
-    /// Reads the block and writes mistakes into the report. [`ServicePart::Nothing`] means present but inactive, or
-    /// broken: a mistake in the report stops the start anyway.
+    /// Compiles the block and reports errors. [`ServicePart::Nothing`] means that the block has no effect or is
+    /// invalid: a reported error stops the start anyway.
     pub compile: for<'a> fn(&Node<'a>, &mut Compile<'_>) -> ServicePart,
 }
 
-/// What a service-level block contributes.
+/// The result of a service-level block.
 #[derive(Debug)]
 pub enum ServicePart {
     Nothing,
     Step(Box<dyn ServiceStep>),
-    /// After all steps, and may wait.
+    /// Runs after all steps, and may wait.
     Gate(Box<dyn EndpointStep>),
 }
 
@@ -54,23 +54,24 @@ pub struct EndpointExtension {
     pub compile: for<'a> fn(&Node<'a>, &EndpointSite<'_>, &mut Compile<'_>) -> EndpointPart,
 }
 
-/// What an endpoint-level block contributes.
+/// The result of an endpoint-level block.
 #[derive(Debug)]
 pub enum EndpointPart {
     Nothing,
     Steps(Vec<Box<dyn EndpointStep>>),
-    /// Steps that set these request headers (claims, for instance), or check what they carry (a key): what a client sends
-    /// under a name that a backend might take for one of them (`X_User` for `X-User`) does not pass.
+    /// Steps that set these request headers (such as claims) or check their content (such as a key). Headers of the
+    /// client that a backend could confuse with them (`X_User` with `X-User`) do not pass.
     Setting {
         steps: Vec<Box<dyn EndpointStep>>,
         headers: Vec<HeaderName>,
     },
-    /// Steps, and what stands around the endpoint's work (also where answers are signed).
+    /// Steps, and wrappers of the endpoint's work. The wrappers also apply where responses are signed.
     Piped {
         steps: Vec<Box<dyn EndpointStep>>,
         pipes: Vec<Box<dyn PipeStep>>,
     },
-    /// Signs the answer, and replaces what the list has after it. The steps run before the endpoint's work.
+    /// Signs the response, and replaces the extensions after it in the list. The steps run before the endpoint's
+    /// work.
     Signer {
         steps: Vec<Box<dyn EndpointStep>>,
         signer: Arc<dyn ResponseSigner>,
@@ -78,7 +79,7 @@ pub enum EndpointPart {
 }
 
 impl EndpointPart {
-    /// The usual case: one step.
+    /// The common case: one step.
     pub fn step(step: impl EndpointStep + 'static) -> EndpointPart {
         EndpointPart::Steps(vec![Box::new(step)])
     }
@@ -94,7 +95,7 @@ pub struct BackendExtension {
     pub compile: for<'a> fn(&Node<'a>, &BackendSite<'_>, &mut Compile<'_>) -> BackendPart,
 }
 
-/// What a backend-level block contributes.
+/// The result of a backend-level block.
 #[derive(Debug)]
 pub enum BackendPart {
     Nothing,
@@ -105,14 +106,14 @@ pub enum BackendPart {
     Cache(Arc<dyn ResponseCache>),
 }
 
-/// Around the router, outermost first: CORS, then security headers, then the bot detector.
+/// Around the router, outermost first: CORS, security headers, bot detector.
 pub const SERVICE: &[&ServiceExtension] = &[
     &logging::SERVICE,
     &logging::LOGSTASH,
     &logging::ACCESS,
     &metrics::SERVICE,
     &redis::SERVICE,
-    // Before anything answers, so that every answer can tell its id.
+    // Before any step that may respond, so that every response can contain its id.
     &request_id::SERVICE,
     &cors::SERVICE,
     &security_http::SERVICE,
@@ -133,7 +134,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
     &basic::ENDPOINT,
-    // What stands below does not run where answers are signed.
+    // The extensions below do not run where responses are signed.
     &auth_signer::ENDPOINT,
     #[cfg(feature = "lua")]
     &lua::ENDPOINT,
@@ -147,8 +148,8 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &json_schema::ENDPOINT,
 ];
 
-/// Namespaces that only report or remember: `null` counts as absent there, as the reference has it. Every other one may
-/// guard something, so `null` stops the start.
+/// Namespaces that only report or store data. As in KrakenD, `null` counts as absent there. Every other namespace may
+/// protect something, so `null` stops the start.
 pub const MAY_BE_NULL: &[&str] = &[
     logging::SERVICE.namespace,
     logging::LOGSTASH.namespace,
@@ -158,10 +159,10 @@ pub const MAY_BE_NULL: &[&str] = &[
     http_cache::BACKEND.namespace,
 ];
 
-/// Called for an endpoint whose file does not name the extension.
+/// Called for an endpoint that does not configure the extension.
 pub type Unnamed = fn(&EndpointSite<'_>);
 
-/// Extensions with something to say to endpoints that do not name them, in the order in which they say it.
+/// Extensions that log a line for endpoints that do not configure them, in this order.
 pub const UNNAMED: &[(&EndpointExtension, Unnamed)] = &[
     (&auth_signer::ENDPOINT, auth_signer::unnamed),
     (&auth_validator::ENDPOINT, auth_validator::unnamed),

@@ -1,4 +1,4 @@
-//! What the tests of extensions share: a block in a file, and requests.
+//! Shared parts of the tests of extensions: a block in a configuration, and requests.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::ext::{BackendSite, Carry, Compile, EndpointSite};
 use crate::runtime::request::Head;
 use crate::upstream::{Clients, DnsTable};
 
-/// One block and the compilation around it. Leaks what it is made of: tests are short.
+/// One block and its compilation. The memory is leaked, because tests are short.
 pub struct File {
     value: &'static Value,
     report: &'static Report,
@@ -23,17 +23,17 @@ pub struct File {
 }
 
 impl File {
-    /// A file whose block is `text`, in JSON.
+    /// A configuration whose block is `text`, in JSON.
     pub fn new(text: &str) -> File {
         File::after(text, Box::leak(Box::default()))
     }
 
-    /// A file that is loaded after another one.
+    /// A configuration that is loaded after another one.
     pub fn after(text: &str, before: &'static Carry) -> File {
         File::with(text, Environment::default(), before)
     }
 
-    /// A file that is loaded with these environment variables.
+    /// A configuration that is loaded with these environment variables.
     pub fn in_environment<const N: usize>(text: &str, variables: [(&str, &str); N]) -> File {
         let environment = Environment::of(variables);
         File::with(text, environment, Box::leak(Box::default()))
@@ -77,7 +77,7 @@ impl File {
         (extension.compile)(&Node::root(value, self.report), &site, &mut self.compile)
     }
 
-    /// `extra` is the `extra_config` of the endpoint around the backend.
+    /// `extra` is the `extra_config` of the endpoint that contains the backend.
     pub fn backend(&mut self, extension: &BackendExtension, extra: &str) -> BackendPart {
         let pattern: Arc<str> = "/e".into();
         let extra = Node::root(parse(extra, self.report), self.report);
@@ -104,17 +104,17 @@ impl File {
         self.report.mistakes()
     }
 
-    /// Everything that was found, as it would be printed.
+    /// All findings, as they would be printed.
     pub fn findings(&self) -> String {
         format!("{:?}", self.report)
     }
 
-    /// `pointer: text` of each mistake.
+    /// `pointer: text` of each error.
     pub fn mistake_lines(&self) -> Vec<String> {
         self.report.shown_mistakes()
     }
 
-    /// The background work of this file.
+    /// The background work of this configuration.
     pub fn into_tasks(self) -> Vec<crate::ext::Task> {
         self.compile.finish().1
     }
@@ -129,13 +129,13 @@ impl File {
         &mut self.compile
     }
 
-    /// Ends the compilation: the state, which must be kept, and the background work to start.
+    /// Ends the compilation. Returns the state, which must be kept, and the background work to start.
     pub fn work(self) -> (Carry, Vec<crate::ext::Task>) {
         let (carry, tasks, _) = self.compile.finish();
         (carry, tasks)
     }
 
-    /// Ends the compilation: what is carried over, for the file after it.
+    /// Ends the compilation. Returns the state for the next configuration.
     pub fn finish(self) -> &'static Carry {
         let (carry, ..) = self.compile.finish();
         Box::leak(Box::new(carry))

@@ -1,9 +1,9 @@
-//! Namespaces of the reference that this version does not build, and what their presence means.
+//! Namespaces of KrakenD that are not implemented, and the effect of their presence.
 //!
-//! One that only reports or documents is passed over with a warning. One that would change or guard a request stops
-//! the start: serving without it would not be what the file says.
+//! A namespace that only reports or documents is ignored with a warning. One that would change or protect a request
+//! stops the start: running without it would not be what the configuration requires.
 
-/// A namespace that we know and do not build.
+/// A known namespace that is not implemented.
 #[derive(Debug)]
 pub struct Unbuilt {
     pub namespace: &'static str,
@@ -13,12 +13,12 @@ pub struct Unbuilt {
     pub hint: &'static str,
 }
 
-/// What happens to a file that holds the namespace.
+/// The effect on a configuration that contains the namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The start goes on.
+    /// The gateway starts.
     Ignore,
-    /// No start.
+    /// The gateway does not start.
     Refuse,
 }
 
@@ -34,7 +34,7 @@ const REMOVE: &str = "remove the block if the endpoint may run without it";
 
 /// The list.
 pub const UNBUILT: &[Unbuilt] = &[
-    // They report.
+    // Namespaces that report.
     ignore("telemetry/opentelemetry", &[], PROMETHEUS),
     ignore("telemetry/opentelemetry-security", &[], PROMETHEUS),
     ignore(
@@ -56,10 +56,10 @@ pub const UNBUILT: &[Unbuilt] = &[
     ignore("telemetry/newrelic", &[], ""),
     ignore("telemetry/ganalytics", &[], ""),
     ignore("telemetry/instana", &[], ""),
-    // They document.
+    // Namespaces that document.
     ignore("documentation/openapi", &[], ""),
     ignore("documentation/postman", &[], ""),
-    // They change requests and answers.
+    // Namespaces that change requests and responses.
     #[cfg(not(feature = "cel"))]
     refuse(
         "validation/cel",
@@ -114,7 +114,7 @@ pub const UNBUILT: &[Unbuilt] = &[
         PLUGINS,
     ),
     refuse("plugin/middleware", &[], PLUGINS),
-    // They call something else than HTTP.
+    // Namespaces that call something other than HTTP.
     refuse(
         "backend/lambda",
         &["github.com/devopsfaith/krakend-lambda"],
@@ -163,7 +163,7 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("ai/llm", &[], REMOVE),
     refuse("server/virtualhost", &[], REMOVE),
     refuse("server/static-filesystem", &[], REMOVE),
-    // They guard.
+    // Namespaces that protect.
     refuse("security/policies", &[], REMOVE),
     refuse("auth/ntlm", &[], REMOVE),
     refuse("auth/gcp", &[], REMOVE),
@@ -177,7 +177,7 @@ pub const UNBUILT: &[Unbuilt] = &[
     refuse("governance/quota", &[], REMOVE),
 ];
 
-/// The entry of a namespace, by any of its spellings.
+/// The entry of a namespace, by any of its names.
 pub fn unbuilt(name: &str) -> Option<&'static Unbuilt> {
     UNBUILT
         .iter()
@@ -213,7 +213,7 @@ const fn refuse(
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_was_left_out_is_refused_by_name() {
+    fn namespaces_without_their_feature_are_rejected_by_name() {
         for (built, namespace, older) in [
             (
                 cfg!(feature = "cel"),

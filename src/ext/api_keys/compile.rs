@@ -1,4 +1,4 @@
-//! What the blocks mean. Whatever would leave an endpoint open, or closed to everybody, is said at start.
+//! Compiles the blocks. Errors that would leave an endpoint open, or closed to all clients, are reported at start.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::ext::registry::{EndpointPart, ServicePart};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::add_secret_name;
 
-/// What the service's block leaves for the endpoints.
+/// The compiled service block, for the endpoints.
 #[derive(Debug)]
 struct Keys {
     ring: Arc<KeyRing>,
-    /// The roles of each key, in the order of the file.
+    /// The roles of each key, in the configured order.
     roles: Vec<Vec<String>>,
     strategy: &'static str,
     identifier: Option<String>,
     propagate: Option<HeaderName>,
-    /// What the buckets of endpoints depend on.
+    /// The definition that the buckets of endpoints depend on.
     definition: String,
 }
 
@@ -148,14 +148,14 @@ pub(super) fn endpoint(
     }
 }
 
-/// The role by which each key passes: the first of its own that the endpoint names.
+/// The role with which each key passes: the first of its own that the endpoint accepts.
 fn allowed(block: &EndpointBlock<'_>, keys: &Keys) -> Box<[Option<HeaderValue>]> {
     let wanted: HashSet<&str> = block.roles.iter().map(String::as_str).collect();
     let first = |roles: &Vec<String>| {
         roles
             .iter()
             .find(|role| wanted.contains(role.as_str()))
-            // A role that no header can carry still lets its key pass.
+            // A key whose role is not a valid header value still passes.
             .map(|role| HeaderValue::try_from(role).unwrap_or(HeaderValue::from_static("")))
     };
     keys.roles.iter().map(first).collect()
@@ -163,7 +163,7 @@ fn allowed(block: &EndpointBlock<'_>, keys: &Keys) -> Box<[Option<HeaderValue>]>
 
 fn place(own: &Placed<'_>, keys: &Keys) -> Option<Place> {
     let strategy = own.strategy.unwrap_or(keys.strategy);
-    // The service's identifier is a header or a parameter: it cannot be carried over to the other.
+    // The service's identifier is either a header or a parameter, so it does not apply to the other strategy.
     let shared = keys
         .identifier
         .as_deref()

@@ -1,4 +1,4 @@
-//! The blocks as the file has them.
+//! The blocks as configured.
 
 use crate::config::{Block, Key, Kind, Node, key};
 
@@ -74,7 +74,7 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
     ),
 ];
 
-/// `auth/api-keys` of the service, as the file has it.
+/// `auth/api-keys` of the service, as configured.
 #[derive(Debug)]
 pub(super) struct ServiceBlock<'a> {
     pub(super) keys: Vec<Entry<'a>>,
@@ -103,7 +103,7 @@ pub(super) struct Placed<'a> {
     pub(super) at: Node<'a>,
 }
 
-/// `auth/api-keys` of an endpoint, as the file has it.
+/// `auth/api-keys` of an endpoint, as configured.
 #[derive(Debug)]
 pub(super) struct EndpointBlock<'a> {
     pub(super) roles: Vec<String>,

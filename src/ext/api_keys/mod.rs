@@ -1,9 +1,9 @@
-//! `auth/api-keys`: the service lists keys and their roles, an endpoint says which roles may call it.
+//! `auth/api-keys`: the service lists keys and their roles, and an endpoint lists the roles that may call it.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `ring` | the keys, as hashes, and how a presented one is found among them |
-//! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
+//! | `ring` | the hashed keys, and the lookup of a presented key |
+//! | `config`, `compile`, `runtime` | the blocks, their compilation, their step |
 
 mod compile;
 mod config;

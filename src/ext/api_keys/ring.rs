@@ -1,4 +1,4 @@
-//! The keys of a service, as hashes, and the search among them.
+//! The hashed keys of a service, and the lookup of a presented key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::jose::bloom::fnv1_128;
 
-/// What the file holds of a key.
+/// The form of a key in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyHash {
     /// The key itself.
@@ -20,7 +20,7 @@ pub enum KeyHash {
 }
 
 impl KeyHash {
-    /// The hash of this name.
+    /// The hash with this name.
     pub fn parse(name: &str) -> Option<KeyHash> {
         match name {
             "plain" => Some(KeyHash::Plain),
@@ -31,7 +31,7 @@ impl KeyHash {
         }
     }
 
-    /// Bytes of a hash; of a plain key we keep the SHA-256.
+    /// The length of a hash in bytes. For a plain key we store its SHA-256.
     fn length(self) -> usize {
         match self {
             KeyHash::Fnv128 => 16,
@@ -53,7 +53,7 @@ impl KeyHash {
     }
 }
 
-/// A key as it is kept: never the key itself.
+/// A stored key, which is never the key itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stored(SmallVec<[u8; 32]>);
 
@@ -63,7 +63,7 @@ impl fmt::Debug for Stored {
     }
 }
 
-/// Why there is no ring of keys.
+/// Why the keys cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
     #[error("not a hash: {0} hexadecimal digits are expected")]
@@ -74,10 +74,10 @@ pub enum KeyRingError {
     Random,
 }
 
-/// Keys that are found by what a request presents.
+/// The keys of a service, looked up by the key in a request.
 ///
-/// The table is ordered by a keyed hash whose secret lives as long as the ring: how long a search takes says nothing
-/// about the keys in it, because nobody outside can aim at a place of the table.
+/// The table is ordered by a keyed hash whose secret lives as long as the ring. So the duration of a lookup reveals
+/// nothing about the keys, because an attacker cannot target a position in the table.
 pub struct KeyRing {
     hash: KeyHash,
     salt: Box<[u8]>,
@@ -89,7 +89,7 @@ impl KeyRing {
     /// An empty ring.
     ///
     /// # Errors
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     pub fn new(hash: KeyHash, salt: &str) -> Result<KeyRing, KeyRingError> {
         let mut secret = [0; 32];
         rand::fill(&mut secret).map_err(|_| KeyRingError::Random)?;
@@ -101,10 +101,10 @@ impl KeyRing {
         })
     }
 
-    /// Adds a key as the file has it, under a number of the caller's.
+    /// Adds a key as written in the configuration, with a number that the caller chooses.
     ///
     /// # Errors
-    /// The text is no hash of this kind, or is there already.
+    /// The text is not a hash of this kind, or the key exists already.
     pub fn add(&mut self, text: &str, number: usize) -> Result<Stored, KeyRingError> {
         let stored = match self.hash {
             KeyHash::Plain => self.hashed(text.as_bytes()),
@@ -120,7 +120,7 @@ impl KeyRing {
         Ok(Stored(stored))
     }
 
-    /// The number of the key that a request presents.
+    /// The number of the key in a request.
     pub fn find(&self, presented: &[u8]) -> Option<usize> {
         self.table
             .get(&self.place(&self.hashed(presented)))
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn known_hashes_are_those_of_the_usual_tools() {
+    fn hashes_match_those_of_common_tools() {
         assert_eq!(
             hex::encode(&KeyHash::Sha256.of(b"abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_salt_stands_before_the_key() {
+    fn the_salt_precedes_the_key() {
         let mut ring = KeyRing::new(KeyHash::Sha1, "a").unwrap();
         ring.add("A9993E364706816ABA3E25717850C26C9CD0D89D", 0)
             .unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_and_so_is_a_second_one() {
+    fn invalid_and_duplicate_hashes_are_rejected() {
         let mut ring = KeyRing::new(KeyHash::Sha1, "").unwrap();
         for bad in [
             "",

@@ -1,4 +1,4 @@
-//! An endpoint's keys at work.
+//! The step that checks an endpoint's API keys.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
 
-/// Where a request carries its key.
+/// The place of the key in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     Header(HeaderName),
     Query(Box<str>),
 }
 
-/// The buckets of an endpoint's keys, in the order of the service's list: what survives a reload.
+/// The buckets of an endpoint's keys, in the order of the service's list. They survive a reload.
 #[derive(Debug)]
 pub struct KeyLimits {
     pub clock: Clock,
@@ -35,7 +35,7 @@ pub struct KeyLimits {
 pub struct ApiKeyCheck {
     pub ring: Arc<KeyRing>,
     pub place: Place,
-    /// For each key of the ring the role by which it may pass here, if it may.
+    /// For each key of the ring, the role with which it may pass this endpoint, if any.
     pub roles: Box<[Option<HeaderValue>]>,
     pub propagate: Option<HeaderName>,
     pub limits: Option<Arc<KeyLimits>>,
@@ -70,7 +70,7 @@ impl EndpointStep for ApiKeyCheck {
     }
 }
 
-/// More than one key in a request: which one a backend would believe is anybody's guess.
+/// The request contains several keys. It is undefined which of them a backend would use.
 struct Several;
 
 impl ApiKeyCheck {
@@ -120,7 +120,7 @@ fn decoded(text: &str) -> Cow<'_, [u8]> {
     }
 }
 
-/// As the token validator: 401, and nothing else.
+/// As in the token validator, only a 401.
 fn unauthorized(why: &'static str, notes: &mut Notes) -> Gate<'static> {
     notes.refused = Some(why);
     Gate::Refuse(Answer::empty(StatusCode::UNAUTHORIZED))

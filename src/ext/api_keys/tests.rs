@@ -26,7 +26,7 @@ fn step(service: &str, endpoint: &str) -> Box<dyn EndpointStep> {
     }
 }
 
-/// Status and reason; 200 for a request that passes.
+/// Status and reason. 200 for a request that passes.
 fn ask(step: &dyn EndpointStep, path: &str, fields: &[(&str, &str)]) -> (u16, &'static str) {
     let (status, notes) = ask_for_notes(step, path, fields);
     (status, notes.refused.unwrap_or(""))
@@ -83,7 +83,7 @@ fn a_key_with_a_role_passes_with_and_without_the_scheme() {
 }
 
 #[test]
-fn the_role_that_let_it_in_goes_on_and_the_clients_own_does_not() {
+fn the_matching_role_is_sent_on_and_the_clients_header_is_not() {
     let step = step(KEYS, r#"{"roles": ["admin", "user"]}"#);
     let fields = [("Authorization", "alice"), ("X-Role", "root")];
     let (status, notes) = ask_for_notes(&*step, "/e", &fields);
@@ -96,7 +96,7 @@ fn the_role_that_let_it_in_goes_on_and_the_clients_own_does_not() {
 }
 
 #[test]
-fn an_endpoint_may_look_elsewhere_than_the_service() {
+fn an_endpoint_may_use_another_place_than_the_service() {
     let step = step(
         KEYS,
         r#"{"roles": ["user"], "strategy": "query_string", "identifier": "api key"}"#,
@@ -115,7 +115,7 @@ fn an_endpoint_may_look_elsewhere_than_the_service() {
 }
 
 #[test]
-fn each_key_has_a_rate_of_its_own() {
+fn each_key_has_its_own_rate() {
     let step = step(KEYS, r#"{"roles": ["user"], "client_max_rate": 0.001}"#);
     assert_eq!(ask(&*step, "/e", &[("Authorization", "bob")]).0, 200);
     assert_eq!(
@@ -126,7 +126,7 @@ fn each_key_has_a_rate_of_its_own() {
 }
 
 #[test]
-fn what_would_not_protect_stops_the_start() {
+fn blocks_that_do_not_protect_stop_the_start() {
     let service = |block: &str| {
         let mut file = File::new(block);
         file.service(&SERVICE);
@@ -167,7 +167,7 @@ fn what_would_not_protect_stops_the_start() {
 
 proptest! {
     #[test]
-    fn strangers_never_pass(key in "[ -~]{0,40}", in_query: bool) {
+    fn unknown_keys_never_pass(key in "[ -~]{0,40}", in_query: bool) {
         prop_assume!(!["alice", "bob"].contains(&key.trim_start_matches("earer ").trim()));
         let strategy = if in_query { "query_string" } else { "header" };
         let step = step(KEYS, &format!(r#"{{"roles": ["user"], "strategy": "{strategy}", "identifier": "k"}}"#));

@@ -1,4 +1,4 @@
-//! Revoking over HTTP: `POST /revoke` and `POST /check`. The server brings the connection.
+//! The HTTP interface of the revoker: `POST /revoke` and `POST /check`. The server provides the connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use serde_json::json;
 
 use super::ledger::{Desk, element};
 
-/// The two calls, and where they are offered.
+/// The two calls, and the address where they are offered.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub address: SocketAddr,
     pub desk: Arc<Desk>,
 }
 
-/// Either elements as the filter has them, or one claim and its value.
+/// Either elements as the filter stores them, or one claim and its value.
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Body {
@@ -25,10 +25,10 @@ enum Body {
 }
 
 impl Api {
-    /// The type of every body.
+    /// The content type of every body.
     pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
-    /// Answers a request: its status and its body.
+    /// Handles a request. Returns status and body.
     pub fn answer(
         &self,
         method: &Method,

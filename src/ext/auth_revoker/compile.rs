@@ -1,4 +1,4 @@
-//! What the block means. KrakenD goes on without revocation when something is wrong with it; we do not start.
+//! Compiles the block. KrakenD continues without revocation if the block is invalid; here it stops the start.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::ext::registry::ServicePart;
 use crate::jose::bloom::{BloomError, BloomHash, BloomShape, RevokedTokens};
 use crate::runtime::clock::Clock;
 
-/// Shorter secrets can be tried out.
+/// Shorter secrets can be guessed.
 const LEAST_SECRET: usize = 16;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
@@ -66,12 +66,12 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     ServicePart::Nothing
 }
 
-/// The one desk of the process.
+/// The desk, of which there is one per process.
 pub(super) fn desk(cx: &mut Compile<'_>) -> Arc<Desk> {
     cx.carry("auth/revoker desk", |_| Arc::new(Desk::default()))
 }
 
-/// The list. Its dimensions are its name: a reload that changes them starts an empty one.
+/// The list. Its key contains its dimensions, so a reload that changes them starts with an empty list.
 fn ledger(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<Ledger>> {
     let (elements, false_positives) = (block.elements?, block.false_positives?);
     let hash_name = block.hash_name.as_deref()?;
@@ -130,7 +130,7 @@ fn http(block: &Block<'_>) -> Option<SocketAddr> {
     address
 }
 
-/// Whoever can revoke can lock everybody out: strangers need a secret.
+/// A client that can revoke tokens can lock out all users, so clients from elsewhere need a secret.
 fn secret(node: &Node<'_>, block: &Block<'_>, rpc: Option<SocketAddr>, http: Option<SocketAddr>) {
     let exposed = rpc.is_some_and(|address| !address.ip().is_loopback());
     if block.secret.is_empty() && (exposed || http.is_some()) {

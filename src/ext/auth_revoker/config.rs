@@ -1,4 +1,4 @@
-//! The block as the file has it. As in KrakenD, letter case in its keys is free.
+//! The block as configured. As in KrakenD, its keys are case-insensitive.
 
 use crate::config::{Block as Open, Key, Kind, Node, Typing, key};
 
@@ -68,7 +68,7 @@ pub(super) const KEYS: &[Key] = &[
     key("revoke_server_max_retries", Kind::Any, "", REVOKE_SERVER),
 ];
 
-/// `auth/revoker`, as the file has it.
+/// `auth/revoker` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) elements: Option<u64>,

@@ -1,12 +1,12 @@
-//! Go's `encoding/gob`, as much of it as `net/rpc` needs: every value is read, a few are written.
+//! Go's `encoding/gob`, to the extent that `net/rpc` needs: every value can be decoded, a few can be encoded.
 //!
-//! A stream is a sequence of messages, each with its length in front. A message either describes a type, under a
-//! negative number, or holds a value of a type described before. See <https://pkg.go.dev/encoding/gob>.
+//! A stream is a sequence of messages, each preceded by its length. A message either describes a type, under a
+//! negative number, or contains a value of a type that was described before. See <https://pkg.go.dev/encoding/gob>.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Why a message cannot be read.
+/// Why a message cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GobError {
     #[error("the message ends too early")]
@@ -23,7 +23,7 @@ pub enum GobError {
     TooMuch,
 }
 
-/// A value, with text still as bytes.
+/// A value. Text is kept as bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Bool(bool),
@@ -32,7 +32,7 @@ pub enum Value {
     Float(f64),
     Bytes(Vec<u8>),
     List(Vec<Value>),
-    /// The fields that are not zero.
+    /// The fields with values other than zero.
     Struct(Vec<(Arc<str>, Value)>),
 }
 
@@ -57,12 +57,12 @@ impl Value {
 }
 
 const DEPTH: usize = 16;
-/// Values in one message: a bound on memory, as each takes more room than on the wire.
+/// The maximum number of values in a message, because each needs more memory than on the wire.
 const VALUES: usize = 65_536;
 const TYPES: usize = 256;
 const FIELDS: usize = 64;
 
-/// A type, with the numbers of the types in it.
+/// A type. Its components are referenced by number.
 #[derive(Debug, Clone)]
 enum Type {
     Bool,
@@ -70,7 +70,7 @@ enum Type {
     Uint,
     Float,
     Bytes,
-    /// A type that writes itself: bytes to us.
+    /// A type with its own encoding, which is opaque bytes here.
     Opaque,
     Array(i64),
     Slice(i64),
@@ -78,7 +78,7 @@ enum Type {
     Struct(Arc<[(Arc<str>, i64)]>),
 }
 
-// Go's numbers for its own types; those of descriptions are ours, out of the way of what a stream may use.
+// Go's numbers for its built-in types. The numbers for type descriptions are our own and cannot occur in a stream.
 const BOOL: i64 = 1;
 const INT: i64 = 2;
 const UINT: i64 = 3;
@@ -95,7 +95,7 @@ const FIELD_LIST: i64 = WIRE + 6;
 const MAP: i64 = WIRE + 7;
 const CODER: i64 = WIRE + 8;
 
-/// Reads the messages of one stream.
+/// Decodes the messages of one stream.
 #[derive(Debug)]
 pub struct Decoder {
     types: HashMap<i64, Type>,
@@ -155,10 +155,10 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Reads one message, without its length. `None`: it described a type.
+    /// Decodes one message, without its length. `None` if it described a type.
     ///
     /// # Errors
-    /// The stream cannot be read on.
+    /// The stream is invalid and cannot be decoded further.
     pub fn message(&mut self, bytes: &[u8]) -> Result<Option<Value>, GobError> {
         let mut input = Input { bytes, values: 0 };
         let number = input.int()?;
@@ -170,7 +170,7 @@ impl Decoder {
             }
             _ => {
                 let is_struct = matches!(self.types.get(&number), Some(Type::Struct(_)));
-                // What is no struct stands as the only field of one, which would be at an offset of 0.
+                // A value that is not a struct is sent as the only field of one, at an offset of 0.
                 if !is_struct && input.uint()? != 0 {
                     return Err(GobError::Field);
                 }
@@ -245,7 +245,7 @@ impl Decoder {
         })
     }
 
-    /// Each field has in front by how much its number is above the last one's; zero ends the struct.
+    /// Each field is preceded by the difference to the number of the previous one. Zero ends the struct.
     fn fields(
         &self,
         fields: &[(Arc<str>, i64)],
@@ -266,7 +266,7 @@ impl Decoder {
     }
 }
 
-/// What is left of a message.
+/// The rest of a message.
 struct Input<'m> {
     bytes: &'m [u8],
     values: usize,
@@ -300,7 +300,7 @@ impl<'m> Input<'m> {
         Ok(run)
     }
 
-    /// How many values follow: no value takes less than a byte.
+    /// The number of following values, each of which takes at least one byte.
     fn length(&mut self) -> Result<usize, GobError> {
         let length = usize::try_from(self.uint()?).map_err(|_| GobError::Short)?;
         if length <= self.bytes.len() {
@@ -311,7 +311,7 @@ impl<'m> Input<'m> {
     }
 }
 
-/// How many bytes of a number follow its first one.
+/// The number of bytes of a number after its first one.
 pub fn number_bytes(first: u8) -> Result<usize, GobError> {
     match first {
         0..=127 => Ok(0),
@@ -334,13 +334,13 @@ pub fn write_uint(out: &mut Vec<u8>, number: u64) {
     out.extend(bytes.iter().skip(zeros));
 }
 
-/// Appends a text or bytes.
+/// Appends text or bytes.
 pub fn write_run(out: &mut Vec<u8>, run: &[u8]) {
     write_uint(out, run.len() as u64);
     out.extend_from_slice(run);
 }
 
-/// Reads whatever it is given as a stream, for the property test and a fuzzer: must not panic.
+/// For the property test and a fuzzer: decodes arbitrary bytes as a stream and must not panic.
 pub fn read_anything(bytes: &[u8]) {
     let mut decoder = Decoder::default();
     let mut input = Input { bytes, values: 0 };
@@ -360,7 +360,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_read_as_written(number: u64) {
+        fn numbers_are_decoded_as_encoded(number: u64) {
             let mut bytes = Vec::new();
             write_uint(&mut bytes, number);
             let mut input = Input { bytes: &bytes, values: 0 };
@@ -369,13 +369,13 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_stream_or_an_error(bytes: Vec<u8>) {
+        fn arbitrary_bytes_are_a_stream_or_an_error(bytes: Vec<u8>) {
             read_anything(&bytes);
         }
 
-        /// Mostly sound descriptions, so that values are reached too.
+        /// Mostly valid descriptions, so that values are reached too.
         #[test]
-        fn any_type_and_any_value_are_read_or_refused(
+        fn arbitrary_types_and_values_are_decoded_or_rejected(
             kind in 1_u8..8,
             inner in prop::collection::vec(any::<u8>(), 0..40),
             value in prop::collection::vec(any::<u8>(), 0..40),
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_the_documentation() {
+    fn numbers_match_the_documentation() {
         for (number, wire) in [
             (7, &[7][..]),
             (127, &[127]),
@@ -411,9 +411,9 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_holds_itself_ends_in_a_refusal() {
+    fn a_recursive_type_is_rejected() {
         let mut decoder = Decoder::default();
-        // type 65 []65
+        // The Go declaration `type 65 []65`.
         assert_eq!(
             decoder.message(&[0xff, 0x81, 2, 2, 0xff, 0x82, 0, 0]),
             Ok(None)

@@ -1,4 +1,4 @@
-//! The list of revoked tokens, and the desk through which it is written to and read.
+//! The list of revoked tokens, and the desk through which it is read and written.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,7 +13,7 @@ use crate::jose::Claims;
 use crate::jose::bloom::RevokedTokens;
 use crate::runtime::clock::Clock;
 
-/// Revoked tokens and the clock by which they are forgotten.
+/// The revoked tokens, and the clock by which they expire.
 #[derive(Debug)]
 pub struct Ledger {
     pub tokens: RevokedTokens,
@@ -25,22 +25,22 @@ impl Ledger {
         self.tokens.add(element, self.clock.now());
     }
 
-    /// Whether an element such as `jti-J1` is on the list.
+    /// Whether an element such as `jti-J1` is in the list.
     pub fn contains(&self, element: &[u8]) -> bool {
         self.tokens.contains(element, self.clock.now())
     }
 }
 
-/// Where tokens are revoked, whatever the way they are named by. Lives as long as there is a revoker in the file.
+/// The access to the lists for all interfaces. Lives as long as the configuration has a revoker.
 #[derive(Default)]
 pub struct Desk {
-    /// The lists in use, the newest last: while a reload takes over, the old service still asks the old one.
+    /// The lists in use, the newest last: during a reload the old service still uses the old one.
     ledgers: Mutex<Vec<Weak<Ledger>>>,
     secret: ArcSwapOption<Vec<u8>>,
 }
 
 impl Desk {
-    /// Puts a list and a secret to use. An empty secret lets nobody in who must show one.
+    /// Adds a list and sets the secret. With an empty secret, no client that must present one is accepted.
     pub fn open(&self, ledger: &Arc<Ledger>, secret: &str) {
         let secret = (!secret.is_empty()).then(|| Arc::new(secret.as_bytes().to_vec()));
         self.secret.store(secret);
@@ -49,7 +49,7 @@ impl Desk {
         ledgers.push(Arc::downgrade(ledger));
     }
 
-    /// Whether this is the secret; takes as long for a wrong one.
+    /// Whether this is the secret. The comparison takes constant time.
     pub fn trusts(&self, secret: &[u8]) -> bool {
         let known = self.secret.load();
         known
@@ -57,14 +57,14 @@ impl Desk {
             .is_some_and(|known| verify_slices_are_equal(known, secret).is_ok())
     }
 
-    /// Revokes what `element` stands for.
+    /// Revokes the tokens that `element` identifies.
     pub fn add(&self, element: &[u8]) {
         for ledger in self.in_use() {
             ledger.add(element);
         }
     }
 
-    /// Whether an element is on the newest list.
+    /// Whether an element is in the newest list.
     pub fn contains(&self, element: &[u8]) -> bool {
         let newest = self.in_use().pop();
         newest.is_some_and(|ledger| ledger.contains(element))
@@ -75,7 +75,7 @@ impl Desk {
     }
 
     fn ledgers(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Ledger>>> {
-        // A panic cannot leave it half changed: every change is one call.
+        // Every change is a single call, so a panic leaves no partial change.
         self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -86,7 +86,7 @@ impl fmt::Debug for Desk {
     }
 }
 
-/// What validators ask.
+/// The interface for validators.
 #[derive(Debug)]
 pub struct TokenRevocation {
     ledger: Arc<Ledger>,
@@ -105,7 +105,7 @@ impl TokenRevocation {
 }
 
 impl Revocation for TokenRevocation {
-    /// As KrakenD does: only claims that are strings are looked up.
+    /// As in KrakenD, only claims that are strings are looked up.
     fn is_revoked(&self, claims: &Claims) -> bool {
         self.claims.iter().any(|name| {
             let Some(Value::String(value)) = claims.claim(name) else {
@@ -116,7 +116,7 @@ impl Revocation for TokenRevocation {
     }
 }
 
-/// The bytes that stand for a token with this claim.
+/// The element for a token with this claim.
 pub(super) fn element(claim: &str, value: &str) -> SmallVec<[u8; 128]> {
     let mut element = SmallVec::with_capacity(claim.len() + 1 + value.len());
     element.extend_from_slice(claim.as_bytes());

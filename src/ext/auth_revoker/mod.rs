@@ -1,15 +1,15 @@
-//! `auth/revoker`, in the service: tokens that are refused although they are good.
+//! `auth/revoker`, in the service: rejects valid tokens that were revoked.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `ledger` | the list of revoked tokens, and the desk through which it is written to and read |
+//! | `ledger` | the list of revoked tokens, and the desk through which it is read and written |
 //! | `gob` | the encoding of KrakenD's clients, Go's `encoding/gob` |
-//! | `session` | one conversation of Go's `net/rpc`, without the socket |
-//! | `port` | the socket: who may talk, how long, how much |
-//! | `api` | the same over HTTP, for everybody else |
-//! | `config`, `compile` | the block and what it means |
+//! | `session` | one session of Go's `net/rpc`, without the socket |
+//! | `port` | the socket: authentication, timeouts, limits |
+//! | `api` | the same operations over HTTP |
+//! | `config`, `compile` | the block and its compilation |
 //!
-//! The list survives a reload that does not change its dimensions; a restart forgets it, as in KrakenD.
+//! The list survives a reload that does not change its dimensions. As in KrakenD, it is lost on a restart.
 
 mod api;
 mod compile;

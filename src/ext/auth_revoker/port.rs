@@ -1,4 +1,4 @@
-//! The RPC port: who may talk, how long, how much.
+//! The RPC port: authentication, timeouts, limits.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use super::session::Session;
 
 const CONNECTIONS: usize = 32;
 const MOST_MESSAGE_BYTES: usize = 256 << 10;
-/// A client keeps its connection between calls.
+/// How long a client may keep its connection between calls.
 const IDLE: Duration = Duration::from_secs(600);
-/// One that has never spoken holds a place that another may need.
+/// A client that has sent nothing yet uses a connection that another may need.
 const FIRST: Duration = Duration::from_secs(30);
-/// A message that has begun is there, and an answer is gone, in this time.
+/// The time to receive a message that has started, and to send a response.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two attempts to get the port while another process gives it up.
+/// The interval between attempts to bind the port while another process releases it.
 const RETRY: Duration = Duration::from_millis(250);
-/// The longest first line, `AUTH` and the secret.
+/// The maximum length of the first line, which is `AUTH` and the secret.
 const MOST_LINE_BYTES: usize = 1024;
 
-/// The RPC port of a file. Its task ends when this is gone.
+/// The RPC port of a configuration. Its task ends when this is dropped.
 #[derive(Debug)]
 pub struct Port {
     address: SocketAddr,
@@ -39,13 +39,13 @@ pub struct Port {
 #[derive(Debug)]
 enum Bound {
     No,
-    /// Ours, but nobody accepts yet.
+    /// Bound, but not accepting yet.
     Waiting(std::net::TcpListener),
     Served,
 }
 
 impl Port {
-    /// A port that is not bound yet, and what tells its task to end.
+    /// A port that is not bound yet, and a receiver that tells its task to end.
     pub fn new(address: SocketAddr) -> (Arc<Port>, watch::Receiver<bool>) {
         let (running, ended) = watch::channel(false);
         let port = Port {
@@ -56,15 +56,15 @@ impl Port {
         (Arc::new(port), ended)
     }
 
-    /// The address as the file has it.
+    /// The configured address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Gets the port, unless we have it.
+    /// Binds the port, unless it is already bound.
     ///
     /// # Errors
-    /// Somebody else has it.
+    /// Another process uses the port.
     pub fn bind(&self) -> io::Result<()> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*bound, Bound::No) {
@@ -75,7 +75,7 @@ impl Port {
         Ok(())
     }
 
-    /// The address it really has, for tests with port 0.
+    /// The actual address, for tests with port 0.
     #[cfg(test)]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &*self.bound.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -94,7 +94,8 @@ impl Port {
     }
 }
 
-/// Serves the port until its owner is gone. Without the port (the process before us still has it) it is tried again.
+/// Serves the port until its owner is dropped. If the port is not available, because the previous process still has
+/// it, binding is repeated.
 pub async fn serve(
     port: std::sync::Weak<Port>,
     desk: Arc<Desk>,
@@ -133,9 +134,9 @@ pub async fn serve(
                         drop(place);
                     });
                 }
-                // Closed at once: whoever has the others is asked to leave first.
+                // The new connection is closed immediately: the existing ones must end first.
                 (Ok(_), Err(_)) => log::warn!("[SERVICE: Bloomfilter] more than {CONNECTIONS} connections"),
-                // Out of file descriptors, for instance: trying again at once would only burn time.
+                // For example, there are no file descriptors left. Retrying immediately would only waste CPU time.
                 (Err(_), _) => tokio::time::sleep(RETRY).await,
             },
             Some(_) = talking.join_next(), if !talking.is_empty() => {}
@@ -144,7 +145,7 @@ pub async fn serve(
     }
 }
 
-/// Talks with one client until it leaves.
+/// Handles one client until it closes its connection.
 async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool) -> io::Result<()> {
     if guarded {
         timeout(PATIENCE, authenticate(&mut stream, desk)).await??;
@@ -164,7 +165,7 @@ async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool) -> io::Result<(
     Ok(())
 }
 
-/// The first byte of a message; none when the client has gone, well or badly.
+/// The first byte of a message. None if the client has closed its connection or it broke.
 async fn next(stream: &mut TcpStream) -> Option<u8> {
     stream.read_u8().await.ok()
 }
@@ -187,7 +188,7 @@ async fn rest(stream: &mut (impl AsyncRead + Unpin), first: u8) -> io::Result<Ve
     Ok(message)
 }
 
-/// A first line `AUTH secret`, before anything else.
+/// Requires a first line `AUTH secret`, before anything else.
 async fn authenticate(stream: &mut TcpStream, desk: &Desk) -> io::Result<()> {
     let mut line = Vec::new();
     loop {

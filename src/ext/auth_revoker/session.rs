@@ -1,9 +1,9 @@
-//! One conversation of Go's `net/rpc`, without the socket: messages in, messages out.
+//! One session of Go's `net/rpc`, without the socket.
 
 use super::gob::{Decoder, GobError, Value, write_run, write_uint};
 use super::ledger::Desk;
 
-/// What we know of a client: its types, and which of ours it knows.
+/// The state of a client: the types that it described, and the types that we described to it.
 #[derive(Debug, Default)]
 pub struct Session {
     decoder: Decoder,
@@ -20,7 +20,7 @@ struct Call {
     number: u64,
 }
 
-/// What a call comes to.
+/// The result of a call.
 enum Outcome {
     Added(u64),
     Checked(Vec<bool>),
@@ -40,10 +40,10 @@ const CHECKS: &[u8] =
 const BOOLS: &[u8] = b"\xff\x85\x02\x01\x01\x06[]bool\x01\xff\x86\x00\x01\x02\x00\x00";
 
 impl Session {
-    /// Takes one message of the client, without its length, and appends what is to be sent back.
+    /// Handles one message of the client, without its length, and appends the reply.
     ///
     /// # Errors
-    /// The stream cannot be read on.
+    /// The stream is invalid and cannot be decoded further.
     pub fn message(
         &mut self,
         message: &[u8],
@@ -95,7 +95,7 @@ impl Session {
                 body.push(0);
                 write_run(out, &body);
             }
-            // A client reads a body after an error too, and throws it away.
+            // A client reads a body after an error too, and discards it.
             Outcome::Added(_) | Outcome::Failed(_) => {
                 introduce(&mut self.knows_count, &[COUNT], out);
                 let mut body = vec![0xff, 0x82];

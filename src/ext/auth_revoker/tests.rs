@@ -18,7 +18,7 @@ use crate::runtime::clock::Clock;
 
 const SECRET: &str = "a secret of some length";
 
-/// What a Go client sends and what KrakenD answers, as captured: add `jti-J1`, check it, check `jti-J2`, add `num-5`.
+/// Captured messages of a Go client and of KrakenD: add `jti-J1`, check it, check `jti-J2`, add `num-5`.
 const ADD: &str = "2e7f030101075265717565737401ff80000102010d536572766963654d6574686f64010c000103536571010600000017ff800112426c6f6f6d66696c7465725250432e4164640021ff8103010108416464496e70757401ff820001010105456c656d7301ff8400000017ff83020101095b5d5b5d75696e743801ff8400010a00000cff820101066a74692d4a3100";
 const ADDED: &str = "397f03010108526573706f6e736501ff80000103010d536572766963654d6574686f64010c00010353657101060001054572726f72010c00000017ff800112426c6f6f6d66696c7465725250432e4164640021ff81030101094164644f757470757401ff820001010105436f756e74010400000005ff82010200";
 const CHECK: &str = "1bff800114426c6f6f6d66696c7465725250432e436865636b01010023ff850301010a436865636b496e70757401ff860001010105456c656d7301ff840000000cff860101066a74692d4a3100";
@@ -37,7 +37,7 @@ fn bytes(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Cuts a stream into its messages, which are all shorter than 128 bytes here.
+/// Splits a stream into its messages, which are all shorter than 128 bytes here.
 fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     while let Some((length, rest)) = stream.split_first() {
@@ -73,7 +73,7 @@ fn claims(text: &str) -> Claims {
 }
 
 #[test]
-fn the_captured_conversation_means_the_same_here() {
+fn the_captured_session_has_the_same_result() {
     let (desk, _ledger) = desk();
     let mut session = Session::default();
     let (mut ours, mut theirs) = (Decoder::default(), Decoder::default());
@@ -96,11 +96,11 @@ fn the_captured_conversation_means_the_same_here() {
 }
 
 #[test]
-fn what_we_do_not_do_is_an_error_and_the_conversation_goes_on() {
+fn an_unsupported_call_is_an_error_and_the_session_continues() {
     let (desk, _ledger) = desk();
     let mut session = Session::default();
     let mut decoder = Decoder::default();
-    // The name of another method, as long as the first.
+    // The name of another method with the same length.
     let mut union = bytes(ADD);
     let at = union
         .windows(3)
@@ -124,7 +124,7 @@ fn what_we_do_not_do_is_an_error_and_the_conversation_goes_on() {
 }
 
 #[test]
-fn only_listed_claims_that_are_text_are_looked_up() {
+fn only_listed_claims_that_are_strings_are_looked_up() {
     let (desk, ledger) = desk();
     let revocation = TokenRevocation::new(ledger, &["jti".to_owned(), "num".to_owned()]);
     desk.add(b"jti-J1");
@@ -141,7 +141,7 @@ fn only_listed_claims_that_are_text_are_looked_up() {
     }
 }
 
-/// A served port and the state that it must outlive.
+/// A served port, and the state that it needs.
 fn served(guarded: bool) -> (Arc<Port>, Arc<Desk>, Arc<Ledger>, std::net::SocketAddr) {
     let (desk, ledger) = desk();
     let (port, ended) = Port::new("127.0.0.1:0".parse().unwrap());
@@ -167,7 +167,7 @@ async fn a_client_revokes_over_a_socket() {
 }
 
 #[tokio::test]
-async fn strangers_are_sent_away_where_a_secret_is_needed() {
+async fn clients_without_the_secret_are_rejected() {
     let (_port, desk, _ledger, address) = served(true);
     for line in [
         "",
@@ -177,7 +177,7 @@ async fn strangers_are_sent_away_where_a_secret_is_needed() {
     ] {
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(line.as_bytes()).await.unwrap();
-        // The connection may be gone already.
+        // The connection may be closed already.
         let _ = client.write_all(&bytes(ADD)).await;
         let _ = client.write_all(b"\n").await;
         let mut answer = Vec::new();
@@ -193,7 +193,7 @@ async fn strangers_are_sent_away_where_a_secret_is_needed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_speaks_loses_its_place() {
+async fn a_client_that_sends_nothing_is_closed() {
     let (_port, _desk, _ledger, address) = served(false);
     let began = tokio::time::Instant::now();
     let mut silent = TcpStream::connect(address).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_client_that_never_speaks_loses_its_place() {
 }
 
 #[tokio::test]
-async fn nonsense_ends_the_connection_only() {
+async fn invalid_data_only_closes_the_connection() {
     let (_port, _desk, _ledger, address) = served(false);
     for nonsense in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
@@ -268,7 +268,7 @@ fn the_http_calls_need_the_secret_and_a_body() {
 const BLOCK: &str =
     r#"{"n": 1000, "P": 0.0001, "HASH_NAME": "optimal", "TTL": 60, "token_keys": ["jti"]}"#;
 
-/// Puts the file to use as the gateway does.
+/// Opens the port as the gateway does.
 fn opened(file: File) -> &'static crate::ext::Carry {
     let (carry, tasks) = file.work();
     for mut task in tasks {
@@ -280,7 +280,7 @@ fn opened(file: File) -> &'static crate::ext::Carry {
 }
 
 #[test]
-fn what_was_revoked_stays_so_over_a_reload() {
+fn revoked_tokens_stay_revoked_after_a_reload() {
     let mut file = File::new(BLOCK);
     file.service(&SERVICE);
     assert_eq!(file.mistakes(), 0, "{}", file.findings());
@@ -317,7 +317,7 @@ fn a_port_in_use_stops_the_start_but_not_the_check() {
 }
 
 #[test]
-fn what_would_not_revoke_or_would_let_strangers_revoke_stops_the_start() {
+fn ineffective_and_insecure_blocks_stop_the_start() {
     for (from, to) in [
         ("\"n\": 1000, ", ""),
         ("1000", "0"),
@@ -345,8 +345,8 @@ fn what_would_not_revoke_or_would_let_strangers_revoke_stops_the_start() {
 }
 
 #[test]
-fn long_numbers_in_front_of_long_messages_are_understood() {
-    // 200 elements: longer than one byte can say.
+fn lengths_of_long_messages_are_decoded() {
+    // 200 elements, whose length needs more than one byte.
     let (desk, _ledger) = desk();
     let mut session = Session::default();
     let mut out = Vec::new();

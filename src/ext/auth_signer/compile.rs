@@ -1,5 +1,5 @@
-//! What the block means. KrakenD answers 401 to everything with a signer that cannot be made; what is wrong in the file
-//! itself stops our start, and what may pass, a server that is not there yet, is tried again.
+//! Compiles the block. With a signer that cannot be created, KrakenD responds to everything with 401. Here an error
+//! in the configuration stops the start, and a temporary error, such as an unreachable server, is retried.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -20,7 +20,7 @@ use crate::jose::sign::Serialization;
 use crate::upstream::keys::{SealedFile, read_key_file};
 use crate::upstream::{ClientError, SideClient, SideTls};
 
-/// How requests for the key introduce themselves.
+/// The `User-Agent` of requests for the key.
 const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
 
 pub(super) fn endpoint(
@@ -70,7 +70,7 @@ pub(super) fn endpoint(
     }
 }
 
-/// What is said of an endpoint without a signer.
+/// The log line for an endpoint without a signer.
 pub(in crate::ext) fn unnamed(site: &EndpointSite<'_>) {
     log::debug!("[ENDPOINT: {}][JWTSigner] Signer disabled", site.pattern);
 }
@@ -115,7 +115,8 @@ fn signing_key(
     awaited(node, name, what, origin, client, cx)
 }
 
-/// A key that comes in the background. A reload keeps it for as long as its name, which is its definition, is the same.
+/// A key that is fetched in the background. A reload keeps it as long as its name, which is its definition, is
+/// unchanged.
 fn awaited(
     node: &Node<'_>,
     name: String,
@@ -142,7 +143,7 @@ fn awaited(
     }))
 }
 
-/// A key file. As in KrakenD it is read once, at start.
+/// A key file. As in KrakenD, it is read once, at start.
 fn local(
     node: &Node<'_>,
     at: &Node<'_>,
@@ -161,7 +162,7 @@ fn local(
     here(at, block, &what, &document)
 }
 
-/// A key file whose passphrase a Vault has. Once the Vault has told it, a reload reads the file like any other.
+/// A key file whose passphrase is in a Vault. Once the passphrase is known, a reload reads the file like any other.
 fn sealed(
     node: &Node<'_>,
     at: &Node<'_>,
@@ -193,7 +194,7 @@ fn sealed(
     }
 }
 
-/// The key in a document that is at hand.
+/// The key in an available document.
 fn here(
     at: &Node<'_>,
     block: &Block<'_>,
@@ -216,7 +217,7 @@ fn unusable(at: &Node<'_>, block: &Block<'_>, reason: String) {
     });
 }
 
-/// How the key's server is verified.
+/// How the server of the key is verified.
 fn tls(block: &Block<'_>, cx: &Compile<'_>) -> Option<SideTls> {
     let pins: Option<Vec<[u8; 32]>> = block.fingerprints.iter().map(|text| pin(text)).collect();
     if pins.is_none()

@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{self, Key, Kind, Node, Typing, key};
 
@@ -79,7 +79,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `auth/signer`, as the file has it.
+/// `auth/signer` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) alg: Option<String>,
@@ -98,7 +98,7 @@ pub(super) struct Block<'a> {
     pub(super) fingerprints_at: Option<Node<'a>>,
     pub(super) cipher_suites: Vec<i64>,
     pub(super) cipher_suites_at: Option<Node<'a>>,
-    /// For what is read only of an encrypted file.
+    /// For keys that are read only for an encrypted file.
     pub(super) keys: config::Block<'a>,
 }
 
@@ -109,7 +109,7 @@ impl<'a> Block<'a> {
         Some(Block {
             alg: block.required("alg"),
             alg_at: block.get("alg"),
-            // An empty one names the key that has none.
+            // An empty id selects the key without an id.
             kid: match block.get("kid") {
                 Some(node) => node.text(Typing::Strict)?.to_owned(),
                 None => block.required("kid")?,

@@ -1,8 +1,8 @@
-//! `auth/signer`, in an endpoint: members of the answer become signed tokens (RFC 7515).
+//! `auth/signer`, in an endpoint: replaces members of the response by signed tokens (RFC 7515).
 //!
-//! The signature itself is `jose::sign`, the answer around it the pipeline's; here is where the key comes from. A key
-//! file is read at start. A key behind a URL, or in a file whose passphrase a Vault has, is fetched in the background
-//! until it is there, and the endpoint answers 401 meanwhile.
+//! The signature is made by `jose::sign`, and the pipeline writes the response. This module obtains the key. A key
+//! file is read at start. A key at a URL, or in a file whose passphrase is in a Vault, is fetched in the background.
+//! Until then the endpoint responds with 401.
 
 mod compile;
 mod config;

@@ -1,4 +1,4 @@
-//! The signing key, how it comes, and the signature of an answer.
+//! The signing key, how it is fetched, and the signature of a response.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock, Weak};
@@ -17,22 +17,22 @@ use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::SideClient;
 use crate::upstream::keys::SealedFile;
 
-/// The types under which key sets are published.
+/// The content types of key sets.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
 
-/// Between two attempts to fetch the key: doubles from the first to the second.
+/// The interval between two attempts to fetch the key. It doubles from the first value to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// A signing key that is there, or will be.
+/// A signing key that is available, or will be.
 #[derive(Debug)]
 pub struct SigningKey {
     signer: OnceLock<Signer>,
-    /// Whether there was an attempt to get it, good or bad.
+    /// Whether there was an attempt to fetch it, successful or not.
     attempted: watch::Sender<bool>,
 }
 
 impl SigningKey {
-    /// A key that is there.
+    /// An available key.
     pub fn here(signer: Signer) -> SigningKey {
         SigningKey {
             signer: OnceLock::from(signer),
@@ -40,7 +40,8 @@ impl SigningKey {
         }
     }
 
-    /// A key that never comes: the file asks for one over an insecure connection without saying so.
+    /// A key that is never available: the configuration requests it over an insecure connection without allowing
+    /// this.
     pub fn never() -> SigningKey {
         SigningKey {
             signer: OnceLock::new(),
@@ -48,7 +49,7 @@ impl SigningKey {
         }
     }
 
-    /// A key that [`fetch`] will bring.
+    /// A key that [`fetch`] will provide.
     pub fn awaited() -> SigningKey {
         SigningKey {
             signer: OnceLock::new(),
@@ -61,7 +62,7 @@ impl SigningKey {
     }
 }
 
-/// What a key must be to be the right one.
+/// The requirements of a key.
 #[derive(Debug, Clone)]
 pub struct KeyFetch {
     pub kid: String,
@@ -76,7 +77,7 @@ impl KeyFetch {
     /// Finds the key in a set.
     ///
     /// # Errors
-    /// It is not there, or is not what it should be.
+    /// It is missing, or does not meet the requirements.
     pub fn signer(&self, document: &[u8]) -> Result<Signer, SignError> {
         Signer::from_key_set(
             document,
@@ -88,15 +89,15 @@ impl KeyFetch {
     }
 }
 
-/// Where the key set with the key comes from.
+/// The source of the key set.
 #[derive(Debug)]
 pub enum Origin {
     Url(String),
-    /// An encrypted file, and its passphrase once that is known.
+    /// An encrypted file, and its passphrase once it is known.
     Sealed(SealedFile, Arc<OnceLock<Passphrase>>),
 }
 
-/// Fetches the key until it is there, or nobody wants it any more.
+/// Fetches the key until it is available, or no longer needed.
 pub async fn fetch(key: Weak<SigningKey>, what: KeyFetch, origin: Origin, client: SideClient) {
     let mut pause = RETRY.0;
     loop {
@@ -104,7 +105,7 @@ pub async fn fetch(key: Weak<SigningKey>, what: KeyFetch, origin: Origin, client
         let Some(key) = key.upgrade() else { return };
         let failed = match outcome {
             Ok(signer) => {
-                // Nobody else sets it.
+                // No other task sets it.
                 let _ = key.signer.set(signer);
                 None
             }
@@ -136,8 +137,8 @@ async fn attempt(what: &KeyFetch, origin: &Origin, client: &SideClient) -> Resul
     what.signer(&document).map_err(|error| error.to_string())
 }
 
-/// Requests that come before the first attempt to get the key has ended wait for its end. Whether there is a key then
-/// is the pipeline's question.
+/// Requests that arrive before the first attempt to fetch the key has ended wait for it. The pipeline checks whether
+/// there is a key then.
 #[derive(Debug)]
 pub struct FirstAttempt(pub Arc<SigningKey>);
 
@@ -145,7 +146,7 @@ impl FirstAttempt {
     fn wait(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut attempted = self.0.attempted.subscribe();
         async move {
-            // The sender is gone only when the endpoint is.
+            // The sender is dropped only with the endpoint.
             let _ = attempted.wait_for(|attempted| *attempted).await;
         }
     }
@@ -160,7 +161,7 @@ impl EndpointStep for FirstAttempt {
     }
 }
 
-/// Signs members of an answer.
+/// Signs members of a response.
 #[derive(Debug)]
 pub struct AnswerSigner {
     pub key: Arc<SigningKey>,

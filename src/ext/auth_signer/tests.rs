@@ -15,7 +15,7 @@ use crate::runtime::request::Notes;
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{EndpointStep, Gate};
 
-/// 32 bytes of 'k'.
+/// The key is 32 bytes of 'k'.
 const SET: &str =
     r#"{"keys":[{"kty":"oct","kid":"k1","k":"a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s"}]}"#;
 
@@ -70,7 +70,7 @@ fn members_that_are_objects_become_tokens() {
 }
 
 #[test]
-fn what_the_file_has_wrong_stops_the_start() {
+fn configuration_errors_stop_the_start() {
     let key = key_file();
     let path = key.path().display().to_string();
     for bad in [
@@ -105,7 +105,7 @@ fn an_insecure_url_closes_the_endpoint() {
 }
 
 #[tokio::test]
-async fn a_key_behind_a_url_is_waited_for_once() {
+async fn a_request_waits_once_for_a_key_at_a_url() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
     tokio::spawn(async move {

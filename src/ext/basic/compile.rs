@@ -1,4 +1,4 @@
-//! What the blocks mean. A user who could not come in, and an endpoint that would let nobody in, are mistakes.
+//! Compiles the blocks. A user who could not log in, and an endpoint that would accept no user, are errors.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::ext::registry::{EndpointPart, ServicePart};
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
 
-/// A list of users that is larger belongs into a database.
+/// A larger list of users belongs in a database.
 const MOST_FILE_BYTES: u64 = 4 << 20;
 
-/// What the service's block leaves for the endpoints.
+/// The compiled service block, for the endpoints.
 #[derive(Debug)]
 struct Shared {
     users: Arc<Users>,
@@ -86,8 +86,8 @@ fn nobody(node: &Node<'_>) {
     );
 }
 
-/// The users of the file and those of the block, which win. Passwords known to be right survive a reload as long as
-/// nothing in the list changes.
+/// The users of the file and those of the block, which take precedence. Passwords that were verified stay verified
+/// after a reload if the list is unchanged.
 fn users(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc<Users>> {
     let mut pairs = match (&block.htpasswd_path_at, block.htpasswd_path.as_str()) {
         (Some(at), path) if !path.is_empty() => match read(&cx.path(path)) {

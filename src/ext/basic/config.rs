@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Key, Kind, Node, key};
 
@@ -23,7 +23,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `auth/basic`, as the file has it.
+/// `auth/basic` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) htpasswd_path: String,

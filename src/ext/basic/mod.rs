@@ -1,12 +1,13 @@
-//! `auth/basic`: names and passwords (RFC 7617), the passwords as bcrypt hashes.
+//! `auth/basic`: user names and passwords (RFC 7617), with the passwords stored as bcrypt hashes.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `users` | who may come in, and whose password was right before |
-//! | `queue` | whose password is compared next |
-//! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
+//! | `users` | the users, and the passwords that were verified before |
+//! | `queue` | the order in which passwords are compared |
+//! | `config`, `compile`, `runtime` | the blocks, their compilation, their step |
 //!
-//! bcrypt takes its time on purpose: it runs beside the requests, a few at once, and what was right is remembered.
+//! bcrypt is slow on purpose. It runs outside the worker threads, a few comparisons at a time, and successful results
+//! are cached.
 
 mod compile;
 mod config;

@@ -1,4 +1,4 @@
-//! Whose password is compared next.
+//! The order in which passwords are compared.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Requests that may wait; each holds a name and a password.
+/// The maximum number of waiting requests, each of which holds a name and a password.
 const MOST_WAITING: usize = 1024;
 
-/// Comparisons that run, and those that wait for a turn.
+/// Running comparisons, and those that wait for a turn.
 ///
-/// Clients with the fewest comparisons behind them go first, and of those the newest: a flood of guesses, from few
-/// addresses or from many, does not keep somebody out who comes with the right password. When too many wait, the last
-/// in this order is sent away.
+/// Clients with the fewest earlier comparisons go first, and among equals the newest. So a flood of guesses, from few
+/// addresses or from many, does not lock out a user with the right password. If too many wait, the last one in this
+/// order is rejected.
 #[derive(Debug)]
 pub(super) struct Queue {
     at_once: usize,
@@ -27,18 +27,18 @@ struct State {
     waiting: BTreeMap<Rank, oneshot::Sender<Turn>>,
 }
 
-/// The lower, the sooner.
+/// A lower rank goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     tried: u32,
     newest: Reverse<u64>,
 }
 
-/// The right to compare one password; dropped, it goes to the next.
+/// The permission to compare one password. When it is dropped, it passes to the next request.
 #[derive(Debug)]
 pub(super) struct Turn(Arc<Queue>);
 
-/// A request's place in the queue; dropped, it is free again.
+/// A request's place in the queue, freed on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     queue: Arc<Queue>,
@@ -54,7 +54,7 @@ impl Queue {
         })
     }
 
-    /// Takes a place for a client that has had `tried` passwords compared lately.
+    /// Enters a client that has had `tried` passwords compared recently.
     pub(super) fn enter(self: &Arc<Self>, tried: u32) -> Place {
         let (sender, turn) = oneshot::channel();
         let mut state = self.state();
@@ -75,7 +75,7 @@ impl Queue {
             }
             drop(state);
         }
-        // Wakes whoever waited there, so not under the lock.
+        // This wakes the request that waited there, so it is not done under the lock.
         drop(sent_away);
         Place {
             queue: Arc::clone(self),
@@ -90,7 +90,7 @@ impl Queue {
 }
 
 impl Place {
-    /// Waits for the turn; `None`: too many are waiting.
+    /// Waits for the turn. `None` if too many are waiting.
     pub(super) async fn turn(mut self) -> Option<Turn> {
         (&mut self.turn).await.ok()
     }
@@ -112,7 +112,7 @@ impl Drop for Turn {
             return;
         };
         drop(state);
-        // If nobody is there any more, the turn is dropped here and goes on.
+        // If the request is no longer waiting, the turn is dropped here and passes on.
         let _ = next.send(Turn(Arc::clone(queue)));
     }
 }
@@ -123,13 +123,13 @@ mod tests {
 
     use super::*;
 
-    /// The turn if it is there, or `None` for who was sent away. Outside of a runtime, which would make it wait.
+    /// The turn if it is available, or `None` for a rejected request. Outside of a runtime, which could make it wait.
     fn now(place: Place) -> Option<Turn> {
         place.turn().now_or_never().expect("it has to wait")
     }
 
     #[test]
-    fn the_client_with_the_fewest_guesses_is_next_and_of_equals_the_newest() {
+    fn the_client_with_the_fewest_guesses_is_next_and_among_equals_the_newest() {
         let queue = Queue::new(1);
         let running = now(queue.enter(0)).unwrap();
         let names = ["guesser", "old", "new", "guesser again"];
@@ -151,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_nobody_wants_any_more_is_free() {
+    fn a_dropped_place_is_free() {
         let queue = Queue::new(1);
         let running = now(queue.enter(0)).unwrap();
         drop(queue.enter(0));
         let given = queue.enter(0);
         drop(running);
-        // The turn was given already, and the request leaves before it takes it.
+        // The turn was already assigned, and the request is dropped before it takes the turn.
         drop(given);
         assert!(queue.enter(5).turn().now_or_never().unwrap().is_some());
         assert_eq!(queue.state().waiting.len(), 0);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_guesses_send_each_other_away_and_nobody_else() {
+    fn too_many_guesses_displace_only_each_other() {
         let queue = Queue::new(2);
         let running = [now(queue.enter(0)), now(queue.enter(0))];
         let guesses: Vec<_> = (0..2 * MOST_WAITING).map(|_| queue.enter(1)).collect();

@@ -1,4 +1,4 @@
-//! Names and passwords of requests.
+//! The step that checks names and passwords.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,30 +19,31 @@ use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
 
-/// Passwords that one client may have compared: this many at once, then one a second. Right ones are compared once.
+/// How many passwords of a client are compared: this many at once, then one per second. A right password is compared
+/// only once.
 const GUESSES: u64 = 20;
-/// How long a client's guesses are remembered.
+/// How long a client's guesses are counted.
 const MEMORY: Duration = Duration::from_secs(600);
-/// Longer names and passwords are nobody's; bcrypt itself looks at 72 bytes.
+/// Longer names and passwords are rejected. bcrypt itself uses only 72 bytes.
 const MOST_BYTES: usize = 1024;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, PAD_INDIFFERENT);
 
-/// Clients whose comparisons are counted, for the order of the queue.
+/// The maximum number of clients whose comparisons are counted, for the order of the queue.
 const MOST_COUNTED: usize = 65_536;
 
-/// Who compares passwords now, and how many each client has had compared. One for the process.
+/// The comparisons in progress, and the number for each client. One per process.
 #[derive(Debug)]
 pub struct Attempts {
     queue: Arc<Queue>,
     clients: Clients,
-    /// Comparisons of each client that did not end well, those under way included.
+    /// Comparisons of each client that did not succeed, including those in progress.
     tried: Recent<u32>,
     clock: Clock,
 }
 
 impl Attempts {
-    /// Nobody has tried anything yet.
+    /// No attempts so far.
     pub fn new(clock: Clock) -> Attempts {
         Attempts {
             queue: Queue::new(at_once()),
@@ -70,7 +71,7 @@ impl Attempts {
         Ok(self.queue.enter(tried))
     }
 
-    /// The client was right, which is no guess.
+    /// The password was right, so this does not count as a guess.
     fn was_right(&self, client: &str) {
         let now = self.clock.now();
         self.tried
@@ -78,7 +79,8 @@ impl Attempts {
     }
 }
 
-/// bcrypt runs at once, each on a thread of the blocking pool: half of the processors stay free for everybody else.
+/// The number of concurrent bcrypt computations, each on a thread of the blocking pool: half of the processors stay
+/// free for other work.
 fn at_once() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     (processors / 2).clamp(2, 8)
@@ -89,13 +91,13 @@ fn at_once() -> usize {
 pub struct BasicCheck {
     pub users: Arc<Users>,
     pub attempts: Arc<Attempts>,
-    /// What makes one client of many IPv6 addresses.
+    /// The prefix that identifies a client by its IPv6 address.
     pub prefix: Ipv6Prefix,
     /// `Basic realm="…", charset="UTF-8"`
     pub challenge: HeaderValue,
 }
 
-/// What bcrypt said, once it has; empty when there was no turn in time.
+/// The result of bcrypt. Empty if there was no turn in time.
 type Slot = OnceLock<bool>;
 
 impl EndpointStep for BasicCheck {
@@ -148,7 +150,7 @@ impl EndpointStep for BasicCheck {
     }
 }
 
-/// A login whose password has to be compared.
+/// A login whose password must be compared.
 struct Login {
     users: Arc<Users>,
     attempts: Arc<Attempts>,
@@ -159,7 +161,8 @@ struct Login {
 }
 
 impl Login {
-    /// Whether the password is right; takes as long as bcrypt does, unless another request has found out meanwhile.
+    /// Whether the password is right. This takes as long as bcrypt, unless another request has verified the password
+    /// meanwhile.
     fn is_right(&self) -> bool {
         let Login { users, name, .. } = self;
         let right = users.knows(name, &self.proof)
@@ -172,24 +175,24 @@ impl Login {
     }
 }
 
-/// Has bcrypt compare when it is the request's turn, on a thread where it holds up nobody.
+/// Runs bcrypt when it is the request's turn, on a thread where it does not block other requests.
 async fn compare(login: Login, place: Place, slot: Arc<Slot>) {
     let Some(turn) = place.turn().await else {
         return;
     };
-    // A client that leaves does not stop bcrypt, so the turn goes with it.
+    // bcrypt continues even if the client closes its connection, so the task holds the turn.
     let comparing = tokio::task::spawn_blocking(move || {
         let right = login.is_right();
         drop(turn);
         right
     });
     if let Ok(right) = comparing.await {
-        // Set once: nobody else writes to it.
+        // The value is set only once, by this task.
         let _ = slot.set(right);
     }
 }
 
-/// Nothing was compared: the client may come again.
+/// Nothing was compared. The client may try again.
 fn later(status: StatusCode, wait: Duration, notes: &mut Notes) -> Gate<'static> {
     notes.refused = Some("rate_limited");
     let wait = HeaderValue::from(seconds_up(wait));
@@ -204,7 +207,7 @@ impl BasicCheck {
     }
 }
 
-/// The decoded credentials of an `Authorization` of this scheme.
+/// The decoded credentials of an `Authorization` header with this scheme.
 fn credentials(value: &HeaderValue) -> Option<Vec<u8>> {
     let text = value.to_str().ok()?;
     let (scheme, rest) = text.split_once(' ')?;
@@ -214,7 +217,8 @@ fn credentials(value: &HeaderValue) -> Option<Vec<u8>> {
     BASE64.decode(rest.trim_matches(' ')).ok()
 }
 
-/// Name and password. The name has no colon, the password may (RFC 7617 §2); neither has control characters.
+/// Name and password. The name contains no colon, but the password may (RFC 7617 §2). Neither contains control
+/// characters.
 fn split(credentials: &[u8]) -> Option<(&str, &[u8])> {
     if credentials.iter().any(u8::is_ascii_control) {
         return None;
@@ -224,7 +228,7 @@ fn split(credentials: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(name).ok()?, rest.get(1..)?))
 }
 
-/// Parses whatever it is given, for the property test: must not panic.
+/// For the property test: parses arbitrary bytes and must not panic.
 #[cfg(test)]
 pub(super) fn parse_anything(value: &HeaderValue) -> Option<String> {
     let credentials = credentials(value)?;

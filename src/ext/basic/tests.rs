@@ -27,7 +27,7 @@ fn basic(credentials: &str) -> HeaderValue {
     HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials))).unwrap()
 }
 
-/// Status, reason, and whether bcrypt was asked.
+/// Status, reason, and whether bcrypt was run.
 async fn ask(step: &dyn EndpointStep, values: &[HeaderValue]) -> (u16, &'static str, bool) {
     let mut headers = HeaderMap::new();
     for value in values {
@@ -115,8 +115,8 @@ async fn login(step: &dyn EndpointStep, client: &str, credentials: &str) -> u16 
 }
 
 #[tokio::test]
-async fn a_flood_of_guesses_from_elsewhere_keeps_nobody_out() {
-    // Dear enough that all guesses wait together.
+async fn a_flood_of_guesses_from_elsewhere_locks_out_no_user() {
+    // A cost that is high enough for all guesses to wait at the same time.
     let hash = bcrypt::hash("a", 6).unwrap();
     let mut file = File::new(&format!(r#"{{"users": {{"ann": "{hash}"}}}}"#));
     let step = step(&mut file, "{}");
@@ -138,7 +138,7 @@ async fn a_flood_of_guesses_from_elsewhere_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_client_of_ipv6_guesses_for_its_whole_network() {
+async fn an_ipv6_client_guesses_for_its_whole_network() {
     let mut file = File::new(&format!(r#"{{"users": {{"ann": "{}"}}}}"#, hash("a")));
     let step = step(&mut file, "{}");
     let mut last = 0;
@@ -153,7 +153,7 @@ async fn a_client_of_ipv6_guesses_for_its_whole_network() {
 }
 
 #[tokio::test]
-async fn users_of_a_block_win_over_those_of_its_file_and_an_endpoints_over_the_services() {
+async fn users_of_a_block_override_those_of_its_file_and_an_endpoint_overrides_the_service() {
     let passwords = tempfile::NamedTempFile::new().unwrap();
     let lines = format!("# users\n\nann:{}\nbob:{}\n", hash("file"), hash("bob"));
     std::fs::write(passwords.path(), lines).unwrap();
@@ -175,7 +175,7 @@ async fn users_of_a_block_win_over_those_of_its_file_and_an_endpoints_over_the_s
 }
 
 #[tokio::test]
-async fn what_was_right_is_known_after_a_reload_unless_the_users_changed() {
+async fn verified_passwords_survive_a_reload_unless_the_users_changed() {
     let (one, other) = (hash("a"), hash("a"));
     let text = |hash: &str| format!(r#"{{"users": {{"ann": "{hash}"}}}}"#);
     let mut file = File::new(&text(&one));
@@ -190,7 +190,7 @@ async fn what_was_right_is_known_after_a_reload_unless_the_users_changed() {
 }
 
 #[test]
-fn users_who_could_not_come_in_stop_the_start() {
+fn users_who_could_not_log_in_stop_the_start() {
     for bad in [
         "{}",
         r#"{"users": {"ann": "secret"}}"#,
@@ -209,7 +209,7 @@ fn users_who_could_not_come_in_stop_the_start() {
 
 proptest! {
     #[test]
-    fn any_header_is_credentials_or_none(bytes: Vec<u8>, scheme: bool) {
+    fn an_arbitrary_header_is_credentials_or_rejected(bytes: Vec<u8>, scheme: bool) {
         let value = if scheme {format!("Basic {}", STANDARD.encode(&bytes)).into_bytes()} else {bytes};
         if let Ok(value) = HeaderValue::from_bytes(&value)
             && let Some(name) = parse_anything(&value)

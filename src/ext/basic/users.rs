@@ -1,4 +1,4 @@
-//! Who may come in, and whose password was right before.
+//! The users, and the passwords that were verified before.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,14 +8,14 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hmac, rand};
 
-/// More would let one guess occupy a thread for seconds.
+/// With a higher cost, one guess would occupy a thread for seconds.
 const MOST_COST: u32 = 16;
 
-/// What a right name and password come to: a keyed hash that means nothing outside of this process.
+/// The keyed hash of a name and a password, which is useless outside of this process.
 #[derive(Clone, Copy)]
 pub struct Proof([u8; 32]);
 
-/// Why there is no list of users.
+/// Why a user cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
     #[error("a name is not empty and has no colon")]
@@ -31,22 +31,22 @@ pub enum UserError {
 /// Users and their password hashes.
 pub struct Users {
     users: HashMap<Box<str>, User>,
-    /// What a stranger's password is compared with, so that names cannot be told by the time an answer takes.
+    /// The hash for unknown users, so that the response time does not reveal which names exist.
     nobody: Arc<str>,
     secret: hmac::Key,
 }
 
 struct User {
     hash: Arc<str>,
-    /// The last password that was right. One for each user: strangers cannot make it grow.
+    /// The last verified password. There is one per user, so clients cannot make it grow.
     verified: ArcSwapOption<Proof>,
 }
 
 impl Users {
-    /// The users of these pairs of name and hash; the last one of a name counts.
+    /// The users of these pairs of name and hash. The last pair with a name counts.
     ///
     /// # Errors
-    /// The first pair that cannot be used, by its name.
+    /// The name of the first unusable pair.
     pub fn new(pairs: &[(String, String)]) -> Result<Users, (String, UserError)> {
         let mut secret = [0; 32];
         rand::fill(&mut secret).map_err(|_| (String::new(), UserError::Random))?;
@@ -68,12 +68,12 @@ impl Users {
         })
     }
 
-    /// Whether nobody is on the list.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// The proof that this password would be. The hash goes into it: a changed one makes old proofs worthless.
+    /// The proof for this password. It includes the hash, so a changed hash invalidates old proofs.
     pub fn proof(&self, name: &str, password: &[u8]) -> Proof {
         let mut signing = hmac::Context::with_key(&self.secret);
         for part in [name.as_bytes(), self.hash(name).as_bytes()] {
@@ -88,7 +88,7 @@ impl Users {
         Proof(proof)
     }
 
-    /// Whether this proof is known to be right.
+    /// Whether this proof was verified.
     pub fn knows(&self, name: &str, proof: &Proof) -> bool {
         self.users.get(name).is_some_and(|user| {
             let verified = user.verified.load();
@@ -98,12 +98,12 @@ impl Users {
         })
     }
 
-    /// The hash to compare with; for a stranger one that nothing fits.
+    /// The hash to compare with. For an unknown user, one that matches no password.
     pub fn hash(&self, name: &str) -> &Arc<str> {
         self.users.get(name).map_or(&self.nobody, |user| &user.hash)
     }
 
-    /// Remembers a proof that bcrypt has found right.
+    /// Records a proof that bcrypt has verified.
     pub fn learn(&self, name: &str, proof: Proof) {
         if let Some(user) = self.users.get(name) {
             user.verified.store(Some(Arc::new(proof)));
@@ -121,7 +121,7 @@ fn cost(name: &str, hash: &str) -> Result<u32, UserError> {
     if name.is_empty() || name.contains(':') {
         return Err(UserError::Name);
     }
-    // $2x$ marks hashes of an implementation with a known fault.
+    // $2x$ marks hashes of an implementation with a known bug.
     if hash.starts_with("$2x$") {
         return Err(UserError::Hash);
     }
@@ -134,7 +134,7 @@ fn cost(name: &str, hash: &str) -> Result<u32, UserError> {
     }
 }
 
-/// A well-formed hash of this cost that belongs to no password anybody knows.
+/// A valid hash with this cost for which no password is known.
 fn nobody(cost: u32) -> String {
     format!("$2b${cost:02}${}", ".".repeat(53))
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_learnt_proof_is_known() {
+    fn only_a_recorded_proof_is_known() {
         let (a, b) = (hash("a"), hash("b"));
         let users = users(&[("ann", &a), ("bob", &b)]).unwrap();
         let proof = users.proof("ann", b"a");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_compared_with_a_hash_of_the_same_price() {
+    fn an_unknown_user_is_compared_with_a_hash_of_the_same_cost() {
         let a = hash("a");
         let users = users(&[("ann", &a)]).unwrap();
         let parts: bcrypt::HashParts = users.hash("eve").parse().unwrap();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_of_another_kind_are_refused() {
+    fn hashes_of_another_kind_are_rejected() {
         let good = hash("a");
         let costly = good.replacen("$04$", "$17$", 1);
         let faulty = good.replacen("$2b$", "$2x$", 1);

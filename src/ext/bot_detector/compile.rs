@@ -1,4 +1,4 @@
-//! What the block means. A pattern that cannot be used stops the start: KrakenD would let every bot pass.
+//! Compiles the block. An invalid pattern stops the start: KrakenD would let every bot pass.
 
 use super::config::Block;
 use super::runtime::{BotDetector, Rules};

@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Key, Kind, Node, key};
 
@@ -35,7 +35,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `security/bot-detector`, as the file has it.
+/// `security/bot-detector` as configured.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) deny: Vec<String>,

@@ -1,4 +1,4 @@
-//! `security/bot-detector`, in the service and in an endpoint: refuses clients by their `User-Agent`.
+//! `security/bot-detector`, in the service and in an endpoint: rejects clients by their `User-Agent`.
 
 mod compile;
 mod config;

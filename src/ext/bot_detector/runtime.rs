@@ -1,4 +1,4 @@
-//! The verdict on a `User-Agent`.
+//! Decides whether a `User-Agent` is a bot.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate, ServiceStep};
 
-/// More verdicts than this are not remembered, however large `cache_size` is.
+/// The maximum number of cached results, however large `cache_size` is.
 const MAX_VERDICTS: usize = 100_000;
 
-/// Longer values are judged each time, so that strangers cannot fill the memory with them.
+/// Results for longer values are not cached, so that clients cannot fill the memory with them.
 const MAX_REMEMBERED_BYTES: usize = 512;
 
-/// Who is a bot.
+/// The rules that identify bots.
 #[derive(Debug)]
 pub struct Rules {
     pub deny: HashSet<Box<[u8]>>,
     pub allow: HashSet<Box<[u8]>>,
-    /// Found anywhere in the value.
+    /// Patterns that may match anywhere in the value.
     pub patterns: RegexSet,
     pub empty_is_bot: bool,
 }
 
-/// Refuses bots with 403, at the service or at an endpoint.
+/// Rejects bots with 403, at the service or at an endpoint.
 #[derive(Debug)]
 pub struct BotDetector {
     rules: Rules,
@@ -36,17 +36,17 @@ pub struct BotDetector {
 }
 
 impl BotDetector {
-    /// A detector that remembers `remember` verdicts; 0: none.
+    /// A detector that caches `remember` results. 0 disables the cache.
     pub fn new(rules: Rules, remember: usize) -> BotDetector {
         let remember = remember.min(MAX_VERDICTS);
         BotDetector {
             rules,
-            // Verdicts do not age: only their number is bounded.
+            // Results do not expire. Only their number is limited.
             verdicts: (remember > 0).then(|| Recent::new(remember, 16, Duration::MAX)),
         }
     }
 
-    /// Whether a client that calls itself `agent` is a bot.
+    /// Whether a client with the `User-Agent` `agent` is a bot.
     pub fn is_bot(&self, agent: &[u8]) -> bool {
         let text = std::str::from_utf8(agent).ok();
         match (&self.verdicts, text) {

@@ -34,7 +34,7 @@ fn passes(step: &dyn ServiceStep, agent: Option<&[u8]>) -> bool {
 }
 
 #[test]
-fn lists_are_exact_and_patterns_are_found_anywhere() {
+fn lists_match_exactly_and_patterns_anywhere() {
     for cache in [0, 100] {
         let block = format!(
             r#"{{"deny": ["a"], "allow": ["curl/8 ours"], "patterns": ["(Bot)/.*", "^curl"], "cache_size": {cache}}}"#
@@ -53,7 +53,7 @@ fn lists_are_exact_and_patterns_are_found_anywhere() {
 }
 
 #[test]
-fn no_agent_is_a_bot_only_when_the_file_says_so() {
+fn a_missing_agent_is_a_bot_only_if_configured() {
     let lenient = step(r#"{"deny": ["zz"]}"#);
     assert!(passes(&*lenient, None) && passes(&*lenient, Some(b"")));
     let strict = step(r#"{"empty_user_agent_is_bot": true, "allow": [""]}"#);
@@ -61,14 +61,14 @@ fn no_agent_is_a_bot_only_when_the_file_says_so() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_judged_too() {
+fn bytes_that_are_not_utf8_are_checked_too() {
     let step = step(r#"{"patterns": ["(?i)EVIL"], "cache_size": 10}"#);
     assert!(!passes(&*step, Some(b"\xff evil")));
     assert!(passes(&*step, Some(b"\xff good")));
 }
 
 #[test]
-fn an_endpoint_has_rules_of_its_own() {
+fn an_endpoint_has_its_own_rules() {
     let mut file = File::new(r#"{"deny": ["a"]}"#);
     let EndpointPart::Steps(steps) = file.endpoint(&ENDPOINT, "/m") else {
         panic!("no step")
@@ -85,7 +85,7 @@ fn an_endpoint_has_rules_of_its_own() {
 }
 
 #[test]
-fn a_block_that_cannot_be_used_stops_the_start() {
+fn an_invalid_block_stops_the_start() {
     for block in [r#"{"patterns": ["("]}"#, r#"{"deny": "a"}"#, "[]"] {
         let mut file = File::new(block);
         assert!(matches!(file.service(&SERVICE), ServicePart::Nothing));

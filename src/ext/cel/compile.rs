@@ -1,4 +1,4 @@
-//! What the block means. An expression that cannot be evaluated stops the start: KrakenD would go on without it.
+//! Compiles the block. An expression that cannot be evaluated stops the start: KrakenD would start without it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::ext::identity::Demand;
 use crate::ext::registry::{BackendPart, EndpointPart};
 use crate::runtime::clock::Clock;
 
-/// When an expression is evaluated. As in KrakenD the text alone says so, and may say several.
+/// When an expression is evaluated. As in KrakenD, this follows only from its text, and there may be several moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     Before,
@@ -34,7 +34,7 @@ impl Moment {
         said.map(|(moment, _)| *moment).collect()
     }
 
-    /// Whether the variable at this place is known then.
+    /// Whether the variable at this index is known at this moment.
     fn knows(self, variable: usize) -> bool {
         let (request, response) = (REQUEST.contains(&variable), RESPONSE.contains(&variable));
         match self {
@@ -53,7 +53,7 @@ impl Moment {
     }
 }
 
-/// An expression that compiles.
+/// A compiled expression.
 struct Compiled {
     moments: Vec<Moment>,
     program: Program,
@@ -100,8 +100,8 @@ pub(super) fn backend(
     }
 }
 
-/// What an endpoint's expressions demand of tokens; `None`: nothing. Its validator asks for it, and what is wrong is
-/// reported when the block's own turn comes.
+/// What an endpoint's expressions require of tokens. `None` if nothing. The endpoint's validator calls this; errors
+/// are reported when the block itself is compiled.
 pub(in crate::ext) fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
     let node = neighbour(site, NAMESPACE, ALIASES)?;
     let programs: Box<[Program]> = entries(&node)
@@ -122,7 +122,7 @@ pub(in crate::ext) fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>>
     }))
 }
 
-/// Another block of the endpoint, the first one under any of its spellings.
+/// Another block of the endpoint: the first one under any of its names.
 fn neighbour<'a>(site: &EndpointSite<'a>, namespace: &str, aliases: &[&str]) -> Option<Node<'a>> {
     let members = site.extra.as_ref()?.members();
     members
@@ -136,7 +136,7 @@ fn validated(site: &EndpointSite<'_>) -> bool {
     neighbour(site, known.namespace, known.aliases).is_some()
 }
 
-/// Compiles the expressions of a block; `token` is told of those that need one.
+/// Compiles the expressions of a block. `token` is called for those that need a token.
 fn compiled(node: &Node<'_>, token: impl Fn(&Entry<'_>)) -> Vec<Compiled> {
     let mut all = Vec::new();
     for entry in entries(node) {
@@ -166,7 +166,7 @@ fn compiled(node: &Node<'_>, token: impl Fn(&Entry<'_>)) -> Vec<Compiled> {
     all
 }
 
-/// What is allowed and hardly meant.
+/// Warns about expressions that are valid but probably not intended.
 fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
     let warn = |text: String, hint: &'static str| {
         entry.node.warn_hint(Mistake::invalid(text), hint);
@@ -211,7 +211,7 @@ fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
     }
 }
 
-/// The step, if there is anything to evaluate around the work.
+/// The step, if there are expressions to evaluate around the work.
 fn checks(prefix: &str, compiled: Vec<Compiled>) -> Option<Checks> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for one in compiled {
@@ -219,7 +219,7 @@ fn checks(prefix: &str, compiled: Vec<Compiled>) -> Option<Checks> {
             one.moments.contains(&Moment::Before),
             one.moments.contains(&Moment::After),
         );
-        // An expression of both moments is two programs: they are compiled once, and a second time is cheap.
+        // An expression with both moments becomes two programs. Compiling it a second time is cheap.
         if pre
             && post
             && let Ok(again) = language::compile(&one.text, &variables())

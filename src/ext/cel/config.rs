@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Block, Key, Kind, Node, Typing, key};
 
@@ -16,12 +16,12 @@ pub(super) const KEYS: &[Key] = &[
 /// One expression of the list.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
-    /// Where it stands.
+    /// Its location in the configuration.
     pub(super) node: Node<'a>,
     pub(super) text: &'a str,
 }
 
-/// The expressions of a block; those that are absent or empty are left out.
+/// The expressions of a block, without missing and empty ones.
 pub(super) fn entries<'a>(node: &Node<'a>) -> Vec<Entry<'a>> {
     let items = node.list(Typing::Strict).unwrap_or_default();
     items

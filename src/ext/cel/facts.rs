@@ -1,4 +1,5 @@
-//! The variables: what an expression sees of a request, its answer and its token. Each is made when it is asked for.
+//! The variables: the view of an expression on a request, its response and its token. Each is created when it is
+//! read.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -16,14 +17,14 @@ use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::runtime::request::Params;
 use crate::runtime::template::escape;
 
-/// The places of the variables in [`variables`].
+/// The indexes of the variables in [`variables`].
 pub(super) const NOW: usize = 0;
 pub(super) const REQUEST: std::ops::Range<usize> = 1..6;
 pub(super) const RESPONSE: std::ops::Range<usize> = 6..10;
 pub(super) const RESP_DATA: usize = 9;
 pub(super) const JWT: usize = 10;
 
-/// Everything that an expression may name, wherever it stands.
+/// Every variable that an expression may use, at any place.
 pub(super) fn variables() -> [Variable; 11] {
     let texts = || Type::map(Type::list(Type::String));
     let of = |name, kind| Variable { name, kind };
@@ -42,15 +43,15 @@ pub(super) fn variables() -> [Variable; 11] {
     ]
 }
 
-/// What there is at one moment.
+/// The data available at one moment.
 #[derive(Debug)]
 pub(super) struct Moment<'a> {
-    /// Since 1970.
+    /// Time since the Unix epoch.
     pub(super) now: Duration,
     pub(super) part: Part<'a>,
 }
 
-/// What the moment is about.
+/// The subject of a moment.
 #[derive(Debug)]
 pub(super) enum Part<'a> {
     Request(Request<'a>),
@@ -154,7 +155,7 @@ impl Facts for Moment<'_> {
     }
 }
 
-/// Path parameters under names whose first letter is upper case: `id` is `Id` here, as in KrakenD.
+/// Path parameters under names with an upper-case first letter: as in KrakenD, `id` is `Id` here.
 #[derive(Debug)]
 struct Upper<'a>(&'a Params);
 
@@ -191,11 +192,11 @@ impl Members for Upper<'_> {
     }
 }
 
-/// Header fields under their usual spelling, which is the only one that counts, as in KrakenD.
+/// Headers under their canonical names. As in KrakenD, other spellings are not found.
 #[derive(Debug)]
 struct Fields<'a>(&'a HeaderMap);
 
-/// `x-user-id` is `X-User-Id`.
+/// Converts `x-user-id` to `X-User-Id`.
 fn usual(name: &str) -> String {
     let mut first = true;
     let letter = |c: char| {
@@ -240,7 +241,7 @@ fn field(value: &HeaderValue) -> Value<'_> {
     }
 }
 
-/// A query, read.
+/// A parsed query.
 #[derive(Debug)]
 struct Query(BTreeMap<String, Vec<String>>);
 
@@ -282,7 +283,7 @@ impl Elements for Vec<String> {
     }
 }
 
-/// Data of an answer. Its numbers are texts, as in KrakenD, whose decoder keeps them as they are written.
+/// Data of a response. As in KrakenD, whose decoder keeps their text, numbers are strings.
 fn data(value: &json::Value) -> Value<'_> {
     match value {
         json::Value::Null => Value::Null,
@@ -290,7 +291,7 @@ fn data(value: &json::Value) -> Value<'_> {
         json::Value::Number(text) | json::Value::String(text) => Value::text(text),
         json::Value::Array(items) => Value::List(List::Foreign(items)),
         json::Value::Object(members) => Value::Map(Map::Foreign(members)),
-        // What an expression reads was opened before it runs.
+        // The data that an expression reads was opened before it runs.
         json::Value::Raw(raw) => field_text(raw.text()),
     }
 }
@@ -323,7 +324,7 @@ impl Elements for Vec<json::Value> {
     }
 }
 
-/// A number of a token: a double, as in KrakenD, unless that would make two numbers one.
+/// A number of a token: a double, as in KrakenD, unless that would make two different numbers equal.
 fn number(number: &serde_json::Number) -> Value<'_> {
     const EXACT: u64 = 1 << 53;
     match (number.as_i64(), number.as_u64()) {
@@ -369,7 +370,7 @@ impl Elements for Vec<serde_json::Value> {
     }
 }
 
-/// Reads, of data that may still be slices, what an expression will look at.
+/// Opens the parts of the data that an expression reads and that may still be slices.
 pub(super) fn open(value: &mut json::Value, path: &[Box<str>]) {
     let Some((first, rest)) = path.split_first() else {
         return expand(value);

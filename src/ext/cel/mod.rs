@@ -1,11 +1,12 @@
-//! `validation/cel`, in an endpoint and in a backend: lets pass what an expression says yes to.
+//! `validation/cel`, in an endpoint and in a backend: rejects requests and responses for which an expression is not
+//! true.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `language` | the Common Expression Language; knows nothing of requests |
-//! | `facts` | the variables: what an expression sees of a request, its answer and its token |
-//! | `runtime` | the expressions of one place at work, before and after, and on a token |
-//! | `config`, `compile` | the block and what it means |
+//! | `language` | the Common Expression Language, independent of requests |
+//! | `facts` | the variables: the view of an expression on a request, its response and its token |
+//! | `runtime` | evaluates the expressions of one place, before and after, and on a token |
+//! | `config`, `compile` | the block and its compilation |
 
 mod compile;
 mod config;

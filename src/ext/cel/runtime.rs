@@ -1,4 +1,4 @@
-//! Expressions at work.
+//! Evaluates expressions.
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,14 +14,14 @@ use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
-/// What one run of an expression may cost, in steps: some ten milliseconds, whatever a body is made of. Runs that take
-/// longer than two leave the worker.
+/// The maximum cost of one run, in steps: about ten milliseconds, whatever a body contains. Runs that take longer
+/// than two milliseconds leave the worker.
 const BUDGET: u64 = 1_000_000;
 
-/// How long the expressions on a token may take.
+/// The maximum time of the expressions on a token.
 const TOKEN_TIME: Duration = Duration::from_secs(2);
 
-/// The expressions of one place that are evaluated at one moment, in the order of the file.
+/// The expressions of one place that are evaluated at one moment, in the configured order.
 #[derive(Debug)]
 pub(super) struct Stage {
     /// `[ENDPOINT: /x][CEL][pre] Evaluator`
@@ -30,7 +30,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// The place of the first expression that does not give `true`.
+    /// The index of the first expression that is not `true`.
     fn refused_by(&self, moment: &Moment<'_>, deadline: Instant) -> Option<usize> {
         let mut programs = self.programs.iter().enumerate();
         programs
@@ -68,14 +68,14 @@ impl Stage {
     }
 }
 
-/// What came out of one run.
+/// The result of one run.
 enum Verdict {
     True,
     False,
     Failed(Cow<'static, str>),
 }
 
-/// Runs an expression. Nothing in there panics on purpose; what does so by mistake refuses this request alone.
+/// Runs an expression. It should not panic; if it does, only this request is rejected.
 fn verdict(program: &Program, moment: &Moment<'_>, deadline: Instant) -> Verdict {
     let run = || {
         let budget = Budget::new(BUDGET, deadline);
@@ -89,12 +89,12 @@ fn verdict(program: &Program, moment: &Moment<'_>, deadline: Instant) -> Verdict
     catch_unwind(AssertUnwindSafe(run)).unwrap_or(Verdict::Failed("it panicked".into()))
 }
 
-/// Around an endpoint's work or around a call.
+/// A step around an endpoint's work or around a call.
 #[derive(Debug)]
 pub(super) struct Checks {
     pub(super) before: Stage,
     pub(super) after: Stage,
-    /// What the expressions after it read of `resp_data`.
+    /// The parts of `resp_data` that the later expressions read.
     reads: Box<[Path]>,
     clock: Clock,
 }
@@ -161,7 +161,7 @@ impl PipeStep for Checks {
     }
 }
 
-/// What is asked of a token, besides what the validator asks itself.
+/// The expressions on a token, in addition to the checks of the validator.
 #[derive(Debug)]
 pub(super) struct Rejecters {
     pub(super) stage: Stage,
@@ -179,7 +179,7 @@ impl Demand for Rejecters {
     }
 }
 
-/// Compiles any text and, if it is an expression, runs it on any claims: the way in for fuzzing.
+/// For fuzzing: compiles any text and, if it is an expression, runs it on any claims.
 pub fn judge_anything(text: &str, claims: &[u8]) {
     let Ok(program) = compile(text, &variables()) else {
         return;

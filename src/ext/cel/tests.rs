@@ -84,7 +84,7 @@ async fn after(expressions: &[&str], body: &str, depth: Depth) -> Result<String,
 }
 
 #[tokio::test]
-async fn a_request_is_seen_as_krakend_shows_it() {
+async fn a_request_is_shown_as_in_krakend() {
     for holds in [
         "req_method == 'POST' && req_path == '/a/b c'",
         "req_params.Id == '7' && req_params.UserName == 'ada l' && !has(req_params.id)",
@@ -114,7 +114,7 @@ async fn a_request_is_seen_as_krakend_shows_it() {
 }
 
 #[tokio::test]
-async fn data_is_opened_as_far_as_an_expression_reads_it() {
+async fn only_the_data_that_an_expression_reads_is_opened() {
     let body = r#"{"n": 1.50, "s": "x", "o": {"k": {"l": [1, {"d": null}]}, "other": [ 1 ]}, "e": [], "t": "\u00fc"}"#;
     let written = r#"{"e":[],"n":1.50,"o":{"k":{"l":[1,{"d":null}]},"other":[1]},"s":"x","t":"ü"}"#;
     for depth in [Depth::TopLevel, Depth::Full] {
@@ -157,7 +157,7 @@ async fn data_is_opened_as_far_as_an_expression_reads_it() {
 }
 
 #[tokio::test]
-async fn a_reply_shows_status_and_fields() {
+async fn a_response_shows_status_and_headers() {
     let step = step(&[
         "resp_metadata_status == 201 && resp_metadata_headers['Content-Type'][0] == 'text/plain' && resp_data == {}",
     ]);
@@ -178,7 +178,7 @@ async fn a_reply_shows_status_and_fields() {
 }
 
 #[tokio::test]
-async fn an_expression_may_be_of_both_moments() {
+async fn an_expression_may_have_both_moments() {
     let both = "req_params.Id == 'a' || int(resp_data.a) == 1";
     assert!(before(&[both]).await.is_err());
     assert!(after(&[both], r#"{"a": 1}"#, Depth::TopLevel).await.is_ok());
@@ -192,7 +192,7 @@ async fn an_expression_may_be_of_both_moments() {
 }
 
 #[test]
-fn what_krakend_lets_pass_stops_the_start() {
+fn errors_that_krakend_ignores_stop_the_start() {
     for (block, words) in [
         (r#"[{"check_expr": "req_params.Id =="}]"#, "Syntax error"),
         (
@@ -230,7 +230,7 @@ fn what_krakend_lets_pass_stops_the_start() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_warned_about() {
+fn unlikely_expressions_are_reported_as_warnings() {
     for (expression, words) in [
         ("1 == 1", "never evaluated"),
         ("req_params.Id + 'x'", "gives string"),
@@ -262,7 +262,7 @@ fn what_is_hardly_meant_is_warned_about() {
 }
 
 #[test]
-fn a_token_is_judged_by_the_expressions_that_name_it() {
+fn a_token_is_checked_by_the_expressions_that_use_it() {
     let pattern: Arc<str> = "/e".into();
     let admits = |expressions: &[&str], claims: &str| {
         let report = Report::new();
@@ -312,14 +312,14 @@ fn a_token_is_judged_by_the_expressions_that_name_it() {
 }
 
 #[test]
-fn anything_may_be_compiled_and_judged() {
+fn arbitrary_input_may_be_compiled_and_evaluated() {
     super::judge_anything("JWT.a.all(x, x > 1)", br#"{"a": [1, "b"]}"#);
     super::judge_anything("((", b"{}");
     super::judge_anything("JWT == {}", b"nothing");
 }
 
 #[test]
-fn data_as_deep_as_a_body_may_be_fits_on_a_workers_stack() {
+fn data_of_maximum_depth_fits_on_the_stack_of_a_worker() {
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
     let body = format!(r#"{{"a": {deep}, "b": {deep}}}"#);
     let expression = format!(

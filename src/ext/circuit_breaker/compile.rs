@@ -1,4 +1,4 @@
-//! What the block means.
+//! Compiles the block.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::ext::context::{BackendSite, Compile};
 use crate::ext::registry::BackendPart;
 use crate::runtime::clock::Clock;
 
-/// What KrakenD takes for a pause of 0.
+/// KrakenD's default for a pause of 0.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) fn backend(

@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Key, Kind, Node, key};
 
@@ -36,7 +36,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `qos/circuit-breaker`, as the file has it.
+/// `qos/circuit-breaker` as configured.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) interval: Option<u64>,
@@ -60,7 +60,7 @@ impl Block {
         })
     }
 
-    /// As in KrakenD, a block in which nothing is set means no breaker.
+    /// As in KrakenD, a block without any value means no circuit breaker.
     pub(super) fn is_empty(&self) -> bool {
         let numbers = [self.interval, self.timeout, self.max_errors];
         numbers.iter().all(|number| number.unwrap_or(0) == 0)

@@ -1,4 +1,4 @@
-//! The state machine of a circuit breaker, as KrakenD has it.
+//! The state machine of a circuit breaker, as in KrakenD.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,26 +7,26 @@ use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::step::{BackendStep, Outcome, Ticket};
 
-/// What a breaker is made of: the block of the file with its defaults applied.
+/// The settings of a circuit breaker, with defaults applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// How long failures count together while closed; `None`: for ever.
+    /// How long failures are counted together while the circuit is closed. `None` means forever.
     pub interval: Option<Duration>,
     /// How long the circuit stays open before one call may try again.
     pub timeout: Duration,
-    /// Failures in a row that are still tolerated: the next one opens the circuit.
+    /// The number of consecutive failures that are tolerated. The next one opens the circuit.
     pub max_errors: u64,
-    /// For the log.
+    /// The name for the log.
     pub name: String,
     pub log_status_change: bool,
-    /// Whether a streamed answer of 500 and above counts as failure; KrakenD's never does.
+    /// Whether a streamed response with status 500 and above counts as a failure. In KrakenD it never does.
     pub stream_errors: bool,
 }
 
 /// Stops calling an upstream that keeps failing.
 ///
-/// Each change of state, and each window of the closed state, begins a generation. Results of calls that began in an
-/// older one are ignored.
+/// Each change of state, and each window of the closed state, starts a new generation. Results of calls that started
+/// in an older one are ignored.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     settings: Settings,
@@ -39,9 +39,9 @@ struct Machine {
     state: State,
     generation: u64,
     failures_in_a_row: u64,
-    /// When the window, the pause or the patience with the one trial call ends.
+    /// When the window, the pause, or the wait for the trial call ends.
     ends: Option<Duration>,
-    /// Whether the one call of the half-open state is on its way.
+    /// Whether the trial call of the half-open state is in progress.
     trial: bool,
 }
 
@@ -69,7 +69,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// What it was made of.
+    /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -79,7 +79,7 @@ impl CircuitBreaker {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets time pass: a window that ended begins anew, a pause that ended lets one call try.
+    /// Applies the passage of time: an expired window is restarted, and after an expired pause one call may try.
     fn catch_up(&self, machine: &mut Machine, now: Duration) {
         if machine.ends.is_none_or(|ends| now <= ends) {
             return;
@@ -87,7 +87,8 @@ impl CircuitBreaker {
         match machine.state {
             State::Closed => self.begin(machine, State::Closed, now),
             State::Open => self.change(machine, State::HalfOpen, now),
-            // The trial call never came back, its client went away: another may try. KrakenD would wait for ever.
+            // The trial call has no result because its client closed the connection, so another call may try. KrakenD
+            // would wait forever.
             State::HalfOpen if machine.trial => self.begin(machine, State::HalfOpen, now),
             State::HalfOpen => {}
         }
@@ -166,7 +167,7 @@ impl BackendStep for CircuitBreaker {
             }
             (State::HalfOpen, false) => self.change(&mut machine, State::Closed, now),
             (State::HalfOpen, true) => self.change(&mut machine, State::Open, now),
-            // Nobody holds a ticket of this state.
+            // No ticket belongs to this state.
             (State::Open, _) => {}
         }
     }

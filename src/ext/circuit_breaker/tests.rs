@@ -20,7 +20,7 @@ fn breaker(settings: Settings) -> (CircuitBreaker, Clock) {
     (CircuitBreaker::new(settings, clock.clone()), clock)
 }
 
-/// Plays one call; `Err` is what the client would read.
+/// Runs one call. `Err` is the text of the error.
 fn call(breaker: &CircuitBreaker, outcome: Outcome) -> Result<(), String> {
     match breaker.before() {
         Ok(ticket) => {
@@ -55,7 +55,7 @@ fn a_success_in_between_starts_the_count_again() {
 }
 
 #[test]
-fn after_its_pause_one_call_tries_and_its_success_closes_the_circuit() {
+fn after_the_pause_one_call_tries_and_its_success_closes_the_circuit() {
     let (breaker, clock) = breaker(settings(0));
     assert_eq!(call(&breaker, Outcome::Failure), Ok(()));
     clock.advance(Duration::from_secs(10));
@@ -69,7 +69,7 @@ fn after_its_pause_one_call_tries_and_its_success_closes_the_circuit() {
 }
 
 #[test]
-fn a_failed_trial_opens_it_again_for_the_whole_pause() {
+fn a_failed_trial_opens_the_circuit_again_for_the_whole_pause() {
     let (breaker, clock) = breaker(settings(0));
     assert_eq!(call(&breaker, Outcome::Failure), Ok(()));
     clock.advance(Duration::from_secs(11));
@@ -79,7 +79,7 @@ fn a_failed_trial_opens_it_again_for_the_whole_pause() {
 }
 
 #[test]
-fn a_trial_whose_client_went_away_does_not_block_the_next_for_ever() {
+fn a_trial_whose_client_closed_its_connection_does_not_block_the_next_forever() {
     let (breaker, clock) = breaker(settings(0));
     assert_eq!(call(&breaker, Outcome::Failure), Ok(()));
     clock.advance(Duration::from_secs(11));
@@ -101,7 +101,7 @@ fn failures_count_together_only_within_the_interval() {
 }
 
 #[test]
-fn without_an_interval_failures_count_for_ever() {
+fn without_an_interval_failures_count_forever() {
     let (breaker, clock) = breaker(Settings {
         interval: None,
         ..settings(1)
@@ -126,7 +126,7 @@ fn results_of_an_older_generation_are_ignored() {
 }
 
 #[test]
-fn a_streamed_error_counts_only_when_asked_for() {
+fn a_streamed_error_counts_only_if_enabled() {
     let answer = Outcome::Streamed { status: 503 };
     let (breaker_as_is, _) = breaker(settings(0));
     for _ in 0..5 {

@@ -1,4 +1,5 @@
-//! What the block means. KrakenD starts with what cannot work and fails each request, or crashes: we refuse to start.
+//! Compiles the block. With invalid settings KrakenD starts and fails each request, or crashes. Here they stop the
+//! start.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::ext::context::{BackendSite, Compile};
 use crate::ext::registry::BackendPart;
 use crate::upstream::ClientCredentials;
 
-/// How token requests introduce themselves.
+/// The `User-Agent` of token requests.
 const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
 
 pub(super) fn backend(
@@ -30,7 +31,7 @@ pub(super) fn backend(
     let Some(credentials) = credentials(node, &block, cx) else {
         return BackendPart::Nothing;
     };
-    // One store for the whole file: equal definitions share a token, whichever backends have them.
+    // There is one store for the whole configuration: equal definitions share a token, whichever backends use them.
     let tokens = cx.carry("auth/client-credentials", |tasks| {
         Tokens::started(HeaderValue::from_static(USER_AGENT), tasks)
     });
@@ -87,7 +88,7 @@ fn credentials(node: &Node<'_>, block: &Block<'_>, cx: &Compile<'_>) -> Option<C
     })
 }
 
-/// The reference keeps blanks, and sends what is empty.
+/// As in KrakenD, spaces are kept, and an empty value is sent.
 fn scope(block: &Block<'_>) -> Option<String> {
     let scopes = block.scopes.split(',');
     if !block.trim_scopes {
@@ -106,8 +107,8 @@ fn is_address(url: &str) -> bool {
     })
 }
 
-/// The call as the reference's log names it, `Get "http://h/x"`; the pattern stands for the path, whose values are the
-/// client's business.
+/// The call as in KrakenD's log, `Get "http://h/x"`. The pattern is used instead of the path, whose values come from
+/// the client.
 fn call(site: &BackendSite<'_>) -> String {
     let method = site.method.as_str();
     let (first, rest) = method.split_at_checked(1).unwrap_or((method, ""));

@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Data, Key, Kind, Node, Typing, key};
 
@@ -54,7 +54,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `auth/client-credentials`, as the file has it.
+/// `auth/client-credentials` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) client_id: String,
@@ -90,7 +90,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The members of `params`, each a list of texts.
+/// The members of `params`, each a list of strings.
 fn lists(params: &Node<'_>) -> Vec<(String, Vec<String>)> {
     let list = |node: &Node<'_>| {
         if matches!(node.value().data, Data::Text(_)) {

@@ -1,6 +1,6 @@
-//! `auth/client-credentials`, in a backend: calls carry a token that the gateway fetches for itself (RFC 6749 §4.4).
+//! `auth/client-credentials`, in a backend: sends a token that the gateway obtains for itself (RFC 6749 §4.4).
 //!
-//! Fetching, keeping and renewing is `upstream::credentials`; this is what the file says of it.
+//! `upstream::credentials` fetches, stores and renews the token. This module compiles the configuration.
 
 mod compile;
 mod config;

@@ -1,4 +1,4 @@
-//! A backend's token at work, and the task that fetches.
+//! The token of a backend, and the task that fetches it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,11 +14,12 @@ use crate::runtime::step::Credentials;
 use crate::upstream::credentials::TokenError;
 use crate::upstream::{ClientCredentials, ClientError, TokenSource, TokenStore};
 
-/// All tokens of a file, with the task that fetches and renews them. It ends when the last holder is gone.
+/// All tokens of a configuration, with the task that fetches and renews them. The task ends when the last reference
+/// is dropped.
 #[derive(Debug)]
 pub struct Tokens {
     store: Arc<TokenStore>,
-    /// Never sent to: the task sees that it is dropped.
+    /// Never used for sending: the task notices when it is dropped.
     _running: watch::Sender<bool>,
 }
 
@@ -37,10 +38,10 @@ impl Tokens {
         })
     }
 
-    /// The token of these credentials, shared by all who have them.
+    /// The token for these credentials, shared by all backends that use them.
     ///
     /// # Errors
-    /// No client can be made.
+    /// No client can be created.
     pub fn source(&self, credentials: &ClientCredentials) -> Result<Arc<TokenSource>, ClientError> {
         self.store.source(credentials)
     }
@@ -53,12 +54,12 @@ pub struct BackendToken {
     _tokens: Arc<Tokens>,
     source: Arc<TokenSource>,
     drop_on_401: bool,
-    /// `Get "http://h/x"`, which opens the failure's text.
+    /// `Get "http://h/x"`, the prefix of the failure's text.
     call: Box<str>,
 }
 
 impl BackendToken {
-    /// The token of `source` for one backend, whose calls the log names `call`.
+    /// The token of `source` for one backend. `call` is the name of its calls in the log.
     pub fn new(
         tokens: Arc<Tokens>,
         source: Arc<TokenSource>,

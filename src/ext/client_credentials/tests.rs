@@ -23,7 +23,7 @@ fn credentials(file: &mut File) -> Arc<dyn Credentials> {
     }
 }
 
-/// A token server that answers every request with `body`, and counts them.
+/// A token server that responds to every request with `body`, and counts the requests.
 async fn token_server(status: &'static str, body: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/token", listener.local_addr().unwrap());
@@ -32,7 +32,7 @@ async fn token_server(status: &'static str, body: &'static str) -> (String, Arc<
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let mut request = Vec::new();
-            // The form is the last thing sent, and it ends with the scope.
+            // The form is sent last, and it ends with the scope.
             while !request.windows(6).any(|window| window == b"scope=") {
                 if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
                     break;
@@ -50,7 +50,7 @@ async fn token_server(status: &'static str, body: &'static str) -> (String, Arc<
 }
 
 #[test]
-fn what_could_never_work_is_refused_at_start() {
+fn invalid_settings_are_rejected_at_start() {
     let good =
         r#"{"client_id": "i", "client_secret": "s", "token_url": "http://h/t", "scopes": "a,b"}"#;
     assert_eq!(mistakes(good), 0);
@@ -94,7 +94,7 @@ async fn backends_with_equal_definitions_share_one_token() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_references_words() {
+async fn a_rejection_has_the_words_of_krakend() {
     let body = r#"{"error":"invalid_client","error_description":"Bad client credentials"}"#;
     let (url, _) = token_server("401 Unauthorized", body).await;
     let mut file = File::new(&format!(r#"{{"client_id": "i", "token_url": "{url}"}}"#));
@@ -114,10 +114,10 @@ async fn a_refusal_is_told_in_the_references_words() {
 }
 
 #[tokio::test]
-async fn the_task_ends_with_its_last_holder() {
+async fn the_task_ends_with_its_last_reference() {
     let mut file = File::new(r#"{"client_id": "i", "token_url": "http://127.0.0.1:1/t"}"#);
     let held = credentials(&mut file);
-    // What the file carried goes with it.
+    // The carried state is dropped with it.
     let tasks: Vec<_> = file
         .into_tasks()
         .into_iter()

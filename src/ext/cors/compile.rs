@@ -1,4 +1,4 @@
-//! What the block means.
+//! Compiles the block.
 
 use std::sync::Arc;
 
@@ -104,7 +104,7 @@ fn headers(list: &[String]) -> Allowed {
     Allowed::Some(list.iter().map(|name| name.to_lowercase().into()).collect())
 }
 
-/// As KrakenD writes them: each word with a capital, joined by a comma and a blank.
+/// As KrakenD writes them: capitalised words, joined by a comma and a space.
 fn expose(node: &Node<'_>, list: &[String]) -> Option<HeaderValue> {
     let mut names = Vec::new();
     for name in list {
@@ -136,7 +136,7 @@ fn canonical(name: &str) -> String {
         .collect()
 }
 
-/// A negative duration means 0, and 0 means that nothing is said.
+/// A negative duration counts as 0, and 0 sends no header.
 fn max_age(block: &Block<'_>) -> Option<HeaderValue> {
     let node = block.max_age.as_ref()?;
     if let Data::Text(text) = &node.value().data

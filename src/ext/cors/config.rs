@@ -1,8 +1,8 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Key, Kind, Node, key};
 
-/// What both levels have.
+/// The keys of both levels.
 const SHARED: [Key; 10] = [
     key(
         "allow_origins",
@@ -69,7 +69,7 @@ const SHARED: [Key; 10] = [
 /// Keys of an endpoint's block.
 pub(super) const KEYS: &[Key] = &SHARED;
 
-/// Keys of the service's block: those and one of ours.
+/// Keys of the service's block: the shared ones, and one of our own.
 pub(super) const SERVICE_KEYS: &[Key] = &{
     let mut all = [ENDPOINTS_ONLY; SHARED.len() + 1];
     let mut at = 0;
@@ -87,7 +87,7 @@ const ENDPOINTS_ONLY: Key = key(
     "Ours: applies nowhere by itself; only endpoints with a block of their own may be called.",
 );
 
-/// `security/cors`, as the file has it.
+/// `security/cors` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) allow_origins: Vec<String>,

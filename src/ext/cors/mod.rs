@@ -1,9 +1,10 @@
-//! `security/cors`, in the service and, ours, in an endpoint: who may call from a page of another origin.
+//! `security/cors`, in the service and, as our own extension, in an endpoint: which origins may call the gateway from
+//! a web page.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `policy` | one set of rules, and what it adds to an answer |
-//! | `config`, `compile`, `runtime` | the block, what it means, what happens |
+//! | `policy` | one set of rules, and the headers that it adds to a response |
+//! | `config`, `compile`, `runtime` | the block, its compilation, its step |
 
 mod compile;
 mod config;
@@ -28,7 +29,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     compile: compile::service,
 };
 
-/// `security/cors` of an endpoint, ours.
+/// `security/cors` of an endpoint, our own extension.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "security/cors",
     aliases: ALIASES,

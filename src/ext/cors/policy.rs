@@ -1,4 +1,4 @@
-//! One set of rules, and what it adds to an answer. The bytes are the reference's.
+//! One set of rules, and the headers that it adds to a response. The bytes are the same as KrakenD's.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -28,20 +28,21 @@ const VARY_PRIVATE: HeaderValue = HeaderValue::from_static(
 /// The origins of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// All of them, and the answer says `*`.
+    /// All origins. The response contains `*`.
     Any,
-    /// These, lower case, and those that start and end like one of the pairs; the answer names the one that asked.
+    /// These origins in lower case, and those that start and end with one of the pairs. The response contains the
+    /// requesting origin.
     Some {
         exact: Box<[Box<str>]>,
         wild: Box<[(Box<str>, Box<str>)]>,
     },
 }
 
-/// The names of a policy's methods or header fields.
+/// The allowed methods or headers of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allowed {
     Any,
-    /// Methods in upper case, header fields in lower case.
+    /// Methods in upper case, headers in lower case.
     Some(Box<[Box<str>]>),
 }
 
@@ -55,14 +56,15 @@ pub struct Policy {
     pub credentials: bool,
     pub private_network: bool,
     pub max_age: Option<HeaderValue>,
-    /// Preflight requests are not answered here.
+    /// Passes preflight requests on.
     pub passthrough: bool,
     pub success: StatusCode,
     pub debug: bool,
 }
 
 impl Policy {
-    /// The answer to a preflight request. A refused one looks like any other, without the fields that allow.
+    /// The response to a preflight request. A rejection has the same status, without the headers that allow the
+    /// request.
     pub fn preflight(&self, head: &Head<'_>) -> Answer {
         let mut answer = Answer::empty(self.success);
         let vary = if self.private_network {
@@ -76,7 +78,7 @@ impl Policy {
         answer
     }
 
-    /// The fields that a request that is no preflight gets.
+    /// Adds the headers for a request that is not a preflight.
     pub fn actual(&self, head: &Head<'_>, fields: &mut Fields) {
         fields.push((VARY, VARY_ORIGIN));
         let Some(origin) = head.headers.get(ORIGIN) else {
@@ -152,7 +154,7 @@ impl Policy {
                 .any(|(start, end)| matches_wild(origin, start, end))
     }
 
-    /// OPTIONS is always fine; the letter case counts (RFC 9110 §9.1).
+    /// OPTIONS is always allowed. Methods are case-sensitive (RFC 9110 §9.1).
     fn method(&self, method: &str) -> bool {
         match &self.methods {
             Allowed::Any => true,
@@ -184,7 +186,7 @@ impl Policy {
     }
 }
 
-/// `http://*.ok.com` as its two halves, which may not overlap.
+/// `http://*.ok.com` as its two parts, which must not overlap.
 fn matches_wild(origin: &str, start: &str, end: &str) -> bool {
     let (origin, n) = (origin.as_bytes(), start.len() + end.len());
     origin.len() >= n

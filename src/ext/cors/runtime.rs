@@ -1,4 +1,4 @@
-//! CORS around the router.
+//! The CORS step around the router.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,22 +14,22 @@ use crate::runtime::router::{Match, Router};
 use crate::runtime::service::Endpoint;
 use crate::runtime::step::ServiceStep;
 
-/// Answers preflight requests, and marks the answers to others.
+/// Responds to preflight requests, and adds headers to other responses.
 #[derive(Debug)]
 pub struct Cors {
-    /// `None`: only endpoints with a policy of their own.
+    /// `None` if only endpoints have a policy.
     service: Option<Policy>,
     own: Arc<Own>,
 }
 
-/// The policies of endpoints that have one: collected while the file is compiled, fixed when its router is built.
+/// The policies of endpoints: collected during compilation, and fixed when the router is built.
 #[derive(Debug, Default)]
 pub struct Own {
     collected: Mutex<Vec<(Method, Arc<str>, Policy)>>,
     fixed: OnceLock<OwnPolicies>,
 }
 
-/// Policies by [`Endpoint::id`], and the router that knows which endpoint a request is for.
+/// The policies by [`Endpoint::id`], and the router that finds the endpoint of a request.
 #[derive(Debug)]
 struct OwnPolicies {
     router: Arc<Router<Arc<Endpoint>>>,
@@ -37,12 +37,12 @@ struct OwnPolicies {
 }
 
 impl Own {
-    /// Adds the policy of an endpoint; too late once [`Own::fix`] was called.
+    /// Adds the policy of an endpoint. It must be called before [`Own::fix`].
     pub(super) fn add(&self, method: Method, pattern: Arc<str>, policy: Policy) {
         self.locked().push((method, pattern, policy));
     }
 
-    /// Hands over the finished router.
+    /// Sets the finished router.
     pub fn fix(&self, router: &Arc<Router<Arc<Endpoint>>>, endpoints: &[Arc<Endpoint>]) {
         let collected = std::mem::take(&mut *self.locked());
         if collected.is_empty() {
@@ -60,11 +60,11 @@ impl Own {
             })
             .collect();
         let router = Arc::clone(router);
-        // A file has one router.
+        // There is only one router per configuration.
         let _ = self.fixed.set(OwnPolicies { router, policies });
     }
 
-    /// The policy of the endpoint that a request is for, or that a preflight asks about.
+    /// The policy of the endpoint that a request or a preflight is for.
     fn policy(&self, head: &Head<'_>) -> Option<&Policy> {
         let fixed = self.fixed.get()?;
         let method = asked_method(head)?;
@@ -82,7 +82,7 @@ impl Own {
 }
 
 impl Cors {
-    /// CORS by `service` where no endpoint has rules of its own.
+    /// CORS with `service` for endpoints without their own policy.
     pub fn new(service: Option<Policy>, own: Arc<Own>) -> Cors {
         Cors { service, own }
     }
@@ -122,7 +122,7 @@ fn is_preflight(head: &Head<'_>) -> bool {
             .is_some_and(|method| !method.is_empty())
 }
 
-/// A preflight is about the method it asks for; `None` if that is none.
+/// A preflight concerns the method that it names. `None` if that is not a valid method.
 fn asked_method<'a>(head: &Head<'a>) -> Option<Cow<'a, Method>> {
     match head.headers.get(ACCESS_CONTROL_REQUEST_METHOD) {
         Some(asked) if is_preflight(head) => {

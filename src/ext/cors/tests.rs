@@ -33,7 +33,7 @@ fn shown(fields: &Fields) -> Vec<String> {
         .collect()
 }
 
-/// Status and fields of the preflight's answer.
+/// Status and headers of the response to a preflight.
 fn preflight(step: &dyn ServiceStep, path: &str, pairs: &[(&str, &str)]) -> (u16, Vec<String>) {
     let headers = headers(pairs);
     let mut notes = Notes::default();
@@ -58,7 +58,7 @@ const FULL: &str = r#"{"allow_origins": ["https://a.example", "https://b.example
 const VARY: &str = "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 
 #[test]
-fn an_allowed_preflight_names_the_one_method_and_the_asked_headers() {
+fn an_allowed_preflight_names_the_method_and_the_requested_headers() {
     let step = cors(FULL);
     let asked = [
         ("origin", "https://a.example"),
@@ -85,7 +85,7 @@ fn an_allowed_preflight_names_the_one_method_and_the_asked_headers() {
 }
 
 #[test]
-fn a_refused_preflight_has_the_same_status_and_only_vary() {
+fn a_rejected_preflight_has_the_same_status_and_only_vary() {
     let step = cors(FULL);
     let method = ("access-control-request-method", "GET");
     let origin = ("origin", "https://a.example");
@@ -109,7 +109,7 @@ fn a_refused_preflight_has_the_same_status_and_only_vary() {
 }
 
 #[test]
-fn without_lists_any_origin_and_header_and_the_simple_methods_may_come() {
+fn without_lists_any_origin_and_header_and_the_simple_methods_are_allowed() {
     let step = cors("{}");
     for (method, allowed) in [
         ("GET", true),
@@ -133,7 +133,7 @@ fn without_lists_any_origin_and_header_and_the_simple_methods_may_come() {
 }
 
 #[test]
-fn an_actual_request_is_marked_and_never_refused() {
+fn an_actual_request_gets_headers_and_is_never_rejected() {
     let step = cors(FULL);
     let marked = [
         "vary: Origin",
@@ -152,7 +152,7 @@ fn an_actual_request_is_marked_and_never_refused() {
 }
 
 #[test]
-fn credentials_and_private_networks_are_allowed_on_demand() {
+fn credentials_and_private_networks_are_allowed_if_enabled() {
     let step = cors(
         r#"{"allow_origins": ["https://a.example"], "allow_credentials": true, "allow_private_network": true,
             "options_success_status": 200, "max_age": "-1s"}"#,
@@ -178,7 +178,7 @@ fn credentials_and_private_networks_are_allowed_on_demand() {
 }
 
 #[test]
-fn one_star_in_an_origin_stands_for_anything() {
+fn a_star_in_an_origin_matches_anything() {
     let step = cors(r#"{"allow_origins": ["http://*.ok.com"]}"#);
     let allowed = |origin: &str| actual(&*step, &Method::GET, &[("origin", origin)]).len() > 1;
     assert!(allowed("http://a.ok.com") && allowed("HTTP://b.c.OK.com"));
@@ -189,7 +189,7 @@ fn one_star_in_an_origin_stands_for_anything() {
 }
 
 #[test]
-fn passed_through_preflights_go_on_with_their_fields() {
+fn passed_through_preflights_get_their_headers() {
     let step = cors(r#"{"options_passthrough": true}"#);
     let headers = headers(&[
         ("origin", "https://a.example"),
@@ -209,7 +209,7 @@ fn rules_of_an_endpoint_need_a_block_in_the_service() {
 }
 
 #[test]
-fn a_status_that_is_no_success_is_a_mistake() {
+fn a_status_that_is_not_a_success_is_an_error() {
     let mut file = File::new(r#"{"options_success_status": 404}"#);
     file.service(&SERVICE);
     assert_eq!(file.mistakes(), 1);

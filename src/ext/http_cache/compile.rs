@@ -1,4 +1,4 @@
-//! What the block means.
+//! Compiles the block.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::ext::registry::BackendPart;
 use crate::ext::request_id::IdHeader;
 use crate::runtime::clock::Clock;
 
-/// The store of all backends with `shared` and limits, left by the first of them.
+/// The store of all backends with `shared` and limits, created by the first of them.
 #[derive(Debug)]
 struct Limited(Arc<Entries>);
 
@@ -51,7 +51,8 @@ pub(super) fn backend(
     BackendPart::Cache(Arc::new(cache))
 }
 
-/// What the keys of this backend leave out. A header that tells who asks is left out only by `share_identities`.
+/// The headers that the cache keys of this backend ignore. A header that identifies the client is ignored only with
+/// `share_identities`.
 fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
     let identity = || {
         let known = cx.identity_headers().iter().cloned();
@@ -88,7 +89,7 @@ fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
     })
 }
 
-/// The limits of the first backend that declares any hold for all that do; the blocks after it do not change them.
+/// The limits of the first backend that sets any apply to all that do. Later blocks do not change them.
 fn shared(block: &Block, cx: &mut Compile<'_>) -> Arc<Entries> {
     let known = match block.limits {
         Some(_) => cx.left::<Limited>().map(|shared| Arc::clone(&shared.0)),

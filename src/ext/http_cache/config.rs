@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `qos/http-cache`, as the file has it.
+/// `qos/http-cache` as configured.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) shared: bool,
-    /// `max_size` and `max_items`: one alone is no limit.
+    /// `max_size` and `max_items`. Only one of them is not a limit.
     pub(super) limits: Option<(usize, usize)>,
     pub(super) share_identities: bool,
     pub(super) ignore_headers: Vec<String>,

@@ -1,11 +1,11 @@
-//! `Cache-Control`, and whether a stored answer is fresh, by the rules of KrakenD's cache.
+//! `Cache-Control`, and whether a stored response is fresh, with the rules of KrakenD's cache.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, DATE, EXPIRES, PRAGMA};
 
-/// The directives of a message that a cache here looks at; seconds where a directive has them.
+/// The directives of a message that this cache uses, in seconds where a directive has them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Directives {
     pub no_store: bool,
@@ -13,31 +13,31 @@ pub struct Directives {
     pub only_if_cached: bool,
     pub public: bool,
     pub private: bool,
-    /// `Some(0)` for one that is no number: nothing is fresh then.
+    /// `Some(0)` for a value that is not a number, which makes nothing fresh.
     pub max_age: Option<u64>,
     pub min_fresh: Option<u64>,
     pub max_stale: Option<Tolerance>,
     pub stale_if_error: Option<Tolerance>,
 }
 
-/// A directive that may stand alone: then it has no end.
+/// The value of a directive that may have no argument, which means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tolerance {
     Any,
     Seconds(u64),
 }
 
-/// What a stored answer is good for.
+/// How a stored response may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     Fresh,
     Stale,
-    /// The client wants it from upstream.
+    /// The client requires a response from the upstream.
     Bypass,
 }
 
 impl Directives {
-    /// The directives of `headers`, all lines together.
+    /// The directives of all lines in `headers`.
     pub fn of(headers: &HeaderMap) -> Directives {
         let mut found = Directives::default();
         for line in headers.get_all(CACHE_CONTROL) {
@@ -74,7 +74,8 @@ impl Directives {
     }
 }
 
-/// Whether the stored `answer` is fresh for a request with the headers `sent`, `wall` after 1970.
+/// Whether the stored `answer` is fresh for a request with the headers `sent`. `wall` is the time since the Unix
+/// epoch.
 pub fn freshness(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> Freshness {
     let (asked, given) = (Directives::of(sent), Directives::of(answer));
     let pragma = !sent.contains_key(CACHE_CONTROL)
@@ -107,7 +108,7 @@ pub fn freshness(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> Freshn
     }
 }
 
-/// Whether the stored `answer` may stand in for an upstream that failed.
+/// Whether the stored `answer` may replace the response of an upstream that failed.
 pub fn may_stand_in(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> bool {
     let (asked, given) = (Directives::of(sent), Directives::of(answer));
     match given.stale_if_error.or(asked.stale_if_error) {
@@ -117,7 +118,7 @@ pub fn may_stand_in(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> boo
     }
 }
 
-/// Seconds since the `Date` of the answer; `None` without one. `Age` is not looked at, as in KrakenD.
+/// Seconds since the `Date` of the response. `None` without one. As in KrakenD, `Age` is ignored.
 fn age(answer: &HeaderMap, wall: Duration) -> Option<u64> {
     let made = date(answer, &DATE)?;
     Some(wall.as_secs().saturating_sub(made))

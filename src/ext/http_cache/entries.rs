@@ -1,4 +1,4 @@
-//! The store: bounded in bytes and in number, the longest unused go first.
+//! The store: limited in bytes and in number, with eviction of the least recently used entries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,38 +10,38 @@ use crate::runtime::flights::{Digest, Flights};
 use crate::runtime::step::CacheKey;
 use crate::upstream::Incoming;
 
-/// The bounds where the file names none: KrakenD's cache has no end then.
+/// The default limits. KrakenD's cache has no limit then.
 const MAX_BYTES: usize = 64 << 20;
 const MAX_ITEMS: usize = 100_000;
 
-/// What an entry costs beside its bytes: tables, keys and counters. It counts against our own bounds only; a size in the
-/// file is that of answers.
+/// The overhead of an entry: tables, keys and counters. It counts only against our own limits; a configured size
+/// applies to responses.
 const OVERHEAD: usize = 512;
 
-/// What each header field of an entry costs beside its bytes; counted like [`OVERHEAD`].
+/// The overhead of each header of an entry, counted like [`OVERHEAD`].
 const FIELD_OVERHEAD: usize = 128;
 
-/// Header fields that an answer depends on (`Vary`), and digests of what was sent in them.
+/// The headers that a response depends on (`Vary`), and digests of the values that were sent.
 pub type Varied = Box<[(HeaderName, Digest)]>;
 
-/// One stored answer.
+/// A stored response.
 #[derive(Debug)]
 pub struct Entry {
     pub answer: Incoming,
     pub varied: Varied,
-    /// Whether anyone may have it, also those who sent credentials.
+    /// Whether clients that sent credentials may receive it.
     pub public: bool,
 }
 
-/// Stored answers by key.
+/// Stored responses by key.
 #[derive(Debug)]
 pub struct Entries {
     max_bytes: usize,
     max_items: usize,
-    /// Counted for each entry, and for each of its fields.
+    /// Added for each entry, and for each of its headers.
     overhead: (usize, usize),
     table: Mutex<Table>,
-    /// The calls under way that fill the store.
+    /// The calls in progress that fill the store.
     pub flights: Flights,
 }
 
@@ -62,7 +62,7 @@ struct Slot {
 }
 
 impl Entries {
-    /// A store of at most `max_items` answers, which with their URLs and fields have `max_bytes`.
+    /// A store of at most `max_items` responses, whose URLs, headers and bodies have at most `max_bytes`.
     pub fn new(max_bytes: usize, max_items: usize) -> Entries {
         Entries {
             max_bytes,
@@ -73,7 +73,7 @@ impl Entries {
         }
     }
 
-    /// A store without bounds in the file.
+    /// A store without configured limits.
     pub fn unconfigured() -> Entries {
         Entries {
             overhead: (OVERHEAD, FIELD_OVERHEAD),
@@ -81,7 +81,7 @@ impl Entries {
         }
     }
 
-    /// The answer under `key`, now the last used one.
+    /// The response under `key`, which becomes the most recently used one.
     pub fn get(&self, key: &Digest) -> Option<Arc<Entry>> {
         let mut table = self.locked();
         let Table {
@@ -99,9 +99,9 @@ impl Entries {
         Some(Arc::clone(&slot.entry))
     }
 
-    /// Stores an answer, and forgets others until all fit. One that could never fit only replaces what was there.
+    /// Stores a response, and evicts others until all fit. One that could never fit only removes the previous one.
     ///
-    /// What is stored is a copy: the fields and the body of an answer may be small parts of large buffers.
+    /// A copy is stored, because the headers and the body of a response may be small parts of large buffers.
     pub fn put(&self, key: &CacheKey, entry: Entry) {
         let (per_entry, per_field) = self.overhead;
         let fields = entry.answer.headers.len() + entry.varied.len();
@@ -119,19 +119,19 @@ impl Entries {
         table.insert(key.digest, entry, bytes);
     }
 
-    /// Forgets the answer under `key`.
+    /// Removes the response under `key`.
     pub fn remove(&self, key: &Digest) {
         self.locked().remove(key);
     }
 
-    /// Bytes and answers that are stored now.
+    /// The number of stored bytes and responses.
     pub fn usage(&self) -> (usize, usize) {
         let table = self.locked();
         (table.bytes, table.entries.len())
     }
 
     fn locked(&self) -> MutexGuard<'_, Table> {
-        // Nothing in here panics half way.
+        // Nothing in here panics in the middle of a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,12 +173,12 @@ fn size(key: &CacheKey, entry: &Entry) -> usize {
     key.url_bytes + fields.sum::<usize>() + varied.sum::<usize>() + entry.answer.body.len()
 }
 
-/// The entry in memory of its own.
+/// A copy of the entry in its own memory.
 fn copied(mut entry: Entry) -> Entry {
     entry.answer.body = Bytes::copy_from_slice(&entry.answer.body);
     let mut headers = HeaderMap::with_capacity(entry.answer.headers.len());
     for (name, value) in &entry.answer.headers {
-        // Valid, as it is a copy of a valid one.
+        // Valid, because it is a copy of a valid one.
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(name.as_str().as_bytes()),
             HeaderValue::from_bytes(value.as_bytes()),

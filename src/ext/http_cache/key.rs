@@ -1,4 +1,4 @@
-//! Under what an answer is kept: everything that its backend is told.
+//! The cache key of a response: everything that is sent to its backend.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use http::header::{CACHE_CONTROL, FORWARDED, IF_MODIFIED_SINCE, IF_NONE_MATCH, PRAGMA};
@@ -8,8 +8,9 @@ use smallvec::SmallVec;
 use crate::runtime::flights::Digest;
 use crate::upstream::Outgoing;
 
-/// Fields that are never part of a key: those that the cache obeys itself, and those that name a request, its trace or
-/// the address of its client and are another for each. An answer that depends on one of them has to say so in `Vary`.
+/// Headers that are never part of a key: those that the cache itself evaluates, and those that identify a request,
+/// its trace or the address of its client, which differ for each request. A response that depends on one of them must
+/// name it in `Vary`.
 const NEVER: [HeaderName; 13] = [
     CACHE_CONTROL,
     PRAGMA,
@@ -26,13 +27,13 @@ const NEVER: [HeaderName; 13] = [
     HeaderName::from_static("x-b3-flags"),
 ];
 
-/// What tells stored answers apart.
+/// The rules for cache keys.
 ///
-/// A client decides what many parts of a call say: its `Host` stands in `X-Forwarded-Host`, for instance. An answer that
-/// depends on such a part must not reach those who sent another.
+/// A client controls many parts of a call: for example, its `Host` is sent in `X-Forwarded-Host`. A response that
+/// depends on such a part must not be sent to clients with another value.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRules {
-    /// Fields that the file leaves out.
+    /// Headers that the configuration excludes.
     pub left_out: Box<[HeaderName]>,
 }
 
@@ -44,14 +45,14 @@ impl KeyRules {
             add(&mut context, text.as_bytes());
         }
         add(&mut context, &out.body);
-        // Backends that share a store and leave out other fields do not share answers.
+        // Backends that share a store but exclude different headers do not share responses.
         context.update(&(self.left_out.len() as u64).to_le_bytes());
         for name in &self.left_out {
             add(&mut context, name.as_str().as_bytes());
         }
         let mut names: SmallVec<[&HeaderName; 16]> =
             out.headers.keys().filter(|name| self.has(name)).collect();
-        // The order in which a client sends its fields tells nothing.
+        // The order in which a client sends its headers does not matter.
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         for name in names {
             add(&mut context, name.as_str().as_bytes());
@@ -65,7 +66,7 @@ impl KeyRules {
     }
 }
 
-/// The digest of all lines of `name`; other than that of an empty line when there is none.
+/// The digest of all lines of `name`. A missing header differs from an empty one.
 pub fn digest_of(name: &HeaderName, headers: &HeaderMap) -> Digest {
     let mut context = Context::new(&SHA256);
     for value in headers.get_all(name) {
@@ -86,13 +87,13 @@ fn add_values(context: &mut Context, name: &HeaderName, headers: &HeaderMap) {
     }
 }
 
-/// The length stands in front, so that no two lists of parts read the same.
+/// The length is included, so that different lists of parts never have the same encoding.
 fn add(context: &mut Context, part: &[u8]) {
     context.update(&(part.len() as u64).to_le_bytes());
     context.update(part);
 }
 
-/// `Forwarded` without the addresses of clients (RFC 7239 §5.2); the host and the scheme stay.
+/// `Forwarded` without the addresses of clients (RFC 7239 §5.2). Host and scheme are kept.
 fn without_address(value: &HeaderValue) -> Vec<u8> {
     let is_address = |pair: &&[u8]| {
         let name = pair.trim_ascii_start().get(..4).unwrap_or_default();

@@ -1,11 +1,11 @@
-//! `qos/http-cache`, in a backend: answers of an upstream, kept in memory as long as the upstream allows.
+//! `qos/http-cache`, in a backend: responses of an upstream, kept in memory as long as the upstream allows.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `directives` | `Cache-Control`, and how old an answer may be |
-//! | `entries` | the store: bounded in bytes and in number |
-//! | `key` | what tells answers apart |
-//! | `config`, `compile`, `runtime` | the block, what it means, what happens |
+//! | `directives` | `Cache-Control` and freshness |
+//! | `entries` | the store, limited in bytes and in number |
+//! | `key` | the cache keys |
+//! | `config`, `compile`, `runtime` | the block, its compilation, the cache |
 
 mod compile;
 mod config;

@@ -18,18 +18,18 @@ use crate::runtime::flights::Flights;
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::upstream::{Incoming, Outgoing};
 
-/// Answers of one backend, or of all backends with `shared`.
+/// Stored responses of one backend, or of all backends with `shared`.
 #[derive(Debug)]
 pub struct Cache {
     entries: Arc<Entries>,
     rules: KeyRules,
-    /// How long a call waits for an equal one; `None`: half of the time that its request has left.
+    /// How long a call waits for an equal one. `None` means half of the remaining time of its request.
     max_wait: Option<Duration>,
     clock: Clock,
 }
 
 impl Cache {
-    /// A cache that stores in `entries`, under keys made by `rules`.
+    /// A cache that stores in `entries`, with keys according to `rules`.
     pub fn new(entries: Arc<Entries>, rules: KeyRules, clock: Clock) -> Cache {
         Cache {
             entries,
@@ -44,7 +44,7 @@ impl Cache {
         Cache { max_wait, ..self }
     }
 
-    /// What is stored for this request and may be given to whoever sent it.
+    /// The stored response for this request, if it may be sent to its client.
     fn find(&self, key: &CacheKey, sent: &HeaderMap) -> Option<Arc<Entry>> {
         let entry = self.entries.get(&key.digest)?;
         let same = entry
@@ -85,7 +85,7 @@ impl ResponseCache for Cache {
     fn store(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming) {
         let (asked, given) = (Directives::of(sent), Directives::of(&answer.headers));
         let personal = carries_credentials(sent) || answer.headers.contains_key(SET_COOKIE);
-        // As in KrakenD, `private` by itself keeps nobody's answer from others: it only takes back a `public`.
+        // As in KrakenD, `private` alone does not prevent sharing: it only cancels a `public`.
         let public = given.public && !given.private;
         let varied = varied(sent, &answer.headers);
         let refused = asked.no_store
@@ -93,7 +93,7 @@ impl ResponseCache for Cache {
             || (personal && !public)
             || answer.status == StatusCode::PARTIAL_CONTENT
             || answer.status == StatusCode::NOT_MODIFIED
-            // Whoever asks next may not accept it.
+            // The next client may not accept the coding.
             || answer.headers.contains_key(CONTENT_ENCODING);
         let Some(varied) = varied.filter(|_| !refused) else {
             self.entries.remove(&key.digest);
@@ -101,7 +101,7 @@ impl ResponseCache for Cache {
         };
         let mut answer = answer.clone();
         strip(&mut answer.headers);
-        // A cookie is for the client that it was sent to, whatever is said of the rest (RFC 9111 §7.3).
+        // A cookie is only for the client that it was sent to, whatever the other headers say (RFC 9111 §7.3).
         answer.headers.remove(SET_COOKIE);
         let entry = Entry {
             answer,
@@ -142,12 +142,12 @@ fn is_cacheable(method: &Method, sent: &HeaderMap) -> bool {
     matches!(*method, Method::GET | Method::HEAD) && !sent.contains_key(RANGE)
 }
 
-/// Such a request's answer is for its sender alone, unless the answer says `public` (RFC 9111 §3.5).
+/// The response to such a request is only for its client, unless it is `public` (RFC 9111 §3.5).
 fn carries_credentials(sent: &HeaderMap) -> bool {
     sent.contains_key(AUTHORIZATION) || sent.contains_key(COOKIE)
 }
 
-/// The conditions that let the upstream answer 304; the client's own ones stay.
+/// The conditions with which the upstream may respond with 304. The client's own ones are kept.
 fn conditions(sent: &HeaderMap, stored: &HeaderMap) -> Fields {
     let mut fields = Fields::new();
     if sent.contains_key(IF_NONE_MATCH) || sent.contains_key(IF_MODIFIED_SINCE) {
@@ -164,7 +164,7 @@ fn conditions(sent: &HeaderMap, stored: &HeaderMap) -> Fields {
     fields
 }
 
-/// What the answer depends on, and `None` for one that depends on everything (`Vary: *`).
+/// The headers that the response depends on. `None` if it depends on everything (`Vary: *`).
 fn varied(sent: &HeaderMap, answer: &HeaderMap) -> Option<Varied> {
     let mut varied = Vec::new();
     for line in answer.get_all(VARY) {
@@ -183,7 +183,7 @@ fn varied(sent: &HeaderMap, answer: &HeaderMap) -> Option<Varied> {
     Some(varied.into())
 }
 
-/// The stored body is whole and decoded; what described its way here no longer holds.
+/// The stored body is complete and decoded, so headers that described its transfer are removed.
 fn strip(headers: &mut HeaderMap) {
     for name in [
         CONTENT_LENGTH,

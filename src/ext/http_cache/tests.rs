@@ -98,7 +98,7 @@ impl Bench {
         self.cache.keep(&call(Method::GET, "/u", sent), &answer);
     }
 
-    /// The stored body, or the word for why there is none.
+    /// The stored body, or a word for the reason why there is none.
     fn get(&self, sent: &[(&str, &str)]) -> String {
         let out = call(Method::GET, "/u", sent);
         let Some(key) = self.cache.key(ORIGIN, &out) else {
@@ -124,7 +124,7 @@ impl Bench {
 const A_MINUTE: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
 #[test]
-fn an_answer_is_fresh_for_its_max_age() {
+fn a_response_is_fresh_for_its_max_age() {
     let bench = apart();
     assert_eq!(bench.get(&[]), "miss");
     bench.put(&[], "1", A_MINUTE);
@@ -146,7 +146,7 @@ fn without_max_age_expires_counts_from_date() {
 }
 
 #[test]
-fn an_answer_without_date_or_freshness_is_stale_at_once() {
+fn a_response_without_date_or_freshness_is_stale_immediately() {
     let bench = apart();
     bench.put(&[], "1", &[]);
     assert_eq!(bench.get(&[]), "stale ");
@@ -161,7 +161,7 @@ fn an_answer_without_date_or_freshness_is_stale_at_once() {
 }
 
 #[test]
-fn no_store_on_either_side_stores_nothing_and_drops_what_was_there() {
+fn no_store_on_either_side_stores_nothing_and_removes_the_old_response() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
     bench.put(&[], "2", &[("cache-control", "no-store")]);
@@ -171,7 +171,7 @@ fn no_store_on_either_side_stores_nothing_and_drops_what_was_there() {
 }
 
 #[test]
-fn a_stale_answer_with_validators_is_asked_about() {
+fn a_stale_response_with_validators_is_revalidated() {
     let bench = apart();
     let given = [
         ("cache-control", "max-age=0"),
@@ -196,7 +196,7 @@ fn a_stale_answer_with_validators_is_asked_about() {
 }
 
 #[test]
-fn a_client_may_ask_for_more_or_less_freshness() {
+fn a_client_may_require_more_or_less_freshness() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
     bench.clock.advance(Duration::from_secs(30));
@@ -217,7 +217,7 @@ fn a_client_may_ask_for_more_or_less_freshness() {
 }
 
 #[test]
-fn a_stale_answer_stands_in_for_a_failed_upstream_when_it_allows_that() {
+fn a_stale_response_replaces_that_of_a_failed_upstream_if_allowed() {
     let bench = apart();
     let stand_in = |sent: &[(&str, &str)]| {
         let key = bench.cache.key_of(sent);
@@ -238,8 +238,8 @@ fn a_stale_answer_stands_in_for_a_failed_upstream_when_it_allows_that() {
 }
 
 #[test]
-fn vary_keeps_one_variant_apart_from_others() {
-    // A field that is not part of the key by itself.
+fn vary_separates_variants() {
+    // A header that by itself is not part of the key.
     let bench = leaving_out(&["x-t"]);
     let given = [("cache-control", "max-age=60"), ("vary", "X-T")];
     bench.put(&[("x-t", "1")], "1", &given);
@@ -254,7 +254,7 @@ fn vary_keeps_one_variant_apart_from_others() {
 }
 
 #[test]
-fn everything_that_the_backend_is_told_keeps_answers_apart() {
+fn everything_that_is_sent_to_the_backend_is_part_of_the_key() {
     let bench = apart();
     let all = [
         ("x-forwarded-host", "shop"),
@@ -277,14 +277,14 @@ fn everything_that_the_backend_is_told_keeps_answers_apart() {
     let mut twice = all.to_vec();
     twice.push(("accept-language", "de"));
     assert_eq!(bench.get(&twice), "miss");
-    // The order is nobody's business.
+    // The order does not matter.
     let mut turned = all;
     turned.reverse();
     assert_eq!(bench.get(&turned), "for one");
 }
 
 #[test]
-fn what_is_another_in_every_request_does_not_keep_answers_apart() {
+fn values_that_differ_in_every_request_are_not_part_of_the_key() {
     let bench = apart();
     let sent = |n: &'static str| {
         [
@@ -305,7 +305,7 @@ fn what_is_another_in_every_request_does_not_keep_answers_apart() {
 }
 
 #[test]
-fn the_body_and_the_origin_keep_answers_apart() {
+fn the_body_and_the_origin_are_part_of_the_key() {
     let bench = apart();
     let with_body = |body: &'static str| Outgoing {
         body: Bytes::from_static(body.as_bytes()),
@@ -321,7 +321,7 @@ fn the_body_and_the_origin_keep_answers_apart() {
 }
 
 #[test]
-fn an_answer_to_credentials_is_stored_only_if_it_is_public() {
+fn a_response_to_credentials_is_stored_only_if_it_is_public() {
     for credentials in [("authorization", "Bearer x"), ("cookie", "sid=1")] {
         for (bench, shared) in [
             (apart(), false),
@@ -338,7 +338,7 @@ fn an_answer_to_credentials_is_stored_only_if_it_is_public() {
 }
 
 #[test]
-fn an_answer_in_a_coding_that_the_next_client_may_not_know_is_not_stored() {
+fn an_encoded_response_is_not_stored() {
     let bench = apart();
     let given = [("cache-control", "max-age=60"), ("content-encoding", "br")];
     bench.put(&[], "1", &given);
@@ -346,7 +346,7 @@ fn an_answer_in_a_coding_that_the_next_client_may_not_know_is_not_stored() {
 }
 
 #[test]
-fn a_file_cannot_leave_out_by_accident_what_tells_clients_apart() {
+fn headers_that_identify_clients_cannot_be_excluded_by_accident() {
     for (block, fine) in [
         (r#"{"ignore_headers": ["User-Agent"]}"#, true),
         (r#"{"ignore_headers": ["X-Role"]}"#, false),
@@ -365,14 +365,14 @@ fn a_file_cannot_leave_out_by_accident_what_tells_clients_apart() {
 }
 
 #[test]
-fn an_answer_to_a_stranger_is_not_given_to_one_with_credentials_unless_public() {
+fn an_anonymous_response_is_not_sent_to_clients_with_credentials_unless_public() {
     let bench = apart();
     bench.put(&[], "for all", A_MINUTE);
     assert_eq!(bench.get(&[("authorization", "Bearer x")]), "miss");
 }
 
 #[test]
-fn private_answers_are_for_all_who_send_no_credentials() {
+fn private_responses_are_shared_by_clients_without_credentials() {
     let bench = apart();
     let given = [("cache-control", "private, max-age=60")];
     bench.put(&[], "1", &given);
@@ -385,7 +385,7 @@ fn private_answers_are_for_all_who_send_no_credentials() {
 }
 
 #[test]
-fn answers_with_new_cookies_are_not_stored() {
+fn responses_with_new_cookies_are_not_stored() {
     let bench = apart();
     bench.put(
         &[],
@@ -396,7 +396,7 @@ fn answers_with_new_cookies_are_not_stored() {
 }
 
 #[test]
-fn the_cookie_of_a_public_answer_reaches_nobody_else() {
+fn the_cookie_of_a_public_response_reaches_no_other_client() {
     let bench = apart();
     let given = [
         ("cache-control", "public, max-age=60"),
@@ -412,7 +412,7 @@ fn the_cookie_of_a_public_answer_reaches_nobody_else() {
 }
 
 #[test]
-fn clients_share_answers_where_the_file_says_so() {
+fn clients_share_responses_if_configured() {
     let bench = apart();
     bench.put(&[("x-user", "a")], "of a", A_MINUTE);
     assert_eq!(bench.get(&[("x-user", "a")]), "of a");
@@ -425,7 +425,7 @@ fn clients_share_answers_where_the_file_says_so() {
 }
 
 #[test]
-fn an_unsafe_method_and_a_range_pass_by() {
+fn unsafe_methods_and_ranges_bypass_the_cache() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
     assert_eq!(bench.get(&[("range", "bytes=0-1")]), "no key");
@@ -436,14 +436,14 @@ fn an_unsafe_method_and_a_range_pass_by() {
 }
 
 #[test]
-fn age_is_counted_from_date_alone() {
+fn age_is_computed_only_from_date() {
     let bench = apart();
     bench.put(&[], "1", &[("cache-control", "max-age=60"), ("age", "100")]);
     assert_eq!(bench.get(&[]), "1");
 }
 
 #[test]
-fn a_small_store_counts_what_an_answer_is_made_of() {
+fn the_size_of_a_response_includes_all_its_parts() {
     let entries = Arc::new(Entries::new(200, 10));
     let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
     let answer = |size: usize| Incoming {
@@ -461,7 +461,7 @@ fn a_small_store_counts_what_an_answer_is_made_of() {
 }
 
 #[test]
-fn the_bound_counts_what_vary_stored_but_not_what_was_sent() {
+fn the_limit_includes_stored_vary_data_but_not_sent_values() {
     let entries = Arc::new(Entries::new(1 << 20, 1000));
     let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
     let large = "x".repeat(100_000);
@@ -482,14 +482,14 @@ fn the_bound_counts_what_vary_stored_but_not_what_was_sent() {
 }
 
 #[test]
-fn head_and_get_are_stored_apart() {
+fn head_and_get_are_stored_separately() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
     assert_eq!(bench.cache.found(&call(Method::HEAD, "/u", &[])), None);
 }
 
 #[test]
-fn the_store_never_holds_more_than_its_bounds() {
+fn the_store_never_exceeds_its_limits() {
     let entries = Arc::new(Entries::new(10_000, 8));
     let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
     let answer = |size: usize| Incoming {
@@ -510,7 +510,7 @@ fn the_store_never_holds_more_than_its_bounds() {
 }
 
 #[test]
-fn what_was_used_last_stays() {
+fn recently_used_responses_are_kept() {
     let entries = Arc::new(Entries::new(1 << 20, 2));
     let cache = Cache::new(entries, KeyRules::default(), Clock::manual());
     let bench = apart();

@@ -1,11 +1,11 @@
-//! What an endpoint demands of tokens besides what its validator says itself.
+//! Requirements of an endpoint on tokens, in addition to those of its validator.
 
 use std::fmt;
 
 use crate::jose::Claims;
 
-/// Something that may refuse a good token. Asked on every request, also for a token that the cache remembers.
+/// A check that may reject a valid token. Called for every request, including those with a cached token.
 pub trait Demand: Send + Sync + fmt::Debug {
-    /// Whether a token with these claims may pass. Must not wait.
+    /// Whether a token with these claims may pass. Must not block.
     fn admits(&self, claims: &Claims) -> bool;
 }

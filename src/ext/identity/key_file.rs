@@ -10,24 +10,24 @@ use crate::jose::sealed::{self, Keeper, KeeperError, SealedError};
 use crate::upstream::keys::{SealedFile, read_key_file};
 use crate::upstream::{SideTls, VaultSecret, VaultServer, VaultServerError};
 
-/// What KrakenD's client of Vault reads from the environment; of two names the first that is set counts.
+/// The environment variables of KrakenD's Vault client. The first of two names that is set counts.
 const URL: [&str; 2] = ["VAULT_SERVER_URL", "VAULT_ADDR"];
 const TOKEN: [&str; 2] = ["VAULT_SERVER_TOKEN", "VAULT_TOKEN"];
 const NAMESPACE: &str = "VAULT_NAMESPACE";
 const CA: &str = "VAULT_CACERT";
 
-/// A key file, opened as far as it can be without asking anyone.
+/// A key file, decrypted as far as possible without a network call.
 #[derive(Debug)]
 pub enum KeyFile {
     Plain(PathBuf),
-    /// It was encrypted; this is the document in it.
+    /// It was encrypted. This is the document in it.
     Opened(Bytes),
-    /// A Vault must be asked first.
+    /// A Vault must be called first.
     Sealed(SealedFile),
 }
 
 impl KeyFile {
-    /// What `block` says of the file at `path`. `None`: a mistake, written down.
+    /// Reads the configured file at `path`. `None` after an error, which is reported.
     pub fn read(block: &Block<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<KeyFile> {
         let url = block.text("secret_url").filter(|url| !url.is_empty());
         let (Some(at), Some(url)) = (block.get("secret_url"), url) else {
@@ -54,8 +54,8 @@ impl KeyFile {
     }
 }
 
-/// How a Vault is verified: as the block says of key servers, and with Vault's own CA besides. Never not at all: in
-/// KrakenD a key file works only with `disable_jwk_security`, so that being there it says nothing about Vault.
+/// How a Vault is verified: like key servers, with Vault's own CA in addition. Verification is never disabled: in
+/// KrakenD a key file requires `disable_jwk_security`, so that setting says nothing about Vault.
 pub fn keeper_tls(mut tls: SideTls, cx: &Compile<'_>) -> SideTls {
     tls.insecure = false;
     tls.ca_certs
@@ -79,7 +79,7 @@ fn keeper(at: &Node<'_>, url: &str) -> Option<Keeper> {
     None
 }
 
-/// The name of a key in a Vault can be shown. A key itself cannot, and what is no keeper may be anything.
+/// The name of a key in a Vault can be shown. A key itself cannot, and an unknown scheme may be anything.
 fn shown(at: &Node<'_>, url: &str) -> String {
     match url.split_once("://") {
         _ if at.value().masked => "[redacted]".to_owned(),
@@ -91,7 +91,7 @@ fn shown(at: &Node<'_>, url: &str) -> String {
     }
 }
 
-/// What `read` makes of `cypher_key`.
+/// The result of `read` for `cypher_key`.
 fn cypher_key<T>(
     block: &Block<'_>,
     read: impl FnOnce(&str) -> Result<T, SealedError>,
@@ -110,7 +110,7 @@ fn cypher_key<T>(
     }
 }
 
-/// The file's content, which can be an encrypted key file.
+/// The content of the file, which may be an encrypted key file.
 fn encrypted(block: &Block<'_>, path: &Path) -> Option<Bytes> {
     let file = match read_key_file(path) {
         Ok(file) => file,
@@ -137,7 +137,7 @@ fn unusable(block: &Block<'_>, path: &Path, reason: impl ToString) {
         });
 }
 
-/// The Vault of the environment. `plain`: even over plain HTTP to another machine.
+/// The Vault in the environment. `plain` allows plain HTTP to another machine.
 fn vault(at: &Node<'_>, plain: bool, cx: &Compile<'_>) -> Option<VaultServer> {
     let url = first(URL, cx);
     if url.is_none() {
@@ -218,7 +218,7 @@ mod tests {
         ("VAULT_SERVER_TOKEN", "s.secret"),
     ];
 
-    /// What the members of a block make of a file with this content.
+    /// The result for a block with these members and a file with this content.
     fn read<const N: usize>(
         members: &str,
         content: &[u8],
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_plain_opened_or_sealed() {
+    fn a_file_is_plain_decrypted_or_needs_a_vault() {
         let (made, ..) = read("", b"anything", []);
         assert!(matches!(made, Some(KeyFile::Plain(_))));
 
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_says_where_and_what_was_expected() {
+    fn errors_name_the_location_and_the_expected_value() {
         let file = seal(b"x", b"");
         for (members, pointer, words) in [
             (vault("awskms://key?region=x"), "/secret_url", "AWS KMS"),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_encrypted_one_is_found_before_vault_is_asked() {
+    fn a_file_that_is_not_encrypted_is_found_before_vault_is_called() {
         let (made, mistakes, findings) = read(&vault("hashivault://k"), b"{}", VARIABLES);
         assert!(made.is_none());
         assert_eq!(mistakes, 1, "{findings}");
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_or_a_trusted_network() {
+    fn plain_http_is_only_for_this_machine_or_a_trusted_network() {
         let file = seal(b"x", b"");
         let token = VARIABLES[1];
         let local = [("VAULT_ADDR", "http://127.0.0.1:8200"), token];

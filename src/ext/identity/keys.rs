@@ -14,10 +14,10 @@ use crate::jose::{CacheLimits, KeyFault, KeySet, KeySetError, TokenCache};
 use crate::upstream::ClientError;
 use crate::upstream::keys::{KeyDocument, KeySetStore, KeySource, Schedule, SourceSpec};
 
-/// As the reference introduces itself, with our own name.
+/// In the form of KrakenD's `User-Agent`, with our own name.
 const USER_AGENT: &str = concat!("Portcullis Version ", env!("CARGO_PKG_VERSION"));
 
-/// Public keys ready to verify.
+/// Public keys, prepared for verification.
 #[derive(Debug)]
 pub struct PublicKeys(pub KeySet);
 
@@ -48,27 +48,28 @@ impl KeyDocument for PublicKeys {
     }
 }
 
-/// Why a document gave no keys.
+/// Why a document contains no usable keys.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPublicKeys {
     #[error(transparent)]
     Document(#[from] KeySetError),
-    /// What is wrong with the first.
+    /// The error of the first key.
     #[error("no key of the set can be used: {0}")]
     NoneUsable(KeyFault),
 }
 
-/// Key sets and verified tokens, one of each in a process, kept over reloads; and what one file asks of them.
+/// Key sets and verified tokens, one of each per process and kept across reloads, and the settings of one
+/// configuration.
 #[derive(Debug)]
 pub struct Identity {
     pub keys: Arc<KeySetStore<PublicKeys>>,
     pub tokens: Arc<TokenCache>,
-    /// How often a token that never expires was let in.
+    /// The number of accepted tokens without an expiry.
     pub without_expiry: Arc<AtomicU64>,
     schedules: Arc<Schedules>,
 }
 
-/// The sources that a file uses, each with the most demanding schedule that it gives them.
+/// The sources of a configuration, each with the strictest schedule that it sets.
 #[derive(Debug, Default)]
 struct Schedules(Mutex<Vec<(Arc<KeySource<PublicKeys>>, Schedule)>>);
 
@@ -89,7 +90,7 @@ impl Schedules {
     }
 }
 
-/// The store, and what ends its task once nobody has it any more.
+/// The store, and the sender that ends its task when it is dropped.
 #[derive(Debug)]
 struct Tended {
     keys: Arc<KeySetStore<PublicKeys>>,
@@ -98,7 +99,8 @@ struct Tended {
 }
 
 impl Identity {
-    /// The source with this specification. The most demanding schedule of the file holds once the file is in use.
+    /// The source with this specification. The strictest schedule in the configuration applies once the configuration
+    /// is used.
     ///
     /// # Errors
     /// As [`KeySetStore::source`].
@@ -112,7 +114,8 @@ impl Identity {
         Ok(source)
     }
 
-    /// The identity of this process, made by the first block that asks. Leaves an [`IdentityStatus`] for the server.
+    /// The identity of this process, created by the first block that needs it. Passes an [`IdentityStatus`] to the
+    /// server.
     pub fn of(cx: &mut Compile<'_>) -> Arc<Identity> {
         if let Some(identity) = cx.left::<Identity>() {
             return identity;
@@ -130,8 +133,8 @@ impl Identity {
                 _alive: alive,
             })
         });
-        // Store and cache are made and dropped by the same files: generations, which only one store keeps apart, never
-        // meet a cache that knows another store's.
+        // Store and cache are created and dropped together: generations are unique only within one store, so a cache
+        // must never see those of another store.
         let limits = cx
             .left::<Bounds>()
             .map_or_else(CacheLimits::default, |bounds| bounds.0);
@@ -141,7 +144,7 @@ impl Identity {
         let keys = Arc::clone(&tended.keys);
         let schedules = Arc::<Schedules>::default();
         let wanted = Arc::clone(&schedules);
-        // Runs once the file is in use: one that is refused changes nothing.
+        // Runs once the configuration is used. A rejected one changes nothing.
         cx.push(Task::new("key set schedules", async move {
             wanted.put_to_use();
         }));

@@ -1,13 +1,13 @@
-//! What the extensions about identity share.
+//! Shared parts of the extensions about identity.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `demand` | what an endpoint demands of tokens besides: an expression, for instance; validators ask it |
-//! | `revocation` | who knows which tokens are revoked: a revoker leaves it, validators ask it |
-//! | `key_file` | `jwk_local_path` with `secret_url` and `cypher_key`: key files, also encrypted ones |
+//! | `demand` | additional requirements on tokens, such as an expression; validators check them |
+//! | `revocation` | the interface to revoked tokens: a revoker provides it, validators use it |
+//! | `key_file` | `jwk_local_path` with `secret_url` and `cypher_key`: key files, including encrypted ones |
 //! | `keys` | the process's key sets and its cache of verified tokens |
-//! | `status` | both of them in numbers, for metrics and tables |
-//! | `token_cache` | `portcullis/token-cache`: the bounds of that cache |
+//! | `status` | the state of both, for metrics and tables |
+//! | `token_cache` | `portcullis/token-cache`: the limits of that cache |
 
 mod demand;
 mod key_file;

@@ -1,16 +1,17 @@
-//! Who knows which tokens are revoked.
+//! The interface to revoked tokens.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::jose::Claims;
 
-/// Something that knows of revoked tokens. Asked on every request, also for a token that the cache remembers.
+/// A list of revoked tokens. Called for every request, including those with a cached token.
 pub trait Revocation: Send + Sync + fmt::Debug {
-    /// Whether the token with these claims is revoked. Must neither wait nor allocate much.
+    /// Whether the token with these claims is revoked. Must not block or allocate much.
     fn is_revoked(&self, claims: &Claims) -> bool;
 }
 
-/// What a service-level revoker leaves, with [`crate::ext::Compile::leave`], for the validators compiled after it.
+/// The value that a service-level revoker passes, with [`crate::ext::Compile::leave`], to the validators compiled
+/// after it.
 #[derive(Debug, Clone)]
 pub struct Revoker(pub Arc<dyn Revocation>);

@@ -1,4 +1,4 @@
-//! Key sets and token cache in numbers.
+//! The state of key sets and token cache.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use crate::ext::identity::keys::Identity;
 use crate::jose::CacheStats;
 use crate::upstream::keys::SourceStatus;
 
-/// What the server asks when it is asked for metrics; left by the first block that has to do with tokens.
+/// The data for the server's metrics, provided by the first block that uses tokens.
 #[derive(Debug)]
 pub struct IdentityStatus(Arc<Identity>);
 
@@ -16,7 +16,7 @@ impl IdentityStatus {
         IdentityStatus(identity)
     }
 
-    /// Every source of keys, in the order of their labels.
+    /// Every source of keys, ordered by label.
     pub fn key_sets(&self) -> Vec<SourceStatus> {
         self.0.keys.status()
     }
@@ -26,12 +26,12 @@ impl IdentityStatus {
         self.0.keys.have_arrived()
     }
 
-    /// How often a token without `exp` was let in.
+    /// The number of accepted tokens without `exp`.
     pub fn without_expiry(&self) -> u64 {
         self.0.without_expiry.load(Ordering::Relaxed)
     }
 
-    /// What the token cache has done and holds.
+    /// The counters and the size of the token cache.
     pub fn token_cache(&self) -> CacheStats {
         self.0.tokens.stats()
     }

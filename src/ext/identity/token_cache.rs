@@ -1,4 +1,4 @@
-//! `portcullis/token-cache`, in the service: the bounds of the cache of verified tokens.
+//! `portcullis/token-cache`, in the service: the limits of the cache of verified tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::ext::context::Compile;
 use crate::ext::registry::{ServiceExtension, ServicePart};
 use crate::jose::CacheLimits;
 
-/// The bounds that the file sets.
+/// The configured limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds(pub CacheLimits);
 
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_leaves_out_is_as_usual() {
+    fn missing_values_have_their_defaults() {
         assert_eq!(bounds("{}"), CacheLimits::default());
         let set = bounds(r#"{"entries": 10, "bytes": 5000, "max_age": "2m"}"#);
         assert_eq!((set.entries, set.bytes), (10, 5000));
@@ -88,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn it_can_be_switched_off() {
+    fn it_can_be_disabled() {
         assert_eq!(bounds(r#"{"off": true, "entries": 10}"#).entries, 0);
     }
 
     #[test]
-    fn a_negative_bound_is_a_mistake() {
+    fn a_negative_limit_is_an_error() {
         let mut file = File::new(r#"{"entries": -1}"#);
         file.service(&TOKEN_CACHE);
         assert_eq!(file.mistakes(), 1);

@@ -1,4 +1,4 @@
-//! What the block means. A schema that does not compile stops the start: KrakenD would let every body pass.
+//! Compiles the block. A schema that does not compile stops the start: KrakenD would let every body pass.
 
 use super::runtime::BodyCheck;
 use super::schema::Schema;

@@ -1,4 +1,4 @@
-//! Where `$ref` leads to: files, at start, and never the network.
+//! Resolves `$ref` to files, at start. The network is never used.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use serde_json::Value;
 use super::patterns::Patterns;
 use crate::runtime::template::escape::DECODED;
 
-/// Schemas are small; what is larger is a mistake.
+/// Schemas are small. A larger file is an error.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// What a path needs escaped in a URI.
+/// Characters of a path that are escaped in a URI.
 const PATH: &AsciiSet = &DECODED.add(b'[').add(b']');
 
-/// Reads the files that a schema refers to: from the working directory, as KrakenD does, else from beside the file
-/// that the schema stands in.
+/// Reads the files that a schema refers to. As in KrakenD, they are looked up in the working directory, and otherwise
+/// next to the file that contains the schema.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     working: PathBuf,
     beside: PathBuf,
-    /// The schema itself, for references into it from outside.
+    /// The schema itself, for references to it from other files.
     root: Option<Arc<Value>>,
     patterns: Patterns,
 }
@@ -47,12 +47,12 @@ impl Files {
         }
     }
 
-    /// The address of the schema itself; what it refers to is found from there as from [`Files::base`].
+    /// The address of the schema itself. Its references are resolved as from [`Files::base`].
     pub(super) fn root(&self) -> String {
         format!("{}?schema", self.base())
     }
 
-    /// What relative references are relative to.
+    /// The base of relative references.
     pub(super) fn base(&self) -> String {
         let path = self.working.to_string_lossy();
         let path = utf8_percent_encode(&path, PATH);

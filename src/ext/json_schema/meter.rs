@@ -1,8 +1,9 @@
-//! JSON values whose use is counted: every look of the validator at a value is a step, and steps are bounded.
+//! JSON values that count their use: every access of the validator to a value is a step, and steps are limited.
 //!
 //! A schema that refers to itself within `anyOf` or `oneOf` makes the validator's work exponential in the depth of a
-//! body, and telling all failures makes the memory so. The crate has no bound of its own, but it lets us say how values
-//! are read: what is read through [`Seen`] ends when the steps are used up or the request's deadline has passed.
+//! body, and reporting all failures makes the memory exponential too. The crate has no limit of its own, but allows
+//! custom access to values: reading through [`Seen`] stops when the steps are used up or the request's deadline has
+//! passed.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -17,13 +18,13 @@ use serde_json::{Map, Number, Value};
 
 use crate::runtime::heavy::{Cut, Heavy};
 
-/// Steps between two looks at the clock: some tens of microseconds.
+/// Steps between two checks of the clock: tens of microseconds.
 const STEPS_PER_LOOK: u64 = 1024;
 
-/// Bytes of a text that count as one step.
+/// The number of bytes of a text that count as one step.
 const BYTES_PER_STEP: usize = 16;
 
-/// Lists up to this length are compared item by item.
+/// Lists of at most this length are compared item by item.
 const FEW_ITEMS: usize = 15;
 
 /// Why the work was stopped.
@@ -31,14 +32,14 @@ const FEW_ITEMS: usize = 15;
 pub(super) enum Stopped {
     /// All steps are used up.
     Spent,
-    /// The request's deadline, or too much heavy work at once.
+    /// The request's deadline has passed, or there is too much heavy work.
     Cut(Cut),
     /// The validator panicked.
     Broken,
 }
 
 thread_local! {
-    /// Steps until the next look at the clock; `u64::MAX` means that nothing is counted.
+    /// Steps until the next check of the clock. `u64::MAX` means that nothing is counted.
     static UNTIL_LOOK: Cell<u64> = const { Cell::new(u64::MAX) };
     static METER: RefCell<Option<Meter>> = const { RefCell::new(None) };
 }
@@ -51,7 +52,7 @@ struct Meter {
 /// Runs `work` for at most `steps` steps.
 ///
 /// # Errors
-/// The work did not reach its end.
+/// The work was stopped.
 pub(super) fn metered<T>(
     steps: u64,
     heavy: &mut Option<Heavy>,
@@ -86,7 +87,7 @@ fn text_steps(text: &str) -> u64 {
     1 + (text.len() / BYTES_PER_STEP) as u64
 }
 
-/// Leaves the validator by unwinding where the work has to stop: `resume_unwind` is no panic, and calls no hook.
+/// Stops the validator by unwinding. `resume_unwind` is not a panic and calls no hook.
 #[cold]
 fn look(steps: u64) {
     let stopped = METER.with_borrow_mut(|meter| {
@@ -104,10 +105,10 @@ fn look(steps: u64) {
     UNTIL_LOOK.set(STEPS_PER_LOOK);
 }
 
-/// How [`Seen`] values are read.
+/// The access to [`Seen`] values.
 pub(super) struct Metered;
 
-/// A value whose use is counted.
+/// A value that counts its use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a>(pub(super) &'a Value);
 
@@ -262,8 +263,8 @@ impl<'a> Iterator for ItemsIter<'a> {
     }
 }
 
-/// `uniqueItems`. The crate's own way takes `[[]]` and `[[[]]]` for candidates to be compared, as it does all lists of
-/// lists without anything else in them: quadratic in their number. This one counts how values are nested.
+/// `uniqueItems`. The crate's own implementation compares all lists that contain only lists, such as `[[]]` and
+/// `[[[]]]`, with each other, which is quadratic in their number. This one takes the nesting into account.
 fn are_unique(items: &[Value]) -> bool {
     if items.len() <= FEW_ITEMS {
         let mut rest = items;
@@ -301,14 +302,14 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// The same for equal values, with a seed that nobody outside knows.
+/// A hash that is the same for equal values, with a secret seed.
 fn digest(value: &Value, state: &RandomState) -> u64 {
     let mut hasher = state.build_hasher();
     match value {
         Value::Null => 0_u8.hash(&mut hasher),
         Value::Bool(yes) => (1_u8, yes).hash(&mut hasher),
         Value::Number(number) => {
-            // Without the sign of a zero.
+            // Removes the sign of a zero.
             let float = number.as_f64().unwrap_or_default() + 0.0;
             (2_u8, float.to_bits()).hash(&mut hasher);
         }
@@ -324,7 +325,7 @@ fn digest(value: &Value, state: &RandomState) -> u64 {
         }
         Value::Object(members) => {
             (5_u8, members.len()).hash(&mut hasher);
-            // In any order.
+            // Independent of the order.
             let members = members
                 .iter()
                 .map(|(name, value)| state.hash_one((name, digest(value, state))));
@@ -351,7 +352,7 @@ mod tests {
     fn items_are_compared_as_json_values() {
         let with = |items: Vec<Value>| {
             let few = are_unique(&items);
-            // The same beside many others, where they are looked up by their digests.
+            // The same result among many other items, where they are looked up by their digests.
             let more = (100..140).map(|n| json!({ "n": n }));
             let many: Vec<Value> = items.into_iter().chain(more).collect();
             assert_eq!(few, are_unique(&many), "{many:?}");
@@ -370,8 +371,8 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_empty_lists_take_steps_in_proportion_to_their_number() {
-        // All lists of the same number of brackets: the worst case of a hash that does not count nesting.
+    fn the_steps_of_lists_of_empty_lists_are_linear() {
+        // All lists with the same number of brackets: the worst case of a hash that ignores nesting.
         fn lists(pairs: usize) -> Vec<Value> {
             match pairs {
                 0 => vec![json!([])],
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn work_ends_with_its_steps_or_at_the_deadline() {
+    fn work_ends_after_its_steps_or_at_the_deadline() {
         let mut lent = heavy();
         let endless = || {
             loop {

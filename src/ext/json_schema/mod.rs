@@ -1,19 +1,19 @@
-//! `validation/json-schema`, in an endpoint: lets pass only bodies that fit a schema.
+//! `validation/json-schema`, in an endpoint: rejects request bodies that do not match a schema.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `schema` | a schema, compiled; the only place that names the crate which validates |
-//! | `files` | where `$ref` leads to: files, at start, and never the network |
-//! | `meter` | values whose use is counted, so that no body makes the validator's work long |
-//! | `format` | what `format` asserts, and why a text does not fit |
-//! | `quote` | texts as Go shows them |
-//! | `tree` | failures, sorted as KrakenD's validator tells them |
-//! | `order` | the order in which KrakenD's validator looks at a schema's keywords |
-//! | `parts` | schemas within a schema that are asked by themselves when failures are told |
+//! | `schema` | a compiled schema; the only module that uses the validator crate |
+//! | `files` | resolves `$ref` to files, at start; the network is never used |
+//! | `meter` | values that count their use, so that no body makes validation long |
+//! | `format` | the formats of `format`, and why a text does not match |
+//! | `quote` | texts as Go quotes them |
+//! | `tree` | failures, grouped as KrakenD's validator reports them |
+//! | `order` | the order in which KrakenD's validator evaluates keywords |
+//! | `parts` | subschemas that are evaluated separately when failures are reported |
 //! | `patterns` | regular expressions of a schema, which are RE2 |
-//! | `number` | numbers as KrakenD's validator shows them |
-//! | `wording` | what is wrong with a body, in the words of KrakenD's validator |
-//! | `compile`, `runtime` | what the block means, and its step |
+//! | `number` | numbers as KrakenD's validator formats them |
+//! | `wording` | the error messages of KrakenD's validator |
+//! | `compile`, `runtime` | the compilation of the block, and its step |
 
 mod compile;
 mod files;

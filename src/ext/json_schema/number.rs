@@ -1,11 +1,11 @@
-//! Numbers as KrakenD's validator shows them: limits and counts as an English reader is shown them, values of a schema
-//! as they are.
+//! Numbers as KrakenD's validator formats them: limits and counts in the English format, values of a schema as they
+//! are.
 
 use serde_json::Number;
 
-/// What a limit is compared with: `1,000`, `0.5`, `1×10⁰⁶`.
+/// A limit: `1,000`, `0.5`, `1×10⁰⁶`.
 pub(super) fn english(number: f64) -> String {
-    // Without the sign of a zero.
+    // Removes the sign of a zero.
     let number = number + 0.0;
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -58,7 +58,7 @@ fn superscript(exponent: i32) -> String {
     sign.chars().chain(raised).collect()
 }
 
-/// A comma before each three digits of the whole part.
+/// Inserts a comma before each three digits of the whole part.
 fn grouped(number: &str) -> String {
     let end = number.find('.').unwrap_or(number.len());
     let mut out = String::with_capacity(number.len() + 4);
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_shown_to_an_english_reader() {
+    fn limits_use_the_english_format() {
         for (number, expected) in [
             (0.0, "0"),
             (-0.0, "0"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_as_they_are() {
+    fn values_are_unchanged() {
         for (text, expected) in [
             ("1.0", "1"),
             ("1e6", "1000000"),

@@ -1,6 +1,6 @@
-//! The order in which KrakenD's validator looks at a schema's keywords.
+//! The order in which KrakenD's validator evaluates keywords.
 
-/// Where a keyword stands among the others.
+/// The position of a keyword in this order.
 pub(super) fn rank(keyword: &str) -> u8 {
     const ORDER: [&[&str]; 36] = [
         &["type"],
@@ -12,7 +12,7 @@ pub(super) fn rank(keyword: &str) -> u8 {
         &["maxProperties"],
         &["required"],
         &["dependencies"],
-        // Member by member.
+        // These are evaluated member by member.
         &["properties", "patternProperties"],
         &["additionalProperties"],
         &["propertyNames"],

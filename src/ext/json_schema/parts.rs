@@ -1,4 +1,4 @@
-//! Schemas within a schema that are asked by themselves, of items that failed one by one, when failures are told.
+//! Subschemas that are evaluated separately for failed items when failures are reported.
 
 use std::collections::HashMap;
 
@@ -7,18 +7,19 @@ use serde_json::{Value, json};
 use super::schema::Validator;
 use crate::config::path::token;
 
-/// More of them are not kept.
+/// The maximum number of them.
 const MOST: usize = 64;
 
-/// Keywords whose failures say nothing of the items.
+/// Keywords whose failures do not describe the items.
 const KEYWORDS: [&str; 3] = ["contains", "unevaluatedItems", "unevaluatedProperties"];
 
-/// By their places in the schema.
+/// The subschemas by their location in the schema.
 #[derive(Default)]
 pub(super) struct Parts(HashMap<String, Validator>);
 
 impl Parts {
-    /// Compiles those of `schema`, whose address is `root`. One that cannot be asked by itself is left out.
+    /// Compiles the subschemas of `schema`, whose address is `root`. One that cannot be evaluated separately is
+    /// omitted.
     pub(super) fn compile(
         schema: &Value,
         root: &str,

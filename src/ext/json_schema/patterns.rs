@@ -1,5 +1,5 @@
-//! Regular expressions of a schema: RE2, as everywhere else in a file. The crate that validates takes those of
-//! ECMAScript, so they are translated before it sees the schema, into what means the same in both.
+//! The regular expressions of a schema: RE2, as everywhere in the configuration. The validator crate uses ECMAScript
+//! syntax, so expressions are translated beforehand to a form with the same meaning in both.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::config::path::token;
 use crate::config::re2::{Refused, Use, translate};
 
-/// Keywords whose members are schemas, under any names.
+/// Keywords whose members are schemas with arbitrary names.
 const MAPS: [&str; 6] = [
     "properties",
     "patternProperties",
@@ -22,11 +22,11 @@ const MAPS: [&str; 6] = [
 /// Keywords whose values are data.
 const DATA: [&str; 4] = ["enum", "const", "default", "examples"];
 
-/// Expressions as they are written, by their translations.
+/// The original expressions by their translations.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Patterns(Arc<Mutex<HashMap<String, String>>>);
 
-/// An expression that RE2 refuses, and where it stands.
+/// An expression that RE2 rejects, and its location.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {refused}")]
 pub(super) struct BadPattern {
@@ -38,12 +38,12 @@ impl Patterns {
     /// Translates all expressions of a schema.
     ///
     /// # Errors
-    /// RE2 refuses one of them.
+    /// RE2 rejects one of them.
     pub(super) fn translate(&self, schema: &mut Value) -> Result<(), BadPattern> {
         self.schema(schema, "")
     }
 
-    /// The expression that became `translated`.
+    /// The original expression of `translated`.
     pub(super) fn written(&self, translated: &str) -> String {
         let known = self.known();
         let written = known.get(translated);
@@ -90,7 +90,7 @@ impl Patterns {
         }
     }
 
-    /// Two expressions may become the same: an empty group tells them apart.
+    /// Two expressions may have the same translation: an empty group makes them different.
     fn names(&self, members: &mut Map<String, Value>, at: &str) -> Result<(), BadPattern> {
         for (name, value) in std::mem::take(members) {
             let mut translated = self.one(&name, &format!("{at}/{}", token(&name)))?;
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_are_translated_and_nothing_else() {
+    fn only_expressions_are_translated() {
         let patterns = Patterns::default();
         let mut schema = json!({
             "pattern": r"^\d$",

@@ -1,21 +1,21 @@
-//! Texts as Go shows them within messages.
+//! Texts as Go quotes them in messages.
 
 use std::fmt::Write as _;
 
-/// Of longer texts only the beginning is shown.
+/// Longer texts are truncated.
 const MOST_CHARACTERS: usize = 256;
 
-/// Between apostrophes: how KrakenD's validator shows texts.
+/// In apostrophes, as KrakenD's validator quotes texts.
 pub(super) fn single(text: &str) -> String {
     enclosed(text, '\'')
 }
 
-/// Between double quotes, as Go's `%q` does.
+/// In double quotes, as Go's `%q`.
 pub(super) fn double(text: &str) -> String {
     enclosed(text, '"')
 }
 
-/// One letter, as Go's `%q` shows it.
+/// One character, as Go's `%q` quotes it.
 pub(super) fn letter(letter: char) -> String {
     let mut out = String::from("'");
     push(&mut out, letter, '\'');
@@ -50,7 +50,7 @@ fn push(out: &mut String, letter: char, quote: char) {
         other if is_printable(other) => return out.push(other),
         other => {
             let code = u32::from(other);
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             let _ = match code {
                 0..=0x7f => write!(out, "\\x{code:02x}"),
                 0x80..=0xffff => write!(out, "\\u{code:04x}"),
@@ -63,7 +63,7 @@ fn push(out: &mut String, letter: char, quote: char) {
     out.push(short);
 }
 
-/// Rust escapes what cannot be printed, and what joins the letter before it: but the latter only at the beginning.
+/// Rust escapes unprintable characters, and also combining ones, but the latter only at the beginning.
 fn is_printable(letter: char) -> bool {
     let mut buffer = [b'a'; 5];
     let length = letter
@@ -79,7 +79,7 @@ mod tests {
     use super::{double, letter, single};
 
     #[test]
-    fn letters_are_shown_as_go_shows_them() {
+    fn characters_are_quoted_as_in_go() {
         for (text, expected) in [
             ("it's \"so\"", "'it\\'s \"so\"'"),
             (

@@ -1,4 +1,4 @@
-//! The step that looks at a body before any backend is called.
+//! The step that validates a body before any backend is called.
 
 use std::borrow::Cow;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Depth};
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
 
-/// Lets pass only bodies that fit.
+/// Rejects bodies that do not match the schema.
 #[derive(Debug)]
 pub(super) struct BodyCheck {
     pub(super) schema: Schema,
@@ -46,8 +46,8 @@ fn refused(text: impl Into<Cow<'static, str>>) -> Failure {
     }
 }
 
-/// The one JSON value that a body is. What is no UTF-8 counts as U+FFFD, as it does for KrakenD, and so does half of a
-/// surrogate pair.
+/// Parses a body that must be a single JSON value. As in KrakenD, invalid UTF-8 counts as U+FFFD, and so does half of
+/// a surrogate pair.
 fn read(body: &Bytes) -> Result<Value, Cow<'static, str>> {
     let text = String::from_utf8_lossy(body);
     let parsed = serde_json::from_str(&text).or_else(|error| match paired(&text) {
@@ -59,12 +59,12 @@ fn read(body: &Bytes) -> Result<Value, Cow<'static, str>> {
         Ok(_) if error.is_syntax() && error.to_string().starts_with("trailing characters") => {
             "invalid character after top-level value".into()
         }
-        // Too deep, or a number out of any range.
+        // The nesting is too deep, or a number is out of range.
         Ok(_) => error.to_string().into(),
     })
 }
 
-/// The same text with `\ufffd` in the place of each half of a surrogate pair that stands alone; `None`: there is none.
+/// The same text with `\ufffd` in place of each unpaired half of a surrogate pair. `None` if there is none.
 fn paired(text: &str) -> Option<String> {
     let mut out = String::new();
     let (mut at, mut copied) = (0, 0);
@@ -86,7 +86,7 @@ fn paired(text: &str) -> Option<String> {
     (copied > 0).then_some(out)
 }
 
-/// The code of a `\uXXXX` that begins at `at`.
+/// The code unit of a `\uXXXX` at `at`.
 fn escaped(text: &str, at: usize) -> Option<u32> {
     let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
     let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());

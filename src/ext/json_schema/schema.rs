@@ -1,4 +1,4 @@
-//! A schema, compiled. The only place that names the crate which validates.
+//! A compiled schema. This is the only module that uses the validator crate.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,39 +17,39 @@ use super::tree::Teller;
 use super::{format, wording};
 use crate::runtime::heavy::{Cut, Heavy};
 
-/// A pattern's compiled size, in bytes.
+/// The maximum compiled size of a pattern, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
 
-/// Of longer bodies only the first failure is told: to look for all of them costs memory for each.
+/// For longer bodies only the first failure is reported, because each failure costs memory.
 const TOLD_WHOLE: usize = 64 * 1024;
 
-/// More failures than this are not told.
+/// The maximum number of reported failures.
 const MOST_LINES: usize = 64;
 
-/// Steps of a verdict: so many for any body, and so many more for each of its bytes. A schema without recursion needs
-/// far fewer.
+/// The number of steps of a validation: a fixed number, and additional ones for each byte of the body. A schema
+/// without recursion needs far fewer.
 const STEPS: u64 = 1_000_000;
 const STEPS_PER_BYTE: u64 = 256;
 
-/// Steps of telling what is wrong. Each may leave a failure of some hundred bytes.
+/// The number of steps for reporting failures. Each step may create a failure of a few hundred bytes.
 const TELLING_STEPS: u64 = 200_000;
 
-/// How long telling may take, lanes included: the verdict is known.
+/// The maximum time for reporting failures, including the wait for a lane. The result is already known.
 const TELLING_TIME: Duration = Duration::from_millis(200);
 
-/// What is told of a body of which more would take too long.
+/// The report if details would take too long.
 const NOT_TOLD: &str = "- at '': validation failed";
 
 pub(super) type Validator = jsonschema::Validator<Metered>;
 
-/// Ready to judge any number of bodies.
+/// Can validate any number of bodies.
 pub(super) struct Schema {
     validator: Validator,
-    /// As it is written, but for regular expressions.
+    /// The schema as written, except for regular expressions.
     text: Value,
     parts: Parts,
     patterns: Patterns,
-    /// Draft 4 says that `1.0` is no integer, and KrakenD that it is one in every draft.
+    /// In draft 4 `1.0` is not an integer, but KrakenD accepts it in every draft.
     whole_numbers: bool,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Debug for Schema {
     }
 }
 
-/// Why a schema cannot be used.
+/// Why a schema is not usable.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SchemaError {
     #[error("{0}")]
@@ -94,24 +94,24 @@ impl SchemaError {
     }
 }
 
-/// Why a body is refused.
+/// Why a body is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It does not fit; a line for each failure.
+    /// It does not match. One line for each failure.
     Unfit(String),
-    /// The validator failed, and says nothing about the body.
+    /// The validator failed, which says nothing about the body.
     GaveUp,
-    /// To judge it takes more steps than are allowed.
+    /// The validation needs more steps than allowed.
     Costly,
-    /// The time was over.
+    /// The deadline has passed.
     Cut(Cut),
 }
 
 impl Schema {
-    /// Compiles a schema; `beside` is the folder of the file that it stands in.
+    /// Compiles a schema. `beside` is the folder of the file that contains it.
     ///
     /// # Errors
-    /// It is none, or refers to something that cannot be read.
+    /// It is not a schema, or refers to something that cannot be read.
     pub(super) fn compile(text: &str, beside: &Path) -> Result<Schema, SchemaError> {
         let mut schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;
         if !schema.is_object() && !schema.is_boolean() {
@@ -147,10 +147,10 @@ impl Schema {
         }
     }
 
-    /// Judges a body of `length` bytes.
+    /// Validates a body of `length` bytes.
     ///
     /// # Errors
-    /// It does not fit, or that could not be found out.
+    /// The body does not match, or the validation was stopped.
     pub(super) fn check(
         &self,
         mut body: Value,
@@ -172,7 +172,7 @@ impl Schema {
         }
     }
 
-    /// What is wrong with a body that does not fit: as much of it as can be told in a bounded number of steps.
+    /// The failures of a body that does not match, as far as they can be reported in a limited number of steps.
     fn told(&self, body: &Value, length: usize, mut heavy: Option<Heavy>) -> String {
         if let Some(heavy) = &mut heavy {
             heavy.shorten(TELLING_TIME);
@@ -203,7 +203,7 @@ impl Schema {
     }
 }
 
-/// Writes numbers without a fraction as integers. Those that no integer type holds stay as they are.
+/// Writes numbers without a fraction as integers. Those that no integer type can represent are unchanged.
 fn make_whole(value: &mut Value) {
     match value {
         Value::Number(number) => {
@@ -220,14 +220,14 @@ fn make_whole(value: &mut Value) {
     }
 }
 
-/// How schemas are read: `format` means the same in every draft that asserts it.
+/// The options of the validator: `format` has the same meaning in every draft that asserts it.
 fn options(draft: Draft, files: &Files) -> ValidationOptions<'static, Arc<dyn Retrieve>, Metered> {
     let options = jsonschema::options_for::<Metered>()
         .with_draft(draft)
         .with_base_uri(files.base())
         .with_retriever(files.clone())
         .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN))
-        // Draft 7 leaves it open whether they are looked at; KrakenD does not.
+        // Draft 7 leaves open whether these are checked. KrakenD does not check them.
         .without_content_encoding_support("base64")
         .without_content_media_type_support("application/json");
     format::ALL.iter().fold(options, |options, (name, check)| {
@@ -235,7 +235,7 @@ fn options(draft: Draft, files: &Files) -> ValidationOptions<'static, Arc<dyn Re
     })
 }
 
-/// The draft that a schema is written in: 2020-12 unless it says so.
+/// The draft of a schema. The default is 2020-12.
 fn draft(schema: &Value) -> Result<Draft, SchemaError> {
     let Some(named) = schema.get("$schema") else {
         return Ok(Draft::Draft202012);

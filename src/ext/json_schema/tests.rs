@@ -28,7 +28,7 @@ fn said(by: &Value, body: &Value) -> String {
 }
 
 #[test]
-fn failures_are_told_in_the_words_of_krakends_validator() {
+fn failures_use_the_words_of_krakends_validator() {
     let draft7 = "http://json-schema.org/draft-07/schema#";
     for (by, body, expected) in [
         (
@@ -218,10 +218,10 @@ fn failures_are_told_in_the_words_of_krakends_validator() {
 }
 
 #[test]
-fn each_schema_tells_of_itself_in_the_order_of_krakends_validator() {
+fn failures_are_in_the_order_of_krakends_validator() {
     let draft7 = "http://json-schema.org/draft-07/schema#";
     for (by, body, expected) in [
-        // A wrong type, value or format says enough.
+        // A wrong type, value or format hides other failures.
         (
             json!({"type": "string", "enum": ["a", "b"]}),
             json!(5),
@@ -242,7 +242,7 @@ fn each_schema_tells_of_itself_in_the_order_of_krakends_validator() {
             json!({"a": []}),
             "- at '/a': got array, want object",
         ),
-        // Several failures of a schema stand below a line of their own, but those of the outermost.
+        // Several failures of a schema are below a line of their own, except those of the outermost schema.
         (
             json!({"minLength": 5, "pattern": "^a"}),
             json!("b"),
@@ -349,7 +349,7 @@ fn each_schema_tells_of_itself_in_the_order_of_krakends_validator() {
             json!([1, "a", 1]),
             "- at '/2': got number, want string",
         ),
-        // Numbers and letters.
+        // Numbers and characters.
         (
             json!({"minimum": 1000.0}),
             json!(1.0),
@@ -376,7 +376,7 @@ fn each_schema_tells_of_itself_in_the_order_of_krakends_validator() {
 }
 
 #[test]
-fn the_draft_decides_what_a_word_means() {
+fn the_draft_decides_the_meaning_of_keywords() {
     let email = |draft: Option<&str>| {
         let mut schema = json!({"format": "email"});
         if let Some(draft) = draft {
@@ -418,7 +418,7 @@ fn the_draft_decides_what_a_word_means() {
 }
 
 #[test]
-fn a_format_means_the_same_in_every_draft_that_asserts_it() {
+fn a_format_has_the_same_meaning_in_every_draft_that_asserts_it() {
     for draft in ["04", "06", "07"] {
         let draft = format!("http://json-schema.org/draft-{draft}/schema#");
         for (format, wrong) in [
@@ -455,7 +455,7 @@ fn a_format_means_the_same_in_every_draft_that_asserts_it() {
 }
 
 #[test]
-fn what_is_no_schema_stops_the_start() {
+fn an_invalid_schema_stops_the_start() {
     for (block, words) in [
         (r#"{"type": "objekt"}"#, "not a JSON Schema: /type"),
         (r#"{"minimum": "1"}"#, "not a JSON Schema: /minimum"),
@@ -489,13 +489,13 @@ fn what_is_no_schema_stops_the_start() {
 }
 
 #[test]
-fn a_schema_may_be_no_more_than_a_yes_or_no() {
+fn a_schema_may_be_a_boolean() {
     assert_eq!(said(&json!(true), &json!({})), "");
     assert_eq!(said(&json!(false), &json!({})), "- at '': false schema");
 }
 
 #[test]
-fn references_lead_to_files() {
+fn references_are_resolved_to_files() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write(
@@ -522,7 +522,7 @@ fn references_lead_to_files() {
 }
 
 #[test]
-fn schemas_without_end_and_bodies_without_measure_end() {
+fn recursive_schemas_and_huge_bodies_are_limited() {
     for by in [
         json!({"$ref": "#"}),
         json!({"allOf": [{"$ref": "#"}]}),
@@ -592,7 +592,7 @@ fn no_body_makes_validation_exponential() {
 }
 
 #[test]
-fn a_filter_of_usual_size_is_judged_and_told() {
+fn a_filter_of_common_size_is_validated_and_reported() {
     let by = json!({"anyOf": [
         {"type": "object", "properties": {"and": {"type": "array", "items": {"$ref": "#"}}}, "required": ["and"]},
         {"type": "object", "properties": {"field": {"type": "string"}}, "required": ["field"]},

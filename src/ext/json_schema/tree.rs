@@ -1,7 +1,7 @@
-//! What is wrong with a body, sorted into the schemas that it does not fit: KrakenD's validator tells of each schema by
-//! itself, in an order of its own, while ours finds all failures one after the other.
+//! Groups the failures of a body by the schemas that it does not match: KrakenD's validator reports each schema
+//! separately and in its own order, while ours yields all failures in sequence.
 //!
-//! Where a failure was found says which schemas led to it: `/properties/a/$ref/anyOf`.
+//! The evaluation path of a failure names the schemas that lead to it: `/properties/a/$ref/anyOf`.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,16 @@ use super::patterns::Patterns;
 use super::wording;
 use crate::config::path;
 
-/// No more failures than this are looked at.
+/// The maximum number of failures that are processed.
 const MOST_FAILURES: usize = 1024;
 
-/// How many schemas may lead to one, about.
+/// The approximate maximum number of schemas in one path.
 const MOST_STEPS: usize = 512;
 
-/// One line, and what stands below it.
+/// One line, and the lines below it.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Where it stands among those of its schema.
+    /// The position among the failures of its schema.
     rank: u8,
     pub(super) at: String,
     pub(super) text: String,
@@ -36,24 +36,24 @@ pub(super) struct Failure {
 #[derive(Debug, Clone, Copy)]
 struct Item<'e> {
     error: &'e ValidationError<'e>,
-    /// What of its way is left.
+    /// The rest of its path.
     way: &'e str,
-    /// How much of its place in the body belongs to schemas further out.
+    /// The length of the part of its instance path that belongs to outer schemas.
     outer: usize,
 }
 
-/// Where the next part of its way leads.
+/// The next part of a path.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 enum Way<'e> {
-    /// It belongs to this schema, to one of its keywords.
+    /// The failure belongs to a keyword of this schema.
     Here(&'e str),
-    /// To the schema that a keyword has for the value itself, under a name perhaps.
+    /// A subschema of a keyword for the value itself, possibly with a name.
     Same(&'e str, &'e str),
-    /// To the schema that a keyword has for what is called so within the value.
+    /// A subschema of a keyword for a member or item of the value.
     Within(&'e str, &'e str, &'e str),
 }
 
-/// Sorts failures.
+/// Groups failures.
 pub(super) struct Teller<'s> {
     body: &'s Value,
     schema: &'s Value,
@@ -78,7 +78,7 @@ impl<'s> Teller<'s> {
         }
     }
 
-    /// What is wrong with the body itself.
+    /// The failures of the body itself.
     pub(super) fn all(&mut self, errors: &[ValidationError<'_>]) -> Vec<Failure> {
         let items = errors
             .iter()
@@ -86,7 +86,7 @@ impl<'s> Teller<'s> {
         self.judged(items.collect(), "", 0)
     }
 
-    /// What one schema says of the value at `at`.
+    /// The failures of one schema for the value at `at`.
     fn judged(&mut self, items: Vec<Item<'_>>, at: &str, steps: usize) -> Vec<Failure> {
         let mut groups: Vec<(Way<'_>, Vec<Item<'_>>)> = Vec::new();
         for item in items.into_iter().take(self.left) {
@@ -126,7 +126,7 @@ impl<'s> Teller<'s> {
         settled(failures)
     }
 
-    /// What one keyword of a schema says of the value itself.
+    /// The failures of one keyword for the value itself.
     fn own(&mut self, keyword: &str, group: &[Item<'_>], at: &str, steps: usize) -> Vec<Failure> {
         let missing = self.missing(keyword, group, at);
         let mut failures: Vec<Failure> = missing;
@@ -138,7 +138,7 @@ impl<'s> Teller<'s> {
                 Kind::PropertyNames { error } => {
                     let name = error.instance().as_str().unwrap_or_default();
                     let way = error.evaluation_path().as_str();
-                    // All that a name can fail is said of it as if it were the body.
+                    // All failures of a name are reported as if it were the body.
                     let way = way.strip_prefix(item.passed()).unwrap_or_default();
                     let way = way.strip_prefix("/propertyNames").unwrap_or(way);
                     let outer = error.instance_path().as_str().len();
@@ -166,7 +166,7 @@ impl<'s> Teller<'s> {
                 let causes = self.branches(item, context, at, steps);
                 one(wording::said(error, self.patterns), causes)
             }
-            // What fails is the value, and the error has only the first of those in it.
+            // The value is what fails, and the error contains only the first of these names.
             (Kind::FalseSchema, "additionalProperties") => {
                 let names = self.body.pointer(at).and_then(Value::as_object);
                 one(
@@ -211,7 +211,7 @@ impl<'s> Teller<'s> {
         let mut causes = Vec::new();
         for (index, branch) in context.iter().enumerate() {
             let prefix = format!("{way}/{index}");
-            // Each of them builds the text of its way.
+            // Each of them builds the text of its path.
             let most = self.left;
             self.left = self.left.saturating_sub(branch.len());
             let inner = branch.iter().take(most).map(|error| {
@@ -224,7 +224,7 @@ impl<'s> Teller<'s> {
         causes
     }
 
-    /// What items say that `contains` finds too few or too many of.
+    /// The failures of items if `contains` matches too few or too many of them.
     fn contained(
         &mut self,
         keyword: &str,
@@ -269,7 +269,7 @@ impl<'s> Teller<'s> {
         })
     }
 
-    /// What the schema at `place` says of a value by itself.
+    /// The failure of the schema at `place` for a single value.
     fn part(&mut self, place: &str, value: &Value, at: &str, steps: usize) -> Option<Failure> {
         let errors: Vec<_> = self
             .parts
@@ -285,7 +285,7 @@ impl<'s> Teller<'s> {
         collapsed(inner, at, 0)
     }
 
-    /// Missing members of one object are told together.
+    /// Missing members of one object are reported together.
     fn missing(&self, keyword: &str, group: &[Item<'_>], at: &str) -> Vec<Failure> {
         let mut all: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
         for item in group {
@@ -309,20 +309,20 @@ impl<'e> Item<'e> {
         Item { error, way, outer }
     }
 
-    /// The way that it has come.
+    /// The part of the path before the current position.
     fn passed(&self) -> &'e str {
         let all = self.error.evaluation_path().as_str();
         all.strip_suffix(self.way).unwrap_or_default()
     }
 
-    /// One schema further in.
+    /// Enters the next inner schema.
     fn step(self) -> (Way<'e>, Item<'e>) {
         let Some((keyword, rest)) = token(self.way) else {
             return (Way::Here(""), self);
         };
         let here = (Way::Here(keyword), self);
         if rest.is_empty() {
-            // `items: false` is said of the list, or of an item.
+            // `items: false` applies to the list, or to an item.
             return match keyword {
                 "items" | "additionalItems" | "additionalProperties" => {
                     self.within(keyword, "", rest).unwrap_or(here)
@@ -354,7 +354,7 @@ impl<'e> Item<'e> {
         }
     }
 
-    /// One step into the body, too.
+    /// Enters a member or item of the body too.
     fn within(self, keyword: &'e str, name: &'e str, way: &'e str) -> Option<(Way<'e>, Item<'e>)> {
         let place = self.error.instance_path().as_str();
         let (child, _) = token(place.get(self.outer..)?)?;
@@ -378,7 +378,7 @@ fn is_number(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The places of a list's items.
+/// The indexes of a list's items.
 fn each(value: &Value) -> std::ops::Range<usize> {
     0..value.as_array().map_or(0, Vec::len).min(MOST_FAILURES)
 }
@@ -396,7 +396,7 @@ fn false_schema(keyword: &str, at: &str) -> Failure {
     failure(keyword, at, "false schema".to_owned(), Vec::new())
 }
 
-/// Several failures of one schema stand below a line of their own.
+/// Puts several failures of one schema below a line of their own.
 fn collapsed(mut failures: Vec<Failure>, at: &str, rank: u8) -> Option<Failure> {
     match failures.len() {
         0 | 1 => failures.pop().map(|one| Failure { rank, ..one }),
@@ -409,10 +409,10 @@ fn collapsed(mut failures: Vec<Failure>, at: &str, rank: u8) -> Option<Failure> 
     }
 }
 
-/// Those after which a schema is not looked at any further.
+/// A schema is not evaluated further after failures of this rank.
 const LAST: u8 = 4;
 
-/// In the order of KrakenD's validator.
+/// Sorts failures in the order of KrakenD's validator.
 fn settled(mut failures: Vec<Failure>) -> Vec<Failure> {
     failures.sort_by_key(|failure| failure.rank);
     if failures.first().is_some_and(|first| first.rank < LAST) {

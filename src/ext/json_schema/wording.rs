@@ -1,7 +1,7 @@
-//! What is wrong with a body, in the words of KrakenD's validator: one line for each failure.
+//! Error messages in the words of KrakenD's validator: one line for each failure.
 //!
-//! What a failure consists of (`anyOf`, `oneOf`, `propertyNames`) stands below it, indented. Values of the body are cut
-//! short.
+//! The parts of a failure (`anyOf`, `oneOf`, `propertyNames`) are indented below it. Values of the body are
+//! truncated.
 
 use std::fmt::Write as _;
 
@@ -14,10 +14,10 @@ use super::quote::single as quoted;
 use super::tree::Failure;
 use super::{format, number};
 
-/// More names are not told.
+/// The maximum number of names in a message.
 const MOST_NAMES: usize = 64;
 
-/// The lines, `most` at most.
+/// The lines, at most `most`.
 pub(super) fn lines(failures: &[Failure], most: usize) -> String {
     let mut out = String::new();
     let mut left = most;
@@ -37,7 +37,7 @@ fn write(out: &mut String, left: &mut usize, failures: &[Failure], level: usize)
         if !out.is_empty() {
             out.push('\n');
         }
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(
             out,
             "{:indent$}- at {}: {text}",
@@ -61,7 +61,7 @@ pub(super) fn required(because: Option<&str>, names: &[&str]) -> String {
     }
 }
 
-/// The member of `object` that demands `name`, where the keyword is `dependentRequired` or `dependencies`.
+/// The member of `object` that requires `name`, if the keyword is `dependentRequired` or `dependencies`.
 pub(super) fn because<'s>(
     keyword: Option<&'s Value>,
     object: &Value,
@@ -79,7 +79,7 @@ pub(super) fn because<'s>(
         .map(|(because, _)| because.as_str())
 }
 
-/// What one keyword says, where it can be said in a line.
+/// The message of one keyword, if it is a single line.
 pub(super) fn said(error: &ValidationError<'_>, patterns: &Patterns) -> String {
     let value = error.instance().as_ref();
     match error.kind() {
@@ -160,7 +160,7 @@ fn amount(value: &Value) -> String {
     number::english(value.as_f64().unwrap_or_default())
 }
 
-/// Characters, items or members.
+/// The number of characters, items or members.
 fn count(value: &Value) -> usize {
     match value {
         Value::String(text) => text.chars().count(),
@@ -182,7 +182,7 @@ fn one_of(options: &Value) -> String {
     }
 }
 
-/// What `contains` and its companions say; `matched` are the items that fit, where they are known.
+/// The message of `contains` and related keywords. `matched` are the indexes of the matching items, if known.
 pub(super) fn contained(keyword: &str, limit: Option<&Value>, matched: Option<&[usize]>) -> String {
     let (least, limit) = match (keyword, limit.and_then(Value::as_f64)) {
         ("minContains", Some(limit)) => ("min", limit),
@@ -202,7 +202,7 @@ pub(super) fn contained(keyword: &str, limit: Option<&Value>, matched: Option<&[
     format!("{least} {limit} items required to match contains schema{found}")
 }
 
-/// A member whose name is not allowed.
+/// A member whose name is invalid.
 pub(super) fn bad_name(name: &str) -> String {
     format!("invalid propertyName {}", quoted(name))
 }
@@ -212,7 +212,7 @@ pub(super) fn additional<'n>(names: impl Iterator<Item = &'n str>) -> String {
     format!("additional properties {} not allowed", list(names))
 }
 
-/// The places of the items that are shown as `texts`. Of equal ones it is the last that nothing else has looked at.
+/// The indexes of the items with these `texts`. Of several equal items, the last one that is not used yet.
 pub(super) fn places(value: &Value, texts: &[String]) -> Vec<usize> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut left: Vec<&String> = texts.iter().take(MOST_NAMES).collect();
@@ -246,9 +246,9 @@ fn several_matched(context: &[Vec<ValidationError<'_>>]) -> String {
     }
 }
 
-/// The first two items that are the same.
+/// The first two equal items.
 fn twins(value: &Value) -> Option<(usize, usize)> {
-    // Only lists that can be shown anyway are searched: the search takes the square of their length.
+    // Only lists that can be shown are searched, because the search is quadratic.
     let items = value.as_array().filter(|items| items.len() <= 256)?;
     items.iter().enumerate().find_map(|(later, item)| {
         let earlier = items.iter().take(later).position(|other| same(other, item));
@@ -256,7 +256,7 @@ fn twins(value: &Value) -> Option<(usize, usize)> {
     })
 }
 
-/// Numbers are the same when their values are: `1` and `1.0`.
+/// Numbers are equal if their values are: `1` and `1.0`.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
@@ -301,7 +301,7 @@ fn is_plain(value: &Value) -> bool {
     !value.is_array() && !value.is_object()
 }
 
-/// A value as messages show it.
+/// A value as shown in messages.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quoted(text),

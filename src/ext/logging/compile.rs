@@ -1,4 +1,4 @@
-//! What the blocks mean. A log that cannot be had as the file asks is replaced by the plain one with a warning: a
+//! Compiles the blocks. A log that cannot be created as configured is replaced by the plain log with a warning: a
 //! gateway that logs too much is better than one that does not start.
 
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::telemetry::format::{Format, Level, parse_template};
 use crate::telemetry::logger::{self, Color, SyslogSettings};
 use crate::telemetry::syslog::Facility;
 
-/// Tag of syslog messages where the file has no prefix.
+/// The tag of syslog messages if there is no prefix.
 const TAG: &str = "portcullis";
 
-/// What `telemetry/logstash` calls the module: the prefix of the logger.
+/// The module name of `telemetry/logstash`: the prefix of the logger.
 #[derive(Debug)]
 struct Prefix(String);
 

@@ -1,4 +1,4 @@
-//! The blocks as the file has them.
+//! The blocks as configured.
 
 use crate::config::{Key, Kind, Node, key};
 
@@ -88,7 +88,7 @@ pub(super) const ACCESS_KEYS: &[Key] = &[
     ),
 ];
 
-/// `telemetry/logging`, as the file has it.
+/// `telemetry/logging` as configured.
 #[derive(Debug)]
 pub(super) struct Logging {
     pub(super) level: Option<String>,
@@ -117,7 +117,7 @@ impl Logging {
     }
 }
 
-/// `portcullis/access-log`, as the file has it.
+/// `portcullis/access-log` as configured.
 #[derive(Debug)]
 pub(super) struct Access {
     pub(super) format: Option<&'static str>,

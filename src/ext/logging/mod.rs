@@ -1,7 +1,8 @@
-//! `telemetry/logging`, `telemetry/logstash` and `portcullis/access-log`, in the service: what is logged, how and where.
+//! `telemetry/logging`, `telemetry/logstash` and `portcullis/access-log`, in the service: what is logged, how and
+//! where.
 //!
-//! What they mean is left for the server: [`crate::telemetry::logger::Settings`] and
-//! [`crate::telemetry::access::Settings`]; without a block nothing is left, and the defaults of those types hold.
+//! The settings are passed to the server: [`crate::telemetry::logger::Settings`] and
+//! [`crate::telemetry::access::Settings`]. Without a block nothing is passed, and the defaults of those types apply.
 
 mod compile;
 mod config;

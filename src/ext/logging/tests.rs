@@ -14,7 +14,7 @@ fn settings(block: &str) -> Option<Settings> {
 }
 
 #[test]
-fn a_level_in_any_case_and_a_prefix_are_read() {
+fn the_level_is_case_insensitive_and_there_may_be_a_prefix() {
     let read = settings(r#"{"level": "Warning", "prefix": "[X]", "stdout": true}"#).unwrap();
     let format = Format::Default {
         prefix: "[X]".to_owned(),
@@ -32,13 +32,13 @@ fn a_level_in_any_case_and_a_prefix_are_read() {
 }
 
 #[test]
-fn without_a_level_the_plain_log_stays() {
+fn without_a_level_the_plain_log_is_used() {
     assert_eq!(settings(r#"{"level": "LOUD", "stdout": true}"#), None);
     assert_eq!(settings(r#"{"stdout": true}"#), None);
 }
 
 #[test]
-fn syslog_has_a_facility_and_the_prefix_for_a_tag() {
+fn syslog_has_a_facility_and_uses_the_prefix_as_tag() {
     let read = settings(r#"{"level": "INFO", "syslog": true, "prefix": "gw "}"#).unwrap();
     assert_eq!(read.syslog.as_ref().unwrap().facility, Facility::LOCAL3);
     assert_eq!(read.syslog.unwrap().tag, "gw");
@@ -50,7 +50,7 @@ fn syslog_has_a_facility_and_the_prefix_for_a_tag() {
 }
 
 #[test]
-fn formats_are_chosen_by_name_and_a_bad_template_is_a_mistake() {
+fn formats_are_selected_by_name_and_an_invalid_template_is_an_error() {
     let read = settings(r#"{"level": "INFO", "format": "logstash"}"#).unwrap();
     assert_eq!(read.format, Format::Logstash);
     let block = r#"{"level": "INFO", "format": "custom", "custom_format": "%{message}"}"#;

@@ -1,4 +1,4 @@
-//! `http_response`: calls that scripts make themselves.
+//! `http_response`: calls that scripts make.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub(super) struct HttpCall {
     pub(super) body: Bytes,
 }
 
-/// What came of it; its body is there as a whole.
+/// The response, with its complete body.
 #[derive(Debug)]
 pub(super) struct HttpAnswer(pub(super) SideAnswer);
 
@@ -43,13 +43,13 @@ impl UserData for HttpAnswer {
         methods.add_method("body", |lua, answer, _: MultiValue| {
             lua.create_string(&answer.0.body)
         });
-        // The body was read to its end: the connection is free already.
+        // The body was read to its end, so the connection is already released.
         methods.add_method("close", |_, _, _: MultiValue| Ok(()));
     }
 }
 
-/// The two halves of `http_response.new`: one writes down the call, the other takes up the answer. In between the
-/// script is suspended, so that nobody waits in a thread.
+/// The two halves of `http_response.new`: one records the call, the other returns the response. In between the script
+/// is suspended, so that no thread waits.
 pub(super) fn halves(lua: &Lua) -> Result<[mlua::Function; 2]> {
     let begin = lua.create_function(|lua, args: MultiValue| {
         let mut run = run(lua)?;
@@ -88,7 +88,7 @@ fn call(run: &mut Run, args: &MultiValue) -> Result<HttpCall> {
     })
 }
 
-/// A native table of fields; a value may be a list of values.
+/// Headers from a native table. A value may be a list of values.
 fn fields(run: &mut Run, value: Option<&Value>) -> Result<HeaderMap> {
     let mut map = HeaderMap::new();
     let table = match value {

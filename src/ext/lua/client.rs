@@ -1,4 +1,4 @@
-//! `ctx`: what a script reads and writes of the client's request.
+//! `ctx`: the script's access to the client's request.
 
 use mlua::{MultiValue, Result, UserData, UserDataMethods, Value};
 
@@ -11,7 +11,7 @@ use super::run::{ClientView, Fields, Run, run};
 use crate::runtime::forward::{Pair, QueryRules};
 use crate::runtime::template::{self, escape};
 
-/// What `ctx.load()` gives.
+/// The result of `ctx.load()`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Client;
 
@@ -126,7 +126,7 @@ fn client_fields(run: &mut Run) -> Result<&mut Fields> {
     client(run).map(|view| &mut view.headers)
 }
 
-/// The query with one pair set anew, sorted by name; `None` takes it away.
+/// The query with one pair replaced, sorted by name. `None` removes the pair.
 fn with_pair(query: Option<&str>, name: &[u8], value: Option<&[u8]>) -> Option<String> {
     let mut pairs = QueryRules::All.pairs(query, None);
     pairs.retain(|pair| *pair.name != *name);

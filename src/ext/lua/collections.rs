@@ -15,7 +15,7 @@ use crate::runtime::json::{MAX_DEPTH, Value as Json};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table(pub(super) Id);
 
-/// `luaList`: a list of the run's tree; another one once it has grown.
+/// `luaList`: a list of the run's tree. It refers to another list after it has grown.
 #[derive(Debug)]
 pub(super) struct List(AtomicU32);
 
@@ -124,7 +124,7 @@ pub(super) fn constructors(lua: &Lua) -> Result<[mlua::Function; 3]> {
     Ok([table, list, nil])
 }
 
-/// A value for Lua; a missing one is no value at all, which is less than `nil`.
+/// A value for Lua. A missing one becomes no value at all, which is not the same as `nil`.
 fn values(lua: &Lua, shown: std::result::Result<Option<Shown>, TreeError>) -> Result<MultiValue> {
     let value = match shown.map_err(Error::external)? {
         None => return Ok(MultiValue::new()),
@@ -138,9 +138,9 @@ fn values(lua: &Lua, shown: std::result::Result<Option<Shown>, TreeError>) -> Re
     Ok(MultiValue::from_vec(vec![value]))
 }
 
-/// A value of Lua as data; `None` for what data cannot hold, `nil` and functions.
+/// A Lua value as data. `None` for values that data cannot represent: `nil` and functions.
 ///
-/// A native table is an object at the outermost level, whatever its keys are; within, a sequence is a list.
+/// At the outermost level a native table is an object, whatever its keys are. Within it, a sequence is a list.
 fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
     let leaf = |value| Ok(Some(Node::Leaf(value)));
     match value {
@@ -152,7 +152,7 @@ fn node(tree: &mut Tree, value: &Value, depth: usize) -> Result<Option<Node>> {
         },
         Value::String(text) => leaf(Json::string(text.to_string_lossy())),
         Value::Table(_) if depth >= MAX_DEPTH => Err(Error::external(TreeError::TooDeep)),
-        // As in the reference: an empty table within another one could be a list or an object, and is neither.
+        // As in KrakenD: an empty table within another one could be a list or an object, and becomes null.
         Value::Table(table) if depth > 0 && table.is_empty() => leaf(Json::Null),
         Value::Table(table) if depth > 0 && is_list(table)? => {
             let mut list = tree.list().map_err(Error::external)?;
@@ -189,7 +189,7 @@ fn userdata(data: &AnyUserData) -> Option<Node> {
     data.is::<Null>().then_some(Node::Leaf(Json::Null))
 }
 
-/// Whether all keys are numbers from 1 on; some may be missing.
+/// Whether all keys are numbers from 1 on. Some may be missing.
 fn is_list(table: &mlua::Table) -> Result<bool> {
     let mut all = true;
     table.for_each(|key: Value, _: Value| {
@@ -207,7 +207,7 @@ fn place(key: &Value) -> Option<i64> {
     }
 }
 
-/// What stands in a list, in the order of the keys.
+/// The items of a list, in the order of the keys.
 fn items(table: &mlua::Table) -> Result<Vec<Value>> {
     let mut items = Vec::new();
     table.for_each(|key: Value, item: Value| {
@@ -218,7 +218,7 @@ fn items(table: &mlua::Table) -> Result<Vec<Value>> {
     Ok(items.into_iter().map(|(_, item)| item).collect())
 }
 
-/// An argument that must be such an object.
+/// An argument that must be an object of this type.
 pub(super) fn of_args<T: 'static>(value: &Value) -> Result<UserDataRef<T>> {
     match value {
         Value::UserData(data) => data.borrow::<T>(),
@@ -234,7 +234,7 @@ fn key(args: &MultiValue, at: usize) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The place in a list, from 0; `None` before its beginning.
+/// The index in a list, starting at 0. `None` before its beginning.
 fn index(args: &MultiValue) -> Result<Option<usize>> {
     let number = match args.front().ok_or_else(need_arguments)? {
         Value::Integer(number) => *number as f64,
@@ -246,7 +246,7 @@ fn index(args: &MultiValue) -> Result<Option<usize>> {
             .map_err(|_| not_a_number("string"))?,
         other => return Err(not_a_number(other.type_name())),
     };
-    // What is too large becomes the largest index, which no list has room for.
+    // A number that is too large becomes the largest index, which no list can contain.
     Ok((number >= 0.0).then_some(number as usize))
 }
 

@@ -1,5 +1,5 @@
-//! What the block means. Every script is parsed here: KrakenD would find a slip of the pen at the first request, and
-//! run without a script whose source was changed.
+//! Compiles the block. Every script is parsed here: KrakenD would find a syntax error only at the first request, and
+//! would run without a script whose checksum does not match.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -21,11 +21,11 @@ use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
 use crate::ext::registry::{BackendPart, EndpointPart, ServicePart};
 use crate::upstream::SideClient;
 
-/// How `http_response` introduces itself.
+/// The `User-Agent` of `http_response`.
 const USER_AGENT: &str = concat!("Portcullis/", env!("CARGO_PKG_VERSION"));
-/// For a service that names no timeout, as for an endpoint.
+/// The timeout of a service that sets none, as for an endpoint.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// Words with which a script loads code that this one cannot look into.
+/// Functions with which a script loads code that cannot be inspected here.
 const LOADERS: [&str; 5] = ["dofile", "loadfile", "loadstring", "load", "require"];
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
@@ -80,7 +80,7 @@ pub(super) fn backend(
     }
 }
 
-/// A script that has nothing to do after the request. `None`: it has nothing to do before it either.
+/// A script without code for after the request. `None` if it has no code for before it either.
 fn client_script(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Arc<Script>> {
     let script = script(node, ENDPOINT_KEYS, Level::Endpoint, cx)?;
     if script.post.is_some() {
@@ -177,7 +177,7 @@ fn parse(interpreter: &Interpreter, place: &Node<'_>, name: &str, code: &str) {
     }
 }
 
-/// The sources, as far as they can be read, are Lua, and are the right ones.
+/// Checks that the sources, as far as they can be read, are Lua and match their checksums.
 fn files(
     block: &Block<'_>,
     interpreter: &Interpreter,
@@ -198,7 +198,7 @@ fn files(
     if cx.report.mistakes() != mistakes || files.is_empty() {
         return files;
     }
-    // What counts is the whole: a local of one file is known in the next.
+    // The sources are parsed together, because a local of one file is visible in the next.
     let joined = Joined::new(&files);
     if let Err((message, line)) = interpreter.parse("sources", &joined.text) {
         let found = line.and_then(|line| joined.place(line));
@@ -255,12 +255,12 @@ fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
     }
 }
 
-/// Whether code may look at a body: by its name, or through code that is loaded later.
+/// Whether code may read a body: by its name, or through code that is loaded later.
 fn may_read_body(code: &str) -> bool {
     code.contains("body") || LOADERS.iter().any(|word| calls(code, word))
 }
 
-/// Whether `word` stands in `code` as a word of its own, and is no method: `request.load()` loads no code.
+/// Whether `word` occurs in `code` as a separate word and not as a method: `request.load()` loads no code.
 fn calls(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let before = code[..at].chars().next_back();
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_read_for_code_that_may_look_at_it() {
+    fn a_body_is_read_for_code_that_may_use_it() {
         for code in [
             "r:body()",
             "dofile('x.lua')",

@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Block as Open, Key, Kind, Node, key};
 
@@ -68,13 +68,13 @@ pub(super) const PIPE_KEYS: &[Key] = &[
     ),
 ];
 
-/// One of the three blocks, as the file has it.
+/// One of the three blocks as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) block: Open<'a>,
     pub(super) pre: Option<&'a str>,
     pub(super) post: Option<&'a str>,
-    /// With the place of each.
+    /// Each with its location in the configuration.
     pub(super) sources: Vec<(String, Node<'a>)>,
     pub(super) md5: Vec<(String, String)>,
     pub(super) live: bool,
@@ -83,7 +83,7 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Reads `node`; what is wrong is written down.
+    /// Reads `node` and reports its errors.
     pub(super) fn read(node: &Node<'a>, keys: &'static [Key]) -> Option<Block<'a>> {
         let block = node.block(keys)?;
         let places = block.list("sources");

@@ -1,4 +1,4 @@
-//! `modifier/lua-endpoint`: a script that sees the client's request before anything is made of it.
+//! `modifier/lua-endpoint`: a script that sees the client's request before it is processed.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,17 +16,17 @@ use crate::runtime::request::{Head, Notes, Rewritten};
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::telemetry::text::printable;
 
-/// Around an endpoint, or around all of a service.
+/// Around an endpoint, or around the whole service.
 #[derive(Debug)]
 pub(super) struct LuaEndpoint {
     pub(super) script: Arc<Script>,
-    /// How long the script may take.
+    /// The timeout of the script.
     pub(super) timeout: Duration,
-    /// Before the name of what it stands around, in the log.
+    /// The prefix of the endpoint's or service's name in the log.
     pub(super) place: Box<str>,
 }
 
-/// How the script ended; empty while it runs.
+/// How the script ended. Empty while it runs.
 type Outcome = Mutex<Option<Result<Box<ClientView>, Stop>>>;
 
 impl EndpointStep for LuaEndpoint {
@@ -56,7 +56,7 @@ impl LuaEndpoint {
     async fn run(&self, state: Run) -> Result<Box<ClientView>, Stop> {
         let session = Session::begin(&self.script, state).await?;
         let state = session.run(Part::Pre).await?.end();
-        // Only a panic can have taken it away.
+        // Only a panic can have removed it.
         state.client.ok_or(Stop::Deadline)
     }
 
@@ -69,7 +69,7 @@ impl LuaEndpoint {
                 let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
                 outcome.take()
             });
-        // Without one, whoever waited gave up.
+        // Without an outcome, the wait was cancelled.
         match outcome.unwrap_or(Err(Stop::Deadline)) {
             Ok(view) => {
                 apply(*view, notes);
@@ -79,7 +79,7 @@ impl LuaEndpoint {
         }
     }
 
-    /// No text: what a script says of its end is for the log.
+    /// The response has no text: a script's message is only logged.
     fn refusal(&self, stop: &Stop, notes: &mut Notes) -> Answer {
         let text = printable(&stop.text()).into_owned();
         log::error!("{} {text}", self.place);
@@ -99,7 +99,7 @@ impl LuaEndpoint {
     }
 }
 
-/// The request with what steps before made of it.
+/// The request, including the changes of earlier steps.
 fn view(head: &Head<'_>, notes: &Notes) -> ClientView {
     let head = notes.head(head);
     let mut headers: HeaderMap = head.headers.clone();
@@ -109,7 +109,7 @@ fn view(head: &Head<'_>, notes: &Notes) -> ClientView {
             headers.append(name, value.clone());
         }
     }
-    // As in the reference, which has it apart.
+    // As in KrakenD, which keeps it separately.
     headers.remove(HOST);
     ClientView {
         method: head.method.clone(),
@@ -123,7 +123,7 @@ fn view(head: &Head<'_>, notes: &Notes) -> ClientView {
     }
 }
 
-/// What the script changed, for everything after it.
+/// Applies the changes of the script for everything after it.
 fn apply(view: ClientView, notes: &mut Notes) {
     let changed = view.changed;
     for name in &view.headers.changed {

@@ -3,23 +3,23 @@
 use http::{HeaderValue, StatusCode};
 use mlua::Error;
 
-/// How a script ended that did not reach its end.
+/// How a script ended early.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stop {
-    /// It said so itself, with `custom_error`.
+    /// It raised `custom_error`.
     Custom(CustomError),
-    /// An error of the script or of what it called; the place is part of the text.
+    /// An error of the script or of a function that it called. The place is part of the text.
     Error(String),
-    /// It was still running when its time was over.
+    /// It was still running at its deadline.
     Deadline,
-    /// It takes long, as too many others do at the same time.
+    /// It runs long while too many others do.
     Busy,
-    /// It asked for more memory than it may have.
+    /// It requested more memory than it may have.
     Memory,
 }
 
 impl Stop {
-    /// What the log says, and `return_error_msg` where the level shows it.
+    /// The text for the log, and for `return_error_msg` where the level shows it.
     pub(super) fn text(&self) -> String {
         match self {
             Stop::Custom(error) => error.message.clone(),
@@ -30,7 +30,7 @@ impl Stop {
         }
     }
 
-    /// Whether the interpreter may be in a state in which nobody else should meet it.
+    /// Whether the interpreter may be in a state in which it must not be reused.
     pub(super) fn spoils(&self) -> bool {
         match self {
             Stop::Custom(_) | Stop::Error(_) => false,
@@ -44,20 +44,20 @@ impl Stop {
 #[error("{message}")]
 pub(super) struct CustomError {
     pub(super) message: String,
-    /// `None`: none was given, or none that an answer could have.
+    /// `None` if none was given, or one that is not valid for a response.
     pub(super) status: Option<StatusCode>,
     pub(super) content_type: Option<HeaderValue>,
 }
 
-/// A place in a chunk: its name and a line that counts from 1.
+/// A place in a chunk: its name and a line that starts at 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) chunk: String,
     pub(super) line: usize,
 }
 
-/// A message and its place. Lua puts the place in front of its own messages; those of functions written in Rust have
-/// it in the traceback only.
+/// A message and its place. Lua prepends the place to its own messages. Messages of functions written in Rust have it
+/// only in the traceback.
 pub(super) fn located(error: &Error) -> (String, Option<Place>) {
     match error {
         Error::CallbackError { traceback, cause } => {
@@ -80,7 +80,7 @@ pub(super) fn located(error: &Error) -> (String, Option<Place>) {
         Error::SyntaxError { message, .. } => split(message),
         Error::BadArgument { to, pos, cause, .. } => {
             let to = to.as_deref().unwrap_or("?");
-            // A method counts its object as the first argument, its author does not.
+            // Lua counts the object of a method as the first argument, but the author does not.
             let pos = if to.contains(['.', ':']) {
                 pos - 1
             } else {
@@ -92,7 +92,7 @@ pub(super) fn located(error: &Error) -> (String, Option<Place>) {
     }
 }
 
-/// `chunk:12: message`, taken apart. A message of another form has no place.
+/// Parses `chunk:12: message`. A message of another form has no place.
 pub(super) fn split(text: &str) -> (String, Option<Place>) {
     let parts = || {
         let (head, message) = text.split_once(": ")?;
@@ -104,10 +104,10 @@ pub(super) fn split(text: &str) -> (String, Option<Place>) {
     parts().unwrap_or_else(|| (text.to_owned(), None))
 }
 
-/// What the gateway itself has written in Lua is called: no place for the author of a script.
+/// The chunk name of the gateway's own Lua code, which is not useful to the author of a script.
 const OURS: &str = "prelude";
 
-/// The first line of a traceback that stands in a script's code: `\n\tpre-script:3: in main chunk`.
+/// The first line of a traceback within a script: `\n\tpre-script:3: in main chunk`.
 fn innermost(traceback: &str) -> Option<Place> {
     traceback.lines().find_map(|line| {
         let (head, _) = line.trim_start().split_once(": in ")?;
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_found_where_lua_puts_them() {
+    fn places_are_found_in_messages_of_lua() {
         let (message, place) = split("pre-script:12: attempt to index local 'x': really");
         assert_eq!(message, "attempt to index local 'x': really");
         let place = place.unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_traceback_knows_who_called_a_function_of_ours() {
+    fn the_traceback_has_the_caller_of_our_functions() {
         let traceback = "stack traceback:\n\t[C]: in function 'custom_error'\n\tsources:3: in function 'f'\n\t\
                          pre-script:1: in main chunk";
         let place = innermost(traceback).unwrap();

@@ -1,4 +1,4 @@
-//! Header fields as scripts read and write them.
+//! The access of scripts to headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mlua::{Error, Lua, MultiValue, Result, Value};
@@ -8,17 +8,17 @@ use super::library::{need_arguments, text};
 use super::run::{Fields, Run, field_bytes, run};
 use super::tree::Node;
 
-/// How an object finds its fields.
+/// How an object finds its headers.
 pub(super) type Pick = fn(&mut Run) -> Result<&mut Fields>;
 
-/// Whether a name that is read must be spelled as `Content-Type` is.
+/// Whether a name must be spelled like `Content-Type` for reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spelling {
     Any,
     Canonical,
 }
 
-/// `headers()`, `headers(name)`, `headers(name, value)`; a `nil` as value takes the field away.
+/// `headers()`, `headers(name)`, `headers(name, value)`. The value `nil` removes the header.
 pub(super) fn headers(
     lua: &Lua,
     pick: Pick,
@@ -97,7 +97,7 @@ fn counted_value(run: &mut Run, name: &HeaderName, value: &[u8]) -> Result<Heade
     field_value(value)
 }
 
-/// All fields: a table of lists, a copy.
+/// All headers: a table of lists, as a copy.
 fn table_of(run: &mut Run, pick: Pick) -> Result<super::tree::Id> {
     let fields = &pick(run)?.map;
     let all: Vec<(String, Vec<Box<str>>)> = fields
@@ -117,7 +117,7 @@ fn table_of(run: &mut Run, pick: Pick) -> Result<super::tree::Id> {
     Ok(id)
 }
 
-/// The first value of the field called `name`.
+/// The first value of the header `name`.
 pub(super) fn first<'h>(
     map: &'h HeaderMap,
     name: &[u8],
@@ -126,7 +126,7 @@ pub(super) fn first<'h>(
     map.get(found(name, spelling)?)
 }
 
-/// All values of the field called `name`.
+/// All values of the header `name`.
 pub(super) fn values(map: &HeaderMap, name: &[u8], spelling: Spelling) -> Vec<Box<str>> {
     match found(name, spelling) {
         Some(name) => map.get_all(name).iter().map(lossy).collect(),
@@ -144,12 +144,12 @@ fn lossy(value: &HeaderValue) -> Box<str> {
     String::from_utf8_lossy(value.as_bytes()).into()
 }
 
-/// A name that may stand in a head.
+/// A valid header name.
 pub(super) fn field_name(name: &[u8]) -> Result<HeaderName> {
     HeaderName::from_bytes(name).map_err(|_| Error::runtime("invalid header field name"))
 }
 
-/// A value that may stand in a head: no line break gets through.
+/// A valid header value, which contains no line break.
 pub(super) fn field_value(value: &[u8]) -> Result<HeaderValue> {
     let value = HeaderValue::from_bytes(value);
     let mut value = value.map_err(|_| Error::runtime("invalid header field value"))?;
@@ -158,7 +158,7 @@ pub(super) fn field_value(value: &[u8]) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// `x-request-id` → `X-Request-Id`.
+/// Converts `x-request-id` to `X-Request-Id`.
 pub(super) fn canonical(name: &str) -> String {
     let mut start = true;
     let letters = name.chars().map(|letter| {

@@ -1,4 +1,4 @@
-//! One Lua state: made once, given a new set of globals for each request.
+//! One Lua state: created once, with a new set of globals for each request.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,46 +19,46 @@ use super::run::{Run, run};
 use super::script::{Joined, Part, Script, placed};
 use super::syntax;
 
-/// What one interpreter may use, whatever it runs.
+/// The memory limit of one interpreter, whatever it runs.
 pub(super) const MOST_MEMORY: usize = 64 << 20;
-/// Instructions between two looks at the clock: some microseconds, unless they copy long texts.
+/// Instructions between two checks of the clock: some microseconds, unless they copy long strings.
 const INSTRUCTIONS_PER_LOOK: u32 = 250;
-/// One that has grown beyond this is not kept.
+/// An interpreter that uses more memory is not kept.
 const MOST_KEPT_MEMORY: usize = 4 << 20;
-/// After as many requests an interpreter makes room for a new one.
+/// After this many requests an interpreter is replaced by a new one.
 const MOST_USES: u32 = 100_000;
 
 const PRELUDE: &str = include_str!("prelude.lua");
 
-/// A Lua state. Whoever has it has it alone.
+/// A Lua state. It has a single owner at any time.
 #[derive(Debug)]
 pub(super) struct Interpreter {
     lua: Lua,
-    /// Fills a table with the globals of a request.
+    /// A function that fills a table with the globals of a request.
     builder: Function,
     /// `response.load`.
     load_response: Function,
-    /// The globals between requests: nothing.
+    /// The globals between requests: an empty table.
     nothing: Table,
-    /// The parts of scripts that were loaded here before.
+    /// The parts of scripts that were already loaded.
     loaded: Vec<Loaded>,
     outside: Arc<Outside>,
     has_string_methods: bool,
     uses: u32,
 }
 
-/// A part of a script as a function.
+/// A part of a script, loaded as a function.
 #[derive(Debug)]
 struct Loaded {
     script: usize,
     part: Part,
-    /// Tells one text of a source that changes from another.
+    /// Identifies the version of a source that may change.
     text: Arc<str>,
     function: Function,
 }
 
 impl Interpreter {
-    /// A new state with nothing in it but our own.
+    /// A new state with only our own globals.
     pub(super) fn new(outside: &Arc<Outside>) -> mlua::Result<Interpreter> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS | StdLib::IO;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
@@ -88,10 +88,10 @@ impl Interpreter {
         })
     }
 
-    /// Whether `text` is Lua.
+    /// Checks that `text` is Lua.
     ///
     /// # Errors
-    /// What is wrong with it, and in which line.
+    /// The syntax error and its line.
     pub(super) fn parse(&self, name: &str, text: &str) -> Result<(), (String, Option<usize>)> {
         match self.function(name, text, false) {
             Ok(_) => Ok(()),
@@ -102,7 +102,7 @@ impl Interpreter {
         }
     }
 
-    /// Begins a request: its globals, and what its scripts reach through them.
+    /// Starts a request with its globals and the state that its scripts access.
     pub(super) fn begin(&mut self, script: &Script, mut state: Run) -> Result<Table, Stop> {
         self.uses += 1;
         state.begin_work();
@@ -126,10 +126,10 @@ impl Interpreter {
         Ok(env)
     }
 
-    /// Runs a part of `script` to its end; one that is not there has reached it already.
+    /// Runs a part of `script` to its end. A missing part succeeds immediately.
     ///
     /// # Errors
-    /// How it ended before.
+    /// The part ended early.
     pub(super) async fn run(
         &mut self,
         script: &Script,
@@ -145,7 +145,7 @@ impl Interpreter {
             .map_err(|error| self.stop(&error, joined))?;
         loop {
             self.begin_work();
-            // A panic in a function of ours must not go further than the request.
+            // A panic in one of our functions must affect only this request.
             let resumed = catch_unwind(AssertUnwindSafe(|| thread.resume::<MultiValue>(())));
             self.begin_work();
             match resumed {
@@ -157,7 +157,7 @@ impl Interpreter {
         }
     }
 
-    /// A script that waits holds nothing that others wait for.
+    /// A script that waits must not occupy a lane or worker.
     fn begin_work(&self) {
         if let Ok(mut run) = run(&self.lua) {
             run.begin_work();
@@ -176,7 +176,7 @@ impl Interpreter {
         self.lua.create_thread(function)
     }
 
-    /// The script is suspended: it waits for a call of its own.
+    /// The script is suspended and waits for a call that it made.
     async fn wait(&self) -> Result<(), Stop> {
         let (call, deadline) = {
             let mut run = run(&self.lua).map_err(|error| self.stop(&error, None))?;
@@ -206,7 +206,7 @@ impl Interpreter {
         answer.map_err(|error| error.to_string())
     }
 
-    /// A part as a function, loaded once.
+    /// A part as a function, which is loaded once.
     fn part(&mut self, script: &Script, part: Part, text: &Arc<str>) -> mlua::Result<Function> {
         let known = |loaded: &Loaded| loaded.script == script.id && loaded.part == part;
         if let Some(at) = self.loaded.iter().position(known) {
@@ -227,7 +227,7 @@ impl Interpreter {
         Ok(function)
     }
 
-    /// Loads a text; what Lua 5.1 refuses of it is written otherwise first, where that is possible.
+    /// Loads a text. Syntax that Lua 5.1 rejects is rewritten first, if possible.
     fn function(&self, name: &str, text: &str, lengths: bool) -> mlua::Result<Function> {
         let asking = (lengths || syntax::speaks_of_len(text))
             .then(|| syntax::with_lengths(text))
@@ -252,13 +252,13 @@ impl Interpreter {
         chunk.set_mode(ChunkMode::Text).into_function()
     }
 
-    /// What the scripts left.
+    /// Ends the request and returns the state that the scripts left.
     pub(super) fn end(&mut self) -> Run {
         let state = self.lua.set_app_data(Run::default());
         state.unwrap_or_default()
     }
 
-    /// Adds `response` to the globals, for what runs when there is one.
+    /// Adds `response` to the globals, for code that runs when there is a response.
     pub(super) fn offer_response(&self, env: &Table) -> Result<(), Stop> {
         let offer = || {
             let response = self.lua.create_table()?;
@@ -268,12 +268,12 @@ impl Interpreter {
         offer().map_err(|error: Error| self.stop(&error, None))
     }
 
-    /// What the scripts left so far, to be changed or read between two of them.
+    /// The current state, which can be read or changed between two scripts.
     pub(super) fn state(&self) -> mlua::Result<mlua::AppDataRefMut<'_, Run>> {
         run(&self.lua)
     }
 
-    /// Lets go of a request. `false`: nobody should use this interpreter again.
+    /// Removes the data of a request. `false` if the interpreter must not be reused.
     pub(super) fn clean(&mut self, tainted: bool) -> bool {
         !tainted
             && self.uses < MOST_USES
@@ -319,7 +319,7 @@ fn innermost(error: &Error) -> &Error {
     }
 }
 
-/// Ends a script whose time is over. One that takes long leaves the worker here.
+/// Ends a script at its deadline. A script that runs long leaves the worker here.
 fn look_at_the_clock(lua: &Lua) -> mlua::Result<VmState> {
     match run(lua)?.look() {
         Ok(()) => Ok(VmState::Continue),

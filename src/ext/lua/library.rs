@@ -1,4 +1,4 @@
-//! What scripts find beside Lua itself, and beside what is written in `prelude.lua`.
+//! The functions for scripts besides Lua's own and those written in `prelude.lua`.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -14,10 +14,10 @@ use super::run::run;
 use super::tree::number_text;
 use super::{calls, collections, objects, syntax, text as strings};
 
-/// Files that a script loads while it runs.
+/// The maximum size of a file that a script loads at run time.
 const MOST_FILE_BYTES: u64 = 4 << 20;
 
-/// Everything that `prelude.lua` builds a script's globals from, by name.
+/// The functions from which `prelude.lua` builds a script's globals, by name.
 pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
     let raw = lua.create_table()?;
     let [table, list, nil] = collections::constructors(lua)?;
@@ -53,7 +53,7 @@ pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
     Ok(raw)
 }
 
-/// A string, or what Lua takes for one.
+/// A string, or a value that Lua converts to one.
 pub(super) fn text(value: &Value) -> Result<Cow<'static, [u8]>> {
     Ok(match value {
         Value::String(text) => Cow::Owned(text.as_bytes().to_vec()),
@@ -78,12 +78,12 @@ fn plain_number(number: f64) -> String {
     })
 }
 
-/// The error of a function that was called with too few.
+/// The error of a function that was called with too few arguments.
 pub(super) fn need_arguments() -> Error {
     Error::runtime("need arguments")
 }
 
-/// `custom_error(message, status, content_type)`: does not return.
+/// `custom_error(message, status, content_type)`, which does not return.
 fn custom_error(_: &Lua, args: MultiValue) -> Result<()> {
     let message = text(args.front().ok_or_else(need_arguments)?)?;
     let content_type = match args.get(2) {
@@ -99,8 +99,8 @@ fn custom_error(_: &Lua, args: MultiValue) -> Result<()> {
     }))
 }
 
-/// What `pcall` hands to the script of an error: a text, as errors in Lua are. A script that is over cannot go on by
-/// catching what ended it.
+/// The value that `pcall` passes to the script for an error: a string, as in Lua. A script that was ended cannot
+/// continue by catching the error that ended it.
 fn caught(lua: &Lua, error: Value) -> Result<Value> {
     let mut run = run(lua)?;
     if let Some(stop) = &run.stop {
@@ -111,7 +111,7 @@ fn caught(lua: &Lua, error: Value) -> Result<Value> {
     };
     let text = match error.downcast_ref::<CustomError>() {
         Some(custom) => {
-            // Any number of them may be raised and caught.
+            // A script may raise and catch any number of them.
             run.spend(size_of::<CustomError>() + custom.message.len())?;
             run.caught.push(custom.clone());
             custom.message.clone()
@@ -135,12 +135,12 @@ fn print(lua: &Lua, outside: Arc<Outside>) -> Result<Function> {
     })
 }
 
-/// A number as the reference prints it: all digits of an integer, the shortest text of a fraction.
+/// A number as KrakenD prints it: all digits of an integer, the shortest text of a fraction.
 fn number(_: &Lua, number: f64) -> Result<String> {
     Ok(plain_number(number))
 }
 
-/// The text of a file, or nothing and why not.
+/// The content of a file, or nil and the reason.
 fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
     let name = path.to_string_lossy();
     let read = || -> std::io::Result<Vec<u8>> {
@@ -161,14 +161,14 @@ fn read_file(lua: &Lua, path: LuaString) -> Result<(Value, Value)> {
     })
 }
 
-/// A text whose `#` asks the `__len` of tables; nothing where it does not speak of that.
+/// A text in which `#` respects the `__len` of tables. Nil if the text does not use `__len`.
 fn lengths(_: &Lua, text: LuaString) -> Result<Option<String>> {
     let text = text.to_string_lossy();
     let speaks = syntax::speaks_of_len(&text);
     Ok(speaks.then(|| syntax::with_lengths(&text)).flatten())
 }
 
-/// A text that Lua 5.1 has refused, written otherwise; or nothing, and why that is not possible.
+/// A text that Lua 5.1 has rejected, rewritten. Otherwise nil and the reason.
 fn older(_: &Lua, text: LuaString) -> Result<(Option<String>, Option<String>)> {
     Ok(match syntax::rewritten(&text.to_string_lossy()) {
         Ok(older) => (older, None),
@@ -176,21 +176,21 @@ fn older(_: &Lua, text: LuaString) -> Result<(Option<String>, Option<String>)> {
     })
 }
 
-/// Looks at the clock before work that takes long and has no instructions in it.
+/// Checks the clock before work that takes long without executing instructions.
 fn look(lua: &Lua, _: MultiValue) -> Result<()> {
     run(lua)?.look().map_err(|stop| Error::runtime(stop.text()))
 }
 
-/// The script touched what cannot be given back as it was: nobody else gets this interpreter.
+/// The script changed something that cannot be restored: the interpreter must not be reused.
 fn taint(lua: &Lua, _: MultiValue) -> Result<()> {
     run(lua)?.tainted = true;
     Ok(())
 }
 
-/// A fraction from 0 up to, but not including, 1. Each request has a sequence of its own.
+/// A number from 0 to, but not including, 1. Each request has its own sequence.
 fn random(lua: &Lua, _: MultiValue) -> Result<f64> {
     let mut run = run(lua)?;
-    // SplitMix64, by Steele, Lea and Flood (2014); not for secrets.
+    // SplitMix64 by Steele, Lea and Flood (2014). It is not suitable for secrets.
     run.random = run.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut bits = run.random;
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -204,7 +204,7 @@ fn randomseed(lua: &Lua, seed: f64) -> Result<()> {
     Ok(())
 }
 
-/// Collects garbage when asked to, and says how many kilobytes are in use; how it works is not a script's business.
+/// Collects garbage if requested, and returns how many kilobytes are in use. Scripts cannot tune the collector.
 fn collect(lua: &Lua, collect: bool) -> Result<f64> {
     if collect {
         lua.gc_collect()?;
@@ -212,7 +212,7 @@ fn collect(lua: &Lua, collect: bool) -> Result<f64> {
     Ok(lua.used_memory() as f64 / 1024.0)
 }
 
-/// The part of `debug.getinfo` that tells places: `source`, `short_src`, `currentline`, `what`, `name`.
+/// The part of `debug.getinfo` that describes places: `source`, `short_src`, `currentline`, `what`, `name`.
 fn getinfo(lua: &Lua, level: usize) -> Result<Option<Table>> {
     let table = lua.create_table()?;
     let found = lua.inspect_stack(level, |debug| -> Result<()> {

@@ -1,20 +1,20 @@
-//! `modifier/lua-endpoint`, `modifier/lua-proxy`, `modifier/lua-backend`: scripts of the operator.
+//! `modifier/lua-endpoint`, `modifier/lua-proxy`, `modifier/lua-backend`: the operator's scripts.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `config`, `compile` | the block, and what it means: every script is parsed at start |
-//! | `script` | a compiled block: its texts, and where a line of them stands |
-//! | `pool` | interpreters that wait for work |
-//! | `interpreter` | one Lua state: made once, given a new set of globals for each request |
+//! | `config`, `compile` | the block and its compilation: every script is parsed at start |
+//! | `script` | a compiled block: its texts, and the file of each line |
+//! | `pool` | idle interpreters |
+//! | `interpreter` | one Lua state: created once, with a new set of globals for each request |
 //! | `prelude.lua` | those globals, as far as they are written in Lua |
-//! | `syntax`, `jump` | what gopher-lua adds to Lua 5.1, written in Lua 5.1: `goto`, `;;`, `__len` of tables |
-//! | `session` | one request's use of an interpreter |
-//! | `run` | what a script can reach of the request it runs for, and how far it may go |
-//! | `tree`, `collections` | data as `luaTable` and `luaList` see it |
+//! | `syntax`, `jump` | gopher-lua's extensions of Lua 5.1, rewritten in Lua 5.1: `goto`, `;;`, `__len` of tables |
+//! | `session` | the use of an interpreter by one request |
+//! | `run` | the state of a request that scripts can access, and their limits |
+//! | `tree`, `collections` | data as `luaTable` and `luaList` |
 //! | `client`, `objects`, `headers` | `ctx`, `request`, `response` |
 //! | `calls` | `http_response` |
-//! | `text`, `pattern` | the parts of `string` that need bounds |
-//! | `library` | `custom_error`, `print` and the rest of what scripts find beside Lua itself |
+//! | `text`, `pattern` | the functions of `string` that need limits |
+//! | `library` | `custom_error`, `print` and other functions |
 //! | `failure` | why a script ended early, and where |
 //! | `endpoint`, `pipe` | when scripts run |
 
@@ -50,7 +50,7 @@ use super::registry::{BackendExtension, EndpointExtension, ServiceExtension};
 const ENDPOINT_NAMESPACE: &str = "modifier/lua-endpoint";
 const ENDPOINT_ALIASES: &[&str] = &["github.com/devopsfaith/krakend-lua/router"];
 
-/// `modifier/lua-endpoint` of the service: every request but the health check.
+/// `modifier/lua-endpoint` of the service: every request except the health check.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: ENDPOINT_NAMESPACE,
     aliases: ENDPOINT_ALIASES,
@@ -69,7 +69,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     compile: compile::endpoint,
 };
 
-/// `modifier/lua-proxy`: around an endpoint's whole work.
+/// `modifier/lua-proxy`: around the whole work of an endpoint.
 pub(super) const PROXY: EndpointExtension = EndpointExtension {
     namespace: "modifier/lua-proxy",
     aliases: &["github.com/devopsfaith/krakend-lua/proxy"],

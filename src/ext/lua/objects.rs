@@ -1,4 +1,4 @@
-//! `request` and `response`: what a script around some work reads and writes.
+//! `request` and `response`: the access of scripts around an endpoint's work or a call.
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -17,11 +17,11 @@ use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
 use crate::runtime::template::{self, escape};
 
-/// What `request.load()` gives.
+/// The result of `request.load()`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request;
 
-/// What `response.load()` gives.
+/// The result of `response.load()`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Response;
 
@@ -224,7 +224,7 @@ pub(super) fn string(lua: &Lua, bytes: impl AsRef<[u8]>) -> Result<Value> {
     lua.create_string(bytes).map(Value::String)
 }
 
-/// A text of UTF-8; other bytes are replaced.
+/// A UTF-8 string. Invalid bytes are replaced.
 pub(super) fn plain(value: &Value) -> Result<String> {
     Ok(String::from_utf8_lossy(&text(value)?).into_owned())
 }
@@ -237,7 +237,7 @@ pub(super) fn method(value: &Value) -> Result<Method> {
     Method::from_bytes(&text(value)?).map_err(|_| Error::runtime("invalid method"))
 }
 
-/// Part of a request target: it must fit into one line.
+/// Part of a request target, which must not contain line breaks.
 pub(super) fn target(value: &Value) -> Result<String> {
     let target = plain(value)?;
     if target.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
@@ -247,11 +247,11 @@ pub(super) fn target(value: &Value) -> Result<String> {
     }
 }
 
-/// A status that an answer can have.
+/// A valid status of a response.
 pub(super) fn status(value: &Value) -> Option<StatusCode> {
     let number = match value {
         Value::Integer(number) => u16::try_from(*number).ok()?,
-        // What has a fraction loses it, as in KrakenD.
+        // As in KrakenD, a fraction is dropped.
         Value::Number(number) => *number as u16,
         Value::String(text) => text.to_string_lossy().trim().parse().ok()?,
         _ => return None,
@@ -260,7 +260,7 @@ pub(super) fn status(value: &Value) -> Option<StatusCode> {
     (!status.is_informational()).then_some(status)
 }
 
-/// Where a call goes, host included.
+/// Sets the destination of a call, including the host.
 fn set_url(request: &mut PipeRequest, url: &str) -> Result<()> {
     let Some((scheme, rest)) = url.split_once("://") else {
         // Around an endpoint there is no host yet, and a URL has no effect.
@@ -302,12 +302,12 @@ pub(super) fn params_table(
     lua.create_userdata(Table(id)).map(Value::UserData)
 }
 
-/// What one more parameter takes, by a rough count.
+/// The approximate size of one more parameter.
 pub(super) fn param_bytes(name: &str, value: &str) -> usize {
     64 + name.len() + value.len()
 }
 
-/// More parameters than this are refused: each is looked for among all others.
+/// The maximum number of parameters, because lookups are linear.
 const MOST_PARAMS: usize = 1000;
 
 pub(super) fn set_param(
@@ -327,7 +327,7 @@ pub(super) fn set_param(
     Ok(())
 }
 
-/// `id` → `Id`, as the reference names parameters behind its router.
+/// Converts `id` to `Id`, as KrakenD names parameters after its router.
 fn capitalised(name: &str) -> String {
     let mut letters = name.chars();
     match letters.next() {
@@ -345,7 +345,7 @@ pub(super) fn loaders(lua: &Lua) -> Result<[mlua::Function; 3]> {
     ])
 }
 
-/// `luaList` values that other modules make.
+/// A `luaList` for values of other modules.
 pub(super) fn list(lua: &Lua, run: &mut Run, values: Vec<Box<str>>) -> Result<Value> {
     let id = run
         .tree

@@ -1,14 +1,14 @@
-//! Lua 5.1 patterns (its manual, §5.4.1) with bounds: Lua's own matcher neither ends a search that takes for ever nor
-//! stops before a pattern has used up the stack.
+//! Lua 5.1 patterns (§5.4.1 of its manual) with limits: Lua's own matcher has no time limit, and may exhaust the
+//! stack.
 
 /// As in Lua.
 const MOST_CAPTURES: usize = 32;
 /// As in Lua since 5.2.
 const MOST_DEPTH: u32 = 200;
-/// Steps between two looks at the clock.
+/// Steps between two checks of the clock.
 const STEPS_PER_LOOK: u32 = 1 << 14;
 
-/// Why there is neither a match nor none.
+/// Why a search has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MatchError {
     #[error("malformed pattern (ends with '%')")]
@@ -27,17 +27,17 @@ pub enum MatchError {
     Captures,
     #[error("pattern too complex")]
     Complex,
-    /// Nobody waits for the result any more.
+    /// The deadline has passed.
     #[error("the search took too long")]
     Late,
 }
 
-/// What a pair of parentheses stands for.
+/// The text of a pair of parentheses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capture {
-    /// From here to there, in bytes from 0.
+    /// Start and end, in bytes from 0.
     Text(usize, usize),
-    /// `()`: where it stands, from 0.
+    /// `()`: its position, from 0.
     Position(usize),
 }
 
@@ -56,14 +56,14 @@ pub struct Matcher<'a> {
     captures: Vec<(usize, Length)>,
     depth: u32,
     steps: u32,
-    /// Asked from time to time whether to give up.
+    /// Called from time to time. The search stops when it returns true.
     is_late: &'a mut dyn FnMut() -> bool,
 }
 
 type Found = Result<Option<usize>, MatchError>;
 
 impl<'a> Matcher<'a> {
-    /// A search for `pattern` in `text` that gives up when `is_late` says so.
+    /// A search for `pattern` in `text` that stops when `is_late` returns true.
     pub fn new(
         text: &'a [u8],
         pattern: &'a [u8],
@@ -81,7 +81,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// The same, with a `^` at the beginning of `pattern` as a character like any other.
+    /// The same, where a `^` at the beginning of `pattern` is an ordinary character.
     #[must_use]
     pub fn without_anchor(self, pattern: &'a [u8]) -> Matcher<'a> {
         Matcher {
@@ -91,15 +91,15 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Whether the pattern matches at the beginning of a search alone.
+    /// Whether the pattern matches only at the start of a search.
     pub fn is_anchored(&self) -> bool {
         self.anchored
     }
 
-    /// The first match at `from` or behind it: where it begins and ends.
+    /// The start and end of the first match at or after `from`.
     ///
     /// # Errors
-    /// The pattern is none, or the search takes too long.
+    /// The pattern is invalid, or the search takes too long.
     pub fn find(&mut self, from: usize) -> Result<Option<(usize, usize)>, MatchError> {
         for start in from..=self.text.len() {
             if let Some(end) = self.at(start)? {
@@ -145,7 +145,7 @@ impl<'a> Matcher<'a> {
         found
     }
 
-    /// Matches the items from `item` on at `at`; calls itself only where there is more than one way.
+    /// Matches the items from `item` on at `at`. It recurses only if there are several alternatives.
     fn items(&mut self, mut at: usize, mut item: usize) -> Found {
         loop {
             self.step()?;
@@ -202,7 +202,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// As many as there are, then fewer.
+    /// As many repetitions as possible, then fewer.
     fn most(&mut self, at: usize, item: usize, end: usize) -> Found {
         let mut count = 0;
         while self.fits(at + count, item, end) {
@@ -220,7 +220,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// None, then more.
+    /// No repetition, then more.
     fn least(&mut self, mut at: usize, item: usize, end: usize) -> Found {
         loop {
             if let Some(found) = self.go(at, end + 1)? {
@@ -266,7 +266,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// `%bxy`: from an x to the y that balances it.
+    /// `%bxy`: from an x to the matching y.
     fn balanced(&mut self, at: usize, item: usize) -> Found {
         let (Some(open), Some(close)) = (self.pattern.get(item), self.pattern.get(item + 1)) else {
             return Err(MatchError::Balance);
@@ -291,7 +291,7 @@ impl<'a> Matcher<'a> {
         Ok(None)
     }
 
-    /// `%1`: what an earlier capture caught, once more.
+    /// `%1`: the text of an earlier capture, again.
     fn again(&mut self, at: usize, digit: u8) -> Found {
         let index = usize::from(digit)
             .checked_sub(usize::from(b'1'))
@@ -306,7 +306,7 @@ impl<'a> Matcher<'a> {
         Ok((self.text.get(at..end) == Some(caught)).then_some(end))
     }
 
-    /// Where the single character or set at `item` ends.
+    /// The end of the single character or set at `item`.
     fn item_end(&self, item: usize) -> Result<usize, MatchError> {
         let mut end = item + 1;
         match self.pattern.get(item) {
@@ -318,7 +318,7 @@ impl<'a> Matcher<'a> {
                 if self.pattern.get(end) == Some(&b'^') {
                     end += 1;
                 }
-                // A ] at the beginning is one of the set.
+                // A ] at the beginning is a member of the set.
                 let first = end;
                 loop {
                     match self.pattern.get(end) {
@@ -333,7 +333,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    /// Whether the character at `at` is the one, or one of those, from `item` to `end`.
+    /// Whether the character at `at` matches the single character or set from `item` to `end`.
     fn fits(&self, at: usize, item: usize, end: usize) -> bool {
         let Some(&byte) = self.text.get(at) else {
             return false;
@@ -351,7 +351,7 @@ impl<'a> Matcher<'a> {
         self.steps(1)
     }
 
-    /// As many bytes are looked at in one go.
+    /// Counts the bytes that are read at once.
     fn steps(&mut self, bytes: usize) -> Result<(), MatchError> {
         let steps = u32::try_from(bytes).unwrap_or(STEPS_PER_LOOK);
         self.steps = self.steps.saturating_add(steps);
@@ -367,7 +367,7 @@ impl<'a> Matcher<'a> {
     }
 }
 
-/// Whether `byte` is in `set`, which is written with its brackets.
+/// Whether `byte` is in `set`, which includes its brackets.
 fn in_set(byte: u8, set: &[u8]) -> bool {
     let inner = set
         .strip_prefix(b"[")
@@ -392,7 +392,7 @@ fn in_set(byte: u8, set: &[u8]) -> bool {
     }
 }
 
-/// `%a`, `%A`, …; any other letter after a percent sign is itself. ASCII, as in Lua's own locale.
+/// `%a`, `%A`, …. After a percent sign any other character means itself. ASCII, as in Lua's C locale.
 fn in_class(byte: u8, class: u8) -> bool {
     let is_in = match class.to_ascii_lowercase() {
         b'a' => byte.is_ascii_alphabetic(),
@@ -400,7 +400,7 @@ fn in_class(byte: u8, class: u8) -> bool {
         b'd' => byte.is_ascii_digit(),
         b'l' => byte.is_ascii_lowercase(),
         b'p' => byte.is_ascii_punctuation(),
-        // Unlike Rust's, C's blanks include the vertical tab.
+        // Unlike in Rust, white space in C includes the vertical tab.
         b's' => byte.is_ascii_whitespace() || byte == 0x0b,
         b'u' => byte.is_ascii_uppercase(),
         b'w' => byte.is_ascii_alphanumeric(),

@@ -126,7 +126,7 @@ impl LuaPipe {
             reply.status = view.new_status.unwrap_or(reply.status);
             let old = std::mem::replace(&mut reply.headers, view.headers.map);
             if view.new_body {
-                // Whoever writes it knows its length.
+                // The length of a body that the script writes is known.
                 reply.body = view.body
             } else {
                 keep_framing(&old, &mut reply.headers)
@@ -136,7 +136,7 @@ impl LuaPipe {
     }
 }
 
-/// A body that is passed on as it comes ends where it ends, whatever a script says.
+/// A body that is passed on unchanged keeps its framing, whatever the script sets.
 fn keep_framing(old: &HeaderMap, new: &mut HeaderMap) {
     for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
         new.remove(&name);
@@ -157,7 +157,7 @@ fn view(state: &mut Run, data: Value, response: &PipeResponse) -> Result<Respons
         complete: response.complete,
         data,
         status: reply.map_or(told, |reply| match reply.status {
-            // What stands in for an answer has no status yet.
+            // The placeholder of a skipped response has no status yet.
             StatusCode::OK if !response.complete => 0,
             status => status.as_u16(),
         }),
@@ -174,7 +174,7 @@ fn view(state: &mut Run, data: Value, response: &PipeResponse) -> Result<Respons
     })
 }
 
-/// What the script made of the request. Parts without an effect stay behind.
+/// Copies the script's changes to the request, except those without an effect.
 fn copy_back(state: &Run, request: &mut PipeRequest) {
     let Some(view) = &state.request else {
         return;
@@ -189,7 +189,7 @@ fn copy_back(state: &Run, request: &mut PipeRequest) {
     let host = request.headers.remove(HOST);
     request.headers = view.headers.map.clone();
     request.headers.remove(HOST);
-    // Which host is asked is said by the URL alone.
+    // Only the URL selects the host.
     if let Some(host) = host {
         request.headers.insert(HOST, host);
     }

@@ -1,4 +1,4 @@
-//! Interpreters that wait for work.
+//! Idle interpreters.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, TryLockError};
@@ -9,12 +9,12 @@ use super::run::Run;
 use crate::telemetry::sink::{Output, Sink};
 use crate::upstream::SideClient;
 
-/// Places to put interpreters, so that workers do not wait for each other.
+/// The number of shards, so that workers do not wait for each other.
 const SHARDS: usize = 8;
-/// Interpreters that one place keeps; at some tens of kilobytes each.
+/// The maximum number of interpreters in a shard, each of which uses tens of kilobytes.
 const MOST_IDLE: usize = 16;
 
-/// Where interpreters reach out of themselves.
+/// The external resources of interpreters.
 #[derive(Debug)]
 pub(super) struct Outside {
     /// Makes the calls of `http_response`.
@@ -23,7 +23,7 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// Hands a line to the writer of standard output; a pipe that nobody reads costs lines, not time.
+    /// Passes a line to the writer of standard output. If nothing reads the pipe, lines are dropped without blocking.
     pub(super) fn print(&self, line: Vec<u8>) {
         let printer = self.printer.get_or_init(|| Sink::open(Output::Stdout).ok());
         if let Some(printer) = printer {
@@ -32,7 +32,7 @@ impl Outside {
     }
 }
 
-/// All interpreters of a service. Scripts share them: each request finds one as if it were new.
+/// All interpreters of a service. Scripts share them, and each request sees a fresh state.
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: [Mutex<Vec<Interpreter>>; SHARDS],
@@ -41,7 +41,8 @@ pub(super) struct Pool {
 }
 
 thread_local! {
-    /// Where this thread looks first: each finds what it put back itself, and its cache knows it.
+    /// The shard that this thread tries first. It finds the interpreters that it returned itself, which are in its
+    /// CPU cache.
     static PLACE: usize = {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         THREADS.fetch_add(1, Ordering::Relaxed)
@@ -49,7 +50,7 @@ thread_local! {
 }
 
 impl Pool {
-    /// An empty pool whose interpreters call others through `client`.
+    /// An empty pool whose interpreters make calls through `client`.
     pub(super) fn new(client: SideClient) -> Pool {
         Pool {
             idle: Default::default(),
@@ -61,12 +62,12 @@ impl Pool {
         }
     }
 
-    /// A number that no other script of this pool has.
+    /// A number that is unique in this pool.
     pub(super) fn script(&self) -> usize {
         self.scripts.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// One that waits, or a new one.
+    /// An idle interpreter, or a new one.
     ///
     /// # Errors
     /// There is no memory for a new one.
@@ -77,7 +78,8 @@ impl Pool {
         Interpreter::new(&self.outside).map_err(|error| Stop::Error(format!("lua: {error}")))
     }
 
-    /// Takes `interpreter` back after a request, unless it is not fit for another one. Returns what its scripts left.
+    /// Returns `interpreter` to the pool after a request, unless it must not be reused. Returns the state that its
+    /// scripts left.
     pub(super) fn give_back(&self, mut interpreter: Interpreter, spoilt: bool) -> Run {
         let state = interpreter.end();
         if !interpreter.clean(spoilt || state.tainted) {
@@ -92,14 +94,14 @@ impl Pool {
         state
     }
 
-    /// All places, this thread's own first.
+    /// All shards, this thread's own first.
     fn shards(&self) -> impl Iterator<Item = &Mutex<Vec<Interpreter>>> {
         let first = PLACE.with(|place| *place);
         (0..SHARDS).filter_map(move |offset| self.idle.get((first + offset) % SHARDS))
     }
 }
 
-/// A place that nobody is at.
+/// A shard that is not in use by another thread.
 fn open(shard: &Mutex<Vec<Interpreter>>) -> Option<std::sync::MutexGuard<'_, Vec<Interpreter>>> {
     match shard.try_lock() {
         Ok(guard) => Some(guard),

@@ -1,4 +1,5 @@
-//! What a script can reach of the request it runs for, and how far it may go. One per request, inside its interpreter.
+//! The state of a request that scripts can access, and their limits. There is one per request, inside its
+//! interpreter.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
@@ -17,26 +18,26 @@ use crate::runtime::request::Params;
 /// The state of a run.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// For `ctx`.
+    /// The data of `ctx`.
     pub(super) client: Option<Box<ClientView>>,
-    /// For `request`.
+    /// The data of `request`.
     pub(super) request: Option<Box<RequestView>>,
-    /// For `response`.
+    /// The data of `response`.
     pub(super) response: Option<Box<ResponseView>>,
     pub(super) tree: Tree,
-    /// What `http_response.new` wants, and what came of it.
+    /// The call of `http_response.new`, and its result.
     pub(super) call: Option<HttpCall>,
     pub(super) answered: Option<Result<HttpAnswer, String>>,
-    /// Custom errors that the script caught: if it raises one of them again, they count.
+    /// Custom errors that the script caught. If it raises one of them again, it is still a custom error.
     pub(super) caught: Vec<CustomError>,
-    /// The script is over, whatever it catches.
+    /// The script must end, whatever it catches.
     pub(super) stop: Option<Stop>,
     pub(super) deadline: Instant,
-    /// What runs between two waits, as one piece of work.
+    /// The work between two waits, as one piece of heavy work.
     pub(super) heavy: Heavy,
-    /// The interpreter is not to be used again.
+    /// The interpreter must not be reused.
     pub(super) tainted: bool,
-    /// Calls from Rust back into Lua that are under way.
+    /// The number of nested calls from Rust back into Lua.
     pub(super) depth: u32,
     /// The state of `math.random`.
     pub(super) random: u64,
@@ -63,15 +64,15 @@ impl Default for Run {
 }
 
 impl Run {
-    /// The script goes on, or waits: its work on a thread begins anew, and what it held of one is given back.
+    /// The script continues or waits: its work on a thread starts anew, and its lane is released.
     pub(super) fn begin_work(&mut self) {
         self.heavy = Heavy::until(self.deadline);
     }
 
-    /// Looks at the clock. Once the time is over the script is, too, whatever it catches.
+    /// Checks the clock. After the deadline the script must end, whatever it catches.
     ///
     /// # Errors
-    /// The script has to end.
+    /// The script must end.
     pub(super) fn look(&mut self) -> Result<(), Stop> {
         self.heavy.look().map_err(|cut| {
             let stop = match cut {
@@ -83,13 +84,13 @@ impl Run {
         })
     }
 
-    /// Counts what a script keeps with us against its bound.
+    /// Counts memory that a script uses outside of Lua against its limit.
     pub(super) fn spend(&mut self, bytes: usize) -> mlua::Result<()> {
         self.tree.spend(bytes).map_err(Error::external)
     }
 }
 
-/// Header fields, and which of them a script set.
+/// Headers, and the names of those that a script set.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     pub(super) map: HeaderMap,
@@ -104,10 +105,10 @@ impl Fields {
         }
     }
 
-    /// Puts `values` in the place of what was called `name`; none of them takes the field away.
+    /// Replaces the header `name` by `values`. No values remove it.
     ///
     /// # Errors
-    /// A head has no room for more names.
+    /// There is no capacity for more names.
     pub(super) fn set(
         &mut self,
         name: HeaderName,
@@ -122,10 +123,10 @@ impl Fields {
     }
 }
 
-/// One more line of a head, which has room for some ten thousands.
+/// Adds a line to the headers, which have a capacity of several ten thousand.
 ///
 /// # Errors
-/// There is none left.
+/// The capacity is exhausted.
 pub(super) fn add_field(
     map: &mut HeaderMap,
     name: &HeaderName,
@@ -137,12 +138,12 @@ pub(super) fn add_field(
     }
 }
 
-/// What a line of a head takes, by a rough count: its name is kept twice.
+/// The approximate size of a header. Its name is stored twice.
 pub(super) fn field_bytes(name: &HeaderName, value: usize) -> usize {
     128 + 2 * name.as_str().len() + value
 }
 
-/// `ctx`: the request as the client sent it, with what steps before made of it.
+/// `ctx`: the request as the client sent it, with the changes of earlier steps.
 #[derive(Debug)]
 pub(super) struct ClientView {
     pub(super) method: Method,
@@ -151,12 +152,12 @@ pub(super) struct ClientView {
     pub(super) host: String,
     pub(super) headers: Fields,
     pub(super) params: Params,
-    /// `None`: not read, because no script mentions it.
+    /// `None` if it was not read because no script uses it.
     pub(super) body: Option<Bytes>,
     pub(super) changed: Changed,
 }
 
-/// What of it a script set, header fields aside.
+/// The parts that a script changed, except headers.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Changed {
     pub(super) method: bool,
@@ -166,12 +167,12 @@ pub(super) struct Changed {
     pub(super) body: bool,
 }
 
-/// `request`: what goes to backends.
+/// `request`: the request to backends.
 #[derive(Debug)]
 pub(super) struct RequestView {
     pub(super) request: PipeRequest,
     pub(super) headers: Fields,
-    /// What a script of a backend wrote over parts whose URL is made already; it reads them back, no more.
+    /// Values that a backend's script wrote to parts that no longer affect the URL. They can only be read back.
     pub(super) shadow: Option<Shadow>,
 }
 
@@ -183,12 +184,12 @@ pub(super) struct Shadow {
     pub(super) params: Params,
 }
 
-/// `response`: what came of the work within.
+/// `response`: the result of the inner work.
 #[derive(Debug)]
 pub(super) struct ResponseView {
     pub(super) complete: bool,
     pub(super) data: Id,
-    /// 0 unless the answer is passed on as it came.
+    /// 0 unless the response is passed on unchanged.
     pub(super) status: u16,
     pub(super) new_status: Option<StatusCode>,
     pub(super) headers: Fields,
@@ -196,10 +197,10 @@ pub(super) struct ResponseView {
     pub(super) new_body: bool,
 }
 
-/// The state of the run that `lua` is in.
+/// The state of the current run of `lua`.
 ///
 /// # Errors
-/// It is in use: a finalizer runs in the middle of a function of ours.
+/// It is in use: a finalizer runs during one of our functions.
 pub(super) fn run(lua: &Lua) -> mlua::Result<AppDataRefMut<'_, Run>> {
     match lua.try_app_data_mut::<Run>() {
         Ok(Some(run)) => Ok(run),

@@ -1,4 +1,4 @@
-//! A compiled block: its texts, and where a line of them stands.
+//! A compiled block: its texts, and the file of each line.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::failure::{Place, Stop};
 use super::pool::Pool;
 
-/// Longer sources are refused, also those that are read while requests come in.
+/// Longer sources are rejected, including those that are read for each request.
 pub(super) const MOST_SOURCE_BYTES: u64 = 4 << 20;
 
-/// Where a script stands.
+/// The place of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     /// `ctx`: the client's request.
@@ -21,7 +21,7 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// For `prelude.lua`.
+    /// The name for `prelude.lua`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Level::Endpoint => "endpoint",
@@ -31,7 +31,7 @@ impl Level {
     }
 }
 
-/// A text that is loaded and run as one.
+/// A text that is loaded and run as a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Sources,
@@ -40,7 +40,7 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// What Lua calls it in its messages.
+    /// The name in Lua's messages.
     pub(super) fn chunk(self) -> &'static str {
         match self {
             Part::Sources => "sources",
@@ -56,15 +56,15 @@ pub(super) enum Sources {
     None,
     /// Read at start.
     Fixed(Joined),
-    /// Read for each request: the name in the file, and where that is.
+    /// Read for each request: the name in the configuration, and the path.
     Live(Box<[(Box<str>, PathBuf)]>),
 }
 
-/// Several files as one text, as the reference runs them: a local of one is known in the next.
+/// Several files as one text, as KrakenD runs them: a local of one file is visible in the next.
 #[derive(Debug, Clone)]
 pub(super) struct Joined {
     pub(super) text: Arc<str>,
-    /// Each file's name and its first line in the whole, from 1.
+    /// Each file's name and its first line in the joined text, starting at 1.
     begins: Arc<[(Box<str>, usize)]>,
 }
 
@@ -85,7 +85,7 @@ impl Joined {
         }
     }
 
-    /// The file that has `line` of the whole, and the line in that file.
+    /// The file that contains `line` of the joined text, and the line in that file.
     pub(super) fn place(&self, line: usize) -> Option<(&str, usize)> {
         let (name, begins) = self.begins.iter().rfind(|(_, begins)| *begins <= line)?;
         Some((name, line - begins + 1))
@@ -103,18 +103,18 @@ pub(super) struct Script {
     pub(super) post: Option<Arc<str>>,
     pub(super) open_libs: bool,
     pub(super) skip_next: bool,
-    /// One of its texts speaks of `__len`: `#` asks it in all of them.
+    /// One of its texts uses `__len`, so `#` respects it in all of them.
     pub(super) lengths: bool,
-    /// It may look at a body, which is read first then.
+    /// It may read a body, which is then read first.
     pub(super) reads_body: bool,
     pub(super) pool: Arc<Pool>,
 }
 
 impl Script {
-    /// The sources as they are now.
+    /// The current sources.
     ///
     /// # Errors
-    /// A file that is read for each request is not there, or is no text.
+    /// A file that is read for each request is missing, or is not text.
     pub(super) async fn joined(&self) -> Result<Option<Joined>, Stop> {
         let files = match &self.sources {
             Sources::None => return Ok(None),
@@ -142,7 +142,7 @@ impl Script {
     }
 }
 
-/// A message with its place, as the reference has it: `attempt to … (a.lua:L6)`.
+/// A message with its place in KrakenD's format: `attempt to … (a.lua:L6)`.
 pub(super) fn placed(message: &str, place: Option<&Place>, joined: Option<&Joined>) -> String {
     let Some(place) = place else {
         return message.to_owned();
@@ -155,7 +155,7 @@ pub(super) fn placed(message: &str, place: Option<&Place>, joined: Option<&Joine
     format!("{message} ({name}:L{line})")
 }
 
-/// A text file, read by a thread of its own: a slow disk holds nobody else up.
+/// Reads a text file on a separate thread, so that a slow disk does not block other requests.
 async fn read(path: &Path) -> Option<String> {
     let about = tokio::fs::metadata(path).await.ok()?;
     if about.len() <= MOST_SOURCE_BYTES {
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_counted_in_their_own_file() {
+    fn lines_are_counted_per_file() {
         let joined = Joined::new(&[
             ("a.lua".into(), "one\ntwo".to_owned()),
             ("b.lua".into(), "three\n".to_owned()),

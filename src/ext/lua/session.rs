@@ -1,5 +1,5 @@
-//! One request's use of an interpreter. Dropped on the way, because the client left or the time was over, it takes the
-//! interpreter with it.
+//! The use of an interpreter by one request. If it is dropped early, because the client closed its connection or the
+//! deadline passed, the interpreter is dropped too.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use super::script::{Joined, Part, Script};
 pub(super) struct Session {
     script: Arc<Script>,
     interpreter: Interpreter,
-    /// The request's globals.
+    /// The globals of the request.
     env: Table,
     joined: Option<Joined>,
 }
 
 impl Session {
-    /// Begins with the sources, if there are any.
+    /// Starts by running the sources, if there are any.
     ///
     /// # Errors
-    /// They cannot be read, or do not reach their end.
+    /// They cannot be read, or end early.
     pub(super) async fn begin(script: &Arc<Script>, state: Run) -> Result<Session, Stop> {
         let joined = script.joined().await?;
         let mut interpreter = script.pool.take()?;
@@ -42,10 +42,10 @@ impl Session {
         session.run(Part::Sources).await
     }
 
-    /// Runs a part; one that the script has not is passed over.
+    /// Runs a part. A missing part is skipped.
     ///
     /// # Errors
-    /// It does not reach its end. The interpreter went back.
+    /// It ends early. The interpreter was returned to the pool.
     pub(super) async fn run(mut self, part: Part) -> Result<Session, Stop> {
         let joined = self.joined.as_ref();
         let ran = self
@@ -61,7 +61,7 @@ impl Session {
         }
     }
 
-    /// Adds `response` to the globals of what is yet to run.
+    /// Adds `response` to the globals of the following parts.
     ///
     /// # Errors
     /// There is no memory.
@@ -69,17 +69,17 @@ impl Session {
         self.interpreter.offer_response(&self.env)
     }
 
-    /// What the scripts left so far.
+    /// The current state.
     ///
     /// # Errors
-    /// Never between two parts.
+    /// Does not happen between two parts.
     pub(super) fn state(&self) -> Result<AppDataRefMut<'_, Run>, Stop> {
         self.interpreter
             .state()
             .map_err(|error| Stop::Error(error.to_string()))
     }
 
-    /// Gives the interpreter back, and what the scripts left out.
+    /// Returns the interpreter to the pool, and returns the state that the scripts left.
     pub(super) fn end(self) -> Run {
         self.script.pool.give_back(self.interpreter, false)
     }

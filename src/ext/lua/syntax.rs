@@ -1,11 +1,12 @@
-//! What gopher-lua adds to Lua 5.1, written in Lua 5.1: empty statements, calls whose arguments begin on a new line,
-//! `goto` and labels (see `jump`), and the length of tables that have a `__len`.
+//! Rewrites gopher-lua's extensions of Lua 5.1 in Lua 5.1: empty statements, calls whose arguments begin on a new
+//! line, `goto` and labels (see `jump`), and the length of tables that have a `__len`.
 //!
-//! The interpreter of Lua 5.1 refuses the first three. Only a text that it refuses is rewritten, and no line moves.
+//! The interpreter of Lua 5.1 rejects the first three. Only a text that it rejects is rewritten, and lines keep their
+//! numbers.
 
 use super::jump;
 
-/// The name under which `prelude.lua` offers the length that asks `__len`.
+/// The name of the function in `prelude.lua` that respects `__len`.
 const LENGTH: &str = "_LENGTH_OF";
 
 /// Why a text cannot be rewritten, and the line.
@@ -24,12 +25,12 @@ pub(super) enum Kind {
     Sign,
 }
 
-/// A word or a sign of a text.
+/// A word or an operator.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token<'t> {
     pub(super) kind: Kind,
     pub(super) text: &'t str,
-    /// Its first byte.
+    /// The offset of its first byte.
     pub(super) at: usize,
     pub(super) line: usize,
 }
@@ -48,7 +49,7 @@ impl Token<'_> {
     }
 }
 
-/// Changes to a text, by the byte where they stand. Those at the same byte keep their order.
+/// Changes to a text by byte offset. Those at the same offset keep their order.
 #[derive(Debug, Default)]
 pub(super) struct Edits(Vec<(usize, usize, String)>);
 
@@ -75,10 +76,10 @@ impl Edits {
     }
 }
 
-/// The same text without what Lua 5.1 has not. `None`: there is nothing of that kind in it, or it is no Lua at all.
+/// The text without the syntax that Lua 5.1 does not support. `None` if it contains no such syntax, or is not Lua.
 ///
 /// # Errors
-/// A `goto` that cannot be written otherwise.
+/// A `goto` cannot be rewritten.
 pub(super) fn rewritten(text: &str) -> Result<Option<String>, Unfit> {
     let Some(tokens) = tokens(text) else {
         return Ok(None);
@@ -90,7 +91,7 @@ pub(super) fn rewritten(text: &str) -> Result<Option<String>, Unfit> {
     Ok((!edits.0.is_empty()).then(|| edits.apply(text)))
 }
 
-/// The same text where `#` asks a table's `__len`.
+/// The text with `#` replaced by a function that respects a table's `__len`.
 pub(super) fn with_lengths(text: &str) -> Option<String> {
     let tokens = tokens(text)?;
     let mut edits = Edits::default();
@@ -105,12 +106,12 @@ pub(super) fn with_lengths(text: &str) -> Option<String> {
     (!edits.0.is_empty()).then(|| edits.apply(text))
 }
 
-/// Whether a text speaks of the length of tables.
+/// Whether a text uses `__len`.
 pub(super) fn speaks_of_len(text: &str) -> bool {
     text.contains("__len")
 }
 
-/// The last token of what a unary operator stands before.
+/// The last token of the operand of a unary operator.
 fn operand<'a, 't>(tokens: &'a [Token<'t>], at: usize) -> Option<&'a Token<'t>> {
     let first = tokens.get(at)?;
     if first.is("#") || first.is("-") || first.is("not") {
@@ -136,7 +137,7 @@ fn operand<'a, 't>(tokens: &'a [Token<'t>], at: usize) -> Option<&'a Token<'t>> 
     }
 }
 
-/// The place of the bracket that closes the one at `at`.
+/// The index of the bracket that closes the one at `at`.
 pub(super) fn matching(tokens: &[Token<'_>], at: usize) -> Option<usize> {
     let mut open = 0_usize;
     for (index, token) in tokens.iter().enumerate().skip(at) {
@@ -157,7 +158,7 @@ pub(super) fn matching(tokens: &[Token<'_>], at: usize) -> Option<usize> {
     None
 }
 
-/// A `;` where a statement could begin.
+/// Removes each `;` at a position where a statement could begin.
 fn empty_statements(tokens: &[Token<'_>], edits: &mut Edits) {
     let mut begins = true;
     let mut parameters = None;
@@ -181,7 +182,8 @@ pub(super) fn end_of_parameters(tokens: &[Token<'_>], at: usize) -> Option<usize
     matching(tokens, open)
 }
 
-/// Lua 5.1 calls it ambiguous; gopher-lua takes it for a call. The bracket moves to the end of the line before.
+/// Lua 5.1 reports it as ambiguous, but gopher-lua takes it for a call. The bracket is moved to the end of the
+/// previous line.
 fn calls_on_new_lines(tokens: &[Token<'_>], edits: &mut Edits) {
     let mut header_ends = match tokens.first() {
         Some(first) if first.is("function") => {
@@ -206,7 +208,7 @@ fn calls_on_new_lines(tokens: &[Token<'_>], edits: &mut Edits) {
     }
 }
 
-/// Whether the names directly before are those of a `local`.
+/// Whether the names directly before belong to a `local`.
 fn is_local_list(tokens: &[Token<'_>], index: usize) -> bool {
     let before = tokens.get(..index).unwrap_or_default().iter().rev();
     let first = before
@@ -226,7 +228,7 @@ const KEYWORDS: [&str; 21] = [
     "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
 ];
 
-/// Takes a text apart; `None` if a text or a comment in it has no end.
+/// Splits a text into tokens. `None` if a string or a comment has no end.
 pub(super) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     let mut tokens = Vec::new();
     let (mut at, mut line) = (0, 1);
@@ -331,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_signs_are_told_apart() {
+    fn words_and_operators_are_recognised() {
         let text = "a=[[x\n]]..'\\'' -- c\n--[=[\n]]]=] 0x1F+1e-5 ::l:: é";
         let found = tokens(text).unwrap();
         let texts: Vec<&str> = found.iter().map(|token| token.text).collect();
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_end_where_their_operand_ends() {
+    fn lengths_end_after_their_operand() {
         for (text, expected) in [
             ("return #t", "return  _LENGTH_OF(t)"),
             (

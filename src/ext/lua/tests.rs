@@ -1,4 +1,4 @@
-//! Scripts as they run, without the network.
+//! Scripts without network access.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ async fn pre(pipe: &dyn PipeStep, request: &mut PipeRequest) -> Result<(), Failu
     pipe.before(request).await.map(|_| ())
 }
 
-/// What `post` makes of `json`.
+/// Passes `json` through `post` and returns the result.
 async fn post(pipe: &dyn PipeStep, json: &str) -> Result<String, Failure> {
     let mut request = request();
     let passed = pipe.before(&mut request).await?;
@@ -99,7 +99,7 @@ async fn post(pipe: &dyn PipeStep, json: &str) -> Result<String, Failure> {
     Ok(written(&response))
 }
 
-/// What the expression `code` shows, as the text under `x`.
+/// The value of the expression `code`, as a string under `x`.
 async fn shown(pipe_block: impl Fn(&str, &str) -> String, expression: &str) -> String {
     let code = format!("response.load():data():set('x', tostring({expression}))");
     let pipe = proxy(&pipe_block("post", &code));
@@ -131,7 +131,7 @@ async fn check(
 }
 
 #[tokio::test]
-async fn bytes_of_a_parameter_that_are_no_utf8_reach_a_script() {
+async fn invalid_utf8_in_a_parameter_reaches_a_script() {
     use crate::runtime::template::escape;
     let pipe = proxy(&code(
         "pre",
@@ -170,7 +170,7 @@ async fn a_request_is_read_and_changed() {
 }
 
 #[tokio::test]
-async fn a_backends_url_is_made_already() {
+async fn a_backends_url_can_no_longer_be_changed_by_parts() {
     let pipe = backend(&code(
         "pre",
         "local r = request.load()
@@ -248,7 +248,7 @@ async fn a_missing_key_is_no_value() {
 }
 
 #[tokio::test]
-async fn numbers_keep_what_they_are() {
+async fn numbers_keep_their_type() {
     let pipe = proxy(&code(
         "post",
         "local d = response.load():data()
@@ -267,7 +267,7 @@ async fn numbers_keep_what_they_are() {
 }
 
 #[tokio::test]
-async fn globals_live_as_long_as_their_request() {
+async fn globals_last_as_long_as_their_request() {
     let both = block(&[
         ("pre", "seen = (seen or 0) + 1; table.mine = seen".into()),
         (
@@ -281,7 +281,8 @@ async fn globals_live_as_long_as_their_request() {
     }
 }
 
-/// What one request does to the interpreter must not be seen by the next, which gets the same one.
+/// The effects of one request on the interpreter must not be visible to the next one, which gets the same
+/// interpreter.
 #[tokio::test]
 async fn nothing_leaks_into_the_next_request() {
     let spoil = "
@@ -343,7 +344,7 @@ async fn nothing_leaks_into_the_next_request() {
     for _ in 0..3 {
         assert_eq!(post(&*looks[0], "{}").await.unwrap(), clean);
     }
-    // Nor are there string methods where a script may not have them.
+    // String methods are not available either if they are not allowed.
     let EndpointPart::Piped { pipes: closed, .. } = file.endpoint_with(
         &PROXY,
         &code("post", "local s = ('a'):sub(1)"),
@@ -361,7 +362,7 @@ async fn nothing_leaks_into_the_next_request() {
 }
 
 #[tokio::test]
-async fn libraries_are_what_the_file_allows() {
+async fn only_configured_libraries_are_available() {
     for name in ["string", "math", "os", "io", "debug", "coroutine"] {
         assert_eq!(shown(code, &format!("type({name})")).await, "nil");
         assert_eq!(shown(open, &format!("type({name})")).await, "table");
@@ -396,7 +397,7 @@ async fn libraries_are_what_the_file_allows() {
 }
 
 #[tokio::test]
-async fn texts_are_searched_as_lua_does() {
+async fn strings_are_searched_as_in_lua() {
     for (expression, value) in [
         ("(('a,b,c'):gsub(',', ';'))", "a;b;c"),
         ("select(2, ('a,b,c'):gsub(',', ';', 1))", "1"),
@@ -438,7 +439,7 @@ async fn texts_are_searched_as_lua_does() {
 }
 
 #[tokio::test]
-async fn errors_know_their_place() {
+async fn errors_have_a_place() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a.lua"), folder.path().join("b.lua"));
     std::fs::write(&a, "local deep = 1\nfunction one() return deep end\n").unwrap();
@@ -478,12 +479,12 @@ async fn errors_know_their_place() {
             .await
             .ends_with(" (pre-script:L2)")
     );
-    // A local of the first file is known in the second.
+    // A local of the first file is visible in the second.
     assert_eq!(failure("error(two({y = 2}))").await, "3 (pre-script:L1)");
 }
 
 #[tokio::test]
-async fn a_custom_error_says_how_to_answer() {
+async fn a_custom_error_determines_the_response() {
     for (call, status, body, content_type) in [
         ("custom_error('m')", 500, "m", None),
         ("custom_error('a || b || c', 418)", 418, "a || b || c", None),
@@ -494,7 +495,7 @@ async fn a_custom_error_says_how_to_answer() {
         ("custom_error('m', 418.7)", 418, "m", None),
         ("custom_error('m', 0/0)", 500, "m", None),
         ("custom_error('m', 418, '')", 418, "m", None),
-        // What is caught and raised again is still the same.
+        // An error that is caught and raised again is still the same.
         (
             "local _, e = pcall(custom_error, 'again', 409); error(e)",
             409,
@@ -567,7 +568,7 @@ async fn the_client_s_request_is_read_and_changed() {
 }
 
 #[tokio::test]
-async fn a_body_is_there_for_a_script_that_names_it() {
+async fn a_body_is_available_to_a_script_that_uses_it() {
     let step = endpoint(&code("pre", "local c = ctx.load() c:body(c:body() .. '+')"));
     assert!(step.needs_body());
     let mut notes = Notes {
@@ -594,7 +595,7 @@ async fn a_body_is_there_for_a_script_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_an_endpoint_has_no_text() {
+async fn a_rejection_by_an_endpoint_script_has_no_text() {
     for (call, status, kind) in [
         (
             "custom_error('{}', 451, 'application/json')",
@@ -618,7 +619,7 @@ async fn a_refusal_of_an_endpoint_has_no_text() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_passed_on_can_be_changed() {
+async fn a_streamed_response_can_be_changed() {
     let pipe = proxy(&code(
         "post",
         "local r = response.load()
@@ -651,7 +652,7 @@ async fn an_answer_that_is_passed_on_can_be_changed() {
 }
 
 #[tokio::test]
-async fn skip_next_gives_an_empty_answer_to_post() {
+async fn skip_next_gives_an_empty_response_to_post() {
     let pipe = proxy(&block(&[
         ("skip_next", true.into()),
         ("post", "response.load():data():set('made', 'here')".into()),
@@ -681,7 +682,7 @@ async fn the_clients_path_is_decoded() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_passed_over_has_no_status() {
+async fn a_skipped_response_has_no_status() {
     let see =
         "local r = response.load() r:headers('X-Seen', r:statusCode() .. tostring(r:isComplete()))";
     let pipe = proxy(&block(&[("skip_next", true.into()), ("post", see.into())]));
@@ -699,9 +700,10 @@ async fn an_answer_that_was_passed_over_has_no_status() {
     assert_eq!(reply.status, StatusCode::OK);
 }
 
-/// Scripts that never end, eat all memory or all stack: the request fails, the process lives, others go on.
+/// Scripts that never end, or exhaust memory or the stack: the request fails, the process survives, and others
+/// continue.
 #[tokio::test]
-async fn scripts_are_bounded() {
+async fn scripts_are_limited() {
     let endless = [
         "while true do end",
         "while true do pcall(function() while true do end end) end",
@@ -769,7 +771,7 @@ async fn scripts_are_bounded() {
 }
 
 #[tokio::test]
-async fn broken_scripts_stop_the_start() {
+async fn invalid_scripts_stop_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(path("good.lua"), "function add(a,b) return a+b end").unwrap();

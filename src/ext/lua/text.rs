@@ -1,5 +1,5 @@
-//! The functions of `string` that search or make long texts: Lua's own have no bounds, and no instructions after which
-//! the clock is looked at.
+//! The functions of `string` that search or create long strings. Lua's own have no limits and execute no instructions
+//! at which the clock could be checked.
 
 use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
@@ -8,12 +8,12 @@ use super::library::text;
 use super::pattern::{Capture, MatchError, Matcher};
 use super::run::run;
 
-/// The longest text that a function here makes.
+/// The longest string that a function here creates.
 const MOST_BYTES: usize = 64 << 20;
-/// How often a replacement may search and replace anew; each uses the thread's own stack.
+/// The maximum nesting of replacements that start a new search. Each level uses stack of the thread.
 const MOST_DEPTH: u32 = 40;
 
-/// By the names they have in `string`.
+/// The functions by their names in `string`.
 pub(super) fn functions(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
     table.raw_set("find", lua.create_function(find)?)?;
@@ -30,7 +30,7 @@ pub(super) fn functions(lua: &Lua) -> Result<Table> {
 
 type Change = fn(&mut [u8]);
 
-/// The functions that make a text of the same length.
+/// The functions whose result has the same length.
 const CHANGES: [(&str, Change); 3] = [
     ("upper", <[u8]>::make_ascii_uppercase),
     ("lower", <[u8]>::make_ascii_lowercase),
@@ -44,7 +44,7 @@ fn changed(lua: &Lua, subject: &LuaString, change: Change) -> Result<LuaString> 
     lua.create_string(bytes)
 }
 
-/// Looks at the clock before work on a long text: it takes the time of many instructions and is one.
+/// Checks the clock before work on a long string, which takes the time of many instructions but counts as one.
 fn look_before(lua: &Lua, length: usize) -> Result<()> {
     const LONG: usize = 4 << 10;
     if length < LONG {
@@ -99,7 +99,7 @@ fn matched(
     }
 }
 
-/// An iterator. As in Lua 5.1, a `^` is no anchor here.
+/// An iterator. As in Lua 5.1, a `^` is not an anchor here.
 fn each(lua: &Lua, (subject, pattern): (LuaString, LuaString)) -> Result<Function> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let order = std::sync::atomic::Ordering::Relaxed;
@@ -189,7 +189,7 @@ fn replaced(
     Ok((out, count))
 }
 
-/// One match that is replaced.
+/// One match to be replaced.
 struct Caught<'s> {
     subject: &'s [u8],
     captures: Vec<Capture>,
@@ -222,7 +222,7 @@ impl Caught<'_> {
         Ok(())
     }
 
-    /// A replacement text: `%1` is a capture, `%0` the whole match.
+    /// Appends a replacement text: `%1` is a capture, `%0` the whole match.
     fn fill(&self, lua: &Lua, template: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let mut bytes = template.iter();
         while let Some(byte) = bytes.next() {
@@ -287,7 +287,7 @@ fn repeat(lua: &Lua, (subject, count): (LuaString, f64)) -> Result<LuaString> {
     }
 }
 
-/// Where a search begins, from 0: `init` counts from 1, or from the end when it is negative.
+/// The start of a search, from 0. `init` counts from 1, or from the end if it is negative.
 fn beginning(init: Option<f64>, length: usize) -> usize {
     let init = init.unwrap_or(1.0);
     let from = if init < 0.0 {
@@ -298,7 +298,7 @@ fn beginning(init: Option<f64>, length: usize) -> usize {
     (from.max(0.0) as usize).min(length)
 }
 
-/// Whether the time of the script's request is over.
+/// Whether the deadline of the script's request has passed.
 fn clock(lua: &Lua) -> impl FnMut() -> bool {
     move || run(lua).map_or(true, |mut run| run.look().is_err())
 }
@@ -313,7 +313,7 @@ fn enter(lua: &Lua) -> Result<()> {
 }
 
 fn failed(lua: &Lua, error: MatchError) -> Error {
-    // Whoever looked at the clock has said why the script ends.
+    // The check of the clock has recorded why the script ends.
     if error == MatchError::Late
         && let Ok(run) = run(lua)
         && let Some(stop) = &run.stop
@@ -339,7 +339,7 @@ fn value(lua: &Lua, subject: &[u8], capture: Capture) -> Result<Value> {
     }
 }
 
-/// The captures, or the whole match where the pattern has none.
+/// The captures, or the whole match if the pattern has none.
 fn values(
     lua: &Lua,
     subject: &[u8],

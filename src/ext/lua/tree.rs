@@ -1,7 +1,7 @@
-//! Data as scripts see it: objects and lists that several places may refer to at once.
+//! Data as scripts see it: objects and lists that several places may refer to.
 //!
-//! They live side by side in one [`Tree`] and name each other by number, so that a script can make a loop of them
-//! without a leak: all of it goes with the request. What nobody looks into stays an unread slice of the body.
+//! They are stored side by side in one [`Tree`] and refer to each other by number. So a script can create a cycle
+//! without a leak: everything is freed with the request. Data that is never read stays an unparsed slice of the body.
 
 mod budget;
 mod entry;
@@ -12,12 +12,12 @@ use self::budget::{VALUE_BYTES, add, text_bytes, value_bytes};
 use self::entry::Entries;
 use crate::runtime::json::{Kind, MAX_DEPTH, Object, Value};
 
-/// Where an object or a list is in its tree.
+/// The index of an object or a list in its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(u32);
 
 impl Id {
-    /// For what can hold nothing but a number.
+    /// For storage that can only hold a number.
     pub(super) fn number(self) -> u32 {
         self.0
     }
@@ -27,16 +27,16 @@ impl Id {
     }
 }
 
-/// One value in an object or a list.
+/// A value in an object or a list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
-    /// A scalar, or something not looked into yet.
+    /// A scalar, or a value that was not read yet.
     Leaf(Value),
     Object(Id),
     List(Id),
 }
 
-/// What a script gets to see of a value.
+/// A value as a script sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Shown {
     Null,
@@ -47,7 +47,7 @@ pub(super) enum Shown {
     List(Id),
 }
 
-/// Why data could not be changed or read out.
+/// Why data could not be changed or exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TreeError {
     #[error("not enough memory: the data of a request is bounded")]
@@ -61,7 +61,7 @@ type Members = BTreeMap<Box<str>, Node>;
 #[derive(Debug, Default)]
 struct List {
     items: Vec<Node>,
-    /// A parent refers to it: whoever makes it longer makes a list of their own, as in KrakenD.
+    /// A parent refers to it. As in KrakenD, a script that makes it longer gets a copy.
     shared: bool,
 }
 
@@ -85,7 +85,7 @@ impl Tree {
         self.add_list(Vec::new(), false)
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub(super) fn texts<T: Into<Box<str>>>(
         &mut self,
         texts: impl Iterator<Item = T>,
@@ -96,7 +96,7 @@ impl Tree {
         self.add_list(items, false)
     }
 
-    /// Takes `value` in; anything but an object is an empty one.
+    /// Imports `value`. Anything except an object becomes an empty object.
     pub(super) fn import(&mut self, value: Value) -> Result<Id, TreeError> {
         match self.opened(value)? {
             Node::Object(id) => Ok(id),
@@ -104,10 +104,10 @@ impl Tree {
         }
     }
 
-    /// The value of `id` as the gateway has it; the tree keeps its own.
+    /// The value of `id` for the gateway. The tree keeps its own.
     ///
     /// # Errors
-    /// It contains itself, or has grown beyond all measure by containing others many times.
+    /// It contains itself, or has become too large by containing other values many times.
     pub(super) fn export(&mut self, id: Id) -> Result<Value, TreeError> {
         let mut spent = self.spent;
         let value = self.value_of(&Node::Object(id), 0, &mut spent);
@@ -147,14 +147,14 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes the member called `key` away.
+    /// Removes the member `key`.
     pub(super) fn remove_member(&mut self, id: Id, key: &str) {
         if let Some(members) = self.members_mut(id) {
             members.remove(key);
         }
     }
 
-    /// The names of all members, sorted.
+    /// The sorted names of all members.
     pub(super) fn keys(&self, id: Id) -> Vec<Box<str>> {
         let Some(members) = self.members(id) else {
             return Vec::new();
@@ -168,13 +168,13 @@ impl Tree {
         keys
     }
 
-    /// Whether there is a member called `key`.
+    /// Whether there is a member `key`.
     pub(super) fn has(&self, id: Id, key: &str) -> bool {
         self.members(id).is_some_and(|m| m.contains_key(key))
             || self.entries.shown(id, key).is_some()
     }
 
-    /// How many members there are.
+    /// The number of members.
     pub(super) fn members_len(&self, id: Id) -> usize {
         self.members(id).map_or(0, |members| {
             members.len() + self.entries.names(id, members).count()
@@ -183,7 +183,7 @@ impl Tree {
 
     // Lists.
 
-    /// The item at `index`, from 0.
+    /// The item at `index`, starting at 0.
     pub(super) fn item(&mut self, id: Id, index: usize) -> Result<Option<Shown>, TreeError> {
         let Some(slot) = self.items_mut(id).and_then(|items| items.get_mut(index)) else {
             return Ok(None);
@@ -197,9 +197,10 @@ impl Tree {
         Ok(Some(shown))
     }
 
-    /// Puts `node` at `index`. A list that grows and that a parent refers to is left as it is: the longer one is new.
+    /// Puts `node` at `index`. If the list grows and a parent refers to it, it is unchanged and a longer copy is
+    /// created.
     ///
-    /// Returns the list that has `node` now.
+    /// Returns the list that contains `node`.
     pub(super) fn set_item(&mut self, id: Id, index: usize, node: Node) -> Result<Id, TreeError> {
         let length = self.items_len(id);
         self.share(&node);
@@ -235,7 +236,7 @@ impl Tree {
         Ok(id)
     }
 
-    /// Takes the item at `index` away; those behind it move up.
+    /// Removes the item at `index`. Later items move up.
     pub(super) fn remove_item(&mut self, id: Id, index: usize) {
         if let Some(items) = self.items_mut(id)
             && index < items.len()
@@ -244,14 +245,14 @@ impl Tree {
         }
     }
 
-    /// How long the list is.
+    /// The length of the list.
     pub(super) fn items_len(&self, id: Id) -> usize {
         self.lists
             .get(id.0 as usize)
             .map_or(0, |list| list.items.len())
     }
 
-    /// The items of a list as texts; what is none is left out.
+    /// The items of a list as strings. Items that are not scalars are omitted.
     pub(super) fn item_texts(&mut self, id: Id) -> Result<Vec<Box<str>>, TreeError> {
         let mut texts = Vec::new();
         for index in 0..self.items_len(id) {
@@ -265,7 +266,7 @@ impl Tree {
         Ok(texts)
     }
 
-    // The inside.
+    // Internals.
 
     fn members(&self, id: Id) -> Option<&Members> {
         self.objects.get(id.0 as usize)
@@ -303,7 +304,7 @@ impl Tree {
         }
     }
 
-    /// One level of a value that was not looked into yet.
+    /// One level of a value that was not read yet.
     fn looked_into(&mut self, node: Node) -> Result<Node, TreeError> {
         match node {
             Node::Leaf(value) => self.opened(value),
@@ -358,7 +359,7 @@ impl Tree {
         }
     }
 
-    /// Counts what a script keeps elsewhere, too: one bound for all of it.
+    /// Counts memory that a script uses elsewhere too, because one limit applies to all of it.
     pub(super) fn spend(&mut self, bytes: usize) -> Result<(), TreeError> {
         add(&mut self.spent, bytes)
     }
@@ -372,7 +373,7 @@ fn shown(node: &Node) -> Shown {
             Value::Bool(yes) => Shown::Bool(*yes),
             Value::Number(text) => Shown::Number(text.parse().unwrap_or(f64::NAN)),
             Value::String(text) => Shown::Text(text.clone()),
-            // A leaf that was looked into is none of the others.
+            // A leaf that was read has none of the other types.
             Value::Null | Value::Array(_) | Value::Object(_) | Value::Raw(_) => {
                 debug_assert_eq!(value.kind(), Kind::Null);
                 Shown::Null
@@ -381,7 +382,7 @@ fn shown(node: &Node) -> Shown {
     }
 }
 
-/// A number as it is written: without a fraction if it has none. `None`: JSON has no such number.
+/// The text of a number: without a fraction if it has none. `None` if JSON has no such number.
 pub(super) fn number_text(number: f64) -> Option<String> {
     if !number.is_finite() {
         return None;

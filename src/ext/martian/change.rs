@@ -1,4 +1,4 @@
-//! What a modifier does.
+//! The changes that modifiers make.
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, RANGE};
@@ -17,7 +17,7 @@ use crate::runtime::pipe::{PipeRequest, Reply};
 use crate::runtime::template;
 use crate::upstream::HostSet;
 
-/// One change, everything in it ready for the wire.
+/// One change, with precomputed values.
 #[derive(Debug)]
 pub enum Change {
     SetHeader(Field, HeaderValue),
@@ -27,7 +27,7 @@ pub enum Change {
         to: Field,
     },
     RemoveHeaders(Box<[Field]>),
-    /// A random UUID, if the request has no such header.
+    /// Adds a random UUID, if the request has no such header.
     Id(Field),
     Query {
         name: Box<[u8]>,
@@ -36,14 +36,14 @@ pub enum Change {
     Url(Url),
     Cookie(Box<Cookie>),
     Port(Port),
-    /// Stores the URL in this header, and the header in the answer.
+    /// Stores the URL in this header, and adds the header to the response.
     Stash(HeaderName),
     Status(StatusCode),
     Body(Body),
     Files(Files),
 }
 
-/// Parts to put into a URL; `None` leaves a part as it is.
+/// Parts to put into a URL. `None` leaves a part unchanged.
 #[derive(Debug, Default)]
 pub struct Url {
     pub scheme: Option<&'static str>,
@@ -52,11 +52,11 @@ pub struct Url {
     pub path: Option<Box<str>>,
     /// Encoded.
     pub query: Option<Box<str>>,
-    /// Keeps the addresses of `host` known, so that no call has to wait for them.
+    /// Keeps the addresses of `host` resolved, so that no call waits for them.
     pub known: Option<HostSet>,
 }
 
-/// A body to put in place of another.
+/// A body that replaces another.
 #[derive(Debug)]
 pub struct Body {
     pub content_type: Option<HeaderValue>,
@@ -67,7 +67,7 @@ impl Change {
     /// Changes a request.
     ///
     /// # Errors
-    /// It cannot be sent any more.
+    /// The request can no longer be sent.
     pub fn request<'m>(&'m self, sending: &mut Sending<'m, '_>) -> Result<(), Failure> {
         let request = &mut *sending.request;
         match self {
@@ -105,7 +105,7 @@ impl Change {
         Ok(())
     }
 
-    /// Changes an answer.
+    /// Changes a response.
     pub fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
         let headers = &mut reply.headers;
         match self {
@@ -125,7 +125,7 @@ impl Change {
             }
             Change::Status(status) => reply.status = *status,
             Change::Body(body) => body.answer(request, reply),
-            // The file was the answer from the beginning.
+            // The file was already the response.
             Change::Files(_) => {}
             Change::Id(_) | Change::Query { .. } | Change::Url(_) | Change::Port(_) => {}
         }
@@ -138,7 +138,7 @@ fn failed(text: &'static str) -> Failure {
     Failure::new(Kind::Request, text)
 }
 
-/// Sets a parameter. As Go does, the query is written anew: sorted by name, pairs that cannot be read left out.
+/// Sets a parameter. As in Go, the query is written anew: sorted by name, without invalid pairs.
 fn set_parameter(request: &mut PipeRequest, name: &[u8], value: &[u8]) {
     let query = {
         let mut pairs = QueryRules::All.pairs(request.query.as_deref(), None);
@@ -155,7 +155,7 @@ fn set_parameter(request: &mut PipeRequest, name: &[u8], value: &[u8]) {
 }
 
 impl Url {
-    /// `Host` keeps the name of the place that the URL had before, as in KrakenD: another name needs `header.Modifier`.
+    /// As in KrakenD, `Host` keeps the name of the original URL: another name requires a `header.Modifier`.
     fn apply(&self, request: &mut PipeRequest) -> Result<(), Failure> {
         if let (Some(origin), true) = (
             request.origin.as_deref(),
@@ -192,7 +192,8 @@ impl Body {
         }
     }
 
-    /// The body, or the part of it that the request asked for; whatever part of its own the backend sent is gone.
+    /// Replaces the body by the new one, or by the part of it that the request asked for. A partial response of the
+    /// backend is discarded.
     fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
         let headers = &mut reply.headers;
         self.describe(headers);

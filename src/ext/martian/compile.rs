@@ -1,5 +1,5 @@
-//! From a definition to a tree. A definition that cannot be used stops the start: KrakenD would let every call pass
-//! without it.
+//! Compiles a definition to a tree. An invalid definition stops the start: KrakenD would let every call pass without
+//! it.
 
 use super::condition::Condition;
 use super::config::KEYS;
@@ -25,7 +25,7 @@ pub(super) fn backend(
     }
 }
 
-/// Reads one definition, `{"header.Modifier": {…}}`. `None` when it cannot be used, which is reported.
+/// Compiles one definition, `{"header.Modifier": {…}}`. `None` after an error, which is reported.
 pub(super) fn modifier(node: &Node<'_>, cx: &Compile<'_>) -> Option<Modifier> {
     let (name, inner) = only(node)?;
     let Some(known) = KEYS.iter().find(|known| known.name == name) else {
@@ -33,7 +33,7 @@ pub(super) fn modifier(node: &Node<'_>, cx: &Compile<'_>) -> Option<Modifier> {
         return None;
     };
     let Kind::Block(keys) = known.kind else {
-        // A verifier, whatever it would have verified.
+        // Verifiers have no effect.
         inner.object()?;
         return Some(Modifier {
             scope: Scope::default(),
@@ -59,7 +59,7 @@ pub(super) fn modifier(node: &Node<'_>, cx: &Compile<'_>) -> Option<Modifier> {
     })
 }
 
-/// The one member of a definition.
+/// The only member of a definition.
 fn only<'a>(node: &Node<'a>) -> Option<(&'a str, Node<'a>)> {
     let mut members = node.object()?.members().into_iter();
     match (members.next(), members.next()) {
@@ -91,7 +91,7 @@ fn unknown(node: &Node<'_>, name: &str) {
     }
 }
 
-/// Where the file wants a modifier to act; without a word from it, wherever the modifier can.
+/// The configured scope of a modifier. By default, everywhere the modifier is supported.
 fn scope(block: &Block<'_>, name: &str, supported: Scope) -> Option<Scope> {
     let Some(node) = block.get("scope") else {
         return Some(supported);
@@ -142,7 +142,7 @@ fn filtered(condition: Option<Condition>, block: &Block<'_>, cx: &Compile<'_>) -
     let then = nested(block, cx);
     let has_else = filter::has_else(block);
     let otherwise = has_else.then(|| block.get("else")).flatten();
-    // All of them are read, so that all that is wrong is reported.
+    // All of them are compiled, so that all errors are reported.
     let otherwise = match otherwise {
         Some(node) => Some(Box::new(modifier(&node, cx)?)),
         None => None,
@@ -176,7 +176,7 @@ fn fifo(block: &Block<'_>, cx: &Compile<'_>) -> Compiled {
     group(modifiers, block.flag("aggregateErrors"))
 }
 
-/// Of equal priorities, the last one in the file runs first.
+/// Of equal priorities, the last one in the configuration runs first.
 fn priority(block: &Block<'_>, cx: &Compile<'_>) -> Compiled {
     let entries = block.blocks("modifiers");
     let mut modifiers: Vec<(i64, Option<Modifier>)> = entries

@@ -1,4 +1,4 @@
-//! What a filter asks.
+//! The conditions of filters.
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -10,10 +10,10 @@ use super::place;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeRequest;
 
-/// One question. Of a request and its answer, all but two look at the request.
+/// One condition. For a response, all but two conditions check its request.
 #[derive(Debug)]
 pub enum Condition {
-    /// One of the message's own values is this one.
+    /// One of the message's own values equals this one.
     Header {
         field: Field,
         value: Box<[u8]>,
@@ -23,19 +23,19 @@ pub enum Condition {
         field: Field,
         regex: Regex,
     },
-    /// The query has the parameter, with this value.
+    /// The query has the parameter with this value.
     Query {
         name: Box<[u8]>,
         value: Option<Box<[u8]>>,
     },
     Url(Url),
     UrlMatches(Regex),
-    /// The request brings the cookie, or the answer sets it.
+    /// The request sends the cookie, or the response sets it.
     Cookie(Wanted),
     Port(u16),
 }
 
-/// Parts of a URL that must all be equal; `None`: any.
+/// Parts of a URL that must all be equal. `None` matches any.
 #[derive(Debug, Default)]
 pub struct Url {
     pub scheme: Option<Box<str>>,
@@ -47,13 +47,13 @@ pub struct Url {
 }
 
 impl Condition {
-    /// Whether it holds for a request.
+    /// Whether it is true for a request.
     pub fn of_request(&self, request: &PipeRequest) -> bool {
         match self {
             Condition::Header { field, value } => field.any(request, |found| found == &**value),
             Condition::Cookie(wanted) => wanted.is_sent(&request.headers),
             Condition::HeaderMatches { field, regex } => {
-                // As in KrakenD: the first value alone, and an empty one counts as none.
+                // As in KrakenD, only the first value is used, and an empty one never matches.
                 let first = field.first(request);
                 first.is_some_and(|found| !found.is_empty() && regex.is_match(found.as_bytes()))
             }
@@ -70,7 +70,7 @@ impl Condition {
         }
     }
 
-    /// Whether it holds for an answer to `request`.
+    /// Whether it is true for a response to `request`.
     pub fn of_answer(&self, request: &PipeRequest, headers: &HeaderMap) -> bool {
         match self {
             Condition::Header { field, value } => {

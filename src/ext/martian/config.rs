@@ -1,4 +1,4 @@
-//! The tables: every modifier with its fields.
+//! The tables of keys: every modifier with its members.
 
 use crate::config::{Key, Kind, key};
 

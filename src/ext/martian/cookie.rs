@@ -1,4 +1,4 @@
-//! Cookies: how they are written, as Go's `net/http` writes them, and found.
+//! Cookies: finds them, and writes them as Go's `net/http` does.
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
@@ -6,20 +6,20 @@ use http::{HeaderMap, HeaderValue};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::PipeRequest;
 
-/// A cookie, written for both directions.
+/// A cookie, serialized for both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cookie {
     /// `name=value`
     pub pair: HeaderValue,
-    /// With its attributes.
+    /// Includes its attributes.
     pub set: HeaderValue,
 }
 
 impl Cookie {
-    /// Adds the cookie behind those that the request has, in one line.
+    /// Appends the cookie to those of the request, in one line.
     ///
     /// # Errors
-    /// The line cannot be written.
+    /// The line is not a valid header value.
     pub fn send(&self, request: &mut PipeRequest) -> Result<(), Failure> {
         let lines = request.headers.get_all(COOKIE).iter();
         let mut line = Vec::new();
@@ -35,7 +35,7 @@ impl Cookie {
         Ok(())
     }
 
-    /// Sets the cookie with an answer.
+    /// Adds the cookie to a response.
     pub fn set(&self, headers: &mut HeaderMap) {
         headers.append(SET_COOKIE, self.set.clone());
     }
@@ -45,19 +45,19 @@ impl Cookie {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub name: Box<[u8]>,
-    /// `None`: any.
+    /// `None` matches any value.
     pub value: Option<Box<[u8]>>,
 }
 
 impl Wanted {
-    /// Whether the request brings it.
+    /// Whether the request sends it.
     pub fn is_sent(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(COOKIE).iter();
         let mut pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
         pairs.any(|pair| self.is(pair))
     }
 
-    /// Whether the answer sets it.
+    /// Whether the response sets it.
     pub fn is_set(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(SET_COOKIE).iter();
         let mut pairs = lines.filter_map(|line| line.as_bytes().split(|byte| *byte == b';').next());
@@ -83,12 +83,12 @@ fn unquoted(value: &[u8]) -> &[u8] {
     }
 }
 
-/// The attributes of a cookie, as a file has them.
+/// The configured attributes of a cookie.
 #[derive(Debug, Clone, Default)]
 pub struct Attributes {
     pub path: String,
     pub domain: String,
-    /// As in `Expires`.
+    /// In the format of `Expires`.
     pub expires: Option<String>,
     pub max_age: i64,
     pub http_only: bool,
@@ -96,7 +96,7 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// `name=value; Path=…`, in the order of Go's runtime.
+    /// `name=value; Path=…`, in Go's order.
     pub fn write(&self, pair: &str) -> String {
         let mut line = pair.to_owned();
         let mut add = |name: &str, value: &str| {
@@ -106,7 +106,7 @@ impl Attributes {
             }
         };
         add("; Path=", &self.path);
-        // A leading dot has no meaning any more (RFC 6265 §4.1.2.3).
+        // A leading dot no longer has a meaning (RFC 6265 §4.1.2.3).
         add("; Domain=", self.domain.trim_start_matches('.'));
         add("; Expires=", self.expires.as_deref().unwrap_or_default());
         match self.max_age {
@@ -124,7 +124,7 @@ impl Attributes {
     }
 }
 
-/// `name=value`, the value in quotes where it has a blank or a comma. `None`: a byte that no value can have.
+/// `name=value`, where a value with a space or a comma is quoted. `None` if a byte is invalid in a value.
 pub fn pair(name: &str, value: &str) -> Option<String> {
     let fits = |byte| matches!(byte, 0x20..0x7f) && !matches!(byte, b'"' | b';' | b'\\');
     if !value.bytes().all(fits) {
@@ -137,7 +137,7 @@ pub fn pair(name: &str, value: &str) -> Option<String> {
     })
 }
 
-/// Whether an attribute's text can stand in a cookie.
+/// Whether the text is valid as an attribute of a cookie.
 pub fn is_attribute(text: &str) -> bool {
     text.bytes()
         .all(|byte| matches!(byte, 0x20..0x7f) && byte != b';')
@@ -208,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_is_found(value in "[ -~]{0,20}", before in "[ -~]{0,20}") {
+        fn a_sent_cookie_is_found(value in "[ -~]{0,20}", before in "[ -~]{0,20}") {
             if let Some(pair) = pair("c", &value) {
                 let headers = HeaderMap::from_iter([
                     (COOKIE, HeaderValue::from_str(&before).unwrap()),

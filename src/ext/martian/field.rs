@@ -1,8 +1,8 @@
-//! Header fields, those among them that are about the message itself.
+//! Headers, including those that describe the message itself.
 //!
-//! What frames a message is decided where its body is, never by a field that a file made up: `Content-Length` and
-//! `Transfer-Encoding` only choose between a length, the true one, and chunks. Fields of a connection (RFC 9110 §7.6.1)
-//! pass neither way, so there is nothing to change about them.
+//! The framing of a message depends on its body, never on a header from the configuration: `Content-Length` and
+//! `Transfer-Encoding` only choose between the actual length and chunks. Headers of a connection (RFC 9110 §7.6.1)
+//! are never passed on, so changing them has no effect.
 
 use std::borrow::Cow;
 
@@ -14,24 +14,24 @@ use crate::runtime::failure::{Failure, Kind as Why};
 use crate::runtime::forward::set_alone;
 use crate::runtime::pipe::PipeRequest;
 
-/// A header by its name, and what is special about it.
+/// A header name, and its special role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     pub name: HeaderName,
     pub kind: Kind,
 }
 
-/// What a header is about.
+/// The role of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing but itself.
+    /// No special role.
     Plain,
     Host,
     /// `Content-Length`
     Length,
     /// `Transfer-Encoding`
     Coding,
-    /// The connection that it is sent on.
+    /// Headers of the connection.
     Connection,
 }
 
@@ -48,9 +48,9 @@ impl Field {
         Field { name, kind }
     }
 
-    // Of a request.
+    // Requests.
 
-    /// The first value that the request has; its host and its length are what will be sent.
+    /// The first value in the request. For host and length, the values that will be sent.
     pub fn first<'r>(&self, request: &'r PipeRequest) -> Option<Cow<'r, HeaderValue>> {
         match (request.headers.get(&self.name), self.kind) {
             (Some(value), _) => Some(Cow::Borrowed(value)),
@@ -65,7 +65,7 @@ impl Field {
         }
     }
 
-    /// Whether one of the request's values is as `wanted`.
+    /// Whether `wanted` returns true for one of the request's values.
     pub fn any(&self, request: &PipeRequest, wanted: impl Fn(&[u8]) -> bool) -> bool {
         let mut lines = request.headers.get_all(&self.name).iter().peekable();
         if lines.peek().is_none() {
@@ -76,16 +76,16 @@ impl Field {
         lines.any(|value| wanted(value.as_bytes()))
     }
 
-    /// Puts `value` in place of what the request has.
+    /// Replaces the values in the request by `value`.
     ///
     /// # Errors
-    /// A `Host` that is none.
+    /// The `Host` is invalid.
     pub fn set(&self, request: &mut PipeRequest, mut value: HeaderValue) -> Result<(), Failure> {
         // The target of a redirect must not see it.
         value.set_sensitive(true);
         match self.kind {
             Kind::Plain => set_alone(&mut request.headers, &self.name, value),
-            // Without one, the host's own name is sent.
+            // If it is empty, the host's own name is sent.
             Kind::Host if value.is_empty() => {
                 request.headers.remove(HOST);
             }
@@ -105,7 +105,7 @@ impl Field {
         Ok(())
     }
 
-    /// Adds `value` to what the request has; a message has only one of what is about itself.
+    /// Adds `value` to the request. A header with a special role has only one value.
     ///
     /// # Errors
     /// As [`Field::set`].
@@ -120,16 +120,16 @@ impl Field {
         }
     }
 
-    /// Removes what the request has.
+    /// Removes the header from the request.
     pub fn remove(&self, request: &mut PipeRequest) {
         if !matches!(self.kind, Kind::Connection | Kind::Coding) {
             request.headers.remove(&self.name);
         }
     }
 
-    // Of an answer.
+    // Responses.
 
-    /// Puts `value` in place of what the answer has.
+    /// Replaces the values in the response by `value`.
     pub fn set_answer(&self, headers: &mut HeaderMap, value: HeaderValue) {
         match self.kind {
             Kind::Plain | Kind::Host => {
@@ -142,7 +142,7 @@ impl Field {
         }
     }
 
-    /// Adds `value` to what the answer has.
+    /// Adds `value` to the response.
     pub fn add_answer(&self, headers: &mut HeaderMap, value: HeaderValue) {
         match self.kind {
             Kind::Plain => {
@@ -152,7 +152,8 @@ impl Field {
         }
     }
 
-    /// Removes what the answer has. `Connection` stays: what it names must not pass.
+    /// Removes the header from the response. `Connection` is kept, because the headers that it names must not be
+    /// passed on.
     pub fn remove_answer(&self, headers: &mut HeaderMap) {
         if !matches!(self.kind, Kind::Connection | Kind::Coding) {
             headers.remove(&self.name);
@@ -160,7 +161,7 @@ impl Field {
     }
 }
 
-/// A body that is at hand is sent with its length instead of in chunks.
+/// A body in memory is sent with its length instead of in chunks.
 fn announce(request: &mut PipeRequest) {
     request.headers.remove(TRANSFER_ENCODING);
     if !request.body.is_empty() {

@@ -1,12 +1,12 @@
-//! What `static.Modifier` serves: files below one folder, and nothing else.
+//! Serves files below one folder, for `static.Modifier`.
 //!
-//! A request names a file by the segments of its path, each decoded once. A segment that is a dot segment or holds a
-//! separator is no name: the path is refused before the file system sees it. Symbolic links are followed (volumes of
-//! Kubernetes consist of them) and where they lead is looked at twice: before the file is opened, and at the file that
-//! was opened, so that a link that is exchanged in between leads nowhere.
+//! A request names a file by the segments of its path, each decoded once. A dot segment, or a segment that contains a
+//! separator, is invalid: the path is rejected before the file system is accessed. Symbolic links are followed,
+//! because Kubernetes volumes consist of them. Their target is checked twice: before the file is opened, and for the
+//! opened file, so that replacing a link in between has no effect.
 //!
-//! Files are read when they are asked for, on a thread for blocking work, and not at start: they change while the
-//! gateway runs, and a folder of them may be larger than memory.
+//! Files are read on request, on a thread for blocking work, and not at start: they may change while the gateway
+//! runs, and a folder may be larger than the memory.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -26,14 +26,14 @@ use super::range::{self, Part};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{PipeRequest, Reply};
 
-/// The largest file, or part of one, that is served; as much as a backend's answer may have by default.
+/// The maximum size of a served file, or part of a file. It equals the default limit of a backend's response.
 const MOST_BYTES: u64 = 64 << 20;
 
 /// A folder with files.
 #[derive(Debug)]
 pub struct Files {
     root: PathBuf,
-    /// Files of single paths, relative to the folder; the paths are decoded.
+    /// Files for single decoded paths, relative to the folder.
     explicit: HashMap<Vec<u8>, PathBuf>,
 }
 
@@ -42,7 +42,7 @@ impl Files {
         Files { root, explicit }
     }
 
-    /// The file that a path of a URL names, whether it is there or not; `None`: it can be none of ours.
+    /// The file for a path of a URL, whether it exists or not. `None` if it cannot be below the folder.
     pub fn locate(&self, path: &str) -> Option<PathBuf> {
         let decoded: Vec<u8> = percent_decode_str(path).collect();
         if let Some(file) = self.explicit.get(&decoded) {
@@ -51,7 +51,7 @@ impl Files {
         Some(self.root.join(below(path)?))
     }
 
-    /// What a request gets. Reads the file on a thread for blocking work.
+    /// The response to a request. Reads the file on a thread for blocking work.
     ///
     /// # Errors
     /// The thread could not do its work.
@@ -67,7 +67,7 @@ impl Files {
     }
 }
 
-/// What matters of a request for a file.
+/// The parts of a request that matter for a file.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub method: Method,
@@ -85,8 +85,8 @@ impl Asked {
     }
 }
 
-/// The path of a URL as a path below some folder. `None` if a segment is no name of a file: `.`, `..`, or one with a
-/// separator or a NUL in it, written plainly or encoded.
+/// The path of a URL as a relative path. `None` if a segment is not a file name: `.`, `..`, or one that contains a
+/// separator or a NUL, literally or encoded.
 pub fn below(path: &str) -> Option<PathBuf> {
     let mut relative = PathBuf::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
@@ -121,7 +121,7 @@ fn status(error: &io::Error) -> StatusCode {
         | ErrorKind::IsADirectory
         | ErrorKind::InvalidFilename
         | ErrorKind::InvalidInput => StatusCode::NOT_FOUND,
-        // A circle of links is no better than a file that is not there.
+        // A cycle of links is treated like a missing file.
         _ if error.raw_os_error() == Some(libc::ELOOP) => StatusCode::NOT_FOUND,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -156,15 +156,15 @@ fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Reply> {
     })
 }
 
-/// Opens a file that lies below the folder, wherever links led to it.
+/// Opens a file that is below the folder, after resolving links.
 fn open(root: &Path, path: &Path) -> io::Result<File> {
-    // The folder itself may be a link that a deployment has turned to another place.
+    // The folder itself may be a link that a deployment redirects.
     let root = root.canonicalize()?;
     let real = path.canonicalize()?;
     if !real.starts_with(&root) {
         return Err(ErrorKind::NotFound.into());
     }
-    // Without waiting: a pipe has no other end.
+    // Non-blocking, because a pipe may have no other end.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -176,7 +176,7 @@ fn open(root: &Path, path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether the file that was opened, and not only the path that it was opened by, is below the folder.
+/// Whether the opened file, and not only its path, is below the folder.
 #[cfg(target_os = "linux")]
 fn is_below(root: &Path, file: &File, _: &Path) -> bool {
     use std::os::fd::AsRawFd;

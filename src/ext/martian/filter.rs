@@ -1,4 +1,4 @@
-//! What the filters of a file ask.
+//! Compiles the conditions of filters.
 
 use regex::bytes::Regex;
 
@@ -7,8 +7,7 @@ use super::cookie::Wanted;
 use super::leaf;
 use crate::config::{Block, re2};
 
-/// The question of filter `name`: `None` if it is no filter, `Some(None)` if the question cannot be asked, which is
-/// reported.
+/// The condition of filter `name`. `None` if it is not a filter, `Some(None)` after an error, which is reported.
 pub(super) fn condition(name: &str, block: &Block<'_>) -> Option<Option<Condition>> {
     let condition = match name {
         "header.Filter" => header(block),
@@ -23,7 +22,7 @@ pub(super) fn condition(name: &str, block: &Block<'_>) -> Option<Option<Conditio
     Some(condition)
 }
 
-/// Two of them have no other way in KrakenD; an `else` of theirs is an unknown key.
+/// As in KrakenD, two filters have no `else`: it is an unknown key there.
 pub(super) fn has_else(block: &Block<'_>) -> bool {
     block.knows("else")
 }
@@ -79,7 +78,7 @@ fn port(block: &Block<'_>) -> Option<Condition> {
     leaf::port(block).map(Condition::Port)
 }
 
-/// A text that is there and not empty.
+/// A string that is present and not empty.
 fn some<'a>(block: &Block<'a>, key: &str) -> Option<&'a str> {
     block.text(key).filter(|text| !text.is_empty())
 }

@@ -1,10 +1,10 @@
-//! `Content-Type` of a file, by its ending.
+//! The `Content-Type` of a file, by its extension.
 
 use std::path::Path;
 
 use http::HeaderValue;
 
-/// The types of usual endings, with the charset where the type is text, as Go's `mime` has them.
+/// The types of common extensions, with the charset for text, as in Go's `mime`.
 const TYPES: &[(&str, &str)] = &[
     ("avif", "image/avif"),
     ("css", "text/css; charset=utf-8"),
@@ -36,7 +36,7 @@ const TYPES: &[(&str, &str)] = &[
     ("zip", "application/zip"),
 ];
 
-/// The type of a file called `path`; what we do not know are bytes.
+/// The type of a file called `path`. Unknown types are served as bytes.
 pub fn of(path: &Path) -> HeaderValue {
     let ending = path.extension().and_then(|ending| ending.to_str());
     let known = ending.and_then(|ending| {

@@ -1,14 +1,14 @@
-//! `modifier/martian`, in a backend: changes the call as it is sent and the answer as it came.
+//! `modifier/martian`, in a backend: changes the call on the wire and its original response.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `config` | the tables: every modifier with its fields |
-//! | `compile`, `filter`, `leaf` | from a definition to a [`Modifier`], and what is wrong with it |
-//! | `modifier`, `runtime` | the tree that requests and answers pass, and the step around it |
-//! | `change`, `condition` | what a modifier does, and what a filter asks |
-//! | `field` | header fields, those among them that are about the message itself |
-//! | `cookie`, `place`, `range` | cookies, scheme and host and port, byte ranges |
-//! | `files`, `media` | what `static.Modifier` serves |
+//! | `config` | the tables of keys: every modifier with its members |
+//! | `compile`, `filter`, `leaf` | compiles a definition to a [`Modifier`], and reports its errors |
+//! | `modifier`, `runtime` | the tree of modifiers, and the step that runs it |
+//! | `change`, `condition` | the changes of modifiers, and the conditions of filters |
+//! | `field` | headers, including those that describe the message itself |
+//! | `cookie`, `place`, `range` | cookies; scheme, host and port; byte ranges |
+//! | `files`, `media` | the files that `static.Modifier` serves |
 
 mod change;
 mod compile;

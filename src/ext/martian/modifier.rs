@@ -1,4 +1,4 @@
-//! The tree that requests and answers pass.
+//! The tree of modifiers.
 
 use super::change::Change;
 use super::condition::Condition;
@@ -6,22 +6,22 @@ use super::files::Files;
 use crate::runtime::failure::Failure;
 use crate::runtime::pipe::{PipeRequest, Reply};
 
-/// One definition with all that is nested in it.
+/// One definition, including nested ones.
 #[derive(Debug)]
 pub struct Modifier {
-    /// Where anything of it acts.
+    /// The union of the scopes in it.
     pub scope: Scope,
     pub what: What,
 }
 
-/// Where a modifier acts.
+/// Whether a modifier applies to requests and responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
     pub request: bool,
     pub answer: bool,
 }
 
-/// What a modifier is.
+/// The kind of a modifier.
 #[derive(Debug)]
 pub enum What {
     Change(Change),
@@ -33,20 +33,20 @@ pub enum What {
     Group {
         /// In the order in which they run.
         modifiers: Box<[Modifier]>,
-        /// One that fails does not stop the others.
+        /// A failure of one does not stop the others.
         aggregate: bool,
     },
-    /// A verifier: it would only have counted.
+    /// A verifier, which has no effect here.
     Nothing,
 }
 
-/// A request on its way out.
+/// An outgoing request.
 #[derive(Debug)]
 pub struct Sending<'m, 'r> {
     pub request: &'r mut PipeRequest,
-    /// The body was put in place of the client's.
+    /// The client's body was replaced.
     pub replaced: bool,
-    /// Where the answer comes from instead of the network; of several, the last one counts.
+    /// The files that provide the response instead of the network. The last of several counts.
     pub files: Option<&'m Files>,
 }
 
@@ -120,7 +120,7 @@ impl Modifier {
         }
     }
 
-    /// Changes an answer.
+    /// Changes a response.
     pub fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
         if !self.scope.answer {
             return;
@@ -150,7 +150,7 @@ impl Modifier {
     }
 }
 
-/// What went wrong in a group that went on.
+/// The failures of a group that continued.
 #[derive(Default)]
 struct Failures(Option<Failure>);
 

@@ -1,9 +1,9 @@
-//! Scheme, host and port of a request, as they stand in `scheme://host:port`.
+//! Scheme, host and port of a request, as in `scheme://host:port`.
 
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::PipeRequest;
 
-/// The authority of an origin, without credentials: they are no business of those who look at URLs.
+/// The authority of an origin, without credentials, which must not appear in URLs.
 pub fn authority(origin: &str) -> &str {
     let authority = origin.split_once("://").map_or(origin, |(_, rest)| rest);
     authority
@@ -11,12 +11,12 @@ pub fn authority(origin: &str) -> &str {
         .map_or(authority, |(_, host)| host)
 }
 
-/// The scheme of an origin, in the letter case of the file.
+/// The scheme of an origin, in its original case.
 pub fn scheme(origin: &str) -> &str {
     origin.split_once("://").map_or("", |(scheme, _)| scheme)
 }
 
-/// Host and port of an authority; brackets stay.
+/// Host and port of an authority. Brackets are kept.
 pub fn split(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -24,7 +24,7 @@ pub fn split(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The port of an origin: the one it has, or that of its scheme.
+/// The port of an origin, or the default port of its scheme.
 pub fn port(origin: &str) -> Option<u16> {
     match split(authority(origin)).1 {
         Some("") | None => Some(usual(scheme(origin))),
@@ -40,14 +40,14 @@ fn usual(scheme: &str) -> u16 {
     }
 }
 
-/// The request's whole URL, without credentials.
+/// The whole URL of the request, without credentials.
 pub fn url(request: &PipeRequest) -> String {
     let origin = request.origin.as_deref().unwrap_or_default();
     let (scheme, authority) = (scheme(origin), authority(origin));
     format!("{scheme}://{authority}{}", request.target())
 }
 
-/// Whether this may stand in a URL as the authority: a host and perhaps a port, nothing else.
+/// Whether the text is valid as the authority of a URL: a host with an optional port.
 pub fn is_authority(text: &[u8]) -> bool {
     let Ok(authority) = http::uri::Authority::try_from(text) else {
         return false;
@@ -57,7 +57,7 @@ pub fn is_authority(text: &[u8]) -> bool {
     !host.is_empty() && !authority.as_str().contains('@') && port.is_none_or(is_port)
 }
 
-/// Whether a host, port included, is as `pattern` has it, where `*` stands for any label.
+/// Whether a host, including its port, matches `pattern`, where `*` matches any label.
 pub fn host_matches(host: &str, pattern: &str) -> bool {
     let (mut labels, mut wanted) = (host.split('.'), pattern.split('.'));
     loop {
@@ -70,11 +70,11 @@ pub fn host_matches(host: &str, pattern: &str) -> bool {
     }
 }
 
-/// What `port.Modifier` does.
+/// The change of `port.Modifier`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     Set(u16),
-    /// That of the scheme, written out.
+    /// The default port of the scheme, written explicitly.
     Usual,
     Remove,
 }
@@ -83,7 +83,7 @@ impl Port {
     /// Changes the port of the request's URL, and of a `Host` that was set.
     ///
     /// # Errors
-    /// The `Host` cannot be written.
+    /// The `Host` is not a valid header value.
     pub fn apply(self, request: &mut PipeRequest) -> Result<(), Failure> {
         let Some(origin) = request.origin.take() else {
             return Ok(());
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_taken_apart() {
+    fn an_origin_is_parsed() {
         for (origin, host, port) in [
             ("http://h", "h", 80),
             ("HTTPS://h", "h", 443),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_host_and_a_port_are_an_authority() {
+    fn only_a_host_and_a_port_form_an_authority() {
         for good in ["h", "h:80", "[::1]", "[::1]:80", "a-b.c"] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }

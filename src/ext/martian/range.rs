@@ -1,27 +1,27 @@
-//! `Range`, as far as it is honoured: one range of bytes (RFC 9110 §14).
+//! `Range`, as far as it is supported: one range of bytes (RFC 9110 §14).
 //!
-//! Several ranges in one request are ignored, as the RFC allows: the whole is sent. They have cost other servers more
-//! than they ever brought.
+//! Several ranges in one request are ignored, as the RFC allows, and the whole body is sent. They have caused attacks
+//! on other servers and are rarely useful.
 
 use std::ops::Range;
 
 use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-/// What a client is to get of a body.
+/// The part of a body that a client receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     Whole,
     Some(Range<u64>),
-    /// Nothing: the range lies beyond the end.
+    /// Nothing: the range starts after the end.
     Beyond,
 }
 
-/// What a request asks for of a body of `length` bytes. What is no range, or none that we know, is no range at all.
+/// The requested part of a body of `length` bytes. An invalid or unsupported range counts as no range.
 pub fn asked(method: &Method, headers: &HeaderMap, length: u64) -> Part {
     let mut lines = headers.get_all(RANGE).iter();
     match (lines.next(), lines.next()) {
-        // Whether a condition holds cannot be told: there is no validator to compare with.
+        // A condition cannot be evaluated, because there is no validator to compare with.
         (Some(value), None) if *method == Method::GET && !headers.contains_key(IF_RANGE) => {
             parse(value.as_bytes(), length)
         }
@@ -34,7 +34,7 @@ pub fn parse(value: &[u8], length: u64) -> Part {
     one(value, length).unwrap_or(Part::Whole)
 }
 
-/// `None`: no range, or several.
+/// `None` if there is no range or several.
 fn one(value: &[u8], length: u64) -> Option<Part> {
     let text = std::str::from_utf8(value).ok()?;
     let (unit, range) = text.split_once('=')?;
@@ -66,13 +66,13 @@ fn one(value: &[u8], length: u64) -> Option<Part> {
     Some(part)
 }
 
-/// Digits and nothing else; a number that is too large for us is beyond every end.
+/// Only digits. A number that is too large is beyond every end.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// The status of an answer with this part, and its `Content-Range`.
+/// The status and the `Content-Range` of a response with this part.
 pub fn head(part: &Part, length: u64) -> (StatusCode, Option<(http::HeaderName, HeaderValue)>) {
     let (status, text) = match part {
         Part::Whole => return (StatusCode::OK, None),
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_range_is_honoured() {
+    fn a_single_range_is_supported() {
         for (value, part) in [
             ("bytes=0-0", Part::Some(0..1)),
             ("bytes=2-4", Part::Some(2..5)),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_range() {
+    fn anything_else_counts_as_no_range() {
         for value in [
             "",
             "bytes",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_or_another_method_gets_the_whole() {
+    fn a_condition_or_another_method_gets_the_whole_body() {
         let mut headers = HeaderMap::new();
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-1"));
         assert_eq!(asked(&Method::GET, &headers, 5), Part::Some(0..2));
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_lies_within_the_body(value in "(bytes=)?[0-9a-z=, -]{0,30}", length: u64) {
+        fn a_part_is_within_the_body(value in "(bytes=)?[0-9a-z=, -]{0,30}", length: u64) {
             if let Part::Some(range) = parse(value.as_bytes(), length) {
                 prop_assert!(range.start < range.end && range.end <= length);
             }

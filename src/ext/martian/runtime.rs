@@ -1,4 +1,4 @@
-//! The step: a request passes the tree, and later its answer.
+//! The step that runs the tree for a request and later for its response.
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
@@ -8,7 +8,7 @@ use super::modifier::{Modifier, Sending};
 use crate::runtime::failure::Failure;
 use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Turn};
 
-/// How calls introduce themselves from which the name was taken, as Go's client does.
+/// The `User-Agent` of calls whose header was removed, as in Go's client.
 const OURS: HeaderValue =
     HeaderValue::from_static(concat!("Portcullis/", env!("CARGO_PKG_VERSION")));
 
@@ -42,7 +42,7 @@ impl CallStep for Martian {
             files,
         } = sending;
         introduce(request);
-        // The path is the one that the last modifier left.
+        // The path is the one that the last modifier set.
         Ok(match files {
             Some(files) => Turn::Wait(Box::pin(files.serve(Asked::of(request)))),
             None if replaced => Turn::Replace,
@@ -56,7 +56,7 @@ impl CallStep for Martian {
     }
 }
 
-/// A request without a `User-Agent` gets ours; one that is empty is a request for none.
+/// A request without a `User-Agent` gets ours. An empty one means that none is sent.
 fn introduce(request: &mut PipeRequest) {
     match request.headers.get(USER_AGENT) {
         None => {

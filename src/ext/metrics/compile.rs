@@ -1,4 +1,4 @@
-//! What the block means.
+//! Compiles the block.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::telemetry::stats::{Settings, Stats};
 
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// The reference listens on all addresses; who wants that writes `:8090`.
+/// KrakenD listens on all addresses. For this, configure `:8090`.
 const ADDRESS: &str = "127.0.0.1:8090";
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
@@ -37,7 +37,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     ServicePart::Nothing
 }
 
-/// Ends a period after the other, as long as somebody counts.
+/// Ends a period at each interval, as long as the counters are in use.
 async fn collect(stats: Weak<Stats>) {
     while let Some(period) = stats
         .upgrade()

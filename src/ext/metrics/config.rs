@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `telemetry/metrics`, as the file has it.
+/// `telemetry/metrics` as configured.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) collection_time: Option<Duration>,

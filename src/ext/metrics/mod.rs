@@ -1,6 +1,6 @@
 //! `telemetry/metrics`, in the service: counters at `/__stats`.
 //!
-//! What it means is left for the server: an `Arc<`[`crate::telemetry::stats::Stats`]`>`, which outlives a reload.
+//! They are passed to the server as an `Arc<`[`crate::telemetry::stats::Stats`]`>`, which survives a reload.
 
 mod compile;
 mod config;

@@ -7,15 +7,15 @@ use crate::runtime::failure::Failure;
 use crate::runtime::step::{BackendStep, Outcome, Ticket};
 use crate::telemetry::stats::{Layer, Requests, Stats};
 
-/// Outermost of a backend's steps: it sees refusals of those within.
+/// The outermost of a backend's steps, so it also counts the rejections of inner steps.
 #[derive(Debug)]
 struct Counted {
     requests: Arc<Requests>,
-    /// Tickets are times since then.
+    /// Tickets are times since this moment.
     epoch: Instant,
 }
 
-/// The step that counts calls to `pattern`; `None` when the file does not want them counted.
+/// The step that counts calls to `pattern`. `None` if this is disabled.
 pub fn backend(stats: &Stats, pattern: &Arc<str>) -> Option<Box<dyn BackendStep>> {
     let requests = stats.requests(Layer::Backend, pattern)?;
     Some(Box::new(Counted {

@@ -5,7 +5,7 @@ use crate::ext::testing::File;
 use crate::telemetry::stats::{Settings, Stats};
 
 #[test]
-fn defaults_are_the_references() {
+fn defaults_are_those_of_krakend() {
     let mut file = File::new("{}");
     file.service(&SERVICE);
     let stats = file.left::<Stats>().unwrap();
@@ -23,7 +23,7 @@ fn defaults_are_the_references() {
 }
 
 #[test]
-fn each_part_can_be_switched_off() {
+fn each_part_can_be_disabled() {
     let mut file = File::new(
         r#"{"proxy_disabled": true, "router_disabled": true, "backend_disabled": true, "endpoint_disabled": true}"#,
     );

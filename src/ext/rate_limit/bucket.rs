@@ -1,44 +1,45 @@
-//! The token bucket under every limit, with the arithmetic of KrakenD.
+//! The token bucket of every limit, with KrakenD's arithmetic.
 //!
-//! A bucket is one 64-bit word: the tokens left, and how many fill intervals it has been paid for since it was made.
-//! The last refill always lies a whole number of intervals after the first moment, so counting intervals loses nothing,
-//! and a compare-and-swap replaces a lock.
+//! A bucket is one 64-bit word: the remaining tokens, and the number of fill intervals that were credited since its
+//! creation. The last refill is always a whole number of intervals after the creation, so counting intervals loses
+//! nothing, and a compare-and-swap replaces a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a bucket may hold and how fast it fills: fixed when the file is compiled.
+/// The capacity and the fill rate of a bucket, fixed when the configuration is compiled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
     interval_nanos: u64,
     capacity: u64,
-    /// Bits of the word that hold tokens; the others count intervals.
+    /// The number of bits of the word that store tokens. The others count intervals.
     token_bits: u32,
 }
 
-/// Intervals need room: at a million tokens a second 24 bits are 16 s, after which an idle bucket could be paid short.
+/// The minimum number of bits for intervals. At a million tokens per second, 24 bits are 16 s, after which an idle
+/// bucket could be credited too few tokens.
 const MIN_INTERVAL_BITS: u32 = 24;
 
-/// Slowest rate that KrakenD knows, tokens per second.
+/// KrakenD's slowest rate, in tokens per second.
 const SLOWEST: f64 = 1e-9;
 
-/// What became of a request for a token.
+/// The result of a request for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// A token was there.
+    /// A token was available.
     Allowed {
-        /// Tokens left.
+        /// The remaining tokens.
         left: u64,
     },
-    /// None was there.
+    /// No token was available.
     Refused {
-        /// Time until the next token.
+        /// The time until the next token.
         retry_after: Duration,
     },
 }
 
 impl Rate {
-    /// A rate of `per_second` tokens (at least one in 10⁹ s) into a bucket of `capacity` (at least 1, below 2⁴⁰).
+    /// A rate of `per_second` tokens (at least one in 10⁹ s) with a bucket of `capacity` (at least 1, below 2⁴⁰).
     pub fn new(per_second: f64, capacity: u64) -> Rate {
         let per_second = if per_second.is_finite() {
             per_second.max(SLOWEST)
@@ -47,33 +48,36 @@ impl Rate {
         };
         let capacity = capacity.clamp(1, (1 << (64 - MIN_INTERVAL_BITS)) - 1);
         Rate {
-            // As KrakenD does: whole nanoseconds, cut. Zero would divide by zero, where KrakenD would panic.
+            // As in KrakenD: truncated to whole nanoseconds. Zero would cause a division by zero, where KrakenD
+            // panics.
             interval_nanos: ((1e9 / per_second) as u64).max(1),
             capacity,
             token_bits: 64 - capacity.leading_zeros(),
         }
     }
 
-    /// Tokens that a full bucket holds.
+    /// The number of tokens in a full bucket.
     pub fn capacity(&self) -> u64 {
         self.capacity
     }
 
-    /// Time in which one token comes back.
+    /// The time in which one token is added.
     pub fn interval(&self) -> Duration {
         Duration::from_nanos(self.interval_nanos)
     }
 
-    /// The word of a full bucket that was made just now.
+    /// The word of a new, full bucket.
     pub fn full(&self) -> u64 {
         self.pack(self.capacity, 0)
     }
 
-    /// Takes one token from the bucket `word`, which is `age` old. Returns the new word.
+    /// Takes one token from the bucket `word` with this `age`. Returns the new word.
     ///
-    /// 1. A bucket that is not empty gives one and is not refilled.
-    /// 2. An empty one counts the whole intervals since its last refill; none: refused.
-    /// 3. It is paid for them. If that is more than it holds, it is filled and this token is free.
+    /// 1. A bucket that is not empty gives one token and is not refilled.
+    /// 2. For an empty one, the whole intervals since its last refill are counted. If there is none, the request is
+    ///    rejected.
+    /// 3. The tokens of these intervals are added. If they exceed the capacity, the bucket is filled and this token
+    ///    is free.
     #[must_use]
     pub fn take(&self, word: u64, age: Duration) -> (u64, Verdict) {
         let (tokens, paid) = self.unpack(word);
@@ -85,7 +89,7 @@ impl Rate {
         let passed = age / self.interval_nanos;
         let due = passed.wrapping_sub(paid) & self.interval_mask();
         if due == 0 || due > self.interval_mask() / 2 {
-            // The second case is a clock read before another thread's later one: nothing is due.
+            // In the second case another thread has read a later time: nothing is due.
             let next = self.interval_nanos - age % self.interval_nanos;
             let retry_after = Duration::from_nanos(next);
             return (word, Verdict::Refused { retry_after });
@@ -98,7 +102,7 @@ impl Rate {
         (self.pack(left, passed), Verdict::Allowed { left })
     }
 
-    /// The word of a bucket that is `age` old and has `tokens` now.
+    /// The word of a bucket with this `age` that contains `tokens` now.
     pub fn holding(&self, tokens: u64, age: Duration) -> u64 {
         let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         self.pack(tokens.min(self.capacity), age / self.interval_nanos)
@@ -118,7 +122,7 @@ impl Rate {
     }
 }
 
-/// One bucket that several requests share.
+/// A bucket that several requests share.
 #[derive(Debug)]
 pub struct Bucket {
     rate: Rate,
@@ -127,7 +131,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket, made at `now`.
+    /// A full bucket, created at `now`.
     pub fn new(rate: Rate, now: Duration) -> Bucket {
         Bucket {
             rate,
@@ -136,12 +140,12 @@ impl Bucket {
         }
     }
 
-    /// The rate it was made with.
+    /// The rate of this bucket.
     pub fn rate(&self) -> &Rate {
         &self.rate
     }
 
-    /// Sets what is there at `now`: what the bucket that several gateways share holds.
+    /// Sets the number of tokens at `now`, to that of the bucket that several gateways share.
     pub fn hold(&self, tokens: u64, now: Duration) {
         let age = now.saturating_sub(self.born);
         self.word
@@ -183,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_bucket_gives_its_capacity() {
+    fn a_new_bucket_gives_its_capacity() {
         let bucket = Bucket::new(Rate::new(1.0, 3), SECOND);
         assert_eq!(allowed(&bucket, SECOND), 3);
     }
 
     #[test]
-    fn a_bucket_goes_on_from_what_it_was_told_to_hold() {
+    fn a_bucket_continues_from_the_number_it_was_set_to() {
         let bucket = Bucket::new(Rate::new(1.0, 5), Duration::ZERO);
         let now = Duration::from_secs(100);
         bucket.hold(2, now);
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_bucket_gives_its_capacity_twice_and_one_more() {
+    fn an_idle_bucket_gives_twice_its_capacity_plus_one() {
         let bucket = Bucket::new(Rate::new(1.0, 1), Duration::ZERO);
         assert_eq!(allowed(&bucket, Duration::from_secs(60)), 3);
         let bucket = Bucket::new(Rate::new(1.0, 2), Duration::ZERO);
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_when_the_next_token_comes() {
+    fn a_rejection_has_the_time_of_the_next_token() {
         let bucket = Bucket::new(Rate::new(0.5, 1), Duration::ZERO);
         bucket.take(Duration::ZERO);
         let verdict = bucket.take(Duration::from_millis(500));
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_rates_do_not_panic() {
+    fn unusual_rates_do_not_panic() {
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
             for capacity in [0, 1, u64::MAX] {
                 let rate = Rate::new(rate, capacity);
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_together_get_no_more_than_there_is() {
+    fn concurrent_requests_get_no_more_than_the_capacity() {
         let bucket = Bucket::new(Rate::new(0.001, 100), Duration::ZERO);
         let got: usize = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..4)
@@ -244,7 +248,7 @@ mod tests {
         assert_eq!(got, 100);
     }
 
-    /// The rule as it is written down, in signed nanoseconds.
+    /// A direct implementation of the rule, in signed nanoseconds.
     struct Naive {
         tokens: i128,
         last: i128,
@@ -274,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bucket_agrees_with_the_rule_as_written(
+        fn a_bucket_agrees_with_the_direct_implementation(
             per_second in 0.01f64..5000.0,
             capacity in 1u64..50,
             steps in prop::collection::vec(0u64..2_000_000_000, 1..200),

@@ -1,4 +1,4 @@
-//! A claim of the verified token as a client's name.
+//! A claim of the verified token as the name of a client.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::jose::{ClaimPath, Claims};
 
-/// The claim at `path` as text: strings, numbers and booleans have one, lists and objects do not.
+/// The claim at `path` as text. Strings, numbers and booleans have a text; lists and objects do not.
 pub fn text<'a>(claims: &'a Claims, path: &ClaimPath) -> Option<Cow<'a, str>> {
     match path.find(claims)? {
         Value::String(text) => Some(text.as_str().into()),

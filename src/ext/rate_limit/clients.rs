@@ -6,13 +6,13 @@ use super::bucket::{Rate, Verdict};
 use super::ledger::Ledger;
 use crate::ext::recent::Recent;
 
-/// Clients that one endpoint remembers at most; the longest unseen go first.
+/// The maximum number of clients of one endpoint. The least recently seen ones are dropped first.
 pub const MAX_CLIENTS: usize = 1_000_000;
 
-/// More locks than this help nobody: KrakenD's 2048 would cost every limited endpoint a quarter of a megabyte.
+/// More locks have no benefit: KrakenD's 2048 would use a quarter of a megabyte for each limited endpoint.
 const MAX_SHARDS: usize = 64;
 
-/// The buckets of an endpoint's clients, bounded in number and forgotten when unused.
+/// The buckets of an endpoint's clients, limited in number and dropped when unused.
 #[derive(Debug)]
 pub struct Clients {
     rate: Rate,
@@ -29,7 +29,7 @@ struct Client {
 }
 
 impl Clients {
-    /// Buckets of `rate`, each dropped when unused for `time_to_live`.
+    /// Buckets with `rate`, each dropped after `time_to_live` without use.
     pub fn new(rate: Rate, shards: usize, time_to_live: Duration) -> Clients {
         let shards = shards.clamp(1, MAX_SHARDS);
         Clients {
@@ -39,12 +39,12 @@ impl Clients {
         }
     }
 
-    /// The rate each client has.
+    /// The rate of each client.
     pub fn rate(&self) -> &Rate {
         &self.rate
     }
 
-    /// Takes one token of client `who`; a client never seen, or not for long, starts with a full bucket.
+    /// Takes one token of client `who`. A client that was not seen for long, or never, starts with a full bucket.
     pub fn take(&self, who: &str, now: Duration) -> Verdict {
         self.with(who, now, |client| {
             let (word, verdict) = self.rate.take(client.word, now.saturating_sub(client.born));
@@ -53,7 +53,7 @@ impl Clients {
         })
     }
 
-    /// Sets what client `who` has: what the bucket that several gateways share holds.
+    /// Sets the number of tokens of client `who`, to that of the bucket that several gateways share.
     pub fn hold(&self, who: &str, tokens: u64, now: Duration) {
         self.with(who, now, |client| {
             let age = now.saturating_sub(client.born);
@@ -61,7 +61,7 @@ impl Clients {
         });
     }
 
-    /// Runs `with` on what is owed to or by client `who`.
+    /// Calls `with` on the ledger of client `who`.
     pub fn ledger<R>(&self, who: &str, now: Duration, with: impl FnOnce(&mut Ledger) -> R) -> R {
         self.with(who, now, |client| with(&mut client.ledger))
     }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_has_a_bucket_of_its_own() {
+    fn each_client_has_its_own_bucket() {
         let clients = Clients::new(Rate::new(0.001, 2), 4, Duration::from_secs(600));
         assert!(passes(&clients, "a", 0));
         assert!(passes(&clients, "a", 0));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_unseen_for_long_starts_anew() {
+    fn a_client_that_was_not_seen_for_long_starts_with_a_full_bucket() {
         let clients = Clients::new(Rate::new(1e-6, 1), 4, Duration::from_secs(600));
         assert!(passes(&clients, "a", 0));
         assert!(!passes(&clients, "a", 600));

@@ -1,4 +1,4 @@
-//! What the blocks mean. A limit that cannot be enforced stops the start: KrakenD would let everyone pass.
+//! Compiles the blocks. A limit that cannot be enforced stops the start: KrakenD would let all requests pass.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::runtime::clock::Clock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// KrakenD forgets a client after ten minutes, or after `every` if that is longer.
+/// As in KrakenD, a client is dropped after ten minutes, or after `every` if that is longer.
 const CLIENT_LIFE: Duration = Duration::from_secs(600);
 
 const DEFAULT_SHARDS: u64 = 2048;
@@ -123,7 +123,7 @@ pub(super) fn backend(
     BackendPart::Step(Box::new(limit))
 }
 
-/// The lines that KrakenD writes at its start.
+/// Logs the lines that KrakenD writes at its start.
 fn tell(
     site: &EndpointSite<'_>,
     block: &EndpointBlock<'_>,
@@ -147,7 +147,7 @@ fn tell(
     }
 }
 
-/// At least a second, as in KrakenD.
+/// As in KrakenD, at least one second.
 fn every(node: &Node<'_>, every: Option<Duration>) -> Duration {
     let Some(every) = every else { return SECOND };
     if every < SECOND && !every.is_zero() {
@@ -157,7 +157,7 @@ fn every(node: &Node<'_>, every: Option<Duration>) -> Duration {
     every.max(SECOND)
 }
 
-/// Tokens per second; none for 0. A negative rate is a mistake, not "no limit".
+/// Tokens per second. None for 0. A negative rate is an error and does not mean "no limit".
 fn rate(node: &Node<'_>, tokens: Option<f64>, every: Duration) -> Option<f64> {
     let tokens = tokens?;
     if tokens < 0.0 {
@@ -166,7 +166,7 @@ fn rate(node: &Node<'_>, tokens: Option<f64>, every: Duration) -> Option<f64> {
     (tokens > 0.0).then(|| tokens / every.as_secs_f64())
 }
 
-/// The capacity in the file, or the whole part of `rate` if `tested` is at least one a second, or 1.
+/// The configured capacity. Otherwise the whole part of `rate` if `tested` is at least one per second, or 1.
 fn capacity(file: Option<u64>, tested: f64, rate: f64) -> u64 {
     match file {
         Some(capacity) if capacity > 0 => capacity,
@@ -175,7 +175,8 @@ fn capacity(file: Option<u64>, tested: f64, rate: f64) -> u64 {
     }
 }
 
-/// KrakenD looks at the endpoint's rate where it means the client's. Files are tuned to it, so we do too, and say so.
+/// KrakenD tests the endpoint's rate where it should test the client's. Configurations are tuned to this, so we do
+/// the same and log a warning.
 fn client_rate(
     node: &Node<'_>,
     block: &EndpointBlock<'_>,
@@ -311,7 +312,7 @@ fn families(choice: Option<&str>) -> Families {
     }
 }
 
-/// A quota is a whole number: half a request a second is one in two.
+/// A quota is a whole number: half a request per second is one in two seconds.
 fn described(name: &'static str, per_second: f64, every: Duration) -> Described {
     let tokens = per_second * every.as_secs_f64();
     let interval = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::MAX);

@@ -1,4 +1,4 @@
-//! The blocks as the file has them.
+//! The blocks as configured.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ pub(super) const BACKEND_KEYS: &[Key] = &[
     ),
 ];
 
-/// `qos/ratelimit/router`, as the file has it.
+/// `qos/ratelimit/router` as configured.
 #[derive(Debug)]
 pub(super) struct EndpointBlock<'a> {
     pub(super) max_rate: Option<f64>,
@@ -140,7 +140,7 @@ impl<'a> EndpointBlock<'a> {
     }
 }
 
-/// `qos/ratelimit/proxy`, as the file has it.
+/// `qos/ratelimit/proxy` as configured.
 #[derive(Debug)]
 pub(super) struct BackendBlock {
     pub(super) max_rate: Option<f64>,

@@ -1,4 +1,4 @@
-//! What a client is told of its limits.
+//! The headers that inform a client about its limits.
 
 use std::time::Duration;
 
@@ -12,34 +12,34 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Which families of fields an endpoint sends (`limit_headers`).
+/// The families of headers that an endpoint sends (`limit_headers`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Families {
     /// `RateLimit` and `RateLimit-Policy` of the IETF draft.
     pub draft: bool,
-    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, of the client's limit or else of the endpoint's.
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, for the client's limit or else for the endpoint's.
     pub legacy: bool,
 }
 
-/// One limit as the fields describe it.
+/// One limit, as the headers describe it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Described {
     pub name: &'static str,
-    /// Tokens in a window.
+    /// The number of tokens in a window.
     pub quota: u64,
     pub window: Duration,
-    /// Time in which one token comes back.
+    /// The time in which one token is added.
     pub interval: Duration,
 }
 
-/// What is left of a limit after a request: tokens, and the wait for the next one if none is.
+/// The state of a limit after a request: the remaining tokens, and the wait for the next one if there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Left {
     pub tokens: u64,
     pub wait: Option<Duration>,
 }
 
-/// Writes the fields of an endpoint's limits.
+/// Writes the headers for an endpoint's limits.
 #[derive(Debug)]
 pub struct LimitFields {
     families: Families,
@@ -48,7 +48,7 @@ pub struct LimitFields {
 }
 
 impl LimitFields {
-    /// The fields for `limits`, the client's before the endpoint's.
+    /// The headers for `limits`, the client's before the endpoint's.
     pub fn new(families: Families, limits: Vec<Described>) -> LimitFields {
         let policy: Vec<String> = limits
             .iter()
@@ -64,17 +64,17 @@ impl LimitFields {
         }
     }
 
-    /// Whether anything is written at all.
+    /// Whether any headers are sent.
     pub fn are_wanted(&self) -> bool {
         self.families.draft || self.families.legacy
     }
 
-    /// Adds the fields for what is left: one item for each limit that was asked, by name.
+    /// Adds the headers for the current state, with one item for each limit that was checked, by name.
     pub fn write(&self, left: &[(&'static str, Left)], into: &mut Fields) {
         if self.families.draft {
             into.extend(self.policy.clone().map(|policy| (POLICY, policy)));
             let state: Vec<String> = left.iter().map(|(name, left)| state(name, left)).collect();
-            // An empty list is no field at all (RFC 9651 §3.1): nobody counted, nothing is known.
+            // An empty list is sent as no header (RFC 9651 §3.1): no limit was checked.
             if !state.is_empty() {
                 push(into, STATE, &state.join(", "));
             }
@@ -95,7 +95,7 @@ impl LimitFields {
     }
 }
 
-/// Whole seconds, never too few: `Retry-After` has no fractions (RFC 9110 §10.2.3).
+/// Rounded up to whole seconds: `Retry-After` has no fractions (RFC 9110 §10.2.3).
 pub fn seconds_up(duration: Duration) -> u64 {
     let up = u64::from(duration.subsec_nanos() > 0);
     duration.as_secs().saturating_add(up).max(1)

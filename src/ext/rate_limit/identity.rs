@@ -1,4 +1,4 @@
-//! Which client a request counts for.
+//! Identifies the client of a request.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -9,25 +9,26 @@ use crate::jose::ClaimPath;
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::request::{Head, Notes};
 
-/// How an endpoint tells its clients apart (`strategy` and `key`).
+/// How an endpoint distinguishes its clients (`strategy` and `key`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// The client's address.
     Address(Ipv6Prefix),
-    /// The address in this header, and the client's when there is none.
+    /// The address in this header, or the client's address if there is none.
     AddressIn(HeaderName, Ipv6Prefix),
-    /// The value of this header: a claim that the validator propagated under the name, or what the client sent.
+    /// The value of this header: a claim that the validator propagated, or the value that the client sent.
     Header(HeaderName),
     /// The value of this path parameter, spelled as in the endpoint.
     Param(Box<str>),
-    /// This claim of the verified token; dots lead into objects unless a claim has the whole name.
+    /// This claim of the verified token. Dots lead into objects unless a claim has the whole name.
     Claim(ClaimPath),
 }
 
 impl Identity {
-    /// The client's name; empty when the request has none, and then it is refused.
+    /// The name of the client. It is empty if the request has none, and the request is rejected then.
     ///
-    /// Headers are those that earlier steps left: what a client sends in place of a propagated claim is not it.
+    /// Headers are those that earlier steps left: a header that the client sends in place of a propagated claim is
+    /// not used.
     pub fn of<'a>(&self, head: &Head<'a>, notes: &'a Notes) -> Cow<'a, str> {
         match self {
             Identity::Address(prefix) => prefix.client(head.client).to_string().into(),
@@ -49,8 +50,8 @@ impl Identity {
     }
 }
 
-/// As KrakenD does: the first item of the first line, cut at its first colon. An IPv6 address never parses, therefore;
-/// it and anything else that is no address leave the choice to the connection.
+/// As in KrakenD: the first item of the first line, truncated at its first colon. Therefore an IPv6 address never
+/// parses. It, and any other text that is not an address, falls back to the address of the connection.
 fn address_in(head: &Head<'_>, notes: &Notes, name: &HeaderName) -> Option<IpAddr> {
     let value = notes.header_values(head, name).next()?;
     let first = std::str::from_utf8(value.as_bytes())

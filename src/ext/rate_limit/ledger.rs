@@ -1,21 +1,23 @@
-//! What a gateway owes a shared bucket, or has from it, because an answer came too late.
+//! The balance between a gateway and a shared bucket, for responses that arrive too late.
 
 use std::time::Duration;
 
 use super::bucket::Rate;
 
-/// A late token that nobody took in this time is given up.
+/// A late token that is not used within this time is dropped.
 const CREDIT_LIFE: Duration = Duration::from_secs(1);
 
-/// Tokens that the shared bucket gave after their requests had been decided, less those that requests took without one.
+/// Tokens that the shared bucket gave after their requests were decided, minus those of requests that passed without
+/// a token.
 ///
-/// While the store is slow, a request is decided by what is known here. Its question goes on, and what comes back is
-/// settled: a token for a request that was refused is the next one's (a credit); a request that passed without a token
-/// costs the next one its own (a debt). So as many requests pass as the store gave tokens, however late they come.
+/// While the store is slow, requests are decided with local knowledge. The query continues, and its result is settled
+/// later: the token of a rejected request goes to the next one (a credit), and a request that passed without a token
+/// costs the next one its token (a debt). So as many requests pass as the store gave tokens, however late they
+/// arrive.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Ledger {
     balance: i32,
-    /// Hundredths of a second at the last change; wraps after 497 days.
+    /// Hundredths of a second at the last change. Wraps after 497 days.
     changed: u32,
 }
 
@@ -26,19 +28,19 @@ impl Ledger {
         self.balance > 0
     }
 
-    /// Takes one token of the credit that is there. Returns what is left of it.
+    /// Takes one token of the existing credit. Returns the rest.
     pub fn spend(&mut self) -> u64 {
         self.balance = (self.balance - 1).max(0);
         u64::from(self.balance.unsigned_abs())
     }
 
-    /// Whether requests passed for which there was no token yet.
+    /// Whether requests passed without a token.
     pub fn owes(&mut self, rate: &Rate, now: Duration) -> bool {
         self.forget_old(rate, now);
         self.balance < 0
     }
 
-    /// Pays a debt with a token that came in time, if there is one.
+    /// Pays a debt, if there is one, with a token that arrived in time.
     pub fn pays(&mut self, rate: &Rate, now: Duration) -> bool {
         let owes = self.owes(rate, now);
         if owes {
@@ -47,7 +49,7 @@ impl Ledger {
         owes
     }
 
-    /// Settles a late answer: whether the request had passed, and whether there was a token for it.
+    /// Settles a late result: whether the request had passed, and whether there was a token for it.
     pub fn settle(&mut self, admitted: bool, given: bool, rate: &Rate, now: Duration) {
         let change = match (admitted, given) {
             (true, false) => -1,
@@ -55,7 +57,7 @@ impl Ledger {
             _ => return,
         };
         self.forget_old(rate, now);
-        // More than a bucket holds nobody has, and nobody owes.
+        // Credit and debt are limited to the capacity of a bucket.
         let most = i32::try_from(rate.capacity()).unwrap_or(i32::MAX);
         self.balance = (self.balance + change).clamp(-most, most);
         self.changed = hundredths(now);
@@ -66,7 +68,7 @@ impl Ledger {
         let life = match self.balance {
             0 => return,
             1.. => CREDIT_LIFE,
-            // The shared bucket is full again by then: the debt is paid.
+            // The shared bucket is full again by then, so the debt is paid.
             _ => rate.interval().saturating_mul(capacity).max(CREDIT_LIFE),
         };
         let passed = u64::from(hundredths(now).wrapping_sub(self.changed)) * 10;
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_token_is_the_next_requests() {
+    fn a_late_token_goes_to_the_next_request() {
         let mut ledger = Ledger::default();
         assert!(!ledger.has_credit(&rate(), NOW));
         ledger.settle(false, true, &rate(), NOW);
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn who_passed_without_a_token_costs_the_next_one_its_own() {
+    fn a_request_that_passed_without_a_token_costs_the_next_one_its_token() {
         let mut ledger = Ledger::default();
         ledger.settle(true, false, &rate(), NOW);
         assert!(ledger.pays(&rate(), NOW));
@@ -110,14 +112,14 @@ mod tests {
         ledger.settle(true, false, &rate(), NOW);
         ledger.settle(false, true, &rate(), NOW);
         assert!(!ledger.has_credit(&rate(), NOW) && !ledger.pays(&rate(), NOW));
-        // Decided as the store did.
+        // The local decision was the same as that of the store.
         ledger.settle(true, true, &rate(), NOW);
         ledger.settle(false, false, &rate(), NOW);
         assert!(!ledger.has_credit(&rate(), NOW) && !ledger.pays(&rate(), NOW));
     }
 
     #[test]
-    fn what_is_old_or_too_much_does_not_count() {
+    fn old_and_excessive_balances_are_dropped() {
         let mut ledger = Ledger::default();
         ledger.settle(false, true, &rate(), NOW);
         assert!(!ledger.has_credit(&rate(), NOW + Duration::from_millis(1100)));

@@ -1,13 +1,13 @@
 //! `qos/ratelimit/router`, in an endpoint, and `qos/ratelimit/proxy`, in a backend: token buckets.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
 //! | `bucket` | the arithmetic, and a bucket that requests share without a lock |
-//! | `clients` | one bucket for each client, bounded in number |
-//! | `identity`, `claim` | who the client is |
-//! | `shared`, `ledger` | limits that several gateways hold together, and what answers that come late change |
-//! | `fields` | what a client is told of its limits |
-//! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
+//! | `clients` | one bucket for each client, limited in number |
+//! | `identity`, `claim` | identifies the client |
+//! | `shared`, `ledger` | limits that several gateways share, and the effect of late responses |
+//! | `fields` | the headers that inform a client about its limits |
+//! | `config`, `compile`, `runtime` | the blocks, their compilation, their steps |
 
 mod bucket;
 mod claim;

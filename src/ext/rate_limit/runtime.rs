@@ -1,4 +1,4 @@
-//! The limits of an endpoint and of a backend, at work.
+//! The steps that enforce the limits of an endpoint and of a backend.
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{BackendStep, EndpointStep, Gate, Outcome, Ticket};
 
-/// The reference's spelling: clients may look for it.
+/// KrakenD's spelling, because clients may search for it.
 const EXCEEDED: &str = "rate limit exceded";
 
 pub(super) const CLIENT: &str = "client";
@@ -31,12 +31,12 @@ pub struct Limits {
     pub clock: Clock,
     pub clients: Option<Clients>,
     pub endpoint: Option<Bucket>,
-    /// Of the endpoint's bucket, where gateways share it.
+    /// The ledger of the endpoint's bucket, if gateways share it.
     pub ledger: Mutex<Ledger>,
 }
 
 impl Limits {
-    /// Decides by the buckets of this gateway.
+    /// Decides with the buckets of this gateway.
     pub(super) fn decide_here(&self, who: Option<&str>) -> Decision {
         let now = self.clock.now();
         let mut decision = Decision::new();
@@ -59,19 +59,19 @@ pub struct EndpointLimit {
     cluster: Option<Cluster>,
 }
 
-/// What the limits say of one request.
+/// The decision of the limits about one request.
 #[derive(Debug, Clone)]
 pub(super) struct Decision {
-    /// The limit that refused, if one did.
+    /// The limit that rejected the request, if any.
     pub(super) refused: Option<(&'static str, Duration)>,
     left: SmallVec<[(&'static str, Left); 2]>,
 }
 
-/// What was decided while the request waited for the shared store.
+/// The decision that was made while the request waited for the shared store.
 type Slot = OnceLock<Decision>;
 
 impl EndpointLimit {
-    /// Limits that are in `limits` for clients told apart by `identity`.
+    /// The limits in `limits`, for clients distinguished by `identity`.
     pub fn new(
         limits: Arc<Limits>,
         identity: Identity,
@@ -115,7 +115,7 @@ impl EndpointStep for EndpointLimit {
                 let (limits, slot) = (&self.limits, Arc::new(Slot::new()));
                 notes.awaited = Some(slot.clone());
                 return Gate::Wait(Box::pin(async move {
-                    // Set once: nobody else writes to it.
+                    // The value is set only once, by this task.
                     let _ = slot.set(cluster.decide(limits, who).await);
                 }));
             }
@@ -138,7 +138,7 @@ impl Decision {
         }
     }
 
-    /// By the limit `name`, of which nothing is known.
+    /// A rejection by the limit `name`, whose state is unknown.
     pub(super) fn refused(name: &'static str, wait: Duration) -> Decision {
         Decision {
             refused: Some((name, wait)),
@@ -164,9 +164,9 @@ impl Decision {
     }
 }
 
-/// 429 when the client's limit is used up, 503 when the endpoint's is; empty, as KrakenD does, but with the time to
-/// come back. A client without a name is
-/// told one second, though waiting alone does not help it.
+/// 429 if the client's limit is used up, 503 if the endpoint's is. As in KrakenD the response is empty, but it
+/// contains the time to wait. For a client without a name that is one second, although waiting alone does not help
+/// it.
 fn refuse(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'static> {
     notes.refused = Some("rate_limited");
     notes.errors.push(EXCEEDED.into());
@@ -179,7 +179,7 @@ fn refuse(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'static
     Gate::Refuse(Answer::empty(status).with(RETRY_AFTER, HeaderValue::from(wait)))
 }
 
-/// Names of clients may be keys or addresses: the store gets to see a digest of fixed length instead.
+/// Names of clients may be keys or addresses, so the store receives a digest of fixed length instead.
 pub(super) fn fingerprint(who: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, who.as_bytes());
     let (kept, _) = digest.as_ref().split_at(16);
@@ -194,7 +194,7 @@ pub struct BackendLimit {
 }
 
 impl BackendLimit {
-    /// A full bucket of `rate`.
+    /// A full bucket with `rate`.
     pub fn new(rate: Rate, clock: Clock) -> BackendLimit {
         BackendLimit {
             bucket: Bucket::new(rate, clock.now()),

@@ -1,4 +1,4 @@
-//! Limits that several gateways share: what the store said, and what to do when it is slow.
+//! Limits that several gateways share: the results of the store, and the behaviour while it is slow.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use super::ledger::Ledger;
 use super::runtime::{CLIENT, Decision, ENDPOINT, Limits, fingerprint};
 use crate::ext::redis::{Ask, Late, OnFailure, Shared, SharedVerdict, Taken};
 
-/// Where the buckets are when several gateways count together.
+/// The shared store of the buckets.
 #[derive(Debug)]
 pub struct Cluster {
     pub store: Arc<dyn Shared>,
-    /// The start of every key: namespace and endpoint.
+    /// The prefix of every key: namespace and endpoint.
     pub prefix: Box<str>,
-    /// How long an unused client is remembered.
+    /// How long an unused client is kept.
     pub time_to_live: Duration,
     pub on_failure: OnFailure,
 }
@@ -40,7 +40,7 @@ impl Cluster {
         }
     }
 
-    /// What to ask the store for a request of `who`: all limits in one round trip.
+    /// The queries for a request of `who`: all limits in one round trip.
     fn asks(&self, limits: &Limits, who: Option<&str>) -> SmallVec<[Ask; 2]> {
         let mut asks = SmallVec::new();
         if let (Some(clients), Some(who)) = (&limits.clients, who) {
@@ -62,7 +62,7 @@ impl Cluster {
         asks
     }
 
-    /// The store is there, and slow: by what it said last.
+    /// The store is reachable but slow: decides with its last results.
     fn before_the_answer(&self, limits: &Limits, who: Option<&str>) -> Decision {
         match self.on_failure {
             OnFailure::Local | OnFailure::Open => limits
@@ -72,7 +72,7 @@ impl Cluster {
         }
     }
 
-    /// The store is not there.
+    /// The store is not reachable.
     pub(super) fn without_store(&self, limits: &Limits, who: Option<&str>) -> Decision {
         match self.on_failure {
             OnFailure::Local => limits.decide_here(who),
@@ -102,7 +102,7 @@ impl One<'_> {
         }
     }
 
-    /// What is there, as the store says it.
+    /// Sets the bucket to the state that the store reported.
     fn hold(&self, verdict: &Verdict, now: Duration) {
         let tokens = match verdict {
             Verdict::Allowed { left } => *left,
@@ -129,12 +129,12 @@ impl One<'_> {
 }
 
 fn locked(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    // Every change of a ledger is whole.
+    // Every change of a ledger is complete, so a poisoned lock is safe to use.
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Limits {
-    /// In the order in which the store is asked.
+    /// In the order of the queries.
     fn each<'l>(&'l self, who: Option<&'l str>) -> SmallVec<[One<'l>; 2]> {
         let client = self.clients.as_ref().zip(who);
         let client = client.map(|(clients, who)| One::Client(clients, who));
@@ -143,7 +143,7 @@ impl Limits {
         client.into_iter().chain(endpoint).collect()
     }
 
-    /// Lets a request pass with tokens that came late, if there is one of each limit.
+    /// Lets a request pass with late tokens, if there is one for each limit.
     fn spend_credit(&self, who: Option<&str>) -> Option<Decision> {
         let now = self.clock.now();
         let each = self.each(who);
@@ -161,7 +161,7 @@ impl Limits {
         Some(decision)
     }
 
-    /// Refuses while something is owed: otherwise the debt would grow as long as the store is slow.
+    /// Rejects requests while there is a debt. Otherwise the debt would grow as long as the store is slow.
     fn refuse_in_debt(&self, who: Option<&str>) -> Option<Decision> {
         let now = self.clock.now();
         self.each(who).iter().find_map(|one| {
@@ -172,7 +172,8 @@ impl Limits {
         })
     }
 
-    /// Does as the store said. A token that this gateway owes goes back by refusing whoever it was for.
+    /// Applies the result of the store. A token that this gateway owes is paid by rejecting the request it was meant
+    /// for.
     fn obey(&self, who: Option<&str>, verdict: &SharedVerdict) -> Decision {
         let now = self.clock.now();
         let mut decision = Decision::new();
@@ -192,7 +193,7 @@ impl Limits {
         decision
     }
 
-    /// Settles an answer that came after its request had been decided.
+    /// Settles a result that arrived after its request was decided.
     fn settle(&self, who: Option<&str>, admitted: bool, verdict: &SharedVerdict) {
         let now = self.clock.now();
         let each = self.each(who);
@@ -203,7 +204,7 @@ impl Limits {
             if let Some(said) = said {
                 one.hold(said, now);
             }
-            // A token of one limit alone lets nobody pass; it is lost, as it is for a request that does not wait.
+            // A token of only one limit lets no request pass. It is lost, as for a request that does not wait.
             let given = if admitted { allowed(said) } else { all };
             one.ledger(now, |ledger, rate| {
                 ledger.settle(admitted, given, rate, now)

@@ -40,7 +40,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         .collect()
 }
 
-/// Plays one request to its end.
+/// Runs one request to its end.
 fn ask(step: &dyn EndpointStep, pairs: &[(&str, &str)], notes: &mut Notes) -> Option<Answer> {
     let headers = headers(pairs);
     let head = head(&Method::GET, "/m/7", &headers);
@@ -72,7 +72,7 @@ fn the_clients_limit_comes_first_and_then_the_endpoints() {
 }
 
 #[test]
-fn a_refusal_is_empty_and_says_when_to_come_back() {
+fn a_rejection_is_empty_and_has_the_time_to_wait() {
     let step = step(r#"{"client_max_rate": 1, "every": "10m", "strategy": "ip"}"#);
     let mut notes = Notes::default();
     assert!(ask(&*step, &[], &mut notes).is_none());
@@ -89,7 +89,7 @@ fn a_refusal_is_empty_and_says_when_to_come_back() {
 }
 
 #[test]
-fn a_client_without_a_name_is_refused() {
+fn a_client_without_a_name_is_rejected() {
     let by_header = step(r#"{"client_max_rate": 9, "strategy": "HEADER", "key": "x-key"}"#);
     assert_eq!(status(&*by_header, &[]), 429);
     assert_eq!(status(&*by_header, &[("x-key", "")]), 429);
@@ -98,7 +98,7 @@ fn a_client_without_a_name_is_refused() {
 }
 
 #[test]
-fn the_address_may_stand_in_a_header() {
+fn the_address_may_come_from_a_header() {
     let step = step(
         r#"{"client_max_rate": 1, "client_capacity": 2, "every": "10m", "strategy": "ip", "key": "X-Key"}"#,
     );
@@ -107,7 +107,7 @@ fn the_address_may_stand_in_a_header() {
         "1.1.1.1:80",
         "2.2.2.2",
         " 1.1.1.1 , 3.3.3.3",
-        // These are no addresses to KrakenD: the connection's counts.
+        // KrakenD does not parse these as addresses: the connection's address is used.
         "2001:db8::1",
         "junk",
         "junk",
@@ -119,7 +119,7 @@ fn the_address_may_stand_in_a_header() {
 }
 
 #[test]
-fn a_propagated_claim_is_the_header_whatever_the_client_sends() {
+fn a_propagated_claim_replaces_the_header_of_the_client() {
     let propagated = |value: &[&'static str]| {
         let mut notes = Notes::default();
         let values = value.iter().map(|text| HeaderValue::from_static(text));
@@ -137,7 +137,7 @@ fn a_propagated_claim_is_the_header_whatever_the_client_sends() {
         }
         assert_eq!(statuses, [200, 429, 429], "{key}");
     }
-    // A claim that is missing empties the header, and a client without a name is refused.
+    // A missing claim empties the header, and a client without a name is rejected.
     let by_header = step(r#"{"client_max_rate": 9, "strategy": "header", "key": "x-key"}"#);
     for gone in [&[][..], &[""]] {
         let answer = ask(&*by_header, &[("x-key", "z")], &mut propagated(gone));
@@ -146,7 +146,7 @@ fn a_propagated_claim_is_the_header_whatever_the_client_sends() {
 }
 
 #[test]
-fn a_parameter_and_a_claim_name_clients() {
+fn a_parameter_or_a_claim_identifies_clients() {
     let by_param =
         step(r#"{"client_max_rate": 1, "every": "10m", "strategy": "param", "key": "id"}"#);
     let with_id = |id: &str| {
@@ -171,7 +171,7 @@ fn a_parameter_and_a_claim_name_clients() {
 }
 
 #[test]
-fn without_capacity_krakends_defaults_hold() {
+fn without_a_capacity_the_defaults_of_krakend_apply() {
     let passing = |block: &str| {
         let step = step(block);
         (0..100).take_while(|_| status(&*step, &[]) == 200).count()
@@ -179,7 +179,7 @@ fn without_capacity_krakends_defaults_hold() {
     assert_eq!(passing(r#"{"max_rate": 0.01}"#), 1);
     assert_eq!(passing(r#"{"max_rate": 600, "every": "10m"}"#), 1);
     assert!(passing(r#"{"max_rate": 7.9}"#) >= 7);
-    // The quirk: the client's capacity looks at the endpoint's rate.
+    // KrakenD's quirk: the client's capacity depends on the endpoint's rate.
     assert_eq!(passing(r#"{"client_max_rate": 5, "strategy": "ip"}"#), 1);
     assert_eq!(
         passing(r#"{"client_max_rate": 5, "max_rate": 50, "capacity": 99, "strategy": "ip"}"#),
@@ -192,7 +192,7 @@ fn without_capacity_krakends_defaults_hold() {
 }
 
 #[test]
-fn a_rate_of_nothing_is_no_limit() {
+fn a_rate_of_zero_is_no_limit() {
     for block in [
         "{}",
         r#"{"max_rate": 0}"#,
@@ -248,7 +248,7 @@ fn buckets_survive_a_reload_that_does_not_change_them() {
 }
 
 #[test]
-fn clients_are_told_their_limits_when_the_file_says_so() {
+fn clients_receive_limit_headers_if_configured() {
     let step = step(
         r#"{"max_rate": 0.5, "capacity": 9, "client_max_rate": 60, "client_capacity": 2, "every": "1m",
             "strategy": "ip", "limit_headers": "both"}"#,
@@ -278,7 +278,7 @@ fn clients_are_told_their_limits_when_the_file_says_so() {
 }
 
 #[test]
-fn a_backend_that_was_called_too_often_fails_with_the_references_text() {
+fn a_limited_backend_fails_with_the_text_of_krakend() {
     let mut file = File::new(r#"{"max_rate": 1, "capacity": 1, "every": "10m"}"#);
     let BackendPart::Step(step) = file.backend(&BACKEND, "{}") else {
         panic!("no step")
@@ -291,7 +291,7 @@ fn a_backend_that_was_called_too_often_fails_with_the_references_text() {
     assert!(matches!(none.backend(&BACKEND, "{}"), BackendPart::Nothing));
 }
 
-/// A store that says what the test wants.
+/// A store with results that the test sets.
 #[derive(Debug, Default)]
 struct Fake {
     ready: bool,
@@ -318,7 +318,7 @@ impl Shared for Fake {
     }
 }
 
-/// A store whose answers all come late, when the test says so.
+/// A store whose responses all arrive late, when the test sends them.
 #[derive(Debug, Default)]
 struct Slow(Mutex<Vec<tokio::sync::oneshot::Sender<SharedVerdict>>>);
 
@@ -335,7 +335,7 @@ impl Shared for Slow {
 }
 
 impl Slow {
-    /// Answers the oldest question, and lets it be settled.
+    /// Responds to the oldest query, and waits until the result is settled.
     async fn answer(&self, verdicts: &[Verdict]) {
         let asked = self.0.lock().unwrap().remove(0);
         asked.send(SharedVerdict(verdicts.into())).unwrap();
@@ -351,17 +351,17 @@ const REFUSED: Verdict = Verdict::Refused {
 };
 
 #[tokio::test]
-async fn as_many_requests_pass_as_a_slow_store_gave_tokens() {
+async fn with_a_slow_store_as_many_requests_pass_as_it_gave_tokens() {
     let slow = Arc::new(Slow::default());
     let step = over(
         Arc::<Slow>::clone(&slow),
         OnFailure::Local,
         Families::default(),
     );
-    // The first one passes by the local bucket, which holds one.
+    // The first request passes by the local bucket, whose capacity is one.
     assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
     slow.answer(&[ALLOWED, ALLOWED]).await;
-    // The token for the second came late: the third has it, and asks for none.
+    // The token for the second request arrived late: the third one uses it and sends no query.
     slow.answer(&[ALLOWED, ALLOWED]).await;
     assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
     slow.answer(&[REFUSED]).await;
@@ -369,7 +369,7 @@ async fn as_many_requests_pass_as_a_slow_store_gave_tokens() {
 }
 
 #[tokio::test]
-async fn who_passed_a_slow_store_without_a_token_costs_the_next_one() {
+async fn with_a_slow_store_a_request_without_a_token_costs_the_next_one() {
     let slow = Arc::new(Slow::default());
     let step = over(
         Arc::<Slow>::clone(&slow),
@@ -378,7 +378,7 @@ async fn who_passed_a_slow_store_without_a_token_costs_the_next_one() {
     );
     assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
     slow.answer(&[REFUSED]).await;
-    // The debt takes this token.
+    // The debt uses this token.
     slow.answer(&[ALLOWED, ALLOWED]).await;
     assert_eq!(status(&step, &[]), 429);
     slow.answer(&[ALLOWED, ALLOWED]).await;
@@ -386,7 +386,7 @@ async fn who_passed_a_slow_store_without_a_token_costs_the_next_one() {
 }
 
 #[tokio::test]
-async fn nobody_passes_a_slow_store_while_a_token_is_owed() {
+async fn with_a_slow_store_no_request_passes_during_a_debt() {
     let (slow, clock) = (Arc::new(Slow::default()), Clock::manual());
     let step = over_at(
         clock.clone(),
@@ -396,16 +396,16 @@ async fn nobody_passes_a_slow_store_while_a_token_is_owed() {
     );
     assert_eq!(status(&step, &[]), 200);
     slow.answer(&[REFUSED]).await;
-    // The local buckets have a token again; the endpoint's is owed.
+    // The local buckets have a token again, but the endpoint's token is owed.
     clock.advance(Duration::from_secs(1000));
     assert_eq!(status(&step, &[]), 503);
-    // By now the shared buckets are full again.
+    // The shared buckets are full again by now.
     clock.advance(Duration::from_secs(5000));
     assert_eq!(status(&step, &[]), 200);
 }
 
 #[tokio::test]
-async fn a_closed_limit_lets_nobody_pass_before_the_answer() {
+async fn a_closed_limit_lets_no_request_pass_before_the_response() {
     let slow = Arc::new(Slow::default());
     let step = over(
         Arc::<Slow>::clone(&slow),
@@ -418,7 +418,7 @@ async fn a_closed_limit_lets_nobody_pass_before_the_answer() {
 }
 
 #[test]
-fn a_lost_store_leaves_what_it_said_last() {
+fn an_unreachable_store_leaves_its_last_state() {
     let fake = Arc::new(Fake {
         ready: true,
         verdict: Some(SharedVerdict([ALLOWED, ALLOWED].as_slice().into())),
@@ -427,7 +427,7 @@ fn a_lost_store_leaves_what_it_said_last() {
     let step = shared(&fake, OnFailure::Local);
     assert_eq!(status(&step, &[]), 200);
     fake.lose();
-    // A bucket of its own would be full.
+    // A new bucket would be full.
     assert_eq!(status(&step, &[]), 429);
 }
 
@@ -475,7 +475,7 @@ fn over_at(
 }
 
 #[test]
-fn a_shared_limit_is_asked_once_for_all_buckets_and_obeyed() {
+fn a_shared_limit_is_queried_once_for_all_buckets_and_applied() {
     let allowed = Verdict::Allowed { left: 3 };
     let refused = Verdict::Refused {
         retry_after: Duration::from_millis(1200),
@@ -502,7 +502,7 @@ fn a_shared_limit_is_asked_once_for_all_buckets_and_obeyed() {
 }
 
 #[test]
-fn without_the_store_the_file_decides_what_happens() {
+fn without_the_store_the_configured_behaviour_applies() {
     for ready in [true, false] {
         let outcomes = |on_failure| {
             let fake = Arc::new(Fake {
@@ -519,7 +519,7 @@ fn without_the_store_the_file_decides_what_happens() {
 }
 
 #[test]
-fn nothing_is_told_of_limits_that_nobody_counted() {
+fn limits_that_were_not_checked_have_no_headers() {
     for on_failure in [OnFailure::Open, OnFailure::Closed] {
         let families = Families {
             draft: true,
@@ -534,7 +534,7 @@ fn nothing_is_told_of_limits_that_nobody_counted() {
 }
 
 #[test]
-fn a_claim_may_be_named_by_a_url() {
+fn the_name_of_a_claim_may_be_a_url() {
     let path = ClaimPath::dotted_unless_url("https://example.com/org");
     let claims = Claims::parse(br#"{"https://example.com/org":"a"}"#).unwrap();
     assert_eq!(super::claim::text(&claims, &path).as_deref(), Some("a"));
@@ -542,7 +542,7 @@ fn a_claim_may_be_named_by_a_url() {
 
 proptest! {
     #[test]
-    fn any_header_is_some_clients_name(value in "\\PC*") {
+    fn an_arbitrary_header_identifies_a_client(value in "\\PC*") {
         let step = step(r#"{"client_max_rate": 9, "strategy": "ip", "key": "x-key"}"#);
         if let Ok(value) = HeaderValue::try_from(value) {
             let headers: HeaderMap = [(HeaderName::from_static("x-key"), value)].into_iter().collect();

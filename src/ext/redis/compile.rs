@@ -1,4 +1,4 @@
-//! What the block means: a store, left for the endpoints that are compiled later.
+//! Compiles the block to a store, which is passed to the endpoints that are compiled later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::runtime::clock::Clock;
 const PATIENCE: Duration = Duration::from_millis(5);
 const CONNECTIONS: i64 = 4;
 
-/// The client takes any other for a plain connection, too.
+/// Listed explicitly, because the client library treats any other scheme as a plain connection.
 const SCHEMES: [&str; 6] = [
     "redis://",
     "rediss://",
@@ -28,10 +28,11 @@ const SCHEMES: [&str; 6] = [
     "rediss-sentinel://",
 ];
 
-/// Braces mark what a cluster hashes, and blanks would make keys hard to type.
+/// Characters that are escaped in keys: braces mark the part that a cluster hashes, and spaces make keys hard to
+/// type.
 const IN_KEYS: &AsciiSet = &CONTROLS.add(b'{').add(b'}').add(b'%').add(b' ').add(b':');
 
-/// The service's Redis, as endpoints find it.
+/// The Redis of the service, for the endpoints.
 #[derive(Debug)]
 pub struct SharedStore {
     pub store: Arc<dyn Shared>,
@@ -40,14 +41,14 @@ pub struct SharedStore {
 }
 
 impl SharedStore {
-    /// The start of the names of session ticket keys, which are on one node of a cluster.
+    /// The prefix of the names of session ticket keys, which are on one node of a cluster.
     pub(super) fn tickets(&self) -> String {
         let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
         format!("portcullis:{{{namespace}:session-tickets}}:")
     }
 
-    /// The start of all keys of one endpoint: no two endpoints have the same, and a cluster keeps them on one node, so
-    /// that one script may touch all of them.
+    /// The prefix of all keys of one endpoint. It is unique, and a cluster keeps these keys on one node, so that one
+    /// script may access all of them.
     pub fn prefix(&self, method: &Method, pattern: &str) -> String {
         let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
         let pattern = utf8_percent_encode(pattern, IN_KEYS);
@@ -63,7 +64,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let config = match Config::from_url(&block.url) {
         Ok(config) if known => config,
         _ => {
-            // The error may quote the address, and with it the password.
+            // The error may contain the address, and with it the password.
             block
                 .url_at
                 .invalid("this is no address of a Redis: redis://host:6379");

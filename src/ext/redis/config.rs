@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `portcullis/redis`, as the file has it.
+/// `portcullis/redis` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) url: String,

@@ -1,4 +1,4 @@
-//! `portcullis/redis`, in the service: one Redis in which several gateways count together.
+//! `portcullis/redis`, in the service: one Redis that several gateways share for their limits.
 
 mod compile;
 mod config;

@@ -1,4 +1,4 @@
-//! Buckets in Redis: one script, one round trip, and never longer than the patience it was given.
+//! Buckets in Redis: one script, one round trip, and always within the given timeout.
 
 use std::fmt;
 use std::future::Future;
@@ -19,41 +19,41 @@ use tokio::sync::watch;
 use crate::ext::rate_limit::{Rate, Verdict};
 use crate::runtime::clock::Clock;
 
-/// The same bucket as [`Rate::take`], in Redis and by its clock. See `bucket.lua` for its arguments.
+/// The same bucket as [`Rate::take`], in Redis and with its clock. The arguments are described in `bucket.lua`.
 const SCRIPT: &str = include_str!("bucket.lua");
 
-/// Sets a key that is not there and answers what it holds then.
+/// Sets a key if it does not exist, and returns its value.
 const AGREE: &str =
     "redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) return redis.call('GET', KEYS[1])";
 
-/// How long Redis is left alone once it is given up. An answer that comes ends that at once.
+/// How long Redis is not called after it is given up. A response ends this immediately.
 const REST: Duration = Duration::from_secs(1);
 
-/// Questions in a row that were not answered in time, or failed, before Redis is given up.
+/// The number of consecutive queries that failed or timed out before Redis is given up.
 const MOST_FAILURES: u32 = 5;
 
-/// And so long nothing must have been heard of it: an answer that is late is none that does not come.
+/// Redis is given up only if nothing was received from it for this time: a late response shows that it still works.
 const SILENCE: Duration = Duration::from_millis(250);
 
-/// Nobody waits longer for an answer, not even to settle it.
+/// The maximum wait for a response, even to settle it.
 const LATEST: Duration = Duration::from_secs(1);
 
-/// The first requests after the start wait for the first connection, so long at most.
+/// The maximum time that the first requests after the start wait for the first connection.
 const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
-/// Commands that may wait for one connection; more are refused at once.
+/// The maximum number of commands that wait for one connection. Further ones are rejected immediately.
 const MAX_QUEUED: usize = 10_000;
 
 /// Buckets that several gateways share.
 pub trait Shared: Send + Sync + fmt::Debug {
-    /// Whether it makes sense to ask.
+    /// Whether queries are useful at the moment.
     fn is_ready(&self) -> bool;
 
-    /// Takes one token of each bucket, in order, up to the first that refuses. Waits as long as the file allows.
+    /// Takes one token from each bucket, in order, up to the first that rejects. Waits as long as configured.
     fn take(&self, asks: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>>;
 
-    /// What all gateways have agreed on under `key`: `offer`, if nobody came before, for as long as `keep`. `None`: the
-    /// store failed, or can do no such thing. Not for the request path.
+    /// The value that all gateways have agreed on under `key`: `offer` if it is the first one, kept for `keep`.
+    /// `None` if the store failed or does not support this. Not for the request path.
     fn agree(
         &self,
         _key: String,
@@ -64,69 +64,69 @@ pub trait Shared: Send + Sync + fmt::Debug {
     }
 }
 
-/// The answer to a question that was asked and is not given up; `None` if none comes.
+/// The result of a query that is still in progress. `None` if there is no response.
 pub type Late = Pin<Box<dyn Future<Output = Option<SharedVerdict>> + Send>>;
 
-/// What became of the question for a token.
+/// The result of a query for tokens.
 pub enum Taken {
     Told(SharedVerdict),
-    /// There is no answer yet. When it comes, tokens may have been taken: it has to be looked at.
+    /// There is no response yet. When it arrives, tokens may have been taken, so it must be evaluated.
     Late(Late),
-    /// The store is not there.
+    /// The store is not reachable.
     Failed,
 }
 
-/// One bucket to take a token of.
+/// A bucket to take a token from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
     pub key: String,
     pub rate: Rate,
-    /// A bucket that is not there yet counts as one that was idle for long, and not as one just made.
+    /// A bucket that does not exist yet counts as one that was idle for long, and not as a new one.
     pub starts_idle: bool,
     /// How long an unused bucket is kept.
     pub keep: Duration,
 }
 
-/// What the buckets said, in the order they were asked; those behind a refusal were not asked.
+/// The results of the buckets, in order. Buckets after a rejection were not queried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedVerdict(pub SmallVec<[Verdict; 2]>);
 
-/// What happens to a request while the store does not answer.
+/// How a request is decided while the store does not respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
-    /// Each gateway counts for itself.
+    /// Each gateway counts by itself.
     #[default]
     Local,
-    /// It passes.
+    /// The request passes.
     Open,
-    /// It is refused.
+    /// The request is rejected.
     Closed,
 }
 
-/// A Redis server, or a cluster of them.
+/// A Redis server or cluster.
 pub struct Store {
     pool: Pool,
     script: Arc<str>,
     patience: Duration,
     health: Arc<Health>,
-    /// Whether connections were asked for: a reload that changes nothing drops a store that never had any.
+    /// Whether connections were opened: a reload that changes nothing drops a store that never had any.
     opened: AtomicBool,
     /// True once the first connection was made or has failed.
     contact: watch::Sender<bool>,
-    /// Why the last connection was lost or not made.
+    /// Why the last connection was lost or failed.
     trouble: Arc<ArcSwapOption<String>>,
 }
 
-/// Whether the store answers.
+/// Whether the store responds.
 struct Health {
     clock: Clock,
-    /// Nanoseconds of the clock until which it is left alone.
+    /// The time until which it is not called, in nanoseconds of the clock.
     rests_until: AtomicU64,
-    /// Questions without an answer in time since the last answer.
+    /// Queries without a response in time since the last response.
     failures: AtomicU32,
-    /// Nanoseconds of the clock at the first of them.
+    /// The time of the first of them, in nanoseconds of the clock.
     silent_since: AtomicU64,
-    /// Whether the last exchange went well, for the log.
+    /// Whether the last query succeeded, for the log.
     well: AtomicBool,
 }
 
@@ -157,8 +157,8 @@ impl Health {
         }
     }
 
-    /// A question was not answered in time, or with an error. Several of them, and nothing heard for a while: the store
-    /// is left alone.
+    /// A query failed or timed out. After several of them without any response for a while, the store is not called
+    /// for some time.
     fn failed(&self, why: &str) {
         let now = self.now();
         let before = self.failures.fetch_add(1, Ordering::AcqRel);
@@ -182,18 +182,18 @@ impl Health {
 }
 
 impl Store {
-    /// A store at `config`, over `connections`, each exchange within `patience`. Nothing is opened before
-    /// [`Store::connect`].
+    /// A store at `config` with `connections`, where each query takes at most `patience`. Connections are only opened
+    /// by [`Store::connect`].
     ///
     /// # Errors
-    /// When the client cannot be built from the configuration.
+    /// The client cannot be created from the configuration.
     pub fn new(
         mut config: Config,
         connections: usize,
         patience: Duration,
         clock: Clock,
     ) -> Result<Store, fred::error::Error> {
-        // Otherwise a Redis that starts after us would never be tried again.
+        // Otherwise a Redis that starts after the gateway would never be connected.
         config.fail_fast = false;
         let pool = Builder::from_config(config)
             .with_connection_config(|connection| {
@@ -220,21 +220,21 @@ impl Store {
         })
     }
 
-    /// Opens the connections; they are kept open in the background, and opened again, until the store is dropped.
+    /// Opens the connections. They are kept open, and reopened, in the background until the store is dropped.
     ///
-    /// Waits a little, so that a Redis that is not there is in the log before the first request misses it.
+    /// Waits briefly, so that an unreachable Redis is logged before the first request needs it.
     pub async fn connect(&self) {
         self.opened.store(true, Ordering::Release);
         for client in self.pool.clients() {
             let (trouble, contact) = (Arc::clone(&self.trouble), self.contact.clone());
-            // It ends with the client.
+            // This task ends with the client.
             drop(client.on_error(move |(error, _)| {
                 trouble.store(Some(Arc::new(error.to_string())));
                 contact.send_replace(true);
                 std::future::ready(Ok(()))
             }));
         }
-        // The handle would tell the end of a task that ends with the store.
+        // The handle is not needed: the task ends with the store.
         drop(self.pool.connect());
         let connected = tokio::time::timeout(FIRST_CONTACT, self.pool.wait_for_connect()).await;
         self.contact.send_replace(true);
@@ -246,12 +246,12 @@ impl Store {
         self.health.report(&why);
     }
 
-    /// Waits for the first connection, or for the news that there is none.
+    /// Waits for the first connection, or for its failure.
     async fn first_contact(&self) {
         if !*self.contact.borrow() {
             let mut contact = self.contact.subscribe();
             let made = contact.wait_for(|over| *over);
-            // Late or never: it is asked or not.
+            // Either way, the query is then sent or not.
             let _ = tokio::time::timeout(FIRST_CONTACT, made).await;
         }
     }
@@ -261,8 +261,8 @@ impl Store {
         clients.iter().any(|client| client.is_connected())
     }
 
-    /// A wrong password, an unknown certificate and a port that is shut all look alike from outside: the log has to
-    /// say which it is.
+    /// A wrong password, an unknown certificate and a closed port are otherwise indistinguishable, so the log must
+    /// contain the reason.
     pub(super) fn not_connected(&self) -> String {
         match &*self.trouble.load() {
             Some(why) => format!("not connected: {why}"),
@@ -271,7 +271,7 @@ impl Store {
     }
 }
 
-/// Asks, and notes how it went.
+/// Sends a query and records its result.
 async fn ask(
     client: Client,
     script: Arc<str>,
@@ -300,7 +300,7 @@ async fn exchange(
     let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
     let args: Vec<String> = asks.iter().flat_map(arguments).collect();
     match client.evalsha(script, keys.clone(), args.clone()).await {
-        // A restarted or flushed server has forgotten the script: EVAL teaches it again.
+        // A restarted or flushed server does not have the script: EVAL loads it again.
         Err(error) if error.details().starts_with("NOSCRIPT") => {
             client.eval(SCRIPT, keys, args).await
         }
@@ -313,7 +313,7 @@ impl Shared for Store {
         if self.health.rests() {
             return false;
         }
-        // Before the first contact nobody knows; who asks will wait for it.
+        // Before the first contact the state is unknown, and the query will wait for it.
         if !*self.contact.borrow() {
             return true;
         }
@@ -363,7 +363,8 @@ impl Shared for Store {
 }
 
 impl Drop for Store {
-    /// The client's own tasks hold it, too: without a word they would keep its connections for ever.
+    /// The client's own tasks hold references to it, so without an explicit end they would keep its connections
+    /// forever.
     fn drop(&mut self) {
         if !*self.opened.get_mut() {
             return;
@@ -371,7 +372,7 @@ impl Drop for Store {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let pool = self.pool.clone();
             runtime.spawn(async move {
-                // Whether the server heard of it makes no difference any more.
+                // It no longer matters whether the server received it.
                 let _ = pool.quit().await;
             });
         }
@@ -380,14 +381,14 @@ impl Drop for Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The pool's configuration holds a password.
+        // The pool's configuration contains a password.
         f.debug_struct("Store").finish_non_exhaustive()
     }
 }
 
 fn arguments(ask: &Ask) -> [String; 4] {
     let interval = ask.rate.interval();
-    // Long enough that a bucket forgotten and one remembered are equally full.
+    // Long enough that a dropped bucket and a kept one are equally full.
     let filled =
         interval.saturating_mul(u32::try_from(ask.rate.capacity() + 1).unwrap_or(u32::MAX));
     let keep = ask.keep.max(filled).as_millis().min(1 << 40);
@@ -399,7 +400,7 @@ fn arguments(ask: &Ask) -> [String; 4] {
     ]
 }
 
-/// The script answers two integers for each bucket that it asked: 1 and what is left, or 0 and the wait in µs.
+/// The script returns two integers for each bucket: 1 and the remaining tokens, or 0 and the wait in µs.
 fn verdicts(asks: &[Ask], reply: &[i64]) -> Option<SharedVerdict> {
     let mut verdicts = SmallVec::new();
     for pair in reply.chunks(2).take(asks.len()) {

@@ -13,7 +13,7 @@ use crate::ext::rate_limit::{Rate, Verdict};
 use crate::ext::testing::File;
 use crate::runtime::clock::Clock;
 
-/// Debian's Redis on a port of its own; killed with the test.
+/// A Redis server on its own port, killed at the end of the test.
 struct Server {
     process: Child,
     port: u16,
@@ -21,7 +21,7 @@ struct Server {
 }
 
 impl Server {
-    /// `None`, with a remark, where Redis is not installed: never on a build machine.
+    /// `None`, with a message, if Redis is not installed. This never happens on a build machine.
     fn start() -> Option<Server> {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
@@ -72,7 +72,7 @@ impl Server {
         }
     }
 
-    /// Connections that it has now, the one that asks included.
+    /// The number of its connections, including the one that asks.
     fn clients(&self) -> usize {
         let mut asking = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         asking
@@ -98,7 +98,7 @@ impl Drop for Server {
     }
 }
 
-/// A store with patience enough for a machine under load, connected.
+/// A connected store with a timeout that suits a busy machine.
 async fn connected(url: &str) -> Arc<Store> {
     let config = Config::from_url(url).unwrap();
     let store = Store::new(config, 2, Duration::from_secs(10), Clock::system()).unwrap();
@@ -106,7 +106,7 @@ async fn connected(url: &str) -> Arc<Store> {
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
     let started = Instant::now();
-    // The first question waits for the connection.
+    // The first query waits for the connection.
     while told(store.take(smallvec![ask("first", 1.0, 1, false)]).await).is_none() {
         assert!(started.elapsed() < Duration::from_secs(20), "no connection");
         tokio::task::yield_now().await;
@@ -165,7 +165,7 @@ async fn the_shared_bucket_is_the_local_one() {
         return;
     };
     let store = connected(&server.url()).await;
-    // Idle since the start: capacity, and once more with a free one.
+    // Idle since the start: the capacity twice, and one free token.
     assert_eq!(passing(&store, &ask("idle", 0.001, 2, true)).await, 5);
     let slow = ask("slow", 0.001, 1, false);
     let both = || smallvec![slow.clone(), ask("other", 0.001, 5, false)];
@@ -174,7 +174,7 @@ async fn the_shared_bucket_is_the_local_one() {
         first.0.to_vec(),
         [Verdict::Allowed { left: 0 }, Verdict::Allowed { left: 4 }]
     );
-    // A refusal of the first costs the second nothing.
+    // A rejection by the first costs nothing in the second.
     let second = told(store.take(both()).await).unwrap();
     let [Verdict::Refused { retry_after }] = second.0[..] else {
         panic!("{second:?}")
@@ -184,7 +184,7 @@ async fn the_shared_bucket_is_the_local_one() {
 }
 
 #[tokio::test]
-async fn a_flushed_script_is_taught_again() {
+async fn a_flushed_script_is_loaded_again() {
     let Some(server) = Server::start() else {
         return;
     };
@@ -207,7 +207,7 @@ async fn a_flushed_script_is_taught_again() {
 }
 
 #[tokio::test]
-async fn a_stalled_store_is_left_alone_after_several_questions_and_a_silence() {
+async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
     let Some(server) = Server::start() else {
         return;
     };
@@ -244,7 +244,7 @@ async fn a_stalled_store_is_left_alone_after_several_questions_and_a_silence() {
     assert!(matches!(store.take(one()).await, Taken::Failed));
     assert!(!store.is_ready());
     signal("-CONT");
-    // What was asked is answered, and that is news enough.
+    // The query gets its response, which resets the state.
     assert!(late.pop().unwrap().await.is_some());
     assert!(store.is_ready());
 }
@@ -265,7 +265,7 @@ async fn a_store_that_is_dropped_closes_its_connections() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_reached_says_why() {
+async fn an_unreachable_store_reports_the_reason() {
     let Some(server) = Server::start() else {
         return;
     };
@@ -289,7 +289,7 @@ async fn a_store_that_cannot_be_reached_says_why() {
 }
 
 #[tokio::test]
-async fn a_store_that_nobody_serves_is_not_ready() {
+async fn a_store_without_a_server_is_not_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!(
         "redis://127.0.0.1:{}",
@@ -305,7 +305,7 @@ async fn a_store_that_nobody_serves_is_not_ready() {
     let store = Arc::new(store.unwrap());
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
-    // The first question waits for the news, and no longer.
+    // The first query waits for the failure, but no longer.
     let started = Instant::now();
     let taken = store.take(smallvec![ask("a", 1.0, 1, false)]).await;
     assert!(matches!(taken, Taken::Failed) && !store.is_ready());
@@ -313,7 +313,7 @@ async fn a_store_that_nobody_serves_is_not_ready() {
 }
 
 #[test]
-fn keys_of_endpoints_never_meet() {
+fn keys_of_endpoints_are_distinct() {
     let mut file = File::new(r#"{"url": "redis://127.0.0.1:6379", "namespace": "a:b"}"#);
     file.service(&SERVICE);
     let shared = file.left::<SharedStore>().unwrap();
@@ -324,7 +324,7 @@ fn keys_of_endpoints_never_meet() {
 }
 
 #[test]
-fn an_address_that_is_none_stops_the_start_without_being_shown() {
+fn an_invalid_address_stops_the_start_without_being_shown() {
     for block in ["{}", r#"{"url": "http://:geheim@x"}"#, r#"{"url": 7}"#] {
         let mut file = File::new(block);
         file.service(&SERVICE);

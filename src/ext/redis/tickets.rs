@@ -1,5 +1,5 @@
-//! Keys of session tickets that all gateways of a Redis agree on: for every six hours one, which the first that needs it
-//! makes.
+//! Session ticket keys that all gateways of a Redis agree on: one for every six hours, created by the first gateway
+//! that needs it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,20 +12,20 @@ use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::runtime::listen::{SharedSecret, SharedSecrets};
 
-/// How long one key encrypts, in seconds.
+/// How long one key is used for encryption, in seconds.
 const TURN: u64 = 6 * 3600;
-/// The key of the next turn is there this long before it is needed: the clocks of a fleet differ.
+/// How long before its use the next key is available, because the clocks of several gateways differ.
 const EARLY: u64 = 600;
-/// Tickets live for twelve hours, so that those of two turns ago are still taken.
+/// Tickets are valid for twelve hours, so those of the last two periods are still accepted.
 const PAST: u64 = 2;
-/// How long Redis keeps a key: longer than anybody asks for it.
+/// How long Redis keeps a key: longer than any gateway uses it.
 const KEEP: Duration = Duration::from_secs(30 * 3600);
-/// Between two looks.
+/// The interval between two updates.
 const LOOK: Duration = Duration::from_secs(30);
-/// After Redis did not answer.
+/// The interval after Redis did not respond.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The keys in the Redis of this file, kept up to date in the background; `None` when it has no `portcullis/redis`.
+/// The keys in the configured Redis, updated in the background. `None` without `portcullis/redis`.
 pub fn session_ticket_keys(cx: &mut Compile<'_>) -> Option<SharedSecrets> {
     let shared = cx.left::<SharedStore>()?;
     let prefix = shared.tickets();
@@ -42,7 +42,8 @@ pub fn session_ticket_keys(cx: &mut Compile<'_>) -> Option<SharedSecrets> {
 }
 
 async fn tend(store: &dyn Shared, prefix: &str, secrets: &SharedSecrets) {
-    // Two hold them: the file, and this task. When only the task does, nobody needs them any more.
+    // There are two references: the configuration and this task. When only the task has one, the keys are no longer
+    // needed.
     while secrets.is_used() {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -58,7 +59,7 @@ async fn tend(store: &dyn Shared, prefix: &str, secrets: &SharedSecrets) {
     }
 }
 
-/// The key of this turn first, then older ones, and the next shortly before its turn.
+/// The key of this period first, followed by older ones, and the next one shortly before its period.
 async fn agreed(store: &dyn Shared, prefix: &str, now: u64) -> Option<Vec<SharedSecret>> {
     let turn = now / TURN;
     let mut turns: Vec<u64> = (turn.saturating_sub(PAST)..=turn).rev().collect();
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_gateways_agree_and_go_on_to_the_next_key_together() {
+    async fn two_gateways_agree_and_switch_to_the_next_key_together() {
         let redis = Memory::default();
         let start = 1000 * TURN;
         let here = agreed(&redis, "p", start + 1).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the block means.
+//! Compiles the block.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::ext::registry::ServicePart;
 
 const DEFAULT: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Fields that mean something else to somebody on the way.
+/// Headers that have another meaning for a recipient.
 const TAKEN: [&str; 9] = [
     "authorization",
     "connection",
@@ -25,7 +25,7 @@ const TAKEN: [&str; 9] = [
     "x-forwarded-for",
 ];
 
-/// The field that the service sets on every request, for those who keep its twins away.
+/// The header that the service sets on every request, for the rules that remove similar names.
 #[derive(Debug)]
 pub struct IdHeader(pub HeaderName);
 

@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Key, Kind, Node, key};
 
@@ -23,7 +23,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `portcullis/request-id`, as the file has it.
+/// `portcullis/request-id` as configured.
 #[derive(Debug)]
 pub(super) struct Block<'a> {
     pub(super) header: Option<String>,

@@ -1,4 +1,4 @@
-//! `portcullis/request-id`, in the service: one name for a request, here, at the backends and in the log.
+//! `portcullis/request-id`, in the service: one id for a request, in the gateway, at the backends and in the log.
 
 mod compile;
 mod config;

@@ -1,4 +1,4 @@
-//! Where an id comes from and where it goes.
+//! Creates or accepts the id of a request, and passes it on.
 
 use aws_lc_rs::rand;
 use http::{HeaderName, HeaderValue};
@@ -7,7 +7,7 @@ use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes, RequestId};
 use crate::runtime::step::ServiceStep;
 
-/// Longer ids of clients are replaced: they would only make logs large.
+/// Longer ids of clients are replaced, because they would only make logs large.
 const MAX_LENGTH: usize = 128;
 
 /// Gives each request its id.
@@ -19,7 +19,7 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// Ids in `header`; a client's own is kept with `trust`, and the answer tells the id with `respond`.
+    /// Ids in `header`. With `trust` a client's own id is kept, and with `respond` the response contains the id.
     pub fn new(header: HeaderName, trust: bool, respond: bool) -> RequestIds {
         RequestIds {
             header,
@@ -28,7 +28,7 @@ impl RequestIds {
         }
     }
 
-    /// The client's own id, if it may choose one and chose a harmless one, once.
+    /// The client's own id, if it is trusted, valid and sent only once.
     fn sent(&self, head: &Head<'_>) -> Option<HeaderValue> {
         let mut lines = head.headers.get_all(&self.header).iter();
         match (lines.next(), lines.next()) {
@@ -40,12 +40,12 @@ impl RequestIds {
 
 impl ServiceStep for RequestIds {
     fn covers_health(&self) -> bool {
-        // Whatever is answered or logged can be named, redirects and preflights too.
+        // Every response and log line can have an id, including redirects and preflights.
         true
     }
 
     fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
-        // Without randomness there is no id; the request is worth more than its name.
+        // Without randomness there is no id: the request is more important.
         let value = self.sent(head).or_else(random)?;
         if self.respond {
             notes

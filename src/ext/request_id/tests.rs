@@ -5,7 +5,7 @@ use crate::ext::registry::ServicePart;
 use crate::ext::testing::{File, head};
 use crate::runtime::request::Notes;
 
-/// What a request with these lines of `X-Request-Id` is called, and whether the answer tells it.
+/// The id of a request with these lines of `X-Request-Id`, and whether the response contains it.
 fn named(block: &str, sent: &[&str]) -> (String, bool) {
     let mut file = File::new(block);
     let ServicePart::Step(step) = file.service(&SERVICE) else {
@@ -35,7 +35,7 @@ fn is_uuid(id: &str) -> bool {
 }
 
 #[test]
-fn an_id_is_random_and_nobodys_choice() {
+fn an_id_is_random_and_not_chosen_by_the_client() {
     let (one, told) = named("{}", &["mine"]);
     assert!(is_uuid(&one) && told, "{one}");
     assert_ne!(one, named("{}", &[]).0);
@@ -43,7 +43,7 @@ fn an_id_is_random_and_nobodys_choice() {
 }
 
 #[test]
-fn a_trusted_id_is_kept_if_it_is_one() {
+fn a_trusted_id_is_kept_if_it_is_valid() {
     let trust = r#"{"trust": true}"#;
     let long = "x".repeat(128);
     for id in ["a", "4f2d:b/7=~", &long] {
@@ -63,7 +63,7 @@ fn a_trusted_id_is_kept_if_it_is_one() {
 }
 
 #[test]
-fn a_field_that_means_something_else_carries_no_id() {
+fn a_header_with_another_meaning_cannot_carry_the_id() {
     for name in ["Host", "content-length", "a b", "", "Authorization"] {
         let mut file = File::new(&format!(r#"{{"header": "{name}"}}"#));
         file.service(&SERVICE);

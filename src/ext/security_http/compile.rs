@@ -1,4 +1,4 @@
-//! What the block means. A pattern that cannot be used stops the start.
+//! Compiles the block. An invalid pattern stops the start.
 
 use http::header::{
     CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -124,7 +124,7 @@ fn fields(node: &Node<'_>, block: &Block) -> Fields {
     let filter = block.browser_xss_filter.then_some("1; mode=block");
     add("browser_xss_filter", X_XSS_PROTECTION, filter);
     let policy = block.content_security_policy.as_deref();
-    // One with a nonce is written anew for each answer, but must be writable at all.
+    // A policy with a nonce is written for each response, but its fixed parts must be valid.
     let fixed = policy
         .filter(|policy| policy_parts(policy).is_none() || HeaderValue::try_from(*policy).is_err());
     add("content_security_policy", CONTENT_SECURITY_POLICY, fixed);

@@ -1,4 +1,4 @@
-//! The block as the file has it.
+//! The block as configured.
 
 use crate::config::{Key, Kind, Node, key};
 
@@ -97,7 +97,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
 ];
 
-/// `security/http`, as the file has it.
+/// `security/http` as configured.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     pub(super) allowed_hosts: Vec<String>,

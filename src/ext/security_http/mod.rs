@@ -1,4 +1,4 @@
-//! `security/http`, in the service: allowed hosts, redirects to TLS, and the fields that tell browsers to be careful.
+//! `security/http`, in the service: allowed hosts, redirects to TLS, and security headers for browsers.
 
 mod compile;
 mod config;

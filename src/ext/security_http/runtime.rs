@@ -1,4 +1,4 @@
-//! The host check, the redirect and the fields, at work.
+//! The step: host check, redirect to TLS, and headers.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
@@ -17,32 +17,32 @@ use crate::runtime::step::ServiceStep;
 
 const NONCE: &str = "$NONCE";
 
-/// Which values of `Host` are served.
+/// The accepted values of `Host`.
 #[derive(Debug)]
 pub enum AllowedHosts {
     Any,
-    /// Compared without letter case, port included.
+    /// Compared case-insensitively, including the port.
     Exact(Box<[Box<str>]>),
     /// Anchored at both ends.
     Patterns(RegexSet),
 }
 
-/// Everything `security/http` does. What `is_development` switches off is not in here.
+/// The compiled `security/http`, without the parts that `is_development` disables.
 #[derive(Debug)]
 pub struct SecurityHttp {
     pub hosts: AllowedHosts,
     pub host_headers: Box<[HeaderName]>,
-    /// Redirect requests without TLS.
+    /// Redirects requests without TLS.
     pub redirect: bool,
     pub redirect_host: Option<Box<str>>,
-    /// Fields and values that mean "the client used TLS".
+    /// Headers and values that mean that the client used TLS.
     pub secure_headers: Box<[(HeaderName, HeaderValue)]>,
     pub sts: Option<HeaderValue>,
-    /// Send it without TLS, too.
+    /// Also sent without TLS.
     pub sts_always: bool,
-    /// The fields that never change.
+    /// Headers with constant values.
     pub fields: Fields,
-    /// A policy with a nonce, which is another one for each answer: its parts around the nonces.
+    /// A policy with a nonce that differs in each response: the parts around the nonces.
     pub policy_parts: Option<Box<[Box<str>]>>,
 }
 
@@ -97,7 +97,7 @@ impl SecurityHttp {
             .query
             .map(|query| format!("?{}", ascii(query)))
             .unwrap_or_default();
-        // Two slashes at the front of a path would name another host in some clients.
+        // Two slashes at the start of a path would name another host in some clients.
         let path = format!("/{}", ascii(head.path.trim_start_matches('/')));
         let location = format!("https://{host}{path}{query}");
         let Ok(value) = HeaderValue::try_from(location.as_str()) else {
@@ -145,8 +145,8 @@ fn bad_host() -> Answer {
     answer
 }
 
-/// `'nonce-<random>'` between the parts. Without randomness there is no policy to send, and none is better than one
-/// whose nonce can be guessed: browsers then fall back to what the page itself says.
+/// Inserts `'nonce-<random>'` between the parts. Without randomness no policy is sent, which is better than one with
+/// a predictable nonce: browsers then use the policy of the page itself.
 fn with_nonce(parts: &[Box<str>]) -> Option<HeaderValue> {
     let mut random = [0u8; 16];
     SystemRandom::new().fill(&mut random).ok()?;
@@ -154,7 +154,7 @@ fn with_nonce(parts: &[Box<str>]) -> Option<HeaderValue> {
     HeaderValue::try_from(parts.join(nonce.as_str())).ok()
 }
 
-/// The parts of a policy around its nonces; `None` when it has none.
+/// The parts of a policy around its nonces. `None` if it has none.
 pub(super) fn policy_parts(policy: &str) -> Option<Box<[Box<str>]>> {
     policy
         .contains(NONCE)

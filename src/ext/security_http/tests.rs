@@ -43,7 +43,7 @@ fn field<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn all_fields_are_the_references() {
+fn all_headers_are_those_of_krakend() {
     let step = step(
         r#"{"frame_deny": true, "content_type_nosniff": true, "browser_xss_filter": true,
             "content_security_policy": "default-src 'self';", "referrer_policy": "same-origin"}"#,
@@ -64,7 +64,7 @@ fn all_fields_are_the_references() {
 }
 
 #[test]
-fn an_empty_block_adds_nothing_and_a_custom_frame_option_wins() {
+fn an_empty_block_adds_nothing_and_a_custom_frame_option_takes_precedence() {
     assert!(ask(&*step("{}"), &[], |_| {}).1.is_empty());
     let custom =
         step(r#"{"frame_deny": true, "custom_frame_options_value": "ALLOW-FROM https://e.com"}"#);
@@ -73,7 +73,7 @@ fn an_empty_block_adds_nothing_and_a_custom_frame_option_wins() {
 }
 
 #[test]
-fn a_host_that_is_not_allowed_gets_500_and_none_of_the_fields() {
+fn a_host_that_is_not_allowed_gets_500_without_the_headers() {
     let step = step(r#"{"allowed_hosts": ["api.example.com:8080"], "frame_deny": true}"#);
     let (answer, fields) = ask(&*step, &[("host", "API.example.com:8080")], |_| {});
     assert!(answer.is_none() && fields.len() == 1);
@@ -105,7 +105,7 @@ fn patterns_of_hosts_are_anchored_and_a_bad_one_stops_the_start() {
 }
 
 #[test]
-fn a_proxy_header_stands_for_the_host() {
+fn a_proxy_header_replaces_the_host() {
     let step = step(
         r#"{"allowed_hosts": ["public"], "host_proxy_headers": ["X-A", "X-Forwarded-Host"], "ssl_redirect": true}"#,
     );
@@ -119,7 +119,7 @@ fn a_proxy_header_stands_for_the_host() {
 }
 
 #[test]
-fn plain_requests_are_sent_to_https() {
+fn plain_requests_are_redirected_to_https() {
     let redirecting = step(
         r#"{"ssl_redirect": true, "ssl_proxy_headers": {"X-Forwarded-Proto": "https"}, "sts_seconds": 5}"#,
     );
@@ -157,7 +157,7 @@ fn plain_requests_are_sent_to_https() {
 }
 
 #[test]
-fn sts_goes_over_tls_only_unless_forced() {
+fn sts_is_sent_only_over_tls_unless_forced() {
     let polite = step(r#"{"sts_seconds": 300, "sts_include_subdomains": true}"#);
     assert!(ask(&*polite, &[], |_| {}).1.is_empty());
     let (_, fields) = ask(&*polite, &[], |head| head.secure = true);
@@ -173,7 +173,7 @@ fn sts_goes_over_tls_only_unless_forced() {
 }
 
 #[test]
-fn development_switches_the_host_check_the_redirect_and_sts_off() {
+fn development_disables_the_host_check_the_redirect_and_sts() {
     let step = step(
         r#"{"is_development": true, "allowed_hosts": ["x"], "ssl_redirect": true, "frame_deny": true, "sts_seconds": 5,
             "force_sts_header": true}"#,
@@ -184,7 +184,7 @@ fn development_switches_the_host_check_the_redirect_and_sts_off() {
 }
 
 #[test]
-fn a_nonce_is_another_one_for_each_answer() {
+fn a_nonce_differs_in_each_response() {
     let step = step(r#"{"content_security_policy": "script-src $NONCE; style-src $NONCE"}"#);
     let nonce = || {
         let (_, fields) = ask(&*step, &[], |_| {});
@@ -201,7 +201,7 @@ fn a_nonce_is_another_one_for_each_answer() {
 }
 
 #[test]
-fn values_that_cannot_stand_in_a_header_stop_the_start() {
+fn invalid_header_values_stop_the_start() {
     let blocks = [
         r#"{"referrer_policy": "a\nb"}"#,
         r#"{"content_security_policy": "$NONCE\n"}"#,

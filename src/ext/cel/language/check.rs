@@ -1,4 +1,4 @@
-//! Syntax tree in, program out: undeclared names and types that never fit are found here, at start.
+//! Compiles a syntax tree to a program. Undeclared names and types that never match are found here, at start.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,10 +17,10 @@ pub struct Variable {
     pub kind: Type,
 }
 
-/// What is wrong with an expression.
+/// An error in an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
-    /// The character where it begins, counted from 1.
+    /// The character at which it begins, counted from 1.
     pub at: Option<usize>,
     pub text: String,
     pub hint: Option<String>,
@@ -45,13 +45,13 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// A pattern's compiled size, in bytes.
+/// The maximum compiled size of a pattern, in bytes.
 pub(super) const MAX_PATTERN: usize = 1 << 20;
 
 /// Checks a whole expression.
 ///
 /// # Errors
-/// A name is not declared, or types cannot fit.
+/// A name is not declared, or types do not match.
 pub(super) fn program(node: &Node, variables: &[Variable]) -> Result<Program, Flaw> {
     let mut checker = Checker {
         variables,
@@ -68,7 +68,7 @@ pub(super) fn program(node: &Node, variables: &[Variable]) -> Result<Program, Fl
 
 struct Checker<'a> {
     variables: &'a [Variable],
-    /// Of the macros around, outermost first.
+    /// The variables of the enclosing macros, outermost first.
     locals: Vec<(String, Type)>,
     names: BTreeSet<usize>,
 }
@@ -236,7 +236,8 @@ impl Checker<'_> {
     }
 }
 
-/// What an operator gives whose arguments depend on each other; the inner `None`: nothing, they do not fit.
+/// The result type of an operator whose argument types depend on each other. The inner `None` means that they do not
+/// match.
 fn operator(name: &str, kinds: &[Type]) -> Option<Option<Type>> {
     let bools = || {
         kinds
@@ -297,7 +298,7 @@ fn joined(name: &str, exprs: Vec<Expr>) -> Option<Expr> {
     })
 }
 
-/// `matches`; a pattern that is known is compiled once.
+/// `matches`. A constant pattern is compiled once.
 fn matching(exprs: Vec<Expr>) -> Result<Expr, Flaw> {
     let [text, pattern] = <[Expr; 2]>::try_from(exprs)
         .map_err(|_| Flaw::new("wrong number of arguments for 'matches'"))?;
@@ -328,7 +329,7 @@ fn no_overload(name: &str, member: bool, kinds: &[Type]) -> Flaw {
     ))
 }
 
-/// `google.protobuf.Timestamp`, if that is what is written.
+/// The dotted name, such as `google.protobuf.Timestamp`, if the node is one.
 fn dotted(of: &Node, field: &str) -> Option<String> {
     match &of.kind {
         Kind::Name(name) => Some(format!("{name}.{field}")),

@@ -1,4 +1,4 @@
-//! A value as another type, as cel-go converts.
+//! Converts a value to another type, as cel-go does.
 
 use super::eval::{Budget, Failed};
 use super::operators::overflow;
@@ -26,13 +26,13 @@ pub(super) fn convert<'a>(function: Function, value: &Value<'a>, budget: &Budget
     }
 }
 
-/// The text itself is left out: it may be a credential, and the message goes to the log.
+/// The text itself is omitted: it may be a credential, and the message is logged.
 fn conversion(to: &str) -> Failed {
     Failed::of(format!("type conversion error from 'string' to '{to}'"))
 }
 
 fn int<'a>(value: &Value<'a>) -> Given<'a> {
-    // The largest of the numbers below that a double can hold.
+    // All numbers below this one fit into an i64.
     const LARGEST: f64 = i64::MAX as f64;
     Ok(Value::Int(match value {
         Value::Int(number) => *number,
@@ -65,7 +65,7 @@ fn double<'a>(value: &Value<'a>) -> Given<'a> {
         Value::Int(number) => *number as f64,
         Value::Uint(number) => *number as f64,
         Value::String(text) => match text.as_str().parse::<f64>() {
-            // As Go does: a number that is too large is none.
+            // As in Go, a number that is too large is an error.
             Ok(number)
                 if number.is_finite() || !text.as_str().contains(|c: char| c.is_ascii_digit()) =>
             {

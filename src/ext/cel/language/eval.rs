@@ -1,4 +1,4 @@
-//! The walk over the tree.
+//! Evaluates the tree.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -10,19 +10,19 @@ use super::tree::{Expr, Function, Macro, MacroKind, Program};
 use super::value::{List, Map, Value, same_key};
 use crate::runtime::heavy::{Cut, Heavy};
 
-/// What an expression may find out.
+/// The source of the values of variables.
 pub trait Facts: fmt::Debug {
-    /// The variable at this place of the list that the program was compiled with; `None`: it has no value now.
+    /// The variable at this index of the list that the program was compiled with. `None` if it has no value now.
     fn variable(&self, index: usize) -> Option<Value<'_>>;
 
     /// Its name.
     fn name(&self, index: usize) -> &'static str;
 }
 
-/// Units of work between two looks at the clock.
+/// Units of work between two checks of the clock.
 const UNITS_PER_LOOK: u64 = 1_000;
 
-/// How much work a run may still do: about one unit for each step, each element and each eight bytes of text.
+/// The remaining work of a run: about one unit for each step, each element and each eight bytes of text.
 #[derive(Debug)]
 pub struct Budget {
     left: Cell<u64>,
@@ -31,7 +31,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `units` of work, and no more after `deadline`.
+    /// `units` of work, and none after `deadline`.
     pub fn new(units: u64, deadline: Instant) -> Budget {
         Budget {
             left: Cell::new(units),
@@ -42,7 +42,7 @@ impl Budget {
 
     pub(super) fn spend(&self, units: u64) -> Result<(), Failed> {
         let Some(left) = self.left.get().checked_sub(units) else {
-            // For good: what follows may not go on with less.
+            // Permanently: later steps must not continue with a smaller cost.
             self.left.set(0);
             return Err(Failed::of(
                 "operation cancelled: actual cost limit exceeded",
@@ -75,7 +75,7 @@ impl Budget {
     }
 }
 
-/// Why an expression has no value, in the words of cel-go.
+/// Why an expression has no value, in cel-go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Failed(Cow<'static, str>);
@@ -97,7 +97,7 @@ impl Program {
     /// Evaluates the expression once.
     ///
     /// # Errors
-    /// Something that it needs is not there or has the wrong type, or it takes more than `budget`.
+    /// A required value is missing or has the wrong type, or the evaluation exceeds `budget`.
     pub fn run<'a>(
         &'a self,
         facts: &'a (dyn Facts + 'a),
@@ -115,7 +115,7 @@ impl Program {
 struct Run<'a> {
     facts: &'a (dyn Facts + 'a),
     budget: &'a Budget,
-    /// The variables of the macros around, outermost first.
+    /// The variables of the enclosing macros, outermost first.
     locals: RefCell<Vec<Value<'a>>>,
 }
 
@@ -250,7 +250,7 @@ impl<'a> Run<'a> {
         given
     }
 
-    /// Lets the macro's variable be `item`.
+    /// Sets the variable of the macro to `item`.
     fn bind(&self, inner: &Macro, item: Value<'a>) -> Result<(), Failed> {
         self.budget.spend(1)?;
         let mut locals = self.locals.borrow_mut();

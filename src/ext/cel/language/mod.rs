@@ -1,17 +1,17 @@
-//! The Common Expression Language, as far as KrakenD has it: the standard functions and macros, no extensions.
+//! The Common Expression Language, to the extent of KrakenD: the standard functions and macros, no extensions.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `syntax` | text in, syntax tree out; the only place that names the crate which parses |
-//! | `types`, `overloads` | the static types, and which function takes and gives which |
-//! | `check` | syntax tree in, [`Program`] out: undeclared names and types that never fit are found here |
-//! | `tree` | what a program is made of |
-//! | `value` | what expressions give, borrowed from the request where possible |
-//! | `eval` | the walk over the tree, within a [budget](Budget) |
+//! | `syntax` | parses text to a syntax tree; the only module that uses the parser crate |
+//! | `types`, `overloads` | the static types, and the signatures of functions |
+//! | `check` | compiles a syntax tree to a [`Program`]; finds undeclared names and types that never match |
+//! | `tree` | the parts of a program |
+//! | `value` | the values of expressions, borrowed from the request where possible |
+//! | `eval` | evaluates the tree, within a [budget](Budget) |
 //! | `operators`, `strings`, `convert`, `time` | the functions |
 //!
-//! Checking and running are ours, so that a run has a bound and cannot panic, whatever a stranger sends. Where the
-//! language leaves room, cel-go decides, since that is what KrakenD runs.
+//! Checking and evaluation are our own code, so that a run is limited and cannot panic with any input. Where the
+//! language is not specified, cel-go decides, because KrakenD uses it.
 
 mod check;
 mod convert;
@@ -34,10 +34,10 @@ pub use tree::{Path, Program};
 pub use types::Type;
 pub use value::{Elements, List, Map, Members, Value};
 
-/// Compiles an expression over these variables.
+/// Compiles an expression with these variables.
 ///
 /// # Errors
-/// It is no CEL, names something that is not declared, or its types cannot fit.
+/// It is not CEL, uses an undeclared name, or has types that do not match.
 pub fn compile(text: &str, variables: &[Variable]) -> Result<Program, Flaw> {
     check::program(&syntax::parse(text)?, variables)
 }

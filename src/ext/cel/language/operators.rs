@@ -1,4 +1,4 @@
-//! Functions of one and of two values. Which types fit is checked again here: a dynamic value may be anything.
+//! Functions of one and of two values. Types are checked again here, because a dynamic value may have any type.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::config::re2;
 
 type Given<'a> = Result<Value<'a>, Failed>;
 
-/// What compiling a pattern that is made while running costs, and each byte of it: three of them may name a class of many
+/// The cost of compiling a pattern at run time, and of each of its bytes: three of them may name a class of several
 /// hundred ranges.
 const PATTERN_COST: u64 = 20_000;
 const PATTERN_BYTE_COST: u64 = 1_000;
@@ -62,7 +62,7 @@ pub(super) fn binary<'a>(
     }
 }
 
-/// Whether the text has a match. Linear in the text.
+/// Whether the text has a match. The time is linear in the text.
 pub(super) fn matches<'a>(text: &Value<'a>, pattern: &Regex, budget: &Budget) -> Given<'a> {
     let Value::String(text) = text else {
         return Err(Failed::NO_OVERLOAD);

@@ -1,9 +1,9 @@
-//! Which function takes and gives which types.
+//! The signatures of functions.
 
 use super::tree::{Function as F, Part};
 use super::types::Type;
 
-/// A type as the table has it.
+/// A type in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum K {
     Dyn,
@@ -21,7 +21,7 @@ enum K {
     Map,
 }
 
-/// One way to call a function. The receiver of a member call is its first argument.
+/// One signature of a function. The receiver of a member call is its first argument.
 #[derive(Debug)]
 struct Overload {
     name: &'static str,
@@ -51,7 +51,7 @@ const fn member(name: &'static str, function: F, takes: &'static [K], gives: K) 
     }
 }
 
-/// The standard functions, but for those that take whatever the other argument is (`==`, `in`, `[]`, lists in `+`).
+/// The standard functions, except those whose types depend on the other argument (`==`, `in`, `[]`, lists in `+`).
 const TABLE: &[Overload] = &[
     global("!_", F::Not, &[K::Bool], K::Bool),
     global("-_", F::Negate, &[K::Int], K::Int),
@@ -133,7 +133,7 @@ const TABLE: &[Overload] = &[
     ),
 ];
 
-/// Comparisons: of two numbers of any type, or of two of one of these.
+/// Comparisons of two numbers of any type, or of two values of one of these types.
 const COMPARISONS: [(&str, F); 4] = [
     ("_<_", F::Less),
     ("_<=_", F::LessEqual),
@@ -149,7 +149,7 @@ const COMPARED: [K; 6] = [
     K::Duration,
 ];
 
-/// Parts of a point in time, with a time zone or without.
+/// The parts of a timestamp, with or without a time zone.
 const PARTS: [(&str, Part); 10] = [
     ("getFullYear", Part::FullYear),
     ("getMonth", Part::Month),
@@ -163,16 +163,16 @@ const PARTS: [(&str, Part); 10] = [
     ("getMilliseconds", Part::Milliseconds),
 ];
 
-/// Why a call cannot be.
+/// Why a call is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
     /// There is no such function.
     Undeclared,
-    /// There is, but not for these.
+    /// The function exists, but not for these types.
     NoOverload,
 }
 
-/// The function that is called `name` and takes these, and what it gives.
+/// The function with this name and these argument types, and its result type.
 pub(super) fn resolve(name: &str, member: bool, args: &[Type]) -> Result<(F, Type), Unfit> {
     if let Some(found) = compared(name, member, args) {
         return found;
@@ -200,7 +200,7 @@ pub(super) fn resolve(name: &str, member: bool, args: &[Type]) -> Result<(F, Typ
     Ok((first.function, gives))
 }
 
-/// Every name that can be called, for suggestions.
+/// The names of all functions, for suggestions.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let parts = PARTS.iter().map(|(name, _)| *name);
     TABLE.iter().map(|known| known.name).chain(parts)

@@ -1,4 +1,4 @@
-//! What a text has in it.
+//! Functions that search in a string.
 
 use super::eval::{Budget, Failed};
 use super::tree::Function;

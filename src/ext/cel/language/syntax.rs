@@ -1,7 +1,7 @@
-//! Text in, syntax tree out. The only place that names the crate which parses.
+//! Parses text to a syntax tree. This is the only module that uses the parser crate.
 //!
-//! It is asked at start only, on a thread of its own with a large stack: a panic or a deep tree of its making ends as a
-//! mistake in the file.
+//! The parser runs only at start, on its own thread with a large stack: a panic or a deeply nested tree becomes a
+//! configuration error.
 
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo,
@@ -11,23 +11,23 @@ use cel::parser::Parser;
 use super::check::Flaw;
 use super::tree::{Literal, MacroKind};
 
-/// Longer texts are no expressions.
+/// The maximum length of an expression in bytes.
 const MAX_TEXT: usize = 16 * 1024;
 
-/// How deep an expression may be nested; also a bound of the stack that a request takes.
+/// The maximum nesting of an expression, which also limits the stack that a request uses.
 pub(super) const MAX_DEPTH: usize = 96;
 
-/// What the parser may take. Only touched pages are really there.
+/// The stack size of the parser. Only pages that are used take memory.
 const STACK: usize = 64 << 20;
 
-/// One node, and the character at which it begins.
+/// A node, and the character at which it begins.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) at: Option<usize>,
     pub(super) kind: Kind,
 }
 
-/// What a node is. Macros are resolved.
+/// The kind of a node. Macros are resolved.
 #[derive(Debug)]
 pub(super) enum Kind {
     Literal(Literal),
@@ -57,7 +57,7 @@ pub(super) enum Kind {
 /// Parses `text`.
 ///
 /// # Errors
-/// It is no expression, or one that is too long or too deep.
+/// It is not an expression, or it is too long or too deeply nested.
 pub(super) fn parse(text: &str) -> Result<Node, Flaw> {
     if text.len() > MAX_TEXT {
         return Err(Flaw::new(format!("longer than {MAX_TEXT} bytes")));
@@ -169,7 +169,7 @@ impl Reader {
         self.node(expr, depth).map(Box::new)
     }
 
-    /// The macro that this loop was written as.
+    /// The macro from which this loop was expanded.
     fn comprehension(&self, written: ComprehensionExpr, depth: usize) -> Result<Kind, Flaw> {
         let Some((kind, test, give)) = macro_of(written.accu_init.expr, written.loop_step.expr)
         else {
@@ -188,7 +188,7 @@ impl Reader {
 
 type Written = (MacroKind, Option<IdedExpr>, Option<IdedExpr>);
 
-/// Which macro begins with `init` and takes this step for each element.
+/// The macro whose expansion has this initial value and this step.
 fn macro_of(init: Expr, step: Expr) -> Option<Written> {
     let Expr::Call(CallExpr {
         func_name, args, ..
@@ -220,7 +220,7 @@ fn macro_of(init: Expr, step: Expr) -> Option<Written> {
     }
 }
 
-/// The one element of a list.
+/// The only element of a list.
 fn only(expr: IdedExpr) -> Option<IdedExpr> {
     match expr.expr {
         Expr::List(list) => list.elements.into_iter().next(),

@@ -52,7 +52,7 @@ fn sheet() -> Sheet {
     }
 }
 
-/// What the expression gives: a word, or the error.
+/// The result of the expression: a value, or the error.
 fn given(text: &str) -> String {
     let program = match compile(text, &variables()) {
         Ok(program) => program,
@@ -119,7 +119,7 @@ fn literals_and_arithmetic() {
 }
 
 #[test]
-fn dynamic_values_are_compared_by_what_they_are() {
+fn dynamic_values_are_compared_by_their_actual_type() {
     holds(&[
         "data.n == 5 && data.n == 5.0 && data.n == 5u && data.n > 4 && data.n < 5.5",
         "data.n != '5'",
@@ -171,7 +171,7 @@ fn the_side_that_decides_hides_the_error_of_the_other() {
 }
 
 #[test]
-fn has_and_in_ask_without_failing() {
+fn has_and_in_do_not_fail() {
     holds(&[
         "has(data.n) && !has(data.nope) && has(data.o.k.deep) && !has(data.o.k.nope)",
         "has(data.nothing) && !has(data.package)",
@@ -192,7 +192,7 @@ fn has_and_in_ask_without_failing() {
 }
 
 #[test]
-fn macros_walk_over_lists_and_keys() {
+fn macros_iterate_over_lists_and_keys() {
     holds(&[
         "words.all(w, w.size() > 0) && words.exists(w, w == 'bb') && words.exists_one(w, w.startsWith('c'))",
         "words.map(w, w + '!') == ['a!', 'bb!', 'ccc!']",
@@ -336,7 +336,7 @@ fn times_and_durations() {
 }
 
 #[test]
-fn what_can_never_be_is_found_before_anything_runs() {
+fn type_errors_are_found_before_anything_runs() {
     let undeclared =
         |name: &str| format!("flaw: undeclared reference to '{name}' (in container '')");
     for (text, name) in [
@@ -398,7 +398,7 @@ fn what_can_never_be_is_found_before_anything_runs() {
 }
 
 #[test]
-fn flaws_tell_their_place_and_what_may_be_meant() {
+fn errors_have_a_position_and_a_suggestion() {
     let flaw = compile("data.n == 1 && nunber == 2", &variables()).unwrap_err();
     assert_eq!(
         (flaw.at, flaw.hint.as_deref()),
@@ -413,7 +413,7 @@ fn flaws_tell_their_place_and_what_may_be_meant() {
 }
 
 #[test]
-fn a_program_knows_what_it_reads() {
+fn a_program_reports_which_members_it_reads() {
     let program = compile(
         "data.o.k.deep == 'x' && has(data.s) && data['n'] == 1 && data.list[0] == 1 && data.list.all(x, x == text)",
         &variables(),
@@ -432,7 +432,7 @@ fn a_program_knows_what_it_reads() {
     assert!(!wrapped.takes_as_number(0));
 }
 
-/// The time of the worst that a budget allows, with room for a busy machine and an unoptimised build.
+/// The time of the worst case that a budget allows, with a margin for a busy machine and an unoptimised build.
 fn within_bounds(text: &str, sheet: &Sheet) {
     let program = compile(text, &variables()).unwrap();
     let (budget, start) = (
@@ -456,7 +456,7 @@ fn within_bounds(text: &str, sheet: &Sheet) {
 }
 
 #[test]
-fn a_run_ends_whatever_it_is_made_of() {
+fn every_run_is_limited() {
     let sheet = Sheet {
         data: json!({"list": vec!["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!"; 20_000]}),
         words: vec!["a".repeat(1000); 2000],
@@ -471,7 +471,7 @@ fn a_run_ends_whatever_it_is_made_of() {
         "words.all(a, words == words)",
         "words.all(a, words.all(b, b.contains('b') || !b.startsWith('c')))",
         "words.all(a, a in words && words.map(b, b) == words)",
-        // No way round the end: what is spent is spent.
+        // The budget cannot be bypassed: it stays exhausted.
         "words.all(a, words.all(b, words.all(c, true))) || true == true && words.size() > 0",
     ] {
         within_bounds(text, &sheet);
@@ -479,7 +479,7 @@ fn a_run_ends_whatever_it_is_made_of() {
 }
 
 #[test]
-fn deep_and_long_texts_are_flaws_or_run() {
+fn deep_and_long_texts_are_errors_or_run() {
     let nested = |open: &str, close: &str, times: usize| {
         format!("{}true{}", open.repeat(times), close.repeat(times))
     };
@@ -503,7 +503,7 @@ fn deep_and_long_texts_are_flaws_or_run() {
     }
     let long = vec!["number == 7"; 500].join(" && ");
     assert_eq!(given(&long), "true");
-    // As deep as allowed, on a thread like those that requests run on.
+    // The maximum nesting, on a thread with the same stack size as those of requests.
     let deep = format!("{}true{}", "[1].all(x, ".repeat(40), ")".repeat(40));
     let small = std::thread::Builder::new()
         .stack_size(1 << 20)
@@ -514,7 +514,7 @@ fn deep_and_long_texts_are_flaws_or_run() {
     assert_eq!(given(&chain), "true");
 }
 
-/// Pieces that make up expressions, so that many of them compile.
+/// Parts of expressions, chosen so that many combinations compile.
 fn pieces() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("data"),
@@ -609,12 +609,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn any_text_is_a_flaw_or_a_program(text in "\\PC{0,60}") {
+    fn arbitrary_text_is_an_error_or_a_program(text in "\\PC{0,60}") {
         let _ = given(&text);
     }
 
     #[test]
-    fn any_program_gives_something_within_its_budget(text in pieces()) {
+    fn arbitrary_programs_end_within_their_budget(text in pieces()) {
         let _ = given(&text);
     }
 }

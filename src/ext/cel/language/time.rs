@@ -1,4 +1,4 @@
-//! Points in time and durations.
+//! Timestamps and durations.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::value::Value;
 
 type Given<'a> = Result<Value<'a>, Failed>;
 
-/// `now` as expressions see it: RFC 3339 in UTC with milliseconds, trailing zeros left out.
+/// `now` for expressions: RFC 3339 in UTC with milliseconds, without trailing zeros.
 pub fn rfc3339(since_epoch: Duration) -> String {
     let time = i64::try_from(since_epoch.as_millis())
         .ok()
@@ -38,7 +38,7 @@ fn trimmed(text: &str) -> String {
     }
 }
 
-/// `1.5s`, as cel-go prints a duration.
+/// A duration as cel-go formats it: `1.5s`.
 pub(super) fn seconds_text(nanos: i64) -> String {
     let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
     let (whole, part) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
@@ -70,7 +70,7 @@ pub(super) fn parse<'a>(text: &str) -> Given<'a> {
     checked(time.to_utc())
 }
 
-/// `1h30m`, `-1.5s`, `0`: as Go reads it, in nanoseconds.
+/// Parses a duration as Go does (`1h30m`, `-1.5s`, `0`), in nanoseconds.
 pub(super) fn parse_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -119,7 +119,7 @@ fn amount(number: &str, unit: i128) -> Option<i128> {
         digits => i128::from(digits.parse::<i64>().ok()?).checked_mul(unit)?,
     };
     let mut scale = unit;
-    // Eighteen digits reach below a nanosecond of the largest unit.
+    // Eighteen digits are finer than a nanosecond, even in the largest unit.
     for digit in fraction.bytes().take(18) {
         scale /= 10;
         total += scale * i128::from(digit - b'0');
@@ -127,7 +127,7 @@ fn amount(number: &str, unit: i128) -> Option<i128> {
     Some(total)
 }
 
-/// `+` and `-` of times and durations.
+/// `+` and `-` of timestamps and durations.
 pub(super) fn arithmetic<'a>(function: Function, a: &Value<'a>, b: &Value<'a>) -> Given<'a> {
     match (function, a, b) {
         (Function::Add, Value::Timestamp(time), Value::Duration(nanos))
@@ -160,7 +160,7 @@ fn shifted<'a>(time: DateTime<Utc>, nanos: Option<i64>) -> Given<'a> {
         .and_then(checked)
 }
 
-/// `getHours()` and the like; of a point in time as its clocks show it in `zone`, UTC without one.
+/// `getHours()` and similar functions. For a timestamp, in the time zone `zone` or in UTC.
 pub(super) fn part<'a>(part: Part, value: &Value<'a>, zone: Option<&str>) -> Given<'a> {
     match (value, zone) {
         (Value::Timestamp(time), zone) => of_time(part, &local(time, zone)?),

@@ -1,27 +1,27 @@
-//! What a program is made of.
+//! The parts of a program.
 
 use regex::bytes::Regex;
 
 use super::types::Type;
 
-/// A checked expression, ready to run any number of times.
+/// A checked expression, which can be evaluated any number of times.
 #[derive(Debug)]
 pub struct Program {
     pub(super) root: Expr,
-    /// What it gives, as far as that is known.
+    /// The type of the result, as far as it is known.
     pub(super) kind: Type,
-    /// The variables that it names, by their place in the list that it was compiled with.
+    /// The variables that the expression uses, as indexes into the list that it was compiled with.
     pub(super) names: Box<[usize]>,
 }
 
-/// The members on the way from a variable to what is read of it; empty: all of it.
+/// The members on the path from a variable to the part that is read. Empty means all of it.
 pub type Path = Box<[Box<str>]>;
 
 #[derive(Debug)]
 pub(super) enum Expr {
     Literal(Literal),
     Variable(usize),
-    /// The variable of a macro: how many macros stand around the one it belongs to.
+    /// The variable of a macro: the number of macros that enclose the one it belongs to.
     Local(usize),
     /// `int`, as a value.
     Type(TypeName),
@@ -40,7 +40,7 @@ pub(super) enum Expr {
         function: Function,
         args: Box<[Expr]>,
     },
-    /// `matches` with a pattern that is known.
+    /// `matches` with a constant pattern.
     Matches {
         text: Box<Expr>,
         pattern: Box<Regex>,
@@ -54,11 +54,11 @@ pub(super) enum Expr {
 pub(super) struct Macro {
     pub(super) kind: MacroKind,
     pub(super) over: Expr,
-    /// Where its variable lives.
+    /// The index of its variable.
     pub(super) local: usize,
-    /// Of [`MacroKind::Map`] only where it filters.
+    /// Only for a [`MacroKind::Map`] that filters.
     pub(super) test: Option<Expr>,
-    /// Of [`MacroKind::Map`] only.
+    /// Only for [`MacroKind::Map`].
     pub(super) give: Option<Expr>,
 }
 
@@ -82,7 +82,7 @@ pub(super) enum Literal {
     Bytes(Box<[u8]>),
 }
 
-/// The types that a value can have, as values themselves.
+/// The types of values, which are values themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TypeName {
     Null,
@@ -99,7 +99,7 @@ pub enum TypeName {
     Type,
 }
 
-/// What can be called. Which types fit is in `overloads`.
+/// The functions. Their types are in `overloads`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Function {
     Not,
@@ -135,7 +135,7 @@ pub(super) enum Function {
     Part(Part),
 }
 
-/// A part of a point in time, or of a duration.
+/// A part of a timestamp or of a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     FullYear,
@@ -151,24 +151,24 @@ pub(super) enum Part {
 }
 
 impl Program {
-    /// What it gives, as far as that is known.
+    /// The type of the result, as far as it is known.
     pub fn kind(&self) -> &Type {
         &self.kind
     }
 
-    /// The variables that it names, by their place in the list that it was compiled with.
+    /// The variables that the expression uses, as indexes into the list that it was compiled with.
     pub fn names(&self) -> &[usize] {
         &self.names
     }
 
-    /// What it reads of a variable that it names.
+    /// The parts of a variable that the expression reads.
     pub fn reads(&self, variable: usize) -> Vec<Path> {
         let mut paths = Vec::new();
         reads(&self.root, variable, &mut paths);
         paths
     }
 
-    /// Whether somewhere what comes out of `variable` is compared or computed with a number as it is.
+    /// Whether a part of `variable` is somewhere compared or computed with a number without a conversion.
     pub fn takes_as_number(&self, variable: usize) -> bool {
         takes_as_number(&self.root, variable)
     }
@@ -194,7 +194,7 @@ impl Expr {
         }
     }
 
-    /// Variable and members, where this is a plain way from one to the other.
+    /// The variable and the members, if the expression is a plain path.
     fn path(&self) -> Option<(usize, Vec<&str>)> {
         let (of, member) = match self {
             Expr::Variable(variable) => return Some((*variable, Vec::new())),

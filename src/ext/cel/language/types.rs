@@ -1,8 +1,8 @@
-//! What is known of a value before there is one.
+//! Static types.
 
 use std::fmt;
 
-/// A static type. [`Type::Dyn`] fits everywhere: what it is shows when the expression runs.
+/// A static type. [`Type::Dyn`] matches every type: the actual type is known only when the expression runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Type {
     Dyn,
@@ -15,7 +15,7 @@ pub enum Type {
     Bytes,
     Timestamp,
     Duration,
-    /// A type as a value.
+    /// The type of a type.
     Meta,
     List(Box<Type>),
     Map(Box<Type>, Box<Type>),
@@ -32,7 +32,7 @@ impl Type {
         Type::Map(Box::new(Type::String), Box::new(of))
     }
 
-    /// The one type that both are, as far as it is known; `None`: they never are the same.
+    /// The common type of both, as far as it is known. `None` if they are never the same.
     pub(super) fn join(&self, other: &Type) -> Option<Type> {
         Some(match (self, other) {
             (Type::Dyn, _) | (_, Type::Dyn) => Type::Dyn,
@@ -47,7 +47,7 @@ impl Type {
         })
     }
 
-    /// What a macro, or `[]`, finds inside; `None`: there is nothing to look into.
+    /// The type of the elements for a macro or `[]`. `None` if the type has no elements.
     pub(super) fn elements(&self) -> Option<Type> {
         match self {
             Type::List(of) => Some((**of).clone()),
@@ -57,7 +57,7 @@ impl Type {
         }
     }
 
-    /// The type of all these together; mixed ones are dynamic.
+    /// The common type of all elements. Mixed types are dynamic.
     pub(super) fn common(types: impl IntoIterator<Item = Type>) -> Type {
         let joined = types
             .into_iter()

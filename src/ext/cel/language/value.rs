@@ -1,4 +1,4 @@
-//! What expressions give, borrowed from the request where possible.
+//! The values of expressions, borrowed from the request where possible.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -43,17 +43,17 @@ pub enum List<'a> {
 #[derive(Debug, Clone)]
 pub enum Map<'a> {
     Foreign(&'a (dyn Members + 'a)),
-    /// Of a literal: no key is there twice.
+    /// A map literal. No key occurs twice.
     Made(Rc<[(Value<'a>, Value<'a>)]>),
 }
 
-/// A list of somebody else's.
+/// A list whose elements belong to the request.
 pub trait Elements: fmt::Debug {
     fn count(&self) -> usize;
     fn get(&self, index: usize) -> Option<Value<'_>>;
 }
 
-/// A map of somebody else's. Its keys are strings.
+/// A map whose members belong to the request. Its keys are strings.
 pub trait Members: fmt::Debug {
     fn count(&self) -> usize;
     fn get(&self, name: &str) -> Option<Value<'_>>;
@@ -61,12 +61,12 @@ pub trait Members: fmt::Debug {
 }
 
 impl<'a> Value<'a> {
-    /// A borrowed text.
+    /// A borrowed string.
     pub fn text(text: &'a str) -> Value<'a> {
         Value::String(Text::Borrowed(text))
     }
 
-    /// A text of our own.
+    /// An owned string.
     pub fn made(text: impl Into<Rc<str>>) -> Value<'a> {
         Value::String(Text::Made(text.into()))
     }
@@ -100,7 +100,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number as a key or an index; `None` for all that is no whole number.
+    /// The number as a key or an index. `None` if it is not a whole number.
     pub(super) fn whole(&self) -> Option<i128> {
         match self {
             Value::Int(number) => Some((*number).into()),
@@ -112,7 +112,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The member of a map.
+    /// A member of a map.
     pub(super) fn member(&self, name: &str) -> Result<Value<'a>, Failed> {
         match self {
             Value::Map(map) => map.named(name).ok_or_else(|| Failed::no_such_key(name)),
@@ -120,7 +120,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether two values are the same. Numbers of different types may be; nothing else of different types is.
+    /// Whether two values are equal. Numbers of different types may be equal; other values of different types never
+    /// are.
     pub(super) fn equals(&self, other: &Value<'_>, budget: &Budget) -> Result<bool, Failed> {
         budget.spend(1)?;
         Ok(match (self, other) {
@@ -143,7 +144,7 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// How two values of one kind are ordered.
+    /// The order of two values of the same kind.
     pub(super) fn order(&self, other: &Value<'_>, budget: &Budget) -> Result<Ordering, Failed> {
         Ok(match (self, other) {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
@@ -166,7 +167,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The order of two numbers, whatever their types; the inner `None`: one of them is none (NaN).
+/// The order of two numbers of any type. The inner `None` means that one of them is NaN.
 fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Option<Ordering>> {
     let whole = |value: &Value<'_>| match value {
         Value::Int(number) => Some(i128::from(*number)),
@@ -181,7 +182,7 @@ fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Option<Ordering>> {
     })
 }
 
-/// How a floating-point number stands to a whole one, without rounding what is out of its range.
+/// Compares a floating-point number with an integer, without rounding an integer that is out of its range.
 fn against(double: f64, whole: i128) -> Option<Ordering> {
     match double {
         nan if nan.is_nan() => None,
@@ -257,7 +258,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// The value under a key of any type. Keys of types that no map has are an error.
+    /// The value under a key of any type. A key of a type that no map can have is an error.
     pub(super) fn get(&self, key: &Value<'_>) -> Result<Option<Value<'a>>, Failed> {
         if let Value::String(name) = key {
             return Ok(self.named(name.as_str()));
@@ -301,7 +302,7 @@ impl<'a> Map<'a> {
     }
 }
 
-/// Whether two keys of a map are one.
+/// Whether two keys of a map are equal.
 pub(super) fn same_key(a: &Value<'_>, b: &Value<'_>) -> bool {
     match (a, b) {
         (Value::String(a), Value::String(b)) => a.as_str() == b.as_str(),

@@ -1,4 +1,4 @@
-//! Names and addresses of hosts, and of mailboxes.
+//! Host names, host addresses and e-mail addresses.
 
 use std::net::Ipv6Addr;
 
@@ -104,7 +104,7 @@ pub(super) fn email(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// KrakenD does not ask for the closing quote: it drops the last letter, whatever that is.
+/// KrakenD does not require the closing quote: it removes the last character, whatever it is.
 fn quoted_mailbox(local: &str) -> Result<(), Reason> {
     let mut letters = local.chars();
     letters.next();

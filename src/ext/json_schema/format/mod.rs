@@ -1,13 +1,13 @@
-//! What `format` means. KrakenD's validator has one table for all drafts, and says why a text does not fit.
+//! The formats of `format`. KrakenD's validator has one table for all drafts, and reports why a text does not match.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
 //! | `address` | `ipv4`, `ipv6`, `hostname`, `email` |
 //! | `time` | `date`, `time`, `date-time`, `duration`, `period` |
 //! | `url` | `uri`, `iri`, their references, `uri-template` |
 //! | `name` | `uuid`, `json-pointer`, `relative-json-pointer`, `semver` |
 //!
-//! `regex` is RE2, as it is in patterns.
+//! `regex` is RE2, as in patterns.
 
 mod address;
 mod name;
@@ -20,13 +20,13 @@ use std::borrow::Cow;
 
 use crate::config::re2;
 
-/// Why a text is not of a format.
+/// Why a text does not match a format.
 pub(super) type Reason = Cow<'static, str>;
 
-/// Looks at one text.
+/// Checks a text.
 pub(super) type Check = fn(&str) -> Result<(), Reason>;
 
-/// Every format, whatever the draft.
+/// Every format, for every draft.
 pub(super) const ALL: [(&str, Check); 19] = [
     ("date", time::date),
     ("date-time", time::date_time),
@@ -49,7 +49,7 @@ pub(super) const ALL: [(&str, Check); 19] = [
     ("uuid", name::uuid),
 ];
 
-/// Longer expressions are refused: to read a Unicode class takes some tens of microseconds, and a body may bring many.
+/// Longer expressions are rejected: parsing a Unicode class takes tens of microseconds, and a body may contain many.
 const LONGEST_REGEX: usize = 1000;
 
 fn regex(text: &str) -> Result<(), Reason> {
@@ -62,7 +62,7 @@ fn regex(text: &str) -> Result<(), Reason> {
         .map_err(|error| error.to_string().into())
 }
 
-/// Why `text` is not of the format called `name`.
+/// Why `text` does not match the format called `name`.
 pub(super) fn why(name: &str, text: &str) -> Reason {
     ALL.iter()
         .find(|(known, _)| *known == name)
@@ -70,7 +70,7 @@ pub(super) fn why(name: &str, text: &str) -> Reason {
         .unwrap_or(Cow::Borrowed("wrong syntax"))
 }
 
-/// Splits off the digits that a text begins with.
+/// Splits off the leading digits of a text.
 fn digits(text: &str) -> (&str, &str) {
     let end = text
         .find(|letter: char| !letter.is_ascii_digit())
@@ -82,7 +82,7 @@ fn err<T>(reason: &'static str) -> Result<T, Reason> {
     Err(Cow::Borrowed(reason))
 }
 
-/// Puts what was looked at before the reason.
+/// Prepends the checked part to the reason.
 fn within(what: &str, checked: Result<(), Reason>) -> Result<(), Reason> {
     checked.map_err(|reason| format!("{what}: {reason}").into())
 }

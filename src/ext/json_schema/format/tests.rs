@@ -6,7 +6,7 @@ fn reason(format: &str, text: &str) -> String {
 }
 
 #[test]
-fn what_is_of_a_format() {
+fn valid_texts() {
     for (format, texts) in [
         ("date", &["2024-02-29", "0000-01-01"][..]),
         (
@@ -71,7 +71,7 @@ fn what_is_of_a_format() {
 }
 
 #[test]
-fn what_is_not_and_why() {
+fn invalid_texts_and_their_reasons() {
     for (format, text, expected) in [
         ("uuid", "zz", "must have 5 elements"),
         (
@@ -250,7 +250,7 @@ fn what_is_not_and_why() {
 }
 
 #[test]
-fn no_text_is_too_odd() {
+fn arbitrary_texts_do_not_panic() {
     let letters = [
         "ü", "%", "[", "]", ":", "/", "@", "T", "P", "-", "1", "~", "\u{0}", "\"", ".",
     ];

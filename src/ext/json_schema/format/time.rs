@@ -1,4 +1,4 @@
-//! Dates, times of day, and spans of time.
+//! Dates, times of day, and durations.
 
 use super::super::quote;
 use super::{Reason, digits, err, within};
@@ -90,12 +90,12 @@ pub(super) fn time(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// The number that two letters are.
+/// The number in two characters.
 fn pair(text: &str, at: usize) -> Option<i32> {
     text.get(at..at + 2)?.parse().ok()
 }
 
-/// What follows a fraction of a second, if there is one.
+/// The text after an optional fraction of a second.
 fn fraction(text: &str) -> Result<&str, Reason> {
     let Some(fraction) = text.strip_prefix('.') else {
         return Ok(text);
@@ -106,7 +106,7 @@ fn fraction(text: &str) -> Result<&str, Reason> {
     }
 }
 
-/// Minutes east of Greenwich.
+/// The offset from UTC in minutes.
 fn offset(zone: &str) -> Result<i32, Reason> {
     if matches!(zone, "z" | "Z") {
         return Ok(0);
@@ -176,7 +176,7 @@ pub(super) fn duration(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// Numbers, each with a unit; units come in their order.
+/// Numbers, each followed by a unit. Units must be in order.
 fn parts(mut text: &str, all: &str) -> Result<(), Reason> {
     let mut units = all;
     while !text.is_empty() {

@@ -1,4 +1,4 @@
-//! URLs, as lenient and as strict as Go's parser, which KrakenD asks.
+//! URLs, as Go's parser accepts them, which KrakenD uses.
 
 use super::super::quote;
 use super::{Reason, address, err, within};
@@ -19,7 +19,7 @@ pub(super) fn reference(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// Braces are looked at in the path alone, and in each part of it.
+/// Braces are checked only in the path, separately in each segment.
 pub(super) fn template(text: &str) -> Result<(), Reason> {
     let path = parse(text)?.path;
     for part in path.split('/') {
@@ -60,7 +60,7 @@ fn parse(text: &str) -> Result<Url<'_>, Reason> {
     Ok(url)
 }
 
-/// The URL, and the host in it.
+/// The URL and its host.
 fn parts(text: &str) -> Result<(Url<'_>, Option<&str>), String> {
     if text.bytes().any(|byte| byte.is_ascii_control()) {
         return Err("net/url: invalid control character in URL".to_owned());
@@ -68,7 +68,7 @@ fn parts(text: &str) -> Result<(Url<'_>, Option<&str>), String> {
     let (scheme, rest) = scheme(text)?;
     let rest = rest.split('?').next().unwrap_or_default();
     if scheme && !rest.starts_with('/') {
-        // What follows is anybody's guess: `mailto:`.
+        // The rest is not checked: `mailto:`.
         return Ok((Url { scheme, path: "" }, None));
     }
     let first = rest.split('/').next().unwrap_or_default();
@@ -91,7 +91,7 @@ fn parts(text: &str) -> Result<(Url<'_>, Option<&str>), String> {
     Ok((Url { scheme, path }, host))
 }
 
-/// Whether there is a scheme, and what follows it.
+/// Whether there is a scheme, and the rest after it.
 fn scheme(text: &str) -> Result<(bool, &str), String> {
     let Some((scheme, rest)) = text.split_once(':') else {
         return Ok((false, text));
@@ -124,7 +124,7 @@ fn host(authority: &str) -> Result<&str, String> {
     Ok(host)
 }
 
-/// A host's brackets, its port, and its letters.
+/// Checks the brackets, the port and the characters of a host.
 fn bounds(host: &str) -> Result<(), String> {
     if host.find('[').is_some_and(|at| at > 0) {
         return Err("invalid IP-literal".to_owned());
@@ -140,7 +140,7 @@ fn bounds(host: &str) -> Result<(), String> {
     if !port.is_empty() && number.is_none_or(|n| !n.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err(format!("invalid port {} after host", quote::double(port)));
     }
-    // After the mark of a zone, anything may be escaped.
+    // After the start of a zone, anything may be escaped.
     let zone = if host.starts_with('[') {
         host.find("%25").unwrap_or(host.len())
     } else {
@@ -150,7 +150,7 @@ fn bounds(host: &str) -> Result<(), String> {
     escapes(host.get(zone..).unwrap_or_default())
 }
 
-/// A host may escape what is not ASCII, and a percent sign, and nothing else.
+/// A host may escape only characters outside ASCII and the percent sign.
 fn letters(host: &str) -> Result<(), String> {
     let bytes = host.as_bytes();
     for (index, byte) in bytes.iter().enumerate() {
@@ -176,7 +176,7 @@ fn letters(host: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Every `%` is followed by two hexadecimal digits.
+/// Checks that every `%` is followed by two hexadecimal digits.
 fn escapes(text: &str) -> Result<(), String> {
     text.match_indices('%')
         .try_for_each(|(at, _)| escape(text, at).map(|_| ()))

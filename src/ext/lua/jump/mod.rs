@@ -1,8 +1,8 @@
-//! `goto` and labels, written as loops that end: Lua 5.1 has no other jumps.
+//! Rewrites `goto` and labels as loops: Lua 5.1 has no other jumps.
 //!
-//! What stands between a jump forwards and its label becomes `repeat … until true`, and the jump a `break`. What stands
-//! between a label and the end of its block, with a jump back in it, becomes a loop that a flag repeats. A `break` or a
-//! jump that leaves several loops sets a flag, which each of them asks after the loop within.
+//! The code between a forward jump and its label becomes `repeat … until true`, and the jump a `break`. The code
+//! between a label and the end of its block, if it contains a backward jump, becomes a loop that repeats while a flag
+//! is set. A `break` or a jump that leaves several loops sets a flag, which each of them checks after the inner loop.
 
 #[cfg(test)]
 mod tests;
@@ -24,14 +24,14 @@ enum Shape {
 struct Block {
     shape: Shape,
     parent: Option<usize>,
-    /// The first token of the statement that it is part of.
+    /// The first token of the enclosing statement.
     statement: usize,
-    /// Its first token, and the one that ends it.
+    /// Its first token, and the token that ends it.
     first: usize,
     last: usize,
-    /// `local`s that stand directly in it.
+    /// `local` statements directly in the block.
     locals: Vec<usize>,
-    /// A `while`, `for` or `if` whose block has not begun.
+    /// A `while`, `for` or `if` whose block has not started.
     pending: Option<usize>,
 }
 
@@ -57,7 +57,7 @@ struct Found<'t> {
     breaks: Vec<Jump>,
 }
 
-/// A loop that is put in, from the token `from` up to the token `to`.
+/// An inserted loop, from the token `from` to the token `to`.
 #[derive(Debug, Clone, Copy)]
 struct Region {
     block: usize,
@@ -73,10 +73,10 @@ enum Around {
     Block(usize),
 }
 
-/// Rewrites all jumps of a text; one that is not balanced is left to the interpreter.
+/// Rewrites all jumps of a text. A text with unbalanced blocks is unchanged, so that the interpreter reports it.
 ///
 /// # Errors
-/// A jump that cannot be written as a loop.
+/// A jump cannot be written as a loop.
 pub(super) fn rewrite(tokens: &[Token<'_>], edits: &mut Edits) -> Result<(), Unfit> {
     let Some(mut found) = Found::of(tokens) else {
         return Ok(());
@@ -97,7 +97,7 @@ fn unfit<T>(text: impl Into<String>, token: Option<&Token<'_>>) -> Result<T, Unf
 }
 
 impl<'t> Found<'t> {
-    /// `None`: blocks do not end as they should.
+    /// `None` if the blocks are not balanced.
     fn of(tokens: &[Token<'t>]) -> Option<Found<'t>> {
         let mut found = Found::default();
         let mut open = vec![found.begin(Shape::Function, None, 0, 0)];
@@ -145,7 +145,7 @@ impl<'t> Found<'t> {
                     at: index,
                 }),
                 (Kind::Keyword, "local") => found.blocks.get_mut(current)?.locals.push(index),
-                // Two names side by side are nothing else in Lua 5.1.
+                // In Lua 5.1 two adjacent names have no other meaning.
                 (Kind::Name, "goto") if next_is_name => {
                     found.gotos.push(Jump {
                         block: current,
@@ -195,14 +195,14 @@ impl<'t> Found<'t> {
         self.blocks.len() - 1
     }
 
-    /// Ends a block; where its statement begins.
+    /// Ends a block. Returns the start of its statement.
     fn end(&mut self, block: usize, last: usize) -> Option<usize> {
         let block = self.blocks.get_mut(block)?;
         block.last = last;
         Some(block.statement)
     }
 
-    /// Finds the label of each jump: in a block around it, within the same function.
+    /// Finds the label of each jump: in an enclosing block within the same function.
     fn resolve(&mut self, tokens: &[Token<'t>]) -> Result<(), Unfit> {
         for jump in &self.gotos {
             let token = tokens.get(jump.at + 1);
@@ -226,7 +226,7 @@ impl<'t> Found<'t> {
         Ok(())
     }
 
-    /// The statement in `block` that holds what stands at `jump`.
+    /// The statement in `block` that contains `jump`.
     fn statement_in(&self, block: usize, jump: Jump) -> usize {
         let (mut at, mut inner) = (jump.at, jump.block);
         while inner != block {
@@ -282,7 +282,7 @@ impl<'t> Found<'t> {
         } else {
             (first, label.at)
         };
-        // What `until` asks sees the locals of its block, and what follows a label those before it.
+        // The condition of `until` sees the locals of its block, and code after a label sees the locals before it.
         let loses_locals = if back {
             block.shape == Shape::Repeat
         } else {
@@ -301,7 +301,7 @@ impl<'t> Found<'t> {
     }
 }
 
-/// Whether nothing but empty statements and labels stands from `at` to the end of a block.
+/// Whether only empty statements and labels follow between `at` and the end of a block.
 fn ends(tokens: &[Token<'_>], mut at: usize, last: usize) -> bool {
     while at < last {
         match tokens.get(at) {

@@ -1,10 +1,10 @@
-//! Jumps, as Lua would run them.
+//! Jumps behave as in Lua with `goto`.
 
 use mlua::Lua;
 
 use super::super::syntax::rewritten;
 
-/// Runs a text, which gathers what it passes in `out`.
+/// Runs a text that records its path in `out`.
 fn ran(text: &str) -> String {
     let new = rewritten(text).unwrap().unwrap();
     assert_eq!(new.lines().count(), text.lines().count(), "{new}");
@@ -17,7 +17,7 @@ fn ran(text: &str) -> String {
 }
 
 #[test]
-fn jumps_lead_where_lua_leads_them() {
+fn jumps_behave_as_in_lua() {
     for (text, expected) in [
         // Continue.
         (
@@ -49,7 +49,7 @@ fn jumps_lead_where_lua_leads_them() {
             "for i = 1, 2 do for j = 1, 2 do for k = 1, 2 do if k == 2 then goto out end put(k) end put('j') end put('i') ::out:: end put('.')",
             "11.",
         ),
-        // Forwards, over statements.
+        // Forward, over statements.
         (
             "local a = 'a' put(a) if a then goto skip end put('b') ::skip:: put(a)",
             "aa",
@@ -60,7 +60,7 @@ fn jumps_lead_where_lua_leads_them() {
             "local x = 1 if x == 1 then goto a else goto b end ::a:: put('a') ::b:: put('b')",
             "ab",
         ),
-        // Back.
+        // Backward.
         (
             "local n = 0 ::again:: n = n + 1 put(n) if n < 3 then goto again end put('.')",
             "123.",
@@ -77,7 +77,7 @@ fn jumps_lead_where_lua_leads_them() {
             "for i = 1, 3 do local n = 0 ::top:: n = n + 1 if n == 1 then goto top end if i == 2 then goto continue end put(i) ::continue:: end",
             "13",
         ),
-        // Within functions, and names that are no jumps.
+        // Within functions, and names that are not jumps.
         (
             "local function f(n) for i = 1, n do if i == 2 then goto c end put(i) do local g = function() for _ = 1, 2 do break end end g() end ::c:: end return 'r' end put(f(3))",
             "13r",
@@ -94,14 +94,14 @@ fn jumps_lead_where_lua_leads_them() {
 }
 
 #[test]
-fn a_return_within_a_jump_is_kept() {
+fn a_return_within_a_rewritten_jump_is_kept() {
     let text = "for i = 1, 3 do if i == 1 then goto c end do return 'r' .. i end ::c:: end";
     let new = rewritten(text).unwrap().unwrap();
     assert_eq!(Lua::new().load(new).eval::<String>().unwrap(), "r2");
 }
 
 #[test]
-fn jumps_that_have_no_other_form_are_named() {
+fn jumps_that_cannot_be_rewritten_are_reported() {
     for (text, reason) in [
         ("goto nowhere", "no visible label 'nowhere' for goto"),
         ("do ::a:: end goto a", "no visible label 'a'"),
@@ -129,7 +129,7 @@ fn jumps_that_have_no_other_form_are_named() {
 }
 
 #[test]
-fn what_is_no_lua_is_left_to_the_interpreter() {
+fn invalid_lua_is_left_to_the_interpreter() {
     for text in [
         "if goto a",
         "end ::a::",

@@ -1,4 +1,4 @@
-//! Writes the loops that stand in for jumps.
+//! Writes the loops that replace jumps.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ pub(super) struct Writer<'a, 't> {
     tokens: &'a [Token<'t>],
     found: &'a Found<'t>,
     regions: &'a [Region],
-    /// After which loop which flag is asked.
+    /// The flag to check, and the loop after which it is checked.
     checks: BTreeSet<(Around, Around)>,
     flags: BTreeSet<Around>,
 }
@@ -43,7 +43,7 @@ impl<'a, 't> Writer<'a, 't> {
         for (number, label) in used.enumerate() {
             for jump in &label.jumps {
                 let exit = self.exit(*jump, Some(number))?;
-                // A plain `break` is enough where nothing lies in between.
+                // A plain `break` is enough if there is no loop in between.
                 exits.extend(exit.map(|text| (jump.at, 2, text)));
             }
         }
@@ -51,7 +51,7 @@ impl<'a, 't> Writer<'a, 't> {
             let exit = self.exit(*jump, None)?;
             exits.extend(exit.map(|text| (jump.at, 1, text)));
         }
-        // In this order: a flag of a block is seen after the loops that are put into it.
+        // The order matters: the flag of a block is checked after the loops inserted into it.
         self.write_blocks(edits);
         self.write_regions(edits);
         for (at, length, text) in exits {
@@ -67,7 +67,7 @@ impl<'a, 't> Writer<'a, 't> {
         Ok(())
     }
 
-    /// How a jump to a label, or a `break`, leaves the loops around it; `None`: as it is written.
+    /// How a jump to a label, or a `break`, leaves the loops around it. `None` if it is unchanged.
     fn exit(&mut self, jump: Jump, target: Option<usize>) -> Result<Option<String>, Unfit> {
         let around = self.around(jump);
         let is_target = |around: &Around| match (around, target) {
@@ -76,7 +76,7 @@ impl<'a, 't> Writer<'a, 't> {
             _ => false,
         };
         let Some(last) = around.iter().position(is_target) else {
-            // A `break` outside of a loop is for the interpreter to refuse.
+            // A `break` outside of a loop is left to the interpreter, which rejects it.
             return Ok(None);
         };
         let goal = around.get(last).copied().unwrap_or(Around::Region(0));

@@ -18,7 +18,7 @@ fn whole(text: &str, pattern: &str) -> Vec<String> {
 }
 
 #[test]
-fn captures_are_what_lua_says() {
+fn captures_are_as_in_lua() {
     assert_eq!(whole("key = value", "(%w+)%s*=%s*(%w+)"), ["key", "value"]);
     assert_eq!(whole("hello", "()ll()"), ["@2", "@4"]);
     assert_eq!(whole("THE (quick) fox", "%((%a+)%)"), ["quick"]);
@@ -28,7 +28,7 @@ fn captures_are_what_lua_says() {
 }
 
 #[test]
-fn a_broken_pattern_is_an_error() {
+fn an_invalid_pattern_is_an_error() {
     for (pattern, error) in [
         ("%", MatchError::Percent),
         ("[a", MatchError::Bracket),
@@ -47,7 +47,7 @@ fn a_broken_pattern_is_an_error() {
 }
 
 #[test]
-fn a_search_without_end_is_given_up() {
+fn an_endless_search_is_stopped() {
     let text = "a".repeat(3000);
     let pattern = ".-".repeat(12) + "b";
     let mut looks = 0;
@@ -60,10 +60,10 @@ fn a_search_without_end_is_given_up() {
 }
 
 #[test]
-fn every_byte_that_is_looked_at_counts() {
+fn every_byte_that_is_read_counts_as_a_step() {
     let open = "(".repeat(20_000);
     let again = format!("{}b", "a".repeat(40_000));
-    // Each start looks at all that follows.
+    // Each start reads the whole rest.
     for (text, pattern) in [(&open, "%b()"), (&again, "(a*)%1c")] {
         let mut looks = 0;
         let mut is_late = || {
@@ -75,7 +75,7 @@ fn every_byte_that_is_looked_at_counts() {
     }
 }
 
-/// What Lua's own matcher says.
+/// The result of Lua's own matcher.
 fn reference(
     lua: &mlua::Lua,
     text: &[u8],
@@ -102,7 +102,7 @@ fn reference(
 
 proptest! {
     #[test]
-    fn it_finds_what_lua_finds(
+    fn it_finds_the_same_as_lua(
         text in "[ab(). x1]{0,12}",
         pattern in "(\\^?)([ab.x1]|%[awdsA.]|\\[[ab%w^-]{1,3}\\]|\\(a?\\)|%b\\(\\)|%f\\[%w\\]){1,5}[*+?-]?([ab.]?)(\\$?)",
     ) {
@@ -112,14 +112,14 @@ proptest! {
         match (expected, got) {
             (Ok(expected), Ok(got)) => prop_assert_eq!(expected, got, "{:?} in {:?}", pattern, text),
             (Err(_), Err(_)) => {}
-            // Lua finds out that a capture was never closed when it hands it out.
+            // Lua notices only when it returns a capture that it was never closed.
             (Err(_), Ok(_)) => {}
             (Ok(expected), Err(got)) => prop_assert!(false, "{:?} in {:?}: {:?}, {:?}", pattern, text, expected, got),
         }
     }
 
     #[test]
-    fn any_bytes_are_taken_calmly(text in any::<Vec<u8>>(), pattern in any::<Vec<u8>>()) {
+    fn arbitrary_bytes_do_not_panic(text in any::<Vec<u8>>(), pattern in any::<Vec<u8>>()) {
         let mut looks = 0;
         let mut is_late = || { looks += 1; looks > 2 };
         let _ = Matcher::new(&text, &pattern, &mut is_late).find(0);

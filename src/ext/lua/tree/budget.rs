@@ -1,11 +1,11 @@
-//! How much the data of one request takes, and may take.
+//! The memory limit of a request's data.
 
 use super::{Node, TreeError};
 use crate::runtime::json::Value;
 
-/// What all objects and lists of one request may hold together, by a rough count.
+/// The approximate maximum size of all objects and lists of one request.
 const MOST_BYTES: usize = 64 << 20;
-/// Of one value beside its text.
+/// The size of a value without its text.
 pub(super) const VALUE_BYTES: usize = 64;
 
 /// Counts `bytes`.
@@ -18,7 +18,7 @@ pub(super) fn add(spent: &mut usize, bytes: usize) -> Result<(), TreeError> {
     }
 }
 
-/// What one value takes.
+/// The size of one value.
 pub(super) fn text_bytes(node: &Node) -> usize {
     match node {
         Node::Leaf(value) => VALUE_BYTES + value_bytes(value),
@@ -26,7 +26,7 @@ pub(super) fn text_bytes(node: &Node) -> usize {
     }
 }
 
-/// What a copy of `value` takes beside itself. An unread slice is shared.
+/// The additional size of a copy of `value`. An unparsed slice is shared.
 pub(super) fn value_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Raw(_) => 0,

@@ -1,18 +1,18 @@
-//! What tells of a failed backend (`return_error_details`). Scripts see more of it than is written: the backend's name,
-//! and what is empty.
+//! The entry of a failed backend (`return_error_details`). Scripts can read more of it than is written to the
+//! response: the backend's name, and empty members.
 
 use super::{Id, Members, Shown};
 
 const WRITTEN: [&str; 3] = ["http_status_code", "http_body", "http_body_encoding"];
-/// What can be read although it is not there.
+/// Members that can be read although they do not exist.
 const READ: [&str; 3] = ["http_body", "http_body_encoding", "name"];
 
-/// The entries that scripts looked into, with their backends' names.
+/// The entries that scripts have read, with the names of their backends.
 #[derive(Debug, Default)]
 pub(super) struct Entries(Vec<(Id, Box<str>)>);
 
 impl Entries {
-    /// Takes note of the object that was found under `key`, if it is one.
+    /// Records the object that was found under `key`, if it is an entry.
     pub(super) fn note(&mut self, key: &str, id: Id, members: &Members) {
         let Some(name) = key.strip_prefix("error_") else {
             return;
@@ -24,7 +24,7 @@ impl Entries {
         }
     }
 
-    /// The member called `key` of an entry that has none.
+    /// The virtual member `key` of an entry.
     pub(super) fn shown(&self, id: Id, key: &str) -> Option<Shown> {
         let (_, name) = self.0.iter().find(|(known, _)| *known == id)?;
         match key {
@@ -34,7 +34,7 @@ impl Entries {
         }
     }
 
-    /// The names that an entry with `members` has besides.
+    /// The virtual members of an entry with `members`.
     pub(super) fn names(&self, id: Id, members: &Members) -> impl Iterator<Item = &'static str> {
         let is_entry = self.0.iter().any(|(known, _)| *known == id);
         let names = READ.iter().filter(move |_| is_entry);

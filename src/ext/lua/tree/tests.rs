@@ -20,7 +20,7 @@ fn text(text: &str) -> Node {
 }
 
 #[test]
-fn what_is_taken_out_is_a_live_reference() {
+fn a_value_that_was_read_is_a_live_reference() {
     let (mut tree, root) = tree(r#"{"o":{"a":1,"deep":{"b":[1,2]}}}"#);
     let Some(Shown::Object(o)) = tree.member(root, "o").unwrap() else {
         panic!()
@@ -38,7 +38,7 @@ fn what_is_taken_out_is_a_live_reference() {
 }
 
 #[test]
-fn a_list_that_grows_is_another_list() {
+fn a_list_that_grows_becomes_a_copy() {
     let (mut tree, root) = tree(r#"{"l":[1,2,3]}"#);
     let Some(Shown::List(list)) = tree.member(root, "l").unwrap() else {
         panic!()
@@ -46,7 +46,7 @@ fn a_list_that_grows_is_another_list() {
     assert_eq!(tree.set_item(list, 0, text("first")).unwrap(), list);
     let longer = tree.set_item(list, 5, text("far")).unwrap();
     assert_ne!(longer, list);
-    // From now on it is the script's own, and grows in its place.
+    // From now on the list belongs to the script, and grows in place.
     assert_eq!(tree.set_item(longer, 6, text("on")).unwrap(), longer);
     tree.remove_item(longer, 1);
     assert_eq!(tree.items_len(longer), 6);
@@ -60,12 +60,12 @@ fn a_list_that_grows_is_another_list() {
 }
 
 #[test]
-fn loops_and_growth_without_end_are_errors() {
+fn cycles_and_unlimited_growth_are_errors() {
     let (mut tree, root) = tree("{}");
     tree.set_member(root, "self", Node::Object(root)).unwrap();
     assert_eq!(tree.export(root), Err(TreeError::TooDeep));
 
-    // Each holds the one before it twice.
+    // Each contains the previous one twice.
     let mut last = tree.object().unwrap();
     for _ in 0..60 {
         let next = tree.object().unwrap();
@@ -77,7 +77,7 @@ fn loops_and_growth_without_end_are_errors() {
 }
 
 #[test]
-fn a_list_is_not_longer_than_memory() {
+fn the_length_of_a_list_is_limited() {
     let mut tree = Tree::default();
     let list = tree.list().unwrap();
     let far = tree.set_item(list, usize::MAX, Node::Leaf(Value::Null));
@@ -86,7 +86,7 @@ fn a_list_is_not_longer_than_memory() {
 }
 
 #[test]
-fn numbers_are_written_without_a_fraction_they_have_not() {
+fn whole_numbers_are_written_without_a_fraction() {
     for (number, text) in [
         (1.0, "1"),
         (1.5, "1.5"),
@@ -103,7 +103,7 @@ fn numbers_are_written_without_a_fraction_they_have_not() {
 }
 
 #[test]
-fn copies_of_texts_count() {
+fn copies_of_strings_count() {
     let (mut tree, root) = tree("{}");
     let list = tree.list().unwrap();
     let long = "x".repeat(1 << 20);
@@ -116,7 +116,7 @@ fn copies_of_texts_count() {
 }
 
 #[test]
-fn an_entry_of_a_failed_backend_shows_more_than_is_written() {
+fn an_entry_of_a_failed_backend_has_virtual_members() {
     let body =
         r#"{"error_x":{"http_status_code":500},"error_y":{"a":1},"z":{"http_status_code":1}}"#;
     let (mut tree, root) = tree(body);

@@ -60,7 +60,7 @@ fn attributes(block: &Block<'_>) -> Option<Attributes> {
     })
 }
 
-/// The outer `None`: it is no time. As in Go, a year before 1601 is none that a cookie could have.
+/// The outer `None` means that the time is invalid. As in Go, a cookie has no years before 1601.
 fn expires(block: &Block<'_>) -> Option<Option<String>> {
     let Some(text) = block.text("expires").filter(|text| !text.is_empty()) else {
         return Some(None);

@@ -1,4 +1,4 @@
-//! Modifiers that hold no others.
+//! Modifiers that contain no others.
 
 mod cookie;
 
@@ -20,7 +20,7 @@ use crate::ext::context::Compile;
 use crate::runtime::template::escape;
 use crate::upstream::HostSet;
 
-/// Where a modifier can act.
+/// The supported scope of a modifier.
 pub(super) fn supported(name: &str) -> Scope {
     match name {
         "header.Id" | "querystring.Modifier" | "url.Modifier" | "port.Modifier" => Scope::REQUEST,
@@ -29,7 +29,7 @@ pub(super) fn supported(name: &str) -> Scope {
     }
 }
 
-/// What modifier `name` does; `None` when it cannot be done, which is reported. `scope` is `None` when that is broken.
+/// The change of modifier `name`. `None` after an error, which is reported. `scope` is `None` if it is invalid.
 pub(super) fn change(
     name: &str,
     block: &Block<'_>,
@@ -75,7 +75,7 @@ fn named(node: &Node<'_>, text: &str) -> Option<Field> {
     name.ok().map(Field::new)
 }
 
-/// A header that is to be changed: those of a connection cannot be.
+/// A header to be changed. Headers of a connection cannot be changed.
 fn changed(node: &Node<'_>, field: Field) -> Field {
     if field.kind == Kind::Connection {
         node.warn(Mistake::invalid(format!(
@@ -118,7 +118,7 @@ fn is_number(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
-/// The value of a header; empty when absent.
+/// The value of a header. Empty if absent.
 fn value(block: &Block<'_>, key: &str) -> Option<HeaderValue> {
     let text = block.text(key).unwrap_or_default();
     let value = HeaderValue::from_bytes(text.trim().as_bytes());
@@ -160,7 +160,7 @@ fn id(block: &Block<'_>) -> Option<Change> {
     plain(&node, field).map(Change::Id)
 }
 
-/// A header that means nothing to the message itself, for values that are made here.
+/// A header without a special role, for generated values.
 fn plain(node: &Node<'_>, field: Field) -> Option<Field> {
     if field.kind != Kind::Plain {
         node.invalid(format!("{} is not free for this", node.shown()));
@@ -233,7 +233,7 @@ fn url(block: &Block<'_>, cx: &Compile<'_>) -> Option<Url> {
     })
 }
 
-/// A path as it goes on the wire; the file has it plain, so a `%` is one.
+/// A path as on the wire. The configured path is not encoded, so a `%` means itself.
 fn encoded(path: &str) -> Box<str> {
     let mut out = String::with_capacity(path.len());
     for (index, segment) in path.split('/').enumerate() {
@@ -245,7 +245,7 @@ fn encoded(path: &str) -> Box<str> {
     out.into()
 }
 
-/// A port that is in its range; `None` when absent, or out of it, which is reported.
+/// A port in the valid range. `None` if it is absent or out of range, which is reported.
 pub(super) fn port(block: &Block<'_>) -> Option<u16> {
     let port = block.within("port", 1, 65535)?;
     u16::try_from(port).ok()
@@ -269,13 +269,13 @@ fn port_change(block: &Block<'_>) -> Option<Port> {
     }
 }
 
-// Answers.
+// Responses.
 
 fn status(block: &Block<'_>) -> Option<Change> {
     if !block.has("statusCode") {
         block.missing("statusCode");
     }
-    // What is below is no answer: another one would have to follow.
+    // Lower values are interim responses, which another one would have to follow.
     let code = block.within("statusCode", 200, 999)?;
     let code = u16::try_from(code).ok()?;
     StatusCode::from_u16(code).ok().map(Change::Status)
@@ -317,7 +317,7 @@ fn files(block: &Block<'_>, scope: Scope, cx: &Compile<'_>) -> Option<Files> {
     Some(Files::new(root, explicit?))
 }
 
-/// Files for single paths; a leading slash means the folder.
+/// Files for single paths. A leading slash means the folder.
 fn explicit(block: &Block<'_>) -> Option<HashMap<Vec<u8>, PathBuf>> {
     let Some(node) = block.get("explicitPaths") else {
         return Some(HashMap::new());
@@ -340,7 +340,7 @@ fn explicit(block: &Block<'_>) -> Option<HashMap<Vec<u8>, PathBuf>> {
     entries.into_iter().collect()
 }
 
-/// The place of a key, or of the block that lacks it.
+/// The location of a key, or of the block that lacks it.
 fn at<'a>(block: &Block<'a>, key: &str) -> Node<'a> {
     block.get(key).unwrap_or_else(|| block.node().clone())
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn headers_of_an_answer_are_changed() {
+fn headers_of_a_response_are_changed() {
     let came = [("x-a", "1"), ("content-length", "4")];
     for (block, name, expected) in [
         (
@@ -20,7 +20,7 @@ fn headers_of_an_answer_are_changed() {
             vec!["1"],
         ),
         (r#"{"header.Blacklist": {"names": ["X-A"]}}"#, "x-a", vec![]),
-        // A length is the upstream's to tell, and ours to leave out.
+        // The length is set by the upstream; the gateway may only omit it.
         (
             r#"{"header.Modifier": {"name": "Content-Length", "value": "9"}}"#,
             "content-length",
@@ -78,7 +78,7 @@ fn a_cookie_and_a_status_are_set() {
 }
 
 #[test]
-fn some_filters_look_at_the_answer_and_the_others_at_its_request() {
+fn some_filters_check_the_response_and_others_its_request() {
     let sent = request(&[("x-a", "request"), ("cookie", "s=1")]);
     for (filter, expected) in [
         (
@@ -112,7 +112,7 @@ fn some_filters_look_at_the_answer_and_the_others_at_its_request() {
 }
 
 #[test]
-fn a_scope_is_narrowed_by_those_around_it() {
+fn a_scope_is_limited_by_outer_scopes() {
     let group = |outer: &str, inner: &str| {
         let block = format!(
             r#"{{"fifo.Group": {{{outer} "modifiers": [
@@ -151,7 +151,7 @@ const BODY: &str =
     r#"{"body.Modifier": {"contentType": "text/plain", "body": "MDEyMzQ1Njc4OQ=="}}"#;
 
 #[test]
-fn a_body_replaces_that_of_an_answer() {
+fn a_body_replaces_that_of_a_response() {
     let came = reply(&[
         ("content-encoding", "gzip"),
         ("content-type", "a/b"),
@@ -165,7 +165,7 @@ fn a_body_replaces_that_of_an_answer() {
 }
 
 #[test]
-fn a_part_of_a_body_is_sent_to_those_who_ask_for_it() {
+fn a_requested_part_of_a_body_is_sent() {
     for (range, status, body, part) in [
         ("bytes=2-4", 206, "234", Some("bytes 2-4/10")),
         ("bytes=-1", 206, "9", Some("bytes 9-9/10")),

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Pointers and texts of everything that is wrong with a definition.
+/// Pointers and texts of all errors in a definition.
 fn found(block: &str) -> Vec<String> {
     let mut file = File::new(block);
     let part = file.backend(&BACKEND, "{}");
@@ -9,7 +9,7 @@ fn found(block: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_definition_that_cannot_be_used_stops_the_start() {
+fn an_invalid_definition_stops_the_start() {
     for (block, expected) in [
         ("{}", ": a modifier is missing"),
         ("[]", ": a list of 0 is a list, but an object is expected"),
@@ -167,7 +167,7 @@ fn a_definition_that_cannot_be_used_stops_the_start() {
 }
 
 #[test]
-fn every_mistake_is_found_with_its_place() {
+fn every_error_is_reported_with_its_location() {
     let block = r#"{"fifo.Group": {"modifiers": [
         {"header.Filter": {"name": "A", "modifier": {"header.Modifier": {"name": ":"}}, "else": {"nope": {}}}},
         {"priority.Group": {"modifiers": [{"priority": "1", "modifier": {"header.Id": {}}}, {"priority": 1}]}},
@@ -195,7 +195,7 @@ fn every_mistake_is_found_with_its_place() {
 }
 
 #[test]
-fn remarks_are_no_modifiers_and_unknown_fields_a_warning() {
+fn comments_are_not_modifiers_and_unknown_members_are_a_warning() {
     let mut file = File::new(
         r#"{"@comment": "x", "header.Modifier": {"name": "A", "vaule": "b"}, "$schema": "y"}"#,
     );

@@ -1,4 +1,4 @@
-//! Definitions as a file has them, and what they do to a request and its answer.
+//! Definitions as configured, and their effect on a request and its response.
 
 mod answers;
 mod mistakes;
@@ -58,7 +58,7 @@ fn reply(pairs: &[(&'static str, &str)]) -> Reply {
     }
 }
 
-/// What became of a request.
+/// The result for a request.
 fn sent(block: &str, request: &mut PipeRequest) -> Result<bool, Failure> {
     match step(block).request(request)? {
         Turn::Send => Ok(false),
@@ -67,14 +67,14 @@ fn sent(block: &str, request: &mut PipeRequest) -> Result<bool, Failure> {
     }
 }
 
-/// What became of a request with these headers.
+/// The request after the change, for a request with these headers.
 fn changed(block: &str, pairs: &[(&'static str, &str)]) -> PipeRequest {
     let mut request = request(pairs);
     sent(block, &mut request).unwrap();
     request
 }
 
-/// What became of an answer to a request.
+/// The response after the change.
 fn answered(block: &str, request: &PipeRequest, mut reply: Reply) -> Reply {
     let step = step(block);
     assert!(step.sees_answers(), "{block}");
@@ -88,7 +88,7 @@ fn values<'h>(headers: &'h HeaderMap, name: &str) -> Vec<&'h str> {
     lines.map(|value| value.to_str().unwrap()).collect()
 }
 
-/// A definition that marks the request or the answer with `X-Mark: mark`.
+/// A definition that marks the request or the response with `X-Mark: mark`.
 fn mark(mark: &str) -> String {
     format!(r#"{{"header.Modifier": {{"name": "X-Mark", "value": "{mark}"}}}}"#)
 }

@@ -63,7 +63,7 @@ fn an_id_is_given_once() {
 }
 
 #[test]
-fn what_frames_a_message_follows_its_body() {
+fn the_framing_of_a_message_depends_on_its_body() {
     let with_body = |block: &str, pairs: &[(&'static str, &str)]| {
         let mut request = request(pairs);
         request.body = Bytes::from_static(b"four");
@@ -80,7 +80,7 @@ fn what_frames_a_message_follows_its_body() {
     let request = with_body(chunked, &[("content-length", "4")]);
     assert!(request.headers.get("content-length").is_none());
     assert_eq!(values(&request.headers, "transfer-encoding"), ["chunked"]);
-    // A value that a client chose is no length either.
+    // A value that the client chose is not used as the length either.
     let copy = r#"{"header.Copy": {"from": "X-L", "to": "Content-Length"}}"#;
     let request = with_body(copy, &[("x-l", "1"), ("content-length", "4")]);
     assert_eq!(values(&request.headers, "content-length"), ["4"]);
@@ -89,7 +89,7 @@ fn what_frames_a_message_follows_its_body() {
 }
 
 #[test]
-fn fields_of_a_connection_are_left_alone() {
+fn headers_of_a_connection_are_unchanged() {
     for name in [
         "Connection",
         "Keep-Alive",
@@ -110,7 +110,7 @@ fn fields_of_a_connection_are_left_alone() {
 }
 
 #[test]
-fn a_host_must_be_one() {
+fn a_host_must_be_valid() {
     let block = r#"{"header.Modifier": {"name": "Host", "value": "internal:8080"}}"#;
     assert_eq!(
         values(&changed(block, &[]).headers, "host"),
@@ -126,7 +126,7 @@ fn a_host_must_be_one() {
 }
 
 #[test]
-fn a_user_agent_that_is_taken_away_is_ours() {
+fn a_removed_user_agent_is_replaced_by_ours() {
     let block = r#"{"header.Blacklist": {"names": ["User-Agent"]}}"#;
     let request = changed(block, &[("user-agent", "client")]);
     assert!(values(&request.headers, "user-agent")[0].starts_with("Portcullis/"));
@@ -185,7 +185,7 @@ fn parts_of_a_url_are_replaced() {
 }
 
 #[test]
-fn a_cookie_joins_those_of_the_client() {
+fn a_cookie_is_appended_to_those_of_the_client() {
     let block = r#"{"cookie.Modifier": {"name": "c", "value": "3", "path": "/p"}}"#;
     assert_eq!(values(&changed(block, &[]).headers, "cookie"), ["c=3"]);
     let request = changed(block, &[("cookie", "a=1"), ("cookie", "b=2")]);
@@ -224,7 +224,7 @@ fn the_url_is_stored_without_credentials() {
     );
 }
 
-/// Whether the filter lets its modifier run, for the request above with these headers.
+/// Whether the filter runs its modifier, for the request above with these headers.
 fn holds(filter: &str, fields: &str, pairs: &[(&'static str, &str)]) -> bool {
     let (yes, no) = (mark("yes"), mark("no"));
     let block = format!(r#"{{"{filter}": {{{fields}, "modifier": {yes}, "else": {no}}}}}"#);
@@ -238,7 +238,7 @@ fn holds(filter: &str, fields: &str, pairs: &[(&'static str, &str)]) -> bool {
 }
 
 #[test]
-fn filters_choose() {
+fn filters_select_modifiers() {
     let sent = [
         ("x-a", "1"),
         ("x-a", "2"),
@@ -304,7 +304,7 @@ fn two_filters_have_no_else() {
 }
 
 #[test]
-fn groups_have_an_order() {
+fn groups_run_in_order() {
     let append =
         |value: &str| format!(r#"{{"header.Append": {{"name": "X", "value": "{value}"}}}}"#);
     let list = ["1", "2", "3"].map(append).join(",");
@@ -329,7 +329,7 @@ fn groups_have_an_order() {
 }
 
 #[test]
-fn the_first_failure_stops_a_group_unless_they_are_gathered() {
+fn the_first_failure_stops_a_group_unless_errors_are_aggregated() {
     let bad = r#"{"header.Copy": {"from": "X-Bad", "to": "Host"}}"#;
     let group = |more: &str| {
         let list = format!("{bad}, {}, {bad}", mark("ran"));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::files::below;
 use super::*;
 
-/// A folder `root` with files, beside one that nobody may have.
+/// A folder `root` with files, next to one that must not be served.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
@@ -61,7 +61,7 @@ async fn files_below_the_folder_are_served() {
 }
 
 #[tokio::test]
-async fn nothing_else_is() {
+async fn other_files_are_not_served() {
     let dir = folder();
     let step = serving(dir.path());
     for path in [
@@ -100,7 +100,7 @@ async fn nothing_else_is() {
 }
 
 #[tokio::test]
-async fn a_link_that_leads_back_into_the_folder_is_followed() {
+async fn a_link_into_the_folder_is_followed() {
     let dir = folder();
     let step = serving(dir.path());
     let reply = served(&*step, "/up/root/a.json", &[]).await;
@@ -108,7 +108,7 @@ async fn a_link_that_leads_back_into_the_folder_is_followed() {
 }
 
 #[tokio::test]
-async fn a_file_that_may_not_be_read_is_401_and_one_too_large_500() {
+async fn an_unreadable_file_is_401_and_one_that_is_too_large_500() {
     let dir = folder();
     let step = serving(dir.path());
     let large = fs::File::create(dir.path().join("root/large")).unwrap();
@@ -122,7 +122,7 @@ async fn a_file_that_may_not_be_read_is_401_and_one_too_large_500() {
     );
     let closed = dir.path().join("root/a.json");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
-    // Whoever may read everything cannot be kept out.
+    // A user that may read everything (root) is not rejected.
     if fs::read(&closed).is_err() {
         let reply = served(&*step, "/a.json", &[]).await;
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
@@ -130,7 +130,7 @@ async fn a_file_that_may_not_be_read_is_401_and_one_too_large_500() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_file_is_sent_to_those_who_ask_for_it() {
+async fn a_requested_part_of_a_file_is_sent() {
     let dir = folder();
     let step = serving(dir.path());
     for (range, status, body, part) in [
@@ -149,7 +149,7 @@ async fn a_part_of_a_file_is_sent_to_those_who_ask_for_it() {
 }
 
 #[tokio::test]
-async fn a_folder_that_a_link_names_may_be_exchanged() {
+async fn a_folder_that_is_a_link_may_be_replaced() {
     let dir = folder();
     let current = dir.path().join("current");
     symlink("root", &current).unwrap();
@@ -170,7 +170,7 @@ async fn a_folder_that_a_link_names_may_be_exchanged() {
 }
 
 #[tokio::test]
-async fn the_path_is_the_one_that_the_last_modifier_left() {
+async fn the_path_is_the_one_that_the_last_modifier_set() {
     let dir = folder();
     let root = dir.path().join("root").display().to_string();
     let step = step(&format!(
