@@ -1,7 +1,7 @@
-//! `audit`: what a file may do but better would not. It must be a file that `check` passes; nothing is started.
+//! `audit`: recommendations for a configuration. It must be one that `check` accepts. Nothing is started.
 //!
-//! Ids and severities are those of the reference, so that lists of ignored ids still fit. Rules about parts that this
-//! version does not build (tracing, gRPC, async agents, plugins) are left out: `check` speaks of those.
+//! Ids and severities are those of KrakenD, so existing lists of ignored ids still apply. Rules about parts that this
+//! version does not implement (tracing, gRPC, async agents, plugins) are omitted: `check` reports those.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::config::{Endpoint, Environment, Extra, Node, Report, Service, Typing,
 use crate::ext::registry;
 use crate::ext::unbuilt::unbuilt;
 
-/// Endpoints without a `timeout`, in a file without one.
+/// The timeout of endpoints without a `timeout`, in a configuration without one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much a recommendation matters.
+/// The severity of a recommendation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
     Critical,
@@ -336,7 +336,7 @@ const RULES: &[Rule] = &[
     ),
 ];
 
-/// Prints what could be better, to standard error as the reference does. The exit code is 1 when there is anything.
+/// Prints the recommendations, to standard error as KrakenD does. The exit code is 1 if there are any.
 pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     let name = args.config.display().to_string();
     let ignored = match ignored(args) {
@@ -374,7 +374,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     }
 }
 
-/// The ids of `--ignore` and those of the file, one a line.
+/// The ids of `--ignore`, and those of the file, one per line.
 fn ignored(args: &AuditArgs) -> Result<HashSet<String>, String> {
     let mut ids: HashSet<String> = args.ignore.iter().map(|id| id.trim().to_owned()).collect();
     if let Some(path) = &args.ignore_file {
@@ -385,7 +385,7 @@ fn ignored(args: &AuditArgs) -> Result<HashSet<String>, String> {
     Ok(ids)
 }
 
-/// Every rule that the file, or what it was rendered to, breaks; `None` when it cannot be read.
+/// Every rule that the configuration, or its rendered template, breaks. `None` if it cannot be read.
 fn raised(path: &Path, rendering: Option<&Rendering>) -> Option<Vec<&'static Rule>> {
     let report = Report::new();
     let environment = Environment::process();
@@ -414,7 +414,7 @@ fn json(raised: &[&Rule]) -> String {
     serde_json::json!({ "recommendations": raised.iter().map(one).collect::<Vec<_>>() }).to_string()
 }
 
-/// The block of a namespace, under any of its spellings.
+/// The block of a namespace, under any of its names.
 fn find<'a>(extra: &Extra<'a>, name: &str) -> Option<Node<'a>> {
     let service = registry::SERVICE
         .iter()
@@ -438,7 +438,7 @@ fn has(extra: &Extra<'_>, name: &str) -> bool {
     find(extra, name).is_some()
 }
 
-/// Whether a namespace stands at the service, an endpoint or a backend.
+/// Whether the service, an endpoint or a backend has the namespace.
 fn anywhere(file: &Service<'_>, name: &str) -> bool {
     has(&file.extra, name)
         || file
@@ -495,7 +495,7 @@ fn slower_than(file: &Service<'_>, seconds: u64) -> bool {
         .any(|endpoint| endpoint.timeout.unwrap_or(usual) > limit)
 }
 
-/// How many backends of an endpoint are asked to change something.
+/// The number of backends of an endpoint that are called with a method that writes.
 fn writes(endpoint: &Endpoint<'_>) -> usize {
     let usual = endpoint.method.as_deref().unwrap_or("GET");
     let method = |own: &Option<String>| own.as_deref().unwrap_or(usual).to_ascii_uppercase();
@@ -522,7 +522,7 @@ mod tests {
             .collect()
     }
 
-    /// A file with these members at its root, in `extra_config` and in its one endpoint.
+    /// A configuration with these members at its root, in `extra_config` and in its only endpoint.
     fn with(root: &str, extra: &str, endpoint: &str) -> Vec<&'static str> {
         ids(&format!(
             r#"{{"version": 3, {root} "extra_config": {{{extra}}}, "endpoints": [{{"endpoint": "/a", {endpoint}
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_file_could_be_better_in_the_known_ways() {
+    fn a_minimal_configuration_gets_the_expected_recommendations() {
         assert_eq!(
             with("", "", ""),
             [
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_not_recommended() {
+    fn present_settings_are_not_recommended() {
         let raised = with(
             r#""tls": {"keys": []},"#,
             r#""security/http": {}, "security/cors": {}, "security/bot-detector": {}, "telemetry/logging": {},

@@ -1,4 +1,4 @@
-//! `check`: all mistakes of a file at once; and the texts of findings, which `run` and `reload` print too.
+//! `check`: all errors of a configuration at once. The texts of findings are also printed by `run` and `reload`.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -13,9 +13,9 @@ use crate::ext::Carry;
 use crate::server::tls::Certificates;
 use crate::upstream::{Clients, DnsTable};
 
-/// Checks a file and prints the result. As the reference's commands do, text goes to standard error.
+/// Checks a configuration and prints the result. As with KrakenD's commands, text goes to standard error.
 ///
-/// The exit code is 1 when something stops a start, 0 otherwise, also with warnings.
+/// The exit code is 1 if an error stops the start, and 0 otherwise, also with warnings.
 pub(super) fn check(args: CheckArgs) -> ExitCode {
     let name = args.config.display().to_string();
     let outcome = outcome_with(&args.config, environment(args.strict));
@@ -23,7 +23,7 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
         render(&outcome, args.show_secrets);
     }
     match args.format {
-        // The rendered text has standard output for itself.
+        // Standard output is reserved for the rendered text.
         Format::Json if args.render => eprintln!("{}", json(&name, &outcome.findings)),
         Format::Json => println!("{}", json(&name, &outcome.findings)),
         Format::Text => {
@@ -37,7 +37,8 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
     }
 }
 
-/// Prints what a template renders to. A terminal does not see what came from the environment: somebody may look on.
+/// Prints the rendered template. On a terminal, values that came from the environment are masked, because others may
+/// see the screen.
 fn render(outcome: &Outcome, show_secrets: bool) {
     let mut out = std::io::stdout().lock();
     let text = match &outcome.rendering {
@@ -45,11 +46,11 @@ fn render(outcome: &Outcome, show_secrets: bool) {
         Some(rendering) => rendering.text.clone(),
         None => return,
     };
-    // Whoever closes the pipe wants no more of it.
+    // An error means that the reader closed the pipe.
     let _ = out.write_all(text.as_bytes());
 }
 
-/// The environment of this process; `--strict` is a variable of it.
+/// The environment of this process. `--strict` is added to it as a variable.
 pub fn environment(strict: bool) -> Environment {
     if strict {
         Environment::process().with("PORTCULLIS_STRICT", "1")
@@ -58,7 +59,7 @@ pub fn environment(strict: bool) -> Environment {
     }
 }
 
-/// Compiles a file for nothing but its findings.
+/// Compiles a configuration only for its findings.
 pub fn outcome(file: &Path) -> Outcome {
     outcome_with(file, Environment::process())
 }
@@ -76,7 +77,7 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
             debug: false,
         },
     );
-    // What only the server knows of TLS: whether versions, suites and curves leave anything to agree on.
+    // Checks that are made by the server: whether TLS versions, suites and curves can be negotiated.
     let tls = outcome
         .compiled
         .as_ref()
@@ -94,7 +95,7 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
     outcome
 }
 
-/// `indent`: print what the file defines, too, with this in front of each level.
+/// With `indent`, also prints what the configuration defines, with this text at each level.
 fn text(name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
     let mut out = format!("Parsing configuration file: {name}\n");
     match &outcome.compiled {
@@ -112,7 +113,7 @@ fn text(name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
     out
 }
 
-/// Why a file cannot be served: the reference's first line, then every finding with its place.
+/// Why a configuration cannot be served: KrakenD's first line, followed by every finding with its location.
 pub fn refusal(name: &str, findings: &[Finding]) -> String {
     let first = findings
         .iter()
@@ -126,7 +127,7 @@ pub fn refusal(name: &str, findings: &[Finding]) -> String {
     )
 }
 
-/// The warnings of a file that is served, a line each, for the log.
+/// The warnings of a served configuration, one line each, for the log.
 pub fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
     findings
         .iter()
@@ -138,7 +139,7 @@ pub fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
         .collect()
 }
 
-/// One finding after the other: `gateway.json:12:15: /endpoints/3/timeout: …`, and a hint below it.
+/// One line per finding, `gateway.json:12:15: /endpoints/3/timeout: …`, with a hint below it.
 pub fn list(name: &str, findings: &[Finding]) -> String {
     let mut out = String::new();
     for finding in findings {
@@ -172,7 +173,8 @@ pub fn json(name: &str, findings: &[Finding]) -> String {
     serde_json::json!({ "file": name, "ok": ok, "findings": findings }).to_string()
 }
 
-/// `template` is there for a file that was rendered: what printed the place, or what could not be rendered.
+/// `template` is present for a rendered configuration: the place that printed the text, or that could not be
+/// rendered.
 fn object(finding: &Finding) -> serde_json::Value {
     let mut object = serde_json::json!({
         "severity": word(finding.severity),
@@ -193,7 +195,7 @@ fn object(finding: &Finding) -> serde_json::Value {
     object
 }
 
-/// The file that a person repairs, when that is not the one that was asked for.
+/// The file to correct, if it is not the configuration itself.
 fn template(finding: &Finding) -> Option<(&str, Position)> {
     match &finding.mistake {
         Mistake::Template(problem) => Some((&problem.file, problem.at)),
@@ -251,7 +253,7 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-/// Texts of the file may hold escapes that a terminal obeys.
+/// Texts of the configuration may contain escape sequences for terminals.
 fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_its_place_and_a_hint() {
+    fn an_error_has_its_location_and_a_hint() {
         let (text, json) = checked(
             "{\n  \"version\": 3,\n  \"endpoints\": [{\n    \"endpoint\": \"/a\",\n    \"timeout\": \"2 sec\",\n    \"backend\": [{\"host\": [\"http://a\"], \"url_patern\": \"/\"}]\n  }]\n}",
         );
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_file_is_ok_and_summed_up() {
+    fn a_valid_configuration_is_ok_and_summarised() {
         let (text, json) = checked(
             r#"{"version": 3, "name": "x", "endpoints": [{"endpoint": "/a", "backend": [{"host": ["http://a"], "url_pattern": "/b"}]}]}"#,
         );

@@ -1,7 +1,8 @@
 //! `demo`: everything in one process, on loopback, without an account anywhere.
 //!
-//! A development issuer (discovery, key set, token endpoint), a sample upstream and the gateway on the walkthrough's
-//! configuration. Keys are made at start and die with the process. Not for production, and it says so.
+//! It starts a development issuer (discovery, key set, token endpoint), a sample upstream, and the gateway with the
+//! configuration of the walkthrough. Keys are generated at start and end with the process. It is not for production,
+//! and its output says so.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -68,7 +69,7 @@ fn side(port: u16, handler: Handler) -> SideListener {
     }
 }
 
-/// The walkthrough's file, with the demo's issuer and upstream in the places of a tenant and a backend.
+/// The configuration of the walkthrough, with the issuer and the upstream of the demo.
 fn configuration(port: u16, issuer_port: u16, upstream_port: u16) -> Value {
     json!({
         "version": 3,
@@ -136,7 +137,7 @@ fn free_port(wanted: u16) -> Result<u16, String> {
         .port())
 }
 
-/// The sample upstream: two resources about one thing.
+/// The sample upstream: two resources about one entity.
 fn sample(asked: &Asked) -> Response<Vec<u8>> {
     let mut parts = asked.path.trim_matches('/').splitn(2, '/');
     let body = match (parts.next(), parts.next()) {
@@ -154,7 +155,7 @@ fn sample(asked: &Asked) -> Response<Vec<u8>> {
     json_answer(StatusCode::OK, &body)
 }
 
-/// A development issuer: enough of OpenID for a machine client.
+/// A development issuer with the parts of OpenID that a machine client needs.
 struct Issuer {
     url: String,
     key: EncodingKey,
@@ -274,7 +275,7 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
     whole(status, "application/json", value.to_string().into_bytes())
 }
 
-/// The RSAPrivateKey inside a PKCS#8 document (RFC 5208), which is what the token library takes.
+/// The RSAPrivateKey within a PKCS#8 document (RFC 5208), which the token library requires.
 fn pkcs1(pkcs8: &[u8]) -> Result<Vec<u8>, String> {
     // SEQUENCE { version, algorithm, OCTET STRING { RSAPrivateKey } }: the octet string is the last member.
     let marker = [0x04, 0x82];
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_issuer_gives_tokens_that_its_own_key_set_verifies() {
+    fn the_issuer_issues_tokens_that_its_own_key_set_verifies() {
         jose::install_crypto();
         let issuer = Issuer::new("http://127.0.0.1:1/".to_owned()).unwrap();
         let body = "grant_type=client_credentials&client_id=demo&client_secret=demo-secret";
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_without_the_secret_gets_nothing() {
+    fn a_client_without_the_secret_gets_no_token() {
         jose::install_crypto();
         let issuer = Issuer::new("http://127.0.0.1:1/".to_owned()).unwrap();
         let (status, _) = ask(

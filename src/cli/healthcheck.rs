@@ -1,4 +1,4 @@
-//! `healthcheck`: for containers and probes that have no HTTP client of their own.
+//! `healthcheck`: for containers and probes without an HTTP client.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use crate::cli::{HealthcheckArgs, check};
 use crate::config::Environment;
 
-/// What to ask where the health endpoint is switched off.
+/// The path if the health endpoint is disabled.
 const READY: &str = "/__ready";
 
-/// What to ask, and whether the certificate matters.
+/// The URL to call, and whether the certificate is verified.
 #[derive(Debug, PartialEq, Eq)]
 struct Probe {
     url: String,
     insecure: bool,
 }
 
-/// Asks once; 0 when the answer is a 2xx.
+/// Sends one request. The exit code is 0 if the response is a 2xx.
 pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -48,7 +48,8 @@ pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     }
 }
 
-/// The gateway that runs this file here. Its certificate is for the name that clients use, not for this address.
+/// The gateway that runs this configuration on this machine. Its certificate is for the name that clients use, not
+/// for this address.
 fn of_file(file: &Path) -> Result<Probe, String> {
     let outcome = check::outcome(file);
     let Some(compiled) = outcome.compiled else {
@@ -63,12 +64,12 @@ fn of_file(file: &Path) -> Result<Probe, String> {
     })
 }
 
-/// The gateway whose port the environment names, as `run` would take it.
+/// The gateway whose port is set in the environment, as for `run`.
 fn of_environment(environment: &Environment) -> Result<Probe, String> {
     let named = ["PORTCULLIS_PORT", "KRAKEND_PORT"]
         .into_iter()
         .find_map(|name| Some((name, environment.get(name)?)))
-        // Kubernetes announces a service of that name this way.
+        // Kubernetes sets such a value for a service with that name.
         .filter(|(_, text)| !text.starts_with("tcp://"));
     let port = match named {
         Some((name, text)) => text
@@ -85,7 +86,7 @@ fn of_environment(environment: &Environment) -> Result<Probe, String> {
 
 fn url(secure: bool, address: SocketAddr, path: &str) -> String {
     let ip = match address.ip() {
-        // A listener for all addresses listens at this one, whether the machine has IPv6 or not.
+        // A listener on all addresses is reachable at this one, whether the machine has IPv6 or not.
         ip if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_names_the_port_and_ours_is_the_stronger_variable() {
+    fn the_environment_sets_the_port_and_our_variable_takes_precedence() {
         let of = |variables: &[(&str, &str)]| {
             let environment = match *variables {
                 [] => Environment::of([]),
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_names_address_path_and_tls() {
+    fn a_configuration_sets_address_path_and_tls() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("krakend.json");
         let text = r#"{"version": 3, "port": 9002, "listen_ip": "::1", "endpoints": [],

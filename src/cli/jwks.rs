@@ -1,4 +1,4 @@
-//! `jwks`: fetches the key sets of a file once and prints them.
+//! `jwks`: fetches the key sets of a configuration once and prints them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ pub(crate) struct JwksArgs {
     config: PathBuf,
 }
 
-/// Prints every source of keys; the exit code is 1 when one of them gives none.
+/// Prints every source of keys. The exit code is 1 if one of them provides none.
 pub(super) fn jwks(args: &JwksArgs) -> ExitCode {
     match with_keys(&args.config, |guarded| {
         let sources = sources(guarded);
@@ -46,7 +46,7 @@ pub(super) fn jwks(args: &JwksArgs) -> ExitCode {
     }
 }
 
-/// Compiles `config`, fetches its key sets once, and hands its validators on.
+/// Compiles `config`, fetches its key sets once, and passes its validators on.
 pub(super) fn with_keys<T>(
     config: &std::path::Path,
     then: impl FnOnce(&[Guarded]) -> T,
@@ -72,7 +72,7 @@ pub(super) fn with_keys<T>(
 }
 
 async fn fetch(compiled: Compiled, sources: &[Arc<KeySource<PublicKeys>>]) {
-    // Of all background work only this: a look at the keys opens no other connection.
+    // This is the only background task that is run, so no other connections are opened.
     let tending = compiled
         .tasks
         .into_iter()

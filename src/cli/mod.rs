@@ -1,6 +1,7 @@
-//! Arguments in, text and exit codes out.
+//! The command line: parses arguments, prints text and returns exit codes.
 //!
-//! Exit codes: 0 all is well, 1 a bad file or a failure while running, 2 a command line that cannot be understood.
+//! Exit codes: 0 for success, 1 for an invalid configuration or an error while running, 2 for an invalid command
+//! line.
 
 mod audit;
 mod check;

@@ -1,4 +1,4 @@
-//! `run` and `reload`: a file becomes a serving process.
+//! `run` and `reload`: serves a configuration.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,11 +40,11 @@ const FLUSH: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Extras {
     pub(super) sides: Vec<SideListener>,
-    /// Printed once the gateway listens.
+    /// Printed when the gateway listens.
     pub(super) ready: Option<String>,
 }
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 enum Source {
     File(PathBuf),
     Text(String),
@@ -75,7 +75,7 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
     )
 }
 
-/// Serves a configuration that is no file.
+/// Serves a configuration that is not a file.
 pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
     serve(
         Source::Text(text.to_owned()),
@@ -90,7 +90,8 @@ pub(super) fn serve_text(text: &str, extras: Extras) -> ExitCode {
 pub(super) fn reload(args: ReloadArgs) -> ExitCode {
     let outcome = check::outcome(&args.config);
     let of_file = outcome.compiled.map(|good| good.listen.address.port());
-    // A broken file cannot tell its port. The gateway is asked all the same, which then counts and logs the refusal.
+    // An invalid configuration may not contain its port. The gateway is called nevertheless, so that it counts and
+    // logs the rejection.
     let port = args
         .port
         .or(of_file)
@@ -103,7 +104,7 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
         }
         Some(control::Outcome::Refused(reason)) => eprintln!("{reason}"),
         Some(control::Outcome::NobodyThere(reason)) if of_file.is_some() => eprintln!("{reason}"),
-        // The file itself is the first thing to repair.
+        // The configuration itself must be corrected first.
         _ => eprint!(
             "{}",
             check::refusal(&args.config.display().to_string(), &outcome.findings)
@@ -125,10 +126,10 @@ fn serve(
         Ok(logger) => Arc::new(logger),
         Err(error) => return fail(&format!("no log can be written: {error}")),
     };
-    // The only logger of the process, so that installing it cannot fail.
+    // This is the only logger of the process, so installing it cannot fail.
     let _ = Logger::install(&logger);
     panics::install();
-    // Before anything takes time: a signal that comes meanwhile waits.
+    // Done before anything that takes time, so that signals that arrive meanwhile are kept.
     let prepared = match start::prepare() {
         Ok(prepared) => prepared,
         Err(error) => return fail(&format!("ERROR starting the gateway: {error}")),
@@ -160,7 +161,7 @@ fn serve(
         }
     };
     loaded.tasks.push(Box::pin(async move {
-        // The table lives as long as the process; ending its task is the runtime's business.
+        // The table lives as long as the process, so its task ends with the runtime.
         let (_keep, forever) = tokio::sync::watch::channel(false);
         dns.run(forever).await;
     }));
@@ -179,28 +180,29 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Where the access log in use is.
+/// The access log in use.
 type AccessPlace = Arc<Mutex<Option<Arc<AccessLog>>>>;
 
-/// Compiles the file anew for each reload; state whose definition has not changed goes from one to the next.
+/// Compiles the configuration again for each reload. State whose definition is unchanged is passed from one to the
+/// next.
 struct FileLoader {
     source: Source,
     name: String,
     port: Option<u16>,
     debug: bool,
     environment: Environment,
-    /// With `--watch`: what to watch.
+    /// The files to watch, with `--watch`.
     watch: Option<Arc<WatchList>>,
     clients: Arc<Clients>,
-    /// We took the listeners of a running process over.
+    /// The listeners were taken over from a running process.
     upgrade: bool,
     carry: Arc<Mutex<Carry>>,
     metrics: Arc<Metrics>,
     extras: Extras,
     logger: Arc<Logger>,
-    /// Key sets and token cache of the file in use, for the metrics page.
+    /// Key sets and token cache of the configuration in use, for the metrics page.
     identity: Arc<ArcSwapOption<IdentityStatus>>,
-    /// The access log in use: kept over a reload that does not change its settings.
+    /// The access log in use. A reload that does not change its settings keeps it.
     access: AccessPlace,
 }
 
@@ -223,7 +225,7 @@ impl FileLoader {
         }
     }
 
-    /// Also for a file that is refused: it is repaired in one of these places.
+    /// Also for a rejected configuration, because it will be corrected in one of these files.
     fn watch(&self, path: &Path, templates: &[flexible::Watched]) {
         let Some(list) = &self.watch else { return };
         let templates = templates.iter().map(|it| match it {
@@ -234,7 +236,7 @@ impl FileLoader {
         list.set(read.collect(), flexible::kept_at(&self.environment));
     }
 
-    /// The access log as this file wants it: the one in use, if its settings are the same.
+    /// The access log for this configuration: the one in use, if its settings are the same.
     fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
         let settings = compiled
             .facts
@@ -249,7 +251,7 @@ impl FileLoader {
             .map_err(|error| format!("the access log cannot be opened: {error}\n"))
     }
 
-    /// The listeners beside the gateway's own.
+    /// The admin listeners.
     fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
         if let Some(stats) = compiled.facts.get::<Stats>()
@@ -380,7 +382,7 @@ impl Loader for FileLoader {
     }
 }
 
-/// What changes outside of the server with a configuration: each thing with its place.
+/// The parts outside of the server that change with a configuration.
 struct Change {
     opens: Vec<Open>,
     upgrade: bool,
@@ -392,10 +394,10 @@ struct Change {
     ),
     carry: (Arc<Mutex<Carry>>, Carry),
     metrics: Arc<Metrics>,
-    /// Whether each endpoint has metrics of its own.
+    /// Whether each endpoint has its own metrics.
     per_endpoint: bool,
     certificates: Vec<CertificateInUse>,
-    /// What compiling the file has logged.
+    /// Log lines of the compilation.
     lines: Vec<Held>,
     warnings: Vec<String>,
 }
@@ -405,7 +407,7 @@ impl Change {
         let mut later = Vec::new();
         for open in self.opens {
             match open() {
-                // The process before us still has what this one needs, and is about to give it up.
+                // The previous process still uses a resource that this one needs, and will release it soon.
                 Err(reason) if self.upgrade => later.push(format!("[SERVICE: Gateway] {reason}")),
                 done => done.map_err(|reason| format!("{reason}\n"))?,
             }
@@ -436,11 +438,11 @@ impl Change {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What it guards is replaced whole.
+    // The value is always replaced as a whole, so a poisoned lock is safe to use.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is counted elsewhere goes to the page when somebody asks for it.
+/// Copies counters that are kept elsewhere to the metrics page.
 fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
     metrics.forget_key_sets();
     for status in identity.key_sets() {
@@ -464,7 +466,7 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
     );
 }
 
-/// `:8090` means all addresses, as with the reference.
+/// `:8090` means all addresses, as in KrakenD.
 fn stats_address(listen: &str) -> Option<SocketAddr> {
     match listen.strip_prefix(':') {
         Some(port) => Some(SocketAddr::new(compile::any_address(), port.parse().ok()?)),

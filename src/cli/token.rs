@@ -49,7 +49,7 @@ pub(super) fn token(args: &TokenArgs) -> ExitCode {
     }
 }
 
-/// The exit code is 0 for a token that the endpoint accepts, 1 for one that it refuses.
+/// The exit code is 0 for a token that the endpoint accepts, and 1 for one that it rejects.
 fn explain(args: &ExplainArgs, token: &str) -> Result<ExitCode, String> {
     with_keys(&args.config, |guarded| {
         let guarded = find(args, guarded)?;

@@ -1,4 +1,4 @@
-//! One call, with nothing left to decide.
+//! Compiles a backend.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::runtime::template::Template;
 use crate::telemetry::mask::masked;
 use crate::telemetry::stats::Stats;
 
-/// What `encoding` may be.
+/// The accepted values of `encoding`.
 const ENCODINGS: &[&str] = &[
     "json",
     "safejson",
@@ -37,26 +37,26 @@ const ENCODINGS: &[&str] = &[
     "fast-json",
 ];
 
-/// Where a backend stands.
+/// The place of a backend in the configuration.
 pub struct Place<'p> {
     pub site: &'p EndpointSite<'p>,
     pub pattern: &'p Pattern,
     pub index: usize,
     pub sequential: bool,
     pub concurrent: bool,
-    /// The only backend of an endpoint that composes its answer.
+    /// It is the only backend of an endpoint that composes its response.
     pub alone: bool,
-    /// The service's own list, cleaned.
+    /// The service's own list of hosts, cleaned.
     pub service_hosts: &'p [String],
 }
 
-/// What a backend is good for.
+/// The kind of a backend.
 pub enum Call {
     Regular(runtime::Backend),
     Shadow(Shadow),
 }
 
-/// Compiles one backend. `None` when it cannot be called; whatever was wrong is reported.
+/// Compiles one backend. `None` if it cannot be called, after reporting all errors.
 pub fn backend(
     file: &Backend<'_>,
     place: &Place<'_>,
@@ -70,7 +70,7 @@ pub fn backend(
         url.with_raw_responses(raw)
             .behind_query(hosts.iter().any(|host| host.contains('?')))
     });
-    // Whatever is missing, the rest is read all the same: a person mending the file wants the whole list.
+    // The rest is compiled even if something is missing, so that all errors are reported at once.
     let readable = method.is_some();
     let method = method.unwrap_or_default();
     let pattern = shown_pattern(file, url.as_ref());
@@ -119,7 +119,7 @@ pub fn backend(
     }))
 }
 
-/// The `url_pattern` for log lines, metrics and names of state, without the secrets in it.
+/// The `url_pattern` for log lines, metrics and names of state, without its secrets.
 fn shown_pattern(file: &Backend<'_>, url: Option<&Template>) -> Arc<str> {
     let written = file.url_pattern.as_deref().unwrap_or("/");
     match url {
@@ -181,7 +181,7 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     Some(template)
 }
 
-/// The hosts of this backend, or the service's, cleaned.
+/// The cleaned hosts of this backend, or those of the service.
 fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
     if file.host.is_empty() {
         return service_hosts.to_vec();
@@ -196,7 +196,7 @@ fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
     cleaned(&file.host)
 }
 
-/// A list of hosts, cleaned; what is no host is reported.
+/// A cleaned list of hosts. Invalid ones are reported.
 pub fn cleaned(list: &[Node<'_>]) -> Vec<String> {
     list.iter().filter_map(clean).collect()
 }
@@ -207,7 +207,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
         if node.value().masked {
             "[redacted]".to_owned()
         } else if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            // Escaped, so that a blank or a line feed at its end is seen.
+            // Escaped, so that a space or a line feed at its end is visible.
             format!("{:?}", masked(text))
         } else {
             masked(text).into_owned()
@@ -236,7 +236,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
     }
 }
 
-/// What the backend's extensions contribute.
+/// The results of the backend's extensions.
 #[derive(Default)]
 struct Parts {
     steps: Vec<Box<dyn BackendStep>>,
@@ -312,7 +312,7 @@ fn errors(file: &Backend<'_>) -> ErrorMode {
     };
     let code = block.flag("return_error_code");
     match block.text("return_error_details") {
-        // As KrakenD does: an empty name switches both off.
+        // As in KrakenD, an empty name disables both.
         Some("") => ErrorMode::Hide,
         Some(name) => ErrorMode::Details(name.into()),
         None if code => ErrorMode::Code,

@@ -1,4 +1,4 @@
-//! What is inside the certificate and key files that the file names: `check` looks as `run` does.
+//! Checks the contents of the configured certificate and key files, for `check` as well as for `run`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::upstream::{
     CertificatePair, PemError, certificate_pair, certificates_in, facts, read_ocsp_response,
 };
 
-/// A file of authorities.
+/// A file with CA certificates.
 pub fn authorities(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     let path = readable(node, cx)?;
     match certificates_in(&path) {
@@ -25,7 +25,7 @@ pub fn authorities(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     }
 }
 
-/// A certificate of ours and its key, which must fit.
+/// Our own certificate and its key, which must match.
 pub fn pair(
     written: &KeyPair<'_>,
     used_as: CertificateUse,
@@ -33,7 +33,7 @@ pub fn pair(
 ) -> Option<CertificatePair> {
     let certificate = written.certificate.as_ref();
     let private_key = written.private_key.as_ref();
-    // Both are looked at before either is given up.
+    // Both are checked before an error is returned.
     let paths = (
         certificate.and_then(|node| readable(node, cx)),
         private_key.and_then(|node| readable(node, cx)),
@@ -66,7 +66,7 @@ fn culprit<'w, 'a>(
     }
 }
 
-/// The OCSP response of a pair, which a certificate may demand (RFC 7633).
+/// The OCSP response of a pair, which a certificate may require (RFC 7633).
 pub fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     let Some(node) = &written.ocsp_response else {
         warn_without_response(written, cx);

@@ -1,4 +1,4 @@
-//! What the URLs of an endpoint's backends take from tokens, and what is said of an endpoint that names no block.
+//! The claims in the URLs of an endpoint's backends, and log lines for endpoints without certain blocks.
 
 use crate::config::{Backend, Endpoint, Node};
 use crate::ext::registry::UNNAMED;
@@ -6,14 +6,15 @@ use crate::ext::{EndpointSite, UrlClaim};
 use crate::runtime::router::Pattern;
 use crate::runtime::template::Template;
 
-/// The `url_pattern` of `file`, or the backend around it.
+/// The `url_pattern` of `file`, or the backend if there is none.
 pub(super) fn url_node<'a>(file: &Backend<'a>) -> Node<'a> {
     file.block
         .get("url_pattern")
         .unwrap_or_else(|| file.block.node().clone())
 }
 
-/// Each `{JWT.claim}` in the URLs of the endpoint's backends. A URL that cannot be read has none: its backend says so.
+/// Each `{JWT.claim}` in the URLs of the endpoint's backends. An invalid URL has none, and is reported by its
+/// backend.
 pub(super) fn url_claims<'a>(file: &Endpoint<'a>, pattern: &Pattern) -> Vec<UrlClaim<'a>> {
     let mut all = Vec::new();
     for backend in &file.backend {
@@ -30,7 +31,7 @@ pub(super) fn url_claims<'a>(file: &Endpoint<'a>, pattern: &Pattern) -> Vec<UrlC
     all
 }
 
-/// Lets the extensions speak that have something to say where the endpoint does not name them.
+/// Calls the extensions that log a line for endpoints that do not configure them.
 pub(super) fn unnamed(file: &Endpoint<'_>, site: &EndpointSite<'_>) {
     for (extension, say) in UNNAMED {
         if file

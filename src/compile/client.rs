@@ -1,4 +1,4 @@
-//! How we reach backends.
+//! Compiles the settings of connections to backends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::upstream::{
     Redirects, Settings, TlsPolicy,
 };
 
-/// As the reference: how often the names of `sd: dns` are looked up again.
+/// As in KrakenD: how often the names of `sd: dns` are looked up.
 const DNS_TTL: Duration = Duration::from_secs(30);
-/// As the reference: shorter periods are ignored.
+/// As in KrakenD, shorter intervals are ignored.
 const LEAST_DNS_TTL: Duration = Duration::from_secs(1);
 
-/// Makes the client that all backends share, and leaves it in `cx`.
+/// Creates the client that all backends share, and stores it in `cx`.
 pub fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
     let settings = settings(file, cx);
-    // Files that cannot be opened are reported already, with their places.
+    // Files that cannot be opened are already reported with their location.
     if cx.report.mistakes() > 0 {
         return;
     }
@@ -142,8 +142,8 @@ fn shown(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
     certificates::pair(pair, CertificateUse::Client, cx)
 }
 
-/// Connections to backends offer TLS 1.2 and 1.3 with all suites and groups, whatever the file says. Saying so is better
-/// than letting an operator believe in a bound that is not there.
+/// Connections to backends offer TLS 1.2 and 1.3 with all suites and groups, whatever is configured. A warning tells
+/// the operator that a limit has no effect.
 fn without_effect(tls: &ClientTls<'_>) {
     let (min, max) = versions(&tls.block, tls.versions, TlsVersion::Tls12);
     if (min, max) != (TlsVersion::Tls12, TlsVersion::Tls13) {
@@ -166,7 +166,7 @@ fn without_effect(tls: &ClientTls<'_>) {
     }
 }
 
-/// The hosts of a backend as something that calls can be sent to. Equal lists share one set, over reloads too.
+/// The hosts of a backend as a host set. Equal lists share one set, also across reloads.
 pub fn hosts(
     file: &Backend<'_>,
     hosts: &[String],
@@ -193,7 +193,7 @@ pub fn hosts(
         .dns_cache_ttl
         .filter(|ttl| *ttl >= LEAST_DNS_TTL)
         .unwrap_or(DNS_TTL);
-    // The client is part of the name: new settings mean new connections.
+    // The client is part of the key, because new settings require new connections.
     let place = Arc::as_ptr(&client).addr();
     Some(match srv {
         Some(name) => cx.carry(
@@ -207,7 +207,7 @@ pub fn hosts(
     })
 }
 
-/// What the calls of this backend may do: its own word, or else the service's.
+/// The rules for calls of this backend: its own setting, or else the service's.
 fn rules(file: &Backend<'_>, service: &Service<'_>, patience: Duration) -> HostRules {
     let own = block(file, &UPSTREAM);
     let shared = service
@@ -245,7 +245,7 @@ fn block<'a>(file: &Backend<'a>, namespace: &'static Namespace) -> Option<Block<
         .block(namespace.keys)
 }
 
-/// The client of this backend: the shared one, unless it speaks another version of HTTP or has a proxy of its own.
+/// The client of this backend: the shared one, unless the backend uses another HTTP version or its own proxy.
 fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
     let shared = cx.client.as_ref()?;
     let version = block(file, &UPSTREAM).and_then(|block| match block.choice("http_version") {
@@ -272,7 +272,7 @@ fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
     }
 }
 
-/// The proxy that the backend names itself; no variable of the environment makes an exception to it.
+/// The proxy of the backend itself. No environment variable makes an exception to it.
 fn proxies(file: &Backend<'_>) -> Option<Proxies> {
     let block = block(file, &HTTP_CLIENT)?;
     let node = block.get("proxy_address")?;
@@ -289,7 +289,7 @@ fn proxies(file: &Backend<'_>) -> Option<Proxies> {
     }
 }
 
-/// Whether hosts come from SRV records. As KrakenD does, unknown words mean a fixed list.
+/// Whether hosts come from SRV records. As in KrakenD, unknown values mean a fixed list.
 fn discovery(file: &Backend<'_>) -> bool {
     match file.sd.as_deref() {
         None | Some("static") => false,
@@ -309,7 +309,7 @@ fn discovery(file: &Backend<'_>) -> bool {
     }
 }
 
-/// A host text without scheme and port, which a sanitised SRV name has.
+/// The host without the scheme and port that sanitising has added to an SRV name.
 fn bare(host: &str) -> &str {
     let name = host.split_once("://").map_or(host, |(_, name)| name);
     name.split([':', '/']).next().unwrap_or(name)

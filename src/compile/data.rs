@@ -1,10 +1,10 @@
-//! Values of the file as values of an answer.
+//! Converts values of the configuration to values of a response.
 
 use serde_json::{Map, Number, Value};
 
 use crate::config::{Data, Node, Value as FileValue};
 
-/// The members of an object of the file, for data that answers or calls will carry.
+/// The members of a configured object, for data in responses or calls.
 pub fn object(node: &Node<'_>) -> Map<String, Value> {
     node.value()
         .members()
@@ -13,8 +13,8 @@ pub fn object(node: &Node<'_>) -> Map<String, Value> {
         .collect()
 }
 
-/// As KrakenD does, numbers of the file go through a 64-bit float, except for the integers of YAML and TOML; what is
-/// beyond a float becomes the largest.
+/// As in KrakenD, numbers are converted to a 64-bit float, except the integers of YAML and TOML. A number beyond the
+/// range of a float becomes the largest float.
 fn value(file: &FileValue) -> Value {
     match &file.data {
         Data::Null => Value::Null,
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_through_a_float() {
+    fn numbers_are_converted_to_a_float() {
         let report = Report::new();
         let text = r#"{"a":1000000.0,"b":1e21,"c":12345678901234567890,"d":[1.10,1e-7,true,null]}"#;
         let root = json::parse(text, &report).unwrap();

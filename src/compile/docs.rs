@@ -1,4 +1,4 @@
-//! The tables of keys as a page, so that the page cannot differ from what is read.
+//! Generates the page of configuration keys from the tables that are used for parsing, so that they always agree.
 
 use std::fmt::Write as _;
 
@@ -102,7 +102,7 @@ fn table(out: &mut String, depth: usize, title: &str, doc: &str, keys: &'static 
     }
 }
 
-/// Keys of inner objects follow their own: `tls`, then `tls.keys`.
+/// The keys of inner objects follow their own: `tls`, then `tls.keys`.
 fn rows(out: &mut String, prefix: &str, keys: &'static [Key]) {
     for key in keys {
         if matches!(key.kind, Kind::Leftover) {
@@ -130,7 +130,7 @@ fn rows(out: &mut String, prefix: &str, keys: &'static [Key]) {
             cell(key.doc)
         );
         match key.kind {
-            // Endpoints and backends have tables of their own.
+            // Endpoints and backends have their own tables.
             Kind::Blocks(_) if matches!(key.name, "endpoints" | "backend") => {}
             Kind::Block(inner) => rows(out, &format!("{prefix}{}.", key.name), inner),
             Kind::Blocks(inner) => rows(out, &format!("{prefix}{}[].", key.name), inner),

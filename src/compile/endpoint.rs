@@ -1,4 +1,4 @@
-//! One endpoint, with nothing left to decide.
+//! Compiles an endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,10 @@ use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 use crate::runtime::template::Template;
 
-/// As the reference: the endpoint's timeout when nobody names one.
+/// As in KrakenD: the timeout of an endpoint if none is set.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(1);
-/// What `output_encoding` may be.
+/// The accepted values of `output_encoding`.
 const OUTPUT: &[&str] = &[
     "json",
     "fast-json",
@@ -39,10 +39,11 @@ const OUTPUT: &[&str] = &[
     "negotiate",
     "no-op",
 ];
-/// Each call is made this often at once; more is a slip of the keyboard.
+/// The maximum number of concurrent calls. A larger number is probably a typing error.
 const MAX_CONCURRENT_CALLS: i64 = 100;
 
-/// Compiles one endpoint; `service_hosts` is the service's own list, cleaned. `None` when it cannot be one; whatever was wrong is reported.
+/// Compiles one endpoint. `service_hosts` is the service's own list, cleaned. `None` if the endpoint is invalid,
+/// after reporting all errors.
 pub fn endpoint(
     file: &Endpoint<'_>,
     id: usize,
@@ -66,7 +67,7 @@ pub fn endpoint(
     let streams = streams(file, encoding);
     check_backends(file, streams);
     let pattern = pattern?;
-    // A wrong method is no reason to keep quiet about the rest; GET stands in while that is read.
+    // After an invalid method the rest is still compiled, with GET in its place, so that all errors are reported.
     let readable = method.is_some();
     let method = method.unwrap_or_default();
     let url_claims = claims::url_claims(file, &pattern);
@@ -132,8 +133,8 @@ pub fn endpoint(
     readable.then_some((pattern, compiled))
 }
 
-/// The deadline of the whole request. Clocks here tick in milliseconds: what is shorter has passed before it begins,
-/// as it has in practice with the reference.
+/// The deadline of the whole request. Clocks here have a resolution of milliseconds: a shorter timeout has passed
+/// before the request begins, as it practically has in KrakenD.
 fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
     let timeout = file.timeout.or(service.timeout).unwrap_or(TIMEOUT);
     if timeout >= TICK {
@@ -187,7 +188,7 @@ fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
         .ok()
 }
 
-/// Method and path as messages of the reference print them.
+/// Method and path as in KrakenD's messages.
 fn written(file: &Endpoint<'_>) -> (String, String) {
     let path = file.endpoint.as_deref().unwrap_or_default();
     (
@@ -235,19 +236,19 @@ fn check_backends(file: &Endpoint<'_>, streams: bool) {
     }
 }
 
-/// What the endpoint's extensions contribute.
+/// The results of the endpoint's extensions.
 #[derive(Default)]
 struct Parts {
     steps: Vec<Box<dyn EndpointStep>>,
     pipes: Vec<Box<dyn PipeStep>>,
     signer: Option<Arc<dyn ResponseSigner>>,
-    /// Headers that steps set or check: a client cannot send what looks like them.
+    /// Headers that steps set or check. Similar names of the client do not pass.
     guarded: Vec<HeaderName>,
 }
 
 fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Parts {
     let mut parts = Parts::default();
-    // What the service sets on every request has no twins either.
+    // This also applies to the header that the service sets on every request.
     let id = cx.left::<IdHeader>().map(|id| id.0.clone());
     parts.guarded.extend(id);
     for (index, node) in wanted(Level::Endpoint, &file.extra) {
@@ -298,14 +299,14 @@ fn cache_control(ttl: Option<Duration>) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("public, max-age={seconds}")).ok()
 }
 
-/// Whether a backend's URL has a place for a value of an earlier answer.
+/// Whether a backend's URL uses a value of an earlier response.
 fn takes_answers(file: &Endpoint<'_>) -> bool {
     let urls = file.backend.iter().map(|b| b.url_pattern.as_deref());
     urls.enumerate()
         .any(|(index, url)| url.is_some_and(|url| Template::takes_answers(url, index)))
 }
 
-/// As KrakenD does, URLs that take values from earlier answers make a sequence unless the file says otherwise.
+/// As in KrakenD, URLs that use values of earlier responses imply a sequence unless the configuration says otherwise.
 fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
     let Some(proxy) = proxy else {
         return if takes_answers {
@@ -336,7 +337,7 @@ fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
     }
 }
 
-/// What URLs take from earlier answers is a parameter for scripts and expressions, too.
+/// Values of earlier responses that URLs use are also parameters for scripts and expressions.
 fn propagate(names: &mut Box<[Box<str>]>, backends: &[runtime::Backend]) {
     let mut all = std::mem::take(names).into_vec();
     let used = backends.iter().flat_map(|backend| backend.url.responses());
@@ -360,7 +361,7 @@ fn static_data(proxy: &Block<'_>) -> Option<StaticData> {
     Some(StaticData::compile(strategy, &data::object(&data)))
 }
 
-/// The operations of a `flatmap_filter` in `block`; `None` without any.
+/// The operations of a `flatmap_filter` in `block`. `None` if there are none.
 pub(super) fn flatmap(block: &Block<'_>) -> Option<Flatmap> {
     let operations: Vec<(&str, Vec<String>, Node<'_>)> = block
         .blocks("flatmap_filter")
@@ -384,7 +385,7 @@ pub(super) fn flatmap(block: &Block<'_>) -> Option<Flatmap> {
     }
 }
 
-/// What [`work`] puts beside the backends.
+/// The parts that [`work`] combines with the backends.
 struct Rest<'e> {
     order: Order,
     calls: u32,
@@ -396,7 +397,7 @@ struct Rest<'e> {
     upgrade: Option<Upgrade>,
 }
 
-/// The terms on which clients may open a WebSocket. Open ones count over reloads.
+/// The conditions of WebSocket connections. Open ones are counted across reloads.
 fn upgrade(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Option<Upgrade> {
     let node = file
         .extra
@@ -458,7 +459,7 @@ fn work(
     let encoding = encoding(rest.encoding, &regular);
     Work::Compose(Box::new(runtime::Composition {
         pipes: rest.pipes,
-        // One backend alone: the reference neither merges nor applies the endpoint's own flatmap.
+        // With a single backend, KrakenD neither merges nor applies the endpoint's own flatmap.
         flatmap: rest.flatmap.filter(|_| regular.len() > 1),
         order: match regular.len() {
             1 => Order::Parallel,
@@ -473,8 +474,8 @@ fn work(
     }))
 }
 
-/// Whether the answer of the one backend passes as it comes. As KrakenD does: an unknown name means what the backend's
-/// encoding is called.
+/// Whether the response of the only backend is passed on unchanged. As in KrakenD, an unknown name means the encoding
+/// of the backend.
 fn streams(file: &Endpoint<'_>, name: &str) -> bool {
     if OUTPUT.contains(&name) {
         return name == "no-op";

@@ -1,11 +1,11 @@
-//! Files that the file names.
+//! Files that the configuration names.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::{Mistake, Node, Typing};
 use crate::ext::Compile;
 
-/// The path in `node`, if the file can be opened; a mistake otherwise.
+/// The path in `node`, if the file can be opened. Otherwise an error is reported.
 pub fn readable(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     let path = cx.path(node.text(Typing::Weak)?);
     match std::fs::File::open(&path).and_then(|file| file.metadata()) {

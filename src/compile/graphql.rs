@@ -6,10 +6,10 @@ use crate::config::{Block, Mistake, Node};
 use crate::ext::Compile;
 use crate::runtime::graphql::{GraphQl, GraphQlSpec, Operation};
 
-/// Reads the block. `None` when it is inactive or wrong; either is reported.
+/// Compiles the block. `None` if it has no effect or is invalid, which is reported.
 ///
-/// KrakenD goes on with a plain call when the type is another word or the query's file cannot be read. A call that is
-/// not what the file says is a mistake here.
+/// KrakenD continues with a plain call if the type is unknown or the file of the query cannot be read. Here this is
+/// an error, because the call would not be what the configuration requires.
 pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
     let block = node.block(GRAPHQL.keys)?;
     let operation = operation(&block)?;
@@ -42,7 +42,7 @@ pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
 
 fn operation(block: &Block<'_>) -> Option<Operation> {
     let Some(node) = block.get("type") else {
-        // As KrakenD does: without a type the call stays what it was.
+        // As in KrakenD, without a type the call is unchanged.
         block.node().warn_hint(
             Mistake::Missing("type"),
             "\"query\" or \"mutation\"; without it the block does nothing",
@@ -69,7 +69,7 @@ fn query(block: &Block<'_>, cx: &Compile<'_>) -> Option<String> {
     match block.get("query_path") {
         Some(path) => files::text(&path, cx),
         None => {
-            // Servers that know their operations by name need no query.
+            // Servers that identify operations by name need no query.
             block.node().warn_hint(
                 Mistake::Missing("query"),
                 "without \"query\" or \"query_path\" the call names no more than \"operationName\"",

@@ -1,4 +1,4 @@
-//! How clients reach us.
+//! Compiles the settings of the listener.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
@@ -16,16 +16,17 @@ use crate::runtime::listen::{
     ClientRoots, KeyFiles, Limits, Listen, MAX_FIELDS, ServerTls, SharedSecrets, TlsVersion,
 };
 
-/// As the reference's HTTP library: what `max_header_bytes` 0 means.
+/// As in Go: the meaning of `max_header_bytes` 0.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// As the reference's HTTP library: it allows this much more than it was told.
+/// As in Go, which allows this much more than the configured value.
 const HEADER_SLACK: u64 = 4096;
-/// Below the 35 s that our unit grants before systemd kills.
+/// Below the 35 s after which systemd kills the process with our unit file.
 const DRAIN: Duration = Duration::from_secs(30);
-/// A provider that has not answered for so long will not be waited for: its tokens are refused, and the rest is served.
+/// If a provider has not responded within this time, the start no longer waits for it: its tokens are rejected, and
+/// everything else is served.
 const READY_WAIT: Duration = Duration::from_secs(30);
 
-/// Reads everything about the listener. `port` is the command line's, which wins.
+/// Compiles all settings of the listener. `port` is from the command line and takes precedence.
 pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen {
     let ip = file.listen_ip.as_deref().and_then(|ip| address(file, ip));
     let port = port.unwrap_or_else(|| port_of(file));
@@ -52,7 +53,7 @@ pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen
     }
 }
 
-/// The keys of session tickets that the file wants from Redis, if its blocks are compiled.
+/// The session ticket keys in Redis, if they are configured and the blocks are compiled.
 pub fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<SharedSecrets> {
     let node = file.extra.find(SERVER.name, SERVER.aliases)?;
     let server = node.block(SERVER.keys)?;
@@ -121,7 +122,7 @@ fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
     }
 }
 
-/// All addresses of both families where the machine has both.
+/// All addresses of both families, if the machine supports both.
 pub fn any_address() -> IpAddr {
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
         Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -129,7 +130,7 @@ pub fn any_address() -> IpAddr {
     }
 }
 
-/// The page for Prometheus: our own namespace, or the reference's exporter.
+/// The metrics page for Prometheus: our own namespace, or KrakenD's exporter.
 pub fn metrics(file: &Service<'_>) -> Option<Metrics> {
     if let Some(node) = file.extra.find(METRICS.name, METRICS.aliases) {
         let block = node.block(METRICS.keys)?;
@@ -274,7 +275,7 @@ fn key_files(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<KeyFiles> {
     })
 }
 
-/// The versions in words of ours; older ones than TLS 1.2 are raised to it with a warning.
+/// The TLS versions. Versions before TLS 1.2 are raised to it with a warning.
 pub fn versions(
     block: &Block<'_>,
     written: Versions,

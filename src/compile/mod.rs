@@ -1,14 +1,14 @@
-//! What the file means: defaults applied, names resolved, every mistake found and reported.
+//! Compiles a parsed configuration: applies defaults, resolves names, and reports every error.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`service`] | the whole file: [`file`] and [`text`] |
-//! | [`endpoint`], [`backend`], [`graphql`], [`data`] | one endpoint, one call |
-//! | [`claims`] | what URLs take from tokens; endpoints without a block |
-//! | [`listen`], [`options`], [`client`] | towards clients; switches; towards backends |
-//! | `certificates` | what is inside the certificate and key files |
-//! | [`namespaces`] | which extension reads which block |
-//! | [`output`] | what comes out |
+//! | [`service`] | the whole configuration: [`file`] and [`text`] |
+//! | [`endpoint`], [`backend`], [`graphql`], [`data`] | one endpoint, one backend |
+//! | [`claims`] | claims in URLs; log lines for endpoints without certain blocks |
+//! | [`listen`], [`options`], [`client`] | the listener; options; connections to backends |
+//! | `certificates` | the contents of certificate and key files |
+//! | [`namespaces`] | which extension compiles which block |
+//! | [`output`] | the result |
 //! | [`docs`] | the tables of keys as `docs/configuration.md` |
 
 mod backend;

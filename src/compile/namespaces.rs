@@ -1,4 +1,4 @@
-//! From the names in `extra_config` to the extensions that read them; and what unknown names get.
+//! Maps the names in `extra_config` to the extensions that compile them, and handles unknown names.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use crate::config::{Extra, Mistake, Node};
 use crate::ext::registry;
 use crate::ext::unbuilt::{UNBUILT, Unbuilt, Verdict, unbuilt};
 
-/// Where an `extra_config` stands.
+/// The level of an `extra_config`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Service,
@@ -39,12 +39,12 @@ impl Level {
     }
 }
 
-/// Who reads a namespace.
+/// The part that compiles a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     /// `compile` itself.
     Core,
-    /// The extension at this place of its list.
+    /// The extension at this index of its list.
     Extension(usize),
 }
 
@@ -94,8 +94,7 @@ fn table(
     table
 }
 
-/// The extensions of a level that the file asks for, in the order of their list, each with its block. Names that
-/// nobody reads are reported.
+/// The configured extensions of a level in the order of their list, each with its block. Unknown names are reported.
 pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     let mut wanted: Vec<(usize, Node<'a>)> = Vec::new();
     for (name, node) in extra.namespaces() {
@@ -120,7 +119,7 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     wanted
 }
 
-/// A block that is `null`. A template that was not filled in must not take a guard away unnoticed.
+/// Handles a block that is `null`: a template value that was not filled in must not silently remove a guard.
 fn says_nothing(level: Level, index: usize, node: &Node<'_>) {
     let name = match level {
         Level::Service => registry::SERVICE.get(index).map(|e| e.namespace),
@@ -188,7 +187,7 @@ mod tests {
     use crate::config::load::Format;
     use crate::upstream::{Clients, DnsTable};
 
-    /// The extensions of a level, each by one of its spellings: by its name, or by an older one if it has any.
+    /// The extensions of a level, each by one of its names: its current name, or an older one if it has any.
     fn spelled(level: Level, older: usize) -> Vec<(&'static str, &'static str)> {
         let all: Vec<(&str, &[&str])> = match level {
             Level::Service => registry::SERVICE
@@ -213,7 +212,7 @@ mod tests {
     }
 
     fn outcome(file: &str) -> crate::compile::Outcome {
-        // The system's certificates are read once for all files.
+        // The system's certificates are loaded once for all tests.
         static CLIENTS: LazyLock<Arc<Clients>> = LazyLock::new(|| {
             crate::jose::install_crypto();
             Arc::new(Clients::new(Arc::new(DnsTable::default())))
@@ -228,7 +227,7 @@ mod tests {
         crate::compile::text(file, Format::Json, Path::new("."), &inputs)
     }
 
-    /// The pointers of the mistakes in a file that has `value` under each of `names` at `level`.
+    /// The pointers of the errors in a configuration with `value` under each of `names` at `level`.
     fn mistakes(level: Level, names: &[String], value: &str) -> Vec<String> {
         let members: Vec<String> = names
             .iter()
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_that_is_no_block_stops_the_start() {
+    fn a_guard_that_is_not_a_block_stops_the_start() {
         for (level, older) in Level::ALL
             .iter()
             .flat_map(|level| [(*level, 0), (*level, 1)])
@@ -271,7 +270,7 @@ mod tests {
                     match registry::MAY_BE_NULL.contains(name) {
                         true if value == "null" => assert!(!told, "{spelling}"),
                         true => {}
-                        // A schema that every body fits.
+                        // A schema that matches every body.
                         false if value == "true" && *name == "validation/json-schema" => {}
                         false => assert!(told, "{level:?} {spelling}: {value}: {found:?}"),
                     }
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn no_namespace_is_twice_in_a_list() {
+    fn no_namespace_occurs_twice_in_a_list() {
         let spellings = |name: &'static str, aliases: &'static [&'static str]| {
             std::iter::once(name).chain(aliases.iter().copied())
         };

@@ -1,4 +1,4 @@
-//! The service's own switches: the `router` namespace, and those of ours that every request sees.
+//! Compiles the options of the service: the `router` namespace, and our own that affect every request.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::runtime::json::{Style, Value, to_bytes};
 use crate::runtime::router;
 use crate::runtime::service::{ClientAddress, Options};
 
-/// Reads the switches; `debug` is the command line's, which switches the debug endpoint on.
+/// Compiles the options. `debug` is from the command line and enables the debug endpoint.
 pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
     let router = block(&file.extra, &ROUTER);
     let flag = |key: &str| router.as_ref().is_some_and(|block| block.flag(key));
@@ -81,7 +81,7 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
     (options, routing)
 }
 
-/// What makes one client of many IPv6 addresses.
+/// The prefix length that identifies a client by its IPv6 address.
 pub fn ipv6_prefix(file: &Service<'_>) -> Ipv6Prefix {
     block(&file.extra, &LIMITS)
         .and_then(|block| block.within("ipv6_prefix", 1, 128))
@@ -90,7 +90,7 @@ pub fn ipv6_prefix(file: &Service<'_>) -> Ipv6Prefix {
         .unwrap_or_default()
 }
 
-/// Whether `router.use_h2c` is on, the other spelling of the root key.
+/// Whether `router.use_h2c` is set, which is an alias of the root key.
 pub fn h2c(extra: &Extra<'_>) -> bool {
     block(extra, &ROUTER).is_some_and(|block| block.flag("use_h2c"))
 }
@@ -207,7 +207,7 @@ fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
     net
 }
 
-/// A number of bytes, or a text with a unit.
+/// A number of bytes, or a string with a unit.
 pub(super) fn bytes(limits: Option<&Block<'_>>, key: &str) -> Option<u64> {
     let node = limits?.get(key)?;
     let read = match &node.value().data {

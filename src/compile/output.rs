@@ -1,4 +1,4 @@
-//! What compiling a file yields, beside the service itself.
+//! The result of a compilation.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,43 +9,43 @@ use crate::ext::{Carry, CertificateInUse, Facts, Task};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
 
-/// What became of a file.
+/// The result for a configuration.
 #[derive(Debug)]
 pub struct Outcome {
-    /// `None` when something stops the start.
+    /// `None` if an error stops the start.
     pub compiled: Option<Compiled>,
-    /// Mistakes and warnings, in the order of the file.
+    /// Errors and warnings, in the order of the configuration.
     pub findings: Vec<Finding>,
-    /// The rendered text, if the file was a template that could be rendered.
+    /// The rendered text, if the configuration was a template that could be rendered.
     pub rendering: Option<Arc<Rendering>>,
-    /// The files that a rendering depends on, also one that failed.
+    /// The files that the rendering depends on, even if it failed.
     pub watched: Vec<Watched>,
 }
 
-/// A file that can be served.
+/// A configuration that can be served.
 #[derive(Debug)]
 pub struct Compiled {
     pub service: Arc<Service>,
     pub name: Option<String>,
     pub listen: Listen,
-    /// The page for Prometheus; `None` without one.
+    /// The metrics page for Prometheus, if there is one.
     pub metrics: Option<Metrics>,
-    /// What service-level blocks left for the server, by type: the settings of the log, for instance.
+    /// Values that service-level blocks pass to the server, by type: for example the settings of the log.
     pub facts: Facts,
-    /// Every certificate that the file names.
+    /// Every configured certificate.
     pub certificates: Vec<CertificateInUse>,
-    /// State to hand to the next compilation.
+    /// State for the next compilation.
     pub carry: Carry,
-    /// Background work to start once this file is in use.
+    /// Background work to start once this configuration is used.
     pub tasks: Vec<Task>,
-    /// What `check -d` prints.
+    /// The output of `check -d`.
     pub summary: Vec<String>,
 }
 
-/// The page for Prometheus.
+/// The metrics page for Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metrics {
     pub listen: SocketAddr,
-    /// Whether each endpoint has counters of its own.
+    /// Whether each endpoint has its own counters.
     pub per_endpoint: bool,
 }

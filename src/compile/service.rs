@@ -1,4 +1,4 @@
-//! From a file to a service.
+//! Compiles a configuration to a service.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,21 +20,21 @@ use crate::runtime::service as runtime;
 use crate::runtime::step::{EndpointStep, ServiceStep};
 use crate::upstream::Clients;
 
-/// What a compilation starts from, beside the file.
+/// The inputs of a compilation, besides the configuration.
 #[derive(Debug)]
 pub struct Inputs<'i> {
     pub environment: &'i Environment,
-    /// The process's clients: they keep connections over a reload.
+    /// The process's clients, which keep connections across reloads.
     pub clients: &'i Arc<Clients>,
-    /// State of the file in use; empty at start.
+    /// The state of the configuration in use. Empty at start.
     pub before: &'i Carry,
-    /// `--port`, which wins over file and environment.
+    /// `--port`, which takes precedence over configuration and environment.
     pub port: Option<u16>,
-    /// `--debug`: offer the debug endpoint whatever the file says.
+    /// `--debug`: enables the debug endpoint, whatever is configured.
     pub debug: bool,
 }
 
-/// Compiles the file at `path`.
+/// Compiles the configuration at `path`.
 pub fn file(path: &Path, inputs: &Inputs<'_>) -> Outcome {
     let report = Report::new();
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -42,7 +42,7 @@ pub fn file(path: &Path, inputs: &Inputs<'_>) -> Outcome {
     outcome(root, base, inputs, report)
 }
 
-/// Compiles a text; relative paths in it start from `base`.
+/// Compiles a text. Relative paths in it start at `base`.
 pub fn text(text: &str, format: Format, base: &Path, inputs: &Inputs<'_>) -> Outcome {
     let report = Report::new();
     let root = load::parse(text, format, inputs.environment, &report);
@@ -70,7 +70,7 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
 fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) -> Option<Compiled> {
     let root = Node::root(root, report);
     if !is_version_3(&root) {
-        // Of another version every second key would be reported as unknown.
+        // With another version, every second key would be reported as unknown.
         return None;
     }
     let file = Service::read(root)?;
@@ -122,7 +122,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     })
 }
 
-/// The key sets of the file are waited for, once in the life of the process.
+/// The gateway is ready when the key sets have arrived. This applies once in the life of the process.
 fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>> {
     let identity = cx.left::<IdentityStatus>()?;
     let limit = listen::ready_wait(file);
@@ -155,7 +155,7 @@ fn is_version_3(root: &Node<'_>) -> bool {
     }
 }
 
-/// Parts of the reference that we have not, at the root.
+/// Reports root-level features of KrakenD that are not supported.
 fn not_ours(file: &Service<'_>, cx: &Compile<'_>) {
     if let Some(agents) = &file.async_agent
         && !agents.items().is_empty()
@@ -181,7 +181,7 @@ fn not_ours(file: &Service<'_>, cx: &Compile<'_>) {
     }
 }
 
-/// The first file that the reference would load.
+/// The first file that KrakenD would load.
 fn first_plugin(folder: &Path, pattern: Option<&str>) -> Option<String> {
     let pattern = pattern.unwrap_or(".so");
     std::fs::read_dir(folder)
@@ -191,7 +191,7 @@ fn first_plugin(folder: &Path, pattern: Option<&str>) -> Option<String> {
         .find(|name| name.contains(pattern))
 }
 
-/// What stands around the router, and what stands behind it.
+/// The steps around the router, and the gates after it.
 type Around = (Box<[Box<dyn ServiceStep>]>, Box<[Box<dyn EndpointStep>]>);
 
 fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Around {

@@ -1,4 +1,4 @@
-//! What `check -d` prints: the file in short, secrets left out.
+//! The output of `check -d`: a summary of the configuration without secrets.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::runtime::listen::Listen;
 use crate::telemetry::hidden::Hidden;
 use crate::telemetry::mask::without_password;
 
-/// One line after the other.
+/// The lines of the summary.
 pub fn lines(file: &Service<'_>, listen: &Listen) -> Vec<String> {
     let mut lines = vec![
         "Global settings".to_owned(),

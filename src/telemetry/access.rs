@@ -1,4 +1,4 @@
-//! The access log: one line for each request, and the errors it met.
+//! The access log: one line for each request, and its errors.
 
 use std::borrow::Cow;
 use std::io;
@@ -12,13 +12,13 @@ use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
 use crate::telemetry::text::{push_escaped, push_json, push_query, push_quoted};
 
-/// What `portcullis/access-log` asks for.
+/// The settings of `portcullis/access-log`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub format: AccessFormat,
     pub destination: Destination,
     pub query: Query,
-    /// Which part of the requests is written, 0 to 1. Answers of 500 and above always are.
+    /// The fraction of requests that is logged, 0 to 1. Responses with status 500 and above are always logged.
     pub sample: f64,
 }
 
@@ -33,16 +33,16 @@ impl Default for Settings {
     }
 }
 
-/// The form of a line.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessFormat {
-    /// `[GIN] 2026/11/23 - 22:22:08 | 429 | 33.099µs | …`, the reference's.
+    /// `[GIN] 2026/11/23 - 22:22:08 | 429 | 33.099µs | …`, as in KrakenD.
     Gin,
     /// One JSON object.
     Json,
 }
 
-/// Where lines go.
+/// The destination of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     Stdout,
@@ -50,37 +50,37 @@ pub enum Destination {
     Syslog { facility: Facility, tag: String },
 }
 
-/// What becomes of query strings. The values of token parameters are masked in any case.
+/// How query strings are logged. The values of token parameters are masked in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Query {
     Keep,
     Drop,
 }
 
-/// One request, when its answer is done.
+/// A finished request.
 #[derive(Debug, Clone)]
 pub struct AccessEvent<'a> {
-    /// Time since 1970 at the end of the request.
+    /// The time since the Unix epoch at the end of the request.
     pub since_1970: Duration,
     pub latency: Duration,
     pub status: u16,
     pub client: IpAddr,
     pub method: &'a str,
-    /// As on the wire, percent-encoded.
+    /// Percent-encoded, as on the wire.
     pub path: &'a str,
     pub query: Option<&'a str>,
-    /// Pattern of the endpoint; `None` for 404 and the like.
+    /// The pattern of the endpoint. `None` for 404 and similar responses.
     pub endpoint: Option<&'a str>,
-    /// Why a step refused the request: `expired`, `rate_limited`.
+    /// Why a step rejected the request: `expired`, `rate_limited`.
     pub refused: Option<&'a str>,
     pub request_id: Option<&'a str>,
-    /// Address that a streamed request went to.
+    /// The address that a streamed request was sent to.
     pub upstream: Option<&'a str>,
     pub upstream_time: Option<Duration>,
-    /// Bytes of the request's and of the answer's body.
+    /// The size of the request body and of the response body in bytes.
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Further lines: `Error #01: …`.
+    /// Additional lines: `Error #01: …`.
     pub errors: &'a [Cow<'static, str>],
 }
 
@@ -96,7 +96,7 @@ impl AccessLog {
     /// Opens the log.
     ///
     /// # Errors
-    /// When its file cannot be opened, or no syslog daemon listens.
+    /// Its file cannot be opened, or no syslog daemon listens.
     pub fn open(settings: Settings) -> io::Result<AccessLog> {
         let output = match &settings.destination {
             Destination::Stdout => Output::Stdout,
@@ -106,10 +106,10 @@ impl AccessLog {
         AccessLog::over(settings, output)
     }
 
-    /// A log that writes to `output` whatever the settings say of that.
+    /// A log that writes to `output`, regardless of the destination in the settings.
     ///
     /// # Errors
-    /// When `output` cannot be opened.
+    /// `output` cannot be opened.
     pub fn over(settings: Settings, output: Output) -> io::Result<AccessLog> {
         Ok(AccessLog {
             sink: Sink::open(output)?,
@@ -118,12 +118,12 @@ impl AccessLog {
         })
     }
 
-    /// What it was opened with.
+    /// The settings it was opened with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Writes about one request. Never waits.
+    /// Logs one request. Never blocks.
     pub fn record(&self, event: &AccessEvent<'_>) {
         if !self.is_sampled(event) {
             return;
@@ -139,7 +139,7 @@ impl AccessLog {
         self.sink.push(line);
     }
 
-    /// Opens the file again, after a log rotation.
+    /// Reopens the file, after a log rotation.
     pub fn reopen(&self) {
         self.sink.reopen();
     }
@@ -149,12 +149,12 @@ impl AccessLog {
         self.sink.flush(limit);
     }
 
-    /// Lines dropped because the writer was too far behind.
+    /// The number of lines that were dropped because the writer was too slow.
     pub fn dropped(&self) -> u64 {
         self.sink.dropped()
     }
 
-    /// Every n-th request, evenly: chance would make small samples lie.
+    /// Selects every n-th request, evenly: random selection would distort small samples.
     fn is_sampled(&self, event: &AccessEvent<'_>) -> bool {
         if self.settings.sample >= 1.0 || event.status >= 500 {
             return true;
@@ -193,7 +193,7 @@ fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
 fn push_latency(latency: Duration, out: &mut Vec<u8>) {
     let mut text = Vec::with_capacity(16);
     push_go_duration(cut_latency(latency), &mut text);
-    // `µ` is two bytes and one column.
+    // `µ` is two bytes but one column.
     let columns = String::from_utf8_lossy(&text).chars().count();
     out.extend(std::iter::repeat_n(b' ', 8usize.saturating_sub(columns)));
     out.extend_from_slice(&text);
@@ -210,7 +210,7 @@ fn push_right(text: &[u8], width: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(text);
 }
 
-/// The decoded path and the raw query, quoted as Go quotes.
+/// The decoded path and the raw query, quoted as in Go.
 fn push_target(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
     let mut target: Cow<'_, [u8]> = percent_encoding::percent_decode_str(event.path).into();
     if let (Some(raw), Query::Keep) = (event.query, query) {
@@ -244,7 +244,7 @@ fn push_object(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
     out.extend_from_slice(b"}\n");
 }
 
-/// A JSON object being written; absent values leave no trace.
+/// A JSON object that is being written. Absent values are omitted.
 struct Object<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_is_the_references_to_the_byte() {
+    fn the_line_has_exactly_the_bytes_of_krakend() {
         assert_eq!(
             gin(&event("/rl/cl", None)),
             format!(
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_grow_when_they_must() {
+    fn columns_grow_if_necessary() {
         let line = gin(&AccessEvent {
             latency: Duration::from_nanos(1_378_999),
             client: "2001:db8::1:2:3:4".parse().unwrap(),
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_follow_on_lines_of_their_own() {
+    fn errors_follow_on_separate_lines() {
         let errors = ["Token not found".into(), "second\nline".into()];
         let line = gin(&AccessEvent {
             errors: &errors,
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_is_json_whatever_the_client_sent() {
+    fn a_json_line_is_valid_json_for_any_client_input() {
         let errors = ["\"quoted\"".into()];
         let event = AccessEvent {
             method: "G\"ET",
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_even_and_keeps_all_failures() {
+    fn a_sample_is_even_and_contains_all_failures() {
         let settings = Settings {
             sample: 0.25,
             ..Settings::default()

@@ -1,11 +1,11 @@
-//! How a log line looks.
+//! The formats of log lines.
 
 use std::time::Duration;
 
 use crate::telemetry::moment::{self, GoLayout};
 use crate::telemetry::text::{push_escaped, push_json};
 
-/// The levels of the file, least important first.
+/// The configured levels, least important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Debug,
@@ -16,7 +16,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The level called `name`, in any letter case.
+    /// The level with this name, in any letter case.
     pub fn parse(name: &str) -> Option<Level> {
         let all = [
             Level::Debug,
@@ -40,7 +40,7 @@ impl Level {
         }
     }
 
-    /// As KrakenD colours it; INFO has no start code.
+    /// The colour that KrakenD uses. INFO has no start code.
     fn color(self) -> &'static str {
         match self {
             Level::Debug => "\x1b[36m",
@@ -64,10 +64,10 @@ impl Level {
 
 const RESET: &str = "\x1b[0m";
 
-/// What KrakenD's loggers call themselves: log pipelines look for it.
+/// The module name in KrakenD's logs, because log pipelines search for it.
 const MODULE: &str = "KRAKEND";
 
-/// One event to write about.
+/// An event to log.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     pub since_1970: Duration,
@@ -77,29 +77,29 @@ pub struct Event<'a> {
     pub line: u32,
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Format {
-    /// `2026/11/23 22:26:11 KRAKEND INFO: text`: without `telemetry/logging`.
+    /// `2026/11/23 22:26:11 KRAKEND INFO: text`, the format without `telemetry/logging`.
     Plain,
     /// `<prefix> 2026/11/23 - 22:21:25.177 ▶ DEBUG text`.
     Default { prefix: String },
-    /// JSON in the order that `"format": "logstash"` has.
+    /// JSON with the members in the order of `"format": "logstash"`.
     Logstash,
-    /// JSON as `telemetry/logstash` has it.
+    /// JSON in the format of `telemetry/logstash`.
     Record { module: String, host: String },
     /// A template.
     Custom(Box<[Part]>),
 }
 
-/// A piece of a custom template.
+/// A part of a custom template.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Part {
     Text(Box<str>),
     Verb(Verb, Width),
 }
 
-/// What a custom template may name.
+/// The placeholders of a custom template.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verb {
     Time(GoLayout),
@@ -109,10 +109,10 @@ pub enum Verb {
     Pid,
     Program,
     Id,
-    /// Path and line of the statement.
+    /// Path and line of the log statement.
     LongFile,
     ShortFile,
-    /// Names of Go's packages and functions: the module's path instead.
+    /// KrakenD logs Go's packages and functions; here it is the path of the module.
     LongPackage,
     ShortPackage,
     Color,
@@ -129,7 +129,7 @@ pub struct Width {
 }
 
 impl Format {
-    /// Appends the line for `event`, with its end.
+    /// Appends the line for `event`, including the line end.
     pub fn push(&self, event: &Event<'_>, color: bool, out: &mut Vec<u8>) {
         match self {
             Format::Plain => {
@@ -159,7 +159,7 @@ fn push_default(prefix: &str, event: &Event<'_>, color: bool, out: &mut Vec<u8>)
     push_escaped(event.message, out);
 }
 
-/// KrakenD prints local time with `+00:00` behind it, and does not escape; here it is UTC and JSON.
+/// KrakenD prints the local time with `+00:00` after it, and does not escape. Here it is UTC and valid JSON.
 fn push_logstash(event: &Event<'_>, out: &mut Vec<u8>) {
     let date = moment::utc(event.since_1970).format("%Y-%m-%dT%H:%M:%S%.3f");
     let level = event.level.name();
@@ -184,15 +184,15 @@ fn push_record(module: &str, host: &str, event: &Event<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// A verb that a template names and nobody knows.
+/// An unknown verb in a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown verb %{{{0}}}")]
 pub struct UnknownVerb(String);
 
-/// Takes a custom template apart.
+/// Parses a custom template.
 ///
 /// # Errors
-/// When it names a verb that is not there, or leaves one open.
+/// It contains an unknown verb or one that is not closed.
 pub fn parse_template(template: &str) -> Result<Box<[Part]>, UnknownVerb> {
     let mut parts = Vec::new();
     let mut rest = template;
@@ -275,7 +275,7 @@ impl Verb {
     }
 }
 
-/// Wider columns than this nobody has meant.
+/// The maximum width of a column.
 const MAX_WIDTH: usize = 1024;
 
 impl Width {
@@ -334,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn without_configuration_lines_are_plain() {
+    fn without_settings_lines_are_plain() {
         let expected = format!("{} KRAKEND INFO: hi\n", date("%Y/%m/%d %H:%M:%S"));
         assert_eq!(line(&Format::Plain, Level::Info, "hi", true), expected);
     }
 
     #[test]
-    fn the_default_line_is_the_references() {
+    fn the_default_line_is_that_of_krakend() {
         let format = Format::Default {
             prefix: "[X]".to_owned(),
         };
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_cannot_forge_lines_or_break_json() {
+    fn messages_cannot_forge_lines_or_invalidate_json() {
         let evil = "a\"\n\x1b[31mb\\";
         let plain = line(&Format::Plain, Level::Info, evil, false);
         assert_eq!(plain.lines().count(), 1);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_logstash_line_has_the_references_spacing() {
+    fn the_logstash_line_has_the_spacing_of_krakend() {
         assert_eq!(
             line(&Format::Logstash, Level::Info, "hi", false),
             "{\"@timestamp\":\"2026-11-23T22:21:25.177+00:00\", \"@version\": 1, \"level\": \"INFO\", \
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_name_verbs_with_widths() {
+    fn templates_have_verbs_with_widths() {
         let parts = parse_template(
             "[%{level:-6s}|%{level:.4s}|%{module:9s}] %{shortfile} %{message}%{color:reset}",
         );

@@ -1,4 +1,5 @@
-//! Lines of a configuration that is being loaded wait until it is known how it wants them: level, format, prefix.
+//! Holds the log lines of a configuration that is being loaded until its own log settings are known: level, format,
+//! prefix.
 
 use std::cell::RefCell;
 
@@ -8,7 +9,7 @@ thread_local! {
     static HELD: RefCell<Option<Vec<Held>>> = const { RefCell::new(None) };
 }
 
-/// A line that waits.
+/// A held line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
     pub level: log::Level,
@@ -18,7 +19,8 @@ pub struct Held {
     pub line: u32,
 }
 
-/// Runs `work` and returns the lines that it logged on this thread, also those that the log in use would leave out.
+/// Runs `work` and returns the lines that it logged on this thread, including those below the level of the current
+/// log.
 pub fn hold<T>(work: impl FnOnce() -> T) -> (T, Vec<Held>) {
     let before = log::max_level();
     HELD.with_borrow_mut(|held| *held = Some(Vec::new()));
@@ -29,9 +31,9 @@ pub fn hold<T>(work: impl FnOnce() -> T) -> (T, Vec<Held>) {
     (done, lines.unwrap_or_default())
 }
 
-/// Whether this line waits.
+/// Whether this line is held.
 pub(super) fn keep(record: &Record<'_>) -> bool {
-    // `try_with`: a thread that ends may still log.
+    // `try_with`, because a thread that is ending may still log.
     let kept = HELD.try_with(|held| {
         let Ok(mut held) = held.try_borrow_mut() else {
             return false;

@@ -1,21 +1,21 @@
-//! What a `url_pattern` keeps secret: values of the file's own, for the backend and for nobody else.
+//! The secret parts of a `url_pattern`: values from the configuration that only the backend may see.
 
 use std::borrow::Cow;
 
 use crate::telemetry::mask::{MASK, is_credential};
 
-/// What the operator wrote into a `url_pattern`, and nobody else should read.
+/// Values in a `url_pattern` that must not be shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hidden {
-    /// Query parameters with a value of the file's own.
+    /// Query parameters with a configured value.
     names: Box<[Box<str>]>,
-    /// Parts of a pattern that was filled in from the environment or a file.
+    /// Parts of a pattern that came from the environment or from a file.
     parts: Box<[Box<str>]>,
 }
 
 impl Hidden {
-    /// The values that a `url_pattern` gives to query parameters: those of credentials, and every longer one, whose
-    /// meaning only the backend knows. Words of up to five letters and numbers are no secrets.
+    /// The configured values of query parameters: those of credentials, and all longer ones, whose meaning only the
+    /// backend knows. Words of up to five letters and digits are not secrets.
     pub fn of(pattern: &str) -> Hidden {
         let query = pattern.split_once('?').map_or("", |(_, query)| query);
         let names = query
@@ -29,7 +29,7 @@ impl Hidden {
         }
     }
 
-    /// The same for a pattern of which any part may be a secret.
+    /// The same for a pattern of which any part may be secret.
     pub fn all_of(pattern: &str) -> Hidden {
         const LEAST: usize = 4;
         let parts = pattern
@@ -43,7 +43,7 @@ impl Hidden {
         }
     }
 
-    /// `text`, a pattern, a URL or a sentence with one, without them.
+    /// `text`, which is a pattern, a URL, or a sentence that contains one, without the secrets.
     pub fn clean<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
         for part in &self.parts {
@@ -66,7 +66,7 @@ fn is_hidden(name: &str, value: &str) -> bool {
     !is_placeholder && (is_credential(name, value) || (value.len() > 5 && !is_number))
 }
 
-/// `text` with the values of `name` replaced wherever it follows `?` or `&`; `None` when it stands nowhere.
+/// `text` with the values of `name` replaced wherever it follows `?` or `&`. `None` if it does not occur.
 fn without_value(text: &str, name: &str) -> Option<String> {
     let mut out = String::new();
     let mut rest = text;
@@ -75,7 +75,7 @@ fn without_value(text: &str, name: &str) -> Option<String> {
         let end = from
             .find(|c: char| matches!(c, '&' | '"' | '#' | '\'') || c.is_whitespace())
             .unwrap_or(from.len());
-        // `]` closes the place of a pattern in an error text.
+        // `]` closes the pattern in an error text.
         let (value, after) = from.split_at(end);
         out.push_str(before);
         out.push_str(MASK);
@@ -91,7 +91,7 @@ fn without_value(text: &str, name: &str) -> Option<String> {
     Some(out)
 }
 
-/// Where the value of the next `?name=` or `&name=` begins.
+/// The offset of the value of the next `?name=` or `&name=`.
 fn find_pair(text: &str, name: &str) -> Option<usize> {
     text.match_indices(name).find_map(|(at, _)| {
         let before = text[..at].ends_with(['?', '&']);
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_files_own_values_are_hidden_wherever_the_url_stands() {
+    fn configured_values_are_hidden_in_any_text_with_the_url() {
         let hidden = Hidden::of(
             "/a?appid=0123456789abcdef&q={city}&u=metric-system&zz=v&n=1234567&api_key=x",
         );
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_from_the_environment_is_hidden_as_a_whole() {
+    fn a_pattern_from_the_environment_is_hidden_completely() {
         let hidden = Hidden::all_of("/bot12:SECRET/send{id}/x");
         assert_eq!(
             hidden.clean("Get \"http://h/bot12:SECRET/send5/x\": EOF"),
@@ -142,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_pattern_can_be_hidden_in_any_text(pattern in any::<String>(), text in any::<String>()) {
+        fn arbitrary_patterns_can_be_hidden_in_arbitrary_texts(pattern in any::<String>(), text in any::<String>()) {
             let _ = Hidden::of(&pattern).clean(&text);
             let cleaned = Hidden::all_of("/abcd/{id}?k=secret-value");
             let text = format!("{text}/abcd/5?k=secret-value");

@@ -1,4 +1,4 @@
-//! The process's log: filters, formats and hands lines to their sinks.
+//! The log of the process: filters and formats lines and passes them to their sinks.
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::telemetry::moment;
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
 
-/// The target of records that are worse than errors: `log::error!(target: CRITICAL, "…")`.
+/// The target of records that are more severe than errors: `log::error!(target: CRITICAL, "…")`.
 pub const CRITICAL: &str = "critical";
 
-/// Lines of one statement that may be written in a second, at WARNING and above.
+/// The maximum number of lines of one statement per second, at WARNING and above.
 const LINES_PER_SECOND: u64 = 100;
 
-/// What `telemetry/logging` asks for.
+/// The settings of `telemetry/logging`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     pub level: Level,
@@ -41,7 +41,7 @@ pub struct SyslogSettings {
 /// When lines are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Color {
-    /// On a terminal.
+    /// If the output is a terminal.
     #[default]
     Auto,
     Always,
@@ -49,7 +49,7 @@ pub enum Color {
 }
 
 impl Default for Settings {
-    /// Without `telemetry/logging`: everything, to stdout.
+    /// The defaults without `telemetry/logging`: everything, to stdout.
     fn default() -> Settings {
         Settings {
             level: Level::Debug,
@@ -61,14 +61,14 @@ impl Default for Settings {
     }
 }
 
-/// The log of this process; [`Logger::switch`] changes it while it runs.
+/// The log of this process. [`Logger::switch`] changes it at run time.
 #[derive(Debug)]
 pub struct Logger {
     active: ArcSwap<Active>,
     repeats: Repeats,
 }
 
-/// Other settings, opened but not in use; nothing where they are those in use.
+/// New settings whose outputs are open but not in use. Empty if they equal those in use.
 #[derive(Debug)]
 pub struct Prepared(Option<(Active, Option<String>)>);
 
@@ -81,11 +81,11 @@ struct Active {
 }
 
 impl Logger {
-    /// A logger that writes as `settings` say. Without a syslog daemon it falls back to the plain log, with an error
-    /// line, as KrakenD does.
+    /// A logger with these settings. As in KrakenD, without a syslog daemon it falls back to the plain log, with an
+    /// error line.
     ///
     /// # Errors
-    /// When no writer thread can be started.
+    /// No writer thread can be started.
     pub fn new(settings: Settings) -> io::Result<Logger> {
         let (active, trouble) = Active::open(settings)?;
         let logger = Logger {
@@ -96,21 +96,21 @@ impl Logger {
         Ok(logger)
     }
 
-    /// Makes `logger` the one that `log`'s macros write to. Works once in a process.
+    /// Makes `logger` the target of `log`'s macros. This works once per process.
     ///
     /// # Errors
-    /// When there is one already.
+    /// There is already a logger.
     pub fn install(logger: &Arc<Logger>) -> Result<(), log::SetLoggerError> {
-        // It is there as long as the process.
+        // It lives as long as the process.
         log::set_logger(Box::leak(Box::new(Installed(Arc::clone(logger)))))?;
         log::set_max_level(logger.filter());
         Ok(())
     }
 
-    /// Opens what `settings` ask for, for [`Logger::switch`]; until then nothing changes.
+    /// Opens the outputs of `settings`, for [`Logger::switch`]. Nothing changes until then.
     ///
     /// # Errors
-    /// When no writer thread can be started.
+    /// No writer thread can be started.
     pub fn prepare(&self, settings: Settings) -> io::Result<Prepared> {
         if self.active.load().settings == settings {
             return Ok(Prepared(None));
@@ -128,7 +128,7 @@ impl Logger {
         self.complain(trouble);
     }
 
-    /// Writes lines that have waited, as the settings in use want them.
+    /// Writes held lines with the current settings.
     pub fn release(&self, lines: Vec<Held>) {
         for held in lines {
             Log::log(
@@ -144,7 +144,7 @@ impl Logger {
         }
     }
 
-    /// Waits until what was logged is written, at most `limit`. For the end of the process.
+    /// Waits until all logged lines are written, at most `limit`. For the end of the process.
     pub fn flush_within(&self, limit: Duration) {
         let active = self.active.load();
         for sink in [&active.stdout, &active.syslog].into_iter().flatten() {
@@ -152,7 +152,7 @@ impl Logger {
         }
     }
 
-    /// Lines that were dropped because a writer was too far behind.
+    /// The number of lines that were dropped because a writer was too slow.
     pub fn dropped(&self) -> u64 {
         let active = self.active.load();
         [&active.stdout, &active.syslog]
@@ -162,7 +162,7 @@ impl Logger {
             .sum()
     }
 
-    /// The level below which `log`'s macros do nothing at all.
+    /// The level below which `log`'s macros do nothing.
     fn filter(&self) -> LevelFilter {
         let active = self.active.load();
         if active.stdout.is_none() && active.syslog.is_none() {
@@ -195,7 +195,7 @@ impl Logger {
         let mut message = if is_ours(record.target()) {
             record.args().to_string()
         } else {
-            // Libraries quote requests without knowing what is secret in them.
+            // Libraries quote requests without knowing which parts are secret.
             scrubbed(&record.args().to_string()).into_owned()
         };
         if level >= Level::Warning {
@@ -259,14 +259,15 @@ impl Log for Logger {
     }
 }
 
-/// The end of the target under which the HTTP library warns of bytes behind a response. Our own line names the backend.
+/// The end of the target with which the HTTP library warns about bytes after a response. Our own line names the
+/// backend.
 const BODIES: &str = "::protocols::http::v1::body";
 
-/// The end of the target under which the HTTP library calls it an error that a pooled connection is still held by the
-/// task that watches it. The request goes out on a new connection, so there is nothing to do for anybody.
+/// The end of the target with which the HTTP library logs an error if the task that watches a pooled connection still
+/// holds it. The request is sent on a new connection, so no action is needed.
 const POOL: &str = "::connectors";
 
-/// Libraries have much to say that concerns their authors only.
+/// Most log lines of libraries are only useful to their authors.
 fn is_ours(target: &str) -> bool {
     target == CRITICAL || target == "portcullis" || target.starts_with("portcullis::")
 }
@@ -324,7 +325,7 @@ impl Active {
     }
 }
 
-/// As KrakenD writes it: `LEVEL > text`.
+/// In KrakenD's format: `LEVEL > text`.
 fn syslog_line(settings: &SyslogSettings, event: &Event<'_>) -> Vec<u8> {
     let severity = match event.level {
         Level::Debug => Severity::Debug,
@@ -348,7 +349,7 @@ fn syslog_line(settings: &SyslogSettings, event: &Event<'_>) -> Vec<u8> {
 }
 
 /// Counts the lines of each statement, so that one failing upstream cannot fill a disk. Statements that share a slot
-/// share its allowance.
+/// share its limit.
 #[derive(Debug)]
 struct Repeats {
     slots: Box<[Slot]>,
@@ -363,7 +364,7 @@ struct Slot {
 #[derive(Debug, PartialEq, Eq)]
 enum Admission {
     No,
-    /// And so many were left out before it.
+    /// The number of lines that were omitted before it.
     Yes(u64),
 }
 
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_of_the_file_decides_what_is_shown() {
+    fn the_configured_level_decides_what_is_logged() {
         let logger = logger(Level::Critical);
         assert!(!shows(&logger, "portcullis::x", log::Level::Error));
         assert!(shows(&logger, CRITICAL, log::Level::Error));
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_heard_from_warnings_up() {
+    fn libraries_are_logged_from_warnings_up() {
         let logger = logger(Level::Debug);
         assert!(shows(&logger, "portcullis::x", log::Level::Debug));
         assert!(!shows(&logger, "portcullis::x", log::Level::Trace));
@@ -429,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_that_repeats_itself_is_cut_short_and_says_so() {
+    fn a_repeated_statement_is_limited_and_the_omission_is_logged() {
         let repeats = Repeats::new();
         let admitted = (0..150)
             .filter(|_| repeats.admit("a.rs", 1, 7) != Admission::No)
@@ -440,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_to_syslog_names_its_level() {
+    fn a_message_to_syslog_has_its_level() {
         let settings = SyslogSettings {
             facility: Facility::LOCAL3,
             tag: "gw".to_owned(),

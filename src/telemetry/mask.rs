@@ -1,4 +1,4 @@
-//! Credentials in URLs: what a log line, a metric or an error text may show of them.
+//! Masks credentials in URLs, for log lines, metrics and error texts.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use arc_swap::ArcSwap;
 use once_cell::sync::Lazy;
 use percent_encoding::percent_decode_str;
 
-/// What stands in place of a value.
+/// The text that replaces a value.
 pub(super) const MASK: &str = "***";
 
-/// A parameter whose name ends like this holds a credential: `access_token`, `idToken`, `X-Amz-Signature`.
+/// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`.
 const SECRET_ENDINGS: [&str; 23] = [
     "token",
     "secret",
@@ -37,7 +37,7 @@ const SECRET_ENDINGS: [&str; 23] = [
     "otp",
 ];
 
-/// Names that would be too short as endings. `key` is where `auth/api-keys` looks by default, `code` is the
+/// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
 /// authorization code of RFC 6749 §4.1.2.
 const SECRET_NAMES: [&str; 11] = [
     "key",
@@ -53,11 +53,11 @@ const SECRET_NAMES: [&str; 11] = [
     "pin",
 ];
 
-/// Parameters and header fields that files name as the place of a credential. Names are added and never taken away, so that a reload
-/// does not show what is still under way.
+/// Parameters and headers that are configured as the place of a credential. Names are added but never removed, so
+/// that a reload does not reveal the values of requests in progress.
 static NAMED: Lazy<ArcSwap<Vec<Box<str>>>> = Lazy::new(ArcSwap::default);
 
-/// From now on the values of query parameters and header fields of this name are masked, too.
+/// Adds a name of query parameters and headers whose values are masked from now on.
 pub fn add_secret_name(name: &str) {
     if is_secret(name) {
         return;
@@ -71,7 +71,7 @@ pub fn add_secret_name(name: &str) {
 
 /// Appends a raw query with the values of credentials replaced, however their names are spelled.
 ///
-/// `;` and `?` end a pair as `&` does: some backends read them so.
+/// `;` and `?` end a pair like `&`, because some backends parse them in this way.
 pub fn push_query(query: &str, out: &mut Vec<u8>) {
     for pair in query.split_inclusive(['&', ';', '?']) {
         let (pair, end) = match pair.as_bytes() {
@@ -97,7 +97,7 @@ pub fn masked_query(query: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// `url` without the credentials in its query and before its host, for lines and errors that name it.
+/// `url` without the credentials in its query and before its host, for log lines and error texts.
 pub fn masked(url: &str) -> Cow<'_, str> {
     let url = without_password(url);
     match url.split_once('?') {
@@ -106,8 +106,8 @@ pub fn masked(url: &str) -> Cow<'_, str> {
     }
 }
 
-/// `http://user:password@host/` as `http://user:***@host/`, as the reference's runtime writes it. A name without a
-/// password is masked as well: it may be a token.
+/// `http://user:password@host/` as `http://user:***@host/`, as in Go. A user name without a password is masked too,
+/// because it may be a token.
 pub fn without_password(url: &str) -> Cow<'_, str> {
     let start = url.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = url.split_at(start);
@@ -122,8 +122,8 @@ pub fn without_password(url: &str) -> Cow<'_, str> {
     }
 }
 
-/// A line of somebody else's program part: every value of a query, every password of a URL and every credential of an
-/// `Authorization` is replaced, because nobody knows what the line is about.
+/// Removes secrets from a line of a library, whose meaning is unknown: every value of a query, every password of a
+/// URL and every credential of an `Authorization` is replaced.
 pub fn scrubbed(text: &str) -> Cow<'_, str> {
     let suspicious = ["?", "@", "earer ", "EARER ", "asic ", "ASIC "];
     if !suspicious.iter().any(|part| text.contains(part)) {
@@ -148,12 +148,12 @@ pub fn scrubbed(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// `url` without a password and without any value of its query: for calls whose URL is the operator's own.
+/// `url` without a password and without any value of its query, for calls with a configured URL.
 pub fn without_values(url: &str) -> String {
     values_gone(&without_password(url)).into_owned()
 }
 
-/// A word with all values behind its first `?` replaced.
+/// A word with all values after its first `?` replaced.
 fn values_gone(word: &str) -> Cow<'_, str> {
     let Some((before, query)) = word.split_once('?') else {
         return Cow::Borrowed(word);
@@ -178,12 +178,12 @@ fn values_gone(word: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether this value is one that nobody should read.
+/// Whether this value must be masked.
 pub(super) fn is_credential(name: &str, value: &str) -> bool {
     !value.is_empty() && (is_secret(name) || looks_like_a_token(value))
 }
 
-/// A compact JWS or JWE begins with the base64url of `{"` (RFC 7515 §3.1). What follows `Bearer` is one of any form.
+/// A compact JWS or JWE begins with the base64url of `{"` (RFC 7515 §3.1). Any text after `Bearer` counts as a token.
 fn looks_like_a_token(value: &str) -> bool {
     let follows_scheme = value
         .as_bytes()
@@ -195,7 +195,7 @@ fn looks_like_a_token(value: &str) -> bool {
     follows_scheme || (value.contains("eyJ") && value.contains('.'))
 }
 
-/// Whether the value under this name, of a query parameter or a header field, is a credential.
+/// Whether the value of a query parameter or header with this name is a credential.
 pub fn is_secret(name: &str) -> bool {
     let decoded = percent_decode_str(name).decode_utf8_lossy();
     SECRET_ENDINGS
@@ -210,8 +210,8 @@ pub fn is_secret(name: &str) -> bool {
             .any(|named| named.eq_ignore_ascii_case(&decoded))
 }
 
-/// Whether the letters of `name` end with `word`, or are `word` where it must be `whole`. Case, separators and numbers
-/// behind do not count: `Access-Token`, `token[0]`.
+/// Whether the letters of `name` end with `word`, or equal it if `whole` is set. Case, separators and numbers at the
+/// end are ignored: `Access-Token`, `token[0]`.
 fn ends_with(name: &str, word: &str, whole: bool) -> bool {
     let mut letters = name
         .bytes()
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_a_file_names_is_masked_from_then_on() {
+    fn a_configured_parameter_is_masked_from_then_on() {
         assert_eq!(masked_query("Licence-No=x"), "Licence-No=x");
         add_secret_name("licence-no");
         assert_eq!(
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_lose_their_credentials() {
+    fn credentials_in_urls_are_masked() {
         for (url, shown) in [
             ("http://a/b?c=1&jwt=x", "http://a/b?c=1&jwt=***"),
             ("http://a/token=x", "http://a/token=x"),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_others_show_no_value() {
+    fn lines_of_libraries_show_no_value() {
         for (line, shown) in [
             ("nothing to hide", "nothing to hide"),
             (
@@ -313,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn masking_never_panics_and_never_shows_a_token(
+        fn masking_does_not_panic_or_show_a_token(
             before in any::<String>(), name in "(access_token|api-key|jwt)", value in "[a-z]{12}", after in any::<String>(),
         ) {
             let query = format!("{before}&{name}={value}&{after}");

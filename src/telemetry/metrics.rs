@@ -1,7 +1,8 @@
 //! Counters and histograms in Prometheus' text format.
 //!
-//! Labels are bounded whatever clients send: route patterns of the file, methods of a fixed list, classes of statuses,
-//! closed sets of reasons. Handles are taken once per service, so that a request only touches atomics.
+//! The number of label values is limited whatever clients send: configured route patterns, a fixed list of methods,
+//! classes of statuses, closed lists of reasons. Handles are obtained once per service, so a request only updates
+//! atomics.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use prometheus::{
     IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// Bounds advised by the OpenTelemetry HTTP conventions, with two finer ones below.
+/// The bucket limits recommended by the OpenTelemetry HTTP conventions, with two smaller ones added.
 const SECONDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
     7.5, 10.0,
 ];
 
-/// The label of all endpoints together, where they have no series of their own. No pattern is this text.
+/// The label of all endpoints together, if they do not have their own series. It never equals a pattern.
 const ALL_ROUTES: &str = "*";
 
-/// Everything that the process counts.
+/// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Each endpoint has series of its own.
+    /// Each endpoint has its own series.
     per_endpoint: AtomicBool,
     requests: IntCounterVec,
     duration: HistogramVec,
@@ -55,7 +56,7 @@ pub struct Metrics {
     certificates: GaugeVec,
 }
 
-/// Key sets, one label value per source.
+/// Metrics of key sets, with one label value per source.
 #[derive(Debug)]
 struct KeySetMetrics {
     age: GaugeVec,
@@ -74,7 +75,7 @@ struct TokenCacheMetrics {
     bytes: IntGauge,
 }
 
-/// A key set as it stands, for the page: see [`Metrics::key_set`].
+/// The state of a key set, for the page: see [`Metrics::key_set`].
 #[derive(Debug, Clone)]
 pub struct KeySetReport<'a> {
     pub source: &'a str,
@@ -94,7 +95,7 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// Counts one answered request.
+    /// Counts a request with its response.
     pub fn record(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         if let Some(counter) = self.classes.get(class) {
@@ -105,10 +106,10 @@ impl RouteMetrics {
 }
 
 impl Metrics {
-    /// A registry of its own, with `portcullis_build_info` and the process metrics in it.
+    /// A separate registry with `portcullis_build_info` and the process metrics.
     ///
     /// # Panics
-    /// When two metrics here have one name, which the first test to call it would show.
+    /// Two metrics here have the same name. The first test that calls it would show this.
     pub fn new() -> Arc<Metrics> {
         let registry = Registry::new();
         let maker = Maker(&registry);
@@ -265,19 +266,19 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         {
             let process = prometheus::process_collector::ProcessCollector::for_self();
-            // Two collectors of the same process would be the only reason to fail.
+            // This can only fail if there are two collectors for the same process.
             let _ = metrics.registry.register(Box::new(process));
         }
         Arc::new(metrics)
     }
 
-    /// Whether each endpoint has series of its own, or all share the label `route="*"`. Set it before the handles of a
-    /// new configuration are taken.
+    /// Whether each endpoint has its own series, or all share the label `route="*"`. Set it before the handles of a
+    /// new configuration are obtained.
     pub fn set_per_endpoint(&self, per_endpoint: bool) {
         self.per_endpoint.store(per_endpoint, Ordering::Relaxed);
     }
 
-    /// The value of the label `route`; an empty one stays, it stands for requests without an endpoint.
+    /// The value of the label `route`. An empty one is kept: it is used for requests without an endpoint.
     fn route_label<'p>(&self, pattern: &'p str) -> &'p str {
         if pattern.is_empty() || self.per_endpoint.load(Ordering::Relaxed) {
             pattern
@@ -286,7 +287,7 @@ impl Metrics {
         }
     }
 
-    /// The handles for a route; the same pattern and method give the same series after a reload.
+    /// The handles for a route. The same pattern and method give the same series after a reload.
     pub fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
         let pattern = self.route_label(pattern);
         let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
@@ -302,8 +303,8 @@ impl Metrics {
         }
     }
 
-    /// Drops the series of routes that no configuration has any more, or each reload with other routes would add to the
-    /// page and to memory.
+    /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
+    /// enlarge the page and the memory.
     pub fn keep_routes(&self, patterns: &HashSet<&str>) {
         let labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
         let patterns = &labels;
@@ -314,7 +315,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request as in flight until the guard goes.
+    /// Counts a request as in progress until the guard is dropped.
     pub fn request(self: &Arc<Metrics>) -> InFlight {
         self.in_flight.inc();
         InFlight {
@@ -322,12 +323,12 @@ impl Metrics {
         }
     }
 
-    /// Requests being answered now.
+    /// The number of requests in progress.
     pub fn requests_in_flight(&self) -> i64 {
         self.in_flight.get()
     }
 
-    /// Client connections open now.
+    /// The number of open client connections.
     pub fn connections_open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -357,7 +358,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Sets what the page says of bodies that are held: bytes now, bytes at most, and bodies refused since start.
+    /// Sets the metrics of buffered bodies: bytes now, the limit, and the bodies rejected since the start.
     pub fn buffered(&self, used: u64, limit: u64, refused: u64) {
         self.buffered_bytes
             .set(i64::try_from(used).unwrap_or(i64::MAX));
@@ -379,12 +380,12 @@ impl Metrics {
         self.panics.inc();
     }
 
-    /// The process serves its first configuration.
+    /// Records that the process serves its first configuration.
     pub fn started(&self, now: Duration) {
         self.reload_time.set(now.as_secs_f64());
     }
 
-    /// A reload was applied, or refused.
+    /// Records that a reload was applied or rejected.
     pub fn reloaded(&self, applied: bool, now: Duration) {
         self.reload_success.set(i64::from(applied));
         self.reloads
@@ -395,7 +396,7 @@ impl Metrics {
         }
     }
 
-    /// Sets what the page says of one key set.
+    /// Sets the metrics of one key set.
     pub fn key_set(&self, report: &KeySetReport<'_>) {
         let label = &[report.source];
         self.key_sets
@@ -420,14 +421,15 @@ impl Metrics {
         );
     }
 
-    /// Forgets the key sets of the page, so that none stays there that no file names any more.
+    /// Removes the key sets from the page, so that none remains that is no longer configured.
     pub fn forget_key_sets(&self) {
         self.key_sets.age.reset();
         self.key_sets.keys.reset();
         self.key_sets.stale.reset();
     }
 
-    /// Sets the certificates of the page: labels (`use`, `file`, `subject`, `serial`) and seconds since 1970.
+    /// Sets the metrics of certificates: labels (`use`, `file`, `subject`, `serial`) and seconds since the Unix
+    /// epoch.
     pub fn certificates<'c>(&self, all: impl Iterator<Item = ([&'c str; 4], i64)>) {
         self.certificates.reset();
         for (labels, expiry) in all {
@@ -437,7 +439,7 @@ impl Metrics {
         }
     }
 
-    /// Sets what the page says of the token cache: totals since start, and what it holds.
+    /// Sets the metrics of the token cache: totals since the start, and its current size.
     pub fn token_cache(
         &self,
         hits: u64,
@@ -457,18 +459,18 @@ impl Metrics {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Sets how often a token without `exp` was let in since start.
+    /// Sets the number of tokens without `exp` that were accepted since the start.
     pub fn tokens_without_expiry(&self, total: u64) {
         raise(&self.jwt_without_exp, total);
     }
 
-    /// Sets how many log lines were lost since start.
+    /// Sets the number of log lines that were lost since the start.
     pub fn log_dropped(&self, total: u64) {
         self.log_dropped
             .inc_by(total.saturating_sub(self.log_dropped.get()));
     }
 
-    /// The page, in the text format of Prometheus.
+    /// The page in Prometheus' text format.
     pub fn page(&self) -> Vec<u8> {
         let mut page = Vec::with_capacity(16 * 1024);
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut page) {
@@ -478,7 +480,7 @@ impl Metrics {
     }
 }
 
-/// Removes the series whose route is none of `patterns`; an empty one stands for requests without an endpoint.
+/// Removes the series whose route is not in `patterns`. An empty pattern stands for requests without an endpoint.
 fn keep<T: MetricVecBuilder>(metrics: &MetricVec<T>, patterns: &HashSet<&str>) {
     for family in metrics.collect() {
         for metric in family.get_metric() {
@@ -487,14 +489,14 @@ fn keep<T: MetricVecBuilder>(metrics: &MetricVec<T>, patterns: &HashSet<&str>) {
                 labels.map(|label| (label.name(), label.value())).collect();
             let route = labels.get("route").copied().unwrap_or_default();
             if !route.is_empty() && !patterns.contains(route) {
-                // It was there a moment ago, and only reloads remove any.
+                // It existed a moment ago, and only reloads remove any.
                 let _ = metrics.remove(&labels);
             }
         }
     }
 }
 
-/// Lifts a counter to a total that is kept elsewhere.
+/// Raises a counter to a total that is kept elsewhere.
 fn raise(counter: &Counter, total: u64) {
     let missing = total as f64 - counter.get();
     if missing > 0.0 {
@@ -502,7 +504,7 @@ fn raise(counter: &Counter, total: u64) {
     }
 }
 
-/// Counts one request for as long as it lives, also when its task is dropped or panics.
+/// Counts one request until it is dropped, also if its task is dropped or panics.
 #[derive(Debug)]
 pub struct InFlight {
     metrics: Arc<Metrics>,
@@ -517,14 +519,14 @@ impl Drop for InFlight {
     }
 }
 
-/// Counts one client connection for as long as it lives.
+/// Counts one client connection until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     metrics: Arc<Metrics>,
 }
 
 impl ConnectionGuard {
-    /// `None` when `most` connections are open already.
+    /// `None` if `most` connections are already open.
     pub fn open(metrics: &Arc<Metrics>, most: usize) -> Option<ConnectionGuard> {
         if metrics.open.fetch_add(1, Ordering::Relaxed) >= most {
             metrics.open.fetch_sub(1, Ordering::Relaxed);
@@ -545,7 +547,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Makes a metric and registers it; the names above are all different, which [`Metrics::new`] relies on.
+/// Creates a metric and registers it. The names above are all different, which [`Metrics::new`] relies on.
 struct Maker<'a>(&'a Registry);
 
 macro_rules! make {
@@ -596,7 +598,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_shows_what_was_counted() {
+    fn the_page_shows_the_counters() {
         let metrics = Metrics::new();
         metrics
             .route("/a/{id}", "GET")
@@ -611,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn series_of_routes_that_are_gone_go_too() {
+    fn series_of_removed_routes_are_removed() {
         let metrics = Metrics::new();
         for route in ["", "/old", "/new"] {
             let handles = metrics.route(route, "GET");
@@ -627,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn without_series_of_their_own_all_endpoints_share_one() {
+    fn without_separate_series_all_endpoints_share_one() {
         let metrics = Metrics::new();
         metrics.route("/a", "GET").record(200, Duration::ZERO);
         metrics.set_per_endpoint(false);
@@ -661,7 +663,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_counts_until_its_guard_goes() {
+    fn a_request_counts_until_its_guard_is_dropped() {
         let metrics = Metrics::new();
         let guard = metrics.request();
         assert_eq!(metrics.requests_in_flight(), 1);

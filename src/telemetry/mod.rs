@@ -1,16 +1,16 @@
-//! What we report.
+//! Logs and metrics.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
 //! | [`logger`], [`format`] | log lines: levels, formats, stdout and syslog |
-//! | [`held`] | lines of a configuration that is being loaded |
+//! | [`held`] | log lines of a configuration that is being loaded |
 //! | [`access`] | the access log |
-//! | [`sink`], [`syslog`] | bounded queues to writer threads: nobody who reports ever waits |
+//! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |
 //! | [`metrics`] | the page for Prometheus |
-//! | [`stats`] | the counters of `telemetry/metrics`, as `/__stats` shows them |
-//! | [`moment`], [`text`] | dates and texts as log lines have them |
-//! | [`mask`], [`hidden`] | what they show of URLs with credentials |
-//! | [`panics`] | what is said about a panic |
+//! | [`stats`] | the counters of `telemetry/metrics`, shown at `/__stats` |
+//! | [`moment`], [`text`] | dates and texts in log lines |
+//! | [`mask`], [`hidden`] | masks credentials and secret parts in URLs |
+//! | [`panics`] | log lines for panics |
 
 pub mod access;
 pub mod format;

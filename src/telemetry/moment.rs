@@ -1,11 +1,11 @@
-//! Dates as log lines have them.
+//! Dates in log lines.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use chrono::{DateTime, Local, SecondsFormat, TimeZone, Utc};
 
-/// A moment, `since_1970`, in this machine's time zone.
+/// A moment, `since_1970`, in the time zone of this machine.
 pub fn local(since_1970: Duration) -> DateTime<Local> {
     Local.from_utc_datetime(&utc(since_1970).naive_utc())
 }
@@ -16,19 +16,19 @@ pub fn utc(since_1970: Duration) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, since_1970.subsec_nanos()).unwrap_or(DateTime::UNIX_EPOCH)
 }
 
-/// The moment as RFC 3339 has it, in UTC with milliseconds.
+/// The moment in RFC 3339 format, in UTC with milliseconds.
 pub fn rfc3339(since_1970: Duration) -> String {
     utc(since_1970).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Time since 1970, now.
+/// The current time since the Unix epoch.
 pub fn now() -> Duration {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default()
 }
 
-/// Appends `2026/11/23 - 22:22:08`, local time. Written anew once a second and thread.
+/// Appends the local time, `2026/11/23 - 22:22:08`. It is formatted once per second and thread.
 pub fn push_gin_date(since_1970: Duration, out: &mut Vec<u8>) {
     thread_local! {
         static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
@@ -46,7 +46,7 @@ pub fn push_gin_date(since_1970: Duration, out: &mut Vec<u8>) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoLayout(String);
 
-/// Go's reference moment, piece by piece, and what chrono calls it. Longer pieces come before their own beginnings.
+/// The elements of Go's reference time and their names in chrono. Longer elements come before their own prefixes.
 const PIECES: &[(&str, &str)] = &[
     ("January", "%B"),
     ("Jan", "%b"),
@@ -83,7 +83,7 @@ const PIECES: &[(&str, &str)] = &[
 ];
 
 impl GoLayout {
-    /// Translates a layout; what Go does not know stays as it is.
+    /// Translates a layout. Text that is not an element in Go is kept.
     pub fn parse(layout: &str) -> GoLayout {
         let mut out = String::new();
         let mut rest = layout;
@@ -105,13 +105,13 @@ impl GoLayout {
         GoLayout(out)
     }
 
-    /// The moment in this layout, local time.
+    /// The moment in this layout, in local time.
     pub fn print(&self, since_1970: Duration) -> String {
         local(since_1970).format(&self.0).to_string()
     }
 }
 
-/// Appends a duration as Go prints it: `1.37ms`, `33.099µs`, `1m10s`.
+/// Appends a duration as Go formats it: `1.37ms`, `33.099µs`, `1m10s`.
 pub fn push_go_duration(duration: Duration, out: &mut Vec<u8>) {
     let nanos = duration.as_nanos();
     match nanos {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_printed_as_go_prints_them() {
+    fn durations_are_formatted_as_in_go() {
         assert_eq!(go(0), "0s");
         assert_eq!(go(999), "999ns");
         assert_eq!(go(33_099), "33.099µs");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn long_latencies_are_cut() {
+    fn long_latencies_are_rounded() {
         let cut = |nanos| cut_latency(Duration::from_nanos(nanos)).as_nanos();
         assert_eq!(cut(999_999), 999_999);
         assert_eq!(cut(1_378_999), 1_370_000);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_of_go_are_understood() {
+    fn layouts_of_go_are_translated() {
         let layout = |text| GoLayout::parse(text).0;
         assert_eq!(
             layout("2006/01/02 - 15:04:05.000"),

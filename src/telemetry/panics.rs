@@ -1,12 +1,12 @@
-//! What is said about a panic: where it was, and nothing of what was worked on.
+//! Log lines for panics: the location, without any of the processed data.
 
 use std::borrow::Cow;
 use std::panic::PanicHookInfo;
 
 use crate::telemetry::logger::CRITICAL;
 
-/// From now on panics are lines of the log. Those of libraries may quote the text that they were given, a token among
-/// others: the message is cut at its first quotation mark.
+/// Logs panics from now on. Panics of libraries may quote the text that they processed, including tokens, so the
+/// message is truncated at its first quotation mark.
 pub fn install() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_message_quotes_is_not_shown() {
+    fn quoted_text_in_a_message_is_not_shown() {
         for (text, shown) in [
             (
                 "index out of bounds: the len is 3 but the index is 5",

@@ -1,4 +1,4 @@
-//! A bounded queue to a writer thread. Who pushes never waits: what does not fit is dropped and counted.
+//! A bounded queue to a writer thread. Pushing never blocks: a line that does not fit is dropped and counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,38 +10,38 @@ use std::time::Duration;
 
 use crate::telemetry::syslog::Syslog;
 
-/// Lines that may wait to be written. At a hundred bytes each, less than a megabyte.
+/// The maximum number of waiting lines. At a hundred bytes each, less than a megabyte.
 const CAPACITY: usize = 8192;
 
-/// Bytes that may wait to be written: a client decides how long a line is.
+/// The maximum size of waiting lines in bytes, because clients influence the length of a line.
 const CAPACITY_BYTES: usize = 8 << 20;
 
-/// How much is gathered before it is written out, though more lines wait.
+/// The size at which collected lines are written, even if more are waiting.
 const BATCH_BYTES: usize = 16 * 1024;
 
-/// Where lines go.
+/// The destination of lines.
 pub enum Output {
     Stdout,
-    /// Appended to, and opened again on request, for log rotation.
+    /// Appended to, and reopened on request, for log rotation.
     File(PathBuf),
     /// Each line is one message.
     Syslog(Syslog),
-    /// Anything else, for tests.
+    /// Any other writer, for tests.
     Writer(Box<dyn Write + Send>),
 }
 
-/// A queue of lines on their way to one [`Output`]. Cloning gives the same queue.
+/// A queue of lines for one [`Output`]. Clones share the same queue.
 #[derive(Debug, Clone)]
 pub struct Sink {
     queue: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
-    /// Bytes of the lines in the queue.
+    /// The size of the lines in the queue.
     waiting: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
 enum Message {
-    /// Whole lines, each with its end.
+    /// Complete lines with their line ends.
     Line(Vec<u8>),
     Reopen,
     /// Answered when everything before it is written.
@@ -52,7 +52,7 @@ impl Sink {
     /// Opens `output` and starts its writer thread.
     ///
     /// # Errors
-    /// When a file cannot be opened or the thread cannot be started.
+    /// A file cannot be opened, or the thread cannot be started.
     pub fn open(output: Output) -> io::Result<Sink> {
         let (queue, lines) = sync_channel(CAPACITY);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -68,9 +68,9 @@ impl Sink {
         })
     }
 
-    /// Hands over one line or more, with their ends. Dropped and counted when the writer is too far behind.
+    /// Queues one or more lines with their line ends. They are dropped and counted if the writer is too slow.
     pub fn push(&self, lines: Vec<u8>) {
-        // What is allocated counts, not what is used of it.
+        // The allocated size counts, not the used size.
         let bytes = lines.capacity();
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= CAPACITY_BYTES;
@@ -80,15 +80,15 @@ impl Sink {
         }
     }
 
-    /// Opens the file again, after a log rotation moved it away.
+    /// Reopens the file, after a log rotation moved it.
     pub fn reopen(&self) {
-        // A queue that is full stays with the old file; the next request will find room.
+        // If the queue is full, the old file stays open. The next request will find space.
         if self.queue.try_send(Message::Reopen).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Pushes dropped so far.
+    /// The number of dropped pushes.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -97,7 +97,7 @@ impl Sink {
     pub fn flush(&self, limit: Duration) {
         let (done, written) = sync_channel(1);
         if self.queue.try_send(Message::Flush(done)).is_ok() {
-            // Neither a writer that is gone nor one that hangs may keep the process.
+            // Neither an ended nor a blocked writer may delay the end of the process.
             let _ = written.recv_timeout(limit);
         }
     }
@@ -105,10 +105,10 @@ impl Sink {
 
 struct Writer {
     target: Target,
-    /// Gathered, not yet written out. Forgotten when that fails: a pipe that broke once stays broken, and what it
-    /// did not take must not be tried, nor counted, again.
+    /// Collected lines that are not written yet. They are dropped if writing fails: a broken pipe stays broken, and
+    /// its lines must not be written or counted again.
     batch: Vec<u8>,
-    /// How many pushes `batch` is made of.
+    /// The number of pushes in `batch`.
     pushes: u64,
     dropped: Arc<AtomicU64>,
     waiting: Arc<AtomicUsize>,
@@ -144,7 +144,7 @@ impl Writer {
         })
     }
 
-    /// Writes until nobody can push any more. Lines are written out as soon as the queue is empty.
+    /// Writes until the queue is closed. Lines are written as soon as the queue is empty.
     fn run(&mut self, lines: &Receiver<Message>) {
         loop {
             let message = match lines.try_recv() {
@@ -166,7 +166,7 @@ impl Writer {
                 Message::Reopen => self.reopen(),
                 Message::Flush(done) => {
                     self.write_out();
-                    // Whoever asked may have given up.
+                    // The caller may no longer be waiting.
                     let _ = done.send(());
                 }
             }
@@ -210,7 +210,7 @@ impl Writer {
         self.count(reopened, 1);
     }
 
-    /// A full disk or a reader that went away costs lines, never requests.
+    /// A full disk or a closed pipe loses lines, never requests.
     fn count(&self, result: io::Result<()>, pushes: u64) {
         if result.is_err() {
             self.dropped.fetch_add(pushes, Ordering::Relaxed);
@@ -231,7 +231,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_rotated_file_is_opened_again() {
+    fn a_rotated_file_is_reopened() {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
         let sink = Sink::open(Output::File(path.clone())).unwrap();
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(sink.dropped(), 0);
     }
 
-    /// A pipe that nobody reads: each write waits for leave.
+    /// A pipe without a reader: each write waits for permission.
     struct Stuck(mpsc::Receiver<()>);
 
     impl Write for Stuck {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_nobody_reads_costs_lines_and_nothing_else() {
+    fn a_pipe_without_a_reader_loses_only_lines() {
         let (leave, wait) = mpsc::channel();
         let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
         for _ in 0..3 * CAPACITY {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_wait_within_a_bound_in_bytes() {
+    fn waiting_lines_are_limited_in_bytes() {
         let (leave, wait) = mpsc::channel();
         let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();
         for _ in 0..100 {
@@ -282,7 +282,7 @@ mod tests {
         }
         assert!(sink.dropped() >= 90, "{}", sink.dropped());
         drop(leave);
-        // The reader went away: what waited is counted as lost, and there is room again.
+        // The reader closed the pipe: the waiting lines are counted as lost, and there is space again.
         sink.flush(LIMIT);
         assert_eq!(sink.waiting.load(Ordering::Relaxed), 0);
         assert_eq!(sink.dropped(), 100);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_counted() {
+    fn lines_to_a_closed_pipe_are_counted() {
         let (leave, wait) = mpsc::channel();
         drop(leave);
         let sink = Sink::open(Output::Writer(Box::new(Stuck(wait)))).unwrap();

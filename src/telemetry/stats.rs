@@ -1,4 +1,4 @@
-//! The counters of `telemetry/metrics`, as `/__stats` shows them.
+//! The counters of `telemetry/metrics`, shown at `/__stats`.
 
 mod histogram;
 
@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use histogram::Histogram;
 
-/// What `telemetry/metrics` asks for.
+/// The settings of `telemetry/metrics`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Histograms begin anew after this time.
+    /// Histograms are reset after this time.
     pub collection_time: Duration,
-    /// Where `/__stats` is served; `None` with `endpoint_disabled`.
+    /// The address of `/__stats`. `None` with `endpoint_disabled`.
     pub listen: Option<String>,
     pub router: bool,
     pub proxy: bool,
     pub backend: bool,
 }
 
-/// Everything that `/__stats` shows. One in a process; it outlives a reload.
+/// The content of `/__stats`. There is one per process, and it survives reloads.
 #[derive(Debug)]
 pub struct Stats {
     settings: Settings,
@@ -34,16 +34,16 @@ pub struct Stats {
 
 type Layers = BTreeMap<(Layer, Arc<str>), Arc<Requests>>;
 
-/// The two places where requests are counted.
+/// The two layers where requests are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
-    /// An endpoint's whole work, by its pattern.
+    /// The whole work of an endpoint, by its pattern.
     Pipe,
-    /// One backend call, by its `url_pattern`.
+    /// A backend call, by its `url_pattern`.
     Backend,
 }
 
-/// The answers of one endpoint: keep the handle, it is found once.
+/// The responses of one endpoint. Keep this handle, so that it is looked up only once.
 #[derive(Debug, Default)]
 pub struct Responses {
     statuses: Mutex<BTreeMap<u16, u64>>,
@@ -51,7 +51,7 @@ pub struct Responses {
     time: Histogram,
 }
 
-/// The requests of one layer and name, by how they ended.
+/// The requests of one layer and name, by their result.
 #[derive(Debug, Default)]
 pub struct Requests {
     /// Incomplete or complete, without or with an error.
@@ -64,7 +64,7 @@ struct End {
     latency: Histogram,
 }
 
-/// A counter of this period, the last one's, and the sum of those before.
+/// The counter of this period, that of the last period, and the sum of earlier ones.
 #[derive(Debug, Default)]
 struct Gauge {
     now: AtomicU64,
@@ -72,7 +72,7 @@ struct Gauge {
     total: AtomicU64,
 }
 
-/// TLS versions and ciphers are few; a stranger cannot make more.
+/// There are few TLS versions and ciphers, but clients must not be able to add more.
 const MAX_TLS_NAMES: usize = 64;
 
 impl Stats {
@@ -88,12 +88,12 @@ impl Stats {
         }
     }
 
-    /// What it was made with.
+    /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The handle for the answers of `endpoint`; `None` when they are not counted. Call it while compiling.
+    /// The handle for the responses of `endpoint`. `None` if they are not counted. Call it while compiling.
     pub fn responses(&self, endpoint: &Arc<str>) -> Option<Arc<Responses>> {
         if !self.settings.router {
             return None;
@@ -105,7 +105,7 @@ impl Stats {
         Some(Arc::clone(all.entry(Arc::clone(endpoint)).or_default()))
     }
 
-    /// The handle for the requests of `name` at `layer`; `None` when they are not counted. Call it while compiling.
+    /// The handle for the requests of `name` at `layer`. `None` if they are not counted. Call it while compiling.
     pub fn requests(&self, layer: Layer, name: &Arc<str>) -> Option<Arc<Requests>> {
         let wanted = match layer {
             Layer::Pipe => self.settings.proxy,
@@ -120,17 +120,17 @@ impl Stats {
         ))
     }
 
-    /// A request began.
+    /// Records the start of a request.
     pub fn record_connected(&self) {
         self.connected.now.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request ended.
+    /// Records the end of a request.
     pub fn record_disconnected(&self) {
         self.disconnected.now.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request came over TLS of this version and cipher suite.
+    /// Records a request over TLS with this version and cipher suite.
     pub fn record_tls(&self, version: &str, cipher: &str) {
         let mut tls = lock(&self.tls);
         for name in [
@@ -148,7 +148,7 @@ impl Stats {
         }
     }
 
-    /// Ends a period: to be called every `collection_time`.
+    /// Ends a period. Must be called every `collection_time`.
     pub fn collect(&self) {
         self.connected.turn();
         self.disconnected.turn();
@@ -161,7 +161,7 @@ impl Stats {
         }
     }
 
-    /// The page: one flat object with sorted keys, one to a line, as Go's `expvar` writes it.
+    /// The page: a flat object with sorted keys, one per line, as Go's `expvar` writes it.
     pub fn render(&self) -> Vec<u8> {
         let mut page = BTreeMap::new();
         self.add_process(&mut page);
@@ -227,7 +227,7 @@ impl Stats {
         }
     }
 
-    /// What Go's runtime says of itself; where we have nothing like it, 0.
+    /// Values that Go's runtime reports about itself, 0 where there is no equivalent.
     fn add_process(&self, page: &mut BTreeMap<String, String>) {
         let mut arguments = Vec::new();
         for (index, argument) in std::env::args().enumerate() {
@@ -283,7 +283,7 @@ impl Stats {
 }
 
 impl Responses {
-    /// Counts one answer.
+    /// Counts one response.
     pub fn record(&self, status: u16, size: u64, time: Duration) {
         *lock(&self.statuses).entry(status.min(999)).or_default() += 1;
         self.size.add(size);
@@ -310,7 +310,7 @@ impl Gauge {
     }
 }
 
-/// The members of Go's `MemStats` that the reference publishes.
+/// The members of Go's `MemStats` that KrakenD publishes.
 const MEMORY: &[&str] = &[
     "Alloc",
     "BuckHashSys",
@@ -340,7 +340,7 @@ const MEMORY: &[&str] = &[
     "TotalAlloc",
 ];
 
-/// Pages of Linux on the machines that we build for.
+/// The page size of Linux on the supported machines.
 const PAGE_BYTES: u64 = 4096;
 
 fn resident_bytes() -> u64 {
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_flat_sorted_and_one_name_to_a_line() {
+    fn the_page_is_flat_and_sorted_with_one_name_per_line() {
         let stats = stats();
         stats.responses(&"/a".into()).unwrap();
         let text = String::from_utf8(stats.render()).unwrap();
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_counted_by_endpoint_and_status() {
+    fn a_response_is_counted_by_endpoint_and_status() {
         let stats = stats();
         let responses = stats.responses(&"/a/{id}".into()).unwrap();
         responses.record(200, 10, Duration::from_nanos(5));
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn all_four_ways_to_end_are_there_from_the_start() {
+    fn all_four_results_are_present_from_the_start() {
         let stats = stats();
         let requests = stats.requests(Layer::Backend, &"/x".into()).unwrap();
         requests.record(true, false, Duration::from_nanos(9));
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_period_clears_histograms_and_moves_counters_to_their_totals() {
+    fn a_period_resets_histograms_and_adds_counters_to_their_totals() {
         let stats = stats();
         let responses = stats.responses(&"/a".into()).unwrap();
         responses.record(200, 10, Duration::from_nanos(5));
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_is_not_counted() {
+    fn disabled_counters_are_not_counted() {
         let stats = Stats::new(Settings {
             router: false,
             proxy: false,
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_tls_are_bounded() {
+    fn names_of_tls_are_limited() {
         let stats = stats();
         for n in 0..1000 {
             stats.record_tls("TLS13", &n.to_string());

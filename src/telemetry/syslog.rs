@@ -1,4 +1,4 @@
-//! Messages to the local syslog daemon, as RFC 3164 has them.
+//! Messages to the local syslog daemon (RFC 3164).
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::telemetry::moment;
 
-/// Where daemons listen.
+/// Sockets of syslog daemons.
 const SOCKETS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 
-/// Longest message; longer ones are cut, as many daemons would.
+/// The maximum length of a message. Longer ones are truncated, as many daemons would do.
 const MAX_BYTES: usize = 8192;
 
 /// `local0` to `local7`.
@@ -21,7 +21,7 @@ impl Facility {
     /// KrakenD's default.
     pub const LOCAL3: Facility = Facility(19);
 
-    /// The facility called `local0` … `local7`.
+    /// The facility with this name, `local0` … `local7`.
     pub fn parse(name: &str) -> Option<Facility> {
         let digit = name.strip_prefix("local")?;
         let number: u8 = digit.parse().ok()?;
@@ -53,7 +53,7 @@ pub fn push_header(
     out.extend_from_slice(header.as_bytes());
 }
 
-/// A connection to the daemon, made again when it was restarted.
+/// A connection to the daemon, which is reopened after the daemon was restarted.
 #[derive(Debug)]
 pub struct Syslog {
     socket: UnixDatagram,
@@ -64,7 +64,7 @@ impl Syslog {
     /// Connects to the local daemon.
     ///
     /// # Errors
-    /// When none listens.
+    /// No daemon listens.
     pub fn connect() -> io::Result<Syslog> {
         Syslog::connect_to(SOCKETS.iter().map(|path| Path::new(path).into()).collect())
     }
@@ -72,13 +72,13 @@ impl Syslog {
     /// Connects to the first of `paths` where a daemon listens.
     ///
     /// # Errors
-    /// When none does.
+    /// No daemon listens.
     pub fn connect_to(paths: Box<[Box<Path>]>) -> io::Result<Syslog> {
         let socket = connect(&paths)?;
         Ok(Syslog { socket, paths })
     }
 
-    /// Sends one message, whose line end is not part of it.
+    /// Sends one message without its line end.
     pub(super) fn send(&mut self, line: &[u8]) -> io::Result<()> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.get(..MAX_BYTES).unwrap_or(line);

@@ -1,10 +1,10 @@
-//! Texts of strangers in log lines: nothing in them may end a line or move a cursor.
+//! Untrusted texts in log lines: they must not end a line or move a cursor.
 
 use std::borrow::Cow;
 
 pub use crate::telemetry::mask::{masked, masked_query, push_query};
 
-/// Appends `text` with control characters written as `\n` or `\x1b`; the rest stays as it is.
+/// Appends `text` with control characters written as `\n` or `\x1b`.
 pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
     if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         out.extend_from_slice(text.as_bytes());
@@ -19,7 +19,7 @@ pub fn push_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A text without control characters, with which a stranger could forge log lines.
+/// A text without control characters, which could otherwise forge log lines.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) {
         text.chars()
@@ -72,7 +72,8 @@ pub fn push_json(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether a terminal shows `c` where it stands: no control, no line break, nothing that turns the line around.
+/// Whether a terminal shows `c` in its place: it is not a control character, a line break or a change of the text
+/// direction.
 fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_those_of_go() {
+    fn quotes_are_as_in_go() {
         let quoted = |bytes: &[u8]| text(|out| push_quoted(bytes, out));
         assert_eq!(quoted(b"/a b?c"), r#""/a b?c""#);
         assert_eq!(quoted(b"\"\\\n\x1b\x7f"), r#""\"\\\n\x1b\x7f""#);
@@ -128,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_ends_a_line_or_breaks_json(input in any::<String>()) {
+        fn no_text_ends_a_line_or_invalidates_json(input in any::<String>()) {
             let escaped = text(|out| push_escaped(&input, out));
             prop_assert!(!escaped.chars().any(char::is_control));
             let json = text(|out| push_json(&input, out));
@@ -136,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_can_be_quoted(input in any::<Vec<u8>>()) {
+        fn arbitrary_bytes_can_be_quoted(input in any::<Vec<u8>>()) {
             let quoted = text(|out| push_quoted(&input, out));
             prop_assert!(!quoted.chars().any(char::is_control));
         }

@@ -1,12 +1,12 @@
-//! A histogram of one period: exact count, least, most, mean and deviation; percentiles from a sample.
+//! A histogram of one period: exact count, minimum, maximum, mean and deviation, and percentiles of a sample.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Values that percentiles are taken from, as many as the reference keeps.
+/// The size of the sample for percentiles, as in KrakenD.
 const SAMPLE: usize = 1028;
 
-/// Values of one period. Costs next to nothing until the first one comes.
+/// The values of one period. It uses almost no memory until the first value is added.
 #[derive(Debug, Default)]
 pub struct Histogram(Mutex<Values>);
 
@@ -18,7 +18,7 @@ struct Values {
     sum: f64,
     sum_of_squares: f64,
     sample: Vec<u64>,
-    /// State of the generator that chooses what stays in the sample.
+    /// The state of the random generator for the sample.
     random: u64,
 }
 
@@ -39,12 +39,12 @@ impl Histogram {
         values.keep(value);
     }
 
-    /// Begins a new period.
+    /// Starts a new period.
     pub fn clear(&self) {
         *self.locked() = Values::default();
     }
 
-    /// Puts all its figures on the page, under names that begin with `name`.
+    /// Adds its figures to the page, with names that begin with `name`.
     pub fn add_to(&self, page: &mut BTreeMap<String, String>, name: &str) {
         let mut values = self.locked().clone();
         values.sample.sort_unstable();
@@ -78,13 +78,13 @@ impl Histogram {
 }
 
 impl Values {
-    /// Each value of the period has the same chance to be in the sample (Vitter's algorithm R).
+    /// Each value of the period has the same probability to be in the sample (Vitter's algorithm R).
     fn keep(&mut self, value: u64) {
         if self.sample.len() < SAMPLE {
             self.sample.push(value);
             return;
         }
-        // Xorshift: chance for statistics, not for secrets.
+        // Xorshift: random enough for statistics, but not for secrets.
         let mut x = self.random | 1;
         x ^= x << 13;
         x ^= x >> 7;
@@ -97,7 +97,7 @@ impl Values {
     }
 }
 
-/// Between two values of the sample, in proportion, as the reference's library does.
+/// Interpolates between two values of the sample, as KrakenD's library does.
 fn percentile(sorted: &[u64], part: f64) -> f64 {
     let at = |index: usize| sorted.get(index).copied().unwrap_or(0) as f64;
     let position = part * (sorted.len() + 1) as f64;
@@ -114,7 +114,7 @@ fn percentile(sorted: &[u64], part: f64) -> f64 {
     }
 }
 
-/// As Go prints a float: no point where none is needed.
+/// As Go formats a float: without a decimal point if it is not needed.
 fn float(value: f64) -> String {
     if value.is_finite() {
         value.to_string()
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_those_of_the_values() {
+    fn figures_match_the_values() {
         let histogram = Histogram::default();
         (1..=100).for_each(|value| histogram.add(value));
         let mut page = BTreeMap::new();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_is_bounded() {
+    fn the_sample_is_limited() {
         let histogram = Histogram::default();
         (0..10_000).for_each(|value| histogram.add(value));
         let values = histogram.locked();
