@@ -1,20 +1,20 @@
 //! Portcullis: an API gateway on Pingora that reads KrakenD `"version": 3` files.
 //!
-//! | folder | what lives there |
+//! | folder | content |
 //! |---|---|
-//! | [`cli`] | `run`, `check`, `demo`, …: arguments in, text and exit codes out |
-//! | [`config`] | what the file says: types named after its keys, defaults left as absent |
-//! | [`compile`] | what the file means: defaults applied, names resolved, every mistake found and reported |
+//! | [`cli`] | `run`, `check`, `demo`, …: parses arguments, prints text, returns exit codes |
+//! | [`config`] | parses a configuration: types named after its keys, where absent values stay absent |
+//! | [`compile`] | compiles a configuration: applies defaults, resolves names, reports every error |
 //! | [`ext`] | one folder for each `extra_config` namespace, and the lists of them |
-//! | [`runtime`] | what happens to a request: match it, fan out, merge, filter, encode the answer |
-//! | [`jose`] | tokens, key sets, signatures: functions over bytes that know nothing of HTTP |
-//! | [`upstream`] | how we reach a backend: host sets, balancing, pools, TLS; nobody else opens a connection |
-//! | [`server`] | how clients reach us: listeners, TLS, shutdown, the HTTP answer to a failure |
-//! | [`telemetry`] | what we report: log lines, counters, the access log |
+//! | [`runtime`] | request processing: match the route, call the backends, merge, filter, encode the response |
+//! | [`jose`] | tokens, key sets, signatures: functions over bytes, independent of HTTP |
+//! | [`upstream`] | connections to backends: host sets, load balancing, pools, TLS; no other module opens a connection |
+//! | [`server`] | connections from clients: listeners, TLS, shutdown, the HTTP response to a failure |
+//! | [`telemetry`] | log lines, counters, the access log |
 //!
-//! "May use" goes one way: `cli → server → runtime → {upstream, jose}`, and
-//! `cli → compile → ext → {config, runtime, upstream, jose}`; anyone may report to [`telemetry`].
-//! `tests/it/architecture.rs` fails on an arrow drawn backwards.
+//! Dependencies have one direction: `cli → server → runtime → {upstream, jose}`, and
+//! `cli → compile → ext → {config, runtime, upstream, jose}`. Every module may use [`telemetry`].
+//! `tests/it/architecture.rs` fails on a dependency in the wrong direction.
 
 #![forbid(unsafe_code)]
 

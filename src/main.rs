@@ -1,4 +1,4 @@
-//! The process: calls the command line, turns its result into an exit code.
+//! The process: runs the command line and returns its exit code.
 
 #[cfg(all(feature = "jemalloc", not(feature = "mimalloc")))]
 #[global_allocator]

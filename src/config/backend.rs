@@ -116,12 +116,12 @@ pub const BACKEND: &[Key] = &[
     ),
 ];
 
-/// A backend as the file has it.
+/// A backend as configured.
 #[derive(Debug)]
 pub struct Backend<'a> {
-    /// For mistakes that compiling finds.
+    /// For errors that are found during compilation.
     pub block: Block<'a>,
-    /// Empty: the service's own list.
+    /// Empty uses the service's own list.
     pub host: Vec<Node<'a>>,
     pub disable_host_sanitize: bool,
     pub url_pattern: Option<String>,

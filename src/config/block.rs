@@ -1,4 +1,4 @@
-//! An object whose keys are known: reads them by name, notices the ones that nobody knows.
+//! An object with known keys: reads them by name and reports unknown ones.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::report::{Finding, Mistake, Report, Severity};
 use super::suggest::nearest;
 use super::value::{Data, Member};
 
-/// An open object. Each reader gives `None` for an absent key (and for `null`), and for a wrong value after having
-/// written it down. Asking for a key that is not in the table is our own mistake, caught in debug builds.
+/// An open object. Each reader returns `None` for an absent key (and for `null`), and also for a wrong value, which
+/// it reports. Reading a key that is not in the table is a bug, which is caught in debug builds.
 #[derive(Debug, Clone)]
 pub struct Block<'a> {
     node: Node<'a>,
@@ -18,7 +18,7 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Opens `node`, and warns about keys that are not in the table. Anything but an object is a mistake.
+    /// Opens `node`, and warns about keys that are not in the table. Anything except an object is an error.
     pub fn open(node: Node<'a>, keys: &'static [Key], typing: Typing) -> Option<Block<'a>> {
         let block = Block::open_quietly(node, keys, typing)?;
         for member in block.node.value().members() {
@@ -36,7 +36,7 @@ impl<'a> Block<'a> {
         Some(block)
     }
 
-    /// Opens `node` without a look at unknown keys, for blocks whose other keys are names that the author chose.
+    /// Opens `node` without a check for unknown keys, for blocks whose other keys are names that the author chose.
     pub fn open_quietly(node: Node<'a>, keys: &'static [Key], typing: Typing) -> Option<Block<'a>> {
         if !matches!(node.value().data, Data::Object(_)) {
             node.wrong_type(&Kind::Object);
@@ -45,7 +45,7 @@ impl<'a> Block<'a> {
         Some(Block { node, keys, typing })
     }
 
-    /// The object itself, for mistakes that concern the whole block.
+    /// The object itself, for errors that concern the whole block.
     pub fn node(&self) -> &Node<'a> {
         &self.node
     }
@@ -54,7 +54,7 @@ impl<'a> Block<'a> {
         self.node.report()
     }
 
-    /// The value under `key`, with its place.
+    /// The value under `key`, with its location.
     pub fn get(&self, key: &str) -> Option<Node<'a>> {
         debug_assert!(
             self.keys.iter().any(|known| known.name == key),
@@ -71,17 +71,17 @@ impl<'a> Block<'a> {
         Some(Node::at_path(&member.value, path, self.node.report()).hiding(secret))
     }
 
-    /// Whether the key is there and not `null`.
+    /// Whether the key is present and not `null`.
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
 
-    /// Writes down that a required key is missing.
+    /// Reports that a required key is missing.
     pub fn missing(&self, key: &'static str) {
         self.node.mistake(Mistake::Missing(key));
     }
 
-    /// A text that must be there: `None`, written down, when it is missing, empty or no text.
+    /// A required string. `None` if it is missing, empty or not a string, which is reported.
     pub fn required(&self, key: &'static str) -> Option<String> {
         let Some(node) = self.get(key) else {
             self.missing(key);
@@ -103,7 +103,7 @@ impl<'a> Block<'a> {
         self.text(key).map(str::to_owned)
     }
 
-    /// A text out of the list in the key's table entry, letter case as written there. Any other is a mistake.
+    /// A string from the list in the key's table entry. It is case-sensitive. Any other is an error.
     pub fn choice(&self, key: &str) -> Option<&'static str> {
         self.chosen(key, |node, mistake, hint| match hint {
             Some(hint) => node.mistake_hint(mistake, hint),
@@ -111,7 +111,7 @@ impl<'a> Block<'a> {
         })
     }
 
-    /// The same where the reference forgives other words: they get a warning, and `None`.
+    /// The same for keys where KrakenD accepts other values: they give a warning, and `None`.
     pub fn lenient_choice(&self, key: &str) -> Option<&'static str> {
         self.chosen(key, |node, mistake, hint| match hint {
             Some(hint) => node.warn_hint(mistake, hint),
@@ -147,7 +147,7 @@ impl<'a> Block<'a> {
         self.get(key)?.bool(self.typing)
     }
 
-    /// A switch that is off when it is absent.
+    /// A switch that is off if it is absent.
     pub fn flag(&self, key: &str) -> bool {
         self.bool(key).unwrap_or(false)
     }
@@ -161,7 +161,7 @@ impl<'a> Block<'a> {
         self.get(key)?.count(self.typing)
     }
 
-    /// An integer between `least` and `most`, both allowed.
+    /// An integer between `least` and `most`, inclusive.
     pub fn within(&self, key: &str, least: i64, most: i64) -> Option<i64> {
         let node = self.get(key)?;
         let integer = node.integer(self.typing)?;
@@ -188,46 +188,46 @@ impl<'a> Block<'a> {
         self.duration(key).filter(|duration| !duration.is_zero())
     }
 
-    /// A list of texts; empty when absent.
+    /// A list of strings. Empty if absent.
     pub fn texts(&self, key: &str) -> Vec<String> {
         self.get(key)
             .and_then(|node| node.texts(self.typing))
             .unwrap_or_default()
     }
 
-    /// A list of integers; empty when absent.
+    /// A list of integers. Empty if absent.
     pub fn integers(&self, key: &str) -> Vec<i64> {
         self.get(key)
             .and_then(|node| node.integers(self.typing))
             .unwrap_or_default()
     }
 
-    /// An object of texts, in the order of the file; empty when absent.
+    /// An object of strings, in the configured order. Empty if absent.
     pub fn text_map(&self, key: &str) -> Vec<(String, String)> {
         self.get(key)
             .and_then(|node| node.text_map(self.typing))
             .unwrap_or_default()
     }
 
-    /// An object that is looked into by hand.
+    /// An object whose members the caller reads.
     pub fn object(&self, key: &str) -> Option<Node<'a>> {
         self.get(key)?.object()
     }
 
-    /// A list that is looked into by hand; empty when absent.
+    /// A list whose items the caller reads. Empty if absent.
     pub fn list(&self, key: &str) -> Vec<Node<'a>> {
         self.get(key)
             .and_then(|node| node.list(self.typing))
             .unwrap_or_default()
     }
 
-    /// An object with a table of its own, which is the `Kind::Block` in this table.
+    /// An object with its own table, which is the `Kind::Block` in this table.
     pub fn block(&self, key: &str) -> Option<Block<'a>> {
         let node = self.get(key)?;
         Block::open(node, self.inner(key), self.typing)
     }
 
-    /// A list of objects with a table of their own, which is the `Kind::Blocks` in this table.
+    /// A list of objects with their own table, which is the `Kind::Blocks` in this table.
     pub fn blocks(&self, key: &str) -> Vec<Block<'a>> {
         self.list(key)
             .into_iter()
@@ -261,7 +261,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The exact spelling first, then the others; among these the last one counts.
+    /// The exact spelling first, then the others, of which the last one wins.
     fn find(&self, key: &str) -> Option<&'a Member> {
         let members = self.node.value().members();
         members
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_of_a_block_are_reported_together() {
+    fn all_errors_of_a_block_are_reported_together() {
         let found = findings(
             "{\n\"rooms\": \"2\",\n\"names\": \"x\", \"heat\": \"2 sec\",\n\"paint\": \"gren\",\"yard\": {\"tress\": 1}}",
             Typing::Strict,
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_typing_reads_what_the_reference_reads() {
+    fn weak_typing_accepts_the_same_values_as_krakend() {
         let found = findings(
             r#"{"ROOMS": "2", "names": "x", "heat": null, "@remark": 1}"#,
             Typing::Weak,

@@ -1,4 +1,4 @@
-//! Durations as the reference writes them: `"1.5s"`, `"1h2m3s"`, `"300ms"`.
+//! Durations in Go's notation: `"1.5s"`, `"1h2m3s"`, `"300ms"`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const UNITS: &[(&str, u64)] = &[
     ("h", 3_600_000_000_000),
 ];
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     #[error("invalid duration")]
@@ -29,7 +29,7 @@ pub enum DurationError {
 }
 
 impl DurationError {
-    /// The error's text, without an allocation.
+    /// The text of the error, without an allocation.
     pub fn reason(self) -> &'static str {
         match self {
             DurationError::Invalid => "invalid duration",
@@ -41,10 +41,10 @@ impl DurationError {
     }
 }
 
-/// Reads an optional sign and one or more decimal numbers with a unit each; a bare `0` needs none.
+/// Parses an optional sign and one or more decimal numbers, each with a unit. Only `0` needs no unit.
 ///
 /// # Errors
-/// Everything else, negative values, and what exceeds 2^63-1 nanoseconds (292 years).
+/// Any other text, negative values, and values above 2^63-1 nanoseconds (292 years).
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -72,7 +72,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_nanos(total))
 }
 
-/// Prints a duration so that [`parse`] reads the same one: `1h2m3.5s`, `300ms`, `0s`.
+/// Prints a duration so that [`parse`] returns the same one: `1h2m3.5s`, `300ms`, `0s`.
 pub fn print(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     if nanos == 0 {
@@ -114,7 +114,7 @@ fn decimal(nanos: u128, unit: u128) -> String {
     out
 }
 
-/// One number with its unit, in nanoseconds, and what follows.
+/// One number with its unit, in nanoseconds, and the rest.
 fn part(text: &str) -> Result<(u64, &str), DurationError> {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let (whole, rest) = text.split_at(digits(text));
@@ -148,7 +148,7 @@ fn part(text: &str) -> Result<(u64, &str), DurationError> {
     Ok((nanos, rest))
 }
 
-/// `0.fraction` of `scale`; digits beyond the 15th are below a nanosecond and dropped.
+/// `0.fraction` of `scale`. Digits after the 15th are below a nanosecond and are dropped.
 fn fraction_of(fraction: &str, scale: u64) -> u64 {
     let mut value: u128 = 0;
     let mut divisor: u128 = 1;
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_spellings_are_read() {
+    fn the_spellings_of_krakend_are_parsed() {
         for (text, nanos) in [
             ("1.5s", 1_500_000_000),
             ("1h2m3s", 3_723_000_000_000),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn everything_else_is_rejected() {
         for (text, error) in [
             ("", DurationError::Invalid),
             ("3", DurationError::MissingUnit),
@@ -205,13 +205,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_duration_printed_and_read_is_itself(nanos in 0..=i64::MAX as u64) {
+        fn a_printed_duration_parses_back(nanos in 0..=i64::MAX as u64) {
             let duration = Duration::from_nanos(nanos);
             prop_assert_eq!(parse(&print(duration)), Ok(duration));
         }
 
         #[test]
-        fn any_text_is_read_or_refused_without_a_panic(text in "\\PC*") {
+        fn arbitrary_text_is_parsed_or_rejected_without_a_panic(text in "\\PC*") {
             let _ = parse(&text);
         }
     }

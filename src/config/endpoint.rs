@@ -103,10 +103,10 @@ pub const ENDPOINT: &[Key] = &[
     ),
 ];
 
-/// An endpoint as the file has it.
+/// An endpoint as configured.
 #[derive(Debug)]
 pub struct Endpoint<'a> {
-    /// For mistakes that compiling finds.
+    /// For errors that are found during compilation.
     pub block: Block<'a>,
     pub endpoint: Option<String>,
     pub method: Option<String>,

@@ -1,4 +1,4 @@
-//! `KRAKEND_<KEY>`: root keys from the environment. `PORTCULLIS_<KEY>` is the same, and the stronger of the two.
+//! `KRAKEND_<KEY>`: root keys from the environment. `PORTCULLIS_<KEY>` has the same effect and takes precedence.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use super::report::{Finding, Mistake, Report, Severity};
 use super::service::SERVICE;
 use super::value::{Data, Member, Position, Value};
 
-/// The environment variables that a load may see. Tests make their own.
+/// The environment variables of a load. Tests create their own.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// This process's environment; variables that are not UTF-8 are left out.
+    /// The environment of this process. Variables that are not UTF-8 are omitted.
     pub fn process() -> Environment {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Environment {
     }
 }
 
-/// Replaces root keys by what the environment says. Variables that name no root key are none of our business.
+/// Replaces root keys by values from the environment. Variables that name no root key are ignored.
 pub(super) fn apply(root: &mut Value, environment: &Environment, report: &Report) {
     for prefix in ["KRAKEND_", "PORTCULLIS_"] {
         for (variable, text) in &environment.variables {
@@ -68,7 +68,7 @@ pub(super) fn apply(root: &mut Value, environment: &Environment, report: &Report
                 continue;
             };
             if text.starts_with("tcp://") {
-                // Kubernetes announces a service called "krakend" this way in every pod beside it.
+                // Kubernetes sets such a variable in every pod if there is a service called "krakend".
                 report.add(Finding {
                     severity: Severity::Warning,
                     pointer: format!("/{name}"),
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_override_root_keys_and_ours_win() {
+    fn variables_override_root_keys_and_ours_take_precedence() {
         let report = Report::new();
         let environment = Environment::of([
             ("KRAKEND_PORT", "81"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubernetes_service_link_is_no_port() {
+    fn a_kubernetes_service_link_is_not_a_port() {
         let report = Report::new();
         let environment = Environment::of([("KRAKEND_PORT", "tcp://10.0.0.1:8080")]);
         let root = parse(r#"{"port": 80}"#, Format::Json, &environment, &report).unwrap();

@@ -1,6 +1,7 @@
-//! `${NAME}`, `${file:/path}` and `${credential:name}` in texts, when `"portcullis/secrets": {"expand": true}` asks.
+//! `${NAME}`, `${file:/path}` and `${credential:name}` in strings, if `"portcullis/secrets": {"expand": true}` is
+//! set.
 //!
-//! Off by default: a literal `${` in an old file must stay what it was.
+//! Disabled by default, because a literal `${` in an existing configuration must not change.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use super::path::Path;
 use super::report::{Finding, Mistake, Report, Severity};
 use super::value::{Data, Position, Value};
 
-/// Larger secret files are a mistake.
+/// A larger secret file is an error.
 const MAX_SECRET_BYTES: u64 = 1024 * 1024;
 
 pub(super) fn apply(root: &mut Value, environment: &Environment, report: &Report) {
@@ -64,7 +65,7 @@ fn walk(value: &mut Value, path: &Path, environment: &Environment, report: &Repo
     }
 }
 
-/// The text with every `${…}` filled in; `$${` stands for a literal `${`.
+/// The text with every `${…}` replaced. `$${` becomes a literal `${`.
 fn expanded(text: &str, environment: &Environment) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;
@@ -93,7 +94,7 @@ fn look_up(name: &str, environment: &Environment) -> Result<String, String> {
         return secret_file(PathBuf::from(path));
     }
     if let Some(credential) = name.strip_prefix("credential:") {
-        // systemd hands credentials over in a folder of their own (systemd.exec, LoadCredential=).
+        // systemd provides credentials in a separate folder (systemd.exec, LoadCredential=).
         let folder = environment
             .get("CREDENTIALS_DIRECTORY")
             .ok_or("CREDENTIALS_DIRECTORY is not set")?;
@@ -141,7 +142,7 @@ mod tests {
     const ON: &str = r#""extra_config": {"portcullis/secrets": {"expand": true}}"#;
 
     #[test]
-    fn names_are_filled_in_and_never_shown() {
+    fn names_are_replaced_and_values_are_not_shown() {
         let report = Report::new();
         let environment = Environment::of([("SECRET", "s3cret")]);
         let text = format!(r#"{{"name": "a-${{SECRET}}-$${{b}}", {ON}}}"#);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_switch_nothing_is_touched() {
+    fn nothing_changes_if_it_is_disabled() {
         let report = Report::new();
         let root = parse(
             r#"{"name": "${X}"}"#,
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn files_lose_their_last_line_end_and_missing_names_are_mistakes() {
+    fn the_last_line_end_of_files_is_removed_and_missing_names_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x"), "top\n").unwrap();
         let report = Report::new();

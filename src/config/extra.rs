@@ -4,14 +4,14 @@ use super::block::Block;
 use super::key::is_comment;
 use super::node::Node;
 
-/// The namespaces of one level, in the order of the file.
+/// The namespaces of one level, in the configured order.
 #[derive(Debug, Clone)]
 pub struct Extra<'a> {
     node: Option<Node<'a>>,
 }
 
 impl<'a> Extra<'a> {
-    /// Reads the key `extra_config` of `block`; anything but an object is a mistake.
+    /// Reads the key `extra_config` of `block`. Anything except an object is an error.
     pub fn read(block: &Block<'a>) -> Extra<'a> {
         Extra {
             node: block.object("extra_config"),
@@ -23,7 +23,7 @@ impl<'a> Extra<'a> {
         self.node.as_ref()
     }
 
-    /// Every namespace with its block, also one that is `null`; remarks are left out.
+    /// Every namespace with its block, even if it is `null`. Comments are omitted.
     pub fn namespaces(&self) -> Vec<(&'a str, Node<'a>)> {
         let Some(node) = &self.node else {
             return Vec::new();
@@ -41,7 +41,7 @@ impl<'a> Extra<'a> {
             .collect()
     }
 
-    /// The block of a namespace, under its name or an older one. The name wins when both are there.
+    /// The block of a namespace, under its name or an older one. The current name takes precedence.
     pub fn find(&self, namespace: &str, aliases: &[&str]) -> Option<Node<'a>> {
         let node = self.node.as_ref()?;
         std::iter::once(namespace)

@@ -1,19 +1,19 @@
-//! Host texts, cleaned as the reference cleans them.
+//! Sanitises hosts as KrakenD does.
 
 /// A host in the form `scheme://name:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clean {
     pub url: String,
-    /// The text had more around it than one slash at its end.
+    /// The text had more around it than a single slash at its end.
     pub cut: bool,
 }
 
-/// Brings `http://name:port/`, `name:port` or `name` into the form `scheme://name:port`.
+/// Converts `http://name:port/`, `name:port` or `name` to the form `scheme://name:port`.
 ///
-/// As KrakenD does: the scheme is `http` unless given, and what surrounds a host is cut: one slash at its end, and
-/// blanks, line feeds, quotes and the like, as they come from environment variables and secret files. Paths, user
-/// names and other schemes are refused. Unlike it, IPv6 addresses in brackets and ports of one digit are accepted,
-/// `http://` is not. `None` when the text is no host.
+/// As in KrakenD, the scheme is `http` unless given, and characters around a host are removed: one slash at its end,
+/// and spaces, line feeds, quotes and the like, which may come from environment variables and secret files. Paths,
+/// user names and other schemes are rejected. Unlike in KrakenD, IPv6 addresses in brackets and ports of one digit
+/// are accepted, and `http://` alone is not. `None` if the text is not a host.
 pub fn sanitise(text: &str) -> Option<Clean> {
     if let Some(url) = strict(text) {
         return Some(Clean { url, cut: false });
@@ -23,14 +23,14 @@ pub fn sanitise(text: &str) -> Option<Clean> {
     let inner = text.trim_matches(surrounds);
     let inner = inner.strip_prefix("://").unwrap_or(inner);
     let inner = inner.trim_end_matches(|c| c == ':' || surrounds(c));
-    // A scheme alone is no host.
+    // A scheme alone is not a host.
     if text.contains("://") && matches!(inner, "http" | "https") {
         return None;
     }
     strict(inner).map(|url| Clean { url, cut: true })
 }
 
-/// A host that is to be used verbatim, with a path before its query: a request has no target without one.
+/// A host that is used verbatim, with a path before its query, because a request target needs a path.
 pub fn with_path(text: &str) -> String {
     let authority = text.find("://").map_or(0, |at| at + 3);
     let (before, rest) = text.split_at(authority);
@@ -54,7 +54,7 @@ fn strict(text: &str) -> Option<String> {
         return None;
     }
     if let Some(port) = port {
-        // `u16` refuses signs only with a digit check, and 0 is no port.
+        // `u16` parsing accepts a sign, so digits are checked separately. 0 is not a port.
         if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().ok()? == 0 {
             return None;
         }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_get_a_scheme_and_lose_their_slash() {
+    fn hosts_get_a_scheme_and_their_slash_is_removed() {
         for (text, clean) in [
             ("http://a", "http://a"),
             ("https://a.example:8443/", "https://a.example:8443"),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_surrounds_a_host_is_cut() {
+    fn characters_around_a_host_are_removed() {
         for text in [
             "http://a:80\n",
             "\thttp://a:80 ",
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn invalid_hosts_are_rejected() {
         for text in [
             "",
             "http://",
@@ -190,14 +190,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_clean_host_stays_as_it_is(text in "(https?://)?[a-z0-9._-]{1,9}(:[1-9][0-9]{0,3})?/?") {
+        fn a_clean_host_is_unchanged(text in "(https?://)?[a-z0-9._-]{1,9}(:[1-9][0-9]{0,3})?/?") {
             let clean = sanitise(&text).unwrap();
             prop_assert!(!clean.cut);
             prop_assert_eq!(sanitise(&clean.url), Some(clean));
         }
 
         #[test]
-        fn any_text_around_a_host_is_taken_calmly(text in "[ \\t\\n'\"/#:a\\[\\]é.]{0,12}") {
+        fn arbitrary_text_around_a_host_does_not_panic(text in "[ \\t\\n'\"/#:a\\[\\]é.]{0,12}") {
             if let Some(clean) = sanitise(&text) {
                 prop_assert_eq!(sanitise(&clean.url).map(|again| again.url), Some(clean.url));
             }

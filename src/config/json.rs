@@ -1,4 +1,4 @@
-//! A strict JSON parser that keeps positions, number texts and the order of keys.
+//! A strict JSON parser that keeps positions, the text of numbers, and the order of keys.
 
 use std::collections::HashMap;
 
@@ -6,13 +6,13 @@ use super::path::Path;
 use super::report::{Report, SyntaxError};
 use super::value::{Data, Member, Position, Value};
 
-/// Deeper nesting is refused: nobody writes it, and a hostile file must not exhaust the stack.
+/// Deeper nesting is rejected, so that a malicious file cannot exhaust the stack.
 const MAX_DEPTH: usize = 128;
 
-/// Reads a whole text. Duplicate keys are warned about, and the last one counts.
+/// Parses a text. Duplicate keys give a warning, and the last one wins.
 ///
 /// # Errors
-/// The first thing that is no JSON (RFC 8259), with its position.
+/// The first syntax error (RFC 8259), with its position.
 pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
     let mut parser = Parser {
         bytes: text.as_bytes(),
@@ -30,7 +30,8 @@ struct Parser<'t> {
     text: &'t str,
     offset: usize,
     line: u32,
-    /// An offset on the current line and its column: columns are counted from here, so that long lines cost no square.
+    /// An offset on the current line and its column. Columns are counted from here, so that long lines do not take
+    /// quadratic time.
     mark: (usize, u32),
     report: &'t Report,
 }
@@ -229,7 +230,7 @@ impl Parser<'_> {
         Ok(c)
     }
 
-    /// `\uXXXX`, two of them for characters beyond the basic plane; a lone half becomes U+FFFD.
+    /// `\uXXXX`, or two of them for characters beyond the basic plane. An unpaired half becomes U+FFFD.
     fn unicode(&mut self) -> Result<char, SyntaxError> {
         let high = self.hex()?;
         if !(0xd800..0xdc00).contains(&high) {
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn syntax_errors_say_where() {
+    fn syntax_errors_have_a_position() {
         assert_eq!(error(""), "1:1: unexpected end of JSON input");
         assert_eq!(
             error("{\"a\": 1,\n}"),
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_equal_keys_the_last_counts_with_a_warning() {
+    fn the_last_of_two_equal_keys_wins_with_a_warning() {
         let report = Report::new();
         let value = parse(r#"{"a": 1, "b": 2, "a": 3}"#, &report).unwrap();
         assert_eq!(value.to_json(), r#"{"a":3,"b":2}"#);
@@ -391,23 +392,23 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused() {
+    fn deep_nesting_is_rejected() {
         assert!(error(&"[".repeat(100_000)).contains("nested too deeply"));
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_as_serde_json_reads_it(text in "[\\[\\]{}\",:0-9.eE+\\-a-z \\\\\n]{0,40}") {
+        fn arbitrary_text_is_parsed_as_by_serde_json(text in "[\\[\\]{}\",:0-9.eE+\\-a-z \\\\\n]{0,40}") {
             let theirs = serde_json::from_str::<serde_json::Value>(&text);
             let ours = parse(&text, &Report::new());
-            // Numbers beyond f64 are fine for us and not for them.
+            // We accept numbers beyond f64, but serde_json does not.
             if theirs.is_ok() {
                 prop_assert!(ours.is_ok());
             }
         }
 
         #[test]
-        fn what_serde_json_writes_is_read(numbers in prop::collection::vec(any::<i64>(), 0..5), text in "\\PC*") {
+        fn output_of_serde_json_is_parsed(numbers in prop::collection::vec(any::<i64>(), 0..5), text in "\\PC*") {
             let value = serde_json::json!({ "n": numbers, "t": text });
             let ours = parse(&value.to_string(), &Report::new()).unwrap();
             let back: serde_json::Value = serde_json::from_str(&ours.to_json()).unwrap();

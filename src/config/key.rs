@@ -1,11 +1,11 @@
-//! The tables of keys: what may stand in a block. Reading, `check` and the documentation all use the same ones.
+//! The tables of keys of each block. Parsing, `check` and the documentation all use the same tables.
 
-/// One key that a block knows.
+/// A known key of a block.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
     pub name: &'static str,
     pub kind: Kind,
-    /// As the documentation prints it: `2s`, `false`, `–`; empty when there is none.
+    /// The default in the documentation: `2s`, `false`, `–`. Empty if there is none.
     pub default: &'static str,
     /// One or two sentences for the documentation.
     pub doc: &'static str,
@@ -15,31 +15,31 @@ pub struct Key {
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Text,
-    /// A text that no message and no summary ever shows.
+    /// A string that messages and summaries never show.
     Secret,
-    /// A text out of a fixed list.
+    /// A string from a fixed list.
     Choice(&'static [&'static str]),
     Bool,
     Integer,
     Number,
     Duration,
-    /// A list of texts.
+    /// A list of strings.
     Texts,
     /// A list of integers.
     Integers,
-    /// An object of texts.
+    /// An object of strings.
     TextMap,
-    /// An object with keys of its own.
+    /// An object with its own keys.
     Block(&'static [Key]),
     /// A list of such objects.
     Blocks(&'static [Key]),
-    /// An object whose members are not ours to know.
+    /// An object with arbitrary members.
     Object,
-    /// A list whose items are not ours to know.
+    /// A list with arbitrary items.
     List,
-    /// Anything: looked at by hand.
+    /// Any value, which the caller checks.
     Any,
-    /// A key that older files have and that does nothing: it gets a warning, and its `doc` says what to write instead.
+    /// A key of older configurations without effect. It gives a warning, and its `doc` contains the replacement.
     Leftover,
 }
 
@@ -64,7 +64,7 @@ impl Kind {
     }
 }
 
-/// Shorthand for the tables: `key("timeout", Kind::Duration, "2s", "…")`.
+/// A short form for the tables: `key("timeout", Kind::Duration, "2s", "…")`.
 pub const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key {
         name,
@@ -74,7 +74,7 @@ pub const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'s
     }
 }
 
-/// Whether a key is a remark of the author and not for us: `@comment`, `$schema`, `_x`, `#x`.
+/// Whether a key is a comment of the author: `@comment`, `$schema`, `_x`, `#x`.
 pub fn is_comment(name: &str) -> bool {
     name.starts_with(['@', '$', '_', '#'])
 }

@@ -1,4 +1,4 @@
-//! From a file to a tree: templates, format, size, environment, secrets.
+//! Loads a file to a tree: templates, format, size, environment, secrets.
 
 use std::io::Read;
 use std::path::Path as FilePath;
@@ -9,10 +9,10 @@ use super::report::{Finding, Mistake, Report, Severity, SyntaxError};
 use super::value::{Data, Position, Value};
 use super::{environment, expand, flexible, json, toml, yaml};
 
-/// Larger files are refused before they are read.
+/// Larger files are rejected before they are read.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Json,
@@ -21,7 +21,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the extension, as the reference does: `.yml` and `.yaml`, `.toml`, everything else is JSON.
+    /// By the extension, as in KrakenD: `.yml` and `.yaml`, `.toml`, and JSON for everything else.
     pub fn of(path: &FilePath) -> Format {
         let extension = path.extension().and_then(|extension| extension.to_str());
         match extension.map(str::to_ascii_lowercase).as_deref() {
@@ -32,8 +32,8 @@ impl Format {
     }
 }
 
-/// Reads the file at `path` into a tree, with the environment's overrides applied and secrets filled in.
-/// `None` when there is no tree to look at; the report says why.
+/// Loads the file at `path` to a tree, and applies environment variables and secrets. `None` if there is no tree, for
+/// a reported reason.
 pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Option<Value> {
     if flexible::is_on(environment) {
         let rendering = flexible::render(path, environment, report)?;
@@ -52,7 +52,7 @@ pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Opti
     root
 }
 
-/// A file that is not JSON because it is a template gets the hint that it is one.
+/// A file that is not JSON because it is a template gets a hint.
 fn parse_raw(
     text: &str,
     format: Format,
@@ -74,7 +74,7 @@ fn parse_raw(
     }
 }
 
-/// The same from a text.
+/// The same for a text.
 pub fn parse(
     text: &str,
     format: Format,
@@ -98,7 +98,7 @@ fn tree(text: &str, format: Format, report: &Report) -> Result<Value, SyntaxErro
     }
 }
 
-/// From what the text says to what counts: overrides and secrets of the environment.
+/// Applies environment variables and secrets to a parsed text.
 fn finish(
     mut root: Value,
     format: Format,
@@ -117,7 +117,7 @@ fn finish(
     Some(root)
 }
 
-/// A JSON file is refused in the reference's words.
+/// For JSON the message is KrakenD's.
 fn no_object(root: &Value, format: Format) -> Mistake {
     let go = match root.data {
         Data::List(_) => "array",
@@ -138,10 +138,10 @@ fn no_object(root: &Value, format: Format) -> Mistake {
     }
 }
 
-/// Reads a file of text.
+/// Reads a text file.
 ///
 /// # Errors
-/// Why it cannot be read, in the words of the reference where it has some.
+/// Why it cannot be read, in KrakenD's words if it has any.
 pub(super) fn read(path: &FilePath) -> Result<String, String> {
     let words = |error: std::io::Error| reason(path, &error);
     let file = std::fs::File::open(path).map_err(words)?;
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_no_object_is_refused_in_the_words_of_its_format() {
+    fn a_file_that_is_not_an_object_is_rejected_in_the_words_of_its_format() {
         for (text, format, want) in [
             (
                 "[]",
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_64_mebibytes_is_read_and_a_larger_one_is_not() {
+    fn a_file_of_64_mebibytes_is_accepted_and_a_larger_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("large.json");
         let file = std::fs::File::create(&path).unwrap();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let report = Report::new();
         assert!(
             load(

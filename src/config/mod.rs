@@ -1,19 +1,19 @@
-//! What the file says: a tree with positions, and types named after its keys, defaults left as absent.
+//! Parses a configuration: a tree with positions, and types named after its keys, where absent values stay absent.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`value`] | the tree, whatever format it came from |
+//! | [`value`] | the tree, independent of the format |
 //! | [`json`], [`yaml`], [`toml`] | the parsers |
 //! | [`key`], [`block`], [`node`] | tables of keys, and reading a block by its table |
-//! | [`report`], [`path`], [`suggest`] | what is wrong, where, and what was meant |
+//! | [`report`], [`path`], [`suggest`] | errors, their location, and suggestions |
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
-//! | [`re2`] | regular expressions as Go reads them |
+//! | [`re2`] | regular expressions in Go's syntax |
 //! | [`load`], [`environment`], [`expand`] | from a path to a tree: `KRAKEND_*`, `${NAME}` |
-//! | [`flexible`], [`template`] | `FC_*`: settings, partials and templates become the text of the file |
+//! | [`flexible`], [`template`] | `FC_*`: renders settings, partials and templates to the text of a configuration |
 //! | [`service`], [`endpoint`], [`backend`], [`tls`], [`extra`] | the core levels |
 //! | [`namespaces`] | the tables of the core's own `extra_config` |
 //!
-//! Nothing here knows what a key means; that is `compile`'s part.
+//! The meaning of keys is defined in `compile`.
 
 pub mod backend;
 pub mod block;

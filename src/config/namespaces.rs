@@ -1,4 +1,4 @@
-//! The namespaces that belong to the core: their tables, under the level where they stand.
+//! The namespaces of the core: their tables, by level.
 
 use super::key::{Key, Kind, key};
 
@@ -6,7 +6,7 @@ use super::key::{Key, Kind, key};
 #[derive(Debug)]
 pub struct Namespace {
     pub name: &'static str,
-    /// Older spellings.
+    /// Older names.
     pub aliases: &'static [&'static str],
     pub doc: &'static str,
     pub keys: &'static [Key],

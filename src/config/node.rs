@@ -1,4 +1,4 @@
-//! A cursor over the tree that knows where it stands and writes down what is wrong.
+//! A cursor in the tree that knows its location and reports errors.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,28 +10,28 @@ use super::path::Path;
 use super::report::{Finding, Mistake, Report, Severity};
 use super::value::{Data, Position, Value};
 
-/// How strictly types are taken.
+/// How strictly types are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Typing {
-    /// Inside namespaces: a wrong type is a mistake, a key is spelled as documented.
+    /// Inside namespaces: a wrong type is an error, and keys must be spelled as documented.
     Strict,
-    /// At the core levels, as the reference does: `"8080"` is a number, `"true"` a boolean, one item a list of one,
-    /// and letter case in keys is free.
+    /// At the core levels, as in KrakenD: `"8080"` is accepted as a number, `"true"` as a boolean and a single item
+    /// as a list, and keys are case-insensitive.
     Weak,
 }
 
-/// One value of the file with its place. Cheap to clone.
+/// A value with its location. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Node<'a> {
     value: &'a Value,
     path: Path,
     report: &'a Report,
-    /// The table says that this is a secret: messages do not show it.
+    /// According to the table this is a secret, so messages do not show it.
     hidden: bool,
 }
 
 impl<'a> Node<'a> {
-    /// The whole file.
+    /// The whole configuration.
     pub fn root(value: &'a Value, report: &'a Report) -> Node<'a> {
         Node::at_path(value, Path::root(), report)
     }
@@ -50,7 +50,7 @@ impl<'a> Node<'a> {
         self
     }
 
-    /// What a message may show of this value.
+    /// The text for this value in messages.
     pub fn shown(&self) -> String {
         if self.hidden {
             "[redacted]".to_owned()
@@ -71,7 +71,7 @@ impl<'a> Node<'a> {
         &self.path
     }
 
-    /// The place as an RFC 6901 pointer.
+    /// The location as an RFC 6901 pointer.
     pub fn pointer(&self) -> String {
         self.path.pointer()
     }
@@ -80,7 +80,7 @@ impl<'a> Node<'a> {
         self.report
     }
 
-    /// The member called exactly `name`; `null` counts as absent.
+    /// The member with exactly this name. `null` counts as absent.
     pub fn get(&self, name: &str) -> Option<Node<'a>> {
         self.value
             .get(name)
@@ -88,7 +88,7 @@ impl<'a> Node<'a> {
             .map(|value| Node::at_path(value, self.path.key(name), self.report))
     }
 
-    /// Whether this is a text, a number or a boolean.
+    /// Whether this is a string, a number or a boolean.
     pub(super) fn text_like(&self) -> bool {
         matches!(
             self.value.data,
@@ -96,7 +96,7 @@ impl<'a> Node<'a> {
         )
     }
 
-    /// The members of an object, in the order of the file; none for any other value. Remarks and nulls are left out.
+    /// The members of an object, in the configured order. Empty for any other value. Comments and nulls are omitted.
     pub fn members(&self) -> Vec<(&'a str, Node<'a>)> {
         self.value
             .members()
@@ -112,7 +112,7 @@ impl<'a> Node<'a> {
             .collect()
     }
 
-    /// The items of a list; none for any other value.
+    /// The items of a list. Empty for any other value.
     pub fn items(&self) -> Vec<Node<'a>> {
         match &self.value.data {
             Data::List(items) => items
@@ -124,34 +124,34 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Opens an object whose keys are in `keys`, typed strictly; anything else is a mistake.
+    /// Opens an object with the keys `keys`, typed strictly. Anything else is an error.
     pub fn block(&self, keys: &'static [Key]) -> Option<Block<'a>> {
         Block::open(self.clone(), keys, Typing::Strict)
     }
 
-    // What is wrong here.
+    // Reporting of problems.
 
-    /// Writes down something that stops the start.
+    /// Reports an error, which stops the start.
     pub fn mistake(&self, mistake: Mistake) {
         self.add(Severity::Mistake, mistake, None);
     }
 
-    /// The same, with what to write instead.
+    /// The same, with a hint what to write instead.
     pub fn mistake_hint(&self, mistake: Mistake, hint: impl Into<Cow<'static, str>>) {
         self.add(Severity::Mistake, mistake, Some(hint.into()));
     }
 
-    /// Writes down a mistake in the caller's own words.
+    /// Reports an error with a text of the caller.
     pub fn invalid(&self, text: impl Into<Cow<'static, str>>) {
         self.mistake(Mistake::invalid(text));
     }
 
-    /// Writes down something that deserves a look.
+    /// Reports a warning.
     pub fn warn(&self, mistake: Mistake) {
         self.add(Severity::Warning, mistake, None);
     }
 
-    /// The same, with what to write instead.
+    /// The same, with a hint what to write instead.
     pub fn warn_hint(&self, mistake: Mistake, hint: impl Into<Cow<'static, str>>) {
         self.add(Severity::Warning, mistake, Some(hint.into()));
     }
@@ -166,7 +166,7 @@ impl<'a> Node<'a> {
         });
     }
 
-    /// Writes down that this value has the wrong type.
+    /// Reports that this value has the wrong type.
     pub fn wrong_type(&self, kind: &Kind) {
         let found = match kind {
             Kind::Secret => "[redacted]".to_owned(),
@@ -183,7 +183,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The same value as it should be written, where that is plain.
+    /// The correct spelling of this value, if it is obvious.
     fn rewritten(&self, kind: &Kind) -> Option<String> {
         if self.value.masked || self.hidden {
             return None;
@@ -202,9 +202,9 @@ impl<'a> Node<'a> {
         }
     }
 
-    // The value as a type; a wrong one is written down, and `None`.
+    // Typed values. A wrong type is reported and gives `None`.
 
-    /// A text. Weakly typed, numbers and booleans are texts too.
+    /// A string. With weak typing, numbers and booleans are accepted too.
     pub fn text(&self, typing: Typing) -> Option<&'a str> {
         match (&self.value.data, typing) {
             (Data::Text(text), _) => Some(text),
@@ -234,7 +234,7 @@ impl<'a> Node<'a> {
         read
     }
 
-    /// An integer. Weakly typed, digits in quotes are one too, and a fraction is cut with a warning.
+    /// An integer. With weak typing, digits in quotes are accepted too, and a fraction is truncated with a warning.
     pub fn integer(&self, typing: Typing) -> Option<i64> {
         let text = match (&self.value.data, typing) {
             (Data::Number(text), _) => Some(&**text),
@@ -253,7 +253,7 @@ impl<'a> Node<'a> {
     }
 
     fn integer_of_float(&self, text: &str, typing: Typing) -> Option<i64> {
-        // As KrakenD does: in quotes, only digits are an integer.
+        // As in KrakenD, only digits are accepted in quotes.
         if matches!(self.value.data, Data::Text(_)) {
             return None;
         }
@@ -301,7 +301,7 @@ impl<'a> Node<'a> {
         read
     }
 
-    /// A duration: a text with units, or a number of nanoseconds, which gets a warning.
+    /// A duration: a string with units, or a number of nanoseconds, which gives a warning.
     pub fn duration(&self) -> Option<Duration> {
         match &self.value.data {
             Data::Text(text) => match duration::parse(text) {
@@ -344,7 +344,7 @@ impl<'a> Node<'a> {
         Some(duration)
     }
 
-    /// A list of texts. Weakly typed, one text is a list of one.
+    /// A list of strings. With weak typing, a single string is accepted.
     pub fn texts(&self, typing: Typing) -> Option<Vec<String>> {
         match (&self.value.data, typing) {
             (Data::List(_), _) => {
@@ -382,7 +382,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// An object of texts, in the order of the file.
+    /// An object of strings, in the configured order.
     pub fn text_map(&self, typing: Typing) -> Option<Vec<(String, String)>> {
         if !matches!(self.value.data, Data::Object(_)) {
             self.wrong_type(&Kind::TextMap);
@@ -394,7 +394,7 @@ impl<'a> Node<'a> {
             .collect()
     }
 
-    /// A list. Weakly typed, an object is a list of one.
+    /// A list. With weak typing, a single object is accepted.
     pub fn list(&self, typing: Typing) -> Option<Vec<Node<'a>>> {
         match (&self.value.data, typing) {
             (Data::List(_), _) => Some(self.items()),
@@ -406,7 +406,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// An object, not yet looked into.
+    /// An object, whose members are not read yet.
     pub fn object(&self) -> Option<Node<'a>> {
         if matches!(self.value.data, Data::Object(_)) {
             return Some(self.clone());

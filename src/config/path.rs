@@ -1,8 +1,9 @@
-//! Where a cursor stands: a list of steps from the root, printed as an RFC 6901 pointer only when something is wrong.
+//! The location of a cursor: a list of steps from the root, which is printed as an RFC 6901 pointer only for
+//! messages.
 
 use std::rc::Rc;
 
-/// A place in the tree. Cheap to clone and to extend.
+/// A location in the tree. Cheap to clone and to extend.
 #[derive(Debug, Clone, Default)]
 pub struct Path(Option<Rc<Link>>);
 
@@ -31,7 +32,7 @@ impl Path {
         self.step(Step::Index(index))
     }
 
-    /// The pointer as RFC 6901 §3 writes it: `~` and `/` in names are escaped.
+    /// The pointer according to RFC 6901 §3: `~` and `/` in names are escaped.
     pub fn pointer(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
@@ -56,7 +57,7 @@ impl Path {
     }
 }
 
-/// A name as it stands in a JSON pointer (RFC 6901 §3).
+/// A name as escaped in a JSON pointer (RFC 6901 §3).
 pub fn token(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

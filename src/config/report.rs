@@ -1,4 +1,4 @@
-//! Everything that is wrong with a file, collected so that a person sees the whole list at once.
+//! Collects all problems of a configuration, so that they are reported at once.
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -15,11 +15,11 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong, and where.
+/// One problem and its location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub severity: Severity,
-    /// RFC 6901; empty for the whole file.
+    /// RFC 6901. Empty for the whole file.
     pub pointer: String,
     pub at: Position,
     pub mistake: Mistake,
@@ -27,7 +27,7 @@ pub struct Finding {
     pub hint: Option<Cow<'static, str>>,
 }
 
-/// Why a text is no tree at all.
+/// Why a text cannot be parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SyntaxError {
     pub at: Position,
@@ -47,10 +47,10 @@ impl From<SyntaxError> for Finding {
     }
 }
 
-/// What can be wrong with a file. The texts keep the reference's wording where it has one.
+/// The problems of a configuration. The texts use KrakenD's wording if it has one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Mistake {
-    /// The file cannot be read at all.
+    /// The file cannot be read.
     #[error("{0}")]
     Unreadable(String),
     /// The text is not JSON, YAML or TOML.
@@ -109,47 +109,47 @@ pub enum Mistake {
     DuplicateRoute { method: String, path: String },
     #[error("Unsupported method {0}")]
     Method(String),
-    /// A file that this file names cannot be used: certificates, keys, queries.
+    /// A file named in the configuration is not usable: certificates, keys, queries.
     #[error("{path}: {reason}")]
     File { path: String, reason: String },
-    /// A template, a settings file or a folder of theirs cannot be used.
+    /// A template, a settings file or one of their folders is not usable.
     #[error("{}", .0.message)]
     Template(Box<Problem>),
-    /// A mistake in a rendered text, with the template that printed it.
+    /// An error in a rendered text, with the template that printed it.
     #[error("{mistake}")]
     Rendered {
         mistake: Box<Mistake>,
-        /// What the rendered text is called.
+        /// The name of the rendered text.
         text: String,
         place: Place,
     },
-    /// A mistake in the words of the extension that found it.
+    /// An error with a text of the extension that found it.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
 }
 
 impl Mistake {
-    /// A mistake in the finder's own words.
+    /// An error with a text of the caller.
     pub fn invalid(text: impl Into<Cow<'static, str>>) -> Mistake {
         Mistake::Invalid(text.into())
     }
 }
 
-/// What is wrong with a template or a settings file.
+/// A problem of a template or a settings file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// The path, as it was given.
+    /// The path, as given.
     pub file: String,
     pub at: Position,
-    /// The message of the reference, with the place as it writes it.
+    /// KrakenD's message, including the location in its notation.
     pub message: String,
-    /// The same without a place.
+    /// The same without a location.
     pub text: String,
-    /// Lines to print below: the line with a caret, the calls, the setting.
+    /// Lines to print after it: the line with a caret, the calls, the setting.
     pub notes: Vec<String>,
 }
 
-/// Collects findings; shared by everything that reads one file.
+/// Collects findings. Everything that reads one configuration shares it.
 #[derive(Debug, Default)]
 pub struct Report {
     findings: RefCell<Vec<Finding>>,
@@ -170,9 +170,9 @@ impl Report {
         self.findings.borrow_mut().push(finding);
     }
 
-    /// The file is a rendered text: findings with a position are told where that comes from.
+    /// Marks the configuration as rendered: findings with a position get the origin of that position.
     pub fn is_rendered(&self, rendering: Arc<Rendering>) {
-        // A report is about one file.
+        // A report is used for only one configuration.
         let _ = self.rendering.set(rendering);
     }
 
@@ -181,17 +181,17 @@ impl Report {
         self.rendering.get().cloned()
     }
 
-    /// Other files that the outcome depends on.
+    /// Adds files that the result depends on.
     pub fn depends_on(&self, files: &[Watched]) {
         self.watched.borrow_mut().extend_from_slice(files);
     }
 
-    /// What was told to [`Report::depends_on`].
+    /// The files added with [`Report::depends_on`].
     pub fn watched(&self) -> Vec<Watched> {
         self.watched.borrow().clone()
     }
 
-    /// Writes down that a key stands twice in one object.
+    /// Reports that a key occurs twice in one object.
     pub fn duplicate(&self, key: &str, at: Position, path: &Path) {
         self.add(Finding {
             severity: Severity::Warning,
@@ -204,7 +204,7 @@ impl Report {
         });
     }
 
-    /// A key that appears twice in a file of a notation that forbids it.
+    /// Reports a duplicate key in a format that forbids it.
     pub fn key_twice(&self, key: &str, at: Position, first: Position, path: &Path) {
         self.add(Finding {
             severity: Severity::Mistake,
@@ -218,12 +218,12 @@ impl Report {
         });
     }
 
-    /// How many findings stop the start. Compare before and after a read to learn whether it went well.
+    /// The number of errors, which stop the start. Compare before and after an operation to see whether it succeeded.
     pub fn mistakes(&self) -> usize {
         self.mistakes.get()
     }
 
-    /// `pointer: text` of each mistake so far, in the order in which they were found.
+    /// `pointer: text` of each error so far, in the order in which they were found.
     #[cfg(test)]
     pub fn shown_mistakes(&self) -> Vec<String> {
         let findings = self.findings.borrow();
@@ -234,7 +234,7 @@ impl Report {
             .collect()
     }
 
-    /// All findings, in the order of the file. What was found twice, because a block was opened twice, is there once.
+    /// All findings, in the order of the file. Duplicates, which occur if a block was opened twice, are removed.
     pub fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
         findings.sort_by(|a, b| (a.at, &a.pointer).cmp(&(b.at, &b.pointer)));
@@ -247,7 +247,7 @@ impl Report {
     }
 }
 
-/// The template is what a person repairs, not the text that came out of it.
+/// Names the template, because that is the file to correct, and not the rendered text.
 fn name_template(finding: &mut Finding, rendering: &Rendering) {
     let Some(place) = rendering.origin(finding.at) else {
         return;

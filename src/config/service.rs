@@ -1,4 +1,4 @@
-//! The root of the file.
+//! The root of the configuration.
 
 use std::time::Duration;
 
@@ -237,10 +237,10 @@ pub const PLUGIN: &[Key] = &[
     key("pattern", Kind::Text, "", "What their file names contain."),
 ];
 
-/// The whole file. Absent keys are `None`; 0 where the reference takes 0 for "not set" is `None` too.
+/// The whole configuration. Absent keys are `None`, and so is 0 where KrakenD treats it as not set.
 #[derive(Debug)]
 pub struct Service<'a> {
-    /// For mistakes that compiling finds.
+    /// For errors that are found during compilation.
     pub block: Block<'a>,
     pub version: Option<i64>,
     pub name: Option<String>,
@@ -280,7 +280,7 @@ pub struct Service<'a> {
     pub extra: Extra<'a>,
 }
 
-/// `dialer_keep_alive`, the one duration that may be negative.
+/// `dialer_keep_alive`, the only duration that may be negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAlive {
     Default,
@@ -358,12 +358,12 @@ impl<'a> Plugin<'a> {
     }
 }
 
-/// A text where the empty one means "not set".
+/// A string, where an empty one means not set.
 pub(super) fn filled(block: &Block<'_>, key: &str) -> Option<String> {
     block.string(key).filter(|text| !text.is_empty())
 }
 
-/// The items of a list of texts with their places; one text is a list of one.
+/// The items of a list of strings with their locations. A single string is accepted as a list.
 pub(super) fn texts<'a>(block: &Block<'a>, key: &str) -> Vec<Node<'a>> {
     let Some(node) = block.get(key) else {
         return Vec::new();

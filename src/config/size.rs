@@ -11,7 +11,7 @@ const UNITS: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
 ];
 
-/// Reads a whole number and a unit; `None` for everything else.
+/// Parses a whole number and a unit. `None` for any other text.
 pub fn parse(text: &str) -> Option<u64> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())

@@ -1,8 +1,8 @@
-//! "Did you mean": the known name that is nearest to a misspelt one.
+//! "Did you mean": the known name that is most similar to a misspelt one.
 
-/// The nearest of `known` to `name`, if it is near enough to be meant.
+/// The most similar of `known` to `name`, if it is similar enough.
 pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    // Longer names cannot be meant, and comparing them would cost their square.
+    // Longer names are not compared, because that takes quadratic time.
     if name.len() > 64 {
         return None;
     }
@@ -15,7 +15,7 @@ pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
-/// `output-encoding`, `outputEncoding` and `Output_Encoding` are all the same distance away: none.
+/// `output-encoding`, `outputEncoding` and `Output_Encoding` are considered equal.
 fn fold(name: &str) -> Vec<char> {
     name.chars()
         .filter(|c| !matches!(c, '_' | '-' | ' '))
@@ -23,7 +23,7 @@ fn fold(name: &str) -> Vec<char> {
         .collect()
 }
 
-/// Edits (insert, delete, replace, swap neighbours) from `a` to `b`.
+/// The number of edits (insert, delete, replace, swap neighbours) from `a` to `b`.
 fn distance(a: &[char], b: &[char]) -> usize {
     let width = b.len() + 1;
     let mut rows: [Vec<usize>; 3] = [vec![0; width], (0..width).collect(), vec![0; width]];
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn typing_slips_find_their_word() {
+    fn misspelt_names_get_a_suggestion() {
         let known = ["output_encoding", "timeout", "backend", "cache_ttl"];
         for (typed, meant) in [
             ("output-encoding", Some("output_encoding")),

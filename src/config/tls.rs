@@ -178,7 +178,7 @@ pub const CLIENT_CERT: &[Key] = &[
 pub struct Tls<'a> {
     pub block: Block<'a>,
     pub disabled: bool,
-    /// `keys`, and the older single pair behind them.
+    /// `keys`, followed by the older single pair.
     pub keys: Vec<KeyPair<'a>>,
     pub versions: Versions,
     pub curve_preferences: Vec<i64>,

@@ -1,4 +1,4 @@
-//! TOML into the tree.
+//! Parses TOML to the tree.
 
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
@@ -6,10 +6,10 @@ use ::toml::de::{DeTable, DeValue};
 use super::report::SyntaxError;
 use super::value::{Data, Member, Position, Value};
 
-/// Reads a whole text (TOML 1.1).
+/// Parses a text (TOML 1.1).
 ///
 /// # Errors
-/// What the `toml` crate says, with the position where it says it. Duplicate keys are errors in TOML.
+/// The error of the `toml` crate, with its position. Duplicate keys are errors in TOML.
 pub fn parse(text: &str) -> Result<Value, SyntaxError> {
     let lines = Lines::new(text);
     match DeTable::parse(text) {
@@ -51,7 +51,7 @@ fn value(spanned: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Value {
             }
         }
         DeValue::Float(float) => match float.as_str() {
-            // No JSON numbers; whoever reads one as a number refuses it.
+            // These are not JSON numbers. Reading one as a number gives an error.
             text if text.contains("inf") || text.contains("nan") => Data::Text(text.into()),
             text => Data::Number(text.trim_start_matches('+').into()),
         },
@@ -63,7 +63,7 @@ fn value(spanned: &Spanned<DeValue<'_>>, lines: &Lines<'_>) -> Value {
     Value::new(lines.position(spanned.span().start), data)
 }
 
-/// The starts of the lines, to turn offsets into positions.
+/// The starts of the lines, to convert offsets to positions.
 struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn toml_errors_say_where() {
+    fn toml_errors_have_a_position() {
         let error = parse("version = 3\nname = \n").unwrap_err();
         assert_eq!(error.at.line, 2);
     }

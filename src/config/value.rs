@@ -1,12 +1,12 @@
-//! The tree of a configuration file, with a position on every key and value.
+//! The tree of a configuration, with a position for every key and value.
 
 use std::fmt;
 
-/// Where something stands in a file; both count from 1, and 0 means unknown.
+/// A position in a file. Line and column start at 1, and 0 means unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
     pub line: u32,
-    /// In characters, not in bytes.
+    /// In characters, not bytes.
     pub column: u32,
 }
 
@@ -34,13 +34,13 @@ impl fmt::Display for Position {
 pub struct Value {
     pub at: Position,
     pub data: Data,
-    /// Filled in from the environment or from a secret file: never printed.
+    /// The value came from the environment or from a secret file, and is never printed.
     pub masked: bool,
-    /// An integer of a notation that knows integers: YAML and TOML, but not JSON.
+    /// An integer in a format with integers: YAML and TOML, but not JSON.
     pub exact: bool,
 }
 
-/// What a value is. Numbers keep their text, so that nothing is lost before somebody asks for a type.
+/// The data of a value. Numbers keep their text, so that nothing is lost before a type is requested.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
     Null,
@@ -51,7 +51,7 @@ pub enum Data {
     Object(Vec<Member>),
 }
 
-/// One key of an object with its value, in the order of the file.
+/// A key of an object with its value, in the configured order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
     pub name: Box<str>,
@@ -77,7 +77,7 @@ impl Value {
         }
     }
 
-    /// A text that comes from no file.
+    /// A string that comes from no file.
     pub fn text(text: &str) -> Value {
         Value::new(Position::UNKNOWN, Data::Text(text.into()))
     }
@@ -86,7 +86,7 @@ impl Value {
         matches!(self.data, Data::Null)
     }
 
-    /// The member called exactly `name`.
+    /// The member with exactly this name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.members()
             .iter()
@@ -94,7 +94,7 @@ impl Value {
             .map(|member| &member.value)
     }
 
-    /// The members of an object; nothing for any other value.
+    /// The members of an object. Empty for any other value.
     pub fn members(&self) -> &[Member] {
         match &self.data {
             Data::Object(members) => members,
@@ -102,7 +102,7 @@ impl Value {
         }
     }
 
-    /// The value as compact JSON with sorted keys, so that equal definitions have equal texts.
+    /// The value as compact JSON with sorted keys, so that equal definitions give equal texts.
     pub fn to_json(&self) -> String {
         let mut out = String::new();
         self.write_json(&mut out);
@@ -142,7 +142,7 @@ impl Value {
         }
     }
 
-    /// What a message shows of this value: short, and never a secret.
+    /// The text for this value in messages: short, and never a secret.
     pub fn shown(&self) -> String {
         if self.masked {
             return "[redacted]".to_owned();

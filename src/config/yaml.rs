@@ -1,4 +1,4 @@
-//! YAML into the tree.
+//! Parses YAML to the tree.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ use super::value::{Data, Member, Position, Value};
 
 mod scalar;
 
-/// Reads a whole text as KrakenD does: `yes` and `on` are texts, `010` is 8, `2020-01-02` a time, and a key that
-/// stands twice in one object is a mistake. Aliases and depth are bounded.
+/// Parses a text as KrakenD does: `yes` and `on` are strings, `010` is 8, `2020-01-02` is a time, and a duplicate key
+/// in an object is an error. Aliases and depth are limited.
 ///
 /// # Errors
-/// What the parser says, with the position where it says it.
+/// The error of the parser, with its position.
 pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -24,12 +24,13 @@ pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
             max_events: 8_000_000,
             max_nodes: 4_000_000,
         },
-        // Each repeats the whole cost of what it stands for: a file of a thousand endpoints has no need for more.
+        // Each alias repeats the whole cost of its anchor. A configuration with a thousand endpoints needs no more
+        // than this.
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
-        // What these are is decided in `scalar`.
+        // `scalar` decides their type.
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
         with_snippet: false,
@@ -43,12 +44,12 @@ pub fn parse(text: &str, report: &Report) -> Result<Value, SyntaxError> {
     Ok(value(tree, text, &Path::root(), report))
 }
 
-/// A value as the parser gives it, before duplicate keys are looked for.
+/// A value of the parser, before duplicate keys are detected.
 enum Raw {
     Null,
     Bool(bool),
     Number(String),
-    /// A float that no JSON can hold.
+    /// A float that JSON cannot represent.
     NoNumber,
     Text(String),
     List(Vec<Spanned<Raw>>),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_a_mistake() {
+    fn a_duplicate_key_is_an_error() {
         let report = Report::new();
         parse("a: 1\nb: {c: 1, c: 2}\na: 2\n", &report).unwrap();
         assert_eq!(report.mistakes(), 2);
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn merge_keys_fill_in_what_is_missing() {
+    fn merge_keys_add_missing_members() {
         let report = Report::new();
         let text = "x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nl:\n  <<: *x\n  a: 9\nm:\n  a: 9\n  <<: [*x, *y]\n";
         let value = parse(text, &report).unwrap();
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_are_what_krakend_takes_them_for() {
+    fn scalars_have_the_same_types_as_in_krakend() {
         let on = |text: &str| {
             let report = Report::new();
             parse(&format!("k: {text}\n"), &report).unwrap().to_json()
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn anchors_work_and_their_explosion_is_refused() {
+    fn anchors_work_and_their_explosion_is_rejected() {
         let report = Report::new();
         let value = parse("a: &x {b: 1}\nc: *x\n", &report).unwrap();
         assert_eq!(value.to_json(), r#"{"a":{"b":1},"c":{"b":1}}"#);
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_errors_say_where() {
+    fn yaml_errors_have_a_position() {
         let error = parse("version: 3\nname: [a\n", &Report::new()).unwrap_err();
         assert!(error.at.line >= 2, "{error:?}");
     }

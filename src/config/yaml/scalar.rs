@@ -1,10 +1,10 @@
-//! What a scalar without quotes and tags is: as Go's `yaml.v3` decides, with which KrakenD reads its files.
+//! The type of a scalar without quotes and tags, as in Go's `yaml.v3`, which KrakenD uses.
 
 use serde_saphyr::Location;
 
 use crate::config::value::{Data, Position, Value};
 
-/// The scalar as the file has it, if it has neither quotes nor a tag.
+/// The original text of the scalar, if it has neither quotes nor a tag.
 pub(super) fn plain(at: Location, text: &str) -> Option<&str> {
     let span = at.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
@@ -17,7 +17,7 @@ pub(super) fn plain(at: Location, text: &str) -> Option<&str> {
     (!quoted && !tagged && !is_block(text, start)).then_some(written)
 }
 
-/// Whether the text at `start` is that of a block scalar: a line that ends in `|` or `>` stands above it.
+/// Whether the text at `start` belongs to a block scalar: the line before it ends in `|` or `>`.
 fn is_block(text: &str, start: usize) -> bool {
     let before = text.get(..start).unwrap_or_default();
     let above = before.trim_end();
@@ -30,7 +30,7 @@ fn is_block(text: &str, start: usize) -> bool {
     !same_line && word.starts_with(['|', '>'])
 }
 
-/// A number that was read as `read`. It keeps the text of the file (`1.10`) where that is a JSON number.
+/// A number that was parsed as `read`. It keeps the text of the file (`1.10`) if that is a JSON number.
 pub(super) fn number(at: Position, written: Option<&str>, read: String) -> Value {
     let written = written.unwrap_or(&read);
     match integer(written) {
@@ -40,7 +40,7 @@ pub(super) fn number(at: Position, written: Option<&str>, read: String) -> Value
     }
 }
 
-/// A text, unless it is a number or a time to Go.
+/// A string, unless Go treats it as a number or a time.
 pub(super) fn text(at: Position, written: &str) -> Value {
     if !written.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return Value::new(at, Data::Text(written.into()));
@@ -55,8 +55,8 @@ pub(super) fn text(at: Position, written: &str) -> Value {
     }
 }
 
-/// A signed integer of 64 bits, or an unsigned one without a sign, in decimal digits. `_` separates digits; a leading
-/// `0` is base 8, as in YAML 1.1.
+/// A signed integer of 64 bits, or an unsigned one without a sign, as decimal digits. `_` separates digits, and a
+/// leading `0` means base 8, as in YAML 1.1.
 fn integer(written: &str) -> Option<String> {
     let plain = written.replace('_', "");
     let (sign, digits) = match plain.split_at_checked(1) {
@@ -103,7 +103,7 @@ fn is_json_number(text: &str) -> bool {
         && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }
 
-/// A date, or a date and a time, in the form of RFC 3339.
+/// A date, or a date and a time, in RFC 3339 format.
 fn time(written: &str) -> Option<String> {
     let (date, clock) = match written.split_once(['T', 't', ' ']) {
         Some((date, clock)) => (date, Some(clock)),
@@ -133,7 +133,7 @@ fn time(written: &str) -> Option<String> {
     ))
 }
 
-/// `3:4:5.60` as `03:04:05.6`.
+/// Converts `3:4:5.60` to `03:04:05.6`.
 fn clock(text: &str) -> Option<String> {
     let (text, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let mut parts = text.split(':');
@@ -166,7 +166,7 @@ fn zone(text: &str) -> Option<&str> {
     })
 }
 
-/// A number of so many digits.
+/// A number with this many digits.
 fn count(text: &str, digits: std::ops::RangeInclusive<usize>) -> Option<u32> {
     let all = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
