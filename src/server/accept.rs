@@ -1,7 +1,7 @@
 //! The accept loop of a listener.
 //!
-//! Pingora's own sleeps for a second when no descriptor is left, also when one becomes free at once, and cannot be told
-//! to leave connections in the system's queue while there is no room for them.
+//! Pingora's own loop sleeps for a second when no file descriptor is left, even if one is freed immediately. It also
+//! cannot leave connections in the system's queue while there is no capacity for them.
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -18,44 +18,44 @@ use tokio::sync::watch;
 use crate::server::descriptors::Spare;
 use crate::server::room::{Place, Room};
 
-/// A failure to accept is told so often.
+/// How often a failure to accept is logged.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// EMFILE and ENFILE (accept(2)): this process, or the system, has no descriptor left.
+/// EMFILE and ENFILE (accept(2)): this process, or the system, has no file descriptor left.
 const NONE_LEFT: [i32; 2] = [24, 23];
 
-/// A connection that was accepted.
+/// An accepted connection.
 #[derive(Debug)]
 pub struct Guest {
     pub tcp: TcpStream,
     pub peer: SocketAddr,
     pub place: Place,
-    /// True once idle connections are to end.
+    /// True once idle connections must end.
     pub closing: ShutdownWatch,
 }
 
 /// Serves the connections of a listener.
 pub trait App: Send + Sync + 'static {
-    /// What a connection holds while it is served.
+    /// A value that a connection holds while it is served.
     type Held: Send + 'static;
 
-    /// `None`: the connection is closed at once.
+    /// If it returns `None`, the connection is closed immediately.
     fn admit(&self) -> Option<Self::Held>;
 
-    /// One connection to its end.
+    /// Serves one connection until it ends.
     fn serve(self: Arc<Self>, guest: Guest) -> impl Future<Output = ()> + Send;
 
-    /// After the last connection was accepted.
+    /// Called after the last connection was accepted.
     fn closed(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }
 
-/// What the process and its accept loops tell each other.
+/// The communication between the process and its accept loops.
 #[derive(Debug)]
 pub struct Doors {
-    /// No more connections, and idle ones end.
+    /// True once no more connections are accepted and idle ones must end.
     closing: watch::Sender<bool>,
-    /// Accept loops that run.
+    /// The number of running accept loops.
     open: watch::Sender<usize>,
 }
 
@@ -69,14 +69,14 @@ impl Default for Doors {
 }
 
 impl Doors {
-    /// Waits until so many loops run, for at most `limit`.
+    /// Waits until this many loops run, for at most `limit`.
     pub async fn open(&self, count: usize, limit: Duration) -> bool {
         let mut open = self.open.subscribe();
         let opened = open.wait_for(|running| *running >= count);
         matches!(tokio::time::timeout(limit, opened).await, Ok(Ok(_)))
     }
 
-    /// Ends all loops, and waits for it for at most `limit`.
+    /// Ends all loops, and waits for their end for at most `limit`.
     pub async fn close(&self, limit: Duration) {
         self.closing.send_replace(true);
         let mut open = self.open.subscribe();
@@ -84,20 +84,20 @@ impl Doors {
     }
 }
 
-/// An accept loop as a service of Pingora's, which gives it threads.
+/// An accept loop as a Pingora service, which provides its threads.
 pub struct Door<A> {
     name: &'static str,
     threads: usize,
     listener: Option<TcpListener>,
     app: Arc<A>,
     room: Arc<Room>,
-    /// Descriptors for when none are left.
+    /// Reserved file descriptors, for when none are left.
     spare: Option<Arc<Spare>>,
     doors: Arc<Doors>,
 }
 
 impl<A: App> Door<A> {
-    /// A loop that serves the connections of `listener` with `app`, as many at a time as there is `room`.
+    /// A loop that serves the connections of `listener` with `app`, as many at a time as `room` allows.
     pub fn new(
         name: &'static str,
         listener: TcpListener,
@@ -116,12 +116,12 @@ impl<A: App> Door<A> {
         }
     }
 
-    /// With so many worker threads instead of one.
+    /// Sets the number of worker threads. The default is one.
     pub fn threads(self, threads: usize) -> Door<A> {
         Door { threads, ..self }
     }
 
-    /// With descriptors for when none are left.
+    /// Adds reserved file descriptors, for when none are left.
     pub fn with_spare(self, spare: Arc<Spare>) -> Door<A> {
         Door {
             spare: Some(spare),
@@ -156,7 +156,7 @@ impl<A: App> Door<A> {
                 }
             }
         }
-        // Whoever waits in the system's queue has a connection already, and would see it reset.
+        // A client in the system's queue is already connected, and would see its connection reset.
         while let Some(Ok((tcp, peer))) = listener.accept().now_or_never()
             && let Some(place) = self.room.place().now_or_never()
         {
@@ -164,7 +164,7 @@ impl<A: App> Door<A> {
         }
     }
 
-    /// Makes it likely that the next attempt succeeds.
+    /// Increases the chance that the next attempt succeeds.
     async fn recover(&self, error: &std::io::Error) {
         let none_left = error
             .raw_os_error()
@@ -180,7 +180,7 @@ impl<A: App> Door<A> {
 
     fn begin(&self, tcp: TcpStream, peer: SocketAddr, place: Place, closing: &ShutdownWatch) {
         let Some(held) = self.app.admit() else { return };
-        // A socket that refuses is about to tell why by itself.
+        // A failing socket will report its error by itself.
         let _ = tcp.set_nodelay(true);
         let guest = Guest {
             tcp,

@@ -1,6 +1,6 @@
-//! Small listeners beside the gateway: metrics, statistics, orders, the demo's parts.
+//! Admin listeners: metrics, statistics, control, and parts of the demo.
 //!
-//! Each is a function from a request to a whole answer. They are not on the path of clients' requests.
+//! Each is a function from a request to a complete response. They are not in the path of client requests.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,38 +21,40 @@ use crate::server::front::{refuse, take_request};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::socket;
 
-/// How long a request's head may take, its body, and each write of the answer: nobody who uses these pages is slow.
+/// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
+/// never slow.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long one request may take with all of its parts.
+/// The timeout of one whole request.
 const EXCHANGE: Duration = Duration::from_secs(30);
-/// Silence between two requests; monitoring asks every quarter of a minute.
+/// How long a connection may be idle. Monitoring systems usually send a request every 15 seconds.
 const IDLE: Duration = Duration::from_secs(60);
-/// The largest head of a request.
+/// The maximum size of a request head.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Connections at a time of one such listener. A newcomer takes the place of the one that has been silent longest.
+/// The maximum number of connections of an admin listener. A new connection replaces the one that has been silent for
+/// the longest time.
 pub const MAX_CONNECTIONS: usize = 64;
-/// The largest request body that such a listener reads.
+/// The maximum size of a request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// What was asked.
+/// A request.
 #[derive(Debug)]
 pub struct Asked {
     pub method: Method,
-    /// Without query.
+    /// Without the query.
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-/// Answers a request, without waiting for anything.
+/// Handles a request. It must not block.
 pub type Handler = Arc<dyn Fn(&Asked) -> Response<Vec<u8>> + Send + Sync>;
 
-/// One such listener.
+/// An admin listener.
 #[derive(Clone)]
 pub struct SideListener {
     pub address: SocketAddr,
     pub handler: Handler,
-    /// A port in use is logged instead of stopping the start, as the reference does with its statistics.
+    /// A port that is in use is logged and does not stop the start, as in KrakenD for its statistics.
     pub optional: bool,
 }
 
@@ -64,7 +66,7 @@ impl fmt::Debug for SideListener {
     }
 }
 
-/// A handler that serves one page under `path` and nothing else.
+/// A handler that serves only one page, under `path`.
 pub fn page(
     path: &'static str,
     content_type: &'static str,
@@ -79,7 +81,7 @@ pub fn page(
     )
 }
 
-/// An answer in plain text.
+/// A response in plain text.
 pub fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
     whole(
         status,
@@ -88,7 +90,7 @@ pub fn plain(status: StatusCode, text: &str) -> Response<Vec<u8>> {
     )
 }
 
-/// An answer with this body.
+/// A response with this body.
 pub fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<Vec<u8>> {
     let response = Response::builder()
         .status(status)
@@ -98,7 +100,7 @@ pub fn whole(status: StatusCode, content_type: &str, body: Vec<u8>) -> Response<
     response.unwrap_or_default()
 }
 
-/// Serves a [`SideListener`].
+/// Serves an admin listener.
 pub struct Side {
     pages: Arc<HttpServer<Pages>>,
 }
@@ -132,7 +134,7 @@ impl Side {
                 };
                 begun.then_some(())?;
             }
-            // Half a head is as silent as none: it makes room, too.
+            // An incomplete head counts as silence too, so such a connection can be replaced.
             let facts = tokio::select! {
                 biased;
                 facts = head(&mut conn) => facts?,
@@ -154,7 +156,7 @@ impl Side {
     }
 }
 
-/// The next head, whole within [`PATIENCE`]; otherwise the client was told.
+/// The next head, complete within [`PATIENCE`]. Otherwise the client has received an error.
 async fn head(conn: &mut Conn) -> Option<HeadFacts> {
     let mut reader = HeadReader::new(MAX_HEAD_BYTES, MAX_FIELDS);
     let whole = async {
@@ -190,7 +192,7 @@ impl App for Side {
     }
 }
 
-/// A handler as Pingora's application.
+/// A handler as a Pingora application.
 struct Pages {
     handler: Handler,
 }

@@ -17,9 +17,9 @@ use crate::telemetry::mask::{is_secret, masked, masked_query};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// `GET /__health`: what the reference says, with a plain time (its monotonic tail is an artefact).
+/// `GET /__health`: the response of KrakenD, with a plain time (KrakenD's monotonic suffix is an artefact).
 ///
-/// The text is made once a second in each thread: probes are many, and nobody needs their time finer.
+/// The text is created once per second and thread, because probes are frequent and need no finer time.
 pub fn health() -> Answer {
     thread_local! {
         static MADE: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
@@ -40,7 +40,8 @@ pub fn health() -> Answer {
     }
 }
 
-/// `GET /__ready`: 200 while requests are welcome, 503 before the first key sets have come and once the process is leaving.
+/// `GET /__ready`: 200 while requests are accepted, 503 before the first key sets have arrived and while the process
+/// is draining.
 pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Answer {
     let (status, word) = if draining {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
@@ -52,7 +53,7 @@ pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Answer {
     json_answer(status, format!(r#"{{"status":"{word}"}}"#))
 }
 
-/// `/__debug/*`: logs the request at DEBUG and answers `pong`.
+/// `/__debug/*`: logs the request at DEBUG and responds with `pong`.
 pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
     log::debug!("Method: {}", head.method);
     log::debug!("URL: {}", head.path);
@@ -71,7 +72,7 @@ pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
     json_answer(StatusCode::OK, r#"{"message":"pong"}"#.to_owned())
 }
 
-/// `/__echo/*`: the request as JSON, members in the reference's order.
+/// `/__echo/*`: the request as JSON, with members in KrakenD's order.
 pub fn echo(head: &Head<'_>, body: &Bytes) -> Answer {
     let uri = match head.query {
         Some(query) => format!("{}?{query}", head.path),
@@ -113,7 +114,7 @@ pub fn echo(head: &Head<'_>, body: &Bytes) -> Answer {
     json_answer(StatusCode::OK, out)
 }
 
-/// JSON with `<`, `>` and `&` escaped, which stand in strings only, as the reference writes it.
+/// JSON with `<`, `>` and `&` escaped as in KrakenD. These characters occur only in strings.
 fn for_html(json: &str) -> String {
     json.replace('<', "\\u003c")
         .replace('>', "\\u003e")
@@ -127,7 +128,7 @@ fn json_answer(status: StatusCode, body: String) -> Answer {
     answer
 }
 
-/// As the reference reads a query: pairs with a `;` or a bad escape are no pairs.
+/// Parses a query as KrakenD does: pairs with a `;` or an invalid escape are dropped.
 fn query_map(query: &str) -> Value {
     let mut map = Map::new();
     for pair in &QueryRules::All.pairs(Some(query), None) {
@@ -139,7 +140,7 @@ fn query_map(query: &str) -> Value {
     Value::Object(map)
 }
 
-/// `x-request-id` → `X-Request-Id`.
+/// Converts `x-request-id` to `X-Request-Id`.
 fn canonical(name: &str) -> String {
     let mut start = true;
     let mut out = String::with_capacity(name.len());
@@ -161,7 +162,7 @@ fn secret(name: &http::HeaderName) -> bool {
         || is_secret(name.as_str())
 }
 
-/// A form is written as a query is, and may be a login.
+/// A form is written like a query, and may be a login.
 fn shown_body(head: &Head<'_>, body: &Bytes) -> String {
     const FORM: &str = "application/x-www-form-urlencoded";
     let kind = head.header(&header::CONTENT_TYPE).unwrap_or_default();
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_reads_like_the_reference_without_its_tail() {
+    fn the_time_is_that_of_krakend_without_its_suffix() {
         assert_eq!(
             utc(Duration::new(1_763_936_703, 669_036_613)),
             "2025-11-23 22:25:03.669036613 +0000 UTC"
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_echo_names_what_came_in_order() {
+    fn the_echo_contains_the_request_in_order() {
         let mut headers = HeaderMap::new();
         headers.insert("x-a", HeaderValue::from_static("1"));
         headers.insert("host", HeaderValue::from_static("gw"));

@@ -1,27 +1,27 @@
-//! Watches the syntax of a chunked body as its bytes pass by (RFC 9112 §7.1).
+//! Checks the syntax of a chunked body while its bytes pass (RFC 9112 §7.1).
 //!
-//! Pingora's parser is lenient about some forms (an empty size, for one) over which two parsers may disagree. Whatever
-//! is not exactly `size [;extension] CRLF data CRLF … 0 CRLF [trailers] CRLF` ends the connection here.
+//! Pingora's parser accepts some invalid forms (such as an empty size) that two parsers may interpret differently.
+//! Here everything except exactly `size [;extension] CRLF data CRLF … 0 CRLF [trailers] CRLF` ends the connection.
 
-/// Digits of a size: enough for 64 bits, as many as a sender with leading zeros may need.
+/// The maximum number of digits of a size: enough for 64 bits, including leading zeros.
 const MAX_DIGITS: u8 = 16;
-/// Bytes of one chunk extension, and of all trailers together.
+/// The maximum size of one chunk extension, and of all trailers together.
 const MAX_EXTENSION: u16 = 256;
 const MAX_TRAILERS: u16 = 8 * 1024;
 
-/// A chunk that is none.
+/// An invalid chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed chunked body")]
 pub struct BadChunk;
 
-/// Where in the body the next byte belongs; by default, before the first chunk.
+/// The position in the body. By default before the first chunk.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Chunks {
     state: State,
-    /// Of the chunk under way.
+    /// The remaining size of the current chunk.
     size: u64,
     digits: u8,
-    /// Bytes of the extension or of the trailers so far.
+    /// The size of the extension or of the trailers so far.
     extra: u16,
 }
 
@@ -41,10 +41,10 @@ enum State {
 }
 
 impl Chunks {
-    /// Looks at the next bytes. `Some(count)`: the body ended after so many of them.
+    /// Checks the next bytes. `Some(count)` means that the body ended after this many of them.
     ///
     /// # Errors
-    /// The bytes are no chunked body.
+    /// The bytes are not a chunked body.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadChunk> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
@@ -66,7 +66,7 @@ impl Chunks {
         Ok(None)
     }
 
-    /// One byte outside of data; `true` after the last one of the body.
+    /// Checks one byte outside of data. `true` after the last byte of the body.
     fn byte(&mut self, byte: u8) -> Result<bool, BadChunk> {
         self.state = match (self.state, byte) {
             (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte)?,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_form_is_refused() {
+    fn every_other_form_is_rejected() {
         let bad: [&[u8]; 15] = [
             b"\r\n{}\r\n0\r\n\r\n",
             b"0x3\r\nabc\r\n",
@@ -178,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_judged_like_the_whole(
+        fn pieces_give_the_same_result_as_the_whole(
             bytes in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'0'), Just(b'3'), any::<u8>()], 0..60),
             cut in 0_usize..60,
         ) {

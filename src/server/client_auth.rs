@@ -1,4 +1,4 @@
-//! What clients show who must show a certificate (`enable_mtls`).
+//! Verification of client certificates (`enable_mtls`).
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::upstream::{
     ListedCertificates, ShownBy, Signed, certificate_words, explained, verify_signature,
 };
 
-/// The usual verification of a chain, and the certificates of the file besides, which a client may show themselves:
-/// what `openssl req -x509` makes is an authority, too, and no chain may end with one.
+/// The usual verification of a chain, and in addition the configured certificates, which a client may present
+/// themselves: `openssl req -x509` creates a certificate that is also a CA, and a chain must not end with one.
 #[derive(Debug)]
 pub struct ClientAuth {
     pub listed: ListedCertificates,
@@ -22,7 +22,7 @@ pub struct ClientAuth {
 }
 
 impl ClientAuth {
-    /// A certificate of the file may be of a form that the library does not read.
+    /// A configured certificate may have a form that the library does not parse.
     fn signature(
         &self,
         signed: Signed<'_>,
@@ -33,8 +33,8 @@ impl ClientAuth {
     }
 }
 
-/// Why a handshake failed, if it was the client's certificate that failed: worth a line that is seen, since the client
-/// hears no more than an alert.
+/// Why a handshake failed, if the reason was the client's certificate. This is logged visibly, because the client
+/// only receives an alert.
 pub fn refused_certificate(error: &std::io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(why) => Some(certificate_words(&why.to_string()).to_owned()),

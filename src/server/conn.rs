@@ -1,7 +1,8 @@
-//! One client connection: the bytes below HTTP, plain or TLS, and the border between two requests.
+//! A client connection: the bytes below HTTP, plain or TLS, and the boundary between two requests.
 //!
-//! Pingora's session reads whatever the socket has. Behind a [`Conn`] it never sees a byte beyond the request that it
-//! was given: what a pipelining client sends early waits here, while the end of the stream is still noticed at once.
+//! Pingora's session reads everything that the socket has. Behind a [`Conn`] it never sees a byte after its current
+//! request: bytes that a pipelining client sends early wait here, while the end of the stream is still noticed
+//! immediately.
 
 use std::future::Future;
 use std::io;
@@ -24,24 +25,25 @@ use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
 
-/// How much a client may send ahead of the answer to its current request.
+/// The maximum number of bytes that a client may send before it has the response to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
-/// How long a client that is refused in the middle of its request may take to hear of it, and how much it may send
-/// meanwhile.
+/// How long a client that is rejected in the middle of its request may take to read the response, and how much it may
+/// send meanwhile.
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
-/// First size of the buffer that heads are read into; most heads fit.
+/// The initial size of the buffer for heads. Most heads fit.
 const HEAD_BUFFER_BYTES: usize = 4096;
 
-/// A connection that hands out one request at a time.
+/// A connection that delivers one request at a time.
 #[derive(Debug)]
 pub struct Conn {
     wire: Wire,
-    /// Read from the wire, not yet given to anyone.
+    /// Data that was read from the wire and not yet delivered.
     ahead: BytesMut,
-    /// How many more bytes belong to the current request; [`u64::MAX`] when its framing tells (chunked, upgrades).
+    /// The remaining number of bytes of the current request. [`u64::MAX`] if its framing determines the end (chunked,
+    /// upgrades).
     budget: u64,
-    /// The chunked body under way.
+    /// The state of a chunked body.
     chunks: Option<Chunks>,
     alpn: Option<ALPN>,
     tls: Option<Arc<SslDigest>>,
@@ -49,16 +51,16 @@ pub struct Conn {
     /// Runs while the connection is being closed.
     farewell: Option<Pin<Box<Sleep>>>,
     discarded: usize,
-    /// Something was written that may still be in a buffer.
+    /// Written data may still be in a buffer.
     unflushed: bool,
 }
 
-/// How much of a connection belongs to a request behind its head.
+/// How many bytes after its head belong to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
     Length(u64),
     Chunked,
-    /// Whatever comes: the client asks for another protocol.
+    /// All bytes: the client requests another protocol.
     Opaque,
 }
 
@@ -69,7 +71,7 @@ enum Wire {
 }
 
 impl Conn {
-    /// A connection in clear text.
+    /// A connection in plain text.
     pub fn plain(stream: Stream) -> Conn {
         let socket = stream.get_socket_digest();
         Conn {
@@ -86,7 +88,7 @@ impl Conn {
         }
     }
 
-    /// A connection whose TLS handshake is done; `socket` is that of the stream below.
+    /// A connection after its TLS handshake. `socket` is that of the underlying stream.
     pub fn tls(stream: ServerTlsStream<Stream>, socket: Option<Arc<SocketDigest>>) -> Conn {
         let (alpn, digest) = {
             let (_, session) = stream.get_ref();
@@ -120,35 +122,35 @@ impl Conn {
         }
     }
 
-    /// Whether the client chose HTTP/2 in the TLS handshake.
+    /// Whether HTTP/2 was negotiated in the TLS handshake.
     pub fn is_h2(&self) -> bool {
         self.alpn == Some(ALPN::H2)
     }
 
-    /// The client spoke HTTP/2 without TLS: everything that was read, and all that follows, belongs to it.
+    /// The client uses HTTP/2 without TLS: everything that was read, and everything that follows, belongs to it.
     pub fn into_h2(mut self) -> Conn {
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
         self
     }
 
-    /// Replaces the peer's address, for a connection that came through a load balancer (PROXY protocol).
+    /// Replaces the address of the peer, for a connection through a load balancer (PROXY protocol).
     pub fn set_socket(&mut self, socket: Arc<SocketDigest>) {
         self.socket = Some(socket);
     }
 
-    /// The other end's address, as PROXY protocol has it where it is spoken.
+    /// The address of the peer, or the one in the PROXY protocol if it is used.
     pub fn peer_ip(&self) -> Option<std::net::IpAddr> {
         let address = self.socket.as_ref()?.peer_addr()?.as_inet()?;
         Some(address.ip().to_canonical())
     }
 
-    /// What was read ahead.
+    /// Data that was read ahead.
     pub fn ahead(&mut self) -> &mut BytesMut {
         &mut self.ahead
     }
 
-    /// Reads once from the wire into [`Conn::ahead`]; 0 is the end of the stream.
+    /// Reads once from the wire into [`Conn::ahead`]. 0 means the end of the stream.
     pub async fn fill(&mut self) -> io::Result<usize> {
         if self.ahead.capacity() == self.ahead.len() {
             self.ahead.reserve(HEAD_BUFFER_BYTES);
@@ -159,11 +161,11 @@ impl Conn {
         }
     }
 
-    /// Takes the first bytes of a request as far as they are there and lets the session read the rest of them, but no
-    /// more. `head` is the length of its head.
+    /// Returns the bytes of a request that were already read, and lets the session read the rest of it, but no more.
+    /// `head` is the length of its head.
     ///
     /// # Errors
-    /// A chunked body whose first bytes are no chunk.
+    /// The first bytes of a chunked body are not a chunk.
     pub fn begin_request(&mut self, head: usize, body: Body) -> Result<BytesMut, BadChunk> {
         self.chunks = None;
         let there = self.ahead.len() as u64;
@@ -198,7 +200,7 @@ impl Conn {
         }
     }
 
-    /// Looks at what was just read of a chunked body; what lies behind its end is kept for the next request.
+    /// Checks the data that was just read of a chunked body. Data after its end is kept for the next request.
     fn watch_chunks(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let Some(chunks) = &mut self.chunks else {
             return Ok(());
@@ -224,7 +226,7 @@ impl Conn {
         }
     }
 
-    /// One small read from the wire into `ahead`; `Ok(0)` is the end of the stream.
+    /// One small read from the wire into `ahead`. `Ok(0)` means the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let mut space = [0_u8; 256];
         let most = most.min(space.len());
@@ -234,8 +236,9 @@ impl Conn {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Sends what was written before anybody waits for the client: nobody writes more until something comes, and a
-    /// stream must not wait in a buffer. An answer that is written at a stretch costs no further system call.
+    /// Sends written data before waiting for the client: nothing more is written until the client sends something,
+    /// and a stream must not wait in a buffer. A response that is written without a pause costs no additional system
+    /// call.
     fn send_before_waiting(&mut self, cx: &mut Context<'_>) {
         if self.unflushed {
             // An error shows at the next write or read.
@@ -276,7 +279,8 @@ impl AsyncRead for Conn {
         let this = self.get_mut();
         this.send_before_waiting(cx);
         if this.budget == 0 {
-            // Between requests somebody waits for the client to hang up. Early bytes of its next request stay here.
+            // Between requests the session only waits for the client to close the connection. Early bytes of the next
+            // request are kept here.
             loop {
                 if this.ahead.len() >= MAX_AHEAD_BYTES {
                     return Poll::Pending;
@@ -325,8 +329,8 @@ impl AsyncWrite for Conn {
         self.get_mut().poll_send(cx)
     }
 
-    /// Closed with something of a body unread, a socket resets the connection, and with it goes an answer that the
-    /// client may not have read yet: what it still sends is read for a moment, and thrown away.
+    /// A socket that is closed with unread data of a body resets the connection, which discards a response that the
+    /// client may not have read yet. So data that the client still sends is read for a moment and discarded.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.farewell.is_none() {
@@ -380,7 +384,7 @@ impl Shutdown for Conn {
         match &mut self.wire {
             Wire::Plain(stream) => Shutdown::shutdown(stream.as_mut()).await,
             Wire::Tls(stream) => {
-                // The peer may be gone already; there is nobody left to tell.
+                // The peer may have closed the connection already, so an error is ignored.
                 let _ = AsyncWriteExt::shutdown(stream.as_mut()).await;
             }
         }
@@ -438,7 +442,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_waits_for_a_body_that_nobody_reads() {
+    async fn closing_waits_for_an_unread_body() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap())
             .await

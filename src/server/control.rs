@@ -1,12 +1,13 @@
-//! The control socket: how `portcullis reload` learns what became of its request.
+//! The control socket, through which `portcullis reload` gets the result of its request.
 //!
-//! One line in, some lines out, over a Unix socket in a private folder. Both ends check whom they talk to.
+//! The protocol is one request line and a reply of some lines, over a Unix socket in a private folder. Both ends
+//! check the identity of the peer.
 //!
 //! | line | reply |
 //! |---|---|
 //! | `reload` | `reloaded`, or `refused` and the reason |
 //! | `file` | `file` and the path of the configuration |
-//! | `tickets` | the keys of session tickets, for the process that takes over |
+//! | `tickets` | the session ticket keys, for the process that takes over |
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,25 +25,25 @@ use crate::server::descriptors::Spare;
 use crate::server::folder;
 use crate::server::tickets::Tickets;
 
-/// The longest request line.
+/// The maximum length of a request line.
 const MAX_LINE_BYTES: u64 = 64;
-/// The longest reply that a client reads.
+/// The maximum length of a reply that a client reads.
 const MAX_REPLY_BYTES: u64 = 4 << 20;
-/// A client that dawdles is left.
+/// The timeout of a client's request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// For the whole conversation; a large configuration takes its time.
+/// The timeout of a whole exchange. A large configuration takes time to load.
 const CONVERSATION: Duration = Duration::from_secs(60);
-/// Conversations at a time.
+/// The maximum number of concurrent exchanges.
 const CONVERSATIONS: usize = 16;
 
-/// Somebody asks for a reload and may wait for the outcome.
+/// A request for a reload, whose sender may wait for the result.
 #[derive(Debug, Default)]
 pub struct Ask {
     reply: Option<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Ask {
-    /// Tells whoever waits.
+    /// Sends the result to the waiting sender.
     pub fn answer(self, outcome: Result<(), String>) {
         if let Some(reply) = self.reply {
             let _ = reply.send(outcome);
@@ -50,11 +51,11 @@ impl Ask {
     }
 }
 
-/// The socket of a process that takes orders. Its file goes with it.
+/// The control socket of a process. Its file is removed on drop.
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
-    /// Device and inode of our file: a process that took over has another in its place.
+    /// Device and inode of our file: a process that took over has replaced it by another one.
     file: Option<(u64, u64)>,
     task: JoinHandle<()>,
 }
@@ -77,7 +78,7 @@ fn socket(folder: &Path, port: u16) -> PathBuf {
     folder.join(format!("portcullis-{port}.sock"))
 }
 
-/// What the socket serves.
+/// The data that the socket serves.
 #[derive(Debug)]
 pub struct Orders {
     pub asks: mpsc::Sender<Ask>,
@@ -88,13 +89,13 @@ pub struct Orders {
     pub tickets: Option<Arc<Tickets>>,
 }
 
-/// Listens for orders in `folder`, for the process at `port`.
+/// Listens for requests in `folder`, for the process at `port`.
 ///
 /// # Errors
-/// The socket cannot be made.
+/// The socket cannot be created.
 pub fn serve(folder: &Path, port: u16, orders: Orders) -> io::Result<Control> {
     let path = socket(folder, port);
-    // What is left of a process that is gone, or of one that hands over to us, would be in the way.
+    // A file of a process that has ended, or of one that hands over to this process, would prevent binding.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -170,17 +171,17 @@ fn may_order(peer: u32) -> bool {
     peer == 0 || peer == geteuid().as_raw()
 }
 
-/// What became of an order.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// The process has refused, for this reason.
+    /// The process has rejected it, for this reason.
     Refused(String),
-    /// There is no process to ask, or it cannot be reached: why.
+    /// There is no process to call, or it cannot be reached, for this reason.
     NobodyThere(String),
 }
 
-/// Asks the process that listens at `port` to reload, and waits for what became of it.
+/// Requests a reload from the process that listens at `port`, and waits for the result.
 pub fn reload(port: u16) -> Outcome {
     match ask(port, "reload") {
         Err(reason) => Outcome::NobodyThere(reason),
@@ -192,8 +193,8 @@ pub fn reload(port: u16) -> Outcome {
     }
 }
 
-/// The ticket keys of the process that listens at `port`, from which this one takes over; `None` when nobody answers
-/// there, or somebody else.
+/// The ticket keys of the process that listens at `port`, from which this one takes over. `None` if there is no
+/// reply, or the process belongs to another user.
 pub fn tickets(port: u16) -> Option<String> {
     ask(port, "tickets").ok()
 }
@@ -220,7 +221,7 @@ fn port_in(name: &str) -> Option<u16> {
         .ok()
 }
 
-/// One order and its reply.
+/// Sends one request and returns its reply.
 fn ask(port: u16, order: &str) -> Result<String, String> {
     let folders = folder::candidates();
     let found = folders.iter().find(|folder| socket(folder, port).exists());
@@ -276,7 +277,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_socket_goes_with_its_process_unless_another_has_taken_its_place() {
+    async fn the_socket_is_removed_with_its_process_unless_it_was_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let orders = || Orders {
             asks: mpsc::channel(1).0,

@@ -1,22 +1,22 @@
-//! File descriptors: how many there are, and who may take them.
+//! File descriptors: their number, and how they are shared out.
 //!
-//! Each client connection takes one, and so does each call to a backend. When none are left, nothing can be accepted
-//! or called any more, and metrics and control socket are as deaf as the gateway. So the process takes what the system
-//! grants, clients may take about half of it, and some descriptors are kept for the operator.
+//! Each client connection uses one, and so does each call to a backend. When none are left, nothing can be accepted
+//! or called, and metrics and control socket do not respond either. So the process takes as many as the system
+//! allows, clients may use about half of them, and some are reserved for the operator.
 
 use std::fs::{self, File};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// What runtimes, log files and the reading of a configuration take beside connections.
+/// The number used by runtimes, log files and the loading of a configuration.
 const OWN: u64 = 32;
-/// What metrics, statistics and orders take.
+/// The number used by metrics, statistics and control.
 const OPERATOR: u64 = 32;
-/// Descriptors that are held open for the operator: enough to accept a few connections when nothing else is left.
+/// Descriptors that are held open for the operator: enough to accept a few connections when no others are left.
 const SPARE: usize = 4;
 
-/// Raises the soft limit to the hard one, and returns what it is then; `None` where the system does not say.
+/// Raises the soft limit to the hard one, and returns the result. `None` if the system does not report it.
 pub fn raise() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let (soft, hard) = parse(&limits)?;
@@ -38,7 +38,7 @@ pub fn raise() -> Option<u64> {
     }
 }
 
-/// Soft and hard limit out of `/proc/self/limits`.
+/// Soft and hard limit in `/proc/self/limits`.
 fn parse(limits: &str) -> Option<(u64, u64)> {
     let line = limits
         .lines()
@@ -48,7 +48,7 @@ fn parse(limits: &str) -> Option<(u64, u64)> {
     Some((next()?, next()?))
 }
 
-/// Client connections at a time that leave room for everything else, out of `limit` descriptors.
+/// The number of client connections that leaves enough of `limit` descriptors for everything else.
 pub fn client_share(limit: u64) -> usize {
     let open = fs::read_dir("/proc/self/fd").map_or(OWN, |open| open.count() as u64);
     share(limit, open)
@@ -59,24 +59,24 @@ fn share(limit: u64, open: u64) -> usize {
     usize::try_from((free / 2).max(1)).unwrap_or(usize::MAX)
 }
 
-/// Descriptors held open so that one can be given up when a connection of the operator's finds none left.
+/// Descriptors that are held open, so that one can be released when a connection of the operator finds none left.
 #[derive(Debug)]
 pub struct Spare(Mutex<Vec<File>>);
 
 impl Spare {
-    /// Takes them; fewer where the system has no more.
+    /// Opens them. There are fewer if the system has no more.
     pub fn take() -> Spare {
         let spare = Spare(Mutex::default());
         spare.refill();
         spare
     }
 
-    /// Gives one up; `false` when none is left.
+    /// Releases one. `false` if none is left.
     pub fn give(&self) -> bool {
         self.held().pop().is_some()
     }
 
-    /// Takes back what was given up, as far as there are descriptors.
+    /// Opens the released ones again, as far as descriptors are available.
     pub fn refill(&self) {
         let mut held = self.held();
         while held.len() < SPARE {
@@ -88,7 +88,7 @@ impl Spare {
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<File>> {
-        // Each change of the list is complete.
+        // Every change of the list is complete, so a poisoned lock is safe to use.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_from_proc() {
+    fn limits_are_parsed_from_proc() {
         let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
                     Max processes             15462                15462                processes \n\
                     Max open files            1024                 524288               files     \n";
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn spare_descriptors_are_given_up_and_taken_back() {
+    fn spare_descriptors_are_released_and_taken_back() {
         let spare = Spare::take();
         for _ in 0..SPARE {
             assert!(spare.give());

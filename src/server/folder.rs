@@ -1,6 +1,8 @@
-//! The folder for the sockets that give power over this process: orders, and the listening sockets themselves.
+//! The folder of the sockets with control over this process: the control socket, and the socket that passes listeners
+//! on.
 //!
-//! Whoever can make files there can pose as the gateway. So it belongs to this user, and nobody else may write to it.
+//! A user who can create files there can impersonate the gateway. So it must belong to this user, and other users
+//! must not be able to write to it.
 
 use std::fs;
 use std::io;
@@ -9,18 +11,18 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// Where systemd puts it for our unit; also where an operator's shell looks.
+/// The folder that systemd creates for our unit. Operators expect it there too.
 const SYSTEM: &str = "/run/portcullis";
-/// Group and others may not write.
+/// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// What to do about it, in each refusal.
+/// The hint in each rejection.
 pub const HINT: &str = "set RUNTIME_DIRECTORY to a folder of mode 0700 that belongs to this user";
 
-/// The first private folder of [`candidates`]; `/run/portcullis` is made where it is needed and possible.
+/// The first private folder of [`candidates`]. `/run/portcullis` is created if necessary and possible.
 ///
 /// # Errors
-/// There is none; the text says why, for each that was tried.
+/// There is none. The text contains the reason for each candidate.
 pub fn private() -> Result<PathBuf, String> {
     choose(&candidates())
 }
@@ -29,7 +31,7 @@ fn choose(folders: &[PathBuf]) -> Result<PathBuf, String> {
     let mut reasons = Vec::new();
     for folder in folders {
         if folder == Path::new(SYSTEM) {
-            // Only root can, and it may be there already: what it is like is checked next.
+            // Only root can create it, and it may exist already. Its properties are checked next.
             let _ = fs::DirBuilder::new().mode(0o700).create(folder);
         }
         match checked(folder) {
@@ -40,10 +42,10 @@ fn choose(folders: &[PathBuf]) -> Result<PathBuf, String> {
     Err(format!("{}; {HINT}", reasons.join("; ")))
 }
 
-/// Folders that may hold the sockets: `$RUNTIME_DIRECTORY` alone where it is set, otherwise `$XDG_RUNTIME_DIR`,
+/// The folders that may contain the sockets: only `$RUNTIME_DIRECTORY` if it is set, otherwise `$XDG_RUNTIME_DIR`,
 /// `/run/portcullis` and `/run/user/UID`.
 pub fn candidates() -> Vec<PathBuf> {
-    // systemd lists several with colons between them.
+    // systemd separates several folders by colons.
     if let Some(first) = variable("RUNTIME_DIRECTORY") {
         return vec![first];
     }
@@ -60,7 +62,7 @@ fn variable(name: &str) -> Option<PathBuf> {
     (!first.is_empty()).then(|| PathBuf::from(first))
 }
 
-/// The folder's real path, if it is private to this user.
+/// The real path of the folder, if it is private to this user.
 fn checked(folder: &Path) -> Result<PathBuf, String> {
     let real = fs::canonicalize(folder).map_err(|error| error.to_string())?;
     let owner = owner(&real).map_err(|error| error.to_string())?;
@@ -72,7 +74,7 @@ fn checked(folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// Whose folder it is; `None` when others may write to it too, or it is no folder.
+/// The owner of the folder. `None` if other users may write to it, or it is not a folder.
 pub fn owner(folder: &Path) -> io::Result<Option<u32>> {
     let meta = fs::metadata(folder)?;
     let alone = meta.is_dir() && meta.permissions().mode() & WRITABLE_BY_OTHERS == 0;
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_may_write_to_is_refused_with_a_hint() {
+    fn a_folder_that_others_may_write_to_is_rejected_with_a_hint() {
         let parent = tempfile::tempdir().unwrap();
         for (name, mode) in [("sticky", 0o1777), ("group", 0o770), ("all", 0o777)] {
             let folder = with_mode(parent.path(), name, mode);
@@ -104,21 +106,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_private_folder_is_taken() {
+    fn the_first_private_folder_is_used() {
         let parent = tempfile::tempdir().unwrap();
         let open = with_mode(parent.path(), "open", 0o777);
         let private = with_mode(parent.path(), "private", 0o700);
         let other = with_mode(parent.path(), "other", 0o755);
         let real = fs::canonicalize(&private).unwrap();
         assert_eq!(choose(&[open, private.clone(), other]), Ok(real));
-        // A link is as good as what it leads to.
+        // A link is treated like its target.
         let link = parent.path().join("link");
         std::os::unix::fs::symlink(&private, &link).unwrap();
         assert!(choose(&[link]).is_ok());
     }
 
     #[test]
-    fn a_folder_of_another_user_is_refused() {
+    fn a_folder_of_another_user_is_rejected() {
         if geteuid().is_root() {
             let parent = tempfile::tempdir().unwrap();
             let folder = with_mode(parent.path(), "theirs", 0o700);

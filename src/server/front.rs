@@ -1,7 +1,8 @@
-//! The front loop: what happens on a connection before and between requests.
+//! The front loop: handles a connection before and between requests.
 //!
-//! Pingora bounds each read, not a whole head, and waits for ever on an idle connection. Here every head has one
-//! deadline, a size and a field count; framing doubts end the connection; only then does Pingora's session see it.
+//! Pingora limits each read but not a whole head, and waits forever on an idle connection. Here every head has one
+//! deadline, a maximum size and a maximum number of headers. Ambiguous framing ends the connection. Only after these
+//! checks does Pingora's session see the request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,14 +33,14 @@ use crate::server::turns::Turns;
 use crate::server::{proxy_protocol, quick, socket};
 use crate::telemetry::metrics::ConnectionGuard;
 
-/// First bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
+/// The first bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A TLS handshake that takes longer is given up.
+/// The timeout of a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long clients with an idle connection may still send a request once we are leaving: one that was sent before its
-/// client could know is answered, with word that the connection ends.
+/// How long clients with an idle connection may still send a request after a stop: a request that was sent before its
+/// client could know about the stop gets a response, which announces the end of the connection.
 pub(super) const FAREWELL: Duration = Duration::from_millis(300);
-/// What a refused client is given to read its refusal before the connection goes.
+/// How long a rejected client has to read the response before the connection is closed.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves the connections of the gateway's listener.
@@ -48,25 +49,25 @@ pub struct Front {
     limits: Limits,
     certificates: Option<Arc<Certificates>>,
     shared: Arc<Shared>,
-    /// True once clients are to move to another gateway.
+    /// True once clients should move to another gateway.
     leaving: ShutdownWatch,
     turns: Turns,
 }
 
-/// How waiting for a head ended.
+/// The result of waiting for a head.
 enum Wait {
     Head(HeadFacts),
     Http2,
-    /// Nothing came, or the client left, or we are stopping.
+    /// Nothing arrived, the client closed the connection, or the process is stopping.
     Over,
     Refused(BadHead),
-    /// The head did not come in time.
+    /// The head did not arrive in time.
     Slow,
 }
 
 impl Front {
-    /// A front for `proxy` with these limits; with certificates it speaks TLS only, with as many handshakes computing at a
-    /// time as there are `workers`. `leaving` tells HTTP/2 clients to move to another gateway.
+    /// A front for `proxy` with these limits. With certificates it accepts only TLS, and as many handshakes compute
+    /// at a time as there are `workers`. `leaving` tells HTTP/2 clients to move to another gateway.
     pub fn new(
         proxy: Arc<HttpProxy<Gateway>>,
         limits: Limits,
@@ -147,7 +148,7 @@ impl Front {
         }
     }
 
-    /// Answers a client that speaks HTTP where TLS is spoken; otherwise hands the connection on.
+    /// Responds to a client that sends HTTP where TLS is expected. Otherwise returns the connection.
     async fn not_plain(&self, mut conn: Conn, place: &Place) -> Option<Conn> {
         if conn.ahead().is_empty() {
             place.waits();
@@ -162,7 +163,7 @@ impl Front {
             }
             place.works();
         }
-        // A method is in capitals; a TLS record starts with its type, 22.
+        // A method is in upper case. A TLS record starts with its type, 22.
         if !conn.ahead().first().is_some_and(u8::is_ascii_uppercase) {
             return Some(conn);
         }
@@ -173,7 +174,8 @@ impl Front {
         None
     }
 
-    /// HTTP/2 agreed upon in the TLS handshake still starts with its preface, which Pingora would await for ever.
+    /// HTTP/2 that was negotiated in the TLS handshake still starts with its preface, which Pingora would await
+    /// forever.
     async fn preface(&self, conn: &mut Conn) -> bool {
         let whole = async {
             while conn.ahead().len() < H2_PREFACE.len() {
@@ -191,13 +193,13 @@ impl Front {
     }
 
     async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
-        // Who connects although we are leaving has found no other gateway yet.
+        // A client that connects although the process is stopping has found no other gateway yet.
         let shutdown = if *self.leaving.borrow() {
             shutdown.clone()
         } else {
             self.leaving.clone()
         };
-        // The proxy's own application speaks HTTP/2 to a stream whose protocol is settled.
+        // The proxy's own application handles HTTP/2 on a stream whose protocol is known.
         ServerApp::process_new(&self.proxy, Box::new(conn), &shutdown).await;
     }
 
@@ -257,7 +259,8 @@ impl Front {
         }
     }
 
-    /// Answers a probe without a session; `false` when the request must go the usual way, `None` when the client is gone.
+    /// Responds to a health probe without a session. `false` if the request must be handled normally, `None` if the
+    /// connection has ended.
     async fn quick(&self, conn: &mut Conn, facts: HeadFacts, out: &mut Vec<u8>) -> Option<bool> {
         let Some(peer) = conn.peer_ip() else {
             return Some(false);
@@ -278,7 +281,7 @@ impl Front {
         }
     }
 
-    /// Waits for the next head: first for its first byte, then, under one deadline, for the rest.
+    /// Waits for the next head: first for its first byte and then, with one deadline, for the rest.
     async fn next_head(&self, conn: &mut Conn, pause: &mut Pause<'_>) -> Wait {
         if conn.ahead().is_empty() && !pause.first_byte(conn).await {
             return Wait::Over;
@@ -295,7 +298,7 @@ impl Front {
         wait
     }
 
-    /// Waits for the rest of a head. A client that stops within its head makes room as a silent one does.
+    /// Waits for the rest of a head. A client that stops within its head can be replaced like a silent one.
     async fn late_head(
         &self,
         reader: &mut HeadReader,
@@ -324,8 +327,8 @@ impl Front {
         }
     }
 
-    /// Whether a client of a listener for both versions speaks neither: an answer in HTTP/1 would be a riddle to a
-    /// client of HTTP/2 (RFC 9113 §3.4 closes the connection).
+    /// Whether a client of a listener for both versions uses neither: a client of HTTP/2 would not understand a
+    /// response in HTTP/1 (RFC 9113 §3.4 closes the connection).
     fn is_no_http(&self, conn: &mut Conn) -> bool {
         let ahead: &[u8] = conn.ahead();
         let line = ahead.split(|byte| *byte == b'\n').next();
@@ -378,14 +381,14 @@ impl App for Front {
     }
 }
 
-/// What the head of a request over HTTP/2 may be: Pingora's own bound, or the file's where that is lower. There may be
-/// a hundred such heads at a time on one connection.
+/// The maximum size of a request head over HTTP/2: Pingora's own limit, or the configured one if it is lower. There
+/// may be a hundred such heads at a time on one connection.
 const H2_HEAD_BYTES: usize = 64 * 1024;
-/// Each field counts as this much more than its bytes (RFC 9113 §6.5.2); pseudo-fields are fields there.
+/// The number of bytes that are added for each header (RFC 9113 §6.5.2). Pseudo-headers count as headers there.
 const H2_FIELD_BYTES: usize = 32;
 const H2_PSEUDO_FIELDS: usize = 10;
 
-/// Puts the limits on HTTP/2 connections, which are not ours to read.
+/// Applies the limits to HTTP/2 connections, which Pingora reads itself.
 pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
     let bytes = limits
         .max_header_bytes
@@ -396,12 +399,12 @@ pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
     proxy.h2_options = Some(options);
     let mut server = HttpServerOptions::default();
     server.h2_idle_timeout = Some(limits.idle);
-    // Nothing is tunnelled: such a request gets an answer of the gateway's like any other, instead of Pingora's own.
+    // Nothing is tunnelled: such a request gets a response of the gateway instead of Pingora's own.
     server.allow_connect_method_proxying = true;
     proxy.server_options = Some(server);
 }
 
-/// The bytes of the request that are there, in their usual form; the connection keeps the rest.
+/// The available bytes of the request, in canonical form. The connection keeps the rest.
 pub(super) fn take_request(
     conn: &mut Conn,
     mut facts: HeadFacts,
@@ -423,11 +426,11 @@ pub(super) fn take_request(
     conn.begin_request(facts.length, body)
 }
 
-/// The time before each request on a connection. One timer and one watch on the end serve all of its requests: they
-/// are set up once and only looked at each time.
+/// The wait before each request on a connection. One timer and one watch on the stop are created once and serve all
+/// of its requests.
 struct Pause<'a> {
     place: &'a Place,
-    /// For the next request: a client that has never spoken gets no longer than a head may take.
+    /// The timeout for the next request: a client that has sent nothing yet gets no longer than a head may take.
     patience: Duration,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
@@ -452,8 +455,8 @@ impl Pause<'_> {
         }
     }
 
-    /// Waits for the client to begin; `false` when it has left, was silent for too long, we are leaving, or another
-    /// client needs the place.
+    /// Waits for the first byte of a request. `false` if the client has closed its connection or was silent for too
+    /// long, the process is stopping, or another client needs the place.
     async fn first_byte(&mut self, conn: &mut Conn) -> bool {
         let began = Instant::now();
         let patience = std::mem::replace(&mut self.patience, self.idle);
@@ -466,7 +469,7 @@ impl Pause<'_> {
                     return matches!(read, Ok(count) if count > 0);
                 }
                 () = self.timer.as_mut() => {
-                    // It was set for an earlier request, whose time does not count.
+                    // The timer was set for an earlier request, so its deadline is not valid.
                     if began.elapsed() >= patience {
                         return false;
                     }
@@ -478,9 +481,9 @@ impl Pause<'_> {
     }
 }
 
-/// Resolves when we stop and clients have had time to notice.
+/// Resolves after a stop, when clients have had time to notice it.
 async fn farewell(mut stopping: ShutdownWatch) {
-    // An error means that the server itself is gone, which is a stop too.
+    // An error means that the server itself was dropped, which is a stop too.
     let _ = stopping.wait_for(|stop| *stop).await;
     tokio::time::sleep(FAREWELL).await;
 }
@@ -491,7 +494,7 @@ fn peer(conn: &Conn) -> String {
         .unwrap_or_default()
 }
 
-/// Writes a refusal by hand and ends the connection: there is no request that a session could answer.
+/// Writes a rejection without a session and ends the connection: there is no request that a session could handle.
 pub(super) async fn refuse(conn: &mut Conn, status: &str) {
     let body = status;
     let text = format!(
@@ -501,13 +504,13 @@ pub(super) async fn refuse(conn: &mut Conn, status: &str) {
     last_words(conn, text.as_bytes()).await;
 }
 
-/// The last words on a connection.
+/// Writes the last response on a connection.
 async fn last_words(conn: &mut Conn, text: &[u8]) {
     let write = async {
         conn.write_all(text).await?;
         conn.flush().await?;
         conn.shutdown().await?;
-        // Unread bytes in the socket would turn the close into a reset that may overtake the answer.
+        // Unread data in the socket would turn the close into a reset that may discard the response.
         let mut ahead = 0;
         while ahead < 64 * 1024 {
             match conn.fill().await? {

@@ -1,4 +1,4 @@
-//! gRPC clients look at `grpc-status`, whatever HTTP says: refusals are translated for them.
+//! gRPC clients evaluate `grpc-status`, whatever the HTTP status is, so rejections are translated for them.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -10,7 +10,8 @@ use crate::runtime::failure::Kind;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether a message is gRPC: `application/grpc`, alone or with `+proto` and the like. (gRPC-Web is HTTP to us.)
+/// Whether a message is gRPC: `application/grpc`, alone or with `+proto` or the like. gRPC-Web is treated as plain
+/// HTTP.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     const NAME: &[u8] = b"application/grpc";
     let Some(value) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
@@ -23,7 +24,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         })
 }
 
-/// The same refusal in gRPC's terms: HTTP 200, its status as the only trailer (a "Trailers-Only" answer).
+/// The same rejection for gRPC: HTTP 200, with its status as the only trailer (a "Trailers-Only" response).
 pub fn refusal(mut answer: Answer) -> Answer {
     let (code, message) = status(answer.status);
     answer.fields.retain(|(name, _)| *name != CONTENT_TYPE);
@@ -35,7 +36,7 @@ pub fn refusal(mut answer: Answer) -> Answer {
         .with(GRPC_MESSAGE, HeaderValue::from_static(message))
 }
 
-/// The status that stands for a failure of the call, where gRPC tells it from a failure of the gateway.
+/// The status of a failed call, if gRPC distinguishes it from a failure of the gateway.
 pub fn status_of(kind: Kind) -> Option<StatusCode> {
     match kind {
         Kind::Deadline => Some(StatusCode::GATEWAY_TIMEOUT),
@@ -46,8 +47,9 @@ pub fn status_of(kind: Kind) -> Option<StatusCode> {
     }
 }
 
-/// Code and words of a refusal. Where gRPC's own table for proxies (its `http-grpc-status-mapping`) leaves a choice,
-/// the code says what happened: a rate limit is `RESOURCE_EXHAUSTED`, not one more `UNAVAILABLE` to be retried at once.
+/// Code and message of a rejection. Where gRPC's own table for proxies (its `http-grpc-status-mapping`) leaves a
+/// choice, the code describes what happened: a rate limit is `RESOURCE_EXHAUSTED` and not another `UNAVAILABLE`,
+/// which would be retried immediately.
 fn status(status: StatusCode) -> (&'static str, &'static str) {
     match status.as_u16() {
         400 | 500 => ("13", "the gateway failed"),
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_is_told_from_its_neighbours() {
+    fn grpc_is_distinguished_from_similar_types() {
         let is = |value| {
             is_grpc(&HeaderMap::from_iter([(
                 CONTENT_TYPE,
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_keeps_its_fields_and_loses_its_body() {
+    fn a_rejection_keeps_its_headers_and_loses_its_body() {
         let mut answer = Answer::empty(StatusCode::UNAUTHORIZED).with(
             http::header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer"),

@@ -1,10 +1,10 @@
-//! Listening sockets change hands between two processes.
+//! Passes listening sockets from one process to another.
 //!
-//! The new process waits at a Unix socket in a private folder; the old one connects, both check that the other belongs
-//! to the same user, and the descriptors go over (`SCM_RIGHTS`, unix(7)). The old process serves on until the new one says
-//! that it accepts connections.
+//! The new process waits at a Unix socket in a private folder. The old one connects, both check that the other
+//! belongs to the same user, and the file descriptors are sent (`SCM_RIGHTS`, unix(7)). The old process continues to
+//! serve until the new one reports that it accepts connections.
 //!
-//! The message is one line for each descriptor, with its address. The answer is `ready`.
+//! The message has one line for each descriptor, with its address. The reply is `ready`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -24,48 +24,49 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::server::listeners::{self, Listeners};
 
-/// How long a new process waits for the sockets while somebody holds the address.
+/// How long a new process waits for the sockets while another process uses the address.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it looks whether the address is free, and how often the old one looks for the new one.
+/// How often it checks whether the address is free, and how often the old process checks for the new one.
 const POLL: Duration = Duration::from_millis(20);
-/// The new process reads its file before it asks for the sockets; after that it is quick.
+/// The new process loads its configuration before it requests the sockets, so it is ready soon after.
 const READY: Duration = Duration::from_secs(15);
-/// Listening sockets in one message.
+/// The maximum number of sockets in one message.
 const MOST: usize = 32;
-/// The longest message.
+/// The maximum length of a message.
 const MESSAGE: usize = 4096;
 const WORD: &[u8] = b"ready\n";
 
-/// Where the process that is to listen at `address` waits for the sockets.
+/// The path where the process that will listen at `address` waits for the sockets.
 pub fn path(folder: &Path, address: SocketAddr) -> PathBuf {
     folder.join(format!("portcullis-{}-upgrade.sock", address.port()))
 }
 
-/// What a new process came by.
+/// The sockets that a new process received.
 #[derive(Debug, Default)]
 pub struct Taken {
     pub listeners: Listeners,
-    /// Who waits for word that we accept; `None` when there was nobody to take over from.
+    /// The process that waits for the report that this one accepts connections. `None` if there was none to take over
+    /// from.
     giver: Option<UnixStream>,
 }
 
 impl Taken {
-    /// Tells the old process that this one accepts connections.
+    /// Reports to the old process that this one accepts connections.
     pub async fn ready(&mut self) {
         if let Some(mut giver) = self.giver.take() {
-            // A process that has ended meanwhile needs no word.
+            // The old process may have ended meanwhile, so an error is ignored.
             let _ = giver.write_all(WORD).await;
         }
     }
 }
 
-/// Waits at `path` for the process that listens at `address` to give its sockets away. When nobody listens there, or no
-/// longer, there is nothing to take.
+/// Waits at `path` until the process that listens at `address` passes its sockets on. If no process listens there, or
+/// no longer, there is nothing to take.
 ///
 /// # Errors
-/// The socket cannot be made, or somebody listens at `address` and gives nothing.
+/// The socket cannot be created, or a process listens at `address` and does not pass its sockets on.
 pub async fn take(path: &Path, address: SocketAddr) -> io::Result<Taken> {
-    // What an earlier attempt has left behind would be in the way.
+    // A file of an earlier attempt would prevent binding.
     let _ = std::fs::remove_file(path);
     let socket = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -149,7 +150,7 @@ fn receive_once(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
     Ok((String::from_utf8_lossy(text).into_owned(), descriptors))
 }
 
-/// Why a hand-over did not happen.
+/// Why passing the sockets on failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GiveError {
     #[error("no process waits for the sockets at {0}")]
@@ -176,10 +177,10 @@ pub async fn find(path: &Path, patience: Duration) -> Result<UnixStream, GiveErr
     }
 }
 
-/// Gives a process that [`find`] has found the sockets, and waits until it accepts connections.
+/// Passes the sockets to a process that [`find`] has found, and waits until it accepts connections.
 ///
 /// # Errors
-/// It has ended, or takes too long. The sockets are still ours.
+/// It has ended, or takes too long. This process keeps the sockets.
 pub async fn give(mut taker: UnixStream, listeners: &Listeners) -> Result<(), GiveError> {
     let (message, descriptors): (String, Vec<BorrowedFd<'_>>) = listeners
         .iter()
@@ -211,7 +212,7 @@ fn send(socket: BorrowedFd<'_>, message: &[u8], descriptors: &[BorrowedFd<'_>]) 
     Ok(())
 }
 
-/// Whether the other end belongs to the user that runs this process.
+/// Whether the peer belongs to the user of this process.
 fn same_user(stream: &UnixStream) -> io::Result<()> {
     let (peer, me) = (stream.peer_cred()?.uid(), geteuid().as_raw());
     if peer == me {
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sockets_change_hands_and_the_giver_learns_that_they_are_served() {
+    async fn sockets_are_passed_on_and_the_old_process_learns_that_they_are_served() {
         let folder = tempfile::tempdir().unwrap();
         let (old, address) = listening();
         let path = path(folder.path(), address);
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taker_whose_giver_goes_away_is_left_with_a_free_address() {
+    async fn if_the_old_process_ends_the_address_is_free() {
         let folder = tempfile::tempdir().unwrap();
         let (old, address) = listening();
         let path = path(folder.path(), address);
@@ -273,7 +274,7 @@ mod tests {
             let path = path.clone();
             async move { take(&path, address).await }
         });
-        // It connects, and is gone before it sends anything.
+        // It connects, and closes the connection before it sends anything.
         drop(find(&path, Duration::from_secs(5)).await.unwrap());
         tokio::time::sleep(POLL * 5).await;
         assert!(!new.is_finished());
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taker_that_ends_without_a_word_leaves_the_sockets_with_the_giver() {
+    async fn if_the_new_process_ends_the_old_one_keeps_the_sockets() {
         let folder = tempfile::tempdir().unwrap();
         let (old, address) = listening();
         let path = path(folder.path(), address);

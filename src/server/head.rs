@@ -1,46 +1,46 @@
-//! The head of an HTTP/1 request, checked byte by byte before anyone interprets it.
+//! The head of an HTTP/1 request, checked byte by byte before it is interpreted.
 //!
-//! Everything over which two parsers could disagree is refused here (RFC 9112 §2.2, §3.2, §5, §6): the client gets a
-//! 400 and the connection ends. What passes has one reading only.
+//! Everything that two parsers could interpret differently is rejected (RFC 9112 §2.2, §3.2, §5, §6): the client gets
+//! a 400 and the connection ends. A head that passes has only one interpretation.
 
 use memchr::memchr;
 
-/// What the library behind us takes as a target.
+/// The maximum length of a target in the `http` crate.
 const MAX_TARGET_BYTES: usize = 65_534;
 
-/// Why a head was refused; the label of the metric.
+/// Why a head was rejected. It is the label of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadHead {
     /// The request line is not `METHOD SP target SP HTTP/1.x`.
     RequestLine,
-    /// The target has a byte or an escape that no URI has.
+    /// The target contains a byte or an escape that is invalid in a URI.
     Target,
-    /// HTTP/2 or later spoken as text, or a version that does not exist.
+    /// HTTP/2 or later as text, or a version that does not exist.
     Version,
-    /// A line that ends in LF alone, or a CR or NUL inside one.
+    /// A line that ends with LF alone, or contains a CR or NUL.
     LineEnding,
     /// A continued line (obs-fold).
     Fold,
-    /// A field line without a name, with a blank before the colon, or with a byte that no field has.
+    /// A header line without a name, with white space before the colon, or with an invalid byte.
     Field,
     /// HTTP/1.1 without `Host`.
     HostMissing,
-    /// More than one `Host`, or one that is no authority.
+    /// More than one `Host`, or an invalid one.
     Host,
-    /// A `CONNECT` to another host: nothing is tunnelled here.
+    /// A `CONNECT` to another host: nothing is tunnelled.
     Connect,
-    /// `Content-Length` that is no number, or stands more than once.
+    /// `Content-Length` is not a number, or occurs more than once.
     ContentLength,
-    /// `Transfer-Encoding` that is not exactly `chunked`, stands beside `Content-Length`, or comes with HTTP/1.0.
+    /// `Transfer-Encoding` is not exactly `chunked`, occurs together with `Content-Length`, or in HTTP/1.0.
     TransferEncoding,
     /// More bytes than `max_header_bytes` allows.
     TooLarge,
-    /// More fields than `max_fields` allows.
+    /// More headers than `max_fields` allows.
     TooMany,
 }
 
 impl BadHead {
-    /// The metric's label.
+    /// The label of the metric.
     pub fn as_str(self) -> &'static str {
         match self {
             BadHead::RequestLine => "request_line",
@@ -59,7 +59,7 @@ impl BadHead {
         }
     }
 
-    /// Status line and body of the refusal; the reference's server words.
+    /// Status line and body of the rejection, in the words of Go's server.
     pub fn status_line(self) -> &'static str {
         match self {
             BadHead::HostMissing => "400 Bad Request: missing required Host header",
@@ -71,21 +71,21 @@ impl BadHead {
     }
 }
 
-/// What the front needs to know of a head that passed.
+/// Properties of an accepted head that the front needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadFacts {
-    /// Length of the head with its empty line.
+    /// The length of the head, including its empty line.
     pub length: usize,
     pub body: BodyFraming,
     /// The target is in absolute form (`GET http://host/path`).
     pub absolute: bool,
-    /// The target has bytes that clients send and no URI has.
+    /// The target contains bytes that clients send although they are invalid in a URI.
     pub raw_target: bool,
-    /// `Connection` stands there more than once.
+    /// `Connection` occurs more than once.
     pub many_connections: bool,
-    /// The client asks for another protocol: bytes after the head may be that protocol's.
+    /// The client requests another protocol: bytes after the head may belong to that protocol.
     pub upgrade: bool,
-    /// HTTP/1.1 in origin form, with nothing to say about the connection and nothing to expect.
+    /// HTTP/1.1 in origin form, without headers about the connection and without `Expect`.
     pub simple: bool,
 }
 
@@ -96,14 +96,14 @@ pub enum BodyFraming {
     Chunked,
 }
 
-/// Reads a head line by line as its bytes come in; each byte is looked at once.
+/// Reads a head line by line as its bytes arrive. Each byte is read once.
 #[derive(Debug)]
 pub struct HeadReader {
     max_bytes: usize,
     max_fields: usize,
-    /// Start of the line that is not complete yet.
+    /// The start of the current incomplete line.
     line: usize,
-    /// Up to here there is no line end that was not handled.
+    /// The position up to which all line ends are processed.
     seen: usize,
     lines: usize,
     http10: bool,
@@ -138,10 +138,10 @@ impl HeadReader {
         }
     }
 
-    /// Goes on with all bytes read so far; `None` means that more are needed.
+    /// Continues with all bytes read so far. `None` means that more are needed.
     ///
     /// # Errors
-    /// The first thing about the head that is not allowed.
+    /// The first problem of the head.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<HeadFacts>, BadHead> {
         while let Some(offset) = bytes.get(self.seen..).and_then(|rest| memchr(b'\n', rest)) {
             let end = self.seen + offset;
@@ -233,7 +233,7 @@ impl HeadReader {
         self.known_field(name, value.trim_ascii())
     }
 
-    /// The fields that decide where a message ends and whom it is for.
+    /// Checks the headers that determine the end and the destination of a message.
     fn known_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadHead> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
@@ -311,7 +311,7 @@ fn check_target(target: &[u8]) -> Result<(), BadHead> {
     Ok(())
 }
 
-/// How many bytes of a target must be escaped before it is a URI.
+/// The number of bytes in a target that must be escaped to make it a URI.
 fn raw_bytes(target: &[u8]) -> usize {
     let odd = target.iter().filter(|byte| is_raw(**byte)).count();
     if target.is_ascii() || std::str::from_utf8(target).is_ok() {
@@ -321,7 +321,7 @@ fn raw_bytes(target: &[u8]) -> usize {
     }
 }
 
-/// Visible ASCII that no URI has, though clients send it.
+/// Visible ASCII characters that are invalid in a URI, though clients send them.
 pub fn is_raw(byte: u8) -> bool {
     matches!(byte, b'"' | b'<' | b'>' | b'`')
 }
@@ -342,7 +342,7 @@ fn is_absolute_form(target: &[u8]) -> bool {
     known && !authority.is_empty() && is_authority(authority)
 }
 
-/// Host and port without user information: letters, digits and what IPv6 literals and names need.
+/// Host and port without user information: letters, digits, and the characters of IPv6 literals and names.
 fn is_authority(value: &[u8]) -> bool {
     value.iter().all(|byte| {
         byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte) || *byte >= 128
@@ -387,12 +387,12 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_not_complete_asks_for_more() {
+    fn an_incomplete_head_needs_more_bytes() {
         assert_eq!(read("GET / HTTP/1.1\r\nHost: x\r\n"), Ok(None));
     }
 
     #[test]
-    fn each_doubt_about_framing_is_refused() {
+    fn ambiguous_framing_is_rejected() {
         let with = |fields: &str| refused(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"));
         assert_eq!(
             with("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn size_and_count_are_bounded() {
+    fn size_and_count_are_limited() {
         let long = format!(
             "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
             "a".repeat(20_000)
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_rewritten_is_told() {
+    fn heads_that_need_rewriting_are_reported() {
         let head = |line: &str| read(&format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap();
         assert!(head("GET http://other:81/obj").unwrap().absolute);
         for target in ["/a?q={\"a\":1}", "/a<b>", "/a`"] {
@@ -488,7 +488,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_pieces_read_like_the_whole(
+        fn arbitrary_bytes_do_not_panic_and_pieces_give_the_same_result(
             bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..300,
         ) {
             let whole = HeadReader::new(200, 256).advance(&bytes);

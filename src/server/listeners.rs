@@ -1,27 +1,27 @@
-//! The listening sockets: bound here, or taken over from the process before us.
+//! The listening sockets: bound here, or taken over from the previous process.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the system may hold for us; it takes its own bound where that is lower.
+/// The requested length of the accept queue. The system may use a lower limit.
 const BACKLOG: i32 = 65_535;
 
-/// Sockets that listen, by the address they were asked for.
+/// Listening sockets, by the requested address.
 #[derive(Debug, Default)]
 pub struct Listeners(Vec<(SocketAddr, TcpListener)>);
 
 impl Listeners {
-    /// Those that another process gave us.
+    /// Sockets that another process passed on.
     pub fn given(sockets: Vec<(SocketAddr, TcpListener)>) -> Listeners {
         Listeners(sockets)
     }
 
-    /// Makes sure that somebody listens at `address`, and returns a handle of the socket for the accept loop.
+    /// Ensures that there is a listener at `address`, and returns a handle of its socket for the accept loop.
     ///
     /// # Errors
-    /// The address cannot be bound, or no descriptor is left.
+    /// The address cannot be bound, or no file descriptor is left.
     pub fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
         let known = self.0.iter().find(|(known, _)| *known == address);
         if let Some((_, listener)) = known {
@@ -38,7 +38,7 @@ impl Listeners {
         self.0.retain(|(address, _)| addresses.contains(address));
     }
 
-    /// Closes all of them. The system refuses connections once the accept loops have let go, too.
+    /// Closes all of them. The system rejects connections once the accept loops have dropped their handles too.
     pub fn close(&mut self) {
         self.0.clear();
     }
@@ -66,8 +66,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether nobody listens at `address`. Bound and never listening: a client that waits for us would otherwise reach
-/// this socket and be reset.
+/// Whether no process listens at `address`. The test socket is bound but never listens: otherwise a waiting client
+/// would connect to it and be reset.
 pub fn is_free(address: SocketAddr) -> bool {
     socket(address).is_ok()
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_listens_until_all_handles_are_gone() {
+    fn a_socket_listens_until_all_handles_are_dropped() {
         let mut listeners = Listeners::default();
         let port = bind(([127, 0, 0, 1], 0).into())
             .unwrap()

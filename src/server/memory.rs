@@ -1,18 +1,18 @@
-//! Memory that is no longer needed goes back to the system.
+//! Returns unused memory to the system.
 //!
-//! mimalloc keeps freed pages for a second, and looks at them only when somebody asks it for a page: an idle process
-//! would keep whatever its last large bodies took. And pages that a thread has filled stay with it as long as it lives.
+//! mimalloc keeps freed pages for a second, and checks them only when a page is requested: an idle process would keep
+//! the memory of its last large bodies. Also, pages that a thread has used stay with that thread as long as it lives.
 
 use std::time::Duration;
 
-/// How often freed pages are looked at; mimalloc's own delay is a second.
+/// How often freed pages are checked. mimalloc's own delay is a second.
 const EVERY: Duration = Duration::from_secs(1);
-/// Too large to come from pages in use.
+/// Too large to be served from pages in use.
 const PAGE: usize = 1 << 20;
-/// As much as the main thread has, for files that nest deeply.
+/// The stack size of the main thread, for deeply nested configurations.
 const STACK: usize = 8 << 20;
 
-/// Asks for a page now and then, which makes the allocator look at those that were freed.
+/// Requests a page from time to time, which makes the allocator check the freed ones.
 pub async fn give_back() {
     loop {
         tokio::time::sleep(EVERY).await;
@@ -20,10 +20,10 @@ pub async fn give_back() {
     }
 }
 
-/// Runs `work` on a thread of its own, with which everything goes that it leaves behind.
+/// Runs `work` on a separate thread, whose memory is freed when it ends.
 ///
 /// # Errors
-/// There can be no thread, or the work has panicked.
+/// The thread cannot be started, or the work panicked.
 pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()

@@ -1,19 +1,19 @@
-//! How clients reach us: listeners, TLS, shutdown, the HTTP answer to a failure.
+//! Connections from clients: listeners, TLS, shutdown, the HTTP response to a failure.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`processors`] | how many worker threads make use of what is granted |
-//! | [`start`], [`process`], [`signals`], [`successor`] | start, reload, hand-over, stop: the signals and the drain; who takes over |
-//! | [`listeners`], [`handover`], [`folder`] | the listening sockets; how they change hands, and in which folder |
-//! | [`accept`], [`room`], [`descriptors`], [`socket`] | the accept loop, who may stay when places are scarce, file descriptors, a client's socket |
+//! | [`processors`] | the number of worker threads |
+//! | [`start`], [`process`], [`signals`], [`successor`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
+//! | [`listeners`], [`handover`], [`folder`] | the listening sockets, how they are passed on, and the folder of control sockets |
+//! | [`accept`], [`room`], [`descriptors`], [`socket`] | the accept loop, the limit of connections, file descriptors, a client's socket |
 //! | [`front`], [`conn`], [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
-//! | [`tls`], [`client_auth`], [`tickets`], [`turns`] | certificates, chosen by name, replaced while running, and those of clients; keys of session tickets; handshakes that do not crowd out requests |
+//! | [`tls`], [`client_auth`], [`tickets`], [`turns`] | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
-//! | [`quick`] | the health answer, given before there is a session |
-//! | [`body`], [`respond`], [`builtin`] | request bodies in, our own answers out, health and echo |
-//! | [`relay`], [`trailers`], [`grpc`] | `no-op` answers as a streaming copy; refusals that gRPC clients understand |
-//! | [`tunnel`] | WebSocket: on what terms, the bytes both ways, and what ends them |
-//! | [`admin`], [`control`], [`watch`], [`upkeep`], [`memory`] | pages for operators, orders, changed files, background tasks, memory that goes back |
+//! | [`quick`] | the health response without a session |
+//! | [`body`], [`respond`], [`builtin`] | request bodies, the gateway's own responses, health and echo |
+//! | [`relay`], [`trailers`], [`grpc`] | `no-op` responses as a streaming copy; rejections for gRPC clients |
+//! | [`tunnel`] | WebSocket: its conditions, the copy in both directions, and its end |
+//! | [`admin`], [`control`], [`watch`], [`upkeep`], [`memory`] | admin listeners, the control socket, changed files, background tasks, returning memory |
 
 mod accept;
 pub mod admin;

@@ -1,4 +1,4 @@
-//! The running process: reload, hand-over, stop. The main thread takes the signals and the orders.
+//! The running process: reload, upgrade, stop. The main thread handles signals and control requests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,60 +30,60 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
 use crate::upstream::budget::{self, Budget};
 
-/// How often a draining process looks whether it is done.
+/// How often a draining process checks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// How long a `SIGQUIT` looks for the process that is to take over.
+/// How long a `SIGQUIT` waits for the process that will take over.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long accept loops may take to begin.
+/// How long accept loops may take to start.
 const BEGIN: Duration = Duration::from_secs(10);
-/// How long they may take to end: each only has to notice.
+/// How long they may take to end: each only has to notice the stop.
 const END: Duration = Duration::from_secs(2);
 
-/// A configuration that was read, checked and compiled, ready to serve.
+/// A configuration that was loaded, checked and compiled.
 pub struct Loaded {
     pub service: Arc<Service>,
     pub listen: Listen,
-    /// Metrics, statistics and the like; fixed for the life of the process, but for what their handlers show.
+    /// The admin listeners. They are fixed for the life of the process; only what their handlers show changes.
     pub sides: Vec<SideListener>,
     pub access_log: Arc<AccessLog>,
     pub stats: Option<Arc<Stats>>,
-    /// What keeps new state of this configuration fresh: key sets, addresses, tokens.
+    /// Background tasks that refresh new state of this configuration: key sets, addresses, tokens.
     pub tasks: Vec<BoxFuture<'static, ()>>,
 }
 
-/// Puts to use what only the loader knows of a configuration: its ports and logs, and what the next one takes over.
-/// Not called for a configuration that is refused, which thus leaves no trace.
+/// Applies the parts of a configuration that only the loader knows: its ports and logs, and the state for the next
+/// one. It is not called for a rejected configuration, which therefore has no effect.
 pub type Adopt = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
-/// Reads the configuration again; what survives a reload is the loader's business.
+/// Loads the configuration again. The loader decides what survives a reload.
 pub trait Loader: Send + Sync {
-    /// Changes nothing yet: that is for the [`Adopt`].
+    /// Loads without any effect, which only the [`Adopt`] has.
     ///
     /// # Errors
-    /// The whole report, ready for the log, when the file cannot be served.
+    /// The file cannot be served. The text is the whole report, ready for the log.
     fn load(&self) -> Result<(Loaded, Adopt), String>;
 
-    /// The gateway listens now.
+    /// Called when the gateway listens.
     fn ready(&self);
 
-    /// The path of the configuration, as clients of the control socket may ask for it.
+    /// The path of the configuration, for clients of the control socket.
     fn source(&self) -> String;
 
-    /// Opens log files anew, for log rotation.
+    /// Reopens log files, for log rotation.
     fn reopen_logs(&self);
 
-    /// Writes out what was logged, before the process ends.
+    /// Writes all logged lines, before the process ends.
     fn flush_logs(&self);
 }
 
-/// How to run.
+/// The options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// Take the listening sockets over from the running process.
+    /// Takes over the listening sockets of the running process.
     pub upgrade: bool,
-    /// Apply changes of these files, and of certificates, when they happen.
+    /// The files whose changes, like those of certificates, trigger a reload.
     pub watch: Option<Arc<WatchList>>,
-    /// What to start on `SIGUSR2`, to hand the sockets over to.
+    /// The program to start on `SIGUSR2`, which takes the sockets over.
     pub successor: Option<Successor>,
 }
 
@@ -101,7 +101,7 @@ pub enum RunError {
     Start(String),
 }
 
-/// Loads a configuration. What that leaves behind goes: the text, its tree, everything that was only looked at.
+/// Loads a configuration. The temporary memory is freed: the text, its tree, and everything that was only checked.
 ///
 /// # Errors
 /// See [`Loader::load`].
@@ -109,17 +109,17 @@ pub fn load(loader: &dyn Loader) -> Result<(Loaded, Adopt), String> {
     memory::apart(|| loader.load())?
 }
 
-/// Lets bodies have as much memory as the configuration says.
+/// Sets the memory limit of bodies as configured.
 pub(super) fn allow(service: &Service) {
     let bytes = service.options.buffered_bytes;
     Budget::process().set_limit(bytes.unwrap_or_else(budget::half_of_memory));
 }
 
-/// The running process: what its main thread knows.
+/// The running process: the state of its main thread.
 pub(super) struct Process {
     pub(super) took_over: bool,
     pub(super) successor: Option<Successor>,
-    /// For the sockets that give power over this process, or why there is none.
+    /// The folder of the control sockets, or why there is none.
     pub(super) folder: Result<PathBuf, String>,
     pub(super) control: Option<Control>,
     pub(super) shared: Arc<Shared>,
@@ -130,31 +130,31 @@ pub(super) struct Process {
     pub(super) sides: Vec<SideListener>,
     pub(super) tasks: mpsc::UnboundedSender<Vec<BoxFuture<'static, ()>>>,
     pub(super) listeners: Listeners,
-    /// HTTP/2 clients are to move to another gateway.
+    /// True once HTTP/2 clients should move to another gateway.
     pub(super) leaving: watch::Sender<bool>,
     pub(super) doors: Arc<Doors>,
     pub(super) stop: watch::Sender<bool>,
 }
 
-/// What came of the wish to hand over.
+/// The result of an upgrade.
 enum Gone {
     /// Another process accepts connections now.
     Over,
-    /// A signal has come first, or there is nobody to hand over to.
+    /// A signal came first, or there is no process to hand over to.
     Stopped(&'static str),
 }
 
-/// What the main thread is told to do.
+/// An event for the main thread.
 enum Event {
     Signal(Told),
     Ask(Ask),
 }
 
 impl Process {
-    /// Serves until a signal ends the process; `open` accept loops must begin.
+    /// Serves until a signal ends the process. `open` is the number of accept loops that must start.
     ///
     /// # Errors
-    /// They do not.
+    /// They do not start.
     pub(super) async fn main(
         mut self,
         open: usize,
@@ -195,7 +195,7 @@ impl Process {
         }
     }
 
-    /// Tells everybody that this process serves.
+    /// Announces that this process serves.
     async fn begun(&mut self, orders: Orders) {
         self.metrics.started(now());
         log::info!(
@@ -203,7 +203,7 @@ impl Process {
             self.listen.address.port()
         );
         if self.took_over {
-            // Before the old process ends: its end would be the end of the unit, and of us.
+            // Sent before the old process ends: otherwise its end would end the unit, including this process.
             notify(&[sd_notify::NotifyState::MainPid(std::process::id())]);
         }
         notify(&[sd_notify::NotifyState::Ready]);
@@ -225,7 +225,7 @@ impl Process {
         }
     }
 
-    /// Ends this process, or serves on where nobody took over.
+    /// Ends this process, or continues to serve if no other process took over.
     async fn go(&mut self, gone: Result<Gone, String>, what: &str, signals: &mut Signals) {
         match gone {
             Ok(Gone::Over) => self.drain("hand-over", false, signals).await,
@@ -236,7 +236,7 @@ impl Process {
         }
     }
 
-    /// Hands the sockets to a process that waits for them.
+    /// Passes the sockets to a process that waits for them.
     async fn hand_over(&self, signals: &mut Signals) -> Result<Gone, String> {
         let give = async {
             let Ok(path) = self.handover_path() else {
@@ -266,7 +266,7 @@ impl Process {
         handover::give(found?, &self.listeners).await
     }
 
-    /// Starts another process and hands it the sockets.
+    /// Starts another process and passes it the sockets.
     async fn upgrade(&self, signals: &mut Signals) -> Result<Gone, String> {
         let successor = self
             .successor
@@ -288,7 +288,7 @@ impl Process {
         Ok(handover::path(folder, self.listen.address))
     }
 
-    /// Reads everything again; what is broken or cannot change while running changes nothing.
+    /// Loads everything again. An invalid configuration, or one that cannot be applied at run time, changes nothing.
     fn reload(&self) -> Result<(), String> {
         notify(&[sd_notify::NotifyState::Reloading]);
         let result = self.try_reload();
@@ -324,7 +324,7 @@ impl Process {
             None => None,
         };
         adopt()?;
-        // From here on nothing can fail: what is in use is all of the old configuration or all of the new one.
+        // From here on nothing can fail: either the old or the new configuration is in use as a whole.
         if let Some((certificates, renewed)) = renewed {
             certificates.put_to_use(renewed);
         }
@@ -337,7 +337,7 @@ impl Process {
         allow(&active.service);
         let endpoints = active.service.endpoints.iter();
         let patterns = endpoints.map(|endpoint| &*endpoint.pattern).collect();
-        // Both leave much behind; a failure is one of the system's to start a thread, and costs memory only.
+        // Both free much memory. This only fails if the system cannot start a thread, and then it only costs memory.
         let _ = memory::apart(|| self.metrics.keep_routes(&patterns));
         let old = self.shared.active.swap(Arc::new(active));
         let _ = memory::apart(move || drop(old));
@@ -345,11 +345,12 @@ impl Process {
         Ok(())
     }
 
-    /// Lets requests in flight finish and leaves; a second signal leaves at once. `stop`: nobody else serves.
+    /// Waits for the requests in progress and ends the process. A second signal ends it immediately. `stop` means
+    /// that no other process serves.
     async fn drain(&mut self, why: &str, stop: bool, signals: &mut Signals) {
         log::info!("Signal intercepted: {why}");
         if stop {
-            // After a hand-over the service goes on in another process.
+            // After an upgrade another process continues the service.
             notify(&[sd_notify::NotifyState::Stopping]);
         }
         self.control = None;
@@ -382,7 +383,7 @@ impl Process {
         }
     }
 
-    /// Waits, and leaves at a second signal.
+    /// Waits, and ends the process at a second signal.
     async fn pause(&self, time: Duration, signals: &mut Signals) {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
@@ -406,11 +407,11 @@ fn now() -> Duration {
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Without a service manager there is nobody to tell.
+    // An error means that there is no service manager.
     let _ = sd_notify::notify(states);
 }
 
-/// Tells the service manager that the process lives, twice per interval that it asked for.
+/// Tells the service manager that the process is alive, twice per requested interval.
 async fn watchdog() {
     let Some(interval) = sd_notify::watchdog_enabled() else {
         return;

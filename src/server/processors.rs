@@ -1,7 +1,7 @@
-//! How many processors this process may use.
+//! The number of processors that this process may use.
 //!
-//! In a container with a quota of 1.5 processors the standard library says 1, since it rounds down: half a processor
-//! would lie idle. Here it is rounded up.
+//! In a container with a quota of 1.5 processors the standard library returns 1, because it rounds down, and half a
+//! processor would be unused. Here the quota is rounded up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 /// Where the kernel shows the control groups.
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// The number of worker threads that makes use of all that is granted: processors, affinity, and the quota of the
-/// control group, rounded up.
+/// The number of worker threads that uses all available processors: machine, affinity, and the quota of the control
+/// group, rounded up.
 pub fn granted() -> usize {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     match quota(Path::new(ROOT), &groups) {
-        // The quota makes the library's number too small, and only the quota: affinity is whole processors.
+        // Only the quota makes the library's number too small, because affinity is a whole number of processors.
         Some(quota) => machine.max(quota.min(affinity())),
         None => machine,
     }
 }
 
-/// Processors that the scheduler may put us on.
+/// The processors that this process may run on.
 fn affinity() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let list = status
@@ -31,7 +31,7 @@ fn affinity() -> usize {
         .unwrap_or(usize::MAX)
 }
 
-/// `0-3,8` → 5.
+/// `0-3,8` gives 5.
 fn counted(list: &str) -> Option<usize> {
     list.split(',').try_fold(0_usize, |count, part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -40,7 +40,8 @@ fn counted(list: &str) -> Option<usize> {
     })
 }
 
-/// The smallest quota of our group and those around it, in processors, rounded up. `groups` is `/proc/self/cgroup`.
+/// The smallest quota of our control group and its parents, in processors, rounded up. `groups` is
+/// `/proc/self/cgroup`.
 fn quota(root: &Path, groups: &str) -> Option<usize> {
     let folders = groups.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -62,7 +63,7 @@ fn quota(root: &Path, groups: &str) -> Option<usize> {
     folders.filter_map(|folder| quota_in(&folder)).min()
 }
 
-/// The folder of the group `path` and of every group around it.
+/// The folders of the group `path` and of its parents.
 fn around(base: &Path, path: &str) -> Vec<PathBuf> {
     let own = base.join(path.trim_start_matches('/'));
     own.ancestors()
@@ -79,7 +80,7 @@ fn quota_in(folder: &Path) -> Option<usize> {
             let (quota, period) = text.trim().split_once(' ')?;
             (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?)
         }
-        // Version 1: -1 is no quota.
+        // Version 1: -1 means no quota.
         None => (
             read("cpu.cfs_quota_us")?.trim().parse().ok()?,
             read("cpu.cfs_period_us")?.trim().parse().ok()?,
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_is_rounded_up_and_the_smallest_counts() {
+    fn quotas_are_rounded_up_and_the_smallest_is_used() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         let groups = "0::/kube/pod\n";
@@ -112,13 +113,13 @@ mod tests {
         assert_eq!(quota(root, groups), None);
         file(&root.join("kube"), "cpu.max", "50000 100000\n");
         assert_eq!(quota(root, groups), Some(1));
-        // A container with a name space of its own sees its group as the root.
+        // A container with its own name space sees its group as the root.
         file(root, "cpu.max", "320000 100000\n");
         assert_eq!(quota(root, "0::/\n"), Some(4));
     }
 
     #[test]
-    fn the_older_version_is_read_too() {
+    fn the_older_version_is_supported_too() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         let groups = "5:memory:/docker/x\n4:cpu,cpuacct:/docker/x\n0::/system\n";

@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: a load balancer says whom it speaks for.
+//! The PROXY protocol, versions 1 and 2, in which a load balancer sends the client's address.
 //!
-//! Off unless the file asks for it, and then demanded from the listed peers only: whoever else connects is taken at
-//! its own address.
+//! It is disabled by default. If enabled, it is required from the listed peers only. For all other peers their own
+//! address is used.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use pingora_core::protocols::{GetSocketDigest, SocketDigest, UniqueID};
 use crate::server::conn::Conn;
 
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest version 1 line (the protocol's own figure), and our bound for version 2.
+/// The maximum length of a version 1 line, as in the specification, and our limit for version 2.
 const V1_MAX: usize = 107;
 const V2_MAX: usize = 16 + 1024;
 
-/// Why a preamble was refused.
+/// Why a preamble was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     #[error("a listed peer sent no preamble")]
@@ -27,17 +27,17 @@ pub enum ProxyError {
     Ended,
 }
 
-/// What a preamble says: the client's address, or nothing new (`LOCAL`, `UNKNOWN`).
+/// The content of a preamble: the client's address, or none (`LOCAL`, `UNKNOWN`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preamble {
     pub length: usize,
     pub client: Option<SocketAddr>,
 }
 
-/// Reads the preamble of a connection from a trusted peer and gives the connection the client's address.
+/// Reads the preamble of a connection from a trusted peer and sets the connection's client address.
 ///
 /// # Errors
-/// A trusted peer must send one, whole and well-formed.
+/// A trusted peer did not send a complete and valid one.
 pub async fn read(conn: &mut Conn, trusted: &[IpNet]) -> Result<(), ProxyError> {
     let peer = conn
         .get_socket_digest()
@@ -50,7 +50,7 @@ pub async fn read(conn: &mut Conn, trusted: &[IpNet]) -> Result<(), ProxyError> 
             let _ = conn.ahead().split_to(preamble.length);
             if let Some(client) = preamble.client {
                 let digest = SocketDigest::from_raw_fd(conn.id());
-                // A digest that is new has no address yet, so setting it cannot fail.
+                // A new digest has no address yet, so setting it cannot fail.
                 let _ = digest.peer_addr.set(Some(client.into()));
                 conn.set_socket(Arc::new(digest));
             }
@@ -63,10 +63,10 @@ pub async fn read(conn: &mut Conn, trusted: &[IpNet]) -> Result<(), ProxyError> 
     }
 }
 
-/// Reads a preamble from the first bytes of a connection; `None` when more bytes are needed.
+/// Parses a preamble from the first bytes of a connection. `None` if more bytes are needed.
 ///
 /// # Errors
-/// The bytes are no preamble, or a broken one.
+/// The bytes are not a valid preamble.
 pub fn parse(bytes: &[u8]) -> Result<Option<Preamble>, ProxyError> {
     let signature = bytes.len().min(V2_SIGNATURE.len());
     if bytes.get(..signature) == V2_SIGNATURE.get(..signature) {
@@ -186,7 +186,7 @@ mod tests {
             (preamble.length, preamble.client),
             (28, Some("192.0.2.1:56324".parse().unwrap()))
         );
-        bytes[12] = 0x20; // LOCAL: a health check of the balancer itself
+        bytes[12] = 0x20; // LOCAL: a health check by the load balancer itself
         assert_eq!(parse(&bytes).unwrap().unwrap().client, None);
         bytes[12] = 0x31;
         assert_eq!(parse(&bytes), Err(ProxyError::Malformed));
@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);
             let _ = parse(&[V2_SIGNATURE, &bytes].concat());
         }

@@ -1,8 +1,8 @@
-//! The health answer, given by the front loop itself.
+//! The health response, sent by the front loop itself.
 //!
-//! Balancers probe often, and each proxy session costs more than the answer. What is given here is what the gateway
-//! would give, to the byte; whenever anything about a request or the service is out of the ordinary (a step that covers
-//! health, a field about the connection, statistics, a stop under way), it goes the usual way instead.
+//! Load balancers probe often, and a proxy session costs more than the response. The response here equals the
+//! gateway's byte for byte. If anything about a request or the service is unusual (a step that covers health, a
+//! header about the connection, statistics, a stop in progress), the request is handled normally.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::server::builtin;
 use crate::server::gateway::{Active, Shared};
 use crate::server::head::{BodyFraming, HeadFacts};
 
-/// The whole answer to a probe whose head is `head`, or `None` when the request must go the usual way.
+/// The complete response to a probe with the head `head`, or `None` if the request must be handled normally.
 pub fn health(
     shared: &Shared,
     head: &[u8],
@@ -49,7 +49,7 @@ pub fn health(
     Some(())
 }
 
-/// Whether nothing in the service wants to see this request.
+/// Whether nothing in the service needs to see this request.
 fn is_ordinary(active: &Active) -> bool {
     let service = &active.service;
     let address = &service.options.client_address;

@@ -1,4 +1,4 @@
-//! Writing an answer that was made here.
+//! Writes the gateway's own responses.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -13,16 +13,18 @@ use crate::runtime::service::Options;
 use crate::server::grpc;
 use crate::upstream::trimmed;
 
-/// Bodies of requests that are answered early are read to their end up to this size, so that the connection lives on.
+/// If a response is sent early, the rest of the request body is read up to this size, so that the connection can be
+/// kept.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
-/// Composed bodies up to this size carry `Content-Length`; the reference chunks longer ones, which no client can tell.
+/// Composed bodies up to this size carry `Content-Length`. KrakenD sends longer ones in chunks, which makes no
+/// difference for clients.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The gateway's own field names, spelled as the reference does on the wire.
+/// The names of the gateway's own headers, spelled as KrakenD sends them.
 pub const X_KRAKEND: &str = "X-Krakend";
 pub const X_KRAKEND_COMPLETED: &str = "X-Krakend-Completed";
 
-/// What an upstream may have decided about origins.
+/// Headers with which an upstream may have decided about origins.
 const UPSTREAM_CORS: [header::HeaderName; 5] = [
     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
     header::ACCESS_CONTROL_ALLOW_HEADERS,
@@ -31,10 +33,10 @@ const UPSTREAM_CORS: [header::HeaderName; 5] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// Writes `answer`, with `extra` fields that service steps left for whatever answer comes.
+/// Writes `answer`, with the headers in `extra` that service steps have added.
 ///
 /// # Errors
-/// When the client cannot be written to.
+/// Writing to the client failed.
 pub async fn write(
     session: &mut Session,
     options: &Options,
@@ -64,18 +66,19 @@ pub async fn write(
     Ok(())
 }
 
-/// Writes the header of an answer, which may be all of it (`alone`). On HTTP/2 such a header ends the stream itself: Pingora
-/// would send an empty frame behind it, and gRPC clients look for the status in trailers then.
+/// Writes the head of a response, which may be the whole response (`alone`). On HTTP/2 such a head ends the stream
+/// itself: otherwise Pingora would send an empty frame after it, and gRPC clients would then look for the status in
+/// trailers.
 ///
 /// # Errors
-/// When the client cannot be written to.
+/// Writing to the client failed.
 pub async fn write_header(
     session: &mut Session,
     mut header: ResponseHeader,
     alone: bool,
 ) -> Result<()> {
     if header.status.canonical_reason().is_none() {
-        // As Go writes it: some clients want a reason phrase.
+        // As Go writes it: some clients require a reason phrase.
         header.set_reason_phrase(Some(&format!("status code {}", header.status.as_str())))?;
     }
     if session.req_header().version == Version::HTTP_10 {
@@ -87,7 +90,8 @@ pub async fn write_header(
     session.write_response_header(Box::new(header), alone).await
 }
 
-/// A client of HTTP/1.0 gets an answer in its version. Without a length the answer ends with the connection, and says so.
+/// An HTTP/1.0 client gets a response in its version. Without a length, the response ends with the connection and
+/// announces this.
 fn in_http10(session: &mut Session, header: &mut ResponseHeader, alone: bool) {
     header.set_version(Version::HTTP_10);
     if !alone && !header.headers.contains_key(header::CONTENT_LENGTH) {
@@ -97,7 +101,7 @@ fn in_http10(session: &mut Session, header: &mut ResponseHeader, alone: bool) {
 
 fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<ResponseHeader> {
     let size = answer.fields.len() + extra.len() + 6;
-    // Spelling is kept for the names that people look for; the usual ones Pingora knows how to spell.
+    // Custom spelling is only needed for the gateway's own names. Pingora knows the spelling of common ones.
     let usual = answer.branding == Branding::None
         && answer
             .fields
@@ -138,10 +142,10 @@ async fn write_body(session: &mut Session, mut body: Bytes) -> Result<()> {
     session.write_response_body(Some(body), true).await
 }
 
-/// Puts `X-Krakend` and `X-Krakend-Completed` on an answer, as its branding says.
+/// Adds `X-Krakend` and `X-Krakend-Completed` according to the branding of the response.
 ///
 /// # Errors
-/// Never for values that `compile` made.
+/// Never for values that `compile` created.
 pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding) -> Result<()> {
     if branding != Branding::None {
         header.insert_header(X_KRAKEND, options.version_header.clone())?;
@@ -152,11 +156,11 @@ pub fn brand(header: &mut ResponseHeader, options: &Options, branding: Branding)
     Ok(())
 }
 
-/// Sets fields on an answer; they replace what stands there under the same names. `Vary` only grows, from the gateway's
-/// to the upstream's, and where the gateway decides about origins an upstream's own decision goes.
+/// Sets headers of a response, and replaces those with the same name. `Vary` is extended instead of replaced. If the
+/// gateway decides about origins, the decision of the upstream is removed.
 ///
 /// # Errors
-/// Never for fields that are valid already.
+/// Never for headers that are already valid.
 pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
     if fields.is_empty() {
         return Ok(());
@@ -185,10 +189,10 @@ pub fn replace(header: &mut ResponseHeader, fields: &Fields) -> Result<()> {
     Ok(())
 }
 
-/// Lets an early answer leave the connection open when what is left of the request's body is small.
+/// Keeps the connection open after an early response if the rest of the request body is small.
 ///
-/// A client that asked whether to go on, and was not told so, may never send its body: what comes next would be taken
-/// for it. Its connection ends, as with the reference's runtime.
+/// A client that sent `Expect` and received no `100 Continue` may never send its body, and its next request would be
+/// taken for the body. Its connection is closed, as in Go.
 pub fn keep_connection(session: &mut Session) {
     if session.req_header().headers.contains_key(header::EXPECT)
         && !session.as_downstream_mut().is_body_done()

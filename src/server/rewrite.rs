@@ -1,7 +1,8 @@
-//! A head in the one form that the session behind the front reads as we do.
+//! Rewrites a head to the canonical form, which Pingora's session interprets as we do.
 //!
-//! Clients send targets that are no URIs (`?q={"a":1}`), and the reference serves them; a target may be in absolute form;
-//! and of two `Connection` lines a session sees the first. Few heads need it: all others go through as they came.
+//! Clients send targets that are not valid URIs (`?q={"a":1}`), and KrakenD accepts them. A target may be in absolute
+//! form. And a session sees only the first of two `Connection` lines. Few heads need rewriting; all others are passed
+//! on unchanged.
 
 use http::header::COOKIE;
 use memchr::memchr;
@@ -10,7 +11,7 @@ use pingora_http::RequestHeader;
 
 use crate::server::head::{HeadFacts, is_raw};
 
-/// The head in its usual form, or `None` when it has that already. `head` is one that [`HeadReader`] accepted.
+/// The head in canonical form, or `None` if it already is. `head` must have been accepted by [`HeadReader`].
 ///
 /// [`HeadReader`]: crate::server::head::HeadReader
 pub fn usual_form(head: &[u8], facts: &HeadFacts) -> Option<Vec<u8>> {
@@ -29,14 +30,14 @@ pub fn usual_form(head: &[u8], facts: &HeadFacts) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(head.len() + 64);
     out.extend_from_slice(method);
     out.push(b' ');
-    // `http://host?a=1` has no path, and a request cannot be without (RFC 9112 §3.2.1).
+    // `http://host?a=1` has no path, but a request needs one (RFC 9112 §3.2.1).
     if authority.is_some() && !target.starts_with(b"/") {
         out.push(b'/');
     }
     escaped(&mut out, target);
     out.push(b' ');
     out.extend_from_slice(version);
-    // The target's authority replaces `Host` (RFC 9112 §3.2.2).
+    // The authority of the target replaces `Host` (RFC 9112 §3.2.2).
     if let Some(authority) = authority {
         one_field(&mut out, b"Host", authority);
     }
@@ -59,8 +60,8 @@ pub fn usual_form(head: &[u8], facts: &HeadFacts) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// One `Cookie` field in place of the several that HTTP/2 may bring: everything behind us reads it as HTTP/1.1 has it
-/// (RFC 9113 §8.2.3).
+/// Joins the `Cookie` headers that HTTP/2 may send separately, because everything else expects one header as in
+/// HTTP/1.1 (RFC 9113 §8.2.3).
 pub fn join_cookies(header: &mut RequestHeader) -> Result<(), Box<Error>> {
     let mut crumbs = header.headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
@@ -74,7 +75,7 @@ pub fn join_cookies(header: &mut RequestHeader) -> Result<(), Box<Error>> {
     header.insert_header(COOKIE, joined)
 }
 
-/// Authority and the rest of a target in absolute form.
+/// The authority and the rest of a target in absolute form.
 fn absolute(target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let rest = target.get(memchr(b':', target)? + 3..)?;
     let path_start = rest
@@ -85,7 +86,7 @@ fn absolute(target: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     Some((Some(authority), path))
 }
 
-/// Escapes what no URI has; what is UTF-8 stays as it is, as everything behind us takes it.
+/// Escapes bytes that are invalid in a URI. UTF-8 is kept, because all other code accepts it.
 fn escaped(out: &mut Vec<u8>, target: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let text = std::str::from_utf8(target).is_ok();
@@ -129,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_head_is_left_alone() {
+    fn a_canonical_head_is_unchanged() {
         let head = b"GET /a?b=%22 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         assert_eq!(rewritten(head), None);
     }
 
     #[test]
-    fn an_absolute_target_becomes_a_path_and_its_authority_the_host() {
+    fn an_absolute_target_becomes_a_path_and_a_host() {
         for (target, want) in [
             ("http://other:81/obj?a=1", "/obj?a=1"),
             ("http://other:81", "/"),
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_no_uri_has_are_escaped() {
+    fn bytes_that_are_invalid_in_a_uri_are_escaped() {
         for (target, want) in [
             (&b"/o?q={\"a\":1}"[..], "/o?q={%22a%22:1}"),
             (b"/<a>`\xc3\xa9", "/%3Ca%3E%60\u{e9}"),
@@ -174,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_rewritten_has_one_reading_and_the_usual_form(
+        fn rewritten_heads_are_canonical_and_unambiguous(
             target in proptest::collection::vec(33_u8..=255, 1..40), twice in any::<bool>(),
         ) {
             let more: &[u8] = if twice { b"Connection: a\r\nConnection: b\r\n" } else { b"" };
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_become_one_cookie() {
+    fn several_cookie_headers_become_one() {
         let mut header = RequestHeader::build("GET", b"/", None).unwrap();
         for crumb in ["sid=42", "csrf=abc", "t=\"a, b\""] {
             header.append_header("cookie", crumb).unwrap();

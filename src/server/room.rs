@@ -1,8 +1,9 @@
-//! Room for client connections, as far as descriptors go.
+//! The limit of client connections, as far as file descriptors allow.
 //!
-//! When all places are taken, connections that wait for their client make room for new ones: first those whose client has
-//! never sent a whole head, then those that have waited longest. Silent clients thus cannot lock out clients that send
-//! requests. When every connection is at work, new ones wait in the system's queue until one has ended.
+//! If all places are taken, connections that wait for their client are closed for new ones: first those whose client
+//! has never sent a complete head, then those that have waited the longest. So silent clients cannot lock out clients
+//! that send requests. If every connection is handling a request, new ones wait in the system's queue until one has
+//! ended.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// How long to wait for a place before looking again for connections that wait.
+/// How long to wait for a place before checking again for connections that wait.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// A client that has not sent a head yet may be silent for so many milliseconds before its connection is closed ahead of
+/// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
 /// others.
 const GRACE: u64 = 100;
 /// The same for a client that has sent a request before: closing its connection costs it a retry.
 const GRACE_BETWEEN: u64 = 1000;
-/// One of so many waiting connections is closed at a time, so that the search is not made for each new one.
+/// One in this many waiting connections is closed at a time, so that the search is not made for each new one.
 const SHARE: usize = 16;
 
 /// The places of a listener.
@@ -32,18 +33,18 @@ pub struct Room {
     next: AtomicU64,
 }
 
-/// What one connection tells of itself.
+/// The state of one connection.
 #[derive(Debug, Default)]
 pub struct Seat {
-    /// Milliseconds since the room was opened, plus one; 0 while a request is under way.
+    /// Milliseconds since the room was created, plus one. 0 while a request is handled.
     waiting_since: AtomicU64,
-    /// Whether the client has ever sent a whole head.
+    /// Whether the client has ever sent a complete head.
     spoke: AtomicBool,
     leave: Notify,
 }
 
 impl Seat {
-    /// The order in which waiting connections are closed, lowest first; `None` while a request is under way.
+    /// The order in which waiting connections are closed, lowest first. `None` while a request is handled.
     fn rank(&self, now: u64) -> Option<(u8, u64)> {
         let since = self.waiting_since.load(Ordering::Relaxed);
         if since == 0 {
@@ -61,16 +62,17 @@ impl Seat {
     }
 }
 
-/// A place for as long as it lives.
+/// A place, which is freed on drop.
 #[derive(Debug)]
 pub struct Place {
     room: Arc<Room>,
-    /// Its key, and the seat; only where places are scarce.
+    /// The key and the state, only if places are scarce.
     seat: Option<(u64, Arc<Seat>)>,
 }
 
 impl Room {
-    /// Room for so many connections. Where `others` bound the number further, nobody is asked to leave.
+    /// Creates a limit of this many connections. If `others`, another limit, is lower, no connection is asked to
+    /// close.
     pub fn new(places: usize, others: usize) -> Arc<Room> {
         Arc::new(Room {
             places: if places > others { usize::MAX } else { places },
@@ -82,10 +84,10 @@ impl Room {
         })
     }
 
-    /// Waits for a place. Cancelling it takes none.
+    /// Waits for a place. Cancelling the wait takes none.
     pub async fn place(self: &Arc<Room>) -> Place {
         loop {
-            // Asked for before the look, so that a place that is freed in between is not missed.
+            // Created before the check, so that a place that is freed in between is not missed.
             let freed = self.freed.notified();
             if let Some(place) = self.try_place() {
                 return place;
@@ -112,7 +114,7 @@ impl Room {
         })
     }
 
-    /// Asks connections that wait for their client to leave, by their rank.
+    /// Asks connections that wait for their client to close, ordered by rank.
     pub fn make_room(&self) {
         let now = self.now();
         let seats = self.seats();
@@ -131,38 +133,38 @@ impl Room {
         }
     }
 
-    /// Milliseconds since the room was opened, plus one.
+    /// Milliseconds since the room was created, plus one.
     fn now(&self) -> u64 {
         self.began.elapsed().as_millis() as u64 + 1
     }
 
-    /// Resolves when a place is freed, and at the latest after a moment.
+    /// Resolves when a place is freed, and at the latest after [`LOOK_AGAIN`].
     pub async fn change(&self) {
         let _ = tokio::time::timeout(LOOK_AGAIN, self.freed.notified()).await;
     }
 
     fn seats(&self) -> MutexGuard<'_, HashMap<u64, Arc<Seat>>> {
-        // Each change of the table is complete.
+        // Every change of the table is complete, so a poisoned lock is safe to use.
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
-    /// The connection waits for its client from now on.
+    /// Records that the connection waits for its client.
     pub fn waits(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
     }
 
-    /// Its client has sent something.
+    /// Records that its client has sent data.
     pub fn works(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.waiting_since.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Its client has sent a whole head.
+    /// Records that its client has sent a complete head.
     pub fn asked(&self) {
         if let Some((_, seat)) = &self.seat {
             seat.spoke.store(true, Ordering::Relaxed);
@@ -170,7 +172,7 @@ impl Place {
         }
     }
 
-    /// Resolves when somebody else needs the place.
+    /// Resolves when another connection needs the place.
     pub fn is_needed(&self) -> impl Future<Output = ()> + Send + 'static {
         let seat = self.seat.as_ref().map(|(_, seat)| Arc::clone(seat));
         async move {
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_longest_for_its_client_makes_room() {
+    async fn the_longest_waiting_connection_is_closed_first() {
         let room = Room::new(3, 100);
         let (first, second, working) = (room.place().await, room.place().await, room.place().await);
         second.waits();
@@ -220,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_never_sent_anything_leaves_before_one_that_did() {
+    async fn a_client_that_never_sent_anything_is_closed_before_one_that_did() {
         let room = Room::new(2, 100);
         let (asked, silent) = (room.place().await, room.place().await);
         asked.asked();
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_all_work_a_newcomer_waits_for_the_first_that_ends() {
+    async fn while_all_are_busy_a_new_connection_waits_for_the_first_that_ends() {
         let room = Room::new(1, 100);
         let place = room.place().await;
         let early = tokio::time::timeout(Duration::from_millis(120), room.place()).await;
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_another_bound_is_lower_nobody_leaves() {
+    async fn if_another_limit_is_lower_no_connection_is_closed() {
         let room = Room::new(100, 50);
         let place = room.place().await;
         place.waits();

@@ -1,13 +1,13 @@
-//! The signals that mean something to this process.
+//! The signals that this process handles.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What the main thread is told by a signal.
+/// The meaning of a signal for the main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// Stop; the word for the log.
+    /// Stop, with the word for the log.
     Stop(&'static str),
     HandOver,
     Upgrade,
@@ -15,7 +15,7 @@ pub enum Told {
     ReopenLogs,
 }
 
-/// Signals wait here from the moment of [`Signals::listen`]; several of one kind count as one.
+/// Signals are kept from the moment of [`Signals::listen`]. Several of one kind count as one.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -27,11 +27,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals. Must be called within a runtime, and before the configuration is read: a signal that comes
-    /// meanwhile would otherwise end the process.
+    /// Registers the signal handlers. Must be called within a runtime, and before the configuration is loaded: a
+    /// signal that arrives meanwhile would otherwise end the process.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system rejects the registration.
     pub fn listen() -> io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
@@ -43,7 +43,7 @@ impl Signals {
         })
     }
 
-    /// The next one. One that ends the process goes first.
+    /// The next signal. One that ends the process takes precedence.
     pub async fn next(&mut self) -> Told {
         tokio::select! {
             biased;

@@ -1,7 +1,7 @@
-//! A client's TCP connection as Pingora wants it.
+//! A client's TCP connection as a Pingora stream.
 //!
-//! Pingora's own stream can be made from a socket, but not with buffers of our choice: it would keep 64 KiB for each
-//! connection, idle or not.
+//! Pingora's own stream can be created from a socket, but not with custom buffers: it would use 64 KiB for each
+//! connection, even if idle.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,12 +19,12 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Head and body of a small response leave in one packet.
+/// The head and body of a small response are sent in one packet.
 const WRITE_BUFFER: usize = 1460;
 /// TLS reads a record in small pieces.
 const TLS_READ_BUFFER: usize = 4 * 1024;
 
-/// A client's connection for HTTP in clear text: heads and bodies are read into buffers of their own.
+/// A client's connection for HTTP in plain text. Heads and bodies are read into separate buffers.
 pub fn plain(tcp: TcpStream, peer: SocketAddr) -> Stream {
     let fd = tcp.as_raw_fd();
     wrap(BufWriter::with_capacity(WRITE_BUFFER, tcp), fd, peer)
@@ -58,7 +58,7 @@ struct Socket<T: AsyncWrite + Unpin> {
     digest: Arc<SocketDigest>,
 }
 
-/// What was written and not flushed goes out if the system takes it at once.
+/// Sends data that was written but not flushed, if the system accepts it immediately.
 impl<T: AsyncWrite + Unpin> Drop for Socket<T> {
     fn drop(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
@@ -109,7 +109,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
 #[async_trait]
 impl<T: AsyncWrite + Send + Unpin> Shutdown for Socket<T> {
     async fn shutdown(&mut self) {
-        // The peer may be gone already; there is nobody left to tell.
+        // The peer may have closed the connection already, so an error is ignored.
         let _ = AsyncWriteExt::shutdown(&mut self.stream).await;
     }
 }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_not_flushed_goes_out_when_the_connection_is_dropped() {
+    async fn unflushed_data_is_sent_when_the_connection_is_dropped() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap())
             .await

@@ -1,7 +1,7 @@
-//! From a loaded configuration to a process that serves: sockets, services, threads.
+//! Starts the process for a loaded configuration: sockets, services, threads.
 //!
-//! Pingora's own signal handling ends the process on SIGHUP, cuts requests on SIGINT and sleeps a fixed time on
-//! SIGTERM. Here the main thread takes the signals ([`crate::server::process`]) and tells Pingora what to do.
+//! Pingora's own signal handling ends the process on SIGHUP, aborts requests on SIGINT and sleeps a fixed time on
+//! SIGTERM. Here the main thread handles the signals ([`crate::server::process`]) and controls Pingora.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,19 +32,20 @@ use crate::server::tls::Certificates;
 use crate::server::upkeep::Upkeep;
 use crate::telemetry::metrics::Metrics;
 
-/// What a process needs before it reads its configuration.
+/// The resources that a process needs before it loads its configuration.
 #[derive(Debug)]
 pub struct Prepared {
     runtime: tokio::runtime::Runtime,
     signals: Signals,
-    /// How many files may be open.
+    /// The limit of open files.
     descriptors: Option<u64>,
 }
 
-/// Takes the signals, which wait from now on until somebody looks, and as many descriptors as the system grants.
+/// Registers the signal handlers, so that signals are kept from now on, and raises the limit of file descriptors as
+/// far as the system allows.
 ///
 /// # Errors
-/// The system refuses.
+/// The system rejects this.
 pub fn prepare() -> Result<Prepared, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -61,10 +62,10 @@ pub fn prepare() -> Result<Prepared, RunError> {
     })
 }
 
-/// Serves until a signal ends it. Returns only when the start fails.
+/// Serves until a signal ends the process. Returns only if the start fails.
 ///
 /// # Errors
-/// An address that cannot be bound, certificates that cannot be used.
+/// An address cannot be bound, or certificates are not usable.
 pub fn run(
     prepared: Prepared,
     loaded: Loaded,
@@ -86,7 +87,7 @@ pub fn run(
     };
     let certificates = match &listen.tls {
         Some(tls) => {
-            // The old process waits for our word, and answers until then.
+            // The old process waits for our report, and replies until then.
             let tickets = if options.upgrade {
                 control::tickets(listen.address.port())
             } else {
@@ -145,7 +146,7 @@ pub fn run(
     }
     let (task_sender, task_receiver) = mpsc::unbounded_channel();
     server.add_service(background_service("upkeep", Upkeep::new(task_receiver)));
-    // The receiver lives as long as the server; a closed channel means that the process is ending.
+    // The receiver lives as long as the server. A closed channel means that the process is ending.
     let _ = task_sender.send(loaded.tasks);
 
     let (asks, asked) = mpsc::channel(4);
@@ -155,7 +156,7 @@ pub fn run(
         let files = files.map(Path::to_path_buf).collect();
         crate::server::watch::files(list, files, asks.clone())
     });
-    // The last of all: whoever sees us listen may rely on the rest.
+    // Bound last, so that everything else is available when the gateway listens.
     let socket = bind(&mut listeners, listen.address)?;
     let room = room(descriptors, listen.limits.max_connections);
     let door = Door::new("gateway", socket, Arc::new(front), room, &doors);
@@ -222,7 +223,7 @@ fn bind(listeners: &mut Listeners, address: SocketAddr) -> Result<std::net::TcpL
     bound.map_err(|source| RunError::Bind { address, source })
 }
 
-/// Room for clients, as far as the limits of system and file allow.
+/// The limit of client connections, according to the limits of system and configuration.
 fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
     let places = descriptors.map_or(usize::MAX, descriptors::client_share);
     if let Some(limit) = descriptors
@@ -235,7 +236,7 @@ fn room(descriptors: Option<u64>, max_connections: usize) -> Arc<Room> {
     Room::new(places, max_connections)
 }
 
-/// Threads that requests run on.
+/// The number of threads that handle requests.
 fn workers(listen: &Listen) -> usize {
     listen
         .threads
@@ -245,7 +246,7 @@ fn workers(listen: &Listen) -> usize {
 fn server_conf(listen: &Listen) -> ServerConf {
     ServerConf {
         threads: workers(listen),
-        // Pingora sleeps this long once it was told to stop; we leave earlier, as soon as the last request is done.
+        // Pingora sleeps this long after a stop. The process ends earlier, as soon as the last request is done.
         grace_period_seconds: Some(listen.drain.as_secs().saturating_add(60)),
         graceful_shutdown_timeout_seconds: Some(1),
         max_retries: 2,
@@ -253,7 +254,7 @@ fn server_conf(listen: &Listen) -> ServerConf {
     }
 }
 
-/// Hands Pingora the one command that ends its main loop.
+/// Passes Pingora the command that ends its main loop.
 struct Stop(watch::Receiver<bool>);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! The process that a running one starts to take its place: the same program, as the file system has it by now.
+//! The process that a running one starts to replace it: the same program, in its current version on disk.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use tokio::net::UnixStream;
 use crate::server::handover::{self, GiveError};
 use crate::server::listeners::Listeners;
 
-/// How long a new process may take to read its file and to ask for the sockets.
+/// How long a new process may take to load its configuration and to request the sockets.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often to look whether it does.
+/// How often to check whether it does.
 const POLL: Duration = Duration::from_millis(20);
 
 /// How to start it.
@@ -24,10 +24,10 @@ pub struct Successor {
 }
 
 impl Successor {
-    /// This process once more, with `--upgrade`.
+    /// This process again, with `--upgrade`.
     ///
-    /// To be called at start: when the program's file is replaced, the system forgets where it was. A path that the
-    /// process was started by counts as it was written, so that it may be a link that leads to a new version by then.
+    /// Must be called at start: when the file of the program is replaced, the system no longer knows its path. The
+    /// path with which the process was started is used as written, so it may be a link to a new version.
     pub fn of_this_process() -> Option<Successor> {
         let mut arguments = std::env::args_os();
         let program = arguments.next().map(PathBuf::from);
@@ -43,18 +43,19 @@ impl Successor {
         })
     }
 
-    /// Starts it, gives it the sockets when it waits at `path` for them, and returns once it accepts connections.
+    /// Starts it, passes it the sockets when it waits for them at `path`, and returns when it accepts connections.
     ///
-    /// A caller that drops this before it ends, ends the new process.
+    /// If the caller drops the future early, the new process is ended.
     ///
     /// # Errors
-    /// It cannot be started, gives up (its own words are in the log), or takes too long. The sockets are still ours.
+    /// It cannot be started, ends early (its own messages are in the log), or takes too long. This process keeps the
+    /// sockets.
     pub async fn take_over(&self, path: &Path, listeners: &Listeners) -> Result<(), String> {
-        // What an earlier attempt has left behind must not pass for a sign of life.
+        // A file of an earlier attempt must not be mistaken for a sign of life.
         let _ = std::fs::remove_file(path);
         let child = Command::new(&self.program)
             .args(&self.arguments)
-            // The watchdog is for whoever is the main process, not only for the first.
+            // The watchdog applies to the current main process, not only to the first one.
             .env_remove("WATCHDOG_PID")
             .stdin(Stdio::null())
             .spawn()
@@ -70,11 +71,11 @@ impl Successor {
     }
 }
 
-/// A process that is not wanted unless somebody takes it out.
+/// A child process that is killed on drop unless it was taken out.
 struct Started(Option<Child>);
 
 impl Started {
-    /// The way to it, once it waits for the sockets.
+    /// Connects to it when it waits for the sockets.
     async fn waits(&mut self, path: &Path) -> Result<UnixStream, String> {
         loop {
             if let Some(Ok(Some(status))) = self.0.as_mut().map(Child::try_wait) {
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_ends_is_no_successor_whatever_was_left_behind() {
+    async fn a_process_that_ends_is_not_a_successor_even_with_an_old_socket() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         std::fs::write(&socket, "").unwrap();
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_wait_for_it_ends_it() {
+    async fn dropping_the_wait_ends_the_new_process() {
         let folder = tempfile::tempdir().unwrap();
         let (socket, sign) = (folder.path().join("s"), folder.path().join("sign"));
         let script = format!("echo $$ > {}; exec sleep 60", sign.display());

@@ -1,9 +1,9 @@
-//! Session tickets: a client that was here before resumes its session without a whole handshake (RFC 8446 §2.2, RFC 5077).
+//! Session tickets: a returning client resumes its session without a full handshake (RFC 8446 §2.2, RFC 5077).
 //!
-//! The library makes keys anew with each configuration, so that every reload would cost all clients a handshake. Here the
-//! keys belong to the process: they stay over reloads, go on to the process that takes over, and may stand in a file that
-//! many gateways share. What a ticket is good for is bound to what was asked of the client: after a change of the
-//! authorities for client certificates, nobody resumes what the old ones allowed.
+//! The library creates new keys with each configuration, so every reload would cost all clients a handshake. Here the
+//! keys belong to the process: they survive reloads, are passed to the process that takes over, and may come from a
+//! file that several gateways share. A ticket is bound to the requirements on the client: after a change of the CAs
+//! for client certificates, no session can be resumed that the old ones allowed.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -21,29 +21,29 @@ use rustls::server::ProducesTickets;
 use crate::runtime::listen::{SharedSecret, SharedSecrets};
 use crate::upstream::PemError;
 
-/// How long a ticket can be used.
+/// How long a ticket is valid.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
-/// How long one key of our own encrypts.
+/// How long one of our own keys is used for encryption.
 const TURN: Duration = Duration::from_secs(6 * 3600);
-/// A file with more keys is a mistake.
+/// A file with more keys is an error.
 const MOST_KEYS: usize = 16;
 const SECRET_BYTES: usize = 32;
 const NAME_BYTES: usize = 16;
 const TIME_BYTES: usize = 8;
 
-/// The keys of this process. The first encrypts; all decrypt.
+/// The keys of this process. The first one encrypts, and all decrypt.
 pub struct Tickets {
     ring: ArcSwap<Ring>,
-    /// Whether the keys are our own, and replaced with time.
+    /// Whether the keys are our own and are rotated.
     rotates: bool,
     rotation: Mutex<()>,
-    /// Keys from elsewhere, once they have come, go before ours.
+    /// Keys from elsewhere. Once they are available they take precedence.
     shared: Option<Foreign>,
 }
 
 struct Foreign {
     secrets: SharedSecrets,
-    /// What was made of them last.
+    /// The keys that were last derived from them.
     made: ArcSwap<(Arc<Vec<SharedSecret>>, Arc<Ring>)>,
 }
 
@@ -77,7 +77,7 @@ struct Ring(Vec<Arc<TicketKey>>);
 
 struct TicketKey {
     secret: [u8; SECRET_BYTES],
-    /// Seconds since 1970.
+    /// Seconds since the Unix epoch.
     made: u64,
     name: [u8; NAME_BYTES],
     aead: RandomizedNonceKey,
@@ -100,7 +100,7 @@ impl TicketKey {
     }
 }
 
-/// The length of what is derived.
+/// The length of a derived key.
 struct Length(usize);
 
 impl hkdf::KeyType for Length {
@@ -115,14 +115,14 @@ fn expand(strong: &hkdf::Prk, what: &[u8], out: &mut [u8]) -> Option<()> {
 }
 
 impl Tickets {
-    /// Keys of our own; without randomness there are none, and no tickets.
+    /// Our own keys. Without randomness there are no keys and no tickets.
     pub fn own() -> Tickets {
         let tickets = Tickets::with(Ring::default(), true);
         tickets.rotate(now());
         tickets
     }
 
-    /// The keys of the process before us, as [`Tickets::to_hand_over`] wrote them.
+    /// The keys of the previous process, in the format of [`Tickets::to_hand_over`].
     pub fn handed_over(text: &str) -> Option<Tickets> {
         let keys = text.lines().map(|line| {
             let (made, secret) = line.split_once(' ')?;
@@ -133,10 +133,10 @@ impl Tickets {
         usable.then(|| Tickets::with(Ring(keys), true))
     }
 
-    /// The keys in a file: one in a line, 32 bytes in hexadecimal or base64; lines that begin with `#` say nothing.
+    /// The keys in a file: one per line, 32 bytes in hexadecimal or base64. Lines that begin with `#` are comments.
     ///
     /// # Errors
-    /// A file that cannot be read, that holds no key, or something else.
+    /// The file cannot be read, contains no key, or has invalid content.
     pub fn of_file(path: &Path) -> Result<Tickets, PemError> {
         read(path).map(|ring| Tickets::with(ring, false))
     }
@@ -150,7 +150,8 @@ impl Tickets {
         }
     }
 
-    /// With keys that several gateways agree on; these encrypt only while there are none.
+    /// Adds keys that several gateways share. The keys of this value are used for encryption only until those are
+    /// available.
     pub fn shared_by(mut self, secrets: SharedSecrets) -> Tickets {
         self.shared = Some(Foreign {
             secrets,
@@ -167,7 +168,7 @@ impl Tickets {
             .unwrap_or_else(|| self.current(now))
     }
 
-    /// The key with this name, which is no secret.
+    /// The key with this name, which is not secret.
     fn named(&self, name: &[u8], now: u64) -> Option<Arc<TicketKey>> {
         let of = |ring: &Ring| ring.0.iter().find(|key| key.name == name).cloned();
         let foreign = self.shared.as_ref().map(Foreign::ring);
@@ -176,15 +177,15 @@ impl Tickets {
             .or_else(|| of(&self.current(now)))
     }
 
-    /// Takes the keys of `other` in the place of these; keys of our own stay, so that a reload costs nobody a handshake.
+    /// Replaces these keys by those of `other`. Our own keys are kept, so that a reload costs no client a handshake.
     pub fn renew(&self, other: &Tickets) {
         if !self.rotates {
             self.ring.store(other.ring.load_full());
         }
     }
 
-    /// One line for each key of our own, for the process that takes over; empty when the keys stand in a file, where it
-    /// finds them itself.
+    /// One line for each of our own keys, for the process that takes over. Empty if the keys are in a file, which
+    /// that process reads itself.
     pub fn to_hand_over(&self) -> String {
         let mut text = String::new();
         if self.rotates {
@@ -196,7 +197,7 @@ impl Tickets {
         text
     }
 
-    /// Tickets for a listener that demands of its clients what `binding` stands for.
+    /// Tickets for a listener whose requirements on clients have the digest `binding`.
     pub fn bound(self: &Arc<Self>, binding: [u8; 32]) -> Arc<dyn ProducesTickets> {
         Arc::new(Bound {
             tickets: Arc::clone(self),
@@ -214,9 +215,9 @@ impl Tickets {
         self.ring.load_full()
     }
 
-    /// Puts a new key in front and forgets those whose tickets are all out of date.
+    /// Adds a new key in front and removes those whose tickets have all expired.
     fn rotate(&self, now: u64) {
-        // Whoever finds it taken goes on with the old key.
+        // If another thread holds the lock, the old key is used.
         let Ok(_only_one) = self.rotation.try_lock() else {
             return;
         };
@@ -253,7 +254,7 @@ impl Tickets {
         let plain = key.aead.open_in_place(nonce, aad, &mut sealed).ok()?;
         let (made, message) = plain.split_at_checked(TIME_BYTES)?;
         let made = u64::from_be_bytes(made.try_into().ok()?);
-        // The clocks of a fleet differ a little.
+        // The clocks of several gateways differ slightly.
         let fresh = now < made.saturating_add(LIFE.as_secs()) && made < now.saturating_add(3600);
         fresh.then(|| message.to_vec())
     }
@@ -319,7 +320,7 @@ fn read(path: &Path) -> Result<Ring, PemError> {
     }
 }
 
-/// 32 bytes in hexadecimal or base64. An error never quotes them.
+/// 32 bytes in hexadecimal or base64. An error never contains them.
 fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
     let bytes = if text.len() == 2 * SECRET_BYTES {
         hex::decode(text).ok()
@@ -333,7 +334,7 @@ fn secret_of(text: &str) -> Result<[u8; SECRET_BYTES], String> {
         .map_err(|_| format!("a key has {SECRET_BYTES} bytes, and this has {length}"))
 }
 
-/// Looks at a file of ticket keys without keeping any.
+/// Checks a file of ticket keys without keeping any.
 ///
 /// # Errors
 /// As [`Tickets::of_file`].
@@ -350,7 +351,7 @@ mod tests {
     const MTLS: [u8; 32] = [7; 32];
 
     #[test]
-    fn a_ticket_is_good_for_twelve_hours_under_the_same_demands() {
+    fn a_ticket_is_valid_for_twelve_hours_with_the_same_requirements() {
         let tickets = Tickets::own();
         let ticket = tickets.seal(&MTLS, b"session", NOW).unwrap();
         assert_ne!(tickets.seal(&MTLS, b"session", NOW).unwrap(), ticket);
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_our_own_are_replaced_and_the_old_ones_still_open() {
+    fn our_own_keys_are_rotated_and_the_old_ones_still_decrypt() {
         let tickets = Tickets::own();
         let mut seen = Vec::new();
         let mut ticket = tickets.seal(&MTLS, b"0", NOW).unwrap();
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_over_opens_the_tickets_of_who_was_before() {
+    fn a_new_process_decrypts_the_tickets_of_the_previous_one() {
         let old = Tickets::own();
         let now = now();
         let ticket = old.seal(&MTLS, b"session", now).unwrap();
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_were_agreed_on_go_before_our_own() {
+    fn shared_keys_take_precedence_over_our_own() {
         let secrets = SharedSecrets::default();
         let (here, there) = (
             Tickets::own().shared_by(secrets.clone()),
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_a_file_are_shared_and_replaced_in_two_steps() {
+    fn keys_in_a_file_are_shared_and_replaced_in_two_steps() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         let of = |text: &str| {

@@ -1,7 +1,7 @@
-//! Certificates for clients: chosen by name, replaced while running.
+//! Certificates for clients: selected by name and replaced at run time.
 //!
-//! Pingora has no setter for versions, suites and groups of its rustls listener, so the configuration is built here
-//! and the handshake runs on the accepted stream.
+//! Pingora cannot set versions, suites and groups of its rustls listener, so the configuration is built here, and the
+//! handshake runs on the accepted stream.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::server::client_auth::ClientAuth;
 use crate::server::tickets::Tickets;
 use crate::upstream::{PemError, certificate_pair, certificates_in, read_ocsp_response};
 
-/// Why a TLS configuration cannot be used; the text names the file.
+/// Why a TLS configuration is not usable. The text names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("no certificate is configured: `tls.keys` needs a public and a private key")]
@@ -37,7 +37,7 @@ pub enum TlsError {
     Rustls(String),
 }
 
-/// The listener's certificates and rules; handshakes take what is current.
+/// The listener's certificates and rules. Each handshake uses the current ones.
 pub struct Certificates {
     definition: ServerTls,
     tickets: Arc<Tickets>,
@@ -53,15 +53,15 @@ impl fmt::Debug for Certificates {
 }
 
 impl Certificates {
-    /// Reads the files that `definition` names.
+    /// Reads the files of `definition`.
     ///
     /// # Errors
-    /// A file that cannot be read or used, or rules that leave nothing to negotiate.
+    /// A file is not readable or usable, or the rules leave nothing to negotiate.
     pub fn load(definition: ServerTls) -> Result<Certificates, TlsError> {
         Certificates::take_over(definition, None)
     }
 
-    /// The same, with the ticket keys of the process before us. Those of a file go before them.
+    /// The same, with the ticket keys of the previous process. Those of a file take precedence.
     ///
     /// # Errors
     /// As [`Certificates::load`].
@@ -86,12 +86,12 @@ impl Certificates {
         })
     }
 
-    /// The keys of session tickets, for the process that takes over.
+    /// The session ticket keys, for the process that takes over.
     pub fn tickets(&self) -> &Arc<Tickets> {
         &self.tickets
     }
 
-    /// Reads the files again, which changes nothing yet.
+    /// Reads the files again, without applying them.
     ///
     /// # Errors
     /// As [`Certificates::load`].
@@ -107,7 +107,7 @@ impl Certificates {
         })
     }
 
-    /// The next handshake uses `renewed`; connections that stand are not touched.
+    /// Uses `renewed` from the next handshake on. Existing connections are not affected.
     pub fn put_to_use(&self, renewed: Renewed) {
         if let Some(tickets) = &renewed.tickets {
             self.tickets.renew(tickets);
@@ -115,7 +115,7 @@ impl Certificates {
         self.current.store(renewed.config);
     }
 
-    /// What the next handshake uses.
+    /// The configuration for the next handshake.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.current.load_full()
     }
@@ -139,7 +139,7 @@ impl Certificates {
     }
 }
 
-/// Certificates that were read again and found good.
+/// Certificates that were read again and are valid.
 pub struct Renewed {
     config: Arc<ServerConfig>,
     tickets: Option<Tickets>,
@@ -169,7 +169,7 @@ fn build(definition: &ServerTls, tickets: &Arc<Tickets>) -> Result<ServerConfig,
 fn provider(definition: &ServerTls) -> Result<CryptoProvider, TlsError> {
     let mut provider = aws_lc_rs::default_provider();
     if !definition.cipher_suites.is_empty() {
-        // The list speaks of TLS 1.2 only; the suites of 1.3 are fixed, as with the reference.
+        // As in KrakenD, the list applies only to TLS 1.2; the suites of 1.3 are fixed.
         provider.cipher_suites.retain(|suite| {
             suite.tls13().is_some() || definition.cipher_suites.contains(&u16::from(suite.suite()))
         });
@@ -217,7 +217,7 @@ fn versions(definition: &ServerTls) -> Result<Vec<&'static SupportedProtocolVers
     }
 }
 
-/// Who vouches for clients, and a digest of it.
+/// The verifier of client certificates, and a digest of its requirements.
 fn client_auth(
     definition: &ServerTls,
     mtls: &ClientRoots,
@@ -252,7 +252,7 @@ fn client_auth(
     Ok((auth, demands))
 }
 
-/// Picks a certificate by the name that the client asked for; the first of the file is the default.
+/// Selects a certificate by the name that the client requested. The first configured one is the default.
 #[derive(Debug)]
 struct ByName {
     names: HashMap<String, Arc<CertifiedKey>>,
@@ -294,7 +294,7 @@ fn by_name(definition: &ServerTls) -> Result<ByName, TlsError> {
     })
 }
 
-/// The DNS names of a certificate's subjectAltName, in lower case.
+/// The DNS names in a certificate's subjectAltName, in lower case.
 fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
         return Vec::new();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn each_certificate_is_known_by_its_names_and_the_first_is_the_default() {
+    fn certificates_are_selected_by_name_and_the_first_is_the_default() {
         let folder = tempfile::tempdir().unwrap();
         let keys = vec![
             pair(folder.path(), "a.test"),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_foreign_key_is_named() {
+    fn a_missing_or_mismatched_key_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let files = pair(folder.path(), "a.test");
         let other = pair(folder.path(), "b.test");

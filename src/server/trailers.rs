@@ -1,20 +1,21 @@
-//! Which trailers of an upstream reach an HTTP/2 client: those that its answer announced, all of them for gRPC.
+//! Selects the trailers of an upstream that are sent to an HTTP/2 client: those that its response announced, or all
+//! for gRPC.
 
 use http::header::{self, HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 use crate::server::grpc;
 
-/// What may pass behind the body.
+/// The trailers that may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announced {
     These(SmallVec<[HeaderName; 2]>),
-    /// gRPC's own metadata comes unannounced.
+    /// All trailers: gRPC's own metadata is not announced.
     All,
 }
 
 impl Announced {
-    /// Reads it off the answer's header.
+    /// Determines it from the headers of the response.
     pub fn of(headers: &HeaderMap) -> Announced {
         if grpc::is_grpc(headers) {
             return Announced::All;
@@ -27,7 +28,7 @@ impl Announced {
         Announced::These(names.collect())
     }
 
-    /// The trailers that may pass; `None` when there are none.
+    /// The trailers that may pass. `None` if there are none.
     pub fn pass(&self, trailers: HeaderMap) -> Option<HeaderMap> {
         let announced = |name: &HeaderName| match self {
             Announced::All => true,
@@ -43,7 +44,7 @@ impl Announced {
     }
 }
 
-/// Fields that must be known before the body, or that concern one connection (RFC 9110 §6.5.1).
+/// Headers that must be known before the body, or that concern one connection (RFC 9110 §6.5.1).
 fn is_for_the_head(name: &HeaderName) -> bool {
     matches!(
         *name,
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_announces_nothing_and_all_of_it_passes() {
+    fn all_trailers_of_grpc_pass_without_being_announced() {
         let announced = Announced::of(&map(&[("content-type", "application/grpc+proto")]));
         let trailers = map(&[("grpc-status", "0"), ("x-meta", "1")]);
         assert_eq!(announced.pass(trailers.clone()), Some(trailers));

@@ -1,8 +1,8 @@
-//! TLS handshakes take turns, so that a storm of them does not stand in front of everybody else.
+//! Limits concurrent TLS handshakes, so that many of them do not delay requests.
 //!
-//! A handshake costs a worker more than a request does, in one piece: with an RSA key about half a millisecond. When
-//! hundreds of clients connect at once, a request on a connection that stands would wait for all of theirs. Here it
-//! waits for about one for each time that it is its own turn.
+//! A handshake occupies a worker longer than a request does, without a break: with an RSA key about half a
+//! millisecond. If hundreds of clients connect at once, a request on an existing connection would wait for all their
+//! handshakes. With this limit it waits for about one handshake each time that it becomes ready.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -10,25 +10,25 @@ use std::task::Poll;
 
 use tokio::sync::Semaphore;
 
-/// Who may compute now.
+/// The permits to compute.
 #[derive(Debug)]
 pub struct Turns(Semaphore);
 
 impl Turns {
-    /// Turns for a server with this many workers: each may be busy with one handshake.
+    /// A limiter for a server with this many workers: each may be busy with one handshake.
     pub fn new(workers: usize) -> Turns {
         Turns(Semaphore::new(workers.max(1)))
     }
 
-    /// Runs `work` to its end. It computes only when it has a turn, and holds none while it waits for the other side:
-    /// a client that stalls is in nobody's way.
+    /// Runs `work` to its end. It computes only with a permit, and holds none while it waits for the peer, so a
+    /// client that stalls does not affect others.
     pub async fn take<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         loop {
-            // The semaphore is never closed; without a turn it would be run all the same.
+            // The semaphore is never closed. Even without a permit the work would be run.
             let turn = self.0.acquire().await;
-            // A turn that was waited for is handed over within the worker, before what else is ready there: let that
-            // go first.
+            // A permit that was waited for is passed on within the worker, before other ready tasks. This lets those
+            // run first.
             tokio::task::yield_now().await;
             let progress = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
             drop(turn);
@@ -40,7 +40,7 @@ impl Turns {
     }
 }
 
-/// Waits until what was polled last in this task wakes it.
+/// Waits until the future that was polled last in this task wakes it.
 async fn woken() {
     let mut waited = false;
     poll_fn(|_| {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_the_other_side_is_in_nobodys_way() {
+    async fn a_handshake_that_waits_for_its_peer_does_not_block_others() {
         let turns = Turns::new(1);
         let stalled = turns.take(tokio::time::sleep(Duration::from_secs(10)));
         let quick = async {
@@ -78,8 +78,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_work_goes_first() {
-        // One worker: forty handshakes, each of one piece of work, and a task that has been ready all along.
+    async fn other_work_runs_first() {
+        // One worker, forty handshakes with a single piece of work each, and a task that is ready all the time.
         let turns = Arc::new(Turns::new(1));
         let done = Arc::new(AtomicUsize::new(0));
         for _ in 0..40 {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn everybody_gets_a_turn() {
+    async fn every_handshake_gets_a_turn() {
         let turns = Arc::new(Turns::new(2));
         let tasks: Vec<_> = (0..200)
             .map(|number: u64| {

@@ -1,4 +1,4 @@
-//! The background service: what keeps key sets, addresses and tokens fresh, beside the requests.
+//! The background service that refreshes key sets, addresses and tokens.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 type Tasks = Vec<BoxFuture<'static, ()>>;
 
-/// Runs the tasks of each configuration that is put to use. A task ends by itself once its state is no longer used, so
-/// that what a reload carries over goes on undisturbed.
+/// Runs the background tasks of each configuration in use. A task ends by itself when its state is no longer used, so
+/// tasks of state that a reload carries over continue.
 pub struct Upkeep {
     next: Mutex<mpsc::UnboundedReceiver<Tasks>>,
 }
@@ -24,7 +24,7 @@ impl fmt::Debug for Upkeep {
 }
 
 impl Upkeep {
-    /// Takes its tasks from `next`, whole sets at a time.
+    /// Receives sets of tasks from `next`.
     pub fn new(next: mpsc::UnboundedReceiver<Tasks>) -> Upkeep {
         Upkeep {
             next: Mutex::new(next),

@@ -1,4 +1,4 @@
-//! Notices changed files: the configuration, what its templates read, certificates.
+//! Detects changed files: the configuration, the files of its templates, certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,19 +10,19 @@ use tokio::task::AbortHandle;
 
 use crate::server::control::Ask;
 
-/// Editors and config-map updates write in several steps: the file is read once they have been quiet this long.
+/// Editors and config-map updates write in several steps, so files are read after they were unchanged for this time.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Something whose changes matter.
+/// A file or folder whose changes matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
-    /// A file; it may be missing so far.
+    /// A file, which may not exist yet.
     File(PathBuf),
-    /// The files of a folder whose names end so.
+    /// The files of a folder whose names have this ending.
     Folder(PathBuf, &'static str),
 }
 
-/// What is watched. Each load of the configuration may change it.
+/// The watched files. Each load of the configuration may change them.
 #[derive(Debug, Default)]
 pub struct WatchList {
     wanted: Mutex<Wanted>,
@@ -33,12 +33,12 @@ pub struct WatchList {
 struct Wanted {
     certificates: Vec<PathBuf>,
     read: Vec<Watched>,
-    /// What the gateway itself writes.
+    /// A file that the gateway itself writes.
     written: Option<PathBuf>,
 }
 
 impl WatchList {
-    /// Replaces what the configuration was read from; `written` is never watched, also when it is among that.
+    /// Replaces the watched files by those of a configuration. `written` is never watched, even if it is one of them.
     pub fn set(&self, read: Vec<Watched>, written: Option<PathBuf>) {
         let mut wanted = self.wanted();
         wanted.read = read;
@@ -48,7 +48,7 @@ impl WatchList {
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
-        // Each part is replaced whole.
+        // Each part is replaced as a whole, so a poisoned lock is safe to use.
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,7 +73,7 @@ impl WatchList {
             })
     }
 
-    /// A file is replaced by renaming, in Kubernetes by a link in the same folder: the folder is what is watched.
+    /// Files are replaced by renaming, and in Kubernetes by a link in the same folder, so the folder is watched.
     fn folders(&self) -> Vec<PathBuf> {
         let wanted = self.wanted();
         let read = wanted.read.iter().map(|it| match it {
@@ -111,7 +111,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Watching ends when this is dropped.
+/// Dropping this ends the watch.
 pub(super) struct Watching(AbortHandle);
 
 impl Drop for Watching {
@@ -120,7 +120,7 @@ impl Drop for Watching {
     }
 }
 
-/// Watches the list and the certificates, and asks for a reload after a change.
+/// Watches the files in the list and the certificates, and requests a reload after a change.
 pub(super) fn files(
     list: Arc<WatchList>,
     certificates: Vec<PathBuf>,
@@ -134,7 +134,7 @@ pub(super) fn files(
         if event.kind.is_access() || !event.paths.iter().any(|path| known.concerns(path)) {
             return;
         }
-        // One change is as good as many: a full channel already says so.
+        // If the channel is full, a change is already pending.
         let _ = changed_sender.try_send(());
     });
     match watcher {
@@ -154,17 +154,17 @@ pub(super) fn files(
     }
 }
 
-/// The folders that are watched by now.
+/// The folders that are already watched.
 struct Folders {
     watcher: RecommendedWatcher,
     watched: Vec<PathBuf>,
 }
 
 impl Folders {
-    /// A folder that is not needed any more stays: what changes there concerns nobody.
+    /// Adds folders. Those that are no longer needed stay watched, because changes in them are ignored.
     fn extend(&mut self, wanted: Vec<PathBuf>) {
         for folder in wanted {
-            // A missing one is that of a missing partial.
+            // A missing folder is that of a missing partial.
             if self.watched.contains(&folder) || !folder.exists() {
                 continue;
             }
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_concerns_its_files_of_that_ending_and_never_what_is_written() {
+    fn a_folder_matches_files_with_its_ending_except_the_written_file() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let list = WatchList::default();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base_is_not_watched_when_it_is_what_is_written() {
+    fn the_base_is_not_watched_if_it_is_the_written_file() {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().join("krakend.json");
         let list = WatchList::default();
