@@ -6,13 +6,13 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A map in two generations, split over shards.
+/// A map in two generations, split into shards.
 ///
-/// What is used moves to the young generation; when that is full, or older than the time to live, it becomes the old
-/// one and the old one goes. So an entry lives at least as long as the time to live unless the map is full, nothing
-/// ever scans the map, and no task has to clean it.
+/// A used entry moves to the young generation. When that is full, or older than the time to live, it becomes the old
+/// one, and the previous old one is dropped. So an entry lives at least as long as the time to live unless the map is
+/// full, nothing ever scans the map, and no task is needed to clean it.
 ///
-/// Keys come from strangers. A long one is kept as its digest, so that an entry has at most 41 bytes of key.
+/// Clients choose the keys. A long key is stored as a digest, so that an entry has at most 41 bytes of key.
 #[derive(Debug)]
 pub struct Recent<V> {
     shards: Box<[Mutex<Shard<V>>]>,

@@ -1,8 +1,8 @@
--- Builds the globals of one request. Called once per interpreter with the raw material, it gives the builder; called
--- once per request, the builder fills `env`, which is also its own environment: every function made here belongs to
--- that request alone, so that nothing a script does to one outlives it.
+-- Builds the globals of a request. It is called once per interpreter with the base functions, and returns a builder.
+-- The builder is called once per request and fills `env`, which is also its own environment: every function created
+-- there belongs to that request alone, so no change by a script outlives the request.
 --
--- Base functions written in C are shared: a script cannot change them.
+-- Base functions written in C are shared, because a script cannot change them.
 
 local base, raw = ...
 
@@ -17,7 +17,7 @@ local co_create, co_resume = base.coroutine.create, base.coroutine.resume
 local co_status, co_yield = base.coroutine.status, base.coroutine.yield
 local caught, taint, look = raw.caught, raw.taint, raw.look
 
--- The functions below, up to the builder, are those of the interpreter: no script gets at their environment.
+-- The functions below, up to the builder, belong to the interpreter. Scripts have no access to their environment.
 local HIDDEN = {}
 local getfenv = base.getfenv
 setfenv(1, HIDDEN)
@@ -60,7 +60,7 @@ end
 
 local PENDING = {}
 
--- What a script's own coroutine yields is for the script; what waits is for us.
+-- A value that a script's own coroutine yields goes to the script. A wait goes to the gateway.
 local function passed(co, ok, ...)
   if not ok then return false, caught((...)) end
   if (...) == PENDING and co_status(co) == 'suspended' then
@@ -81,7 +81,7 @@ local function tostring(value)
   return raw_tostring(value)
 end
 
--- The length of a table is what its `__len` says, as in gopher-lua: scripts that speak of `__len` call this for `#`.
+-- The length of a table is the result of its `__len`, as in gopher-lua. In scripts that use `__len`, `#` calls this.
 local function length_of(value)
   if type(value) == 'table' then
     local metatable = raw_getmetatable(value)
@@ -91,7 +91,7 @@ local function length_of(value)
   return #value
 end
 
--- `%s` takes any value, as in gopher-lua.
+-- `%s` accepts any value, as in gopher-lua.
 local function formatted(pattern, ...)
   local count, all_text = select('#', ...), type(pattern) == 'string'
   for i = 1, count do
@@ -114,7 +114,7 @@ local function formatted(pattern, ...)
   return format(pattern, unpack(values, 1, count))
 end
 
--- Functions of `table` that move or compare many items within one instruction: the clock is looked at around them.
+-- Functions of `table` that move or compare many items in one instruction. The clock is checked before them.
 
 local function ascending(a, b) return a < b end
 
@@ -164,7 +164,7 @@ return function(env, level, open)
     if what == 'count' then return raw.collect(false) end
     return 0
   end
-  -- Levels are counted from whoever asks: one more from here.
+  -- Levels are counted from the caller, so one is added here.
   env.getfenv = function(f)
     if f == nil then f = 1 end
     if type(f) == 'number' and f > 0 then f = f + 1 end
@@ -187,7 +187,7 @@ return function(env, level, open)
     return metatable
   end
 
-  -- Code that is loaded while the script runs.
+  -- Code that is loaded at run time.
 
   local function compiled(text, name)
     if byte(text, 1) == 27 then return nil, 'precompiled code is not loaded' end
@@ -264,7 +264,7 @@ return function(env, level, open)
     setfenv(2, module)
   end
 
-  -- What the gateway offers.
+  -- The functions of the gateway.
 
   env.luaTable = { new = raw.new_table }
   env.luaList = { new = raw.new_list }
@@ -307,7 +307,7 @@ return function(env, level, open)
   os.setlocale = nil
   env.os = os
 
-  -- Default files are the interpreter's, and a process's end is waited for when its file is collected.
+  -- Default files belong to the interpreter, and collecting the file of a process waits for its end.
   local io = copy(base.io)
   for _, name in pairs({ 'input', 'output', 'popen' }) do
     local f = io[name]
@@ -327,7 +327,7 @@ return function(env, level, open)
     traceback = raw.traceback,
     getinfo = function(level)
       if type(level) ~= 'number' then error('debug.getinfo: only levels are supported', 2) end
-      -- Levels are counted from whoever asks; this function and the one within are not.
+      -- Levels are counted from the caller, without this function and the inner one.
       return raw.getinfo(level + 1)
     end,
     getmetatable = env.getmetatable,

@@ -1,7 +1,7 @@
--- Takes one token of each bucket in KEYS, up to the first that refuses; the same rule as the local bucket's.
--- For each key four arguments: nanoseconds between two tokens, capacity, milliseconds to keep it unused,
--- and 1 if a missing bucket counts as long idle.
--- A bucket is a hash: t = tokens, k = intervals it has been paid for, b = its birth in microseconds.
+-- Takes one token from each bucket in KEYS, up to the first that rejects. The rule is that of the local bucket.
+-- Each key has four arguments: nanoseconds between two tokens, capacity, milliseconds to keep it unused,
+-- and 1 if a missing bucket counts as idle for long.
+-- A bucket is a hash: t = tokens, k = intervals that were credited, b = its creation time in microseconds.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local reply = {}
@@ -24,7 +24,7 @@ for i = 1, #KEYS do
     local due = passed - paid
     if due <= 0 then
       refused = true
-      -- The server's clock stepped back: count from here.
+      -- The server's clock went back: count from now on.
       if due < 0 then paid = passed end
     elseif due > capacity then
       tokens = capacity

@@ -87,7 +87,7 @@ impl Exchange<'_> {
         self.head_sent = self.body != RequestBody::Empty;
         if self.body == RequestBody::Empty {
             let ended = session.finish_request_body().await;
-            // Over HTTP/2 the response tells whether the head was processed.
+            // Over HTTP/2 the response shows whether the head was processed.
             if let Err(error) = ended
                 && h1
             {

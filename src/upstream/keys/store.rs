@@ -115,7 +115,7 @@ impl<S: KeyDocument> KeySetStore<S> {
         }
     }
 
-    /// The source with this specification, shared by all who use it. A new source starts with `schedule`. An existing
+    /// The source with this specification, shared by all users. A new source starts with `schedule`. An existing
     /// one keeps its own until [`KeySource::reschedule`], because the new configuration may still be rejected.
     ///
     /// Nothing is fetched here: [`KeySetStore::run`] does that soon after. Local documents are read immediately. Not
