@@ -11,7 +11,7 @@ pub(super) type Order = SmallVec<[usize; 8]>;
 
 /// All of `0..count`, round-robin from `start`, with the failed ones at the end.
 ///
-/// When the pause of a failed one is over, a single caller tries it first again. The others still get it at the end.
+/// When the pause of a failed one is over, a single caller tries it in its turn again. Others still get it at the end.
 pub(super) fn order<'a>(
     count: usize,
     start: usize,

@@ -112,7 +112,7 @@ proptest! {
         match (expected, got) {
             (Ok(expected), Ok(got)) => prop_assert_eq!(expected, got, "{:?} in {:?}", pattern, text),
             (Err(_), Err(_)) => {}
-            // Lua notices only when it returns a capture that it was never closed.
+            // Lua notices an unclosed capture only when it returns the capture.
             (Err(_), Ok(_)) => {}
             (Ok(expected), Err(got)) => prop_assert!(false, "{:?} in {:?}: {:?}, {:?}", pattern, text, expected, got),
         }
