@@ -2,12 +2,12 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`service`] | the whole configuration: [`file`] and [`text`] |
-//! | [`endpoint`], [`backend`], [`graphql`], [`data`] | one endpoint, one backend |
-//! | [`claims`] | claims in URLs; log lines for endpoints without certain blocks |
-//! | [`listen`], [`options`], [`client`] | the listener; options; connections to backends |
+//! | `service` | the whole configuration: [`file()`] and [`text`] |
+//! | `endpoint`, `backend`, `graphql`, `data` | one endpoint, one backend |
+//! | `claims` | claims in URLs; log lines for endpoints without certain blocks |
+//! | `listen`, `options`, `client` | the listener; options; connections to backends |
 //! | `certificates` | the contents of certificate and key files |
-//! | [`namespaces`] | which extension compiles which block |
+//! | `namespaces` | which extension compiles which block |
 //! | [`output`] | the result |
 //! | [`docs`] | the tables of keys as `docs/configuration.md` |
 

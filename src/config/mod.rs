@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`value`] | the tree, independent of the format |
 //! | [`json`], [`yaml`], [`toml`] | the parsers |
-//! | [`key`], [`block`], [`node`] | tables of keys, and reading a block by its table |
+//! | [`mod@key`], [`block`], [`node`] | tables of keys, and reading a block by its table |
 //! | [`report`], [`path`], [`suggest`] | errors, their location, and suggestions |
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
 //! | [`re2`] | regular expressions in Go's syntax |

@@ -16,7 +16,7 @@ const MAX_ALONE: usize = 10_000;
 /// How long equal calls do not wait after a failure: waiting for a failing upstream is useless.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// The calls in progress. Limited by the requests in progress and by [`MAX_ALONE`].
+/// The calls in progress. Limited by the requests in progress and by `MAX_ALONE`.
 #[derive(Debug, Default)]
 pub struct Flights(Mutex<Table>);
 

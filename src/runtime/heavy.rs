@@ -1,6 +1,6 @@
 //! Work whose duration depends on a request: scripts, schemas, expressions, large bodies.
 //!
-//! Such work starts on the worker thread that handles the request. If it is still running after [`INLINE`], the
+//! Such work starts on the worker thread that handles the request. If it is still running after `INLINE`, the
 //! runtime moves the other tasks of the worker to another thread, and the work continues in a lane. There are fewer
 //! lanes than processors, so that heavy requests cannot occupy all of them. Further work waits for a lane in order of
 //! arrival. All of it ends at the request's deadline.

@@ -2,18 +2,18 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`processors`] | the number of worker threads |
-//! | [`start`], [`process`], [`signals`], [`successor`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
-//! | [`listeners`], [`handover`], [`folder`] | the listening sockets, how they are passed on, and the folder of control sockets |
-//! | [`accept`], [`room`], [`descriptors`], [`socket`] | the accept loop, the limit of connections, file descriptors, a client's socket |
-//! | [`front`], [`conn`], [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
-//! | [`tls`], [`client_auth`], [`tickets`], [`turns`] | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
+//! | `processors` | the number of worker threads |
+//! | [`start`], [`process`], `signals`, [`successor`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
+//! | `listeners`, `handover`, `folder` | the listening sockets, how they are passed on, and the folder of control sockets |
+//! | `accept`, `room`, `descriptors`, `socket` | the accept loop, the limit of connections, file descriptors, a client's socket |
+//! | `front`, `conn`, [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
+//! | [`tls`], `client_auth`, [`tickets`], `turns` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
-//! | [`quick`] | the health response without a session |
-//! | [`body`], [`respond`], [`builtin`] | request bodies, the gateway's own responses, health and echo |
-//! | [`relay`], [`trailers`], [`grpc`] | `no-op` responses as a streaming copy; rejections for gRPC clients |
-//! | [`tunnel`] | WebSocket: its conditions, the copy in both directions, and its end |
-//! | [`admin`], [`control`], [`watch`], [`upkeep`], [`memory`] | admin listeners, the control socket, changed files, background tasks, returning memory |
+//! | `quick` | the health response without a session |
+//! | `body`, `respond`, `builtin` | request bodies, the gateway's own responses, health and echo |
+//! | `relay`, `trailers`, `grpc` | `no-op` responses as a streaming copy; rejections for gRPC clients |
+//! | `tunnel` | WebSocket: its conditions, the copy in both directions, and its end |
+//! | [`admin`], [`control`], [`watch`], `upkeep`, `memory` | admin listeners, the control socket, changed files, background tasks, returning memory |
 
 mod accept;
 pub mod admin;

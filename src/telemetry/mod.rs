@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`logger`], [`format`] | log lines: levels, formats, stdout and syslog |
+//! | [`logger`], [`mod@format`] | log lines: levels, formats, stdout and syslog |
 //! | [`held`] | log lines of a configuration that is being loaded |
 //! | [`access`] | the access log |
 //! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |

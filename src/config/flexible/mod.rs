@@ -3,11 +3,11 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`input`] | reads the base, the settings and the templates, and collects their errors |
-//! | [`host`] | what a running template may access: partials, environment variables |
-//! | [`problem`] | findings with the line, a caret, the calls, and the location of a setting |
-//! | [`origin`] | maps a position in the rendered text to the template |
-//! | [`out`] | `FC_OUT` |
+//! | `input` | reads the base, the settings and the templates, and collects their errors |
+//! | `host` | what a running template may access: partials, environment variables |
+//! | `problem` | findings with the line, a caret, the calls, and the location of a setting |
+//! | `origin` | maps a position in the rendered text to the template |
+//! | `out` | `FC_OUT` |
 //!
 //! If a template cannot be rendered, the gateway does not start: neither the raw text nor an older result is used.
 

@@ -2,11 +2,11 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`lexer`], [`literal`], [`parse`], [`tree`] | from text to trees |
-//! | [`value`], [`format`] | values, and how Go prints them |
-//! | [`exec`], [`budget`], [`output`] | executes trees, within limits, into a text that records the origin of its pieces |
-//! | [`functions`] | the functions, one table for each group |
-//! | [`error`] | errors, with their place |
+//! | `lexer`, `literal`, `parse`, `tree` | from text to trees |
+//! | `value`, `format` | values, and how Go prints them |
+//! | `exec`, `budget`, `output` | executes trees, within limits, into a text that records the origin of its pieces |
+//! | `functions` | the functions, one table for each group |
+//! | `error` | errors, with their place |
 //!
 //! This module reads no files and does not depend on what is rendered: the caller provides sources, data and a
 //! [`Host`].

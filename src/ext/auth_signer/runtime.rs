@@ -49,7 +49,7 @@ impl SigningKey {
         }
     }
 
-    /// A key that [`fetch`] will provide.
+    /// A key that `fetch` will provide.
     pub fn awaited() -> SigningKey {
         SigningKey {
             signer: OnceLock::new(),

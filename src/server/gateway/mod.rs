@@ -3,7 +3,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `active` | [`Active`]: the service that requests run on, with its handles for metrics |
-//! | `context` | [`Ctx`]: one request, from its head to its access-log line |
+//! | `context` | `Ctx`: one request, from its head to its access-log line |
 //! | `decide` | what needs no waiting: steps of the service, routing, endpoints of our own |
 //! | `gates` | steps that may have to wait, or need the body |
 //! | `run` | an endpoint's work |

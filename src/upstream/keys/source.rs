@@ -148,7 +148,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// and at most the time of one fetch. Returns whether a fetch has ended, so that another lookup makes sense.
     ///
     /// However many unknown keys are named, there is at most one such refresh per second, and fewer while they find
-    /// nothing new ([`Schedule::between_forced`]): unknown keys come from attackers, but also from a provider that
+    /// nothing new (`Schedule::between_forced`): unknown keys come from attackers, but also from a provider that
     /// signs with a key shortly before it publishes it.
     pub async fn refresh_for_unknown(&self, limit: Duration) -> bool {
         if !self.flight.is_pending() && !self.may_force() {
