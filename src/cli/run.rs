@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http::header::AUTHORIZATION;
+use futures::future::BoxFuture;
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{Method, StatusCode};
 
 use crate::cli::{ReloadArgs, RunArgs, check};
 use crate::compile::{self, Compiled, Inputs, Outcome};
@@ -16,9 +18,10 @@ use crate::config::flexible;
 use crate::config::load::Format;
 use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
+use crate::ext::opentelemetry::{Exporters, Page, Pages};
 use crate::ext::{Carry, CertificateInUse, Open};
 use crate::jose;
-use crate::server::admin::{Asked, SideListener, page, whole};
+use crate::server::admin::{Asked, SideListener, page, plain, whole};
 use crate::server::control;
 use crate::server::process::{self, Adopt, Loaded, Loader, RunOptions};
 use crate::server::start;
@@ -27,14 +30,17 @@ use crate::server::watch::{WatchList, Watched};
 use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::held::{self, Held};
 use crate::telemetry::logger::{self, Logger};
-use crate::telemetry::metrics::{KeySetReport, Metrics};
+use crate::telemetry::metrics::{KeySetReport, Metrics, process_metrics};
 use crate::telemetry::panics;
+use crate::telemetry::series::page::{Form, render};
 use crate::telemetry::stats::Stats;
 use crate::upstream::budget::Budget;
 use crate::upstream::{Clients, DnsTable};
 
 /// How long the end of the process waits for log lines to be written.
 const FLUSH: Duration = Duration::from_secs(1);
+/// And for collectors.
+const SEND: Duration = Duration::from_secs(5);
 
 /// What the demo adds to a served configuration.
 #[derive(Default)]
@@ -150,6 +156,7 @@ fn serve(
         extras,
         logger: Arc::clone(&logger),
         identity: Arc::default(),
+        exporters: Arc::default(),
         access: Arc::default(),
     });
     let first = process::load(&*loader).and_then(|(loaded, adopt)| adopt().map(|()| loaded));
@@ -202,6 +209,8 @@ struct FileLoader {
     logger: Arc<Logger>,
     /// Key sets and token cache of the configuration in use, for the metrics page.
     identity: Arc<ArcSwapOption<IdentityStatus>>,
+    /// Who sends to collectors.
+    exporters: Arc<ArcSwapOption<Exporters>>,
     /// The access log in use. A reload that does not change its settings keeps it.
     access: AccessPlace,
 }
@@ -278,6 +287,9 @@ impl FileLoader {
                 optional: false,
             });
         }
+        if let Some(pages) = compiled.facts.get::<Pages>() {
+            sides.extend(pages.list.iter().map(|page| series_page(&pages, *page)));
+        }
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
             let identity = Arc::clone(&self.identity);
@@ -334,6 +346,10 @@ impl Loader for FileLoader {
                 Arc::clone(&self.identity),
                 compiled.facts.get::<IdentityStatus>(),
             ),
+            exporters: (
+                Arc::clone(&self.exporters),
+                compiled.facts.get::<Exporters>(),
+            ),
             carry: (Arc::clone(&self.carry), compiled.carry),
             metrics: Arc::clone(&self.metrics),
             per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
@@ -374,6 +390,21 @@ impl Loader for FileLoader {
         }
     }
 
+    fn send_rest(&self) -> BoxFuture<'static, ()> {
+        let exporters = self.exporters.load_full();
+        Box::pin(async move {
+            let end = tokio::time::Instant::now() + SEND;
+            let Some(exporters) = exporters else { return };
+            exporters
+                .0
+                .iter()
+                .for_each(|exporter| exporter.finish_by(end));
+            for exporter in &exporters.0 {
+                exporter.finished(end).await;
+            }
+        })
+    }
+
     fn flush_logs(&self) {
         self.logger.flush_within(FLUSH);
         if let Some(open) = &*locked(&self.access) {
@@ -392,6 +423,7 @@ struct Change {
         Arc<ArcSwapOption<IdentityStatus>>,
         Option<Arc<IdentityStatus>>,
     ),
+    exporters: (Arc<ArcSwapOption<Exporters>>, Option<Arc<Exporters>>),
     carry: (Arc<Mutex<Carry>>, Carry),
     metrics: Arc<Metrics>,
     /// Whether each endpoint has its own metrics.
@@ -420,6 +452,7 @@ impl Change {
         }
         *locked(&self.access.0) = Some(self.access.1);
         self.identity.0.store(self.identity.1);
+        self.exporters.0.store(self.exporters.1);
         self.metrics.set_per_endpoint(self.per_endpoint);
         self.metrics
             .certificates(self.certificates.iter().map(|one| {
@@ -464,6 +497,35 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
         cache.entries,
         cache.bytes,
     );
+}
+
+/// A page of an exporter of `telemetry/opentelemetry`: any method is answered, as the reference does it.
+fn series_page(pages: &Arc<Pages>, page: Page) -> SideListener {
+    let pages = Arc::clone(pages);
+    let handler = move |asked: &Asked| {
+        if asked.path != "/metrics" {
+            return plain(StatusCode::NOT_FOUND, "404 page not found");
+        }
+        let accept = asked
+            .headers
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok());
+        let form = Form::accepted(accept);
+        let mut text = String::new();
+        if page.process {
+            text.push_str(&process_metrics());
+        }
+        text.push_str(&render(&pages.store, &pages.resource, form));
+        if asked.method == Method::HEAD {
+            text.clear();
+        }
+        whole(StatusCode::OK, form.content_type(), text.into_bytes())
+    };
+    SideListener {
+        address: page.address,
+        handler: Arc::new(handler),
+        optional: false,
+    }
 }
 
 /// `:8090` means all addresses, as in KrakenD.

@@ -12,6 +12,7 @@ use crate::config::namespaces::{
 };
 use crate::config::suggest::nearest;
 use crate::config::{Backend, Block, Mistake, Node, Service, Typing};
+use crate::ext::opentelemetry::{self, Observed};
 use crate::ext::registry::{BACKEND as EXTENSIONS, BackendPart};
 use crate::ext::{BackendSite, Compile, EndpointSite};
 use crate::runtime::decode::{Decoder, Kind};
@@ -48,6 +49,7 @@ pub struct Place<'p> {
     pub alone: bool,
     /// The service's own list of hosts, cleaned.
     pub service_hosts: &'p [String],
+    pub observed: Option<&'p Observed>,
 }
 
 /// The kind of a backend.
@@ -82,6 +84,9 @@ pub fn backend(
         hosts: &hosts,
     };
     let parts = parts(file, &site, cx);
+    let errors = pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough);
+    let reads_errors = place.site.streams || errors != ErrorMode::Hide;
+    let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
     let proxy = block(file, &PROXY_BACKEND);
     let client_options = block(file, &HTTP_CLIENT);
     let call = runtime::Backend {
@@ -90,7 +95,8 @@ pub fn backend(
             .then(|| QueryRules::backend(&file.input_query_strings)),
         decoder: decoder(file, place),
         shape: shape(file, proxy.as_ref()),
-        errors: pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough),
+        errors,
+        observer,
         steps: parts.steps.into(),
         pipes: parts.pipes.into(),
         on_wire: parts.on_wire,

@@ -13,7 +13,7 @@ use crate::config::suggest::nearest;
 use crate::config::{Block, Endpoint, Mistake, Node, Service};
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, EndpointPart};
 use crate::ext::request_id::IdHeader;
-use crate::ext::{Compile, EndpointSite};
+use crate::ext::{Compile, EndpointSite, opentelemetry};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
@@ -81,6 +81,7 @@ pub fn endpoint(
     };
     claims::unnamed(file, &site);
     let parts = parts(file, &site, cx);
+    let observed = opentelemetry::endpoint(&site, cx);
     let mut order = order(proxy.as_ref(), takes_answers(file));
     let mut regular = Vec::new();
     let mut shadows = Vec::new();
@@ -93,6 +94,7 @@ pub fn endpoint(
             concurrent: calls > 1,
             alone: !streams && file.backend.len() == 1,
             service_hosts,
+            observed: observed.as_ref(),
         };
         match backend::backend(written, &place, service, cx) {
             Some(backend::Call::Regular(call)) => regular.push(call),
@@ -129,6 +131,7 @@ pub fn endpoint(
         work,
         id,
         method: method.clone(),
+        observer: observed.map(|observed| observed.observer),
     };
     readable.then_some((pattern, compiled))
 }

@@ -7,7 +7,7 @@ use crate::compile::certificates;
 use crate::compile::files::readable;
 use crate::compile::options;
 use crate::compile::output::Metrics;
-use crate::config::namespaces::{LIMITS, METRICS, OPENTELEMETRY, SERVER};
+use crate::config::namespaces::{LIMITS, METRICS, SERVER};
 use crate::config::tls::{KeyPair, Versions};
 use crate::config::{Block, Mistake, Node, Service, Tls};
 use crate::ext::redis::session_ticket_keys;
@@ -130,49 +130,17 @@ pub fn any_address() -> IpAddr {
     }
 }
 
-/// The metrics page for Prometheus: our own namespace, or KrakenD's exporter.
+/// Our own metrics page for Prometheus.
 pub fn metrics(file: &Service<'_>) -> Option<Metrics> {
-    if let Some(node) = file.extra.find(METRICS.name, METRICS.aliases) {
-        let block = node.block(METRICS.keys)?;
-        let listen = match block.get("listen") {
-            Some(at) => socket(&at, block.text("listen")?)?,
-            None => SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
-        };
-        return Some(Metrics {
-            listen,
-            per_endpoint: block.bool("per_endpoint").unwrap_or(true),
-        });
-    }
-    let node = file.extra.find(OPENTELEMETRY.name, OPENTELEMETRY.aliases)?;
-    node.warn_hint(
-        Mistake::Unsupported {
-            namespace: OPENTELEMETRY.name.to_owned(),
-        },
-        "of it only the Prometheus exporter is served",
-    );
-    let exporters = node.block(OPENTELEMETRY.keys)?.block("exporters")?;
-    exporters.blocks("prometheus").iter().find_map(exporter)
-}
-
-fn exporter(block: &Block<'_>) -> Option<Metrics> {
-    let port = block.within("port", 1, 65535).unwrap_or(9090) as u16;
-    let ip = match block.get("listen_ip").or_else(|| block.get("host")) {
-        Some(node) => match block.text("listen_ip").or_else(|| block.text("host")) {
-            None | Some("") => Ipv4Addr::LOCALHOST.into(),
-            Some("localhost") => Ipv4Addr::LOCALHOST.into(),
-            Some(text) => match text.parse::<IpAddr>() {
-                Ok(ip) => ip,
-                Err(_) => {
-                    node.mistake(Mistake::Address(text.to_owned()));
-                    return None;
-                }
-            },
-        },
-        None => Ipv4Addr::LOCALHOST.into(),
+    let node = file.extra.find(METRICS.name, METRICS.aliases)?;
+    let block = node.block(METRICS.keys)?;
+    let listen = match block.get("listen") {
+        Some(at) => socket(&at, block.text("listen")?)?,
+        None => SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
     };
-    (!block.flag("disable_metrics")).then_some(Metrics {
-        listen: SocketAddr::new(ip, port),
-        per_endpoint: true,
+    Some(Metrics {
+        listen,
+        per_endpoint: block.bool("per_endpoint").unwrap_or(true),
     })
 }
 

@@ -13,11 +13,12 @@ use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Severity, Typing, Value};
 use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
-use crate::ext::{Carry, Compile, ServiceTimeout, cors};
+use crate::ext::{Carry, Compile, ServiceFacts, ServiceTimeout, cors};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::{EndpointStep, ServiceStep};
+use crate::telemetry::observe::Observer;
 use crate::upstream::Clients;
 
 /// The inputs of a compilation, besides the configuration.
@@ -90,6 +91,10 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     if let Some(timeout) = file.timeout {
         cx.leave(Arc::new(ServiceTimeout(timeout)));
     }
+    cx.leave(Arc::new(ServiceFacts {
+        name: file.name.clone(),
+        health_path: options.health_path.as_deref().map(str::to_owned),
+    }));
     let (steps, gates) = service_steps(&file, &mut cx);
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
@@ -101,6 +106,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     if let Some(own) = cx.left::<cors::Own>() {
         own.fix(&router, &endpoints);
     }
+    let observer = cx.left::<Observer>();
     let (carry, tasks, facts) = cx.finish();
     Some(Compiled {
         summary: summary::lines(&file, &listener),
@@ -113,6 +119,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
             steps,
             gates,
             readiness,
+            observer,
             options,
         }),
         facts,

@@ -15,7 +15,6 @@ pub struct Namespace {
 /// The core's namespaces of the service.
 pub const SERVICE_NAMESPACES: &[&Namespace] = &[
     &ROUTER,
-    &OPENTELEMETRY,
     &SECRETS,
     &STREAM,
     &JSON,
@@ -160,62 +159,6 @@ pub const ROUTER: Namespace = Namespace {
 const ERROR_BODY: &[Key] = &[
     key("404", Kind::Object, "", "Body of 404."),
     key("405", Kind::Object, "", "Body of 405."),
-];
-
-pub const OPENTELEMETRY: Namespace = Namespace {
-    name: "telemetry/opentelemetry",
-    aliases: &[],
-    doc: "Of this only the Prometheus exporter is served by this version.",
-    keys: &[
-        key("service_name", Kind::Text, "", "Ignored by this version."),
-        key(
-            "service_version",
-            Kind::Text,
-            "",
-            "Ignored by this version.",
-        ),
-        key("deploy_env", Kind::Text, "", "Ignored by this version."),
-        key(
-            "metric_reporting_period",
-            Kind::Integer,
-            "",
-            "Ignored by this version.",
-        ),
-        key(
-            "trace_sample_rate",
-            Kind::Number,
-            "",
-            "Ignored by this version.",
-        ),
-        key("skip_paths", Kind::Texts, "", "Ignored by this version."),
-        key("exporters", Kind::Block(EXPORTERS), "", "Where metrics go."),
-        key("layers", Kind::Object, "", "Ignored by this version."),
-    ],
-};
-
-const EXPORTERS: &[Key] = &[
-    key(
-        "prometheus",
-        Kind::Blocks(PROMETHEUS),
-        "",
-        "The first one with metrics opens a page at `/metrics`.",
-    ),
-    key("otlp", Kind::List, "", "Ignored by this version."),
-];
-
-const PROMETHEUS: &[Key] = &[
-    key("name", Kind::Text, "", "A label."),
-    key("port", Kind::Integer, "9090", "Where the page is served."),
-    key("host", Kind::Text, "127.0.0.1", "The address to listen on."),
-    key("listen_ip", Kind::Text, "127.0.0.1", "The same."),
-    key(
-        "process_metrics",
-        Kind::Bool,
-        "false",
-        "Accepted: process metrics are always there.",
-    ),
-    key("go_metrics", Kind::Bool, "false", "Accepted and ignored."),
-    key("disable_metrics", Kind::Bool, "false", "No page."),
 ];
 
 pub const SECRETS: Namespace = Namespace {

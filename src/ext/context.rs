@@ -43,6 +43,13 @@ pub struct Compile<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct ServiceTimeout(pub Duration);
 
+/// What the file says of the service itself, for the blocks of the service; left by `compile`.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceFacts {
+    pub name: Option<String>,
+    pub health_path: Option<String>,
+}
+
 /// Values that blocks pass to later blocks, one per type.
 #[derive(Debug, Default)]
 pub struct Facts(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);

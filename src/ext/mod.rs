@@ -34,6 +34,7 @@ pub mod logging;
 pub mod lua;
 pub mod martian;
 pub mod metrics;
+pub mod opentelemetry;
 pub mod rate_limit;
 mod recent;
 pub mod redis;
@@ -46,7 +47,9 @@ pub mod unbuilt;
 
 pub use carry::{Carry, Open, Task};
 pub use certificates::{CertificateInUse, CertificateUse, look as look_at_certificates};
-pub use context::{BackendSite, Compile, EndpointSite, Facts, ServiceTimeout, UrlClaim};
+pub use context::{
+    BackendSite, Compile, EndpointSite, Facts, ServiceFacts, ServiceTimeout, UrlClaim,
+};
 pub use registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };

@@ -14,8 +14,8 @@ use crate::ext::json_schema;
 use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, basic, bot_detector, circuit_breaker,
-    client_credentials, cors, http_cache, identity, logging, martian, metrics, rate_limit, redis,
-    request_id, security_http,
+    client_credentials, cors, http_cache, identity, logging, martian, metrics, opentelemetry,
+    rate_limit, redis, request_id, security_http,
 };
 use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::signing::ResponseSigner;
@@ -112,6 +112,9 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &logging::LOGSTASH,
     &logging::ACCESS,
     &metrics::SERVICE,
+    // Header fields before those who send them.
+    &opentelemetry::SECURITY,
+    &opentelemetry::SERVICE,
     &redis::SERVICE,
     // Before any step that may respond, so that every response can contain its id.
     &request_id::SERVICE,
@@ -130,6 +133,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
 /// Around an endpoint, outermost first: bot detector, token validation, rate limits.
 pub const ENDPOINT: &[&EndpointExtension] = &[
     &cors::ENDPOINT,
+    &opentelemetry::ENDPOINT,
     &bot_detector::ENDPOINT,
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
@@ -155,6 +159,8 @@ pub const MAY_BE_NULL: &[&str] = &[
     logging::LOGSTASH.namespace,
     logging::ACCESS.namespace,
     metrics::SERVICE.namespace,
+    opentelemetry::SECURITY.namespace,
+    opentelemetry::SERVICE.namespace,
     identity::TOKEN_CACHE.namespace,
     http_cache::BACKEND.namespace,
 ];
@@ -170,6 +176,7 @@ pub const UNNAMED: &[(&EndpointExtension, Unnamed)] = &[
 
 /// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
 pub const BACKEND: &[&BackendExtension] = &[
+    &opentelemetry::BACKEND,
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
     #[cfg(feature = "lua")]

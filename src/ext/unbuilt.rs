@@ -35,8 +35,6 @@ const REMOVE: &str = "remove the block if the endpoint may run without it";
 /// The list.
 pub const UNBUILT: &[Unbuilt] = &[
     // Namespaces that report.
-    ignore("telemetry/opentelemetry", &[], PROMETHEUS),
-    ignore("telemetry/opentelemetry-security", &[], PROMETHEUS),
     ignore(
         "telemetry/opencensus",
         &["github_com/devopsfaith/krakend-opencensus"],

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::runtime::answer::Fields;
 use crate::telemetry::hidden::Hidden;
+use crate::telemetry::observe;
 use crate::upstream::budget::Full;
 
 /// Why a backend call, or the whole pipeline, gave no response.
@@ -133,6 +134,14 @@ impl Failure {
             Kind::Connect | Kind::Broken | Kind::NoHosts => StatusCode::BAD_GATEWAY,
             Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
             _ => self.status,
+        }
+    }
+
+    /// The failure as traces and series name it.
+    pub fn observed(&self) -> observe::Outcome {
+        match self.kind {
+            Kind::Canceled => observe::Outcome::Canceled,
+            kind => observe::Outcome::Failed(observe::error_type(kind.as_str(), &self.text)),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::runtime::shape::Shape;
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
 use crate::runtime::template::Template;
+use crate::telemetry::observe::{BackendObserver, EndpointObserver, Observer};
 use crate::upstream::{HostSet, OUR_USER_AGENT};
 
 /// Everything in the configuration that requests need.
@@ -38,6 +39,8 @@ pub struct Service {
     pub gates: Box<[Box<dyn EndpointStep>]>,
     /// The conditions of `GET /__ready`, if there are any.
     pub readiness: Option<Arc<Readiness>>,
+    /// What is told of requests beyond logs and our own metrics; `None` where nobody asks.
+    pub observer: Option<Arc<Observer>>,
     pub options: Options,
 }
 
@@ -189,6 +192,7 @@ pub struct Endpoint {
     pub work: Work,
     /// The index of the metric handles of this endpoint, unique in the service.
     pub id: usize,
+    pub observer: Option<Arc<EndpointObserver>>,
 }
 
 /// How an endpoint handles a request that passed its steps.
@@ -323,6 +327,7 @@ pub struct Backend {
     pub send_body_on_redirect: bool,
     /// Requests gzip (unless `disable_compression`).
     pub compression: bool,
+    pub observer: Option<Arc<BackendObserver>>,
 }
 
 /// A mode of our own: the status and some headers of the upstream are sent to the client while the body is still

@@ -72,6 +72,9 @@ pub trait Loader: Send + Sync {
     /// Reopens log files, for log rotation.
     fn reopen_logs(&self);
 
+    /// Sends what collectors have not got yet, before the process ends; takes a few seconds at most.
+    fn send_rest(&self) -> BoxFuture<'static, ()>;
+
     /// Writes all logged lines, before the process ends.
     fn flush_logs(&self);
 }
@@ -339,6 +342,9 @@ impl Process {
         let patterns = endpoints.map(|endpoint| &*endpoint.pattern).collect();
         // Both free much memory. This only fails if the system cannot start a thread, and then it only costs memory.
         let _ = memory::apart(|| self.metrics.keep_routes(&patterns));
+        if let Some(observer) = &active.service.observer {
+            observer.keep_routes(&patterns);
+        }
         let old = self.shared.active.swap(Arc::new(active));
         let _ = memory::apart(move || drop(old));
         let _ = self.tasks.send(loaded.tasks);
@@ -373,10 +379,12 @@ impl Process {
             let idle = self.metrics.requests_in_flight() == 0;
             if idle && (self.metrics.connections_open() == 0 || waited >= FAREWELL) {
                 log::info!("[SERVICE: Gateway] Router execution ended");
+                self.send_rest(signals).await;
                 self.leave(0);
             }
             if waited >= self.listen.drain {
                 log::error!("[SERVICE: Gateway] context deadline exceeded: requests were cut");
+                self.send_rest(signals).await;
                 self.leave(0);
             }
             self.pause(DRAIN_POLL, signals).await;
@@ -391,6 +399,14 @@ impl Process {
                 log::error!("[SERVICE: Gateway] Second signal: leaving at once");
                 self.leave(1);
             }
+        }
+    }
+
+    /// Lets collectors have the rest, unless a second signal ends the process first.
+    async fn send_rest(&self, signals: &mut Signals) {
+        tokio::select! {
+            () = self.loader.send_rest() => {}
+            _ = signals.end() => {}
         }
     }
 

@@ -53,7 +53,12 @@ pub fn health(
 fn is_ordinary(active: &Active) -> bool {
     let service = &active.service;
     let address = &service.options.client_address;
+    let observed = service
+        .observer
+        .as_ref()
+        .zip(service.options.health_path.as_ref());
     !service.steps.iter().any(|step| step.covers_health())
+        && observed.is_none_or(|(observer, path)| observer.settings.skips(path))
         && address.trusted.is_empty()
         && !address.app_engine
 }

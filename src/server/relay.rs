@@ -28,6 +28,7 @@ use crate::server::trailers::Announced;
 use crate::server::{body, grpc, respond};
 use crate::telemetry::hidden::Hidden;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::observe;
 use crate::upstream::{
     CallError, Exchange, Gunzip, HostSet, NextCall, Outgoing, RequestBody, is_gzip, trimmed,
 };
@@ -85,7 +86,7 @@ pub async fn run(
         return Ok(());
     };
     let service = &*active.service;
-    let started = ctx.counted.then(Instant::now);
+    let started = (ctx.counted || ctx.observed.is_some()).then(Instant::now);
     let result = relay(session, ctx, service, endpoint, work)
         .await
         .map_err(|trouble| trouble.hiding(work.backend.url.hidden()));
@@ -217,6 +218,30 @@ fn covered(work: &StreamWork, trouble: Trouble) -> Trouble {
 
 /// Makes the call, within the backend's steps.
 async fn guarded<'a>(
+    session: &mut Session,
+    ctx: &Ctx,
+    service: &Service,
+    work: &'a StreamWork,
+    call: &mut Call<'a>,
+    limit: &Limit,
+) -> std::result::Result<(), Trouble> {
+    let observer = work.backend.observer.as_ref();
+    let Some(watch) = observe::Call::begin(observer, limit.end().into_std()) else {
+        return within_steps(session, ctx, service, work, call, limit).await;
+    };
+    let passed = watch.run(within_steps(session, ctx, service, work, call, limit));
+    let result = Box::pin(passed).await;
+    watch.end(match &result {
+        Ok(()) => observe::Outcome::Answered(true),
+        Err(Trouble::Failed(failure) | Trouble::Covered(failure)) => failure.observed(),
+        // The head was there: what becomes of the body is the client's span to tell.
+        Err(Trouble::Cut(_)) => observe::Outcome::Answered(true),
+        Err(_) => observe::Outcome::Canceled,
+    });
+    result
+}
+
+async fn within_steps<'a>(
     session: &mut Session,
     ctx: &Ctx,
     service: &Service,

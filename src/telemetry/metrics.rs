@@ -480,6 +480,18 @@ impl Metrics {
     }
 }
 
+/// CPU, memory and descriptors of the process, in the text format.
+pub fn process_metrics() -> String {
+    let mut page = Vec::new();
+    #[cfg(target_os = "linux")]
+    {
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        // What cannot be read is left out.
+        let _ = TextEncoder::new().encode(&process.collect(), &mut page);
+    }
+    String::from_utf8(page).unwrap_or_default()
+}
+
 /// Removes the series whose route is not in `patterns`. An empty pattern stands for requests without an endpoint.
 fn keep<T: MetricVecBuilder>(metrics: &MetricVec<T>, patterns: &HashSet<&str>) {
     for family in metrics.collect() {

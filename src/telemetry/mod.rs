@@ -8,6 +8,10 @@
 //! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |
 //! | [`metrics`] | the page for Prometheus |
 //! | [`stats`] | the counters of `telemetry/metrics`, shown at `/__stats` |
+//! | [`observe`] | what a request, its backend calls and their round trips report |
+//! | [`trace`] | spans, and the trace context in header fields |
+//! | [`series`] | metrics under OpenTelemetry's names, and their page for Prometheus |
+//! | [`otlp`] | exports spans and metrics to a collector |
 //! | [`moment`], [`text`] | dates and texts in log lines |
 //! | [`mask`], [`hidden`] | masks credentials and secret parts in URLs |
 //! | [`panics`] | log lines for panics |
@@ -20,8 +24,12 @@ pub mod logger;
 pub mod mask;
 pub mod metrics;
 pub mod moment;
+pub mod observe;
+pub mod otlp;
 pub mod panics;
+pub mod series;
 pub mod sink;
 pub mod stats;
 pub mod syslog;
 pub mod text;
+pub mod trace;

@@ -8,6 +8,7 @@ use pingora_core::{Error, ErrorType};
 
 use super::budget::Full;
 use super::handshake;
+use crate::telemetry::observe::error_type;
 use crate::telemetry::text::masked;
 
 /// Why a call gave no response.
@@ -42,7 +43,27 @@ pub enum CallErrorKind {
     Request,
 }
 
+impl CallErrorKind {
+    /// The kind as traces and series name it.
+    fn label(self) -> &'static str {
+        match self {
+            CallErrorKind::NoHosts => "no_hosts",
+            CallErrorKind::Connect => "connect",
+            CallErrorKind::Broken | CallErrorKind::Redirects => "broken",
+            CallErrorKind::TooLarge => "too_large",
+            CallErrorKind::Full => "buffers_full",
+            CallErrorKind::HeaderTimeout => "deadline",
+            CallErrorKind::Request => "request",
+        }
+    }
+}
+
 impl CallError {
+    /// Why there was no answer, as traces and series name it.
+    pub(super) fn observed(&self) -> &'static str {
+        error_type(self.kind.label(), &self.text)
+    }
+
     pub(super) fn new(kind: CallErrorKind, text: impl Into<Cow<'static, str>>) -> CallError {
         CallError {
             kind,

@@ -77,7 +77,8 @@ pub use proxy::{Proxies, ProxyError};
 pub use redirect::NextCall;
 pub use rules::{HostRules, Redirects};
 pub use side::{
-    SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer, VaultServerError,
+    GrpcAnswer, GrpcClient, SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer,
+    VaultServerError,
 };
 pub use tls::{CertificatePair, TlsPolicy};
 pub use wire::{OUR_USER_AGENT, trimmed};

@@ -34,6 +34,7 @@ mod reload;
 mod stats;
 mod streaming;
 mod target;
+mod telemetry;
 mod tls;
 mod upgrade;
 #[cfg(all(feature = "cel", feature = "json-schema"))]

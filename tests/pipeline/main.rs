@@ -76,6 +76,7 @@ fn backend(host: &str, url: &str) -> Backend {
         graphql: None,
         send_body_on_redirect: false,
         compression: true,
+        observer: None,
     }
 }
 
@@ -101,6 +102,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         query: QueryRules::endpoint::<&str>(&[]),
         work: Work::Nothing,
         id: 0,
+        observer: None,
     };
     let work = Composition {
         pipes: Box::default(),

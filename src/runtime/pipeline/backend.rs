@@ -30,6 +30,7 @@ use crate::runtime::request::Params;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
 use crate::runtime::template::Values as _;
+use crate::telemetry::observe;
 use crate::telemetry::text::masked;
 use crate::upstream::{Incoming, Outgoing};
 
@@ -221,6 +222,26 @@ async fn race<C: Carrier>(
 
 /// Makes one call through the backend's steps, and reads the answer.
 pub(super) async fn exchange<C: Carrier>(
+    carrier: &C,
+    most_bytes: u64,
+    backend: &Backend,
+    prepared: Prepared,
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    let observer = backend.observer.as_ref();
+    let Some(call) = observe::Call::begin(observer, limit.end().into_std()) else {
+        return guarded(carrier, most_bytes, backend, prepared, limit).await;
+    };
+    let result = call.run(guarded(carrier, most_bytes, backend, prepared, limit));
+    let result = Box::pin(result).await;
+    call.end(match &result {
+        Ok(part) => observe::Outcome::Answered(part.complete),
+        Err(failure) => failure.observed(),
+    });
+    result
+}
+
+async fn guarded<C: Carrier>(
     carrier: &C,
     most_bytes: u64,
     backend: &Backend,

@@ -13,6 +13,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::flights::{End, Flight, Join};
 use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
+use crate::telemetry::observe;
 use crate::upstream::{CallOptions, HostSet, Incoming, Outgoing};
 
 /// From the cache if it has a fresh answer; otherwise from the upstream, with the cache told about it. Of equal calls
@@ -34,6 +35,7 @@ pub(super) async fn cached<C: Carrier>(
     let mut revalidating = false;
     match found {
         Lookup::Fresh(incoming) => {
+            observe::cache_hit();
             if let Turn::Lead(flight) = turn {
                 flight.end(End::Shared);
             }

@@ -9,6 +9,7 @@ use super::backend::{Context, Earlier, exchange, prepare};
 use super::carrier::Carrier;
 use super::limit::Limit;
 use crate::runtime::service::Shadow;
+use crate::telemetry::observe;
 
 /// Calls of one shadow that may be under way: one that does not answer must not pile up memory.
 const MOST: usize = 1024;
@@ -30,10 +31,19 @@ pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>]) {
         }
         let (carrier, shadow) = (cx.carrier.clone(), Arc::clone(shadow));
         let most_bytes = cx.options.max_upstream_body_bytes;
+        let request = observe::current();
         tokio::spawn(async move {
             let limit = Limit::at(Instant::now() + shadow.timeout);
-            let call = pin!(exchange(&carrier, most_bytes, &shadow.backend, out, &limit));
-            if let Some(Err(failure)) = limit.wait(call).await {
+            let call = exchange(&carrier, most_bytes, &shadow.backend, out, &limit);
+            let result = match request {
+                Some(request) => {
+                    let call = pin!(call);
+                    let call = pin!(observe::within(&request, call));
+                    limit.wait(call).await
+                }
+                None => limit.wait(pin!(call)).await,
+            };
+            if let Some(Err(failure)) = result {
                 log::debug!("[SHADOW: {}] {failure}", shadow.backend.pattern);
             }
         });

@@ -12,6 +12,7 @@ use crate::runtime::pipeline::Ended;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::service::Endpoint;
 use crate::telemetry::metrics::InFlight;
+use crate::telemetry::observe;
 
 /// One request, from its head to its access-log line.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Ctx {
     pub(in crate::server) counted: bool,
     /// How the endpoint's work ended, and how long it took; `None` when it was not begun.
     pub(in crate::server) ended: Option<(Ended, Duration)>,
+    /// For traces and the series of `telemetry/opentelemetry`; `None` where nobody asks for them.
+    pub(in crate::server) observed: Option<Arc<observe::Request>>,
 }
 
 /// The head of the session's request; `None` when its target is no text, which no route could match.

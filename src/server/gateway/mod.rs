@@ -33,11 +33,13 @@ pub use self::active::Active;
 pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;
+use self::report::begin;
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::listen::Limits;
 use crate::runtime::request::Notes;
 use crate::server::{builtin, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::observe;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl ProxyHttp for Gateway {
             in_flight: None,
             counted: false,
             ended: None,
+            observed: None,
         })
     }
 
@@ -119,6 +122,7 @@ impl ProxyHttp for Gateway {
                     .client_address
                     .of(head.peer, head.headers);
                 ctx.client = Some(head.client);
+                begin(&head, ctx, &active);
                 self.decide(&head, ctx, &active.service)
             }
         };
@@ -137,7 +141,11 @@ impl ProxyHttp for Gateway {
             }
             // Boxed, so that answers of our own do not carry an upstream call's state around.
             Decision::Endpoint(endpoint) => {
-                return in_place(|| self.endpoint(session, ctx, &endpoint)).await;
+                let Some(request) = ctx.observed.clone() else {
+                    return in_place(|| self.endpoint(session, ctx, &endpoint)).await;
+                };
+                let work = self.endpoint(session, ctx, &endpoint);
+                return Box::pin(observe::within(&request, work)).await;
             }
             Decision::Debug | Decision::Echo => {
                 let most = active.service.options.max_request_body_bytes;

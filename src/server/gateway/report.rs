@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::active::Active;
 use super::context::{Ctx, head_of};
+use crate::runtime::request::Head;
 use crate::telemetry::access::AccessEvent;
 use crate::telemetry::moment;
+use crate::telemetry::observe;
 
 /// Tells `telemetry/metrics` that an endpoint's request has come.
 pub(super) fn count(session: &Session, ctx: &mut Ctx) {
@@ -17,6 +20,52 @@ pub(super) fn count(session: &Session, ctx: &mut Ctx) {
         stats.began(digest.and_then(|digest| digest.ssl_digest.as_deref()));
         ctx.counted = true;
     }
+}
+
+/// Takes up the client's trace, where the configuration asks for traces or series.
+pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
+    let Some(observer) = &active.service.observer else {
+        return;
+    };
+    let came = observe::Came {
+        path: head.path,
+        headers: head.headers,
+        by_trusted_proxy: active.service.options.client_address.trusts(head.peer),
+        at: ctx.started,
+    };
+    ctx.observed = Some(observe::Request::begin(observer, &came));
+}
+
+/// Tells traces and series how the request ended.
+fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
+    let (Some(request), Some(head)) = (&ctx.observed, head_of(session, ctx.client)) else {
+        return;
+    };
+    let response: Option<&HeaderMap> = session.response_written().map(|header| &header.headers);
+    request.end(&observe::Ended {
+        endpoint: ctx
+            .endpoint
+            .as_ref()
+            .and_then(|endpoint| endpoint.observer.as_deref()),
+        method: head.method,
+        path: head.path,
+        query: head.query,
+        host: head.host,
+        secure: head.secure,
+        version: if session.is_http2() { "2" } else { "1.1" },
+        peer: head.peer,
+        client: head.client,
+        request_headers: head.headers,
+        response_headers: response,
+        status,
+        bytes_in: session.body_bytes_read() as u64,
+        bytes_out: session.body_bytes_sent() as u64,
+        took,
+        work: ctx
+            .ended
+            .map(|(ended, took)| (ended.complete, ended.error, took)),
+        client_gone: status == 499 || ctx.notes.refused == Some("client_gone"),
+    });
 }
 
 impl Gateway {
@@ -49,6 +98,7 @@ impl Gateway {
                 _ => self.shared.metrics.refused(pattern, reason),
             }
         }
+        end(session, ctx, status, took);
         if ctx.silent || !active.service.options.access_log {
             return;
         }

@@ -39,6 +39,9 @@ impl Gateway {
             self.local(session, ctx, answer).await?;
             return Ok(true);
         }
+        if let Some(request) = &ctx.observed {
+            request.works();
+        }
         match &endpoint.work {
             Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
                 // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.

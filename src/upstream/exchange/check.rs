@@ -81,6 +81,9 @@ impl Exchange<'_> {
     /// Marks the response body as complete. Surplus bytes after it belong to no response.
     pub(super) fn end_answer(&mut self) {
         self.body_done = true;
+        if let Some(trip) = &mut self.trip {
+            trip.read_whole();
+        }
         if !self.spoiled && self.has_surplus() {
             self.spoil("sent more bytes than its answer has");
         }

@@ -71,7 +71,8 @@ impl Exchange<'_> {
     /// The outer error is final. The inner one concerns only the connection.
     pub(super) async fn write_head(&mut self) -> Result<Result<(), Box<Error>>, CallError> {
         let h1 = matches!(self.session.as_deref(), Some(HttpSession::H1(_)));
-        let header = self.wire_head(h1)?;
+        let mut header = self.wire_head(h1)?;
+        self.observe_head(&mut header, h1);
         if h1 && self.may_wait_to_write() {
             self.link();
         }

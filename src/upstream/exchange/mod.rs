@@ -4,6 +4,7 @@ mod again;
 mod check;
 mod head;
 mod long;
+mod observed;
 mod stream;
 
 pub use check::has_surplus;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::again::Kept;
 use super::long::LongHead;
+use crate::telemetry::observe::Trip;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::host::{Host, Peers, Place};
 use crate::upstream::hosts::{Connected, HostList, HostSet};
@@ -74,6 +75,8 @@ pub struct Exchange<'a> {
     pub(super) spoiled: bool,
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
+    /// Where somebody wants to know.
+    pub(super) trip: Option<Box<Trip>>,
     /// Held as long as the exchange lasts.
     pub(super) _slot: Option<OwnedSemaphorePermit>,
 }
@@ -97,8 +100,13 @@ impl HostSet {
         head: &'a Outgoing,
         body: RequestBody,
     ) -> Result<Exchange<'a>, CallError> {
+        let mut trip = Trip::begin(&head.method, &head.target);
         let hosts = self.list().await;
-        let found = self.connect(&hosts, &head.method, &head.target).await?;
+        let found = self.connect(&hosts, &head.method, &head.target).await;
+        if let (Err(error), Some(trip)) = (&found, &mut trip) {
+            trip.failed(error.observed());
+        }
+        let found = found?;
         let Connected {
             session,
             reused,
@@ -132,9 +140,12 @@ impl HostSet {
             spoiled: false,
             peers,
             peer,
+            trip,
             _slot: slot,
         };
-        exchange.send_head().await?;
+        exchange.observe_connection();
+        let sent = exchange.send_head().await;
+        exchange.observe(sent)?;
         Ok(exchange)
     }
 }
@@ -206,15 +217,18 @@ impl Exchange<'_> {
             self.ensure_head().await?;
             match self.read_one_header().await {
                 Ok(true) => {
-                    self.check_header()?;
+                    let checked = self.check_header();
+                    self.observe(checked)?;
                     self.is_answered();
+                    self.observe_answer();
                 }
                 Ok(false) => {}
                 Err(error) if self.may_go_again(&error) => self.session = None,
                 Err(error) => {
                     self.has_verdict = true;
                     self.is_unanswered();
-                    return Err(self.failed(self.head_error(&error)));
+                    let error = Err(self.failed(self.head_error(&error)));
+                    return self.observe(error);
                 }
             }
         }
@@ -255,9 +269,19 @@ impl Exchange<'_> {
             };
             match session.read_response_body().await {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
-                Ok(Some(chunk)) => return Ok(Some(chunk)),
+                Ok(Some(chunk)) => {
+                    if let Some(trip) = &mut self.trip {
+                        trip.read(chunk.len());
+                    }
+                    return Ok(Some(chunk));
+                }
                 Ok(None) => self.end_answer(),
-                Err(error) => return Err(CallError::body(&error)),
+                Err(error) => {
+                    if let Some(trip) = &mut self.trip {
+                        trip.read_failed();
+                    }
+                    return Err(CallError::body(&error));
+                }
             }
         }
         Ok(None)
@@ -276,6 +300,12 @@ impl Exchange<'_> {
             return Err(CallError::truncated());
         };
         let read = session.read_body_ref().await;
+        if let Some(trip) = &mut self.trip {
+            match &read {
+                Ok(piece) => trip.read(piece.map_or(0, <[u8]>::len)),
+                Err(_) => trip.read_failed(),
+            }
+        }
         read.map_err(|error| CallError::body(&error))
     }
 
@@ -381,6 +411,9 @@ impl Exchange<'_> {
 
     /// Returns the connection to the pool, if request and response are complete.
     pub async fn release(&mut self) {
+        if let Some(mut trip) = self.trip.take() {
+            trip.read_whole();
+        }
         let client = &self.set.client;
         let clean = self.request_done && !self.spoiled && !client.settings.disable_keep_alives;
         if let Some(session) = self.session.take()

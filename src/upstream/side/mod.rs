@@ -1,10 +1,12 @@
 //! Our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size.
 
 mod client;
+mod grpc;
 mod tls;
 mod vault;
 
 pub use client::{MOST_BYTES, MOST_TIME, SideAnswer, SideClient, SideError};
+pub use grpc::{GrpcAnswer, GrpcClient};
 pub use tls::SideTls;
 pub(super) use tls::client_config;
 pub use vault::{VaultError, VaultSecret, VaultServer, VaultServerError};

@@ -57,6 +57,43 @@ impl Client {
         })
     }
 
+    /// The other end of a connection that was accepted.
+    pub fn over(stream: TcpStream) -> Self {
+        Self {
+            reader: BufReader::new(stream),
+        }
+    }
+
+    /// Reads one whole request: its first line, its fields with names in lower case, its body.
+    pub fn request(
+        &mut self,
+    ) -> io::Result<(String, std::collections::BTreeMap<String, String>, Vec<u8>)> {
+        let first = self.line()?;
+        let mut headers = std::collections::BTreeMap::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+            headers.insert(name.trim().to_lowercase(), value.trim().to_owned());
+        }
+        let length = headers
+            .get("content-length")
+            .and_then(|text| text.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.reader.read_exact(&mut body)?;
+        if headers
+            .get("transfer-encoding")
+            .is_some_and(|value| value == "chunked")
+        {
+            while let Some(chunk) = self.chunk()? {
+                body.extend_from_slice(&chunk);
+            }
+        }
+        Ok((first, headers, body))
+    }
+
     /// How long a read may wait; a test that expects silence sets it short.
     pub fn patience(self, time: Duration) -> Self {
         self.reader.get_ref().set_read_timeout(Some(time)).unwrap();

@@ -5,6 +5,7 @@
 // Each test binary compiles its own copy of this module and uses another part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod collector;
 pub mod gateway;
 pub mod http;
 pub mod json;
@@ -17,6 +18,7 @@ pub mod tls;
 pub mod tokens;
 pub mod upstream;
 
+pub use collector::Collector;
 pub use gateway::Gateway;
 pub use http::{Answer, Client};
 pub use json::Json;

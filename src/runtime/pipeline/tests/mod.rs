@@ -138,6 +138,7 @@ fn shaped(url: &str, shape: ShapeSpec) -> Backend {
         graphql: None,
         send_body_on_redirect: false,
         compression: true,
+        observer: None,
     }
 }
 
@@ -279,6 +280,7 @@ impl Run {
                 query: QueryRules::endpoint::<&str>(&[]),
                 work: Work::Nothing,
                 id: 0,
+                observer: None,
             };
             let outcome = run_with(fake, &self.options, &endpoint, &work, &call()).await;
             // Lets shadows go out.

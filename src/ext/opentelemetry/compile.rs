@@ -1,0 +1,215 @@
+//! What the service's block means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::KEYS;
+use super::exporters::{Shared, check_names, exporters, pages};
+use super::{Exporters, Pages, environment, layers};
+use crate::config::{Block, Environment, Mistake, Node};
+use crate::ext::context::{Compile, ServiceFacts};
+use crate::ext::registry::ServicePart;
+use crate::telemetry::observe::{Convention, Observer, Settings, Trust};
+use crate::telemetry::series::{SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUNDS};
+use crate::telemetry::trace::context::Formats;
+use crate::telemetry::trace::{Attribute, Value};
+
+/// Paths that KrakenD leaves out, beside the health path.
+const SKIPPED: [&str; 3] = ["/__debug/", "/__echo/", "/__stats/"];
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = node.block(KEYS) else {
+        return ServicePart::Nothing;
+    };
+    if environment::flag(cx.environment, "OTEL_SDK_DISABLED") {
+        log::info!("[SERVICE: OpenTelemetry] switched off by OTEL_SDK_DISABLED");
+        return ServicePart::Nothing;
+    }
+    let facts = cx.left::<ServiceFacts>();
+    let settings = settings(&block, facts.as_deref(), cx.environment);
+    let resource: Arc<[Attribute]> = resource(&block, facts.as_deref(), cx.environment).into();
+    let store = store(&block, settings.convention, cx);
+    let exports = block.block("exporters");
+    check_names(exports.as_ref());
+    let list = pages(exports.as_ref());
+    let period = period(&block, cx.environment);
+    let key = format!("{resource:?} {period:?}");
+    let shared = Shared {
+        resource: &resource,
+        store: &store,
+        period,
+        key: &key,
+    };
+    let exporters: Box<[_]> = exporters(&block, exports.as_ref(), &shared, cx).into();
+    let counted = !list.is_empty() || exporters.iter().any(|exporter| exporter.sends_metrics());
+    cx.leave(Arc::new(Observer::new(
+        settings,
+        counted.then(|| Arc::clone(&store)),
+        exporters.clone(),
+    )));
+    cx.leave(Arc::new(Exporters(exporters)));
+    cx.leave(Arc::new(Pages {
+        list,
+        store,
+        resource,
+    }));
+    ServicePart::Nothing
+}
+
+fn settings(
+    block: &Block<'_>,
+    facts: Option<&ServiceFacts>,
+    environment: &Environment,
+) -> Settings {
+    let layer_block = block.block("layers");
+    let (layers, convention) = layers::layers(layer_block.as_ref());
+    let global = layer_block.as_ref().and_then(|block| block.block("global"));
+    Settings {
+        convention,
+        layers,
+        skip: skipped(block, facts),
+        rate: rate(block, environment),
+        trust: match block.choice("trust_incoming") {
+            Some("never") => Trust::Never,
+            Some("trusted_proxies") => Trust::Proxies,
+            _ => Trust::Always,
+        },
+        formats: formats(block, environment),
+        reads: !global.is_some_and(|global| global.flag("disable_propagation")),
+        writes: !block.flag("disable_injection"),
+    }
+}
+
+/// An empty list is no list; one that holds an empty text leaves nothing out.
+fn skipped(block: &Block<'_>, facts: Option<&ServiceFacts>) -> Vec<String> {
+    let written = block.texts("skip_paths");
+    if !written.is_empty() {
+        return written
+            .into_iter()
+            .filter(|path| !path.is_empty())
+            .collect();
+    }
+    let health = facts.and_then(|facts| facts.health_path.clone());
+    let usual = SKIPPED.into_iter().map(str::to_owned);
+    health.into_iter().chain(usual).collect()
+}
+
+fn rate(block: &Block<'_>, environment: &Environment) -> f64 {
+    let Some(rate) = block.number("trace_sample_rate") else {
+        return environment::rate(environment).unwrap_or(1.0);
+    };
+    let node = block
+        .get("trace_sample_rate")
+        .unwrap_or_else(|| block.node().clone());
+    if !(0.0..=1.0).contains(&rate) {
+        node.mistake(Mistake::OutOfRange {
+            found: rate.to_string(),
+            range: "0 to 1".to_owned(),
+        });
+    } else if rate == 0.0 {
+        node.warn_hint(
+            Mistake::invalid("0 traces nothing here; KrakenD traces every request then"),
+            "1 traces every request",
+        );
+    }
+    rate
+}
+
+fn formats(block: &Block<'_>, environment: &Environment) -> Formats {
+    let named = block.texts("propagators");
+    let variable = environment::text(environment, "OTEL_PROPAGATORS").unwrap_or_default();
+    let from_file = !named.is_empty();
+    let names: Vec<&str> = match from_file {
+        true => named.iter().map(String::as_str).collect(),
+        false => variable.split(',').collect(),
+    };
+    let mut formats = match (
+        from_file || !variable.is_empty(),
+        Formats::parse(names.into_iter()),
+    ) {
+        (false, _) => Formats::default(),
+        (true, Ok(formats)) => formats,
+        (true, Err(unknown)) => {
+            let node = block
+                .get("propagators")
+                .unwrap_or_else(|| block.node().clone());
+            node.mistake(Mistake::NotOneOf {
+                found: unknown.to_owned(),
+                allowed: "tracecontext, b3, b3multi, baggage, none".to_owned(),
+            });
+            Formats::default()
+        }
+    };
+    formats.baggage |= block.flag("propagate_baggage");
+    formats
+}
+
+fn period(block: &Block<'_>, environment: &Environment) -> Duration {
+    match block.integer("metric_reporting_period") {
+        Some(seconds @ 1..) => Duration::from_secs(seconds.unsigned_abs()),
+        // As KrakenD does it.
+        Some(_) => environment::millis(environment, "OTEL_METRIC_EXPORT_INTERVAL")
+            .unwrap_or(Duration::from_secs(60)),
+        None => environment::millis(environment, "OTEL_METRIC_EXPORT_INTERVAL")
+            .unwrap_or(Duration::from_secs(30)),
+    }
+}
+
+/// Who sends: the file's words win over the environment's.
+fn resource(
+    block: &Block<'_>,
+    facts: Option<&ServiceFacts>,
+    environment: &Environment,
+) -> Vec<Attribute> {
+    let set = |key| block.string(key).filter(|text| !text.is_empty());
+    let named = set("service_name")
+        .or_else(|| environment::text(environment, "OTEL_SERVICE_NAME").map(str::to_owned))
+        .or_else(|| facts.and_then(|facts| facts.name.clone()))
+        .unwrap_or_else(|| "KrakenD".to_owned());
+    let version = set("service_version").unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned());
+    let mut resource = vec![
+        ("service.name".into(), Value::from(named)),
+        ("service.version".into(), Value::from(version)),
+    ];
+    if let Some(deployed) = set("deploy_env") {
+        resource.push(("deployment.environment".into(), Value::from(deployed)));
+    }
+    for (name, value) in environment::resource(environment) {
+        if !resource.iter().any(|(known, _)| *known == name) {
+            resource.push((name, value));
+        }
+    }
+    resource
+}
+
+/// The series: they outlive a reload that does not change their buckets.
+fn store(block: &Block<'_>, convention: Convention, cx: &mut Compile<'_>) -> Arc<Store> {
+    let histograms = block.block("histograms");
+    let own = |key| histograms.as_ref().and_then(|block| bounds(block, key));
+    let usual = match convention {
+        Convention::Stable => STABLE_TIME_BOUNDS,
+        Convention::Krakend | Convention::V1_27 => TIME_BOUNDS,
+    };
+    let time = own("time_buckets").unwrap_or_else(|| usual.to_vec());
+    let size = own("size_buckets").unwrap_or_else(|| SIZE_BOUNDS.to_vec());
+    let key = format!("telemetry/opentelemetry series {convention:?} {time:?} {size:?}");
+    cx.carry(key, |_| Arc::new(Store::new(&time, &size)))
+}
+
+fn bounds(block: &Block<'_>, key: &str) -> Option<Vec<f64>> {
+    let node = block.get(key)?;
+    let list = block.list(key);
+    let numbers: Option<Vec<f64>> = list
+        .iter()
+        .map(|item| item.number(crate::config::Typing::Weak))
+        .collect();
+    let numbers = numbers?;
+    let rising = numbers
+        .windows(2)
+        .all(|pair| matches!(pair, [a, b] if a < b));
+    let good = rising && numbers.first().is_some_and(|first| *first > 0.0) && numbers.len() <= 100;
+    if !good {
+        node.invalid("must be 1 to 100 numbers above 0, each larger than the one before");
+    }
+    good.then_some(numbers)
+}

@@ -1,0 +1,103 @@
+//! Layers and their switches.
+
+use http::HeaderName;
+
+use crate::config::{Block, Mistake};
+use crate::telemetry::observe::{BackendLayer, Convention, Layer, Layers, Parts};
+use crate::telemetry::trace::{Attribute, Value};
+
+/// `layers` of the service, and the convention in its `global`.
+pub(super) fn layers(block: Option<&Block<'_>>) -> (Layers, Convention) {
+    let Some(block) = block else {
+        return (Layers::default(), Convention::default());
+    };
+    let global = block.block("global");
+    let convention = global.as_ref().map(convention).unwrap_or_default();
+    let layers = Layers {
+        global: global.as_ref().map(layer).unwrap_or_default(),
+        proxy: block.block("proxy").as_ref().map(layer).unwrap_or_default(),
+        backend: block
+            .block("backend")
+            .map(|block| backend(&block, &BackendLayer::default()))
+            .unwrap_or_default(),
+    };
+    (layers, convention)
+}
+
+fn convention(block: &Block<'_>) -> Convention {
+    match block.text("semantic_convention") {
+        None | Some("") => Convention::Krakend,
+        Some("1.27") => Convention::V1_27,
+        Some("stable") => Convention::Stable,
+        Some(_) => {
+            if let Some(node) = block.get("semantic_convention") {
+                node.warn_hint(
+                    Mistake::NotOneOf {
+                        found: node.shown(),
+                        allowed: "1.27, stable".to_owned(),
+                    },
+                    "KrakenD's own names are taken instead",
+                );
+            }
+            Convention::Krakend
+        }
+    }
+}
+
+/// `global` or `proxy`.
+pub(super) fn layer(block: &Block<'_>) -> Layer {
+    Layer {
+        metrics: !block.flag("disable_metrics"),
+        traces: !block.flag("disable_traces"),
+        report_headers: block.flag("report_headers"),
+        skip_headers: names(block),
+        metric_attributes: attributes(block, "metrics_static_attributes"),
+        trace_attributes: attributes(block, "traces_static_attributes"),
+    }
+}
+
+/// `backend`; what it has not comes from `base`.
+pub(super) fn backend(block: &Block<'_>, base: &BackendLayer) -> BackendLayer {
+    let half =
+        |key: &str, base: &Parts| block.block(key).map_or_else(|| base.clone(), |b| parts(&b));
+    BackendLayer {
+        metrics: half("metrics", &base.metrics),
+        traces: half("traces", &base.traces),
+    }
+}
+
+fn parts(block: &Block<'_>) -> Parts {
+    Parts {
+        stage: !block.flag("disable_stage"),
+        round_trip: block.flag("round_trip"),
+        read_payload: block.flag("read_payload"),
+        detailed: block.flag("detailed_connection"),
+        report_headers: block.flag("report_headers"),
+        skip_headers: names(block),
+        attributes: attributes(block, "static_attributes"),
+    }
+}
+
+fn names(block: &Block<'_>) -> Vec<HeaderName> {
+    let names = block.texts("skip_headers");
+    names
+        .iter()
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect()
+}
+
+/// Static attributes: of equal keys the last counts, and empty ones are no attributes.
+pub(super) fn attributes(block: &Block<'_>, key: &str) -> Vec<Attribute> {
+    let mut all: Vec<Attribute> = Vec::new();
+    for item in block.blocks(key) {
+        let (Some(name), Some(value)) = (item.string("key"), item.string("value")) else {
+            continue;
+        };
+        if name.is_empty() || value.is_empty() {
+            continue;
+        }
+        all.retain(|(known, _)| *known != name);
+        all.push((name.into(), Value::from(value)));
+    }
+    all
+}

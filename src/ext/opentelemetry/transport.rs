@@ -1,0 +1,198 @@
+//! How OTLP reaches a collector: HTTP with protobuf, or gRPC.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures::future::BoxFuture;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
+
+use crate::telemetry::otlp::{Sent, Signal, Transport};
+use crate::upstream::{GrpcAnswer, GrpcClient, SideAnswer, SideClient};
+
+/// What all requests to one collector share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) headers: HeaderMap,
+    pub(super) gzip: bool,
+    pub(super) timeout: Duration,
+}
+
+/// Over HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct OverHttp {
+    pub(super) client: SideClient,
+    /// The addresses for traces and for metrics.
+    pub(super) urls: [String; 2],
+    pub(super) common: Common,
+}
+
+/// Over gRPC.
+#[derive(Debug)]
+pub(super) struct OverGrpc {
+    pub(super) client: GrpcClient,
+    pub(super) common: Common,
+}
+
+impl Transport for OverHttp {
+    fn send(&self, signal: Signal, body: Bytes) -> BoxFuture<'_, Sent> {
+        Box::pin(async move {
+            let mut headers = self.common.headers.clone();
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-protobuf"),
+            );
+            let mut body = body;
+            if self.common.gzip {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                body = gzip(&body).into();
+            }
+            let [traces, metrics] = &self.urls;
+            let url = match signal {
+                Signal::Traces => traces,
+                Signal::Metrics => metrics,
+            };
+            let call = self
+                .client
+                .call(Method::POST, url, headers, body, self.common.timeout);
+            match call.await {
+                Ok(answer) => of_http(&answer),
+                Err(error) => Sent::Again {
+                    after: None,
+                    reason: error.to_string(),
+                },
+            }
+        })
+    }
+}
+
+/// OTLP/HTTP, "Failures": what may be sent again.
+fn of_http(answer: &SideAnswer) -> Sent {
+    let reason = format!("status {}", answer.status.as_u16());
+    match answer.status {
+        status if status.is_success() => Sent::Taken {
+            answer: answer.body.clone(),
+        },
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => Sent::Again {
+            after: retry_after(&answer.headers),
+            reason,
+        },
+        _ => Sent::Refused { reason },
+    }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(
+        at.duration_since(std::time::SystemTime::now())
+            .unwrap_or_default(),
+    )
+}
+
+impl Transport for OverGrpc {
+    fn send(&self, signal: Signal, body: Bytes) -> BoxFuture<'_, Sent> {
+        Box::pin(async move {
+            let path = match signal {
+                Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+                Signal::Metrics => {
+                    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+                }
+            };
+            let common = &self.common;
+            let packed = common.gzip.then(|| gzip(&body));
+            let message = packed.as_deref().unwrap_or(&body);
+            let call =
+                self.client
+                    .call(path, &common.headers, message, common.gzip, common.timeout);
+            match call.await {
+                Ok(answer) => of_grpc(answer),
+                Err(reason) => Sent::Again {
+                    after: None,
+                    reason,
+                },
+            }
+        })
+    }
+}
+
+/// OTLP/gRPC, "Failures": CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS; and
+/// RESOURCE_EXHAUSTED where the server says when.
+fn of_grpc(answer: GrpcAnswer) -> Sent {
+    let reason = || format!("gRPC status {}: {}", answer.status, answer.message);
+    match answer.status {
+        0 => Sent::Taken {
+            answer: answer.body,
+        },
+        1 | 4 | 10 | 11 | 14 | 15 => Sent::Again {
+            after: answer.again_after,
+            reason: reason(),
+        },
+        8 if answer.again_after.is_some() => Sent::Again {
+            after: answer.again_after,
+            reason: reason(),
+        },
+        _ => Sent::Refused { reason: reason() },
+    }
+}
+
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    // Writing to memory does not fail.
+    let _ = encoder.write_all(body);
+    encoder.finish().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(status: u16) -> Sent {
+        of_http(&SideAnswer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]),
+            body: Bytes::new(),
+        })
+    }
+
+    #[test]
+    fn what_may_be_sent_again_is_what_the_protocol_says() {
+        assert!(matches!(http(200), Sent::Taken { .. }));
+        for status in [429, 502, 503, 504] {
+            let Sent::Again { after, .. } = http(status) else {
+                panic!("{status}")
+            };
+            assert_eq!(after, Some(Duration::from_secs(7)));
+        }
+        for status in [400, 401, 404, 413, 500, 501] {
+            assert!(matches!(http(status), Sent::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_room_is_asked_again_only_when_it_says_when() {
+        let grpc = |status, again_after| {
+            of_grpc(GrpcAnswer {
+                status,
+                message: String::new(),
+                again_after,
+                body: Bytes::new(),
+            })
+        };
+        assert!(matches!(grpc(0, None), Sent::Taken { .. }));
+        assert!(matches!(grpc(14, None), Sent::Again { .. }));
+        assert!(matches!(grpc(8, None), Sent::Refused { .. }));
+        let soon = Some(Duration::from_secs(1));
+        assert!(matches!(grpc(8, soon), Sent::Again { .. }));
+        assert!(matches!(grpc(16, None), Sent::Refused { .. }));
+    }
+}

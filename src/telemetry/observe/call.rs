@@ -1,0 +1,221 @@
+//! One call of a backend within a request, with everything that stands around its round trips.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::{BackendObserver, CURRENT, Convention, Current, Request, method_value, outcome_labels};
+use crate::telemetry::trace::span::nanos;
+use crate::telemetry::trace::{Span, SpanId, SpanKind, SpanStatus, Value};
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer; `false`: something is missing of it.
+    Answered(bool),
+    /// Why there was none: see [`super::error_type`].
+    Failed(&'static str),
+    /// Nobody waits for it any more.
+    Canceled,
+}
+
+/// What round trips need to know of the call around them.
+#[derive(Debug)]
+pub(super) struct Under {
+    pub(super) observer: Arc<BackendObserver>,
+    pub(super) request: Arc<Request>,
+    /// The parent of their spans.
+    pub(super) parent: Option<SpanId>,
+    /// When nobody will wait any longer.
+    pub(super) deadline: Instant,
+    cached: AtomicBool,
+    /// The last answer's.
+    pub(super) status: AtomicU16,
+    /// When the head of the answer came.
+    pub(super) headed: OnceLock<Instant>,
+}
+
+/// A call under way. Dropped without an end, it was given up: too late, or because nobody waits any more.
+#[derive(Debug)]
+pub struct Call {
+    under: Arc<Under>,
+    id: SpanId,
+    began: Instant,
+    ended: bool,
+}
+
+impl Call {
+    /// Begins a call of the backend, within the request that the task works for; `deadline` is its end.
+    pub fn begin(observer: Option<&Arc<BackendObserver>>, deadline: Instant) -> Option<Call> {
+        let observer = observer?;
+        let request = super::current()?;
+        Some(Call::of(observer, request, deadline))
+    }
+
+    /// The same for a request that has another task.
+    pub fn of(observer: &Arc<BackendObserver>, request: Arc<Request>, deadline: Instant) -> Call {
+        let id = SpanId::random();
+        let staged = observer.layer.traces.stage && !observer.endpoint.skipped;
+        let parent = match staged {
+            true => Some(id),
+            false => request.work_span(&observer.endpoint),
+        };
+        Call {
+            under: Arc::new(Under {
+                observer: Arc::clone(observer),
+                request,
+                parent,
+                deadline,
+                cached: AtomicBool::new(false),
+                status: AtomicU16::new(0),
+                headed: OnceLock::new(),
+            }),
+            id,
+            began: Instant::now(),
+            ended: false,
+        }
+    }
+
+    /// Runs `work` as this call.
+    pub fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        let current = Current {
+            request: Arc::clone(&self.under.request),
+            call: Some(Arc::clone(&self.under)),
+        };
+        CURRENT.scope(current, work)
+    }
+
+    /// Reports how it ended.
+    pub fn end(mut self, outcome: Outcome) {
+        self.report(outcome);
+    }
+
+    fn report(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let mut took = self.began.elapsed();
+        if let (true, Some(headed)) = (self.under.observer.streams, self.under.headed.get()) {
+            took = headed.saturating_duration_since(self.began);
+            self.under.request.streamed(*headed);
+        }
+        if let Outcome::Failed(error) = outcome {
+            self.under.request.failed(error);
+        }
+        if self.under.observer.endpoint.skipped {
+            return;
+        }
+        self.count(outcome, took);
+        if self.under.request.recorded && self.under.observer.layer.traces.stage {
+            let span = self.span(outcome, took);
+            self.under.request.observer.push(span);
+        }
+    }
+
+    fn count(&self, outcome: Outcome, took: Duration) {
+        let observer = &self.under.observer;
+        let (Some(store), true) = (&observer.store, observer.layer.metrics.stage) else {
+            return;
+        };
+        let key = match outcome {
+            Outcome::Answered(complete) => (complete, false, false),
+            Outcome::Failed(_) => (false, true, false),
+            Outcome::Canceled => (false, false, true),
+        };
+        let histogram = observer.works.get_or_make(&key, || {
+            let (complete, error, canceled) = key;
+            let mut labels = observer.own_labels(&observer.method);
+            labels.extend(outcome_labels(complete, error, canceled));
+            labels.extend_from_slice(&observer.layer.metrics.attributes);
+            store.histogram(&super::names::BACKEND, &labels)
+        });
+        let request = &self.under.request;
+        histogram.record_time(took, request.recorded.then_some((request.trace, self.id)));
+    }
+
+    fn span(&self, outcome: Outcome, took: Duration) -> Span {
+        let Under {
+            observer, request, ..
+        } = &*self.under;
+        let start = request.clock.at(self.began);
+        let mut span = Span {
+            trace: request.trace,
+            id: self.id,
+            parent: request.work_span(&observer.endpoint),
+            state: request.state.clone(),
+            name: match observer.convention {
+                Convention::Stable => format!("backend {}", observer.route).into(),
+                _ => observer.route.to_string().into(),
+            },
+            kind: SpanKind::Internal,
+            start,
+            end: start + nanos(took),
+            attributes: Vec::with_capacity(10),
+            events: Vec::new(),
+            link: None,
+            status: match outcome {
+                Outcome::Failed(_) => SpanStatus::Error(Cow::Borrowed("")),
+                _ => SpanStatus::Unset,
+            },
+        };
+        span.set("http.request.method", method_value(&observer.method));
+        span.set("http.route", Value::from(&observer.route));
+        span.set(
+            "krakend.endpoint.route",
+            Value::from(&observer.endpoint.route),
+        );
+        span.set(
+            "krakend.endpoint.method",
+            method_value(&observer.endpoint.method),
+        );
+        span.set("krakend.stage", "backend");
+        let status = self.under.status.load(Ordering::Relaxed);
+        if status > 0 {
+            span.set("http.response.status_code", status);
+        }
+        if self.under.cached.load(Ordering::Relaxed) {
+            span.set("krakend.cache", "hit");
+        }
+        match outcome {
+            Outcome::Answered(complete) => span.set("complete", complete),
+            Outcome::Failed(error) => {
+                span.set("complete", false);
+                span.set("error", error);
+                match error {
+                    "status" => span.set("error.type", status.to_string()),
+                    error => span.set("error.type", error),
+                }
+            }
+            Outcome::Canceled => {
+                span.set("complete", false);
+                span.set("canceled", true);
+            }
+        }
+        span.attributes
+            .extend_from_slice(&observer.layer.traces.attributes);
+        span
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.ended {
+            let late = Instant::now() >= self.under.deadline;
+            self.report(match late {
+                true => Outcome::Failed("timeout"),
+                false => Outcome::Canceled,
+            });
+        }
+    }
+}
+
+/// The call that the task makes was answered out of a cache.
+pub fn cache_hit() {
+    let _ = CURRENT.try_with(|current| {
+        if let Some(call) = &current.call {
+            call.cached.store(true, Ordering::Relaxed);
+        }
+    });
+}

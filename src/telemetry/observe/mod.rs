@@ -1,0 +1,277 @@
+//! What a request tells: spans, series, and the context that goes on to backends.
+//!
+//! | type | one for each |
+//! |---|---|
+//! | [`Observer`] | configuration |
+//! | [`EndpointObserver`], [`BackendObserver`] | endpoint and backend of it: names and handles |
+//! | [`Request`] | request of a client |
+//! | [`Call`] | call of a backend within a request |
+//! | [`Trip`] | round trip to a host within a call |
+//!
+//! A configuration that asks for nothing has no [`Observer`], and a request then pays for one look at an `Option`.
+//! What is under way is found by a value that belongs to the task ([`within`]), so that the code between server and
+//! wire need not hand it on.
+
+mod call;
+mod names;
+mod request;
+pub mod settings;
+mod trip;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use http::Method;
+
+pub use call::{Call, Outcome, cache_hit};
+pub use request::{Came, Ended, Request};
+pub use settings::{BackendLayer, Convention, Layer, Layers, Parts, Settings, Trust};
+pub use trip::Trip;
+
+use crate::telemetry::otlp::Exporter;
+use crate::telemetry::series::{Grown, Histogram, Store};
+use crate::telemetry::trace::{Attribute, Span, SpanId, TraceId, Value};
+
+use names::ServerNames;
+
+/// What a configuration wants to know of its requests.
+#[derive(Debug)]
+pub struct Observer {
+    pub settings: Settings,
+    /// Where series are; `None` when nobody reads them.
+    pub store: Option<Arc<Store>>,
+    /// Who takes spans.
+    pub exporters: Box<[Arc<Exporter>]>,
+    /// Requests that no endpoint answered.
+    others: Grown<(Method, u16, bool, bool), ServerSeries>,
+}
+
+/// What one endpoint reports.
+#[derive(Debug)]
+pub struct EndpointObserver {
+    pub(super) pattern: Arc<str>,
+    /// As KrakenD writes it.
+    pub(super) route: Arc<str>,
+    pub(super) method: Method,
+    pub(super) proxy: Layer,
+    /// Added to the service's.
+    pub(super) metric_attributes: Vec<Attribute>,
+    pub(super) trace_attributes: Vec<Attribute>,
+    /// Left out by `skip_paths`.
+    pub(super) skipped: bool,
+    pub(super) server: Grown<(u16, bool, bool), ServerSeries>,
+    pub(super) works: Grown<(bool, bool, bool), Arc<Histogram>>,
+}
+
+/// What one backend reports.
+#[derive(Debug)]
+pub struct BackendObserver {
+    pub(super) route: Arc<str>,
+    pub(super) method: Method,
+    pub(super) endpoint: Arc<EndpointObserver>,
+    pub(super) layer: BackendLayer,
+    pub(super) convention: Convention,
+    /// An answer that is an error is read for its content.
+    pub(super) reads_errors: bool,
+    /// Its work ends with the head of its answer.
+    pub(super) streams: bool,
+    pub(super) store: Option<Arc<Store>>,
+    pub(super) works: Grown<(bool, bool, bool), Arc<Histogram>>,
+    trips: Grown<trip::Key, trip::TripSeries>,
+    reads: Grown<bool, trip::ReadSeries>,
+}
+
+/// Series of one status.
+#[derive(Debug)]
+pub(super) struct ServerSeries {
+    pub(super) duration: Arc<Histogram>,
+    pub(super) size: Arc<Histogram>,
+}
+
+/// What an observer needs to know of an endpoint.
+#[derive(Debug)]
+pub struct EndpointFacts<'a> {
+    pub pattern: &'a Arc<str>,
+    pub method: &'a Method,
+    /// What the endpoint's own block says; `None` leaves the service's.
+    pub proxy: Option<Layer>,
+    pub metric_attributes: Vec<Attribute>,
+    pub trace_attributes: Vec<Attribute>,
+}
+
+impl Observer {
+    pub fn new(
+        settings: Settings,
+        store: Option<Arc<Store>>,
+        exporters: Box<[Arc<Exporter>]>,
+    ) -> Observer {
+        Observer {
+            settings,
+            store,
+            exporters,
+            others: Grown::default(),
+        }
+    }
+
+    /// The handles of one endpoint.
+    pub fn endpoint(&self, facts: EndpointFacts<'_>) -> EndpointObserver {
+        EndpointObserver {
+            pattern: Arc::clone(facts.pattern),
+            route: settings::route(facts.pattern).into(),
+            method: facts.method.clone(),
+            proxy: facts
+                .proxy
+                .unwrap_or_else(|| self.settings.layers.proxy.clone()),
+            metric_attributes: facts.metric_attributes,
+            trace_attributes: facts.trace_attributes,
+            skipped: self.settings.skips(facts.pattern),
+            server: Grown::default(),
+            works: Grown::default(),
+        }
+    }
+
+    /// The handles of one backend of `endpoint`; `layer` is what its own block says.
+    pub fn backend(
+        &self,
+        endpoint: &Arc<EndpointObserver>,
+        pattern: &str,
+        method: &Method,
+        layer: Option<BackendLayer>,
+        (reads_errors, streams): (bool, bool),
+    ) -> BackendObserver {
+        BackendObserver {
+            route: settings::backend_route(pattern).into(),
+            method: method.clone(),
+            endpoint: Arc::clone(endpoint),
+            layer: layer.unwrap_or_else(|| self.settings.layers.backend.clone()),
+            convention: self.settings.convention,
+            reads_errors,
+            streams,
+            store: self.store.clone(),
+            works: Grown::default(),
+            trips: Grown::default(),
+            reads: Grown::default(),
+        }
+    }
+
+    /// Forgets the series of endpoints that are gone.
+    pub fn keep_routes(&self, patterns: &HashSet<&str>) {
+        let Some(store) = &self.store else { return };
+        let written: Vec<String> = patterns.iter().map(|it| settings::route(it)).collect();
+        let both = patterns
+            .iter()
+            .copied()
+            .chain(written.iter().map(String::as_str));
+        store.keep_routes(&both.collect());
+    }
+
+    /// Whether spans go anywhere.
+    pub fn traces(&self) -> bool {
+        self.exporters.iter().any(|exporter| exporter.takes_spans())
+    }
+
+    /// Hands a span to everybody who takes spans.
+    pub(super) fn push(&self, span: Span) {
+        let mut takers = self
+            .exporters
+            .iter()
+            .filter(|exporter| exporter.takes_spans());
+        let Some(last) = takers.next_back() else {
+            return;
+        };
+        let span = Box::new(span);
+        takers.for_each(|exporter| exporter.push(span.clone()));
+        last.push(span);
+    }
+}
+
+impl BackendObserver {
+    /// Labels that all series of the backend share.
+    fn own_labels(&self, method: &Method) -> Vec<Attribute> {
+        vec![
+            ("http.request.method".into(), method_value(method)),
+            ("http.route".into(), Value::from(&self.route)),
+            (
+                "krakend.endpoint.route".into(),
+                Value::from(&self.endpoint.route),
+            ),
+            (
+                "krakend.endpoint.method".into(),
+                method_value(&self.endpoint.method),
+            ),
+        ]
+    }
+}
+
+/// A method as labels have it: one of a closed list (RFC 9110 §9.3 and PATCH).
+pub(super) fn method_value(method: &Method) -> Value {
+    Value::Text(known_method(method).unwrap_or("_OTHER").into())
+}
+
+pub(super) fn known_method(method: &Method) -> Option<&'static str> {
+    const KNOWN: [&str; 9] = [
+        "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
+    ];
+    KNOWN.into_iter().find(|known| *known == method.as_str())
+}
+
+/// How work ended, as labels have it.
+pub(super) fn outcome_labels(complete: bool, error: bool, canceled: bool) -> [Attribute; 3] {
+    [
+        ("error".into(), error.into()),
+        ("canceled".into(), canceled.into()),
+        ("complete".into(), complete.into()),
+    ]
+}
+
+/// What is under way in a task.
+#[derive(Debug, Clone)]
+struct Current {
+    request: Arc<Request>,
+    call: Option<Arc<call::Under>>,
+}
+
+tokio::task_local! {
+    static CURRENT: Current;
+}
+
+/// Runs `work` as a part of `request`.
+pub fn within<F: Future>(request: &Arc<Request>, work: F) -> impl Future<Output = F::Output> {
+    let current = Current {
+        request: Arc::clone(request),
+        call: None,
+    };
+    CURRENT.scope(current, work)
+}
+
+/// The request that the task works for, if it is observed.
+pub fn current() -> Option<Arc<Request>> {
+    CURRENT
+        .try_with(|current| Arc::clone(&current.request))
+        .ok()
+}
+
+/// Trace and span that log lines of this task belong to.
+pub fn ids() -> Option<(TraceId, SpanId, bool)> {
+    CURRENT.try_with(|current| current.request.ids()).ok()
+}
+
+/// Why something failed, in one of few words. `kind` and `text` are those of the failure.
+pub fn error_type(kind: &'static str, text: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match kind {
+        "deadline" => "timeout",
+        "connect" if says(&["refused"]) => "connect_refused",
+        "connect" if says(&["i/o timeout"]) => "connect_timeout",
+        "connect" if says(&["no such host", "lookup"]) => "dns",
+        "connect" if says(&["tls", "x509", "certificate"]) => "tls",
+        "broken" => "reset",
+        "decode" => "body_invalid",
+        "too_large" => "body_too_large",
+        "refused" if says(&["circuit breaker"]) => "circuit_open",
+        "refused" if says(&["rate limit"]) => "rate_limited",
+        "refused" => "policy",
+        other => other,
+    }
+}

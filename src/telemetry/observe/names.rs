@@ -1,0 +1,129 @@
+//! The instruments: KrakenD's names, and those of the conventions.
+
+use super::settings::Convention;
+use crate::telemetry::series::{Instrument, Kind, Measure};
+
+const SECONDS: Kind = Kind::Histogram(Measure::Seconds);
+const SIZES: Kind = Kind::Histogram(Measure::Whole);
+const COUNT: Kind = Kind::Counter(Measure::Whole);
+
+const fn plain(name: &'static str, kind: Kind) -> Instrument {
+    unit(name, "", "", kind)
+}
+
+const fn unit(
+    name: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    kind: Kind,
+) -> Instrument {
+    Instrument {
+        name,
+        unit,
+        help,
+        kind,
+    }
+}
+
+/// What requests of clients are counted in.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerNames {
+    pub duration: Instrument,
+    pub size: Instrument,
+}
+
+/// What round trips to backends are counted in.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientNames {
+    pub duration: Instrument,
+    pub request_size: Instrument,
+    pub response_size: Instrument,
+    pub no_length: Instrument,
+    pub get_conn: Instrument,
+    pub dns: Instrument,
+    pub tls: Instrument,
+}
+
+pub const PROXY: Instrument = plain("krakend.proxy.duration", SECONDS);
+pub const BACKEND: Instrument = plain("krakend.backend.duration", SECONDS);
+
+pub const STARTED: Instrument = plain("http.client.request.started.count", COUNT);
+pub const FAILED: Instrument = plain("http.client.request.failed.count", COUNT);
+pub const TIMED_OUT: Instrument = plain("http.client.request.timedout.count", COUNT);
+pub const CANCELED: Instrument = plain("http.client.request.canceled.count", COUNT);
+
+pub const READ_SIZE: Instrument = unit("http.client.response.read.size", "b", "", COUNT);
+pub const READ_SIZES: Instrument = unit("http.client.response.read.size-hist", "b", "", SIZES);
+pub const READ_TIME: Instrument = unit(
+    "http.client.response.read.time",
+    "s",
+    "",
+    Kind::Counter(Measure::Seconds),
+);
+pub const READ_TIMES: Instrument = unit("http.client.response.read.time-hist", "s", "", SECONDS);
+pub const READ_ERRORS: Instrument = plain("http.client.response.read.errors", COUNT);
+
+impl ServerNames {
+    pub const fn of(convention: Convention) -> ServerNames {
+        match convention {
+            Convention::Krakend => ServerNames {
+                duration: plain("http.server.duration", SECONDS),
+                size: plain("http.server.response.size", SIZES),
+            },
+            Convention::V1_27 | Convention::Stable => ServerNames {
+                duration: unit(
+                    "http.server.request.duration",
+                    "s",
+                    "Duration of HTTP server requests.",
+                    SECONDS,
+                ),
+                size: unit(
+                    "http.server.response.body.size",
+                    "By",
+                    "Size of HTTP server response bodies.",
+                    SIZES,
+                ),
+            },
+        }
+    }
+}
+
+impl ClientNames {
+    pub const fn of(convention: Convention) -> ClientNames {
+        match convention {
+            Convention::Krakend => ClientNames {
+                duration: plain("http.client.duration", SECONDS),
+                request_size: plain("http.client.request.size", COUNT),
+                response_size: plain("http.client.response.size", SIZES),
+                no_length: plain("http.client.response.no-content-length", COUNT),
+                get_conn: plain("http.client.request.get-conn.duration", SECONDS),
+                dns: plain("http.client.request.dns.duration", SECONDS),
+                tls: plain("http.client.request.tls.duration", SECONDS),
+            },
+            Convention::V1_27 | Convention::Stable => ClientNames {
+                duration: unit(
+                    "http.client.request.duration",
+                    "s",
+                    "Duration of HTTP client requests.",
+                    SECONDS,
+                ),
+                request_size: unit(
+                    "http.client.request.body.size",
+                    "By",
+                    "Size of HTTP client request bodies.",
+                    SIZES,
+                ),
+                response_size: unit(
+                    "http.client.response.body.size",
+                    "By",
+                    "Size of HTTP client response bodies.",
+                    SIZES,
+                ),
+                no_length: unit("http.client.response.no-content-length", "By", "", COUNT),
+                get_conn: unit("http.client.request.get-conn.duration", "s", "", SECONDS),
+                dns: unit("http.client.request.dns.duration", "s", "", SECONDS),
+                tls: unit("http.client.request.tls.duration", "s", "", SECONDS),
+            },
+        }
+    }
+}

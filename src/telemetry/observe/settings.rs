@@ -1,0 +1,196 @@
+//! What `telemetry/opentelemetry` asks for, compiled.
+
+use http::HeaderName;
+
+use crate::telemetry::trace::Attribute;
+use crate::telemetry::trace::context::Formats;
+
+/// Whose names series and spans have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Convention {
+    /// KrakenD's own.
+    #[default]
+    Krakend,
+    /// KrakenD's with `"semantic_convention": "1.27"`.
+    V1_27,
+    /// The stable HTTP conventions of OpenTelemetry.
+    Stable,
+}
+
+/// What one layer reports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    pub metrics: bool,
+    pub traces: bool,
+    pub report_headers: bool,
+    pub skip_headers: Vec<HeaderName>,
+    pub metric_attributes: Vec<Attribute>,
+    pub trace_attributes: Vec<Attribute>,
+}
+
+impl Default for Layer {
+    fn default() -> Layer {
+        Layer {
+            metrics: true,
+            traces: true,
+            report_headers: false,
+            skip_headers: Vec::new(),
+            metric_attributes: Vec::new(),
+            trace_attributes: Vec::new(),
+        }
+    }
+}
+
+/// Which parts of a call to a backend are reported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parts {
+    pub stage: bool,
+    pub round_trip: bool,
+    pub read_payload: bool,
+    pub detailed: bool,
+    pub report_headers: bool,
+    pub skip_headers: Vec<HeaderName>,
+    pub attributes: Vec<Attribute>,
+}
+
+impl Parts {
+    /// Nothing.
+    pub const NONE: Parts = Parts {
+        stage: false,
+        round_trip: false,
+        read_payload: false,
+        detailed: false,
+        report_headers: false,
+        skip_headers: Vec::new(),
+        attributes: Vec::new(),
+    };
+
+    /// Whether round trips are reported: reading the answer is a part of one.
+    pub fn trips(&self) -> bool {
+        self.round_trip || self.read_payload
+    }
+}
+
+impl Default for Parts {
+    fn default() -> Parts {
+        Parts {
+            stage: true,
+            round_trip: true,
+            read_payload: true,
+            detailed: true,
+            ..Parts::NONE
+        }
+    }
+}
+
+/// What calls to a backend report.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BackendLayer {
+    pub metrics: Parts,
+    pub traces: Parts,
+}
+
+/// All layers of a service.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Layers {
+    pub global: Layer,
+    pub proxy: Layer,
+    pub backend: BackendLayer,
+}
+
+/// Whom a client's decision to sample binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// Every client's context is continued.
+    #[default]
+    Always,
+    /// That of trusted proxies.
+    Proxies,
+    /// Nobody's: each request begins a trace, with a link to the client's.
+    Never,
+}
+
+/// Which requests are left out, and how traces travel.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub convention: Convention,
+    pub layers: Layers,
+    /// Exact paths and patterns, and beginnings that end in `/`.
+    pub skip: Vec<String>,
+    /// Which part of the requests without a parent is recorded, 0 to 1.
+    pub rate: f64,
+    pub trust: Trust,
+    pub formats: Formats,
+    /// Read the client's context.
+    pub reads: bool,
+    /// Write a context for backends.
+    pub writes: bool,
+}
+
+impl Settings {
+    /// Whether requests for this path, or endpoints of this pattern, are not reported.
+    pub fn skips(&self, path: &str) -> bool {
+        let plain = path.replace(['{', '}'], "");
+        self.skip.iter().any(|skip| {
+            let skip_plain = skip.replace(['{', '}'], "").replace("/:", "/");
+            match skip.strip_suffix('/') {
+                Some(_) if skip.len() > 1 => path.starts_with(&**skip),
+                _ => *skip == path || (path.contains('{') && skip_plain == plain),
+            }
+        })
+    }
+}
+
+/// A pattern as KrakenD's router has it: `/a/{id}` is `/a/:id`.
+pub fn route(pattern: &str) -> String {
+    pattern
+        .replace("/{*", "/*")
+        .replace('{', ":")
+        .replace('}', "")
+}
+
+/// A backend's pattern: placeholders in lower case.
+pub fn backend_route(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut inside = false;
+    for c in pattern.chars() {
+        match c {
+            '{' => {
+                inside = true;
+                out.push(':');
+            }
+            '}' => inside = false,
+            c if inside => out.extend(c.to_lowercase()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_written_as_the_reference_has_them() {
+        assert_eq!(route("/mix/{A}/x/{b}"), "/mix/:A/x/:b");
+        assert_eq!(backend_route("/y/{A}?z={b}"), "/y/:a?z=:b");
+        assert_eq!(backend_route("/y/{resp0_a.b}"), "/y/:resp0_a.b");
+    }
+
+    #[test]
+    fn a_path_is_skipped_by_itself_by_its_pattern_or_by_its_beginning() {
+        let settings = Settings {
+            skip: ["/o/:id", "/p/{id}", "/q", "/__debug/"]
+                .map(str::to_owned)
+                .to_vec(),
+            ..Settings::default()
+        };
+        for path in ["/o/{id}", "/p/{id}", "/q", "/__debug/x", "/__debug/"] {
+            assert!(settings.skips(path), "{path}");
+        }
+        for path in ["/o/5", "/q/1", "/qq", "/__debug", "/x/{id}"] {
+            assert!(!settings.skips(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,642 @@
+//! Sends spans and metrics to one collector, from a thread of its own.
+//!
+//! Requests only push to a bounded queue. What does not fit is dropped and counted; nobody waits for a collector.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::encode;
+use crate::telemetry::series::Store;
+use crate::telemetry::trace::{Attribute, Span};
+
+/// The first pause before a request is sent again; each further one doubles, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A batch that could not be delivered for so long is given up: newer spans tell more.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+/// How often the log says that a collector is still away.
+const REMINDER: Duration = Duration::from_secs(60);
+/// Bytes of spans that may wait.
+const MOST_BYTES: usize = 8 << 20;
+
+/// What kind of data is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    pub const ALL: [Signal; 2] = [Signal::Traces, Signal::Metrics];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Signal::Traces => "traces",
+            Signal::Metrics => "metrics",
+        }
+    }
+}
+
+/// What became of one request to a collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// It was taken; its answer may say that a part was not.
+    Taken { answer: Bytes },
+    /// It may be sent again, after this time at the earliest.
+    Again {
+        after: Option<Duration>,
+        reason: String,
+    },
+    /// The collector will never take it.
+    Refused { reason: String },
+}
+
+/// How requests reach a collector.
+pub trait Transport: Send + Sync + fmt::Debug {
+    /// Sends one request and waits for its answer, at most as long as the transport allows.
+    fn send(&self, signal: Signal, body: Bytes) -> BoxFuture<'_, Sent>;
+}
+
+/// What an exporter is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For log lines and labels.
+    pub name: Arc<str>,
+    pub traces: bool,
+    /// The series to push, if any.
+    pub metrics: Option<Arc<Store>>,
+    /// Between two pushes of metrics.
+    pub period: Duration,
+    /// The longest that a span waits for others.
+    pub delay: Duration,
+    /// Spans in one request.
+    pub batch: usize,
+    /// Spans that may wait.
+    pub queue: usize,
+    pub resource: Arc<[Attribute]>,
+}
+
+/// Why something was not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    QueueFull,
+    Rejected,
+    Timeout,
+    Shutdown,
+}
+
+impl Lost {
+    pub const ALL: [Lost; 4] = [
+        Lost::QueueFull,
+        Lost::Rejected,
+        Lost::Timeout,
+        Lost::Shutdown,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Lost::QueueFull => "queue_full",
+            Lost::Rejected => "rejected",
+            Lost::Timeout => "timeout",
+            Lost::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What an exporter has done so far.
+#[derive(Debug, Default)]
+pub struct Counts {
+    lost: [[AtomicU64; 4]; 2],
+    /// Requests taken, and requests that failed, by signal.
+    taken: [AtomicU64; 2],
+    failed: [AtomicU64; 2],
+    /// Spans and bytes that wait.
+    waiting: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Counts {
+    /// Spans, or requests of metrics, that were not delivered for this reason.
+    pub fn lost(&self, signal: Signal, reason: Lost) -> u64 {
+        self.lost[signal as usize][reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Requests that were taken, and that failed.
+    pub fn exports(&self, signal: Signal) -> (u64, u64) {
+        let of = |all: &[AtomicU64; 2]| all[signal as usize].load(Ordering::Relaxed);
+        (of(&self.taken), of(&self.failed))
+    }
+
+    /// Spans that wait now.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn lose(&self, signal: Signal, reason: Lost, count: u64) {
+        self.lost[signal as usize][reason as usize].fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// A span on its way, with the bytes that it was counted with.
+type Item = (Box<Span>, usize);
+
+/// The handle of an exporter. When the last one goes, the worker sends what it has and ends.
+#[derive(Debug)]
+pub struct Exporter {
+    name: Arc<str>,
+    spans: Option<mpsc::Sender<Item>>,
+    counts: Arc<Counts>,
+    /// The end of the process, once it is near.
+    end: watch::Sender<Option<Instant>>,
+    done: watch::Receiver<usize>,
+    loops: usize,
+    sends_metrics: bool,
+    worker: Mutex<Option<Worker>>,
+    started: AtomicBool,
+}
+
+impl Exporter {
+    /// An exporter that does nothing before [`Exporter::start`].
+    pub fn new(settings: Settings, transport: Arc<dyn Transport>) -> Exporter {
+        let (spans, received) = mpsc::channel(settings.queue.max(1));
+        let (end, ending) = watch::channel(None);
+        let (report, done) = watch::channel(0);
+        let counts = Arc::new(Counts::default());
+        let loops = usize::from(settings.traces) + usize::from(settings.metrics.is_some());
+        Exporter {
+            name: Arc::clone(&settings.name),
+            spans: settings.traces.then_some(spans),
+            end,
+            done,
+            loops,
+            sends_metrics: settings.metrics.is_some(),
+            started: AtomicBool::new(false),
+            worker: Mutex::new(Some(Worker {
+                sender: Arc::new(Sender {
+                    transport,
+                    counts: Arc::clone(&counts),
+                    name: Arc::clone(&settings.name),
+                    trouble: Mutex::default(),
+                }),
+                settings,
+                received,
+                ending,
+                report,
+            })),
+            counts,
+        }
+    }
+
+    /// Starts the worker's thread, once.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(&self) -> Result<(), String> {
+        let worker = self
+            .worker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(worker) = worker else {
+            return Ok(());
+        };
+        let spawned = std::thread::Builder::new()
+            .name("otlp".to_owned())
+            .spawn(move || worker.run());
+        self.started.store(true, Ordering::Relaxed);
+        spawned
+            .map(|_| ())
+            .map_err(|error| format!("no thread for the exporter: {error}"))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Whether it takes spans.
+    pub fn takes_spans(&self) -> bool {
+        self.spans.is_some()
+    }
+
+    /// Whether it sends metrics.
+    pub fn sends_metrics(&self) -> bool {
+        self.sends_metrics
+    }
+
+    /// Hands a span over. Dropped and counted when the worker is too far behind.
+    pub fn push(&self, span: Box<Span>) {
+        let Some(queue) = &self.spans else { return };
+        let size = span.size();
+        let before = self.counts.bytes.fetch_add(size, Ordering::Relaxed);
+        self.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        let fits = before + size <= MOST_BYTES;
+        if !fits || queue.try_send((span, size)).is_err() {
+            self.counts.bytes.fetch_sub(size, Ordering::Relaxed);
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counts.lose(Signal::Traces, Lost::QueueFull, 1);
+        }
+    }
+
+    /// Tells the worker to send what it has by `end`, at the end of the process.
+    pub fn finish_by(&self, end: Instant) {
+        self.end.send_replace(Some(end));
+    }
+
+    /// Waits until the worker has done that.
+    pub async fn finished(&self, end: Instant) {
+        if !self.started.load(Ordering::Relaxed) {
+            return;
+        }
+        let loops = self.loops;
+        let mut done = self.done.clone();
+        // A worker that is gone has nothing more to send; one that hangs may not keep the process.
+        let _ = timeout_at(end, done.wait_for(|count| *count >= loops)).await;
+        let left = self.counts.waiting() as u64;
+        if left > 0 {
+            self.counts.lose(Signal::Traces, Lost::Shutdown, left);
+            log::warn!(
+                "[SERVICE: OpenTelemetry] {}: {left} spans were lost at the stop",
+                self.name
+            );
+        }
+    }
+}
+
+/// What the thread runs.
+#[derive(Debug)]
+struct Worker {
+    settings: Settings,
+    sender: Arc<Sender>,
+    received: mpsc::Receiver<Item>,
+    ending: watch::Receiver<Option<Instant>>,
+    report: watch::Sender<usize>,
+}
+
+impl Worker {
+    fn run(self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let Ok(runtime) = runtime else {
+            log::error!("[SERVICE: OpenTelemetry] the exporter cannot start");
+            return;
+        };
+        runtime.block_on(async move {
+            let Worker {
+                settings,
+                sender,
+                received,
+                ending,
+                report,
+            } = self;
+            let traces = async {
+                if settings.traces {
+                    traces(&settings, &sender, received, ending.clone()).await;
+                    report.send_modify(|count| *count += 1);
+                }
+            };
+            let metrics = async {
+                if let Some(store) = &settings.metrics {
+                    metrics(&settings, &sender, store, ending.clone()).await;
+                    report.send_modify(|count| *count += 1);
+                }
+            };
+            futures::join!(traces, metrics);
+        });
+    }
+}
+
+/// Gathers spans and sends them, until nobody can push any more or the process ends.
+async fn traces(
+    settings: &Settings,
+    sender: &Sender,
+    mut received: mpsc::Receiver<Item>,
+    mut ending: watch::Receiver<Option<Instant>>,
+) {
+    let mut batch: Vec<Box<Span>> = Vec::new();
+    let mut bytes = 0;
+    let mut until = None;
+    loop {
+        let due = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (send, over) = tokio::select! {
+            item = received.recv() => match item {
+                Some((span, size)) => {
+                    batch.push(span);
+                    bytes += size;
+                    until.get_or_insert_with(|| Instant::now() + settings.delay);
+                    (batch.len() >= settings.batch, false)
+                }
+                None => (true, true),
+            },
+            () = due => (true, false),
+            _ = ending.wait_for(Option::is_some) => {
+                // What is in the queue goes in as many requests as it takes.
+                while let Some((span, size)) = (batch.len() < settings.batch).then(|| received.try_recv().ok()).flatten() {
+                    batch.push(span);
+                    bytes += size;
+                }
+                (true, received.is_empty())
+            }
+        };
+        if send && !batch.is_empty() {
+            let body = encode::spans(&settings.resource, &batch);
+            let count = batch.len();
+            sender
+                .deliver(Signal::Traces, body.into(), count as u64, &mut ending)
+                .await;
+            batch.clear();
+            sender.counts.waiting.fetch_sub(count, Ordering::Relaxed);
+            sender.counts.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            bytes = 0;
+        }
+        if send {
+            until = None;
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+/// Pushes the series each period, and once more at the end.
+async fn metrics(
+    settings: &Settings,
+    sender: &Sender,
+    store: &Store,
+    mut ending: watch::Receiver<Option<Instant>>,
+) {
+    loop {
+        let over = tokio::select! {
+            () = sleep(settings.period) => false,
+            // An error means that the last handle is gone.
+            _ = ending.wait_for(Option::is_some) => true,
+        };
+        if let Some(body) = encode::metrics(&settings.resource, store) {
+            sender
+                .deliver(Signal::Metrics, body.into(), 1, &mut ending)
+                .await;
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+/// Delivers requests, again where that makes sense.
+#[derive(Debug)]
+struct Sender {
+    transport: Arc<dyn Transport>,
+    counts: Arc<Counts>,
+    name: Arc<str>,
+    /// Since when the collector has been failing, and when the log said so last.
+    trouble: Mutex<Option<(Instant, Instant)>>,
+}
+
+impl Sender {
+    /// Sends `body`, which stands for `count` spans (or one push), until it is taken or given up.
+    async fn deliver(
+        &self,
+        signal: Signal,
+        body: Bytes,
+        count: u64,
+        ending: &mut watch::Receiver<Option<Instant>>,
+    ) {
+        let give_up = Instant::now() + MOST_PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let end = *ending.borrow();
+            let until = end.unwrap_or(give_up).min(give_up);
+            let sent = timeout_at(until, self.transport.send(signal, body.clone())).await;
+            let (reason, after, lost) = match sent {
+                Ok(Sent::Taken { answer }) => {
+                    self.taken(signal, &answer);
+                    return;
+                }
+                Ok(Sent::Again { after, reason }) => (reason, after, None),
+                Ok(Sent::Refused { reason }) => (reason, None, Some(Lost::Rejected)),
+                Err(_) => ("no answer in time".to_owned(), None, None),
+            };
+            self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
+            self.complain(signal, &reason);
+            let wait = after.unwrap_or(pause).min(LONGEST_PAUSE);
+            let late = Instant::now() + wait >= until;
+            let lost = lost.or(late.then_some(match end {
+                Some(_) => Lost::Shutdown,
+                None => Lost::Timeout,
+            }));
+            if let Some(lost) = lost {
+                self.counts.lose(signal, lost, count);
+                return;
+            }
+            tokio::select! {
+                () = sleep(jittered(wait)) => {}
+                // The end of the process leaves less time.
+                _ = ending.wait_for(Option::is_some), if end.is_none() => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn taken(&self, signal: Signal, answer: &[u8]) {
+        self.counts.taken[signal as usize].fetch_add(1, Ordering::Relaxed);
+        let rejected = encode::rejected(answer);
+        if rejected > 0 {
+            self.counts.lose(signal, Lost::Rejected, rejected);
+            self.complain(signal, &format!("it rejected {rejected} of them"));
+            return;
+        }
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, _)) = trouble.take() {
+            log::info!(
+                "[SERVICE: OpenTelemetry] {}: the collector takes data again, after {} s",
+                self.name,
+                since.elapsed().as_secs()
+            );
+        }
+    }
+
+    /// One line when it begins to fail, and one a minute while it does.
+    fn complain(&self, signal: Signal, reason: &str) {
+        let now = Instant::now();
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match *trouble {
+            Some((_, told)) if now < told + REMINDER => return,
+            Some((since, _)) => since,
+            None => now,
+        };
+        *trouble = Some((since, now));
+        log::warn!(
+            "[SERVICE: OpenTelemetry] {}: {} were not delivered: {reason}",
+            self.name,
+            signal.as_str()
+        );
+    }
+}
+
+/// Up to a quarter less, so that many gateways do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .subsec_nanos();
+    pause - pause / 4 * (nanos % 1000) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::Instant as Moment;
+
+    use super::*;
+    use crate::telemetry::trace::{SpanId, SpanKind, SpanStatus, TraceId};
+
+    /// Answers as it is told, then takes everything.
+    #[derive(Debug, Default)]
+    struct Script {
+        answers: Mutex<VecDeque<Sent>>,
+        requests: Mutex<Vec<(Signal, usize)>>,
+        hangs: bool,
+    }
+
+    impl Transport for Script {
+        fn send(&self, signal: Signal, body: Bytes) -> BoxFuture<'_, Sent> {
+            Box::pin(async move {
+                if self.hangs {
+                    std::future::pending::<()>().await;
+                }
+                self.requests.lock().unwrap().push((signal, body.len()));
+                let next = self.answers.lock().unwrap().pop_front();
+                next.unwrap_or(Sent::Taken {
+                    answer: Bytes::new(),
+                })
+            })
+        }
+    }
+
+    fn settings(queue: usize) -> Settings {
+        Settings {
+            name: "test".into(),
+            traces: true,
+            metrics: None,
+            period: Duration::from_secs(3600),
+            delay: Duration::from_millis(20),
+            batch: 4,
+            queue,
+            resource: [].into(),
+        }
+    }
+
+    fn span() -> Box<Span> {
+        Box::new(Span {
+            trace: TraceId::random(),
+            id: SpanId::random(),
+            parent: None,
+            state: None,
+            name: "/a".into(),
+            kind: SpanKind::Server,
+            start: 1,
+            end: 2,
+            attributes: Vec::new(),
+            events: Vec::new(),
+            link: None,
+            status: SpanStatus::Ok,
+        })
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        let end = Moment::now() + Duration::from_secs(20);
+        while !condition() {
+            assert!(Moment::now() < end);
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_counts() {
+        let script = Arc::new(Script {
+            hangs: true,
+            ..Script::default()
+        });
+        let exporter = Exporter::new(settings(8), script);
+        (0..20).for_each(|_| exporter.push(span()));
+        assert_eq!(exporter.counts().lost(Signal::Traces, Lost::QueueFull), 12);
+        assert_eq!(exporter.counts().waiting(), 8);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_sent_before_the_end_in_batches() {
+        let script = Arc::new(Script::default());
+        let exporter = Exporter::new(
+            Settings {
+                delay: Duration::from_secs(3600),
+                batch: 3,
+                ..settings(100)
+            },
+            Arc::clone(&script) as Arc<dyn Transport>,
+        );
+        (0..8).for_each(|_| exporter.push(span()));
+        exporter.start().unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        exporter.finish_by(end);
+        exporter.finished(end).await;
+        assert_eq!(script.requests.lock().unwrap().len(), 3);
+        assert_eq!(exporter.counts().waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_hangs_does_not_keep_the_process() {
+        let script = Arc::new(Script {
+            hangs: true,
+            ..Script::default()
+        });
+        let exporter = Exporter::new(settings(100), script);
+        exporter.push(span());
+        exporter.start().unwrap();
+        let began = Moment::now();
+        let end = Instant::now() + Duration::from_millis(200);
+        exporter.finish_by(end);
+        exporter.finished(end).await;
+        assert!(began.elapsed() < Duration::from_secs(10));
+        until(|| exporter.counts().lost(Signal::Traces, Lost::Shutdown) >= 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_busy_collector_gets_it_again_and_one_that_refuses_does_not() {
+        let script = Arc::new(Script::default());
+        script.answers.lock().unwrap().extend([
+            Sent::Again {
+                after: Some(Duration::from_millis(1)),
+                reason: "busy".to_owned(),
+            },
+            Sent::Taken {
+                answer: Bytes::new(),
+            },
+            Sent::Refused {
+                reason: "bad".to_owned(),
+            },
+        ]);
+        let exporter = Exporter::new(settings(100), Arc::clone(&script) as Arc<dyn Transport>);
+        exporter.start().unwrap();
+        exporter.push(span());
+        until(|| exporter.counts().exports(Signal::Traces) == (1, 1)).await;
+        exporter.push(span());
+        until(|| exporter.counts().lost(Signal::Traces, Lost::Rejected) == 1).await;
+        assert_eq!(script.requests.lock().unwrap().len(), 3);
+    }
+}

@@ -1,0 +1,233 @@
+//! Counters and histograms made of atomics: recording takes no lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::telemetry::trace::span::nanos;
+use crate::telemetry::trace::{SpanId, TraceId};
+
+/// What the numbers of a series count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Recorded in nanoseconds, shown in seconds.
+    Seconds,
+    /// Bytes, or things.
+    Whole,
+}
+
+impl Measure {
+    /// A recorded number as it is shown.
+    pub fn shown(self, raw: u64) -> f64 {
+        match self {
+            Measure::Seconds => raw as f64 / 1e9,
+            Measure::Whole => raw as f64,
+        }
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub fn add_time(&self, time: Duration) {
+        self.add(nanos(time));
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Observations by size.
+#[derive(Debug)]
+pub struct Histogram {
+    /// Upper ends of the buckets, in the recorded unit; one more bucket has none.
+    bounds: Arc<[u64]>,
+    buckets: Box<[AtomicU64]>,
+    sum: AtomicU64,
+    least: AtomicU64,
+    most: AtomicU64,
+    examples: OnceLock<Box<[Slot]>>,
+}
+
+/// The sampled request that was last counted in a bucket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Example {
+    pub trace: TraceId,
+    pub span: SpanId,
+    pub value: u64,
+    /// Nanoseconds since 1970.
+    pub at: u64,
+}
+
+/// What a histogram held at one moment.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Not summed up.
+    pub buckets: Vec<u64>,
+    pub count: u64,
+    pub sum: u64,
+    /// Smallest and largest; 0 without an observation.
+    pub least: u64,
+    pub most: u64,
+    /// By bucket.
+    pub examples: Vec<Option<Example>>,
+}
+
+impl Histogram {
+    pub fn new(bounds: Arc<[u64]>) -> Histogram {
+        Histogram {
+            buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            bounds,
+            sum: AtomicU64::new(0),
+            least: AtomicU64::new(u64::MAX),
+            most: AtomicU64::new(0),
+            examples: OnceLock::new(),
+        }
+    }
+
+    pub fn bounds(&self) -> &[u64] {
+        &self.bounds
+    }
+
+    /// Records one observation; `example` is the sampled span that it belongs to.
+    pub fn record(&self, value: u64, example: Option<(TraceId, SpanId)>) {
+        let index = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(value, Ordering::Relaxed);
+        if value < self.least.load(Ordering::Relaxed) {
+            self.least.fetch_min(value, Ordering::Relaxed);
+        }
+        if value > self.most.load(Ordering::Relaxed) {
+            self.most.fetch_max(value, Ordering::Relaxed);
+        }
+        if let Some((trace, span)) = example {
+            let slots = self
+                .examples
+                .get_or_init(|| (0..=self.bounds.len()).map(|_| Slot::default()).collect());
+            if let Some(slot) = slots.get(index) {
+                slot.put(trace, span, value);
+            }
+        }
+    }
+
+    pub fn record_time(&self, time: Duration, example: Option<(TraceId, SpanId)>) {
+        self.record(nanos(time), example);
+    }
+
+    /// What it holds now. Requests that are counted meanwhile may be in it in part.
+    pub fn read(&self) -> Reading {
+        let buckets: Vec<u64> = self
+            .buckets
+            .iter()
+            .map(|bucket| bucket.load(Ordering::Relaxed))
+            .collect();
+        let examples = self.examples.get();
+        Reading {
+            count: buckets.iter().sum(),
+            buckets,
+            sum: self.sum.load(Ordering::Relaxed),
+            least: match self.least.load(Ordering::Relaxed) {
+                u64::MAX => 0,
+                least => least,
+            },
+            most: self.most.load(Ordering::Relaxed),
+            examples: match examples {
+                Some(slots) => slots.iter().map(Slot::get).collect(),
+                None => vec![None; self.bounds.len() + 1],
+            },
+        }
+    }
+}
+
+/// Room for one example. Writers overwrite each other; a reader that meets a writer sees none.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Odd while somebody writes.
+    version: AtomicU64,
+    parts: [AtomicU64; 5],
+}
+
+impl Slot {
+    fn put(&self, trace: TraceId, span: SpanId, value: u64) {
+        let version = self.version.load(Ordering::Relaxed);
+        let claimed = version.is_multiple_of(2)
+            && self
+                .version
+                .compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok();
+        if !claimed {
+            return;
+        }
+        let whole = u128::from_be_bytes(trace.0);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let values = [
+            (whole >> 64) as u64,
+            whole as u64,
+            u64::from_be_bytes(span.0),
+            value,
+            nanos(now),
+        ];
+        for (part, value) in self.parts.iter().zip(values) {
+            part.store(value, Ordering::Relaxed);
+        }
+        self.version.store(version + 2, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<Example> {
+        let before = self.version.load(Ordering::Acquire);
+        let [high, low, span, value, at] =
+            std::array::from_fn(|index| match self.parts.get(index) {
+                Some(part) => part.load(Ordering::Acquire),
+                None => 0,
+            });
+        let after = self.version.load(Ordering::Relaxed);
+        let whole = u128::from(high) << 64 | u128::from(low);
+        (before == after && before.is_multiple_of(2) && before > 0).then_some(Example {
+            trace: TraceId(whole.to_be_bytes()),
+            span: SpanId(span.to_be_bytes()),
+            value,
+            at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_observation_is_in_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::new([10, 20].into());
+        for value in [0, 10, 11, 20, 21] {
+            histogram.record(value, None);
+        }
+        let reading = histogram.read();
+        assert_eq!(reading.buckets, [2, 2, 1]);
+        assert_eq!((reading.count, reading.sum), (5, 62));
+        assert_eq!((reading.least, reading.most), (0, 21));
+        assert!(reading.examples.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn each_bucket_keeps_the_last_sampled_request() {
+        let histogram = Histogram::new([10].into());
+        let (trace, span) = (TraceId::random(), SpanId::random());
+        histogram.record(3, Some((TraceId::random(), span)));
+        histogram.record(4, Some((trace, span)));
+        let examples = histogram.read().examples;
+        let first = examples[0].unwrap();
+        assert_eq!((first.trace, first.span, first.value), (trace, span, 4));
+        assert_eq!(examples[1], None);
+    }
+}

@@ -1,0 +1,350 @@
+//! Series by instrument and labels. Handles are taken once; whoever counts holds one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::histogram::{Counter, Histogram, Measure};
+use crate::telemetry::trace::Attribute;
+use crate::telemetry::trace::attribute::Value;
+
+/// Bounds of KrakenD's histograms of time, in seconds.
+pub const TIME_BOUNDS: &[f64] = &[
+    0.01, 0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.35, 0.5, 0.75, 1.0, 1.5,
+    2.0, 3.5, 5.0, 10.0,
+];
+/// Bounds of KrakenD's histograms of sizes, in bytes.
+pub const SIZE_BOUNDS: &[f64] = &[
+    128.0,
+    256.0,
+    512.0,
+    1024.0,
+    4096.0,
+    8192.0,
+    16_384.0,
+    32_768.0,
+    65_536.0,
+    262_144.0,
+    524_288.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+/// What the OpenTelemetry conventions advise for durations of HTTP requests, in seconds.
+pub const STABLE_TIME_BOUNDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+
+/// Series of one instrument; what comes after them is counted in one series together.
+pub const MOST_SERIES: usize = 2000;
+
+/// The label of the series that takes what is too much.
+const OVERFLOW: &str = "otel.metric.overflow";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instrument {
+    /// As OpenTelemetry has it: `http.server.duration`.
+    pub name: &'static str,
+    /// `s`, `By`, or none.
+    pub unit: &'static str,
+    pub help: &'static str,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter(Measure),
+    Histogram(Measure),
+}
+
+/// Numbers of one instrument under one set of labels.
+#[derive(Debug, Clone)]
+pub enum Numbers {
+    Counter(Arc<Counter>),
+    Histogram(Arc<Histogram>),
+}
+
+#[derive(Debug)]
+pub struct Series {
+    pub attributes: Vec<Attribute>,
+    /// `a="b",c="d"`, sorted by name.
+    pub labels: String,
+    pub numbers: Numbers,
+}
+
+#[derive(Debug)]
+pub struct Family {
+    pub instrument: Instrument,
+    pub series: Vec<Arc<Series>>,
+    known: HashMap<String, usize>,
+}
+
+/// All series of a process.
+#[derive(Debug)]
+pub struct Store {
+    families: Mutex<BTreeMap<&'static str, Family>>,
+    time: Arc<[u64]>,
+    size: Arc<[u64]>,
+    overflowed: AtomicU64,
+    pub since: SystemTime,
+}
+
+impl Store {
+    /// An empty one with these upper ends of buckets, in seconds and bytes.
+    pub fn new(time: &[f64], size: &[f64]) -> Store {
+        Store {
+            families: Mutex::default(),
+            time: time
+                .iter()
+                .map(|bound| (bound * 1e9).round() as u64)
+                .collect(),
+            size: size.iter().map(|bound| bound.round() as u64).collect(),
+            overflowed: AtomicU64::new(0),
+            since: SystemTime::now(),
+        }
+    }
+
+    /// The counter with these labels. Not for the request path.
+    pub fn counter(&self, instrument: &Instrument, labels: &[Attribute]) -> Arc<Counter> {
+        match self.numbers(instrument, labels) {
+            Numbers::Counter(counter) => counter,
+            // Kinds go with names: a mistake of ours, which the tests of the tables would find.
+            Numbers::Histogram(_) => Arc::default(),
+        }
+    }
+
+    /// The histogram with these labels. Not for the request path.
+    pub fn histogram(&self, instrument: &Instrument, labels: &[Attribute]) -> Arc<Histogram> {
+        match self.numbers(instrument, labels) {
+            Numbers::Histogram(histogram) => histogram,
+            Numbers::Counter(_) => Arc::new(Histogram::new(Arc::clone(&self.time))),
+        }
+    }
+
+    fn numbers(&self, instrument: &Instrument, labels: &[Attribute]) -> Numbers {
+        let mut families = self.lock();
+        let family = families.entry(instrument.name).or_insert_with(|| Family {
+            instrument: *instrument,
+            series: Vec::new(),
+            known: HashMap::new(),
+        });
+        let text = label_text(labels);
+        let over = family.series.len() >= MOST_SERIES && !family.known.contains_key(&text);
+        let (text, attributes) = match over {
+            false => (text, distinct(labels)),
+            true => {
+                self.overflowed.fetch_add(1, Ordering::Relaxed);
+                let labels = vec![(OVERFLOW.into(), Value::Bool(true))];
+                (label_text(&labels), labels)
+            }
+        };
+        if let Some(series) = family
+            .known
+            .get(&text)
+            .and_then(|at| family.series.get(*at))
+        {
+            return series.numbers.clone();
+        }
+        let numbers = match instrument.kind {
+            Kind::Counter(_) => Numbers::Counter(Arc::default()),
+            Kind::Histogram(measure) => {
+                Numbers::Histogram(Arc::new(Histogram::new(Arc::clone(match measure {
+                    Measure::Seconds => &self.time,
+                    Measure::Whole => &self.size,
+                }))))
+            }
+        };
+        family.known.insert(text.clone(), family.series.len());
+        family.series.push(Arc::new(Series {
+            attributes,
+            labels: text,
+            numbers: numbers.clone(),
+        }));
+        numbers
+    }
+
+    /// How often a series was asked for that found no room.
+    pub fn overflowed(&self) -> u64 {
+        self.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the series of endpoints that are not among `routes`.
+    pub fn keep_routes(&self, routes: &HashSet<&str>) {
+        for family in self.lock().values_mut() {
+            family.series.retain(|series| is_kept(series, routes));
+            let series = family.series.iter().enumerate();
+            family.known = series
+                .map(|(at, series)| (series.labels.clone(), at))
+                .collect();
+        }
+    }
+
+    /// A copy of what there is: instruments, with handles of their series.
+    pub fn families(&self) -> Vec<(Instrument, Vec<Arc<Series>>)> {
+        let families = self.lock();
+        families
+            .values()
+            .map(|family| (family.instrument, family.series.clone()))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Family>> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the endpoint of a series is there, or it has none.
+fn is_kept(series: &Series, routes: &HashSet<&str>) -> bool {
+    let find = |name: &str| {
+        let mut all = series.attributes.iter();
+        all.find(|(known, _)| known == name)
+            .map(|(_, value)| value.label())
+    };
+    match find("krakend.endpoint.route").or_else(|| find("http.route")) {
+        None => true,
+        Some(route) => !route.starts_with('/') || routes.contains(&*route),
+    }
+}
+
+/// Of equal keys the first counts: what a request sets itself stands before what the file adds.
+fn distinct(labels: &[Attribute]) -> Vec<Attribute> {
+    let mut seen: Vec<Attribute> = Vec::with_capacity(labels.len());
+    for label in labels {
+        if !seen.iter().any(|(name, _)| *name == label.0) {
+            seen.push(label.clone());
+        }
+    }
+    seen
+}
+
+/// The labels as Prometheus has them: sorted, names without dots; values of names that become equal are joined.
+fn label_text(labels: &[Attribute]) -> String {
+    let mut sorted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in distinct(labels) {
+        let values = sorted.entry(plain_name(&name)).or_default();
+        values.push(value.label().into_owned());
+    }
+    let mut text = String::new();
+    for (name, values) in sorted {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&name);
+        text.push_str("=\"");
+        push_label(&values.join(";"), &mut text);
+        text.push('"');
+    }
+    text
+}
+
+/// A name with `_` for every character that Prometheus does not allow.
+pub fn plain_name(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut plain: String = name
+        .chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .collect();
+    if plain.starts_with(|c: char| c.is_ascii_digit()) {
+        plain.replace_range(..1, "_");
+    }
+    plain
+}
+
+/// The value of a label (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+pub fn push_label(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNTED: Instrument = Instrument {
+        name: "a.b",
+        unit: "",
+        help: "",
+        kind: Kind::Counter(Measure::Whole),
+    };
+
+    fn label(name: &'static str, value: &'static str) -> Attribute {
+        (name.into(), value.into())
+    }
+
+    #[test]
+    fn equal_labels_are_one_series() {
+        let store = Store::new(TIME_BOUNDS, SIZE_BOUNDS);
+        store.counter(&COUNTED, &[label("x", "1")]).add(1);
+        store
+            .counter(&COUNTED, &[label("x", "1"), label("x", "2")])
+            .add(1);
+        let families = store.families();
+        assert_eq!(families[0].1.len(), 1);
+        assert_eq!(families[0].1[0].labels, "x=\"1\"");
+    }
+
+    #[test]
+    fn labels_are_written_as_prometheus_wants_them() {
+        let labels = [
+            label("b", "q\"\\\n"),
+            label("a.b", "1"),
+            label("a_b", "2"),
+            label("9x-é", "3"),
+        ];
+        assert_eq!(label_text(&labels), r#"_x__="3",a_b="1;2",b="q\"\\\n""#);
+    }
+
+    #[test]
+    fn series_beyond_the_bound_are_counted_together() {
+        let store = Store::new(TIME_BOUNDS, SIZE_BOUNDS);
+        for n in 0..MOST_SERIES + 10 {
+            let labels = [("n".into(), Value::from(n.to_string()))];
+            store.counter(&COUNTED, &labels).add(1);
+        }
+        let families = store.families();
+        let series = &families[0].1;
+        assert_eq!(series.len(), MOST_SERIES + 1);
+        let last = series.last().unwrap();
+        assert_eq!(last.labels, "otel_metric_overflow=\"true\"");
+        let Numbers::Counter(counter) = &last.numbers else {
+            panic!("no counter")
+        };
+        assert_eq!(counter.get(), 10);
+        assert_eq!(store.overflowed(), 10);
+    }
+
+    #[test]
+    fn series_of_endpoints_that_are_gone_go_too() {
+        let store = Store::new(TIME_BOUNDS, SIZE_BOUNDS);
+        for labels in [
+            vec![label("http.route", "/old")],
+            vec![label("http.route", "/new")],
+            vec![label("http.route", "404 Not Found")],
+            vec![
+                label("http.route", "/x"),
+                label("krakend.endpoint.route", "/new"),
+            ],
+            vec![
+                label("http.route", "/new"),
+                label("krakend.endpoint.route", "/old"),
+            ],
+        ] {
+            store.counter(&COUNTED, &labels).add(1);
+        }
+        store.keep_routes(&HashSet::from(["/new"]));
+        assert_eq!(store.families()[0].1.len(), 3);
+        store
+            .counter(&COUNTED, &[label("http.route", "/new")])
+            .add(1);
+        assert_eq!(store.families()[0].1.len(), 3);
+    }
+}

@@ -1,0 +1,91 @@
+//! Names and values of what spans and series say about a request.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Text(Cow<'static, str>),
+    Shared(Arc<str>),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Texts(Vec<String>),
+}
+
+/// A name and a value.
+pub type Attribute = (Cow<'static, str>, Value);
+
+impl Value {
+    /// As a label has it.
+    pub fn label(&self) -> Cow<'_, str> {
+        match self {
+            Value::Text(text) => Cow::Borrowed(text),
+            Value::Shared(text) => Cow::Borrowed(text),
+            Value::Int(value) => value.to_string().into(),
+            Value::Float(value) => value.to_string().into(),
+            Value::Bool(true) => "true".into(),
+            Value::Bool(false) => "false".into(),
+            Value::Texts(all) => all.join(",").into(),
+        }
+    }
+
+    /// Bytes that it holds, for the bounds of queues.
+    pub fn size(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            Value::Shared(text) => text.len(),
+            Value::Texts(all) => all.iter().map(|text| text.len() + 24).sum(),
+            Value::Int(_) | Value::Float(_) | Value::Bool(_) => 8,
+        }
+    }
+}
+
+impl From<&'static str> for Value {
+    fn from(text: &'static str) -> Value {
+        Value::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(Cow::Owned(text))
+    }
+}
+
+impl From<&Arc<str>> for Value {
+    fn from(text: &Arc<str>) -> Value {
+        Value::Shared(Arc::clone(text))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Value {
+        Value::Int(value)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Value {
+        Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<u16> for Value {
+    fn from(value: u16) -> Value {
+        Value::Int(value.into())
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Value {
+        Value::Float(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::Bool(value)
+    }
+}

@@ -1,0 +1,145 @@
+//! Names of traces and spans.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+/// The name of a trace: 16 bytes, not all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceId(pub [u8; 16]);
+
+/// The name of a span: 8 bytes, not all zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanId(pub [u8; 8]);
+
+impl TraceId {
+    /// A new one.
+    pub fn random() -> TraceId {
+        let mut bytes = [0; 16];
+        let (high, low) = bytes.split_at_mut(8);
+        high.copy_from_slice(&next().to_be_bytes());
+        low.copy_from_slice(&next().to_be_bytes());
+        TraceId(bytes)
+    }
+
+    /// Reads lower-case hexadecimal digits; `None` for zero.
+    pub fn parse(text: &[u8]) -> Option<TraceId> {
+        let id = TraceId(hex(text)?);
+        (id.0 != [0; 16]).then_some(id)
+    }
+
+    /// The part that samplers look at: the last 8 bytes, shifted right by 1.
+    pub fn chance(&self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1
+    }
+}
+
+impl SpanId {
+    /// A new one.
+    pub fn random() -> SpanId {
+        SpanId(next().to_be_bytes())
+    }
+
+    /// Reads lower-case hexadecimal digits; `None` for zero.
+    pub fn parse(text: &[u8]) -> Option<SpanId> {
+        let id = SpanId(hex(text)?);
+        (id.0 != [0; 8]).then_some(id)
+    }
+}
+
+/// Exactly `N` bytes in lower-case hexadecimal digits.
+fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let [high, low] = digits else { return None };
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
+thread_local! {
+    /// The generator's state; the system's random keys are in its seed.
+    static STATE: Cell<[u64; 2]> = Cell::new([seed(), seed()]);
+}
+
+fn seed() -> u64 {
+    RandomState::new().hash_one("trace") | 1
+}
+
+/// xoroshiro128+: these names must differ, nobody must be unable to guess them. Never zero.
+fn next() -> u64 {
+    STATE.with(|state| {
+        let [a, b] = state.get();
+        let sum = a.wrapping_add(b);
+        let mixed = a ^ b;
+        state.set([
+            a.rotate_left(24) ^ mixed ^ (mixed << 16),
+            mixed.rotate_left(37),
+        ]);
+        sum.max(1)
+    })
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_are_read_as_they_are_written() {
+        let made: HashSet<SpanId> = (0..10_000).map(|_| SpanId::random()).collect();
+        assert_eq!(made.len(), 10_000);
+        let id = TraceId::random();
+        assert_eq!(TraceId::parse(id.to_string().as_bytes()), Some(id));
+    }
+
+    #[test]
+    fn what_is_no_id_is_not_read() {
+        for text in [
+            "",
+            "0",
+            "0000000000000000",
+            "00f067aa0ba902B7",
+            "00f067aa0ba902b7 ",
+        ] {
+            assert_eq!(SpanId::parse(text.as_bytes()), None, "{text:?}");
+        }
+    }
+}

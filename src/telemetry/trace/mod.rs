@@ -1,0 +1,10 @@
+//! Traces: what a request's pieces of work are called, and how their context travels.
+
+pub mod attribute;
+pub mod context;
+pub mod ids;
+pub mod span;
+
+pub use attribute::{Attribute, Value};
+pub use ids::{SpanId, TraceId};
+pub use span::{Clock, Span, SpanEvent, SpanKind, SpanStatus};

@@ -1,0 +1,106 @@
+//! One span: a piece of work, when it began and ended, and how.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::HeaderValue;
+
+use super::attribute::{Attribute, Value};
+use super::ids::{SpanId, TraceId};
+
+/// What a span stands for, numbered as in OTLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanKind {
+    Internal = 1,
+    Server = 2,
+    Client = 3,
+}
+
+/// How the work ended, numbered as in OTLP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SpanStatus {
+    #[default]
+    Unset,
+    Ok,
+    Error(Cow<'static, str>),
+}
+
+/// A moment within a span.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanEvent {
+    /// Nanoseconds since 1970.
+    pub at: u64,
+    pub name: &'static str,
+    pub attributes: Vec<Attribute>,
+}
+
+/// A span that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    pub trace: TraceId,
+    pub id: SpanId,
+    pub parent: Option<SpanId>,
+    pub state: Option<HeaderValue>,
+    pub name: Cow<'static, str>,
+    pub kind: SpanKind,
+    /// Nanoseconds since 1970.
+    pub start: u64,
+    pub end: u64,
+    pub attributes: Vec<Attribute>,
+    pub events: Vec<SpanEvent>,
+    /// Another trace's span, which this one follows without being its child.
+    pub link: Option<(TraceId, SpanId)>,
+    pub status: SpanStatus,
+}
+
+impl Span {
+    /// Bytes that it holds, roughly, for the bound of the queue.
+    pub fn size(&self) -> usize {
+        let of = |all: &[Attribute]| -> usize {
+            all.iter()
+                .map(|(name, value)| 64 + name.len() + value.size())
+                .sum()
+        };
+        let events: usize = self
+            .events
+            .iter()
+            .map(|event| 64 + of(&event.attributes))
+            .sum();
+        size_of::<Span>() + self.name.len() + of(&self.attributes) + events
+    }
+
+    /// Adds an attribute.
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
+        self.attributes.push((name.into(), value.into()));
+    }
+}
+
+/// A clock that gives nanoseconds since 1970 and never goes back within one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    began: Instant,
+    since_1970: u64,
+}
+
+impl Clock {
+    /// A clock whose zero is `began`, which was not long ago.
+    pub fn started(began: Instant) -> Clock {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Clock {
+            began,
+            since_1970: nanos(now.saturating_sub(began.elapsed())),
+        }
+    }
+
+    /// Nanoseconds since 1970 at this instant.
+    pub fn at(&self, instant: Instant) -> u64 {
+        self.since_1970 + nanos(instant.saturating_duration_since(self.began))
+    }
+}
+
+/// A duration in nanoseconds.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,77 @@
+//! What an exchange tells to traces and series.
+
+use std::time::Duration;
+
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_http::RequestHeader;
+
+use super::stream::{Exchange, RequestBody};
+use crate::upstream::error::CallError;
+
+impl Exchange<'_> {
+    /// There is a connection.
+    pub(super) fn observe_connection(&mut self) {
+        let Some(mut trip) = self.trip.take() else {
+            return;
+        };
+        let http2 = self.is_http2();
+        let handshake = if self.reused { None } else { self.handshake() };
+        if let Some(host) = self.host() {
+            trip.connected(&host.url, handshake.unwrap_or_default(), http2);
+        }
+        self.trip = Some(trip);
+    }
+
+    /// How long TLS took on this connection.
+    fn handshake(&self) -> Option<Duration> {
+        let digest = self.session.as_deref().and_then(HttpSession::digest)?;
+        // The layer above TCP.
+        digest
+            .timing_digest
+            .get(1)?
+            .as_ref()?
+            .establishment_duration
+    }
+
+    /// Puts the context of the trace on the wire, in place of what a client sent.
+    pub(super) fn observe_head(&mut self, header: &mut RequestHeader, h1: bool) {
+        let Some(trip) = &mut self.trip else {
+            return;
+        };
+        let length = match self.body {
+            RequestBody::Length(length) => Some(length),
+            RequestBody::Empty | RequestBody::Chunked => None,
+        };
+        trip.sends(&header.headers, length);
+        for (name, titled, value) in trip.context() {
+            // A value of ours can always be written.
+            let _ = match value {
+                Some(value) if h1 => header.insert_header(titled, value),
+                Some(value) => header.insert_header(name, value),
+                None => {
+                    header.remove_header(&name);
+                    Ok(())
+                }
+            };
+        }
+    }
+
+    /// The head of the answer is there.
+    pub(super) fn observe_answer(&mut self) {
+        let Some(mut trip) = self.trip.take() else {
+            return;
+        };
+        if let Some((status, headers)) = self.header() {
+            trip.answered(status.as_u16(), headers);
+        }
+        self.trip = Some(trip);
+    }
+
+    /// Passes a result on; an error is the reason why there is no answer.
+    pub(super) fn observe<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        if let (Err(error), Some(trip)) = (&result, &mut self.trip) {
+            trip.failed(error.observed());
+        }
+        result
+    }
+}
