@@ -11,6 +11,10 @@ unit:
 it NAME *ARGS:
     cargo test --locked --test {{NAME}} {{ARGS}}
 
+# All tests that need nothing but Rust.
+quick:
+    cargo test --locked
+
 # Everything, with the real parts (Node, Redis, promtool).
 test:
     scripts/test

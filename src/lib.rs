@@ -27,3 +27,5 @@ pub mod runtime;
 pub mod server;
 pub mod telemetry;
 pub mod upstream;
+
+pub use cli::serve;

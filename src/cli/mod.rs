@@ -189,6 +189,16 @@ pub(crate) struct HealthcheckArgs {
     insecure: bool,
 }
 
+/// Serves a configuration in JSON that comes from no file, until the process is told to stop.
+///
+/// For programs that run the gateway in their own process. Everything else is as with `portcullis run`: the gateway
+/// reads its environment variables, writes its log, and handles `SIGTERM`, `SIGINT` and `SIGHUP`.
+/// The call returns only if the gateway cannot start; the reason is then on standard error. To stop, the gateway ends
+/// the process.
+pub fn serve(text: &str) -> ExitCode {
+    run::serve_text(text, run::Extras::default())
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -148,6 +148,7 @@ fn round(ports: &[u16], lasting: Duration) -> u64 {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn two_gateways_hold_one_rate_within_two_percent() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
@@ -177,6 +178,7 @@ fn two_gateways_hold_one_rate_within_two_percent() {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn two_gateways_count_one_client_together() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
@@ -194,6 +196,7 @@ fn two_gateways_count_one_client_together() {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn a_flushed_redis_costs_no_request() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
@@ -227,6 +230,7 @@ fn without_redis(gateways: &[Gateway; 3], who: &str) -> [usize; 3] {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn a_stopped_redis_leaves_each_gateway_to_its_rule() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
@@ -256,6 +260,7 @@ fn a_stopped_redis_leaves_each_gateway_to_its_rule() {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn gateways_start_before_their_redis() {
     let Some(redis) = Redis::start() else { return };
     redis.end();
@@ -269,6 +274,7 @@ fn gateways_start_before_their_redis() {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn a_stalled_redis_stalls_nobody() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
@@ -344,6 +350,7 @@ fn steady(ports: [u16; 2], per_second: u32, lasting: Duration) -> Vec<u64> {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn a_slow_redis_lets_no_more_pass_than_the_limit() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
@@ -373,6 +380,7 @@ fn a_slow_redis_lets_no_more_pass_than_the_limit() {
 }
 
 #[test]
+#[ignore = "needs Redis: scripts/test runs it"]
 fn a_hiccup_of_redis_gives_nobody_a_full_bucket() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);

@@ -64,6 +64,7 @@ fn pasted(line: &str) -> (String, String) {
 }
 
 #[test]
+#[ignore = "needs curl: scripts/test runs it"]
 fn its_three_commands_work_as_pasted() {
     let port = ports::free();
     let (_demo, commands) = start(port);
@@ -88,6 +89,7 @@ fn its_three_commands_work_as_pasted() {
 }
 
 #[test]
+#[ignore = "needs curl: scripts/test runs it"]
 fn a_port_in_use_is_no_obstacle() {
     let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = other.local_addr().unwrap().port();

@@ -67,6 +67,7 @@ fn assert_answered(gateway: &Gateway, answer: &Answer) {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn the_backend_sees_the_token_that_the_server_issued() {
     let server = Server::start(&[]);
     let mut credentials = client();
@@ -100,6 +101,7 @@ fn the_backend_sees_the_token_that_the_server_issued() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn the_form_takes_over_where_the_header_is_not_understood() {
     // As long as the margin before its end in which a token is not sent any more: every call asks anew.
     let server = Server::start(&[("LIFE", "10")]);
@@ -122,6 +124,7 @@ fn the_form_takes_over_where_the_header_is_not_understood() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_scope_decides_what_the_token_opens() {
     let server = Server::start(&[]);
     let with = |scopes: &str| {
@@ -142,6 +145,7 @@ fn a_scope_decides_what_the_token_opens() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_server_that_refuses_an_empty_scope_can_be_asked_without() {
     let server = Server::start(&[]);
     let mut credentials = client();
@@ -164,6 +168,7 @@ fn a_server_that_refuses_an_empty_scope_can_be_asked_without() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_token_is_replaced_while_it_is_still_good() {
     // Little more than the margin of ten seconds before its end in which a token is not sent any more.
     let server = Server::start(&[("LIFE", "12")]);
@@ -179,6 +184,7 @@ fn a_token_is_replaced_while_it_is_still_good() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_refused_token_is_replaced_and_the_call_made_again() {
     let server = Server::start(&[]);
     let gateway = start(&server, client());
@@ -204,6 +210,7 @@ fn a_refused_token_is_replaced_and_the_call_made_again() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_stream_passes_a_refusal_and_the_next_one_has_a_new_token() {
     let server = Server::start(&[]);
     let gateway = start(&server, client());
@@ -219,6 +226,7 @@ fn a_stream_passes_a_refusal_and_the_next_one_has_a_new_token() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn an_api_that_refuses_every_token_is_not_asked_for_ever() {
     let server = Server::start(&[]);
     let gateway = start(&server, client());

@@ -112,6 +112,7 @@ fn status(gateway: &Gateway, path: &str, token: &str) -> u16 {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_machine_with_a_token_of_any_kind_comes_in() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
@@ -133,6 +134,7 @@ fn a_machine_with_a_token_of_any_kind_comes_in() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_token_for_others_stays_outside() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
@@ -155,6 +157,7 @@ fn a_token_for_others_stays_outside() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_token_ends_when_its_time_is_over() {
     let provider = Provider::start_with(ports::free(), &[("TTL", "2")]);
     let gateway = start(&provider, |_| {});
@@ -166,6 +169,7 @@ fn a_token_ends_when_its_time_is_over() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn requests_go_on_while_the_provider_is_down() {
     let mut provider = Provider::start();
     let gateway = start(&provider, |v| v["cache_duration"] = json!(1));
@@ -180,6 +184,7 @@ fn requests_go_on_while_the_provider_is_down() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_gateway_starts_while_the_provider_is_down() {
     let port = ports::free();
     let gateway_port = ports::free();
@@ -196,6 +201,7 @@ fn a_gateway_starts_while_the_provider_is_down() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn the_first_token_after_a_rotation_is_accepted() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
@@ -217,6 +223,7 @@ fn forged(forger: &Signer, provider: &Provider, kid: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_slow_provider_slows_nobody_who_has_a_key() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
@@ -244,6 +251,7 @@ fn a_slow_provider_slows_nobody_who_has_a_key() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn a_thousand_unknown_key_ids_fetch_seldom() {
     let provider = Provider::start();
     let gateway = start(&provider, |_| {});
@@ -265,6 +273,7 @@ fn a_thousand_unknown_key_ids_fetch_seldom() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn the_gateway_gets_a_token_of_its_own_for_a_backend() {
     let provider = Provider::start();
     let port = ports::free();

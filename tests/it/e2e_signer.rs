@@ -82,6 +82,7 @@ fn assert_all_good(jose: &Jose, tokens: &[(&str, String)]) {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn compact_tokens_of_every_algorithm_are_good_elsewhere() {
     let jose = Jose::new();
     let (_stub, gateway) = start(&jose, false);
@@ -89,6 +90,7 @@ fn compact_tokens_of_every_algorithm_are_good_elsewhere() {
 }
 
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn tokens_in_json_are_good_elsewhere() {
     let jose = Jose::new();
     let (_stub, gateway) = start(&jose, true);
@@ -113,6 +115,7 @@ fn flipped(token: &str, part: usize, at: usize) -> String {
 
 /// Without this nobody would know whether the other side looks at all.
 #[test]
+#[ignore = "needs Node: scripts/test runs it"]
 fn one_changed_letter_is_noticed_elsewhere() {
     const FORGED: &str = "ERR_JWS_SIGNATURE_VERIFICATION_FAILED";
     let jose = Jose::new();

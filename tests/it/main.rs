@@ -19,6 +19,7 @@ mod e2e_oauth2;
 mod e2e_oidc;
 mod e2e_signer;
 mod edge;
+mod embed;
 mod framing;
 mod h2;
 mod health;
