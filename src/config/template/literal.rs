@@ -67,38 +67,22 @@ fn digits(chars: &mut std::str::Chars<'_>, count: usize, radix: u32) -> Option<u
 
 /// Parses a number as Go does in a template.
 pub(super) fn number(text: &str, kind: Kind) -> Result<Number, String> {
-    let shown = || super::format::quoted(text.as_bytes());
     if kind == Kind::CharConstant {
         let inner = self::text(text).and_then(|bytes| char_of(text, &bytes));
-        let Some(value) = inner else {
-            return Err(format!("malformed character constant: {text}"));
+        return match inner {
+            Some(value) => Ok(whole(text, value)),
+            None => Err(format!("malformed character constant: {text}")),
         };
-        return Ok(Number {
-            text: text.to_owned(),
-            int: Some(value),
-            float: Some(value as f64),
-            is_float: false,
-        });
     }
+    let shown = || super::format::quoted(text.as_bytes());
     if kind == Kind::Complex || (text.ends_with('i') && !text.starts_with("0x")) {
         return Err(format!("imaginary numbers are not supported: {}", shown()));
     }
-    let has_point = text.contains(['.', 'e', 'E', 'p', 'P']);
-    let hex = text
-        .trim_start_matches(['+', '-'])
-        .to_ascii_lowercase()
-        .starts_with("0x");
     if let Some(value) = int(text) {
-        return Ok(Number {
-            text: text.to_owned(),
-            int: Some(value),
-            float: Some(value as f64),
-            is_float: false,
-        });
+        return Ok(whole(text, value));
     }
-    let unsigned =
-        wide(text).filter(|value| *value > i128::from(i64::MAX) && *value <= i128::from(u64::MAX));
-    if unsigned.is_some() {
+    let unsigned = i128::from(i64::MAX) + 1..=i128::from(u64::MAX);
+    if wide(text).is_some_and(|value| unsigned.contains(&value)) {
         return Ok(Number {
             text: text.to_owned(),
             int: None,
@@ -106,20 +90,38 @@ pub(super) fn number(text: &str, kind: Kind) -> Result<Number, String> {
             is_float: false,
         });
     }
-    let value = if hex { None } else { float(text) };
-    let Some(value) = value else {
-        return Err(format!("illegal number syntax: {}", shown()));
+    let digits = text.trim_start_matches(['+', '-']).to_ascii_lowercase();
+    let value = if digits.starts_with("0x") {
+        None
+    } else {
+        float(text)
     };
-    if !has_point {
-        return Err(format!("integer overflow: {}", shown()));
+    match value {
+        None => Err(format!("illegal number syntax: {}", shown())),
+        Some(_) if !text.contains(['.', 'e', 'E', 'p', 'P']) => {
+            Err(format!("integer overflow: {}", shown()))
+        }
+        Some(value) => Ok(real(text, value)),
     }
-    let whole = (value as i64) as f64 == value && value.abs() < 9.3e18;
-    Ok(Number {
+}
+
+fn whole(text: &str, value: i64) -> Number {
+    Number {
         text: text.to_owned(),
-        int: whole.then_some(value as i64),
+        int: Some(value),
+        float: Some(value as f64),
+        is_float: false,
+    }
+}
+
+fn real(text: &str, value: f64) -> Number {
+    let is_whole = (value as i64) as f64 == value && value.abs() < 9.3e18;
+    Number {
+        text: text.to_owned(),
+        int: is_whole.then_some(value as i64),
         float: Some(value),
         is_float: true,
-    })
+    }
 }
 
 fn char_of(text: &str, bytes: &[u8]) -> Option<i64> {

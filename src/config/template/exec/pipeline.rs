@@ -58,12 +58,8 @@ impl<'t> Frame<'t> {
         match &first.operand {
             Operand::Field(fields) => {
                 self.at = first.span;
-                self.fields(
-                    run,
-                    dot.clone(),
-                    fields,
-                    has_arguments.then_some((command, dot, last)),
-                )
+                let arguments = has_arguments.then_some((command, dot, last));
+                self.fields(run, dot.clone(), fields, arguments)
             }
             Operand::Variable(name, fields) => {
                 self.at = first.span;
@@ -72,33 +68,19 @@ impl<'t> Frame<'t> {
                     self.no_arguments(run, first, has_arguments)?;
                     return Ok(value);
                 }
-                self.fields(
-                    run,
-                    value,
-                    fields,
-                    has_arguments.then_some((command, dot, last)),
-                )
+                let arguments = has_arguments.then_some((command, dot, last));
+                self.fields(run, value, fields, arguments)
             }
             Operand::Chain(inner, fields) => {
                 self.at = first.span;
-                if matches!(inner.operand, Operand::Nil) {
-                    return self.error(
-                        run,
-                        format!("indirection through explicit nil in {}", self.term(run)),
-                    );
-                }
-                let value = self.argument_value(run, dot, inner)?;
+                let value = self.chained(run, dot, inner)?;
                 self.at = first.span;
-                self.fields(
-                    run,
-                    value,
-                    fields,
-                    has_arguments.then_some((command, dot, last)),
-                )
+                let arguments = has_arguments.then_some((command, dot, last));
+                self.fields(run, value, fields, arguments)
             }
             Operand::Function(name) => {
                 self.at = first.span;
-                let span = if last.is_some() || command.words.len() > 1 {
+                let span = if has_arguments {
                     command.span
                 } else {
                     first.span
@@ -119,6 +101,15 @@ impl<'t> Frame<'t> {
                 }
             }
         }
+    }
+
+    /// The value in parentheses before a chain of fields.
+    fn chained(&mut self, run: &mut Run<'_>, dot: &Value, inner: &'t Word) -> Evaluated {
+        if matches!(inner.operand, Operand::Nil) {
+            let text = format!("indirection through explicit nil in {}", self.term(run));
+            return self.error(run, text);
+        }
+        self.argument_value(run, dot, inner)
     }
 
     fn no_arguments(&self, run: &Run<'_>, first: &Word, has_arguments: bool) -> Evaluated<()> {

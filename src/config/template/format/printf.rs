@@ -66,6 +66,14 @@ impl Printer<'_> {
     }
 
     fn directive(&mut self) {
+        let mut flags = self.flags();
+        if self.sizes(&mut flags).is_err() {
+            return self.bad_index();
+        }
+        self.verb(flags);
+    }
+
+    fn flags(&mut self) -> Flags {
         let mut flags = Flags::default();
         while let Some(byte) = self.peek() {
             match byte {
@@ -78,10 +86,12 @@ impl Printer<'_> {
             }
             self.at += 1;
         }
-        let mut indexed = match self.index() {
-            Ok(indexed) => indexed,
-            Err(()) => return self.bad_index(),
-        };
+        flags
+    }
+
+    /// Width and precision, each perhaps with an index before it, and the index before the verb.
+    fn sizes(&mut self, flags: &mut Flags) -> Result<(), ()> {
+        let mut indexed = self.index()?;
         if self.peek() == Some(b'*') {
             self.at += 1;
             match self.star() {
@@ -95,34 +105,36 @@ impl Printer<'_> {
         } else if let Some(width) = self.number() {
             flags.width = Some(width);
             if indexed {
-                return self.bad_index();
+                return Err(());
             }
         }
         if self.peek() == Some(b'.') {
             self.at += 1;
             if indexed {
-                return self.bad_index();
+                return Err(());
             }
-            indexed = match self.index() {
-                Ok(indexed) => indexed,
-                Err(()) => return self.bad_index(),
-            };
-            if self.peek() == Some(b'*') {
-                self.at += 1;
-                match self.star() {
-                    Some(precision) if precision >= 0 => flags.precision = Some(precision as usize),
-                    Some(_) => {}
-                    None => self.out.extend_from_slice(b"%!(BADPREC)"),
-                }
-                indexed = false;
-            } else {
-                flags.precision = Some(self.number().unwrap_or(0));
-            }
+            indexed = self.precision(flags)?;
         }
-        if !indexed && self.index().is_err() {
-            return self.bad_index();
+        if !indexed {
+            self.index()?;
         }
-        self.verb(flags);
+        Ok(())
+    }
+
+    /// What stands behind the point. Returns whether an index was read that belongs to the verb.
+    fn precision(&mut self, flags: &mut Flags) -> Result<bool, ()> {
+        let indexed = self.index()?;
+        if self.peek() != Some(b'*') {
+            flags.precision = Some(self.number().unwrap_or(0));
+            return Ok(indexed);
+        }
+        self.at += 1;
+        match self.star() {
+            Some(precision) if precision >= 0 => flags.precision = Some(precision as usize),
+            Some(_) => {}
+            None => self.out.extend_from_slice(b"%!(BADPREC)"),
+        }
+        Ok(false)
     }
 
     fn verb(&mut self, flags: Flags) {

@@ -68,50 +68,20 @@ fn bad(value: &Value, verb: char) -> Vec<u8> {
 
 fn integer(value: i64, verb: char, flags: Flags) -> Option<Vec<u8>> {
     let magnitude = value.unsigned_abs();
-    let digits = match verb {
+    let mut digits = match verb {
         'd' | 'v' => magnitude.to_string(),
         'b' => format!("{magnitude:b}"),
         'o' | 'O' => format!("{magnitude:o}"),
         'x' => format!("{magnitude:x}"),
         'X' => format!("{magnitude:X}"),
-        'c' => return Some(padded(char_text(value).into_bytes(), flags)),
-        'q' => {
-            let c = u32::try_from(value)
-                .ok()
-                .and_then(char::from_u32)
-                .unwrap_or('\u{fffd}');
-            let mut buffer = [0; 4];
-            let text = c.encode_utf8(&mut buffer).as_bytes();
-            return Some(padded(
-                quoted_with(text, '\'', flags.plus).into_bytes(),
-                flags,
-            ));
-        }
-        'U' => {
-            let mut text = format!("U+{magnitude:04X}");
-            if flags.sharp
-                && let Some(c) = u32::try_from(value).ok().and_then(char::from_u32)
-            {
-                text.push_str(&format!(" '{c}'"));
-            }
-            return Some(padded(text.into_bytes(), flags));
-        }
-        _ => return None,
+        _ => return code_point(value, verb, flags),
     };
-    let mut digits = digits;
-    if let Some(precision) = flags.precision {
-        if precision == 0 && value == 0 {
-            return Some(padded(
-                Vec::new(),
-                Flags {
-                    zero: false,
-                    ..flags
-                },
-            ));
-        }
-        while digits.len() < precision {
-            digits.insert(0, '0');
-        }
+    if flags.precision == Some(0) && value == 0 {
+        let zero = false;
+        return Some(padded(Vec::new(), Flags { zero, ..flags }));
+    }
+    while digits.len() < flags.precision.unwrap_or(0) {
+        digits.insert(0, '0');
     }
     let prefix = match verb {
         'x' if flags.sharp => "0x",
@@ -124,6 +94,29 @@ fn integer(value: i64, verb: char, flags: Flags) -> Option<Vec<u8>> {
     let sign = sign_of(value < 0, flags);
     let zero = flags.zero && !flags.minus && flags.precision.is_none();
     Some(signed(sign, prefix, &digits, Flags { zero, ..flags }))
+}
+
+/// `%c`, `%q` and `%U` of a number.
+fn code_point(value: i64, verb: char, flags: Flags) -> Option<Vec<u8>> {
+    let c = u32::try_from(value).ok().and_then(char::from_u32);
+    let text = match verb {
+        'c' => char_text(value),
+        'q' => {
+            let mut buffer = [0; 4];
+            let text = c.unwrap_or('\u{fffd}').encode_utf8(&mut buffer).as_bytes();
+            quoted_with(text, '\'', flags.plus)
+        }
+        'U' => {
+            let shown = c.filter(|_| flags.sharp).map(|c| format!(" '{c}'"));
+            format!(
+                "U+{:04X}{}",
+                value.unsigned_abs(),
+                shown.unwrap_or_default()
+            )
+        }
+        _ => return None,
+    };
+    Some(padded(text.into_bytes(), flags))
 }
 
 fn sign_of(negative: bool, flags: Flags) -> &'static str {
@@ -194,73 +187,53 @@ fn scientific(value: f64, precision: usize) -> String {
 }
 
 fn string(text: &[u8], verb: char, flags: Flags) -> Option<Vec<u8>> {
-    let cut = |bytes: &[u8]| match flags.precision {
-        None => bytes.to_vec(),
-        Some(precision) => {
-            let lossy = String::from_utf8_lossy(bytes);
-            match std::str::from_utf8(bytes) {
-                Ok(text) => text
-                    .chars()
-                    .take(precision)
-                    .collect::<String>()
-                    .into_bytes(),
-                Err(_) => lossy
-                    .chars()
-                    .take(precision)
-                    .collect::<String>()
-                    .into_bytes(),
-            }
-        }
-    };
     let out = match verb {
-        's' | 'v' => cut(text),
+        's' | 'v' => cut(text, flags),
         'q' => {
-            let text = cut(text);
+            let text = cut(text, flags);
             if flags.sharp && !text.contains(&b'`') {
                 [b"`", &text[..], b"`"].concat()
             } else {
                 quoted_with(&text, '"', flags.plus).into_bytes()
             }
         }
-        'x' | 'X' => {
-            let bytes = match flags.precision {
-                Some(precision) => &text[..precision.min(text.len())],
-                None => text,
-            };
-            let pieces: Vec<String> = bytes
-                .iter()
-                .map(|byte| {
-                    if verb == 'x' {
-                        format!("{byte:02x}")
-                    } else {
-                        format!("{byte:02X}")
-                    }
-                })
-                .collect();
-            let prefix = match (flags.sharp, verb) {
-                (true, 'x') => "0x",
-                (true, _) => "0X",
-                _ => "",
-            };
-            let glue = if flags.space { " " } else { "" };
-            let hex = if flags.space && flags.sharp {
-                pieces
-                    .iter()
-                    .map(|piece| format!("{prefix}{piece}"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            } else {
-                format!(
-                    "{}{}",
-                    if pieces.is_empty() { "" } else { prefix },
-                    pieces.join(glue)
-                )
-            };
-            hex.into_bytes()
-        }
+        'x' | 'X' => hexadecimal(text, verb, flags).into_bytes(),
         _ => return None,
     };
     Some(padded(out, flags))
+}
+
+/// As many characters as the precision allows.
+fn cut(bytes: &[u8], flags: Flags) -> Vec<u8> {
+    let Some(precision) = flags.precision else {
+        return bytes.to_vec();
+    };
+    let text = String::from_utf8_lossy(bytes);
+    text.chars()
+        .take(precision)
+        .collect::<String>()
+        .into_bytes()
+}
+
+/// Two digits for each byte, of as many bytes as the precision allows.
+fn hexadecimal(text: &[u8], verb: char, flags: Flags) -> String {
+    let bytes = &text[..flags.precision.unwrap_or(text.len()).min(text.len())];
+    let digits = |byte: &u8| match verb {
+        'x' => format!("{byte:02x}"),
+        _ => format!("{byte:02X}"),
+    };
+    let prefix = match (flags.sharp, verb) {
+        (true, 'x') => "0x",
+        (true, _) => "0X",
+        _ => "",
+    };
+    if flags.space {
+        let pieces = bytes.iter().map(|byte| format!("{prefix}{}", digits(byte)));
+        pieces.collect::<Vec<_>>().join(" ")
+    } else {
+        let prefix = if bytes.is_empty() { "" } else { prefix };
+        format!("{prefix}{}", bytes.iter().map(digits).collect::<String>())
+    }
 }
 
 fn padded(text: Vec<u8>, flags: Flags) -> Vec<u8> {
