@@ -1,0 +1,108 @@
+//! Bytes behind a response, and lengths that contradict.
+
+use super::*;
+
+#[test]
+fn bytes_behind_an_answer_do_not_hurt_it_and_are_told_of_once() {
+    let length = json_head("Content-Length: 11") + "{\"ok\":true}";
+    let chunked = json_head(CHUNKED) + "b\r\n{\"ok\":true}\r\n0\r\n\r\n";
+    for whole in [length, chunked] {
+        for surplus in ["X", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"] {
+            let told = "sent more bytes than its answer has";
+            for answer in through(&(whole.clone() + surplus), told) {
+                let got = (answer.status, answer.text());
+                assert_eq!(got, (200, "{\"ok\":true}".to_owned()));
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_behind_the_refusal_of_a_websocket_do_not_hurt_it() {
+    let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nnoHTTP/1.1 200 OK\r\n\r\n";
+    let backend = Upstream::start(move |mut call| {
+        call.send(refusal)?;
+        call.sees_hang_up(Duration::from_secs(5));
+        Ok(())
+    });
+    let mut file = config(&backend.url());
+    for endpoint in file["endpoints"].as_array_mut().unwrap() {
+        if endpoint["endpoint"] == "/n" && endpoint["method"] == "GET" {
+            endpoint["extra_config"] = json!({ "portcullis/stream": { "upgrade": true } });
+        }
+    }
+    let gateway = Gateway::start(&file.to_string());
+    let fields = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
+    ];
+    let answer = gateway.get_with("/n", &fields);
+    assert_eq!((answer.status, answer.text().as_str()), (403, "no"));
+    logs(&gateway, "sent more bytes than its answer has", 1);
+}
+
+#[test]
+fn equal_lengths_collapse_and_others_are_refused() {
+    for fields in [
+        "Content-Length: 11\r\nContent-Length: 11",
+        "Content-Length: 11, 11",
+        "Content-Length: 11,11\r\nContent-Length: 11",
+    ] {
+        let backend = Upstream::raw(json_head(fields) + "{\"ok\":true}");
+        let gateway = start(&backend);
+        for path in ["/c", "/n"] {
+            let answer = gateway.get(path);
+            assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (200, "{\"ok\":true}"),
+                "{path} {fields}"
+            );
+            let lengths = answer
+                .headers
+                .iter()
+                .filter(|(name, _)| name == "content-length");
+            assert_eq!(
+                lengths.map(|(_, value)| value.as_str()).collect::<Vec<_>>(),
+                ["11"]
+            );
+        }
+    }
+    for fields in [
+        "Content-Length: 11\r\nContent-Length: 12",
+        "Content-Length: 11, 12",
+        "Content-Length: +11",
+        "Content-Length: 11 11",
+        "Content-Length: eleven",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: xchunked",
+    ] {
+        let backend = Upstream::raw(json_head(fields) + "{\"ok\":true}");
+        let gateway = start(&backend);
+        for path in ["/c", "/n"] {
+            assert_eq!(gateway.get(path).status, 500, "{path} {fields}");
+        }
+    }
+}
+
+#[test]
+fn chunks_win_over_a_length_and_their_connection_ends() {
+    for fields in [
+        format!("Content-Length: 3\r\n{CHUNKED}"),
+        format!("{CHUNKED}\r\nContent-Length: 300"),
+    ] {
+        let chunks = "b\r\n{\"ok\":true}\r\n0\r\n\r\n";
+        let told = "Content-Length beside Transfer-Encoding";
+        for answer in through(&(json_head(&fields) + chunks), told) {
+            let got = (answer.status, answer.text());
+            assert_eq!(got, (200, "{\"ok\":true}".to_owned()));
+            let both = answer.header("content-length").is_some()
+                && answer.header("transfer-encoding").is_some();
+            assert!(!both, "{:?}", answer.headers);
+        }
+    }
+}
