@@ -9,14 +9,15 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::cli::{AuditArgs, Format, check};
+use crate::cli::{AuditArgs, Format, check, findings};
 use crate::config::flexible::Rendering;
 use crate::config::{Environment, Node, Report, Service, load};
 use rules::{RULES, Rule};
 
 /// Prints the recommendations, to standard error as KrakenD does. The exit code is 1 if there are any.
 pub(super) fn audit(args: &AuditArgs) -> ExitCode {
-    let name = args.config.display().to_string();
+    let file = args.config.path();
+    let name = check::shown_name(file);
     let ignored = match ignored(args) {
         Ok(ids) => ids,
         Err(reason) => {
@@ -24,12 +25,12 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = check::outcome(&args.config);
+    let outcome = check::outcome(file);
     if outcome.compiled.is_none() {
-        eprint!("{}", check::refusal(&name, &outcome.findings));
+        eprint!("{}", findings::refusal(&name, &outcome.findings));
         return ExitCode::FAILURE;
     }
-    let Some(mut raised) = raised(&args.config, outcome.rendering.as_deref()) else {
+    let Some(mut raised) = raised(file, outcome.rendering.as_deref()) else {
         return ExitCode::FAILURE;
     };
     let wanted = |rule: &&Rule| {
@@ -42,6 +43,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     };
     raised.retain(wanted);
     match args.format {
+        _ if args.quiet => {}
         Format::Text => eprint!("{}", text(&raised)),
         Format::Json => println!("{}", json(&raised)),
     }

@@ -1,34 +1,56 @@
-//! `check`: all errors of a configuration at once. The texts of findings are also printed by `run` and `reload`.
+//! `check`: all mistakes of a file at once.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::{CheckArgs, Format};
-use crate::compile::{self, Inputs, Outcome};
-use crate::config::{Environment, Finding, Mistake, Position, Severity};
+use crate::cli::findings::{self, Paint};
+use crate::cli::{CheckArgs, Compat, Format};
+use crate::compile::krakend3::{self, Change};
+use crate::compile::{self, Compiled, Inputs, Outcome};
+use crate::config::{Environment, Finding, Mistake, Node, Position, Report, Severity, load};
 use crate::ext::Carry;
 use crate::server::tls::Certificates;
+use crate::telemetry::access;
 use crate::upstream::{Clients, DnsTable};
 
-/// Checks a configuration and prints the result. As with KrakenD's commands, text goes to standard error.
+/// Checks a file and prints the result. As the reference's commands do, text goes to standard error.
 ///
-/// The exit code is 1 if an error stops the start, and 0 otherwise, also with warnings.
+/// The exit code is 1 when something stops a start, 0 otherwise, also with warnings.
 pub(super) fn check(args: CheckArgs) -> ExitCode {
-    let name = args.config.display().to_string();
-    let outcome = outcome_with(&args.config, environment(args.strict));
+    let file = args.config.path();
+    let name = shown_name(file);
+    let environment = environment(args.strict);
+    let mut outcome = outcome_with(file, environment.clone());
+    if args.test_routes {
+        ports(&mut outcome);
+    }
     if args.render {
         render(&outcome, args.show_secrets);
     }
+    let changes = args
+        .compat
+        .map(|Compat::Krakend3| changes(file, &environment));
     match args.format {
-        // Standard output is reserved for the rendered text.
-        Format::Json if args.render => eprintln!("{}", json(&name, &outcome.findings)),
-        Format::Json => println!("{}", json(&name, &outcome.findings)),
+        // The rendered text has standard output for itself.
+        Format::Json if args.render => eprintln!("{}", json(&name, &outcome.findings, changes)),
+        Format::Json => println!("{}", json(&name, &outcome.findings, changes)),
         Format::Text => {
+            let paint = Paint::of_stderr();
             let indent = (args.debug > 0).then_some(args.indent.as_str());
-            eprint!("{}", text(&name, &outcome, indent));
+            match args.quiet {
+                false => eprint!("{}", text(paint, &name, &outcome, indent)),
+                true if outcome.compiled.is_none() => {
+                    eprint!("{}", mistakes(paint, &name, &outcome))
+                }
+                true => {}
+            }
+            if let Some(changes) = changes {
+                eprint!("{}", compat(&changes));
+            }
         }
     }
     match outcome.compiled {
@@ -37,8 +59,15 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
     }
 }
 
-/// Prints the rendered template. On a terminal, values that came from the environment are masked, because others may
-/// see the screen.
+/// What messages call the file.
+pub(super) fn shown_name(file: &Path) -> String {
+    match file.as_os_str() == "-" {
+        true => "standard input".to_owned(),
+        false => file.display().to_string(),
+    }
+}
+
+/// Prints what a template renders to. A terminal does not see what came from the environment: somebody may look on.
 fn render(outcome: &Outcome, show_secrets: bool) {
     let mut out = std::io::stdout().lock();
     let text = match &outcome.rendering {
@@ -46,21 +75,20 @@ fn render(outcome: &Outcome, show_secrets: bool) {
         Some(rendering) => rendering.text.clone(),
         None => return,
     };
-    // An error means that the reader closed the pipe.
+    // Whoever closes the pipe wants no more of it.
     let _ = out.write_all(text.as_bytes());
 }
 
-/// The environment of this process. `--strict` is added to it as a variable.
-pub fn environment(strict: bool) -> Environment {
-    if strict {
-        Environment::process().with("PORTCULLIS_STRICT", "1")
-    } else {
-        Environment::process()
+/// The environment of this process; `--strict` is a variable of it.
+pub(super) fn environment(strict: bool) -> Environment {
+    match strict {
+        true => Environment::process().with("PORTCULLIS_STRICT", "1"),
+        false => Environment::process(),
     }
 }
 
-/// Compiles a configuration only for its findings.
-pub fn outcome(file: &Path) -> Outcome {
+/// Compiles a file for nothing but its findings.
+pub(super) fn outcome(file: &Path) -> Outcome {
     outcome_with(file, Environment::process())
 }
 
@@ -77,193 +105,149 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
             debug: false,
         },
     );
-    // Checks that are made by the server: whether TLS versions, suites and curves can be negotiated.
+    // What only the server knows of TLS: whether versions, suites and curves leave anything to agree on.
     let tls = outcome
         .compiled
         .as_ref()
         .and_then(|it| it.listen.tls.clone());
     if let Some(Err(error)) = tls.map(Certificates::load) {
-        outcome.compiled = None;
-        outcome.findings.push(Finding {
-            severity: Severity::Mistake,
-            at: Position::default(),
-            pointer: "/tls".to_owned(),
-            mistake: Mistake::invalid(error.to_string()),
-            hint: None,
-        });
+        refuse(&mut outcome, "/tls", error.to_string());
+    }
+    for (pointer, reason) in outcome.compiled.as_ref().map(logs).unwrap_or_default() {
+        refuse(&mut outcome, pointer, reason);
     }
     outcome
 }
 
-/// With `indent`, also prints what the configuration defines, with this text at each level.
-fn text(name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
-    let mut out = format!("Parsing configuration file: {name}\n");
-    match &outcome.compiled {
-        None => out.push_str(&refusal(name, &outcome.findings)),
-        Some(compiled) => {
-            if let Some(indent) = indent {
-                for line in &compiled.summary {
-                    let _ = writeln!(out, "{}", line.replace('\t', indent));
-                }
-            }
-            out.push_str(&list(name, &outcome.findings));
-            out.push_str("Syntax OK!\n");
-        }
-    }
-    out
+/// Adds what only a start would find out.
+fn refuse(outcome: &mut Outcome, pointer: &str, reason: String) {
+    outcome.compiled = None;
+    outcome.findings.push(Finding {
+        severity: Severity::Mistake,
+        at: Position::default(),
+        pointer: pointer.to_owned(),
+        mistake: Mistake::invalid(reason),
+        hint: None,
+    });
 }
 
-/// Why a configuration cannot be served: KrakenD's first line, followed by every finding with its location.
-pub fn refusal(name: &str, findings: &[Finding]) -> String {
-    let first = findings
-        .iter()
-        .find(|finding| finding.severity == Severity::Mistake)
-        .map(|finding| finding.mistake.to_string())
-        .unwrap_or_default();
-    format!(
-        "ERROR parsing the configuration file: '{name}': {}\n{}",
-        printable(&first),
-        list(name, findings)
-    )
+/// The logs that a start could not open.
+fn logs(compiled: &Compiled) -> Vec<(&'static str, String)> {
+    let access = compiled.facts.get::<access::Settings>();
+    let access = access.and_then(|settings| settings.try_open().err());
+    let access = access.map(|error| {
+        let text = format!("the access log cannot be opened: {error}");
+        ("/extra_config/portcullis~1access-log", text)
+    });
+    access.into_iter().collect()
 }
 
-/// The warnings of a served configuration, one line each, for the log.
-pub fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
-    findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Warning)
-        .map(|finding| match &finding.hint {
-            Some(hint) => format!("{} ({})", line(name, finding), printable(hint)),
-            None => line(name, finding),
+/// Whether the addresses are free, for `-t`.
+fn ports(outcome: &mut Outcome) {
+    let Some(compiled) = &outcome.compiled else {
+        return;
+    };
+    let metrics = compiled.metrics.map(|metrics| metrics.listen);
+    let addresses = std::iter::once(("/port", compiled.listen.address));
+    let addresses = addresses.chain(metrics.map(|address| ("/extra_config", address)));
+    let taken: Vec<(&str, String)> = addresses
+        .filter_map(|(pointer, address)| {
+            let error = TcpListener::bind(address).err()?;
+            Some((pointer, format!("listen tcp {address}: bind: {error}")))
         })
-        .collect()
+        .collect();
+    for (pointer, reason) in taken {
+        refuse(outcome, pointer, reason);
+    }
 }
 
-/// One line per finding, `gateway.json:12:15: /endpoints/3/timeout: …`, with a hint below it.
-pub fn list(name: &str, findings: &[Finding]) -> String {
+/// What KrakenD 3.0 would read otherwise. A file that cannot be read has told so already.
+fn changes(file: &Path, environment: &Environment) -> Vec<Change> {
+    let report = Report::new();
+    let root = load::load(file, environment, &report);
+    root.map_or_else(Vec::new, |root| {
+        krakend3::changes(&Node::root(&root, &report))
+    })
+}
+
+/// The changes as text: what gets lost first, each kind of change once with its places.
+fn compat(changes: &[Change]) -> String {
     let mut out = String::new();
-    for finding in findings {
-        let _ = writeln!(out, "{}", line(name, finding));
-        for note in notes(finding) {
-            let _ = writeln!(out, "        {}", printable(note));
-        }
-        if let Some(hint) = &finding.hint {
-            let _ = writeln!(out, "        hint: {}", printable(hint));
+    let mut kinds: Vec<(&Change, Vec<&str>)> = Vec::new();
+    for change in changes {
+        let same = |known: &&mut (&Change, Vec<&str>)| {
+            (known.0.lost, &known.0.text) == (change.lost, &change.text)
+        };
+        match kinds.iter_mut().find(same) {
+            Some((_, places)) => places.push(&change.pointer),
+            None => kinds.push((change, vec![&change.pointer])),
         }
     }
-    let mistakes = count(findings, Severity::Mistake);
-    let warnings = count(findings, Severity::Warning);
-    if mistakes + warnings > 1 {
+    kinds.sort_by_key(|(change, _)| !change.lost);
+    for (change, places) in &kinds {
+        let lost = if change.lost { "LOST " } else { "" };
+        let more = match places.len() {
+            0..=3 => String::new(),
+            count => format!(", … ({count} places)"),
+        };
+        let places = places
+            .iter()
+            .take(3)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ");
         let _ = writeln!(
             out,
-            "{}, {}",
-            counted(mistakes, "mistake"),
-            counted(warnings, "warning")
+            "krakend-3: {lost}{places}{more}: {} ({})",
+            change.text, change.here
         );
     }
+    if !changes.iter().any(|change| change.lost) {
+        out.push_str("krakend-3: nothing in this file is known to be dropped by KrakenD 3.0\n");
+    }
     out
+}
+
+/// `indent`: print what the file defines, too, with this in front of each level.
+fn text(paint: Paint, name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
+    let Some(compiled) = &outcome.compiled else {
+        return findings::painted_refusal(paint, name, &outcome.findings);
+    };
+    let mut out = format!("Parsing configuration file: {name}\n");
+    if let Some(indent) = indent {
+        for line in &compiled.summary {
+            let _ = writeln!(out, "{}", line.replace('\t', indent));
+        }
+    }
+    out.push_str(&findings::list(paint, name, &outcome.findings));
+    let _ = writeln!(out, "{}", paint.good("Syntax OK!"));
+    out
+}
+
+/// The mistakes alone, for `--quiet`.
+fn mistakes(paint: Paint, name: &str, outcome: &Outcome) -> String {
+    let all = outcome.findings.iter();
+    let mistakes: Vec<Finding> = all
+        .filter(|finding| finding.severity == Severity::Mistake)
+        .cloned()
+        .collect();
+    findings::painted_refusal(paint, name, &mistakes)
 }
 
 /// The findings as one JSON object, for machines.
-pub fn json(name: &str, findings: &[Finding]) -> String {
-    let findings: Vec<serde_json::Value> = findings.iter().map(object).collect();
+fn json(name: &str, findings: &[Finding], changes: Option<Vec<Change>>) -> String {
+    let findings = findings::objects(findings);
     let ok = !findings
         .iter()
         .any(|finding| finding["severity"] == "mistake");
-    serde_json::json!({ "file": name, "ok": ok, "findings": findings }).to_string()
-}
-
-/// `template` is present for a rendered configuration: the place that printed the text, or that could not be
-/// rendered.
-fn object(finding: &Finding) -> serde_json::Value {
-    let mut object = serde_json::json!({
-        "severity": word(finding.severity),
-        "pointer": finding.pointer,
-        "line": finding.at.is_known().then_some(finding.at.line),
-        "column": finding.at.is_known().then_some(finding.at.column),
-        "message": finding.mistake.to_string(),
-        "hint": finding.hint,
-    });
-    if let Some((file, at)) = template(finding) {
-        object["template"] = serde_json::json!({
-            "file": file,
-            "line": at.is_known().then_some(at.line),
-            "column": at.is_known().then_some(at.column),
-            "notes": notes(finding),
+    let mut all = serde_json::json!({ "file": name, "ok": ok, "findings": findings });
+    if let Some(changes) = changes {
+        let changes = changes.iter().map(|change| {
+            serde_json::json!({ "pointer": change.pointer, "lost": change.lost, "message": change.text, "here": change.here })
         });
+        all["krakend-3"] = changes.collect();
     }
-    object
-}
-
-/// The file to correct, if it is not the configuration itself.
-fn template(finding: &Finding) -> Option<(&str, Position)> {
-    match &finding.mistake {
-        Mistake::Template(problem) => Some((&problem.file, problem.at)),
-        Mistake::Rendered { place, .. } => Some((&place.file, place.at)),
-        _ => None,
-    }
-}
-
-fn notes(finding: &Finding) -> &[String] {
-    match &finding.mistake {
-        Mistake::Template(problem) => &problem.notes,
-        _ => &[],
-    }
-}
-
-fn line(name: &str, finding: &Finding) -> String {
-    let (name, at) = template(finding).unwrap_or((name, finding.at));
-    let mut out = name.to_owned();
-    if at.is_known() {
-        let _ = write!(out, ":{at}");
-    }
-    if finding.severity == Severity::Warning {
-        out.push_str(": warning");
-    }
-    if !finding.pointer.is_empty() {
-        let _ = write!(out, ": {}", printable(&finding.pointer));
-    }
-    let text = match &finding.mistake {
-        Mistake::Template(problem) => problem.text.clone(),
-        Mistake::Rendered { mistake, text, .. } => format!("{mistake} ({text}:{})", finding.at),
-        mistake => mistake.to_string(),
-    };
-    let _ = write!(out, ": {}", printable(&text));
-    out
-}
-
-fn count(findings: &[Finding], severity: Severity) -> usize {
-    findings
-        .iter()
-        .filter(|finding| finding.severity == severity)
-        .count()
-}
-
-fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
-}
-
-fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Mistake => "mistake",
-        Severity::Warning => "warning",
-    }
-}
-
-/// Texts of the configuration may contain escape sequences for terminals.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    all.to_string()
 }
 
 #[cfg(test)]
@@ -276,21 +260,20 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let outcome = outcome(&path);
         (
-            super::text("gateway.json", &outcome, Some("\t")),
-            json("gateway.json", &outcome.findings),
+            super::text(Paint::default(), "gateway.json", &outcome, Some("\t")),
+            json("gateway.json", &outcome.findings, None),
         )
     }
 
     #[test]
-    fn an_error_has_its_location_and_a_hint() {
+    fn a_mistake_has_its_place_and_a_hint() {
         let (text, json) = checked(
             "{\n  \"version\": 3,\n  \"endpoints\": [{\n    \"endpoint\": \"/a\",\n    \"timeout\": \"2 sec\",\n    \"backend\": [{\"host\": [\"http://a\"], \"url_patern\": \"/\"}]\n  }]\n}",
         );
         assert_eq!(
             text,
-            "Parsing configuration file: gateway.json\n\
-             ERROR parsing the configuration file: 'gateway.json': \"2 sec\" is not a duration: unknown unit\n\
-             gateway.json:5:16: /endpoints/0/timeout: \"2 sec\" is not a duration: unknown unit\n        \
+            "ERROR parsing the configuration file: 'gateway.json': \"2 sec\" is not a duration: unknown unit\n\
+             gateway.json:5:16: /endpoints/0/timeout\n        \
              hint: a number and its unit, unspaced: \"2s\", \"1500ms\"\n\
              gateway.json:6:40: warning: /endpoints/0/backend/0/url_patern: the key \"url_patern\" is unknown here and ignored\n        \
              hint: did you mean \"url_pattern\"?\n\
@@ -302,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_configuration_is_ok_and_summarised() {
+    fn a_good_file_is_ok_and_summed_up() {
         let (text, json) = checked(
             r#"{"version": 3, "name": "x", "endpoints": [{"endpoint": "/a", "backend": [{"host": ["http://a"], "url_pattern": "/b"}]}]}"#,
         );

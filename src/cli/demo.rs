@@ -56,6 +56,7 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
             side(upstream_port, Arc::new(sample)),
         ],
         ready: Some(instructions(port, issuer_port)),
+        quiet: true,
     };
     let config = configuration(port, issuer_port, upstream_port);
     Ok(serve_text(&config.to_string(), extras))

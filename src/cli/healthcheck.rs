@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cli::{HealthcheckArgs, check};
+use crate::cli::{HealthcheckArgs, check, findings};
 use crate::config::Environment;
 
 /// The path if the health endpoint is disabled.
@@ -54,7 +54,7 @@ fn of_file(file: &Path) -> Result<Probe, String> {
     let outcome = check::outcome(file);
     let Some(compiled) = outcome.compiled else {
         let name = file.display().to_string();
-        return Err(check::refusal(&name, &outcome.findings));
+        return Err(findings::refusal(&name, &outcome.findings));
     };
     let path = compiled.service.options.health_path.as_deref();
     let secure = compiled.listen.tls.is_some();

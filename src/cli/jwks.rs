@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::check;
+use crate::cli::{check, findings};
 use crate::compile::Compiled;
 use crate::ext::auth_validator::{Guarded, Validators};
 use crate::ext::identity::PublicKeys;
@@ -53,7 +53,7 @@ pub(super) fn with_keys<T>(
 ) -> Result<T, String> {
     let outcome = check::outcome(config);
     let Some(compiled) = outcome.compiled else {
-        return Err(check::refusal(
+        return Err(findings::refusal(
             &config.display().to_string(),
             &outcome.findings,
         ));

@@ -6,22 +6,43 @@
 mod audit;
 mod check;
 mod demo;
+mod findings;
 mod healthcheck;
 mod jwks;
 mod run;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  portcullis run krakend.json
+  portcullis run -c krakend.json --watch
+  FC_ENABLE=1 FC_SETTINGS=settings portcullis run -c krakend.tmpl";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  portcullis check krakend.json
+  portcullis check --strict --quiet krakend.json
+  portcullis check --compat krakend-3 krakend.json
+  FC_ENABLE=1 portcullis check --render -c krakend.tmpl > rendered.json
+  jq . krakend.json | portcullis check -c -";
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  portcullis audit krakend.json
+  portcullis audit -s CRITICAL,HIGH -i 2.1.2 krakend.json
+  portcullis audit --format json krakend.json";
 
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "portcullis",
     version,
-    about = "An API gateway on Pingora that reads KrakenD version 3 files"
+    about = "An API gateway on Pingora that reads KrakenD files"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -47,6 +68,8 @@ enum Command {
     Jwks(jwks::JwksArgs),
     /// Ask a running gateway whether it is well
     Healthcheck(HealthcheckArgs),
+    /// Print a JSON Schema of the configuration, with which editors complete and explain keys
+    Schema,
     /// Print the version
     Version,
     /// Print shell completions
@@ -68,11 +91,31 @@ enum Command {
     },
 }
 
+/// Which file a command is about.
 #[derive(Debug, clap::Args)]
-pub(crate) struct RunArgs {
-    /// Path to the configuration file
+#[group(required = true, multiple = false)]
+pub(crate) struct ConfigArgs {
+    /// Path to the configuration file; "-" reads standard input
     #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// The same without -c
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    pub(crate) fn path(&self) -> &Path {
+        let given = self.config.as_deref().or(self.file.as_deref());
+        // One of them is required.
+        given.unwrap_or(Path::new("-"))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Listen on this port instead of the file's
     #[arg(short, long)]
     port: Option<u16>,
@@ -85,20 +128,23 @@ pub(crate) struct RunArgs {
     /// Do not start with warnings (PORTCULLIS_STRICT=1 does the same)
     #[arg(long)]
     strict: bool,
+    /// Do not print what is served, and where
+    #[arg(short, long)]
+    quiet: bool,
     /// Take the listening sockets over from the running gateway, then send it SIGQUIT
     #[arg(long)]
     upgrade: bool,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// Path to the configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Say more of what the file defines; repeat for details
     #[arg(short, long, action = clap::ArgAction::Count)]
     debug: u8,
-    /// Accepted for compatibility: routes are always tested
+    /// Try the addresses, too: is the port free? Routes are always tested
     #[arg(short = 't', long = "test-gin-routes")]
     test_routes: bool,
     /// Text to indent the summary with
@@ -119,12 +165,26 @@ pub(crate) struct CheckArgs {
     /// Refuse a file with warnings (PORTCULLIS_STRICT=1 does the same)
     #[arg(long)]
     strict: bool,
+    /// Print nothing but what stops a start
+    #[arg(short, long)]
+    quiet: bool,
+    /// Say what of the file another version would drop
+    #[arg(long, value_enum, value_name = "VERSION")]
+    compat: Option<Compat>,
     /// Print what the templates render to (with FC_ENABLE) on standard output
     #[arg(long)]
     render: bool,
     /// With --render, print values of environment variables on a terminal, too
     #[arg(long, requires = "render")]
     show_secrets: bool,
+}
+
+/// Another reader of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Compat {
+    /// KrakenD 3.0, whose files have version 4
+    #[value(name = "krakend-3")]
+    Krakend3,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -134,10 +194,13 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = AUDIT_EXAMPLES)]
 pub(crate) struct AuditArgs {
-    /// Path to the configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print nothing; the exit code says whether there is anything to recommend
+    #[arg(short, long)]
+    quiet: bool,
     /// Ids of rules to leave out, separated by commas
     #[arg(short, long, value_name = "IDS", value_delimiter = ',')]
     ignore: Vec<String>,
@@ -222,6 +285,7 @@ pub fn main() -> ExitCode {
         Some(Command::Healthcheck(args)) => healthcheck::healthcheck(&args),
         Some(Command::Token(args)) => token::token(&args),
         Some(Command::Jwks(args)) => jwks::jwks(&args),
+        Some(Command::Schema) => schema(),
         Some(Command::Version) => version(),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(
@@ -238,6 +302,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn schema() -> ExitCode {
+    print!("{}", crate::compile::schema::text());
+    ExitCode::SUCCESS
 }
 
 fn version() -> ExitCode {

@@ -11,11 +11,11 @@ use futures::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION};
 use http::{Method, StatusCode};
 
-use crate::cli::{ReloadArgs, RunArgs, check};
+use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::Environment;
 use crate::config::flexible;
-use crate::config::load::Format;
+use crate::config::load::{self, Format};
 use crate::ext::auth_revoker::Api;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Page, Pages};
@@ -48,6 +48,8 @@ pub(super) struct Extras {
     pub(super) sides: Vec<SideListener>,
     /// Printed when the gateway listens.
     pub(super) ready: Option<String>,
+    /// Do not say what is served, and where.
+    pub(super) quiet: bool,
 }
 
 /// The source of the configuration.
@@ -59,7 +61,7 @@ enum Source {
 impl Source {
     fn name(&self) -> String {
         match self {
-            Source::File(path) => path.display().to_string(),
+            Source::File(path) => check::shown_name(path),
             Source::Text(_) => "the built-in configuration".to_owned(),
         }
     }
@@ -72,12 +74,15 @@ pub(super) fn run(args: RunArgs) -> ExitCode {
         successor: Successor::of_this_process(),
     };
     serve(
-        Source::File(args.config),
+        Source::File(args.config.path().to_owned()),
         args.port,
         args.debug > 0,
         check::environment(args.strict),
         options,
-        Extras::default(),
+        Extras {
+            quiet: args.quiet,
+            ..Extras::default()
+        },
     )
 }
 
@@ -113,7 +118,7 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
         // The configuration itself must be corrected first.
         _ => eprint!(
             "{}",
-            check::refusal(&args.config.display().to_string(), &outcome.findings)
+            findings::refusal(&args.config.display().to_string(), &outcome.findings)
         ),
     }
     ExitCode::FAILURE
@@ -158,6 +163,7 @@ fn serve(
         identity: Arc::default(),
         exporters: Arc::default(),
         access: Arc::default(),
+        served: Mutex::default(),
     });
     let first = process::load(&*loader).and_then(|(loaded, adopt)| adopt().map(|()| loaded));
     let mut loaded = match first {
@@ -213,6 +219,8 @@ struct FileLoader {
     exporters: Arc<ArcSwapOption<Exporters>>,
     /// The access log in use. A reload that does not change its settings keeps it.
     access: AccessPlace,
+    /// What the file that was read last serves, for the lines of the start.
+    served: Mutex<String>,
 }
 
 impl FileLoader {
@@ -237,6 +245,9 @@ impl FileLoader {
     /// Also for a rejected configuration, because it will be corrected in one of these files.
     fn watch(&self, path: &Path, templates: &[flexible::Watched]) {
         let Some(list) = &self.watch else { return };
+        if load::is_stdin(path) {
+            return;
+        }
         let templates = templates.iter().map(|it| match it {
             flexible::Watched::File(path) => Watched::File(path.clone()),
             flexible::Watched::Folder(path, end) => Watched::Folder(path.clone(), end),
@@ -258,6 +269,32 @@ impl FileLoader {
         AccessLog::open(settings)
             .map(Arc::new)
             .map_err(|error| format!("the access log cannot be opened: {error}\n"))
+    }
+
+    /// What a person wants to see of a start: version, file, what is served, and where.
+    fn served(&self, compiled: &Compiled) -> String {
+        let counted = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            count => format!("{count} {what}s"),
+        };
+        let sets = compiled.facts.get::<IdentityStatus>();
+        let sets = sets.map_or(0, |status| status.key_sets().len());
+        let scheme = if compiled.listen.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let mut addresses = format!("{scheme}://{}", compiled.listen.address);
+        if let Some(metrics) = &compiled.metrics {
+            addresses.push_str(&format!(", metrics on http://{}/metrics", metrics.listen));
+        }
+        format!(
+            "Portcullis {}\nConfiguration: {}\n{}, {}\nListening on {addresses}\n",
+            env!("CARGO_PKG_VERSION"),
+            self.name,
+            counted(compiled.service.endpoints.len(), "endpoint"),
+            counted(sets, "key set"),
+        )
     }
 
     /// The admin listeners.
@@ -324,7 +361,7 @@ impl Loader for FileLoader {
         let (outcome, lines) = held::hold(|| self.compile(&locked(&self.carry)));
         let Some(mut compiled) = outcome.compiled else {
             self.logger.release(lines);
-            return Err(check::refusal(&self.name, &outcome.findings));
+            return Err(findings::refusal(&self.name, &outcome.findings));
         };
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
@@ -336,6 +373,7 @@ impl Loader for FileLoader {
             .prepare(logging)
             .map_err(|error| format!("the log cannot be changed: {error}\n"))?;
         let sides = self.sides(&compiled);
+        *locked(&self.served) = self.served(&compiled);
         let tasks = compiled.tasks.iter_mut();
         let change = Change {
             opens: tasks.filter_map(|task| task.open.take()).collect(),
@@ -355,7 +393,7 @@ impl Loader for FileLoader {
             per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
             certificates: compiled.certificates,
             lines,
-            warnings: check::warnings(&self.name, &outcome.findings),
+            warnings: findings::warnings(&self.name, &outcome.findings),
         };
         let loaded = Loaded {
             sides,
@@ -369,6 +407,10 @@ impl Loader for FileLoader {
     }
 
     fn ready(&self) {
+        // Standard output belongs to the log.
+        if !self.extras.quiet {
+            eprint!("{}", locked(&self.served));
+        }
         if let Some(text) = &self.extras.ready {
             println!("{text}");
         }
@@ -376,6 +418,7 @@ impl Loader for FileLoader {
 
     fn source(&self) -> String {
         match &self.source {
+            Source::File(path) if load::is_stdin(path) => self.name.clone(),
             Source::File(path) => {
                 let whole = std::fs::canonicalize(path);
                 whole.unwrap_or_else(|_| path.clone()).display().to_string()

@@ -38,6 +38,9 @@ const ENCODINGS: &[&str] = &[
     "fast-json",
 ];
 
+/// A header field that nothing sends.
+const NOBODY: &str = "portcullis-nothing";
+
 /// The place of a backend in the configuration.
 pub struct Place<'p> {
     pub site: &'p EndpointSite<'p>,
@@ -66,14 +69,16 @@ pub fn backend(
     cx: &mut Compile<'_>,
 ) -> Option<Call> {
     let method = method(file, place);
-    let hosts = hosts(file, place.service_hosts);
+    // As in KrakenD, a call that cannot be made fails; it does not stop the start.
+    let hosts = match method {
+        Some(_) => hosts(file, place.service_hosts),
+        None => Vec::new(),
+    };
     let url = template(file, place).map(|url| {
         let raw = block(file, &COMPAT_BACKEND).is_some_and(|b| b.flag("raw_response_params"));
         url.with_raw_responses(raw)
             .behind_query(hosts.iter().any(|host| host.contains('?')))
     });
-    // The rest is compiled even if something is missing, so that all errors are reported at once.
-    let readable = method.is_some();
     let method = method.unwrap_or_default();
     let pattern = shown_pattern(file, url.as_ref());
     let site = BackendSite {
@@ -84,6 +89,17 @@ pub fn backend(
         hosts: &hosts,
     };
     let parts = parts(file, &site, cx);
+    if hosts.is_empty()
+        && file.host.is_empty()
+        && service.host.is_empty()
+        && !discovers(file)
+        && parts.on_wire.is_none()
+    {
+        file.block.node().warn_hint(
+            Mistake::invalid("there is no host, here or in the service: every call fails"),
+            "\"host\": [\"http://name:port\"]",
+        );
+    }
     let errors = pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough);
     let reads_errors = place.site.streams || errors != ErrorMode::Hide;
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
@@ -104,7 +120,7 @@ pub fn backend(
         cache: parts.cache,
         graphql: file
             .extra
-            .find(GRAPHQL.name, GRAPHQL.aliases)
+            .of(&GRAPHQL)
             .and_then(|node| graphql::graphql(&node, cx)),
         send_body_on_redirect: client_options
             .is_some_and(|block| block.flag("send_body_on_redirect")),
@@ -112,7 +128,7 @@ pub fn backend(
         pattern: Arc::clone(&pattern),
         method: method.clone(),
         hosts: client::hosts(file, &hosts, service, place.site.timeout, cx)?,
-        url: url.filter(|_| readable)?,
+        url: url?,
     };
     let Some(proxy) = proxy.filter(|proxy| proxy.flag("shadow")) else {
         return Some(Call::Regular(call));
@@ -138,19 +154,24 @@ fn block<'a>(
     file: &Backend<'a>,
     namespace: &'static crate::config::namespaces::Namespace,
 ) -> Option<Block<'a>> {
-    file.extra
-        .find(namespace.name, namespace.aliases)?
-        .block(namespace.keys)
+    file.extra.open(namespace)
 }
 
 fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
     let Some(written) = &file.method else {
         return Some(place.site.method.clone());
     };
-    let method = Method::from_bytes(written.to_ascii_uppercase().as_bytes()).ok();
+    let method = Method::from_bytes(written.trim().to_ascii_uppercase().as_bytes()).ok();
     if let Some(node) = file.block.get("method") {
         match &method {
-            None => node.mistake(Mistake::Method(written.clone())),
+            None => node.warn_hint(
+                Mistake::Method(written.clone()),
+                "no call with it can be made: every call of this backend fails",
+            ),
+            Some(_) if written.trim() != written => node.warn(Mistake::invalid(format!(
+                "the blanks around {} are cut",
+                node.shown()
+            ))),
             Some(method) if place.concurrent && !matches!(*method, Method::GET | Method::HEAD) => {
                 node.warn(Mistake::invalid(format!(
                     "with \"concurrent_calls\" each {method} is sent several times"
@@ -193,13 +214,14 @@ fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
         return service_hosts.to_vec();
     }
     if file.disable_host_sanitize {
-        return file
-            .host
-            .iter()
-            .filter_map(|node| node.text(Typing::Weak).map(host::with_path))
-            .collect();
+        return file.host.iter().filter_map(verbatim).collect();
     }
     cleaned(&file.host)
+}
+
+/// SRV records need a name to look up, which is a mistake of its own.
+fn discovers(file: &Backend<'_>) -> bool {
+    file.sd.as_deref() == Some("dns")
 }
 
 /// A cleaned list of hosts. Invalid ones are reported.
@@ -232,14 +254,45 @@ fn clean(node: &Node<'_>) -> Option<String> {
             );
             Some(url)
         }
+        None if host::taken_by_krakend(text) => {
+            calls_fail(node, &shown());
+            Some(text.to_owned())
+        }
         None => {
-            node.mistake_hint(
-                Mistake::Host { host: shown() },
-                "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\"",
-            );
+            let hint = match host::is_unfilled(text) {
+                true => UNFILLED,
+                false => {
+                    "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\""
+                }
+            };
+            node.mistake_hint(Mistake::Host { host: shown() }, hint);
             None
         }
     }
+}
+
+const UNFILLED: &str = "was a value to be filled in? FC_ENABLE=1 renders templates, and \"portcullis/secrets\": \
+                        {\"expand\": true} fills in ${NAME}";
+
+/// A text that is no host, which KrakenD takes all the same.
+fn calls_fail(node: &Node<'_>, shown: &str) {
+    let hint = match host::is_unfilled(shown) {
+        true => UNFILLED,
+        false => "\"http://name:port\" or \"https://name:port\"",
+    };
+    node.warn_hint(
+        Mistake::invalid(format!("{shown} is no host: every call to it fails")),
+        hint,
+    );
+}
+
+/// A host that is used as it is written.
+fn verbatim(node: &Node<'_>) -> Option<String> {
+    let text = node.text(Typing::Weak)?;
+    if host::is_unfilled(text) && !node.value().masked {
+        calls_fail(node, &masked(text));
+    }
+    Some(host::with_path(text))
 }
 
 /// The results of the backend's extensions.
@@ -279,13 +332,12 @@ fn headers(file: &Backend<'_>) -> Option<HeaderRules> {
     if file.input_headers.is_empty() {
         return None;
     }
-    HeaderRules::backend(&file.input_headers)
-        .map_err(|error| {
-            if let Some(node) = file.block.get("input_headers") {
-                node.invalid(error.to_string());
-            }
-        })
-        .ok()
+    let mut names = endpoint::header_names(&file.input_headers, file.block.get("input_headers"));
+    if names.is_empty() {
+        // A list without a name is no filter, and this one lets nothing pass.
+        names.push(NOBODY);
+    }
+    HeaderRules::backend(&names).ok()
 }
 
 fn shape(file: &Backend<'_>, proxy: Option<&Block<'_>>) -> Shape {

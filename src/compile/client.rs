@@ -210,10 +210,7 @@ pub fn hosts(
 /// The rules for calls of this backend: its own setting, or else the service's.
 fn rules(file: &Backend<'_>, service: &Service<'_>, patience: Duration) -> HostRules {
     let own = block(file, &UPSTREAM);
-    let shared = service
-        .extra
-        .find(UPSTREAM_SERVICE.name, UPSTREAM_SERVICE.aliases)
-        .and_then(|node| node.block(UPSTREAM_SERVICE.keys));
+    let shared = service.extra.open(&UPSTREAM_SERVICE);
     let said = |key: &str| {
         let blocks = [&own, &shared].into_iter().flatten();
         blocks
@@ -240,9 +237,7 @@ fn rules(file: &Backend<'_>, service: &Service<'_>, patience: Duration) -> HostR
 }
 
 fn block<'a>(file: &Backend<'a>, namespace: &'static Namespace) -> Option<Block<'a>> {
-    file.extra
-        .find(namespace.name, namespace.aliases)?
-        .block(namespace.keys)
+    file.extra.open(namespace)
 }
 
 /// The client of this backend: the shared one, unless the backend uses another HTTP version or its own proxy.

@@ -17,9 +17,13 @@ This page is made from the tables that the gateway itself reads a file with.
 
 A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 64 MiB at most. Durations are a number and a unit:
 `\"2s\"`, `\"1h30m\"`, `\"300ms\"`; a bare number counts nanoseconds and gets a warning. Keys that begin with `@`, `$`, `_` or
-`#` are remarks. Unknown keys are ignored with a warning; a known key of a wrong type stops the start. At the core levels
-(service, endpoint, backend) types are taken as loosely as KrakenD takes them: `\"8080\"` is a number, `\"true\"` a boolean, one
-text a list of one, and letter case in keys is free.
+`#` are remarks. Unknown keys are ignored with a warning. At the core levels (service, endpoint, backend) types are taken as
+loosely as KrakenD takes them: `\"8080\"` is a number, `\"true\"` a boolean, one text a list of one, and letter case in keys is free.
+In namespaces the same gets a warning; what cannot be understood is ignored with a warning too, and stops the start in a
+namespace that guards: see [Files that are not quite right](differences-from-krakend.md#files-that-are-not-quite-right).
+
+`portcullis schema` prints these tables as a JSON Schema, with which editors complete and explain keys;
+[conf/portcullis.schema.json](../conf/portcullis.schema.json) is the same. Name it in the file: `\"$schema\": \"./portcullis.schema.json\"`.
 
 `KRAKEND_<KEY>` in the environment replaces the root key `<key>`, and so does `PORTCULLIS_<KEY>`, which wins. Values that
 begin with `tcp://` are ignored, because Kubernetes sets such variables by itself. With `FC_ENABLE` the

@@ -10,7 +10,8 @@ use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, claims, data};
 use crate::config::namespaces::{PROXY_ENDPOINT, STREAM_ENDPOINT};
 use crate::config::suggest::nearest;
-use crate::config::{Block, Endpoint, Mistake, Node, Service};
+use crate::config::{Block, Endpoint, Mistake, Node, Service, duration};
+use crate::ext::context::EndpointInputs;
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, EndpointPart};
 use crate::ext::request_id::IdHeader;
 use crate::ext::{Compile, EndpointSite, opentelemetry};
@@ -55,10 +56,7 @@ pub fn endpoint(
     let method = method(file);
     let pattern = pattern(file, !service.disable_rest);
     let calls = concurrent_calls(file);
-    let proxy = file
-        .extra
-        .find(PROXY_ENDPOINT.name, PROXY_ENDPOINT.aliases)
-        .and_then(|node| node.block(PROXY_ENDPOINT.keys));
+    let proxy = file.extra.open(&PROXY_ENDPOINT);
     let encoding = file
         .output_encoding
         .as_deref()
@@ -78,7 +76,12 @@ pub fn endpoint(
         extra: file.extra.node().cloned(),
         streams,
         url_claims: &url_claims,
+        inputs: Some(EndpointInputs {
+            headers: &file.input_headers,
+            query: &file.input_query_strings,
+        }),
     };
+    doubts(file, service);
     claims::unnamed(file, &site);
     let parts = parts(file, &site, cx);
     let observed = opentelemetry::endpoint(&site, cx);
@@ -154,22 +157,35 @@ fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
     Duration::ZERO
 }
 
+/// `None`: as in KrakenD, the endpoint is left out.
 fn method(file: &Endpoint<'_>) -> Option<Method> {
     let written = file.method.as_deref().unwrap_or("GET");
-    let known = match written.to_ascii_uppercase().as_str() {
-        "GET" => Some(Method::GET),
-        "POST" => Some(Method::POST),
-        "PUT" => Some(Method::PUT),
-        "PATCH" => Some(Method::PATCH),
-        "DELETE" => Some(Method::DELETE),
-        _ => None,
+    let upper = written.to_ascii_uppercase();
+    let (known, ours) = match upper.as_str() {
+        "GET" => (Some(Method::GET), false),
+        "POST" => (Some(Method::POST), false),
+        "PUT" => (Some(Method::PUT), false),
+        "PATCH" => (Some(Method::PATCH), false),
+        "DELETE" => (Some(Method::DELETE), false),
+        "HEAD" => (Some(Method::HEAD), true),
+        "OPTIONS" => (Some(Method::OPTIONS), true),
+        "QUERY" => (Method::from_bytes(b"QUERY").ok(), true),
+        _ => (None, false),
     };
-    if known.is_none()
-        && let Some(node) = file.block.get("method")
-    {
-        node.mistake_hint(
+    let node = file
+        .block
+        .get("method")
+        .unwrap_or_else(|| file.block.node().clone());
+    if ours {
+        node.warn(Mistake::invalid(format!(
+            "{upper} is served here; KrakenD leaves the endpoint out"
+        )));
+    }
+    if known.is_none() {
+        node.warn_hint(
             Mistake::Method(written.to_owned()),
-            "GET, POST, PUT, PATCH or DELETE; for OPTIONS see \"auto_options\" and \"security/cors\"",
+            "the endpoint is left out, as in KrakenD; an endpoint has one method: GET, POST, PUT, PATCH, DELETE, HEAD, \
+             OPTIONS or QUERY",
         );
     }
     known
@@ -183,12 +199,29 @@ fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
         return Pattern::parse("/", rest).ok();
     };
     let path = file.endpoint.as_deref()?;
+    slips(&node, path);
     Pattern::parse(path, rest)
         .map_err(|error| {
             let (method, path) = written(file);
             node.mistake_hint(Mistake::Path { method, path }, error.to_string());
         })
         .ok()
+}
+
+/// What KrakenD's router takes in a path, though it is hardly meant.
+fn slips(node: &Node<'_>, path: &str) {
+    if let Some(plain) = Pattern::gin(path) {
+        node.warn_hint(
+            Mistake::invalid("`:name` is a parameter and `*name` takes all that follows, as for KrakenD's router"),
+            format!("write {plain:?}"),
+        );
+    }
+    if path.contains('?') {
+        node.warn_hint(
+            Mistake::invalid("no path of a request has a `?`, which begins the query"),
+            "query parameters pass with \"input_query_strings\"",
+        );
+    }
 }
 
 /// Method and path as in KrakenD's messages.
@@ -207,10 +240,13 @@ fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
     }
     if let Some(node) = file.block.get("concurrent_calls") {
         if calls > MAX_CONCURRENT_CALLS {
-            node.mistake(Mistake::OutOfRange {
-                found: calls.to_string(),
-                range: format!("1 to {MAX_CONCURRENT_CALLS}"),
-            });
+            node.warn_hint(
+                Mistake::OutOfRange {
+                    found: calls.to_string(),
+                    range: format!("1 to {MAX_CONCURRENT_CALLS}"),
+                },
+                format!("{MAX_CONCURRENT_CALLS} are made"),
+            );
         }
         let repeats = file.method.as_deref().unwrap_or("GET");
         if !matches!(repeats.to_ascii_uppercase().as_str(), "GET" | "HEAD") {
@@ -220,6 +256,40 @@ fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
         }
     }
     calls.min(MAX_CONCURRENT_CALLS) as u32
+}
+
+/// What is allowed and hardly meant.
+fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
+    if let (Some(node), None, Some(shared)) = (
+        file.block.get("cache_ttl"),
+        file.cache_ttl,
+        service.cache_ttl,
+    ) {
+        node.warn_hint(
+            Mistake::invalid(format!(
+                "0 counts as not set, as in KrakenD: answers are cached for the service's {}",
+                duration::print(shared)
+            )),
+            "\"1ms\" gives max-age=0; or set \"cache_ttl\" in the endpoints that want it, and not in the service",
+        );
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for backend in &file.backend {
+        let Some(group) = backend.group.as_deref() else {
+            continue;
+        };
+        if seen.contains(&group)
+            && let Some(node) = backend.block.get("group")
+        {
+            node.warn_hint(
+                Mistake::invalid(format!(
+                    "another backend of this endpoint has the group {group:?}: of the two, only the later answer is kept"
+                )),
+                "give each backend a group of its own",
+            );
+        }
+        seen.push(group);
+    }
 }
 
 fn check_backends(file: &Endpoint<'_>, streams: bool) {
@@ -288,13 +358,25 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
 }
 
 fn headers(file: &Endpoint<'_>) -> Option<HeaderRules> {
-    HeaderRules::endpoint(&file.input_headers)
-        .map_err(|error| {
-            if let Some(node) = file.block.get("input_headers") {
-                node.invalid(error.to_string());
-            }
-        })
-        .ok()
+    let names = header_names(&file.input_headers, file.block.get("input_headers"));
+    HeaderRules::endpoint(&names).ok()
+}
+
+/// The names that a header field can have. No request has a field of any other name, so that it has no effect.
+pub(super) fn header_names<'n>(names: &'n [String], at: Option<Node<'_>>) -> Vec<&'n str> {
+    let possible = |name: &str| name == "*" || HeaderName::from_bytes(name.as_bytes()).is_ok();
+    let (good, bad): (Vec<&str>, Vec<&str>) = names
+        .iter()
+        .map(String::as_str)
+        .partition(|name| possible(name));
+    if let (Some(at), false) = (at, bad.is_empty()) {
+        for name in bad {
+            at.warn(Mistake::invalid(format!(
+                "{name:?} is no name of a header: it is ignored"
+            )));
+        }
+    }
+    good
 }
 
 fn cache_control(ttl: Option<Duration>) -> Option<HeaderValue> {
@@ -321,6 +403,19 @@ fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
         };
     };
     let sequential = proxy.bool("sequential").unwrap_or(takes_answers);
+    let sequential = match proxy.choice("strategy") {
+        Some("sequential") => true,
+        Some("parallel") => false,
+        Some(_) => {
+            if let Some(node) = proxy.get("strategy") {
+                node.warn(Mistake::invalid(
+                    "\"fallback\" is not supported by this version: it is ignored",
+                ));
+            }
+            sequential
+        }
+        None => sequential,
+    };
     if let Some(combiner) = proxy.get("combiner")
         && proxy
             .text("combiner")
@@ -402,9 +497,7 @@ struct Rest<'e> {
 
 /// The conditions of WebSocket connections. Open ones are counted across reloads.
 fn upgrade(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Option<Upgrade> {
-    let node = file
-        .extra
-        .find(STREAM_ENDPOINT.name, STREAM_ENDPOINT.aliases)?;
+    let node = file.extra.of(&STREAM_ENDPOINT)?;
     let block = node.block(STREAM_ENDPOINT.keys)?;
     if !block.flag("upgrade") {
         return None;

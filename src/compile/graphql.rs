@@ -8,8 +8,7 @@ use crate::runtime::graphql::{GraphQl, GraphQlSpec, Operation};
 
 /// Compiles the block. `None` if it has no effect or is invalid, which is reported.
 ///
-/// KrakenD continues with a plain call if the type is unknown or the file of the query cannot be read. Here this is
-/// an error, because the call would not be what the configuration requires.
+/// As KrakenD does: a plain call is made when the type is another word or the query's file cannot be read.
 pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
     let block = node.block(GRAPHQL.keys)?;
     let operation = operation(&block)?;

@@ -30,10 +30,7 @@ const READY_WAIT: Duration = Duration::from_secs(30);
 pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen {
     let ip = file.listen_ip.as_deref().and_then(|ip| address(file, ip));
     let port = port.unwrap_or_else(|| port_of(file));
-    let server = file
-        .extra
-        .find(SERVER.name, SERVER.aliases)
-        .and_then(|node| node.block(SERVER.keys));
+    let server = file.extra.open(&SERVER);
     Listen {
         address: SocketAddr::new(ip.unwrap_or_else(any_address), port),
         tls: file
@@ -55,7 +52,7 @@ pub fn listen(file: &Service<'_>, port: Option<u16>, cx: &Compile<'_>) -> Listen
 
 /// The session ticket keys in Redis, if they are configured and the blocks are compiled.
 pub fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<SharedSecrets> {
-    let node = file.extra.find(SERVER.name, SERVER.aliases)?;
+    let node = file.extra.of(&SERVER)?;
     let server = node.block(SERVER.keys)?;
     if !server.flag("session_tickets_in_redis") {
         return None;
@@ -77,18 +74,14 @@ pub fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Shared
 /// How long `GET /__ready` waits for key sets.
 pub fn ready_wait(file: &Service<'_>) -> Duration {
     file.extra
-        .find(SERVER.name, SERVER.aliases)
-        .and_then(|node| node.block(SERVER.keys))
+        .open(&SERVER)
         .and_then(|server| server.duration("ready_wait"))
         .unwrap_or(READY_WAIT)
 }
 
 fn limits(file: &Service<'_>, server: Option<&Block<'_>>) -> Limits {
     let default = Limits::default();
-    let block = file
-        .extra
-        .find(LIMITS.name, LIMITS.aliases)
-        .and_then(|node| node.block(LIMITS.keys));
+    let block = file.extra.open(&LIMITS);
     let max_header_bytes = file
         .max_header_bytes
         .unwrap_or(MAX_HEADER_BYTES)
@@ -132,7 +125,7 @@ pub fn any_address() -> IpAddr {
 
 /// Our own metrics page for Prometheus.
 pub fn metrics(file: &Service<'_>) -> Option<Metrics> {
-    let node = file.extra.find(METRICS.name, METRICS.aliases)?;
+    let node = file.extra.of(&METRICS)?;
     let block = node.block(METRICS.keys)?;
     let listen = match block.get("listen") {
         Some(at) => socket(&at, block.text("listen")?)?,

@@ -8,8 +8,9 @@
 //! | `listen`, `options`, `client` | the listener; options; connections to backends |
 //! | `certificates` | the contents of certificate and key files |
 //! | `namespaces` | which extension compiles which block |
+//! | [`krakend3`] | what KrakenD 3.0 reads differently |
 //! | [`output`] | the result |
-//! | [`docs`] | the tables of keys as `docs/configuration.md` |
+//! | [`docs`], [`schema`] | the tables of keys as `docs/configuration.md`, and as a JSON Schema |
 
 mod backend;
 mod certificates;
@@ -20,10 +21,12 @@ pub mod docs;
 mod endpoint;
 mod files;
 mod graphql;
+pub mod krakend3;
 mod listen;
 mod namespaces;
 mod options;
 pub mod output;
+pub mod schema;
 mod service;
 mod summary;
 

@@ -7,7 +7,7 @@ use crate::config::namespaces::{
     BACKEND_NAMESPACES, ENDPOINT_NAMESPACES, Namespace, SERVICE_NAMESPACES,
 };
 use crate::config::suggest::nearest;
-use crate::config::{Extra, Mistake, Node};
+use crate::config::{Extra, Mistake, Node, Rule, rule};
 use crate::ext::registry;
 use crate::ext::unbuilt::{UNBUILT, Unbuilt, Verdict, unbuilt};
 
@@ -39,109 +39,156 @@ impl Level {
     }
 }
 
-/// The part that compiles a namespace.
+/// A namespace of a level: who reads it, and whether it guards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// `compile` itself.
-    Core,
-    /// The extension at this index of its list.
-    Extension(usize),
+struct Known {
+    name: &'static str,
+    /// The extension at this place of its list; `None`: `compile` itself.
+    extension: Option<usize>,
+    guard: bool,
 }
 
 static SERVICE: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    let extensions = registry::SERVICE.iter();
     table(
         SERVICE_NAMESPACES,
-        registry::SERVICE
-            .iter()
-            .map(|extension| (extension.namespace, extension.aliases)),
+        extensions.map(|e| (e.namespace, e.aliases, e.guard)),
     )
 });
 
 static ENDPOINT: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    let extensions = registry::ENDPOINT.iter();
     table(
         ENDPOINT_NAMESPACES,
-        registry::ENDPOINT
-            .iter()
-            .map(|extension| (extension.namespace, extension.aliases)),
+        extensions.map(|e| (e.namespace, e.aliases, e.guard)),
     )
 });
 
 static BACKEND: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    let extensions = registry::BACKEND.iter();
     table(
         BACKEND_NAMESPACES,
-        registry::BACKEND
-            .iter()
-            .map(|extension| (extension.namespace, extension.aliases)),
+        extensions.map(|e| (e.namespace, e.aliases, e.guard)),
     )
 });
 
 fn table(
     core: &'static [&'static Namespace],
-    extensions: impl Iterator<Item = (&'static str, &'static [&'static str])>,
+    extensions: impl Iterator<Item = (&'static str, &'static [&'static str], bool)>,
 ) -> HashMap<&'static str, Known> {
-    let core = core
-        .iter()
-        .map(|namespace| (namespace.name, namespace.aliases, Known::Core));
+    let core = core.iter().map(|namespace| {
+        let known = Known {
+            name: namespace.name,
+            extension: None,
+            guard: namespace.guard,
+        };
+        (namespace.aliases, known)
+    });
     let extensions = extensions
         .enumerate()
-        .map(|(index, (name, aliases))| (name, aliases, Known::Extension(index)));
+        .map(|(index, (name, aliases, guard))| {
+            let known = Known {
+                name,
+                extension: Some(index),
+                guard,
+            };
+            (aliases, known)
+        });
     let mut table = HashMap::new();
-    for (name, aliases, known) in core.chain(extensions) {
-        for spelling in std::iter::once(&name).chain(aliases) {
+    for (aliases, known) in core.chain(extensions) {
+        for spelling in std::iter::once(&known.name).chain(aliases) {
             table.entry(*spelling).or_insert(known);
         }
     }
     table
 }
 
-/// The configured extensions of a level in the order of their list, each with its block. Unknown names are reported.
+/// A namespace, by any of its spellings, at any level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub name: &'static str,
+    pub guard: bool,
+    /// It has an effect here.
+    pub built: bool,
+}
+
+/// What is known of a namespace, wherever it may stand.
+pub fn lookup(name: &str) -> Option<Found> {
+    let mut levels = Level::ALL.iter();
+    let known = levels.find_map(|level| level.known().get(name));
+    let built = known.map(|known| Found {
+        name: known.name,
+        guard: known.guard,
+        built: true,
+    });
+    built.or_else(|| {
+        unbuilt(name).map(|known| Found {
+            name: known.namespace,
+            guard: false,
+            built: false,
+        })
+    })
+}
+
+/// The extensions of a level that the file asks for, in the order of their list, each with its block. Names that
+/// nobody reads are reported.
 pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     let mut wanted: Vec<(usize, Node<'a>)> = Vec::new();
     for (name, node) in extra.namespaces() {
-        match level.known().get(name) {
-            Some(Known::Core) => {}
-            Some(Known::Extension(index)) if node.value().is_null() => {
-                says_nothing(level, *index, &node);
-            }
-            Some(Known::Extension(index)) => {
-                if wanted.iter().any(|(known, _)| known == index) {
-                    node.warn(Mistake::invalid(format!(
-                        "{name:?} is there under another spelling too, which is the one that counts"
-                    )))
-                } else {
-                    wanted.push((*index, node))
-                }
-            }
-            None => stranger(level, name, &node),
+        let known = level.known().get(name).copied();
+        let Some(known) = known.or_else(|| respelled(level, name, &node)) else {
+            stranger(level, name, &node);
+            continue;
+        };
+        let Some(index) = known.extension else {
+            continue;
+        };
+        let node = node.ruled(Rule::of(known.guard));
+        if node.value().is_null() {
+            says_nothing(&node);
+        } else if wanted.iter().any(|(other, _)| *other == index) {
+            node.warn(Mistake::invalid(format!(
+                "{name:?} is there under another spelling too, which is the one that counts"
+            )));
+        } else {
+            wanted.push((index, node));
         }
     }
     wanted.sort_by_key(|(index, _)| *index);
     wanted
 }
 
-/// Handles a block that is `null`: a template value that was not filled in must not silently remove a guard.
-fn says_nothing(level: Level, index: usize, node: &Node<'_>) {
-    let name = match level {
-        Level::Service => registry::SERVICE.get(index).map(|e| e.namespace),
-        Level::Endpoint => registry::ENDPOINT.get(index).map(|e| e.namespace),
-        Level::Backend => registry::BACKEND.get(index).map(|e| e.namespace),
-    };
-    if name.is_some_and(|name| registry::MAY_BE_NULL.contains(&name)) {
-        node.warn(Mistake::invalid("null counts as absent"))
-    } else {
-        node.mistake_hint(
-            Mistake::invalid("null is no block: it would protect or change nothing"),
+/// A guard whose name differs in letter case or blanks only. KrakenD leaves it out; its meaning is plain.
+fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
+    let spelled = rule::spelling(name);
+    let known = level.known().iter();
+    let (_, known) = known
+        .filter(|(_, known)| known.guard && known.extension.is_some())
+        .find(|(spelling, _)| rule::spelling(spelling) == spelled)?;
+    node.warn_hint(
+        Mistake::invalid(format!("{name:?} is taken as {:?}", known.name)),
+        "KrakenD ignores the name as it is written",
+    );
+    Some(*known)
+}
+
+/// A block that is `null`. A template that was not filled in must not take a guard away unnoticed.
+fn says_nothing(node: &Node<'_>) {
+    match node.rule() {
+        Rule::Guard => node.mistake_hint(
+            Mistake::invalid("null is no block: it would protect nothing"),
             "remove the name, or put an \"@\" before it to switch the block off",
-        )
+        ),
+        Rule::Core | Rule::Free => node.warn(Mistake::invalid("null counts as absent")),
     }
 }
 
 fn stranger(level: Level, name: &str, node: &Node<'_>) {
     let elsewhere = Level::ALL
         .into_iter()
-        .find(|other| other.known().contains_key(name));
+        .find_map(|other| Some((other, other.known().get(name)?)));
     match (elsewhere, unbuilt(name)) {
-        (Some(other), _) => node.warn_hint(
+        (Some((other, known)), _) => node.clone().ruled(Rule::of(known.guard)).mistake_hint(
             Mistake::UnknownNamespace {
                 namespace: name.to_owned(),
             },
@@ -164,16 +211,23 @@ fn not_built(known: &Unbuilt, name: &str, node: &Node<'_>) {
 }
 
 fn unknown(level: Level, name: &str, node: &Node<'_>) {
-    let known = level.known().keys().copied();
+    let known = level.known();
     let mistake = Mistake::UnknownNamespace {
         namespace: name.to_owned(),
     };
-    match nearest(
+    let names = known.keys().copied();
+    let meant = nearest(
         name,
-        known.chain(UNBUILT.iter().map(|known| known.namespace)),
-    ) {
-        Some(meant) => node.warn_hint(mistake, format!("did you mean \"{meant}\"?")),
-        None => node.warn(mistake),
+        names.chain(UNBUILT.iter().map(|known| known.namespace)),
+    );
+    let Some(meant) = meant else {
+        return node.warn(mistake);
+    };
+    let hint = format!("did you mean \"{meant}\"?");
+    match known.get(meant) {
+        // What is meant would guard, and nothing would.
+        Some(Known { guard: true, .. }) => node.mistake_hint(mistake, hint),
+        _ => node.warn_hint(mistake, hint),
     }
 }
 
@@ -187,26 +241,27 @@ mod tests {
     use crate::config::load::Format;
     use crate::upstream::{Clients, DnsTable};
 
-    /// The extensions of a level, each by one of its names: its current name, or an older one if it has any.
-    fn spelled(level: Level, older: usize) -> Vec<(&'static str, &'static str)> {
-        let all: Vec<(&str, &[&str])> = match level {
+    /// The extensions of a level, each by one of its spellings: by its name, or by an older one if it has any; and whether
+    /// it guards.
+    fn spelled(level: Level, older: usize) -> Vec<(&'static str, &'static str, bool)> {
+        let all: Vec<(&str, &[&str], bool)> = match level {
             Level::Service => registry::SERVICE
                 .iter()
-                .map(|e| (e.namespace, e.aliases))
+                .map(|e| (e.namespace, e.aliases, e.guard))
                 .collect(),
             Level::Endpoint => registry::ENDPOINT
                 .iter()
-                .map(|e| (e.namespace, e.aliases))
+                .map(|e| (e.namespace, e.aliases, e.guard))
                 .collect(),
             Level::Backend => registry::BACKEND
                 .iter()
-                .map(|e| (e.namespace, e.aliases))
+                .map(|e| (e.namespace, e.aliases, e.guard))
                 .collect(),
         };
         all.into_iter()
-            .filter_map(|(name, aliases)| match older {
-                0 => Some((name, name)),
-                older => aliases.get(older - 1).map(|alias| (name, *alias)),
+            .filter_map(|(name, aliases, guard)| match older {
+                0 => Some((name, name, guard)),
+                older => aliases.get(older - 1).map(|alias| (name, *alias, guard)),
             })
             .collect()
     }
@@ -262,18 +317,16 @@ mod tests {
         {
             let spelled = spelled(level, older);
             for value in ["null", "\"x\"", "7", "true", "[7]"] {
-                let names: Vec<String> = spelled.iter().map(|(_, s)| (*s).to_owned()).collect();
+                let names: Vec<String> = spelled.iter().map(|(_, s, _)| (*s).to_owned()).collect();
                 let found = mistakes(level, &names, value);
-                for (name, spelling) in &spelled {
+                for (name, spelling, guard) in &spelled {
                     let place = format!("/extra_config/{}", spelling.replace('/', "~1"));
                     let told = found.iter().any(|pointer| pointer.contains(&place));
-                    match registry::MAY_BE_NULL.contains(name) {
-                        true if value == "null" => assert!(!told, "{spelling}"),
-                        true => {}
-                        // A schema that matches every body.
-                        false if value == "true" && *name == "validation/json-schema" => {}
-                        false => assert!(told, "{level:?} {spelling}: {value}: {found:?}"),
+                    // A schema that every body fits.
+                    if value == "true" && *name == "validation/json-schema" {
+                        continue;
                     }
+                    assert_eq!(told, *guard, "{level:?} {spelling}: {value}: {found:?}");
                 }
                 let off: Vec<String> = names.iter().map(|name| format!("@{name}")).collect();
                 assert_eq!(mistakes(level, &off, value), <[&str; 0]>::default());
@@ -282,6 +335,50 @@ mod tests {
         let refused = UNBUILT.iter().filter(|u| u.verdict == Verdict::Refuse);
         let names: Vec<String> = refused.map(|guard| guard.namespace.to_owned()).collect();
         assert_eq!(mistakes(Level::Endpoint, &names, "null").len(), names.len());
+    }
+
+    /// Each namespace at a level where nobody reads it.
+    #[test]
+    fn a_guard_at_the_wrong_level_stops_the_start_and_others_are_ignored() {
+        for (level, other) in [
+            (Level::Service, Level::Backend),
+            (Level::Endpoint, Level::Service),
+            (Level::Backend, Level::Endpoint),
+        ] {
+            for (name, _, guard) in spelled(other, 0) {
+                if level.known().contains_key(name) {
+                    continue;
+                }
+                let found = mistakes(level, &[name.to_owned()], "{}");
+                assert_eq!(!found.is_empty(), guard, "{name} at {level:?}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guard_in_another_spelling_guards_and_a_slip_in_its_name_stops_the_start() {
+        for name in [
+            "Auth/Validator",
+            " auth/validator ",
+            "github_com/devopsfaith/krakend-jose/validator",
+        ] {
+            // The block is read: it lacks what a validator needs.
+            let found = mistakes(Level::Endpoint, &[name.to_owned()], "{}");
+            assert!(!found.is_empty(), "{name}");
+            let good = r#"{"alg": "RS256", "jwk_url": "https://a.example/keys"}"#;
+            assert_eq!(
+                mistakes(Level::Endpoint, &[name.to_owned()], good),
+                <[&str; 0]>::default()
+            );
+        }
+        for name in ["auth/validatr", "qos/ratelimit/routr", "validation/cell"] {
+            let found = mistakes(Level::Endpoint, &[name.to_owned()], "{}");
+            assert_eq!(found.len(), 1, "{name}: {found:?}");
+        }
+        for name in ["proxi", "some/unknown", "modifier/lua-endpoints-of-mine"] {
+            let found = mistakes(Level::Endpoint, &[name.to_owned()], "{}");
+            assert_eq!(found, <[&str; 0]>::default(), "{name}");
+        }
     }
 
     fn distinct<'n>(spellings: impl Iterator<Item = &'n str>) {

@@ -96,9 +96,7 @@ pub fn h2c(extra: &Extra<'_>) -> bool {
 }
 
 pub(super) fn block<'a>(extra: &Extra<'a>, namespace: &'static Namespace) -> Option<Block<'a>> {
-    extra
-        .find(namespace.name, namespace.aliases)?
-        .block(namespace.keys)
+    extra.open(namespace)
 }
 
 fn error_body(router: Option<&Block<'_>>, status: &str) -> Option<Bytes> {

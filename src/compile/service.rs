@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome};
-use crate::compile::{backend, client, endpoint, listen, options, summary};
+use crate::compile::{backend, client, endpoint, krakend3, listen, options, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Severity, Typing, Value};
@@ -70,9 +70,9 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
 
 fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) -> Option<Compiled> {
     let root = Node::root(root, report);
-    if !is_version_3(&root) {
-        // With another version, every second key would be reported as unknown.
-        return None;
+    // Of another version every second key would be reported as unknown.
+    if version(&root)? == 4 {
+        krakend3::warn(&root);
     }
     let file = Service::read(root)?;
     let mut cx = Compile::new(
@@ -140,25 +140,24 @@ fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>>
     }))
 }
 
-fn is_version_3(root: &Node<'_>) -> bool {
-    let Some(block) = Block::open_quietly(root.clone(), SERVICE, Typing::Weak) else {
-        return false;
-    };
+/// 3 or 4; of any other the report says so. Version 4 is that of KrakenD 3.0, which reads what version 3 has, and less.
+fn version(root: &Node<'_>) -> Option<i64> {
+    let block = Block::open_quietly(root.clone(), SERVICE, Typing::Weak)?;
     let version = match block.get("version") {
         Some(node) => node.integer(Typing::Weak).map(|version| (version, node)),
         None => Some((0, root.clone())),
     };
     match version {
-        Some((3, _)) => true,
+        Some((version @ (3 | 4), _)) => Some(version),
         Some((version, node)) => {
             let mistake = Mistake::Version(version);
             match version {
                 0 => node.mistake_hint(mistake, "write \"version\": 3"),
-                _ => node.mistake(mistake),
+                _ => node.mistake_hint(mistake, "versions 3 and 4 are read"),
             }
-            false
+            None
         }
-        None => false,
+        None => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::key::{Key, Kind, is_comment};
 use super::node::{Node, Typing};
 use super::report::{Finding, Mistake, Report, Severity};
+use super::rule::{self, Rule};
 use super::suggest::nearest;
 use super::value::{Data, Member};
 
@@ -29,6 +30,9 @@ impl<'a> Block<'a> {
                 None => block.unknown(member),
                 Some(known) if matches!(known.kind, Kind::Leftover) => {
                     block.leftover(member, known)
+                }
+                Some(known) if typing == Typing::Strict && known.name != &*member.name => {
+                    block.respelled(member, known)
                 }
                 Some(_) => {}
             }
@@ -65,10 +69,14 @@ impl<'a> Block<'a> {
             return None;
         }
         let path = self.node.path().key(&member.name);
-        let secret = self
-            .known(key)
-            .is_some_and(|known| matches!(known.kind, Kind::Secret));
-        Some(Node::at_path(&member.value, path, self.node.report()).hiding(secret))
+        let known = self.known(key);
+        let secret = known.is_some_and(|known| matches!(known.kind, Kind::Secret));
+        let rule = match known {
+            Some(known) if known.guard => Rule::Guard,
+            _ => self.node.rule(),
+        };
+        let node = Node::at_path(&member.value, path, self.node.report());
+        Some(node.hiding(secret).ruled(rule))
     }
 
     /// Whether the key is present and not `null`.
@@ -131,6 +139,15 @@ impl<'a> Block<'a> {
             _ => &[],
         };
         let chosen = allowed.iter().find(|known| **known == text).copied();
+        if chosen.is_none()
+            && let Some(plain) = rule::choice(text, allowed)
+        {
+            node.warn(Mistake::invalid(format!(
+                "{} is taken as {plain:?}",
+                node.shown()
+            )));
+            return Some(plain);
+        }
         if chosen.is_none() {
             let mistake = Mistake::NotOneOf {
                 found: node.shown(),
@@ -254,11 +271,9 @@ impl<'a> Block<'a> {
         self.keys.iter().find(|known| self.same(known.name, name))
     }
 
+    /// Letter case is free, as it is in KrakenD: silently at the core levels, with a warning in namespaces.
     fn same(&self, known: &str, name: &str) -> bool {
-        match self.typing {
-            Typing::Strict => known == name,
-            Typing::Weak => known.eq_ignore_ascii_case(name),
-        }
+        known.eq_ignore_ascii_case(name)
     }
 
     /// The exact spelling first, then the others, of which the last one wins.
@@ -273,6 +288,19 @@ impl<'a> Block<'a> {
                     .rev()
                     .find(|member| self.same(key, &member.name))
             })
+    }
+
+    fn respelled(&self, member: &Member, known: &Key) {
+        self.node.report().add(Finding {
+            severity: Severity::Warning,
+            pointer: self.node.path().key(&member.name).pointer(),
+            at: member.at,
+            mistake: Mistake::KeyTaken {
+                key: member.name.to_string(),
+                known: known.name,
+            },
+            hint: None,
+        });
     }
 
     fn leftover(&self, member: &Member, known: &Key) {
@@ -336,7 +364,7 @@ mod tests {
     #[test]
     fn all_errors_of_a_block_are_reported_together() {
         let found = findings(
-            "{\n\"rooms\": \"2\",\n\"names\": \"x\", \"heat\": \"2 sec\",\n\"paint\": \"gren\",\"yard\": {\"tress\": 1}}",
+            "{\n\"rooms\": \"two\",\n\"names\": {}, \"heat\": \"2 sec\",\n\"paint\": \"gren\",\"yard\": {\"tress\": 1}}",
             Typing::Strict,
             |block| {
                 assert_eq!(block.integer("rooms"), None);
@@ -349,9 +377,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                "2:10:/rooms: \"2\" is a string, but an integer is expected (without quotes: 2)",
-                "3:10:/names: \"x\" is a string, but a list of strings is expected ([\"x\"])",
-                "3:23:/heat: \"2 sec\" is not a duration: unknown unit (a number and its unit, unspaced: \"2s\", \"1500ms\")",
+                "2:10:/rooms: \"two\" is a string, but an integer is expected",
+                "3:10:/names: an object is an object, but a list of strings is expected",
+                "3:22:/heat: \"2 sec\" is not a duration: unknown unit (a number and its unit, unspaced: \"2s\", \"1500ms\")",
                 "4:10:/paint: \"gren\" is none of red, green (did you mean \"green\"?)",
                 "4:26:/yard/tress: the key \"tress\" is unknown here and ignored (did you mean \"trees\"?)",
             ]
@@ -382,11 +410,18 @@ mod tests {
     #[test]
     fn a_secret_of_the_wrong_type_is_not_shown() {
         let found = findings(r#"{"safe": 12345}"#, Typing::Strict, |block| {
+            assert_eq!(block.text("safe"), Some("12345"));
+        });
+        assert_eq!(
+            found,
+            ["1:10:/safe: [redacted] is a number, but a string is expected: taken as [redacted]"]
+        );
+        let found = findings(r#"{"safe": [12345, 1]}"#, Typing::Strict, |block| {
             assert_eq!(block.text("safe"), None);
         });
         assert_eq!(
             found,
-            ["1:10:/safe: [redacted] is a number, but a string is expected"]
+            ["1:10:/safe: [redacted] is a list, but a string is expected"]
         );
     }
 

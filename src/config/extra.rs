@@ -2,7 +2,9 @@
 
 use super::block::Block;
 use super::key::is_comment;
+use super::namespaces::Namespace;
 use super::node::Node;
+use super::rule::Rule;
 
 /// The namespaces of one level, in the configured order.
 #[derive(Debug, Clone)]
@@ -14,7 +16,10 @@ impl<'a> Extra<'a> {
     /// Reads the key `extra_config` of `block`. Anything except an object is an error.
     pub fn read(block: &Block<'a>) -> Extra<'a> {
         Extra {
-            node: block.object("extra_config"),
+            // Until a table says otherwise: fail closed.
+            node: block
+                .object("extra_config")
+                .map(|node| node.ruled(Rule::Guard)),
         }
     }
 
@@ -33,12 +38,21 @@ impl<'a> Extra<'a> {
             .filter(|member| !is_comment(&member.name))
             .map(|member| {
                 let path = node.path().key(&member.name);
-                (
-                    &*member.name,
-                    Node::at_path(&member.value, path, node.report()),
-                )
+                let block = Node::at_path(&member.value, path, node.report());
+                (&*member.name, block.ruled(node.rule()))
             })
             .collect()
+    }
+
+    /// The block of a namespace of the core, under the rule that its table names.
+    pub fn of(&self, namespace: &'static Namespace) -> Option<Node<'a>> {
+        let node = self.find(namespace.name, namespace.aliases)?;
+        Some(node.ruled(Rule::of(namespace.guard)))
+    }
+
+    /// The same, opened.
+    pub fn open(&self, namespace: &'static Namespace) -> Option<Block<'a>> {
+        self.of(namespace)?.block(namespace.keys)
     }
 
     /// The block of a namespace, under its name or an older one. The current name takes precedence.

@@ -1,5 +1,9 @@
 //! Sanitises hosts as KrakenD does.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// A host in the form `scheme://name:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clean {
@@ -28,6 +32,20 @@ pub fn sanitise(text: &str) -> Option<Clean> {
         return None;
     }
     strict(inner).map(|url| Clean { url, cut: true })
+}
+
+/// Whether KrakenD takes the text for a host though it is none. It looks for a name anywhere in it: one is enough, two
+/// are too many.
+pub fn taken_by_krakend(text: &str) -> bool {
+    static NAME: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(https?://)?([a-zA-Z0-9._\-]+)(:[0-9]{2,6})?/?").ok());
+    let Some(name) = &*NAME else { return false };
+    name.find_iter(text).count() == 1
+}
+
+/// Whether the text has a place that somebody should have filled in: `$NAME`, `${NAME}`, `{NAME}`, `{{ .name }}`, `%NAME%`.
+pub fn is_unfilled(text: &str) -> bool {
+    text.contains(['$', '{', '%'])
 }
 
 /// A host that is used verbatim, with a path before its query, because a request target needs a path.
@@ -185,6 +203,35 @@ mod tests {
             "http://[x]",
         ] {
             assert_eq!(sanitise(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn krakend_takes_what_has_one_name_in_it() {
+        for text in [
+            "$HOST",
+            "{HOST}",
+            "${HOST}",
+            "{{ .host }}",
+            "::1",
+            "http://",
+            "http://a:70000",
+            "[x]",
+        ] {
+            assert!(taken_by_krakend(text), "{text}");
+        }
+        for text in [
+            "",
+            "//",
+            "http://$HOST",
+            "http://a/b",
+            "a b",
+            "ws://a",
+            "HTTP://A",
+            "http://u:p@a",
+            "http://a:0",
+        ] {
+            assert!(!taken_by_krakend(text), "{text}");
         }
     }
 

@@ -9,6 +9,18 @@ pub struct Key {
     pub default: &'static str,
     /// One or two sentences for the documentation.
     pub doc: &'static str,
+    /// Whether it decides who may pass, how much, or from where, in a namespace that does not.
+    pub guard: bool,
+}
+
+impl Key {
+    /// Marks the key as a guard: see [`super::rule`].
+    pub const fn guarding(self) -> Key {
+        Key {
+            guard: true,
+            ..self
+        }
+    }
 }
 
 /// The type of a key's value.
@@ -71,6 +83,7 @@ pub const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'s
         kind,
         default,
         doc,
+        guard: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::Path as FilePath;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::environment::Environment;
 use super::report::{Finding, Mistake, Report, Severity, SyntaxError};
@@ -30,6 +30,15 @@ impl Format {
             _ => Format::Json,
         }
     }
+
+    /// The format of a text without a name: JSON begins with a brace.
+    fn of_text(text: &str) -> Format {
+        let first = text.trim_start_matches('\u{feff}').trim_start();
+        match first.is_empty() || first.starts_with(['{', '[']) {
+            true => Format::Json,
+            false => Format::Yaml,
+        }
+    }
 }
 
 /// Loads the file at `path` to a tree, and applies environment variables and secrets. `None` if there is no tree, for
@@ -47,7 +56,11 @@ pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Opti
             return None;
         }
     };
-    let root = parse_raw(&text, Format::of(path), environment, report);
+    let format = match is_stdin(path) {
+        true => Format::of_text(&text),
+        false => Format::of(path),
+    };
+    let root = parse_raw(&text, format, environment, report);
     flexible::without(&text, root.as_ref(), environment, report);
     root
 }
@@ -143,12 +156,39 @@ fn no_object(root: &Value, format: Format) -> Mistake {
 /// # Errors
 /// Why it cannot be read, in KrakenD's words if it has any.
 pub(super) fn read(path: &FilePath) -> Result<String, String> {
+    if is_stdin(path) {
+        return read_stdin();
+    }
     let words = |error: std::io::Error| reason(path, &error);
     let file = std::fs::File::open(path).map_err(words)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(words)?;
+    whole_text(bytes)
+}
+
+/// Whether the path stands for standard input.
+pub fn is_stdin(path: &FilePath) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Standard input can be read once only, and a reload wants it again.
+fn read_stdin() -> Result<String, String> {
+    static TEXT: OnceLock<Result<String, String>> = OnceLock::new();
+    let read = || {
+        let mut bytes = Vec::new();
+        std::io::stdin()
+            .lock()
+            .take(MAX_FILE_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("read standard input: {error}"))?;
+        whole_text(bytes)
+    };
+    TEXT.get_or_init(read).clone()
+}
+
+fn whole_text(bytes: Vec<u8>) -> Result<String, String> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err("the file is larger than 64 MiB".to_owned());
     }

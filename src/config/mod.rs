@@ -5,6 +5,7 @@
 //! | [`value`] | the tree, independent of the format |
 //! | [`json`], [`yaml`], [`toml`] | the parsers |
 //! | [`mod@key`], [`block`], [`node`] | tables of keys, and reading a block by its table |
+//! | [`rule`] | which errors do not stop the start |
 //! | [`report`], [`path`], [`suggest`] | errors, their location, and suggestions |
 //! | [`duration`], [`host`], [`size`] | `"1.5s"`, `"http://a:80"`, `"8MiB"` |
 //! | [`re2`] | regular expressions in Go's syntax |
@@ -32,6 +33,7 @@ pub mod node;
 pub mod path;
 pub mod re2;
 pub mod report;
+pub mod rule;
 pub mod service;
 pub mod size;
 pub mod suggest;
@@ -49,6 +51,7 @@ pub use extra::Extra;
 pub use key::{Key, Kind, key};
 pub use node::{Node, Typing};
 pub use report::{Finding, Mistake, Problem, Report, Severity};
+pub use rule::Rule;
 pub use service::Service;
 pub use tls::{ClientTls, Tls};
 pub use value::{Data, Position, Value};

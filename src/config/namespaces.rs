@@ -8,6 +8,8 @@ pub struct Namespace {
     pub name: &'static str,
     /// Older names.
     pub aliases: &'static [&'static str],
+    /// Whether it decides who may pass, how much, or from where; all of ours are read as strictly. See [`super::rule`].
+    pub guard: bool,
     pub doc: &'static str,
     pub keys: &'static [Key],
 }
@@ -43,6 +45,7 @@ pub const BACKEND_NAMESPACES: &[&Namespace] = &[
 pub const ROUTER: Namespace = Namespace {
     name: "router",
     aliases: &["github_com/luraproject/lura/router/gin"],
+    guard: false,
     doc: "Switches of the router and of what clients see.",
     keys: &[
         key(
@@ -130,13 +133,15 @@ pub const ROUTER: Namespace = Namespace {
             Kind::Texts,
             "[\"X-Forwarded-For\", \"X-Real-IP\"]",
             "The headers, in the order of trust.",
-        ),
+        )
+        .guarding(),
         key(
             "trusted_proxies",
             Kind::Texts,
             "[] (nobody)",
             "Addresses and networks (CIDR) that are believed.",
-        ),
+        )
+        .guarding(),
         key(
             "app_engine",
             Kind::Bool,
@@ -164,6 +169,7 @@ const ERROR_BODY: &[Key] = &[
 pub const SECRETS: Namespace = Namespace {
     name: "portcullis/secrets",
     aliases: &[],
+    guard: true,
     doc: "Fills in `${NAME}`, `${file:/path}` and `${credential:name}` in every text of the file.",
     keys: &[key(
         "expand",
@@ -176,6 +182,7 @@ pub const SECRETS: Namespace = Namespace {
 pub const STREAM: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
+    guard: true,
     doc: "Answers of `no-op` endpoints, which pass as they arrive.",
     keys: &[
         key(
@@ -196,6 +203,7 @@ pub const STREAM: Namespace = Namespace {
 pub const STREAM_ENDPOINT: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
+    guard: true,
     doc: "The answer of a `no-op` endpoint.",
     keys: &[
         key(
@@ -228,6 +236,7 @@ pub const STREAM_ENDPOINT: Namespace = Namespace {
 pub const JSON: Namespace = Namespace {
     name: "portcullis/json",
     aliases: &[],
+    guard: true,
     doc: "How composed JSON is written.",
     keys: &[key(
         "canonical",
@@ -240,6 +249,7 @@ pub const JSON: Namespace = Namespace {
 pub const COMPAT: Namespace = Namespace {
     name: "portcullis/compat",
     aliases: &[],
+    guard: true,
     doc: "Where to do as KrakenD does although it is not safe, and where not to although it is common.",
     keys: &[
         key(
@@ -260,6 +270,7 @@ pub const COMPAT: Namespace = Namespace {
 pub const COMPAT_BACKEND: Namespace = Namespace {
     name: "portcullis/compat",
     aliases: &[],
+    guard: true,
     doc: "Ways of KrakenD that trust the backends before this one.",
     keys: &[key(
         "raw_response_params",
@@ -272,6 +283,7 @@ pub const COMPAT_BACKEND: Namespace = Namespace {
 pub const FORWARDING: Namespace = Namespace {
     name: "portcullis/forwarding",
     aliases: &[],
+    guard: true,
     doc: "What backends learn about the client.",
     keys: &[
         key(
@@ -298,6 +310,7 @@ pub const FORWARDING: Namespace = Namespace {
 pub const LIMITS: Namespace = Namespace {
     name: "portcullis/limits",
     aliases: &[],
+    guard: true,
     doc: "Upper bounds. Sizes are bytes, or a text such as `\"8MiB\"`.",
     keys: &[
         key(
@@ -348,6 +361,7 @@ pub const LIMITS: Namespace = Namespace {
 pub const METRICS: Namespace = Namespace {
     name: "portcullis/metrics",
     aliases: &[],
+    guard: true,
     doc: "A page for Prometheus at `/metrics`. Off unless this block, or a Prometheus exporter in `telemetry/opentelemetry`, is there.",
     keys: &[
         key("listen", Kind::Text, "127.0.0.1:9090", "Address and port."),
@@ -363,6 +377,7 @@ pub const METRICS: Namespace = Namespace {
 pub const SERVER: Namespace = Namespace {
     name: "portcullis/server",
     aliases: &[],
+    guard: true,
     doc: "The process.",
     keys: &[
         key(
@@ -407,6 +422,7 @@ pub const SERVER: Namespace = Namespace {
 pub const PROXY_ENDPOINT: Namespace = Namespace {
     name: "proxy",
     aliases: &["github.com/devopsfaith/krakend/proxy"],
+    guard: false,
     doc: "How the calls of an endpoint work together.",
     keys: &[
         key(
@@ -414,6 +430,12 @@ pub const PROXY_ENDPOINT: Namespace = Namespace {
             Kind::Bool,
             "false",
             "One call after the other.",
+        ),
+        key(
+            "strategy",
+            Kind::Choice(&["parallel", "sequential", "fallback"]),
+            "what `sequential` says",
+            "Version 4's word for it, which wins. `fallback` is not supported by this version.",
         ),
         key(
             "sequential_propagated_params",
@@ -471,6 +493,7 @@ const FLATMAP: &[Key] = &[
 pub const PROXY_BACKEND: Namespace = Namespace {
     name: "proxy",
     aliases: &["github.com/devopsfaith/krakend/proxy"],
+    guard: false,
     doc: "One call of an endpoint.",
     keys: &[
         key(
@@ -492,6 +515,7 @@ pub const PROXY_BACKEND: Namespace = Namespace {
 pub const HTTP: Namespace = Namespace {
     name: "backend/http",
     aliases: &["github.com/devopsfaith/krakend/http"],
+    guard: false,
     doc: "What clients learn when a backend fails.",
     keys: &[
         key(
@@ -512,6 +536,7 @@ pub const HTTP: Namespace = Namespace {
 pub const HTTP_CLIENT: Namespace = Namespace {
     name: "backend/http/client",
     aliases: &[],
+    guard: false,
     doc: "The HTTP client of one backend.",
     keys: &[
         key(
@@ -537,13 +562,15 @@ pub const HTTP_CLIENT: Namespace = Namespace {
             Kind::Text,
             "",
             "The proxy for this backend, `[http://][user:password@]host:port`; also `socks5://`, and `https://` for plain http backends. Without it the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.",
-        ),
+        )
+        .guarding(),
     ],
 };
 
 pub const GRAPHQL: Namespace = Namespace {
     name: "backend/graphql",
     aliases: &["github.com/devopsfaith/krakend/transport/http/client/graphql"],
+    guard: false,
     doc: "Turns the call into a GraphQL request.",
     keys: &[
         key("type", Kind::Text, "", "`query` or `mutation`. Required."),
@@ -568,6 +595,7 @@ pub const GRAPHQL: Namespace = Namespace {
 pub const UPSTREAM: Namespace = Namespace {
     name: "portcullis/upstream",
     aliases: &[],
+    guard: true,
     doc: "How one backend is spoken to.",
     keys: &[
         key(
@@ -584,6 +612,7 @@ pub const UPSTREAM: Namespace = Namespace {
 pub const UPSTREAM_SERVICE: Namespace = Namespace {
     name: "portcullis/upstream",
     aliases: &[],
+    guard: true,
     doc: "How backends are spoken to that say nothing else themselves.",
     keys: &[REDIRECTS, BODY_TO_OTHER_ORIGINS],
 };
@@ -605,6 +634,7 @@ const BODY_TO_OTHER_ORIGINS: Key = key(
 pub const PASS_THROUGH: Namespace = Namespace {
     name: "portcullis/pass-through",
     aliases: &[],
+    guard: true,
     doc: "Clients get the backend's status while its body is still decoded and shaped: any 2xx is success, any other answer passes with its own body. For the one backend of an endpoint.",
     keys: &[key(
         "headers",

@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::block::Block;
-use super::duration;
+use super::duration::{self, DurationError};
 use super::key::{Key, Kind};
 use super::path::Path;
 use super::report::{Finding, Mistake, Report, Severity};
+use super::rule::{self, Rule};
 use super::value::{Data, Position, Value};
 
 /// How strictly types are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Typing {
-    /// Inside namespaces: a wrong type is an error, and keys must be spelled as documented.
+    /// Inside namespaces: what is plain is taken with a warning, for the rest see [`super::rule`].
     Strict,
     /// At the core levels, as in KrakenD: `"8080"` is accepted as a number, `"true"` as a boolean and a single item
     /// as a list, and keys are case-insensitive.
@@ -28,6 +29,7 @@ pub struct Node<'a> {
     report: &'a Report,
     /// According to the table this is a secret, so messages do not show it.
     hidden: bool,
+    rule: Rule,
 }
 
 impl<'a> Node<'a> {
@@ -42,7 +44,23 @@ impl<'a> Node<'a> {
             path,
             report,
             hidden: false,
+            rule: Rule::Core,
         }
+    }
+
+    /// The same place under another rule; everything in it follows.
+    pub fn ruled(mut self, rule: Rule) -> Node<'a> {
+        self.rule = rule;
+        self
+    }
+
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// A value within this one.
+    fn within(&self, value: &'a Value, path: Path) -> Node<'a> {
+        Node::at_path(value, path, self.report).ruled(self.rule)
     }
 
     pub(super) fn hiding(mut self, hidden: bool) -> Node<'a> {
@@ -85,7 +103,7 @@ impl<'a> Node<'a> {
         self.value
             .get(name)
             .filter(|value| !value.is_null())
-            .map(|value| Node::at_path(value, self.path.key(name), self.report))
+            .map(|value| self.within(value, self.path.key(name)))
     }
 
     /// Whether this is a string, a number or a boolean.
@@ -104,10 +122,7 @@ impl<'a> Node<'a> {
             .filter(|member| !super::key::is_comment(&member.name) && !member.value.is_null())
             .map(|member| {
                 let path = self.path.key(&member.name);
-                (
-                    &*member.name,
-                    Node::at_path(&member.value, path, self.report),
-                )
+                (&*member.name, self.within(&member.value, path))
             })
             .collect()
     }
@@ -118,7 +133,7 @@ impl<'a> Node<'a> {
             Data::List(items) => items
                 .iter()
                 .enumerate()
-                .map(|(index, item)| Node::at_path(item, self.path.index(index), self.report))
+                .map(|(index, item)| self.within(item, self.path.index(index)))
                 .collect(),
             _ => Vec::new(),
         }
@@ -131,14 +146,20 @@ impl<'a> Node<'a> {
 
     // Reporting of problems.
 
-    /// Reports an error, which stops the start.
+    /// Writes down something that cannot be understood. It stops the start, unless it stands in a namespace that
+    /// guards nothing: there it is ignored with a warning.
     pub fn mistake(&self, mistake: Mistake) {
-        self.add(Severity::Mistake, mistake, None);
+        let ignored = (self.rule == Rule::Free).then_some(Cow::Borrowed(rule::IGNORED));
+        self.add(self.rule.severity(), mistake, ignored);
     }
 
     /// The same, with a hint what to write instead.
     pub fn mistake_hint(&self, mistake: Mistake, hint: impl Into<Cow<'static, str>>) {
-        self.add(Severity::Mistake, mistake, Some(hint.into()));
+        let hint = match self.rule {
+            Rule::Free => Cow::Owned(format!("{}; {}", rule::IGNORED, hint.into())),
+            Rule::Core | Rule::Guard => hint.into(),
+        };
+        self.add(self.rule.severity(), mistake, Some(hint));
     }
 
     /// Reports an error with a text of the caller.
@@ -183,7 +204,21 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The correct spelling of this value, if it is obvious.
+    /// Writes down that this value is taken at its plain meaning, `taken`.
+    pub(super) fn taken(&self, kind: &Kind, taken: String) {
+        let hidden = self.hidden || self.value.masked || matches!(kind, Kind::Secret);
+        self.warn(Mistake::Taken {
+            found: self.shown(),
+            is: self.value.type_name(),
+            expected: kind.expected(),
+            taken: match hidden {
+                true => "[redacted]".to_owned(),
+                false => taken,
+            },
+        });
+    }
+
+    /// The same value as it should be written, where that is plain.
     fn rewritten(&self, kind: &Kind) -> Option<String> {
         if self.value.masked || self.hidden {
             return None;
@@ -211,8 +246,12 @@ impl<'a> Node<'a> {
             (Data::Number(text), Typing::Weak) => Some(text),
             (Data::Bool(yes), Typing::Weak) => Some(if *yes { "1" } else { "0" }),
             _ => {
-                self.wrong_type(&Kind::Text);
-                None
+                let plain = rule::text(self.value).filter(|_| typing == Typing::Strict);
+                match plain {
+                    Some(text) => self.taken(&Kind::Text, format!("{text:?}")),
+                    None => self.wrong_type(&Kind::Text),
+                }
+                plain
             }
         }
     }
@@ -226,6 +265,13 @@ impl<'a> Node<'a> {
                 "0" | "f" | "F" | "false" | "FALSE" | "False" | "" => Some(false),
                 _ => None,
             },
+            (_, Typing::Strict) => {
+                let plain = rule::boolean(self.value);
+                if let Some(yes) = plain {
+                    self.taken(&Kind::Bool, yes.to_string());
+                }
+                plain
+            }
             _ => None,
         };
         if read.is_none() {
@@ -240,6 +286,7 @@ impl<'a> Node<'a> {
             (Data::Number(text), _) => Some(&**text),
             (Data::Text(text), Typing::Weak) => Some(&**text),
             (Data::Bool(yes), Typing::Weak) => Some(if *yes { "1" } else { "0" }),
+            (_, Typing::Strict) => return self.plain_integer(),
             _ => None,
         };
         let read = text.and_then(|text| match text.parse::<i64>() {
@@ -248,6 +295,15 @@ impl<'a> Node<'a> {
         });
         if read.is_none() {
             self.wrong_type(&Kind::Integer);
+        }
+        read
+    }
+
+    fn plain_integer(&self) -> Option<i64> {
+        let read = rule::number(self.value).and_then(|text| text.parse::<i64>().ok());
+        match read {
+            Some(integer) => self.taken(&Kind::Integer, integer.to_string()),
+            None => self.wrong_type(&Kind::Integer),
         }
         read
     }
@@ -290,13 +346,17 @@ impl<'a> Node<'a> {
         let text = match (&self.value.data, typing) {
             (Data::Number(text), _) => Some(&**text),
             (Data::Text(text), Typing::Weak) => Some(&**text),
+            (_, Typing::Strict) => rule::number(self.value),
             _ => None,
         };
         let read = text
             .and_then(|text| text.parse::<f64>().ok())
             .filter(|number| number.is_finite());
-        if read.is_none() {
-            self.wrong_type(&Kind::Number);
+        match (read, &self.value.data) {
+            (Some(_), Data::Number(_)) => {}
+            (Some(_), _) if typing == Typing::Weak => {}
+            (Some(number), _) => self.taken(&Kind::Number, number.to_string()),
+            (None, _) => self.wrong_type(&Kind::Number),
         }
         read
     }
@@ -306,16 +366,7 @@ impl<'a> Node<'a> {
         match &self.value.data {
             Data::Text(text) => match duration::parse(text) {
                 Ok(duration) => Some(duration),
-                Err(error) => {
-                    self.mistake_hint(
-                        Mistake::BadDuration {
-                            found: self.shown(),
-                            reason: error.reason(),
-                        },
-                        "a number and its unit, unspaced: \"2s\", \"1500ms\"",
-                    );
-                    None
-                }
+                Err(error) => self.plain_duration(text, error),
             },
             Data::Number(_) => self.nanoseconds(),
             _ => {
@@ -325,12 +376,44 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// A text that KrakenD does not read as a duration. At the core levels it refuses all but negative ones.
+    fn plain_duration(&self, text: &str, error: DurationError) -> Option<Duration> {
+        if self.rule == Rule::Core && error == DurationError::Negative {
+            return self.negative();
+        }
+        let plain = rule::duration(text).filter(|_| self.rule != Rule::Core);
+        let read = plain.as_deref().and_then(|text| duration::parse(text).ok());
+        if let (Some(plain), Some(read)) = (plain, read) {
+            self.taken(&Kind::Duration, format!("{plain:?}"));
+            return Some(read);
+        }
+        self.mistake_hint(
+            Mistake::BadDuration {
+                found: self.shown(),
+                reason: error.reason(),
+            },
+            "a number and its unit, unspaced: \"2s\", \"1500ms\"",
+        );
+        None
+    }
+
+    fn negative(&self) -> Option<Duration> {
+        self.warn(Mistake::invalid(format!(
+            "{} is a negative duration: it counts as not set",
+            self.shown()
+        )));
+        Some(Duration::ZERO)
+    }
+
     fn nanoseconds(&self) -> Option<Duration> {
         let nanos = self.integer(Typing::Strict)?;
+        if nanos < 0 && self.rule == Rule::Core {
+            return self.negative();
+        }
         let Ok(nanos) = u64::try_from(nanos) else {
             self.mistake(Mistake::BadDuration {
                 found: nanos.to_string(),
-                reason: duration::DurationError::Negative.reason(),
+                reason: DurationError::Negative.reason(),
             });
             return None;
         };
@@ -359,6 +442,10 @@ impl<'a> Node<'a> {
             (Data::Text(_) | Data::Number(_) | Data::Bool(_), Typing::Weak) => {
                 Some(vec![self.text(typing)?.to_owned()])
             }
+            (Data::Text(text) | Data::Number(text), Typing::Strict) => {
+                self.taken(&Kind::Texts, format!("[{text:?}]"));
+                Some(vec![text.to_string()])
+            }
             _ => {
                 self.wrong_type(&Kind::Texts);
                 None
@@ -375,6 +462,11 @@ impl<'a> Node<'a> {
                 .map(|item| item.integer(typing))
                 .collect(),
             (Data::Number(_), Typing::Weak) => Some(vec![self.integer(typing)?]),
+            (Data::Number(text), Typing::Strict) => {
+                let one = self.integer(typing)?;
+                self.taken(&Kind::Integers, format!("[{text}]"));
+                Some(vec![one])
+            }
             _ => {
                 self.wrong_type(&Kind::Integers);
                 None
@@ -388,10 +480,13 @@ impl<'a> Node<'a> {
             self.wrong_type(&Kind::TextMap);
             return None;
         }
-        self.members()
+        let before = self.report.mistakes();
+        let texts = self
+            .members()
             .into_iter()
-            .map(|(name, node)| Some((name.to_owned(), node.text(typing)?.to_owned())))
-            .collect()
+            .filter_map(|(name, node)| Some((name.to_owned(), node.text(typing)?.to_owned())))
+            .collect();
+        (self.report.mistakes() == before).then_some(texts)
     }
 
     /// A list. With weak typing, a single object is accepted.
@@ -399,6 +494,10 @@ impl<'a> Node<'a> {
         match (&self.value.data, typing) {
             (Data::List(_), _) => Some(self.items()),
             (Data::Object(_), Typing::Weak) => Some(vec![self.clone()]),
+            (Data::Object(_), Typing::Strict) => {
+                self.taken(&Kind::List, "a list of one".to_owned());
+                Some(vec![self.clone()])
+            }
             _ => {
                 self.wrong_type(&Kind::List);
                 None

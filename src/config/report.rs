@@ -62,6 +62,16 @@ pub enum Mistake {
         is: &'static str,
         expected: &'static str,
     },
+    /// The value means something plain, but has another type.
+    #[error("{found} is {is}, but {expected} is expected: taken as {taken}")]
+    Taken {
+        found: String,
+        is: &'static str,
+        expected: &'static str,
+        taken: String,
+    },
+    #[error("the key {key:?} is taken as {known:?}")]
+    KeyTaken { key: String, known: &'static str },
     #[error("{found} is not a duration: {reason}")]
     BadDuration { found: String, reason: &'static str },
     #[error("{found} is none of {allowed}")]
@@ -232,6 +242,14 @@ impl Report {
             .filter(|finding| finding.severity == Severity::Mistake)
             .map(|finding| format!("{}: {}", finding.pointer, finding.mistake))
             .collect()
+    }
+
+    /// The hints of all findings so far.
+    #[cfg(test)]
+    pub fn shown_hints(&self) -> Vec<String> {
+        let findings = self.findings.borrow();
+        let hints = findings.iter().filter_map(|finding| finding.hint.as_ref());
+        hints.map(|hint| hint.to_string()).collect()
     }
 
     /// All findings, in the order of the file. Duplicates, which occur if a block was opened twice, are removed.

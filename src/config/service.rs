@@ -16,7 +16,7 @@ pub const SERVICE: &[Key] = &[
         "version",
         Kind::Integer,
         "",
-        "Version of the file format: 3. Required.",
+        "Version of the file format: 3, or 4 as KrakenD 3.0 writes it. Required.",
     ),
     key("name", Kind::Text, "", "A label for logs and metrics."),
     key("port", Kind::Integer, "8080", "Where the gateway listens."),

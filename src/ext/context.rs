@@ -196,6 +196,15 @@ pub struct EndpointSite<'a> {
     pub streams: bool,
     /// The claims that the URLs of its backends use.
     pub url_claims: &'a [UrlClaim<'a>],
+    /// What of a request passes; `None` where nobody has to know.
+    pub inputs: Option<EndpointInputs<'a>>,
+}
+
+/// The names that an endpoint lets pass.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointInputs<'a> {
+    pub headers: &'a [String],
+    pub query: &'a [String],
 }
 
 /// A `{JWT.claim}` in the `url_pattern` of a backend.

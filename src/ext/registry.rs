@@ -27,6 +27,9 @@ pub struct ServiceExtension {
     pub namespace: &'static str,
     /// Older names, such as `github_com/devopsfaith/krakend-cors`.
     pub aliases: &'static [&'static str],
+    /// Whether it decides who may pass, how much, or from where. Then a block that cannot be understood stops the start;
+    /// of any other namespace it is ignored, with a warning. See [`crate::config::rule`].
+    pub guard: bool,
     /// One or two sentences for the documentation.
     pub doc: &'static str,
     pub keys: &'static [Key],
@@ -49,6 +52,7 @@ pub enum ServicePart {
 pub struct EndpointExtension {
     pub namespace: &'static str,
     pub aliases: &'static [&'static str],
+    pub guard: bool,
     pub doc: &'static str,
     pub keys: &'static [Key],
     pub compile: for<'a> fn(&Node<'a>, &EndpointSite<'_>, &mut Compile<'_>) -> EndpointPart,
@@ -90,6 +94,7 @@ impl EndpointPart {
 pub struct BackendExtension {
     pub namespace: &'static str,
     pub aliases: &'static [&'static str],
+    pub guard: bool,
     pub doc: &'static str,
     pub keys: &'static [Key],
     pub compile: for<'a> fn(&Node<'a>, &BackendSite<'_>, &mut Compile<'_>) -> BackendPart,
@@ -152,17 +157,10 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &json_schema::ENDPOINT,
 ];
 
-/// Namespaces that only report or store data. As in KrakenD, `null` counts as absent there. Every other namespace may
-/// protect something, so `null` stops the start.
-pub const MAY_BE_NULL: &[&str] = &[
-    logging::SERVICE.namespace,
-    logging::LOGSTASH.namespace,
-    logging::ACCESS.namespace,
-    metrics::SERVICE.namespace,
-    opentelemetry::SECURITY.namespace,
-    opentelemetry::SERVICE.namespace,
-    identity::TOKEN_CACHE.namespace,
-    http_cache::BACKEND.namespace,
+/// Namespaces whose block is a list of what their table says.
+pub const LISTS: &[&str] = &[
+    #[cfg(feature = "cel")]
+    cel::ENDPOINT.namespace,
 ];
 
 /// Called for an endpoint that does not configure the extension.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
-use crate::config::{Environment, Node, Report, Value};
+use crate::config::{Environment, Node, Report, Rule, Value};
 use crate::ext::registry::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
@@ -55,7 +55,7 @@ impl File {
     }
 
     pub fn service(&mut self, extension: &ServiceExtension) -> ServicePart {
-        let node = Node::root(self.value, self.report);
+        let node = guarded(self.value, self.report);
         (extension.compile)(&node, &mut self.compile)
     }
 
@@ -74,7 +74,7 @@ impl File {
         let value = parse(block, self.report);
         let pattern: Arc<str> = pattern.into();
         let site = site(&pattern, &method, None);
-        (extension.compile)(&Node::root(value, self.report), &site, &mut self.compile)
+        (extension.compile)(&guarded(value, self.report), &site, &mut self.compile)
     }
 
     /// `extra` is the `extra_config` of the endpoint that contains the backend.
@@ -88,7 +88,7 @@ impl File {
             method: &Method::GET,
             hosts: &[],
         };
-        let node = Node::root(self.value, self.report);
+        let node = guarded(self.value, self.report);
         (extension.compile)(&node, &site, &mut self.compile)
     }
 
@@ -109,6 +109,11 @@ impl File {
         format!("{:?}", self.report)
     }
 
+    /// What is said to write instead.
+    pub fn hints(&self) -> Vec<String> {
+        self.report.shown_hints()
+    }
+
     /// `pointer: text` of each error.
     pub fn mistake_lines(&self) -> Vec<String> {
         self.report.shown_mistakes()
@@ -121,7 +126,7 @@ impl File {
 
     /// The block.
     pub fn node(&self) -> Node<'static> {
-        Node::root(self.value, self.report)
+        guarded(self.value, self.report)
     }
 
     /// The compilation itself.
@@ -158,6 +163,7 @@ fn site<'a>(
         extra,
         streams: false,
         url_claims: &[],
+        inputs: None,
     }
 }
 
@@ -202,4 +208,9 @@ pub fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
         claims: None,
         deadline: tokio::time::Instant::now() + Duration::from_secs(2),
     }
+}
+
+/// A block under the strict rule: what is not plain is a mistake, whether or not the namespace guards.
+fn guarded(value: &'static Value, report: &'static Report) -> Node<'static> {
+    Node::root(value, report).ruled(Rule::Guard)
 }

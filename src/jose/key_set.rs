@@ -219,12 +219,22 @@ pub(super) fn raw_keys(document: &[u8]) -> Result<Vec<&RawValue>, KeySetError> {
         }
     };
     let mut reader = serde_json::Deserializer::from_slice(document);
-    let keys = reader.deserialize_map(Document).map_err(syntax)?;
+    let members = reader.deserialize_map(Document).map_err(syntax)?;
     reader.end().map_err(syntax)?;
-    match keys {
+    match members.keys {
         Some(keys) if !keys.is_empty() => Ok(keys),
+        // A key alone (RFC 7517 §4), which people take for a set of one.
+        None if members.is_key => Ok(vec![serde_json::from_slice(document).map_err(syntax)?]),
         _ => Err(KeySetError::NoKeys),
     }
+}
+
+/// What stands at the top of a document.
+#[derive(Default)]
+struct Members<'de> {
+    keys: Option<Vec<&'de RawValue>>,
+    /// There is a `kty`: this is a key.
+    is_key: bool,
 }
 
 const TOO_MANY: &str = "too many keys";
@@ -232,22 +242,23 @@ const TOO_MANY: &str = "too many keys";
 struct Document;
 
 impl<'de> Visitor<'de> for Document {
-    type Value = Option<Vec<&'de RawValue>>;
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut keys = None;
+        let mut members = Members::default();
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             if name != "keys" {
+                members.is_key |= name == "kty";
                 map.next_value::<IgnoredAny>()?;
-            } else if keys.replace(map.next_value_seed(Keys)?).is_some() {
+            } else if members.keys.replace(map.next_value_seed(Keys)?).is_some() {
                 return Err(A::Error::custom("duplicate member `keys`"));
             }
         }
-        Ok(keys)
+        Ok(members)
     }
 }
 

@@ -22,6 +22,28 @@ pub struct Settings {
     pub sample: f64,
 }
 
+impl Settings {
+    /// Whether a log with these settings can be opened. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn try_open(&self) -> io::Result<()> {
+        match &self.destination {
+            Destination::Stdout => Ok(()),
+            Destination::Syslog { .. } => Syslog::connect().map(drop),
+            Destination::File(path) => {
+                let mut options = std::fs::OpenOptions::new();
+                options.append(true);
+                if path.exists() {
+                    return options.open(path).map(drop);
+                }
+                options.create_new(true).open(path)?;
+                std::fs::remove_file(path)
+            }
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {

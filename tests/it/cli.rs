@@ -81,9 +81,199 @@ fn check_takes_the_flags_of_the_reference() {
         &["--lint-no-network"],
         &["--lint-schema", "schema.json"],
     ] {
-        let (code, _, err) = with_file(GOOD, &[&["check"], flags, &["-c"]].concat());
+        let port = format!(r#"{{"port": {}, "#, ports::free());
+        let file = GOOD.replacen('{', &port, 1);
+        let (code, _, err) = with_file(&file, &[&["check"], flags, &["-c"]].concat());
         assert_eq!(code, 0, "{flags:?}: {err}");
         assert!(err.ends_with("Syntax OK!\n"), "{flags:?}: {err}");
+    }
+}
+
+fn with_input(input: &str, arguments: &[&str]) -> (i32, String, String) {
+    use std::io::Write;
+    let mut child = command()
+        .args(arguments)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+#[test]
+fn the_file_may_stand_without_a_flag_or_come_from_standard_input() {
+    for command in ["check", "audit"] {
+        let flagged = with_file(GOOD, &[command, "-c"]).0;
+        assert_eq!(with_file(GOOD, &[command]).0, flagged, "{command}");
+        assert_eq!(
+            with_input(GOOD, &[command, "-c", "-"]).0,
+            flagged,
+            "{command}"
+        );
+        assert_eq!(with_input(GOOD, &[command, "-"]).0, flagged, "{command}");
+        let (code, _, err) = with_input("{", &[command, "-"]);
+        assert_eq!(code, 1);
+        assert!(err.contains("standard input"), "{err}");
+        let (code, _, err) = run(&[command, "-c", "a.json", "b.json"]);
+        assert_eq!(code, 2, "{err}");
+    }
+    let (code, _, err) = with_input("version: 3\nendpoints: []\n", &["check", "-"]);
+    assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn quiet_prints_only_what_stops_a_start() {
+    let warned = GOOD.replacen('{', r#"{"oauth": {}, "#, 1);
+    assert_eq!(
+        with_file(&warned, &["check", "-q"]),
+        (0, String::new(), String::new())
+    );
+    let (code, _, err) = with_file(&warned, &["check", "--quiet", "--strict"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("oauth"), "{err}");
+    let bad = warned.replacen('{', r#"{"timeout": "2 sec", "#, 1);
+    let (code, _, err) = with_file(&bad, &["check", "-q"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("/timeout") && !err.contains("oauth"), "{err}");
+    let (code, out, err) = with_file(GOOD, &["audit", "-q"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (1, "", ""));
+}
+
+#[test]
+fn the_first_line_of_a_refusal_is_not_said_twice() {
+    let (_, _, err) = with_file(
+        r#"{"version": 3, "timeout": "2 sec", "oauth": {}, "endpoints": []}"#,
+        &["check"],
+    );
+    assert_eq!(err.matches("is not a duration").count(), 1, "{err}");
+    assert!(
+        err.starts_with("ERROR parsing the configuration file: '"),
+        "{err}"
+    );
+    assert!(err.ends_with("1 mistake, 1 warning\n"), "{err}");
+    let (_, _, err) = run(&["check", "nowhere.json"]);
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn the_same_warning_at_3000_endpoints_is_one_line() {
+    let one = |n: usize| {
+        format!(
+            r#"{{"endpoint": "/a{n}", "max_rate": 3, "backend": [{{"host": ["http://a"], "url_pattern": "/"}}]}}"#
+        )
+    };
+    let all: Vec<String> = (0..3000).map(one).collect();
+    let file = format!(r#"{{"version": 3, "endpoints": [{}]}}"#, all.join(","));
+    let (code, _, err) = with_file(&file, &["check"]);
+    assert_eq!(code, 0);
+    assert!(err.lines().count() < 6, "{err}");
+    assert!(
+        err.contains(
+            "(3000 places: /endpoints/0/max_rate, /endpoints/1/max_rate, /endpoints/2/max_rate, …)"
+        ),
+        "{err}"
+    );
+    let (_, out, _) = with_file(&file, &["check", "--format", "json"]);
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(found["findings"].as_array().unwrap().len(), 3000);
+}
+
+#[test]
+fn check_says_what_krakend_3_would_drop() {
+    let file = r#"{"version": 3, "endpoints": [{"endpoint": "/a",
+        "extra_config": {"github.com/devopsfaith/krakend-cel": [{"check_expr": "req_method == 'GET'"}]},
+        "backend": [{"host": ["http://a"], "url_pattern": "/"}]}]}"#;
+    let (code, _, err) = with_file(file, &["check", "--compat", "krakend-3"]);
+    assert_eq!(code, 0);
+    for line in [
+        "krakend-3: /version: 3 must become 4 (here both are read)",
+        "krakend-3: LOST /endpoints/0/extra_config/github.com~1devopsfaith~1krakend-cel: the old name is not read any more, \
+         and nothing would be guarded; write \"validation/cel\" (here it keeps working)",
+    ] {
+        assert!(err.contains(line), "{err}");
+    }
+    let (_, out, _) = with_file(
+        file,
+        &["check", "--compat", "krakend-3", "--format", "json"],
+    );
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(found["krakend-3"].as_array().unwrap().len(), 2);
+    assert!(!with_file(file, &["check"]).2.contains("krakend-3"));
+}
+
+#[test]
+fn check_refuses_a_log_that_run_cannot_open_and_a_port_in_use_with_t() {
+    let log = |path: &str| {
+        GOOD.replacen(
+            '{',
+            &format!(r#"{{"extra_config": {{"portcullis/access-log": {{"output": {path:?}}}}}, "#),
+            1,
+        )
+    };
+    for path in ["/nowhere/access.log", "."] {
+        let file = log(path);
+        let (code, _, err) = with_file(&file, &["check"]);
+        assert_eq!(code, 1, "{path}: {err}");
+        assert!(err.contains("access log cannot be opened"), "{err}");
+        assert_eq!(with_file(&file, &["run"]).0, 1);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    assert_eq!(with_file(&log(path.to_str().unwrap()), &["check"]).0, 0);
+    assert!(!path.exists(), "check leaves a file behind");
+
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let file = GOOD.replacen(
+        '{',
+        &format!(r#"{{"listen_ip": "127.0.0.1", "port": {port}, "#),
+        1,
+    );
+    assert_eq!(with_file(&file, &["check"]).0, 0);
+    let (code, _, err) = with_file(&file, &["check", "-t"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("bind"), "{err}");
+}
+
+#[test]
+fn run_says_what_it_serves_and_where() {
+    let gateway = Gateway::start(GOOD);
+    let path = gateway.config_path();
+    for line in [
+        format!("Portcullis {}", env!("CARGO_PKG_VERSION")),
+        format!("Configuration: {}", path.display()),
+        "1 endpoint, 0 key sets".to_owned(),
+        "Listening on http://".to_owned(),
+    ] {
+        crate::support::eventually(&line, std::time::Duration::from_secs(5), || {
+            gateway.output().lines().any(|said| said.starts_with(&line))
+        });
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    for command in ["run", "check", "audit"] {
+        let (code, out, _) = run(&[command, "--help"]);
+        assert_eq!(code, 0);
+        assert!(out.contains("Examples:"), "{out}");
+        assert!(
+            out.contains(&format!("portcullis {command} krakend.json")),
+            "{out}"
+        );
     }
 }
 

@@ -21,6 +21,9 @@ const NAMES: [&str; 10] = [
     "validation.json",
 ];
 
+/// No configuration, but what says what one may hold.
+const SCHEMA: &str = "portcullis.schema.json";
+
 fn text(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("conf")
@@ -47,6 +50,9 @@ fn every_file_is_listed_here_and_passes_check() {
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name == SCHEMA {
+            continue;
+        }
         assert!(NAMES.contains(&&*name), "conf/{name} has no test");
         let Output { status, stderr, .. } =
             command().args(["check", "-c"]).arg(&path).output().unwrap();
@@ -233,4 +239,56 @@ fn jwt_lets_the_right_people_in_and_says_who_they_are() {
         401
     );
     assert_eq!(get("/me", &tokens::tampered(&good)).status, 401);
+}
+
+#[test]
+fn the_schema_is_the_one_that_the_program_prints() {
+    let Output { stdout, .. } = command().arg("schema").output().unwrap();
+    let printed = String::from_utf8(stdout).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conf")
+        .join(SCHEMA);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &printed).unwrap();
+    }
+    let shipped = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        shipped == printed,
+        "conf/{SCHEMA} is out of date: UPDATE_DOCS=1 cargo test --test it conf::"
+    );
+}
+
+#[cfg(feature = "json-schema")]
+#[test]
+fn every_file_and_every_example_fits_the_schema() {
+    let schema = serde_json::from_str(&portcullis::compile::schema::text()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut wrong = Vec::new();
+    let mut judge = |name: String, text: &str| {
+        let file: serde_json::Value = serde_json::from_str(text).unwrap();
+        let found: Vec<String> = validator
+            .iter_errors(&file)
+            .map(|error| format!("{name}: {}: {error}", error.instance_path()))
+            .collect();
+        wrong.extend(found);
+    };
+    for name in NAMES {
+        judge(name.to_owned(), &text(name));
+    }
+    for (name, text) in crate::docs::configurations() {
+        judge(name, &text);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for bad in [
+        r#"{"endpoints": []}"#,
+        r#"{"version": 3, "endpoint": []}"#,
+        r#"{"version": 3, "timeout": "2 sec"}"#,
+        r#"{"version": 3, "endpoints": [{"backend": [{"url_patern": "/"}]}]}"#,
+        r#"{"version": 3, "endpoints": [{"extra_config": {"auth/validator": {"audience": "a"}}}]}"#,
+    ] {
+        assert!(
+            !validator.is_valid(&serde_json::from_str(bad).unwrap()),
+            "{bad}"
+        );
+    }
 }

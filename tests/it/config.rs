@@ -15,6 +15,11 @@ fn root() -> PathBuf {
 }
 
 fn compiled(text: &str) -> Outcome {
+    compiled_in(text, &[])
+}
+
+/// The same with variables of the environment.
+pub(crate) fn compiled_in(text: &str, variables: &[(&str, &str)]) -> Outcome {
     // The system's certificates are read once for all tests.
     static CLIENTS: LazyLock<(Arc<Clients>, Arc<Client>)> = LazyLock::new(|| {
         portcullis::jose::install_crypto();
@@ -24,8 +29,12 @@ fn compiled(text: &str) -> Outcome {
     });
     let clients = &CLIENTS.0;
     let folder = tempfile::tempdir().unwrap();
+    let variables = variables.iter().copied();
+    let environment = variables.fold(Environment::default(), |all, (name, value)| {
+        all.with(name, value)
+    });
     let inputs = Inputs {
-        environment: &Environment::default(),
+        environment: &environment,
         clients,
         before: &Carry::default(),
         port: None,
@@ -34,7 +43,7 @@ fn compiled(text: &str) -> Outcome {
     compile::text(text, Format::Json, folder.path(), &inputs)
 }
 
-fn shown(findings: &[Finding]) -> Vec<String> {
+pub(crate) fn shown(findings: &[Finding]) -> Vec<String> {
     findings
         .iter()
         .map(|f| {
@@ -100,7 +109,14 @@ fn cases(area: &str) -> Vec<(String, serde_json::Value)> {
 fn what_the_reference_refuses_is_refused_in_its_words() {
     for (name, case) in cases("config-errors") {
         let found = mistakes(&case_text(&case));
-        assert!(!found.is_empty(), "{name} starts");
+        assert_eq!(
+            found.is_empty(),
+            STARTED.contains(&&*name),
+            "{name}: {found:?}"
+        );
+        if found.is_empty() {
+            continue;
+        }
         let all = found.join("\n").to_lowercase();
         for words in case["error_contains"].as_array().into_iter().flatten() {
             let words = words.as_str().unwrap().to_lowercase();
@@ -110,7 +126,10 @@ fn what_the_reference_refuses_is_refused_in_its_words() {
 }
 
 /// Cases that the reference starts and that must not start: see tests/conformance/deviations.toml.
-const REFUSED: &[&str] = &["fuzz/validator-null.json", "martian/skip-roundtrip.json"];
+const REFUSED: &[&str] = &["fuzz/validator-null.json"];
+
+/// Cases that the reference refuses and that start here, for the same reason.
+const STARTED: &[&str] = &["version-4.json", "wildcard-named.json"];
 
 #[test]
 fn what_the_reference_forgives_starts() {
@@ -143,24 +162,23 @@ fn what_the_reference_forgives_starts() {
 #[test]
 fn all_mistakes_are_reported_together() {
     let found = mistakes(
-        r#"{"version": 3, "port": 700000, "listen_ip": "localhost", "host": ["http://a/b"], "timeout": "-1s",
-            "extra_config": {"router": {"trusted_proxies": ["nonsense"], "return_error_msg": "yes"}},
+        r#"{"version": 3, "port": 700000, "listen_ip": "localhost", "host": ["http://a/b"], "timeout": "1d",
+            "extra_config": {"router": {"trusted_proxies": ["nonsense"]}},
             "endpoints": [
               {"endpoint": "/a/*x/y", "backend": [{"url_pattern": "/"}]},
               {"endpoint": "/b", "backend": []},
-              {"endpoint": "/c/{id}", "method": "HEAD", "backend": [{"url_pattern": "/{id}", "host": ["http://h"]}]},
+              {"endpoint": "/c/{id}", "concurrent_calls": "many", "backend": [{"url_pattern": "/{id}", "host": ["http://h"]}]},
               {"endpoint": "/d/{id}", "backend": [{"url_pattern": "/{x}", "host": ["http://h"]}]}]}"#,
     );
     let expected = [
         "/port: 700000 is not in the range 1 to 65535",
         "/listen_ip: invalid ip address localhost",
         "/host/0: host http://a/b not valid: invalid host",
-        "/timeout: \"-1s\" is not a duration: a duration cannot be negative",
+        "/timeout: \"1d\" is not a duration: unknown unit",
         "/extra_config/router/trusted_proxies/0: \"nonsense\" is no address and no network",
-        "/extra_config/router/return_error_msg: \"yes\" is a string, but true or false is expected",
         "/endpoints/0/endpoint: ignoring the 'GET /a/*x/y' endpoint, since it is invalid!!!",
         "/endpoints/1/backend: ignoring the 'GET /b' endpoint, since it has 0 backends defined!",
-        "/endpoints/2/method: Unsupported method HEAD",
+        "/endpoints/2/concurrent_calls: \"many\" is a string, but an integer is expected",
         "/endpoints/3/backend/0/url_pattern: undefined output param 'x'! endpoint: GET /d/:id, backend: 0. input: [id], output: [x]",
     ];
     for line in expected {
@@ -307,10 +325,14 @@ fn values_of_earlier_answers_make_a_sequence() {
     };
     assert_eq!(warnings(&with(serde_json::json!({}))), Vec::<String>::new());
     let warned = warnings(&with(
-        serde_json::json!({ "proxy": { "strategy": "sequential" } }),
+        serde_json::json!({ "proxy": { "strategy": "sequential", "sequential": false } }),
+    ));
+    assert_eq!(warned, Vec::<String>::new());
+    let warned = warnings(&with(
+        serde_json::json!({ "proxy": { "strategy": "fallback" } }),
     ));
     assert_eq!(warned.len(), 1, "{warned:?}");
-    assert!(warned[0].contains("\"strategy\" is unknown"), "{warned:?}");
+    assert!(warned[0].contains("not supported"), "{warned:?}");
     let warned = warnings(&with(
         serde_json::json!({ "proxy": { "sequential": false } }),
     ));

@@ -81,6 +81,21 @@ fn whole(block: &str) -> String {
     root.to_string()
 }
 
+/// Every configuration in the documents, as a whole file, with the name of its place.
+pub(crate) fn configurations() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (i, block) in blocks(&text, "json").iter().enumerate() {
+            all.push((
+                format!("{} block {}", document.display(), i + 1),
+                whole(block),
+            ));
+        }
+    }
+    all
+}
+
 #[test]
 fn every_configuration_in_the_documents_passes_check() {
     let dir = tempfile::tempdir().unwrap();

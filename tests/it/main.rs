@@ -25,6 +25,7 @@ mod h2;
 mod health;
 mod hostile;
 mod http_cache;
+mod lenient;
 mod logs;
 #[cfg(feature = "lua")]
 mod lua;

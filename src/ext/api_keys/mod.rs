@@ -21,6 +21,7 @@ use super::registry::{EndpointExtension, ServiceExtension};
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/api-keys",
     aliases: &[],
+    guard: true,
     doc: "The API keys of the service and their roles; endpoints with a block of the same name ask for one.",
     keys: config::SERVICE_KEYS,
     compile: compile::service,
@@ -30,6 +31,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/api-keys",
     aliases: &[],
+    guard: true,
     doc: "Lets only requests pass that carry an API key with one of these roles; all others get 401. Beside \
           `auth/validator` and `auth/basic` all of them must be satisfied.",
     keys: config::ENDPOINT_KEYS,

@@ -20,6 +20,7 @@ use super::registry::EndpointExtension;
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/signer",
     aliases: &["github.com/devopsfaith/krakend-jose/signer"],
+    guard: true,
     doc: "Replaces members of the answer by signed tokens of their content. Takes the place of the endpoint's rate \
           limit and Lua script, as in KrakenD.",
     keys: config::KEYS,

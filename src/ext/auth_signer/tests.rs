@@ -84,7 +84,7 @@ fn configuration_errors_stop_the_start() {
         r#"{"alg": "HS256", "kid": "k1"}"#,
         r#"{"alg": "HS256", "kid": "k1", "jwk_url": "https://h", "jwk_fingerprints": ["x"]}"#,
         r#"{"alg": "HS256", "kid": "k1", "jwk_url": "https://h", "jwk_local_ca": "PATH.not"}"#,
-        r#"{"alg": "HS256", "kid": "k1", "jwk_url": "https://h", "keys_to_sign": "a"}"#,
+        r#"{"alg": "HS256", "kid": "k1", "jwk_url": "https://h", "keys_to_sign": {}}"#,
     ] {
         let mut file = File::new(&bad.replace("PATH", &path));
         file.endpoint(&ENDPOINT, "/token");

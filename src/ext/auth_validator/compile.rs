@@ -250,13 +250,17 @@ fn rules(block: &Block<'_>) -> Rules {
     let boxed =
         |key: &str| -> Box<[Box<str>]> { block.texts(key).into_iter().map(Box::from).collect() };
     let scopes = boxed("scopes");
-    let scopes_key = block.text("scopes_key").unwrap_or_default();
+    let mut scopes_key = block.text("scopes_key").unwrap_or_default();
     if !scopes.is_empty() && scopes_key.is_empty() {
         let node = block.get("scopes").unwrap_or_else(|| block.node().clone());
-        node.mistake_hint(
-            Mistake::invalid("without \"scopes_key\" no scope would be looked at"),
+        node.warn_hint(
+            Mistake::invalid(
+                "there is no \"scopes_key\": scopes are looked for in the claim \"scope\"; KrakenD would look at none",
+            ),
             "\"scopes_key\": \"scope\"",
         );
+        // RFC 8693 §4.2.
+        scopes_key = "scope";
     }
     let roles_key = block.text("roles_key").unwrap_or("roles");
     Rules {
@@ -275,17 +279,29 @@ fn rules(block: &Block<'_>) -> Rules {
 }
 
 fn matcher(block: &Block<'_>) -> ScopeMatcher {
-    match block.text("scopes_matcher") {
-        Some("all") => ScopeMatcher::All,
-        None | Some("any" | "") => ScopeMatcher::Any,
-        Some(_) => {
-            if let Some(node) = block.get("scopes_matcher") {
-                node.warn_hint(
-                    Mistake::invalid("this is neither \"all\" nor \"any\", and counts as \"any\""),
-                    "letter case matters",
-                );
-            }
-            ScopeMatcher::Any
+    let text = block.text("scopes_matcher").unwrap_or_default();
+    match text {
+        "all" => return ScopeMatcher::All,
+        "any" | "" => return ScopeMatcher::Any,
+        _ => {}
+    }
+    let node = block
+        .get("scopes_matcher")
+        .unwrap_or_else(|| block.node().clone());
+    match text.trim().to_ascii_lowercase().as_str() {
+        "all" => {
+            node.warn(Mistake::invalid(
+                "taken as \"all\"; KrakenD, for which letter case matters, would take \"any\"",
+            ));
+            ScopeMatcher::All
+        }
+        "any" => ScopeMatcher::Any,
+        _ => {
+            node.mistake(Mistake::NotOneOf {
+                found: node.shown(),
+                allowed: "all, any".to_owned(),
+            });
+            ScopeMatcher::All
         }
     }
 }
@@ -329,7 +345,7 @@ fn propagate(block: &Block<'_>) -> Box<[Propagation]> {
     let mut all: Vec<Propagation> = Vec::new();
     for item in block.list("propagate_claims") {
         let Data::List(_) = &item.value().data else {
-            item.wrong_type(&crate::config::Kind::Texts);
+            no_pair(&item);
             continue;
         };
         let Some(texts) = item.texts(Typing::Strict) else {
@@ -353,6 +369,30 @@ fn propagate(block: &Block<'_>) -> Box<[Propagation]> {
         });
     }
     all.into()
+}
+
+/// A claim that stands by itself. The hint has to be a whole pair, or it would lead to the next mistake.
+fn no_pair(item: &Node<'_>) {
+    let mistake = Mistake::invalid(format!(
+        "{} is {}, but a pair of claim and header is expected",
+        item.shown(),
+        item.value().type_name()
+    ));
+    match &item.value().data {
+        Data::Text(claim) if !claim.is_empty() => {
+            let name = claim.rsplit(['.', '/']).next().unwrap_or(claim);
+            let usable = |c: char| match c.is_ascii_alphanumeric() {
+                true => c.to_ascii_lowercase(),
+                false => '-',
+            };
+            let name: String = name.chars().map(usable).collect();
+            item.mistake_hint(
+                mistake,
+                format!("[{claim:?}, \"x-{}\"]", name.trim_matches('-')),
+            );
+        }
+        _ => item.mistake_hint(mistake, "[\"sub\", \"x-user\"]"),
+    }
 }
 
 fn challenges(

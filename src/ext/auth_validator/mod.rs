@@ -36,6 +36,7 @@ const ALIASES: &[&str] = &["github.com/devopsfaith/krakend-jose/validator"];
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/validator",
     aliases: ALIASES,
+    guard: true,
     doc: "Requests need a token that one of the provider's keys has signed and that keeps the rules of this block.",
     keys: config::KEYS,
     compile: compile::endpoint,
@@ -45,6 +46,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/validator",
     aliases: ALIASES,
+    guard: true,
     doc: "What the validators of all endpoints share.",
     keys: config::SERVICE_KEYS,
     compile: compile::service,

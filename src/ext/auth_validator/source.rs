@@ -103,7 +103,7 @@ fn algorithm(block: &Block<'_>, outer: Option<&Block<'_>>) -> Option<Algorithm> 
         Some(node) => node.text(crate::config::Typing::Strict)?,
         None => "",
     };
-    let known = Algorithm::parse(name);
+    let known = Algorithm::parse(name).or_else(|| respelled(node.as_ref()?, name));
     if known.is_none() {
         let node = node.unwrap_or_else(|| block.node().clone());
         let names: Vec<_> = Algorithm::ALL.iter().map(|known| known.as_str()).collect();
@@ -113,6 +113,18 @@ fn algorithm(block: &Block<'_>, outer: Option<&Block<'_>>) -> Option<Algorithm> 
         );
     }
     known
+}
+
+/// `rs256`, `RS256 `: KrakenD knows none of them and refuses every token; what is meant is plain.
+fn respelled(node: &Node<'_>, name: &str) -> Option<Algorithm> {
+    let mut all = Algorithm::ALL.iter().copied();
+    let known = all.find(|known| known.as_str().eq_ignore_ascii_case(name.trim()))?;
+    node.warn(Mistake::invalid(format!(
+        "{} is taken as \"{}\"",
+        node.shown(),
+        known.as_str()
+    )));
+    Some(known)
 }
 
 fn strategy(block: &Block<'_>, outer: Option<&Block<'_>>) -> KeyIdStrategy {
@@ -247,12 +259,32 @@ fn location(
     if !insecure && !url.starts_with("https://") {
         return Err(INSECURE);
     }
+    if insecure && !is_here(url) {
+        let node = block
+            .get("disable_jwk_security")
+            .unwrap_or_else(|| block.node().clone());
+        node.warn_hint(
+            Mistake::invalid(
+                "the keys come over a connection that nobody checks: whoever sits in between can make tokens",
+            ),
+            "an https:// URL without \"disable_jwk_security\"; \"jwk_local_ca\" names a CA of your own",
+        );
+    }
     if has_no_host(url) {
         let shown = without_values(url);
         block.node().invalid(format!("{shown:?} is no URL"));
         return Ok(None);
     }
     Ok(Some(location))
+}
+
+/// Whether the URL leads to this machine.
+fn is_here(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn has_no_host(url: &str) -> bool {

@@ -394,12 +394,13 @@ fn a_block_that_would_not_protect_is_refused() {
         r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_fingerprints": ["%"]}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_fingerprints": ["AAAA"]}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "cipher_suites": [5, 10]}"#.to_owned(),
-        r#"{"alg": "RS256", "jwk_url": "https://k", "scopes": ["a"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "scopes": ["a"], "scopes_key": "s", "scopes_matcher": "most"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": ["sub", "x-user"]}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "key_identify_strategy": "x"}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [["sub"]]}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": ["sub"]}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [["sub", "a b"]]}"#.to_owned(),
-        r#"{"alg": "RS256", "jwk_url": "https://k", "audience": "a"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "audience": true}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "cache": true, "cache_duration": "5m"}"#.to_owned(),
         r#"{"alg": "RS256", "jwk_url": "https://k", "cache": true, "cache_duration": -1}"#.to_owned(),
         r#"{"alg": "RS256", "openid_configuration": true}"#.to_owned(),
@@ -413,6 +414,52 @@ fn a_block_that_would_not_protect_is_refused() {
     ] {
         let (mistakes, _) = findings(&text);
         assert!(mistakes > 0, "{text}");
+    }
+}
+
+#[test]
+fn a_block_whose_meaning_is_plain_is_taken_at_it() {
+    for (text, words) in [
+        (r#""audience": "a""#, "taken as"),
+        (r#""issuer": ["https://i"]"#, "taken as"),
+        (r#""scopes": ["a"]"#, "in the claim"),
+        (r#""scopes": "a", "scopes_key": "scope""#, "taken as"),
+        (
+            r#""scopes": ["a"], "scopes_key": "scope", "scopes_matcher": "ALL""#,
+            "taken as",
+        ),
+        (r#""roles": "admin""#, "taken as"),
+        (r#""Roles": ["admin"]"#, "KeyTaken"),
+        (r#""disable_jwk_security": "false""#, "false"),
+        (r#""cache": "true", "cache_duration": "900""#, "900"),
+        (r#""key_identify_strategy": "KID""#, "taken as"),
+    ] {
+        let text = format!(r#"{{"alg": "RS256", "jwk_url": "https://k", {text}}}"#);
+        let mut file = File::new(&text);
+        file.endpoint(&ENDPOINT, "/m");
+        let found = file.findings();
+        assert_eq!(file.mistakes(), 0, "{text}: {found}");
+        assert!(
+            found.contains(words) || words == "taken as" && found.contains("Taken"),
+            "{text}: {found}"
+        );
+    }
+    let (mistakes, _) = findings(r#"{"alg": "rs256 ", "jwk_url": "https://k"}"#);
+    assert_eq!(mistakes, 0);
+}
+
+/// A hint leads to a file that starts, not to the next mistake.
+#[test]
+fn the_hint_for_a_claim_alone_is_a_pair_that_is_taken() {
+    for claim in ["user_id", "realm.user id", "https://a.example/tenant"] {
+        let text = json!({"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [claim]});
+        let mut file = File::new(&text.to_string());
+        file.endpoint(&ENDPOINT, "/m");
+        let hints = file.hints();
+        let hint = hints.iter().find(|hint| hint.starts_with('[')).unwrap();
+        let text =
+            format!(r#"{{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [{hint}]}}"#);
+        assert_eq!(findings(&text).0, 0, "{text}");
     }
 }
 

@@ -26,6 +26,7 @@ use super::registry::{EndpointExtension, ServiceExtension};
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/basic",
     aliases: &[],
+    guard: true,
     doc: "The users of the service; endpoints with a block of the same name ask for one of them.",
     keys: config::KEYS,
     compile: compile::service,
@@ -35,6 +36,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/basic",
     aliases: &[],
+    guard: true,
     doc: "Lets only users with the right password pass, others get 401. An empty block means the service's users; \
           users of its own take their place. Beside `auth/validator` and `auth/api-keys` all of them must be satisfied.",
     keys: config::KEYS,

@@ -18,6 +18,7 @@ const DOC: &str = "Refuses clients by their `User-Agent`.";
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: NAMESPACE,
     aliases: ALIASES,
+    guard: true,
     doc: DOC,
     keys: config::KEYS,
     compile: compile::service,
@@ -27,6 +28,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: NAMESPACE,
     aliases: ALIASES,
+    guard: true,
     doc: DOC,
     keys: config::KEYS,
     compile: compile::endpoint,

@@ -6,7 +6,7 @@ use super::config::{Entry, entries};
 use super::facts::{JWT, REQUEST, RESP_DATA, RESPONSE, variables};
 use super::language::{self, Program, Type};
 use super::runtime::{Checks, Rejecters, Stage};
-use super::{ALIASES, NAMESPACE};
+use super::{ALIASES, NAMESPACE, certain};
 use crate::config::{Mistake, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
@@ -63,16 +63,15 @@ struct Compiled {
 pub(super) fn endpoint(
     node: &Node<'_>,
     site: &EndpointSite<'_>,
-    _cx: &mut Compile<'_>,
+    cx: &mut Compile<'_>,
 ) -> EndpointPart {
     let tokens = validated(site);
-    let compiled = compiled(node, |entry| {
-        if !tokens {
-            entry.node.mistake_hint(
-                Mistake::invalid("\"JWT\" is known only where tokens are validated"),
-                "add \"auth/validator\" to this endpoint, or remove the expression",
-            )
-        }
+    let compiled = compiled(node, site, cx, |entry| match tokens {
+        true => {}
+        false => entry.node.mistake_hint(
+            Mistake::invalid("\"JWT\" is known only where tokens are validated"),
+            "add \"auth/validator\" to this endpoint, or remove the expression",
+        ),
     });
     match checks(&format!("[ENDPOINT: {}][CEL]", site.pattern), compiled) {
         Some(checks) => EndpointPart::Piped {
@@ -86,9 +85,9 @@ pub(super) fn endpoint(
 pub(super) fn backend(
     node: &Node<'_>,
     site: &BackendSite<'_>,
-    _cx: &mut Compile<'_>,
+    cx: &mut Compile<'_>,
 ) -> BackendPart {
-    let compiled = compiled(node, |entry| {
+    let compiled = compiled(node, site.endpoint, cx, |entry| {
         entry.node.mistake_hint(
             Mistake::invalid("\"JWT\" is not known at a backend"),
             "move the expression to the endpoint's \"validation/cel\"",
@@ -136,8 +135,13 @@ fn validated(site: &EndpointSite<'_>) -> bool {
     neighbour(site, known.namespace, known.aliases).is_some()
 }
 
-/// Compiles the expressions of a block. `token` is called for those that need a token.
-fn compiled(node: &Node<'_>, token: impl Fn(&Entry<'_>)) -> Vec<Compiled> {
+/// Compiles the expressions of a block; `token` is told of those that need one.
+fn compiled(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &Compile<'_>,
+    token: impl Fn(&Entry<'_>),
+) -> Vec<Compiled> {
     let mut all = Vec::new();
     for entry in entries(node) {
         log::debug!("[CEL] Parsing expression: {}", entry.text);
@@ -157,6 +161,7 @@ fn compiled(node: &Node<'_>, token: impl Fn(&Entry<'_>)) -> Vec<Compiled> {
             token(&entry);
         }
         doubts(&entry, &program, &moments);
+        certain::missing(&entry.node, &program, site, cx);
         all.push(Compiled {
             moments,
             program,

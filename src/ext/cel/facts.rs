@@ -20,6 +20,9 @@ use crate::runtime::template::escape;
 /// The indexes of the variables in [`variables`].
 pub(super) const NOW: usize = 0;
 pub(super) const REQUEST: std::ops::Range<usize> = 1..6;
+pub(super) const REQ_PARAMS: usize = 3;
+pub(super) const REQ_HEADERS: usize = 4;
+pub(super) const REQ_QUERY: usize = 5;
 pub(super) const RESPONSE: std::ops::Range<usize> = 6..10;
 pub(super) const RESP_DATA: usize = 9;
 pub(super) const JWT: usize = 10;

@@ -8,6 +8,7 @@
 //! | `runtime` | evaluates the expressions of one place, before and after, and on a token |
 //! | `config`, `compile` | the block and its compilation |
 
+mod certain;
 mod compile;
 mod config;
 mod facts;
@@ -28,6 +29,7 @@ const ALIASES: &[&str] = &["github.com/devopsfaith/krakend-cel"];
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: NAMESPACE,
     aliases: ALIASES,
+    guard: true,
     doc: "A list of objects, each with an expression that must give `true` for requests (`req_…`), answers (`resp_…`) or \
           tokens (`JWT`), else the client gets 500, or 401 for a token. See [validation](validation.md).",
     keys: config::KEYS,
@@ -38,6 +40,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: NAMESPACE,
     aliases: ALIASES,
+    guard: true,
     doc: "A list of objects, each with an expression that must give `true` for calls to this backend (`req_…`) or its \
           answers (`resp_…`), else the call has failed. See [validation](validation.md).",
     keys: config::KEYS,

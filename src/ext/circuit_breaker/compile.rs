@@ -27,6 +27,14 @@ pub(super) fn backend(
         ));
         return BackendPart::Nothing;
     }
+    if site.endpoint.streams && !block.stream_errors {
+        node.warn_hint(
+            Mistake::invalid(
+                "the backend of a \"no-op\" endpoint: statuses of 500 and above are no failures for this breaker",
+            ),
+            "\"stream_errors\": true counts them; without it only calls without an answer count",
+        );
+    }
     let seconds = |number: Option<u64>| number.filter(|n| *n > 0).map(Duration::from_secs);
     let settings = Settings {
         interval: seconds(block.interval),

@@ -14,6 +14,7 @@ use super::registry::BackendExtension;
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/circuit-breaker",
     aliases: &["github.com/devopsfaith/krakend-circuitbreaker/gobreaker"],
+    guard: false,
     doc: "Stops calling a backend that keeps failing.",
     keys: config::KEYS,
     compile: compile::backend,

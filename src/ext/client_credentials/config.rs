@@ -1,6 +1,6 @@
 //! The block as configured.
 
-use crate::config::{Data, Key, Kind, Node, Typing, key};
+use crate::config::{Key, Kind, Node, Typing, key};
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -92,16 +92,9 @@ impl<'a> Block<'a> {
 
 /// The members of `params`, each a list of strings.
 fn lists(params: &Node<'_>) -> Vec<(String, Vec<String>)> {
-    let list = |node: &Node<'_>| {
-        if matches!(node.value().data, Data::Text(_)) {
-            node.wrong_type(&Kind::Texts);
-            return None;
-        }
-        node.texts(Typing::Strict)
-    };
     params
         .members()
         .iter()
-        .filter_map(|(name, node)| Some(((*name).to_owned(), list(node)?)))
+        .filter_map(|(name, node)| Some(((*name).to_owned(), node.texts(Typing::Strict)?)))
         .collect()
 }

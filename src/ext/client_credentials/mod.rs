@@ -16,6 +16,7 @@ use super::registry::BackendExtension;
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "auth/client-credentials",
     aliases: &["github.com/devopsfaith/krakend-oauth2-clientcredentials"],
+    guard: true,
     doc: "Sends an OAuth2 token of the gateway's own to the backend; backends with equal definitions share it.",
     keys: config::KEYS,
     compile: compile::backend,

@@ -44,6 +44,7 @@ pub(super) fn endpoint(
 }
 
 fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
+    doubts(node, block);
     let origins = origins(node, &block.allow_origins);
     if origins == Origins::Any && block.allow_credentials {
         node.warn_hint(
@@ -66,6 +67,39 @@ fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
             .and_then(|status| StatusCode::from_u16(status).ok())
             .unwrap_or(StatusCode::NO_CONTENT),
         debug: block.debug,
+    }
+}
+
+/// What no browser ever sends, so that it never matches.
+fn doubts(node: &Node<'_>, block: &Block<'_>) {
+    let at = |key: &str| node.get(key).unwrap_or_else(|| node.clone());
+    let origins = block.allow_origins.iter().filter(|origin| *origin != "*");
+    for origin in origins {
+        let rest = origin.split_once("://").map(|(_, rest)| rest);
+        let (why, hint) = match rest {
+            _ if origin == "null" => continue,
+            Some(rest) if rest.contains('/') => {
+                let end = origin.len() - rest.len() + rest.find('/').unwrap_or(rest.len());
+                let whole = origin.get(..end).unwrap_or(origin).to_owned();
+                ("an origin has no path and no slash at its end", whole)
+            }
+            // `*.example.com` and `*example.com` match whole origins.
+            None if !origin.starts_with('*') => (
+                "an origin begins with its scheme",
+                format!("https://{origin}"),
+            ),
+            _ => continue,
+        };
+        at("allow_origins").warn_hint(
+            Mistake::invalid(format!("{origin:?} never matches: {why}")),
+            format!("write {hint:?}"),
+        );
+    }
+    if block.allow_methods.iter().any(|method| method == "*") {
+        at("allow_methods").warn_hint(
+            Mistake::invalid("\"*\" is no method here, and allows none, as in KrakenD"),
+            "name the methods: [\"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\"]",
+        );
     }
 }
 

@@ -24,6 +24,7 @@ const ALIASES: &[&str] = &["github_com/devopsfaith/krakend-cors"];
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "security/cors",
     aliases: ALIASES,
+    guard: true,
     doc: "Lets pages of other origins call the gateway; answers preflight requests.",
     keys: config::SERVICE_KEYS,
     compile: compile::service,
@@ -33,6 +34,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "security/cors",
     aliases: ALIASES,
+    guard: true,
     doc: "Ours: rules for one endpoint, in place of the service's.",
     keys: config::KEYS,
     compile: compile::endpoint,

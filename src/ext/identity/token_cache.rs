@@ -16,6 +16,7 @@ pub struct Bounds(pub CacheLimits);
 pub const TOKEN_CACHE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/token-cache",
     aliases: &[],
+    guard: true,
     doc: "Ours: the bounds of the cache that saves verifying the same signature twice. It decides nothing: time, \
           issuer, audience, roles, scopes and revocation are asked for every request.",
     keys: KEYS,

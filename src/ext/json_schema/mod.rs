@@ -37,6 +37,7 @@ use super::registry::EndpointExtension;
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "validation/json-schema",
     aliases: &["github.com/devopsfaith/krakend-jsonschema"],
+    guard: true,
     doc: "A JSON Schema for the request's body: one that does not fit gets 400, and no backend sees it. The draft is \
           `$schema`'s (4, 6, 7, 2019-09, 2020-12), 2020-12 without one; `format` is asserted up to draft 7. `$ref` leads \
           to files, never to the network. See [validation](validation.md).",

@@ -15,6 +15,7 @@ use super::registry::ServiceExtension;
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/logging",
     aliases: &["github_com/devopsfaith/krakend-gologging"],
+    guard: false,
     doc: "What is logged, how and where.",
     keys: config::KEYS,
     compile: compile::logging,
@@ -24,6 +25,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const LOGSTASH: ServiceExtension = ServiceExtension {
     namespace: "telemetry/logstash",
     aliases: &["github_com/devopsfaith/krakend-logstash"],
+    guard: false,
     doc: "Log lines are JSON records; needs `telemetry/logging`.",
     keys: &[],
     compile: compile::logstash,
@@ -33,6 +35,7 @@ pub(super) const LOGSTASH: ServiceExtension = ServiceExtension {
 pub(super) const ACCESS: ServiceExtension = ServiceExtension {
     namespace: "portcullis/access-log",
     aliases: &[],
+    guard: true,
     doc: "The form of the access log, and where it goes.",
     keys: config::ACCESS_KEYS,
     compile: compile::access,

@@ -54,6 +54,7 @@ const ENDPOINT_ALIASES: &[&str] = &["github.com/devopsfaith/krakend-lua/router"]
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: ENDPOINT_NAMESPACE,
     aliases: ENDPOINT_ALIASES,
+    guard: true,
     doc: "A Lua script that sees every request before its endpoint does, also those without one. See \
           [Lua](lua.md).",
     keys: config::ENDPOINT_KEYS,
@@ -64,6 +65,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: ENDPOINT_NAMESPACE,
     aliases: ENDPOINT_ALIASES,
+    guard: true,
     doc: "A Lua script that sees the client's request after its token was checked. See [Lua](lua.md).",
     keys: config::ENDPOINT_KEYS,
     compile: compile::endpoint,
@@ -73,6 +75,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
 pub(super) const PROXY: EndpointExtension = EndpointExtension {
     namespace: "modifier/lua-proxy",
     aliases: &["github.com/devopsfaith/krakend-lua/proxy"],
+    guard: true,
     doc: "Lua scripts before an endpoint calls its backends and after their answers are merged. See \
           [Lua](lua.md).",
     keys: config::PIPE_KEYS,
@@ -83,6 +86,7 @@ pub(super) const PROXY: EndpointExtension = EndpointExtension {
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "modifier/lua-backend",
     aliases: &["github.com/devopsfaith/krakend-lua/proxy/backend"],
+    guard: true,
     doc: "Lua scripts before a backend is called and after it has answered. See [Lua](lua.md).",
     keys: config::PIPE_KEYS,
     compile: compile::backend,

@@ -1,5 +1,4 @@
-//! Compiles a definition to a tree. An invalid definition stops the start: KrakenD would let every call pass without
-//! it.
+//! From a definition to a tree. As in KrakenD, one broken definition takes the whole block with it, with a warning.
 
 use super::condition::Condition;
 use super::config::KEYS;
@@ -21,7 +20,13 @@ pub(super) fn backend(
         Some(root) if cx.report.mistakes() == before => {
             BackendPart::OnWire(Box::new(Martian::new(root)))
         }
-        _ => BackendPart::Nothing,
+        _ => {
+            node.warn_hint(
+                Mistake::invalid("every call is made without this block, as in KrakenD"),
+                "one broken modifier takes the whole block with it",
+            );
+            BackendPart::Nothing
+        }
     }
 }
 

@@ -37,6 +37,7 @@ use super::registry::BackendExtension;
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "modifier/martian",
     aliases: &["github.com/devopsfaith/krakend-martian"],
+    guard: false,
     doc: "Changes the call as it is sent and the answer as it came: exactly one of these modifiers, of which groups and filters hold others. Each may have a `scope`, a list of `request` and `response`; without it, it acts wherever it can.",
     keys: config::KEYS,
     compile: compile::backend,

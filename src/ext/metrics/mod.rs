@@ -14,6 +14,7 @@ use super::registry::ServiceExtension;
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/metrics",
     aliases: &["github_com/devopsfaith/krakend-metrics"],
+    guard: false,
     doc: "Counts requests and shows the counters at `/__stats` of a port of its own.",
     keys: config::KEYS,
     compile: compile::service,

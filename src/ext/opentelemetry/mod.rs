@@ -50,6 +50,7 @@ const NAMESPACE: &str = "telemetry/opentelemetry";
 pub(super) const SECURITY: ServiceExtension = ServiceExtension {
     namespace: "telemetry/opentelemetry-security",
     aliases: &[],
+    guard: false,
     doc: "Header fields for collectors, by the name of the exporter.",
     keys: config::SECURITY_KEYS,
     compile: exporters::security,
@@ -59,6 +60,7 @@ pub(super) const SECURITY: ServiceExtension = ServiceExtension {
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: NAMESPACE,
     aliases: &[],
+    guard: false,
     doc: "Traces and metrics, by KrakenD's names or OpenTelemetry's. See [observability.md](observability.md).",
     keys: config::KEYS,
     compile: compile::service,
@@ -68,6 +70,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: NAMESPACE,
     aliases: &[],
+    guard: false,
     doc: "What is reported of this endpoint.",
     keys: config::ENDPOINT_KEYS,
     compile: overrides::endpoint_block,
@@ -77,6 +80,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: NAMESPACE,
     aliases: &[],
+    guard: false,
     doc: "What is reported of this backend.",
     keys: config::BACKEND_KEYS,
     compile: overrides::backend_block,

@@ -36,6 +36,7 @@ use super::registry::{BackendExtension, EndpointExtension};
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "qos/ratelimit/router",
     aliases: &[],
+    guard: true,
     doc: "Limits the requests to an endpoint, of all clients together and of each client.",
     keys: config::ENDPOINT_KEYS,
     compile: compile::endpoint,
@@ -45,6 +46,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
 pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/ratelimit/proxy",
     aliases: &[],
+    guard: true,
     doc: "Limits the calls to a backend.",
     keys: config::BACKEND_KEYS,
     compile: compile::backend,

@@ -208,6 +208,21 @@ fn a_rate_of_zero_is_no_limit() {
 }
 
 #[test]
+fn a_limit_whose_meaning_is_plain_is_enforced() {
+    for block in [
+        r#"{"max_rate": "5"}"#,
+        r#"{"Max_Rate": 5}"#,
+        r#"{"max_rate": 5, "every": "60"}"#,
+        r#"{"client_max_rate": 5, "strategy": "IP"}"#,
+        r#"{"client_max_rate": 5, "strategy": "header", "key": ["X-Id"]}"#,
+    ] {
+        let mut file = File::new(block);
+        let part = file.endpoint(&ENDPOINT, "/m");
+        assert!(matches!(part, EndpointPart::Steps(_)), "{block}");
+    }
+}
+
+#[test]
 fn a_limit_that_cannot_be_enforced_stops_the_start() {
     for block in [
         r#"{"client_max_rate": 5, "strategy": "moon"}"#,
@@ -215,7 +230,7 @@ fn a_limit_that_cannot_be_enforced_stops_the_start() {
         r#"{"client_max_rate": 5, "strategy": "header", "key": "a b"}"#,
         r#"{"client_max_rate": 5, "strategy": "header"}"#,
         r#"{"client_max_rate": 5, "strategy": "claim"}"#,
-        r#"{"max_rate": "5"}"#,
+        r#"{"max_rate": "many"}"#,
         r#"{"max_rate": -5}"#,
         r#"{"max_rate": 5, "every": "soon"}"#,
         r#"{"max_rate": 5, "redis": true}"#,

@@ -17,6 +17,7 @@ use super::registry::ServiceExtension;
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/redis",
     aliases: &[],
+    guard: true,
     doc: "A Redis (5 or newer) for limits that several gateways share: `\"redis\": true` in `qos/ratelimit/router`.",
     keys: config::KEYS,
     compile: compile::service,

@@ -15,6 +15,7 @@ use super::registry::ServiceExtension;
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/request-id",
     aliases: &[],
+    guard: true,
     doc: "Gives each request an id that backends get, whatever `input_headers` lists, and that a JSON access log shows. A backend's own `input_headers` still has to name it.",
     keys: config::KEYS,
     compile: compile::service,

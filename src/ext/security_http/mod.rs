@@ -14,6 +14,7 @@ use super::registry::ServiceExtension;
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "security/http",
     aliases: &["github_com/devopsfaith/krakend-httpsecure"],
+    guard: true,
     doc: "Allowed hosts, redirects to TLS, and security fields on every answer but the health check's.",
     keys: config::KEYS,
     compile: compile::service,

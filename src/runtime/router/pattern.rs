@@ -46,6 +46,8 @@ impl Pattern {
     /// # Errors
     /// The path is reserved, has a `*` at an invalid position, or has two parameters in one segment.
     pub fn parse(path: &str, rest: bool) -> Result<Pattern, PatternError> {
+        let plain = Pattern::gin(path);
+        let path = plain.as_deref().unwrap_or(path);
         let path = path.strip_prefix('/').unwrap_or(path);
         let (body, wildcard) = match path.strip_suffix('*') {
             Some(body) if body.is_empty() || body.ends_with('/') => (body, true),
@@ -70,6 +72,28 @@ impl Pattern {
             .map(|text| segment(text, rest))
             .collect::<Result<Box<[_]>, _>>()?;
         Ok(Pattern::of(segments, wildcard))
+    }
+
+    /// A path with segments in the spelling of KrakenD's router, in ours: `/a/:id/*rest` is `/a/{id}/*`. `None` for a
+    /// path without any.
+    pub fn gin(path: &str) -> Option<String> {
+        let count = path.split('/').count();
+        let mut found = false;
+        let segments = path.split('/').enumerate().map(|(index, segment)| {
+            let named = |name: &&str| !name.is_empty() && name.chars().all(narrow_name);
+            if let Some(name) = segment.strip_prefix(':').filter(named) {
+                found = true;
+                return format!("{{{name}}}");
+            }
+            let last = index + 1 == count;
+            if segment.strip_prefix('*').filter(named).is_some() && last {
+                found = true;
+                return "*".to_owned();
+            }
+            segment.to_owned()
+        });
+        let plain = segments.collect::<Vec<_>>().join("/");
+        found.then_some(plain)
     }
 
     /// A path without parameters, reserved or not, for the gateway's own endpoints.

@@ -168,6 +168,15 @@ impl Program {
         paths
     }
 
+    /// The members of a variable that it asks for by name, each once: `v.a`, `v['a']`, `'a' in v`.
+    pub fn members(&self, variable: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        members(&self.root, variable, &mut names);
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Whether a part of `variable` is somewhere compared or computed with a number without a conversion.
     pub fn takes_as_number(&self, variable: usize) -> bool {
         takes_as_number(&self.root, variable)
@@ -223,6 +232,27 @@ fn reads(expr: &Expr, variable: usize, paths: &mut Vec<Path>) {
                 reads(child, variable, paths);
             }
         }
+    }
+}
+
+fn members(expr: &Expr, variable: usize, names: &mut Vec<String>) {
+    if let Some((found, path)) = expr.path() {
+        if let (true, Some(first)) = (found == variable, path.first()) {
+            names.push((*first).to_owned());
+        }
+        return;
+    }
+    if let Expr::Call {
+        function: Function::In,
+        args,
+    } = expr
+        && let [Expr::Literal(Literal::String(name)), Expr::Variable(found)] = &**args
+        && *found == variable
+    {
+        names.push(name.to_string());
+    }
+    for child in expr.children() {
+        members(child, variable, names);
     }
 }
 

@@ -82,8 +82,8 @@ fn an_invalid_definition_stops_the_start() {
             "/status.Modifier/statusCode: 101 is not in the range 200 to 999",
         ),
         (
-            r#"{"status.Modifier": {"statusCode": "200"}}"#,
-            "/status.Modifier/statusCode: \"200\" is a string, but an integer is expected",
+            r#"{"status.Modifier": {"statusCode": "OK"}}"#,
+            "/status.Modifier/statusCode: \"OK\" is a string, but an integer is expected",
         ),
         (
             r#"{"header.RegexFilter": {"header": "A", "regex": "(", "modifier": {"header.Id": {}}}}"#,
@@ -170,7 +170,7 @@ fn an_invalid_definition_stops_the_start() {
 fn every_error_is_reported_with_its_location() {
     let block = r#"{"fifo.Group": {"modifiers": [
         {"header.Filter": {"name": "A", "modifier": {"header.Modifier": {"name": ":"}}, "else": {"nope": {}}}},
-        {"priority.Group": {"modifiers": [{"priority": "1", "modifier": {"header.Id": {}}}, {"priority": 1}]}},
+        {"priority.Group": {"modifiers": [{"priority": "high", "modifier": {"header.Id": {}}}, {"priority": 1}]}},
         {"header.Copy": {"from": " ", "to": " "}}]}}"#;
     let group = "/fifo.Group/modifiers";
     let expected = [
@@ -179,7 +179,7 @@ fn every_error_is_reported_with_its_location() {
         ),
         format!("{group}/0/header.Filter/else/nope: unknown modifier: nope"),
         format!(
-            "{group}/1/priority.Group/modifiers/0/priority: \"1\" is a string, but an integer is expected"
+            "{group}/1/priority.Group/modifiers/0/priority: \"high\" is a string, but an integer is expected"
         ),
         format!("{group}/1/priority.Group/modifiers/1: the key \"modifier\" is missing"),
         format!("{group}/2/header.Copy/from: \" \" is no name of a header"),

@@ -1,0 +1,357 @@
+//! What was found in a file, as `check`, `run` and `reload` print it.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+
+use crate::config::{Finding, Mistake, Position, Severity};
+
+/// Findings that say the same at so many places are one line.
+const SAME: usize = 4;
+/// How many of these places are named.
+const PLACES: usize = 3;
+
+/// Colours, for a terminal whose user has not set `NO_COLOR` (no-color.org).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Paint(bool);
+
+impl Paint {
+    /// For text that goes to standard error.
+    pub(super) fn of_stderr() -> Paint {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Paint(std::io::stderr().is_terminal() && !refused && !dumb)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        match self.0 && !text.is_empty() {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    pub(super) fn bad(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+
+    pub(super) fn doubtful(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    pub(super) fn good(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    fn quiet(self, text: &str) -> String {
+        self.with("2", text)
+    }
+}
+
+/// Why a file cannot be served: the reference's first line, then every finding with its place.
+pub(super) fn refusal(name: &str, findings: &[Finding]) -> String {
+    painted_refusal(Paint::default(), name, findings)
+}
+
+pub(super) fn painted_refusal(paint: Paint, name: &str, findings: &[Finding]) -> String {
+    let mistake = |finding: &&Finding| finding.severity == Severity::Mistake;
+    let Some(first) = findings.iter().find(mistake) else {
+        return String::new();
+    };
+    let said = printable(&first.mistake.to_string());
+    let mut out = format!(
+        "{} {said}\n",
+        paint.bad(&format!("ERROR parsing the configuration file: '{name}':"))
+    );
+    out.push_str(&listed(paint, name, findings, Some(&said)));
+    out
+}
+
+/// The warnings of a file that is served, a line each, for the log.
+pub(super) fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
+    let warnings: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning)
+        .collect();
+    grouped(&warnings)
+        .into_iter()
+        .map(|group| {
+            let line = group.line(Paint::default(), name);
+            match &group.first.hint {
+                Some(hint) => format!("{line} ({})", printable(hint)),
+                None => line,
+            }
+        })
+        .collect()
+}
+
+/// One finding after the other: `gateway.json:12:15: /endpoints/3/timeout: …`, and a hint below it.
+pub(super) fn list(paint: Paint, name: &str, findings: &[Finding]) -> String {
+    listed(paint, name, findings, None)
+}
+
+/// `said`: the text of the first mistake, which stands above the list already.
+fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) -> String {
+    let mut out = String::new();
+    let all: Vec<&Finding> = findings.iter().collect();
+    let mut said = said;
+    for group in grouped(&all) {
+        let mistake = group.first.severity == Severity::Mistake;
+        match said.filter(|said| mistake && group.text() == *said) {
+            Some(_) => {
+                said = None;
+                let place = group.place(name);
+                // A file that cannot be read has no place in it.
+                if place != name {
+                    let _ = writeln!(out, "{place}{}", group.elsewhere());
+                }
+            }
+            None => {
+                let _ = writeln!(out, "{}", group.line(paint, name));
+            }
+        }
+        for note in notes(group.first) {
+            let _ = writeln!(out, "        {}", printable(note));
+        }
+        if let Some(hint) = &group.first.hint {
+            let hint = format!("hint: {}", printable(hint));
+            let _ = writeln!(out, "        {}", paint.quiet(&hint));
+        }
+    }
+    let mistakes = count(findings, Severity::Mistake);
+    let warnings = count(findings, Severity::Warning);
+    if mistakes + warnings > 1 {
+        let _ = writeln!(
+            out,
+            "{}, {}",
+            counted(mistakes, "mistake"),
+            counted(warnings, "warning")
+        );
+    }
+    out
+}
+
+/// Findings that say the same, in the order of the first of each.
+struct Group<'f> {
+    first: &'f Finding,
+    /// The first few, and how many there are.
+    places: Vec<&'f str>,
+    count: usize,
+}
+
+fn grouped<'f>(findings: &[&'f Finding]) -> Vec<Group<'f>> {
+    let mut counts = std::collections::HashMap::new();
+    for finding in findings {
+        *counts.entry(key(finding)).or_insert(0_usize) += 1;
+    }
+    let mut groups: Vec<Group<'f>> = Vec::new();
+    let mut at = std::collections::HashMap::new();
+    for finding in findings {
+        let key = key(finding);
+        let many = counts.get(&key).is_some_and(|count| *count >= SAME);
+        let known = match many {
+            true => *at.entry(key).or_insert(groups.len()),
+            false => groups.len(),
+        };
+        match groups.get_mut(known) {
+            Some(group) => {
+                group.count += 1;
+                if group.places.len() < PLACES {
+                    group.places.push(&finding.pointer);
+                }
+            }
+            None => groups.push(Group {
+                first: finding,
+                places: vec![&finding.pointer],
+                count: 1,
+            }),
+        }
+    }
+    groups
+}
+
+/// What two findings have in common that say the same of different endpoints.
+fn key(finding: &Finding) -> (bool, String, String, Option<&str>) {
+    let steps = finding.pointer.split('/').map(|step| {
+        let index = !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit());
+        if index { "*" } else { step }
+    });
+    (
+        finding.severity == Severity::Mistake,
+        steps.collect::<Vec<_>>().join("/"),
+        text(finding),
+        finding.hint.as_deref(),
+    )
+}
+
+impl Group<'_> {
+    fn place(&self, name: &str) -> String {
+        let (name, at) = template(self.first).unwrap_or((name, self.first.at));
+        let mut out = name.to_owned();
+        if at.is_known() {
+            let _ = write!(out, ":{at}");
+        }
+        if self.count == 1 && !self.first.pointer.is_empty() {
+            let _ = write!(out, ": {}", printable(&self.first.pointer));
+        }
+        out
+    }
+
+    fn text(&self) -> String {
+        printable(&text(self.first))
+    }
+
+    /// The other places of the same.
+    fn elsewhere(&self) -> String {
+        if self.count == 1 {
+            return String::new();
+        }
+        let mut out = format!(
+            " ({} places: {}",
+            self.count,
+            printable(&self.places.join(", "))
+        );
+        if self.count > self.places.len() {
+            out.push_str(", …");
+        }
+        out.push(')');
+        out
+    }
+
+    fn line(&self, paint: Paint, name: &str) -> String {
+        let (name, at) = template(self.first).unwrap_or((name, self.first.at));
+        let mut out = name.to_owned();
+        if at.is_known() {
+            let _ = write!(out, ":{at}");
+        }
+        if self.first.severity == Severity::Warning {
+            let _ = write!(out, ": {}", paint.doubtful("warning"));
+        }
+        if self.count == 1 && !self.first.pointer.is_empty() {
+            let _ = write!(out, ": {}", printable(&self.first.pointer));
+        }
+        let _ = write!(out, ": {}{}", self.text(), self.elsewhere());
+        out
+    }
+}
+
+/// The findings as objects, for machines: each by itself.
+pub(super) fn objects(findings: &[Finding]) -> Vec<serde_json::Value> {
+    findings.iter().map(object).collect()
+}
+
+/// `template` is there for a file that was rendered: what printed the place, or what could not be rendered.
+fn object(finding: &Finding) -> serde_json::Value {
+    let mut object = serde_json::json!({
+        "severity": word(finding.severity),
+        "pointer": finding.pointer,
+        "line": finding.at.is_known().then_some(finding.at.line),
+        "column": finding.at.is_known().then_some(finding.at.column),
+        "message": finding.mistake.to_string(),
+        "hint": finding.hint,
+    });
+    if let Some((file, at)) = template(finding) {
+        object["template"] = serde_json::json!({
+            "file": file,
+            "line": at.is_known().then_some(at.line),
+            "column": at.is_known().then_some(at.column),
+            "notes": notes(finding),
+        });
+    }
+    object
+}
+
+/// The file that a person repairs, when that is not the one that was asked for.
+fn template(finding: &Finding) -> Option<(&str, Position)> {
+    match &finding.mistake {
+        Mistake::Template(problem) => Some((&problem.file, problem.at)),
+        Mistake::Rendered { place, .. } => Some((&place.file, place.at)),
+        _ => None,
+    }
+}
+
+fn notes(finding: &Finding) -> &[String] {
+    match &finding.mistake {
+        Mistake::Template(problem) => &problem.notes,
+        _ => &[],
+    }
+}
+
+fn text(finding: &Finding) -> String {
+    match &finding.mistake {
+        Mistake::Template(problem) => problem.text.clone(),
+        Mistake::Rendered { mistake, text, .. } => format!("{mistake} ({text}:{})", finding.at),
+        mistake => mistake.to_string(),
+    }
+}
+
+fn count(findings: &[Finding], severity: Severity) -> usize {
+    findings
+        .iter()
+        .filter(|finding| finding.severity == severity)
+        .count()
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Mistake => "mistake",
+        Severity::Warning => "warning",
+    }
+}
+
+/// Texts of the file may hold escapes that a terminal obeys.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c.is_control() && c != '\n' {
+            true => '\u{fffd}',
+            false => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warning(pointer: &str, text: &str) -> Finding {
+        Finding {
+            severity: Severity::Warning,
+            pointer: pointer.to_owned(),
+            at: Position::new(1, 2),
+            mistake: Mistake::invalid(text.to_owned()),
+            hint: None,
+        }
+    }
+
+    #[test]
+    fn the_same_warning_at_many_places_is_one_line() {
+        let mut all: Vec<Finding> = (0..3000)
+            .map(|n| warning(&format!("/endpoints/{n}/max_rate"), "has no effect"))
+            .collect();
+        all.push(warning("/endpoints/7/timeout", "has no effect"));
+        all.push(warning("/name", "odd"));
+        assert_eq!(
+            warnings("f.json", &all),
+            [
+                "f.json:1:2: warning: has no effect (3000 places: /endpoints/0/max_rate, /endpoints/1/max_rate, \
+                 /endpoints/2/max_rate, …)",
+                "f.json:1:2: warning: /endpoints/7/timeout: has no effect",
+                "f.json:1:2: warning: /name: odd",
+            ]
+        );
+        assert_eq!(warnings("f.json", &all[..3]).len(), 3);
+        assert!(list(Paint::default(), "f.json", &all).ends_with("0 mistakes, 3002 warnings\n"));
+    }
+
+    #[test]
+    fn colours_are_there_only_when_asked_for() {
+        let all = [warning("/name", "odd")];
+        assert!(list(Paint(true), "f.json", &all).contains("\x1b[33mwarning\x1b[0m"));
+        assert!(!list(Paint(false), "f.json", &all).contains('\x1b'));
+    }
+}

@@ -1,0 +1,215 @@
+//! What KrakenD 3.0 reads otherwise than the KrakenD 2 of version-3 files, as far as it was public in November 2026.
+//!
+//! A version-3 file is told what KrakenD 3.0 would drop (`check --compat krakend-3`); a version-4 file that holds such a
+//! part gets a warning, because KrakenD ignores it while it works here.
+
+use crate::compile::namespaces::{self, Found};
+use crate::config::key::is_comment;
+use crate::config::{Data, Mistake, Node};
+
+/// One part of a file that KrakenD 3.0 would treat otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub pointer: String,
+    /// KrakenD 3.0 drops the part.
+    pub lost: bool,
+    /// What changes, and what to write.
+    pub text: String,
+    /// What this gateway does with it.
+    pub here: &'static str,
+}
+
+const WORKS: &str = "here it keeps working";
+const NOT_BUILT: &str = "here it is not supported either";
+const BOTH: &str = "here both are read";
+
+/// Namespaces that KrakenD 3.0 removes, with what it has instead.
+const REMOVED: &[(&str, &str)] = &[
+    (
+        "telemetry/opencensus",
+        "removed; write \"telemetry/opentelemetry\"",
+    ),
+    (
+        "telemetry/influx",
+        "removed; write \"telemetry/opentelemetry\"",
+    ),
+    (
+        "telemetry/metrics",
+        "removed from the schema; write \"telemetry/opentelemetry\"",
+    ),
+    (
+        "plugin/http-server",
+        "the Community Edition has no plugins any more",
+    ),
+    (
+        "plugin/http-client",
+        "the Community Edition has no plugins any more",
+    ),
+    (
+        "plugin/req-resp-modifier",
+        "the Community Edition has no plugins any more",
+    ),
+    (
+        "plugin/middleware",
+        "the Community Edition has no plugins any more",
+    ),
+];
+
+/// What KrakenD 3.0 would read otherwise in this file, in the order of the file.
+pub fn changes(root: &Node<'_>) -> Vec<Change> {
+    let mut all = Vec::new();
+    for (name, node) in root.members() {
+        if name.eq_ignore_ascii_case("version") && node.value().to_json().trim_matches('"') == "3" {
+            let text = "3 must become 4".to_owned();
+            all.push(change(&node, false, text, BOTH));
+        }
+        if name.eq_ignore_ascii_case("plugin") {
+            let text = "the Community Edition has no plugins any more".to_owned();
+            all.push(change(&node, true, text, NOT_BUILT));
+        }
+    }
+    walk(root, &mut all);
+    all
+}
+
+/// Warns of the parts of a version-4 file that KrakenD 3.0 drops.
+pub fn warn(root: &Node<'_>) {
+    for (node, change) in found(root) {
+        if change.lost {
+            node.warn_hint(
+                Mistake::invalid(format!("KrakenD 3.0 ignores this: {}", change.text)),
+                change.here,
+            );
+        }
+    }
+}
+
+fn found<'a>(root: &Node<'a>) -> Vec<(Node<'a>, Change)> {
+    let mut all = Vec::new();
+    visit(root, &mut |node, change| all.push((node.clone(), change)));
+    all
+}
+
+fn walk(root: &Node<'_>, all: &mut Vec<Change>) {
+    visit(root, &mut |_, change| all.push(change));
+}
+
+/// Looks into every `extra_config` of the file, as deep as there are any.
+fn visit<'a>(node: &Node<'a>, tell: &mut impl FnMut(&Node<'a>, Change)) {
+    match &node.value().data {
+        Data::Object(_) => {
+            for (name, inner) in node.members() {
+                match name.eq_ignore_ascii_case("extra_config") {
+                    true => inner
+                        .members()
+                        .iter()
+                        .for_each(|(name, block)| namespace(name, block, tell)),
+                    // Bodies and schemas are not looked into.
+                    false if matches!(name, "endpoints" | "backend" | "async_agent") => {
+                        visit(&inner, tell)
+                    }
+                    false => {}
+                }
+            }
+        }
+        Data::List(_) => node.items().iter().for_each(|item| visit(item, tell)),
+        _ => {}
+    }
+}
+
+fn namespace<'a>(name: &str, block: &Node<'a>, tell: &mut impl FnMut(&Node<'a>, Change)) {
+    if is_comment(name) {
+        return;
+    }
+    let known = namespaces::lookup(name);
+    let here = match &known {
+        Some(Found { built: true, .. }) => WORKS,
+        _ => NOT_BUILT,
+    };
+    if let Some(known) = known.as_ref().filter(|known| known.name != name) {
+        let open = match known.guard {
+            true => ", and nothing would be guarded",
+            false => "",
+        };
+        let text = format!(
+            "the old name is not read any more{open}; write {:?}",
+            known.name
+        );
+        tell(block, change(block, true, text, here));
+    }
+    let short = known.as_ref().map_or(name, |known| known.name);
+    if let Some((_, what)) = REMOVED.iter().find(|(removed, _)| *removed == short) {
+        tell(block, change(block, true, (*what).to_owned(), here));
+    }
+    if short == "proxy"
+        && let Some(sequential) = block.get("sequential")
+    {
+        let text = "deprecated; write \"strategy\": \"sequential\"".to_owned();
+        tell(&sequential, change(&sequential, false, text, WORKS));
+    }
+}
+
+fn change(node: &Node<'_>, lost: bool, text: String, here: &'static str) -> Change {
+    Change {
+        pointer: node.pointer(),
+        lost,
+        text,
+        here,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Report, json};
+
+    fn told(text: &str) -> Vec<String> {
+        let report = Report::new();
+        let value = json::parse(text, &report).unwrap();
+        changes(&Node::root(&value, &report))
+            .into_iter()
+            .map(|one| {
+                let lost = if one.lost { "LOST " } else { "" };
+                format!("{lost}{}: {}", one.pointer, one.text)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn old_names_plugins_and_removed_parts_are_told() {
+        let found = told(
+            r#"{"version": 3, "plugin": {"folder": "x"},
+                "extra_config": {"telemetry/influx": {}, "github_com/devopsfaith/krakend-cors": {}, "@github.com/x": 1},
+                "endpoints": [{"endpoint": "/a",
+                    "extra_config": {"github.com/devopsfaith/krakend-jose/validator": {}, "proxy": {"sequential": true},
+                                     "auth/validator": {}},
+                    "backend": [{"extra_config": {"github.com/devopsfaith/krakend-martian": {"extra_config": {"a": 1}},
+                                                  "plugin/http-client": {}}}]}]}"#,
+        );
+        assert_eq!(
+            found,
+            [
+                "/version: 3 must become 4",
+                "LOST /plugin: the Community Edition has no plugins any more",
+                "LOST /extra_config/telemetry~1influx: removed; write \"telemetry/opentelemetry\"",
+                "LOST /extra_config/github_com~1devopsfaith~1krakend-cors: the old name is not read any more, and nothing \
+                 would be guarded; write \"security/cors\"",
+                "LOST /endpoints/0/extra_config/github.com~1devopsfaith~1krakend-jose~1validator: the old name is not read \
+                 any more, and nothing would be guarded; write \"auth/validator\"",
+                "/endpoints/0/extra_config/proxy/sequential: deprecated; write \"strategy\": \"sequential\"",
+                "LOST /endpoints/0/backend/0/extra_config/github.com~1devopsfaith~1krakend-martian: the old name is not read \
+                 any more; write \"modifier/martian\"",
+                "LOST /endpoints/0/backend/0/extra_config/plugin~1http-client: the Community Edition has no plugins any more",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_plain_version_4_file_has_nothing_to_tell() {
+        assert!(
+            told(r#"{"version": 4, "endpoints": [{"extra_config": {"auth/validator": {}}}]}"#)
+                .is_empty()
+        );
+        assert_eq!(told(r#"{"VERSION": "3"}"#).len(), 1);
+    }
+}

@@ -1,0 +1,219 @@
+//! The tables of keys as a JSON Schema (draft 7, which editors know best), so that it cannot differ from what is read.
+
+use serde_json::{Map, Value, json};
+
+use crate::config::key::Key;
+use crate::config::namespaces::{
+    BACKEND_NAMESPACES, ENDPOINT_NAMESPACES, Namespace, SERVICE_NAMESPACES,
+};
+use crate::config::{Kind, duration};
+use crate::ext::registry;
+use crate::ext::unbuilt::{UNBUILT, Verdict};
+
+/// Names that are remarks of the author.
+const REMARKS: &str = "^[@$_#]";
+/// As [`duration::parse`] reads them.
+const DURATION: &str = r"^[+]?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
+
+/// The schema as text, as `portcullis schema` prints it.
+pub fn text() -> String {
+    format!("{:#}\n", whole())
+}
+
+fn whole() -> Value {
+    let mut file = object(crate::config::service::SERVICE);
+    file["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+    file["title"] = json!("Portcullis configuration");
+    file["description"] = json!(
+        "A KrakenD file of version 3 or 4, with the keys of Portcullis. Made by `portcullis schema`."
+    );
+    file["required"] = json!(["version"]);
+    file["properties"]["version"] = json!({
+        "description": "Version of the file format: 3, or 4 as KrakenD 3.0 writes it.",
+        "enum": [3, 4],
+    });
+    file["properties"]["endpoints"]["items"] = reference("endpoint");
+    file["properties"]["extra_config"] = reference("service.extra_config");
+    let mut endpoint = object(crate::config::endpoint::ENDPOINT);
+    endpoint["properties"]["backend"]["items"] = reference("backend");
+    endpoint["properties"]["extra_config"] = reference("endpoint.extra_config");
+    let mut backend = object(crate::config::backend::BACKEND);
+    backend["properties"]["extra_config"] = reference("backend.extra_config");
+    let service = registry::SERVICE.iter();
+    let endpoints = registry::ENDPOINT.iter();
+    let backends = registry::BACKEND.iter();
+    file["definitions"] = json!({
+        "endpoint": endpoint,
+        "backend": backend,
+        "service.extra_config": extra(
+            SERVICE_NAMESPACES,
+            service.map(|e| (e.namespace, e.aliases, e.doc, e.keys)),
+        ),
+        "endpoint.extra_config": extra(
+            ENDPOINT_NAMESPACES,
+            endpoints.map(|e| (e.namespace, e.aliases, e.doc, e.keys)),
+        ),
+        "backend.extra_config": extra(
+            BACKEND_NAMESPACES,
+            backends.map(|e| (e.namespace, e.aliases, e.doc, e.keys)),
+        ),
+    });
+    file
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/definitions/{name}") })
+}
+
+type Entry = (
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    &'static [Key],
+);
+
+/// The namespaces of a level. What belongs to another level, or is not built, is known by name only.
+fn extra(core: &'static [&'static Namespace], extensions: impl Iterator<Item = Entry>) -> Value {
+    let mut properties = Map::new();
+    let core = core.iter().map(|n| (n.name, n.aliases, n.doc, n.keys));
+    for (name, aliases, doc, keys) in core.chain(extensions) {
+        let block = block(name, doc, keys);
+        for alias in aliases {
+            let mut old = block.clone();
+            old["description"] = json!(format!("An older name of \"{name}\". {doc}"));
+            properties.insert((*alias).to_owned(), old);
+        }
+        properties.insert(name.to_owned(), block);
+    }
+    for known in UNBUILT {
+        let what = match known.verdict {
+            Verdict::Ignore => "Not supported by this version: ignored with a warning.",
+            Verdict::Refuse => "Not supported by this version: a file with it does not start.",
+        };
+        for name in std::iter::once(&known.namespace).chain(known.aliases) {
+            let known = json!({ "description": what });
+            properties.entry((*name).to_owned()).or_insert(known);
+        }
+    }
+    json!({
+        "type": "object",
+        "properties": properties,
+        "patternProperties": { REMARKS: {} },
+        "additionalProperties": false,
+    })
+}
+
+fn block(name: &str, doc: &str, keys: &'static [Key]) -> Value {
+    let mut block = match keys.is_empty() {
+        true => json!({}),
+        false => object(keys),
+    };
+    if registry::LISTS.contains(&name) {
+        block = json!({ "type": "array", "items": block });
+    }
+    block["description"] = json!(doc);
+    block
+}
+
+fn object(keys: &'static [Key]) -> Value {
+    let properties: Map<String, Value> = keys
+        .iter()
+        .map(|key| (key.name.to_owned(), property(key)))
+        .collect();
+    json!({
+        "type": "object",
+        "properties": properties,
+        "patternProperties": { REMARKS: {} },
+        "additionalProperties": false,
+    })
+}
+
+fn property(key: &Key) -> Value {
+    let mut schema = kind(&key.kind);
+    let mut description = match key.kind {
+        Kind::Leftover if key.doc.is_empty() => "No effect.".to_owned(),
+        Kind::Leftover => format!("No effect: {}.", key.doc),
+        _ => key.doc.to_owned(),
+    };
+    match default(key) {
+        Some(default) => schema["default"] = default,
+        None if key.default.is_empty() => {}
+        None => description = format!("{description} Default: {}.", key.default),
+    }
+    if matches!(key.kind, Kind::Leftover) {
+        schema["deprecated"] = json!(true);
+    }
+    schema["description"] = json!(description);
+    schema
+}
+
+fn kind(kind: &Kind) -> Value {
+    match kind {
+        Kind::Text | Kind::Secret => json!({ "type": "string" }),
+        Kind::Choice(allowed) => json!({ "enum": allowed }),
+        Kind::Bool => json!({ "type": "boolean" }),
+        Kind::Integer => json!({ "type": "integer" }),
+        Kind::Number => json!({ "type": "number" }),
+        Kind::Duration => json!({ "type": "string", "pattern": DURATION }),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Integers => json!({ "type": "array", "items": { "type": "integer" } }),
+        Kind::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Kind::Block(keys) => object(keys),
+        // Endpoints and backends stand among the definitions.
+        Kind::Blocks(keys) if is_level(keys) => json!({ "type": "array" }),
+        Kind::Blocks(keys) => json!({ "type": "array", "items": object(keys) }),
+        Kind::Object => json!({ "type": "object" }),
+        Kind::List => json!({ "type": "array" }),
+        Kind::Any | Kind::Leftover => json!({}),
+    }
+}
+
+fn is_level(keys: &'static [Key]) -> bool {
+    let levels = [
+        crate::config::endpoint::ENDPOINT,
+        crate::config::backend::BACKEND,
+    ];
+    levels.iter().any(|level| std::ptr::eq(*level, keys))
+        || keys
+            .iter()
+            .any(|key| matches!(key.name, "url_pattern" | "endpoint"))
+}
+
+/// The default as a value, where the table has one and not only words.
+fn default(key: &Key) -> Option<Value> {
+    let written = key.default;
+    match key.kind {
+        Kind::Text | Kind::Choice(_) if !written.is_empty() && !written.contains(' ') => {
+            Some(json!(written))
+        }
+        Kind::Duration => duration::parse(written).ok().map(|_| json!(written)),
+        Kind::Bool | Kind::Integer | Kind::Number | Kind::Texts | Kind::Integers => {
+            serde_json::from_str(written).ok()
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_knows_the_levels_the_namespaces_and_their_old_names() {
+        let schema = whole();
+        let definitions = &schema["definitions"];
+        assert_eq!(schema["properties"]["port"]["default"], 8080);
+        assert_eq!(
+            schema["properties"]["endpoints"]["items"]["$ref"],
+            "#/definitions/endpoint"
+        );
+        assert!(definitions["backend"]["properties"]["url_pattern"]["description"].is_string());
+        let endpoint = &definitions["endpoint.extra_config"]["properties"];
+        assert_eq!(
+            endpoint["auth/validator"]["properties"]["audience"]["type"],
+            "array"
+        );
+        assert!(endpoint["github.com/devopsfaith/krakend-jose/validator"].is_object());
+        assert!(endpoint["workflow"].is_object());
+    }
+}

@@ -1,0 +1,237 @@
+//! The one rule of leniency: what KrakenD starts, we start with a warning, unless the broken part is a guard.
+//!
+//! A guard decides who may pass, how much, and from where. Whether a namespace is one stands in its table
+//! (`guard`), and so it does for single keys of other namespaces. Within both, a value of another type is taken at its
+//! plain meaning, with a warning: `"100"` is 100 where a number is wanted. Where the meaning is not plain, a guard stops
+//! the start; anything else is ignored, which the warning says.
+
+use super::report::Severity;
+use super::value::{Data, Value};
+
+/// What a place of the file is to the rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Service, endpoint and backend: their keys are read as loosely as KrakenD reads them, and refused as it does.
+    Core,
+    /// A namespace that guards nothing.
+    Free,
+    /// A namespace or a key that guards.
+    Guard,
+}
+
+impl Rule {
+    /// The rule of a namespace of which the table says whether it guards.
+    pub fn of(guard: bool) -> Rule {
+        match guard {
+            true => Rule::Guard,
+            false => Rule::Free,
+        }
+    }
+
+    /// What becomes of the start when something cannot be understood.
+    pub fn severity(self) -> Severity {
+        match self {
+            Rule::Free => Severity::Warning,
+            Rule::Core | Rule::Guard => Severity::Mistake,
+        }
+    }
+}
+
+/// What happens to a part that cannot be understood and guards nothing.
+pub const IGNORED: &str = "it is ignored";
+
+/// The plain meaning of a value where a text is wanted: a number, or a list of one text.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match &value.data {
+        Data::Number(text) => Some(text),
+        Data::List(items) => match items.as_slice() {
+            [
+                Value {
+                    data: Data::Text(text),
+                    ..
+                },
+            ] => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The same for `true` and `false`, in the spellings that KrakenD reads at the core levels.
+pub(super) fn boolean(value: &Value) -> Option<bool> {
+    match &value.data {
+        Data::Text(text) => match text.trim() {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        },
+        Data::Number(text) => match &**text {
+            "1" => Some(true),
+            "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The same for a number: digits in quotes.
+pub(super) fn number(value: &Value) -> Option<&str> {
+    match &value.data {
+        Data::Text(text) => {
+            let text = text.trim();
+            let digits = text.trim_start_matches(['-', '+']);
+            digits
+                .starts_with(|c: char| c.is_ascii_digit() || c == '.')
+                .then_some(text)
+        }
+        _ => None,
+    }
+}
+
+/// The same for a duration: digits alone, which count seconds, and blanks around one.
+pub(super) fn duration(text: &str) -> Option<String> {
+    let trimmed = text.trim();
+    let digits = !trimmed.is_empty() && trimmed.bytes().all(|byte| byte.is_ascii_digit());
+    match digits {
+        true => Some(format!("{trimmed}s")),
+        false if trimmed.len() < text.len() && super::duration::parse(trimmed).is_ok() => {
+            Some(trimmed.to_owned())
+        }
+        false => None,
+    }
+}
+
+/// The same for a word of a list: any letter case, and blanks around it.
+pub(super) fn choice(text: &str, allowed: &[&'static str]) -> Option<&'static str> {
+    let text = text.trim();
+    allowed
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(text))
+        .copied()
+}
+
+/// One spelling of a namespace for all that differ in letter case, blanks, and `github_com` for `github.com`.
+pub fn spelling(namespace: &str) -> String {
+    let lower = namespace.trim().to_ascii_lowercase();
+    match lower.strip_prefix("github_com/") {
+        Some(rest) => format!("github.com/{rest}"),
+        None => lower,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Node;
+    use super::super::json;
+    use super::super::key::{Key, Kind, key};
+    use super::super::report::Report;
+    use super::*;
+
+    const KEYS: &[Key] = &[
+        key("rate", Kind::Number, "", ""),
+        key("count", Kind::Integer, "", ""),
+        key("on", Kind::Bool, "", ""),
+        key("name", Kind::Text, "", ""),
+        key("names", Kind::Texts, "", ""),
+        key("every", Kind::Duration, "", ""),
+        key("how", Kind::Choice(&["ip", "header"]), "", ""),
+        key("from", Kind::Texts, "", "").guarding(),
+    ];
+
+    /// What is found in a block of `rule`, mistakes with a `!` before them.
+    fn findings(text: &str, rule: Rule) -> Vec<String> {
+        let report = Report::new();
+        let value = json::parse(text, &report).unwrap();
+        let block = Node::root(&value, &report).ruled(rule).block(KEYS);
+        if let Some(block) = block {
+            block.number("rate");
+            block.integer("count");
+            block.bool("on");
+            block.text("name");
+            block.texts("names");
+            block.duration("every");
+            block.choice("how");
+            block.texts("from");
+        }
+        let findings = report.into_findings().into_iter();
+        findings
+            .map(|f| {
+                let mark = match f.severity {
+                    Severity::Mistake => "!",
+                    Severity::Warning => "",
+                };
+                format!("{mark}{}", f.mistake)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_plain_meaning_is_taken_with_a_warning_everywhere() {
+        for (text, taken) in [
+            (r#"{"rate": "100"}"#, "taken as 100"),
+            (r#"{"rate": " 1.5 "}"#, "taken as 1.5"),
+            (r#"{"count": "7"}"#, "taken as 7"),
+            (r#"{"on": "true"}"#, "taken as true"),
+            (r#"{"on": 0}"#, "taken as false"),
+            (r#"{"name": 7}"#, "taken as \"7\""),
+            (r#"{"name": ["x"]}"#, "taken as \"x\""),
+            (r#"{"names": "x"}"#, "taken as [\"x\"]"),
+            (r#"{"every": "3600"}"#, "taken as \"3600s\""),
+            (r#"{"every": " 1m"}"#, "taken as \"1m\""),
+            (r#"{"how": "IP"}"#, "taken as \"ip\""),
+            (r#"{"Rate": 1}"#, "taken as \"rate\""),
+        ] {
+            for rule in [Rule::Guard, Rule::Free] {
+                let found = findings(text, rule);
+                assert_eq!(found.len(), 1, "{text}: {found:?}");
+                assert!(found[0].contains(taken), "{text}: {found:?}");
+                assert!(!found[0].starts_with('!'), "{text}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_stops_a_guard_and_nothing_else() {
+        for text in [
+            r#"{"rate": "many"}"#,
+            r#"{"rate": "100/s"}"#,
+            r#"{"rate": "inf"}"#,
+            r#"{"count": 1.5}"#,
+            r#"{"on": "yes"}"#,
+            r#"{"on": ""}"#,
+            r#"{"name": true}"#,
+            r#"{"name": ["a", "b"]}"#,
+            r#"{"names": {}}"#,
+            r#"{"names": ["a", {}]}"#,
+            r#"{"every": "1 minute"}"#,
+            r#"{"every": "-1s"}"#,
+            r#"{"every": ""}"#,
+            r#"{"how": "cookie"}"#,
+            "7",
+            "[]",
+        ] {
+            let (free, guard) = (findings(text, Rule::Free), findings(text, Rule::Guard));
+            assert!(free.iter().all(|f| !f.starts_with('!')), "{text}: {free:?}");
+            assert_eq!(free.len(), 1, "{text}: {free:?}");
+            assert_eq!(guard.len(), 1, "{text}: {guard:?}");
+            assert!(guard[0].starts_with('!'), "{text}: {guard:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_may_guard_in_a_namespace_that_does_not() {
+        assert!(findings(r#"{"from": {}}"#, Rule::Free)[0].starts_with('!'));
+        assert!(findings(r#"{"from": [7, {}]}"#, Rule::Free)[1].starts_with('!'));
+    }
+
+    #[test]
+    fn a_namespace_has_one_spelling_whatever_its_letters() {
+        for text in ["Auth/Validator", " auth/validator\n"] {
+            assert_eq!(spelling(text), "auth/validator");
+        }
+        assert_eq!(
+            spelling("github_com/devopsfaith/krakend-cors"),
+            spelling("github.com/devopsfaith/krakend-cors")
+        );
+    }
+}

@@ -1,0 +1,483 @@
+//! What may be wrong with a file that starts all the same, and what may not: the rule of `src/config/rule.rs`.
+
+use serde_json::{Value, json};
+
+use crate::config::{compiled_in, shown};
+use crate::support::http::request;
+use crate::support::{Gateway, Stub};
+
+/// A file with one endpoint, changed by the JSON merge patches (RFC 7396) of the service, endpoint and backend.
+fn file(service: Value, endpoint: Value, backend: Value) -> String {
+    let mut one_backend = json!({"host": ["http://127.0.0.1:1"], "url_pattern": "/"});
+    merge(&mut one_backend, backend);
+    let mut one = json!({"endpoint": "/a", "backend": [one_backend]});
+    merge(&mut one, endpoint);
+    let mut file = json!({"version": 3, "endpoints": [one]});
+    merge(&mut file, service);
+    file.to_string()
+}
+
+fn merge(into: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else { return };
+    for (name, value) in patch {
+        into[name] = value;
+    }
+}
+
+fn service(patch: Value) -> String {
+    file(patch, json!({}), json!({}))
+}
+
+fn endpoint(patch: Value) -> String {
+    file(json!({}), patch, json!({}))
+}
+
+fn backend(patch: Value) -> String {
+    file(json!({}), json!({}), patch)
+}
+
+fn extra(level: fn(Value) -> String, namespace: &str, block: Value) -> String {
+    level(json!({"extra_config": {namespace: block}}))
+}
+
+/// It starts, says `words` in a warning, and does not start where warnings count as mistakes.
+#[track_caller]
+fn starts(text: &str, words: &str) {
+    let outcome = compiled_in(text, &[]);
+    let found = shown(&outcome.findings);
+    assert!(outcome.compiled.is_some(), "{text}: {found:#?}");
+    assert!(
+        found.iter().any(|line| line.contains(words)),
+        "{text}: {words:?} is not in {found:#?}"
+    );
+    let strict = compiled_in(text, &[("PORTCULLIS_STRICT", "1")]);
+    assert!(strict.compiled.is_none(), "{text} starts with --strict");
+}
+
+#[track_caller]
+fn is_refused(text: &str, words: &str) {
+    let outcome = compiled_in(text, &[]);
+    let found = shown(&outcome.findings);
+    assert!(outcome.compiled.is_none(), "{text} starts: {found:#?}");
+    let mistakes = found.iter().filter(|line| !line.starts_with("warning"));
+    let mistakes: Vec<_> = mistakes.collect();
+    assert!(
+        mistakes.iter().any(|line| line.contains(words)),
+        "{text}: {words:?} is not in {mistakes:#?}"
+    );
+}
+
+#[test]
+fn what_guards_nothing_is_ignored_where_it_is_not_understood() {
+    for (text, words) in [
+        (
+            extra(
+                backend,
+                "backend/http",
+                json!({"return_error_details": true}),
+            ),
+            "return_error_details",
+        ),
+        (
+            extra(backend, "modifier/martian", json!({"body.Nope": {}})),
+            "unknown modifier: body.Nope",
+        ),
+        (
+            extra(
+                backend,
+                "modifier/martian",
+                json!({"header.Modifier": {"name": "A", "value": "b"}, "header.Id": {}}),
+            ),
+            "without this block",
+        ),
+        (
+            extra(backend, "modifier/martian", Value::Null),
+            "null counts as absent",
+        ),
+        (
+            extra(backend, "backend/graphql", json!({"type": "subscription"})),
+            "type",
+        ),
+        (
+            extra(
+                backend,
+                "qos/circuit-breaker",
+                json!({"interval": "soon", "max_errors": 1}),
+            ),
+            "an integer is expected",
+        ),
+        (
+            extra(backend, "qos/http-cache", json!("on")),
+            "qos~1http-cache",
+        ),
+        (
+            extra(endpoint, "proxy", json!({"sequential": "perhaps"})),
+            "true or false is expected",
+        ),
+        (
+            extra(
+                endpoint,
+                "proxy",
+                json!({"flatmap_filter": [{"type": "del", "args": 7}]}),
+            ),
+            "args",
+        ),
+        (
+            extra(service, "router", json!({"return_error_msg": "perhaps"})),
+            "true or false is expected",
+        ),
+        (extra(service, "router", json!([])), "an object is expected"),
+        (
+            extra(
+                service,
+                "telemetry/logging",
+                json!({"level": "ERROR", "stdout": {}}),
+            ),
+            "true or false is expected",
+        ),
+        (
+            extra(
+                service,
+                "telemetry/metrics",
+                json!({"collection_time": "soon"}),
+            ),
+            "is not a duration",
+        ),
+    ] {
+        starts(&text, words);
+    }
+}
+
+#[test]
+fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
+    let validator = |patch: Value| {
+        let mut block = json!({"alg": "RS256", "jwk_url": "https://a.example/keys", "issuer": "https://a.example",
+            "audience": ["x"], "roles_key": "roles"});
+        merge(&mut block, patch);
+        extra(endpoint, "auth/validator", block)
+    };
+    for (text, words) in [
+        (
+            extra(endpoint, "qos/ratelimit/router", json!({"max_rate": "100"})),
+            "taken as 100",
+        ),
+        (
+            extra(endpoint, "qos/ratelimit/router", json!({"MAX_RATE": 100})),
+            "taken as \"max_rate\"",
+        ),
+        (
+            extra(endpoint, "Qos/RateLimit/Router", json!({"max_rate": 100})),
+            "is taken as \"qos/ratelimit/router\"",
+        ),
+        (
+            extra(
+                backend,
+                "qos/ratelimit/proxy",
+                json!({"max_rate": 1, "every": "3600"}),
+            ),
+            "taken as \"3600s\"",
+        ),
+        (
+            extra(
+                service,
+                "security/cors",
+                json!({"allow_origins": ["https://a.example"], "max_age": "3600"}),
+            ),
+            "taken as \"3600s\"",
+        ),
+        (
+            extra(
+                service,
+                "security/cors",
+                json!({"allow_origins": "https://a.example"}),
+            ),
+            "taken as [\"https://a.example\"]",
+        ),
+        (
+            extra(service, "security/bot-detector", json!({"deny": "a"})),
+            "taken as [\"a\"]",
+        ),
+        (validator(json!({"roles": "admin"})), "taken as [\"admin\"]"),
+        (validator(json!({"audience": "x"})), "taken as [\"x\"]"),
+        (
+            validator(json!({"scopes": ["a"]})),
+            "in the claim \"scope\"",
+        ),
+        (
+            extra(
+                endpoint,
+                "validation/cel",
+                json!({"check_expr": "req_method == 'GET'"}),
+            ),
+            "taken as a list of one",
+        ),
+        (
+            extra(
+                backend,
+                "qos/circuit-breaker",
+                json!({"interval": "60", "max_errors": 1}),
+            ),
+            "taken as 60",
+        ),
+        (
+            extra(service, "router", json!({"hide_version_header": "true"})),
+            "taken as true",
+        ),
+        (
+            extra(backend, "backend/http", json!({"return_error_details": 7})),
+            "taken as \"7\"",
+        ),
+    ] {
+        starts(&text, words);
+    }
+}
+
+#[test]
+fn a_guard_whose_meaning_is_not_plain_stops_the_start() {
+    for (text, words) in [
+        (
+            extra(
+                endpoint,
+                "qos/ratelimit/router",
+                json!({"max_rate": "many"}),
+            ),
+            "a number is expected",
+        ),
+        (
+            extra(
+                endpoint,
+                "qos/ratelimit/router",
+                json!({"max_rate": 1, "every": "-1s"}),
+            ),
+            "negative",
+        ),
+        (
+            extra(endpoint, "qos/ratelimit/router", json!([])),
+            "an object",
+        ),
+        (
+            extra(service, "security/bot-detector", json!({"deny": {}})),
+            "a list of strings",
+        ),
+        (
+            extra(service, "router", json!({"trusted_proxies": {}})),
+            "a list of strings",
+        ),
+        (
+            extra(
+                service,
+                "router",
+                json!({"trusted_proxies": ["10.0.0.0/99"]}),
+            ),
+            "no address",
+        ),
+        (
+            extra(endpoint, "auth/validator", Value::Null),
+            "null is no block",
+        ),
+        (extra(endpoint, "auth/validatr", json!({})), "unknown here"),
+        // At the wrong level.
+        (extra(backend, "auth/validator", json!({})), "unknown here"),
+        (
+            extra(service, "qos/ratelimit/router", json!({"max_rate": 1})),
+            "unknown here",
+        ),
+        (
+            extra(endpoint, "qos/ratelimit/proxy", json!({"max_rate": 1})),
+            "unknown here",
+        ),
+        (
+            extra(backend, "validation/json-schema", json!({})),
+            "unknown here",
+        ),
+        (
+            service(json!({"tls": {"public_key": 7, "private_key": {}}})),
+            "private_key",
+        ),
+    ] {
+        is_refused(&text, words);
+    }
+}
+
+#[test]
+fn other_blocks_at_the_wrong_level_are_named_and_ignored() {
+    for (level, namespace) in [
+        (service as fn(Value) -> String, "proxy"),
+        (service, "backend/http"),
+        (service, "modifier/martian"),
+        (endpoint, "router"),
+        (endpoint, "qos/circuit-breaker"),
+        (backend, "telemetry/logging"),
+    ] {
+        starts(&extra(level, namespace, json!({})), "is unknown here");
+    }
+}
+
+#[test]
+fn slips_of_the_core_levels_are_told_and_served() {
+    for (text, words) in [
+        (
+            endpoint(json!({"method": "HEAD"})),
+            "KrakenD leaves the endpoint out",
+        ),
+        (
+            endpoint(json!({"method": "options"})),
+            "KrakenD leaves the endpoint out",
+        ),
+        (
+            endpoint(json!({"method": "QUERY"})),
+            "KrakenD leaves the endpoint out",
+        ),
+        (
+            endpoint(json!({"method": "GET,POST"})),
+            "Unsupported method GET,POST",
+        ),
+        (
+            endpoint(json!({"method": "FETCH"})),
+            "Unsupported method FETCH",
+        ),
+        (
+            endpoint(json!({"endpoint": "/a/:id"})),
+            "`:name` is a parameter",
+        ),
+        (
+            endpoint(json!({"endpoint": "/a/*rest"})),
+            "`:name` is a parameter",
+        ),
+        (endpoint(json!({"endpoint": "/a?x=1"})), "has a `?`"),
+        (endpoint(json!({"endpoint": "/a/{id}?x={y}"})), "has a `?`"),
+        (endpoint(json!({"timeout": "-1s"})), "counts as not set"),
+        (service(json!({"timeout": "-2s"})), "counts as not set"),
+        (service(json!({"idle_timeout": -5})), "counts as not set"),
+        (
+            endpoint(json!({"concurrent_calls": 500})),
+            "is not in the range",
+        ),
+        (
+            endpoint(json!({"input_headers": ["X A", "X-B"]})),
+            "no name of a header",
+        ),
+        (
+            backend(json!({"input_headers": [""]})),
+            "no name of a header",
+        ),
+        (backend(json!({"method": "GET,POST"})), "Unsupported method"),
+        (backend(json!({"method": " POST"})), "are cut"),
+        (backend(json!({"encoding": "jsn"})), "is none of"),
+        (backend(json!({"sd": "consul"})), "is none of"),
+        (endpoint(json!({"output_encoding": "JSON"})), "is none of"),
+        (backend(json!({"host": [" http://a.example\n"]})), "is cut"),
+        (backend(json!({"host": ["http://a.example//"]})), "is cut"),
+        (backend(json!({"host": ["//a.example"]})), "is cut"),
+        (backend(json!({"host": ["$BACKEND"]})), "is no host"),
+        (backend(json!({"host": ["{BACKEND}"]})), "is no host"),
+        (backend(json!({"host": ["http://a:700000"]})), "is no host"),
+        (
+            backend(json!({"host": ["http://${BACKEND}"], "disable_host_sanitize": true})),
+            "is no host",
+        ),
+    ] {
+        starts(&text, words);
+    }
+    for (text, words) in [
+        (service(json!({"timeout": "3"})), "missing unit"),
+        (backend(json!({"host": ["http://$A:80/x"]})), "invalid host"),
+        (
+            endpoint(json!({"endpoint": "/a/*x/y"})),
+            "since it is invalid",
+        ),
+    ] {
+        is_refused(&text, words);
+    }
+}
+
+#[test]
+fn a_host_that_was_not_filled_in_points_at_templates_and_secrets() {
+    for host in ["$BACKEND", "{BACKEND}", "{{ .host }}", "http://$A:80/x"] {
+        let outcome = compiled_in(&backend(json!({"host": [host]})), &[]);
+        let hint = outcome.findings[0].hint.clone().unwrap_or_default();
+        assert!(hint.contains("FC_ENABLE"), "{host}: {hint}");
+        assert!(hint.contains("portcullis/secrets"), "{host}: {hint}");
+    }
+}
+
+#[test]
+fn version_4_is_read_and_what_krakend_3_ignores_of_it_is_named() {
+    let v4 = |extra: Value| endpoint_of(4, extra);
+    let outcome = compiled_in(&v4(json!({})), &[("PORTCULLIS_STRICT", "1")]);
+    assert!(outcome.compiled.is_some(), "{:?}", outcome.findings);
+    starts(
+        &v4(json!({"github.com/devopsfaith/krakend/proxy": {"sequential": false}})),
+        "KrakenD 3.0 ignores this",
+    );
+    starts(
+        &v4(json!({"proxy": {"something_new": 1}})),
+        "is unknown here",
+    );
+    for version in [2, 5, 0] {
+        is_refused(&endpoint_of(version, json!({})), "unsupported version");
+    }
+}
+
+fn endpoint_of(version: u8, extra: Value) -> String {
+    file(
+        json!({"version": version}),
+        json!({"extra_config": extra}),
+        json!({}),
+    )
+}
+
+#[test]
+fn the_methods_that_krakend_leaves_out_are_served_and_lists_of_methods_are_not() {
+    let stub = Stub::with(
+        r#"[{"path": "/b", "headers": {"Content-Type": "application/json"}, "body": {"a": 1}}]"#,
+    );
+    let one = |path: &str, method: &str, encoding: &str| {
+        json!({"endpoint": path, "method": method, "output_encoding": encoding,
+            "backend": [{"host": [stub.url()], "url_pattern": "/b"}]})
+    };
+    let gateway = Gateway::start(
+        &json!({"version": 3, "endpoints": [
+            one("/a", "HEAD", "no-op"), one("/a", "OPTIONS", "no-op"), one("/a", "QUERY", "no-op"),
+            one("/c", "HEAD", "json"), one("/c", "query", "json"),
+            one("/lists", "GET,POST", "json")]})
+        .to_string(),
+    );
+    for method in ["HEAD", "OPTIONS", "QUERY"] {
+        let answer = gateway.send(method, request(method, "/a", &[]));
+        assert_eq!(answer.status, 200, "{method}: {}", gateway.output());
+        let seen = stub.take_seen();
+        assert_eq!(seen.len(), 1, "{method}");
+        assert_eq!(seen[0].method, method);
+    }
+    assert_eq!(
+        gateway.send("QUERY", request("QUERY", "/c", &[])).json()["a"],
+        1
+    );
+    let head = gateway.send("HEAD", request("HEAD", "/c", &[]));
+    assert!(head.body.is_empty());
+    assert_eq!(gateway.get("/a").status, 405);
+    assert_eq!(gateway.get("/lists").status, 404);
+}
+
+#[test]
+fn segments_in_the_spelling_of_the_router_match() {
+    let stub = Stub::with(
+        r#"[{"path": "/b/7", "headers": {"Content-Type": "application/json"}, "body": {"a": 7}},
+        {"path": "/all", "headers": {"Content-Type": "application/json"}, "body": {"a": 8}}]"#,
+    );
+    let one = |path: &str, url: &str| json!({"endpoint": path, "backend": [{"host": [stub.url()], "url_pattern": url}]});
+    let gateway = Gateway::start(
+        &json!({"version": 3, "endpoints": [one("/a/:id", "/b/{id}"), one("/f/*rest", "/all")]})
+            .to_string(),
+    );
+    assert_eq!(gateway.get("/a/7").json()["a"], 7);
+    assert_eq!(gateway.get("/f/x/y").json()["a"], 8);
+}
+
+#[test]
+fn calls_to_a_host_that_was_not_filled_in_fail() {
+    let gateway = Gateway::start(&backend(json!({"host": ["$BACKEND"]})));
+    assert_eq!(gateway.get("/a").status, 500);
+    assert_eq!(gateway.get("/__health").status, 200);
+}
