@@ -1,4 +1,4 @@
-//! `check`: all mistakes of a file at once.
+//! `check`: all errors of a configuration at once.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -17,9 +17,9 @@ use crate::server::tls::Certificates;
 use crate::telemetry::access;
 use crate::upstream::{Clients, DnsTable};
 
-/// Checks a file and prints the result. As the reference's commands do, text goes to standard error.
+/// Checks a configuration and prints the result. As with KrakenD's commands, text goes to standard error.
 ///
-/// The exit code is 1 when something stops a start, 0 otherwise, also with warnings.
+/// The exit code is 1 if an error stops the start, and 0 otherwise, also with warnings.
 pub(super) fn check(args: CheckArgs) -> ExitCode {
     let file = args.config.path();
     let name = shown_name(file);
@@ -35,7 +35,7 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
         .compat
         .map(|Compat::Krakend3| changes(file, &environment));
     match args.format {
-        // The rendered text has standard output for itself.
+        // Standard output is reserved for the rendered text.
         Format::Json if args.render => eprintln!("{}", json(&name, &outcome.findings, changes)),
         Format::Json => println!("{}", json(&name, &outcome.findings, changes)),
         Format::Text => {
@@ -59,7 +59,7 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
     }
 }
 
-/// What messages call the file.
+/// The name of the configuration in messages.
 pub(super) fn shown_name(file: &Path) -> String {
     match file.as_os_str() == "-" {
         true => "standard input".to_owned(),
@@ -67,7 +67,8 @@ pub(super) fn shown_name(file: &Path) -> String {
     }
 }
 
-/// Prints what a template renders to. A terminal does not see what came from the environment: somebody may look on.
+/// Prints the rendered template. On a terminal, values that came from the environment are masked, because others may
+/// see the screen.
 fn render(outcome: &Outcome, show_secrets: bool) {
     let mut out = std::io::stdout().lock();
     let text = match &outcome.rendering {
@@ -75,11 +76,11 @@ fn render(outcome: &Outcome, show_secrets: bool) {
         Some(rendering) => rendering.text.clone(),
         None => return,
     };
-    // Whoever closes the pipe wants no more of it.
+    // An error means that the reader closed the pipe.
     let _ = out.write_all(text.as_bytes());
 }
 
-/// The environment of this process; `--strict` is a variable of it.
+/// The environment of this process. `--strict` is added to it as a variable.
 pub(super) fn environment(strict: bool) -> Environment {
     match strict {
         true => Environment::process().with("PORTCULLIS_STRICT", "1"),
@@ -87,7 +88,7 @@ pub(super) fn environment(strict: bool) -> Environment {
     }
 }
 
-/// Compiles a file for nothing but its findings.
+/// Compiles a configuration only for its findings.
 pub(super) fn outcome(file: &Path) -> Outcome {
     outcome_with(file, Environment::process())
 }
@@ -105,7 +106,7 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
             debug: false,
         },
     );
-    // What only the server knows of TLS: whether versions, suites and curves leave anything to agree on.
+    // Checks that are made by the server: whether TLS versions, suites and curves can be negotiated.
     let tls = outcome
         .compiled
         .as_ref()
@@ -119,7 +120,7 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
     outcome
 }
 
-/// Adds what only a start would find out.
+/// Adds an error that only a start would find.
 fn refuse(outcome: &mut Outcome, pointer: &str, reason: String) {
     outcome.compiled = None;
     outcome.findings.push(Finding {
@@ -142,7 +143,7 @@ fn logs(compiled: &Compiled) -> Vec<(&'static str, String)> {
     access.into_iter().collect()
 }
 
-/// Whether the addresses are free, for `-t`.
+/// Checks whether the addresses are free, for `-t`.
 fn ports(outcome: &mut Outcome) {
     let Some(compiled) = &outcome.compiled else {
         return;
@@ -161,7 +162,7 @@ fn ports(outcome: &mut Outcome) {
     }
 }
 
-/// What KrakenD 3.0 would read otherwise. A file that cannot be read has told so already.
+/// The parts that KrakenD 3.0 would read differently. Errors of an unreadable file are already reported.
 fn changes(file: &Path, environment: &Environment) -> Vec<Change> {
     let report = Report::new();
     let root = load::load(file, environment, &report);
@@ -170,7 +171,7 @@ fn changes(file: &Path, environment: &Environment) -> Vec<Change> {
     })
 }
 
-/// The changes as text: what gets lost first, each kind of change once with its places.
+/// The changes as text: lost parts first, and each kind of change once with its locations.
 fn compat(changes: &[Change]) -> String {
     let mut out = String::new();
     let mut kinds: Vec<(&Change, Vec<&str>)> = Vec::new();
@@ -208,7 +209,7 @@ fn compat(changes: &[Change]) -> String {
     out
 }
 
-/// `indent`: print what the file defines, too, with this in front of each level.
+/// With `indent`, also prints what the configuration defines, with this text at each level.
 fn text(paint: Paint, name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
     let Some(compiled) = &outcome.compiled else {
         return findings::painted_refusal(paint, name, &outcome.findings);
@@ -224,7 +225,7 @@ fn text(paint: Paint, name: &str, outcome: &Outcome, indent: Option<&str>) -> St
     out
 }
 
-/// The mistakes alone, for `--quiet`.
+/// Only the errors, for `--quiet`.
 fn mistakes(paint: Paint, name: &str, outcome: &Outcome) -> String {
     let all = outcome.findings.iter();
     let mistakes: Vec<Finding> = all
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_its_place_and_a_hint() {
+    fn an_error_has_its_location_and_a_hint() {
         let (text, json) = checked(
             "{\n  \"version\": 3,\n  \"endpoints\": [{\n    \"endpoint\": \"/a\",\n    \"timeout\": \"2 sec\",\n    \"backend\": [{\"host\": [\"http://a\"], \"url_patern\": \"/\"}]\n  }]\n}",
         );
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_file_is_ok_and_summed_up() {
+    fn a_valid_configuration_is_ok_and_summarised() {
         let (text, json) = checked(
             r#"{"version": 3, "name": "x", "endpoints": [{"endpoint": "/a", "backend": [{"host": ["http://a"], "url_pattern": "/b"}]}]}"#,
         );

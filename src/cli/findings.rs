@@ -1,13 +1,13 @@
-//! What was found in a file, as `check`, `run` and `reload` print it.
+//! Prints the findings of a configuration, for `check`, `run` and `reload`.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
 use crate::config::{Finding, Mistake, Position, Severity};
 
-/// Findings that say the same at so many places are one line.
+/// With this many locations or more, findings with the same text become one line.
 const SAME: usize = 4;
-/// How many of these places are named.
+/// The number of these locations that are named.
 const PLACES: usize = 3;
 
 /// Colours, for a terminal whose user has not set `NO_COLOR` (no-color.org).
@@ -15,7 +15,7 @@ const PLACES: usize = 3;
 pub(super) struct Paint(bool);
 
 impl Paint {
-    /// For text that goes to standard error.
+    /// For text on standard error.
     pub(super) fn of_stderr() -> Paint {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
@@ -46,7 +46,7 @@ impl Paint {
     }
 }
 
-/// Why a file cannot be served: the reference's first line, then every finding with its place.
+/// Why a configuration cannot be served: KrakenD's first line, followed by every finding with its location.
 pub(super) fn refusal(name: &str, findings: &[Finding]) -> String {
     painted_refusal(Paint::default(), name, findings)
 }
@@ -65,7 +65,7 @@ pub(super) fn painted_refusal(paint: Paint, name: &str, findings: &[Finding]) ->
     out
 }
 
-/// The warnings of a file that is served, a line each, for the log.
+/// The warnings of a served configuration, one line each, for the log.
 pub(super) fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
     let warnings: Vec<&Finding> = findings
         .iter()
@@ -83,12 +83,12 @@ pub(super) fn warnings(name: &str, findings: &[Finding]) -> Vec<String> {
         .collect()
 }
 
-/// One finding after the other: `gateway.json:12:15: /endpoints/3/timeout: …`, and a hint below it.
+/// One line per finding, `gateway.json:12:15: /endpoints/3/timeout: …`, with a hint below it.
 pub(super) fn list(paint: Paint, name: &str, findings: &[Finding]) -> String {
     listed(paint, name, findings, None)
 }
 
-/// `said`: the text of the first mistake, which stands above the list already.
+/// `said` is the text of the first error, which is already printed above the list.
 fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) -> String {
     let mut out = String::new();
     let all: Vec<&Finding> = findings.iter().collect();
@@ -99,7 +99,7 @@ fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) ->
             Some(_) => {
                 said = None;
                 let place = group.place(name);
-                // A file that cannot be read has no place in it.
+                // A file that cannot be read has no location in it.
                 if place != name {
                     let _ = writeln!(out, "{place}{}", group.elsewhere());
                 }
@@ -129,10 +129,10 @@ fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) ->
     out
 }
 
-/// Findings that say the same, in the order of the first of each.
+/// Findings with the same text, ordered by the first of each group.
 struct Group<'f> {
     first: &'f Finding,
-    /// The first few, and how many there are.
+    /// The first few locations, and the total number.
     places: Vec<&'f str>,
     count: usize,
 }
@@ -168,7 +168,7 @@ fn grouped<'f>(findings: &[&'f Finding]) -> Vec<Group<'f>> {
     groups
 }
 
-/// What two findings have in common that say the same of different endpoints.
+/// The common part of two findings with the same text for different endpoints.
 fn key(finding: &Finding) -> (bool, String, String, Option<&str>) {
     let steps = finding.pointer.split('/').map(|step| {
         let index = !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_digit());
@@ -199,7 +199,7 @@ impl Group<'_> {
         printable(&text(self.first))
     }
 
-    /// The other places of the same.
+    /// The other locations of the group.
     fn elsewhere(&self) -> String {
         if self.count == 1 {
             return String::new();
@@ -233,12 +233,13 @@ impl Group<'_> {
     }
 }
 
-/// The findings as objects, for machines: each by itself.
+/// The findings as separate JSON objects.
 pub(super) fn objects(findings: &[Finding]) -> Vec<serde_json::Value> {
     findings.iter().map(object).collect()
 }
 
-/// `template` is there for a file that was rendered: what printed the place, or what could not be rendered.
+/// `template` is present for a rendered configuration: the place that printed the text, or that could not be
+/// rendered.
 fn object(finding: &Finding) -> serde_json::Value {
     let mut object = serde_json::json!({
         "severity": word(finding.severity),
@@ -259,7 +260,7 @@ fn object(finding: &Finding) -> serde_json::Value {
     object
 }
 
-/// The file that a person repairs, when that is not the one that was asked for.
+/// The file to correct, if it is not the configuration itself.
 fn template(finding: &Finding) -> Option<(&str, Position)> {
     match &finding.mistake {
         Mistake::Template(problem) => Some((&problem.file, problem.at)),
@@ -304,7 +305,7 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-/// Texts of the file may hold escapes that a terminal obeys.
+/// Texts of the configuration may contain escape sequences for terminals.
 fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c.is_control() && c != '\n' {
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_there_only_when_asked_for() {
+    fn colours_are_used_only_if_enabled() {
         let all = [warning("/name", "odd")];
         assert!(list(Paint(true), "f.json", &all).contains("\x1b[33mwarning\x1b[0m"));
         assert!(!list(Paint(false), "f.json", &all).contains('\x1b'));

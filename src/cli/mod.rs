@@ -91,7 +91,7 @@ enum Command {
     },
 }
 
-/// Which file a command is about.
+/// The configuration of a command.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct ConfigArgs {
@@ -106,7 +106,7 @@ pub(crate) struct ConfigArgs {
 impl ConfigArgs {
     pub(crate) fn path(&self) -> &Path {
         let given = self.config.as_deref().or(self.file.as_deref());
-        // One of them is required.
+        // The command line requires one of them.
         given.unwrap_or(Path::new("-"))
     }
 }
@@ -179,10 +179,10 @@ pub(crate) struct CheckArgs {
     show_secrets: bool,
 }
 
-/// Another reader of the file.
+/// Another program that reads the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Compat {
-    /// KrakenD 3.0, whose files have version 4
+    /// KrakenD 3.0, whose configurations have version 4.
     #[value(name = "krakend-3")]
     Krakend3,
 }

@@ -39,7 +39,7 @@ use crate::upstream::{Clients, DnsTable};
 
 /// How long the end of the process waits for log lines to be written.
 const FLUSH: Duration = Duration::from_secs(1);
-/// And for collectors.
+/// The same for exporters to collectors.
 const SEND: Duration = Duration::from_secs(5);
 
 /// What the demo adds to a served configuration.
@@ -48,7 +48,7 @@ pub(super) struct Extras {
     pub(super) sides: Vec<SideListener>,
     /// Printed when the gateway listens.
     pub(super) ready: Option<String>,
-    /// Do not say what is served, and where.
+    /// Does not print what is served, and where.
     pub(super) quiet: bool,
 }
 
@@ -215,11 +215,11 @@ struct FileLoader {
     logger: Arc<Logger>,
     /// Key sets and token cache of the configuration in use, for the metrics page.
     identity: Arc<ArcSwapOption<IdentityStatus>>,
-    /// Who sends to collectors.
+    /// The exporters to collectors.
     exporters: Arc<ArcSwapOption<Exporters>>,
     /// The access log in use. A reload that does not change its settings keeps it.
     access: AccessPlace,
-    /// What the file that was read last serves, for the lines of the start.
+    /// The summary of the last loaded configuration, printed at start.
     served: Mutex<String>,
 }
 
@@ -271,7 +271,7 @@ impl FileLoader {
             .map_err(|error| format!("the access log cannot be opened: {error}\n"))
     }
 
-    /// What a person wants to see of a start: version, file, what is served, and where.
+    /// The summary of a start: version, file, what is served, and where.
     fn served(&self, compiled: &Compiled) -> String {
         let counted = |count: usize, what: &str| match count {
             1 => format!("1 {what}"),
@@ -407,7 +407,7 @@ impl Loader for FileLoader {
     }
 
     fn ready(&self) {
-        // Standard output belongs to the log.
+        // Standard output is reserved for the log.
         if !self.extras.quiet {
             eprint!("{}", locked(&self.served));
         }
@@ -542,7 +542,7 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
     );
 }
 
-/// A page of an exporter of `telemetry/opentelemetry`: any method is answered, as the reference does it.
+/// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
 fn series_page(pages: &Arc<Pages>, page: Page) -> SideListener {
     let pages = Arc::clone(pages);
     let handler = move |asked: &Asked| {

@@ -38,7 +38,7 @@ const ENCODINGS: &[&str] = &[
     "fast-json",
 ];
 
-/// A header field that nothing sends.
+/// The name of a header that is never sent.
 const NOBODY: &str = "portcullis-nothing";
 
 /// The place of a backend in the configuration.
@@ -69,7 +69,7 @@ pub fn backend(
     cx: &mut Compile<'_>,
 ) -> Option<Call> {
     let method = method(file, place);
-    // As in KrakenD, a call that cannot be made fails; it does not stop the start.
+    // As in KrakenD, a call that cannot be made fails but does not stop the start.
     let hosts = match method {
         Some(_) => hosts(file, place.service_hosts),
         None => Vec::new(),
@@ -219,7 +219,7 @@ fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
     cleaned(&file.host)
 }
 
-/// SRV records need a name to look up, which is a mistake of its own.
+/// SRV lookups need a name, whose absence is a separate error.
 fn discovers(file: &Backend<'_>) -> bool {
     file.sd.as_deref() == Some("dns")
 }
@@ -274,7 +274,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
 const UNFILLED: &str = "was a value to be filled in? FC_ENABLE=1 renders templates, and \"portcullis/secrets\": \
                         {\"expand\": true} fills in ${NAME}";
 
-/// A text that is no host, which KrakenD takes all the same.
+/// A text that is not a host, but that KrakenD accepts.
 fn calls_fail(node: &Node<'_>, shown: &str) {
     let hint = match host::is_unfilled(shown) {
         true => UNFILLED,
@@ -286,7 +286,7 @@ fn calls_fail(node: &Node<'_>, shown: &str) {
     );
 }
 
-/// A host that is used as it is written.
+/// A host that is used unchanged.
 fn verbatim(node: &Node<'_>) -> Option<String> {
     let text = node.text(Typing::Weak)?;
     if host::is_unfilled(text) && !node.value().masked {
@@ -334,7 +334,7 @@ fn headers(file: &Backend<'_>) -> Option<HeaderRules> {
     }
     let mut names = endpoint::header_names(&file.input_headers, file.block.get("input_headers"));
     if names.is_empty() {
-        // A list without a name is no filter, and this one lets nothing pass.
+        // An empty list would not filter, but this one lets nothing pass.
         names.push(NOBODY);
     }
     HeaderRules::backend(&names).ok()

@@ -157,7 +157,7 @@ fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
     Duration::ZERO
 }
 
-/// `None`: as in KrakenD, the endpoint is left out.
+/// `None` if the endpoint is omitted, as in KrakenD.
 fn method(file: &Endpoint<'_>) -> Option<Method> {
     let written = file.method.as_deref().unwrap_or("GET");
     let upper = written.to_ascii_uppercase();
@@ -208,7 +208,7 @@ fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
         .ok()
 }
 
-/// What KrakenD's router takes in a path, though it is hardly meant.
+/// Warns about paths that KrakenD's router accepts although they are probably not intended.
 fn slips(node: &Node<'_>, path: &str) {
     if let Some(plain) = Pattern::gin(path) {
         node.warn_hint(
@@ -258,7 +258,7 @@ fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
     calls.min(MAX_CONCURRENT_CALLS) as u32
 }
 
-/// What is allowed and hardly meant.
+/// Warns about settings that are valid but probably not intended.
 fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
     if let (Some(node), None, Some(shared)) = (
         file.block.get("cache_ttl"),
@@ -362,7 +362,7 @@ fn headers(file: &Endpoint<'_>) -> Option<HeaderRules> {
     HeaderRules::endpoint(&names).ok()
 }
 
-/// The names that a header field can have. No request has a field of any other name, so that it has no effect.
+/// The names that are valid for headers. Other names have no effect, because no request has such a header.
 pub(super) fn header_names<'n>(names: &'n [String], at: Option<Node<'_>>) -> Vec<&'n str> {
     let possible = |name: &str| name == "*" || HeaderName::from_bytes(name.as_bytes()).is_ok();
     let (good, bad): (Vec<&str>, Vec<&str>) = names

@@ -1,21 +1,22 @@
-//! What KrakenD 3.0 reads otherwise than the KrakenD 2 of version-3 files, as far as it was public in November 2026.
+//! What KrakenD 3.0 reads differently from KrakenD 2, which reads version-3 files, as far as it was public in
+//! November 2026.
 //!
-//! A version-3 file is told what KrakenD 3.0 would drop (`check --compat krakend-3`); a version-4 file that holds such a
-//! part gets a warning, because KrakenD ignores it while it works here.
+//! For a version-3 file, `check --compat krakend-3` lists what KrakenD 3.0 would drop. A version-4 file with such a
+//! part gets a warning, because KrakenD ignores the part while it works here.
 
 use crate::compile::namespaces::{self, Found};
 use crate::config::key::is_comment;
 use crate::config::{Data, Mistake, Node};
 
-/// One part of a file that KrakenD 3.0 would treat otherwise.
+/// A part of a configuration that KrakenD 3.0 would treat differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub pointer: String,
     /// KrakenD 3.0 drops the part.
     pub lost: bool,
-    /// What changes, and what to write.
+    /// What changes, and what to write instead.
     pub text: String,
-    /// What this gateway does with it.
+    /// How this gateway handles it.
     pub here: &'static str,
 }
 
@@ -23,7 +24,7 @@ const WORKS: &str = "here it keeps working";
 const NOT_BUILT: &str = "here it is not supported either";
 const BOTH: &str = "here both are read";
 
-/// Namespaces that KrakenD 3.0 removes, with what it has instead.
+/// Namespaces that KrakenD 3.0 removes, with their replacements.
 const REMOVED: &[(&str, &str)] = &[
     (
         "telemetry/opencensus",
@@ -55,7 +56,7 @@ const REMOVED: &[(&str, &str)] = &[
     ),
 ];
 
-/// What KrakenD 3.0 would read otherwise in this file, in the order of the file.
+/// The parts of this configuration that KrakenD 3.0 would read differently, in the configured order.
 pub fn changes(root: &Node<'_>) -> Vec<Change> {
     let mut all = Vec::new();
     for (name, node) in root.members() {
@@ -72,7 +73,7 @@ pub fn changes(root: &Node<'_>) -> Vec<Change> {
     all
 }
 
-/// Warns of the parts of a version-4 file that KrakenD 3.0 drops.
+/// Warns about the parts of a version-4 file that KrakenD 3.0 drops.
 pub fn warn(root: &Node<'_>) {
     for (node, change) in found(root) {
         if change.lost {
@@ -94,7 +95,7 @@ fn walk(root: &Node<'_>, all: &mut Vec<Change>) {
     visit(root, &mut |_, change| all.push(change));
 }
 
-/// Looks into every `extra_config` of the file, as deep as there are any.
+/// Visits every `extra_config` of the configuration, at any depth.
 fn visit<'a>(node: &Node<'a>, tell: &mut impl FnMut(&Node<'a>, Change)) {
     match &node.value().data {
         Data::Object(_) => {
@@ -104,7 +105,7 @@ fn visit<'a>(node: &Node<'a>, tell: &mut impl FnMut(&Node<'a>, Change)) {
                         .members()
                         .iter()
                         .for_each(|(name, block)| namespace(name, block, tell)),
-                    // Bodies and schemas are not looked into.
+                    // Bodies and schemas are not visited.
                     false if matches!(name, "endpoints" | "backend" | "async_agent") => {
                         visit(&inner, tell)
                     }
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn old_names_plugins_and_removed_parts_are_told() {
+    fn old_names_plugins_and_removed_parts_are_reported() {
         let found = told(
             r#"{"version": 3, "plugin": {"folder": "x"},
                 "extra_config": {"telemetry/influx": {}, "github_com/devopsfaith/krakend-cors": {}, "@github.com/x": 1},
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_version_4_file_has_nothing_to_tell() {
+    fn a_plain_version_4_file_has_no_changes() {
         assert!(
             told(r#"{"version": 4, "endpoints": [{"extra_config": {"auth/validator": {}}}]}"#)
                 .is_empty()

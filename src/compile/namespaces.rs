@@ -39,11 +39,11 @@ impl Level {
     }
 }
 
-/// A namespace of a level: who reads it, and whether it guards.
+/// A namespace of a level: the part that compiles it, and whether it is a guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     name: &'static str,
-    /// The extension at this place of its list; `None`: `compile` itself.
+    /// The index of the extension in its list. `None` means `compile` itself.
     extension: Option<usize>,
     guard: bool,
 }
@@ -103,16 +103,16 @@ fn table(
     table
 }
 
-/// A namespace, by any of its spellings, at any level.
+/// A namespace at any level, by any of its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     pub name: &'static str,
     pub guard: bool,
-    /// It has an effect here.
+    /// Whether it has an effect here.
     pub built: bool,
 }
 
-/// What is known of a namespace, wherever it may stand.
+/// Looks up a namespace at any level.
 pub fn lookup(name: &str) -> Option<Found> {
     let mut levels = Level::ALL.iter();
     let known = levels.find_map(|level| level.known().get(name));
@@ -130,8 +130,7 @@ pub fn lookup(name: &str) -> Option<Found> {
     })
 }
 
-/// The extensions of a level that the file asks for, in the order of their list, each with its block. Names that
-/// nobody reads are reported.
+/// The configured extensions of a level in the order of their list, each with its block. Unknown names are reported.
 pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     let mut wanted: Vec<(usize, Node<'a>)> = Vec::new();
     for (name, node) in extra.namespaces() {
@@ -158,7 +157,7 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
     wanted
 }
 
-/// A guard whose name differs in letter case or blanks only. KrakenD leaves it out; its meaning is plain.
+/// A guard whose name differs only in letter case or spaces. KrakenD ignores it, but its meaning is clear.
 fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
     let spelled = rule::spelling(name);
     let known = level.known().iter();
@@ -172,7 +171,7 @@ fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
     Some(*known)
 }
 
-/// A block that is `null`. A template that was not filled in must not take a guard away unnoticed.
+/// Handles a block that is `null`: a template value that was not filled in must not silently remove a guard.
 fn says_nothing(node: &Node<'_>) {
     match node.rule() {
         Rule::Guard => node.mistake_hint(
@@ -225,7 +224,7 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
     };
     let hint = format!("did you mean \"{meant}\"?");
     match known.get(meant) {
-        // What is meant would guard, and nothing would.
+        // The intended namespace is a guard, which would be missing.
         Some(Known { guard: true, .. }) => node.mistake_hint(mistake, hint),
         _ => node.warn_hint(mistake, hint),
     }
@@ -241,8 +240,8 @@ mod tests {
     use crate::config::load::Format;
     use crate::upstream::{Clients, DnsTable};
 
-    /// The extensions of a level, each by one of its spellings: by its name, or by an older one if it has any; and whether
-    /// it guards.
+    /// The extensions of a level, each by one of its names (its current name, or an older one if it has any), and
+    /// whether it is a guard.
     fn spelled(level: Level, older: usize) -> Vec<(&'static str, &'static str, bool)> {
         let all: Vec<(&str, &[&str], bool)> = match level {
             Level::Service => registry::SERVICE
@@ -322,7 +321,7 @@ mod tests {
                 for (name, spelling, guard) in &spelled {
                     let place = format!("/extra_config/{}", spelling.replace('/', "~1"));
                     let told = found.iter().any(|pointer| pointer.contains(&place));
-                    // A schema that every body fits.
+                    // A schema that matches every body.
                     if value == "true" && *name == "validation/json-schema" {
                         continue;
                     }
@@ -337,7 +336,7 @@ mod tests {
         assert_eq!(mistakes(Level::Endpoint, &names, "null").len(), names.len());
     }
 
-    /// Each namespace at a level where nobody reads it.
+    /// Each namespace at a level where it is not supported.
     #[test]
     fn a_guard_at_the_wrong_level_stops_the_start_and_others_are_ignored() {
         for (level, other) in [
@@ -356,13 +355,13 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_in_another_spelling_guards_and_a_slip_in_its_name_stops_the_start() {
+    fn a_guard_in_another_spelling_works_and_a_misspelt_one_stops_the_start() {
         for name in [
             "Auth/Validator",
             " auth/validator ",
             "github_com/devopsfaith/krakend-jose/validator",
         ] {
-            // The block is read: it lacks what a validator needs.
+            // The block is compiled: it lacks the keys that a validator needs.
             let found = mistakes(Level::Endpoint, &[name.to_owned()], "{}");
             assert!(!found.is_empty(), "{name}");
             let good = r#"{"alg": "RS256", "jwk_url": "https://a.example/keys"}"#;

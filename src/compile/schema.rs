@@ -1,4 +1,5 @@
-//! The tables of keys as a JSON Schema (draft 7, which editors know best), so that it cannot differ from what is read.
+//! Generates a JSON Schema (draft 7, which editors support best) from the tables of keys that are used for parsing,
+//! so that they always agree.
 
 use serde_json::{Map, Value, json};
 
@@ -10,12 +11,12 @@ use crate::config::{Kind, duration};
 use crate::ext::registry;
 use crate::ext::unbuilt::{UNBUILT, Verdict};
 
-/// Names that are remarks of the author.
+/// Names of comments.
 const REMARKS: &str = "^[@$_#]";
-/// As [`duration::parse`] reads them.
+/// The syntax of [`duration::parse`].
 const DURATION: &str = r"^[+]?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$";
 
-/// The schema as text, as `portcullis schema` prints it.
+/// The schema as text, the output of `portcullis schema`.
 pub fn text() -> String {
     format!("{:#}\n", whole())
 }
@@ -72,7 +73,7 @@ type Entry = (
     &'static [Key],
 );
 
-/// The namespaces of a level. What belongs to another level, or is not built, is known by name only.
+/// The namespaces of a level. Those of other levels, and those that are not implemented, are only known by name.
 fn extra(core: &'static [&'static Namespace], extensions: impl Iterator<Item = Entry>) -> Value {
     let mut properties = Map::new();
     let core = core.iter().map(|n| (n.name, n.aliases, n.doc, n.keys));
@@ -159,7 +160,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::Integers => json!({ "type": "array", "items": { "type": "integer" } }),
         Kind::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Block(keys) => object(keys),
-        // Endpoints and backends stand among the definitions.
+        // Endpoints and backends are definitions.
         Kind::Blocks(keys) if is_level(keys) => json!({ "type": "array" }),
         Kind::Blocks(keys) => json!({ "type": "array", "items": object(keys) }),
         Kind::Object => json!({ "type": "object" }),
@@ -179,7 +180,7 @@ fn is_level(keys: &'static [Key]) -> bool {
             .any(|key| matches!(key.name, "url_pattern" | "endpoint"))
 }
 
-/// The default as a value, where the table has one and not only words.
+/// The default as a value, if the table has a value and not only words.
 fn default(key: &Key) -> Option<Value> {
     let written = key.default;
     match key.kind {
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_knows_the_levels_the_namespaces_and_their_old_names() {
+    fn the_schema_contains_the_levels_the_namespaces_and_their_old_names() {
         let schema = whole();
         let definitions = &schema["definitions"];
         assert_eq!(schema["properties"]["port"]["default"], 8080);

@@ -70,7 +70,7 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
 
 fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) -> Option<Compiled> {
     let root = Node::root(root, report);
-    // Of another version every second key would be reported as unknown.
+    // With another version, every second key would be reported as unknown.
     if version(&root)? == 4 {
         krakend3::warn(&root);
     }
@@ -140,7 +140,7 @@ fn readiness(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Arc<Readiness>>
     }))
 }
 
-/// 3 or 4; of any other the report says so. Version 4 is that of KrakenD 3.0, which reads what version 3 has, and less.
+/// 3 or 4. Any other version is reported. Version 4 is that of KrakenD 3.0, which reads a subset of version 3.
 fn version(root: &Node<'_>) -> Option<i64> {
     let block = Block::open_quietly(root.clone(), SERVICE, Typing::Weak)?;
     let version = match block.get("version") {

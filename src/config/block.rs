@@ -271,7 +271,7 @@ impl<'a> Block<'a> {
         self.keys.iter().find(|known| self.same(known.name, name))
     }
 
-    /// Letter case is free, as it is in KrakenD: silently at the core levels, with a warning in namespaces.
+    /// Keys are case-insensitive, as in KrakenD: silently at the core levels, with a warning in namespaces.
     fn same(&self, known: &str, name: &str) -> bool {
         known.eq_ignore_ascii_case(name)
     }

@@ -16,7 +16,7 @@ impl<'a> Extra<'a> {
     /// Reads the key `extra_config` of `block`. Anything except an object is an error.
     pub fn read(block: &Block<'a>) -> Extra<'a> {
         Extra {
-            // Until a table says otherwise: fail closed.
+            // Treated as guards until a table says otherwise.
             node: block
                 .object("extra_config")
                 .map(|node| node.ruled(Rule::Guard)),
@@ -44,7 +44,7 @@ impl<'a> Extra<'a> {
             .collect()
     }
 
-    /// The block of a namespace of the core, under the rule that its table names.
+    /// The block of a core namespace, with the rule of its table.
     pub fn of(&self, namespace: &'static Namespace) -> Option<Node<'a>> {
         let node = self.find(namespace.name, namespace.aliases)?;
         Some(node.ruled(Rule::of(namespace.guard)))

@@ -34,8 +34,8 @@ pub fn sanitise(text: &str) -> Option<Clean> {
     strict(inner).map(|url| Clean { url, cut: true })
 }
 
-/// Whether KrakenD takes the text for a host though it is none. It looks for a name anywhere in it: one is enough, two
-/// are too many.
+/// Whether KrakenD accepts the text as a host although it is not one. KrakenD searches for a name anywhere in it, and
+/// requires exactly one match.
 pub fn taken_by_krakend(text: &str) -> bool {
     static NAME: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(https?://)?([a-zA-Z0-9._\-]+)(:[0-9]{2,6})?/?").ok());
@@ -43,7 +43,8 @@ pub fn taken_by_krakend(text: &str) -> bool {
     name.find_iter(text).count() == 1
 }
 
-/// Whether the text has a place that somebody should have filled in: `$NAME`, `${NAME}`, `{NAME}`, `{{ .name }}`, `%NAME%`.
+/// Whether the text contains a placeholder that was not filled in: `$NAME`, `${NAME}`, `{NAME}`, `{{ .name }}`,
+/// `%NAME%`.
 pub fn is_unfilled(text: &str) -> bool {
     text.contains(['$', '{', '%'])
 }
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn krakend_takes_what_has_one_name_in_it() {
+    fn krakend_accepts_a_text_with_exactly_one_name() {
         for text in [
             "$HOST",
             "{HOST}",

@@ -9,7 +9,7 @@ pub struct Key {
     pub default: &'static str,
     /// One or two sentences for the documentation.
     pub doc: &'static str,
-    /// Whether it decides who may pass, how much, or from where, in a namespace that does not.
+    /// Whether it is a guard (it decides who may pass, how much, or from where) in a namespace that is not.
     pub guard: bool,
 }
 

@@ -31,7 +31,7 @@ impl Format {
         }
     }
 
-    /// The format of a text without a name: JSON begins with a brace.
+    /// The format of a text without a file name: JSON begins with a brace.
     fn of_text(text: &str) -> Format {
         let first = text.trim_start_matches('\u{feff}').trim_start();
         match first.is_empty() || first.starts_with(['{', '[']) {
@@ -168,12 +168,12 @@ pub(super) fn read(path: &FilePath) -> Result<String, String> {
     whole_text(bytes)
 }
 
-/// Whether the path stands for standard input.
+/// Whether the path means standard input.
 pub fn is_stdin(path: &FilePath) -> bool {
     path.as_os_str() == "-"
 }
 
-/// Standard input can be read once only, and a reload wants it again.
+/// Standard input can be read only once, but a reload needs it again.
 fn read_stdin() -> Result<String, String> {
     static TEXT: OnceLock<Result<String, String>> = OnceLock::new();
     let read = || {

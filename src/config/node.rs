@@ -14,7 +14,8 @@ use super::value::{Data, Position, Value};
 /// How strictly types are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Typing {
-    /// Inside namespaces: what is plain is taken with a warning, for the rest see [`super::rule`].
+    /// Inside namespaces: a value with a clear meaning is accepted with a warning. For other values see
+    /// [`super::rule`].
     Strict,
     /// At the core levels, as in KrakenD: `"8080"` is accepted as a number, `"true"` as a boolean and a single item
     /// as a list, and keys are case-insensitive.
@@ -48,7 +49,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The same place under another rule; everything in it follows.
+    /// The same location with another rule, which applies to everything in it.
     pub fn ruled(mut self, rule: Rule) -> Node<'a> {
         self.rule = rule;
         self
@@ -146,8 +147,8 @@ impl<'a> Node<'a> {
 
     // Reporting of problems.
 
-    /// Writes down something that cannot be understood. It stops the start, unless it stands in a namespace that
-    /// guards nothing: there it is ignored with a warning.
+    /// Reports an error, which stops the start. In a namespace that is not a guard, it is a warning and the value is
+    /// ignored.
     pub fn mistake(&self, mistake: Mistake) {
         let ignored = (self.rule == Rule::Free).then_some(Cow::Borrowed(rule::IGNORED));
         self.add(self.rule.severity(), mistake, ignored);
@@ -204,7 +205,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Writes down that this value is taken at its plain meaning, `taken`.
+    /// Reports that this value is accepted with its clear meaning, `taken`.
     pub(super) fn taken(&self, kind: &Kind, taken: String) {
         let hidden = self.hidden || self.value.masked || matches!(kind, Kind::Secret);
         self.warn(Mistake::Taken {
@@ -218,7 +219,7 @@ impl<'a> Node<'a> {
         });
     }
 
-    /// The same value as it should be written, where that is plain.
+    /// The correct spelling of this value, if it is obvious.
     fn rewritten(&self, kind: &Kind) -> Option<String> {
         if self.value.masked || self.hidden {
             return None;
@@ -376,7 +377,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A text that KrakenD does not read as a duration. At the core levels it refuses all but negative ones.
+    /// A text that KrakenD does not accept as a duration. At the core levels it rejects all except negative ones.
     fn plain_duration(&self, text: &str, error: DurationError) -> Option<Duration> {
         if self.rule == Rule::Core && error == DurationError::Negative {
             return self.negative();

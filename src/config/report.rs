@@ -62,7 +62,7 @@ pub enum Mistake {
         is: &'static str,
         expected: &'static str,
     },
-    /// The value means something plain, but has another type.
+    /// The value has a clear meaning, but another type.
     #[error("{found} is {is}, but {expected} is expected: taken as {taken}")]
     Taken {
         found: String,

@@ -1,26 +1,27 @@
-//! The one rule of leniency: what KrakenD starts, we start with a warning, unless the broken part is a guard.
+//! The rule of leniency: a configuration that KrakenD starts is started with a warning, unless the invalid part is a
+//! guard.
 //!
-//! A guard decides who may pass, how much, and from where. Whether a namespace is one stands in its table
-//! (`guard`), and so it does for single keys of other namespaces. Within both, a value of another type is taken at its
-//! plain meaning, with a warning: `"100"` is 100 where a number is wanted. Where the meaning is not plain, a guard stops
-//! the start; anything else is ignored, which the warning says.
+//! A guard decides who may pass, how much, or from where. The table of a namespace states whether it is one
+//! (`guard`), and so does the table of single keys in other namespaces. In both cases, a value of another type with a
+//! clear meaning is accepted with a warning: `"100"` is 100 where a number is required. If the meaning is not clear,
+//! a guard stops the start, and anything else is ignored with a warning.
 
 use super::report::Severity;
 use super::value::{Data, Value};
 
-/// What a place of the file is to the rule.
+/// The kind of a location, for the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// Service, endpoint and backend: their keys are read as loosely as KrakenD reads them, and refused as it does.
+    /// Service, endpoint and backend: their keys are accepted and rejected as in KrakenD.
     Core,
-    /// A namespace that guards nothing.
+    /// A namespace that is not a guard.
     Free,
-    /// A namespace or a key that guards.
+    /// A namespace or a key that is a guard.
     Guard,
 }
 
 impl Rule {
-    /// The rule of a namespace of which the table says whether it guards.
+    /// The rule of a namespace, depending on whether it is a guard.
     pub fn of(guard: bool) -> Rule {
         match guard {
             true => Rule::Guard,
@@ -28,7 +29,7 @@ impl Rule {
         }
     }
 
-    /// What becomes of the start when something cannot be understood.
+    /// The severity of a value whose meaning is not clear.
     pub fn severity(self) -> Severity {
         match self {
             Rule::Free => Severity::Warning,
@@ -37,10 +38,10 @@ impl Rule {
     }
 }
 
-/// What happens to a part that cannot be understood and guards nothing.
+/// The hint for an ignored value.
 pub const IGNORED: &str = "it is ignored";
 
-/// The plain meaning of a value where a text is wanted: a number, or a list of one text.
+/// The clear meaning of a value where a string is required: a number, or a list of one string.
 pub(super) fn text(value: &Value) -> Option<&str> {
     match &value.data {
         Data::Number(text) => Some(text),
@@ -57,7 +58,7 @@ pub(super) fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// The same for `true` and `false`, in the spellings that KrakenD reads at the core levels.
+/// The same for `true` and `false`, in the spellings that KrakenD accepts at the core levels.
 pub(super) fn boolean(value: &Value) -> Option<bool> {
     match &value.data {
         Data::Text(text) => match text.trim() {
@@ -88,7 +89,7 @@ pub(super) fn number(value: &Value) -> Option<&str> {
     }
 }
 
-/// The same for a duration: digits alone, which count seconds, and blanks around one.
+/// The same for a duration: only digits, which count as seconds, or spaces around a duration.
 pub(super) fn duration(text: &str) -> Option<String> {
     let trimmed = text.trim();
     let digits = !trimmed.is_empty() && trimmed.bytes().all(|byte| byte.is_ascii_digit());
@@ -101,7 +102,7 @@ pub(super) fn duration(text: &str) -> Option<String> {
     }
 }
 
-/// The same for a word of a list: any letter case, and blanks around it.
+/// The same for a word from a list: in any letter case, and with spaces around it.
 pub(super) fn choice(text: &str, allowed: &[&'static str]) -> Option<&'static str> {
     let text = text.trim();
     allowed
@@ -110,7 +111,7 @@ pub(super) fn choice(text: &str, allowed: &[&'static str]) -> Option<&'static st
         .copied()
 }
 
-/// One spelling of a namespace for all that differ in letter case, blanks, and `github_com` for `github.com`.
+/// A canonical form of a namespace, independent of letter case, spaces, and `github_com` for `github.com`.
 pub fn spelling(namespace: &str) -> String {
     let lower = namespace.trim().to_ascii_lowercase();
     match lower.strip_prefix("github_com/") {
@@ -138,7 +139,7 @@ mod tests {
         key("from", Kind::Texts, "", "").guarding(),
     ];
 
-    /// What is found in a block of `rule`, mistakes with a `!` before them.
+    /// The findings in a block with `rule`. Errors have a `!` before them.
     fn findings(text: &str, rule: Rule) -> Vec<String> {
         let report = Report::new();
         let value = json::parse(text, &report).unwrap();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_meaning_is_taken_with_a_warning_everywhere() {
+    fn a_clear_meaning_is_accepted_with_a_warning_everywhere() {
         for (text, taken) in [
             (r#"{"rate": "100"}"#, "taken as 100"),
             (r#"{"rate": " 1.5 "}"#, "taken as 1.5"),
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_stops_a_guard_and_nothing_else() {
+    fn an_unclear_meaning_stops_the_start_only_in_a_guard() {
         for text in [
             r#"{"rate": "many"}"#,
             r#"{"rate": "100/s"}"#,
@@ -219,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_may_guard_in_a_namespace_that_does_not() {
+    fn a_key_may_be_a_guard_in_a_namespace_that_is_not() {
         assert!(findings(r#"{"from": {}}"#, Rule::Free)[0].starts_with('!'));
         assert!(findings(r#"{"from": [7, {}]}"#, Rule::Free)[1].starts_with('!'));
     }
 
     #[test]
-    fn a_namespace_has_one_spelling_whatever_its_letters() {
+    fn a_namespace_has_one_canonical_form_in_any_letter_case() {
         for text in ["Auth/Validator", " auth/validator\n"] {
             assert_eq!(spelling(text), "auth/validator");
         }

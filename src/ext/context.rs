@@ -43,7 +43,7 @@ pub struct Compile<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct ServiceTimeout(pub Duration);
 
-/// What the file says of the service itself, for the blocks of the service; left by `compile`.
+/// Settings of the service itself, for the blocks of the service. Set by `compile`.
 #[derive(Debug, Clone, Default)]
 pub struct ServiceFacts {
     pub name: Option<String>,
@@ -196,7 +196,7 @@ pub struct EndpointSite<'a> {
     pub streams: bool,
     /// The claims that the URLs of its backends use.
     pub url_claims: &'a [UrlClaim<'a>],
-    /// What of a request passes; `None` where nobody has to know.
+    /// The inputs that pass. `None` if they are not needed.
     pub inputs: Option<EndpointInputs<'a>>,
 }
 

@@ -27,8 +27,8 @@ pub struct ServiceExtension {
     pub namespace: &'static str,
     /// Older names, such as `github_com/devopsfaith/krakend-cors`.
     pub aliases: &'static [&'static str],
-    /// Whether it decides who may pass, how much, or from where. Then a block that cannot be understood stops the start;
-    /// of any other namespace it is ignored, with a warning. See [`crate::config::rule`].
+    /// Whether it is a guard: it decides who may pass, how much, or from where. An invalid block of a guard stops the
+    /// start. An invalid block of any other namespace is ignored with a warning. See [`crate::config::rule`].
     pub guard: bool,
     /// One or two sentences for the documentation.
     pub doc: &'static str,
@@ -117,7 +117,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &logging::LOGSTASH,
     &logging::ACCESS,
     &metrics::SERVICE,
-    // Header fields before those who send them.
+    // The headers come before the exporters that send them.
     &opentelemetry::SECURITY,
     &opentelemetry::SERVICE,
     &redis::SERVICE,
@@ -157,7 +157,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &json_schema::ENDPOINT,
 ];
 
-/// Namespaces whose block is a list of what their table says.
+/// Namespaces whose block is a list of objects with the keys of their table.
 pub const LISTS: &[&str] = &[
     #[cfg(feature = "cel")]
     cel::ENDPOINT.namespace,

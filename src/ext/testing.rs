@@ -109,7 +109,7 @@ impl File {
         format!("{:?}", self.report)
     }
 
-    /// What is said to write instead.
+    /// The hints of all findings.
     pub fn hints(&self) -> Vec<String> {
         self.report.shown_hints()
     }
@@ -210,7 +210,7 @@ pub fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
     }
 }
 
-/// A block under the strict rule: what is not plain is a mistake, whether or not the namespace guards.
+/// A block with the strict rule: an unclear value is an error, whether or not the namespace is a guard.
 fn guarded(value: &'static Value, report: &'static Report) -> Node<'static> {
     Node::root(value, report).ruled(Rule::Guard)
 }

@@ -223,17 +223,17 @@ pub(super) fn raw_keys(document: &[u8]) -> Result<Vec<&RawValue>, KeySetError> {
     reader.end().map_err(syntax)?;
     match members.keys {
         Some(keys) if !keys.is_empty() => Ok(keys),
-        // A key alone (RFC 7517 §4), which people take for a set of one.
+        // A single key (RFC 7517 §4), which is accepted as a set of one.
         None if members.is_key => Ok(vec![serde_json::from_slice(document).map_err(syntax)?]),
         _ => Err(KeySetError::NoKeys),
     }
 }
 
-/// What stands at the top of a document.
+/// The top-level members of a document.
 #[derive(Default)]
 struct Members<'de> {
     keys: Option<Vec<&'de RawValue>>,
-    /// There is a `kty`: this is a key.
+    /// There is a `kty`, so this is a key.
     is_key: bool,
 }
 

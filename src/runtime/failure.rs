@@ -137,7 +137,7 @@ impl Failure {
         }
     }
 
-    /// The failure as traces and series name it.
+    /// The name of the failure in traces and series.
     pub fn observed(&self) -> observe::Outcome {
         match self.kind {
             Kind::Canceled => observe::Outcome::Canceled,

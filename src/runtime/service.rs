@@ -39,7 +39,7 @@ pub struct Service {
     pub gates: Box<[Box<dyn EndpointStep>]>,
     /// The conditions of `GET /__ready`, if there are any.
     pub readiness: Option<Arc<Readiness>>,
-    /// What is told of requests beyond logs and our own metrics; `None` where nobody asks.
+    /// Traces and series of requests, in addition to logs and our own metrics. `None` if disabled.
     pub observer: Option<Arc<Observer>>,
     pub options: Options,
 }

@@ -72,7 +72,7 @@ pub trait Loader: Send + Sync {
     /// Reopens log files, for log rotation.
     fn reopen_logs(&self);
 
-    /// Sends what collectors have not got yet, before the process ends; takes a few seconds at most.
+    /// Sends the remaining data to collectors before the process ends. Takes a few seconds at most.
     fn send_rest(&self) -> BoxFuture<'static, ()>;
 
     /// Writes all logged lines, before the process ends.
@@ -402,7 +402,7 @@ impl Process {
         }
     }
 
-    /// Lets collectors have the rest, unless a second signal ends the process first.
+    /// Sends the remaining data to collectors, unless a second signal ends the process first.
     async fn send_rest(&self, signals: &mut Signals) {
         tokio::select! {
             () = self.loader.send_rest() => {}

@@ -23,10 +23,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether a log with these settings can be opened. Leaves nothing behind.
+    /// Checks that a log with these settings can be opened, without leaving anything behind.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// Why it cannot be opened.
     pub fn try_open(&self) -> io::Result<()> {
         match &self.destination {
             Destination::Stdout => Ok(()),

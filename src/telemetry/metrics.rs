@@ -486,7 +486,7 @@ pub fn process_metrics() -> String {
     #[cfg(target_os = "linux")]
     {
         let process = prometheus::process_collector::ProcessCollector::for_self();
-        // What cannot be read is left out.
+        // Values that cannot be read are omitted.
         let _ = TextEncoder::new().encode(&process.collect(), &mut page);
     }
     String::from_utf8(page).unwrap_or_default()

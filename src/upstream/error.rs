@@ -44,7 +44,7 @@ pub enum CallErrorKind {
 }
 
 impl CallErrorKind {
-    /// The kind as traces and series name it.
+    /// The name of the kind in traces and series.
     fn label(self) -> &'static str {
         match self {
             CallErrorKind::NoHosts => "no_hosts",
@@ -59,7 +59,7 @@ impl CallErrorKind {
 }
 
 impl CallError {
-    /// Why there was no answer, as traces and series name it.
+    /// The reason of the failure in traces and series.
     pub(super) fn observed(&self) -> &'static str {
         error_type(self.kind.label(), &self.text)
     }

@@ -1,4 +1,4 @@
-//! The rules, under KrakenD's ids, and what they look at.
+//! The rules, with KrakenD's ids, and their conditions.
 
 use std::time::Duration;
 

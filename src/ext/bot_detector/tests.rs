@@ -85,7 +85,7 @@ fn an_endpoint_has_its_own_rules() {
 }
 
 #[test]
-fn a_block_that_cannot_be_used_stops_the_start() {
+fn an_invalid_block_stops_the_start() {
     for block in [r#"{"patterns": ["("]}"#, r#"{"deny": {}}"#, "[]"] {
         let mut file = File::new(block);
         assert!(matches!(file.service(&SERVICE), ServicePart::Nothing));

@@ -1,4 +1,4 @@
-//! What is certain of an expression from the file alone: names that no request of the endpoint has.
+//! Finds names in an expression that no request of the endpoint can have, from the configuration alone.
 
 use http::HeaderName;
 
@@ -7,7 +7,7 @@ use super::language::Program;
 use crate::config::{Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
 
-/// Fields that every request has here, whatever `input_headers` says.
+/// Headers that every request has here, regardless of `input_headers`.
 const ALWAYS: [&str; 8] = [
     "content-type",
     "forwarded",
@@ -19,7 +19,7 @@ const ALWAYS: [&str; 8] = [
     "x-forwarded-via",
 ];
 
-/// Warns of names in `program` that cannot exist, so that what asks for them fails or never holds.
+/// Warns about names in `program` that cannot exist, so that expressions with them fail or are never true.
 pub(super) fn missing(
     node: &Node<'_>,
     program: &Program,
@@ -87,7 +87,7 @@ fn say(node: &Node<'_>, variable: usize, name: &str, hint: String) {
     );
 }
 
-/// Scripts may set any header before the expressions run.
+/// Whether there are scripts, which may set any header before the expressions run.
 fn is_scripted(site: &EndpointSite<'_>) -> bool {
     let members = site.extra.as_ref().map(Node::members).unwrap_or_default();
     members.iter().any(|(name, _)| name.contains("lua"))
@@ -107,7 +107,7 @@ fn upper(name: &str) -> String {
     name
 }
 
-/// As Go spells a header's name: each word with a capital.
+/// A header name in Go's spelling: each word with a capital.
 fn canonical(name: &str) -> String {
     let words = name
         .split('-')
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_request_has_are_told() {
+    fn names_that_no_request_has_are_reported() {
         for (expression, words) in [
             ("req_params.id != ''", "begin with a capital: \\\"Id\\\""),
             ("req_params['nope'] != ''", "the path of the endpoint is"),

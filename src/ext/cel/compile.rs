@@ -135,7 +135,7 @@ fn validated(site: &EndpointSite<'_>) -> bool {
     neighbour(site, known.namespace, known.aliases).is_some()
 }
 
-/// Compiles the expressions of a block; `token` is told of those that need one.
+/// Compiles the expressions of a block. `token` is called for those that need a token.
 fn compiled(
     node: &Node<'_>,
     site: &EndpointSite<'_>,

@@ -70,7 +70,7 @@ fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
     }
 }
 
-/// What no browser ever sends, so that it never matches.
+/// Warns about values that a browser never sends, so that they never match.
 fn doubts(node: &Node<'_>, block: &Block<'_>) {
     let at = |key: &str| node.get(key).unwrap_or_else(|| node.clone());
     let origins = block.allow_origins.iter().filter(|origin| *origin != "*");

@@ -1,4 +1,5 @@
-//! From a definition to a tree. As in KrakenD, one broken definition takes the whole block with it, with a warning.
+//! Compiles a definition to a tree. As in KrakenD, a single invalid definition disables the whole block, with a
+//! warning.
 
 use super::condition::Condition;
 use super::config::KEYS;

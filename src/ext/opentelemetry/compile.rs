@@ -1,4 +1,4 @@
-//! What the service's block means.
+//! Compiles the service's block.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::telemetry::series::{SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUN
 use crate::telemetry::trace::context::Formats;
 use crate::telemetry::trace::{Attribute, Value};
 
-/// Paths that KrakenD leaves out, beside the health path.
+/// Paths that KrakenD omits, in addition to the health path.
 const SKIPPED: [&str; 3] = ["/__debug/", "/__echo/", "/__stats/"];
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
@@ -80,7 +80,7 @@ fn settings(
     }
 }
 
-/// An empty list is no list; one that holds an empty text leaves nothing out.
+/// An empty list uses the default. A list with an empty string omits nothing.
 fn skipped(block: &Block<'_>, facts: Option<&ServiceFacts>) -> Vec<String> {
     let written = block.texts("skip_paths");
     if !written.is_empty() {
@@ -147,7 +147,7 @@ fn formats(block: &Block<'_>, environment: &Environment) -> Formats {
 fn period(block: &Block<'_>, environment: &Environment) -> Duration {
     match block.integer("metric_reporting_period") {
         Some(seconds @ 1..) => Duration::from_secs(seconds.unsigned_abs()),
-        // As KrakenD does it.
+        // As in KrakenD.
         Some(_) => environment::millis(environment, "OTEL_METRIC_EXPORT_INTERVAL")
             .unwrap_or(Duration::from_secs(60)),
         None => environment::millis(environment, "OTEL_METRIC_EXPORT_INTERVAL")
@@ -155,7 +155,7 @@ fn period(block: &Block<'_>, environment: &Environment) -> Duration {
     }
 }
 
-/// Who sends: the file's words win over the environment's.
+/// The attributes of the sender. The configuration takes precedence over the environment.
 fn resource(
     block: &Block<'_>,
     facts: Option<&ServiceFacts>,
@@ -182,7 +182,7 @@ fn resource(
     resource
 }
 
-/// The series: they outlive a reload that does not change their buckets.
+/// The series, which survive a reload that does not change their buckets.
 fn store(block: &Block<'_>, convention: Convention, cx: &mut Compile<'_>) -> Arc<Store> {
     let histograms = block.block("histograms");
     let own = |key| histograms.as_ref().and_then(|block| bounds(block, key));

@@ -1,4 +1,4 @@
-//! `OTEL_…` variables, where the file is silent.
+//! `OTEL_…` variables, which apply where the configuration has no value.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use crate::config::Environment;
 use crate::telemetry::trace::{Attribute, Value};
 
-/// A variable that says something.
+/// A variable that is not empty.
 pub(super) fn text<'e>(environment: &'e Environment, name: &str) -> Option<&'e str> {
     environment
         .get(name)
@@ -32,7 +32,7 @@ pub(super) fn flag(environment: &Environment, name: &str) -> bool {
     text(environment, name).is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
-/// A variable of a signal, else the one for all signals: `OTEL_EXPORTER_OTLP_TRACES_HEADERS`.
+/// The variable of a signal, or else the one for all signals: `OTEL_EXPORTER_OTLP_TRACES_HEADERS`.
 pub(super) fn headers(environment: &Environment) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs(text(environment, "OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default())
@@ -54,7 +54,7 @@ pub(super) fn resource(environment: &Environment) -> Vec<Attribute> {
         .collect()
 }
 
-/// `a=1,b=2`, values percent-encoded.
+/// `a=1,b=2`, with percent-encoded values.
 fn pairs(list: &str) -> impl Iterator<Item = (String, String)> {
     list.split(',').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_read_percent_decoded() {
+    fn lists_are_percent_decoded() {
         let environment = Environment::of([
             (
                 "OTEL_EXPORTER_OTLP_HEADERS",
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn samplers_are_rates() {
+    fn samplers_are_converted_to_rates() {
         for (sampler, argument, rate_of) in [
             ("parentbased_traceidratio", "0.25", Some(0.25)),
             ("always_off", "", Some(0.0)),

@@ -1,4 +1,4 @@
-//! Collectors and pages: where data goes.
+//! Compiles the collectors and the metrics pages.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,21 +19,21 @@ use crate::telemetry::series::Store;
 use crate::telemetry::trace::Attribute;
 use crate::upstream::{CertificatePair, GrpcClient, OUR_USER_AGENT, SideClient, SideTls};
 
-/// Header fields by exporter, of `telemetry/opentelemetry-security`.
+/// Headers by exporter, from `telemetry/opentelemetry-security`.
 #[derive(Debug, Default)]
 pub(super) struct Secrets(Vec<(String, HeaderMap)>);
 
-/// What all exporters of a file share.
+/// The common settings of all exporters.
 pub(super) struct Shared<'a> {
     pub(super) resource: &'a Arc<[Attribute]>,
     pub(super) store: &'a Arc<Store>,
-    /// Between two pushes of metrics.
+    /// The interval between two pushes of metrics.
     pub(super) period: Duration,
-    /// Also what a reload must not change for queue and connection to stay.
+    /// Also part of the key that must be unchanged for a reload to keep queue and connection.
     pub(super) key: &'a str,
 }
 
-/// A collector, as file or environment have it.
+/// A collector from the configuration or the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Collector {
     name: String,
@@ -41,7 +41,7 @@ struct Collector {
     port: u16,
     secure: bool,
     over_http: bool,
-    /// In front of `/v1/traces`.
+    /// The path before `/v1/traces`.
     base: String,
     metrics: bool,
     traces: bool,
@@ -75,7 +75,7 @@ pub(super) fn security(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     ServicePart::Nothing
 }
 
-/// Every exporter has a name of its own.
+/// Checks that every exporter has a unique name.
 pub(super) fn check_names(exporters: Option<&Block<'_>>) {
     let Some(exporters) = exporters else { return };
     let mut seen = HashSet::new();
@@ -92,7 +92,7 @@ pub(super) fn check_names(exporters: Option<&Block<'_>>) {
     }
 }
 
-/// The pages of the file.
+/// The configured metrics pages.
 pub(super) fn pages(exporters: Option<&Block<'_>>) -> Vec<Page> {
     let blocks = exporters
         .map(|block| block.blocks("prometheus"))
@@ -135,7 +135,7 @@ fn page(block: &Block<'_>) -> Option<Page> {
     })
 }
 
-/// The exporters of the file, or the one of the environment.
+/// The configured exporters, or the one of the environment.
 pub(super) fn exporters(
     whole: &Block<'_>,
     list: Option<&Block<'_>>,
@@ -211,7 +211,7 @@ fn collector(block: &Block<'_>) -> Option<Collector> {
     good.then_some(collector)
 }
 
-/// `OTEL_EXPORTER_OTLP_ENDPOINT`, for a file that names no exporter.
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`, for a configuration without exporters.
 fn of_environment(environment: &Environment) -> Option<Collector> {
     let endpoint = environment::text(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let uri: http::Uri = endpoint.parse().ok()?;

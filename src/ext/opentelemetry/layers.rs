@@ -1,4 +1,4 @@
-//! Layers and their switches.
+//! Compiles the layers and their options.
 
 use http::HeaderName;
 
@@ -56,7 +56,7 @@ pub(super) fn layer(block: &Block<'_>) -> Layer {
     }
 }
 
-/// `backend`; what it has not comes from `base`.
+/// `backend`. Missing values come from `base`.
 pub(super) fn backend(block: &Block<'_>, base: &BackendLayer) -> BackendLayer {
     let half =
         |key: &str, base: &Parts| block.block(key).map_or_else(|| base.clone(), |b| parts(&b));
@@ -86,7 +86,7 @@ fn names(block: &Block<'_>) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Static attributes: of equal keys the last counts, and empty ones are no attributes.
+/// Static attributes. The last of several equal keys counts, and empty ones are dropped.
 pub(super) fn attributes(block: &Block<'_>, key: &str) -> Vec<Attribute> {
     let mut all: Vec<Attribute> = Vec::new();
     for item in block.blocks(key) {

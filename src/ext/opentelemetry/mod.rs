@@ -1,7 +1,7 @@
-//! `telemetry/opentelemetry` and `telemetry/opentelemetry-security`: traces and series of requests, by KrakenD's names
-//! or by those of OpenTelemetry.
+//! `telemetry/opentelemetry` and `telemetry/opentelemetry-security`: traces and series of requests, with KrakenD's
+//! names or with those of OpenTelemetry.
 //!
-//! What the service's block means is left for the rest: an `Arc<`[`crate::telemetry::observe::Observer`]`>`, the
+//! The compiled block of the service is passed on as an `Arc<`[`crate::telemetry::observe::Observer`]`>`, the
 //! [`Exporters`] and the [`Pages`].
 
 mod compile;
@@ -24,11 +24,11 @@ use crate::telemetry::otlp::Exporter;
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::Attribute;
 
-/// The exporters of a file, for their page and for the end of the process.
+/// The exporters of a configuration, for their page and for the end of the process.
 #[derive(Debug)]
 pub struct Exporters(pub Box<[Arc<Exporter>]>);
 
-/// The pages of a file: all show the same series.
+/// The metrics pages of a configuration. All of them show the same series.
 #[derive(Debug)]
 pub struct Pages {
     pub list: Vec<Page>,
@@ -36,11 +36,11 @@ pub struct Pages {
     pub resource: Arc<[Attribute]>,
 }
 
-/// One page.
+/// One metrics page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     pub address: SocketAddr,
-    /// Add the process's CPU, memory and descriptors.
+    /// Adds CPU, memory and descriptors of the process.
     pub process: bool,
 }
 

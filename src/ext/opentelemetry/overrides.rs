@@ -1,4 +1,4 @@
-//! What endpoints and backends say for themselves, and the handles that they get.
+//! The settings of endpoints and backends, and their handles.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::telemetry::observe::{
 };
 use crate::telemetry::trace::Attribute;
 
-/// The handles of an endpoint, and what it says of its backends.
+/// The handles of an endpoint, and its settings for its backends.
 #[derive(Debug)]
 pub struct Observed {
     pub observer: Arc<EndpointObserver>,
@@ -100,7 +100,7 @@ pub(super) fn backend_block(
     BackendPart::Nothing
 }
 
-/// The service's layer.
+/// The layer of the service.
 fn base(cx: &Compile<'_>) -> BackendLayer {
     let observer = cx.left::<Observer>();
     observer.map_or_else(BackendLayer::default, |observer| {
@@ -113,7 +113,7 @@ fn of_endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Arc<OfEndpoi
         .filter(|own| own.place == place(site))
 }
 
-/// The handles of an endpoint, after its blocks were compiled; `None` when nobody asks for any.
+/// The handles of an endpoint, after its blocks were compiled. `None` if nothing is observed.
 pub fn endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Observed> {
     let observer = cx.left::<Observer>()?;
     let own = of_endpoint(site, cx);
@@ -135,8 +135,8 @@ pub fn endpoint(site: &EndpointSite<'_>, cx: &Compile<'_>) -> Option<Observed> {
     })
 }
 
-/// The handles of a backend, after its blocks were compiled. `reads_errors`: an answer that is an error is read for
-/// what is in it.
+/// The handles of a backend, after its blocks were compiled. `reads_errors` means that the body of an error response
+/// is read.
 pub fn backend(
     observed: Option<&Observed>,
     site: &BackendSite<'_>,

@@ -1,4 +1,4 @@
-//! How OTLP reaches a collector: HTTP with protobuf, or gRPC.
+//! Sends OTLP to a collector: HTTP with protobuf, or gRPC.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use crate::telemetry::otlp::{Sent, Signal, Transport};
 use crate::upstream::{GrpcAnswer, GrpcClient, SideAnswer, SideClient};
 
-/// What all requests to one collector share.
+/// The common parts of all requests to one collector.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) headers: HeaderMap,
@@ -69,7 +69,7 @@ impl Transport for OverHttp {
     }
 }
 
-/// OTLP/HTTP, "Failures": what may be sent again.
+/// OTLP/HTTP, "Failures": which requests may be sent again.
 fn of_http(answer: &SideAnswer) -> Sent {
     let reason = format!("status {}", answer.status.as_u16());
     match answer.status {
@@ -125,8 +125,8 @@ impl Transport for OverGrpc {
     }
 }
 
-/// OTLP/gRPC, "Failures": CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS; and
-/// RESOURCE_EXHAUSTED where the server says when.
+/// OTLP/gRPC, "Failures": CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS, and
+/// RESOURCE_EXHAUSTED if the server says when.
 fn of_grpc(answer: GrpcAnswer) -> Sent {
     let reason = || format!("gRPC status {}: {}", answer.status, answer.message);
     match answer.status {
@@ -147,7 +147,7 @@ fn of_grpc(answer: GrpcAnswer) -> Sent {
 
 fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-    // Writing to memory does not fail.
+    // Writing to memory cannot fail.
     let _ = encoder.write_all(body);
     encoder.finish().unwrap_or_default()
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_sent_again_is_what_the_protocol_says() {
+    fn requests_are_sent_again_according_to_the_protocol() {
         assert!(matches!(http(200), Sent::Taken { .. }));
         for status in [429, 502, 503, 504] {
             let Sent::Again { after, .. } = http(status) else {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_room_is_asked_again_only_when_it_says_when() {
+    fn a_full_server_is_called_again_only_if_it_says_when() {
         let grpc = |status, again_after| {
             of_grpc(GrpcAnswer {
                 status,

@@ -208,7 +208,7 @@ fn a_rate_of_zero_is_no_limit() {
 }
 
 #[test]
-fn a_limit_whose_meaning_is_plain_is_enforced() {
+fn a_limit_with_a_clear_meaning_is_enforced() {
     for block in [
         r#"{"max_rate": "5"}"#,
         r#"{"Max_Rate": 5}"#,

@@ -379,18 +379,18 @@ fn a_certificate_must_belong_to_its_key_and_its_thumbprints() {
 }
 
 #[test]
-fn a_key_alone_is_a_set_of_one() {
+fn a_single_key_is_a_set_of_one() {
     let key = jwk("ed25519", false);
     let alone = KeySet::parse(key.to_string().as_bytes()).unwrap();
     assert!(alone.skipped.is_empty());
     assert_eq!(alone.set.len(), 1);
-    // A fault of it is the key's, as it is in a set.
+    // An error in it belongs to the key, as in a set.
     let bad = KeySet::parse(br#"{"kty":"oct","k":"AAAA"}"#).unwrap();
     assert_eq!((bad.skipped.len(), bad.set.len()), (1, 0));
 }
 
 #[test]
-fn a_document_that_is_no_key_set_is_an_error() {
+fn a_document_that_is_not_a_key_set_is_an_error() {
     for (document, error) in [
         (r#"{"keys":[]}"#, "no Keys has been found"),
         ("{}", "no Keys has been found"),

@@ -74,8 +74,8 @@ impl Pattern {
         Ok(Pattern::of(segments, wildcard))
     }
 
-    /// A path with segments in the spelling of KrakenD's router, in ours: `/a/:id/*rest` is `/a/{id}/*`. `None` for a
-    /// path without any.
+    /// Converts a path in the syntax of KrakenD's router to ours: `/a/:id/*rest` becomes `/a/{id}/*`. `None` if the
+    /// path has no such segments.
     pub fn gin(path: &str) -> Option<String> {
         let count = path.split('/').count();
         let mut found = false;

@@ -1,4 +1,4 @@
-//! One call of a backend within a request, with everything that stands around its round trips.
+//! One call of a backend within a request, including everything around its round trips.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -13,31 +13,32 @@ use crate::telemetry::trace::{Span, SpanId, SpanKind, SpanStatus, Value};
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// With an answer; `false`: something is missing of it.
+    /// It has a response. `false` means that part of it is missing.
     Answered(bool),
-    /// Why there was none: see [`super::error_type`].
+    /// Why there was no response: see [`super::error_type`].
     Failed(&'static str),
-    /// Nobody waits for it any more.
+    /// The result is no longer needed.
     Canceled,
 }
 
-/// What round trips need to know of the call around them.
+/// The data that round trips need from the enclosing call.
 #[derive(Debug)]
 pub(super) struct Under {
     pub(super) observer: Arc<BackendObserver>,
     pub(super) request: Arc<Request>,
     /// The parent of their spans.
     pub(super) parent: Option<SpanId>,
-    /// When nobody will wait any longer.
+    /// The deadline of the call.
     pub(super) deadline: Instant,
     cached: AtomicBool,
-    /// The last answer's.
+    /// The status of the last response.
     pub(super) status: AtomicU16,
-    /// When the head of the answer came.
+    /// When the head of the response arrived.
     pub(super) headed: OnceLock<Instant>,
 }
 
-/// A call under way. Dropped without an end, it was given up: too late, or because nobody waits any more.
+/// A call in progress. If it is dropped without a result, it was cancelled: its deadline passed, or its result is no
+/// longer needed.
 #[derive(Debug)]
 pub struct Call {
     under: Arc<Under>,
@@ -47,14 +48,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// Begins a call of the backend, within the request that the task works for; `deadline` is its end.
+    /// Starts a call of the backend, within the request that the current task handles. `deadline` is its deadline.
     pub fn begin(observer: Option<&Arc<BackendObserver>>, deadline: Instant) -> Option<Call> {
         let observer = observer?;
         let request = super::current()?;
         Some(Call::of(observer, request, deadline))
     }
 
-    /// The same for a request that has another task.
+    /// The same for a request of another task.
     pub fn of(observer: &Arc<BackendObserver>, request: Arc<Request>, deadline: Instant) -> Call {
         let id = SpanId::random();
         let staged = observer.layer.traces.stage && !observer.endpoint.skipped;
@@ -78,7 +79,7 @@ impl Call {
         }
     }
 
-    /// Runs `work` as this call.
+    /// Runs `work` as part of this call.
     pub fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         let current = Current {
             request: Arc::clone(&self.under.request),
@@ -87,7 +88,7 @@ impl Call {
         CURRENT.scope(current, work)
     }
 
-    /// Reports how it ended.
+    /// Reports the result.
     pub fn end(mut self, outcome: Outcome) {
         self.report(outcome);
     }
@@ -211,7 +212,7 @@ impl Drop for Call {
     }
 }
 
-/// The call that the task makes was answered out of a cache.
+/// Records that the call of the current task got its response from a cache.
 pub fn cache_hit() {
     let _ = CURRENT.try_with(|current| {
         if let Some(call) = &current.call {

@@ -1,4 +1,4 @@
-//! What a request tells: spans, series, and the context that goes on to backends.
+//! Observes requests: spans, series, and the trace context that is sent to backends.
 //!
 //! | type | one for each |
 //! |---|---|
@@ -8,9 +8,9 @@
 //! | [`Call`] | call of a backend within a request |
 //! | [`Trip`] | round trip to a host within a call |
 //!
-//! A configuration that asks for nothing has no [`Observer`], and a request then pays for one look at an `Option`.
-//! What is under way is found by a value that belongs to the task ([`within`]), so that the code between server and
-//! wire need not hand it on.
+//! A configuration without telemetry has no [`Observer`], and a request then only checks an `Option`. The current
+//! request and call are task-local values ([`within`]), so that the code between server and wire need not pass them
+//! on.
 
 mod call;
 mod names;
@@ -35,36 +35,36 @@ use crate::telemetry::trace::{Attribute, Span, SpanId, TraceId, Value};
 
 use names::ServerNames;
 
-/// What a configuration wants to know of its requests.
+/// What a configuration observes of its requests.
 #[derive(Debug)]
 pub struct Observer {
     pub settings: Settings,
-    /// Where series are; `None` when nobody reads them.
+    /// The store of the series. `None` if they are not shown or sent anywhere.
     pub store: Option<Arc<Store>>,
-    /// Who takes spans.
+    /// The exporters of spans.
     pub exporters: Box<[Arc<Exporter>]>,
-    /// Requests that no endpoint answered.
+    /// Requests that no endpoint handled.
     others: Grown<(Method, u16, bool, bool), ServerSeries>,
 }
 
-/// What one endpoint reports.
+/// The observer of one endpoint.
 #[derive(Debug)]
 pub struct EndpointObserver {
     pub(super) pattern: Arc<str>,
-    /// As KrakenD writes it.
+    /// In KrakenD's notation.
     pub(super) route: Arc<str>,
     pub(super) method: Method,
     pub(super) proxy: Layer,
-    /// Added to the service's.
+    /// Added to the attributes of the service.
     pub(super) metric_attributes: Vec<Attribute>,
     pub(super) trace_attributes: Vec<Attribute>,
-    /// Left out by `skip_paths`.
+    /// Excluded by `skip_paths`.
     pub(super) skipped: bool,
     pub(super) server: Grown<(u16, bool, bool), ServerSeries>,
     pub(super) works: Grown<(bool, bool, bool), Arc<Histogram>>,
 }
 
-/// What one backend reports.
+/// The observer of one backend.
 #[derive(Debug)]
 pub struct BackendObserver {
     pub(super) route: Arc<str>,
@@ -72,9 +72,9 @@ pub struct BackendObserver {
     pub(super) endpoint: Arc<EndpointObserver>,
     pub(super) layer: BackendLayer,
     pub(super) convention: Convention,
-    /// An answer that is an error is read for its content.
+    /// The body of an error response is read.
     pub(super) reads_errors: bool,
-    /// Its work ends with the head of its answer.
+    /// Its work ends with the head of its response.
     pub(super) streams: bool,
     pub(super) store: Option<Arc<Store>>,
     pub(super) works: Grown<(bool, bool, bool), Arc<Histogram>>,
@@ -82,19 +82,19 @@ pub struct BackendObserver {
     reads: Grown<bool, trip::ReadSeries>,
 }
 
-/// Series of one status.
+/// The series of one status.
 #[derive(Debug)]
 pub(super) struct ServerSeries {
     pub(super) duration: Arc<Histogram>,
     pub(super) size: Arc<Histogram>,
 }
 
-/// What an observer needs to know of an endpoint.
+/// The data of an endpoint that its observer needs.
 #[derive(Debug)]
 pub struct EndpointFacts<'a> {
     pub pattern: &'a Arc<str>,
     pub method: &'a Method,
-    /// What the endpoint's own block says; `None` leaves the service's.
+    /// The endpoint's own settings. `None` uses those of the service.
     pub proxy: Option<Layer>,
     pub metric_attributes: Vec<Attribute>,
     pub trace_attributes: Vec<Attribute>,
@@ -131,7 +131,7 @@ impl Observer {
         }
     }
 
-    /// The handles of one backend of `endpoint`; `layer` is what its own block says.
+    /// The handles of one backend of `endpoint`. `layer` is its own setting.
     pub fn backend(
         &self,
         endpoint: &Arc<EndpointObserver>,
@@ -155,7 +155,7 @@ impl Observer {
         }
     }
 
-    /// Forgets the series of endpoints that are gone.
+    /// Removes the series of endpoints that no longer exist.
     pub fn keep_routes(&self, patterns: &HashSet<&str>) {
         let Some(store) = &self.store else { return };
         let written: Vec<String> = patterns.iter().map(|it| settings::route(it)).collect();
@@ -166,12 +166,12 @@ impl Observer {
         store.keep_routes(&both.collect());
     }
 
-    /// Whether spans go anywhere.
+    /// Whether there is an exporter of spans.
     pub fn traces(&self) -> bool {
         self.exporters.iter().any(|exporter| exporter.takes_spans())
     }
 
-    /// Hands a span to everybody who takes spans.
+    /// Passes a span to all exporters of spans.
     pub(super) fn push(&self, span: Span) {
         let mut takers = self
             .exporters
@@ -187,7 +187,7 @@ impl Observer {
 }
 
 impl BackendObserver {
-    /// Labels that all series of the backend share.
+    /// Labels of all series of the backend.
     fn own_labels(&self, method: &Method) -> Vec<Attribute> {
         vec![
             ("http.request.method".into(), method_value(method)),
@@ -204,7 +204,7 @@ impl BackendObserver {
     }
 }
 
-/// A method as labels have it: one of a closed list (RFC 9110 §9.3 and PATCH).
+/// The label value of a method: one of a closed list (RFC 9110 §9.3 and PATCH).
 pub(super) fn method_value(method: &Method) -> Value {
     Value::Text(known_method(method).unwrap_or("_OTHER").into())
 }
@@ -216,7 +216,7 @@ pub(super) fn known_method(method: &Method) -> Option<&'static str> {
     KNOWN.into_iter().find(|known| *known == method.as_str())
 }
 
-/// How work ended, as labels have it.
+/// The labels for the result of work.
 pub(super) fn outcome_labels(complete: bool, error: bool, canceled: bool) -> [Attribute; 3] {
     [
         ("error".into(), error.into()),
@@ -225,7 +225,7 @@ pub(super) fn outcome_labels(complete: bool, error: bool, canceled: bool) -> [At
     ]
 }
 
-/// What is under way in a task.
+/// The current request and call of a task.
 #[derive(Debug, Clone)]
 struct Current {
     request: Arc<Request>,
@@ -236,7 +236,7 @@ tokio::task_local! {
     static CURRENT: Current;
 }
 
-/// Runs `work` as a part of `request`.
+/// Runs `work` as part of `request`.
 pub fn within<F: Future>(request: &Arc<Request>, work: F) -> impl Future<Output = F::Output> {
     let current = Current {
         request: Arc::clone(request),
@@ -245,19 +245,19 @@ pub fn within<F: Future>(request: &Arc<Request>, work: F) -> impl Future<Output 
     CURRENT.scope(current, work)
 }
 
-/// The request that the task works for, if it is observed.
+/// The request that the current task handles, if it is observed.
 pub fn current() -> Option<Arc<Request>> {
     CURRENT
         .try_with(|current| Arc::clone(&current.request))
         .ok()
 }
 
-/// Trace and span that log lines of this task belong to.
+/// The trace and span of log lines of the current task.
 pub fn ids() -> Option<(TraceId, SpanId, bool)> {
     CURRENT.try_with(|current| current.request.ids()).ok()
 }
 
-/// Why something failed, in one of few words. `kind` and `text` are those of the failure.
+/// The reason of a failure, as one of a few words. `kind` and `text` are those of the failure.
 pub fn error_type(kind: &'static str, text: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match kind {

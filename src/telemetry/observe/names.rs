@@ -1,4 +1,4 @@
-//! The instruments: KrakenD's names, and those of the conventions.
+//! The instruments: KrakenD's names, and those of the OpenTelemetry conventions.
 
 use super::settings::Convention;
 use crate::telemetry::series::{Instrument, Kind, Measure};
@@ -25,14 +25,14 @@ const fn unit(
     }
 }
 
-/// What requests of clients are counted in.
+/// The instruments for client requests.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerNames {
     pub duration: Instrument,
     pub size: Instrument,
 }
 
-/// What round trips to backends are counted in.
+/// The instruments for round trips to backends.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientNames {
     pub duration: Instrument,

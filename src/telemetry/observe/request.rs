@@ -1,4 +1,4 @@
-//! One request of a client, from its head to the end of its answer.
+//! A client request, from its head to the end of its response.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::telemetry::trace::{
     Attribute, Clock, Span, SpanId, SpanKind, SpanStatus, TraceId, Value,
 };
 
-/// Header fields that no span ever shows.
+/// Headers that spans never contain.
 const SECRET: [&str; 8] = [
     "authorization",
     "proxy-authorization",
@@ -32,12 +32,12 @@ const SECRET: [&str; 8] = [
     "x-csrf-token",
 ];
 
-/// What is known of a request when it comes.
+/// What is known about a request when it arrives.
 #[derive(Debug)]
 pub struct Came<'a> {
     pub path: &'a str,
     pub headers: &'a HeaderMap,
-    /// The other end of the connection is a trusted proxy.
+    /// The peer is a trusted proxy.
     pub by_trusted_proxy: bool,
     pub at: Instant,
 }
@@ -53,23 +53,23 @@ pub struct Request {
     pub(super) state: Option<HeaderValue>,
     baggage: Option<HeaderValue>,
     pub(super) recorded: bool,
-    /// The path is left out by `skip_paths`.
+    /// The path is excluded by `skip_paths`.
     skipped: bool,
     server: SpanId,
     proxy: SpanId,
     pub(super) clock: Clock,
-    /// When the endpoint's work began.
+    /// When the endpoint's work started.
     worked: OnceLock<Instant>,
-    /// When the head of a streamed answer came, with which the work is done.
+    /// When the head of a streamed response arrived, which ends the work.
     streamed: OnceLock<Instant>,
-    /// Why the first failing call failed.
+    /// Why the first failed call failed.
     error: OnceLock<&'static str>,
-    /// The first host that answered, for the access log.
+    /// The first host that responded, for the access log.
     upstream: OnceLock<(Arc<str>, u16)>,
     upstream_nanos: AtomicU64,
 }
 
-/// What is known of a request when it has ended.
+/// What is known about a request when it has ended.
 #[derive(Debug)]
 pub struct Ended<'a> {
     pub endpoint: Option<&'a EndpointObserver>,
@@ -88,9 +88,9 @@ pub struct Ended<'a> {
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub took: Duration,
-    /// The endpoint's work: whether all is there, whether it failed, how long it took.
+    /// The endpoint's work: whether it is complete, whether it failed, and its duration.
     pub work: Option<(bool, bool, Duration)>,
-    /// The client did not wait for its answer.
+    /// The client closed its connection before the response.
     pub client_gone: bool,
 }
 
@@ -120,7 +120,7 @@ impl Request {
         Arc::new(Request {
             trace,
             link,
-            // Ours are random, too; KrakenD says 01, and some backends compare.
+            // Our ids are random too, but KrakenD sends 01, and some backends compare the flags.
             random: parent.as_ref().is_some_and(|parent| parent.random),
             parent: parent.as_ref().map(|parent| parent.span),
             state: parent.and_then(|parent| parent.state),
@@ -139,7 +139,7 @@ impl Request {
         })
     }
 
-    /// The endpoint's work begins.
+    /// Records the start of the endpoint's work.
     pub fn works(&self) {
         let _ = self.worked.set(Instant::now());
     }
@@ -149,7 +149,7 @@ impl Request {
         (self.trace, self.server, self.recorded)
     }
 
-    /// Host and status of the first answer, and the time that the slowest call took.
+    /// Host and status of the first response, and the duration of the slowest call.
     pub fn upstream(&self) -> Option<(&Arc<str>, u16, Duration)> {
         let (host, status) = self.upstream.get()?;
         let time = Duration::from_nanos(self.upstream_nanos.load(Ordering::Relaxed));
@@ -170,7 +170,7 @@ impl Request {
         let _ = self.error.set(error);
     }
 
-    /// The span that calls of the endpoint's work hang below.
+    /// The parent span of the calls.
     pub(super) fn work_span(&self, endpoint: &EndpointObserver) -> Option<SpanId> {
         match (
             endpoint.proxy.traces && !endpoint.skipped,
@@ -186,7 +186,7 @@ impl Request {
         self.observer.settings.layers.global.traces && !self.skipped
     }
 
-    /// The context for a backend, in which `span` is the parent.
+    /// The context for a backend, with `span` as the parent.
     pub(super) fn outbound(&self, span: SpanId) -> Outbound<'_> {
         Outbound {
             trace: self.trace,
@@ -225,7 +225,7 @@ impl Request {
                 }
                 None => {
                     let method = known_method(ended.method).map(|_| ended.method.clone());
-                    // Any other method is counted as one.
+                    // All other methods are counted together.
                     let method = method.unwrap_or_default();
                     let odd = known_method(ended.method).is_none();
                     let key = (method, ended.status, ended.secure, odd);
@@ -341,7 +341,7 @@ impl Request {
         }
     }
 
-    /// The endpoint's work is a layer of its own.
+    /// The endpoint's work is a separate layer.
     fn end_work(
         &self,
         endpoint: &EndpointObserver,
@@ -414,12 +414,12 @@ impl Request {
     }
 }
 
-/// Whether a trace without a parent is recorded: the same ones in every gateway with this rate.
+/// Whether a trace without a parent is recorded. Every gateway with this rate selects the same traces.
 fn is_chosen(trace: TraceId, rate: f64) -> bool {
     rate >= 1.0 || (trace.chance() as f64) < rate * (1_u64 << 63) as f64
 }
 
-/// What KrakenD calls the route of a request that no endpoint answered.
+/// KrakenD's route name for a request that no endpoint handled.
 fn reason(status: u16) -> String {
     let reason = StatusCode::from_u16(status)
         .ok()
@@ -511,7 +511,7 @@ fn push_headers(span: &mut Span, layer: &Layer, request: &HeaderMap, response: O
     }
 }
 
-/// Header fields as attributes: no secrets, none that the file leaves out.
+/// Headers as attributes, without secrets and excluded names.
 pub(super) fn header_attributes(
     side: &'static str,
     headers: &HeaderMap,
@@ -539,7 +539,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_is_about_a_quarter_and_the_same_everywhere() {
+    fn a_rate_selects_the_same_traces_everywhere() {
         let traces: Vec<TraceId> = (0..4000).map(|_| TraceId::random()).collect();
         let chosen = traces
             .iter()
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_name_and_port() {
+    fn an_authority_is_split_into_name_and_port() {
         assert_eq!(split_host("a:80"), ("a", Some(80)));
         assert_eq!(split_host("a"), ("a", None));
         assert_eq!(split_host("[::1]"), ("[::1]", None));
@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_becomes_an_attribute() {
+    fn secrets_do_not_become_attributes() {
         let mut headers = HeaderMap::new();
         for name in SECRET {
             headers.insert(name, HeaderValue::from_static("secret"));

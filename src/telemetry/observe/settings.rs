@@ -1,11 +1,11 @@
-//! What `telemetry/opentelemetry` asks for, compiled.
+//! The compiled settings of `telemetry/opentelemetry`.
 
 use http::HeaderName;
 
 use crate::telemetry::trace::Attribute;
 use crate::telemetry::trace::context::Formats;
 
-/// Whose names series and spans have.
+/// The naming convention of series and spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Convention {
     /// KrakenD's own.
@@ -41,7 +41,7 @@ impl Default for Layer {
     }
 }
 
-/// Which parts of a call to a backend are reported.
+/// The parts of a backend call that are reported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parts {
     pub stage: bool,
@@ -54,7 +54,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Nothing.
+    /// No parts.
     pub const NONE: Parts = Parts {
         stage: false,
         round_trip: false,
@@ -65,7 +65,7 @@ impl Parts {
         attributes: Vec::new(),
     };
 
-    /// Whether round trips are reported: reading the answer is a part of one.
+    /// Whether round trips are reported. Reading the response is part of one.
     pub fn trips(&self) -> bool {
         self.round_trip || self.read_payload
     }
@@ -98,37 +98,37 @@ pub struct Layers {
     pub backend: BackendLayer,
 }
 
-/// Whom a client's decision to sample binds.
+/// Whose sampling decisions are respected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Trust {
     /// Every client's context is continued.
     #[default]
     Always,
-    /// That of trusted proxies.
+    /// The context of trusted proxies is continued.
     Proxies,
-    /// Nobody's: each request begins a trace, with a link to the client's.
+    /// No context is continued: each request starts a new trace, with a link to the client's.
     Never,
 }
 
-/// Which requests are left out, and how traces travel.
+/// Which requests are excluded, and how trace contexts are sent.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub convention: Convention,
     pub layers: Layers,
-    /// Exact paths and patterns, and beginnings that end in `/`.
+    /// Exact paths and patterns, and prefixes that end with `/`.
     pub skip: Vec<String>,
-    /// Which part of the requests without a parent is recorded, 0 to 1.
+    /// The fraction of requests without a parent that is recorded, 0 to 1.
     pub rate: f64,
     pub trust: Trust,
     pub formats: Formats,
-    /// Read the client's context.
+    /// Reads the client's context.
     pub reads: bool,
-    /// Write a context for backends.
+    /// Sends a context to backends.
     pub writes: bool,
 }
 
 impl Settings {
-    /// Whether requests for this path, or endpoints of this pattern, are not reported.
+    /// Whether requests for this path, or endpoints with this pattern, are excluded.
     pub fn skips(&self, path: &str) -> bool {
         let plain = path.replace(['{', '}'], "");
         self.skip.iter().any(|skip| {
@@ -141,7 +141,7 @@ impl Settings {
     }
 }
 
-/// A pattern as KrakenD's router has it: `/a/{id}` is `/a/:id`.
+/// A pattern in the notation of KrakenD's router: `/a/{id}` becomes `/a/:id`.
 pub fn route(pattern: &str) -> String {
     pattern
         .replace("/{*", "/*")
@@ -149,7 +149,7 @@ pub fn route(pattern: &str) -> String {
         .replace('}', "")
 }
 
-/// A backend's pattern: placeholders in lower case.
+/// The pattern of a backend, with placeholders in lower case.
 pub fn backend_route(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut inside = false;
@@ -172,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_written_as_the_reference_has_them() {
+    fn patterns_are_written_as_in_krakend() {
         assert_eq!(route("/mix/{A}/x/{b}"), "/mix/:A/x/:b");
         assert_eq!(backend_route("/y/{A}?z={b}"), "/y/:a?z=:b");
         assert_eq!(backend_route("/y/{resp0_a.b}"), "/y/:resp0_a.b");
     }
 
     #[test]
-    fn a_path_is_skipped_by_itself_by_its_pattern_or_by_its_beginning() {
+    fn a_path_is_skipped_by_itself_by_its_pattern_or_by_its_prefix() {
         let settings = Settings {
             skip: ["/o/:id", "/p/{id}", "/q", "/__debug/"]
                 .map(str::to_owned)

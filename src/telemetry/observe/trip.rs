@@ -1,4 +1,4 @@
-//! One round trip to a host: the request on the wire, and its answer.
+//! One round trip to a host: the request on the wire, and its response.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::telemetry::trace::context::Field;
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Attribute, Span, SpanEvent, SpanId, SpanKind, SpanStatus, Value};
 
-/// What tells series of round trips apart: status (0 without an answer), method, host, error.
+/// The key of the series of round trips: status (0 without a response), method, host, error.
 pub(super) type Key = (u16, Method, Arc<str>, Option<&'static str>);
 
-/// Series of round trips that ended in the same way.
+/// The series of round trips with the same result.
 #[derive(Debug)]
 pub(super) struct TripSeries {
     duration: Arc<Histogram>,
@@ -32,7 +32,7 @@ pub(super) struct TripSeries {
     details: Option<[Arc<Histogram>; 3]>,
 }
 
-/// Made when they are first needed: a series that is always 0 says nothing.
+/// Created when they are first needed, because a series that is always 0 is not useful.
 #[derive(Debug)]
 struct Counters {
     started: Arc<Counter>,
@@ -40,14 +40,14 @@ struct Counters {
     timed_out: Option<Arc<Counter>>,
 }
 
-/// Bytes of requests: a sum with KrakenD's names, by size with the convention's.
+/// The size of requests: a sum with KrakenD's names, a histogram with the convention's.
 #[derive(Debug)]
 enum Size {
     Sum(Arc<Counter>),
     Sizes(Arc<Histogram>),
 }
 
-/// Series of answers that were read.
+/// The series of responses that were read.
 #[derive(Debug)]
 pub(super) struct ReadSeries {
     size: Arc<Counter>,
@@ -57,7 +57,7 @@ pub(super) struct ReadSeries {
     errors: Option<Arc<Counter>>,
 }
 
-/// A round trip under way; reported when it goes.
+/// A round trip in progress, reported on drop.
 #[derive(Debug)]
 pub struct Trip {
     under: Arc<Under>,
@@ -83,7 +83,7 @@ pub struct Trip {
 }
 
 impl Trip {
-    /// Begins a round trip within the call that the task makes, if it is observed.
+    /// Starts a round trip within the call of the current task, if it is observed.
     pub fn begin(method: &Method, target: &str) -> Option<Box<Trip>> {
         let under = CURRENT.try_with(|current| current.call.clone()).ok()??;
         Some(Box::new(Trip {
@@ -109,7 +109,7 @@ impl Trip {
         }))
     }
 
-    /// There is a connection to `host`; `handshake` is the time that TLS took on a new one.
+    /// Records the connection to `host`. `handshake` is the duration of TLS on a new one.
     pub fn connected(&mut self, host: &Arc<str>, handshake: Duration, http2: bool) {
         self.host = Arc::clone(host);
         self.connected = Some(self.began.elapsed());
@@ -117,7 +117,7 @@ impl Trip {
         self.version = if http2 { "2" } else { "1.1" };
     }
 
-    /// The request's head goes out with these fields, and `length` bytes of body, if that is known.
+    /// Records that the request head is sent with these headers, and `length` bytes of body if known.
     pub fn sends(&mut self, headers: &HeaderMap, length: Option<u64>) {
         self.sent = length.unwrap_or(0);
         let layer = &self.under.observer.layer.traces;
@@ -126,7 +126,7 @@ impl Trip {
         }
     }
 
-    /// The fields that tell the host of the trace; each replaces what a client sent under its name.
+    /// The headers that send the trace context to the host. Each replaces the client's header with the same name.
     pub fn context(&self) -> SmallVec<[Field; 4]> {
         let settings = &self.under.request.observer.settings;
         if !settings.writes {
@@ -144,7 +144,7 @@ impl Trip {
         self.under.observer.layer.traces.trips() && !self.under.observer.endpoint.skipped
     }
 
-    /// The answer's head has come.
+    /// Records the head of the response.
     pub fn answered(&mut self, status: u16, headers: &HeaderMap) {
         if self.answered.is_some() {
             return;
@@ -165,7 +165,7 @@ impl Trip {
         }
     }
 
-    /// Bytes of the answer's body have come.
+    /// Records received bytes of the response body.
     pub fn read(&mut self, bytes: usize) {
         self.reading.get_or_insert_with(Instant::now);
         self.read += bytes as u64;
@@ -177,18 +177,18 @@ impl Trip {
         self.read_to_end.get_or_insert_with(|| since.elapsed());
     }
 
-    /// The body broke off.
+    /// Records that the body ended early.
     pub fn read_failed(&mut self) {
         self.read_error = true;
         self.read_whole();
     }
 
-    /// There will be no answer: see [`super::error_type`].
+    /// Records that there is no response: see [`super::error_type`].
     pub fn failed(&mut self, error: &'static str) {
         self.error = Some(error);
     }
 
-    /// Whether its answer is read for what is in it.
+    /// Whether the body of the response is read.
     fn is_read(&self) -> bool {
         let good = matches!(self.status, 200 | 201) || self.under.observer.reads_errors;
         good && self.answered.is_some() && self.reading.is_some()
@@ -201,7 +201,7 @@ impl Trip {
             self.error = Some(if late { "timeout" } else { "canceled" });
         }
         if self.answered.is_some() && self.read_to_end.is_none() && self.reading.is_some() {
-            // Given up in the middle.
+            // The round trip was cancelled.
             self.read_failed();
         }
         self.under.request.answered(&self.host, self.status, took);
@@ -288,7 +288,7 @@ impl Trip {
             },
             response_size: match has_length {
                 true => store.histogram(&names.response_size, &labels),
-                // Not shown unless there is something to show.
+                // Only shown if it is not empty.
                 false => Arc::new(Histogram::new([].into())),
             },
             no_length: (self.answered.is_some() && !has_length && (krakend || detailed))
@@ -329,7 +329,7 @@ impl Trip {
         } else {
             labels.push(("clientname".into(), Value::from(&observer.route)));
             labels.push(("http.response.status_code".into(), self.status.into()));
-            // KrakenD's own numbers, so that its series go on.
+            // KrakenD's own values, so that its series continue.
             let port: u16 = if port.is_some() { 80 } else { 0 };
             labels.push(("server.port".into(), port.into()));
         }
@@ -530,7 +530,7 @@ fn default_port(host: &str) -> u16 {
     if host.starts_with("https") { 443 } else { 80 }
 }
 
-/// The reference's words, where it has some.
+/// KrakenD's words, if it has any.
 fn text_of(error: &'static str) -> &'static str {
     match error {
         "timeout" => "context deadline exceeded",
@@ -544,7 +544,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_of_a_host_are_no_part_of_its_authority() {
+    fn credentials_of_a_host_are_not_part_of_its_authority() {
         assert_eq!(authority("http://u:p@a:1/x"), "a:1");
         assert_eq!(authority("https://a"), "a");
         assert_eq!(default_port("https://a"), 443);

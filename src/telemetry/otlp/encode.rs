@@ -1,4 +1,4 @@
-//! The messages of OTLP (opentelemetry-proto 1.x): a request of spans, a request of metrics.
+//! The messages of OTLP (opentelemetry-proto 1.x): an export request for spans, and one for metrics.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use crate::telemetry::trace::{Attribute, Span, SpanEvent, SpanStatus, Value};
 /// The schema of the resource's attributes.
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.21.0";
 
-/// Metrics are counted from the start of the process, not from the last push.
+/// Metrics count from the start of the process, not from the last push.
 const CUMULATIVE: u64 = 2;
 
 /// `ExportTraceServiceRequest`.
@@ -96,7 +96,7 @@ fn value(value: &Value, out: &mut Message) {
     }
 }
 
-/// `ExportMetricsServiceRequest`; `None` when nothing was measured yet.
+/// `ExportMetricsServiceRequest`. `None` if nothing was measured yet.
 pub fn metrics(resource: &[Attribute], store: &Store) -> Option<Vec<u8>> {
     let families = store.families();
     if families.iter().all(|(_, series)| series.is_empty()) {
@@ -196,7 +196,7 @@ fn example(example: &Example, measure: Measure, out: &mut Message) {
     out.bytes(5, &example.trace.0);
 }
 
-/// What a collector did not take, from the `partial_success` of its answer.
+/// The number of rejected items, from the `partial_success` of a collector's response.
 pub fn rejected(answer: &[u8]) -> u64 {
     let Some(partial) = field(answer, 1) else {
         return 0;
@@ -214,7 +214,7 @@ pub fn rejected(answer: &[u8]) -> u64 {
     0
 }
 
-/// The first bytes field of this number.
+/// The first length-delimited field with this number.
 fn field(message: &[u8], wanted: u64) -> Option<&[u8]> {
     let mut rest = message;
     while let Some((number, wire, after)) = tag(rest) {
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partial_success_is_read() {
+    fn a_partial_success_is_decoded() {
         assert_eq!(rejected(b""), 0);
         // partial_success { rejected_spans: 300, error_message: "no" }
         assert_eq!(rejected(b"\x0a\x07\x08\xac\x02\x12\x02no"), 300);
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_nothing_to_send() {
+    fn without_measurements_nothing_is_sent() {
         let store = Store::new(&[1.0], &[1.0]);
         assert!(metrics(&[], &store).is_none());
     }

@@ -1,6 +1,7 @@
-//! Sends spans and metrics to one collector, from a thread of its own.
+//! Sends spans and metrics to one collector, on a separate thread.
 //!
-//! Requests only push to a bounded queue. What does not fit is dropped and counted; nobody waits for a collector.
+//! Requests only push to a bounded queue. Items that do not fit are dropped and counted, and no request waits for a
+//! collector.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -16,17 +17,17 @@ use super::encode;
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::{Attribute, Span};
 
-/// The first pause before a request is sent again; each further one doubles, up to the longest.
+/// The first pause before a request is sent again. Each further pause is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A batch that could not be delivered for so long is given up: newer spans tell more.
+/// A batch that could not be delivered within this time is dropped, because newer spans are more useful.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
-/// How often the log says that a collector is still away.
+/// How often the log repeats that a collector is unreachable.
 const REMINDER: Duration = Duration::from_secs(60);
-/// Bytes of spans that may wait.
+/// The maximum size of waiting spans.
 const MOST_BYTES: usize = 8 << 20;
 
-/// What kind of data is sent.
+/// The kind of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     Traces,
@@ -44,27 +45,27 @@ impl Signal {
     }
 }
 
-/// What became of one request to a collector.
+/// The result of a request to a collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// It was taken; its answer may say that a part was not.
+    /// It was accepted. The response may report that a part was rejected.
     Taken { answer: Bytes },
-    /// It may be sent again, after this time at the earliest.
+    /// It may be sent again, at the earliest after this time.
     Again {
         after: Option<Duration>,
         reason: String,
     },
-    /// The collector will never take it.
+    /// The collector will never accept it.
     Refused { reason: String },
 }
 
-/// How requests reach a collector.
+/// How requests are sent to a collector.
 pub trait Transport: Send + Sync + fmt::Debug {
-    /// Sends one request and waits for its answer, at most as long as the transport allows.
+    /// Sends one request and waits for its response, within the timeout of the transport.
     fn send(&self, signal: Signal, body: Bytes) -> BoxFuture<'_, Sent>;
 }
 
-/// What an exporter is told.
+/// The settings of an exporter.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// For log lines and labels.
@@ -72,18 +73,18 @@ pub struct Settings {
     pub traces: bool,
     /// The series to push, if any.
     pub metrics: Option<Arc<Store>>,
-    /// Between two pushes of metrics.
+    /// The interval between two pushes of metrics.
     pub period: Duration,
-    /// The longest that a span waits for others.
+    /// How long a span waits for others at most.
     pub delay: Duration,
-    /// Spans in one request.
+    /// The maximum number of spans in one request.
     pub batch: usize,
-    /// Spans that may wait.
+    /// The maximum number of waiting spans.
     pub queue: usize,
     pub resource: Arc<[Attribute]>,
 }
 
-/// Why something was not delivered.
+/// Why data was not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
     QueueFull,
@@ -110,31 +111,31 @@ impl Lost {
     }
 }
 
-/// What an exporter has done so far.
+/// The counters of an exporter.
 #[derive(Debug, Default)]
 pub struct Counts {
     lost: [[AtomicU64; 4]; 2],
-    /// Requests taken, and requests that failed, by signal.
+    /// Accepted and failed requests, by signal.
     taken: [AtomicU64; 2],
     failed: [AtomicU64; 2],
-    /// Spans and bytes that wait.
+    /// The number and size of waiting spans.
     waiting: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl Counts {
-    /// Spans, or requests of metrics, that were not delivered for this reason.
+    /// The number of spans, or metrics requests, that were lost for this reason.
     pub fn lost(&self, signal: Signal, reason: Lost) -> u64 {
         self.lost[signal as usize][reason as usize].load(Ordering::Relaxed)
     }
 
-    /// Requests that were taken, and that failed.
+    /// The numbers of accepted and failed requests.
     pub fn exports(&self, signal: Signal) -> (u64, u64) {
         let of = |all: &[AtomicU64; 2]| all[signal as usize].load(Ordering::Relaxed);
         (of(&self.taken), of(&self.failed))
     }
 
-    /// Spans that wait now.
+    /// The number of waiting spans.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -144,16 +145,16 @@ impl Counts {
     }
 }
 
-/// A span on its way, with the bytes that it was counted with.
+/// A queued span, with the size that it was counted with.
 type Item = (Box<Span>, usize);
 
-/// The handle of an exporter. When the last one goes, the worker sends what it has and ends.
+/// The handle of an exporter. When the last one is dropped, the worker sends its remaining data and ends.
 #[derive(Debug)]
 pub struct Exporter {
     name: Arc<str>,
     spans: Option<mpsc::Sender<Item>>,
     counts: Arc<Counts>,
-    /// The end of the process, once it is near.
+    /// The deadline at the end of the process.
     end: watch::Sender<Option<Instant>>,
     done: watch::Receiver<usize>,
     loops: usize,
@@ -163,7 +164,7 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// An exporter that does nothing before [`Exporter::start`].
+    /// An exporter, which does nothing before [`Exporter::start`].
     pub fn new(settings: Settings, transport: Arc<dyn Transport>) -> Exporter {
         let (spans, received) = mpsc::channel(settings.queue.max(1));
         let (end, ending) = watch::channel(None);
@@ -194,10 +195,10 @@ impl Exporter {
         }
     }
 
-    /// Starts the worker's thread, once.
+    /// Starts the thread of the worker, once.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub fn start(&self) -> Result<(), String> {
         let worker = self
             .worker
@@ -224,7 +225,7 @@ impl Exporter {
         &self.counts
     }
 
-    /// Whether it takes spans.
+    /// Whether it accepts spans.
     pub fn takes_spans(&self) -> bool {
         self.spans.is_some()
     }
@@ -234,7 +235,7 @@ impl Exporter {
         self.sends_metrics
     }
 
-    /// Hands a span over. Dropped and counted when the worker is too far behind.
+    /// Queues a span. It is dropped and counted if the worker is too slow.
     pub fn push(&self, span: Box<Span>) {
         let Some(queue) = &self.spans else { return };
         let size = span.size();
@@ -248,19 +249,19 @@ impl Exporter {
         }
     }
 
-    /// Tells the worker to send what it has by `end`, at the end of the process.
+    /// Tells the worker to send its remaining data by `end`, at the end of the process.
     pub fn finish_by(&self, end: Instant) {
         self.end.send_replace(Some(end));
     }
 
-    /// Waits until the worker has done that.
+    /// Waits until the worker has done so.
     pub async fn finished(&self, end: Instant) {
         if !self.started.load(Ordering::Relaxed) {
             return;
         }
         let loops = self.loops;
         let mut done = self.done.clone();
-        // A worker that is gone has nothing more to send; one that hangs may not keep the process.
+        // A worker that has ended has no more data, and one that hangs must not delay the end of the process.
         let _ = timeout_at(end, done.wait_for(|count| *count >= loops)).await;
         let left = self.counts.waiting() as u64;
         if left > 0 {
@@ -273,7 +274,7 @@ impl Exporter {
     }
 }
 
-/// What the thread runs.
+/// The state of the thread.
 #[derive(Debug)]
 struct Worker {
     settings: Settings,
@@ -317,7 +318,7 @@ impl Worker {
     }
 }
 
-/// Gathers spans and sends them, until nobody can push any more or the process ends.
+/// Collects spans and sends them, until the queue is closed or the process ends.
 async fn traces(
     settings: &Settings,
     sender: &Sender,
@@ -346,7 +347,7 @@ async fn traces(
             },
             () = due => (true, false),
             _ = ending.wait_for(Option::is_some) => {
-                // What is in the queue goes in as many requests as it takes.
+                // The rest of the queue is sent in as many requests as necessary.
                 while let Some((span, size)) = (batch.len() < settings.batch).then(|| received.try_recv().ok()).flatten() {
                     batch.push(span);
                     bytes += size;
@@ -374,7 +375,7 @@ async fn traces(
     }
 }
 
-/// Pushes the series each period, and once more at the end.
+/// Pushes the series once per period, and once more at the end.
 async fn metrics(
     settings: &Settings,
     sender: &Sender,
@@ -384,7 +385,7 @@ async fn metrics(
     loop {
         let over = tokio::select! {
             () = sleep(settings.period) => false,
-            // An error means that the last handle is gone.
+            // An error means that the last handle was dropped.
             _ = ending.wait_for(Option::is_some) => true,
         };
         if let Some(body) = encode::metrics(&settings.resource, store) {
@@ -398,18 +399,18 @@ async fn metrics(
     }
 }
 
-/// Delivers requests, again where that makes sense.
+/// Delivers requests, and sends them again where that makes sense.
 #[derive(Debug)]
 struct Sender {
     transport: Arc<dyn Transport>,
     counts: Arc<Counts>,
     name: Arc<str>,
-    /// Since when the collector has been failing, and when the log said so last.
+    /// When the collector started to fail, and when this was last logged.
     trouble: Mutex<Option<(Instant, Instant)>>,
 }
 
 impl Sender {
-    /// Sends `body`, which stands for `count` spans (or one push), until it is taken or given up.
+    /// Sends `body`, which contains `count` spans (or one push), until it is accepted or dropped.
     async fn deliver(
         &self,
         signal: Signal,
@@ -446,7 +447,7 @@ impl Sender {
             }
             tokio::select! {
                 () = sleep(jittered(wait)) => {}
-                // The end of the process leaves less time.
+                // At the end of the process there is less time.
                 _ = ending.wait_for(Option::is_some), if end.is_none() => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -471,7 +472,7 @@ impl Sender {
         }
     }
 
-    /// One line when it begins to fail, and one a minute while it does.
+    /// Logs one line when it starts to fail, and one per minute while it does.
     fn complain(&self, signal: Signal, reason: &str) {
         let now = Instant::now();
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -489,7 +490,7 @@ impl Sender {
     }
 }
 
-/// Up to a quarter less, so that many gateways do not come back at once.
+/// Reduced by up to a quarter, so that many gateways do not return at once.
 fn jittered(pause: Duration) -> Duration {
     let nanos = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -506,7 +507,7 @@ mod tests {
     use super::*;
     use crate::telemetry::trace::{SpanId, SpanKind, SpanStatus, TraceId};
 
-    /// Answers as it is told, then takes everything.
+    /// Responds as scripted, and then accepts everything.
     #[derive(Debug, Default)]
     struct Script {
         answers: Mutex<VecDeque<Sent>>,
@@ -580,7 +581,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_is_sent_before_the_end_in_batches() {
+    async fn waiting_spans_are_sent_in_batches_before_the_end() {
         let script = Arc::new(Script::default());
         let exporter = Exporter::new(
             Settings {
@@ -600,7 +601,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_that_hangs_does_not_keep_the_process() {
+    async fn a_collector_that_hangs_does_not_delay_the_end_of_the_process() {
         let script = Arc::new(Script {
             hangs: true,
             ..Script::default()
@@ -617,7 +618,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_collector_gets_it_again_and_one_that_refuses_does_not() {
+    async fn a_busy_collector_gets_a_retry_and_one_that_rejects_does_not() {
         let script = Arc::new(Script::default());
         script.answers.lock().unwrap().extend([
             Sent::Again {

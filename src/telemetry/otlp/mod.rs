@@ -1,4 +1,4 @@
-//! What goes to OpenTelemetry collectors: the messages, and the worker that sends them.
+//! Exports to OpenTelemetry collectors: the messages, and the worker that sends them.
 
 pub mod encode;
 mod exporter;

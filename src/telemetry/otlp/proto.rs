@@ -1,7 +1,7 @@
 //! Writes protobuf. The dozen messages of OTLP that we send are written field by field: a code generator and its
-//! runtime would be three more packages for what stands here.
+//! runtime would add three packages for this little code.
 
-/// One message that is being written.
+/// A message that is being written.
 #[derive(Debug, Default)]
 pub struct Message(Vec<u8>);
 
@@ -19,33 +19,33 @@ impl Message {
         self.0
     }
 
-    /// A text; an empty one is the default and is left out.
+    /// A string. An empty one is the default and is omitted.
     pub fn text(&mut self, field: u32, text: &str) {
         self.bytes(field, text.as_bytes());
     }
 
-    /// Bytes; none are the default and are left out.
+    /// Bytes. Empty bytes are the default and are omitted.
     pub fn bytes(&mut self, field: u32, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.required_bytes(field, bytes);
         }
     }
 
-    /// Bytes of a `oneof`, where also an empty value must be there.
+    /// Bytes of a `oneof`, where an empty value must be present too.
     pub fn required_bytes(&mut self, field: u32, bytes: &[u8]) {
         self.tag(field, LENGTH);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    /// A message within this one, also an empty one.
+    /// A nested message, even if it is empty.
     pub fn message(&mut self, field: u32, write: impl FnOnce(&mut Message)) {
         let mut inner = Message::new();
         write(&mut inner);
         self.required_bytes(field, &inner.0);
     }
 
-    /// An unsigned integer, an enumeration or a bool; 0 is the default and is left out.
+    /// An unsigned integer, an enumeration or a bool. 0 is the default and is omitted.
     pub fn uint(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.required_uint(field, value);
@@ -96,7 +96,7 @@ mod tests {
 
     /// The examples of the encoding guide.
     #[test]
-    fn fields_are_written_as_the_guide_has_them() {
+    fn fields_are_written_as_in_the_encoding_guide() {
         let mut message = Message::new();
         message.uint(1, 150);
         assert_eq!(message.into_bytes(), [0x08, 0x96, 0x01]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_left_out_unless_a_oneof_needs_them() {
+    fn defaults_are_omitted_unless_a_oneof_needs_them() {
         let mut message = Message::new();
         message.uint(1, 0);
         message.text(2, "");

@@ -1,8 +1,8 @@
-//! A short list that only grows: looking something up takes no lock.
+//! A short list that only grows, with lookups that take no lock.
 
 use std::sync::OnceLock;
 
-/// Values by key, in the order in which they came. For a handful of keys, statuses for instance.
+/// Values by key, in insertion order. It suits a handful of keys, such as statuses.
 #[derive(Debug)]
 pub struct Grown<K, V>(OnceLock<Box<Node<K, V>>>);
 
@@ -20,7 +20,7 @@ impl<K, V> Default for Grown<K, V> {
 }
 
 impl<K: PartialEq + Clone, V> Grown<K, V> {
-    /// The value of `key`, made now if there is none yet.
+    /// The value of `key`, which is created if it does not exist.
     pub fn get_or_make(&self, key: &K, make: impl Fn() -> V) -> &V {
         let mut place = &self.0;
         loop {

@@ -1,4 +1,4 @@
-//! Counters and histograms made of atomics: recording takes no lock.
+//! Counters and histograms made of atomics. Recording takes no lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,17 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{SpanId, TraceId};
 
-/// What the numbers of a series count.
+/// The unit of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
     /// Recorded in nanoseconds, shown in seconds.
     Seconds,
-    /// Bytes, or things.
+    /// Bytes or counts.
     Whole,
 }
 
 impl Measure {
-    /// A recorded number as it is shown.
+    /// A recorded number in its displayed unit.
     pub fn shown(self, raw: u64) -> f64 {
         match self {
             Measure::Seconds => raw as f64 / 1e9,
@@ -47,7 +47,7 @@ impl Counter {
 /// Observations by size.
 #[derive(Debug)]
 pub struct Histogram {
-    /// Upper ends of the buckets, in the recorded unit; one more bucket has none.
+    /// The upper limits of the buckets, in the recorded unit. One more bucket has no limit.
     bounds: Arc<[u64]>,
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
@@ -62,18 +62,18 @@ pub struct Example {
     pub trace: TraceId,
     pub span: SpanId,
     pub value: u64,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since the Unix epoch.
     pub at: u64,
 }
 
-/// What a histogram held at one moment.
+/// The content of a histogram at one moment.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    /// Not summed up.
+    /// Not cumulative.
     pub buckets: Vec<u64>,
     pub count: u64,
     pub sum: u64,
-    /// Smallest and largest; 0 without an observation.
+    /// Minimum and maximum. 0 without an observation.
     pub least: u64,
     pub most: u64,
     /// By bucket.
@@ -96,7 +96,7 @@ impl Histogram {
         &self.bounds
     }
 
-    /// Records one observation; `example` is the sampled span that it belongs to.
+    /// Records one observation. `example` is the sampled span that it belongs to.
     pub fn record(&self, value: u64, example: Option<(TraceId, SpanId)>) {
         let index = self.bounds.partition_point(|bound| *bound < value);
         if let Some(bucket) = self.buckets.get(index) {
@@ -123,7 +123,7 @@ impl Histogram {
         self.record(nanos(time), example);
     }
 
-    /// What it holds now. Requests that are counted meanwhile may be in it in part.
+    /// The current content. Requests that are counted concurrently may be included in part.
     pub fn read(&self) -> Reading {
         let buckets: Vec<u64> = self
             .buckets
@@ -148,10 +148,10 @@ impl Histogram {
     }
 }
 
-/// Room for one example. Writers overwrite each other; a reader that meets a writer sees none.
+/// A slot for one example. Writers overwrite each other, and a reader that meets a writer gets no example.
 #[derive(Debug, Default)]
 struct Slot {
-    /// Odd while somebody writes.
+    /// Odd while a thread writes.
     version: AtomicU64,
     parts: [AtomicU64; 5],
 }
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_observation_is_in_the_first_bucket_that_holds_it() {
+    fn an_observation_is_in_the_first_bucket_that_includes_it() {
         let histogram = Histogram::new([10, 20].into());
         for value in [0, 10, 11, 20, 21] {
             histogram.record(value, None);

@@ -1,6 +1,6 @@
-//! Numbers of requests under labels: counters and histograms, by the names of OpenTelemetry.
+//! Counters and histograms with labels, under OpenTelemetry's names.
 //!
-//! The pages of Prometheus exporters and what is sent to collectors show the same numbers.
+//! The pages for Prometheus and the exports to collectors contain the same numbers.
 
 mod grown;
 mod histogram;

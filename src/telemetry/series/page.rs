@@ -1,4 +1,4 @@
-//! Series as a page for Prometheus: its text format, and OpenMetrics with examples.
+//! Shows series as a page for Prometheus: its text format, and OpenMetrics with exemplars.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,12 +7,12 @@ use super::histogram::{Example, Histogram, Measure};
 use super::store::{Instrument, Kind, Numbers, Series, Store, plain_name, push_label};
 use crate::telemetry::trace::Attribute;
 
-/// The instrumentation scope, under which KrakenD's series stand.
+/// The instrumentation scope of KrakenD's series.
 pub const SCOPE: &str = "io.krakend.krakend-otel";
 
 const SCOPE_LABELS: &str = "otel_scope_name=\"io.krakend.krakend-otel\",otel_scope_version=\"\"";
 
-/// Which format is asked for.
+/// The requested format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `text/plain; version=0.0.4`.
@@ -38,7 +38,7 @@ impl Form {
     }
 }
 
-/// The page: `store`'s series, and the resource that they belong to.
+/// The page: the series of `store`, and the resource that they belong to.
 pub fn render(store: &Store, resource: &[Attribute], form: Form) -> String {
     let mut families: BTreeMap<String, String> = BTreeMap::new();
     for (instrument, series) in store.families() {
@@ -91,7 +91,7 @@ fn labels(attributes: &[Attribute]) -> String {
 }
 
 fn info(name: &str, help: &str, labels: &str, form: Form, out: &mut String) {
-    // What ends in `_info` is a type of its own in OpenMetrics, named without its end.
+    // Names that end with `_info` are a separate type in OpenMetrics, named without that suffix.
     let (family, kind) = match form {
         Form::Text => (name, "gauge"),
         Form::OpenMetrics => (name.strip_suffix("_info").unwrap_or(name), "info"),
@@ -102,7 +102,7 @@ fn info(name: &str, help: &str, labels: &str, form: Form, out: &mut String) {
     );
 }
 
-/// As the reference's exporter makes it: the unit, and `_total` behind a counter.
+/// As KrakenD's exporter does: appends the unit, and `_total` for a counter.
 pub fn metric_name(instrument: &Instrument) -> String {
     let mut name = plain_name(instrument.name);
     let unit = match instrument.unit {
@@ -153,7 +153,7 @@ fn family(
     }
 }
 
-/// The labels of the scope stand where sorting by name puts them.
+/// Inserts the labels of the scope, sorted by name.
 fn with_scope(labels: &str) -> String {
     let mut all: Vec<&str> = split_labels(labels);
     all.extend(split_labels(SCOPE_LABELS));
@@ -161,7 +161,7 @@ fn with_scope(labels: &str) -> String {
     all.join(",")
 }
 
-/// Cuts a text of labels at the commas between them.
+/// Splits a text of labels at the commas between them.
 fn split_labels(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut start, mut quoted, mut escaped) = (0, false, false);
@@ -221,14 +221,14 @@ fn push_example(example: &Example, measure: Measure, out: &mut String) {
     );
 }
 
-/// As Go writes the shortest form of a number (`%g`).
+/// As Go formats the shortest form of a number (`%g`).
 pub fn go_float(value: f64) -> String {
     let short = format!("{value:e}");
     let Some((digits, exponent)) = short.split_once('e') else {
         return short;
     };
     match exponent.parse::<i32>() {
-        // Go takes six digits for the length of the shortest form.
+        // Go uses a precision of six digits for the shortest form.
         Ok(exponent) if !(-4..6).contains(&exponent) => {
             let sign = if exponent < 0 { '-' } else { '+' };
             format!("{digits}e{sign}{:02}", exponent.abs())
@@ -253,7 +253,7 @@ mod tests {
     };
 
     #[test]
-    fn numbers_are_written_as_go_writes_them() {
+    fn numbers_are_formatted_as_in_go() {
         for (value, text) in [
             (0.0, "0"),
             (1.0, "1"),

@@ -1,4 +1,4 @@
-//! Series by instrument and labels. Handles are taken once; whoever counts holds one.
+//! Series by instrument and labels. Handles are obtained once and kept by the code that counts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +9,12 @@ use super::histogram::{Counter, Histogram, Measure};
 use crate::telemetry::trace::Attribute;
 use crate::telemetry::trace::attribute::Value;
 
-/// Bounds of KrakenD's histograms of time, in seconds.
+/// Bucket limits of KrakenD's duration histograms, in seconds.
 pub const TIME_BOUNDS: &[f64] = &[
     0.01, 0.02, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.35, 0.5, 0.75, 1.0, 1.5,
     2.0, 3.5, 5.0, 10.0,
 ];
-/// Bounds of KrakenD's histograms of sizes, in bytes.
+/// Bucket limits of KrakenD's size histograms, in bytes.
 pub const SIZE_BOUNDS: &[f64] = &[
     128.0,
     256.0,
@@ -32,21 +32,21 @@ pub const SIZE_BOUNDS: &[f64] = &[
     16_777_216.0,
     67_108_864.0,
 ];
-/// What the OpenTelemetry conventions advise for durations of HTTP requests, in seconds.
+/// The limits that the OpenTelemetry conventions recommend for durations of HTTP requests, in seconds.
 pub const STABLE_TIME_BOUNDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
 ];
 
-/// Series of one instrument; what comes after them is counted in one series together.
+/// The maximum number of series of one instrument. Further ones are counted together in one series.
 pub const MOST_SERIES: usize = 2000;
 
-/// The label of the series that takes what is too much.
+/// The label of the series that counts the excess.
 const OVERFLOW: &str = "otel.metric.overflow";
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instrument {
-    /// As OpenTelemetry has it: `http.server.duration`.
+    /// In OpenTelemetry's notation: `http.server.duration`.
     pub name: &'static str,
     /// `s`, `By`, or none.
     pub unit: &'static str,
@@ -60,7 +60,7 @@ pub enum Kind {
     Histogram(Measure),
 }
 
-/// Numbers of one instrument under one set of labels.
+/// The numbers of one instrument for one set of labels.
 #[derive(Debug, Clone)]
 pub enum Numbers {
     Counter(Arc<Counter>),
@@ -93,7 +93,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty one with these upper ends of buckets, in seconds and bytes.
+    /// An empty store with these upper limits of buckets, in seconds and bytes.
     pub fn new(time: &[f64], size: &[f64]) -> Store {
         Store {
             families: Mutex::default(),
@@ -111,7 +111,7 @@ impl Store {
     pub fn counter(&self, instrument: &Instrument, labels: &[Attribute]) -> Arc<Counter> {
         match self.numbers(instrument, labels) {
             Numbers::Counter(counter) => counter,
-            // Kinds go with names: a mistake of ours, which the tests of the tables would find.
+            // The kind depends on the name. A mismatch is a bug, which the tests of the tables would find.
             Numbers::Histogram(_) => Arc::default(),
         }
     }
@@ -166,12 +166,12 @@ impl Store {
         numbers
     }
 
-    /// How often a series was asked for that found no room.
+    /// How often a series was requested beyond the limit.
     pub fn overflowed(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
     }
 
-    /// Forgets the series of endpoints that are not among `routes`.
+    /// Removes the series of endpoints that are not in `routes`.
     pub fn keep_routes(&self, routes: &HashSet<&str>) {
         for family in self.lock().values_mut() {
             family.series.retain(|series| is_kept(series, routes));
@@ -182,7 +182,7 @@ impl Store {
         }
     }
 
-    /// A copy of what there is: instruments, with handles of their series.
+    /// A copy of the current state: instruments, with handles of their series.
     pub fn families(&self) -> Vec<(Instrument, Vec<Arc<Series>>)> {
         let families = self.lock();
         families
@@ -196,7 +196,7 @@ impl Store {
     }
 }
 
-/// Whether the endpoint of a series is there, or it has none.
+/// Whether the endpoint of a series exists, or the series has none.
 fn is_kept(series: &Series, routes: &HashSet<&str>) -> bool {
     let find = |name: &str| {
         let mut all = series.attributes.iter();
@@ -209,7 +209,7 @@ fn is_kept(series: &Series, routes: &HashSet<&str>) -> bool {
     }
 }
 
-/// Of equal keys the first counts: what a request sets itself stands before what the file adds.
+/// The first of several equal keys counts: values of a request come before configured ones.
 fn distinct(labels: &[Attribute]) -> Vec<Attribute> {
     let mut seen: Vec<Attribute> = Vec::with_capacity(labels.len());
     for label in labels {
@@ -220,7 +220,7 @@ fn distinct(labels: &[Attribute]) -> Vec<Attribute> {
     seen
 }
 
-/// The labels as Prometheus has them: sorted, names without dots; values of names that become equal are joined.
+/// The labels for Prometheus: sorted, with names without dots. Values of names that become equal are joined.
 fn label_text(labels: &[Attribute]) -> String {
     let mut sorted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in distinct(labels) {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_written_as_prometheus_wants_them() {
+    fn labels_are_written_in_the_format_of_prometheus() {
         let labels = [
             label("b", "q\"\\\n"),
             label("a.b", "1"),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn series_beyond_the_bound_are_counted_together() {
+    fn series_beyond_the_limit_are_counted_together() {
         let store = Store::new(TIME_BOUNDS, SIZE_BOUNDS);
         for n in 0..MOST_SERIES + 10 {
             let labels = [("n".into(), Value::from(n.to_string()))];
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn series_of_endpoints_that_are_gone_go_too() {
+    fn series_of_removed_endpoints_are_removed() {
         let store = Store::new(TIME_BOUNDS, SIZE_BOUNDS);
         for labels in [
             vec![label("http.route", "/old")],

@@ -1,4 +1,4 @@
-//! Names and values of what spans and series say about a request.
+//! Names and values of attributes of spans and series.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub enum Value {
 pub type Attribute = (Cow<'static, str>, Value);
 
 impl Value {
-    /// As a label has it.
+    /// The value as a label.
     pub fn label(&self) -> Cow<'_, str> {
         match self {
             Value::Text(text) => Cow::Borrowed(text),
@@ -31,7 +31,7 @@ impl Value {
         }
     }
 
-    /// Bytes that it holds, for the bounds of queues.
+    /// Its size in bytes, for the limits of queues.
     pub fn size(&self) -> usize {
         match self {
             Value::Text(text) => text.len(),

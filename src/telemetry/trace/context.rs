@@ -1,4 +1,4 @@
-//! The context of a trace in header fields: W3C Trace Context (level 2), W3C Baggage, B3.
+//! The trace context in headers: W3C Trace Context (level 2), W3C Baggage, B3.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -13,20 +13,21 @@ const B3_SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
 const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
-/// Members of `tracestate` that are kept (W3C Trace Context §3.3.1.1), and bytes: the standard asks for 512 at least.
+/// The maximum number of members of `tracestate` (W3C Trace Context §3.3.1.1), and their size. The standard requires
+/// at least 512 bytes.
 const MOST_MEMBERS: usize = 32;
 const MOST_STATE_BYTES: usize = 4096;
-/// Of `baggage` (W3C Baggage §3.3.2).
+/// The same for `baggage` (W3C Baggage §3.3.2).
 const MOST_BAGGAGE_MEMBERS: usize = 64;
 const MOST_BAGGAGE_BYTES: usize = 8192;
 
-/// Which fields are read and written.
+/// The headers that are read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Formats {
     pub trace_context: bool,
-    /// One field, `b3`.
+    /// The single header `b3`.
     pub b3: bool,
-    /// Several fields, `X-B3-…`.
+    /// The headers `X-B3-…`.
     pub b3_multi: bool,
     pub baggage: bool,
 }
@@ -43,7 +44,7 @@ impl Default for Formats {
 }
 
 impl Formats {
-    /// The formats of a list of names, as `OTEL_PROPAGATORS` has them. `Err` is a name that we do not know.
+    /// The formats in a list of names, as in `OTEL_PROPAGATORS`. `Err` contains an unknown name.
     pub fn parse<'n>(names: impl Iterator<Item = &'n str>) -> Result<Formats, &'n str> {
         let mut formats = Formats {
             trace_context: false,
@@ -63,18 +64,18 @@ impl Formats {
     }
 }
 
-/// What a client says of the trace that its request belongs to.
+/// The client's trace context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
     pub trace: TraceId,
     pub span: SpanId,
     pub sampled: bool,
-    /// The trace's id is random (W3C Trace Context level 2 §3.2.2.5.2).
+    /// The id of the trace is random (W3C Trace Context level 2 §3.2.2.5.2).
     pub random: bool,
     pub state: Option<HeaderValue>,
 }
 
-/// The context that goes to a backend.
+/// The context for a backend.
 #[derive(Debug)]
 pub struct Outbound<'a> {
     pub trace: TraceId,
@@ -86,7 +87,7 @@ pub struct Outbound<'a> {
 }
 
 impl Parent {
-    /// Reads the first format that says something. What is malformed says nothing.
+    /// Reads the first format that is present. Malformed headers are ignored.
     pub fn read(headers: &HeaderMap, formats: Formats) -> Option<Parent> {
         let w3c = || trace_parent(headers);
         let single = || b3(headers.get(B3)?.as_bytes());
@@ -114,7 +115,7 @@ fn trace_parent(headers: &HeaderMap) -> Option<Parent> {
     })
 }
 
-/// `00-<trace>-<span>-<flags>`; a higher version may have more behind that.
+/// `00-<trace>-<span>-<flags>`. A higher version may have more fields after that.
 fn fields(line: &[u8]) -> Option<(TraceId, SpanId, u8)> {
     let (fixed, rest) = line.split_at_checked(55)?;
     let dashes = [2, 35, 52].iter().all(|at| fixed.get(*at) == Some(&b'-'));
@@ -144,12 +145,12 @@ fn byte(digits: &[u8]) -> Option<u8> {
     }
 }
 
-/// The members of all lines, in order; what is too much is cut from the right.
+/// The members of all lines, in order. An excess is removed from the right.
 fn trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
     joined(headers, &TRACESTATE, MOST_MEMBERS, MOST_STATE_BYTES)
 }
 
-/// What a client sends as `baggage`, joined and bounded.
+/// The client's `baggage`, joined and limited.
 pub fn baggage(headers: &HeaderMap) -> Option<HeaderValue> {
     joined(headers, &BAGGAGE, MOST_BAGGAGE_MEMBERS, MOST_BAGGAGE_BYTES)
 }
@@ -187,7 +188,7 @@ fn joined(
         .flatten()
 }
 
-/// `<trace>-<span>[-<sampled>[-<parent>]]`; a sampling state alone is no context.
+/// `<trace>-<span>[-<sampled>[-<parent>]]`. A sampling state alone is not a context.
 fn b3(line: &[u8]) -> Option<Parent> {
     let mut parts = line.trim_ascii().split(|byte| *byte == b'-');
     let trace = b3_trace(parts.next()?)?;
@@ -217,7 +218,7 @@ fn b3_multi(headers: &HeaderMap) -> Option<Parent> {
     })
 }
 
-/// A short id is filled up with zeros on its left.
+/// A short id is padded with zeros on the left.
 fn b3_trace(digits: &[u8]) -> Option<TraceId> {
     if digits.len() == 16 {
         let whole = [&[b'0'; 16][..], digits].concat();
@@ -226,11 +227,11 @@ fn b3_trace(digits: &[u8]) -> Option<TraceId> {
     TraceId::parse(digits)
 }
 
-/// One field that takes the place of what a client sent under that name; no value removes it.
+/// A header that replaces the client's header with the same name. No value removes it.
 pub type Field = (HeaderName, &'static str, Option<HeaderValue>);
 
 impl Outbound<'_> {
-    /// The fields to write, with their names as HTTP/1 writes them.
+    /// The headers to write, with their names as in HTTP/1.
     pub fn fields(&self, formats: Formats) -> smallvec::SmallVec<[Field; 4]> {
         let mut fields = smallvec::SmallVec::new();
         let value = |text: String| HeaderValue::try_from(text).ok();
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_says_nothing() {
+    fn malformed_headers_are_ignored() {
         for bad in [
             "garbage",
             "",
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_a_tracestate_are_joined_and_bounded() {
+    fn the_lines_of_a_tracestate_are_joined_and_limited() {
         let many: Vec<String> = (0..40).map(|n| format!("k{n}=1")).collect();
         let parent = read(&[("traceparent", GOOD), ("tracestate", &many.join(","))]).unwrap();
         let kept = parent.state.unwrap();
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn b3_is_read_in_both_of_its_forms() {
+    fn b3_is_read_in_both_forms() {
         let formats = Formats::parse(["b3", "b3multi"].into_iter()).unwrap();
         let single = headers(&[("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1")]);
         let several = headers(&[

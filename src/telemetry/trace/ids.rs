@@ -1,19 +1,19 @@
-//! Names of traces and spans.
+//! The ids of traces and spans.
 
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
-/// The name of a trace: 16 bytes, not all zero.
+/// The id of a trace: 16 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId(pub [u8; 16]);
 
-/// The name of a span: 8 bytes, not all zero.
+/// The id of a span: 8 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpanId(pub [u8; 8]);
 
 impl TraceId {
-    /// A new one.
+    /// A new id.
     pub fn random() -> TraceId {
         let mut bytes = [0; 16];
         let (high, low) = bytes.split_at_mut(8);
@@ -22,13 +22,13 @@ impl TraceId {
         TraceId(bytes)
     }
 
-    /// Reads lower-case hexadecimal digits; `None` for zero.
+    /// Parses lower-case hexadecimal digits. `None` for zero.
     pub fn parse(text: &[u8]) -> Option<TraceId> {
         let id = TraceId(hex(text)?);
         (id.0 != [0; 16]).then_some(id)
     }
 
-    /// The part that samplers look at: the last 8 bytes, shifted right by 1.
+    /// The part that samplers use: the last 8 bytes, shifted right by 1.
     pub fn chance(&self) -> u64 {
         let [.., a, b, c, d, e, f, g, h] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1
@@ -36,12 +36,12 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// A new one.
+    /// A new id.
     pub fn random() -> SpanId {
         SpanId(next().to_be_bytes())
     }
 
-    /// Reads lower-case hexadecimal digits; `None` for zero.
+    /// Parses lower-case hexadecimal digits. `None` for zero.
     pub fn parse(text: &[u8]) -> Option<SpanId> {
         let id = SpanId(hex(text)?);
         (id.0 != [0; 8]).then_some(id)
@@ -70,7 +70,7 @@ fn digit(byte: u8) -> Option<u8> {
 }
 
 thread_local! {
-    /// The generator's state; the system's random keys are in its seed.
+    /// The state of the generator, seeded with the system's random keys.
     static STATE: Cell<[u64; 2]> = Cell::new([seed(), seed()]);
 }
 
@@ -78,7 +78,7 @@ fn seed() -> u64 {
     RandomState::new().hash_one("trace") | 1
 }
 
-/// xoroshiro128+: these names must differ, nobody must be unable to guess them. Never zero.
+/// xoroshiro128+: ids must be distinct, but need not be unpredictable. Never zero.
 fn next() -> u64 {
     STATE.with(|state| {
         let [a, b] = state.get();
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_differ_and_are_read_as_they_are_written() {
+    fn ids_are_distinct_and_parse_back() {
         let made: HashSet<SpanId> = (0..10_000).map(|_| SpanId::random()).collect();
         assert_eq!(made.len(), 10_000);
         let id = TraceId::random();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_not_read() {
+    fn invalid_ids_are_rejected() {
         for text in [
             "",
             "0",

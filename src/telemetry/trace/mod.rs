@@ -1,4 +1,4 @@
-//! Traces: what a request's pieces of work are called, and how their context travels.
+//! Traces: spans, their ids, and how their context is sent.
 
 pub mod attribute;
 pub mod context;

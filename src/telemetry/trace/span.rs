@@ -1,4 +1,4 @@
-//! One span: a piece of work, when it began and ended, and how.
+//! A span: a piece of work with its start, its end and its result.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::attribute::{Attribute, Value};
 use super::ids::{SpanId, TraceId};
 
-/// What a span stands for, numbered as in OTLP.
+/// The kind of a span, numbered as in OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpanKind {
     Internal = 1,
@@ -16,7 +16,7 @@ pub enum SpanKind {
     Client = 3,
 }
 
-/// How the work ended, numbered as in OTLP.
+/// The result of the work, numbered as in OTLP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SpanStatus {
     #[default]
@@ -28,7 +28,7 @@ pub enum SpanStatus {
 /// A moment within a span.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpanEvent {
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since the Unix epoch.
     pub at: u64,
     pub name: &'static str,
     pub attributes: Vec<Attribute>,
@@ -43,18 +43,18 @@ pub struct Span {
     pub state: Option<HeaderValue>,
     pub name: Cow<'static, str>,
     pub kind: SpanKind,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since the Unix epoch.
     pub start: u64,
     pub end: u64,
     pub attributes: Vec<Attribute>,
     pub events: Vec<SpanEvent>,
-    /// Another trace's span, which this one follows without being its child.
+    /// A span of another trace, which this one follows without being its child.
     pub link: Option<(TraceId, SpanId)>,
     pub status: SpanStatus,
 }
 
 impl Span {
-    /// Bytes that it holds, roughly, for the bound of the queue.
+    /// Its approximate size in bytes, for the limit of the queue.
     pub fn size(&self) -> usize {
         let of = |all: &[Attribute]| -> usize {
             all.iter()
@@ -75,7 +75,7 @@ impl Span {
     }
 }
 
-/// A clock that gives nanoseconds since 1970 and never goes back within one request.
+/// A clock with nanoseconds since the Unix epoch that never goes back within one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     began: Instant,
@@ -83,7 +83,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock whose zero is `began`, which was not long ago.
+    /// A clock that starts at `began`, which was recently.
     pub fn started(began: Instant) -> Clock {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -94,7 +94,7 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds since 1970 at this instant.
+    /// Nanoseconds since the Unix epoch at this instant.
     pub fn at(&self, instant: Instant) -> u64 {
         self.since_1970 + nanos(instant.saturating_duration_since(self.began))
     }

@@ -1,4 +1,4 @@
-//! What an exchange tells to traces and series.
+//! Reports an exchange to traces and series.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::stream::{Exchange, RequestBody};
 use crate::upstream::error::CallError;
 
 impl Exchange<'_> {
-    /// There is a connection.
+    /// Records the connection.
     pub(super) fn observe_connection(&mut self) {
         let Some(mut trip) = self.trip.take() else {
             return;
@@ -22,7 +22,7 @@ impl Exchange<'_> {
         self.trip = Some(trip);
     }
 
-    /// How long TLS took on this connection.
+    /// The duration of the TLS handshake on this connection.
     fn handshake(&self) -> Option<Duration> {
         let digest = self.session.as_deref().and_then(HttpSession::digest)?;
         // The layer above TCP.
@@ -33,7 +33,7 @@ impl Exchange<'_> {
             .establishment_duration
     }
 
-    /// Puts the context of the trace on the wire, in place of what a client sent.
+    /// Adds the trace context to the head, in place of the client's.
     pub(super) fn observe_head(&mut self, header: &mut RequestHeader, h1: bool) {
         let Some(trip) = &mut self.trip else {
             return;
@@ -44,7 +44,7 @@ impl Exchange<'_> {
         };
         trip.sends(&header.headers, length);
         for (name, titled, value) in trip.context() {
-            // A value of ours can always be written.
+            // Our own values are always valid.
             let _ = match value {
                 Some(value) if h1 => header.insert_header(titled, value),
                 Some(value) => header.insert_header(name, value),
@@ -56,7 +56,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The head of the answer is there.
+    /// Records the head of the response.
     pub(super) fn observe_answer(&mut self) {
         let Some(mut trip) = self.trip.take() else {
             return;
@@ -67,7 +67,7 @@ impl Exchange<'_> {
         self.trip = Some(trip);
     }
 
-    /// Passes a result on; an error is the reason why there is no answer.
+    /// Returns the result unchanged. An error is recorded as the reason why there is no response.
     pub(super) fn observe<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
         if let (Err(error), Some(trip)) = (&result, &mut self.trip) {
             trip.failed(error.observed());

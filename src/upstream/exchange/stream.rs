@@ -75,7 +75,7 @@ pub struct Exchange<'a> {
     pub(super) spoiled: bool,
     pub(super) peers: Arc<Peers>,
     pub(super) peer: usize,
-    /// Where somebody wants to know.
+    /// Present if the exchange is observed.
     pub(super) trip: Option<Box<Trip>>,
     /// Held as long as the exchange lasts.
     pub(super) _slot: Option<OwnedSemaphorePermit>,

@@ -1,4 +1,4 @@
-//! Unary gRPC calls over one HTTP/2 connection, for calls of our own.
+//! Unary gRPC calls over one HTTP/2 connection, for our own calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::tls::{SideTls, client_config};
 use crate::upstream::client::ClientError;
 use crate::upstream::wire::OUR_USER_AGENT;
 
-/// The largest answer that is read.
+/// The maximum size of a response.
 const MOST_BYTES: usize = 1 << 20;
 
 /// A client for one server.
@@ -30,23 +30,23 @@ pub struct GrpcClient {
     connection: Mutex<Option<SendRequest<Bytes>>>,
 }
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrpcAnswer {
-    /// `grpc-status`; 0 is success.
+    /// `grpc-status`. 0 means success.
     pub status: u32,
     pub message: String,
-    /// The server says when to try again (`grpc-retry-pushback-ms`).
+    /// When the server allows another attempt (`grpc-retry-pushback-ms`).
     pub again_after: Option<Duration>,
-    /// The message, without its frame.
+    /// The message without its frame.
     pub body: Bytes,
 }
 
 impl GrpcClient {
-    /// A client for `host`, a name or an address; `tls` for a server that speaks TLS. Connects with the first call.
+    /// A client for `host`, a name or an address. `tls` is for a server with TLS. It connects with the first call.
     ///
     /// # Errors
-    /// Files of the TLS settings that cannot be used.
+    /// Files of the TLS settings are not usable.
     pub fn new(host: &str, port: u16, tls: Option<&SideTls>) -> Result<GrpcClient, ClientError> {
         let tls = match tls {
             Some(tls) => {
@@ -64,10 +64,10 @@ impl GrpcClient {
         })
     }
 
-    /// Makes one call, at most `limit` long; `gzip`: the message is compressed.
+    /// Makes one call, for at most `limit`. With `gzip` the message is compressed.
     ///
     /// # Errors
-    /// Why there was no answer, for the log. It may be tried again.
+    /// Why there was no response, for the log. The call may be repeated.
     pub async fn call(
         &self,
         path: &str,
@@ -80,7 +80,7 @@ impl GrpcClient {
         match tokio::time::timeout(limit, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(reason)) => {
-                // The next call begins with a new connection.
+                // The next call opens a new connection.
                 *self.connection.lock().await = None;
                 Err(reason)
             }
@@ -155,7 +155,7 @@ impl GrpcClient {
         Ok(request)
     }
 
-    /// The connection that is there, or a new one.
+    /// The existing connection, or a new one.
     async fn sender(&self) -> Result<SendRequest<Bytes>, String> {
         let mut place = self.connection.lock().await;
         if let Some(sender) = place.clone()
@@ -189,14 +189,14 @@ where
     let (sender, connection) = h2::client::handshake(io)
         .await
         .map_err(|error| error.to_string())?;
-    // Ends with the connection.
+    // This task ends with the connection.
     tokio::spawn(async move {
         let _ = connection.await;
     });
     Ok(sender)
 }
 
-/// The status stands in the trailers, or in the head of an answer that is its head alone.
+/// The status is in the trailers, or in the head of a response without a body.
 fn answer(fields: &HeaderMap, body: Bytes) -> Result<GrpcAnswer, String> {
     let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
     let status = text("grpc-status").and_then(|status| status.trim().parse().ok());

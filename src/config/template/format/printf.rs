@@ -89,7 +89,7 @@ impl Printer<'_> {
         flags
     }
 
-    /// Width and precision, each perhaps with an index before it, and the index before the verb.
+    /// Width and precision, each with an optional index before it, and the index before the verb.
     fn sizes(&mut self, flags: &mut Flags) -> Result<(), ()> {
         let mut indexed = self.index()?;
         if self.peek() == Some(b'*') {
@@ -121,7 +121,7 @@ impl Printer<'_> {
         Ok(())
     }
 
-    /// What stands behind the point. Returns whether an index was read that belongs to the verb.
+    /// The precision after the point. Returns whether an index was read that belongs to the verb.
     fn precision(&mut self, flags: &mut Flags) -> Result<bool, ()> {
         let indexed = self.index()?;
         if self.peek() != Some(b'*') {

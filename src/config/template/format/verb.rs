@@ -203,7 +203,7 @@ fn string(text: &[u8], verb: char, flags: Flags) -> Option<Vec<u8>> {
     Some(padded(out, flags))
 }
 
-/// As many characters as the precision allows.
+/// At most as many characters as the precision.
 fn cut(bytes: &[u8], flags: Flags) -> Vec<u8> {
     let Some(precision) = flags.precision else {
         return bytes.to_vec();
@@ -215,7 +215,7 @@ fn cut(bytes: &[u8], flags: Flags) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Two digits for each byte, of as many bytes as the precision allows.
+/// Two digits for each byte, for at most as many bytes as the precision.
 fn hexadecimal(text: &[u8], verb: char, flags: Flags) -> String {
     let bytes = &text[..flags.precision.unwrap_or(text.len()).min(text.len())];
     let digits = |byte: &u8| match verb {

@@ -168,7 +168,7 @@ impl Program {
         paths
     }
 
-    /// The members of a variable that it asks for by name, each once: `v.a`, `v['a']`, `'a' in v`.
+    /// The members of a variable that the expression reads by name, each once: `v.a`, `v['a']`, `'a' in v`.
     pub fn members(&self, variable: usize) -> Vec<String> {
         let mut names = Vec::new();
         members(&self.root, variable, &mut names);

@@ -1,4 +1,4 @@
-//! The words and the order of failures.
+//! The wording and the order of failures.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Patterns, and which paths they match.
+//! Patterns, and the paths that they match.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Expressions put together at random.
+//! Randomly generated expressions.
 
 use super::*;
 
