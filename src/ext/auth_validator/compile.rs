@@ -8,16 +8,17 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, Method};
 
 use super::challenge::{Challenges, Wanted};
-use super::config::{KEYS, SERVICE_KEYS};
+use super::config;
 use super::credential::Places;
 use super::resource::Resource;
 use super::runtime::{Log, Propagation, Provider, Providers, Validator};
 use super::source::{self, Made, at_least_a_second};
 use super::url_claims::UrlClaims;
-use crate::config::{Block, Data, Mistake, Node, Typing};
+use crate::config::{Data, Mistake, Node, Typing};
+use crate::ext::api_keys;
 use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::identity::{Demand, Identity, Revoker};
-use crate::ext::registry::{EndpointPart, ServicePart};
 use crate::jose::propagate::{Arrays, Elements};
 use crate::jose::{ClaimPath, Rules, ScopeMatcher};
 use crate::runtime::clock::Clock;
@@ -63,20 +64,14 @@ impl Validators {
 }
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    let Some(block) = node.block(SERVICE_KEYS) else {
+    let Some(file) = config::Service::read(node) else {
         return ServicePart::Nothing;
     };
-    match block
-        .count("shared_cache_duration")
-        .filter(|seconds| *seconds > 0)
-    {
+    match file.shared_cache_duration.filter(|seconds| *seconds > 0) {
         Some(seconds) => cx.leave(Arc::new(SharedLife(Duration::from_secs(seconds)))),
         None => log::info!("[SERVICE: JOSE] Empty shared_cache_duration, using default (15m)"),
     }
-    let Some(resource) = block
-        .block("resource_metadata")
-        .and_then(|block| Resource::read(&block))
-    else {
+    let Some(resource) = file.resource_metadata.and_then(Resource::read) else {
         return ServicePart::Nothing;
     };
     let step = resource.step();
@@ -90,40 +85,40 @@ pub(super) fn endpoint(
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
     let before = cx.report.mistakes();
-    let Some(block) = node.block(KEYS) else {
+    let Some(file) = config::Validator::read(node) else {
         return EndpointPart::Nothing;
     };
     let prefix: Box<str> = format!("[ENDPOINT: {}][JWTValidator]", site.pattern).into();
-    let rules = rules(&block);
-    let providers = providers(&block, &prefix, &rules, cx);
-    let places = places(&block, site);
-    let propagate = propagate(&block);
+    let rules = rules(&file);
+    let providers = providers(&file, &prefix, &rules, cx);
+    let places = places(&file, site);
+    let propagate = propagate(&file);
     let (Some(places), true) = (places, cx.report.mistakes() == before) else {
         return EndpointPart::Nothing;
     };
     let closed = providers.list.is_empty();
-    let debug = block.flag("operation_debug");
+    let debug = file.operation_debug;
     say(&prefix, &rules, debug);
     let identity = Identity::of(cx);
     let validator = Arc::new(Validator {
-        challenges: challenges(&block, site, &rules, &providers, cx),
+        challenges: challenges(&file, site, &rules, &providers, cx),
         log: Log { prefix, debug },
         places,
-        optional: block.flag("optional") && !closed,
-        require_expiry: block.flag("require_exp"),
+        optional: file.optional && !closed,
+        require_expiry: file.require_exp,
         providers,
         tokens: Arc::clone(&identity.tokens),
         without_expiry: Arc::clone(&identity.without_expiry),
         revocation: cx.left::<Revoker>().map(|revoker| Arc::clone(&revoker.0)),
         demand: demand(site),
         propagate,
-        url_claims: UrlClaims::new(site, block.flag("require_url_claims")),
-        arrays: if block.flag("propagate_claims_preserve_array") {
+        url_claims: UrlClaims::new(site, file.require_url_claims),
+        arrays: if file.propagate_claims_preserve_array {
             Arrays::Repeated
         } else {
             Arrays::Joined
         },
-        elements: if block.flag("propagate_claims_as_json") {
+        elements: if file.propagate_claims_as_json {
             Elements::Json
         } else {
             Elements::Go
@@ -173,20 +168,24 @@ fn demand(_site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
     None
 }
 
-fn providers(block: &Block<'_>, prefix: &str, rules: &Rules, cx: &mut Compile<'_>) -> Providers {
+fn providers(
+    file: &config::Validator<'_>,
+    prefix: &str,
+    rules: &Rules,
+    cx: &mut Compile<'_>,
+) -> Providers {
     let life = cx.left::<SharedLife>().map(|life| life.0);
-    if block.has("providers") {
-        return several(block, life, rules, cx);
+    if let Some(sources) = &file.providers {
+        return several(file, sources, life, rules, cx);
     }
-    match source::provider(block, None, life, rules, cx) {
+    match source::provider(&file.source, None, life, rules, cx) {
         Made::Provider(provider) => Providers {
             list: Box::new([*provider]),
             by_issuer: false,
         },
         Made::Closed(why) => {
             log::warn!("{prefix} Unable to parse the configuration: {why}");
-            let node = block.get("jwk_url").unwrap_or_else(|| block.node().clone());
-            node.warn_hint(
+            file.source.place("jwk_url").warn_hint(
                 Mistake::invalid(format!("{why}: every request is refused with 401")),
                 "use an https:// URL, or \"disable_jwk_security\": true in a trusted network",
             );
@@ -197,7 +196,8 @@ fn providers(block: &Block<'_>, prefix: &str, rules: &Rules, cx: &mut Compile<'_
 }
 
 fn several(
-    block: &Block<'_>,
+    file: &config::Validator<'_>,
+    sources: &[config::Source<'_>],
     life: Option<Duration>,
     rules: &Rules,
     cx: &mut Compile<'_>,
@@ -209,35 +209,34 @@ fn several(
         "issuer",
         "audience",
     ] {
-        if let Some(node) = block.get(key) {
+        if let Some(node) = file.source.block.get(key) {
             node.mistake_hint(
                 Mistake::invalid("an endpoint has either \"providers\" or this"),
                 "put it into one of the providers",
             );
         }
     }
-    let before = cx.report.mistakes();
     let mut providers: Vec<Provider> = Vec::new();
-    for one in block.blocks("providers") {
-        let made = source::provider(&one, Some(block), life, rules, cx);
+    for one in sources {
+        let made = source::provider(one, Some(&file.source), life, rules, cx);
         match made {
             Made::Provider(provider) => {
                 if provider.rules.issuer.is_none() {
-                    one.missing("issuer");
+                    one.block.missing("issuer");
                 } else if providers
                     .iter()
                     .any(|other| other.rules.issuer == provider.rules.issuer)
                 {
-                    one.node().invalid("this issuer is there twice");
+                    one.block.node().invalid("this issuer is there twice");
                 }
                 providers.push(*provider);
             }
-            Made::Closed(why) => one.node().invalid(why),
+            Made::Closed(why) => one.block.node().invalid(why),
             Made::Mistake => {}
         }
     }
-    if providers.is_empty() && cx.report.mistakes() == before {
-        block.node().invalid("\"providers\" has none");
+    if sources.is_empty() && file.sound {
+        file.source.block.node().invalid("\"providers\" has none");
     }
     Providers {
         list: providers.into(),
@@ -246,14 +245,14 @@ fn several(
 }
 
 /// What is demanded whoever the issuer is.
-fn rules(block: &Block<'_>) -> Rules {
-    let boxed =
-        |key: &str| -> Box<[Box<str>]> { block.texts(key).into_iter().map(Box::from).collect() };
-    let scopes = boxed("scopes");
-    let mut scopes_key = block.text("scopes_key").unwrap_or_default();
+fn rules(file: &config::Validator<'_>) -> Rules {
+    let boxed = |texts: &[String]| -> Box<[Box<str>]> {
+        texts.iter().map(|text| Box::from(&**text)).collect()
+    };
+    let scopes = boxed(&file.scopes);
+    let mut scopes_key = file.scopes_key.unwrap_or_default();
     if !scopes.is_empty() && scopes_key.is_empty() {
-        let node = block.get("scopes").unwrap_or_else(|| block.node().clone());
-        node.warn_hint(
+        file.source.place("scopes").warn_hint(
             Mistake::invalid(
                 "there is no \"scopes_key\": scopes are looked for in the claim \"scope\"; KrakenD would look at none",
             ),
@@ -262,32 +261,30 @@ fn rules(block: &Block<'_>) -> Rules {
         // RFC 8693 §4.2.
         scopes_key = "scope";
     }
-    let roles_key = block.text("roles_key").unwrap_or("roles");
+    let roles_key = file.roles_key.unwrap_or("roles");
     Rules {
-        leeway: at_least_a_second(block, "leeway").unwrap_or(LEEWAY),
-        roles: boxed("roles"),
-        roles_path: if block.flag("roles_key_is_nested") {
+        leeway: at_least_a_second(file.leeway.as_ref()).unwrap_or(LEEWAY),
+        roles: boxed(&file.roles),
+        roles_path: if file.roles_key_is_nested {
             ClaimPath::nested(roles_key)
         } else {
             ClaimPath::literal(roles_key)
         },
         scopes,
         scopes_path: ClaimPath::dotted(scopes_key),
-        scopes_matcher: matcher(block),
+        scopes_matcher: matcher(file),
         ..Rules::default()
     }
 }
 
-fn matcher(block: &Block<'_>) -> ScopeMatcher {
-    let text = block.text("scopes_matcher").unwrap_or_default();
+fn matcher(file: &config::Validator<'_>) -> ScopeMatcher {
+    let text = file.scopes_matcher.unwrap_or_default();
     match text {
         "all" => return ScopeMatcher::All,
         "any" | "" => return ScopeMatcher::Any,
         _ => {}
     }
-    let node = block
-        .get("scopes_matcher")
-        .unwrap_or_else(|| block.node().clone());
+    let node = file.source.place("scopes_matcher");
     match text.trim().to_ascii_lowercase().as_str() {
         "all" => {
             node.warn(Mistake::invalid(
@@ -306,25 +303,19 @@ fn matcher(block: &Block<'_>) -> ScopeMatcher {
     }
 }
 
-fn places(block: &Block<'_>, site: &EndpointSite<'_>) -> Option<Places> {
-    let header = match block.get("auth_header_name") {
+fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>) -> Option<Places> {
+    let header = match &file.auth_header_name {
         None => Some(AUTHORIZATION),
         Some(node) => match node.text(Typing::Strict)? {
             "" => Some(AUTHORIZATION),
             name => {
                 add_secret_name(name);
-                header(&node, name)
+                header(node, name)
             }
         },
     };
-    let cookie = block
-        .text("cookie_key")
-        .filter(|name| !name.is_empty())
-        .unwrap_or("access_token");
-    let has_keys = site
-        .extra
-        .as_ref()
-        .is_some_and(|extra| extra.get("auth/api-keys").is_some());
+    let cookie = file.cookie_key.unwrap_or("access_token");
+    let has_keys = site.names(&api_keys::ENDPOINT);
     Some(Places {
         header: header?,
         cookie: cookie.into(),
@@ -341,11 +332,11 @@ fn header(node: &Node<'_>, name: &str) -> Option<HeaderName> {
     read
 }
 
-fn propagate(block: &Block<'_>) -> Box<[Propagation]> {
+fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
     let mut all: Vec<Propagation> = Vec::new();
-    for item in block.list("propagate_claims") {
+    for item in &file.propagate_claims {
         let Data::List(_) = &item.value().data else {
-            no_pair(&item);
+            no_pair(item);
             continue;
         };
         let Some(texts) = item.texts(Typing::Strict) else {
@@ -358,7 +349,7 @@ fn propagate(block: &Block<'_>) -> Box<[Propagation]> {
             );
             continue;
         };
-        let Some(header) = header(&item, name) else {
+        let Some(header) = header(item, name) else {
             continue;
         };
         // As KrakenD does: of two claims for one header the last counts.
@@ -396,7 +387,7 @@ fn no_pair(item: &Node<'_>) {
 }
 
 fn challenges(
-    block: &Block<'_>,
+    file: &config::Validator<'_>,
     site: &EndpointSite<'_>,
     rules: &Rules,
     providers: &Providers,
@@ -413,7 +404,7 @@ fn challenges(
     Challenges::new(&Wanted {
         scopes: &rules.scopes,
         metadata: metadata.as_deref(),
-        problem: block.choice("error_body") == Some("problem+json"),
+        problem: file.error_body == Some("problem+json"),
     })
 }
 

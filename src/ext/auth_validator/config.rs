@@ -1,6 +1,8 @@
 //! The blocks as the file has them.
 
-use crate::config::{Key, Kind, key};
+use std::time::Duration;
+
+use crate::config::{Block, Key, Kind, Node, key};
 
 const STRATEGIES: &[&str] = &["kid", "x5t", "x5t#S256", "kid_x5t"];
 
@@ -287,4 +289,163 @@ const fn joined<const A: usize, const B: usize, const N: usize>(
         index += 1;
     }
     all
+}
+
+/// A source of keys: of the block itself, or one of its `providers`.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    /// For errors that have no key, and for what the readers of key files share.
+    pub(super) block: Block<'a>,
+    /// No error was reported while it was read.
+    pub(super) sound: bool,
+    pub(super) alg: Option<Node<'a>>,
+    pub(super) jwk_url: Option<&'a str>,
+    pub(super) jwk_local_path: Option<&'a str>,
+    pub(super) openid_configuration: Option<Node<'a>>,
+    pub(super) disable_jwk_security: bool,
+    pub(super) cache: bool,
+    pub(super) cache_duration: Option<i64>,
+    pub(super) stale: Option<Duration>,
+    pub(super) key_identify_strategy: Option<&'static str>,
+    pub(super) issuer: Option<&'a str>,
+    pub(super) audience: Vec<String>,
+    pub(super) jwk_local_ca: Option<&'a str>,
+    pub(super) jwk_fingerprints: Vec<String>,
+    pub(super) cipher_suites: Vec<i64>,
+    pub(super) failed_jwk_key_cooldown: Option<Node<'a>>,
+}
+
+impl<'a> Source<'a> {
+    fn read(block: Block<'a>) -> Source<'a> {
+        let before = block.node().report().mistakes();
+        let text = |key: &str| block.text(key).filter(|text| !text.is_empty());
+        let mut source = Source {
+            sound: true,
+            alg: block.get("alg"),
+            jwk_url: text("jwk_url"),
+            jwk_local_path: text("jwk_local_path"),
+            openid_configuration: block.get("openid_configuration"),
+            disable_jwk_security: block.flag("disable_jwk_security"),
+            cache: block.flag("cache"),
+            cache_duration: block.within("cache_duration", 0, i64::from(u32::MAX)),
+            stale: block.duration("stale"),
+            key_identify_strategy: block.choice("key_identify_strategy"),
+            issuer: text("issuer"),
+            audience: block.texts("audience"),
+            jwk_local_ca: text("jwk_local_ca"),
+            jwk_fingerprints: block.texts("jwk_fingerprints"),
+            cipher_suites: block.integers("cipher_suites"),
+            failed_jwk_key_cooldown: block.get("failed_jwk_key_cooldown"),
+            block,
+        };
+        source.sound = source.block.node().report().mistakes() == before;
+        source
+    }
+
+    /// The value under `key`, or the whole block: where an error is reported.
+    pub(super) fn place(&self, key: &str) -> Node<'a> {
+        let node = self.block.get(key);
+        node.unwrap_or_else(|| self.block.node().clone())
+    }
+}
+
+/// An endpoint's block.
+#[derive(Debug)]
+pub(super) struct Validator<'a> {
+    /// Its own source; with `providers` only what they take from it.
+    pub(super) source: Source<'a>,
+    pub(super) providers: Option<Vec<Source<'a>>>,
+    /// No error was reported while it was read.
+    pub(super) sound: bool,
+    pub(super) auth_header_name: Option<Node<'a>>,
+    pub(super) cookie_key: Option<&'a str>,
+    pub(super) leeway: Option<Node<'a>>,
+    pub(super) roles: Vec<String>,
+    pub(super) roles_key: Option<&'a str>,
+    pub(super) roles_key_is_nested: bool,
+    pub(super) scopes: Vec<String>,
+    pub(super) scopes_key: Option<&'a str>,
+    pub(super) scopes_matcher: Option<&'a str>,
+    /// Pairs of claim and header.
+    pub(super) propagate_claims: Vec<Node<'a>>,
+    pub(super) propagate_claims_preserve_array: bool,
+    pub(super) propagate_claims_as_json: bool,
+    pub(super) operation_debug: bool,
+    pub(super) optional: bool,
+    pub(super) error_body: Option<&'static str>,
+    pub(super) require_exp: bool,
+    pub(super) require_url_claims: bool,
+}
+
+impl<'a> Validator<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<Validator<'a>> {
+        let before = node.report().mistakes();
+        let block = node.block(KEYS)?;
+        let providers = block.blocks("providers").into_iter().map(Source::read);
+        let mut file = Validator {
+            sound: true,
+            providers: block.has("providers").then(|| providers.collect()),
+            auth_header_name: block.get("auth_header_name"),
+            cookie_key: block.text("cookie_key").filter(|name| !name.is_empty()),
+            leeway: block.get("leeway"),
+            roles: block.texts("roles"),
+            roles_key: block.text("roles_key"),
+            roles_key_is_nested: block.flag("roles_key_is_nested"),
+            scopes: block.texts("scopes"),
+            scopes_key: block.text("scopes_key"),
+            scopes_matcher: block.text("scopes_matcher"),
+            propagate_claims: block.list("propagate_claims"),
+            propagate_claims_preserve_array: block.flag("propagate_claims_preserve_array"),
+            propagate_claims_as_json: block.flag("propagate_claims_as_json"),
+            operation_debug: block.flag("operation_debug"),
+            optional: block.flag("optional"),
+            error_body: block.choice("error_body"),
+            require_exp: block.flag("require_exp"),
+            require_url_claims: block.flag("require_url_claims"),
+            source: Source::read(block),
+        };
+        file.sound = node.report().mistakes() == before;
+        Some(file)
+    }
+}
+
+/// The service's block.
+#[derive(Debug)]
+pub(super) struct Service<'a> {
+    pub(super) shared_cache_duration: Option<u64>,
+    pub(super) resource_metadata: Option<ResourceMetadata<'a>>,
+}
+
+/// `resource_metadata` of the service's block.
+#[derive(Debug)]
+pub(super) struct ResourceMetadata<'a> {
+    /// `resource`, with its place.
+    pub(super) resource: (String, Node<'a>),
+    pub(super) authorization_servers: Vec<String>,
+    pub(super) resource_name: Option<String>,
+    pub(super) resource_documentation: Option<String>,
+}
+
+impl<'a> Service<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<Service<'a>> {
+        let block = node.block(SERVICE_KEYS)?;
+        Some(Service {
+            shared_cache_duration: block.count("shared_cache_duration"),
+            resource_metadata: block
+                .block("resource_metadata")
+                .and_then(|block| ResourceMetadata::read(&block)),
+        })
+    }
+}
+
+impl<'a> ResourceMetadata<'a> {
+    fn read(block: &Block<'a>) -> Option<ResourceMetadata<'a>> {
+        let resource = block.required("resource")?;
+        Some(ResourceMetadata {
+            resource: (resource, block.get("resource")?),
+            authorization_servers: block.texts("authorization_servers"),
+            resource_name: block.string("resource_name"),
+            resource_documentation: block.string("resource_documentation"),
+        })
+    }
 }

@@ -28,7 +28,7 @@ pub(super) use url_claims::unnamed;
 
 pub use runtime::{Propagation, Provider, Validator};
 
-use super::registry::{EndpointExtension, ServiceExtension};
+use super::extension::{EndpointExtension, ServiceExtension};
 
 const ALIASES: &[&str] = &["github.com/devopsfaith/krakend-jose/validator"];
 

@@ -9,7 +9,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::config::{Block, Mistake};
+use super::config::ResourceMetadata;
+use crate::config::Mistake;
 use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::ServiceStep;
@@ -83,8 +84,8 @@ impl ServiceStep for Metadata {
 
 impl Resource {
     /// Reads `resource_metadata`.
-    pub(super) fn read(block: &Block<'_>) -> Option<Resource> {
-        let written = block.required("resource")?;
+    pub(super) fn read(file: ResourceMetadata<'_>) -> Option<Resource> {
+        let (written, node) = file.resource;
         let origin = written.trim_end_matches('/');
         let uri: Option<http::Uri> = origin.parse().ok();
         let is_origin = uri.is_some_and(|uri| {
@@ -94,19 +95,17 @@ impl Resource {
                 && uri.query().is_none()
         });
         if !is_origin {
-            if let Some(node) = block.get("resource") {
-                node.mistake_hint(
-                    Mistake::invalid(format!("{written:?} is no public address")),
-                    "scheme and host, no path: \"https://api.example.com\"",
-                );
-            }
+            node.mistake_hint(
+                Mistake::invalid(format!("{written:?} is no public address")),
+                "scheme and host, no path: \"https://api.example.com\"",
+            );
             return None;
         }
         Some(Resource {
             origin: origin.to_owned(),
-            servers: block.texts("authorization_servers"),
-            name: block.string("resource_name"),
-            documentation: block.string("resource_documentation"),
+            servers: file.authorization_servers,
+            name: file.resource_name,
+            documentation: file.resource_documentation,
             documents: Arc::default(),
         })
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
 
+use super::config::Source;
 use super::runtime::Provider;
-use crate::config::{Block, Data, Mistake, Node, duration};
+use crate::config::{Data, Mistake, Node, duration};
 use crate::ext::context::Compile;
 use crate::ext::identity::{Identity, KeyFile, keeper_tls};
 use crate::ext::{CertificateUse, look_at_certificates};
@@ -30,29 +31,26 @@ pub(super) enum Made {
     Mistake,
 }
 
-/// Reads the keys that a block and each of its `providers` have in common. `outer` is the block around a provider:
+/// Makes a provider of a block, or of one of its `providers`. `outer` is the block around a provider:
 /// what a provider does not say of algorithm and strategy is taken from there.
 pub(super) fn provider(
-    block: &Block<'_>,
-    outer: Option<&Block<'_>>,
+    file: &Source<'_>,
+    outer: Option<&Source<'_>>,
     life: Option<Duration>,
     rules: &Rules,
     cx: &mut Compile<'_>,
 ) -> Made {
     let before = cx.report.mistakes();
-    let algorithm = algorithm(block, outer);
-    let strategy = strategy(block, outer);
+    let algorithm = algorithm(file, outer);
+    let strategy = strategy(file, outer);
     let mut rules = rules.clone();
-    rules.issuer = block
-        .text("issuer")
-        .filter(|issuer| !issuer.is_empty())
-        .map(Box::from);
-    rules.audience = block.texts("audience").into_iter().map(Box::from).collect();
-    let schedule = schedule(block, life);
-    let tls = tls(block, cx);
-    let failed = at_least_a_second(block, "failed_jwk_key_cooldown").map(FailedKeys::new);
-    let location = location(block, &mut rules, tls.insecure, cx);
-    let (Some(algorithm), true) = (algorithm, cx.report.mistakes() == before) else {
+    rules.issuer = file.issuer.map(Box::from);
+    rules.audience = file.audience.iter().map(|one| Box::from(&**one)).collect();
+    let schedule = schedule(file, life);
+    let tls = tls(file, cx);
+    let failed = at_least_a_second(file.failed_jwk_key_cooldown.as_ref()).map(FailedKeys::new);
+    let location = location(file, &mut rules, tls.insecure, cx);
+    let (Some(algorithm), true) = (algorithm, file.sound && cx.report.mistakes() == before) else {
         return Made::Mistake;
     };
     let location = match location {
@@ -76,14 +74,14 @@ pub(super) fn provider(
             failed,
         })),
         Err(error) => {
-            culprit(block, &spec.location, &error).invalid(error.to_string());
+            culprit(file, &spec.location, &error).invalid(error.to_string());
             Made::Mistake
         }
     }
 }
 
 /// The key to point at when a source cannot be made.
-fn culprit<'a>(block: &Block<'a>, location: &Location, error: &ClientError) -> Node<'a> {
+fn culprit<'a>(file: &Source<'a>, location: &Location, error: &ClientError) -> Node<'a> {
     let suspects: &[&str] = match (location, error) {
         (Location::File(_) | Location::Inline(_), _) => &["jwk_local_path"],
         // A file of certificates; the one of the environment stands in no key.
@@ -93,19 +91,19 @@ fn culprit<'a>(block: &Block<'a>, location: &Location, error: &ClientError) -> N
     };
     suspects
         .iter()
-        .find_map(|key| block.get(key))
-        .unwrap_or_else(|| block.node().clone())
+        .find_map(|key| file.block.get(key))
+        .unwrap_or_else(|| file.block.node().clone())
 }
 
-fn algorithm(block: &Block<'_>, outer: Option<&Block<'_>>) -> Option<Algorithm> {
-    let node = block.get("alg").or_else(|| outer?.get("alg"));
-    let name = match &node {
+fn algorithm(file: &Source<'_>, outer: Option<&Source<'_>>) -> Option<Algorithm> {
+    let node = file.alg.as_ref().or_else(|| outer?.alg.as_ref());
+    let name = match node {
         Some(node) => node.text(crate::config::Typing::Strict)?,
         None => "",
     };
-    let known = Algorithm::parse(name).or_else(|| respelled(node.as_ref()?, name));
+    let known = Algorithm::parse(name).or_else(|| respelled(node?, name));
     if known.is_none() {
-        let node = node.unwrap_or_else(|| block.node().clone());
+        let node = node.unwrap_or_else(|| file.block.node());
         let names: Vec<_> = Algorithm::ALL.iter().map(|known| known.as_str()).collect();
         node.mistake_hint(
             Mistake::invalid(format!("JOSE: unknown algorithm {name}")),
@@ -127,38 +125,36 @@ fn respelled(node: &Node<'_>, name: &str) -> Option<Algorithm> {
     Some(known)
 }
 
-fn strategy(block: &Block<'_>, outer: Option<&Block<'_>>) -> KeyIdStrategy {
-    const KEY: &str = "key_identify_strategy";
-    block
-        .choice(KEY)
-        .or_else(|| outer?.choice(KEY))
+fn strategy(file: &Source<'_>, outer: Option<&Source<'_>>) -> KeyIdStrategy {
+    file.key_identify_strategy
+        .or_else(|| outer?.key_identify_strategy)
         .and_then(KeyIdStrategy::parse)
         .unwrap_or(KeyIdStrategy::Kid)
 }
 
 /// `cache: false` means "download for each request" to KrakenD; here it means the default.
-fn schedule(block: &Block<'_>, shared: Option<Duration>) -> Schedule {
+fn schedule(file: &Source<'_>, shared: Option<Duration>) -> Schedule {
     let standard = Schedule::default();
-    let seconds = block.within("cache_duration", 0, i64::from(u32::MAX));
-    let own = seconds
+    let own = file
+        .cache_duration
         .and_then(|seconds| u64::try_from(seconds).ok())
         .filter(|seconds| *seconds > 0)
         .map(Duration::from_secs);
-    let life = if block.flag("cache") {
+    let life = if file.cache {
         own.or(shared).unwrap_or(standard.life)
     } else {
         standard.life
     };
     Schedule {
         life,
-        stale: block.duration("stale").unwrap_or(standard.stale),
+        stale: file.stale.unwrap_or(standard.stale),
         ..standard
     }
 }
 
 /// A duration of at least a second; KrakenD passes over all others, and so do we, with a warning.
-pub(super) fn at_least_a_second(block: &Block<'_>, key: &str) -> Option<Duration> {
-    let node = block.get(key)?;
+pub(super) fn at_least_a_second(node: Option<&Node<'_>>) -> Option<Duration> {
+    let node = node?;
     let Data::Text(text) = &node.value().data else {
         return node.duration().filter(|duration| *duration >= SECOND);
     };
@@ -172,25 +168,24 @@ pub(super) fn at_least_a_second(block: &Block<'_>, key: &str) -> Option<Duration
     read
 }
 
-fn tls(block: &Block<'_>, cx: &Compile<'_>) -> SideTls {
+fn tls(file: &Source<'_>, cx: &Compile<'_>) -> SideTls {
     let mut tls = SideTls {
-        insecure: block.flag("disable_jwk_security"),
-        ca_certs: block
-            .text("jwk_local_ca")
-            .filter(|path| !path.is_empty())
+        insecure: file.disable_jwk_security,
+        ca_certs: file
+            .jwk_local_ca
             .map(|path| cx.path(path))
             .into_iter()
             .collect(),
-        pins: pins(block),
-        cipher_suites: cipher_suites(block),
+        pins: pins(file),
+        cipher_suites: cipher_suites(file),
         ..SideTls::default()
     };
-    if let (Some(node), Some(path)) = (block.get("jwk_local_ca"), tls.ca_certs.first()) {
+    if let (Some(node), Some(path)) = (file.block.get("jwk_local_ca"), tls.ca_certs.first()) {
         look_at_certificates(&node, path, CertificateUse::Authority, cx);
     }
     let unsupported = tls.unsupported_suites();
     if !unsupported.is_empty() && unsupported.len() < tls.cipher_suites.len() {
-        if let Some(node) = block.get("cipher_suites") {
+        if let Some(node) = file.block.get("cipher_suites") {
             node.warn(Mistake::invalid(format!(
                 "suites {unsupported:?} do not exist here and are passed over"
             )));
@@ -201,18 +196,17 @@ fn tls(block: &Block<'_>, cx: &Compile<'_>) -> SideTls {
     tls
 }
 
-fn cipher_suites(block: &Block<'_>) -> Vec<u16> {
-    block
-        .integers("cipher_suites")
-        .into_iter()
+fn cipher_suites(file: &Source<'_>) -> Vec<u16> {
+    file.cipher_suites
+        .iter()
         // A number that is none stands for a suite that nobody has.
-        .map(|number| u16::try_from(number).unwrap_or(0))
+        .map(|number| u16::try_from(*number).unwrap_or(0))
         .collect()
 }
 
-fn pins(block: &Block<'_>) -> Vec<[u8; 32]> {
+fn pins(file: &Source<'_>) -> Vec<[u8; 32]> {
     let mut pins = Vec::new();
-    for (index, text) in block.texts("jwk_fingerprints").iter().enumerate() {
+    for (index, text) in file.jwk_fingerprints.iter().enumerate() {
         match URL_SAFE.decode(text).map(<[u8; 32]>::try_from) {
             Ok(Ok(pin)) => pins.push(pin),
             wrong => {
@@ -220,7 +214,7 @@ fn pins(block: &Block<'_>) -> Vec<[u8; 32]> {
                     Err(error) => error.to_string(),
                     Ok(_) => "a SHA-256 digest has 32 bytes".to_owned(),
                 };
-                if let Some(node) = block.get("jwk_fingerprints") {
+                if let Some(node) = file.block.get("jwk_fingerprints") {
                     node.mistake_hint(
                         Mistake::invalid(format!("decoding fingerprint #{index}: {reason}")),
                         "base64url, with padding, of the SHA-256 of the DER SubjectPublicKeyInfo",
@@ -234,20 +228,20 @@ fn pins(block: &Block<'_>) -> Vec<[u8; 32]> {
 
 /// `Ok(None)`: a mistake, written down. `Err`: closed.
 fn location(
-    block: &Block<'_>,
+    file: &Source<'_>,
     rules: &mut Rules,
     insecure: bool,
     cx: &Compile<'_>,
 ) -> Result<Option<Location>, &'static str> {
-    if let Some(path) = block.text("jwk_local_path").filter(|path| !path.is_empty()) {
-        return Ok(local(block, cx.path(path), cx));
+    if let Some(path) = file.jwk_local_path {
+        return Ok(local(file, cx.path(path), cx));
     }
-    let location = match block.get("openid_configuration") {
-        Some(node) => match discovered(&node, rules)? {
+    let location = match &file.openid_configuration {
+        Some(node) => match discovered(node, rules)? {
             Some(issuer) => Location::Issuer(issuer),
             None => return Ok(None),
         },
-        None => match block.text("jwk_url").filter(|url| !url.is_empty()) {
+        None => match file.jwk_url {
             Some(url) => Location::Url(url.to_owned()),
             None => return Err("there is neither jwk_url nor jwk_local_path"),
         },
@@ -260,9 +254,7 @@ fn location(
         return Err(INSECURE);
     }
     if insecure && !is_here(url) {
-        let node = block
-            .get("disable_jwk_security")
-            .unwrap_or_else(|| block.node().clone());
+        let node = file.place("disable_jwk_security");
         node.warn_hint(
             Mistake::invalid(
                 "the keys come over a connection that nobody checks: whoever sits in between can make tokens",
@@ -272,7 +264,7 @@ fn location(
     }
     if has_no_host(url) {
         let shown = without_values(url);
-        block.node().invalid(format!("{shown:?} is no URL"));
+        file.block.node().invalid(format!("{shown:?} is no URL"));
         return Ok(None);
     }
     Ok(Some(location))
@@ -326,16 +318,16 @@ fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'st
     Ok(Some(issuer))
 }
 
-fn local(block: &Block<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<Location> {
-    if block.flag("cache") {
-        let node = block.get("cache").unwrap_or_else(|| block.node().clone());
+fn local(file: &Source<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<Location> {
+    if file.cache {
+        let node = file.place("cache");
         node.mistake_hint(
             Mistake::invalid("cache could not be used with jwk_local_path"),
             "remove \"cache\": a file is always at hand",
         );
         return None;
     }
-    Some(match KeyFile::read(block, path, cx)? {
+    Some(match KeyFile::read(&file.block, path, cx)? {
         KeyFile::Plain(path) => Location::File(path),
         KeyFile::Opened(document) => Location::Inline(document),
         KeyFile::Sealed(file) => Location::Sealed(file),

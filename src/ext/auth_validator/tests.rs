@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::{ENDPOINT, SERVICE, Validators};
 use crate::ext::EndpointPart;
+use crate::ext::extension::ServicePart;
 use crate::ext::identity::{Revocation, Revoker};
-use crate::ext::registry::ServicePart;
 use crate::ext::testing::{File, head};
 use crate::jose::testing::{hs256_with_header, jwk, public_document, token};
 use crate::jose::{Algorithm, Claims};
