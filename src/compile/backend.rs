@@ -7,13 +7,17 @@ use http::{HeaderName, Method};
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{claims, client, endpoint, graphql};
 use crate::config::host::{self, Clean};
-use crate::config::namespaces::{
-    COMPAT_BACKEND, GRAPHQL, HTTP, HTTP_CLIENT, PASS_THROUGH, PROXY_BACKEND,
-};
 use crate::config::suggest::nearest;
 use crate::config::{Backend, Block, Mistake, Node, Service, Typing};
+use crate::ext::backend_client::HTTP_CLIENT;
+use crate::ext::backend_http::HTTP;
+use crate::ext::compat::COMPAT_BACKEND;
+use crate::ext::extension::BackendPart;
+use crate::ext::graphql::GRAPHQL;
 use crate::ext::opentelemetry::{self, Observed};
-use crate::ext::registry::{BACKEND as EXTENSIONS, BackendPart};
+use crate::ext::pass_through::PASS_THROUGH;
+use crate::ext::proxy::PROXY_BACKEND;
+use crate::ext::registry::BACKEND as EXTENSIONS;
 use crate::ext::{BackendSite, Compile, EndpointSite};
 use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
@@ -152,7 +156,7 @@ fn shown_pattern(file: &Backend<'_>, url: Option<&Template>) -> Arc<str> {
 
 fn block<'a>(
     file: &Backend<'a>,
-    namespace: &'static crate::config::namespaces::Namespace,
+    namespace: &'static crate::config::Namespace,
 ) -> Option<Block<'a>> {
     file.extra.open(namespace)
 }

@@ -6,10 +6,14 @@ use std::time::Duration;
 use crate::compile::certificates;
 use crate::compile::listen::versions;
 use crate::compile::options;
-use crate::config::namespaces::{HTTP_CLIENT, LIMITS, Namespace, UPSTREAM, UPSTREAM_SERVICE};
+use crate::config::Namespace;
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
 use crate::config::{Backend, Block, ClientTls, Mistake, Service, Typing};
+use crate::ext::backend_client::HTTP_CLIENT;
+use crate::ext::limits::LIMITS;
+use crate::ext::upstream::UPSTREAM;
+use crate::ext::upstream::UPSTREAM_SERVICE;
 use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
 use crate::upstream::{

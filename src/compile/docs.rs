@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::config::namespaces::{
-    BACKEND_NAMESPACES, ENDPOINT_NAMESPACES, Namespace, SERVICE_NAMESPACES,
-};
+use crate::config::Namespace;
 use crate::config::{Key, Kind};
 use crate::ext::registry;
+use crate::ext::registry::BACKEND_NAMESPACES;
+use crate::ext::registry::ENDPOINT_NAMESPACES;
+use crate::ext::registry::SERVICE_NAMESPACES;
 use crate::ext::unbuilt::{UNBUILT, Verdict, unbuilt};
 
 const HEAD: &str = "\

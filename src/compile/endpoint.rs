@@ -8,12 +8,14 @@ use tokio::sync::Semaphore;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, claims, data};
-use crate::config::namespaces::{PROXY_ENDPOINT, STREAM_ENDPOINT};
 use crate::config::suggest::nearest;
 use crate::config::{Block, Endpoint, Mistake, Node, Service, duration};
 use crate::ext::context::EndpointInputs;
-use crate::ext::registry::{ENDPOINT as EXTENSIONS, EndpointPart};
+use crate::ext::extension::EndpointPart;
+use crate::ext::proxy::PROXY_ENDPOINT;
+use crate::ext::registry::ENDPOINT as EXTENSIONS;
 use crate::ext::request_id::IdHeader;
+use crate::ext::stream::STREAM_ENDPOINT;
 use crate::ext::{Compile, EndpointSite, opentelemetry};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;

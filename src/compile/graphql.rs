@@ -1,9 +1,9 @@
 //! `backend/graphql`.
 
 use crate::compile::{data, files};
-use crate::config::namespaces::GRAPHQL;
 use crate::config::{Block, Mistake, Node};
 use crate::ext::Compile;
+use crate::ext::graphql::GRAPHQL;
 use crate::runtime::graphql::{GraphQl, GraphQlSpec, Operation};
 
 /// Compiles the block. `None` if it has no effect or is invalid, which is reported.

@@ -7,10 +7,12 @@ use crate::compile::certificates;
 use crate::compile::files::readable;
 use crate::compile::options;
 use crate::compile::output::Metrics;
-use crate::config::namespaces::{LIMITS, METRICS, SERVER};
 use crate::config::tls::{KeyPair, Versions};
 use crate::config::{Block, Mistake, Node, Service, Tls};
+use crate::ext::limits::LIMITS;
+use crate::ext::metrics_page::METRICS;
 use crate::ext::redis::session_ticket_keys;
+use crate::ext::server::SERVER;
 use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::{
     ClientRoots, KeyFiles, Limits, Listen, MAX_FIELDS, ServerTls, SharedSecrets, TlsVersion,

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::config::namespaces::{
-    BACKEND_NAMESPACES, ENDPOINT_NAMESPACES, Namespace, SERVICE_NAMESPACES,
-};
+use crate::config::Namespace;
 use crate::config::suggest::nearest;
 use crate::config::{Extra, Mistake, Node, Rule, rule};
 use crate::ext::registry;
+use crate::ext::registry::BACKEND_NAMESPACES;
+use crate::ext::registry::ENDPOINT_NAMESPACES;
+use crate::ext::registry::SERVICE_NAMESPACES;
 use crate::ext::unbuilt::{UNBUILT, Unbuilt, Verdict, unbuilt};
 
 /// The level of an `extra_config`.

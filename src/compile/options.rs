@@ -7,8 +7,14 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::compile::data;
-use crate::config::namespaces::{COMPAT, FORWARDING, JSON, LIMITS, Namespace, ROUTER, STREAM};
+use crate::config::Namespace;
 use crate::config::{Block, Data, Extra, Mistake, Node, Service, Typing, size};
+use crate::ext::compat::COMPAT;
+use crate::ext::forwarding::FORWARDING;
+use crate::ext::json::JSON;
+use crate::ext::limits::LIMITS;
+use crate::ext::router::ROUTER;
+use crate::ext::stream::STREAM;
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::json::{Style, Value, to_bytes};
 use crate::runtime::router;

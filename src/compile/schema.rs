@@ -3,12 +3,13 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config::Namespace;
 use crate::config::key::Key;
-use crate::config::namespaces::{
-    BACKEND_NAMESPACES, ENDPOINT_NAMESPACES, Namespace, SERVICE_NAMESPACES,
-};
 use crate::config::{Kind, duration};
 use crate::ext::registry;
+use crate::ext::registry::BACKEND_NAMESPACES;
+use crate::ext::registry::ENDPOINT_NAMESPACES;
+use crate::ext::registry::SERVICE_NAMESPACES;
 use crate::ext::unbuilt::{UNBUILT, Verdict};
 
 /// Names of comments.

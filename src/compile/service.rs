@@ -11,8 +11,9 @@ use crate::compile::{backend, client, endpoint, krakend3, listen, options, summa
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{Block, Environment, Mistake, Node, Report, Service, Severity, Typing, Value};
+use crate::ext::extension::ServicePart;
 use crate::ext::identity::IdentityStatus;
-use crate::ext::registry::{SERVICE as EXTENSIONS, ServicePart};
+use crate::ext::registry::SERVICE as EXTENSIONS;
 use crate::ext::{Carry, Compile, ServiceFacts, ServiceTimeout, cors};
 use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};

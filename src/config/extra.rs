@@ -2,7 +2,7 @@
 
 use super::block::Block;
 use super::key::is_comment;
-use super::namespaces::Namespace;
+use super::namespace::Namespace;
 use super::node::Node;
 use super::rule::Rule;
 

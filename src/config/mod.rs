@@ -12,7 +12,7 @@
 //! | [`load`], [`environment`], [`expand`] | from a path to a tree: `KRAKEND_*`, `${NAME}` |
 //! | [`flexible`], [`template`] | `FC_*`: renders settings, partials and templates to the text of a configuration |
 //! | [`service`], [`endpoint`], [`backend`], [`tls`], [`extra`] | the core levels |
-//! | [`namespaces`] | the tables of the core's own `extra_config` |
+//! | [`namespace`] | what a namespace of `compile` declares |
 //!
 //! The meaning of keys is defined in `compile`.
 
@@ -28,7 +28,7 @@ pub mod host;
 pub mod json;
 pub mod key;
 pub mod load;
-pub mod namespaces;
+pub mod namespace;
 pub mod node;
 pub mod path;
 pub mod re2;
@@ -49,6 +49,8 @@ pub use endpoint::Endpoint;
 pub use environment::Environment;
 pub use extra::Extra;
 pub use key::{Key, Kind, key};
+pub use namespace::Namespace;
+pub use namespace::Namespace;
 pub use node::{Node, Typing};
 pub use report::{Finding, Mistake, Problem, Report, Severity};
 pub use rule::Rule;

@@ -13,6 +13,7 @@ use http::{HeaderName, Method};
 use crate::config::{Environment, Node, Report};
 use crate::ext::carry::{Carry, Task};
 use crate::ext::certificates::CertificateInUse;
+use crate::ext::extension::EndpointExtension;
 use crate::upstream::{Client, Clients, Settings, SideTls};
 
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, and then each
@@ -198,6 +199,16 @@ pub struct EndpointSite<'a> {
     pub url_claims: &'a [UrlClaim<'a>],
     /// The inputs that pass. `None` if they are not needed.
     pub inputs: Option<EndpointInputs<'a>>,
+}
+
+impl EndpointSite<'_> {
+    /// Whether the endpoint's `extra_config` names an extension, under any of its spellings.
+    pub fn names(&self, extension: &EndpointExtension) -> bool {
+        let mut spellings = std::iter::once(&extension.namespace).chain(extension.aliases);
+        self.extra
+            .as_ref()
+            .is_some_and(|extra| spellings.any(|name| extra.get(name).is_some()))
+    }
 }
 
 /// The names that an endpoint lets pass.

@@ -2,7 +2,8 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`registry`] | the declaration of an extension, and the three lists |
+//! | [`extension`] | what an extension declares, and what its block contributes |
+//! | [`registry`] | the lists of extensions, and of the namespaces that `compile` reads itself |
 //! | [`context`] | the context in which an extension compiles its block |
 //! | [`carry`] | state that survives a reload, and background work |
 //! | `certificates` | the certificates in the configuration, for warnings and metrics |
@@ -15,6 +16,8 @@ pub mod api_keys;
 pub mod auth_revoker;
 pub mod auth_signer;
 pub mod auth_validator;
+pub mod backend_client;
+pub mod backend_http;
 pub mod basic;
 pub mod bot_detector;
 pub mod carry;
@@ -23,33 +26,47 @@ pub mod cel;
 mod certificates;
 pub mod circuit_breaker;
 pub mod client_credentials;
+pub mod compat;
 pub mod context;
 pub mod cors;
+pub mod extension;
+pub mod forwarding;
+pub mod graphql;
 pub mod http_cache;
 pub mod identity;
+pub mod json;
 #[cfg(feature = "json-schema")]
 pub mod json_schema;
+pub mod limits;
 pub mod logging;
 #[cfg(feature = "lua")]
 pub mod lua;
 pub mod martian;
 pub mod metrics;
+pub mod metrics_page;
 pub mod opentelemetry;
+pub mod pass_through;
+pub mod proxy;
 pub mod rate_limit;
 mod recent;
 pub mod redis;
 pub mod registry;
 pub mod request_id;
+pub mod router;
+pub mod secrets;
 pub mod security_http;
+pub mod server;
+pub mod stream;
 #[cfg(test)]
 mod testing;
 pub mod unbuilt;
+pub mod upstream;
 
 pub use carry::{Carry, Open, Task};
 pub use certificates::{CertificateInUse, CertificateUse, look as look_at_certificates};
 pub use context::{
     BackendSite, Compile, EndpointSite, Facts, ServiceFacts, ServiceTimeout, UrlClaim,
 };
-pub use registry::{
+pub use extension::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };

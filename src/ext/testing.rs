@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 use crate::config::{Environment, Node, Report, Rule, Value};
-use crate::ext::registry::{
+use crate::ext::extension::{
     BackendExtension, BackendPart, EndpointExtension, EndpointPart, ServiceExtension, ServicePart,
 };
 use crate::ext::{BackendSite, Carry, Compile, EndpointSite};

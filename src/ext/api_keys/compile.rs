@@ -10,8 +10,8 @@ use super::ring::{KeyHash, KeyRing};
 use super::runtime::{ApiKeyCheck, KeyLimits, Place};
 use crate::config::{Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::rate_limit::{Bucket, Rate};
-use crate::ext::registry::{EndpointPart, ServicePart};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::add_secret_name;
 

@@ -15,7 +15,7 @@ mod tests;
 pub use ring::{KeyHash, KeyRing, KeyRingError, Stored};
 pub use runtime::{ApiKeyCheck, KeyLimits, Place};
 
-use super::registry::{EndpointExtension, ServiceExtension};
+use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `auth/api-keys` of the service.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

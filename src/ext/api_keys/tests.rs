@@ -3,7 +3,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
 use super::{ENDPOINT, SERVICE};
-use crate::ext::registry::EndpointPart;
+use crate::ext::extension::EndpointPart;
 use crate::ext::testing::{File, head};
 use crate::runtime::request::Notes;
 use crate::runtime::step::{EndpointStep, Gate};

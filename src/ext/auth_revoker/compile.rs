@@ -11,8 +11,8 @@ use super::port::{Port, serve};
 use crate::config::{Mistake, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
+use crate::ext::extension::ServicePart;
 use crate::ext::identity::Revoker;
-use crate::ext::registry::ServicePart;
 use crate::jose::bloom::{BloomError, BloomHash, BloomShape, RevokedTokens};
 use crate::runtime::clock::Clock;
 

@@ -25,7 +25,7 @@ pub use api::Api;
 pub use gob::read_anything;
 pub use ledger::{Desk, Ledger, TokenRevocation};
 
-use super::registry::ServiceExtension;
+use super::extension::ServiceExtension;
 
 /// `auth/revoker`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

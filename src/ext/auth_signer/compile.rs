@@ -13,8 +13,8 @@ use super::runtime::{AnswerSigner, FirstAttempt, KeyFetch, Origin, SigningKey, f
 use crate::config::{Mistake, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::extension::EndpointPart;
 use crate::ext::identity::{KeyFile, keeper_tls};
-use crate::ext::registry::EndpointPart;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::sign::Serialization;
 use crate::upstream::keys::{SealedFile, read_key_file};

@@ -14,7 +14,7 @@ pub(super) use compile::unnamed;
 
 pub use runtime::{AnswerSigner, FirstAttempt, KeyFetch, Origin, SigningKey};
 
-use super::registry::EndpointExtension;
+use super::extension::EndpointExtension;
 
 /// `auth/signer`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {

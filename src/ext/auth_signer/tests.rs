@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::ENDPOINT;
-use crate::ext::registry::EndpointPart;
+use crate::ext::extension::EndpointPart;
 use crate::ext::testing::{File, head};
 use crate::runtime::json::{Style, parse_whole, to_bytes};
 use crate::runtime::request::Notes;

@@ -10,7 +10,7 @@ use super::runtime::{Attempts, BasicCheck};
 use super::users::Users;
 use crate::config::{Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
-use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
 

@@ -20,7 +20,7 @@ mod users;
 pub use runtime::{Attempts, BasicCheck};
 pub use users::{Proof, UserError, Users};
 
-use super::registry::{EndpointExtension, ServiceExtension};
+use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `auth/basic` of the service.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

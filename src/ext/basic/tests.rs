@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::runtime::parse_anything;
 use super::{ENDPOINT, SERVICE};
-use crate::ext::registry::EndpointPart;
+use crate::ext::extension::EndpointPart;
 use crate::ext::testing::{File, head};
 use crate::runtime::request::Notes;
 use crate::runtime::step::{EndpointStep, Gate};

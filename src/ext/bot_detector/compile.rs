@@ -4,7 +4,7 @@ use super::config::Block;
 use super::runtime::{BotDetector, Rules};
 use crate::config::{Node, re2};
 use crate::ext::context::{Compile, EndpointSite};
-use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::ext::extension::{EndpointPart, ServicePart};
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     match detector(node, cx) {

@@ -8,7 +8,7 @@ mod tests;
 
 pub use runtime::{BotDetector, Rules};
 
-use super::registry::{EndpointExtension, ServiceExtension};
+use super::extension::{EndpointExtension, ServiceExtension};
 
 const NAMESPACE: &str = "security/bot-detector";
 const ALIASES: &[&str] = &["github_com/devopsfaith/krakend-botdetector"];

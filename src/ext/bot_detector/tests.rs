@@ -2,7 +2,7 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::{ENDPOINT, SERVICE};
-use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::testing::{File, head};
 use crate::runtime::answer::Branding;
 use crate::runtime::request::Notes;

@@ -10,8 +10,8 @@ use super::{ALIASES, NAMESPACE, certain};
 use crate::config::{Mistake, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::identity::Demand;
-use crate::ext::registry::{BackendPart, EndpointPart};
 use crate::runtime::clock::Clock;
 
 /// When an expression is evaluated. As in KrakenD, this follows only from its text, and there may be several moments.

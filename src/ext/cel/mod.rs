@@ -20,7 +20,7 @@ mod tests;
 pub(in crate::ext) use compile::demand;
 pub use runtime::judge_anything;
 
-use super::registry::{BackendExtension, EndpointExtension};
+use super::extension::{BackendExtension, EndpointExtension};
 
 const NAMESPACE: &str = "validation/cel";
 const ALIASES: &[&str] = &["github.com/devopsfaith/krakend-cel"];

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::{BACKEND, ENDPOINT, demand};
 use crate::config::{Node, Report, json};
 use crate::ext::EndpointSite;
-use crate::ext::registry::{BackendPart, EndpointPart};
+use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::testing::{File, pipe_request};
 use crate::jose::Claims;
 use crate::runtime::json::{Depth, parse};

@@ -7,7 +7,7 @@ use super::config::Block;
 use super::runtime::{CircuitBreaker, Settings};
 use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile};
-use crate::ext::registry::BackendPart;
+use crate::ext::extension::BackendPart;
 use crate::runtime::clock::Clock;
 
 /// KrakenD's default for a pause of 0.

@@ -8,7 +8,7 @@ mod tests;
 
 pub use runtime::{CircuitBreaker, Settings};
 
-use super::registry::BackendExtension;
+use super::extension::BackendExtension;
 
 /// `qos/circuit-breaker`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {

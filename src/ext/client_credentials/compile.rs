@@ -10,7 +10,7 @@ use super::config::Block;
 use super::runtime::{BackendToken, Tokens};
 use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile};
-use crate::ext::registry::BackendPart;
+use crate::ext::extension::BackendPart;
 use crate::upstream::ClientCredentials;
 
 /// The `User-Agent` of token requests.

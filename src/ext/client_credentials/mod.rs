@@ -10,7 +10,7 @@ mod tests;
 
 pub use runtime::{BackendToken, Tokens};
 
-use super::registry::BackendExtension;
+use super::extension::BackendExtension;
 
 /// `auth/client-credentials`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {

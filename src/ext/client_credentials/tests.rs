@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::BACKEND;
-use crate::ext::registry::BackendPart;
+use crate::ext::extension::BackendPart;
 use crate::ext::testing::File;
 use crate::runtime::step::Credentials;
 

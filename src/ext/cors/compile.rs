@@ -9,7 +9,7 @@ use super::policy::{Allowed, Origins, Policy};
 use super::runtime::{Cors, Own};
 use crate::config::{Data, Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
-use crate::ext::registry::{EndpointPart, ServicePart};
+use crate::ext::extension::{EndpointPart, ServicePart};
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Block::read(node, SERVICE_KEYS) else {

@@ -16,7 +16,7 @@ mod tests;
 pub use policy::{Allowed, Origins, Policy};
 pub use runtime::{Cors, Own};
 
-use super::registry::{EndpointExtension, ServiceExtension};
+use super::extension::{EndpointExtension, ServiceExtension};
 
 const ALIASES: &[&str] = &["github_com/devopsfaith/krakend-cors"];
 

@@ -1,7 +1,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{ENDPOINT, SERVICE};
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::ext::testing::{File, head};
 use crate::runtime::answer::{Branding, Fields};
 use crate::runtime::request::Notes;

@@ -11,7 +11,7 @@ use super::key::KeyRules;
 use super::runtime::Cache;
 use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile};
-use crate::ext::registry::BackendPart;
+use crate::ext::extension::BackendPart;
 use crate::ext::request_id::IdHeader;
 use crate::runtime::clock::Clock;
 

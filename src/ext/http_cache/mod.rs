@@ -20,7 +20,7 @@ pub use entries::Entries;
 pub use key::KeyRules;
 pub use runtime::Cache;
 
-use super::registry::BackendExtension;
+use super::extension::BackendExtension;
 
 /// `qos/http-cache`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {

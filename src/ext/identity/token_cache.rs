@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Key, Kind, Node, key};
 use crate::ext::context::Compile;
-use crate::ext::registry::{ServiceExtension, ServicePart};
+use crate::ext::extension::{ServiceExtension, ServicePart};
 use crate::jose::CacheLimits;
 
 /// The configured limits.

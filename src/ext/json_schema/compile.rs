@@ -4,7 +4,7 @@ use super::runtime::BodyCheck;
 use super::schema::Schema;
 use crate::config::{Mistake, Node};
 use crate::ext::context::{Compile, EndpointSite};
-use crate::ext::registry::EndpointPart;
+use crate::ext::extension::EndpointPart;
 
 pub(super) fn endpoint(
     node: &Node<'_>,

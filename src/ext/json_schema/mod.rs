@@ -31,7 +31,7 @@ mod tests;
 mod tree;
 mod wording;
 
-use super::registry::EndpointExtension;
+use super::extension::EndpointExtension;
 
 /// `validation/json-schema`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {

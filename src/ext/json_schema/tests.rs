@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::ENDPOINT;
 use super::schema::{Refusal, Schema};
-use crate::ext::registry::EndpointPart;
+use crate::ext::extension::EndpointPart;
 use crate::ext::testing::{File, pipe_request};
 use crate::runtime::heavy::{Cut, Heavy};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::config::{Access, Logging};
 use crate::config::{Mistake, Node};
 use crate::ext::context::Compile;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::telemetry::access::{self, AccessFormat, Destination, Query};
 use crate::telemetry::format::{Format, Level, parse_template};
 use crate::telemetry::logger::{self, Color, SyslogSettings};

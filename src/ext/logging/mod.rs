@@ -9,7 +9,7 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use super::registry::ServiceExtension;
+use super::extension::ServiceExtension;
 
 /// `telemetry/logging`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

@@ -18,7 +18,7 @@ use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
 use super::syntax::speaks_of_len;
 use crate::config::{Key, Mistake, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
-use crate::ext::registry::{BackendPart, EndpointPart, ServicePart};
+use crate::ext::extension::{BackendPart, EndpointPart, ServicePart};
 use crate::upstream::SideClient;
 
 /// The `User-Agent` of `http_response`.

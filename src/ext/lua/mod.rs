@@ -45,7 +45,7 @@ mod tests;
 
 pub use pattern::{MatchError, Matcher};
 
-use super::registry::{BackendExtension, EndpointExtension, ServiceExtension};
+use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 
 const ENDPOINT_NAMESPACE: &str = "modifier/lua-endpoint";
 const ENDPOINT_ALIASES: &[&str] = &["github.com/devopsfaith/krakend-lua/router"];

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::{BACKEND, ENDPOINT, PROXY, SERVICE};
-use crate::ext::registry::{BackendPart, EndpointPart, ServicePart};
+use crate::ext::extension::{BackendPart, EndpointPart, ServicePart};
 use crate::ext::testing::{File, head};
 use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};

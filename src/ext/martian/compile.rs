@@ -9,7 +9,7 @@ use super::{filter, leaf};
 use crate::config::suggest::nearest;
 use crate::config::{Block, Kind, Mistake, Node, Typing};
 use crate::ext::context::{BackendSite, Compile};
-use crate::ext::registry::BackendPart;
+use crate::ext::extension::BackendPart;
 
 pub(super) fn backend(
     node: &Node<'_>,

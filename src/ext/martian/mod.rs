@@ -31,7 +31,7 @@ pub use files::below;
 pub use modifier::Modifier;
 pub use runtime::Martian;
 
-use super::registry::BackendExtension;
+use super::extension::BackendExtension;
 
 /// `modifier/martian`.
 pub(super) const BACKEND: BackendExtension = BackendExtension {

@@ -7,7 +7,7 @@ use super::config::Block;
 use crate::config::Node;
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::telemetry::stats::{Settings, Stats};
 
 const PERIOD: Duration = Duration::from_secs(60);

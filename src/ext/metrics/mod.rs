@@ -8,7 +8,7 @@ pub mod runtime;
 #[cfg(test)]
 mod tests;
 
-use super::registry::ServiceExtension;
+use super::extension::ServiceExtension;
 
 /// `telemetry/metrics`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

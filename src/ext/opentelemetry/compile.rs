@@ -8,7 +8,7 @@ use super::exporters::{Shared, check_names, exporters, pages};
 use super::{Exporters, Pages, environment, layers};
 use crate::config::{Block, Environment, Mistake, Node};
 use crate::ext::context::{Compile, ServiceFacts};
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::telemetry::observe::{Convention, Observer, Settings, Trust};
 use crate::telemetry::series::{SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUNDS};
 use crate::telemetry::trace::context::Formats;

@@ -13,7 +13,7 @@ use super::{Page, environment};
 use crate::config::{Block, Environment, Mistake, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::telemetry::otlp::{Exporter, Settings, Transport};
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::Attribute;

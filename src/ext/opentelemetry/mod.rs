@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use overrides::{Observed, backend, endpoint};
 
-use super::registry::{BackendExtension, EndpointExtension, ServiceExtension};
+use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 use crate::telemetry::otlp::Exporter;
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::Attribute;

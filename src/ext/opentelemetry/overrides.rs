@@ -6,7 +6,7 @@ use super::config::{BACKEND_KEYS, ENDPOINT_KEYS};
 use super::layers;
 use crate::config::{Mistake, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
-use crate::ext::registry::{BackendPart, EndpointPart};
+use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::telemetry::observe::{
     BackendLayer, BackendObserver, EndpointFacts, EndpointObserver, Layer, Observer,
 };

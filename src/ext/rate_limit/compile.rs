@@ -13,9 +13,10 @@ use super::identity::Identity;
 use super::runtime::{BackendLimit, EndpointLimit, Limits};
 use super::shared::Cluster;
 use crate::config::{Mistake, Node};
+use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::redis::SharedStore;
-use crate::ext::registry::{BackendPart, EndpointPart};
 use crate::jose::ClaimPath;
 use crate::runtime::address::Ipv6Prefix;
 use crate::runtime::clock::Clock;
@@ -261,17 +262,7 @@ fn claim(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Option<Identity>
         at.mistake(Mistake::Missing("key"));
         return None;
     }
-    let validated = [
-        "auth/validator",
-        "github.com/devopsfaith/krakend-jose/validator",
-    ]
-    .iter()
-    .any(|name| {
-        site.extra
-            .as_ref()
-            .is_some_and(|extra| extra.get(name).is_some())
-    });
-    if !validated {
+    if !site.names(&auth_validator::ENDPOINT) {
         at.warn(Mistake::invalid(
             "no \"auth/validator\" here: without a verified token every request is refused with 429",
         ));

@@ -30,7 +30,7 @@ pub use ledger::Ledger;
 pub use runtime::{BackendLimit, EndpointLimit, Limits};
 pub use shared::Cluster;
 
-use super::registry::{BackendExtension, EndpointExtension};
+use super::extension::{BackendExtension, EndpointExtension};
 
 /// `qos/ratelimit/router`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {

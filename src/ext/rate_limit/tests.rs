@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 
 use super::*;
+use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict, Taken};
-use crate::ext::registry::{BackendPart, EndpointPart};
 use crate::ext::testing::{File, head};
 use crate::jose::{ClaimPath, Claims};
 use crate::runtime::answer::{Answer, Branding};

@@ -12,7 +12,7 @@ use super::runtime::{OnFailure, Shared, Store};
 use crate::config::Node;
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::runtime::clock::Clock;
 
 const PATIENCE: Duration = Duration::from_millis(5);

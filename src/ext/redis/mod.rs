@@ -11,7 +11,7 @@ pub use compile::SharedStore;
 pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, Taken};
 pub use tickets::session_ticket_keys;
 
-use super::registry::ServiceExtension;
+use super::extension::ServiceExtension;
 
 /// `portcullis/redis`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

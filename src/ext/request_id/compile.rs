@@ -8,7 +8,7 @@ use super::config::Block;
 use super::runtime::RequestIds;
 use crate::config::Node;
 use crate::ext::context::Compile;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 
 const DEFAULT: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -9,7 +9,7 @@ mod tests;
 pub use compile::IdHeader;
 pub use runtime::{RequestIds, random};
 
-use super::registry::ServiceExtension;
+use super::extension::ServiceExtension;
 
 /// `portcullis/request-id`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

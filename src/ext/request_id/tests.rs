@@ -1,7 +1,7 @@
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::SERVICE;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::ext::testing::{File, head};
 use crate::runtime::request::Notes;
 

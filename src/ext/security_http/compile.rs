@@ -10,7 +10,7 @@ use super::config::Block;
 use super::runtime::{AllowedHosts, SecurityHttp, policy_parts};
 use crate::config::{Node, re2};
 use crate::ext::context::Compile;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::runtime::answer::Fields;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {

@@ -8,7 +8,7 @@ mod tests;
 
 pub use runtime::{AllowedHosts, SecurityHttp};
 
-use super::registry::ServiceExtension;
+use super::extension::ServiceExtension;
 
 /// `security/http`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::BACKEND;
-use crate::ext::registry::BackendPart;
+use crate::ext::extension::BackendPart;
 use crate::ext::testing::File;
 use crate::runtime::failure::Failure;
 use crate::runtime::pipe::{CallStep, PipeRequest, Reply, Turn};

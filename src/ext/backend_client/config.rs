@@ -1,0 +1,37 @@
+//! The keys of the block.
+
+use crate::config::{Kind, Namespace, key};
+
+pub const HTTP_CLIENT: Namespace = Namespace {
+    name: "backend/http/client",
+    aliases: &[],
+    guard: false,
+    doc: "The HTTP client of one backend.",
+    keys: &[
+        key(
+            "send_body_on_redirect",
+            Kind::Bool,
+            "false",
+            "Send the body again after 307 and 308.",
+        ),
+        key(
+            "client_tls",
+            Kind::Leftover,
+            "",
+            "write \"client_tls\" at the root",
+        ),
+        key(
+            "no_redirect",
+            Kind::Bool,
+            "false",
+            "Redirects are answers like any other, as with `redirects` `none` of `portcullis/upstream`.",
+        ),
+        key(
+            "proxy_address",
+            Kind::Text,
+            "",
+            "The proxy for this backend, `[http://][user:password@]host:port`; also `socks5://`, and `https://` for plain http backends. Without it the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.",
+        )
+        .guarding(),
+    ],
+};

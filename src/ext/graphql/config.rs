@@ -1,0 +1,28 @@
+//! The keys of the block.
+
+use crate::config::{Kind, Namespace, key};
+
+pub const GRAPHQL: Namespace = Namespace {
+    name: "backend/graphql",
+    aliases: &["github.com/devopsfaith/krakend/transport/http/client/graphql"],
+    guard: false,
+    doc: "Turns the call into a GraphQL request.",
+    keys: &[
+        key("type", Kind::Text, "", "`query` or `mutation`. Required."),
+        key("method", Kind::Text, "POST", "`GET` or `POST`."),
+        key("query", Kind::Text, "", "The document."),
+        key("query_path", Kind::Text, "", "A file with the document."),
+        key(
+            "operationName",
+            Kind::Text,
+            "",
+            "Which operation of the document.",
+        ),
+        key(
+            "variables",
+            Kind::Object,
+            "",
+            "Values; `\"{name}\"` is the endpoint's parameter.",
+        ),
+    ],
+};

@@ -1,0 +1,5 @@
+//! `proxy`: read by `compile` itself, because the block is part of what every service is made of.
+
+mod config;
+
+pub use config::{PROXY_BACKEND, PROXY_ENDPOINT};

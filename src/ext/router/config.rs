@@ -1,0 +1,127 @@
+//! The keys of the block.
+
+use crate::config::{Key, Kind, Namespace, key};
+
+pub const ROUTER: Namespace = Namespace {
+    name: "router",
+    aliases: &["github_com/luraproject/lura/router/gin"],
+    guard: false,
+    doc: "Switches of the router and of what clients see.",
+    keys: &[
+        key(
+            "return_error_msg",
+            Kind::Bool,
+            "false",
+            "Failed endpoints answer with the error's text, which may name internal hosts.",
+        ),
+        key(
+            "hide_version_header",
+            Kind::Bool,
+            "false",
+            "`X-Krakend` without the version.",
+        ),
+        key(
+            "error_body",
+            Kind::Block(ERROR_BODY),
+            "",
+            "JSON bodies for 404 and 405.",
+        ),
+        key("disable_health", Kind::Bool, "false", "No health endpoint."),
+        key(
+            "health_path",
+            Kind::Text,
+            "/__health",
+            "Path of the health endpoint.",
+        ),
+        key(
+            "auto_options",
+            Kind::Bool,
+            "false",
+            "Answer OPTIONS for every endpoint's path.",
+        ),
+        key("disable_access_log", Kind::Bool, "false", "No access log."),
+        key(
+            "logger_skip_paths",
+            Kind::Texts,
+            "[]",
+            "Exact request paths that are not logged.",
+        ),
+        key(
+            "disable_redirect_trailing_slash",
+            Kind::Bool,
+            "false",
+            "`/a/` for `/a` is 404 instead of a redirect.",
+        ),
+        key(
+            "disable_redirect_fixed_path",
+            Kind::Bool,
+            "false",
+            "`/A` or `//a` for `/a` is 404 instead of a redirect.",
+        ),
+        key(
+            "disable_handle_method_not_allowed",
+            Kind::Bool,
+            "false",
+            "404 instead of 405.",
+        ),
+        key(
+            "remove_extra_slash",
+            Kind::Bool,
+            "false",
+            "`//a` is `/a` without a redirect.",
+        ),
+        key(
+            "keep_slashes",
+            Kind::Bool,
+            "false",
+            "Ours: what a `*` takes goes on with its repeated slashes (`/img/https://host/a.png`); otherwise they are merged.",
+        ),
+        key(
+            "disable_path_decoding",
+            Kind::Bool,
+            "false",
+            "Accept path parameters that decode twice, or hold `?` or `#`.",
+        ),
+        key(
+            "forwarded_by_client_ip",
+            Kind::Bool,
+            "true",
+            "Take the client's address from headers of trusted proxies.",
+        ),
+        key(
+            "remote_ip_headers",
+            Kind::Texts,
+            "[\"X-Forwarded-For\", \"X-Real-IP\"]",
+            "The headers, in the order of trust.",
+        )
+        .guarding(),
+        key(
+            "trusted_proxies",
+            Kind::Texts,
+            "[] (nobody)",
+            "Addresses and networks (CIDR) that are believed.",
+        )
+        .guarding(),
+        key(
+            "app_engine",
+            Kind::Bool,
+            "false",
+            "Take the client's address from `X-Appengine-Remote-Addr`, whoever sends it.",
+        ),
+        key("use_h2c", Kind::Bool, "false", "The same as the root key."),
+        key("max_multipart_memory", Kind::Leftover, "", ""),
+        key(
+            "max_payload",
+            Kind::Leftover,
+            "",
+            "write \"portcullis/limits\": {\"request_body\": …} in the service's extra_config",
+        ),
+        key("decompress_gzip", Kind::Leftover, "", ""),
+        key("disable_gzip", Kind::Leftover, "", ""),
+    ],
+};
+
+const ERROR_BODY: &[Key] = &[
+    key("404", Kind::Object, "", "Body of 404."),
+    key("405", Kind::Object, "", "Body of 405."),
+];

@@ -1,0 +1,5 @@
+//! `router`: read by `compile` itself, because the block is part of what every service is made of.
+
+mod config;
+
+pub use config::ROUTER;

@@ -1,0 +1,57 @@
+//! The keys of the block.
+
+use crate::config::{Kind, Namespace, key};
+
+pub const STREAM: Namespace = Namespace {
+    name: "portcullis/stream",
+    aliases: &[],
+    guard: true,
+    doc: "Answers of `no-op` endpoints, which pass as they arrive.",
+    keys: &[
+        key(
+            "idle_timeout",
+            Kind::Duration,
+            "60s",
+            "How long a stream may be silent.",
+        ),
+        key(
+            "total_timeout",
+            Kind::Bool,
+            "false",
+            "Cut streams at the endpoint's timeout, as KrakenD does.",
+        ),
+    ],
+};
+
+pub const STREAM_ENDPOINT: Namespace = Namespace {
+    name: "portcullis/stream",
+    aliases: &[],
+    guard: true,
+    doc: "The answer of a `no-op` endpoint.",
+    keys: &[
+        key(
+            "upgrade",
+            Kind::Bool,
+            "false",
+            "Let clients open a WebSocket to the backend. Token and limits are checked at the handshake; the service's `idle_timeout` ends a tunnel in which neither side speaks.",
+        ),
+        key(
+            "origins",
+            Kind::Texts,
+            "[] (any)",
+            "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients that send no `Origin` are no browsers and pass.",
+        ),
+        key(
+            "connections",
+            Kind::Integer,
+            "0 (no limit)",
+            "WebSockets of this endpoint at a time (503).",
+        ),
+        key(
+            "until_expiry",
+            Kind::Bool,
+            "false",
+            "Close a WebSocket when the token of its handshake expires.",
+        ),
+    ],
+};
