@@ -50,7 +50,6 @@ pub use environment::Environment;
 pub use extra::Extra;
 pub use key::{Key, Kind, key};
 pub use namespace::Namespace;
-pub use namespace::Namespace;
 pub use node::{Node, Typing};
 pub use report::{Finding, Mistake, Problem, Report, Severity};
 pub use rule::Rule;
