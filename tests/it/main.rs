@@ -14,6 +14,8 @@ mod cluster;
 mod conf;
 mod config;
 mod demo;
+#[cfg(feature = "json-schema")]
+mod deploy;
 mod docs;
 mod e2e_oauth2;
 mod e2e_oidc;

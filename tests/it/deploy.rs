@@ -1,0 +1,292 @@
+//! The gateway in Kubernetes: the Helm chart, and the manifests that are made from it.
+//!
+//! The schemas are those of Kubernetes 1.30 for the kinds that the chart makes (`tests/data/kubernetes-1.30.json`): an
+//! unknown field fails as it does in a cluster that validates strictly. A cluster does more than that: whether pods
+//! start, and whether a rolling update loses nothing, is not seen here.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::command;
+use crate::support::{Gateway, http, ports};
+
+const MANIFESTS: &str = include_str!("../../deploy/kubernetes/portcullis.yaml");
+const SCHEMAS: &str = include_str!("../data/kubernetes-1.30.json");
+
+/// Values that use everything the chart has.
+const EVERYTHING: &str = r#"
+config:
+  version: 3
+  extra_config: { security/cors: { allow_origins: ["https://app.example.com"] } }
+  endpoints:
+    - endpoint: /users/{id}
+      backend: [{ host: ["http://users:8080"], url_pattern: "/users/{id}" }]
+port: 8443
+scheme: HTTPS
+flexible:
+  enabled: true
+  settings: { files: { service.json: '{"a": 1}' } }
+  partials: { configMap: partials }
+  templates: { secret: templates }
+watch: false
+strict: true
+extraArgs: ["-d"]
+service:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  loadBalancerSourceRanges: [10.0.0.0/8]
+  annotations: { example.com/name: "value" }
+ingress: { enabled: true, className: nginx, annotations: { a: b }, tls: [{ hosts: [a], secretName: s }] }
+serviceMonitor: { enabled: true, labels: { release: prometheus } }
+autoscaling: { enabled: true, behavior: { scaleDown: { stabilizationWindowSeconds: 60 } } }
+networkPolicy:
+  enabled: true
+  clients: [{ namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: ingress } } }]
+  metricsFrom: [{ namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: monitoring } } }]
+  egress: [{ to: [{ ipBlock: { cidr: 10.0.0.0/8 } }] }]
+shutdown: { preStopSleep: true }
+env: [{ name: USERS, valueFrom: { secretKeyRef: { name: users, key: host } } }]
+envFrom: [{ secretRef: { name: vault } }]
+extraVolumes: [{ name: tls, secret: { secretName: tls } }]
+extraVolumeMounts: [{ name: tls, mountPath: /tls, readOnly: true }]
+podAnnotations: { example.com/a: b }
+podLabels: { team: edge }
+nodeSelector: { kubernetes.io/os: linux }
+tolerations: [{ key: edge, operator: Exists }]
+topologySpreadConstraints: [{ maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule }]
+priorityClassName: high
+imagePullSecrets: [{ name: registry }]
+serviceAccount: { annotations: { example.com/role: gateway } }
+"#;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What is wrong with these manifests, by kind and name.
+fn mistakes(manifests: &str) -> Vec<String> {
+    let schemas: Value = serde_json::from_str(SCHEMAS).unwrap();
+    let mut found = Vec::new();
+    for document in documents(manifests) {
+        let kind = document["kind"].as_str().unwrap_or_default();
+        let name = document["metadata"]["name"].as_str().unwrap_or_default();
+        // A kind of the Prometheus operator: the API server has no schema for it.
+        if kind == "ServiceMonitor" {
+            continue;
+        }
+        let Some(place) = schemas["kinds"][kind].as_str() else {
+            found.push(format!("{kind} {name}: no schema"));
+            continue;
+        };
+        let schema = json!({ "$schema": schemas["$schema"], "$ref": place, "$defs": schemas["$defs"] });
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for error in validator.iter_errors(&document) {
+            found.push(format!("{kind} {name}: {}: {error}", error.instance_path()));
+        }
+    }
+    found
+}
+
+fn documents(manifests: &str) -> Vec<Value> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(manifests).unwrap();
+    documents.into_iter().filter(|d| !d.is_null()).collect()
+}
+
+fn of_kind(manifests: &str, kind: &str) -> Value {
+    let mut documents = documents(manifests).into_iter();
+    documents
+        .find(|document| document["kind"] == kind)
+        .unwrap_or_else(|| panic!("no {kind}"))
+}
+
+/// Helm, if it is here. `scripts/setup test` installs it where Go is.
+fn helm() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let places = [Some(PathBuf::from("helm")), home.map(|h| h.join("go/bin/helm"))];
+    let found = places
+        .into_iter()
+        .flatten()
+        .find(|program| Command::new(program).arg("version").output().is_ok());
+    if found.is_none() {
+        println!("helm is not installed: the chart is not rendered, only the manifests are checked");
+    }
+    found
+}
+
+fn template(helm: &Path, values: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.yaml");
+    std::fs::write(&file, values).unwrap();
+    Command::new(helm)
+        .args(["template", "gw"])
+        .arg(root().join("deploy/helm/portcullis"))
+        // A helm that was built from source takes the cluster for an ancient one, unless it is told.
+        .args(["--kube-version", "1.30.0", "-f"])
+        .arg(&file)
+        .output()
+        .unwrap()
+}
+
+fn rendered(helm: &Path, values: &str) -> String {
+    let output = template(helm, values);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{values}\n{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The file within the chart's ConfigMap.
+fn configuration(manifests: &str) -> Value {
+    let map = of_kind(manifests, "ConfigMap");
+    serde_json::from_str(map["data"]["krakend.json"].as_str().unwrap()).unwrap()
+}
+
+fn seconds(text: &Value) -> u64 {
+    let text = text.as_str().unwrap();
+    text.strip_suffix('s').unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_manifests_are_what_kubernetes_accepts() {
+    assert_eq!(mistakes(MANIFESTS), Vec::<String>::new());
+    // The schemas see what they should: an unknown field, a wrong type.
+    let broken = MANIFESTS.replace("replicas: 2", "replicas: two\n  replica: 2");
+    assert_eq!(mistakes(&broken).len(), 2, "{:?}", mistakes(&broken));
+}
+
+#[test]
+fn a_stop_has_the_time_that_the_file_takes() {
+    let file = configuration(MANIFESTS);
+    let delay = seconds(&file["extra_config"]["portcullis/server"]["shutdown_delay"]);
+    let drain = seconds(&file["max_shutdown_wait_time"]);
+    let pod = &of_kind(MANIFESTS, "Deployment")["spec"]["template"]["spec"];
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace > delay + drain, "{grace} for {delay} and {drain}");
+    // Probes must see a stop before the delay is over.
+    let readiness = &pod["containers"][0]["readinessProbe"];
+    let period = readiness["periodSeconds"].as_u64().unwrap();
+    assert!(period * readiness["failureThreshold"].as_u64().unwrap() < delay);
+}
+
+#[test]
+fn the_gateway_of_the_manifests_answers_their_probes_and_shows_its_metrics() {
+    let mut file = configuration(MANIFESTS);
+    let metrics = ports::free();
+    let listen = &mut file["extra_config"]["portcullis/metrics"]["listen"];
+    assert_eq!(*listen, "0.0.0.0:9090", "another pod must reach it");
+    *listen = json!(format!("127.0.0.1:{metrics}"));
+    let gateway = Gateway::start(&file.to_string());
+    let container = &of_kind(MANIFESTS, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let path = container[probe]["httpGet"]["path"].as_str().unwrap();
+        crate::support::eventually(path, Duration::from_secs(10), || {
+            gateway.get(path).status == 200
+        });
+    }
+    let mut client = http::Client::connect(metrics).unwrap();
+    client
+        .send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let answer = client.answer("GET").unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("portcullis_build_info"));
+}
+
+#[test]
+fn its_command_line_and_file_pass_a_strict_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("krakend.json");
+    std::fs::write(&path, configuration(MANIFESTS).to_string()).unwrap();
+    let output = command().args(["check", "--strict", "-c"]).arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let container = &of_kind(MANIFESTS, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        container["args"],
+        json!(["run", "-c", "/etc/krakend/krakend.json", "--watch"])
+    );
+}
+
+#[test]
+fn the_manifests_are_made_from_the_chart() {
+    if helm().is_none() {
+        return;
+    }
+    let output = Command::new(root().join("scripts/manifests"))
+        .arg("--check")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn every_value_of_the_chart_gives_manifests_that_kubernetes_accepts() {
+    let Some(helm) = helm() else { return };
+    for values in [
+        "{}",
+        EVERYTHING,
+        "existingConfigMap: mine\nconfigKey: gateway.yaml",
+        "existingSecret: mine\nmetrics: { enabled: false }",
+        "configText: '{\"version\": 3}'",
+        "podDisruptionBudget: { minAvailable: 50%, maxUnavailable: null }",
+        "podDisruptionBudget: { enabled: false }\nserviceAccount: { create: false }",
+    ] {
+        let manifests = rendered(&helm, values);
+        assert_eq!(mistakes(&manifests), Vec::<String>::new(), "{values}");
+    }
+}
+
+#[test]
+fn the_chart_puts_port_metrics_and_times_into_the_file() {
+    let Some(helm) = helm() else { return };
+    let manifests = rendered(&helm, "port: 9000\nshutdown: { delaySeconds: 7, drainSeconds: 11 }");
+    let file = configuration(&manifests);
+    assert_eq!(file["port"], 9000);
+    assert_eq!(file["max_shutdown_wait_time"], "11s");
+    let extra = &file["extra_config"];
+    assert_eq!(extra["portcullis/server"]["shutdown_delay"], "7s");
+    assert_eq!(extra["portcullis/metrics"]["listen"], "0.0.0.0:9090");
+    let pod = &of_kind(&manifests, "Deployment")["spec"]["template"]["spec"];
+    assert_eq!(pod["terminationGracePeriodSeconds"], 23);
+    // What the file says itself stays.
+    let own = "config: { extra_config: { portcullis/metrics: { listen: \"127.0.0.1:1\" } } }";
+    let file = configuration(&rendered(&helm, own));
+    assert_eq!(file["extra_config"]["portcullis/metrics"]["listen"], "127.0.0.1:1");
+}
+
+#[test]
+fn a_file_of_ones_own_is_taken_to_the_letter() {
+    let Some(helm) = helm() else { return };
+    let text = "{\"version\": 3, \"name\": \"{{ mine }}\", \"endpoints\": []}";
+    let values = json!({ "configText": text, "watch": false }).to_string();
+    let manifests = rendered(&helm, &values);
+    let map = of_kind(&manifests, "ConfigMap");
+    assert_eq!(map["data"]["krakend.json"].as_str().unwrap().trim_end(), text);
+    let sum = |manifests: &str| {
+        let pod = &of_kind(manifests, "Deployment")["spec"]["template"]["metadata"];
+        pod["annotations"]["checksum/config"].clone()
+    };
+    // Another file, other pods.
+    assert_ne!(sum(&manifests), sum(&rendered(&helm, &values.replace("mine", "yours"))));
+    assert!(sum(&rendered(&helm, "watch: true")).is_null());
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused() {
+    let Some(helm) = helm() else { return };
+    for (values, said) in [
+        ("existingSecret: a\nexistingConfigMap: b", "set only one of"),
+        ("config: { port: 9000 }", "config.port is 9000"),
+        ("serviceMonitor: { enabled: true }\nmetrics: { enabled: false }", "needs metrics.enabled"),
+        ("replicas: 3", "replicas"),
+        ("port: 70000", "/port"),
+        ("configKey: krakend.jsn", "configKey"),
+    ] {
+        let output = template(&helm, values);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{values}");
+        assert!(error.contains(said), "{values}: {error}");
+    }
+}
