@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::cli::{HealthcheckArgs, check, findings};
+use crate::cli::{self, HealthcheckArgs, check, findings};
 use crate::config::Environment;
 
 /// The path if the health endpoint is disabled.
@@ -32,7 +32,8 @@ pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
             url: url.clone(),
             insecure: false,
         }),
-        (None, Some(file)) => of_file(file),
+        (None, Some(file)) => of_file(file, None),
+        (None, None) if args.container => of_container(),
         (None, None) => of_environment(&Environment::process()),
     };
     let mut probe = match probe {
@@ -48,9 +49,26 @@ pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     }
 }
 
-/// The gateway that runs this configuration on this machine. Its certificate is for the name that clients use, not
-/// for this address.
-fn of_file(file: &Path) -> Result<Probe, String> {
+/// The gateway that the first process of this container runs. Its file may have become unreadable since it started; then
+/// the environment is the best guess.
+fn of_container() -> Result<Probe, String> {
+    let line = std::fs::read("/proc/1/cmdline").unwrap_or_default();
+    match cli::run_arguments(&line) {
+        Some((file, port)) => of_file(&file, port).or_else(|_| with_port(port)),
+        None => with_port(None),
+    }
+}
+
+fn with_port(port: Option<u16>) -> Result<Probe, String> {
+    match port {
+        Some(port) => Ok(plain(port)),
+        None => of_environment(&Environment::process()),
+    }
+}
+
+/// The gateway that runs this configuration on this machine, on this port or the file's. Its certificate is for the name
+/// that clients use, not for this address.
+fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
     let outcome = check::outcome(file);
     let Some(compiled) = outcome.compiled else {
         let name = file.display().to_string();
@@ -58,8 +76,10 @@ fn of_file(file: &Path) -> Result<Probe, String> {
     };
     let path = compiled.service.options.health_path.as_deref();
     let secure = compiled.listen.tls.is_some();
+    let mut address = compiled.listen.address;
+    address.set_port(port.unwrap_or(address.port()));
     Ok(Probe {
-        url: url(secure, compiled.listen.address, path.unwrap_or(READY)),
+        url: url(secure, address, path.unwrap_or(READY)),
         insecure: secure,
     })
 }
@@ -77,11 +97,16 @@ fn of_environment(environment: &Environment) -> Result<Probe, String> {
             .map_err(|_| format!("{name}={text} is no port"))?,
         None => 8080,
     };
+    Ok(plain(port))
+}
+
+/// The health endpoint at this port, as it is unless the file says otherwise.
+fn plain(port: u16) -> Probe {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Ok(Probe {
+    Probe {
         url: url(false, address, "/__health"),
         insecure: false,
-    })
+    }
 }
 
 fn url(secure: bool, address: SocketAddr, path: &str) -> String {
@@ -141,12 +166,47 @@ mod tests {
         let text = r#"{"version": 3, "port": 9002, "listen_ip": "::1", "endpoints": [],
             "extra_config": {"router": {"health_path": "/up"}}}"#;
         std::fs::write(&file, text).unwrap();
-        let probe = of_file(&file).unwrap();
+        let probe = of_file(&file, None).unwrap();
         assert_eq!(probe.url, "http://[::1]:9002/up");
         assert!(!probe.insecure);
+        assert_eq!(of_file(&file, Some(80)).unwrap().url, "http://[::1]:80/up");
         let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 443));
         assert_eq!(url(true, address, "/x"), "https://127.0.0.1:443/x");
         std::fs::write(&file, "{").unwrap();
-        assert!(of_file(&file).is_err());
+        assert!(of_file(&file, None).is_err());
+    }
+
+    #[test]
+    fn the_first_process_tells_file_and_port_also_behind_an_init_program() {
+        let of = |line: &[&str]| cli::run_arguments(line.join("\0").as_bytes());
+        let file = |name: &str, port| Some((std::path::PathBuf::from(name), port));
+        assert_eq!(
+            of(&["/usr/bin/portcullis", "run", "-c", "/a.json", ""]),
+            file("/a.json", None)
+        );
+        let behind = [
+            "/sbin/docker-init",
+            "--",
+            "/usr/bin/krakend",
+            "run",
+            "-dc",
+            "/a.json",
+            "--port=90",
+            "",
+        ];
+        assert_eq!(of(&behind), file("/a.json", Some(90)));
+        let again = [
+            "/usr/bin/portcullis",
+            "krakend",
+            "run",
+            "--config",
+            "/a.json",
+            "-p",
+            "81",
+            "",
+        ];
+        assert_eq!(of(&again), file("/a.json", Some(81)));
+        assert_eq!(of(&["/bin/sh", ""]), None);
+        assert_eq!(of(&["/usr/bin/portcullis", "run", ""]), None);
     }
 }

@@ -12,6 +12,7 @@ mod jwks;
 mod run;
 mod token;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -74,9 +75,12 @@ enum Command {
     Version,
     /// Print shell completions
     Completions { shell: clap_complete::Shell },
-    /// Print the man page
-    #[command(hide = true)]
-    Man,
+    /// Print the man page, or write the pages of all commands into a folder
+    Man {
+        /// The folder for the pages of all commands
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
     /// Go plugins cannot be loaded by this gateway
     #[command(hide = true, name = "check-plugin")]
     CheckPlugin {
@@ -250,6 +254,9 @@ pub(crate) struct HealthcheckArgs {
     /// Accept any certificate
     #[arg(short = 'k', long)]
     insecure: bool,
+    /// Ask the gateway that the first process of this container runs: its file, its port
+    #[arg(long, conflicts_with_all = ["url", "config"])]
+    container: bool,
 }
 
 /// Serves a configuration in JSON that comes from no file, until the process is told to stop.
@@ -264,7 +271,7 @@ pub fn serve(text: &str) -> ExitCode {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };
@@ -296,7 +303,7 @@ pub fn main() -> ExitCode {
             );
             ExitCode::SUCCESS
         }
-        Some(Command::Man) => man(),
+        Some(Command::Man { dir }) => man(dir.as_deref()),
         Some(Command::CheckPlugin { .. } | Command::TestPlugin { .. }) => {
             eprintln!("Go plugins (.so) cannot be loaded by this gateway.");
             ExitCode::FAILURE
@@ -319,9 +326,45 @@ fn version() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn man() -> ExitCode {
-    match clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()) {
+fn man(dir: Option<&Path>) -> ExitCode {
+    let written = match dir {
+        // Names that do not depend on how this file is called.
+        Some(dir) => clap_mangen::generate_to(Cli::command().bin_name("portcullis"), dir),
+        None => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()),
+    };
+    match written {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("man: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The arguments without a second program name: `portcullis krakend run …` is what a container starts whose entry point
+/// is this program and whose command names the program again.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut all: Vec<OsString> = given.collect();
+    let again = all.get(1).and_then(|name| Path::new(name).file_name());
+    if again.is_some_and(|name| name == "krakend" || name == "portcullis") {
+        all.remove(1);
+    }
+    all
+}
+
+/// What another process of this program was started with, if it runs a gateway. `line` is its command line as in
+/// `/proc/PID/cmdline`: arguments that end with a zero byte, perhaps behind an init program and its arguments.
+pub(crate) fn run_arguments(line: &[u8]) -> Option<(PathBuf, Option<u16>)> {
+    let words: Vec<&str> = line
+        .split(|byte| *byte == 0)
+        .map(|word| std::str::from_utf8(word).unwrap_or_default())
+        .collect();
+    let at = words.iter().position(|word| *word == "run")?;
+    let words = std::iter::once("portcullis").chain(words.get(at..)?.iter().copied());
+    // The last zero byte ends the last argument.
+    let words = words.filter(|word| !word.is_empty());
+    match Cli::try_parse_from(words).ok()?.command? {
+        Command::Run(run) => Some((run.config, run.port)),
+        _ => None,
     }
 }

@@ -339,6 +339,43 @@ fn completions_and_the_man_page_name_the_commands() {
 }
 
 #[test]
+fn every_command_has_a_man_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(&["man", "--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(code, 0, "{err}");
+    let (_, help, _) = run(&["--help"]);
+    let commands = help.split("Commands:").nth(1).unwrap();
+    let commands = commands.split("\n\n").next().unwrap();
+    let mut pages = vec![
+        "portcullis.1".to_owned(),
+        "portcullis-token-explain.1".to_owned(),
+    ];
+    for line in commands.lines().filter(|line| line.starts_with("  ")) {
+        let name = line.split_whitespace().next().unwrap();
+        if name != "help" {
+            pages.push(format!("portcullis-{name}.1"));
+        }
+    }
+    assert!(pages.len() > 10, "{pages:?}");
+    for page in pages {
+        let text = std::fs::read_to_string(folder.path().join(&page)).expect(&page);
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let nowhere = folder.path().join("nowhere");
+    assert_eq!(run(&["man", "--dir", nowhere.to_str().unwrap()]).0, 1);
+}
+
+#[test]
+fn a_program_name_before_the_command_is_passed_over() {
+    for name in ["krakend", "/usr/bin/krakend", "portcullis"] {
+        let (code, out, _) = run(&[name, "version"]);
+        assert_eq!(code, 0, "{name}");
+        assert!(out.starts_with("Portcullis Version"), "{out}");
+    }
+    assert_eq!(run(&["krakend", "serve"]).0, 2);
+}
+
+#[test]
 fn go_plugins_are_declined_by_name() {
     for command in ["check-plugin", "test-plugin"] {
         let (code, _, err) = run(&[command, "-s", "x.so"]);

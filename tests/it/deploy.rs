@@ -81,7 +81,8 @@ fn mistakes(manifests: &str) -> Vec<String> {
             found.push(format!("{kind} {name}: no schema"));
             continue;
         };
-        let schema = json!({ "$schema": schemas["$schema"], "$ref": place, "$defs": schemas["$defs"] });
+        let schema =
+            json!({ "$schema": schemas["$schema"], "$ref": place, "$defs": schemas["$defs"] });
         let validator = jsonschema::validator_for(&schema).unwrap();
         for error in validator.iter_errors(&document) {
             found.push(format!("{kind} {name}: {}: {error}", error.instance_path()));
@@ -105,13 +106,18 @@ fn of_kind(manifests: &str, kind: &str) -> Value {
 /// Helm, if it is here. `scripts/setup test` installs it where Go is.
 fn helm() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let places = [Some(PathBuf::from("helm")), home.map(|h| h.join("go/bin/helm"))];
+    let places = [
+        Some(PathBuf::from("helm")),
+        home.map(|h| h.join("go/bin/helm")),
+    ];
     let found = places
         .into_iter()
         .flatten()
         .find(|program| Command::new(program).arg("version").output().is_ok());
     if found.is_none() {
-        println!("helm is not installed: the chart is not rendered, only the manifests are checked");
+        println!(
+            "helm is not installed: the chart is not rendered, only the manifests are checked"
+        );
     }
     found
 }
@@ -199,8 +205,16 @@ fn its_command_line_and_file_pass_a_strict_check() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("krakend.json");
     std::fs::write(&path, configuration(MANIFESTS).to_string()).unwrap();
-    let output = command().args(["check", "--strict", "-c"]).arg(&path).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = command()
+        .args(["check", "--strict", "-c"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let container = &of_kind(MANIFESTS, "Deployment")["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(
         container["args"],
@@ -218,7 +232,11 @@ fn the_manifests_are_made_from_the_chart() {
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 #[test]
@@ -241,7 +259,10 @@ fn every_value_of_the_chart_gives_manifests_that_kubernetes_accepts() {
 #[test]
 fn the_chart_puts_port_metrics_and_times_into_the_file() {
     let Some(helm) = helm() else { return };
-    let manifests = rendered(&helm, "port: 9000\nshutdown: { delaySeconds: 7, drainSeconds: 11 }");
+    let manifests = rendered(
+        &helm,
+        "port: 9000\nshutdown: { delaySeconds: 7, drainSeconds: 11 }",
+    );
     let file = configuration(&manifests);
     assert_eq!(file["port"], 9000);
     assert_eq!(file["max_shutdown_wait_time"], "11s");
@@ -253,7 +274,10 @@ fn the_chart_puts_port_metrics_and_times_into_the_file() {
     // What the file says itself stays.
     let own = "config: { extra_config: { portcullis/metrics: { listen: \"127.0.0.1:1\" } } }";
     let file = configuration(&rendered(&helm, own));
-    assert_eq!(file["extra_config"]["portcullis/metrics"]["listen"], "127.0.0.1:1");
+    assert_eq!(
+        file["extra_config"]["portcullis/metrics"]["listen"],
+        "127.0.0.1:1"
+    );
 }
 
 #[test]
@@ -263,13 +287,19 @@ fn a_file_of_ones_own_is_taken_to_the_letter() {
     let values = json!({ "configText": text, "watch": false }).to_string();
     let manifests = rendered(&helm, &values);
     let map = of_kind(&manifests, "ConfigMap");
-    assert_eq!(map["data"]["krakend.json"].as_str().unwrap().trim_end(), text);
+    assert_eq!(
+        map["data"]["krakend.json"].as_str().unwrap().trim_end(),
+        text
+    );
     let sum = |manifests: &str| {
         let pod = &of_kind(manifests, "Deployment")["spec"]["template"]["metadata"];
         pod["annotations"]["checksum/config"].clone()
     };
     // Another file, other pods.
-    assert_ne!(sum(&manifests), sum(&rendered(&helm, &values.replace("mine", "yours"))));
+    assert_ne!(
+        sum(&manifests),
+        sum(&rendered(&helm, &values.replace("mine", "yours")))
+    );
     assert!(sum(&rendered(&helm, "watch: true")).is_null());
 }
 
@@ -279,7 +309,10 @@ fn values_that_contradict_each_other_are_refused() {
     for (values, said) in [
         ("existingSecret: a\nexistingConfigMap: b", "set only one of"),
         ("config: { port: 9000 }", "config.port is 9000"),
-        ("serviceMonitor: { enabled: true }\nmetrics: { enabled: false }", "needs metrics.enabled"),
+        (
+            "serviceMonitor: { enabled: true }\nmetrics: { enabled: false }",
+            "needs metrics.enabled",
+        ),
         ("replicas: 3", "replicas"),
         ("port: 70000", "/port"),
         ("configKey: krakend.jsn", "configKey"),

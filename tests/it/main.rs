@@ -34,6 +34,7 @@ mod lua;
 mod martian;
 mod metrics;
 mod process;
+mod release;
 mod reload;
 mod stats;
 mod streaming;
