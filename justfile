@@ -45,3 +45,15 @@ fuzz TARGET:
 # What continuous integration runs.
 ci:
     .ci/run
+
+# The documents as a site, with search; needs mdbook.
+book:
+    mdbook build
+
+# Archives of a release, into dist/.
+release:
+    scripts/release
+
+# The plain Kubernetes manifests, from the chart.
+manifests:
+    scripts/manifests

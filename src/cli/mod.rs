@@ -9,6 +9,7 @@ mod demo;
 mod findings;
 mod healthcheck;
 mod jwks;
+mod openapi;
 mod run;
 mod token;
 
@@ -67,6 +68,8 @@ enum Command {
     Token(token::TokenArgs),
     /// Fetch the key sets of a configuration once and print them
     Jwks(jwks::JwksArgs),
+    /// Make an OpenAPI document of a configuration, or a configuration of one
+    Openapi(openapi::OpenapiArgs),
     /// Ask a running gateway whether it is well
     Healthcheck(HealthcheckArgs),
     /// Print a JSON Schema of the configuration, with which editors complete and explain keys
@@ -293,6 +296,7 @@ pub fn main() -> ExitCode {
         Some(Command::Token(args)) => token::token(&args),
         Some(Command::Jwks(args)) => jwks::jwks(&args),
         Some(Command::Schema) => schema(),
+        Some(Command::Openapi(args)) => openapi::openapi(&args),
         Some(Command::Version) => version(),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(

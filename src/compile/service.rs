@@ -15,6 +15,7 @@ use crate::ext::extension::ServicePart;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::SERVICE as EXTENSIONS;
 use crate::ext::{Carry, Compile, ServiceFacts, ServiceTimeout, cors};
+use crate::runtime::errors::ErrorBodies;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
@@ -96,7 +97,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         name: file.name.clone(),
         health_path: options.health_path.as_deref().map(str::to_owned),
     }));
-    let (steps, gates) = service_steps(&file, &mut cx);
+    let around = service_steps(&file, &mut cx);
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
     }
@@ -117,11 +118,12 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         service: Arc::new(runtime::Service {
             router,
             endpoints,
-            steps,
-            gates,
+            steps: around.steps.into(),
+            gates: around.gates.into(),
             readiness,
             observer,
             options,
+            errors: around.errors,
         }),
         facts,
         certificates,
@@ -198,22 +200,28 @@ fn first_plugin(folder: &Path, pattern: Option<&str>) -> Option<String> {
         .find(|name| name.contains(pattern))
 }
 
-/// The steps around the router, and the gates after it.
-type Around = (Box<[Box<dyn ServiceStep>]>, Box<[Box<dyn EndpointStep>]>);
+/// The steps around the router, the gates after it, and the bodies of our own errors.
+#[derive(Default)]
+struct Around {
+    steps: Vec<Box<dyn ServiceStep>>,
+    gates: Vec<Box<dyn EndpointStep>>,
+    errors: Option<Box<ErrorBodies>>,
+}
 
 fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Around {
-    let (mut steps, mut gates) = (Vec::new(), Vec::new());
+    let mut around = Around::default();
     for (index, node) in wanted(Level::Service, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;
         };
         match (extension.compile)(&node, cx) {
             ServicePart::Nothing => {}
-            ServicePart::Step(step) => steps.push(step),
-            ServicePart::Gate(gate) => gates.push(gate),
+            ServicePart::Step(step) => around.steps.push(step),
+            ServicePart::Gate(gate) => around.gates.push(gate),
+            ServicePart::Errors(errors) => around.errors = Some(errors),
         }
     }
-    (steps.into(), gates.into())
+    around
 }
 
 fn routes(

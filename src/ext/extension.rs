@@ -6,6 +6,7 @@ use http::HeaderName;
 
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
@@ -34,6 +35,8 @@ pub enum ServicePart {
     Step(Box<dyn ServiceStep>),
     /// Runs after all steps, and may wait.
     Gate(Box<dyn EndpointStep>),
+    /// Bodies for the errors that the gateway itself answers with.
+    Errors(Box<ErrorBodies>),
 }
 
 /// A namespace of an endpoint's `extra_config`.

@@ -10,8 +10,8 @@ use crate::ext::json_schema;
 use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, backend_client, backend_http, basic,
-    bot_detector, circuit_breaker, client_credentials, compat, cors, forwarding, graphql,
-    http_cache, identity, json, limits, logging, martian, metrics, metrics_page, opentelemetry,
+    bot_detector, circuit_breaker, client_credentials, compat, cors, errors, forwarding, graphql,
+    http_cache, identity, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry,
     pass_through, proxy, rate_limit, redis, request_id, router, secrets, security_http, server,
     stream, upstream,
 };
@@ -28,6 +28,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &redis::SERVICE,
     // Before any step that may respond, so that every response can contain its id.
     &request_id::SERVICE,
+    &errors::SERVICE,
     &cors::SERVICE,
     &security_http::SERVICE,
     &bot_detector::SERVICE,
@@ -36,6 +37,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &auth_revoker::SERVICE,
     &api_keys::SERVICE,
     &basic::SERVICE,
+    &openapi::SERVICE,
     #[cfg(feature = "lua")]
     &lua::SERVICE,
 ];
@@ -60,6 +62,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &cel::ENDPOINT,
     #[cfg(feature = "json-schema")]
     &json_schema::ENDPOINT,
+    &openapi::ENDPOINT,
 ];
 
 /// Namespaces whose block is a list of objects with the keys of their table.

@@ -55,7 +55,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     ignore("telemetry/ganalytics", &[], ""),
     ignore("telemetry/instana", &[], ""),
     // Namespaces that document.
-    ignore("documentation/openapi", &[], ""),
     ignore("documentation/postman", &[], ""),
     // Namespaces that change requests and responses.
     #[cfg(not(feature = "cel"))]

@@ -27,6 +27,7 @@ pub mod answer;
 pub mod clock;
 pub mod decode;
 pub mod encode;
+pub mod errors;
 pub mod failure;
 pub mod flatmap;
 pub mod flights;

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::runtime::decode::Decoder;
 use crate::runtime::encode::Encoding;
+use crate::runtime::errors::ErrorBodies;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::graphql::GraphQl;
@@ -42,6 +43,8 @@ pub struct Service {
     /// Traces and series of requests, in addition to logs and our own metrics. `None` if disabled.
     pub observer: Option<Arc<Observer>>,
     pub options: Options,
+    /// Bodies for the gateway's own errors (`portcullis/errors`).
+    pub errors: Option<Box<ErrorBodies>>,
 }
 
 /// The options of the service (`router` namespace).

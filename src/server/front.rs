@@ -19,6 +19,7 @@ use pingora_proxy::HttpProxy;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
+use crate::runtime::answer::Answer;
 use crate::runtime::listen::Limits;
 use crate::server::accept::{App, Guest};
 use crate::server::chunks::BadChunk;
@@ -230,12 +231,14 @@ impl Front {
                         peer(&conn),
                         bad.as_str()
                     );
-                    refuse(&mut conn, bad.status_line()).await;
+                    self.refuse(&mut conn, bad.status_line(), bad.as_str())
+                        .await;
                     return None;
                 }
                 Wait::Slow => {
                     self.shared.metrics.bad_request("slow_head");
-                    refuse(&mut conn, "408 Request Timeout").await;
+                    let status = "408 Request Timeout";
+                    self.refuse(&mut conn, status, "slow_head").await;
                     return None;
                 }
             };
@@ -244,7 +247,7 @@ impl Front {
             }
             let Ok(request) = take_request(&mut conn, facts) else {
                 self.shared.metrics.bad_request("chunk");
-                refuse(&mut conn, "400 Bad Request").await;
+                self.refuse(&mut conn, "400 Bad Request", "chunk").await;
                 return None;
             };
             let mut session = ServerSession::new_http1(conn);
@@ -257,6 +260,22 @@ impl Front {
             let (stream, _) = reused.consume();
             conn = stream.into_any().downcast::<Conn>().ok()?;
         }
+    }
+
+    /// Rejects what is not a request, with the body that the file gives to errors.
+    async fn refuse(&self, conn: &mut Conn, status: &str, reason: &str) {
+        let code = status.split(' ').next().unwrap_or_default();
+        let active = self.shared.active.load_full();
+        let (Some(errors), Ok(code)) = (&active.service.errors, code.parse()) else {
+            return refuse(conn, status).await;
+        };
+        let id = errors.id();
+        let id = id.as_ref().and_then(|id| id.to_str().ok());
+        let answer = errors.dress(Answer::empty(code), Some(reason), id);
+        let Some((_, kind)) = answer.fields.first() else {
+            return refuse(conn, status).await;
+        };
+        refuse_with(conn, status, kind.as_bytes(), &answer.body).await;
     }
 
     /// Responds to a health probe without a session. `false` if the request must be handled normally, `None` if the
@@ -496,12 +515,23 @@ fn peer(conn: &Conn) -> String {
 
 /// Writes a rejection without a session and ends the connection: there is no request that a session could handle.
 pub(super) async fn refuse(conn: &mut Conn, status: &str) {
-    let body = status;
-    let text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+    refuse_with(
+        conn,
+        status,
+        b"text/plain; charset=utf-8",
+        status.as_bytes(),
+    )
+    .await;
+}
+
+async fn refuse_with(conn: &mut Conn, status: &str, content_type: &[u8], body: &[u8]) {
+    let status = format!("HTTP/1.1 {status}\r\nContent-Type: ");
+    let rest = format!(
+        "\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    last_words(conn, text.as_bytes()).await;
+    let text = [status.as_bytes(), content_type, rest.as_bytes(), body].concat();
+    last_words(conn, &text).await;
 }
 
 /// Writes the last response on a connection.

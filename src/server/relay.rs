@@ -145,6 +145,7 @@ pub async fn run(
         }
     };
     ctx.answered = Some(answer.status);
+    let answer = ctx.dressed(answer);
     let fields = &ctx.notes.response_fields;
     respond::write(session, &service.options, answer, fields).await
 }

@@ -164,22 +164,165 @@ fn every_program_a_readme_command_names_is_in_the_repository() {
     }
 }
 
-#[test]
-fn every_subcommand_a_document_shows_exists() {
+/// The commands of this program that the documents show in blocks for a shell.
+fn shown_commands() -> Vec<(PathBuf, Vec<String>)> {
+    let mut found = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
         for block in blocks(&text, "sh") {
             for line in block.lines() {
+                let line = line
+                    .split(" #")
+                    .next()
+                    .unwrap()
+                    .split(['>', '|'])
+                    .next()
+                    .unwrap();
                 let mut words = line.split_whitespace().skip_while(|w| w.contains('='));
-                if words.next() != Some("portcullis") {
-                    continue;
+                if words.next() == Some("portcullis") {
+                    found.push((document.clone(), words.map(str::to_owned).collect()));
                 }
-                let Some(subcommand) = words.find(|w| !w.starts_with('-')) else {
-                    continue;
-                };
-                let output = command().args([subcommand, "--help"]).output().unwrap();
-                assert!(output.status.success(), "{}: {line}", document.display());
             }
         }
     }
+    found
+}
+
+#[test]
+fn every_command_a_document_shows_is_understood() {
+    for (document, words) in shown_commands() {
+        // Arguments are read from the left: what is not known is an error before the help is asked for.
+        let output = command().args(&words).arg("--help").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.success(),
+            "{}: {words:?}: {said}",
+            document.display()
+        );
+    }
+}
+
+#[test]
+fn commands_that_need_no_running_gateway_do_what_the_documents_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("krakend.json");
+    fs::write(&file, r#"{"version": 3, "endpoints": []}"#).unwrap();
+    let mut ran = 0;
+    for (document, words) in shown_commands() {
+        let name = words[0].as_str();
+        if !["audit", "check", "completions", "man", "version"].contains(&name) {
+            continue;
+        }
+        let mut is_file = false;
+        let at_hand = words.iter().map(|word| {
+            let given = if is_file {
+                file.to_str().unwrap()
+            } else if word.starts_with('/') {
+                folder.path().to_str().unwrap()
+            } else {
+                word
+            };
+            is_file = word == "-c";
+            given
+        });
+        let output = command().args(at_hand).output().unwrap();
+        let status = output.status.code().unwrap();
+        // An audit of such a file has something to say.
+        let good = status == i32::from(name == "audit");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(good, "{}: {words:?}: {said}", document.display());
+        ran += 1;
+    }
+    assert!(ran >= 8, "only {ran} commands were found");
+}
+
+#[test]
+fn no_configuration_of_the_readme_gives_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let blocks = blocks(&readme.unwrap(), "json");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let path = folder.path().join("krakend.json");
+        fs::write(&path, whole(&block)).unwrap();
+        let output = command()
+            .args(["check", "--strict", "-c"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+    }
+}
+
+#[test]
+fn every_page_is_in_the_book() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let summary = fs::read_to_string(root.join("docs/SUMMARY.md")).unwrap();
+    for document in documents() {
+        let name = document.file_name().unwrap().to_string_lossy().into_owned();
+        let in_docs = document.parent().unwrap().ends_with("docs");
+        if in_docs && name != "SUMMARY.md" {
+            assert!(
+                summary.contains(&format!("]({name})")),
+                "SUMMARY.md lacks {name}"
+            );
+        }
+    }
+}
+
+/// The name that a heading gets on a page, as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_')
+        .collect()
+}
+
+#[test]
+fn every_link_to_a_heading_leads_to_one() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap_or("");
+            let Some((file, name)) = target.split_once('#').filter(|_| !target.contains("://"))
+            else {
+                continue;
+            };
+            let page = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            let page = fs::read_to_string(&page).unwrap_or_default();
+            let headings = page.lines().filter(|line| line.starts_with('#'));
+            let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#').trim()));
+            if !anchors.any(|it| it == name) {
+                wrong.push(format!("{}: {target}", document.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "links to nowhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_compose_file_of_the_documents_names_an_image_and_a_command_that_exist() {
+    let mut files = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for block in blocks(&text, "yaml") {
+            let value: serde_json::Value = serde_saphyr::from_str(&block)
+                .unwrap_or_else(|e| panic!("{}: {e}", document.display()));
+            let Some(services) = value["services"].as_object() else {
+                continue;
+            };
+            files += 1;
+            let gateway = &services["gateway"];
+            assert!(gateway["image"] == "portcullis" || gateway["build"] == ".");
+            let words = gateway["command"].as_str().unwrap().split_whitespace();
+            let output = command().args(words).arg("--help").output().unwrap();
+            assert!(output.status.success(), "{block}");
+        }
+    }
+    assert!(files >= 2);
 }

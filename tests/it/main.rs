@@ -22,6 +22,7 @@ mod e2e_oidc;
 mod e2e_signer;
 mod edge;
 mod embed;
+mod errors;
 mod framing;
 mod h2;
 mod health;
@@ -33,6 +34,8 @@ mod logs;
 mod lua;
 mod martian;
 mod metrics;
+#[cfg(feature = "json-schema")]
+mod openapi;
 mod process;
 mod release;
 mod reload;

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_proxy::Session;
 
 use super::active::Active;
+use crate::runtime::answer::Answer;
+use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipeline::Ended;
-use crate::runtime::request::{Head, Notes};
+use crate::runtime::request::{Head, Notes, RequestId};
 use crate::runtime::service::Endpoint;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::observe;
@@ -33,6 +35,37 @@ pub struct Ctx {
     pub(in crate::server) ended: Option<(Ended, Duration)>,
     /// For traces and the series of `telemetry/opentelemetry`; `None` where nobody asks for them.
     pub(in crate::server) observed: Option<Arc<observe::Request>>,
+}
+
+impl Ctx {
+    /// An answer of our own with the body that `portcullis/errors` gives it.
+    #[inline]
+    pub(in crate::server) fn dressed(&mut self, answer: Answer) -> Answer {
+        match &self.active {
+            Some(active) if active.service.errors.is_some() => {
+                let active = Arc::clone(active);
+                match &active.service.errors {
+                    Some(errors) if errors.concerns(&answer) => self.dress(errors, answer),
+                    _ => answer,
+                }
+            }
+            _ => answer,
+        }
+    }
+
+    #[cold]
+    fn dress(&mut self, errors: &ErrorBodies, answer: Answer) -> Answer {
+        if self.notes.request_id.is_none() {
+            // The client can name the request, and the access log has it under this name.
+            self.notes.request_id = errors.id().map(|value| RequestId {
+                header: HeaderName::from_static("x-request-id"),
+                value,
+            });
+        }
+        let id = self.notes.request_id.as_ref();
+        let id = id.and_then(|id| id.value.to_str().ok());
+        errors.dress(answer, self.notes.refused, id)
+    }
 }
 
 /// The head of the session's request; `None` when its target is no text, which no route could match.

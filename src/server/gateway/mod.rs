@@ -194,6 +194,7 @@ impl ProxyHttp for Gateway {
             branding: Branding::Completed(false),
             ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
         };
+        let answer = ctx.dressed(answer);
         if let Some(active) = ctx.active.as_ref() {
             let fields = &ctx.notes.response_fields;
             if let Err(error) =

@@ -135,6 +135,7 @@ impl Gateway {
         answer: Answer,
     ) -> Result<()> {
         ctx.answered = Some(answer.status);
+        let answer = ctx.dressed(answer);
         let Some(active) = ctx.active.as_ref() else {
             return Ok(());
         };

@@ -1,0 +1,467 @@
+//! From an OpenAPI 3 document to a configuration: one endpoint for each operation, passed on as it is (`no-op`).
+//!
+//! Nothing is let through that the document does not name, but for credentials: who asks for them in the document is the
+//! backend, and it goes on asking. The gateway checks no token until somebody adds `auth/validator`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+/// Methods that endpoints can have.
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// What came of a document.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub file: Value,
+    /// What the reader should know, a sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// The configuration for a document, with `host` as the backend or the document's first server.
+///
+/// # Errors
+/// When it is no OpenAPI 3 document, or names no host.
+pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made, String> {
+    let version = text(document, "openapi");
+    if !version.starts_with("3.") {
+        let found = if document["swagger"].is_null() {
+            "no OpenAPI document"
+        } else {
+            "Swagger 2"
+        };
+        return Err(format!("this is {found}; OpenAPI 3 is needed"));
+    }
+    let server = Server::of(document, host)?;
+    let mut remarks = Vec::new();
+    let mut guarded = Vec::new();
+    let mut endpoints = Vec::new();
+    for (path, item) in members(&document["paths"]) {
+        let item = resolved(document, item);
+        for (method, operation) in members(item) {
+            if METHODS.contains(&method.as_str()) {
+                let operation = Operation {
+                    document,
+                    path,
+                    item,
+                    method,
+                    operation,
+                };
+                if operation.is_guarded() {
+                    guarded.push(format!("{} {path}", method.to_uppercase()));
+                }
+                endpoints.push(operation.endpoint(&server));
+            } else if ["head", "options", "trace", "query"].contains(&method.as_str()) {
+                remarks.push(format!(
+                    "{} {path} is left out: not a method of endpoints",
+                    method.to_uppercase()
+                ));
+            }
+        }
+    }
+    if !guarded.is_empty() {
+        remarks.push(format!(
+            "the document asks for credentials at {} operations. They are passed on, and the backend must check them: add \
+             \"auth/validator\" to let the gateway do it ({})",
+            guarded.len(),
+            shortened(&guarded)
+        ));
+    }
+    let mut file = json!({
+        "$schema": "https://www.krakend.io/schema/v2.13/krakend.json",
+        "version": 3,
+        "name": text(&document["info"], "title"),
+        "timeout": "10s",
+        "extra_config": { "documentation/openapi": service(document) },
+        "endpoints": endpoints,
+    });
+    // Parameters within a segment, as in /reports/{id}.pdf.
+    if members(&document["paths"])
+        .iter()
+        .any(|(path, _)| is_mixed(path))
+    {
+        file["disable_rest"] = json!(true);
+    }
+    Ok(Made { file, remarks })
+}
+
+fn shortened(all: &[String]) -> String {
+    let first = all.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    if all.len() > 3 {
+        format!("{first}, …")
+    } else {
+        first
+    }
+}
+
+/// Where the operations are: `http://users:8080` and `/v1`.
+#[derive(Debug, PartialEq, Eq)]
+struct Server {
+    origin: String,
+    base: String,
+}
+
+impl Server {
+    fn of(document: &Value, host: Option<&str>) -> Result<Server, String> {
+        let url = filled(&document["servers"][0]);
+        let url = match host {
+            // The path of the server is still that of the document.
+            Some(host) => format!("{}{}", host.trim_end_matches('/'), base_of(&url)),
+            None => url,
+        };
+        let Some(at) = url.find("://").map(|at| at + 3) else {
+            return Err(
+                "\"servers\" names no host: give one with --host http://name:port".to_owned(),
+            );
+        };
+        let path = url
+            .get(at..)
+            .and_then(|rest| rest.find('/'))
+            .map_or(url.len(), |n| at + n);
+        let (origin, base) = url.split_at(path);
+        Ok(Server {
+            origin: origin.to_owned(),
+            base: base.trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+/// The path of a URL, which may be nothing but a path.
+fn base_of(url: &str) -> &str {
+    let from = url.find("://").map_or(0, |at| at + 3);
+    let rest = url.get(from..).unwrap_or_default();
+    rest.find('/')
+        .and_then(|at| rest.get(at..))
+        .unwrap_or_default()
+        .trim_end_matches('/')
+}
+
+/// The URL of a server with the defaults of its variables.
+fn filled(server: &Value) -> String {
+    let mut url = text(server, "url").to_owned();
+    for (name, variable) in members(&server["variables"]) {
+        url = url.replace(&format!("{{{name}}}"), text(variable, "default"));
+    }
+    url
+}
+
+/// An operation of the document.
+struct Operation<'a> {
+    document: &'a Value,
+    path: &'a str,
+    item: &'a Value,
+    method: &'a str,
+    operation: &'a Value,
+}
+
+impl Operation<'_> {
+    fn endpoint(&self, server: &Server) -> Value {
+        let path = renamed(self.path);
+        let mut queries = BTreeSet::new();
+        let mut headers = BTreeSet::new();
+        let mut described = Map::new();
+        for parameter in self.parameters() {
+            let (place, name) = (text(parameter, "in"), text(parameter, "name"));
+            let list = match place {
+                "query" => {
+                    queries.insert(name.to_owned());
+                    "query_definition"
+                }
+                "header" => {
+                    headers.insert(name.to_owned());
+                    "header_definition"
+                }
+                "cookie" => {
+                    headers.insert("Cookie".to_owned());
+                    continue;
+                }
+                _ => "param_definition",
+            };
+            let all = described.entry(list).or_insert_with(|| json!([]));
+            if let Some(all) = all.as_array_mut() {
+                all.push(definition(parameter, &name_of(place, name)));
+            }
+        }
+        if !self.operation["requestBody"].is_null() {
+            headers.insert("Content-Type".to_owned());
+        }
+        headers.insert("Accept".to_owned());
+        self.credentials(&mut queries, &mut headers);
+        for (name, ours) in [
+            ("summary", "summary"),
+            ("description", "description"),
+            ("tags", "tags"),
+            ("operationId", "operation_id"),
+        ] {
+            if !self.operation[name].is_null() {
+                described.insert(ours.to_owned(), self.operation[name].clone());
+            }
+        }
+        let mut endpoint = json!({
+            "endpoint": format!("{}{path}", server.base),
+            "method": self.method.to_uppercase(),
+            "output_encoding": "no-op",
+            "input_headers": headers,
+            "backend": [{
+                "host": [server.origin],
+                "url_pattern": format!("{}{path}", server.base),
+            }],
+        });
+        if !queries.is_empty() {
+            endpoint["input_query_strings"] = json!(queries);
+        }
+        if !described.is_empty() {
+            endpoint["extra_config"] = json!({ "documentation/openapi": described });
+        }
+        endpoint
+    }
+
+    /// The operation's own parameters, then those of its path.
+    fn parameters(&self) -> Vec<&Value> {
+        let own = [&self.operation["parameters"], &self.item["parameters"]];
+        let all = own.into_iter().filter_map(Value::as_array).flatten();
+        let mut seen = BTreeSet::new();
+        all.map(|parameter| resolved(self.document, parameter))
+            .filter(|one| seen.insert((text(one, "in").to_owned(), text(one, "name").to_owned())))
+            .collect()
+    }
+
+    /// What the operation asks for, or else the document. `[]` asks for nothing.
+    fn security(&self) -> &[Value] {
+        let own = &self.operation["security"];
+        let of = if own.is_null() {
+            &self.document["security"]
+        } else {
+            own
+        };
+        of.as_array().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn is_guarded(&self) -> bool {
+        self.security().iter().any(|way| !members(way).is_empty())
+    }
+
+    /// Where credentials are, so that they reach the backend.
+    fn credentials(&self, queries: &mut BTreeSet<String>, headers: &mut BTreeSet<String>) {
+        for (name, _) in self.security().iter().flat_map(members) {
+            let scheme = &self.document["components"]["securitySchemes"][name.as_str()];
+            let scheme = resolved(self.document, scheme);
+            match (text(scheme, "type"), text(scheme, "in")) {
+                ("apiKey", "query") => queries.insert(text(scheme, "name").to_owned()),
+                ("apiKey", "cookie") => headers.insert("Cookie".to_owned()),
+                ("apiKey", _) => headers.insert(text(scheme, "name").to_owned()),
+                _ => headers.insert("Authorization".to_owned()),
+            };
+        }
+    }
+}
+
+/// Path parameters are renamed to what the gateway accepts; others keep their names.
+fn name_of(place: &str, name: &str) -> String {
+    if place == "path" {
+        plain(name)
+    } else {
+        name.to_owned()
+    }
+}
+
+fn plain(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    name.chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .collect()
+}
+
+/// The path with plain names: `/users/{user.id}` becomes `/users/{user_id}`.
+fn renamed(path: &str) -> String {
+    let mut out = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, behind) = after.split_once('}').unwrap_or((after, ""));
+        out.push_str(before);
+        out.push_str(&format!("{{{}}}", plain(name)));
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn is_mixed(path: &str) -> bool {
+    let whole =
+        |segment: &str| segment.starts_with('{') && segment.find('}') == Some(segment.len() - 1);
+    path.split('/')
+        .any(|segment| segment.contains('{') && !whole(segment))
+}
+
+/// A parameter in the terms of `documentation/openapi`.
+fn definition(parameter: &Value, name: &str) -> Value {
+    let mut out = json!({ "name": name });
+    for (from, to) in [
+        (&parameter["description"], "description"),
+        (&parameter["required"], "required"),
+        (&parameter["example"], "example"),
+        (&parameter["schema"]["type"], "type"),
+        (&parameter["schema"]["enum"], "enum"),
+        (&parameter["schema"]["format"], "format"),
+    ] {
+        // 3.1 allows lists of types; there is one here.
+        let value = from
+            .as_array()
+            .filter(|_| to == "type")
+            .and_then(|all| all.first())
+            .unwrap_or(from);
+        if !value.is_null() {
+            out[to] = value.clone();
+        }
+    }
+    out
+}
+
+/// The service's part of the document.
+fn service(document: &Value) -> Value {
+    let info = &document["info"];
+    let mut out = json!({ "version": text(info, "version") });
+    for (from, to) in [
+        (&info["description"], "description"),
+        (&info["termsOfService"], "terms_of_service"),
+        (&info["contact"]["name"], "contact_name"),
+        (&info["contact"]["email"], "contact_email"),
+        (&info["contact"]["url"], "contact_url"),
+        (&info["license"]["name"], "license_name"),
+        (&info["license"]["url"], "license_url"),
+        (&document["tags"], "tag_definition"),
+        (&document["components"]["schemas"], "components_schemas"),
+    ] {
+        if !from.is_null() {
+            out[to] = from.clone();
+        }
+    }
+    out
+}
+
+/// The object itself, or the one within the document that it refers to (`#/components/parameters/Id`).
+fn resolved<'a>(document: &'a Value, object: &'a Value) -> &'a Value {
+    let place = object["$ref"]
+        .as_str()
+        .and_then(|reference| reference.strip_prefix('#'));
+    place
+        .and_then(|pointer| document.pointer(pointer))
+        .unwrap_or(object)
+}
+
+fn members(of: &Value) -> Vec<(&String, &Value)> {
+    let all = of.as_object().into_iter().flatten();
+    all.filter(|(name, _)| !name.starts_with("x-")).collect()
+}
+
+fn text<'a>(of: &'a Value, name: &str) -> &'a str {
+    of[name].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(more: Value) -> Value {
+        let mut document = json!({
+            "openapi": "3.0.3",
+            "info": { "title": "Users", "version": "2" },
+            "servers": [{ "url": "https://{env}.example.com:8443/v1/", "variables": { "env": { "default": "api" } } }],
+            "paths": { "/users/{user.id}": {
+                "parameters": [{ "$ref": "#/components/parameters/Id" }],
+                "get": { "operationId": "one", "parameters": [
+                    { "name": "fields", "in": "query", "schema": { "type": "string" } },
+                    { "name": "X-Trace", "in": "header", "schema": { "type": ["string", "null"] } }
+                ], "responses": {} },
+                "options": { "responses": {} }
+            } },
+            "components": { "parameters": { "Id": {
+                "name": "user.id", "in": "path", "required": true, "schema": { "type": "integer" }
+            } } }
+        });
+        let all = document.as_object_mut().unwrap();
+        all.extend(more.as_object().unwrap().clone());
+        document
+    }
+
+    #[test]
+    fn each_operation_is_an_endpoint_that_passes_what_the_document_names() {
+        let made = configuration(&document(json!({})), None).unwrap();
+        let endpoints = made.file["endpoints"].as_array().unwrap();
+        assert_eq!(endpoints.len(), 1);
+        let one = &endpoints[0];
+        assert_eq!(one["endpoint"], "/v1/users/{user_id}");
+        assert_eq!(
+            one["backend"][0]["host"],
+            json!(["https://api.example.com:8443"])
+        );
+        assert_eq!(one["backend"][0]["url_pattern"], "/v1/users/{user_id}");
+        assert_eq!(one["input_query_strings"], json!(["fields"]));
+        assert_eq!(one["input_headers"], json!(["Accept", "X-Trace"]));
+        let own = &one["extra_config"]["documentation/openapi"];
+        assert_eq!(own["param_definition"][0]["name"], "user_id");
+        assert_eq!(own["header_definition"][0]["type"], "string");
+        assert_eq!(made.remarks.len(), 1, "{:?}", made.remarks);
+    }
+
+    #[test]
+    fn credentials_reach_the_backend_and_are_spoken_of() {
+        let secured = document(json!({
+            "security": [{ "key": [] }, { "cookie": [] }, { "oidc": [] }],
+            "components": { "securitySchemes": {
+                "key": { "type": "apiKey", "in": "query", "name": "api_key" },
+                "cookie": { "type": "apiKey", "in": "cookie", "name": "sid" },
+                "oidc": { "type": "openIdConnect" }
+            } }
+        }));
+        let made = configuration(&secured, None).unwrap();
+        let one = &made.file["endpoints"][0];
+        assert_eq!(one["input_query_strings"], json!(["api_key", "fields"]));
+        assert_eq!(
+            one["input_headers"],
+            json!(["Accept", "Authorization", "Cookie", "X-Trace"])
+        );
+        assert!(
+            made.remarks.iter().any(|it| it.contains("auth/validator")),
+            "{:?}",
+            made.remarks
+        );
+    }
+
+    #[test]
+    fn a_host_of_ones_own_keeps_the_path_of_the_server() {
+        let file = configuration(&document(json!({})), Some("http://users:80/"))
+            .unwrap()
+            .file;
+        assert_eq!(
+            file["endpoints"][0]["backend"][0]["host"],
+            json!(["http://users:80"])
+        );
+        assert_eq!(file["endpoints"][0]["endpoint"], "/v1/users/{user_id}");
+        let relative = document(json!({ "servers": [{ "url": "/v2" }] }));
+        assert!(
+            configuration(&relative, None)
+                .unwrap_err()
+                .contains("--host")
+        );
+        let file = configuration(&relative, Some("http://users")).unwrap().file;
+        assert_eq!(file["endpoints"][0]["endpoint"], "/v2/users/{user_id}");
+    }
+
+    #[test]
+    fn what_is_no_openapi_3_is_refused() {
+        assert!(
+            configuration(&json!({ "swagger": "2.0" }), None)
+                .unwrap_err()
+                .contains("Swagger 2")
+        );
+        assert!(configuration(&json!([]), None).is_err());
+    }
+
+    #[test]
+    fn parameters_within_a_segment_need_a_switch() {
+        assert!(is_mixed("/a/{id}.pdf") && is_mixed("/a/x{id}") && is_mixed("/{a}-{b}"));
+        assert!(!is_mixed("/a/{id}/b") && !is_mixed("/"));
+        assert_eq!(renamed("/a/{x.y}-{z}/b"), "/a/{x_y}-{z}/b");
+    }
+}

@@ -1,0 +1,122 @@
+//! `openapi export` and `openapi import`: between a configuration and an OpenAPI document.
+
+mod export;
+mod import;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::cli::check;
+use crate::config::load::{self, Format};
+use crate::config::{Environment, Report};
+
+/// What can be done with OpenAPI documents.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OpenapiArgs {
+    #[command(subcommand)]
+    command: OpenapiCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum OpenapiCommand {
+    /// Print an OpenAPI 3.1 document of a configuration's endpoints
+    Export(ExportArgs),
+    /// Print a configuration with one endpoint for each operation of an OpenAPI 3 document
+    Import(ImportArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArgs {
+    /// Path to the configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Only endpoints for this audience ("audience" of "documentation/openapi"); repeat for several
+    #[arg(short, long, value_name = "NAME")]
+    audience: Vec<String>,
+    /// Leave endpoints without "documentation/openapi" out
+    #[arg(long)]
+    documented: bool,
+    /// Write into this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportArgs {
+    /// Path to the OpenAPI document: JSON, or YAML with the ending .yaml or .yml
+    #[arg(short, long, value_name = "FILE")]
+    input: PathBuf,
+    /// The backend of all endpoints, instead of the document's first server: http://users:8080
+    #[arg(long, value_name = "URL")]
+    host: Option<String>,
+    /// Write into this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Runs `openapi …`.
+pub(super) fn openapi(args: &OpenapiArgs) -> ExitCode {
+    let (made, output) = match &args.command {
+        OpenapiCommand::Export(args) => (exported(args), &args.output),
+        OpenapiCommand::Import(args) => (imported(args), &args.output),
+    };
+    match made.and_then(|document| write(&document, output.as_deref())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{}", reason.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exported(args: &ExportArgs) -> Result<Value, String> {
+    let outcome = check::outcome(&args.config);
+    if outcome.compiled.is_none() {
+        let name = args.config.display().to_string();
+        return Err(check::refusal(&name, &outcome.findings));
+    }
+    let report = Report::new();
+    let tree = load::load(&args.config, &Environment::process(), &report);
+    let file = tree.and_then(|tree| serde_json::from_str(&tree.to_json()).ok());
+    let choice = export::Choice {
+        audiences: &args.audience,
+        documented: args.documented,
+    };
+    export::document(&file.unwrap_or_default(), &choice)
+}
+
+fn imported(args: &ImportArgs) -> Result<Value, String> {
+    let name = args.input.display();
+    let text = std::fs::read_to_string(&args.input).map_err(|error| format!("{name}: {error}"))?;
+    let report = Report::new();
+    let format = Format::of(&args.input);
+    let tree = load::parse(&text, format, &Environment::default(), &report);
+    let Some(tree) = tree else {
+        return Err(check::list(&name.to_string(), &report.into_findings()));
+    };
+    let document: Value = serde_json::from_str(&tree.to_json()).map_err(|e| e.to_string())?;
+    let made = import::configuration(&document, args.host.as_deref())
+        .map_err(|reason| format!("{name}: {reason}"))?;
+    for remark in &made.remarks {
+        eprintln!("{name}: {remark}");
+    }
+    Ok(made.file)
+}
+
+fn write(document: &Value, output: Option<&Path>) -> Result<(), String> {
+    let mut text = serde_json::to_string_pretty(document).map_err(|error| error.to_string())?;
+    text.push('\n');
+    match output {
+        Some(path) => {
+            std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+        }
+        None => {
+            // Whoever closes the pipe wants no more of it.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(())
+        }
+    }
+}

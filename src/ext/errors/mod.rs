@@ -1,0 +1,20 @@
+//! `portcullis/errors`, in the service: bodies for the responses that the gateway itself makes of errors.
+//!
+//! The bodies are rendered by [`crate::runtime::errors`], where the response is written: a step cannot know of a rejection
+//! by a later step, or of a failure of a backend.
+
+mod compile;
+mod config;
+#[cfg(test)]
+mod tests;
+
+use super::registry::ServiceExtension;
+
+/// `portcullis/errors`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/errors",
+    aliases: &[],
+    doc: "Ours: bodies for rejections and failures that have none, or a plain text: 401, 403, 404, 405, 413, 429, 431, 500 and the others. Responses of backends stay as they are, and so do bodies that another key gives.",
+    keys: config::KEYS,
+    compile: compile::service,
+};

@@ -1,0 +1,24 @@
+//! `documentation/openapi`, in the service and in endpoints: what `portcullis openapi export` adds to its document. It never
+//! changes a request.
+
+mod config;
+
+use super::registry::{EndpointExtension, EndpointPart, ServiceExtension, ServicePart};
+
+/// `documentation/openapi` of the service.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "documentation/openapi",
+    aliases: &[],
+    doc: "For `portcullis openapi export`: what its document says of the whole API. It changes no request.",
+    keys: config::SERVICE,
+    compile: |_, _| ServicePart::Nothing,
+};
+
+/// `documentation/openapi` of an endpoint.
+pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
+    namespace: "documentation/openapi",
+    aliases: &[],
+    doc: "For `portcullis openapi export`: what its document says of this endpoint. It changes no request.",
+    keys: config::ENDPOINT,
+    compile: |_, _, _| EndpointPart::Nothing,
+};
