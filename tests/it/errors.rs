@@ -90,7 +90,7 @@ fn failures(gateway: &Gateway, signer: &Signer) -> Vec<(u16, Answer)> {
 
 #[test]
 fn every_error_is_a_problem_with_an_id_and_without_a_secret() {
-    let (gateway, signer, ..) = gateway(Some(json!({ "format": "problem+json" })));
+    let (gateway, signer, _good, _missing) = gateway(Some(json!({ "format": "problem+json" })));
     let mut reasons = Vec::new();
     for (status, answer) in failures(&gateway, &signer) {
         assert_eq!(answer.status, status, "{}", answer.text());
@@ -172,7 +172,7 @@ fn a_template_for_each_status_and_one_for_the_rest() {
 
 #[test]
 fn bodies_of_backends_and_successes_stay_as_they_are() {
-    let (gateway, ..) = gateway(Some(json!({ "format": "problem+json" })));
+    let (gateway, _signer, _good, _missing) = gateway(Some(json!({ "format": "problem+json" })));
     let answer = gateway.get("/missing");
     assert_eq!((answer.status, &*answer.text()), (404, "nothing"));
     assert_eq!(gateway.get("/limited").status, 200);
@@ -180,7 +180,7 @@ fn bodies_of_backends_and_successes_stay_as_they_are() {
 
 #[test]
 fn without_the_block_nothing_changes() {
-    let (gateway, signer, ..) = gateway(None);
+    let (gateway, signer, _good, _missing) = gateway(None);
     for (status, answer) in failures(&gateway, &signer) {
         assert_eq!(answer.status, status);
         let kind = answer.header("content-type").unwrap_or("text/plain");
@@ -192,7 +192,7 @@ fn without_the_block_nothing_changes() {
 
 #[test]
 fn an_answer_to_head_has_no_body() {
-    let (gateway, ..) = gateway(Some(json!({ "format": "problem+json" })));
+    let (gateway, _signer, _good, _missing) = gateway(Some(json!({ "format": "problem+json" })));
     let answer = gateway.send("HEAD", request("HEAD", "/nowhere", &[]));
     assert_eq!((answer.status, answer.body.len()), (404, 0));
 }
