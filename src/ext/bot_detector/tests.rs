@@ -11,7 +11,7 @@ use crate::runtime::step::{Gate, ServiceStep};
 fn step(block: &str) -> Box<dyn ServiceStep> {
     match File::new(block).service(&SERVICE) {
         ServicePart::Step(step) => step,
-        ServicePart::Nothing | ServicePart::Gate(_) => panic!("no step"),
+        _ => panic!("no step"),
     }
 }
 

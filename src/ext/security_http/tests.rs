@@ -10,7 +10,7 @@ use crate::runtime::step::ServiceStep;
 fn step(block: &str) -> Box<dyn ServiceStep> {
     match File::new(block).service(&SERVICE) {
         ServicePart::Step(step) => step,
-        ServicePart::Nothing | ServicePart::Gate(_) => panic!("no step"),
+        _ => panic!("no step"),
     }
 }
 
