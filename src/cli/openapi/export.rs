@@ -150,7 +150,11 @@ fn operation(
     let own = block(endpoint, NAMESPACE);
     let pattern = text(endpoint, "endpoint");
     let tunnel = block(endpoint, "portcullis/stream")["upgrade"] == true;
-    if pattern == "/__catchall" || tunnel || (choice.documented && !own.is_object()) {
+    if is_unknown(endpoint)
+        || pattern == "/__catchall"
+        || tunnel
+        || (choice.documented && !own.is_object())
+    {
         return None;
     }
     let audience = texts(own, "audience");
@@ -427,6 +431,12 @@ fn security(
         ways.push(json!({}));
     }
     Some(Value::Array(ways))
+}
+
+/// Whether OpenAPI 3.1 has no word for the method, such as QUERY.
+fn is_unknown(endpoint: &Value) -> bool {
+    let given = text(endpoint, "method");
+    !given.is_empty() && !given.eq_ignore_ascii_case(method(endpoint))
 }
 
 fn method(endpoint: &Value) -> &'static str {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use crate::cli::check;
+use crate::cli::{check, findings};
 use crate::config::load::{self, Format};
 use crate::config::{Environment, Report};
 
@@ -76,7 +76,7 @@ fn exported(args: &ExportArgs) -> Result<Value, String> {
     let outcome = check::outcome(&args.config);
     if outcome.compiled.is_none() {
         let name = args.config.display().to_string();
-        return Err(check::refusal(&name, &outcome.findings));
+        return Err(findings::refusal(&name, &outcome.findings));
     }
     let report = Report::new();
     let tree = load::load(&args.config, &Environment::process(), &report);
@@ -95,7 +95,10 @@ fn imported(args: &ImportArgs) -> Result<Value, String> {
     let format = Format::of(&args.input);
     let tree = load::parse(&text, format, &Environment::default(), &report);
     let Some(tree) = tree else {
-        return Err(check::list(&name.to_string(), &report.into_findings()));
+        return Err(findings::refusal(
+            &name.to_string(),
+            &report.into_findings(),
+        ));
     };
     let document: Value = serde_json::from_str(&tree.to_json()).map_err(|e| e.to_string())?;
     let made = import::configuration(&document, args.host.as_deref())

@@ -14,6 +14,7 @@ use super::registry::ServiceExtension;
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/errors",
     aliases: &[],
+    guard: true,
     doc: "Ours: bodies for rejections and failures that have none, or a plain text: 401, 403, 404, 405, 413, 429, 431, 500 and the others. Responses of backends stay as they are, and so do bodies that another key gives.",
     keys: config::KEYS,
     compile: compile::service,

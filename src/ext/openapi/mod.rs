@@ -9,6 +9,7 @@ use super::registry::{EndpointExtension, EndpointPart, ServiceExtension, Service
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "documentation/openapi",
     aliases: &[],
+    guard: false,
     doc: "For `portcullis openapi export`: what its document says of the whole API. It changes no request.",
     keys: config::SERVICE,
     compile: |_, _| ServicePart::Nothing,
@@ -18,6 +19,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "documentation/openapi",
     aliases: &[],
+    guard: false,
     doc: "For `portcullis openapi export`: what its document says of this endpoint. It changes no request.",
     keys: config::ENDPOINT,
     compile: |_, _, _| EndpointPart::Nothing,
