@@ -11,9 +11,9 @@ use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, backend_client, backend_http, basic,
     bot_detector, circuit_breaker, client_credentials, compat, cors, errors, forwarding, graphql,
-    http_cache, identity, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry,
-    pass_through, proxy, rate_limit, redis, request_id, router, secrets, security_http, server,
-    stream, upstream,
+    http_cache, identity, json, limits, logging, martian, metrics, metrics_page, openapi,
+    opentelemetry, pass_through, proxy, rate_limit, redis, request_id, router, secrets,
+    security_http, server, stream, upstream,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::config::{KEYS, TEMPLATE, statuses, type_base};
 use crate::config::{Block, Mistake, Node};
 use crate::ext::context::Compile;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::ext::request_id;
 use crate::runtime::errors::{ErrorBodies, Page};
 

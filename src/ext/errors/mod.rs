@@ -8,7 +8,7 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use super::registry::ServiceExtension;
+use super::extension::ServiceExtension;
 
 /// `portcullis/errors`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

@@ -2,7 +2,7 @@
 
 use super::SERVICE;
 use super::config::statuses;
-use crate::ext::registry::ServicePart;
+use crate::ext::extension::ServicePart;
 use crate::ext::testing::File;
 
 #[test]

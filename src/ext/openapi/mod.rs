@@ -3,7 +3,7 @@
 
 mod config;
 
-use super::registry::{EndpointExtension, EndpointPart, ServiceExtension, ServicePart};
+use super::extension::{EndpointExtension, EndpointPart, ServiceExtension, ServicePart};
 
 /// `documentation/openapi` of the service.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
