@@ -1,5 +1,8 @@
 //! Hostile frames: HTTP/2 by hand, with prior knowledge on a plain listener.
 
+mod floods;
+mod suite;
+
 use std::io::{self, BufRead as _};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,15 +15,23 @@ use crate::support::{Client, Gateway, Stub, Upstream};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const DATA: u8 = 0;
+
 const HEADERS: u8 = 1;
+
 const RST_STREAM: u8 = 3;
+
 const SETTINGS: u8 = 4;
+
 const PING: u8 = 6;
+
 const GOAWAY: u8 = 7;
+
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
+
 const END_HEADERS: u8 = 4;
+
 const ACK: u8 = 1;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -43,6 +54,7 @@ const GET: [(&str, &str); 4] = [
     (":path", "/get"),
     (":authority", "a"),
 ];
+
 const POST: [(&str, &str); 4] = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -388,160 +400,4 @@ fn a_body_of_another_length_than_announced_is_refused() {
         assert_ne!(connection.outcome(1), Outcome::Ok, "{length} for {body}");
         assert_eq!(stub.take_seen().len(), 0, "{length} for {body}");
     }
-}
-
-/// Sends the same burst until the gateway hangs up or enough was sent; others must be served meanwhile.
-fn flood(burst: impl Fn(u32) -> Vec<u8>, bursts: u32) {
-    let (_stub, gateway) = start();
-    assert!(serves(&gateway));
-    let mut connection = Connection::open(&gateway);
-    let start = Instant::now();
-    for i in 0..bursts {
-        if connection.0.send(burst(i)).is_err() {
-            break;
-        }
-        if i % (bursts / 4).max(1) == 0 {
-            assert!(serves(&gateway), "others are not served");
-        }
-    }
-    assert!(serves(&gateway), "others are not served afterwards");
-    assert!(start.elapsed() < Duration::from_secs(60));
-    assert!(gateway.ended().is_none());
-    let memory = gateway.resident_kib();
-    assert!(memory < 300 * 1024, "{memory} KiB");
-}
-
-#[test]
-fn a_storm_of_resets_does_not_hurt_others() {
-    let fields = block(&GET);
-    flood(
-        |i| {
-            let stream = 2 * i + 1;
-            let reset = frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
-            [
-                frame(HEADERS, END_STREAM | END_HEADERS, stream, &fields),
-                reset,
-            ]
-            .concat()
-        },
-        5_000,
-    );
-}
-
-#[test]
-fn an_endless_head_does_not_hurt_others() {
-    let part = block(&[("x-a", "0123456789012345678901234567890123456789")]).repeat(300);
-    flood(
-        |i| match i {
-            0 => frame(HEADERS, END_STREAM, 1, &block(&GET)),
-            _ => frame(CONTINUATION, 0, 1, &part),
-        },
-        4_000,
-    );
-}
-
-#[test]
-fn storms_of_small_frames_do_not_hurt_others() {
-    flood(|_| frame(PING, 0, 0, &[0; 8]).repeat(100), 300);
-    flood(|_| frame(SETTINGS, 0, 0, &[]).repeat(100), 300);
-    let fields = block(&POST);
-    flood(
-        |i| match i {
-            0 => frame(HEADERS, END_HEADERS, 1, &fields),
-            _ => frame(DATA, 0, 1, &[]).repeat(100),
-        },
-        300,
-    );
-}
-
-/// Reads on until the gateway ends the connection; false when it falls silent before.
-fn ends(connection: &mut Connection) -> bool {
-    loop {
-        match connection.next() {
-            Ok((GOAWAY, ..)) => return true,
-            Ok(_) => {}
-            Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
-        }
-    }
-}
-
-#[test]
-fn a_connection_without_a_request_and_one_that_reads_no_answer_are_ended() {
-    let stub = stub();
-    let file = json!({
-        "version": 3, "use_h2c": true, "idle_timeout": "1s", "write_timeout": "1s",
-        "endpoints": [{
-            "endpoint": "/get", "backend": [{ "host": [stub.url()], "url_pattern": "/get" }]
-        }]
-    });
-    let gateway = Gateway::start(&file.to_string());
-    let mut idle = Connection::open(&gateway);
-    assert!(ends(&mut idle), "an idle connection stays");
-    // INITIAL_WINDOW_SIZE 0: not one byte of a body may be sent.
-    let mut deaf = Connection::open(&gateway);
-    deaf.send(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).unwrap();
-    let fields = [
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/get"),
-        (":authority", "a"),
-    ];
-    deaf.send(HEADERS, END_HEADERS | END_STREAM, 1, &block(&fields))
-        .unwrap();
-    assert_eq!(deaf.outcome(1), Outcome::Ok);
-    assert!(ends(&mut deaf), "an answer that nobody reads is kept");
-}
-
-/// The conformance suite for HTTP/2, where it is installed (`scripts/setup` does so where there is Go).
-fn has_nothing_to_complain_about(gateway: &Gateway, more: &[&str]) {
-    let port = gateway.port().to_string();
-    let run = std::process::Command::new(h2spec())
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port,
-            "-P",
-            "/get",
-            "-o",
-            "5",
-            "-S",
-        ])
-        .args(more)
-        .output();
-    let output = match run {
-        Ok(output) => output,
-        Err(error) => {
-            println!("h2spec is not installed, nothing is checked: {error}");
-            return;
-        }
-    };
-    let told = String::from_utf8_lossy(&output.stdout);
-    let failures = told.split("Failures:").nth(1).unwrap_or(&told);
-    assert!(output.status.success(), "{failures}\n{}", gateway.output());
-    assert!(told.contains(" 0 skipped, 0 failed"), "{failures}");
-}
-
-#[test]
-#[ignore = "needs h2spec: scripts/test runs it"]
-fn h2spec_has_nothing_to_complain_about() {
-    let (_stub, gateway) = start();
-    has_nothing_to_complain_about(&gateway, &[]);
-}
-
-/// The port speaks HTTP/1 and HTTP/2: the suite goes on only if ALPN chose the latter.
-#[test]
-#[ignore = "needs h2spec: scripts/test runs it"]
-fn h2spec_has_nothing_to_complain_about_over_tls() {
-    let (_stub, gateway) = start_tls();
-    has_nothing_to_complain_about(&gateway, &["--tls", "--insecure"]);
-}
-
-fn h2spec() -> std::path::PathBuf {
-    let mut bins = std::env::var_os("H2SPEC").into_iter().map(Into::into);
-    let home = std::env::var_os("HOME").map(std::path::PathBuf::from);
-    let installed = home.map(|home| home.join("go/bin/h2spec"));
-    bins.next()
-        .or_else(|| installed.filter(|path| path.exists()))
-        .unwrap_or_else(|| "h2spec".into())
 }

@@ -1,3 +1,5 @@
+mod limits;
+mod sharing;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,6 +15,7 @@ use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::upstream::{Incoming, Outgoing};
 
 const ORIGIN: &str = "http://upstream";
+
 const URL: &str = "http://upstream/u";
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -321,110 +324,6 @@ fn the_body_and_the_origin_are_part_of_the_key() {
 }
 
 #[test]
-fn a_response_to_credentials_is_stored_only_if_it_is_public() {
-    for credentials in [("authorization", "Bearer x"), ("cookie", "sid=1")] {
-        for (bench, shared) in [
-            (apart(), false),
-            (leaving_out(&["authorization", "cookie"]), true),
-        ] {
-            bench.put(&[credentials], "1", A_MINUTE);
-            assert_eq!(bench.get(&[credentials]), "miss");
-            let given = [("cache-control", "public, max-age=60")];
-            bench.put(&[credentials], "1", &given);
-            assert_eq!(bench.get(&[credentials]), "1");
-            assert_eq!(bench.get(&[]), if shared { "1" } else { "miss" });
-        }
-    }
-}
-
-#[test]
-fn an_encoded_response_is_not_stored() {
-    let bench = apart();
-    let given = [("cache-control", "max-age=60"), ("content-encoding", "br")];
-    bench.put(&[], "1", &given);
-    assert_eq!(bench.get(&[]), "miss");
-}
-
-#[test]
-fn headers_that_identify_clients_cannot_be_excluded_by_accident() {
-    for (block, fine) in [
-        (r#"{"ignore_headers": ["User-Agent"]}"#, true),
-        (r#"{"ignore_headers": ["X-Role"]}"#, false),
-        (r#"{"ignore_headers": ["Authorization"]}"#, false),
-        (
-            r#"{"ignore_headers": ["X-Role"], "share_identities": true}"#,
-            true,
-        ),
-        (r#"{"ignore_headers": ["no header"]}"#, false),
-    ] {
-        let mut file = File::new(block);
-        file.compile().identify(HeaderName::from_static("x-role"));
-        file.backend(&super::BACKEND, "{}");
-        assert_eq!(file.mistakes() == 0, fine, "{block}: {}", file.findings());
-    }
-}
-
-#[test]
-fn an_anonymous_response_is_not_sent_to_clients_with_credentials_unless_public() {
-    let bench = apart();
-    bench.put(&[], "for all", A_MINUTE);
-    assert_eq!(bench.get(&[("authorization", "Bearer x")]), "miss");
-}
-
-#[test]
-fn private_responses_are_shared_by_clients_without_credentials() {
-    let bench = apart();
-    let given = [("cache-control", "private, max-age=60")];
-    bench.put(&[], "1", &given);
-    assert_eq!(bench.get(&[]), "1");
-    assert_eq!(bench.get(&[("cookie", "a=b")]), "miss");
-    let bench = apart();
-    let given = [("cache-control", "private, public, max-age=60")];
-    bench.put(&[("authorization", "Bearer x")], "1", &given);
-    assert_eq!(bench.get(&[]), "miss");
-}
-
-#[test]
-fn responses_with_new_cookies_are_not_stored() {
-    let bench = apart();
-    bench.put(
-        &[],
-        "1",
-        &[("cache-control", "max-age=60"), ("set-cookie", "a=b")],
-    );
-    assert_eq!(bench.get(&[]), "miss");
-}
-
-#[test]
-fn the_cookie_of_a_public_response_reaches_no_other_client() {
-    let bench = apart();
-    let given = [
-        ("cache-control", "public, max-age=60"),
-        ("set-cookie", "session=1"),
-    ];
-    bench.put(&[], "1", &given);
-    let out = call(Method::GET, "/u", &[]);
-    let key = bench.cache.key(ORIGIN, &out).unwrap();
-    let Lookup::Fresh(answer) = bench.cache.lookup(&key, &out.headers) else {
-        panic!("it is public")
-    };
-    assert!(!answer.headers.contains_key("set-cookie"));
-}
-
-#[test]
-fn clients_share_responses_if_configured() {
-    let bench = apart();
-    bench.put(&[("x-user", "a")], "of a", A_MINUTE);
-    assert_eq!(bench.get(&[("x-user", "a")]), "of a");
-    assert_eq!(bench.get(&[("x-user", "b")]), "miss");
-    assert_eq!(bench.get(&[("x-tenant", "a")]), "miss");
-    assert_eq!(bench.get(&[]), "miss");
-    let shared = leaving_out(&["x-user"]);
-    shared.put(&[("x-user", "a")], "of a", A_MINUTE);
-    assert_eq!(shared.get(&[("x-user", "b")]), "of a");
-}
-
-#[test]
 fn unsafe_methods_and_ranges_bypass_the_cache() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
@@ -443,85 +342,8 @@ fn age_is_computed_only_from_date() {
 }
 
 #[test]
-fn the_size_of_a_response_includes_all_its_parts() {
-    let entries = Arc::new(Entries::new(200, 10));
-    let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
-    let answer = |size: usize| Incoming {
-        status: StatusCode::OK,
-        headers: headers(A_MINUTE),
-        origin: None,
-        body: vec![b'x'; size].into(),
-    };
-    let put = |size| cache.keep(&call(Method::GET, "/u", &[]), &answer(size));
-    put(7);
-    let one = URL.len() + "cache-control: max-age=60\r\n".len() + 7;
-    assert_eq!(entries.usage(), (one, 1));
-    put(200);
-    assert_eq!(entries.usage(), (0, 0));
-}
-
-#[test]
-fn the_limit_includes_stored_vary_data_but_not_sent_values() {
-    let entries = Arc::new(Entries::new(1 << 20, 1000));
-    let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
-    let large = "x".repeat(100_000);
-    let answer = |vary: &str| Incoming {
-        status: StatusCode::OK,
-        headers: headers(&[("cache-control", "max-age=60"), ("vary", vary)]),
-        origin: None,
-        body: Bytes::new(),
-    };
-    let sent = [("x-forwarded-for", large.as_str())];
-    cache.keep(&call(Method::GET, "/u", &sent), &answer("X-Forwarded-For"));
-    let (bytes, _) = entries.usage();
-    assert!((100..400).contains(&bytes), "{bytes}");
-    let names: Vec<String> = (0..1000).map(|n| format!("x-{n}")).collect();
-    cache.keep(&call(Method::GET, "/u", &sent), &answer(&names.join(", ")));
-    let (bytes, _) = entries.usage();
-    assert!(bytes > 1000 * 32, "{bytes}");
-}
-
-#[test]
 fn head_and_get_are_stored_separately() {
     let bench = apart();
     bench.put(&[], "1", A_MINUTE);
     assert_eq!(bench.cache.found(&call(Method::HEAD, "/u", &[])), None);
-}
-
-#[test]
-fn the_store_never_exceeds_its_limits() {
-    let entries = Arc::new(Entries::new(10_000, 8));
-    let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
-    let answer = |size: usize| Incoming {
-        status: StatusCode::OK,
-        headers: headers(A_MINUTE),
-        origin: None,
-        body: vec![b'x'; size].into(),
-    };
-    for n in 0..100 {
-        let out = call(Method::GET, &format!("/u/{n}"), &[]);
-        cache.keep(&out, &answer(100 * (n % 20)));
-        let (bytes, items) = entries.usage();
-        assert!(bytes <= 10_000 && items <= 8, "{bytes} {items}");
-    }
-    let out = call(Method::GET, "/u", &[]);
-    cache.keep(&out, &answer(20_000));
-    assert_eq!(cache.found(&out), None);
-}
-
-#[test]
-fn recently_used_responses_are_kept() {
-    let entries = Arc::new(Entries::new(1 << 20, 2));
-    let cache = Cache::new(entries, KeyRules::default(), Clock::manual());
-    let bench = apart();
-    let put = |target: &str| {
-        let answer = bench.answer("x", A_MINUTE);
-        cache.keep(&call(Method::GET, target, &[]), &answer);
-    };
-    let has = |target: &str| cache.found(&call(Method::GET, target, &[])).is_some();
-    put("a");
-    put("b");
-    assert!(has("a"));
-    put("c");
-    assert!(has("a") && has("c") && !has("b"));
 }
