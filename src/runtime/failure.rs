@@ -1,16 +1,17 @@
-//! Why a request failed, with the text for the log.
+//! Why a request failed, and what follows from it: status, gRPC status, log line, metric and note.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use crate::runtime::answer::Fields;
+use crate::runtime::answer::{Answer, Fields};
 use crate::telemetry::hidden::Hidden;
 use crate::telemetry::observe;
 use crate::upstream::budget::Full;
 
-/// Why a backend call, or the whole pipeline, gave no response.
+/// Why a request got no response from its backends.
 ///
 /// The text is the log message and what `router.return_error_msg` shows. It follows KrakenD's wording. The status is
 /// the one that an endpoint with a single backend responds with.
@@ -19,7 +20,7 @@ use crate::upstream::budget::Full;
 pub struct Failure {
     pub kind: Kind,
     pub text: Cow<'static, str>,
-    /// 500 unless the failure has another one, as with `return_error_code`.
+    /// The status of the kind unless the failure has another one, as with `return_error_code`.
     pub status: StatusCode,
     /// The body and content type of the upstream (`return_error_code` with `return_error_msg`).
     pub body: Option<(Bytes, Option<HeaderValue>)>,
@@ -30,24 +31,39 @@ pub struct Failure {
     pub outside: bool,
 }
 
-/// The closed list of failures. A kind is the label of the metric, and the circuit breaker evaluates it.
+/// The closed list of failures. What follows from a kind (status, log line, metric, note) is decided below, and only
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `context deadline exceeded`
     Deadline,
     /// The client closed its connection: `context canceled`.
-    Canceled,
+    ClientGone,
+    /// The client's body is not framed as HTTP.
+    BodyMalformed,
+    /// The client stopped in the middle of its body.
+    BodySlow,
+    /// The client's body is larger than what may be kept.
+    BodyTooLarge,
+    /// The process holds as many bytes of bodies as it may: no room for the client's.
+    BodyUnbuffered,
+    /// The `Origin` of the request must not open a WebSocket.
+    Origin,
+    /// The maximum number of WebSockets is open.
+    Tunnels,
     /// No usable connection: refused, reset, unresolvable, or a TLS error.
     Connect,
     /// The connection broke, or the response is not HTTP or ended early.
     Broken,
+    /// The same, or silence, after a part of the response was sent to the client.
+    CutOff,
     /// The status of the upstream counts as a failure.
     Status,
     /// The response could not be decoded.
     Decode,
     /// The response was larger than allowed.
     TooLarge,
-    /// The process holds as many bytes of bodies as it may.
+    /// The process holds as many bytes of bodies as it may: no room for the response.
     Full,
     /// `circuit breaker is open`, `rate limit exceded`: the backend is not called.
     Busy,
@@ -63,34 +79,189 @@ pub enum Kind {
     NoHosts,
 }
 
+/// How a failure is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// A line in the log at ERROR and one below the access line; `portcullis_upstream_errors_total` with this reason.
+    Upstream(&'static str),
+    /// `portcullis_http_bad_requests_total` with this reason.
+    BadRequest(&'static str),
+    /// The word in the access log, and `portcullis_refused_total` with this reason.
+    Note(&'static str),
+}
+
 impl Kind {
-    /// The label of the metric.
-    pub fn as_str(self) -> &'static str {
+    /// How a failure of this kind is reported.
+    pub fn report(self) -> Report {
         match self {
-            Kind::Deadline => "deadline",
-            Kind::Canceled => "canceled",
-            Kind::Connect => "connect",
-            Kind::Broken => "broken",
-            Kind::Status => "status",
-            Kind::Decode => "decode",
-            Kind::TooLarge => "too_large",
-            Kind::Full => "buffers_full",
-            Kind::Busy | Kind::Refused => "refused",
-            Kind::Credentials => "credentials",
-            Kind::Request => "request",
-            Kind::Script => "script",
-            Kind::NoHosts => "no_hosts",
+            Kind::Deadline => Report::Upstream("deadline"),
+            Kind::ClientGone => Report::Note("client_gone"),
+            Kind::BodyMalformed => Report::BadRequest("body"),
+            Kind::BodySlow => Report::BadRequest("slow_body"),
+            Kind::BodyTooLarge => Report::Note("body_too_large"),
+            Kind::BodyUnbuffered => Report::Note("buffers_full"),
+            Kind::Origin => Report::Note("origin"),
+            Kind::Tunnels => Report::Note("connections"),
+            Kind::Connect => Report::Upstream("connect"),
+            Kind::Broken | Kind::CutOff => Report::Upstream("broken"),
+            Kind::Status => Report::Upstream("status"),
+            Kind::Decode => Report::Upstream("decode"),
+            Kind::TooLarge => Report::Upstream("too_large"),
+            Kind::Full => Report::Upstream("buffers_full"),
+            Kind::Busy | Kind::Refused => Report::Upstream("refused"),
+            Kind::Credentials => Report::Upstream("credentials"),
+            Kind::Request => Report::Upstream("request"),
+            Kind::Script => Report::Upstream("script"),
+            Kind::NoHosts => Report::Upstream("no_hosts"),
+        }
+    }
+
+    /// The kind in one word, as in metrics and traces.
+    fn word(self) -> &'static str {
+        match self.report() {
+            Report::Upstream(word) | Report::BadRequest(word) | Report::Note(word) => word,
+        }
+    }
+
+    /// What the client gets, unless a step or an upstream chose another status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Kind::BodyMalformed => StatusCode::BAD_REQUEST,
+            Kind::BodySlow => StatusCode::REQUEST_TIMEOUT,
+            Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::Origin => StatusCode::FORBIDDEN,
+            Kind::BodyUnbuffered | Kind::Tunnels | Kind::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Deadline
+            | Kind::ClientGone
+            | Kind::Connect
+            | Kind::Broken
+            | Kind::CutOff
+            | Kind::Status
+            | Kind::Decode
+            | Kind::TooLarge
+            | Kind::Busy
+            | Kind::Refused
+            | Kind::Credentials
+            | Kind::Request
+            | Kind::Script
+            | Kind::NoHosts => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The same where the file asks for what a gateway answers (RFC 9110 §15.6).
+    fn gateway_status(self) -> StatusCode {
+        match self {
+            Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Connect | Kind::Broken | Kind::CutOff | Kind::NoHosts => StatusCode::BAD_GATEWAY,
+            Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::ClientGone
+            | Kind::BodyMalformed
+            | Kind::BodySlow
+            | Kind::BodyTooLarge
+            | Kind::BodyUnbuffered
+            | Kind::Origin
+            | Kind::Tunnels
+            | Kind::Status
+            | Kind::Decode
+            | Kind::TooLarge
+            | Kind::Full
+            | Kind::Refused
+            | Kind::Credentials
+            | Kind::Request
+            | Kind::Script => self.status(),
+        }
+    }
+
+    /// The status whose gRPC code a gRPC client gets, where that is another than [`Kind::status`] has: gRPC tells a
+    /// failure of the call from one of the gateway.
+    fn grpc_status(self) -> Option<StatusCode> {
+        match self {
+            Kind::Deadline => Some(StatusCode::GATEWAY_TIMEOUT),
+            Kind::Connect | Kind::Refused | Kind::Busy | Kind::Full | Kind::NoHosts => {
+                Some(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Kind::ClientGone
+            | Kind::BodyMalformed
+            | Kind::BodySlow
+            | Kind::BodyTooLarge
+            | Kind::BodyUnbuffered
+            | Kind::Origin
+            | Kind::Tunnels
+            | Kind::Broken
+            | Kind::CutOff
+            | Kind::Status
+            | Kind::Decode
+            | Kind::TooLarge
+            | Kind::Credentials
+            | Kind::Request
+            | Kind::Script => None,
+        }
+    }
+
+    /// Whether it happened on the client's side: it tells nothing about the upstream, and no static data stand in for
+    /// an answer.
+    pub fn is_of_client(self) -> bool {
+        match self {
+            Kind::ClientGone
+            | Kind::BodyMalformed
+            | Kind::BodySlow
+            | Kind::BodyTooLarge
+            | Kind::BodyUnbuffered
+            | Kind::Origin
+            | Kind::Tunnels => true,
+            Kind::Deadline
+            | Kind::Connect
+            | Kind::Broken
+            | Kind::CutOff
+            | Kind::Status
+            | Kind::Decode
+            | Kind::TooLarge
+            | Kind::Full
+            | Kind::Busy
+            | Kind::Refused
+            | Kind::Credentials
+            | Kind::Request
+            | Kind::Script
+            | Kind::NoHosts => false,
+        }
+    }
+
+    /// Whether what is left of the client's body is not waited for: its connection ends with the response.
+    pub fn abandons_body(self) -> bool {
+        match self {
+            Kind::Deadline
+            | Kind::ClientGone
+            | Kind::BodyMalformed
+            | Kind::BodySlow
+            | Kind::BodyUnbuffered => true,
+            // A response before the end of a body ends the connection anyway, unless little is left of it.
+            Kind::BodyTooLarge
+            | Kind::Origin
+            | Kind::Tunnels
+            | Kind::Connect
+            | Kind::Broken
+            | Kind::CutOff
+            | Kind::Status
+            | Kind::Decode
+            | Kind::TooLarge
+            | Kind::Full
+            | Kind::Busy
+            | Kind::Refused
+            | Kind::Credentials
+            | Kind::Request
+            | Kind::Script
+            | Kind::NoHosts => false,
         }
     }
 }
 
 impl Failure {
-    /// A failure with status 500.
+    /// A failure with the status of its kind.
     pub fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Failure {
         Failure {
             kind,
             text: text.into(),
-            status: StatusCode::INTERNAL_SERVER_ERROR,
+            status: kind.status(),
             body: None,
             passed: None,
             outside: false,
@@ -120,33 +291,62 @@ impl Failure {
 
     /// The process holds as many bytes of bodies as it may.
     pub fn full() -> Failure {
+        Failure::new(Kind::Full, Full.to_string())
+    }
+
+    /// The client has closed its connection.
+    pub fn client_gone() -> Failure {
+        Failure::new(Kind::ClientGone, "context canceled")
+    }
+
+    /// A request target that is not text.
+    pub fn bad_target() -> Failure {
         Failure {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            ..Failure::new(Kind::Full, Full.to_string())
+            status: StatusCode::BAD_REQUEST,
+            ..Failure::new(Kind::Request, "the request target is no text")
         }
     }
 
-    /// The status of a gateway for this failure (RFC 9110 §15.6), if the configuration asks for more than 500.
-    pub fn gateway_status(&self) -> StatusCode {
-        match self.kind {
-            _ if self.status != StatusCode::INTERNAL_SERVER_ERROR => self.status,
-            Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
-            Kind::Connect | Kind::Broken | Kind::NoHosts => StatusCode::BAD_GATEWAY,
-            Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            _ => self.status,
+    /// A response that ended early, after its head was sent.
+    pub fn cut_off(why: &'static str) -> Failure {
+        Failure::new(Kind::CutOff, why)
+    }
+
+    /// The status for the client. `as_gateway`: the configuration asks for more than 500 (`gateway_status_codes`).
+    pub fn status(&self, as_gateway: bool) -> StatusCode {
+        if as_gateway && self.status == self.kind.status() {
+            self.kind.gateway_status()
+        } else {
+            self.status
         }
     }
 
-    /// The name of the failure in traces and series.
+    /// The failure as traces and series name it. If the client ended the call, or has got the head of the response, the
+    /// call did not fail.
     pub fn observed(&self) -> observe::Outcome {
+        if self.kind.is_of_client() {
+            return observe::Outcome::Canceled;
+        }
         match self.kind {
-            Kind::Canceled => observe::Outcome::Canceled,
-            kind => observe::Outcome::Failed(observe::error_type(kind.as_str(), &self.text)),
+            Kind::CutOff => observe::Outcome::Answered(true),
+            kind => observe::Outcome::Failed(observe::error_type(kind.word(), &self.text)),
         }
     }
 
-    /// The client closed its connection.
-    pub fn canceled() -> Failure {
-        Failure::new(Kind::Canceled, "context canceled")
+    /// The response to a client that caused the failure: plain text, as for requests that are rejected before routing.
+    pub fn answer(&self) -> Answer {
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let mut answer = Answer::empty(self.status).with(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        answer.body = format!("{} {reason}", self.status.as_str()).into();
+        answer
+    }
+
+    /// The same failure for a client that speaks gRPC.
+    pub fn for_grpc(mut self) -> Failure {
+        self.status = self.kind.grpc_status().unwrap_or(self.status);
+        self
     }
 }

@@ -11,6 +11,7 @@
 //! | [`pipeline`] | calls backends, collects and merges their responses, within one deadline |
 //! | [`json`] | values that keep the text of their numbers, unparsed slices, a writer compatible with KrakenD |
 //! | [`decode`], [`shape`], [`flatmap`], [`encode`] | from an upstream's body to the body of the response |
+//! | [`grpc`] | rejections for gRPC clients |
 //! | [`graphql`], [`signing`] | GraphQL operations; signed responses |
 //! | [`address`], [`answer`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
@@ -33,6 +34,7 @@ pub mod flatmap;
 pub mod flights;
 pub mod forward;
 pub mod graphql;
+pub mod grpc;
 pub mod heavy;
 pub mod json;
 pub mod listen;

@@ -19,6 +19,7 @@ use crate::jose::Claims;
 use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 use crate::runtime::request::Params;
+use crate::upstream::Response;
 
 /// A request that a step may read and change.
 #[derive(Debug, Clone)]
@@ -71,14 +72,9 @@ impl PipeRequest {
     }
 }
 
-/// A response on the wire.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    /// `None` if it was not read or the step does not need it. If a step sets it, it replaces the body.
-    pub body: Option<Bytes>,
-}
+/// A response as steps see it. The body is `None` where it was not read or is not the step's concern; what a step puts
+/// there replaces it.
+pub type Reply = Response<Option<Bytes>>;
 
 /// The result of the inner work.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! The view of a request for steps and pipeline, and the notes that steps leave for later ones.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,8 +94,6 @@ pub struct Notes {
     /// replace it.
     pub body: Option<Bytes>,
     pub rewritten: Option<Box<Rewritten>>,
-    /// A value that a step that requested a wait left for its own next call, which takes it.
-    pub awaited: Option<Arc<dyn Any + Send + Sync>>,
     /// A step has kept its worker busy for as long as a few requests take. The server clears this flag and lets other
     /// ready tasks run first.
     pub computed: bool,

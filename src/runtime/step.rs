@@ -4,9 +4,10 @@
 //! hash) reports this in its return value, so that the common case allocates nothing.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -42,10 +43,8 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
         true
     }
 
-    /// Lets the request pass, rejects it, or requests to be called again after a wait.
-    ///
-    /// `attempt` is the number of waits so far, initially 0. A step waits at most once.
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a>;
+    /// Lets the request pass, rejects it, or returns what to wait for before the decision.
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a>;
 }
 
 /// The decision of an [`EndpointStep`].
@@ -56,8 +55,73 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
 pub enum Gate<'a> {
     Pass,
     Refuse(Answer),
-    /// Await this (limited by the endpoint's deadline), then call `check` again with the next `attempt`.
-    Wait(Pin<Box<dyn Future<Output = ()> + Send + 'a>>),
+    /// The decision comes later: see [`Gate::wait`].
+    Wait(Wait<'a>),
+}
+
+impl<'a> Gate<'a> {
+    /// Waits for `work` and decides by its result. `None` if the time was up before.
+    pub fn wait<T: Send + 'a>(
+        work: impl Future<Output = T> + Send + 'a,
+        decide: impl FnOnce(Option<T>, &Head<'_>, &mut Notes) -> Gate<'a> + Send + 'a,
+    ) -> Gate<'a> {
+        Gate::Wait(Wait(Box::new(Waiting {
+            work: Some(Box::pin(work)),
+            came: None,
+            decide,
+        })))
+    }
+}
+
+/// A decision that has to wait.
+pub struct Wait<'a>(Box<dyn Later<'a> + Send + 'a>);
+
+impl<'a> Wait<'a> {
+    /// Ends when there is nothing more to wait for. A caller without time may decide before.
+    pub async fn done(&mut self) {
+        poll_fn(|cx| self.0.poll(cx)).await;
+    }
+
+    /// The decision, which may be to wait for something else.
+    pub fn decide(self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        self.0.decide(head, notes)
+    }
+}
+
+trait Later<'a> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    fn decide(self: Box<Self>, head: &Head<'_>, notes: &mut Notes) -> Gate<'a>;
+}
+
+struct Waiting<'a, T, N> {
+    /// `None` once it is done.
+    work: Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>,
+    came: Option<T>,
+    decide: N,
+}
+
+impl<'a, T, N> Later<'a> for Waiting<'a, T, N>
+where
+    N: FnOnce(Option<T>, &Head<'_>, &mut Notes) -> Gate<'a>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(work) = &mut self.work else {
+            return Poll::Ready(());
+        };
+        match work.as_mut().poll(cx) {
+            Poll::Ready(came) => {
+                self.came = Some(came);
+                self.work = None;
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn decide(self: Box<Self>, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        (self.decide)(self.came, head, notes)
+    }
 }
 
 /// A step around one call to a backend: circuit breaker, rate limit.

@@ -5,28 +5,16 @@ use http::{Version, header};
 use pingora_core::{Error, ErrorType};
 use pingora_proxy::Session;
 
-use crate::upstream::collect::{Collector, Overflow};
-
-/// Why a body was not had.
-#[derive(Debug)]
-pub enum BodyError {
-    /// More than the limit, announced or sent: 413, and the connection ends.
-    TooLarge,
-    /// The process holds as many bytes of bodies as it may: 503.
-    Full,
-    /// Chunks that are none.
-    Malformed,
-    /// The client paused for longer than `read_timeout`.
-    Slow,
-    /// The connection broke.
-    Gone(Box<Error>),
-}
+use crate::runtime::failure::{Failure, Kind};
+use crate::server::client::unread;
+use crate::upstream::budget::Full;
+use crate::upstream::collect::{Overflow, Pieces, whole};
 
 /// Reads the body of the session's request, answering `Expect: 100-continue` first.
 ///
 /// # Errors
 /// A body above `most` bytes is refused before it is buffered, by its announced length where it has one.
-pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> {
+pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, Failure> {
     if session.as_downstream_mut().is_body_empty() {
         return Ok(Bytes::new());
     }
@@ -36,35 +24,25 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, BodyError> 
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
     if announced.is_some_and(|length| length > most) {
-        return Err(BodyError::TooLarge);
+        return Err(Session::overflow(Overflow::TooLarge, most));
     }
-    ask_for_it(session).await.map_err(BodyError::Gone)?;
-    let Some(first) = next(session).await? else {
-        return Ok(Bytes::new());
-    };
-    if first.len() as u64 > most {
-        return Err(BodyError::TooLarge);
-    }
-    // The usual small body is one chunk: it is handed on as it came.
-    let Some(second) = next(session).await? else {
-        return Ok(first);
-    };
-    let expected = announced.map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
-    let mut whole = Collector::new(expected.max(first.len() + second.len()), most, 1);
-    whole.push(&first)?;
-    let mut chunk = Some(second);
-    while let Some(bytes) = chunk {
-        whole.push(&bytes)?;
-        chunk = next(session).await?;
-    }
-    Ok(whole.done())
+    let asked = ask_for_it(session).await;
+    asked.map_err(|error| unread(&error))?;
+    whole(session, announced, most, 1).await
 }
 
-impl From<Overflow> for BodyError {
-    fn from(overflow: Overflow) -> BodyError {
+impl Pieces for Session {
+    type Error = Failure;
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        let read = self.read_request_body().await;
+        read.map_err(|error| unread(&error))
+    }
+
+    fn overflow(overflow: Overflow, _: u64) -> Failure {
         match overflow {
-            Overflow::TooLarge => BodyError::TooLarge,
-            Overflow::Full => BodyError::Full,
+            Overflow::TooLarge => Failure::new(Kind::BodyTooLarge, "the body is too large"),
+            Overflow::Full => Failure::new(Kind::BodyUnbuffered, Full.to_string()),
         }
     }
 }
@@ -90,17 +68,6 @@ pub async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
     let written = downstream.write_continue_response().await;
     downstream.set_close_on_response_before_downstream_finish(true);
     written
-}
-
-async fn next(session: &mut Session) -> Result<Option<Bytes>, BodyError> {
-    session
-        .read_request_body()
-        .await
-        .map_err(|error| match error.etype() {
-            ErrorType::ReadTimedout => BodyError::Slow,
-            _ if is_malformed(&error) => BodyError::Malformed,
-            _ => BodyError::Gone(error),
-        })
 }
 
 /// Whether reading a body failed because the client sent something that is no body.

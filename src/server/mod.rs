@@ -10,8 +10,7 @@
 //! | [`tls`], `client_auth`, [`tickets`], `turns` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | `quick` | the health response without a session |
-//! | `body`, `respond`, `builtin` | request bodies, the gateway's own responses, health and echo |
-//! | `relay`, `trailers`, `grpc` | `no-op` responses as a streaming copy; rejections for gRPC clients |
+//! | `client`, `body`, `respond`, `builtin` | a session as the pipeline sees it, request bodies, the gateway's own responses, health and echo |
 //! | `tunnel` | WebSocket: its conditions, the copy in both directions, and its end |
 //! | [`admin`], [`control`], [`watch`], `upkeep`, `memory` | admin listeners, the control socket, changed files, background tasks, returning memory |
 
@@ -20,6 +19,7 @@ pub mod admin;
 mod body;
 mod builtin;
 pub mod chunks;
+mod client;
 mod client_auth;
 mod conn;
 pub mod control;
@@ -27,7 +27,6 @@ mod descriptors;
 mod folder;
 mod front;
 pub mod gateway;
-mod grpc;
 mod handover;
 pub mod head;
 mod listeners;
@@ -36,7 +35,6 @@ pub mod process;
 mod processors;
 pub mod proxy_protocol;
 mod quick;
-mod relay;
 mod respond;
 pub mod rewrite;
 mod room;
@@ -46,7 +44,6 @@ pub mod start;
 pub mod successor;
 pub mod tickets;
 pub mod tls;
-mod trailers;
 mod tunnel;
 mod turns;
 mod upkeep;

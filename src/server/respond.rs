@@ -9,8 +9,8 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use crate::runtime::answer::{Answer, Branding, Fields};
+use crate::runtime::grpc;
 use crate::runtime::service::Options;
-use crate::server::grpc;
 use crate::upstream::trimmed;
 
 /// If a response is sent early, the rest of the request body is read up to this size, so that the connection can be

@@ -1,5 +1,7 @@
 //! Reads whole bodies, within a limit for the body and the budget of the process.
 
+use std::future::Future;
+
 use bytes::{Bytes, BytesMut};
 
 use super::budget::{Budget, Charge, FREE};
@@ -15,6 +17,54 @@ pub enum Overflow {
     TooLarge,
     /// The process holds as many bytes of bodies as it may.
     Full,
+}
+
+/// A body that comes in pieces.
+pub trait Pieces: Send {
+    type Error;
+
+    /// The next piece; `None` after the last one.
+    fn piece(&mut self) -> impl Future<Output = Result<Option<Bytes>, Self::Error>> + Send;
+
+    /// The error for a body that cannot be collected.
+    fn overflow(overflow: Overflow, most: u64) -> Self::Error;
+}
+
+/// Reads a body to its end, at most `most` bytes; `announced` is its length where that is known. The usual body is one
+/// piece, which is returned as it came. `copies`: see [`Collector::new`].
+///
+/// # Errors
+/// The body is too large, by its announced length before it is read; there is no room for it; or it breaks off.
+pub async fn whole<P: Pieces>(
+    from: &mut P,
+    announced: Option<u64>,
+    most: u64,
+    copies: usize,
+) -> Result<Bytes, P::Error> {
+    let too_large = || P::overflow(Overflow::TooLarge, most);
+    if announced.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let Some(first) = from.piece().await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() as u64 > most {
+        return Err(too_large());
+    }
+    let Some(second) = from.piece().await? else {
+        return Ok(first);
+    };
+    let expected = announced.and_then(|length| usize::try_from(length).ok());
+    let room = expected.unwrap_or(first.len() * 4);
+    let mut whole = Collector::new(room.max(first.len() + second.len()), most, copies);
+    let full = |overflow| P::overflow(overflow, most);
+    whole.push(&first).map_err(full)?;
+    let mut piece = Some(second);
+    while let Some(bytes) = piece {
+        whole.push(&bytes).map_err(full)?;
+        piece = from.piece().await?;
+    }
+    Ok(whole.done())
 }
 
 /// A body that is being collected.

@@ -52,8 +52,18 @@ struct Built {
 
 /// The hosts of a call, borrowed from the set or owned by the call.
 pub(super) enum HostList<'a> {
-    Fixed(&'a [Host]),
+    Fixed(&'a Arc<[Host]>),
     Shared(Arc<[Host]>),
+}
+
+impl HostList<'_> {
+    /// The list, kept alive by whoever holds it.
+    pub(super) fn shared(self) -> Arc<[Host]> {
+        match self {
+            HostList::Fixed(list) => Arc::clone(list),
+            HostList::Shared(list) => list,
+        }
+    }
 }
 
 impl Deref for HostList<'_> {
@@ -331,7 +341,7 @@ impl HostSet {
             } => {
                 self.client.dns.ready_service(entry).await;
                 let Some(targets) = entry.targets.load_full() else {
-                    return HostList::Fixed(&[]);
+                    return HostList::Shared(Arc::from([]));
                 };
                 if let Some(built) = &*built.load()
                     && Arc::ptr_eq(&built.of, &targets)

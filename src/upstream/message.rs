@@ -16,11 +16,37 @@ pub struct Outgoing {
 }
 
 /// A complete response of an upstream. The body is limited in size, and decoded if we had requested gzip.
+pub type Incoming = Response<Bytes>;
+
+/// A response of an upstream, or of a step in its place.
 #[derive(Debug, Clone)]
-pub struct Incoming {
+pub struct Response<B> {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub body: Bytes,
+    /// The whole body, or an `Option` where it may stream past instead.
+    pub body: B,
     /// The host that was called first, as configured, for messages. `None` if no host was called.
     pub origin: Option<Arc<str>>,
+}
+
+impl<B> Response<B> {
+    /// A response that no host gave.
+    pub fn local(status: StatusCode, headers: HeaderMap, body: B) -> Response<B> {
+        Response {
+            status,
+            headers,
+            body,
+            origin: None,
+        }
+    }
+
+    /// The same response with `change` applied to its body.
+    pub fn map_body<C>(self, change: impl FnOnce(B) -> C) -> Response<C> {
+        Response {
+            status: self.status,
+            headers: self.headers,
+            body: change(self.body),
+            origin: self.origin,
+        }
+    }
 }

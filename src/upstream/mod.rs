@@ -15,12 +15,14 @@
 //! | `turn` | the order in which hosts and addresses are tried |
 //! | `dns` | [`DnsTable`]: the address table, refreshed outside the request path |
 //! | `exchange` | [`Exchange`]: one request and one response on one connection, as a stream |
+//! | `websocket` | the handshake of a WebSocket |
 //! | `wire` | the request head on the wire |
 //! | `link` | a connection that flushes before it waits, and can return data that was read |
-//! | `call` | calls with whole bodies: redirects, gzip, limits |
+//! | `call` | [`Call`]: one call with its redirects; its response is streamed, or collected up to a limit |
 //! | [`collect`] | bodies that are read whole, within a limit and the budget |
 //! | [`budget`] | a limit on the bytes of bodies that the whole process holds |
 //! | `redirect`, `gunzip` | the call that follows a redirect; gzip decoded piece by piece |
+//! | `timer` | [`within`]: a cheap timeout |
 //! | `error` | [`CallError`]: why a call failed, with the text for the log |
 //! | `flight` | work of a background task that requests wait for together |
 //! | `side` | our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size |
@@ -53,12 +55,14 @@ mod proxy;
 mod redirect;
 mod rules;
 mod side;
+mod timer;
 mod tls;
 mod tunnel;
 mod turn;
+mod websocket;
 mod wire;
 
-pub use call::CallOptions;
+pub use call::{Call, CallBody, CallOptions, Piece, Source, Unwatched};
 pub use certificate::{
     CertificateFacts, PemError, certificate_pair, certificates_in, facts, read_ocsp_response,
 };
@@ -71,7 +75,7 @@ pub use gunzip::{Gunzip, is_gzip};
 pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};
 pub use listed::{ListedCertificates, ShownBy};
-pub use message::{Incoming, Outgoing};
+pub use message::{Incoming, Outgoing, Response};
 pub use proof::{Signed, explained, verify as verify_signature, words as certificate_words};
 pub use proxy::{Proxies, ProxyError};
 pub use redirect::NextCall;
@@ -80,5 +84,7 @@ pub use side::{
     GrpcAnswer, GrpcClient, SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer,
     VaultServerError,
 };
+pub use timer::within;
 pub use tls::{CertificatePair, TlsPolicy};
+pub use websocket::{Upgraded, handshake_fields, is_websocket};
 pub use wire::{OUR_USER_AGENT, trimmed};

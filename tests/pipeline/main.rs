@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use portcullis::runtime::decode::{Decoder, Kind};
 use portcullis::runtime::encode::Encoding;
 use portcullis::runtime::forward::{HeaderRules, QueryRules};
-use portcullis::runtime::pipeline::{ClientCall, Outcome, Upstream, run_with};
+use portcullis::runtime::pipeline::{ClientCall, Ending, Upstream, run_with};
 use portcullis::runtime::request::Params;
 use portcullis::runtime::router::Pattern;
 use portcullis::runtime::service::{
@@ -126,7 +126,10 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         announce_length: false,
         started: Instant::now(),
     };
-    let Outcome { answer, .. } = run_with(&Upstream, &options(), &endpoint, &work, &call).await;
+    let outcome = run_with(&Upstream, &options(), &endpoint, &work, &call).await;
+    let Ending::Answer(answer) = outcome.ending else {
+        panic!("a composed endpoint answers")
+    };
     let body = String::from_utf8(answer.body.to_vec()).unwrap();
     (answer.status.as_u16(), body)
 }

@@ -291,7 +291,7 @@ async fn an_early_refusal_is_heard_though_nobody_reads_the_body() {
     let length = RequestBody::Length(32 << 20);
     for framing in [length, RequestBody::Chunked] {
         let head = call(Method::POST, "/", &[], "");
-        let mut exchange = hosts.open(&head, framing).await.unwrap();
+        let mut exchange = hosts.open(head.clone(), framing).await.unwrap();
         let upload = async {
             for _ in 0..512 {
                 let piece = bytes::Bytes::from(vec![b'x'; 64 << 10]);

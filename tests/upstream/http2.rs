@@ -300,7 +300,10 @@ async fn a_body_that_streams_past_is_sent_again_too() {
     .await;
     let hosts = server.hosts();
     let head = call(Method::PUT, "/", &[], "");
-    let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
+    let mut exchange = hosts
+        .open(head.clone(), RequestBody::Chunked)
+        .await
+        .unwrap();
     for piece in ["one ", "two ", "three"] {
         exchange
             .write_body(Bytes::from(piece), false)
@@ -321,7 +324,10 @@ async fn a_body_that_fills_the_window_of_a_peer_that_refuses_is_sent_again() {
     .await;
     let hosts = server.hosts();
     let head = call(Method::POST, "/", &[], "");
-    let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
+    let mut exchange = hosts
+        .open(head.clone(), RequestBody::Chunked)
+        .await
+        .unwrap();
     for _ in 0..2 {
         let piece = Bytes::from(vec![b'x'; 50 << 10]);
         exchange.write_body(piece, false).await.unwrap();
@@ -352,7 +358,10 @@ async fn a_body_beyond_what_is_kept_is_not_sent_in_part() {
     let server = Server::start(|_, _| Does::Refuse).await;
     let hosts = server.hosts();
     let head = call(Method::PUT, "/", &[], "");
-    let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
+    let mut exchange = hosts
+        .open(head.clone(), RequestBody::Chunked)
+        .await
+        .unwrap();
     // Within the window of HTTP/2, which the server does not enlarge.
     for _ in 0..8 {
         let piece = Bytes::from(vec![b'x'; 12 << 10]);

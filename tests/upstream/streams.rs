@@ -17,7 +17,10 @@ async fn a_body_is_streamed_out_and_an_answer_in() {
     let hosts = stub.hosts();
     let head = call(Method::POST, "/", &[], "");
     for _ in 0..2 {
-        let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
+        let mut exchange = hosts
+            .open(head.clone(), RequestBody::Chunked)
+            .await
+            .unwrap();
         exchange
             .write_body(Bytes::from_static(b"ab"), false)
             .await
@@ -46,7 +49,7 @@ async fn a_body_ends_once_whatever_its_last_piece_is() {
     let head = call(Method::POST, "/", &[], "");
     let empty = Bytes::new;
     for framing in [RequestBody::Chunked, RequestBody::Length(4)] {
-        let mut exchange = hosts.open(&head, framing).await.unwrap();
+        let mut exchange = hosts.open(head.clone(), framing).await.unwrap();
         for piece in [empty(), Bytes::from_static(b"ab"), empty()] {
             exchange.write_body(piece, false).await.unwrap();
         }
@@ -86,7 +89,7 @@ async fn a_wait_that_was_cancelled_goes_on_where_it_was() {
     });
     let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
     let head = get("/");
-    let mut exchange = hosts.open(&head, RequestBody::Empty).await.unwrap();
+    let mut exchange = hosts.open(head.clone(), RequestBody::Empty).await.unwrap();
     let moment = Duration::from_millis(30);
     for _ in 0..2 {
         assert!(
@@ -118,7 +121,7 @@ async fn a_stream_without_a_body_survives_a_dead_pooled_connection() {
     let hosts = stub.hosts();
     for (path, body) in [("/first", "first"), ("/second", "again")] {
         let head = get(path);
-        let mut exchange = hosts.open(&head, RequestBody::Empty).await.unwrap();
+        let mut exchange = hosts.open(head.clone(), RequestBody::Empty).await.unwrap();
         exchange.read_header().await.unwrap();
         assert_eq!(exchange.read_body().await.unwrap().unwrap(), body);
         assert!(exchange.read_body().await.unwrap().is_none());
@@ -134,7 +137,7 @@ async fn an_exchange_that_is_dropped_closes_its_connection() {
     let head = get("/");
     let (mut stream, exchange) = tokio::join!(
         async { listener.accept().await.unwrap().0 },
-        hosts.open(&head, RequestBody::Empty)
+        hosts.open(head.clone(), RequestBody::Empty)
     );
     drop(exchange);
     let mut all = Vec::new();
@@ -148,7 +151,10 @@ async fn an_unfinished_request_never_goes_back_to_the_pool() {
     let hosts = stub.hosts();
     hosts.call(get("/a"), &crate::stub::OPTIONS).await.unwrap();
     let head = call(Method::POST, "/b", &[], "");
-    let mut exchange = hosts.open(&head, RequestBody::Length(10)).await.unwrap();
+    let mut exchange = hosts
+        .open(head.clone(), RequestBody::Length(10))
+        .await
+        .unwrap();
     exchange
         .write_body(Bytes::from_static(b"abc"), false)
         .await
@@ -170,16 +176,12 @@ async fn a_redirect_names_the_next_call() {
     .await;
     let hosts = stub.hosts();
     let head = get("/a");
-    let mut exchange = hosts.open(&head, RequestBody::Empty).await.unwrap();
+    let mut exchange = hosts.open(head.clone(), RequestBody::Empty).await.unwrap();
     exchange.read_header().await.unwrap();
     let next = exchange.redirect(1, false).unwrap().unwrap();
     exchange.release().await;
     assert_eq!(next.out.target, "/b");
-    let mut exchange = next
-        .hosts
-        .open(&next.out, RequestBody::Empty)
-        .await
-        .unwrap();
+    let mut exchange = next.hosts.open(next.out, RequestBody::Empty).await.unwrap();
     exchange.read_header().await.unwrap();
     assert!(exchange.redirect(2, false).unwrap().is_none());
     assert_eq!(exchange.read_body().await.unwrap().unwrap(), "b");
@@ -198,8 +200,8 @@ async fn calls_beyond_the_bound_of_a_host_wait_for_their_turn() {
         HostSet::fixed(&client, &[stub.url()]),
     );
     let head = get("/");
-    let first = one.open(&head, RequestBody::Empty).await.unwrap();
-    let mut second = Box::pin(two.open(&head, RequestBody::Empty));
+    let first = one.open(head.clone(), RequestBody::Empty).await.unwrap();
+    let mut second = Box::pin(two.open(head.clone(), RequestBody::Empty));
     let moment = Duration::from_millis(50);
     assert!(tokio::time::timeout(moment, &mut second).await.is_err());
     drop(first);
@@ -250,7 +252,10 @@ async fn http2_in_plain_text_carries_trailers() {
     };
     let hosts = HostSet::fixed(&client(settings), &[url]);
     let head = call(Method::POST, "/", &[("te", "trailers")], "");
-    let mut exchange = hosts.open(&head, RequestBody::Chunked).await.unwrap();
+    let mut exchange = hosts
+        .open(head.clone(), RequestBody::Chunked)
+        .await
+        .unwrap();
     exchange
         .write_body(Bytes::from_static(b"ab"), true)
         .await

@@ -42,7 +42,7 @@ pub struct ApiKeyCheck {
 }
 
 impl EndpointStep for ApiKeyCheck {
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, _attempt: u8) -> Gate<'a> {
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let presented = match self.presented(head) {
             Ok(Some(key)) => key,
             Ok(None) => return unauthorized("missing_api_key", notes),
@@ -121,7 +121,7 @@ fn decoded(text: &str) -> Cow<'_, [u8]> {
 }
 
 /// As in the token validator, only a 401.
-fn unauthorized(why: &'static str, notes: &mut Notes) -> Gate<'static> {
+fn unauthorized<'g>(why: &'static str, notes: &mut Notes) -> Gate<'g> {
     notes.refused = Some(why);
     Gate::Refuse(Answer::empty(StatusCode::UNAUTHORIZED))
 }

@@ -153,11 +153,11 @@ impl FirstAttempt {
 }
 
 impl EndpointStep for FirstAttempt {
-    fn check<'a>(&'a self, _head: &Head<'_>, _notes: &mut Notes, attempt: u8) -> Gate<'a> {
-        if attempt > 0 || self.0.is_here() || *self.0.attempted.borrow() {
+    fn check<'a>(&'a self, _head: &Head<'_>, _notes: &mut Notes) -> Gate<'a> {
+        if self.0.is_here() || *self.0.attempted.borrow() {
             return Gate::Pass;
         }
-        Gate::Wait(Box::pin(self.wait()))
+        Gate::wait(self.wait(), |_, _, _| Gate::Pass)
     }
 }
 

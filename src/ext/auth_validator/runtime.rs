@@ -98,7 +98,21 @@ enum Want {
 }
 
 impl EndpointStep for Arc<Validator> {
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a> {
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        self.decide(head, notes, Keys::AsTheyAre)
+    }
+}
+
+/// Whether key sets were waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    AsTheyAre,
+    /// Nothing more is waited for.
+    Fetched,
+}
+
+impl Validator {
+    fn decide<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, keys: Keys) -> Gate<'a> {
         let token = match self.places.token(head) {
             Ok(Some(token)) => token,
             Ok(None) if self.optional && !self.url_claims.need_a_token() => {
@@ -108,7 +122,7 @@ impl EndpointStep for Arc<Validator> {
             Ok(None) => return self.refuse(&Refusal::missing(), notes),
             Err(refusal) => return self.refuse(&refusal, notes),
         };
-        match self.judge(token, attempt, notes) {
+        match self.judge(token, keys, notes) {
             Verdict::Claims(claims) => match self.hand_on(&claims, notes) {
                 Ok(()) => {
                     if claims.expiry().is_none() {
@@ -122,7 +136,10 @@ impl EndpointStep for Arc<Validator> {
             },
             Verdict::Refused(refusal) => self.refuse(&refusal, notes),
             Verdict::Wait(provider, want) => {
-                Gate::Wait(Box::pin(provider.fetch(want, self.patience)))
+                let fetching = provider.fetch(want, self.patience);
+                Gate::wait(fetching, |_, head, notes| {
+                    self.decide(head, notes, Keys::Fetched)
+                })
             }
         }
     }
@@ -134,7 +151,7 @@ impl Validator {
         &self.providers.list
     }
 
-    fn judge<'a>(&'a self, token: &str, attempt: u8, notes: &mut Notes) -> Verdict<'a> {
+    fn judge<'a>(&'a self, token: &str, keys: Keys, notes: &mut Notes) -> Verdict<'a> {
         let now = self.clock.wall();
         if let Some((provider, claims)) = self.remembered(token, now) {
             return self.admitted(provider, claims, now);
@@ -145,16 +162,16 @@ impl Validator {
         };
         let current = provider.source.current();
         let Some(snapshot) = current.as_ref() else {
-            return match attempt {
-                0 => Verdict::Wait(provider, Want::Keys),
-                _ => Verdict::Refused(provider.keys_unavailable(self.log.debug)),
+            return match keys {
+                Keys::AsTheyAre => Verdict::Wait(provider, Want::Keys),
+                Keys::Fetched => Verdict::Refused(provider.keys_unavailable(self.log.debug)),
             };
         };
         let verified = self.verify(provider, snapshot, token, now);
         notes.computed |= verified.computed;
         match verified.verdict {
             Ok(claims) => self.admitted(provider, claims, now),
-            Err(refusal) if refusal.reason == Reason::UnknownKey && attempt == 0 => {
+            Err(refusal) if refusal.reason == Reason::UnknownKey && keys == Keys::AsTheyAre => {
                 match provider.want(token) {
                     Some(want) => Verdict::Wait(provider, want),
                     None => Verdict::Refused(refusal),
@@ -256,7 +273,7 @@ impl Validator {
     }
 
     /// No token, no claims: what the client sent under the names of claims goes.
-    fn anonymous(&self, notes: &mut Notes) -> Gate<'static> {
+    fn anonymous<'g>(&self, notes: &mut Notes) -> Gate<'g> {
         for propagation in &self.propagate {
             notes.set_header(&propagation.header, SmallVec::new());
         }
@@ -298,7 +315,7 @@ impl Validator {
             .map_err(|_| unfit("no header can carry it"))
     }
 
-    fn refuse(&self, refusal: &Refusal, notes: &mut Notes) -> Gate<'static> {
+    fn refuse<'g>(&self, refusal: &Refusal, notes: &mut Notes) -> Gate<'g> {
         self.log.refused(refusal);
         if refusal.reason == Reason::Missing {
             notes.errors.push(refusal.detail.clone());

@@ -73,16 +73,20 @@ fn with_token(token: &str) -> HeaderMap {
 async fn ask(steps: &[Box<dyn EndpointStep>], fields: &HeaderMap) -> (Option<Answer>, Notes) {
     let mut notes = Notes::default();
     for step in steps {
-        let mut attempt = 0;
+        let head = head(&Method::GET, "/x", fields);
+        let mut gate = step.check(&head, &mut notes);
+        let mut waits = 0;
         loop {
-            let head = head(&Method::GET, "/x", fields);
-            match step.check(&head, &mut notes, attempt) {
+            gate = match gate {
                 Gate::Pass => break,
                 Gate::Refuse(answer) => return (Some(answer), notes),
-                Gate::Wait(wait) => wait.await,
-            }
-            attempt += 1;
-            assert!(attempt < 2, "a step waits once");
+                Gate::Wait(mut wait) => {
+                    wait.done().await;
+                    wait.decide(&head, &mut notes)
+                }
+            };
+            waits += 1;
+            assert!(waits < 2, "a step waits once");
         }
     }
     (None, notes)

@@ -1,6 +1,6 @@
 //! The step that checks names and passwords.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -97,24 +97,8 @@ pub struct BasicCheck {
     pub challenge: HeaderValue,
 }
 
-/// The result of bcrypt. Empty if there was no turn in time.
-type Slot = OnceLock<bool>;
-
 impl EndpointStep for BasicCheck {
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a> {
-        if attempt > 0 {
-            let said = notes.awaited.take();
-            let said = said.and_then(|slot| slot.downcast::<Slot>().ok());
-            return match said.and_then(|slot| slot.get().copied()) {
-                Some(true) => Gate::Pass,
-                Some(false) => self.unauthorized("wrong_password", notes),
-                None => later(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    Duration::from_secs(1),
-                    notes,
-                ),
-            };
-        }
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let mut lines = head.headers.get_all(AUTHORIZATION).iter();
         let first = lines.next();
         if lines.next().is_some() {
@@ -141,11 +125,26 @@ impl EndpointStep for BasicCheck {
                     password: password.to_owned(),
                     proof,
                 };
-                let slot = Arc::new(Slot::new());
-                notes.awaited = Some(slot.clone());
-                Gate::Wait(Box::pin(compare(login, place, slot)))
+                Gate::wait(compare(login, place), |said, _, notes| {
+                    self.compared(said.flatten(), notes)
+                })
             }
             Err(wait) => later(StatusCode::TOO_MANY_REQUESTS, wait, notes),
+        }
+    }
+}
+
+impl BasicCheck {
+    /// Decides by the result of bcrypt. `None` if there was no turn in time.
+    fn compared<'g>(&self, said: Option<bool>, notes: &mut Notes) -> Gate<'g> {
+        match said {
+            Some(true) => Gate::Pass,
+            Some(false) => self.unauthorized("wrong_password", notes),
+            None => later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Duration::from_secs(1),
+                notes,
+            ),
         }
     }
 }
@@ -176,31 +175,26 @@ impl Login {
 }
 
 /// Runs bcrypt when it is the request's turn, on a thread where it does not block other requests.
-async fn compare(login: Login, place: Place, slot: Arc<Slot>) {
-    let Some(turn) = place.turn().await else {
-        return;
-    };
+async fn compare(login: Login, place: Place) -> Option<bool> {
+    let turn = place.turn().await?;
     // bcrypt continues even if the client closes its connection, so the task holds the turn.
     let comparing = tokio::task::spawn_blocking(move || {
         let right = login.is_right();
         drop(turn);
         right
     });
-    if let Ok(right) = comparing.await {
-        // The value is set only once, by this task.
-        let _ = slot.set(right);
-    }
+    comparing.await.ok()
 }
 
 /// Nothing was compared. The client may try again.
-fn later(status: StatusCode, wait: Duration, notes: &mut Notes) -> Gate<'static> {
+fn later<'g>(status: StatusCode, wait: Duration, notes: &mut Notes) -> Gate<'g> {
     notes.refused = Some("rate_limited");
     let wait = HeaderValue::from(seconds_up(wait));
     Gate::Refuse(Answer::empty(status).with(RETRY_AFTER, wait))
 }
 
 impl BasicCheck {
-    fn unauthorized(&self, why: &'static str, notes: &mut Notes) -> Gate<'static> {
+    fn unauthorized<'g>(&self, why: &'static str, notes: &mut Notes) -> Gate<'g> {
         notes.refused = Some(why);
         let answer = Answer::empty(StatusCode::UNAUTHORIZED);
         Gate::Refuse(answer.with(WWW_AUTHENTICATE, self.challenge.clone()))

@@ -35,11 +35,11 @@ async fn ask(step: &dyn EndpointStep, values: &[HeaderValue]) -> (u16, &'static 
     }
     let head = head(&Method::GET, "/e", &headers);
     let mut notes = Notes::default();
-    let mut gate = step.check(&head, &mut notes, 0);
+    let mut gate = step.check(&head, &mut notes);
     let waited = matches!(gate, Gate::Wait(_));
-    if let Gate::Wait(wait) = gate {
-        wait.await;
-        gate = step.check(&head, &mut notes, 1);
+    if let Gate::Wait(mut wait) = gate {
+        wait.done().await;
+        gate = wait.decide(&head, &mut notes);
     }
     let status = match gate {
         Gate::Pass => 200,
@@ -102,10 +102,10 @@ async fn login(step: &dyn EndpointStep, client: &str, credentials: &str) -> u16 
     let mut head = head(&Method::GET, "/e", &headers);
     head.client = client.parse().unwrap();
     let mut notes = Notes::default();
-    let mut gate = step.check(&head, &mut notes, 0);
-    if let Gate::Wait(wait) = gate {
-        wait.await;
-        gate = step.check(&head, &mut notes, 1);
+    let mut gate = step.check(&head, &mut notes);
+    if let Gate::Wait(mut wait) = gate {
+        wait.done().await;
+        gate = wait.decide(&head, &mut notes);
     }
     match gate {
         Gate::Pass => 200,

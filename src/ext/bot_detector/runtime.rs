@@ -93,7 +93,7 @@ impl EndpointStep for BotDetector {
         false
     }
 
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, _attempt: u8) -> Gate<'a> {
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         match self.refuse(head, notes) {
             Some(answer) => Gate::Refuse(answer),
             None => Gate::Pass,

@@ -76,11 +76,7 @@ fn an_endpoint_has_its_own_rules() {
     let headers: HeaderMap = [(USER_AGENT, HeaderValue::from_static("a"))]
         .into_iter()
         .collect();
-    let gate = steps[0].check(
-        &head(&Method::GET, "/m", &headers),
-        &mut Notes::default(),
-        0,
-    );
+    let gate = steps[0].check(&head(&Method::GET, "/m", &headers), &mut Notes::default());
     assert!(matches!(gate, Gate::Refuse(_)));
 }
 

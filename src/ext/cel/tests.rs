@@ -169,6 +169,7 @@ async fn a_response_shows_status_and_headers() {
             status: StatusCode::CREATED,
             headers,
             body: None,
+            origin: None,
         }),
         ..PipeResponse::skipped()
     };

@@ -1,7 +1,6 @@
 //! `modifier/lua-endpoint`: a script that sees the client's request before it is processed.
 
-use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_TYPE, HOST};
@@ -26,29 +25,20 @@ pub(super) struct LuaEndpoint {
     pub(super) place: Box<str>,
 }
 
-/// How the script ended. Empty while it runs.
-type Outcome = Mutex<Option<Result<Box<ClientView>, Stop>>>;
-
 impl EndpointStep for LuaEndpoint {
     fn needs_body(&self) -> bool {
         self.script.reads_body
     }
 
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a> {
-        if attempt > 0 {
-            return self.ended(notes);
-        }
-        let outcome: Arc<Outcome> = Arc::default();
-        notes.awaited = Some(Arc::clone(&outcome) as Arc<dyn Any + Send + Sync>);
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let state = Run {
             client: Some(Box::new(view(head, notes))),
             deadline: Instant::now() + self.timeout,
             ..Run::default()
         };
-        Gate::Wait(Box::pin(async move {
-            let ran = self.run(state).await;
-            *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(ran);
-        }))
+        Gate::wait(self.run(state), |ran, _, notes| {
+            self.ended(ran.unwrap_or(Err(Stop::Deadline)), notes)
+        })
     }
 }
 
@@ -60,17 +50,8 @@ impl LuaEndpoint {
         state.client.ok_or(Stop::Deadline)
     }
 
-    fn ended(&self, notes: &mut Notes) -> Gate<'_> {
-        let outcome = notes
-            .awaited
-            .take()
-            .and_then(|awaited| awaited.downcast::<Outcome>().ok())
-            .and_then(|outcome| {
-                let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-                outcome.take()
-            });
-        // Without an outcome, the wait was cancelled.
-        match outcome.unwrap_or(Err(Stop::Deadline)) {
+    fn ended<'g>(&self, ran: Result<Box<ClientView>, Stop>, notes: &mut Notes) -> Gate<'g> {
+        match ran {
             Ok(view) => {
                 apply(*view, notes);
                 Gate::Pass

@@ -63,7 +63,7 @@ impl Files {
         let reading = move || read(&root, &file, &request);
         tokio::task::spawn_blocking(reading)
             .await
-            .map_err(|_| Failure::new(Kind::Canceled, "a file could not be read"))
+            .map_err(|_| Failure::new(Kind::Refused, "a file could not be read"))
     }
 }
 
@@ -149,11 +149,7 @@ fn part(root: &Path, path: &Path, request: &Asked) -> io::Result<Reply> {
     let mut headers = HeaderMap::with_capacity(3);
     headers.insert(CONTENT_TYPE, media::of(path));
     headers.extend(content_range);
-    Ok(Reply {
-        status,
-        headers,
-        body: Some(Bytes::from(body)),
-    })
+    Ok(Reply::local(status, headers, Some(Bytes::from(body))))
 }
 
 /// Opens a file that is below the folder, after resolving links.
@@ -197,9 +193,5 @@ fn is_below(root: &Path, file: &File, path: &Path) -> bool {
 }
 
 fn empty(status: StatusCode) -> Reply {
-    Reply {
-        status,
-        headers: HeaderMap::new(),
-        body: Some(Bytes::new()),
-    }
+    Reply::local(status, HeaderMap::new(), Some(Bytes::new()))
 }

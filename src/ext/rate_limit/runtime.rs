@@ -1,6 +1,6 @@
 //! The steps that enforce the limits of an endpoint and of a backend.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
@@ -67,9 +67,6 @@ pub(super) struct Decision {
     left: SmallVec<[(&'static str, Left); 2]>,
 }
 
-/// The decision that was made while the request waited for the shared store.
-type Slot = OnceLock<Decision>;
-
 impl EndpointLimit {
     /// The limits in `limits`, for clients distinguished by `identity`.
     pub fn new(
@@ -86,7 +83,7 @@ impl EndpointLimit {
         }
     }
 
-    fn conclude(&self, decision: &Decision, notes: &mut Notes) -> Gate<'static> {
+    fn conclude<'g>(&self, decision: &Decision, notes: &mut Notes) -> Gate<'g> {
         if self.fields.are_wanted() {
             self.fields
                 .write(&decision.left, &mut notes.response_fields);
@@ -99,8 +96,7 @@ impl EndpointLimit {
 }
 
 impl EndpointStep for EndpointLimit {
-    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes, attempt: u8) -> Gate<'a> {
-        let awaited = notes.awaited.take();
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let who = self
             .limits
             .clients
@@ -111,23 +107,17 @@ impl EndpointStep for EndpointLimit {
         }
         let decision = match &self.cluster {
             None => self.limits.decide_here(who.as_deref()),
-            Some(cluster) if attempt == 0 && cluster.store.is_ready() => {
-                let (limits, slot) = (&self.limits, Arc::new(Slot::new()));
-                notes.awaited = Some(slot.clone());
-                return Gate::Wait(Box::pin(async move {
-                    // The value is set only once, by this task.
-                    let _ = slot.set(cluster.decide(limits, who).await);
-                }));
+            Some(cluster) if cluster.store.is_ready() => {
+                let asked = cluster.decide(&self.limits, who.clone());
+                return Gate::wait(asked, move |decision, _, notes| {
+                    let without = || cluster.without_store(&self.limits, who.as_deref());
+                    self.conclude(&decision.unwrap_or_else(without), notes)
+                });
             }
-            Some(cluster) => decided(awaited)
-                .unwrap_or_else(|| cluster.without_store(&self.limits, who.as_deref())),
+            Some(cluster) => cluster.without_store(&self.limits, who.as_deref()),
         };
         self.conclude(&decision, notes)
     }
-}
-
-fn decided(awaited: Option<Arc<dyn std::any::Any + Send + Sync>>) -> Option<Decision> {
-    awaited?.downcast::<Slot>().ok()?.get().cloned()
 }
 
 impl Decision {
@@ -167,7 +157,7 @@ impl Decision {
 /// 429 if the client's limit is used up, 503 if the endpoint's is. As in KrakenD the response is empty, but it
 /// contains the time to wait. For a client without a name that is one second, although waiting alone does not help
 /// it.
-fn refuse(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'static> {
+fn refuse<'g>(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'g> {
     notes.refused = Some("rate_limited");
     notes.errors.push(EXCEEDED.into());
     let status = if name == CLIENT {

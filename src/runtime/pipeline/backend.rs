@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
@@ -13,11 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::carrier::Carrier;
 use super::client::{ClientCall, Sources};
-use super::fetch::fetch;
+use super::fetch::whole;
 use super::guard::Guard;
 use super::limit::Limit;
 use super::merge::{Part, Passed};
 use super::piped;
+use super::race::race;
 use crate::jose::Claims;
 use crate::runtime::answer::Fields;
 use crate::runtime::decode;
@@ -32,7 +31,7 @@ use crate::runtime::step::Outcome;
 use crate::runtime::template::Values as _;
 use crate::telemetry::observe;
 use crate::telemetry::text::masked;
-use crate::upstream::{Incoming, Outgoing};
+use crate::upstream::{Call, Incoming, Outgoing};
 
 /// What all calls of one request share.
 pub(super) struct Context<'a, C> {
@@ -74,7 +73,7 @@ pub(super) struct Seed {
     pub(super) claims: Option<Arc<Claims>>,
 }
 
-/// Builds the call to `backend`; `earlier` are the answers of the backends before it in a sequence.
+/// Builds the call to `backend`; `earlier` are the responses of the backends before it in a sequence.
 ///
 /// This comes before the backend's steps: a request that cannot be turned into a call says nothing about the upstream
 /// and must not open its circuit.
@@ -188,7 +187,10 @@ pub(super) async fn get<C: Carrier>(
     });
     let mut part = match cx.concurrent_calls {
         0 | 1 => exchange(cx.carrier, most_bytes, backend, out, limit).await,
-        many => Box::pin(race(cx, backend, out, many, limit)).await,
+        many => {
+            let call = || exchange(cx.carrier, most_bytes, backend, out.clone(), limit);
+            Box::pin(race(many, call, |part| part.complete)).await
+        }
     }?;
     if called.is_some() {
         part.meta.get_or_insert_default().called = called;
@@ -196,31 +198,7 @@ pub(super) async fn get<C: Carrier>(
     Ok(part)
 }
 
-/// The first complete answer of `many` equal calls wins and ends the others. Without one: the last answer, or else the
-/// last failure.
-async fn race<C: Carrier>(
-    cx: &Context<'_, C>,
-    backend: &Backend,
-    out: Prepared,
-    many: u32,
-    limit: &Limit,
-) -> Result<Part, Failure> {
-    let most_bytes = cx.options.max_upstream_body_bytes;
-    let mut calls: FuturesUnordered<_> = (0..many)
-        .map(|_| exchange(cx.carrier, most_bytes, backend, out.clone(), limit))
-        .collect();
-    let mut last: Option<Result<Part, Failure>> = None;
-    while let Some(result) = calls.next().await {
-        match (&result, &last) {
-            (Ok(part), _) if part.complete => return result,
-            (Err(_), Some(Ok(_))) => {}
-            _ => last = Some(result),
-        }
-    }
-    last.unwrap_or_else(|| Err(Failure::canceled()))
-}
-
-/// Makes one call through the backend's steps, and reads the answer.
+/// Makes one call through the backend's steps, and reads the response.
 pub(super) async fn exchange<C: Carrier>(
     carrier: &C,
     most_bytes: u64,
@@ -275,11 +253,11 @@ async fn plain<C: Carrier>(
     limit: &Limit,
 ) -> Result<Part, Failure> {
     let (method, target) = (out.method.clone(), out.target.clone());
-    let incoming = fetch(carrier, most_bytes, backend, &backend.hosts, out, limit).await?;
+    let incoming = whole(carrier, most_bytes, backend, Call::whole(out), limit).await?;
     read(backend, incoming, &method, &target)
 }
 
-/// An answer's data. Only 200 and 201 are success; a `no-op` answer has none to show, whatever its status.
+/// A response's data. Only 200 and 201 are success; a `no-op` answer has none to show, whatever its status.
 pub(super) fn read(
     backend: &Backend,
     incoming: Incoming,
@@ -309,7 +287,7 @@ pub(super) fn read(
     }
 }
 
-/// An answer whose status is no success, as `backend/http` wants it shown.
+/// A response whose status is no success, as `backend/http` wants it shown.
 fn refused(
     backend: &Backend,
     incoming: Incoming,
@@ -335,7 +313,7 @@ fn refused(
     })
 }
 
-/// An answer that is passed on: shaped if it is a success, as it came if not.
+/// A response that is passed on: shaped if it is a success, as it came if not.
 fn passed(
     backend: &Backend,
     pass: &PassThrough,

@@ -14,23 +14,23 @@ use crate::runtime::flights::{End, Flight, Join};
 use crate::runtime::service::{Backend, ErrorMode};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
-use crate::upstream::{CallOptions, HostSet, Incoming, Outgoing};
+use crate::upstream::{Call, CallOptions, Incoming};
 
-/// From the cache if it has a fresh answer; otherwise from the upstream, with the cache told about it. Of equal calls
+/// From the cache if it has a fresh response; otherwise from the upstream, with the cache told about it. Of equal calls
 /// at the same time one is made.
 pub(super) async fn cached<C: Carrier>(
     carrier: &C,
-    hosts: &HostSet,
-    (backend, cache): (&Backend, &dyn ResponseCache),
-    mut out: Outgoing,
+    backend: &Backend,
+    cache: &dyn ResponseCache,
+    mut call: Call,
     how: &CallOptions,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
     // Caches may be shared between backends: only the host tells their paths apart.
-    let Some(key) = cache.key(hosts.name(), &out) else {
-        return carrier.call(hosts, out, how).await;
+    let Some(key) = cache.key(origin(backend, &call), &call.out) else {
+        return carrier.call(&backend.hosts, call, how).await;
     };
-    let sent = out.headers.clone();
+    let sent = call.out.headers.clone();
     let (found, turn) = look(cache, &key, &sent, limit).await;
     let mut revalidating = false;
     match found {
@@ -41,16 +41,16 @@ pub(super) async fn cached<C: Carrier>(
             }
             return Ok(incoming);
         }
-        Lookup::Refused => return Ok(refused(hosts)),
+        Lookup::Refused => return Ok(refused(origin(backend, &call))),
         Lookup::Stale(conditions) => {
             revalidating = true;
             for (name, value) in conditions {
-                out.headers.insert(name, value);
+                call.out.headers.insert(name, value);
             }
         }
         Lookup::Miss | Lookup::Bypass => {}
     }
-    let result = carrier.call(hosts, out, how).await;
+    let result = carrier.call(&backend.hosts, call, how).await;
     let (result, end) = match result {
         Ok(answer) if revalidating && answer.status == StatusCode::NOT_MODIFIED => {
             let updated = cache.revalidated(&key, &sent, &answer);
@@ -119,19 +119,24 @@ fn end(cache: &dyn ResponseCache, key: &CacheKey, sent: &HeaderMap) -> End {
     }
 }
 
-/// Whether the body of such an answer is looked at. As in KrakenD, an error that nobody reads is not kept.
+/// Whether the body of such a response is looked at. As in KrakenD, an error that nobody reads is not kept.
 fn is_read(backend: &Backend, status: StatusCode) -> bool {
     matches!(status, StatusCode::OK | StatusCode::CREATED)
         || backend.errors != ErrorMode::Hide
         || backend.decoder.encoding == decode::Kind::NoOp
 }
 
+/// The host that the call goes to first, or what stands for all of them.
+fn origin<'c>(backend: &'c Backend, call: &'c Call) -> &'c str {
+    call.elsewhere.as_ref().unwrap_or(&backend.hosts).name()
+}
+
 /// The cache answers in the upstream's place (RFC 9111 §5.2.1.7).
-fn refused(hosts: &HostSet) -> Incoming {
+fn refused(origin: &str) -> Incoming {
     Incoming {
         status: StatusCode::GATEWAY_TIMEOUT,
         headers: HeaderMap::new(),
         body: Bytes::new(),
-        origin: Some(Arc::from(hosts.name())),
+        origin: Some(Arc::from(origin)),
     }
 }

@@ -2,18 +2,80 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
 use crate::runtime::failure::{Failure, Kind};
-use crate::upstream::{CallError, CallErrorKind, CallOptions, HostSet, Incoming, Outgoing};
+use crate::upstream::{
+    Call, CallError, CallErrorKind, CallOptions, Exchange, HostSet, Incoming, Piece, Source,
+    Unwatched,
+};
 
 /// Carries calls to backends. The pipeline's own tests put another in the place of [`Upstream`].
 pub trait Carrier: Clone + Send + Sync + 'static {
-    /// Makes one call. There is no deadline: whoever waits drops the future.
+    type Answer<'a>: Answered;
+
+    /// Makes one call and waits for the head of its response. There is no deadline: whoever waits drops the future.
+    fn send<'a, S: Source<Error = Failure>>(
+        &self,
+        hosts: &'a HostSet,
+        call: Call,
+        options: &CallOptions,
+        source: &mut S,
+    ) -> impl Future<Output = Result<Self::Answer<'a>, Failure>> + Send;
+
+    /// The same for the whole response.
     fn call(
         &self,
         hosts: &HostSet,
-        out: Outgoing,
+        call: Call,
         options: &CallOptions,
-    ) -> impl Future<Output = Result<Incoming, Failure>> + Send;
+    ) -> impl Future<Output = Result<Incoming, Failure>> + Send {
+        async move {
+            let mut nobody = Unwatched::<Failure>::default();
+            let answer = self.send(hosts, call, options, &mut nobody).await?;
+            Ok(answer.collect(options).await?)
+        }
+    }
+}
+
+/// A response whose head has come. Reads may be cancelled and repeated.
+pub trait Answered: Send {
+    /// Its status and header fields.
+    fn head(&self) -> Option<(StatusCode, &HeaderMap)>;
+
+    /// Whether the call's method is HEAD, whose answer has no body whatever its fields say.
+    fn asked_by_head(&self) -> bool;
+
+    /// Whether it is complete, so that no further read is needed.
+    fn is_done(&mut self) -> bool;
+
+    /// The next piece of its body; `None` after the last one.
+    fn read(&mut self) -> impl Future<Output = Result<Option<Bytes>, CallError>> + Send;
+
+    /// Whether [`Answered::read_slice`] can be used.
+    fn lends(&self) -> bool;
+
+    /// The same without a copy. An empty piece is not the end.
+    fn read_slice(&mut self) -> impl Future<Output = Result<Option<&[u8]>, CallError>> + Send;
+
+    /// The trailers that followed the body.
+    fn trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, CallError>> + Send;
+
+    /// Sends a piece of the client's body on, as long as [`Answered::is_uploading`].
+    fn forward(&mut self, piece: Piece) -> impl Future<Output = ()> + Send;
+
+    /// Whether the upstream still reads the client's body.
+    fn is_uploading(&self) -> bool;
+
+    /// Gives the connection back.
+    fn release(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Reads it to its end.
+    fn collect(
+        self,
+        options: &CallOptions,
+    ) -> impl Future<Output = Result<Incoming, CallError>> + Send;
 }
 
 /// The upstream client.
@@ -21,13 +83,65 @@ pub trait Carrier: Clone + Send + Sync + 'static {
 pub struct Upstream;
 
 impl Carrier for Upstream {
-    async fn call(
+    type Answer<'a> = Exchange<'a>;
+
+    fn send<'a, S: Source<Error = Failure>>(
         &self,
-        hosts: &HostSet,
-        out: Outgoing,
+        hosts: &'a HostSet,
+        call: Call,
         options: &CallOptions,
-    ) -> Result<Incoming, Failure> {
-        hosts.call(out, options).await.map_err(Failure::from)
+        source: &mut S,
+    ) -> impl Future<Output = Result<Exchange<'a>, Failure>> + Send {
+        hosts.send(call, options, source)
+    }
+}
+
+impl Answered for Exchange<'_> {
+    fn head(&self) -> Option<(StatusCode, &HeaderMap)> {
+        self.header()
+    }
+
+    fn asked_by_head(&self) -> bool {
+        self.asked_by_head()
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.is_done()
+    }
+
+    fn read(&mut self) -> impl Future<Output = Result<Option<Bytes>, CallError>> + Send {
+        self.read_body()
+    }
+
+    fn lends(&self) -> bool {
+        self.lends()
+    }
+
+    fn read_slice(&mut self) -> impl Future<Output = Result<Option<&[u8]>, CallError>> + Send {
+        self.read_slice()
+    }
+
+    fn trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, CallError>> + Send {
+        self.trailers()
+    }
+
+    fn forward(&mut self, piece: Piece) -> impl Future<Output = ()> + Send {
+        self.forward(piece)
+    }
+
+    fn is_uploading(&self) -> bool {
+        self.is_uploading()
+    }
+
+    fn release(&mut self) -> impl Future<Output = ()> + Send {
+        self.release()
+    }
+
+    fn collect(
+        self,
+        options: &CallOptions,
+    ) -> impl Future<Output = Result<Incoming, CallError>> + Send {
+        self.collect(options)
     }
 }
 

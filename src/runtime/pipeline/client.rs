@@ -113,7 +113,7 @@ impl ClientCall {
 /// Where the values of a backend's URL come from.
 pub(super) struct Sources<'a> {
     pub(super) call: &'a ClientCall,
-    /// The shaped answers of the backends before this one.
+    /// The shaped responses of the backends before this one.
     pub(super) earlier: &'a [Value],
 }
 

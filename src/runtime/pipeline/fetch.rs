@@ -1,83 +1,148 @@
-//! Credentials and cache around one exchange.
+//! Credentials and cache around one call.
 
-use http::StatusCode;
 use http::header::AUTHORIZATION;
+use http::{HeaderValue, StatusCode};
 
 use super::cached::cached;
-use super::carrier::Carrier;
+use super::carrier::{Answered, Carrier};
 use super::limit::Limit;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
 use crate::runtime::step::Credentials;
-use crate::upstream::{CallOptions, HostSet, Incoming, Outgoing};
+use crate::upstream::{Call, CallOptions, Incoming, Outgoing, Source};
 
-/// Gets a whole answer for `out` from one of `hosts`, whatever its status.
-pub(super) async fn fetch<C: Carrier>(
+/// Gets a whole response, whatever its status.
+pub(super) async fn whole<C: Carrier>(
     carrier: &C,
     most_bytes: u64,
     backend: &Backend,
-    hosts: &HostSet,
-    out: Outgoing,
+    call: Call,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
-    let how = CallOptions {
-        max_body_bytes: most_bytes,
-        send_body_on_redirect: backend.send_body_on_redirect,
-        gunzip: true,
-    };
+    let how = how(backend, most_bytes);
     // The rare ways are boxed, so that the usual one does not carry their state around.
     match (&backend.credentials, &backend.cache) {
-        (None, None) => carrier.call(hosts, out, &how).await,
+        (None, None) => carrier.call(&backend.hosts, call, &how).await,
         (Some(credentials), _) => {
-            Box::pin(authorized(
-                carrier,
-                hosts,
-                (backend, &**credentials),
-                out,
-                &how,
-                limit,
-            ))
-            .await
+            let call = authorized(carrier, backend, &**credentials, call, &how, limit);
+            Box::pin(call).await
         }
-        (None, Some(cache)) => {
-            Box::pin(cached(
-                carrier,
-                hosts,
-                (backend, &**cache),
-                out,
-                &how,
-                limit,
-            ))
-            .await
+        (None, Some(_)) => Box::pin(within(carrier, backend, call, &how, limit)).await,
+    }
+}
+
+async fn authorized<C: Carrier>(
+    carrier: &C,
+    backend: &Backend,
+    credentials: &dyn Credentials,
+    call: Call,
+    how: &CallOptions,
+    limit: &Limit,
+) -> Result<Incoming, Failure> {
+    let mut token = Token::new(credentials);
+    loop {
+        let mut call = call.clone();
+        token.put_on(&mut call.out, limit).await?;
+        let incoming = within(carrier, backend, call, how, limit).await?;
+        if !token.is_refused(incoming.status) {
+            return Ok(incoming);
         }
     }
 }
 
-/// With a token of ours. An upstream that refuses it gets one more call with a new one.
-async fn authorized<C: Carrier>(
+/// Within the credentials: through the cache, where there is one. What a token unlocked is kept under that token.
+async fn within<C: Carrier>(
     carrier: &C,
-    hosts: &HostSet,
-    (backend, credentials): (&Backend, &dyn Credentials),
-    out: Outgoing,
+    backend: &Backend,
+    call: Call,
     how: &CallOptions,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
-    let mut last = false;
-    loop {
-        let value = match credentials.ready() {
-            Some(value) => value,
-            None => credentials.fetch(limit.remaining()).await?,
-        };
-        let mut out = out.clone();
-        out.headers.insert(AUTHORIZATION, value.clone());
-        let incoming = match backend.cache.as_deref() {
-            Some(cache) => cached(carrier, hosts, (backend, cache), out, how, limit).await?,
-            None => carrier.call(hosts, out, how).await?,
-        };
-        let refused = incoming.status == StatusCode::UNAUTHORIZED;
-        if last || !refused || !credentials.rejected(&value) {
-            return Ok(incoming);
+    match backend.cache.as_deref() {
+        Some(cache) => cached(carrier, backend, cache, call, how, limit).await,
+        None => carrier.call(&backend.hosts, call, how).await,
+    }
+}
+
+/// Gets the head of a response, whose body streams.
+pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
+    carrier: &C,
+    backend: &'a Backend,
+    mut call: Call,
+    limit: &Limit,
+    source: &mut S,
+) -> Result<C::Answer<'a>, Failure> {
+    let how = how(backend, u64::MAX);
+    let Some(credentials) = &backend.credentials else {
+        return carrier.send(&backend.hosts, call, &how, source).await;
+    };
+    let mut token = Token::new(&**credentials);
+    token.put_on(&mut call.out, limit).await?;
+    let answer = carrier.send(&backend.hosts, call, &how, source).await?;
+    // This response passes even if the token was rejected: the request may have had a body, which is gone.
+    if let Some((status, _)) = answer.head() {
+        token.is_refused(status);
+    }
+    Ok(answer)
+}
+
+fn how(backend: &Backend, max_body_bytes: u64) -> CallOptions {
+    CallOptions {
+        max_body_bytes,
+        send_body_on_redirect: backend.send_body_on_redirect,
+        gunzip: true,
+    }
+}
+
+/// A token of ours for one call. One that an upstream rejects is not used any more; a call whose response is collected
+/// is then made once more with a new one.
+struct Token<'c> {
+    credentials: &'c dyn Credentials,
+    value: Option<HeaderValue>,
+    renewed: bool,
+}
+
+impl<'c> Token<'c> {
+    fn new(credentials: &'c dyn Credentials) -> Token<'c> {
+        Token {
+            credentials,
+            value: None,
+            renewed: false,
         }
-        last = true;
+    }
+
+    /// Waits for a token until `limit` at the longest.
+    async fn put_on(&mut self, out: &mut Outgoing, limit: &Limit) -> Result<(), Failure> {
+        let value = match self.credentials.ready() {
+            Some(value) => value,
+            None => self.credentials.fetch(limit.remaining()).await?,
+        };
+        out.headers.insert(AUTHORIZATION, value.clone());
+        self.value = Some(value);
+        Ok(())
+    }
+
+    /// Whether the call is to be made again with a new token.
+    fn is_refused(&mut self, status: StatusCode) -> bool {
+        let Some(value) = &self.value else {
+            return false;
+        };
+        if status != StatusCode::UNAUTHORIZED || self.renewed {
+            return false;
+        }
+        self.renewed = true;
+        self.credentials.rejected(value)
+    }
+}
+
+/// The value for a call that is no exchange of messages: a WebSocket.
+pub(super) async fn authorize(
+    credentials: Option<&dyn Credentials>,
+    out: &mut Outgoing,
+    limit: &Limit,
+) -> Result<(), Failure> {
+    match credentials {
+        Some(credentials) => Token::new(credentials).put_on(out, limit).await,
+        None => Ok(()),
     }
 }

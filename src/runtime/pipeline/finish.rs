@@ -1,4 +1,4 @@
-//! Static data, signature, encoding, the answer to a failure.
+//! Static data, signature, encoding, the response to a failure.
 
 use std::borrow::Cow;
 
@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 
 use super::backend::is_ours;
 use super::merge::{Merged, Passed};
-use super::run::{Ended, Outcome};
+use super::road::{Ended, Ending, Outcome};
 use crate::runtime::answer::{Answer, Branding};
-use crate::runtime::failure::Failure;
+use crate::runtime::failure::{Failure, Report};
 use crate::runtime::json::{Object, Style, Value, to_bytes};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
@@ -31,7 +31,7 @@ pub(super) fn settle(work: &Composition, merged: &mut Merged) {
     }
 }
 
-/// Makes the answer out of what came of the backends.
+/// Makes the response out of what came of the backends.
 pub(super) fn finish(
     options: &Options,
     endpoint: &Endpoint,
@@ -68,7 +68,7 @@ pub(super) fn finish(
         },
     };
     Outcome {
-        answer,
+        ending: Ending::Answer(answer),
         errors,
         failure,
         ended: Some(ended),
@@ -82,7 +82,7 @@ fn success(
     content_type: HeaderValue,
     body: Bytes,
 ) -> Answer {
-    // As KrakenD does: an answer without a single member is not complete.
+    // As KrakenD does: a response without a single member is not complete.
     let complete = complete && matches!(data, Value::Object(object) if !object.is_empty());
     let mut answer = Answer {
         body,
@@ -124,7 +124,7 @@ fn with_fields(mut answer: Answer, headers: &HeaderMap) -> Answer {
     answer
 }
 
-/// Gives an answer the upstream's status and fields; one that has no body there has none here.
+/// Gives a response the upstream's status and fields; one that has no body there has none here.
 fn pass(mut answer: Answer, passed: Passed) -> Answer {
     answer.status = passed.status;
     if matches!(
@@ -142,22 +142,34 @@ fn pass(mut answer: Answer, passed: Passed) -> Answer {
     answer
 }
 
-/// The answer when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
+/// The response to a failure and its lines in the log, for an endpoint whose work was not done.
+pub(super) fn refused(
+    options: &Options,
+    endpoint: &Endpoint,
+    failure: Failure,
+) -> (SmallVec<[Cow<'static, str>; 1]>, Answer) {
+    let merged = Merged::single(Err(failure));
+    let errors = report(endpoint, false, &merged);
+    let answer = match &*merged.failures {
+        [failure] if failure.kind.is_of_client() => failure.answer(),
+        _ => failed(options, &merged),
+    };
+    (errors, answer)
+}
+
+/// The response when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
 pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
     let mut answer = Answer {
         branding: Branding::Completed(false),
         ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
     };
     if options.gateway_status_codes {
-        let statuses = merged.failures.iter().map(Failure::gateway_status);
+        let statuses = merged.failures.iter().map(|failure| failure.status(true));
         let own = statuses.filter(StatusCode::is_server_error);
         answer.status = own.max().unwrap_or(answer.status);
     }
     if let ([failure], false) = (&*merged.failures, merged.group) {
-        answer.status = match options.gateway_status_codes {
-            true => failure.gateway_status(),
-            false => failure.status,
-        };
+        answer.status = failure.status(options.gateway_status_codes);
     }
     if let [failure] = &*merged.failures
         && let Some(fields) = &failure.passed
@@ -223,7 +235,7 @@ fn signed(
     )
 }
 
-/// Lays the static data over the answer if its strategy says so. It makes an answer where there was none.
+/// Lays the static data over the response if its strategy says so. It makes a response where there was none.
 fn add_static(given: &StaticData, merged: &mut Merged) {
     let failed = !merged.failures.is_empty();
     let wanted = match given.strategy {
@@ -249,21 +261,21 @@ fn add_static(given: &StaticData, merged: &mut Merged) {
     }
 }
 
-/// Logs each failure and hands the texts on for the access log.
+/// Logs each failure that is not the client's own, and hands the texts on for the access log.
 fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
-    for (index, failure) in merged.failures.iter().enumerate() {
+    let logged = |failure: &&Failure| matches!(failure.kind.report(), Report::Upstream(_));
+    for (index, failure) in merged.failures.iter().filter(logged).enumerate() {
         let text = printable(&failure.text);
-        match merged.group {
-            _ if signing => {
-                log::error!("[ENDPOINT: {}] Proxy response: {text}", endpoint.pattern);
-            }
-            true => log::error!("[ENDPOINT: {}] Error #{index}: {text}", endpoint.pattern),
-            false => log::error!("[ENDPOINT: {}] {text}", endpoint.pattern),
+        if signing {
+            log::error!("[ENDPOINT: {}] Proxy response: {text}", endpoint.pattern);
+        } else if merged.group {
+            log::error!("[ENDPOINT: {}] Error #{index}: {text}", endpoint.pattern);
+        } else {
+            log::error!("[ENDPOINT: {}] {text}", endpoint.pattern);
         }
     }
-    merged
-        .failures
-        .iter()
+    let failures = merged.failures.iter().filter(logged);
+    failures
         .map(|failure| match printable(&failure.text) {
             // Borrowed means unchanged.
             Cow::Borrowed(_) => failure.text.clone(),

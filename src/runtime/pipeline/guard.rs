@@ -8,7 +8,7 @@ use crate::runtime::step::{BackendStep, Outcome, Ticket};
 
 /// The tickets of a call under way.
 #[derive(Debug)]
-pub struct Guard<'a> {
+pub(super) struct Guard<'a> {
     steps: &'a [Box<dyn BackendStep>],
     tickets: SmallVec<[Ticket; 2]>,
     limit: &'a Limit,
@@ -20,7 +20,7 @@ impl<'a> Guard<'a> {
     ///
     /// # Errors
     /// The refusal.
-    pub fn enter(
+    pub(super) fn enter(
         steps: &'a [Box<dyn BackendStep>],
         limit: &'a Limit,
     ) -> Result<Guard<'a>, Failure> {
@@ -42,7 +42,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Tells the steps how the call ended, innermost first.
-    pub fn end(&mut self, outcome: Outcome) {
+    pub(super) fn end(&mut self, outcome: Outcome) {
         let tickets = std::mem::take(&mut self.tickets);
         for (step, ticket) in self.steps.iter().zip(tickets).rev() {
             step.after(ticket, outcome);

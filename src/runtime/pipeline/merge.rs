@@ -1,4 +1,4 @@
-//! Parts of an answer become one.
+//! Parts of a response become one.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -39,6 +39,14 @@ impl Part {
             meta: None,
         }
     }
+
+    /// What stands in for the response of a call that was not made.
+    pub(super) fn skipped() -> Part {
+        Part {
+            complete: false,
+            ..Part::complete(Value::Object(Object::new()))
+        }
+    }
 }
 
 /// What all backends of an endpoint contributed.
@@ -49,7 +57,7 @@ pub(super) struct Merged {
     pub(super) complete: bool,
     /// In order of arrival.
     pub(super) failures: SmallVec<[Failure; 1]>,
-    /// Whether the failures are those of a group: its answer is 500 whatever they say, and the log numbers them.
+    /// Whether the failures are those of a group: its response is 500 whatever they say, and the log numbers them.
     pub(super) group: bool,
     /// Of the one backend.
     pub(super) passed: Option<Box<Passed>>,
@@ -58,7 +66,7 @@ pub(super) struct Merged {
 }
 
 impl Merged {
-    /// The answer of one backend.
+    /// The response of one backend.
     pub(super) fn single(result: Result<Part, Failure>) -> Merged {
         match result {
             Ok(part) => Merged {
@@ -80,7 +88,7 @@ impl Merged {
         }
     }
 
-    /// The answers of `total` backends, given in the file's order: of equal names the later backend's wins.
+    /// The responses of `total` backends, given in the file's order: of equal names the later backend's wins.
     /// Null contributes nothing and leaves the whole incomplete; where it is the only answer, the whole is null.
     pub(super) fn group(
         parts: impl IntoIterator<Item = Part>,

@@ -1,23 +1,25 @@
 //! Pipe steps around a piece of work: all of an endpoint's, or one call to a backend.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::backend::{Prepared, read};
 use super::carrier::Carrier;
-use super::fetch::fetch;
+use super::fetch::whole;
 use super::limit::Limit;
 use super::merge::Part;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward;
-use crate::runtime::json::{Object, Value};
-use crate::runtime::pipe::{CallStep, PipeRequest, PipeResponse, PipeStep, Reply, State};
+use crate::runtime::pipe::{CallStep, PipeRequest, PipeResponse, PipeStep, Reply, State, Turn};
 use crate::runtime::service::Backend;
-use crate::upstream::{HostSet, Incoming, Outgoing};
+use crate::upstream::{Call, HostSet, Incoming, Outgoing};
 
-/// The steps that let a request pass, and what they keep until there is an answer.
+/// The steps that let a request pass, and what they keep until there is a response.
 pub(super) struct Entered<'a> {
     steps: &'a [Box<dyn PipeStep>],
     /// Of those that ran; where one asked to skip the work, those within it did not.
@@ -48,7 +50,7 @@ pub(super) async fn enter<'a>(
 }
 
 impl Entered<'_> {
-    /// Shows the answer to the steps, innermost first.
+    /// Shows the response to the steps, innermost first.
     pub(super) async fn leave(
         self,
         request: &PipeRequest,
@@ -61,6 +63,96 @@ impl Entered<'_> {
     }
 }
 
+/// One call that its steps let pass, and what they want to see of its response.
+pub(super) struct Admitted<'a> {
+    pub(super) call: Call,
+    /// We ask for gzip where the client did not: what comes is decoded for it.
+    pub(super) gunzip: bool,
+    /// The response of a step: nothing is sent.
+    pub(super) local: Option<Reply>,
+    /// A step put the body in place of the client's, which goes nowhere.
+    pub(super) replaced: bool,
+    pub(super) around: Around<'a>,
+}
+
+/// The steps around one call, while it is made.
+pub(super) struct Around<'a> {
+    /// What was sent.
+    pub(super) request: PipeRequest,
+    entered: Entered<'a>,
+    /// The step closest to the wire, where it looks at responses.
+    on_wire: Option<&'a dyn CallStep>,
+}
+
+/// Shows a call to the steps around it. What they make of it is what goes out.
+pub(super) async fn admit<'a>(
+    prepared: Prepared,
+    backend: &'a Backend,
+    limit: &Limit,
+) -> Result<Admitted<'a>, Failure> {
+    let mut gunzip = prepared.gzip;
+    let mut request = prepared.request(backend, limit).await;
+    let had_body = !request.body.is_empty();
+    let entered = enter(&backend.pipes, &mut request).await?;
+    let (mut local, mut replaced, mut on_wire) = (None, false, None);
+    if entered.skip {
+        local = Some(nothing());
+    } else if let Some(step) = backend.on_wire.as_deref() {
+        on_wire = step.sees_answers().then_some(step);
+        let turn = step.request(&mut request)?;
+        replaced = matches!(turn, Turn::Replace);
+        local = turn.answer().await?;
+    }
+    // A step took the body away: nothing of what was announced is sent.
+    replaced |= had_body && request.body.is_empty();
+    let mut call = Call::whole(outgoing(&request));
+    if local.is_none() {
+        call.elsewhere = elsewhere(&backend.hosts, &request).map(Arc::new);
+    }
+    gunzip = gunzip && forward::keeps_gzip(&mut call.out);
+    Ok(Admitted {
+        call,
+        gunzip,
+        local,
+        replaced,
+        around: Around {
+            request,
+            entered,
+            on_wire,
+        },
+    })
+}
+
+impl Around<'_> {
+    /// Whether the work within was skipped.
+    pub(super) fn skipped(&self) -> bool {
+        self.entered.skip
+    }
+
+    /// Whether any step looks at the response.
+    pub(super) fn sees_answers(&self) -> bool {
+        self.on_wire.is_some() || !self.entered.steps.is_empty()
+    }
+
+    /// Shows the response, as it came, to the step closest to the wire; a body that it puts in has the length that it
+    /// says.
+    pub(super) fn on_wire(&self, reply: &mut Reply) -> Result<(), Failure> {
+        let Some(step) = self.on_wire else {
+            return Ok(());
+        };
+        step.response(&self.request, reply)?;
+        if let Some(body) = &reply.body {
+            fit(&mut reply.headers, body.len());
+        }
+        Ok(())
+    }
+
+    /// Shows what was made of it to the other steps, innermost first.
+    pub(super) async fn leave(self, response: &mut PipeResponse) -> Result<(), Failure> {
+        self.entered.leave(&self.request, response).await
+    }
+}
+
 /// One call, through its pipe steps and the step closest to the wire.
 pub(super) async fn exchange<C: Carrier>(
     carrier: &C,
@@ -69,32 +161,26 @@ pub(super) async fn exchange<C: Carrier>(
     prepared: Prepared,
     limit: &Limit,
 ) -> Result<Part, Failure> {
-    let gzip = prepared.gzip;
-    let mut request = prepared.request(backend, limit).await;
-    let entered = enter(&backend.pipes, &mut request).await?;
-    let (mut part, reply) = match entered.skip {
-        true => {
-            let nothing = Part::complete(Value::Object(Object::new()));
-            (
-                Part {
-                    complete: false,
-                    ..nothing
-                },
-                None,
-            )
-        }
-        false => {
-            let incoming =
-                on_wire(carrier, most_bytes, backend, (&mut request, gzip), limit).await?;
-            let streamed = backend.decoder.encoding == decode::Kind::NoOp;
-            let reply = (streamed && !backend.pipes.is_empty()).then(|| Reply {
-                status: incoming.status,
-                headers: incoming.headers.clone(),
-                body: Some(incoming.body.clone()),
-            });
-            let part = read(backend, incoming, &request.method, &request.target())?;
-            (part, reply)
-        }
+    let admitted = admit(prepared, backend, limit).await?;
+    let Admitted {
+        call,
+        local,
+        around,
+        ..
+    } = admitted;
+    let (mut part, reply) = if around.skipped() {
+        (Part::skipped(), None)
+    } else {
+        let mut incoming = match local {
+            Some(reply) => reply.map_body(Option::unwrap_or_default),
+            None => whole(carrier, most_bytes, backend, call, limit).await?,
+        };
+        incoming = shown(&around, incoming)?;
+        let streamed = backend.decoder.encoding == decode::Kind::NoOp;
+        let reply =
+            (streamed && !backend.pipes.is_empty()).then(|| incoming.clone().map_body(Some));
+        let (method, target) = (&around.request.method, around.request.target());
+        (read(backend, incoming, method, &target)?, reply)
     };
     if backend.pipes.is_empty() {
         return Ok(part);
@@ -105,7 +191,7 @@ pub(super) async fn exchange<C: Carrier>(
         reply,
         meta: part.meta.take().map(|meta| *meta).unwrap_or_default(),
     };
-    entered.leave(&request, &mut response).await?;
+    around.leave(&mut response).await?;
     part.data = response.data;
     part.complete = response.complete;
     part.meta = Some(Box::new(response.meta));
@@ -115,61 +201,18 @@ pub(super) async fn exchange<C: Carrier>(
     Ok(part)
 }
 
-/// Sends the request and gets a whole answer; `gzip`: its `Accept-Encoding` is ours.
-async fn on_wire<C: Carrier>(
-    carrier: &C,
-    most_bytes: u64,
-    backend: &Backend,
-    (request, gzip): (&mut PipeRequest, bool),
-    limit: &Limit,
-) -> Result<Incoming, Failure> {
-    let step = backend.on_wire.as_deref();
-    let local = match step {
-        Some(step) => step.request(request)?.answer().await?,
-        None => None,
-    };
-    let mut incoming = match local {
-        Some(reply) => Incoming {
-            status: reply.status,
-            headers: reply.headers,
-            body: reply.body.unwrap_or_default(),
-            origin: None,
-        },
-        None => {
-            let elsewhere = elsewhere(&backend.hosts, request);
-            let hosts = elsewhere.as_ref().unwrap_or(&backend.hosts);
-            let mut out = outgoing(request);
-            if gzip {
-                forward::keeps_gzip(&mut out);
-            }
-            fetch(carrier, most_bytes, backend, hosts, out, limit).await?
-        }
-    };
-    if let Some(step) = step.filter(|step| step.sees_answers()) {
-        let mut reply = Reply {
-            status: incoming.status,
-            headers: std::mem::take(&mut incoming.headers),
-            body: None,
-        };
-        change(step, request, &mut reply)?;
-        incoming.status = reply.status;
-        incoming.headers = reply.headers;
-        incoming.body = reply.body.unwrap_or(incoming.body);
+/// A whole response as the step closest to the wire leaves it.
+fn shown(around: &Around<'_>, incoming: Incoming) -> Result<Incoming, Failure> {
+    if around.on_wire.is_none() {
+        return Ok(incoming);
     }
-    Ok(incoming)
-}
-
-/// Shows an answer to the step closest to the wire; a body that it puts in has the length that it says.
-pub(super) fn change(
-    step: &dyn CallStep,
-    request: &PipeRequest,
-    reply: &mut Reply,
-) -> Result<(), Failure> {
-    step.response(request, reply)?;
-    if let Some(body) = &reply.body {
-        fit(&mut reply.headers, body.len());
-    }
-    Ok(())
+    let mut body = Bytes::new();
+    let mut reply = incoming.map_body(|came| {
+        body = came;
+        None
+    });
+    around.on_wire(&mut reply)?;
+    Ok(reply.map_body(|changed| changed.unwrap_or(body)))
 }
 
 /// An announced length follows the body.
@@ -180,7 +223,7 @@ fn fit(headers: &mut HeaderMap, length: usize) {
 }
 
 /// The call as it goes out.
-pub(super) fn outgoing(request: &PipeRequest) -> Outgoing {
+fn outgoing(request: &PipeRequest) -> Outgoing {
     let mut headers = request.headers.clone();
     if !request.body.is_empty() {
         fit(&mut headers, request.body.len());
@@ -194,7 +237,7 @@ pub(super) fn outgoing(request: &PipeRequest) -> Outgoing {
 }
 
 /// The one host that the request names, unless that is what the backend's own set calls anyway.
-pub(super) fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSet> {
+fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSet> {
     let origin = request.origin.as_deref()?;
     match hosts.only() {
         Some(only) if only == origin => None,
@@ -202,18 +245,14 @@ pub(super) fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSe
     }
 }
 
-/// What stands in for the answer of a streamed call that was passed over.
+/// What stands in for the response of a streamed call that was passed over.
 pub(super) fn nothing() -> Reply {
-    Reply {
-        status: StatusCode::OK,
-        headers: HeaderMap::new(),
-        body: Some(bytes::Bytes::new()),
-    }
+    Reply::local(StatusCode::OK, HeaderMap::new(), Some(Bytes::new()))
 }
 
 impl Prepared {
     /// The call as its steps see it.
-    pub(super) async fn request(self, backend: &Backend, limit: &Limit) -> PipeRequest {
+    async fn request(self, backend: &Backend, limit: &Limit) -> PipeRequest {
         let Prepared { out, seed, .. } = self;
         let seed = seed.map(|seed| *seed).unwrap_or_default();
         let mut request = PipeRequest {

@@ -1,70 +1,25 @@
-//! From a request to its outcome.
+//! A composed endpoint: from the client's call to a response.
 
-use std::borrow::Cow;
 use std::pin::pin;
 
 use http::StatusCode;
-use smallvec::SmallVec;
 
 use super::backend::{Context, Earlier, get};
-use super::carrier::{Carrier, Upstream};
+use super::carrier::Carrier;
 use super::client::ClientCall;
 use super::finish;
 use super::limit::Limit;
 use super::merge::{Merged, Part};
 use super::piped::enter;
+use super::road::Outcome;
 use super::{parallel, sequential, shadow};
 use crate::runtime::answer::Answer;
-use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::failure::Failure;
 use crate::runtime::forward::QueryRules;
-use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::PipeResponse;
-use crate::runtime::service::{Composition, Endpoint, Options, Order, Service};
+use crate::runtime::service::{Composition, Endpoint, Options, Order};
 
-/// What a composed endpoint says to a request.
-#[derive(Debug)]
-pub struct Outcome {
-    pub answer: Answer,
-    /// What went wrong, a line each, already logged; the access log repeats them as `Error #01: …`.
-    pub errors: SmallVec<[Cow<'static, str>; 1]>,
-    /// The first failure's label for the metrics; also of partial answers.
-    pub failure: Option<Kind>,
-    /// `None` when the endpoint's work was not begun.
-    pub ended: Option<Ended>,
-}
-
-/// How an endpoint's work ended, in the words of `telemetry/metrics`. What is left out of an answer and what goes wrong
-/// are two things: an answer may be partial without an error, and complete only without one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
-    pub complete: bool,
-    pub error: bool,
-}
-
-impl Ended {
-    /// All is there.
-    pub const WHOLE: Ended = Ended {
-        complete: true,
-        error: false,
-    };
-    /// Nothing came of it.
-    pub const FAILED: Ended = Ended {
-        complete: false,
-        error: true,
-    };
-}
-
-/// Does an endpoint's work for one request. To give up, drop the future.
-pub async fn run(
-    service: &Service,
-    endpoint: &Endpoint,
-    work: &Composition,
-    call: &ClientCall,
-) -> Outcome {
-    run_with(&Upstream, &service.options, endpoint, work, call).await
-}
-
-/// The same with another [`Carrier`].
+/// Does the work of a composed endpoint. To give up, drop the future.
 pub async fn run_with<C: Carrier>(
     carrier: &C,
     options: &Options,
@@ -73,12 +28,7 @@ pub async fn run_with<C: Carrier>(
     call: &ClientCall,
 ) -> Outcome {
     if work.signer.as_ref().is_some_and(|signer| !signer.ready()) {
-        return Outcome {
-            answer: Answer::empty(StatusCode::UNAUTHORIZED),
-            errors: SmallVec::new(),
-            failure: None,
-            ended: None,
-        };
+        return Outcome::answer(Answer::empty(StatusCode::UNAUTHORIZED));
     }
     let merged = match work.pipes.is_empty() {
         true => compose(carrier, options, endpoint, work, call, &endpoint.query).await,
@@ -107,10 +57,7 @@ async fn piped<C: Carrier>(
         Err(failure) => return Merged::single(Err(failure)),
     };
     let mut merged = match entered.skip {
-        true => Merged::single(Ok(Part {
-            complete: false,
-            ..Part::complete(Value::Object(Object::new()))
-        })),
+        true => Merged::single(Ok(Part::skipped())),
         false => {
             let call = call.replaced(&request);
             compose(carrier, options, endpoint, work, &call, &QueryRules::All).await

@@ -17,7 +17,7 @@ use crate::runtime::service::Backend;
 /// How far a sequence has come.
 #[derive(Default)]
 struct Chain {
-    /// The shaped answers, from which later URLs take values.
+    /// The shaped responses, from which later URLs take values.
     answers: Vec<Value>,
     /// The bodies of those that are `no-op`.
     texts: Vec<Option<Bytes>>,

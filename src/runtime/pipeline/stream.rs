@@ -1,263 +1,344 @@
-//! What a streamed (`no-op`) endpoint shares with composed ones: building the call, steps, credentials, the answer to
-//! a failure. The copying itself is the server's.
+//! Streamed (`no-op`) endpoints: the response of the one backend, copied to the client as it comes.
+//!
+//! The endpoint's timeout ends with the head of the response; from then on only silence ends a stream.
 
-use http::HeaderValue;
-use smallvec::SmallVec;
+use std::pin::pin;
 
-use super::backend::{self, Context, Earlier, Seed};
-use super::carrier::Upstream;
-use super::client::ClientCall;
-use super::fetch::fetch;
-use super::finish;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::response::Parts;
+use http::{HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
+
+use super::backend::Prepared;
+use super::begin::{begin, sight};
+use super::carrier::{Answered, Carrier};
+use super::client_head::{Asked, for_client, has_no_body};
+use super::copy::{Copy, Silence};
+use super::downstream::{Downstream, watched};
+use super::fetch::{streamed, whole};
+use super::guard::Guard;
 use super::limit::Limit;
-use super::merge::Merged;
-use super::piped::{self, Entered};
-use crate::runtime::answer::Answer;
-use crate::runtime::failure::Failure;
-use crate::runtime::forward::{self, QueryRules};
-use crate::runtime::json::{Object, Value};
-use crate::runtime::pipe::{Meta, PipeRequest, PipeResponse, PipeStep, Reply, Sight, Turn};
-use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
-use crate::runtime::step::Credentials;
-use crate::upstream::{HostSet, Incoming, Outgoing};
+use super::piped::{self, Admitted};
+use super::race::race;
+use super::road::Request;
+use super::seeing::{Came, Outer, Seeing};
+use super::trailers::Announced;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{Reply, Sight};
+use crate::runtime::service::{Options, StreamWork};
+use crate::runtime::step::Outcome;
+use crate::telemetry::observe;
+use crate::upstream::{Call, CallBody, Unwatched, is_gzip};
 
-/// A call that is ready to be made.
-#[derive(Default)]
-pub struct Prepared<'a> {
-    pub out: Outgoing,
-    /// We ask for gzip where the client did not: what comes is decoded for it.
-    pub gunzip: bool,
-    /// Where a step sends the call instead of the backend's own hosts.
-    pub elsewhere: Option<HostSet>,
-    /// The answer of a step: nothing is sent.
-    pub local: Option<Reply>,
-    /// A step put the body in place of the client's, which goes nowhere.
-    pub replaced: bool,
-    /// The steps around it that wait for the answer.
-    pub watch: Option<Box<Watch<'a>>>,
+/// What goes with a streamed request.
+struct Stream<'r, C> {
+    carrier: &'r C,
+    options: &'r Options,
+    work: &'r StreamWork,
+    limit: &'r Limit,
+    asked: Asked,
 }
 
-/// The steps around a streamed call, between its two ends.
-#[derive(Default)]
-pub struct Watch<'a> {
-    seed: Option<Box<Seed>>,
-    /// Around the endpoint's work.
-    outer: Option<(PipeRequest, Entered<'a>)>,
-    /// Around the call.
-    inner: Option<(PipeRequest, Entered<'a>)>,
-    on_wire: bool,
-    /// A step passed the work over.
-    skipped: bool,
-}
-
-/// Whether the client's body must be there before the call is made: for a step that looks at it, and where the answer
-/// is read whole, which goes with calls that are whole.
-pub fn needs_body(work: &StreamWork) -> bool {
-    steps(work).any(|step| step.needs_body()) || sight(work) == Sight::Whole
-}
-
-/// What the steps must see of the answer.
-pub fn sight(work: &StreamWork) -> Sight {
-    let on_wire = match &work.backend.on_wire {
-        Some(step) if step.sees_answers() => Sight::Head,
-        _ => Sight::Nothing,
-    };
-    let most = steps(work).map(|step| step.sight()).max();
-    most.unwrap_or(Sight::Nothing).max(on_wire)
-}
-
-fn steps(work: &StreamWork) -> impl Iterator<Item = &dyn PipeStep> {
-    let all = work.pipes.iter().chain(&work.backend.pipes);
-    all.map(|step| &**step)
-}
-
-/// Builds the call of a streamed endpoint, through the steps around the endpoint.
+/// Answers the client with what the endpoint's one backend answers.
 ///
 /// # Errors
-/// A value for its URL is missing or dangerous, the body is not what GraphQL needs, or a step refuses.
-pub async fn prepare<'a>(
-    options: &Options,
-    endpoint: &Endpoint,
-    work: &'a StreamWork,
-    mut call: ClientCall,
-    limit: &Limit,
-) -> Result<Prepared<'a>, Failure> {
-    if work.pipes.is_empty() {
-        return build(options, &endpoint.query, &work.backend, call);
-    }
-    let mut request = call.request(endpoint, limit);
-    let entered = piped::enter(&work.pipes, &mut request).await;
-    let entered = entered.map_err(Failure::outside)?;
-    let mut prepared = match entered.skip {
-        true => Prepared {
-            local: Some(piped::nothing()),
-            ..Prepared::default()
-        },
-        false => {
-            call = call.replaced(&request);
-            build(options, &QueryRules::All, &work.backend, call)?
-        }
+/// There is no response, or it broke off ([`Downstream::has_head`] tells).
+pub(super) async fn run<C: Carrier, D: Downstream>(
+    carrier: &C,
+    client: &mut D,
+    request: Request<'_>,
+    work: &StreamWork,
+) -> Result<(), Failure> {
+    let options = request.options;
+    // Racing calls are cut earlier, as with composed endpoints.
+    let percent = if work.concurrent_calls > 1 { 75 } else { 100 };
+    let limit = Limit::at(Instant::now() + request.endpoint.timeout * percent / 100);
+    let begun = begin(client, request, work, &limit).await?;
+    let asked = Asked {
+        version: client.version(),
+        by_head: client
+            .head()
+            .is_some_and(|head| *head.method == Method::HEAD),
     };
-    let watch = prepared.watch.get_or_insert_default();
-    watch.skipped = entered.skip;
-    watch.outer = Some((request, entered));
-    Ok(prepared)
-}
-
-fn build<'a>(
-    options: &Options,
-    query: &QueryRules,
-    backend: &'a Backend,
-    mut call: ClientCall,
-) -> Result<Prepared<'a>, Failure> {
-    let headers = std::mem::take(&mut call.headers);
-    let body = std::mem::take(&mut call.body);
-    let cx = Context {
-        carrier: &Upstream,
+    let stream = Stream {
+        carrier,
         options,
-        query,
-        call: &call,
-        concurrent_calls: 1,
-        propagated: &[],
-        watched: false,
+        work,
+        limit: &limit,
+        asked,
     };
-    let built = backend::prepare_with(&cx, backend, Earlier::default(), headers, body)?;
-    Ok(Prepared {
-        out: built.out,
-        gunzip: built.gzip,
-        watch: built.seed.map(|seed| {
-            Box::new(Watch {
-                seed: Some(seed),
-                ..Watch::default()
-            })
-        }),
-        ..Prepared::default()
-    })
-}
-
-impl<'a> Prepared<'a> {
-    /// Shows the call to the steps around it. What they make of it is what goes out.
-    ///
-    /// # Errors
-    /// A step refuses.
-    pub async fn pass(&mut self, backend: &'a Backend, limit: &Limit) -> Result<(), Failure> {
-        let Some(watch) = self.watch.as_deref_mut() else {
-            return Ok(());
-        };
-        let Some(seed) = watch.seed.take() else {
-            return Ok(());
-        };
-        let call = backend::Prepared {
-            out: std::mem::take(&mut self.out),
-            gzip: self.gunzip,
-            seed: Some(seed),
-        };
-        let mut request = call.request(backend, limit).await;
-        let had_body = !request.body.is_empty();
-        let entered = piped::enter(&backend.pipes, &mut request).await?;
-        if entered.skip {
-            watch.skipped = true;
-            self.local = Some(piped::nothing());
-        } else if let Some(step) = &backend.on_wire {
-            watch.on_wire = step.sees_answers();
-            let turn = step.request(&mut request)?;
-            self.replaced = matches!(turn, Turn::Replace);
-            self.local = turn.answer().await?;
+    match begun.prepared {
+        Some(prepared) => {
+            stream
+                .observed(client, prepared, begun.body, begun.outer)
+                .await
         }
-        // A step took the body away: nothing of what was announced is sent.
-        self.replaced |= had_body && request.body.is_empty();
-        if self.local.is_none() {
-            self.elsewhere = piped::elsewhere(&backend.hosts, &request);
+        // The response of a step outside of the call, which the backend's steps know nothing of.
+        None => {
+            let seeing = Seeing {
+                inner: None,
+                outer: begun.outer,
+            };
+            let local = Box::pin(stream.local(client, piped::nothing(), seeing));
+            local.await.map(|_| ()).map_err(Failure::outside)
         }
-        self.out = piped::outgoing(&request);
-        self.gunzip = self.gunzip && forward::keeps_gzip(&mut self.out);
-        match watch.on_wire || !backend.pipes.is_empty() || watch.outer.is_some() {
-            true => watch.inner = Some((request, entered)),
-            // Nobody waits for the answer.
-            false => self.watch = None,
-        }
-        Ok(())
     }
 }
 
-impl Watch<'_> {
-    /// Shows the answer to the steps, innermost first.
-    ///
-    /// # Errors
-    /// A step refuses it.
-    pub async fn answered(self, backend: &Backend, reply: &mut Reply) -> Result<(), Failure> {
-        if let (true, Some(step), Some((request, _))) =
-            (self.on_wire, &backend.on_wire, &self.inner)
-        {
-            piped::change(&**step, request, reply)?;
-        }
-        let mut response = PipeResponse {
-            data: Value::Object(Object::new()),
-            complete: !self.skipped,
-            reply: Some(reply.clone()),
-            meta: Meta::default(),
+impl<'r, C: Carrier> Stream<'r, C> {
+    /// Makes the call, and reports it to traces and series where the configuration asks for them.
+    async fn observed<D: Downstream>(
+        &self,
+        client: &mut D,
+        prepared: Prepared,
+        body: CallBody,
+        outer: Option<Box<Outer<'r>>>,
+    ) -> Result<(), Failure> {
+        let observer = self.work.backend.observer.as_ref();
+        let Some(call) = observe::Call::begin(observer, self.limit.end().into_std()) else {
+            return self.guarded(client, prepared, body, outer).await;
         };
-        if let Some((request, entered)) = self.inner {
-            entered.leave(&request, &mut response).await?;
+        let result = Box::pin(call.run(self.guarded(client, prepared, body, outer))).await;
+        call.end(match &result {
+            Ok(()) => observe::Outcome::Answered(true),
+            Err(failure) => failure.observed(),
+        });
+        result
+    }
+
+    /// Makes the call, within the backend's steps.
+    async fn guarded<D: Downstream>(
+        &self,
+        client: &mut D,
+        prepared: Prepared,
+        body: CallBody,
+        outer: Option<Box<Outer<'r>>>,
+    ) -> Result<(), Failure> {
+        let mut guard = Guard::enter(&self.work.backend.steps, self.limit)?;
+        let result = self.call(client, prepared, body, outer).await;
+        match &result {
+            Ok(status) => guard.end(Outcome::Streamed {
+                status: status.as_u16(),
+            }),
+            Err(failure) if failure.kind.is_of_client() => {}
+            Err(_) => guard.end(Outcome::Failure),
         }
-        if let Some((request, entered)) = self.outer {
-            let left = entered.leave(&request, &mut response).await;
-            left.map_err(Failure::outside)?;
+        result.map(|_| ())
+    }
+
+    /// Makes the call and copies the response. Returns the status that the client got.
+    async fn call<D: Downstream>(
+        &self,
+        client: &mut D,
+        prepared: Prepared,
+        body: CallBody,
+        outer: Option<Box<Outer<'r>>>,
+    ) -> Result<StatusCode, Failure> {
+        if prepared.seed.is_none() {
+            let call = Call {
+                body,
+                ..Call::whole(prepared.out)
+            };
+            let seeing = Seeing { inner: None, outer };
+            return self.send(client, call, prepared.gzip, seeing).await;
         }
-        if let Some(changed) = response.reply {
-            *reply = changed;
+        // Boxed: what the steps keep is no burden of calls without any.
+        Box::pin(self.stepped(client, prepared, body, outer)).await
+    }
+
+    /// A call with steps around it.
+    async fn stepped<D: Downstream>(
+        &self,
+        client: &mut D,
+        prepared: Prepared,
+        body: CallBody,
+        outer: Option<Box<Outer<'r>>>,
+    ) -> Result<StatusCode, Failure> {
+        let admitting = piped::admit(prepared, &self.work.backend, self.limit);
+        let admitted = self.limit.wait(pin!(admitting)).await;
+        let Admitted {
+            mut call,
+            gunzip,
+            local,
+            replaced,
+            around,
+        } = admitted.unwrap_or_else(|| Err(Failure::deadline()))?;
+        // Also a body that a step has emptied is one that is at hand.
+        if !replaced && call.out.body.is_empty() {
+            call.body = body;
         }
-        Ok(())
+        let seeing = Seeing {
+            inner: (around.sees_answers() || outer.is_some()).then(|| Box::new(around)),
+            outer,
+        };
+        match local {
+            Some(reply) => Box::pin(self.local(client, reply, seeing)).await,
+            None => self.send(client, call, gunzip, seeing).await,
+        }
+    }
+
+    /// Sends a call that its steps let pass.
+    async fn send<D: Downstream>(
+        &self,
+        client: &mut D,
+        call: Call,
+        gunzip: bool,
+        seeing: Seeing<'r>,
+    ) -> Result<StatusCode, Failure> {
+        if self.work.backend.cache.is_some() || sight(self.work) == Sight::Whole {
+            return Box::pin(self.whole(client, call, seeing)).await;
+        }
+        let opening = self.open(client, call);
+        let answer = self.limit.wait(pin!(opening)).await;
+        let answer = answer.unwrap_or_else(|| Err(Failure::deadline()))?;
+        if seeing.is_empty() {
+            let Some((status, headers)) = answer.head() else {
+                return Err(ended_early());
+            };
+            let decode = gunzip && is_gzip(headers);
+            let parts = self.parts((status, headers), decode || self.unframed(&answer));
+            return self.copy(client, answer, parts, decode, false).await;
+        }
+        Box::pin(self.seen(client, answer, gunzip, seeing)).await
+    }
+
+    /// Waits for the head of a response, which comes from one of several calls where they race.
+    async fn open<D: Downstream>(
+        &self,
+        client: &mut D,
+        call: Call,
+    ) -> Result<C::Answer<'r>, Failure> {
+        let (backend, many) = (&self.work.backend, self.work.concurrent_calls);
+        if many > 1 && call.is_repeatable() {
+            let open = || async {
+                let mut nobody = Unwatched::<Failure>::default();
+                streamed(self.carrier, backend, call.clone(), self.limit, &mut nobody).await
+            };
+            return Box::pin(watched(client, race(many, open, |_| true))).await;
+        }
+        streamed(self.carrier, backend, call, self.limit, client).await
+    }
+
+    /// For a response cache, and for steps that must see the whole response.
+    async fn whole<D: Downstream>(
+        &self,
+        client: &mut D,
+        call: Call,
+        seeing: Seeing<'r>,
+    ) -> Result<StatusCode, Failure> {
+        let most = self.options.max_upstream_body_bytes;
+        let getting = whole(self.carrier, most, &self.work.backend, call, self.limit);
+        let incoming = self.limit.wait(pin!(watched(client, getting))).await;
+        let incoming = incoming.unwrap_or_else(|| Err(Failure::deadline()))?;
+        self.local(client, incoming.map_body(Some), seeing).await
+    }
+
+    /// A response that is at hand, through the steps that want to see it.
+    async fn local<D: Downstream>(
+        &self,
+        client: &mut D,
+        mut reply: Reply,
+        seeing: Seeing<'r>,
+    ) -> Result<StatusCode, Failure> {
+        if !seeing.is_empty() {
+            let showing = seeing.show(&mut reply);
+            let shown = self.limit.wait(pin!(showing)).await;
+            shown.unwrap_or_else(|| Err(Failure::deadline()))?;
+        }
+        self.write(client, reply).await
+    }
+
+    /// A response whose head is shown to steps, while its body streams past.
+    async fn seen<D: Downstream>(
+        &self,
+        client: &mut D,
+        answer: C::Answer<'r>,
+        gunzip: bool,
+        seeing: Seeing<'r>,
+    ) -> Result<StatusCode, Failure> {
+        let Some((status, headers)) = answer.head() else {
+            return Err(ended_early());
+        };
+        let decode = gunzip && is_gzip(headers);
+        let mut reply = Reply::local(status, headers.clone(), None);
+        if decode {
+            reply.headers.remove(CONTENT_ENCODING);
+            reply.headers.remove(CONTENT_LENGTH);
+        }
+        let came = Came::of(&reply);
+        let showing = seeing.show(&mut reply);
+        let shown = self.limit.wait(pin!(showing)).await;
+        shown.unwrap_or_else(|| Err(Failure::deadline()))?;
+        if reply.body.is_some() {
+            return self.write(client, reply).await;
+        }
+        came.frame(&mut reply);
+        // A step may give the response a status that has no body: the upstream's own then goes nowhere.
+        let silenced = has_no_body(reply.status) && !has_no_body(status);
+        let unframe = decode || self.unframed(&answer);
+        let parts = self.parts((reply.status, &reply.headers), unframe);
+        self.copy(client, answer, parts, decode, silenced).await
+    }
+
+    /// Whether the length of a response to our HEAD is none of what a client that sent another method gets.
+    fn unframed(&self, answer: &C::Answer<'r>) -> bool {
+        answer.asked_by_head() && !self.asked.by_head
+    }
+
+    fn parts(&self, head: (StatusCode, &HeaderMap), unframe: bool) -> Parts {
+        let data = self.work.static_data.as_ref();
+        for_client(self.asked, self.options, data, head, unframe)
+    }
+
+    /// Copies a response to the client as it comes. `silenced`: its body goes nowhere.
+    async fn copy<D: Downstream>(
+        &self,
+        client: &mut D,
+        mut answer: C::Answer<'r>,
+        parts: Parts,
+        decode: bool,
+        silenced: bool,
+    ) -> Result<StatusCode, Failure> {
+        let status = parts.status;
+        let over_http2 = self.asked.over_http2();
+        let announced = Announced::of(&parts.headers);
+        // A response that is its header alone must end with it: gRPC takes its status from there then.
+        let bodiless =
+            self.asked.by_head || has_no_body(status) || (over_http2 && answer.is_done());
+        client.write_head(parts, bodiless).await?;
+        if silenced && !answer.is_done() {
+            return Ok(status);
+        }
+        let copy = Copy {
+            client,
+            answer,
+            silence: Silence::new(self.options, self.limit),
+            over_http2,
+            announced,
+        };
+        copy.run(decode, bodiless).await?;
+        Ok(status)
+    }
+
+    /// Writes a response that is at hand.
+    async fn write<D: Downstream>(
+        &self,
+        client: &mut D,
+        reply: Reply,
+    ) -> Result<StatusCode, Failure> {
+        let body = reply.body.unwrap_or_default();
+        let (status, mut headers) = (reply.status, reply.headers);
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        let bodiless = self.asked.by_head || has_no_body(status) || body.is_empty();
+        let parts = self.parts((status, &headers), false);
+        client.write_head(parts, bodiless).await?;
+        if !bodiless {
+            client.write(body, true).await?;
+        }
+        Ok(status)
     }
 }
 
-/// The `Authorization` of a backend call, waited for until `limit` at the longest.
-///
-/// # Errors
-/// No token could be had.
-pub async fn authorization(
-    credentials: &dyn Credentials,
-    limit: &Limit,
-) -> Result<HeaderValue, Failure> {
-    match credentials.ready() {
-        Some(value) => Ok(value),
-        None => credentials.fetch(limit.remaining()).await,
-    }
-}
-
-/// Gets a whole answer through the backend's cache and credentials, for endpoints that cannot stream.
-///
-/// # Errors
-/// As a composed endpoint's call fails.
-pub async fn whole(
-    options: &Options,
-    backend: &Backend,
-    hosts: &HostSet,
-    out: Outgoing,
-    limit: &Limit,
-) -> Result<Incoming, Failure> {
-    fetch(
-        &Upstream,
-        options.max_upstream_body_bytes,
-        backend,
-        hosts,
-        out,
-        limit,
-    )
-    .await
-}
-
-/// The answer when the one backend gave none; only `return_error_msg` shows why.
-pub fn failed(options: &Options, failure: Failure) -> Answer {
-    finish::failed(
-        options,
-        &Merged {
-            data: None,
-            complete: false,
-            failures: SmallVec::from_elem(failure, 1),
-            group: false,
-            passed: None,
-            meta: None,
-        },
-    )
+fn ended_early() -> Failure {
+    Failure::new(Kind::Broken, "EOF")
 }

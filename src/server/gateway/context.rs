@@ -20,15 +20,17 @@ use crate::telemetry::observe;
 #[derive(Debug)]
 pub struct Ctx {
     pub(in crate::server) started: Instant,
-    pub(in crate::server) active: Option<Arc<Active>>,
+    /// The service that was in use when the request came; a reload does not change it under way.
+    pub(in crate::server) active: Arc<Active>,
     pub(in crate::server) endpoint: Option<Arc<Endpoint>>,
     pub(in crate::server) notes: Notes,
     pub(in crate::server) client: Option<IpAddr>,
-    /// The status of our own answer; what a gRPC client got says 200.
+    /// The status of our own response; what a gRPC client got says 200.
     pub(in crate::server) answered: Option<StatusCode>,
-    /// Not in the access log: redirects and preflights, which the reference answers before it logs.
+    /// Not in the access log: redirects and preflights, which KrakenD answers before it logs.
     pub(super) silent: bool,
-    pub(super) in_flight: Option<InFlight>,
+    /// Counts the request as long as it lasts, also when its task is dropped.
+    _in_flight: InFlight,
     /// `telemetry/metrics` has seen the request come, and is to see it go.
     pub(in crate::server) counted: bool,
     /// How the endpoint's work ended, and how long it took; `None` when it was not begun.
@@ -38,17 +40,32 @@ pub struct Ctx {
 }
 
 impl Ctx {
+    /// A request that has just come, to be served by `active`.
+    pub(super) fn new(active: Arc<Active>, in_flight: InFlight) -> Ctx {
+        Ctx {
+            started: Instant::now(),
+            active,
+            endpoint: None,
+            notes: Notes::default(),
+            client: None,
+            answered: None,
+            silent: false,
+            _in_flight: in_flight,
+            counted: false,
+            ended: None,
+            observed: None,
+        }
+    }
+
     /// An answer of our own with the body that `portcullis/errors` gives it.
     #[inline]
     pub(in crate::server) fn dressed(&mut self, answer: Answer) -> Answer {
-        match &self.active {
-            Some(active) if active.service.errors.is_some() => {
-                let active = Arc::clone(active);
-                match &active.service.errors {
-                    Some(errors) if errors.concerns(&answer) => self.dress(errors, answer),
-                    _ => answer,
-                }
-            }
+        if self.active.service.errors.is_none() {
+            return answer;
+        }
+        let active = Arc::clone(&self.active);
+        match &active.service.errors {
+            Some(errors) if errors.concerns(&answer) => self.dress(errors, answer),
             _ => answer,
         }
     }

@@ -20,7 +20,6 @@ mod run;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -36,7 +35,6 @@ use self::gates::Gated;
 use self::report::begin;
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::listen::Limits;
-use crate::runtime::request::Notes;
 use crate::server::{builtin, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
@@ -62,8 +60,8 @@ impl Gateway {
         Gateway { shared, limits }
     }
 
-    /// What the front loop does for HTTP/1: Pingora makes its sessions of HTTP/2 itself, without any limit. `false`: the
-    /// head has too many fields.
+    /// What the front loop does for HTTP/1: Pingora makes its sessions of HTTP/2 itself, without any limit. `false`:
+    /// the head has too many fields.
     fn limit_http2(&self, session: &mut Session) -> bool {
         let downstream = session.as_downstream_mut();
         downstream.set_write_timeout(self.limits.write);
@@ -79,19 +77,8 @@ impl ProxyHttp for Gateway {
     type CTX = Box<Ctx>;
 
     fn new_ctx(&self) -> Box<Ctx> {
-        Box::new(Ctx {
-            started: Instant::now(),
-            active: None,
-            endpoint: None,
-            notes: Notes::default(),
-            client: None,
-            answered: None,
-            silent: false,
-            in_flight: None,
-            counted: false,
-            ended: None,
-            observed: None,
-        })
+        let active = self.shared.active.load_full();
+        Box::new(Ctx::new(active, self.shared.metrics.request()))
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {
@@ -99,15 +86,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        let active = self.shared.active.load_full();
-        ctx.in_flight = Some(self.shared.metrics.request());
-        // What follows an answer to CONNECT would be taken for a tunnel.
+        let active = Arc::clone(&ctx.active);
+        // What follows a response to CONNECT would be taken for a tunnel.
         if self.shared.draining.load(Ordering::Relaxed)
             || session.req_header().method == Method::CONNECT
         {
             session.set_keepalive(None);
         }
-        ctx.active = Some(Arc::clone(&active));
         let few_fields = !session.is_http2() || self.limit_http2(session);
         let decision = match head_of(session, None) {
             _ if !few_fields => {
@@ -129,24 +114,27 @@ impl ProxyHttp for Gateway {
         let decision = match decision {
             Decision::Before(answer) => Decision::Answer(answer),
             decision if active.service.gates.is_empty() => decision,
-            decision => match Box::pin(self.service_gates(session, ctx, &active)).await? {
+            decision => match Box::pin(self.service_gates(session, ctx, &active)).await {
                 Gated::Pass => decision,
                 Gated::Refuse(answer) => Decision::Answer(*answer),
-                Gated::Answered => return Ok(true),
+                Gated::Failed(failure) => {
+                    self.refuse(session, ctx, &active.service, failure).await?;
+                    return Ok(true);
+                }
             },
         };
         match decision {
             Decision::Before(answer) | Decision::Answer(answer) => {
-                self.local(session, ctx, answer).await?
+                self.local(session, ctx, &active.service, answer).await?
             }
             // Boxed, so that answers of our own do not carry an upstream call's state around.
-            Decision::Endpoint(endpoint) => {
-                let Some(request) = ctx.observed.clone() else {
-                    return in_place(|| self.endpoint(session, ctx, &endpoint)).await;
-                };
-                let work = self.endpoint(session, ctx, &endpoint);
-                return Box::pin(observe::within(&request, work)).await;
-            }
+            Decision::Endpoint(endpoint) => match ctx.observed.clone() {
+                None => in_place(|| self.endpoint(session, ctx, &active, &endpoint)).await?,
+                Some(request) => {
+                    let work = self.endpoint(session, ctx, &active, &endpoint);
+                    Box::pin(observe::within(&request, work)).await?;
+                }
+            },
             Decision::Debug | Decision::Echo => {
                 let most = active.service.options.max_request_body_bytes;
                 let body = match ctx.notes.body.take() {
@@ -158,7 +146,7 @@ impl ProxyHttp for Gateway {
                     Some(head) => builtin::debug(&head, &body),
                     None => Answer::empty(StatusCode::BAD_REQUEST),
                 };
-                self.local(session, ctx, answer).await?;
+                self.local(session, ctx, &active.service, answer).await?;
             }
         }
         Ok(true)
@@ -195,13 +183,9 @@ impl ProxyHttp for Gateway {
             ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
         };
         let answer = ctx.dressed(answer);
-        if let Some(active) = ctx.active.as_ref() {
-            let fields = &ctx.notes.response_fields;
-            if let Err(error) =
-                respond::write(session, &active.service.options, answer, fields).await
-            {
-                log::debug!("the client left before its error answer: {error}");
-            }
+        let (options, fields) = (&ctx.active.service.options, &ctx.notes.response_fields);
+        if let Err(error) = respond::write(session, options, answer, fields).await {
+            log::debug!("the client left before its error answer: {error}");
         }
         FailToProxy {
             error_code: 500,

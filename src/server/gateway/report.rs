@@ -15,7 +15,7 @@ use crate::telemetry::observe;
 
 /// Tells `telemetry/metrics` that an endpoint's request has come.
 pub(super) fn count(session: &Session, ctx: &mut Ctx) {
-    if let Some(stats) = ctx.active.as_ref().and_then(|active| active.stats.as_ref()) {
+    if let Some(stats) = &ctx.active.stats {
         let digest = session.digest();
         stats.began(digest.and_then(|digest| digest.ssl_digest.as_deref()));
         ctx.counted = true;
@@ -71,9 +71,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
 impl Gateway {
     /// Once a request is over.
     pub(super) fn report(&self, session: &Session, ctx: &Ctx) {
-        let Some(active) = ctx.active.as_ref() else {
-            return;
-        };
+        let active = &ctx.active;
         let took = ctx.started.elapsed();
         let status = session
             .response_written()

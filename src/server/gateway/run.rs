@@ -4,31 +4,38 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
-use pingora_core::Result;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::context::{Ctx, head_of};
+use super::active::Active;
+use super::context::Ctx;
 use super::report::count;
 use crate::runtime::answer::Answer;
-use crate::runtime::pipeline::{self, Ended};
-use crate::runtime::service::{Endpoint, Work};
-use crate::server::{relay, respond, tunnel};
+use crate::runtime::failure::{Failure, Kind, Report};
+use crate::runtime::pipeline::{self, Ending, Outcome, Request};
+use crate::runtime::service::{Endpoint, Service, Work};
+use crate::server::client::Client;
+use crate::server::{respond, tunnel};
 
 impl Gateway {
+    /// Passes an endpoint's steps, does its work and answers.
     pub(super) async fn endpoint(
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
+        active: &Active,
         endpoint: &Arc<Endpoint>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         ctx.endpoint = Some(Arc::clone(endpoint));
-        if endpoint.steps.iter().any(|step| step.needs_body()) {
-            let kept = Box::pin(self.keep_body(session, ctx, endpoint.timeout)).await;
-            if !matches!(kept, Ok(true)) {
-                count(session, ctx);
-                return kept.map(|_| true);
-            }
+        let service = &active.service;
+        if endpoint.steps.iter().any(|step| step.needs_body())
+            && let Err(failure) =
+                Box::pin(self.keep_body(session, ctx, active, endpoint.timeout)).await
+        {
+            count(session, ctx);
+            let outcome = Outcome::refused(&service.options, endpoint, failure);
+            return self.conclude(session, ctx, service, outcome).await;
         }
         let refusal = self.gates(session, ctx, &endpoint.steps, endpoint.timeout);
         let refusal = refusal.await;
@@ -36,127 +43,125 @@ impl Gateway {
             count(session, ctx);
         }
         if let Some((answer, _)) = refusal {
-            self.local(session, ctx, answer).await?;
-            return Ok(true);
+            return self.local(session, ctx, service, answer).await;
         }
         if let Some(request) = &ctx.observed {
             request.works();
         }
-        match &endpoint.work {
-            Work::Stream(work) if work.upgrade.is_some() && tunnel::is_asked_for(session) => {
-                // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
-                let started = Instant::now();
-                let tunnel = tunnel::run(session, ctx, endpoint, work, &self.shared.metrics);
-                let answer = Box::pin(tunnel).await?;
-                ctx.ended = match &answer {
-                    None => Some(Ended::WHOLE),
-                    Some(answer) if answer.status.is_server_error() => Some(Ended::FAILED),
-                    Some(_) => None,
-                }
-                .map(|ended| (ended, started.elapsed()));
-                if let Some(answer) = answer {
-                    self.local(session, ctx, answer).await?;
-                }
-                Ok(true)
-            }
-            Work::Stream(work) => {
-                relay::run(session, ctx, endpoint, work, &self.shared.metrics).await?;
-                Ok(true)
-            }
-            Work::Compose(work) => {
-                Box::pin(self.compose(session, ctx, endpoint, work)).await?;
-                Ok(true)
-            }
-            Work::Nothing => {
-                self.local(
-                    session,
-                    ctx,
-                    Answer::empty(StatusCode::INTERNAL_SERVER_ERROR),
-                )
-                .await?;
-                Ok(true)
-            }
-        }
+        let started = (ctx.counted || ctx.observed.is_some()).then(Instant::now);
+        let outcome = work(session, ctx, service, endpoint).await;
+        let ended = outcome.ended.zip(started);
+        ctx.ended = ended.map(|(ended, started)| (ended, started.elapsed()));
+        self.conclude(session, ctx, service, outcome).await
     }
 
-    async fn compose(
+    /// Reports how a request's work ended, and answers where that was not done.
+    ///
+    /// # Errors
+    /// The client closed its connection, or its response broke off after it had begun: the connection must end.
+    async fn conclude(
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        endpoint: &Endpoint,
-        work: &crate::runtime::service::Composition,
+        service: &Service,
+        outcome: Outcome,
     ) -> Result<()> {
-        let Some(active) = ctx.active.clone() else {
-            return Ok(());
-        };
-        let service = &active.service;
-        let started = tokio::time::Instant::now();
-        let body = match ctx.notes.body.take() {
-            Some(body) => body,
-            None => match self.body(session, ctx, endpoint.timeout, service).await? {
-                Some(body) => body,
-                None => return Ok(()),
-            },
-        };
-        let Some(head) = head_of(session, ctx.client) else {
-            return Ok(());
-        };
-        let call =
-            pipeline::ClientCall::new(&service.options, endpoint, &head, &ctx.notes, body, started);
-        let began = Instant::now();
-        let outcome = {
-            let work = pipeline::run(service, endpoint, work, &call);
-            tokio::select! {
-                biased;
-                outcome = work => Some(outcome),
-                _ = gone(session) => None,
-            }
-        };
-        let Some(outcome) = outcome else {
-            // The client has hung up; the calls to its upstreams went with it.
-            session.set_keepalive(None);
-            ctx.notes.refused = Some("client_gone");
-            ctx.ended = Some((Ended::FAILED, began.elapsed()));
-            return Ok(());
-        };
-        ctx.ended = outcome.ended.map(|ended| (ended, began.elapsed()));
         if let Some(kind) = outcome.failure {
-            let route = &endpoint.pattern;
-            self.shared.metrics.upstream_error(route, kind.as_str());
+            self.report_failure(session, ctx, kind);
         }
         ctx.notes.errors.extend(outcome.errors);
-        self.local(session, ctx, outcome.answer).await
+        match outcome.ending {
+            Ending::Answer(answer) => self.local(session, ctx, service, answer).await,
+            Ending::Streamed => Ok(()),
+            Ending::Broken => Err(broken(outcome.failure)),
+        }
     }
 
+    /// Counts a failure; the pipeline has logged it.
+    pub(super) fn report_failure(&self, session: &mut Session, ctx: &mut Ctx, kind: Kind) {
+        let metrics = &self.shared.metrics;
+        match kind.report() {
+            Report::Upstream(reason) => {
+                let endpoint = ctx.endpoint.as_ref();
+                let route = endpoint.map_or("", |endpoint| &*endpoint.pattern);
+                metrics.upstream_error(route, reason);
+            }
+            Report::BadRequest(reason) => metrics.bad_request(reason),
+            Report::Note(word) => ctx.notes.refused = Some(word),
+        }
+        if kind.abandons_body() && !session.as_downstream_mut().is_body_done() {
+            session.set_keepalive(None);
+        }
+    }
+
+    /// Answers a request whose body could not be read, and that is not an endpoint's.
+    pub(super) async fn refuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        service: &Service,
+        failure: Failure,
+    ) -> Result<()> {
+        self.report_failure(session, ctx, failure.kind);
+        if failure.kind == Kind::ClientGone {
+            return Err(broken(Some(failure.kind)));
+        }
+        self.local(session, ctx, service, failure.answer()).await
+    }
+
+    /// Writes a response that was made here.
     pub(super) async fn local(
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
+        service: &Service,
         answer: Answer,
     ) -> Result<()> {
         ctx.answered = Some(answer.status);
         let answer = ctx.dressed(answer);
-        let Some(active) = ctx.active.as_ref() else {
-            return Ok(());
-        };
-        respond::write(
-            session,
-            &active.service.options,
-            answer,
-            &ctx.notes.response_fields,
-        )
-        .await
+        let fields = &ctx.notes.response_fields;
+        respond::write(session, &service.options, answer, fields).await
     }
 }
 
-/// Resolves when the client has closed its side, with its whole request read.
-async fn gone(session: &mut Session) {
-    if session
-        .as_downstream_mut()
-        .read_body_or_idle(true)
-        .await
-        .is_ok()
-    {
-        std::future::pending::<()>().await;
+/// Does the endpoint's work.
+async fn work(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    service: &Service,
+    endpoint: &Endpoint,
+) -> Outcome {
+    let request = Request {
+        options: &service.options,
+        endpoint,
+        body: ctx.notes.body.take(),
+        notes: &ctx.notes,
+    };
+    let mut client = Client {
+        session,
+        address: ctx.client,
+        has_body: request.body.is_some(),
+        fields: &ctx.notes.response_fields,
+    };
+    // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
+    match &endpoint.work {
+        Work::Stream(work) => match &work.upgrade {
+            Some(upgrade) if tunnel::is_asked_for(client.session) => {
+                Box::pin(tunnel::run(&mut client, request, work, upgrade)).await
+            }
+            _ => pipeline::stream(&mut client, request, work).await,
+        },
+        Work::Compose(work) => Box::pin(pipeline::compose(&mut client, request, work)).await,
+        Work::Nothing => Outcome::answer(Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)),
+    }
+}
+
+/// What ends a connection whose request cannot be answered to its end.
+fn broken(failure: Option<Kind>) -> Box<Error> {
+    let error = Error::new(ErrorType::ConnectionClosed);
+    if failure.is_some_and(Kind::is_of_client) {
+        error.into_down()
+    } else {
+        error.into_up()
     }
 }

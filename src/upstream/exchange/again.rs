@@ -195,12 +195,9 @@ impl Drop for Exchange<'_> {
             return;
         };
         if let (Some(session), Some(candidate)) = (self.session.as_deref(), self.candidate()) {
-            self.set
-                .client
-                .pool
-                .abandon(session, &candidate.peer, asked);
+            self.client.pool.abandon(session, &candidate.peer, asked);
         }
-        if asked.elapsed() >= self.set.rules.long_wait() {
+        if asked.elapsed() >= self.rules.long_wait() {
             self.is_unanswered();
         }
     }

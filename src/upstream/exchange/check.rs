@@ -64,7 +64,7 @@ impl Exchange<'_> {
         let beyond = |text: &str| text.starts_with("Response header larger than");
         let context = error.context.as_ref();
         if *error.etype() == HEAD_TOO_LARGE || context.is_some_and(|text| beyond(text.as_str())) {
-            let most = self.set.client.settings.max_response_header_bytes;
+            let most = self.client.settings.max_response_header_bytes;
             let text = format!("net/http: server response headers exceeded {most} bytes; aborted");
             return CallError::new(CallErrorKind::TooLarge, text);
         }
@@ -103,7 +103,7 @@ impl Exchange<'_> {
     }
 
     fn has_surplus(&mut self) -> bool {
-        let keeps_alive = !self.set.client.settings.disable_keep_alives;
+        let keeps_alive = !self.client.settings.disable_keep_alives;
         match self.session.as_deref_mut() {
             Some(HttpSession::H1(session)) if keeps_alive => {
                 has_surplus(session, self.head.method == Method::HEAD)

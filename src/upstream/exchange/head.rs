@@ -105,7 +105,7 @@ impl Exchange<'_> {
         self.request_done = true;
         let now = Instant::now();
         self.asked = Some(now);
-        let limit = self.set.client.settings.response_header_timeout;
+        let limit = self.client.settings.response_header_timeout;
         self.header_deadline = limit.map(|limit| now + limit);
     }
 
@@ -116,10 +116,10 @@ impl Exchange<'_> {
         };
         let wire = Wire {
             body: self.body,
-            close: self.set.client.settings.disable_keep_alives,
+            close: self.client.settings.disable_keep_alives,
             h1,
         };
-        request_header(self.head, place, wire).map_err(|error| self.failed(error))
+        request_header(&self.head, place, wire).map_err(|error| self.failed(error))
     }
 
     /// Whether the body follows in pieces from the client, or may not fit into the system's buffers. See [`Link`].
@@ -150,7 +150,7 @@ impl Exchange<'_> {
         let Some(candidate) = self.peers.list.get(self.peer) else {
             return Err(CallError::no_hosts());
         };
-        let session = match self.set.client.pool.fresh(&candidate.peer, None).await {
+        let session = match self.client.pool.fresh(&candidate.peer, None).await {
             Ok(session) => session,
             Err(error) => {
                 let told = self.place().map(|place| place.dial_error(&error));

@@ -60,7 +60,7 @@ impl Exchange<'_> {
 
     /// Pingora's own limit is in bytes too. This one may be lower.
     fn check_size(&self) -> Result<(), Box<Error>> {
-        let most = self.set.client.settings.max_response_header_bytes;
+        let most = self.client.settings.max_response_header_bytes;
         let size = match self.session.as_deref() {
             Some(HttpSession::H1(_)) if most >= crate::upstream::MAX_RESPONSE_HEADER_BYTES => 0,
             Some(HttpSession::H1(session)) => session.get_headers_raw_bytes().len(),
@@ -95,7 +95,7 @@ impl Exchange<'_> {
     /// Reads the head to its end and creates a session for the rest. May be cancelled and called again while it
     /// reads.
     async fn long_header(&mut self) -> Result<(), Box<Error>> {
-        let most = self.set.client.settings.max_response_header_bytes;
+        let most = self.client.settings.max_response_header_bytes;
         let Some(long) = self.long.as_mut() else {
             return Err(Error::new(ErrorType::ConnectionClosed));
         };

@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use super::again::Kept;
 use super::long::LongHead;
 use crate::telemetry::observe::Trip;
+use crate::upstream::client::Client;
 use crate::upstream::error::{CallError, CallErrorKind};
 use crate::upstream::host::{Host, Peers, Place};
 use crate::upstream::hosts::{Connected, HostList, HostSet};
 use crate::upstream::message::Outgoing;
 use crate::upstream::redirect::{self, Body, NextCall};
+use crate::upstream::rules::HostRules;
 
 /// A response body that is not needed is read up to this size to keep its connection.
 const MOST_SETTLED: usize = 2048;
@@ -40,10 +42,11 @@ pub enum RequestBody {
 ///
 /// Reads may be cancelled and repeated, so that a server can `select!` between the client's body and this response.
 pub struct Exchange<'a> {
-    pub(super) set: &'a HostSet,
+    pub(super) client: &'a Arc<Client>,
+    pub(super) rules: HostRules,
     pub(super) hosts: HostList<'a>,
     pub(super) host: usize,
-    pub(super) head: &'a Outgoing,
+    pub(in crate::upstream) head: Outgoing,
     pub(super) body: RequestBody,
     /// `None` only between a closed connection and its replacement.
     pub(super) session: Option<Box<HttpSession>>,
@@ -52,7 +55,7 @@ pub struct Exchange<'a> {
     /// Whether a byte of the body was handed over. If so, nothing may be repeated unless `own_body` is set.
     pub(super) touched: bool,
     /// The body is the whole `head.body`, which can be sent again.
-    pub(super) own_body: bool,
+    pub(in crate::upstream) own_body: bool,
     /// Whether the head was sent completely. A cancelled wait may have cut it off.
     pub(super) head_sent: bool,
     pub(super) request_done: bool,
@@ -61,6 +64,10 @@ pub struct Exchange<'a> {
     pub(super) header_deadline: Option<Instant>,
     /// When the request was complete.
     pub(super) asked: Option<Instant>,
+    /// The client's body passes through, and the upstream still reads it.
+    pub(in crate::upstream) uploading: bool,
+    /// The host that was called first, where redirects led to another one.
+    pub(in crate::upstream) first: Option<Arc<str>>,
     pub(super) kept: Kept,
     /// How often the peer reported that it did not process the request.
     pub(super) refused: u8,
@@ -94,14 +101,32 @@ impl HostSet {
     /// Connects to one of the hosts and sends the request line and headers of `head`. Its `body` is not sent.
     ///
     /// # Errors
-    /// No host accepted the connection, or the head cannot be written as a request.
-    pub async fn open<'a>(
-        &'a self,
-        head: &'a Outgoing,
+    /// No host would let us in, or the head cannot be written as a request.
+    pub async fn open(&self, head: Outgoing, body: RequestBody) -> Result<Exchange<'_>, CallError> {
+        let trip = Trip::begin(&head.method, &head.target);
+        let hosts = self.list().await;
+        self.open_on(&self.client, hosts, (head, body), trip).await
+    }
+
+    /// The same for a set that does not live as long as the exchange; `client` is that of the set.
+    pub(in crate::upstream) async fn open_apart<'a>(
+        &self,
+        client: &'a Arc<Client>,
+        head: Outgoing,
         body: RequestBody,
     ) -> Result<Exchange<'a>, CallError> {
-        let mut trip = Trip::begin(&head.method, &head.target);
-        let hosts = self.list().await;
+        let trip = Trip::begin(&head.method, &head.target);
+        let hosts = HostList::Shared(self.list().await.shared());
+        self.open_on(client, hosts, (head, body), trip).await
+    }
+
+    async fn open_on<'a>(
+        &self,
+        client: &'a Arc<Client>,
+        hosts: HostList<'a>,
+        (head, body): (Outgoing, RequestBody),
+        mut trip: Option<Box<Trip>>,
+    ) -> Result<Exchange<'a>, CallError> {
         let found = self.connect(&hosts, &head.method, &head.target).await;
         if let (Err(error), Some(trip)) = (&found, &mut trip) {
             trip.failed(error.observed());
@@ -116,7 +141,8 @@ impl HostSet {
             slot,
         } = found;
         let mut exchange = Exchange {
-            set: self,
+            client,
+            rules: self.rules,
             hosts,
             host,
             head,
@@ -132,6 +158,8 @@ impl HostSet {
             body_done: false,
             header_deadline: None,
             asked: None,
+            uploading: false,
+            first: None,
             kept: Kept::default(),
             refused: 0,
             has_verdict: false,
@@ -151,9 +179,11 @@ impl HostSet {
 }
 
 impl Exchange<'_> {
-    /// The host that was called, as written in the configuration.
+    /// The host that was called first, as written in the configuration: messages name the call that was requested, not
+    /// the target of a redirect.
     pub fn origin(&self) -> Option<Arc<str>> {
-        self.hosts.get(self.host).map(|host| Arc::clone(&host.url))
+        let called = || self.hosts.get(self.host).map(|host| Arc::clone(&host.url));
+        self.first.clone().or_else(called)
     }
 
     /// Sends a piece of the request body. `end` marks the last one.
@@ -363,7 +393,7 @@ impl Exchange<'_> {
             authority: place.authority.to_str().unwrap_or_default(),
             target: &target,
         };
-        let rules = self.set.rules;
+        let rules = self.rules;
         let next = redirect::next(status, headers, from, &self.head.method, body, &rules)
             .map_err(|error| self.failed(error))?;
         let Some(next) = next else {
@@ -376,7 +406,7 @@ impl Exchange<'_> {
         }
         let headers = redirect::headers(&self.head.headers, from, &next);
         Ok(Some(NextCall {
-            hosts: HostSet::fixed(&self.set.client, &[&next.origin]).ruled(rules),
+            hosts: HostSet::fixed(self.client, &[&next.origin]).ruled(rules),
             out: Outgoing {
                 method: next.method,
                 target: next.target,
@@ -414,7 +444,7 @@ impl Exchange<'_> {
         if let Some(mut trip) = self.trip.take() {
             trip.read_whole();
         }
-        let client = &self.set.client;
+        let client = self.client;
         let clean = self.request_done && !self.spoiled && !client.settings.disable_keep_alives;
         if let Some(session) = self.session.take()
             && clean

@@ -55,6 +55,7 @@ fn reply(pairs: &[(&'static str, &str)]) -> Reply {
         status: StatusCode::OK,
         headers: headers(pairs),
         body: None,
+        origin: None,
     }
 }
 

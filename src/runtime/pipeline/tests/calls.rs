@@ -6,8 +6,8 @@ use crate::runtime::step::CacheKey;
 
 /// Counts what a circuit breaker would.
 #[derive(Debug, Clone, Default)]
-struct Counter {
-    ended: Arc<Mutex<Vec<(u64, CallOutcome)>>>,
+pub(super) struct Counter {
+    pub(super) ended: Arc<Mutex<Vec<(u64, CallOutcome)>>>,
     refuse: bool,
 }
 
@@ -24,7 +24,7 @@ impl BackendStep for Counter {
     }
 }
 
-fn counted(url: &str, refuse: bool) -> (Backend, Counter) {
+pub(super) fn counted(url: &str, refuse: bool) -> (Backend, Counter) {
     let counter = Counter::default();
     let inner = Counter {
         refuse,
@@ -104,7 +104,7 @@ impl Credentials for Tokens {
     }
 }
 
-fn with_tokens(tokens: &[&'static str]) -> Backend {
+pub(super) fn with_tokens(tokens: &[&'static str]) -> Backend {
     let tokens = Tokens(Mutex::new(tokens.iter().copied().collect()));
     Backend {
         credentials: Some(Arc::new(tokens)),

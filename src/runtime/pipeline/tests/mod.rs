@@ -3,6 +3,7 @@
 mod calls;
 mod group;
 mod single;
+mod streamed;
 mod whole;
 
 use std::collections::{HashMap, VecDeque};
@@ -34,12 +35,16 @@ use crate::runtime::step::{
     BackendStep, Credentials, Lookup, Outcome as CallOutcome, ResponseCache, Ticket,
 };
 use crate::runtime::template::Template;
-use crate::upstream::{CallOptions, Client, DnsTable, HostSet, Incoming, Outgoing, Settings};
+use crate::upstream::{
+    Call, CallError, CallErrorKind, CallOptions, Client, DnsTable, HostSet, Incoming, Outgoing,
+    Piece, Settings, Source,
+};
 
 /// What a stand-in for an upstream does when it is called.
 #[derive(Debug, Clone)]
 enum Reply {
     Answer(u16, &'static str),
+    Streamed(Box<FakeAnswer>),
     Fail(Failure),
     /// Waits until the call is dropped.
     Never,
@@ -50,6 +55,8 @@ enum Reply {
 struct Fake {
     replies: Arc<Mutex<HashMap<&'static str, VecDeque<Reply>>>>,
     seen: Arc<Mutex<Vec<Outgoing>>>,
+    /// Pieces of clients' bodies, before there was an answer.
+    uploaded: Arc<Mutex<Vec<Bytes>>>,
 }
 
 impl Fake {
@@ -78,22 +85,162 @@ impl Fake {
 }
 
 impl Carrier for Fake {
-    async fn call(&self, _: &HostSet, out: Outgoing, _: &CallOptions) -> Result<Incoming, Failure> {
-        let reply = self.next(&out.target);
-        self.seen.lock().unwrap().push(out);
-        match reply {
-            Reply::Answer(status, body) => Ok(Incoming {
-                status: StatusCode::from_u16(status).unwrap(),
-                headers: HeaderMap::from_iter([
-                    (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-                    (ETAG, HeaderValue::from_static("\"v1\"")),
-                ]),
-                body: Bytes::from_static(body.as_bytes()),
-                origin: Some("http://h:1".into()),
-            }),
-            Reply::Fail(failure) => Err(failure),
-            Reply::Never => std::future::pending().await,
+    type Answer<'a> = FakeAnswer;
+
+    async fn send<'a, S: Source<Error = Failure>>(
+        &self,
+        _: &'a HostSet,
+        call: Call,
+        _: &CallOptions,
+        source: &mut S,
+    ) -> Result<FakeAnswer, Failure> {
+        let reply = self.next(&call.out.target);
+        let streamed = !call.is_repeatable();
+        self.seen.lock().unwrap().push(call.out);
+        if streamed {
+            self.upload(source).await?;
         }
+        match reply {
+            Reply::Answer(status, body) => Ok(FakeAnswer::json(status, body)),
+            Reply::Streamed(answer) => Ok(*answer),
+            Reply::Fail(failure) => Err(failure),
+            Reply::Never => loop {
+                source.next().await?;
+            },
+        }
+    }
+}
+
+impl Fake {
+    async fn upload<S: Source<Error = Failure>>(&self, source: &mut S) -> Result<(), Failure> {
+        source.begin().await?;
+        loop {
+            let piece = source.next().await?;
+            self.uploaded.lock().unwrap().push(piece.bytes);
+            if piece.last {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// How the body of a stand-in's answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// The connection breaks before.
+    Early,
+    /// Nothing more comes.
+    Silence,
+    /// The whole answer waits until the client's body is there.
+    AfterBody,
+}
+
+/// An answer whose head has come.
+#[derive(Debug, Clone)]
+struct FakeAnswer {
+    status: StatusCode,
+    headers: HeaderMap,
+    pieces: VecDeque<Bytes>,
+    end: End,
+    trailers: Option<HeaderMap>,
+    /// What came of the client's body after the head.
+    late: Arc<Mutex<Vec<Bytes>>>,
+    uploading: bool,
+}
+
+impl FakeAnswer {
+    fn json(status: u16, body: &'static str) -> FakeAnswer {
+        FakeAnswer {
+            headers: HeaderMap::from_iter([
+                (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+                (ETAG, HeaderValue::from_static("\"v1\"")),
+            ]),
+            ..FakeAnswer::new(status, &[body], End::Whole)
+        }
+    }
+
+    fn new(status: u16, pieces: &[&'static str], end: End) -> FakeAnswer {
+        let pieces = pieces.iter().filter(|piece| !piece.is_empty());
+        FakeAnswer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            pieces: pieces
+                .map(|piece| Bytes::from_static(piece.as_bytes()))
+                .collect(),
+            end,
+            trailers: None,
+            late: Arc::default(),
+            uploading: false,
+        }
+    }
+}
+
+impl Answered for FakeAnswer {
+    fn head(&self) -> Option<(StatusCode, &HeaderMap)> {
+        Some((self.status, &self.headers))
+    }
+
+    fn asked_by_head(&self) -> bool {
+        false
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.pieces.is_empty() && self.end == End::Whole && self.trailers.is_none()
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, CallError> {
+        if self.end == End::AfterBody && self.uploading {
+            return std::future::pending().await;
+        }
+        match (self.pieces.pop_front(), self.end) {
+            (Some(piece), _) => Ok(Some(piece)),
+            (None, End::Whole | End::AfterBody) => Ok(None),
+            (None, End::Early) => Err(CallError {
+                kind: CallErrorKind::Broken,
+                call: None,
+                text: "unexpected EOF".into(),
+            }),
+            (None, End::Silence) => std::future::pending().await,
+        }
+    }
+
+    fn lends(&self) -> bool {
+        false
+    }
+
+    async fn read_slice(&mut self) -> Result<Option<&[u8]>, CallError> {
+        Ok(None)
+    }
+
+    async fn trailers(&mut self) -> Result<Option<HeaderMap>, CallError> {
+        Ok(self.trailers.take())
+    }
+
+    async fn forward(&mut self, piece: Piece) {
+        if self.uploading {
+            self.late.lock().unwrap().push(piece.bytes);
+            self.uploading = !piece.last;
+        }
+    }
+
+    fn is_uploading(&self) -> bool {
+        self.uploading
+    }
+
+    async fn release(&mut self) {}
+
+    async fn collect(mut self, _: &CallOptions) -> Result<Incoming, CallError> {
+        let mut body = Vec::new();
+        while let Some(piece) = self.read().await? {
+            body.extend_from_slice(&piece);
+        }
+        Ok(Incoming {
+            status: self.status,
+            headers: self.headers,
+            body: body.into(),
+            origin: Some("http://h:1".into()),
+        })
     }
 }
 
@@ -285,17 +432,20 @@ impl Run {
             let outcome = run_with(fake, &self.options, &endpoint, &work, &call()).await;
             // Lets shadows go out.
             tokio::task::yield_now().await;
+            let Ending::Answer(answer) = outcome.ending else {
+                panic!("a composed endpoint answers")
+            };
             let field = |name| {
-                let fields = &outcome.answer.fields;
+                let fields = &answer.fields;
                 fields
                     .iter()
                     .find(|(known, _)| known == name)
                     .map(|(_, value)| value.to_str().unwrap().to_owned())
             };
             Seen {
-                status: outcome.answer.status.as_u16(),
-                body: String::from_utf8(outcome.answer.body.to_vec()).unwrap(),
-                completed: match outcome.answer.branding {
+                status: answer.status.as_u16(),
+                body: String::from_utf8(answer.body.to_vec()).unwrap(),
+                completed: match answer.branding {
                     Branding::Completed(completed) => Some(completed),
                     _ => None,
                 },

@@ -4,11 +4,11 @@
 use http::header::{self, HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
-use crate::server::grpc;
+use crate::runtime::grpc;
 
 /// The trailers that may pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Announced {
+pub(super) enum Announced {
     These(SmallVec<[HeaderName; 2]>),
     /// All trailers: gRPC's own metadata is not announced.
     All,
@@ -16,7 +16,7 @@ pub enum Announced {
 
 impl Announced {
     /// Determines it from the headers of the response.
-    pub fn of(headers: &HeaderMap) -> Announced {
+    pub(super) fn of(headers: &HeaderMap) -> Announced {
         if grpc::is_grpc(headers) {
             return Announced::All;
         }
@@ -29,7 +29,7 @@ impl Announced {
     }
 
     /// The trailers that may pass. `None` if there are none.
-    pub fn pass(&self, trailers: HeaderMap) -> Option<HeaderMap> {
+    pub(super) fn pass(&self, trailers: HeaderMap) -> Option<HeaderMap> {
         let announced = |name: &HeaderName| match self {
             Announced::All => true,
             Announced::These(names) => names.contains(name),

@@ -5,7 +5,6 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::runtime::answer::Answer;
-use crate::runtime::failure::Kind;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -34,17 +33,6 @@ pub fn refusal(mut answer: Answer) -> Answer {
         .with(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
         .with(GRPC_STATUS, HeaderValue::from_static(code))
         .with(GRPC_MESSAGE, HeaderValue::from_static(message))
-}
-
-/// The status of a failed call, if gRPC distinguishes it from a failure of the gateway.
-pub fn status_of(kind: Kind) -> Option<StatusCode> {
-    match kind {
-        Kind::Deadline => Some(StatusCode::GATEWAY_TIMEOUT),
-        Kind::Connect | Kind::Refused | Kind::Busy | Kind::Full | Kind::NoHosts => {
-            Some(StatusCode::SERVICE_UNAVAILABLE)
-        }
-        _ => None,
-    }
 }
 
 /// Code and message of a rejection. Where gRPC's own table for proxies (its `http-grpc-status-mapping`) leaves a

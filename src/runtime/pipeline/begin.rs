@@ -1,0 +1,161 @@
+//! The beginning of a streamed request: its body as far as it must be read first, and its call.
+
+use std::pin::pin;
+
+use http::header::{CONTENT_LENGTH, TE};
+use http::{HeaderMap, HeaderValue, Version};
+use tokio::time::Instant;
+
+use super::backend::{self, Context, Earlier, Prepared};
+use super::client::ClientCall;
+use super::downstream::Downstream;
+use super::limit::Limit;
+use super::piped;
+use super::road::Request;
+use super::seeing::Outer;
+use crate::runtime::failure::Failure;
+use crate::runtime::forward::QueryRules;
+use crate::runtime::grpc::is_grpc;
+use crate::runtime::pipe::{PipeStep, Sight};
+use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
+use crate::upstream::CallBody;
+
+/// The call of a streamed endpoint, within the steps around the endpoint.
+pub(super) struct Begun<'a> {
+    /// `None`: a step asked to skip the work.
+    pub(super) prepared: Option<Prepared>,
+    /// Where the body comes from, unless a step puts another in its place.
+    pub(super) body: CallBody,
+    pub(super) outer: Option<Box<Outer<'a>>>,
+}
+
+/// Reads what must be read of the body, and builds the call through the steps around the endpoint.
+pub(super) async fn begin<'a, D: Downstream>(
+    client: &mut D,
+    request: Request<'_>,
+    work: &'a StreamWork,
+    limit: &Limit,
+) -> Result<Begun<'a>, Failure> {
+    let Request {
+        options,
+        endpoint,
+        notes,
+        body,
+    } = request;
+    let empty = client.has_no_body();
+    let is_whole = body.is_some() || (!empty && keeps_body(work));
+    let body = match body {
+        Some(body) => body,
+        None if is_whole => {
+            let read = client.read_whole(options.max_request_body_bytes);
+            let read = limit.wait(pin!(read)).await;
+            read.unwrap_or_else(|| Err(Failure::deadline()))?
+        }
+        None => Default::default(),
+    };
+    let Some(head) = client.head() else {
+        return Err(Failure::bad_target());
+    };
+    let announced = length_of(head.headers);
+    let over_grpc = client.version() == Version::HTTP_2 && is_grpc(head.headers);
+    let call = ClientCall::new(options, endpoint, &head, notes, body, Instant::now());
+    let mut begun = if work.pipes.is_empty() {
+        build(options, &endpoint.query, &work.backend, call)?
+    } else {
+        let entering = enter(options, endpoint, work, call, limit);
+        let entered = limit.wait(pin!(entering)).await;
+        entered.unwrap_or_else(|| Err(Failure::deadline().outside()))?
+    };
+    if let Some(prepared) = &mut begun.prepared {
+        if !is_whole && !empty && prepared.out.body.is_empty() {
+            begun.body = CallBody::Streamed(announced);
+        }
+        if over_grpc {
+            // RFC 9110 §10.1.4: without it a gRPC server refuses, and it concerns each connection alone.
+            let trailers = HeaderValue::from_static("trailers");
+            prepared.out.headers.insert(TE, trailers);
+        }
+    }
+    Ok(begun)
+}
+
+/// Whether the client's body must be there before the call is made: to be sent again, for a step that looks at it, and
+/// where the response is read whole, which goes with calls that are whole.
+fn keeps_body(work: &StreamWork) -> bool {
+    let backend = &work.backend;
+    backend.send_body_on_redirect
+        || backend.cache.is_some()
+        || backend.graphql.is_some()
+        || work.concurrent_calls > 1
+        || steps(work).any(|step| step.needs_body())
+        || sight(work) == Sight::Whole
+}
+
+/// What the steps must see of the response.
+pub(super) fn sight(work: &StreamWork) -> Sight {
+    let on_wire = match &work.backend.on_wire {
+        Some(step) if step.sees_answers() => Sight::Head,
+        _ => Sight::Nothing,
+    };
+    let most = steps(work).map(|step| step.sight()).max();
+    most.unwrap_or(Sight::Nothing).max(on_wire)
+}
+
+fn steps(work: &StreamWork) -> impl Iterator<Item = &dyn PipeStep> {
+    let all = work.pipes.iter().chain(&work.backend.pipes);
+    all.map(|step| &**step)
+}
+
+fn length_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Builds the call through the steps around the endpoint.
+pub(super) async fn enter<'a>(
+    options: &Options,
+    endpoint: &Endpoint,
+    work: &'a StreamWork,
+    call: ClientCall,
+    limit: &Limit,
+) -> Result<Begun<'a>, Failure> {
+    let mut request = call.request(endpoint, limit);
+    let entered = piped::enter(&work.pipes, &mut request).await;
+    let entered = entered.map_err(Failure::outside)?;
+    let mut begun = if entered.skip {
+        Begun {
+            prepared: None,
+            body: CallBody::Whole,
+            outer: None,
+        }
+    } else {
+        let call = call.replaced(&request);
+        build(options, &QueryRules::All, &work.backend, call)?
+    };
+    begun.outer = Some(Box::new(Outer { request, entered }));
+    Ok(begun)
+}
+
+pub(super) fn build<'a>(
+    options: &Options,
+    query: &QueryRules,
+    backend: &Backend,
+    mut call: ClientCall,
+) -> Result<Begun<'a>, Failure> {
+    let headers = std::mem::take(&mut call.headers);
+    let body = std::mem::take(&mut call.body);
+    let cx = Context {
+        carrier: &(),
+        options,
+        query,
+        call: &call,
+        concurrent_calls: 1,
+        propagated: &[],
+        watched: false,
+    };
+    let prepared = backend::prepare_with(&cx, backend, Earlier::default(), headers, body)?;
+    Ok(Begun {
+        prepared: Some(prepared),
+        body: CallBody::Whole,
+        outer: None,
+    })
+}

@@ -1,0 +1,108 @@
+//! The head of a streamed response, as the client gets it.
+
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use smallvec::SmallVec;
+
+use crate::runtime::service::{Options, StaticData};
+use crate::upstream::trimmed;
+
+const X_KRAKEND: HeaderName = HeaderName::from_static("x-krakend");
+const X_KRAKEND_COMPLETED: HeaderName = HeaderName::from_static("x-krakend-completed");
+
+/// What the head of a response depends on besides the upstream's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// The version of HTTP that the client speaks.
+    pub(super) version: Version,
+    /// The client's method is HEAD.
+    pub(super) by_head: bool,
+}
+
+impl Asked {
+    pub(super) fn over_http2(self) -> bool {
+        self.version == Version::HTTP_2
+    }
+}
+
+/// The upstream's head without what concerns its own connection, with ours in place of its `X-Krakend` fields.
+/// `unframe`: neither length nor encoding of the body are those that the upstream announced.
+///
+/// Made as a plain map: Pingora's own setters parse each name again, which this is called too often for.
+pub(super) fn for_client(
+    asked: Asked,
+    options: &Options,
+    static_data: Option<&StaticData>,
+    (status, headers): (StatusCode, &HeaderMap),
+    unframe: bool,
+) -> Parts {
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = status;
+    parts.headers = HeaderMap::with_capacity(headers.len() + 6);
+    let nominated = nominated(headers);
+    let not_modified = status == StatusCode::NOT_MODIFIED;
+    let mut length_known = false;
+    for (name, value) in headers {
+        let skip = match *name {
+            CONNECTION | TRANSFER_ENCODING | UPGRADE | TE => true,
+            TRAILER => !asked.over_http2(),
+            CONTENT_ENCODING => unframe,
+            // Where there is no body, its length would only mislead: as KrakenD's runtime does.
+            CONTENT_LENGTH => unframe || has_no_body(status),
+            // As KrakenD's runtime does: a 304 describes no body.
+            CONTENT_TYPE => not_modified,
+            _ => is_about_connection(name) || name == X_KRAKEND || name == X_KRAKEND_COMPLETED,
+        };
+        if !skip
+            && !nominated
+                .iter()
+                .any(|other| other.eq_ignore_ascii_case(name.as_str()))
+        {
+            // Only a length that the client sees frames its response: an upstream may have nominated it away.
+            length_known |= *name == CONTENT_LENGTH;
+            parts.headers.append(name, trimmed(value));
+        }
+    }
+    let complete = if static_data.is_some_and(StaticData::completes_stream) {
+        HeaderValue::from_static("true")
+    } else {
+        HeaderValue::from_static("false")
+    };
+    let version = options.version_header.clone();
+    parts.headers.append(X_KRAKEND, version);
+    parts.headers.append(X_KRAKEND_COMPLETED, complete);
+    let chunks = !length_known
+        && asked.version == Version::HTTP_11
+        && !asked.by_head
+        && !has_no_body(status);
+    if chunks {
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(TRANSFER_ENCODING, chunked);
+    }
+    parts
+}
+
+/// Whether a response of this status has no body (RFC 9110 §6.4.1).
+pub(super) fn has_no_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// The fields that `Connection` names.
+fn nominated(headers: &HeaderMap) -> SmallVec<[&str; 2]> {
+    let lines = headers.get_all(CONNECTION).iter();
+    let tokens = lines
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim));
+    tokens.collect()
+}
+
+fn is_about_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "keep-alive" | "proxy-connection" | "proxy-authenticate"
+    )
+}

@@ -1,0 +1,184 @@
+//! The body of a streamed response, copied to the client as it comes, while the rest of the client's own body goes the
+//! other way.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::carrier::Answered;
+use super::downstream::Downstream;
+use super::limit::Limit;
+use super::trailers::Announced;
+use crate::runtime::failure::Failure;
+use crate::runtime::service::Options;
+use crate::upstream::{Gunzip, Piece, within};
+
+/// How long the two ends of a stream may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Silence<'a> {
+    idle: Duration,
+    /// The stream ends with the endpoint's timeout, too (`"portcullis/stream": {"total_timeout"}`).
+    total: Option<&'a Limit>,
+}
+
+impl<'a> Silence<'a> {
+    pub(super) fn new(options: &Options, limit: &'a Limit) -> Silence<'a> {
+        Silence {
+            idle: options.stream_idle_timeout,
+            total: options.stream_total_timeout.then_some(limit),
+        }
+    }
+
+    /// How long a response under way may still be silent, when the last sign of life was at `alive`.
+    fn left(&self, alive: Instant) -> Duration {
+        let idle = self.idle.saturating_sub(alive.elapsed());
+        match self.total {
+            Some(limit) => idle.min(limit.remaining()),
+            None => idle,
+        }
+    }
+}
+
+/// A response whose head has been written.
+pub(super) struct Copy<'c, D, A> {
+    pub(super) client: &'c mut D,
+    pub(super) answer: A,
+    pub(super) silence: Silence<'c>,
+    pub(super) over_http2: bool,
+    pub(super) announced: Announced,
+}
+
+fn silent() -> Failure {
+    Failure::cut_off("the answer broke off: the upstream fell silent")
+}
+
+fn ended_early<E>(_: E) -> Failure {
+    Failure::cut_off("the answer broke off: unexpected EOF")
+}
+
+impl<D: Downstream, A: Answered> Copy<'_, D, A> {
+    /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client gets none of it.
+    pub(super) async fn run(mut self, decode: bool, bodiless: bool) -> Result<(), Failure> {
+        if !decode && !bodiless && self.answer.lends() && self.client.borrows() {
+            self.lend().await?;
+        } else {
+            let decoder = (decode && !bodiless).then(Gunzip::default);
+            self.pieces(decoder, bodiless).await?;
+        }
+        self.answer.release().await;
+        Ok(())
+    }
+
+    /// Copies a body from one HTTP/1 connection to another straight out of the buffer that it was read into.
+    async fn lend(&mut self) -> Result<(), Failure> {
+        let mut alive = Instant::now();
+        loop {
+            let wait = self.silence.left(alive);
+            tokio::select! {
+                biased;
+                piece = within(wait, self.answer.read_slice()) => {
+                    let piece = piece.ok_or_else(silent)?;
+                    if let Some(bytes) = piece.map_err(ended_early)?
+                        && !bytes.is_empty()
+                    {
+                        self.client.write_slice(bytes).await?;
+                        alive = Instant::now();
+                    }
+                    if self.answer.is_done() {
+                        self.client.end().await?;
+                        // What follows the end spoils the connection, not the response.
+                        let _ = self.answer.read().await;
+                        return Ok(());
+                    }
+                }
+                piece = self.client.next() => self.upload(piece, &mut alive).await?,
+            }
+        }
+    }
+
+    async fn pieces(&mut self, mut decoder: Option<Gunzip>, bodiless: bool) -> Result<(), Failure> {
+        let mut alive = Instant::now();
+        loop {
+            let wait = self.silence.left(alive);
+            tokio::select! {
+                biased;
+                piece = within(wait, self.answer.read()) => {
+                    let piece = piece.ok_or_else(silent)?;
+                    let Some(bytes) = piece.map_err(ended_early)? else {
+                        return self.finish(decoder, bodiless).await;
+                    };
+                    // Over HTTP/2 there may be trailers behind the last piece.
+                    let end = decoder.is_none() && !self.over_http2 && self.answer.is_done();
+                    self.write(decoder.as_mut(), bytes, end).await?;
+                    alive = Instant::now();
+                    if end {
+                        return Ok(());
+                    }
+                }
+                piece = self.client.next() => self.upload(piece, &mut alive).await?,
+            }
+        }
+    }
+
+    /// Hands on what the client sends while its response is under way.
+    async fn upload(
+        &mut self,
+        piece: Result<Piece, Failure>,
+        alive: &mut Instant,
+    ) -> Result<(), Failure> {
+        // An upstream that waits for its response to be read before it reads on would wait for ever.
+        within(self.silence.idle, self.answer.forward(piece?))
+            .await
+            .ok_or_else(|| Failure::cut_off("the answer broke off: the upstream reads nothing"))?;
+        // A body that goes nowhere keeps nothing alive.
+        if self.answer.is_uploading() {
+            *alive = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        decoder: Option<&mut Gunzip>,
+        bytes: Bytes,
+        end: bool,
+    ) -> Result<(), Failure> {
+        let Some(decoder) = decoder else {
+            return self.client.write(bytes, end).await;
+        };
+        decoder.push(bytes);
+        let invalid = |_| Failure::cut_off("the answer broke off: gzip: invalid data");
+        while let Some(piece) = decoder.next_piece().map_err(invalid)? {
+            self.client.write(piece, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the response: what the decoder still holds, announced trailers on HTTP/2, the end itself.
+    async fn finish(&mut self, decoder: Option<Gunzip>, bodiless: bool) -> Result<(), Failure> {
+        let truncated = |_| Failure::cut_off("the answer broke off: gzip: unexpected EOF");
+        if let Some(mut decoder) = decoder
+            && let Some(rest) = decoder.finish().map_err(truncated)?
+        {
+            self.client.write(rest, false).await?;
+        }
+        if bodiless {
+            return Ok(());
+        }
+        if self.over_http2
+            && let Some(trailers) = self.trailers().await?
+        {
+            return self.client.write_trailers(trailers).await;
+        }
+        self.client.end().await
+    }
+
+    /// The trailers that may pass. They are part of the response: an upstream that never sends them is silent.
+    async fn trailers(&mut self) -> Result<Option<HeaderMap>, Failure> {
+        let trailers = within(self.silence.idle, self.answer.trailers()).await;
+        let trailers = trailers.ok_or_else(silent)?.map_err(ended_early)?;
+        Ok(trailers.and_then(|trailers| self.announced.pass(trailers)))
+    }
+}

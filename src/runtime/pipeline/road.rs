@@ -1,0 +1,233 @@
+//! The road of a request through its endpoint: prepare, steps, call or calls, steps, and one of two endings. The
+//! response of a composed endpoint is made here, that of a streamed one passes by.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::StatusCode;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::carrier::{Carrier, Upstream};
+use super::client::ClientCall;
+use super::downstream::{Downstream, watched};
+use super::{finish, run, stream as streaming};
+use crate::runtime::answer::{Answer, Branding};
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::grpc::is_grpc;
+use crate::runtime::request::Notes;
+use crate::runtime::service::{Composition, Endpoint, Options, StreamWork};
+
+/// A request that has passed its endpoint's steps.
+#[derive(Debug)]
+pub struct Request<'r> {
+    pub options: &'r Options,
+    pub endpoint: &'r Endpoint,
+    pub notes: &'r Notes,
+    /// The client's body, where a step has read it.
+    pub body: Option<Bytes>,
+}
+
+/// What an endpoint says to a request.
+#[derive(Debug)]
+pub struct Outcome {
+    pub ending: Ending,
+    /// What went wrong, a line each, already logged; the access log repeats them as `Error #01: …`.
+    pub errors: SmallVec<[Cow<'static, str>; 1]>,
+    /// The first failure, for the metrics; also of partial responses.
+    pub failure: Option<Kind>,
+    /// `None` when the endpoint's work was not begun.
+    pub ended: Option<Ended>,
+}
+
+/// What remains to be done.
+#[derive(Debug)]
+pub enum Ending {
+    /// This goes to the client.
+    Answer(Answer),
+    /// Nothing: the client has its response.
+    Streamed,
+    /// The response broke off, or nobody waits for it any more: the connection must end.
+    Broken,
+}
+
+/// How an endpoint's work ended, in the words of `telemetry/metrics`. What is left out of a response and what goes
+/// wrong are two things: a response may be partial without an error, and complete only without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub complete: bool,
+    pub error: bool,
+}
+
+impl Ended {
+    /// All is there.
+    pub const WHOLE: Ended = Ended {
+        complete: true,
+        error: false,
+    };
+    /// Something is missing, and nothing went wrong.
+    pub const PARTIAL: Ended = Ended {
+        complete: false,
+        error: false,
+    };
+    /// Nothing came of it.
+    pub const FAILED: Ended = Ended {
+        complete: false,
+        error: true,
+    };
+}
+
+/// Does the work of a composed endpoint for one request.
+pub async fn compose<D: Downstream>(
+    client: &mut D,
+    request: Request<'_>,
+    work: &Composition,
+) -> Outcome {
+    let started = Instant::now();
+    let Request {
+        options,
+        endpoint,
+        notes,
+        body,
+    } = request;
+    let body = match body {
+        Some(body) => Ok(body),
+        None => read_in_time(client, options, endpoint).await,
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(failure) => return Outcome::refused(options, endpoint, failure),
+    };
+    let Some(head) = client.head() else {
+        return Outcome::refused(options, endpoint, Failure::bad_target());
+    };
+    let call = ClientCall::new(options, endpoint, &head, notes, body, started);
+    let composing = async { Ok(run::run_with(&Upstream, options, endpoint, work, &call).await) };
+    // A client that leaves drops the work, and its calls go with it.
+    match watched(client, composing).await {
+        Ok(outcome) => outcome,
+        Err(failure) => Outcome::broken(options, endpoint, failure),
+    }
+}
+
+async fn read_in_time<D: Downstream>(
+    client: &mut D,
+    options: &Options,
+    endpoint: &Endpoint,
+) -> Result<Bytes, Failure> {
+    let read = client.read_whole(options.max_request_body_bytes);
+    let read = tokio::time::timeout(endpoint.timeout, read).await;
+    read.unwrap_or_else(|_| Err(Failure::deadline()))
+}
+
+/// Answers a request with what the one backend of a streamed endpoint answers.
+pub async fn stream<D: Downstream>(
+    client: &mut D,
+    request: Request<'_>,
+    work: &StreamWork,
+) -> Outcome {
+    stream_with(&Upstream, client, request, work).await
+}
+
+/// The same with another [`Carrier`].
+pub async fn stream_with<C: Carrier, D: Downstream>(
+    carrier: &C,
+    client: &mut D,
+    request: Request<'_>,
+    work: &StreamWork,
+) -> Outcome {
+    let Request {
+        options, endpoint, ..
+    } = request;
+    match streaming::run(carrier, client, request, work).await {
+        Ok(()) => Outcome {
+            ending: Ending::Streamed,
+            errors: SmallVec::new(),
+            failure: None,
+            ended: Some(Ended::WHOLE),
+        },
+        Err(failure) => {
+            let failure = failure.hiding(work.backend.url.hidden());
+            failed(client, (options, endpoint), work, failure)
+        }
+    }
+}
+
+/// The end of a streamed request that failed.
+fn failed<D: Downstream>(
+    client: &mut D,
+    (options, endpoint): (&Options, &Endpoint),
+    work: &StreamWork,
+    failure: Failure,
+) -> Outcome {
+    let over_grpc = client.version() == http::Version::HTTP_2
+        && client.head().is_some_and(|head| is_grpc(head.headers));
+    // The work is done once there is a head, whatever becomes of the body.
+    if client.has_head() {
+        return Outcome {
+            ended: Some(Ended::WHOLE),
+            ..Outcome::broken(options, endpoint, failure)
+        };
+    }
+    if failure.kind == Kind::ClientGone {
+        return Outcome::broken(options, endpoint, failure);
+    }
+    if failure.kind.is_of_client() {
+        return Outcome::refused(options, endpoint, failure);
+    }
+    // Steps around the endpoint stand outside of its static data.
+    let data = work.static_data.as_ref().filter(|_| !failure.outside);
+    let covered = data.is_some_and(|data| data.covers_failure());
+    let failure = if over_grpc {
+        failure.for_grpc()
+    } else {
+        failure
+    };
+    let mut outcome = Outcome {
+        ended: Some(if covered {
+            Ended::PARTIAL
+        } else {
+            Ended::FAILED
+        }),
+        ..Outcome::refused(options, endpoint, failure)
+    };
+    if covered && !over_grpc {
+        outcome.ending = Ending::Answer(Answer {
+            branding: Branding::Completed(false),
+            ..Answer::empty(StatusCode::OK)
+        });
+    }
+    outcome
+}
+
+impl Outcome {
+    /// A response without any work.
+    pub fn answer(answer: Answer) -> Outcome {
+        Outcome {
+            ending: Ending::Answer(answer),
+            errors: SmallVec::new(),
+            failure: None,
+            ended: None,
+        }
+    }
+
+    /// A failure that the client is told of.
+    pub fn refused(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
+        let kind = failure.kind;
+        let (errors, answer) = finish::refused(options, endpoint, failure);
+        Outcome {
+            errors,
+            failure: Some(kind),
+            ..Outcome::answer(answer)
+        }
+    }
+
+    /// A failure that nobody can be told of.
+    fn broken(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
+        Outcome {
+            ending: Ending::Broken,
+            ended: Some(Ended::FAILED),
+            ..Outcome::refused(options, endpoint, failure)
+        }
+    }
+}

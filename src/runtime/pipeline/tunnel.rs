@@ -1,0 +1,138 @@
+//! The handshake of a WebSocket with the endpoint's one backend.
+
+use std::pin::pin;
+
+use http::response::Parts;
+use http::{HeaderMap, Version};
+use tokio::time::Instant;
+
+use super::backend::Prepared;
+use super::begin::{Begun, build, enter};
+use super::client::ClientCall;
+use super::client_head::{Asked, for_client};
+use super::fetch::authorize;
+use super::guard::Guard;
+use super::limit::Limit;
+use super::piped::{self, Admitted};
+use super::road::Request;
+use super::seeing::{Came, Seeing};
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::Reply;
+use crate::runtime::request::Head;
+use crate::runtime::service::{Options, StreamWork};
+use crate::runtime::step::Outcome;
+use crate::upstream::{Call, Upgraded, handshake_fields};
+
+/// Opens a WebSocket to the backend, through all steps, within the endpoint's timeout.
+///
+/// # Errors
+/// A step refuses, or there is no response that could be passed on.
+pub async fn open_tunnel(
+    request: Request<'_>,
+    head: &Head<'_>,
+    work: &StreamWork,
+) -> Result<Upgraded, Failure> {
+    let Request {
+        options,
+        endpoint,
+        notes,
+        ..
+    } = request;
+    let limit = Limit::at(Instant::now() + endpoint.timeout);
+    let client = ClientCall::new(
+        options,
+        endpoint,
+        head,
+        notes,
+        Default::default(),
+        Instant::now(),
+    );
+    let handshake = handshake_fields(head.headers);
+    let opening = async {
+        let begun = if work.pipes.is_empty() {
+            build(options, &endpoint.query, &work.backend, client)?
+        } else {
+            enter(options, endpoint, work, client, &limit).await?
+        };
+        // A limit or a breaker refuses here. How long a tunnel lasts says nothing about its upstream, its handshake
+        // does.
+        let mut guard = Guard::enter(&work.backend.steps, &limit)?;
+        let result = shake_hands(work, begun, &handshake, &limit).await;
+        guard.end(match &result {
+            Ok(upgraded) => Outcome::Streamed {
+                status: upgraded.status.as_u16(),
+            },
+            Err(_) => Outcome::Failure,
+        });
+        result
+    };
+    let opened = limit.wait(pin!(opening)).await;
+    opened
+        .unwrap_or_else(|| Err(Failure::deadline()))
+        .map_err(|failure| failure.hiding(work.backend.url.hidden()))
+}
+
+/// The head of a response that is no WebSocket, as the client gets it.
+pub fn declined(
+    options: &Options,
+    work: &StreamWork,
+    version: Version,
+    upgraded: &Upgraded,
+) -> Parts {
+    let asked = Asked {
+        version,
+        by_head: false,
+    };
+    let head = (upgraded.status, &upgraded.headers);
+    for_client(asked, options, work.static_data.as_ref(), head, false)
+}
+
+async fn shake_hands(
+    work: &StreamWork,
+    begun: Begun<'_>,
+    handshake: &HeaderMap,
+    limit: &Limit,
+) -> Result<Upgraded, Failure> {
+    let backend = &work.backend;
+    let Begun {
+        prepared, outer, ..
+    } = begun;
+    let prepared = prepared.ok_or_else(answered_by_a_step)?;
+    let (mut call, inner) = match prepared {
+        Prepared {
+            out, seed: None, ..
+        } => (Call::whole(out), None),
+        prepared => {
+            let Admitted {
+                call,
+                local,
+                around,
+                ..
+            } = piped::admit(prepared, backend, limit).await?;
+            if local.is_some() {
+                return Err(answered_by_a_step());
+            }
+            (call, Some(Box::new(around)))
+        }
+    };
+    authorize(backend.credentials.as_deref(), &mut call.out, limit).await?;
+    let mut upgraded = backend.hosts.upgrade(call, handshake).await?;
+    let inner = inner.filter(|inner| inner.sees_answers() || outer.is_some());
+    let seeing = Seeing { inner, outer };
+    if !seeing.is_empty() {
+        let headers = std::mem::take(&mut upgraded.headers);
+        let mut reply = Reply::local(upgraded.status, headers, Some(Default::default()));
+        let came = Came::of(&reply);
+        // A step may refuse the handshake and change its fields; what follows is not a body of HTTP.
+        seeing.show(&mut reply).await?;
+        reply.body = None;
+        came.frame(&mut reply);
+        upgraded.headers = reply.headers;
+    }
+    Ok(upgraded)
+}
+
+fn answered_by_a_step() -> Failure {
+    let text = "a step answers in place of the backend: there is nobody to tunnel to";
+    Failure::new(Kind::Refused, text)
+}

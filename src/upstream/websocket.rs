@@ -1,0 +1,120 @@
+//! The handshake of a WebSocket (RFC 6455 §4).
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_http::RequestHeader;
+
+use super::call::Call;
+use super::error::{CallError, CallErrorKind};
+use super::hosts::{HostSet, Target};
+use super::message::Outgoing;
+use super::wire::trimmed;
+
+/// Fields of the handshake that must reach the upstream, whatever `input_headers` says.
+const HANDSHAKE: [HeaderName; 5] = [
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::ORIGIN,
+];
+
+/// An upstream that has answered a handshake, whatever it said.
+pub struct Upgraded {
+    pub session: Box<HttpSession>,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
+
+/// Those of a client's fields that belong to the handshake.
+pub fn handshake_fields(sent: &HeaderMap) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for name in &HANDSHAKE {
+        for value in sent.get_all(name) {
+            fields.append(name, value.clone());
+        }
+    }
+    fields
+}
+
+/// Whether a message asks for a WebSocket, or agrees to one.
+pub fn is_websocket(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+impl HostSet {
+    /// Asks for a WebSocket on a connection of its own, and waits for the head of the response.
+    ///
+    /// # Errors
+    /// No host would let us in, the handshake cannot be written, or the response is none.
+    pub async fn upgrade(&self, call: Call, handshake: &HeaderMap) -> Result<Upgraded, CallError> {
+        let (mut session, target) = match &call.elsewhere {
+            Some(set) => set.dial().await?,
+            None => self.dial().await?,
+        };
+        let request = request(&call.out, &target, handshake)
+            .map_err(|_| CallError::new(CallErrorKind::Request, "the request cannot be written"))?;
+        let broken = |_| CallError::new(CallErrorKind::Broken, "EOF");
+        session
+            .write_request_header(Box::new(request))
+            .await
+            .map_err(broken)?;
+        loop {
+            session.read_response().await.map_err(broken)?;
+            let Some(answer) = session.resp_header() else {
+                return Err(CallError::new(CallErrorKind::Broken, "EOF"));
+            };
+            match answer.status {
+                StatusCode::SWITCHING_PROTOCOLS if !is_websocket(&answer.headers) => {
+                    let text = "the upstream switched to another protocol than WebSocket";
+                    return Err(CallError::new(CallErrorKind::Broken, text));
+                }
+                StatusCode::SWITCHING_PROTOCOLS => {}
+                status if status.is_informational() => continue,
+                _ => {}
+            }
+            let (status, headers) = (answer.status, answer.headers.clone());
+            return Ok(Upgraded {
+                session,
+                status,
+                headers,
+            });
+        }
+    }
+}
+
+/// What the endpoint lets through, and the handshake.
+fn request(
+    out: &Outgoing,
+    target: &Target,
+    handshake: &HeaderMap,
+) -> pingora_core::Result<RequestHeader> {
+    let path = format!("{}{}", target.base, out.target);
+    let mut request = RequestHeader::build(out.method.clone(), path.as_bytes(), Some(16))?;
+    let host = out.headers.get(header::HOST).unwrap_or(&target.authority);
+    request.insert_header(header::HOST, host.clone())?;
+    // A step may have given the handshake a body, which it does not have.
+    let is_left_out = |name: &HeaderName| {
+        matches!(
+            *name,
+            header::ACCEPT_ENCODING
+                | header::HOST
+                | header::CONTENT_LENGTH
+                | header::TRANSFER_ENCODING
+        )
+    };
+    for (name, value) in &out.headers {
+        let silent = *name == header::USER_AGENT && value.is_empty();
+        if !is_left_out(name) && !HANDSHAKE.contains(name) && !silent {
+            request.append_header(name, trimmed(value))?;
+        }
+    }
+    for (name, value) in handshake {
+        request.append_header(name, value.clone())?;
+    }
+    request.insert_header(header::UPGRADE, HeaderValue::from_static("websocket"))?;
+    request.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))?;
+    Ok(request)
+}
