@@ -41,12 +41,10 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
         Format::Text => {
             let paint = Paint::of_stderr();
             let indent = (args.debug > 0).then_some(args.indent.as_str());
-            match args.quiet {
-                false => eprint!("{}", text(paint, &name, &outcome, indent)),
-                true if outcome.compiled.is_none() => {
-                    eprint!("{}", mistakes(paint, &name, &outcome))
-                }
-                true => {}
+            if !args.quiet {
+                eprint!("{}", text(paint, &name, &outcome, indent));
+            } else if outcome.compiled.is_none() {
+                eprint!("{}", mistakes(paint, &name, &outcome));
             }
             if let Some(changes) = changes {
                 eprint!("{}", compat(&changes));
@@ -61,9 +59,10 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
 
 /// The name of the configuration in messages.
 pub(super) fn shown_name(file: &Path) -> String {
-    match file.as_os_str() == "-" {
-        true => "standard input".to_owned(),
-        false => file.display().to_string(),
+    if file.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        file.display().to_string()
     }
 }
 
@@ -82,9 +81,10 @@ fn render(outcome: &Outcome, show_secrets: bool) {
 
 /// The environment of this process. `--strict` is added to it as a variable.
 pub(super) fn environment(strict: bool) -> Environment {
-    match strict {
-        true => Environment::process().with("PORTCULLIS_STRICT", "1"),
-        false => Environment::process(),
+    if strict {
+        Environment::process().with("PORTCULLIS_STRICT", "1")
+    } else {
+        Environment::process()
     }
 }
 

@@ -23,9 +23,10 @@ impl Paint {
     }
 
     fn with(self, code: &str, text: &str) -> String {
-        match self.0 && !text.is_empty() {
-            true => format!("\x1b[{code}m{text}\x1b[0m"),
-            false => text.to_owned(),
+        if self.0 && !text.is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
         }
     }
 
@@ -147,9 +148,10 @@ fn grouped<'f>(findings: &[&'f Finding]) -> Vec<Group<'f>> {
     for finding in findings {
         let key = key(finding);
         let many = counts.get(&key).is_some_and(|count| *count >= SAME);
-        let known = match many {
-            true => *at.entry(key).or_insert(groups.len()),
-            false => groups.len(),
+        let known = if many {
+            *at.entry(key).or_insert(groups.len())
+        } else {
+            groups.len()
         };
         match groups.get_mut(known) {
             Some(group) => {
@@ -308,9 +310,12 @@ fn word(severity: Severity) -> &'static str {
 /// Texts of the configuration may contain escape sequences for terminals.
 fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| match c.is_control() && c != '\n' {
-            true => '\u{fffd}',
-            false => c,
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
         })
         .collect()
 }

@@ -263,11 +263,10 @@ fn clean(node: &Node<'_>) -> Option<String> {
             Some(text.to_owned())
         }
         None => {
-            let hint = match host::is_unfilled(text) {
-                true => UNFILLED,
-                false => {
-                    "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\""
-                }
+            let hint = if host::is_unfilled(text) {
+                UNFILLED
+            } else {
+                "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\""
             };
             node.mistake_hint(Mistake::Host { host: shown() }, hint);
             None
@@ -280,9 +279,10 @@ const UNFILLED: &str = "was a value to be filled in? FC_ENABLE=1 renders templat
 
 /// A text that is not a host, but that KrakenD accepts.
 fn calls_fail(node: &Node<'_>, shown: &str) {
-    let hint = match host::is_unfilled(shown) {
-        true => UNFILLED,
-        false => "\"http://name:port\" or \"https://name:port\"",
+    let hint = if host::is_unfilled(shown) {
+        UNFILLED
+    } else {
+        "\"http://name:port\" or \"https://name:port\""
     };
     node.warn_hint(
         Mistake::invalid(format!("{shown} is no host: every call to it fails")),

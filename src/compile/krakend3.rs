@@ -100,16 +100,14 @@ fn visit<'a>(node: &Node<'a>, tell: &mut impl FnMut(&Node<'a>, Change)) {
     match &node.value().data {
         Data::Object(_) => {
             for (name, inner) in node.members() {
-                match name.eq_ignore_ascii_case("extra_config") {
-                    true => inner
+                if name.eq_ignore_ascii_case("extra_config") {
+                    inner
                         .members()
                         .iter()
-                        .for_each(|(name, block)| namespace(name, block, tell)),
+                        .for_each(|(name, block)| namespace(name, block, tell))
+                } else if matches!(name, "endpoints" | "backend" | "async_agent") {
                     // Bodies and schemas are not visited.
-                    false if matches!(name, "endpoints" | "backend" | "async_agent") => {
-                        visit(&inner, tell)
-                    }
-                    false => {}
+                    visit(&inner, tell)
                 }
             }
         }
@@ -128,9 +126,10 @@ fn namespace<'a>(name: &str, block: &Node<'a>, tell: &mut impl FnMut(&Node<'a>, 
         _ => NOT_BUILT,
     };
     if let Some(known) = known.as_ref().filter(|known| known.name != name) {
-        let open = match known.guard {
-            true => ", and nothing would be guarded",
-            false => "",
+        let open = if known.guard {
+            ", and nothing would be guarded"
+        } else {
+            ""
         };
         let text = format!(
             "the old name is not read any more{open}; write {:?}",

@@ -106,9 +106,10 @@ fn extra(core: &'static [&'static Namespace], extensions: impl Iterator<Item = E
 }
 
 fn block(name: &str, doc: &str, keys: &'static [Key]) -> Value {
-    let mut block = match keys.is_empty() {
-        true => json!({}),
-        false => object(keys),
+    let mut block = if keys.is_empty() {
+        json!({})
+    } else {
+        object(keys)
     };
     if registry::LISTS.contains(&name) {
         block = json!({ "type": "array", "items": block });

@@ -34,9 +34,10 @@ impl Format {
     /// The format of a text without a file name: JSON begins with a brace.
     fn of_text(text: &str) -> Format {
         let first = text.trim_start_matches('\u{feff}').trim_start();
-        match first.is_empty() || first.starts_with(['{', '[']) {
-            true => Format::Json,
-            false => Format::Yaml,
+        if first.is_empty() || first.starts_with(['{', '[']) {
+            Format::Json
+        } else {
+            Format::Yaml
         }
     }
 }
@@ -56,9 +57,10 @@ pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Opti
             return None;
         }
     };
-    let format = match is_stdin(path) {
-        true => Format::of_text(&text),
-        false => Format::of(path),
+    let format = if is_stdin(path) {
+        Format::of_text(&text)
+    } else {
+        Format::of(path)
     };
     let root = parse_raw(&text, format, environment, report);
     flexible::without(&text, root.as_ref(), environment, report);

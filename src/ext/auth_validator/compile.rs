@@ -372,9 +372,12 @@ fn no_pair(item: &Node<'_>) {
     match &item.value().data {
         Data::Text(claim) if !claim.is_empty() => {
             let name = claim.rsplit(['.', '/']).next().unwrap_or(claim);
-            let usable = |c: char| match c.is_ascii_alphanumeric() {
-                true => c.to_ascii_lowercase(),
-                false => '-',
+            let usable = |c: char| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_lowercase()
+                } else {
+                    '-'
+                }
             };
             let name: String = name.chars().map(usable).collect();
             item.mistake_hint(

@@ -66,12 +66,13 @@ pub(super) fn endpoint(
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
     let tokens = validated(site);
-    let compiled = compiled(node, site, cx, |entry| match tokens {
-        true => {}
-        false => entry.node.mistake_hint(
-            Mistake::invalid("\"JWT\" is known only where tokens are validated"),
-            "add \"auth/validator\" to this endpoint, or remove the expression",
-        ),
+    let compiled = compiled(node, site, cx, |entry| {
+        if !tokens {
+            entry.node.mistake_hint(
+                Mistake::invalid("\"JWT\" is known only where tokens are validated"),
+                "add \"auth/validator\" to this endpoint, or remove the expression",
+            )
+        }
     });
     match checks(&format!("[ENDPOINT: {}][CEL]", site.pattern), compiled) {
         Some(checks) => EndpointPart::Piped {

@@ -132,9 +132,10 @@ impl GrpcClient {
 
     fn request(&self, path: &str, more: &HeaderMap, gzip: bool) -> Result<Request<()>, String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let host = match self.host.contains(':') {
-            true => format!("[{}]", self.host),
-            false => self.host.clone(),
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
         };
         let mut request = Request::builder()
             .method(Method::POST)
