@@ -17,7 +17,8 @@ This page is made from the tables that the gateway itself reads a file with.
 `UPDATE_DOCS=1 cargo test --test it config::` writes it anew.
 
 A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 64 MiB at most. Durations are a number and a unit:
-`\"2s\"`, `\"1h30m\"`, `\"300ms\"`; a bare number counts nanoseconds and gets a warning. Keys that begin with `@`, `$`, `_` or
+`\"2s\"`, `\"1h30m\"`, `\"300ms\"`; a bare number counts nanoseconds as in KrakenD, in namespaces seconds, and
+gets a warning. Keys that begin with `@`, `$`, `_` or
 `#` are remarks. Unknown keys are ignored with a warning. At the core levels (service, endpoint, backend) types are taken as
 loosely as KrakenD takes them: `\"8080\"` is a number, `\"true\"` a boolean, one text a list of one, and letter case in keys is free.
 In namespaces the same gets a warning; what cannot be understood is ignored with a warning too, and stops the start in a

@@ -67,9 +67,8 @@ pub fn endpoint(
     let streams = streams(file, encoding);
     check_backends(file, streams);
     let pattern = pattern?;
-    // After an invalid method the rest is still compiled, with GET in its place, so that all errors are reported.
-    let readable = method.is_some();
-    let method = method.unwrap_or_default();
+    // An endpoint that is left out must leave nothing behind, such as CORS rules for its path.
+    let method = method?;
     let url_claims = claims::url_claims(file, &pattern);
     let site = EndpointSite {
         pattern: pattern.as_str(),
@@ -138,7 +137,7 @@ pub fn endpoint(
         method: method.clone(),
         observer: observed.map(|observed| observed.observer),
     };
-    readable.then_some((pattern, compiled))
+    Some((pattern, compiled))
 }
 
 /// The deadline of the whole request. Clocks here have a resolution of milliseconds: a shorter timeout has passed

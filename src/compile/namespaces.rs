@@ -161,6 +161,8 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
 /// A guard whose name differs only in letter case or spaces. KrakenD ignores it, but its meaning is clear.
 fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
     let spelled = rule::spelling(name);
+    let of_version_1 = registry::VERSION_1.iter().find(|(old, _)| *old == spelled);
+    let spelled = of_version_1.map_or(spelled, |(_, name)| (*name).to_owned());
     let known = level.known().iter();
     let (_, known) = known
         .filter(|(_, known)| known.guard && known.extension.is_some())

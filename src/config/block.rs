@@ -272,8 +272,12 @@ impl<'a> Block<'a> {
     }
 
     /// Keys are case-insensitive, as in KrakenD: silently at the core levels, with a warning in namespaces.
+    /// There `maxRate` (as in version 1) is also accepted for `max_rate`.
     fn same(&self, known: &str, name: &str) -> bool {
-        known.eq_ignore_ascii_case(name)
+        match self.typing {
+            Typing::Weak => known.eq_ignore_ascii_case(name),
+            Typing::Strict => known == name || rule::folded(known).eq(rule::folded(name)),
+        }
     }
 
     /// The exact spelling first, then the others, of which the last one wins.

@@ -369,7 +369,8 @@ impl<'a> Node<'a> {
                 Ok(duration) => Some(duration),
                 Err(error) => self.plain_duration(text, error),
             },
-            Data::Number(_) => self.nanoseconds(),
+            Data::Number(_) if self.rule == Rule::Core => self.nanoseconds(),
+            Data::Number(text) => self.seconds(text),
             _ => {
                 self.wrong_type(&Kind::Duration);
                 None
@@ -404,6 +405,18 @@ impl<'a> Node<'a> {
             self.shown()
         )));
         Some(Duration::ZERO)
+    }
+
+    /// A bare number in a namespace, where KrakenD reads texts only: what people mean are seconds.
+    fn seconds(&self, text: &str) -> Option<Duration> {
+        let Ok(seconds) = text.parse::<u32>() else {
+            self.wrong_type(&Kind::Duration);
+            return None;
+        };
+        if seconds > 0 {
+            self.taken(&Kind::Duration, format!("\"{seconds}s\""));
+        }
+        Some(Duration::from_secs(u64::from(seconds)))
     }
 
     fn nanoseconds(&self) -> Option<Duration> {

@@ -111,6 +111,13 @@ pub(super) fn choice(text: &str, allowed: &[&'static str]) -> Option<&'static st
         .copied()
 }
 
+/// The letters and digits of a key: equal for `max_rate`, `maxRate` and `Max-Rate`.
+pub(super) fn folded(key: &str) -> impl Iterator<Item = char> {
+    key.chars()
+        .filter(|c| !matches!(c, '_' | '-'))
+        .map(|c| c.to_ascii_lowercase())
+}
+
 /// A canonical form of a namespace, independent of letter case, spaces, and `github_com` for `github.com`.
 pub fn spelling(namespace: &str) -> String {
     let lower = namespace.trim().to_ascii_lowercase();
@@ -178,9 +185,11 @@ mod tests {
             (r#"{"name": ["x"]}"#, "taken as \"x\""),
             (r#"{"names": "x"}"#, "taken as [\"x\"]"),
             (r#"{"every": "3600"}"#, "taken as \"3600s\""),
+            (r#"{"every": 60}"#, "taken as \"60s\""),
             (r#"{"every": " 1m"}"#, "taken as \"1m\""),
             (r#"{"how": "IP"}"#, "taken as \"ip\""),
             (r#"{"Rate": 1}"#, "taken as \"rate\""),
+            (r#"{"ra-te": 1}"#, "taken as \"rate\""),
         ] {
             for rule in [Rule::Guard, Rule::Free] {
                 let found = findings(text, rule);
@@ -207,6 +216,8 @@ mod tests {
             r#"{"every": "1 minute"}"#,
             r#"{"every": "-1s"}"#,
             r#"{"every": ""}"#,
+            r#"{"every": -1}"#,
+            r#"{"every": 1.5}"#,
             r#"{"how": "cookie"}"#,
             "7",
             "[]",

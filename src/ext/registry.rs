@@ -65,6 +65,18 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &openapi::ENDPOINT,
 ];
 
+/// Names of version 1 for guards, which KrakenD no longer reads, and the names of today.
+pub const VERSION_1: &[(&str, &str)] = &[
+    (
+        "github.com/devopsfaith/krakend-ratelimit/juju/router",
+        rate_limit::ENDPOINT.namespace,
+    ),
+    (
+        "github.com/devopsfaith/krakend-ratelimit/juju/proxy",
+        rate_limit::BACKEND.namespace,
+    ),
+];
+
 /// Namespaces whose block is a list of objects with the keys of their table.
 pub const LISTS: &[&str] = &[
     #[cfg(feature = "cel")]

@@ -171,6 +171,14 @@ fn a_plain_meaning_is_taken_in_guards_and_elsewhere() {
         ),
         (
             extra(
+                endpoint,
+                "github.com/devopsfaith/krakend-ratelimit/juju/router",
+                json!({"maxRate": 100, "clientMaxRate": "5", "strategy": "ip"}),
+            ),
+            "is taken as \"qos/ratelimit/router\"",
+        ),
+        (
+            extra(
                 backend,
                 "qos/ratelimit/proxy",
                 json!({"max_rate": 1, "every": "3600"}),
@@ -458,6 +466,28 @@ fn the_methods_that_krakend_leaves_out_are_served_and_lists_of_methods_are_not()
     assert!(head.body.is_empty());
     assert_eq!(gateway.get("/a").status, 405);
     assert_eq!(gateway.get("/lists").status, 404);
+}
+
+/// Two endpoints of one path, of which one is left out: nothing of it holds for the other.
+#[test]
+fn an_endpoint_that_is_left_out_leaves_nothing_behind() {
+    let one = |method: &str, origin: &str| {
+        json!({"endpoint": "/a", "method": method,
+            "extra_config": {"security/cors": {"allow_origins": [origin]}},
+            "backend": [{"host": ["http://127.0.0.1:1"], "url_pattern": "/"}]})
+    };
+    let gateway = Gateway::start(
+        &json!({"version": 3, "extra_config": {"security/cors": {"endpoints_only": true}},
+            "endpoints": [one("GET", "https://good.example"), one("GET,POST", "https://other.example")]})
+        .to_string(),
+    );
+    let allowed = |origin: &str| {
+        let fields = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
+        let answer = gateway.send("OPTIONS", request("OPTIONS", "/a", &fields));
+        answer.header("access-control-allow-origin").is_some()
+    };
+    assert!(allowed("https://good.example"));
+    assert!(!allowed("https://other.example"));
 }
 
 #[test]

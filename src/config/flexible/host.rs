@@ -21,6 +21,8 @@ pub(super) struct World<'e> {
     folder: Option<&'e str>,
     /// Each partial is read once, so that one rendering always sees the same content.
     partials: Mutex<BTreeMap<PathBuf, Option<String>>>,
+    /// The same by the name that a template writes, which costs no path: loops include a partial thousands of times.
+    named: Mutex<BTreeMap<String, Option<String>>>,
     secrets: Mutex<BTreeSet<String>>,
 }
 
@@ -30,6 +32,7 @@ impl<'e> World<'e> {
             environment,
             folder: variable(environment, "FC_PARTIALS"),
             partials: Mutex::default(),
+            named: Mutex::default(),
             secrets: Mutex::default(),
         }
     }
@@ -89,17 +92,25 @@ impl Host for World<'_> {
     }
 
     fn partial(&self, name: &str) -> Result<Option<String>, String> {
-        let path = self.path_of(name);
-        let mut partials = locked(&self.partials);
-        if let Some(known) = partials.get(&path) {
+        if let Some(known) = locked(&self.named).get(name) {
             return Ok(known.clone());
         }
-        let content = read(&path)?;
+        let path = self.path_of(name);
+        let mut partials = locked(&self.partials);
+        let content = match partials.get(&path) {
+            Some(known) => known.clone(),
+            None => read(&path)?,
+        };
         partials.insert(path, content.clone());
+        locked(&self.named).insert(name.to_owned(), content.clone());
         Ok(content)
     }
 
     fn is_outside(&self, name: &str) -> bool {
+        // The usual name leads nowhere else.
+        if !name.contains("..") && !name.starts_with('/') {
+            return false;
+        }
         let Some(folder) = self.folder else {
             return false;
         };

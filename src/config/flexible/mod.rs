@@ -156,8 +156,12 @@ pub fn render(path: &Path, environment: &Environment, report: &Report) -> Option
         )));
         return None;
     }
+    let text = match std::str::from_utf8(&rendered.text) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(&rendered.text).into_owned(),
+    };
     Some(Arc::new(Rendering {
-        text: String::from_utf8_lossy(&rendered.text).into_owned(),
+        text,
         format: kept_at.as_deref().map_or_else(|| Format::of(path), of_kept),
         kept_at,
         origins: Origins::new(rendered, input),

@@ -178,20 +178,27 @@ impl<'t> Frame<'t> {
     }
 
     fn print(&mut self, run: &mut Run<'_>, value: &Value) -> Evaluated<()> {
-        let text = format::printed(value);
+        let printed;
+        let text: &[u8] = match value {
+            Value::Text(text) => text,
+            _ => {
+                printed = format::printed(value);
+                &printed
+            }
+        };
         if value.is_nothing() {
             let term = self.term(run);
             self.warn(
                 run,
                 format!("{term} has no value: \"<no value>\" stands in the output"),
             );
-        } else if matches!(value, Value::Text(_)) && text.windows(2).any(|pair| pair == b"%!") {
+        } else if matches!(value, Value::Text(_)) && memchr::memmem::find(text, b"%!").is_some() {
             let term = self.term(run);
             self.warn(
                 run,
                 format!(
                     "{term} prints a formatting error: {}",
-                    String::from_utf8_lossy(&text)
+                    String::from_utf8_lossy(text)
                 ),
             );
         } else if matches!(value, Value::Float(_))
@@ -199,7 +206,7 @@ impl<'t> Frame<'t> {
             && run.output.is_inside_string()
         {
             let term = self.term(run);
-            let text = String::from_utf8_lossy(&text).into_owned();
+            let text = String::from_utf8_lossy(text).into_owned();
             self.warn(
                 run,
                 format!(
@@ -207,7 +214,7 @@ impl<'t> Frame<'t> {
                 ),
             );
         }
-        self.emit(run, &text, self.at.start, false)
+        self.emit(run, text, self.at.start, false)
     }
 
     fn term(&self, run: &Run<'_>) -> String {

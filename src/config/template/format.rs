@@ -153,6 +153,14 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
 fn quoted_with(bytes: &[u8], quote: char, ascii: bool) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
     out.push(quote);
+    // The usual text is printed as it is.
+    let is_plain =
+        |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\'' | b'`' | b'\\');
+    if bytes.iter().all(is_plain) {
+        out.push_str(std::str::from_utf8(bytes).unwrap_or_default());
+        out.push(quote);
+        return out;
+    }
     let mut rest = bytes;
     while !rest.is_empty() {
         let (valid, bad) = match std::str::from_utf8(rest) {

@@ -19,6 +19,8 @@ pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     /// The offset in `bytes` at which each piece starts, ascending.
     pub(super) pieces: Vec<(usize, Origin)>,
+    /// Up to where quotes have been tracked, which is done only when somebody asks.
+    tracked: usize,
     quoted: bool,
     escaped: bool,
 }
@@ -40,13 +42,17 @@ impl Output {
         }
         self.pieces.push((self.bytes.len(), origin));
         self.bytes.extend_from_slice(bytes);
-        self.follow_quotes(bytes);
         Ok(())
     }
 
     /// Tracks whether the end of the output is inside a JSON string.
-    fn follow_quotes(&mut self, bytes: &[u8]) {
-        let mut rest = &bytes[usize::from(std::mem::take(&mut self.escaped))..];
+    fn follow_quotes(&mut self) {
+        let untracked = self.bytes.get(self.tracked..).unwrap_or_default();
+        if untracked.is_empty() {
+            return;
+        }
+        self.tracked = self.bytes.len();
+        let mut rest = &untracked[usize::from(std::mem::take(&mut self.escaped))..];
         while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
             let is_escape = rest[at] == b'\\' && self.quoted;
             self.quoted ^= rest[at] == b'"';
@@ -57,7 +63,8 @@ impl Output {
     }
 
     /// Whether the end of the output is inside a JSON string.
-    pub(super) fn is_inside_string(&self) -> bool {
+    pub(super) fn is_inside_string(&mut self) -> bool {
+        self.follow_quotes();
         self.quoted
     }
 }
@@ -84,7 +91,17 @@ mod tests {
                     verbatim: true,
                 };
                 output.push(piece.as_bytes(), origin).unwrap();
+                // Tracking goes on from wherever it was asked for.
+                output.is_inside_string();
             }
+            let mut whole = Output::default();
+            let origin = Origin {
+                file: 0,
+                offset: 0,
+                verbatim: true,
+            };
+            whole.push(pieces.concat().as_bytes(), origin).unwrap();
+            assert_eq!(whole.is_inside_string(), want, "{pieces:?}");
             assert_eq!(output.is_inside_string(), want, "{pieces:?}");
         }
     }

@@ -106,6 +106,8 @@ fn rate(block: &Block<'_>, environment: &Environment) -> f64 {
             found: rate.to_string(),
             range: "0 to 1".to_owned(),
         });
+        // It counts as absent.
+        return 1.0;
     } else if rate == 0.0 {
         node.warn_hint(
             Mistake::invalid("0 traces nothing here; KrakenD traces every request then"),
