@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::compile::{self, Compiled, Inputs, Outcome};
@@ -21,7 +22,7 @@ use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Page, Pages};
 use crate::ext::{Carry, CertificateInUse, Open};
 use crate::jose;
-use crate::server::admin::{Asked, SideListener, page, plain, whole};
+use crate::server::admin::{Asked, Handler, SideListener, page, plain, whole};
 use crate::server::control;
 use crate::server::process::{self, Adopt, Loaded, Loader, RunOptions};
 use crate::server::start;
@@ -31,8 +32,10 @@ use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::held::{self, Held};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::{KeySetReport, Metrics, process_metrics};
+use crate::telemetry::observe::Native;
+use crate::telemetry::page::{self as people, Facts, History};
 use crate::telemetry::panics;
-use crate::telemetry::series::page::{Form, render};
+use crate::telemetry::series::page::{Form, render, render_plain};
 use crate::telemetry::stats::Stats;
 use crate::upstream::budget::Budget;
 use crate::upstream::{Clients, DnsTable};
@@ -162,6 +165,10 @@ fn serve(
         logger: Arc::clone(&logger),
         identity: Arc::default(),
         exporters: Arc::default(),
+        pages: Arc::default(),
+        native: Arc::default(),
+        history: Arc::default(),
+        looking: AtomicBool::new(false),
         access: Arc::default(),
         served: Mutex::default(),
     });
@@ -217,6 +224,13 @@ struct FileLoader {
     identity: Arc<ArcSwapOption<IdentityStatus>>,
     /// The exporters to collectors.
     exporters: Arc<ArcSwapOption<Exporters>>,
+    /// Series for the pages of `telemetry/opentelemetry`.
+    pages: Arc<ArcSwapOption<Pages>>,
+    /// Our own metrics of backends.
+    native: Arc<ArcSwapOption<Native>>,
+    /// The last minutes, for the page for people; `looking`: somebody fills them.
+    history: Arc<History>,
+    looking: AtomicBool,
     /// The access log in use. A reload that does not change its settings keeps it.
     access: AccessPlace,
     /// The summary of the last loaded configuration, printed at start.
@@ -325,27 +339,39 @@ impl FileLoader {
             });
         }
         if let Some(pages) = compiled.facts.get::<Pages>() {
-            sides.extend(pages.list.iter().map(|page| series_page(&pages, *page)));
+            let pages_in_use = &self.pages;
+            let list = pages.list.iter();
+            sides.extend(list.map(|page| series_page(pages_in_use, *page)));
         }
         if let Some(metrics) = &compiled.metrics {
             let registry = Arc::clone(&self.metrics);
             let identity = Arc::clone(&self.identity);
             let (logger, access) = (Arc::clone(&self.logger), Arc::clone(&self.access));
-            let handler = page(
-                "/metrics",
-                "text/plain; version=0.0.4; charset=utf-8",
-                move || {
-                    if let Some(identity) = identity.load().as_deref() {
-                        report_identity(&registry, identity);
-                    }
-                    let access = access.lock().unwrap_or_else(PoisonError::into_inner);
-                    let lost = access.as_ref().map_or(0, |access| access.dropped());
-                    registry.log_dropped(logger.dropped() + lost);
-                    let budget = Budget::process();
-                    registry.buffered(budget.used(), budget.limit(), budget.refused());
-                    registry.page()
-                },
-            );
+            let (exporters, native) = (Arc::clone(&self.exporters), Arc::clone(&self.native));
+            let text = move || {
+                if let Some(identity) = identity.load().as_deref() {
+                    report_identity(&registry, identity);
+                }
+                let access = access.lock().unwrap_or_else(PoisonError::into_inner);
+                let lost = access.as_ref().map_or(0, |access| access.dropped());
+                registry.log_dropped(logger.dropped() + lost);
+                let budget = Budget::process();
+                registry.buffered(budget.used(), budget.limit(), budget.refused());
+                let mut page = registry.page();
+                if let Some(native) = &*native.load() {
+                    page.extend_from_slice(render_plain(&native.0).as_bytes());
+                }
+                if let Some(exporters) = &*exporters.load() {
+                    page.extend_from_slice(exporters.report().as_bytes());
+                }
+                page
+            };
+            let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
+            let handler = if metrics.page {
+                self.with_people(plain)
+            } else {
+                plain
+            };
             sides.push(SideListener {
                 address: metrics.listen,
                 handler,
@@ -353,6 +379,61 @@ impl FileLoader {
             });
         }
         sides
+    }
+}
+
+impl FileLoader {
+    /// The same with the page for people at `/`.
+    fn with_people(&self, others: Handler) -> Handler {
+        let (metrics, history) = (Arc::clone(&self.metrics), Arc::clone(&self.history));
+        let (identity, native) = (Arc::clone(&self.identity), Arc::clone(&self.native));
+        let facts = Facts {
+            version: env!("CARGO_PKG_VERSION"),
+            file: self.name.clone(),
+            started: Instant::now(),
+        };
+        Arc::new(move |asked: &Asked| {
+            if asked.path != "/" || asked.method != Method::GET {
+                return others(asked);
+            }
+            if let Some(identity) = identity.load().as_deref() {
+                report_identity(&metrics, identity);
+            }
+            let native = native.load();
+            let html = people::html(&metrics, native.as_deref(), &history, &facts);
+            let mut response = whole(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                html.into_bytes(),
+            );
+            for (name, value) in [
+                (
+                    "content-security-policy",
+                    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
+                ),
+                ("cache-control", "no-store"),
+                ("x-content-type-options", "nosniff"),
+            ] {
+                let value = HeaderValue::from_static(value);
+                response.headers_mut().insert(name, value);
+            }
+            response
+        })
+    }
+
+    /// Looks at the counters for that page, from the first configuration that has one.
+    fn history(&self, compiled: &Compiled) -> Option<BoxFuture<'static, ()>> {
+        let wanted = compiled.metrics.is_some_and(|metrics| metrics.page);
+        if !wanted || self.looking.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let (metrics, history) = (Arc::clone(&self.metrics), Arc::clone(&self.history));
+        Some(Box::pin(async move {
+            loop {
+                history.look(&metrics);
+                tokio::time::sleep(people::PERIOD).await;
+            }
+        }))
     }
 }
 
@@ -374,6 +455,7 @@ impl Loader for FileLoader {
             .map_err(|error| format!("the log cannot be changed: {error}\n"))?;
         let sides = self.sides(&compiled);
         *locked(&self.served) = self.served(&compiled);
+        let history = self.history(&compiled);
         let tasks = compiled.tasks.iter_mut();
         let change = Change {
             opens: tasks.filter_map(|task| task.open.take()).collect(),
@@ -388,6 +470,8 @@ impl Loader for FileLoader {
                 Arc::clone(&self.exporters),
                 compiled.facts.get::<Exporters>(),
             ),
+            pages: (Arc::clone(&self.pages), compiled.facts.get::<Pages>()),
+            native: (Arc::clone(&self.native), compiled.facts.get::<Native>()),
             carry: (Arc::clone(&self.carry), compiled.carry),
             metrics: Arc::clone(&self.metrics),
             per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
@@ -401,7 +485,12 @@ impl Loader for FileLoader {
             listen: compiled.listen,
             access_log,
             stats: compiled.facts.get::<Stats>(),
-            tasks: compiled.tasks.into_iter().map(|task| task.run).collect(),
+            tasks: compiled
+                .tasks
+                .into_iter()
+                .map(|task| task.run)
+                .chain(history)
+                .collect(),
         };
         Ok((loaded, Box::new(|| change.apply())))
     }
@@ -467,6 +556,8 @@ struct Change {
         Option<Arc<IdentityStatus>>,
     ),
     exporters: (Arc<ArcSwapOption<Exporters>>, Option<Arc<Exporters>>),
+    pages: (Arc<ArcSwapOption<Pages>>, Option<Arc<Pages>>),
+    native: (Arc<ArcSwapOption<Native>>, Option<Arc<Native>>),
     carry: (Arc<Mutex<Carry>>, Carry),
     metrics: Arc<Metrics>,
     /// Whether each endpoint has its own metrics.
@@ -496,6 +587,8 @@ impl Change {
         *locked(&self.access.0) = Some(self.access.1);
         self.identity.0.store(self.identity.1);
         self.exporters.0.store(self.exporters.1);
+        self.pages.0.store(self.pages.1);
+        self.native.0.store(self.native.1);
         self.metrics.set_per_endpoint(self.per_endpoint);
         self.metrics
             .certificates(self.certificates.iter().map(|one| {
@@ -543,7 +636,7 @@ fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
 }
 
 /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
-fn series_page(pages: &Arc<Pages>, page: Page) -> SideListener {
+fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> SideListener {
     let pages = Arc::clone(pages);
     let handler = move |asked: &Asked| {
         if asked.path != "/metrics" {
@@ -558,7 +651,9 @@ fn series_page(pages: &Arc<Pages>, page: Page) -> SideListener {
         if page.process {
             text.push_str(&process_metrics());
         }
-        text.push_str(&render(&pages.store, &pages.resource, form));
+        if let Some(pages) = &*pages.load() {
+            text.push_str(&render(&pages.store, &pages.resource, form));
+        }
         if asked.method == Method::HEAD {
             text.clear();
         }

@@ -136,6 +136,7 @@ pub fn metrics(file: &Service<'_>) -> Option<Metrics> {
     Some(Metrics {
         listen,
         per_endpoint: block.bool("per_endpoint").unwrap_or(true),
+        page: block.flag("page"),
     })
 }
 

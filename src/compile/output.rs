@@ -48,4 +48,6 @@ pub struct Metrics {
     pub listen: SocketAddr,
     /// Whether each endpoint has its own counters.
     pub per_endpoint: bool,
+    /// Whether there is a page for people, too.
+    pub page: bool,
 }

@@ -20,7 +20,8 @@ use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
 use crate::runtime::service as runtime;
 use crate::runtime::step::{EndpointStep, ServiceStep};
-use crate::telemetry::observe::Observer;
+use crate::telemetry::access::{self, AccessFormat};
+use crate::telemetry::observe::{Native, Observer};
 use crate::upstream::Clients;
 
 /// The inputs of a compilation, besides the configuration.
@@ -97,7 +98,13 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         name: file.name.clone(),
         health_path: options.health_path.as_deref().map(str::to_owned),
     }));
+    let metrics = listen::metrics(&file);
+    if metrics.is_some_and(|page| page.per_endpoint) {
+        let native = cx.carry("portcullis/metrics series", |_| Arc::new(Native::new()));
+        cx.leave(native);
+    }
     let around = service_steps(&file, &mut cx);
+    observe(&mut cx);
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
     }
@@ -113,7 +120,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     Some(Compiled {
         summary: summary::lines(&file, &listener),
         name: file.name.clone(),
-        metrics: listen::metrics(&file),
+        metrics,
         listen: listener,
         service: Arc::new(runtime::Service {
             router,
@@ -130,6 +137,17 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         carry,
         tasks,
     })
+}
+
+/// Our own metrics and the JSON access log know of backends also without `telemetry/opentelemetry`.
+fn observe(cx: &mut Compile<'_>) {
+    let native = cx.left::<Native>();
+    let shown = cx
+        .left::<access::Settings>()
+        .is_some_and(|log| log.format == AccessFormat::Json);
+    if cx.left::<Observer>().is_none() && (native.is_some() || shown) {
+        cx.leave(Arc::new(Observer::quiet(native)));
+    }
 }
 
 /// The gateway is ready when the key sets have arrived. This applies once in the life of the process.

@@ -35,6 +35,7 @@ pub mod forwarding;
 pub mod graphql;
 pub mod http_cache;
 pub mod identity;
+mod influx;
 pub mod json;
 #[cfg(feature = "json-schema")]
 pub mod json_schema;

@@ -11,7 +11,7 @@ use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, backend_client, backend_http, basic,
     bot_detector, circuit_breaker, client_credentials, compat, cors, errors, forwarding, graphql,
-    http_cache, identity, json, limits, logging, martian, metrics, metrics_page, openapi,
+    http_cache, identity, influx, json, limits, logging, martian, metrics, metrics_page, openapi,
     opentelemetry, pass_through, proxy, rate_limit, redis, request_id, router, secrets,
     security_http, server, stream, upstream,
 };
@@ -21,10 +21,13 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &logging::SERVICE,
     &logging::LOGSTASH,
     &logging::ACCESS,
+    &logging::GELF,
     &metrics::SERVICE,
+    &influx::SERVICE,
     // The headers come before the exporters that send them.
     &opentelemetry::SECURITY,
     &opentelemetry::SERVICE,
+    &opentelemetry::OPENCENSUS,
     &redis::SERVICE,
     // Before any step that may respond, so that every response can contain its id.
     &request_id::SERVICE,

@@ -22,9 +22,6 @@ pub enum Verdict {
     Refuse,
 }
 
-const PROMETHEUS: &str =
-    "\"portcullis/metrics\": {\"listen\": \"127.0.0.1:9090\"} serves metrics for Prometheus";
-const LINES: &str = "log lines go to standard output: let a collector take them from there";
 #[cfg(not(feature = "lua"))]
 const LUA: &str =
     "this build has no Lua: take one with the feature \"lua\", which is on by default";
@@ -35,21 +32,6 @@ const REMOVE: &str = "remove the block if the endpoint may run without it";
 /// The list.
 pub const UNBUILT: &[Unbuilt] = &[
     // Namespaces that report.
-    ignore(
-        "telemetry/opencensus",
-        &["github_com/devopsfaith/krakend-opencensus"],
-        PROMETHEUS,
-    ),
-    ignore(
-        "telemetry/influx",
-        &["github_com/letgoapp/krakend-influx"],
-        PROMETHEUS,
-    ),
-    ignore(
-        "telemetry/gelf",
-        &["github_com/devopsfaith/krakend-gelf"],
-        LINES,
-    ),
     ignore("telemetry/moesif", &[], ""),
     ignore("telemetry/newrelic", &[], ""),
     ignore("telemetry/ganalytics", &[], ""),

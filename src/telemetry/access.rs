@@ -1,5 +1,7 @@
 //! The access log: one line for each request, and its errors.
 
+mod pattern;
+
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
@@ -7,10 +9,44 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
+
+use crate::telemetry::gelf::{self, Gelf};
 use crate::telemetry::moment::{cut_latency, push_gin_date, push_go_duration, rfc3339};
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
 use crate::telemetry::text::{push_escaped, push_json, push_query, push_quoted};
+use crate::telemetry::trace::{SpanId, TraceId};
+
+pub use pattern::Pattern;
+
+/// The members of a JSON line, in their order.
+pub const FIELDS: [&str; 24] = [
+    "time",
+    "client",
+    "method",
+    "scheme",
+    "host",
+    "path",
+    "query",
+    "protocol",
+    "status",
+    "duration_ms",
+    "bytes_in",
+    "bytes_out",
+    "endpoint",
+    "refused",
+    "request_id",
+    "user_agent",
+    "upstream",
+    "upstream_status",
+    "upstream_ms",
+    "trace_id",
+    "span_id",
+    "trace_flags",
+    "claim",
+    "errors",
+];
 
 /// The settings of `portcullis/access-log`.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +56,10 @@ pub struct Settings {
     pub query: Query,
     /// The fraction of requests that is logged, 0 to 1. Responses with status 500 and above are always logged.
     pub sample: f64,
+    /// The members of a JSON line; empty: all of [`FIELDS`].
+    pub fields: Box<[&'static str]>,
+    /// The claim of the token that is shown under its own name.
+    pub claim: Option<Box<str>>,
 }
 
 impl Settings {
@@ -29,7 +69,7 @@ impl Settings {
     /// Why it cannot be opened.
     pub fn try_open(&self) -> io::Result<()> {
         match &self.destination {
-            Destination::Stdout => Ok(()),
+            Destination::Stdout | Destination::Gelf(_) => Ok(()),
             Destination::Syslog { .. } => Syslog::connect().map(drop),
             Destination::File(path) => {
                 let mut options = std::fs::OpenOptions::new();
@@ -51,17 +91,21 @@ impl Default for Settings {
             destination: Destination::Stdout,
             query: Query::Keep,
             sample: 1.0,
+            fields: Box::default(),
+            claim: None,
         }
     }
 }
 
 /// The format of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum AccessFormat {
     /// `[GIN] 2026/11/23 - 22:22:08 | 429 | 33.099µs | …`, as in KrakenD.
     Gin,
     /// One JSON object.
     Json,
+    /// A pattern of `telemetry/logging`.
+    Pattern(Box<Pattern>),
 }
 
 /// The destination of lines.
@@ -70,6 +114,7 @@ pub enum Destination {
     Stdout,
     File(PathBuf),
     Syslog { facility: Facility, tag: String },
+    Gelf(gelf::Settings),
 }
 
 /// How query strings are logged. The values of token parameters are masked in any case.
@@ -102,8 +147,62 @@ pub struct AccessEvent<'a> {
     /// The size of the request body and of the response body in bytes.
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// `http` or `https`.
+    pub scheme: Option<&'a str>,
+    pub host: Option<&'a str>,
+    /// `HTTP/1.1` or `HTTP/2`.
+    pub protocol: Option<&'a str>,
+    pub user_agent: Option<&'a str>,
+    pub upstream_status: Option<u16>,
+    /// Trace, span, and whether they are recorded.
+    pub trace: Option<(TraceId, SpanId, bool)>,
+    /// The request's header fields.
+    pub headers: Option<&'a HeaderMap>,
+    /// The claims of the verified token.
+    pub claims: Option<&'a serde_json::Map<String, serde_json::Value>>,
     /// Additional lines: `Error #01: …`.
     pub errors: &'a [Cow<'static, str>],
+}
+
+impl AccessEvent<'_> {
+    /// A claim of the token, as text.
+    fn claim(&self, name: &str) -> Option<String> {
+        let value = self.claims?.get(name)?;
+        Some(
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned),
+        )
+    }
+
+    /// An event of which only the time is known.
+    pub fn at(since_1970: Duration) -> AccessEvent<'static> {
+        AccessEvent {
+            since_1970,
+            latency: Duration::ZERO,
+            status: 0,
+            client: IpAddr::from([0, 0, 0, 0]),
+            method: "",
+            path: "",
+            query: None,
+            endpoint: None,
+            refused: None,
+            request_id: None,
+            upstream: None,
+            upstream_time: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            scheme: None,
+            host: None,
+            protocol: None,
+            user_agent: None,
+            upstream_status: None,
+            trace: None,
+            headers: None,
+            claims: None,
+            errors: &[],
+        }
+    }
 }
 
 /// The access log of this process.
@@ -124,6 +223,7 @@ impl AccessLog {
             Destination::Stdout => Output::Stdout,
             Destination::File(path) => Output::File(path.clone()),
             Destination::Syslog { .. } => Output::Syslog(Syslog::connect()?),
+            Destination::Gelf(gelf) => Output::Gelf(Gelf::new(gelf.clone())),
         };
         AccessLog::over(settings, output)
     }
@@ -154,9 +254,13 @@ impl AccessLog {
         if let Destination::Syslog { facility, tag } = &self.settings.destination {
             syslog::push_header(*facility, Severity::Info, tag, event.since_1970, &mut line);
         }
-        match self.settings.format {
+        match &self.settings.format {
             AccessFormat::Gin => push_gin(event, self.settings.query, &mut line),
-            AccessFormat::Json => push_object(event, self.settings.query, &mut line),
+            AccessFormat::Json => push_object(event, &self.settings, &mut line),
+            AccessFormat::Pattern(pattern) => pattern.push(event, self.settings.query, &mut line),
+        }
+        if let Destination::Gelf(_) = &self.settings.destination {
+            line = in_gelf(event, &line);
         }
         self.sink.push(line);
     }
@@ -242,28 +346,33 @@ fn push_target(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
     push_quoted(&target, out);
 }
 
-fn push_object(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
+fn push_object(event: &AccessEvent<'_>, settings: &Settings, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
-    object.text("time", Some(&rfc3339(event.since_1970)));
-    object.text("client", Some(&event.client.to_string()));
-    object.text("method", Some(event.method));
-    object.text("path", Some(event.path));
-    if let (Some(raw), Query::Keep) = (event.query, query) {
-        let mut masked = Vec::new();
-        push_query(raw, &mut masked);
-        object.text("query", Some(&String::from_utf8_lossy(&masked)));
+    if settings.fields.is_empty() {
+        FIELDS
+            .iter()
+            .for_each(|name| object.member(name, event, settings));
+    } else {
+        let fields = settings.fields.iter();
+        fields.for_each(|name| object.member(name, event, settings));
     }
-    object.number("status", event.status);
-    object.milliseconds("duration_ms", Some(event.latency));
-    object.number("bytes_in", event.bytes_in);
-    object.number("bytes_out", event.bytes_out);
-    object.text("endpoint", event.endpoint);
-    object.text("refused", event.refused);
-    object.text("request_id", event.request_id);
-    object.text("upstream", event.upstream);
-    object.milliseconds("upstream_ms", event.upstream_time);
-    object.texts("errors", event.errors);
     out.extend_from_slice(b"}\n");
+}
+
+/// The line as one message, which also holds the errors.
+fn in_gelf(event: &AccessEvent<'_>, line: &[u8]) -> Vec<u8> {
+    let severity = if event.status >= 500 { 3 } else { 6 };
+    let facts = gelf::Facts {
+        status: Some(event.status),
+        route: event.endpoint,
+        trace: event.trace.map(|(trace, ..)| trace.to_string()),
+    };
+    gelf::message(
+        event.since_1970,
+        severity,
+        &String::from_utf8_lossy(line),
+        &facts,
+    )
 }
 
 /// A JSON object that is being written. Absent values are omitted.
@@ -285,6 +394,60 @@ impl<'a> Object<'a> {
         self.first = false;
         push_json(name, self.out);
         self.out.push(b':');
+    }
+
+    fn member(&mut self, name: &str, event: &AccessEvent<'_>, settings: &Settings) {
+        match name {
+            "time" => self.text(name, Some(&rfc3339(event.since_1970))),
+            "client" => self.text(name, Some(&event.client.to_string())),
+            "method" => self.text(name, Some(event.method)),
+            "scheme" => self.text(name, event.scheme),
+            "host" => self.text(name, event.host),
+            "path" => self.text(name, Some(event.path)),
+            "query" => self.query(event, settings.query),
+            "protocol" => self.text(name, event.protocol),
+            "status" => self.number(name, event.status),
+            "duration_ms" => self.milliseconds(name, Some(event.latency)),
+            "bytes_in" => self.number(name, event.bytes_in),
+            "bytes_out" => self.number(name, event.bytes_out),
+            "endpoint" => self.text(name, event.endpoint),
+            "refused" => self.text(name, event.refused),
+            "request_id" => self.text(name, event.request_id),
+            "user_agent" => self.text(name, event.user_agent),
+            "upstream" => self.text(name, event.upstream),
+            "upstream_status" => {
+                if let Some(status) = event.upstream_status {
+                    self.number(name, status);
+                }
+            }
+            "upstream_ms" => self.milliseconds(name, event.upstream_time),
+            "trace_id" => self.text(name, event.trace.map(|(id, ..)| id.to_string()).as_deref()),
+            "span_id" => self.text(
+                name,
+                event.trace.map(|(_, id, _)| id.to_string()).as_deref(),
+            ),
+            "trace_flags" => {
+                let flags = event
+                    .trace
+                    .map(|(.., sampled)| if sampled { "01" } else { "00" });
+                self.text(name, flags);
+            }
+            "claim" => {
+                if let Some(claim) = &settings.claim {
+                    self.text(claim, event.claim(claim).as_deref());
+                }
+            }
+            "errors" => self.texts(name, event.errors),
+            _ => {}
+        }
+    }
+
+    fn query(&mut self, event: &AccessEvent<'_>, query: Query) {
+        if let (Some(raw), Query::Keep) = (event.query, query) {
+            let mut masked = Vec::new();
+            push_query(raw, &mut masked);
+            self.text("query", Some(&String::from_utf8_lossy(&masked)));
+        }
     }
 
     fn text(&mut self, name: &str, value: Option<&str>) {
@@ -344,6 +507,14 @@ mod tests {
             upstream_time: Some(Duration::from_micros(1500)),
             bytes_in: 0,
             bytes_out: 12,
+            scheme: Some("http"),
+            host: Some("h"),
+            protocol: Some("HTTP/1.1"),
+            user_agent: None,
+            upstream_status: Some(200),
+            trace: None,
+            headers: None,
+            claims: None,
             errors: &[],
         }
     }
@@ -414,7 +585,7 @@ mod tests {
             ..event("/a%20b", Some("token=x&b=\"\u{1b}"))
         };
         let mut out = Vec::new();
-        push_object(&event, Query::Keep, &mut out);
+        push_object(&event, &Settings::default(), &mut out);
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(json["method"], "G\"ET");
         assert_eq!(json["query"], "token=***&b=\"\u{1b}");
@@ -423,7 +594,14 @@ mod tests {
         assert_eq!(json["errors"][0], "\"quoted\"");
         assert!(json.get("request_id").is_none());
         let mut out = Vec::new();
-        push_object(&event, Query::Drop, &mut out);
+        let settings = Settings {
+            query: Query::Drop,
+            fields: ["status", "query", "claim"].into(),
+            claim: Some("sub".into()),
+            ..Settings::default()
+        };
+        push_object(&event, &settings, &mut out);
+        assert_eq!(out, b"{\"status\":429}\n");
         assert!(!String::from_utf8(out).unwrap().contains("query"));
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::telemetry::moment::{self, GoLayout};
 use crate::telemetry::text::{push_escaped, push_json};
+use crate::telemetry::trace::{SpanId, TraceId};
 
 /// The configured levels, least important first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +76,8 @@ pub struct Event<'a> {
     pub message: &'a str,
     pub file: &'a str,
     pub line: u32,
+    /// The request's trace and span.
+    pub trace: Option<(TraceId, SpanId)>,
 }
 
 /// The format of log lines.
@@ -168,7 +171,9 @@ fn push_logstash(event: &Event<'_>, out: &mut Vec<u8>) {
     );
     out.extend_from_slice(start.as_bytes());
     push_json(event.message, out);
-    out.extend_from_slice(format!(", \"module\": \"{MODULE}\"}}").as_bytes());
+    out.extend_from_slice(format!(", \"module\": \"{MODULE}\"").as_bytes());
+    push_trace(event, ", ", out);
+    out.push(b'}');
 }
 
 fn push_record(module: &str, host: &str, event: &Event<'_>, out: &mut Vec<u8>) {
@@ -181,7 +186,16 @@ fn push_record(module: &str, host: &str, event: &Event<'_>, out: &mut Vec<u8>) {
     push_json(event.message, out);
     out.extend_from_slice(b",\"module\":");
     push_json(if module.is_empty() { MODULE } else { module }, out);
+    push_trace(event, ",", out);
     out.push(b'}');
+}
+
+/// The ids of the request's trace, under the names of the Elastic Common Schema.
+fn push_trace(event: &Event<'_>, comma: &str, out: &mut Vec<u8>) {
+    if let Some((trace, span)) = event.trace {
+        let ids = format!("{comma}\"trace.id\":\"{trace}\"{comma}\"span.id\":\"{span}\"");
+        out.extend_from_slice(ids.as_bytes());
+    }
 }
 
 /// An unknown verb in a template.
@@ -321,6 +335,7 @@ mod tests {
             message,
             file: "src/a/b.rs",
             line: 7,
+            trace: None,
         };
         let mut out = Vec::new();
         format.push(&event, color, &mut out);

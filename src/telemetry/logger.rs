@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::telemetry::format::{Event, Format, Level};
+use crate::telemetry::gelf::{self, Gelf};
 use crate::telemetry::held::{self, Held};
 use crate::telemetry::mask::scrubbed;
 use crate::telemetry::moment;
+use crate::telemetry::observe;
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
 
@@ -29,6 +31,7 @@ pub struct Settings {
     pub format: Format,
     pub color: Color,
     pub syslog: Option<SyslogSettings>,
+    pub gelf: Option<gelf::Settings>,
 }
 
 /// The local syslog daemon.
@@ -57,6 +60,7 @@ impl Default for Settings {
             format: Format::Plain,
             color: Color::Auto,
             syslog: None,
+            gelf: None,
         }
     }
 }
@@ -78,6 +82,7 @@ struct Active {
     color: bool,
     stdout: Option<Sink>,
     syslog: Option<Sink>,
+    gelf: Option<Sink>,
 }
 
 impl Logger {
@@ -147,7 +152,10 @@ impl Logger {
     /// Waits until all logged lines are written, at most `limit`. For the end of the process.
     pub fn flush_within(&self, limit: Duration) {
         let active = self.active.load();
-        for sink in [&active.stdout, &active.syslog].into_iter().flatten() {
+        for sink in [&active.stdout, &active.syslog, &active.gelf]
+            .into_iter()
+            .flatten()
+        {
             sink.flush(limit);
         }
     }
@@ -155,7 +163,7 @@ impl Logger {
     /// The number of lines that were dropped because a writer was too slow.
     pub fn dropped(&self) -> u64 {
         let active = self.active.load();
-        [&active.stdout, &active.syslog]
+        [&active.stdout, &active.syslog, &active.gelf]
             .into_iter()
             .flatten()
             .map(Sink::dropped)
@@ -165,7 +173,7 @@ impl Logger {
     /// The level below which `log`'s macros do nothing.
     fn filter(&self) -> LevelFilter {
         let active = self.active.load();
-        if active.stdout.is_none() && active.syslog.is_none() {
+        if active.stdout.is_none() && active.syslog.is_none() && active.gelf.is_none() {
             return LevelFilter::Off;
         }
         match active.settings.level {
@@ -184,6 +192,7 @@ impl Logger {
                 message: &message,
                 file: file!(),
                 line: line!(),
+                trace: None,
             });
         }
     }
@@ -213,6 +222,7 @@ impl Logger {
             message: &message,
             file,
             line,
+            trace: observe::ids().map(|(trace, span, _)| (trace, span)),
         });
     }
 }
@@ -299,6 +309,10 @@ impl Active {
         } else {
             None
         };
+        let gelf = match &settings.gelf {
+            Some(gelf) => Some(Sink::open(Output::Gelf(Gelf::new(gelf.clone())))?),
+            None => None,
+        };
         let color = match settings.color {
             Color::Auto => io::stdout().is_terminal(),
             Color::Always => true,
@@ -309,6 +323,7 @@ impl Active {
             color,
             stdout,
             syslog,
+            gelf,
         };
         Ok((active, None))
     }
@@ -322,7 +337,23 @@ impl Active {
         if let (Some(sink), Some(settings)) = (&self.syslog, &self.settings.syslog) {
             sink.push(syslog_line(settings, event));
         }
+        if let Some(sink) = &self.gelf {
+            sink.push(gelf_message(&self.settings.format, event));
+        }
     }
+}
+
+/// The prefix and the text, as in KrakenD, with a level of its own.
+fn gelf_message(format: &Format, event: &Event<'_>) -> Vec<u8> {
+    let text = match format {
+        Format::Default { prefix } => format!("{prefix}{}", event.message),
+        _ => event.message.to_owned(),
+    };
+    let facts = gelf::Facts {
+        trace: event.trace.map(|(trace, _)| trace.to_string()),
+        ..gelf::Facts::default()
+    };
+    gelf::message(event.since_1970, gelf::severity(event.level), &text, &facts)
 }
 
 /// In KrakenD's format: `LEVEL > text`.
@@ -452,6 +483,7 @@ mod tests {
             message: "bad\nnews",
             file: "",
             line: 0,
+            trace: None,
         };
         let line = String::from_utf8(syslog_line(&settings, &event)).unwrap();
         assert!(line.starts_with("<155>Nov 2"), "{line}");

@@ -470,6 +470,11 @@ impl Metrics {
             .inc_by(total.saturating_sub(self.log_dropped.get()));
     }
 
+    /// Everything that was counted, by name.
+    pub fn families(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+
     /// The page in Prometheus' text format.
     pub fn page(&self) -> Vec<u8> {
         let mut page = Vec::with_capacity(16 * 1024);

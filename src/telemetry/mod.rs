@@ -5,8 +5,10 @@
 //! | [`logger`], [`mod@format`] | log lines: levels, formats, stdout and syslog |
 //! | [`held`] | log lines of a configuration that is being loaded |
 //! | [`access`] | the access log |
+//! | [`gelf`] | log lines to Graylog |
 //! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |
 //! | [`metrics`] | the page for Prometheus |
+//! | [`page`] | the same for people |
 //! | [`stats`] | the counters of `telemetry/metrics`, shown at `/__stats` |
 //! | [`observe`] | what a request, its backend calls and their round trips report |
 //! | [`trace`] | spans, and the trace context in header fields |
@@ -18,6 +20,7 @@
 
 pub mod access;
 pub mod format;
+pub mod gelf;
 pub mod held;
 pub mod hidden;
 pub mod logger;
@@ -26,6 +29,7 @@ pub mod metrics;
 pub mod moment;
 pub mod observe;
 pub mod otlp;
+pub mod page;
 pub mod panics;
 pub mod series;
 pub mod sink;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
+use crate::telemetry::gelf::Gelf;
 use crate::telemetry::syslog::Syslog;
 
 /// The maximum number of waiting lines. At a hundred bytes each, less than a megabyte.
@@ -26,6 +27,8 @@ pub enum Output {
     File(PathBuf),
     /// Each line is one message.
     Syslog(Syslog),
+    /// Each push is one message.
+    Gelf(Gelf),
     /// Any other writer, for tests.
     Writer(Box<dyn Write + Send>),
 }
@@ -118,6 +121,7 @@ enum Target {
     Stream(Box<dyn Write + Send>),
     File(PathBuf, File),
     Syslog(Syslog),
+    Gelf(Gelf),
 }
 
 impl Writer {
@@ -134,6 +138,7 @@ impl Writer {
                 Target::File(path, file)
             }
             Output::Syslog(syslog) => Target::Syslog(syslog),
+            Output::Gelf(gelf) => Target::Gelf(gelf),
         };
         Ok(Writer {
             target,
@@ -179,6 +184,10 @@ impl Writer {
             let sent = syslog.send(line);
             return self.count(sent, 1);
         }
+        if let Target::Gelf(gelf) = &mut self.target {
+            let sent = gelf.send(line);
+            return self.count(sent, 1);
+        }
         self.batch.extend_from_slice(line);
         self.pushes += 1;
         if self.batch.len() >= BATCH_BYTES {
@@ -193,7 +202,7 @@ impl Writer {
         let written = match &mut self.target {
             Target::Stream(stream) => stream.write_all(&self.batch).and_then(|()| stream.flush()),
             Target::File(_, file) => file.write_all(&self.batch),
-            Target::Syslog(_) => Ok(()),
+            Target::Syslog(_) | Target::Gelf(_) => Ok(()),
         };
         self.count(written, self.pushes);
         self.batch.clear();

@@ -1,6 +1,7 @@
 //! The counters of `telemetry/metrics`, shown at `/__stats`.
 
 mod histogram;
+mod influx;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

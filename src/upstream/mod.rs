@@ -70,7 +70,7 @@ pub use client::{Client, ClientError, Clients, HttpVersion, MAX_RESPONSE_HEADER_
 pub use credentials::{ClientCredentials, TokenSource, TokenStore};
 pub use dns::DnsTable;
 pub use error::{CallError, CallErrorKind};
-pub use exchange::{Exchange, RequestBody, has_surplus};
+pub use exchange::{Exchange, RequestBody, has_surplus, write_context};
 pub use gunzip::{Gunzip, is_gzip};
 pub use hosts::{HostSet, Target};
 pub use keys::{KeyDocument, KeySetStore, KeySource, SourceSpec};

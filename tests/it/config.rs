@@ -235,7 +235,7 @@ fn what_only_reports_and_what_is_left_over_is_warned_about() {
     let found = warnings(
         r#"{"version": 3, "host": ["http://h"], "output-encoding": "json", "oauth": {},
             "websocket": {}, "cookie_keys": ["sid"],
-            "extra_config": {"telemetry/gelf": {}, "some/unknown": {}, "rooter": {}, "backend/http": {}},
+            "extra_config": {"telemetry/moesif": {}, "some/unknown": {}, "rooter": {}, "backend/http": {}},
             "endpoints": [{"endpoint": "/a", "headers_to_pass": ["X"], "max_rate": 3, "cookie_keys": ["sid"],
               "backend": [{"url_pattern": "/", "whitelist": ["a"], "max_rate": 3}]}]}"#,
     );
@@ -244,7 +244,7 @@ fn what_only_reports_and_what_is_left_over_is_warned_about() {
         "warning: /oauth: the key \"oauth\" has no effect",
         "warning: /websocket: the key \"websocket\" has no effect",
         "warning: /cookie_keys: the key \"cookie_keys\" has no effect",
-        "warning: /extra_config/telemetry~1gelf: the namespace \"telemetry/gelf\" is not supported by this version",
+        "warning: /extra_config/telemetry~1moesif: the namespace \"telemetry/moesif\" is not supported by this version",
         "warning: /extra_config/some~1unknown: the namespace \"some/unknown\" is unknown here and ignored",
         "warning: /extra_config/rooter: the namespace \"rooter\" is unknown here and ignored",
         "warning: /extra_config/backend~1http: the namespace \"backend/http\" is unknown here and ignored",

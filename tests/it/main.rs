@@ -13,6 +13,7 @@ mod cli;
 mod cluster;
 mod conf;
 mod config;
+mod dashboards;
 mod demo;
 #[cfg(feature = "json-schema")]
 mod deploy;
@@ -39,6 +40,7 @@ mod openapi;
 mod process;
 mod release;
 mod reload;
+mod reports;
 mod stats;
 mod streaming;
 mod target;

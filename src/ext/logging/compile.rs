@@ -7,7 +7,7 @@ use super::config::{Access, Logging};
 use crate::config::{Mistake, Node};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::telemetry::access::{self, AccessFormat, Destination, Query};
+use crate::telemetry::access::{self, AccessFormat, Destination, Pattern, Query};
 use crate::telemetry::format::{Format, Level, parse_template};
 use crate::telemetry::logger::{self, Color, SyslogSettings};
 use crate::telemetry::syslog::Facility;
@@ -23,6 +23,7 @@ pub(super) fn logging(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(block) = Logging::read(node) else {
         return ServicePart::Nothing;
     };
+    access_pattern(node, &block, cx);
     let level = block.level.as_deref().unwrap_or("");
     let Some(level) = Level::parse(level) else {
         let at = node.get("level").unwrap_or_else(|| node.clone());
@@ -42,10 +43,38 @@ pub(super) fn logging(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             _ => Color::Auto,
         },
         syslog: block.syslog.then(|| syslog(node, &block)),
+        gelf: None,
     };
     cx.leave(Arc::new(settings));
     cx.leave(Arc::new(Prefix(block.prefix)));
     ServicePart::Nothing
+}
+
+/// `access_log_format`: the shape of the access log.
+fn access_pattern(node: &Node<'_>, block: &Logging, cx: &mut Compile<'_>) {
+    let Some(name) = &block.access_format else {
+        return;
+    };
+    let missing = block.access_missing.as_deref().unwrap_or("-");
+    match Pattern::named(name, &block.access_custom, &block.prefix, missing) {
+        Some(Ok(pattern)) => cx.leave(Arc::new(access::Settings {
+            format: AccessFormat::Pattern(Box::new(pattern)),
+            ..access::Settings::default()
+        })),
+        Some(Err(reason)) => {
+            let at = node.get("access_log_custom_format");
+            at.unwrap_or_else(|| node.clone()).invalid(reason);
+        }
+        None => {
+            let at = node
+                .get("access_log_format")
+                .unwrap_or_else(|| node.clone());
+            at.warn(Mistake::NotOneOf {
+                found: name.clone(),
+                allowed: "default, httpdCommon, httpdCombined, json, custom".to_owned(),
+            });
+        }
+    }
 }
 
 pub(super) fn logstash(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
@@ -79,6 +108,16 @@ pub(super) fn access(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             range: "0 to 1".to_owned(),
         });
     }
+    let format = match (block.format, cx.left::<access::Settings>()) {
+        (Some(_), Some(left)) if matches!(left.format, AccessFormat::Pattern(_)) => {
+            let at = node.get("format").unwrap_or_else(|| node.clone());
+            at.invalid("\"access_log_format\" in \"telemetry/logging\" says something else");
+            AccessFormat::Gin
+        }
+        (Some("json"), _) => AccessFormat::Json,
+        (None, Some(left)) => left.format.clone(),
+        _ => AccessFormat::Gin,
+    };
     let destination = match block.output.as_deref() {
         None | Some("" | "stdout") => Destination::Stdout,
         Some("syslog") => Destination::Syslog {
@@ -88,17 +127,71 @@ pub(super) fn access(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         Some(path) => Destination::File(cx.path(path)),
     };
     cx.leave(Arc::new(access::Settings {
-        format: match block.format {
-            Some("json") => AccessFormat::Json,
-            _ => AccessFormat::Gin,
-        },
+        format,
         destination,
         query: match block.query {
             Some("drop") => Query::Drop,
             _ => Query::Keep,
         },
         sample,
+        fields: fields(node),
+        claim: block.claim.map(String::into_boxed_str),
     }));
+    ServicePart::Nothing
+}
+
+/// The members of a JSON line that the file asks for; empty: all.
+fn fields(node: &Node<'_>) -> Box<[&'static str]> {
+    let Some(list) = node.get("fields") else {
+        return Box::default();
+    };
+    let names = list.texts(crate::config::Typing::Weak).unwrap_or_default();
+    let known = |name: &String| {
+        let found = access::FIELDS.iter().find(|known| *known == name).copied();
+        if found.is_none() {
+            list.mistake(Mistake::NotOneOf {
+                found: name.clone(),
+                allowed: access::FIELDS.join(", "),
+            });
+        }
+        found
+    };
+    names.iter().filter_map(known).collect()
+}
+
+/// The access log leaves standard output for the collector; the logger does with `telemetry/logging`.
+pub(super) fn gelf(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = node.block(super::config::GELF_KEYS) else {
+        return ServicePart::Nothing;
+    };
+    let Some(address) = block.required("address") else {
+        return ServicePart::Nothing;
+    };
+    if address
+        .rsplit_once(':')
+        .is_none_or(|(_, port)| port.parse::<u16>().is_err())
+    {
+        let at = block.get("address").unwrap_or_else(|| node.clone());
+        at.invalid("must be host:port");
+    }
+    let gelf = crate::telemetry::gelf::Settings {
+        address,
+        tcp: block.flag("enable_tcp"),
+    };
+    if let Some(settings) = cx.left::<logger::Settings>() {
+        cx.leave(Arc::new(logger::Settings {
+            gelf: Some(gelf.clone()),
+            ..logger::Settings::clone(&settings)
+        }));
+    }
+    let access = cx.left::<access::Settings>();
+    let access = access.map(|access| (*access).clone()).unwrap_or_default();
+    if access.destination == Destination::Stdout {
+        cx.leave(Arc::new(access::Settings {
+            destination: Destination::Gelf(gelf),
+            ..access
+        }));
+    }
     ServicePart::Nothing
 }
 

@@ -43,15 +43,21 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "access_log_format",
-        Kind::Leftover,
-        "",
-        "write \"portcullis/access-log\" instead",
+        Kind::Text,
+        "KrakenD's line",
+        "`default`, `httpdCommon`, `httpdCombined`, `json` or `custom`, as in KrakenD Enterprise. `portcullis/access-log` has another JSON form.",
     ),
     key(
         "access_log_custom_format",
-        Kind::Leftover,
+        Kind::Text,
         "",
-        "write \"portcullis/access-log\" instead",
+        "The pattern of `custom`: `%{clientIP} %{method} %{path} %{statusCode} %{header.X} %{jwt.sub}`.",
+    ),
+    key(
+        "access_log_missing_key_marker",
+        Kind::Text,
+        "-",
+        "Stands for a value that is not there.",
     ),
     key(
         "backend",
@@ -86,6 +92,33 @@ pub(super) const ACCESS_KEYS: &[Key] = &[
         "1",
         "Which part of the requests is shown, 0 to 1. Answers of 500 and above always are.",
     ),
+    key(
+        "fields",
+        Kind::Texts,
+        "all",
+        "The members of a JSON line, in this order: `time`, `client`, `method`, `scheme`, `host`, `path`, `query`, `protocol`, `status`, `duration_ms`, `bytes_in`, `bytes_out`, `endpoint`, `refused`, `request_id`, `user_agent`, `upstream`, `upstream_status`, `upstream_ms`, `trace_id`, `span_id`, `trace_flags`, `claim`, `errors`.",
+    ),
+    key(
+        "claim",
+        Kind::Text,
+        "",
+        "A claim of the verified token, `sub` for instance, that a JSON line shows under its own name.",
+    ),
+];
+
+pub(super) const GELF_KEYS: &[Key] = &[
+    key(
+        "address",
+        Kind::Text,
+        "",
+        "`host:port` of the collector. Required.",
+    ),
+    key(
+        "enable_tcp",
+        Kind::Bool,
+        "false",
+        "TCP instead of UDP. A collector that is away delays nothing: its lines are dropped and counted.",
+    ),
 ];
 
 /// `telemetry/logging` as configured.
@@ -99,6 +132,9 @@ pub(super) struct Logging {
     pub(super) format: Option<String>,
     pub(super) custom_format: String,
     pub(super) color: Option<&'static str>,
+    pub(super) access_format: Option<String>,
+    pub(super) access_custom: String,
+    pub(super) access_missing: Option<String>,
 }
 
 impl Logging {
@@ -113,6 +149,11 @@ impl Logging {
             format: block.string("format"),
             custom_format: block.string("custom_format").unwrap_or_default(),
             color: block.choice("color"),
+            access_format: block
+                .string("access_log_format")
+                .filter(|name| !name.is_empty()),
+            access_custom: block.string("access_log_custom_format").unwrap_or_default(),
+            access_missing: block.string("access_log_missing_key_marker"),
         })
     }
 }
@@ -124,6 +165,7 @@ pub(super) struct Access {
     pub(super) output: Option<String>,
     pub(super) query: Option<&'static str>,
     pub(super) sample: Option<f64>,
+    pub(super) claim: Option<String>,
 }
 
 impl Access {
@@ -134,6 +176,7 @@ impl Access {
             output: block.string("output"),
             query: block.choice("query"),
             sample: block.number("sample"),
+            claim: block.string("claim").filter(|claim| !claim.is_empty()),
         })
     }
 }

@@ -31,6 +31,16 @@ pub(super) const LOGSTASH: ServiceExtension = ServiceExtension {
     compile: compile::logstash,
 };
 
+/// `telemetry/gelf`.
+pub(super) const GELF: ServiceExtension = ServiceExtension {
+    namespace: "telemetry/gelf",
+    aliases: &["github_com/devopsfaith/krakend-gelf"],
+    guard: false,
+    doc: "Log lines and the access log go to Graylog.",
+    keys: config::GELF_KEYS,
+    compile: compile::gelf,
+};
+
 /// `portcullis/access-log`.
 pub(super) const ACCESS: ServiceExtension = ServiceExtension {
     namespace: "portcullis/access-log",

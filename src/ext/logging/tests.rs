@@ -27,6 +27,7 @@ fn the_level_is_case_insensitive_and_there_may_be_a_prefix() {
             format,
             color: Color::Auto,
             syslog: None,
+            gelf: None,
         }
     );
 }
@@ -86,6 +87,8 @@ fn the_access_log_may_be_json_in_a_file() {
             destination: Destination::File("/var/log/access.log".into()),
             query: Query::Drop,
             sample: 0.1,
+            fields: Box::default(),
+            claim: None,
         }
     );
     let mut bad = File::new(r#"{"sample": 2}"#);

@@ -9,7 +9,7 @@ use super::{Exporters, Pages, environment, layers};
 use crate::config::{Block, Environment, Mistake, Node};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::ext::extension::ServicePart;
-use crate::telemetry::observe::{Convention, Observer, Settings, Trust};
+use crate::telemetry::observe::{Convention, Native, Observer, Settings, Trust};
 use crate::telemetry::series::{SIZE_BOUNDS, STABLE_TIME_BOUNDS, Store, TIME_BOUNDS};
 use crate::telemetry::trace::context::Formats;
 use crate::telemetry::trace::{Attribute, Value};
@@ -46,6 +46,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         settings,
         counted.then(|| Arc::clone(&store)),
         exporters.clone(),
+        cx.left::<Native>(),
     )));
     cx.leave(Arc::new(Exporters(exporters)));
     cx.leave(Arc::new(Pages {
@@ -77,6 +78,8 @@ fn settings(
         formats: formats(block, environment),
         reads: !global.is_some_and(|global| global.flag("disable_propagation")),
         writes: !block.flag("disable_injection"),
+        keeps_decision: false,
+        quiet: false,
     }
 }
 

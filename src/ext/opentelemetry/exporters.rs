@@ -211,6 +211,46 @@ fn collector(block: &Block<'_>) -> Option<Collector> {
     good.then_some(collector)
 }
 
+/// A Jaeger collector of `telemetry/opencensus`: its host takes OTLP on another port.
+pub(super) fn jaeger(
+    block: &Block<'_>,
+    shared: &Shared<'_>,
+    cx: &mut Compile<'_>,
+) -> Option<Arc<Exporter>> {
+    let Some(node) = block.get("endpoint") else {
+        block.node().warn_hint(
+            Mistake::Missing("endpoint"),
+            "agents are gone: name a collector, or write \"telemetry/opentelemetry\"",
+        );
+        return None;
+    };
+    let uri: Option<http::Uri> = block.text("endpoint").and_then(|text| text.parse().ok());
+    let host = uri.as_ref().and_then(|uri| uri.host());
+    let Some(host) = host.map(str::to_owned) else {
+        node.mistake(Mistake::Host { host: node.shown() });
+        return None;
+    };
+    let collector = Collector {
+        name: "jaeger".to_owned(),
+        host,
+        port: 4318,
+        secure: uri.as_ref().and_then(|uri| uri.scheme_str()) == Some("https"),
+        over_http: true,
+        base: String::new(),
+        metrics: false,
+        traces: true,
+        period: None,
+    };
+    node.warn_hint(
+        Mistake::invalid(format!(
+            "traces go to {} as OTLP",
+            collector.url("/v1/traces")
+        )),
+        "\"telemetry/opentelemetry\" says so without a warning",
+    );
+    exporter(&collector, &node, shared, cx)
+}
+
 /// `OTEL_EXPORTER_OTLP_ENDPOINT`, for a configuration without exporters.
 fn of_environment(environment: &Environment) -> Option<Collector> {
     let endpoint = environment::text(environment, "OTEL_EXPORTER_OTLP_ENDPOINT")?;

@@ -9,6 +9,7 @@ mod config;
 mod environment;
 mod exporters;
 mod layers;
+mod opencensus;
 mod overrides;
 #[cfg(test)]
 mod tests;
@@ -20,13 +21,76 @@ use std::sync::Arc;
 pub use overrides::{Observed, backend, endpoint};
 
 use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
-use crate::telemetry::otlp::Exporter;
+use crate::telemetry::otlp::{Exporter, Lost, Signal};
 use crate::telemetry::series::Store;
+use crate::telemetry::series::page::push_label;
 use crate::telemetry::trace::Attribute;
 
 /// The exporters of a configuration, for their page and for the end of the process.
 #[derive(Debug)]
 pub struct Exporters(pub Box<[Arc<Exporter>]>);
+
+impl Exporters {
+    /// What the exporters have done, for our own page.
+    pub fn report(&self) -> String {
+        let mut exports = String::new();
+        let (mut dropped, mut waiting) = (String::new(), String::new());
+        for exporter in &self.0 {
+            let mut name = String::new();
+            push_label(exporter.name(), &mut name);
+            let counts = exporter.counts();
+            let all = Signal::ALL.into_iter();
+            for signal in all.filter(|signal| exporter.sends(*signal)) {
+                let labels = format!("exporter=\"{name}\",signal=\"{}\"", signal.as_str());
+                let (taken, failed) = counts.exports(signal);
+                for (result, count) in [("success", taken), ("failure", failed)] {
+                    let line = format!(
+                        "portcullis_otlp_exports_total{{{labels},result=\"{result}\"}} {count}\n"
+                    );
+                    exports.push_str(&line);
+                }
+                for reason in Lost::ALL {
+                    let (count, reason) = (counts.lost(signal, reason), reason.as_str());
+                    let line = format!(
+                        "portcullis_otlp_dropped_total{{{labels},reason=\"{reason}\"}} {count}\n"
+                    );
+                    dropped.push_str(&line);
+                }
+            }
+            let line = format!(
+                "portcullis_otlp_queue_length{{exporter=\"{name}\"}} {}\n",
+                counts.waiting()
+            );
+            waiting.push_str(&line);
+        }
+        let families = [
+            (
+                "portcullis_otlp_exports_total",
+                "counter",
+                "Requests to collectors, by result.",
+                exports,
+            ),
+            (
+                "portcullis_otlp_dropped_total",
+                "counter",
+                "Spans, or pushes of metrics, that were not delivered, by reason.",
+                dropped,
+            ),
+            (
+                "portcullis_otlp_queue_length",
+                "gauge",
+                "Spans that wait to be sent.",
+                waiting,
+            ),
+        ];
+        let families = families.iter().filter(|(.., lines)| !lines.is_empty());
+        families
+            .map(|(name, kind, help, lines)| {
+                format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{lines}")
+            })
+            .collect()
+    }
+}
 
 /// The metrics pages of a configuration. All of them show the same series.
 #[derive(Debug)]
@@ -64,6 +128,16 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     doc: "Traces and metrics, by KrakenD's names or OpenTelemetry's. See [observability.md](observability.md).",
     keys: config::KEYS,
     compile: compile::service,
+};
+
+/// `telemetry/opencensus`.
+pub(super) const OPENCENSUS: ServiceExtension = ServiceExtension {
+    namespace: "telemetry/opencensus",
+    aliases: &["github_com/devopsfaith/krakend-opencensus"],
+    guard: false,
+    doc: "The older form of `telemetry/opentelemetry`, mapped onto it where there is a counterpart.",
+    keys: opencensus::KEYS,
+    compile: opencensus::service,
 };
 
 /// `telemetry/opentelemetry` of an endpoint.

@@ -96,6 +96,14 @@ impl Active {
             upstream_time: None,
             bytes_in: 0,
             bytes_out: bytes,
+            scheme: None,
+            host: None,
+            protocol: Some("HTTP/1.1"),
+            user_agent: None,
+            upstream_status: None,
+            trace: None,
+            headers: None,
+            claims: None,
             errors: &[],
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use pingora_proxy::Session;
 
 use super::Gateway;
@@ -116,6 +116,7 @@ impl Gateway {
         {
             return;
         }
+        let upstream = ctx.observed.as_ref().and_then(|request| request.upstream());
         active.access_log.record(&AccessEvent {
             since_1970: moment::now(),
             latency: took,
@@ -131,10 +132,27 @@ impl Gateway {
                 .request_id
                 .as_ref()
                 .and_then(|id| id.value.to_str().ok()),
-            upstream: None,
-            upstream_time: None,
+            upstream: upstream.map(|(host, ..)| &**host),
+            upstream_time: upstream.map(|(.., time)| time),
             bytes_in: session.body_bytes_read() as u64,
             bytes_out: session.body_bytes_sent() as u64,
+            scheme: Some(if head.secure { "https" } else { "http" }),
+            host: Some(head.host),
+            protocol: Some(if session.is_http2() {
+                "HTTP/2"
+            } else {
+                "HTTP/1.1"
+            }),
+            user_agent: head
+                .headers
+                .get(header::USER_AGENT)
+                .and_then(|value| value.to_str().ok()),
+            upstream_status: upstream
+                .map(|(_, status, _)| status)
+                .filter(|status| *status > 0),
+            trace: ctx.observed.as_ref().and_then(|request| request.ids()),
+            headers: Some(head.headers),
+            claims: ctx.notes.claims.as_ref().map(|claims| claims.map()),
             errors: &ctx.notes.errors,
         });
     }

@@ -105,6 +105,8 @@ impl Call {
         if let Outcome::Failed(error) = outcome {
             self.under.request.failed(error);
         }
+        let cached = self.under.cached.load(Ordering::Relaxed);
+        self.under.observer.count_call(outcome, cached);
         if self.under.observer.endpoint.skipped {
             return;
         }

@@ -14,6 +14,7 @@
 
 mod call;
 mod names;
+mod native;
 mod request;
 pub mod settings;
 mod trip;
@@ -25,12 +26,13 @@ use std::sync::Arc;
 use http::Method;
 
 pub use call::{Call, Outcome, cache_hit};
+pub use native::Native;
 pub use request::{Came, Ended, Request};
 pub use settings::{BackendLayer, Convention, Layer, Layers, Parts, Settings, Trust};
 pub use trip::Trip;
 
 use crate::telemetry::otlp::Exporter;
-use crate::telemetry::series::{Grown, Histogram, Store};
+use crate::telemetry::series::{Counter, Grown, Histogram, Store};
 use crate::telemetry::trace::{Attribute, Span, SpanId, TraceId, Value};
 
 use names::ServerNames;
@@ -43,6 +45,8 @@ pub struct Observer {
     pub store: Option<Arc<Store>>,
     /// The exporters of spans.
     pub exporters: Box<[Arc<Exporter>]>,
+    /// Our own metrics of backends.
+    native: Option<Arc<Native>>,
     /// Requests that no endpoint handled.
     others: Grown<(Method, u16, bool, bool), ServerSeries>,
 }
@@ -67,6 +71,7 @@ pub struct EndpointObserver {
 /// The observer of one backend.
 #[derive(Debug)]
 pub struct BackendObserver {
+    pub(super) pattern: Arc<str>,
     pub(super) route: Arc<str>,
     pub(super) method: Method,
     pub(super) endpoint: Arc<EndpointObserver>,
@@ -80,6 +85,9 @@ pub struct BackendObserver {
     pub(super) works: Grown<(bool, bool, bool), Arc<Histogram>>,
     trips: Grown<trip::Key, trip::TripSeries>,
     reads: Grown<bool, trip::ReadSeries>,
+    native: Option<Arc<Native>>,
+    native_calls: Grown<&'static str, Arc<Counter>>,
+    native_trips: Grown<(Arc<str>, usize), native::HostSeries>,
 }
 
 /// The series of one status.
@@ -105,13 +113,24 @@ impl Observer {
         settings: Settings,
         store: Option<Arc<Store>>,
         exporters: Box<[Arc<Exporter>]>,
+        native: Option<Arc<Native>>,
     ) -> Observer {
         Observer {
             settings,
             store,
             exporters,
+            native,
             others: Grown::default(),
         }
+    }
+
+    /// An observer that neither reads nor writes trace contexts, for our own metrics and the access log.
+    pub fn quiet(native: Option<Arc<Native>>) -> Observer {
+        let settings = Settings {
+            quiet: true,
+            ..Settings::default()
+        };
+        Observer::new(settings, None, Box::default(), native)
     }
 
     /// The handles of one endpoint.
@@ -141,6 +160,7 @@ impl Observer {
         (reads_errors, streams): (bool, bool),
     ) -> BackendObserver {
         BackendObserver {
+            pattern: pattern.into(),
             route: settings::backend_route(pattern).into(),
             method: method.clone(),
             endpoint: Arc::clone(endpoint),
@@ -152,11 +172,17 @@ impl Observer {
             works: Grown::default(),
             trips: Grown::default(),
             reads: Grown::default(),
+            native: self.native.clone(),
+            native_calls: Grown::default(),
+            native_trips: Grown::default(),
         }
     }
 
     /// Removes the series of endpoints that no longer exist.
     pub fn keep_routes(&self, patterns: &HashSet<&str>) {
+        if let Some(native) = &self.native {
+            native.0.keep_routes(patterns);
+        }
         let Some(store) = &self.store else { return };
         let written: Vec<String> = patterns.iter().map(|it| settings::route(it)).collect();
         let both = patterns
@@ -254,7 +280,7 @@ pub fn current() -> Option<Arc<Request>> {
 
 /// The trace and span of log lines of the current task.
 pub fn ids() -> Option<(TraceId, SpanId, bool)> {
-    CURRENT.try_with(|current| current.request.ids()).ok()
+    CURRENT.try_with(|current| current.request.ids()).ok()?
 }
 
 /// The reason of a failure, as one of a few words. `kind` and `text` are those of the failure.

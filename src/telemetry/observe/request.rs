@@ -53,6 +53,8 @@ pub struct Request {
     pub(super) state: Option<HeaderValue>,
     baggage: Option<HeaderValue>,
     pub(super) recorded: bool,
+    /// What backends are told.
+    sampled: bool,
     /// The path is excluded by `skip_paths`.
     skipped: bool,
     server: SpanId,
@@ -126,6 +128,7 @@ impl Request {
             state: parent.and_then(|parent| parent.state),
             baggage: baggage.then(|| context::baggage(came.headers)).flatten(),
             recorded: chosen && observer.traces(),
+            sampled: chosen && (observer.traces() || settings.keeps_decision),
             skipped: settings.skips(came.path),
             server: SpanId::random(),
             proxy: SpanId::random(),
@@ -145,8 +148,9 @@ impl Request {
     }
 
     /// Trace and span for log lines, and whether they are recorded.
-    pub fn ids(&self) -> (TraceId, SpanId, bool) {
-        (self.trace, self.server, self.recorded)
+    pub fn ids(&self) -> Option<(TraceId, SpanId, bool)> {
+        let quiet = self.observer.settings.quiet;
+        (!quiet).then_some((self.trace, self.server, self.recorded))
     }
 
     /// Host and status of the first response, and the duration of the slowest call.
@@ -191,7 +195,7 @@ impl Request {
         Outbound {
             trace: self.trace,
             span,
-            sampled: self.recorded,
+            sampled: self.sampled,
             random: self.random,
             state: self.state.as_ref(),
             baggage: self.baggage.as_ref(),

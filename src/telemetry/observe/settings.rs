@@ -125,6 +125,10 @@ pub struct Settings {
     pub reads: bool,
     /// Sends a context to backends.
     pub writes: bool,
+    /// The decision goes on to backends also where spans go nowhere.
+    pub keeps_decision: bool,
+    /// Nobody asks for traces: there are no ids to show.
+    pub quiet: bool,
 }
 
 impl Settings {

@@ -74,6 +74,7 @@ pub struct Trip {
     status: u16,
     length: Option<u64>,
     version: &'static str,
+    reused: bool,
     headers: Vec<Attribute>,
     reading: Option<Instant>,
     read: u64,
@@ -100,6 +101,7 @@ impl Trip {
             status: 0,
             length: None,
             version: "1.1",
+            reused: false,
             headers: Vec::new(),
             reading: None,
             read: 0,
@@ -109,11 +111,12 @@ impl Trip {
         }))
     }
 
-    /// Records the connection to `host`. `handshake` is the duration of TLS on a new one.
-    pub fn connected(&mut self, host: &Arc<str>, handshake: Duration, http2: bool) {
+    /// Records the connection to `host`. `handshake` is the duration of TLS on a new one; `None` means a reused connection.
+    pub fn connected(&mut self, host: &Arc<str>, handshake: Option<Duration>, http2: bool) {
         self.host = Arc::clone(host);
         self.connected = Some(self.began.elapsed());
-        self.handshake = handshake;
+        self.handshake = handshake.unwrap_or_default();
+        self.reused = handshake.is_none();
         self.version = if http2 { "2" } else { "1.1" };
     }
 
@@ -205,6 +208,10 @@ impl Trip {
             self.read_failed();
         }
         self.under.request.answered(&self.host, self.status, took);
+        let reused = self.connected.map(|_| self.reused);
+        self.under
+            .observer
+            .count_trip(&self.host, self.status, took, reused);
         if self.under.observer.endpoint.skipped {
             return;
         }

@@ -235,6 +235,14 @@ impl Exporter {
         self.sends_metrics
     }
 
+    /// Whether it sends this.
+    pub fn sends(&self, signal: Signal) -> bool {
+        match signal {
+            Signal::Traces => self.takes_spans(),
+            Signal::Metrics => self.sends_metrics,
+        }
+    }
+
     /// Queues a span. It is dropped and counted if the worker is too slow.
     pub fn push(&self, span: Box<Span>) {
         let Some(queue) = &self.spans else { return };

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::histogram::{Example, Histogram, Measure};
-use super::store::{Instrument, Kind, Numbers, Series, Store, plain_name, push_label};
+pub use super::store::push_label;
+use super::store::{Instrument, Kind, Numbers, Series, Store, plain_name};
 use crate::telemetry::trace::Attribute;
 
 /// The instrumentation scope of KrakenD's series.
@@ -44,7 +45,7 @@ pub fn render(store: &Store, resource: &[Attribute], form: Form) -> String {
     for (instrument, series) in store.families() {
         let name = metric_name(&instrument);
         let mut text = String::new();
-        family(&name, &instrument, &series, form, &mut text);
+        family(&name, &instrument, &series, (form, true), &mut text);
         families.insert(name, text);
     }
     let mut scope = String::new();
@@ -73,6 +74,18 @@ pub fn render(store: &Store, resource: &[Attribute], form: Form) -> String {
         page.push_str("# EOF\n");
     }
     page
+}
+
+/// Only the series, without a scope, for our own page.
+pub fn render_plain(store: &Store) -> String {
+    let mut families: BTreeMap<String, String> = BTreeMap::new();
+    for (instrument, series) in store.families() {
+        let name = metric_name(&instrument);
+        let mut text = String::new();
+        family(&name, &instrument, &series, (Form::Text, false), &mut text);
+        families.insert(name, text);
+    }
+    families.into_values().collect()
 }
 
 fn labels(attributes: &[Attribute]) -> String {
@@ -123,7 +136,7 @@ fn family(
     name: &str,
     instrument: &Instrument,
     series: &[std::sync::Arc<Series>],
-    form: Form,
+    (form, scoped): (Form, bool),
     out: &mut String,
 ) {
     let (kind, measure) = match instrument.kind {
@@ -142,7 +155,10 @@ fn family(
     let mut sorted: Vec<&Series> = series.iter().map(|series| &**series).collect();
     sorted.sort_by(|a, b| a.labels.cmp(&b.labels));
     for series in sorted {
-        let labels = with_scope(&series.labels);
+        let labels = match scoped {
+            true => with_scope(&series.labels),
+            false => series.labels.clone(),
+        };
         match &series.numbers {
             Numbers::Counter(counter) => {
                 let value = go_float(measure.shown(counter.get()));

@@ -198,12 +198,14 @@ impl Store {
 
 /// Whether the endpoint of a series exists, or the series has none.
 fn is_kept(series: &Series, routes: &HashSet<&str>) -> bool {
+    // Our own metrics call it `route`.
     let find = |name: &str| {
         let mut all = series.attributes.iter();
         all.find(|(known, _)| known == name)
             .map(|(_, value)| value.label())
     };
-    match find("krakend.endpoint.route").or_else(|| find("http.route")) {
+    let own = find("krakend.endpoint.route").or_else(|| find("route"));
+    match own.or_else(|| find("http.route")) {
         None => true,
         Some(route) => !route.starts_with('/') || routes.contains(&*route),
     }

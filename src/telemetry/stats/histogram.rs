@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::influx::{Figures, PARTS};
+
 /// The size of the sample for percentiles, as in KrakenD.
 const SAMPLE: usize = 1028;
 
@@ -70,6 +72,24 @@ impl Histogram {
         ] {
             put(suffix, float(percentile(&values.sample, part)));
         }
+    }
+
+    /// Its figures; `None` without a value.
+    pub(super) fn figures(&self) -> Option<Figures> {
+        let mut values = self.locked().clone();
+        if values.count == 0 {
+            return None;
+        }
+        values.sample.sort_unstable();
+        let count = values.count as f64;
+        let mean = values.sum / count;
+        Some(Figures {
+            min: values.min,
+            max: values.max,
+            mean,
+            variance: (values.sum_of_squares / count - mean * mean).max(0.0),
+            percentiles: PARTS.map(|part| percentile(&values.sample, part)),
+        })
     }
 
     fn locked(&self) -> MutexGuard<'_, Values> {

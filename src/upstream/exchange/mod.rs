@@ -8,4 +8,5 @@ mod observed;
 mod stream;
 
 pub use check::has_surplus;
+pub use observed::write_context;
 pub use stream::{Exchange, RequestBody};

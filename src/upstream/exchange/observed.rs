@@ -6,7 +6,24 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::RequestHeader;
 
 use super::stream::{Exchange, RequestBody};
+use crate::telemetry::observe::Trip;
 use crate::upstream::error::CallError;
+
+/// Writes the context of the trace into the head of a request, in place of what a client sent. `h1`: names are in title
+/// case.
+pub fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
+    for (name, titled, value) in trip.context() {
+        // A value of ours can always be written.
+        let _ = match value {
+            Some(value) if h1 => header.insert_header(titled, value),
+            Some(value) => header.insert_header(name, value),
+            None => {
+                header.remove_header(&name);
+                Ok(())
+            }
+        };
+    }
+}
 
 impl Exchange<'_> {
     /// Records the connection.
@@ -15,9 +32,9 @@ impl Exchange<'_> {
             return;
         };
         let http2 = self.is_http2();
-        let handshake = if self.reused { None } else { self.handshake() };
+        let handshake = (!self.reused).then(|| self.handshake().unwrap_or_default());
         if let Some(host) = self.host() {
-            trip.connected(&host.url, handshake.unwrap_or_default(), http2);
+            trip.connected(&host.url, handshake, http2);
         }
         self.trip = Some(trip);
     }
@@ -43,17 +60,7 @@ impl Exchange<'_> {
             RequestBody::Empty | RequestBody::Chunked => None,
         };
         trip.sends(&header.headers, length);
-        for (name, titled, value) in trip.context() {
-            // Our own values are always valid.
-            let _ = match value {
-                Some(value) if h1 => header.insert_header(titled, value),
-                Some(value) => header.insert_header(name, value),
-                None => {
-                    header.remove_header(&name);
-                    Ok(())
-                }
-            };
-        }
+        write_context(trip, header, h1);
     }
 
     /// Records the head of the response.

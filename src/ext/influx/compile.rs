@@ -1,0 +1,158 @@
+//! What the block means.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Method;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+
+use super::config::KEYS;
+use crate::config::{Mistake, Node};
+use crate::ext::carry::Task;
+use crate::ext::context::Compile;
+use crate::ext::extension::ServicePart;
+use crate::telemetry::moment;
+use crate::telemetry::stats::Stats;
+use crate::upstream::{OUR_USER_AGENT, SideClient, SideTls};
+
+const PERIOD: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(10);
+/// Failed pushes that are kept.
+const MOST_KEPT: u64 = 100;
+
+/// Lives as long as a file in use names the database.
+#[derive(Debug)]
+struct Alive;
+
+struct Push {
+    client: SideClient,
+    base: String,
+    write: String,
+    headers: HeaderMap,
+    period: Duration,
+    kept: usize,
+}
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = node.block(KEYS) else {
+        return ServicePart::Nothing;
+    };
+    let Some(address) = block.required("address") else {
+        return ServicePart::Nothing;
+    };
+    let base = address.trim_end_matches('/').to_owned();
+    let is_url = ["http://", "https://"]
+        .iter()
+        .any(|start| base.starts_with(start));
+    if !is_url || base.parse::<http::Uri>().is_err() {
+        let at = block.get("address").unwrap_or_else(|| node.clone());
+        at.invalid("must be an http:// or https:// URL");
+        return ServicePart::Nothing;
+    }
+    let Some(stats) = cx.left::<Stats>() else {
+        node.warn(Mistake::invalid(
+            "without \"telemetry/metrics\" there is nothing to push",
+        ));
+        return ServicePart::Nothing;
+    };
+    let db = block.string("db").unwrap_or_else(|| "krakend".to_owned());
+    let db = percent_encoding::utf8_percent_encode(&db, percent_encoding::NON_ALPHANUMERIC);
+    let mut headers =
+        HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static("InfluxDBClient"))]);
+    if let Some(user) = block.string("username").filter(|user| !user.is_empty()) {
+        let pair = format!("{user}:{}", block.string("password").unwrap_or_default());
+        let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)));
+        if let Ok(mut value) = value {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+    }
+    let client = match SideClient::without_redirects(&SideTls::default(), &OUR_USER_AGENT) {
+        Ok(client) => client,
+        Err(error) => {
+            node.invalid(error.to_string());
+            return ServicePart::Nothing;
+        }
+    };
+    let push = Push {
+        client,
+        write: format!("{base}/write?consistency=&db={db}&precision=s&rp="),
+        base,
+        headers,
+        period: block.set_duration("ttl").unwrap_or(PERIOD),
+        kept: block.count("buffer_size").unwrap_or(0).min(MOST_KEPT) as usize,
+    };
+    let key = format!("telemetry/influx {}", node.value().to_json());
+    let alive = cx.carry(key, |tasks| {
+        let alive = Arc::new(Alive);
+        let run = run(push, Arc::downgrade(&stats), Arc::downgrade(&alive));
+        tasks.push(Task::new("influx", run));
+        alive
+    });
+    cx.leave(alive);
+    ServicePart::Nothing
+}
+
+async fn run(push: Push, stats: Weak<Stats>, alive: Weak<Alive>) {
+    let ping = format!("{}/ping?wait_for_leader=1s", push.base);
+    let asked = push.client.call(
+        Method::GET,
+        &ping,
+        push.headers.clone(),
+        Bytes::new(),
+        LIMIT,
+    );
+    if let Err(error) = asked.await {
+        log::warn!("[SERVICE: InfluxDB] Unable to ping the server: {error}");
+    }
+    let mut before = BTreeMap::new();
+    let mut waiting: VecDeque<Bytes> = VecDeque::new();
+    let mut failing = false;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    loop {
+        tokio::time::sleep(push.period).await;
+        let (Some(stats), Some(_)) = (stats.upgrade(), alive.upgrade()) else {
+            return;
+        };
+        let lines = stats.influx(host.trim(), moment::now().as_secs(), &mut before);
+        waiting.push_back(lines.into());
+        while let Some(lines) = waiting.front() {
+            match write(&push, lines.clone()).await {
+                Ok(()) => {
+                    waiting.pop_front();
+                    if std::mem::take(&mut failing) {
+                        log::info!("[SERVICE: InfluxDB] The server takes data again");
+                    }
+                }
+                Err(reason) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        log::error!("[SERVICE: InfluxDB] Couldn't write to server: {reason}");
+                    }
+                    break;
+                }
+            }
+        }
+        while waiting.len() > push.kept {
+            waiting.pop_front();
+        }
+    }
+}
+
+async fn write(push: &Push, lines: Bytes) -> Result<(), String> {
+    let call = push.client.call(
+        Method::POST,
+        &push.write,
+        push.headers.clone(),
+        lines,
+        LIMIT,
+    );
+    match call.await {
+        Ok(answer) if answer.status.is_success() => Ok(()),
+        Ok(answer) => Err(format!("status {}", answer.status.as_u16())),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,284 @@
+//! The shapes of KrakenD Enterprise's access log: `httpdCommon`, `httpdCombined`, `json`, `default`, `custom`.
+//!
+//! Values of clients are escaped, so that none of them can end a line or a quoted text.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::{AccessEvent, Query};
+use crate::telemetry::moment::GoLayout;
+use crate::telemetry::text::{push_json, push_query};
+
+/// A line as the file wants it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pattern {
+    pieces: Box<[Piece]>,
+    /// Values stand in JSON.
+    json: bool,
+    /// What stands for a value that is not there.
+    missing: Box<str>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Piece {
+    Text(Box<str>),
+    Variable(Variable),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Variable {
+    Prefix(Box<str>),
+    Time(GoLayout),
+    StatusCode,
+    /// Nanoseconds in one unit, and its name.
+    Latency(u32, &'static str),
+    ClientIp,
+    Method,
+    Path,
+    Uri,
+    Host,
+    Scheme,
+    Proto,
+    Query,
+    Parameter(Box<str>),
+    Header(Box<str>),
+    Claim(Box<str>),
+}
+
+const DEFAULT: &str = "%{prefix} %{time} [AccessLog] |%{statusCode}| %{latencyMs} | %{clientIP} | %{method} %{path}\n";
+const COMMON: &str = "%{clientIP} - - [%{time}] \"%{method} %{uri} %{proto}\" %{statusCode} -\n";
+const COMBINED: &str = "%{clientIP} - - [%{time}] \"%{method} %{uri} %{proto}\" %{statusCode} - \"%{header.Referer}\" \"%{header.User-Agent}\"\n";
+const JSON: &str = "{\"prefix\":\"%{prefix}\", \"time\":\"%{time}\", \"status_code\":%{statusCode}, \"latency\":\"%{latency}\", \"client_ip\":\"%{clientIP}\", \"method\":\"%{method}\", \"path\":\"%{path}\"}\n";
+const LAYOUT: &str = "2006/01/02 - 15:04:05.000";
+
+/// Header fields whose values are never written.
+const SECRET: [&str; 4] = [
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "set-cookie",
+];
+
+impl Pattern {
+    /// The pattern of a named format; `None` for a name that is not known. `custom` is the pattern of that name.
+    ///
+    /// # Errors
+    /// A variable that is not known.
+    pub fn named(
+        name: &str,
+        custom: &str,
+        prefix: &str,
+        missing: &str,
+    ) -> Option<Result<Pattern, String>> {
+        let text = match name {
+            "default" => DEFAULT,
+            "httpdCommon" => COMMON,
+            "httpdCombined" | "httpdCombine" => COMBINED,
+            "json" => JSON,
+            "custom" => custom,
+            _ => return None,
+        };
+        Some(Pattern::parse(text, prefix, missing))
+    }
+
+    fn parse(text: &str, prefix: &str, missing: &str) -> Result<Pattern, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("%{") {
+            let (name, behind) = after
+                .split_once('}')
+                .ok_or_else(|| format!("%{{{after} is not closed"))?;
+            if !before.is_empty() {
+                pieces.push(Piece::Text(before.into()));
+            }
+            pieces.push(Piece::Variable(variable(name, prefix)?));
+            rest = behind;
+        }
+        let end = if rest.ends_with('\n') { "" } else { "\n" };
+        pieces.push(Piece::Text(format!("{rest}{end}").into()));
+        Ok(Pattern {
+            json: text.trim_start().starts_with('{'),
+            pieces: pieces.into(),
+            missing: missing.into(),
+        })
+    }
+
+    /// Appends the line of one request.
+    pub fn push(&self, event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Variable(variable) => {
+                    let value = variable.value(event, query);
+                    let value = value.as_deref().unwrap_or(&self.missing);
+                    self.push_value(value, out);
+                }
+            }
+        }
+    }
+
+    fn push_value(&self, value: &str, out: &mut Vec<u8>) {
+        if self.json {
+            let mut quoted = Vec::with_capacity(value.len() + 2);
+            push_json(value, &mut quoted);
+            // The pattern has the quotes.
+            let inner = quoted.len().saturating_sub(1);
+            out.extend_from_slice(quoted.get(1..inner).unwrap_or_default());
+            return;
+        }
+        for c in value.chars() {
+            match c {
+                '"' => out.extend_from_slice(b"\\x22"),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                c if c.is_control() => {
+                    out.extend_from_slice(format!("\\x{:02x}", u32::from(c)).as_bytes());
+                }
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+}
+
+fn variable(name: &str, prefix: &str) -> Result<Variable, String> {
+    let (name, argument) = match name.split_once(':') {
+        Some((name, argument)) => (name, Some(argument)),
+        None => (name, None),
+    };
+    Ok(match name {
+        "prefix" => Variable::Prefix(prefix.into()),
+        "time" => Variable::Time(GoLayout::parse(match argument {
+            None => LAYOUT,
+            Some("rfc3339") => "2006-01-02T15:04:05Z07:00",
+            Some("kitchen") => "3:04PM",
+            Some(layout) => layout,
+        })),
+        "statusCode" => Variable::StatusCode,
+        "latency" => Variable::Latency(1_000_000_000, "s"),
+        "latencyMs" => Variable::Latency(1_000_000, "ms"),
+        "latencyUs" => Variable::Latency(1000, "us"),
+        "latencyNs" => Variable::Latency(1, "ns"),
+        "clientIP" => Variable::ClientIp,
+        "method" => Variable::Method,
+        "path" => Variable::Path,
+        "uri" => Variable::Uri,
+        "host" => Variable::Host,
+        "scheme" => Variable::Scheme,
+        "proto" => Variable::Proto,
+        "query" => Variable::Query,
+        _ => match name.split_once('.') {
+            Some(("header", field)) => Variable::Header(field.to_ascii_lowercase().into()),
+            Some(("query", parameter)) => Variable::Parameter(parameter.into()),
+            Some(("jwt", claim)) => Variable::Claim(claim.into()),
+            _ => return Err(format!("%{{{name}}} is not known")),
+        },
+    })
+}
+
+impl Variable {
+    fn value<'v>(&'v self, event: &'v AccessEvent<'_>, query: Query) -> Option<Cow<'v, str>> {
+        let query_text = || {
+            let raw = event.query.filter(|_| query == Query::Keep)?;
+            let mut masked = Vec::new();
+            push_query(raw, &mut masked);
+            Some(String::from_utf8_lossy(&masked).into_owned())
+        };
+        Some(match self {
+            Variable::Prefix(prefix) => Cow::Borrowed(&**prefix),
+            Variable::Time(layout) => layout.print(event.since_1970).into(),
+            Variable::StatusCode => event.status.to_string().into(),
+            Variable::Latency(unit, name) => latency(event.latency, *unit, name).into(),
+            Variable::ClientIp => event.client.to_string().into(),
+            Variable::Method => event.method.into(),
+            Variable::Path => event.path.into(),
+            Variable::Uri => match query_text() {
+                Some(query) => format!("{}?{query}", event.path).into(),
+                None => event.path.into(),
+            },
+            Variable::Host => event.host?.into(),
+            Variable::Scheme => event.scheme?.into(),
+            Variable::Proto => match event.protocol? {
+                "HTTP/2" => "HTTP/2.0".into(),
+                other => other.into(),
+            },
+            Variable::Query => query_text()?.into(),
+            Variable::Parameter(name) => {
+                let all = query_text()?;
+                let mut pairs = all.split('&').filter_map(|pair| pair.split_once('='));
+                let found = pairs.find(|(known, _)| *known == &**name)?;
+                found.1.to_owned().into()
+            }
+            Variable::Header(name) if SECRET.contains(&&**name) => {
+                event.headers?.get(&**name)?;
+                "***".into()
+            }
+            Variable::Header(name) => {
+                String::from_utf8_lossy(event.headers?.get(&**name)?.as_bytes())
+            }
+            Variable::Claim(name) => event.claim(name)?.into(),
+        })
+    }
+}
+
+fn latency(time: Duration, unit: u32, name: &str) -> String {
+    format!("{:.3}{name}", time.as_nanos() as f64 / f64::from(unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+
+    fn line(name: &str, custom: &str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert("referer", HeaderValue::from_static("\"a\\b"));
+        headers.insert("user-agent", HeaderValue::from_static("u"));
+        headers.insert("cookie", HeaderValue::from_static("secret"));
+        let claims = serde_json::Map::from_iter([("sub".to_owned(), "me".into())]);
+        let event = AccessEvent {
+            method: "GET",
+            path: "/a",
+            query: Some("token=secret&x=1"),
+            status: 200,
+            latency: Duration::from_micros(1500),
+            client: IpAddr::from([127, 0, 0, 1]),
+            protocol: Some("HTTP/1.1"),
+            headers: Some(&headers),
+            claims: Some(&claims),
+            ..AccessEvent::at(Duration::from_millis(1_795_472_528_000))
+        };
+        let pattern = Pattern::named(name, custom, "[P]", "-").unwrap().unwrap();
+        let mut out = Vec::new();
+        pattern.push(&event, Query::Keep, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_named_shapes_are_those_of_the_documentation() {
+        let combined = line("httpdCombined", "");
+        assert!(combined.starts_with("127.0.0.1 - - [2026/"), "{combined}");
+        let end = "] \"GET /a?token=***&x=1 HTTP/1.1\" 200 - \"\\x22a\\\\b\" \"u\"\n";
+        assert!(combined.ends_with(end), "{combined}");
+        assert!(line("default", "").ends_with("[AccessLog] |200| 1.500ms | 127.0.0.1 | GET /a\n"));
+        let json: serde_json::Value = serde_json::from_str(&line("json", "")).unwrap();
+        assert_eq!(
+            (&json["status_code"], &json["latency"]),
+            (&200.into(), &"0.002s".into())
+        );
+    }
+
+    #[test]
+    fn a_pattern_of_ones_own_shows_no_secret_and_ends_its_line() {
+        let own = "%{jwt.sub} %{jwt.none} %{header.Cookie} %{query.x} %{query.token} %{latencyUs}";
+        assert_eq!(line("custom", own), "me - *** 1 *** 1500.000us\n");
+        let json = "{\"r\": \"%{header.Referer}\"}";
+        let json: serde_json::Value = serde_json::from_str(&line("custom", json)).unwrap();
+        assert_eq!(json["r"], "\"a\\b");
+        for bad in ["%{nothing}", "%{path"] {
+            assert!(Pattern::named("custom", bad, "", "-").unwrap().is_err());
+        }
+        assert!(Pattern::named("apache", "", "", "-").is_none());
+    }
+}

@@ -1,0 +1,133 @@
+//! Our own metrics of calls to backends, for the page of `portcullis/metrics`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call::Outcome;
+use super::{BackendObserver, EndpointObserver};
+use crate::telemetry::series::{Counter, Histogram, Instrument, Kind, Measure, Store};
+use crate::telemetry::trace::{Attribute, Value};
+
+/// Bounds of the histogram, in seconds: those of the page's other histograms.
+pub const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+    7.5, 10.0,
+];
+
+const CALLS: Instrument = Instrument {
+    name: "portcullis_backend_calls",
+    unit: "",
+    help: "Calls of backends, by result: ok, incomplete, cached, canceled, or why there was no response.",
+    kind: Kind::Counter(Measure::Whole),
+};
+const REQUESTS: Instrument = Instrument {
+    name: "portcullis_upstream_requests",
+    unit: "",
+    help: "Requests to hosts of backends, by class of status; none: no response.",
+    kind: Kind::Counter(Measure::Whole),
+};
+const DURATION: Instrument = Instrument {
+    name: "portcullis_upstream_request_duration",
+    unit: "s",
+    help: "Time from the request to the header of the response.",
+    kind: Kind::Histogram(Measure::Seconds),
+};
+const CONNECTIONS: Instrument = Instrument {
+    name: "portcullis_upstream_connections",
+    unit: "",
+    help: "Connections that requests to hosts were sent on, new or reused.",
+    kind: Kind::Counter(Measure::Whole),
+};
+
+/// The store of these metrics.
+#[derive(Debug)]
+pub struct Native(pub Store);
+
+impl Native {
+    pub fn new() -> Native {
+        Native(Store::new(SECONDS, &[]))
+    }
+}
+
+impl Default for Native {
+    fn default() -> Native {
+        Native::new()
+    }
+}
+
+/// Series of one host and class of status.
+#[derive(Debug)]
+pub(super) struct HostSeries {
+    requests: Arc<Counter>,
+    duration: Arc<Histogram>,
+    connections: [Arc<Counter>; 2],
+}
+
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The class of a status; 0 without a response.
+pub(super) fn class(status: u16) -> usize {
+    usize::from(status / 100).min(5)
+}
+
+fn labels(endpoint: &EndpointObserver, backend: &BackendObserver) -> Vec<Attribute> {
+    vec![
+        ("route".into(), Value::from(&endpoint.pattern)),
+        ("backend".into(), Value::from(&backend.pattern)),
+    ]
+}
+
+impl BackendObserver {
+    /// Counts a call.
+    pub(super) fn count_call(&self, outcome: Outcome, cached: bool) {
+        let Some(native) = &self.native else { return };
+        let result = match outcome {
+            Outcome::Answered(_) if cached => "cached",
+            Outcome::Answered(true) => "ok",
+            Outcome::Answered(false) => "incomplete",
+            Outcome::Failed(error) => error,
+            Outcome::Canceled => "canceled",
+        };
+        let counter = self.native_calls.get_or_make(&result, || {
+            let mut labels = labels(&self.endpoint, self);
+            labels.push(("result".into(), result.into()));
+            native.0.counter(&CALLS, &labels)
+        });
+        counter.add(1);
+    }
+
+    /// Counts a round trip; `reused` is `None` when there was no connection.
+    pub(super) fn count_trip(
+        &self,
+        host: &Arc<str>,
+        status: u16,
+        took: Duration,
+        reused: Option<bool>,
+    ) {
+        let Some(native) = &self.native else { return };
+        let key = (Arc::clone(host), class(status));
+        let series = self.native_trips.get_or_make(&key, || {
+            let mut labels = labels(&self.endpoint, self);
+            labels.push(("host".into(), Value::from(host)));
+            let with = |name: &'static str, value: &'static str| {
+                let mut labels = labels.clone();
+                labels.push((name.into(), value.into()));
+                labels
+            };
+            let status = CLASSES.get(key.1).copied().unwrap_or("none");
+            HostSeries {
+                requests: native.0.counter(&REQUESTS, &with("status", status)),
+                duration: native.0.histogram(&DURATION, &labels),
+                connections: ["new", "reused"]
+                    .map(|state| native.0.counter(&CONNECTIONS, &with("state", state))),
+            }
+        });
+        series.requests.add(1);
+        series.duration.record_time(took, None);
+        if let Some(reused) = reused
+            && let Some(counter) = series.connections.get(usize::from(reused))
+        {
+            counter.add(1);
+        }
+    }
+}
