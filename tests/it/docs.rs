@@ -215,7 +215,7 @@ fn commands_that_need_no_running_gateway_do_what_the_documents_say() {
         }
         let mut is_file = false;
         let at_hand = words.iter().map(|word| {
-            let given = if is_file {
+            let given = if is_file || word.ends_with(".json") || word == "FILE" {
                 file.to_str().unwrap()
             } else if word.starts_with('/') {
                 folder.path().to_str().unwrap()

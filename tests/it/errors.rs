@@ -1,9 +1,11 @@
 //! `portcullis/errors`: every rejection and every failure has the body that the file asks for.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Answer, Gateway, Signer, Upstream, ports, tokens};
+use crate::support::{Answer, Gateway, Signer, Upstream, eventually, ports, tokens};
 
 const ANSWER: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
@@ -113,7 +115,9 @@ fn every_error_is_a_problem_with_an_id_and_without_a_secret() {
         reasons.push((status, body["reason"].as_str().unwrap_or("").to_owned()));
         // Those that were requests can be found in the log.
         if ![400, 431].contains(&status) {
-            assert!(gateway.output().contains(&id), "{status} {id}");
+            eventually(&id, Duration::from_secs(10), || {
+                gateway.output().contains(&id)
+            });
         }
     }
     for expected in [
