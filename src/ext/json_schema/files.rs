@@ -39,10 +39,15 @@ impl Files {
         }
     }
 
-    /// The same, with `schema` at [`Files::root`].
+    /// The same, with `schema` at [`Files::root`]. Its draft is that of what refers to it: we take more spellings of
+    /// `$schema` than the crate does.
     pub(super) fn with_root(&self, schema: &Value) -> Files {
+        let mut schema = schema.clone();
+        if let Some(members) = schema.as_object_mut() {
+            members.remove("$schema");
+        }
         Files {
-            root: Some(Arc::new(schema.clone())),
+            root: Some(Arc::new(schema)),
             ..self.clone()
         }
     }

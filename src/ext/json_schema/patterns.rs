@@ -40,7 +40,7 @@ impl Patterns {
     /// # Errors
     /// RE2 rejects one of them.
     pub(super) fn translate(&self, schema: &mut Value) -> Result<(), BadPattern> {
-        self.schema(schema, "")
+        each(schema, "", &mut |pattern, at| self.one(pattern, at))
     }
 
     /// The original expression of `translated`.
@@ -54,54 +54,6 @@ impl Patterns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn schema(&self, value: &mut Value, at: &str) -> Result<(), BadPattern> {
-        match value {
-            Value::Object(members) => {
-                for (key, value) in members.iter_mut() {
-                    self.keyword(key, value, &format!("{at}/{}", token(key)))?;
-                }
-                Ok(())
-            }
-            Value::Array(items) => items
-                .iter_mut()
-                .enumerate()
-                .try_for_each(|(index, item)| self.schema(item, &format!("{at}/{index}"))),
-            _ => Ok(()),
-        }
-    }
-
-    fn keyword(&self, key: &str, value: &mut Value, at: &str) -> Result<(), BadPattern> {
-        match value {
-            Value::String(pattern) if key == "pattern" => {
-                *pattern = self.one(pattern, at)?;
-                Ok(())
-            }
-            Value::Object(members) if MAPS.contains(&key) => {
-                for (name, value) in members.iter_mut() {
-                    self.schema(value, &format!("{at}/{}", token(name)))?;
-                }
-                match key {
-                    "patternProperties" => self.names(members, at),
-                    _ => Ok(()),
-                }
-            }
-            _ if DATA.contains(&key) => Ok(()),
-            value => self.schema(value, at),
-        }
-    }
-
-    /// Two expressions may have the same translation: an empty group makes them different.
-    fn names(&self, members: &mut Map<String, Value>, at: &str) -> Result<(), BadPattern> {
-        for (name, value) in std::mem::take(members) {
-            let mut translated = self.one(&name, &format!("{at}/{}", token(&name)))?;
-            while members.contains_key(&translated) {
-                translated.push_str("(?:)");
-            }
-            members.insert(translated, value);
-        }
-        Ok(())
-    }
-
     fn one(&self, pattern: &str, at: &str) -> Result<String, BadPattern> {
         let translated = translate(pattern, Use::Text).map_err(|refused| BadPattern {
             place: at.to_owned(),
@@ -112,6 +64,75 @@ impl Patterns {
             .or_insert_with(|| pattern.to_owned());
         Ok(translated)
     }
+}
+
+/// Takes from all expressions what a meta-schema may refuse. Those up to draft 7 demand the syntax of ECMAScript
+/// (`"format": "regex"`), and neither RE2's nor our translation is that.
+pub(super) fn make_plain(schema: &mut Value) -> Result<(), BadPattern> {
+    let is_plain = |letter: &char| letter.is_ascii_alphanumeric();
+    each(schema, "", &mut |pattern, _| {
+        Ok(pattern.chars().filter(is_plain).collect())
+    })
+}
+
+/// What is to stand in place of an expression, given where it stands.
+type Change<'c> = dyn FnMut(&str, &str) -> Result<String, BadPattern> + 'c;
+
+fn each(value: &mut Value, at: &str, change: &mut Change<'_>) -> Result<(), BadPattern> {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members.iter_mut() {
+                keyword(key, value, &format!("{at}/{}", token(key)), change)?;
+            }
+            Ok(())
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(index, item)| each(item, &format!("{at}/{index}"), change)),
+        _ => Ok(()),
+    }
+}
+
+fn keyword(
+    key: &str,
+    value: &mut Value,
+    at: &str,
+    change: &mut Change<'_>,
+) -> Result<(), BadPattern> {
+    match value {
+        Value::String(pattern) if key == "pattern" => {
+            *pattern = change(pattern, at)?;
+            Ok(())
+        }
+        Value::Object(members) if MAPS.contains(&key) => {
+            for (name, value) in members.iter_mut() {
+                each(value, &format!("{at}/{}", token(name)), change)?;
+            }
+            match key {
+                "patternProperties" => names(members, at, change),
+                _ => Ok(()),
+            }
+        }
+        _ if DATA.contains(&key) => Ok(()),
+        value => each(value, at, change),
+    }
+}
+
+/// Two expressions may become the same: an empty group tells them apart.
+fn names(
+    members: &mut Map<String, Value>,
+    at: &str,
+    change: &mut Change<'_>,
+) -> Result<(), BadPattern> {
+    for (name, value) in std::mem::take(members) {
+        let mut changed = change(&name, &format!("{at}/{}", token(&name)))?;
+        while members.contains_key(&changed) {
+            changed.push_str("(?:)");
+        }
+        members.insert(changed, value);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

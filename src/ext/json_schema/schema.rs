@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonschema::{Draft, PatternOptions, Retrieve, ValidationError, ValidationOptions};
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
 
 use super::files::Files;
 use super::meter::{Metered, Seen, Stopped, metered};
 use super::parts::Parts;
-use super::patterns::{BadPattern, Patterns};
+use super::patterns::{BadPattern, Patterns, make_plain};
 use super::tree::Teller;
 use super::{format, wording};
 use crate::runtime::heavy::{Cut, Heavy};
@@ -119,13 +119,17 @@ impl Schema {
         }
         let draft = draft(&schema)?;
         let patterns = Patterns::default();
+        let mut plain = schema.clone();
         patterns.translate(&mut schema)?;
-        let files = Files::new(beside, patterns.clone());
+        make_plain(&mut plain)?;
+        let files = Files::new(beside, patterns.clone()).with_root(&schema);
         let build = || {
-            let validator = options(draft, &files).build(&schema)?;
-            let files = files.with_root(&schema);
+            // The crate asks the meta-schema about the schema that it builds, and about nothing that is referred to.
+            options(draft, &files).build(&plain)?;
+            let root = files.root();
+            let validator = options(draft, &files).build(&json!({ "$ref": root }))?;
             let part = |part: &Value| options(draft, &files).build(part).ok();
-            let parts = Parts::compile(&schema, &files.root(), part);
+            let parts = Parts::compile(&schema, &root, part);
             Ok::<_, ValidationError<'static>>((validator, parts))
         };
         match catch_unwind(AssertUnwindSafe(build)) {

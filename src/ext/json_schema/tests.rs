@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::ENDPOINT;
-use super::schema::{Refusal, Schema};
+use super::schema::{Refusal, Schema, SchemaError};
 use crate::ext::extension::EndpointPart;
 use crate::ext::testing::{File, pipe_request};
 use crate::runtime::heavy::{Cut, Heavy};
@@ -25,6 +25,46 @@ fn said(by: &Value, body: &Value) -> String {
         Ok(()) => String::new(),
         Err(Refusal::Unfit(lines)) => lines,
         Err(refusal) => panic!("{by}: {refusal:?}"),
+    }
+}
+
+#[test]
+fn patterns_are_those_of_re2_in_every_draft() {
+    for draft in [
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-06/schema#",
+        "http://json-schema.org/draft-07/schema#",
+        "https://json-schema.org/draft-07/schema",
+        "https://json-schema.org/draft/2019-09/schema",
+        "https://json-schema.org/draft/2020-12/schema",
+    ] {
+        for (pattern, fits, unfit) in [
+            (r"^\d+$", "12", "٣"),
+            (r"^[[:alpha:]]+$", "ab", "é"),
+            (r"\Aa\z", "a", "a\n"),
+            (r"\bb", "éb", "ab"),
+            (r"^\Qa.b\E{2}$", "a.bb", "axbb"),
+            (r"(?i)^k$", "\u{212a}", "x"),
+            (r"^{x}$", "{x}", "x"),
+        ] {
+            let by = json!({"$schema": draft, "pattern": pattern});
+            assert_eq!(said(&by, &json!(fits)), "", "{by}");
+            let told = said(&by, &json!(unfit));
+            let written = pattern.replace('\\', r"\\");
+            assert!(told.starts_with("- at '': '"), "{by}: {told}");
+            assert!(
+                told.ends_with(&format!("does not match pattern '{written}'")),
+                "{by}: {told}"
+            );
+            let by =
+                json!({"$schema": draft, "patternProperties": {pattern: {"not": {}}, "^$": {}}});
+            assert_eq!(said(&by, &json!({unfit: 1})), "", "{by}");
+            assert_ne!(said(&by, &json!({fits: 1})), "", "{by}");
+        }
+        // The meta-schema still judges everything else.
+        let by = json!({"$schema": draft, "pattern": 5, "type": "strong"}).to_string();
+        let error = Schema::compile(&by, Path::new("/")).unwrap_err();
+        assert!(matches!(error, SchemaError::Invalid { .. }), "{error:?}");
     }
 }
 

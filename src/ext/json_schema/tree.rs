@@ -80,10 +80,7 @@ impl<'s> Teller<'s> {
 
     /// The failures of the body itself.
     pub(super) fn all(&mut self, errors: &[ValidationError<'_>]) -> Vec<Failure> {
-        let items = errors
-            .iter()
-            .map(|error| Item::new(error, error.evaluation_path().as_str(), 0));
-        self.judged(items.collect(), "", 0)
+        self.judged(entered(errors), "", 0)
     }
 
     /// The failures of one schema for the value at `at`.
@@ -277,11 +274,7 @@ impl<'s> Teller<'s> {
             .iter_errors(Seen(value))
             .take(self.left)
             .collect();
-        let items = errors.iter().map(|error| {
-            let way = error.evaluation_path().as_str();
-            Item::new(error, way.strip_prefix("/$ref").unwrap_or(way), 0)
-        });
-        let inner = self.judged(items.collect(), at, steps + 1);
+        let inner = self.judged(entered(&errors), at, steps + 1);
         collapsed(inner, at, 0)
     }
 
@@ -302,6 +295,15 @@ impl<'s> Teller<'s> {
             })
             .collect()
     }
+}
+
+/// Failures of a validator, each of which begins with a reference to the schema (see `Schema::compile`).
+fn entered<'e>(errors: &'e [ValidationError<'_>]) -> Vec<Item<'e>> {
+    let item = |error: &'e ValidationError<'_>| {
+        let way = error.evaluation_path().as_str();
+        Item::new(error, way.strip_prefix("/$ref").unwrap_or(way), 0)
+    };
+    errors.iter().map(item).collect()
 }
 
 impl<'e> Item<'e> {
