@@ -141,6 +141,8 @@ impl GraphQl {
             return Ok(configured);
         }
         let refuse = |error: json::Error| Failure::new(Kind::Request, error.to_string());
+        // They are written in the order of their names, from a tree.
+        let _held = json::charge(body).map_err(|_| Failure::full())?;
         let mut value = json::parse_whole(body).map_err(refuse)?;
         let found = value.kind();
         let mut variables = match (value.as_object_mut(), found) {

@@ -77,6 +77,11 @@ impl Budget {
 }
 
 impl Charge {
+    /// The bytes that are charged.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(usize::MAX)
+    }
+
     /// Raises the charge to at least this many bytes.
     ///
     /// # Errors

@@ -410,6 +410,81 @@ fn bodies_in_flight_share_a_budget() {
 }
 
 #[test]
+fn trees_of_bodies_share_the_budget_too() {
+    // Each object of eight bytes becomes a node of several hundred.
+    let small = format!("[{}]", vec![r#"{"":1}"#; 60_000].join(","));
+    let plain = format!("[\"{}\"]", "x".repeat(480_000));
+    let answer = |data: &str| {
+        let data: Value = serde_json::from_str(data).unwrap();
+        let stub =
+            json!([{ "headers": {"Content-Type": "application/json"}, "body": { "a": data } }]);
+        Stub::with(&stub.to_string())
+    };
+    let (small_answer, plain_answer) = (answer(&small), answer(&plain));
+    let stub = Stub::with(OK);
+    let mut endpoints = vec![
+        json!({ "endpoint": "/schema", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/" }],
+            "extra_config": { "validation/json-schema": { "type": "array" } } }),
+        json!({ "endpoint": "/graphql", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/",
+            "extra_config": { "backend/graphql": { "type": "mutation", "query": "mutation { a }" } } }] }),
+    ];
+    for (size, stub) in [("small", &small_answer), ("plain", &plain_answer)] {
+        let backend = json!({ "host": [stub.url()], "url_pattern": "/" });
+        let mut flat = backend.clone();
+        flat["extra_config"] =
+            json!({ "proxy": { "flatmap_filter": [{ "type": "del", "args": ["z"] }] } });
+        let cel = json!({ "validation/cel": [{ "check_expr": "size(resp_data.a) > 0" }] });
+        endpoints.extend([
+            json!({ "endpoint": format!("/{size}/json"), "backend": [backend] }),
+            json!({ "endpoint": format!("/{size}/flat"), "backend": [flat] }),
+            json!({ "endpoint": format!("/{size}/yaml"), "output_encoding": "yaml", "backend": [backend] }),
+            json!({ "endpoint": format!("/{size}/cel"), "backend": [backend], "extra_config": cel }),
+        ]);
+    }
+    let file = json!({ "version": 3, "timeout": "20s", "endpoints": endpoints,
+        "extra_config": { "portcullis/limits": { "buffered": "16MiB" } } });
+    let gateway = Gateway::start(&file.to_string());
+    let post = |path: &str, body: &str| {
+        let length = body.len().to_string();
+        let head = request("POST", path, &[("Content-Length", &length)]);
+        gateway
+            .send("POST", [head.as_bytes(), body.as_bytes()].concat())
+            .status
+    };
+    assert_eq!(post("/schema", &small), 503, "{}", gateway.output());
+    assert_eq!(post("/schema", &plain), 200, "{}", gateway.output());
+    let variables = |data: &str| format!("{{\"v\":{data}}}");
+    assert_eq!(
+        post("/graphql", &variables(&small)),
+        503,
+        "{}",
+        gateway.output()
+    );
+    assert_eq!(
+        post("/graphql", &variables(&plain)),
+        200,
+        "{}",
+        gateway.output()
+    );
+    // What passes as it is needs no tree.
+    assert_eq!(
+        gateway.get("/small/json").status,
+        200,
+        "{}",
+        gateway.output()
+    );
+    for path in ["flat", "yaml", "cel"] {
+        let status = |size: &str| gateway.get(&format!("/{size}/{path}")).status;
+        assert_eq!(
+            (status("small"), status("plain")),
+            (503, 200),
+            "{path}: {}",
+            gateway.output()
+        );
+    }
+}
+
+#[test]
 fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
     let text = "x".repeat(3 << 20);
     let stub = Stub::with(

@@ -16,6 +16,7 @@ use crate::runtime::json;
 use crate::runtime::pipe::{PipeRequest, PipeResponse};
 use crate::runtime::request::Params;
 use crate::runtime::template::escape;
+use crate::upstream::budget::{Charge, Full};
 
 /// The indexes of the variables in [`variables`].
 pub(super) const NOW: usize = 0;
@@ -373,19 +374,24 @@ impl Elements for Vec<serde_json::Value> {
     }
 }
 
-/// Opens the parts of the data that an expression reads and that may still be slices.
-pub(super) fn open(value: &mut json::Value, path: &[Box<str>]) {
-    let Some((first, rest)) = path.split_first() else {
-        return expand(value);
-    };
-    match value.kind() {
-        json::Kind::Object => {
-            if let Some(member) = value.as_object_mut().and_then(|all| all.get_mut(first)) {
-                open(member, rest);
-            }
-        }
-        _ => expand(value),
+/// Opens the parts of the data that an expression reads and that may still be slices. `held` charges what they take.
+///
+/// # Errors
+/// The process holds too much already.
+pub(super) fn open(
+    value: &mut json::Value,
+    path: &[Box<str>],
+    held: &mut Vec<Charge>,
+) -> Result<(), Full> {
+    if let Some((first, rest)) = path.split_first()
+        && value.kind() == json::Kind::Object
+    {
+        let member = value.as_object_mut().and_then(|all| all.get_mut(first));
+        return member.map_or(Ok(()), |member| open(member, rest, held));
     }
+    held.push(value.charge_expanded()?);
+    expand(value);
+    Ok(())
 }
 
 fn expand(value: &mut json::Value) {

@@ -151,8 +151,9 @@ impl PipeStep for Checks {
         if !self.reads.is_empty() {
             response.data.open();
         }
+        let mut held = Vec::new();
         for path in &self.reads {
-            open(&mut response.data, path);
+            open(&mut response.data, path, &mut held).map_err(|_| Failure::full())?;
         }
         let part = Part::Response(Response::new(response));
         let now = self.clock.wall();

@@ -25,6 +25,7 @@ impl BodyCheck {
         if body.is_empty() {
             return Err(refused("could not validate an empty body"));
         }
+        let _held = json::charge(body).map_err(|_| Failure::full())?;
         let value = aside(body.len(), || read(body)).map_err(refused)?;
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),

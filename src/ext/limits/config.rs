@@ -24,7 +24,7 @@ pub const LIMITS: Namespace = Namespace {
             "buffered",
             Kind::Any,
             "half of the memory",
-            "Bytes of request bodies and backend answers that the whole process holds at a time; beyond it requests get 503, streams go on. By default half of what the control group or the machine grants.",
+            "Bytes of request bodies, of backend answers, and of the trees that are built of them, that the whole process holds at a time; beyond it requests get 503, streams go on. By default half of what the control group or the machine grants.",
         ),
         key(
             "upstream_headers",

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::runtime::decode::{feed, xml};
 use crate::runtime::failure::{self, Failure};
 use crate::runtime::json::{self, Depth, Object, Value};
+use crate::upstream::budget::{Charge, Full};
 
 /// How the body of a backend is decoded: `encoding` and `is_collection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,7 @@ impl Decoder {
     /// # Errors
     /// The body does not match the encoding. The text is KrakenD's.
     pub fn decode(&self, body: &Bytes, depth: Depth) -> Result<Value, Failure> {
+        let _held = self.charge(body, depth).map_err(|_| Failure::full())?;
         match self.encoding {
             Kind::Json => self.json(body, depth),
             Kind::SafeJson => safe_json(body, depth),
@@ -59,6 +61,19 @@ impl Decoder {
             }
             Kind::Rss => feed::decode(body).map_err(broken),
             Kind::NoOp => Ok(Value::Object(Object::new())),
+        }
+    }
+
+    /// Charges the tree that decoding builds, while it is built.
+    fn charge(&self, body: &Bytes, depth: Depth) -> Result<Option<Charge>, Full> {
+        match self.encoding {
+            Kind::Json | Kind::SafeJson if depth == Depth::Full => json::charge(body).map(Some),
+            // A feed may be JSON.
+            Kind::Rss if body.trim_ascii_start().first() == Some(&b'{') => {
+                json::charge(body).map(Some)
+            }
+            Kind::Xml | Kind::Rss => json::charge_xml(body).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use crate::runtime::decode::Kind;
 use crate::runtime::encode::{negotiate, xml, yaml};
 use crate::runtime::json::{self, Object, Style, Value};
+use crate::upstream::budget::{Charge, Full};
 
 /// How an endpoint encodes its response: `output_encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,26 @@ impl Encoding {
     /// selects JSON, where slices are cheaper.
     pub fn needs_tree(self) -> bool {
         matches!(self, Encoding::Xml | Encoding::Yaml)
+    }
+
+    /// Charges the copy without slices that encoding makes of `data`, while it is encoded.
+    ///
+    /// # Errors
+    /// The process holds too much already.
+    pub fn charge(
+        self,
+        data: &Value,
+        accept: Option<&str>,
+        canonical: bool,
+    ) -> Result<Option<Charge>, Full> {
+        match self {
+            Encoding::NoOp | Encoding::String => Ok(None),
+            Encoding::Negotiate => {
+                negotiate::choose(accept.unwrap_or_default()).charge(data, None, canonical)
+            }
+            Encoding::Json | Encoding::JsonCollection if !canonical => Ok(None),
+            _ => data.charge_expanded().map(Some),
+        }
     }
 
     /// The `Content-Type` and the body for `data`. `None` is the null that a backend may return.

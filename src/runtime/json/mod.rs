@@ -9,6 +9,7 @@
 //! | `literal` | values from the configuration, with numbers as KrakenD writes them |
 //! | `error` | errors in a body, in KrakenD's words |
 //! | `text` | a value in a URL, in Go's notation |
+//! | `weight` | the memory that a tree takes, estimated before it is built |
 //! | `write` | serializes a [`Value`] |
 
 mod error;
@@ -17,6 +18,7 @@ mod parse;
 mod scan;
 mod text;
 mod value;
+mod weight;
 mod write;
 
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod tests;
 pub use error::Error;
 pub use parse::{Depth, parse, parse_whole};
 pub use value::{Kind, Object, Raw, Value};
+pub use weight::{charge, charge_xml};
 pub use write::{Style, to_bytes, write, write_string};
 
 /// The maximum nesting of objects and arrays, which protects the stack.

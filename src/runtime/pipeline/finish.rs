@@ -12,11 +12,12 @@ use super::merge::{Merged, Passed};
 use super::road::{Ended, Ending, Outcome};
 use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::failure::{Failure, Report};
+use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Style, Value, to_bytes};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
 use crate::telemetry::text::printable;
-use crate::upstream::budget;
+use crate::upstream::budget::{self, Full};
 
 /// The endpoint's own flatmap and static data.
 pub(super) fn settle(work: &Composition, merged: &mut Merged) {
@@ -24,11 +25,21 @@ pub(super) fn settle(work: &Composition, merged: &mut Merged) {
         && merged.group
         && merged.failures.is_empty()
     {
-        flatmap.apply(data);
+        match data.charge_expanded() {
+            Ok(held) => aside(held.bytes(), || flatmap.apply(data)),
+            Err(Full) => give_up(merged),
+        }
     }
     if let Some(data) = &work.static_data {
         add_static(data, merged);
     }
+}
+
+/// There is no memory for what the data would become.
+fn give_up(merged: &mut Merged) {
+    merged.data = None;
+    merged.complete = false;
+    merged.failures.push(Failure::full());
 }
 
 /// Makes the response out of what came of the backends.
@@ -37,8 +48,16 @@ pub(super) fn finish(
     endpoint: &Endpoint,
     work: &Composition,
     accept: Option<&HeaderValue>,
-    merged: Merged,
+    mut merged: Merged,
 ) -> Outcome {
+    let accept = accept.and_then(|value| value.to_str().ok());
+    let held = match &merged.data {
+        Some(data) => work.encoding.charge(data, accept, options.canonical_json),
+        None => Ok(None),
+    };
+    if held.is_err() {
+        give_up(&mut merged);
+    }
     let errors = report(endpoint, work.signer.is_some(), &merged);
     let failure = merged.failures.first().map(|failure| failure.kind);
     let ended = Ended {
@@ -49,10 +68,13 @@ pub(super) fn finish(
         Some(signer) => signed(options, endpoint, &**signer, merged),
         None => match &merged.data {
             Some(data) => {
-                let accept = accept.and_then(|value| value.to_str().ok());
+                let canonical = options.canonical_json;
+                let size = match &held {
+                    Ok(Some(held)) => held.bytes(),
+                    _ => 0,
+                };
                 let (content_type, body) =
-                    work.encoding
-                        .encode(Some(data), accept, options.canonical_json);
+                    aside(size, || work.encoding.encode(Some(data), accept, canonical));
                 let body = budget::charged(body);
                 let answer = success(endpoint, data, merged.complete, content_type, body);
                 let answer = match &merged.meta {

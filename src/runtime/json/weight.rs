@@ -1,0 +1,184 @@
+//! The memory that a tree takes, estimated before it is built.
+//!
+//! A tree may be a hundred times as large as its text: each `{"":1}` becomes a node with room for eleven members. So
+//! a small body could take all memory, although the body itself is charged. The estimate is an upper bound: it counts
+//! the characters that start objects, lists and elements.
+
+use super::scan::plain_run;
+use super::value::Value;
+use crate::upstream::budget::{Budget, Charge, FREE, Full};
+
+/// A node of a map, for each object. A map of many members has at least six in each node.
+const OBJECT: usize = 640;
+/// The first allocation of a list.
+const LIST: usize = 176;
+/// An element or a member, with room for the growth of what holds it.
+const ITEM: usize = 160;
+/// An element of XML becomes a text or a map.
+const ELEMENT: usize = 400;
+/// No single tree may take more than this, because the time to build it cannot be interrupted.
+const MOST: usize = 1 << 30;
+
+/// Charges the tree that is about to be built from a JSON text. The charge ends when the result is dropped. Small
+/// texts are not charged, as in [`crate::upstream::budget`].
+///
+/// # Errors
+/// The process holds too much already, or the tree would be too large.
+pub fn charge(text: &[u8]) -> Result<Charge, Full> {
+    match text.len() <= FREE {
+        true => Ok(Budget::process().charge()),
+        false => covered(weight(text)),
+    }
+}
+
+/// The same for an XML text.
+///
+/// # Errors
+/// As [`charge`].
+pub fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
+    match text.len() <= FREE {
+        true => Ok(Budget::process().charge()),
+        false => covered(text.len() + ELEMENT * elements(text)),
+    }
+}
+
+impl Value {
+    /// Charges a copy of this value without slices ([`Value::expanded`]).
+    ///
+    /// # Errors
+    /// As [`charge`].
+    pub fn charge_expanded(&self) -> Result<Charge, Full> {
+        match self.weight() {
+            small if small <= FREE => Ok(Budget::process().charge()),
+            bytes => covered(bytes),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Value::Null | Value::Bool(_) => 0,
+            Value::Number(text) | Value::String(text) => text.len(),
+            Value::Raw(raw) if raw.text().len() <= FREE => raw.text().len(),
+            Value::Raw(raw) => weight(raw.text()),
+            Value::Array(items) => {
+                let inner = items.iter().map(Value::weight).sum::<usize>();
+                inner + LIST + ITEM * items.len()
+            }
+            Value::Object(members) => {
+                let inner = members.values().map(Value::weight).sum::<usize>();
+                inner + OBJECT + ITEM * members.len()
+            }
+        }
+    }
+}
+
+fn covered(bytes: usize) -> Result<Charge, Full> {
+    if bytes > MOST {
+        return Err(Full);
+    }
+    let mut charge = Budget::process().charge();
+    charge.cover(bytes)?;
+    Ok(charge)
+}
+
+fn weight(text: &[u8]) -> usize {
+    let mut bytes = text.len();
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => at = end_of_string(text, at),
+            b'{' => bytes += OBJECT,
+            b'[' => bytes += LIST,
+            b',' => bytes += ITEM,
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes
+}
+
+/// The closing quotation mark of the string at `at`.
+fn end_of_string(text: &[u8], at: usize) -> usize {
+    let mut at = plain_run(text, at + 1);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => return at,
+            b'\\' => at = plain_run(text, at + 2),
+            _ => at = plain_run(text, at + 1),
+        }
+    }
+    at
+}
+
+/// The number of start tags, roughly.
+fn elements(text: &[u8]) -> usize {
+    let pairs = text.windows(2);
+    pairs
+        .filter(|pair| matches!(pair, [b'<', after] if *after != b'/'))
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::{Depth, parse};
+    use super::*;
+
+    /// What a tree holds: nodes of maps with eleven places, lists with their capacity, texts in pieces of 16 bytes.
+    fn held(value: &Value) -> usize {
+        let text = |text: &str| text.len().next_multiple_of(16);
+        match value {
+            Value::Null | Value::Bool(_) | Value::Raw(_) => 0,
+            Value::Number(number) => text(number),
+            Value::String(string) => text(string),
+            Value::Array(items) => {
+                items.capacity() * size_of::<Value>() + items.iter().map(held).sum::<usize>()
+            }
+            Value::Object(members) => {
+                let node = 11 * size_of::<(Box<str>, Value)>() + 16;
+                let nodes = members.len().div_ceil(6) * node;
+                let inner = |(name, value): (&Box<str>, &Value)| text(name) + held(value);
+                nodes + members.iter().map(inner).sum::<usize>()
+            }
+        }
+    }
+
+    #[test]
+    fn the_estimate_is_not_below_what_a_tree_takes() {
+        let list = |item: &str| format!("[{}]", vec![item; 5000].join(","));
+        let names: Vec<String> = (0..5000).map(|n| format!("\"{n}\":1")).collect();
+        for text in [
+            list(r#"{"":1}"#),
+            list(r#"{"a":{"b":{"c":[1]}}}"#),
+            list("[]"),
+            list("[1]"),
+            list("[[[1]]]"),
+            list("1"),
+            list(r#""x""#),
+            format!("{{{}}}", names.join(",")),
+        ] {
+            let tree = parse(&Bytes::from(text.clone()), Depth::Full).unwrap();
+            let told = weight(text.as_bytes());
+            assert!(told >= held(&tree), "{}: {told}", &text[..30]);
+            assert!(tree.weight() >= held(&tree), "{}", &text[..30]);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_strings_does_not_count() {
+        let plain = format!(r#"["{}\"\\", 1]"#, "x".repeat(40));
+        let odd = format!(r#"["{}\"\\", 1]"#, "{[,:".repeat(10));
+        assert_eq!(weight(odd.as_bytes()), weight(plain.as_bytes()));
+        assert_eq!(weight(br#""{{{"#), 4);
+    }
+
+    #[test]
+    fn a_tree_that_would_be_too_large_is_refused() {
+        let text = vec![b'{'; MOST / OBJECT + 1];
+        assert_eq!(charge(&text).unwrap_err(), Full);
+        assert!(charge(b"{}").is_ok());
+        let text = b"<a>".repeat(MOST / ELEMENT + 1);
+        assert_eq!(charge_xml(&text).unwrap_err(), Full);
+    }
+}
