@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::compile::certificates;
-use crate::compile::listen::versions;
+use crate::compile::listen::{numbers, versions};
 use crate::compile::options;
 use crate::config::Namespace;
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
-use crate::config::{Backend, Block, ClientTls, Mistake, Service, Typing};
+use crate::config::{Backend, Block, Mistake, Service, Typing};
 use crate::ext::backend_client::HTTP_CLIENT;
 use crate::ext::limits::LIMITS;
 use crate::ext::upstream::UPSTREAM;
@@ -18,7 +18,7 @@ use crate::ext::{CertificateUse, Compile};
 use crate::runtime::listen::TlsVersion;
 use crate::upstream::{
     CertificatePair, Client, HostRules, HostSet, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Proxies,
-    Redirects, Settings, TlsPolicy,
+    Redirects, Settings, TlsPolicy, Versions,
 };
 
 /// As in KrakenD: how often the names of `sd: dns` are looked up.
@@ -121,7 +121,13 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
             .iter()
             .filter_map(|pair| shown(pair, cx))
             .collect();
-        without_effect(tls);
+        policy.versions = match versions(&tls.block, tls.versions, TlsVersion::Tls12) {
+            (TlsVersion::Tls13, _) => Versions::Only13,
+            (_, TlsVersion::Tls12) => Versions::Only12,
+            (TlsVersion::Tls12, TlsVersion::Tls13) => Versions::All,
+        };
+        policy.cipher_suites = numbers(&tls.block, "cipher_suites", &tls.cipher_suites);
+        policy.curves = numbers(&tls.block, "curve_preferences", &tls.curve_preferences);
     }
     if policy.insecure {
         let node = file
@@ -144,30 +150,6 @@ fn shown(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
         pair.block.missing("private_key");
     }
     certificates::pair(pair, CertificateUse::Client, cx)
-}
-
-/// Connections to backends offer TLS 1.2 and 1.3 with all suites and groups, whatever is configured. A warning tells
-/// the operator that a limit has no effect.
-fn without_effect(tls: &ClientTls<'_>) {
-    let (min, max) = versions(&tls.block, tls.versions, TlsVersion::Tls12);
-    if (min, max) != (TlsVersion::Tls12, TlsVersion::Tls13) {
-        let key = match min {
-            TlsVersion::Tls13 => "min_version",
-            TlsVersion::Tls12 => "max_version",
-        };
-        if let Some(node) = tls.block.get(key) {
-            node.warn(Mistake::invalid(
-                "towards backends both TLS 1.2 and TLS 1.3 are spoken by this version",
-            ));
-        }
-    }
-    for key in ["cipher_suites", "curve_preferences"] {
-        if let Some(node) = tls.block.get(key) {
-            node.warn(Mistake::invalid(format!(
-                "{key:?} has no effect towards backends in this version"
-            )));
-        }
-    }
 }
 
 /// The hosts of a backend as a host set. Equal lists share one set, also across reloads.

@@ -85,6 +85,6 @@ pub use side::{
     VaultServerError,
 };
 pub use timer::within;
-pub use tls::{CertificatePair, TlsPolicy};
+pub use tls::{CertificatePair, TlsPolicy, Versions};
 pub use websocket::{Upgraded, handshake_fields, is_websocket};
 pub use wire::{OUR_USER_AGENT, trimmed};

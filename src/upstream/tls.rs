@@ -10,9 +10,7 @@ use super::certificate::certificate_pair;
 use super::client::ClientError;
 use super::side::{SideTls, client_config};
 
-/// How upstreams are verified, and our own certificate (`client_tls`).
-///
-/// TLS 1.2 and 1.3 are offered, with all suites and groups of the library.
+/// How upstreams are verified, our own certificate, and what is offered to them (`client_tls`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct TlsPolicy {
     /// Accepts any certificate (`allow_insecure_connections`).
@@ -23,6 +21,20 @@ pub struct TlsPolicy {
     pub disable_system_ca_pool: bool,
     /// The first pair is presented to any server that requests a client certificate.
     pub client_certs: Vec<CertificatePair>,
+    pub versions: Versions,
+    /// IANA numbers of the TLS 1.2 suites. Empty allows all that we support. Those of TLS 1.3 are always enabled.
+    pub cipher_suites: Vec<u16>,
+    /// IANA numbers of the key exchange groups, in order of preference. Empty allows all that we support.
+    pub curves: Vec<u16>,
+}
+
+/// The TLS versions that are offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Versions {
+    #[default]
+    All,
+    Only12,
+    Only13,
 }
 
 /// PEM files of a certificate chain and its private key.

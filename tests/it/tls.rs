@@ -21,6 +21,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName, HandshakeKind,
     RootCertStore, ServerConfig, ServerConnection, SignatureScheme, Stream, StreamOwned,
+    SupportedProtocolVersion,
 };
 use serde_json::{Value, json};
 

@@ -10,16 +10,17 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    SupportedCipherSuite,
+    SupportedCipherSuite, SupportedProtocolVersion,
 };
 
 use crate::upstream::certificate::{certificate_pair, certificates_in};
 use crate::upstream::client::ClientError;
 use crate::upstream::listed::{ListedCertificates, ShownBy};
 use crate::upstream::proof::{self, Signed, explained};
-use crate::upstream::tls::{CertificatePair, TlsPolicy, system_certificates};
+use crate::upstream::tls::{CertificatePair, TlsPolicy, Versions, system_certificates};
 
 /// How long a configuration is cached for sources that need the same one: as long as a start or a reload takes, which
 /// create many similar sources.
@@ -39,6 +40,9 @@ pub struct SideTls {
     pub pins: Vec<[u8; 32]>,
     /// IANA numbers of the TLS 1.2 suites. Empty allows all that we support. Those of TLS 1.3 are always enabled.
     pub cipher_suites: Vec<u16>,
+    /// IANA numbers of the key exchange groups, in order of preference. Empty allows all that we support.
+    pub curves: Vec<u16>,
+    pub versions: Versions,
     /// Presented to servers that request a certificate.
     pub client_cert: Option<CertificatePair>,
 }
@@ -62,6 +66,9 @@ impl From<&TlsPolicy> for SideTls {
             ca_certs: policy.ca_certs.clone(),
             disable_system_ca_pool: policy.disable_system_ca_pool,
             client_cert: policy.client_certs.first().cloned(),
+            cipher_suites: policy.cipher_suites.clone(),
+            curves: policy.curves.clone(),
+            versions: policy.versions,
             ..SideTls::default()
         }
     }
@@ -119,7 +126,7 @@ fn made(
         provider: Arc::clone(&provider),
     };
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(offered(tls.versions))
         .map_err(|error| failed(error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
@@ -127,6 +134,16 @@ fn made(
         None => builder.with_no_client_auth(),
         Some(pair) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair))),
     })
+}
+
+fn offered(versions: Versions) -> &'static [&'static SupportedProtocolVersion] {
+    static ONLY_12: [&SupportedProtocolVersion; 1] = [&TLS12];
+    static ONLY_13: [&SupportedProtocolVersion; 1] = [&TLS13];
+    match versions {
+        Versions::All => rustls::ALL_VERSIONS,
+        Versions::Only12 => &ONLY_12,
+        Versions::Only13 => &ONLY_13,
+    }
 }
 
 /// The CAs of the configuration and, unless disabled, those of the system, which are parsed once.
@@ -186,7 +203,8 @@ fn crypto_provider(tls: &SideTls) -> Result<CryptoProvider, ClientError> {
                 .iter()
                 .any(|number| is_tls12(suite, *number))
         };
-        if !provider.cipher_suites.iter().any(wanted)
+        if tls.versions != Versions::Only13
+            && !provider.cipher_suites.iter().any(wanted)
             && tls.unsupported_suites().len() == tls.cipher_suites.len()
         {
             return Err(ClientError::Side {
@@ -196,6 +214,21 @@ fn crypto_provider(tls: &SideTls) -> Result<CryptoProvider, ClientError> {
         provider
             .cipher_suites
             .retain(|suite| matches!(suite, SupportedCipherSuite::Tls13(_)) || wanted(suite));
+    }
+    if !tls.curves.is_empty() {
+        let known = std::mem::take(&mut provider.kx_groups);
+        let group = |number: &u16| {
+            let group = known
+                .iter()
+                .find(|group| u16::from(group.name()) == *number);
+            group.copied()
+        };
+        provider.kx_groups = tls.curves.iter().filter_map(group).collect();
+        if provider.kx_groups.is_empty() {
+            return Err(ClientError::Side {
+                reason: "none of the curves is supported".to_owned(),
+            });
+        }
     }
     Ok(provider)
 }

@@ -53,6 +53,105 @@ fn in_the_insecure_mode_nothing_of_a_certificate_is_judged() {
 }
 
 #[test]
+fn versions_curves_and_suites_of_client_tls_are_the_only_ones_offered() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.pair("localhost");
+    // A backend that takes one version, group and suite.
+    let backend = |version: &'static SupportedProtocolVersion, group: u16, suite: u16| {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider
+            .kx_groups
+            .retain(|known| u16::from(known.name()) == group);
+        provider
+            .cipher_suites
+            .retain(|known| known.tls13().is_some() || u16::from(known.suite()) == suite);
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth();
+        serve_as(config.with_cert_resolver(as_it_is((&certificate, &key))))
+    };
+    let (new, old) = (&rustls::version::TLS13, &rustls::version::TLS12);
+    for (rules, port, expected) in [
+        (json!({}), backend(old, 29, 0xc02b), 200),
+        (
+            json!({ "min_version": "TLS13" }),
+            backend(old, 29, 0xc02b),
+            500,
+        ),
+        (
+            json!({ "min_version": "TLS13" }),
+            backend(new, 29, 0xc02b),
+            200,
+        ),
+        (
+            json!({ "max_version": "TLS12" }),
+            backend(new, 29, 0xc02b),
+            500,
+        ),
+        (
+            json!({ "max_version": "TLS12" }),
+            backend(old, 29, 0xc02b),
+            200,
+        ),
+        (
+            json!({ "curve_preferences": [24, 23] }),
+            backend(new, 29, 0xc02b),
+            500,
+        ),
+        (
+            json!({ "curve_preferences": [24, 23] }),
+            backend(new, 23, 0xc02b),
+            200,
+        ),
+        (
+            json!({ "cipher_suites": [0xc02c] }),
+            backend(old, 29, 0xc02b),
+            500,
+        ),
+        (
+            json!({ "cipher_suites": [0xc02c] }),
+            backend(old, 29, 0xc02c),
+            200,
+        ),
+        (
+            json!({ "cipher_suites": [0xc02c] }),
+            backend(new, 29, 0xc02b),
+            200,
+        ),
+    ] {
+        for version in ["http/1.1", "auto"] {
+            let mut rules = rules.clone();
+            rules["allow_insecure_connections"] = json!(true);
+            let gateway = Gateway::start(&calling_over(version, port, &rules).to_string());
+            assert_eq!(
+                gateway.get("/a").status,
+                expected,
+                "{rules}: {}",
+                gateway.output()
+            );
+        }
+    }
+    for (rules, told) in [
+        (
+            json!({ "cipher_suites": [5] }),
+            "none of the cipher suites is supported",
+        ),
+        (
+            json!({ "curve_preferences": [1] }),
+            "none of the curves is supported",
+        ),
+        (
+            json!({ "min_version": "TLS13", "max_version": "TLS12" }),
+            "above",
+        ),
+    ] {
+        let (code, said) = checked(&calling(1, &rules), &[]);
+        assert!(code == Some(1) && said.contains(told), "{rules}: {said}");
+    }
+}
+
+#[test]
 fn why_a_backends_certificate_is_refused_is_in_the_log() {
     let authority = Authority::new();
     for (pair, words) in [
@@ -155,8 +254,11 @@ pub(super) fn serve_who(pair: (&str, &str), verifier: Option<Arc<dyn ClientCertV
     let config = match verifier {
         None => builder.with_no_client_auth(),
         Some(verifier) => builder.with_client_cert_verifier(verifier),
-    }
-    .with_cert_resolver(as_it_is(pair));
+    };
+    serve_as(config.with_cert_resolver(as_it_is(pair)))
+}
+
+fn serve_as(config: ServerConfig) -> u16 {
     let config = Arc::new(config);
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
