@@ -340,7 +340,8 @@ fn a_backend_sees_the_verified_identity_and_no_other() {
             ["tenant", "X_Tenant"]
         ]);
         let endpoint = |path: &str, encoding: &str| {
-            json!({"endpoint": path, "input_headers": ["*"], "output_encoding": encoding,
+            json!({"endpoint": path, "input_headers": ["*"], "input_query_strings": ["*"],
+                "output_encoding": encoding,
                 "backend": [{"url_pattern": "/b", "encoding": encoding}],
                 "extra_config": {"auth/validator": validator(json!({"propagate_claims": propagate}))}})
         };
@@ -383,6 +384,17 @@ fn a_backend_sees_the_verified_identity_and_no_other() {
             ("x-tenant", None),
         ] {
             assert_eq!(seen[0].header(name), value, "{path} {name}");
+        }
+        // Neither does a second token in the query.
+        for (query, kept) in [
+            ("access_token=forged&x=1", "x=1"),
+            ("x=1&%61ccess_token=forged", "x=1"),
+            ("Access.Token=forged", ""),
+            ("access_token&token=t", "token=t"),
+        ] {
+            let (status, seen) = ask(&format!("{path}?{query}"), &[], &[]);
+            assert_eq!((status, seen.len()), (200, 1), "{path} {query}");
+            assert_eq!(seen[0].query, kept, "{path} {query}");
         }
         for (claim, value) in [
             ("sub", json!(" ada")),

@@ -44,6 +44,61 @@ fn echo() -> Stub {
 }
 
 #[test]
+fn a_header_that_a_script_sets_has_no_twin_of_the_client() {
+    let stub = echo();
+    let set = "r:headers('X-User', 'ada') r:headers('X-Gone', nil)";
+    let endpoint = |place: &str, encoding: &str| {
+        let script =
+            |load: &str| json!({ place: { "pre": format!("local r = {load}.load() {set}") } });
+        let (around, within) = match place {
+            "modifier/lua-endpoint" => (script("ctx"), json!({})),
+            "modifier/lua-proxy" => (script("request"), json!({})),
+            _ => (json!({}), script("request")),
+        };
+        let path = format!("/{}/{encoding}", place.replace('/', "-"));
+        let file = json!({ "endpoint": path, "input_headers": ["*"], "output_encoding": encoding,
+            "extra_config": around,
+            "backend": [{ "host": [stub.url()], "url_pattern": "/u", "encoding": encoding,
+                "extra_config": within }] });
+        (path, file)
+    };
+    let (paths, endpoints): (Vec<String>, Vec<Value>) = [
+        "modifier/lua-endpoint",
+        "modifier/lua-proxy",
+        "modifier/lua-backend",
+    ]
+    .into_iter()
+    .flat_map(|place| ["json", "no-op"].map(|encoding| endpoint(place, encoding)))
+    .unzip();
+    let gateway = Gateway::start(&json!({ "version": 3, "endpoints": endpoints }).to_string());
+    let forged = [
+        ("x_user", "eve"),
+        ("X.User", "eve"),
+        ("X-User", "eve"),
+        ("X_Gone", "eve"),
+        ("X-Users", "kept"),
+    ];
+    for path in paths {
+        assert_eq!(
+            gateway.get_with(&path, &forged).status,
+            200,
+            "{}",
+            gateway.output()
+        );
+        let seen = stub.take_seen();
+        for (name, value) in [
+            ("x-user", Some("ada")),
+            ("x-users", Some("kept")),
+            ("x_user", None),
+            ("x.user", None),
+            ("x_gone", None),
+        ] {
+            assert_eq!(seen[0].header(name), value, "{path} {name}");
+        }
+    }
+}
+
+#[test]
 fn a_streamed_request_and_its_answer_are_changed() {
     let stub = echo();
     let gateway = Gateway::start(

@@ -2,6 +2,7 @@
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, HeaderValue};
+use percent_encoding::{percent_decode, percent_decode_str};
 use smallvec::SmallVec;
 
 use crate::jose::{Reason, Refusal, bearer};
@@ -35,7 +36,8 @@ impl Places {
     }
 
     /// Keeps every other token than the one that was verified from the backends, which might believe it: a cookie of the
-    /// name beside the header, and a bearer token in `Authorization` where another header carries ours.
+    /// name beside the header, a bearer token in `Authorization` where another header carries ours, and an
+    /// `access_token` in the query (RFC 6750 §2.3).
     pub(super) fn keep_only(&self, token: &str, head: &Head<'_>, notes: &mut Notes) {
         let other_bearer = |line: &HeaderValue| {
             bearer_token(line.as_bytes()).is_some_and(|other| other != token.as_bytes())
@@ -53,6 +55,15 @@ impl Places {
         {
             let kept = lines.iter().filter_map(|line| self.kept(line, token));
             notes.set_header(&COOKIE, kept.collect());
+        }
+        let query = notes.head(head).query.unwrap_or_default();
+        if query.split('&').any(|pair| is_other_parameter(pair, token)) {
+            let kept = query
+                .split('&')
+                .filter(|pair| !is_other_parameter(pair, token));
+            let kept = kept.collect::<Vec<_>>().join("&");
+            let rewritten = notes.rewritten.get_or_insert_default();
+            rewritten.query = Some((!kept.is_empty()).then(|| kept.into()));
         }
     }
 
@@ -92,6 +103,21 @@ impl Places {
                 .map_err(|_| Refusal::new(Reason::Malformed, "illegal base64 data")),
         }
     }
+}
+
+/// Whether this is an `access_token` other than `token`. Some backends read `.` and blanks in a name as `_`.
+fn is_other_parameter(pair: &str, token: &str) -> bool {
+    const NAME: &[u8] = b"access_token";
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let name = name
+        .bytes()
+        .map(|byte| if byte == b'+' { b'_' } else { byte });
+    let name: Vec<u8> = percent_decode(&name.collect::<Vec<u8>>()).collect();
+    let folded = name.iter().map(|byte| match byte {
+        b'.' | b' ' => b'_',
+        byte => byte.to_ascii_lowercase(),
+    });
+    folded.eq(NAME.iter().copied()) && !percent_decode_str(value).eq(token.bytes())
 }
 
 /// The pairs of a line of cookies (RFC 6265 §4.2.1).

@@ -11,6 +11,7 @@ use mlua::{AppDataRefMut, Error, Lua};
 use super::calls::{HttpAnswer, HttpCall};
 use super::failure::{CustomError, Stop};
 use super::tree::{Id, Tree};
+use crate::runtime::forward::alike;
 use crate::runtime::heavy::{Cut, Heavy};
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::Params;
@@ -95,6 +96,8 @@ impl Run {
 pub(super) struct Fields {
     pub(super) map: HeaderMap,
     pub(super) changed: Vec<HeaderName>,
+    /// The names before the first change.
+    given: Option<Box<[HeaderName]>>,
 }
 
 impl Fields {
@@ -102,10 +105,12 @@ impl Fields {
         Fields {
             map,
             changed: Vec::new(),
+            given: None,
         }
     }
 
-    /// Replaces the header `name` by `values`. No values remove it.
+    /// Replaces the header `name` by `values`. No values remove it. Other spellings of the name (`X_User`), which a
+    /// backend may confuse with it, are removed, unless the script has set them.
     ///
     /// # Errors
     /// There is no capacity for more names.
@@ -114,6 +119,17 @@ impl Fields {
         name: HeaderName,
         values: impl IntoIterator<Item = HeaderValue>,
     ) -> mlua::Result<()> {
+        let given = || self.map.keys().cloned().collect();
+        let given = self.given.get_or_insert_with(given);
+        let twins = given
+            .iter()
+            .filter(|known| **known != name && alike(known, &name));
+        for twin in twins {
+            if !self.changed.contains(twin) {
+                self.map.remove(twin);
+                self.changed.push(twin.clone());
+            }
+        }
         self.map.remove(&name);
         for value in values {
             add_field(&mut self.map, &name, value)?;

@@ -143,7 +143,7 @@ impl HeaderRules {
 }
 
 /// Whether a backend may confuse the two names, by comparing only letters and digits.
-fn alike(one: &HeaderName, other: &HeaderName) -> bool {
+pub fn alike(one: &HeaderName, other: &HeaderName) -> bool {
     let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
     let fold = |b: &u8| if b.is_ascii_alphanumeric() { *b } else { b'-' };
     one.len() == other.len() && one.iter().map(fold).eq(other.iter().map(fold))

@@ -3,5 +3,5 @@
 mod headers;
 mod query;
 
-pub use headers::{HeaderRules, complete, keeps_gzip, outgoing, set_alone};
+pub use headers::{HeaderRules, alike, complete, keeps_gzip, outgoing, set_alone};
 pub use query::{Pair, Pairs, QueryRules};
