@@ -3,6 +3,8 @@
 //! Pingora's parser accepts some invalid forms (such as an empty size) that two parsers may interpret differently.
 //! Here everything except exactly `size [;extension] CRLF data CRLF … 0 CRLF [trailers] CRLF` ends the connection.
 
+use super::head::is_token;
+
 /// The maximum number of digits of a size: enough for 64 bits, including leading zeros.
 const MAX_DIGITS: u8 = 16;
 /// The maximum size of one chunk extension, and of all trailers together.
@@ -35,6 +37,7 @@ enum State {
     DataCr,
     DataLf,
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     LastLf,
@@ -83,8 +86,12 @@ impl Chunks {
                 State::Size
             }
             (State::TrailerStart, b'\r') => State::LastLf,
+            (State::TrailerStart | State::TrailerName, byte) if is_token(byte) => {
+                self.count(MAX_TRAILERS, State::TrailerName)?
+            }
+            (State::TrailerName, b':') => self.count(MAX_TRAILERS, State::Trailer)?,
             (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 128..) => {
+            (State::Trailer, b'\t' | b' '..=b'~' | 128..) => {
                 self.count(MAX_TRAILERS, State::Trailer)?
             }
             (State::TrailerLf, b'\n') => State::TrailerStart,
@@ -145,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_other_form_is_rejected() {
-        let bad: [&[u8]; 15] = [
+        let bad: [&[u8]; 20] = [
             b"\r\n{}\r\n0\r\n\r\n",
             b"0x3\r\nabc\r\n",
             b"+3\r\nabc\r\n",
@@ -161,6 +168,11 @@ mod tests {
             b"3;\x00\r\nabc\r\n",
             b"0\r\nT: v\n\r\n",
             b"0\r\n\n",
+            b"0\r\nT\r\n\r\n",
+            b"0\r\nT v: w\r\n\r\n",
+            b"0\r\nT : v\r\n\r\n",
+            b"0\r\n: v\r\n\r\n",
+            b"0\r\nT: v\r\n w\r\n\r\n",
         ];
         for body in bad {
             assert_eq!(

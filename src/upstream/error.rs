@@ -149,6 +149,9 @@ impl CallError {
             }
             ErrorType::InvalidHTTPHeader => "net/http: malformed HTTP response".into(),
             ErrorType::ReadError | ErrorType::WriteError => io_text(error),
+            ErrorType::H2Downgrade => {
+                "http2: the backend wants HTTP/1.1 (HTTP_1_1_REQUIRED), which \"http_version\": \"h1\" speaks".into()
+            }
             _ => format!("net/http: transport: {}", error.etype().as_str()).into(),
         };
         CallError::new(CallErrorKind::Broken, text)
