@@ -14,7 +14,7 @@ use crate::upstream::keys::KeySource;
 /// Longer than one fetch with discovery takes.
 const PATIENCE: Duration = Duration::from_secs(11);
 
-/// What `jwks` is given.
+/// The arguments of `jwks`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct JwksArgs {
     /// Path to the configuration file

@@ -55,32 +55,32 @@ struct Cli {
 enum Command {
     /// Serve a configuration
     Run(RunArgs),
-    /// Check a configuration: all mistakes at once, nothing is started
+    /// Check a configuration and print all errors at once, without starting anything
     #[command(alias = "validate")]
     Check(CheckArgs),
-    /// Say what a configuration could do better: security, limits, deprecated parts
+    /// Recommend improvements to a configuration: security, limits, deprecated parts
     Audit(AuditArgs),
-    /// Make the running gateway read its configuration again
+    /// Make the running gateway reload its configuration
     Reload(ReloadArgs),
-    /// Try everything in one command: gateway, development issuer, sample upstream
+    /// Run a demo: the gateway, a development issuer and a sample upstream
     Demo(DemoArgs),
-    /// What the gateway thinks of a token
+    /// Explain whether the gateway accepts a token
     Token(token::TokenArgs),
     /// Fetch the key sets of a configuration once and print them
     Jwks(jwks::JwksArgs),
-    /// Make an OpenAPI document of a configuration, or a configuration of one
+    /// Convert a configuration to an OpenAPI document, or a document to a configuration
     Openapi(openapi::OpenapiArgs),
-    /// Ask a running gateway whether it is well
+    /// Check whether a running gateway is healthy
     Healthcheck(HealthcheckArgs),
-    /// Print a JSON Schema of the configuration, with which editors complete and explain keys
+    /// Print a JSON Schema of the configuration, for editors that complete and explain keys
     Schema,
     /// Print the version
     Version,
     /// Print shell completions
     Completions { shell: clap_complete::Shell },
-    /// Print the man page, or write the pages of all commands into a folder
+    /// Print the man page, or write the man pages of all commands to a folder
     Man {
-        /// The folder for the pages of all commands
+        /// The folder for the man pages of all commands
         #[arg(long, value_name = "FOLDER")]
         dir: Option<PathBuf>,
     },
@@ -105,7 +105,7 @@ pub(crate) struct ConfigArgs {
     /// Path to the configuration file; "-" reads standard input
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The same without -c
+    /// Path to the configuration file, without -c
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -123,22 +123,22 @@ impl ConfigArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Listen on this port instead of the file's
+    /// Listen on this port instead of the port in the file
     #[arg(short, long)]
     port: Option<u16>,
-    /// Switch the debug endpoint on
+    /// Serve the debug endpoint
     #[arg(short, long, action = clap::ArgAction::Count)]
     debug: u8,
-    /// Reload when the file changes, or anything that its templates read
+    /// Reload when the file or a file that its templates read changes
     #[arg(long)]
     watch: bool,
-    /// Do not start with warnings (PORTCULLIS_STRICT=1 does the same)
+    /// Do not start if there are warnings (PORTCULLIS_STRICT=1 does the same)
     #[arg(long)]
     strict: bool,
-    /// Do not print what is served, and where
+    /// Do not print the summary of endpoints and addresses at start
     #[arg(short, long)]
     quiet: bool,
-    /// Take the listening sockets over from the running gateway, then send it SIGQUIT
+    /// Take over the listening sockets of the running gateway, then send it SIGQUIT
     #[arg(long)]
     upgrade: bool,
 }
@@ -148,13 +148,13 @@ pub(crate) struct RunArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Say more of what the file defines; repeat for details
+    /// Print a summary of what the file defines; repeat for more detail
     #[arg(short, long, action = clap::ArgAction::Count)]
     debug: u8,
-    /// Try the addresses, too: is the port free? Routes are always tested
+    /// Also check whether the addresses are free. Routes are always tested
     #[arg(short = 't', long = "test-gin-routes")]
     test_routes: bool,
-    /// Text to indent the summary with
+    /// Text for each level of indentation in the summary
     #[arg(short, long, default_value = "\t")]
     indent: String,
     /// Accepted for compatibility: unknown keys are always reported
@@ -163,25 +163,25 @@ pub(crate) struct CheckArgs {
     /// Accepted for compatibility: the network is never used
     #[arg(short = 'n', long = "lint-no-network")]
     lint_no_network: bool,
-    /// Accepted for compatibility: the keys that this program knows are the schema
+    /// Accepted for compatibility: the built-in schema is always used
     #[arg(short = 's', long = "lint-schema", value_name = "PATH_OR_URL")]
     lint_schema: Option<String>,
-    /// How to print what was found
+    /// Format of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Refuse a file with warnings (PORTCULLIS_STRICT=1 does the same)
+    /// Treat warnings as errors (PORTCULLIS_STRICT=1 does the same)
     #[arg(long)]
     strict: bool,
-    /// Print nothing but what stops a start
+    /// Print only the errors that prevent a start
     #[arg(short, long)]
     quiet: bool,
-    /// Say what of the file another version would drop
+    /// Report the parts of the file that another version would ignore or read differently
     #[arg(long, value_enum, value_name = "VERSION")]
     compat: Option<Compat>,
-    /// Print what the templates render to (with FC_ENABLE) on standard output
+    /// Print the rendered templates (with FC_ENABLE) to standard output
     #[arg(long)]
     render: bool,
-    /// With --render, print values of environment variables on a terminal, too
+    /// With --render, do not mask the values of environment variables on a terminal
     #[arg(long, requires = "render")]
     show_secrets: bool,
 }
@@ -205,16 +205,16 @@ pub(crate) enum Format {
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Print nothing; the exit code says whether there is anything to recommend
+    /// Print nothing; the exit code is 1 if there are recommendations
     #[arg(short, long)]
     quiet: bool,
-    /// Ids of rules to leave out, separated by commas
+    /// Ids of rules to skip, separated by commas
     #[arg(short, long, value_name = "IDS", value_delimiter = ',')]
     ignore: Vec<String>,
-    /// A file with ids of rules to leave out, one a line
+    /// A file with ids of rules to skip, one per line
     #[arg(short = 'I', long, value_name = "FILE")]
     ignore_file: Option<PathBuf>,
-    /// Severities to look at, separated by commas
+    /// Severities to report, separated by commas
     #[arg(
         short,
         long,
@@ -222,7 +222,7 @@ pub(crate) struct AuditArgs {
         default_value = "CRITICAL,HIGH,MEDIUM,LOW"
     )]
     severity: Vec<String>,
-    /// How to print what was found
+    /// Format of the output
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -232,32 +232,32 @@ pub(crate) struct ReloadArgs {
     /// The configuration file of the running gateway
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// The port it listens on, if not the file's
+    /// The port of the running gateway, if it differs from the file
     #[arg(short, long)]
     port: Option<u16>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// Port of the gateway; another one is taken if this one is in use
+    /// Port of the gateway; if it is in use, another one is chosen
     #[arg(short, long, default_value_t = 8080)]
     port: u16,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HealthcheckArgs {
-    /// What to ask; by default the health endpoint at port 8080 of this machine
+    /// URL to request; by default the health endpoint on port 8080 of this machine
     url: Option<String>,
-    /// Ask the gateway that runs this file: its port, its path, TLS or not
+    /// Check the gateway that runs this file, with the port, path and TLS settings of the file
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Seconds to wait
+    /// Timeout in seconds
     #[arg(long, default_value_t = 3)]
     timeout: u64,
     /// Accept any certificate
     #[arg(short = 'k', long)]
     insecure: bool,
-    /// Ask the gateway that the first process of this container runs: its file, its port
+    /// Check the gateway that the first process of this container runs, with its file and port
     #[arg(long, conflicts_with_all = ["url", "config"])]
     container: bool,
 }

@@ -1,4 +1,4 @@
-//! `token explain`: what the gateway thinks of a token, check by check.
+//! `token explain`: each check of a token, with its result.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::cli::jwks::with_keys;
 use crate::ext::auth_validator::Guarded;
 use crate::jose;
 
-/// What can be done with a token.
+/// The subcommands of `token`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TokenArgs {
     #[command(subcommand)]
@@ -17,7 +17,7 @@ pub(crate) struct TokenArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum TokenCommand {
-    /// Say of each check whether the token passes it, and what was expected
+    /// Print for each check whether the token passes it, and what was expected
     Explain(ExplainArgs),
 }
 
@@ -26,13 +26,13 @@ struct ExplainArgs {
     /// Path to the configuration file
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// The endpoint, as the file has it: /orders/{id}
+    /// The endpoint as it is written in the file: /orders/{id}
     #[arg(short, long)]
     endpoint: String,
-    /// Its method
+    /// The method of the endpoint
     #[arg(short, long, default_value = "GET")]
     method: String,
-    /// The token, with or without "Bearer"; "-" reads it from standard input, so that no shell remembers it
+    /// The token, with or without "Bearer"; "-" reads it from standard input, so that it is not in the shell history
     token: String,
 }
 

@@ -13,25 +13,25 @@ use crate::ext::unbuilt::{UNBUILT, Verdict, unbuilt};
 const HEAD: &str = "\
 # Configuration
 
-This page is made from the tables that the gateway itself reads a file with.
-`UPDATE_DOCS=1 cargo test --test it config::` writes it anew.
+This page is generated from the tables with which the gateway parses a file.
+`UPDATE_DOCS=1 cargo test --test it config::` regenerates it.
 
-A file is JSON (strict), YAML (`.yaml`, `.yml`) or TOML (`.toml`), 64 MiB at most. Durations are a number and a unit:
-`\"2s\"`, `\"1h30m\"`, `\"300ms\"`; a bare number counts nanoseconds as in KrakenD, in namespaces seconds, and
+A file is strict JSON, YAML (`.yaml`, `.yml`) or TOML (`.toml`), at most 64 MiB. A duration is a number and a unit:
+`\"2s\"`, `\"1h30m\"`, `\"300ms\"`. A bare number counts nanoseconds as in KrakenD, but seconds in namespaces, and
 gets a warning. Keys that begin with `@`, `$`, `_` or
-`#` are remarks. Unknown keys are ignored with a warning. At the core levels (service, endpoint, backend) types are taken as
-loosely as KrakenD takes them: `\"8080\"` is a number, `\"true\"` a boolean, one text a list of one, and letter case in keys is free.
-In namespaces the same gets a warning; what cannot be understood is ignored with a warning too, and stops the start in a
-namespace that guards: see [Files that are not quite right](differences-from-krakend.md#files-that-are-not-quite-right).
+`#` are comments. Unknown keys are ignored with a warning. At the core levels (service, endpoint, backend) types are read as
+loosely as in KrakenD: `\"8080\"` is a number, `\"true\"` a boolean, a single string a list of one, and keys are case-insensitive.
+In namespaces such a value gets a warning. A value that cannot be read is ignored with a warning, but stops the start in a
+namespace that is a guard: see [Files that are not quite right](differences-from-krakend.md#files-that-are-not-quite-right).
 
-`portcullis schema` prints these tables as a JSON Schema, with which editors complete and explain keys;
-[conf/portcullis.schema.json](../conf/portcullis.schema.json) is the same. Name it in the file: `\"$schema\": \"./portcullis.schema.json\"`.
+`portcullis schema` prints these tables as a JSON Schema, which editors use to complete and explain keys;
+[conf/portcullis.schema.json](../conf/portcullis.schema.json) is the same file. Refer to it in the configuration: `\"$schema\": \"./portcullis.schema.json\"`.
 
-`KRAKEND_<KEY>` in the environment replaces the root key `<key>`, and so does `PORTCULLIS_<KEY>`, which wins. Values that
-begin with `tcp://` are ignored, because Kubernetes sets such variables by itself. With `FC_ENABLE` the
+`KRAKEND_<KEY>` in the environment replaces the root key `<key>`, and so does `PORTCULLIS_<KEY>`, which takes precedence. Values that
+begin with `tcp://` are ignored, because Kubernetes sets such variables itself. With `FC_ENABLE` the
 file is a template: see [Templates](templates.md).
 
-`portcullis check -c FILE` prints every mistake at once, each with its place in the file.
+`portcullis check -c FILE` prints all errors at once, each with its location in the file.
 ";
 
 /// The whole page.
@@ -170,7 +170,7 @@ fn kind(kind: &Kind) -> String {
 
 fn not_built(out: &mut String) {
     out.push_str(
-        "\n## Not built by this version\n\nA file with one of these does not start, because it would not do what the file says:\n\n",
+        "\n## Not built by this version\n\nA configuration with one of these does not start, because the gateway would not do what the file says:\n\n",
     );
     names(out, Verdict::Refuse);
     out.push_str("\nThese are ignored with a warning:\n\n");

@@ -6,7 +6,7 @@ use super::key::{Key, Kind, key};
 use super::node::Node;
 use super::service::{filled, texts};
 
-pub(super) const HOST_DOC: &str = "Hosts as `http://name:port`, called in turn. Backends without a list use the service's. Without hosts every call fails.";
+pub(super) const HOST_DOC: &str = "Hosts as `http://name:port`, called in turn. Backends without a list use the service's list. Without hosts, every call fails.";
 
 /// The keys of a backend.
 pub const BACKEND: &[Key] = &[
@@ -15,7 +15,7 @@ pub const BACKEND: &[Key] = &[
         "disable_host_sanitize",
         Kind::Bool,
         "false",
-        "Use the `host` texts as they are.",
+        "Use the `host` values unchanged.",
     ),
     key(
         "url_pattern",
@@ -34,23 +34,28 @@ pub const BACKEND: &[Key] = &[
         "is_collection",
         Kind::Bool,
         "false",
-        "The answer is a list; it is put under `collection`.",
+        "The response is a list, which is put under `collection`.",
     ),
     key(
         "target",
         Kind::Text,
         "",
-        "Take only what lies at this dotted path.",
+        "Keep only the value at this dotted path.",
     ),
     key("allow", Kind::Texts, "[]", "Keep only these dotted paths."),
-    key("deny", Kind::Texts, "[]", "Drop these dotted paths."),
+    key("deny", Kind::Texts, "[]", "Remove these dotted paths."),
     key(
         "mapping",
         Kind::TextMap,
         "",
         "Rename members of the first level.",
     ),
-    key("group", Kind::Text, "", "Put everything under this name."),
+    key(
+        "group",
+        Kind::Text,
+        "",
+        "Put the whole response under this name.",
+    ),
     key(
         "sd",
         Kind::Text,
@@ -67,13 +72,13 @@ pub const BACKEND: &[Key] = &[
         "input_headers",
         Kind::Texts,
         "no filter",
-        "A second filter over everything that would be sent.",
+        "A second filter for all headers that would be sent.",
     ),
     key(
         "input_query_strings",
         Kind::Texts,
         "no filter",
-        "A second filter over the query parameters.",
+        "A second filter for the query parameters.",
     ),
     key(
         "extra_config",

@@ -14,7 +14,7 @@ pub const ENDPOINT: &[Key] = &[
         "endpoint",
         Kind::Text,
         "/",
-        "The path, with parameters as `{name}`; `/*` at its end takes every path below.",
+        "The path, with parameters as `{name}`. `/*` at its end matches every path below.",
     ),
     key(
         "method",
@@ -26,7 +26,7 @@ pub const ENDPOINT: &[Key] = &[
         "backend",
         Kind::Blocks(BACKEND),
         "",
-        "The calls that make up the answer; at least one.",
+        "The calls from which the response is composed; at least one.",
     ),
     key(
         "timeout",
@@ -38,25 +38,25 @@ pub const ENDPOINT: &[Key] = &[
         "cache_ttl",
         Kind::Duration,
         "the service's",
-        "`max-age` of complete answers.",
+        "`max-age` of complete responses.",
     ),
     key(
         "concurrent_calls",
         Kind::Integer,
         "1",
-        "Send each call this many times and take the first good answer.",
+        "Send each call this many times and use the first successful response.",
     ),
     key(
         "input_headers",
         Kind::Texts,
         "[]",
-        "Request headers that pass; `*` for all.",
+        "Request headers that are passed on; `*` for all.",
     ),
     key(
         "input_query_strings",
         Kind::Texts,
         "[]",
-        "Query parameters that pass; `*` for all.",
+        "Query parameters that are passed on; `*` for all.",
     ),
     key(
         "output_encoding",
@@ -99,7 +99,7 @@ pub const ENDPOINT: &[Key] = &[
         Kind::Leftover,
         "",
         "write \"input_headers\": [\"Cookie\"] to pass cookies on; \"cookie_key\" of \"auth/validator\" names the \
-         one with the token",
+         cookie with the token",
     ),
 ];
 

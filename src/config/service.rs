@@ -19,7 +19,12 @@ pub const SERVICE: &[Key] = &[
         "Version of the file format: 3, or 4 as KrakenD 3.0 writes it. Required.",
     ),
     key("name", Kind::Text, "", "A label for logs and metrics."),
-    key("port", Kind::Integer, "8080", "Where the gateway listens."),
+    key(
+        "port",
+        Kind::Integer,
+        "8080",
+        "The port on which the gateway listens.",
+    ),
     key(
         "listen_ip",
         Kind::Text,
@@ -49,13 +54,13 @@ pub const SERVICE: &[Key] = &[
         "debug_endpoint",
         Kind::Bool,
         "false",
-        "Offer `/__debug/`, which logs what it receives.",
+        "Serve `/__debug/`, which logs what it receives.",
     ),
     key(
         "echo_endpoint",
         Kind::Bool,
         "false",
-        "Offer `/__echo/`, which answers what it receives.",
+        "Serve `/__echo/`, which responds with what it receives.",
     ),
     key(
         "disable_rest",
@@ -73,13 +78,13 @@ pub const SERVICE: &[Key] = &[
         "max_shutdown_wait_time",
         Kind::Duration,
         "30s",
-        "How long a stopping gateway waits for requests in flight. 0 means the default, which is below the 35 s that the shipped unit grants.",
+        "How long a stopping gateway waits for requests in flight. 0 means the default, which is less than the 35 s that the shipped systemd unit allows.",
     ),
     key(
         "read_timeout",
         Kind::Duration,
         "60s",
-        "How long a client may be silent while it sends a body. Set, it is the default of `read_header_timeout` and `idle_timeout`, too.",
+        "How long a client may send nothing in the middle of a body. If set, it is also the default of `read_header_timeout` and `idle_timeout`.",
     ),
     key(
         "read_header_timeout",
@@ -91,7 +96,7 @@ pub const SERVICE: &[Key] = &[
         "write_timeout",
         Kind::Duration,
         "60s",
-        "How long a client may take nothing of an answer that waits for it.",
+        "How long a client may read nothing of a response that is ready to be sent.",
     ),
     key(
         "idle_timeout",
@@ -103,15 +108,15 @@ pub const SERVICE: &[Key] = &[
         "max_header_bytes",
         Kind::Integer,
         "1048576",
-        "Largest request head, 4096 bytes are added as the reference does; larger ones get 431.",
+        "Largest request head. As in KrakenD, 4096 bytes are added. Larger heads get 431.",
     ),
     key("use_h2c", Kind::Bool, "false", "HTTP/2 without TLS."),
-    key("tls", Kind::Block(TLS), "", "TLS towards clients."),
+    key("tls", Kind::Block(TLS), "", "TLS for clients."),
     key(
         "client_tls",
         Kind::Block(CLIENT_TLS),
         "",
-        "TLS towards backends.",
+        "TLS to backends.",
     ),
     key(
         "allow_insecure_connections",
@@ -129,13 +134,13 @@ pub const SERVICE: &[Key] = &[
         "dialer_keep_alive",
         Kind::Duration,
         "15s",
-        "TCP keep-alive period towards backends, in whole seconds, rounded up; negative switches it off.",
+        "TCP keep-alive period towards backends, in whole seconds, rounded up; a negative value switches it off.",
     ),
     key(
         "dialer_fallback_delay",
         Kind::Duration,
         "300ms",
-        "When to try the other address family.",
+        "How long to wait before the other address family is tried.",
     ),
     key(
         "idle_connection_timeout",
@@ -147,31 +152,31 @@ pub const SERVICE: &[Key] = &[
         "response_header_timeout",
         Kind::Duration,
         "0s (none)",
-        "How long a backend may take to begin its answer.",
+        "How long a backend may take to begin its response.",
     ),
     key(
         "expect_continue_timeout",
         Kind::Duration,
         "0s",
-        "How long to wait for `100 Continue` of a backend.",
+        "How long to wait for `100 Continue` from a backend.",
     ),
     key(
         "max_idle_connections",
         Kind::Integer,
         "0 (no limit)",
-        "Idle backend connections in all.",
+        "The maximum number of idle backend connections.",
     ),
     key(
         "max_idle_connections_per_host",
         Kind::Integer,
         "250",
-        "Idle connections to one backend host.",
+        "The maximum number of idle connections to one backend host.",
     ),
     key(
         "disable_keep_alives",
         Kind::Bool,
         "false",
-        "One connection for each backend call.",
+        "Use a new connection for each backend call.",
     ),
     key(
         "disable_compression",
@@ -195,7 +200,7 @@ pub const SERVICE: &[Key] = &[
         "endpoints",
         Kind::Blocks(ENDPOINT),
         "",
-        "What the gateway offers.",
+        "The endpoints of the gateway.",
     ),
     key(
         "async_agent",
@@ -227,14 +232,19 @@ pub const SERVICE: &[Key] = &[
         Kind::Leftover,
         "",
         "write \"input_headers\": [\"Cookie\"] in the endpoint to pass cookies on; \"cookie_key\" of \"auth/validator\" names the \
-         one with the token",
+         cookie with the token",
     ),
 ];
 
 /// The keys of `plugin`.
 pub const PLUGIN: &[Key] = &[
-    key("folder", Kind::Text, "", "Where plugins lie."),
-    key("pattern", Kind::Text, "", "What their file names contain."),
+    key("folder", Kind::Text, "", "The folder of the plugins."),
+    key(
+        "pattern",
+        Kind::Text,
+        "",
+        "A text that their file names contain.",
+    ),
 ];
 
 /// The whole configuration. Absent keys are `None`, and so is 0 where KrakenD treats it as not set.

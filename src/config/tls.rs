@@ -9,41 +9,36 @@ const VERSIONS: &[&str] = &["SSL3.0", "TLS10", "TLS11", "TLS12", "TLS13"];
 
 /// The keys of `tls`.
 pub const TLS: &[Key] = &[
-    key(
-        "disabled",
-        Kind::Bool,
-        "false",
-        "As if the block were not there.",
-    ),
+    key("disabled", Kind::Bool, "false", "Ignore the block."),
     key(
         "keys",
         Kind::Blocks(KEY_PAIR),
         "",
-        "Certificates with their keys; several are chosen from by server name.",
+        "Certificates with their keys. If there are several, the server name (SNI) selects one.",
     ),
     key(
         "public_key",
         Kind::Text,
         "",
-        "Older form of `keys`: path of the certificate chain (PEM).",
+        "Older form of `keys`: the path of the certificate chain (PEM).",
     ),
     key(
         "private_key",
         Kind::Text,
         "",
-        "Older form of `keys`: path of the private key (PEM).",
+        "Older form of `keys`: the path of the private key (PEM).",
     ),
     key(
         "min_version",
         Kind::Choice(VERSIONS),
         "TLS13",
-        "Oldest version; below TLS12 means TLS12.",
+        "The oldest version. Values below TLS12 mean TLS12.",
     ),
     key(
         "max_version",
         Kind::Choice(VERSIONS),
         "TLS13",
-        "Newest version.",
+        "The newest version.",
     ),
     key(
         "curve_preferences",
@@ -61,13 +56,13 @@ pub const TLS: &[Key] = &[
         "enable_mtls",
         Kind::Bool,
         "false",
-        "Clients must show a certificate.",
+        "Clients must present a certificate.",
     ),
     key(
         "ca_certs",
         Kind::Texts,
         "[]",
-        "Paths of authorities for client certificates (PEM).",
+        "Paths of the CA certificates for client certificates (PEM).",
     ),
     key(
         "disable_system_ca_pool",
@@ -117,7 +112,7 @@ pub const CLIENT_TLS: &[Key] = &[
         "ca_certs",
         Kind::Texts,
         "[]",
-        "Paths of further authorities (PEM).",
+        "Paths of additional CA certificates (PEM).",
     ),
     key(
         "disable_system_ca_pool",
@@ -129,13 +124,13 @@ pub const CLIENT_TLS: &[Key] = &[
         "min_version",
         Kind::Choice(VERSIONS),
         "TLS12",
-        "Oldest version; below TLS12 means TLS12.",
+        "The oldest version. Values below TLS12 mean TLS12.",
     ),
     key(
         "max_version",
         Kind::Choice(VERSIONS),
         "TLS13",
-        "Newest version.",
+        "The newest version.",
     ),
     key(
         "curve_preferences",
@@ -153,7 +148,7 @@ pub const CLIENT_TLS: &[Key] = &[
         "client_certs",
         Kind::Blocks(CLIENT_CERT),
         "",
-        "Certificates to show to backends.",
+        "Certificates to present to backends.",
     ),
 ];
 

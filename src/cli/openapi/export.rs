@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 const NAMESPACE: &str = "documentation/openapi";
 
-/// Headers that OpenAPI says elsewhere.
+/// Headers that OpenAPI describes elsewhere.
 const SAID_ELSEWHERE: [&str; 4] = ["accept", "authorization", "content-type", "cookie"];
 
-/// Which endpoints are wanted.
+/// The endpoints to export.
 pub(super) struct Choice<'a> {
     pub audiences: &'a [String],
     pub documented: bool,
@@ -140,7 +140,7 @@ fn schemas(own: &Value) -> Map<String, Value> {
     }
 }
 
-/// The operation of an endpoint; `None` for one that is not wanted or that OpenAPI cannot describe.
+/// The operation of an endpoint; `None` if it is not exported or OpenAPI cannot describe it.
 fn operation(
     file: &Value,
     endpoint: &Value,
@@ -364,7 +364,7 @@ fn responses(file: &Value, endpoint: &Value, own: &Value, guarded: bool) -> Valu
     Value::Object(all)
 }
 
-/// What an output encoding gives; `None` when the backend or the client decides.
+/// The content type of an output encoding; `None` if the backend or the client decides.
 fn kind_of(encoding: &str) -> Option<&'static str> {
     match encoding {
         "" | "json" | "fast-json" | "json-collection" => Some("application/json"),
@@ -375,7 +375,7 @@ fn kind_of(encoding: &str) -> Option<&'static str> {
     }
 }
 
-/// What an endpoint asks for, and the schemes it needs. All of them must be satisfied.
+/// The credentials that an endpoint requires, and their schemes. All of them must be satisfied.
 fn security(
     file: &Value,
     endpoint: &Value,
@@ -433,7 +433,7 @@ fn security(
     Some(Value::Array(ways))
 }
 
-/// Whether OpenAPI 3.1 has no word for the method, such as QUERY.
+/// Whether OpenAPI 3.1 cannot describe the method, such as QUERY.
 fn is_unknown(endpoint: &Value) -> bool {
     let given = text(endpoint, "method");
     !given.is_empty() && !given.eq_ignore_ascii_case(method(endpoint))

@@ -12,18 +12,18 @@ const METHODS: [&str; 8] = [
     "get", "post", "put", "patch", "delete", "head", "options", "query",
 ];
 
-/// What came of a document.
+/// The result of an import.
 #[derive(Debug)]
 pub(super) struct Made {
     pub file: Value,
-    /// What the reader should know, a sentence each.
+    /// Notes for the user, one sentence each.
     pub remarks: Vec<String>,
 }
 
 /// The configuration for a document, with `host` as the backend or the document's first server.
 ///
 /// # Errors
-/// When it is no OpenAPI 3 document, or names no host.
+/// If it is not an OpenAPI 3 document, or names no host.
 pub(super) fn configuration(document: &Value, host: Option<&str>) -> Result<Made, String> {
     let version = text(document, "openapi");
     if !version.starts_with("3.") {
@@ -128,7 +128,7 @@ impl Server {
     }
 }
 
-/// The path of a URL, which may be nothing but a path.
+/// The path of a URL, which may also be only a path.
 fn base_of(url: &str) -> &str {
     let from = url.find("://").map_or(0, |at| at + 3);
     let rest = url.get(from..).unwrap_or_default();
@@ -228,7 +228,7 @@ impl Operation<'_> {
             .collect()
     }
 
-    /// What the operation asks for, or else the document. `[]` asks for nothing.
+    /// The security requirements of the operation, or else those of the document. `[]` requires nothing.
     fn security(&self) -> &[Value] {
         let own = &self.operation["security"];
         let of = if own.is_null() {
@@ -243,7 +243,7 @@ impl Operation<'_> {
         self.security().iter().any(|way| !members(way).is_empty())
     }
 
-    /// Where credentials are, so that they reach the backend.
+    /// Where the credentials are in a request, so that they are passed on to the backend.
     fn credentials(&self, queries: &mut BTreeSet<String>, headers: &mut BTreeSet<String>) {
         for (name, _) in self.security().iter().flat_map(members) {
             let scheme = &self.document["components"]["securitySchemes"][name.as_str()];
@@ -295,7 +295,7 @@ fn is_mixed(path: &str) -> bool {
         .any(|segment| segment.contains('{') && !whole(segment))
 }
 
-/// A parameter in the terms of `documentation/openapi`.
+/// A parameter in the form of `documentation/openapi`.
 fn definition(parameter: &Value, name: &str) -> Value {
     let mut out = json!({ "name": name });
     for (from, to) in [

@@ -13,7 +13,7 @@ use crate::cli::{check, findings};
 use crate::config::load::{self, Format};
 use crate::config::{Environment, Report};
 
-/// What can be done with OpenAPI documents.
+/// The subcommands of `openapi`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OpenapiArgs {
     #[command(subcommand)]
@@ -33,26 +33,26 @@ struct ExportArgs {
     /// Path to the configuration file
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Only endpoints for this audience ("audience" of "documentation/openapi"); repeat for several
+    /// Only endpoints for this audience ("audience" of "documentation/openapi"); can be repeated
     #[arg(short, long, value_name = "NAME")]
     audience: Vec<String>,
-    /// Leave endpoints without "documentation/openapi" out
+    /// Leave out endpoints without "documentation/openapi"
     #[arg(long)]
     documented: bool,
-    /// Write into this file instead of standard output
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// Path to the OpenAPI document: JSON, or YAML with the ending .yaml or .yml
+    /// Path to the OpenAPI document: JSON, or YAML with the extension .yaml or .yml
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
-    /// The backend of all endpoints, instead of the document's first server: http://users:8080
+    /// The backend of all endpoints instead of the document's first server: http://users:8080
     #[arg(long, value_name = "URL")]
     host: Option<String>,
-    /// Write into this file instead of standard output
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

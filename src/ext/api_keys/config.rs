@@ -8,14 +8,14 @@ const IDENTIFIER: Key = key(
     "identifier",
     Kind::Text,
     "",
-    "The header (`Authorization`, where `Bearer ` may stand before the key) or the parameter (`key`) that holds it.",
+    "The header (`Authorization`, where `Bearer ` may precede the key) or the parameter (`key`) with the key.",
 );
 
 const STRATEGY: Key = key(
     "strategy",
     Kind::Choice(STRATEGIES),
     "header",
-    "Where a request carries its key. Query strings end up in logs and histories: prefer the header.",
+    "Where a request has its key. Query strings end up in logs and histories: prefer the header.",
 );
 
 /// Keys of the service's block.
@@ -25,13 +25,13 @@ pub(super) const SERVICE_KEYS: &[Key] = &[
         "hash",
         Kind::Choice(&["plain", "fnv128", "sha256", "sha1"]),
         "plain",
-        "What the file holds instead of the keys themselves: hexadecimal hashes. `sha256` is the one to take.",
+        "What the file holds instead of the keys themselves: hexadecimal hashes. `sha256` is recommended.",
     ),
     key(
         "salt",
         Kind::Secret,
         "",
-        "Put before a key before it is hashed.",
+        "A prefix that is added to a key before it is hashed.",
     ),
     STRATEGY,
     IDENTIFIER,
@@ -39,20 +39,25 @@ pub(super) const SERVICE_KEYS: &[Key] = &[
         "propagate_role",
         Kind::Text,
         "",
-        "A header for the backend that gets the role by which the key was let in.",
+        "A header for the backend with the role by which the key was accepted.",
     ),
 ];
 
 /// Keys of one entry of `keys`.
 const ENTRY_KEYS: &[Key] = &[
     key("key", Kind::Secret, "", "The key, or its hash."),
-    key("roles", Kind::Texts, "[]", "What it may do."),
-    key("description", Kind::Text, "", "For the reader of the file."),
+    key("roles", Kind::Texts, "[]", "The roles of the key."),
+    key(
+        "description",
+        Kind::Text,
+        "",
+        "A note for people who read the file.",
+    ),
     key(
         "enabled",
         Kind::Bool,
         "true",
-        "Ours: `false` locks the key out.",
+        "Ours: `false` disables the key.",
     ),
 ];
 
@@ -62,7 +67,7 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         "roles",
         Kind::Texts,
         "",
-        "The roles that may call the endpoint: one is enough.",
+        "The roles that may call the endpoint. A key needs one of them.",
     ),
     STRATEGY,
     IDENTIFIER,
@@ -70,7 +75,7 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         "client_max_rate",
         Kind::Number,
         "0",
-        "Requests per second with one key; more get 429. 0 sets no limit.",
+        "Requests per second for each key; more get 429. 0 sets no limit.",
     ),
 ];
 

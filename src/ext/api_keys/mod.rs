@@ -22,7 +22,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/api-keys",
     aliases: &[],
     guard: true,
-    doc: "The API keys of the service and their roles; endpoints with a block of the same name ask for one.",
+    doc: "The API keys of the service and their roles. Endpoints with a block of the same name require one.",
     keys: config::SERVICE_KEYS,
     compile: compile::service,
 };
@@ -32,8 +32,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/api-keys",
     aliases: &[],
     guard: true,
-    doc: "Lets only requests pass that carry an API key with one of these roles; all others get 401. Beside \
-          `auth/validator` and `auth/basic` all of them must be satisfied.",
+    doc: "Accepts only requests with an API key that has one of these roles; all others get 401. With `auth/validator` or `auth/basic`, all of them must be satisfied.",
     keys: config::ENDPOINT_KEYS,
     compile: compile::endpoint,
 };

@@ -2,7 +2,8 @@
 
 use crate::config::{Block as Open, Key, Kind, Node, Typing, key};
 
-const REVOKE_SERVER: &str = "Of KrakenD's revoke server, which does not exist here: ignored.";
+const REVOKE_SERVER: &str =
+    "Ignored: it is for KrakenD's revoke server, which does not exist here.";
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -15,31 +16,31 @@ pub(super) const KEYS: &[Key] = &[
         "P",
         Kind::Number,
         "",
-        "The share of good tokens that may be refused by mistake, such as 0.0000001.",
+        "The share of valid tokens that may be wrongly rejected, such as 0.0000001.",
     ),
     key(
         "hash_name",
         Kind::Text,
         "",
-        "`optimal` or `default`: how the filter is filled. `optimal` unless other programs share it.",
+        "`optimal` or `default`: how tokens are hashed into the filter. Use `optimal` unless other programs share the filter.",
     ),
     key(
         "TTL",
         Kind::Integer,
         "",
-        "Seconds. Take the longest life of a token: an entry counts for two to three times as long.",
+        "Seconds. Use the longest lifetime of a token. An entry counts for two to three times as long.",
     ),
     key(
         "port",
         Kind::Integer,
         "",
-        "The port of the RPC server that KrakenD's clients know; none without it.",
+        "The port of the RPC server, with KrakenD's protocol. Without it, there is no RPC server.",
     ),
     key(
         "listen",
         Kind::Text,
         "127.0.0.1",
-        "Ours: the address of that port. Others than this machine need a `secret`.",
+        "Ours: the address of that port. Addresses other than loopback need a `secret`.",
     ),
     key(
         "http_listen",
@@ -51,8 +52,7 @@ pub(super) const KEYS: &[Key] = &[
         "secret",
         Kind::Secret,
         "",
-        "Ours: who may revoke. 16 characters or more; a bearer token over HTTP, a first line `AUTH secret` over RPC \
-         (there only if `listen` is not this machine).",
+        "Ours: what authorises revocations. At least 16 characters: a bearer token over HTTP, a first line `AUTH secret` over RPC (only if `listen` is not a loopback address).",
     ),
     key(
         "token_keys",
@@ -60,7 +60,7 @@ pub(super) const KEYS: &[Key] = &[
         "[]",
         "The claims that are looked up: with `jti` and a token whose jti is J1, `jti-J1`.",
     ),
-    key("headers", Kind::Any, "", "Accepted, without meaning."),
+    key("headers", Kind::Any, "", "Accepted and ignored."),
     key("revoke_server_ping_url", Kind::Any, "", REVOKE_SERVER),
     key("revoke_server_ping_interval", Kind::Any, "", REVOKE_SERVER),
     key("revoke_server_api_key", Kind::Secret, "", REVOKE_SERVER),

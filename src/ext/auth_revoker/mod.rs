@@ -32,8 +32,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/revoker",
     aliases: &["github_com/devopsfaith/bloomfilter"],
     guard: true,
-    doc: "Refuses revoked tokens, on all endpoints with a validator. Tokens are revoked over KrakenD's RPC port or over \
-          HTTP, and stay so for two to three times `TTL`.",
+    doc: "Rejects revoked tokens on all endpoints with a validator. Tokens are revoked over KrakenD's RPC port or over HTTP, and stay revoked for two to three times `TTL`.",
     keys: config::KEYS,
     compile: compile::service,
 };

@@ -21,8 +21,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/signer",
     aliases: &["github.com/devopsfaith/krakend-jose/signer"],
     guard: true,
-    doc: "Replaces members of the answer by signed tokens of their content. Takes the place of the endpoint's rate \
-          limit and Lua script, as in KrakenD.",
+    doc: "Replaces members of the response with signed tokens of their content. As in KrakenD, it replaces the endpoint's rate limit and Lua script.",
     keys: config::KEYS,
     compile: compile::endpoint,
 };

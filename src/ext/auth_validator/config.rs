@@ -1,4 +1,4 @@
-//! The blocks as the file has them.
+//! The blocks as they are in the file.
 
 use std::time::Duration;
 
@@ -6,14 +6,13 @@ use crate::config::{Block, Key, Kind, Node, key};
 
 const STRATEGIES: &[&str] = &["kid", "x5t", "x5t#S256", "kid_x5t"];
 
-/// Where keys come from and what is verified with them: of the block itself, and of each of its `providers`.
+/// Where keys come from and what they verify. The block itself and each of its `providers` have these keys.
 const SOURCE_KEYS: [Key; 17] = [
     key(
         "alg",
         Kind::Text,
         "–",
-        "The one algorithm that tokens are signed with: RS256, ES256, EdDSA and so on. A token that names another one \
-         is refused before anything else is looked at. `Ed25519` (RFC 9864) and `EdDSA` mean the same.",
+        "The one algorithm that tokens are signed with: RS256, ES256, EdDSA and so on. A token with a different `alg` is rejected before anything else is checked. `Ed25519` (RFC 9864) and `EdDSA` mean the same.",
     ),
     key(
         "jwk_url",
@@ -31,63 +30,61 @@ const SOURCE_KEYS: [Key; 17] = [
         "openid_configuration",
         Kind::Any,
         "",
-        "Ours: find the keys through OpenID discovery. `true` takes the `issuer`, a text is an issuer's URL; the \
-         document found there must name exactly this issuer.",
+        "Ours: find the keys through OpenID discovery. `true` uses the `issuer`, a string is the issuer's URL. The discovery document must name exactly this issuer.",
     ),
     key(
         "disable_jwk_security",
         Kind::Bool,
         "false",
-        "Keys may come over plain HTTP and from servers whose certificate nobody vouches for.",
+        "Keys may come over plain HTTP and from servers whose certificate is not trusted.",
     ),
     key(
         "cache",
         Kind::Bool,
         "false",
-        "Accepted for compatibility: key sets are always kept and refreshed in the background. With it, \
-         `cache_duration` counts.",
+        "Accepted for compatibility: key sets are always kept and refreshed in the background. With it, `cache_duration` applies.",
     ),
     key(
         "cache_duration",
         Kind::Integer,
         "900",
-        "With `cache`: seconds until the key set should have been refreshed.",
+        "With `cache`: the number of seconds after which the key set is refreshed.",
     ),
     key(
         "stale",
         Kind::Duration,
         "24h",
-        "Ours: how much older a key set may get while the provider cannot be reached.",
+        "Ours: for how much longer a key set is used while the provider cannot be reached.",
     ),
     key(
         "key_identify_strategy",
         Kind::Choice(STRATEGIES),
         "kid",
-        "Which members of a token's header name its key.",
+        "Which members of a token's header identify its key.",
     ),
     key(
         "issuer",
         Kind::Text,
         "",
-        "The token's `iss` must be exactly this; without it every issuer that these keys belong to is accepted.",
+        "The token's `iss` must be exactly this. Without it, every issuer that uses these keys is accepted.",
     ),
     key(
         "audience",
         Kind::Texts,
         "",
-        "The token's `aud` must hold all of these; without them a token issued for another service is accepted too.",
+        "The token's `aud` must contain all of these. Without them, a token that was issued for another service is also accepted.",
     ),
     key(
         "jwk_local_ca",
         Kind::Text,
         "",
-        "PEM file trusted besides the system's, when keys are fetched.",
+        "A PEM file with CA certificates that are trusted in addition to the system's when keys are fetched.",
     ),
     key(
         "jwk_fingerprints",
         Kind::Texts,
         "",
-        "Base64url of the SHA-256 of public keys, of which the key server must show one in its chain.",
+        "Base64url of the SHA-256 of public keys, of which one must be in the certificate chain of the key server.",
     ),
     key(
         "cipher_suites",
@@ -99,19 +96,19 @@ const SOURCE_KEYS: [Key; 17] = [
         "secret_url",
         Kind::Secret,
         "",
-        "What opens `cypher_key`: `base64key://…` holds the key, `hashivault://KEY` is one of a Vault.",
+        "The key that decrypts `cypher_key`: `base64key://…` contains it, `hashivault://KEY` names a key of a Vault.",
     ),
     key(
         "cypher_key",
         Kind::Secret,
         "",
-        "What opens an encrypted `jwk_local_path`.",
+        "The encrypted passphrase of an encrypted `jwk_local_path`.",
     ),
     key(
         "failed_jwk_key_cooldown",
         Kind::Any,
         "",
-        "How long a key id that was looked for in vain asks for no further download.",
+        "How long an unknown key id causes no further download.",
     ),
 ];
 
@@ -120,19 +117,19 @@ const RULE_KEYS: [Key; 18] = [
         "auth_header_name",
         Kind::Text,
         "Authorization",
-        "The header that carries the token, with or without `Bearer`.",
+        "The header with the token, with or without `Bearer`.",
     ),
     key(
         "cookie_key",
         Kind::Text,
         "access_token",
-        "The cookie that may carry the token if the header does not.",
+        "The cookie with the token, if the header has none.",
     ),
     key(
         "leeway",
         Kind::Any,
         "1s",
-        "Tolerance for `exp`, `nbf` and `iat`; at least a second.",
+        "Tolerance for `exp`, `nbf` and `iat`; at least one second.",
     ),
     key(
         "roles",
@@ -150,7 +147,7 @@ const RULE_KEYS: [Key; 18] = [
         "roles_key_is_nested",
         Kind::Bool,
         "false",
-        "Dots in `roles_key` go into objects, and only there: a claim that is named with the dots does not count.",
+        "Dots in `roles_key` separate the names of nested objects. A claim whose own name contains the dots is then ignored.",
     ),
     key(
         "scopes",
@@ -162,7 +159,7 @@ const RULE_KEYS: [Key; 18] = [
         "scopes_key",
         Kind::Text,
         "",
-        "The claim with the scopes; dots go into objects.",
+        "The claim with the scopes. Dots separate the names of nested objects.",
     ),
     key(
         "scopes_matcher",
@@ -174,39 +171,37 @@ const RULE_KEYS: [Key; 18] = [
         "propagate_claims",
         Kind::List,
         "",
-        "Pairs of claim and header: the header is set for the backends, and removed from what the client sent, in every \
-         spelling that a backend may take for it (`X_User`). A token is refused (`bad_claim`) when a value has blanks at its \
-         start or end or control characters, or when an item of a list has a comma in it.",
+        "Pairs of claim and header: the header is set for the backends, and removed from what the client sent, in every spelling that a backend may read as the same header (`X_User`). A token is rejected (`bad_claim`) if a value begins or ends with blanks or contains control characters, or if an item of a list contains a comma.",
     ),
     key(
         "propagate_claims_preserve_array",
         Kind::Bool,
         "false",
-        "A claim that is a list becomes one header line for each item.",
+        "A claim that is a list becomes one header for each item.",
     ),
     key(
         "propagate_claims_as_json",
         Kind::Bool,
         "false",
-        "Ours: items of lists are written as JSON instead of in the notation of Go.",
+        "Ours: items of lists are written as JSON instead of in Go's format.",
     ),
     key(
         "operation_debug",
         Kind::Bool,
         "false",
-        "Log why each token is refused, at level ERROR.",
+        "Log why each token is rejected, at level ERROR.",
     ),
     key(
         "optional",
         Kind::Bool,
         "false",
-        "Ours: a request without a token passes, without claims. A bad token is refused nevertheless.",
+        "Ours: a request without a token passes, without claims. An invalid token is still rejected.",
     ),
     key(
         "error_body",
         Kind::Choice(&["none", "problem+json"]),
         "none",
-        "Ours: what a refusal has for a body.",
+        "Ours: the body of a rejection.",
     ),
     key(
         "providers",
@@ -218,14 +213,13 @@ const RULE_KEYS: [Key; 18] = [
         "require_exp",
         Kind::Bool,
         "false",
-        "Ours: refuse tokens that never expire.",
+        "Ours: reject tokens without an expiry.",
     ),
     key(
         "require_url_claims",
         Kind::Bool,
         "false",
-        "Ours: refuse tokens without a claim that a backend's `url_pattern` names as `{JWT.claim}`. Otherwise the \
-         backend gets the placeholder itself, `%7B%7B.JWT.claim%7D%7D`, as from KrakenD.",
+        "Ours: reject tokens that lack a claim that a backend's `url_pattern` names as `{JWT.claim}`. Otherwise the backend gets the placeholder itself, `%7B%7B.JWT.claim%7D%7D`, as from KrakenD.",
     ),
 ];
 
@@ -241,14 +235,13 @@ pub(super) const SERVICE_KEYS: &[Key] = &[
         "shared_cache_duration",
         Kind::Integer,
         "900",
-        "Seconds that key sets are kept, for endpoints with `cache` and without `cache_duration`.",
+        "How many seconds key sets are kept, for endpoints with `cache` and without `cache_duration`.",
     ),
     key(
         "resource_metadata",
         Kind::Block(RESOURCE_KEYS),
         "",
-        "Ours: tell clients where tokens come from (RFC 9728), under `/.well-known/oauth-protected-resource` and in \
-         every challenge.",
+        "Ours: tell clients where to get tokens (RFC 9728), at `/.well-known/oauth-protected-resource` and in every challenge.",
     ),
 ];
 
@@ -265,12 +258,12 @@ const RESOURCE_KEYS: &[Key] = &[
         "the issuers of the endpoint",
         "Issuers of tokens.",
     ),
-    key("resource_name", Kind::Text, "", "A name for people."),
+    key("resource_name", Kind::Text, "", "A human-readable name."),
     key(
         "resource_documentation",
         Kind::Text,
         "",
-        "A page for people.",
+        "A human-readable page.",
     ),
 ];
 
@@ -291,10 +284,10 @@ const fn joined<const A: usize, const B: usize, const N: usize>(
     all
 }
 
-/// A source of keys: of the block itself, or one of its `providers`.
+/// A source of keys: the block itself, or one of its `providers`.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
-    /// For errors that have no key, and for what the readers of key files share.
+    /// For errors that belong to no key, and for the code that reads key files.
     pub(super) block: Block<'a>,
     /// No error was reported while it was read.
     pub(super) sound: bool,
@@ -352,7 +345,7 @@ impl<'a> Source<'a> {
 /// An endpoint's block.
 #[derive(Debug)]
 pub(super) struct Validator<'a> {
-    /// Its own source; with `providers` only what they take from it.
+    /// Its own source. With `providers`, only the values that they inherit.
     pub(super) source: Source<'a>,
     pub(super) providers: Option<Vec<Source<'a>>>,
     /// No error was reported while it was read.
@@ -419,7 +412,7 @@ pub(super) struct Service<'a> {
 /// `resource_metadata` of the service's block.
 #[derive(Debug)]
 pub(super) struct ResourceMetadata<'a> {
-    /// `resource`, with its place.
+    /// `resource`, with its location.
     pub(super) resource: (String, Node<'a>),
     pub(super) authorization_servers: Vec<String>,
     pub(super) resource_name: Option<String>,

@@ -1,14 +1,14 @@
-//! `auth/validator`: lets only those in who show a good token.
+//! `auth/validator`: accepts only requests with a valid token.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | `credential` | where in a request a token may stand |
-//! | `challenge` | what the refused are told (RFC 6750) |
-//! | `resource` | what clients may read about where to get a token (RFC 9728) |
+//! | `credential` | where a request may have a token |
+//! | `challenge` | the responses to rejected requests (RFC 6750) |
+//! | `resource` | metadata for clients: where to get a token (RFC 9728) |
 //! | `source` | where the keys come from |
 //! | `url_claims` | `{JWT.claim}` in the URLs of backends |
-//! | `explain` | the same checks, told one by one, for `token explain` |
-//! | `config`, `compile`, `runtime` | the blocks, what they mean, what happens |
+//! | `explain` | the same checks with explanations, for `token explain` |
+//! | `config`, `compile`, `runtime` | the blocks, their compilation, their step |
 
 mod challenge;
 mod compile;
@@ -37,7 +37,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/validator",
     aliases: ALIASES,
     guard: true,
-    doc: "Requests need a token that one of the provider's keys has signed and that keeps the rules of this block.",
+    doc: "Requests need a token that is signed by one of the provider's keys and satisfies the rules of this block.",
     keys: config::KEYS,
     compile: compile::endpoint,
 };
@@ -47,7 +47,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/validator",
     aliases: ALIASES,
     guard: true,
-    doc: "What the validators of all endpoints share.",
+    doc: "Settings that the validators of all endpoints share.",
     keys: config::SERVICE_KEYS,
     compile: compile::service,
 };

@@ -24,13 +24,13 @@ pub const HTTP_CLIENT: Namespace = Namespace {
             "no_redirect",
             Kind::Bool,
             "false",
-            "Redirects are answers like any other, as with `redirects` `none` of `portcullis/upstream`.",
+            "Redirects are responses like any other, as with `redirects` `none` of `portcullis/upstream`.",
         ),
         key(
             "proxy_address",
             Kind::Text,
             "",
-            "The proxy for this backend, `[http://][user:password@]host:port`; also `socks5://`, and `https://` for plain http backends. Without it the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured.",
+            "The proxy for this backend, `[http://][user:password@]host:port`; also `socks5://`, and `https://` for backends without TLS. Without it, the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply.",
         )
         .guarding(),
     ],

@@ -6,7 +6,7 @@ pub const HTTP: Namespace = Namespace {
     name: "backend/http",
     aliases: &["github.com/devopsfaith/krakend/http"],
     guard: false,
-    doc: "What clients learn when a backend fails.",
+    doc: "What clients get if a backend fails.",
     keys: &[
         key(
             "return_error_details",
@@ -18,7 +18,7 @@ pub const HTTP: Namespace = Namespace {
             "return_error_code",
             Kind::Bool,
             "false",
-            "Answer with the backend's status code.",
+            "Respond with the backend's status code.",
         ),
     ],
 };

@@ -7,13 +7,13 @@ pub(super) const KEYS: &[Key] = &[
         "htpasswd_path",
         Kind::Text,
         "",
-        "A file of `htpasswd -B`: one `name:hash` a line, the hash of bcrypt. Read at start and at each reload.",
+        "A file of `htpasswd -B`: one `name:hash` per line, with bcrypt hashes. Read at start and at each reload.",
     ),
     key(
         "users",
         Kind::TextMap,
         "{}",
-        "Names and bcrypt hashes; they win over those of the file.",
+        "Names and bcrypt hashes; they take precedence over those of the file.",
     ),
     key(
         "realm",

@@ -27,7 +27,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "auth/basic",
     aliases: &[],
     guard: true,
-    doc: "The users of the service; endpoints with a block of the same name ask for one of them.",
+    doc: "The users of the service. Endpoints with a block of the same name require one of them.",
     keys: config::KEYS,
     compile: compile::service,
 };
@@ -37,8 +37,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "auth/basic",
     aliases: &[],
     guard: true,
-    doc: "Lets only users with the right password pass, others get 401. An empty block means the service's users; \
-          users of its own take their place. Beside `auth/validator` and `auth/api-keys` all of them must be satisfied.",
+    doc: "Accepts only users with the right password; others get 401. An empty block means the service's users; users in the block replace them. With `auth/validator` or `auth/api-keys`, all of them must be satisfied.",
     keys: config::KEYS,
     compile: compile::endpoint,
 };

@@ -13,25 +13,25 @@ pub(super) const KEYS: &[Key] = &[
         "allow",
         Kind::Texts,
         "",
-        "Values that are none, whatever the patterns say.",
+        "Values that are not bots, even if a pattern matches.",
     ),
     key(
         "patterns",
         Kind::Texts,
         "",
-        "Regular expressions, RE2 syntax; a value that one of them finds itself in is a bot.",
+        "Regular expressions, RE2 syntax; a value in which one of them matches is a bot.",
     ),
     key(
         "empty_user_agent_is_bot",
         Kind::Bool,
         "false",
-        "What a request without `User-Agent` is.",
+        "Whether a request without `User-Agent` is a bot.",
     ),
     key(
         "cache_size",
         Kind::Integer,
         "0",
-        "Verdicts to remember, so that patterns run once for each value.",
+        "The number of cached results, so that the patterns run once for each value.",
     ),
 ];
 

@@ -12,7 +12,7 @@ use super::extension::{EndpointExtension, ServiceExtension};
 
 const NAMESPACE: &str = "security/bot-detector";
 const ALIASES: &[&str] = &["github_com/devopsfaith/krakend-botdetector"];
-const DOC: &str = "Refuses clients by their `User-Agent`.";
+const DOC: &str = "Rejects clients by their `User-Agent`.";
 
 /// `security/bot-detector` of the service.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {

@@ -7,8 +7,7 @@ pub(super) const KEYS: &[Key] = &[
         "check_expr",
         Kind::Text,
         "",
-        "The expression, in CEL. Its text says when it is evaluated: with `req` in it before, with `resp` after, with \
-         `JWT` on the token.",
+        "The expression, in CEL. Its names decide when it is evaluated: with `req` before the call, with `resp` after it, with `JWT` when the token is validated.",
     ),
     key("mod_expr", Kind::Leftover, "", "KrakenD ignores it too"),
 ];

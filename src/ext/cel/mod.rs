@@ -30,8 +30,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: NAMESPACE,
     aliases: ALIASES,
     guard: true,
-    doc: "A list of objects, each with an expression that must give `true` for requests (`req_…`), answers (`resp_…`) or \
-          tokens (`JWT`), else the client gets 500, or 401 for a token. See [validation](validation.md).",
+    doc: "A list of objects, each with an expression that must be `true` for requests (`req_…`), responses (`resp_…`) or tokens (`JWT`). Otherwise the client gets 500, or 401 for a token. See [validation](validation.md).",
     keys: config::KEYS,
     compile: compile::endpoint,
 };
@@ -41,8 +40,7 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: NAMESPACE,
     aliases: ALIASES,
     guard: true,
-    doc: "A list of objects, each with an expression that must give `true` for calls to this backend (`req_…`) or its \
-          answers (`resp_…`), else the call has failed. See [validation](validation.md).",
+    doc: "A list of objects, each with an expression that must be `true` for calls to this backend (`req_…`) or its responses (`resp_…`). Otherwise the call fails. See [validation](validation.md).",
     keys: config::KEYS,
     compile: compile::backend,
 };

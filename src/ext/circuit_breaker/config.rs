@@ -7,21 +7,21 @@ pub(super) const KEYS: &[Key] = &[
         "interval",
         Kind::Integer,
         "0",
-        "Seconds in which failures count together; 0: for ever.",
+        "Seconds in which failures are counted; 0 means no limit.",
     ),
     key(
         "timeout",
         Kind::Integer,
         "60",
-        "Seconds the circuit stays open before one call may try again.",
+        "How many seconds the circuit stays open before one call is tried.",
     ),
     key(
         "max_errors",
         Kind::Integer,
         "0",
-        "Failures in a row that are still tolerated: the next one opens the circuit.",
+        "Consecutive failures that are tolerated. The next one opens the circuit.",
     ),
-    key("name", Kind::Text, "", "For the log."),
+    key("name", Kind::Text, "", "A name for the log."),
     key(
         "log_status_change",
         Kind::Bool,
@@ -32,7 +32,7 @@ pub(super) const KEYS: &[Key] = &[
         "stream_errors",
         Kind::Bool,
         "false",
-        "Ours: statuses of 500 and above count as failures of a `no-op` backend too.",
+        "Ours: statuses of 500 and above also count as failures of a `no-op` backend.",
     ),
 ];
 

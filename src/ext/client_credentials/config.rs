@@ -7,50 +7,49 @@ pub(super) const KEYS: &[Key] = &[
         "client_id",
         Kind::Text,
         "",
-        "Who the gateway is for the token server.",
+        "The client id of the gateway at the token server.",
     ),
     key(
         "client_secret",
         Kind::Secret,
         "",
-        "How it proves that; `@secret` files and variables are welcome here.",
+        "The client secret. Use `@secret` files or environment variables for it.",
     ),
     key(
         "token_url",
         Kind::Text,
         "",
-        "Where tokens come from; required unless `is_disabled`.",
+        "The URL of the token server; required unless `is_disabled`.",
     ),
     key(
         "scopes",
         Kind::Text,
         "",
-        "Scopes to ask for, separated by commas. As KrakenD does, blanks around them are kept.",
+        "Scopes to request, separated by commas. As in KrakenD, blanks around them are kept.",
     ),
     key(
         "trim_scopes",
         Kind::Bool,
         "false",
-        "Ours: blanks around scopes are cut off, and without any scope no `scope` is sent. Some servers refuse an empty one.",
+        "Ours: remove blanks around scopes, and send no `scope` if there are none. Some servers reject an empty one.",
     ),
     key(
         "endpoint_params",
         Kind::Object,
         "{}",
-        "Further fields of the token request, each a list of strings: `{\"audience\": [\"a\"]}`.",
+        "Additional parameters of the token request, each a list of strings: `{\"audience\": [\"a\"]}`.",
     ),
     key(
         "is_disabled",
         Kind::Bool,
         "false",
-        "Calls the backend without a token.",
+        "Call the backend without a token.",
     ),
     key(
         "drop_on_401",
         Kind::Bool,
         "true",
-        "Ours: when the backend answers 401, the token is dropped and the call made once more with a new one. On a \
-         `no-op` endpoint the 401 passes, and the next call has the new one.",
+        "Ours: if the backend responds with 401, the token is dropped and the call is repeated once with a new one. On a `no-op` endpoint the 401 is passed on, and the next call uses a new token.",
     ),
 ];
 

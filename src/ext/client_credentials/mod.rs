@@ -17,7 +17,7 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "auth/client-credentials",
     aliases: &["github.com/devopsfaith/krakend-oauth2-clientcredentials"],
     guard: true,
-    doc: "Sends an OAuth2 token of the gateway's own to the backend; backends with equal definitions share it.",
+    doc: "Sends an OAuth2 token of the gateway to the backend. Backends with equal definitions share it.",
     keys: config::KEYS,
     compile: compile::backend,
 };

@@ -8,7 +8,7 @@ const SHARED: [Key; 10] = [
         "allow_origins",
         Kind::Texts,
         "[\"*\"]",
-        "Origins that may call; each may hold one `*`.",
+        "Origins that may call; each may contain one `*`.",
     ),
     key(
         "allow_methods",
@@ -20,13 +20,13 @@ const SHARED: [Key; 10] = [
         "allow_headers",
         Kind::Texts,
         "any",
-        "Header fields that they may send.",
+        "Headers that they may send.",
     ),
     key(
         "expose_headers",
         Kind::Texts,
         "",
-        "Header fields of the answer that the page may read.",
+        "Response headers that the page may read.",
     ),
     key(
         "allow_credentials",
@@ -44,19 +44,19 @@ const SHARED: [Key; 10] = [
         "max_age",
         Kind::Any,
         "",
-        "How long a browser may remember a preflight's answer.",
+        "How long a browser may cache the response to a preflight request.",
     ),
     key(
         "options_passthrough",
         Kind::Bool,
         "false",
-        "Preflight requests go on to the endpoints.",
+        "Preflight requests are passed on to the endpoints.",
     ),
     key(
         "options_success_status",
         Kind::Integer,
         "204",
-        "Status of a preflight's answer.",
+        "Status of the response to a preflight request.",
     ),
     key(
         "debug",
@@ -84,7 +84,7 @@ const ENDPOINTS_ONLY: Key = key(
     "endpoints_only",
     Kind::Bool,
     "false",
-    "Ours: applies nowhere by itself; only endpoints with a block of their own may be called.",
+    "Ours: the block itself applies to no endpoint. Only endpoints with their own block may be called.",
 );
 
 /// `security/cors` as configured.

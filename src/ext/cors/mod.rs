@@ -25,7 +25,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "security/cors",
     aliases: ALIASES,
     guard: true,
-    doc: "Lets pages of other origins call the gateway; answers preflight requests.",
+    doc: "Lets web pages of other origins call the gateway, and responds to preflight requests.",
     keys: config::SERVICE_KEYS,
     compile: compile::service,
 };
@@ -35,7 +35,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "security/cors",
     aliases: ALIASES,
     guard: true,
-    doc: "Ours: rules for one endpoint, in place of the service's.",
+    doc: "Ours: rules for one endpoint, instead of the service's rules.",
     keys: config::KEYS,
     compile: compile::endpoint,
 };

@@ -13,13 +13,13 @@ pub(super) const KEYS: &[Key] = &[
         "type_base",
         Kind::Text,
         "about:blank",
-        "With `problem+json`: `type` is this text followed by the reason, or by the status where there is none.",
+        "With `problem+json`: `type` is this text followed by the reason, or by the status if there is no reason.",
     ),
     key(
         "templates",
         Kind::Object,
         "",
-        "Bodies by status: `\"404\"`, a class such as `\"5xx\"`, or `default`; the nearest counts. Each is an object with `content_type`, and `body` or the `path` of a file. `{status}`, `{title}`, `{reason}`, `{detail}` and `{request_id}` are replaced, and escaped as the content type needs it.",
+        "Bodies by status: `\"404\"`, a class such as `\"5xx\"`, or `default`; the most specific one counts. Each is an object with `content_type`, and `body` or the `path` of a file. `{status}`, `{title}`, `{reason}`, `{detail}` and `{request_id}` are replaced, and escaped as the content type requires.",
     ),
 ];
 

@@ -15,7 +15,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/errors",
     aliases: &[],
     guard: true,
-    doc: "Ours: bodies for rejections and failures that have none, or a plain text: 401, 403, 404, 405, 413, 429, 431, 500 and the others. Responses of backends stay as they are, and so do bodies that another key gives.",
+    doc: "Ours: bodies for error responses without a body or with plain text: 401, 403, 404, 405, 413, 429, 431, 500 and the others. Responses of backends stay as they are, and so do bodies that another key defines.",
     keys: config::KEYS,
     compile: compile::service,
 };

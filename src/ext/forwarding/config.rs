@@ -6,25 +6,25 @@ pub const FORWARDING: Namespace = Namespace {
     name: "portcullis/forwarding",
     aliases: &[],
     guard: true,
-    doc: "What backends learn about the client.",
+    doc: "Information about the client that backends get.",
     keys: &[
         key(
             "append_chain",
             Kind::Bool,
             "false",
-            "From a trusted proxy, send its whole `X-Forwarded-For` chain, not only the client's address; with `forwarded` its `Forwarded`, too.",
+            "For requests of a trusted proxy, send its whole `X-Forwarded-For` chain, not only the client's address. With `forwarded`, also its `Forwarded`.",
         ),
         key(
             "proto",
             Kind::Bool,
             "false",
-            "Send `X-Forwarded-Proto`: `https` or `http`, as the client reached us, or as a trusted proxy says.",
+            "Send `X-Forwarded-Proto`: `https` or `http`, as the client connected to the gateway, or as a trusted proxy reports.",
         ),
         key(
             "forwarded",
             Kind::Bool,
             "false",
-            "Send `Forwarded` (RFC 7239) with the client's address, its `Host` and its scheme. What a client sends under that name does not pass.",
+            "Send `Forwarded` (RFC 7239) with the client's address, its `Host` and its scheme. This header of a client is not passed on.",
         ),
     ],
 };

@@ -16,7 +16,7 @@ pub const GRAPHQL: Namespace = Namespace {
             "operationName",
             Kind::Text,
             "",
-            "Which operation of the document.",
+            "The name of the operation in the document.",
         ),
         key(
             "variables",

@@ -9,37 +9,37 @@ pub(super) const KEYS: &[Key] = &[
         "shared",
         Kind::Bool,
         "false",
-        "One store for all backends that say so.",
+        "Use one store for all backends with this setting.",
     ),
     key(
         "max_size",
         Kind::Integer,
         "67108864",
-        "Bytes of answers that the store may hold, if `max_items` is set too; of a shared one, the first backend decides.",
+        "Bytes of responses that the store may hold, if `max_items` is also set. For a shared store, the first backend decides.",
     ),
     key(
         "max_items",
         Kind::Integer,
         "100000",
-        "Answers that the store may hold, if `max_size` is set too; of a shared one, the first backend decides.",
+        "Responses that the store may hold, if `max_size` is also set. For a shared store, the first backend decides.",
     ),
     key(
         "share_identities",
         Kind::Bool,
         "false",
-        "Ours: requests of different clients may get the same stored answer, as in KrakenD. The key leaves out `Authorization`, `Cookie`, the headers that the endpoint sets from tokens and API keys, and those that it reads them from.",
+        "Ours: requests of different clients may get the same stored response, as in KrakenD. The cache key then does not contain `Authorization`, `Cookie`, the headers that the endpoint sets from tokens and API keys, and the headers from which it reads them.",
     ),
     key(
         "ignore_headers",
         Kind::Texts,
         "[]",
-        "Ours: request headers that reach the backend and do not change its answer, `User-Agent` for instance. Answers are not kept apart by them.",
+        "Ours: request headers that reach the backend and do not change its response, for example `User-Agent`. They are not part of the cache key.",
     ),
     key(
         "max_wait",
         Kind::Duration,
         "half of the time left",
-        "Ours: how long a request waits for an equal one that is already on its way to the backend; then it makes a call of its own. `0s`: it never waits.",
+        "Ours: how long a request waits for an equal request that is already in flight to the backend. Then it makes its own call. `0s` means that it never waits.",
     ),
 ];
 

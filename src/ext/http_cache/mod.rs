@@ -27,7 +27,7 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "qos/http-cache",
     aliases: &["github.com/devopsfaith/krakend-httpcache"],
     guard: false,
-    doc: "Keeps answers of a backend in memory as long as its `Cache-Control` allows.",
+    doc: "Keeps responses of a backend in memory as long as its `Cache-Control` allows.",
     keys: config::KEYS,
     compile: compile::backend,
 };

@@ -17,8 +17,7 @@ pub const TOKEN_CACHE: ServiceExtension = ServiceExtension {
     namespace: "portcullis/token-cache",
     aliases: &[],
     guard: true,
-    doc: "Ours: the bounds of the cache that saves verifying the same signature twice. It decides nothing: time, \
-          issuer, audience, roles, scopes and revocation are asked for every request.",
+    doc: "Ours: the limits of the cache of verified signatures. Time, issuer, audience, roles, scopes and revocation are still checked for every request.",
     keys: KEYS,
     compile,
 };
@@ -28,21 +27,21 @@ const KEYS: &[Key] = &[
         "entries",
         Kind::Integer,
         "131072",
-        "Most tokens that are remembered.",
+        "The maximum number of cached tokens.",
     ),
     key(
         "bytes",
         Kind::Integer,
         "268435456",
-        "Most memory for tokens and their claims, roughly.",
+        "The approximate maximum memory for tokens and their claims.",
     ),
     key(
         "max_age",
         Kind::Duration,
         "1h",
-        "How long a token without `exp`, or with a distant one, is remembered.",
+        "How long a token without `exp`, or with a distant one, is cached.",
     ),
-    key("off", Kind::Bool, "false", "Verify every signature anew."),
+    key("off", Kind::Bool, "false", "Verify every signature again."),
 ];
 
 fn compile(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {

@@ -12,11 +12,11 @@ pub(super) const KEYS: &[Key] = &[
     key("db", Kind::Text, "krakend", "The database."),
     key("username", Kind::Text, "", "For basic authentication."),
     key("password", Kind::Secret, "", "For basic authentication."),
-    key("ttl", Kind::Duration, "1m", "Between two pushes."),
+    key("ttl", Kind::Duration, "1m", "The time between two pushes."),
     key(
         "buffer_size",
         Kind::Integer,
         "0",
-        "Failed pushes that are kept and sent again, 100 at most.",
+        "Failed pushes that are kept and sent again; at most 100.",
     ),
 ];

@@ -11,6 +11,6 @@ pub const JSON: Namespace = Namespace {
         "canonical",
         Kind::Bool,
         "false",
-        "Byte for byte as KrakenD: all levels sorted, compact, `<`, `>` and `&` escaped.",
+        "Write the same bytes as KrakenD: compact, members of all levels sorted, `<`, `>` and `&` escaped.",
     )],
 };

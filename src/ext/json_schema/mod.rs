@@ -38,9 +38,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "validation/json-schema",
     aliases: &["github.com/devopsfaith/krakend-jsonschema"],
     guard: true,
-    doc: "A JSON Schema for the request's body: one that does not fit gets 400, and no backend sees it. The draft is \
-          `$schema`'s (4, 6, 7, 2019-09, 2020-12), 2020-12 without one; `format` is asserted up to draft 7. `$ref` leads \
-          to files, never to the network. See [validation](validation.md).",
+    doc: "A JSON Schema for the request's body. A request whose body is not valid gets 400 and reaches no backend. `$schema` selects the draft (4, 6, 7, 2019-09, 2020-12; default 2020-12). `format` is asserted up to draft 7. `$ref` can refer to files, never to the network. See [validation](validation.md).",
     keys: &[],
     compile: compile::endpoint,
 };

@@ -7,10 +7,10 @@ pub(super) const KEYS: &[Key] = &[
         "level",
         Kind::Choice(&["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
         "",
-        "What is less important is not logged. Required, in any letter case.",
+        "Less important lines are not logged. Required; case-insensitive.",
     ),
-    key("prefix", Kind::Text, "", "Stands before each line."),
-    key("stdout", Kind::Bool, "false", "Log to the standard output."),
+    key("prefix", Kind::Text, "", "A text before each line."),
+    key("stdout", Kind::Bool, "false", "Log to standard output."),
     key(
         "syslog",
         Kind::Bool,
@@ -27,7 +27,7 @@ pub(super) const KEYS: &[Key] = &[
         "format",
         Kind::Choice(&["default", "logstash", "custom"]),
         "default",
-        "The form of a line.",
+        "The format of a line.",
     ),
     key(
         "custom_format",
@@ -39,13 +39,13 @@ pub(super) const KEYS: &[Key] = &[
         "color",
         Kind::Choice(&["auto", "always", "never"]),
         "auto",
-        "Ours: colour codes; `auto` means on a terminal.",
+        "Ours: colour codes. `auto` means only on a terminal.",
     ),
     key(
         "access_log_format",
         Kind::Text,
         "KrakenD's line",
-        "`default`, `httpdCommon`, `httpdCombined`, `json` or `custom`, as in KrakenD Enterprise. `portcullis/access-log` has another JSON form.",
+        "`default`, `httpdCommon`, `httpdCombined`, `json` or `custom`, as in KrakenD Enterprise. `portcullis/access-log` has a different JSON format.",
     ),
     key(
         "access_log_custom_format",
@@ -57,7 +57,7 @@ pub(super) const KEYS: &[Key] = &[
         "access_log_missing_key_marker",
         Kind::Text,
         "-",
-        "Stands for a value that is not there.",
+        "The text for a missing value.",
     ),
     key(
         "backend",
@@ -72,25 +72,25 @@ pub(super) const ACCESS_KEYS: &[Key] = &[
         "format",
         Kind::Choice(&["gin", "json"]),
         "gin",
-        "The reference's line, or one JSON object for each request.",
+        "KrakenD's line, or one JSON object for each request.",
     ),
     key(
         "output",
         Kind::Text,
         "stdout",
-        "`stdout`, `syslog`, or a path; SIGUSR1 opens the file again.",
+        "`stdout`, `syslog`, or a path; SIGUSR1 reopens the file.",
     ),
     key(
         "query",
         Kind::Choice(&["keep", "drop"]),
         "keep",
-        "Whether query strings are shown. The values of `access_token`, `token` and `jwt` never are.",
+        "Whether query strings are logged. The values of `access_token`, `token` and `jwt` never are.",
     ),
     key(
         "sample",
         Kind::Number,
         "1",
-        "Which part of the requests is shown, 0 to 1. Answers of 500 and above always are.",
+        "The share of requests that is logged, 0 to 1. Responses with status 500 and above are always logged.",
     ),
     key(
         "fields",
@@ -102,7 +102,7 @@ pub(super) const ACCESS_KEYS: &[Key] = &[
         "claim",
         Kind::Text,
         "",
-        "A claim of the verified token, `sub` for instance, that a JSON line shows under its own name.",
+        "A claim of the verified token, for example `sub`, which a JSON line has under its own name.",
     ),
 ];
 
@@ -117,7 +117,7 @@ pub(super) const GELF_KEYS: &[Key] = &[
         "enable_tcp",
         Kind::Bool,
         "false",
-        "TCP instead of UDP. A collector that is away delays nothing: its lines are dropped and counted.",
+        "Use TCP instead of UDP. A collector that cannot be reached delays nothing: its lines are dropped and counted.",
     ),
 ];
 

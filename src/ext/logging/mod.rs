@@ -16,7 +16,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/logging",
     aliases: &["github_com/devopsfaith/krakend-gologging"],
     guard: false,
-    doc: "What is logged, how and where.",
+    doc: "What is logged, in which form, and where to.",
     keys: config::KEYS,
     compile: compile::logging,
 };
@@ -36,7 +36,7 @@ pub(super) const GELF: ServiceExtension = ServiceExtension {
     namespace: "telemetry/gelf",
     aliases: &["github_com/devopsfaith/krakend-gelf"],
     guard: false,
-    doc: "Log lines and the access log go to Graylog.",
+    doc: "Log lines and the access log are sent to Graylog.",
     keys: config::GELF_KEYS,
     compile: compile::gelf,
 };
@@ -46,7 +46,7 @@ pub(super) const ACCESS: ServiceExtension = ServiceExtension {
     namespace: "portcullis/access-log",
     aliases: &[],
     guard: true,
-    doc: "The form of the access log, and where it goes.",
+    doc: "The format of the access log, and where it is written.",
     keys: config::ACCESS_KEYS,
     compile: compile::access,
 };

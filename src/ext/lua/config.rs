@@ -6,7 +6,7 @@ const PRE: Key = key(
     "pre",
     Kind::Text,
     "",
-    "Lua code that runs before the request goes on.",
+    "Lua code that runs before the request is passed on.",
 );
 const SOURCES: Key = key(
     "sources",
@@ -18,19 +18,19 @@ const MD5: Key = key(
     "md5",
     Kind::TextMap,
     "",
-    "The MD5 of a source in hexadecimal, by the name it has in `sources`; another file stops the start.",
+    "The MD5 of a source in hexadecimal, by the name it has in `sources`; a different file stops the start.",
 );
 const LIVE: Key = key(
     "live",
     Kind::Bool,
     "false",
-    "Read the `sources` again for each request; `md5` is not looked at then.",
+    "Read the `sources` again for each request; `md5` is then ignored.",
 );
 const OPEN_LIBS: Key = key(
     "allow_open_libs",
     Kind::Bool,
     "false",
-    "Offer `string`, `math`, `os`, `io`, `debug` and `coroutine` too.",
+    "Also provide `string`, `math`, `os`, `io`, `debug` and `coroutine`.",
 );
 
 pub(super) const ENDPOINT_KEYS: &[Key] = &[
@@ -54,7 +54,7 @@ pub(super) const PIPE_KEYS: &[Key] = &[
         "post",
         Kind::Text,
         "",
-        "Lua code that runs when there is an answer, and sees the globals of `pre`.",
+        "Lua code that runs when there is a response. It can read the globals of `pre`.",
     ),
     SOURCES,
     MD5,
@@ -64,7 +64,7 @@ pub(super) const PIPE_KEYS: &[Key] = &[
         "skip_next",
         Kind::Bool,
         "false",
-        "Do not do the work within: `post` begins with an empty answer.",
+        "Do not call the backends: `post` begins with an empty response.",
     ),
 ];
 

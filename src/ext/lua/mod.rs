@@ -55,8 +55,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: ENDPOINT_NAMESPACE,
     aliases: ENDPOINT_ALIASES,
     guard: true,
-    doc: "A Lua script that sees every request before its endpoint does, also those without one. See \
-          [Lua](lua.md).",
+    doc: "A Lua script that runs for every request before its endpoint, and also for requests without an endpoint. See [Lua](lua.md).",
     keys: config::ENDPOINT_KEYS,
     compile: compile::service,
 };
@@ -66,7 +65,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: ENDPOINT_NAMESPACE,
     aliases: ENDPOINT_ALIASES,
     guard: true,
-    doc: "A Lua script that sees the client's request after its token was checked. See [Lua](lua.md).",
+    doc: "A Lua script that runs on the client's request after its token was validated. See [Lua](lua.md).",
     keys: config::ENDPOINT_KEYS,
     compile: compile::endpoint,
 };
@@ -76,8 +75,7 @@ pub(super) const PROXY: EndpointExtension = EndpointExtension {
     namespace: "modifier/lua-proxy",
     aliases: &["github.com/devopsfaith/krakend-lua/proxy"],
     guard: true,
-    doc: "Lua scripts before an endpoint calls its backends and after their answers are merged. See \
-          [Lua](lua.md).",
+    doc: "Lua scripts that run before an endpoint calls its backends and after their responses are merged. See [Lua](lua.md).",
     keys: config::PIPE_KEYS,
     compile: compile::proxy,
 };
@@ -87,7 +85,7 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "modifier/lua-backend",
     aliases: &["github.com/devopsfaith/krakend-lua/proxy/backend"],
     guard: true,
-    doc: "Lua scripts before a backend is called and after it has answered. See [Lua](lua.md).",
+    doc: "Lua scripts that run before a backend is called and after it has responded. See [Lua](lua.md).",
     keys: config::PIPE_KEYS,
     compile: compile::backend,
 };

@@ -2,14 +2,14 @@
 
 use crate::config::{Key, Kind, key};
 
-const SCOPE: Key = key("scope", Kind::Texts, "", "Where it acts.");
+const SCOPE: Key = key("scope", Kind::Texts, "", "Where it applies.");
 const THEN: Key = key(
     "modifier",
     Kind::Object,
     "",
     "The modifier to run; required.",
 );
-const ELSE: Key = key("else", Kind::Object, "", "The one to run otherwise.");
+const ELSE: Key = key("else", Kind::Object, "", "The modifier to run otherwise.");
 const NAME: Key = key("name", Kind::Text, "", "Name of the header; required.");
 const VALUE: Key = key("value", Kind::Text, "", "Its value.");
 
@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
         "header.Modifier",
         Kind::Block(HEADER),
         "",
-        "Sets a header. `Host` goes on the wire; of `Content-Length` and `Transfer-Encoding` only whether a length or chunks frame the body, whose length is always the true one.",
+        "Sets a header. `Host` is sent as it is set. `Content-Length` and `Transfer-Encoding` only decide whether a length or chunks frame the body; the length is always the real one.",
     ),
     key(
         "header.Append",
@@ -49,107 +49,107 @@ pub(super) const KEYS: &[Key] = &[
         "header.Filter",
         Kind::Block(HEADER_FILTER),
         "",
-        "Asks whether a header has a value.",
+        "Runs a modifier if a header has a value.",
     ),
     key(
         "header.RegexFilter",
         Kind::Block(HEADER_REGEX),
         "",
-        "Asks whether a header of the request matches, for the answer too.",
+        "Runs a modifier if a header of the request matches, also for the response.",
     ),
     key("header.Verifier", Kind::Object, "", "No effect."),
     key(
         "querystring.Modifier",
         Kind::Block(QUERY),
         "",
-        "Request only: sets a parameter; the query is encoded anew, sorted by name.",
+        "Request only: sets a parameter; the query is encoded again, sorted by name.",
     ),
     key(
         "querystring.Filter",
         Kind::Block(QUERY_FILTER),
         "",
-        "Asks for a parameter of the request.",
+        "Runs a modifier if the request has a query parameter.",
     ),
     key("querystring.Verifier", Kind::Object, "", "No effect."),
     key(
         "url.Modifier",
         Kind::Block(URL),
         "",
-        "Request only: replaces parts of the URL. `Host` stays what it was.",
+        "Request only: replaces parts of the URL. `Host` is not changed.",
     ),
     key(
         "url.Filter",
         Kind::Block(URL_FILTER),
         "",
-        "Asks whether all of these parts of the request's URL are equal.",
+        "Runs a modifier if all of these parts of the request's URL are equal.",
     ),
     key(
         "url.RegexFilter",
         Kind::Block(URL_REGEX),
         "",
-        "Asks whether the request's whole URL matches.",
+        "Runs a modifier if the request's whole URL matches.",
     ),
     key("url.Verifier", Kind::Object, "", "No effect."),
     key(
         "cookie.Modifier",
         Kind::Block(COOKIE),
         "",
-        "Adds a cookie to the request, or sets one with the answer.",
+        "Adds a cookie to the request, or sets one with the response.",
     ),
     key(
         "cookie.Filter",
         Kind::Block(COOKIE_FILTER),
         "",
-        "Asks for a cookie of the request, or one that the answer sets.",
+        "Runs a modifier if the request has a cookie, or the response sets it.",
     ),
     key(
         "port.Modifier",
         Kind::Block(PORT),
         "",
-        "Request only: changes the port of the URL, and of a `Host` that was set. Exactly one of its fields.",
+        "Request only: changes the port of the URL, and of a `Host` that was set. Needs exactly one of its keys.",
     ),
     key(
         "port.Filter",
         Kind::Block(PORT_FILTER),
         "",
-        "Asks for the port of the request's URL.",
+        "Runs a modifier if the request's URL has this port.",
     ),
     key(
         "stash.Modifier",
         Kind::Block(STASH),
         "",
-        "Stores the request's whole URL in a header; the answer gets the header too.",
+        "Stores the request's whole URL in a header of the request and of the response.",
     ),
     key(
         "status.Modifier",
         Kind::Block(STATUS),
         "",
-        "Answer only: sets the status.",
+        "Response only: sets the status.",
     ),
     key("status.Verifier", Kind::Object, "", "No effect."),
     key(
         "body.Modifier",
         Kind::Block(BODY),
         "",
-        "Replaces the body, and removes `Content-Encoding`. Of an answer to a request with a `Range`, it sends the part.",
+        "Replaces the body, and removes `Content-Encoding`. For a request with `Range`, the response contains that range.",
     ),
     key(
         "static.Modifier",
         Kind::Block(STATIC),
         "",
-        "Answers with a file instead of calling the backend.",
+        "Responds with a file instead of calling the backend.",
     ),
     key(
         "fifo.Group",
         Kind::Block(FIFO),
         "",
-        "Runs modifiers in their order.",
+        "Runs modifiers in order.",
     ),
     key(
         "priority.Group",
         Kind::Block(PRIORITY),
         "",
-        "Runs modifiers by priority, the highest first; of equal ones the last in the list first.",
+        "Runs modifiers by priority, the highest first. Among equal priorities, the last in the list is first.",
     ),
 ];
 
@@ -184,7 +184,7 @@ pub(super) const HEADER_REGEX: &[Key] = &[
         "regex",
         Kind::Text,
         "",
-        "Regular expression, RE2 syntax, to be found anywhere in a value; required.",
+        "Regular expression, RE2 syntax, that may match anywhere in a value; required.",
     ),
     THEN,
     SCOPE,
@@ -198,7 +198,7 @@ pub(super) const QUERY: &[Key] = &[
 
 pub(super) const QUERY_FILTER: &[Key] = &[
     key("name", Kind::Text, "", "Name of the parameter; required."),
-    key("value", Kind::Text, "", "Its value; empty: any."),
+    key("value", Kind::Text, "", "Its value. Empty means any value."),
     THEN,
     ELSE,
     SCOPE,
@@ -232,7 +232,7 @@ pub(super) const URL_FILTER: &[Key] = &[
         "host",
         Kind::Text,
         "",
-        "Its host, with the port if there is one; `*` stands for any label.",
+        "Its host, with the port if there is one; `*` matches any label.",
     ),
     PATH,
     RAW_QUERY,
@@ -246,7 +246,7 @@ pub(super) const URL_REGEX: &[Key] = &[
         "regex",
         Kind::Text,
         "",
-        "Regular expression, RE2 syntax, to be found anywhere in the URL; required.",
+        "Regular expression, RE2 syntax, that may match anywhere in the URL; required.",
     ),
     THEN,
     ELSE,
@@ -256,33 +256,33 @@ pub(super) const URL_REGEX: &[Key] = &[
 pub(super) const COOKIE: &[Key] = &[
     key("name", Kind::Text, "", "Name of the cookie; required."),
     VALUE,
-    key("path", Kind::Text, "", "`Path`, of an answer's."),
-    key("domain", Kind::Text, "", "`Domain`, of an answer's."),
+    key("path", Kind::Text, "", "`Path`, in a response."),
+    key("domain", Kind::Text, "", "`Domain`, in a response."),
     key(
         "expires",
         Kind::Text,
         "",
-        "`Expires`, of an answer's, as in `2030-01-02T03:04:05Z`.",
+        "`Expires`, in a response, as in `2030-01-02T03:04:05Z`.",
     ),
-    key("secure", Kind::Bool, "false", "`Secure`, of an answer's."),
+    key("secure", Kind::Bool, "false", "`Secure`, in a response."),
     key(
         "httpOnly",
         Kind::Bool,
         "false",
-        "`HttpOnly`, of an answer's.",
+        "`HttpOnly`, in a response.",
     ),
     key(
         "maxAge",
         Kind::Integer,
         "0",
-        "`Max-Age` in seconds, of an answer's; 0: none, below 0: expires now.",
+        "`Max-Age` in seconds, in a response. 0 means none, a negative value means that it expires now.",
     ),
     SCOPE,
 ];
 
 pub(super) const COOKIE_FILTER: &[Key] = &[
     key("name", Kind::Text, "", "Name of the cookie; required."),
-    key("value", Kind::Text, "", "Its value; empty: any."),
+    key("value", Kind::Text, "", "Its value. Empty means any value."),
     THEN,
     ELSE,
     SCOPE,
@@ -294,7 +294,7 @@ pub(super) const PORT: &[Key] = &[
         "defaultForScheme",
         Kind::Bool,
         "false",
-        "80 or 443, as the scheme has it.",
+        "80 or 443, depending on the scheme.",
     ),
     key("remove", Kind::Bool, "false", "No port."),
     SCOPE,
@@ -305,7 +305,7 @@ pub(super) const PORT_FILTER: &[Key] = &[
         "port",
         Kind::Integer,
         "",
-        "The port; that of the scheme where the URL has none. Required.",
+        "The port. A URL without one has the port of its scheme. Required.",
     ),
     THEN,
     SCOPE,
@@ -342,13 +342,13 @@ pub(super) const STATIC: &[Key] = &[
         "rootPath",
         Kind::Text,
         "",
-        "The folder that files come from; the path of the call is appended. Required.",
+        "The folder of the files, to which the path of the call is appended. Required.",
     ),
     key(
         "explicitPaths",
         Kind::TextMap,
         "{}",
-        "Files for single paths, from the same folder: `{\"/\": \"index.html\"}`.",
+        "Files for specific paths, from the same folder: `{\"/\": \"index.html\"}`.",
     ),
     SCOPE,
 ];
@@ -359,7 +359,7 @@ pub(super) const FIFO: &[Key] = &[
         "aggregateErrors",
         Kind::Bool,
         "false",
-        "Go on when one fails, and fail in the end.",
+        "Continue if one fails, and fail at the end.",
     ),
     SCOPE,
 ];

@@ -38,7 +38,7 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: "modifier/martian",
     aliases: &["github.com/devopsfaith/krakend-martian"],
     guard: false,
-    doc: "Changes the call as it is sent and the answer as it came: exactly one of these modifiers, of which groups and filters hold others. Each may have a `scope`, a list of `request` and `response`; without it, it acts wherever it can.",
+    doc: "Changes the call before it is sent and the response after it has arrived: exactly one of these modifiers. Groups and filters contain other modifiers. Each modifier may have a `scope`, a list of `request` and `response`. Without a `scope`, a modifier applies to both if it can.",
     keys: config::KEYS,
     compile: compile::backend,
 };

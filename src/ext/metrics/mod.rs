@@ -15,7 +15,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "telemetry/metrics",
     aliases: &["github_com/devopsfaith/krakend-metrics"],
     guard: false,
-    doc: "Counts requests and shows the counters at `/__stats` of a port of its own.",
+    doc: "Counts requests and serves the counters at `/__stats` on a separate port.",
     keys: config::KEYS,
     compile: compile::service,
 };

@@ -6,20 +6,20 @@ pub const METRICS: Namespace = Namespace {
     name: "portcullis/metrics",
     aliases: &[],
     guard: true,
-    doc: "A page for Prometheus at `/metrics`. Off unless this block is there.",
+    doc: "A page for Prometheus at `/metrics`. It is off without this block.",
     keys: &[
         key("listen", Kind::Text, "127.0.0.1:9090", "Address and port."),
         key(
             "per_endpoint",
             Kind::Bool,
             "true",
-            "Counters for each endpoint; without them the page stays small with thousands of routes.",
+            "Count for each endpoint. `false` keeps the page small with thousands of endpoints.",
         ),
         key(
             "page",
             Kind::Bool,
             "false",
-            "A read-only page for people at `/`: routes, rejected requests, backends, key sets, certificates.",
+            "A read-only page for a browser at `/`: routes, rejected requests, backends, key sets, certificates.",
         ),
     ],
 };

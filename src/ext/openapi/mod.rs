@@ -10,7 +10,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "documentation/openapi",
     aliases: &[],
     guard: false,
-    doc: "For `portcullis openapi export`: what its document says of the whole API. It changes no request.",
+    doc: "For `portcullis openapi export`: what the document says about the whole API. It does not affect requests.",
     keys: config::SERVICE,
     compile: |_, _| ServicePart::Nothing,
 };
@@ -20,7 +20,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "documentation/openapi",
     aliases: &[],
     guard: false,
-    doc: "For `portcullis openapi export`: what its document says of this endpoint. It changes no request.",
+    doc: "For `portcullis openapi export`: what the document says about this endpoint. It does not affect requests.",
     keys: config::ENDPOINT,
     compile: |_, _, _| EndpointPart::Nothing,
 };

@@ -34,50 +34,55 @@ pub(super) const KEYS: &[Key] = &[
         "trace_sample_rate",
         Kind::Number,
         "1",
-        "Which part of the requests is traced, 0 to 1, where the client has not decided yet. 0 traces none.",
+        "The share of requests that is traced, 0 to 1, if the client has not already decided. 0 traces none.",
     ),
     key(
         "skip_paths",
         Kind::Texts,
         "health path, /__debug/, /__echo/, /__stats/",
-        "Paths and patterns of endpoints that are not reported; `/a/` stands for everything below it.",
+        "Paths and patterns of endpoints that are not reported; `/a/` means everything below it.",
     ),
-    key("exporters", Kind::Block(EXPORTERS), "", "Where data goes."),
+    key(
+        "exporters",
+        Kind::Block(EXPORTERS),
+        "",
+        "Where the data is sent.",
+    ),
     key(
         "layers",
         Kind::Block(LAYERS),
         "everything on",
-        "What is reported.",
+        "The layers that are reported.",
     ),
     key(
         "histograms",
         Kind::Block(HISTOGRAMS),
         "",
-        "Upper ends of the buckets.",
+        "Upper bounds of the buckets.",
     ),
     key(
         "propagators",
         Kind::Texts,
         "[\"tracecontext\"]",
-        "Ours: the header formats of trace contexts: `tracecontext`, `b3`, `b3multi`, `baggage`. `OTEL_PROPAGATORS` is the same.",
+        "Ours: the header formats of trace contexts: `tracecontext`, `b3`, `b3multi`, `baggage`. The environment variable `OTEL_PROPAGATORS` does the same.",
     ),
     key(
         "propagate_baggage",
         Kind::Bool,
         "false",
-        "Ours: pass the client's `baggage` on to backends, whatever `input_headers` says.",
+        "Ours: pass the client's `baggage` on to backends, regardless of `input_headers`.",
     ),
     key(
         "disable_injection",
         Kind::Bool,
         "false",
-        "Ours: write no trace context into calls to backends.",
+        "Ours: send no trace context to backends.",
     ),
     key(
         "trust_incoming",
         Kind::Choice(&["always", "trusted_proxies", "never"]),
         "always",
-        "Ours: whose trace context is continued; that of others becomes a link.",
+        "Ours: whose trace context is continued. The trace context of others becomes a link.",
     ),
 ];
 
@@ -98,7 +103,7 @@ const PROMETHEUS: &[Key] = &[
         "",
         "Must be unique among all exporters.",
     ),
-    key("port", Kind::Integer, "9090", "Where the page is served."),
+    key("port", Kind::Integer, "9090", "The port of the page."),
     key("host", Kind::Text, "127.0.0.1", "The address to listen on."),
     key("listen_ip", Kind::Text, "127.0.0.1", "The same."),
     key(
@@ -111,14 +116,14 @@ const PROMETHEUS: &[Key] = &[
         "go_metrics",
         Kind::Bool,
         "false",
-        "There is no Go runtime here: has no effect.",
+        "No effect, because there is no Go runtime.",
     ),
     key("disable_metrics", Kind::Bool, "false", "No page."),
     key(
         "custom_metric_reporting_period",
         Kind::Integer,
         "",
-        "Has no effect: a page always shows the present.",
+        "No effect: a page always shows the current values.",
     ),
 ];
 
@@ -133,7 +138,7 @@ const OTLP: &[Key] = &[
         "host",
         Kind::Text,
         "localhost",
-        "Name or address; `https://` before it asks for TLS.",
+        "Name or address. With `https://` before it, TLS is used.",
     ),
     key(
         "port",
@@ -145,15 +150,20 @@ const OTLP: &[Key] = &[
         "use_http",
         Kind::Bool,
         "false",
-        "Protobuf over HTTP instead of gRPC.",
+        "Send Protobuf over HTTP instead of gRPC.",
     ),
     key(
         "disable_metrics",
         Kind::Bool,
         "false",
-        "No metrics go there.",
+        "Send no metrics to it.",
     ),
-    key("disable_traces", Kind::Bool, "false", "No traces go there."),
+    key(
+        "disable_traces",
+        Kind::Bool,
+        "false",
+        "Send no traces to it.",
+    ),
     key(
         "custom_metric_reporting_period",
         Kind::Integer,
@@ -167,13 +177,13 @@ const HISTOGRAMS: &[Key] = &[
         "time_buckets",
         Kind::List,
         "KrakenD's 20",
-        "In seconds, rising.",
+        "In seconds, in ascending order.",
     ),
     key(
         "size_buckets",
         Kind::List,
         "KrakenD's 15",
-        "In bytes, rising.",
+        "In bytes, in ascending order.",
     ),
 ];
 
@@ -241,13 +251,13 @@ pub(super) const BACKEND: &[Key] = &[
         "metrics",
         Kind::Block(PARTS),
         "everything on",
-        "What is counted; what is not named is off.",
+        "What is counted. Keys that are missing here are off.",
     ),
     key(
         "traces",
         Kind::Block(PARTS),
         "everything on",
-        "Which spans there are; what is not named is off.",
+        "Which spans are recorded. Keys that are missing here are off.",
     ),
 ];
 
@@ -257,14 +267,14 @@ pub(super) const PARTS: &[Key] = &[
         "disable_stage",
         Kind::Bool,
         "false",
-        "Without the call as a whole.",
+        "Leave out the call as a whole.",
     ),
     key("round_trip", Kind::Bool, "false", "Each round trip."),
     key(
         "read_payload",
         Kind::Bool,
         "false",
-        "Reading answers; includes `round_trip`.",
+        "Reading responses; includes `round_trip`.",
     ),
     key(
         "detailed_connection",
@@ -281,13 +291,13 @@ const REPORT_HEADERS: Key = key(
     "report_headers",
     Kind::Bool,
     "false",
-    "Show header fields in spans; credentials and cookies are masked.",
+    "Show headers in spans. Credentials and cookies are masked.",
 );
 const SKIP_HEADERS: Key = key(
     "skip_headers",
     Kind::Texts,
     "[]",
-    "Fields that are not shown.",
+    "Headers that are not shown.",
 );
 
 const ATTRIBUTE: &[Key] = &[
@@ -329,21 +339,26 @@ pub(super) const BACKEND_KEYS: &[Key] = &[
         "backend",
         Kind::Block(BACKEND),
         "",
-        "Replaces the service's `layers.backend`; a missing half is the service's.",
+        "Replaces the service's `layers.backend`; a missing part is the service's.",
     ),
-    key("global", Kind::Block(GLOBAL), "", "Has no effect here."),
-    key("proxy", Kind::Block(PROXY), "", "Has no effect here."),
+    key("global", Kind::Block(GLOBAL), "", "No effect here."),
+    key("proxy", Kind::Block(PROXY), "", "No effect here."),
 ];
 
 /// `telemetry/opentelemetry-security`.
-pub(super) const SECURITY_KEYS: &[Key] = &[key("otlp", Kind::Blocks(SECURITY), "", "By exporter.")];
+pub(super) const SECURITY_KEYS: &[Key] = &[key(
+    "otlp",
+    Kind::Blocks(SECURITY),
+    "",
+    "One entry per exporter.",
+)];
 
 const SECURITY: &[Key] = &[
-    key("name", Kind::Text, "", "The exporter's."),
+    key("name", Kind::Text, "", "The name of the exporter."),
     key(
         "headers",
         Kind::TextMap,
         "",
-        "Header fields of every request to it, credentials for instance.",
+        "Headers of every request to it, for example credentials.",
     ),
 ];

@@ -115,7 +115,7 @@ pub(super) const SECURITY: ServiceExtension = ServiceExtension {
     namespace: "telemetry/opentelemetry-security",
     aliases: &[],
     guard: false,
-    doc: "Header fields for collectors, by the name of the exporter.",
+    doc: "Headers for collectors, by the name of the exporter.",
     keys: config::SECURITY_KEYS,
     compile: exporters::security,
 };
@@ -125,7 +125,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: NAMESPACE,
     aliases: &[],
     guard: false,
-    doc: "Traces and metrics, by KrakenD's names or OpenTelemetry's. See [observability.md](observability.md).",
+    doc: "Traces and metrics, with KrakenD's or OpenTelemetry's names. See [observability.md](observability.md).",
     keys: config::KEYS,
     compile: compile::service,
 };
@@ -135,7 +135,7 @@ pub(super) const OPENCENSUS: ServiceExtension = ServiceExtension {
     namespace: "telemetry/opencensus",
     aliases: &["github_com/devopsfaith/krakend-opencensus"],
     guard: false,
-    doc: "The older form of `telemetry/opentelemetry`, mapped onto it where there is a counterpart.",
+    doc: "The older form of `telemetry/opentelemetry`, mapped to it where there is an equivalent.",
     keys: opencensus::KEYS,
     compile: opencensus::service,
 };
@@ -145,7 +145,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: NAMESPACE,
     aliases: &[],
     guard: false,
-    doc: "What is reported of this endpoint.",
+    doc: "What is reported for this endpoint.",
     keys: config::ENDPOINT_KEYS,
     compile: overrides::endpoint_block,
 };
@@ -155,7 +155,7 @@ pub(super) const BACKEND: BackendExtension = BackendExtension {
     namespace: NAMESPACE,
     aliases: &[],
     guard: false,
-    doc: "What is reported of this backend.",
+    doc: "What is reported for this backend.",
     keys: config::BACKEND_KEYS,
     compile: overrides::backend_block,
 };

@@ -23,7 +23,7 @@ pub(super) const KEYS: &[Key] = &[
         "sample_rate",
         Kind::Integer,
         "0",
-        "Percent of the requests without a parent that are traced.",
+        "The percentage of requests without a parent that are traced.",
     ),
     key(
         "reporting_period",
@@ -35,9 +35,14 @@ pub(super) const KEYS: &[Key] = &[
         "enabled_layers",
         Kind::Block(LAYERS),
         "all",
-        "What is reported.",
+        "The layers that are reported.",
     ),
-    key("exporters", Kind::Block(EXPORTERS), "", "Where data goes."),
+    key(
+        "exporters",
+        Kind::Block(EXPORTERS),
+        "",
+        "Where the data is sent.",
+    ),
 ];
 
 const LAYERS: &[Key] = &[
@@ -69,36 +74,36 @@ const EXPORTERS: &[Key] = &[
 ];
 
 const PROMETHEUS: &[Key] = &[
-    key("port", Kind::Integer, "9090", "Where the page is served."),
+    key("port", Kind::Integer, "9090", "The port of the page."),
     key(
         "namespace",
         Kind::Text,
         "",
-        "Has no effect: names have no prefix.",
+        "No effect: names have no prefix.",
     ),
     key(
         "tag_host",
         Kind::Bool,
         "",
-        "Has no effect: labels are always there.",
+        "No effect: labels are always present.",
     ),
     key(
         "tag_path",
         Kind::Bool,
         "",
-        "Has no effect: labels are always there.",
+        "No effect: labels are always present.",
     ),
     key(
         "tag_method",
         Kind::Bool,
         "",
-        "Has no effect: labels are always there.",
+        "No effect: labels are always present.",
     ),
     key(
         "tag_statuscode",
         Kind::Bool,
         "",
-        "Has no effect: labels are always there.",
+        "No effect: labels are always present.",
     ),
 ];
 

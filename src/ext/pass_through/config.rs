@@ -6,11 +6,11 @@ pub const PASS_THROUGH: Namespace = Namespace {
     name: "portcullis/pass-through",
     aliases: &[],
     guard: true,
-    doc: "Clients get the backend's status while its body is still decoded and shaped: any 2xx is success, any other answer passes with its own body. For the one backend of an endpoint.",
+    doc: "Clients get the backend's status, and its body is still decoded and transformed. Any 2xx is a success; any other response is passed on with its own body. For endpoints with one backend.",
     keys: &[key(
         "headers",
         Kind::Texts,
         "[]",
-        "Header fields of the answer that reach the client, too; not `Content-Type` and what frames the body.",
+        "Response headers that are also sent to the client, except `Content-Type` and the headers that frame the body.",
     )],
 };

@@ -16,7 +16,7 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         "capacity",
         Kind::Integer,
         "",
-        "How many requests may come at once. Without it the rate per second, at least 1.",
+        "How many requests may arrive at once. The default is the rate per second, at least 1.",
     ),
     key(
         "client_max_rate",
@@ -28,56 +28,55 @@ pub(super) const ENDPOINT_KEYS: &[Key] = &[
         "client_capacity",
         Kind::Integer,
         "",
-        "How many requests of one client may come at once. Without it as KrakenD derives it: 1 unless `max_rate` is \
-         at least one a second, and then `client_max_rate` per second.",
+        "How many requests of one client may arrive at once. The default is KrakenD's: `client_max_rate` per second if `max_rate` is at least one per second, otherwise 1.",
     ),
     key(
         "every",
         Kind::Duration,
         "1s",
-        "The time in which the rates count, at least one second.",
+        "The period of the rates, at least one second.",
     ),
     key(
         "strategy",
         Kind::Choice(&["ip", "header", "param", "claim"]),
         "",
-        "How clients are told apart. `claim` is ours: a claim of the verified token.",
+        "How clients are identified. `claim` is ours: a claim of the verified token.",
     ),
     key(
         "key",
         Kind::Text,
         "",
-        "The header, the path parameter or the claim. With `ip`, a header that holds the address.",
+        "The header, the path parameter or the claim. With `ip`, a header with the address.",
     ),
     key(
         "num_shards",
         Kind::Integer,
         "2048",
-        "Parts of the table of clients; more than 64 make no difference.",
+        "Parts of the table of clients. Values above 64 make no difference.",
     ),
     key(
         "cleanup_period",
         Kind::Duration,
         "1m",
-        "Accepted; forgetting clients needs no period here.",
+        "Accepted and ignored: idle clients are removed without a period.",
     ),
     key(
         "cleanup_threads",
         Kind::Integer,
         "1",
-        "Accepted; forgetting clients needs no threads here.",
+        "Accepted and ignored: idle clients are removed without extra threads.",
     ),
     key(
         "limit_headers",
         Kind::Choice(&["none", "ratelimit", "x-ratelimit", "both"]),
         "none",
-        "Ours: tells clients their limits in `RateLimit` and `RateLimit-Policy`, or in `X-RateLimit-*`.",
+        "Ours: tell clients their limits in `RateLimit` and `RateLimit-Policy`, or in `X-RateLimit-*`.",
     ),
     key(
         "redis",
         Kind::Bool,
         "false",
-        "Ours: counts in the Redis of `portcullis/redis`, together with all other gateways.",
+        "Ours: count in the Redis of `portcullis/redis`, together with all other gateways.",
     ),
 ];
 
@@ -93,14 +92,9 @@ pub(super) const BACKEND_KEYS: &[Key] = &[
         "capacity",
         Kind::Integer,
         "",
-        "How many calls may come at once. Without it the rate per second, at least 1.",
+        "How many calls may be made at once. The default is the rate per second, at least 1.",
     ),
-    key(
-        "every",
-        Kind::Duration,
-        "1s",
-        "The time in which the rate counts.",
-    ),
+    key("every", Kind::Duration, "1s", "The period of the rate."),
 ];
 
 /// `qos/ratelimit/router` as configured.

@@ -37,7 +37,7 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     namespace: "qos/ratelimit/router",
     aliases: &[],
     guard: true,
-    doc: "Limits the requests to an endpoint, of all clients together and of each client.",
+    doc: "Limits the requests to an endpoint, for all clients together and for each client.",
     keys: config::ENDPOINT_KEYS,
     compile: compile::endpoint,
 };

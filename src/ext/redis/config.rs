@@ -15,25 +15,25 @@ pub(super) const KEYS: &[Key] = &[
         "pool_size",
         Kind::Integer,
         "4",
-        "Connections of each gateway.",
+        "The number of connections of each gateway.",
     ),
     key(
         "timeout",
         Kind::Duration,
         "5ms",
-        "How long a request waits for Redis at most. Then it is decided by what Redis said last (refused with `\"on_failure\": \"closed\"`), and the late answer is settled with the requests after it. After several answers that do not come, `on_failure` decides until Redis answers again.",
+        "The longest time that a request waits for Redis. After it, the last response of Redis decides (with `\"on_failure\": \"closed\"` the request is rejected), and the late response counts for the requests that follow. After several missing responses, `on_failure` decides until Redis responds again.",
     ),
     key(
         "on_failure",
         Kind::Choice(&["local", "open", "closed"]),
         "local",
-        "Without Redis: each gateway counts for itself, every request passes, or none does.",
+        "Without Redis: each gateway counts for itself, all requests pass, or no request passes.",
     ),
     key(
         "namespace",
         Kind::Text,
         "default",
-        "Keeps the keys of several installations in one Redis apart.",
+        "Separates the keys of several installations in one Redis.",
     ),
 ];
 

@@ -7,19 +7,19 @@ pub(super) const KEYS: &[Key] = &[
         "header",
         Kind::Text,
         "X-Request-Id",
-        "The header field that carries the id.",
+        "The header with the id.",
     ),
     key(
         "trust",
         Kind::Bool,
         "false",
-        "Keep the id that a client sends, if it is 1 to 128 visible ASCII characters. For gateways behind something that sets it.",
+        "Keep the id that a client sends, if it is 1 to 128 visible ASCII characters. For gateways behind a proxy that sets it.",
     ),
     key(
         "respond",
         Kind::Bool,
         "true",
-        "Tell the client the id, in the same field.",
+        "Send the id to the client, in the same header.",
     ),
 ];
 

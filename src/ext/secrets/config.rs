@@ -6,11 +6,11 @@ pub const SECRETS: Namespace = Namespace {
     name: "portcullis/secrets",
     aliases: &[],
     guard: true,
-    doc: "Fills in `${NAME}`, `${file:/path}` and `${credential:name}` in every text of the file.",
+    doc: "Replaces `${NAME}`, `${file:/path}` and `${credential:name}` in every string of the file.",
     keys: &[key(
         "expand",
         Kind::Bool,
         "false",
-        "Whether it does. A literal `${` is then written `$${`.",
+        "Whether they are replaced. A literal `${` is then written `$${`.",
     )],
 };

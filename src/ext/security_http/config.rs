@@ -7,32 +7,32 @@ pub(super) const KEYS: &[Key] = &[
         "allowed_hosts",
         Kind::Texts,
         "any",
-        "Values of `Host`, port included, that are served.",
+        "Values of `Host`, with the port, that are served.",
     ),
     key(
         "allowed_hosts_are_regex",
         Kind::Bool,
         "false",
-        "The entries are regular expressions for the whole value.",
+        "The entries are regular expressions that must match the whole value.",
     ),
     key(
         "host_proxy_headers",
         Kind::Texts,
         "",
-        "The first of these fields that is there stands for `Host`.",
+        "The first of these headers that is present replaces `Host`.",
     ),
     key(
         "ssl_redirect",
         Kind::Bool,
         "false",
-        "Requests without TLS are sent to https.",
+        "Requests without TLS are redirected to https.",
     ),
     key("ssl_host", Kind::Text, "", "The host of that redirect."),
     key(
         "ssl_proxy_headers",
         Kind::TextMap,
         "",
-        "Fields whose value means that the client used TLS.",
+        "Headers whose value means that the client used TLS.",
     ),
     key(
         "sts_seconds",
@@ -44,13 +44,13 @@ pub(super) const KEYS: &[Key] = &[
         "sts_include_subdomains",
         Kind::Bool,
         "false",
-        "Adds `includeSubDomains`.",
+        "Add `includeSubDomains`.",
     ),
     key(
         "force_sts_header",
         Kind::Bool,
         "false",
-        "Sends it without TLS, too.",
+        "Also send it without TLS.",
     ),
     key(
         "frame_deny",
@@ -62,7 +62,7 @@ pub(super) const KEYS: &[Key] = &[
         "custom_frame_options_value",
         Kind::Text,
         "",
-        "Another value of `X-Frame-Options`.",
+        "A different value for `X-Frame-Options`.",
     ),
     key(
         "content_type_nosniff",
@@ -87,14 +87,9 @@ pub(super) const KEYS: &[Key] = &[
         "is_development",
         Kind::Bool,
         "false",
-        "Switches the host check, the redirect and STS off.",
+        "Switch off the host check, the redirect and STS.",
     ),
-    key(
-        "hpkp_public_key",
-        Kind::Text,
-        "",
-        "Accepted, without effect.",
-    ),
+    key("hpkp_public_key", Kind::Text, "", "Accepted and ignored."),
 ];
 
 /// `security/http` as configured.

@@ -15,7 +15,7 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     namespace: "security/http",
     aliases: &["github_com/devopsfaith/krakend-httpsecure"],
     guard: true,
-    doc: "Allowed hosts, redirects to TLS, and security fields on every answer but the health check's.",
+    doc: "Allowed hosts, redirects to TLS, and security headers in every response except that of the health check.",
     keys: config::KEYS,
     compile: compile::service,
 };

@@ -6,19 +6,19 @@ pub const STREAM: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
     guard: true,
-    doc: "Answers of `no-op` endpoints, which pass as they arrive.",
+    doc: "Responses of `no-op` endpoints, which are streamed.",
     keys: &[
         key(
             "idle_timeout",
             Kind::Duration,
             "60s",
-            "How long a stream may be silent.",
+            "How long a stream may be idle.",
         ),
         key(
             "total_timeout",
             Kind::Bool,
             "false",
-            "Cut streams at the endpoint's timeout, as KrakenD does.",
+            "End streams at the endpoint's timeout, as KrakenD does.",
         ),
     ],
 };
@@ -27,19 +27,19 @@ pub const STREAM_ENDPOINT: Namespace = Namespace {
     name: "portcullis/stream",
     aliases: &[],
     guard: true,
-    doc: "The answer of a `no-op` endpoint.",
+    doc: "The response of a `no-op` endpoint.",
     keys: &[
         key(
             "upgrade",
             Kind::Bool,
             "false",
-            "Let clients open a WebSocket to the backend. Token and limits are checked at the handshake; the service's `idle_timeout` ends a tunnel in which neither side speaks.",
+            "Let clients open a WebSocket to the backend. Token and limits are checked at the handshake; the service's `idle_timeout` ends a tunnel in which neither side sends anything.",
         ),
         key(
             "origins",
             Kind::Texts,
             "[] (any)",
-            "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients that send no `Origin` are no browsers and pass.",
+            "Web pages that may open a WebSocket, such as `https://app.example.com` (403 for others). Clients without `Origin` are not browsers and pass.",
         ),
         key(
             "connections",
