@@ -1,4 +1,4 @@
-//! Header fields and URL of one plain proxy call.
+//! Headers and URL of one plain proxy call.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};

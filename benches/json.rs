@@ -1,4 +1,4 @@
-//! What composing costs apart from the network: read, shape, merge and write bodies of a usual size.
+//! The cost of composing without the network: parse, transform, merge and write bodies of a typical size.
 
 use std::hint::black_box;
 
@@ -8,7 +8,7 @@ use portcullis::runtime::flatmap::Flatmap;
 use portcullis::runtime::json::{self, Depth, Style, Value};
 use portcullis::runtime::shape::{Shape, ShapeSpec};
 
-/// An answer like those of a product service: some scalars, a few nested objects, a list.
+/// A response like those of a product service: some scalars, a few nested objects, a list.
 fn body(items: usize) -> Bytes {
     let item = |at: usize| {
         format!(

@@ -1,4 +1,4 @@
-//! What a script costs: a header that is set, data that is changed, and the way through an interpreter alone.
+//! The cost of a script: setting a header, changing data, and entering the interpreter alone.
 //!
 //! `cargo bench --bench lua`
 

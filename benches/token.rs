@@ -1,4 +1,4 @@
-//! What a token costs: verified anew, remembered, or refused.
+//! The cost of a token: verified, found in the cache, or rejected.
 //!
 //! `cargo bench --bench token`; the budget for a whole request is in ARCHITECTURE.md.
 
@@ -139,7 +139,7 @@ fn refused(c: &mut Criterion) {
     });
 }
 
-/// A whole `auth/validator`: find the token, recall it, apply the rules, propagate a claim.
+/// A whole `auth/validator`: find the token, look it up in the cache, apply the rules, propagate a claim.
 fn endpoint(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("keys.json"), public_document()).unwrap();

@@ -1,4 +1,4 @@
-//! Any text as an expression, and any claims to run it on.
+//! Any text as an expression, evaluated with any claims.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -3,7 +3,7 @@
 use httparse::{Status, parse_chunk_size};
 use portcullis::server::chunks::Chunks;
 
-// The pieces in which a body comes change nothing, and what passes ends where Pingora's parser of sizes would end it.
+// The pieces in which a body arrives change nothing, and an accepted body ends where Pingora's parser of sizes ends it.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let whole = Chunks::default().scan(bytes);
     let mut chunks = Chunks::default();

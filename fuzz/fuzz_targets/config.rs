@@ -3,7 +3,7 @@
 use portcullis::config::load::{Format, parse};
 use portcullis::config::{Environment, Node, Report, Service};
 
-// No text makes the loader panic, in any format; and a tree that it made is read without a panic, too.
+// No text makes the loader panic, in any format, and the tree that it builds is read without a panic, too.
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let environment = Environment::of([("KRAKEND_PORT", "81"), ("NAME", "x${NAME}")]);
     for format in [Format::Json, Format::Yaml, Format::Toml] {

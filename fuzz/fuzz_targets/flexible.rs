@@ -19,9 +19,9 @@ impl Host for World {
     }
 }
 
-// No template makes the parser or the evaluator panic; every piece of the result knows where it comes from.
+// No template makes the parser or the evaluator panic; every piece of the result knows its origin.
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    // A name server must not be asked, and keys of 4096 bits take seconds.
+    // A name server must not be called, and keys of 4096 bits take seconds.
     if ["getHostByName", "genPrivateKey", "derivePassword", "bcrypt", "htpasswd"].iter().any(|it| text.contains(it)) {
         return;
     }

@@ -6,8 +6,8 @@ use portcullis::server::rewrite::usual_form;
 
 const MAX_BYTES: usize = 4096;
 
-// The pieces in which a head comes change nothing; what passes is, in its usual form, read to the same end by Pingora's
-// parser; and what was brought into that form passes again, as it is, with the same body.
+// The pieces in which a head arrives change nothing. An accepted head, in its usual form, is parsed to the same end by
+// Pingora's parser. A head in that form is accepted again unchanged, with the same body.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let whole = HeadReader::new(MAX_BYTES, MAX_FIELDS).advance(bytes);
     let mut reader = HeadReader::new(MAX_BYTES, MAX_FIELDS);
@@ -16,7 +16,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         .find(|step| *step != Ok(None))
         .unwrap_or(Ok(None));
     match whole {
-        // Which of two faults is met first may depend on the pieces; that there is one may not.
+        // Which of two errors is found first may depend on the pieces; whether there is one may not.
         Err(_) => assert!(pieces.is_err()),
         _ => assert_eq!(pieces, whole),
     }
@@ -24,7 +24,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let head = &bytes[..facts.length];
     let usual = usual_form(head, &facts);
     let read = usual.as_deref().unwrap_or(head);
-    // A target that is no text Pingora escapes before it parses again.
+    // Pingora escapes a target that is not UTF-8 before it parses it again.
     if read.is_ascii() {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS + 1];
         let whole = httparse::Request::new(&mut fields).parse(read);

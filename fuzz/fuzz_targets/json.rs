@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use portcullis::runtime::json::{Depth, Style, parse, to_bytes};
 
-// A body kept as slices and one read as a tree are the same body, and what is written reads back as itself.
+// A body kept as slices and one parsed as a tree are the same body, and the written text is parsed to the same value.
 libfuzzer_sys::fuzz_target!(|body: &[u8]| {
     let body = Bytes::copy_from_slice(body);
     let shallow = parse(&body, Depth::TopLevel);

@@ -2,7 +2,7 @@
 
 use portcullis::ext::lua::Matcher;
 
-// A pattern, a zero, and the text that it is looked for in.
+// A pattern, a zero, and the text in which it is searched.
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut parts = input.splitn(2, |byte| *byte == 0);
     let (pattern, text) = (

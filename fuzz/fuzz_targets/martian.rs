@@ -4,7 +4,7 @@ use std::path::Component;
 
 use portcullis::ext::martian::{below, range};
 
-// A part lies within its body, and no path leads out of a folder.
+// A range lies within its body, and no path leads out of a folder.
 libfuzzer_sys::fuzz_target!(|input: (&[u8], u64, &str)| {
     let (value, length, path) = input;
     if let range::Part::Some(part) = range::parse(value, length) {

@@ -2,7 +2,7 @@
 
 use portcullis::server::proxy_protocol::parse;
 
-// A preamble is decided once: what comes behind it changes nothing, and it is never longer than what came.
+// A header is decided once: the bytes after it change nothing, and it is never longer than the input.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let whole = parse(bytes);
     if let Ok(Some(preamble)) = whole {

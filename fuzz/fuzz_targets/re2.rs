@@ -2,7 +2,7 @@
 
 use portcullis::config::re2::{PatternError, sized};
 
-// What RE2 takes is understood by the crate that matches, unless it is too large.
+// The crate that matches accepts what RE2 accepts, unless it is too large.
 libfuzzer_sys::fuzz_target!(|pattern: &str| {
     if let Err(PatternError::Large(error)) = sized(pattern, 1 << 20) {
         assert!(matches!(error.to_string(), text if text.contains("size limit")));

@@ -1,9 +1,9 @@
-//! The arrows between the folders of `src/`, which the compiler does not police.
+//! The dependencies between the folders of `src/`, which the compiler does not check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may name whom, besides itself.
+/// The folders that each folder may use, besides itself.
 const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
@@ -28,14 +28,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["config", "runtime", "upstream", "jose", "telemetry"],
     ),
     ("runtime", &["upstream", "jose", "telemetry"]),
-    // A key-set source holds parsed keys.
+    // A key-set source contains parsed keys.
     ("upstream", &["jose", "telemetry"]),
     ("config", &[]),
     ("jose", &[]),
     ("telemetry", &[]),
 ];
 
-/// The only folders that know which library carries the bytes.
+/// The only folders that may name the HTTP library.
 const NAMES_PINGORA: &[&str] = &["server", "upstream"];
 
 struct Source {
@@ -108,7 +108,7 @@ fn sources() -> impl Iterator<Item = Source> {
         let folder = inside.iter().next().unwrap().to_str().unwrap().to_owned();
         let is_test = inside.file_stem().is_some_and(|s| s == "tests");
         if folder.ends_with(".rs") || is_test {
-            return None; // lib.rs and main.rs stand outside; tests may look anywhere
+            return None; // lib.rs and main.rs are in no folder; tests may use anything
         }
         let text = fs::read_to_string(&path).unwrap();
         Some(Source {
@@ -130,7 +130,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text without line comments and without the test module at the foot.
+/// The text without line comments and without the test module at its end.
 fn code_of(text: &str) -> String {
     let lines = text
         .lines()
@@ -141,7 +141,7 @@ fn code_of(text: &str) -> String {
     code.join("\n")
 }
 
-/// The folders named after `crate::`, sorted, each once.
+/// The folders named after `crate::`, sorted, without duplicates.
 fn used_folders(code: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, word) in code.match_indices("crate::") {

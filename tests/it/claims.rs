@@ -1,5 +1,5 @@
-//! What becomes of a token's claims behind the validator: limits by header, URLs of backends, and what
-//! `token explain` says of both.
+//! Uses of a token's claims after the validator: limits by header, URLs of backends, and what
+//! `token explain` prints about both.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ struct Running {
     metrics: u16,
 }
 
-/// A gateway whose endpoints may use `validator` as their token check, over a key file beside the configuration.
+/// A gateway whose endpoints may use `validator` as their token check, with a key file beside the configuration.
 fn start(endpoints: impl Fn(&dyn Fn(Value) -> Value) -> Value) -> Running {
     let signer = Signer::es256("k");
     let backend = Stub::with(
@@ -150,7 +150,7 @@ fn a_claim_that_cannot_be_a_segment_reaches_no_backend() {
     );
 }
 
-/// How many tokens were refused for a bad claim, over all endpoints.
+/// How many tokens were rejected for a bad claim, over all endpoints.
 fn total(page: &str) -> u32 {
     page.lines()
         .filter(|line| {

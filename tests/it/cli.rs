@@ -1,11 +1,11 @@
-//! The commands of the program from outside: arguments in, text and exit codes out.
+//! The commands of the program as a user runs them: arguments in, text and exit codes out.
 
 use std::process::Output;
 
 use crate::support::gateway::command;
 use crate::support::{Gateway, ports};
 
-/// A file that is served as it is.
+/// A file that is served unchanged.
 const GOOD: &str = r#"{"version": 3, "endpoints": [
     {"endpoint": "/a", "backend": [{"host": ["http://127.0.0.1:1"], "url_pattern": "/b"}]}
 ]}"#;
@@ -20,7 +20,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// Runs `arguments` with the path of a file of this content at their end.
+/// Runs `arguments`, followed by the path of a file with this content.
 fn with_file(content: &str, arguments: &[&str]) -> (i32, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.json");

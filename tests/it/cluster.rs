@@ -1,4 +1,4 @@
-//! Two gateways and one Redis: a limit that they hold together, and what becomes of it when Redis does not answer.
+//! Two gateways and one Redis: a limit that they share, and what happens if Redis does not respond.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Redis, Stub, eventually, pause};
 
-/// A way to Redis that takes its time: every byte comes through as much later.
+/// A slow connection to Redis: every byte is delayed by this time.
 struct SlowWay {
     port: u16,
     delay: Arc<AtomicU64>,
@@ -48,7 +48,7 @@ impl SlowWay {
     }
 }
 
-/// Copies from one to the other; what is on the way does not hold up what comes behind it.
+/// Copies from one to the other. Bytes in flight do not delay those after them.
 fn pump(mut from: TcpStream, mut to: TcpStream, delay: Arc<AtomicU64>) {
     let (send, receive) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
     std::thread::spawn(move || {
@@ -72,7 +72,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, delay: Arc<AtomicU64>) {
 }
 
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
-/// Bounds a broken build, not a slow machine.
+/// The limit for a broken build. It is long enough for a slow machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// One endpoint, `/a`, with this limit in this Redis.
@@ -100,14 +100,14 @@ fn status(gateway: &Gateway, who: &str) -> u16 {
     gateway.get_with("/a", &[("X-Who", who)]).status
 }
 
-/// How many of `count` requests of one client pass, dealt to the gateways in turn.
+/// How many of `count` requests of one client pass, sent to the gateways in turn.
 fn passing(gateways: &[&Gateway], who: &str, count: usize) -> usize {
     (0..count)
         .filter(|n| status(gateways[n % gateways.len()], who) == 200)
         .count()
 }
 
-/// Waits until the gateway counts in Redis: a client's first request leaves a key there.
+/// Waits until the gateway counts in Redis: the first request of a client creates a key there.
 fn counts_in(redis: &Redis, gateway: &Gateway) {
     let mut turn = 0;
     eventually("the gateway counts in Redis", LIMIT, || {
@@ -118,8 +118,8 @@ fn counts_in(redis: &Redis, gateway: &Gateway) {
     });
 }
 
-/// Sends requests on one connection until they are refused after `until`; adds those that passed to `passed`.
-/// Returns when the last answer, a refusal, had come.
+/// Sends requests on one connection until they are rejected after `until`; adds those that passed to `passed`.
+/// Returns when the last response, a rejection, arrived.
 fn send_until(port: u16, until: Instant, passed: &AtomicU64) {
     let mut client = Client::connect(port).unwrap();
     loop {
@@ -135,7 +135,7 @@ fn send_until(port: u16, until: Instant, passed: &AtomicU64) {
     }
 }
 
-/// Uses up what is there, with all connections; both ends of a measurement are at an empty bucket.
+/// Uses up the whole bucket with all connections, so that a measurement begins and ends with an empty bucket.
 fn round(ports: &[u16], lasting: Duration) -> u64 {
     let passed = AtomicU64::new(0);
     let until = Instant::now() + lasting;
@@ -152,7 +152,7 @@ fn round(ports: &[u16], lasting: Duration) -> u64 {
 fn two_gateways_hold_one_rate_within_two_percent() {
     let Some(redis) = Redis::start() else { return };
     let stub = Stub::with(ANY);
-    // A machine under load may be slow to answer; that must not look like a limit that leaks.
+    // A machine under load may respond slowly; that must not look like a limit that lets too much pass.
     let store = json!({ "url": redis.url(), "timeout": "10s", "on_failure": "closed" });
     let limit = json!({ "max_rate": 100, "capacity": 100 });
     let file = config(&stub, &store, &limit);
@@ -191,7 +191,7 @@ fn two_gateways_count_one_client_together() {
     assert_eq!(passing(&[&one, &two], "a", 120), 50);
     assert_eq!(status(&one, "a"), 429);
     assert_eq!(passing(&[&two, &one], "b", 60), 50);
-    // A client is told apart by what is in its header; the store need not know that.
+    // A client is identified by the value of its header, which must not be readable in Redis.
     assert!(!redis.command("KEYS *").contains("new-"));
 }
 
@@ -208,13 +208,13 @@ fn a_flushed_redis_costs_no_request() {
     }
     assert_eq!(passing(&[&one, &two], "a", 30), 30);
     assert!(redis.command("SCRIPT FLUSH").starts_with("+OK"));
-    // The script is gone, the count is not.
+    // The script is gone, but the count is still there.
     assert_eq!(passing(&[&one, &two], "a", 60), 20);
     assert!(redis.command("FLUSHALL").starts_with("+OK"));
     assert_eq!(passing(&[&two, &one], "a", 60), 50);
 }
 
-/// A gateway for each answer to the question what happens without Redis.
+/// A gateway for each value of `on_failure`.
 fn three(redis: &Redis, stub: &Stub, timeout: &str) -> [Gateway; 3] {
     ["local", "open", "closed"].map(|choice| {
         let store = json!({ "url": redis.url(), "timeout": timeout, "on_failure": choice });
@@ -222,7 +222,7 @@ fn three(redis: &Redis, stub: &Stub, timeout: &str) -> [Gateway; 3] {
     })
 }
 
-/// What the three do with sixty requests of a client that is new to them.
+/// How the three treat sixty requests of a new client.
 fn without_redis(gateways: &[Gateway; 3], who: &str) -> [usize; 3] {
     gateways
         .each_ref()
@@ -249,7 +249,7 @@ fn a_stopped_redis_leaves_each_gateway_to_its_rule() {
     redis.begin();
     for gateway in &gateways {
         counts_in(&redis, gateway);
-        // A request finds out, and the one that left a key may have lost its answer.
+        // The first request detects the failure, and the request that created a key may have lost its response.
         eventually("its return is logged", LIMIT, || {
             status(gateway, "x");
             gateway.output().contains("available again")
@@ -298,11 +298,11 @@ fn a_stalled_redis_stalls_nobody() {
         passed
     });
     redis.signal("CONT");
-    // Those that asked Redis before its silence was known are decided by the same rule.
+    // Requests that asked Redis before its failure was known are decided by the same rule.
     assert_eq!(passed, [50, 100, 0]);
     took.sort();
     let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
-    // Five milliseconds once in a second; the rest of the allowance is the test machine's.
+    // Five milliseconds once per second; the rest of the limit is for the test machine.
     assert!(median < Duration::from_millis(50), "median {median:?}");
     assert!(worst < Duration::from_secs(1), "worst {worst:?}");
     for gateway in &gateways {
@@ -310,7 +310,7 @@ fn a_stalled_redis_stalls_nobody() {
     }
 }
 
-/// Sends about `per_second` requests to each gateway for so long. How many passed in each fifth of a second.
+/// Sends about `per_second` requests to each gateway for this time. Returns how many passed in each fifth of a second.
 fn steady(ports: [u16; 2], per_second: u32, lasting: Duration) -> Vec<u64> {
     const CONNECTIONS: u32 = 8;
     let slots: Vec<AtomicU64> = (0..=lasting.as_millis() / 200)
@@ -365,7 +365,7 @@ fn a_slow_redis_lets_no_more_pass_than_the_limit() {
             way.takes(Duration::from_millis(delay));
             let time = Duration::from_secs(5);
             let passed: u64 = steady([one.port(), two.port()], 100, time).iter().sum();
-            // One burst, twice for an endpoint's bucket that was idle, and what the time brings.
+            // One burst, twice for an endpoint's bucket that was idle, and the rate for the time.
             let most = 40 * time.as_secs() + 2 * 40 + 4;
             let least = 40 * time.as_secs() * 8 / 10;
             assert!(
@@ -403,7 +403,7 @@ fn a_hiccup_of_redis_gives_nobody_a_full_bucket() {
             .sum()
     });
     let all = before as f64 + passed as f64;
-    // Were each gateway to begin with a bucket of its own, there would be 200 more.
+    // If each gateway began with its own bucket, there would be 200 more.
     let most = 100.0 + 2.0 * 5.0 * start.elapsed().as_secs_f64() + 20.0;
     assert!(all < most, "{all} passed, at most {most:.0} were due");
 }

@@ -1,4 +1,4 @@
-//! The files of `conf/` run as they are, but for ports and the provider's address.
+//! The files of `conf/` run unchanged, except for ports and the provider's address.
 
 use std::path::Path;
 use std::process::Output;
@@ -21,7 +21,7 @@ const NAMES: [&str; 10] = [
     "validation.json",
 ];
 
-/// No configuration, but what says what one may hold.
+/// The schema of configurations, which is not a configuration itself.
 const SCHEMA: &str = "portcullis.schema.json";
 
 fn text(name: &str) -> String {

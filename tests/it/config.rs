@@ -1,4 +1,4 @@
-//! Files in, mistakes out: what starts, what does not, and what is said about it.
+//! Configurations and their errors: which files start, which do not, and the messages about them.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -18,7 +18,7 @@ fn compiled(text: &str) -> Outcome {
     compiled_in(text, &[])
 }
 
-/// The same with variables of the environment.
+/// The same with environment variables.
 pub(crate) fn compiled_in(text: &str, variables: &[(&str, &str)]) -> Outcome {
     // The system's certificates are read once for all tests.
     static CLIENTS: LazyLock<(Arc<Clients>, Arc<Client>)> = LazyLock::new(|| {
@@ -73,7 +73,7 @@ fn warnings(text: &str) -> Vec<String> {
     shown(&outcome.findings)
 }
 
-/// The configuration of a recorded case, its places filled in.
+/// The configuration of a recorded case, with its placeholders filled in.
 fn case_text(case: &serde_json::Value) -> String {
     let text = match case.get("config_text").and_then(|text| text.as_str()) {
         Some(text) => text.to_owned(),
@@ -97,7 +97,7 @@ fn cases(area: &str) -> Vec<(String, serde_json::Value)> {
         .filter_map(|entry| {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             let name = entry.file_name().to_string_lossy().into_owned();
-            // One case answers deeper nesting than this reader allows; its configuration is plain.
+            // One case responds with deeper nesting than this parser allows; its configuration is plain.
             Some((name, serde_json::from_str(&text).ok()?))
         })
         .collect();
@@ -125,10 +125,10 @@ fn what_the_reference_refuses_is_refused_in_its_words() {
     }
 }
 
-/// Cases that the reference starts and that must not start: see tests/conformance/deviations.toml.
+/// Cases that KrakenD starts and that must not start here: see tests/conformance/deviations.toml.
 const REFUSED: &[&str] = &["fuzz/validator-null.json"];
 
-/// Cases that the reference refuses and that start here, for the same reason.
+/// Cases that KrakenD rejects and that start here, for the same reason.
 const STARTED: &[&str] = &["version-4.json", "wildcard-named.json"];
 
 #[test]
@@ -146,7 +146,7 @@ fn what_the_reference_forgives_starts() {
                 assert!(outcome.compiled.is_none(), "{area}/{name} starts");
                 continue;
             }
-            // What this version does not build refuses to start, by name.
+            // Parts that this version does not support stop the start, with their names.
             let built = !outcome
                 .findings
                 .iter()
@@ -283,7 +283,7 @@ fn ten_thousand_endpoints_compile_in_linear_time() {
     time(&few);
     let (short, long) = (time(&few), time(&many));
     println!("{short:?} for 1,000 and {long:?} for 10,000");
-    // Ten times the work; a square would be a hundred times. The slack is for a busy machine.
+    // Ten times the work; quadratic time would be a hundred times. The margin is for a busy machine.
     assert!(
         long < short * 40,
         "{short:?} for 1,000 and {long:?} for 10,000"

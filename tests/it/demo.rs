@@ -1,4 +1,4 @@
-//! `demo` does what it prints: each of its three commands, pasted into a shell, gets the answer that stands above it.
+//! `demo` does what it prints: each of its three commands, pasted into a shell, gets the response printed above it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::support::gateway::command;
 use crate::support::ports;
 
-/// Bounds a demo that never gets ready, not a slow machine.
+/// The limit for a demo that never becomes ready. It is long enough for a slow machine.
 const START: Duration = Duration::from_secs(60);
 
-/// A demo that ends with this value.
+/// A demo process that ends when this value is dropped.
 struct Demo(Child);
 
 impl Drop for Demo {
@@ -21,7 +21,7 @@ impl Drop for Demo {
     }
 }
 
-/// Starts the demo; the commands that it prints once it is ready.
+/// Starts the demo and returns the commands that it prints once it is ready.
 fn start(port: u16) -> (Demo, Vec<String>) {
     let mut child = command()
         .args(["demo", "-p", &port.to_string()])
@@ -49,7 +49,7 @@ fn start(port: u16) -> (Demo, Vec<String>) {
     (demo, commands)
 }
 
-/// What a shell shows for this line: the head of the answer, and its body.
+/// What a shell prints for this line: the head of the response, and its body.
 fn pasted(line: &str) -> (String, String) {
     let output = Command::new("sh")
         .args(["-c", line])

@@ -1,8 +1,8 @@
-//! The gateway in Kubernetes: the Helm chart, and the manifests that are made from it.
+//! The gateway in Kubernetes: the Helm chart, and the manifests that are rendered from it.
 //!
-//! The schemas are those of Kubernetes 1.30 for the kinds that the chart makes (`tests/data/kubernetes-1.30.json`): an
-//! unknown field fails as it does in a cluster that validates strictly. A cluster does more than that: whether pods
-//! start, and whether a rolling update loses nothing, is not seen here.
+//! The schemas are those of Kubernetes 1.30 for the kinds of the chart (`tests/data/kubernetes-1.30.json`): an
+//! unknown field fails as in a cluster that validates strictly. A cluster does more than that: whether pods
+//! start, and whether a rolling update loses nothing, is not tested here.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,7 +16,7 @@ use crate::support::{Gateway, http, ports};
 const MANIFESTS: &str = include_str!("../../deploy/kubernetes/portcullis.yaml");
 const SCHEMAS: &str = include_str!("../data/kubernetes-1.30.json");
 
-/// Values that use everything the chart has.
+/// Values that use every feature of the chart.
 const EVERYTHING: &str = r#"
 config:
   version: 3
@@ -66,7 +66,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What is wrong with these manifests, by kind and name.
+/// The errors of these manifests, by kind and name.
 fn mistakes(manifests: &str) -> Vec<String> {
     let schemas: Value = serde_json::from_str(SCHEMAS).unwrap();
     let mut found = Vec::new();
@@ -103,7 +103,7 @@ fn of_kind(manifests: &str, kind: &str) -> Value {
         .unwrap_or_else(|| panic!("no {kind}"))
 }
 
-/// Helm, if it is here. `scripts/setup test` installs it where Go is.
+/// Helm, if it is installed. `scripts/setup test` installs it if Go is present.
 fn helm() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let places = [
@@ -129,7 +129,7 @@ fn template(helm: &Path, values: &str) -> Output {
     Command::new(helm)
         .args(["template", "gw"])
         .arg(root().join("deploy/helm/portcullis"))
-        // A helm that was built from source takes the cluster for an ancient one, unless it is told.
+        // A Helm that was built from source assumes a very old cluster unless it is told the version.
         .args(["--kube-version", "1.30.0", "-f"])
         .arg(&file)
         .output()
@@ -143,7 +143,7 @@ fn rendered(helm: &Path, values: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The file within the chart's ConfigMap.
+/// The file in the chart's ConfigMap.
 fn configuration(manifests: &str) -> Value {
     let map = of_kind(manifests, "ConfigMap");
     serde_json::from_str(map["data"]["krakend.json"].as_str().unwrap()).unwrap()
@@ -157,7 +157,7 @@ fn seconds(text: &Value) -> u64 {
 #[test]
 fn the_manifests_are_what_kubernetes_accepts() {
     assert_eq!(mistakes(MANIFESTS), Vec::<String>::new());
-    // The schemas see what they should: an unknown field, a wrong type.
+    // The schemas detect what they should: an unknown field, a wrong type.
     let broken = MANIFESTS.replace("replicas: 2", "replicas: two\n  replica: 2");
     assert_eq!(mistakes(&broken).len(), 2, "{:?}", mistakes(&broken));
 }
@@ -170,7 +170,7 @@ fn a_stop_has_the_time_that_the_file_takes() {
     let pod = &of_kind(MANIFESTS, "Deployment")["spec"]["template"]["spec"];
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
     assert!(grace > delay + drain, "{grace} for {delay} and {drain}");
-    // Probes must see a stop before the delay is over.
+    // Probes must detect the stop before the delay is over.
     let readiness = &pod["containers"][0]["readinessProbe"];
     let period = readiness["periodSeconds"].as_u64().unwrap();
     assert!(period * readiness["failureThreshold"].as_u64().unwrap() < delay);
@@ -271,7 +271,7 @@ fn the_chart_puts_port_metrics_and_times_into_the_file() {
     assert_eq!(extra["portcullis/metrics"]["listen"], "0.0.0.0:9090");
     let pod = &of_kind(&manifests, "Deployment")["spec"]["template"]["spec"];
     assert_eq!(pod["terminationGracePeriodSeconds"], 23);
-    // What the file says itself stays.
+    // The file's own settings stay.
     let own = "config: { extra_config: { portcullis/metrics: { listen: \"127.0.0.1:1\" } } }";
     let file = configuration(&rendered(&helm, own));
     assert_eq!(
@@ -295,7 +295,7 @@ fn a_file_of_ones_own_is_taken_to_the_letter() {
         let pod = &of_kind(manifests, "Deployment")["spec"]["template"]["metadata"];
         pod["annotations"]["checksum/config"].clone()
     };
-    // Another file, other pods.
+    // A different file replaces the pods.
     assert_ne!(
         sum(&manifests),
         sum(&rendered(&helm, &values.replace("mine", "yours")))

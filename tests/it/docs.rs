@@ -1,4 +1,4 @@
-//! Every configuration in the documents passes `check`; every link leads somewhere.
+//! Every configuration in the documents passes `check`, and every link has a target.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     found
 }
 
-/// A whole file as it stands; a part of one, put where it belongs.
+/// A complete file as it is; a part of a file is put where it belongs.
 fn whole(block: &str) -> String {
     let backend =
         r#""backend": [{ "host": ["http://localhost:8080"], "url_pattern": "/__health" }]"#;
@@ -81,7 +81,7 @@ fn whole(block: &str) -> String {
     root.to_string()
 }
 
-/// Every configuration in the documents, as a whole file, with the name of its place.
+/// Every configuration in the documents as a complete file, with the name of its location.
 pub(crate) fn configurations() -> Vec<(String, String)> {
     let mut all = Vec::new();
     for document in documents() {
@@ -164,7 +164,7 @@ fn every_program_a_readme_command_names_is_in_the_repository() {
     }
 }
 
-/// The commands of this program that the documents show in blocks for a shell.
+/// The commands of this program in the shell blocks of the documents.
 fn shown_commands() -> Vec<(PathBuf, Vec<String>)> {
     let mut found = Vec::new();
     for document in documents() {
@@ -191,7 +191,7 @@ fn shown_commands() -> Vec<(PathBuf, Vec<String>)> {
 #[test]
 fn every_command_a_document_shows_is_understood() {
     for (document, words) in shown_commands() {
-        // Arguments are read from the left: what is not known is an error before the help is asked for.
+        // Arguments are read from left to right: an unknown one is an error before the help is printed.
         let output = command().args(&words).arg("--help").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
@@ -227,7 +227,7 @@ fn commands_that_need_no_running_gateway_do_what_the_documents_say() {
         });
         let output = command().args(at_hand).output().unwrap();
         let status = output.status.code().unwrap();
-        // An audit of such a file has something to say.
+        // An audit of such a file has recommendations.
         let good = status == i32::from(name == "audit");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(good, "{}: {words:?}: {said}", document.display());
@@ -271,7 +271,7 @@ fn every_page_is_in_the_book() {
     }
 }
 
-/// The name that a heading gets on a page, as GitHub and mdBook make it.
+/// The anchor of a heading on a page, as GitHub and mdBook make it.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase().replace(' ', "-");
     kept.chars()

@@ -1,5 +1,5 @@
-//! `auth/client-credentials` against another OAuth2 server (npm's `@node-oauth/oauth2-server`), which is the backend,
-//! too: what it issued it must recognise.
+//! `auth/client-credentials` with another OAuth2 server (npm's `@node-oauth/oauth2-server`), which is also the backend:
+//! it must recognise the tokens that it issued.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Gateway, Peer, eventually, ports};
 
-/// Bounds a broken build, not a slow machine.
+/// The limit for a broken build. It is long enough for a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The token endpoint and the API.
@@ -103,7 +103,7 @@ fn the_backend_sees_the_token_that_the_server_issued() {
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
 fn the_form_takes_over_where_the_header_is_not_understood() {
-    // As long as the margin before its end in which a token is not sent any more: every call asks anew.
+    // As short as the margin before its end in which a token is no longer sent: every call requests a new one.
     let server = Server::start(&[("LIFE", "10")]);
     let odd = json!({ "client_id": "a machine", "client_secret": "s3c/ret+", "scopes": "read" });
     let gateway = start(&server, odd);
@@ -150,10 +150,10 @@ fn a_server_that_refuses_an_empty_scope_can_be_asked_without() {
     let server = Server::start(&[]);
     let mut credentials = client();
     credentials["scopes"] = json!("");
-    // As KrakenD asks.
+    // As KrakenD requests it.
     assert_eq!(start(&server, credentials.clone()).get("/raw").status, 500);
     credentials["trim_scopes"] = json!(true);
-    // A token it is, if only one that opens nothing.
+    // It is a token, although it permits nothing.
     assert_eq!(start(&server, credentials.clone()).get("/raw").status, 403);
     credentials["scopes"] = json!(" read, ");
     let gateway = start(&server, credentials);
@@ -170,7 +170,7 @@ fn a_server_that_refuses_an_empty_scope_can_be_asked_without() {
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
 fn a_token_is_replaced_while_it_is_still_good() {
-    // Little more than the margin of ten seconds before its end in which a token is not sent any more.
+    // Little more than the margin of ten seconds before its end in which a token is no longer sent.
     let server = Server::start(&[("LIFE", "12")]);
     let gateway = start(&server, client());
     eventually("a token is replaced before it ends", LIMIT, || {
@@ -190,7 +190,7 @@ fn a_refused_token_is_replaced_and_the_call_made_again() {
     let gateway = start(&server, client());
     assert_answered(&gateway, &gateway.get("/api"));
     server.0.get("/test/forget");
-    // A token that is brand new is kept for a second: its successor would fare no better.
+    // A brand-new token is kept for a second, because its successor would be rejected too.
     eventually("the token is replaced", LIMIT, || {
         let before = server.called().len();
         let answer = gateway.get("/api");

@@ -27,7 +27,7 @@ impl Provider {
         Self(Peer::start("provider.mjs", port, variables))
     }
 
-    /// Starts it again on the same address with other keys under other ids.
+    /// Starts it again at the same address with other keys and other ids.
     fn rotate(mut self, ending: &str) -> Self {
         self.0.kill();
         Self::start_with(self.0.port(), &[("KID", ending)])
@@ -37,7 +37,7 @@ impl Provider {
         self.0.url()
     }
 
-    /// A token of a machine, by client credentials.
+    /// A token for a machine, by client credentials.
     fn token(&self, resource: &str) -> String {
         let body = format!(
             "grant_type=client_credentials&scope=read&resource={}",
@@ -57,7 +57,7 @@ impl Provider {
             .to_owned()
     }
 
-    /// How often a path was asked for.
+    /// How often a path was requested.
     fn asked(&self, path: &str) -> u64 {
         self.0.get("/test/asked").json()[path].as_u64().unwrap()
     }
@@ -176,7 +176,7 @@ fn requests_go_on_while_the_provider_is_down() {
     let token = provider.token(API);
     assert_eq!(status(&gateway, "/rs", &token), 200);
     provider.0.kill();
-    // Three lives of the key set.
+    // Three lifetimes of the key set.
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {
         assert_eq!(status(&gateway, "/rs", &token), 200, "{}", gateway.output());
@@ -215,7 +215,7 @@ fn the_first_token_after_a_rotation_is_accepted() {
     );
 }
 
-/// A token with an honest face under a key id that nobody knows.
+/// A plausible token with an unknown key id.
 fn forged(forger: &Signer, provider: &Provider, kid: &str) -> String {
     let mut claims = tokens::claims(API);
     claims["iss"] = json!(provider.url());
@@ -262,7 +262,7 @@ fn a_thousand_unknown_key_ids_fetch_seldom() {
         let forged = forged(&forger, &provider, &format!("kid-{i}"));
         assert_eq!(status(&gateway, "/rs", &forged), 401);
     }
-    // One a second at first, then ever fewer while they bring nothing new, down to one in ten seconds.
+    // One per second at first, then fewer and fewer while they bring nothing new, down to one in ten seconds.
     let allowed = 6 + start.elapsed().as_secs() / 10;
     let fetched = provider.asked("/jwks") - before;
     assert!(
@@ -295,7 +295,7 @@ fn the_gateway_gets_a_token_of_its_own_for_a_backend() {
             }]
         }));
     }
-    // The protected backend sees the caller's field only if the endpoint lets it in.
+    // The protected backend gets the caller's header only if the endpoint passes it on.
     for endpoint in file["endpoints"].as_array_mut().unwrap() {
         endpoint["input_headers"] = json!(["Authorization"]);
     }
@@ -307,7 +307,7 @@ fn the_gateway_gets_a_token_of_its_own_for_a_backend() {
             assert_eq!(answer.json()["status"], "ok");
         }
     }
-    // One token each; the one who wants its secret in the body costs one more attempt, as with KrakenD.
+    // One token each. The server that expects the secret in the body costs one more attempt, as with KrakenD.
     assert!(
         provider.asked("/token") <= 3,
         "{} token requests",

@@ -1,4 +1,4 @@
-//! What `auth/signer` signs, judged by another implementation of JOSE (npm's `jose`), which also makes the keys.
+//! Tokens of `auth/signer`, verified by another implementation of JOSE (npm's `jose`), which also makes the keys.
 
 use serde_json::{Value, json};
 
@@ -9,11 +9,11 @@ const ALGORITHMS: [&str; 13] = [
     "ES384", "ES512", "EdDSA",
 ];
 
-/// What the backend would have signed: among it letters that the signer escapes, and others beyond ASCII.
+/// The backend's data to sign: with characters that the signer escapes, and others that are not ASCII.
 const CLAIMS: &str = r#"{"sub": "ada", "exp": 4102444800, "aud": ["a", "b"], "ratio": 1.10, "html": "<&>",
     "name": "Łukasz", "nested": {"roles": ["x"], "none": null}}"#;
 
-/// Makes keys and judges tokens.
+/// Makes keys and verifies tokens.
 struct Jose {
     private: String,
     public: Value,
@@ -28,7 +28,7 @@ impl Jose {
         }
     }
 
-    /// One verdict for each algorithm and token.
+    /// One result for each algorithm and token.
     fn judge(&self, tokens: &[(&str, String)]) -> Vec<Value> {
         let ask = |(alg, token): &(&str, String)| json!({ "alg": alg, "token": token, "keys": self.public });
         let asked: Vec<Value> = tokens.iter().map(ask).collect();
@@ -37,7 +37,7 @@ impl Jose {
     }
 }
 
-/// A gateway with an endpoint `/<alg>` for each algorithm, whose answer has a token in `token`.
+/// A gateway with an endpoint `/<alg>` for each algorithm, whose response has a token in `token`.
 fn start(jose: &Jose, full: bool) -> (Stub, Gateway) {
     let route = r#"[{"headers": {"Content-Type": "application/json"},
         "body": {"token": CLAIMS, "list": [1], "plain": {"a": 1}}}]"#;
@@ -101,7 +101,7 @@ fn tokens_in_json_are_good_elsewhere() {
     assert_all_good(&jose, &tokens);
 }
 
-/// The same token with the letter at `at` (of its part) replaced by another one of the alphabet.
+/// The same token, with the letter at `at` (of its part) replaced by another base64url letter.
 fn flipped(token: &str, part: usize, at: usize) -> String {
     let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     let other = if parts[part][at..].starts_with('A') {
@@ -113,7 +113,7 @@ fn flipped(token: &str, part: usize, at: usize) -> String {
     parts.join(".")
 }
 
-/// Without this nobody would know whether the other side looks at all.
+/// Without this test, the other side might not verify anything.
 #[test]
 #[ignore = "needs Node: scripts/test runs it"]
 fn one_changed_letter_is_noticed_elsewhere() {

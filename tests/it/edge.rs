@@ -1,4 +1,4 @@
-//! What stands around a request: load balancers in front, changed files, the end of the process, wildcard routes.
+//! The surroundings of a request: load balancers in front, changed files, the end of the process, wildcard routes.
 
 mod paths;
 mod redirects;
@@ -40,7 +40,7 @@ fn v2(command: u8) -> Vec<u8> {
     bytes
 }
 
-/// What the backend and the access log took for the client, after these first bytes.
+/// The client addresses that the backend and the access log got, after these first bytes.
 fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, String) {
     let before = gateway.output().len();
     let mut client = gateway.client();
@@ -73,7 +73,7 @@ fn a_load_balancer_says_whom_it_speaks_for() {
     let both = |address: &str| (address.to_owned(), address.to_owned());
     assert_eq!(client_behind(&gateway, &stub, V1), both("192.0.2.7"));
     assert_eq!(client_behind(&gateway, &stub, &v2(0x21)), both("192.0.2.9"));
-    // Its own health checks speak for nobody.
+    // The load balancer's own health checks are for no client.
     assert_eq!(client_behind(&gateway, &stub, &v2(0x20)), both("127.0.0.1"));
     assert_eq!(
         client_behind(&gateway, &stub, b"PROXY UNKNOWN\r\n"),
@@ -143,7 +143,7 @@ fn a_changed_file_is_applied_by_itself_when_asked_to_watch() {
         gateway.output()
     );
     assert_eq!(gateway.get("/b").status, 404);
-    // Half a file is not applied, the whole one is; a file may also be put in place of the old one.
+    // Half a file is not applied, the complete one is. A file may also be replaced by renaming.
     let whole = text(&["/a", "/b"]);
     fs::write(gateway.config_path(), &whole[..whole.len() / 2]).unwrap();
     eventually("the refusal is told", Duration::from_secs(20), || {
@@ -186,7 +186,7 @@ fn the_reload_command_tells_what_became_of_it() {
     change(&[a.clone(), b.clone()], json!({}));
     assert_eq!(reload(gateway.port()).0, Some(0));
     assert_eq!(gateway.get("/b").status, 200);
-    // What cannot change while running is refused whole.
+    // If a part cannot change while running, the whole reload is rejected.
     change(
         std::slice::from_ref(&a),
         json!({ "portcullis/limits": { "headers": 4 } }),
@@ -221,7 +221,7 @@ fn a_draining_process_is_not_ready_on_connections_that_stand() {
     eventually("the backend has it", Duration::from_secs(10), || {
         !stub.take_seen().is_empty()
     });
-    // Half a request keeps the connection from being taken for idle.
+    // Half a request prevents the connection from being treated as idle.
     probe.send("GET /__ready HTTP/1.1\r\n").unwrap();
     crate::support::pause(Duration::from_millis(100));
     gateway.signal("TERM");

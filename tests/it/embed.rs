@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::support::http::request;
 use crate::support::{Client, eventually, ports};
 
-/// Bounds a program that never gets ready, not a slow machine.
+/// The limit for a program that never becomes ready. It is long enough for a slow machine.
 const START: Duration = Duration::from_secs(60);
 
-/// A process that ends with this value.
+/// A process that ends when this value is dropped.
 struct Example(Child);
 
 impl Drop for Example {

@@ -1,4 +1,4 @@
-//! `portcullis/errors`: every rejection and every failure has the body that the file asks for.
+//! `portcullis/errors`: every rejection and every failure has the configured body.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const ANSWER: &str =
 const MISSING: &str =
     "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nnothing";
 
-/// A gateway whose errors are as `errors` says, with an endpoint for each kind of them.
+/// A gateway with these `errors`, and an endpoint for each kind of error.
 fn gateway(errors: Option<Value>) -> (Gateway, Signer, Upstream, Upstream) {
     let (good, missing) = (Upstream::raw(ANSWER), Upstream::raw(MISSING));
     let signer = Signer::rs256("k");
@@ -113,7 +113,7 @@ fn every_error_is_a_problem_with_an_id_and_without_a_secret() {
             assert!(!text.contains(secret), "{text}");
         }
         reasons.push((status, body["reason"].as_str().unwrap_or("").to_owned()));
-        // Those that were requests can be found in the log.
+        // Those that were requests are in the log.
         if ![400, 431].contains(&status) {
             eventually(&id, Duration::from_secs(10), || {
                 gateway.output().contains(&id)
@@ -165,7 +165,7 @@ fn a_template_for_each_status_and_one_for_the_rest() {
         "{}",
         answer.text()
     );
-    // The headers that tell what to do stay.
+    // Headers with instructions for the client stay.
     assert!(answer.header("www-authenticate").is_some());
     let answer = gateway.get("/nowhere");
     assert_eq!(answer.json(), json!({ "code": 404, "text": "Not Found" }));

@@ -1,4 +1,4 @@
-//! Where a message ends: towards backends and from them, byte for byte.
+//! Where a message ends: to backends and from them, byte by byte.
 
 mod bytes_behind;
 mod heads;
@@ -45,7 +45,7 @@ fn start(backend: &Upstream) -> Gateway {
     Gateway::start(&config(&backend.url()).to_string())
 }
 
-/// What came over the connections of a backend: `METHOD path|fields of framing|body`, in order.
+/// What a backend received on its connections: `METHOD path|framing headers|body`, in order.
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn next_head(call: &mut Call) -> io::Result<String> {
@@ -69,7 +69,7 @@ fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     })
 }
 
-/// A backend that reads each request strictly, answers it, and stays on its connection: a stray byte becomes a request.
+/// A backend that parses each request strictly, responds, and keeps its connection: a stray byte becomes a request.
 fn strict() -> (Upstream, Log) {
     let log = Log::default();
     let seen = log.clone();
@@ -175,7 +175,7 @@ fn a_body_of_known_length_goes_out_with_its_length() {
             );
         }
     }
-    // A composed endpoint has the whole body in its hand, however it came.
+    // A composed endpoint has the complete body, however it arrived.
     let chunks = "7\r\n{\"a\":1}\r\n0\r\n\r\n";
     let answer = gateway.send(
         "POST",
@@ -185,8 +185,8 @@ fn a_body_of_known_length_goes_out_with_its_length() {
     assert_eq!(taken(&log), ["POST /c|length 7|{\"a\":1}"]);
 }
 
-/// Waits until the gateway's log has `count` lines with `text`, those of the access log aside: it is written by a thread
-/// of its own.
+/// Waits until the gateway's log has `count` lines with `text`, without those of the access log, which has its own
+/// writer thread.
 fn logs(gateway: &Gateway, text: &str, count: usize) {
     let limit = Duration::from_secs(5);
     let found = || {
@@ -197,7 +197,7 @@ fn logs(gateway: &Gateway, text: &str, count: usize) {
     eventually(text, limit, || found() == count);
 }
 
-/// What both kinds of endpoint make of `answer`, each in one line of the log with `text`. No connection of the backend is
+/// What both kinds of endpoint make of `answer`, each with one log line with `text`. No connection of the backend is
 /// used again.
 fn through(answer: &str, text: &str) -> [Answer; 2] {
     ["/c", "/n"].map(|path| {
@@ -261,7 +261,7 @@ fn an_answer_of_known_length_reaches_its_client_piece_by_piece() {
     let backend = Upstream::start(move |mut call| {
         call.send(json_head("Content-Length: 3"))?;
         for piece in ["a", "b", "c"] {
-            // Not before the client has seen what came: a gateway that collects would hang here.
+            // Not sent before the client has seen this part: a gateway that collects the body would hang here.
             wait.lock().unwrap().recv().ok();
             call.send(piece)?;
         }

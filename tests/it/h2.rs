@@ -1,4 +1,4 @@
-//! HTTP/2 and gRPC through the gateway: bodies, trailers, refusals, the end of a connection.
+//! HTTP/2 and gRPC through the gateway: bodies, trailers, rejections, the end of a connection.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     })
 }
 
-/// A backend that speaks HTTP/2 without TLS. It answers by the path.
+/// A backend with HTTP/2 without TLS. Its response depends on the path.
 async fn backend() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -48,14 +48,14 @@ async fn answer(request: Request<RecvStream>, mut respond: server::SendResponse<
     let mut body = request.into_body();
     let head = Response::builder();
     match &*path {
-        // What gRPC does without a message.
+        // What gRPC sends without a message.
         "/only" => {
             let head = head
                 .header("content-type", "application/grpc")
                 .header("grpc-status", "5");
             respond.send_response(head.body(()).unwrap(), true).unwrap();
         }
-        // One message at a time, each answered before the next comes; the status follows.
+        // One message at a time, each with a response before the next one; the status follows.
         "/chat" => {
             let mut head = head.header("content-type", "application/grpc");
             if let Some(te) = te {
@@ -93,7 +93,7 @@ async fn answer(request: Request<RecvStream>, mut respond: server::SendResponse<
 struct Told {
     status: StatusCode,
     headers: HeaderMap,
-    /// Whether the header was all there was.
+    /// Whether the stream had only headers.
     alone: bool,
     body: Vec<u8>,
     trailers: Option<HeaderMap>,
@@ -126,7 +126,7 @@ async fn send(port: u16, request: Request<()>, body: &[u8]) -> Told {
     let mut client = connect(port).await;
     let (response, mut stream) = client.send_request(request, body.is_empty()).unwrap();
     if !body.is_empty() {
-        // A refusal may end the stream before its body has gone: what counts is the answer.
+        // A rejection may end the stream before its body is sent; only the response matters.
         let _ = stream.send_data(Bytes::copy_from_slice(body), true);
     }
     read(response.await.unwrap()).await
@@ -224,7 +224,7 @@ fn other_trailers_pass_when_they_were_announced() {
         let trailers = told.trailers.expect("trailers");
         assert_eq!(trailers.get("x-sum").unwrap(), "1");
         assert!(!trailers.contains_key("x-other"));
-        // HTTP/1 clients get the body alone.
+        // HTTP/1 clients get only the body.
         let text = "POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nm";
         let answer = tokio::task::spawn_blocking(move || gateway.send("POST", text));
         let answer = answer.await.unwrap();
@@ -273,7 +273,7 @@ fn refusals_speak_grpc_to_those_who_do() {
         assert_eq!(code("/scarce").await, "8");
         assert_eq!(code("/down").await, "14");
         assert_eq!(code("/reset").await, "13");
-        // The log has the gateway's own word, and other clients get it too.
+        // The log has the gateway's own message, and clients without gRPC get it too.
         eventually("the log says 401", Duration::from_secs(10), || {
             gateway.output().contains("| 401 |")
         });
@@ -375,7 +375,7 @@ fn a_stop_says_goaway_and_lets_streams_finish() {
         gateway.signal("TERM");
         let told = read(response.await.unwrap()).await;
         assert_eq!(told.status, 200);
-        // The connection ends by GOAWAY with no error, not by a cut.
+        // The connection ends with GOAWAY without an error, not by closing it early.
         connection.await.unwrap().unwrap();
         drop(client);
     });
@@ -414,7 +414,7 @@ fn without_the_switch_http_2_is_not_spoken_in_clear() {
         "{}",
         String::from_utf8_lossy(&rest)
     );
-    // Nor is it switched to: such a request is one like any other.
+    // The protocol is not switched to it: such a request is like any other.
     let text = "GET /__health HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
     assert_eq!(gateway.send("GET", text).status, 200);
 }

@@ -1,4 +1,4 @@
-//! The health endpoint: what the front loop says by itself is what the gateway would say.
+//! The health endpoint: the response of the front loop is the same as that of the gateway.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn shape(answer: &Answer) -> (u16, Vec<String>, Value) {
 fn both_ways_to_the_health_answer_give_the_same() {
     let gateway = Gateway::start(&json!({ "version": 3, "endpoints": [] }).to_string());
     let quick = "GET /__health HTTP/1.1\r\nHost: a\r\n\r\n";
-    // A field about the connection sends the request the usual way.
+    // A header about the connection sends the request through the gateway.
     let usual = "GET /__health HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
     let answers = ask(&gateway, &[quick, usual, quick, quick]);
     let expected = shape(&answers[1]);
@@ -65,7 +65,7 @@ fn whatever_looks_at_every_request_sees_probes_too() {
     assert_eq!(ask(&gateway, &[post])[0].status, 405);
 }
 
-/// A port that takes connections and never answers, as a provider of keys that hangs.
+/// A port that accepts connections and never responds, like a provider that hangs.
 fn hanging() -> (std::net::TcpListener, String) {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
@@ -89,7 +89,7 @@ fn a_gateway_is_not_ready_before_its_keys_have_come() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(answer.text(), r#"{"status":"waiting for key sets"}"#);
     assert_eq!(gateway.get("/__health").status, 200, "it lives");
-    // Now it answers, to the fetch that waits already and to those that follow.
+    // Now it responds, to the fetch that already waits and to those that follow.
     std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};
         // RFC 7515, appendix A.3.
@@ -125,7 +125,7 @@ fn a_gateway_waits_for_keys_as_long_as_the_file_says() {
 fn a_provider_that_hangs_costs_a_request_half_a_second() {
     let (_listener, url) = hanging();
     let gateway = Gateway::start(&guarded(&url, &json!({})).to_string());
-    // Signed by nobody, which is not looked at before there are keys.
+    // The signature is invalid, which is not checked before there are keys.
     let token = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJleHAiOjQwMDAwMDAwMDB9.c2ln";
     let began = std::time::Instant::now();
     let answer = gateway.get_with("/a", &[("Authorization", &format!("Bearer {token}"))]);

@@ -1,4 +1,4 @@
-//! Many clients that mean harm, or mean nothing by it: one that behaves does not notice them.
+//! Many clients that cause harm, on purpose or not: a well-behaved client does not notice them.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -28,16 +28,16 @@ fn config(stub: &Stub) -> Value {
     })
 }
 
-/// Lets this process, and those that it starts, have as many open files as the machine allows.
+/// Raises the limit of open files for this process and its children as far as the machine allows.
 fn raise_the_file_limit() {
     let pid = std::process::id().to_string();
-    // Where this fails the limit is high enough, or the test says what it lacks.
+    // If this fails, the limit is already high enough, or the test reports what is missing.
     let _ = Command::new("prlimit")
         .args(["--pid", &pid, "--nofile=8192:"])
         .output();
 }
 
-/// What a client that behaves waits for its answers, sorted.
+/// The response times of a well-behaved client, sorted.
 fn waits(gateway: &Gateway, count: usize) -> Vec<Duration> {
     let mut client = gateway.client();
     let mut waits: Vec<Duration> = (0..count)
@@ -52,7 +52,7 @@ fn waits(gateway: &Gateway, count: usize) -> Vec<Duration> {
     waits
 }
 
-/// The allowance is that of a test machine under load; a client that queues behind the slow ones would wait seconds.
+/// The limit is for a test machine under load; a client that queues behind the slow ones would wait for seconds.
 fn assert_undisturbed(waits: &[Duration]) {
     let (median, worst) = (waits[waits.len() / 2], waits[waits.len() - 1]);
     assert!(median < Duration::from_millis(150), "median {median:?}");
@@ -76,7 +76,7 @@ fn two_hundred_clients_that_trickle_disturb_nobody_and_are_ended() {
                 for (index, client) in slow.iter_mut().enumerate() {
                     let bytes = if index % 2 == 0 { &head[..] } else { &body[..] };
                     let byte = bytes.get(turn).copied().unwrap_or(b'a');
-                    // It may have been ended already.
+                    // It may have ended already.
                     let _ = client.send([byte]);
                 }
                 if done.load(Ordering::Relaxed) {
@@ -92,10 +92,10 @@ fn two_hundred_clients_that_trickle_disturb_nobody_and_are_ended() {
     assert_undisturbed(&waits);
     for (index, client) in slow.iter_mut().enumerate() {
         match client.answer("GET") {
-            // A body that still trickled when the endpoint's time was up ends as that: on a machine under load.
+            // On a slow machine, a body that still trickles at the deadline gets the deadline's status.
             Ok(answer) if index % 2 == 1 => assert!([408, 500].contains(&answer.status)),
             Ok(answer) => assert_eq!(answer.status, 408),
-            // Bytes that cross the refusal may turn its end into a reset.
+            // Bytes that cross the rejection may turn the end of the connection into a reset.
             Err(error) => assert_ne!(
                 error.kind(),
                 std::io::ErrorKind::WouldBlock,
@@ -138,7 +138,7 @@ fn one_connection_too_many_is_closed_and_counted() {
         client.answer("GET")
     };
     let mut open = Vec::new();
-    // The connections of the start itself may not be gone yet.
+    // The connections of the start itself may still be open.
     eventually("ten connections", LIMIT, || {
         let mut client = gateway.client();
         if ask(&mut client).is_ok() {
@@ -187,7 +187,7 @@ fn more_clients_than_descriptors_neither_spin_nor_keep_others_out() {
         .collect();
     let (ticks, start) = (gateway.processor_ticks(), Instant::now());
     while start.elapsed() < Duration::from_secs(2) {
-        // A client that is connected already is served.
+        // A client that is already connected is served.
         first.send(request("GET", "/__health", &[])).unwrap();
         assert_eq!(first.answer("GET").unwrap().status, 200);
         pause(Duration::from_millis(50));
@@ -207,7 +207,7 @@ fn more_clients_than_descriptors_neither_spin_nor_keep_others_out() {
     assert!(gateway.ended().is_none());
 }
 
-/// A file that tells of lost lines.
+/// A log file that reports lost lines.
 fn with_metrics(stub: &Stub) -> (String, u16) {
     let page = ports::free();
     let mut file = config(stub);
@@ -216,7 +216,7 @@ fn with_metrics(stub: &Stub) -> (String, u16) {
     (file.to_string(), page)
 }
 
-/// `count` requests, many on their way at a time.
+/// Sends `count` requests, many at a time.
 fn ask_many(gateway: &Gateway, count: usize) {
     let mut client = gateway.client();
     let batch = request("GET", "/__health", &[]).repeat(50);
@@ -277,7 +277,7 @@ fn half_a_request_and_its_end_are_no_request() {
     assert_eq!(stub.take_seen().len(), 1);
 }
 
-/// The status of a request through a trusted proxy, which appends `address` to what its client sent.
+/// The status of a request through a trusted proxy, which appends `address` to the client's header.
 fn through_the_proxy(gateway: &Gateway, sent: &[u8], address: &str, more: &str) -> u16 {
     let head = [
         b"GET /a HTTP/1.1\r\nHost: a\r\nX-Real-IP: 198.51.100.66\r\nX-Forwarded-For: ",
@@ -304,7 +304,7 @@ fn a_client_behind_a_proxy_cannot_choose_its_address() {
         .map(|sent| through_the_proxy(&gateway, sent, "203.0.113.9", ""))
         .collect();
     assert_eq!(statuses, [200, 429, 429, 429]);
-    // One customer of a provider has more addresses than one can count.
+    // One customer of a provider has a practically unlimited number of addresses.
     let statuses: Vec<u16> = ["2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:3::1"]
         .iter()
         .map(|address| through_the_proxy(&gateway, b"", address, ""))

@@ -1,4 +1,4 @@
-//! `qos/http-cache` over sockets: which stores there are, what they hold, and what the client gets.
+//! `qos/http-cache` over sockets: which stores exist, what they keep, and what the client gets.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use crate::support::stub::http_date;
 use crate::support::tokens::now;
 use crate::support::{Gateway, Stub, Upstream, eventually, pause};
 
-/// A gateway with an endpoint `/1`, `/2`, … for each of these cache blocks, all before `/u` of one stub.
+/// A gateway with an endpoint `/1`, `/2`, … for each of these cache blocks, all in front of `/u` of one stub.
 fn start(blocks: &[Value]) -> (Gateway, Stub) {
     let stub = Stub::with(
         r#"[{"headers": {"Content-Type": "application/json", "Cache-Control": "max-age=60"}, "body": {"n": 1}}]"#,
@@ -32,7 +32,7 @@ fn start(blocks: &[Value]) -> (Gateway, Stub) {
     (Gateway::start(&file.to_string()), stub)
 }
 
-/// How many calls reach the upstream when these are asked for in turn.
+/// How many calls reach the upstream if these paths are requested one after another.
 fn calls(blocks: &[Value], paths: &[&str]) -> usize {
     let (gateway, stub) = start(blocks);
     for path in paths {
@@ -48,7 +48,7 @@ fn only_both_limits_together_are_limits() {
     assert_eq!(calls(&[json!({"max_size": 10})], &three), 2);
     let both = json!({"max_items": 1, "max_size": 10_000});
     assert_eq!(calls(&[both], &three), 3);
-    // No more than the answer and its fields need.
+    // Not more than the response and its headers need.
     let small = json!({"max_items": 9, "max_size": 700});
     assert_eq!(calls(&[small], &["/1/a", "/1/a"]), 1);
 }
@@ -77,7 +77,7 @@ fn only_if_cached_without_an_answer_is_a_bad_status_of_the_upstream() {
     assert!(stub.take_seen().is_empty());
 }
 
-/// A cacheable JSON answer that says what the backend was told in `name`.
+/// A cacheable JSON response with what the backend got in `name`.
 fn telling(name: &'static str) -> Upstream {
     Upstream::start(move |mut call| {
         let body = call.body()?;
@@ -101,7 +101,7 @@ fn cacheable(body: &str) -> String {
     )
 }
 
-/// An endpoint `/a` with this `extra_config`, before a cached backend.
+/// An endpoint `/a` with this `extra_config`, in front of a cached backend.
 fn cached(backend: &str, endpoint: &Value, block: &Value) -> Value {
     json!({
         "endpoint": "/a", "timeout": "10s", "input_headers": ["X-Role", "X-Key", "Accept-Language"],
@@ -137,7 +137,7 @@ fn clients_with_other_api_keys_get_answers_of_their_own() {
         }
         assert_eq!(backend.calls(), 2, "{name}");
         if name == "X-Role" {
-            // The backend is told no more than the role.
+            // The backend gets nothing but the role.
             assert_eq!(told(&gateway, &[("X-Key", "three")]), "guest");
             assert_eq!(backend.calls(), 2);
         }
@@ -179,10 +179,10 @@ fn a_file_may_leave_out_what_does_not_change_answers() {
     assert_eq!(backend.calls(), 1);
 }
 
-/// Bounds a broken build, not a slow machine.
+/// The limit for a broken build. It is long enough for a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Sends `count` requests for `path` at once; the bodies that came.
+/// Sends `count` requests for `path` at once and returns the response bodies.
 fn at_once(gateway: &Gateway, path: &str, count: usize) -> Vec<String> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = (0..count)
@@ -192,7 +192,7 @@ fn at_once(gateway: &Gateway, path: &str, count: usize) -> Vec<String> {
     })
 }
 
-/// `/N` answers with the call's number, after `open` of them are in flight together.
+/// `/N` responds with the number of the call, after `open` calls are in flight together.
 fn numbered(needed: usize, answer: fn(&str) -> String) -> Upstream {
     let (begun, open) = (AtomicUsize::new(0), AtomicUsize::new(0));
     Upstream::start(move |mut call| {
@@ -234,7 +234,7 @@ fn nobody_waits_for_an_answer_that_cannot_be_kept() {
     });
     let gateway = with_time(&backend, &json!({}), "60s");
     assert_eq!(gateway.get("/a").text(), r#"{"n":1}"#);
-    // All ten are at the backend at the same time, or they would never be answered.
+    // All ten are at the backend at the same time, otherwise they would never get a response.
     let bodies: HashSet<_> = at_once(&gateway, "/a", 10).into_iter().collect();
     assert_eq!(bodies.len(), 10);
 }

@@ -1,4 +1,4 @@
-//! What may be wrong with a file that starts all the same, and what may not: the rule of `src/config/rule.rs`.
+//! Errors in a file that do not stop the start, and those that do: the rule of `src/config/rule.rs`.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn extra(level: fn(Value) -> String, namespace: &str, block: Value) -> String {
     level(json!({"extra_config": {namespace: block}}))
 }
 
-/// It starts, says `words` in a warning, and does not start where warnings count as mistakes.
+/// It starts, has a warning with `words`, and does not start if warnings count as errors.
 #[track_caller]
 fn starts(text: &str, words: &str) {
     let outcome = compiled_in(text, &[]);

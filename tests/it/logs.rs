@@ -13,8 +13,8 @@ use crate::support::{Gateway, Signer, Stub, eventually, ports, tokens};
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The log once it has the line of a last request and is `enough`: a request's line is written after its
-/// answer, and those of other connections may come later still.
+/// The log once it has the line of a last request and satisfies `enough`: a request's line is written after its
+/// response, and lines of other connections may come later still.
 fn lines_until(gateway: &Gateway, last: &str, enough: impl Fn(&str) -> bool) -> Vec<String> {
     let path = format!("/last/{last}");
     gateway.get(&path);
@@ -68,7 +68,7 @@ fn the_access_log_is_the_references_to_the_byte() {
             regex::escape(target)
         );
         let pattern = Regex::new(&pattern).unwrap();
-        // Of two connections the second may be written about first.
+        // Of two connections, the second may be logged first.
         let found = access.iter().find_map(|line| pattern.captures(line));
         let found = found.unwrap_or_else(|| panic!("none of {access:#?} is {pattern}"));
         // Eight columns wide, as `%8v` prints.
@@ -294,7 +294,7 @@ fn one_id_names_a_request_everywhere() {
     }
 }
 
-/// A backend whose answers break off in the middle, whatever it is asked.
+/// A backend whose responses end in the middle, whatever the request.
 fn breaking_off() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Lua scripts over real sockets: streamed endpoints, calls of their own, scripts that do not end, reload.
+//! Lua scripts over real sockets: streamed endpoints, their own calls, scripts that do not end, reload.
 
 mod composed;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Gateway, Stub, Upstream, eventually, ports};
 
-/// One endpoint `/m/{id}` of any method; `extra` is its `extra_config`, `backend_extra` the backend's.
+/// One endpoint `/m/{id}` for any method; `extra` is its `extra_config`, `backend_extra` the backend's.
 fn config(url: &str, encoding: &str, extra: Value, backend_extra: Value) -> Value {
     json!({
         "version": 3,
@@ -124,7 +124,7 @@ fn a_streamed_request_and_its_answer_are_changed() {
     assert_eq!(seen["body"], "body and more");
     assert_eq!(seen["headers"]["x-lua"], "/u/nine");
     assert_eq!(answer.header("x-out"), Some("backend"));
-    // Of the body that was put in.
+    // The length of the body that the script set.
     assert_eq!(
         answer.header("content-length"),
         Some(&*text.len().to_string())
@@ -137,7 +137,7 @@ fn a_script_that_only_looks_at_the_head_lets_the_body_stream() {
     let upstream = Upstream::start(|mut call| {
         call.send("HTTP/1.1 200 OK\r\nX-From: b\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         call.chunk("one")?;
-        // Whoever waited for the whole answer would never see its first part.
+        // A client that waits for the whole response would never see its first part.
         call.sees_hang_up(Duration::from_secs(20));
         Ok(())
     });
@@ -158,7 +158,7 @@ fn a_script_that_only_looks_at_the_head_lets_the_body_stream() {
         .unwrap();
     let head = client.head().unwrap();
     assert_eq!((head.status, head.header("x-seen")), (201, Some("b")));
-    // It is not for a script to say where a body ends that it does not make.
+    // A script cannot decide where a body ends if it does not create the body.
     assert_eq!(head.header("content-length"), None);
     assert_eq!(client.chunk().unwrap().unwrap(), b"one");
 }
@@ -272,7 +272,7 @@ fn calls_of_scripts_wait_without_a_thread() {
         r#"[{"path": "/slow", "delay_ms": 600, "status": 201, "headers": {"X-A": "b"}, "body": "late"}]"#,
     );
     let stub = echo();
-    // More at once than there are threads, each within a protected call within a coroutine.
+    // More at once than there are threads, each in a protected call in a coroutine.
     let script = format!(
         "local c = ctx.load()
          local co = coroutine.wrap(function()
@@ -325,7 +325,7 @@ fn a_call_that_fails_is_an_error_of_the_script() {
     assert!(text.starts_with("need 1, 3 or 4 arguments"), "{text}");
     let text = failing("http_response.new('no url at all')".to_owned());
     assert!(!text.is_empty());
-    // What is caught is a text.
+    // The caught value is a string.
     let caught = format!(
         "local ok, e = pcall(http_response.new, '{closed}') custom_error(type(e) .. tostring(ok), 502)"
     );
@@ -354,7 +354,7 @@ fn a_call_without_an_answer_ends_with_its_request() {
     });
 }
 
-/// The process lives, and so do the requests of others.
+/// The process continues, and so do other requests.
 #[test]
 fn scripts_that_run_wild_cost_their_own_request() {
     let stub = echo();
@@ -451,7 +451,7 @@ fn a_reload_reads_the_sources_again_and_refuses_broken_ones() {
     assert_eq!(version(), 2);
 }
 
-/// Scripts whose work depends on the request, on a gateway with one worker: others do not wait for them.
+/// Scripts whose work depends on the request, on a gateway with one worker: other requests do not wait for them.
 #[test]
 fn heavy_scripts_do_not_hold_the_worker() {
     let stub = echo();
@@ -492,7 +492,7 @@ fn heavy_scripts_do_not_hold_the_worker() {
                 others.push(asked.elapsed());
             }
             assert_eq!(slow.join().unwrap(), 500, "{path}");
-            // The usual one does not wait; a machine that does much else may hold up some.
+            // A typical request does not wait. A machine under load may delay some.
             others.sort_unstable();
             let usual = others[others.len() / 2];
             assert!(others.len() > 5, "{path}: {others:?}");

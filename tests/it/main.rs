@@ -1,8 +1,8 @@
-//! The gateway from outside: all integration tests, in one binary so that the gateway is linked once.
+//! All integration tests, in one binary so that the gateway is linked once.
 //!
 //! `cargo test --test it NAME` runs the tests whose path contains NAME, such as `reload::`.
 
-// A panic is how a test fails, in its helpers too.
+// A panic is how a test fails, in helper functions too.
 #![allow(clippy::unwrap_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! `modifier/martian` over real sockets: what streams goes on streaming, and no change breaks the framing.
+//! `modifier/martian` over real sockets: streams stay streams, and no change breaks the framing.
 
 use std::fs;
 use std::sync::mpsc;
@@ -45,7 +45,7 @@ fn an_answer_whose_head_alone_is_changed_goes_on_streaming() {
         call.send("HTTP/1.1 200 OK\r\nX-Up: 1\r\nTransfer-Encoding: chunked\r\n\r\n")?;
         for i in 0..3 {
             call.chunk(&format!("event {i}"))?;
-            // Not before the client has seen this one.
+            // Not sent before the client has seen this one.
             turn.lock().unwrap().recv().ok();
         }
         call.send("0\r\n\r\n")
@@ -69,7 +69,7 @@ fn an_answer_whose_head_alone_is_changed_goes_on_streaming() {
     assert!(upstream.heads()[0].contains("X-Sent: 1\r\n"));
 }
 
-/// Two answers on one connection: the second is only read right if the first was framed right.
+/// Two responses on one connection: the second is only read correctly if the first was framed correctly.
 fn twice(gateway: &Gateway) -> (u16, String, Option<String>) {
     let mut client = gateway.client();
     let mut answers = (0..2).map(|_| {
@@ -152,7 +152,7 @@ fn a_body_in_place_of_an_answers_has_its_own_length() {
 fn a_body_in_place_of_the_clients_is_all_that_is_sent() {
     let upstream = Upstream::start(|mut call| {
         let body = call.body()?;
-        // It hangs up, and says so: a POST is not made twice when it meets a connection that is just closing.
+        // It closes the connection and announces it: a POST that arrives on a closing connection is not repeated.
         let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length";
         let head = format!("{head}: {}\r\n\r\n", body.len());
         call.send([head.as_bytes(), &body].concat())
@@ -169,7 +169,7 @@ fn a_body_in_place_of_the_clients_is_all_that_is_sent() {
                     theirs.len()
                 );
                 let answer = gateway.send("POST", sent);
-                // What is no JSON fails a composed endpoint; the upstream saw it all the same.
+                // What is not JSON fails a composed endpoint; the backend got the request all the same.
                 if encoding == "no-op" {
                     let log = gateway.output();
                     assert_eq!((answer.status, &*answer.text()), (200, expected), "{log}");
@@ -257,7 +257,7 @@ fn serving(root: &str, encoding: &str, method: &str) -> Value {
             "host": ["http://127.0.0.1:1"], "url_pattern": pattern, "method": method, "encoding": encoding,
             "extra_config": {
                 "modifier/martian": { "static.Modifier": { "rootPath": root } },
-                // Neither is asked for a call that is not made.
+                // Neither is used for a call that is not made.
                 "auth/client-credentials": { "client_id": "a", "client_secret": "b", "token_url": "http://127.0.0.1:1/" }
             }
         }])
@@ -299,7 +299,7 @@ fn files_are_served_instead_of_a_call() {
         assert!(answer.status >= 400, "{path}: {}", answer.status);
         assert!(!answer.text().contains("secret"), "{path}");
     }
-    // What changes is served as it is.
+    // A file that changes is served as it is.
     fs::write(public.join("a.json"), r#"{"a": 2}"#).unwrap();
     assert_eq!(gateway.get("/f/a.json").text(), r#"{"a": 2}"#);
     let composed = Gateway::start(&serving(&path, "json", "GET").to_string());
@@ -326,7 +326,7 @@ fn an_upload_that_nobody_reads_does_not_become_the_next_request() {
     client.send(&sent).unwrap();
     let answer = client.answer("POST").unwrap();
     assert_eq!((answer.status, &*answer.text()), (200, "file"));
-    // Either the connection is over, or the next answer is to the next request.
+    // Either the connection is closed, or the next response belongs to the next request.
     if client.send(request("POST", "/f/none", &[])).is_ok()
         && let Ok(next) = client.answer("POST")
     {

@@ -1,4 +1,4 @@
-//! The metrics page: what a scrape finds there, and what a stranger cannot add to it.
+//! The metrics page: what a scrape finds there, and what an unknown client cannot add to it.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ fn start() -> Scraped {
     start_with(&[])
 }
 
-/// A gateway with an open endpoint and these besides.
+/// A gateway with an open endpoint and these additional ones.
 fn start_with(more: &[Value]) -> Scraped {
     let signer = Signer::es256("k");
     let stub = Stub::with(
@@ -50,7 +50,7 @@ fn start_with(more: &[Value]) -> Scraped {
     }
 }
 
-/// An endpoint that asks for a token.
+/// An endpoint that needs a token.
 fn protected() -> Value {
     json!({
         "endpoint": "/me",

@@ -1,4 +1,4 @@
-//! `openapi export` and `openapi import`, as a user types them; documents are compared with the schema of OpenAPI 3.1.
+//! `openapi export` and `openapi import` as a user runs them; documents are validated with the schema of OpenAPI 3.1.
 
 use std::path::Path;
 use std::process::Output;
@@ -109,7 +109,7 @@ fn the_document_of_a_file_is_valid_and_tells_what_clients_need() {
     };
     assert_eq!(named("path"), ["id"]);
     assert_eq!(named("query"), ["expand"]);
-    // `Accept` is said elsewhere, and the gateway fills `X-User`.
+    // `Accept` is described elsewhere, and the gateway sets `X-User`.
     assert_eq!(named("header"), ["X-Trace"]);
     assert_eq!(one["security"], json!([{ "KrakenD-JWT": [] }]));
     let responses = one["responses"].as_object().unwrap();
@@ -216,7 +216,7 @@ components:
     assert!(said.contains("auth/validator"), "{said}");
     let file = std::fs::read_to_string(folder.path().join("krakend.json")).unwrap();
 
-    // One endpoint for each operation, and it is what the document says: whatever the backend answers passes.
+    // One endpoint for each operation, as in the document: any response of the backend is passed on.
     let value: Value = serde_json::from_str(&file).unwrap();
     assert_eq!(value["endpoints"].as_array().unwrap().len(), 3);
     let gateway = Gateway::start(&file);

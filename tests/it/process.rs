@@ -1,4 +1,4 @@
-//! The process and its resources: descriptors, silent clients, stopping, side listeners, memory.
+//! The process and its resources: file descriptors, silent clients, stopping, admin listeners, memory.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -39,7 +39,7 @@ fn silent_clients_that_outnumber_the_descriptors_keep_nobody_out() {
     let metrics = ports::free();
     let file = with_metrics(config(&stub.url()), metrics);
     let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
-    // Some never speak, others stop within their head.
+    // Some never send anything, others stop within the head.
     for begun in [&b""[..], b"GET /a HT"] {
         let clients = silent(gateway.port(), 500);
         for mut client in &clients {
@@ -66,7 +66,7 @@ fn five_hundred_clients_are_served_with_256_descriptors() {
     let mut clients: Vec<Client> = (0..500)
         .map(|_| Client::connect(gateway.port()).unwrap())
         .collect();
-    // Those that were closed as idle before they could ask come once more, as browsers do.
+    // Clients whose idle connection was closed before their request try again, as browsers do.
     let mut served = 0;
     for client in &mut clients {
         let asked = client.send(request("GET", "/a", &[]));
@@ -102,7 +102,7 @@ fn a_client_that_never_speaks_gets_the_time_of_a_head_and_not_that_of_a_pause() 
     let gateway = Gateway::start(&file.to_string());
     let stream = silent(gateway.port(), 1).remove(0);
     assert!(closes(&stream, Duration::from_secs(10)));
-    // One that has spoken may pause for longer.
+    // A client that has sent a request may pause for longer.
     let mut client = gateway.client();
     for _ in 0..2 {
         client.send(request("GET", "/a", &[])).unwrap();
@@ -181,7 +181,7 @@ fn side_listeners_bound_their_connections_and_the_time_for_a_head() {
         open_files(&gateway) < before + 100
     });
     scrape();
-    // Clients that stop within their head make room, too.
+    // Clients that stop within the head also make room.
     let halves = silent(metrics, 300);
     for mut half in &halves {
         let _ = std::io::Write::write_all(&mut half, b"GET /metrics HTTP/1.1\r\n");
@@ -313,7 +313,7 @@ fn labels_name_the_method_and_the_route() {
         not_found("OTHER"),
         "portcullis_upstream_errors_total{kind=\"connect\",route=\"/away\"} 1\n".to_owned(),
     ];
-    // A request is counted when its response has gone out.
+    // A request is counted after its response was sent.
     eventually("all are counted", Duration::from_secs(10), || {
         let mut page = Client::connect(metrics).unwrap();
         page.send(request("GET", "/metrics", &[])).unwrap();
@@ -372,7 +372,7 @@ fn bodies_in_flight_share_a_budget() {
         "backend": [{ "host": [stub.url()], "url_pattern": "/up", "method": "POST" }]
     }));
     let gateway = Gateway::start(&file.to_string());
-    // Two uploads of 1.5 MiB each stop short of their end.
+    // Two uploads of 1.5 MiB each stop before their end.
     let head = request("POST", "/up", &[("Content-Length", "1600000")]);
     let mut first = gateway.client();
     first.send(&head).unwrap();
@@ -396,7 +396,7 @@ fn bodies_in_flight_share_a_budget() {
     second.send(&head).unwrap();
     let _ = second.send(vec![b'x'; 1_500_000]);
     assert_eq!(second.answer("POST").unwrap().status, 503);
-    // The first goes on, and small requests never notice.
+    // The first one continues, and small requests are not affected.
     assert_eq!(gateway.get("/a").status, 200);
     first.send(vec![b'x'; 100_000]).unwrap();
     assert_eq!(first.answer("POST").unwrap().status, 200);

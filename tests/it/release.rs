@@ -1,6 +1,6 @@
-//! What a release consists of: archives made by `scripts/release`, and the steps of the image.
+//! The content of a release: archives made by `scripts/release`, and the steps of the image.
 //!
-//! There is no container engine here. The image's own steps are run in a folder, and its entry point with its command.
+//! There is no container engine here. The steps of the image and its entry point with its command run in a folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ fn with_ending(folder: &Path, ending: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("no {ending} in {}", folder.display()))
 }
 
-/// Names of the commands in `--help`, but for `help` itself.
+/// The names of the commands in `--help`, except `help` itself.
 fn commands() -> Vec<String> {
     let help = done(command().arg("--help"));
     let list = help.split("Commands:\n").nth(1).unwrap();
@@ -122,7 +122,7 @@ fn package_is_whole(archive: &Path) {
         "{}",
         field("Depends")
     );
-    // Beside KrakenD's package: no file of its own, and no file of theirs.
+    // The package can be installed beside KrakenD's: it contains none of its files.
     assert!(!folder.path().join("etc/krakend").exists());
     assert!(!folder.path().join("usr/bin/krakend").exists());
     let file = folder.path().join("etc/portcullis/krakend.json");
@@ -185,7 +185,7 @@ fn the_same_program_gives_the_same_release() {
     assert_eq!(sums[0], sums[1]);
 }
 
-/// The instructions of the Dockerfile with this name, with continued lines put together.
+/// The instructions of the Dockerfile with this name, with continued lines joined.
 fn instructions(name: &str) -> Vec<String> {
     let whole = DOCKERFILE.replace("\\\n", " ");
     let lines = whole.lines().filter_map(|line| line.strip_prefix(name));
@@ -195,7 +195,7 @@ fn instructions(name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The words of an instruction in its JSON form.
+/// The words of an instruction in JSON form.
 fn words(text: &str) -> Vec<String> {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
@@ -214,7 +214,7 @@ fn everything_that_the_image_copies_is_there_and_enough_for_the_build() {
     for name in &copied {
         assert!(root().join(name).exists(), "{name}");
     }
-    // Cargo wants every target of its manifest to exist.
+    // Cargo needs every target of its manifest to exist.
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let target = |folder: &str| {
         copied
@@ -239,7 +239,7 @@ fn the_image_starts_as_its_command_says_and_under_krakends_name() {
     done(Command::new("sh").args(["-euc", &step]).current_dir(root()));
     let at = |path: &str| image.join(path.trim_start_matches('/'));
 
-    // The symbolic link must lead to the program within the image.
+    // The symbolic link must lead to the program in the image.
     assert_eq!(
         fs::read_link(at("/usr/bin/krakend")).unwrap(),
         Path::new("portcullis")

@@ -1,4 +1,4 @@
-//! Reload and stop under load: not one request is lost.
+//! Reload and stop under load: no request is lost.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -25,7 +25,7 @@ fn config(backend: &str, more: &[&str]) -> Value {
     json!({ "version": 3, "endpoints": names.map(endpoint).collect::<Vec<_>>() })
 }
 
-/// Clients that ask on kept-alive connections until they are told to stop.
+/// Clients that send requests on kept-alive connections until they are told to stop.
 struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -63,7 +63,7 @@ impl Load {
         });
     }
 
-    /// Stops the clients; what went wrong for them.
+    /// Stops the clients and returns their errors.
     fn finish(self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
         self.workers
@@ -73,7 +73,7 @@ impl Load {
     }
 }
 
-/// One client. It ends when told, or when nobody listens any more.
+/// One client. It ends when told to, or when nothing listens any more.
 fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut lost = Vec::new();
     let mut kept: Option<Client> = None;
@@ -93,7 +93,7 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
                 }
             }
             Ok(answer) => lost.push(format!("status {}: {}", answer.status, answer.text())),
-            // An idle connection may be closed at any time: nothing was lost, the client asks again.
+            // An idle connection may be closed at any time: nothing was lost, and the client tries again.
             Err(e) if reused && is_a_close(e.kind()) => {}
             // Accepted by the kernel and never by the process: only while it stops.
             Err(e) if is_a_close(e.kind()) && Client::connect(port).is_err() => break,
@@ -155,7 +155,7 @@ fn a_bad_file_changes_nothing_and_says_so() {
         assert_eq!(status(&gateway, "/b"), 404);
     }
     assert_eq!(load.finish(), Vec::<String>::new());
-    // And a good one afterwards is taken.
+    // A valid one afterwards is applied.
     fs::write(
         gateway.config_path(),
         config(&stub.url(), &["/b"]).to_string(),
@@ -181,7 +181,7 @@ fn a_refused_reload_leaves_no_trace_for_the_next_one() {
     guarded["endpoints"][3]["extra_config"] = json!({ "auth/validator": {
         "alg": "ES256", "audience": ["api"], "jwk_url": format!("{}/keys", stub.url()), "disable_jwk_security": true
     } });
-    // The listener cannot change: refused, after key sets and their task were made.
+    // The listener cannot change: rejected after key sets and their task were created.
     let mut moved = guarded.clone();
     moved["idle_timeout"] = json!("7s");
     fs::write(gateway.config_path(), moved.to_string()).unwrap();

@@ -53,7 +53,7 @@ impl Counted {
         }
     }
 
-    /// What was counted for `name` at `layer`, as (complete, error, how often).
+    /// The counts of `name` at `layer`, as (complete, error, number of calls).
     fn ends(&self, layer: &str, name: &str) -> Vec<(bool, bool, u64)> {
         let page = self.page();
         let mut ends = Vec::new();
@@ -69,7 +69,7 @@ impl Counted {
         ends
     }
 
-    /// Counters are raised once the answer is out.
+    /// Counters are incremented after the response is sent.
     fn becomes(&self, layer: &str, name: &str, expected: &[(bool, bool, u64)]) {
         let what = format!("{layer} of {name} is {expected:?}");
         eventually(&what, Duration::from_secs(5), || {

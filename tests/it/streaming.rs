@@ -1,4 +1,4 @@
-//! `no-op` passes bytes on as they come, in both directions, and ends as the other side ended.
+//! `no-op` passes bytes on as they arrive, in both directions, and ends in the same way as the other side.
 
 use std::io::{ErrorKind, Read as _};
 use std::sync::mpsc;
@@ -28,7 +28,7 @@ fn gateway(upstream: &Upstream, method: &str) -> Gateway {
 const EVENTS: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// Reads the fields of an upload's body as chunks come; the sizes say when.
+/// Reads the headers of an upload whose body arrives in chunks; the sizes say when.
 fn chunked_body(call: &mut Call, seen: &mpsc::Sender<String>) -> std::io::Result<()> {
     let mut text = String::new();
     let mut byte = [0];
@@ -50,7 +50,7 @@ fn each_event_arrives_before_the_next_is_sent() {
         call.send(EVENTS)?;
         for i in 0..3 {
             call.chunk(&format!("data: {i}\n\n"))?;
-            // Not before the client has seen this one: a gateway that collects would hang here.
+            // Not sent before the client has seen this one: a gateway that collects the body would hang here.
             turn.lock().unwrap().recv().ok();
         }
         call.send("0\r\n\r\n")
@@ -147,7 +147,7 @@ fn a_client_that_leaves_ends_the_call() {
 fn a_stream_that_is_alive_outlives_the_timeout_of_its_endpoint() {
     let upstream = Upstream::start(|mut call| {
         call.send(EVENTS)?;
-        // Eight parts, 400 ms apart: more than the endpoint's 2 s.
+        // Eight parts, 400 ms apart: longer than the endpoint's 2 s.
         for i in 0..8 {
             call.chunk(&format!("{i}"))?;
             crate::support::pause(Duration::from_millis(400));
@@ -188,7 +188,7 @@ fn a_big_body_passes_in_flat_memory() {
     client.send(request("GET", "/s", &[])).unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     let (mut buffer, mut got, mut most) = (vec![0; 1 << 20], 0, 0);
-    // The client lags behind the backend at first: that is where a gateway without back-pressure swells.
+    // At first the client is slower than the backend: the memory of a gateway without back-pressure would grow.
     crate::support::pause(Duration::from_millis(300));
     while got < SIZE {
         let n = client.read_some(&mut buffer).unwrap();
@@ -276,7 +276,7 @@ fn a_tunnel_passes_the_steps_of_its_backend_as_any_call_does() {
     assert_eq!(upstream.calls(), 1);
 }
 
-/// A `no-op` endpoint for each entry, with these keys of its own.
+/// A `no-op` endpoint for each entry, with these additional keys.
 fn endpoints(backend: &str, entries: &[(&str, serde_json::Value)]) -> Vec<serde_json::Value> {
     let one = |(path, more): &(&str, serde_json::Value)| {
         let mut endpoint = json!({
@@ -294,7 +294,7 @@ fn endpoints(backend: &str, entries: &[(&str, serde_json::Value)]) -> Vec<serde_
 #[test]
 fn static_data_mark_an_answer_and_hide_a_failure() {
     let upstream = Upstream::raw("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
-    // Strategy, whether an answer counts as complete, what a failed call gives.
+    // Strategy, whether a response counts as complete, the result of a failed call.
     let cases = [
         ("always", "true", 200),
         ("success", "true", 500),

@@ -1,4 +1,4 @@
-//! What clients ask for in ways that no standard has, and the gateway's own endpoints.
+//! Request targets that no standard allows, and the gateway's own endpoints.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn gateway(stub: &Stub) -> Gateway {
     )
 }
 
-/// The answer to a request with this target, which none of Pingora's own may be.
+/// The response to a request with this target, which must not be one of Pingora's own.
 fn ask(gateway: &Gateway, method: &str, target: &[u8]) -> Answer {
     let request = [
         method.as_bytes(),

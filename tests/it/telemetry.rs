@@ -1,4 +1,4 @@
-//! `telemetry/opentelemetry`: traces, series by KrakenD's names, and what goes to collectors.
+//! `telemetry/opentelemetry`: traces, series with KrakenD's names, and what collectors get.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ const CLIENTS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const CLIENTS_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CLIENTS_SPAN: &str = "b7ad6b7169203331";
 
-/// Spans are sent at once, not after five seconds.
+/// Spans are sent immediately, not after five seconds.
 const SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "20");
 
 struct Rig {
@@ -25,7 +25,7 @@ struct Rig {
 }
 
 impl Rig {
-    /// `service` is the block, `extra` more of the service's `extra_config`. `{{…}}` stand for ports and the backend.
+    /// `service` is the block, `extra` more of the service's `extra_config`. `{{…}}` are ports and the backend.
     fn with(variables: &[(&str, &str)], service: Value, extra: Value, endpoints: Value) -> Rig {
         let good = json!({"Content-Type": "application/json"});
         let ok = "{\"a\":1}";
@@ -91,14 +91,14 @@ impl Rig {
         Page::read(&answer.text())
     }
 
-    /// The page once `done` holds for it: what a request reports is there shortly after its answer.
+    /// The page once `done` is true for it: the series of a request appear shortly after its response.
     fn page_when(&self, what: &str, done: impl Fn(&Page) -> bool) -> Page {
         eventually(what, Duration::from_secs(10), || done(&self.scrape()));
         self.scrape()
     }
 }
 
-/// A page for Prometheus, read.
+/// A Prometheus page, parsed.
 #[derive(Debug, Default)]
 struct Page {
     kinds: BTreeMap<String, String>,
@@ -427,7 +427,7 @@ fn attributes_of_t3(
     );
 }
 
-/// T4. Unlike KrakenD, a parent that is not sampled is obeyed, and `baggage` goes nowhere by itself.
+/// T4. Unlike in KrakenD, an unsampled parent is respected, and `baggage` is not passed on by default.
 #[test]
 fn the_context_of_a_client_goes_on_to_backends() {
     let rig = Rig::of(grpc(), json!([a()]));
@@ -613,7 +613,7 @@ fn a_refused_request_is_its_server_span_alone() {
             )
         })
         .collect();
-    // A refusal of the client is no error of ours; 503 is.
+    // A rejected client is not an error of the gateway; 503 is.
     let wanted = [("/auth", 401, 0), ("/rl", 200, 1), ("/rl", 503, 2)];
     assert_eq!(
         servers,
@@ -755,7 +755,7 @@ fn each_call_of_a_request_has_a_span_below_its_work() {
     assert!(of("/x/1").start <= of("/s/404").end && of("/s/404").start <= of("/x/1").end);
 }
 
-/// T11. Unlike KrakenD, the context goes on whatever spans there are.
+/// T11. Unlike in KrakenD, the context is passed on regardless of the spans.
 #[test]
 fn the_switches_of_a_backend_layer_switch() {
     let run = |metrics: Value, traces: Value| {
@@ -814,7 +814,7 @@ fn the_switches_of_a_backend_layer_switch() {
     );
 }
 
-/// T12. Unlike in KrakenD, the endpoint's `backend` counts where the backend says nothing itself.
+/// T12. Unlike in KrakenD, the endpoint's `backend` applies if the backend has no block.
 #[test]
 fn endpoints_and_backends_say_more_for_themselves() {
     let one = |key: &str| json!([{"key": key, "value": "1"}]);
@@ -844,7 +844,7 @@ fn endpoints_and_backends_say_more_for_themselves() {
     assert!(!page.has("http_client_duration_count"));
 }
 
-/// T13. Unlike in KrakenD, the rest of the block counts; `--strict` stops the start.
+/// T13. Unlike in KrakenD, the rest of the block applies; `--strict` stops the start.
 #[test]
 fn what_cannot_be_read_is_told_and_the_rest_serves() {
     let at = |text: &str| {
@@ -882,7 +882,7 @@ fn what_cannot_be_read_is_told_and_the_rest_serves() {
     }
 }
 
-/// T14. Unlike in KrakenD, a pattern that is left out is left out of everything.
+/// T14. Unlike in KrakenD, a skipped pattern is skipped everywhere.
 #[test]
 fn skipped_paths_are_not_reported() {
     let mut block = prometheus();
@@ -965,7 +965,7 @@ fn b3_is_spoken_where_the_environment_says_so() {
     assert_eq!(seen.header("traceparent"), None);
 }
 
-/// T17. Unlike with KrakenD, nothing is lost at the stop.
+/// T17. Unlike in KrakenD, nothing is lost when the gateway stops.
 #[test]
 fn what_waits_is_sent_at_the_stop() {
     let mut block = both();

@@ -1,4 +1,4 @@
-//! TLS towards clients and towards backends, over real sockets.
+//! TLS for clients and to backends, over real sockets.
 
 mod backends;
 mod credulous;
@@ -39,7 +39,7 @@ fn config(tls: Value) -> Value {
     ]})
 }
 
-/// A gateway with certificates for `a.test` and `b.test` of one authority, and more keys in its `tls` block.
+/// A gateway with certificates for `a.test` and `b.test` of one CA, and more keys in its `tls` block.
 fn start(authority: &Authority, more: &Value, args: &[&str]) -> Gateway {
     start_with(authority, more, args, &[])
 }
@@ -103,7 +103,7 @@ fn the_certificate_is_chosen_by_name_and_the_first_one_stands_in() {
     };
     let (a, b) = (shown("a.test").unwrap(), shown("x.b.test").unwrap());
     assert_ne!(a, b);
-    // A name that no certificate has gets the first: the client refuses it, having seen it.
+    // A name without a certificate gets the first one: the client receives it and rejects it.
     assert!(shown("other.test").unwrap_err().contains("a.test"));
     assert!(shown("y.x.b.test").is_err(), "a wildcard is one label");
 }
@@ -170,7 +170,7 @@ fn clients_must_show_a_certificate_that_the_authority_signed() {
     ok(&known, &gateway, &authority).unwrap();
 }
 
-/// What `openssl req -x509` makes, or the same without `CA:TRUE`: certificate and key.
+/// The output of `openssl req -x509`, or the same without `CA:TRUE`: certificate and key.
 fn self_signed(name: &str, authority: bool) -> (String, String) {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     if authority {
@@ -192,7 +192,7 @@ fn a_client_may_show_a_certificate_of_the_file_itself() {
     ok(&Speaker::default().showing(me), &gateway, &authority).unwrap();
     let other = Speaker::default().showing(self_signed("me", true));
     ok(&other, &gateway, &authority).unwrap_err();
-    // The gateway's own certificate is trusted, too, as with KrakenD.
+    // The gateway's own certificate is also trusted, as with KrakenD.
     let dir = gateway.dir();
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
     let own = Speaker::default().showing((read("a.crt"), read("a.key")));
@@ -213,7 +213,7 @@ const P521: (&str, &str) = (
     include_str!("../data/tls/p521.key"),
 );
 
-/// A certificate for `localhost` with a critical extension that nobody knows.
+/// A certificate for `localhost` with an unknown critical extension.
 fn odd() -> (String, String) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
@@ -226,7 +226,7 @@ fn odd() -> (String, String) {
 
 #[test]
 fn a_version_1_pair_is_served_and_shown_and_a_client_may_show_it_when_it_is_listed() {
-    // Towards backends: the backend sees it.
+    // To backends: the backend receives it.
     let mut file = calling(
         serve_who(V1, Some(Credulous::new())),
         &json!({ "allow_insecure_connections": true,
@@ -450,7 +450,7 @@ fn both_versions_of_http_are_offered() {
     assert_eq!(agreed(h1(Speaker::default())).as_deref(), Some("http/1.1"));
     assert_eq!(agreed(h2(h1(Speaker::default()))).as_deref(), Some("h2"));
     assert_eq!(agreed(Speaker::default()), None);
-    // And HTTP/2 is what is spoken then: the gateway's first frame is SETTINGS.
+    // HTTP/2 is then used: the gateway's first frame is SETTINGS.
     let mut client = h2(Speaker::default())
         .connect(gateway.port(), "a.test", &authority)
         .unwrap();

@@ -1,4 +1,4 @@
-//! A new process takes over from a running one: not one request is lost.
+//! A new process takes over from a running one, and no request is lost.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,7 +22,7 @@ fn config(backend: &str, extra: &[&str]) -> Value {
     json!({ "version": 3, "endpoints": paths.map(endpoint).collect::<Vec<_>>() })
 }
 
-/// Asks one after the other until told to stop, with a new connection now and then. Returns what was lost.
+/// Sends one request after another until told to stop, sometimes on a new connection. Returns the lost requests.
 fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut lost = Vec::new();
     let mut kept: Option<Client> = None;
@@ -51,7 +51,7 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
                 kept = (answer.header("connection") != Some("close")).then_some(client);
             }
             Ok(answer) => lost.push(format!("status {}", answer.status)),
-            // An idle connection may be closed at any time; the request was not taken.
+            // An idle connection may be closed at any time; the request was not processed.
             Err(error)
                 if reused
                     && matches!(
@@ -66,11 +66,11 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     lost
 }
 
-/// What a service manager is told.
+/// The messages to a service manager.
 struct Manager(UnixDatagram);
 
 impl Manager {
-    /// Listens at a socket in `folder`.
+    /// Listens on a socket in `folder`.
     fn at(folder: &Path) -> (Self, PathBuf) {
         let path = folder.join("notify.sock");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -88,7 +88,7 @@ impl Manager {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// The lines of messages up to the one with `last`.
+    /// The lines of messages up to and including the one with `last`.
     fn told_until(&self, last: &str) -> Vec<String> {
         let mut lines = Vec::new();
         while !lines.iter().any(|line: &String| line.starts_with(last)) {
@@ -97,7 +97,7 @@ impl Manager {
         lines
     }
 
-    /// The lines of messages that have come already.
+    /// The lines of messages that have already arrived.
     fn told_so_far(&self) -> Vec<String> {
         self.0.set_nonblocking(true).unwrap();
         let lines = std::iter::from_fn(|| self.told().ok()).flatten().collect();
@@ -130,7 +130,7 @@ fn a_signal_starts_the_process_that_takes_over() {
     ];
     let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
     manager.told_until("READY=1");
-    // A file that cannot be served leaves everything as it is.
+    // A file that cannot be served changes nothing.
     fs::write(old.config_path(), "{").unwrap();
     old.signal("USR2");
     eventually("the upgrade fails", Duration::from_secs(20), || {
@@ -150,7 +150,7 @@ fn a_signal_starts_the_process_that_takes_over() {
     assert!(ended.success(), "{ended}: {}", old.output());
     told.extend(manager.told_so_far());
     assert!(!told.contains(&"STOPPING=1".to_owned()), "{told:?}");
-    // Now it is the new one that says so.
+    // Now the new process reports it.
     manager.told_until("WATCHDOG=1");
     assert_eq!(old.get("/b").status, 200, "{}", old.output());
     drop(new);
@@ -210,7 +210,7 @@ fn a_new_process_takes_over_without_losing_a_request() {
     eventually("the load runs", Duration::from_secs(20), || {
         done.load(Ordering::SeqCst) > 50
     });
-    // The new process has one endpoint more, by which it is told from the old one.
+    // The new process has one additional endpoint, which distinguishes it from the old one.
     fs::write(old.config_path(), config(&stub.url(), &["/b"]).to_string()).unwrap();
     let new = Successor::start(&old);
     let log = || fs::read_to_string(old.dir().join("successor.log")).unwrap_or_default();
@@ -237,7 +237,7 @@ fn a_new_process_takes_over_without_losing_a_request() {
         .flat_map(|client| client.join().unwrap())
         .collect();
     assert_eq!(lost, Vec::<String>::new(), "{}\n{}", old.output(), log());
-    // The new one takes orders now.
+    // The new process accepts commands now.
     fs::write(old.config_path(), config(&stub.url(), &[]).to_string()).unwrap();
     let reload = crate::support::gateway::command()
         .env(RUNTIME_FOLDER, old.dir())
@@ -272,7 +272,7 @@ fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
     let stub = Stub::with(OK);
     let parent = tempfile::tempdir().unwrap();
     let folder = open_to_all(parent.path());
-    // What another user would put there to be handed the listening sockets.
+    // What another user would create there to get the listening sockets.
     let variables = [(RUNTIME_FOLDER, folder.to_str().unwrap())];
     let old = Gateway::start_in(&variables, &config(&stub.url(), &[]).to_string());
     let trap = format!("portcullis-{}-upgrade.sock", old.port());
@@ -285,7 +285,7 @@ fn sockets_never_lie_in_a_folder_that_others_may_write_to() {
     });
     assert_eq!(old.get("/a").status, 200);
     assert!(trap.accept().is_err(), "the gateway called the trap");
-    // Neither does a new process wait there, nor is there a control socket.
+    // A new process does not wait there either, and there is no control socket.
     let mut new = Successor::start_in(&old, &folder);
     assert!(!new.0.wait().unwrap().success());
     let log = fs::read_to_string(old.dir().join("successor.log")).unwrap();

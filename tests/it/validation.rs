@@ -1,4 +1,4 @@
-//! `validation/cel` and `validation/json-schema` from outside: streamed answers, tokens, failures, start and reload.
+//! `validation/cel` and `validation/json-schema`: streamed responses, tokens, failures, start and reload.
 
 mod cost;
 
@@ -244,7 +244,7 @@ fn an_expression_on_the_token_refuses_as_the_validator_does() {
         },
     ] {
         let bad = token(&change);
-        // Also where a role is missing: expressions come before roles.
+        // Also if a role is missing: expressions are evaluated before roles.
         for path in ["/plain", "/roles", "/open"] {
             let answer = get(path, &bad);
             assert_eq!((answer.status, answer.body.len()), (401, 0), "{path}");
@@ -381,7 +381,7 @@ fn a_reload_takes_new_expressions_and_refuses_broken_ones() {
     assert_eq!(gateway.get("/r").status, 200);
 }
 
-/// One expression, three places.
+/// One expression at three levels.
 #[test]
 fn expressions_are_those_of_go_everywhere() {
     let backend = backend();

@@ -1,4 +1,4 @@
-//! Encrypted key files whose passphrase a Vault has: the transit engine, played by a stub.
+//! Encrypted key files whose passphrase is in a Vault: the transit engine, replaced by a stub.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const PASSPHRASE: &str = "correct horse battery staple";
 const CIPHERTEXT: &str = "vault:v1:8SDd3WHDOjf7mq69CyCqYjBXAiQQAVZRkFM13ok481zoCmHnSeDX9vyf";
 const DECRYPT: &str = "/v1/transit/decrypt/gate";
 
-/// A Vault that decrypts for the holder of the token.
+/// A Vault that decrypts for clients with the token.
 fn decrypts() -> Value {
     json!([
         { "method": "POST", "path": DECRYPT, "when_header": { "X-Vault-Token": TOKEN },
@@ -35,7 +35,7 @@ fn say(stub: &Stub, routes: &Value) {
     stub.load(routes.items().to_vec(), Arc::new(str::to_owned));
 }
 
-/// Two key files, and a gateway's configuration with them.
+/// Two key files, and the configuration of a gateway that uses them.
 struct Site {
     folder: tempfile::TempDir,
     signer: Signer,
@@ -67,7 +67,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// `/me` asks for a token of the sealed set, `/sign` signs with a sealed key, `/signed` verifies what that gives.
+    /// `/me` needs a token of the encrypted set, `/sign` signs with an encrypted key, `/signed` verifies the result.
     fn config(&self) -> Value {
         let sealed = |name: &str, mut block: Value| {
             block["jwk_local_path"] = json!(self.path(name));
@@ -112,7 +112,7 @@ fn status(gateway: &Gateway, path: &str, token: &str) -> u16 {
     gateway.get_with(path, &[("Authorization", &bearer)]).status
 }
 
-/// What nobody may find in a log.
+/// Secrets that must not be in a log.
 fn assert_quiet(text: &str) {
     for secret in [TOKEN, PASSPHRASE, CIPHERTEXT, &STANDARD.encode(CIPHERTEXT)] {
         assert!(!text.contains(secret), "{secret} is in:\n{text}");
@@ -207,7 +207,7 @@ fn a_token_that_vault_refuses_opens_nothing() {
     let log = gateway.output();
     assert!(log.contains("Vault answers 403 Forbidden"), "{log}");
     assert!(!log.contains("hvs.expired"), "{log}");
-    // What Vault says in an error may hold anything, and stays out.
+    // Vault's error messages may contain anything, and are not logged.
     assert_quiet(&log);
 }
 
@@ -263,7 +263,7 @@ fn a_vault_behind_tls_must_prove_who_it_is() {
     let authority = Authority::new();
     let (certificate, key) = authority.write(site.folder.path(), "vault", "127.0.0.1");
     std::fs::write(site.path("ca.pem"), authority.pem()).unwrap();
-    // The gateway in front of the stub is only there to speak TLS.
+    // The gateway in front of the stub only adds TLS.
     let front = json!({
         "version": 3,
         "tls": { "keys": [{ "public_key": certificate, "private_key": key }] },
@@ -279,7 +279,7 @@ fn a_vault_behind_tls_must_prove_who_it_is() {
             .unwrap()
             .values_mut()
         {
-            // It is about key servers; files of KrakenD have it beside every `jwk_local_path`.
+            // It is for key servers, but KrakenD's files have it beside every `jwk_local_path`.
             block["disable_jwk_security"] = json!(true);
         }
     }
@@ -303,7 +303,7 @@ fn a_vault_behind_tls_must_prove_who_it_is() {
     assert_eq!(gateway.get("/sign").status, 200, "{}", gateway.output());
 }
 
-/// Runs a command on this configuration: exit code, and all that it printed.
+/// Runs a command with this configuration and returns the exit code and the output.
 fn run(arguments: &[&str], config: &Value, variables: &[(&str, &str)]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.json");

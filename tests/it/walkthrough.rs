@@ -1,10 +1,10 @@
-//! What a newcomer sees who follows the guide, with the file that ships.
+//! The results of a new user who follows the guide, with the file that is shipped.
 
 use std::time::Duration;
 
 use crate::support::{Gateway, Signer, Stub, eventually, ports, tokens};
 
-/// Our own address for the guide's tenant and port; nothing else is changed.
+/// A local address instead of the guide's tenant and port; nothing else is changed.
 fn start(provider: &str) -> Gateway {
     let (port, metrics) = (ports::free(), ports::free());
     let config = include_str!("../../conf/krakend.json")

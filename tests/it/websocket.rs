@@ -1,4 +1,4 @@
-//! WebSocket through the gateway, both ends made by hand (RFC 6455).
+//! WebSocket through the gateway, with both ends written by hand (RFC 6455).
 
 use std::io::{self, Read as _};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ fn unmask(mut read: impl FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<(u8, 
     Ok((head[0], payload))
 }
 
-/// Greets, echoes texts, and answers a close with a close.
+/// Sends a greeting, echoes texts, and responds to a close with a close.
 fn echo(mut call: Call) -> io::Result<()> {
     let head = call.head.to_lowercase();
     assert!(head.contains("upgrade: websocket"), "{head}");
@@ -97,7 +97,7 @@ const HANDSHAKE: [(&str, &str); 4] = [
     ("Sec-WebSocket-Version", "13"),
 ];
 
-/// Asks for a WebSocket. The connection and the head of the answer.
+/// Requests a WebSocket. Returns the connection and the head of the response.
 fn open(gateway: &Gateway, path: &str, more: &[(&str, &str)]) -> (Client, Answer) {
     let mut client = gateway.client();
     let fields = [&HANDSHAKE[..], more].concat();
@@ -200,7 +200,7 @@ fn silence_on_both_sides_ends_a_tunnel_and_talk_on_one_side_does_not() {
         call.send(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         )?;
-        // Listens and says nothing.
+        // Listens and sends nothing.
         io::copy(&mut call.reader, &mut io::sink()).map(|_| ())
     });
     let gateway = gateway(
@@ -310,13 +310,13 @@ fn nothing_is_tunnelled_that_the_file_does_not_ask_for() {
         "60s",
         &[],
     );
-    // The request goes on as one like any other, without its wish.
+    // The request is passed on like any other, without the upgrade.
     let (mut client, head) = open(&gateway, "/closed", &[]);
     assert_eq!(head.status, 200);
     assert_eq!(client.body(&head, "GET").unwrap(), b"ok");
     let sent = plain.heads().pop().unwrap().to_lowercase();
     assert!(!sent.contains("upgrade"), "{sent}");
-    // An upstream that switches unasked fails, whoever asked the gateway.
+    // A backend that switches protocols without a request for it fails, whatever the client requested.
     for (mut client, head) in [open(&gateway, "/unasked", &[]), {
         let mut client = gateway.client();
         client.send(request("GET", "/wanted", &[])).unwrap();
@@ -327,12 +327,12 @@ fn nothing_is_tunnelled_that_the_file_does_not_ask_for() {
         let body = client.body(&head, "GET").unwrap();
         assert!(!String::from_utf8_lossy(&body).contains("secret"));
     }
-    // Another protocol than WebSocket is not switched to.
+    // Only WebSocket is switched to, and no other protocol.
     let mut client = gateway.client();
     let fields = [("Connection", "Upgrade"), ("Upgrade", "foo")];
     client.send(request("GET", "/declined", &fields)).unwrap();
     assert_eq!(client.answer("GET").unwrap().status, 200);
-    // A backend that declines is heard.
+    // The response of a backend that declines is passed on.
     let (mut client, head) = open(&gateway, "/declined", &[]);
     assert_eq!(head.status, 200);
     assert_eq!(client.body(&head, "GET").unwrap(), b"ok");

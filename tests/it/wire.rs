@@ -1,4 +1,4 @@
-//! Hostile bytes: what each class gets, and that none of it reaches a backend.
+//! Hostile bytes: the response to each class, and that none of it reaches a backend.
 
 mod backends;
 mod bodies;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::{Answer, Client, Gateway, Signer, Stub, Upstream, pause, tokens};
 
-/// A composed and a streamed endpoint, one with a parameter, one that asks for a token.
+/// A composed and a streamed endpoint, one with a parameter, one that needs a token.
 fn config(backend: &str) -> Value {
     let to = |path: &str| json!([{ "host": [backend], "url_pattern": path }]);
     let streamed = json!([{ "host": [backend], "url_pattern": "/stream", "encoding": "no-op" }]);
@@ -32,7 +32,7 @@ fn config(backend: &str) -> Value {
 
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
 
-/// Plays raw requests; each must get one of the statuses, close, and leave the backend alone.
+/// Sends raw requests. Each must get one of the statuses, be followed by a close, and not reach the backend.
 fn refused(cases: &[(&str, Vec<u8>, &[u16])]) {
     let stub = Stub::with(ANY);
     let gateway = Gateway::start(&config(&stub.url()).to_string());
@@ -238,7 +238,7 @@ fn a_head_that_trickles_is_cut_and_others_do_not_notice() {
     }
     assert_eq!(gateway.get("/get").status, 200);
     for client in &mut slow {
-        // One more byte now and then does not buy more time.
+        // One more byte now and then does not extend the timeout.
         pause(Duration::from_millis(10));
         let _ = client.send("a");
     }

@@ -1,4 +1,4 @@
-//! Hostile frames: HTTP/2 by hand, with prior knowledge on a plain listener.
+//! Hostile frames: HTTP/2 by hand, with prior knowledge on a listener without TLS.
 
 mod floods;
 mod suite;
@@ -39,7 +39,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A block of literal fields: no table, no Huffman, so that every byte is ours.
+/// A block of literal headers without table and Huffman coding, so that the test controls every byte.
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let text = |s: &str| [&[u8::try_from(s.len()).unwrap()], s.as_bytes()].concat();
     fields
@@ -91,7 +91,7 @@ impl Connection {
         Ok((head[3], head[4], stream, payload))
     }
 
-    /// What becomes of a stream.
+    /// The end of a stream.
     fn outcome(&mut self, stream: u32) -> Outcome {
         loop {
             match self.next() {
@@ -155,7 +155,7 @@ fn file(stub: &Stub) -> Value {
             "backend": [{ "host": [stub.url()], "url_pattern": path, "method": method }]
         })
     };
-    // The suite posts where it gets: only an endpoint that reads bodies can judge them before it answers.
+    // The suite sends POST to the path of its GETs: only an endpoint that reads bodies can check them first.
     json!({
         "version": 3, "endpoints": [to("/get", "GET"), to("/get", "POST"), to("/post", "POST")]
     })
@@ -187,7 +187,7 @@ fn a_clean_request_is_answered() {
     assert_eq!(stub.take_seen().len(), 2);
 }
 
-/// A backend that reads each request strictly: a stray byte becomes a request of its own.
+/// A backend that reads each request strictly: a stray byte becomes a separate request.
 fn strict() -> (Upstream, Arc<Mutex<Vec<String>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let seen = log.clone();
@@ -257,7 +257,7 @@ fn an_upload_ends_once_however_its_stream_ends() {
             .send(HEADERS, END_HEADERS, stream, &block(&fields))
             .unwrap();
         for (kind, flags, payload) in ending {
-            // Each in a segment of its own.
+            // Each in its own segment.
             crate::support::pause(Duration::from_millis(10));
             connection.send(*kind, *flags, stream, payload).unwrap();
         }

@@ -1,9 +1,9 @@
 //! Project Wycheproof's vectors for JSON Web Signatures and for key sets (see `data/wycheproof/README.md`).
 //!
-//! Mapping. Most vectors sign a text that is no set of claims, so they are played up to and including the signature and
-//! not further: whether the payload is JSON is a question that comes after. A vector counts as accepted when *any*
-//! algorithm that a file could configure accepts it, which asks more of "invalid" than a gateway ever meets. Vectors of
-//! the first file are held against their key directly; those of the second find it in their set by `kid`.
+//! Mapping. Most vectors sign a text that is not a set of claims, so they are tested up to and including the signature
+//! only: whether the payload is JSON is checked later. A vector counts as accepted if *any*
+//! algorithm that a file could configure accepts it, which is stricter about "invalid" than a real gateway. Vectors of
+//! the first file are verified with their key directly; those of the second find it in their set by `kid`.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ struct File {
 
 #[derive(Deserialize)]
 struct Group {
-    /// A key or a set of keys; absent where the only key is a secret.
+    /// A key or a set of keys; absent if the only key is a secret.
     public: Option<Value>,
     private: Value,
     tests: Vec<Vector>,
@@ -51,7 +51,7 @@ impl Vector {
     }
 }
 
-/// Plays every vector and returns those about which we decide otherwise, with our verdict.
+/// Tests every vector and returns those with a different result, with ours.
 fn play(
     file: &str,
     accepts: impl Fn(&KeySet, &Token<'_>, Algorithm) -> bool,
@@ -91,15 +91,15 @@ fn signatures_are_judged_as_the_vectors_say() {
     );
     let ours = BTreeMap::from([
         // Signed as PS384 and ES512 with keys that declare PS256 and "ES521": a key serves the algorithm it declares
-        // (RFC 7517 §4.4, RFC 8725 §3.1), and the second is no name of RFC 7518.
+        // (RFC 7517 §4.4, RFC 8725 §3.1), and the second is not a name of RFC 7518.
         (346, false),
         (347, false),
         (350, false),
         (351, false),
-        // Byte for byte the tokens of 357, which is valid.
+        // The same bytes as the tokens of 357, which is valid.
         (367, true),
         (370, true),
-        // A question mark among the base64url: RFC 7515 §2 has no such character.
+        // A question mark in the base64url: RFC 7515 §2 has no such character.
         (372, false),
         (373, false),
     ]);
@@ -116,8 +116,8 @@ fn key_sets_are_judged_as_the_vectors_say() {
         },
     );
     let ours = BTreeMap::from([
-        // A secret beside a public key: the vector calls it ambiguous and would refuse the set. Each of our keys serves
-        // only algorithms of its own kind, so the mixture opens nothing, and KrakenD accepts it.
+        // A secret beside a public key: the vector calls it ambiguous and rejects the set. Each of our keys is used
+        // only with algorithms of its own kind, so the mixture is harmless, and KrakenD accepts it.
         (1, true),
     ]);
     assert_eq!(differing, ours);

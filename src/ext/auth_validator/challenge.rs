@@ -1,6 +1,6 @@
-//! What the refused are told: status, challenge (RFC 6750 §3) and, if wanted, a problem document (RFC 9457).
+//! The responses to rejected requests: status, challenge (RFC 6750 §3) and optionally a problem document (RFC 9457).
 //!
-//! All of it is written when the file is compiled. Nothing of a token is ever in it.
+//! All responses are built when the configuration is compiled. They never contain any part of a token.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
@@ -10,16 +10,16 @@ use serde_json::json;
 use crate::jose::Reason;
 use crate::runtime::answer::Answer;
 
-/// One answer for each reason.
+/// One response for each reason.
 #[derive(Debug)]
 pub(super) struct Challenges([Answer; Reason::ALL.len()]);
 
-/// What the answers depend on.
+/// What the responses depend on.
 #[derive(Debug, Default)]
 pub(super) struct Wanted<'w> {
-    /// The scopes that would have helped.
+    /// The scopes that the endpoint requires.
     pub(super) scopes: &'w [Box<str>],
-    /// Where the metadata of this resource is (RFC 9728 §5.1).
+    /// The URL of the metadata of this resource (RFC 9728 §5.1).
     pub(super) metadata: Option<&'w str>,
     pub(super) problem: bool,
 }
@@ -81,8 +81,8 @@ fn challenge(reason: Reason, wanted: &Wanted<'_>) -> String {
     }
 }
 
-/// The error code of RFC 6750 §3.1. A client that sent no token did nothing wrong, and one whose token nobody can
-/// check just now should not go and fetch another.
+/// The error code of RFC 6750 §3.1. There is none for a request without a token, and none for a token that cannot be
+/// verified at the moment: the client should not fetch a new one.
 fn error(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::Missing | Reason::KeysUnavailable => None,
@@ -115,7 +115,7 @@ fn description(reason: Reason) -> &'static str {
     }
 }
 
-/// The inside of a quoted string (RFC 9110 §5.6.4); what cannot stand there is left out.
+/// The content of a quoted string (RFC 9110 §5.6.4). Characters that are not allowed there are left out.
 fn quoted(text: &str) -> String {
     text.chars()
         .filter(|character| !character.is_control())

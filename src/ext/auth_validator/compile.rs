@@ -1,5 +1,5 @@
-//! What the blocks mean. A block that would not protect what it says it protects stops the start; where KrakenD
-//! starts and refuses everything (`jwk_url` without TLS), so do we.
+//! Compiles the blocks. A block that would not protect what it is meant to protect stops the start. Where KrakenD
+//! starts and rejects everything (`jwk_url` without TLS), this gateway does the same.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,13 +24,13 @@ use crate::jose::{ClaimPath, Rules, ScopeMatcher};
 use crate::runtime::clock::Clock;
 use crate::telemetry::mask::add_secret_name;
 
-/// No request waits longer for keys, whatever its endpoint allows.
+/// No request waits longer for keys, even if its endpoint's timeout is longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// KrakenD's leeway when the file names none that it can use.
+/// KrakenD's leeway if the file has no usable value.
 const LEEWAY: Duration = Duration::from_secs(1);
 
-/// How long key sets are kept when an endpoint does not say so itself.
+/// How long key sets are kept if the endpoint does not set a duration.
 #[derive(Debug)]
 struct SharedLife(Duration);
 
@@ -156,13 +156,13 @@ fn note(site: &EndpointSite<'_>, validator: &Arc<Validator>, cx: &mut Compile<'_
     }
 }
 
-/// What the endpoint's expressions demand of tokens.
+/// The requirements of the endpoint's expressions on tokens.
 #[cfg(feature = "cel")]
 fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
     crate::ext::cel::demand(site)
 }
 
-/// Without the feature a file with expressions does not start.
+/// Without the feature, a configuration with expressions does not start.
 #[cfg(not(feature = "cel"))]
 fn demand(_site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
     None
@@ -244,7 +244,7 @@ fn several(
     }
 }
 
-/// What is demanded whoever the issuer is.
+/// The requirements that do not depend on the issuer.
 fn rules(file: &config::Validator<'_>) -> Rules {
     let boxed = |texts: &[String]| -> Box<[Box<str>]> {
         texts.iter().map(|text| Box::from(&**text)).collect()
@@ -319,7 +319,7 @@ fn places(file: &config::Validator<'_>, site: &EndpointSite<'_>) -> Option<Place
     Some(Places {
         header: header?,
         cookie: cookie.into(),
-        // A key is checked by its own step.
+        // An API key is checked by its own step.
         alone: !has_keys,
     })
 }
@@ -352,7 +352,7 @@ fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
         let Some(header) = header(item, name) else {
             continue;
         };
-        // As KrakenD does: of two claims for one header the last counts.
+        // As in KrakenD: if two claims have the same header, the last one counts.
         all.retain(|known| known.header != header);
         all.push(Propagation {
             claim: ClaimPath::dotted_unless_url(claim),
@@ -362,7 +362,7 @@ fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
     all.into()
 }
 
-/// A claim that stands by itself. The hint has to be a whole pair, or it would lead to the next mistake.
+/// A claim without a header. The hint shows a whole pair, because a part of it would only cause the next error.
 fn no_pair(item: &Node<'_>) {
     let mistake = Mistake::invalid(format!(
         "{} is {}, but a pair of claim and header is expected",
@@ -443,7 +443,7 @@ fn say(prefix: &str, rules: &Rules, debug: bool) {
     log::debug!("{prefix} Validator enabled for this endpoint{more}");
 }
 
-/// Few files demand an audience or an issuer, and many would want to.
+/// Few configurations require an audience or an issuer, although most should.
 fn hint(node: &Node<'_>, validator: &Validator) {
     let lacks =
         |lacking: fn(&Rules) -> bool| validator.providers().iter().any(|one| lacking(&one.rules));

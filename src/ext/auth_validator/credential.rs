@@ -1,4 +1,4 @@
-//! Where in a request a token may stand.
+//! Where a request may have a token.
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, HeaderValue};
@@ -8,20 +8,20 @@ use smallvec::SmallVec;
 use crate::jose::{Reason, Refusal, bearer};
 use crate::runtime::request::{Head, Notes};
 
-/// The places, in order: the header, then the cookie.
+/// The locations, in order: the header, then the cookie.
 #[derive(Debug)]
 pub(super) struct Places {
     pub(super) header: HeaderName,
     pub(super) cookie: Box<str>,
-    /// Whether nobody else reads an `Authorization: Bearer` of the endpoint.
+    /// Whether nothing else reads an `Authorization: Bearer` of the endpoint.
     pub(super) alone: bool,
 }
 
 impl Places {
     /// The token, if the request has one.
     ///
-    /// As KrakenD does: a header that is there and not empty is final, whatever it holds. Unlike there, two headers
-    /// are refused, and so are two different cookies of the name: nobody knows which one an upstream would believe.
+    /// As in KrakenD, a header that is present and not empty is final, whatever its value is. Unlike in KrakenD, two
+    /// headers are rejected, and so are two different cookies of the name: it is unknown which one a backend would use.
     pub(super) fn token<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Refusal> {
         let mut lines = head.headers.get_all(&self.header).iter();
         if let Some(line) = lines.next() {
@@ -35,9 +35,9 @@ impl Places {
         self.cookie(head)
     }
 
-    /// Keeps every other token than the one that was verified from the backends, which might believe it: a cookie of the
-    /// name beside the header, a bearer token in `Authorization` where another header carries ours, and an
-    /// `access_token` in the query (RFC 6750 §2.3).
+    /// Removes all tokens except the verified one, because backends might trust them: a cookie of the name beside the
+    /// header, a bearer token in `Authorization` if another header has the verified token, and an `access_token` in the
+    /// query (RFC 6750 §2.3).
     pub(super) fn keep_only(&self, token: &str, head: &Head<'_>, notes: &mut Notes) {
         let other_bearer = |line: &HeaderValue| {
             bearer_token(line.as_bytes()).is_some_and(|other| other != token.as_bytes())
@@ -67,12 +67,12 @@ impl Places {
         }
     }
 
-    /// Whether this is our cookie with another token in it.
+    /// Whether this is the configured cookie with a different token.
     fn is_other(&self, pair: &[u8], token: &str) -> bool {
         value_of(pair, self.cookie.as_bytes()).is_some_and(|value| value != token.as_bytes())
     }
 
-    /// A line of cookies without such ones, if anything is left of it.
+    /// A `Cookie` header without such cookies; `None` if nothing is left.
     fn kept(&self, line: &HeaderValue, token: &str) -> Option<HeaderValue> {
         let kept: Vec<&[u8]> = pairs(line)
             .filter(|pair| !self.is_other(pair, token))
@@ -120,25 +120,25 @@ fn is_other_parameter(pair: &str, token: &str) -> bool {
     folded.eq(NAME.iter().copied()) && !percent_decode_str(value).eq(token.bytes())
 }
 
-/// The pairs of a line of cookies (RFC 6265 §4.2.1).
+/// The pairs of a `Cookie` header (RFC 6265 §4.2.1).
 fn pairs(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     line.as_bytes().split(|byte| *byte == b';')
 }
 
-/// What follows the scheme of `Bearer x`, or a compact JWS, bare or behind another scheme (`JWT x`, `Token token=x`).
+/// The part after the scheme of `Bearer x`, or a compact JWS, alone or after another scheme (`JWT x`, `Token token=x`).
 ///
-/// Backends split at any blank, so the scheme ends at a tab, too.
+/// Backends split at any blank, so a tab also ends the scheme.
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let end = value.iter().position(u8::is_ascii_whitespace);
     let (scheme, token) = value.split_at(end.unwrap_or(0));
     let token = token.trim_ascii();
-    // No base64 of Basic has a dot in it.
+    // The base64 of Basic contains no dot.
     let is_jws = || token.contains(&b'.') && memchr::memmem::find(token, b"eyJ").is_some();
     (scheme.eq_ignore_ascii_case(b"bearer") || is_jws()).then_some(token)
 }
 
-/// The value of ` name=value`, without the quotes that some clients put around it (RFC 6265 §4.1.1). Blanks before the
-/// `=` do not make it another cookie (RFC 6265 §5.2).
+/// The value of ` name=value`, without the quotes that some clients add (RFC 6265 §4.1.1). Blanks before the
+/// `=` are not part of the name (RFC 6265 §5.2).
 fn value_of<'p>(pair: &'p [u8], name: &[u8]) -> Option<&'p [u8]> {
     let rest = pair.trim_ascii_start().strip_prefix(name)?;
     let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_end();

@@ -1,4 +1,4 @@
-//! The checks of a validator, told one by one.
+//! Explains each check of a validator.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use super::runtime::{Provider, Validator};
 use crate::ext::identity::PublicKeys;
 use crate::jose::{Check, Claims, Reason, Refusal, Step, Token};
 
-/// What became of a token, check by check.
+/// The result for a token, with all checks.
 #[derive(Debug, Default)]
 pub struct Explanation {
     pub lines: Vec<Line>,
-    /// Why it is refused; `None`: it is accepted.
+    /// Why the token is rejected; `None` if it is accepted.
     pub refusal: Option<Refusal>,
 }
 
@@ -20,9 +20,9 @@ pub struct Explanation {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
     pub check: String,
-    /// `None`: only the running gateway knows.
+    /// `None` if only the running gateway knows the result.
     pub passed: Option<bool>,
-    /// What was demanded and what was there. Shows claims, and nothing that could be used as a token.
+    /// What was required and what the token has. It contains claims, but nothing that could be used as a token.
     pub detail: String,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Explanation {
 }
 
 impl Validator {
-    /// Walks a token through the same code as a request does, without the cache.
+    /// Validates a token with the same code as for a request, but without the cache.
     pub fn explain(&self, token: &str) -> Explanation {
         let mut told = Explanation::default();
         if let Err(refusal) = self.tell(token, &mut told) {

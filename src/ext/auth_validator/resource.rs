@@ -1,4 +1,4 @@
-//! What clients may read about where to get a token: protected resource metadata (RFC 9728).
+//! Protected resource metadata (RFC 9728): tells clients where to get a token.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::ServiceStep;
 
-/// RFC 9728 §3.1; an endpoint's path follows.
+/// RFC 9728 §3.1. The path of an endpoint is appended.
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// What the service's block says; left for the endpoints, which add themselves.
+/// The settings of the service's block. The endpoints add themselves.
 #[derive(Debug)]
 pub(super) struct Resource {
     /// `https://api.example.com`
@@ -33,11 +33,11 @@ pub(super) struct Resource {
 #[derive(Debug, Default, Clone)]
 struct Documents {
     by_path: BTreeMap<String, Bytes>,
-    /// What each of them says; a path may have several methods, and the document of the whole gateway speaks for all.
+    /// The content of each document. A path may have several methods. The document of the whole gateway describes all.
     terms: BTreeMap<String, Terms>,
 }
 
-/// Where tokens for a resource come from and what they may hold, in the order of the file.
+/// The issuers of tokens for a resource and the scopes of these tokens, in the order of the file.
 #[derive(Debug, Default, Clone)]
 struct Terms {
     issuers: Vec<String>,
@@ -59,7 +59,7 @@ impl Terms {
     }
 }
 
-/// Answers requests for the documents.
+/// Responds to requests for the documents.
 #[derive(Debug)]
 pub(super) struct Metadata(Arc<ArcSwap<Documents>>);
 
@@ -125,7 +125,7 @@ impl Resource {
             documents.by_path.insert(place, document);
         };
         add("");
-        // An endpoint with parameters is many resources: the document of the whole gateway speaks for them.
+        // An endpoint with parameters is many resources; the document of the whole gateway describes them.
         let path = if pattern.contains(['{', '*', ':']) || pattern == "/" {
             ""
         } else {

@@ -1,4 +1,4 @@
-//! A validator at work.
+//! The validator of a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,24 +20,24 @@ use crate::runtime::request::{Head, Notes};
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::upstream::keys::{FailedKeys, KeySource, Snapshot};
 
-/// How long a request waits for the first key set of a source. A provider that takes longer may hang, and everybody would
-/// wait with it; the fetch goes on, and later requests find what it brought.
+/// How long a request waits for the first key set of a source. A slower provider may hang, and all requests would wait
+/// for it. The fetch continues, and later requests use its result.
 const FIRST_KEYS: Duration = Duration::from_millis(400);
 
-/// Who lets a request into one endpoint.
+/// The validator of one endpoint.
 #[derive(Debug)]
 pub struct Validator {
     pub(super) log: Log,
     pub(super) places: Places,
-    /// A request without a token passes too.
+    /// Whether a request without a token passes.
     pub(super) optional: bool,
     pub(super) require_expiry: bool,
     pub(super) providers: Providers,
     pub(super) tokens: Arc<TokenCache>,
-    /// Counts the tokens that never expire.
+    /// Counts the tokens without an expiry.
     pub(super) without_expiry: Arc<AtomicU64>,
     pub(super) revocation: Option<Arc<dyn Revocation>>,
-    /// What the endpoint demands besides, `validation/cel`.
+    /// Further requirements of the endpoint: `validation/cel`.
     pub(super) demand: Option<Arc<dyn Demand>>,
     pub(super) propagate: Box<[Propagation]>,
     pub(super) url_claims: UrlClaims,
@@ -49,32 +49,32 @@ pub struct Validator {
     pub(super) clock: Clock,
 }
 
-/// Whose tokens are accepted. None: there is nothing to verify with, and everything is refused.
+/// The providers whose tokens are accepted. Without any, nothing can be verified, and every request is rejected.
 #[derive(Debug, Default)]
 pub(super) struct Providers {
     pub(super) list: Box<[Provider]>,
-    /// The token's `iss` chooses, however many there are.
+    /// Whether the token's `iss` selects the provider, even if there is only one.
     pub(super) by_issuer: bool,
 }
 
-/// One source of keys, and what is demanded of tokens that they vouch for.
+/// One source of keys, and the requirements on tokens that its keys verify.
 #[derive(Debug)]
 pub struct Provider {
     pub source: Arc<KeySource<PublicKeys>>,
     pub verifier: Verifier,
     pub rules: Rules,
-    /// Key ids that were looked for in vain (`failed_jwk_key_cooldown`).
+    /// Unknown key ids that were already looked up (`failed_jwk_key_cooldown`).
     pub failed: Option<FailedKeys>,
 }
 
-/// A claim on its way into a header.
+/// A claim that is copied to a header.
 #[derive(Debug)]
 pub struct Propagation {
     pub claim: ClaimPath,
     pub header: HeaderName,
 }
 
-/// Where a validator's lines go.
+/// The log lines of a validator.
 #[derive(Debug)]
 pub(super) struct Log {
     /// `[ENDPOINT: /x][JWTValidator]`
@@ -83,7 +83,7 @@ pub(super) struct Log {
     pub(super) debug: bool,
 }
 
-/// A verdict, or what it needs first.
+/// The result of the validation, or what is missing for it.
 enum Verdict<'a> {
     Claims(Arc<Claims>),
     Refused(Refusal),
@@ -91,9 +91,9 @@ enum Verdict<'a> {
 }
 
 enum Want {
-    /// There is no set yet.
+    /// There is no key set yet.
     Keys,
-    /// The set has no such key. Its id, where ids that do not exist are remembered.
+    /// The key set has no such key. The id, if unknown ids are remembered.
     Newer(Option<String>),
 }
 
@@ -146,7 +146,7 @@ impl Validator {
 }
 
 impl Validator {
-    /// Who vouches for tokens here.
+    /// The providers of the endpoint.
     pub fn providers(&self) -> &[Provider] {
         &self.providers.list
     }
@@ -181,8 +181,8 @@ impl Validator {
         }
     }
 
-    /// Of several providers the one that has verified this very token before, so that the token need not be parsed to
-    /// find its issuer. Providers can share a key set, and with it what the cache knows: the issuer decides here too.
+    /// With several providers: the one that has already verified this token, so that the token need not be parsed to
+    /// find its issuer. Providers can share a key set and its cached tokens, so the issuer decides here too.
     fn remembered(&self, token: &str, now: Duration) -> Option<(&Provider, Arc<Claims>)> {
         if !self.providers.by_issuer {
             return None;
@@ -222,7 +222,7 @@ impl Validator {
             .verify_cached(token, keys, origin, &self.tokens, now, leeway)
     }
 
-    /// What is asked of the claims on every request, in KrakenD's order.
+    /// The checks of the claims for every request, in KrakenD's order.
     fn admit(&self, provider: &Provider, claims: &Claims, now: Duration) -> Result<(), Refusal> {
         provider.rules.check_identity(claims, now)?;
         self.check_limited(claims)?;
@@ -256,7 +256,7 @@ impl Validator {
         }
     }
 
-    /// Of several providers the one that the token names. Its word is not believed: it only says whose keys are asked.
+    /// With several providers: the one that the token names. This only selects the keys; it proves nothing.
     pub(super) fn provider(&self, token: &str) -> Result<&Provider, Refusal> {
         let Providers { list, by_issuer } = &self.providers;
         match &**list {
@@ -272,7 +272,7 @@ impl Validator {
         }
     }
 
-    /// No token, no claims: what the client sent under the names of claims goes.
+    /// Without a token there are no claims. The client's own headers with the names of claims are removed.
     fn anonymous<'g>(&self, notes: &mut Notes) -> Gate<'g> {
         for propagation in &self.propagate {
             notes.set_header(&propagation.header, SmallVec::new());
@@ -280,7 +280,7 @@ impl Validator {
         Gate::Pass
     }
 
-    /// To the backends: into headers, and into URLs.
+    /// Copies claims to headers and URLs for the backends.
     fn hand_on(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
         self.propagate(claims, notes)?;
         self.url_claims.check(claims)
@@ -327,8 +327,8 @@ impl Validator {
 }
 
 impl Log {
-    /// A missing token is worth a line even without `operation_debug`: it is what a newcomer sees first. At WARNING,
-    /// where the log bounds how often one statement may speak.
+    /// A missing token is logged even without `operation_debug`, because new users see it first. The level is WARNING,
+    /// at which the log limits how often one statement is written.
     fn refused(&self, refusal: &Refusal) {
         let Log { prefix, debug } = self;
         match (refusal.reason, debug) {
@@ -349,7 +349,7 @@ impl Log {
 }
 
 impl Provider {
-    /// What vouches for a token that was verified with the source's document of this generation.
+    /// The proof that a token was verified with this generation of the source's document.
     pub(super) fn origin(&self, generation: u64) -> Origin {
         Origin(generation)
     }
@@ -365,7 +365,7 @@ impl Provider {
             Want::Keys => self.source.ready(patience.min(FIRST_KEYS)).await,
             Want::Newer(id) => {
                 let fetched = self.source.refresh_for_unknown(patience).await;
-                // An id is looked for in vain only if somebody has looked.
+                // An id counts as unknown only after it was looked up.
                 if let (Some(failed), Some(id), true) = (&self.failed, id, fetched)
                     && !self.has(&id)
                 {
@@ -382,7 +382,7 @@ impl Provider {
             .is_some_and(|snapshot| snapshot.set.0.by_id(self.verifier.strategy, id).is_some())
     }
 
-    /// With `operation_debug` the log says why.
+    /// With `operation_debug`, the reason is logged.
     fn keys_unavailable(&self, debug: bool) -> Refusal {
         match self.source.status().last_error {
             Some(error) if debug => Refusal::new(Reason::KeysUnavailable, error),
@@ -390,7 +390,7 @@ impl Provider {
         }
     }
 
-    /// What a token with an unknown key is worth waiting for; `None`: nothing, its id is known not to exist.
+    /// What to wait for if a token has an unknown key; `None` if its id is known not to exist.
     fn want(&self, token: &str) -> Option<Want> {
         let Some(failed) = &self.failed else {
             return Some(Want::Newer(None));

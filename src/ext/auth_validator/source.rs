@@ -1,4 +1,4 @@
-//! Where the keys of a provider come from, and what is verified with them.
+//! Where the keys of a provider come from, and what they verify.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::telemetry::mask::without_values;
 use crate::upstream::keys::{FailedKeys, Location, Schedule, SourceSpec};
 use crate::upstream::{ClientError, SideTls};
 
-/// What KrakenD says of a URL that is not `https://`.
+/// KrakenD's message about a URL that is not `https://`.
 pub(super) const INSECURE: &str = "JWK client is using an insecure connection to the JWK service";
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A provider, or why there is none although the start goes on.
+/// A provider, or why there is none although the start continues.
 pub(super) enum Made {
     Provider(Box<Provider>),
-    /// The endpoint refuses everything, as KrakenD's does.
+    /// The endpoint rejects everything, as in KrakenD.
     Closed(&'static str),
-    /// Written down.
+    /// An error was reported.
     Mistake,
 }
 
-/// Makes a provider of a block, or of one of its `providers`. `outer` is the block around a provider:
-/// what a provider does not say of algorithm and strategy is taken from there.
+/// Builds a provider from a block, or from one of its `providers`. `outer` is the block around a provider: it supplies
+/// the algorithm and the strategy if the provider does not set them.
 pub(super) fn provider(
     file: &Source<'_>,
     outer: Option<&Source<'_>>,
@@ -80,11 +80,11 @@ pub(super) fn provider(
     }
 }
 
-/// The key to point at when a source cannot be made.
+/// The key that an error names if a source cannot be built.
 fn culprit<'a>(file: &Source<'a>, location: &Location, error: &ClientError) -> Node<'a> {
     let suspects: &[&str] = match (location, error) {
         (Location::File(_) | Location::Inline(_), _) => &["jwk_local_path"],
-        // A file of certificates; the one of the environment stands in no key.
+        // A file of certificates. The one of the environment has no key.
         (Location::Sealed(_), ClientError::File { .. }) => &["jwk_local_ca", "secret_url"],
         (Location::Sealed(_), _) => &["cipher_suites", "jwk_local_path"],
         _ => &["jwk_local_ca", "cipher_suites", "jwk_url"],
@@ -113,7 +113,7 @@ fn algorithm(file: &Source<'_>, outer: Option<&Source<'_>>) -> Option<Algorithm>
     known
 }
 
-/// `rs256`, `RS256 `: KrakenD knows none of them and refuses every token; what is meant is plain.
+/// `rs256`, `RS256 `: KrakenD does not know them and rejects every token, but the intended value is clear.
 fn respelled(node: &Node<'_>, name: &str) -> Option<Algorithm> {
     let mut all = Algorithm::ALL.iter().copied();
     let known = all.find(|known| known.as_str().eq_ignore_ascii_case(name.trim()))?;
@@ -132,7 +132,7 @@ fn strategy(file: &Source<'_>, outer: Option<&Source<'_>>) -> KeyIdStrategy {
         .unwrap_or(KeyIdStrategy::Kid)
 }
 
-/// `cache: false` means "download for each request" to KrakenD; here it means the default.
+/// `cache: false` means "download for each request" in KrakenD. Here it means the default.
 fn schedule(file: &Source<'_>, shared: Option<Duration>) -> Schedule {
     let standard = Schedule::default();
     let own = file
@@ -152,7 +152,7 @@ fn schedule(file: &Source<'_>, shared: Option<Duration>) -> Schedule {
     }
 }
 
-/// A duration of at least a second; KrakenD passes over all others, and so do we, with a warning.
+/// A duration of at least one second. KrakenD ignores all others; this gateway does the same, with a warning.
 pub(super) fn at_least_a_second(node: Option<&Node<'_>>) -> Option<Duration> {
     let node = node?;
     let Data::Text(text) = &node.value().data else {
@@ -199,7 +199,7 @@ fn tls(file: &Source<'_>, cx: &Compile<'_>) -> SideTls {
 fn cipher_suites(file: &Source<'_>) -> Vec<u16> {
     file.cipher_suites
         .iter()
-        // A number that is none stands for a suite that nobody has.
+        // An invalid number is replaced by a suite that does not exist.
         .map(|number| u16::try_from(*number).unwrap_or(0))
         .collect()
 }
@@ -226,7 +226,7 @@ fn pins(file: &Source<'_>) -> Vec<[u8; 32]> {
     pins
 }
 
-/// `Ok(None)`: a mistake, written down. `Err`: closed.
+/// `Ok(None)` if an error was reported, `Err` if the endpoint rejects everything.
 fn location(
     file: &Source<'_>,
     rules: &mut Rules,
@@ -249,7 +249,7 @@ fn location(
     let (Location::Url(url) | Location::Issuer(url)) = &location else {
         return Ok(Some(location));
     };
-    // As KrakenD does: letter case counts.
+    // As in KrakenD, the value is case-sensitive.
     if !insecure && !url.starts_with("https://") {
         return Err(INSECURE);
     }
@@ -284,7 +284,7 @@ fn has_no_host(url: &str) -> bool {
         .map_or(true, |uri| uri.host().is_none())
 }
 
-/// The issuer whose OpenID configuration is asked. Its tokens must then name exactly this issuer.
+/// The issuer whose OpenID configuration is fetched. Its tokens must name exactly this issuer.
 fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'static str> {
     const DOCUMENT: &str = "/.well-known/openid-configuration";
     let named = rules.issuer.as_deref();
@@ -298,7 +298,7 @@ fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'st
         (Data::Text(text), named) => {
             let bare = text.strip_suffix(DOCUMENT).unwrap_or(text);
             match named {
-                // Only one of them may end in a slash: then the issuer is right, since tokens are compared with it.
+                // Only one of them may end with a slash. Then the issuer is right, because tokens are compared with it.
                 Some(issuer) if issuer.trim_end_matches('/') == bare.trim_end_matches('/') => {
                     issuer.to_owned()
                 }

@@ -1,4 +1,4 @@
-//! The validator from outside: blocks, requests, and providers that fail.
+//! Tests of the validator as a whole: blocks, requests, and providers that fail.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ fn key_file() -> tempfile::NamedTempFile {
     file
 }
 
-/// A block over the local keys; `more` are further members.
+/// A block with the local keys; `more` adds members.
 fn block(keys: &tempfile::NamedTempFile, more: &str) -> String {
     format!(
         r#"{{"alg": "EdDSA", "jwk_local_path": {:?}{more}}}"#,
@@ -47,7 +47,7 @@ fn compiled(text: &str) -> Vec<Box<dyn EndpointStep>> {
     steps(part)
 }
 
-/// Mistakes and warnings.
+/// Errors and warnings.
 fn findings(text: &str) -> (usize, usize) {
     let mut file = File::new(text);
     file.endpoint(&ENDPOINT, "/x");
@@ -69,7 +69,7 @@ fn with_token(token: &str) -> HeaderMap {
     fields(&[(AUTHORIZATION, &format!("Bearer {token}"))])
 }
 
-/// What the server does with a step.
+/// Does with a step what the server does.
 async fn ask(steps: &[Box<dyn EndpointStep>], fields: &HeaderMap) -> (Option<Answer>, Notes) {
     let mut notes = Notes::default();
     for step in steps {
@@ -92,7 +92,7 @@ async fn ask(steps: &[Box<dyn EndpointStep>], fields: &HeaderMap) -> (Option<Ans
     (None, notes)
 }
 
-/// `None` when the request passes, else status and reason.
+/// `None` if the request passes, otherwise status and reason.
 async fn verdict(
     steps: &[Box<dyn EndpointStep>],
     fields: &HeaderMap,
@@ -256,7 +256,7 @@ async fn one_request_has_one_credential() {
     }
 }
 
-/// Steps, what is sent, and the `Authorization` and `Cookie` that go on.
+/// Steps, the headers of a request, and the `Authorization` and `Cookie` that are passed on.
 type Case<'c> = (
     &'c [Box<dyn EndpointStep>],
     Vec<(HeaderName, &'c str)>,
@@ -452,7 +452,7 @@ fn a_block_whose_meaning_is_plain_is_taken_at_it() {
     assert_eq!(mistakes, 0);
 }
 
-/// A hint leads to a file that starts, not to the next mistake.
+/// A hint must lead to a configuration that starts, not to the next error.
 #[test]
 fn the_hint_for_a_claim_alone_is_a_pair_that_is_taken() {
     for claim in ["user_id", "realm.user id", "https://a.example/tenant"] {
@@ -555,7 +555,7 @@ async fn of_several_providers_the_named_one_judges_by_its_own_rules() {
 async fn a_known_token_finds_its_provider_without_being_parsed() {
     let keys = key_file();
     let path = keys.path().display().to_string();
-    // Both share the key set, and with it what the cache knows; only the second asks for a role.
+    // Both share the key set and its cached tokens; only the second requires a role.
     let steps = compiled(&format!(
         r#"{{"alg": "EdDSA", "roles": ["admin"], "roles_key": "roles", "providers": [
             {{"issuer": "https://a", "jwk_local_path": {path:?}}},
@@ -936,7 +936,7 @@ fn text_for(stub: &Stub, more: &str) -> String {
     )
 }
 
-/// A validator over `stub` whose background work runs.
+/// A validator that uses `stub`, with running background work.
 fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::Carry) {
     let text = text_for(stub, more);
     let mut file = File::new(&text);
@@ -1038,12 +1038,12 @@ async fn a_reload_can_make_a_key_set_live_shorter_and_longer() {
     calls_reach(&stub, 3).await;
     let long = text_for(&stub, r#", "cache": true, "cache_duration": 900"#);
     let kept: &'static crate::ext::Carry = Box::leak(Box::new(kept));
-    // A reload that is refused leaves no trace: its work is never started.
+    // A rejected reload leaves no trace: its background work is never started.
     drop(File::after(&long, kept).endpoint(&ENDPOINT, "/x"));
     let calls = stub.calls();
     calls_reach(&stub, calls + 2).await;
     let mut next = File::after(&long, kept);
-    // Of two endpoints with one source the more demanding counts.
+    // If two endpoints share a source, the stricter one decides.
     let after = steps(next.endpoint(&ENDPOINT, "/x"));
     let longer = text_for(&stub, r#", "cache": true, "cache_duration": 3600"#);
     next.endpoint_with(&ENDPOINT, &longer, "/y", Method::GET);

@@ -1,4 +1,4 @@
-//! Claims on their way into the URLs of backends, `{JWT.claim}`: judged before any backend is called.
+//! Claims in the URLs of backends, `{JWT.claim}`. They are checked before any backend is called.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::ext::context::EndpointSite;
 use crate::jose::propagate::{path_segment, url_text};
 use crate::jose::{Claims, Reason, Refusal};
 
-/// What the URLs of an endpoint's backends take from a token.
+/// The claims that the URLs of an endpoint's backends contain.
 #[derive(Debug, Default)]
 pub(super) struct UrlClaims {
     list: Box<[Place]>,
@@ -18,7 +18,7 @@ pub(super) struct UrlClaims {
 #[derive(Debug)]
 struct Place {
     claim: Box<str>,
-    /// In a path a value must be a segment; in a query it may be empty.
+    /// In a path, a value must be a segment; in a query, it may be empty.
     in_path: bool,
 }
 
@@ -38,7 +38,7 @@ impl UrlClaims {
         self.list.is_empty()
     }
 
-    /// Whether a request without a token lacks something.
+    /// Whether a request without a token lacks a claim.
     pub(super) fn need_a_token(&self) -> bool {
         self.required && !self.is_empty()
     }
@@ -49,7 +49,7 @@ impl UrlClaims {
             .try_for_each(|place| place.check(claims.claim(&place.claim), self.required))
     }
 
-    /// The claims by name, for those who want to see what was checked.
+    /// The names of the claims, for `token explain`.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.list.iter().map(|place| &*place.claim)
     }
@@ -77,7 +77,7 @@ fn bad(claim: &str, why: &str) -> Refusal {
     Refusal::new(Reason::BadClaim, format!("claim {claim:?} {why}"))
 }
 
-/// What is said of an endpoint without a validator.
+/// The warning about an endpoint without a validator.
 pub(in crate::ext) fn unnamed(site: &EndpointSite<'_>) {
     let prefix = format!("[ENDPOINT: {}][JWTValidator]", site.pattern);
     log::info!("{prefix} Validator disabled for this endpoint");

@@ -40,7 +40,7 @@ fn wildcards_take_what_no_other_route_does_and_pass_it_on_as_it_is() {
     }
 }
 
-/// A guard that lets nobody pass, and backends that tell what they were asked for.
+/// A guard that rejects everything, and backends that respond with the request that they got.
 pub(super) fn guarded(stub: &Stub, public: &str, encoding: &str) -> Gateway {
     let keys = json!({ "auth/api-keys": { "keys": [{ "key": "k", "roles": ["r"] }] } });
     let mut admin = endpoint("/admin", "/admin", stub, encoding);
@@ -168,7 +168,7 @@ fn an_endpoints_own_cors_rules_hold_for_every_spelling_of_its_paths() {
             }
         }
     }
-    // A preflight about a method that the endpoint has not.
+    // A preflight request for a method that the endpoint does not have.
     let fields = [
         ("Origin", "https://all.example"),
         ("Access-Control-Request-Method", "POST"),

@@ -1,8 +1,8 @@
-//! Redirects of backends, and proxies on the way to them.
+//! Redirects of backends, and proxies between the gateway and backends.
 
 use super::*;
 
-/// A backend that sends everybody elsewhere, and the place where they are sent.
+/// A backend that redirects all requests, and the target of the redirects.
 pub(super) fn redirecting() -> (Stub, Stub) {
     let there = Stub::with(ANSWERS);
     let routes = json!([

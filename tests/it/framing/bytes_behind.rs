@@ -1,4 +1,4 @@
-//! Bytes behind a response, and lengths that contradict.
+//! Bytes after a response, and contradictory lengths.
 
 use super::*;
 

@@ -40,7 +40,7 @@ fn hundreds_of_fields_pass_and_the_bound_is_in_bytes() {
                 assert_eq!(passed.count(), 700);
             }
         }
-        // A connection is given back just after its answer has gone out.
+        // A connection is returned to the pool just after its response was sent.
         eventually("the connection is kept", Duration::from_secs(20), || {
             let before = backend.calls();
             gateway.get("/n").status == 200 && backend.calls() == before
@@ -75,7 +75,7 @@ fn the_bound_of_a_head_holds_for_few_fields_too() {
     logs(&gateway, "exceeded 8192 bytes", 1);
 }
 
-/// The raw answer to a request that is the last one on its connection.
+/// The raw response to a request that is the last one on its connection.
 pub(super) fn raw(gateway: &Gateway, bytes: &str) -> String {
     let mut client: Client = gateway.client();
     client.send(bytes).unwrap();

@@ -1,8 +1,8 @@
-//! Kept connections to backends that end.
+//! Pooled connections to backends that are closed.
 
 use super::*;
 
-/// A backend that ends each connection in place of its second answer, and how often it was asked.
+/// A backend that closes each connection instead of sending a second response, and its number of requests.
 pub(super) fn ends_second(reset: bool) -> (Upstream, Log) {
     let log = Log::default();
     let seen = log.clone();
@@ -13,7 +13,7 @@ pub(super) fn ends_second(reset: bool) -> (Upstream, Log) {
             seen.lock().unwrap().push(line);
             if turn > 0 {
                 if reset {
-                    // Closed with something unread, a socket sends RST.
+                    // A socket that is closed with unread bytes sends RST.
                     let socket = socket2::SockRef::from(call.reader.get_ref());
                     socket.set_linger(Some(Duration::ZERO))?;
                 }
@@ -44,7 +44,7 @@ fn only_safe_methods_are_sent_again_when_a_kept_connection_ends() {
                 ("POST", "", 1),
             ] {
                 let mut client = gateway.client();
-                // Leaves one connection behind that has given its one answer.
+                // Leaves one connection in the pool that has already sent its one response.
                 client.send(request("GET", "/n", &[])).unwrap();
                 assert_eq!(client.answer("GET").unwrap().status, 200);
                 pause(Duration::from_millis(20));
@@ -60,13 +60,13 @@ fn only_safe_methods_are_sent_again_when_a_kept_connection_ends() {
                 let what = format!("{method} {path} {body:?}, reset {reset}");
                 let seen = taken(&log);
                 if path == "/n" && !body.is_empty() && method == "GET" {
-                    // What streams past is gone.
+                    // A streamed body cannot be sent again.
                     assert!(seen.len() <= 2, "{what}: {seen:?}");
                     continue;
                 }
                 assert_eq!(seen.len(), tries, "{what}: {seen:?}");
                 let status = if tries == 2 { 200 } else { 500 };
-                // An answer to HEAD has nothing to compose.
+                // A response to HEAD has nothing to compose.
                 if suffix.is_empty() || path.starts_with("/n") {
                     assert_eq!(answer.status, status, "{what}");
                 }
@@ -75,7 +75,7 @@ fn only_safe_methods_are_sent_again_when_a_kept_connection_ends() {
     }
 }
 
-/// A TLS server that ends each connection without a close_notify in place of its second answer.
+/// A TLS server that closes each connection without a close_notify instead of sending a second response.
 pub(super) fn tls_backend(authority: &Authority) -> u16 {
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -1,8 +1,8 @@
-//! Scripts of composed endpoints, and the language that scripts are written in.
+//! Scripts of composed endpoints, and the language of scripts.
 
 use super::*;
 
-/// An endpoint of its own for each pair of path and blocks: the endpoint's, and its backends with theirs.
+/// One endpoint for each pair of path and blocks: the endpoint's, and its backends with theirs.
 pub(super) fn composed(url: &str, endpoints: &[(&str, Value, Value)]) -> Gateway {
     let endpoints: Vec<Value> = endpoints
         .iter()
@@ -257,7 +257,7 @@ fn what_krakend_refuses_of_a_script_is_refused() {
     );
 }
 
-/// The client sent five bytes, and none of them goes on.
+/// The client sent five bytes, and none of them is passed on.
 #[test]
 fn a_script_takes_the_body_of_a_streamed_call_away() {
     let stub = echo();

@@ -1,6 +1,6 @@
-//! A collector that takes OTLP over HTTP and gRPC, and reads every message strictly.
+//! A collector that accepts OTLP over HTTP and gRPC, and parses every message strictly.
 //!
-//! A field that the protocol does not have, or that has another type, is noted; [`Collector::check`] then panics.
+//! A field that is unknown to the protocol, or has another type, is noted; [`Collector::check`] then panics.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 use super::eventually;
 use super::http::Client;
 
-/// What came, decoded.
+/// The received data, decoded.
 #[derive(Debug, Default)]
 struct Got {
     spans: Vec<Span>,
     metrics: Vec<Metric>,
-    /// Header fields of each request, with `:path`.
+    /// Headers of each request, with `:path`.
     heads: Vec<BTreeMap<String, String>>,
     faults: Vec<String>,
-    /// Answers that are given before everything is taken.
+    /// Statuses for the next requests, before everything is accepted.
     answers: Vec<u16>,
 }
 
@@ -52,9 +52,9 @@ pub struct Metric {
     pub name: String,
     pub unit: String,
     pub labels: BTreeMap<String, Value>,
-    /// Of a counter.
+    /// For a counter.
     pub value: f64,
-    /// Of a histogram.
+    /// For a histogram.
     pub count: u64,
     pub sum: f64,
     pub buckets: usize,
@@ -66,7 +66,7 @@ pub struct Collector {
     http: u16,
     grpc: u16,
     got: Arc<Mutex<Got>>,
-    // Ends the servers when it goes.
+    // Ends the servers when it is dropped.
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -102,7 +102,7 @@ impl Collector {
         self.grpc
     }
 
-    /// Answers the next requests over HTTP with these statuses.
+    /// Responds to the next requests over HTTP with these statuses.
     pub fn answer_with(&self, statuses: &[u16]) {
         self.got.lock().unwrap().answers = statuses.to_vec();
     }
@@ -119,7 +119,7 @@ impl Collector {
         self.got.lock().unwrap().heads.clone()
     }
 
-    /// Waits until so many spans are there, and gives them.
+    /// Waits for this number of spans and returns them.
     pub fn wait_for_spans(&self, count: usize) -> Vec<Span> {
         eventually("spans", Duration::from_secs(20), || {
             self.spans().len() >= count
@@ -128,7 +128,7 @@ impl Collector {
         self.spans()
     }
 
-    /// Waits until a metric of this name has come.
+    /// Waits until a metric with this name was received.
     pub fn wait_for_metric(&self, name: &str) -> Vec<Metric> {
         eventually(name, Duration::from_secs(20), || {
             self.metrics().iter().any(|metric| metric.name == name)
@@ -144,7 +144,7 @@ impl Collector {
         got.heads.clear();
     }
 
-    /// Panics when something that came is no OTLP.
+    /// Panics if something that was received is not OTLP.
     pub fn check(&self) {
         let got = self.got.lock().unwrap();
         assert!(got.faults.is_empty(), "{:?}", got.faults);
@@ -386,7 +386,7 @@ fn spans(body: &[u8]) -> Read<Vec<Span>> {
 
 type Scoped<'a> = (BTreeMap<String, Value>, String, u64, Field<'a>);
 
-/// What stands under resources and scopes, alike in traces and metrics.
+/// The parts below resources and scopes, which are the same in traces and metrics.
 fn scoped(body: &[u8]) -> Read<Vec<Scoped<'_>>> {
     let mut all = Vec::new();
     for (number, one) in fields(body)? {

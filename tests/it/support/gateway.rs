@@ -1,4 +1,4 @@
-//! The gateway as a process of its own.
+//! The gateway as a separate process.
 
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::http::{Answer, Client, request};
 use super::{pause, ports};
 
-/// Until a gateway must listen. Generous: it bounds a broken build, not a slow machine.
+/// The time in which a gateway must listen. It is generous, so that only a broken build exceeds it.
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(10);
 
@@ -24,7 +24,7 @@ pub fn command() -> Command {
     command
 }
 
-/// Takes away what the environment of the person who runs the tests could change.
+/// Removes the environment variables of the user that could change a test.
 fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -40,7 +40,7 @@ fn clean(command: &mut Command) {
         .stdin(Stdio::null());
 }
 
-/// A started gateway; it is stopped when this value goes away.
+/// A started gateway; it is stopped when this value is dropped.
 pub struct Gateway {
     port: u16,
     dir: tempfile::TempDir,
@@ -53,7 +53,7 @@ impl Gateway {
         Self::start_with(config, &[])
     }
 
-    /// Starts with further files (name, content) beside the configuration.
+    /// Starts with additional files (name, content) beside the configuration.
     pub fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
         let port = ports::free();
         let gateway = Self::spawn(port, config, files, &["-p", &port.to_string()]);
@@ -72,13 +72,13 @@ impl Gateway {
         Self::spawn_with(program, None, ports::free(), config)
     }
 
-    /// Starts a file of the repository as it is, but for the port.
+    /// Starts a file of the repository unchanged, except for the port.
     pub fn start_file(path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self::start(&text)
     }
 
-    /// Starts it by way of a shell that runs `script` with the gateway's command line as its arguments
+    /// Starts it through a shell that runs `script` with the gateway's command line as its arguments
     /// (`ulimit -n 64; exec "$@"`), and waits until it listens.
     pub fn start_under(script: &str, config: &str) -> Self {
         let port = ports::free();
@@ -109,7 +109,7 @@ impl Gateway {
         Self::spawn_as(command(), None, port, config, files, more)
     }
 
-    /// The same for a command with an environment of its own.
+    /// The same for a command with its own environment.
     pub fn spawn_command(
         program: Command,
         port: u16,
@@ -139,7 +139,7 @@ impl Gateway {
         let stdout =
             stdout.unwrap_or_else(|| File::create(dir.path().join("stdout.log")).unwrap().into());
         let stderr = File::create(dir.path().join("stderr.log")).unwrap();
-        // Its control socket must not meet that of another gateway.
+        // Its control socket must not be that of another gateway.
         let has_folder = program.get_envs().any(|(name, _)| name == RUNTIME_FOLDER);
         if !has_folder {
             program.env(RUNTIME_FOLDER, dir.path());
@@ -160,7 +160,7 @@ impl Gateway {
         }
     }
 
-    /// Whether the port answers within `limit`; false at once when the process has ended.
+    /// Whether the port responds within `limit`; false immediately if the process has ended.
     pub fn listens(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         while Instant::now() < end {
@@ -183,7 +183,7 @@ impl Gateway {
         self.child.lock().unwrap().id()
     }
 
-    /// Memory that is really there, from /proc.
+    /// The resident memory, from /proc.
     pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
@@ -193,7 +193,7 @@ impl Gateway {
     /// Processor time used so far, from /proc, in ticks of ten milliseconds.
     pub fn processor_ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The name in parentheses may hold blanks; user and system time are the 12th and 13th field behind it.
+        // The name in parentheses may contain blanks; user and system time are the 12th and 13th field after it.
         let fields: Vec<&str> = stat
             .rsplit(')')
             .next()
@@ -203,7 +203,7 @@ impl Gateway {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// The folder the gateway runs in.
+    /// The folder in which the gateway runs.
     pub fn dir(&self) -> PathBuf {
         self.dir.path().to_owned()
     }
@@ -236,7 +236,7 @@ impl Gateway {
         None
     }
 
-    /// Sends a signal by name, as `kill -s` has it (`TERM`, `HUP`, …).
+    /// Sends a signal by its name for `kill -s` (`TERM`, `HUP`, …).
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let status = Command::new("kill")
@@ -246,7 +246,7 @@ impl Gateway {
         assert!(status.success(), "kill -s {name} {pid}");
     }
 
-    /// Stops it: TERM, and KILL if that does not help within `patience`.
+    /// Stops it: TERM, and KILL if it still runs after `patience`.
     pub fn stop(&self, patience: Duration) -> Option<ExitStatus> {
         if self.ended().is_none() {
             self.signal("TERM");
@@ -272,7 +272,7 @@ impl Gateway {
         self.send("GET", request("GET", path, headers))
     }
 
-    /// Sends these bytes on a connection of their own and reads one whole answer.
+    /// Sends these bytes on a new connection and reads one complete response.
     pub fn send(&self, method: &str, bytes: impl AsRef<[u8]>) -> Answer {
         let mut client = self.client();
         client.send(bytes).unwrap();

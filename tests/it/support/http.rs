@@ -1,20 +1,20 @@
-//! A client that sends the bytes it is given and reads answers strictly.
+//! A client that sends raw bytes and parses responses strictly.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-/// An answer as it came over the wire.
+/// A response as it was received.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     pub status: u16,
-    /// Names in lower case, values byte by byte as Latin-1, both in the order of the wire.
+    /// Names in lower case, values as Latin-1 bytes, both in the received order.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// The first field called `name` (in lower case).
+    /// The first header with `name` (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -57,14 +57,14 @@ impl Client {
         })
     }
 
-    /// The other end of a connection that was accepted.
+    /// The other end of an accepted connection.
     pub fn over(stream: TcpStream) -> Self {
         Self {
             reader: BufReader::new(stream),
         }
     }
 
-    /// Reads one whole request: its first line, its fields with names in lower case, its body.
+    /// Reads one complete request: its first line, its headers with names in lower case, its body.
     pub fn request(
         &mut self,
     ) -> io::Result<(String, std::collections::BTreeMap<String, String>, Vec<u8>)> {
@@ -94,7 +94,7 @@ impl Client {
         Ok((first, headers, body))
     }
 
-    /// How long a read may wait; a test that expects silence sets it short.
+    /// The timeout of reads; a test that expects silence makes it short.
     pub fn patience(self, time: Duration) -> Self {
         self.reader.get_ref().set_read_timeout(Some(time)).unwrap();
         self
@@ -104,12 +104,12 @@ impl Client {
         self.reader.get_mut().write_all(bytes.as_ref())
     }
 
-    /// Says that nothing more will be sent, and goes on reading.
+    /// Closes the sending side, and continues to read.
     pub fn finish_sending(&self) {
         let _ = self.reader.get_ref().shutdown(Shutdown::Write);
     }
 
-    /// Reads status line and fields; informational answers other than 100 count.
+    /// Reads status line and headers; informational responses except 100 are also returned.
     pub fn head(&mut self) -> io::Result<Answer> {
         loop {
             let answer = self.any_head()?;
@@ -119,7 +119,7 @@ impl Client {
         }
     }
 
-    /// Reads one status line and its fields, also of a `100 Continue`.
+    /// Reads one status line and its headers, also of a `100 Continue`.
     pub fn any_head(&mut self) -> io::Result<Answer> {
         let line = self.line()?;
         let mut words = line.splitn(3, ' ');
@@ -151,7 +151,7 @@ impl Client {
         }
     }
 
-    /// Reads a whole answer to a request of `method`. An error: it did not arrive whole.
+    /// Reads a complete response to a request of `method`. It is an error if the response is incomplete.
     pub fn answer(&mut self, method: &str) -> io::Result<Answer> {
         let mut answer = self.head()?;
         answer.body = self.body(&answer, method)?;
@@ -181,7 +181,7 @@ impl Client {
         Ok(body)
     }
 
-    /// Reads one chunk of a chunked body; `None` is its proper end.
+    /// Reads one chunk of a chunked body; `None` is its regular end.
     pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let line = self.line()?;
         let size = line.split(';').next().unwrap_or("").trim();
@@ -198,7 +198,7 @@ impl Client {
         Ok(Some(data))
     }
 
-    /// Reads up to `buffer.len()` bytes of what comes, framing and all.
+    /// Reads up to `buffer.len()` bytes as they are, with the framing.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer)
     }
@@ -207,7 +207,7 @@ impl Client {
         self.reader.read_exact(buffer)
     }
 
-    /// Everything until the other side closes; a reset counts as a close.
+    /// Reads everything until the other side closes; a reset counts as a close.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {
@@ -234,7 +234,7 @@ impl Client {
     }
 }
 
-/// The bytes of a request without a body, with a `Host` and these fields.
+/// The bytes of a request without a body, with a `Host` and these headers.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
     for (name, value) in headers {

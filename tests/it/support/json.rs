@@ -25,7 +25,7 @@ impl Json {
             .map_err(|error| error.to_string())
     }
 
-    /// The member `key` of an object; the last one where it is repeated.
+    /// The member `key` of an object; the last one if it is repeated.
     pub fn field(&self, key: &str) -> Option<&Json> {
         match self {
             Json::Object(members) => members.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v),
@@ -65,7 +65,7 @@ impl Json {
         }
     }
 
-    /// Sets `key`, in its place when it is there already, else at the end.
+    /// Sets `key`, in its place if it already exists, otherwise at the end.
     pub fn set(&mut self, key: &str, value: Json) {
         if let Json::Object(members) = self {
             match members.iter_mut().find(|(k, _)| k == key) {
@@ -92,14 +92,14 @@ impl Json {
         }
     }
 
-    /// Written with blanks after `,` and `:` and only ASCII, the way the stub of the recordings wrote bodies.
+    /// The text with blanks after `,` and `:` and only ASCII, as the stub of the recordings wrote bodies.
     pub fn to_ascii(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, true);
         out
     }
 
-    /// Written with blanks after `,` and `:`, other letters left as they are.
+    /// The text with blanks after `,` and `:`, other characters unchanged.
     pub fn to_text(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, false);
@@ -168,7 +168,7 @@ fn write_string(s: &str, out: &mut String, ascii: bool) {
     out.push('"');
 }
 
-/// One level of a document: containers taken apart, everything inside still text.
+/// One level of a document: containers are parsed, everything inside is still text.
 fn level(raw: &RawValue) -> Result<Json, serde_json::Error> {
     let text = raw.get();
     Ok(match text.as_bytes().first() {
@@ -184,8 +184,8 @@ fn level(raw: &RawValue) -> Result<Json, serde_json::Error> {
     })
 }
 
-/// Members in the order of the text. The last of two with one name wins, in the place of the first: as most readers
-/// have it.
+/// Members in the order of the text. Of two with the same name, the last one replaces the first in place, as in most
+/// parsers.
 struct Members(Vec<(String, Json)>);
 
 impl<'de> Deserialize<'de> for Members {

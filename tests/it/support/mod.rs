@@ -1,8 +1,8 @@
-//! The gateway from outside: a process, a stub to stand behind it, a client that speaks bytes.
+//! The parts of an end-to-end test: the gateway as a process, a stub backend, a client that sends raw bytes.
 //!
-//! Nothing here knows the library: a test that uses these parts sees what an operator's client sees.
+//! Nothing here uses the library: a test with these parts sees what a real client sees.
 
-// Each test binary compiles its own copy of this module and uses another part of it.
+// Each test binary compiles its own copy of this module and uses a different part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod collector;
@@ -30,10 +30,10 @@ pub use upstream::Upstream;
 
 use std::time::{Duration, Instant};
 
-/// Asks `condition` until it holds; panics with `what` after `limit`.
+/// Checks `condition` until it is true; panics with `what` after `limit`.
 ///
-/// This is how a test waits for something it cannot be told about: it goes on at once when the
-/// condition holds, and a slow machine only makes it slower.
+/// Tests use this to wait for something that sends no notification. The test continues as soon as the
+/// condition is true, and a slow machine only makes it slower.
 pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !condition() {
@@ -42,7 +42,7 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     }
 }
 
-/// Sleeps. The clippy rule against it guards request threads; a test's thread is its own.
+/// Sleeps. The clippy rule against it is for request threads; a test has its own thread.
 #[allow(clippy::disallowed_methods)]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);

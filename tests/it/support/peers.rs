@@ -1,7 +1,7 @@
-//! Other people's implementations, run by Node as processes of their own.
+//! Implementations by other projects, run by Node as separate processes.
 //!
-//! `tests/oidc/install.sh` installs them below `target/` (`scripts/setup` has it do so, else the first test that needs
-//! them does); it needs npm, and says what is missing.
+//! `tests/oidc/install.sh` installs them below `target/` (`scripts/setup` runs it, otherwise the first test that needs
+//! them does); it needs npm, and reports what is missing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ fn node(script: &str) -> Command {
     command
 }
 
-/// What a script of `tests/oidc` makes of `input`.
+/// The output of a script of `tests/oidc` for `input`.
 pub fn ask(script: &str, task: &str, input: &Value) -> Value {
     let mut child = node(script)
         .arg(task)
@@ -55,7 +55,7 @@ pub fn ask(script: &str, task: &str, input: &Value) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A running server; it is killed when this value goes away.
+/// A running server; it is killed when this value is dropped.
 pub struct Peer {
     port: u16,
     child: Child,

@@ -1,4 +1,4 @@
-//! A real Redis on a port of its own.
+//! A real Redis on its own port.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use super::{eventually, ports};
 
 const START: Duration = Duration::from_secs(20);
 
-/// A started server; it is killed when this value goes away.
+/// A started server; it is killed when this value is dropped.
 pub struct Redis {
     port: u16,
     process: Mutex<Option<Child>>,
@@ -18,7 +18,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// `None`, with a remark, where Redis is not installed: never on a build machine (`CI=true`).
+    /// `None`, with a note, if Redis is not installed. On a build machine (`CI=true`) this is an error.
     pub fn start() -> Option<Redis> {
         let known = Command::new("redis-server").arg("--version").output();
         if let Err(error) = known {
@@ -46,7 +46,7 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Starts the process, at first or again, empty.
+    /// Starts the process, for the first time or again, with no data.
     pub fn begin(&self) {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
@@ -78,7 +78,7 @@ impl Redis {
         assert!(sent.unwrap().success(), "kill -s {name} {pid}");
     }
 
-    /// Runs one command and gives its answer as it came.
+    /// Runs one command and returns the raw response.
     pub fn command(&self, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         write!(stream, "{command}\r\nQUIT\r\n").unwrap();

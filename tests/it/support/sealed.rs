@@ -1,6 +1,6 @@
 //! Encrypts key files and passphrases as an operator does; the tests of the library use it too.
 
-// As in the modules beside it: each binary uses another part.
+// As in the other modules of this folder: each binary uses a different part.
 #![allow(dead_code)]
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -11,7 +11,7 @@ use crypto_secretbox::XSalsa20Poly1305;
 use crypto_secretbox::aead::{Aead as _, KeyInit as _};
 use md5::{Digest as _, Md5};
 
-/// The content of a key file that opens with this passphrase.
+/// The content of a key file that this passphrase decrypts.
 pub fn seal(passphrase: &[u8], document: &[u8]) -> Vec<u8> {
     let key: String = Md5::digest(passphrase)
         .iter()

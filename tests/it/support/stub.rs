@@ -1,4 +1,4 @@
-//! A backend whose answers are data: routes in the format of the conformance cases.
+//! A backend whose responses are data: routes in the format of the conformance cases.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 use super::Json;
 
-/// Fields of a request that an `echo` answer leaves out: they belong to the connection, not to the call.
+/// Headers of a request that an `echo` response leaves out: they belong to the connection, not to the call.
 const NOT_ECHOED: [&str; 9] = [
     "host",
     "accept-encoding",
@@ -26,19 +26,19 @@ const NOT_ECHOED: [&str; 9] = [
     "x-forwarded-for",
 ];
 
-/// One request as the backend got it.
+/// One request as the backend received it.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub method: String,
     pub path: String,
     pub query: String,
-    /// Names in lower case; several lines of one name stay several.
+    /// Names in lower case; repeated headers stay separate.
     pub headers: BTreeMap<String, Vec<String>>,
     pub body: Vec<u8>,
 }
 
 impl Seen {
-    /// The first field called `name` (in lower case).
+    /// The first header with `name` (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(name)
@@ -47,7 +47,7 @@ impl Seen {
     }
 }
 
-/// Fills the placeholders of a case in.
+/// Fills in the placeholders of a case.
 pub type Fill = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 struct Script {
@@ -65,12 +65,12 @@ pub struct Stub {
 }
 
 impl Stub {
-    /// A backend without routes: everything is 404.
+    /// A backend without routes: every request gets 404.
     pub fn start() -> Self {
         Self::start_at(0)
     }
 
-    /// The same on this port, for a backend that is not there from the beginning.
+    /// The same on this port, for a backend that starts later than the gateway.
     pub fn start_at(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -110,7 +110,7 @@ impl Stub {
         stub
     }
 
-    /// Replaces the routes and forgets what was seen.
+    /// Replaces the routes and forgets the received requests.
     pub fn load(&self, routes: Vec<Json>, fill: Fill) {
         *self.script.lock().unwrap() = Script {
             routes,
@@ -128,7 +128,7 @@ impl Stub {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What came since the last look.
+    /// The requests since the last call.
     pub fn take_seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.script.lock().unwrap().seen)
     }
@@ -148,7 +148,7 @@ fn serve(stream: TcpStream, script: &Mutex<Script>) {
     while let Ok(true) = one_exchange(&mut reader, script) {}
 }
 
-/// Text of a line: UTF-8, or Latin-1 where it is not.
+/// The text of a line: UTF-8, or Latin-1 if it is not UTF-8.
 fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(s) => s.to_owned(),
@@ -166,7 +166,7 @@ fn odd(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what.to_owned())
 }
 
-/// Answers one request. `Ok(true)`: the connection may carry another.
+/// Responds to one request. `Ok(true)` if the connection can have another one.
 fn one_exchange(reader: &mut BufReader<TcpStream>, script: &Mutex<Script>) -> io::Result<bool> {
     let first = line(reader)?;
     if first.trim().is_empty() {
@@ -237,7 +237,7 @@ fn read_body(
     Ok(body)
 }
 
-/// The first route that fits; notes the request unless the route is part of the infrastructure.
+/// The first route that matches; notes the request unless the route is part of the infrastructure.
 fn choose(seen: &Seen, script: &Mutex<Script>) -> (Json, Fill) {
     let mut script = script.lock().unwrap();
     let script = &mut *script;
@@ -282,7 +282,7 @@ fn fits(route: &Json, seen: &Seen) -> bool {
             .all(|(k, v)| seen.header(&k.to_lowercase()) == v.text())
 }
 
-/// Header lines of a route: a map, or a list of pairs; a list of values is several lines.
+/// Headers of a route: a map, or a list of pairs; a list of values becomes several headers.
 fn header_lines(route: &Json, fill: &Fill) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     let mut add = |name: &str, value: &Json| match value {
@@ -392,7 +392,7 @@ fn answer(stream: &mut TcpStream, route: &Json, fill: &Fill, seen: &Seen) -> io:
     };
     let mut out = head.into_bytes();
     if flag("truncate") {
-        // All is announced, half is sent, and the line goes dead.
+        // The whole length is announced, half is sent, and then nothing more.
         out.extend_from_slice(&payload[..payload.len() / 2]);
         stream.write_all(&out)?;
         return Ok(false);

@@ -1,4 +1,4 @@
-//! Certificates made for a test, and a client that speaks TLS as it is told.
+//! Certificates for tests, and a TLS client with the requested properties.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// An authority that vouches for whom the test wants.
+/// A CA that issues certificates for any name.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -60,7 +60,7 @@ impl Authority {
     }
 }
 
-/// How a client speaks.
+/// The properties of a client.
 pub struct Speaker {
     pub provider: CryptoProvider,
     pub only_12: bool,
@@ -96,7 +96,7 @@ impl Speaker {
         self
     }
 
-    /// Shakes hands with whoever listens at `port` under `name`. In TLS 1.3 a refused client certificate shows
+    /// Connects to `port` with the server name `name`. In TLS 1.3 a rejected client certificate shows
     /// only at the first read.
     pub fn connect(&self, port: u16, name: &str, authority: &Authority) -> io::Result<TlsClient> {
         let versions: &[&_] = if self.only_12 {
@@ -139,7 +139,7 @@ impl Speaker {
 pub struct TlsClient(pub StreamOwned<ClientConnection, TcpStream>);
 
 impl TlsClient {
-    /// Sends a GET and returns all of the answer up to the end of its body, which must have a length.
+    /// Sends a GET and returns the whole response up to the end of its body, which must have a length.
     pub fn get(&mut self, path: &str) -> io::Result<String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
         self.0.write_all(request.as_bytes())?;
@@ -157,7 +157,7 @@ impl TlsClient {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// The certificate that the gateway showed.
+    /// The certificate that the gateway presented.
     pub fn certificate(&self) -> Vec<u8> {
         self.0.conn.peer_certificates().unwrap()[0].to_vec()
     }

@@ -1,4 +1,4 @@
-//! Keys and tokens made on the spot, signed by other code than the one under test.
+//! Keys and tokens that are generated in the test, signed by other code than the one under test.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -67,7 +67,7 @@ impl Signer {
         }
     }
 
-    /// A key set with this key alone.
+    /// A key set with only this key.
     pub fn jwks(&self) -> String {
         json!({ "keys": [self.jwk()] }).to_string()
     }
@@ -112,7 +112,7 @@ pub fn now() -> u64 {
         .as_secs()
 }
 
-/// Claims that hold for the next ten minutes.
+/// Claims that are valid for the next ten minutes.
 pub fn claims(audience: &str) -> Value {
     json!({"sub": "ada", "aud": audience, "iat": now(), "exp": now() + 600})
 }

@@ -1,4 +1,4 @@
-//! A backend whose behaviour is code, for what routes cannot say: half answers, slow bodies, aborts.
+//! A backend whose behaviour is code, for what routes cannot describe: partial responses, slow bodies, aborts.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// One accepted connection with the head of its first request already read.
+/// One accepted connection; the head of its first request is already read.
 pub struct Call {
-    /// Request line and fields as they came, without the empty line.
+    /// Request line and headers as received, without the empty line.
     pub head: String,
     pub reader: BufReader<TcpStream>,
 }
@@ -48,7 +48,7 @@ impl Call {
         Ok(body)
     }
 
-    /// Waits until the caller has gone away; true when it has.
+    /// Waits until the caller has closed the connection; true if it has.
     pub fn sees_hang_up(&mut self, limit: Duration) -> bool {
         let _ = self.reader.get_ref().set_read_timeout(Some(limit));
         loop {
@@ -114,7 +114,7 @@ impl Upstream {
         }
     }
 
-    /// Answers every request with these bytes and closes.
+    /// Responds to every request with these bytes and closes.
     pub fn raw(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::start(move |mut call| call.send(&answer))
@@ -124,7 +124,7 @@ impl Upstream {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// How many requests (first ones of a connection) arrived so far.
+    /// How many requests (first ones of a connection) have arrived.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }

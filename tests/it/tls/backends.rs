@@ -1,4 +1,4 @@
-//! TLS towards backends.
+//! TLS to backends.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn in_the_insecure_mode_nothing_of_a_certificate_is_judged() {
         );
         let gateway = Gateway::start(&file.to_string());
         assert_eq!(gateway.get("/a").status, 200, "{}", gateway.output());
-        // And the connection is kept.
+        // The connection is also kept.
         assert_eq!(gateway.get("/a").status, 200, "{}", gateway.output());
     }
 }
@@ -245,7 +245,7 @@ pub(super) fn serve(
     serve_who((certificate, key), verifier)
 }
 
-/// The same for whom `verifier` lets in.
+/// The same for clients that `verifier` accepts.
 pub(super) fn serve_who(pair: (&str, &str), verifier: Option<Arc<dyn ClientCertVerifier>>) -> u16 {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider)

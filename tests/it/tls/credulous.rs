@@ -1,8 +1,8 @@
-//! Peers that accept every certificate, and show whatever they are given.
+//! Peers that accept every certificate, and present any certificate.
 
 use super::*;
 
-/// Believes everybody, and keeps what was stapled.
+/// Accepts every certificate, and keeps the stapled OCSP response.
 #[derive(Debug)]
 pub(super) struct Credulous {
     stapled: Mutex<Vec<u8>>,
@@ -95,7 +95,7 @@ impl ClientCertVerifier for Credulous {
     }
 }
 
-/// A pair of whatever form, which the library's usual way would judge.
+/// A certificate and key of any form, which the library would normally reject.
 pub(super) fn as_it_is((certificate, key): (&str, &str)) -> Arc<SingleCertAndKey> {
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -104,8 +104,8 @@ pub(super) fn as_it_is((certificate, key): (&str, &str)) -> Arc<SingleCertAndKey
     Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
 }
 
-/// Connects to the gateway at `port` without judging it; shows `identity`, if there is one. Returns the client and what
-/// was stapled.
+/// Connects to the gateway at `port` without verifying it; presents `identity`, if there is one. Returns the client and
+/// the stapled OCSP response.
 pub(super) fn credulous_client(port: u16, identity: Option<(&str, &str)>) -> (TlsClient, Vec<u8>) {
     let verifier = Credulous::new();
     let builder = ClientConfig::builder_with_provider(Arc::new(

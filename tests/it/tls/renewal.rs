@@ -30,7 +30,7 @@ fn a_broken_renewal_keeps_the_old_certificate_and_is_told() {
     let authority = Authority::new();
     let gateway = start(&authority, &json!({}), &[]);
     let before = shown(&gateway, &authority);
-    // A key of another certificate: each file by itself is fine.
+    // A key of another certificate: each file alone is valid.
     let (_, other_key) = authority.pair("a.test");
     fs::write(gateway.dir().join("a.key"), other_key).unwrap();
     let reload = crate::support::gateway::command()
@@ -55,7 +55,7 @@ fn with_watch_a_renewed_certificate_needs_no_signal() {
     let authority = Authority::new();
     let gateway = start(&authority, &json!({}), &["--watch"]);
     let before = shown(&gateway, &authority);
-    // Key first: in between the pair does not fit, which must pass unharmed.
+    // Key first: in between, the pair does not match, which must cause no harm.
     let (certificate, key) = authority.pair("a.test");
     fs::write(gateway.dir().join("a.key"), key).unwrap();
     fs::write(gateway.dir().join("a.crt"), certificate).unwrap();

@@ -1,8 +1,8 @@
-//! Sessions are resumed, by whom they may be.
+//! Which clients may resume which sessions.
 
 use super::*;
 
-/// Shakes hands with the gateway at `port`, as for `a.test`.
+/// Connects to the gateway at `port` with the server name `a.test`.
 pub(super) fn connect(config: &Arc<ClientConfig>, port: u16) -> std::io::Result<TlsClient> {
     let name = ServerName::try_from("a.test").unwrap();
     let socket = TcpStream::connect(("127.0.0.1", port))?;
@@ -15,7 +15,7 @@ pub(super) fn connect(config: &Arc<ClientConfig>, port: u16) -> std::io::Result<
     Ok(TlsClient(stream))
 }
 
-/// A client that keeps what it needs to resume; it shows `identity`, if there is one.
+/// A client that keeps what it needs for resumption; it presents `identity`, if there is one.
 pub(super) fn returning(identity: Option<(&str, &str)>) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -29,10 +29,10 @@ pub(super) fn returning(identity: Option<(&str, &str)>) -> Arc<ClientConfig> {
     })
 }
 
-/// Whether a session is resumed with the gateway at `port`, once it answers.
+/// Whether a session is resumed with the gateway at `port`, once it responds.
 pub(super) fn resumes(client: &Arc<ClientConfig>, port: u16) -> std::io::Result<bool> {
     let mut connection = connect(client, port)?;
-    // Tickets come behind the handshake.
+    // Tickets arrive after the handshake.
     connection.get("/__health")?;
     Ok(connection.0.conn.handshake_kind() == Some(HandshakeKind::Resumed))
 }
@@ -141,7 +141,7 @@ fn gateways_with_one_file_of_ticket_keys_resume_each_others_sessions() {
     assert!(!resumed(&here));
     assert!(resumed(&there) && resumed(&here));
     assert!(!resumed(&stranger), "it does not know the key");
-    // Its tickets are known to the one that was told its key.
+    // The gateway that got its key accepts its tickets.
     assert!(resumed(&there));
     fs::write(here.dir().join("t"), format!("{two}\n{one}\n")).unwrap();
     reload(&here);

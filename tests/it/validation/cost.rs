@@ -1,4 +1,4 @@
-//! What validation may cost.
+//! Limits on the cost of validation.
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a client makes of a backend that sends these bytes: a status, or a broken answer.
+/// What a client gets if a backend sends these bytes: a status, or a broken response.
 pub(super) fn through(answer: &[u8], path: &str) -> Result<Answer, std::io::Error> {
     let upstream = Upstream::raw(answer);
     let gateway = Gateway::start(&config(&upstream.url()).to_string());
@@ -57,7 +57,7 @@ fn a_broken_answer_of_a_backend_never_looks_whole() {
                     ));
                 }
                 Ok(_) => {}
-                // The answer was cut, which is right for a stream only: a composed answer is not begun.
+                // The response was cut, which is right for a stream only: a composed response is not started.
                 Err(e) if path == "/get" => wrong.push(format!("{what} on {path}: {e}")),
                 Err(_) => {}
             }

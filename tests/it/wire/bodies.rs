@@ -1,4 +1,4 @@
-//! Bodies of requests that stop, or are not wanted.
+//! Bodies of requests that stop, or that are not read.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn an_early_answer_does_not_make_a_request_of_the_body() {
     let gateway = Gateway::start(&config(&stub.url()).to_string());
     let inner = "GET /get HTTP/1.1\r\nHost: a\r\n\r\n";
     for path in ["/nowhere", "/get"] {
-        // No such route, and no such method: both answered before the body is looked at.
+        // No such route, and no such method: both get a response before the body is read.
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
             inner.len()
@@ -39,7 +39,7 @@ fn a_client_that_was_not_told_to_go_on_gets_its_refusal_and_the_end() {
     let stub = Stub::with(ANY);
     let gateway = Gateway::start(&config(&stub.url()).to_string());
     let mut client = gateway.client();
-    // What a client sends next, instead of its body, would be taken for it.
+    // The client's next bytes would otherwise be read as this body.
     client
         .send(post(
             "/nowhere",
@@ -53,7 +53,7 @@ fn a_client_that_was_not_told_to_go_on_gets_its_refusal_and_the_end() {
     assert!(client.is_closed_by_peer());
 }
 
-/// Endpoints that read a body whole, in parallel and as a stream, with this timeout.
+/// Endpoints that read a complete body, in parallel and as a stream, with this timeout.
 pub(super) fn slow_bodies(stub: &Stub, timeout: &str, more: Value) -> Gateway {
     let backend = json!({ "host": [stub.url()], "url_pattern": "/json", "method": "POST" });
     let mut kept = backend.clone();

@@ -1,8 +1,8 @@
-//! Clients that send much, or wait forever.
+//! Clients that send too much, or wait forever.
 
 use super::*;
 
-/// Sends the same burst until the gateway hangs up or enough was sent; others must be served meanwhile.
+/// Sends the same burst until the gateway closes the connection or enough was sent. Others must be served meanwhile.
 pub(super) fn flood(burst: impl Fn(u32) -> Vec<u8>, bursts: u32) {
     let (_stub, gateway) = start();
     assert!(serves(&gateway));
@@ -66,7 +66,7 @@ fn storms_of_small_frames_do_not_hurt_others() {
     );
 }
 
-/// Reads on until the gateway ends the connection; false when it falls silent before.
+/// Reads until the gateway ends the connection; false if it sends nothing more before that.
 pub(super) fn ends(connection: &mut Connection) -> bool {
     loop {
         match connection.next() {

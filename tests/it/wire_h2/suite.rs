@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The conformance suite for HTTP/2, where it is installed (`scripts/setup` does so where there is Go).
+/// The conformance suite for HTTP/2, if it is installed (`scripts/setup` installs it if Go is present).
 pub(super) fn has_nothing_to_complain_about(gateway: &Gateway, more: &[&str]) {
     let port = gateway.port().to_string();
     let run = std::process::Command::new(h2spec())
@@ -39,7 +39,7 @@ fn h2spec_has_nothing_to_complain_about() {
     has_nothing_to_complain_about(&gateway, &[]);
 }
 
-/// The port speaks HTTP/1 and HTTP/2: the suite goes on only if ALPN chose the latter.
+/// The port serves HTTP/1 and HTTP/2: the suite continues only if ALPN selected the latter.
 #[test]
 #[ignore = "needs h2spec: scripts/test runs it"]
 fn h2spec_has_nothing_to_complain_about_over_tls() {
