@@ -15,7 +15,7 @@ use crate::telemetry::gelf::{self, Gelf};
 use crate::telemetry::moment::{cut_latency, push_gin_date, push_go_duration, rfc3339};
 use crate::telemetry::sink::{Output, Sink};
 use crate::telemetry::syslog::{self, Facility, Severity, Syslog};
-use crate::telemetry::text::{push_escaped, push_json, push_query, push_quoted};
+use crate::telemetry::text::{masked_text, push_escaped, push_json, push_query, push_quoted};
 use crate::telemetry::trace::{SpanId, TraceId};
 
 pub use pattern::Pattern;
@@ -311,7 +311,7 @@ fn push_gin(event: &AccessEvent<'_>, query: Query, out: &mut Vec<u8>) {
     out.push(b'\n');
     for (index, error) in event.errors.iter().enumerate() {
         out.extend_from_slice(format!("Error #{:02}: ", index + 1).as_bytes());
-        push_escaped(error, out);
+        push_escaped(&masked_text(error), out);
         out.push(b'\n');
     }
 }
@@ -478,7 +478,7 @@ impl<'a> Object<'a> {
         self.key(name);
         for (index, value) in values.iter().enumerate() {
             self.out.push(if index == 0 { b'[' } else { b',' });
-            push_json(value, self.out);
+            push_json(&masked_text(value), self.out);
         }
         self.out.push(b']');
     }
@@ -564,7 +564,11 @@ mod tests {
 
     #[test]
     fn errors_follow_on_separate_lines() {
-        let errors = ["Token not found".into(), "second\nline".into()];
+        let errors = [
+            "Token not found".into(),
+            "second\nline".into(),
+            "script: /a?key=SECRET".into(),
+        ];
         let line = gin(&AccessEvent {
             errors: &errors,
             ..event("/a", None)
@@ -572,7 +576,11 @@ mod tests {
         let lines: Vec<&str> = line.lines().skip(1).collect();
         assert_eq!(
             lines,
-            ["Error #01: Token not found", "Error #02: second\\nline"]
+            [
+                "Error #01: Token not found",
+                "Error #02: second\\nline",
+                "Error #03: script: /a?key=***"
+            ]
         );
     }
 

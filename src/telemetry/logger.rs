@@ -11,7 +11,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use crate::telemetry::format::{Event, Format, Level};
 use crate::telemetry::gelf::{self, Gelf};
 use crate::telemetry::held::{self, Held};
-use crate::telemetry::mask::scrubbed;
+use crate::telemetry::mask::{masked_text, scrubbed};
 use crate::telemetry::moment;
 use crate::telemetry::observe;
 use crate::telemetry::sink::{Output, Sink};
@@ -202,7 +202,8 @@ impl Logger {
         let (file, line) = (record.file().unwrap_or("?"), record.line().unwrap_or(0));
         let now = moment::now();
         let mut message = if is_ours(record.target()) {
-            record.args().to_string()
+            // An error of a script may quote a query.
+            masked_text(&record.args().to_string()).into_owned()
         } else {
             // Libraries quote requests without knowing which parts are secret.
             scrubbed(&record.args().to_string()).into_owned()

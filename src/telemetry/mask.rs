@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 pub(super) const MASK: &str = "***";
 
 /// A parameter whose name ends with one of these contains a credential: `access_token`, `idToken`, `X-Amz-Signature`.
-const SECRET_ENDINGS: [&str; 23] = [
+const SECRET_ENDINGS: [&str; 29] = [
     "token",
     "secret",
     "password",
@@ -35,11 +35,17 @@ const SECRET_ENDINGS: [&str; 23] = [
     "passcode",
     "ticket",
     "otp",
+    "tokenhint",
+    "hmac",
+    "licensekey",
+    "licencekey",
+    "clientkey",
+    "functionskey",
 ];
 
 /// Complete names that would be too short as endings. `key` is the default of `auth/api-keys`, and `code` is the
 /// authorization code of RFC 6749 §4.1.2.
-const SECRET_NAMES: [&str; 11] = [
+const SECRET_NAMES: [&str; 13] = [
     "key",
     "auth",
     "authorization",
@@ -51,6 +57,8 @@ const SECRET_NAMES: [&str; 11] = [
     "sid",
     "session",
     "pin",
+    "appid",
+    "sas",
 ];
 
 /// Parameters and headers that are configured as the place of a credential. Names are added but never removed, so
@@ -73,21 +81,48 @@ pub fn add_secret_name(name: &str) {
 ///
 /// `;` and `?` end a pair like `&`, because some backends parse them in this way.
 pub fn push_query(query: &str, out: &mut Vec<u8>) {
-    for pair in query.split_inclusive(['&', ';', '?']) {
-        let (pair, end) = match pair.as_bytes() {
-            [.., end @ (b'&' | b';' | b'?')] => (&pair[..pair.len() - 1], Some(*end)),
-            _ => (pair, None),
-        };
-        match pair.split_once('=') {
-            Some((name, value)) if is_credential(name, value) => {
-                out.extend_from_slice(name.as_bytes());
-                out.push(b'=');
+    for part in query.split_inclusive(['&', ';', '?']) {
+        let pair = part.trim_end_matches(['&', ';', '?']);
+        match first_secret(pair) {
+            Some(at) => {
+                out.extend_from_slice(&pair.as_bytes()[..at]);
                 out.extend_from_slice(MASK.as_bytes());
             }
-            _ => out.extend_from_slice(pair.as_bytes()),
+            None => out.extend_from_slice(pair.as_bytes()),
         }
-        out.extend(end);
+        out.extend_from_slice(&part.as_bytes()[pair.len()..]);
     }
+}
+
+/// Where the part of `name=value` begins that nobody should read: behind the `=`, or at 0 when the name tells all.
+fn first_secret(pair: &str) -> Option<usize> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    if holds_a_credential(name) {
+        return Some(0);
+    }
+    is_credential(name, value).then_some(name.len() + 1)
+}
+
+/// A sentence of ours that may quote a URL or a query, without the credentials in it.
+pub fn masked_text(text: &str) -> Cow<'_, str> {
+    const ENDS: [char; 12] = ['&', ';', '?', '#', '"', '\'', '<', '>', '(', ')', ',', '\\'];
+    if !text.contains('=') && !text.contains("eyJ") {
+        return Cow::Borrowed(text);
+    }
+    let is_end = |c: char| c.is_whitespace() || ENDS.contains(&c);
+    let mut out = String::with_capacity(text.len());
+    for part in text.split_inclusive(is_end) {
+        let pair = part.trim_end_matches(is_end);
+        match first_secret(pair) {
+            Some(at) => {
+                out.push_str(&pair[..at]);
+                out.push_str(MASK);
+            }
+            None => out.push_str(pair),
+        }
+        out.push_str(&part[pair.len()..]);
+    }
+    Cow::Owned(out)
 }
 
 /// A raw query with the values of credentials replaced.
@@ -180,7 +215,29 @@ fn values_gone(word: &str) -> Cow<'_, str> {
 
 /// Whether this value must be masked.
 pub(super) fn is_credential(name: &str, value: &str) -> bool {
-    !value.is_empty() && (is_secret(name) || looks_like_a_token(value))
+    !value.is_empty() && (is_secret(name) || holds_a_credential(value))
+}
+
+/// Whether a text is a token, or a URL or query with a credential in it, encoded up to twice: `/cb%3Faccess_token%3Dx`.
+fn holds_a_credential(text: &str) -> bool {
+    let mut text = Cow::Borrowed(text);
+    for _ in 0..3 {
+        let mut pairs = text
+            .split(['&', ';', '?', '#'])
+            .filter_map(|pair| pair.split_once('='));
+        // `=` at the end is the padding of base64.
+        if looks_like_a_token(&text)
+            || pairs.any(|(name, value)| !value.trim_matches('=').is_empty() && is_secret(name))
+        {
+            return true;
+        }
+        if !text.contains('%') {
+            return false;
+        }
+        let decoded = percent_decode_str(&text).decode_utf8_lossy().into_owned();
+        text = Cow::Owned(decoded);
+    }
+    false
 }
 
 /// A compact JWS or JWE begins with the base64url of `{"` (RFC 7515 §3.1). Any text after `Bearer` counts as a token.
@@ -254,6 +311,24 @@ mod tests {
             ("q=Bearer%20eyJhbGciOiJIUzI1NiJ9.e30.x", "q=***"),
             ("q=bearer+opaque&z=1&y=Bearer%20opaque", "q=***&z=1&y=***"),
             ("q=bearers", "q=bearers"),
+            ("a&eyJhbGciOiJIUzI1NiJ9.e30.x&b", "a&***&b"),
+            ("q=%65yJhbGciOiJIUzI1NiJ9.e30.x", "q=***"),
+            (
+                "next=https%3A%2F%2Fh%2Fcb%3Faccess_token%3Dx&a=%252Fcb%253Fcode%253Dx",
+                "next=***&a=***",
+            ),
+            (
+                "x=access_token=y&access_token%3Dy&access_token%3Dy=",
+                "x=***&***&***",
+            ),
+            (
+                "next=%2Fa%3Fpage%3D2&b64=Zm9vCg==&c=d=e",
+                "next=%2Fa%3Fpage%3D2&b64=Zm9vCg==&c=d=e",
+            ),
+            (
+                "id_token_hint=a&license_key=b&appid=c&myappid=d",
+                "id_token_hint=***&license_key=***&appid=***&myappid=d",
+            ),
             ("", ""),
             ("&&=&a", "&&=&a"),
         ] {
@@ -318,6 +393,7 @@ mod tests {
         ) {
             let query = format!("{before}&{name}={value}&{after}");
             prop_assert!(!masked_query(&query).contains(&value));
+            prop_assert!(!masked_text(&query).contains(&value));
             let line = format!("{before} /x?{name}={value} {after}");
             prop_assert!(!scrubbed(&line).contains(&value));
             let _ = masked(&before);

@@ -329,7 +329,10 @@ fn no_credential_of_a_url_is_told_to_anybody_whatever_fails() {
     let mut keyed = endpoint("/keyed", &stub.url(), "/x", "json");
     keyed["extra_config"] = json!({ "auth/api-keys": { "roles": ["r"] } });
     let with_password = format!("http://user:geheim-password@{down}");
-    let mut endpoints = vec![keyed];
+    let mut script = endpoint("/script", &stub.url(), "/x", "json");
+    script["extra_config"] = json!({ "modifier/lua-proxy":
+        { "pre": "error('bad query ' .. request.load():query())" } });
+    let mut endpoints = vec![keyed, script];
     for (encoding, name) in [("json", "json"), ("no-op", "stream")] {
         for (place, host) in [
             ("broken", &*broken),
@@ -358,6 +361,7 @@ fn no_credential_of_a_url_is_told_to_anybody_whatever_fails() {
     let mut told = String::new();
     let mut paths = vec![
         "/keyed".to_owned(),
+        "/script".to_owned(),
         "/__debug/x".to_owned(),
         "/nowhere".to_owned(),
     ];
