@@ -47,7 +47,6 @@ impl Cluster {
             asks.push(Ask {
                 key: format!("{}client:{}", self.prefix, fingerprint(who)),
                 rate: *clients.rate(),
-                starts_idle: false,
                 keep: self.time_to_live,
             });
         }
@@ -55,7 +54,6 @@ impl Cluster {
             asks.push(Ask {
                 key: format!("{}all", self.prefix),
                 rate: *bucket.rate(),
-                starts_idle: true,
                 keep: self.time_to_live,
             });
         }

@@ -81,8 +81,6 @@ pub enum Taken {
 pub struct Ask {
     pub key: String,
     pub rate: Rate,
-    /// A bucket that does not exist yet counts as one that was idle for long, and not as a new one.
-    pub starts_idle: bool,
     /// How long an unused bucket is kept.
     pub keep: Duration,
 }
@@ -386,7 +384,7 @@ impl fmt::Debug for Store {
     }
 }
 
-fn arguments(ask: &Ask) -> [String; 4] {
+fn arguments(ask: &Ask) -> [String; 3] {
     let interval = ask.rate.interval();
     // Long enough that a dropped bucket and a kept one are equally full.
     let filled =
@@ -396,7 +394,6 @@ fn arguments(ask: &Ask) -> [String; 4] {
         interval.as_nanos().to_string(),
         ask.rate.capacity().to_string(),
         keep.to_string(),
-        u8::from(ask.starts_idle).to_string(),
     ]
 }
 

@@ -107,7 +107,7 @@ async fn connected(url: &str) -> Arc<Store> {
     tokio::spawn(async move { connecting.connect().await });
     let started = Instant::now();
     // The first query waits for the connection.
-    while told(store.take(smallvec![ask("first", 1.0, 1, false)]).await).is_none() {
+    while told(store.take(smallvec![ask("first", 1.0, 1)]).await).is_none() {
         assert!(started.elapsed() < Duration::from_secs(20), "no connection");
         tokio::task::yield_now().await;
     }
@@ -121,11 +121,10 @@ fn told(taken: Taken) -> Option<SharedVerdict> {
     }
 }
 
-fn ask(key: &str, per_second: f64, capacity: u64, starts_idle: bool) -> Ask {
+fn ask(key: &str, per_second: f64, capacity: u64) -> Ask {
     Ask {
         key: key.to_owned(),
         rate: Rate::new(per_second, capacity),
-        starts_idle,
         keep: Duration::from_secs(60),
     }
 }
@@ -149,26 +148,33 @@ async fn several_gateways_share_one_bucket() {
         connected(&server.url()).await,
         connected(&server.url()).await,
     );
-    let shared = ask("a", 0.001, 3, false);
+    let shared = ask("a", 0.001, 3);
     let mut passed = 0;
     for store in [&one, &two, &one, &two, &one] {
         let verdict = told(store.take(smallvec![shared.clone()]).await).unwrap();
         passed += usize::from(matches!(verdict.0[0], Verdict::Allowed { .. }));
     }
     assert_eq!(passed, 3);
-    assert_eq!(passing(&two, &ask("b", 0.001, 3, false)).await, 3);
+    assert_eq!(passing(&two, &ask("b", 0.001, 3)).await, 3);
 }
 
 #[tokio::test]
-async fn the_shared_bucket_is_the_local_one() {
+async fn a_shared_bucket_never_gives_more_than_its_capacity_and_its_rate() {
     let Some(server) = Server::start() else {
         return;
     };
     let store = connected(&server.url()).await;
-    // Idle since the start: the capacity twice, and one free token.
-    assert_eq!(passing(&store, &ask("idle", 0.001, 2, true)).await, 5);
-    let slow = ask("slow", 0.001, 1, false);
-    let both = || smallvec![slow.clone(), ask("other", 0.001, 5, false)];
+    assert_eq!(passing(&store, &ask("idle", 0.001, 2)).await, 2);
+    // One token is left of five, then the bucket is full again, and no more than that.
+    let fast = ask("fast", 100.0, 5);
+    for _ in 0..4 {
+        told(store.take(smallvec![fast.clone()]).await).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let verdict = told(store.take(smallvec![fast]).await).unwrap();
+    assert_eq!(verdict.0.to_vec(), [Verdict::Allowed { left: 4 }]);
+    let slow = ask("slow", 0.001, 1);
+    let both = || smallvec![slow.clone(), ask("other", 0.001, 5)];
     let first = told(store.take(both()).await).unwrap();
     assert_eq!(
         first.0.to_vec(),
@@ -180,7 +186,7 @@ async fn the_shared_bucket_is_the_local_one() {
         panic!("{second:?}")
     };
     assert!(retry_after > Duration::from_secs(900) && retry_after <= Duration::from_secs(1000));
-    assert_eq!(passing(&store, &ask("other", 0.001, 5, false)).await, 4);
+    assert_eq!(passing(&store, &ask("other", 0.001, 5)).await, 4);
 }
 
 #[tokio::test]
@@ -189,7 +195,7 @@ async fn a_flushed_script_is_loaded_again() {
         return;
     };
     let store = connected(&server.url()).await;
-    let one = || smallvec![ask("a", 0.001, 9, false)];
+    let one = || smallvec![ask("a", 0.001, 9)];
     assert!(told(store.take(one()).await).is_some());
     let flushed = Command::new("redis-cli")
         .args([
@@ -217,7 +223,7 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
     let store = Arc::new(store);
     let connecting = Arc::clone(&store);
     tokio::spawn(async move { connecting.connect().await });
-    let one = || smallvec![ask("a", 0.001, 100, false)];
+    let one = || smallvec![ask("a", 0.001, 100)];
     let started = Instant::now();
     while told(store.take(one()).await).is_none() {
         assert!(started.elapsed() < Duration::from_secs(20), "no connection");
@@ -307,7 +313,7 @@ async fn a_store_without_a_server_is_not_ready() {
     tokio::spawn(async move { connecting.connect().await });
     // The first query waits for the failure, but no longer.
     let started = Instant::now();
-    let taken = store.take(smallvec![ask("a", 1.0, 1, false)]).await;
+    let taken = store.take(smallvec![ask("a", 1.0, 1)]).await;
     assert!(matches!(taken, Taken::Failed) && !store.is_ready());
     assert!(started.elapsed() < Duration::from_secs(20));
 }
