@@ -73,9 +73,16 @@ pub fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<PathBuf>
         return None;
     };
     let path = readable(node, cx)?;
-    if let Err(error) = read_ocsp_response(&path) {
-        node.invalid(error.to_string());
-        return None;
+    match read_ocsp_response(&path) {
+        Ok(response) if response.is_current() => {}
+        Ok(_) => node.warn_hint(
+            Mistake::invalid("the OCSP response is past its nextUpdate and is not stapled"),
+            "write a new one into this file and reload",
+        ),
+        Err(error) => {
+            node.invalid(error.to_string());
+            return None;
+        }
     }
     Some(path)
 }

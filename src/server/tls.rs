@@ -20,7 +20,9 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use crate::runtime::listen::{ClientRoots, ServerTls, TlsVersion};
 use crate::server::client_auth::ClientAuth;
 use crate::server::tickets::Tickets;
-use crate::upstream::{PemError, certificate_pair, certificates_in, read_ocsp_response};
+use crate::upstream::{
+    OcspResponse, PemError, certificate_pair, certificates_in, read_ocsp_response,
+};
 
 /// Why a TLS configuration is not usable. The text names the file.
 #[derive(Debug, thiserror::Error)]
@@ -255,21 +257,47 @@ fn client_auth(
 /// Selects a certificate by the name that the client requested. The first configured one is the default.
 #[derive(Debug)]
 struct ByName {
-    names: HashMap<String, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
+    names: HashMap<String, Arc<Stapled>>,
+    default: Arc<Stapled>,
+}
+
+/// A certificate with its key, and the OCSP response for as long as clients accept it.
+#[derive(Debug)]
+struct Stapled {
+    bare: Arc<CertifiedKey>,
+    stapled: Option<(OcspResponse, Arc<CertifiedKey>)>,
+}
+
+impl Stapled {
+    fn new(bare: CertifiedKey, response: Option<OcspResponse>) -> Stapled {
+        let stapled = response.map(|response| {
+            let mut certified = bare.clone();
+            certified.ocsp = Some(response.der.clone());
+            (response, Arc::new(certified))
+        });
+        Stapled {
+            bare: Arc::new(bare),
+            stapled,
+        }
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        let current = self.stapled.as_ref();
+        let current = current.filter(|(response, _)| response.is_current());
+        Arc::clone(current.map_or(&self.bare, |(_, stapled)| stapled))
+    }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let Some(name) = hello.server_name() else {
-            return Some(Arc::clone(&self.default));
-        };
-        let name = name.to_ascii_lowercase();
-        let found = self.names.get(&name).or_else(|| {
-            let (_, parent) = name.split_once('.')?;
-            self.names.get(&format!("*.{parent}"))
+        let found = hello.server_name().and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            self.names.get(&name).or_else(|| {
+                let (_, parent) = name.split_once('.')?;
+                self.names.get(&format!("*.{parent}"))
+            })
         });
-        Some(Arc::clone(found.unwrap_or(&self.default)))
+        Some(found.unwrap_or(&self.default).current())
     }
 }
 
@@ -277,12 +305,10 @@ fn by_name(definition: &ServerTls) -> Result<ByName, TlsError> {
     let mut names = HashMap::new();
     let mut default = None;
     for files in &definition.keys {
-        let mut certified = certificate_pair(&files.certificate, &files.private_key)?;
+        let certified = certificate_pair(&files.certificate, &files.private_key)?;
         let own_names = certified.cert.first().map(dns_names).unwrap_or_default();
-        if let Some(path) = &files.ocsp_response {
-            certified.ocsp = Some(read_ocsp_response(path)?);
-        }
-        let certified = Arc::new(certified);
+        let response = files.ocsp_response.as_deref().map(read_ocsp_response);
+        let certified = Arc::new(Stapled::new(certified, response.transpose()?));
         for name in own_names {
             names.entry(name).or_insert_with(|| Arc::clone(&certified));
         }

@@ -1,6 +1,7 @@
 //! Certificates and private keys in PEM files: reads, checks and describes them.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +9,11 @@ use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
-use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::asn1_rs::{Any, Class, Tag};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
+use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Version;
 
 /// Our TLS library verifies no signatures of RSA keys with fewer bits.
@@ -223,11 +225,31 @@ pub(super) fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
     }
 }
 
-/// An OCSP response in a file, as DER (RFC 6960 §4.2.1).
+/// An OCSP response in a file (RFC 6960 §4.2.1).
+#[derive(Debug)]
+pub struct OcspResponse {
+    pub der: Vec<u8>,
+    /// Its nextUpdate in seconds since 1970. After this time clients reject it.
+    pub until: Option<i64>,
+}
+
+impl OcspResponse {
+    /// Whether clients accept it now.
+    pub fn is_current(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.is_current_at(now.map_or(0, |now| now.as_secs() as i64))
+    }
+
+    fn is_current_at(&self, now: i64) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// Reads an OCSP response, as DER or PEM.
 ///
 /// # Errors
 /// The file cannot be read, is not an OCSP response, or contains a response that reports an error of the server.
-pub fn read_ocsp_response(path: &Path) -> Result<Vec<u8>, PemError> {
+pub fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> {
     let refused = |reason: &str| PemError::new(path, reason);
     let text = read(path)?;
     let der = if contains(&text, b"-----BEGIN OCSP RESPONSE-----") {
@@ -241,9 +263,60 @@ pub fn read_ocsp_response(path: &Path) -> Result<Vec<u8>, PemError> {
         .as_ref()
         .and_then(|(_, outer)| Any::from_der(outer.data).ok());
     match status.map(|(_, status)| (status.tag(), status.data)) {
-        Some((Tag::Enumerated, [0])) => Ok(der),
+        Some((Tag::Enumerated, [0])) => Ok(OcspResponse {
+            until: next_update(&der),
+            der,
+        }),
         Some((Tag::Enumerated, _)) => Err(refused("the OCSP server answered with a failure")),
         _ => Err(refused("is no OCSP response (DER or PEM)")),
+    }
+}
+
+/// The nextUpdate of the first SingleResponse (RFC 6960 §4.2.1).
+fn next_update(der: &[u8]) -> Option<i64> {
+    // OCSPResponse { status, [0] { ResponseBytes { type, OCTET STRING { BasicOCSPResponse { ResponseData …
+    let [_, bytes] = elements::<2>(inside(der)?)?;
+    let [_, octets] = elements::<2>(inside(bytes.data)?)?;
+    let data = inside(inside(octets.data)?)?;
+    // ResponseData: [0] version (optional), responder, producedAt, responses.
+    let responses = find(data, Tag::Sequence)?;
+    // SingleResponse: certID, certStatus, thisUpdate, [0] nextUpdate (optional), …
+    let this_update = find(inside(responses.data)?, Tag::GeneralizedTime)?;
+    let (_, next) = Any::from_der(this_update.after).ok()?;
+    let is_next = next.class() == Class::ContextSpecific && next.tag() == Tag(0);
+    let (_, time) = is_next.then(|| ASN1Time::from_der(next.data).ok())??;
+    Some(time.timestamp())
+}
+
+/// The contents of the first element.
+fn inside(der: &[u8]) -> Option<&[u8]> {
+    Any::from_der(der).ok().map(|(_, element)| element.data)
+}
+
+fn elements<const N: usize>(mut der: &[u8]) -> Option<[Any<'_>; N]> {
+    let mut found = Vec::with_capacity(N);
+    for _ in 0..N {
+        let (rest, element) = Any::from_der(der).ok()?;
+        found.push(element);
+        der = rest;
+    }
+    found.try_into().ok()
+}
+
+struct Element<'d> {
+    data: &'d [u8],
+    after: &'d [u8],
+}
+
+/// The first universal element with this tag.
+fn find(mut der: &[u8], tag: Tag) -> Option<Element<'_>> {
+    loop {
+        let (after, element) = Any::from_der(der).ok()?;
+        if element.class() == Class::Universal && element.tag() == tag {
+            let data = element.data;
+            return Some(Element { data, after });
+        }
+        der = after;
     }
 }
 
@@ -409,12 +482,44 @@ mod tests {
     }
 
     #[test]
+    fn an_ocsp_response_is_current_until_its_next_update() {
+        fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+            let data = parts.concat();
+            [&[tag, u8::try_from(data.len()).unwrap()], &*data].concat()
+        }
+        let response = |next: &[u8]| {
+            let time = tlv(0x18, &[b"20260101000000Z"]);
+            let single = tlv(0x30, &[&tlv(0x30, &[]), &tlv(0x80, &[]), &time, next]);
+            let responder = tlv(0xa1, &[&tlv(0x30, &[])]);
+            let data = tlv(0x30, &[&responder, &time, &tlv(0x30, &[&single])]);
+            let octets = tlv(0x04, &[&tlv(0x30, &[&data])]);
+            let bytes = tlv(0x30, &[&tlv(0x06, &[&[43]]), &octets]);
+            tlv(0x30, &[&tlv(0x0a, &[&[0]]), &tlv(0xa0, &[&bytes])])
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let read = |der: Vec<u8>| {
+            let path = folder.path().join("ocsp");
+            std::fs::write(&path, der).unwrap();
+            read_ocsp_response(&path).unwrap()
+        };
+        let next = tlv(0xa0, &[&tlv(0x18, &[b"20260108000000Z"])]);
+        let found = read(response(&next));
+        assert_eq!(found.until, Some(1_767_830_400));
+        assert!(found.is_current_at(1_767_830_399) && !found.is_current_at(1_767_830_400));
+        let open = read(response(&[]));
+        assert_eq!(open.until, None);
+        assert!(open.is_current_at(i64::MAX));
+    }
+
+    #[test]
     fn other_files_are_not_ocsp_responses() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ocsp");
         let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            read_ocsp_response(&path).map_err(|error| error.reason)
+            read_ocsp_response(&path)
+                .map(|response| response.der)
+                .map_err(|error| error.reason)
         };
         let good = [0x30, 3, 10, 1, 0];
         assert_eq!(read(&good).as_deref(), Ok(&good[..]));

@@ -64,7 +64,8 @@ mod wire;
 
 pub use call::{Call, CallBody, CallOptions, Piece, Source, Unwatched};
 pub use certificate::{
-    CertificateFacts, PemError, certificate_pair, certificates_in, facts, read_ocsp_response,
+    CertificateFacts, OcspResponse, PemError, certificate_pair, certificates_in, facts,
+    read_ocsp_response,
 };
 pub use client::{Client, ClientError, Clients, HttpVersion, MAX_RESPONSE_HEADER_BYTES, Settings};
 pub use credentials::{ClientCredentials, TokenSource, TokenStore};
