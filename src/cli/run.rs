@@ -110,7 +110,12 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
         .port
         .or(of_file)
         .or_else(|| control::port_of(&args.config));
-    let asked = port.map(control::reload);
+    let mut asked = port.map(control::reload);
+    if let (Some(control::Outcome::NobodyThere(_)), None) = (&asked, args.port) {
+        // `run --port` wins over the file.
+        let elsewhere = control::port_of(&args.config).map(control::reload);
+        asked = elsewhere.or(asked);
+    }
     match asked {
         Some(control::Outcome::Done) => {
             println!("reloaded");
@@ -176,6 +181,7 @@ fn serve(
     let mut loaded = match first {
         Ok(loaded) => loaded,
         Err(report) => {
+            logger.flush_within(FLUSH);
             eprint!("{report}");
             return ExitCode::FAILURE;
         }
@@ -268,6 +274,24 @@ impl FileLoader {
         });
         let read = std::iter::once(Watched::File(path.to_owned())).chain(templates);
         list.set(read.collect(), flexible::kept_at(&self.environment));
+    }
+
+    /// Logs a start that fails as the file asks, as far as it could be read. A reload is logged by its caller.
+    fn refused_at_start(
+        &self,
+        logging: Option<Arc<logger::Settings>>,
+        refusal: &str,
+        lines: Vec<Held>,
+    ) {
+        let is_start = locked(&self.access).is_none();
+        let logging = logging.filter(|_| is_start);
+        let prepared = logging.and_then(|asked| self.logger.prepare((*asked).clone()).ok());
+        let Some(prepared) = prepared else {
+            return self.logger.release(lines);
+        };
+        self.logger.switch(prepared);
+        self.logger.release(lines);
+        log::error!("[SERVICE: Gateway] {}", refusal.trim_end());
     }
 
     /// The access log for this configuration: the one in use, if its settings are the same.
@@ -441,8 +465,9 @@ impl Loader for FileLoader {
     fn load(&self) -> Result<(Loaded, Adopt), String> {
         let (outcome, lines) = held::hold(|| self.compile(&locked(&self.carry)));
         let Some(mut compiled) = outcome.compiled else {
-            self.logger.release(lines);
-            return Err(findings::refusal(&self.name, &outcome.findings));
+            let refusal = findings::refusal(&self.name, &outcome.findings);
+            self.refused_at_start(outcome.logging, &refusal, lines);
+            return Err(refusal);
         };
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
@@ -508,10 +533,7 @@ impl Loader for FileLoader {
     fn source(&self) -> String {
         match &self.source {
             Source::File(path) if load::is_stdin(path) => self.name.clone(),
-            Source::File(path) => {
-                let whole = std::fs::canonicalize(path);
-                whole.unwrap_or_else(|_| path.clone()).display().to_string()
-            }
+            Source::File(path) => control::name_of(path).display().to_string(),
             Source::Text(_) => self.name.clone(),
         }
     }

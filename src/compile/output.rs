@@ -8,12 +8,15 @@ use crate::config::flexible::{Rendering, Watched};
 use crate::ext::{Carry, CertificateInUse, Facts, Task};
 use crate::runtime::listen::Listen;
 use crate::runtime::service::Service;
+use crate::telemetry::logger;
 
 /// The result for a configuration.
 #[derive(Debug)]
 pub struct Outcome {
     /// `None` if an error stops the start.
     pub compiled: Option<Compiled>,
+    /// The settings of `telemetry/logging`, if they could be read. Also for a configuration that is rejected.
+    pub logging: Option<Arc<logger::Settings>>,
     /// Errors and warnings, in the order of the configuration.
     pub findings: Vec<Finding>,
     /// The rendered text, if the configuration was a template that could be rendered.

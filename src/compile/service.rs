@@ -64,6 +64,7 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
         findings.for_each(|finding| finding.severity = Severity::Mistake);
     }
     Outcome {
+        logging: compiled.as_ref().and_then(|all| all.facts.get()),
         compiled: compiled.filter(|_| good && !refused),
         findings,
         rendering,

@@ -199,9 +199,19 @@ pub fn tickets(port: u16) -> Option<String> {
     ask(port, "tickets").ok()
 }
 
+/// The one name of a configuration file. The file itself may be missing, or a link that changes.
+pub fn name_of(file: &Path) -> PathBuf {
+    let whole = || {
+        let folder = std::path::absolute(file).ok()?;
+        let folder = std::fs::canonicalize(folder.parent()?).ok()?;
+        Some(folder.join(file.file_name()?))
+    };
+    whole().unwrap_or_else(|| file.to_owned())
+}
+
 /// The port of the process that runs this configuration.
 pub fn port_of(file: &Path) -> Option<u16> {
-    let wanted = std::fs::canonicalize(file).ok()?;
+    let wanted = name_of(file);
     folder::candidates()
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
