@@ -1,5 +1,7 @@
 //! Reading a request's body whole, bounded.
 
+use std::io::ErrorKind;
+
 use bytes::Bytes;
 use http::{Version, header};
 use pingora_core::{Error, ErrorType};
@@ -70,10 +72,20 @@ pub async fn ask_for_it(session: &mut Session) -> Result<(), Box<Error>> {
     written
 }
 
+/// Whether reading a body failed because the client stopped, or because others needed its place meanwhile.
+pub fn is_slow(error: &Error) -> bool {
+    *error.etype() == ErrorType::ReadTimedout || io_kind(error) == Some(ErrorKind::TimedOut)
+}
+
+/// What our own connection says of a failed read.
+fn io_kind(error: &Error) -> Option<ErrorKind> {
+    let by_us = error.root_cause().downcast_ref::<std::io::Error>();
+    by_us.map(std::io::Error::kind)
+}
+
 /// Whether reading a body failed because the client sent something that is no body.
 pub fn is_malformed(error: &Error) -> bool {
-    let by_us = error.root_cause().downcast_ref::<std::io::Error>();
-    by_us.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
+    io_kind(error) == Some(ErrorKind::InvalidData)
         || matches!(
             error.etype(),
             ErrorType::InvalidHTTPHeader | ErrorType::Custom(_)

@@ -31,12 +31,12 @@ pub(super) struct Client<'s> {
 
 /// Why the client's body cannot be read on.
 pub(super) fn unread(error: &Error) -> Failure {
-    match error.etype() {
-        ErrorType::ReadTimedout => Failure::new(Kind::BodySlow, "the body stops"),
-        _ if body::is_malformed(error) => {
-            Failure::new(Kind::BodyMalformed, "the body is malformed")
-        }
-        _ => gone(error),
+    if body::is_slow(error) {
+        Failure::new(Kind::BodySlow, "the body stops")
+    } else if body::is_malformed(error) {
+        Failure::new(Kind::BodyMalformed, "the body is malformed")
+    } else {
+        gone(error)
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
+use crate::server::room::Watch;
 
 /// The maximum number of bytes that a client may send before it has the response to its current request.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
@@ -31,6 +32,10 @@ const MAX_AHEAD_BYTES: usize = 64 * 1024;
 /// send meanwhile.
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
+/// How long a client may stop within a request or a response before it makes room for others, if places are scarce.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for an HTTP/2 connection, which may be silent because it waits for responses.
+const H2_PATIENCE: Duration = Duration::from_secs(10);
 /// The initial size of the buffer for heads. Most heads fit.
 const HEAD_BUFFER_BYTES: usize = 4096;
 
@@ -53,6 +58,10 @@ pub struct Conn {
     discarded: usize,
     /// Written data may still be in a buffer.
     unflushed: bool,
+    /// Records that the client keeps the connection waiting, if places are limited.
+    watch: Option<Watch>,
+    /// How long the client may do so. `None` for other protocols, which have their own timeouts.
+    patience: Option<Duration>,
 }
 
 /// How many bytes after its head belong to a request.
@@ -85,6 +94,8 @@ impl Conn {
             farewell: None,
             discarded: 0,
             unflushed: false,
+            watch: None,
+            patience: None,
         }
     }
 
@@ -119,6 +130,8 @@ impl Conn {
             farewell: None,
             discarded: 0,
             unflushed: false,
+            watch: None,
+            patience: None,
         }
     }
 
@@ -131,7 +144,13 @@ impl Conn {
     pub fn into_h2(mut self) -> Conn {
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
+        self.patience = Some(H2_PATIENCE);
         self
+    }
+
+    /// Sets what is told when the client keeps a request waiting.
+    pub fn set_watch(&mut self, watch: Option<Watch>) {
+        self.watch = watch;
     }
 
     /// Replaces the address of the peer, for a connection through a load balancer (PROXY protocol).
@@ -168,6 +187,7 @@ impl Conn {
     /// The first bytes of a chunked body are not a chunk.
     pub fn begin_request(&mut self, head: usize, body: Body) -> Result<BytesMut, BadChunk> {
         self.chunks = None;
+        self.patience = (body != Body::Opaque).then_some(PATIENCE);
         let there = self.ahead.len() as u64;
         match body {
             Body::Length(body) => {
@@ -255,6 +275,42 @@ impl Conn {
         sent
     }
 
+    /// Tells the watch the result of a read or a write. An error if the place is needed.
+    fn watched<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let (Some(watch), Some(patience)) = (&mut self.watch, self.patience) else {
+            return polled;
+        };
+        if polled.is_ready() {
+            watch.moved();
+            return polled;
+        }
+        watch.poll_stalled(cx, patience).map(|()| {
+            let reason = "the client is silent, and others need its place";
+            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+        })
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            if self.budget >= buf.remaining() as u64 {
+                let before = buf.filled().len();
+                ready!(self.poll_wire(cx, buf))?;
+                self.spend(buf.filled().len() - before);
+                return Poll::Ready(self.watch_chunks(buf, before));
+            }
+            let most = usize::try_from(self.budget).unwrap_or(usize::MAX);
+            if ready!(self.poll_fill(cx, most))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.deliver(buf);
+        Poll::Ready(Ok(()))
+    }
+
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) {
         let budget = usize::try_from(self.budget).unwrap_or(usize::MAX);
         let count = self.ahead.len().min(buf.remaining()).min(budget);
@@ -294,20 +350,8 @@ impl AsyncRead for Conn {
                 }
             }
         }
-        if this.ahead.is_empty() {
-            if this.budget >= buf.remaining() as u64 {
-                let before = buf.filled().len();
-                ready!(this.poll_wire(cx, buf))?;
-                this.spend(buf.filled().len() - before);
-                return Poll::Ready(this.watch_chunks(buf, before));
-            }
-            let most = usize::try_from(this.budget).unwrap_or(usize::MAX);
-            if ready!(this.poll_fill(cx, most))? == 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        this.deliver(buf);
-        Poll::Ready(Ok(()))
+        let read = this.poll_body(cx, buf);
+        this.watched(cx, read)
     }
 }
 
@@ -319,14 +363,17 @@ impl AsyncWrite for Conn {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.unflushed = true;
-        match &mut this.wire {
+        let written = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        }
+        };
+        this.watched(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_send(cx)
+        let this = self.get_mut();
+        let sent = this.poll_send(cx);
+        this.watched(cx, sent)
     }
 
     /// A socket that is closed with unread data of a body resets the connection, which discards a response that the
@@ -364,10 +411,11 @@ impl AsyncWrite for Conn {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.unflushed = true;
-        match &mut this.wire {
+        let written = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        }
+        };
+        this.watched(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

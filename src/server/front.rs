@@ -95,8 +95,15 @@ impl Front {
     ) -> Option<()> {
         let mut conn = Conn::plain(stream);
         if let Some(trusted) = &self.limits.proxy_protocol {
+            place.waits();
             let read = proxy_protocol::read(&mut conn, trusted);
-            match pingora_timeout::timeout(self.limits.head, read).await {
+            let read = tokio::select! {
+                biased;
+                read = pingora_timeout::timeout(self.limits.head, read) => read,
+                () = place.is_needed() => return None,
+            };
+            place.works();
+            match read {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => {
                     self.shared.metrics.bad_request("proxy_protocol");
@@ -109,8 +116,16 @@ impl Front {
         if let Some(certificates) = &self.certificates {
             conn = self.handshake(conn, place, certificates).await?;
         }
+        conn.set_watch(place.watch());
         if conn.is_h2() {
-            if !self.preface(&mut conn).await {
+            place.waits();
+            let begins = tokio::select! {
+                biased;
+                begins = self.preface(&mut conn) => begins,
+                () = place.is_needed() => false,
+            };
+            place.works();
+            if !begins {
                 return None;
             }
             self.http2(conn.into_h2(), shutdown).await;
@@ -130,7 +145,16 @@ impl Front {
         let acceptor = TlsAcceptor::from(certificates.server_config());
         let stream: Stream = Box::new(conn.into_h2());
         let accept = self.turns.take(acceptor.accept(stream));
-        match pingora_timeout::timeout(HANDSHAKE_TIMEOUT, accept).await {
+        // As long as a head may take: to the client, this is the wait for its request.
+        let patience = self.limits.head.min(HANDSHAKE_TIMEOUT);
+        place.waits();
+        let accepted = tokio::select! {
+            biased;
+            accepted = pingora_timeout::timeout(patience, accept) => accepted,
+            () = place.is_needed() => return None,
+        };
+        place.works();
+        match accepted {
             Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
             Ok(Err(error)) => {
                 self.shared.metrics.tls_handshake_failed();
@@ -251,7 +275,9 @@ impl Front {
                 return None;
             };
             let mut session = ServerSession::new_http1(conn);
-            session.set_keepalive(Some(self.limits.idle.as_secs().max(1)));
+            // A client that is told so comes again, and waits in its turn.
+            let stays = !place.is_scarce();
+            session.set_keepalive(stays.then(|| self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
             session.set_write_timeout(self.limits.write);
             session.set_total_drain_timeout(Some(self.limits.read));

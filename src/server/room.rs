@@ -1,13 +1,15 @@
 //! The limit of client connections, as far as file descriptors allow.
 //!
 //! If all places are taken, connections that wait for their client are closed for new ones: first those whose client
-//! has never sent a complete head, then those that have waited the longest. So silent clients cannot lock out clients
-//! that send requests. If every connection is handling a request, new ones wait in the system's queue until one has
-//! ended.
+//! has never sent a complete head, then those that have waited the longest between two requests, then those whose
+//! client stopped within a request or does not read its response. So silent clients cannot lock out clients that send
+//! requests. If every connection is handling a request, new ones wait in the system's queue until one has ended.
 
 use std::collections::HashMap;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -28,6 +30,8 @@ pub struct Room {
     places: usize,
     taken: AtomicUsize,
     freed: Notify,
+    /// The number of new connections that wait for a place.
+    queue: AtomicUsize,
     began: Instant,
     seats: Mutex<HashMap<u64, Arc<Seat>>>,
     next: AtomicU64,
@@ -38,8 +42,12 @@ pub struct Room {
 pub struct Seat {
     /// Milliseconds since the room was created, plus one. 0 while a request is handled.
     waiting_since: AtomicU64,
+    /// How many milliseconds the client may keep its own request waiting; 0 between requests.
+    patience: AtomicU64,
     /// Whether the client has ever sent a complete head.
     spoke: AtomicBool,
+    /// Another client needs the place. Never reset.
+    left: AtomicBool,
     leave: Notify,
 }
 
@@ -47,18 +55,88 @@ impl Seat {
     /// The order in which waiting connections are closed, lowest first. `None` while a request is handled.
     fn rank(&self, now: u64) -> Option<(u8, u64)> {
         let since = self.waiting_since.load(Ordering::Relaxed);
-        if since == 0 {
+        if since == 0 || self.left.load(Ordering::Relaxed) {
             return None;
         }
         let silent = now - since.min(now);
+        let patience = self.patience.load(Ordering::Relaxed);
+        if patience > 0 {
+            return (silent >= patience).then_some((2, since));
+        }
         let class = if self.spoke.load(Ordering::Relaxed) {
-            if silent >= GRACE_BETWEEN { 1 } else { 3 }
+            if silent >= GRACE_BETWEEN { 1 } else { 4 }
         } else if silent >= GRACE {
             0
         } else {
-            2
+            3
         };
         Some((class, since))
+    }
+
+    fn ask_to_leave(&self) {
+        self.left.store(true, Ordering::SeqCst);
+        self.leave.notify_waiters();
+    }
+
+    async fn is_asked_to_leave(self: Arc<Seat>) {
+        let mut leave = pin!(self.leave.notified());
+        // Registered before the check, so that no notification is missed.
+        leave.as_mut().enable();
+        if !self.left.load(Ordering::SeqCst) {
+            leave.await;
+        }
+    }
+}
+
+/// Records for a connection that its client keeps a request waiting: it does not send the rest of a body, or does not
+/// read its response.
+pub struct Watch {
+    room: Arc<Room>,
+    seat: Arc<Seat>,
+    leave: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("seat", &self.seat).finish()
+    }
+}
+
+impl Watch {
+    /// The client has sent or read something.
+    pub fn moved(&self) {
+        if self.seat.waiting_since.load(Ordering::Relaxed) != 0 {
+            self.seat.waiting_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The client has sent or read nothing. Ready when this has lasted longer than `patience` and another client needs
+    /// the place.
+    pub fn poll_stalled(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+        if self.seat.waiting_since.load(Ordering::Relaxed) == 0 {
+            let patience = patience.as_millis() as u64;
+            self.seat.patience.store(patience, Ordering::Relaxed);
+            self.seat
+                .waiting_since
+                .store(self.room.now(), Ordering::Relaxed);
+        }
+        self.leave.as_mut().poll(cx)
+    }
+}
+
+/// A new connection that waits for a place.
+struct Queued<'r>(&'r AtomicUsize);
+
+impl<'r> Queued<'r> {
+    fn new(queue: &'r AtomicUsize) -> Queued<'r> {
+        queue.fetch_add(1, Ordering::Relaxed);
+        Queued(queue)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -78,6 +156,7 @@ impl Room {
             places: if places > others { usize::MAX } else { places },
             taken: AtomicUsize::new(0),
             freed: Notify::new(),
+            queue: AtomicUsize::new(0),
             began: Instant::now(),
             seats: Mutex::default(),
             next: AtomicU64::new(0),
@@ -86,12 +165,14 @@ impl Room {
 
     /// Waits for a place. Cancelling the wait takes none.
     pub async fn place(self: &Arc<Room>) -> Place {
+        let mut queued = None;
         loop {
             // Created before the check, so that a place that is freed in between is not missed.
             let freed = self.freed.notified();
             if let Some(place) = self.try_place() {
                 return place;
             }
+            queued.get_or_insert_with(|| Queued::new(&self.queue));
             self.make_room();
             let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
         }
@@ -128,8 +209,7 @@ impl Room {
         let count = (waiting.len() / SHARE).max(1);
         waiting.select_nth_unstable_by_key(count - 1, |(rank, _)| *rank);
         for (_, seat) in waiting.iter().take(count) {
-            seat.waiting_since.store(0, Ordering::Relaxed);
-            seat.leave.notify_one();
+            seat.ask_to_leave();
         }
     }
 
@@ -153,8 +233,24 @@ impl Place {
     /// Records that the connection waits for its client.
     pub fn waits(&self) {
         if let Some((_, seat)) = &self.seat {
+            seat.patience.store(0, Ordering::Relaxed);
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
+    }
+
+    /// Whether new connections wait for a place.
+    pub fn is_scarce(&self) -> bool {
+        self.room.queue.load(Ordering::Relaxed) > 0
+    }
+
+    /// The watch for the connection. `None` if places are not limited.
+    pub fn watch(&self) -> Option<Watch> {
+        let (_, seat) = self.seat.as_ref()?;
+        Some(Watch {
+            room: Arc::clone(&self.room),
+            seat: Arc::clone(seat),
+            leave: Box::pin(Arc::clone(seat).is_asked_to_leave()),
+        })
     }
 
     /// Records that its client has sent data.
@@ -177,7 +273,7 @@ impl Place {
         let seat = self.seat.as_ref().map(|(_, seat)| Arc::clone(seat));
         async move {
             match seat {
-                Some(seat) => seat.leave.notified().await,
+                Some(seat) => seat.is_asked_to_leave().await,
                 None => std::future::pending().await,
             }
         }
@@ -231,6 +327,45 @@ mod tests {
         silent.waits();
         room.make_room();
         assert!(is_needed(&silent).await && !is_needed(&asked).await);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_within_a_request_leaves_after_a_while() {
+        const PATIENCE: Duration = Duration::from_millis(40);
+        let room = Room::new(2, 100);
+        let (stalled, moving) = (room.place().await, room.place().await);
+        let (mut first, mut second) = (stalled.watch().unwrap(), moving.watch().unwrap());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(first.poll_stalled(&mut cx, PATIENCE).is_pending());
+        assert!(second.poll_stalled(&mut cx, PATIENCE).is_pending());
+        room.make_room();
+        assert!(
+            first.poll_stalled(&mut cx, PATIENCE).is_pending(),
+            "at once"
+        );
+        tokio::time::sleep(PATIENCE * 2).await;
+        second.moved();
+        assert!(second.poll_stalled(&mut cx, PATIENCE).is_pending());
+        assert!(
+            first.poll_stalled(&mut cx, PATIENCE).is_pending(),
+            "nobody asked"
+        );
+        room.make_room();
+        assert!(first.poll_stalled(&mut cx, PATIENCE).is_ready());
+        assert!(second.poll_stalled(&mut cx, PATIENCE).is_pending());
+    }
+
+    #[tokio::test]
+    async fn places_are_scarce_while_somebody_waits_for_one() {
+        let room = Room::new(1, 100);
+        let place = room.place().await;
+        assert!(!place.is_scarce());
+        let newcomer = tokio::time::timeout(Duration::from_millis(20), room.place());
+        let (early, scarce) = tokio::join!(newcomer, async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            place.is_scarce()
+        });
+        assert!(early.is_err() && scarce && !place.is_scarce());
     }
 
     #[tokio::test]
