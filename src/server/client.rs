@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, Version};
+use pingora_core::Error;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::{Error, ErrorType};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -14,7 +14,7 @@ use crate::runtime::answer::Fields;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::Downstream;
 use crate::runtime::request::Head;
-use crate::server::gateway::head_of;
+use crate::server::gateway::{Active, head_of};
 use crate::server::{body, respond};
 use crate::upstream::{Piece, Source};
 
@@ -22,6 +22,7 @@ use crate::upstream::{Piece, Source};
 pub(super) struct Client<'s> {
     pub(super) session: &'s mut Session,
     pub(super) address: Option<IpAddr>,
+    pub(super) active: &'s Active,
     /// Whether the whole body was read. A session does not always know: over HTTP/2 trailers may follow that are not
     /// read.
     pub(super) has_body: bool,
@@ -100,6 +101,7 @@ impl Downstream for Client<'_> {
         respond::replace(&mut header, self.fields)
             .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
         respond::keep_connection(self.session);
+        respond::announce_end(self.session, self.active);
         let written = respond::write_header(self.session, header, alone).await;
         written.map_err(|error| gone(&error))
     }

@@ -336,6 +336,7 @@ impl Process {
             &self.metrics,
             loaded.access_log,
             loaded.stats,
+            Arc::clone(&self.shared.draining),
         );
         allow(&active.service);
         let endpoints = active.service.endpoints.iter();

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::runtime::answer::{Answer, Branding, Fields};
 use crate::runtime::grpc;
 use crate::runtime::service::Options;
+use crate::server::gateway::Active;
 use crate::upstream::trimmed;
 
 /// If a response is sent early, the rest of the request body is read up to this size, so that the connection can be
@@ -207,6 +208,13 @@ pub fn keep_connection(session: &mut Session) {
         session
             .as_downstream_mut()
             .set_close_on_response_before_downstream_finish(false);
+    }
+}
+
+/// Says `Connection: close` in an answer that is begun while the process stops, however early its request came.
+pub fn announce_end(session: &mut Session, active: &Active) {
+    if active.is_draining() {
+        session.set_keepalive(None);
     }
 }
 

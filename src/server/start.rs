@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -99,15 +100,17 @@ pub fn run(
         None => None,
     };
     allow(&loaded.service);
+    let draining = Arc::new(AtomicBool::new(false));
     let shared = Arc::new(Shared {
         active: ArcSwap::from_pointee(Active::new(
             Arc::clone(&loaded.service),
             &metrics,
             Arc::clone(&loaded.access_log),
             loaded.stats.clone(),
+            Arc::clone(&draining),
         )),
         metrics: Arc::clone(&metrics),
-        draining: false.into(),
+        draining,
     });
     let spare = Arc::new(Spare::take());
     let leaving = watch::channel(false).0;

@@ -57,6 +57,51 @@ fn silent_clients_that_outnumber_the_descriptors_keep_nobody_out() {
 }
 
 #[test]
+fn clients_that_stop_within_a_body_or_do_not_read_make_room() {
+    let stub = Stub::with(
+        r#"[{"path": "/a", "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
+            {"path": "/long", "headers": {"Content-Type": "text/plain"}, "body": "x", "body_repeat": 8000000}]"#,
+    );
+    let url = stub.url();
+    let mut file = config(&url);
+    for (path, encoding) in [
+        ("/composed", "json"),
+        ("/stream", "no-op"),
+        ("/long", "no-op"),
+    ] {
+        file["endpoints"].as_array_mut().unwrap().push(json!({
+            "endpoint": path, "method": if path == "/long" { "GET" } else { "POST" },
+            "timeout": "60s", "output_encoding": encoding,
+            "backend": [{ "host": [url], "url_pattern": if path == "/long" { path } else { "/a" },
+                "encoding": encoding, "method": if path == "/long" { "GET" } else { "POST" } }]
+        }));
+    }
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    for begun in [
+        "POST /composed HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+        "POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+        "GET /long HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let clients = silent(gateway.port(), 300);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
+        }
+        for _ in 0..5 {
+            let mut client = gateway.client().patience(Duration::from_secs(20));
+            client.send(request("GET", "/a", &[])).unwrap();
+            let answer = client.answer("GET");
+            assert_eq!(
+                answer
+                    .unwrap_or_else(|error| panic!("{begun}: {error}"))
+                    .status,
+                200,
+                "{begun}"
+            );
+        }
+    }
+}
+
+#[test]
 fn five_hundred_clients_are_served_with_256_descriptors() {
     let stub = Stub::with(OK);
     let gateway = Gateway::start_under(
@@ -233,6 +278,34 @@ fn lines_of_the_start_and_of_reloads_obey_the_settings_for_logging() {
 }
 
 #[test]
+fn a_start_that_fails_is_logged_as_the_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("krakend.json");
+    let file = json!({ "version": 3, "endpoints": [{ "endpoint": "/a", "backend": [] }],
+        "extra_config": {
+            "telemetry/logging": { "level": "ERROR", "stdout": true, "prefix": "[GW]" },
+            "telemetry/logstash": { "enabled": true } } });
+    std::fs::write(&path, file.to_string()).unwrap();
+    let ended = crate::support::gateway::command()
+        .args(["run", "-c"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let told = String::from_utf8(ended.stdout).unwrap();
+    let lines: Vec<Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{told}")))
+        .collect();
+    assert_eq!(lines.len(), 1, "{told}");
+    assert_eq!(lines[0]["level"], "ERROR");
+    let message = lines[0]["message"].as_str().unwrap();
+    assert!(message.contains("since it has 0 backend"), "{message}");
+    // People at a terminal read the report.
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("since it has 0 backend"));
+}
+
+#[test]
 fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
     let stub = Stub::with(OK);
     let metrics = ports::free();
@@ -258,18 +331,26 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
     assert!((now.as_secs_f64() - started).abs() < 60.0, "{started}");
-    for broken in [
-        "{ \"version\": 3,",
-        r#"{ "version": 3, "timeout": "2 sec", "endpoints": [] }"#,
-    ] {
-        let before = gateway.output().len();
-        std::fs::write(gateway.config_path(), broken).unwrap();
-        let reload = crate::support::gateway::command()
+    let reload = || {
+        crate::support::gateway::command()
             .env(crate::support::gateway::RUNTIME_FOLDER, gateway.dir())
             .args(["reload", "-c"])
             .arg(gateway.config_path())
             .output()
-            .unwrap();
+            .unwrap()
+    };
+    for broken in [
+        Some("{ \"version\": 3,"),
+        Some(r#"{ "version": 3, "timeout": "2 sec", "endpoints": [] }"#),
+        // No file at all.
+        None,
+    ] {
+        let before = gateway.output().len();
+        match broken {
+            Some(text) => std::fs::write(gateway.config_path(), text).unwrap(),
+            None => std::fs::remove_file(gateway.config_path()).unwrap(),
+        }
+        let reload = reload();
         let said = String::from_utf8_lossy(&reload.stderr).into_owned();
         assert_eq!(reload.status.code(), Some(1), "{said}");
         assert!(!said.trim().is_empty());
@@ -279,8 +360,12 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
     }
     let page = page();
     assert!(page.contains("portcullis_config_last_reload_successful 0"));
-    assert!(page.contains("portcullis_config_reloads_total{result=\"refused\"} 2"));
+    assert!(page.contains("portcullis_config_reloads_total{result=\"refused\"} 3"));
     assert_eq!(last(&page), started);
+    // The port of the command line is not in the file. The gateway is found by the name of the file.
+    std::fs::write(gateway.config_path(), file.to_string()).unwrap();
+    let reload = reload();
+    assert!(reload.status.success(), "{reload:?}");
 }
 
 #[test]
@@ -299,9 +384,12 @@ fn labels_name_the_method_and_the_route() {
     for path in ["/away", "/few", "/few", "/nowhere"] {
         gateway.get(path);
     }
-    for method in ["PUT", "FANCY"] {
+    for method in ["PUT", "FANCY", "QUERY"] {
         gateway.send(method, request(method, "/nowhere", &[]));
     }
+    gateway.send("PATCH", request("PATCH", "/away", &[]));
+    let ready = gateway.send("HEAD", request("HEAD", "/__ready", &[]));
+    assert_eq!(ready.status, 200);
     let not_found = |method: &str| {
         format!(
             "portcullis_http_requests_total{{method=\"{method}\",route=\"\",status=\"4xx\"}} 1\n"
@@ -311,6 +399,9 @@ fn labels_name_the_method_and_the_route() {
         not_found("GET"),
         not_found("PUT"),
         not_found("OTHER"),
+        not_found("QUERY"),
+        "portcullis_http_requests_total{method=\"PATCH\",route=\"/away\",status=\"4xx\"} 1\n"
+            .to_owned(),
         "portcullis_upstream_errors_total{kind=\"connect\",route=\"/away\"} 1\n".to_owned(),
     ];
     // A request is counted after its response was sent.
@@ -509,6 +600,35 @@ fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
     let streamed = gateway.get("/stream");
     assert_eq!(streamed.status, 200);
     assert!(streamed.body.len() > 3 << 20);
+}
+
+#[test]
+fn a_tree_that_memory_does_not_allow_is_not_built() {
+    // 800 KB of text, and some 70 MB as a tree.
+    let objects: Vec<Value> = (0..100_000).map(|_| json!({ "id": 1 })).collect();
+    let headers = json!({ "Content-Type": "application/json" });
+    let stub = Stub::with(&json!([{ "headers": headers, "body": { "l": objects } }]).to_string());
+    let endpoint = |path: &str, encoding: &str| {
+        json!({ "endpoint": path, "output_encoding": encoding, "timeout": "20s",
+            "backend": [{ "host": [stub.url()], "url_pattern": "/" }] })
+    };
+    let file = |limit: &str| {
+        json!({ "version": 3, "extra_config": { "portcullis/limits": { "buffered": limit } },
+            "endpoints": [endpoint("/json", "json"), endpoint("/yaml", "yaml")] })
+    };
+    for (limit, status) in [("32MiB", 503), ("512MiB", 200)] {
+        let gateway = Gateway::start(&file(limit).to_string());
+        // Slices of the text cost nothing.
+        for (path, status) in [("/json", 200), ("/yaml", status)] {
+            let mut client = gateway.client().patience(Duration::from_secs(30));
+            client.send(request("GET", path, &[])).unwrap();
+            assert_eq!(
+                client.answer("GET").unwrap().status,
+                status,
+                "{path} {limit}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -227,7 +227,10 @@ fn a_stop_waits_for_the_request_in_flight_and_no_longer() {
             Duration::from_secs(10),
             || Client::connect(gateway.port()).is_err(),
         );
-        assert_eq!(client.answer("GET").unwrap().status, 200, "{signal}");
+        let answer = client.answer("GET").unwrap();
+        assert_eq!(answer.status, 200, "{signal}");
+        // The request came before the signal, the response after it.
+        assert_eq!(answer.header("connection"), Some("close"), "{signal}");
         let start = Instant::now();
         let ended = gateway.wait(Duration::from_secs(10)).expect("it ends");
         assert!(ended.success(), "{signal}: {ended}");

@@ -61,8 +61,10 @@ pub enum Match<'r, T> {
     },
     /// Sent before all steps, and not in the access log.
     Redirect(Redirect),
+    /// The path has endpoints of other methods; `near` is one of them.
     MethodNotAllowed {
         allow: HeaderValue,
+        near: Option<&'r T>,
     },
     NotFound,
     /// 400 with this text as body, `text/plain; charset=utf-8`, without the gateway's headers.
@@ -279,16 +281,18 @@ impl<T> Router<T> {
         let others = self
             .trees
             .iter()
-            .filter(|(known, tree)| {
-                known != method && tree.find(bare, &mut Captures::new()).is_some()
-            })
-            .map(|(known, _)| known);
+            .filter(|(known, _)| known != method)
+            .filter_map(|(known, tree)| Some((known, tree.find(bare, &mut Captures::new())?)));
         let mut others = others.peekable();
-        match others.peek() {
-            Some(_) => Match::MethodNotAllowed {
-                allow: method_list(others),
+        let Some(&(_, leaf)) = others.peek() else {
+            return Match::NotFound;
+        };
+        Match::MethodNotAllowed {
+            near: match &self.routes[leaf as usize].target {
+                Target::Endpoint(endpoint) => Some(endpoint),
+                _ => None,
             },
-            None => Match::NotFound,
+            allow: method_list(others.map(|(known, _)| known)),
         }
     }
 }

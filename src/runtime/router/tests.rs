@@ -37,7 +37,7 @@ fn told(found: Match<'_, String>) -> String {
         Match::BuiltIn(which) => format!("{which:?}"),
         Match::Options { allow } => format!("200 {}", allow.to_str().unwrap()),
         Match::Redirect(to) => format!("{} {}", to.status.as_u16(), to.location.to_str().unwrap()),
-        Match::MethodNotAllowed { allow } => format!("405 {}", allow.to_str().unwrap()),
+        Match::MethodNotAllowed { allow, .. } => format!("405 {}", allow.to_str().unwrap()),
         Match::NotFound => "404".to_owned(),
         Match::BadParam(text) => text.into_owned(),
         Match::BadTarget => "400".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -13,19 +14,53 @@ use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::telemetry::moment;
 use crate::telemetry::stats::Stats;
 
-/// Methods that a label names (RFC 9110 §9.3, and PATCH); whatever else a client sends counts as [`OTHER`].
-const METHODS: [Method; 9] = [
-    Method::GET,
-    Method::POST,
-    Method::PUT,
-    Method::PATCH,
-    Method::DELETE,
-    Method::HEAD,
-    Method::OPTIONS,
-    Method::TRACE,
-    Method::CONNECT,
+/// Methods that most clients use (RFC 9110 §9.3, and PATCH). Their handles are at hand.
+const METHODS: [&str; 9] = [
+    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT",
 ];
+/// The others of the IANA's registry. Their series appear with the first request.
+const RARE_METHODS: [&str; 31] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "ORDERPATCH",
+    "PRI",
+    "PROPFIND",
+    "PROPPATCH",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+/// Whatever else a client sends.
 const OTHER: &str = "OTHER";
+
+/// The label of a method. There are few of them, whatever clients send.
+pub(super) fn method_label(method: &Method) -> &'static str {
+    let mut labels = METHODS.iter().chain(&RARE_METHODS);
+    let known = labels.find(|known| **known == method.as_str());
+    known.copied().unwrap_or(OTHER)
+}
 
 /// What requests run on: one service, with the handles of its endpoints. Swapped whole by a reload.
 #[derive(Debug)]
@@ -37,6 +72,8 @@ pub struct Active {
     others: [RouteMetrics; METHODS.len() + 1],
     pub access_log: Arc<AccessLog>,
     pub(super) stats: Option<ActiveStats>,
+    /// The process stops; the same for all configurations.
+    draining: Arc<AtomicBool>,
 }
 
 impl Active {
@@ -46,6 +83,7 @@ impl Active {
         metrics: &Metrics,
         access_log: Arc<AccessLog>,
         stats: Option<Arc<Stats>>,
+        draining: Arc<AtomicBool>,
     ) -> Active {
         let stats = stats.map(|stats| ActiveStats::new(stats, &service));
         let routes = service
@@ -56,27 +94,37 @@ impl Active {
         Active {
             routes,
             others: std::array::from_fn(|index| {
-                let method = METHODS.get(index).map_or(OTHER, Method::as_str);
-                metrics.route("", method)
+                metrics.route("", METHODS.get(index).copied().unwrap_or(OTHER))
             }),
             service,
             access_log,
             stats,
+            draining,
         }
     }
 }
 
 impl Active {
-    /// The handles of a request that no endpoint answered.
-    pub(super) fn other(&self, method: &Method) -> &RouteMetrics {
+    /// Whether the process stops, so that connections end with their next answer.
+    pub(in crate::server) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The handles of a request that no endpoint answered, by the label of its method; `None` for a rare method.
+    pub(super) fn other(&self, label: &str) -> Option<&RouteMetrics> {
         let [known @ .., other] = &self.others;
-        let index = METHODS.iter().position(|known| known == method);
-        index.and_then(|index| known.get(index)).unwrap_or(other)
+        let index = METHODS.iter().position(|known| *known == label);
+        match index {
+            Some(index) => known.get(index),
+            None => (label == OTHER).then_some(other),
+        }
     }
 
     /// Reports a health answer that the front loop gave.
     pub(in crate::server) fn probed(&self, path: &str, client: IpAddr, bytes: u64, took: Duration) {
-        self.other(&Method::GET).record(200, took);
+        if let Some(get) = self.other("GET") {
+            get.record(200, took);
+        }
         let options = &self.service.options;
         if !options.access_log || options.access_log_skip.iter().any(|skip| **skip == *path) {
             return;

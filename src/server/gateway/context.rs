@@ -23,6 +23,8 @@ pub struct Ctx {
     /// The service that was in use when the request came; a reload does not change it under way.
     pub(in crate::server) active: Arc<Active>,
     pub(in crate::server) endpoint: Option<Arc<Endpoint>>,
+    /// After a 405, an endpoint of the same path.
+    pub(super) near: Option<Arc<Endpoint>>,
     pub(in crate::server) notes: Notes,
     pub(in crate::server) client: Option<IpAddr>,
     /// The status of our own response; what a gRPC client got says 200.
@@ -46,6 +48,7 @@ impl Ctx {
             started: Instant::now(),
             active,
             endpoint: None,
+            near: None,
             notes: Notes::default(),
             client: None,
             answered: None,

@@ -68,7 +68,10 @@ impl Gateway {
                 return Decision::Before(text(StatusCode::BAD_REQUEST, reason));
             }
             Match::BuiltIn(BuiltIn::Health) => return Decision::Before(builtin::health()),
-            Match::NotFound if head.path == READY_PATH && *head.method == Method::GET => {
+            Match::NotFound
+                if head.path == READY_PATH
+                    && matches!(*head.method, Method::GET | Method::HEAD) =>
+            {
                 return Decision::Before(builtin::ready(
                     self.shared.draining.load(Ordering::Relaxed),
                     service.readiness.as_deref(),
@@ -92,14 +95,17 @@ impl Gateway {
                 branding: Branding::Version,
                 ..Answer::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
             }),
-            Match::MethodNotAllowed { allow } => Decision::Answer(
-                unrouted(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "405 method not allowed",
-                    &service.options.error_body_405,
+            Match::MethodNotAllowed { allow, near } => {
+                ctx.near = near.cloned();
+                Decision::Answer(
+                    unrouted(
+                        StatusCode::METHOD_NOT_ALLOWED,
+                        "405 method not allowed",
+                        &service.options.error_body_405,
+                    )
+                    .with(header::ALLOW, allow),
                 )
-                .with(header::ALLOW, allow),
-            ),
+            }
             _ => Decision::Answer(unrouted(
                 StatusCode::NOT_FOUND,
                 "404 page not found",

@@ -44,7 +44,7 @@ use crate::telemetry::observe;
 pub struct Shared {
     pub active: ArcSwap<Active>,
     pub metrics: Arc<Metrics>,
-    pub draining: AtomicBool,
+    pub draining: Arc<AtomicBool>,
 }
 
 /// The application behind the front loop.

@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use pingora_proxy::Session;
 
 use super::Gateway;
-use super::active::Active;
+use super::active::{Active, method_label};
 use super::context::{Ctx, head_of};
 use crate::runtime::request::Head;
 use crate::telemetry::access::AccessEvent;
@@ -79,9 +79,23 @@ impl Gateway {
         let route = ctx
             .endpoint
             .as_ref()
-            .and_then(|endpoint| active.routes.get(endpoint.id))
-            .unwrap_or_else(|| active.other(&session.req_header().method));
-        route.record(status, took);
+            .and_then(|endpoint| active.routes.get(endpoint.id));
+        let method = method_label(&session.req_header().method);
+        let route = match &ctx.near {
+            None => route.or_else(|| active.other(method)),
+            Some(_) => None,
+        };
+        match route {
+            Some(route) => route.record(status, took),
+            // Rare, so their series are made when they are needed.
+            None => {
+                let pattern = ctx.near.as_ref().map_or("", |near| &*near.pattern);
+                self.shared
+                    .metrics
+                    .route(pattern, method)
+                    .record(status, took);
+            }
+        }
         if let (Some(stats), Some(endpoint), true) = (&active.stats, &ctx.endpoint, ctx.counted) {
             let bytes = session.body_bytes_sent() as u64;
             stats.ended(endpoint, status, bytes, took, ctx.ended);

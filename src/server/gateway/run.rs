@@ -119,6 +119,7 @@ impl Gateway {
     ) -> Result<()> {
         ctx.answered = Some(answer.status);
         let answer = ctx.dressed(answer);
+        respond::announce_end(session, &ctx.active);
         let fields = &ctx.notes.response_fields;
         respond::write(session, &service.options, answer, fields).await
     }
@@ -140,6 +141,7 @@ async fn work(
     let mut client = Client {
         session,
         address: ctx.client,
+        active: &ctx.active,
         has_body: request.body.is_some(),
         fields: &ctx.notes.response_fields,
     };
