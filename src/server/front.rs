@@ -275,9 +275,7 @@ impl Front {
                 return None;
             };
             let mut session = ServerSession::new_http1(conn);
-            // A client that is told so comes again, and waits in its turn.
-            let stays = !place.is_scarce();
-            session.set_keepalive(stays.then(|| self.limits.idle.as_secs().max(1)));
+            session.set_keepalive(Some(self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
             session.set_write_timeout(self.limits.write);
             session.set_total_drain_timeout(Some(self.limits.read));

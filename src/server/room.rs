@@ -30,8 +30,6 @@ pub struct Room {
     places: usize,
     taken: AtomicUsize,
     freed: Notify,
-    /// The number of new connections that wait for a place.
-    queue: AtomicUsize,
     began: Instant,
     seats: Mutex<HashMap<u64, Arc<Seat>>>,
     next: AtomicU64,
@@ -124,22 +122,6 @@ impl Watch {
     }
 }
 
-/// A new connection that waits for a place.
-struct Queued<'r>(&'r AtomicUsize);
-
-impl<'r> Queued<'r> {
-    fn new(queue: &'r AtomicUsize) -> Queued<'r> {
-        queue.fetch_add(1, Ordering::Relaxed);
-        Queued(queue)
-    }
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A place, which is freed on drop.
 #[derive(Debug)]
 pub struct Place {
@@ -156,7 +138,6 @@ impl Room {
             places: if places > others { usize::MAX } else { places },
             taken: AtomicUsize::new(0),
             freed: Notify::new(),
-            queue: AtomicUsize::new(0),
             began: Instant::now(),
             seats: Mutex::default(),
             next: AtomicU64::new(0),
@@ -165,14 +146,12 @@ impl Room {
 
     /// Waits for a place. Cancelling the wait takes none.
     pub async fn place(self: &Arc<Room>) -> Place {
-        let mut queued = None;
         loop {
             // Created before the check, so that a place that is freed in between is not missed.
             let freed = self.freed.notified();
             if let Some(place) = self.try_place() {
                 return place;
             }
-            queued.get_or_insert_with(|| Queued::new(&self.queue));
             self.make_room();
             let _ = tokio::time::timeout(LOOK_AGAIN, freed).await;
         }
@@ -236,11 +215,6 @@ impl Place {
             seat.patience.store(0, Ordering::Relaxed);
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
-    }
-
-    /// Whether new connections wait for a place.
-    pub fn is_scarce(&self) -> bool {
-        self.room.queue.load(Ordering::Relaxed) > 0
     }
 
     /// The watch for the connection. `None` if places are not limited.
@@ -353,19 +327,6 @@ mod tests {
         room.make_room();
         assert!(first.poll_stalled(&mut cx, PATIENCE).is_ready());
         assert!(second.poll_stalled(&mut cx, PATIENCE).is_pending());
-    }
-
-    #[tokio::test]
-    async fn places_are_scarce_while_somebody_waits_for_one() {
-        let room = Room::new(1, 100);
-        let place = room.place().await;
-        assert!(!place.is_scarce());
-        let newcomer = tokio::time::timeout(Duration::from_millis(20), room.place());
-        let (early, scarce) = tokio::join!(newcomer, async {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            place.is_scarce()
-        });
-        assert!(early.is_err() && scarce && !place.is_scarce());
     }
 
     #[tokio::test]

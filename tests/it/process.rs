@@ -27,6 +27,15 @@ fn silent(port: u16, count: usize) -> Vec<TcpStream> {
     (0..count).map(connect).collect()
 }
 
+/// A connection whose receive buffer is soon full.
+fn narrow(port: u16) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    socket.connect(&address.into()).unwrap();
+    socket.into()
+}
+
 /// Whether the other end closes within `limit`.
 fn closes(mut stream: &TcpStream, limit: Duration) -> bool {
     stream.set_read_timeout(Some(limit)).unwrap();
@@ -82,7 +91,7 @@ fn clients_that_stop_within_a_body_or_do_not_read_make_room() {
         "POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
         "GET /long HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
-        let clients = silent(gateway.port(), 300);
+        let clients: Vec<TcpStream> = (0..300).map(|_| narrow(gateway.port())).collect();
         for mut client in &clients {
             let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
         }
