@@ -381,10 +381,15 @@ impl AsyncWrite for Conn {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.farewell.is_none() {
-            ready!(match &mut this.wire {
+            let shut = match &mut this.wire {
                 Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
                 Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            })?;
+            };
+            // A client that does not read would keep its place until the data in the buffers is sent.
+            if shut.is_pending() && this.watch.as_ref().is_some_and(Watch::has_left) {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(shut)?;
             if this.budget == 0 || this.is_h2() {
                 return Poll::Ready(Ok(()));
             }

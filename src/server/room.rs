@@ -101,6 +101,11 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
+    /// Whether the client was asked to leave.
+    pub fn has_left(&self) -> bool {
+        self.seat.left.load(Ordering::Relaxed)
+    }
+
     /// The client has sent or read something.
     pub fn moved(&self) {
         if self.seat.waiting_since.load(Ordering::Relaxed) != 0 {
