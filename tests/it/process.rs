@@ -593,35 +593,6 @@ fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
 }
 
 #[test]
-fn a_tree_that_memory_does_not_allow_is_not_built() {
-    // 800 KB of text, and some 70 MB as a tree.
-    let objects: Vec<Value> = (0..100_000).map(|_| json!({ "id": 1 })).collect();
-    let headers = json!({ "Content-Type": "application/json" });
-    let stub = Stub::with(&json!([{ "headers": headers, "body": { "l": objects } }]).to_string());
-    let endpoint = |path: &str, encoding: &str| {
-        json!({ "endpoint": path, "output_encoding": encoding, "timeout": "20s",
-            "backend": [{ "host": [stub.url()], "url_pattern": "/" }] })
-    };
-    let file = |limit: &str| {
-        json!({ "version": 3, "extra_config": { "portcullis/limits": { "buffered": limit } },
-            "endpoints": [endpoint("/json", "json"), endpoint("/yaml", "yaml")] })
-    };
-    for (limit, status) in [("32MiB", 503), ("512MiB", 200)] {
-        let gateway = Gateway::start(&file(limit).to_string());
-        // Slices of the text cost nothing.
-        for (path, status) in [("/json", 200), ("/yaml", status)] {
-            let mut client = gateway.client().patience(Duration::from_secs(30));
-            client.send(request("GET", path, &[])).unwrap();
-            assert_eq!(
-                client.answer("GET").unwrap().status,
-                status,
-                "{path} {limit}"
-            );
-        }
-    }
-}
-
-#[test]
 fn reloads_do_not_add_up() {
     let stub = Stub::with(OK);
     let file = |round: usize| {
