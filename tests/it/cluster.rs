@@ -365,8 +365,8 @@ fn a_slow_redis_lets_no_more_pass_than_the_limit() {
             way.takes(Duration::from_millis(delay));
             let time = Duration::from_secs(5);
             let passed: u64 = steady([one.port(), two.port()], 100, time).iter().sum();
-            // One burst, and what the time brings.
-            let most = 40 * time.as_secs() + 40 + 4;
+            // One burst, the rate for the time, and some slack for late responses on a busy machine.
+            let most = 40 * time.as_secs() + 2 * 40 + 4;
             let least = 40 * time.as_secs() * 8 / 10;
             assert!(
                 (least..=most).contains(&passed),
