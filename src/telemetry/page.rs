@@ -349,10 +349,8 @@ fn add(host: &mut Host, series: &Series) {
 
 fn key_sets(families: &[MetricFamily], out: &mut String) {
     let find = |name: &str, source: &str| {
-        let all = metrics_of(families, name).iter();
-        let found = all
-            .filter(|metric| label(metric, "source") == source)
-            .next_back();
+        let mut all = metrics_of(families, name).iter();
+        let found = all.rfind(|metric| label(metric, "source") == source);
         found.map(|metric| metric.get_gauge().get_value())
     };
     let rows = metrics_of(families, "portcullis_jwks_keys")

@@ -42,7 +42,7 @@ fn v2(command: u8) -> Vec<u8> {
 
 /// The client addresses that the backend and the access log got, after these first bytes.
 fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, String) {
-    let before = gateway.output().len();
+    let before = gateway.mark();
     let mut client = gateway.client();
     client
         .send([preamble, request("GET", "/a", &[]).as_bytes()].concat())
@@ -50,9 +50,9 @@ fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, St
     assert_eq!(client.answer("GET").unwrap().status, 200);
     let seen = stub.take_seen().pop().unwrap();
     eventually("the access line", Duration::from_secs(10), || {
-        gateway.output()[before..].contains("| 200 |")
+        gateway.output_since(before).contains("| 200 |")
     });
-    let output = gateway.output()[before..].to_owned();
+    let output = gateway.output_since(before);
     let line = output
         .lines()
         .find(|line| line.contains("| 200 |"))

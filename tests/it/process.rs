@@ -254,12 +254,14 @@ fn lines_of_the_start_and_of_reloads_obey_the_settings_for_logging() {
     );
     file["extra_config"]["telemetry/logging"] = logging("DEBUG");
     std::fs::write(gateway.config_path(), file.to_string()).unwrap();
-    let before = gateway.output().len();
+    let before = gateway.mark();
     gateway.signal("HUP");
     eventually("it tells of the new file", Duration::from_secs(20), || {
-        gateway.output()[before..].contains("Configuration reloaded")
+        gateway
+            .output_since(before)
+            .contains("Configuration reloaded")
     });
-    let told = gateway.output()[before..].to_owned();
+    let told = gateway.output_since(before);
     assert!(told.contains("Signer disabled"), "{told}");
     let ours = |line: &&str| line.contains("DEBUG") || line.contains("INFO");
     for line in told.lines().filter(ours) {
@@ -335,7 +337,7 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         // No file at all.
         None,
     ] {
-        let before = gateway.output().len();
+        let before = gateway.mark();
         match broken {
             Some(text) => std::fs::write(gateway.config_path(), text).unwrap(),
             None => std::fs::remove_file(gateway.config_path()).unwrap(),
@@ -345,7 +347,7 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
         assert_eq!(reload.status.code(), Some(1), "{said}");
         assert!(!said.trim().is_empty());
         eventually("the log tells of it", Duration::from_secs(20), || {
-            gateway.output()[before..].contains("Reload refused")
+            gateway.output_since(before).contains("Reload refused")
         });
     }
     let page = page();

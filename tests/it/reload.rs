@@ -145,11 +145,14 @@ fn a_bad_file_changes_nothing_and_says_so() {
     let mut negative = config(&stub.url(), &["/b"]);
     negative["timeout"] = json!("2 sec");
     for bad in ["{ \"version\": 3, ", &negative.to_string()] {
-        let before = gateway.output().len();
+        let before = gateway.mark();
         fs::write(gateway.config_path(), bad).unwrap();
         gateway.signal("HUP");
         eventually("the refusal is told", Duration::from_secs(20), || {
-            gateway.output()[before..].to_lowercase().contains("error")
+            gateway
+                .output_since(before)
+                .to_lowercase()
+                .contains("error")
         });
         load.go_on(50);
         assert_eq!(status(&gateway, "/b"), 404);
@@ -185,10 +188,10 @@ fn a_refused_reload_leaves_no_trace_for_the_next_one() {
     let mut moved = guarded.clone();
     moved["idle_timeout"] = json!("7s");
     fs::write(gateway.config_path(), moved.to_string()).unwrap();
-    let before = gateway.output().len();
+    let before = gateway.mark();
     gateway.signal("HUP");
     eventually("the refusal is told", Duration::from_secs(20), || {
-        gateway.output()[before..].contains("Reload refused")
+        gateway.output_since(before).contains("Reload refused")
     });
     fs::write(gateway.config_path(), guarded.to_string()).unwrap();
     gateway.signal("HUP");

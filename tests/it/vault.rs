@@ -182,12 +182,12 @@ fn a_reload_reads_the_files_anew_without_vault() {
 
     for (name, index) in [("keys.enc", 0), ("sign.enc", 1)] {
         let good = std::fs::read(site.path(name)).unwrap();
-        let before = gateway.output().len();
+        let before = gateway.mark();
         std::fs::write(site.path(name), sealed("another passphrase")).unwrap();
         gateway.signal("HUP");
         let place = format!("/endpoints/{index}/extra_config/");
         eventually("the refusal", LIMIT, || {
-            let log = &gateway.output()[before..];
+            let log = &gateway.output_since(before);
             log.contains("Reload refused") && log.contains(&place) && log.contains(name)
         });
         std::fs::write(site.path(name), good).unwrap();

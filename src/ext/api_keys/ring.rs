@@ -170,16 +170,16 @@ mod tests {
     #[test]
     fn hashes_match_those_of_common_tools() {
         assert_eq!(
-            hex::encode(&KeyHash::Sha256.of(b"abc")),
+            hex::encode(KeyHash::Sha256.of(b"abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(
-            hex::encode(&KeyHash::Sha1.of(b"abc")),
+            hex::encode(KeyHash::Sha1.of(b"abc")),
             "a9993e364706816aba3e25717850c26c9cd0d89d"
         );
         // Go: fnv.New128().
         assert_eq!(
-            hex::encode(&KeyHash::Fnv128.of(b"jti-J1")),
+            hex::encode(KeyHash::Fnv128.of(b"jti-J1")),
             "49e6e832853c64bf6dc577c970a86e2e"
         );
     }

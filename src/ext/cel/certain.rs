@@ -33,7 +33,7 @@ pub(super) fn missing(
     }
     if !inputs.query.iter().any(|name| name == "*") {
         for name in program.members(REQ_QUERY) {
-            if !inputs.query.iter().any(|known| *known == name) {
+            if !inputs.query.contains(&name) {
                 say(
                     node,
                     REQ_QUERY,

@@ -138,8 +138,8 @@ mod tests {
             Value::Object(members) => {
                 let node = 11 * size_of::<(Box<str>, Value)>() + 16;
                 let nodes = members.len().div_ceil(6) * node;
-                let inner = |(name, value): (&Box<str>, &Value)| text(name) + held(value);
-                nodes + members.iter().map(inner).sum::<usize>()
+                let inner = members.iter().map(|(name, value)| text(name) + held(value));
+                nodes + inner.sum::<usize>()
             }
         }
     }

@@ -334,14 +334,13 @@ fn passed(
             ..with_body(failure, incoming)
         });
     }
-    let data = match incoming.body.is_empty() {
-        true => Value::Null,
-        false => {
-            let depth = backend.shape.depth();
-            backend
-                .shape
-                .apply(backend.decoder.decode(&incoming.body, depth)?)
-        }
+    let data = if incoming.body.is_empty() {
+        Value::Null
+    } else {
+        let depth = backend.shape.depth();
+        backend
+            .shape
+            .apply(backend.decoder.decode(&incoming.body, depth)?)
     };
     Ok(Part {
         passed: Some(Box::new(Passed { status, fields })),

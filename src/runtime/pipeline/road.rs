@@ -42,6 +42,10 @@ pub struct Outcome {
 
 /// What remains to be done.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each request, and a box would be one more allocation"
+)]
 pub enum Ending {
     /// This goes to the client.
     Answer(Answer),

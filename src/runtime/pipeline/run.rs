@@ -30,10 +30,11 @@ pub async fn run_with<C: Carrier>(
     if work.signer.as_ref().is_some_and(|signer| !signer.ready()) {
         return Outcome::answer(Answer::empty(StatusCode::UNAUTHORIZED));
     }
-    let merged = match work.pipes.is_empty() {
-        true => compose(carrier, options, endpoint, work, call, &endpoint.query).await,
+    let merged = if work.pipes.is_empty() {
+        compose(carrier, options, endpoint, work, call, &endpoint.query).await
+    } else {
         // Boxed: what the steps keep is no burden of endpoints without any.
-        false => Box::pin(piped(carrier, options, endpoint, work, call)).await,
+        Box::pin(piped(carrier, options, endpoint, work, call)).await
     };
     finish::finish(options, endpoint, work, call.accept.as_ref(), merged)
 }
@@ -56,12 +57,11 @@ async fn piped<C: Carrier>(
         Ok(entered) => entered,
         Err(failure) => return Merged::single(Err(failure)),
     };
-    let mut merged = match entered.skip {
-        true => Merged::single(Ok(Part::skipped())),
-        false => {
-            let call = call.replaced(&request);
-            compose(carrier, options, endpoint, work, &call, &QueryRules::All).await
-        }
+    let mut merged = if entered.skip {
+        Merged::single(Ok(Part::skipped()))
+    } else {
+        let call = call.replaced(&request);
+        compose(carrier, options, endpoint, work, &call, &QueryRules::All).await
     };
     if !merged.failures.is_empty() {
         return merged;

@@ -40,6 +40,13 @@ fn clean(command: &mut Command) {
         .stdin(Stdio::null());
 }
 
+/// A place in the two outputs of a gateway, in bytes.
+#[derive(Clone, Copy, Default)]
+pub struct Mark {
+    out: usize,
+    err: usize,
+}
+
 /// A started gateway; it is stopped when this value is dropped.
 pub struct Gateway {
     port: u16,
@@ -214,9 +221,25 @@ impl Gateway {
 
     /// Everything written to standard output and standard error so far.
     pub fn output(&self) -> String {
-        let read = |name| fs::read(self.dir.path().join(name)).unwrap_or_default();
-        let (out, err) = (read("stdout.log"), read("stderr.log"));
-        String::from_utf8_lossy(&[out, err].concat()).into_owned()
+        self.output_since(Mark::default())
+    }
+
+    /// The place in both outputs that has been reached so far.
+    pub fn mark(&self) -> Mark {
+        let [out, err] = self.outputs().map(|bytes| bytes.len());
+        Mark { out, err }
+    }
+
+    /// Everything written since `mark`, first on standard output, then on standard error.
+    pub fn output_since(&self, mark: Mark) -> String {
+        let [out, err] = self.outputs();
+        let new = [&out[mark.out..], &err[mark.err..]].concat();
+        String::from_utf8_lossy(&new).into_owned()
+    }
+
+    fn outputs(&self) -> [Vec<u8>; 2] {
+        ["stdout.log", "stderr.log"]
+            .map(|name| fs::read(self.dir.path().join(name)).unwrap_or_default())
     }
 
     /// The exit status, once the process has ended.

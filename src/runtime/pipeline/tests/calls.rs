@@ -13,9 +13,10 @@ pub(super) struct Counter {
 
 impl BackendStep for Counter {
     fn before(&self) -> Result<Ticket, Failure> {
-        match self.refuse {
-            true => Err(Failure::new(Kind::Busy, "rate limit exceded")),
-            false => Ok(Ticket(42)),
+        if self.refuse {
+            Err(Failure::new(Kind::Busy, "rate limit exceded"))
+        } else {
+            Ok(Ticket(42))
         }
     }
 

@@ -87,9 +87,9 @@ impl Fake {
 impl Carrier for Fake {
     type Answer<'a> = FakeAnswer;
 
-    async fn send<'a, S: Source<Error = Failure>>(
+    async fn send<S: Source<Error = Failure>>(
         &self,
-        _: &'a HostSet,
+        _: &HostSet,
         call: Call,
         _: &CallOptions,
         source: &mut S,
