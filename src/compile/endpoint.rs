@@ -86,7 +86,11 @@ pub fn endpoint(
     claims::unnamed(file, &site);
     let parts = parts(file, &site, cx);
     let observed = opentelemetry::endpoint(&site, cx);
-    let mut order = order(proxy.as_ref(), takes_answers(file));
+    let mut order = order(
+        proxy.as_ref(),
+        takes_answers(file),
+        service.version == Some(4),
+    );
     let mut regular = Vec::new();
     let mut shadows = Vec::new();
     for (index, written) in file.backend.iter().enumerate() {
@@ -393,7 +397,8 @@ fn takes_answers(file: &Endpoint<'_>) -> bool {
 }
 
 /// As in KrakenD, URLs that use values of earlier responses imply a sequence unless the configuration says otherwise.
-fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
+/// Only files of version 4 have `strategy`.
+fn order(proxy: Option<&Block<'_>>, takes_answers: bool, is_version_4: bool) -> Order {
     let Some(proxy) = proxy else {
         return if takes_answers {
             Order::Sequential {
@@ -404,7 +409,16 @@ fn order(proxy: Option<&Block<'_>>, takes_answers: bool) -> Order {
         };
     };
     let sequential = proxy.bool("sequential").unwrap_or(takes_answers);
-    let sequential = match proxy.choice("strategy") {
+    let strategy = proxy.choice("strategy");
+    let sequential = match strategy {
+        Some(_) if !is_version_4 => {
+            if let Some(node) = proxy.get("strategy") {
+                node.warn(Mistake::invalid(
+                    "only files of version 4 have this key: it is ignored, and \"sequential\" decides",
+                ));
+            }
+            sequential
+        }
         Some("sequential") => true,
         Some("parallel") => false,
         Some(_) => {

@@ -316,19 +316,27 @@ fn what_surrounds_a_host_is_cut_with_a_warning() {
 
 #[test]
 fn values_of_earlier_answers_make_a_sequence() {
-    let with = |proxy: serde_json::Value| {
-        serde_json::json!({ "version": 3, "host": ["http://a"], "endpoints": [{
+    let of_version = |version: u8, proxy: serde_json::Value| {
+        serde_json::json!({ "version": version, "host": ["http://a"], "endpoints": [{
             "endpoint": "/a", "extra_config": proxy,
             "backend": [{ "url_pattern": "/x" }, { "url_pattern": "/y/{resp0_id}" }]
         }] })
         .to_string()
     };
+    let with = |proxy| of_version(3, proxy);
     assert_eq!(warnings(&with(serde_json::json!({}))), Vec::<String>::new());
-    let warned = warnings(&with(
-        serde_json::json!({ "proxy": { "strategy": "sequential", "sequential": false } }),
-    ));
+    let both = serde_json::json!({ "proxy": { "strategy": "sequential", "sequential": false } });
+    let warned = warnings(&of_version(4, both.clone()));
     assert_eq!(warned, Vec::<String>::new());
-    let warned = warnings(&with(
+    let warned = warnings(&with(both));
+    assert!(
+        warned
+            .iter()
+            .any(|line| line.contains("only files of version 4")),
+        "{warned:?}"
+    );
+    let warned = warnings(&of_version(
+        4,
         serde_json::json!({ "proxy": { "strategy": "fallback" } }),
     ));
     assert_eq!(warned.len(), 1, "{warned:?}");

@@ -166,7 +166,7 @@ fn every_alert_can_be_read_and_has_a_severity() {
         );
     }
     let expressions = text.lines().filter(|line| !line.contains("summary"));
-    for metric in expressions.flat_map(|line| metrics(line)) {
+    for metric in expressions.flat_map(metrics) {
         assert!(
             TABLE.contains(&format!("| `{metric}` |")),
             "{metric} is not documented"

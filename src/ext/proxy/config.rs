@@ -18,7 +18,7 @@ pub const PROXY_ENDPOINT: Namespace = Namespace {
             "strategy",
             Kind::Choice(&["parallel", "sequential", "fallback"]),
             "what `sequential` says",
-            "The form of version 4, which takes precedence. `fallback` is not supported by this version.",
+            "Only in files of version 4, where it takes precedence. `fallback` is not supported by this version.",
         ),
         key(
             "sequential_propagated_params",
