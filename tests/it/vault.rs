@@ -400,7 +400,7 @@ fn what_cannot_work_stops_the_start_and_says_where() {
             for command in ["check", "run"] {
                 let (code, text) = run(&[command], &config, &good);
                 assert_eq!(code, 1, "{text}");
-                let place = format!("{}/{key}: ", block(index, namespace));
+                let place = format!("{}/{key}", block(index, namespace));
                 assert!(text.contains(&place), "{place} is not in {text}");
                 assert!(text.contains("gateway.json:1:"), "{text}");
                 assert!(text.contains(words), "{words}: {text}");
