@@ -19,7 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How many milliseconds a client that has not sent a head yet may be silent before its connection is closed for
 /// others.
 const GRACE: u64 = 100;
-/// The same for a client that has sent a request before: closing its connection costs it a retry.
+/// The same for a client that has sent a request before: closing its connection costs it a retry. Before this time its
+/// connection is not closed for others: it counts as handling a request.
 const GRACE_BETWEEN: u64 = 1000;
 /// One in this many waiting connections is closed at a time, so that the search is not made for each new one.
 const SHARE: usize = 16;
@@ -62,7 +63,10 @@ impl Seat {
             return (silent >= patience).then_some((2, since));
         }
         let class = if self.spoke.load(Ordering::Relaxed) {
-            if silent >= GRACE_BETWEEN { 1 } else { 4 }
+            if silent < GRACE_BETWEEN {
+                return None;
+            }
+            1
         } else if silent >= GRACE {
             0
         } else {
