@@ -130,29 +130,14 @@ impl Active {
             return;
         }
         self.access_log.record(&AccessEvent {
-            since_1970: moment::now(),
             latency: took,
             status: 200,
             client,
             method: "GET",
             path,
-            query: None,
-            endpoint: None,
-            refused: None,
-            request_id: None,
-            upstream: None,
-            upstream_time: None,
-            bytes_in: 0,
             bytes_out: bytes,
-            scheme: None,
-            host: None,
             protocol: Some("HTTP/1.1"),
-            user_agent: None,
-            upstream_status: None,
-            trace: None,
-            headers: None,
-            claims: None,
-            errors: &[],
+            ..AccessEvent::at(moment::now())
         });
     }
 }

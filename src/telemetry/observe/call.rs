@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{BackendObserver, CURRENT, Convention, Current, Request, method_value, outcome_labels};
+use super::{BackendObserver, CURRENT, Convention, Current, Request, outcome_labels};
 use crate::telemetry::trace::span::nanos;
-use crate::telemetry::trace::{Span, SpanId, SpanKind, SpanStatus, Value};
+use crate::telemetry::trace::{Span, SpanId, SpanKind, SpanStatus};
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,17 +163,7 @@ impl Call {
                 _ => SpanStatus::Unset,
             },
         };
-        span.set("http.request.method", method_value(&observer.method));
-        span.set("http.route", Value::from(&observer.route));
-        span.set(
-            "krakend.endpoint.route",
-            Value::from(&observer.endpoint.route),
-        );
-        span.set(
-            "krakend.endpoint.method",
-            method_value(&observer.endpoint.method),
-        );
-        span.set("krakend.stage", "backend");
+        observer.set_place(&mut span, &observer.method, "backend");
         let status = self.under.status.load(Ordering::Relaxed);
         if status > 0 {
             span.set("http.response.status_code", status);

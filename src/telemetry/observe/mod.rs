@@ -213,6 +213,12 @@ impl Observer {
 }
 
 impl BackendObserver {
+    /// Names the call's place in the configuration: the attributes that all spans of a backend share.
+    pub(super) fn set_place(&self, span: &mut Span, method: &Method, stage: &'static str) {
+        span.attributes.extend(self.own_labels(method));
+        span.set("krakend.stage", stage);
+    }
+
     /// Labels of all series of the backend.
     fn own_labels(&self, method: &Method) -> Vec<Attribute> {
         vec![

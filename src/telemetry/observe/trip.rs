@@ -433,17 +433,7 @@ impl Trip {
     }
 
     fn set_attributes(&self, span: &mut Span, stable: bool, observer: &BackendObserver) {
-        span.set("http.request.method", method_value(&self.method));
-        span.set("http.route", Value::from(&observer.route));
-        span.set(
-            "krakend.endpoint.route",
-            Value::from(&observer.endpoint.route),
-        );
-        span.set(
-            "krakend.endpoint.method",
-            method_value(&observer.endpoint.method),
-        );
-        span.set("krakend.stage", "backend-request");
+        observer.set_place(span, &self.method, "backend-request");
         let url = format!("{}{}", self.host, self.target);
         span.set("url.full", masked(&url).into_owned());
         let authority = authority(&self.host);
@@ -500,17 +490,7 @@ impl Trip {
                 false => SpanStatus::Ok,
             },
         };
-        span.set("http.request.method", method_value(&observer.method));
-        span.set("http.route", Value::from(&observer.route));
-        span.set(
-            "krakend.endpoint.route",
-            Value::from(&observer.endpoint.route),
-        );
-        span.set(
-            "krakend.endpoint.method",
-            method_value(&observer.endpoint.method),
-        );
-        span.set("krakend.stage", "backend-request");
+        observer.set_place(&mut span, &observer.method, "backend-request");
         span.set("http.client.response.read.size", self.read);
         span.set("http.client.response.read.time", time.as_secs_f64());
         span.attributes

@@ -1,8 +1,9 @@
 //! The messages of OTLP (opentelemetry-proto 1.x): an export request for spans, and one for metrics.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::proto::Message;
+use crate::telemetry::moment;
 use crate::telemetry::series::page::SCOPE;
 use crate::telemetry::series::{
     Example, Histogram, Instrument, Kind, Measure, Numbers, Series, Store,
@@ -103,10 +104,7 @@ pub fn metrics(resource: &[Attribute], store: &Store) -> Option<Vec<u8>> {
         return None;
     }
     let since = store.since.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let times = (nanos(since), nanos(now));
+    let times = (nanos(since), nanos(moment::now()));
     let mut request = Message::new();
     request.message(1, |one| {
         one.message(1, |message| attributes(1, resource, message));

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::encode;
+use crate::telemetry::moment;
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::{Attribute, Span};
 
@@ -500,10 +501,7 @@ impl Sender {
 
 /// Reduced by up to a quarter, so that many gateways do not return at once.
 fn jittered(pause: Duration) -> Duration {
-    let nanos = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default()
-        .subsec_nanos();
+    let nanos = moment::now().subsec_nanos();
     pause - pause / 4 * (nanos % 1000) / 1000
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use crate::telemetry::moment;
 use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{SpanId, TraceId};
 
@@ -168,15 +169,12 @@ impl Slot {
             return;
         }
         let whole = u128::from_be_bytes(trace.0);
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let values = [
             (whole >> 64) as u64,
             whole as u64,
             u64::from_be_bytes(span.0),
             value,
-            nanos(now),
+            nanos(moment::now()),
         ];
         for (part, value) in self.parts.iter().zip(values) {
             part.store(value, Ordering::Relaxed);

@@ -1,12 +1,13 @@
 //! A span: a piece of work with its start, its end and its result.
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
 use super::attribute::{Attribute, Value};
 use super::ids::{SpanId, TraceId};
+use crate::telemetry::moment;
 
 /// The kind of a span, numbered as in OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +86,9 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts at `began`, which was recently.
     pub fn started(began: Instant) -> Clock {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Clock {
             began,
-            since_1970: nanos(now.saturating_sub(began.elapsed())),
+            since_1970: nanos(moment::now().saturating_sub(began.elapsed())),
         }
     }
 
