@@ -126,7 +126,7 @@ fn cached(c: &mut Criterion) {
     });
 }
 
-fn refused(c: &mut Criterion) {
+fn rejected(c: &mut Criterion) {
     let keys = public();
     let verifier = verifier(Algorithm::Es256);
     let forged = token(Algorithm::Rs256, "rsa", 0);
@@ -187,5 +187,5 @@ fn endpoint(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, verify, cached, refused, endpoint);
+criterion_group!(benches, verify, cached, rejected, endpoint);
 criterion_main!(benches);

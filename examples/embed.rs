@@ -47,13 +47,13 @@ fn application() -> io::Result<SocketAddr> {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // A client that goes away is not an error of the application.
-            let _ = answer(stream);
+            let _ = response(stream);
         }
     });
     Ok(address)
 }
 
-fn answer(mut stream: TcpStream) -> io::Result<()> {
+fn response(mut stream: TcpStream) -> io::Result<()> {
     let head = BufReader::new(stream.try_clone()?).lines();
     for line in head {
         if line?.is_empty() {

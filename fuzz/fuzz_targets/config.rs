@@ -13,7 +13,7 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
             let _ = Service::read(Node::root(&root, &report));
         }
         for finding in report.into_findings() {
-            let _ = finding.mistake.to_string();
+            let _ = finding.config_error.to_string();
         }
     }
 });

@@ -27,7 +27,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     };
     let outcome = check::outcome(file);
     if outcome.compiled.is_none() {
-        eprint!("{}", findings::refusal(&name, &outcome.findings));
+        eprint!("{}", findings::rejection(&name, &outcome.findings));
         return ExitCode::FAILURE;
     }
     let Some(mut raised) = raised(file, outcome.rendering.as_deref()) else {

@@ -11,7 +11,7 @@ use crate::cli::findings::{self, Paint};
 use crate::cli::{CheckArgs, Compat, Format};
 use crate::compile::krakend3::{self, Change};
 use crate::compile::{self, Compiled, Inputs, Outcome};
-use crate::config::{Environment, Finding, Mistake, Node, Position, Report, Severity, load};
+use crate::config::{ConfigError, Environment, Finding, Node, Position, Report, Severity, load};
 use crate::ext::Carry;
 use crate::server::tls::Certificates;
 use crate::telemetry::access;
@@ -44,7 +44,7 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
             if !args.quiet {
                 eprint!("{}", text(paint, &name, &outcome, indent));
             } else if outcome.compiled.is_none() {
-                eprint!("{}", mistakes(paint, &name, &outcome));
+                eprint!("{}", config_errors(paint, &name, &outcome));
             }
             if let Some(changes) = changes {
                 eprint!("{}", compat(&changes));
@@ -112,22 +112,22 @@ fn outcome_with(file: &Path, environment: Environment) -> Outcome {
         .as_ref()
         .and_then(|it| it.listen.tls.clone());
     if let Some(Err(error)) = tls.map(Certificates::load) {
-        refuse(&mut outcome, "/tls", error.to_string());
+        reject(&mut outcome, "/tls", error.to_string());
     }
     for (pointer, reason) in outcome.compiled.as_ref().map(logs).unwrap_or_default() {
-        refuse(&mut outcome, pointer, reason);
+        reject(&mut outcome, pointer, reason);
     }
     outcome
 }
 
 /// Adds an error that only a start would find.
-fn refuse(outcome: &mut Outcome, pointer: &str, reason: String) {
+fn reject(outcome: &mut Outcome, pointer: &str, reason: String) {
     outcome.compiled = None;
     outcome.findings.push(Finding {
-        severity: Severity::Mistake,
+        severity: Severity::ConfigError,
         at: Position::default(),
         pointer: pointer.to_owned(),
-        mistake: Mistake::invalid(reason),
+        config_error: ConfigError::invalid(reason),
         hint: None,
     });
 }
@@ -158,7 +158,7 @@ fn ports(outcome: &mut Outcome) {
         })
         .collect();
     for (pointer, reason) in taken {
-        refuse(outcome, pointer, reason);
+        reject(outcome, pointer, reason);
     }
 }
 
@@ -212,7 +212,7 @@ fn compat(changes: &[Change]) -> String {
 /// With `indent`, also prints what the configuration defines, with this text at each level.
 fn text(paint: Paint, name: &str, outcome: &Outcome, indent: Option<&str>) -> String {
     let Some(compiled) = &outcome.compiled else {
-        return findings::painted_refusal(paint, name, &outcome.findings);
+        return findings::painted_rejection(paint, name, &outcome.findings);
     };
     let mut out = format!("Parsing configuration file: {name}\n");
     if let Some(indent) = indent {
@@ -226,13 +226,13 @@ fn text(paint: Paint, name: &str, outcome: &Outcome, indent: Option<&str>) -> St
 }
 
 /// Only the errors, for `--quiet`.
-fn mistakes(paint: Paint, name: &str, outcome: &Outcome) -> String {
+fn config_errors(paint: Paint, name: &str, outcome: &Outcome) -> String {
     let all = outcome.findings.iter();
-    let mistakes: Vec<Finding> = all
-        .filter(|finding| finding.severity == Severity::Mistake)
+    let config_errors: Vec<Finding> = all
+        .filter(|finding| finding.severity == Severity::ConfigError)
         .cloned()
         .collect();
-    findings::painted_refusal(paint, name, &mistakes)
+    findings::painted_rejection(paint, name, &config_errors)
 }
 
 /// The findings as one JSON object, for machines.

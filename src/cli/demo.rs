@@ -51,7 +51,7 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
         sides: vec![
             side(
                 issuer_port,
-                Arc::new(move |asked: &Asked| issuer.answer(asked)),
+                Arc::new(move |asked: &Asked| issuer.response(asked)),
             ),
             side(upstream_port, Arc::new(sample)),
         ],
@@ -147,13 +147,13 @@ fn sample(asked: &Asked) -> Response<Vec<u8>> {
         }
         (Some("prices"), Some(_)) => json!({ "amount": 1250, "currency": "EUR" }),
         _ => {
-            return json_answer(
+            return json_response(
                 StatusCode::NOT_FOUND,
                 &json!({ "error": "no such resource" }),
             );
         }
     };
-    json_answer(StatusCode::OK, &body)
+    json_response(StatusCode::OK, &body)
 }
 
 /// A development issuer with the parts of OpenID that a machine client needs.
@@ -186,14 +186,16 @@ impl Issuer {
         Ok(Issuer { url, key, key_set })
     }
 
-    fn answer(&self, asked: &Asked) -> Response<Vec<u8>> {
+    fn response(&self, asked: &Asked) -> Response<Vec<u8>> {
         match (&asked.method, asked.path.as_str()) {
-            (&Method::GET, "/.well-known/jwks.json") => json_answer(StatusCode::OK, &self.key_set),
+            (&Method::GET, "/.well-known/jwks.json") => {
+                json_response(StatusCode::OK, &self.key_set)
+            }
             (&Method::GET, "/.well-known/openid-configuration") => {
-                json_answer(StatusCode::OK, &self.discovery())
+                json_response(StatusCode::OK, &self.discovery())
             }
             (&Method::POST, "/oauth/token") => self.token(asked),
-            _ => json_answer(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
+            _ => json_response(StatusCode::NOT_FOUND, &json!({ "error": "not_found" })),
         }
     }
 
@@ -216,14 +218,14 @@ impl Issuer {
                 .map_or("", |(_, value)| value.as_str())
         };
         if field("grant_type") != "client_credentials" {
-            return json_answer(
+            return json_response(
                 StatusCode::BAD_REQUEST,
                 &json!({ "error": "unsupported_grant_type" }),
             );
         }
         let by_form = (field("client_id"), field("client_secret")) == CLIENT;
         if !by_form && !basic(asked) {
-            return json_answer(
+            return json_response(
                 StatusCode::UNAUTHORIZED,
                 &json!({ "error": "invalid_client" }),
             );
@@ -244,11 +246,11 @@ impl Issuer {
             ..Header::new(Algorithm::RS256)
         };
         match jsonwebtoken::encode(&header, &claims, &self.key) {
-            Ok(token) => json_answer(
+            Ok(token) => json_response(
                 StatusCode::OK,
                 &json!({ "access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS }),
             ),
-            Err(_) => json_answer(
+            Err(_) => json_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 &json!({ "error": "server_error" }),
             ),
@@ -272,7 +274,7 @@ fn form(body: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(body).into_owned().collect()
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
+fn json_response(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
     whole(status, "application/json", value.to_string().into_bytes())
 }
 
@@ -301,10 +303,10 @@ mod tests {
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::copy_from_slice(body.as_bytes()),
         };
-        let answer = issuer.answer(&asked);
+        let response = issuer.response(&asked);
         (
-            answer.status(),
-            serde_json::from_slice(answer.body()).unwrap(),
+            response.status(),
+            serde_json::from_slice(response.body()).unwrap(),
         )
     }
 
@@ -313,14 +315,14 @@ mod tests {
         jose::install_crypto();
         let issuer = Issuer::new("http://127.0.0.1:1/".to_owned()).unwrap();
         let body = "grant_type=client_credentials&client_id=demo&client_secret=demo-secret";
-        let (status, answer) = ask(&issuer, Method::POST, "/oauth/token", body);
+        let (status, response) = ask(&issuer, Method::POST, "/oauth/token", body);
         assert_eq!(status, StatusCode::OK);
         let key = &issuer.key_set["keys"][0];
         let text = |name: &str| key[name].as_str().unwrap();
         let key = jsonwebtoken::DecodingKey::from_rsa_components(text("n"), text("e")).unwrap();
         let mut rules = jsonwebtoken::Validation::new(Algorithm::RS256);
         rules.set_audience(&[AUDIENCE]);
-        let token = answer["access_token"].as_str().unwrap();
+        let token = response["access_token"].as_str().unwrap();
         let claims = jsonwebtoken::decode::<Value>(token, &key, &rules)
             .unwrap()
             .claims;

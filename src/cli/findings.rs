@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
-use crate::config::{Finding, Mistake, Position, Severity};
+use crate::config::{ConfigError, Finding, Position, Severity};
 
 /// With this many locations or more, findings with the same text become one line.
 const SAME: usize = 4;
@@ -17,9 +17,9 @@ pub(super) struct Paint(bool);
 impl Paint {
     /// For text on standard error.
     pub(super) fn of_stderr() -> Paint {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let rejected = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        Paint(std::io::stderr().is_terminal() && !refused && !dumb)
+        Paint(std::io::stderr().is_terminal() && !rejected && !dumb)
     }
 
     fn with(self, code: &str, text: &str) -> String {
@@ -48,16 +48,16 @@ impl Paint {
 }
 
 /// Why a configuration cannot be served: KrakenD's first line, followed by every finding with its location.
-pub(super) fn refusal(name: &str, findings: &[Finding]) -> String {
-    painted_refusal(Paint::default(), name, findings)
+pub(super) fn rejection(name: &str, findings: &[Finding]) -> String {
+    painted_rejection(Paint::default(), name, findings)
 }
 
-pub(super) fn painted_refusal(paint: Paint, name: &str, findings: &[Finding]) -> String {
-    let mistake = |finding: &&Finding| finding.severity == Severity::Mistake;
-    let Some(first) = findings.iter().find(mistake) else {
+pub(super) fn painted_rejection(paint: Paint, name: &str, findings: &[Finding]) -> String {
+    let config_error = |finding: &&Finding| finding.severity == Severity::ConfigError;
+    let Some(first) = findings.iter().find(config_error) else {
         return String::new();
     };
-    let said = printable(&first.mistake.to_string());
+    let said = printable(&first.config_error.to_string());
     let mut out = format!(
         "{} {said}\n",
         paint.bad(&format!("ERROR parsing the configuration file: '{name}':"))
@@ -95,8 +95,8 @@ fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) ->
     let all: Vec<&Finding> = findings.iter().collect();
     let mut said = said;
     for group in grouped(&all) {
-        let mistake = group.first.severity == Severity::Mistake;
-        match said.filter(|said| mistake && group.text() == *said) {
+        let config_error = group.first.severity == Severity::ConfigError;
+        match said.filter(|said| config_error && group.text() == *said) {
             Some(_) => {
                 said = None;
                 let place = group.place(name);
@@ -117,13 +117,13 @@ fn listed(paint: Paint, name: &str, findings: &[Finding], said: Option<&str>) ->
             let _ = writeln!(out, "        {}", paint.quiet(&hint));
         }
     }
-    let mistakes = count(findings, Severity::Mistake);
+    let config_errors = count(findings, Severity::ConfigError);
     let warnings = count(findings, Severity::Warning);
-    if mistakes + warnings > 1 {
+    if config_errors + warnings > 1 {
         let _ = writeln!(
             out,
             "{}, {}",
-            counted(mistakes, "mistake"),
+            counted(config_errors, "mistake"),
             counted(warnings, "warning")
         );
     }
@@ -177,7 +177,7 @@ fn key(finding: &Finding) -> (bool, String, String, Option<&str>) {
         if index { "*" } else { step }
     });
     (
-        finding.severity == Severity::Mistake,
+        finding.severity == Severity::ConfigError,
         steps.collect::<Vec<_>>().join("/"),
         text(finding),
         finding.hint.as_deref(),
@@ -248,7 +248,7 @@ fn object(finding: &Finding) -> serde_json::Value {
         "pointer": finding.pointer,
         "line": finding.at.is_known().then_some(finding.at.line),
         "column": finding.at.is_known().then_some(finding.at.column),
-        "message": finding.mistake.to_string(),
+        "message": finding.config_error.to_string(),
         "hint": finding.hint,
     });
     if let Some((file, at)) = template(finding) {
@@ -264,25 +264,27 @@ fn object(finding: &Finding) -> serde_json::Value {
 
 /// The file to correct, if it is not the configuration itself.
 fn template(finding: &Finding) -> Option<(&str, Position)> {
-    match &finding.mistake {
-        Mistake::Template(problem) => Some((&problem.file, problem.at)),
-        Mistake::Rendered { place, .. } => Some((&place.file, place.at)),
+    match &finding.config_error {
+        ConfigError::Template(problem) => Some((&problem.file, problem.at)),
+        ConfigError::Rendered { place, .. } => Some((&place.file, place.at)),
         _ => None,
     }
 }
 
 fn notes(finding: &Finding) -> &[String] {
-    match &finding.mistake {
-        Mistake::Template(problem) => &problem.notes,
+    match &finding.config_error {
+        ConfigError::Template(problem) => &problem.notes,
         _ => &[],
     }
 }
 
 fn text(finding: &Finding) -> String {
-    match &finding.mistake {
-        Mistake::Template(problem) => problem.text.clone(),
-        Mistake::Rendered { mistake, text, .. } => format!("{mistake} ({text}:{})", finding.at),
-        mistake => mistake.to_string(),
+    match &finding.config_error {
+        ConfigError::Template(problem) => problem.text.clone(),
+        ConfigError::Rendered {
+            config_error, text, ..
+        } => format!("{config_error} ({text}:{})", finding.at),
+        config_error => config_error.to_string(),
     }
 }
 
@@ -302,7 +304,7 @@ fn counted(count: usize, what: &str) -> String {
 
 fn word(severity: Severity) -> &'static str {
     match severity {
-        Severity::Mistake => "mistake",
+        Severity::ConfigError => "mistake",
         Severity::Warning => "warning",
     }
 }
@@ -329,7 +331,7 @@ mod tests {
             severity: Severity::Warning,
             pointer: pointer.to_owned(),
             at: Position::new(1, 2),
-            mistake: Mistake::invalid(text.to_owned()),
+            config_error: ConfigError::invalid(text.to_owned()),
             hint: None,
         }
     }

@@ -72,7 +72,7 @@ fn of_file(file: &Path, port: Option<u16>) -> Result<Probe, String> {
     let outcome = check::outcome(file);
     let Some(compiled) = outcome.compiled else {
         let name = file.display().to_string();
-        return Err(findings::refusal(&name, &outcome.findings));
+        return Err(findings::rejection(&name, &outcome.findings));
     };
     let path = compiled.service.options.health_path.as_deref();
     let secure = compiled.listen.tls.is_some();

@@ -12,7 +12,7 @@ use crate::ext::identity::PublicKeys;
 use crate::upstream::keys::KeySource;
 
 /// Longer than one fetch with discovery takes.
-const PATIENCE: Duration = Duration::from_secs(11);
+const TIMEOUT: Duration = Duration::from_secs(11);
 
 /// The arguments of `jwks`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub(super) fn with_keys<T>(
 ) -> Result<T, String> {
     let outcome = check::outcome(config);
     let Some(compiled) = outcome.compiled else {
-        return Err(findings::refusal(
+        return Err(findings::rejection(
             &config.display().to_string(),
             &outcome.findings,
         ));
@@ -79,7 +79,7 @@ async fn fetch(compiled: Compiled, sources: &[Arc<KeySource<PublicKeys>>]) {
         .find(|task| task.name == "key sets");
     let tending = tending.map(|task| tokio::spawn(task.run));
     for source in sources {
-        source.first_attempt(PATIENCE).await;
+        source.first_attempt(TIMEOUT).await;
     }
     if let Some(tending) = tending {
         tending.abort();

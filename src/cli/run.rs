@@ -121,12 +121,12 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
             println!("reloaded");
             return ExitCode::SUCCESS;
         }
-        Some(control::Outcome::Refused(reason)) => eprintln!("{reason}"),
+        Some(control::Outcome::Rejected(reason)) => eprintln!("{reason}"),
         Some(control::Outcome::NobodyThere(reason)) if of_file.is_some() => eprintln!("{reason}"),
         // The configuration itself must be corrected first.
         _ => eprint!(
             "{}",
-            findings::refusal(&args.config.display().to_string(), &outcome.findings)
+            findings::rejection(&args.config.display().to_string(), &outcome.findings)
         ),
     }
     ExitCode::FAILURE
@@ -277,10 +277,10 @@ impl FileLoader {
     }
 
     /// Logs a start that fails as the file asks, as far as it could be read. A reload is logged by its caller.
-    fn refused_at_start(
+    fn rejected_at_start(
         &self,
         logging: Option<Arc<logger::Settings>>,
-        refusal: &str,
+        rejection: &str,
         lines: Vec<Held>,
     ) {
         let is_start = locked(&self.access).is_none();
@@ -291,7 +291,7 @@ impl FileLoader {
         };
         self.logger.switch(prepared);
         self.logger.release(lines);
-        log::error!("[SERVICE: Gateway] {}", refusal.trim_end());
+        log::error!("[SERVICE: Gateway] {}", rejection.trim_end());
     }
 
     /// The access log for this configuration: the one in use, if its settings are the same.
@@ -356,7 +356,7 @@ impl FileLoader {
                 handler: Arc::new(move |asked: &Asked| {
                     let authorization = asked.headers.get(AUTHORIZATION);
                     let (status, body) =
-                        api.answer(&asked.method, &asked.path, authorization, &asked.body);
+                        api.response(&asked.method, &asked.path, authorization, &asked.body);
                     whole(status, Api::CONTENT_TYPE, body)
                 }),
                 optional: false,
@@ -380,7 +380,7 @@ impl FileLoader {
                 let lost = access.as_ref().map_or(0, |access| access.dropped());
                 registry.log_dropped(logger.dropped() + lost);
                 let budget = Budget::process();
-                registry.buffered(budget.used(), budget.limit(), budget.refused());
+                registry.buffered(budget.used(), budget.limit(), budget.rejected());
                 let mut page = registry.page();
                 if let Some(native) = &*native.load() {
                     page.extend_from_slice(render_plain(&native.0).as_bytes());
@@ -465,9 +465,9 @@ impl Loader for FileLoader {
     fn load(&self) -> Result<(Loaded, Adopt), String> {
         let (outcome, lines) = held::hold(|| self.compile(&locked(&self.carry)));
         let Some(mut compiled) = outcome.compiled else {
-            let refusal = findings::refusal(&self.name, &outcome.findings);
-            self.refused_at_start(outcome.logging, &refusal, lines);
-            return Err(refusal);
+            let rejection = findings::rejection(&self.name, &outcome.findings);
+            self.rejected_at_start(outcome.logging, &rejection, lines);
+            return Err(rejection);
         };
         let access_log = self.access_log(&compiled)?;
         let logging = compiled

@@ -55,7 +55,7 @@ fn explain(args: &ExplainArgs, token: &str) -> Result<ExitCode, String> {
         let guarded = find(args, guarded)?;
         let told = guarded.validator.explain(token);
         print!("{told}");
-        Ok(match told.refusal {
+        Ok(match told.rejection {
             None => ExitCode::SUCCESS,
             Some(_) => ExitCode::FAILURE,
         })
@@ -88,7 +88,7 @@ fn read(written: &str) -> Result<String, String> {
             .read_to_string(&mut text)
             .map_err(|error| error.to_string())?;
     }
-    let token = jose::bearer(text.trim().as_bytes()).map_err(|refusal| refusal.to_string())?;
+    let token = jose::bearer(text.trim().as_bytes()).map_err(|rejection| rejection.to_string())?;
     token
         .map(str::to_owned)
         .ok_or_else(|| "there is no token".to_owned())

@@ -8,7 +8,7 @@ use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{claims, client, endpoint, graphql};
 use crate::config::host::{self, Clean};
 use crate::config::suggest::nearest;
-use crate::config::{Backend, Block, Mistake, Node, Service, Typing};
+use crate::config::{Backend, Block, ConfigError, Node, Service, Typing};
 use crate::ext::backend_client::HTTP_CLIENT;
 use crate::ext::backend_http::HTTP;
 use crate::ext::compat::COMPAT_BACKEND;
@@ -100,7 +100,7 @@ pub fn backend(
         && parts.on_wire.is_none()
     {
         file.block.node().warn_hint(
-            Mistake::invalid("there is no host, here or in the service: every call fails"),
+            ConfigError::invalid("there is no host, here or in the service: every call fails"),
             "\"host\": [\"http://name:port\"]",
         );
     }
@@ -169,15 +169,15 @@ fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
     if let Some(node) = file.block.get("method") {
         match &method {
             None => node.warn_hint(
-                Mistake::Method(written.clone()),
+                ConfigError::Method(written.clone()),
                 "no call with it can be made: every call of this backend fails",
             ),
-            Some(_) if written.trim() != written => node.warn(Mistake::invalid(format!(
+            Some(_) if written.trim() != written => node.warn(ConfigError::invalid(format!(
                 "the blanks around {} are cut",
                 node.shown()
             ))),
             Some(method) if place.concurrent && !matches!(*method, Method::GET | Method::HEAD) => {
-                node.warn(Mistake::invalid(format!(
+                node.warn(ConfigError::invalid(format!(
                     "with \"concurrent_calls\" each {method} is sent several times"
                 )));
             }
@@ -202,7 +202,7 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     for (backend, path) in template.responses() {
         if !place.sequential || backend >= place.index {
             node.warn_hint(
-                Mistake::invalid(format!(
+                ConfigError::invalid(format!(
                     "{{resp{backend}_{path}}} has no value here: every call fails"
                 )),
                 "\"proxy\": {\"sequential\": true} in the endpoint, and an earlier backend",
@@ -249,7 +249,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
         Some(Clean { url, cut: false }) => Some(url),
         Some(Clean { url, cut: true }) => {
             node.warn_hint(
-                Mistake::invalid(format!("what surrounds the host {} is cut", shown())),
+                ConfigError::invalid(format!("what surrounds the host {} is cut", shown())),
                 if node.value().masked {
                     "write the host alone".to_owned()
                 } else {
@@ -268,7 +268,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
             } else {
                 "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\""
             };
-            node.mistake_hint(Mistake::Host { host: shown() }, hint);
+            node.config_error_hint(ConfigError::Host { host: shown() }, hint);
             None
         }
     }
@@ -285,7 +285,7 @@ fn calls_fail(node: &Node<'_>, shown: &str) {
         "\"http://name:port\" or \"https://name:port\""
     };
     node.warn_hint(
-        Mistake::invalid(format!("{shown} is no host: every call to it fails")),
+        ConfigError::invalid(format!("{shown} is no host: every call to it fails")),
         hint,
     );
 }
@@ -349,14 +349,14 @@ fn shape(file: &Backend<'_>, proxy: Option<&Block<'_>>) -> Shape {
     if flatmap.is_some()
         && !(file.allow.is_empty() && file.deny.is_empty() && file.mapping.is_empty())
     {
-        file.block.node().warn(Mistake::invalid(
+        file.block.node().warn(ConfigError::invalid(
             "\"allow\", \"deny\" and \"mapping\" are ignored beside \"flatmap_filter\"",
         ));
     } else if !file.allow.is_empty()
         && !file.deny.is_empty()
         && let Some(node) = file.block.get("deny")
     {
-        node.warn(Mistake::invalid("\"deny\" is ignored beside \"allow\""));
+        node.warn(ConfigError::invalid("\"deny\" is ignored beside \"allow\""));
     }
     Shape::compile(ShapeSpec {
         target: file.target.clone().unwrap_or_default(),
@@ -385,7 +385,7 @@ fn errors(file: &Backend<'_>) -> ErrorMode {
 fn pass_through(file: &Backend<'_>, place: &Place<'_>) -> Option<PassThrough> {
     let block = block(file, &PASS_THROUGH)?;
     if !place.alone {
-        block.node().warn(Mistake::invalid(
+        block.node().warn(ConfigError::invalid(
             "it has an effect only for the one backend of an endpoint that is not \"no-op\"",
         ));
         return None;
@@ -414,13 +414,13 @@ fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
         .any(|known| known.eq_ignore_ascii_case(name))
         && let Some(node) = file.block.get("encoding")
     {
-        let mistake = Mistake::NotOneOf {
+        let config_error = ConfigError::NotOneOf {
             found: node.shown(),
             allowed: ENCODINGS.join(", "),
         };
         match nearest(name, ENCODINGS.iter().copied()) {
-            Some(meant) => node.warn_hint(mistake, format!("did you mean \"{meant}\"?")),
-            None => node.warn_hint(mistake, "\"json\" is taken instead"),
+            Some(meant) => node.warn_hint(config_error, format!("did you mean \"{meant}\"?")),
+            None => node.warn_hint(config_error, "\"json\" is taken instead"),
         }
     }
     Decoder {

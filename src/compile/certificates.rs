@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::compile::files::readable;
 use crate::config::tls::KeyPair;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::{CertificateUse, Compile, look_at_certificates};
 use crate::upstream::{
     CertificatePair, PemError, certificate_pair, certificates_in, facts, read_ocsp_response,
@@ -76,7 +76,7 @@ pub fn ocsp_response(written: &KeyPair<'_>, cx: &Compile<'_>) -> Option<PathBuf>
     match read_ocsp_response(&path) {
         Ok(response) if response.is_current() => {}
         Ok(_) => node.warn_hint(
-            Mistake::invalid("the OCSP response is past its nextUpdate and is not stapled"),
+            ConfigError::invalid("the OCSP response is past its nextUpdate and is not stapled"),
             "write a new one into this file and reload",
         ),
         Err(error) => {
@@ -98,7 +98,7 @@ fn warn_without_response(written: &KeyPair<'_>, cx: &Compile<'_>) {
     let first = found.and_then(|found| facts(found.first()?));
     if first.is_some_and(|first| first.must_staple) {
         node.warn_hint(
-            Mistake::invalid(
+            ConfigError::invalid(
                 "clients demand a stapled OCSP response with this certificate, and there is none",
             ),
             "\"ocsp_response\" beside it names a file with one",

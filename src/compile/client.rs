@@ -9,7 +9,7 @@ use crate::compile::options;
 use crate::config::Namespace;
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
-use crate::config::{Backend, Block, Mistake, Service, Typing};
+use crate::config::{Backend, Block, ConfigError, Service, Typing};
 use crate::ext::backend_client::HTTP_CLIENT;
 use crate::ext::limits::LIMITS;
 use crate::ext::upstream::UPSTREAM;
@@ -30,7 +30,7 @@ const LEAST_DNS_TTL: Duration = Duration::from_secs(1);
 pub fn client(file: &Service<'_>, cx: &mut Compile<'_>) {
     let settings = settings(file, cx);
     // Files that cannot be opened are already reported with their location.
-    if cx.report.mistakes() > 0 {
+    if cx.report.config_errors() > 0 {
         return;
     }
     match cx.clients.with(&settings) {
@@ -78,8 +78,8 @@ fn settings(file: &Service<'_>, cx: &Compile<'_>) -> Settings {
         tls: policy(file, cx),
         proxies: Proxies::from_environment().unwrap_or_else(|error| {
             let node = file.block.node();
-            node.mistake_hint(
-                Mistake::invalid(error.to_string()),
+            node.config_error_hint(
+                ConfigError::invalid(error.to_string()),
                 "correct the environment variable, or unset it",
             );
             Proxies::default()
@@ -95,8 +95,8 @@ fn response_header_bytes(file: &Service<'_>) -> Option<usize> {
     if bytes > MAX_RESPONSE_HEADER_BYTES
         && let Some(node) = limits.get("upstream_headers")
     {
-        node.mistake_hint(
-            Mistake::invalid(format!("{} is too much", node.shown())),
+        node.config_error_hint(
+            ConfigError::invalid(format!("{} is too much", node.shown())),
             "1 MiB at most",
         );
     }
@@ -135,7 +135,7 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
             .get("allow_insecure_connections")
             .or_else(|| file.client_tls.as_ref().map(|tls| tls.block.node().clone()))
             .unwrap_or_else(|| file.block.node().clone());
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "the certificates of backends are not checked: whoever sits in between can read and change everything",
         ));
     }
@@ -157,14 +157,14 @@ pub fn hosts(
     file: &Backend<'_>,
     hosts: &[String],
     service: &Service<'_>,
-    patience: Duration,
+    timeout: Duration,
     cx: &mut Compile<'_>,
 ) -> Option<Arc<HostSet>> {
     let by_dns = discovery(file);
     let srv = match (by_dns, hosts.first()) {
         (true, None) => {
-            file.block.node().mistake_hint(
-                Mistake::Missing("host"),
+            file.block.node().config_error_hint(
+                ConfigError::Missing("host"),
                 "with \"sd\": \"dns\" the first host is the name of an SRV record",
             );
             return None;
@@ -173,7 +173,7 @@ pub fn hosts(
         (false, _) => None,
     };
     let client = client_of(file, cx)?;
-    let rules = rules(file, service, patience);
+    let rules = rules(file, service, timeout);
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
         .dns_cache_ttl
@@ -194,7 +194,7 @@ pub fn hosts(
 }
 
 /// The rules for calls of this backend: its own setting, or else the service's.
-fn rules(file: &Backend<'_>, service: &Service<'_>, patience: Duration) -> HostRules {
+fn rules(file: &Backend<'_>, service: &Service<'_>, timeout: Duration) -> HostRules {
     let own = block(file, &UPSTREAM);
     let shared = service.extra.open(&UPSTREAM_SERVICE);
     let said = |key: &str| {
@@ -218,7 +218,7 @@ fn rules(file: &Backend<'_>, service: &Service<'_>, patience: Duration) -> HostR
         },
         body_to_other_origins: said("send_body_to_other_origins")
             .is_some_and(|block| block.flag("send_body_to_other_origins")),
-        patience: Some(patience),
+        timeout: Some(timeout),
     }
 }
 
@@ -261,8 +261,8 @@ fn proxies(file: &Backend<'_>) -> Option<Proxies> {
     match Proxies::always(address) {
         Ok(proxies) => Some(proxies),
         Err(error) => {
-            node.mistake_hint(
-                Mistake::invalid(error.to_string()),
+            node.config_error_hint(
+                ConfigError::invalid(error.to_string()),
                 "\"http://user:password@proxy:3128\", or \"socks5://proxy:1080\"",
             );
             None
@@ -278,7 +278,7 @@ fn discovery(file: &Backend<'_>) -> bool {
         Some(_) => {
             if let Some(node) = file.block.get("sd") {
                 node.warn_hint(
-                    Mistake::NotOneOf {
+                    ConfigError::NotOneOf {
                         found: node.shown(),
                         allowed: "static, dns".to_owned(),
                     },

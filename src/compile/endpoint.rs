@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{backend, claims, data};
 use crate::config::suggest::nearest;
-use crate::config::{Block, Endpoint, Mistake, Node, Service, duration};
+use crate::config::{Block, ConfigError, Endpoint, Node, Service, duration};
 use crate::ext::context::EndpointInputs;
 use crate::ext::extension::EndpointPart;
 use crate::ext::proxy::PROXY_ENDPOINT;
@@ -88,7 +88,7 @@ pub fn endpoint(
     let observed = opentelemetry::endpoint(&site, cx);
     let mut order = order(
         proxy.as_ref(),
-        takes_answers(file),
+        takes_responses(file),
         service.version == Some(4),
     );
     let mut regular = Vec::new();
@@ -156,7 +156,7 @@ fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
         .get("timeout")
         .or_else(|| service.block.get("timeout"))
         .unwrap_or_else(|| file.block.node().clone());
-    node.warn(Mistake::invalid(
+    node.warn(ConfigError::invalid(
         "a timeout below a millisecond: every request fails",
     ));
     Duration::ZERO
@@ -182,13 +182,13 @@ fn method(file: &Endpoint<'_>) -> Option<Method> {
         .get("method")
         .unwrap_or_else(|| file.block.node().clone());
     if ours {
-        node.warn(Mistake::invalid(format!(
+        node.warn(ConfigError::invalid(format!(
             "{upper} is served here; KrakenD leaves the endpoint out"
         )));
     }
     if known.is_none() {
         node.warn_hint(
-            Mistake::Method(written.to_owned()),
+            ConfigError::Method(written.to_owned()),
             "the endpoint is left out, as in KrakenD; an endpoint has one method: GET, POST, PUT, PATCH, DELETE, HEAD, \
              OPTIONS or QUERY",
         );
@@ -198,9 +198,10 @@ fn method(file: &Endpoint<'_>) -> Option<Method> {
 
 fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
     let Some(node) = file.block.get("endpoint") else {
-        file.block
-            .node()
-            .warn_hint(Mistake::Missing("endpoint"), "the endpoint is / without it");
+        file.block.node().warn_hint(
+            ConfigError::Missing("endpoint"),
+            "the endpoint is / without it",
+        );
         return Pattern::parse("/", rest).ok();
     };
     let path = file.endpoint.as_deref()?;
@@ -208,7 +209,7 @@ fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
     Pattern::parse(path, rest)
         .map_err(|error| {
             let (method, path) = written(file);
-            node.mistake_hint(Mistake::Path { method, path }, error.to_string());
+            node.config_error_hint(ConfigError::Path { method, path }, error.to_string());
         })
         .ok()
 }
@@ -217,13 +218,13 @@ fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
 fn slips(node: &Node<'_>, path: &str) {
     if let Some(plain) = Pattern::gin(path) {
         node.warn_hint(
-            Mistake::invalid("`:name` is a parameter and `*name` takes all that follows, as for KrakenD's router"),
+            ConfigError::invalid("`:name` is a parameter and `*name` takes all that follows, as for KrakenD's router"),
             format!("write {plain:?}"),
         );
     }
     if path.contains('?') {
         node.warn_hint(
-            Mistake::invalid("no path of a request has a `?`, which begins the query"),
+            ConfigError::invalid("no path of a request has a `?`, which begins the query"),
             "query parameters pass with \"input_query_strings\"",
         );
     }
@@ -246,7 +247,7 @@ fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
     if let Some(node) = file.block.get("concurrent_calls") {
         if calls > MAX_CONCURRENT_CALLS {
             node.warn_hint(
-                Mistake::OutOfRange {
+                ConfigError::OutOfRange {
                     found: calls.to_string(),
                     range: format!("1 to {MAX_CONCURRENT_CALLS}"),
                 },
@@ -255,7 +256,7 @@ fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
         }
         let repeats = file.method.as_deref().unwrap_or("GET");
         if !matches!(repeats.to_ascii_uppercase().as_str(), "GET" | "HEAD") {
-            node.warn(Mistake::invalid(format!(
+            node.warn(ConfigError::invalid(format!(
                 "each {repeats} reaches the backend {calls} times"
             )));
         }
@@ -271,7 +272,7 @@ fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
         service.cache_ttl,
     ) {
         node.warn_hint(
-            Mistake::invalid(format!(
+            ConfigError::invalid(format!(
                 "0 counts as not set, as in KrakenD: answers are cached for the service's {}",
                 duration::print(shared)
             )),
@@ -287,7 +288,7 @@ fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
             && let Some(node) = backend.block.get("group")
         {
             node.warn_hint(
-                Mistake::invalid(format!(
+                ConfigError::invalid(format!(
                     "another backend of this endpoint has the group {group:?}: of the two, only the later answer is kept"
                 )),
                 "give each backend a group of its own",
@@ -304,11 +305,11 @@ fn check_backends(file: &Endpoint<'_>, streams: bool) {
         .unwrap_or_else(|| file.block.node().clone());
     if file.backend.is_empty() {
         let (method, path) = written(file);
-        node.mistake(Mistake::NoBackends { method, path });
+        node.config_error(ConfigError::NoBackends { method, path });
     }
     if streams && file.backend.len() > 1 {
-        node.mistake_hint(
-            Mistake::NoOpBackends,
+        node.config_error_hint(
+            ConfigError::NoOpBackends,
             "\"output_encoding\": \"json\" merges the answers",
         );
     }
@@ -336,7 +337,7 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         let part = (extension.compile)(&node, site, cx);
         let around_work = matches!(&part, EndpointPart::Piped { steps, .. } if steps.is_empty());
         if parts.signer.is_some() && !around_work && !matches!(part, EndpointPart::Nothing) {
-            node.warn(Mistake::invalid(
+            node.warn(ConfigError::invalid(
                 "has no effect beside \"auth/signer\", which takes its place, as in KrakenD",
             ));
             continue;
@@ -376,7 +377,7 @@ pub(super) fn header_names<'n>(names: &'n [String], at: Option<Node<'_>>) -> Vec
         .partition(|name| possible(name));
     if let (Some(at), false) = (at, bad.is_empty()) {
         for name in bad {
-            at.warn(Mistake::invalid(format!(
+            at.warn(ConfigError::invalid(format!(
                 "{name:?} is no name of a header: it is ignored"
             )));
         }
@@ -390,17 +391,17 @@ fn cache_control(ttl: Option<Duration>) -> Option<HeaderValue> {
 }
 
 /// Whether a backend's URL uses a value of an earlier response.
-fn takes_answers(file: &Endpoint<'_>) -> bool {
+fn takes_responses(file: &Endpoint<'_>) -> bool {
     let urls = file.backend.iter().map(|b| b.url_pattern.as_deref());
     urls.enumerate()
-        .any(|(index, url)| url.is_some_and(|url| Template::takes_answers(url, index)))
+        .any(|(index, url)| url.is_some_and(|url| Template::takes_responses(url, index)))
 }
 
 /// As in KrakenD, URLs that use values of earlier responses imply a sequence unless the configuration says otherwise.
 /// Only files of version 4 have `strategy`.
-fn order(proxy: Option<&Block<'_>>, takes_answers: bool, is_version_4: bool) -> Order {
+fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version_4: bool) -> Order {
     let Some(proxy) = proxy else {
-        return if takes_answers {
+        return if takes_responses {
             Order::Sequential {
                 propagated: Box::default(),
             }
@@ -408,12 +409,12 @@ fn order(proxy: Option<&Block<'_>>, takes_answers: bool, is_version_4: bool) -> 
             Order::Parallel
         };
     };
-    let sequential = proxy.bool("sequential").unwrap_or(takes_answers);
+    let sequential = proxy.bool("sequential").unwrap_or(takes_responses);
     let strategy = proxy.choice("strategy");
     let sequential = match strategy {
         Some(_) if !is_version_4 => {
             if let Some(node) = proxy.get("strategy") {
-                node.warn(Mistake::invalid(
+                node.warn(ConfigError::invalid(
                     "only files of version 4 have this key: it is ignored, and \"sequential\" decides",
                 ));
             }
@@ -423,7 +424,7 @@ fn order(proxy: Option<&Block<'_>>, takes_answers: bool, is_version_4: bool) -> 
         Some("parallel") => false,
         Some(_) => {
             if let Some(node) = proxy.get("strategy") {
-                node.warn(Mistake::invalid(
+                node.warn(ConfigError::invalid(
                     "\"fallback\" is not supported by this version: it is ignored",
                 ));
             }
@@ -436,7 +437,7 @@ fn order(proxy: Option<&Block<'_>>, takes_answers: bool, is_version_4: bool) -> 
             .text("combiner")
             .is_some_and(|name| !matches!(name, "" | "default"))
     {
-        combiner.warn(Mistake::invalid(
+        combiner.warn(ConfigError::invalid(
             "only the default combiner exists, and is taken",
         ));
     }
@@ -467,7 +468,7 @@ fn static_data(proxy: &Block<'_>) -> Option<StaticData> {
     let block = proxy.block("static")?;
     let strategy = block.lenient_choice("strategy").unwrap_or("always");
     let Some(data) = block.get("data") else {
-        block.node().warn(Mistake::Missing("data"));
+        block.node().warn(ConfigError::Missing("data"));
         return None;
     };
     let data = data.object()?;
@@ -519,7 +520,7 @@ fn upgrade(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -
     }
     if !site.streams {
         node.warn_hint(
-            Mistake::invalid("only a \"no-op\" endpoint can pass a WebSocket on"),
+            ConfigError::invalid("only a \"no-op\" endpoint can pass a WebSocket on"),
             "\"output_encoding\": \"no-op\"",
         );
     }
@@ -551,7 +552,7 @@ fn work(
 ) -> Work {
     if regular.is_empty() {
         if !shadows.is_empty() {
-            file.block.node().warn(Mistake::invalid(
+            file.block.node().warn(ConfigError::invalid(
                 "all endpoints must have at least one backend that is no shadow: this one answers 500",
             ));
         }
@@ -599,7 +600,7 @@ fn streams(file: &Endpoint<'_>, name: &str) -> bool {
         .block
         .get("output_encoding")
         .unwrap_or_else(|| file.block.node().clone());
-    let mistake = Mistake::NotOneOf {
+    let config_error = ConfigError::NotOneOf {
         found: format!("{name:?}"),
         allowed: OUTPUT.join(", "),
     };
@@ -608,7 +609,7 @@ fn streams(file: &Endpoint<'_>, name: &str) -> bool {
         (None, true) => "\"no-op\" is taken instead, as the backend's encoding is".to_owned(),
         (None, false) => "\"json\" is taken instead".to_owned(),
     };
-    node.warn_hint(mistake, hint);
+    node.warn_hint(config_error, hint);
     passed
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Mistake, Node, Typing};
+use crate::config::{ConfigError, Node, Typing};
 use crate::ext::Compile;
 
 /// The path in `node`, if the file can be opened. Otherwise an error is reported.
@@ -10,12 +10,12 @@ pub fn readable(node: &Node<'_>, cx: &Compile<'_>) -> Option<PathBuf> {
     let path = cx.path(node.text(Typing::Weak)?);
     match std::fs::File::open(&path).and_then(|file| file.metadata()) {
         Ok(about) if about.is_dir() => {
-            refuse(node, &path, "is a folder".to_owned());
+            reject(node, &path, "is a folder".to_owned());
             None
         }
         Ok(_) => Some(path),
         Err(error) => {
-            refuse(node, &path, words(&error));
+            reject(node, &path, words(&error));
             None
         }
     }
@@ -27,14 +27,14 @@ pub fn text(node: &Node<'_>, cx: &Compile<'_>) -> Option<String> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
         Err(error) => {
-            refuse(node, &path, words(&error));
+            reject(node, &path, words(&error));
             None
         }
     }
 }
 
-fn refuse(node: &Node<'_>, path: &Path, reason: String) {
-    node.mistake(Mistake::File {
+fn reject(node: &Node<'_>, path: &Path, reason: String) {
+    node.config_error(ConfigError::File {
         path: format!("open {}", path.display()),
         reason,
     });

@@ -1,7 +1,7 @@
 //! `backend/graphql`.
 
 use crate::compile::{data, files};
-use crate::config::{Block, Mistake, Node};
+use crate::config::{Block, ConfigError, Node};
 use crate::ext::Compile;
 use crate::ext::graphql::GRAPHQL;
 use crate::runtime::graphql::{GraphQl, GraphQlSpec, Operation};
@@ -20,7 +20,7 @@ pub fn graphql(node: &Node<'_>, cx: &Compile<'_>) -> Option<GraphQl> {
         && let Some(node) = block.get("method")
     {
         node.warn_hint(
-            Mistake::NotOneOf {
+            ConfigError::NotOneOf {
                 found: node.shown(),
                 allowed: "GET, POST".to_owned(),
             },
@@ -43,7 +43,7 @@ fn operation(block: &Block<'_>) -> Option<Operation> {
     let Some(node) = block.get("type") else {
         // As in KrakenD, without a type the call is unchanged.
         block.node().warn_hint(
-            Mistake::Missing("type"),
+            ConfigError::Missing("type"),
             "\"query\" or \"mutation\"; without it the block does nothing",
         );
         return None;
@@ -52,7 +52,7 @@ fn operation(block: &Block<'_>) -> Option<Operation> {
         "query" => Some(Operation::Query),
         "mutation" => Some(Operation::Mutation),
         _ => {
-            node.mistake(Mistake::NotOneOf {
+            node.config_error(ConfigError::NotOneOf {
                 found: node.shown(),
                 allowed: "query, mutation".to_owned(),
             });
@@ -70,7 +70,7 @@ fn query(block: &Block<'_>, cx: &Compile<'_>) -> Option<String> {
         None => {
             // Servers that identify operations by name need no query.
             block.node().warn_hint(
-                Mistake::Missing("query"),
+                ConfigError::Missing("query"),
                 "without \"query\" or \"query_path\" the call names no more than \"operationName\"",
             );
             Some(String::new())

@@ -6,7 +6,7 @@
 
 use crate::compile::namespaces::{self, Found};
 use crate::config::key::is_comment;
-use crate::config::{Data, Mistake, Node};
+use crate::config::{ConfigError, Data, Node};
 
 /// A part of a configuration that KrakenD 3.0 would treat differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub fn warn(root: &Node<'_>) {
     for (node, change) in found(root) {
         if change.lost {
             node.warn_hint(
-                Mistake::invalid(format!("KrakenD 3.0 ignores this: {}", change.text)),
+                ConfigError::invalid(format!("KrakenD 3.0 ignores this: {}", change.text)),
                 change.here,
             );
         }

@@ -8,7 +8,7 @@ use crate::compile::files::readable;
 use crate::compile::options;
 use crate::compile::output::Metrics;
 use crate::config::tls::{KeyPair, Versions};
-use crate::config::{Block, Mistake, Node, Service, Tls};
+use crate::config::{Block, ConfigError, Node, Service, Tls};
 use crate::ext::limits::LIMITS;
 use crate::ext::metrics_page::METRICS;
 use crate::ext::redis::session_ticket_keys;
@@ -65,8 +65,8 @@ pub fn shared_tickets(file: &Service<'_>, cx: &mut Compile<'_>) -> Option<Shared
     }
     let secrets = session_ticket_keys(cx);
     if secrets.is_none() {
-        at.mistake_hint(
-            Mistake::invalid("there is no Redis in this file"),
+        at.config_error_hint(
+            ConfigError::invalid("there is no Redis in this file"),
             "\"portcullis/redis\": {\"url\": \"redis://host:6379\"} beside it",
         );
     }
@@ -147,8 +147,8 @@ fn socket(node: &Node<'_>, text: &str) -> Option<SocketAddr> {
     };
     let socket = full.parse().ok();
     if socket.is_none() {
-        node.mistake_hint(
-            Mistake::invalid(format!("{} is no address with a port", node.shown())),
+        node.config_error_hint(
+            ConfigError::invalid(format!("{} is no address with a port", node.shown())),
             "such as \"127.0.0.1:9090\"",
         );
     }
@@ -160,8 +160,8 @@ fn address(file: &Service<'_>, text: &str) -> Option<IpAddr> {
     if ip.is_none()
         && let Some(node) = file.block.get("listen_ip")
     {
-        node.mistake_hint(
-            Mistake::Address(text.to_owned()),
+        node.config_error_hint(
+            ConfigError::Address(text.to_owned()),
             "an address such as \"127.0.0.1\" or \"::1\", not a name",
         );
     }
@@ -172,7 +172,7 @@ fn port_of(file: &Service<'_>) -> u16 {
     let Some(port) = file.port else { return 8080 };
     u16::try_from(port).unwrap_or_else(|_| {
         if let Some(node) = file.block.get("port") {
-            node.mistake(Mistake::OutOfRange {
+            node.config_error(ConfigError::OutOfRange {
                 found: port.to_string(),
                 range: "1 to 65535".to_owned(),
             });
@@ -185,12 +185,12 @@ fn server_tls(tls: &Tls<'_>, server: Option<&Block<'_>>, cx: &Compile<'_>) -> Op
     if tls.disabled {
         tls.block
             .node()
-            .warn(Mistake::invalid("TLS is configured but disabled"));
+            .warn(ConfigError::invalid("TLS is configured but disabled"));
         return None;
     }
     if tls.keys.is_empty() {
-        tls.block.node().mistake_hint(
-            Mistake::invalid("public key not defined"),
+        tls.block.node().config_error_hint(
+            ConfigError::invalid("public key not defined"),
             "\"keys\": [{\"public_key\": \"cert.pem\", \"private_key\": \"key.pem\"}]",
         );
     }
@@ -251,7 +251,7 @@ pub fn versions(
         Some(old) => {
             if let Some(node) = block.get(key) {
                 node.warn_hint(
-                    Mistake::invalid(format!("{old} is not spoken")),
+                    ConfigError::invalid(format!("{old} is not spoken")),
                     "TLS12 is taken instead",
                 );
             }
@@ -279,7 +279,7 @@ pub fn numbers(block: &Block<'_>, key: &str, written: &[i64]) -> Vec<u16> {
             if id.is_none()
                 && let Some(node) = block.get(key)
             {
-                node.mistake(Mistake::OutOfRange {
+                node.config_error(ConfigError::OutOfRange {
                     found: number.to_string(),
                     range: "0 to 65535".to_owned(),
                 });

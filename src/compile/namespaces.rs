@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::config::Namespace;
 use crate::config::suggest::nearest;
-use crate::config::{Extra, Mistake, Node, Rule, rule};
+use crate::config::{ConfigError, Extra, Node, Rule, rule};
 use crate::ext::registry;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
@@ -147,7 +147,7 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
         if node.value().is_null() {
             says_nothing(&node);
         } else if wanted.iter().any(|(other, _)| *other == index) {
-            node.warn(Mistake::invalid(format!(
+            node.warn(ConfigError::invalid(format!(
                 "{name:?} is there under another spelling too, which is the one that counts"
             )));
         } else {
@@ -168,7 +168,7 @@ fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
         .filter(|(_, known)| known.guard && known.extension.is_some())
         .find(|(spelling, _)| rule::spelling(spelling) == spelled)?;
     node.warn_hint(
-        Mistake::invalid(format!("{name:?} is taken as {:?}", known.name)),
+        ConfigError::invalid(format!("{name:?} is taken as {:?}", known.name)),
         "KrakenD ignores the name as it is written",
     );
     Some(*known)
@@ -177,11 +177,11 @@ fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
 /// Handles a block that is `null`: a template value that was not filled in must not silently remove a guard.
 fn says_nothing(node: &Node<'_>) {
     match node.rule() {
-        Rule::Guard => node.mistake_hint(
-            Mistake::invalid("null is no block: it would protect nothing"),
+        Rule::Guard => node.config_error_hint(
+            ConfigError::invalid("null is no block: it would protect nothing"),
             "remove the name, or put an \"@\" before it to switch the block off",
         ),
-        Rule::Core | Rule::Free => node.warn(Mistake::invalid("null counts as absent")),
+        Rule::Core | Rule::Free => node.warn(ConfigError::invalid("null counts as absent")),
     }
 }
 
@@ -190,8 +190,8 @@ fn stranger(level: Level, name: &str, node: &Node<'_>) {
         .into_iter()
         .find_map(|other| Some((other, other.known().get(name)?)));
     match (elsewhere, unbuilt(name)) {
-        (Some((other, known)), _) => node.clone().ruled(Rule::of(known.guard)).mistake_hint(
-            Mistake::UnknownNamespace {
+        (Some((other, known)), _) => node.clone().ruled(Rule::of(known.guard)).config_error_hint(
+            ConfigError::UnknownNamespace {
                 namespace: name.to_owned(),
             },
             format!("it belongs into the extra_config of {}", other.words()),
@@ -202,19 +202,19 @@ fn stranger(level: Level, name: &str, node: &Node<'_>) {
 }
 
 fn not_built(known: &Unbuilt, name: &str, node: &Node<'_>) {
-    let mistake = Mistake::Unsupported {
+    let config_error = ConfigError::Unsupported {
         namespace: name.to_owned(),
     };
     match (known.verdict, known.hint) {
-        (Verdict::Refuse, hint) => node.mistake_hint(mistake, hint),
-        (Verdict::Ignore, "") => node.warn_hint(mistake, "it is ignored"),
-        (Verdict::Ignore, hint) => node.warn_hint(mistake, format!("it is ignored: {hint}")),
+        (Verdict::Reject, hint) => node.config_error_hint(config_error, hint),
+        (Verdict::Ignore, "") => node.warn_hint(config_error, "it is ignored"),
+        (Verdict::Ignore, hint) => node.warn_hint(config_error, format!("it is ignored: {hint}")),
     }
 }
 
 fn unknown(level: Level, name: &str, node: &Node<'_>) {
     let known = level.known();
-    let mistake = Mistake::UnknownNamespace {
+    let config_error = ConfigError::UnknownNamespace {
         namespace: name.to_owned(),
     };
     let names = known.keys().copied();
@@ -223,13 +223,13 @@ fn unknown(level: Level, name: &str, node: &Node<'_>) {
         names.chain(UNBUILT.iter().map(|known| known.namespace)),
     );
     let Some(meant) = meant else {
-        return node.warn(mistake);
+        return node.warn(config_error);
     };
     let hint = format!("did you mean \"{meant}\"?");
     match known.get(meant) {
         // The intended namespace is a guard, which would be missing.
-        Some(Known { guard: true, .. }) => node.mistake_hint(mistake, hint),
-        _ => node.warn_hint(mistake, hint),
+        Some(Known { guard: true, .. }) => node.config_error_hint(config_error, hint),
+        _ => node.warn_hint(config_error, hint),
     }
 }
 
@@ -285,7 +285,7 @@ mod tests {
     }
 
     /// The pointers of the errors in a configuration with `value` under each of `names` at `level`.
-    fn mistakes(level: Level, names: &[String], value: &str) -> Vec<String> {
+    fn config_errors(level: Level, names: &[String], value: &str) -> Vec<String> {
         let members: Vec<String> = names
             .iter()
             .map(|name| format!("{name:?}: {value}"))
@@ -306,7 +306,7 @@ mod tests {
         );
         let findings = outcome(&file).findings.into_iter();
         findings
-            .filter(|finding| finding.severity == crate::config::Severity::Mistake)
+            .filter(|finding| finding.severity == crate::config::Severity::ConfigError)
             .map(|finding| finding.pointer)
             .collect()
     }
@@ -320,7 +320,7 @@ mod tests {
             let spelled = spelled(level, older);
             for value in ["null", "\"x\"", "7", "true", "[7]"] {
                 let names: Vec<String> = spelled.iter().map(|(_, s, _)| (*s).to_owned()).collect();
-                let found = mistakes(level, &names, value);
+                let found = config_errors(level, &names, value);
                 for (name, spelling, guard) in &spelled {
                     let place = format!("/extra_config/{}", spelling.replace('/', "~1"));
                     let told = found.iter().any(|pointer| pointer.contains(&place));
@@ -331,12 +331,15 @@ mod tests {
                     assert_eq!(told, *guard, "{level:?} {spelling}: {value}: {found:?}");
                 }
                 let off: Vec<String> = names.iter().map(|name| format!("@{name}")).collect();
-                assert_eq!(mistakes(level, &off, value), <[&str; 0]>::default());
+                assert_eq!(config_errors(level, &off, value), <[&str; 0]>::default());
             }
         }
-        let refused = UNBUILT.iter().filter(|u| u.verdict == Verdict::Refuse);
-        let names: Vec<String> = refused.map(|guard| guard.namespace.to_owned()).collect();
-        assert_eq!(mistakes(Level::Endpoint, &names, "null").len(), names.len());
+        let rejected = UNBUILT.iter().filter(|u| u.verdict == Verdict::Reject);
+        let names: Vec<String> = rejected.map(|guard| guard.namespace.to_owned()).collect();
+        assert_eq!(
+            config_errors(Level::Endpoint, &names, "null").len(),
+            names.len()
+        );
     }
 
     /// Each namespace at a level where it is not supported.
@@ -351,7 +354,7 @@ mod tests {
                 if level.known().contains_key(name) {
                     continue;
                 }
-                let found = mistakes(level, &[name.to_owned()], "{}");
+                let found = config_errors(level, &[name.to_owned()], "{}");
                 assert_eq!(!found.is_empty(), guard, "{name} at {level:?}: {found:?}");
             }
         }
@@ -365,20 +368,20 @@ mod tests {
             "github_com/devopsfaith/krakend-jose/validator",
         ] {
             // The block is compiled: it lacks the keys that a validator needs.
-            let found = mistakes(Level::Endpoint, &[name.to_owned()], "{}");
+            let found = config_errors(Level::Endpoint, &[name.to_owned()], "{}");
             assert!(!found.is_empty(), "{name}");
             let good = r#"{"alg": "RS256", "jwk_url": "https://a.example/keys"}"#;
             assert_eq!(
-                mistakes(Level::Endpoint, &[name.to_owned()], good),
+                config_errors(Level::Endpoint, &[name.to_owned()], good),
                 <[&str; 0]>::default()
             );
         }
         for name in ["auth/validatr", "qos/ratelimit/routr", "validation/cell"] {
-            let found = mistakes(Level::Endpoint, &[name.to_owned()], "{}");
+            let found = config_errors(Level::Endpoint, &[name.to_owned()], "{}");
             assert_eq!(found.len(), 1, "{name}: {found:?}");
         }
         for name in ["proxi", "some/unknown", "modifier/lua-endpoints-of-mine"] {
-            let found = mistakes(Level::Endpoint, &[name.to_owned()], "{}");
+            let found = config_errors(Level::Endpoint, &[name.to_owned()], "{}");
             assert_eq!(found, <[&str; 0]>::default(), "{name}");
         }
     }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::compile::data;
 use crate::config::Namespace;
-use crate::config::{Block, Data, Extra, Mistake, Node, Service, Typing, size};
+use crate::config::{Block, ConfigError, Data, Extra, Node, Service, Typing, size};
 use crate::ext::compat::COMPAT;
 use crate::ext::forwarding::FORWARDING;
 use crate::ext::json::JSON;
@@ -34,7 +34,7 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
             .as_ref()
             .and_then(|block| block.get("return_error_msg"))
     {
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "clients will see error texts, with the addresses of backends in them",
         ));
     }
@@ -143,7 +143,7 @@ fn client_address(router: Option<&Block<'_>>, file: &Service<'_>) -> ClientAddre
         .map(|block| networks(block, "trusted_proxies"))
         .unwrap_or_default();
     if let Some(node) = &trust_all {
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "every client can choose the address that it seems to come from",
         ));
         if listed.is_none() {
@@ -203,8 +203,8 @@ fn network(text: &str, at: Option<&Node<'_>>) -> Option<IpNet> {
     if net.is_none()
         && let Some(at) = at
     {
-        at.mistake_hint(
-            Mistake::invalid(format!("{} is no address and no network", at.shown())),
+        at.config_error_hint(
+            ConfigError::invalid(format!("{} is no address and no network", at.shown())),
             "such as \"10.0.0.1\" or \"10.0.0.0/8\"",
         );
     }
@@ -220,8 +220,8 @@ pub(super) fn bytes(limits: Option<&Block<'_>>, key: &str) -> Option<u64> {
         _ => None,
     };
     if read.is_none_or(|bytes| bytes == 0) {
-        node.mistake_hint(
-            Mistake::invalid(format!("{} is no size", node.shown())),
+        node.config_error_hint(
+            ConfigError::invalid(format!("{} is no size", node.shown())),
             "a number of bytes, or \"8MiB\"",
         );
         return None;

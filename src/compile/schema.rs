@@ -90,7 +90,7 @@ fn extra(core: &'static [&'static Namespace], extensions: impl Iterator<Item = E
     for known in UNBUILT {
         let what = match known.verdict {
             Verdict::Ignore => "Not supported by this version: ignored with a warning.",
-            Verdict::Refuse => "Not supported by this version: a file with it does not start.",
+            Verdict::Reject => "Not supported by this version: a file with it does not start.",
         };
         for name in std::iter::once(&known.namespace).chain(known.aliases) {
             let known = json!({ "description": what });

@@ -10,7 +10,9 @@ use crate::compile::output::{Compiled, Outcome};
 use crate::compile::{backend, client, endpoint, krakend3, listen, options, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
-use crate::config::{Block, Environment, Mistake, Node, Report, Service, Severity, Typing, Value};
+use crate::config::{
+    Block, ConfigError, Environment, Node, Report, Service, Severity, Typing, Value,
+};
 use crate::ext::extension::ServicePart;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::SERVICE as EXTENSIONS;
@@ -56,16 +58,16 @@ pub fn text(text: &str, format: Format, base: &Path, inputs: &Inputs<'_>) -> Out
 fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Report) -> Outcome {
     let compiled = root.and_then(|root| compile(&root, base, inputs, &report));
     let (rendering, watched) = (report.rendering(), report.watched());
-    let good = report.mistakes() == 0;
+    let good = report.config_errors() == 0;
     let mut findings = report.into_findings();
-    let refused = inputs.environment.is_strict() && !findings.is_empty();
-    if refused {
+    let rejected = inputs.environment.is_strict() && !findings.is_empty();
+    if rejected {
         let findings = findings.iter_mut();
-        findings.for_each(|finding| finding.severity = Severity::Mistake);
+        findings.for_each(|finding| finding.severity = Severity::ConfigError);
     }
     Outcome {
         logging: compiled.as_ref().and_then(|all| all.facts.get()),
-        compiled: compiled.filter(|_| good && !refused),
+        compiled: compiled.filter(|_| good && !rejected),
         findings,
         rendering,
         watched,
@@ -172,10 +174,10 @@ fn version(root: &Node<'_>) -> Option<i64> {
     match version {
         Some((version @ (3 | 4), _)) => Some(version),
         Some((version, node)) => {
-            let mistake = Mistake::Version(version);
+            let config_error = ConfigError::Version(version);
             match version {
-                0 => node.mistake_hint(mistake, "write \"version\": 3"),
-                _ => node.mistake_hint(mistake, "versions 3 and 4 are read"),
+                0 => node.config_error_hint(config_error, "write \"version\": 3"),
+                _ => node.config_error_hint(config_error, "versions 3 and 4 are read"),
             }
             None
         }
@@ -188,8 +190,8 @@ fn not_ours(file: &Service<'_>, cx: &Compile<'_>) {
     if let Some(agents) = &file.async_agent
         && !agents.items().is_empty()
     {
-        agents.mistake_hint(
-            Mistake::invalid("async agents are not supported by this version"),
+        agents.config_error_hint(
+            ConfigError::invalid("async agents are not supported by this version"),
             "put a small HTTP client beside the queue that calls an endpoint",
         );
     }
@@ -197,13 +199,13 @@ fn not_ours(file: &Service<'_>, cx: &Compile<'_>) {
     let node = plugin.block.node();
     let folder = plugin.folder.as_deref().map(|folder| cx.path(folder));
     match folder.and_then(|folder| first_plugin(&folder, plugin.pattern.as_deref())) {
-        Some(name) => node.mistake_hint(
-            Mistake::invalid(format!(
+        Some(name) => node.config_error_hint(
+            ConfigError::invalid(format!(
                 "{name}: Go plugins (.so) cannot be loaded by this gateway"
             )),
             "remove the plugin and the block",
         ),
-        None => node.warn(Mistake::invalid(
+        None => node.warn(ConfigError::invalid(
             "Go plugins cannot be loaded by this gateway; there are none in the folder",
         )),
     }
@@ -271,7 +273,7 @@ fn routes(
     let mut add = |method: Method, pattern: Pattern, endpoint, node: &Node<'_>| {
         if let Err(error) = builder.add(method, pattern, endpoint) {
             let hint = "each method and path can be there once";
-            node.mistake_hint(Mistake::invalid(error.to_string()), hint);
+            node.config_error_hint(ConfigError::invalid(error.to_string()), hint);
         }
     };
     let hosts = backend::cleaned(&file.host);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::key::{Key, Kind, is_comment};
 use super::node::{Node, Typing};
-use super::report::{Finding, Mistake, Report, Severity};
+use super::report::{ConfigError, Finding, Report, Severity};
 use super::rule::{self, Rule};
 use super::suggest::nearest;
 use super::value::{Data, Member};
@@ -86,7 +86,7 @@ impl<'a> Block<'a> {
 
     /// Reports that a required key is missing.
     pub fn missing(&self, key: &'static str) {
-        self.node.mistake(Mistake::Missing(key));
+        self.node.config_error(ConfigError::Missing(key));
     }
 
     /// A required string. `None` if it is missing, empty or not a string, which is reported.
@@ -113,24 +113,24 @@ impl<'a> Block<'a> {
 
     /// A string from the list in the key's table entry. It is case-sensitive. Any other is an error.
     pub fn choice(&self, key: &str) -> Option<&'static str> {
-        self.chosen(key, |node, mistake, hint| match hint {
-            Some(hint) => node.mistake_hint(mistake, hint),
-            None => node.mistake(mistake),
+        self.chosen(key, |node, config_error, hint| match hint {
+            Some(hint) => node.config_error_hint(config_error, hint),
+            None => node.config_error(config_error),
         })
     }
 
     /// The same for keys where KrakenD accepts other values: they give a warning, and `None`.
     pub fn lenient_choice(&self, key: &str) -> Option<&'static str> {
-        self.chosen(key, |node, mistake, hint| match hint {
-            Some(hint) => node.warn_hint(mistake, hint),
-            None => node.warn(mistake),
+        self.chosen(key, |node, config_error, hint| match hint {
+            Some(hint) => node.warn_hint(config_error, hint),
+            None => node.warn(config_error),
         })
     }
 
     fn chosen(
         &self,
         key: &str,
-        otherwise: fn(&Node<'_>, Mistake, Option<String>),
+        otherwise: fn(&Node<'_>, ConfigError, Option<String>),
     ) -> Option<&'static str> {
         let node = self.get(key)?;
         let text = node.text(self.typing)?;
@@ -142,20 +142,20 @@ impl<'a> Block<'a> {
         if chosen.is_none()
             && let Some(plain) = rule::choice(text, allowed)
         {
-            node.warn(Mistake::invalid(format!(
+            node.warn(ConfigError::invalid(format!(
                 "{} is taken as {plain:?}",
                 node.shown()
             )));
             return Some(plain);
         }
         if chosen.is_none() {
-            let mistake = Mistake::NotOneOf {
+            let config_error = ConfigError::NotOneOf {
                 found: node.shown(),
                 allowed: allowed.join(", "),
             };
             let meant = nearest(text, allowed.iter().copied());
             let hint = meant.map(|meant| format!("did you mean \"{meant}\"?"));
-            otherwise(&node, mistake, hint);
+            otherwise(&node, config_error, hint);
         }
         chosen
     }
@@ -185,7 +185,7 @@ impl<'a> Block<'a> {
         if (least..=most).contains(&integer) {
             return Some(integer);
         }
-        node.mistake(Mistake::OutOfRange {
+        node.config_error(ConfigError::OutOfRange {
             found: integer.to_string(),
             range: format!("{least} to {most}"),
         });
@@ -299,7 +299,7 @@ impl<'a> Block<'a> {
             severity: Severity::Warning,
             pointer: self.node.path().key(&member.name).pointer(),
             at: member.at,
-            mistake: Mistake::KeyTaken {
+            config_error: ConfigError::KeyTaken {
                 key: member.name.to_string(),
                 known: known.name,
             },
@@ -312,7 +312,7 @@ impl<'a> Block<'a> {
             severity: Severity::Warning,
             pointer: self.node.path().key(&member.name).pointer(),
             at: member.at,
-            mistake: Mistake::Leftover {
+            config_error: ConfigError::Leftover {
                 key: member.name.to_string(),
             },
             hint: (!known.doc.is_empty()).then_some(known.doc.into()),
@@ -325,7 +325,7 @@ impl<'a> Block<'a> {
             severity: Severity::Warning,
             pointer: self.node.path().key(&member.name).pointer(),
             at: member.at,
-            mistake: Mistake::UnknownKey {
+            config_error: ConfigError::UnknownKey {
                 key: member.name.to_string(),
             },
             hint: meant.map(|meant| format!("did you mean \"{meant}\"?").into()),
@@ -360,7 +360,7 @@ mod tests {
             .into_iter()
             .map(|f| {
                 let hint = f.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                format!("{}:{}: {}{hint}", f.at, f.pointer, f.mistake)
+                format!("{}:{}: {}{hint}", f.at, f.pointer, f.config_error)
             })
             .collect()
     }

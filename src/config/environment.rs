@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::key::Kind;
-use super::report::{Finding, Mistake, Report, Severity};
+use super::report::{ConfigError, Finding, Report, Severity};
 use super::service::SERVICE;
 use super::value::{Data, Member, Position, Value};
 
@@ -73,7 +73,7 @@ pub(super) fn apply(root: &mut Value, environment: &Environment, report: &Report
                     severity: Severity::Warning,
                     pointer: format!("/{name}"),
                     at: Position::UNKNOWN,
-                    mistake: Mistake::invalid(format!("{variable}={text} is ignored")),
+                    config_error: ConfigError::invalid(format!("{variable}={text} is ignored")),
                     hint: Some("it looks like a Kubernetes service link: \"enableServiceLinks: false\" stops them".into()),
                 });
                 continue;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::environment::Environment;
 use super::node::{Node, Typing};
 use super::path::Path;
-use super::report::{Finding, Mistake, Report, Severity};
+use super::report::{ConfigError, Finding, Report, Severity};
 use super::value::{Data, Position, Value};
 
 /// A larger secret file is an error.
@@ -126,10 +126,10 @@ fn secret_file(path: PathBuf) -> Result<String, String> {
 
 fn finding(path: &Path, at: Position, reason: String) -> Finding {
     Finding {
-        severity: Severity::Mistake,
+        severity: Severity::ConfigError,
         pointer: path.pointer(),
         at,
-        mistake: Mistake::invalid(reason),
+        config_error: ConfigError::invalid(reason),
         hint: Some("a literal \"${\" is written \"$${\"".into()),
     }
 }

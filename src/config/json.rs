@@ -387,7 +387,7 @@ mod tests {
         let report = Report::new();
         let value = parse(r#"{"a": 1, "b": 2, "a": 3}"#, &report).unwrap();
         assert_eq!(value.to_json(), r#"{"a":3,"b":2}"#);
-        assert_eq!(report.mistakes(), 0);
+        assert_eq!(report.config_errors(), 0);
         assert_eq!(report.into_findings().len(), 1);
     }
 

@@ -5,7 +5,7 @@ use std::path::Path as FilePath;
 use std::sync::{Arc, OnceLock};
 
 use super::environment::Environment;
-use super::report::{Finding, Mistake, Report, Severity, SyntaxError};
+use super::report::{ConfigError, Finding, Report, Severity, SyntaxError};
 use super::value::{Data, Position, Value};
 use super::{environment, expand, flexible, json, toml, yaml};
 
@@ -53,7 +53,7 @@ pub fn load(path: &FilePath, environment: &Environment, report: &Report) -> Opti
     let text = match read(path) {
         Ok(text) => text,
         Err(reason) => {
-            report.add(whole_file(Mistake::Unreadable(reason)));
+            report.add(whole_file(ConfigError::Unreadable(reason)));
             return None;
         }
     };
@@ -133,7 +133,7 @@ fn finish(
 }
 
 /// For JSON the message is KrakenD's.
-fn no_object(root: &Value, format: Format) -> Mistake {
+fn no_object(root: &Value, format: Format) -> ConfigError {
     let go = match root.data {
         Data::List(_) => "array",
         Data::Text(_) => "string",
@@ -142,11 +142,11 @@ fn no_object(root: &Value, format: Format) -> Mistake {
         _ => "",
     };
     if format == Format::Json && !go.is_empty() {
-        return Mistake::Syntax(format!(
+        return ConfigError::Syntax(format!(
             "json: cannot unmarshal {go} into Go value of type map[string]interface {{}}"
         ));
     }
-    Mistake::WrongType {
+    ConfigError::WrongType {
         found: root.shown(),
         is: root.type_name(),
         expected: "an object",
@@ -215,12 +215,12 @@ pub(super) fn reason(path: &FilePath, error: &std::io::Error) -> String {
     }
 }
 
-fn whole_file(mistake: Mistake) -> Finding {
+fn whole_file(config_error: ConfigError) -> Finding {
     Finding {
-        severity: Severity::Mistake,
+        severity: Severity::ConfigError,
         pointer: String::new(),
         at: Position::UNKNOWN,
-        mistake,
+        config_error,
         hint: None,
     }
 }
@@ -246,7 +246,7 @@ mod tests {
             let report = Report::new();
             assert!(parse(text, format, &Environment::default(), &report).is_none());
             let findings = report.into_findings();
-            assert_eq!(findings[0].mistake.to_string(), want);
+            assert_eq!(findings[0].config_error.to_string(), want);
         }
     }
 
@@ -273,7 +273,7 @@ mod tests {
             .is_none()
         );
         assert_eq!(
-            report.into_findings()[0].mistake.to_string(),
+            report.into_findings()[0].config_error.to_string(),
             "open /nowhere.json: no such file or directory"
         );
     }

@@ -51,7 +51,7 @@ pub use extra::Extra;
 pub use key::{Key, Kind, key};
 pub use namespace::Namespace;
 pub use node::{Node, Typing};
-pub use report::{Finding, Mistake, Problem, Report, Severity};
+pub use report::{ConfigError, Finding, Problem, Report, Severity};
 pub use rule::Rule;
 pub use service::Service;
 pub use tls::{ClientTls, Tls};

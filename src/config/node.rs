@@ -7,7 +7,7 @@ use super::block::Block;
 use super::duration::{self, DurationError};
 use super::key::{Key, Kind};
 use super::path::Path;
-use super::report::{Finding, Mistake, Report, Severity};
+use super::report::{ConfigError, Finding, Report, Severity};
 use super::rule::{self, Rule};
 use super::value::{Data, Position, Value};
 
@@ -149,41 +149,41 @@ impl<'a> Node<'a> {
 
     /// Reports an error, which stops the start. In a namespace that is not a guard, it is a warning and the value is
     /// ignored.
-    pub fn mistake(&self, mistake: Mistake) {
+    pub fn config_error(&self, config_error: ConfigError) {
         let ignored = (self.rule == Rule::Free).then_some(Cow::Borrowed(rule::IGNORED));
-        self.add(self.rule.severity(), mistake, ignored);
+        self.add(self.rule.severity(), config_error, ignored);
     }
 
     /// The same, with a hint what to write instead.
-    pub fn mistake_hint(&self, mistake: Mistake, hint: impl Into<Cow<'static, str>>) {
+    pub fn config_error_hint(&self, config_error: ConfigError, hint: impl Into<Cow<'static, str>>) {
         let hint = match self.rule {
             Rule::Free => Cow::Owned(format!("{}; {}", rule::IGNORED, hint.into())),
             Rule::Core | Rule::Guard => hint.into(),
         };
-        self.add(self.rule.severity(), mistake, Some(hint));
+        self.add(self.rule.severity(), config_error, Some(hint));
     }
 
     /// Reports an error with a text of the caller.
     pub fn invalid(&self, text: impl Into<Cow<'static, str>>) {
-        self.mistake(Mistake::invalid(text));
+        self.config_error(ConfigError::invalid(text));
     }
 
     /// Reports a warning.
-    pub fn warn(&self, mistake: Mistake) {
-        self.add(Severity::Warning, mistake, None);
+    pub fn warn(&self, config_error: ConfigError) {
+        self.add(Severity::Warning, config_error, None);
     }
 
     /// The same, with a hint what to write instead.
-    pub fn warn_hint(&self, mistake: Mistake, hint: impl Into<Cow<'static, str>>) {
-        self.add(Severity::Warning, mistake, Some(hint.into()));
+    pub fn warn_hint(&self, config_error: ConfigError, hint: impl Into<Cow<'static, str>>) {
+        self.add(Severity::Warning, config_error, Some(hint.into()));
     }
 
-    fn add(&self, severity: Severity, mistake: Mistake, hint: Option<Cow<'static, str>>) {
+    fn add(&self, severity: Severity, config_error: ConfigError, hint: Option<Cow<'static, str>>) {
         self.report.add(Finding {
             severity,
             pointer: self.path.pointer(),
             at: self.value.at,
-            mistake,
+            config_error,
             hint,
         });
     }
@@ -194,21 +194,21 @@ impl<'a> Node<'a> {
             Kind::Secret => "[redacted]".to_owned(),
             _ => self.shown(),
         };
-        let mistake = Mistake::WrongType {
+        let config_error = ConfigError::WrongType {
             found,
             is: self.value.type_name(),
             expected: kind.expected(),
         };
         match self.rewritten(kind) {
-            Some(hint) => self.mistake_hint(mistake, hint),
-            None => self.mistake(mistake),
+            Some(hint) => self.config_error_hint(config_error, hint),
+            None => self.config_error(config_error),
         }
     }
 
     /// Reports that this value is accepted with its clear meaning, `taken`.
     pub(super) fn taken(&self, kind: &Kind, taken: String) {
         let hidden = self.hidden || self.value.masked || matches!(kind, Kind::Secret);
-        self.warn(Mistake::Taken {
+        self.warn(ConfigError::Taken {
             found: self.shown(),
             is: self.value.type_name(),
             expected: kind.expected(),
@@ -322,7 +322,7 @@ impl<'a> Node<'a> {
             if typing == Typing::Strict {
                 return None;
             }
-            self.warn(Mistake::invalid(format!(
+            self.warn(ConfigError::invalid(format!(
                 "{text} is no integer: its fraction is ignored"
             )));
         }
@@ -334,7 +334,7 @@ impl<'a> Node<'a> {
         let integer = self.integer(typing)?;
         let count = u64::try_from(integer).ok();
         if count.is_none() {
-            self.mistake(Mistake::OutOfRange {
+            self.config_error(ConfigError::OutOfRange {
                 found: integer.to_string(),
                 range: "0 and above".to_owned(),
             });
@@ -389,8 +389,8 @@ impl<'a> Node<'a> {
             self.taken(&Kind::Duration, format!("{plain:?}"));
             return Some(read);
         }
-        self.mistake_hint(
-            Mistake::BadDuration {
+        self.config_error_hint(
+            ConfigError::BadDuration {
                 found: self.shown(),
                 reason: error.reason(),
             },
@@ -400,7 +400,7 @@ impl<'a> Node<'a> {
     }
 
     fn negative(&self) -> Option<Duration> {
-        self.warn(Mistake::invalid(format!(
+        self.warn(ConfigError::invalid(format!(
             "{} is a negative duration: it counts as not set",
             self.shown()
         )));
@@ -425,7 +425,7 @@ impl<'a> Node<'a> {
             return self.negative();
         }
         let Ok(nanos) = u64::try_from(nanos) else {
-            self.mistake(Mistake::BadDuration {
+            self.config_error(ConfigError::BadDuration {
                 found: nanos.to_string(),
                 reason: DurationError::Negative.reason(),
             });
@@ -434,7 +434,7 @@ impl<'a> Node<'a> {
         let duration = Duration::from_nanos(nanos);
         if nanos > 0 {
             self.warn_hint(
-                Mistake::invalid(format!("the number {nanos} counts nanoseconds")),
+                ConfigError::invalid(format!("the number {nanos} counts nanoseconds")),
                 format!("write the unit: \"{}\"", duration::print(duration)),
             );
         }
@@ -445,13 +445,13 @@ impl<'a> Node<'a> {
     pub fn texts(&self, typing: Typing) -> Option<Vec<String>> {
         match (&self.value.data, typing) {
             (Data::List(_), _) => {
-                let before = self.report.mistakes();
+                let before = self.report.config_errors();
                 let texts = self
                     .items()
                     .iter()
                     .filter_map(|item| item.text(typing).map(str::to_owned))
                     .collect();
-                (self.report.mistakes() == before).then_some(texts)
+                (self.report.config_errors() == before).then_some(texts)
             }
             (Data::Text(_) | Data::Number(_) | Data::Bool(_), Typing::Weak) => {
                 Some(vec![self.text(typing)?.to_owned()])
@@ -494,13 +494,13 @@ impl<'a> Node<'a> {
             self.wrong_type(&Kind::TextMap);
             return None;
         }
-        let before = self.report.mistakes();
+        let before = self.report.config_errors();
         let texts = self
             .members()
             .into_iter()
             .filter_map(|(name, node)| Some((name.to_owned(), node.text(typing)?.to_owned())))
             .collect();
-        (self.report.mistakes() == before).then_some(texts)
+        (self.report.config_errors() == before).then_some(texts)
     }
 
     /// A list. With weak typing, a single object is accepted.

@@ -11,7 +11,7 @@ use super::value::Position;
 /// Whether a finding stops the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    Mistake,
+    ConfigError,
     Warning,
 }
 
@@ -22,7 +22,7 @@ pub struct Finding {
     /// RFC 6901. Empty for the whole file.
     pub pointer: String,
     pub at: Position,
-    pub mistake: Mistake,
+    pub config_error: ConfigError,
     /// What to write instead.
     pub hint: Option<Cow<'static, str>>,
 }
@@ -38,10 +38,10 @@ pub struct SyntaxError {
 impl From<SyntaxError> for Finding {
     fn from(error: SyntaxError) -> Finding {
         Finding {
-            severity: Severity::Mistake,
+            severity: Severity::ConfigError,
             pointer: String::new(),
             at: error.at,
-            mistake: Mistake::Syntax(error.text),
+            config_error: ConfigError::Syntax(error.text),
             hint: error.hint.map(Into::into),
         }
     }
@@ -49,7 +49,7 @@ impl From<SyntaxError> for Finding {
 
 /// The problems of a configuration. The texts use KrakenD's wording if it has one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Mistake {
+pub enum ConfigError {
     /// The file cannot be read.
     #[error("{0}")]
     Unreadable(String),
@@ -126,9 +126,9 @@ pub enum Mistake {
     #[error("{}", .0.message)]
     Template(Box<Problem>),
     /// An error in a rendered text, with the template that printed it.
-    #[error("{mistake}")]
+    #[error("{config_error}")]
     Rendered {
-        mistake: Box<Mistake>,
+        config_error: Box<ConfigError>,
         /// The name of the rendered text.
         text: String,
         place: Place,
@@ -138,10 +138,10 @@ pub enum Mistake {
     Invalid(Cow<'static, str>),
 }
 
-impl Mistake {
+impl ConfigError {
     /// An error with a text of the caller.
-    pub fn invalid(text: impl Into<Cow<'static, str>>) -> Mistake {
-        Mistake::Invalid(text.into())
+    pub fn invalid(text: impl Into<Cow<'static, str>>) -> ConfigError {
+        ConfigError::Invalid(text.into())
     }
 }
 
@@ -163,7 +163,7 @@ pub struct Problem {
 #[derive(Debug, Default)]
 pub struct Report {
     findings: RefCell<Vec<Finding>>,
-    mistakes: Cell<usize>,
+    config_errors: Cell<usize>,
     rendering: OnceCell<Arc<Rendering>>,
     watched: RefCell<Vec<Watched>>,
 }
@@ -174,8 +174,8 @@ impl Report {
     }
 
     pub fn add(&self, finding: Finding) {
-        if finding.severity == Severity::Mistake {
-            self.mistakes.set(self.mistakes.get() + 1);
+        if finding.severity == Severity::ConfigError {
+            self.config_errors.set(self.config_errors.get() + 1);
         }
         self.findings.borrow_mut().push(finding);
     }
@@ -207,7 +207,7 @@ impl Report {
             severity: Severity::Warning,
             pointer: path.pointer(),
             at,
-            mistake: Mistake::DuplicateKey {
+            config_error: ConfigError::DuplicateKey {
                 key: key.to_owned(),
             },
             hint: None,
@@ -217,10 +217,10 @@ impl Report {
     /// Reports a duplicate key in a format that forbids it.
     pub fn key_twice(&self, key: &str, at: Position, first: Position, path: &Path) {
         self.add(Finding {
-            severity: Severity::Mistake,
+            severity: Severity::ConfigError,
             pointer: path.pointer(),
             at,
-            mistake: Mistake::KeyTwice {
+            config_error: ConfigError::KeyTwice {
                 key: key.to_owned(),
                 line: first.line,
             },
@@ -229,18 +229,18 @@ impl Report {
     }
 
     /// The number of errors, which stop the start. Compare before and after an operation to see whether it succeeded.
-    pub fn mistakes(&self) -> usize {
-        self.mistakes.get()
+    pub fn config_errors(&self) -> usize {
+        self.config_errors.get()
     }
 
     /// `pointer: text` of each error so far, in the order in which they were found.
     #[cfg(test)]
-    pub fn shown_mistakes(&self) -> Vec<String> {
+    pub fn shown_config_errors(&self) -> Vec<String> {
         let findings = self.findings.borrow();
         findings
             .iter()
-            .filter(|finding| finding.severity == Severity::Mistake)
-            .map(|finding| format!("{}: {}", finding.pointer, finding.mistake))
+            .filter(|finding| finding.severity == Severity::ConfigError)
+            .map(|finding| format!("{}: {}", finding.pointer, finding.config_error))
             .collect()
     }
 
@@ -270,9 +270,9 @@ fn name_template(finding: &mut Finding, rendering: &Rendering) {
     let Some(place) = rendering.origin(finding.at) else {
         return;
     };
-    let empty = Mistake::Invalid(Cow::Borrowed(""));
-    finding.mistake = Mistake::Rendered {
-        mistake: Box::new(std::mem::replace(&mut finding.mistake, empty)),
+    let empty = ConfigError::Invalid(Cow::Borrowed(""));
+    finding.config_error = ConfigError::Rendered {
+        config_error: Box::new(std::mem::replace(&mut finding.config_error, empty)),
         text: rendering.name(),
         place,
     };

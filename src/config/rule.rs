@@ -33,7 +33,7 @@ impl Rule {
     pub fn severity(self) -> Severity {
         match self {
             Rule::Free => Severity::Warning,
-            Rule::Core | Rule::Guard => Severity::Mistake,
+            Rule::Core | Rule::Guard => Severity::ConfigError,
         }
     }
 }
@@ -165,10 +165,10 @@ mod tests {
         findings
             .map(|f| {
                 let mark = match f.severity {
-                    Severity::Mistake => "!",
+                    Severity::ConfigError => "!",
                     Severity::Warning => "",
                 };
-                format!("{mark}{}", f.mistake)
+                format!("{mark}{}", f.config_error)
             })
             .collect()
     }

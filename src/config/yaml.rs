@@ -228,10 +228,10 @@ mod tests {
     fn a_duplicate_key_is_an_error() {
         let report = Report::new();
         parse("a: 1\nb: {c: 1, c: 2}\na: 2\n", &report).unwrap();
-        assert_eq!(report.mistakes(), 2);
+        assert_eq!(report.config_errors(), 2);
         let findings = report.into_findings();
         assert_eq!(
-            findings[1].mistake.to_string(),
+            findings[1].config_error.to_string(),
             "mapping key \"a\" already defined at line 1"
         );
         assert_eq!(findings[1].at.line, 3);

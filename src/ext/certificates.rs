@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::DateTime;
 
 use super::context::Compile;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::upstream::{CertificateFacts, certificates_in, facts};
 
 const DAY: i64 = 24 * 3600;
@@ -56,7 +56,7 @@ pub fn look(node: &Node<'_>, path: &Path, used_as: CertificateUse, cx: &Compile<
             i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
         });
     for text in complaints(&found, used_as, now) {
-        node.warn(Mistake::invalid(text));
+        node.warn(ConfigError::invalid(text));
     }
     let file = path.display().to_string();
     let mut all = cx.certificates.borrow_mut();

@@ -100,8 +100,8 @@ impl File {
         self.compile.left::<T>()
     }
 
-    pub fn mistakes(&self) -> usize {
-        self.report.mistakes()
+    pub fn config_errors(&self) -> usize {
+        self.report.config_errors()
     }
 
     /// All findings, as they would be printed.
@@ -115,8 +115,8 @@ impl File {
     }
 
     /// `pointer: text` of each error.
-    pub fn mistake_lines(&self) -> Vec<String> {
-        self.report.shown_mistakes()
+    pub fn config_error_lines(&self) -> Vec<String> {
+        self.report.shown_config_errors()
     }
 
     /// The background work of this configuration.

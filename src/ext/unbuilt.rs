@@ -19,7 +19,7 @@ pub enum Verdict {
     /// The gateway starts.
     Ignore,
     /// The gateway does not start.
-    Refuse,
+    Reject,
 }
 
 #[cfg(not(feature = "lua"))]
@@ -40,120 +40,120 @@ pub const UNBUILT: &[Unbuilt] = &[
     ignore("documentation/postman", &[], ""),
     // Namespaces that change requests and responses.
     #[cfg(not(feature = "cel"))]
-    refuse(
+    reject(
         "validation/cel",
         &["github.com/devopsfaith/krakend-cel"],
         "this binary was built without the cargo feature \"cel\"",
     ),
     #[cfg(not(feature = "json-schema"))]
-    refuse(
+    reject(
         "validation/json-schema",
         &["github.com/devopsfaith/krakend-jsonschema"],
         "this binary was built without the cargo feature \"json-schema\"",
     ),
-    refuse("validation/response-json-schema", &[], REMOVE),
+    reject("validation/response-json-schema", &[], REMOVE),
     #[cfg(not(feature = "lua"))]
-    refuse(
+    reject(
         "modifier/lua-endpoint",
         &["github.com/devopsfaith/krakend-lua/router"],
         LUA,
     ),
     #[cfg(not(feature = "lua"))]
-    refuse(
+    reject(
         "modifier/lua-proxy",
         &["github.com/devopsfaith/krakend-lua/proxy"],
         LUA,
     ),
     #[cfg(not(feature = "lua"))]
-    refuse(
+    reject(
         "modifier/lua-backend",
         &["github.com/devopsfaith/krakend-lua/proxy/backend"],
         LUA,
     ),
-    refuse("modifier/response-headers", &[], REMOVE),
-    refuse("modifier/request-body-generator", &[], REMOVE),
-    refuse("modifier/response-body-generator", &[], REMOVE),
-    refuse("modifier/body-generator", &[], REMOVE),
-    refuse("modifier/response-body", &[], REMOVE),
-    refuse("modifier/request-body-extractor", &[], REMOVE),
-    refuse("modifier/jmespath", &[], REMOVE),
-    refuse(
+    reject("modifier/response-headers", &[], REMOVE),
+    reject("modifier/request-body-generator", &[], REMOVE),
+    reject("modifier/response-body-generator", &[], REMOVE),
+    reject("modifier/body-generator", &[], REMOVE),
+    reject("modifier/response-body", &[], REMOVE),
+    reject("modifier/request-body-extractor", &[], REMOVE),
+    reject("modifier/jmespath", &[], REMOVE),
+    reject(
         "plugin/http-server",
         &["github_com/devopsfaith/krakend/transport/http/server/handler"],
         PLUGINS,
     ),
-    refuse(
+    reject(
         "plugin/http-client",
         &["github.com/devopsfaith/krakend/transport/http/client/executor"],
         PLUGINS,
     ),
-    refuse(
+    reject(
         "plugin/req-resp-modifier",
         &["github.com/devopsfaith/krakend/proxy/plugin"],
         PLUGINS,
     ),
-    refuse("plugin/middleware", &[], PLUGINS),
+    reject("plugin/middleware", &[], PLUGINS),
     // Namespaces that call something other than HTTP.
-    refuse(
+    reject(
         "backend/lambda",
         &["github.com/devopsfaith/krakend-lambda"],
         "let the function have an HTTP address",
     ),
-    refuse(
+    reject(
         "backend/amqp/consumer",
         &["github.com/devopsfaith/krakend-amqp/consume"],
         QUEUES,
     ),
-    refuse(
+    reject(
         "backend/amqp/producer",
         &["github.com/devopsfaith/krakend-amqp/produce"],
         QUEUES,
     ),
-    refuse(
+    reject(
         "backend/pubsub/subscriber",
         &["github.com/devopsfaith/krakend-pubsub/subscriber"],
         QUEUES,
     ),
-    refuse(
+    reject(
         "backend/pubsub/publisher",
         &["github.com/devopsfaith/krakend-pubsub/publisher"],
         QUEUES,
     ),
-    refuse("backend/pubsub/subscriber/kafka", &[], QUEUES),
-    refuse("backend/pubsub/publisher/kafka", &[], QUEUES),
-    refuse("backend/grpc", &[], REMOVE),
-    refuse("backend/soap", &[], REMOVE),
-    refuse("backend/conditional", &[], REMOVE),
-    refuse("backend/static-filesystem", &[], REMOVE),
-    refuse(
+    reject("backend/pubsub/subscriber/kafka", &[], QUEUES),
+    reject("backend/pubsub/publisher/kafka", &[], QUEUES),
+    reject("backend/grpc", &[], REMOVE),
+    reject("backend/soap", &[], REMOVE),
+    reject("backend/conditional", &[], REMOVE),
+    reject("backend/static-filesystem", &[], REMOVE),
+    reject(
         "async/amqp",
         &["github.com/devopsfaith/krakend-amqp/agent"],
         QUEUES,
     ),
-    refuse("async/kafka", &[], QUEUES),
-    refuse("workflow", &[], REMOVE),
-    refuse(
+    reject("async/kafka", &[], QUEUES),
+    reject("workflow", &[], REMOVE),
+    reject(
         "websocket",
         &[],
         "\"portcullis/stream\": {\"upgrade\": true} on a no-op endpoint passes WebSocket through",
     ),
-    refuse("grpc", &[], REMOVE),
-    refuse("ai/mcp", &[], REMOVE),
-    refuse("ai/llm", &[], REMOVE),
-    refuse("server/virtualhost", &[], REMOVE),
-    refuse("server/static-filesystem", &[], REMOVE),
+    reject("grpc", &[], REMOVE),
+    reject("ai/mcp", &[], REMOVE),
+    reject("ai/llm", &[], REMOVE),
+    reject("server/virtualhost", &[], REMOVE),
+    reject("server/static-filesystem", &[], REMOVE),
     // Namespaces that protect.
-    refuse("security/policies", &[], REMOVE),
-    refuse("auth/ntlm", &[], REMOVE),
-    refuse("auth/gcp", &[], REMOVE),
-    refuse("auth/aws-sigv4", &[], REMOVE),
-    refuse("qos/ratelimit/service", &[], REMOVE),
-    refuse("qos/ratelimit/tiered", &[], REMOVE),
-    refuse("qos/ratelimit/service/redis", &[], REMOVE),
-    refuse("qos/ratelimit/router/redis", &[], REMOVE),
-    refuse("qos/circuit-breaker/http", &[], REMOVE),
-    refuse("governance/processors", &[], REMOVE),
-    refuse("governance/quota", &[], REMOVE),
+    reject("security/policies", &[], REMOVE),
+    reject("auth/ntlm", &[], REMOVE),
+    reject("auth/gcp", &[], REMOVE),
+    reject("auth/aws-sigv4", &[], REMOVE),
+    reject("qos/ratelimit/service", &[], REMOVE),
+    reject("qos/ratelimit/tiered", &[], REMOVE),
+    reject("qos/ratelimit/service/redis", &[], REMOVE),
+    reject("qos/ratelimit/router/redis", &[], REMOVE),
+    reject("qos/circuit-breaker/http", &[], REMOVE),
+    reject("governance/processors", &[], REMOVE),
+    reject("governance/quota", &[], REMOVE),
 ];
 
 /// The entry of a namespace, by any of its names.
@@ -176,7 +176,7 @@ const fn ignore(
     }
 }
 
-const fn refuse(
+const fn reject(
     namespace: &'static str,
     aliases: &'static [&'static str],
     hint: &'static str,
@@ -184,7 +184,7 @@ const fn refuse(
     Unbuilt {
         namespace,
         aliases,
-        verdict: Verdict::Refuse,
+        verdict: Verdict::Reject,
         hint,
     }
 }
@@ -208,7 +208,7 @@ mod tests {
             for name in [namespace, older] {
                 let known = super::unbuilt(name);
                 assert_eq!(known.is_none(), built, "{name}");
-                assert!(known.is_none_or(|known| known.verdict == super::Verdict::Refuse));
+                assert!(known.is_none_or(|known| known.verdict == super::Verdict::Reject));
             }
         }
     }

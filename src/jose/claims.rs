@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::jose::reason::{Reason, Refusal};
+use crate::jose::reason::{Reason, Rejection};
 use crate::jose::strict::{self, StrictError};
 
 /// The claims of a token (RFC 7519 §4).
@@ -60,7 +60,7 @@ impl NumericDate {
 
 impl Claims {
     /// Parses a payload: a JSON object without duplicate names, whose registered claims have the right types.
-    pub fn parse(payload: &[u8]) -> Result<Claims, Refusal> {
+    pub fn parse(payload: &[u8]) -> Result<Claims, Rejection> {
         let map = strict::object(payload).map_err(|fault| {
             let detail = match fault {
                 StrictError::NotObject => {
@@ -68,18 +68,18 @@ impl Claims {
                 }
                 other => other.to_string(),
             };
-            Refusal::new(Reason::Malformed, detail)
+            Rejection::new(Reason::Malformed, detail)
         })?;
         for name in ["sub", "jti"] {
             // As in KrakenD, null means absent. This does not hold for `iss`, because we compare it.
             check_string(&map, name, Null::Absent)?;
         }
-        check_string(&map, "iss", Null::Refused)?;
+        check_string(&map, "iss", Null::Rejected)?;
         check_audience(&map)?;
         Ok(Claims {
             // A token without an end omits `exp`. A null is more likely a value that the issuer failed to fill in, so
             // it is rejected. `nbf` and `iat` are optional statements about the past, where null means absent.
-            expiry: date(&map, "exp", Null::Refused)?,
+            expiry: date(&map, "exp", Null::Rejected)?,
             not_before: date(&map, "nbf", Null::Absent)?,
             issued_at: date(&map, "iat", Null::Absent)?,
             map,
@@ -234,10 +234,10 @@ impl ClaimPath {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Null {
     Absent,
-    Refused,
+    Rejected,
 }
 
-fn check_string(map: &Map<String, Value>, name: &str, null: Null) -> Result<(), Refusal> {
+fn check_string(map: &Map<String, Value>, name: &str, null: Null) -> Result<(), Rejection> {
     match map.get(name) {
         None | Some(Value::String(_)) => Ok(()),
         Some(Value::Null) if null == Null::Absent => Ok(()),
@@ -245,7 +245,7 @@ fn check_string(map: &Map<String, Value>, name: &str, null: Null) -> Result<(), 
     }
 }
 
-fn check_audience(map: &Map<String, Value>) -> Result<(), Refusal> {
+fn check_audience(map: &Map<String, Value>) -> Result<(), Rejection> {
     const EXPECTED: &str = "a string or a list of strings";
     match map.get("aud") {
         None | Some(Value::String(_)) => Ok(()),
@@ -260,7 +260,11 @@ fn check_audience(map: &Map<String, Value>) -> Result<(), Refusal> {
     }
 }
 
-fn date(map: &Map<String, Value>, name: &str, null: Null) -> Result<Option<NumericDate>, Refusal> {
+fn date(
+    map: &Map<String, Value>,
+    name: &str,
+    null: Null,
+) -> Result<Option<NumericDate>, Rejection> {
     match map.get(name) {
         None => Ok(None),
         Some(Value::Null) if null == Null::Absent => Ok(None),
@@ -270,8 +274,8 @@ fn date(map: &Map<String, Value>, name: &str, null: Null) -> Result<Option<Numer
 }
 
 /// Names the claim, the type that RFC 7519 requires and the type that was found, but never the value.
-fn wrong_type(name: &str, expected: &str, found: &str) -> Refusal {
-    Refusal::new(
+fn wrong_type(name: &str, expected: &str, found: &str) -> Rejection {
+    Rejection::new(
         Reason::BadClaim,
         format!("json: cannot unmarshal claim {name:?}: expected {expected}, found {found}"),
     )
@@ -293,7 +297,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 mod tests {
     use super::*;
 
-    fn refused(json: &str) -> Reason {
+    fn rejected(json: &str) -> Reason {
         Claims::parse(json.as_bytes()).expect_err(json).reason
     }
 
@@ -320,7 +324,7 @@ mod tests {
             r#"{"aud":["a",5]}"#,
             r#"{"aud":{}}"#,
         ] {
-            assert_eq!(refused(json), Reason::BadClaim, "{json}");
+            assert_eq!(rejected(json), Reason::BadClaim, "{json}");
         }
         assert_eq!(claims(r#"{"sub":null,"jti":null}"#).subject(), None);
         let empty = claims(r#"{"nbf":null,"iat":null}"#);
@@ -382,15 +386,15 @@ mod tests {
                 r#"claim "iat": expected a number, found an object"#,
             ),
         ] {
-            let refusal = Claims::parse(json.as_bytes()).unwrap_err();
-            assert!(refusal.to_string().ends_with(told), "{refusal}");
+            let rejection = Claims::parse(json.as_bytes()).unwrap_err();
+            assert!(rejection.to_string().ends_with(told), "{rejection}");
         }
     }
 
     #[test]
     fn a_payload_that_is_not_an_object_is_malformed() {
         for json in ["null", "[1]", "hello", "", "{\"a\":1,\"a\":2}"] {
-            assert_eq!(refused(json), Reason::Malformed, "{json}");
+            assert_eq!(rejected(json), Reason::Malformed, "{json}");
         }
     }
 
@@ -411,7 +415,7 @@ mod tests {
         }
         assert_eq!(exp("-1e30"), i64::MIN);
         assert!(exp("-9223372036854775808") <= -(1 << 53));
-        assert_eq!(refused(r#"{"exp":1e999}"#), Reason::Malformed);
+        assert_eq!(rejected(r#"{"exp":1e999}"#), Reason::Malformed);
     }
 
     #[test]

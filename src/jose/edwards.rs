@@ -70,10 +70,10 @@ mod tests {
         let (message, _) = text.rsplit_once('.').unwrap();
         for point in SMALL_ORDER {
             let signature = [point, [0; 32]].concat();
-            let refusal = key
+            let rejection = key
                 .verify(Algorithm::EdDsa, message.as_bytes(), &signature)
                 .unwrap_err();
-            assert_eq!(refusal.reason, Reason::BadSignature);
+            assert_eq!(rejection.reason, Reason::BadSignature);
         }
     }
 }

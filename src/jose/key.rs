@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::edwards;
 use crate::jose::material::{PublicMaterial, member, text_member};
-use crate::jose::reason::Refusal;
+use crate::jose::reason::Rejection;
 use crate::jose::thumbprint::{self, Thumbprints};
 
 /// A key that can verify signatures, with everything precomputed.
@@ -108,21 +108,21 @@ impl Key {
         algorithm: Algorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         let (_, prepared) = self
             .prepared
             .iter()
             .find(|(known, _)| *known == algorithm)
-            .ok_or_else(Refusal::unusable_key)?;
+            .ok_or_else(Rejection::unusable_key)?;
         match prepared {
             Prepared::Hmac(key) => hmac::verify(key, message, signature),
             Prepared::Public(key) => key.verify_sig(message, signature),
             Prepared::Ed25519(_) if edwards::is_weak(signature) => {
-                return Err(Refusal::bad_signature());
+                return Err(Rejection::bad_signature());
             }
             Prepared::Ed25519(key) => key.verify_sig(message, signature),
         }
-        .map_err(|_| Refusal::bad_signature())
+        .map_err(|_| Rejection::bad_signature())
     }
 }
 

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visito
 use serde_json::value::RawValue;
 
 use crate::jose::key::{Key, KeyFault, for_log};
-use crate::jose::reason::{Reason, Refusal};
+use crate::jose::reason::{Reason, Rejection};
 use crate::jose::strict;
 use crate::jose::token::Token;
 
@@ -148,15 +148,18 @@ impl KeySet {
     }
 
     /// The key that the token names. Other keys are never tried (RFC 8725 §3.10).
-    pub fn find(&self, token: &Token<'_>, strategy: KeyIdStrategy) -> Result<&Key, Refusal> {
+    pub fn find(&self, token: &Token<'_>, strategy: KeyIdStrategy) -> Result<&Key, Rejection> {
         let id = token.key_id(strategy)?;
         if let Some(key) = self.by_id(strategy, &id) {
             return Ok(key);
         }
         if strategy == KeyIdStrategy::Kid && self.left_out.contains(&*id) {
-            return Err(Refusal::unusable_key());
+            return Err(Rejection::unusable_key());
         }
-        Err(Refusal::new(Reason::UnknownKey, "no Keys have been found"))
+        Err(Rejection::new(
+            Reason::UnknownKey,
+            "no Keys have been found",
+        ))
     }
 
     /// The key with this id under a strategy.

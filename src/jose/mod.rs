@@ -44,7 +44,7 @@ pub use cache::{CacheLimits, CacheStats, Origin, TokenCache};
 pub use claims::{ClaimPath, Claims};
 pub use key::KeyFault;
 pub use key_set::{KeyIdStrategy, KeySet, KeySetError, Parsed, Skipped};
-pub use reason::{Reason, Refusal};
+pub use reason::{Reason, Rejection};
 pub use rules::{Check, Rules, ScopeMatcher};
 pub use sign::{Serialization, Signer};
 pub use token::{Token, bearer};

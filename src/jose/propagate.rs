@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Number, Value};
 use smallvec::{SmallVec, smallvec};
 
-use crate::jose::reason::{Reason, Refusal};
+use crate::jose::reason::{Reason, Rejection};
 
 /// How an array claim becomes headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn header_values(
     claim: Option<&Value>,
     arrays: Arrays,
     elements: Elements,
-) -> Result<SmallVec<[String; 1]>, Refusal> {
+) -> Result<SmallVec<[String; 1]>, Rejection> {
     let values = texts(claim, arrays, elements)?;
     let padded = |value: &str| value.starts_with(is_blank) || value.ends_with(is_blank);
     let items_are_padded = claim
@@ -56,7 +56,7 @@ fn texts(
     claim: Option<&Value>,
     arrays: Arrays,
     elements: Elements,
-) -> Result<SmallVec<[String; 1]>, Refusal> {
+) -> Result<SmallVec<[String; 1]>, Rejection> {
     let values: SmallVec<[String; 1]> = match claim {
         None => smallvec![String::new()],
         Some(Value::Array(items)) if items.iter().any(has_comma) => {
@@ -96,14 +96,14 @@ fn has_comma(value: &Value) -> bool {
     }
 }
 
-fn bad(why: &'static str) -> Refusal {
-    Refusal::new(Reason::BadClaim, why)
+fn bad(why: &'static str) -> Rejection {
+    Rejection::new(Reason::BadClaim, why)
 }
 
 /// A claim as one path segment, percent-encoded outside the unreserved characters (RFC 3986 §2.3).
 ///
 /// `None` if the claim is absent. Empty values and dot segments are rejected: they would name another resource.
-pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Refusal> {
+pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Rejection> {
     let Some(claim) = claim else {
         return Ok(None);
     };
@@ -118,7 +118,7 @@ pub fn path_segment(claim: Option<&Value>) -> Result<Option<String>, Refusal> {
 ///
 /// # Errors
 /// A control character, or a list with a comma in an item.
-pub fn url_text(claim: &Value) -> Result<String, Refusal> {
+pub fn url_text(claim: &Value) -> Result<String, Rejection> {
     texts(Some(claim), Arrays::Joined, Elements::Go).map(|values| values.concat())
 }
 
@@ -375,8 +375,8 @@ mod tests {
         ] {
             for arrays in [Arrays::Joined, Arrays::Repeated] {
                 for elements in [Elements::Go, Elements::Json] {
-                    let refusal = header_values(Some(&claim), arrays, elements).unwrap_err();
-                    assert_eq!(refusal.reason, Reason::BadClaim, "{claim}");
+                    let rejection = header_values(Some(&claim), arrays, elements).unwrap_err();
+                    assert_eq!(rejection.reason, Reason::BadClaim, "{claim}");
                 }
             }
         }
@@ -399,8 +399,8 @@ mod tests {
             json!("\u{7f}"),
             json!("\u{85}"),
         ] {
-            let refusal = header_values(Some(&claim), Arrays::Joined, Elements::Go).unwrap_err();
-            assert_eq!(refusal.reason, Reason::BadClaim);
+            let rejection = header_values(Some(&claim), Arrays::Joined, Elements::Go).unwrap_err();
+            assert_eq!(rejection.reason, Reason::BadClaim);
         }
         assert_eq!(
             joined(json!({"a": "x\ny"})),
@@ -411,7 +411,8 @@ mod tests {
 
     #[test]
     fn a_path_segment_stays_one_segment() {
-        let segment = |claim: Value| path_segment(Some(&claim)).map_err(|refusal| refusal.reason);
+        let segment =
+            |claim: Value| path_segment(Some(&claim)).map_err(|rejection| rejection.reason);
         assert_eq!(
             segment(json!("a/b?c#d%e f")).unwrap().unwrap(),
             "a%2Fb%3Fc%23d%25e%20f"

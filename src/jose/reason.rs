@@ -105,54 +105,54 @@ impl fmt::Display for Reason {
 /// A sentence that KrakenD logs too keeps its wording, because people search their logs for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
-pub struct Refusal {
+pub struct Rejection {
     pub reason: Reason,
     pub detail: Cow<'static, str>,
 }
 
-impl Refusal {
+impl Rejection {
     /// Creates a rejection with its sentence.
-    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal {
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Rejection {
+        Rejection {
             reason,
             detail: detail.into(),
         }
     }
 
     /// No token was found in any of the configured places.
-    pub fn missing() -> Refusal {
-        Refusal::new(Reason::Missing, "Token not found")
+    pub fn missing() -> Rejection {
+        Rejection::new(Reason::Missing, "Token not found")
     }
 
     /// Two credentials in one request. It is undefined which of them an upstream would use.
-    pub fn ambiguous() -> Refusal {
-        Refusal::new(
+    pub fn ambiguous() -> Rejection {
+        Rejection::new(
             Reason::AmbiguousCredentials,
             "more than one credential in the request",
         )
     }
 
     /// The key server has not responded yet, or its last response is too old to be used.
-    pub fn keys_unavailable() -> Refusal {
-        Refusal::new(Reason::KeysUnavailable, "no key set is available")
+    pub fn keys_unavailable() -> Rejection {
+        Rejection::new(Reason::KeysUnavailable, "no key set is available")
     }
 
     /// The token is on the revocation list.
-    pub fn revoked() -> Refusal {
-        Refusal::new(Reason::Revoked, REJECTED)
+    pub fn revoked() -> Rejection {
+        Rejection::new(Reason::Revoked, REJECTED)
     }
 
     /// An expression of the endpoint rejects the token.
-    pub fn rejected() -> Refusal {
-        Refusal::new(Reason::Rejected, REJECTED)
+    pub fn rejected() -> Rejection {
+        Rejection::new(Reason::Rejected, REJECTED)
     }
 
-    pub(super) fn bad_signature() -> Refusal {
-        Refusal::new(Reason::BadSignature, PRIMITIVE)
+    pub(super) fn bad_signature() -> Rejection {
+        Rejection::new(Reason::BadSignature, PRIMITIVE)
     }
 
-    pub(super) fn unusable_key() -> Refusal {
-        Refusal::new(Reason::UnusableKey, PRIMITIVE)
+    pub(super) fn unusable_key() -> Rejection {
+        Rejection::new(Reason::UnusableKey, PRIMITIVE)
     }
 }
 

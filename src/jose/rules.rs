@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::jose::claims::{ClaimPath, Claims, NumericDate};
-use crate::jose::reason::{Reason, Refusal};
+use crate::jose::reason::{Reason, Rejection};
 
 /// The requirements of one endpoint. A field that is empty or `None` requires nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,13 +89,13 @@ impl Check {
 
 impl Rules {
     /// Runs every check in order and returns the first failure.
-    pub fn check(&self, claims: &Claims, now: Duration) -> Result<(), Refusal> {
+    pub fn check(&self, claims: &Claims, now: Duration) -> Result<(), Rejection> {
         self.check_identity(claims, now)?;
         self.check_access(claims)
     }
 
     /// Runs the checks whose failure gives 401.
-    pub fn check_identity(&self, claims: &Claims, now: Duration) -> Result<(), Refusal> {
+    pub fn check_identity(&self, claims: &Claims, now: Duration) -> Result<(), Rejection> {
         for check in Check::IDENTITY {
             self.run(check, claims, now)?;
         }
@@ -103,7 +103,7 @@ impl Rules {
     }
 
     /// Runs the checks whose failure gives 403.
-    pub fn check_access(&self, claims: &Claims) -> Result<(), Refusal> {
+    pub fn check_access(&self, claims: &Claims) -> Result<(), Rejection> {
         for check in Check::ACCESS {
             self.run(check, claims, Duration::ZERO)?;
         }
@@ -111,7 +111,7 @@ impl Rules {
     }
 
     /// Runs one check. `now` is the time since the Unix epoch; the checks of roles and scopes ignore it.
-    pub fn run(&self, check: Check, claims: &Claims, now: Duration) -> Result<(), Refusal> {
+    pub fn run(&self, check: Check, claims: &Claims, now: Duration) -> Result<(), Rejection> {
         if self.holds(check, claims, now) {
             return Ok(());
         }
@@ -145,7 +145,7 @@ impl Rules {
                 "Token sent by client does not have the required scopes",
             ),
         };
-        Err(Refusal::new(reason, detail))
+        Err(Rejection::new(reason, detail))
     }
 
     /// Whether the endpoint has this requirement. Without it the check always succeeds.
@@ -225,7 +225,9 @@ mod tests {
 
     fn verdict(rules: &Rules, json: &str) -> Result<(), Reason> {
         let claims = Claims::parse(json.as_bytes()).expect(json);
-        rules.check(&claims, NOW).map_err(|refusal| refusal.reason)
+        rules
+            .check(&claims, NOW)
+            .map_err(|rejection| rejection.reason)
     }
 
     fn words(list: &[&str]) -> Box<[Box<str>]> {

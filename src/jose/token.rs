@@ -13,7 +13,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::claims::{self, Claims};
 use crate::jose::key::Key;
 use crate::jose::key_set::KeyIdStrategy;
-use crate::jose::reason::{Reason, Refusal};
+use crate::jose::reason::{Reason, Rejection};
 use crate::jose::strict;
 
 /// Maximum length of a token. It is higher than the default header limits of common servers.
@@ -55,7 +55,7 @@ enum KeyId {
 
 impl<'a> Token<'a> {
     /// Parses a token strictly. Nothing is trimmed or padded, so a token has only one valid spelling (RFC 7515 §2).
-    pub fn parse(text: &'a str) -> Result<Token<'a>, Refusal> {
+    pub fn parse(text: &'a str) -> Result<Token<'a>, Rejection> {
         if text.len() > MAX_TOKEN_BYTES {
             return Err(malformed("token is too long"));
         }
@@ -80,7 +80,7 @@ impl<'a> Token<'a> {
     }
 
     /// Step one: checks that the header names exactly the configured algorithm. No other check comes before it.
-    pub fn check_algorithm(&self, configured: Algorithm) -> Result<(), Refusal> {
+    pub fn check_algorithm(&self, configured: Algorithm) -> Result<(), Rejection> {
         if self
             .header
             .algorithm
@@ -88,23 +88,26 @@ impl<'a> Token<'a> {
         {
             return Ok(());
         }
-        Err(Refusal::new(Reason::AlgNotAllowed, "algorithm is invalid"))
+        Err(Rejection::new(
+            Reason::AlgNotAllowed,
+            "algorithm is invalid",
+        ))
     }
 
     /// Step two: checks that the token requires no extension. We implement none, so any `crit` is rejected (RFC 7515
     /// §4.1.11).
-    pub fn check_critical(&self) -> Result<(), Refusal> {
+    pub fn check_critical(&self) -> Result<(), Rejection> {
         if !self.header.critical {
             return Ok(());
         }
-        Err(Refusal::new(
+        Err(Rejection::new(
             Reason::CriticalHeader,
             "go-jose/go-jose: error in cryptographic primitive: the header asks for an extension",
         ))
     }
 
     /// Step three: the id that the key is looked up by. Keys inside the token are never used.
-    pub fn key_id(&self, strategy: KeyIdStrategy) -> Result<Cow<'_, str>, Refusal> {
+    pub fn key_id(&self, strategy: KeyIdStrategy) -> Result<Cow<'_, str>, Rejection> {
         let header = &self.header;
         let kid = header.kid.text("kid")?;
         Ok(match strategy {
@@ -127,7 +130,7 @@ impl<'a> Token<'a> {
     }
 
     /// Step four: verifies the signature with this key and this algorithm.
-    pub fn verify(&self, key: &Key, algorithm: Algorithm) -> Result<(), Refusal> {
+    pub fn verify(&self, key: &Key, algorithm: Algorithm) -> Result<(), Rejection> {
         // Checked again, so that a caller who skips a step gets a rejection and not a security hole.
         self.check_algorithm(algorithm)?;
         self.check_critical()?;
@@ -136,7 +139,7 @@ impl<'a> Token<'a> {
 
     /// Step five: the claims. Before [`Token::verify`] they are not trusted and may only select, by `iss`, the key
     /// set.
-    pub fn claims(&self) -> Result<Claims, Refusal> {
+    pub fn claims(&self) -> Result<Claims, Rejection> {
         Claims::parse(&self.payload)
     }
 }
@@ -148,7 +151,7 @@ impl fmt::Debug for Token<'_> {
 }
 
 impl Header {
-    fn parse(json: &[u8]) -> Result<Header, Refusal> {
+    fn parse(json: &[u8]) -> Result<Header, Rejection> {
         let mut header = Header {
             algorithm: None,
             critical: false,
@@ -185,7 +188,7 @@ impl KeyId {
     }
 
     /// The text of the header member `name`.
-    fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
+    fn text(&self, name: &str) -> Result<Option<&str>, Rejection> {
         match self {
             KeyId::Absent => Ok(None),
             KeyId::Text(id) => Ok(Some(id)),
@@ -201,7 +204,7 @@ impl KeyId {
 ///
 /// `None` means that the value is empty and that the next place may be searched. A value that is not UTF-8 is an
 /// error.
-pub fn bearer(value: &[u8]) -> Result<Option<&str>, Refusal> {
+pub fn bearer(value: &[u8]) -> Result<Option<&str>, Rejection> {
     let text = std::str::from_utf8(value).map_err(|_| malformed("illegal base64 data"))?;
     if text.is_empty() {
         return Ok(None);
@@ -227,13 +230,13 @@ pub fn parse_anything(bytes: &[u8]) {
     }
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
+fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD
         .decode(part)
         .map_err(|error| illegal_base64(&error))
 }
 
-fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Refusal> {
+fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Rejection> {
     let mut bytes = [0; MAX_SIGNATURE_BYTES];
     let length = URL_SAFE_NO_PAD
         .decode_slice(part, &mut bytes)
@@ -247,7 +250,7 @@ fn decode_signature(part: &str) -> Result<SmallVec<[u8; 256]>, Refusal> {
 }
 
 /// As in KrakenD, the position is counted from the start of the part. It reveals nothing about the content.
-fn illegal_base64(error: &DecodeError) -> Refusal {
+fn illegal_base64(error: &DecodeError) -> Rejection {
     match error {
         DecodeError::InvalidByte(at, _) => {
             malformed(format!("illegal base64 data at input byte {at}"))
@@ -256,12 +259,12 @@ fn illegal_base64(error: &DecodeError) -> Refusal {
     }
 }
 
-fn not_three_parts() -> Refusal {
+fn not_three_parts() -> Rejection {
     malformed("go-jose/go-jose: compact JWS format must have three parts")
 }
 
-fn malformed(detail: impl Into<Cow<'static, str>>) -> Refusal {
-    Refusal::new(Reason::Malformed, detail)
+fn malformed(detail: impl Into<Cow<'static, str>>) -> Rejection {
+    Rejection::new(Reason::Malformed, detail)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::jose::algorithm::Algorithm;
 use crate::jose::cache::{Origin, Scope, TokenCache};
 use crate::jose::claims::Claims;
 use crate::jose::key_set::{KeyIdStrategy, KeySet};
-use crate::jose::reason::Refusal;
+use crate::jose::reason::Rejection;
 use crate::jose::token::Token;
 
 /// How one endpoint verifies a token.
@@ -20,7 +20,7 @@ pub struct Verifier {
 /// The result of [`Verifier::verify_cached`].
 #[derive(Debug)]
 pub struct Verified {
-    pub verdict: Result<Arc<Claims>, Refusal>,
+    pub verdict: Result<Arc<Claims>, Rejection>,
     /// The token was not cached. Verifying it kept a worker thread busy for as long as a few requests take.
     pub computed: bool,
 }
@@ -57,7 +57,7 @@ impl Step {
 
 impl Verifier {
     /// Verifies a token and returns its claims. The claims themselves are checked by [`Rules`](crate::jose::Rules).
-    pub fn verify(&self, text: &str, keys: &KeySet) -> Result<Claims, Refusal> {
+    pub fn verify(&self, text: &str, keys: &KeySet) -> Result<Claims, Rejection> {
         self.verify_traced(text, keys, |_, _| ())
     }
 
@@ -66,8 +66,8 @@ impl Verifier {
         &self,
         text: &str,
         keys: &KeySet,
-        mut trace: impl FnMut(Step, Result<(), &Refusal>),
-    ) -> Result<Claims, Refusal> {
+        mut trace: impl FnMut(Step, Result<(), &Rejection>),
+    ) -> Result<Claims, Rejection> {
         let token = traced(&mut trace, Step::Form, Token::parse(text))?;
         traced(
             &mut trace,
@@ -135,10 +135,10 @@ impl Verifier {
 }
 
 fn traced<T>(
-    trace: &mut impl FnMut(Step, Result<(), &Refusal>),
+    trace: &mut impl FnMut(Step, Result<(), &Rejection>),
     step: Step,
-    verdict: Result<T, Refusal>,
-) -> Result<T, Refusal> {
+    verdict: Result<T, Rejection>,
+) -> Result<T, Rejection> {
     trace(step, verdict.as_ref().map(|_| ()));
     verdict
 }
@@ -158,7 +158,10 @@ mod tests {
     fn steps(text: &str) -> Vec<(&'static str, Option<Reason>)> {
         let mut seen = Vec::new();
         let _ = VERIFIER.verify_traced(text, &public_set(), |step, verdict| {
-            seen.push((step.as_str(), verdict.err().map(|refusal| refusal.reason)));
+            seen.push((
+                step.as_str(),
+                verdict.err().map(|rejection| rejection.reason),
+            ));
         });
         seen
     }

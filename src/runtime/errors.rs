@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
-use crate::runtime::answer::Answer;
+use crate::runtime::response::Response;
 
 /// What `portcullis/errors` says.
 #[derive(Debug)]
@@ -81,32 +81,32 @@ impl ErrorBodies {
     }
 
     /// Whether `dress` would give this response another body: an error without a body, or with a plain text.
-    pub fn concerns(&self, answer: &Answer) -> bool {
+    pub fn concerns(&self, response: &Response) -> bool {
         let plain = || {
-            let kind = answer
+            let kind = response
                 .fields
                 .iter()
                 .find(|(name, _)| *name == header::CONTENT_TYPE);
             kind.is_none_or(|(_, value)| value.as_bytes().starts_with(b"text/plain"))
         };
-        answer.status.as_u16() >= 400 && (answer.body.is_empty() || plain())
+        response.status.as_u16() >= 400 && (response.body.is_empty() || plain())
     }
 
     /// The response with its body. `reason` is a word out of our fixed lists; a text that the response has already
     /// (`return_error_msg`, an error of a script) becomes `detail`.
     pub fn dress(
         &self,
-        mut answer: Answer,
+        mut response: Response,
         reason: Option<&str>,
         request_id: Option<&str>,
-    ) -> Answer {
-        if !self.concerns(&answer) {
-            return answer;
+    ) -> Response {
+        if !self.concerns(&response) {
+            return response;
         }
-        let status = answer.status.as_u16();
-        let told = std::mem::take(&mut answer.body);
+        let status = response.status.as_u16();
+        let told = std::mem::take(&mut response.body);
         let facts = Facts {
-            status: answer.status,
+            status: response.status,
             detail: detail(&told, status),
             reason: reason.unwrap_or_default(),
             request_id: request_id.unwrap_or_default(),
@@ -122,16 +122,16 @@ impl ErrorBodies {
                 self.problem(&facts),
             ),
             None => {
-                answer.body = told;
-                return answer;
+                response.body = told;
+                return response;
             }
         };
-        answer
+        response
             .fields
             .retain(|(name, _)| *name != header::CONTENT_TYPE);
-        answer.fields.push((header::CONTENT_TYPE, content_type));
-        answer.body = Bytes::from(body);
-        answer
+        response.fields.push((header::CONTENT_TYPE, content_type));
+        response.body = Bytes::from(body);
+        response
     }
 
     /// RFC 9457 §3.1, with two members of our own.
@@ -292,34 +292,34 @@ mod tests {
         ErrorBodies::new(problem, None, pages.collect(), || None)
     }
 
-    fn told(answer: &Answer) -> (String, String) {
-        let kind = answer
+    fn told(response: &Response) -> (String, String) {
+        let kind = response
             .fields
             .iter()
             .find(|(name, _)| *name == header::CONTENT_TYPE);
         let kind = kind.map_or("", |(_, value)| value.to_str().unwrap());
         (
             kind.to_owned(),
-            String::from_utf8(answer.body.to_vec()).unwrap(),
+            String::from_utf8(response.body.to_vec()).unwrap(),
         )
     }
 
-    fn with_text(status: StatusCode, kind: &'static str, text: &'static str) -> Answer {
-        let mut answer =
-            Answer::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        answer.body = Bytes::from_static(text.as_bytes());
-        answer
+    fn with_text(status: StatusCode, kind: &'static str, text: &'static str) -> Response {
+        let mut response =
+            Response::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        response.body = Bytes::from_static(text.as_bytes());
+        response
     }
 
     #[test]
     fn a_problem_tells_status_reason_and_id() {
         let bodies = bodies(true, &[]);
-        let answer = bodies.dress(
-            Answer::empty(StatusCode::UNAUTHORIZED),
+        let response = bodies.dress(
+            Response::empty(StatusCode::UNAUTHORIZED),
             Some("expired"),
             Some("7"),
         );
-        let (kind, body) = told(&answer);
+        let (kind, body) = told(&response);
         assert_eq!(kind, "application/problem+json");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         let expected = serde_json::json!({
@@ -350,13 +350,13 @@ mod tests {
     #[test]
     fn successes_and_bodies_of_others_stay() {
         let bodies = bodies(true, &[]);
-        for answer in [
+        for response in [
             with_text(StatusCode::OK, "text/plain", "fine"),
             with_text(StatusCode::NOT_FOUND, "application/json", "{}"),
             with_text(StatusCode::UNAUTHORIZED, "application/problem+json", "{}"),
         ] {
-            let before = told(&answer);
-            assert_eq!(told(&bodies.dress(answer, Some("x"), Some("y"))), before);
+            let before = told(&response);
+            assert_eq!(told(&bodies.dress(response, Some("x"), Some("y"))), before);
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use crate::runtime::answer::{Answer, Fields};
+use crate::runtime::response::{Fields, Response};
 use crate::telemetry::hidden::Hidden;
 use crate::telemetry::observe;
 use crate::upstream::budget::Full;
@@ -68,7 +68,7 @@ pub enum Kind {
     /// `circuit breaker is open`, `rate limit exceded`: the backend is not called.
     Busy,
     /// A step rejected the call.
-    Refused,
+    Rejected,
     /// No token for the backend could be obtained.
     Credentials,
     /// The request cannot be turned into a call: a placeholder has no value, or the body is not JSON.
@@ -86,7 +86,7 @@ pub enum Report {
     Upstream(&'static str),
     /// `portcullis_http_bad_requests_total` with this reason.
     BadRequest(&'static str),
-    /// The word in the access log, and `portcullis_refused_total` with this reason.
+    /// The word in the access log, and `portcullis_rejected_total` with this reason.
     Note(&'static str),
 }
 
@@ -108,7 +108,7 @@ impl Kind {
             Kind::Decode => Report::Upstream("decode"),
             Kind::TooLarge => Report::Upstream("too_large"),
             Kind::Full => Report::Upstream("buffers_full"),
-            Kind::Busy | Kind::Refused => Report::Upstream("refused"),
+            Kind::Busy | Kind::Rejected => Report::Upstream("refused"),
             Kind::Credentials => Report::Upstream("credentials"),
             Kind::Request => Report::Upstream("request"),
             Kind::Script => Report::Upstream("script"),
@@ -140,7 +140,7 @@ impl Kind {
             | Kind::Decode
             | Kind::TooLarge
             | Kind::Busy
-            | Kind::Refused
+            | Kind::Rejected
             | Kind::Credentials
             | Kind::Request
             | Kind::Script
@@ -165,7 +165,7 @@ impl Kind {
             | Kind::Decode
             | Kind::TooLarge
             | Kind::Full
-            | Kind::Refused
+            | Kind::Rejected
             | Kind::Credentials
             | Kind::Request
             | Kind::Script => self.status(),
@@ -177,7 +177,7 @@ impl Kind {
     fn grpc_status(self) -> Option<StatusCode> {
         match self {
             Kind::Deadline => Some(StatusCode::GATEWAY_TIMEOUT),
-            Kind::Connect | Kind::Refused | Kind::Busy | Kind::Full | Kind::NoHosts => {
+            Kind::Connect | Kind::Rejected | Kind::Busy | Kind::Full | Kind::NoHosts => {
                 Some(StatusCode::SERVICE_UNAVAILABLE)
             }
             Kind::ClientGone
@@ -218,7 +218,7 @@ impl Kind {
             | Kind::TooLarge
             | Kind::Full
             | Kind::Busy
-            | Kind::Refused
+            | Kind::Rejected
             | Kind::Credentials
             | Kind::Request
             | Kind::Script
@@ -246,7 +246,7 @@ impl Kind {
             | Kind::TooLarge
             | Kind::Full
             | Kind::Busy
-            | Kind::Refused
+            | Kind::Rejected
             | Kind::Credentials
             | Kind::Request
             | Kind::Script
@@ -334,14 +334,14 @@ impl Failure {
     }
 
     /// The response to a client that caused the failure: plain text, as for requests that are rejected before routing.
-    pub fn answer(&self) -> Answer {
+    pub fn response(&self) -> Response {
         let reason = self.status.canonical_reason().unwrap_or_default();
-        let mut answer = Answer::empty(self.status).with(
+        let mut response = Response::empty(self.status).with(
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
-        answer.body = format!("{} {reason}", self.status.as_str()).into();
-        answer
+        response.body = format!("{} {reason}", self.status.as_str()).into();
+        response
     }
 
     /// The same failure for a client that speaks gRPC.

@@ -140,16 +140,16 @@ impl GraphQl {
         if body.trim_ascii().is_empty() {
             return Ok(configured);
         }
-        let refuse = |error: json::Error| Failure::new(Kind::Request, error.to_string());
+        let reject = |error: json::Error| Failure::new(Kind::Request, error.to_string());
         // They are written in the order of their names, from a tree.
         let _held = json::charge(body).map_err(|_| Failure::full())?;
-        let mut value = json::parse_whole(body).map_err(refuse)?;
+        let mut value = json::parse_whole(body).map_err(reject)?;
         let found = value.kind();
         let mut variables = match (value.as_object_mut(), found) {
             (Some(object), _) => std::mem::take(object),
             (None, json::Kind::Null) => Object::new(),
             (None, found) => {
-                return Err(refuse(json::Error::WrongType {
+                return Err(reject(json::Error::WrongType {
                     found: found.name(),
                     wanted: "map[string]interface {}",
                 }));

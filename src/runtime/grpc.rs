@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::runtime::answer::Answer;
+use crate::runtime::response::Response;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -24,12 +24,12 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The same rejection for gRPC: HTTP 200, with its status as the only trailer (a "Trailers-Only" response).
-pub fn refusal(mut answer: Answer) -> Answer {
-    let (code, message) = status(answer.status);
-    answer.fields.retain(|(name, _)| *name != CONTENT_TYPE);
-    answer.body = Bytes::new();
-    answer.status = StatusCode::OK;
-    answer
+pub fn rejection(mut response: Response) -> Response {
+    let (code, message) = status(response.status);
+    response.fields.retain(|(name, _)| *name != CONTENT_TYPE);
+    response.body = Bytes::new();
+    response.status = StatusCode::OK;
+    response
         .with(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
         .with(GRPC_STATUS, HeaderValue::from_static(code))
         .with(GRPC_MESSAGE, HeaderValue::from_static(message))
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn a_rejection_keeps_its_headers_and_loses_its_body() {
-        let mut answer = Answer::empty(StatusCode::UNAUTHORIZED).with(
+        let mut response = Response::empty(StatusCode::UNAUTHORIZED).with(
             http::header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer"),
         );
-        answer.body = Bytes::from_static(b"{}");
-        let told = refusal(answer);
+        response.body = Bytes::from_static(b"{}");
+        let told = rejection(response);
         assert_eq!((told.status, told.body.len()), (StatusCode::OK, 0));
         let value = |name: &HeaderName| {
             let found = told.fields.iter().find(|(other, _)| other == name);

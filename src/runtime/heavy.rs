@@ -42,7 +42,7 @@ impl From<Cut> for Failure {
             Cut::Deadline => Failure::deadline(),
             Cut::Busy => Failure {
                 status: StatusCode::SERVICE_UNAVAILABLE,
-                ..Failure::new(Kind::Refused, "too much heavy work at once")
+                ..Failure::new(Kind::Rejected, "too much heavy work at once")
             },
         }
     }

@@ -24,14 +24,12 @@
 //! service.
 
 pub mod address;
-pub mod answer;
 pub mod clock;
 pub mod decode;
 pub mod encode;
 pub mod errors;
 pub mod failure;
 pub mod flatmap;
-pub mod flights;
 pub mod forward;
 pub mod graphql;
 pub mod grpc;
@@ -42,9 +40,11 @@ pub mod pipe;
 pub mod pipeline;
 pub mod readiness;
 pub mod request;
+pub mod response;
 pub mod router;
 pub mod service;
 pub mod shape;
 pub mod signing;
+pub mod single_flights;
 pub mod step;
 pub mod template;

@@ -172,7 +172,7 @@ pub trait PipeStep: Send + Sync + fmt::Debug {
 /// A step that is closest to the wire: `modifier/martian`.
 pub trait CallStep: Send + Sync + fmt::Debug {
     /// Whether [`CallStep::response`] needs to be called. Otherwise a streamed response is not passed to the step.
-    fn sees_answers(&self) -> bool;
+    fn sees_responses(&self) -> bool;
 
     /// Called before the call is sent. Decides immediately, or returns a future to wait for. The common case
     /// allocates nothing.
@@ -195,7 +195,7 @@ pub enum Turn<'a> {
     /// Sends it with the body in the request, even if that is empty. The client's own body is not sent.
     Replace,
     /// Sends nothing. This is the response.
-    Answer(Reply),
+    Response(Reply),
     /// Sends nothing. The response is the result of this future, which is limited by the endpoint's deadline.
     Wait(Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + 'a>>),
 }
@@ -205,10 +205,10 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// The future failed.
-    pub async fn answer(self) -> Result<Option<Reply>, Failure> {
+    pub async fn response(self) -> Result<Option<Reply>, Failure> {
         match self {
             Turn::Send | Turn::Replace => Ok(None),
-            Turn::Answer(reply) => Ok(Some(reply)),
+            Turn::Response(reply) => Ok(Some(reply)),
             Turn::Wait(reply) => reply.await.map(Some),
         }
     }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use crate::jose::Claims;
-use crate::runtime::answer::Fields;
+use crate::runtime::response::Fields;
 
 /// The head of a request as the client sent it, borrowed from the server's own structures.
 #[derive(Debug, Clone, Copy)]
@@ -85,9 +85,9 @@ pub struct Notes {
     /// The claims of the verified token, for `{JWT.x}` and for later steps.
     pub claims: Option<Arc<Claims>>,
     /// Why a step rejected the request, as one word for the access log and the metrics: `expired`, `rate_limited`, ….
-    pub refused: Option<&'static str>,
+    pub rejected: Option<&'static str>,
     /// Whether the token was rejected. `refused` is then one of the closed list of token reasons.
-    pub token_refused: bool,
+    pub token_rejected: bool,
     /// Lines that the access log prints after its own, as `Error #01: …`.
     pub errors: SmallVec<[Cow<'static, str>; 1]>,
     /// The client's body, if a step requested it ([`crate::runtime::step::EndpointStep::needs_body`]). A step may

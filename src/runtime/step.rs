@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::runtime::answer::{Answer, Fields};
 use crate::runtime::failure::Failure;
-use crate::runtime::flights::{Digest, Flights};
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::{Fields, Response};
+use crate::runtime::single_flights::{Digest, SingleFlights};
 use crate::upstream::{Incoming, Outgoing};
 
 /// A step around the router. It sees every request, including those that end in 404 or 405.
@@ -27,7 +27,7 @@ pub trait ServiceStep: Send + Sync + fmt::Debug {
 
     /// Inspects a request before it is routed. Headers for the later response are added to
     /// [`Notes::response_fields`]. `Some` is the response, and the request is not processed further.
-    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer>;
+    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response>;
 }
 
 /// A step around one endpoint. It sees the requests that were routed to it.
@@ -54,7 +54,7 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
 )]
 pub enum Gate<'a> {
     Pass,
-    Refuse(Answer),
+    Reject(Response),
     /// The decision comes later: see [`Gate::wait`].
     Wait(Wait<'a>),
 }
@@ -170,20 +170,25 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
     fn lookup(&self, key: &CacheKey, sent: &HeaderMap) -> Lookup;
 
     /// Offers a response of the upstream. `sent` are the headers of the call that fetched it.
-    fn store(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming);
+    fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming);
 
     /// Called with a 304 for a stale entry. Returns the stored response with its headers updated.
-    fn revalidated(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming) -> Option<Incoming>;
+    fn revalidated(
+        &self,
+        key: &CacheKey,
+        sent: &HeaderMap,
+        response: &Incoming,
+    ) -> Option<Incoming>;
 
     /// Called if the upstream failed or responded with 5xx. Returns a stale response that may be used instead
     /// (`stale-if-error`).
     fn on_error(&self, key: &CacheKey, sent: &HeaderMap) -> Option<Incoming>;
 
     /// The calls in progress that fill the cache.
-    fn flights(&self) -> &Flights;
+    fn single_flights(&self) -> &SingleFlights;
 
     /// How long a call waits for an equal one, if its request ends in `remaining`. Zero means not at all.
-    fn patience(&self, remaining: Duration) -> Duration;
+    fn timeout(&self, remaining: Duration) -> Duration;
 }
 
 /// The key of a stored response.
@@ -207,7 +212,7 @@ pub enum Lookup {
     /// The client requires a response of the upstream (`no-cache`).
     Bypass,
     /// The client requires `only-if-cached`, and nothing is stored.
-    Refused,
+    Rejected,
 }
 
 /// The source of the `Authorization` of a backend call: see `upstream::credentials`.

@@ -17,13 +17,13 @@ use pingora_core::protocols::http::ServerSession;
 use crate::runtime::listen::MAX_FIELDS;
 use crate::server::accept::{App, Guest};
 use crate::server::conn::Conn;
-use crate::server::front::{refuse, take_request};
+use crate::server::front::{reject, take_request};
 use crate::server::head::{BadHead, HeadFacts, HeadReader};
 use crate::server::socket;
 
 /// The timeout of a request head, of a request body, and of each write of the response. Users of these pages are
 /// never slow.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of one whole request.
 const EXCHANGE: Duration = Duration::from_secs(30);
 /// How long a connection may be idle. Monitoring systems usually send a request every 15 seconds.
@@ -122,7 +122,7 @@ impl Side {
         } = guest;
         let stop = closing.clone();
         let mut conn = Box::new(Conn::plain(socket::plain(tcp, peer)));
-        let mut idle = PATIENCE;
+        let mut idle = TIMEOUT;
         loop {
             place.waits();
             if conn.ahead().is_empty() {
@@ -143,9 +143,9 @@ impl Side {
             place.asked();
             let request = take_request(&mut conn, facts).ok()?;
             let mut session = ServerSession::new_http1(conn);
-            session.set_read_timeout(Some(PATIENCE));
-            session.set_write_timeout(Some(PATIENCE));
-            session.set_total_drain_timeout(Some(PATIENCE));
+            session.set_read_timeout(Some(TIMEOUT));
+            session.set_write_timeout(Some(TIMEOUT));
+            session.set_total_drain_timeout(Some(TIMEOUT));
             session.set_pipelined_prefix(request);
             let answered = self.pages.process_new_http(session, &stop);
             let reused = pingora_timeout::timeout(EXCHANGE, answered).await.ok()??;
@@ -156,7 +156,7 @@ impl Side {
     }
 }
 
-/// The next head, complete within [`PATIENCE`]. Otherwise the client has received an error.
+/// The next head, complete within [`TIMEOUT`]. Otherwise the client has received an error.
 async fn head(conn: &mut Conn) -> Option<HeadFacts> {
     let mut reader = HeadReader::new(MAX_HEAD_BYTES, MAX_FIELDS);
     let whole = async {
@@ -171,12 +171,12 @@ async fn head(conn: &mut Conn) -> Option<HeadFacts> {
             }
         }
     };
-    let status = match pingora_timeout::timeout(PATIENCE, whole).await {
+    let status = match pingora_timeout::timeout(TIMEOUT, whole).await {
         Ok(Ok(facts)) => return facts,
         Ok(Err(bad)) => BadHead::status_line(bad),
         Err(_) => "408 Request Timeout",
     };
-    refuse(conn, status).await;
+    reject(conn, status).await;
     None
 }
 
@@ -200,9 +200,9 @@ struct Pages {
 #[async_trait]
 impl ServeHttp for Pages {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let body = match pingora_timeout::timeout(PATIENCE, whole_body(session)).await {
+        let body = match pingora_timeout::timeout(TIMEOUT, whole_body(session)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(refusal)) => return refusal,
+            Ok(Err(rejection)) => return rejection,
             Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "408 request timeout"),
         };
         let request = session.req_header();

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::forward::QueryRules;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::request::Head;
+use crate::runtime::response::{Branding, Response};
 use crate::telemetry::mask::{is_secret, masked, masked_query};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -20,7 +20,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 /// `GET /__health`: the response of KrakenD, with a plain time (KrakenD's monotonic suffix is an artefact).
 ///
 /// The text is created once per second and thread, because probes are frequent and need no finer time.
-pub fn health() -> Answer {
+pub fn health() -> Response {
     thread_local! {
         static MADE: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
     }
@@ -34,15 +34,15 @@ pub fn health() -> Answer {
         }
         body.clone()
     });
-    Answer {
+    Response {
         body,
-        ..json_answer(StatusCode::OK, String::new())
+        ..json_response(StatusCode::OK, String::new())
     }
 }
 
 /// `GET /__ready`: 200 while requests are accepted, 503 before the first key sets have arrived and while the process
 /// is draining.
-pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Answer {
+pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Response {
     let (status, word) = if draining {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
     } else if readiness.is_some_and(|readiness| !readiness.is_ready()) {
@@ -50,11 +50,11 @@ pub fn ready(draining: bool, readiness: Option<&Readiness>) -> Answer {
     } else {
         (StatusCode::OK, "ready")
     };
-    json_answer(status, format!(r#"{{"status":"{word}"}}"#))
+    json_response(status, format!(r#"{{"status":"{word}"}}"#))
 }
 
 /// `/__debug/*`: logs the request at DEBUG and responds with `pong`.
-pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
+pub fn debug(head: &Head<'_>, body: &Bytes) -> Response {
     log::debug!("Method: {}", head.method);
     log::debug!("URL: {}", head.path);
     log::debug!("Query: {}", masked_query(head.query.unwrap_or_default()));
@@ -69,11 +69,11 @@ pub fn debug(head: &Head<'_>, body: &Bytes) -> Answer {
         );
     }
     log::debug!("Body: {}", shown_body(head, body));
-    json_answer(StatusCode::OK, r#"{"message":"pong"}"#.to_owned())
+    json_response(StatusCode::OK, r#"{"message":"pong"}"#.to_owned())
 }
 
 /// `/__echo/*`: the request as JSON, with members in KrakenD's order.
-pub fn echo(head: &Head<'_>, body: &Bytes) -> Answer {
+pub fn echo(head: &Head<'_>, body: &Bytes) -> Response {
     let uri = match head.query {
         Some(query) => format!("{}?{query}", head.path),
         None => head.path.to_owned(),
@@ -111,7 +111,7 @@ pub fn echo(head: &Head<'_>, body: &Bytes) -> Answer {
         let _ = write!(out, "{comma}\"{name}\":{}", for_html(&value.to_string()));
     }
     out.push('}');
-    json_answer(StatusCode::OK, out)
+    json_response(StatusCode::OK, out)
 }
 
 /// JSON with `<`, `>` and `&` escaped as in KrakenD. These characters occur only in strings.
@@ -121,11 +121,11 @@ fn for_html(json: &str) -> String {
         .replace('&', "\\u0026")
 }
 
-fn json_answer(status: StatusCode, body: String) -> Answer {
-    let mut answer = Answer::empty(status).with(header::CONTENT_TYPE, JSON);
-    answer.body = Bytes::from(body);
-    answer.branding = Branding::None;
-    answer
+fn json_response(status: StatusCode, body: String) -> Response {
+    let mut response = Response::empty(status).with(header::CONTENT_TYPE, JSON);
+    response.body = Bytes::from(body);
+    response.branding = Branding::None;
+    response
 }
 
 /// Parses a query as KrakenD does: pairs with a `;` or an invalid escape are dropped.

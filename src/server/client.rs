@@ -10,10 +10,10 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use crate::runtime::answer::Fields;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::Downstream;
 use crate::runtime::request::Head;
+use crate::runtime::response::Fields;
 use crate::server::gateway::{Active, head_of};
 use crate::server::{body, respond};
 use crate::upstream::{Piece, Source};

@@ -35,7 +35,7 @@ impl ClientAuth {
 
 /// Why a handshake failed, if the reason was the client's certificate. This is logged visibly, because the client
 /// only receives an alert.
-pub fn refused_certificate(error: &std::io::Error) -> Option<String> {
+pub fn rejected_certificate(error: &std::io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(why) => Some(certificate_words(&why.to_string()).to_owned()),
         Error::NoCertificatesPresented => Some("the client showed none".to_owned()),

@@ -33,9 +33,9 @@ const MAX_AHEAD_BYTES: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_millis(500);
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 /// How long a client may stop within a request or a response before it makes room for others, if places are scarce.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for an HTTP/2 connection, which may be silent because it waits for responses.
-const H2_PATIENCE: Duration = Duration::from_secs(10);
+const H2_TIMEOUT: Duration = Duration::from_secs(10);
 /// The initial size of the buffer for heads. Most heads fit.
 const HEAD_BUFFER_BYTES: usize = 4096;
 
@@ -61,7 +61,7 @@ pub struct Conn {
     /// Records that the client keeps the connection waiting, if places are limited.
     watch: Option<Watch>,
     /// How long the client may do so. `None` for other protocols, which have their own timeouts.
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 /// How many bytes after its head belong to a request.
@@ -95,7 +95,7 @@ impl Conn {
             discarded: 0,
             unflushed: false,
             watch: None,
-            patience: None,
+            timeout: None,
         }
     }
 
@@ -131,7 +131,7 @@ impl Conn {
             discarded: 0,
             unflushed: false,
             watch: None,
-            patience: None,
+            timeout: None,
         }
     }
 
@@ -144,7 +144,7 @@ impl Conn {
     pub fn into_h2(mut self) -> Conn {
         self.alpn = Some(ALPN::H2);
         self.budget = u64::MAX;
-        self.patience = Some(H2_PATIENCE);
+        self.timeout = Some(H2_TIMEOUT);
         self
     }
 
@@ -187,7 +187,7 @@ impl Conn {
     /// The first bytes of a chunked body are not a chunk.
     pub fn begin_request(&mut self, head: usize, body: Body) -> Result<BytesMut, BadChunk> {
         self.chunks = None;
-        self.patience = (body != Body::Opaque).then_some(PATIENCE);
+        self.timeout = (body != Body::Opaque).then_some(TIMEOUT);
         let there = self.ahead.len() as u64;
         match body {
             Body::Length(body) => {
@@ -281,14 +281,14 @@ impl Conn {
         cx: &mut Context<'_>,
         polled: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let (Some(watch), Some(patience)) = (&mut self.watch, self.patience) else {
+        let (Some(watch), Some(timeout)) = (&mut self.watch, self.timeout) else {
             return polled;
         };
         if polled.is_ready() {
             watch.moved();
             return polled;
         }
-        watch.poll_stalled(cx, patience).map(|()| {
+        watch.poll_stalled(cx, timeout).map(|()| {
             let reason = "the client is silent, and others need its place";
             Err(io::Error::new(io::ErrorKind::TimedOut, reason))
         })
@@ -511,10 +511,10 @@ mod tests {
             AsyncWriteExt::shutdown(&mut conn).await.unwrap();
             conn.discarded
         });
-        let mut answer = String::new();
+        let mut response = String::new();
         client.write_all(&[b'x'; 10_000]).await.unwrap();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "413");
+        client.read_to_string(&mut response).await.unwrap();
+        assert_eq!(response, "413");
         client.shutdown().await.unwrap();
         assert!(closing.await.unwrap() > 50_000, "the rest was not read");
     }

@@ -30,7 +30,7 @@ const MAX_LINE_BYTES: u64 = 64;
 /// The maximum length of a reply that a client reads.
 const MAX_REPLY_BYTES: u64 = 4 << 20;
 /// The timeout of a client's request.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout of a whole exchange. A large configuration takes time to load.
 const CONVERSATION: Duration = Duration::from_secs(60);
 /// The maximum number of concurrent exchanges.
@@ -44,7 +44,7 @@ pub struct Ask {
 
 impl Ask {
     /// Sends the result to the waiting sender.
-    pub fn answer(self, outcome: Result<(), String>) {
+    pub fn response(self, outcome: Result<(), String>) {
         if let Some(reply) = self.reply {
             let _ = reply.send(outcome);
         }
@@ -132,7 +132,7 @@ async fn converse(stream: UnixStream, orders: &Orders) -> io::Result<()> {
     let reply = if may_order(peer) {
         let mut line = Vec::new();
         let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
-        tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
+        tokio::time::timeout(TIMEOUT, reader.read_until(b'\n', &mut line)).await??;
         reply(line.trim_ascii(), orders).await
     } else {
         let me = geteuid().as_raw();
@@ -176,7 +176,7 @@ fn may_order(peer: u32) -> bool {
 pub enum Outcome {
     Done,
     /// The process has rejected it, for this reason.
-    Refused(String),
+    Rejected(String),
     /// There is no process to call, or it cannot be reached, for this reason.
     NobodyThere(String),
 }
@@ -187,7 +187,7 @@ pub fn reload(port: u16) -> Outcome {
         Err(reason) => Outcome::NobodyThere(reason),
         Ok(reply) => match reply.split_once('\n') {
             Some(("reloaded", _)) => Outcome::Done,
-            Some((_, reason)) => Outcome::Refused(reason.trim_end().to_owned()),
+            Some((_, reason)) => Outcome::Rejected(reason.trim_end().to_owned()),
             None => Outcome::NobodyThere("the gateway ended without an answer".to_owned()),
         },
     }

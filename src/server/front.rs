@@ -19,18 +19,18 @@ use pingora_proxy::HttpProxy;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep};
 
-use crate::runtime::answer::Answer;
 use crate::runtime::listen::Limits;
+use crate::runtime::response::Response;
 use crate::server::accept::{App, Guest};
 use crate::server::chunks::BadChunk;
-use crate::server::client_auth::refused_certificate;
+use crate::server::client_auth::rejected_certificate;
 use crate::server::conn::{Body, Conn};
 use crate::server::gateway::{Gateway, Shared};
+use crate::server::handshakes::HandshakeLimiter;
 use crate::server::head::{BadHead, BodyFraming, HeadFacts, HeadReader};
 use crate::server::rewrite::usual_form;
 use crate::server::room::Place;
 use crate::server::tls::Certificates;
-use crate::server::turns::Turns;
 use crate::server::{proxy_protocol, quick, socket};
 use crate::telemetry::metrics::ConnectionGuard;
 
@@ -52,7 +52,7 @@ pub struct Front {
     shared: Arc<Shared>,
     /// True once clients should move to another gateway.
     leaving: ShutdownWatch,
-    turns: Turns,
+    handshakes: HandshakeLimiter,
 }
 
 /// The result of waiting for a head.
@@ -61,7 +61,7 @@ enum Wait {
     Http2,
     /// Nothing arrived, the client closed the connection, or the process is stopping.
     Over,
-    Refused(BadHead),
+    Rejected(BadHead),
     /// The head did not arrive in time.
     Slow,
 }
@@ -83,7 +83,7 @@ impl Front {
             certificates,
             shared,
             leaving,
-            turns: Turns::new(workers),
+            handshakes: HandshakeLimiter::new(workers),
         }
     }
 
@@ -144,13 +144,13 @@ impl Front {
         let socket = pingora_core::protocols::GetSocketDigest::get_socket_digest(&conn);
         let acceptor = TlsAcceptor::from(certificates.server_config());
         let stream: Stream = Box::new(conn.into_h2());
-        let accept = self.turns.take(acceptor.accept(stream));
+        let accept = self.handshakes.take(acceptor.accept(stream));
         // As long as a head may take: to the client, this is the wait for its request.
-        let patience = self.limits.head.min(HANDSHAKE_TIMEOUT);
+        let timeout = self.limits.head.min(HANDSHAKE_TIMEOUT);
         place.waits();
         let accepted = tokio::select! {
             biased;
-            accepted = pingora_timeout::timeout(patience, accept) => accepted,
+            accepted = pingora_timeout::timeout(timeout, accept) => accepted,
             () = place.is_needed() => return None,
         };
         place.works();
@@ -158,7 +158,7 @@ impl Front {
             Ok(Ok(stream)) => Some(Conn::tls(stream, socket)),
             Ok(Err(error)) => {
                 self.shared.metrics.tls_handshake_failed();
-                match refused_certificate(&error) {
+                match rejected_certificate(&error) {
                     Some(why) => log::warn!(
                         "[SERVICE: Gateway] TLS: the certificate of a client is refused: {why}"
                     ),
@@ -177,10 +177,10 @@ impl Front {
     async fn not_plain(&self, mut conn: Conn, place: &Place) -> Option<Conn> {
         if conn.ahead().is_empty() {
             place.waits();
-            let patience = self.limits.head.min(HANDSHAKE_TIMEOUT);
+            let timeout = self.limits.head.min(HANDSHAKE_TIMEOUT);
             let first = tokio::select! {
                 biased;
-                first = pingora_timeout::timeout(patience, conn.fill()) => first,
+                first = pingora_timeout::timeout(timeout, conn.fill()) => first,
                 () = place.is_needed() => return None,
             };
             if !matches!(first, Ok(Ok(count)) if count > 0) {
@@ -244,25 +244,25 @@ impl Front {
                     return None;
                 }
                 Wait::Over => return None,
-                Wait::Refused(BadHead::RequestLine) if self.is_no_http(&mut conn) => {
+                Wait::Rejected(BadHead::RequestLine) if self.is_no_http(&mut conn) => {
                     self.shared.metrics.bad_request("preface");
                     return None;
                 }
-                Wait::Refused(bad) => {
+                Wait::Rejected(bad) => {
                     self.shared.metrics.bad_request(bad.as_str());
                     log::info!(
                         "refused a malformed request from {}: {}",
                         peer(&conn),
                         bad.as_str()
                     );
-                    self.refuse(&mut conn, bad.status_line(), bad.as_str())
+                    self.reject(&mut conn, bad.status_line(), bad.as_str())
                         .await;
                     return None;
                 }
                 Wait::Slow => {
                     self.shared.metrics.bad_request("slow_head");
                     let status = "408 Request Timeout";
-                    self.refuse(&mut conn, status, "slow_head").await;
+                    self.reject(&mut conn, status, "slow_head").await;
                     return None;
                 }
             };
@@ -271,7 +271,7 @@ impl Front {
             }
             let Ok(request) = take_request(&mut conn, facts) else {
                 self.shared.metrics.bad_request("chunk");
-                self.refuse(&mut conn, "400 Bad Request", "chunk").await;
+                self.reject(&mut conn, "400 Bad Request", "chunk").await;
                 return None;
             };
             let mut session = ServerSession::new_http1(conn);
@@ -287,19 +287,19 @@ impl Front {
     }
 
     /// Rejects what is not a request, with the body that the file gives to errors.
-    async fn refuse(&self, conn: &mut Conn, status: &str, reason: &str) {
+    async fn reject(&self, conn: &mut Conn, status: &str, reason: &str) {
         let code = status.split(' ').next().unwrap_or_default();
         let active = self.shared.active.load_full();
         let (Some(errors), Ok(code)) = (&active.service.errors, code.parse()) else {
-            return refuse(conn, status).await;
+            return reject(conn, status).await;
         };
         let id = errors.id();
         let id = id.as_ref().and_then(|id| id.to_str().ok());
-        let answer = errors.dress(Answer::empty(code), Some(reason), id);
-        let Some((_, kind)) = answer.fields.first() else {
-            return refuse(conn, status).await;
+        let response = errors.dress(Response::empty(code), Some(reason), id);
+        let Some((_, kind)) = response.fields.first() else {
+            return reject(conn, status).await;
         };
-        refuse_with(conn, status, kind.as_bytes(), &answer.body).await;
+        reject_with(conn, status, kind.as_bytes(), &response.body).await;
     }
 
     /// Responds to a health probe without a session. `false` if the request must be handled normally, `None` if the
@@ -389,7 +389,7 @@ impl Front {
         match reader.advance(bytes) {
             Ok(Some(facts)) => Some(Wait::Head(facts)),
             Ok(None) => None,
-            Err(bad) => Some(Wait::Refused(bad)),
+            Err(bad) => Some(Wait::Rejected(bad)),
         }
     }
 }
@@ -400,7 +400,7 @@ impl App for Front {
     fn admit(&self) -> Option<ConnectionGuard> {
         let guard = ConnectionGuard::open(&self.shared.metrics, self.limits.max_connections);
         if guard.is_none() {
-            self.shared.metrics.connection_refused();
+            self.shared.metrics.connection_rejected();
         }
         guard
     }
@@ -474,7 +474,7 @@ pub(super) fn take_request(
 struct Pause<'a> {
     place: &'a Place,
     /// The timeout for the next request: a client that has sent nothing yet gets no longer than a head may take.
-    patience: Duration,
+    timeout: Duration,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
     end: BoxFuture<'static, ()>,
@@ -485,7 +485,7 @@ impl Pause<'_> {
         let is_needed = place.is_needed();
         Pause {
             place,
-            patience: limits.head,
+            timeout: limits.head,
             idle: limits.idle,
             timer: Box::pin(tokio::time::sleep(limits.head.min(limits.idle))),
             end: Box::pin(async move {
@@ -502,7 +502,7 @@ impl Pause<'_> {
     /// long, the process is stopping, or another client needs the place.
     async fn first_byte(&mut self, conn: &mut Conn) -> bool {
         let began = Instant::now();
-        let patience = std::mem::replace(&mut self.patience, self.idle);
+        let timeout = std::mem::replace(&mut self.timeout, self.idle);
         self.place.waits();
         loop {
             tokio::select! {
@@ -513,10 +513,10 @@ impl Pause<'_> {
                 }
                 () = self.timer.as_mut() => {
                     // The timer was set for an earlier request, so its deadline is not valid.
-                    if began.elapsed() >= patience {
+                    if began.elapsed() >= timeout {
                         return false;
                     }
-                    self.timer.as_mut().reset(began + patience);
+                    self.timer.as_mut().reset(began + timeout);
                 }
                 () = &mut self.end => return false,
             }
@@ -538,8 +538,8 @@ fn peer(conn: &Conn) -> String {
 }
 
 /// Writes a rejection without a session and ends the connection: there is no request that a session could handle.
-pub(super) async fn refuse(conn: &mut Conn, status: &str) {
-    refuse_with(
+pub(super) async fn reject(conn: &mut Conn, status: &str) {
+    reject_with(
         conn,
         status,
         b"text/plain; charset=utf-8",
@@ -548,7 +548,7 @@ pub(super) async fn refuse(conn: &mut Conn, status: &str) {
     .await;
 }
 
-async fn refuse_with(conn: &mut Conn, status: &str, content_type: &[u8], body: &[u8]) {
+async fn reject_with(conn: &mut Conn, status: &str, content_type: &[u8], body: &[u8]) {
     let status = format!("HTTP/1.1 {status}\r\nContent-Type: ");
     let rest = format!(
         "\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",

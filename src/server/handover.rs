@@ -25,7 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::server::listeners::{self, Listeners};
 
 /// How long a new process waits for the sockets while another process uses the address.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it checks whether the address is free, and how often the old process checks for the new one.
 const POLL: Duration = Duration::from_millis(20);
 /// The new process loads its configuration before it requests the sockets, so it is ready soon after.
@@ -70,12 +70,12 @@ pub async fn take(path: &Path, address: SocketAddr) -> io::Result<Taken> {
     let _ = std::fs::remove_file(path);
     let socket = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let taken = tokio::time::timeout(PATIENCE, taken(&socket, address)).await;
+    let taken = tokio::time::timeout(TIMEOUT, taken(&socket, address)).await;
     let _ = std::fs::remove_file(path);
     taken.map_err(|_| {
         io::Error::other(format!(
             "{address} is in use, and for {} s nobody has handed it over: send SIGQUIT or SIGUSR2 to the process that listens there",
-            PATIENCE.as_secs()
+            TIMEOUT.as_secs()
         ))
     })
 }
@@ -163,8 +163,8 @@ pub enum GiveError {
 ///
 /// # Errors
 /// There is none, or it belongs to another user.
-pub async fn find(path: &Path, patience: Duration) -> Result<UnixStream, GiveError> {
-    let end = tokio::time::Instant::now() + patience;
+pub async fn find(path: &Path, timeout: Duration) -> Result<UnixStream, GiveError> {
+    let end = tokio::time::Instant::now() + timeout;
     loop {
         match UnixStream::connect(path).await {
             Ok(taker) => {
@@ -189,8 +189,8 @@ pub async fn give(mut taker: UnixStream, listeners: &Listeners) -> Result<(), Gi
     taker.writable().await?;
     send(taker.as_fd(), message.as_bytes(), &descriptors)?;
     let mut word = [0; WORD.len()];
-    let answer = tokio::time::timeout(READY, taker.read_exact(&mut word)).await;
-    match answer {
+    let response = tokio::time::timeout(READY, taker.read_exact(&mut word)).await;
+    match response {
         Ok(Ok(_)) if word == *WORD => Ok(()),
         Ok(Ok(_)) => Err(io::Error::other("its answer is not understood").into()),
         Ok(Err(error)) => Err(error.into()),

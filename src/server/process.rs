@@ -191,9 +191,9 @@ impl Process {
                     let gone = self.upgrade(&mut signals).await;
                     self.go(gone, "Upgrade", &mut signals).await;
                 }
-                Event::Signal(Told::Reload) => Ask::default().answer(self.reload()),
+                Event::Signal(Told::Reload) => Ask::default().response(self.reload()),
                 Event::Signal(Told::ReopenLogs) => self.loader.reopen_logs(),
-                Event::Ask(ask) => ask.answer(self.reload()),
+                Event::Ask(ask) => ask.response(self.reload()),
             }
         }
     }

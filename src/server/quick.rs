@@ -35,17 +35,17 @@ pub fn health(
         return None;
     }
     let started = Instant::now();
-    let answer = builtin::health();
+    let response = builtin::health();
     out.clear();
     out.extend_from_slice(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ",
     );
-    out.extend_from_slice(itoa::Buffer::new().format(answer.body.len()).as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(response.body.len()).as_bytes());
     out.extend_from_slice(b"\r\nDate: ");
     out.extend_from_slice(get_cached_date().as_bytes());
     out.extend_from_slice(b"\r\nConnection: keep-alive\r\n\r\n");
-    out.extend_from_slice(&answer.body);
-    active.probed(path, peer, answer.body.len() as u64, started.elapsed());
+    out.extend_from_slice(&response.body);
+    active.probed(path, peer, response.body.len() as u64, started.elapsed());
     Some(())
 }
 

@@ -8,8 +8,8 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use crate::runtime::answer::{Answer, Branding, Fields};
 use crate::runtime::grpc;
+use crate::runtime::response::{Branding, Fields, Response};
 use crate::runtime::service::Options;
 use crate::server::gateway::Active;
 use crate::upstream::trimmed;
@@ -41,24 +41,24 @@ const UPSTREAM_CORS: [header::HeaderName; 5] = [
 pub async fn write(
     session: &mut Session,
     options: &Options,
-    answer: Answer,
+    response: Response,
     extra: &Fields,
 ) -> Result<()> {
-    let answer = if answer.status.as_u16() >= 400
+    let response = if response.status.as_u16() >= 400
         && session.is_http2()
         && grpc::is_grpc(&session.req_header().headers)
     {
-        grpc::refusal(answer)
+        grpc::rejection(response)
     } else {
-        answer
+        response
     };
     let head_only = session.req_header().method == Method::HEAD;
-    let header = header_of(&answer, options, extra)?;
+    let header = header_of(&response, options, extra)?;
     keep_connection(session);
-    let body = if head_only || bodiless(answer.status) {
+    let body = if head_only || bodiless(response.status) {
         Bytes::new()
     } else {
-        answer.body
+        response.body
     };
     write_header(session, header, body.is_empty()).await?;
     if !body.is_empty() {
@@ -100,26 +100,26 @@ fn in_http10(session: &mut Session, header: &mut ResponseHeader, alone: bool) {
     }
 }
 
-fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<ResponseHeader> {
-    let size = answer.fields.len() + extra.len() + 6;
+fn header_of(response: &Response, options: &Options, extra: &Fields) -> Result<ResponseHeader> {
+    let size = response.fields.len() + extra.len() + 6;
     // Custom spelling is only needed for the gateway's own names. Pingora knows the spelling of common ones.
-    let usual = answer.branding == Branding::None
-        && answer
+    let usual = response.branding == Branding::None
+        && response
             .fields
             .iter()
             .all(|(name, _)| *name == header::CONTENT_TYPE);
     let mut header = if usual {
         let mut parts = http::Response::new(()).into_parts().0;
-        parts.status = answer.status;
+        parts.status = response.status;
         parts.headers = HeaderMap::with_capacity(size);
-        for (name, value) in &answer.fields {
+        for (name, value) in &response.fields {
             parts.headers.append(name, trimmed(value));
         }
         ResponseHeader::from(parts)
     } else {
-        let mut header = ResponseHeader::build(answer.status, Some(size))?;
-        brand(&mut header, options, answer.branding)?;
-        for (name, value) in &answer.fields {
+        let mut header = ResponseHeader::build(response.status, Some(size))?;
+        brand(&mut header, options, response.branding)?;
+        for (name, value) in &response.fields {
             match *name {
                 header::WWW_AUTHENTICATE => header.append_header("WWW-Authenticate", value)?,
                 header::RETRY_AFTER => header.append_header("Retry-After", value)?,
@@ -129,8 +129,8 @@ fn header_of(answer: &Answer, options: &Options, extra: &Fields) -> Result<Respo
         header
     };
     replace(&mut header, extra)?;
-    if !bodiless(answer.status) {
-        header.insert_header(header::CONTENT_LENGTH, answer.body.len())?;
+    if !bodiless(response.status) {
+        header.insert_header(header::CONTENT_LENGTH, response.body.len())?;
     }
     Ok(header)
 }

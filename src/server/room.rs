@@ -42,7 +42,7 @@ pub struct Seat {
     /// Milliseconds since the room was created, plus one. 0 while a request is handled.
     waiting_since: AtomicU64,
     /// How many milliseconds the client may keep its own request waiting; 0 between requests.
-    patience: AtomicU64,
+    timeout: AtomicU64,
     /// Whether the client has ever sent a complete head.
     spoke: AtomicBool,
     /// Another client needs the place. Never reset.
@@ -58,9 +58,9 @@ impl Seat {
             return None;
         }
         let silent = now - since.min(now);
-        let patience = self.patience.load(Ordering::Relaxed);
-        if patience > 0 {
-            return (silent >= patience).then_some((2, since));
+        let timeout = self.timeout.load(Ordering::Relaxed);
+        if timeout > 0 {
+            return (silent >= timeout).then_some((2, since));
         }
         let class = if self.spoke.load(Ordering::Relaxed) {
             if silent < GRACE_BETWEEN {
@@ -119,10 +119,10 @@ impl Watch {
 
     /// The client has sent or read nothing. Ready when this has lasted longer than `patience` and another client needs
     /// the place.
-    pub fn poll_stalled(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+    pub fn poll_stalled(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         if self.seat.waiting_since.load(Ordering::Relaxed) == 0 {
-            let patience = patience.as_millis() as u64;
-            self.seat.patience.store(patience, Ordering::Relaxed);
+            let timeout = timeout.as_millis() as u64;
+            self.seat.timeout.store(timeout, Ordering::Relaxed);
             self.seat
                 .waiting_since
                 .store(self.room.now(), Ordering::Relaxed);
@@ -221,7 +221,7 @@ impl Place {
     /// Records that the connection waits for its client.
     pub fn waits(&self) {
         if let Some((_, seat)) = &self.seat {
-            seat.patience.store(0, Ordering::Relaxed);
+            seat.timeout.store(0, Ordering::Relaxed);
             seat.waiting_since.store(self.room.now(), Ordering::Relaxed);
         }
     }
@@ -314,28 +314,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_stops_within_a_request_leaves_after_a_while() {
-        const PATIENCE: Duration = Duration::from_millis(40);
+        const TIMEOUT: Duration = Duration::from_millis(40);
         let room = Room::new(2, 100);
         let (stalled, moving) = (room.place().await, room.place().await);
         let (mut first, mut second) = (stalled.watch().unwrap(), moving.watch().unwrap());
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(first.poll_stalled(&mut cx, PATIENCE).is_pending());
-        assert!(second.poll_stalled(&mut cx, PATIENCE).is_pending());
+        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_pending());
+        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
         room.make_room();
-        assert!(
-            first.poll_stalled(&mut cx, PATIENCE).is_pending(),
-            "at once"
-        );
-        tokio::time::sleep(PATIENCE * 2).await;
+        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_pending(), "at once");
+        tokio::time::sleep(TIMEOUT * 2).await;
         second.moved();
-        assert!(second.poll_stalled(&mut cx, PATIENCE).is_pending());
+        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
         assert!(
-            first.poll_stalled(&mut cx, PATIENCE).is_pending(),
+            first.poll_stalled(&mut cx, TIMEOUT).is_pending(),
             "nobody asked"
         );
         room.make_room();
-        assert!(first.poll_stalled(&mut cx, PATIENCE).is_ready());
-        assert!(second.poll_stalled(&mut cx, PATIENCE).is_pending());
+        assert!(first.poll_stalled(&mut cx, TIMEOUT).is_ready());
+        assert!(second.poll_stalled(&mut cx, TIMEOUT).is_pending());
     }
 
     #[tokio::test]

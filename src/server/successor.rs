@@ -11,7 +11,7 @@ use crate::server::handover::{self, GiveError};
 use crate::server::listeners::Listeners;
 
 /// How long a new process may take to load its configuration and to request the sockets.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often to check whether it does.
 const POLL: Duration = Duration::from_millis(20);
@@ -61,7 +61,7 @@ impl Successor {
             .spawn()
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
         let mut child = Started(Some(child));
-        let waiting = tokio::time::timeout(PATIENCE, child.waits(path));
+        let waiting = tokio::time::timeout(TIMEOUT, child.waits(path));
         let taker = waiting.await.map_err(|_| "it took too long".to_owned())??;
         handover::give(taker, listeners)
             .await

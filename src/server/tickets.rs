@@ -291,11 +291,11 @@ fn now() -> u64 {
 }
 
 fn read(path: &Path) -> Result<Ring, PemError> {
-    let refused = |reason: String| PemError {
+    let rejected = |reason: String| PemError {
         path: path.to_owned(),
         reason,
     };
-    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| rejected(error.to_string()))?;
     let mut keys = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -303,18 +303,18 @@ fn read(path: &Path) -> Result<Ring, PemError> {
             continue;
         }
         let secret =
-            secret_of(line).map_err(|why| refused(format!("line {}: {why}", index + 1)))?;
+            secret_of(line).map_err(|why| rejected(format!("line {}: {why}", index + 1)))?;
         let key = TicketKey::new(secret, 0);
         keys.push(Arc::new(
-            key.ok_or_else(|| refused("no key can be made of it".to_owned()))?,
+            key.ok_or_else(|| rejected("no key can be made of it".to_owned()))?,
         ));
     }
     match keys.len() {
-        0 => Err(refused(
+        0 => Err(rejected(
             "no key in it (openssl rand -hex 32 makes one)".to_owned(),
         )),
         1..=MOST_KEYS => Ok(Ring(keys)),
-        more => Err(refused(format!(
+        more => Err(rejected(format!(
             "{more} keys in it, and {MOST_KEYS} are the most"
         ))),
     }

@@ -15,12 +15,12 @@ use pingora_proxy::Session;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::runtime::answer::{Answer, Fields};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipeline::{
     Downstream, Ended, Ending, Outcome, Request, declined, open_tunnel,
 };
 use crate::runtime::request::Notes;
+use crate::runtime::response::{Fields, Response};
 use crate::runtime::service::{StreamWork, Upgrade};
 use crate::server::client::Client;
 use crate::server::respond;
@@ -49,20 +49,20 @@ pub(super) async fn run(
     let _place = match admit(client.session, upgrade) {
         Ok(place) => place,
         Err(kind) => {
-            let answer = Answer::empty(kind.status());
+            let response = Response::empty(kind.status());
             return Outcome {
                 failure: Some(kind),
-                ..Outcome::answer(answer)
+                ..Outcome::response(response)
             };
         }
     };
     let Some(head) = client.head() else {
-        return Outcome::refused(options, endpoint, Failure::bad_target());
+        return Outcome::rejected(options, endpoint, Failure::bad_target());
     };
     let upgraded = match open_tunnel(request, &head, work).await {
         Ok(upgraded) => upgraded,
         Err(failure) => {
-            let outcome = Outcome::refused(options, endpoint, failure);
+            let outcome = Outcome::rejected(options, endpoint, failure);
             return Outcome {
                 ended: Some(Ended::FAILED),
                 ..outcome
@@ -76,7 +76,7 @@ pub(super) async fn run(
     let mut outcome = Outcome {
         ending: Ending::Streamed,
         ended: Some(Ended::WHOLE),
-        ..Outcome::answer(Answer::empty(StatusCode::OK))
+        ..Outcome::response(Response::empty(StatusCode::OK))
     };
     let passed = if upgraded.session.was_upgraded() {
         let end = end_of(notes, upgrade);
@@ -88,7 +88,7 @@ pub(super) async fn run(
     match passed {
         Ok(why) => outcome.errors.extend(why.map(Into::into)),
         Err(failure) => {
-            let broken = Outcome::refused(options, endpoint, failure);
+            let broken = Outcome::rejected(options, endpoint, failure);
             outcome.errors = broken.errors;
             outcome.failure = broken.failure;
             outcome.ending = Ending::Broken;

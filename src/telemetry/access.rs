@@ -139,7 +139,7 @@ pub struct AccessEvent<'a> {
     /// The pattern of the endpoint. `None` for 404 and similar responses.
     pub endpoint: Option<&'a str>,
     /// Why a step rejected the request: `expired`, `rate_limited`.
-    pub refused: Option<&'a str>,
+    pub rejected: Option<&'a str>,
     pub request_id: Option<&'a str>,
     /// The address that a streamed request was sent to.
     pub upstream: Option<&'a str>,
@@ -186,7 +186,7 @@ impl AccessEvent<'_> {
             path: "",
             query: None,
             endpoint: None,
-            refused: None,
+            rejected: None,
             request_id: None,
             upstream: None,
             upstream_time: None,
@@ -411,7 +411,7 @@ impl<'a> Object<'a> {
             "bytes_in" => self.number(name, event.bytes_in),
             "bytes_out" => self.number(name, event.bytes_out),
             "endpoint" => self.text(name, event.endpoint),
-            "refused" => self.text(name, event.refused),
+            "refused" => self.text(name, event.rejected),
             "request_id" => self.text(name, event.request_id),
             "user_agent" => self.text(name, event.user_agent),
             "upstream" => self.text(name, event.upstream),
@@ -501,7 +501,7 @@ mod tests {
             path,
             query,
             endpoint: Some("/rl/{id}"),
-            refused: Some("rate_limited"),
+            rejected: Some("rate_limited"),
             request_id: None,
             upstream: None,
             upstream_time: Some(Duration::from_micros(1500)),

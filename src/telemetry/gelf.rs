@@ -20,7 +20,7 @@ const MOST_CHUNK: usize = 1408;
 /// Chunks of one message (GELF, "Chunking").
 const MOST_CHUNKS: usize = 128;
 /// How long connecting and writing may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// The first pause after a failure; each further one doubles, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -180,8 +180,8 @@ fn connect(settings: &Settings) -> io::Result<Link> {
     let address = settings.address.to_socket_addrs()?.next();
     let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
     if settings.tcp {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         return Ok(Link::Tcp(stream));
     }

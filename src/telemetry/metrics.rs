@@ -36,16 +36,16 @@ pub struct Metrics {
     open: AtomicUsize,
     connections: IntCounter,
     connections_open: IntGauge,
-    connections_refused: IntCounter,
+    connections_rejected: IntCounter,
     handshake_failures: IntCounter,
     bad_requests: IntCounterVec,
     jwt_rejected: IntCounterVec,
     jwt_without_exp: Counter,
-    refused: IntCounterVec,
+    rejected: IntCounterVec,
     upstream_errors: IntCounterVec,
     buffered_bytes: IntGauge,
     buffered_limit: IntGauge,
-    buffered_refused: IntCounter,
+    buffered_rejected: IntCounter,
     panics: IntCounter,
     reload_success: IntGauge,
     reload_time: Gauge,
@@ -143,7 +143,7 @@ impl Metrics {
                 "portcullis_connections_open",
                 "Client connections open now.",
             ),
-            connections_refused: maker.int_counter(
+            connections_rejected: maker.int_counter(
                 "portcullis_connections_refused_total",
                 "Client connections closed at once: too many.",
             ),
@@ -165,7 +165,7 @@ impl Metrics {
                 "portcullis_jwt_without_exp_total",
                 "Requests let in with a token that never expires.",
             ),
-            refused: maker.int_counters(
+            rejected: maker.int_counters(
                 "portcullis_requests_refused_total",
                 "Requests refused by a policy, by route pattern and reason.",
                 &["route", "reason"],
@@ -183,7 +183,7 @@ impl Metrics {
                 "portcullis_buffered_bytes_limit",
                 "Bytes of bodies that may be held.",
             ),
-            buffered_refused: maker.int_counter(
+            buffered_rejected: maker.int_counter(
                 "portcullis_buffered_refused_total",
                 "Bodies that found no room: their requests got 503.",
             ),
@@ -310,7 +310,7 @@ impl Metrics {
         let patterns = &labels;
         keep(&self.requests, patterns);
         keep(&self.duration, patterns);
-        for counters in [&self.jwt_rejected, &self.refused, &self.upstream_errors] {
+        for counters in [&self.jwt_rejected, &self.rejected, &self.upstream_errors] {
             keep(counters, patterns);
         }
     }
@@ -345,8 +345,8 @@ impl Metrics {
     }
 
     /// `route` is the pattern of an endpoint, or empty.
-    pub fn refused(&self, route: &str, reason: &'static str) {
-        self.refused
+    pub fn rejected(&self, route: &str, reason: &'static str) {
+        self.rejected
             .with_label_values(&[self.route_label(route), reason])
             .inc();
     }
@@ -359,17 +359,17 @@ impl Metrics {
     }
 
     /// Sets the metrics of buffered bodies: bytes now, the limit, and the bodies rejected since the start.
-    pub fn buffered(&self, used: u64, limit: u64, refused: u64) {
+    pub fn buffered(&self, used: u64, limit: u64, rejected: u64) {
         self.buffered_bytes
             .set(i64::try_from(used).unwrap_or(i64::MAX));
         self.buffered_limit
             .set(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.buffered_refused
-            .inc_by(refused.saturating_sub(self.buffered_refused.get()));
+        self.buffered_rejected
+            .inc_by(rejected.saturating_sub(self.buffered_rejected.get()));
     }
 
-    pub fn connection_refused(&self) {
-        self.connections_refused.inc();
+    pub fn connection_rejected(&self) {
+        self.connections_rejected.inc();
     }
 
     pub fn tls_handshake_failed(&self) {
@@ -635,7 +635,7 @@ mod tests {
         for route in ["", "/old", "/new"] {
             let handles = metrics.route(route, "GET");
             handles.record(200, Duration::from_millis(3));
-            metrics.refused(route, "limit");
+            metrics.rejected(route, "limit");
         }
         metrics.keep_routes(&HashSet::from(["/new"]));
         let page = String::from_utf8(metrics.page()).unwrap();
@@ -652,7 +652,7 @@ mod tests {
         metrics.set_per_endpoint(false);
         for route in ["/a", "/b", ""] {
             metrics.route(route, "GET").record(200, Duration::ZERO);
-            metrics.refused(route, "limit");
+            metrics.rejected(route, "limit");
         }
         metrics.keep_routes(&HashSet::from(["/a", "/b"]));
         let page = String::from_utf8(metrics.page()).unwrap();

@@ -169,7 +169,7 @@ pub fn html(
     );
     summary(&families, &mut out);
     routes(&families, history, &mut out);
-    refusals(&families, &mut out);
+    rejections(&families, &mut out);
     if let Some(native) = native {
         hosts(native, &mut out);
     }
@@ -246,7 +246,7 @@ fn routes(families: &[MetricFamily], history: &History, out: &mut String) {
     );
 }
 
-fn refusals(families: &[MetricFamily], out: &mut String) {
+fn rejections(families: &[MetricFamily], out: &mut String) {
     let mut rows = Vec::new();
     for (name, what) in [
         ("portcullis_requests_refused_total", "policy"),

@@ -19,7 +19,7 @@ const UNKNOWN: u64 = 512 << 20;
 static PROCESS: Budget = Budget {
     limit: AtomicU64::new(u64::MAX),
     used: AtomicU64::new(0),
-    refused: AtomicU64::new(0),
+    rejected: AtomicU64::new(0),
 };
 
 /// The bytes that are held, and the limit.
@@ -27,7 +27,7 @@ static PROCESS: Budget = Budget {
 pub struct Budget {
     limit: AtomicU64,
     used: AtomicU64,
-    refused: AtomicU64,
+    rejected: AtomicU64,
 }
 
 /// The limit is reached.
@@ -63,8 +63,8 @@ impl Budget {
     }
 
     /// The number of bodies rejected since the start.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
     }
 
     /// An empty charge, to be extended.
@@ -94,7 +94,7 @@ impl Charge {
         let before = self.budget.used.fetch_add(more, Ordering::Relaxed);
         if before.saturating_add(more) > self.budget.limit() {
             self.budget.used.fetch_sub(more, Ordering::Relaxed);
-            self.budget.refused.fetch_add(1, Ordering::Relaxed);
+            self.budget.rejected.fetch_add(1, Ordering::Relaxed);
             return Err(Full);
         }
         self.bytes += more;
@@ -217,7 +217,7 @@ mod tests {
         Box::leak(Box::new(Budget {
             limit: AtomicU64::new(limit),
             used: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
         }))
     }
 
@@ -243,7 +243,7 @@ mod tests {
         let (mut one, mut two) = (budget.charge(), budget.charge());
         one.cover(700).unwrap();
         assert_eq!(two.cover(301), Err(Full));
-        assert_eq!((budget.used(), budget.refused()), (700, 1));
+        assert_eq!((budget.used(), budget.rejected()), (700, 1));
         two.cover(300).unwrap();
         // Covering bytes that are already covered costs nothing.
         one.cover(500).unwrap();

@@ -250,10 +250,10 @@ impl OcspResponse {
 /// # Errors
 /// The file cannot be read, is not an OCSP response, or contains a response that reports an error of the server.
 pub fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> {
-    let refused = |reason: &str| PemError::new(path, reason);
+    let rejected = |reason: &str| PemError::new(path, reason);
     let text = read(path)?;
     let der = if contains(&text, b"-----BEGIN OCSP RESPONSE-----") {
-        ocsp_der(&text).ok_or_else(|| refused("cannot be read as PEM"))?
+        ocsp_der(&text).ok_or_else(|| rejected("cannot be read as PEM"))?
     } else {
         text
     };
@@ -267,8 +267,8 @@ pub fn read_ocsp_response(path: &Path) -> Result<OcspResponse, PemError> {
             until: next_update(&der),
             der,
         }),
-        Some((Tag::Enumerated, _)) => Err(refused("the OCSP server answered with a failure")),
-        _ => Err(refused("is no OCSP response (DER or PEM)")),
+        Some((Tag::Enumerated, _)) => Err(rejected("the OCSP server answered with a failure")),
+        _ => Err(rejected("is no OCSP response (DER or PEM)")),
     }
 }
 
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(certificate: &str, key: &str, words: &str) {
+    fn rejected(certificate: &str, key: &str, words: &str) {
         let error = pair(certificate, key).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
@@ -400,39 +400,39 @@ mod tests {
         let ((certificate, key), (other, other_key)) = (made(), made());
         pair(&certificate, &key).unwrap();
         pair(&format!("{certificate}{other}"), &key).unwrap();
-        refused(
+        rejected(
             &certificate,
             &other_key,
             "k.pem: does not fit the certificate in ",
         );
-        refused(&format!("{other}{certificate}"), &key, "but number 2");
-        refused(
+        rejected(&format!("{other}{certificate}"), &key, "but number 2");
+        rejected(
             &key,
             &certificate,
             "c.pem: no certificate in it; it holds a private key: are",
         );
-        refused(
+        rejected(
             &certificate,
             &certificate,
             "k.pem: no private key in it; it holds a certificate",
         );
-        refused(
+        rejected(
             "garbage",
             &key,
             "c.pem: no certificate in it; it is not PEM",
         );
-        refused(
+        rejected(
             &certificate,
             "",
             "k.pem: no private key in it; it is not PEM",
         );
         let cut = certificate.lines().take(3).collect::<Vec<_>>().join("\n");
-        refused(&cut, &key, "c.pem: cannot be read as PEM");
+        rejected(&cut, &key, "c.pem: cannot be read as PEM");
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        refused(broken, &key, "certificate 1 is not X.509");
+        rejected(broken, &key, "certificate 1 is not X.509");
         let request =
             "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n";
-        refused(request, &key, "a certificate request");
+        rejected(request, &key, "a certificate request");
     }
 
     #[test]
@@ -442,8 +442,8 @@ mod tests {
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
             "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
         ] {
-            refused(&certificate, key, "k.pem: the private key is encrypted");
-            refused(
+            rejected(&certificate, key, "k.pem: the private key is encrypted");
+            rejected(
                 key,
                 key,
                 "c.pem: no certificate in it; it holds an encrypted private key",

@@ -40,7 +40,7 @@ pub const MAX_RESPONSE_HEADER_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Applies to the TCP connection, and again to the TLS handshake. `None`: while there is another address to try,
-    /// a share of the caller's timeout, see [`super::HostRules::patience`].
+    /// a share of the caller's timeout, see [`super::HostRules::timeout`].
     pub dialer_timeout: Option<Duration>,
     /// The interval of TCP keep-alive probes. `None` sends none.
     pub dialer_keep_alive: Option<Duration>,

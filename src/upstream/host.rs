@@ -13,7 +13,7 @@ use pingora_core::{Error, ErrorType};
 use tokio::sync::Semaphore;
 
 use super::client::{Client, HttpVersion, Settings};
-use super::dns::{Answer, DnsTable, Name};
+use super::dns::{DnsTable, Name, Response};
 use super::error::{CallError, CallErrorKind};
 use super::peer::PooledPeer;
 use super::proxy::{ProxyScheme, ProxyUrl};
@@ -70,7 +70,7 @@ pub(super) struct Forward {
 /// A peer for each address of a host, created once for each DNS result.
 #[derive(Debug)]
 pub(super) struct Peers {
-    of: Arc<Answer>,
+    of: Arc<Response>,
     pub(super) list: Box<[Candidate]>,
     next: AtomicUsize,
 }
@@ -234,13 +234,13 @@ impl Place {
     }
 
     fn known_peers(&self, client: &Client) -> Option<Arc<Peers>> {
-        let answer = self.entry.answer();
+        let response = self.entry.response();
         if let Some(peers) = &*self.peers.load()
-            && Arc::ptr_eq(&peers.of, &answer)
+            && Arc::ptr_eq(&peers.of, &response)
         {
             return Some(Arc::clone(peers));
         }
-        if answer.addresses.is_empty() {
+        if response.addresses.is_empty() {
             return None;
         }
         let candidate = |address: &IpAddr| Candidate {
@@ -248,8 +248,8 @@ impl Place {
             penalty: Penalty::new(),
         };
         let peers = Arc::new(Peers {
-            list: answer.addresses.iter().map(candidate).collect(),
-            of: Arc::clone(&answer),
+            list: response.addresses.iter().map(candidate).collect(),
+            of: Arc::clone(&response),
             next: AtomicUsize::new(0),
         });
         self.peers.store(Some(Arc::clone(&peers)));

@@ -38,7 +38,6 @@ pub mod credentials;
 mod dns;
 mod error;
 mod exchange;
-mod flight;
 mod gunzip;
 mod handshake;
 mod host;
@@ -55,6 +54,7 @@ mod proxy;
 mod redirect;
 mod rules;
 mod side;
+mod single_flight;
 mod timer;
 mod tls;
 mod tunnel;
@@ -82,8 +82,8 @@ pub use proxy::{Proxies, ProxyError};
 pub use redirect::NextCall;
 pub use rules::{HostRules, Redirects};
 pub use side::{
-    GrpcAnswer, GrpcClient, SideAnswer, SideClient, SideError, SideTls, VaultSecret, VaultServer,
-    VaultServerError,
+    GrpcClient, GrpcResponse, SideClient, SideError, SideResponse, SideTls, VaultSecret,
+    VaultServer, VaultServerError,
 };
 pub use timer::within;
 pub use tls::{CertificatePair, TlsPolicy, Versions};

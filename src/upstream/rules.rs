@@ -9,7 +9,7 @@ pub struct HostRules {
     /// Sends the body of a 307 or 308 to another origin too, if it can be sent again at all.
     pub body_to_other_origins: bool,
     /// The timeout of the endpoint, which is how long a caller waits for a response. `None` if unknown.
-    pub patience: Option<Duration>,
+    pub timeout: Option<Duration>,
 }
 
 /// Which redirects of a backend are followed. The others are ordinary responses.
@@ -29,14 +29,14 @@ impl HostRules {
     /// The time to connect to one of several addresses: a third of the timeout, so that two unresponsive addresses
     /// leave time for a third one.
     pub(super) fn dial_share(&self) -> Duration {
-        self.patience
-            .map_or(LONGEST_DIAL, |patience| (patience / 3).min(LONGEST_DIAL))
+        self.timeout
+            .map_or(LONGEST_DIAL, |timeout| (timeout / 3).min(LONGEST_DIAL))
     }
 
     /// How long a request must have waited without a response before this counts against the host. A client that
     /// closes its connection earlier does not count.
     pub(super) fn long_wait(&self) -> Duration {
-        self.patience
-            .map_or(Duration::from_secs(1), |patience| patience / 2)
+        self.timeout
+            .map_or(Duration::from_secs(1), |timeout| timeout / 2)
     }
 }

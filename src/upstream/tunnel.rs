@@ -86,8 +86,8 @@ impl Tunnel {
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).await?;
-        let answer = head_of(stream).await?;
-        let line = answer
+        let response = head_of(stream).await?;
+        let line = response
             .split(|byte| *byte == b'\r')
             .next()
             .unwrap_or_default();
@@ -115,15 +115,15 @@ impl Tunnel {
         append(&mut request, self.name.as_bytes())?;
         request.extend(self.port.to_be_bytes());
         stream.write_all(&request).await?;
-        let mut answer = [0; 4];
-        stream.read_exact(&mut answer).await?;
-        if answer[1] != 0 {
+        let mut response = [0; 4];
+        stream.read_exact(&mut response).await?;
+        if response[1] != 0 {
             return Err(io::Error::other(format!(
                 "socks: refused with code {}",
-                answer[1]
+                response[1]
             )));
         }
-        let bound = match answer[3] {
+        let bound = match response[3] {
             1 => 4,
             4 => 16,
             _ => usize::from(stream.read_u8().await?),
@@ -140,9 +140,9 @@ async fn log_in(stream: &mut TcpStream, user: &str, password: &str) -> io::Resul
     append(&mut request, user.as_bytes())?;
     append(&mut request, password.as_bytes())?;
     stream.write_all(&request).await?;
-    let mut answer = [0; 2];
-    stream.read_exact(&mut answer).await?;
-    match answer[1] {
+    let mut response = [0; 2];
+    stream.read_exact(&mut response).await?;
+    match response[1] {
         0 => Ok(()),
         _ => Err(io::Error::other(
             "socks: username/password authentication failed",
@@ -211,8 +211,8 @@ mod tests {
     fn only_a_2xx_opens_a_tunnel() {
         assert!(verdict("HTTP/1.1 200 Connection established").is_ok());
         assert!(verdict("HTTP/1.0 200").is_ok());
-        let refused = verdict("HTTP/1.1 407 Proxy Authentication Required").unwrap_err();
-        assert_eq!(refused.to_string(), "407 Proxy Authentication Required");
+        let rejected = verdict("HTTP/1.1 407 Proxy Authentication Required").unwrap_err();
+        assert_eq!(rejected.to_string(), "407 Proxy Authentication Required");
         assert!(verdict("SSH-2.0-x").is_err());
     }
 

@@ -63,11 +63,11 @@ impl HostSet {
             .map_err(broken)?;
         loop {
             session.read_response().await.map_err(broken)?;
-            let Some(answer) = session.resp_header() else {
+            let Some(response) = session.resp_header() else {
                 return Err(CallError::new(CallErrorKind::Broken, "EOF"));
             };
-            match answer.status {
-                StatusCode::SWITCHING_PROTOCOLS if !is_websocket(&answer.headers) => {
+            match response.status {
+                StatusCode::SWITCHING_PROTOCOLS if !is_websocket(&response.headers) => {
                     let text = "the upstream switched to another protocol than WebSocket";
                     return Err(CallError::new(CallErrorKind::Broken, text));
                 }
@@ -75,7 +75,7 @@ impl HostSet {
                 status if status.is_informational() => continue,
                 _ => {}
             }
-            let (status, headers) = (answer.status, answer.headers.clone());
+            let (status, headers) = (response.status, response.headers.clone());
             return Ok(Upgraded {
                 session,
                 status,

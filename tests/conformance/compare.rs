@@ -6,24 +6,24 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::signed;
 use super::support::stub::{Fill, Seen};
-use super::support::{Answer, Json};
+use super::support::{Json, Response};
 
 /// Stands for the user agent of the gateway: any value will do.
 const GATEWAY_UA: &str = "{{GATEWAY_UA}}";
 
 /// Compares an answer with what is expected of it; the first difference.
-pub fn answer(expect: &Json, answer: &Answer, fill: &Fill, keys: &[Json]) -> Option<String> {
-    status(expect, answer)
-        .or_else(|| headers(expect, answer, fill))
+pub fn response(expect: &Json, response: &Response, fill: &Fill, keys: &[Json]) -> Option<String> {
+    status(expect, response)
+        .or_else(|| headers(expect, response, fill))
         .or_else(|| {
-            let shown = answer.text();
+            let shown = response.text();
             if expect.field("body_json").is_some() || expect.field("body_json_text").is_some() {
                 return body_json(expect, &shown, fill, keys);
             }
             let want = |key: &str| expect.field(key).and_then(Json::text);
             if let Some(want) = want("body_sha256") {
-                return (hex_sha256(&answer.body) != want)
-                    .then(|| format!("body of {} bytes has another SHA-256", answer.body.len()));
+                return (hex_sha256(&response.body) != want)
+                    .then(|| format!("body of {} bytes has another SHA-256", response.body.len()));
             }
             if let Some(want) = want("body_text") {
                 let want = fill(want);
@@ -31,29 +31,36 @@ pub fn answer(expect: &Json, answer: &Answer, fill: &Fill, keys: &[Json]) -> Opt
                     .then(|| format!("body {}, want {}", short(&shown), short(&want)));
             }
             let want = want("body_base64")?;
-            let same = STANDARD.decode(want).is_ok_and(|want| want == answer.body);
+            let same = STANDARD
+                .decode(want)
+                .is_ok_and(|want| want == response.body);
             (!same).then(|| {
                 format!(
                     "body {}, want {want}",
-                    short(&STANDARD.encode(&answer.body))
+                    short(&STANDARD.encode(&response.body))
                 )
             })
         })
 }
 
-fn status(expect: &Json, answer: &Answer) -> Option<String> {
-    let got = u64::from(answer.status);
+fn status(expect: &Json, response: &Response) -> Option<String> {
+    let got = u64::from(response.status);
     if let Some(any) = expect.field("status_in") {
         let fits = any.items().iter().any(|s| s.number() == Some(got));
         return (!fits).then(|| format!("status {got}, want one of {}", any.to_text()));
     }
     let want = expect.field("status").and_then(Json::number)?;
-    (got != want).then(|| format!("status {got}, want {want} (body {})", short(&answer.text())))
+    (got != want).then(|| {
+        format!(
+            "status {got}, want {want} (body {})",
+            short(&response.text())
+        )
+    })
 }
 
-fn headers(expect: &Json, answer: &Answer, fill: &Fill) -> Option<String> {
+fn headers(expect: &Json, response: &Response, fill: &Fill) -> Option<String> {
     let lines = |name: &str| -> Vec<&str> {
-        answer
+        response
             .headers
             .iter()
             .filter(|(k, _)| k == name)

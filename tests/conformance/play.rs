@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::compare;
 use super::support::ports::Closed;
 use super::support::stub::Fill;
-use super::support::{Answer, Client, Gateway, Json, Stub, pause, ports};
+use super::support::{Client, Gateway, Json, Response, Stub, pause, ports};
 
 const START: Duration = Duration::from_secs(20);
 const CLIENT: Duration = Duration::from_secs(6);
@@ -38,7 +38,7 @@ pub fn play(case: &Json, stub: &Stub) -> Option<String> {
     let gateway = Gateway::spawn(port, &config, &files, &[]);
     let ready = gateway.listens(START);
     let difference = match case.field("start").and_then(Json::text) {
-        Some("fails") => refusal(case, &gateway, ready),
+        Some("fails") => rejection(case, &gateway, ready),
         _ if !ready => Some(silence(&gateway)),
         _ => exchanges(case, stub, &gateway, &fill),
     };
@@ -72,7 +72,7 @@ fn configuration(case: &Json, port: u16, fill: &Fill) -> String {
 }
 
 /// The gateway must have ended by itself, without listening, and have said why.
-fn refusal(case: &Json, gateway: &Gateway, ready: bool) -> Option<String> {
+fn rejection(case: &Json, gateway: &Gateway, ready: bool) -> Option<String> {
     if ready {
         return Some("the gateway started, it must refuse this configuration".to_owned());
     }
@@ -139,8 +139,8 @@ fn exchanges(case: &Json, stub: &Stub, gateway: &Gateway, fill: &Fill) -> Option
 fn one(exchange: &Json, stub: &Stub, port: u16, fill: &Fill, keys: &[Json]) -> Option<String> {
     stub.take_seen();
     let start = Instant::now();
-    let answer = match send(port, exchange.field("request")?, fill) {
-        Ok(answer) => answer,
+    let response = match send(port, exchange.field("request")?, fill) {
+        Ok(response) => response,
         Err(e) => return Some(format!("no answer ({e})")),
     };
     let took = start.elapsed().as_millis();
@@ -151,7 +151,7 @@ fn one(exchange: &Json, stub: &Stub, port: u16, fill: &Fill, keys: &[Json]) -> O
     pause(Duration::from_millis(settle));
     let seen = stub.take_seen();
     let expect = exchange.field("expect")?;
-    if let Some(why) = compare::answer(expect, &answer, fill, keys) {
+    if let Some(why) = compare::response(expect, &response, fill, keys) {
         return Some(why);
     }
     let bound = |key: &str| expect.field(key).and_then(Json::number).map(u128::from);
@@ -167,15 +167,15 @@ fn one(exchange: &Json, stub: &Stub, port: u16, fill: &Fill, keys: &[Json]) -> O
 }
 
 /// One request on a connection of its own.
-fn send(port: u16, request: &Json, fill: &Fill) -> io::Result<Answer> {
+fn send(port: u16, request: &Json, fill: &Fill) -> io::Result<Response> {
     let method = request
         .field("method")
         .and_then(Json::text)
         .unwrap_or("GET");
-    let mut client = Client::connect(port)?.patience(CLIENT);
+    let mut client = Client::connect(port)?.timeout(CLIENT);
     // A gateway may answer and close before it has read a large body: the answer counts.
     let sent = client.send(bytes_of(port, method, request, fill));
-    client.answer(method).or_else(|e| sent.and(Err(e)))
+    client.response(method).or_else(|e| sent.and(Err(e)))
 }
 
 fn bytes_of(port: u16, method: &str, request: &Json, fill: &Fill) -> Vec<u8> {

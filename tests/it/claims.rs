@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::gateway::command;
-use crate::support::{Answer, Gateway, Signer, Stub, eventually, ports, tokens};
+use crate::support::{Gateway, Response, Signer, Stub, eventually, ports, tokens};
 
 struct Running {
     gateway: Gateway,
@@ -55,7 +55,7 @@ impl Running {
         self.signer.token(&claims)
     }
 
-    fn get(&self, path: &str, sub: &Value, more: &[(&str, &str)]) -> Answer {
+    fn get(&self, path: &str, sub: &Value, more: &[(&str, &str)]) -> Response {
         let token = format!("Bearer {}", self.token(sub));
         let mut headers = vec![("Authorization", token.as_str())];
         headers.extend_from_slice(more);
@@ -75,7 +75,7 @@ impl Running {
         let mut client = crate::support::Client::connect(self.metrics).unwrap();
         let request = crate::support::http::request("GET", "/metrics", &[]);
         client.send(request).unwrap();
-        client.answer("GET").unwrap().text()
+        client.response("GET").unwrap().text()
     }
 }
 
@@ -118,18 +118,18 @@ fn urls(more: Value) -> Running {
 #[test]
 fn a_claim_that_cannot_be_a_segment_reaches_no_backend() {
     let running = urls(json!({}));
-    let mut refused = 0;
+    let mut rejected = 0;
     for path in ["/single", "/stream", "/parallel", "/sequential"] {
         for sub in ["..", ".", "", "a\nb"] {
-            let answer = running.get(path, &json!(sub), &[]);
+            let response = running.get(path, &json!(sub), &[]);
             assert_eq!(
-                (answer.status, answer.body.len()),
+                (response.status, response.body.len()),
                 (401, 0),
                 "{path} {sub:?}"
             );
-            let challenge = answer.header("www-authenticate").unwrap();
+            let challenge = response.header("www-authenticate").unwrap();
             assert!(challenge.contains("invalid_token"), "{challenge}");
-            refused += 1;
+            rejected += 1;
         }
         assert_eq!(running.seen(), <[&str; 0]>::default(), "{path}");
     }
@@ -137,7 +137,7 @@ fn a_claim_that_cannot_be_a_segment_reaches_no_backend() {
     assert_eq!(running.get("/query", &json!(""), &[]).status, 200);
     assert_eq!(running.seen(), ["/q?s="]);
     eventually("the metric", Duration::from_secs(5), || {
-        total(&running.page()) == refused + 1
+        total(&running.page()) == rejected + 1
     });
     let log = running.gateway.output();
     assert!(
@@ -177,9 +177,9 @@ fn a_claim_that_is_missing_leaves_its_placeholder_unless_it_is_required() {
     );
     let strict = urls(json!({"require_url_claims": true, "optional": true}));
     for path in ["/single", "/stream", "/query", "/parallel"] {
-        let answer = strict.get(path, &missing, &[]);
-        assert_eq!(answer.status, 401, "{path}");
-        let challenge = answer.header("www-authenticate").unwrap();
+        let response = strict.get(path, &missing, &[]);
+        assert_eq!(response.status, 401, "{path}");
+        let challenge = response.header("www-authenticate").unwrap();
         assert!(challenge.contains("invalid_token"), "{challenge}");
         let anonymous = strict.gateway.get(path);
         assert_eq!(anonymous.status, 401, "{path}");
@@ -307,10 +307,10 @@ fn a_claim_of_a_wrong_type_is_named_in_the_log() {
         claims[claim] = value;
         let bearer = format!("Bearer {}", running.signer.token(&claims));
         for path in ["/quiet", "/debug"] {
-            let answer = running
+            let response = running
                 .gateway
                 .get_with(path, &[("Authorization", &bearer)]);
-            assert_eq!((answer.status, answer.body.len()), (401, 0), "{claim}");
+            assert_eq!((response.status, response.body.len()), (401, 0), "{claim}");
             let line = format!("claim {claim:?}: {told}");
             let place = format!("[ENDPOINT: {path}][JWTValidator]");
             eventually("the line", Duration::from_secs(5), || {
@@ -324,10 +324,10 @@ fn a_claim_of_a_wrong_type_is_named_in_the_log() {
         let mut claims = tokens::claims("api");
         claims[claim] = Value::Null;
         let bearer = format!("Bearer {}", running.signer.token(&claims));
-        let answer = running
+        let response = running
             .gateway
             .get_with("/quiet", &[("Authorization", &bearer)]);
-        assert_eq!(answer.status, 200, "null says nothing: {claim}");
+        assert_eq!(response.status, 200, "null says nothing: {claim}");
     }
 }
 

@@ -124,7 +124,7 @@ fn send_until(port: u16, until: Instant, passed: &AtomicU64) {
     let mut client = Client::connect(port).unwrap();
     loop {
         client.send(request("GET", "/a", &[])).unwrap();
-        match client.answer("GET").unwrap().status {
+        match client.response("GET").unwrap().status {
             200 => {
                 passed.fetch_add(1, Ordering::Relaxed);
             }
@@ -292,7 +292,7 @@ fn a_stalled_redis_stalls_nobody() {
             client
                 .send(request("GET", "/a", &[("X-Who", "a")]))
                 .unwrap();
-            passed += usize::from(client.answer("GET").unwrap().status == 200);
+            passed += usize::from(client.response("GET").unwrap().status == 200);
             took.push(start.elapsed());
         }
         passed
@@ -335,7 +335,7 @@ fn steady(ports: [u16; 2], per_second: u32, lasting: Duration) -> Vec<u64> {
                     client
                         .send(request("GET", "/a", &[("X-Who", "a")]))
                         .unwrap();
-                    if client.answer("GET").unwrap().status == 200 {
+                    if client.response("GET").unwrap().status == 200 {
                         let slot = (passed.as_millis() / 200) as usize;
                         slots[slot].fetch_add(1, Ordering::Relaxed);
                     }

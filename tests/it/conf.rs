@@ -66,21 +66,21 @@ fn every_file_is_listed_here_and_passes_check() {
 
 #[test]
 fn minimal_answers_what_it_allows() {
-    let answer = start("minimal.json", |s| s).get("/hello");
+    let response = start("minimal.json", |s| s).get("/hello");
     assert_eq!(
-        (answer.status, answer.json()),
+        (response.status, response.json()),
         (200, json!({"status": "ok"}))
     );
-    assert_eq!(answer.header("x-krakend-completed"), Some("true"));
+    assert_eq!(response.header("x-krakend-completed"), Some("true"));
 }
 
 #[test]
 fn martian_changes_calls_and_answers() {
     let gateway = start("martian.json", |s| s);
-    let answer = gateway.get("/orders/7?page=2&expand=none");
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("cache-control"), Some("public, max-age=60"));
-    let echoed = answer.json();
+    let response = gateway.get("/orders/7?page=2&expand=none");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("cache-control"), Some("public, max-age=60"));
+    let echoed = response.json();
     assert_eq!(echoed["req_uri"], "/__echo/orders/7?expand=items&page=2");
     assert_eq!(echoed["req_headers"]["X-Api-Version"], json!(["2"]));
     let legacy = gateway.get("/legacy");
@@ -89,10 +89,10 @@ fn martian_changes_calls_and_answers() {
 
 #[test]
 fn merge_puts_three_answers_into_one() {
-    let answer = start("merge.json", |s| s).get("/dashboard/ada?page=2&other=1");
-    assert_eq!(answer.status, 200);
+    let response = start("merge.json", |s| s).get("/dashboard/ada?page=2&other=1");
+    assert_eq!(response.status, 200);
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({
             "user": {"req_uri": "/__echo/users/ada?page=2", "req_method": "GET"},
             "orders": {"asked": "/__echo/orders?of=ada&page=2"},
@@ -104,12 +104,12 @@ fn merge_puts_three_answers_into_one() {
 #[test]
 fn no_op_passes_the_body_on() {
     let gateway = start("no-op.json", |s| s);
-    let answer = gateway.send(
+    let response = gateway.send(
         "POST",
         "POST /upload/a.txt HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nX-Other: 1\r\nContent-Length: 5\r\n\r\nhello",
     );
-    assert_eq!(answer.status, 200);
-    let echo = answer.json();
+    assert_eq!(response.status, 200);
+    let echo = response.json();
     assert_eq!(echo["req_uri"], "/__echo/files/a.txt");
     assert_eq!(echo["req_body"], "hello");
     assert_eq!(echo["req_headers"]["Content-Type"], json!(["text/plain"]));
@@ -118,10 +118,10 @@ fn no_op_passes_the_body_on() {
 
 #[test]
 fn sequential_uses_the_first_answer_in_the_second_call() {
-    let answer = start("sequential.json", |s| s).get("/chain/7");
-    assert_eq!(answer.status, 200);
+    let response = start("sequential.json", |s| s).get("/chain/7");
+    assert_eq!(response.status, 200);
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({"verb": "GET", "req_uri": "/__echo/second/GET"})
     );
 }
@@ -174,8 +174,8 @@ fn validation_lets_through_what_fits() {
 #[cfg(feature = "lua")]
 fn lua_refuses_changes_requests_and_changes_answers() {
     let gateway = start("lua.json", |s| s);
-    let refused = gateway.get("/members");
-    assert_eq!((refused.status, refused.body.len()), (403, 0));
+    let rejected = gateway.get("/members");
+    assert_eq!((rejected.status, rejected.body.len()), (403, 0));
     let member = gateway.get_with("/members", &[("X-Member", "1"), ("X-Plan", "free")]);
     assert_eq!(member.status, 200, "{}", gateway.output());
     assert_eq!(member.json()["req_headers"]["X-Plan"], json!(["gold"]));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use portcullis::compile::{self, Inputs, Outcome, docs};
 use portcullis::config::load::Format;
-use portcullis::config::{Environment, Finding, Mistake, Severity};
+use portcullis::config::{ConfigError, Environment, Finding, Severity};
 use portcullis::ext::Carry;
 use portcullis::upstream::{Client, Clients, DnsTable, Settings};
 
@@ -48,23 +48,23 @@ pub(crate) fn shown(findings: &[Finding]) -> Vec<String> {
         .iter()
         .map(|f| {
             let severity = match f.severity {
-                Severity::Mistake => "",
+                Severity::ConfigError => "",
                 Severity::Warning => "warning: ",
             };
-            format!("{severity}{}: {}", f.pointer, f.mistake)
+            format!("{severity}{}: {}", f.pointer, f.config_error)
         })
         .collect()
 }
 
-fn mistakes(text: &str) -> Vec<String> {
+fn config_errors(text: &str) -> Vec<String> {
     let outcome = compiled(text);
     let all = shown(&outcome.findings);
-    let (warnings, mistakes): (Vec<String>, Vec<String>) = all
+    let (warnings, config_errors): (Vec<String>, Vec<String>) = all
         .into_iter()
         .partition(|line| line.starts_with("warning: "));
-    assert_eq!(outcome.compiled.is_none(), !mistakes.is_empty());
+    assert_eq!(outcome.compiled.is_none(), !config_errors.is_empty());
     drop(warnings);
-    mistakes
+    config_errors
 }
 
 fn warnings(text: &str) -> Vec<String> {
@@ -108,7 +108,7 @@ fn cases(area: &str) -> Vec<(String, serde_json::Value)> {
 #[test]
 fn what_the_reference_refuses_is_refused_in_its_words() {
     for (name, case) in cases("config-errors") {
-        let found = mistakes(&case_text(&case));
+        let found = config_errors(&case_text(&case));
         assert_eq!(
             found.is_empty(),
             STARTED.contains(&&*name),
@@ -126,7 +126,7 @@ fn what_the_reference_refuses_is_refused_in_its_words() {
 }
 
 /// Cases that KrakenD starts and that must not start here: see tests/conformance/deviations.toml.
-const REFUSED: &[&str] = &["fuzz/validator-null.json"];
+const REJECTED: &[&str] = &["fuzz/validator-null.json"];
 
 /// Cases that KrakenD rejects and that start here, for the same reason.
 const STARTED: &[&str] = &["version-4.json", "wildcard-named.json"];
@@ -134,7 +134,7 @@ const STARTED: &[&str] = &["version-4.json", "wildcard-named.json"];
 #[test]
 fn what_the_reference_forgives_starts() {
     let areas = root().join("tests/conformance/cases");
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     for area in std::fs::read_dir(areas).unwrap().flatten() {
         let area = area.file_name().to_string_lossy().into_owned();
         for (name, case) in cases(&area) {
@@ -142,7 +142,7 @@ fn what_the_reference_forgives_starts() {
                 continue;
             }
             let outcome = compiled(&case_text(&case));
-            if REFUSED.contains(&&*format!("{area}/{name}")) {
+            if REJECTED.contains(&&*format!("{area}/{name}")) {
                 assert!(outcome.compiled.is_none(), "{area}/{name} starts");
                 continue;
             }
@@ -150,18 +150,18 @@ fn what_the_reference_forgives_starts() {
             let built = !outcome
                 .findings
                 .iter()
-                .any(|finding| matches!(finding.mistake, Mistake::Unsupported { .. }));
+                .any(|finding| matches!(finding.config_error, ConfigError::Unsupported { .. }));
             if built && outcome.compiled.is_none() {
-                refused.push(format!("{area}/{name}: {:?}", shown(&outcome.findings)));
+                rejected.push(format!("{area}/{name}: {:?}", shown(&outcome.findings)));
             }
         }
     }
-    assert!(refused.is_empty(), "{refused:#?}");
+    assert!(rejected.is_empty(), "{rejected:#?}");
 }
 
 #[test]
 fn all_mistakes_are_reported_together() {
-    let found = mistakes(
+    let found = config_errors(
         r#"{"version": 3, "port": 700000, "listen_ip": "localhost", "host": ["http://a/b"], "timeout": "1d",
             "extra_config": {"router": {"trusted_proxies": ["nonsense"]}},
             "endpoints": [
@@ -201,7 +201,7 @@ fn two_routes_for_the_same_requests_are_refused() {
                 {{"endpoint": "/a/{{x}}", "backend": [{{"url_pattern": "/"}}]}},
                 {{"endpoint": "{second}", "backend": [{{"url_pattern": "/"}}]}}]}}"#
         );
-        let found = mistakes(&text);
+        let found = config_errors(&text);
         assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
     }
 }
@@ -221,7 +221,7 @@ fn what_would_change_or_guard_a_request_and_is_not_built_stops_the_start() {
         "extra_config": {"workflow": {}, "security/policies": {}},
         "backend": [{"url_pattern": "/", "extra_config": {"github.com/devopsfaith/krakend-lambda": {}}}]}]}"#;
     assert_eq!(
-        mistakes(text),
+        config_errors(text),
         [
             "/endpoints/0/extra_config/workflow: the namespace \"workflow\" is not supported by this version",
             "/endpoints/0/extra_config/security~1policies: the namespace \"security/policies\" is not supported by this version",
@@ -307,10 +307,10 @@ fn what_surrounds_a_host_is_cut_with_a_warning() {
         assert_eq!(warned.len(), 1, "{warned:?}");
         assert!(warned[0].contains("is cut"), "{warned:?}");
     }
-    let refused = mistakes(&with("http://a b\n"));
+    let rejected = config_errors(&with("http://a b\n"));
     assert!(
-        refused[0].contains(r#"host "http://a b\n" not valid"#),
-        "{refused:?}"
+        rejected[0].contains(r#"host "http://a b\n" not valid"#),
+        "{rejected:?}"
     );
 }
 
@@ -363,7 +363,7 @@ fn the_page_of_keys_is_what_the_tables_say() {
 
 #[test]
 fn files_that_are_named_must_be_there() {
-    let found = mistakes(
+    let found = config_errors(
         r#"{"version": 3, "tls": {"keys": [{"public_key": "./nope.pem", "private_key": "./nope.key"}]},
             "client_tls": {"ca_certs": ["./ca.pem"]}, "endpoints": []}"#,
     );

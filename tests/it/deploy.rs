@@ -67,7 +67,7 @@ fn root() -> &'static Path {
 }
 
 /// The errors of these manifests, by kind and name.
-fn mistakes(manifests: &str) -> Vec<String> {
+fn config_errors(manifests: &str) -> Vec<String> {
     let schemas: Value = serde_json::from_str(SCHEMAS).unwrap();
     let mut found = Vec::new();
     for document in documents(manifests) {
@@ -156,10 +156,15 @@ fn seconds(text: &Value) -> u64 {
 
 #[test]
 fn the_manifests_are_what_kubernetes_accepts() {
-    assert_eq!(mistakes(MANIFESTS), Vec::<String>::new());
+    assert_eq!(config_errors(MANIFESTS), Vec::<String>::new());
     // The schemas detect what they should: an unknown field, a wrong type.
     let broken = MANIFESTS.replace("replicas: 2", "replicas: two\n  replica: 2");
-    assert_eq!(mistakes(&broken).len(), 2, "{:?}", mistakes(&broken));
+    assert_eq!(
+        config_errors(&broken).len(),
+        2,
+        "{:?}",
+        config_errors(&broken)
+    );
 }
 
 #[test]
@@ -195,9 +200,9 @@ fn the_gateway_of_the_manifests_answers_their_probes_and_shows_its_metrics() {
     client
         .send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let answer = client.answer("GET").unwrap();
-    assert_eq!(answer.status, 200);
-    assert!(answer.text().contains("portcullis_build_info"));
+    let response = client.response("GET").unwrap();
+    assert_eq!(response.status, 200);
+    assert!(response.text().contains("portcullis_build_info"));
 }
 
 #[test]
@@ -252,7 +257,7 @@ fn every_value_of_the_chart_gives_manifests_that_kubernetes_accepts() {
         "podDisruptionBudget: { enabled: false }\nserviceAccount: { create: false }",
     ] {
         let manifests = rendered(&helm, values);
-        assert_eq!(mistakes(&manifests), Vec::<String>::new(), "{values}");
+        assert_eq!(config_errors(&manifests), Vec::<String>::new(), "{values}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Gateway, Peer, eventually, ports};
+use crate::support::{Gateway, Peer, Response, eventually, ports};
 
 /// The limit for a broken build. It is long enough for a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -62,8 +62,8 @@ fn start(server: &Server, mut credentials: Value) -> Gateway {
     Gateway::start(&json!({ "version": 3, "endpoints": endpoints }).to_string())
 }
 
-fn assert_answered(gateway: &Gateway, answer: &Answer) {
-    assert_eq!(answer.status, 200, "{}", gateway.output());
+fn assert_answered(gateway: &Gateway, response: &Response) {
+    assert_eq!(response.status, 200, "{}", gateway.output());
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn the_backend_sees_the_token_that_the_server_issued() {
     });
     let gateway = start(&server, credentials);
     for path in ["/api", "/raw", "/api"] {
-        let answer = gateway.get_with(path, &[("Authorization", "Bearer of-the-client")]);
-        assert_answered(&gateway, &answer);
+        let response = gateway.get_with(path, &[("Authorization", "Bearer of-the-client")]);
+        assert_answered(&gateway, &response);
         let expected = json!({ "client": "m2m", "scope": ["read", "write"] });
-        assert_eq!(answer.json(), expected, "{path}");
+        assert_eq!(response.json(), expected, "{path}");
     }
     let asked = server.asked();
     assert_eq!(asked.len(), 1, "one token serves all: {asked:?}");
@@ -108,9 +108,9 @@ fn the_form_takes_over_where_the_header_is_not_understood() {
     let odd = json!({ "client_id": "a machine", "client_secret": "s3c/ret+", "scopes": "read" });
     let gateway = start(&server, odd);
     for _ in 0..3 {
-        let answer = gateway.get("/api");
-        assert_answered(&gateway, &answer);
-        assert_eq!(answer.json()["client"], "a machine");
+        let response = gateway.get("/api");
+        assert_answered(&gateway, &response);
+        assert_eq!(response.json()["client"], "a machine");
     }
     let asked = server.asked();
     let basic: Vec<_> = asked.iter().map(|ask| ask["basic"] == true).collect();
@@ -159,12 +159,12 @@ fn a_server_that_refuses_an_empty_scope_can_be_asked_without() {
     let gateway = start(&server, credentials);
     assert_answered(&gateway, &gateway.get("/raw"));
     let asked = server.asked();
-    let refused: Vec<_> = asked
+    let rejected: Vec<_> = asked
         .iter()
         .filter_map(|ask| ask["refused"].as_str())
         .collect();
     // Once with the header, once with the form.
-    assert_eq!(refused, ["invalid_scope"; 2], "{asked:?}");
+    assert_eq!(rejected, ["invalid_scope"; 2], "{asked:?}");
 }
 
 #[test]
@@ -193,11 +193,11 @@ fn a_refused_token_is_replaced_and_the_call_made_again() {
     // A brand-new token is kept for a second, because its successor would be rejected too.
     eventually("the token is replaced", LIMIT, || {
         let before = server.called().len();
-        let answer = gateway.get("/api");
+        let response = gateway.get("/api");
         match &*server.statuses(before) {
             [401] => false,
             [401, 200] => {
-                assert_answered(&gateway, &answer);
+                assert_answered(&gateway, &response);
                 true
             }
             other => panic!("{other:?}: {}", gateway.output()),
@@ -218,9 +218,9 @@ fn a_stream_passes_a_refusal_and_the_next_one_has_a_new_token() {
     server.0.get("/test/forget");
     eventually("the token is replaced", LIMIT, || {
         let before = server.called().len();
-        let answer = gateway.get("/raw");
-        assert_eq!(server.statuses(before), [u64::from(answer.status)]);
-        answer.status == 200
+        let response = gateway.get("/raw");
+        assert_eq!(server.statuses(before), [u64::from(response.status)]);
+        response.status == 200
     });
     assert_eq!(server.asked().len(), 2);
 }

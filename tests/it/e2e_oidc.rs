@@ -43,15 +43,15 @@ impl Provider {
             "grant_type=client_credentials&scope=read&resource={}",
             resource.replace(':', "%3A").replace('/', "%2F")
         );
-        let answer = self.0.send(format!(
+        let response = self.0.send(format!(
             "POST /token HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: Basic {}\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
             self.0.port(),
             STANDARD.encode("m2m:m2m-secret"),
             body.len()
         ));
-        let text = answer.text();
-        answer.json()["access_token"]
+        let text = response.text();
+        response.json()["access_token"]
             .as_str()
             .unwrap_or_else(|| panic!("{text}"))
             .to_owned()
@@ -302,9 +302,9 @@ fn the_gateway_gets_a_token_of_its_own_for_a_backend() {
     let gateway = spawn(port, &file);
     for client in ["m2m", "m2m-post"] {
         for _ in 0..5 {
-            let answer = gateway.get(&format!("/machine/{client}"));
-            assert_eq!(answer.status, 200, "{client}: {}", gateway.output());
-            assert_eq!(answer.json()["status"], "ok");
+            let response = gateway.get(&format!("/machine/{client}"));
+            assert_eq!(response.status, 200, "{client}: {}", gateway.output());
+            assert_eq!(response.json()["status"], "ok");
         }
     }
     // One token each. The server that expects the secret in the body costs one more attempt, as with KrakenD.

@@ -61,9 +61,9 @@ fn start(jose: &Jose, full: bool) -> (Stub, Gateway) {
 /// The token of each algorithm.
 fn tokens(gateway: &Gateway) -> Vec<(&'static str, String)> {
     let token = |alg: &&'static str| {
-        let answer = gateway.get(&format!("/{alg}"));
-        assert_eq!(answer.status, 200, "{alg}: {}", gateway.output());
-        let body = answer.json();
+        let response = gateway.get(&format!("/{alg}"));
+        assert_eq!(response.status, 200, "{alg}: {}", gateway.output());
+        let body = response.json();
         assert_eq!(body["list"], json!([1]), "only objects are signed");
         assert_eq!(body["plain"], json!({ "a": 1 }), "only what is listed");
         assert_eq!(body.get("absent"), None);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::{Gateway, Stub, eventually};
 
-const ANSWERS: &str = r#"[
+const RESPONSES: &str = r#"[
     {"path": "/slow", "delay_ms": 2000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
     {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}
 ]"#;
@@ -47,7 +47,7 @@ fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, St
     client
         .send([preamble, request("GET", "/a", &[]).as_bytes()].concat())
         .unwrap();
-    assert_eq!(client.answer("GET").unwrap().status, 200);
+    assert_eq!(client.response("GET").unwrap().status, 200);
     let seen = stub.take_seen().pop().unwrap();
     eventually("the access line", Duration::from_secs(10), || {
         gateway.output_since(before).contains("| 200 |")
@@ -68,7 +68,7 @@ fn client_behind(gateway: &Gateway, stub: &Stub, preamble: &[u8]) -> (String, St
 
 #[test]
 fn a_load_balancer_says_whom_it_speaks_for() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = balanced(&stub, "127.0.0.0/8");
     let both = |address: &str| (address.to_owned(), address.to_owned());
     assert_eq!(client_behind(&gateway, &stub, V1), both("192.0.2.7"));
@@ -83,7 +83,7 @@ fn a_load_balancer_says_whom_it_speaks_for() {
 
 #[test]
 fn a_load_balancer_that_does_not_say_so_is_not_served() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = balanced(&stub, "127.0.0.1");
     for preamble in ["", "PROXY TCP4 nobody 198.51.100.1 1 2\r\n", "PROXY TCP4 "] {
         let mut client = gateway.client();
@@ -97,7 +97,7 @@ fn a_load_balancer_that_does_not_say_so_is_not_served() {
 
 #[test]
 fn whoever_is_not_listed_cannot_choose_an_address() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = balanced(&stub, "10.0.0.0/8");
     let (forwarded, logged) = client_behind(&gateway, &stub, b"");
     assert_eq!((&*forwarded, &*logged), ("127.0.0.1", "127.0.0.1"));
@@ -110,7 +110,7 @@ fn whoever_is_not_listed_cannot_choose_an_address() {
 
 #[test]
 fn a_request_may_have_as_many_fields_as_the_file_says() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let extra = json!({ "portcullis/limits": { "headers": 4 } });
     let gateway = Gateway::start(&file(&[endpoint("/a", "/a", &stub, "json")], extra));
     let with = |count: usize| {
@@ -122,7 +122,7 @@ fn a_request_may_have_as_many_fields_as_the_file_says() {
 
 #[test]
 fn a_changed_file_is_applied_by_itself_when_asked_to_watch() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let port = crate::support::ports::free();
     let text = |paths: &[&str]| {
         let endpoints: Vec<Value> = paths
@@ -160,7 +160,7 @@ fn a_changed_file_is_applied_by_itself_when_asked_to_watch() {
 
 #[test]
 fn the_reload_command_tells_what_became_of_it() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&file(&[endpoint("/a", "/a", &stub, "json")], json!({})));
     let reload = |port: u16| {
         let output = crate::support::gateway::command()
@@ -207,7 +207,7 @@ fn the_reload_command_tells_what_became_of_it() {
 
 #[test]
 fn a_draining_process_is_not_ready_on_connections_that_stand() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let endpoints = [
         endpoint("/a", "/a", &stub, "json"),
         endpoint("/slow", "/slow", &stub, "json"),
@@ -215,7 +215,7 @@ fn a_draining_process_is_not_ready_on_connections_that_stand() {
     let gateway = Gateway::start(&file(&endpoints, json!({})));
     let mut probe = gateway.client();
     probe.send(request("GET", "/__ready", &[])).unwrap();
-    assert_eq!(probe.answer("GET").unwrap().status, 200);
+    assert_eq!(probe.response("GET").unwrap().status, 200);
     let mut slow = gateway.client();
     slow.send(request("GET", "/slow", &[])).unwrap();
     eventually("the backend has it", Duration::from_secs(10), || {
@@ -229,12 +229,12 @@ fn a_draining_process_is_not_ready_on_connections_that_stand() {
         gateway.output().contains("terminated")
     });
     probe.send("Host: a\r\n\r\n").unwrap();
-    let told = probe.answer("GET").unwrap();
+    let told = probe.response("GET").unwrap();
     assert_eq!(
         (told.status, told.header("connection")),
         (503, Some("close"))
     );
-    assert_eq!(slow.answer("GET").unwrap().status, 200);
+    assert_eq!(slow.response("GET").unwrap().status, 200);
     assert!(
         gateway
             .wait(Duration::from_secs(10))

@@ -48,7 +48,7 @@ fn the_example_serves_its_application_through_the_gateway() {
     });
     let mut client = Client::connect(port).unwrap();
     client.send(request("GET", "/greeting", &[])).unwrap();
-    let answer = client.answer("GET").unwrap();
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.text(), r#"{"greeting":"hello"}"#);
+    let response = client.response("GET").unwrap();
+    assert_eq!(response.status, 200);
+    assert_eq!(response.text(), r#"{"greeting":"hello"}"#);
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Answer, Gateway, Signer, Upstream, eventually, ports, tokens};
+use crate::support::{Gateway, Response, Signer, Upstream, eventually, ports, tokens};
 
-const ANSWER: &str =
+const RESPONSE: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 const MISSING: &str =
     "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nnothing";
 
 /// A gateway with these `errors`, and an endpoint for each kind of error.
 fn gateway(errors: Option<Value>) -> (Gateway, Signer, Upstream, Upstream) {
-    let (good, missing) = (Upstream::raw(ANSWER), Upstream::raw(MISSING));
+    let (good, missing) = (Upstream::raw(RESPONSE), Upstream::raw(MISSING));
     let signer = Signer::rs256("k");
     let down = format!("http://127.0.0.1:{}", ports::free());
     let endpoint = |path: &str, host: String, more: Value| {
@@ -56,7 +56,7 @@ fn gateway(errors: Option<Value>) -> (Gateway, Signer, Upstream, Upstream) {
 }
 
 /// The requests that are rejected or fail, with their status.
-fn failures(gateway: &Gateway, signer: &Signer) -> Vec<(u16, Answer)> {
+fn failures(gateway: &Gateway, signer: &Signer) -> Vec<(u16, Response)> {
     let token = |claims: Value| {
         let bearer = format!("Bearer {}", signer.token(&claims));
         gateway.get_with("/token", &[("Authorization", &bearer)])
@@ -94,11 +94,11 @@ fn failures(gateway: &Gateway, signer: &Signer) -> Vec<(u16, Answer)> {
 fn every_error_is_a_problem_with_an_id_and_without_a_secret() {
     let (gateway, signer, _good, _missing) = gateway(Some(json!({ "format": "problem+json" })));
     let mut reasons = Vec::new();
-    for (status, answer) in failures(&gateway, &signer) {
-        assert_eq!(answer.status, status, "{}", answer.text());
-        let kind = answer.header("content-type").unwrap();
+    for (status, response) in failures(&gateway, &signer) {
+        assert_eq!(response.status, status, "{}", response.text());
+        let kind = response.header("content-type").unwrap();
         assert_eq!(kind, "application/problem+json", "{status}");
-        let body = answer.json();
+        let body = response.json();
         assert_eq!(body["status"], status);
         assert_eq!(body["type"], "about:blank");
         assert!(
@@ -108,7 +108,7 @@ fn every_error_is_a_problem_with_an_id_and_without_a_secret() {
         );
         let id = body["request_id"].as_str().unwrap().to_owned();
         assert_eq!(id.len(), 36, "{id}");
-        let text = answer.text();
+        let text = response.text();
         for secret in ["hunter2", "127.0.0.1", "password"] {
             assert!(!text.contains(secret), "{text}");
         }
@@ -140,7 +140,7 @@ fn a_template_for_each_status_and_one_for_the_rest() {
         "404": { "content_type": "application/json", "body": "{\"code\": {status}, \"text\": \"{title}\"}" },
         "default": { "content_type": "text/plain; charset=utf-8", "body": "{status} {title}, {request_id}" }
     }});
-    let (good, signer) = (Upstream::raw(ANSWER), Signer::rs256("k"));
+    let (good, signer) = (Upstream::raw(RESPONSE), Signer::rs256("k"));
     let file = json!({
         "version": 3,
         "extra_config": { "portcullis/errors": errors, "portcullis/request-id": {} },
@@ -155,39 +155,39 @@ fn a_template_for_each_status_and_one_for_the_rest() {
     let page = "<!doctype html><style>p { margin: 0 }</style><p>Please log in: {reason}</p>";
     let files = [("keys.json", &*keys), ("login.html", page)];
     let gateway = Gateway::start_with(&file.to_string(), &files);
-    let answer = gateway.get("/token");
+    let response = gateway.get("/token");
     assert_eq!(
-        answer.header("content-type"),
+        response.header("content-type"),
         Some("text/html; charset=utf-8")
     );
     assert!(
-        answer.text().ends_with("<p>Please log in: missing</p>"),
+        response.text().ends_with("<p>Please log in: missing</p>"),
         "{}",
-        answer.text()
+        response.text()
     );
     // Headers with instructions for the client stay.
-    assert!(answer.header("www-authenticate").is_some());
-    let answer = gateway.get("/nowhere");
-    assert_eq!(answer.json(), json!({ "code": 404, "text": "Not Found" }));
-    let answer = gateway.send("POST", request("POST", "/token", &[]));
-    let id = answer.header("x-request-id").unwrap().to_owned();
-    assert_eq!(answer.text(), format!("405 Method Not Allowed, {id}"));
+    assert!(response.header("www-authenticate").is_some());
+    let response = gateway.get("/nowhere");
+    assert_eq!(response.json(), json!({ "code": 404, "text": "Not Found" }));
+    let response = gateway.send("POST", request("POST", "/token", &[]));
+    let id = response.header("x-request-id").unwrap().to_owned();
+    assert_eq!(response.text(), format!("405 Method Not Allowed, {id}"));
 }
 
 #[test]
 fn bodies_of_backends_and_successes_stay_as_they_are() {
     let (gateway, _signer, _good, _missing) = gateway(Some(json!({ "format": "problem+json" })));
-    let answer = gateway.get("/missing");
-    assert_eq!((answer.status, &*answer.text()), (404, "nothing"));
+    let response = gateway.get("/missing");
+    assert_eq!((response.status, &*response.text()), (404, "nothing"));
     assert_eq!(gateway.get("/limited").status, 200);
 }
 
 #[test]
 fn without_the_block_nothing_changes() {
     let (gateway, signer, _good, _missing) = gateway(None);
-    for (status, answer) in failures(&gateway, &signer) {
-        assert_eq!(answer.status, status);
-        let kind = answer.header("content-type").unwrap_or("text/plain");
+    for (status, response) in failures(&gateway, &signer) {
+        assert_eq!(response.status, status);
+        let kind = response.header("content-type").unwrap_or("text/plain");
         assert!(kind.starts_with("text/plain"), "{status} {kind}");
     }
     assert_eq!(gateway.get("/token").text(), "");
@@ -197,6 +197,6 @@ fn without_the_block_nothing_changes() {
 #[test]
 fn an_answer_to_head_has_no_body() {
     let (gateway, _signer, _good, _missing) = gateway(Some(json!({ "format": "problem+json" })));
-    let answer = gateway.send("HEAD", request("HEAD", "/nowhere", &[]));
-    assert_eq!((answer.status, answer.body.len()), (404, 0));
+    let response = gateway.send("HEAD", request("HEAD", "/nowhere", &[]));
+    assert_eq!((response.status, response.body.len()), (404, 0));
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::tls::Authority;
 use crate::support::upstream::Call;
-use crate::support::{Answer, Client, Gateway, Upstream, eventually, pause};
+use crate::support::{Client, Gateway, Response, Upstream, eventually, pause};
 
 /// Endpoints of both kinds that pass everything on to `backend`.
 fn config(backend: &str) -> Value {
@@ -124,10 +124,10 @@ fn a_chunked_upload_ends_once_however_its_end_arrives() {
                 pause(Duration::from_millis(8));
                 client.send(last).unwrap();
             }
-            assert_eq!(client.answer("POST").unwrap().status, 200, "cut at {cut}");
+            assert_eq!(client.response("POST").unwrap().status, 200, "cut at {cut}");
             client.send(request("GET", "/n", &[])).unwrap();
             assert_eq!(
-                client.answer("GET").unwrap().status,
+                client.response("GET").unwrap().status,
                 200,
                 "after a cut at {cut}"
             );
@@ -150,9 +150,9 @@ fn a_chunked_upload_without_a_byte_ends_once() {
     client.send(upload(CHUNKED) + "0\r\n").unwrap();
     pause(Duration::from_millis(30));
     client.send("\r\n").unwrap();
-    assert_eq!(client.answer("POST").unwrap().status, 200);
+    assert_eq!(client.response("POST").unwrap().status, 200);
     client.send(request("GET", "/n", &[])).unwrap();
-    assert_eq!(client.answer("GET").unwrap().status, 200);
+    assert_eq!(client.response("GET").unwrap().status, 200);
     assert_eq!(taken(&log), ["POST /n|chunked|", "GET /n|none|"]);
 }
 
@@ -168,7 +168,7 @@ fn a_body_of_known_length_goes_out_with_its_length() {
                     "{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n{{\"a\":1}}"
                 ))
                 .unwrap();
-            assert_eq!(client.answer(method).unwrap().status, 200);
+            assert_eq!(client.response(method).unwrap().status, 200);
             assert_eq!(
                 taken(&log),
                 [format!("{method} {path}|length 7|{{\"a\":1}}")]
@@ -177,11 +177,11 @@ fn a_body_of_known_length_goes_out_with_its_length() {
     }
     // A composed endpoint has the complete body, however it arrived.
     let chunks = "7\r\n{\"a\":1}\r\n0\r\n\r\n";
-    let answer = gateway.send(
+    let response = gateway.send(
         "POST",
         format!("POST /c HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n\r\n{chunks}"),
     );
-    assert_eq!(answer.status, 200);
+    assert_eq!(response.status, 200);
     assert_eq!(taken(&log), ["POST /c|length 7|{\"a\":1}"]);
 }
 
@@ -199,12 +199,12 @@ fn logs(gateway: &Gateway, text: &str, count: usize) {
 
 /// What both kinds of endpoint make of `answer`, each with one log line with `text`. No connection of the backend is
 /// used again.
-fn through(answer: &str, text: &str) -> [Answer; 2] {
+fn through(response: &str, text: &str) -> [Response; 2] {
     ["/c", "/n"].map(|path| {
-        let answer = answer.to_owned();
+        let response = response.to_owned();
         let backend = Upstream::start(move |mut call| {
             loop {
-                call.send(&answer)?;
+                call.send(&response)?;
                 call.head = next_head(&mut call)?;
             }
         });
@@ -248,9 +248,9 @@ fn an_upload_of_known_length_reaches_its_backend_piece_by_piece() {
         );
         client.send(piece).unwrap();
     }
-    assert_eq!(client.answer("POST").unwrap().status, 200);
+    assert_eq!(client.response("POST").unwrap().status, 200);
     client.send(request("GET", "/n", &[])).unwrap();
-    assert_eq!(client.answer("GET").unwrap().status, 200);
+    assert_eq!(client.response("GET").unwrap().status, 200);
     assert_eq!(backend.calls(), 1, "the connection is kept");
 }
 
@@ -268,7 +268,7 @@ fn an_answer_of_known_length_reaches_its_client_piece_by_piece() {
         Ok(())
     });
     let gateway = start(&backend);
-    let mut client = gateway.client().patience(Duration::from_secs(3));
+    let mut client = gateway.client().timeout(Duration::from_secs(3));
     client.send(request("GET", "/n", &[])).unwrap();
     assert_eq!(client.head().unwrap().status, 200);
     for piece in [b"a", b"b", b"c"] {

@@ -34,7 +34,7 @@ async fn backend() -> u16 {
             tokio::spawn(async move {
                 let mut connection = server::handshake(socket).await.unwrap();
                 while let Some(Ok((request, respond))) = connection.accept().await {
-                    tokio::spawn(answer(request, respond));
+                    tokio::spawn(response(request, respond));
                 }
             });
         }
@@ -42,7 +42,7 @@ async fn backend() -> u16 {
     port
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: server::SendResponse<Bytes>) {
+async fn response(request: Request<RecvStream>, mut respond: server::SendResponse<Bytes>) {
     let te = request.headers().get("te").cloned();
     let path = request.uri().path().to_owned();
     let mut body = request.into_body();
@@ -226,10 +226,10 @@ fn other_trailers_pass_when_they_were_announced() {
         assert!(!trailers.contains_key("x-other"));
         // HTTP/1 clients get only the body.
         let text = "POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nm";
-        let answer = tokio::task::spawn_blocking(move || gateway.send("POST", text));
-        let answer = answer.await.unwrap();
-        assert_eq!((answer.status, &*answer.body), (200, &b"body"[..]));
-        assert_eq!(answer.header("trailer"), None);
+        let response = tokio::task::spawn_blocking(move || gateway.send("POST", text));
+        let response = response.await.unwrap();
+        assert_eq!((response.status, &*response.body), (200, &b"body"[..]));
+        assert_eq!(response.header("trailer"), None);
     });
 }
 

@@ -4,29 +4,29 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Gateway};
+use crate::support::{Gateway, Response};
 
-fn ask(gateway: &Gateway, heads: &[&str]) -> Vec<Answer> {
+fn ask(gateway: &Gateway, heads: &[&str]) -> Vec<Response> {
     let mut client = gateway.client();
     client.send(heads.concat().as_bytes()).unwrap();
     heads
         .iter()
-        .map(|_| client.answer("GET").unwrap())
+        .map(|_| client.response("GET").unwrap())
         .collect()
 }
 
-fn shape(answer: &Answer) -> (u16, Vec<String>, Value) {
+fn shape(response: &Response) -> (u16, Vec<String>, Value) {
     let varying = |name: &str| name.eq_ignore_ascii_case("date");
-    let mut fields: Vec<String> = answer
+    let mut fields: Vec<String> = response
         .headers
         .iter()
         .filter(|(name, _)| !varying(name))
         .map(|(name, value)| format!("{name}: {value}"))
         .collect();
     fields.sort();
-    let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
+    let mut body: Value = serde_json::from_slice(&response.body).unwrap();
     body["now"] = json!("then");
-    (answer.status, fields, body)
+    (response.status, fields, body)
 }
 
 #[test]
@@ -35,12 +35,12 @@ fn both_ways_to_the_health_answer_give_the_same() {
     let quick = "GET /__health HTTP/1.1\r\nHost: a\r\n\r\n";
     // A header about the connection sends the request through the gateway.
     let usual = "GET /__health HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
-    let answers = ask(&gateway, &[quick, usual, quick, quick]);
-    let expected = shape(&answers[1]);
+    let responses = ask(&gateway, &[quick, usual, quick, quick]);
+    let expected = shape(&responses[1]);
     assert_eq!(expected.0, 200);
     assert_eq!(expected.2["status"], "ok");
-    for answer in &answers {
-        assert_eq!(shape(answer), expected);
+    for response in &responses {
+        assert_eq!(shape(response), expected);
     }
     gateway.stop(Duration::from_secs(10));
     let ended = gateway.output();
@@ -56,11 +56,11 @@ fn whatever_looks_at_every_request_sees_probes_too() {
     });
     let gateway = Gateway::start(&file.to_string());
     let head = "GET /__health HTTP/1.1\r\nHost: a\r\nOrigin: http://a.test\r\n\r\n";
-    let answers = ask(&gateway, &[head]);
+    let responses = ask(&gateway, &[head]);
     let allowed = |(name, value): &(String, String)| {
         name.eq_ignore_ascii_case("access-control-allow-origin") && value == "http://a.test"
     };
-    assert!(answers[0].headers.iter().any(allowed));
+    assert!(responses[0].headers.iter().any(allowed));
     let post = "POST /__health HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(ask(&gateway, &[post])[0].status, 405);
 }
@@ -85,9 +85,9 @@ fn guarded(url: &str, server: &Value) -> Value {
 fn a_gateway_is_not_ready_before_its_keys_have_come() {
     let (listener, url) = hanging();
     let gateway = Gateway::start(&guarded(&url, &json!({})).to_string());
-    let answer = gateway.get("/__ready");
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    assert_eq!(answer.text(), r#"{"status":"waiting for key sets"}"#);
+    let response = gateway.get("/__ready");
+    assert_eq!(response.status, 503, "{}", response.text());
+    assert_eq!(response.text(), r#"{"status":"waiting for key sets"}"#);
     assert_eq!(gateway.get("/__health").status, 200, "it lives");
     // Now it responds, to the fetch that already waits and to those that follow.
     std::thread::spawn(move || {
@@ -128,8 +128,8 @@ fn a_provider_that_hangs_costs_a_request_half_a_second() {
     // The signature is invalid, which is not checked before there are keys.
     let token = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJleHAiOjQwMDAwMDAwMDB9.c2ln";
     let began = std::time::Instant::now();
-    let answer = gateway.get_with("/a", &[("Authorization", &format!("Bearer {token}"))]);
-    assert_eq!(answer.status, 401);
+    let response = gateway.get_with("/a", &[("Authorization", &format!("Bearer {token}"))]);
+    assert_eq!(response.status, 401);
     assert!(
         began.elapsed() < Duration::from_secs(2),
         "{:?}",

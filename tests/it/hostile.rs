@@ -44,7 +44,7 @@ fn waits(gateway: &Gateway, count: usize) -> Vec<Duration> {
         .map(|_| {
             let start = Instant::now();
             client.send(request("GET", "/a", &[])).unwrap();
-            assert_eq!(client.answer("GET").unwrap().status, 200);
+            assert_eq!(client.response("GET").unwrap().status, 200);
             start.elapsed()
         })
         .collect();
@@ -66,7 +66,7 @@ fn two_hundred_clients_that_trickle_disturb_nobody_and_are_ended() {
     let mut file = config(&stub);
     file["read_header_timeout"] = json!("2s");
     let gateway = Gateway::start(&file.to_string());
-    let mut slow: Vec<Client> = (0..200).map(|_| gateway.client().patience(LIMIT)).collect();
+    let mut slow: Vec<Client> = (0..200).map(|_| gateway.client().timeout(LIMIT)).collect();
     let head = b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: ";
     let body = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
     let done = AtomicBool::new(false);
@@ -91,10 +91,10 @@ fn two_hundred_clients_that_trickle_disturb_nobody_and_are_ended() {
     });
     assert_undisturbed(&waits);
     for (index, client) in slow.iter_mut().enumerate() {
-        match client.answer("GET") {
+        match client.response("GET") {
             // On a slow machine, a body that still trickles at the deadline gets the deadline's status.
-            Ok(answer) if index % 2 == 1 => assert!([408, 500].contains(&answer.status)),
-            Ok(answer) => assert_eq!(answer.status, 408),
+            Ok(response) if index % 2 == 1 => assert!([408, 500].contains(&response.status)),
+            Ok(response) => assert_eq!(response.status, 408),
             // Bytes that cross the rejection may turn the end of the connection into a reset.
             Err(error) => assert_ne!(
                 error.kind(),
@@ -113,9 +113,7 @@ fn a_thousand_idle_connections_disturb_nobody_and_are_ended() {
     let mut file = config(&stub);
     file["idle_timeout"] = json!("2s");
     let gateway = Gateway::start(&file.to_string());
-    let mut idle: Vec<Client> = (0..1000)
-        .map(|_| gateway.client().patience(LIMIT))
-        .collect();
+    let mut idle: Vec<Client> = (0..1000).map(|_| gateway.client().timeout(LIMIT)).collect();
     assert_undisturbed(&waits(&gateway, 300));
     for client in &mut idle {
         assert_eq!(client.rest().unwrap_or_default(), b"", "nobody had asked");
@@ -135,7 +133,7 @@ fn one_connection_too_many_is_closed_and_counted() {
     let gateway = Gateway::start(&file.to_string());
     let ask = |client: &mut Client| {
         client.send(request("GET", "/a", &[]))?;
-        client.answer("GET")
+        client.response("GET")
     };
     let mut open = Vec::new();
     // The connections of the start itself may still be open.
@@ -165,7 +163,7 @@ fn one_connection_too_many_is_closed_and_counted() {
 fn metric(port: u16, name: &str) -> f64 {
     let mut client = Client::connect(port).unwrap();
     client.send(request("GET", "/metrics", &[])).unwrap();
-    let page = client.answer("GET").unwrap().text();
+    let page = client.response("GET").unwrap().text();
     let line = page
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -181,7 +179,7 @@ fn more_clients_than_descriptors_neither_spin_nor_keep_others_out() {
     let gateway = Gateway::start_under("ulimit -n 96; exec \"$@\"", &file);
     let mut first = gateway.client();
     first.send(request("GET", "/__health", &[])).unwrap();
-    assert_eq!(first.answer("GET").unwrap().status, 200);
+    assert_eq!(first.response("GET").unwrap().status, 200);
     let many: Vec<TcpStream> = (0..200)
         .map(|_| TcpStream::connect(("127.0.0.1", gateway.port())).unwrap())
         .collect();
@@ -189,7 +187,7 @@ fn more_clients_than_descriptors_neither_spin_nor_keep_others_out() {
     while start.elapsed() < Duration::from_secs(2) {
         // A client that is already connected is served.
         first.send(request("GET", "/__health", &[])).unwrap();
-        assert_eq!(first.answer("GET").unwrap().status, 200);
+        assert_eq!(first.response("GET").unwrap().status, 200);
         pause(Duration::from_millis(50));
     }
     let used = gateway.processor_ticks() - ticks;
@@ -198,11 +196,11 @@ fn more_clients_than_descriptors_neither_spin_nor_keep_others_out() {
     assert!(lines < 50, "{lines} lines about it");
     drop(many);
     eventually("it serves again", LIMIT, || {
-        let mut client = gateway.client().patience(Duration::from_secs(3));
+        let mut client = gateway.client().timeout(Duration::from_secs(3));
         let _ = client.send(request("GET", "/a", &[]));
         client
-            .answer("GET")
-            .is_ok_and(|answer| answer.status == 200)
+            .response("GET")
+            .is_ok_and(|response| response.status == 200)
     });
     assert!(gateway.ended().is_none());
 }
@@ -223,7 +221,7 @@ fn ask_many(gateway: &Gateway, count: usize) {
     for _ in 0..count / 50 {
         client.send(&batch).unwrap();
         for _ in 0..50 {
-            assert_eq!(client.answer("GET").unwrap().status, 200);
+            assert_eq!(client.response("GET").unwrap().status, 200);
         }
     }
 }
@@ -285,9 +283,9 @@ fn through_the_proxy(gateway: &Gateway, sent: &[u8], address: &str, more: &str) 
         format!("{address}\r\n{more}\r\n").as_bytes(),
     ]
     .concat();
-    let mut client = gateway.client().patience(LIMIT);
+    let mut client = gateway.client().timeout(LIMIT);
     client.send(head).unwrap();
-    client.answer("GET").unwrap().status
+    client.response("GET").unwrap().status
 }
 
 #[test]

@@ -67,13 +67,13 @@ fn shared_stores_with_and_without_limits_are_two() {
 #[test]
 fn only_if_cached_without_an_answer_is_a_bad_status_of_the_upstream() {
     let (gateway, stub) = start(&[json!({})]);
-    let answer = gateway.get_with("/1/a", &[("Cache-Control", "only-if-cached")]);
-    assert_eq!(answer.status, 500);
+    let response = gateway.get_with("/1/a", &[("Cache-Control", "only-if-cached")]);
+    assert_eq!(response.status, 500);
     let text = format!(
         "invalid status code 504 [GET /{{{{.Path}}}}]: {}/a",
         stub.url()
     );
-    assert_eq!(answer.text(), text);
+    assert_eq!(response.text(), text);
     assert!(stub.take_seen().is_empty());
 }
 
@@ -111,9 +111,9 @@ fn cached(backend: &str, endpoint: &Value, block: &Value) -> Value {
 }
 
 fn told(gateway: &Gateway, headers: &[(&str, &str)]) -> Value {
-    let answer = gateway.get_with("/a", headers);
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.json()["told"].clone()
+    let response = gateway.get_with("/a", headers);
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()["told"].clone()
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn no_client_chooses_what_others_get() {
             "GET /a HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let answer = gateway.send("GET", request).json();
-        (answer["told"].clone(), answer["body"].clone())
+        let response = gateway.send("GET", request).json();
+        (response["told"].clone(), response["body"].clone())
     };
     for _ in 0..2 {
         assert_eq!(ask("evil", ""), (json!("evil"), json!("")));
@@ -193,7 +193,7 @@ fn at_once(gateway: &Gateway, path: &str, count: usize) -> Vec<String> {
 }
 
 /// `/N` responds with the number of the call, after `open` calls are in flight together.
-fn numbered(needed: usize, answer: fn(&str) -> String) -> Upstream {
+fn numbered(needed: usize, response: fn(&str) -> String) -> Upstream {
     let (begun, open) = (AtomicUsize::new(0), AtomicUsize::new(0));
     Upstream::start(move |mut call| {
         let number = begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -208,7 +208,7 @@ fn numbered(needed: usize, answer: fn(&str) -> String) -> Upstream {
             // Long enough for the others to arrive.
             pause(Duration::from_millis(300));
         }
-        call.send(answer(&json!({ "n": number }).to_string()))
+        call.send(response(&json!({ "n": number }).to_string()))
     })
 }
 

@@ -55,15 +55,15 @@ fn starts(text: &str, words: &str) {
 }
 
 #[track_caller]
-fn is_refused(text: &str, words: &str) {
+fn is_rejected(text: &str, words: &str) {
     let outcome = compiled_in(text, &[]);
     let found = shown(&outcome.findings);
     assert!(outcome.compiled.is_none(), "{text} starts: {found:#?}");
-    let mistakes = found.iter().filter(|line| !line.starts_with("warning"));
-    let mistakes: Vec<_> = mistakes.collect();
+    let config_errors = found.iter().filter(|line| !line.starts_with("warning"));
+    let config_errors: Vec<_> = config_errors.collect();
     assert!(
-        mistakes.iter().any(|line| line.contains(words)),
-        "{text}: {words:?} is not in {mistakes:#?}"
+        config_errors.iter().any(|line| line.contains(words)),
+        "{text}: {words:?} is not in {config_errors:#?}"
     );
 }
 
@@ -303,7 +303,7 @@ fn a_guard_whose_meaning_is_not_plain_stops_the_start() {
             "private_key",
         ),
     ] {
-        is_refused(&text, words);
+        is_rejected(&text, words);
     }
 }
 
@@ -395,7 +395,7 @@ fn slips_of_the_core_levels_are_told_and_served() {
             "since it is invalid",
         ),
     ] {
-        is_refused(&text, words);
+        is_rejected(&text, words);
     }
 }
 
@@ -423,7 +423,7 @@ fn version_4_is_read_and_what_krakend_3_ignores_of_it_is_named() {
         "is unknown here",
     );
     for version in [2, 5, 0] {
-        is_refused(&endpoint_of(version, json!({})), "unsupported version");
+        is_rejected(&endpoint_of(version, json!({})), "unsupported version");
     }
 }
 
@@ -452,8 +452,8 @@ fn the_methods_that_krakend_leaves_out_are_served_and_lists_of_methods_are_not()
         .to_string(),
     );
     for method in ["HEAD", "OPTIONS", "QUERY"] {
-        let answer = gateway.send(method, request(method, "/a", &[]));
-        assert_eq!(answer.status, 200, "{method}: {}", gateway.output());
+        let response = gateway.send(method, request(method, "/a", &[]));
+        assert_eq!(response.status, 200, "{method}: {}", gateway.output());
         let seen = stub.take_seen();
         assert_eq!(seen.len(), 1, "{method}");
         assert_eq!(seen[0].method, method);
@@ -483,8 +483,8 @@ fn an_endpoint_that_is_left_out_leaves_nothing_behind() {
     );
     let allowed = |origin: &str| {
         let fields = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
-        let answer = gateway.send("OPTIONS", request("OPTIONS", "/a", &fields));
-        answer.header("access-control-allow-origin").is_some()
+        let response = gateway.send("OPTIONS", request("OPTIONS", "/a", &fields));
+        response.header("access-control-allow-origin").is_some()
     };
     assert!(allowed("https://good.example"));
     assert!(!allowed("https://other.example"));

@@ -229,7 +229,7 @@ fn a_json_access_log_is_json_whatever_clients_send() {
             .concat();
             let mut client = gateway.client();
             client.send(bytes).unwrap();
-            answered += usize::from(client.answer(method).is_ok());
+            answered += usize::from(client.response(method).is_ok());
         }
     }
     assert!(answered > 24, "{answered} answers");
@@ -272,8 +272,8 @@ fn one_id_names_a_request_everywhere() {
         let gateway = Gateway::start(&file(trust));
         let mut ids = Vec::new();
         for path in ["/a", "/s", "/nowhere"] {
-            let answer = gateway.get_with(path, &[("X-Request-Id", "from-client")]);
-            let id = answer.header("x-request-id").unwrap().to_owned();
+            let response = gateway.get_with(path, &[("X-Request-Id", "from-client")]);
+            let id = response.header("x-request-id").unwrap().to_owned();
             assert_eq!(id == "from-client", trust, "{path}: {id}");
             for seen in stub.take_seen() {
                 assert_eq!(seen.header("x-request-id"), Some(&*id), "{path}");
@@ -302,8 +302,8 @@ fn breaking_off() -> String {
         for mut stream in listener.incoming().flatten() {
             let mut request = [0; 8192];
             let _ = stream.read(&mut request);
-            let answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"a\":";
-            let _ = stream.write_all(answer);
+            let response = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"a\":";
+            let _ = stream.write_all(response);
         }
     });
     format!("http://{address}")
@@ -393,7 +393,7 @@ fn no_credential_of_a_url_is_told_to_anybody_whatever_fails() {
     for (port, path) in [(stats, "/__stats"), (metrics, "/metrics")] {
         let mut client = crate::support::Client::connect(port).unwrap();
         client.send(request("GET", path, &[])).unwrap();
-        let page = client.answer("GET").unwrap().text();
+        let page = client.response("GET").unwrap().text();
         assert!(page.len() > 100, "{page}");
         told.push_str(&page);
     }

@@ -29,7 +29,7 @@ fn config(url: &str, encoding: &str, extra: Value, backend_extra: Value) -> Valu
     })
 }
 
-fn post(gateway: &Gateway, path: &str, body: &str) -> crate::support::Answer {
+fn post(gateway: &Gateway, path: &str, body: &str) -> crate::support::Response {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -116,17 +116,17 @@ fn a_streamed_request_and_its_answer_are_changed() {
         )
         .to_string(),
     );
-    let answer = post(&gateway, "/m/7", "body");
-    assert_eq!(answer.status, 202, "{}", gateway.output());
-    let text = answer.text();
+    let response = post(&gateway, "/m/7", "body");
+    assert_eq!(response.status, 202, "{}", gateway.output());
+    let text = response.text();
     let seen: Value = serde_json::from_str(text.trim_matches(['<', '>'])).unwrap();
     assert_eq!(seen["path"], "/u/nine");
     assert_eq!(seen["body"], "body and more");
     assert_eq!(seen["headers"]["x-lua"], "/u/nine");
-    assert_eq!(answer.header("x-out"), Some("backend"));
+    assert_eq!(response.header("x-out"), Some("backend"));
     // The length of the body that the script set.
     assert_eq!(
-        answer.header("content-length"),
+        response.header("content-length"),
         Some(&*text.len().to_string())
     );
     assert!(text.starts_with('<') && text.ends_with('>'));
@@ -181,10 +181,10 @@ fn a_refusal_of_a_streamed_endpoint_has_its_status_and_text() {
         ),
     ] {
         let gateway = Gateway::start(&config(&stub.url(), "no-op", extra, backend).to_string());
-        let answer = post(&gateway, "/m/7", "");
-        assert_eq!((answer.status, &*answer.text()), (418, "no || more"));
-        assert_eq!(answer.header("content-type"), Some("a/b"));
-        assert_eq!(answer.header("x-krakend-completed"), Some("false"));
+        let response = post(&gateway, "/m/7", "");
+        assert_eq!((response.status, &*response.text()), (418, "no || more"));
+        assert_eq!(response.header("content-type"), Some("a/b"));
+        assert_eq!(response.header("x-krakend-completed"), Some("false"));
     }
 }
 
@@ -204,9 +204,9 @@ fn skip_next_answers_without_the_backend() {
         )
         .to_string(),
     );
-    let answer = post(&gateway, "/m/7", "");
-    assert_eq!((answer.status, &*answer.text()), (203, "made here"));
-    assert_eq!(answer.header("content-length"), Some("9"));
+    let response = post(&gateway, "/m/7", "");
+    assert_eq!((response.status, &*response.text()), (203, "made here"));
+    assert_eq!(response.header("content-length"), Some("9"));
     assert!(stub.take_seen().is_empty());
 }
 
@@ -225,8 +225,8 @@ fn what_was_passed_over_has_no_status_and_is_not_complete() {
         ),
     ] {
         let gateway = Gateway::start(&config(&stub.url(), "no-op", outer, inner).to_string());
-        let answer = post(&gateway, "/m/7", "");
-        assert_eq!((answer.status, &*answer.text()), (200, "0false"));
+        let response = post(&gateway, "/m/7", "");
+        assert_eq!((response.status, &*response.text()), (200, "0false"));
     }
     assert!(stub.take_seen().is_empty());
 }
@@ -259,9 +259,9 @@ fn what_a_url_takes_from_an_earlier_answer_is_a_parameter() {
         .replace("Resp0_id", "Resp0_a.id")
         .replace("Resp0_user", "Resp0_a.user");
     let gateway = Gateway::start(&config);
-    let answer = gateway.get("/m");
-    assert_eq!(answer.status, 200, "{}", gateway.output());
-    let seen: Value = serde_json::from_str(&answer.text()).unwrap();
+    let response = gateway.get("/m");
+    assert_eq!(response.status, 200, "{}", gateway.output());
+    let seen: Value = serde_json::from_str(&response.text()).unwrap();
     assert_eq!(seen["b"]["path"], "/b/7");
     assert_eq!(seen["c"]["headers"]["x-seen"], "7x");
 }
@@ -289,9 +289,9 @@ fn calls_of_scripts_wait_without_a_thread() {
     std::thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
-                let answer = post(&gateway, "/m/7", "");
-                assert_eq!(answer.status, 200, "{}", gateway.output());
-                assert_eq!(answer.json()["headers"]["x-lua"], "true201blatelate");
+                let response = post(&gateway, "/m/7", "");
+                assert_eq!(response.status, 200, "{}", gateway.output());
+                assert_eq!(response.json()["headers"]["x-lua"], "true201blatelate");
             });
         }
     });
@@ -315,9 +315,9 @@ fn a_call_that_fails_is_an_error_of_the_script() {
     let failing = |pre: String| {
         let script = json!({ "modifier/lua-proxy": { "pre": pre } });
         let gateway = Gateway::start(&config(&stub.url(), "json", script, json!({})).to_string());
-        let answer = post(&gateway, "/m/7", "");
-        assert_eq!(answer.status, 500);
-        answer.text()
+        let response = post(&gateway, "/m/7", "");
+        assert_eq!(response.status, 500);
+        response.text()
     };
     let text = failing(format!("http_response.new('{closed}')"));
     assert!(text.contains("connect: connection refused"), "{text}");
@@ -398,9 +398,9 @@ fn a_script_of_the_service_answers_with_its_own_status() {
                 c:headers('X-Lua', c:url() .. c:body()) c:body('other')"
     });
     let gateway = Gateway::start(&file.to_string());
-    let refused = post(&gateway, "/m/7", "x");
-    assert_eq!((refused.status, refused.body.len()), (401, 0));
-    assert_eq!(refused.header("content-type"), Some("application/json"));
+    let rejected = post(&gateway, "/m/7", "x");
+    assert_eq!((rejected.status, rejected.body.len()), (401, 0));
+    assert_eq!(rejected.header("content-type"), Some("application/json"));
     assert_eq!(gateway.get("/nowhere").status, 401);
     assert_eq!(gateway.get("/__health").status, 200);
     let passed = gateway.send(

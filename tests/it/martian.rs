@@ -72,13 +72,13 @@ fn an_answer_whose_head_alone_is_changed_goes_on_streaming() {
 /// Two responses on one connection: the second is only read correctly if the first was framed correctly.
 fn twice(gateway: &Gateway) -> (u16, String, Option<String>) {
     let mut client = gateway.client();
-    let mut answers = (0..2).map(|_| {
+    let mut responses = (0..2).map(|_| {
         client.send(request("GET", "/s", &[])).unwrap();
-        let answer = client.answer("GET").unwrap();
-        let length = answer.header("content-length").map(str::to_owned);
-        (answer.status, answer.text(), length)
+        let response = client.response("GET").unwrap();
+        let length = response.header("content-length").map(str::to_owned);
+        (response.status, response.text(), length)
     });
-    let (first, second) = (answers.next().unwrap(), answers.next().unwrap());
+    let (first, second) = (responses.next().unwrap(), responses.next().unwrap());
     assert_eq!(first, second);
     first
 }
@@ -117,8 +117,8 @@ fn a_status_without_a_body_has_none_and_one_with_a_body_may_be_empty() {
         }
     }
     for line in ["204 No Content", "304 Not Modified"] {
-        let answer = format!("HTTP/1.1 {line}\r\nContent-Length: 5\r\n\r\n");
-        let empty = Upstream::raw(answer);
+        let response = format!("HTTP/1.1 {line}\r\nContent-Length: 5\r\n\r\n");
+        let empty = Upstream::raw(response);
         let (found, text, _) = twice(&streamed(&empty.url(), "GET", status(200)));
         assert_eq!((found, &*text), (200, ""));
     }
@@ -168,11 +168,15 @@ fn a_body_in_place_of_the_clients_is_all_that_is_sent() {
                     "POST /s HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{theirs}",
                     theirs.len()
                 );
-                let answer = gateway.send("POST", sent);
+                let response = gateway.send("POST", sent);
                 // What is not JSON fails a composed endpoint; the backend got the request all the same.
                 if encoding == "no-op" {
                     let log = gateway.output();
-                    assert_eq!((answer.status, &*answer.text()), (200, expected), "{log}");
+                    assert_eq!(
+                        (response.status, &*response.text()),
+                        (200, expected),
+                        "{log}"
+                    );
                 }
                 let head = upstream.heads().pop().unwrap();
                 let length = format!("Content-Length: {}\r\n", expected.len());
@@ -202,7 +206,7 @@ fn a_made_up_length_of_a_request_is_not_sent() {
                     body.len()
                 );
                 client.send(sent).unwrap();
-                client.answer("POST").unwrap();
+                client.response("POST").unwrap();
                 let seen = stub.take_seen();
                 assert_eq!(seen.len(), 1);
                 assert_eq!(seen[0].body, body.as_bytes(), "{encoding} {name}");
@@ -222,8 +226,8 @@ fn a_call_goes_where_the_url_says() {
         let url =
             json!({ "url.Modifier": { "host": place, "path": "/else where", "query": "q=1" } });
         let config = config(&first.url(), "GET", encoding, &url).to_string();
-        let answer = Gateway::start(&config).get("/s?q=2");
-        assert_eq!(answer.json()["n"], 2, "{encoding}");
+        let response = Gateway::start(&config).get("/s?q=2");
+        assert_eq!(response.json()["n"], 2, "{encoding}");
         assert!(first.take_seen().is_empty());
         let seen = other.take_seen();
         assert_eq!((&*seen[0].path, &*seen[0].query), ("/else%20where", "q=1"));
@@ -278,10 +282,10 @@ fn files_are_served_instead_of_a_call() {
     std::os::unix::fs::symlink("../secret", public.join("link")).unwrap();
     let path = public.display().to_string();
     let gateway = Gateway::start(&serving(&path, "no-op", "GET").to_string());
-    let answer = gateway.get("/f/a.json");
-    assert_eq!((answer.status, &*answer.text()), (200, r#"{"a": 1}"#));
-    assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert_eq!(answer.header("content-length"), Some("8"));
+    let response = gateway.get("/f/a.json");
+    assert_eq!((response.status, &*response.text()), (200, r#"{"a": 1}"#));
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!(response.header("content-length"), Some("8"));
     let part = gateway.get_with("/f/a.json", &[("Range", "bytes=-1")]);
     assert_eq!((part.status, &*part.text()), (206, "}"));
     for path in [
@@ -295,9 +299,9 @@ fn files_are_served_instead_of_a_call() {
         "/all/%2e%2e/secret",
         "/all/x/..%2f..%2fsecret",
     ] {
-        let answer = gateway.get(path);
-        assert!(answer.status >= 400, "{path}: {}", answer.status);
-        assert!(!answer.text().contains("secret"), "{path}");
+        let response = gateway.get(path);
+        assert!(response.status >= 400, "{path}: {}", response.status);
+        assert!(!response.text().contains("secret"), "{path}");
     }
     // A file that changes is served as it is.
     fs::write(public.join("a.json"), r#"{"a": 2}"#).unwrap();
@@ -324,11 +328,11 @@ fn an_upload_that_nobody_reads_does_not_become_the_next_request() {
         smuggled.len()
     );
     client.send(&sent).unwrap();
-    let answer = client.answer("POST").unwrap();
-    assert_eq!((answer.status, &*answer.text()), (200, "file"));
+    let response = client.response("POST").unwrap();
+    assert_eq!((response.status, &*response.text()), (200, "file"));
     // Either the connection is closed, or the next response belongs to the next request.
     if client.send(request("POST", "/f/none", &[])).is_ok()
-        && let Ok(next) = client.answer("POST")
+        && let Ok(next) = client.response("POST")
     {
         assert_eq!(next.status, 404);
     }
@@ -403,8 +407,11 @@ fn a_tunnel_has_the_fields_that_were_set() {
         ("Sec-WebSocket-Version", "13"),
     ];
     client.send(request("GET", "/s", &asks)).unwrap();
-    let answer = client.any_head().unwrap();
-    assert_eq!((answer.status, answer.header("x-came")), (101, Some("1")));
+    let response = client.any_head().unwrap();
+    assert_eq!(
+        (response.status, response.header("x-came")),
+        (101, Some("1"))
+    );
     let head = upstream.heads()[0].to_lowercase();
     assert!(head.contains("host: inner\r\n"), "{head}");
     assert!(!head.contains("content-length"), "{head}");

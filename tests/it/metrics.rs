@@ -65,15 +65,15 @@ impl Scraped {
     fn page(&self) -> String {
         let mut client = Client::connect(self.metrics).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
-        let answer = client.answer("GET").unwrap();
-        assert_eq!(answer.status, 200);
+        let response = client.response("GET").unwrap();
+        assert_eq!(response.status, 200);
         assert!(
-            answer
+            response
                 .header("content-type")
                 .unwrap_or("")
                 .starts_with("text/plain")
         );
-        answer.text()
+        response.text()
     }
 
     fn bearer(&self, audience: &str) -> String {
@@ -125,8 +125,8 @@ fn tokens_that_never_expire_are_counted_where_they_pass() {
     let calls = [(endless.clone(), 200), (endless, 200), (elsewhere, 401)];
     for (claims, status) in calls {
         let bearer = format!("Bearer {}", s.signer.token(&claims));
-        let answer = s.gateway.get_with("/me", &[("Authorization", &bearer)]);
-        assert_eq!(answer.status, status);
+        let response = s.gateway.get_with("/me", &[("Authorization", &bearer)]);
+        assert_eq!(response.status, status);
     }
     let ordinary = s.bearer("api");
     s.gateway.get_with("/me", &[("Authorization", &ordinary)]);
@@ -147,7 +147,7 @@ fn strangers_add_no_series() {
             let method = format!("M{i}");
             let mut client = s.gateway.client();
             client.send(request(&method, "/open/1", &[])).unwrap();
-            let _ = client.answer(&method);
+            let _ = client.response(&method);
         }
     };
     ask(0);

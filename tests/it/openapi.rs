@@ -220,11 +220,11 @@ components:
     let value: Value = serde_json::from_str(&file).unwrap();
     assert_eq!(value["endpoints"].as_array().unwrap().len(), 3);
     let gateway = Gateway::start(&file);
-    let answer = gateway.get_with(
+    let response = gateway.get_with(
         "/v1/users/7?fields=a&other=b",
         &[("Authorization", "Bearer t")],
     );
-    assert_eq!((answer.status, &*answer.text()), (418, "Tea"));
+    assert_eq!((response.status, &*response.text()), (418, "Tea"));
     let head = upstream.heads().pop().unwrap();
     assert!(
         head.starts_with("GET /v1/users/7?fields=a HTTP/1.1"),

@@ -53,7 +53,7 @@ fn silent_clients_that_outnumber_the_descriptors_keep_nobody_out() {
     }
     let mut page = Client::connect(metrics).unwrap();
     page.send(request("GET", "/metrics", &[])).unwrap();
-    assert_eq!(page.answer("GET").unwrap().status, 200);
+    assert_eq!(page.response("GET").unwrap().status, 200);
 }
 
 #[test]
@@ -77,11 +77,11 @@ fn clients_that_stop_within_a_body_make_room() {
             let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
         }
         for _ in 0..5 {
-            let mut client = gateway.client().patience(Duration::from_secs(20));
+            let mut client = gateway.client().timeout(Duration::from_secs(20));
             client.send(request("GET", "/a", &[])).unwrap();
-            let answer = client.answer("GET");
+            let response = client.response("GET");
             assert_eq!(
-                answer
+                response
                     .unwrap_or_else(|error| panic!("{begun}: {error}"))
                     .status,
                 200,
@@ -105,8 +105,8 @@ fn five_hundred_clients_are_served_with_256_descriptors() {
     let mut served = 0;
     for client in &mut clients {
         let asked = client.send(request("GET", "/a", &[]));
-        let answer = asked.and_then(|()| client.answer("GET"));
-        let status = answer.map_or_else(|_| gateway.get("/a").status, |answer| answer.status);
+        let response = asked.and_then(|()| client.response("GET"));
+        let status = response.map_or_else(|_| gateway.get("/a").status, |response| response.status);
         served += usize::from(status == 200);
     }
     assert_eq!(served, 500, "{}", gateway.output());
@@ -141,7 +141,7 @@ fn a_client_that_never_speaks_gets_the_time_of_a_head_and_not_that_of_a_pause() 
     let mut client = gateway.client();
     for _ in 0..2 {
         client.send(request("GET", "/a", &[])).unwrap();
-        assert_eq!(client.answer("GET").unwrap().status, 200);
+        assert_eq!(client.response("GET").unwrap().status, 200);
         pause(Duration::from_millis(700));
     }
 }
@@ -156,7 +156,7 @@ fn before_a_stop_the_gateway_is_not_ready_and_serves_for_a_while() {
     let mut kept = gateway.client();
     kept.send(request("GET", "/a", &[])).unwrap();
     assert_eq!(
-        kept.answer("GET").unwrap().header("connection"),
+        kept.response("GET").unwrap().header("connection"),
         Some("keep-alive")
     );
     let began = Instant::now();
@@ -165,9 +165,9 @@ fn before_a_stop_the_gateway_is_not_ready_and_serves_for_a_while() {
         gateway.get("/__ready").status == 503
     });
     kept.send(request("GET", "/a", &[])).unwrap();
-    let answer = kept.answer("GET").unwrap();
+    let response = kept.response("GET").unwrap();
     assert_eq!(
-        (answer.status, answer.header("connection")),
+        (response.status, response.header("connection")),
         (200, Some("close"))
     );
     let mut new = 0;
@@ -208,7 +208,7 @@ fn side_listeners_bound_their_connections_and_the_time_for_a_head() {
         let mut page = Client::connect(metrics).unwrap();
         for _ in 0..2 {
             page.send(request("GET", "/metrics", &[])).unwrap();
-            assert_eq!(page.answer("GET").unwrap().status, 200);
+            assert_eq!(page.response("GET").unwrap().status, 200);
         }
     };
     scrape();
@@ -306,7 +306,7 @@ fn a_command_that_finds_a_broken_file_is_counted_and_logged_like_a_signal() {
     let page = || {
         let mut client = Client::connect(metrics).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
-        client.answer("GET").unwrap().text()
+        client.response("GET").unwrap().text()
     };
     let last = |page: &str| -> f64 {
         let name = "portcullis_config_last_reload_success_timestamp_seconds ";
@@ -400,12 +400,12 @@ fn labels_name_the_method_and_the_route() {
     eventually("all are counted", Duration::from_secs(10), || {
         let mut page = Client::connect(metrics).unwrap();
         page.send(request("GET", "/metrics", &[])).unwrap();
-        let page = page.answer("GET").unwrap().text();
-        let refused = page
+        let page = page.response("GET").unwrap().text();
+        let rejected = page
             .lines()
             .find(|line| line.starts_with("portcullis_requests_refused_total{"));
         wanted.iter().all(|line| page.contains(line))
-            && refused.is_some_and(|line| line.contains("route=\"/few\""))
+            && rejected.is_some_and(|line| line.contains("route=\"/few\""))
     });
 }
 
@@ -463,7 +463,7 @@ fn bodies_in_flight_share_a_budget() {
     let page = || {
         let mut client = Client::connect(metrics).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
-        client.answer("GET").unwrap().text()
+        client.response("GET").unwrap().text()
     };
     let held = || {
         let page = page();
@@ -478,11 +478,11 @@ fn bodies_in_flight_share_a_budget() {
     let mut second = gateway.client();
     second.send(&head).unwrap();
     let _ = second.send(vec![b'x'; 1_500_000]);
-    assert_eq!(second.answer("POST").unwrap().status, 503);
+    assert_eq!(second.response("POST").unwrap().status, 503);
     // The first one continues, and small requests are not affected.
     assert_eq!(gateway.get("/a").status, 200);
     first.send(vec![b'x'; 100_000]).unwrap();
-    assert_eq!(first.answer("POST").unwrap().status, 200);
+    assert_eq!(first.response("POST").unwrap().status, 200);
     eventually("it is given back", Duration::from_secs(10), || held() == 0);
     assert!(page().contains("portcullis_buffered_refused_total 1"));
     assert!(
@@ -497,13 +497,13 @@ fn trees_of_bodies_share_the_budget_too() {
     // Each object of eight bytes becomes a node of several hundred.
     let small = format!("[{}]", vec![r#"{"":1}"#; 60_000].join(","));
     let plain = format!("[\"{}\"]", "x".repeat(480_000));
-    let answer = |data: &str| {
+    let response = |data: &str| {
         let data: Value = serde_json::from_str(data).unwrap();
         let stub =
             json!([{ "headers": {"Content-Type": "application/json"}, "body": { "a": data } }]);
         Stub::with(&stub.to_string())
     };
-    let (small_answer, plain_answer) = (answer(&small), answer(&plain));
+    let (small_response, plain_response) = (response(&small), response(&plain));
     let stub = Stub::with(OK);
     let mut endpoints = vec![
         json!({ "endpoint": "/schema", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/" }],
@@ -511,7 +511,7 @@ fn trees_of_bodies_share_the_budget_too() {
         json!({ "endpoint": "/graphql", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/",
             "extra_config": { "backend/graphql": { "type": "mutation", "query": "mutation { a }" } } }] }),
     ];
-    for (size, stub) in [("small", &small_answer), ("plain", &plain_answer)] {
+    for (size, stub) in [("small", &small_response), ("plain", &plain_response)] {
         let backend = json!({ "host": [stub.url()], "url_pattern": "/" });
         let mut flat = backend.clone();
         flat["extra_config"] =

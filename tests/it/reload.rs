@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::http::request;
 use crate::support::{Client, Gateway, Signer, Stub, eventually, ports, tokens};
 
-const ANSWERS: &str = r#"[
+const RESPONSES: &str = r#"[
     {"path": "/slow", "delay_ms": 1000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
     {"path": "/endless", "delay_ms": 15000, "headers": {"Content-Type": "application/json"}, "body": {"ok": true}},
     {"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}
@@ -82,17 +82,17 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
         let Some(mut client) = kept.take().or_else(|| Client::connect(port).ok()) else {
             break;
         };
-        let answer = client
+        let response = client
             .send(request("GET", "/a", &[]))
-            .and_then(|()| client.answer("GET"));
-        match answer {
-            Ok(answer) if answer.status == 200 && answer.text().contains("true") => {
+            .and_then(|()| client.response("GET"));
+        match response {
+            Ok(response) if response.status == 200 && response.text().contains("true") => {
                 done.fetch_add(1, Ordering::SeqCst);
-                if answer.header("connection") != Some("close") {
+                if response.header("connection") != Some("close") {
                     kept = Some(client);
                 }
             }
-            Ok(answer) => lost.push(format!("status {}: {}", answer.status, answer.text())),
+            Ok(response) => lost.push(format!("status {}: {}", response.status, response.text())),
             // An idle connection may be closed at any time: nothing was lost, and the client tries again.
             Err(e) if reused && is_a_close(e.kind()) => {}
             // Accepted by the kernel and never by the process: only while it stops.
@@ -116,7 +116,7 @@ fn status(gateway: &Gateway, path: &str) -> u16 {
 
 #[test]
 fn a_reload_under_load_loses_nothing_and_takes_effect() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     assert_eq!(status(&gateway, "/b"), 404);
     let load = Load::start(gateway.port(), 8);
@@ -139,7 +139,7 @@ fn a_reload_under_load_loses_nothing_and_takes_effect() {
 
 #[test]
 fn a_bad_file_changes_nothing_and_says_so() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let load = Load::start(gateway.port(), 4);
     let mut negative = config(&stub.url(), &["/b"]);
@@ -218,11 +218,11 @@ fn in_flight(gateway: &Gateway, stub: &Stub, path: &str) -> Client {
 #[test]
 fn a_stop_waits_for_the_request_in_flight_and_no_longer() {
     for signal in ["TERM", "INT"] {
-        let stub = Stub::with(ANSWERS);
+        let stub = Stub::with(RESPONSES);
         let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
         let mut idle = gateway.client();
         idle.send(request("GET", "/a", &[])).unwrap();
-        assert_eq!(idle.answer("GET").unwrap().status, 200);
+        assert_eq!(idle.response("GET").unwrap().status, 200);
         let mut client = in_flight(&gateway, &stub, "/slow");
         gateway.signal(signal);
         eventually(
@@ -230,10 +230,10 @@ fn a_stop_waits_for_the_request_in_flight_and_no_longer() {
             Duration::from_secs(10),
             || Client::connect(gateway.port()).is_err(),
         );
-        let answer = client.answer("GET").unwrap();
-        assert_eq!(answer.status, 200, "{signal}");
+        let response = client.response("GET").unwrap();
+        assert_eq!(response.status, 200, "{signal}");
         // The request came before the signal, the response after it.
-        assert_eq!(answer.header("connection"), Some("close"), "{signal}");
+        assert_eq!(response.header("connection"), Some("close"), "{signal}");
         let start = Instant::now();
         let ended = gateway.wait(Duration::from_secs(10)).expect("it ends");
         assert!(ended.success(), "{signal}: {ended}");
@@ -247,32 +247,32 @@ fn a_stop_waits_for_the_request_in_flight_and_no_longer() {
 
 #[test]
 fn a_client_may_send_one_more_request_before_it_can_know_that_we_leave() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let mut client = gateway.client();
     client.send(request("GET", "/a", &[])).unwrap();
-    assert_eq!(client.answer("GET").unwrap().status, 200);
+    assert_eq!(client.response("GET").unwrap().status, 200);
     let start = Instant::now();
     gateway.signal("TERM");
     eventually("it is leaving", Duration::from_secs(10), || {
         gateway.output().contains("Signal intercepted")
     });
     let sent = client.send(request("GET", "/a", &[]));
-    let answer = sent.and_then(|()| client.answer("GET"));
+    let response = sent.and_then(|()| client.response("GET"));
     if start.elapsed() > Duration::from_millis(200) {
         eprintln!("not tested: this machine is too slow to be in time");
         return;
     }
-    let answer = answer.unwrap();
+    let response = response.unwrap();
     assert_eq!(
-        (answer.status, answer.header("connection")),
+        (response.status, response.header("connection")),
         (200, Some("close"))
     );
 }
 
 #[test]
 fn a_stop_under_load_loses_nothing() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let load = Load::start(gateway.port(), 8);
     load.go_on(100);
@@ -284,7 +284,7 @@ fn a_stop_under_load_loses_nothing() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&config(&stub.url(), &[]).to_string());
     let _client = in_flight(&gateway, &stub, "/endless");
     gateway.signal("TERM");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Answer, Client, Collector, Gateway, Stub, eventually, ports};
+use crate::support::{Client, Collector, Gateway, Response, Stub, eventually, ports};
 
 fn stub() -> Stub {
     Stub::with(
@@ -16,10 +16,10 @@ fn stub() -> Stub {
     )
 }
 
-fn asked(port: u16, path: &str) -> Answer {
+fn asked(port: u16, path: &str) -> Response {
     let mut client = Client::connect(port).unwrap();
     client.send(request("GET", path, &[])).unwrap();
-    client.answer("GET").unwrap()
+    client.response("GET").unwrap()
 }
 
 fn file(stub: &Stub, extra: Value) -> String {
@@ -129,18 +129,18 @@ fn the_page_for_people_is_there_when_the_file_asks_for_it() {
         let page = asked(port, "/").text();
         page.contains("GET /a/{id}") && page.contains("GET /bad") && page.contains(&stub.url())
     });
-    let answer = asked(port, "/");
+    let response = asked(port, "/");
     assert_eq!(
-        answer.header("content-type"),
+        response.header("content-type"),
         Some("text/html; charset=utf-8")
     );
     assert!(
-        answer
+        response
             .header("content-security-policy")
             .unwrap()
             .contains("default-src 'none'")
     );
-    let page = answer.text();
+    let page = response.text();
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     assert!(page.contains("prefers-color-scheme:dark"));
     assert!(

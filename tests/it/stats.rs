@@ -47,7 +47,7 @@ impl Counted {
     fn page(&self) -> Map<String, Value> {
         let mut client = Client::connect(self.port).unwrap();
         client.send(request("GET", "/__stats", &[])).unwrap();
-        match client.answer("GET").unwrap().json() {
+        match client.response("GET").unwrap().json() {
             Value::Object(page) => page,
             other => panic!("{other}"),
         }

@@ -116,8 +116,8 @@ fn a_client_that_asks_first_is_told_to_go_on() {
         .unwrap();
     assert_eq!(client.any_head().unwrap().status, 100);
     client.send("hello").unwrap();
-    let answer = client.answer("POST").unwrap();
-    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    let response = client.response("POST").unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, "hello"));
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn a_stream_that_is_alive_outlives_the_timeout_of_its_endpoint() {
         }
         call.send("0\r\n\r\n")
     });
-    let answer = gateway(&upstream, "GET").get("/s");
-    assert_eq!(answer.text(), "01234567");
+    let response = gateway(&upstream, "GET").get("/s");
+    assert_eq!(response.text(), "01234567");
 }
 
 #[test]
@@ -166,8 +166,12 @@ fn a_body_cut_short_never_looks_whole() {
         let gateway = gateway(&upstream, "GET");
         let mut client = gateway.client();
         client.send(request("GET", "/s", &[])).unwrap();
-        match client.answer("GET") {
-            Ok(answer) => assert!(answer.status >= 500, "{head}: a whole {}", answer.status),
+        match client.response("GET") {
+            Ok(response) => assert!(
+                response.status >= 500,
+                "{head}: a whole {}",
+                response.status
+            ),
             Err(e) => assert_ne!(e.kind(), ErrorKind::WouldBlock, "{head}: the client hangs"),
         }
     }
@@ -224,14 +228,15 @@ fn an_answer_is_framed_by_what_the_client_sees_of_it() {
     let upstream = Upstream::raw(
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: content-length\r\n\r\nhello",
     );
-    let answer = self::gateway(&upstream, "GET").get("/s");
-    let framed = ["content-length", "transfer-encoding"].map(|name| answer.header(name).is_some());
+    let response = self::gateway(&upstream, "GET").get("/s");
+    let framed =
+        ["content-length", "transfer-encoding"].map(|name| response.header(name).is_some());
     assert!(framed.contains(&true), "only its end frames the answer");
-    assert_eq!(answer.text(), "hello");
+    assert_eq!(response.text(), "hello");
     let upstream = Upstream::raw("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
-    let answer = self::gateway(&upstream, "GET").get("/s");
+    let response = self::gateway(&upstream, "GET").get("/s");
     assert_eq!(
-        (answer.status, answer.header("content-length")),
+        (response.status, response.header("content-length")),
         (204, None)
     );
 }
@@ -272,7 +277,7 @@ fn a_tunnel_passes_the_steps_of_its_backend_as_any_call_does() {
     assert_eq!(first.any_head().unwrap().status, 101);
     let mut second = gateway.client();
     second.send(&asks).unwrap();
-    assert_eq!(second.answer("GET").unwrap().status, 500);
+    assert_eq!(second.response("GET").unwrap().status, 500);
     assert_eq!(upstream.calls(), 1);
 }
 
@@ -309,21 +314,33 @@ fn static_data_mark_an_answer_and_hide_a_failure() {
             let file = json!({ "version": 3, "endpoints": endpoints(host, &entry) });
             Gateway::start(&file.to_string()).get("/s")
         };
-        let answer = of(&upstream.url());
-        assert_eq!((answer.status, &*answer.text()), (404, "no"), "{strategy}");
+        let response = of(&upstream.url());
         assert_eq!(
-            answer.header("x-krakend-completed"),
+            (response.status, &*response.text()),
+            (404, "no"),
+            "{strategy}"
+        );
+        assert_eq!(
+            response.header("x-krakend-completed"),
             Some(complete),
             "{strategy}"
         );
-        let answer = of("http://127.0.0.1:1");
-        assert_eq!((answer.status, &*answer.text()), (failed, ""), "{strategy}");
-        assert_eq!(answer.header("x-krakend-completed"), Some("false"));
+        let response = of("http://127.0.0.1:1");
+        assert_eq!(
+            (response.status, &*response.text()),
+            (failed, ""),
+            "{strategy}"
+        );
+        assert_eq!(response.header("x-krakend-completed"), Some("false"));
     }
     let entry = [("/s", with("always", json!({})))];
     let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entry) });
-    let answer = Gateway::start(&file.to_string()).get("/s");
-    assert_eq!(answer.header("x-krakend-completed"), Some("false"), "empty");
+    let response = Gateway::start(&file.to_string()).get("/s");
+    assert_eq!(
+        response.header("x-krakend-completed"),
+        Some("false"),
+        "empty"
+    );
 }
 
 #[test]
@@ -331,7 +348,7 @@ fn static_data_hide_no_refusal_of_a_step_around_the_endpoint() {
     let upstream = Upstream::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let lua = |key: &str, script: &str| json!({ "modifier/lua-proxy": { key: script } });
     let cel = |check: &str| json!({ "validation/cel": [{ "check_expr": check }] });
-    let refusals = [
+    let rejections = [
         (lua("post", "custom_error('no', 418)"), 418),
         (lua("post", "error('no')"), 500),
         (lua("pre", "custom_error('no', 418)"), 418),
@@ -340,7 +357,7 @@ fn static_data_hide_no_refusal_of_a_step_around_the_endpoint() {
     ];
     for strategy in ["always", "errored", "incomplete"] {
         let mut entries = Vec::new();
-        for (index, (extra, _)) in refusals.iter().enumerate() {
+        for (index, (extra, _)) in rejections.iter().enumerate() {
             let mut extra = extra.clone();
             extra["proxy"] = json!({ "static": { "strategy": strategy, "data": { "z": 1 } } });
             entries.push((format!("/s{index}"), json!({ "extra_config": extra })));
@@ -351,9 +368,9 @@ fn static_data_hide_no_refusal_of_a_step_around_the_endpoint() {
             .collect();
         let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entries) });
         let gateway = Gateway::start(&file.to_string());
-        for (index, (extra, status)) in refusals.iter().enumerate() {
-            let answer = gateway.get(&format!("/s{index}"));
-            assert_eq!(answer.status, *status, "{strategy} {extra}");
+        for (index, (extra, status)) in rejections.iter().enumerate() {
+            let response = gateway.get(&format!("/s{index}"));
+            assert_eq!(response.status, *status, "{strategy} {extra}");
         }
     }
 }
@@ -378,8 +395,8 @@ fn static_data_cover_what_fails_within_them_beside_a_step_around_the_endpoint() 
     let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entries) });
     let gateway = Gateway::start(&file.to_string());
     for path in ["/a", "/b"] {
-        let answer = gateway.get(path);
-        assert_eq!((answer.status, &*answer.text()), (200, ""), "{path}");
+        let response = gateway.get(path);
+        assert_eq!((response.status, &*response.text()), (200, ""), "{path}");
     }
 }
 
@@ -391,10 +408,10 @@ fn an_unknown_output_encoding_passes_what_a_no_op_backend_sends() {
     let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entries) });
     let gateway = Gateway::start(&file.to_string());
     for path in ["/a", "/b"] {
-        let answer = gateway.get(path);
-        assert_eq!((answer.status, &*answer.text()), (404, "no"), "{path}");
-        assert_eq!(answer.header("x-a"), Some("b"));
-        assert_eq!(answer.header("x-krakend-completed"), Some("false"));
+        let response = gateway.get(path);
+        assert_eq!((response.status, &*response.text()), (404, "no"), "{path}");
+        assert_eq!(response.header("x-a"), Some("b"));
+        assert_eq!(response.header("x-krakend-completed"), Some("false"));
     }
 }
 
@@ -410,9 +427,9 @@ fn gzip_is_known_in_any_letter_case() {
     let upstream = Upstream::raw([head.as_bytes(), &packed].concat());
     let entry = [("/s", json!({}))];
     let file = json!({ "version": 3, "endpoints": endpoints(&upstream.url(), &entry) });
-    let answer = Gateway::start(&file.to_string()).get("/s");
-    assert_eq!(answer.text(), "plain");
-    assert_eq!(answer.header("content-encoding"), None);
+    let response = Gateway::start(&file.to_string()).get("/s");
+    assert_eq!(response.text(), "plain");
+    assert_eq!(response.header("content-encoding"), None);
 }
 
 #[test]
@@ -425,8 +442,8 @@ fn the_gateways_vary_stands_before_the_backends() {
         "endpoints": endpoints(&upstream.url(), &[("/s", json!({}))])
     });
     let gateway = Gateway::start(&file.to_string());
-    let answer = gateway.get_with("/s", &[("Origin", "http://a.example")]);
-    let vary: Vec<&str> = answer
+    let response = gateway.get_with("/s", &[("Origin", "http://a.example")]);
+    let vary: Vec<&str> = response
         .headers
         .iter()
         .filter(|(name, _)| name == "vary")

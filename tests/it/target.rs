@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Gateway, Stub};
+use crate::support::{Gateway, Response, Stub};
 
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
 
@@ -24,7 +24,7 @@ fn gateway(stub: &Stub) -> Gateway {
 }
 
 /// The response to a request with this target, which must not be one of Pingora's own.
-fn ask(gateway: &Gateway, method: &str, target: &[u8]) -> Answer {
+fn ask(gateway: &Gateway, method: &str, target: &[u8]) -> Response {
     let request = [
         method.as_bytes(),
         b" ",
@@ -32,9 +32,9 @@ fn ask(gateway: &Gateway, method: &str, target: &[u8]) -> Answer {
         b" HTTP/1.1\r\nHost: a\r\n\r\n",
     ]
     .concat();
-    let answer = gateway.send(method, request);
-    assert_eq!(answer.header("server"), None, "{method} {target:?}");
-    answer
+    let response = gateway.send(method, request);
+    assert_eq!(response.header("server"), None, "{method} {target:?}");
+    response
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn a_target_with_bytes_that_no_uri_has_is_served() {
         (b"/p/<a>`\"", "/p/%3Ca%3E%60%22", ""),
         (b"/p/\xc3\xa9", "/p/%C3%A9", ""),
     ] {
-        let answer = ask(&gateway, "GET", target);
+        let response = ask(&gateway, "GET", target);
         let target = String::from_utf8_lossy(target);
-        assert_eq!(answer.status, 200, "{target}");
+        assert_eq!(response.status, 200, "{target}");
         let seen = stub.take_seen().pop().unwrap();
         assert_eq!((&*seen.path, &*seen.query), (path, query), "{target}");
     }
@@ -65,9 +65,9 @@ fn a_target_is_refused_only_in_the_gateways_own_words() {
     let stub = Stub::with(ANY);
     let gateway = gateway(&stub);
     for target in [&b"/obj\x01"[..], b"/obj\x7f", b"/obj?\x7f", b"/%zz"] {
-        let answer = ask(&gateway, "GET", target);
-        assert_eq!(answer.status, 400, "{target:?}");
-        assert_eq!(answer.text(), "400 Bad Request");
+        let response = ask(&gateway, "GET", target);
+        assert_eq!(response.status, 400, "{target:?}");
+        assert_eq!(response.text(), "400 Bad Request");
     }
     let long = [b"/obj?a=", &[b'"'; 40_000][..]].concat();
     assert_eq!(ask(&gateway, "GET", &long).status, 431);
@@ -79,12 +79,12 @@ fn a_target_is_refused_only_in_the_gateways_own_words() {
 fn connect_to_a_path_is_a_request_like_others_but_the_last_one() {
     let stub = Stub::with(ANY);
     let gateway = gateway(&stub);
-    let answer = ask(&gateway, "CONNECT", b"/obj");
-    assert_eq!(answer.status, 405);
-    assert_eq!(answer.header("x-krakend-completed"), Some("false"));
-    let answer = ask(&gateway, "CONNECT", b"/__echo/x");
-    assert_eq!(answer.json()["req_method"], "CONNECT");
-    assert_eq!(answer.header("connection"), Some("close"));
+    let response = ask(&gateway, "CONNECT", b"/obj");
+    assert_eq!(response.status, 405);
+    assert_eq!(response.header("x-krakend-completed"), Some("false"));
+    let response = ask(&gateway, "CONNECT", b"/__echo/x");
+    assert_eq!(response.json()["req_method"], "CONNECT");
+    assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(ask(&gateway, "CONNECT", b"/__debug/").status, 200);
 }
 
@@ -96,8 +96,8 @@ fn every_connection_line_counts() {
     client
         .send("GET /obj HTTP/1.1\r\nConnection: foo\r\nHost: a\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let answer = client.answer("GET").unwrap();
-    assert_eq!(answer.header("connection"), Some("close"));
+    let response = client.response("GET").unwrap();
+    assert_eq!(response.header("connection"), Some("close"));
     assert!(client.is_closed_by_peer());
 }
 
@@ -111,8 +111,12 @@ fn parameters_that_decode_twice_are_refused_wherever_they_are_captured() {
         ("GET", "/__echo/a%2520b", "error: encoded url params"),
         ("GET", "/__debug/%25", "error: invalid URL escape \"%\""),
     ] {
-        let answer = ask(&gateway, method, target.as_bytes());
-        assert_eq!((answer.status, &*answer.text()), (400, text), "{target}");
+        let response = ask(&gateway, method, target.as_bytes());
+        assert_eq!(
+            (response.status, &*response.text()),
+            (400, text),
+            "{target}"
+        );
     }
     for (method, target) in [
         ("OPTIONS", "/p/a%20b"),
@@ -132,8 +136,8 @@ fn echo_reads_a_query_as_the_reference_does() {
         ("a=%zz", json!({})),
         ("b=1+2&a&b=%20", json!({ "a": [""], "b": ["1 2", " "] })),
     ] {
-        let answer = ask(&gateway, "GET", format!("/__echo/?{query}").as_bytes());
-        assert_eq!(answer.json()["req_querystring"], want, "{query}");
+        let response = ask(&gateway, "GET", format!("/__echo/?{query}").as_bytes());
+        assert_eq!(response.json()["req_querystring"], want, "{query}");
     }
 }
 
@@ -142,9 +146,9 @@ fn only_options_is_for_the_server_as_a_whole() {
     let stub = Stub::with(ANY);
     let gateway = gateway(&stub);
     assert_eq!(ask(&gateway, "OPTIONS", b"*").status, 200);
-    let answer = ask(&gateway, "GET", b"*");
+    let response = ask(&gateway, "GET", b"*");
     assert_eq!(
-        (answer.status, &*answer.text()),
+        (response.status, &*response.text()),
         (404, "404 page not found")
     );
 }

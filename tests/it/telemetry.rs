@@ -85,10 +85,10 @@ impl Rig {
     fn scrape(&self) -> Page {
         let mut client = Client::connect(self.page).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
-        let answer = client.answer("GET").unwrap();
-        let kind = answer.header("content-type").unwrap_or("").to_owned();
+        let response = client.response("GET").unwrap();
+        let kind = response.header("content-type").unwrap_or("").to_owned();
         assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
-        Page::read(&answer.text())
+        Page::read(&response.text())
     }
 
     /// The page once `done` is true for it: the series of a request appear shortly after its response.
@@ -931,7 +931,7 @@ fn opencensus_is_mapped() {
     let read = || {
         let mut client = Client::connect(page).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
-        client.answer("GET").unwrap().text()
+        client.response("GET").unwrap().text()
     };
     eventually("the request", Duration::from_secs(10), || {
         read().contains("http_server_duration_count{")
@@ -1025,7 +1025,7 @@ fn a_busy_collector_gets_the_batch_again() {
     block["exporters"]["otlp"][0]["use_http"] = json!(true);
     block["exporters"]["otlp"][0]["port"] = json!("{{OTLP_HTTP}}");
     let rig = Rig::of(block, json!([a()]));
-    rig.collector.answer_with(&[503]);
+    rig.collector.response_with(&[503]);
     assert_eq!(rig.get("/a", &[]), 200);
     assert_eq!(rig.collector.wait_for_spans(5).len(), 5);
     eventually("recovery", Duration::from_secs(10), || {

@@ -83,11 +83,11 @@ fn ok(speaker: &Speaker, gateway: &Gateway, authority: &Authority) -> Result<(),
     let mut client = speaker
         .connect(gateway.port(), "a.test", authority)
         .map_err(|error| error.to_string())?;
-    let answer = client.get("/__health").map_err(|error| error.to_string())?;
-    if answer.starts_with("HTTP/1.1 200") {
+    let response = client.get("/__health").map_err(|error| error.to_string())?;
+    if response.starts_with("HTTP/1.1 200") {
         Ok(())
     } else {
-        Err(answer)
+        Err(response)
     }
 }
 
@@ -113,8 +113,8 @@ fn tls_13_alone_is_spoken_unless_the_file_says_otherwise() {
     let authority = Authority::new();
     let strict = start(&authority, &json!({}), &[]);
     ok(&Speaker::default(), &strict, &authority).unwrap();
-    let refused = ok(&Speaker::default().tls12(), &strict, &authority).unwrap_err();
-    assert!(refused.contains("ProtocolVersion"), "{refused}");
+    let rejected = ok(&Speaker::default().tls12(), &strict, &authority).unwrap_err();
+    assert!(rejected.contains("ProtocolVersion"), "{rejected}");
     let both = start(&authority, &json!({ "min_version": "TLS12" }), &[]);
     ok(&Speaker::default(), &both, &authority).unwrap();
     ok(&Speaker::default().tls12(), &both, &authority).unwrap();
@@ -164,8 +164,8 @@ fn clients_must_show_a_certificate_that_the_authority_signed() {
     let none = ok(&Speaker::default(), &gateway, &authority).unwrap_err();
     assert!(none.contains("CertificateRequired"), "{none}");
     let stranger = Speaker::default().showing(Authority::new().pair("me"));
-    let refused = ok(&stranger, &gateway, &authority).unwrap_err();
-    assert!(refused.contains("alert"), "{refused}");
+    let rejected = ok(&stranger, &gateway, &authority).unwrap_err();
+    assert!(rejected.contains("alert"), "{rejected}");
     let known = Speaker::default().showing(authority.pair("me"));
     ok(&known, &gateway, &authority).unwrap();
 }
@@ -249,10 +249,10 @@ fn a_version_1_pair_is_served_and_shown_and_a_client_may_show_it_when_it_is_list
             .contains("others may refuse the certificate")
     );
     let (mut client, _) = credulous_client(port, Some(V1));
-    let answer = client.get("/a").unwrap();
+    let response = client.get("/a").unwrap();
     assert!(
-        answer.starts_with("HTTP/1.1 200"),
-        "{answer}{}",
+        response.starts_with("HTTP/1.1 200"),
+        "{response}{}",
         gateway.output()
     );
 }
@@ -377,7 +377,7 @@ fn an_expired_certificate_is_told_by_check_and_its_time_is_in_the_metrics() {
     client
         .send(crate::support::http::request("GET", "/metrics", &[]))
         .unwrap();
-    let page = client.answer("GET").unwrap().text();
+    let page = client.response("GET").unwrap().text();
     let line = page
         .lines()
         .find(|line| {

@@ -42,15 +42,15 @@ fn ask(port: u16, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
                 continue;
             }
         };
-        let answer = client
+        let response = client
             .send(request("GET", "/a", &[]))
-            .and_then(|()| client.answer("GET"));
-        match answer {
-            Ok(answer) if answer.status == 200 => {
+            .and_then(|()| client.response("GET"));
+        match response {
+            Ok(response) if response.status == 200 => {
                 done.fetch_add(1, Ordering::SeqCst);
-                kept = (answer.header("connection") != Some("close")).then_some(client);
+                kept = (response.header("connection") != Some("close")).then_some(client);
             }
-            Ok(answer) => lost.push(format!("status {}", answer.status)),
+            Ok(response) => lost.push(format!("status {}", response.status)),
             // An idle connection may be closed at any time; the request was not processed.
             Err(error)
                 if reused
@@ -221,7 +221,12 @@ fn a_new_process_takes_over_without_losing_a_request() {
     let mut slow = old.client();
     slow.send(request("GET", "/slow", &[])).unwrap();
     old.signal("QUIT");
-    assert_eq!(slow.answer("GET").unwrap().status, 200, "{}", old.output());
+    assert_eq!(
+        slow.response("GET").unwrap().status,
+        200,
+        "{}",
+        old.output()
+    );
     let ended = old
         .wait(Duration::from_secs(40))
         .expect("the old process ends");
@@ -319,9 +324,9 @@ fn a_new_process_whose_giver_is_killed_listens_by_itself() {
     eventually("the new process serves", Duration::from_secs(20), || {
         let asked = Client::connect(old.port()).and_then(|mut client| {
             client.send(request("GET", "/b", &[]))?;
-            client.answer("GET")
+            client.response("GET")
         });
-        asked.is_ok_and(|answer| answer.status == 200)
+        asked.is_ok_and(|response| response.status == 200)
     });
     drop(new);
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::gateway::command;
-use crate::support::{Answer, Gateway, Signer, Stub, eventually, tokens};
+use crate::support::{Gateway, Response, Signer, Stub, eventually, tokens};
 
-fn post(gateway: &Gateway, path: &str, body: &str) -> Answer {
+fn post(gateway: &Gateway, path: &str, body: &str) -> Response {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -83,19 +83,19 @@ fn a_streamed_answer_is_judged_by_its_head() {
         .to_string(),
     );
     for path in ["/yes", "/inner/yes"] {
-        let answer = gateway.get(path);
+        let response = gateway.get(path);
         assert_eq!(
-            (answer.status, answer.text().as_str()),
+            (response.status, response.text().as_str()),
             (200, "as it is"),
             "{path}"
         );
-        assert_eq!(answer.header("x-state"), Some("good"));
+        assert_eq!(response.header("x-state"), Some("good"));
     }
     for path in ["/no", "/never", "/inner/no"] {
-        let answer = gateway.get(path);
-        assert_eq!(answer.status, 500, "{path}");
-        assert_eq!(answer.text(), "request aborted by evaluator #0");
-        assert_eq!(answer.header("x-krakend-completed"), Some("false"));
+        let response = gateway.get(path);
+        assert_eq!(response.status, 500, "{path}");
+        assert_eq!(response.text(), "request aborted by evaluator #0");
+        assert_eq!(response.header("x-krakend-completed"), Some("false"));
     }
     let calls: Vec<String> = backend
         .take_seen()
@@ -132,10 +132,10 @@ fn a_streamed_body_is_judged_whole_and_passed_on_as_it_was() {
         ("{}", "- at '': missing properties 'name', 'age'"),
         ("{", "unexpected EOF"),
     ] {
-        let answer = post(&gateway, "/s", body);
-        assert_eq!((answer.status, answer.text().as_str()), (400, text));
+        let response = post(&gateway, "/s", body);
+        assert_eq!((response.status, response.text().as_str()), (400, text));
         assert_eq!(
-            answer.header("content-type"),
+            response.header("content-type"),
             Some("text/plain; charset=utf-8")
         );
     }
@@ -246,11 +246,11 @@ fn an_expression_on_the_token_refuses_as_the_validator_does() {
         let bad = token(&change);
         // Also if a role is missing: expressions are evaluated before roles.
         for path in ["/plain", "/roles", "/open"] {
-            let answer = get(path, &bad);
-            assert_eq!((answer.status, answer.body.len()), (401, 0), "{path}");
-            assert_eq!(answer.header("x-krakend"), None);
+            let response = get(path, &bad);
+            assert_eq!((response.status, response.body.len()), (401, 0), "{path}");
+            assert_eq!(response.header("x-krakend"), None);
             assert!(
-                answer
+                response
                     .header("www-authenticate")
                     .unwrap()
                     .contains("invalid_token")
@@ -337,9 +337,9 @@ fn references_of_a_schema_are_read_at_start_and_never_from_the_network() {
         )],
     );
     assert_eq!(post(&gateway, "/s", "\"x\"").status, 200);
-    let answer = post(&gateway, "/s", "1");
+    let response = post(&gateway, "/s", "1");
     assert_eq!(
-        (answer.status, answer.text().as_str()),
+        (response.status, response.text().as_str()),
         (400, "- at '': got number, want string")
     );
     let found = check(&service(
@@ -421,15 +421,20 @@ fn expressions_are_those_of_go_everywhere() {
         ("/word?a=%C3%A9", "", 500),
         ("/literal?a=x%7B", "", 200),
     ] {
-        let answer = post(&gateway, path, body);
-        assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
+        let response = post(&gateway, path, body);
+        assert_eq!(
+            response.status,
+            status,
+            "{path} {body}: {}",
+            response.text()
+        );
     }
     // The client reads the expression as it is written.
     let told = post(&gateway, "/digits", "\"x\"").text();
     assert_eq!(told, r"- at '': 'x' does not match pattern '^\\d+$'");
-    let refused = check(&service(&backend, json!([endpoint("/a", schema("a**"))])));
+    let rejected = check(&service(&backend, json!([endpoint("/a", schema("a**"))])));
     assert!(
-        refused.contains("invalid nested repetition operator: `**`"),
-        "{refused}"
+        rejected.contains("invalid nested repetition operator: `**`"),
+        "{rejected}"
     );
 }

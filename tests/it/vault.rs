@@ -127,9 +127,9 @@ fn tokens_are_verified_and_signed_with_keys_that_vault_opened() {
     let stranger = Signer::es256("k").token(&tokens::claims("api"));
     assert_eq!(status(&gateway, "/me", &stranger), 401);
 
-    let answer = gateway.get("/sign");
-    assert_eq!(answer.status, 200, "{}", gateway.output());
-    let token = answer.json()["token"].as_str().unwrap().to_owned();
+    let response = gateway.get("/sign");
+    assert_eq!(response.status, 200, "{}", gateway.output());
+    let token = response.json()["token"].as_str().unwrap().to_owned();
     assert_eq!(status(&gateway, "/signed", &token), 200);
     assert_eq!(status(&gateway, "/signed", &tokens::tampered(&token)), 401);
 

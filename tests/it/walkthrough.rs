@@ -63,11 +63,11 @@ fn the_guide_holds_step_by_step() {
     assert_eq!(with.json()["status"], "ok");
 
     let another = signer.token(&tokens::claims("http://api.example.org"));
-    let refused = gateway.get_with(
+    let rejected = gateway.get_with(
         "/auth0-protected",
         &[("Authorization", &format!("Bearer {another}"))],
     );
-    assert_eq!((refused.status, refused.body.len()), (401, 0));
+    assert_eq!((rejected.status, rejected.body.len()), (401, 0));
     assert!(
         !gateway.output().contains(&token),
         "a token stands in the log"

@@ -10,7 +10,7 @@ use sha1::{Digest as _, Sha1};
 
 use crate::support::http::request;
 use crate::support::upstream::Call;
-use crate::support::{Answer, Client, Gateway, Signer, Upstream, eventually, pause, tokens};
+use crate::support::{Client, Gateway, Response, Signer, Upstream, eventually, pause, tokens};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const TEXT: u8 = 0x81;
@@ -98,7 +98,7 @@ const HANDSHAKE: [(&str, &str); 4] = [
 ];
 
 /// Requests a WebSocket. Returns the connection and the head of the response.
-fn open(gateway: &Gateway, path: &str, more: &[(&str, &str)]) -> (Client, Answer) {
+fn open(gateway: &Gateway, path: &str, more: &[(&str, &str)]) -> (Client, Response) {
     let mut client = gateway.client();
     let fields = [&HANDSHAKE[..], more].concat();
     client.send(request("GET", path, &fields)).unwrap();
@@ -155,8 +155,8 @@ fn the_token_is_checked_at_the_handshake() {
     guarded["extra_config"]["auth/validator"] =
         json!({ "alg": "RS256", "jwk_local_path": "jwks.json", "disable_jwk_security": true });
     let gateway = gateway(&[guarded], "60s", &[("jwks.json", &signer.jwks())]);
-    let (_, refused) = open(&gateway, "/ws", &[]);
-    assert_eq!((refused.status, upstream.calls()), (401, 0));
+    let (_, rejected) = open(&gateway, "/ws", &[]);
+    assert_eq!((rejected.status, upstream.calls()), (401, 0));
     let bearer = format!(
         "Bearer {}",
         signer.token(&json!({ "exp": tokens::now() + 60 }))
@@ -331,7 +331,7 @@ fn nothing_is_tunnelled_that_the_file_does_not_ask_for() {
     let mut client = gateway.client();
     let fields = [("Connection", "Upgrade"), ("Upgrade", "foo")];
     client.send(request("GET", "/declined", &fields)).unwrap();
-    assert_eq!(client.answer("GET").unwrap().status, 200);
+    assert_eq!(client.response("GET").unwrap().status, 200);
     // The response of a backend that declines is passed on.
     let (mut client, head) = open(&gateway, "/declined", &[]);
     assert_eq!(head.status, 200);

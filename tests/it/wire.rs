@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::http::request;
-use crate::support::{Answer, Client, Gateway, Signer, Stub, Upstream, pause, tokens};
+use crate::support::{Client, Gateway, Response, Signer, Stub, Upstream, pause, tokens};
 
 /// A composed and a streamed endpoint, one with a parameter, one that needs a token.
 fn config(backend: &str) -> Value {
@@ -33,18 +33,18 @@ fn config(backend: &str) -> Value {
 const ANY: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
 
 /// Sends raw requests. Each must get one of the statuses, be followed by a close, and not reach the backend.
-fn refused(cases: &[(&str, Vec<u8>, &[u16])]) {
+fn rejected(cases: &[(&str, Vec<u8>, &[u16])]) {
     let stub = Stub::with(ANY);
     let gateway = Gateway::start(&config(&stub.url()).to_string());
     let mut wrong = Vec::new();
     for (what, bytes, statuses) in cases {
         let mut client = gateway.client();
         let _ = client.send(bytes);
-        let fault = match client.answer("GET") {
+        let fault = match client.response("GET") {
             Err(e) => Some(format!("no answer: {e}")),
-            Ok(answer) if !statuses.contains(&answer.status) => Some(format!(
+            Ok(response) if !statuses.contains(&response.status) => Some(format!(
                 "status {}, want one of {statuses:?}",
-                answer.status
+                response.status
             )),
             Ok(_) if !client.is_closed_by_peer() => Some("the connection stays open".to_owned()),
             Ok(_) => None,
@@ -127,14 +127,14 @@ fn doubts_about_the_length_of_a_body_are_400_and_the_end() {
         );
         cases.push(("chunked in HTTP/1.0", old.into_bytes(), bad));
     }
-    refused(&cases);
+    rejected(&cases);
 }
 
 #[test]
 fn doubts_about_the_lines_of_a_head_are_400_and_the_end() {
     let bad: &[u16] = &[400];
     let line = |l: &str| get(&format!("Host: a\r\n{l}\r\n"));
-    refused(&[
+    rejected(&[
         ("obs-fold", line("X-A: 1\r\n 2"), bad),
         ("a blank before the colon", line("X-A : 1"), bad),
         ("a blank in a name", line("X A: 1"), bad),
@@ -205,7 +205,7 @@ fn a_broken_chunk_is_400_and_never_a_complete_request() {
             ));
         }
     }
-    refused(&cases);
+    rejected(&cases);
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn a_head_that_trickles_is_cut_and_others_do_not_notice() {
         let _ = client.send("a");
     }
     for client in &mut slow {
-        match client.answer("GET") {
-            Ok(answer) => assert_eq!(answer.status, 408),
+        match client.response("GET") {
+            Ok(response) => assert_eq!(response.status, 408),
             Err(e) => assert_ne!(e.kind(), std::io::ErrorKind::WouldBlock, "it still waits"),
         }
     }
@@ -280,7 +280,7 @@ fn no_spelling_of_a_path_reaches_above_its_pattern() {
         "/items/%zz",
         "/x/../items/a",
     ] {
-        let answer = gateway.get(path);
+        let response = gateway.get(path);
         for seen in stub.take_seen() {
             let rest = seen.path.strip_prefix("/items/").unwrap_or("/");
             let decoded = rest.replace("%2e", ".").replace("%2E", ".");
@@ -292,8 +292,8 @@ fn no_spelling_of_a_path_reaches_above_its_pattern() {
                 seen.query
             );
         }
-        if (300..400).contains(&answer.status) {
-            let to = answer.header("location").unwrap_or("");
+        if (300..400).contains(&response.status) {
+            let to = response.header("location").unwrap_or("");
             assert!(
                 to.starts_with('/') && !to.starts_with("//") && !to.starts_with("/\\"),
                 "{path} → {to}"
@@ -356,11 +356,11 @@ fn the_absolute_form_takes_the_same_route() {
         ("http://b/nowhere", &[404]),
         ("http://b//get", &[301, 307, 404]),
     ] {
-        let answer = gateway.send("GET", format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let response = gateway.send("GET", format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert!(
-            statuses.contains(&answer.status),
+            statuses.contains(&response.status),
             "{target}: {}",
-            answer.status
+            response.status
         );
     }
     let paths: Vec<String> = stub.take_seen().into_iter().map(|seen| seen.path).collect();
@@ -374,13 +374,13 @@ fn trailers_of_a_request_are_dropped() {
     for path in ["/json", "/stream"] {
         let head = "Transfer-Encoding: chunked\r\nTrailer: X-Admin";
         let body = "2\r\n{}\r\n0\r\nX-Admin: 1\r\nContent-Length: 7\r\n\r\n";
-        let answer = gateway.send("POST", post(path, head, body));
+        let response = gateway.send("POST", post(path, head, body));
         let seen = stub.take_seen();
-        if answer.status == 400 {
+        if response.status == 400 {
             assert!(seen.is_empty());
             continue;
         }
-        assert_eq!((answer.status, seen.len()), (200, 1), "{path}");
+        assert_eq!((response.status, seen.len()), (200, 1), "{path}");
         assert_eq!(seen[0].header("x-admin"), None, "{path}");
         assert_eq!(seen[0].body, b"{}", "{path}");
     }
@@ -410,8 +410,8 @@ fn two_credentials_are_none() {
     );
     stub.take_seen();
     for pair in [[&*good, "Bearer x"], ["Bearer x", &*good], [&*good, &*good]] {
-        let answer = gateway.get_with("/me", &pair.map(|v| ("Authorization", v)));
-        assert_eq!((answer.status, answer.body.len()), (401, 0));
+        let response = gateway.get_with("/me", &pair.map(|v| ("Authorization", v)));
+        assert_eq!((response.status, response.body.len()), (401, 0));
     }
     let forged = format!("Bearer {}", tokens::tampered(&good["Bearer ".len()..]));
     assert_eq!(

@@ -127,11 +127,11 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         started: Instant::now(),
     };
     let outcome = run_with(&Upstream, &options(), &endpoint, &work, &call).await;
-    let Ending::Answer(answer) = outcome.ending else {
+    let Ending::Response(response) = outcome.ending else {
         panic!("a composed endpoint answers")
     };
-    let body = String::from_utf8(answer.body.to_vec()).unwrap();
-    (answer.status.as_u16(), body)
+    let body = String::from_utf8(response.body.to_vec()).unwrap();
+    (response.status.as_u16(), body)
 }
 
 const AGES: Duration = Duration::from_secs(60);

@@ -278,7 +278,7 @@ fn warnings_of_templates_stop_a_strict_start() {
 }
 
 #[test]
-fn strictness_refuses_any_warning() {
+fn strictness_rejects_any_warning() {
     let folder = Folder::with(&[("a.json", "{\"version\": 3, \"nmae\": \"a\"}")]);
     assert_eq!(folder.told(&["check", "-c", "a.json"], &[]).0, 0);
     let (code, _, told) = folder.told(&["check", "--strict", "-c", "a.json"], &[]);

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use http::Method;
 use portcullis::upstream::{CallErrorKind, CallOptions, HostSet, RequestBody, Settings};
 
-use crate::stub::{OPTIONS, Reply, Stub, answer, call, client, dead_port, get, ok};
+use crate::stub::{OPTIONS, Reply, Stub, call, client, dead_port, get, ok, response};
 
 #[tokio::test]
 async fn calls_share_a_connection_and_look_like_the_references() {
@@ -245,7 +245,7 @@ async fn an_early_answer_counts_although_the_body_was_not_read() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut some = [0; 1024];
         stream.read_exact(&mut some).await.unwrap();
-        stream.write_all(&answer(413, "", "no")).await.unwrap();
+        stream.write_all(&response(413, "", "no")).await.unwrap();
         // Half-closing keeps the answer readable while the rest of the body is refused.
         stream.shutdown().await.unwrap();
         tokio::io::copy(&mut stream, &mut tokio::io::sink())
@@ -259,7 +259,7 @@ async fn an_early_answer_counts_although_the_body_was_not_read() {
 }
 
 /// Answers with `answer` once it has a head, reads nothing more and keeps the connection open.
-async fn deaf_to_bodies(answer: Vec<u8>) -> String {
+async fn deaf_to_bodies(response: Vec<u8>) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -269,7 +269,7 @@ async fn deaf_to_bodies(answer: Vec<u8>) -> String {
             let mut some = [0; 64];
             stream.read_exact(&mut some).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
-            stream.write_all(&answer).await.unwrap();
+            stream.write_all(&response).await.unwrap();
             open.push(stream);
         }
     });
@@ -278,7 +278,7 @@ async fn deaf_to_bodies(answer: Vec<u8>) -> String {
 
 #[tokio::test]
 async fn an_early_refusal_is_heard_though_nobody_reads_the_body() {
-    let url = deaf_to_bodies(answer(413, "", "no")).await;
+    let url = deaf_to_bodies(response(413, "", "no")).await;
     let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
     let limit = Duration::from_secs(20);
     let body = "x".repeat(32 << 20);
@@ -371,8 +371,8 @@ async fn redirects_are_followed_and_secrets_stay_with_their_host() {
             .find_map(|line| line.strip_prefix("Host: "));
         let port = port.unwrap().rsplit_once(':').unwrap().1;
         Reply::Keep(match seen.path() {
-            "/a" => answer(302, "Location: b\r\n", "moved"),
-            "/b" => answer(301, &format!("Location: http://localhost:{port}/c\r\n"), ""),
+            "/a" => response(302, "Location: b\r\n", "moved"),
+            "/b" => response(301, &format!("Location: http://localhost:{port}/c\r\n"), ""),
             _ => ok("arrived"),
         })
     })
@@ -399,7 +399,7 @@ async fn redirects_are_followed_and_secrets_stay_with_their_host() {
 
 #[tokio::test]
 async fn a_loop_of_redirects_ends_after_ten_requests() {
-    let stub = Stub::start(|_| Reply::Keep(answer(302, "Location: /loop\r\n", ""))).await;
+    let stub = Stub::start(|_| Reply::Keep(response(302, "Location: /loop\r\n", ""))).await;
     let error = stub.hosts().call(get("/loop"), &OPTIONS).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -412,8 +412,8 @@ async fn a_loop_of_redirects_ends_after_ten_requests() {
 async fn a_body_is_sent_again_only_when_the_file_says_so() {
     let stub = Stub::start(|seen| {
         Reply::Keep(match seen.path() {
-            "/307" => answer(307, "Location: /v\r\n", ""),
-            "/302" => answer(302, "Location: /v\r\n", ""),
+            "/307" => response(307, "Location: /v\r\n", ""),
+            "/302" => response(302, "Location: /v\r\n", ""),
             _ => ok("v"),
         })
     })

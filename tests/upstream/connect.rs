@@ -9,14 +9,14 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::stub::{OPTIONS, Reply, Stub, answer, call, client, dead_port, get, ok};
+use crate::stub::{OPTIONS, Reply, Stub, call, client, dead_port, get, ok, response};
 
 /// An endpoint's timeout.
-const PATIENCE: Duration = Duration::from_millis(600);
+const TIMEOUT: Duration = Duration::from_millis(600);
 
 fn patient() -> HostRules {
     HostRules {
-        patience: Some(PATIENCE),
+        timeout: Some(TIMEOUT),
         ..HostRules::default()
     }
 }
@@ -31,9 +31,9 @@ async fn failed_and_slow(hosts: &HostSet, times: usize, method: Method) -> (usiz
     for _ in 0..times {
         let began = Instant::now();
         let out = call(method.clone(), "/", &[], "");
-        let answer = tokio::time::timeout(PATIENCE, hosts.call(out, &OPTIONS)).await;
-        failed += usize::from(!matches!(answer, Ok(Ok(_))));
-        slow += usize::from(began.elapsed() > PATIENCE / 2);
+        let response = tokio::time::timeout(TIMEOUT, hosts.call(out, &OPTIONS)).await;
+        failed += usize::from(!matches!(response, Ok(Ok(_))));
+        slow += usize::from(began.elapsed() > TIMEOUT / 2);
     }
     (failed, slow)
 }
@@ -171,7 +171,7 @@ async fn a_keep_alive_period_below_a_second_works() {
 async fn a_followed_redirect_keeps_its_connection() {
     let stub = Stub::start(|seen| {
         Reply::Keep(match seen.path() {
-            "/a" => answer(302, "Location: /b\r\n", "moved"),
+            "/a" => response(302, "Location: /b\r\n", "moved"),
             "/chunked" => b"HTTP/1.1 302 Found\r\nLocation: /b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec(),
             _ => ok("here"),
         })
@@ -189,8 +189,8 @@ async fn a_followed_redirect_keeps_its_connection() {
 async fn a_307_keeps_the_content_type_and_a_302_does_not() {
     let stub = Stub::start(|seen| {
         Reply::Keep(match seen.path() {
-            "/307" => answer(307, "Location: /v\r\n", ""),
-            "/302" => answer(302, "Location: /v\r\n", ""),
+            "/307" => response(307, "Location: /v\r\n", ""),
+            "/302" => response(302, "Location: /v\r\n", ""),
             _ => ok("v"),
         })
     })
@@ -210,8 +210,8 @@ async fn rules_say_whether_a_redirect_is_followed_and_with_what() {
     let away = format!("Location: {}/x\r\n", other.url());
     let stub = Stub::start(move |seen| {
         Reply::Keep(match seen.path() {
-            "/here" => answer(302, "Location: /x\r\n", ""),
-            "/away" => answer(307, &away, ""),
+            "/here" => response(302, "Location: /x\r\n", ""),
+            "/away" => response(307, &away, ""),
             _ => ok("x"),
         })
     })

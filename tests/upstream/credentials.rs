@@ -8,7 +8,7 @@ use http::HeaderValue;
 use portcullis::upstream::{ClientCredentials, SideTls, TokenSource, TokenStore};
 use tokio::sync::watch;
 
-use crate::stub::{Reply, Seen, Stub, answer, dead_port};
+use crate::stub::{Reply, Seen, Stub, dead_port, response};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -47,7 +47,7 @@ fn credentials(base: &str) -> ClientCredentials {
 async fn a_secret_goes_to_no_other_server() {
     let elsewhere = issuer(60).await;
     let location = format!("Location: {}/token\r\n", elsewhere.url());
-    let stub = Stub::start(move |_| Reply::Close(answer(307, &location, ""))).await;
+    let stub = Stub::start(move |_| Reply::Close(response(307, &location, ""))).await;
     let store = Store::start();
     let source = store.source(&stub.url());
     let error = source.fetch(LONG).await.unwrap_err();
@@ -68,7 +68,7 @@ async fn issuer(seconds: u64) -> Stub {
 }
 
 fn token(body: &str) -> Vec<u8> {
-    answer(200, "Content-Type: application/json\r\n", body)
+    response(200, "Content-Type: application/json\r\n", body)
 }
 
 fn is_basic(seen: &Seen) -> bool {
@@ -97,7 +97,7 @@ async fn the_first_token_is_fetched_on_first_use_and_shared() {
 async fn a_server_that_wants_the_secret_in_the_form_is_asked_that_way_from_then_on() {
     let stub = Stub::start(|seen| {
         Reply::Keep(if is_basic(seen) {
-            answer(401, "", "no")
+            response(401, "", "no")
         } else {
             token(r#"{"access_token":"t","expires_in":5}"#)
         })
@@ -124,7 +124,7 @@ async fn a_server_that_wants_the_secret_in_the_form_is_asked_that_way_from_then_
 
 #[tokio::test]
 async fn a_failure_answers_for_itself_a_moment() {
-    let stub = Stub::start(|_| Reply::Keep(answer(503, "", "down"))).await;
+    let stub = Stub::start(|_| Reply::Keep(response(503, "", "down"))).await;
     let store = Store::start();
     let source = store.source(&stub.url());
     for _ in 0..10 {

@@ -46,11 +46,11 @@ impl NameServer {
                 answering.asked[usize::from(hangs)].fetch_add(1, Ordering::SeqCst);
                 if !hangs {
                     let question = &question[..size];
-                    let answer = match question[size_of_name(question) + 1] {
+                    let response = match question[size_of_name(question) + 1] {
                         33 => respond(question, &answering.records.lock().unwrap()),
                         kind => resolve(question, kind, *answering.address.lock().unwrap()),
                     };
-                    socket.send_to(&answer, from).await.unwrap();
+                    socket.send_to(&response, from).await.unwrap();
                 }
             }
         });
@@ -87,36 +87,36 @@ fn size_of_name(question: &[u8]) -> usize {
 /// Answers a question for addresses; there are none of IPv6.
 fn resolve(question: &[u8], kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
     let address = address.filter(|_| kind == 1);
-    let mut answer = question[..2].to_vec();
-    answer.extend([0x81, 0x80, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
-    answer.extend(&question[12..size_of_name(question) + 4]);
+    let mut response = question[..2].to_vec();
+    response.extend([0x81, 0x80, 0, 1, 0, u8::from(address.is_some()), 0, 0, 0, 0]);
+    response.extend(&question[12..size_of_name(question) + 4]);
     if let Some(address) = address {
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-        answer.extend(address.octets());
+        response.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        response.extend(address.octets());
     }
-    answer
+    response
 }
 
 fn respond(question: &[u8], records: &[Record]) -> Vec<u8> {
     let name_end = size_of_name(question);
-    let mut answer = question[..2].to_vec();
+    let mut response = question[..2].to_vec();
     let flags: u16 = if records.is_empty() { 0x8182 } else { 0x8180 };
-    answer.extend(flags.to_be_bytes());
-    answer.extend(1_u16.to_be_bytes());
-    answer.extend(u16::try_from(records.len()).unwrap().to_be_bytes());
-    answer.extend([0; 4]);
-    answer.extend(&question[12..name_end + 4]);
+    response.extend(flags.to_be_bytes());
+    response.extend(1_u16.to_be_bytes());
+    response.extend(u16::try_from(records.len()).unwrap().to_be_bytes());
+    response.extend([0; 4]);
+    response.extend(&question[12..name_end + 4]);
     for (priority, weight, port) in records {
-        answer.extend([0xc0, 12]);
+        response.extend([0xc0, 12]);
         // Worth keeping for 300 seconds, by its own word.
-        answer.extend([0, 33, 0, 1, 0, 0, 1, 44]);
-        answer.extend(17_u16.to_be_bytes());
+        response.extend([0, 33, 0, 1, 0, 0, 1, 44]);
+        response.extend(17_u16.to_be_bytes());
         for number in [priority, weight, port] {
-            answer.extend(number.to_be_bytes());
+            response.extend(number.to_be_bytes());
         }
-        answer.extend(b"\x09localhost\x00");
+        response.extend(b"\x09localhost\x00");
     }
-    answer
+    response
 }
 
 fn table(port: u16) -> Arc<DnsTable> {

@@ -16,9 +16,9 @@ use crate::stub::{OPTIONS, call, client, get};
 /// What to do with a request once it is complete.
 #[derive(Clone, Copy)]
 enum Does {
-    Answer,
+    Response,
     /// RST_STREAM with REFUSED_STREAM.
-    Refuse,
+    Reject,
     /// GOAWAY that names the stream before this one as the last, and then nothing more.
     GoAway,
     /// Close the connection.
@@ -26,7 +26,7 @@ enum Does {
     /// GOAWAY that excludes this request, as soon as its head has come, and a reset of the connection.
     GoAwayAndReset,
     /// RST_STREAM with REFUSED_STREAM as soon as the head has come.
-    RefuseHead,
+    RejectHead,
     /// Read and answer nothing any more, not even PING.
     Deaf,
 }
@@ -83,7 +83,7 @@ impl Server {
             ..Settings::default()
         };
         let rules = HostRules {
-            patience: Some(Duration::from_millis(200)),
+            timeout: Some(Duration::from_millis(200)),
             ..HostRules::default()
         };
         HostSet::fixed(&client(settings), &[format!("http://{}", self.address)]).ruled(rules)
@@ -115,7 +115,7 @@ async fn serve(
     stream.read_exact(&mut [0; 24]).await?;
     frame(&mut stream, SETTINGS, 0, 0, &[]).await;
     let (mut nth, mut body) = (0, Vec::new());
-    let mut refused = std::collections::HashSet::new();
+    let mut rejected = std::collections::HashSet::new();
     loop {
         let mut head = [0; 9];
         stream.read_exact(&mut head).await?;
@@ -143,15 +143,15 @@ async fn serve(
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     return Ok(());
                 }
-                Does::RefuseHead => {
+                Does::RejectHead => {
                     nth += 1;
-                    refused.insert(id);
+                    rejected.insert(id);
                     frame(&mut stream, RST_STREAM, 0, id, &[0, 0, 0, 7]).await;
                 }
                 _ => {}
             }
         }
-        if kind == DATA && refused.contains(&id) {
+        if kind == DATA && rejected.contains(&id) {
             body.clear();
             continue;
         }
@@ -160,26 +160,26 @@ async fn serve(
             frame(&mut stream, WINDOW_UPDATE, 0, 0, &count).await;
             frame(&mut stream, WINDOW_UPDATE, 0, id, &count).await;
         }
-        if !matches!(kind, DATA | HEADERS) || flags & END_STREAM == 0 || refused.contains(&id) {
+        if !matches!(kind, DATA | HEADERS) || flags & END_STREAM == 0 || rejected.contains(&id) {
             continue;
         }
         nth += 1;
         let complete = std::mem::take(&mut body);
         match does(nth) {
-            Does::Answer => {
+            Does::Response => {
                 bodies.lock().unwrap().push(complete);
                 // `:status` 200, by its index in HPACK's static table.
                 frame(&mut stream, HEADERS, END_HEADERS, id, &[0x88]).await;
                 frame(&mut stream, DATA, END_STREAM, id, b"hello").await;
             }
-            Does::Refuse => frame(&mut stream, RST_STREAM, 0, id, &[0, 0, 0, 7]).await,
+            Does::Reject => frame(&mut stream, RST_STREAM, 0, id, &[0, 0, 0, 7]).await,
             Does::GoAway => {
                 let mut last = (id - 2).to_be_bytes().to_vec();
                 last.extend([0; 4]);
                 frame(&mut stream, GOAWAY, 0, 0, &last).await;
             }
             Does::Drop | Does::GoAwayAndReset => return Ok(()),
-            Does::RefuseHead => {}
+            Does::RejectHead => {}
             Does::Deaf => std::future::pending().await,
         }
     }
@@ -187,8 +187,8 @@ async fn serve(
 
 async fn says(hosts: &HostSet, method: Method, body: &str) -> Result<Bytes, String> {
     let out = call(method, "/", &[], body);
-    let answer = hosts.call(out, &OPTIONS).await;
-    answer
+    let response = hosts.call(out, &OPTIONS).await;
+    response
         .map(|incoming| incoming.body)
         .map_err(|error| error.to_string())
 }
@@ -228,7 +228,7 @@ async fn the_authority_is_said_once_and_the_scheme_is_that_of_the_connection() {
 
 #[tokio::test]
 async fn calls_share_a_connection() {
-    let server = Server::start(|_, _| Does::Answer).await;
+    let server = Server::start(|_, _| Does::Response).await;
     let hosts = server.hosts();
     for _ in 0..5 {
         assert_eq!(says(&hosts, Method::GET, "").await.unwrap(), "hello");
@@ -239,7 +239,7 @@ async fn calls_share_a_connection() {
 #[tokio::test]
 async fn a_connection_that_is_lost_under_a_request_costs_a_get_nothing() {
     let server = Server::start(|_, nth| match nth {
-        1 => Does::Answer,
+        1 => Does::Response,
         _ => Does::Drop,
     })
     .await;
@@ -258,7 +258,7 @@ async fn a_connection_that_is_lost_under_a_request_costs_a_get_nothing() {
 #[tokio::test]
 async fn what_goaway_excludes_is_sent_again_whatever_the_method() {
     let server = Server::start(|_, nth| match nth {
-        1 | 2 => Does::Answer,
+        1 | 2 => Does::Response,
         _ => Does::GoAway,
     })
     .await;
@@ -280,8 +280,8 @@ async fn what_goaway_excludes_is_sent_again_whatever_the_method() {
 #[tokio::test]
 async fn a_refused_stream_is_sent_again_with_its_body() {
     let server = Server::start(|_, nth| match nth % 3 {
-        0 => Does::Refuse,
-        _ => Does::Answer,
+        0 => Does::Reject,
+        _ => Does::Response,
     })
     .await;
     let hosts = server.hosts();
@@ -294,8 +294,8 @@ async fn a_refused_stream_is_sent_again_with_its_body() {
 #[tokio::test]
 async fn a_body_that_streams_past_is_sent_again_too() {
     let server = Server::start(|number, _| match number {
-        1 => Does::Refuse,
-        _ => Does::Answer,
+        1 => Does::Reject,
+        _ => Does::Response,
     })
     .await;
     let hosts = server.hosts();
@@ -318,8 +318,8 @@ async fn a_body_that_streams_past_is_sent_again_too() {
 #[tokio::test]
 async fn a_body_that_fills_the_window_of_a_peer_that_refuses_is_sent_again() {
     let server = Server::start(|number, nth| match (number, nth) {
-        (1, 1) => Does::RefuseHead,
-        _ => Does::Answer,
+        (1, 1) => Does::RejectHead,
+        _ => Does::Response,
     })
     .await;
     let hosts = server.hosts();
@@ -341,7 +341,7 @@ async fn a_body_that_fills_the_window_of_a_peer_that_refuses_is_sent_again() {
 async fn what_goaway_excludes_is_sent_again_though_the_connection_is_reset_under_its_body() {
     let server = Server::start(|number, _| match number % 2 {
         1 => Does::GoAwayAndReset,
-        _ => Does::Answer,
+        _ => Does::Response,
     })
     .await;
     let body = "x".repeat(300 << 10);
@@ -355,7 +355,7 @@ async fn what_goaway_excludes_is_sent_again_though_the_connection_is_reset_under
 
 #[tokio::test]
 async fn a_body_beyond_what_is_kept_is_not_sent_in_part() {
-    let server = Server::start(|_, _| Does::Refuse).await;
+    let server = Server::start(|_, _| Does::Reject).await;
     let hosts = server.hosts();
     let head = call(Method::PUT, "/", &[], "");
     let mut exchange = hosts
@@ -374,7 +374,7 @@ async fn a_body_beyond_what_is_kept_is_not_sent_in_part() {
 
 #[tokio::test]
 async fn refusals_without_end_are_an_error() {
-    let server = Server::start(|_, _| Does::Refuse).await;
+    let server = Server::start(|_, _| Does::Reject).await;
     assert!(says(&server.hosts(), Method::GET, "").await.is_err());
 }
 
@@ -382,7 +382,7 @@ async fn refusals_without_end_are_an_error() {
 async fn a_connection_that_no_longer_answers_gets_no_further_requests() {
     let server = Server::start(|number, nth| match (number, nth) {
         (1, 2) => Does::Deaf,
-        _ => Does::Answer,
+        _ => Does::Response,
     })
     .await;
     let hosts = server.hosts();
@@ -401,7 +401,7 @@ async fn a_connection_that_no_longer_answers_gets_no_further_requests() {
 async fn a_ping_without_an_answer_ends_the_connection_and_a_get_goes_elsewhere() {
     let server = Server::start(|number, nth| match (number, nth) {
         (1, 2) => Does::Deaf,
-        _ => Does::Answer,
+        _ => Does::Response,
     })
     .await;
     let hosts = server.hosts();

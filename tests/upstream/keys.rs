@@ -12,7 +12,7 @@ use portcullis::upstream::keys::{
 };
 use tokio::sync::watch;
 
-use crate::stub::{Reply, Stub, answer};
+use crate::stub::{Reply, Stub, response};
 
 /// A key set for tests: the document's words.
 #[derive(Debug, PartialEq)]
@@ -38,27 +38,27 @@ impl KeyDocument for Words {
 /// A provider whose answer can be changed.
 struct Provider {
     stub: Stub,
-    answer: Arc<Mutex<Option<Vec<u8>>>>,
+    response: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl Provider {
     async fn start(keys: &str) -> Provider {
-        let answer: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+        let response: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
         let stub = Stub::start({
-            let answer = Arc::clone(&answer);
-            move |_| match &*answer.lock().unwrap() {
+            let response = Arc::clone(&response);
+            move |_| match &*response.lock().unwrap() {
                 Some(bytes) => Reply::Close(bytes.clone()),
                 None => Reply::Hang,
             }
         })
         .await;
-        let provider = Provider { stub, answer };
+        let provider = Provider { stub, response };
         provider.publish(keys);
         provider
     }
 
     fn publish(&self, keys: &str) {
-        self.say(answer(
+        self.say(response(
             200,
             "Content-Type: application/json; charset=utf-8\r\n",
             keys,
@@ -66,11 +66,11 @@ impl Provider {
     }
 
     fn say(&self, bytes: Vec<u8>) {
-        *self.answer.lock().unwrap() = Some(bytes);
+        *self.response.lock().unwrap() = Some(bytes);
     }
 
     fn hang(&self) {
-        *self.answer.lock().unwrap() = None;
+        *self.response.lock().unwrap() = None;
     }
 
     fn fetches(&self) -> usize {
@@ -195,7 +195,7 @@ async fn a_provider_that_hangs_holds_up_nobody_who_has_a_key() {
 #[tokio::test]
 async fn the_first_request_after_an_outage_gets_its_keys() {
     let provider = Provider::start("k1").await;
-    provider.say(answer(500, "Content-Type: application/json\r\n", "k1"));
+    provider.say(response(500, "Content-Type: application/json\r\n", "k1"));
     let store = Store::start();
     let source = store.source(&provider.spec(), Schedule::default());
     source.ready(LONG).await;
@@ -219,7 +219,7 @@ async fn the_last_good_set_stays_until_its_stale_limit() {
     };
     let source = store.source(&provider.spec(), schedule);
     source.ready(LONG).await;
-    provider.say(answer(503, "", ""));
+    provider.say(response(503, "", ""));
     while !source.status().stale {
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(source.current().is_some());
@@ -237,11 +237,11 @@ async fn a_document_that_cannot_be_trusted_is_not_used() {
     let json = "Content-Type: application/json\r\n";
     let large = "x".repeat((1 << 20) + 1);
     for bad in [
-        answer(200, "Content-Type: text/html\r\n", "k1"),
-        answer(200, "", "k1"),
-        answer(404, json, "k1"),
-        answer(200, json, ""),
-        answer(200, json, &large),
+        response(200, "Content-Type: text/html\r\n", "k1"),
+        response(200, "", "k1"),
+        response(404, json, "k1"),
+        response(200, json, ""),
+        response(200, json, &large),
         format!("HTTP/1.1 200 OK\r\n{json}\r\n{large}").into(),
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\nk1"
             .to_vec(),
@@ -255,7 +255,7 @@ async fn a_document_that_cannot_be_trusted_is_not_used() {
         assert_eq!(source.status().failures, 1);
     }
     let provider = Provider::start("").await;
-    provider.say(answer(
+    provider.say(response(
         200,
         "Content-Type: application/jwk-set+json\r\n",
         "k1",
@@ -306,10 +306,10 @@ async fn an_issuer_is_discovered_and_must_name_itself() {
                 let path = ["realm", "other"][WRONG.load(Ordering::SeqCst)];
                 let body =
                     format!(r#"{{"issuer":"http://{host}/{path}","jwks_uri":"http://{host}/k"}}"#);
-                answer(200, json, &body)
+                response(200, json, &body)
             }
-            "/k" => answer(200, json, "k1"),
-            _ => answer(404, "", ""),
+            "/k" => response(200, json, "k1"),
+            _ => response(404, "", ""),
         })
     })
     .await;

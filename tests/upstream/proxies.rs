@@ -19,7 +19,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(to: SocketAddr, answer: &'static str) -> Proxy {
+    async fn start(to: SocketAddr, response: &'static str) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy {
             address: listener.local_addr().unwrap(),
@@ -35,7 +35,7 @@ impl Proxy {
                         head.push(client.read_u8().await.unwrap());
                     }
                     heads.lock().unwrap().push(String::from_utf8(head).unwrap());
-                    client.write_all(answer.as_bytes()).await.unwrap();
+                    client.write_all(response.as_bytes()).await.unwrap();
                     let mut host = TcpStream::connect(to).await.unwrap();
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut host).await;
                 });
@@ -111,7 +111,7 @@ async fn a_proxy_opens_a_tunnel_for_http2_and_for_other_protocols() {
 
 #[tokio::test]
 async fn a_proxy_that_refuses_or_is_not_there_is_named_without_its_password() {
-    let refusing = Proxy::start(
+    let rejecting = Proxy::start(
         dead_port().await,
         "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
     )
@@ -119,7 +119,7 @@ async fn a_proxy_that_refuses_or_is_not_there_is_named_without_its_password() {
     let dead = dead_port().await;
     for (at, text) in [
         (
-            refusing.address,
+            rejecting.address,
             "407 Proxy Authentication Required".to_owned(),
         ),
         (

@@ -12,7 +12,7 @@ use portcullis::upstream::{SideTls, VaultSecret, VaultServer};
 
 use crate::keys::{LONG, SECOND, Store, Words, words};
 use crate::seal::seal;
-use crate::stub::{Reply, Stub, answer, dead_port};
+use crate::stub::{Reply, Stub, dead_port, response};
 
 const TOKEN: &str = "hvs.the-token";
 const PASSPHRASE: &str = "correct horse";
@@ -44,13 +44,13 @@ impl Vault {
                     .head
                     .starts_with("POST /v1/team/transit/decrypt/gate HTTP/1.1") =>
                 {
-                    answer(404, JSON, r#"{"errors":[]}"#)
+                    response(404, JSON, r#"{"errors":[]}"#)
                 }
                 _ if !lines.iter().all(|line| seen.has(line)) => {
-                    answer(403, JSON, r#"{"errors":["permission denied"]}"#)
+                    response(403, JSON, r#"{"errors":["permission denied"]}"#)
                 }
                 Some("vault:v1:AbC=") => good(),
-                _ => answer(400, JSON, r#"{"errors":["invalid ciphertext"]}"#),
+                _ => response(400, JSON, r#"{"errors":["invalid ciphertext"]}"#),
             })
         })
         .await;
@@ -69,7 +69,7 @@ impl Vault {
 fn good() -> Vec<u8> {
     let plaintext = STANDARD.encode(PASSPHRASE);
     let body = format!(r#"{{"request_id":"r","data":{{"plaintext":"{plaintext}"}}}}"#);
-    answer(200, JSON, &body)
+    response(200, JSON, &body)
 }
 
 /// A key file, and what is known of it.
@@ -137,7 +137,7 @@ async fn vault_opens_the_file_and_is_asked_once() {
     assert_eq!(source.status().label, file.path().display().to_string());
 
     // The token may end, and Vault with it: the file is now read as any other.
-    vault.says(Some(answer(403, JSON, "")));
+    vault.says(Some(response(403, JSON, "")));
     file.write("k1 k2");
     assert!(source.refresh_for_unknown(LONG).await);
     assert_eq!(words(&source), ["k1", "k2"]);
@@ -183,26 +183,26 @@ async fn an_answer_that_is_not_vaults_opens_nothing_and_spoils_nothing() {
     let wrong = STANDARD.encode("wrong horse");
     let large = format!(r#"{{"data":{{"plaintext":"{}"}}}}"#, "A".repeat(1 << 20));
     for (bytes, expected) in [
-        (answer(200, JSON, ""), "no plaintext"),
-        (answer(200, JSON, "[]"), "no plaintext"),
+        (response(200, JSON, ""), "no plaintext"),
+        (response(200, JSON, "[]"), "no plaintext"),
         (
-            answer(200, JSON, r#"{"data":{"plaintext":"correct horse"}}"#),
+            response(200, JSON, r#"{"data":{"plaintext":"correct horse"}}"#),
             "no plaintext",
         ),
-        (answer(204, "", ""), "no plaintext"),
+        (response(204, "", ""), "no plaintext"),
         (
-            answer(503, JSON, r#"{"errors":["correct horse"]}"#),
+            response(503, JSON, r#"{"errors":["correct horse"]}"#),
             "sealed",
         ),
         (
-            answer(
+            response(
                 200,
                 JSON,
                 &format!(r#"{{"data":{{"plaintext":"{wrong}"}}}}"#),
             ),
             "not encrypted with the passphrase",
         ),
-        (answer(200, JSON, &large), "larger than"),
+        (response(200, JSON, &large), "larger than"),
         (
             format!("HTTP/1.1 200 OK\r\n{JSON}\r\n{large}").into(),
             "larger than",
@@ -235,7 +235,7 @@ async fn the_token_is_for_one_server_alone() {
             "Location: {}/v1/team/transit/decrypt/gate\r\n",
             thief.stub.url()
         );
-        vault.says(Some(answer(status, &place, "")));
+        vault.says(Some(response(status, &place, "")));
         let store = Store::start();
         let source = store.source(&file.good_spec(&vault), Schedule::default());
         source.ready(LONG).await;

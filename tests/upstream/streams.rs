@@ -8,7 +8,7 @@ use portcullis::upstream::RequestBody;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::stub::{Reply, Stub, answer, call, client, get, ok};
+use crate::stub::{Reply, Stub, call, client, get, ok, response};
 use portcullis::upstream::{HostSet, Settings};
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn an_unfinished_request_never_goes_back_to_the_pool() {
 async fn a_redirect_names_the_next_call() {
     let stub = Stub::start(|seen| {
         Reply::Keep(match seen.path() {
-            "/a" => answer(302, "Location: /b\r\n", ""),
+            "/a" => response(302, "Location: /b\r\n", ""),
             _ => ok("b"),
         })
     })
@@ -237,12 +237,12 @@ async fn http2_in_plain_text_carries_trailers() {
             if head[3] == HEADERS {
                 // 0x88 is `:status: 200`; then a literal field without indexing.
                 let trailers = [&[0x00, 11][..], b"grpc-status", &[1], b"0"].concat();
-                let answer = [
+                let response = [
                     frame(HEADERS, 4, 1, &[0x88]),
                     frame(0, 0, 1, b"hello"),
                     frame(HEADERS, 5, 1, &trailers),
                 ];
-                stream.write_all(&answer.concat()).await.unwrap();
+                stream.write_all(&response.concat()).await.unwrap();
             }
         }
     });

@@ -110,9 +110,9 @@ async fn serve(
 ) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer, connection).await {
-        let answer = reply(&request);
+        let response = reply(&request);
         seen.lock().unwrap().push(request);
-        match answer {
+        match response {
             Reply::Keep(bytes) => stream.write_all(&bytes).await.unwrap_or_default(),
             Reply::Close(bytes) => {
                 stream.write_all(&bytes).await.unwrap_or_default();
@@ -190,11 +190,11 @@ async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
 
 /// A `200` with this body and its length.
 pub fn ok(body: &str) -> Vec<u8> {
-    answer(200, "", body)
+    response(200, "", body)
 }
 
 /// An answer with this status, these header lines (each ended by CRLF), and this body.
-pub fn answer(status: u16, lines: &str, body: &str) -> Vec<u8> {
+pub fn response(status: u16, lines: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status} Whatever\r\n{lines}Content-Length: {length}\r\n\r\n{body}").into()
 }

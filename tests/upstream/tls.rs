@@ -223,8 +223,8 @@ async fn files_that_hold_nothing_usable_are_refused_at_start() {
 async fn side(tls: &SideTls, address: SocketAddr) -> Result<(), String> {
     let client = SideClient::new(tls, &HeaderValue::from_static("test")).unwrap();
     let url = format!("https://localhost:{}/", address.port());
-    let answer = client.get(&url, &[]).await;
-    answer.map(drop).map_err(|error| error.to_string())
+    let response = client.get(&url, &[]).await;
+    response.map(drop).map_err(|error| error.to_string())
 }
 
 #[tokio::test]

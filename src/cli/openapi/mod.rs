@@ -76,7 +76,7 @@ fn exported(args: &ExportArgs) -> Result<Value, String> {
     let outcome = check::outcome(&args.config);
     if outcome.compiled.is_none() {
         let name = args.config.display().to_string();
-        return Err(findings::refusal(&name, &outcome.findings));
+        return Err(findings::rejection(&name, &outcome.findings));
     }
     let report = Report::new();
     let tree = load::load(&args.config, &Environment::process(), &report);
@@ -95,7 +95,7 @@ fn imported(args: &ImportArgs) -> Result<Value, String> {
     let format = Format::of(&args.input);
     let tree = load::parse(&text, format, &Environment::default(), &report);
     let Some(tree) = tree else {
-        return Err(findings::refusal(
+        return Err(findings::rejection(
             &name.to_string(),
             &report.into_findings(),
         ));

@@ -58,7 +58,7 @@ impl Input {
                 });
                 self.paths.push(path.display().to_string());
             }
-            Err(reason) => self.refuse(path, Position::UNKNOWN, reason),
+            Err(reason) => self.reject(path, Position::UNKNOWN, reason),
         }
     }
 
@@ -87,23 +87,23 @@ impl Input {
     fn setting(&mut self, path: &Path, name: &str, key: &str) {
         let text = match load::read(path) {
             Ok(text) => text,
-            Err(reason) => return self.refuse_setting(path, name, Position::UNKNOWN, &reason),
+            Err(reason) => return self.reject_setting(path, name, Position::UNKNOWN, &reason),
         };
         let report = Report::new();
         let value = match json::parse(&text, &report) {
             Ok(value) => value,
-            Err(error) => return self.refuse_setting(path, name, error.at, &error.text),
+            Err(error) => return self.reject_setting(path, name, error.at, &error.text),
         };
         for finding in report.into_findings() {
-            let text = finding.mistake.to_string();
+            let text = finding.config_error.to_string();
             let warning = problem::plain(path, finding.at, text.clone(), text, Severity::Warning);
             self.problems.push(warning);
         }
         if let Some(reason) = no_map(&value) {
-            return self.refuse_setting(path, name, value.at, &reason);
+            return self.reject_setting(path, name, value.at, &reason);
         }
         if let Some((at, text)) = engine::infinite(&value) {
-            return self.refuse_setting(path, name, at, &engine::out_of_range(text));
+            return self.reject_setting(path, name, at, &engine::out_of_range(text));
         }
         self.data.push((key.to_owned(), value));
         self.settings.push(path.display().to_string());
@@ -146,26 +146,26 @@ impl Input {
             Err(error) => {
                 let path = PathBuf::from(folder);
                 let reason = load::reason(&path, &error);
-                self.refuse_setting(&path, folder, Position::UNKNOWN, &reason);
+                self.reject_setting(&path, folder, Position::UNKNOWN, &reason);
                 Vec::new()
             }
         }
     }
 
-    fn refuse(&mut self, path: &Path, at: Position, reason: String) {
+    fn reject(&mut self, path: &Path, at: Position, reason: String) {
         self.problems.push(problem::plain(
             path,
             at,
             reason.clone(),
             reason,
-            Severity::Mistake,
+            Severity::ConfigError,
         ));
     }
 
     /// The message is KrakenD's.
-    fn refuse_setting(&mut self, path: &Path, name: &str, at: Position, reason: &str) {
+    fn reject_setting(&mut self, path: &Path, name: &str, at: Position, reason: &str) {
         let message = format!("loading flexible-config settings:\n\t- {name}: {reason}");
-        let finding = problem::plain(path, at, message, reason.to_owned(), Severity::Mistake);
+        let finding = problem::plain(path, at, message, reason.to_owned(), Severity::ConfigError);
         self.problems.push(finding);
     }
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use super::environment::Environment;
 use super::load::Format;
-use super::report::{Finding, Mistake, Report, Severity};
+use super::report::{ConfigError, Finding, Report, Severity};
 use super::template;
 use super::value::{Data, Position, Value};
 
@@ -117,13 +117,13 @@ fn variable<'e>(environment: &'e Environment, name: &str) -> Option<&'e str> {
 pub fn render(path: &Path, environment: &Environment, report: &Report) -> Option<Arc<Rendering>> {
     warn_about_variables(environment, report);
     let mut input = Input::read(path, environment);
-    let before = report.mistakes();
+    let before = report.config_errors();
     input
         .problems
         .drain(..)
         .for_each(|finding| report.add(finding));
     report.depends_on(&input.watched);
-    if report.mistakes() > before {
+    if report.config_errors() > before {
         return None;
     }
     let world = World::new(environment);
@@ -179,10 +179,10 @@ fn of_kept(path: &Path) -> Format {
 
 fn whole_file(text: String) -> Finding {
     Finding {
-        severity: Severity::Mistake,
+        severity: Severity::ConfigError,
         pointer: String::new(),
         at: Position::UNKNOWN,
-        mistake: Mistake::invalid(text),
+        config_error: ConfigError::invalid(text),
         hint: None,
     }
 }
@@ -227,7 +227,7 @@ pub fn without(text: &str, root: Option<&Value>, environment: &Environment, repo
             severity: Severity::Warning,
             pointer,
             at,
-            mistake: Mistake::invalid(
+            config_error: ConfigError::invalid(
                 "this string holds a template action, which is taken literally",
             ),
             hint: Some(HINT.into()),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::host::masked;
 use super::input::Input;
-use crate::config::report::{Finding, Mistake, Problem, Severity};
+use crate::config::report::{ConfigError, Finding, Problem, Severity};
 use crate::config::suggest;
 use crate::config::template::{self, TemplateError, Warning};
 use crate::config::value::{Data, Position, Value};
@@ -41,7 +41,7 @@ fn finding(severity: Severity, problem: Problem) -> Finding {
         severity,
         pointer: String::new(),
         at: Position::UNKNOWN,
-        mistake: Mistake::Template(Box::new(problem)),
+        config_error: ConfigError::Template(Box::new(problem)),
         hint: None,
     }
 }
@@ -76,7 +76,7 @@ pub(super) fn of_error(input: &Input, error: &TemplateError, secrets: &[String])
     };
     Finding {
         hint: hint.map(Into::into),
-        ..finding(Severity::Mistake, problem)
+        ..finding(Severity::ConfigError, problem)
     }
 }
 

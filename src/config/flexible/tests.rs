@@ -120,7 +120,7 @@ fn outside_partials_and_switches_without_effect_are_reported() {
     let told: Vec<String> = report
         .into_findings()
         .iter()
-        .map(|it| it.mistake.to_string())
+        .map(|it| it.config_error.to_string())
         .collect();
     assert_eq!(
         told,
@@ -139,7 +139,7 @@ fn a_file_that_is_not_utf_8_is_rejected_with_its_position() {
     let report = Report::new();
     assert!(files.render(&report).is_none());
     assert_eq!(
-        report.into_findings()[0].mistake.to_string(),
+        report.into_findings()[0].config_error.to_string(),
         "the file is not UTF-8: see line 2, byte 3 of the file"
     );
 }

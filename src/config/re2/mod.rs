@@ -20,7 +20,7 @@ const MOST_COMPILED: usize = 32 << 20;
 /// Why an expression is rejected, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("error parsing regexp: {what}: `{part}`")]
-pub struct Refused {
+pub struct Rejected {
     what: &'static str,
     part: String,
 }
@@ -29,7 +29,7 @@ pub struct Refused {
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Rejected(#[from] Rejected),
     #[error("the regular expression is too large")]
     Large(#[from] regex::Error),
 }
@@ -56,7 +56,7 @@ pub fn sized(pattern: &str, most: usize) -> Result<Regex, PatternError> {
 /// # Errors
 /// RE2 rejects one of them, or they are too large together.
 pub fn set<P: AsRef<str>>(patterns: &[P]) -> Result<RegexSet, PatternError> {
-    let translated: Result<Vec<String>, Refused> = patterns
+    let translated: Result<Vec<String>, Rejected> = patterns
         .iter()
         .map(|pattern| translate(pattern.as_ref(), Use::Bytes))
         .collect();
@@ -77,6 +77,6 @@ pub enum Use {
 ///
 /// # Errors
 /// RE2 rejects the expression.
-pub fn translate(pattern: &str, usage: Use) -> Result<String, Refused> {
+pub fn translate(pattern: &str, usage: Use) -> Result<String, Rejected> {
     parser::Parser::new(pattern, usage).translated()
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use regex_syntax::hir::ClassUnicode;
 
 use super::class::{any, fold, of, perl, push_class, push_literal, single, table};
-use super::{Refused, Use};
+use super::{Rejected, Use};
 
 /// The maximum of a repetition count, and of the product of nested counts.
 const MOST_REPEATS: u32 = 1000;
@@ -47,10 +47,10 @@ pub(super) struct Parser<'p> {
     repeated: Option<&'p str>,
 }
 
-type Parsed<T = ()> = Result<T, Refused>;
+type Parsed<T = ()> = Result<T, Rejected>;
 
-fn refused<T>(what: &'static str, part: &str) -> Parsed<T> {
-    Err(Refused {
+fn rejected<T>(what: &'static str, part: &str) -> Parsed<T> {
+    Err(Rejected {
         what,
         part: part.chars().take(80).collect(),
     })
@@ -119,7 +119,7 @@ impl<'p> Parser<'p> {
         if self.groups.is_empty() {
             Ok(())
         } else {
-            refused("missing closing )", self.pattern)
+            rejected("missing closing )", self.pattern)
         }
     }
 
@@ -161,7 +161,7 @@ impl<'p> Parser<'p> {
 
     fn open(&mut self) -> Parsed {
         if self.groups.len() >= MOST_DEPTH {
-            return refused("expression nests too deeply", self.pattern);
+            return rejected("expression nests too deeply", self.pattern);
         }
         let outer = Group {
             flags: self.flags,
@@ -194,16 +194,16 @@ impl<'p> Parser<'p> {
 
     fn named(&mut self, head: &str, outer: Group) -> Parsed {
         let Some(end) = self.rest.find('>') else {
-            return refused("invalid named capture", self.rest);
+            return rejected("invalid named capture", self.rest);
         };
         let whole = self.rest.get(..=end).unwrap_or_default();
         let name = self.rest.get(head.len()..end).unwrap_or_default();
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.is_empty() || !name.bytes().all(is_word) {
-            return refused("invalid named capture", whole);
+            return rejected("invalid named capture", whole);
         }
         if self.names.contains(&name) {
-            return refused("duplicate capture group name", name);
+            return rejected("duplicate capture group name", name);
         }
         self.names.push(name);
         self.skip(whole.len());
@@ -237,7 +237,7 @@ impl<'p> Parser<'p> {
             }
             any = true;
         }
-        refused(
+        rejected(
             "invalid or unsupported Perl syntax",
             before(from, self.rest),
         )
@@ -245,7 +245,7 @@ impl<'p> Parser<'p> {
 
     fn close(&mut self) -> Parsed {
         let Some(outer) = self.groups.pop() else {
-            return refused("unexpected )", self.pattern);
+            return rejected("unexpected )", self.pattern);
         };
         self.skip(1);
         self.out.push(')');
@@ -265,13 +265,13 @@ impl<'p> Parser<'p> {
         let lazy = self.eat("?");
         let written = before(from, self.rest);
         if let Some(first) = repeated {
-            return refused(
+            return rejected(
                 "invalid nested repetition operator",
                 before(first, self.rest),
             );
         }
         let Some(inner) = self.operand else {
-            return refused("missing argument to repetition operator", written);
+            return rejected("missing argument to repetition operator", written);
         };
         let mut product = inner;
         match count {
@@ -279,7 +279,7 @@ impl<'p> Parser<'p> {
             Some((least, most)) => {
                 product = inner.saturating_mul(most.unwrap_or(least).max(1));
                 if product > MOST_REPEATS {
-                    return refused("invalid repeat count", written);
+                    return rejected("invalid repeat count", written);
                 }
                 // Writing to a string cannot fail.
                 let _ = match most {
@@ -307,7 +307,7 @@ impl<'p> Parser<'p> {
         };
         let in_order = most.is_none_or(|most| least <= most && most <= MOST_REPEATS);
         if least > MOST_REPEATS || !in_order {
-            return refused("invalid repeat count", before(from, rest));
+            return rejected("invalid repeat count", before(from, rest));
         }
         self.rest = rest;
         self.repetition(from, Some((least, most)), repeated)
@@ -321,7 +321,7 @@ impl<'p> Parser<'p> {
             Some('b') => self.atom(2, r"(?-u:\b)"),
             Some('B') if self.usage == Use::Text => self.atom(2, r"\B"),
             Some('B') => self.atom(2, r"(?-u:\B)"),
-            Some('C') => return refused("invalid escape sequence", r"\C"),
+            Some('C') => return rejected("invalid escape sequence", r"\C"),
             Some('Q') => self.quoted(),
             _ => match self.named_class()? {
                 Some(class) => self.class(&class),
@@ -385,14 +385,14 @@ impl<'p> Parser<'p> {
                     self.skip(end + 1);
                     name
                 }
-                None => return refused("invalid character class range", from),
+                None => return rejected("invalid character class range", from),
             },
             Some(letter) => {
                 let name = self.rest.get(..letter.len_utf8()).unwrap_or_default();
                 self.skip(letter.len_utf8());
                 name
             }
-            None => return refused("invalid character class range", from),
+            None => return rejected("invalid character class range", from),
         };
         let (name, inverted) = match name.strip_prefix('^') {
             Some(name) => (name, true),
@@ -400,7 +400,7 @@ impl<'p> Parser<'p> {
         };
         match table(name) {
             Some(class) => Ok(self.folded(class, negated != inverted)),
-            None => refused("invalid character class range", before(from, self.rest)),
+            None => rejected("invalid character class range", before(from, self.rest)),
         }
     }
 }

@@ -120,7 +120,7 @@ const FOUND: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Expressions that Go does not compile, with its reason.
-const REFUSED: &[(&str, &str)] = &[
+const REJECTED: &[(&str, &str)] = &[
     ("a**", "invalid nested repetition operator: `**`"),
     ("a*+", "invalid nested repetition operator: `*+`"),
     ("a{2}{3}", "invalid nested repetition operator: `{2}{3}`"),
@@ -191,7 +191,7 @@ fn patterns_match_what_go_matches() {
 
 #[test]
 fn what_go_rejects_is_rejected_in_its_words() {
-    for (pattern, reason) in REFUSED {
+    for (pattern, reason) in REJECTED {
         match translate(pattern, Use::Bytes) {
             Ok(translated) => panic!("{pattern} became {translated}"),
             Err(error) => {

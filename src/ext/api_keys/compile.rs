@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use super::config::{EndpointBlock, Placed, ServiceBlock};
 use super::ring::{KeyHash, KeyRing};
 use super::runtime::{ApiKeyCheck, KeyLimits, Place};
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::rate_limit::{Bucket, Rate};
@@ -29,7 +29,7 @@ struct Keys {
 }
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(block) = ServiceBlock::read(node) else {
         return ServicePart::Nothing;
     };
@@ -40,7 +40,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     if matches!(hash, KeyHash::Fnv128 | KeyHash::Sha1) {
         let at = node.get("hash").unwrap_or_else(|| node.clone());
         at.warn_hint(
-            Mistake::invalid("this hash does not protect keys once the file is known"),
+            ConfigError::invalid("this hash does not protect keys once the file is known"),
             "\"hash\": \"sha256\"",
         );
     }
@@ -49,7 +49,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         "" => None,
         name => header(block.propagate_role_at.as_ref().unwrap_or(node), name),
     };
-    let (Some(ring), true) = (ring, cx.report.mistakes() == before) else {
+    let (Some(ring), true) = (ring, cx.report.config_errors() == before) else {
         return ServicePart::Nothing;
     };
     cx.leave(Arc::new(Keys {
@@ -76,7 +76,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
 fn ring(node: &Node<'_>, block: &ServiceBlock<'_>, hash: KeyHash) -> Option<KeyRing> {
     if block.keys.is_empty() {
         let at = block.keys_at.as_ref().unwrap_or(node);
-        at.mistake(Mistake::Missing("keys"));
+        at.config_error(ConfigError::Missing("keys"));
         return None;
     }
     let mut ring = match KeyRing::new(hash, &block.salt) {
@@ -99,21 +99,21 @@ pub(super) fn endpoint(
     site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(block) = EndpointBlock::read(node) else {
         return EndpointPart::Nothing;
     };
     let Some(keys) = cx.left::<Keys>() else {
-        node.mistake_hint(
-            Mistake::invalid("the service has no API keys"),
+        node.config_error_hint(
+            ConfigError::invalid("the service has no API keys"),
             "add \"auth/api-keys\": {\"keys\": [...]} to the service's extra_config",
         );
         return EndpointPart::Nothing;
     };
     if block.roles.is_empty() {
         let at = block.roles_at.as_ref().unwrap_or(node);
-        at.mistake_hint(
-            Mistake::Missing("roles"),
+        at.config_error_hint(
+            ConfigError::Missing("roles"),
             "the roles that may call this endpoint",
         );
     }
@@ -121,13 +121,13 @@ pub(super) fn endpoint(
         node.invalid("a rate cannot be negative; 0 sets no limit");
     }
     let place = place(&block.place, &keys);
-    let (Some(place), true) = (place, cx.report.mistakes() == before) else {
+    let (Some(place), true) = (place, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
     };
     let roles = allowed(&block, &keys);
     if roles.iter().all(Option::is_none) {
         let at = block.roles_at.as_ref().unwrap_or(node);
-        at.warn(Mistake::invalid(
+        at.warn(ConfigError::invalid(
             "no key has any of these roles: every request gets 401",
         ));
     }

@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use super::ring::KeyRing;
 use crate::ext::rate_limit::{Bucket, Verdict, seconds_up};
 use crate::jose::bearer;
-use crate::runtime::answer::Answer;
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 
 /// The place of the key in a request.
@@ -56,12 +56,12 @@ impl EndpointStep for ApiKeyCheck {
         };
         if let Some(limits) = &self.limits
             && let Some(bucket) = limits.buckets.get(number)
-            && let Verdict::Refused { retry_after } = bucket.take(limits.clock.now())
+            && let Verdict::Rejected { retry_after } = bucket.take(limits.clock.now())
         {
-            notes.refused = Some("rate_limited");
+            notes.rejected = Some("rate_limited");
             let wait = HeaderValue::from(seconds_up(retry_after));
-            let answer = Answer::empty(StatusCode::TOO_MANY_REQUESTS).with(RETRY_AFTER, wait);
-            return Gate::Refuse(answer);
+            let response = Response::empty(StatusCode::TOO_MANY_REQUESTS).with(RETRY_AFTER, wait);
+            return Gate::Reject(response);
         }
         if let Some(name) = &self.propagate {
             notes.set_header(name, SmallVec::from_elem(role.clone(), 1));
@@ -122,6 +122,6 @@ fn decoded(text: &str) -> Cow<'_, [u8]> {
 
 /// As in the token validator, only a 401.
 fn unauthorized<'g>(why: &'static str, notes: &mut Notes) -> Gate<'g> {
-    notes.refused = Some(why);
-    Gate::Refuse(Answer::empty(StatusCode::UNAUTHORIZED))
+    notes.rejected = Some(why);
+    Gate::Reject(Response::empty(StatusCode::UNAUTHORIZED))
 }

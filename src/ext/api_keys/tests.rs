@@ -29,7 +29,7 @@ fn step(service: &str, endpoint: &str) -> Box<dyn EndpointStep> {
 /// Status and reason. 200 for a request that passes.
 fn ask(step: &dyn EndpointStep, path: &str, fields: &[(&str, &str)]) -> (u16, &'static str) {
     let (status, notes) = ask_for_notes(step, path, fields);
-    (status, notes.refused.unwrap_or(""))
+    (status, notes.rejected.unwrap_or(""))
 }
 
 fn ask_for_notes(step: &dyn EndpointStep, path: &str, fields: &[(&str, &str)]) -> (u16, Notes) {
@@ -43,12 +43,12 @@ fn ask_for_notes(step: &dyn EndpointStep, path: &str, fields: &[(&str, &str)]) -
     let mut notes = Notes::default();
     let status = match step.check(&head(&Method::GET, path, &headers), &mut notes) {
         Gate::Pass => 200,
-        Gate::Refuse(answer) => {
+        Gate::Reject(response) => {
             assert_eq!(
-                answer.status == 429,
-                answer.fields.iter().any(|(name, _)| name == RETRY_AFTER)
+                response.status == 429,
+                response.fields.iter().any(|(name, _)| name == RETRY_AFTER)
             );
-            answer.status.as_u16()
+            response.status.as_u16()
         }
         Gate::Wait(_) => panic!("nothing to wait for"),
     };
@@ -130,7 +130,7 @@ fn blocks_that_do_not_protect_stop_the_start() {
     let service = |block: &str| {
         let mut file = File::new(block);
         file.service(&SERVICE);
-        file.mistakes()
+        file.config_errors()
     };
     assert_eq!(service(KEYS), 0);
     for bad in [
@@ -151,7 +151,7 @@ fn blocks_that_do_not_protect_stop_the_start() {
             file.service(&SERVICE);
         }
         file.endpoint_with(&ENDPOINT, block, "/e", Method::GET);
-        file.mistakes()
+        file.config_errors()
     };
     assert_eq!(endpoint(KEYS, r#"{"roles": ["nobody"]}"#), 0);
     for (service, bad) in [

@@ -29,7 +29,7 @@ impl Api {
     pub const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
     /// Handles a request. Returns status and body.
-    pub fn answer(
+    pub fn response(
         &self,
         method: &Method,
         path: &str,
@@ -55,7 +55,7 @@ impl Api {
                 return (StatusCode::BAD_REQUEST, usage.to_string().into_bytes());
             }
         };
-        let answer = match path {
+        let response = match path {
             "/revoke" => {
                 elements.iter().for_each(|element| self.desk.add(element));
                 json!({ "count": elements.len() })
@@ -65,7 +65,7 @@ impl Api {
                 json!({ "checks": checks.collect::<Vec<_>>() })
             }
         };
-        (StatusCode::OK, answer.to_string().into_bytes())
+        (StatusCode::OK, response.to_string().into_bytes())
     }
 
     fn is_trusted(&self, authorization: Option<&HeaderValue>) -> bool {

@@ -8,7 +8,7 @@ use super::api::Api;
 use super::config::Block;
 use super::ledger::{Desk, Ledger, TokenRevocation};
 use super::port::{Port, serve};
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
@@ -20,7 +20,7 @@ use crate::runtime::clock::Clock;
 const LEAST_SECRET: usize = 16;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(block) = Block::read(node) else {
         return ServicePart::Nothing;
     };
@@ -28,9 +28,11 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let http = http(&block);
     secret(node, &block, rpc, http);
     for ignored in &block.ignored {
-        ignored.warn(Mistake::invalid("there is no revoke server here: ignored"));
+        ignored.warn(ConfigError::invalid(
+            "there is no revoke server here: ignored",
+        ));
     }
-    if cx.report.mistakes() > before {
+    if cx.report.config_errors() > before {
         return ServicePart::Nothing;
     }
     let Some(ledger) = ledger(node, &block, cx) else {
@@ -38,7 +40,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     };
     if block.token_keys.is_empty() {
         node.warn_hint(
-            Mistake::invalid("without \"token_keys\" nothing is ever refused"),
+            ConfigError::invalid("without \"token_keys\" nothing is ever refused"),
             "\"token_keys\": [\"jti\"]",
         );
     }
@@ -77,7 +79,7 @@ fn ledger(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Ar
     let hash_name = block.hash_name.as_deref()?;
     let Some(hash) = BloomHash::parse(hash_name) else {
         let at = block.hash_name_at.as_ref().unwrap_or(node);
-        at.mistake(Mistake::NotOneOf {
+        at.config_error(ConfigError::NotOneOf {
             found: format!("{hash_name:?}"),
             allowed: "optimal, default".to_owned(),
         });
@@ -107,8 +109,8 @@ fn rpc(node: &Node<'_>, block: &Block<'_>) -> Option<SocketAddr> {
             Ok(ip) => ip,
             Err(_) => {
                 let at = block.listen_at.as_ref().unwrap_or(node);
-                at.mistake_hint(
-                    Mistake::Address(text.clone()),
+                at.config_error_hint(
+                    ConfigError::Address(text.clone()),
                     "an address without a port: \"10.0.0.5\"",
                 );
                 return None;
@@ -122,8 +124,8 @@ fn http(block: &Block<'_>) -> Option<SocketAddr> {
     let text = block.http_listen.as_deref()?;
     let address = text.parse().ok();
     if let (None, Some(at)) = (address, &block.http_listen_at) {
-        at.mistake_hint(
-            Mistake::invalid(format!("{text:?} is no address")),
+        at.config_error_hint(
+            ConfigError::invalid(format!("{text:?} is no address")),
             "address and port: \"127.0.0.1:8081\"",
         );
     }
@@ -134,8 +136,8 @@ fn http(block: &Block<'_>) -> Option<SocketAddr> {
 fn secret(node: &Node<'_>, block: &Block<'_>, rpc: Option<SocketAddr>, http: Option<SocketAddr>) {
     let exposed = rpc.is_some_and(|address| !address.ip().is_loopback());
     if block.secret.is_empty() && (exposed || http.is_some()) {
-        node.mistake_hint(
-            Mistake::Missing("secret"),
+        node.config_error_hint(
+            ConfigError::Missing("secret"),
             "needed for \"http_listen\", and for \"listen\" on another address than this machine's own",
         );
     }

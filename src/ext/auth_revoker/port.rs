@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(600);
 /// A client that has sent nothing yet uses a connection that another may need.
 const FIRST: Duration = Duration::from_secs(30);
 /// The time to receive a message that has started, and to send a response.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval between attempts to bind the port while another process releases it.
 const RETRY: Duration = Duration::from_millis(250);
 /// The maximum length of the first line, which is `AUTH` and the secret.
@@ -148,18 +148,18 @@ pub async fn serve(
 /// Handles one client until it closes its connection.
 async fn talk(mut stream: TcpStream, desk: &Desk, guarded: bool) -> io::Result<()> {
     if guarded {
-        timeout(PATIENCE, authenticate(&mut stream, desk)).await??;
+        timeout(TIMEOUT, authenticate(&mut stream, desk)).await??;
     }
     let mut session = Session::default();
     let mut out = Vec::new();
     let mut pause = FIRST;
     while let Some(first) = timeout(pause, next(&mut stream)).await? {
         pause = IDLE;
-        let message = timeout(PATIENCE, rest(&mut stream, first)).await??;
+        let message = timeout(TIMEOUT, rest(&mut stream, first)).await??;
         session
             .message(&message, desk, &mut out)
             .map_err(io::Error::other)?;
-        timeout(PATIENCE, stream.write_all(&out)).await??;
+        timeout(TIMEOUT, stream.write_all(&out)).await??;
         out.clear();
     }
     Ok(())

@@ -58,11 +58,11 @@ impl Session {
             return Ok(());
         };
         let outcome = outcome(&call.method, &value, desk);
-        self.answer(&call, &outcome, out);
+        self.response(&call, &outcome, out);
         Ok(())
     }
 
-    fn answer(&mut self, call: &Call, outcome: &Outcome, out: &mut Vec<u8>) {
+    fn response(&mut self, call: &Call, outcome: &Outcome, out: &mut Vec<u8>) {
         introduce(&mut self.knows_response, &[RESPONSE], out);
         let mut head = vec![0xff, 0x80];
         let mut step = 1;

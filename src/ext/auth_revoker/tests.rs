@@ -83,12 +83,12 @@ fn the_captured_session_has_the_same_result() {
         (CHECK_OTHER, CHECKED_OTHER),
         (ADD_MORE, ADDED_MORE),
     ] {
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         for message in messages(&bytes(sent)) {
-            session.message(message, &desk, &mut answer).unwrap();
+            session.message(message, &desk, &mut response).unwrap();
         }
         assert_eq!(
-            values(&mut ours, &answer),
+            values(&mut ours, &response),
             values(&mut theirs, &bytes(expected))
         );
     }
@@ -107,11 +107,11 @@ fn an_unsupported_call_is_an_error_and_the_session_continues() {
         .position(|window| window == b"Add")
         .unwrap();
     union[at..at + 3].copy_from_slice(b"Sub");
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     for message in messages(&union) {
-        session.message(message, &desk, &mut answer).unwrap();
+        session.message(message, &desk, &mut response).unwrap();
     }
-    let values = values(&mut decoder, &answer);
+    let values = values(&mut decoder, &response);
     assert_eq!(
         values[0].field("Error"),
         Some(&Value::Bytes(b"rpc: can't find method".to_vec()))
@@ -119,7 +119,7 @@ fn an_unsupported_call_is_an_error_and_the_session_continues() {
     assert_eq!(values.len(), 2, "a client reads a body, too");
     assert!(!desk.contains(b"jti-J1"));
     for message in messages(&bytes(CHECK)) {
-        session.message(message, &desk, &mut answer).unwrap();
+        session.message(message, &desk, &mut response).unwrap();
     }
 }
 
@@ -161,8 +161,8 @@ async fn a_client_revokes_over_a_socket() {
     let (_port, desk, _ledger, address) = served(false);
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(&bytes(ADD)).await.unwrap();
-    let mut answer = vec![0; bytes(ADDED).len()];
-    client.read_exact(&mut answer).await.unwrap();
+    let mut response = vec![0; bytes(ADDED).len()];
+    client.read_exact(&mut response).await.unwrap();
     assert!(desk.contains(b"jti-J1"));
 }
 
@@ -180,9 +180,9 @@ async fn clients_without_the_secret_are_rejected() {
         // The connection may be closed already.
         let _ = client.write_all(&bytes(ADD)).await;
         let _ = client.write_all(b"\n").await;
-        let mut answer = Vec::new();
-        let _ = client.read_to_end(&mut answer).await;
-        assert!(answer.is_empty() && !desk.contains(b"jti-J1"), "{line:?}");
+        let mut response = Vec::new();
+        let _ = client.read_to_end(&mut response).await;
+        assert!(response.is_empty() && !desk.contains(b"jti-J1"), "{line:?}");
     }
     let mut client = TcpStream::connect(address).await.unwrap();
     let line = format!("AUTH {SECRET}\n");
@@ -197,8 +197,8 @@ async fn a_client_that_sends_nothing_is_closed() {
     let (_port, _desk, _ledger, address) = served(false);
     let began = tokio::time::Instant::now();
     let mut silent = TcpStream::connect(address).await.unwrap();
-    let mut answer = Vec::new();
-    let _ = silent.read_to_end(&mut answer).await;
+    let mut response = Vec::new();
+    let _ = silent.read_to_end(&mut response).await;
     assert!(began.elapsed() <= std::time::Duration::from_secs(31));
 }
 
@@ -214,9 +214,9 @@ async fn invalid_data_only_closes_the_connection() {
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(nonsense).await.unwrap();
         client.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        let _ = client.read_to_end(&mut answer).await;
-        assert!(answer.is_empty(), "{nonsense:?}");
+        let mut response = Vec::new();
+        let _ = client.read_to_end(&mut response).await;
+        assert!(response.is_empty(), "{nonsense:?}");
     }
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(&bytes(ADD)).await.unwrap();
@@ -233,7 +233,7 @@ fn the_http_calls_need_the_secret_and_a_body() {
     let good = HeaderValue::try_from(format!("Bearer {SECRET}")).unwrap();
     let wrong = HeaderValue::from_static("Bearer a secret of some lengtH");
     let call = |path, body: &str| {
-        let (status, body) = api.answer(&Method::POST, path, Some(&good), body.as_bytes());
+        let (status, body) = api.response(&Method::POST, path, Some(&good), body.as_bytes());
         (status.as_u16(), String::from_utf8(body).unwrap())
     };
     let elems = r#"{"elems": ["jti-A", "jti-B"]}"#;
@@ -258,10 +258,13 @@ fn the_http_calls_need_the_secret_and_a_body() {
         assert_eq!(call("/revoke", bad).0, 400, "{bad}");
     }
     assert_eq!(call("/", elems).0, 404);
-    assert_eq!(api.answer(&Method::GET, "/check", Some(&good), b"").0, 405);
+    assert_eq!(
+        api.response(&Method::GET, "/check", Some(&good), b"").0,
+        405
+    );
     for stranger in [None, Some(&wrong)] {
-        let answer = api.answer(&Method::POST, "/revoke", stranger, elems.as_bytes());
-        assert_eq!(answer.0, 401);
+        let response = api.response(&Method::POST, "/revoke", stranger, elems.as_bytes());
+        assert_eq!(response.0, 401);
     }
 }
 
@@ -283,7 +286,7 @@ fn opened(file: File) -> &'static crate::ext::Carry {
 fn revoked_tokens_stay_revoked_after_a_reload() {
     let mut file = File::new(BLOCK);
     file.service(&SERVICE);
-    assert_eq!(file.mistakes(), 0, "{}", file.findings());
+    assert_eq!(file.config_errors(), 0, "{}", file.findings());
     let before = file.left::<Revoker>().unwrap();
     let carry = opened(file);
     let mut file = File::after(&BLOCK.replace("\"jti\"", "\"sub\", \"jti\""), carry);
@@ -303,7 +306,7 @@ fn a_port_in_use_stops_the_start_but_not_the_check() {
     let port = taken.local_addr().unwrap().port();
     let mut file = File::new(&BLOCK.replace('{', &format!("{{\"port\": {port}, ")));
     file.service(&SERVICE);
-    assert_eq!(file.mistakes(), 0);
+    assert_eq!(file.config_errors(), 0);
     let (_, tasks) = file.work();
     let opened: Result<(), String> = tasks
         .into_iter()
@@ -339,7 +342,7 @@ fn ineffective_and_insecure_blocks_stop_the_start() {
         let text = BLOCK.replacen(from, to, 1);
         let mut file = File::new(&text);
         file.service(&SERVICE);
-        assert!(file.mistakes() > 0, "{text}");
+        assert!(file.config_errors() > 0, "{text}");
         assert!(file.left::<Revoker>().is_none());
     }
 }
@@ -363,6 +366,6 @@ fn lengths_of_long_messages_are_decoded() {
     body.push(0);
     session.message(&body, &desk, &mut out).unwrap();
     assert!(desk.contains(b"jti-0") && desk.contains(b"jti-199"));
-    let answer = values(&mut Decoder::default(), &out);
-    assert_eq!(answer[1].field("Count"), Some(&Value::Int(200)));
+    let response = values(&mut Decoder::default(), &out);
+    assert_eq!(response[1].field("Count"), Some(&Value::Int(200)));
 }

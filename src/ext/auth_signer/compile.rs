@@ -9,8 +9,8 @@ use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use http::HeaderValue;
 
 use super::config::Block;
-use super::runtime::{AnswerSigner, FirstAttempt, KeyFetch, Origin, SigningKey, fetch};
-use crate::config::{Mistake, Node};
+use super::runtime::{EndpointSigner, FirstAttempt, KeyFetch, Origin, SigningKey, fetch};
+use crate::config::{ConfigError, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
@@ -28,18 +28,18 @@ pub(super) fn endpoint(
     site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(block) = Block::read(node) else {
         return EndpointPart::Nothing;
     };
     if site.streams {
-        node.mistake_hint(
-            Mistake::invalid("a \"no-op\" answer cannot be signed"),
+        node.config_error_hint(
+            ConfigError::invalid("a \"no-op\" answer cannot be signed"),
             "\"output_encoding\": \"json\"",
         );
     }
     let algorithm = algorithm(&block);
-    let (Some(algorithm), true) = (algorithm, cx.report.mistakes() == before) else {
+    let (Some(algorithm), true) = (algorithm, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
     };
     let what = KeyFetch {
@@ -59,7 +59,7 @@ pub(super) fn endpoint(
     log::debug!("[ENDPOINT: {}][JWTSigner] Signer enabled", site.pattern);
     EndpointPart::Signer {
         steps: vec![Box::new(FirstAttempt(Arc::clone(&key)))],
-        signer: Arc::new(AnswerSigner {
+        signer: Arc::new(EndpointSigner {
             key,
             members: block
                 .keys_to_sign
@@ -94,15 +94,15 @@ fn signing_key(
         return local(node, at, block, what, cx);
     }
     let Some(at) = block.url_at.as_ref().filter(|_| !block.url.is_empty()) else {
-        node.mistake_hint(
-            Mistake::Missing("jwk_url"),
+        node.config_error_hint(
+            ConfigError::Missing("jwk_url"),
             "the private key comes from \"jwk_url\" or \"jwk_local_path\"",
         );
         return None;
     };
     if !block.insecure && !block.url.starts_with("https://") {
         at.warn_hint(
-            Mistake::invalid(
+            ConfigError::invalid(
                 "JWK client is using an insecure connection to the JWK service: every request gets 401",
             ),
             "\"disable_jwk_security\": true allows it, in a network that you trust",
@@ -211,7 +211,7 @@ fn here(
 }
 
 fn unusable(at: &Node<'_>, block: &Block<'_>, reason: String) {
-    at.mistake(Mistake::File {
+    at.config_error(ConfigError::File {
         path: block.path.clone(),
         reason,
     });
@@ -223,8 +223,8 @@ fn tls(block: &Block<'_>, cx: &Compile<'_>) -> Option<SideTls> {
     if pins.is_none()
         && let Some(at) = &block.fingerprints_at
     {
-        at.mistake_hint(
-            Mistake::invalid("a fingerprint is the SHA-256 of a public key, in base64url"),
+        at.config_error_hint(
+            ConfigError::invalid("a fingerprint is the SHA-256 of a public key, in base64url"),
             "44 characters, the last of them =",
         );
     }
@@ -248,7 +248,7 @@ fn tls(block: &Block<'_>, cx: &Compile<'_>) -> Option<SideTls> {
     };
     let unsupported = tls.unsupported_suites();
     if let (false, Some(at)) = (unsupported.is_empty(), &block.cipher_suites_at) {
-        at.warn(Mistake::invalid(format!(
+        at.warn(ConfigError::invalid(format!(
             "the cipher suites {unsupported:?} are not supported and left out"
         )));
     }

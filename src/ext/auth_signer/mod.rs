@@ -12,7 +12,7 @@ mod tests;
 
 pub(super) use compile::unnamed;
 
-pub use runtime::{AnswerSigner, FirstAttempt, KeyFetch, Origin, SigningKey};
+pub use runtime::{EndpointSigner, FirstAttempt, KeyFetch, Origin, SigningKey};
 
 use super::extension::EndpointExtension;
 

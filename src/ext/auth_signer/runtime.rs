@@ -126,8 +126,8 @@ pub async fn fetch(key: Weak<SigningKey>, what: KeyFetch, origin: Origin, client
 async fn attempt(what: &KeyFetch, origin: &Origin, client: &SideClient) -> Result<Signer, String> {
     let document = match origin {
         Origin::Url(url) => {
-            let answer = client.get(url, &KEY_SET_TYPES).await;
-            answer.map_err(|error| error.to_string())?.body
+            let response = client.get(url, &KEY_SET_TYPES).await;
+            response.map_err(|error| error.to_string())?.body
         }
         Origin::Sealed(file, passphrase) => {
             let document = file.document(client, passphrase).await;
@@ -163,18 +163,18 @@ impl EndpointStep for FirstAttempt {
 
 /// Signs members of a response.
 #[derive(Debug)]
-pub struct AnswerSigner {
+pub struct EndpointSigner {
     pub key: Arc<SigningKey>,
     pub members: Box<[Box<str>]>,
 }
 
-impl ResponseSigner for AnswerSigner {
+impl ResponseSigner for EndpointSigner {
     fn ready(&self) -> bool {
         self.key.is_here()
     }
 
     fn sign(&self, data: &mut Value) -> Result<(), Failure> {
-        let failed = |text: String| Failure::new(Kind::Refused, text);
+        let failed = |text: String| Failure::new(Kind::Rejected, text);
         let Some(signer) = self.key.signer.get() else {
             return Err(failed(SignError::UnknownKey.to_string()));
         };

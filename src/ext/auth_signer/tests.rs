@@ -34,8 +34,8 @@ fn key_file() -> tempfile::NamedTempFile {
     file
 }
 
-fn signed(signer: &dyn ResponseSigner, answer: &'static str) -> String {
-    let mut data = parse_whole(&Bytes::from_static(answer.as_bytes())).unwrap();
+fn signed(signer: &dyn ResponseSigner, response: &'static str) -> String {
+    let mut data = parse_whole(&Bytes::from_static(response.as_bytes())).unwrap();
     signer.sign(&mut data).unwrap();
     String::from_utf8(to_bytes(&data, Style::Canonical).to_vec()).unwrap()
 }
@@ -49,12 +49,15 @@ fn members_that_are_objects_become_tokens() {
     ));
     let (_, signer) = made(&mut file);
     assert!(signer.ready());
-    let answer = signed(
+    let response = signed(
         &*signer,
         r#"{"a": {"z": 1.10, "b": "<"}, "b": "text", "d": {}}"#,
     );
-    let token = answer.split('"').nth(3).unwrap().to_owned();
-    assert_eq!(answer, format!(r#"{{"a":"{token}","b":"text","d":{{}}}}"#));
+    let token = response.split('"').nth(3).unwrap().to_owned();
+    assert_eq!(
+        response,
+        format!(r#"{{"a":"{token}","b":"text","d":{{}}}}"#)
+    );
     let parts: Vec<_> = token
         .split('.')
         .take(2)
@@ -88,7 +91,7 @@ fn configuration_errors_stop_the_start() {
     ] {
         let mut file = File::new(&bad.replace("PATH", &path));
         file.endpoint(&ENDPOINT, "/token");
-        assert_eq!(file.mistakes(), 1, "{bad}: {}", file.findings());
+        assert_eq!(file.config_errors(), 1, "{bad}: {}", file.findings());
     }
 }
 
@@ -101,7 +104,7 @@ fn an_insecure_url_closes_the_endpoint() {
     let head = head(&Method::GET, "/token", &headers);
     let gate = steps[0].check(&head, &mut Notes::default());
     assert!(matches!(gate, Gate::Pass), "nothing is worth waiting for");
-    assert_eq!(file.mistakes(), 0);
+    assert_eq!(file.config_errors(), 0);
 }
 
 #[tokio::test]
@@ -114,11 +117,11 @@ async fn a_request_waits_once_for_a_key_at_a_url() {
         while !request.ends_with(b"\r\n\r\n") {
             socket.read_buf(&mut request).await.unwrap();
         }
-        let answer = format!(
+        let response = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{SET}",
             SET.len()
         );
-        socket.write_all(answer.as_bytes()).await.unwrap();
+        socket.write_all(response.as_bytes()).await.unwrap();
     });
     let mut file = File::new(&format!(
         r#"{{"alg": "HS256", "kid": "k1", "jwk_url": "{url}", "disable_jwk_security": true}}"#

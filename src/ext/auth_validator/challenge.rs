@@ -8,11 +8,11 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::jose::Reason;
-use crate::runtime::answer::Answer;
+use crate::runtime::response::Response;
 
 /// One response for each reason.
 #[derive(Debug)]
-pub(super) struct Challenges([Answer; Reason::ALL.len()]);
+pub(super) struct Challenges([Response; Reason::ALL.len()]);
 
 /// What the responses depend on.
 #[derive(Debug, Default)]
@@ -26,23 +26,23 @@ pub(super) struct Wanted<'w> {
 
 impl Challenges {
     pub(super) fn new(wanted: &Wanted<'_>) -> Challenges {
-        Challenges(Reason::ALL.map(|reason| answer(reason, wanted)))
+        Challenges(Reason::ALL.map(|reason| response(reason, wanted)))
     }
 
-    pub(super) fn answer(&self, reason: Reason) -> Answer {
-        let Challenges(answers) = self;
-        match answers.get(reason as usize) {
-            Some(answer) => answer.clone(),
-            None => Answer::empty(StatusCode::UNAUTHORIZED),
+    pub(super) fn response(&self, reason: Reason) -> Response {
+        let Challenges(responses) = self;
+        match responses.get(reason as usize) {
+            Some(response) => response.clone(),
+            None => Response::empty(StatusCode::UNAUTHORIZED),
         }
     }
 }
 
-fn answer(reason: Reason, wanted: &Wanted<'_>) -> Answer {
+fn response(reason: Reason, wanted: &Wanted<'_>) -> Response {
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let challenge = HeaderValue::try_from(challenge(reason, wanted))
         .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-    let mut answer = Answer::empty(status).with(WWW_AUTHENTICATE, challenge);
+    let mut response = Response::empty(status).with(WWW_AUTHENTICATE, challenge);
     if wanted.problem {
         let document = json!({
             "type": "about:blank",
@@ -51,13 +51,13 @@ fn answer(reason: Reason, wanted: &Wanted<'_>) -> Answer {
             "detail": description(reason),
             "reason": reason.as_str(),
         });
-        answer.body = Bytes::from(document.to_string());
-        answer = answer.with(
+        response.body = Bytes::from(document.to_string());
+        response = response.with(
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
     }
-    answer
+    response
 }
 
 fn challenge(reason: Reason, wanted: &Wanted<'_>) -> String {

@@ -14,7 +14,7 @@ use super::resource::Resource;
 use super::runtime::{Log, Propagation, Provider, Providers, Validator};
 use super::source::{self, Made, at_least_a_second};
 use super::url_claims::UrlClaims;
-use crate::config::{Data, Mistake, Node, Typing};
+use crate::config::{ConfigError, Data, Node, Typing};
 use crate::ext::api_keys;
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
@@ -25,7 +25,7 @@ use crate::runtime::clock::Clock;
 use crate::telemetry::mask::add_secret_name;
 
 /// No request waits longer for keys, even if its endpoint's timeout is longer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// KrakenD's leeway if the file has no usable value.
 const LEEWAY: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ pub(super) fn endpoint(
     site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(file) = config::Validator::read(node) else {
         return EndpointPart::Nothing;
     };
@@ -93,7 +93,7 @@ pub(super) fn endpoint(
     let providers = providers(&file, &prefix, &rules, cx);
     let places = places(&file, site);
     let propagate = propagate(&file);
-    let (Some(places), true) = (places, cx.report.mistakes() == before) else {
+    let (Some(places), true) = (places, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
     };
     let closed = providers.list.is_empty();
@@ -123,7 +123,7 @@ pub(super) fn endpoint(
         } else {
             Elements::Go
         },
-        patience: PATIENCE.min(site.timeout),
+        timeout: TIMEOUT.min(site.timeout),
         clock: Clock::system(),
     });
     if !closed {
@@ -186,12 +186,12 @@ fn providers(
         Made::Closed(why) => {
             log::warn!("{prefix} Unable to parse the configuration: {why}");
             file.source.place("jwk_url").warn_hint(
-                Mistake::invalid(format!("{why}: every request is refused with 401")),
+                ConfigError::invalid(format!("{why}: every request is refused with 401")),
                 "use an https:// URL, or \"disable_jwk_security\": true in a trusted network",
             );
             Providers::default()
         }
-        Made::Mistake => Providers::default(),
+        Made::ConfigError => Providers::default(),
     }
 }
 
@@ -210,8 +210,8 @@ fn several(
         "audience",
     ] {
         if let Some(node) = file.source.block.get(key) {
-            node.mistake_hint(
-                Mistake::invalid("an endpoint has either \"providers\" or this"),
+            node.config_error_hint(
+                ConfigError::invalid("an endpoint has either \"providers\" or this"),
                 "put it into one of the providers",
             );
         }
@@ -232,7 +232,7 @@ fn several(
                 providers.push(*provider);
             }
             Made::Closed(why) => one.block.node().invalid(why),
-            Made::Mistake => {}
+            Made::ConfigError => {}
         }
     }
     if sources.is_empty() && file.sound {
@@ -253,7 +253,7 @@ fn rules(file: &config::Validator<'_>) -> Rules {
     let mut scopes_key = file.scopes_key.unwrap_or_default();
     if !scopes.is_empty() && scopes_key.is_empty() {
         file.source.place("scopes").warn_hint(
-            Mistake::invalid(
+            ConfigError::invalid(
                 "there is no \"scopes_key\": scopes are looked for in the claim \"scope\"; KrakenD would look at none",
             ),
             "\"scopes_key\": \"scope\"",
@@ -287,14 +287,14 @@ fn matcher(file: &config::Validator<'_>) -> ScopeMatcher {
     let node = file.source.place("scopes_matcher");
     match text.trim().to_ascii_lowercase().as_str() {
         "all" => {
-            node.warn(Mistake::invalid(
+            node.warn(ConfigError::invalid(
                 "taken as \"all\"; KrakenD, for which letter case matters, would take \"any\"",
             ));
             ScopeMatcher::All
         }
         "any" => ScopeMatcher::Any,
         _ => {
-            node.mistake(Mistake::NotOneOf {
+            node.config_error(ConfigError::NotOneOf {
                 found: node.shown(),
                 allowed: "all, any".to_owned(),
             });
@@ -343,8 +343,8 @@ fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
             continue;
         };
         let [claim, name] = texts.as_slice() else {
-            item.mistake_hint(
-                Mistake::invalid(format!("invalid number of claims to propagate: {texts:?}")),
+            item.config_error_hint(
+                ConfigError::invalid(format!("invalid number of claims to propagate: {texts:?}")),
                 "a pair of claim and header: [\"sub\", \"x-user\"]",
             );
             continue;
@@ -364,7 +364,7 @@ fn propagate(file: &config::Validator<'_>) -> Box<[Propagation]> {
 
 /// A claim without a header. The hint shows a whole pair, because a part of it would only cause the next error.
 fn no_pair(item: &Node<'_>) {
-    let mistake = Mistake::invalid(format!(
+    let config_error = ConfigError::invalid(format!(
         "{} is {}, but a pair of claim and header is expected",
         item.shown(),
         item.value().type_name()
@@ -380,12 +380,12 @@ fn no_pair(item: &Node<'_>) {
                 }
             };
             let name: String = name.chars().map(usable).collect();
-            item.mistake_hint(
-                mistake,
+            item.config_error_hint(
+                config_error,
                 format!("[{claim:?}, \"x-{}\"]", name.trim_matches('-')),
             );
         }
-        _ => item.mistake_hint(mistake, "[\"sub\", \"x-user\"]"),
+        _ => item.config_error_hint(config_error, "[\"sub\", \"x-user\"]"),
     }
 }
 
@@ -467,5 +467,5 @@ fn hint(node: &Node<'_>, validator: &Validator) {
             "\"audience\": [\"https://api.example.com\"], and \"issuer\": the \"iss\" of your tokens, exactly",
         ),
     };
-    node.warn_hint(Mistake::invalid(what), add);
+    node.warn_hint(ConfigError::invalid(what), add);
 }

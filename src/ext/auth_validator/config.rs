@@ -310,7 +310,7 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn read(block: Block<'a>) -> Source<'a> {
-        let before = block.node().report().mistakes();
+        let before = block.node().report().config_errors();
         let text = |key: &str| block.text(key).filter(|text| !text.is_empty());
         let mut source = Source {
             sound: true,
@@ -331,7 +331,7 @@ impl<'a> Source<'a> {
             failed_jwk_key_cooldown: block.get("failed_jwk_key_cooldown"),
             block,
         };
-        source.sound = source.block.node().report().mistakes() == before;
+        source.sound = source.block.node().report().config_errors() == before;
         source
     }
 
@@ -372,7 +372,7 @@ pub(super) struct Validator<'a> {
 
 impl<'a> Validator<'a> {
     pub(super) fn read(node: &Node<'a>) -> Option<Validator<'a>> {
-        let before = node.report().mistakes();
+        let before = node.report().config_errors();
         let block = node.block(KEYS)?;
         let providers = block.blocks("providers").into_iter().map(Source::read);
         let mut file = Validator {
@@ -397,7 +397,7 @@ impl<'a> Validator<'a> {
             require_url_claims: block.flag("require_url_claims"),
             source: Source::read(block),
         };
-        file.sound = node.report().mistakes() == before;
+        file.sound = node.report().config_errors() == before;
         Some(file)
     }
 }

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{percent_decode, percent_decode_str};
 use smallvec::SmallVec;
 
-use crate::jose::{Reason, Refusal, bearer};
+use crate::jose::{Reason, Rejection, bearer};
 use crate::runtime::request::{Head, Notes};
 
 /// The locations, in order: the header, then the cookie.
@@ -22,11 +22,11 @@ impl Places {
     ///
     /// As in KrakenD, a header that is present and not empty is final, whatever its value is. Unlike in KrakenD, two
     /// headers are rejected, and so are two different cookies of the name: it is unknown which one a backend would use.
-    pub(super) fn token<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Refusal> {
+    pub(super) fn token<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Rejection> {
         let mut lines = head.headers.get_all(&self.header).iter();
         if let Some(line) = lines.next() {
             if lines.next().is_some() {
-                return Err(Refusal::ambiguous());
+                return Err(Rejection::ambiguous());
             }
             if let Some(token) = bearer(line.as_bytes())? {
                 return Ok(Some(token));
@@ -83,7 +83,7 @@ impl Places {
             .filter(|line| !line.is_empty())
     }
 
-    fn cookie<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Refusal> {
+    fn cookie<'h>(&self, head: &Head<'h>) -> Result<Option<&'h str>, Rejection> {
         let mut found: Option<&[u8]> = None;
         for line in head.headers.get_all(COOKIE) {
             for pair in pairs(line) {
@@ -91,7 +91,7 @@ impl Places {
                     continue;
                 };
                 if found.is_some_and(|first| first != value) {
-                    return Err(Refusal::ambiguous());
+                    return Err(Rejection::ambiguous());
                 }
                 found = Some(value);
             }
@@ -100,7 +100,7 @@ impl Places {
             None | Some(b"") => Ok(None),
             Some(value) => std::str::from_utf8(value)
                 .map(Some)
-                .map_err(|_| Refusal::new(Reason::Malformed, "illegal base64 data")),
+                .map_err(|_| Rejection::new(Reason::Malformed, "illegal base64 data")),
         }
     }
 }

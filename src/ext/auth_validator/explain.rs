@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::runtime::{Provider, Validator};
 use crate::ext::identity::PublicKeys;
-use crate::jose::{Check, Claims, Reason, Refusal, Step, Token};
+use crate::jose::{Check, Claims, Reason, Rejection, Step, Token};
 
 /// The result for a token, with all checks.
 #[derive(Debug, Default)]
 pub struct Explanation {
     pub lines: Vec<Line>,
     /// Why the token is rejected; `None` if it is accepted.
-    pub refusal: Option<Refusal>,
+    pub rejection: Option<Rejection>,
 }
 
 /// One check.
@@ -37,13 +37,13 @@ impl fmt::Display for Explanation {
             let told = format!("{verdict} {:<12} {}", line.check, line.detail);
             writeln!(f, "{}", told.trim_end())?;
         }
-        match &self.refusal {
+        match &self.rejection {
             None => writeln!(f, "=> accepted"),
-            Some(refusal) => writeln!(
+            Some(rejection) => writeln!(
                 f,
-                "=> {} {}: {refusal}",
-                refusal.reason.status(),
-                refusal.reason
+                "=> {} {}: {rejection}",
+                rejection.reason.status(),
+                rejection.reason
             ),
         }
     }
@@ -53,16 +53,16 @@ impl Validator {
     /// Validates a token with the same code as for a request, but without the cache.
     pub fn explain(&self, token: &str) -> Explanation {
         let mut told = Explanation::default();
-        if let Err(refusal) = self.tell(token, &mut told) {
-            told.refusal = Some(refusal);
+        if let Err(rejection) = self.tell(token, &mut told) {
+            told.rejection = Some(rejection);
         }
         told
     }
 
-    fn tell(&self, token: &str, told: &mut Explanation) -> Result<(), Refusal> {
+    fn tell(&self, token: &str, told: &mut Explanation) -> Result<(), Rejection> {
         let provider = self
             .provider(token)
-            .inspect_err(|refusal| told.add("provider", Err(refusal), ""))?;
+            .inspect_err(|rejection| told.add("provider", Err(rejection), ""))?;
         if self.providers.by_issuer {
             let issuer = provider.rules.issuer.as_deref().unwrap_or_default();
             told.add("provider", Ok(()), &format!("chosen by iss {issuer:?}"));
@@ -81,7 +81,7 @@ impl Validator {
         }
         if self.revocation.is_some() {
             self.check_revocation(&claims)
-                .inspect_err(|refusal| told.add("revocation", Err(refusal), ""))?;
+                .inspect_err(|rejection| told.add("revocation", Err(rejection), ""))?;
             told.lines.push(Line {
                 check: "revocation".to_owned(),
                 passed: None,
@@ -101,7 +101,11 @@ impl Validator {
         self.tell_where_claims_go(&claims, told)
     }
 
-    fn tell_where_claims_go(&self, claims: &Claims, told: &mut Explanation) -> Result<(), Refusal> {
+    fn tell_where_claims_go(
+        &self,
+        claims: &Claims,
+        told: &mut Explanation,
+    ) -> Result<(), Rejection> {
         for propagation in &self.propagate {
             let (claim, header) = (propagation.claim.name(), &propagation.header);
             let found = shown(propagation.claim.find(claims));
@@ -129,20 +133,20 @@ impl Validator {
 }
 
 impl Provider {
-    fn tell_signature(&self, token: &str, told: &mut Explanation) -> Result<Claims, Refusal> {
+    fn tell_signature(&self, token: &str, told: &mut Explanation) -> Result<Claims, Rejection> {
         let status = self.source.status();
         let current = self.source.current();
         let Some(snapshot) = current.as_ref() else {
             let why = status
                 .last_error
                 .unwrap_or_else(|| "not fetched yet".to_owned());
-            let refusal = Refusal::new(Reason::KeysUnavailable, why);
+            let rejection = Rejection::new(Reason::KeysUnavailable, why);
             told.add(
                 "key set",
-                Err(&refusal),
-                &format!("{}: {refusal}", status.label),
+                Err(&rejection),
+                &format!("{}: {rejection}", status.label),
             );
-            return Err(refusal);
+            return Err(rejection);
         };
         told.add(
             "key set",
@@ -185,7 +189,7 @@ impl Provider {
         claims: &Claims,
         now: std::time::Duration,
         told: &mut Explanation,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         let verdict = self.rules.run(check, claims, now);
         if !self.rules.demands(check) {
             return verdict;
@@ -241,9 +245,9 @@ impl Provider {
 }
 
 impl Explanation {
-    fn add(&mut self, check: &str, verdict: Result<(), &Refusal>, detail: &str) {
+    fn add(&mut self, check: &str, verdict: Result<(), &Rejection>, detail: &str) {
         let detail = match (verdict, detail) {
-            (Err(refusal), "") => refusal.to_string(),
+            (Err(rejection), "") => rejection.to_string(),
             (_, detail) => detail.to_owned(),
         };
         self.lines.push(Line {
@@ -256,9 +260,9 @@ impl Explanation {
     fn judge(
         &mut self,
         check: &str,
-        verdict: Result<(), Refusal>,
+        verdict: Result<(), Rejection>,
         detail: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         self.add(check, verdict.as_ref().copied(), detail);
         verdict
     }

@@ -10,9 +10,9 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value};
 
 use super::config::ResourceMetadata;
-use crate::config::Mistake;
-use crate::runtime::answer::Answer;
+use crate::config::ConfigError;
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::Response;
 use crate::runtime::step::ServiceStep;
 
 /// RFC 9728 §3.1. The path of an endpoint is appended.
@@ -64,21 +64,21 @@ impl Terms {
 pub(super) struct Metadata(Arc<ArcSwap<Documents>>);
 
 impl ServiceStep for Metadata {
-    fn request(&self, head: &Head<'_>, _notes: &mut Notes) -> Option<Answer> {
+    fn request(&self, head: &Head<'_>, _notes: &mut Notes) -> Option<Response> {
         if !head.path.starts_with(WELL_KNOWN) || !matches!(*head.method, Method::GET | Method::HEAD)
         {
             return None;
         }
         let documents = self.0.load();
         let document = documents.by_path.get(head.path)?;
-        let mut answer = Answer::empty(StatusCode::OK)
+        let mut response = Response::empty(StatusCode::OK)
             .with(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .with(
                 CACHE_CONTROL,
                 HeaderValue::from_static("public, max-age=3600"),
             );
-        answer.body = document.clone();
-        Some(answer)
+        response.body = document.clone();
+        Some(response)
     }
 }
 
@@ -95,8 +95,8 @@ impl Resource {
                 && uri.query().is_none()
         });
         if !is_origin {
-            node.mistake_hint(
-                Mistake::invalid(format!("{written:?} is no public address")),
+            node.config_error_hint(
+                ConfigError::invalid(format!("{written:?} is no public address")),
                 "scheme and host, no path: \"https://api.example.com\"",
             );
             return None;

@@ -13,7 +13,7 @@ use super::url_claims::UrlClaims;
 use crate::ext::identity::{Demand, PublicKeys, Revocation};
 use crate::jose::propagate::{Arrays, Elements, header_values};
 use crate::jose::{
-    ClaimPath, Claims, Origin, Reason, Refusal, Rules, Token, TokenCache, Verified, Verifier,
+    ClaimPath, Claims, Origin, Reason, Rejection, Rules, Token, TokenCache, Verified, Verifier,
 };
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
@@ -45,7 +45,7 @@ pub struct Validator {
     pub(super) elements: Elements,
     pub(super) challenges: Challenges,
     /// How long a request may wait for keys.
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     pub(super) clock: Clock,
 }
 
@@ -86,7 +86,7 @@ pub(super) struct Log {
 /// The result of the validation, or what is missing for it.
 enum Verdict<'a> {
     Claims(Arc<Claims>),
-    Refused(Refusal),
+    Rejected(Rejection),
     Wait(&'a Provider, Want),
 }
 
@@ -119,8 +119,8 @@ impl Validator {
                 self.places.keep_only("", head, notes);
                 return self.anonymous(notes);
             }
-            Ok(None) => return self.refuse(&Refusal::missing(), notes),
-            Err(refusal) => return self.refuse(&refusal, notes),
+            Ok(None) => return self.reject(&Rejection::missing(), notes),
+            Err(rejection) => return self.reject(&rejection, notes),
         };
         match self.judge(token, keys, notes) {
             Verdict::Claims(claims) => match self.hand_on(&claims, notes) {
@@ -132,11 +132,11 @@ impl Validator {
                     notes.claims = Some(claims);
                     Gate::Pass
                 }
-                Err(refusal) => self.refuse(&refusal, notes),
+                Err(rejection) => self.reject(&rejection, notes),
             },
-            Verdict::Refused(refusal) => self.refuse(&refusal, notes),
+            Verdict::Rejected(rejection) => self.reject(&rejection, notes),
             Verdict::Wait(provider, want) => {
-                let fetching = provider.fetch(want, self.patience);
+                let fetching = provider.fetch(want, self.timeout);
                 Gate::wait(fetching, |_, head, notes| {
                     self.decide(head, notes, Keys::Fetched)
                 })
@@ -158,26 +158,26 @@ impl Validator {
         }
         let provider = match self.provider(token) {
             Ok(provider) => provider,
-            Err(refusal) => return Verdict::Refused(refusal),
+            Err(rejection) => return Verdict::Rejected(rejection),
         };
         let current = provider.source.current();
         let Some(snapshot) = current.as_ref() else {
             return match keys {
                 Keys::AsTheyAre => Verdict::Wait(provider, Want::Keys),
-                Keys::Fetched => Verdict::Refused(provider.keys_unavailable(self.log.debug)),
+                Keys::Fetched => Verdict::Rejected(provider.keys_unavailable(self.log.debug)),
             };
         };
         let verified = self.verify(provider, snapshot, token, now);
         notes.computed |= verified.computed;
         match verified.verdict {
             Ok(claims) => self.admitted(provider, claims, now),
-            Err(refusal) if refusal.reason == Reason::UnknownKey && keys == Keys::AsTheyAre => {
+            Err(rejection) if rejection.reason == Reason::UnknownKey && keys == Keys::AsTheyAre => {
                 match provider.want(token) {
                     Some(want) => Verdict::Wait(provider, want),
-                    None => Verdict::Refused(refusal),
+                    None => Verdict::Rejected(rejection),
                 }
             }
-            Err(refusal) => Verdict::Refused(refusal),
+            Err(rejection) => Verdict::Rejected(rejection),
         }
     }
 
@@ -203,7 +203,7 @@ impl Validator {
     ) -> Verdict<'a> {
         match self.admit(provider, &claims, now) {
             Ok(()) => Verdict::Claims(claims),
-            Err(refusal) => Verdict::Refused(refusal),
+            Err(rejection) => Verdict::Rejected(rejection),
         }
     }
 
@@ -223,7 +223,7 @@ impl Validator {
     }
 
     /// The checks of the claims for every request, in KrakenD's order.
-    fn admit(&self, provider: &Provider, claims: &Claims, now: Duration) -> Result<(), Refusal> {
+    fn admit(&self, provider: &Provider, claims: &Claims, now: Duration) -> Result<(), Rejection> {
         provider.rules.check_identity(claims, now)?;
         self.check_limited(claims)?;
         self.check_revocation(claims)?;
@@ -231,9 +231,9 @@ impl Validator {
         provider.rules.check_access(claims)
     }
 
-    pub(super) fn check_limited(&self, claims: &Claims) -> Result<(), Refusal> {
+    pub(super) fn check_limited(&self, claims: &Claims) -> Result<(), Rejection> {
         if self.require_expiry && claims.expiry().is_none() {
-            Err(Refusal::new(
+            Err(Rejection::new(
                 Reason::BadClaim,
                 "claim \"exp\" is missing, and require_exp is set",
             ))
@@ -242,25 +242,25 @@ impl Validator {
         }
     }
 
-    pub(super) fn check_revocation(&self, claims: &Claims) -> Result<(), Refusal> {
+    pub(super) fn check_revocation(&self, claims: &Claims) -> Result<(), Rejection> {
         match &self.revocation {
-            Some(revocation) if revocation.is_revoked(claims) => Err(Refusal::revoked()),
+            Some(revocation) if revocation.is_revoked(claims) => Err(Rejection::revoked()),
             _ => Ok(()),
         }
     }
 
-    pub(super) fn check_demand(&self, claims: &Claims) -> Result<(), Refusal> {
+    pub(super) fn check_demand(&self, claims: &Claims) -> Result<(), Rejection> {
         match &self.demand {
-            Some(demand) if !demand.admits(claims) => Err(Refusal::rejected()),
+            Some(demand) if !demand.admits(claims) => Err(Rejection::rejected()),
             _ => Ok(()),
         }
     }
 
     /// With several providers: the one that the token names. This only selects the keys; it proves nothing.
-    pub(super) fn provider(&self, token: &str) -> Result<&Provider, Refusal> {
+    pub(super) fn provider(&self, token: &str) -> Result<&Provider, Rejection> {
         let Providers { list, by_issuer } = &self.providers;
         match &**list {
-            [] => Err(Refusal::keys_unavailable()),
+            [] => Err(Rejection::keys_unavailable()),
             [one] if !by_issuer => Ok(one),
             several => {
                 let claims = Token::parse(token)?.claims()?;
@@ -281,12 +281,12 @@ impl Validator {
     }
 
     /// Copies claims to headers and URLs for the backends.
-    fn hand_on(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
+    fn hand_on(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Rejection> {
         self.propagate(claims, notes)?;
         self.url_claims.check(claims)
     }
 
-    fn propagate(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Refusal> {
+    fn propagate(&self, claims: &Claims, notes: &mut Notes) -> Result<(), Rejection> {
         for propagation in &self.propagate {
             let values = self.header_values(propagation, claims)?;
             notes.set_header(&propagation.header, values);
@@ -298,51 +298,51 @@ impl Validator {
         &self,
         propagation: &Propagation,
         claims: &Claims,
-    ) -> Result<SmallVec<[HeaderValue; 1]>, Refusal> {
+    ) -> Result<SmallVec<[HeaderValue; 1]>, Rejection> {
         let Propagation { claim, header } = propagation;
         let unfit = |why: &str| {
             let name = claim.name();
-            Refusal::new(
+            Rejection::new(
                 Reason::BadClaim,
                 format!("claim {name:?} cannot stand in the header {header}: {why}"),
             )
         };
         header_values(claim.find(claims), self.arrays, self.elements)
-            .map_err(|refusal| unfit(&refusal.detail))?
+            .map_err(|rejection| unfit(&rejection.detail))?
             .into_iter()
             .map(HeaderValue::try_from)
             .collect::<Result<_, _>>()
             .map_err(|_| unfit("no header can carry it"))
     }
 
-    fn refuse<'g>(&self, refusal: &Refusal, notes: &mut Notes) -> Gate<'g> {
-        self.log.refused(refusal);
-        if refusal.reason == Reason::Missing {
-            notes.errors.push(refusal.detail.clone());
+    fn reject<'g>(&self, rejection: &Rejection, notes: &mut Notes) -> Gate<'g> {
+        self.log.rejected(rejection);
+        if rejection.reason == Reason::Missing {
+            notes.errors.push(rejection.detail.clone());
         }
-        notes.refused = Some(refusal.reason.as_str());
-        notes.token_refused = true;
-        Gate::Refuse(self.challenges.answer(refusal.reason))
+        notes.rejected = Some(rejection.reason.as_str());
+        notes.token_rejected = true;
+        Gate::Reject(self.challenges.response(rejection.reason))
     }
 }
 
 impl Log {
     /// A missing token is logged even without `operation_debug`, because new users see it first. The level is WARNING,
     /// at which the log limits how often one statement is written.
-    fn refused(&self, refusal: &Refusal) {
+    fn rejected(&self, rejection: &Rejection) {
         let Log { prefix, debug } = self;
-        match (refusal.reason, debug) {
+        match (rejection.reason, debug) {
             (
                 Reason::MissingRole | Reason::MissingScope | Reason::Revoked | Reason::Rejected,
                 true,
             ) => {
-                log::error!("{prefix} {refusal}");
+                log::error!("{prefix} {rejection}");
             }
-            (_, true) => log::error!("{prefix} Unable to validate the token: {refusal}"),
+            (_, true) => log::error!("{prefix} Unable to validate the token: {rejection}"),
             (Reason::Missing, false) => {
-                log::warn!("{prefix} Unable to validate the token: {refusal}");
+                log::warn!("{prefix} Unable to validate the token: {rejection}");
             }
-            (Reason::BadClaim, false) => log::warn!("{prefix} Token refused: {refusal}"),
+            (Reason::BadClaim, false) => log::warn!("{prefix} Token refused: {rejection}"),
             (_, false) => {}
         }
     }
@@ -360,11 +360,11 @@ impl Provider {
         named.is_some() && self.rules.issuer.as_deref() == named
     }
 
-    async fn fetch(&self, want: Want, patience: Duration) {
+    async fn fetch(&self, want: Want, timeout: Duration) {
         match want {
-            Want::Keys => self.source.ready(patience.min(FIRST_KEYS)).await,
+            Want::Keys => self.source.ready(timeout.min(FIRST_KEYS)).await,
             Want::Newer(id) => {
-                let fetched = self.source.refresh_for_unknown(patience).await;
+                let fetched = self.source.refresh_for_unknown(timeout).await;
                 // An id counts as unknown only after it was looked up.
                 if let (Some(failed), Some(id), true) = (&self.failed, id, fetched)
                     && !self.has(&id)
@@ -383,10 +383,10 @@ impl Provider {
     }
 
     /// With `operation_debug`, the reason is logged.
-    fn keys_unavailable(&self, debug: bool) -> Refusal {
+    fn keys_unavailable(&self, debug: bool) -> Rejection {
         match self.source.status().last_error {
-            Some(error) if debug => Refusal::new(Reason::KeysUnavailable, error),
-            _ => Refusal::keys_unavailable(),
+            Some(error) if debug => Rejection::new(Reason::KeysUnavailable, error),
+            _ => Rejection::keys_unavailable(),
         }
     }
 
@@ -408,8 +408,8 @@ impl Provider {
     }
 }
 
-fn wrong_issuer() -> Refusal {
-    Refusal::new(
+fn wrong_issuer() -> Rejection {
+    Rejection::new(
         Reason::WrongIssuer,
         "go-jose/go-jose/jwt: validation failed, invalid issuer claim (iss)",
     )

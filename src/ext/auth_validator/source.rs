@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE;
 
 use super::config::Source;
 use super::runtime::Provider;
-use crate::config::{Data, Mistake, Node, duration};
+use crate::config::{ConfigError, Data, Node, duration};
 use crate::ext::context::Compile;
 use crate::ext::identity::{Identity, KeyFile, keeper_tls};
 use crate::ext::{CertificateUse, look_at_certificates};
@@ -28,7 +28,7 @@ pub(super) enum Made {
     /// The endpoint rejects everything, as in KrakenD.
     Closed(&'static str),
     /// An error was reported.
-    Mistake,
+    ConfigError,
 }
 
 /// Builds a provider from a block, or from one of its `providers`. `outer` is the block around a provider: it supplies
@@ -40,7 +40,7 @@ pub(super) fn provider(
     rules: &Rules,
     cx: &mut Compile<'_>,
 ) -> Made {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let algorithm = algorithm(file, outer);
     let strategy = strategy(file, outer);
     let mut rules = rules.clone();
@@ -50,12 +50,13 @@ pub(super) fn provider(
     let tls = tls(file, cx);
     let failed = at_least_a_second(file.failed_jwk_key_cooldown.as_ref()).map(FailedKeys::new);
     let location = location(file, &mut rules, tls.insecure, cx);
-    let (Some(algorithm), true) = (algorithm, file.sound && cx.report.mistakes() == before) else {
-        return Made::Mistake;
+    let (Some(algorithm), true) = (algorithm, file.sound && cx.report.config_errors() == before)
+    else {
+        return Made::ConfigError;
     };
     let location = match location {
         Ok(Some(location)) => location,
-        Ok(None) => return Made::Mistake,
+        Ok(None) => return Made::ConfigError,
         Err(closed) => return Made::Closed(closed),
     };
     let tls = match location {
@@ -75,7 +76,7 @@ pub(super) fn provider(
         })),
         Err(error) => {
             culprit(file, &spec.location, &error).invalid(error.to_string());
-            Made::Mistake
+            Made::ConfigError
         }
     }
 }
@@ -105,8 +106,8 @@ fn algorithm(file: &Source<'_>, outer: Option<&Source<'_>>) -> Option<Algorithm>
     if known.is_none() {
         let node = node.unwrap_or_else(|| file.block.node());
         let names: Vec<_> = Algorithm::ALL.iter().map(|known| known.as_str()).collect();
-        node.mistake_hint(
-            Mistake::invalid(format!("JOSE: unknown algorithm {name}")),
+        node.config_error_hint(
+            ConfigError::invalid(format!("JOSE: unknown algorithm {name}")),
             format!("\"alg\" is one of {}", names.join(", ")),
         );
     }
@@ -117,7 +118,7 @@ fn algorithm(file: &Source<'_>, outer: Option<&Source<'_>>) -> Option<Algorithm>
 fn respelled(node: &Node<'_>, name: &str) -> Option<Algorithm> {
     let mut all = Algorithm::ALL.iter().copied();
     let known = all.find(|known| known.as_str().eq_ignore_ascii_case(name.trim()))?;
-    node.warn(Mistake::invalid(format!(
+    node.warn(ConfigError::invalid(format!(
         "{} is taken as \"{}\"",
         node.shown(),
         known.as_str()
@@ -160,7 +161,7 @@ pub(super) fn at_least_a_second(node: Option<&Node<'_>>) -> Option<Duration> {
     };
     let read = duration::parse(text).ok().filter(|read| *read >= SECOND);
     if read.is_none() && !text.is_empty() {
-        node.warn(Mistake::invalid(format!(
+        node.warn(ConfigError::invalid(format!(
             "{} is no duration of at least a second, and is ignored",
             node.value().shown()
         )));
@@ -186,7 +187,7 @@ fn tls(file: &Source<'_>, cx: &Compile<'_>) -> SideTls {
     let unsupported = tls.unsupported_suites();
     if !unsupported.is_empty() && unsupported.len() < tls.cipher_suites.len() {
         if let Some(node) = file.block.get("cipher_suites") {
-            node.warn(Mistake::invalid(format!(
+            node.warn(ConfigError::invalid(format!(
                 "suites {unsupported:?} do not exist here and are passed over"
             )));
         }
@@ -215,8 +216,8 @@ fn pins(file: &Source<'_>) -> Vec<[u8; 32]> {
                     Ok(_) => "a SHA-256 digest has 32 bytes".to_owned(),
                 };
                 if let Some(node) = file.block.get("jwk_fingerprints") {
-                    node.mistake_hint(
-                        Mistake::invalid(format!("decoding fingerprint #{index}: {reason}")),
+                    node.config_error_hint(
+                        ConfigError::invalid(format!("decoding fingerprint #{index}: {reason}")),
                         "base64url, with padding, of the SHA-256 of the DER SubjectPublicKeyInfo",
                     );
                 }
@@ -256,7 +257,7 @@ fn location(
     if insecure && !is_here(url) {
         let node = file.place("disable_jwk_security");
         node.warn_hint(
-            Mistake::invalid(
+            ConfigError::invalid(
                 "the keys come over a connection that nobody checks: whoever sits in between can make tokens",
             ),
             "an https:// URL without \"disable_jwk_security\"; \"jwk_local_ca\" names a CA of your own",
@@ -291,7 +292,7 @@ fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'st
     let issuer = match (&node.value().data, named) {
         (Data::Bool(true), Some(issuer)) => issuer.to_owned(),
         (Data::Bool(true), None) => {
-            node.mistake_hint(Mistake::Missing("issuer"), "whose configuration is it?");
+            node.config_error_hint(ConfigError::Missing("issuer"), "whose configuration is it?");
             return Ok(None);
         }
         (Data::Bool(false), _) => return Err("there is neither jwk_url nor jwk_local_path"),
@@ -321,8 +322,8 @@ fn discovered(node: &Node<'_>, rules: &mut Rules) -> Result<Option<String>, &'st
 fn local(file: &Source<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<Location> {
     if file.cache {
         let node = file.place("cache");
-        node.mistake_hint(
-            Mistake::invalid("cache could not be used with jwk_local_path"),
+        node.config_error_hint(
+            ConfigError::invalid("cache could not be used with jwk_local_path"),
             "remove \"cache\": a file is always at hand",
         );
         return None;

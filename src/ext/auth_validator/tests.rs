@@ -14,8 +14,8 @@ use crate::ext::identity::{Revocation, Revoker};
 use crate::ext::testing::{File, head};
 use crate::jose::testing::{hs256_with_header, jwk, public_document, token};
 use crate::jose::{Algorithm, Claims};
-use crate::runtime::answer::Answer;
 use crate::runtime::request::Notes;
+use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 
 /// The public keys in a file that lives as long as the test.
@@ -43,7 +43,7 @@ fn steps(part: EndpointPart) -> Vec<Box<dyn EndpointStep>> {
 fn compiled(text: &str) -> Vec<Box<dyn EndpointStep>> {
     let mut file = File::new(text);
     let part = file.endpoint(&ENDPOINT, "/x");
-    assert_eq!(file.mistakes(), 0, "{text}");
+    assert_eq!(file.config_errors(), 0, "{text}");
     steps(part)
 }
 
@@ -52,7 +52,7 @@ fn findings(text: &str) -> (usize, usize) {
     let mut file = File::new(text);
     file.endpoint(&ENDPOINT, "/x");
     (
-        file.mistakes(),
+        file.config_errors(),
         file.findings().matches("severity: Warning").count(),
     )
 }
@@ -70,7 +70,7 @@ fn with_token(token: &str) -> HeaderMap {
 }
 
 /// Does with a step what the server does.
-async fn ask(steps: &[Box<dyn EndpointStep>], fields: &HeaderMap) -> (Option<Answer>, Notes) {
+async fn ask(steps: &[Box<dyn EndpointStep>], fields: &HeaderMap) -> (Option<Response>, Notes) {
     let mut notes = Notes::default();
     for step in steps {
         let head = head(&Method::GET, "/x", fields);
@@ -79,7 +79,7 @@ async fn ask(steps: &[Box<dyn EndpointStep>], fields: &HeaderMap) -> (Option<Ans
         loop {
             gate = match gate {
                 Gate::Pass => break,
-                Gate::Refuse(answer) => return (Some(answer), notes),
+                Gate::Reject(response) => return (Some(response), notes),
                 Gate::Wait(mut wait) => {
                     wait.done().await;
                     wait.decide(&head, &mut notes)
@@ -97,10 +97,10 @@ async fn verdict(
     steps: &[Box<dyn EndpointStep>],
     fields: &HeaderMap,
 ) -> Option<(u16, &'static str)> {
-    let (answer, notes) = ask(steps, fields).await;
-    answer.map(|answer| {
-        assert!(notes.token_refused);
-        (answer.status.as_u16(), notes.refused.unwrap())
+    let (response, notes) = ask(steps, fields).await;
+    response.map(|response| {
+        assert!(notes.token_rejected);
+        (response.status.as_u16(), notes.rejected.unwrap())
     })
 }
 
@@ -125,8 +125,8 @@ async fn a_good_token_passes_and_its_claims_go_on() {
     let mut sent = with_token(&ed(r#"{"sub":"alice","n":42}"#));
     sent.insert("x-user", HeaderValue::from_static("mallory"));
     sent.insert("x-absent", HeaderValue::from_static("mallory"));
-    let (refused, notes) = ask(&steps, &sent).await;
-    assert!(refused.is_none());
+    let (rejected, notes) = ask(&steps, &sent).await;
+    assert!(rejected.is_none());
     assert_eq!(notes.claims.as_ref().unwrap().subject(), Some("alice"));
     let request = head(&Method::GET, "/x", &sent);
     for (name, value) in [("x-user", "alice"), ("x-absent", ""), ("x-n", "42")] {
@@ -196,11 +196,11 @@ async fn each_refusal_has_its_status_its_word_and_its_challenge() {
             r#"Bearer error="insufficient_scope", error_description="a scope is missing", scope="read write""#,
         ),
     ] {
-        let (answer, _) = ask(&steps, &with_token(&token)).await;
-        let answer = answer.unwrap();
-        assert!(answer.body.is_empty());
+        let (response, _) = ask(&steps, &with_token(&token)).await;
+        let response = response.unwrap();
+        assert!(response.body.is_empty());
         assert_eq!(
-            answer.fields.as_slice(),
+            response.fields.as_slice(),
             [(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))]
         );
     }
@@ -210,11 +210,11 @@ async fn each_refusal_has_its_status_its_word_and_its_challenge() {
 async fn a_missing_token_is_told_in_the_access_log() {
     let keys = key_file();
     let steps = compiled(&block(&keys, ""));
-    let (answer, notes) = ask(&steps, &HeaderMap::new()).await;
+    let (response, notes) = ask(&steps, &HeaderMap::new()).await;
     assert_eq!(notes.errors.as_slice(), ["Token not found"]);
-    assert_eq!(notes.refused, Some("missing"));
+    assert_eq!(notes.rejected, Some("missing"));
     assert_eq!(
-        answer.unwrap().fields.as_slice(),
+        response.unwrap().fields.as_slice(),
         [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))]
     );
 }
@@ -373,8 +373,8 @@ async fn no_second_token_goes_on_beside_the_verified_one() {
     ];
     for (steps, sent, authorization, cookie) in cases {
         let sent = fields(&sent);
-        let (refused, notes) = ask(steps, &sent).await;
-        assert!(refused.is_none(), "{sent:?}");
+        let (rejected, notes) = ask(steps, &sent).await;
+        assert!(rejected.is_none(), "{sent:?}");
         let request = head(&Method::GET, "/x", &sent);
         for (name, want) in [(AUTHORIZATION, authorization), (COOKIE, cookie)] {
             let seen: Vec<&str> = notes
@@ -416,8 +416,8 @@ fn a_block_that_would_not_protect_is_refused() {
         format!(r#"{{"alg": "RS256", "jwk_local_path": {path:?}, "cache": true}}"#),
         format!(r#"{{"alg": "RS256", "jwk_local_path": {path:?}, "secret_url": "awskms://x", "cypher_key": "x"}}"#),
     ] {
-        let (mistakes, _) = findings(&text);
-        assert!(mistakes > 0, "{text}");
+        let (config_errors, _) = findings(&text);
+        assert!(config_errors > 0, "{text}");
     }
 }
 
@@ -442,14 +442,14 @@ fn a_block_whose_meaning_is_plain_is_taken_at_it() {
         let mut file = File::new(&text);
         file.endpoint(&ENDPOINT, "/m");
         let found = file.findings();
-        assert_eq!(file.mistakes(), 0, "{text}: {found}");
+        assert_eq!(file.config_errors(), 0, "{text}: {found}");
         assert!(
             found.contains(words) || words == "taken as" && found.contains("Taken"),
             "{text}: {found}"
         );
     }
-    let (mistakes, _) = findings(r#"{"alg": "rs256 ", "jwk_url": "https://k"}"#);
-    assert_eq!(mistakes, 0);
+    let (config_errors, _) = findings(r#"{"alg": "rs256 ", "jwk_url": "https://k"}"#);
+    assert_eq!(config_errors, 0);
 }
 
 /// A hint must lead to a configuration that starts, not to the next error.
@@ -475,7 +475,7 @@ fn one_fault_is_told_once_and_with_its_reason() {
     let lines = |text: &str| {
         let mut file = File::new(text);
         file.endpoint(&ENDPOINT, "/x");
-        file.mistake_lines()
+        file.config_error_lines()
     };
     let found = lines(&block(&keys, ""));
     assert_eq!(found.len(), 1, "{found:?}");
@@ -564,8 +564,8 @@ async fn a_known_token_finds_its_provider_without_being_parsed() {
     let a = ed(r#"{"iss":"https://a","roles":["admin"]}"#);
     let b = ed(r#"{"iss":"https://b","roles":["admin"]}"#);
     for round in 0..3 {
-        let (refused, notes) = ask(&steps, &with_token(&a)).await;
-        assert!(refused.is_none());
+        let (rejected, notes) = ask(&steps, &with_token(&a)).await;
+        assert!(rejected.is_none());
         assert_eq!(notes.computed, round == 0, "verified once");
         let found = verdict(&steps, &with_token(&b)).await;
         assert_eq!(found, Some((401, "wrong_audience")), "round {round}");
@@ -581,8 +581,8 @@ async fn where_a_token_is_optional_a_bad_one_is_still_refused() {
     ));
     let name = HeaderName::from_static("x-user");
     let sent = fields(&[(name.clone(), "mallory")]);
-    let (refused, notes) = ask(&steps, &sent).await;
-    assert!(refused.is_none() && notes.claims.is_none());
+    let (rejected, notes) = ask(&steps, &sent).await;
+    assert!(rejected.is_none() && notes.claims.is_none());
     assert_eq!(
         notes
             .header_values(&head(&Method::GET, "/x", &sent), &name)
@@ -600,8 +600,8 @@ async fn where_a_token_is_optional_a_bad_one_is_still_refused() {
 async fn a_refusal_can_have_a_body() {
     let keys = key_file();
     let steps = compiled(&block(&keys, r#", "error_body": "problem+json""#));
-    let (answer, _) = ask(&steps, &HeaderMap::new()).await;
-    let body: serde_json::Value = serde_json::from_slice(&answer.unwrap().body).unwrap();
+    let (response, _) = ask(&steps, &HeaderMap::new()).await;
+    let body: serde_json::Value = serde_json::from_slice(&response.unwrap().body).unwrap();
     assert_eq!(body["status"], 401);
     assert_eq!(body["reason"], "missing");
 }
@@ -663,15 +663,15 @@ async fn clients_can_read_where_tokens_come_from() {
         r#", "issuer": "https://i", "scopes": ["read"], "scopes_key": "scope""#,
     );
     let guarded = steps(file.endpoint_with(&ENDPOINT, &orders, "/orders", Method::GET));
-    let (answer, _) = ask(&guarded, &HeaderMap::new()).await;
+    let (response, _) = ask(&guarded, &HeaderMap::new()).await;
     assert_eq!(
-        answer.unwrap().fields[0].1,
+        response.unwrap().fields[0].1,
         r#"Bearer resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/orders""#
     );
     let none = HeaderMap::new();
     let read = |path: &str| {
-        let answer = step.request(&head(&Method::GET, path, &none), &mut Notes::default())?;
-        Some(serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap())
+        let response = step.request(&head(&Method::GET, path, &none), &mut Notes::default())?;
+        Some(serde_json::from_slice::<serde_json::Value>(&response.body).unwrap())
     };
     assert_eq!(
         read("/.well-known/oauth-protected-resource/orders").unwrap(),
@@ -712,8 +712,8 @@ fn all_methods_of_a_path_share_its_document() {
     let none = HeaderMap::new();
     for path in ["", "/mcp"] {
         let path = format!("/.well-known/oauth-protected-resource{path}");
-        let answer = step.request(&head(&Method::GET, &path, &none), &mut Notes::default());
-        let body = answer.unwrap().body;
+        let response = step.request(&head(&Method::GET, &path, &none), &mut Notes::default());
+        let body = response.unwrap().body;
         let document = serde_json::from_slice::<serde_json::Value>(&body).unwrap();
         assert_eq!(
             document["authorization_servers"],
@@ -746,7 +746,7 @@ async fn a_reload_reads_a_key_file_again() {
     std::fs::write(keys.path(), "nonsense").unwrap();
     let mut broken = File::after(&block(&keys, ""), kept);
     broken.endpoint(&ENDPOINT, "/x");
-    assert_eq!(broken.mistakes(), 1);
+    assert_eq!(broken.config_errors(), 1);
 }
 
 #[tokio::test]
@@ -807,7 +807,7 @@ fn explaining_walks_the_same_checks() {
     let good = validators[0]
         .validator
         .explain(&ed(r#"{"iss":"https://i","roles":["admin"]}"#));
-    assert!(good.refusal.is_none(), "{good}");
+    assert!(good.rejection.is_none(), "{good}");
     let bad = validators[0].validator.explain("x");
     assert!(bad.to_string().contains("FAIL form"), "{bad}");
 }
@@ -820,7 +820,7 @@ fn explaining_does_not_know_who_is_revoked_elsewhere() {
     file.endpoint(&ENDPOINT, "/x");
     let validators = file.left::<Validators>().unwrap().list();
     let told = validators[0].validator.explain(&ed(r#"{"jti":"bad"}"#));
-    assert!(told.refusal.is_none(), "{told}");
+    assert!(told.rejection.is_none(), "{told}");
     assert!(
         told.to_string()
             .contains("?    revocation   not known here"),
@@ -847,8 +847,8 @@ proptest::proptest! {
         if let Ok(value) = HeaderValue::from_bytes(&[b"access_token=", &cookie[..]].concat()) {
             sent.append(COOKIE, value);
         }
-        let refused = futures::executor::block_on(verdict(&SHARED, &sent));
-        proptest::prop_assert!(refused.is_some());
+        let rejected = futures::executor::block_on(verdict(&SHARED, &sent));
+        proptest::prop_assert!(rejected.is_some());
     }
 }
 
@@ -863,7 +863,7 @@ mod provider {
 
     #[derive(Clone)]
     pub enum Mood {
-        Answers(Vec<u8>),
+        Responses(Vec<u8>),
         HangsUp,
         Hangs,
     }
@@ -896,7 +896,7 @@ mod provider {
                         match mood {
                             Mood::HangsUp => {}
                             Mood::Hangs => std::future::pending().await,
-                            Mood::Answers(body) => {
+                            Mood::Responses(body) => {
                                 let head = format!(
                                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
                                      Content-Length: {}\r\n\r\n",
@@ -926,7 +926,7 @@ use provider::{Mood, Stub};
 
 fn keys_of(kids: &[&str]) -> Mood {
     let keys: Vec<_> = kids.iter().map(|kid| jwk(kid, false)).collect();
-    Mood::Answers(json!({ "keys": keys }).to_string().into_bytes())
+    Mood::Responses(json!({ "keys": keys }).to_string().into_bytes())
 }
 
 fn text_for(stub: &Stub, more: &str) -> String {
@@ -941,7 +941,7 @@ fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::C
     let text = text_for(stub, more);
     let mut file = File::new(&text);
     let part = file.endpoint(&ENDPOINT, "/x");
-    assert_eq!(file.mistakes(), 0);
+    assert_eq!(file.config_errors(), 0);
     let (carry, tasks) = file.work();
     for task in tasks {
         tokio::spawn(task.run);
@@ -982,8 +982,8 @@ async fn a_storm_of_key_ids_costs_the_provider_one_call() {
     assert_eq!(verdict(&steps, &hs("oct")).await, None);
     let requests: Vec<_> = (0..200).map(|index| hs(&format!("kid-{index}"))).collect();
     let storm = requests.iter().map(|request| verdict(&steps, request));
-    for refused in futures::future::join_all(storm).await {
-        assert_eq!(refused, Some((401, "unknown_key")));
+    for rejected in futures::future::join_all(storm).await {
+        assert_eq!(rejected, Some((401, "unknown_key")));
     }
     assert_eq!(stub.calls(), 2);
     assert_eq!(verdict(&steps, &hs("oct")).await, None);
@@ -1001,8 +1001,8 @@ async fn a_key_id_is_held_to_be_missing_only_after_somebody_has_looked() {
     }
     assert_eq!(verdict(&steps, &hs("oct")).await, None);
     for id in ["looked-for", "too-soon-after"] {
-        let refused = verdict(&steps, &hs(id)).await;
-        assert_eq!(refused, Some((401, "unknown_key")));
+        let rejected = verdict(&steps, &hs(id)).await;
+        assert_eq!(rejected, Some((401, "unknown_key")));
     }
     assert_eq!(stub.calls(), 2);
     let failed = validators[0].validator.providers()[0].failed.as_ref();

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::config::Mistake;
+use crate::config::ConfigError;
 use crate::ext::context::EndpointSite;
 use crate::jose::propagate::{path_segment, url_text};
-use crate::jose::{Claims, Reason, Refusal};
+use crate::jose::{Claims, Reason, Rejection};
 
 /// The claims that the URLs of an endpoint's backends contain.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl UrlClaims {
         self.required && !self.is_empty()
     }
 
-    pub(super) fn check(&self, claims: &Claims) -> Result<(), Refusal> {
+    pub(super) fn check(&self, claims: &Claims) -> Result<(), Rejection> {
         self.list
             .iter()
             .try_for_each(|place| place.check(claims.claim(&place.claim), self.required))
@@ -56,7 +56,7 @@ impl UrlClaims {
 }
 
 impl Place {
-    fn check(&self, value: Option<&Value>, required: bool) -> Result<(), Refusal> {
+    fn check(&self, value: Option<&Value>, required: bool) -> Result<(), Rejection> {
         let Place { claim, in_path } = self;
         let usable = match value {
             None if required => return Err(bad(claim, "is missing, and a backend's URL needs it")),
@@ -64,17 +64,17 @@ impl Place {
             Some(_) if *in_path => path_segment(value).map(drop),
             Some(value) => url_text(value).map(drop),
         };
-        usable.map_err(|refusal| {
+        usable.map_err(|rejection| {
             bad(
                 claim,
-                &format!("cannot be part of a backend's URL: {refusal}"),
+                &format!("cannot be part of a backend's URL: {rejection}"),
             )
         })
     }
 }
 
-fn bad(claim: &str, why: &str) -> Refusal {
-    Refusal::new(Reason::BadClaim, format!("claim {claim:?} {why}"))
+fn bad(claim: &str, why: &str) -> Rejection {
+    Rejection::new(Reason::BadClaim, format!("claim {claim:?} {why}"))
 }
 
 /// The warning about an endpoint without a validator.
@@ -84,7 +84,7 @@ pub(in crate::ext) fn unnamed(site: &EndpointSite<'_>) {
     for one in site.url_claims {
         let name = &one.name;
         one.node.warn_hint(
-            Mistake::invalid(format!(
+            ConfigError::invalid(format!(
                 "{{JWT.{name}}} has no value without a token: the backend gets %7B%7B.JWT.{name}%7D%7D"
             )),
             "\"auth/validator\" in the endpoint's \"extra_config\"",

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::config::Block;
 use super::runtime::{Attempts, BasicCheck};
 use super::users::Users;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::runtime::address::Ipv6Prefix;
@@ -80,8 +80,8 @@ fn has_users(block: &Block<'_>) -> bool {
 }
 
 fn nobody(node: &Node<'_>) {
-    node.mistake_hint(
-        Mistake::invalid("there are no users"),
+    node.config_error_hint(
+        ConfigError::invalid("there are no users"),
         "\"htpasswd_path\" or \"users\", here or in the service's \"auth/basic\"",
     );
 }
@@ -93,7 +93,7 @@ fn users(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc
         (Some(at), path) if !path.is_empty() => match read(&cx.path(path)) {
             Ok(pairs) => pairs,
             Err(reason) => {
-                at.mistake(Mistake::File {
+                at.config_error(ConfigError::File {
                     path: path.to_owned(),
                     reason,
                 });
@@ -107,8 +107,8 @@ fn users(node: &Node<'_>, block: &Block<'_>, cx: &mut Compile<'_>) -> Option<Arc
         Ok(users) => Arc::new(users),
         Err((name, error)) => {
             let at = block.users_at.as_ref().or(block.htpasswd_path_at.as_ref());
-            at.unwrap_or(node).mistake_hint(
-                Mistake::invalid(format!("user {name:?}: {error}")),
+            at.unwrap_or(node).config_error_hint(
+                ConfigError::invalid(format!("user {name:?}: {error}")),
                 "`htpasswd -nB NAME` prints a name and a bcrypt hash",
             );
             return None;

@@ -14,9 +14,9 @@ use super::users::{Proof, Users};
 use crate::ext::rate_limit::{Clients, Rate, Verdict, seconds_up};
 use crate::ext::recent::Recent;
 use crate::runtime::address::Ipv6Prefix;
-use crate::runtime::answer::Answer;
 use crate::runtime::clock::Clock;
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 
 /// How many passwords of a client are compared: this many at once, then one per second. A right password is compared
@@ -56,7 +56,7 @@ impl Attempts {
     /// A place in the queue for one comparison, or how long to wait before the next.
     fn begin(&self, client: &str) -> Result<Place, Duration> {
         let now = self.clock.now();
-        if let Verdict::Refused { retry_after } = self.clients.take(client, now) {
+        if let Verdict::Rejected { retry_after } = self.clients.take(client, now) {
             return Err(retry_after);
         }
         let tried = self.tried.with(
@@ -188,16 +188,16 @@ async fn compare(login: Login, place: Place) -> Option<bool> {
 
 /// Nothing was compared. The client may try again.
 fn later<'g>(status: StatusCode, wait: Duration, notes: &mut Notes) -> Gate<'g> {
-    notes.refused = Some("rate_limited");
+    notes.rejected = Some("rate_limited");
     let wait = HeaderValue::from(seconds_up(wait));
-    Gate::Refuse(Answer::empty(status).with(RETRY_AFTER, wait))
+    Gate::Reject(Response::empty(status).with(RETRY_AFTER, wait))
 }
 
 impl BasicCheck {
     fn unauthorized<'g>(&self, why: &'static str, notes: &mut Notes) -> Gate<'g> {
-        notes.refused = Some(why);
-        let answer = Answer::empty(StatusCode::UNAUTHORIZED);
-        Gate::Refuse(answer.with(WWW_AUTHENTICATE, self.challenge.clone()))
+        notes.rejected = Some(why);
+        let response = Response::empty(StatusCode::UNAUTHORIZED);
+        Gate::Reject(response.with(WWW_AUTHENTICATE, self.challenge.clone()))
     }
 }
 

@@ -43,15 +43,15 @@ async fn ask(step: &dyn EndpointStep, values: &[HeaderValue]) -> (u16, &'static 
     }
     let status = match gate {
         Gate::Pass => 200,
-        Gate::Refuse(answer) => {
-            let has = |wanted| answer.fields.iter().any(|(name, _)| name == wanted);
-            assert_eq!(answer.status == 401, has(WWW_AUTHENTICATE));
-            assert_eq!(answer.status != 401, has(RETRY_AFTER));
-            answer.status.as_u16()
+        Gate::Reject(response) => {
+            let has = |wanted| response.fields.iter().any(|(name, _)| name == wanted);
+            assert_eq!(response.status == 401, has(WWW_AUTHENTICATE));
+            assert_eq!(response.status != 401, has(RETRY_AFTER));
+            response.status.as_u16()
         }
         Gate::Wait(_) => panic!("waits twice"),
     };
-    (status, notes.refused.unwrap_or(""), waited)
+    (status, notes.rejected.unwrap_or(""), waited)
 }
 
 #[tokio::test]
@@ -61,13 +61,13 @@ async fn a_right_password_is_compared_once() {
     assert_eq!(ask(&*step, &[basic("ann:a:b é")]).await, (200, "", true));
     assert_eq!(ask(&*step, &[basic("ann:a:b é")]).await, (200, "", false));
     for wrong in ["ann:a:b", "ann:", "eve:a:b é", ":a:b é"] {
-        let answer = ask(&*step, &[basic(wrong)]).await;
-        assert_eq!(answer, (401, "wrong_password", true), "{wrong}");
+        let response = ask(&*step, &[basic(wrong)]).await;
+        assert_eq!(response, (401, "wrong_password", true), "{wrong}");
     }
     assert_eq!(ask(&*step, &[]).await, (401, "missing_credentials", false));
     for no in ["Basic", "Basic ?", "Bearer YTpi", "Basic YQ=="] {
-        let answer = ask(&*step, &[HeaderValue::from_static(no)]).await;
-        assert_eq!(answer, (401, "missing_credentials", false), "{no}");
+        let response = ask(&*step, &[HeaderValue::from_static(no)]).await;
+        assert_eq!(response, (401, "missing_credentials", false), "{no}");
     }
     let twice = [basic("ann:a:b é"), basic("ann:a:b é")];
     assert_eq!(
@@ -81,17 +81,17 @@ async fn one_client_cannot_guess_for_long() {
     let mut file = File::new(&format!(r#"{{"users": {{"ann": "{}"}}}}"#, hash("a")));
     let step = step(&mut file, "{}");
     assert_eq!(ask(&*step, &[basic("ann:a")]).await.0, 200);
-    let mut refused = None;
+    let mut rejected = None;
     for guess in 0..60 {
         let (status, why, waited) = ask(&*step, &[basic(&format!("ann:{guess}"))]).await;
         if status == 429 {
             assert_eq!((why, waited), ("rate_limited", false));
-            refused = Some(guess);
+            rejected = Some(guess);
             break;
         }
         assert_eq!(status, 401);
     }
-    assert!(refused.is_some());
+    assert!(rejected.is_some());
     assert_eq!(ask(&*step, &[basic("ann:a")]).await, (200, "", false));
 }
 
@@ -109,7 +109,7 @@ async fn login(step: &dyn EndpointStep, client: &str, credentials: &str) -> u16 
     }
     match gate {
         Gate::Pass => 200,
-        Gate::Refuse(answer) => answer.status.as_u16(),
+        Gate::Reject(response) => response.status.as_u16(),
         Gate::Wait(_) => panic!("waits twice"),
     }
 }
@@ -200,11 +200,15 @@ fn users_who_could_not_log_in_stop_the_start() {
     ] {
         let mut file = File::new(bad);
         file.service(&SERVICE);
-        assert!(file.mistakes() > 0, "{bad}");
+        assert!(file.config_errors() > 0, "{bad}");
     }
     let mut file = File::new("{}");
     file.endpoint_with(&ENDPOINT, "{}", "/e", Method::GET);
-    assert_eq!(file.mistakes(), 1, "an endpoint without users anywhere");
+    assert_eq!(
+        file.config_errors(),
+        1,
+        "an endpoint without users anywhere"
+    );
 }
 
 proptest! {

@@ -25,7 +25,7 @@ pub(super) fn endpoint(
 }
 
 fn detector(node: &Node<'_>, cx: &Compile<'_>) -> Option<BotDetector> {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let block = Block::read(node)?;
     let patterns = match re2::set(&block.patterns) {
         Ok(patterns) => patterns,
@@ -47,5 +47,5 @@ fn detector(node: &Node<'_>, cx: &Compile<'_>) -> Option<BotDetector> {
         empty_is_bot: block.empty_user_agent_is_bot,
     };
     let remember = usize::try_from(block.cache_size).unwrap_or(usize::MAX);
-    (cx.report.mistakes() == before).then(|| BotDetector::new(rules, remember))
+    (cx.report.config_errors() == before).then(|| BotDetector::new(rules, remember))
 }

@@ -8,8 +8,8 @@ use http::header::USER_AGENT;
 use regex::bytes::RegexSet;
 
 use crate::ext::recent::Recent;
-use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate, ServiceStep};
 
 /// The maximum number of cached results, however large `cache_size` is.
@@ -58,7 +58,7 @@ impl BotDetector {
         }
     }
 
-    fn refuse(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+    fn reject(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         let agent = head
             .headers
             .get(USER_AGENT)
@@ -67,9 +67,9 @@ impl BotDetector {
             return None;
         }
         log::error!("[SERVICE: Gin][Botdetector] bot rejected");
-        notes.refused = Some("bot");
+        notes.rejected = Some("bot");
         notes.errors.push("bot rejected".into());
-        Some(Answer::empty(StatusCode::FORBIDDEN))
+        Some(Response::empty(StatusCode::FORBIDDEN))
     }
 }
 
@@ -83,8 +83,8 @@ impl Rules {
 }
 
 impl ServiceStep for BotDetector {
-    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
-        self.refuse(head, notes)
+    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
+        self.reject(head, notes)
     }
 }
 
@@ -94,8 +94,8 @@ impl EndpointStep for BotDetector {
     }
 
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
-        match self.refuse(head, notes) {
-            Some(answer) => Gate::Refuse(answer),
+        match self.reject(head, notes) {
+            Some(response) => Gate::Reject(response),
             None => Gate::Pass,
         }
     }

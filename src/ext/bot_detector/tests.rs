@@ -4,8 +4,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::{ENDPOINT, SERVICE};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::testing::{File, head};
-use crate::runtime::answer::Branding;
 use crate::runtime::request::Notes;
+use crate::runtime::response::Branding;
 use crate::runtime::step::{Gate, ServiceStep};
 
 fn step(block: &str) -> Box<dyn ServiceStep> {
@@ -23,11 +23,11 @@ fn passes(step: &dyn ServiceStep, agent: Option<&[u8]>) -> bool {
     let mut notes = Notes::default();
     match step.request(&head(&Method::GET, "/m", &headers), &mut notes) {
         None => true,
-        Some(answer) => {
-            assert_eq!(answer.status.as_u16(), 403);
-            assert_eq!(answer.branding, Branding::None);
-            assert!(answer.body.is_empty() && answer.fields.is_empty());
-            assert_eq!(notes.refused, Some("bot"));
+        Some(response) => {
+            assert_eq!(response.status.as_u16(), 403);
+            assert_eq!(response.branding, Branding::None);
+            assert!(response.body.is_empty() && response.fields.is_empty());
+            assert_eq!(notes.rejected, Some("bot"));
             false
         }
     }
@@ -77,7 +77,7 @@ fn an_endpoint_has_its_own_rules() {
         .into_iter()
         .collect();
     let gate = steps[0].check(&head(&Method::GET, "/m", &headers), &mut Notes::default());
-    assert!(matches!(gate, Gate::Refuse(_)));
+    assert!(matches!(gate, Gate::Reject(_)));
 }
 
 #[test]
@@ -85,6 +85,6 @@ fn an_invalid_block_stops_the_start() {
     for block in [r#"{"patterns": ["("]}"#, r#"{"deny": {}}"#, "[]"] {
         let mut file = File::new(block);
         assert!(matches!(file.service(&SERVICE), ServicePart::Nothing));
-        assert_eq!(file.mistakes(), 1, "{block}");
+        assert_eq!(file.config_errors(), 1, "{block}");
     }
 }

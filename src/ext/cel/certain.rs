@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::facts::{REQ_HEADERS, REQ_PARAMS, REQ_QUERY, variables};
 use super::language::Program;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 
 /// Headers that every request has here, regardless of `input_headers`.
@@ -82,7 +82,7 @@ fn say(node: &Node<'_>, variable: usize, name: &str, hint: String) {
     let variables = variables();
     let variable = variables.get(variable).map_or("", |known| known.name);
     node.warn_hint(
-        Mistake::invalid(format!("{variable:?} never has {name:?}")),
+        ConfigError::invalid(format!("{variable:?} never has {name:?}")),
         hint,
     );
 }

@@ -7,7 +7,7 @@ use super::facts::{JWT, REQUEST, RESP_DATA, RESPONSE, variables};
 use super::language::{self, Program, Type};
 use super::runtime::{Checks, Rejecters, Stage};
 use super::{ALIASES, NAMESPACE, certain};
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
@@ -68,8 +68,8 @@ pub(super) fn endpoint(
     let tokens = validated(site);
     let compiled = compiled(node, site, cx, |entry| {
         if !tokens {
-            entry.node.mistake_hint(
-                Mistake::invalid("\"JWT\" is known only where tokens are validated"),
+            entry.node.config_error_hint(
+                ConfigError::invalid("\"JWT\" is known only where tokens are validated"),
                 "add \"auth/validator\" to this endpoint, or remove the expression",
             )
         }
@@ -89,8 +89,8 @@ pub(super) fn backend(
     cx: &mut Compile<'_>,
 ) -> BackendPart {
     let compiled = compiled(node, site.endpoint, cx, |entry| {
-        entry.node.mistake_hint(
-            Mistake::invalid("\"JWT\" is not known at a backend"),
+        entry.node.config_error_hint(
+            ConfigError::invalid("\"JWT\" is not known at a backend"),
             "move the expression to the endpoint's \"validation/cel\"",
         );
     });
@@ -149,10 +149,10 @@ fn compiled(
         let program = match language::compile(entry.text, &variables()) {
             Ok(program) => program,
             Err(flaw) => {
-                let mistake = Mistake::invalid(flaw.to_string());
+                let config_error = ConfigError::invalid(flaw.to_string());
                 match flaw.hint {
-                    Some(hint) => entry.node.mistake_hint(mistake, hint),
-                    None => entry.node.mistake(mistake),
+                    Some(hint) => entry.node.config_error_hint(config_error, hint),
+                    None => entry.node.config_error(config_error),
                 }
                 continue;
             }
@@ -175,7 +175,7 @@ fn compiled(
 /// Warns about expressions that are valid but probably not intended.
 fn doubts(entry: &Entry<'_>, program: &Program, moments: &[Moment]) {
     let warn = |text: String, hint: &'static str| {
-        entry.node.warn_hint(Mistake::invalid(text), hint);
+        entry.node.warn_hint(ConfigError::invalid(text), hint);
     };
     if !matches!(program.kind(), Type::Bool | Type::Dyn) {
         warn(

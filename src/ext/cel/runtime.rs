@@ -31,7 +31,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// The index of the first expression that is not `true`.
-    fn refused_by(&self, moment: &Moment<'_>, deadline: Instant) -> Option<usize> {
+    fn rejected_by(&self, moment: &Moment<'_>, deadline: Instant) -> Option<usize> {
         let mut programs = self.programs.iter().enumerate();
         programs
             .find(|(index, program)| !self.holds(*index, program, moment, deadline))
@@ -58,10 +58,10 @@ impl Stage {
     }
 
     fn judge(&self, moment: &Moment<'_>, deadline: Instant) -> Result<(), Failure> {
-        match self.refused_by(moment, deadline) {
+        match self.rejected_by(moment, deadline) {
             None => Ok(()),
             Some(index) => Err(Failure::new(
-                Kind::Refused,
+                Kind::Rejected,
                 format!("request aborted by evaluator #{index}"),
             )),
         }
@@ -175,7 +175,7 @@ impl Demand for Rejecters {
         let now = self.clock.wall();
         let deadline = Instant::now() + TOKEN_TIME;
         self.stage
-            .refused_by(&Moment { now, part }, deadline)
+            .rejected_by(&Moment { now, part }, deadline)
             .is_none()
     }
 }

@@ -25,7 +25,7 @@ fn block(expressions: &[&str]) -> String {
 fn step(expressions: &[&str]) -> Box<dyn PipeStep> {
     let mut file = File::new(&block(expressions));
     let part = file.endpoint(&ENDPOINT, "/e");
-    assert_eq!(file.mistakes(), 0, "{}", file.findings());
+    assert_eq!(file.config_errors(), 0, "{}", file.findings());
     match part {
         EndpointPart::Piped { mut pipes, .. } => pipes.remove(0),
         other => panic!("{other:?}"),
@@ -35,7 +35,7 @@ fn step(expressions: &[&str]) -> Box<dyn PipeStep> {
 fn findings(block: &str) -> (usize, String) {
     let mut file = File::new(block);
     file.endpoint(&ENDPOINT, "/e");
-    (file.mistakes(), file.findings())
+    (file.config_errors(), file.findings())
 }
 
 fn request() -> PipeRequest {
@@ -183,8 +183,8 @@ async fn an_expression_may_have_both_moments() {
     let both = "req_params.Id == 'a' || int(resp_data.a) == 1";
     assert!(before(&[both]).await.is_err());
     assert!(after(&[both], r#"{"a": 1}"#, Depth::TopLevel).await.is_ok());
-    let (mistakes, found) = findings(&block(&[both]));
-    assert_eq!(mistakes, 0);
+    let (config_errors, found) = findings(&block(&[both]));
+    assert_eq!(config_errors, 0);
     assert!(
         found.contains("\\\"resp_data\\\" is not known then"),
         "{found}"
@@ -216,8 +216,8 @@ fn errors_that_krakend_ignores_stop_the_start() {
         (r#""req_method == 'GET'""#, "WrongType"),
         (r#"["req_method == 'GET'"]"#, "WrongType"),
     ] {
-        let (mistakes, found) = findings(block);
-        assert_eq!(mistakes, 1, "{block}: {found}");
+        let (config_errors, found) = findings(block);
+        assert_eq!(config_errors, 1, "{block}: {found}");
         assert!(found.contains(words), "{block}: {found}");
     }
     let mut file = File::new(&block(&["JWT.sub == 'ada'"]));
@@ -244,8 +244,8 @@ fn unlikely_expressions_are_reported_as_warnings() {
             "\\\"resp_data\\\" is not known then",
         ),
     ] {
-        let (mistakes, found) = findings(&block(&[expression]));
-        assert_eq!(mistakes, 0, "{expression}: {found}");
+        let (config_errors, found) = findings(&block(&[expression]));
+        assert_eq!(config_errors, 0, "{expression}: {found}");
         assert!(found.contains(words), "{expression}: {found}");
     }
     for fine in [
@@ -254,11 +254,11 @@ fn unlikely_expressions_are_reported_as_warnings() {
         "'JWT' in req_headers",
         "req_headers['X-JWT'][0] == 'x'",
     ] {
-        let (mistakes, found) = findings(&block(&[fine]));
-        assert_eq!(mistakes, 0, "{fine}: {found}");
+        let (config_errors, found) = findings(&block(&[fine]));
+        assert_eq!(config_errors, 0, "{fine}: {found}");
     }
-    let (mistakes, _) = findings(r#"[{"mod_expr": "x"}, {"check_expr": ""}, {}]"#);
-    assert_eq!(mistakes, 0);
+    let (config_errors, _) = findings(r#"[{"mod_expr": "x"}, {"check_expr": ""}, {}]"#);
+    assert_eq!(config_errors, 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::config::Block;
 use super::runtime::{CircuitBreaker, Settings};
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 use crate::runtime::clock::Clock;
@@ -22,14 +22,14 @@ pub(super) fn backend(
         return BackendPart::Nothing;
     };
     if block.is_empty() {
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "nothing is set: there is no circuit breaker",
         ));
         return BackendPart::Nothing;
     }
     if site.endpoint.streams && !block.stream_errors {
         node.warn_hint(
-            Mistake::invalid(
+            ConfigError::invalid(
                 "the backend of a \"no-op\" endpoint: statuses of 500 and above are no failures for this breaker",
             ),
             "\"stream_errors\": true counts them; without it only calls without an answer count",

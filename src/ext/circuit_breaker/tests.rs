@@ -127,16 +127,16 @@ fn results_of_an_older_generation_are_ignored() {
 
 #[test]
 fn a_streamed_error_counts_only_if_enabled() {
-    let answer = Outcome::Streamed { status: 503 };
+    let response = Outcome::Streamed { status: 503 };
     let (breaker_as_is, _) = breaker(settings(0));
     for _ in 0..5 {
-        assert_eq!(call(&breaker_as_is, answer), Ok(()));
+        assert_eq!(call(&breaker_as_is, response), Ok(()));
     }
     let (counting, _) = breaker(Settings {
         stream_errors: true,
         ..settings(0)
     });
     assert_eq!(call(&counting, Outcome::Streamed { status: 404 }), Ok(()));
-    assert_eq!(call(&counting, answer), Ok(()));
-    assert_eq!(call(&counting, answer), open());
+    assert_eq!(call(&counting, response), Ok(()));
+    assert_eq!(call(&counting, response), open());
 }

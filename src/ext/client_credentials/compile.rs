@@ -8,7 +8,7 @@ use http::{HeaderValue, Uri};
 
 use super::config::Block;
 use super::runtime::{BackendToken, Tokens};
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 use crate::upstream::ClientCredentials;
@@ -21,11 +21,11 @@ pub(super) fn backend(
     site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(block) = Block::read(node) else {
         return BackendPart::Nothing;
     };
-    if block.is_disabled || cx.report.mistakes() > before {
+    if block.is_disabled || cx.report.config_errors() > before {
         return BackendPart::Nothing;
     }
     let Some(credentials) = credentials(node, &block, cx) else {
@@ -52,16 +52,16 @@ pub(super) fn backend(
 fn credentials(node: &Node<'_>, block: &Block<'_>, cx: &Compile<'_>) -> Option<ClientCredentials> {
     let Some(token_url) = &block.token_url else {
         let at = block.token_url_at.as_ref().unwrap_or(node);
-        at.mistake_hint(
-            Mistake::Missing("token_url"),
+        at.config_error_hint(
+            ConfigError::Missing("token_url"),
             "without it no call to this backend could succeed; \"is_disabled\": true calls it without a token",
         );
         return None;
     };
     if !is_address(token_url) {
         let at = block.token_url_at.as_ref().unwrap_or(node);
-        at.mistake_hint(
-            Mistake::invalid("this is no address of a token server"),
+        at.config_error_hint(
+            ConfigError::invalid("this is no address of a token server"),
             "a whole URL: \"https://issuer.example/oauth/token\"",
         );
         return None;
@@ -72,8 +72,8 @@ fn credentials(node: &Node<'_>, block: &Block<'_>, cx: &Compile<'_>) -> Option<C
         .any(|(name, _)| name == "scope")
     {
         let at = block.endpoint_params_at.as_ref().unwrap_or(node);
-        at.mistake_hint(
-            Mistake::invalid("oauth2: cannot overwrite parameter \"scope\""),
+        at.config_error_hint(
+            ConfigError::invalid("oauth2: cannot overwrite parameter \"scope\""),
             "list them in \"scopes\", separated by commas",
         );
         return None;

@@ -10,10 +10,10 @@ use crate::ext::extension::BackendPart;
 use crate::ext::testing::File;
 use crate::runtime::step::Credentials;
 
-fn mistakes(block: &str) -> usize {
+fn config_errors(block: &str) -> usize {
     let mut file = File::new(block);
     file.backend(&BACKEND, "{}");
-    file.mistakes()
+    file.config_errors()
 }
 
 fn credentials(file: &mut File) -> Arc<dyn Credentials> {
@@ -39,11 +39,11 @@ async fn token_server(status: &'static str, body: &'static str) -> (String, Arc<
                 }
             }
             count.fetch_add(1, Ordering::Relaxed);
-            let answer = format!(
+            let response = format!(
                 "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len()
             );
-            let _ = socket.write_all(answer.as_bytes()).await;
+            let _ = socket.write_all(response.as_bytes()).await;
         }
     });
     (url, asked)
@@ -53,7 +53,7 @@ async fn token_server(status: &'static str, body: &'static str) -> (String, Arc<
 fn invalid_settings_are_rejected_at_start() {
     let good =
         r#"{"client_id": "i", "client_secret": "s", "token_url": "http://h/t", "scopes": "a,b"}"#;
-    assert_eq!(mistakes(good), 0);
+    assert_eq!(config_errors(good), 0);
     for bad in [
         r#"{"client_id": "i"}"#,
         r#"{"token_url": ""}"#,
@@ -65,7 +65,7 @@ fn invalid_settings_are_rejected_at_start() {
         r#"{"token_url": "http://h/t", "endpoint_params": {"scope": ["a"]}}"#,
         r#"{"token_url": "http://h/t", "endpoint_params": []}"#,
     ] {
-        assert_eq!(mistakes(bad), 1, "{bad}");
+        assert_eq!(config_errors(bad), 1, "{bad}");
     }
 }
 
@@ -73,7 +73,7 @@ fn invalid_settings_are_rejected_at_start() {
 fn a_disabled_block_is_a_plain_call() {
     let mut file = File::new(r#"{"is_disabled": true}"#);
     assert!(matches!(file.backend(&BACKEND, "{}"), BackendPart::Nothing));
-    assert_eq!(file.mistakes(), 0);
+    assert_eq!(file.config_errors(), 0);
 }
 
 #[tokio::test]

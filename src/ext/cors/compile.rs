@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::config::{Block, KEYS, SERVICE_KEYS};
 use super::policy::{Allowed, Origins, Policy};
 use super::runtime::{Cors, Own};
-use crate::config::{Data, Mistake, Node};
+use crate::config::{ConfigError, Data, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::{EndpointPart, ServicePart};
 
@@ -33,8 +33,8 @@ pub(super) fn endpoint(
     };
     let policy = policy(node, &block);
     let Some(own) = cx.left::<Own>() else {
-        node.mistake_hint(
-            Mistake::invalid("rules of one endpoint need a block in the service, too"),
+        node.config_error_hint(
+            ConfigError::invalid("rules of one endpoint need a block in the service, too"),
             "add to the service's extra_config: \"security/cors\": {\"endpoints_only\": true}",
         );
         return EndpointPart::Nothing;
@@ -48,7 +48,7 @@ fn policy(node: &Node<'_>, block: &Block<'_>) -> Policy {
     let origins = origins(node, &block.allow_origins);
     if origins == Origins::Any && block.allow_credentials {
         node.warn_hint(
-            Mistake::invalid("browsers refuse credentials where every origin is allowed"),
+            ConfigError::invalid("browsers refuse credentials where every origin is allowed"),
             "name the origins in \"allow_origins\"",
         );
     }
@@ -91,13 +91,13 @@ fn doubts(node: &Node<'_>, block: &Block<'_>) {
             _ => continue,
         };
         at("allow_origins").warn_hint(
-            Mistake::invalid(format!("{origin:?} never matches: {why}")),
+            ConfigError::invalid(format!("{origin:?} never matches: {why}")),
             format!("write {hint:?}"),
         );
     }
     if block.allow_methods.iter().any(|method| method == "*") {
         at("allow_methods").warn_hint(
-            Mistake::invalid("\"*\" is no method here, and allows none, as in KrakenD"),
+            ConfigError::invalid("\"*\" is no method here, and allows none, as in KrakenD"),
             "name the methods: [\"GET\", \"POST\", \"PUT\", \"PATCH\", \"DELETE\"]",
         );
     }

@@ -7,8 +7,8 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::runtime::answer::{Answer, Fields};
 use crate::runtime::request::Head;
+use crate::runtime::response::{Fields, Response};
 
 const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 const REQUEST_PRIVATE: HeaderName =
@@ -65,17 +65,17 @@ pub struct Policy {
 impl Policy {
     /// The response to a preflight request. A rejection has the same status, without the headers that allow the
     /// request.
-    pub fn preflight(&self, head: &Head<'_>) -> Answer {
-        let mut answer = Answer::empty(self.success);
+    pub fn preflight(&self, head: &Head<'_>) -> Response {
+        let mut response = Response::empty(self.success);
         let vary = if self.private_network {
             VARY_PRIVATE
         } else {
             VARY_PREFLIGHT
         };
-        answer.fields.push((VARY, vary));
-        let allowed = self.allow_preflight(head, &mut answer.fields);
+        response.fields.push((VARY, vary));
+        let allowed = self.allow_preflight(head, &mut response.fields);
         self.tell(head, "preflight", allowed);
-        answer
+        response
     }
 
     /// Adds the headers for a request that is not a preflight.

@@ -8,8 +8,8 @@ use http::Method;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
 use super::policy::Policy;
-use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::Response;
 use crate::runtime::router::{Match, Router};
 use crate::runtime::service::Endpoint;
 use crate::runtime::step::ServiceStep;
@@ -87,17 +87,17 @@ impl Cors {
         Cors { service, own }
     }
 
-    fn decide(&self, policy: &Policy, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+    fn decide(&self, policy: &Policy, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         if !is_preflight(head) {
             policy.actual(head, &mut notes.response_fields);
             return None;
         }
-        let answer = policy.preflight(head);
+        let response = policy.preflight(head);
         if policy.passthrough {
-            notes.response_fields.extend(answer.fields);
+            notes.response_fields.extend(response.fields);
             return None;
         }
-        Some(answer)
+        Some(response)
     }
 }
 
@@ -106,7 +106,7 @@ impl ServiceStep for Cors {
         true
     }
 
-    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         if let Some(policy) = self.own.policy(head) {
             return self.decide(policy, head, notes);
         }

@@ -3,8 +3,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::{ENDPOINT, SERVICE};
 use crate::ext::extension::ServicePart;
 use crate::ext::testing::{File, head};
-use crate::runtime::answer::{Branding, Fields};
 use crate::runtime::request::Notes;
+use crate::runtime::response::{Branding, Fields};
 use crate::runtime::step::ServiceStep;
 
 fn cors(block: &str) -> Box<dyn ServiceStep> {
@@ -37,18 +37,18 @@ fn shown(fields: &Fields) -> Vec<String> {
 fn preflight(step: &dyn ServiceStep, path: &str, pairs: &[(&str, &str)]) -> (u16, Vec<String>) {
     let headers = headers(pairs);
     let mut notes = Notes::default();
-    let answer = step
+    let response = step
         .request(&head(&Method::OPTIONS, path, &headers), &mut notes)
         .expect("an answer");
-    assert_eq!(answer.branding, Branding::None);
-    (answer.status.as_u16(), shown(&answer.fields))
+    assert_eq!(response.branding, Branding::None);
+    (response.status.as_u16(), shown(&response.fields))
 }
 
 fn actual(step: &dyn ServiceStep, method: &Method, pairs: &[(&str, &str)]) -> Vec<String> {
     let headers = headers(pairs);
     let mut notes = Notes::default();
-    let answer = step.request(&head(method, "/m", &headers), &mut notes);
-    assert!(answer.is_none());
+    let response = step.request(&head(method, "/m", &headers), &mut notes);
+    assert!(response.is_none());
     shown(&notes.response_fields)
 }
 
@@ -185,7 +185,7 @@ fn a_star_in_an_origin_matches_anything() {
     assert!(!allowed("http://ok.com") && !allowed("https://a.ok.com") && !allowed("http://.ok.co"));
     let mut file = File::new(r#"{"allow_origins": ["http://*.*.com"]}"#);
     file.service(&SERVICE);
-    assert_eq!(file.mistakes(), 1);
+    assert_eq!(file.config_errors(), 1);
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn passed_through_preflights_get_their_headers() {
         ("access-control-request-method", "GET"),
     ]);
     let mut notes = Notes::default();
-    let answer = step.request(&head(&Method::OPTIONS, "/m", &headers), &mut notes);
-    assert!(answer.is_none());
+    let response = step.request(&head(&Method::OPTIONS, "/m", &headers), &mut notes);
+    assert!(response.is_none());
     assert_eq!(notes.response_fields.len(), 3);
 }
 
@@ -205,13 +205,13 @@ fn passed_through_preflights_get_their_headers() {
 fn rules_of_an_endpoint_need_a_block_in_the_service() {
     let mut file = File::new("{}");
     file.endpoint_with(&ENDPOINT, "{}", "/a", Method::GET);
-    assert_eq!(file.mistakes(), 1);
+    assert_eq!(file.config_errors(), 1);
 }
 
 #[test]
 fn a_status_that_is_not_a_success_is_an_error() {
     let mut file = File::new(r#"{"options_success_status": 404}"#);
     file.service(&SERVICE);
-    assert_eq!(file.mistakes(), 1);
+    assert_eq!(file.config_errors(), 1);
     assert_eq!(StatusCode::NO_CONTENT.as_u16(), 204);
 }

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 
 use super::config::{KEYS, TEMPLATE, statuses, type_base};
-use crate::config::{Block, Mistake, Node};
+use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::ext::request_id;
@@ -22,8 +22,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         for (name, template) in templates.members() {
             match statuses(name) {
                 Some(range) => pages.extend(page(&template, cx).map(|page| (range, page))),
-                None => template.mistake_hint(
-                    Mistake::invalid(format!("{name:?} names no error status")),
+                None => template.config_error_hint(
+                    ConfigError::invalid(format!("{name:?} names no error status")),
                     "a status from 400 to 599, \"4xx\", \"5xx\" or \"default\"",
                 ),
             }
@@ -56,8 +56,8 @@ fn page(node: &Node<'_>, cx: &Compile<'_>) -> Option<Page> {
     match Page::new(content_type, &text) {
         Ok(page) => Some(page),
         Err(name) => {
-            node.mistake_hint(
-                Mistake::invalid(format!("{{{name}}} is not a placeholder of error bodies")),
+            node.config_error_hint(
+                ConfigError::invalid(format!("{{{name}}} is not a placeholder of error bodies")),
                 "there are {status}, {title}, {reason}, {detail} and {request_id}",
             );
             None

@@ -23,7 +23,7 @@ fn nothing_is_done_unless_something_is_asked_for() {
             matches!(file.service(&SERVICE), ServicePart::Nothing),
             "{text}"
         );
-        assert_eq!(file.mistakes(), 0, "{text}");
+        assert_eq!(file.config_errors(), 0, "{text}");
     }
     let mut file = File::new(r#"{"format": "problem+json"}"#);
     assert!(matches!(file.service(&SERVICE), ServicePart::Errors(_)));
@@ -42,6 +42,6 @@ fn broken_templates_are_errors_of_the_file() {
     ] {
         let mut file = File::new(&format!(r#"{{"templates": {{{template}}}}}"#));
         file.service(&SERVICE);
-        assert_eq!(file.mistakes(), 1, "{template}");
+        assert_eq!(file.config_errors(), 1, "{template}");
     }
 }

@@ -9,7 +9,7 @@ use super::config::Block;
 use super::entries::Entries;
 use super::key::KeyRules;
 use super::runtime::Cache;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 use crate::ext::request_id::IdHeader;
@@ -63,8 +63,8 @@ fn rules(node: &Node<'_>, block: &Block, cx: &Compile<'_>) -> Option<KeyRules> {
         let at = node.get("ignore_headers").unwrap_or_else(|| node.clone());
         match HeaderName::try_from(name.as_str()) {
             Ok(name) if !block.share_identities && identity().any(|known| known == name) => {
-                at.mistake_hint(
-                    Mistake::invalid(format!("{name:?} tells clients apart")),
+                at.config_error_hint(
+                    ConfigError::invalid(format!("{name:?} tells clients apart")),
                     "\"share_identities\": true gives one client's answer to another",
                 );
                 return None;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Key, Kind, Mistake, Node, key};
+use crate::config::{ConfigError, Key, Kind, Node, key};
 
 pub(super) const KEYS: &[Key] = &[
     key(
@@ -79,7 +79,7 @@ impl Block {
 
 fn lonely<T>(node: &Node<'_>, given: &'static str, missing: &'static str) -> Option<T> {
     node.warn_hint(
-        Mistake::invalid(format!("{given:?} has no effect without {missing:?}")),
+        ConfigError::invalid(format!("{given:?} has no effect without {missing:?}")),
         "write both, or neither",
     );
     None

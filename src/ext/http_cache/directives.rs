@@ -76,8 +76,8 @@ impl Directives {
 
 /// Whether the stored `answer` is fresh for a request with the headers `sent`. `wall` is the time since the Unix
 /// epoch.
-pub fn freshness(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> Freshness {
-    let (asked, given) = (Directives::of(sent), Directives::of(answer));
+pub fn freshness(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> Freshness {
+    let (asked, given) = (Directives::of(sent), Directives::of(response));
     let pragma = !sent.contains_key(CACHE_CONTROL)
         && sent
             .get(PRAGMA)
@@ -91,10 +91,10 @@ pub fn freshness(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> Freshn
     if asked.only_if_cached {
         return Freshness::Fresh;
     }
-    let Some(age) = age(answer, wall) else {
+    let Some(age) = age(response, wall) else {
         return Freshness::Stale;
     };
-    let lifetime = asked.max_age.unwrap_or_else(|| lifetime(answer, &given));
+    let lifetime = asked.max_age.unwrap_or_else(|| lifetime(response, &given));
     let mut age = i128::from(age) + i128::from(asked.min_fresh.unwrap_or(0));
     match asked.max_stale {
         Some(Tolerance::Any) => return Freshness::Fresh,
@@ -109,25 +109,25 @@ pub fn freshness(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> Freshn
 }
 
 /// Whether the stored `answer` may replace the response of an upstream that failed.
-pub fn may_stand_in(sent: &HeaderMap, answer: &HeaderMap, wall: Duration) -> bool {
-    let (asked, given) = (Directives::of(sent), Directives::of(answer));
+pub fn may_stand_in(sent: &HeaderMap, response: &HeaderMap, wall: Duration) -> bool {
+    let (asked, given) = (Directives::of(sent), Directives::of(response));
     match given.stale_if_error.or(asked.stale_if_error) {
         None => false,
         Some(Tolerance::Any) => true,
-        Some(Tolerance::Seconds(seconds)) => age(answer, wall).is_some_and(|age| seconds > age),
+        Some(Tolerance::Seconds(seconds)) => age(response, wall).is_some_and(|age| seconds > age),
     }
 }
 
 /// Seconds since the `Date` of the response. `None` without one. As in KrakenD, `Age` is ignored.
-fn age(answer: &HeaderMap, wall: Duration) -> Option<u64> {
-    let made = date(answer, &DATE)?;
+fn age(response: &HeaderMap, wall: Duration) -> Option<u64> {
+    let made = date(response, &DATE)?;
     Some(wall.as_secs().saturating_sub(made))
 }
 
-fn lifetime(answer: &HeaderMap, given: &Directives) -> u64 {
+fn lifetime(response: &HeaderMap, given: &Directives) -> u64 {
     given.max_age.unwrap_or_else(|| {
-        let expires = date(answer, &EXPIRES).unwrap_or(0);
-        expires.saturating_sub(date(answer, &DATE).unwrap_or(0))
+        let expires = date(response, &EXPIRES).unwrap_or(0);
+        expires.saturating_sub(date(response, &DATE).unwrap_or(0))
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::runtime::flights::{Digest, Flights};
+use crate::runtime::single_flights::{Digest, SingleFlights};
 use crate::runtime::step::CacheKey;
 use crate::upstream::Incoming;
 
@@ -27,7 +27,7 @@ pub type Varied = Box<[(HeaderName, Digest)]>;
 /// A stored response.
 #[derive(Debug)]
 pub struct Entry {
-    pub answer: Incoming,
+    pub response: Incoming,
     pub varied: Varied,
     /// Whether clients that sent credentials may receive it.
     pub public: bool,
@@ -42,7 +42,7 @@ pub struct Entries {
     overhead: (usize, usize),
     table: Mutex<Table>,
     /// The calls in progress that fill the store.
-    pub flights: Flights,
+    pub single_flights: SingleFlights,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Entries {
             max_items,
             overhead: (0, 0),
             table: Mutex::default(),
-            flights: Flights::default(),
+            single_flights: SingleFlights::default(),
         }
     }
 
@@ -104,7 +104,7 @@ impl Entries {
     /// A copy is stored, because the headers and the body of a response may be small parts of large buffers.
     pub fn put(&self, key: &CacheKey, entry: Entry) {
         let (per_entry, per_field) = self.overhead;
-        let fields = entry.answer.headers.len() + entry.varied.len();
+        let fields = entry.response.headers.len() + entry.varied.len();
         let bytes = per_entry + per_field * fields + size(key, &entry);
         let fits = bytes <= self.max_bytes && self.max_items > 0;
         let entry = fits.then(|| copied(entry));
@@ -166,18 +166,18 @@ impl Table {
 }
 
 fn size(key: &CacheKey, entry: &Entry) -> usize {
-    let fields = entry.answer.headers.iter();
+    let fields = entry.response.headers.iter();
     let fields = fields.map(|(name, value)| name.as_str().len() + ": \r\n".len() + value.len());
     let varied = entry.varied.iter();
     let varied = varied.map(|(name, digest)| name.as_str().len() + digest.len());
-    key.url_bytes + fields.sum::<usize>() + varied.sum::<usize>() + entry.answer.body.len()
+    key.url_bytes + fields.sum::<usize>() + varied.sum::<usize>() + entry.response.body.len()
 }
 
 /// A copy of the entry in its own memory.
 fn copied(mut entry: Entry) -> Entry {
-    entry.answer.body = Bytes::copy_from_slice(&entry.answer.body);
-    let mut headers = HeaderMap::with_capacity(entry.answer.headers.len());
-    for (name, value) in &entry.answer.headers {
+    entry.response.body = Bytes::copy_from_slice(&entry.response.body);
+    let mut headers = HeaderMap::with_capacity(entry.response.headers.len());
+    for (name, value) in &entry.response.headers {
         // Valid, because it is a copy of a valid one.
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(name.as_str().as_bytes()),
@@ -186,6 +186,6 @@ fn copied(mut entry: Entry) -> Entry {
             headers.append(name, value);
         }
     }
-    entry.answer.headers = headers;
+    entry.response.headers = headers;
     entry
 }

@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, FORWARDED, IF_MODIFIED_SINCE, IF_NONE_MATCH, P
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::runtime::flights::Digest;
+use crate::runtime::single_flights::Digest;
 use crate::upstream::Outgoing;
 
 /// Headers that are never part of a key: those that the cache itself evaluates, and those that identify a request,

@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use super::directives::{Directives, Freshness, freshness, may_stand_in};
 use super::entries::{Entries, Entry, Varied};
 use super::key::{KeyRules, digest_of};
-use crate::runtime::answer::Fields;
 use crate::runtime::clock::Clock;
-use crate::runtime::flights::Flights;
+use crate::runtime::response::Fields;
+use crate::runtime::single_flights::SingleFlights;
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::upstream::{Incoming, Outgoing};
 
@@ -68,55 +68,60 @@ impl ResponseCache for Cache {
         let Some(entry) = self.find(key, sent) else {
             let asked = Directives::of(sent);
             return if asked.only_if_cached {
-                Lookup::Refused
+                Lookup::Rejected
             } else if asked.no_store {
                 Lookup::Bypass
             } else {
                 Lookup::Miss
             };
         };
-        match freshness(sent, &entry.answer.headers, self.clock.wall()) {
-            Freshness::Fresh => Lookup::Fresh(entry.answer.clone()),
+        match freshness(sent, &entry.response.headers, self.clock.wall()) {
+            Freshness::Fresh => Lookup::Fresh(entry.response.clone()),
             Freshness::Bypass => Lookup::Bypass,
-            Freshness::Stale => Lookup::Stale(conditions(sent, &entry.answer.headers)),
+            Freshness::Stale => Lookup::Stale(conditions(sent, &entry.response.headers)),
         }
     }
 
-    fn store(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming) {
-        let (asked, given) = (Directives::of(sent), Directives::of(&answer.headers));
-        let personal = carries_credentials(sent) || answer.headers.contains_key(SET_COOKIE);
+    fn store(&self, key: &CacheKey, sent: &HeaderMap, response: &Incoming) {
+        let (asked, given) = (Directives::of(sent), Directives::of(&response.headers));
+        let personal = carries_credentials(sent) || response.headers.contains_key(SET_COOKIE);
         // As in KrakenD, `private` alone does not prevent sharing: it only cancels a `public`.
         let public = given.public && !given.private;
-        let varied = varied(sent, &answer.headers);
-        let refused = asked.no_store
+        let varied = varied(sent, &response.headers);
+        let rejected = asked.no_store
             || given.no_store
             || (personal && !public)
-            || answer.status == StatusCode::PARTIAL_CONTENT
-            || answer.status == StatusCode::NOT_MODIFIED
+            || response.status == StatusCode::PARTIAL_CONTENT
+            || response.status == StatusCode::NOT_MODIFIED
             // The next client may not accept the coding.
-            || answer.headers.contains_key(CONTENT_ENCODING);
-        let Some(varied) = varied.filter(|_| !refused) else {
+            || response.headers.contains_key(CONTENT_ENCODING);
+        let Some(varied) = varied.filter(|_| !rejected) else {
             self.entries.remove(&key.digest);
             return;
         };
-        let mut answer = answer.clone();
-        strip(&mut answer.headers);
+        let mut response = response.clone();
+        strip(&mut response.headers);
         // A cookie is only for the client that it was sent to, whatever the other headers say (RFC 9111 §7.3).
-        answer.headers.remove(SET_COOKIE);
+        response.headers.remove(SET_COOKIE);
         let entry = Entry {
-            answer,
+            response,
             varied,
             public,
         };
         self.entries.put(key, entry);
     }
 
-    fn revalidated(&self, key: &CacheKey, sent: &HeaderMap, answer: &Incoming) -> Option<Incoming> {
+    fn revalidated(
+        &self,
+        key: &CacheKey,
+        sent: &HeaderMap,
+        response: &Incoming,
+    ) -> Option<Incoming> {
         let entry = self.find(key, sent)?;
-        let mut updated = entry.answer.clone();
-        for name in answer.headers.keys().filter(|name| !is_of_one_hop(name)) {
+        let mut updated = entry.response.clone();
+        for name in response.headers.keys().filter(|name| !is_of_one_hop(name)) {
             updated.headers.remove(name);
-            for value in answer.headers.get_all(name) {
+            for value in response.headers.get_all(name) {
                 updated.headers.append(name, value.clone());
             }
         }
@@ -126,14 +131,15 @@ impl ResponseCache for Cache {
 
     fn on_error(&self, key: &CacheKey, sent: &HeaderMap) -> Option<Incoming> {
         let entry = self.find(key, sent).filter(|_| key.is_get)?;
-        may_stand_in(sent, &entry.answer.headers, self.clock.wall()).then(|| entry.answer.clone())
+        may_stand_in(sent, &entry.response.headers, self.clock.wall())
+            .then(|| entry.response.clone())
     }
 
-    fn flights(&self) -> &Flights {
-        &self.entries.flights
+    fn single_flights(&self) -> &SingleFlights {
+        &self.entries.single_flights
     }
 
-    fn patience(&self, remaining: Duration) -> Duration {
+    fn timeout(&self, remaining: Duration) -> Duration {
         self.max_wait.unwrap_or(remaining / 2).min(remaining)
     }
 }
@@ -165,9 +171,9 @@ fn conditions(sent: &HeaderMap, stored: &HeaderMap) -> Fields {
 }
 
 /// The headers that the response depends on. `None` if it depends on everything (`Vary: *`).
-fn varied(sent: &HeaderMap, answer: &HeaderMap) -> Option<Varied> {
+fn varied(sent: &HeaderMap, response: &HeaderMap) -> Option<Varied> {
     let mut varied = Vec::new();
-    for line in answer.get_all(VARY) {
+    for line in response.get_all(VARY) {
         for name in line.to_str().ok()?.split(',').map(str::trim) {
             if name.is_empty() {
                 continue;

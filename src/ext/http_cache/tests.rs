@@ -70,19 +70,19 @@ impl Cache {
     fn found(&self, out: &Outgoing) -> Option<String> {
         let key = self.key(ORIGIN, out)?;
         match self.lookup(&key, &out.headers) {
-            Lookup::Fresh(answer) => Some(String::from_utf8(answer.body.to_vec()).unwrap()),
+            Lookup::Fresh(response) => Some(String::from_utf8(response.body.to_vec()).unwrap()),
             _ => None,
         }
     }
 
-    fn keep(&self, out: &Outgoing, answer: &Incoming) {
+    fn keep(&self, out: &Outgoing, response: &Incoming) {
         let key = self.key(ORIGIN, out).unwrap();
-        self.store(&key, &out.headers, answer);
+        self.store(&key, &out.headers, response);
     }
 }
 
 impl Bench {
-    fn answer(&self, body: &'static str, pairs: &[(&str, &str)]) -> Incoming {
+    fn response(&self, body: &'static str, pairs: &[(&str, &str)]) -> Incoming {
         let mut headers = headers(pairs);
         if !headers.contains_key("date") {
             let date = httpdate::fmt_http_date(UNIX_EPOCH + self.clock.wall());
@@ -97,8 +97,8 @@ impl Bench {
     }
 
     fn put(&self, sent: &[(&str, &str)], body: &'static str, pairs: &[(&str, &str)]) {
-        let answer = self.answer(body, pairs);
-        self.cache.keep(&call(Method::GET, "/u", sent), &answer);
+        let response = self.response(body, pairs);
+        self.cache.keep(&call(Method::GET, "/u", sent), &response);
     }
 
     /// The stored body, or a word for the reason why there is none.
@@ -108,7 +108,7 @@ impl Bench {
             return "no key".to_owned();
         };
         match self.cache.lookup(&key, &out.headers) {
-            Lookup::Fresh(answer) => String::from_utf8(answer.body.to_vec()).unwrap(),
+            Lookup::Fresh(response) => String::from_utf8(response.body.to_vec()).unwrap(),
             Lookup::Stale(fields) => format!(
                 "stale {}",
                 fields
@@ -119,7 +119,7 @@ impl Bench {
             ),
             Lookup::Miss => "miss".to_owned(),
             Lookup::Bypass => "bypass".to_owned(),
-            Lookup::Refused => "refused".to_owned(),
+            Lookup::Rejected => "refused".to_owned(),
         }
     }
 }
@@ -186,7 +186,7 @@ fn a_stale_response_with_validators_is_revalidated() {
     assert_eq!(bench.get(&[("if-none-match", "\"v0\"")]), "stale ");
     let not_modified = Incoming {
         status: StatusCode::NOT_MODIFIED,
-        ..bench.answer("", &[("cache-control", "max-age=9"), ("x-new", "1")])
+        ..bench.response("", &[("cache-control", "max-age=9"), ("x-new", "1")])
     };
     let updated = bench
         .cache
@@ -314,8 +314,8 @@ fn the_body_and_the_origin_are_part_of_the_key() {
         body: Bytes::from_static(body.as_bytes()),
         ..call(Method::GET, "/u", &[])
     };
-    let answer = bench.answer("for a", A_MINUTE);
-    bench.cache.keep(&with_body("a"), &answer);
+    let response = bench.response("for a", A_MINUTE);
+    bench.cache.keep(&with_body("a"), &response);
     assert_eq!(bench.cache.found(&with_body("a")).as_deref(), Some("for a"));
     assert_eq!(bench.cache.found(&with_body("b")), None);
     assert_eq!(bench.cache.found(&with_body("")), None);

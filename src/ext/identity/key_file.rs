@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::config::{Block, Mistake, Node};
+use crate::config::{Block, ConfigError, Node};
 use crate::ext::context::Compile;
 use crate::jose::sealed::{self, Keeper, KeeperError, SealedError};
 use crate::upstream::keys::{SealedFile, read_key_file};
@@ -68,13 +68,13 @@ fn keeper(at: &Node<'_>, url: &str) -> Option<Keeper> {
         Ok(keeper) => return Some(keeper),
         Err(error) => error,
     };
-    let mistake = Mistake::invalid(format!("{}: {error}", shown(at, url)));
+    let config_error = ConfigError::invalid(format!("{}: {error}", shown(at, url)));
     match error {
-        KeeperError::Cloud(_) => at.mistake_hint(
-            mistake,
+        KeeperError::Cloud(_) => at.config_error_hint(
+            config_error,
             "seal the passphrase anew, with a key of Vault's transit engine or one of your own",
         ),
-        _ => at.mistake(mistake),
+        _ => at.config_error(config_error),
     }
     None
 }
@@ -101,8 +101,8 @@ fn cypher_key<T>(
         (Ok(opened), _) => Some(opened),
         (Err(error), at) => {
             let at = at.unwrap_or_else(|| block.node().clone());
-            at.mistake_hint(
-                Mistake::invalid(error.to_string()),
+            at.config_error_hint(
+                ConfigError::invalid(error.to_string()),
                 "standard base64, with padding, of the bytes that the keeper answered when it sealed the passphrase",
             );
             None
@@ -131,7 +131,7 @@ fn encrypted(block: &Block<'_>, path: &Path) -> Option<Bytes> {
 fn unusable(block: &Block<'_>, path: &Path, reason: impl ToString) {
     let at = block.get("jwk_local_path");
     at.unwrap_or_else(|| block.node().clone())
-        .mistake(Mistake::File {
+        .config_error(ConfigError::File {
             path: path.display().to_string(),
             reason: reason.to_string(),
         });
@@ -169,8 +169,8 @@ fn vault(at: &Node<'_>, plain: bool, cx: &Compile<'_>) -> Option<VaultServer> {
         }
     };
     if server.is_exposed() && !plain {
-        at.mistake_hint(
-            Mistake::invalid(format!(
+        at.config_error_hint(
+            ConfigError::invalid(format!(
                 "{url_name} is http:// and not on this machine: others could read the token and the passphrase"
             )),
             "an https:// URL, or \"disable_jwk_security\": true in a network that you trust",
@@ -181,8 +181,9 @@ fn vault(at: &Node<'_>, plain: bool, cx: &Compile<'_>) -> Option<VaultServer> {
 }
 
 fn unset(at: &Node<'_>, [name, _]: [&str; 2], hint: &'static str) {
-    let mistake = format!("hashivault:// needs the environment variable {name}, which is not set");
-    at.mistake_hint(Mistake::invalid(mistake), hint);
+    let config_error =
+        format!("hashivault:// needs the environment variable {name}, which is not set");
+    at.config_error_hint(ConfigError::invalid(config_error), hint);
 }
 
 fn first<'e>(names: [&'static str; 2], cx: &Compile<'e>) -> Option<(&'static str, &'e str)> {
@@ -230,7 +231,7 @@ mod tests {
         let mut file = File::in_environment(&text, variables);
         let block = file.node().block(KEYS).unwrap();
         let made = KeyFile::read(&block, path.to_path_buf(), file.compile());
-        (made, file.mistakes(), file.findings())
+        (made, file.config_errors(), file.findings())
     }
 
     fn ciphertext() -> String {
@@ -260,9 +261,9 @@ mod tests {
             Some(KeyFile::Opened(document)) => assert_eq!(document, SET),
             other => panic!("{other:?}: {findings}"),
         }
-        let (made, mistakes, findings) = read(&members, &seal(b"cow", SET.as_bytes()), []);
+        let (made, config_errors, findings) = read(&members, &seal(b"cow", SET.as_bytes()), []);
         assert!(made.is_none());
-        assert_eq!(mistakes, 1, "{findings}");
+        assert_eq!(config_errors, 1, "{findings}");
         assert!(findings.contains("/jwk_local_path"), "{findings}");
 
         let (made, _, findings) = read(&vault("hashivault://gate"), &seal(b"x", b""), VARIABLES);
@@ -318,9 +319,9 @@ mod tests {
                 "Missing(\"cypher_key\")",
             ),
         ] {
-            let (made, mistakes, findings) = read(&members, &file, VARIABLES);
+            let (made, config_errors, findings) = read(&members, &file, VARIABLES);
             assert!(made.is_none(), "{members}");
-            assert_eq!(mistakes, 1, "{members}: {findings}");
+            assert_eq!(config_errors, 1, "{members}: {findings}");
             assert!(findings.contains(pointer), "{members}: {findings}");
             assert!(findings.contains(words), "{members}: {findings}");
         }
@@ -328,9 +329,9 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_encrypted_is_found_before_vault_is_called() {
-        let (made, mistakes, findings) = read(&vault("hashivault://k"), b"{}", VARIABLES);
+        let (made, config_errors, findings) = read(&vault("hashivault://k"), b"{}", VARIABLES);
         assert!(made.is_none());
-        assert_eq!(mistakes, 1, "{findings}");
+        assert_eq!(config_errors, 1, "{findings}");
         assert!(findings.contains("/jwk_local_path"), "{findings}");
     }
 
@@ -366,9 +367,9 @@ mod tests {
                 "others could read",
             ),
         ] {
-            let (made, mistakes, findings) = read(&vault("hashivault://k"), &file, variables);
+            let (made, config_errors, findings) = read(&vault("hashivault://k"), &file, variables);
             assert!(made.is_none(), "{words}");
-            assert_eq!(mistakes, count, "{findings}");
+            assert_eq!(config_errors, count, "{findings}");
             assert!(findings.contains(words), "{findings}");
             assert!(!findings.contains("hunter2"), "{findings}");
         }

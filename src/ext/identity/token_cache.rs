@@ -75,7 +75,7 @@ mod tests {
     fn bounds(block: &str) -> CacheLimits {
         let mut file = File::new(block);
         file.service(&TOKEN_CACHE);
-        assert_eq!(file.mistakes(), 0, "{block}");
+        assert_eq!(file.config_errors(), 0, "{block}");
         file.left::<Bounds>().unwrap().0
     }
 
@@ -96,6 +96,6 @@ mod tests {
     fn a_negative_limit_is_an_error() {
         let mut file = File::new(r#"{"entries": -1}"#);
         file.service(&TOKEN_CACHE);
-        assert_eq!(file.mistakes(), 1);
+        assert_eq!(file.config_errors(), 1);
     }
 }

@@ -11,7 +11,7 @@ use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 
 use super::config::KEYS;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
@@ -54,7 +54,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     }
     let Some(stats) = cx.left::<Stats>() else {
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "without \"telemetry/metrics\" there is nothing to push",
         ));
         return ServicePart::Nothing;
@@ -151,8 +151,8 @@ async fn write(push: &Push, lines: Bytes) -> Result<(), String> {
         LIMIT,
     );
     match call.await {
-        Ok(answer) if answer.status.is_success() => Ok(()),
-        Ok(answer) => Err(format!("status {}", answer.status.as_u16())),
+        Ok(response) if response.status.is_success() => Ok(()),
+        Ok(response) => Err(format!("status {}", response.status.as_u16())),
         Err(error) => Err(error.to_string()),
     }
 }

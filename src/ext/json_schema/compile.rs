@@ -2,7 +2,7 @@
 
 use super::runtime::BodyCheck;
 use super::schema::Schema;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{Compile, EndpointSite};
 use crate::ext::extension::EndpointPart;
 
@@ -21,10 +21,10 @@ pub(super) fn endpoint(
             }
         }
         Err(error) => {
-            let mistake = Mistake::invalid(error.to_string());
+            let config_error = ConfigError::invalid(error.to_string());
             match error.hint() {
-                Some(hint) => node.mistake_hint(mistake, hint),
-                None => node.mistake(mistake),
+                Some(hint) => node.config_error_hint(config_error, hint),
+                None => node.config_error(config_error),
             }
             EndpointPart::Nothing
         }

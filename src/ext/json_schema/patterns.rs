@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Map, Value};
 
 use crate::config::path::token;
-use crate::config::re2::{Refused, Use, translate};
+use crate::config::re2::{Rejected, Use, translate};
 
 /// Keywords whose members are schemas with arbitrary names.
 const MAPS: [&str; 6] = [
@@ -28,10 +28,10 @@ pub(super) struct Patterns(Arc<Mutex<HashMap<String, String>>>);
 
 /// An expression that RE2 rejects, and its location.
 #[derive(Debug, thiserror::Error)]
-#[error("{place}: {refused}")]
+#[error("{place}: {rejected}")]
 pub(super) struct BadPattern {
     place: String,
-    refused: Refused,
+    rejected: Rejected,
 }
 
 impl Patterns {
@@ -55,9 +55,9 @@ impl Patterns {
     }
 
     fn one(&self, pattern: &str, at: &str) -> Result<String, BadPattern> {
-        let translated = translate(pattern, Use::Text).map_err(|refused| BadPattern {
+        let translated = translate(pattern, Use::Text).map_err(|rejected| BadPattern {
             place: at.to_owned(),
-            refused,
+            rejected,
         })?;
         self.known()
             .entry(translated.clone())

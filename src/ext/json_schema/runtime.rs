@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 
-use super::schema::{Refusal, Schema};
+use super::schema::{Rejection, Schema};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::heavy::{Heavy, aside};
 use crate::runtime::json::{self, Depth};
@@ -23,16 +23,16 @@ pub(super) struct BodyCheck {
 impl BodyCheck {
     fn check(&self, body: &Bytes, deadline: Instant) -> Result<(), Failure> {
         if body.is_empty() {
-            return Err(refused("could not validate an empty body"));
+            return Err(rejected("could not validate an empty body"));
         }
         let _held = json::charge(body).map_err(|_| Failure::full())?;
-        let value = aside(body.len(), || read(body)).map_err(refused)?;
+        let value = aside(body.len(), || read(body)).map_err(rejected)?;
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),
-            Err(Refusal::Unfit(lines)) => Err(refused(lines)),
-            Err(Refusal::Costly) => Err(refused("validating the body takes too much work")),
-            Err(Refusal::Cut(cut)) => Err(cut.into()),
-            Err(Refusal::GaveUp) => Err(Failure::new(
+            Err(Rejection::Unfit(lines)) => Err(rejected(lines)),
+            Err(Rejection::Costly) => Err(rejected("validating the body takes too much work")),
+            Err(Rejection::Cut(cut)) => Err(cut.into()),
+            Err(Rejection::GaveUp) => Err(Failure::new(
                 Kind::Request,
                 "the body could not be validated",
             )),
@@ -40,7 +40,7 @@ impl BodyCheck {
     }
 }
 
-fn refused(text: impl Into<Cow<'static, str>>) -> Failure {
+fn rejected(text: impl Into<Cow<'static, str>>) -> Failure {
     Failure {
         status: StatusCode::BAD_REQUEST,
         ..Failure::new(Kind::Request, text)

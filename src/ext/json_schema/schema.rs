@@ -96,7 +96,7 @@ impl SchemaError {
 
 /// Why a body is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Rejection {
     /// It does not match. One line for each failure.
     Unfit(String),
     /// The validator failed, which says nothing about the body.
@@ -160,7 +160,7 @@ impl Schema {
         mut body: Value,
         length: usize,
         heavy: Heavy,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         if self.whole_numbers {
             make_whole(&mut body);
         }
@@ -169,10 +169,10 @@ impl Schema {
         let verdict = metered(steps, &mut heavy, || self.validator.is_valid(Seen(&body)));
         match verdict {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Refusal::Unfit(self.told(&body, length, heavy))),
-            Err(Stopped::Spent) => Err(Refusal::Costly),
-            Err(Stopped::Cut(cut)) => Err(Refusal::Cut(cut)),
-            Err(Stopped::Broken) => Err(Refusal::GaveUp),
+            Ok(false) => Err(Rejection::Unfit(self.told(&body, length, heavy))),
+            Err(Stopped::Spent) => Err(Rejection::Costly),
+            Err(Stopped::Cut(cut)) => Err(Rejection::Cut(cut)),
+            Err(Stopped::Broken) => Err(Rejection::GaveUp),
         }
     }
 

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::ENDPOINT;
-use super::schema::{Refusal, Schema, SchemaError};
+use super::schema::{Rejection, Schema, SchemaError};
 use crate::ext::extension::EndpointPart;
 use crate::ext::testing::{File, pipe_request};
 use crate::runtime::heavy::{Cut, Heavy};
@@ -23,8 +23,8 @@ fn schema(schema: &Value) -> Schema {
 fn said(by: &Value, body: &Value) -> String {
     match schema(by).check(body.clone(), body.to_string().len(), soon()) {
         Ok(()) => String::new(),
-        Err(Refusal::Unfit(lines)) => lines,
-        Err(refusal) => panic!("{by}: {refusal:?}"),
+        Err(Rejection::Unfit(lines)) => lines,
+        Err(rejection) => panic!("{by}: {rejection:?}"),
     }
 }
 
@@ -172,7 +172,7 @@ fn an_invalid_schema_stops_the_start() {
         let mut file = File::new(block);
         let part = file.endpoint(&ENDPOINT, "/e");
         assert!(matches!(part, EndpointPart::Nothing), "{block}");
-        assert_eq!(file.mistakes(), 1, "{block}: {}", file.findings());
+        assert_eq!(file.config_errors(), 1, "{block}: {}", file.findings());
         assert!(
             file.findings().contains(words),
             "{block}: {}",
@@ -225,7 +225,7 @@ fn recursive_schemas_and_huge_bodies_are_limited() {
     ] {
         let deep = (0..120).fold(json!(1), |inner, _| json!([inner]));
         let verdict = schema(&by).check(deep, 1 << 20, soon());
-        assert_ne!(verdict, Err(Refusal::GaveUp), "{by}");
+        assert_ne!(verdict, Err(Rejection::GaveUp), "{by}");
     }
     let by = json!({"properties": {"t": {"$ref": "#"}}, "required": ["v"], "minProperties": 2, "allOf": [{"maxProperties": 0}]});
     let deep = (0..120).fold(json!({}), |inner, _| json!({"t": inner}));
@@ -236,7 +236,7 @@ fn recursive_schemas_and_huge_bodies_are_limited() {
     let by = json!({"items": {"properties": {"a": {"type": "number"}}}});
     assert_eq!(
         schema(&by).check(large.clone(), 1 << 20, soon()),
-        Err(Refusal::Unfit(
+        Err(Rejection::Unfit(
             "- at '/0/a': got string, want number".to_owned()
         ))
     );
@@ -276,9 +276,9 @@ fn no_body_makes_validation_exponential() {
         let deep = (0..40).fold(wrong, |inner, _| json!({"op": "or", "args": [inner]}));
         let length = deep.to_string().len();
         let started = Instant::now();
-        let refusal = schema(&by).check(deep, length, soon()).err();
-        let Some(Refusal::Unfit(_) | Refusal::Costly) = refusal else {
-            panic!("{by}: {refusal:?}");
+        let rejection = schema(&by).check(deep, length, soon()).err();
+        let Some(Rejection::Unfit(_) | Rejection::Costly) = rejection else {
+            panic!("{by}: {rejection:?}");
         };
         assert!(started.elapsed() < Duration::from_secs(20), "{by}");
     }
@@ -307,7 +307,7 @@ fn validation_ends_at_the_deadline() {
     let late = Heavy::until(Instant::now());
     assert_eq!(
         schema(&by).check(many, 1 << 20, late),
-        Err(Refusal::Cut(Cut::Deadline))
+        Err(Rejection::Cut(Cut::Deadline))
     );
 }
 
@@ -345,8 +345,8 @@ async fn a_body_is_one_json_value() {
         ),
     ] {
         let mut request = pipe_request(Bytes::copy_from_slice(body));
-        let refused = pipes[0].before(&mut request).await.err();
-        let text = refused.map(|failure| {
+        let rejected = pipes[0].before(&mut request).await.err();
+        let text = rejected.map(|failure| {
             assert_eq!(failure.status, StatusCode::BAD_REQUEST);
             failure.to_string()
         });

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::config::{Access, Logging};
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::telemetry::access::{self, AccessFormat, Destination, Pattern, Query};
@@ -28,7 +28,7 @@ pub(super) fn logging(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let Some(level) = Level::parse(level) else {
         let at = node.get("level").unwrap_or_else(|| node.clone());
         at.warn_hint(
-            Mistake::invalid("logger: invalid log level"),
+            ConfigError::invalid("logger: invalid log level"),
             "DEBUG, INFO, WARNING, ERROR or CRITICAL; until then everything is logged to stdout",
         );
         return ServicePart::Nothing;
@@ -69,7 +69,7 @@ fn access_pattern(node: &Node<'_>, block: &Logging, cx: &mut Compile<'_>) {
             let at = node
                 .get("access_log_format")
                 .unwrap_or_else(|| node.clone());
-            at.warn(Mistake::NotOneOf {
+            at.warn(ConfigError::NotOneOf {
                 found: name.clone(),
                 allowed: "default, httpdCommon, httpdCombined, json, custom".to_owned(),
             });
@@ -80,7 +80,7 @@ fn access_pattern(node: &Node<'_>, block: &Logging, cx: &mut Compile<'_>) {
 pub(super) fn logstash(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let (Some(settings), Some(prefix)) = (cx.left::<logger::Settings>(), cx.left::<Prefix>())
     else {
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "without \"telemetry/logging\" this has no effect",
         ));
         return ServicePart::Nothing;
@@ -103,7 +103,7 @@ pub(super) fn access(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     let sample = block.sample.unwrap_or(1.0);
     if !(0.0..=1.0).contains(&sample) {
         let at = node.get("sample").unwrap_or_else(|| node.clone());
-        at.mistake(Mistake::OutOfRange {
+        at.config_error(ConfigError::OutOfRange {
             found: sample.to_string(),
             range: "0 to 1".to_owned(),
         });
@@ -149,7 +149,7 @@ fn fields(node: &Node<'_>) -> Box<[&'static str]> {
     let known = |name: &String| {
         let found = access::FIELDS.iter().find(|known| *known == name).copied();
         if found.is_none() {
-            list.mistake(Mistake::NotOneOf {
+            list.config_error(ConfigError::NotOneOf {
                 found: name.clone(),
                 allowed: access::FIELDS.join(", "),
             });
@@ -212,7 +212,7 @@ fn format(node: &Node<'_>, block: &Logging) -> Format {
         },
         Some(other) => {
             let at = node.get("format").unwrap_or_else(|| node.clone());
-            at.warn(Mistake::NotOneOf {
+            at.warn(ConfigError::NotOneOf {
                 found: other.to_owned(),
                 allowed: "default, logstash, custom".to_owned(),
             });
@@ -226,7 +226,7 @@ fn syslog(node: &Node<'_>, block: &Logging) -> SyslogSettings {
     let parsed = Facility::parse(facility);
     if parsed.is_none() {
         let at = node.get("syslog_facility").unwrap_or_else(|| node.clone());
-        at.warn(Mistake::NotOneOf {
+        at.warn(ConfigError::NotOneOf {
             found: facility.to_owned(),
             allowed: "local0 to local7".to_owned(),
         });

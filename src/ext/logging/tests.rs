@@ -8,7 +8,7 @@ use crate::telemetry::syslog::Facility;
 fn settings(block: &str) -> Option<Settings> {
     let mut file = File::new(block);
     file.service(&SERVICE);
-    assert_eq!(file.mistakes(), 0);
+    assert_eq!(file.config_errors(), 0);
     file.left::<Settings>()
         .map(|settings| Settings::clone(&settings))
 }
@@ -58,7 +58,7 @@ fn formats_are_selected_by_name_and_an_invalid_template_is_an_error() {
     assert!(matches!(settings(block).unwrap().format, Format::Custom(_)));
     let mut file = File::new(r#"{"level": "INFO", "format": "custom", "custom_format": "%{x}"}"#);
     file.service(&SERVICE);
-    assert_eq!(file.mistakes(), 1);
+    assert_eq!(file.config_errors(), 1);
 }
 
 #[test]
@@ -93,5 +93,5 @@ fn the_access_log_may_be_json_in_a_file() {
     );
     let mut bad = File::new(r#"{"sample": 2}"#);
     bad.service(&ACCESS);
-    assert_eq!(bad.mistakes(), 1);
+    assert_eq!(bad.config_errors(), 1);
 }

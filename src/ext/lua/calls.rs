@@ -10,7 +10,7 @@ use super::headers::{Spelling, field_name, field_value, first, values};
 use super::library::text;
 use super::objects::list;
 use super::run::{Run, add_field, field_bytes, run};
-use crate::upstream::SideAnswer;
+use crate::upstream::SideResponse;
 
 /// A call that a script waits for.
 #[derive(Debug)]
@@ -23,25 +23,25 @@ pub(super) struct HttpCall {
 
 /// The response, with its complete body.
 #[derive(Debug)]
-pub(super) struct HttpAnswer(pub(super) SideAnswer);
+pub(super) struct HttpResponse(pub(super) SideResponse);
 
-impl UserData for HttpAnswer {
-    fn add_methods<M: UserDataMethods<HttpAnswer>>(methods: &mut M) {
-        methods.add_method("statusCode", |_, answer, _: MultiValue| {
-            Ok(answer.0.status.as_u16())
+impl UserData for HttpResponse {
+    fn add_methods<M: UserDataMethods<HttpResponse>>(methods: &mut M) {
+        methods.add_method("statusCode", |_, response, _: MultiValue| {
+            Ok(response.0.status.as_u16())
         });
-        methods.add_method("headers", |lua, answer, args: MultiValue| {
+        methods.add_method("headers", |lua, response, args: MultiValue| {
             let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
-            let value = first(&answer.0.headers, &name, Spelling::Any);
+            let value = first(&response.0.headers, &name, Spelling::Any);
             lua.create_string(value.map(|value| value.as_bytes()).unwrap_or_default())
         });
-        methods.add_method("headerList", |lua, answer, args: MultiValue| {
+        methods.add_method("headerList", |lua, response, args: MultiValue| {
             let name = text(args.front().ok_or_else(super::library::need_arguments)?)?;
-            let values = values(&answer.0.headers, &name, Spelling::Any);
+            let values = values(&response.0.headers, &name, Spelling::Any);
             list(lua, &mut *run(lua)?, values)
         });
-        methods.add_method("body", |lua, answer, _: MultiValue| {
-            lua.create_string(&answer.0.body)
+        methods.add_method("body", |lua, response, _: MultiValue| {
+            lua.create_string(&response.0.body)
         });
         // The body was read to its end, so the connection is already released.
         methods.add_method("close", |_, _, _: MultiValue| Ok(()));
@@ -60,7 +60,7 @@ pub(super) fn halves(lua: &Lua) -> Result<[mlua::Function; 2]> {
     let end = lua.create_function(|lua, _: MultiValue| {
         let answered = run(lua)?.answered.take();
         match answered {
-            Some(Ok(answer)) => lua.create_userdata(answer),
+            Some(Ok(response)) => lua.create_userdata(response),
             Some(Err(text)) => Err(Error::runtime(text)),
             None => Err(Error::runtime("no answer")),
         }

@@ -16,7 +16,7 @@ use super::pipe::LuaPipe;
 use super::pool::Pool;
 use super::script::{Joined, Level, MOST_SOURCE_BYTES, Script, Sources};
 use super::syntax::speaks_of_len;
-use crate::config::{Key, Mistake, Node};
+use crate::config::{ConfigError, Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceTimeout};
 use crate::ext::extension::{BackendPart, EndpointPart, ServicePart};
 use crate::upstream::SideClient;
@@ -86,7 +86,9 @@ fn client_script(node: &Node<'_>, cx: &mut Compile<'_>) -> Option<Arc<Script>> {
     if script.post.is_some() {
         let post = node.get("post").unwrap_or_else(|| node.clone());
         post.warn_hint(
-            Mistake::invalid("\"post\" has no effect here: the script runs before the endpoint"),
+            ConfigError::invalid(
+                "\"post\" has no effect here: the script runs before the endpoint",
+            ),
             "\"modifier/lua-proxy\" has a script for the answer",
         );
     }
@@ -100,7 +102,7 @@ fn script(
     level: Level,
     cx: &mut Compile<'_>,
 ) -> Option<Arc<Script>> {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let block = Block::read(node, keys)?;
     let pool = pool(node, cx)?;
     let interpreter = match pool.take() {
@@ -117,11 +119,11 @@ fn script(
     }
     let files = files(&block, &interpreter, cx);
     pool.give_back(interpreter, false);
-    if cx.report.mistakes() != before {
+    if cx.report.config_errors() != before {
         return None;
     }
     if block.pre.is_none() && block.post.is_none() && block.sources.is_empty() && !block.skip_next {
-        node.warn(Mistake::invalid("there is no script here"));
+        node.warn(ConfigError::invalid("there is no script here"));
         return None;
     }
     let texts = || {
@@ -184,18 +186,18 @@ fn files(
     cx: &Compile<'_>,
 ) -> Vec<(Box<str>, String)> {
     let mut files: Vec<(Box<str>, String)> = Vec::new();
-    let mistakes = cx.report.mistakes();
+    let config_errors = cx.report.config_errors();
     for (name, place) in &block.sources {
         match read(&cx.path(name)) {
             Ok(text) => files.push((Box::from(&**name), text)),
-            Err(reason) => place.mistake(Mistake::File {
+            Err(reason) => place.config_error(ConfigError::File {
                 path: format!("open {name}"),
                 reason,
             }),
         }
     }
     checksums(block, &files);
-    if cx.report.mistakes() != mistakes || files.is_empty() {
+    if cx.report.config_errors() != config_errors || files.is_empty() {
         return files;
     }
     // The sources are parsed together, because a local of one file is visible in the next.
@@ -234,7 +236,7 @@ fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
     for (name, wanted) in &block.md5 {
         let place = node.get(name).unwrap_or_else(|| node.clone());
         if !block.sources.iter().any(|(source, _)| source == name) {
-            place.warn(Mistake::invalid(format!(
+            place.warn(ConfigError::invalid(format!(
                 "{name:?} is none of the sources, and is not looked at"
             )));
             continue;
@@ -247,8 +249,8 @@ fn checksums(block: &Block<'_>, files: &[(Box<str>, String)]) {
         }
         let found = hex::encode(Md5::digest(text.as_bytes()));
         if !found.eq_ignore_ascii_case(wanted.trim()) {
-            place.mistake_hint(
-                Mistake::invalid(format!("the MD5 of {name:?} is {found}, not {wanted:?}")),
+            place.config_error_hint(
+                ConfigError::invalid(format!("the MD5 of {name:?} is {found}, not {wanted:?}")),
                 "if the change is wanted, write the new one",
             );
         }

@@ -10,8 +10,8 @@ use super::failure::Stop;
 use super::run::{Changed, ClientView, Fields, Run};
 use super::script::{Part, Script};
 use super::session::Session;
-use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes, Rewritten};
+use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::telemetry::text::printable;
 
@@ -56,27 +56,27 @@ impl LuaEndpoint {
                 apply(*view, notes);
                 Gate::Pass
             }
-            Err(stop) => Gate::Refuse(self.refusal(&stop, notes)),
+            Err(stop) => Gate::Reject(self.rejection(&stop, notes)),
         }
     }
 
     /// The response has no text: a script's message is only logged.
-    fn refusal(&self, stop: &Stop, notes: &mut Notes) -> Answer {
+    fn rejection(&self, stop: &Stop, notes: &mut Notes) -> Response {
         let text = printable(&stop.text()).into_owned();
         log::error!("{} {text}", self.place);
         notes.errors.push(text.into());
-        notes.refused = Some("script");
-        let mut answer = Answer::empty(StatusCode::INTERNAL_SERVER_ERROR);
+        notes.rejected = Some("script");
+        let mut response = Response::empty(StatusCode::INTERNAL_SERVER_ERROR);
         if *stop == Stop::Busy {
-            answer.status = StatusCode::SERVICE_UNAVAILABLE;
+            response.status = StatusCode::SERVICE_UNAVAILABLE;
         }
         if let Stop::Custom(error) = stop {
-            answer.status = error.status.unwrap_or(answer.status);
+            response.status = error.status.unwrap_or(response.status);
             if let Some(value) = &error.content_type {
-                answer = answer.with(CONTENT_TYPE, value.clone());
+                response = response.with(CONTENT_TYPE, value.clone());
             }
         }
-        answer
+        response
     }
 }
 

@@ -11,7 +11,7 @@ use mlua::{
 };
 use tokio::time::Instant;
 
-use super::calls::{HttpAnswer, HttpCall};
+use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop, located};
 use super::library;
 use super::pool::Outside;
@@ -193,7 +193,7 @@ impl Interpreter {
         Ok(())
     }
 
-    async fn fetch(&self, call: HttpCall, deadline: Instant) -> Result<HttpAnswer, String> {
+    async fn fetch(&self, call: HttpCall, deadline: Instant) -> Result<HttpResponse, String> {
         let HttpCall {
             method,
             url,
@@ -202,8 +202,8 @@ impl Interpreter {
         } = call;
         let limit = deadline.saturating_duration_since(Instant::now());
         let calling = self.outside.client.call(method, &url, headers, body, limit);
-        let answer = calling.await.map(HttpAnswer);
-        answer.map_err(|error| error.to_string())
+        let response = calling.await.map(HttpResponse);
+        response.map_err(|error| error.to_string())
     }
 
     /// A part as a function, which is loaded once.

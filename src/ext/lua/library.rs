@@ -22,7 +22,7 @@ pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
     let raw = lua.create_table()?;
     let [table, list, nil] = collections::constructors(lua)?;
     let [client, request, response] = objects::loaders(lua)?;
-    let [call, answer] = calls::halves(lua)?;
+    let [call, http_response] = calls::halves(lua)?;
     for (name, function) in [
         ("new_table", table),
         ("new_list", list),
@@ -31,7 +31,7 @@ pub(super) fn raw(lua: &Lua, outside: &Arc<Outside>) -> Result<Table> {
         ("load_request", request),
         ("load_response", response),
         ("http_call", call),
-        ("http_answer", answer),
+        ("http_answer", http_response),
         ("custom_error", lua.create_function(custom_error)?),
         ("caught", lua.create_function(caught)?),
         ("print", print(lua, Arc::clone(outside))?),

@@ -209,7 +209,7 @@ fn failure(stop: Stop) -> Failure {
         Stop::Deadline => Failure::new(Kind::Deadline, text),
         Stop::Busy => Failure {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            ..Failure::new(Kind::Refused, text)
+            ..Failure::new(Kind::Rejected, text)
         },
         Stop::Error(_) | Stop::Memory => Failure::new(Kind::Script, text),
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use mlua::{AppDataRefMut, Error, Lua};
 
-use super::calls::{HttpAnswer, HttpCall};
+use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop};
 use super::tree::{Id, Tree};
 use crate::runtime::forward::alike;
@@ -28,7 +28,7 @@ pub(super) struct Run {
     pub(super) tree: Tree,
     /// The call of `http_response.new`, and its result.
     pub(super) call: Option<HttpCall>,
-    pub(super) answered: Option<Result<HttpAnswer, String>>,
+    pub(super) answered: Option<Result<HttpResponse, String>>,
     /// Custom errors that the script caught. If it raises one of them again, it is still a custom error.
     pub(super) caught: Vec<CustomError>,
     /// The script must end, whatever it catches.

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::{BACKEND, ENDPOINT, PROXY, SERVICE};
 use crate::ext::extension::{BackendPart, EndpointPart, ServicePart};
 use crate::ext::testing::{File, head};
-use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::json::{Depth, Style, parse, to_bytes};
 use crate::runtime::pipe::{PipeRequest, PipeResponse, PipeStep, Reply, Sight};
 use crate::runtime::request::{Notes, Params};
+use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 
 type Pipe = Box<dyn PipeStep>;
@@ -71,7 +71,7 @@ fn request() -> PipeRequest {
     }
 }
 
-fn answer(json: &str) -> PipeResponse {
+fn response(json: &str) -> PipeResponse {
     let body = Bytes::copy_from_slice(json.as_bytes());
     PipeResponse {
         data: parse(&body, Depth::TopLevel).unwrap(),
@@ -94,7 +94,7 @@ async fn pre(pipe: &dyn PipeStep, request: &mut PipeRequest) -> Result<(), Failu
 async fn post(pipe: &dyn PipeStep, json: &str) -> Result<String, Failure> {
     let mut request = request();
     let passed = pipe.before(&mut request).await?;
-    let mut response = answer(json);
+    let mut response = response(json);
     pipe.after(passed.state, &request, &mut response).await?;
     Ok(written(&response))
 }
@@ -118,13 +118,13 @@ async fn check(
     target: &str,
     headers: &HeaderMap,
     notes: &mut Notes,
-) -> Option<Answer> {
+) -> Option<Response> {
     let head = head(&Method::GET, target, headers);
     let mut gate = step.check(&head, notes);
     loop {
         gate = match gate {
             Gate::Pass => return None,
-            Gate::Refuse(answer) => return Some(answer),
+            Gate::Reject(response) => return Some(response),
             Gate::Wait(mut wait) => {
                 wait.done().await;
                 wait.decide(&head, notes)
@@ -587,8 +587,8 @@ async fn a_body_is_available_to_a_script_that_uses_it() {
     let hidden = endpoint(&code("pre", "local c = ctx.load() c['bo' .. 'dy'](c)"));
     assert!(!hidden.needs_body());
     let mut notes = Notes::default();
-    let answer = check(&*hidden, "/m/7", &HeaderMap::new(), &mut notes).await;
-    assert_eq!(answer.unwrap().status, StatusCode::INTERNAL_SERVER_ERROR);
+    let response = check(&*hidden, "/m/7", &HeaderMap::new(), &mut notes).await;
+    assert_eq!(response.unwrap().status, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(
         notes.errors[0].contains("was not read"),
         "{:?}",
@@ -609,14 +609,17 @@ async fn a_rejection_by_an_endpoint_script_has_no_text() {
     ] {
         let mut notes = Notes::default();
         let step = endpoint(&code("pre", call));
-        let answer = check(&*step, "/m/7", &HeaderMap::new(), &mut notes)
+        let response = check(&*step, "/m/7", &HeaderMap::new(), &mut notes)
             .await
             .unwrap();
-        assert_eq!(answer.status.as_u16(), status);
-        assert!(answer.body.is_empty());
-        let found = answer.fields.iter().find(|(name, _)| *name == CONTENT_TYPE);
+        assert_eq!(response.status.as_u16(), status);
+        assert!(response.body.is_empty());
+        let found = response
+            .fields
+            .iter()
+            .find(|(name, _)| *name == CONTENT_TYPE);
         assert_eq!(found.map(|(_, value)| value.to_str().unwrap()), kind);
-        assert_eq!((notes.refused, notes.errors.len()), (Some("script"), 1));
+        assert_eq!((notes.rejected, notes.errors.len()), (Some("script"), 1));
     }
 }
 
@@ -639,7 +642,7 @@ async fn a_streamed_response_can_be_changed() {
             body: Some(Bytes::from_static(b"old")),
             origin: None,
         }),
-        ..answer("{}")
+        ..response("{}")
     };
     pipe.after(None, &request(), &mut response).await.unwrap();
     let reply = response.reply.unwrap();
@@ -816,12 +819,12 @@ async fn invalid_scripts_stop_the_start() {
         assert!(matches!(file.endpoint(&PROXY, "/m"), EndpointPart::Nothing));
         assert!(matches!(file.service(&SERVICE), ServicePart::Nothing));
         let found = file.findings();
-        assert!(file.mistakes() > 0, "{block}");
+        assert!(file.config_errors() > 0, "{block}");
         assert!(found.contains(place) && found.contains(words), "{found}");
     }
     let mut idle = File::new(r#"{"allow_open_libs": true}"#);
     assert!(matches!(idle.endpoint(&PROXY, "/m"), EndpointPart::Nothing));
-    assert_eq!(idle.mistakes(), 0);
+    assert_eq!(idle.config_errors(), 0);
 }
 
 #[tokio::test]

@@ -106,17 +106,19 @@ impl Change {
     }
 
     /// Changes a response.
-    pub fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
+    pub fn response(&self, request: &PipeRequest, reply: &mut Reply) {
         let headers = &mut reply.headers;
         match self {
-            Change::SetHeader(field, value) => field.set_answer(headers, value.clone()),
-            Change::AddHeader(field, value) => field.add_answer(headers, value.clone()),
+            Change::SetHeader(field, value) => field.set_response(headers, value.clone()),
+            Change::AddHeader(field, value) => field.add_response(headers, value.clone()),
             Change::CopyHeader { from, to } => {
                 let value = headers.get(&from.name).cloned();
-                to.set_answer(headers, value.unwrap_or(EMPTY));
+                to.set_response(headers, value.unwrap_or(EMPTY));
             }
             Change::RemoveHeaders(fields) => {
-                fields.iter().for_each(|field| field.remove_answer(headers));
+                fields
+                    .iter()
+                    .for_each(|field| field.remove_response(headers));
             }
             Change::Cookie(cookie) => cookie.set(headers),
             Change::Stash(name) => {
@@ -124,7 +126,7 @@ impl Change {
                 headers.insert(name, stored.unwrap_or(EMPTY));
             }
             Change::Status(status) => reply.status = *status,
-            Change::Body(body) => body.answer(request, reply),
+            Change::Body(body) => body.response(request, reply),
             // The file was already the response.
             Change::Files(_) => {}
             Change::Id(_) | Change::Query { .. } | Change::Url(_) | Change::Port(_) => {}
@@ -194,7 +196,7 @@ impl Body {
 
     /// Replaces the body by the new one, or by the part of it that the request asked for. A partial response of the
     /// backend is discarded.
-    fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
+    fn response(&self, request: &PipeRequest, reply: &mut Reply) {
         let headers = &mut reply.headers;
         self.describe(headers);
         headers.remove(CONTENT_LENGTH);

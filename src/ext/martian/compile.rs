@@ -7,7 +7,7 @@ use super::modifier::{Modifier, Scope, What};
 use super::runtime::Martian;
 use super::{filter, leaf};
 use crate::config::suggest::nearest;
-use crate::config::{Block, Kind, Mistake, Node, Typing};
+use crate::config::{Block, ConfigError, Kind, Node, Typing};
 use crate::ext::context::{BackendSite, Compile};
 use crate::ext::extension::BackendPart;
 
@@ -16,14 +16,14 @@ pub(super) fn backend(
     _site: &BackendSite<'_>,
     cx: &mut Compile<'_>,
 ) -> BackendPart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     match modifier(node, cx) {
-        Some(root) if cx.report.mistakes() == before => {
+        Some(root) if cx.report.config_errors() == before => {
             BackendPart::OnWire(Box::new(Martian::new(root)))
         }
         _ => {
             node.warn_hint(
-                Mistake::invalid("every call is made without this block, as in KrakenD"),
+                ConfigError::invalid("every call is made without this block, as in KrakenD"),
                 "one broken modifier takes the whole block with it",
             );
             BackendPart::Nothing
@@ -71,15 +71,15 @@ fn only<'a>(node: &Node<'a>) -> Option<(&'a str, Node<'a>)> {
     match (members.next(), members.next()) {
         (Some(only), None) => Some(only),
         (None, _) => {
-            node.mistake_hint(
-                Mistake::invalid("a modifier is missing"),
+            node.config_error_hint(
+                ConfigError::invalid("a modifier is missing"),
                 "{\"header.Modifier\": {\"name\": \"X-Name\", \"value\": \"value\"}}",
             );
             None
         }
         (Some((first, _)), Some((second, _))) => {
-            node.mistake_hint(
-                Mistake::invalid(format!(
+            node.config_error_hint(
+                ConfigError::invalid(format!(
                     "exactly one modifier is expected, but here are {first:?} and {second:?}"
                 )),
                 "{\"fifo.Group\": {\"modifiers\": [ … ]}} runs several",
@@ -90,10 +90,10 @@ fn only<'a>(node: &Node<'a>) -> Option<(&'a str, Node<'a>)> {
 }
 
 fn unknown(node: &Node<'_>, name: &str) {
-    let mistake = Mistake::invalid(format!("unknown modifier: {name}"));
+    let config_error = ConfigError::invalid(format!("unknown modifier: {name}"));
     match nearest(name, KEYS.iter().map(|known| known.name)) {
-        Some(meant) => node.mistake_hint(mistake, format!("did you mean \"{meant}\"?")),
-        None => node.mistake(mistake),
+        Some(meant) => node.config_error_hint(config_error, format!("did you mean \"{meant}\"?")),
+        None => node.config_error(config_error),
     }
 }
 
@@ -108,9 +108,9 @@ fn scope(block: &Block<'_>, name: &str, supported: Scope) -> Option<Scope> {
     for item in node.items() {
         let one = match item.text(Typing::Strict) {
             Some("request") => Scope::REQUEST,
-            Some("response") => Scope::ANSWER,
+            Some("response") => Scope::RESPONSE,
             _ => {
-                item.mistake(Mistake::NotOneOf {
+                item.config_error(ConfigError::NotOneOf {
                     found: item.shown(),
                     allowed: "request, response".to_owned(),
                 });
@@ -119,8 +119,8 @@ fn scope(block: &Block<'_>, name: &str, supported: Scope) -> Option<Scope> {
             }
         };
         if one.and(supported) != one {
-            item.mistake_hint(
-                Mistake::invalid(format!("{name} cannot act on a {}", words(one))),
+            item.config_error_hint(
+                ConfigError::invalid(format!("{name} cannot act on a {}", words(one))),
                 format!("\"scope\": [\"{}\"]", words(supported)),
             );
             usable = false;
@@ -128,7 +128,7 @@ fn scope(block: &Block<'_>, name: &str, supported: Scope) -> Option<Scope> {
         scope = scope.or(one);
     }
     if node.items().is_empty() {
-        node.warn(Mistake::invalid(format!(
+        node.warn(ConfigError::invalid(format!(
             "without a scope, {name} has no effect"
         )));
     }
@@ -137,7 +137,7 @@ fn scope(block: &Block<'_>, name: &str, supported: Scope) -> Option<Scope> {
 
 fn words(scope: Scope) -> &'static str {
     match scope {
-        Scope::ANSWER => "response",
+        Scope::RESPONSE => "response",
         _ => "request",
     }
 }

@@ -71,7 +71,7 @@ impl Condition {
     }
 
     /// Whether it is true for a response to `request`.
-    pub fn of_answer(&self, request: &PipeRequest, headers: &HeaderMap) -> bool {
+    pub fn of_response(&self, request: &PipeRequest, headers: &HeaderMap) -> bool {
         match self {
             Condition::Header { field, value } => {
                 let mut lines = headers.get_all(&field.name).iter();

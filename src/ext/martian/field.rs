@@ -130,7 +130,7 @@ impl Field {
     // Responses.
 
     /// Replaces the values in the response by `value`.
-    pub fn set_answer(&self, headers: &mut HeaderMap, value: HeaderValue) {
+    pub fn set_response(&self, headers: &mut HeaderMap, value: HeaderValue) {
         match self.kind {
             Kind::Plain | Kind::Host => {
                 headers.insert(&self.name, value);
@@ -143,18 +143,18 @@ impl Field {
     }
 
     /// Adds `value` to the response.
-    pub fn add_answer(&self, headers: &mut HeaderMap, value: HeaderValue) {
+    pub fn add_response(&self, headers: &mut HeaderMap, value: HeaderValue) {
         match self.kind {
             Kind::Plain => {
                 headers.append(&self.name, value);
             }
-            _ => self.set_answer(headers, value),
+            _ => self.set_response(headers, value),
         }
     }
 
     /// Removes the header from the response. `Connection` is kept, because the headers that it names must not be
     /// passed on.
-    pub fn remove_answer(&self, headers: &mut HeaderMap) {
+    pub fn remove_response(&self, headers: &mut HeaderMap) {
         if !matches!(self.kind, Kind::Connection | Kind::Coding) {
             headers.remove(&self.name);
         }

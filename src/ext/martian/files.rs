@@ -63,7 +63,7 @@ impl Files {
         let reading = move || read(&root, &file, &request);
         tokio::task::spawn_blocking(reading)
             .await
-            .map_err(|_| Failure::new(Kind::Refused, "a file could not be read"))
+            .map_err(|_| Failure::new(Kind::Rejected, "a file could not be read"))
     }
 }
 

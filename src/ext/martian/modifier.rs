@@ -18,7 +18,7 @@ pub struct Modifier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
     pub request: bool,
-    pub answer: bool,
+    pub response: bool,
 }
 
 /// The kind of a modifier.
@@ -53,28 +53,28 @@ pub struct Sending<'m, 'r> {
 impl Scope {
     pub const BOTH: Scope = Scope {
         request: true,
-        answer: true,
+        response: true,
     };
     pub const REQUEST: Scope = Scope {
         request: true,
-        answer: false,
+        response: false,
     };
-    pub const ANSWER: Scope = Scope {
+    pub const RESPONSE: Scope = Scope {
         request: false,
-        answer: true,
+        response: true,
     };
 
     pub fn and(self, other: Scope) -> Scope {
         Scope {
             request: self.request && other.request,
-            answer: self.answer && other.answer,
+            response: self.response && other.response,
         }
     }
 
     pub fn or(self, other: Scope) -> Scope {
         Scope {
             request: self.request || other.request,
-            answer: self.answer || other.answer,
+            response: self.response || other.response,
         }
     }
 }
@@ -121,28 +121,28 @@ impl Modifier {
     }
 
     /// Changes a response.
-    pub fn answer(&self, request: &PipeRequest, reply: &mut Reply) {
-        if !self.scope.answer {
+    pub fn response(&self, request: &PipeRequest, reply: &mut Reply) {
+        if !self.scope.response {
             return;
         }
         match &self.what {
-            What::Change(change) => change.answer(request, reply),
+            What::Change(change) => change.response(request, reply),
             What::Filter {
                 condition,
                 then,
                 otherwise,
             } => {
-                if condition.of_answer(request, &reply.headers) {
-                    then.answer(request, reply)
+                if condition.of_response(request, &reply.headers) {
+                    then.response(request, reply)
                 } else {
                     if let Some(modifier) = otherwise {
-                        modifier.answer(request, reply);
+                        modifier.response(request, reply);
                     }
                 }
             }
             What::Group { modifiers, .. } => {
                 for modifier in modifiers {
-                    modifier.answer(request, reply);
+                    modifier.response(request, reply);
                 }
             }
             What::Nothing => {}

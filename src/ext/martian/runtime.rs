@@ -25,8 +25,8 @@ impl Martian {
 }
 
 impl CallStep for Martian {
-    fn sees_answers(&self) -> bool {
-        self.root.scope.answer
+    fn sees_responses(&self) -> bool {
+        self.root.scope.response
     }
 
     fn request<'a>(&'a self, request: &mut PipeRequest) -> Result<Turn<'a>, Failure> {
@@ -51,7 +51,7 @@ impl CallStep for Martian {
     }
 
     fn response(&self, request: &PipeRequest, reply: &mut Reply) -> Result<(), Failure> {
-        self.root.answer(request, reply);
+        self.root.response(request, reply);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::config::KEYS;
 use super::exporters::{Shared, check_names, exporters, pages};
 use super::{Exporters, Pages, environment, layers};
-use crate::config::{Block, Environment, Mistake, Node};
+use crate::config::{Block, ConfigError, Environment, Node};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::ext::extension::ServicePart;
 use crate::telemetry::observe::{Convention, Native, Observer, Settings, Trust};
@@ -105,7 +105,7 @@ fn rate(block: &Block<'_>, environment: &Environment) -> f64 {
         .get("trace_sample_rate")
         .unwrap_or_else(|| block.node().clone());
     if !(0.0..=1.0).contains(&rate) {
-        node.mistake(Mistake::OutOfRange {
+        node.config_error(ConfigError::OutOfRange {
             found: rate.to_string(),
             range: "0 to 1".to_owned(),
         });
@@ -113,7 +113,7 @@ fn rate(block: &Block<'_>, environment: &Environment) -> f64 {
         return 1.0;
     } else if rate == 0.0 {
         node.warn_hint(
-            Mistake::invalid("0 traces nothing here; KrakenD traces every request then"),
+            ConfigError::invalid("0 traces nothing here; KrakenD traces every request then"),
             "1 traces every request",
         );
     }
@@ -138,7 +138,7 @@ fn formats(block: &Block<'_>, environment: &Environment) -> Formats {
             let node = block
                 .get("propagators")
                 .unwrap_or_else(|| block.node().clone());
-            node.mistake(Mistake::NotOneOf {
+            node.config_error(ConfigError::NotOneOf {
                 found: unknown.to_owned(),
                 allowed: "tracecontext, b3, b3multi, baggage, none".to_owned(),
             });

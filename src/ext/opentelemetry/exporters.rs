@@ -10,7 +10,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::transport::{Common, OverGrpc, OverHttp};
 use super::{Page, environment};
-use crate::config::{Block, Environment, Mistake, Node};
+use crate::config::{Block, ConfigError, Environment, Node};
 use crate::ext::carry::Task;
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
@@ -83,8 +83,8 @@ pub(super) fn check_names(exporters: Option<&Block<'_>>) {
         for block in exporters.blocks(key) {
             let name = block.string("name").unwrap_or_default();
             if !seen.insert(name.clone()) {
-                block.node().mistake_hint(
-                    Mistake::invalid(format!("another exporter is called {name:?}, too")),
+                block.node().config_error_hint(
+                    ConfigError::invalid(format!("another exporter is called {name:?}, too")),
                     "give each one a \"name\" of its own",
                 );
             }
@@ -110,7 +110,7 @@ fn page(block: &Block<'_>) -> Option<Page> {
             Some(text) => match text.parse::<IpAddr>() {
                 Ok(ip) => Some(ip),
                 Err(_) => {
-                    node.mistake(Mistake::Address(text.to_owned()));
+                    node.config_error(ConfigError::Address(text.to_owned()));
                     return None;
                 }
             },
@@ -119,7 +119,9 @@ fn page(block: &Block<'_>) -> Option<Page> {
     if block.flag("go_metrics")
         && let Some(node) = block.get("go_metrics")
     {
-        node.warn(Mistake::invalid("there is no Go runtime here to report of"));
+        node.warn(ConfigError::invalid(
+            "there is no Go runtime here to report of",
+        ));
     }
     if block.flag("disable_metrics") {
         return None;
@@ -183,7 +185,7 @@ fn collector(block: &Block<'_>) -> Option<Collector> {
     let port = block.within("port", 1, 65535);
     if port.is_none() && over_http && !block.has("port") {
         block.node().warn_hint(
-            Mistake::Missing("port"),
+            ConfigError::Missing("port"),
             "4318 is taken, as documented; KrakenD takes 4317",
         );
     }
@@ -203,8 +205,8 @@ fn collector(block: &Block<'_>) -> Option<Collector> {
     };
     let good = collector.url("").parse::<http::Uri>().is_ok() && !collector.host.contains('%');
     if !good && let Some(node) = block.get("host") {
-        node.mistake_hint(
-            Mistake::Host { host: node.shown() },
+        node.config_error_hint(
+            ConfigError::Host { host: node.shown() },
             "a name or an address, perhaps with \"http://\" or \"https://\" before it",
         );
     }
@@ -219,7 +221,7 @@ pub(super) fn jaeger(
 ) -> Option<Arc<Exporter>> {
     let Some(node) = block.get("endpoint") else {
         block.node().warn_hint(
-            Mistake::Missing("endpoint"),
+            ConfigError::Missing("endpoint"),
             "agents are gone: name a collector, or write \"telemetry/opentelemetry\"",
         );
         return None;
@@ -227,7 +229,7 @@ pub(super) fn jaeger(
     let uri: Option<http::Uri> = block.text("endpoint").and_then(|text| text.parse().ok());
     let host = uri.as_ref().and_then(|uri| uri.host());
     let Some(host) = host.map(str::to_owned) else {
-        node.mistake(Mistake::Host { host: node.shown() });
+        node.config_error(ConfigError::Host { host: node.shown() });
         return None;
     };
     let collector = Collector {
@@ -242,7 +244,7 @@ pub(super) fn jaeger(
         period: None,
     };
     node.warn_hint(
-        Mistake::invalid(format!(
+        ConfigError::invalid(format!(
             "traces go to {} as OTLP",
             collector.url("/v1/traces")
         )),
@@ -298,7 +300,7 @@ fn exporter(
     }
     if !headers.is_empty() && !collector.secure {
         node.warn_hint(
-            Mistake::invalid("header fields for the collector go over the wire in plain text"),
+            ConfigError::invalid("header fields for the collector go over the wire in plain text"),
             "\"host\": \"https://…\" asks for TLS",
         );
     }

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use crate::config::{Block, Mistake};
+use crate::config::{Block, ConfigError};
 use crate::telemetry::observe::{BackendLayer, Convention, Layer, Layers, Parts};
 use crate::telemetry::trace::{Attribute, Value};
 
@@ -32,7 +32,7 @@ fn convention(block: &Block<'_>) -> Convention {
         Some(_) => {
             if let Some(node) = block.get("semantic_convention") {
                 node.warn_hint(
-                    Mistake::NotOneOf {
+                    ConfigError::NotOneOf {
                         found: node.shown(),
                         allowed: "1.27, stable".to_owned(),
                     },

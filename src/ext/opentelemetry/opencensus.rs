@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::exporters::{Shared, jaeger};
 use super::{Exporters, Page, Pages, environment};
-use crate::config::{Block, Key, Kind, Mistake, Node, key};
+use crate::config::{Block, ConfigError, Key, Kind, Node, key};
 use crate::ext::context::{Compile, ServiceFacts};
 use crate::ext::extension::ServicePart;
 use crate::telemetry::observe::{BackendLayer, Layer, Layers, Native, Observer, Parts, Settings};
@@ -144,7 +144,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         return ServicePart::Nothing;
     };
     if cx.left::<Observer>().is_some() {
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "it has no effect beside \"telemetry/opentelemetry\"",
         ));
         return ServicePart::Nothing;
@@ -201,7 +201,7 @@ fn warn(exporters: Option<&Block<'_>>) {
         .collect();
     if !named.is_empty() {
         exporters.node().warn_hint(
-            Mistake::invalid(format!("these exporters are not built: {}", named.join(", "))),
+            ConfigError::invalid(format!("these exporters are not built: {}", named.join(", "))),
             "an OpenTelemetry Collector sends to all of them: \"telemetry/opentelemetry\": {\"exporters\": {\"otlp\": [{\"name\": \"collector\", \"host\": \"127.0.0.1\", \"port\": 4317}]}}",
         );
     }
@@ -210,7 +210,9 @@ fn warn(exporters: Option<&Block<'_>>) {
 fn page(exporters: &Block<'_>) -> Option<Page> {
     let block = exporters.block("prometheus")?;
     block.node().warn_hint(
-        Mistake::invalid("the page has the names of \"telemetry/opentelemetry\", not OpenCensus'"),
+        ConfigError::invalid(
+            "the page has the names of \"telemetry/opentelemetry\", not OpenCensus'",
+        ),
         "docs/observability.md lists them",
     );
     let port = block.within("port", 1, 65535).unwrap_or(9090) as u16;

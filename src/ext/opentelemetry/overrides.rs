@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::config::{BACKEND_KEYS, ENDPOINT_KEYS};
 use super::layers;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::telemetry::observe::{
@@ -49,7 +49,7 @@ pub(super) fn endpoint_block(
         return EndpointPart::Nothing;
     };
     if let Some(node) = block.get("exporters_override") {
-        node.warn(Mistake::invalid(
+        node.warn(ConfigError::invalid(
             "it has no effect: all exporters get the data of all endpoints",
         ));
     }
@@ -83,7 +83,7 @@ pub(super) fn backend_block(
     };
     for key in ["global", "proxy"] {
         if let Some(node) = block.get(key) {
-            node.warn(Mistake::invalid("it has no effect in a backend"));
+            node.warn(ConfigError::invalid("it has no effect in a backend"));
         }
     }
     let base = match of_endpoint(site.endpoint, cx).and_then(|own| own.backend.clone()) {

@@ -11,7 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use http::{Method, StatusCode};
 
 use crate::telemetry::otlp::{Sent, Signal, Transport};
-use crate::upstream::{GrpcAnswer, GrpcClient, SideAnswer, SideClient};
+use crate::upstream::{GrpcClient, GrpcResponse, SideClient, SideResponse};
 
 /// The common parts of all requests to one collector.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Transport for OverHttp {
                 .client
                 .call(Method::POST, url, headers, body, self.common.timeout);
             match call.await {
-                Ok(answer) => of_http(&answer),
+                Ok(response) => of_http(&response),
                 Err(error) => Sent::Again {
                     after: None,
                     reason: error.to_string(),
@@ -70,20 +70,20 @@ impl Transport for OverHttp {
 }
 
 /// OTLP/HTTP, "Failures": which requests may be sent again.
-fn of_http(answer: &SideAnswer) -> Sent {
-    let reason = format!("status {}", answer.status.as_u16());
-    match answer.status {
+fn of_http(response: &SideResponse) -> Sent {
+    let reason = format!("status {}", response.status.as_u16());
+    match response.status {
         status if status.is_success() => Sent::Taken {
-            answer: answer.body.clone(),
+            response: response.body.clone(),
         },
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => Sent::Again {
-            after: retry_after(&answer.headers),
+            after: retry_after(&response.headers),
             reason,
         },
-        _ => Sent::Refused { reason },
+        _ => Sent::Rejected { reason },
     }
 }
 
@@ -115,7 +115,7 @@ impl Transport for OverGrpc {
                 self.client
                     .call(path, &common.headers, message, common.gzip, common.timeout);
             match call.await {
-                Ok(answer) => of_grpc(answer),
+                Ok(response) => of_grpc(response),
                 Err(reason) => Sent::Again {
                     after: None,
                     reason,
@@ -127,21 +127,21 @@ impl Transport for OverGrpc {
 
 /// OTLP/gRPC, "Failures": CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS, and
 /// RESOURCE_EXHAUSTED if the server says when.
-fn of_grpc(answer: GrpcAnswer) -> Sent {
-    let reason = || format!("gRPC status {}: {}", answer.status, answer.message);
-    match answer.status {
+fn of_grpc(response: GrpcResponse) -> Sent {
+    let reason = || format!("gRPC status {}: {}", response.status, response.message);
+    match response.status {
         0 => Sent::Taken {
-            answer: answer.body,
+            response: response.body,
         },
         1 | 4 | 10 | 11 | 14 | 15 => Sent::Again {
-            after: answer.again_after,
+            after: response.again_after,
             reason: reason(),
         },
-        8 if answer.again_after.is_some() => Sent::Again {
-            after: answer.again_after,
+        8 if response.again_after.is_some() => Sent::Again {
+            after: response.again_after,
             reason: reason(),
         },
-        _ => Sent::Refused { reason: reason() },
+        _ => Sent::Rejected { reason: reason() },
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn http(status: u16) -> Sent {
-        of_http(&SideAnswer {
+        of_http(&SideResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]),
             body: Bytes::new(),
@@ -174,14 +174,14 @@ mod tests {
             assert_eq!(after, Some(Duration::from_secs(7)));
         }
         for status in [400, 401, 404, 413, 500, 501] {
-            assert!(matches!(http(status), Sent::Refused { .. }), "{status}");
+            assert!(matches!(http(status), Sent::Rejected { .. }), "{status}");
         }
     }
 
     #[test]
     fn a_full_server_is_called_again_only_if_it_says_when() {
         let grpc = |status, again_after| {
-            of_grpc(GrpcAnswer {
+            of_grpc(GrpcResponse {
                 status,
                 message: String::new(),
                 again_after,
@@ -190,9 +190,9 @@ mod tests {
         };
         assert!(matches!(grpc(0, None), Sent::Taken { .. }));
         assert!(matches!(grpc(14, None), Sent::Again { .. }));
-        assert!(matches!(grpc(8, None), Sent::Refused { .. }));
+        assert!(matches!(grpc(8, None), Sent::Rejected { .. }));
         let soon = Some(Duration::from_secs(1));
         assert!(matches!(grpc(8, soon), Sent::Again { .. }));
-        assert!(matches!(grpc(16, None), Sent::Refused { .. }));
+        assert!(matches!(grpc(16, None), Sent::Rejected { .. }));
     }
 }

@@ -32,7 +32,7 @@ pub enum Verdict {
         left: u64,
     },
     /// No token was available.
-    Refused {
+    Rejected {
         /// The time until the next token.
         retry_after: Duration,
     },
@@ -92,7 +92,7 @@ impl Rate {
             // In the second case another thread has read a later time: nothing is due.
             let next = self.interval_nanos - age % self.interval_nanos;
             let retry_after = Duration::from_nanos(next);
-            return (word, Verdict::Refused { retry_after });
+            return (word, Verdict::Rejected { retry_after });
         }
         let left = if due > self.capacity {
             self.capacity
@@ -219,7 +219,7 @@ mod tests {
         bucket.take(Duration::ZERO);
         let verdict = bucket.take(Duration::from_millis(500));
         let retry_after = Duration::from_millis(1500);
-        assert_eq!(verdict, Verdict::Refused { retry_after });
+        assert_eq!(verdict, Verdict::Rejected { retry_after });
         assert_eq!(allowed(&bucket, Duration::from_secs(2)), 1);
     }
 

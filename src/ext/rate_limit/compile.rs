@@ -12,7 +12,7 @@ use super::fields::{Described, Families, LimitFields};
 use super::identity::Identity;
 use super::runtime::{BackendLimit, EndpointLimit, Limits};
 use super::shared::Cluster;
-use crate::config::{Mistake, Node};
+use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::ext::extension::{BackendPart, EndpointPart};
@@ -33,7 +33,7 @@ pub(super) fn endpoint(
     site: &EndpointSite<'_>,
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(block) = EndpointBlock::read(node) else {
         return EndpointPart::Nothing;
     };
@@ -50,7 +50,7 @@ pub(super) fn endpoint(
         None => Some(Identity::Address(prefix)),
     };
     let cluster = cluster(node, &block, site, every, cx);
-    let (Some(identity), true) = (identity, cx.report.mistakes() == before) else {
+    let (Some(identity), true) = (identity, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
     };
     if endpoint_rate.is_none() && client_rate.is_none() {
@@ -153,7 +153,9 @@ fn every(node: &Node<'_>, every: Option<Duration>) -> Duration {
     let Some(every) = every else { return SECOND };
     if every < SECOND && !every.is_zero() {
         let at = node.get("every").unwrap_or_else(|| node.clone());
-        at.warn(Mistake::invalid("less than a second counts as one second"));
+        at.warn(ConfigError::invalid(
+            "less than a second counts as one second",
+        ));
     }
     every.max(SECOND)
 }
@@ -188,7 +190,7 @@ fn client_rate(
     let expected = self::capacity(block.client_capacity, rate, rate);
     if capacity != expected {
         node.warn_hint(
-            Mistake::invalid(format!(
+            ConfigError::invalid(format!(
                 "without \"client_capacity\" a client may send {} at once here, as in KrakenD",
                 capacity.max(1)
             )),
@@ -216,7 +218,7 @@ fn identity(
         "ip" if key.is_empty() => Some(Identity::Address(prefix)),
         "ip" => {
             key_at.warn_hint(
-                Mistake::invalid("whoever can write this header chooses its own limit"),
+                ConfigError::invalid("whoever can write this header chooses its own limit"),
                 "leave \"key\" out and list your proxies in \"trusted_proxies\" of \"router\"",
             );
             header(key_at, key).map(|name| Identity::AddressIn(name, prefix))
@@ -224,7 +226,7 @@ fn identity(
         "header" => header(key_at, key).map(Identity::Header),
         "param" => {
             if !site.pattern.contains(&format!("{{{key}}}")) {
-                key_at.warn(Mistake::invalid(format!(
+                key_at.warn(ConfigError::invalid(format!(
                     "the endpoint has no parameter {key:?}: every request will be refused with 429"
                 )));
             }
@@ -232,15 +234,15 @@ fn identity(
         }
         "claim" => claim(key_at, key, site),
         "" => {
-            node.mistake_hint(
-                Mistake::Missing("strategy"),
+            node.config_error_hint(
+                ConfigError::Missing("strategy"),
                 "\"client_max_rate\" needs to know how to tell clients apart: \"strategy\": \"ip\"",
             );
             None
         }
         other => {
             let at = block.strategy_at.as_ref().unwrap_or(node);
-            at.mistake(Mistake::NotOneOf {
+            at.config_error(ConfigError::NotOneOf {
                 found: other.to_owned(),
                 allowed: "ip, header, param, claim".to_owned(),
             });
@@ -259,11 +261,11 @@ fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
 
 fn claim(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Option<Identity> {
     if name.is_empty() {
-        at.mistake(Mistake::Missing("key"));
+        at.config_error(ConfigError::Missing("key"));
         return None;
     }
     if !site.names(&auth_validator::ENDPOINT) {
-        at.warn(Mistake::invalid(
+        at.warn(ConfigError::invalid(
             "no \"auth/validator\" here: without a verified token every request is refused with 429",
         ));
     }
@@ -281,8 +283,8 @@ fn cluster(
         return None;
     }
     let Some(shared) = cx.left::<SharedStore>() else {
-        node.mistake_hint(
-            Mistake::invalid("\"redis\" needs a Redis"),
+        node.config_error_hint(
+            ConfigError::invalid("\"redis\" needs a Redis"),
             "define it in the service's extra_config: \"portcullis/redis\": {\"url\": \"redis://host:6379\"}",
         );
         return None;

@@ -13,10 +13,10 @@ use super::fields::{Left, LimitFields, seconds_up};
 use super::identity::Identity;
 use super::ledger::Ledger;
 use super::shared::Cluster;
-use crate::runtime::answer::Answer;
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::Response;
 use crate::runtime::step::{BackendStep, EndpointStep, Gate, Outcome, Ticket};
 
 /// KrakenD's spelling, because clients may search for it.
@@ -43,7 +43,7 @@ impl Limits {
         if let (Some(clients), Some(who)) = (&self.clients, who) {
             decision.add(CLIENT, clients.take(who, now));
         }
-        if let (Some(bucket), None) = (&self.endpoint, decision.refused) {
+        if let (Some(bucket), None) = (&self.endpoint, decision.rejected) {
             decision.add(ENDPOINT, bucket.take(now));
         }
         decision
@@ -63,7 +63,7 @@ pub struct EndpointLimit {
 #[derive(Debug, Clone)]
 pub(super) struct Decision {
     /// The limit that rejected the request, if any.
-    pub(super) refused: Option<(&'static str, Duration)>,
+    pub(super) rejected: Option<(&'static str, Duration)>,
     left: SmallVec<[(&'static str, Left); 2]>,
 }
 
@@ -88,9 +88,9 @@ impl EndpointLimit {
             self.fields
                 .write(&decision.left, &mut notes.response_fields);
         }
-        match decision.refused {
+        match decision.rejected {
             None => Gate::Pass,
-            Some((name, wait)) => refuse(name, Some(wait), notes),
+            Some((name, wait)) => reject(name, Some(wait), notes),
         }
     }
 }
@@ -103,7 +103,7 @@ impl EndpointStep for EndpointLimit {
             .as_ref()
             .map(|_| self.identity.of(head, notes).into_owned());
         if who.as_deref() == Some("") {
-            return refuse(CLIENT, None, notes);
+            return reject(CLIENT, None, notes);
         }
         let decision = match &self.cluster {
             None => self.limits.decide_here(who.as_deref()),
@@ -123,15 +123,15 @@ impl EndpointStep for EndpointLimit {
 impl Decision {
     pub(super) fn new() -> Decision {
         Decision {
-            refused: None,
+            rejected: None,
             left: SmallVec::new(),
         }
     }
 
     /// A rejection by the limit `name`, whose state is unknown.
-    pub(super) fn refused(name: &'static str, wait: Duration) -> Decision {
+    pub(super) fn rejected(name: &'static str, wait: Duration) -> Decision {
         Decision {
-            refused: Some((name, wait)),
+            rejected: Some((name, wait)),
             left: SmallVec::new(),
         }
     }
@@ -142,8 +142,8 @@ impl Decision {
                 tokens: left,
                 wait: None,
             },
-            Verdict::Refused { retry_after } => {
-                self.refused = Some((name, retry_after));
+            Verdict::Rejected { retry_after } => {
+                self.rejected = Some((name, retry_after));
                 Left {
                     tokens: 0,
                     wait: Some(retry_after),
@@ -157,8 +157,8 @@ impl Decision {
 /// 429 if the client's limit is used up, 503 if the endpoint's is. As in KrakenD the response is empty, but it
 /// contains the time to wait. For a client without a name that is one second, although waiting alone does not help
 /// it.
-fn refuse<'g>(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'g> {
-    notes.refused = Some("rate_limited");
+fn reject<'g>(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'g> {
+    notes.rejected = Some("rate_limited");
     notes.errors.push(EXCEEDED.into());
     let status = if name == CLIENT {
         StatusCode::TOO_MANY_REQUESTS
@@ -166,7 +166,7 @@ fn refuse<'g>(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'g>
         StatusCode::SERVICE_UNAVAILABLE
     };
     let wait = wait.map_or(1, seconds_up);
-    Gate::Refuse(Answer::empty(status).with(RETRY_AFTER, HeaderValue::from(wait)))
+    Gate::Reject(Response::empty(status).with(RETRY_AFTER, HeaderValue::from(wait)))
 }
 
 /// Names of clients may be keys or addresses, so the store receives a digest of fixed length instead.
@@ -197,7 +197,7 @@ impl BackendStep for BackendLimit {
     fn before(&self) -> Result<Ticket, Failure> {
         match self.bucket.take(self.clock.now()) {
             Verdict::Allowed { .. } => Ok(Ticket(0)),
-            Verdict::Refused { .. } => Err(Failure::new(Kind::Busy, EXCEEDED)),
+            Verdict::Rejected { .. } => Err(Failure::new(Kind::Busy, EXCEEDED)),
         }
     }
 

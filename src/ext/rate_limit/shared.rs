@@ -32,8 +32,8 @@ impl Cluster {
             Taken::Told(verdict) => limits.obey(who.as_deref(), &verdict),
             Taken::Failed => self.without_store(limits, who.as_deref()),
             Taken::Late(late) => {
-                let decision = self.before_the_answer(limits, who.as_deref());
-                let admitted = decision.refused.is_none();
+                let decision = self.before_the_response(limits, who.as_deref());
+                let admitted = decision.rejected.is_none();
                 tokio::spawn(settle(Arc::clone(limits), who, admitted, late));
                 decision
             }
@@ -61,12 +61,12 @@ impl Cluster {
     }
 
     /// The store is reachable but slow: decides with its last results.
-    fn before_the_answer(&self, limits: &Limits, who: Option<&str>) -> Decision {
+    fn before_the_response(&self, limits: &Limits, who: Option<&str>) -> Decision {
         match self.on_failure {
             OnFailure::Local | OnFailure::Open => limits
-                .refuse_in_debt(who)
+                .reject_in_debt(who)
                 .unwrap_or_else(|| limits.decide_here(who)),
-            OnFailure::Closed => Decision::refused(ENDPOINT, Duration::from_secs(1)),
+            OnFailure::Closed => Decision::rejected(ENDPOINT, Duration::from_secs(1)),
         }
     }
 
@@ -75,7 +75,7 @@ impl Cluster {
         match self.on_failure {
             OnFailure::Local => limits.decide_here(who),
             OnFailure::Open => Decision::new(),
-            OnFailure::Closed => Decision::refused(ENDPOINT, Duration::from_secs(1)),
+            OnFailure::Closed => Decision::rejected(ENDPOINT, Duration::from_secs(1)),
         }
     }
 }
@@ -104,7 +104,7 @@ impl One<'_> {
     fn hold(&self, verdict: &Verdict, now: Duration) {
         let tokens = match verdict {
             Verdict::Allowed { left } => *left,
-            Verdict::Refused { .. } => 0,
+            Verdict::Rejected { .. } => 0,
         };
         match self {
             One::Client(clients, who) => clients.hold(who, tokens, now),
@@ -160,13 +160,13 @@ impl Limits {
     }
 
     /// Rejects requests while there is a debt. Otherwise the debt would grow as long as the store is slow.
-    fn refuse_in_debt(&self, who: Option<&str>) -> Option<Decision> {
+    fn reject_in_debt(&self, who: Option<&str>) -> Option<Decision> {
         let now = self.clock.now();
         self.each(who).iter().find_map(|one| {
             let wait = one.ledger(now, |ledger, rate| {
                 ledger.owes(rate, now).then(|| rate.interval())
             });
-            wait.map(|wait| Decision::refused(one.name(), wait))
+            wait.map(|wait| Decision::rejected(one.name(), wait))
         })
     }
 
@@ -182,7 +182,7 @@ impl Limits {
                     .ledger(now, |ledger, rate| {
                         ledger.pays(rate, now).then(|| rate.interval())
                     })
-                    .map(|retry_after| decision.add(one.name(), Verdict::Refused { retry_after }))
+                    .map(|retry_after| decision.add(one.name(), Verdict::Rejected { retry_after }))
                     .is_some();
             if !owed {
                 decision.add(one.name(), *verdict);

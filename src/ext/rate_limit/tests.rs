@@ -13,15 +13,15 @@ use crate::ext::extension::{BackendPart, EndpointPart};
 use crate::ext::redis::{Ask, OnFailure, Shared, SharedVerdict, Taken};
 use crate::ext::testing::{File, head};
 use crate::jose::{ClaimPath, Claims};
-use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::clock::Clock;
 use crate::runtime::request::Notes;
+use crate::runtime::response::{Branding, Response};
 use crate::runtime::step::{EndpointStep, Gate};
 
 fn step(block: &str) -> Box<dyn EndpointStep> {
     let mut file = File::new(block);
     let part = file.endpoint(&ENDPOINT, "/m/{id}");
-    assert_eq!(file.mistakes(), 0, "{block}");
+    assert_eq!(file.config_errors(), 0, "{block}");
     match part {
         EndpointPart::Steps(mut steps) => steps.remove(0),
         other => panic!("{other:?}"),
@@ -41,14 +41,14 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 }
 
 /// Runs one request to its end.
-fn ask(step: &dyn EndpointStep, pairs: &[(&str, &str)], notes: &mut Notes) -> Option<Answer> {
+fn ask(step: &dyn EndpointStep, pairs: &[(&str, &str)], notes: &mut Notes) -> Option<Response> {
     let headers = headers(pairs);
     let head = head(&Method::GET, "/m/7", &headers);
     let mut gate = step.check(&head, notes);
     for _ in 0..2 {
         gate = match gate {
             Gate::Pass => return None,
-            Gate::Refuse(answer) => return Some(answer),
+            Gate::Reject(response) => return Some(response),
             Gate::Wait(mut wait) => {
                 let done = wait.done().now_or_never();
                 done.expect("a store that answers at once");
@@ -60,7 +60,7 @@ fn ask(step: &dyn EndpointStep, pairs: &[(&str, &str)], notes: &mut Notes) -> Op
 }
 
 fn status(step: &dyn EndpointStep, pairs: &[(&str, &str)]) -> u16 {
-    ask(step, pairs, &mut Notes::default()).map_or(200, |answer| answer.status.as_u16())
+    ask(step, pairs, &mut Notes::default()).map_or(200, |response| response.status.as_u16())
 }
 
 #[test]
@@ -82,14 +82,14 @@ fn a_rejection_is_empty_and_has_the_time_to_wait() {
     let mut notes = Notes::default();
     assert!(ask(&*step, &[], &mut notes).is_none());
     assert!(notes.response_fields.is_empty());
-    let answer = ask(&*step, &[], &mut notes).unwrap();
-    assert_eq!(answer.status.as_u16(), 429);
-    assert_eq!(answer.branding, Branding::None);
-    assert!(answer.body.is_empty());
-    assert_eq!(answer.fields.len(), 1);
-    let wait: u64 = answer.fields[0].1.to_str().unwrap().parse().unwrap();
+    let response = ask(&*step, &[], &mut notes).unwrap();
+    assert_eq!(response.status.as_u16(), 429);
+    assert_eq!(response.branding, Branding::None);
+    assert!(response.body.is_empty());
+    assert_eq!(response.fields.len(), 1);
+    let wait: u64 = response.fields[0].1.to_str().unwrap().parse().unwrap();
     assert!((590..=600).contains(&wait), "{wait}");
-    assert_eq!(notes.refused, Some("rate_limited"));
+    assert_eq!(notes.rejected, Some("rate_limited"));
     assert_eq!(notes.errors[0], "rate limit exceded");
 }
 
@@ -137,16 +137,16 @@ fn a_propagated_claim_replaces_the_header_of_the_client() {
         ));
         let mut statuses = Vec::new();
         for sent in [&[][..], &[("x-key", "2.2.2.2")], &[("x-key", "3.3.3.3")]] {
-            let answer = ask(&*limit, sent, &mut propagated(&["1.1.1.1"]));
-            statuses.push(answer.map_or(200, |answer| answer.status.as_u16()));
+            let response = ask(&*limit, sent, &mut propagated(&["1.1.1.1"]));
+            statuses.push(response.map_or(200, |response| response.status.as_u16()));
         }
         assert_eq!(statuses, [200, 429, 429], "{key}");
     }
     // A missing claim empties the header, and a client without a name is rejected.
     let by_header = step(r#"{"client_max_rate": 9, "strategy": "header", "key": "x-key"}"#);
     for gone in [&[][..], &[""]] {
-        let answer = ask(&*by_header, &[("x-key", "z")], &mut propagated(gone));
-        assert!(answer.is_some(), "{gone:?}");
+        let response = ask(&*by_header, &[("x-key", "z")], &mut propagated(gone));
+        assert!(response.is_some(), "{gone:?}");
     }
 }
 
@@ -208,7 +208,7 @@ fn a_rate_of_zero_is_no_limit() {
             file.endpoint(&ENDPOINT, "/m"),
             EndpointPart::Nothing
         ));
-        assert_eq!(file.mistakes(), 0);
+        assert_eq!(file.config_errors(), 0);
     }
 }
 
@@ -245,7 +245,7 @@ fn a_limit_that_cannot_be_enforced_stops_the_start() {
             file.endpoint(&ENDPOINT, "/m"),
             EndpointPart::Nothing
         ));
-        assert_eq!(file.mistakes(), 1, "{block}");
+        assert_eq!(file.config_errors(), 1, "{block}");
     }
 }
 
@@ -348,15 +348,15 @@ impl Shared for Slow {
     }
 
     fn take(&self, _: SmallVec<[Ask; 2]>) -> Pin<Box<dyn Future<Output = Taken> + Send + '_>> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        self.0.lock().unwrap().push(answer);
+        let (response, answered) = tokio::sync::oneshot::channel();
+        self.0.lock().unwrap().push(response);
         Box::pin(async move { Taken::Late(Box::pin(async move { answered.await.ok() })) })
     }
 }
 
 impl Slow {
     /// Responds to the oldest query, and waits until the result is settled.
-    async fn answer(&self, verdicts: &[Verdict]) {
+    async fn response(&self, verdicts: &[Verdict]) {
         let asked = self.0.lock().unwrap().remove(0);
         asked.send(SharedVerdict(verdicts.into())).unwrap();
         for _ in 0..10 {
@@ -366,7 +366,7 @@ impl Slow {
 }
 
 const ALLOWED: Verdict = Verdict::Allowed { left: 0 };
-const REFUSED: Verdict = Verdict::Refused {
+const REJECTED: Verdict = Verdict::Rejected {
     retry_after: Duration::from_secs(1),
 };
 
@@ -380,11 +380,11 @@ async fn with_a_slow_store_as_many_requests_pass_as_it_gave_tokens() {
     );
     // The first request passes by the local bucket, whose capacity is one.
     assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
-    slow.answer(&[ALLOWED, ALLOWED]).await;
+    slow.response(&[ALLOWED, ALLOWED]).await;
     // The token for the second request arrived late: the third one uses it and sends no query.
-    slow.answer(&[ALLOWED, ALLOWED]).await;
+    slow.response(&[ALLOWED, ALLOWED]).await;
     assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
-    slow.answer(&[REFUSED]).await;
+    slow.response(&[REJECTED]).await;
     assert_eq!(status(&step, &[]), 429);
 }
 
@@ -397,11 +397,11 @@ async fn with_a_slow_store_a_request_without_a_token_costs_the_next_one() {
         Families::default(),
     );
     assert_eq!([status(&step, &[]), status(&step, &[])], [200, 429]);
-    slow.answer(&[REFUSED]).await;
+    slow.response(&[REJECTED]).await;
     // The debt uses this token.
-    slow.answer(&[ALLOWED, ALLOWED]).await;
+    slow.response(&[ALLOWED, ALLOWED]).await;
     assert_eq!(status(&step, &[]), 429);
-    slow.answer(&[ALLOWED, ALLOWED]).await;
+    slow.response(&[ALLOWED, ALLOWED]).await;
     assert_eq!(status(&step, &[]), 200);
 }
 
@@ -415,7 +415,7 @@ async fn with_a_slow_store_no_request_passes_during_a_debt() {
         Families::default(),
     );
     assert_eq!(status(&step, &[]), 200);
-    slow.answer(&[REFUSED]).await;
+    slow.response(&[REJECTED]).await;
     // The local buckets have a token again, but the endpoint's token is owed.
     clock.advance(Duration::from_secs(1000));
     assert_eq!(status(&step, &[]), 503);
@@ -433,7 +433,7 @@ async fn a_closed_limit_lets_no_request_pass_before_the_response() {
         Families::default(),
     );
     assert_eq!(status(&step, &[]), 503);
-    slow.answer(&[ALLOWED, ALLOWED]).await;
+    slow.response(&[ALLOWED, ALLOWED]).await;
     assert_eq!(status(&step, &[]), 200);
 }
 
@@ -497,13 +497,13 @@ fn over_at(
 #[test]
 fn a_shared_limit_is_queried_once_for_all_buckets_and_applied() {
     let allowed = Verdict::Allowed { left: 3 };
-    let refused = Verdict::Refused {
+    let rejected = Verdict::Rejected {
         retry_after: Duration::from_millis(1200),
     };
     for (verdicts, expected) in [
         (vec![allowed, allowed], 200),
-        (vec![refused], 429),
-        (vec![allowed, refused], 503),
+        (vec![rejected], 429),
+        (vec![allowed, rejected], 503),
     ] {
         let fake = Arc::new(Fake {
             ready: true,

@@ -15,7 +15,7 @@ use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
 use crate::runtime::clock::Clock;
 
-const PATIENCE: Duration = Duration::from_millis(5);
+const TIMEOUT: Duration = Duration::from_millis(5);
 const CONNECTIONS: i64 = 4;
 
 /// Listed explicitly, because the client library treats any other scheme as a plain connection.
@@ -72,8 +72,8 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         }
     };
     let connections = usize::try_from(block.pool_size.unwrap_or(CONNECTIONS)).unwrap_or(1);
-    let patience = block.timeout.unwrap_or(PATIENCE);
-    let store = match Store::new(config, connections, patience, Clock::system()) {
+    let timeout = block.timeout.unwrap_or(TIMEOUT);
+    let store = match Store::new(config, connections, timeout, Clock::system()) {
         Ok(store) => Arc::new(store),
         Err(_) => {
             block

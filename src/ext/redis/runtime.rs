@@ -105,7 +105,7 @@ pub enum OnFailure {
 pub struct Store {
     pool: Pool,
     script: Arc<str>,
-    patience: Duration,
+    timeout: Duration,
     health: Arc<Health>,
     /// Whether connections were opened: a reload that changes nothing drops a store that never had any.
     opened: AtomicBool,
@@ -188,7 +188,7 @@ impl Store {
     pub fn new(
         mut config: Config,
         connections: usize,
-        patience: Duration,
+        timeout: Duration,
         clock: Clock,
     ) -> Result<Store, fred::error::Error> {
         // Otherwise a Redis that starts after the gateway would never be connected.
@@ -203,14 +203,14 @@ impl Store {
                 connection.unresponsive.interval = Duration::from_secs(1);
             })
             .with_performance_config(|performance| {
-                performance.default_command_timeout = patience.max(LATEST);
+                performance.default_command_timeout = timeout.max(LATEST);
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 100, 5_000, 2))
             .build_pool(connections)?;
         Ok(Store {
             pool,
             script: hex_sha1(SCRIPT).into(),
-            patience,
+            timeout,
             health: Arc::new(Health::new(clock)),
             opened: AtomicBool::new(false),
             contact: watch::Sender::new(false),
@@ -331,7 +331,7 @@ impl Shared for Store {
             let client = self.pool.next_connected().clone();
             let script = Arc::clone(&self.script);
             let mut asked = Box::pin(ask(client, script, asks, Arc::clone(&self.health)));
-            match tokio::time::timeout(self.patience, &mut asked).await {
+            match tokio::time::timeout(self.timeout, &mut asked).await {
                 Ok(Some(verdict)) => Taken::Told(verdict),
                 Ok(None) => Taken::Failed,
                 Err(_) => {
@@ -406,7 +406,7 @@ fn verdicts(asks: &[Ask], reply: &[i64]) -> Option<SharedVerdict> {
         verdicts.push(if passed == 1 {
             Verdict::Allowed { left: number }
         } else {
-            Verdict::Refused {
+            Verdict::Rejected {
                 retry_after: Duration::from_micros(number),
             }
         });

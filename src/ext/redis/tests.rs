@@ -78,9 +78,9 @@ impl Server {
         asking
             .write_all(b"AUTH secret\r\nINFO clients\r\nQUIT\r\n")
             .unwrap();
-        let mut answer = String::new();
-        asking.read_to_string(&mut answer).unwrap();
-        let count = answer
+        let mut response = String::new();
+        asking.read_to_string(&mut response).unwrap();
+        let count = response
             .lines()
             .find_map(|line| line.strip_prefix("connected_clients:"));
         count.unwrap().trim().parse().unwrap()
@@ -132,7 +132,7 @@ fn ask(key: &str, per_second: f64, capacity: u64) -> Ask {
 async fn passing(store: &Store, ask: &Ask) -> usize {
     for n in 0..100 {
         let verdict = told(store.take(smallvec![ask.clone()]).await).expect("an answer");
-        if matches!(verdict.0[0], Verdict::Refused { .. }) {
+        if matches!(verdict.0[0], Verdict::Rejected { .. }) {
             return n;
         }
     }
@@ -182,7 +182,7 @@ async fn a_shared_bucket_never_gives_more_than_its_capacity_and_its_rate() {
     );
     // A rejection by the first costs nothing in the second.
     let second = told(store.take(both()).await).unwrap();
-    let [Verdict::Refused { retry_after }] = second.0[..] else {
+    let [Verdict::Rejected { retry_after }] = second.0[..] else {
         panic!("{second:?}")
     };
     assert!(retry_after > Duration::from_secs(900) && retry_after <= Duration::from_secs(1000));
@@ -237,7 +237,7 @@ async fn a_stalled_store_is_not_called_after_several_failures_and_a_silence() {
     let mut late = Vec::new();
     for _ in 0..9 {
         match store.take(one()).await {
-            Taken::Late(answer) => late.push(answer),
+            Taken::Late(response) => late.push(response),
             _ => panic!("given up too early"),
         }
         assert!(store.is_ready(), "silent for no time at all");
@@ -334,7 +334,7 @@ fn an_invalid_address_stops_the_start_without_being_shown() {
     for block in ["{}", r#"{"url": "http://:geheim@x"}"#, r#"{"url": 7}"#] {
         let mut file = File::new(block);
         file.service(&SERVICE);
-        assert_eq!(file.mistakes(), 1, "{block}");
+        assert_eq!(file.config_errors(), 1, "{block}");
         assert!(!file.findings().contains("geheim"));
     }
 }

@@ -3,8 +3,8 @@
 use aws_lc_rs::rand;
 use http::{HeaderName, HeaderValue};
 
-use crate::runtime::answer::Answer;
 use crate::runtime::request::{Head, Notes, RequestId};
+use crate::runtime::response::Response;
 use crate::runtime::step::ServiceStep;
 
 /// Longer ids of clients are replaced, because they would only make logs large.
@@ -44,7 +44,7 @@ impl ServiceStep for RequestIds {
         true
     }
 
-    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         // Without randomness there is no id: the request is more important.
         let value = self.sent(head).or_else(random)?;
         if self.respond {

@@ -16,8 +16,8 @@ fn named(block: &str, sent: &[&str]) -> (String, bool) {
         headers.append("x-request-id", HeaderValue::from_str(id).unwrap());
     }
     let mut notes = Notes::default();
-    let answer = step.request(&head(&Method::GET, "/a", &headers), &mut notes);
-    assert!(answer.is_none());
+    let response = step.request(&head(&Method::GET, "/a", &headers), &mut notes);
+    assert!(response.is_none());
     let id = notes.request_id.unwrap();
     let told = notes
         .response_fields
@@ -67,6 +67,6 @@ fn a_header_with_another_meaning_cannot_carry_the_id() {
     for name in ["Host", "content-length", "a b", "", "Authorization"] {
         let mut file = File::new(&format!(r#"{{"header": "{name}"}}"#));
         file.service(&SERVICE);
-        assert_eq!(file.mistakes(), 1, "{name}");
+        assert_eq!(file.config_errors(), 1, "{name}");
     }
 }

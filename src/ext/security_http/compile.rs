@@ -11,10 +11,10 @@ use super::runtime::{AllowedHosts, SecurityHttp, policy_parts};
 use crate::config::{Node, re2};
 use crate::ext::context::Compile;
 use crate::ext::extension::ServicePart;
-use crate::runtime::answer::Fields;
+use crate::runtime::response::Fields;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let Some(block) = Block::read(node) else {
         return ServicePart::Nothing;
     };
@@ -32,7 +32,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
             .as_deref()
             .and_then(policy_parts),
     };
-    if cx.report.mistakes() > before {
+    if cx.report.config_errors() > before {
         return ServicePart::Nothing;
     }
     log::debug!("[SERVICE: Gin][HTTPsecure] Successfully loaded module");

@@ -11,8 +11,8 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::bytes::RegexSet;
 
-use crate::runtime::answer::{Answer, Fields};
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::{Fields, Response};
 use crate::runtime::step::ServiceStep;
 
 const NONCE: &str = "$NONCE";
@@ -47,16 +47,16 @@ pub struct SecurityHttp {
 }
 
 impl ServiceStep for SecurityHttp {
-    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Answer> {
+    fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         let host = self.host(head);
         if !self.hosts.allow(host) {
             log::warn!("[SERVICE: Gin][HTTPsecure] Bad host name: {host}");
-            notes.refused = Some("bad_host");
+            notes.rejected = Some("bad_host");
             return Some(bad_host());
         }
         let secure = self.is_secure(head);
         if self.redirect && !secure {
-            notes.refused = Some("ssl_redirect");
+            notes.rejected = Some("ssl_redirect");
             return Some(self.redirect(head, host));
         }
         notes.response_fields.extend(self.fields.iter().cloned());
@@ -91,7 +91,7 @@ impl SecurityHttp {
                 .any(|(name, value)| head.headers.get(name) == Some(value))
     }
 
-    fn redirect(&self, head: &Head<'_>, host: &str) -> Answer {
+    fn redirect(&self, head: &Head<'_>, host: &str) -> Response {
         let host = self.redirect_host.as_deref().unwrap_or(host);
         let query = head
             .query
@@ -103,19 +103,19 @@ impl SecurityHttp {
         let Ok(value) = HeaderValue::try_from(location.as_str()) else {
             return bad_host();
         };
-        let mut answer = Answer::empty(StatusCode::MOVED_PERMANENTLY).with(LOCATION, value);
+        let mut response = Response::empty(StatusCode::MOVED_PERMANENTLY).with(LOCATION, value);
         if matches!(*head.method, Method::GET | Method::HEAD) {
             let html = HeaderValue::from_static("text/html; charset=utf-8");
-            answer = answer.with(CONTENT_TYPE, html);
+            response = response.with(CONTENT_TYPE, html);
         }
         if *head.method == Method::GET {
             let link = format!(
                 "<a href=\"{}\">Moved Permanently</a>.\n\n",
                 escape(&location)
             );
-            answer.body = Bytes::from(link);
+            response.body = Bytes::from(link);
         }
-        answer
+        response
     }
 }
 
@@ -136,13 +136,13 @@ fn ascii(text: &str) -> percent_encoding::PercentEncode<'_> {
     percent_encoding::utf8_percent_encode(text, percent_encoding::CONTROLS)
 }
 
-fn bad_host() -> Answer {
+fn bad_host() -> Response {
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    let mut answer = Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
+    let mut response = Response::empty(StatusCode::INTERNAL_SERVER_ERROR)
         .with(CONTENT_TYPE, text)
         .with(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer.body = Bytes::from_static(b"Bad Host\n");
-    answer
+    response.body = Bytes::from_static(b"Bad Host\n");
+    response
 }
 
 /// Inserts `'nonce-<random>'` between the parts. Without randomness no policy is sent, which is better than one with

@@ -3,8 +3,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::SERVICE;
 use crate::ext::extension::ServicePart;
 use crate::ext::testing::{File, head};
-use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::{Branding, Response};
 use crate::runtime::step::ServiceStep;
 
 fn step(block: &str) -> Box<dyn ServiceStep> {
@@ -18,7 +18,7 @@ fn ask(
     step: &dyn ServiceStep,
     pairs: &[(&str, &str)],
     change: impl FnOnce(&mut Head<'_>),
-) -> (Option<Answer>, Vec<String>) {
+) -> (Option<Response>, Vec<String>) {
     let headers: HeaderMap = pairs
         .iter()
         .map(|(name, value)| {
@@ -31,14 +31,14 @@ fn ask(
     let mut head = head(&Method::GET, "/m?a=1&b=<", &headers);
     change(&mut head);
     let mut notes = Notes::default();
-    let answer = step.request(&head, &mut notes);
+    let response = step.request(&head, &mut notes);
     let fields = notes.response_fields.iter();
     let shown = fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
-    (answer, shown.collect())
+    (response, shown.collect())
 }
 
-fn field<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
-    let found = answer.fields.iter().find(|(known, _)| known == name)?;
+fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    let found = response.fields.iter().find(|(known, _)| known == name)?;
     found.1.to_str().ok()
 }
 
@@ -48,8 +48,8 @@ fn all_headers_are_those_of_krakend() {
         r#"{"frame_deny": true, "content_type_nosniff": true, "browser_xss_filter": true,
             "content_security_policy": "default-src 'self';", "referrer_policy": "same-origin"}"#,
     );
-    let (answer, fields) = ask(&*step, &[], |_| {});
-    assert!(answer.is_none());
+    let (response, fields) = ask(&*step, &[], |_| {});
+    assert!(response.is_none());
     assert_eq!(
         fields,
         [
@@ -75,20 +75,20 @@ fn an_empty_block_adds_nothing_and_a_custom_frame_option_takes_precedence() {
 #[test]
 fn a_host_that_is_not_allowed_gets_500_without_the_headers() {
     let step = step(r#"{"allowed_hosts": ["api.example.com:8080"], "frame_deny": true}"#);
-    let (answer, fields) = ask(&*step, &[("host", "API.example.com:8080")], |_| {});
-    assert!(answer.is_none() && fields.len() == 1);
-    let (answer, fields) = ask(&*step, &[("host", "api.example.com")], |_| {});
-    let answer = answer.unwrap();
+    let (response, fields) = ask(&*step, &[("host", "API.example.com:8080")], |_| {});
+    assert!(response.is_none() && fields.len() == 1);
+    let (response, fields) = ask(&*step, &[("host", "api.example.com")], |_| {});
+    let response = response.unwrap();
     assert_eq!(
-        (answer.status.as_u16(), &answer.body[..]),
+        (response.status.as_u16(), &response.body[..]),
         (500, &b"Bad Host\n"[..])
     );
     assert_eq!(
-        field(&answer, "content-type"),
+        field(&response, "content-type"),
         Some("text/plain; charset=utf-8")
     );
-    assert_eq!(field(&answer, "x-content-type-options"), Some("nosniff"));
-    assert_eq!(answer.branding, Branding::None);
+    assert_eq!(field(&response, "x-content-type-options"), Some("nosniff"));
+    assert_eq!(response.branding, Branding::None);
     assert!(fields.is_empty());
 }
 
@@ -101,7 +101,7 @@ fn patterns_of_hosts_are_anchored_and_a_bad_one_stops_the_start() {
     assert!(!allowed("api.example.com.evil") && !allowed("ab"));
     let mut file = File::new(r#"{"allowed_hosts": ["("], "allowed_hosts_are_regex": true}"#);
     assert!(matches!(file.service(&SERVICE), ServicePart::Nothing));
-    assert_eq!(file.mistakes(), 1);
+    assert_eq!(file.config_errors(), 1);
 }
 
 #[test]
@@ -114,8 +114,11 @@ fn a_proxy_header_replaces_the_host() {
         ("x-forwarded-host", "public"),
         ("host", "inner"),
     ];
-    let answer = ask(&*step, &sent, |_| {}).0.unwrap();
-    assert_eq!(field(&answer, "location"), Some("https://public/m?a=1&b=<"));
+    let response = ask(&*step, &sent, |_| {}).0.unwrap();
+    assert_eq!(
+        field(&response, "location"),
+        Some("https://public/m?a=1&b=<")
+    );
 }
 
 #[test]
@@ -123,11 +126,11 @@ fn plain_requests_are_redirected_to_https() {
     let redirecting = step(
         r#"{"ssl_redirect": true, "ssl_proxy_headers": {"X-Forwarded-Proto": "https"}, "sts_seconds": 5}"#,
     );
-    let answer = ask(&*redirecting, &[("host", "h:80")], |_| {}).0.unwrap();
-    assert_eq!(answer.status.as_u16(), 301);
-    assert_eq!(field(&answer, "location"), Some("https://h:80/m?a=1&b=<"));
+    let response = ask(&*redirecting, &[("host", "h:80")], |_| {}).0.unwrap();
+    assert_eq!(response.status.as_u16(), 301);
+    assert_eq!(field(&response, "location"), Some("https://h:80/m?a=1&b=<"));
     assert_eq!(
-        &answer.body[..],
+        &response.body[..],
         b"<a href=\"https://h:80/m?a=1&amp;b=&lt;\">Moved Permanently</a>.\n\n"
     );
     let beyond_ascii = ask(&*redirecting, &[("host", "h")], |head| {
@@ -138,8 +141,8 @@ fn plain_requests_are_redirected_to_https() {
         field(&beyond_ascii.0.unwrap(), "location"),
         Some("https://h/m/%C3%A9?q=%C3%A9")
     );
-    let (answer, fields) = ask(&*redirecting, &[("x-forwarded-proto", "https")], |_| {});
-    assert!(answer.is_none());
+    let (response, fields) = ask(&*redirecting, &[("x-forwarded-proto", "https")], |_| {});
+    assert!(response.is_none());
     assert_eq!(fields, ["strict-transport-security: max-age=5"]);
     assert!(
         ask(&*redirecting, &[], |head| head.secure = true)
@@ -147,11 +150,11 @@ fn plain_requests_are_redirected_to_https() {
             .is_none()
     );
     let elsewhere = step(r#"{"ssl_redirect": true, "ssl_host": "secure.example"}"#);
-    let answer = ask(&*elsewhere, &[], |head| head.path = "//evil")
+    let response = ask(&*elsewhere, &[], |head| head.path = "//evil")
         .0
         .unwrap();
     assert_eq!(
-        field(&answer, "location"),
+        field(&response, "location"),
         Some("https://secure.example/evil?a=1&b=<")
     );
 }
@@ -178,8 +181,8 @@ fn development_disables_the_host_check_the_redirect_and_sts() {
         r#"{"is_development": true, "allowed_hosts": ["x"], "ssl_redirect": true, "frame_deny": true, "sts_seconds": 5,
             "force_sts_header": true}"#,
     );
-    let (answer, fields) = ask(&*step, &[], |_| {});
-    assert!(answer.is_none());
+    let (response, fields) = ask(&*step, &[], |_| {});
+    assert!(response.is_none());
     assert_eq!(fields, ["x-frame-options: DENY"]);
 }
 
@@ -211,6 +214,6 @@ fn invalid_header_values_stop_the_start() {
     for block in blocks {
         let mut file = File::new(block);
         file.service(&SERVICE);
-        assert_eq!(file.mistakes(), 1, "{block}");
+        assert_eq!(file.config_errors(), 1, "{block}");
     }
 }

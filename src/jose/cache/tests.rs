@@ -40,7 +40,7 @@ fn verify(
     HS256
         .verify_cached(text, keys, origin, cache, NOW, LEEWAY)
         .verdict
-        .map_err(|refusal| refusal.reason)
+        .map_err(|rejection| rejection.reason)
 }
 
 #[test]
@@ -124,11 +124,11 @@ fn an_entry_is_not_found_under_another_document_algorithm_or_strategy() {
         algorithm: Algorithm::Hs512,
         ..HS256
     };
-    let refusal = other
+    let rejection = other
         .verify_cached(&text, &public_set(), ORIGIN, &cache, NOW, LEEWAY)
         .verdict
         .unwrap_err();
-    assert_eq!(refusal.reason, Reason::AlgNotAllowed);
+    assert_eq!(rejection.reason, Reason::AlgNotAllowed);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn verdict(keys: &[Value], algorithm: Algorithm, text: &str) -> Result<(), Reaso
     verifier
         .verify(text, &keys)
         .map(|_| ())
-        .map_err(|refusal| refusal.reason)
+        .map_err(|rejection| rejection.reason)
 }
 
 #[test]

@@ -13,15 +13,15 @@ fn hs256() -> Verifier {
     }
 }
 
-fn refused(text: &str) -> Reason {
+fn rejected(text: &str) -> Reason {
     hs256()
         .verify(text, &public_set())
         .expect_err("must be refused")
         .reason
 }
 
-fn refused_header(header: &str) -> Reason {
-    refused(&hs256_with_header(header, CLAIMS))
+fn rejected_header(header: &str) -> Reason {
+    rejected(&hs256_with_header(header, CLAIMS))
 }
 
 #[test]
@@ -39,9 +39,9 @@ fn a_token_of_every_algorithm_verifies_and_only_as_that_algorithm() {
                     assert!(tried.means(algorithm));
                     assert_eq!(claims.subject(), Some("u1"));
                 }
-                Err(refusal) => {
-                    assert!(!tried.means(algorithm), "{refusal}");
-                    assert_eq!(refusal.reason, Reason::AlgNotAllowed);
+                Err(rejection) => {
+                    assert!(!tried.means(algorithm), "{rejection}");
+                    assert_eq!(rejection.reason, Reason::AlgNotAllowed);
                 }
             }
         }
@@ -82,14 +82,14 @@ fn the_algorithm_is_compared_byte_for_byte() {
         r#"{"Alg":"HS256","kid":"oct"}"#,
         r#"{"kid":"oct"}"#,
     ] {
-        assert_eq!(refused_header(header), Reason::AlgNotAllowed, "{header}");
+        assert_eq!(rejected_header(header), Reason::AlgNotAllowed, "{header}");
     }
 }
 
 #[test]
 fn a_public_key_used_as_a_secret_is_rejected() {
     assert_eq!(
-        refused_header(r#"{"alg":"HS256","kid":"rsa"}"#),
+        rejected_header(r#"{"alg":"HS256","kid":"rsa"}"#),
         Reason::UnusableKey
     );
 }
@@ -105,14 +105,14 @@ fn extensions_are_rejected_with_any_value() {
         r#""b64":false"#,
     ] {
         let header = format!(r#"{{"alg":"HS256","kid":"oct",{crit}}}"#);
-        assert_eq!(refused_header(&header), Reason::CriticalHeader, "{crit}");
+        assert_eq!(rejected_header(&header), Reason::CriticalHeader, "{crit}");
     }
 }
 
 #[test]
 fn keys_inside_the_token_are_ignored() {
     let header = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"jku":"https://evil.example","x5u":"https://evil.example","x5c":["x"]}"#;
-    assert_eq!(refused_header(header), Reason::UnknownKey);
+    assert_eq!(rejected_header(header), Reason::UnknownKey);
 }
 
 #[test]
@@ -128,9 +128,9 @@ fn a_key_id_is_a_short_string_or_absent() {
         ("\"' OR 1=1 --\"".to_owned(), Reason::UnknownKey),
     ] {
         let header = format!(r#"{{"alg":"HS256","kid":{id}}}"#);
-        assert_eq!(refused_header(&header), reason, "{id}");
+        assert_eq!(rejected_header(&header), reason, "{id}");
     }
-    assert_eq!(refused_header(r#"{"alg":"HS256"}"#), Reason::UnknownKey);
+    assert_eq!(rejected_header(r#"{"alg":"HS256"}"#), Reason::UnknownKey);
 }
 
 #[test]
@@ -142,9 +142,9 @@ fn a_rejected_key_id_is_named_with_its_type() {
     ] {
         let header = format!(r#"{{"alg":"HS256",{member:?}:12345}}"#);
         let text = hs256_with_header(&header, "{}");
-        let refusal = Token::parse(&text).unwrap().key_id(strategy).unwrap_err();
+        let rejection = Token::parse(&text).unwrap().key_id(strategy).unwrap_err();
         let told = format!("header member {member:?} must be a string, and is a number");
-        assert!(refusal.to_string().ends_with(&told), "{refusal}");
+        assert!(rejection.to_string().ends_with(&told), "{rejection}");
     }
 }
 
@@ -163,7 +163,7 @@ fn header_json_is_parsed_strictly() {
         "",
         &deep,
     ] {
-        assert_eq!(refused_header(header), Reason::Malformed, "{header}");
+        assert_eq!(rejected_header(header), Reason::Malformed, "{header}");
     }
 }
 
@@ -190,7 +190,7 @@ fn one_token_has_one_spelling() {
         "a".repeat(MAX_TOKEN_BYTES + 1),
         ".".repeat(MAX_TOKEN_BYTES),
     ] {
-        assert_eq!(refused(&odd), Reason::Malformed);
+        assert_eq!(rejected(&odd), Reason::Malformed);
     }
 }
 
@@ -203,7 +203,7 @@ fn unused_bits_of_the_last_character_must_be_zero() {
     let at = alphabet.find(last).unwrap();
     assert_eq!(at % 4, 0);
     let twin = format!("{}{}", &good[..good.len() - 1], &alphabet[at + 1..at + 2]);
-    assert_eq!(refused(&twin), Reason::Malformed);
+    assert_eq!(rejected(&twin), Reason::Malformed);
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn rejections_and_debug_output_contain_no_text_of_the_token() {
     assert_eq!(format!("{parsed:?}"), "[redacted token]");
     let secret = hs256_with_header(r#"{"alg":"secret-alg","kid":"secret-kid"}"#, "{}");
     for text in [secret.as_str(), "secret.secret.secret", "secret"] {
-        let refusal = hs256().verify(text, &public_set()).unwrap_err();
-        assert!(!format!("{refusal:?}").contains("secret"));
+        let rejection = hs256().verify(text, &public_set()).unwrap_err();
+        assert!(!format!("{rejection:?}").contains("secret"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decodes the body of an upstream to a value.
 
-mod alphabet;
+mod charset;
 mod decoder;
 mod feed;
 mod xml;

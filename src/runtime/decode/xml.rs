@@ -5,7 +5,7 @@ use quick_xml::escape::{EscapeError, resolve_predefined_entity, unescape};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use crate::runtime::decode::alphabet;
+use crate::runtime::decode::charset;
 use crate::runtime::json::{MAX_DEPTH, Object, Value};
 
 /// The maximum number of elements and attributes in a document, because bodies may grow twentyfold in memory.
@@ -25,7 +25,7 @@ pub(super) enum Error {
     #[error("XML syntax error: invalid character entity &{0};")]
     Entity(String),
     #[error("XML syntax error: {0}")]
-    Alphabet(alphabet::Error),
+    Charset(charset::Error),
     #[error("XML nested deeper than {MAX_DEPTH}")]
     TooDeep,
     #[error("XML with more than {MAX_PARTS} elements and attributes")]
@@ -62,7 +62,7 @@ pub(super) fn root(body: &Bytes) -> Result<Element, Error> {
 }
 
 fn bounded(body: &[u8], mut left: usize) -> Result<Element, Error> {
-    let text = alphabet::text(body).map_err(Error::Alphabet)?;
+    let text = charset::text(body).map_err(Error::Charset)?;
     let mut reader = Reader::from_str(&text);
     reader.config_mut().check_end_names = true;
     let mut open: Vec<Element> = Vec::new();

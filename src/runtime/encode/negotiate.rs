@@ -19,7 +19,7 @@ const MAX_RANGES: usize = 64;
 pub(super) fn choose(accept: &str) -> Encoding {
     let mut ranges: Vec<(&str, u16)> = accept.split(',').take(MAX_RANGES).map(range).collect();
     ranges.sort_by_key(|(_, quality)| std::cmp::Reverse(*quality));
-    let refused = |offer: &str| {
+    let rejected = |offer: &str| {
         let mut ranges = ranges.iter();
         ranges.any(|(range, quality)| *quality == 0 && range.eq_ignore_ascii_case(offer))
     };
@@ -28,7 +28,7 @@ pub(super) fn choose(accept: &str) -> Encoding {
         .filter(|(_, quality)| *quality > 0)
         .find_map(|(range, _)| {
             let mut offers = OFFERS.iter();
-            offers.find(|(offer, _)| matches(range, offer) && !refused(offer))
+            offers.find(|(offer, _)| matches(range, offer) && !rejected(offer))
         })
         .map_or(Encoding::Json, |(_, encoding)| *encoding)
 }

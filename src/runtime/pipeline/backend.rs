@@ -18,7 +18,6 @@ use super::merge::{Part, Passed};
 use super::piped;
 use super::race::race;
 use crate::jose::Claims;
-use crate::runtime::answer::Fields;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
@@ -26,6 +25,7 @@ use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Value, write_string};
 use crate::runtime::pipe::{Called, Meta};
 use crate::runtime::request::Params;
+use crate::runtime::response::Fields;
 use crate::runtime::service::{Backend, ErrorMode, Options, PassThrough};
 use crate::runtime::step::Outcome;
 use crate::runtime::template::Values as _;
@@ -51,7 +51,7 @@ pub(super) struct Context<'a, C> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Earlier<'a> {
     /// Shaped.
-    pub(super) answers: &'a [Value],
+    pub(super) responses: &'a [Value],
     /// The bodies of those that are `no-op`.
     pub(super) texts: &'a [Option<Bytes>],
 }
@@ -97,7 +97,7 @@ pub(super) fn prepare_with<C>(
     let call = cx.call;
     let sources = Sources {
         call,
-        earlier: earlier.answers,
+        earlier: earlier.responses,
     };
     let pairs = cx
         .query
@@ -136,7 +136,7 @@ fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed
     let mut params = cx.call.params.clone();
     let sources = Sources {
         call: cx.call,
-        earlier: earlier.answers,
+        earlier: earlier.responses,
     };
     for (name, _) in backend.url.claims() {
         if let Ok(Some(value)) = sources.claim(name) {
@@ -158,9 +158,9 @@ fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed
                 _ => None,
             },
             path => earlier
-                .answers
+                .responses
                 .get(index)
-                .and_then(|answer| answer.text_at(path)),
+                .and_then(|response| response.text_at(path)),
         };
         if let Some(value) = value {
             params.0.push((Arc::from(&**name), value.into_owned()));
@@ -283,12 +283,12 @@ pub(super) fn read(
                 Ok(Part::complete(backend.shape.apply(data)))
             })
         }
-        _ => refused(backend, incoming, method, target),
+        _ => rejected(backend, incoming, method, target),
     }
 }
 
 /// A response whose status is no success, as `backend/http` wants it shown.
-fn refused(
+fn rejected(
     backend: &Backend,
     incoming: Incoming,
     method: &Method,

@@ -94,7 +94,7 @@ fn keeps_body(work: &StreamWork) -> bool {
 /// What the steps must see of the response.
 pub(super) fn sight(work: &StreamWork) -> Sight {
     let on_wire = match &work.backend.on_wire {
-        Some(step) if step.sees_answers() => Sight::Head,
+        Some(step) if step.sees_responses() => Sight::Head,
         _ => Sight::Nothing,
     };
     let most = steps(work).map(|step| step.sight()).max();

@@ -10,8 +10,8 @@ use super::carrier::Carrier;
 use super::limit::Limit;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
-use crate::runtime::flights::{End, Flight, Join};
 use crate::runtime::service::{Backend, ErrorMode};
+use crate::runtime::single_flights::{End, Join, SingleFlight};
 use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallOptions, Incoming};
@@ -36,12 +36,12 @@ pub(super) async fn cached<C: Carrier>(
     match found {
         Lookup::Fresh(incoming) => {
             observe::cache_hit();
-            if let Turn::Lead(flight) = turn {
-                flight.end(End::Shared);
+            if let Turn::Lead(single_flight) = turn {
+                single_flight.end(End::Shared);
             }
             return Ok(incoming);
         }
-        Lookup::Refused => return Ok(refused(origin(backend, &call))),
+        Lookup::Rejected => return Ok(rejected(origin(backend, &call))),
         Lookup::Stale(conditions) => {
             revalidating = true;
             for (name, value) in conditions {
@@ -52,25 +52,25 @@ pub(super) async fn cached<C: Carrier>(
     }
     let result = carrier.call(&backend.hosts, call, how).await;
     let (result, end) = match result {
-        Ok(answer) if revalidating && answer.status == StatusCode::NOT_MODIFIED => {
-            let updated = cache.revalidated(&key, &sent, &answer);
-            (Ok(updated.unwrap_or(answer)), end(cache, &key, &sent))
+        Ok(response) if revalidating && response.status == StatusCode::NOT_MODIFIED => {
+            let updated = cache.revalidated(&key, &sent, &response);
+            (Ok(updated.unwrap_or(response)), end(cache, &key, &sent))
         }
-        Ok(answer) if answer.status.is_server_error() => {
+        Ok(response) if response.status.is_server_error() => {
             let other = cache.on_error(&key, &sent);
-            (Ok(other.unwrap_or(answer)), End::Failed)
+            (Ok(other.unwrap_or(response)), End::Failed)
         }
-        Ok(answer) => {
-            if is_read(backend, answer.status) {
-                cache.store(&key, &sent, &answer);
+        Ok(response) => {
+            if is_read(backend, response.status) {
+                cache.store(&key, &sent, &response);
             }
-            (Ok(answer), end(cache, &key, &sent))
+            (Ok(response), end(cache, &key, &sent))
         }
         Err(failure) => (cache.on_error(&key, &sent).ok_or(failure), End::Failed),
     };
     match turn {
-        Turn::Lead(flight) => flight.end(end),
-        Turn::Alone => cache.flights().learn(&key.digest, end),
+        Turn::Lead(single_flight) => single_flight.end(end),
+        Turn::Alone => cache.single_flights().learn(&key.digest, end),
         Turn::None => {}
     }
     result
@@ -78,7 +78,7 @@ pub(super) async fn cached<C: Carrier>(
 
 /// How a call takes part in what equal calls do.
 enum Turn<'c> {
-    Lead(Flight<'c>),
+    Lead(SingleFlight<'c>),
     Alone,
     /// It does not.
     None,
@@ -92,15 +92,17 @@ async fn look<'c>(
     limit: &Limit,
 ) -> (Lookup, Turn<'c>) {
     let found = cache.lookup(key, sent);
-    let patience = cache.patience(limit.remaining());
-    if !matches!(found, Lookup::Miss | Lookup::Stale(_)) || patience.is_zero() {
+    let timeout = cache.timeout(limit.remaining());
+    if !matches!(found, Lookup::Miss | Lookup::Stale(_)) || timeout.is_zero() {
         return (found, Turn::None);
     }
-    let until = Instant::now() + patience;
+    let until = Instant::now() + timeout;
     loop {
-        match cache.flights().join(&key.digest) {
+        match cache.single_flights().join(&key.digest) {
             // Another call may have ended between the two looks.
-            Join::Lead(flight) => return (cache.lookup(key, sent), Turn::Lead(flight)),
+            Join::Lead(single_flight) => {
+                return (cache.lookup(key, sent), Turn::Lead(single_flight));
+            }
             Join::Alone => return (found, Turn::Alone),
             Join::Wait(landing) => match landing.wait(until).await {
                 Some(true) => return (cache.lookup(key, sent), Turn::None),
@@ -132,7 +134,7 @@ fn origin<'c>(backend: &'c Backend, call: &'c Call) -> &'c str {
 }
 
 /// The cache answers in the upstream's place (RFC 9111 §5.2.1.7).
-fn refused(origin: &str) -> Incoming {
+fn rejected(origin: &str) -> Incoming {
     Incoming {
         status: StatusCode::GATEWAY_TIMEOUT,
         headers: HeaderMap::new(),

@@ -13,7 +13,7 @@ use crate::upstream::{
 
 /// Carries calls to backends. The pipeline's own tests put another in the place of [`Upstream`].
 pub trait Carrier: Clone + Send + Sync + 'static {
-    type Answer<'a>: Answered;
+    type Response<'a>: Answered;
 
     /// Makes one call and waits for the head of its response. There is no deadline: whoever waits drops the future.
     fn send<'a, S: Source<Error = Failure>>(
@@ -22,7 +22,7 @@ pub trait Carrier: Clone + Send + Sync + 'static {
         call: Call,
         options: &CallOptions,
         source: &mut S,
-    ) -> impl Future<Output = Result<Self::Answer<'a>, Failure>> + Send;
+    ) -> impl Future<Output = Result<Self::Response<'a>, Failure>> + Send;
 
     /// The same for the whole response.
     fn call(
@@ -33,8 +33,8 @@ pub trait Carrier: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Incoming, Failure>> + Send {
         async move {
             let mut nobody = Unwatched::<Failure>::default();
-            let answer = self.send(hosts, call, options, &mut nobody).await?;
-            Ok(answer.collect(options).await?)
+            let response = self.send(hosts, call, options, &mut nobody).await?;
+            Ok(response.collect(options).await?)
         }
     }
 }
@@ -83,7 +83,7 @@ pub trait Answered: Send {
 pub struct Upstream;
 
 impl Carrier for Upstream {
-    type Answer<'a> = Exchange<'a>;
+    type Response<'a> = Exchange<'a>;
 
     fn send<'a, S: Source<Error = Failure>>(
         &self,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::limit::Limit;
 use crate::jose::propagate::url_text;
-use crate::jose::{Claims, Refusal};
+use crate::jose::{Claims, Rejection};
 use crate::runtime::forward;
 use crate::runtime::json::Value;
 use crate::runtime::pipe::PipeRequest;
@@ -122,7 +122,7 @@ impl Values for Sources<'_> {
         &self.call.params
     }
 
-    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
+    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
         let claims = self.call.claims.as_deref();
         let Some(claim) = claims.and_then(|claims| claims.claim(name)) else {
             return Ok(None);

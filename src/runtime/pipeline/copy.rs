@@ -44,7 +44,7 @@ impl<'a> Silence<'a> {
 /// A response whose head has been written.
 pub(super) struct Copy<'c, D, A> {
     pub(super) client: &'c mut D,
-    pub(super) answer: A,
+    pub(super) response: A,
     pub(super) silence: Silence<'c>,
     pub(super) over_http2: bool,
     pub(super) announced: Announced,
@@ -61,13 +61,13 @@ fn ended_early<E>(_: E) -> Failure {
 impl<D: Downstream, A: Answered> Copy<'_, D, A> {
     /// Copies the body. `decode`: it is gzip that the client did not ask for. `bodiless`: the client gets none of it.
     pub(super) async fn run(mut self, decode: bool, bodiless: bool) -> Result<(), Failure> {
-        if !decode && !bodiless && self.answer.lends() && self.client.borrows() {
+        if !decode && !bodiless && self.response.lends() && self.client.borrows() {
             self.lend().await?;
         } else {
             let decoder = (decode && !bodiless).then(Gunzip::default);
             self.pieces(decoder, bodiless).await?;
         }
-        self.answer.release().await;
+        self.response.release().await;
         Ok(())
     }
 
@@ -78,7 +78,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
             let wait = self.silence.left(alive);
             tokio::select! {
                 biased;
-                piece = within(wait, self.answer.read_slice()) => {
+                piece = within(wait, self.response.read_slice()) => {
                     let piece = piece.ok_or_else(silent)?;
                     if let Some(bytes) = piece.map_err(ended_early)?
                         && !bytes.is_empty()
@@ -86,10 +86,10 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
                         self.client.write_slice(bytes).await?;
                         alive = Instant::now();
                     }
-                    if self.answer.is_done() {
+                    if self.response.is_done() {
                         self.client.end().await?;
                         // What follows the end spoils the connection, not the response.
-                        let _ = self.answer.read().await;
+                        let _ = self.response.read().await;
                         return Ok(());
                     }
                 }
@@ -104,13 +104,13 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
             let wait = self.silence.left(alive);
             tokio::select! {
                 biased;
-                piece = within(wait, self.answer.read()) => {
+                piece = within(wait, self.response.read()) => {
                     let piece = piece.ok_or_else(silent)?;
                     let Some(bytes) = piece.map_err(ended_early)? else {
                         return self.finish(decoder, bodiless).await;
                     };
                     // Over HTTP/2 there may be trailers behind the last piece.
-                    let end = decoder.is_none() && !self.over_http2 && self.answer.is_done();
+                    let end = decoder.is_none() && !self.over_http2 && self.response.is_done();
                     self.write(decoder.as_mut(), bytes, end).await?;
                     alive = Instant::now();
                     if end {
@@ -129,11 +129,11 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
         alive: &mut Instant,
     ) -> Result<(), Failure> {
         // An upstream that waits for its response to be read before it reads on would wait for ever.
-        within(self.silence.idle, self.answer.forward(piece?))
+        within(self.silence.idle, self.response.forward(piece?))
             .await
             .ok_or_else(|| Failure::cut_off("the answer broke off: the upstream reads nothing"))?;
         // A body that goes nowhere keeps nothing alive.
-        if self.answer.is_uploading() {
+        if self.response.is_uploading() {
             *alive = Instant::now();
         }
         Ok(())
@@ -177,7 +177,7 @@ impl<D: Downstream, A: Answered> Copy<'_, D, A> {
 
     /// The trailers that may pass. They are part of the response: an upstream that never sends them is silent.
     async fn trailers(&mut self) -> Result<Option<HeaderMap>, Failure> {
-        let trailers = within(self.silence.idle, self.answer.trailers()).await;
+        let trailers = within(self.silence.idle, self.response.trailers()).await;
         let trailers = trailers.ok_or_else(silent)?.map_err(ended_early)?;
         Ok(trailers.and_then(|trailers| self.announced.pass(trailers)))
     }

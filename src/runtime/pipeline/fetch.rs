@@ -44,7 +44,7 @@ async fn authorized<C: Carrier>(
         let mut call = call.clone();
         token.put_on(&mut call.out, limit).await?;
         let incoming = within(carrier, backend, call, how, limit).await?;
-        if !token.is_refused(incoming.status) {
+        if !token.is_rejected(incoming.status) {
             return Ok(incoming);
         }
     }
@@ -71,19 +71,19 @@ pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
     mut call: Call,
     limit: &Limit,
     source: &mut S,
-) -> Result<C::Answer<'a>, Failure> {
+) -> Result<C::Response<'a>, Failure> {
     let how = how(backend, u64::MAX);
     let Some(credentials) = &backend.credentials else {
         return carrier.send(&backend.hosts, call, &how, source).await;
     };
     let mut token = Token::new(&**credentials);
     token.put_on(&mut call.out, limit).await?;
-    let answer = carrier.send(&backend.hosts, call, &how, source).await?;
+    let response = carrier.send(&backend.hosts, call, &how, source).await?;
     // This response passes even if the token was rejected: the request may have had a body, which is gone.
-    if let Some((status, _)) = answer.head() {
-        token.is_refused(status);
+    if let Some((status, _)) = response.head() {
+        token.is_rejected(status);
     }
-    Ok(answer)
+    Ok(response)
 }
 
 fn how(backend: &Backend, max_body_bytes: u64) -> CallOptions {
@@ -123,7 +123,7 @@ impl<'c> Token<'c> {
     }
 
     /// Whether the call is to be made again with a new token.
-    fn is_refused(&mut self, status: StatusCode) -> bool {
+    fn is_rejected(&mut self, status: StatusCode) -> bool {
         let Some(value) = &self.value else {
             return false;
         };

@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 use super::backend::is_ours;
 use super::merge::{Merged, Passed};
 use super::road::{Ended, Ending, Outcome};
-use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::failure::{Failure, Report};
 use crate::runtime::heavy::aside;
 use crate::runtime::json::{Object, Style, Value, to_bytes};
+use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
 use crate::telemetry::text::printable;
@@ -64,7 +64,7 @@ pub(super) fn finish(
         complete: merged.complete,
         error: failure.is_some(),
     };
-    let answer = match &work.signer {
+    let response = match &work.signer {
         Some(signer) => signed(options, endpoint, &**signer, merged),
         None => match &merged.data {
             Some(data) => {
@@ -76,21 +76,21 @@ pub(super) fn finish(
                 let (content_type, body) =
                     aside(size, || work.encoding.encode(Some(data), accept, canonical));
                 let body = budget::charged(body);
-                let answer = success(endpoint, data, merged.complete, content_type, body);
-                let answer = match &merged.meta {
-                    Some(meta) if !is_empty(data) => with_fields(answer, &meta.headers),
-                    _ => answer,
+                let response = success(endpoint, data, merged.complete, content_type, body);
+                let response = match &merged.meta {
+                    Some(meta) if !is_empty(data) => with_fields(response, &meta.headers),
+                    _ => response,
                 };
                 match merged.passed {
-                    Some(passed) => pass(answer, *passed),
-                    None => answer,
+                    Some(passed) => pass(response, *passed),
+                    None => response,
                 }
             }
             None => failed(options, &merged),
         },
     };
     Outcome {
-        ending: Ending::Answer(answer),
+        ending: Ending::Response(response),
         errors,
         failure,
         ended: Some(ended),
@@ -103,19 +103,19 @@ fn success(
     complete: bool,
     content_type: HeaderValue,
     body: Bytes,
-) -> Answer {
+) -> Response {
     // As KrakenD does: a response without a single member is not complete.
     let complete = complete && matches!(data, Value::Object(object) if !object.is_empty());
-    let mut answer = Answer {
+    let mut response = Response {
         body,
         branding: Branding::Completed(complete),
-        ..Answer::empty(StatusCode::OK)
+        ..Response::empty(StatusCode::OK)
     }
     .with(CONTENT_TYPE, content_type);
     if let (true, Some(value)) = (complete, &endpoint.cache_control) {
-        answer = answer.with(CACHE_CONTROL, value.clone());
+        response = response.with(CACHE_CONTROL, value.clone());
     }
-    answer
+    response
 }
 
 fn is_empty(data: &Value) -> bool {
@@ -124,15 +124,15 @@ fn is_empty(data: &Value) -> bool {
 
 /// Adds the fields that steps set: every line of them, and none that says how the body is sent. A content type takes
 /// the place of the encoder's, unless that is XML.
-fn with_fields(mut answer: Answer, headers: &HeaderMap) -> Answer {
-    let is_xml = answer.fields.iter().any(|(name, value)| {
+fn with_fields(mut response: Response, headers: &HeaderMap) -> Response {
+    let is_xml = response.fields.iter().any(|(name, value)| {
         *name == CONTENT_TYPE && value.to_str().is_ok_and(|value| value.contains("xml"))
     });
     if headers.contains_key(CONTENT_TYPE) && !is_xml {
-        answer.fields.retain(|(name, _)| *name != CONTENT_TYPE);
+        response.fields.retain(|(name, _)| *name != CONTENT_TYPE);
     }
     if headers.contains_key(CACHE_CONTROL) {
-        answer.fields.retain(|(name, _)| *name != CACHE_CONTROL);
+        response.fields.retain(|(name, _)| *name != CACHE_CONTROL);
     }
     for (name, value) in headers {
         let is_wanted = match *name == CONTENT_TYPE {
@@ -140,65 +140,65 @@ fn with_fields(mut answer: Answer, headers: &HeaderMap) -> Answer {
             false => !is_ours(name),
         };
         if is_wanted {
-            answer.fields.push((name.clone(), value.clone()));
+            response.fields.push((name.clone(), value.clone()));
         }
     }
-    answer
+    response
 }
 
 /// Gives a response the upstream's status and fields; one that has no body there has none here.
-fn pass(mut answer: Answer, passed: Passed) -> Answer {
-    answer.status = passed.status;
+fn pass(mut response: Response, passed: Passed) -> Response {
+    response.status = passed.status;
     if matches!(
         passed.status,
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT
     ) {
-        answer.body = Bytes::new();
-        answer.fields.clear();
+        response.body = Bytes::new();
+        response.fields.clear();
     }
     // The upstream's word on caching is better than a constant of ours.
     if passed.fields.iter().any(|(name, _)| *name == CACHE_CONTROL) {
-        answer.fields.retain(|(name, _)| *name != CACHE_CONTROL);
+        response.fields.retain(|(name, _)| *name != CACHE_CONTROL);
     }
-    answer.fields.extend(passed.fields);
-    answer
+    response.fields.extend(passed.fields);
+    response
 }
 
 /// The response to a failure and its lines in the log, for an endpoint whose work was not done.
-pub(super) fn refused(
+pub(super) fn rejected(
     options: &Options,
     endpoint: &Endpoint,
     failure: Failure,
-) -> (SmallVec<[Cow<'static, str>; 1]>, Answer) {
+) -> (SmallVec<[Cow<'static, str>; 1]>, Response) {
     let merged = Merged::single(Err(failure));
     let errors = report(endpoint, false, &merged);
-    let answer = match &*merged.failures {
-        [failure] if failure.kind.is_of_client() => failure.answer(),
+    let response = match &*merged.failures {
+        [failure] if failure.kind.is_of_client() => failure.response(),
         _ => failed(options, &merged),
     };
-    (errors, answer)
+    (errors, response)
 }
 
 /// The response when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
-pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
-    let mut answer = Answer {
+pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
+    let mut response = Response {
         branding: Branding::Completed(false),
-        ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
+        ..Response::empty(StatusCode::INTERNAL_SERVER_ERROR)
     };
     if options.gateway_status_codes {
         let statuses = merged.failures.iter().map(|failure| failure.status(true));
         let own = statuses.filter(StatusCode::is_server_error);
-        answer.status = own.max().unwrap_or(answer.status);
+        response.status = own.max().unwrap_or(response.status);
     }
     if let ([failure], false) = (&*merged.failures, merged.group) {
-        answer.status = failure.status(options.gateway_status_codes);
+        response.status = failure.status(options.gateway_status_codes);
     }
     if let [failure] = &*merged.failures
         && let Some(fields) = &failure.passed
     {
-        answer.fields.extend(fields.iter().cloned());
+        response.fields.extend(fields.iter().cloned());
     } else if !options.return_error_msg {
-        return answer;
+        return response;
     }
     let (body, content_type) = match &*merged.failures {
         [failure] if !merged.group => match &failure.body {
@@ -207,16 +207,16 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Answer {
         },
         failures => (joined(failures), None),
     };
-    answer.body = body;
+    response.body = body;
     // Never sniffed: an upstream's text must not become a page of ours.
     let content_type = match content_type {
-        None if answer.body.is_empty() => None,
+        None if response.body.is_empty() => None,
         None => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
         given => given,
     };
     match content_type {
-        Some(value) => answer.with(CONTENT_TYPE, value),
-        None => answer,
+        Some(value) => response.with(CONTENT_TYPE, value),
+        None => response,
     }
 }
 
@@ -237,19 +237,19 @@ fn signed(
     endpoint: &Endpoint,
     signer: &dyn ResponseSigner,
     merged: Merged,
-) -> Answer {
-    let refusal = || Answer::empty(StatusCode::BAD_REQUEST);
+) -> Response {
+    let rejection = || Response::empty(StatusCode::BAD_REQUEST);
     let (true, Some(mut data)) = (merged.failures.is_empty(), merged.data) else {
-        return refusal();
+        return rejection();
     };
     if let Err(failure) = signer.sign(&mut data) {
         let text = printable(&failure.text);
         log::error!("[ENDPOINT: {}] Signing fields: {text}", endpoint.pattern);
-        return refusal();
+        return rejection();
     }
-    Answer {
+    Response {
         body: to_bytes(&data, Style::canonical(options.canonical_json)),
-        ..Answer::empty(StatusCode::OK)
+        ..Response::empty(StatusCode::OK)
     }
     .with(
         CONTENT_TYPE,

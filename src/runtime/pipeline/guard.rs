@@ -32,9 +32,9 @@ impl<'a> Guard<'a> {
         for step in steps {
             match step.before() {
                 Ok(ticket) => guard.tickets.push(ticket),
-                Err(refusal) => {
+                Err(rejection) => {
                     guard.end(Outcome::Failure);
-                    return Err(refusal);
+                    return Err(rejection);
                 }
             }
         }

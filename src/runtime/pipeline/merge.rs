@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use smallvec::SmallVec;
 
-use crate::runtime::answer::Fields;
 use crate::runtime::failure::Failure;
 use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::Meta;
+use crate::runtime::response::Fields;
 
 /// What one backend contributed.
 #[derive(Debug)]
@@ -96,14 +96,14 @@ impl Merged {
         failures: SmallVec<[Failure; 1]>,
     ) -> Merged {
         let mut merged: Option<Object> = None;
-        let mut answers = 0;
+        let mut responses = 0;
         let mut complete = true;
         let mut metas: SmallVec<[Option<Box<Meta>>; 4]> = SmallVec::new();
         for part in parts {
             if matches!(part.data, Value::Object(_)) {
                 metas.push(part.meta);
             }
-            answers += 1;
+            responses += 1;
             complete &= part.complete;
             match (part.data, &mut merged) {
                 (Value::Object(object), None) => merged = Some(object),
@@ -112,12 +112,12 @@ impl Merged {
             }
         }
         Merged {
-            data: match (merged, answers) {
+            data: match (merged, responses) {
                 (_, 0) => None,
                 (None, 1) => Some(Value::Null),
                 (merged, _) => Some(Value::Object(merged.unwrap_or_default())),
             },
-            complete: complete && answers == total && failures.is_empty(),
+            complete: complete && responses == total && failures.is_empty(),
             failures,
             group: true,
             passed: None,

@@ -98,10 +98,10 @@ pub(super) async fn admit<'a>(
     if entered.skip {
         local = Some(nothing());
     } else if let Some(step) = backend.on_wire.as_deref() {
-        on_wire = step.sees_answers().then_some(step);
+        on_wire = step.sees_responses().then_some(step);
         let turn = step.request(&mut request)?;
         replaced = matches!(turn, Turn::Replace);
-        local = turn.answer().await?;
+        local = turn.response().await?;
     }
     // A step took the body away: nothing of what was announced is sent.
     replaced |= had_body && request.body.is_empty();
@@ -130,7 +130,7 @@ impl Around<'_> {
     }
 
     /// Whether any step looks at the response.
-    pub(super) fn sees_answers(&self) -> bool {
+    pub(super) fn sees_responses(&self) -> bool {
         self.on_wire.is_some() || !self.entered.steps.is_empty()
     }
 

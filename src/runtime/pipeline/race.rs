@@ -21,7 +21,7 @@ where
     let mut last = Err(Failure::new(Kind::Broken, "context canceled"));
     while let Some(result) = calls.next().await {
         match (&result, &last) {
-            (Ok(answer), _) if wins(answer) => return result,
+            (Ok(response), _) if wins(response) => return result,
             (Err(_), Ok(_)) => {}
             _ => last = result,
         }

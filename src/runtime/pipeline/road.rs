@@ -12,10 +12,10 @@ use super::carrier::{Carrier, Upstream};
 use super::client::ClientCall;
 use super::downstream::{Downstream, watched};
 use super::{finish, run, stream as streaming};
-use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::grpc::is_grpc;
 use crate::runtime::request::Notes;
+use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{Composition, Endpoint, Options, StreamWork};
 
 /// A request that has passed its endpoint's steps.
@@ -48,7 +48,7 @@ pub struct Outcome {
 )]
 pub enum Ending {
     /// This goes to the client.
-    Answer(Answer),
+    Response(Response),
     /// Nothing: the client has its response.
     Streamed,
     /// The response broke off, or nobody waits for it any more: the connection must end.
@@ -100,10 +100,10 @@ pub async fn compose<D: Downstream>(
     };
     let body = match body {
         Ok(body) => body,
-        Err(failure) => return Outcome::refused(options, endpoint, failure),
+        Err(failure) => return Outcome::rejected(options, endpoint, failure),
     };
     let Some(head) = client.head() else {
-        return Outcome::refused(options, endpoint, Failure::bad_target());
+        return Outcome::rejected(options, endpoint, Failure::bad_target());
     };
     let call = ClientCall::new(options, endpoint, &head, notes, body, started);
     let composing = async { Ok(run::run_with(&Upstream, options, endpoint, work, &call).await) };
@@ -177,7 +177,7 @@ fn failed<D: Downstream>(
         return Outcome::broken(options, endpoint, failure);
     }
     if failure.kind.is_of_client() {
-        return Outcome::refused(options, endpoint, failure);
+        return Outcome::rejected(options, endpoint, failure);
     }
     // Steps around the endpoint stand outside of its static data.
     let data = work.static_data.as_ref().filter(|_| !failure.outside);
@@ -193,12 +193,12 @@ fn failed<D: Downstream>(
         } else {
             Ended::FAILED
         }),
-        ..Outcome::refused(options, endpoint, failure)
+        ..Outcome::rejected(options, endpoint, failure)
     };
     if covered && !over_grpc {
-        outcome.ending = Ending::Answer(Answer {
+        outcome.ending = Ending::Response(Response {
             branding: Branding::Completed(false),
-            ..Answer::empty(StatusCode::OK)
+            ..Response::empty(StatusCode::OK)
         });
     }
     outcome
@@ -206,9 +206,9 @@ fn failed<D: Downstream>(
 
 impl Outcome {
     /// A response without any work.
-    pub fn answer(answer: Answer) -> Outcome {
+    pub fn response(response: Response) -> Outcome {
         Outcome {
-            ending: Ending::Answer(answer),
+            ending: Ending::Response(response),
             errors: SmallVec::new(),
             failure: None,
             ended: None,
@@ -216,13 +216,13 @@ impl Outcome {
     }
 
     /// A failure that the client is told of.
-    pub fn refused(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
+    pub fn rejected(options: &Options, endpoint: &Endpoint, failure: Failure) -> Outcome {
         let kind = failure.kind;
-        let (errors, answer) = finish::refused(options, endpoint, failure);
+        let (errors, response) = finish::rejected(options, endpoint, failure);
         Outcome {
             errors,
             failure: Some(kind),
-            ..Outcome::answer(answer)
+            ..Outcome::response(response)
         }
     }
 
@@ -231,7 +231,7 @@ impl Outcome {
         Outcome {
             ending: Ending::Broken,
             ended: Some(Ended::FAILED),
-            ..Outcome::refused(options, endpoint, failure)
+            ..Outcome::rejected(options, endpoint, failure)
         }
     }
 }

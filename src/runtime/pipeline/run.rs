@@ -13,10 +13,10 @@ use super::merge::{Merged, Part};
 use super::piped::enter;
 use super::road::Outcome;
 use super::{parallel, sequential, shadow};
-use crate::runtime::answer::Answer;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeResponse;
+use crate::runtime::response::Response;
 use crate::runtime::service::{Composition, Endpoint, Options, Order};
 
 /// Does the work of a composed endpoint. To give up, drop the future.
@@ -28,7 +28,7 @@ pub async fn run_with<C: Carrier>(
     call: &ClientCall,
 ) -> Outcome {
     if work.signer.as_ref().is_some_and(|signer| !signer.ready()) {
-        return Outcome::answer(Answer::empty(StatusCode::UNAUTHORIZED));
+        return Outcome::response(Response::empty(StatusCode::UNAUTHORIZED));
     }
     let merged = if work.pipes.is_empty() {
         compose(carrier, options, endpoint, work, call, &endpoint.query).await

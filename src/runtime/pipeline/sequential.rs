@@ -18,7 +18,7 @@ use crate::runtime::service::Backend;
 #[derive(Default)]
 struct Chain {
     /// The shaped responses, from which later URLs take values.
-    answers: Vec<Value>,
+    responses: Vec<Value>,
     /// The bodies of those that are `no-op`.
     texts: Vec<Option<Bytes>>,
     complete: bool,
@@ -56,7 +56,7 @@ impl Chain {
     ) {
         for backend in backends {
             let earlier = Earlier {
-                answers: &self.answers,
+                responses: &self.responses,
                 texts: &self.texts,
             };
             let result = match cx.concurrent_calls {
@@ -71,7 +71,7 @@ impl Chain {
             };
             match result {
                 Ok(part) => {
-                    self.answers.push(part.data);
+                    self.responses.push(part.data);
                     self.texts.push(part.text);
                     self.complete = part.complete;
                 }
@@ -85,10 +85,10 @@ impl Chain {
 
     fn merge(self, total: usize) -> Merged {
         match self.failure {
-            Some(failure) if self.answers.is_empty() => Merged::single(Err(failure)),
+            Some(failure) if self.responses.is_empty() => Merged::single(Err(failure)),
             failure => {
                 let complete = self.complete;
-                let parts = self.answers.into_iter().map(|data| Part {
+                let parts = self.responses.into_iter().map(|data| Part {
                     complete,
                     ..Part::complete(data)
                 });

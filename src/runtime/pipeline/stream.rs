@@ -168,7 +168,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
             call.body = body;
         }
         let seeing = Seeing {
-            inner: (around.sees_answers() || outer.is_some()).then(|| Box::new(around)),
+            inner: (around.sees_responses() || outer.is_some()).then(|| Box::new(around)),
             outer,
         };
         match local {
@@ -189,17 +189,17 @@ impl<'r, C: Carrier> Stream<'r, C> {
             return Box::pin(self.whole(client, call, seeing)).await;
         }
         let opening = self.open(client, call);
-        let answer = self.limit.wait(pin!(opening)).await;
-        let answer = answer.unwrap_or_else(|| Err(Failure::deadline()))?;
+        let response = self.limit.wait(pin!(opening)).await;
+        let response = response.unwrap_or_else(|| Err(Failure::deadline()))?;
         if seeing.is_empty() {
-            let Some((status, headers)) = answer.head() else {
+            let Some((status, headers)) = response.head() else {
                 return Err(ended_early());
             };
             let decode = gunzip && is_gzip(headers);
-            let parts = self.parts((status, headers), decode || self.unframed(&answer));
-            return self.copy(client, answer, parts, decode, false).await;
+            let parts = self.parts((status, headers), decode || self.unframed(&response));
+            return self.copy(client, response, parts, decode, false).await;
         }
-        Box::pin(self.seen(client, answer, gunzip, seeing)).await
+        Box::pin(self.seen(client, response, gunzip, seeing)).await
     }
 
     /// Waits for the head of a response, which comes from one of several calls where they race.
@@ -207,7 +207,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
         &self,
         client: &mut D,
         call: Call,
-    ) -> Result<C::Answer<'r>, Failure> {
+    ) -> Result<C::Response<'r>, Failure> {
         let (backend, many) = (&self.work.backend, self.work.concurrent_calls);
         if many > 1 && call.is_repeatable() {
             let open = || async {
@@ -252,11 +252,11 @@ impl<'r, C: Carrier> Stream<'r, C> {
     async fn seen<D: Downstream>(
         &self,
         client: &mut D,
-        answer: C::Answer<'r>,
+        response: C::Response<'r>,
         gunzip: bool,
         seeing: Seeing<'r>,
     ) -> Result<StatusCode, Failure> {
-        let Some((status, headers)) = answer.head() else {
+        let Some((status, headers)) = response.head() else {
             return Err(ended_early());
         };
         let decode = gunzip && is_gzip(headers);
@@ -275,14 +275,14 @@ impl<'r, C: Carrier> Stream<'r, C> {
         came.frame(&mut reply);
         // A step may give the response a status that has no body: the upstream's own then goes nowhere.
         let silenced = has_no_body(reply.status) && !has_no_body(status);
-        let unframe = decode || self.unframed(&answer);
+        let unframe = decode || self.unframed(&response);
         let parts = self.parts((reply.status, &reply.headers), unframe);
-        self.copy(client, answer, parts, decode, silenced).await
+        self.copy(client, response, parts, decode, silenced).await
     }
 
     /// Whether the length of a response to our HEAD is none of what a client that sent another method gets.
-    fn unframed(&self, answer: &C::Answer<'r>) -> bool {
-        answer.asked_by_head() && !self.asked.by_head
+    fn unframed(&self, response: &C::Response<'r>) -> bool {
+        response.asked_by_head() && !self.asked.by_head
     }
 
     fn parts(&self, head: (StatusCode, &HeaderMap), unframe: bool) -> Parts {
@@ -294,7 +294,7 @@ impl<'r, C: Carrier> Stream<'r, C> {
     async fn copy<D: Downstream>(
         &self,
         client: &mut D,
-        mut answer: C::Answer<'r>,
+        mut response: C::Response<'r>,
         parts: Parts,
         decode: bool,
         silenced: bool,
@@ -304,14 +304,14 @@ impl<'r, C: Carrier> Stream<'r, C> {
         let announced = Announced::of(&parts.headers);
         // A response that is its header alone must end with it: gRPC takes its status from there then.
         let bodiless =
-            self.asked.by_head || has_no_body(status) || (over_http2 && answer.is_done());
+            self.asked.by_head || has_no_body(status) || (over_http2 && response.is_done());
         client.write_head(parts, bodiless).await?;
-        if silenced && !answer.is_done() {
+        if silenced && !response.is_done() {
             return Ok(status);
         }
         let copy = Copy {
             client,
-            answer,
+            response,
             silence: Silence::new(self.options, self.limit),
             over_http2,
             announced,

@@ -117,7 +117,7 @@ async fn shake_hands(
     };
     authorize(backend.credentials.as_deref(), &mut call.out, limit).await?;
     let mut upgraded = backend.hosts.upgrade(call, handshake).await?;
-    let inner = inner.filter(|inner| inner.sees_answers() || outer.is_some());
+    let inner = inner.filter(|inner| inner.sees_responses() || outer.is_some());
     let seeing = Seeing { inner, outer };
     if !seeing.is_empty() {
         let headers = std::mem::take(&mut upgraded.headers);
@@ -134,5 +134,5 @@ async fn shake_hands(
 
 fn answered_by_a_step() -> Failure {
     let text = "a step answers in place of the backend: there is nobody to tunnel to";
-    Failure::new(Kind::Refused, text)
+    Failure::new(Kind::Rejected, text)
 }

@@ -121,7 +121,7 @@ impl Template {
     }
 
     /// Whether `url`, of the backend with this number, uses a value of an earlier response.
-    pub fn takes_answers(url: &str, number: usize) -> bool {
+    pub fn takes_responses(url: &str, number: usize) -> bool {
         pieces(url).iter().any(|piece| match piece {
             Piece::Response { backend, .. } => *backend < number,
             _ => false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::jose::Refusal;
+use crate::jose::Rejection;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::Pair;
 use crate::runtime::request::Params;
@@ -23,7 +23,7 @@ pub trait Values {
     ///
     /// # Errors
     /// The claim cannot be converted to text.
-    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Refusal>;
+    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Rejection>;
 
     /// The text of the value at the dotted `path` of an earlier backend's shaped response.
     fn response(&self, backend: usize, path: &str) -> Option<Cow<'_, str>>;
@@ -35,7 +35,7 @@ impl Values for Params {
         self
     }
 
-    fn claim(&self, _: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
+    fn claim(&self, _: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
         Ok(None)
     }
 
@@ -152,11 +152,11 @@ fn fill(
             place.write(target, &response(values, *backend, path)?)?;
         }
         Piece::Claim(name) => {
-            let claim = values.claim(name).map_err(|_| refused_claim(name))?;
+            let claim = values.claim(name).map_err(|_| rejected_claim(name))?;
             match (claim.as_deref(), place) {
                 // As in KrakenD, the placeholder is kept.
                 (None, _) => target.extend(["%7B%7B.JWT.", name, "%7D%7D"]),
-                (Some("" | "." | ".."), Place::Path) => return Err(refused_claim(name)),
+                (Some("" | "." | ".."), Place::Path) => return Err(rejected_claim(name)),
                 (Some(value), _) => escape::strict(target, value),
             }
         }
@@ -251,7 +251,7 @@ fn unusable(why: &str) -> Failure {
     Failure::new(Kind::Request, format!("building the backend URL: {why}"))
 }
 
-fn refused_claim(name: &str) -> Failure {
+fn rejected_claim(name: &str) -> Failure {
     Failure {
         status: StatusCode::UNAUTHORIZED,
         ..unusable(&format!("claim {name} cannot be a path segment"))

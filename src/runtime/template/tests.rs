@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use proptest::prelude::*;
 
 use super::*;
-use crate::jose::Refusal;
+use crate::jose::Rejection;
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::Pair;
 use crate::runtime::request::Params;
@@ -24,7 +24,7 @@ impl Values for Fixture {
         &self.params
     }
 
-    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
+    fn claim(&self, name: &str) -> Result<Option<Cow<'_, str>>, Rejection> {
         Ok(self.claims.get(name).map(|v| Cow::Borrowed(v.as_str())))
     }
 
@@ -330,6 +330,6 @@ fn only_values_of_earlier_responses_count_as_used() {
         ("/a/{x}/{JWT.sub}", 1, false),
         ("/a/{resp_id}", 1, false),
     ] {
-        assert_eq!(Template::takes_answers(url, number), taken, "{url}");
+        assert_eq!(Template::takes_responses(url, number), taken, "{url}");
     }
 }

@@ -8,10 +8,10 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_proxy::Session;
 
 use super::active::Active;
-use crate::runtime::answer::Answer;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipeline::Ended;
 use crate::runtime::request::{Head, Notes, RequestId};
+use crate::runtime::response::Response;
 use crate::runtime::service::Endpoint;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::observe;
@@ -62,19 +62,19 @@ impl Ctx {
 
     /// An answer of our own with the body that `portcullis/errors` gives it.
     #[inline]
-    pub(in crate::server) fn dressed(&mut self, answer: Answer) -> Answer {
+    pub(in crate::server) fn dressed(&mut self, response: Response) -> Response {
         if self.active.service.errors.is_none() {
-            return answer;
+            return response;
         }
         let active = Arc::clone(&self.active);
         match &active.service.errors {
-            Some(errors) if errors.concerns(&answer) => self.dress(errors, answer),
-            _ => answer,
+            Some(errors) if errors.concerns(&response) => self.dress(errors, response),
+            _ => response,
         }
     }
 
     #[cold]
-    fn dress(&mut self, errors: &ErrorBodies, answer: Answer) -> Answer {
+    fn dress(&mut self, errors: &ErrorBodies, response: Response) -> Response {
         if self.notes.request_id.is_none() {
             // The client can name the request, and the access log has it under this name.
             self.notes.request_id = errors.id().map(|value| RequestId {
@@ -84,7 +84,7 @@ impl Ctx {
         }
         let id = self.notes.request_id.as_ref();
         let id = id.and_then(|id| id.value.to_str().ok());
-        errors.dress(answer, self.notes.refused, id)
+        errors.dress(response, self.notes.rejected, id)
     }
 }
 

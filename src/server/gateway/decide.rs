@@ -8,8 +8,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use super::Gateway;
 use super::context::Ctx;
-use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::request::Head;
+use crate::runtime::response::{Branding, Response};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service};
 use crate::server::builtin;
@@ -20,8 +20,8 @@ const READY_PATH: &str = "/__ready";
 /// What the synchronous part of a request came to.
 pub(super) enum Decision {
     /// Given before the service's own gates.
-    Before(Answer),
-    Answer(Answer),
+    Before(Response),
+    Response(Response),
     /// The body is read and logged or echoed.
     Debug,
     Echo,
@@ -32,9 +32,9 @@ impl Gateway {
     /// Everything that needs no waiting: service steps, routing, built-in endpoints.
     pub(super) fn decide(&self, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
         for step in service.steps.iter().filter(|step| step.covers_health()) {
-            if let Some(answer) = step.request(head, &mut ctx.notes) {
+            if let Some(response) = step.request(head, &mut ctx.notes) {
                 ctx.silent = true;
-                return Decision::Before(answer);
+                return Decision::Before(response);
             }
         }
         if head
@@ -50,7 +50,7 @@ impl Gateway {
         }
         if head.path == "*" && *head.method == Method::OPTIONS {
             ctx.silent = true;
-            return Decision::Before(Answer::empty(StatusCode::OK));
+            return Decision::Before(Response::empty(StatusCode::OK));
         }
         let prefix = self.trusted_prefix(head, service);
         let found = service
@@ -59,7 +59,7 @@ impl Gateway {
         match &found {
             Match::Redirect(redirect) => {
                 ctx.silent = true;
-                return Decision::Before(redirect_answer(redirect));
+                return Decision::Before(redirect_response(redirect));
             }
             Match::BadTarget => {
                 return Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
@@ -80,8 +80,8 @@ impl Gateway {
             _ => {}
         }
         for step in service.steps.iter().filter(|step| !step.covers_health()) {
-            if let Some(answer) = step.request(head, &mut ctx.notes) {
-                return Decision::Before(answer);
+            if let Some(response) = step.request(head, &mut ctx.notes) {
+                return Decision::Before(response);
             }
         }
         match found {
@@ -91,13 +91,13 @@ impl Gateway {
             }
             Match::BuiltIn(BuiltIn::Debug) => Decision::Debug,
             Match::BuiltIn(BuiltIn::Echo) => Decision::Echo,
-            Match::Options { allow } => Decision::Answer(Answer {
+            Match::Options { allow } => Decision::Response(Response {
                 branding: Branding::Version,
-                ..Answer::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
+                ..Response::empty(StatusCode::OK).with(header::ALLOW, allow.clone())
             }),
             Match::MethodNotAllowed { allow, near } => {
                 ctx.near = near.cloned();
-                Decision::Answer(
+                Decision::Response(
                     unrouted(
                         StatusCode::METHOD_NOT_ALLOWED,
                         "405 method not allowed",
@@ -106,7 +106,7 @@ impl Gateway {
                     .with(header::ALLOW, allow),
                 )
             }
-            _ => Decision::Answer(unrouted(
+            _ => Decision::Response(unrouted(
                 StatusCode::NOT_FOUND,
                 "404 page not found",
                 &service.options.error_body_404,
@@ -125,37 +125,37 @@ impl Gateway {
     }
 }
 
-fn redirect_answer(redirect: &Redirect) -> Answer {
-    let mut answer =
-        Answer::empty(redirect.status).with(header::LOCATION, redirect.location.clone());
+fn redirect_response(redirect: &Redirect) -> Response {
+    let mut response =
+        Response::empty(redirect.status).with(header::LOCATION, redirect.location.clone());
     if !redirect.body.is_empty() {
-        answer.fields.push((
+        response.fields.push((
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/html; charset=utf-8"),
         ));
-        answer.body = redirect.body.clone();
+        response.body = redirect.body.clone();
     }
-    answer
+    response
 }
 
-pub(super) fn text(status: StatusCode, body: &str) -> Answer {
-    let mut answer = Answer::empty(status).with(
+pub(super) fn text(status: StatusCode, body: &str) -> Response {
+    let mut response = Response::empty(status).with(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    answer.body = Bytes::copy_from_slice(body.as_bytes());
-    answer
+    response.body = Bytes::copy_from_slice(body.as_bytes());
+    response
 }
 
 /// 404 and 405: plain text without a charset, or the configured object.
-fn unrouted(status: StatusCode, body: &'static str, configured: &Option<Bytes>) -> Answer {
+fn unrouted(status: StatusCode, body: &'static str, configured: &Option<Bytes>) -> Response {
     let (content_type, body) = match configured {
         Some(json) => ("application/json; charset=utf-8", json.clone()),
         None => ("text/plain", Bytes::from_static(body.as_bytes())),
     };
-    let mut answer =
-        Answer::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer.branding = Branding::Completed(false);
-    answer.body = body;
-    answer
+    let mut response =
+        Response::empty(status).with(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.branding = Branding::Completed(false);
+    response.body = body;
+    response
 }

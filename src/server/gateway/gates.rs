@@ -8,15 +8,15 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::active::Active;
 use super::context::{Ctx, head_of};
-use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::server::body;
 
 /// What the service's own gates came to.
 pub(super) enum Gated {
     Pass,
-    Refuse(Box<Answer>),
+    Reject(Box<Response>),
     /// The body that they need is not there.
     Failed(Failure),
 }
@@ -42,14 +42,16 @@ impl Gateway {
         active: &Active,
     ) -> Gated {
         let gates = &active.service.gates;
-        let patience = self.limits.read;
+        let timeout = self.limits.read;
         if gates.iter().any(|gate| gate.needs_body())
-            && let Err(failure) = self.keep_body(session, ctx, active, patience).await
+            && let Err(failure) = self.keep_body(session, ctx, active, timeout).await
         {
             return Gated::Failed(failure);
         }
-        let refusal = self.gates(session, ctx, gates, patience).await;
-        refusal.map_or(Gated::Pass, |(answer, _)| Gated::Refuse(Box::new(answer)))
+        let rejection = self.gates(session, ctx, gates, timeout).await;
+        rejection.map_or(Gated::Pass, |(response, _)| {
+            Gated::Reject(Box::new(response))
+        })
     }
 
     /// The steps, one after the other, each waiting `patience` at the longest; `Some` is the refusal, and whether
@@ -59,11 +61,11 @@ impl Gateway {
         session: &Session,
         ctx: &mut Ctx,
         steps: &[Box<dyn EndpointStep>],
-        patience: Duration,
-    ) -> Option<(Answer, bool)> {
+        timeout: Duration,
+    ) -> Option<(Response, bool)> {
         for step in steps {
             let Some(head) = head_of(session, ctx.client) else {
-                return Some((Failure::bad_target().answer(), true));
+                return Some((Failure::bad_target().response(), true));
             };
             let mut gate = step.check(&head, &mut ctx.notes);
             loop {
@@ -74,12 +76,12 @@ impl Gateway {
                 }
                 gate = match gate {
                     Gate::Pass => break,
-                    Gate::Refuse(answer) => {
-                        return Some((answer, step.is_counted()));
+                    Gate::Reject(response) => {
+                        return Some((response, step.is_counted()));
                     }
                     Gate::Wait(mut wait) => {
                         // A step bounds its own wait; this is the bound of last resort.
-                        let _ = pingora_timeout::timeout(patience, wait.done()).await;
+                        let _ = pingora_timeout::timeout(timeout, wait.done()).await;
                         wait.decide(&head, &mut ctx.notes)
                     }
                 };
@@ -94,13 +96,13 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut Ctx,
         active: &Active,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), Failure> {
         if ctx.notes.body.is_some() {
             return Ok(());
         }
         let read = body::read(session, active.service.options.max_request_body_bytes);
-        let body = match tokio::time::timeout(patience, read).await {
+        let body = match tokio::time::timeout(timeout, read).await {
             Ok(body) => body?,
             // An endpoint's own time is up whatever it was spent on.
             Err(_) if ctx.endpoint.is_some() => return Err(Failure::deadline()),

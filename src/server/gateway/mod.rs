@@ -33,8 +33,8 @@ pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;
 use self::report::begin;
-use crate::runtime::answer::{Answer, Branding};
 use crate::runtime::listen::Limits;
+use crate::runtime::response::{Branding, Response};
 use crate::server::{builtin, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
@@ -97,7 +97,7 @@ impl ProxyHttp for Gateway {
         let decision = match head_of(session, None) {
             _ if !few_fields => {
                 self.shared.metrics.bad_request("too_many");
-                Decision::Before(Answer::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+                Decision::Before(Response::empty(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
             }
             None => Decision::Before(text(StatusCode::BAD_REQUEST, "400 Bad Request")),
             Some(mut head) => {
@@ -112,20 +112,20 @@ impl ProxyHttp for Gateway {
             }
         };
         let decision = match decision {
-            Decision::Before(answer) => Decision::Answer(answer),
+            Decision::Before(response) => Decision::Response(response),
             decision if active.service.gates.is_empty() => decision,
             decision => match Box::pin(self.service_gates(session, ctx, &active)).await {
                 Gated::Pass => decision,
-                Gated::Refuse(answer) => Decision::Answer(*answer),
+                Gated::Reject(response) => Decision::Response(*response),
                 Gated::Failed(failure) => {
-                    self.refuse(session, ctx, &active.service, failure).await?;
+                    self.reject(session, ctx, &active.service, failure).await?;
                     return Ok(true);
                 }
             },
         };
         match decision {
-            Decision::Before(answer) | Decision::Answer(answer) => {
-                self.local(session, ctx, &active.service, answer).await?
+            Decision::Before(response) | Decision::Response(response) => {
+                self.local(session, ctx, &active.service, response).await?
             }
             // Boxed, so that answers of our own do not carry an upstream call's state around.
             Decision::Endpoint(endpoint) => match ctx.observed.clone() {
@@ -141,12 +141,12 @@ impl ProxyHttp for Gateway {
                     Some(body) => body,
                     None => Box::pin(self.body_in_time(session, most)).await,
                 };
-                let answer = match head_of(session, ctx.client) {
+                let response = match head_of(session, ctx.client) {
                     Some(head) if matches!(decision, Decision::Echo) => builtin::echo(&head, &body),
                     Some(head) => builtin::debug(&head, &body),
-                    None => Answer::empty(StatusCode::BAD_REQUEST),
+                    None => Response::empty(StatusCode::BAD_REQUEST),
                 };
-                self.local(session, ctx, &active.service, answer).await?;
+                self.local(session, ctx, &active.service, response).await?;
             }
         }
         Ok(true)
@@ -178,13 +178,13 @@ impl ProxyHttp for Gateway {
         ctx.notes
             .errors
             .push(error.etype().as_str().to_owned().into());
-        let answer = Answer {
+        let response = Response {
             branding: Branding::Completed(false),
-            ..Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)
+            ..Response::empty(StatusCode::INTERNAL_SERVER_ERROR)
         };
-        let answer = ctx.dressed(answer);
+        let response = ctx.dressed(response);
         let (options, fields) = (&ctx.active.service.options, &ctx.notes.response_fields);
-        if let Err(error) = respond::write(session, options, answer, fields).await {
+        if let Err(error) = respond::write(session, options, response, fields).await {
             log::debug!("the client left before its error answer: {error}");
         }
         FailToProxy {

@@ -64,7 +64,7 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
         work: ctx
             .ended
             .map(|(ended, took)| (ended.complete, ended.error, took)),
-        client_gone: status == 499 || ctx.notes.refused == Some("client_gone"),
+        client_gone: status == 499 || ctx.notes.rejected == Some("client_gone"),
     });
 }
 
@@ -100,14 +100,14 @@ impl Gateway {
             let bytes = session.body_bytes_sent() as u64;
             stats.ended(endpoint, status, bytes, took, ctx.ended);
         }
-        if let Some(reason) = ctx.notes.refused {
+        if let Some(reason) = ctx.notes.rejected {
             let endpoint = ctx.endpoint.as_ref();
             let pattern = endpoint.map_or("", |endpoint| &*endpoint.pattern);
             match status {
-                401 | 403 if ctx.notes.token_refused => {
+                401 | 403 if ctx.notes.token_rejected => {
                     self.shared.metrics.jwt_rejected(pattern, reason);
                 }
-                _ => self.shared.metrics.refused(pattern, reason),
+                _ => self.shared.metrics.rejected(pattern, reason),
             }
         }
         end(session, ctx, status, took);
@@ -140,7 +140,7 @@ impl Gateway {
             path: head.path,
             query: head.query,
             endpoint: ctx.endpoint.as_ref().map(|endpoint| &*endpoint.pattern),
-            refused: ctx.notes.refused,
+            rejected: ctx.notes.rejected,
             request_id: ctx
                 .notes
                 .request_id

@@ -11,9 +11,9 @@ use super::Gateway;
 use super::active::Active;
 use super::context::Ctx;
 use super::report::count;
-use crate::runtime::answer::Answer;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::pipeline::{self, Ending, Outcome, Request};
+use crate::runtime::response::Response;
 use crate::runtime::service::{Endpoint, Service, Work};
 use crate::server::client::Client;
 use crate::server::{respond, tunnel};
@@ -34,16 +34,16 @@ impl Gateway {
                 Box::pin(self.keep_body(session, ctx, active, endpoint.timeout)).await
         {
             count(session, ctx);
-            let outcome = Outcome::refused(&service.options, endpoint, failure);
+            let outcome = Outcome::rejected(&service.options, endpoint, failure);
             return self.conclude(session, ctx, service, outcome).await;
         }
-        let refusal = self.gates(session, ctx, &endpoint.steps, endpoint.timeout);
-        let refusal = refusal.await;
-        if !matches!(refusal, Some((_, false))) {
+        let rejection = self.gates(session, ctx, &endpoint.steps, endpoint.timeout);
+        let rejection = rejection.await;
+        if !matches!(rejection, Some((_, false))) {
             count(session, ctx);
         }
-        if let Some((answer, _)) = refusal {
-            return self.local(session, ctx, service, answer).await;
+        if let Some((response, _)) = rejection {
+            return self.local(session, ctx, service, response).await;
         }
         if let Some(request) = &ctx.observed {
             request.works();
@@ -71,7 +71,7 @@ impl Gateway {
         }
         ctx.notes.errors.extend(outcome.errors);
         match outcome.ending {
-            Ending::Answer(answer) => self.local(session, ctx, service, answer).await,
+            Ending::Response(response) => self.local(session, ctx, service, response).await,
             Ending::Streamed => Ok(()),
             Ending::Broken => Err(broken(outcome.failure)),
         }
@@ -87,7 +87,7 @@ impl Gateway {
                 metrics.upstream_error(route, reason);
             }
             Report::BadRequest(reason) => metrics.bad_request(reason),
-            Report::Note(word) => ctx.notes.refused = Some(word),
+            Report::Note(word) => ctx.notes.rejected = Some(word),
         }
         if kind.abandons_body() && !session.as_downstream_mut().is_body_done() {
             session.set_keepalive(None);
@@ -95,7 +95,7 @@ impl Gateway {
     }
 
     /// Answers a request whose body could not be read, and that is not an endpoint's.
-    pub(super) async fn refuse(
+    pub(super) async fn reject(
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
@@ -106,7 +106,7 @@ impl Gateway {
         if failure.kind == Kind::ClientGone {
             return Err(broken(Some(failure.kind)));
         }
-        self.local(session, ctx, service, failure.answer()).await
+        self.local(session, ctx, service, failure.response()).await
     }
 
     /// Writes a response that was made here.
@@ -115,13 +115,13 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut Ctx,
         service: &Service,
-        answer: Answer,
+        response: Response,
     ) -> Result<()> {
-        ctx.answered = Some(answer.status);
-        let answer = ctx.dressed(answer);
+        ctx.answered = Some(response.status);
+        let response = ctx.dressed(response);
         respond::announce_end(session, &ctx.active);
         let fields = &ctx.notes.response_fields;
-        respond::write(session, &service.options, answer, fields).await
+        respond::write(session, &service.options, response, fields).await
     }
 }
 
@@ -154,7 +154,7 @@ async fn work(
             _ => pipeline::stream(&mut client, request, work).await,
         },
         Work::Compose(work) => Box::pin(pipeline::compose(&mut client, request, work)).await,
-        Work::Nothing => Outcome::answer(Answer::empty(StatusCode::INTERNAL_SERVER_ERROR)),
+        Work::Nothing => Outcome::response(Response::empty(StatusCode::INTERNAL_SERVER_ERROR)),
     }
 }
 

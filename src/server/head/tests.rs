@@ -6,7 +6,7 @@ fn read(head: &str) -> Result<Option<HeadFacts>, BadHead> {
     HeadReader::new(16 * 1024, 256).advance(head.as_bytes())
 }
 
-fn refused(head: &str) -> BadHead {
+fn rejected(head: &str) -> BadHead {
     match read(head) {
         Err(bad) => bad,
         Ok(facts) => panic!("{head:?} passed: {facts:?}"),
@@ -28,7 +28,7 @@ fn an_incomplete_head_needs_more_bytes() {
 
 #[test]
 fn ambiguous_framing_is_rejected() {
-    let with = |fields: &str| refused(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"));
+    let with = |fields: &str| rejected(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"));
     assert_eq!(
         with("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
         BadHead::TransferEncoding
@@ -58,15 +58,15 @@ fn ambiguous_framing_is_rejected() {
     assert_eq!(with("A: b\rc\r\n"), BadHead::LineEnding);
     assert_eq!(with("A: b\0c\r\n"), BadHead::Field);
     assert_eq!(with("Host: y\r\n"), BadHead::Host);
-    assert_eq!(refused("GET / HTTP/1.1\r\n\r\n"), BadHead::HostMissing);
+    assert_eq!(rejected("GET / HTTP/1.1\r\n\r\n"), BadHead::HostMissing);
     assert_eq!(
-        refused("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        rejected("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
         BadHead::TransferEncoding
     );
-    assert_eq!(refused("GET /a b HTTP/1.1\r\n"), BadHead::RequestLine);
-    assert_eq!(refused("GET /%zz HTTP/1.1\r\n"), BadHead::Target);
-    assert_eq!(refused("GET / HTTP/2.0\r\n"), BadHead::Version);
-    assert_eq!(refused("GET /\r\n"), BadHead::RequestLine);
+    assert_eq!(rejected("GET /a b HTTP/1.1\r\n"), BadHead::RequestLine);
+    assert_eq!(rejected("GET /%zz HTTP/1.1\r\n"), BadHead::Target);
+    assert_eq!(rejected("GET / HTTP/2.0\r\n"), BadHead::Version);
+    assert_eq!(rejected("GET /\r\n"), BadHead::RequestLine);
 }
 
 #[test]
@@ -75,12 +75,12 @@ fn size_and_count_are_limited() {
         "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
         "a".repeat(20_000)
     );
-    assert_eq!(refused(&long), BadHead::TooLarge);
+    assert_eq!(rejected(&long), BadHead::TooLarge);
     let many = format!(
         "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
         "A: b\r\n".repeat(256)
     );
-    assert_eq!(refused(&many), BadHead::TooMany);
+    assert_eq!(rejected(&many), BadHead::TooMany);
     let most = format!(
         "GET / HTTP/1.1\r\nHost: x\r\n{}\r\n",
         "A: b\r\n".repeat(255)
@@ -106,7 +106,7 @@ fn heads_that_need_rewriting_are_reported() {
     }
     let two = read("GET / HTTP/1.1\r\nHost: x\r\nConnection: a\r\nConnection: b\r\n\r\n");
     assert!(two.unwrap().unwrap().many_connections);
-    assert_eq!(refused("CONNECT x:1 HTTP/1.1\r\n"), BadHead::Connect);
+    assert_eq!(rejected("CONNECT x:1 HTTP/1.1\r\n"), BadHead::Connect);
     assert!(head("CONNECT /a").is_some());
 }
 

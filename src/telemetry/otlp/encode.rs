@@ -195,8 +195,8 @@ fn example(example: &Example, measure: Measure, out: &mut Message) {
 }
 
 /// The number of rejected items, from the `partial_success` of a collector's response.
-pub fn rejected(answer: &[u8]) -> u64 {
-    let Some(partial) = field(answer, 1) else {
+pub fn rejected(response: &[u8]) -> u64 {
+    let Some(partial) = field(response, 1) else {
         return 0;
     };
     let mut rest = partial;

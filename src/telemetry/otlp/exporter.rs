@@ -22,7 +22,7 @@ use crate::telemetry::trace::{Attribute, Span};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A batch that could not be delivered within this time is dropped, because newer spans are more useful.
-const MOST_PATIENCE: Duration = Duration::from_secs(60);
+const MOST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often the log repeats that a collector is unreachable.
 const REMINDER: Duration = Duration::from_secs(60);
 /// The maximum size of waiting spans.
@@ -50,14 +50,14 @@ impl Signal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
     /// It was accepted. The response may report that a part was rejected.
-    Taken { answer: Bytes },
+    Taken { response: Bytes },
     /// It may be sent again, at the earliest after this time.
     Again {
         after: Option<Duration>,
         reason: String,
     },
     /// The collector will never accept it.
-    Refused { reason: String },
+    Rejected { reason: String },
 }
 
 /// How requests are sent to a collector.
@@ -427,19 +427,19 @@ impl Sender {
         count: u64,
         ending: &mut watch::Receiver<Option<Instant>>,
     ) {
-        let give_up = Instant::now() + MOST_PATIENCE;
+        let give_up = Instant::now() + MOST_TIMEOUT;
         let mut pause = FIRST_PAUSE;
         loop {
             let end = *ending.borrow();
             let until = end.unwrap_or(give_up).min(give_up);
             let sent = timeout_at(until, self.transport.send(signal, body.clone())).await;
             let (reason, after, lost) = match sent {
-                Ok(Sent::Taken { answer }) => {
-                    self.taken(signal, &answer);
+                Ok(Sent::Taken { response }) => {
+                    self.taken(signal, &response);
                     return;
                 }
                 Ok(Sent::Again { after, reason }) => (reason, after, None),
-                Ok(Sent::Refused { reason }) => (reason, None, Some(Lost::Rejected)),
+                Ok(Sent::Rejected { reason }) => (reason, None, Some(Lost::Rejected)),
                 Err(_) => ("no answer in time".to_owned(), None, None),
             };
             self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
@@ -463,9 +463,9 @@ impl Sender {
         }
     }
 
-    fn taken(&self, signal: Signal, answer: &[u8]) {
+    fn taken(&self, signal: Signal, response: &[u8]) {
         self.counts.taken[signal as usize].fetch_add(1, Ordering::Relaxed);
-        let rejected = encode::rejected(answer);
+        let rejected = encode::rejected(response);
         if rejected > 0 {
             self.counts.lose(signal, Lost::Rejected, rejected);
             self.complain(signal, &format!("it rejected {rejected} of them"));
@@ -516,7 +516,7 @@ mod tests {
     /// Responds as scripted, and then accepts everything.
     #[derive(Debug, Default)]
     struct Script {
-        answers: Mutex<VecDeque<Sent>>,
+        responses: Mutex<VecDeque<Sent>>,
         requests: Mutex<Vec<(Signal, usize)>>,
         hangs: bool,
     }
@@ -528,9 +528,9 @@ mod tests {
                     std::future::pending::<()>().await;
                 }
                 self.requests.lock().unwrap().push((signal, body.len()));
-                let next = self.answers.lock().unwrap().pop_front();
+                let next = self.responses.lock().unwrap().pop_front();
                 next.unwrap_or(Sent::Taken {
-                    answer: Bytes::new(),
+                    response: Bytes::new(),
                 })
             })
         }
@@ -626,15 +626,15 @@ mod tests {
     #[tokio::test]
     async fn a_busy_collector_gets_a_retry_and_one_that_rejects_does_not() {
         let script = Arc::new(Script::default());
-        script.answers.lock().unwrap().extend([
+        script.responses.lock().unwrap().extend([
             Sent::Again {
                 after: Some(Duration::from_millis(1)),
                 reason: "busy".to_owned(),
             },
             Sent::Taken {
-                answer: Bytes::new(),
+                response: Bytes::new(),
             },
-            Sent::Refused {
+            Sent::Rejected {
                 reason: "bad".to_owned(),
             },
         ]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
 
-use crate::upstream::side::{SideAnswer, SideError};
+use crate::upstream::side::{SideError, SideResponse};
 
 /// Why there is no token. The text is KrakenD's.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum TokenError {
     Unreachable(#[from] SideError),
     /// The endpoint rejected the request.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     /// The response contains no usable token.
     #[error("{0}")]
     Unusable(&'static str),
@@ -39,7 +39,7 @@ const MOST_QUOTED: usize = 1024;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Answer {
+struct Response {
     access_token: Option<String>,
     token_type: Option<String>,
     expires_in: Option<serde_json::Value>,
@@ -49,17 +49,17 @@ struct Answer {
 }
 
 /// Reads the token from a response (RFC 6749 §5).
-pub(super) fn token(answer: &SideAnswer) -> Result<Token, TokenError> {
-    let fields = fields(answer);
-    let refused = !answer.status.is_success();
+pub(super) fn token(response: &SideResponse) -> Result<Token, TokenError> {
+    let fields = fields(response);
+    let rejected = !response.status.is_success();
     let error = fields
         .as_ref()
         .ok()
         .and_then(|fields| fields.error.as_deref().filter(|error| !error.is_empty()));
-    if refused || error.is_some() {
-        return Err(TokenError::Refused(match (error, &fields) {
-            (Some(error), Ok(fields)) => refusal(error, fields),
-            _ => quoted(answer),
+    if rejected || error.is_some() {
+        return Err(TokenError::Rejected(match (error, &fields) {
+            (Some(error), Ok(fields)) => rejection(error, fields),
+            _ => quoted(response),
         }));
     }
     let fields = fields?;
@@ -77,38 +77,38 @@ pub(super) fn token(answer: &SideAnswer) -> Result<Token, TokenError> {
     })
 }
 
-fn fields(answer: &SideAnswer) -> Result<Answer, TokenError> {
-    let kind = answer.headers.get(CONTENT_TYPE);
+fn fields(response: &SideResponse) -> Result<Response, TokenError> {
+    let kind = response.headers.get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if matches!(
         kind.to_ascii_lowercase().as_str(),
         "application/x-www-form-urlencoded" | "text/plain"
     ) {
-        return Ok(from_form(&answer.body));
+        return Ok(from_form(&response.body));
     }
-    serde_json::from_slice(&answer.body)
+    serde_json::from_slice(&response.body)
         .map_err(|_| TokenError::Unusable("oauth2: cannot parse json"))
 }
 
-fn from_form(body: &[u8]) -> Answer {
-    let mut answer = Answer::default();
+fn from_form(body: &[u8]) -> Response {
+    let mut response = Response::default();
     for (name, value) in form_urlencoded::parse(body) {
         let value = value.into_owned();
         match &*name {
-            "access_token" => answer.access_token = Some(value),
-            "token_type" => answer.token_type = Some(value),
-            "expires_in" => answer.expires_in = Some(value.into()),
-            "error" => answer.error = Some(value),
-            "error_description" => answer.error_description = Some(value),
-            "error_uri" => answer.error_uri = Some(value),
+            "access_token" => response.access_token = Some(value),
+            "token_type" => response.token_type = Some(value),
+            "expires_in" => response.expires_in = Some(value.into()),
+            "error" => response.error = Some(value),
+            "error_description" => response.error_description = Some(value),
+            "error_uri" => response.error_uri = Some(value),
             _ => {}
         }
     }
-    answer
+    response
 }
 
-fn refusal(error: &str, fields: &Answer) -> String {
+fn rejection(error: &str, fields: &Response) -> String {
     let mut text = format!("oauth2: {error:?}");
     for more in [&fields.error_description, &fields.error_uri] {
         if let Some(more) = more.as_deref().filter(|more| !more.is_empty()) {
@@ -119,11 +119,11 @@ fn refusal(error: &str, fields: &Answer) -> String {
 }
 
 /// Only error responses are quoted: a successful one would put a token into the log.
-fn quoted(answer: &SideAnswer) -> String {
-    let shown = answer.body.get(..MOST_QUOTED).unwrap_or(&answer.body);
+fn quoted(response: &SideResponse) -> String {
+    let shown = response.body.get(..MOST_QUOTED).unwrap_or(&response.body);
     format!(
         "oauth2: cannot fetch token: {}\nResponse: {}",
-        answer.status,
+        response.status,
         String::from_utf8_lossy(shown)
     )
 }
@@ -157,8 +157,8 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, kind: &'static str, body: &str) -> SideAnswer {
-        SideAnswer {
+    fn response(status: u16, kind: &'static str, body: &str) -> SideResponse {
+        SideResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]),
             body: Bytes::copy_from_slice(body.as_bytes()),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn json(body: &str) -> Result<(String, Option<u64>), String> {
-        let token = token(&answer(200, "application/json", body));
+        let token = token(&response(200, "application/json", body));
         match token {
             Ok(token) => Ok((
                 token.authorization.to_str().unwrap().to_owned(),
@@ -190,7 +190,7 @@ mod tests {
             json(r#"{"access_token":"t"}"#),
             Ok(("Bearer t".to_owned(), None))
         );
-        let form = answer(
+        let form = response(
             200,
             "text/plain; charset=utf-8",
             "access_token=a%2Bb+c&expires_in=5",
@@ -205,7 +205,7 @@ mod tests {
             json(body).unwrap_err(),
             r#"oauth2: "invalid_client" "Bad client credentials""#
         );
-        let plain = token(&answer(503, "text/html", "down"));
+        let plain = token(&response(503, "text/html", "down"));
         assert_eq!(
             plain.err().unwrap().to_string(),
             "oauth2: cannot fetch token: 503 Service Unavailable\nResponse: down"
@@ -221,7 +221,7 @@ mod tests {
         #[test]
         fn any_response_is_a_token_or_an_error(body: String, form: bool) {
             let kind = if form { "text/plain" } else { "application/json" };
-            let _ = token(&answer(200, kind, &body));
+            let _ = token(&response(200, kind, &body));
         }
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::request::{AuthStyle, ClientCredentials, token_request};
 use super::response::{Token, TokenError, token};
 use crate::telemetry::mask::without_values;
-use crate::upstream::flight::Flight;
 use crate::upstream::side::{MOST_TIME, SideClient};
+use crate::upstream::single_flight::SingleFlight;
 
 /// As in KrakenD, a token is no longer sent if its remaining life is shorter.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 pub struct TokenSource {
     pub(super) credentials: ClientCredentials,
     side: SideClient,
-    pub(super) flight: Flight,
+    pub(super) single_flight: SingleFlight,
     current: ArcSwapOption<Current>,
     /// Whether the current token was used. An unused token is not renewed.
     used: AtomicBool,
@@ -59,7 +59,7 @@ impl TokenSource {
         TokenSource {
             credentials,
             side,
-            flight: Flight::default(),
+            single_flight: SingleFlight::default(),
             current: ArcSwapOption::empty(),
             used: AtomicBool::new(false),
             state: Mutex::default(),
@@ -86,11 +86,14 @@ impl TokenSource {
     /// # Errors
     /// The error of the fetch. Shortly after a failure the same error is returned without a new fetch.
     pub async fn fetch(&self, limit: Duration) -> Result<HeaderValue, TokenError> {
-        if let Some(error) = self.recent_failure().filter(|_| !self.flight.is_pending()) {
+        if let Some(error) = self
+            .recent_failure()
+            .filter(|_| !self.single_flight.is_pending())
+        {
             return Err(error);
         }
         let asked = Instant::now();
-        if !self.flight.join(limit.min(2 * MOST_TIME)).await {
+        if !self.single_flight.join(limit.min(2 * MOST_TIME)).await {
             return Err(TokenError::Time);
         }
         // A token whose life is shorter than the margin is used only by the calls that waited for it.
@@ -126,7 +129,7 @@ impl TokenSource {
 
     /// Fetches once and keeps the result. For the background task.
     pub(super) async fn refresh(&self) {
-        self.flight.begin();
+        self.single_flight.begin();
         let outcome = self.request().await;
         match outcome {
             Ok(token) => {
@@ -142,7 +145,7 @@ impl TokenSource {
                 self.state().failure = Some((Instant::now(), error));
             }
         }
-        self.flight.finish();
+        self.single_flight.finish();
     }
 
     /// When the token should be renewed, if it is in use.

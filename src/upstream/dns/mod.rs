@@ -6,6 +6,6 @@ mod resolver;
 mod srv;
 mod table;
 
-pub(super) use name::{Answer, Name};
+pub(super) use name::{Name, Response};
 pub(super) use srv::{Service, SrvTarget};
 pub use table::DnsTable;

@@ -16,10 +16,10 @@ pub(in crate::upstream) struct Name {
     host: Box<str>,
     /// Unique within a table.
     pub(super) id: u64,
-    answer: ArcSwap<Answer>,
+    response: ArcSwap<Response>,
     lookups: Mutex<Lookups>,
     /// Held during a lookup, so that concurrent callers share one.
-    flight: tokio::sync::Mutex<()>,
+    single_flight: tokio::sync::Mutex<()>,
 }
 
 /// The history of the lookups of a name.
@@ -35,7 +35,7 @@ pub(super) struct Lookups {
 
 /// The result of a lookup. It is replaced only when the addresses change, so its identity stands for them.
 #[derive(Debug)]
-pub(in crate::upstream) struct Answer {
+pub(in crate::upstream) struct Response {
     pub(in crate::upstream) addresses: Box<[IpAddr]>,
     /// A literal or `localhost`, which is never looked up.
     pub(in crate::upstream) fixed: bool,
@@ -55,31 +55,31 @@ impl Name {
         Name {
             host: host.into(),
             id,
-            answer: ArcSwap::from_pointee(Answer {
+            response: ArcSwap::from_pointee(Response {
                 fixed: fixed.is_some(),
                 addresses: fixed.unwrap_or_default().into(),
             }),
             lookups: Mutex::default(),
-            flight: tokio::sync::Mutex::default(),
+            single_flight: tokio::sync::Mutex::default(),
         }
     }
 
     /// The known addresses. Empty if no lookup has succeeded yet.
-    pub(in crate::upstream) fn answer(&self) -> arc_swap::Guard<Arc<Answer>> {
-        self.answer.load()
+    pub(in crate::upstream) fn response(&self) -> arc_swap::Guard<Arc<Response>> {
+        self.response.load()
     }
 
     /// Waits for the first result. A caller that comes during a lookup waits for that one. A caller that comes
     /// shortly after a failure gets that failure.
     pub(super) async fn ready(&self, resolver: &Resolver) {
-        let _flight = self.flight.lock().await;
-        if self.answer.load().addresses.is_empty() && !self.failed_recently() {
+        let _flight = self.single_flight.lock().await;
+        if self.response.load().addresses.is_empty() && !self.failed_recently() {
             self.look_up(resolver, true).await;
         }
     }
 
     pub(super) async fn refresh(&self, resolver: &Resolver) {
-        let _flight = self.flight.lock().await;
+        let _flight = self.single_flight.lock().await;
         if self.due_at() <= Instant::now() {
             self.look_up(resolver, false).await;
         }
@@ -124,13 +124,13 @@ impl Name {
 
     fn keep(&self, addresses: Vec<IpAddr>) {
         // Resolvers rotate their records, so a new order is not a change.
-        let old = self.answer.load();
+        let old = self.response.load();
         let same = old.addresses.len() == addresses.len()
             && addresses
                 .iter()
                 .all(|address| old.addresses.contains(address));
         if !same && !addresses.is_empty() {
-            self.answer.store(Arc::new(Answer {
+            self.response.store(Arc::new(Response {
                 addresses: addresses.into(),
                 fixed: false,
             }));
@@ -140,7 +140,7 @@ impl Name {
     /// When the background task repeats the lookup: after the TTL, and sooner while lookups or calls fail.
     pub(super) fn due_at(&self) -> Instant {
         let now = Instant::now();
-        if self.answer.load().fixed {
+        if self.response.load().fixed {
             return now + LONGEST_TTL;
         }
         let lookups = self.lookups();
@@ -169,7 +169,7 @@ mod tests {
         let name = Name::new("does-not-exist.invalid", 1);
         let resolver = Resolver::with(None);
         name.ready(&resolver).await;
-        assert!(name.answer().addresses.is_empty());
+        assert!(name.response().addresses.is_empty());
         name.ready(&resolver).await;
         assert_eq!(
             name.lookups().failed_in_a_row,
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn localhost_has_both_families_and_literals_need_no_lookup() {
-        assert_eq!(Name::new("localhost", 1).answer().addresses.len(), 2);
-        assert_eq!(Name::new("192.0.2.1", 1).answer().addresses.len(), 1);
+        assert_eq!(Name::new("localhost", 1).response().addresses.len(), 2);
+        assert_eq!(Name::new("192.0.2.1", 1).response().addresses.len(), 1);
     }
 }

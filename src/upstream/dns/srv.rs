@@ -16,7 +16,7 @@ pub(in crate::upstream) struct Service {
     refresh: Duration,
     pub(in crate::upstream) targets: ArcSwapOption<Vec<SrvTarget>>,
     pub(super) asked: ArcSwapOption<Instant>,
-    pub(super) flight: tokio::sync::Mutex<()>,
+    pub(super) single_flight: tokio::sync::Mutex<()>,
 }
 
 /// The target of one share of the calls.
@@ -39,7 +39,7 @@ impl Service {
             },
             targets: ArcSwapOption::empty(),
             asked: ArcSwapOption::empty(),
-            flight: tokio::sync::Mutex::default(),
+            single_flight: tokio::sync::Mutex::default(),
         }
     }
 

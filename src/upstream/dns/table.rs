@@ -104,7 +104,7 @@ impl DnsTable {
     pub(in crate::upstream) fn name(&self, host: &str) -> Arc<Name> {
         let make = || Name::new(host, self.next_id());
         let (entry, is_new) = lock(&self.names).shared(host.into(), make);
-        if is_new && !entry.answer().fixed {
+        if is_new && !entry.response().fixed {
             self.note(Entry::Name(Arc::downgrade(&entry)));
         }
         entry
@@ -122,7 +122,7 @@ impl DnsTable {
 
     /// Requests a fresh lookup of a name whose addresses have all failed.
     pub(in crate::upstream) fn doubt(&self, name: &Arc<Name>) {
-        if name.answer().fixed {
+        if name.response().fixed {
             return;
         }
         let was_doubted = std::mem::replace(&mut name.lookups().doubted, true);
@@ -150,7 +150,7 @@ impl DnsTable {
         if service.targets.load().is_some() {
             return;
         }
-        let _flight = service.flight.lock().await;
+        let _flight = service.single_flight.lock().await;
         if service.targets.load().is_none() && !service.failed_recently() {
             self.refresh_service(service).await;
         }
@@ -191,7 +191,7 @@ impl DnsTable {
                 let Some(service) = service.upgrade() else {
                     return;
                 };
-                let _flight = service.flight.lock().await;
+                let _flight = service.single_flight.lock().await;
                 if service.due_at() <= Instant::now() {
                     self.refresh_service(&service).await;
                 }
@@ -205,7 +205,7 @@ impl DnsTable {
                 tokio::time::timeout(LOOKUP_LIMIT, resolver.srv_lookup(&*service.name))
                     .await
                     .map_err(|_| "lookup timed out".to_owned())
-                    .and_then(|answer| answer.map_err(|error| error.to_string()))
+                    .and_then(|response| response.map_err(|error| error.to_string()))
             }
             None => Err("no resolver configured".to_owned()),
         };

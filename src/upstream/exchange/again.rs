@@ -9,7 +9,7 @@ use crate::upstream::error::CallError;
 use crate::upstream::host::{Candidate, Peers};
 
 /// How often a request is sent again because the peer reports that it did not process it.
-const MOST_REFUSED: u8 = 3;
+const MOST_REJECTED: u8 = 3;
 /// A streamed body is kept until the response begins, so that it can be sent again. It is discarded with the first
 /// piece that begins beyond this limit. The piece that crosses the limit is kept: it fills the window of a peer that
 /// rejects the request without enlarging the window.
@@ -141,8 +141,8 @@ impl Exchange<'_> {
         if self.response().is_some() {
             return false;
         }
-        if is_unprocessed(error) && self.refused < MOST_REFUSED && self.has_kept_body() {
-            self.refused += 1;
+        if is_unprocessed(error) && self.rejected < MOST_REJECTED && self.has_kept_body() {
+            self.rejected += 1;
             return true;
         }
         if !self.repeatable() || !(nothing_came(error) || connection_lost(error)) {
@@ -207,8 +207,8 @@ impl Drop for Exchange<'_> {
 /// GOAWAY names, or REFUSED_STREAM.
 fn is_unprocessed(error: &Error) -> bool {
     of_http2(error).is_some_and(|error| {
-        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        error.is_remote() && (error.is_go_away() || refused)
+        let rejected = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || rejected)
     })
 }
 

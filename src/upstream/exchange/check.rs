@@ -79,7 +79,7 @@ impl Exchange<'_> {
     }
 
     /// Marks the response body as complete. Surplus bytes after it belong to no response.
-    pub(super) fn end_answer(&mut self) {
+    pub(super) fn end_response(&mut self) {
         self.body_done = true;
         if let Some(trip) = &mut self.trip {
             trip.read_whole();

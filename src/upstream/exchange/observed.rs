@@ -64,7 +64,7 @@ impl Exchange<'_> {
     }
 
     /// Records the head of the response.
-    pub(super) fn observe_answer(&mut self) {
+    pub(super) fn observe_response(&mut self) {
         let Some(mut trip) = self.trip.take() else {
             return;
         };

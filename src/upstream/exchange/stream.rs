@@ -70,7 +70,7 @@ pub struct Exchange<'a> {
     pub(in crate::upstream) first: Option<Arc<str>>,
     pub(super) kept: Kept,
     /// How often the peer reported that it did not process the request.
-    pub(super) refused: u8,
+    pub(super) rejected: u8,
     /// The wait for a response has ended with an error.
     pub(super) has_verdict: bool,
     /// The headers of the response if they differ from Pingora's: there were too many for it, or several equal
@@ -161,7 +161,7 @@ impl HostSet {
             uploading: false,
             first: None,
             kept: Kept::default(),
-            refused: 0,
+            rejected: 0,
             has_verdict: false,
             fields: None,
             long: None,
@@ -250,7 +250,7 @@ impl Exchange<'_> {
                     let checked = self.check_header();
                     self.observe(checked)?;
                     self.is_answered();
-                    self.observe_answer();
+                    self.observe_response();
                 }
                 Ok(false) => {}
                 Err(error) if self.may_go_again(&error) => self.session = None,
@@ -305,7 +305,7 @@ impl Exchange<'_> {
                     }
                     return Ok(Some(chunk));
                 }
-                Ok(None) => self.end_answer(),
+                Ok(None) => self.end_response(),
                 Err(error) => {
                     if let Some(trip) = &mut self.trip {
                         trip.read_failed();

@@ -14,8 +14,8 @@ use super::spec::{Document, FetchError, SourceSpec};
 use super::store::Schedule;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
-use crate::upstream::flight::Flight;
 use crate::upstream::side::{MOST_TIME, SideClient};
+use crate::upstream::single_flight::SingleFlight;
 
 /// The type that the document of a source is parsed into.
 pub trait KeyDocument: Sized + Send + Sync + 'static {
@@ -48,7 +48,7 @@ pub struct Snapshot<S> {
 pub struct KeySource<S> {
     pub(super) spec: SourceSpec,
     pub(super) side: SideClient,
-    pub(super) flight: Flight,
+    pub(super) single_flight: SingleFlight,
     pub(super) schedule: Mutex<Schedule>,
     /// The passphrase of an encrypted file, once its keeper has returned it.
     passphrase: OnceLock<Passphrase>,
@@ -105,7 +105,7 @@ impl<S: KeyDocument> KeySource<S> {
         KeySource {
             spec,
             side,
-            flight: Flight::default(),
+            single_flight: SingleFlight::default(),
             schedule: Mutex::new(schedule),
             passphrase: OnceLock::new(),
             current: ArcSwapOption::empty(),
@@ -132,7 +132,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// Returns immediately if there is a set.
     pub async fn ready(&self, limit: Duration) {
         if self.current.load().is_none() {
-            self.flight.join(limit.min(MOST_TIME)).await;
+            self.single_flight.join(limit.min(MOST_TIME)).await;
         }
     }
 
@@ -140,7 +140,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// are too short.
     pub async fn first_attempt(&self, limit: Duration) {
         if self.current.load().is_none() && self.log().last_error.is_none() {
-            self.flight.join(limit).await;
+            self.single_flight.join(limit).await;
         }
     }
 
@@ -151,10 +151,10 @@ impl<S: KeyDocument> KeySource<S> {
     /// nothing new (`Schedule::between_forced`): unknown keys come from attackers, but also from a provider that
     /// signs with a key shortly before it publishes it.
     pub async fn refresh_for_unknown(&self, limit: Duration) -> bool {
-        if !self.flight.is_pending() && !self.may_force() {
+        if !self.single_flight.is_pending() && !self.may_force() {
             return false;
         }
-        self.flight.join(limit.min(MOST_TIME)).await
+        self.single_flight.join(limit.min(MOST_TIME)).await
     }
 
     /// The state of this source.
@@ -190,7 +190,7 @@ impl<S: KeyDocument> KeySource<S> {
 
     /// Fetches once and keeps the result. For the background task.
     pub(super) async fn refresh(&self) {
-        self.flight.begin();
+        self.single_flight.begin();
         self.fetches.fetch_add(1, Ordering::Relaxed);
         // The side client limits each call. Discovery makes two of them.
         let fetch = super::spec::fetch(&self.spec, &self.side, &self.passphrase);
@@ -206,7 +206,7 @@ impl<S: KeyDocument> KeySource<S> {
             }
         };
         self.note_forced(brought_news);
-        self.flight.finish();
+        self.single_flight.finish();
     }
 
     /// The time of the next fetch and, if a set is in use, the time when it must be dropped.
@@ -321,7 +321,7 @@ impl<S: KeyDocument> KeySource<S> {
     /// Sets the schedule of future refreshes.
     pub fn reschedule(&self, schedule: Schedule) {
         *self.schedule() = schedule;
-        self.flight.nudge();
+        self.single_flight.nudge();
     }
 
     pub(super) fn schedule(&self) -> std::sync::MutexGuard<'_, Schedule> {

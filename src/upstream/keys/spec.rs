@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::sealed::SealedFile;
 use crate::jose::sealed::Passphrase;
 use crate::upstream::client::ClientError;
-use crate::upstream::side::{MOST_BYTES, SideAnswer, SideClient, SideError, SideTls, VaultError};
+use crate::upstream::side::{MOST_BYTES, SideClient, SideError, SideResponse, SideTls, VaultError};
 
 /// The content types of key sets. As in KrakenD, they are compared as case-sensitive prefixes.
 const KEY_SET_TYPES: [&str; 2] = ["application/json", "application/jwk-set+json"];
@@ -164,7 +164,7 @@ pub fn read_key_file(path: &Path) -> std::io::Result<Bytes> {
 }
 
 async fn key_set(side: &SideClient, url: &str) -> Result<Document, FetchError> {
-    let answer = side.get(url, &KEY_SET_TYPES).await.map_err(|error| {
+    let response = side.get(url, &KEY_SET_TYPES).await.map_err(|error| {
         if matches!(error, SideError::ContentType) {
             FetchError::ContentType
         } else {
@@ -172,8 +172,8 @@ async fn key_set(side: &SideClient, url: &str) -> Result<Document, FetchError> {
         }
     })?;
     Ok(Document {
-        max_age: max_age(&answer.headers),
-        bytes: answer.body,
+        max_age: max_age(&response.headers),
+        bytes: response.body,
     })
 }
 
@@ -193,12 +193,12 @@ async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<Str
         "{}/.well-known/openid-configuration",
         issuer.trim_end_matches('/')
     );
-    let answer = match side.get(&openid, &[]).await {
+    let response = match side.get(&openid, &[]).await {
         Err(SideError::Status(StatusCode::NOT_FOUND)) => authorization_server(side, issuer).await,
         other => other,
     }?;
     let found: Discovered =
-        serde_json::from_slice(&answer.body).map_err(|error| failed(&error.to_string()))?;
+        serde_json::from_slice(&response.body).map_err(|error| failed(&error.to_string()))?;
     if found.issuer != issuer {
         // Another issuer's keys must never be accepted for this one.
         return Err(failed(&format!("it names issuer {:?}", found.issuer)));
@@ -210,7 +210,7 @@ async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<Str
 }
 
 /// RFC 8414 inserts the well-known part between host and path.
-async fn authorization_server(side: &SideClient, issuer: &str) -> Result<SideAnswer, SideError> {
+async fn authorization_server(side: &SideClient, issuer: &str) -> Result<SideResponse, SideError> {
     let (scheme, rest) = issuer.split_once("://").unwrap_or(("https", issuer));
     let end = rest.find('/').unwrap_or(rest.len());
     let (host, path) = rest.split_at(end);

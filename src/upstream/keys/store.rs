@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::source::{KeyDocument, KeySource, SourceStatus};
 use super::spec::SourceSpec;
 use crate::upstream::client::ClientError;
-use crate::upstream::flight::Sources;
+use crate::upstream::single_flight::Sources;
 
 /// How often a source checks whether it is still in use.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
@@ -98,7 +98,7 @@ fn jitter() -> f64 {
 /// All sources of keys. Shared by all compiled configurations, so that a reload keeps the fetched sets.
 #[derive(Debug)]
 pub struct KeySetStore<S> {
-    turns: Turns,
+    fetches: FetchLimiter,
     sources: Sources<SourceSpec, KeySource<S>>,
     generations: Arc<AtomicU64>,
     user_agent: HeaderValue,
@@ -108,7 +108,7 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// An empty store, whose fetches send this `User-Agent`.
     pub fn new(user_agent: HeaderValue) -> KeySetStore<S> {
         KeySetStore {
-            turns: Turns::default(),
+            fetches: FetchLimiter::default(),
             sources: Sources::default(),
             generations: Arc::default(),
             user_agent,
@@ -142,7 +142,7 @@ impl<S: KeyDocument> KeySetStore<S> {
     /// Refreshes all sources until `shutdown` becomes true. One task runs for the whole process. A source that hangs
     /// does not delay others.
     pub async fn run(&self, shutdown: watch::Receiver<bool>) {
-        let tend = |source| tend(source, &self.turns);
+        let tend = |source| tend(source, &self.fetches);
         self.sources.tend_all(tend, shutdown).await;
     }
 
@@ -173,26 +173,26 @@ impl<S: KeyDocument> KeySetStore<S> {
 /// Limits the number of concurrent fetches. Some are reserved for sources that requests wait for, so that a start
 /// with many hanging sources does not delay them.
 #[derive(Debug)]
-struct Turns {
+struct FetchLimiter {
     due: Semaphore,
     wanted: Semaphore,
 }
 
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns {
+impl Default for FetchLimiter {
+    fn default() -> FetchLimiter {
+        FetchLimiter {
             due: Semaphore::new(MOST_FETCHES - KEPT_FOR_WANTED),
             wanted: Semaphore::new(KEPT_FOR_WANTED),
         }
     }
 }
 
-impl Turns {
+impl FetchLimiter {
     /// Fetches when a slot is free for this source.
     async fn refresh<S: KeyDocument>(&self, source: &KeySource<S>) {
         let wanted = async {
-            while !source.flight.is_pending() {
-                source.flight.wanted().await;
+            while !source.single_flight.is_pending() {
+                source.single_flight.wanted().await;
             }
             self.wanted.acquire().await
         };
@@ -207,7 +207,7 @@ impl Turns {
 }
 
 /// Refreshes one source when it is due or requested, as long as it is in use.
-async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, turns: &Turns) {
+async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, fetches: &FetchLimiter) {
     while let Some(source) = source.upgrade() {
         let (due, limit) = source.next_refresh();
         let now = Instant::now();
@@ -218,15 +218,15 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, turns: &Turns) {
             .min(now + IDLE_LOOK)
             .min(limit.filter(|limit| *limit > now).unwrap_or(due));
         if due <= now {
-            turns.refresh(&source).await;
+            fetches.refresh(&source).await;
             continue;
         }
         tokio::select! {
             () = sleep_until(wake) => {}
-            () = source.flight.wanted() => {
-                if source.flight.is_pending() {
+            () = source.single_flight.wanted() => {
+                if source.single_flight.is_pending() {
                     sleep_until(source.earliest_attempt()).await;
-                    turns.refresh(&source).await;
+                    fetches.refresh(&source).await;
                 }
             }
         }

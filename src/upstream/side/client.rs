@@ -29,7 +29,7 @@ pub struct SideClient {
 
 /// A response to a side call, with any status.
 #[derive(Debug, Clone)]
-pub struct SideAnswer {
+pub struct SideResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -114,18 +114,21 @@ impl SideClient {
     ///
     /// # Errors
     /// See [`SideError`].
-    pub async fn get(&self, url: &str, types: &[&str]) -> Result<SideAnswer, SideError> {
+    pub async fn get(&self, url: &str, types: &[&str]) -> Result<SideResponse, SideError> {
         let request = self.http.request(Method::GET, url);
-        let answer = self.send(request, "Get", url, MOST_TIME).await?;
-        if !answer.status.is_success() {
-            return Err(SideError::Status(answer.status));
+        let response = self.send(request, "Get", url, MOST_TIME).await?;
+        if !response.status.is_success() {
+            return Err(SideError::Status(response.status));
         }
-        let kind = answer.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let kind = response
+            .headers
+            .get(CONTENT_TYPE)
+            .map(HeaderValue::as_bytes);
         let fits = |wanted: &&str| kind.is_some_and(|kind| kind.starts_with(wanted.as_bytes()));
         if !types.is_empty() && !types.iter().any(fits) {
             return Err(SideError::ContentType);
         }
-        Ok(answer)
+        Ok(response)
     }
 
     /// Posts a form. A response with any status is returned.
@@ -137,7 +140,7 @@ impl SideClient {
         url: &str,
         headers: HeaderMap,
         body: String,
-    ) -> Result<SideAnswer, SideError> {
+    ) -> Result<SideResponse, SideError> {
         let form = "application/x-www-form-urlencoded";
         self.post(url, form, headers, body).await
     }
@@ -151,7 +154,7 @@ impl SideClient {
         url: &str,
         headers: HeaderMap,
         body: String,
-    ) -> Result<SideAnswer, SideError> {
+    ) -> Result<SideResponse, SideError> {
         self.post(url, "application/json", headers, body).await
     }
 
@@ -161,7 +164,7 @@ impl SideClient {
         kind: &'static str,
         headers: HeaderMap,
         body: String,
-    ) -> Result<SideAnswer, SideError> {
+    ) -> Result<SideResponse, SideError> {
         let request = self
             .http
             .request(Method::POST, url)
@@ -182,14 +185,14 @@ impl SideClient {
         headers: HeaderMap,
         body: Bytes,
         limit: Duration,
-    ) -> Result<SideAnswer, SideError> {
+    ) -> Result<SideResponse, SideError> {
         let verb = verb(&method);
         let mut request = self.http.request(method, url).headers(headers);
         if !body.is_empty() {
             request = request.body(body);
         }
-        let answer = exchange(request, verb, url, MOST_CALL_BYTES);
-        match tokio::time::timeout(limit, answer).await {
+        let response = exchange(request, verb, url, MOST_CALL_BYTES);
+        match tokio::time::timeout(limit, response).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Late {
                 method: verb,
@@ -204,7 +207,7 @@ impl SideClient {
         method: &'static str,
         url: &str,
         limit: Duration,
-    ) -> Result<SideAnswer, SideError> {
+    ) -> Result<SideResponse, SideError> {
         match tokio::time::timeout(limit, exchange(request, method, url, MOST_BYTES)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(SideError::Time {
@@ -221,7 +224,7 @@ async fn exchange(
     method: &'static str,
     url: &str,
     most_bytes: usize,
-) -> Result<SideAnswer, SideError> {
+) -> Result<SideResponse, SideError> {
     let failed = |error: reqwest::Error| failure(&error.without_url(), method, url);
     let mut response = request.send().await.map_err(failed)?;
     let announced = response.content_length().unwrap_or(0);
@@ -237,7 +240,7 @@ async fn exchange(
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(SideAnswer {
+    Ok(SideResponse {
         status,
         headers,
         body: body.freeze(),
@@ -250,12 +253,12 @@ fn failure(error: &reqwest::Error, method: &'static str, url: &str) -> SideError
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    let refused = cause
+    let rejected = cause
         .downcast_ref::<std::io::Error>()
         .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
     let url = without_values(url);
     if error.is_connect() {
-        let reason = if refused {
+        let reason = if rejected {
             format!("dial tcp {}: connect: connection refused", authority(&url))
         } else {
             reason(cause)

@@ -32,7 +32,7 @@ pub struct GrpcClient {
 
 /// The response of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GrpcAnswer {
+pub struct GrpcResponse {
     /// `grpc-status`. 0 means success.
     pub status: u32,
     pub message: String,
@@ -75,10 +75,10 @@ impl GrpcClient {
         message: &[u8],
         gzip: bool,
         limit: Duration,
-    ) -> Result<GrpcAnswer, String> {
+    ) -> Result<GrpcResponse, String> {
         let call = self.exchange(path, headers, message, gzip);
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(grpc_response)) => Ok(grpc_response),
             Ok(Err(reason)) => {
                 // The next call opens a new connection.
                 *self.connection.lock().await = None;
@@ -97,7 +97,7 @@ impl GrpcClient {
         headers: &HeaderMap,
         message: &[u8],
         gzip: bool,
-    ) -> Result<GrpcAnswer, String> {
+    ) -> Result<GrpcResponse, String> {
         let mut sender = self.sender().await?;
         let request = self.request(path, headers, gzip)?;
         let (response, mut stream) = sender
@@ -127,7 +127,7 @@ impl GrpcClient {
             bytes.extend_from_slice(&piece);
         }
         let trailers = body.trailers().await.map_err(|error| error.to_string())?;
-        answer(&trailers.unwrap_or(head.headers), bytes.freeze())
+        grpc_response(&trailers.unwrap_or(head.headers), bytes.freeze())
     }
 
     fn request(&self, path: &str, more: &HeaderMap, gzip: bool) -> Result<Request<()>, String> {
@@ -164,18 +164,18 @@ impl GrpcClient {
         {
             return Ok(ready);
         }
-        let refused =
+        let rejected =
             |error: std::io::Error| format!("dial tcp {}:{}: {error}", self.host, self.port);
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
-            .map_err(refused)?;
+            .map_err(rejected)?;
         let _ = tcp.set_nodelay(true);
         let sender = match &self.tls {
             None => handshake(tcp).await?,
             Some(config) => {
                 let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
                 let connector = TlsConnector::from(Arc::clone(config));
-                handshake(connector.connect(name, tcp).await.map_err(refused)?).await?
+                handshake(connector.connect(name, tcp).await.map_err(rejected)?).await?
             }
         };
         *place = Some(sender.clone());
@@ -198,13 +198,13 @@ where
 }
 
 /// The status is in the trailers, or in the head of a response without a body.
-fn answer(fields: &HeaderMap, body: Bytes) -> Result<GrpcAnswer, String> {
+fn grpc_response(fields: &HeaderMap, body: Bytes) -> Result<GrpcResponse, String> {
     let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
     let status = text("grpc-status").and_then(|status| status.trim().parse().ok());
     let message = text("grpc-message").unwrap_or_default();
     let message = percent_encoding::percent_decode_str(message).decode_utf8_lossy();
     let pushback = text("grpc-retry-pushback-ms").and_then(|text| text.trim().parse().ok());
-    Ok(GrpcAnswer {
+    Ok(GrpcResponse {
         status: status.ok_or("an answer without grpc-status")?,
         message: message.into_owned(),
         again_after: pushback.map(Duration::from_millis),

@@ -5,8 +5,8 @@ mod grpc;
 mod tls;
 mod vault;
 
-pub use client::{MOST_BYTES, MOST_TIME, SideAnswer, SideClient, SideError};
-pub use grpc::{GrpcAnswer, GrpcClient};
+pub use client::{MOST_BYTES, MOST_TIME, SideClient, SideError, SideResponse};
+pub use grpc::{GrpcClient, GrpcResponse};
 pub use tls::SideTls;
 pub(super) use tls::client_config;
 pub use vault::{VaultError, VaultSecret, VaultServer, VaultServerError};

@@ -107,13 +107,13 @@ pub enum VaultError {
     #[error(transparent)]
     Call(#[from] SideError),
     #[error("Post \"{url}\": Vault answers {status}: {}", meaning(*status))]
-    Refused { url: String, status: StatusCode },
+    Rejected { url: String, status: StatusCode },
     #[error("Post \"{url}\": the answer holds no plaintext; is this a Vault?")]
-    Answer { url: String },
+    Response { url: String },
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Response {
     data: Data,
 }
 
@@ -138,14 +138,14 @@ impl VaultSecret {
         side: &SideClient,
     ) -> Result<Passphrase, VaultError> {
         let body = serde_json::json!({ "ciphertext": self.ciphertext }).to_string();
-        let answer = side.post_json(&self.url, self.headers(), body).await?;
-        if !answer.status.is_success() {
-            return Err(VaultError::Refused {
+        let response = side.post_json(&self.url, self.headers(), body).await?;
+        if !response.status.is_success() {
+            return Err(VaultError::Rejected {
                 url: self.url.clone(),
-                status: answer.status,
+                status: response.status,
             });
         }
-        plaintext(&answer.body).ok_or_else(|| VaultError::Answer {
+        plaintext(&response.body).ok_or_else(|| VaultError::Response {
             url: self.url.clone(),
         })
     }
@@ -162,9 +162,9 @@ impl VaultSecret {
 }
 
 fn plaintext(body: &[u8]) -> Option<Passphrase> {
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let response: Response = serde_json::from_slice(body).ok()?;
     STANDARD
-        .decode(answer.data.plaintext)
+        .decode(response.data.plaintext)
         .ok()
         .map(Passphrase::new)
 }

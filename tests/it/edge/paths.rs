@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn wildcards_take_what_no_other_route_does_and_pass_it_on_as_it_is() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     for encoding in ["no-op", "json"] {
         let endpoints = [
             endpoint("/foo/*", "/all/*", &stub, encoding),
@@ -54,7 +54,7 @@ pub(super) fn guarded(stub: &Stub, public: &str, encoding: &str) -> Gateway {
 
 #[test]
 fn no_spelling_of_a_guarded_path_reaches_a_backend() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     for (public, encoding) in [
         ("/*", "no-op"),
         ("/*", "json"),
@@ -102,7 +102,7 @@ fn no_spelling_of_a_guarded_path_reaches_a_backend() {
 
 #[test]
 fn what_goes_to_a_backend_is_what_was_matched() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let gateway = Gateway::start(&file(
         &[
             endpoint("/w/*", "/to/*", &stub, "no-op"),
@@ -125,7 +125,7 @@ fn what_goes_to_a_backend_is_what_was_matched() {
 
 #[test]
 fn an_endpoints_own_cors_rules_hold_for_every_spelling_of_its_paths() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let own = |origin: &str| json!({ "security/cors": { "allow_origins": [origin] } });
     let with = |path: &str, to: &str, origin: &str| {
         let mut one = endpoint(path, to, &stub, "json");
@@ -141,11 +141,11 @@ fn an_endpoints_own_cors_rules_hold_for_every_spelling_of_its_paths() {
     let gateway = Gateway::start(&file(&endpoints, own("https://all.example")));
     let allowed = |method: &str, path: &str, origin: &str| {
         let fields = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
-        let answer = match method {
+        let response = match method {
             "OPTIONS" => gateway.send(method, request(method, path, &fields)),
             _ => gateway.get_with(path, &fields[..1]),
         };
-        answer.header("access-control-allow-origin").is_some()
+        response.header("access-control-allow-origin").is_some()
     };
     for (path, origin) in [
         ("/admin", "https://admin.example"),
@@ -173,6 +173,6 @@ fn an_endpoints_own_cors_rules_hold_for_every_spelling_of_its_paths() {
         ("Origin", "https://all.example"),
         ("Access-Control-Request-Method", "POST"),
     ];
-    let answer = gateway.send("OPTIONS", request("OPTIONS", "/a/7", &fields));
-    assert!(answer.header("access-control-allow-origin").is_some());
+    let response = gateway.send("OPTIONS", request("OPTIONS", "/a/7", &fields));
+    assert!(response.header("access-control-allow-origin").is_some());
 }

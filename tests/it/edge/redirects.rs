@@ -4,7 +4,7 @@ use super::*;
 
 /// A backend that redirects all requests, and the target of the redirects.
 pub(super) fn redirecting() -> (Stub, Stub) {
-    let there = Stub::with(ANSWERS);
+    let there = Stub::with(RESPONSES);
     let routes = json!([
         { "path": "/away", "status": 307, "headers": { "Location": format!("{}/b", there.url()) } },
         { "path": "/here", "status": 302, "headers": { "Location": "/b" } },
@@ -98,7 +98,7 @@ fn what_a_step_added_does_not_follow_a_redirect_to_another_origin() {
 
 #[test]
 fn backends_are_called_through_the_proxy_of_the_environment() {
-    let proxy = Stub::with(ANSWERS);
+    let proxy = Stub::with(RESPONSES);
     let mut named = endpoint("/named", "/b", &proxy, "json");
     named["backend"][0]["host"] = json!(["http://backend.invalid:8000"]);
     let mut own = named.clone();
@@ -125,7 +125,7 @@ fn backends_are_called_through_the_proxy_of_the_environment() {
 
 #[test]
 fn a_proxy_that_is_none_stops_the_start_without_telling_its_password() {
-    let stub = Stub::with(ANSWERS);
+    let stub = Stub::with(RESPONSES);
     let mut bad = endpoint("/a", "/a", &stub, "json");
     bad["backend"][0]["extra_config"] =
         json!({ "backend/http/client": { "proxy_address": "ftp://u:secret@proxy" } });

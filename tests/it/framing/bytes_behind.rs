@@ -9,8 +9,8 @@ fn bytes_behind_an_answer_do_not_hurt_it_and_are_told_of_once() {
     for whole in [length, chunked] {
         for surplus in ["X", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"] {
             let told = "sent more bytes than its answer has";
-            for answer in through(&(whole.clone() + surplus), told) {
-                let got = (answer.status, answer.text());
+            for response in through(&(whole.clone() + surplus), told) {
+                let got = (response.status, response.text());
                 assert_eq!(got, (200, "{\"ok\":true}".to_owned()));
             }
         }
@@ -19,9 +19,9 @@ fn bytes_behind_an_answer_do_not_hurt_it_and_are_told_of_once() {
 
 #[test]
 fn bytes_behind_the_refusal_of_a_websocket_do_not_hurt_it() {
-    let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nnoHTTP/1.1 200 OK\r\n\r\n";
+    let rejection = "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nnoHTTP/1.1 200 OK\r\n\r\n";
     let backend = Upstream::start(move |mut call| {
-        call.send(refusal)?;
+        call.send(rejection)?;
         call.sees_hang_up(Duration::from_secs(5));
         Ok(())
     });
@@ -38,8 +38,8 @@ fn bytes_behind_the_refusal_of_a_websocket_do_not_hurt_it() {
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ("Sec-WebSocket-Version", "13"),
     ];
-    let answer = gateway.get_with("/n", &fields);
-    assert_eq!((answer.status, answer.text().as_str()), (403, "no"));
+    let response = gateway.get_with("/n", &fields);
+    assert_eq!((response.status, response.text().as_str()), (403, "no"));
     logs(&gateway, "sent more bytes than its answer has", 1);
 }
 
@@ -53,13 +53,13 @@ fn equal_lengths_collapse_and_others_are_refused() {
         let backend = Upstream::raw(json_head(fields) + "{\"ok\":true}");
         let gateway = start(&backend);
         for path in ["/c", "/n"] {
-            let answer = gateway.get(path);
+            let response = gateway.get(path);
             assert_eq!(
-                (answer.status, answer.text().as_str()),
+                (response.status, response.text().as_str()),
                 (200, "{\"ok\":true}"),
                 "{path} {fields}"
             );
-            let lengths = answer
+            let lengths = response
                 .headers
                 .iter()
                 .filter(|(name, _)| name == "content-length");
@@ -97,12 +97,12 @@ fn chunks_win_over_a_length_and_their_connection_ends() {
     ] {
         let chunks = "b\r\n{\"ok\":true}\r\n0\r\n\r\n";
         let told = "Content-Length beside Transfer-Encoding";
-        for answer in through(&(json_head(&fields) + chunks), told) {
-            let got = (answer.status, answer.text());
+        for response in through(&(json_head(&fields) + chunks), told) {
+            let got = (response.status, response.text());
             assert_eq!(got, (200, "{\"ok\":true}".to_owned()));
-            let both = answer.header("content-length").is_some()
-                && answer.header("transfer-encoding").is_some();
-            assert!(!both, "{:?}", answer.headers);
+            let both = response.header("content-length").is_some()
+                && response.header("transfer-encoding").is_some();
+            assert!(!both, "{:?}", response.headers);
         }
     }
 }

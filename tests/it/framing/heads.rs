@@ -24,16 +24,16 @@ fn hundreds_of_fields_pass_and_the_bound_is_in_bytes() {
         });
         let gateway = start(&backend);
         for path in ["/n", "/c", "/n"] {
-            let answer = gateway.get(path);
+            let response = gateway.get(path);
             assert_eq!(
-                (answer.status, answer.text().as_str()),
+                (response.status, response.text().as_str()),
                 (200, "{\"ok\":true}"),
                 "{path}: {}",
                 gateway.output()
             );
             if path == "/n" {
-                assert_eq!(answer.header("x-field-699"), Some("value 699"));
-                let passed = answer
+                assert_eq!(response.header("x-field-699"), Some("value 699"));
+                let passed = response
                     .headers
                     .iter()
                     .filter(|(name, _)| name.starts_with("x-field"));
@@ -92,15 +92,17 @@ fn a_client_of_http10_gets_what_it_knows() {
         client
             .send(format!("GET /n HTTP/1.0\r\nHost: a\r\n{fields}\r\n"))
             .unwrap();
-        let answer = String::from_utf8(client.rest().unwrap()).unwrap();
-        assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+        let response = String::from_utf8(client.rest().unwrap()).unwrap();
+        assert!(response.starts_with("HTTP/1.0 200 OK\r\n"), "{response}");
         assert!(
-            answer.to_lowercase().contains("\r\nconnection: close\r\n"),
-            "{answer}"
+            response
+                .to_lowercase()
+                .contains("\r\nconnection: close\r\n"),
+            "{response}"
         );
         assert!(
-            !answer.contains("chunked") && answer.ends_with("\r\n\r\n{\"ok\":true}"),
-            "{answer}"
+            !response.contains("chunked") && response.ends_with("\r\n\r\n{\"ok\":true}"),
+            "{response}"
         );
     }
     let (backend, log) = strict();
@@ -111,13 +113,13 @@ fn a_client_of_http10_gets_what_it_knows() {
             "POST {path} HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}"
         );
         client.send(&head).unwrap();
-        let answer = client.any_head().unwrap();
-        assert_eq!(answer.status, 200, "no interim answer");
-        assert_eq!(answer.header("connection"), Some("keep-alive"));
-        client.body(&answer, "POST").unwrap();
+        let response = client.any_head().unwrap();
+        assert_eq!(response.status, 200, "no interim answer");
+        assert_eq!(response.header("connection"), Some("keep-alive"));
+        client.body(&response, "POST").unwrap();
         client.send(&head).unwrap();
         assert_eq!(
-            client.answer("POST").unwrap().status,
+            client.response("POST").unwrap().status,
             200,
             "the promise is kept"
         );
@@ -129,13 +131,13 @@ fn a_client_of_http10_gets_what_it_knows() {
 fn a_status_without_a_name_has_a_phrase() {
     let backend = Upstream::raw("HTTP/1.1 599 Whatever\r\nContent-Length: 0\r\n\r\n");
     let gateway = start(&backend);
-    let answer = raw(
+    let response = raw(
         &gateway,
         "GET /n HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     );
     assert!(
-        answer.starts_with("HTTP/1.1 599 status code 599\r\n"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 599 status code 599\r\n"),
+        "{response}"
     );
 }
 
@@ -162,9 +164,9 @@ fn gzip_is_not_asked_for_beside_a_range_nor_by_head() {
 fn an_answer_to_head_is_whole_for_a_client_that_sent_get() {
     let backend = Upstream::raw(json_head("Content-Length: 2000\r\nX-Seen: 1"));
     let gateway = start(&backend);
-    let answer = gateway.get("/n-head");
-    assert_eq!((answer.status, answer.text().as_str()), (200, ""));
-    assert_eq!(answer.header("x-seen"), Some("1"));
+    let response = gateway.get("/n-head");
+    assert_eq!((response.status, response.text().as_str()), (200, ""));
+    assert_eq!(response.header("x-seen"), Some("1"));
 }
 
 #[test]
@@ -225,7 +227,7 @@ fn blanks_around_values_of_scripts_are_not_sent() {
     }
     let gateway = Gateway::start(&file.to_string());
     for path in ["/c", "/n"] {
-        let answer = raw(
+        let response = raw(
             &gateway,
             &format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
         );
@@ -233,8 +235,8 @@ fn blanks_around_values_of_scripts_are_not_sent() {
         assert!(head.contains("X-Blank: a b\r\n"), "{path}: {head}");
         if path == "/n" {
             assert!(
-                answer.to_lowercase().contains("x-back: c d\r\n"),
-                "{answer}"
+                response.to_lowercase().contains("x-back: c d\r\n"),
+                "{response}"
             );
         }
     }

@@ -46,7 +46,7 @@ fn only_safe_methods_are_sent_again_when_a_kept_connection_ends() {
                 let mut client = gateway.client();
                 // Leaves one connection in the pool that has already sent its one response.
                 client.send(request("GET", "/n", &[])).unwrap();
-                assert_eq!(client.answer("GET").unwrap().status, 200);
+                assert_eq!(client.response("GET").unwrap().status, 200);
                 pause(Duration::from_millis(20));
                 taken(&log);
                 let (method, suffix) = method.split_once(' ').unwrap_or((method, ""));
@@ -56,7 +56,7 @@ fn only_safe_methods_are_sent_again_when_a_kept_connection_ends() {
                     body.len()
                 );
                 client.send(text).unwrap();
-                let answer = client.answer(method).unwrap();
+                let response = client.response(method).unwrap();
                 let what = format!("{method} {path} {body:?}, reset {reset}");
                 let seen = taken(&log);
                 if path == "/n" && !body.is_empty() && method == "GET" {
@@ -68,7 +68,7 @@ fn only_safe_methods_are_sent_again_when_a_kept_connection_ends() {
                 let status = if tries == 2 { 200 } else { 500 };
                 // A response to HEAD has nothing to compose.
                 if suffix.is_empty() || path.starts_with("/n") {
-                    assert_eq!(answer.status, status, "{what}");
+                    assert_eq!(response.status, status, "{what}");
                 }
             }
         }

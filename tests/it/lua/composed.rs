@@ -90,11 +90,11 @@ fn fields_of_a_post_reach_the_client_with_composed_data() {
         ],
     );
     for path in ["/proxy", "/backend", "/both", "/group", "/alone"] {
-        let answer = gateway.get(path);
-        assert_eq!(answer.header("x-post"), Some("v"), "{path}");
-        assert_eq!(answer.header("set-cookie"), Some("a=b"), "{path}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
-        assert_eq!(answer.json()["id"], 1, "{path}");
+        let response = gateway.get(path);
+        assert_eq!(response.header("x-post"), Some("v"), "{path}");
+        assert_eq!(response.header("set-cookie"), Some("a=b"), "{path}");
+        assert_eq!(response.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(response.json()["id"], 1, "{path}");
     }
     assert_eq!(gateway.get("/both").header("x-seen"), Some("v"));
     for path in ["/merged", "/empty", "/failed", "/none"] {
@@ -212,9 +212,9 @@ fn scripts_are_written_as_for_gopher_lua() {
         .collect();
     let gateway = composed(&stub.url(), &endpoints);
     for ((code, expected), path) in cases.iter().zip(&paths) {
-        let answer = gateway.get(path);
-        assert_eq!(answer.status, 200, "{code}: {}", gateway.output());
-        assert_eq!(answer.json(), *expected, "{code}");
+        let response = gateway.get(path);
+        assert_eq!(response.status, 200, "{code}: {}", gateway.output());
+        assert_eq!(response.json(), *expected, "{code}");
     }
 }
 
@@ -272,9 +272,9 @@ fn a_script_takes_the_body_of_a_streamed_call_away() {
         ),
     ] {
         let gateway = Gateway::start(&config(&stub.url(), "no-op", block.0, block.1).to_string());
-        let answer = post(&gateway, "/m/7", "hello");
-        assert_eq!(answer.status, 200, "{}", gateway.output());
-        assert_eq!(answer.json()["body"], "");
+        let response = post(&gateway, "/m/7", "hello");
+        assert_eq!(response.status, 200, "{}", gateway.output());
+        assert_eq!(response.json()["body"], "");
     }
 }
 

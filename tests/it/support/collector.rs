@@ -23,7 +23,7 @@ struct Got {
     heads: Vec<BTreeMap<String, String>>,
     faults: Vec<String>,
     /// Statuses for the next requests, before everything is accepted.
-    answers: Vec<u16>,
+    responses: Vec<u16>,
 }
 
 /// One span.
@@ -103,8 +103,8 @@ impl Collector {
     }
 
     /// Responds to the next requests over HTTP with these statuses.
-    pub fn answer_with(&self, statuses: &[u16]) {
-        self.got.lock().unwrap().answers = statuses.to_vec();
+    pub fn response_with(&self, statuses: &[u16]) {
+        self.got.lock().unwrap().responses = statuses.to_vec();
     }
 
     pub fn spans(&self) -> Vec<Span> {
@@ -161,10 +161,10 @@ async fn serve_http(listener: tokio::net::TcpListener, got: Arc<Mutex<Got>>) {
             while let Ok((line, headers, body)) = client.request() {
                 let path = line.split(' ').nth(1).unwrap_or("").to_owned();
                 let status = note(&got, &path, headers, &body);
-                let answer = format!(
+                let response = format!(
                     "HTTP/1.1 {status} X\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
                 );
-                if client.send(answer).is_err() {
+                if client.send(response).is_err() {
                     return;
                 }
             }
@@ -183,8 +183,8 @@ fn note(got: &Mutex<Got>, path: &str, mut headers: BTreeMap<String, String>, bod
         got.faults.push(format!("content type of {headers:?}"));
     }
     got.heads.push(headers);
-    if !got.answers.is_empty() {
-        return got.answers.remove(0);
+    if !got.responses.is_empty() {
+        return got.responses.remove(0);
     }
     match path {
         path if path.ends_with("/v1/traces") => take_spans(&mut got, &body),

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::http::{Answer, Client, request};
+use super::http::{Client, Response, request};
 use super::{pause, ports};
 
 /// The time in which a gateway must listen. It is generous, so that only a broken build exceeds it.
@@ -270,11 +270,11 @@ impl Gateway {
     }
 
     /// Stops it: TERM, and KILL if it still runs after `patience`.
-    pub fn stop(&self, patience: Duration) -> Option<ExitStatus> {
+    pub fn stop(&self, timeout: Duration) -> Option<ExitStatus> {
         if self.ended().is_none() {
             self.signal("TERM");
         }
-        let status = self.wait(patience);
+        let status = self.wait(timeout);
         if status.is_none() {
             let mut child = self.child.lock().unwrap();
             let _ = child.kill();
@@ -287,20 +287,20 @@ impl Gateway {
         Client::connect(self.port).unwrap_or_else(|e| panic!("{e}; the log:\n{}", self.output()))
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.get_with(path, &[])
     }
 
-    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         self.send("GET", request("GET", path, headers))
     }
 
     /// Sends these bytes on a new connection and reads one complete response.
-    pub fn send(&self, method: &str, bytes: impl AsRef<[u8]>) -> Answer {
+    pub fn send(&self, method: &str, bytes: impl AsRef<[u8]>) -> Response {
         let mut client = self.client();
         client.send(bytes).unwrap();
         client
-            .answer(method)
+            .response(method)
             .unwrap_or_else(|e| panic!("no answer: {e}; the log:\n{}", self.output()))
     }
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 /// A response as it was received.
 #[derive(Debug, Clone, Default)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     /// Names in lower case, values as Latin-1 bytes, both in the received order.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     /// The first header with `name` (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -95,7 +95,7 @@ impl Client {
     }
 
     /// The timeout of reads; a test that expects silence makes it short.
-    pub fn patience(self, time: Duration) -> Self {
+    pub fn timeout(self, time: Duration) -> Self {
         self.reader.get_ref().set_read_timeout(Some(time)).unwrap();
         self
     }
@@ -110,17 +110,17 @@ impl Client {
     }
 
     /// Reads status line and headers; informational responses except 100 are also returned.
-    pub fn head(&mut self) -> io::Result<Answer> {
+    pub fn head(&mut self) -> io::Result<Response> {
         loop {
-            let answer = self.any_head()?;
-            if answer.status != 100 {
-                return Ok(answer);
+            let response = self.any_head()?;
+            if response.status != 100 {
+                return Ok(response);
             }
         }
     }
 
     /// Reads one status line and its headers, also of a `100 Continue`.
-    pub fn any_head(&mut self) -> io::Result<Answer> {
+    pub fn any_head(&mut self) -> io::Result<Response> {
         let line = self.line()?;
         let mut words = line.splitn(3, ' ');
         let (version, status) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
@@ -137,7 +137,7 @@ impl Client {
         loop {
             let line = self.line()?;
             if line.is_empty() {
-                return Ok(Answer {
+                return Ok(Response {
                     status,
                     headers,
                     body: Vec::new(),
@@ -152,14 +152,14 @@ impl Client {
     }
 
     /// Reads a complete response to a request of `method`. It is an error if the response is incomplete.
-    pub fn answer(&mut self, method: &str) -> io::Result<Answer> {
-        let mut answer = self.head()?;
-        answer.body = self.body(&answer, method)?;
-        Ok(answer)
+    pub fn response(&mut self, method: &str) -> io::Result<Response> {
+        let mut response = self.head()?;
+        response.body = self.body(&response, method)?;
+        Ok(response)
     }
 
     /// Reads the body that belongs to `head`.
-    pub fn body(&mut self, head: &Answer, method: &str) -> io::Result<Vec<u8>> {
+    pub fn body(&mut self, head: &Response, method: &str) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         if method == "HEAD" || matches!(head.status, 100..=199 | 204 | 304) {
             return Ok(body);

@@ -20,7 +20,7 @@ pub mod upstream;
 
 pub use collector::Collector;
 pub use gateway::Gateway;
-pub use http::{Answer, Client};
+pub use http::{Client, Response};
 pub use json::Json;
 pub use peers::Peer;
 pub use redis::Redis;

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::http::{Answer, Client, request};
+use super::http::{Client, Response, request};
 
 /// The folder with the installed packages, and the Node to run them.
 fn installed() -> &'static (PathBuf, String) {
@@ -90,14 +90,14 @@ impl Peer {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Response {
         self.send(request("GET", path, &[]))
     }
 
-    pub fn send(&self, bytes: String) -> Answer {
+    pub fn send(&self, bytes: String) -> Response {
         let mut client = Client::connect(self.port).unwrap();
         client.send(bytes).unwrap();
-        client.answer("GET").unwrap()
+        client.response("GET").unwrap()
     }
 }
 

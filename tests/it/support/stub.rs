@@ -198,7 +198,7 @@ fn one_exchange(reader: &mut BufReader<TcpStream>, script: &Mutex<Script>) -> io
         body,
     };
     let (route, fill) = choose(&seen, script);
-    answer(reader.get_mut(), &route, &fill, &seen)
+    response(reader.get_mut(), &route, &fill, &seen)
 }
 
 fn read_body(
@@ -353,7 +353,7 @@ fn echo(seen: &Seen) -> String {
     .to_ascii()
 }
 
-fn answer(stream: &mut TcpStream, route: &Json, fill: &Fill, seen: &Seen) -> io::Result<bool> {
+fn response(stream: &mut TcpStream, route: &Json, fill: &Fill, seen: &Seen) -> io::Result<bool> {
     let flag = |key: &str| route.field(key).is_some_and(Json::is_true);
     if let Some(wait) = route.field("delay_ms").and_then(Json::number) {
         super::pause(Duration::from_millis(wait));

@@ -115,9 +115,9 @@ impl Upstream {
     }
 
     /// Responds to every request with these bytes and closes.
-    pub fn raw(answer: impl Into<Vec<u8>>) -> Self {
-        let answer = answer.into();
-        Self::start(move |mut call| call.send(&answer))
+    pub fn raw(response: impl Into<Vec<u8>>) -> Self {
+        let response = response.into();
+        Self::start(move |mut call| call.send(&response))
     }
 
     pub fn url(&self) -> String {

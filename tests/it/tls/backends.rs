@@ -191,9 +191,9 @@ fn client_tls_holds_for_token_servers_and_scripts_too() {
         ),
     ] {
         let port = backend(&authority, demand);
-        let answer =
+        let response =
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-        let upstream = crate::support::upstream::Upstream::raw(answer);
+        let upstream = crate::support::upstream::Upstream::raw(response);
         let script = format!(
             "local r = http_response.new('https://localhost:{port}/x') if r:statusCode() ~= 200 then custom_error('no', 500) end"
         );
@@ -215,9 +215,9 @@ fn client_tls_holds_for_token_servers_and_scripts_too() {
         ];
         let gateway = Gateway::start_with(&file.to_string(), &files);
         for path in ["/token", "/lua"] {
-            let answer = gateway.get(path);
+            let response = gateway.get(path);
             assert_eq!(
-                answer.status,
+                response.status,
                 status,
                 "{path} {client_tls} {}",
                 gateway.output()
@@ -270,8 +270,8 @@ fn serve_as(config: ServerConfig) -> u16 {
                 let mut session = ServerConnection::new(config).unwrap();
                 let mut stream = Stream::new(&mut session, &mut socket);
                 while matches!(stream.read(&mut buffer), Ok(count) if count > 0) {
-                    let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n{\"ok\":true,\"access_token\":\"t\"}";
-                    let _ = stream.write_all(answer.as_bytes());
+                    let response = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n{\"ok\":true,\"access_token\":\"t\"}";
+                    let _ = stream.write_all(response.as_bytes());
                 }
             });
         }

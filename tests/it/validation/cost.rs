@@ -65,9 +65,13 @@ fn a_filter_tree_costs_its_own_request_and_little_of_it() {
             .map(|_| scope.spawn(|| post(&gateway, "/filter", &bomb)))
             .collect();
         for bomb in bombs {
-            let answer = bomb.join().unwrap();
-            assert_eq!(answer.status, 400, "{}", gateway.output());
-            assert!(answer.text().starts_with("- at ''"), "{}", answer.text());
+            let response = bomb.join().unwrap();
+            assert_eq!(response.status, 400, "{}", gateway.output());
+            assert!(
+                response.text().starts_with("- at ''"),
+                "{}",
+                response.text()
+            );
         }
     });
     assert_eq!(gateway.get("/good").status, 200);

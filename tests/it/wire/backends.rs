@@ -3,12 +3,12 @@
 use super::*;
 
 /// What a client gets if a backend sends these bytes: a status, or a broken response.
-pub(super) fn through(answer: &[u8], path: &str) -> Result<Answer, std::io::Error> {
-    let upstream = Upstream::raw(answer);
+pub(super) fn through(response: &[u8], path: &str) -> Result<Response, std::io::Error> {
+    let upstream = Upstream::raw(response);
     let gateway = Gateway::start(&config(&upstream.url()).to_string());
     let mut client = gateway.client();
     client.send(request("GET", path, &[]))?;
-    client.answer("GET")
+    client.response("GET")
 }
 
 #[test]
@@ -49,11 +49,11 @@ fn a_broken_answer_of_a_backend_never_looks_whole() {
     for (what, bytes) in &cases {
         for path in ["/get", "/streamed"] {
             match through(bytes.as_bytes(), path) {
-                Ok(answer) if !matches!(answer.status, 500 | 502) => {
+                Ok(response) if !matches!(response.status, 500 | 502) => {
                     wrong.push(format!(
                         "{what} on {path}: {} {:?}",
-                        answer.status,
-                        answer.text()
+                        response.status,
+                        response.text()
                     ));
                 }
                 Ok(_) => {}
@@ -77,8 +77,12 @@ fn surplus_bytes_of_a_backend_are_not_the_next_answer() {
     });
     let gateway = Gateway::start(&config(&upstream.url()).to_string());
     for path in ["/get", "/get", "/streamed", "/streamed"] {
-        let answer = gateway.get(path);
-        assert!(!answer.text().contains("bad"), "{path}: {}", answer.text());
+        let response = gateway.get(path);
+        assert!(
+            !response.text().contains("bad"),
+            "{path}: {}",
+            response.text()
+        );
     }
 }
 
@@ -89,8 +93,8 @@ fn bombs_of_a_backend_are_500() {
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{{\"a\":{deep}}}",
         deep.len() + 6
     );
-    let answer = through(deep.as_bytes(), "/get").unwrap();
-    assert_eq!(answer.status, 500, "depth 2000");
+    let response = through(deep.as_bytes(), "/get").unwrap();
+    assert_eq!(response.status, 500, "depth 2000");
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     let blank = vec![b' '; 1 << 20];
     for _ in 0..100 {
@@ -102,6 +106,6 @@ fn bombs_of_a_backend_are_500() {
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
         packed.len()
     );
-    let answer = through(&[head.as_bytes(), &packed].concat(), "/get").unwrap();
-    assert_eq!(answer.status, 500, "100 MiB out of 100 KiB");
+    let response = through(&[head.as_bytes(), &packed].concat(), "/get").unwrap();
+    assert_eq!(response.status, 500, "100 MiB out of 100 KiB");
 }

@@ -15,7 +15,7 @@ fn an_early_answer_does_not_make_a_request_of_the_body() {
         );
         let mut client = gateway.client();
         client.send(head).unwrap();
-        let first = client.answer("POST").unwrap();
+        let first = client.response("POST").unwrap();
         assert!(
             matches!(first.status, 404 | 405),
             "{path}: {}",
@@ -47,9 +47,9 @@ fn a_client_that_was_not_told_to_go_on_gets_its_refusal_and_the_end() {
             "",
         ))
         .unwrap();
-    let answer = client.answer("POST").unwrap();
-    assert_eq!(answer.status, 404);
-    assert_eq!(answer.header("connection"), Some("close"));
+    let response = client.response("POST").unwrap();
+    assert_eq!(response.status, 404);
+    assert_eq!(response.header("connection"), Some("close"));
     assert!(client.is_closed_by_peer());
 }
 
@@ -75,14 +75,14 @@ pub(super) fn slow_bodies(stub: &Stub, timeout: &str, more: Value) -> Gateway {
     Gateway::start(&file.to_string())
 }
 
-pub(super) fn stall(gateway: &Gateway, path: &str) -> Answer {
+pub(super) fn stall(gateway: &Gateway, path: &str) -> Response {
     let mut client = gateway.client();
     client
         .send(post(path, "Content-Length: 10", "abc"))
         .unwrap();
-    let answer = client.answer("POST").unwrap();
+    let response = client.response("POST").unwrap();
     assert!(client.is_closed_by_peer(), "{path}");
-    answer
+    response
 }
 
 #[test]
@@ -94,10 +94,14 @@ fn a_body_that_outlasts_the_time_of_its_endpoint_is_500() {
         slow_bodies(&stub, "300ms", shown),
     );
     for path in ["/one", "/two", "/kept", "/stream"] {
-        let answer = stall(&quiet, path);
-        assert_eq!((answer.status, answer.text().as_str()), (500, ""), "{path}");
+        let response = stall(&quiet, path);
         assert_eq!(
-            answer.header("x-krakend-completed"),
+            (response.status, response.text().as_str()),
+            (500, ""),
+            "{path}"
+        );
+        assert_eq!(
+            response.header("x-krakend-completed"),
             Some("false"),
             "{path}"
         );

@@ -3,7 +3,7 @@
 use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
 
 use super::super::class::{fold, of, posix, single};
-use super::{Parsed, Parser, before, refused};
+use super::{Parsed, Parser, before, rejected};
 
 impl<'p> Parser<'p> {
     /// An escaped character, outside or inside a class.
@@ -11,7 +11,7 @@ impl<'p> Parser<'p> {
         let from = self.rest;
         self.skip(1);
         let Some(letter) = self.rest.chars().next() else {
-            return refused("trailing backslash at end of expression", "");
+            return rejected("trailing backslash at end of expression", "");
         };
         self.skip(letter.len_utf8());
         let found = match letter {
@@ -36,7 +36,7 @@ impl<'p> Parser<'p> {
         };
         match found {
             Some(found) => Ok(found),
-            None => refused("invalid escape sequence", before(from, self.rest)),
+            None => rejected("invalid escape sequence", before(from, self.rest)),
         }
     }
 
@@ -115,7 +115,7 @@ impl<'p> Parser<'p> {
             None => (name, false),
         };
         let Some(ranges) = posix(name) else {
-            return refused("invalid character class range", whole);
+            return rejected("invalid character class range", whole);
         };
         self.skip(whole.len());
         Ok(Some(self.folded(of(ranges), negated)))
@@ -134,13 +134,13 @@ impl<'p> Parser<'p> {
         if low <= high {
             Ok(ClassUnicode::new([ClassUnicodeRange::new(low, high)]))
         } else {
-            refused("invalid character class range", before(from, self.rest))
+            rejected("invalid character class range", before(from, self.rest))
         }
     }
 
     fn class_letter(&mut self, class: &'p str) -> Parsed<char> {
         match self.rest.chars().next() {
-            None => refused("missing closing ]", class),
+            None => rejected("missing closing ]", class),
             Some('\\') => self.escaped_letter(),
             Some(letter) => {
                 self.skip(letter.len_utf8());

@@ -6,13 +6,13 @@ use super::*;
 fn the_size_of_a_response_includes_all_its_parts() {
     let entries = Arc::new(Entries::new(200, 10));
     let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
-    let answer = |size: usize| Incoming {
+    let response = |size: usize| Incoming {
         status: StatusCode::OK,
         headers: headers(A_MINUTE),
         origin: None,
         body: vec![b'x'; size].into(),
     };
-    let put = |size| cache.keep(&call(Method::GET, "/u", &[]), &answer(size));
+    let put = |size| cache.keep(&call(Method::GET, "/u", &[]), &response(size));
     put(7);
     let one = URL.len() + "cache-control: max-age=60\r\n".len() + 7;
     assert_eq!(entries.usage(), (one, 1));
@@ -25,18 +25,24 @@ fn the_limit_includes_stored_vary_data_but_not_sent_values() {
     let entries = Arc::new(Entries::new(1 << 20, 1000));
     let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
     let large = "x".repeat(100_000);
-    let answer = |vary: &str| Incoming {
+    let response = |vary: &str| Incoming {
         status: StatusCode::OK,
         headers: headers(&[("cache-control", "max-age=60"), ("vary", vary)]),
         origin: None,
         body: Bytes::new(),
     };
     let sent = [("x-forwarded-for", large.as_str())];
-    cache.keep(&call(Method::GET, "/u", &sent), &answer("X-Forwarded-For"));
+    cache.keep(
+        &call(Method::GET, "/u", &sent),
+        &response("X-Forwarded-For"),
+    );
     let (bytes, _) = entries.usage();
     assert!((100..400).contains(&bytes), "{bytes}");
     let names: Vec<String> = (0..1000).map(|n| format!("x-{n}")).collect();
-    cache.keep(&call(Method::GET, "/u", &sent), &answer(&names.join(", ")));
+    cache.keep(
+        &call(Method::GET, "/u", &sent),
+        &response(&names.join(", ")),
+    );
     let (bytes, _) = entries.usage();
     assert!(bytes > 1000 * 32, "{bytes}");
 }
@@ -45,7 +51,7 @@ fn the_limit_includes_stored_vary_data_but_not_sent_values() {
 fn the_store_never_exceeds_its_limits() {
     let entries = Arc::new(Entries::new(10_000, 8));
     let cache = Cache::new(Arc::clone(&entries), KeyRules::default(), Clock::manual());
-    let answer = |size: usize| Incoming {
+    let response = |size: usize| Incoming {
         status: StatusCode::OK,
         headers: headers(A_MINUTE),
         origin: None,
@@ -53,12 +59,12 @@ fn the_store_never_exceeds_its_limits() {
     };
     for n in 0..100 {
         let out = call(Method::GET, &format!("/u/{n}"), &[]);
-        cache.keep(&out, &answer(100 * (n % 20)));
+        cache.keep(&out, &response(100 * (n % 20)));
         let (bytes, items) = entries.usage();
         assert!(bytes <= 10_000 && items <= 8, "{bytes} {items}");
     }
     let out = call(Method::GET, "/u", &[]);
-    cache.keep(&out, &answer(20_000));
+    cache.keep(&out, &response(20_000));
     assert_eq!(cache.found(&out), None);
 }
 
@@ -68,8 +74,8 @@ fn recently_used_responses_are_kept() {
     let cache = Cache::new(entries, KeyRules::default(), Clock::manual());
     let bench = apart();
     let put = |target: &str| {
-        let answer = bench.answer("x", A_MINUTE);
-        cache.keep(&call(Method::GET, target, &[]), &answer);
+        let response = bench.response("x", A_MINUTE);
+        cache.keep(&call(Method::GET, target, &[]), &response);
     };
     let has = |target: &str| cache.found(&call(Method::GET, target, &[])).is_some();
     put("a");

@@ -42,7 +42,12 @@ fn headers_that_identify_clients_cannot_be_excluded_by_accident() {
         let mut file = File::new(block);
         file.compile().identify(HeaderName::from_static("x-role"));
         file.backend(&super::super::BACKEND, "{}");
-        assert_eq!(file.mistakes() == 0, fine, "{block}: {}", file.findings());
+        assert_eq!(
+            file.config_errors() == 0,
+            fine,
+            "{block}: {}",
+            file.findings()
+        );
     }
 }
 
@@ -87,10 +92,10 @@ fn the_cookie_of_a_public_response_reaches_no_other_client() {
     bench.put(&[], "1", &given);
     let out = call(Method::GET, "/u", &[]);
     let key = bench.cache.key(ORIGIN, &out).unwrap();
-    let Lookup::Fresh(answer) = bench.cache.lookup(&key, &out.headers) else {
+    let Lookup::Fresh(response) = bench.cache.lookup(&key, &out.headers) else {
         panic!("it is public")
     };
-    assert!(!answer.headers.contains_key("set-cookie"));
+    assert!(!response.headers.contains_key("set-cookie"));
 }
 
 #[test]

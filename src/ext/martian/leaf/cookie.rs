@@ -4,7 +4,7 @@ use chrono::{DateTime, Datelike, Utc};
 use http::{HeaderName, HeaderValue};
 
 use super::at;
-use crate::config::{Block, Mistake};
+use crate::config::{Block, ConfigError};
 use crate::ext::martian::cookie::{self, Attributes, Cookie};
 
 pub(super) fn cookie(block: &Block<'_>) -> Option<Cookie> {
@@ -73,8 +73,8 @@ fn expires(block: &Block<'_>) -> Option<Option<String>> {
         }
         Err(_) => {
             let node = at(block, "expires");
-            node.mistake_hint(
-                Mistake::invalid(format!("{} is no time", node.shown())),
+            node.config_error_hint(
+                ConfigError::invalid(format!("{} is no time", node.shown())),
                 "RFC 3339: \"2030-01-02T03:04:05Z\"",
             );
             None

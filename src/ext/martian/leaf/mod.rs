@@ -15,7 +15,7 @@ use super::field::{Field, Kind};
 use super::files::Files;
 use super::modifier::Scope;
 use super::place::{self, Port};
-use crate::config::{Block, Mistake, Node, Typing};
+use crate::config::{Block, ConfigError, Node, Typing};
 use crate::ext::context::Compile;
 use crate::runtime::template::escape;
 use crate::upstream::HostSet;
@@ -24,7 +24,7 @@ use crate::upstream::HostSet;
 pub(super) fn supported(name: &str) -> Scope {
     match name {
         "header.Id" | "querystring.Modifier" | "url.Modifier" | "port.Modifier" => Scope::REQUEST,
-        "status.Modifier" => Scope::ANSWER,
+        "status.Modifier" => Scope::RESPONSE,
         _ => Scope::BOTH,
     }
 }
@@ -78,7 +78,7 @@ fn named(node: &Node<'_>, text: &str) -> Option<Field> {
 /// A header to be changed. Headers of a connection cannot be changed.
 fn changed(node: &Node<'_>, field: Field) -> Field {
     if field.kind == Kind::Connection {
-        node.warn(Mistake::invalid(format!(
+        node.warn(ConfigError::invalid(format!(
             "{} is about one connection: it passes neither way, and changing it has no effect",
             node.shown()
         )));
@@ -170,7 +170,7 @@ fn plain(node: &Node<'_>, field: Field) -> Option<Field> {
 }
 
 fn stash(block: &Block<'_>, scope: Scope) -> Option<Change> {
-    if scope == Scope::ANSWER {
+    if scope == Scope::RESPONSE {
         both(
             block,
             "there is nothing to give to an answer if the request stores nothing",
@@ -182,8 +182,8 @@ fn stash(block: &Block<'_>, scope: Scope) -> Option<Change> {
 }
 
 fn both(block: &Block<'_>, why: &'static str) {
-    at(block, "scope").mistake_hint(
-        Mistake::invalid(why),
+    at(block, "scope").config_error_hint(
+        ConfigError::invalid(why),
         "\"scope\": [\"request\", \"response\"]",
     );
 }
@@ -198,7 +198,7 @@ fn parameter(block: &Block<'_>) -> Option<Change> {
 }
 
 fn url(block: &Block<'_>, cx: &Compile<'_>) -> Option<Url> {
-    let before = cx.report.mistakes();
+    let before = cx.report.config_errors();
     let part = |key| block.text(key).filter(|text| !text.is_empty());
     let check = |key, found: Option<&str>, fits: fn(&str) -> bool, expected| {
         if found.is_some_and(|text| !fits(text)) {
@@ -218,7 +218,7 @@ fn url(block: &Block<'_>, cx: &Compile<'_>) -> Option<Url> {
         _ => "http",
     });
     let known = match (host, &cx.client) {
-        (Some(host), Some(client)) if cx.report.mistakes() == before => Some(HostSet::fixed(
+        (Some(host), Some(client)) if cx.report.config_errors() == before => Some(HostSet::fixed(
             client,
             &[format!("{}://{host}", scheme.unwrap_or("http"))],
         )),
@@ -290,8 +290,8 @@ fn body(block: &Block<'_>) -> Option<Body> {
     text.retain(|c| !matches!(c, '\r' | '\n'));
     let body = STANDARD.decode(text);
     if let Err(error) = &body {
-        at(block, "body").mistake_hint(
-            Mistake::invalid(format!("not Base64: {error}")),
+        at(block, "body").config_error_hint(
+            ConfigError::invalid(format!("not Base64: {error}")),
             "printf '%s' '{\"a\": 1}' | base64 -w0",
         );
     }
@@ -308,7 +308,7 @@ fn files(block: &Block<'_>, scope: Scope, cx: &Compile<'_>) -> Option<Files> {
     let explicit = explicit(block);
     let root = cx.path(&block.required("rootPath")?);
     if !root.is_dir() {
-        at(block, "rootPath").mistake(Mistake::File {
+        at(block, "rootPath").config_error(ConfigError::File {
             path: root.display().to_string(),
             reason: "not a folder".to_owned(),
         });

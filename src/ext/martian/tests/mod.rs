@@ -1,8 +1,8 @@
 //! Definitions as configured, and their effect on a request and its response.
 
-mod answers;
-mod mistakes;
+mod config_errors;
 mod requests;
+mod responses;
 mod serving;
 
 use std::time::Duration;
@@ -64,7 +64,7 @@ fn sent(block: &str, request: &mut PipeRequest) -> Result<bool, Failure> {
     match step(block).request(request)? {
         Turn::Send => Ok(false),
         Turn::Replace => Ok(true),
-        Turn::Answer(_) | Turn::Wait(_) => panic!("nothing is sent"),
+        Turn::Response(_) | Turn::Wait(_) => panic!("nothing is sent"),
     }
 }
 
@@ -78,7 +78,7 @@ fn changed(block: &str, pairs: &[(&'static str, &str)]) -> PipeRequest {
 /// The response after the change.
 fn answered(block: &str, request: &PipeRequest, mut reply: Reply) -> Reply {
     let step = step(block);
-    assert!(step.sees_answers(), "{block}");
+    assert!(step.sees_responses(), "{block}");
     step.response(request, &mut reply).unwrap();
     reply
 }

@@ -1,19 +1,19 @@
 //! What stands around one call: steps, credentials, cache.
 
 use super::*;
-use crate::runtime::flights::Flights;
+use crate::runtime::single_flights::SingleFlights;
 use crate::runtime::step::CacheKey;
 
 /// Counts what a circuit breaker would.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counter {
     pub(super) ended: Arc<Mutex<Vec<(u64, CallOutcome)>>>,
-    refuse: bool,
+    reject: bool,
 }
 
 impl BackendStep for Counter {
     fn before(&self) -> Result<Ticket, Failure> {
-        if self.refuse {
+        if self.reject {
             Err(Failure::new(Kind::Busy, "rate limit exceded"))
         } else {
             Ok(Ticket(42))
@@ -25,10 +25,10 @@ impl BackendStep for Counter {
     }
 }
 
-pub(super) fn counted(url: &str, refuse: bool) -> (Backend, Counter) {
+pub(super) fn counted(url: &str, reject: bool) -> (Backend, Counter) {
     let counter = Counter::default();
     let inner = Counter {
-        refuse,
+        reject,
         ..Counter::default()
     };
     let mut backend = backend(url);
@@ -39,14 +39,14 @@ pub(super) fn counted(url: &str, refuse: bool) -> (Backend, Counter) {
 #[test]
 fn steps_see_each_call_end_once() {
     use CallOutcome::{Failure as Bad, Success as Good};
-    for (reply, refuse, expected) in [
+    for (reply, reject, expected) in [
         (ok("{}"), false, Good),
-        (Reply::Answer(500, ""), false, Bad),
+        (Reply::Response(500, ""), false, Bad),
         (ok("no json"), false, Bad),
         (ok("{}"), true, Bad),
         (Reply::Never, false, Bad),
     ] {
-        let (backend, counter) = counted("/a", refuse);
+        let (backend, counter) = counted("/a", reject);
         Run::in_time(SOON).ask(&Fake::new(&[("/a", reply)]), work([backend]));
         assert_eq!(*counter.ended.lock().unwrap(), [(42, expected)]);
     }
@@ -126,13 +126,13 @@ fn a_refused_token_is_replaced_once() {
             .collect();
         (seen.status, values)
     };
-    let refused = || Reply::Answer(401, "");
+    let rejected = || Reply::Response(401, "");
     assert_eq!(
-        sent(&[refused(), ok("{}")], &["Bearer old", "Bearer new"]),
+        sent(&[rejected(), ok("{}")], &["Bearer old", "Bearer new"]),
         (200, vec!["Bearer old".to_owned(), "Bearer new".to_owned()])
     );
     assert_eq!(
-        sent(&[refused()], &["Bearer a", "Bearer b", "Bearer c"]),
+        sent(&[rejected()], &["Bearer a", "Bearer b", "Bearer c"]),
         (401, vec!["Bearer a".to_owned(), "Bearer b".to_owned()])
     );
     assert_eq!(sent(&[ok("{}")], &[]), (500, vec![]));
@@ -145,7 +145,7 @@ struct Stored {
     stand_in: Option<Incoming>,
     keys: Mutex<Vec<String>>,
     stored: Mutex<Vec<String>>,
-    flights: Flights,
+    single_flights: SingleFlights,
 }
 
 impl ResponseCache for Stored {
@@ -168,9 +168,9 @@ impl ResponseCache for Stored {
         self.stored.lock().unwrap().extend(keys.last().cloned());
     }
 
-    fn revalidated(&self, _: &CacheKey, sent: &HeaderMap, answer: &Incoming) -> Option<Incoming> {
+    fn revalidated(&self, _: &CacheKey, sent: &HeaderMap, response: &Incoming) -> Option<Incoming> {
         assert!(!sent.contains_key(IF_NONE_MATCH));
-        assert_eq!(answer.status, StatusCode::NOT_MODIFIED);
+        assert_eq!(response.status, StatusCode::NOT_MODIFIED);
         self.stand_in.clone()
     }
 
@@ -178,11 +178,11 @@ impl ResponseCache for Stored {
         self.stand_in.clone()
     }
 
-    fn flights(&self) -> &Flights {
-        &self.flights
+    fn single_flights(&self) -> &SingleFlights {
+        &self.single_flights
     }
 
-    fn patience(&self, _: Duration) -> Duration {
+    fn timeout(&self, _: Duration) -> Duration {
         Duration::ZERO
     }
 }
@@ -231,13 +231,13 @@ fn a_cache_stands_before_the_upstream_and_behind_it() {
         )
     );
     assert_eq!(
-        asked(conditions(), old(), Reply::Answer(304, "")),
+        asked(conditions(), old(), Reply::Response(304, "")),
         answered(r#"{"old":1}"#, 1)
     );
     let broken = Reply::Fail(Failure::new(Kind::Broken, "EOF"));
-    for reply in [Reply::Answer(503, ""), broken] {
+    for reply in [Reply::Response(503, ""), broken] {
         assert_eq!(asked(None, old(), reply), answered(r#"{"old":1}"#, 1));
     }
-    let refused = asked(Some(Lookup::Refused), None, ok("{}"));
-    assert_eq!((refused.0, refused.2), (500, 0));
+    let rejected = asked(Some(Lookup::Rejected), None, ok("{}"));
+    assert_eq!((rejected.0, rejected.2), (500, 0));
 }

@@ -19,7 +19,7 @@ fn several_answers_merge_in_the_file_s_order() {
 #[test]
 fn a_failing_part_costs_its_part() {
     for bad in [
-        Reply::Answer(500, "x"),
+        Reply::Response(500, "x"),
         ok("{oops"),
         Reply::Fail(Failure::new(Kind::Connect, "no")),
     ] {
@@ -46,7 +46,7 @@ fn null_contributes_nothing_and_leaves_the_whole_incomplete() {
     )
     .is(200, "{}", false);
     ask(
-        &[("/a", Reply::Answer(500, "")), ("/b", ok("null"))],
+        &[("/a", Reply::Response(500, "")), ("/b", ok("null"))],
         work([backend("/a"), backend("/b")]),
     )
     .is(200, "null", false);
@@ -55,8 +55,8 @@ fn null_contributes_nothing_and_leaves_the_whole_incomplete() {
 #[test]
 fn when_all_fail_the_answer_is_500_whatever_they_said() {
     let replies = [
-        ("/a", Reply::Answer(409, "nope")),
-        ("/b", Reply::Answer(410, "")),
+        ("/a", Reply::Response(409, "nope")),
+        ("/b", Reply::Response(410, "")),
     ];
     let work = || {
         work([
@@ -118,7 +118,7 @@ fn concurrent_calls_take_the_first_complete_answer() {
     work.concurrent_calls = 3;
     let fake = Fake::new(&[
         ("/a", Reply::Never),
-        ("/a", Reply::Answer(500, "")),
+        ("/a", Reply::Response(500, "")),
         ("/a", ok(r#"{"ok":1}"#)),
     ]);
     Run::default().ask(&fake, work).is(200, r#"{"ok":1}"#, true);
@@ -160,12 +160,12 @@ fn a_missing_value_is_a_failure_before_anything_is_sent() {
 #[test]
 fn a_chain_stops_where_it_breaks() {
     let three = |mode| sequence([failing("/a", mode), backend("/b"), backend("/c")]);
-    let fake = Fake::new(&[("/a", Reply::Answer(410, "gone"))]);
+    let fake = Fake::new(&[("/a", Reply::Response(410, "gone"))]);
     Run::default()
         .ask(&fake, three(ErrorMode::Code))
         .is(410, "", false);
     assert_eq!(fake.targets(), ["/a"]);
-    let fake = Fake::new(&[("/a", Reply::Answer(404, ""))]);
+    let fake = Fake::new(&[("/a", Reply::Response(404, ""))]);
     Run::default()
         .ask(&fake, three(ErrorMode::Details("x".into())))
         .is(
@@ -174,7 +174,7 @@ fn a_chain_stops_where_it_breaks() {
             false,
         );
     assert_eq!(fake.targets(), ["/a"]);
-    let fake = Fake::new(&[("/a", ok(r#"{"a":1}"#)), ("/b", Reply::Answer(500, ""))]);
+    let fake = Fake::new(&[("/a", ok(r#"{"a":1}"#)), ("/b", Reply::Response(500, ""))]);
     Run::default()
         .ask(&fake, three(ErrorMode::Hide))
         .is(200, r#"{"a":1}"#, false);

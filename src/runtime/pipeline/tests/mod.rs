@@ -19,7 +19,6 @@ use tokio::time::Instant;
 
 use super::limit::Limit;
 use super::*;
-use crate::runtime::answer::{Branding, Fields};
 use crate::runtime::decode::{Decoder, Kind as Encoded};
 use crate::runtime::encode::Encoding;
 use crate::runtime::failure::{Failure, Kind};
@@ -27,6 +26,7 @@ use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::json::Value;
 use crate::runtime::request::Params;
+use crate::runtime::response::{Branding, Fields};
 use crate::runtime::router::Pattern;
 use crate::runtime::service::*;
 use crate::runtime::shape::{Shape, ShapeSpec};
@@ -43,8 +43,8 @@ use crate::upstream::{
 /// What a stand-in for an upstream does when it is called.
 #[derive(Debug, Clone)]
 enum Reply {
-    Answer(u16, &'static str),
-    Streamed(Box<FakeAnswer>),
+    Response(u16, &'static str),
+    Streamed(Box<FakeResponse>),
     Fail(Failure),
     /// Waits until the call is dropped.
     Never,
@@ -79,13 +79,13 @@ impl Fake {
         match all.get_mut(target) {
             Some(list) if list.len() > 1 => list.pop_front().unwrap(),
             Some(list) => list[0].clone(),
-            None => Reply::Answer(404, "no such route"),
+            None => Reply::Response(404, "no such route"),
         }
     }
 }
 
 impl Carrier for Fake {
-    type Answer<'a> = FakeAnswer;
+    type Response<'a> = FakeResponse;
 
     async fn send<S: Source<Error = Failure>>(
         &self,
@@ -93,7 +93,7 @@ impl Carrier for Fake {
         call: Call,
         _: &CallOptions,
         source: &mut S,
-    ) -> Result<FakeAnswer, Failure> {
+    ) -> Result<FakeResponse, Failure> {
         let reply = self.next(&call.out.target);
         let streamed = !call.is_repeatable();
         self.seen.lock().unwrap().push(call.out);
@@ -101,8 +101,8 @@ impl Carrier for Fake {
             self.upload(source).await?;
         }
         match reply {
-            Reply::Answer(status, body) => Ok(FakeAnswer::json(status, body)),
-            Reply::Streamed(answer) => Ok(*answer),
+            Reply::Response(status, body) => Ok(FakeResponse::json(status, body)),
+            Reply::Streamed(response) => Ok(*response),
             Reply::Fail(failure) => Err(failure),
             Reply::Never => loop {
                 source.next().await?;
@@ -138,7 +138,7 @@ enum End {
 
 /// An answer whose head has come.
 #[derive(Debug, Clone)]
-struct FakeAnswer {
+struct FakeResponse {
     status: StatusCode,
     headers: HeaderMap,
     pieces: VecDeque<Bytes>,
@@ -149,20 +149,20 @@ struct FakeAnswer {
     uploading: bool,
 }
 
-impl FakeAnswer {
-    fn json(status: u16, body: &'static str) -> FakeAnswer {
-        FakeAnswer {
+impl FakeResponse {
+    fn json(status: u16, body: &'static str) -> FakeResponse {
+        FakeResponse {
             headers: HeaderMap::from_iter([
                 (CONTENT_TYPE, HeaderValue::from_static("application/json")),
                 (ETAG, HeaderValue::from_static("\"v1\"")),
             ]),
-            ..FakeAnswer::new(status, &[body], End::Whole)
+            ..FakeResponse::new(status, &[body], End::Whole)
         }
     }
 
-    fn new(status: u16, pieces: &[&'static str], end: End) -> FakeAnswer {
+    fn new(status: u16, pieces: &[&'static str], end: End) -> FakeResponse {
         let pieces = pieces.iter().filter(|piece| !piece.is_empty());
-        FakeAnswer {
+        FakeResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             pieces: pieces
@@ -176,7 +176,7 @@ impl FakeAnswer {
     }
 }
 
-impl Answered for FakeAnswer {
+impl Answered for FakeResponse {
     fn head(&self) -> Option<(StatusCode, &HeaderMap)> {
         Some((self.status, &self.headers))
     }
@@ -245,7 +245,7 @@ impl Answered for FakeAnswer {
 }
 
 fn ok(body: &'static str) -> Reply {
-    Reply::Answer(200, body)
+    Reply::Response(200, body)
 }
 
 /// Never called, and one for all, since a client loads the system's certificates.
@@ -432,20 +432,20 @@ impl Run {
             let outcome = run_with(fake, &self.options, &endpoint, &work, &call()).await;
             // Lets shadows go out.
             tokio::task::yield_now().await;
-            let Ending::Answer(answer) = outcome.ending else {
+            let Ending::Response(response) = outcome.ending else {
                 panic!("a composed endpoint answers")
             };
             let field = |name| {
-                let fields = &answer.fields;
+                let fields = &response.fields;
                 fields
                     .iter()
                     .find(|(known, _)| known == name)
                     .map(|(_, value)| value.to_str().unwrap().to_owned())
             };
             Seen {
-                status: answer.status.as_u16(),
-                body: String::from_utf8(answer.body.to_vec()).unwrap(),
-                completed: match answer.branding {
+                status: response.status.as_u16(),
+                body: String::from_utf8(response.body.to_vec()).unwrap(),
+                completed: match response.branding {
                     Branding::Completed(completed) => Some(completed),
                     _ => None,
                 },

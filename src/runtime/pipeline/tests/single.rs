@@ -6,7 +6,7 @@ use super::*;
 fn one_backend_is_the_whole_answer() {
     for status in [200, 201] {
         let seen = ask(
-            &[("/a", Reply::Answer(status, r#"{"b":1,"a":{"z":1}}"#))],
+            &[("/a", Reply::Response(status, r#"{"b":1,"a":{"z":1}}"#))],
             work([backend("/a")]),
         );
         seen.is(200, r#"{"a":{"z":1},"b":1}"#, true);
@@ -31,7 +31,7 @@ fn an_answer_without_members_is_not_complete() {
 fn any_other_status_is_a_failure_that_shows_nothing() {
     for status in [202, 204, 206, 301, 304, 400, 404, 500, 503] {
         let seen = ask(
-            &[("/a", Reply::Answer(status, "{}"))],
+            &[("/a", Reply::Response(status, "{}"))],
             work([backend("/a")]),
         );
         seen.is(500, "", false);
@@ -49,7 +49,7 @@ fn any_other_status_is_a_failure_that_shows_nothing() {
 fn return_error_msg_shows_the_text() {
     let run = Run::showing_errors();
     let seen = run.ask(
-        &Fake::new(&[("/a/7", Reply::Answer(404, "x"))]),
+        &Fake::new(&[("/a/7", Reply::Response(404, "x"))]),
         work([backend("/a/{id}")]),
     );
     seen.is(
@@ -67,7 +67,7 @@ fn return_error_msg_shows_the_text() {
 
 #[test]
 fn return_error_code_passes_the_status_and_the_body_only_with_return_error_msg() {
-    let replies = [("/a", Reply::Answer(404, "{\"why\":1}"))];
+    let replies = [("/a", Reply::Response(404, "{\"why\":1}"))];
     let work = || work([failing("/a", ErrorMode::Code)]);
     ask(&replies, work()).is(404, "", false);
     let seen = Run::showing_errors().ask(&Fake::new(&replies), work());
@@ -84,7 +84,7 @@ fn pass_through_keeps_status_and_chosen_fields_and_shapes_the_body() {
             }),
             ..grouped("/a", "g")
         };
-        ask(&[("/a", Reply::Answer(status, body))], work([one]))
+        ask(&[("/a", Reply::Response(status, body))], work([one]))
     };
     asked(202, r#"{"a":1}"#).is(202, r#"{"g":{"a":1}}"#, true);
     let none = asked(204, "");
@@ -100,7 +100,7 @@ fn pass_through_keeps_status_and_chosen_fields_and_shapes_the_body() {
 fn return_error_details_makes_the_failure_a_member() {
     let details = |alias: &str| ErrorMode::Details(alias.into());
     let seen = ask(
-        &[("/a", Reply::Answer(404, "<no>"))],
+        &[("/a", Reply::Response(404, "<no>"))],
         work([failing("/a", details("x"))]),
     );
     seen.is(
@@ -110,7 +110,7 @@ fn return_error_details_makes_the_failure_a_member() {
     );
     assert!(seen.errors.is_empty());
     ask(
-        &[("/a", Reply::Answer(500, "")), ("/b", Reply::Answer(404, "no"))],
+        &[("/a", Reply::Response(500, "")), ("/b", Reply::Response(404, "no"))],
         work([failing("/a", details("one")), failing("/b", details("two"))]),
     )
     .is(
@@ -118,8 +118,8 @@ fn return_error_details_makes_the_failure_a_member() {
         r#"{"error_one":{"http_status_code":500,"http_body_encoding":"application/json"},"error_two":{"http_status_code":404,"http_body":"no","http_body_encoding":"application/json"}}"#,
         false,
     );
-    let refused = Reply::Fail(Failure::new(Kind::Connect, "refused"));
-    ask(&[("/a", refused)], work([failing("/a", details("x"))])).is(500, "", false);
+    let rejected = Reply::Fail(Failure::new(Kind::Connect, "refused"));
+    ask(&[("/a", rejected)], work([failing("/a", details("x"))])).is(500, "", false);
 }
 
 #[test]

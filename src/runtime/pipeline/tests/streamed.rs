@@ -188,8 +188,8 @@ fn plain() -> StreamWork {
     one(backend("/a"))
 }
 
-fn streaming(answer: FakeAnswer) -> Fake {
-    Fake::new(&[("/a", Reply::Streamed(Box::new(answer)))])
+fn streaming(response: FakeResponse) -> Fake {
+    Fake::new(&[("/a", Reply::Streamed(Box::new(response)))])
 }
 
 /// Plays one request.
@@ -217,14 +217,14 @@ async fn play(fake: &Fake, client: &mut Memory, work: &StreamWork, options: &Opt
 
 fn status_of(outcome: &Outcome) -> u16 {
     match &outcome.ending {
-        Ending::Answer(answer) => answer.status.as_u16(),
+        Ending::Response(response) => response.status.as_u16(),
         other => panic!("no answer: {other:?}"),
     }
 }
 
 #[tokio::test]
 async fn an_answer_passes_piece_by_piece() {
-    let fake = streaming(FakeAnswer::new(206, &["ab", "cd"], End::Whole));
+    let fake = streaming(FakeResponse::new(206, &["ab", "cd"], End::Whole));
     let mut client = Memory::default();
     let outcome = play(&fake, &mut client, &plain(), &options()).await;
     assert!(matches!(outcome.ending, Ending::Streamed));
@@ -240,17 +240,19 @@ async fn an_answer_passes_piece_by_piece() {
 
 #[tokio::test]
 async fn fields_of_the_upstreams_connection_stay_behind() {
-    let mut answer = FakeAnswer::json(200, "12");
+    let mut response = FakeResponse::json(200, "12");
     for (name, value) in [
         (CONTENT_LENGTH, "2"),
         (CONNECTION, "close, x-hop"),
         (HeaderName::from_static("x-hop"), "1"),
         (HeaderName::from_static("x-krakend"), "another"),
     ] {
-        answer.headers.insert(name, HeaderValue::from_static(value));
+        response
+            .headers
+            .insert(name, HeaderValue::from_static(value));
     }
     let mut client = Memory::default();
-    play(&streaming(answer), &mut client, &plain(), &options()).await;
+    play(&streaming(response), &mut client, &plain(), &options()).await;
     assert_eq!(client.field(CONTENT_LENGTH), Some("2"));
     assert_eq!(client.field(TRANSFER_ENCODING), None);
     assert_eq!(client.field(CONNECTION), None);
@@ -268,7 +270,7 @@ async fn an_answer_without_a_body_is_its_head_alone() {
             method,
             ..Memory::default()
         };
-        let fake = streaming(FakeAnswer::new(status, &[], End::Whole));
+        let fake = streaming(FakeResponse::new(status, &[], End::Whole));
         let outcome = play(&fake, &mut client, &plain(), &options()).await;
         assert!(matches!(outcome.ending, Ending::Streamed));
         assert!(client.alone && client.written.is_empty());
@@ -288,7 +290,7 @@ async fn an_answer_that_breaks_off_ends_the_connection() {
         ),
     ] {
         let mut client = Memory::default();
-        let fake = streaming(FakeAnswer::new(200, &["ab"], end));
+        let fake = streaming(FakeResponse::new(200, &["ab"], end));
         let outcome = play(&fake, &mut client, &plain(), &options).await;
         assert!(matches!(outcome.ending, Ending::Broken));
         assert_eq!(outcome.failure, Some(Kind::CutOff));
@@ -333,10 +335,10 @@ async fn a_client_that_leaves_ends_the_call_and_counts_for_nothing() {
 
 #[tokio::test]
 async fn the_clients_body_goes_up_as_it_comes_before_and_after_the_head() {
-    let mut answer = FakeAnswer::new(200, &["ok"], End::AfterBody);
-    answer.uploading = true;
-    let late = Arc::clone(&answer.late);
-    let fake = streaming(answer);
+    let mut response = FakeResponse::new(200, &["ok"], End::AfterBody);
+    response.uploading = true;
+    let late = Arc::clone(&response.late);
+    let fake = streaming(response);
     let mut client = Memory::sending(&["a", "b"]);
     // What comes when the answer has begun.
     client.pieces.push_back(Ok(Piece {
@@ -388,7 +390,7 @@ async fn static_data_stand_in_for_a_failed_call() {
 
 #[tokio::test]
 async fn a_rejected_token_passes_once_and_is_not_used_again() {
-    let fake = Fake::new(&[("/a", Reply::Answer(401, "")), ("/a", ok("{}"))]);
+    let fake = Fake::new(&[("/a", Reply::Response(401, "")), ("/a", ok("{}"))]);
     let work = one(with_tokens(&["Bearer old", "Bearer new"]));
     for (status, token) in [(401, "Bearer old"), (200, "Bearer new")] {
         let mut client = Memory::sending(&["a"]);
@@ -414,7 +416,7 @@ async fn the_first_head_of_several_calls_wins() {
 
 #[tokio::test]
 async fn announced_trailers_reach_http2_alone() {
-    let answer = || FakeAnswer {
+    let response = || FakeResponse {
         headers: HeaderMap::from_iter([(TRAILER, HeaderValue::from_static("x-sum"))]),
         trailers: Some(HeaderMap::from_iter([
             (
@@ -426,15 +428,15 @@ async fn announced_trailers_reach_http2_alone() {
                 HeaderValue::from_static("2"),
             ),
         ])),
-        ..FakeAnswer::new(200, &["ab"], End::Whole)
+        ..FakeResponse::new(200, &["ab"], End::Whole)
     };
     let mut client = Memory::over_http2();
-    play(&streaming(answer()), &mut client, &plain(), &options()).await;
+    play(&streaming(response()), &mut client, &plain(), &options()).await;
     let trailers = client.trailers.take().unwrap();
     assert_eq!(trailers.len(), 1);
     assert_eq!(trailers["x-sum"], "1");
     let mut client = Memory::default();
-    play(&streaming(answer()), &mut client, &plain(), &options()).await;
+    play(&streaming(response()), &mut client, &plain(), &options()).await;
     assert!(client.trailers.is_none() && client.ended);
 }
 

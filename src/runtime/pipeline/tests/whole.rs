@@ -7,7 +7,7 @@ fn static_data_is_laid_over_the_answer_by_strategy() {
     let replies = [
         ("/a", ok(r#"{"a":1}"#)),
         ("/b", ok(r#"{"b":2}"#)),
-        ("/f", Reply::Answer(500, "")),
+        ("/f", Reply::Response(500, "")),
     ];
     let asked = |strategy: &str, urls: [&str; 2]| {
         let data = json!({"a": "s", "n": 1.0});
@@ -39,7 +39,7 @@ fn static_data_hides_a_status_but_not_the_error() {
     let mut work = work([failing("/f", ErrorMode::Code)]);
     let data = json!({"s": {"x": "<"}});
     work.static_data = Some(StaticData::compile("errored", data.as_object().unwrap()));
-    let seen = ask(&[("/f", Reply::Answer(404, "no"))], work);
+    let seen = ask(&[("/f", Reply::Response(404, "no"))], work);
     seen.is(200, r#"{"s":{"x":"\u003c"}}"#, false);
     assert_eq!(seen.errors.len(), 1);
 }
@@ -51,7 +51,7 @@ fn the_endpoint_s_flatmap_runs_on_whole_merged_answers_only() {
     let replies = [
         ("/a", ok(r#"{"a":1}"#)),
         ("/b", ok(r#"{"b":2}"#)),
-        ("/f", Reply::Answer(500, "")),
+        ("/f", Reply::Response(500, "")),
     ];
     let asked = |urls: &[&str]| {
         let mut work = work(urls.iter().map(|url| backend(url)));
@@ -98,8 +98,8 @@ impl ResponseSigner for Signs {
 #[test]
 fn signed_answers_are_all_or_nothing_and_carry_none_of_our_fields() {
     let replies = [
-        ("/a", Reply::Answer(201, r#"{"token":{"x":1},"b":1}"#)),
-        ("/f", Reply::Answer(401, "")),
+        ("/a", Reply::Response(201, r#"{"token":{"x":1},"b":1}"#)),
+        ("/f", Reply::Response(401, "")),
     ];
     let asked = |urls: &[&str], ready: bool| {
         let mut work = work(urls.iter().map(|url| failing(url, ErrorMode::Code)));

@@ -14,15 +14,15 @@ use tokio::sync::{Notify, watch};
 /// One piece of work at a time, requested by any number of requests. A request that stops waiting does not cancel the
 /// work, because it belongs to the background task.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct SingleFlight {
     wanted: Notify,
     pending: AtomicBool,
     done: watch::Sender<u64>,
 }
 
-impl Default for Flight {
-    fn default() -> Flight {
-        Flight {
+impl Default for SingleFlight {
+    fn default() -> SingleFlight {
+        SingleFlight {
             wanted: Notify::new(),
             pending: AtomicBool::new(false),
             done: watch::Sender::new(0),
@@ -30,7 +30,7 @@ impl Default for Flight {
     }
 }
 
-impl Flight {
+impl SingleFlight {
     /// Whether the work was requested and is not finished.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)

@@ -5,7 +5,7 @@ fn found(block: &str) -> Vec<String> {
     let mut file = File::new(block);
     let part = file.backend(&BACKEND, "{}");
     assert!(matches!(part, BackendPart::Nothing), "{block} is used");
-    file.mistake_lines()
+    file.config_error_lines()
 }
 
 #[test]
@@ -203,6 +203,6 @@ fn comments_are_not_modifiers_and_unknown_members_are_a_warning() {
         file.backend(&BACKEND, "{}"),
         BackendPart::OnWire(_)
     ));
-    assert_eq!(file.mistakes(), 0);
+    assert_eq!(file.config_errors(), 0);
     assert!(file.findings().contains("vaule"));
 }

@@ -18,7 +18,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// The calls in progress. Limited by the requests in progress and by `MAX_ALONE`.
 #[derive(Debug, Default)]
-pub struct Flights(Mutex<Table>);
+pub struct SingleFlights(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
@@ -31,7 +31,7 @@ struct Table {
 #[derive(Debug)]
 pub enum Join<'f> {
     /// It makes the call, and equal calls wait for its end.
-    Lead(Flight<'f>),
+    Lead(SingleFlight<'f>),
     /// It makes the call only for itself.
     Alone,
     /// An equal call is in progress.
@@ -49,7 +49,7 @@ pub enum End {
     Failed,
 }
 
-impl Flights {
+impl SingleFlights {
     /// Joins the call `digest`, or starts it.
     pub fn join(&self, digest: &Digest) -> Join<'_> {
         let mut table = self.locked();
@@ -66,8 +66,8 @@ impl Flights {
         }
         let (ended, landing) = watch::channel(false);
         table.under_way.insert(*digest, landing);
-        Join::Lead(Flight {
-            flights: self,
+        Join::Lead(SingleFlight {
+            single_flights: self,
             digest: *digest,
             ended,
         })
@@ -99,23 +99,23 @@ impl Flights {
 /// A call in progress that others may wait for. If it is dropped without an end, one of the waiting calls is made
 /// instead.
 #[derive(Debug)]
-pub struct Flight<'f> {
-    flights: &'f Flights,
+pub struct SingleFlight<'f> {
+    single_flights: &'f SingleFlights,
     digest: Digest,
     ended: watch::Sender<bool>,
 }
 
-impl Flight<'_> {
+impl SingleFlight<'_> {
     /// Wakes the waiting calls.
     pub fn end(self, end: End) {
-        self.flights.learn(&self.digest, end);
+        self.single_flights.learn(&self.digest, end);
         self.ended.send_replace(true);
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for SingleFlight<'_> {
     fn drop(&mut self) {
-        self.flights.locked().under_way.remove(&self.digest);
+        self.single_flights.locked().under_way.remove(&self.digest);
     }
 }
 
@@ -143,53 +143,53 @@ mod tests {
 
     #[tokio::test]
     async fn the_second_call_waits_for_the_end_of_the_first() {
-        let flights = Flights::default();
-        let Join::Lead(first) = flights.join(&A) else {
+        let single_flights = SingleFlights::default();
+        let Join::Lead(first) = single_flights.join(&A) else {
             panic!("nobody was there before")
         };
-        let Join::Wait(landing) = flights.join(&A) else {
+        let Join::Wait(landing) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
-        assert!(matches!(flights.join(&[2; 32]), Join::Lead(_)));
+        assert!(matches!(single_flights.join(&[2; 32]), Join::Lead(_)));
         first.end(End::Shared);
         assert_eq!(landing.wait(soon()).await, Some(true));
-        assert!(matches!(flights.join(&A), Join::Lead(_)));
+        assert!(matches!(single_flights.join(&A), Join::Lead(_)));
     }
 
     #[tokio::test]
     async fn a_dropped_call_is_made_by_the_next_request() {
-        let flights = Flights::default();
-        let first = flights.join(&A);
-        let Join::Wait(landing) = flights.join(&A) else {
+        let single_flights = SingleFlights::default();
+        let first = single_flights.join(&A);
+        let Join::Wait(landing) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
         drop(first);
         assert_eq!(landing.wait(soon()).await, Some(false));
-        assert!(matches!(flights.join(&A), Join::Lead(_)));
+        assert!(matches!(single_flights.join(&A), Join::Lead(_)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_do_not_wait_if_the_last_response_could_not_be_shared() {
-        let flights = Flights::default();
-        let lead = |end| match flights.join(&A) {
-            Join::Lead(flight) => flight.end(end),
+        let single_flights = SingleFlights::default();
+        let lead = |end| match single_flights.join(&A) {
+            Join::Lead(single_flight) => single_flight.end(end),
             other => panic!("{other:?}"),
         };
         lead(End::Failed);
-        assert!(matches!(flights.join(&A), Join::Alone));
+        assert!(matches!(single_flights.join(&A), Join::Alone));
         tokio::time::advance(AFTER_FAILURE).await;
         lead(End::Unshared);
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert!(matches!(flights.join(&A), Join::Alone));
-        flights.learn(&A, End::Shared);
+        assert!(matches!(single_flights.join(&A), Join::Alone));
+        single_flights.learn(&A, End::Shared);
         lead(End::Shared);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_at_its_deadline() {
-        let flights = Flights::default();
-        let _first = flights.join(&A);
-        let Join::Wait(landing) = flights.join(&A) else {
+        let single_flights = SingleFlights::default();
+        let _first = single_flights.join(&A);
+        let Join::Wait(landing) = single_flights.join(&A) else {
             panic!("the first is under way")
         };
         assert_eq!(landing.wait(soon()).await, None);
@@ -197,12 +197,12 @@ mod tests {
 
     #[test]
     fn the_memory_of_unshared_calls_is_limited() {
-        let flights = Flights::default();
+        let single_flights = SingleFlights::default();
         for n in 0..3 * MAX_ALONE as u64 {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&n.to_le_bytes());
-            flights.learn(&digest, End::Unshared);
+            single_flights.learn(&digest, End::Unshared);
         }
-        assert!(flights.locked().alone.len() <= MAX_ALONE);
+        assert!(single_flights.locked().alone.len() <= MAX_ALONE);
     }
 }

@@ -12,12 +12,12 @@ use tokio::sync::Semaphore;
 
 /// The permits to compute.
 #[derive(Debug)]
-pub struct Turns(Semaphore);
+pub struct HandshakeLimiter(Semaphore);
 
-impl Turns {
+impl HandshakeLimiter {
     /// A limiter for a server with this many workers: each may be busy with one handshake.
-    pub fn new(workers: usize) -> Turns {
-        Turns(Semaphore::new(workers.max(1)))
+    pub fn new(workers: usize) -> HandshakeLimiter {
+        HandshakeLimiter(Semaphore::new(workers.max(1)))
     }
 
     /// Runs `work` to its end. It computes only with a permit, and holds none while it waits for the peer, so a
@@ -63,11 +63,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_handshake_that_waits_for_its_peer_does_not_block_others() {
-        let turns = Turns::new(1);
-        let stalled = turns.take(tokio::time::sleep(Duration::from_secs(10)));
+        let handshakes = HandshakeLimiter::new(1);
+        let stalled = handshakes.take(tokio::time::sleep(Duration::from_secs(10)));
         let quick = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            turns.take(std::future::ready(7)).await
+            handshakes.take(std::future::ready(7)).await
         };
         let began = tokio::time::Instant::now();
         tokio::select! {
@@ -80,12 +80,12 @@ mod tests {
     #[tokio::test]
     async fn other_work_runs_first() {
         // One worker, forty handshakes with a single piece of work each, and a task that is ready all the time.
-        let turns = Arc::new(Turns::new(1));
+        let handshakes = Arc::new(HandshakeLimiter::new(1));
         let done = Arc::new(AtomicUsize::new(0));
         for _ in 0..40 {
-            let (turns, done) = (Arc::clone(&turns), Arc::clone(&done));
+            let (handshakes, done) = (Arc::clone(&handshakes), Arc::clone(&done));
             tokio::spawn(async move {
-                turns
+                handshakes
                     .take(poll_fn(|_| {
                         done.fetch_add(1, Ordering::Relaxed);
                         Poll::Ready(())
@@ -106,10 +106,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn every_handshake_gets_a_turn() {
-        let turns = Arc::new(Turns::new(2));
+        let handshakes = Arc::new(HandshakeLimiter::new(2));
         let tasks: Vec<_> = (0..200)
             .map(|number: u64| {
-                let turns = Arc::clone(&turns);
+                let handshakes = Arc::clone(&handshakes);
                 tokio::spawn(async move {
                     let work = async {
                         for _ in 0..number % 4 {
@@ -117,7 +117,7 @@ mod tests {
                         }
                         number
                     };
-                    turns.take(work).await
+                    handshakes.take(work).await
                 })
             })
             .collect();

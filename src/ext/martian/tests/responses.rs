@@ -124,7 +124,7 @@ fn a_scope_is_limited_by_outer_scopes() {
         let mut reply = reply(&[]);
         step.response(&request, &mut reply).unwrap();
         let marked = reply.headers.contains_key("x-mark");
-        assert_eq!(step.sees_answers(), marked, "{block}");
+        assert_eq!(step.sees_responses(), marked, "{block}");
         (request.headers.contains_key("x-mark"), marked)
     };
     let (asks, tells) = (r#""scope": ["request"],"#, r#""scope": ["response"],"#);
@@ -142,7 +142,7 @@ fn verifiers_have_no_effect() {
             r#"{{"{name}.Verifier": {{"scope": ["response"], "statusCode": 200, "odd": []}}}}"#
         );
         let step = step(&block);
-        assert!(!step.sees_answers());
+        assert!(!step.sees_responses());
         assert!(matches!(step.request(&mut request(&[])), Ok(Turn::Send)));
     }
 }

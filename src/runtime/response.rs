@@ -10,7 +10,7 @@ pub type Fields = SmallVec<[(HeaderName, HeaderValue); 4]>;
 /// A complete response: status, headers, body. `Content-Length`, `Date` and `Connection` are added when it is
 /// written.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     pub status: StatusCode,
     pub fields: Fields,
     pub body: Bytes,
@@ -30,10 +30,10 @@ pub enum Branding {
     Completed(bool),
 }
 
-impl Answer {
+impl Response {
     /// A response without a body and without the gateway's headers, as steps use it to reject a request.
-    pub fn empty(status: StatusCode) -> Answer {
-        Answer {
+    pub fn empty(status: StatusCode) -> Response {
+        Response {
             status,
             fields: Fields::new(),
             body: Bytes::new(),
@@ -42,7 +42,7 @@ impl Answer {
     }
 
     /// Adds one header and returns the response.
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Answer {
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Response {
         self.fields.push((name, value));
         self
     }
