@@ -69,6 +69,7 @@ fn request() -> PipeRequest {
         headers,
         body: Bytes::new(),
         claims: None,
+        client: std::net::IpAddr::from([127, 0, 0, 1]),
         deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
     }
 }

@@ -100,6 +100,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     cx.leave(Arc::new(ServiceFacts {
         name: file.name.clone(),
         health_path: options.health_path.as_deref().map(str::to_owned),
+        client_address: options.client_address.clone(),
     }));
     let metrics = listen::metrics(&file);
     if metrics.is_some_and(|page| page.per_endpoint) {

@@ -14,6 +14,7 @@ use crate::config::{Environment, Node, Report};
 use crate::ext::carry::{Carry, Task};
 use crate::ext::certificates::CertificateInUse;
 use crate::ext::extension::EndpointExtension;
+use crate::runtime::service::ClientAddress;
 use crate::upstream::{Client, Clients, Settings, SideTls};
 
 /// The state of one compilation. Service-level blocks are compiled first, in the order of the list, and then each
@@ -49,6 +50,7 @@ pub struct ServiceTimeout(pub Duration);
 pub struct ServiceFacts {
     pub name: Option<String>,
     pub health_path: Option<String>,
+    pub client_address: ClientAddress,
 }
 
 /// Values that blocks pass to later blocks, one per type.

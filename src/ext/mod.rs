@@ -36,6 +36,7 @@ pub mod graphql;
 pub mod http_cache;
 pub mod identity;
 mod influx;
+pub mod ip_filter;
 pub mod json;
 #[cfg(feature = "json-schema")]
 pub mod json_schema;

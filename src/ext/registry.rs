@@ -11,8 +11,8 @@ use crate::ext::lua;
 use crate::ext::{
     api_keys, auth_revoker, auth_signer, auth_validator, backend_client, backend_http, basic,
     bot_detector, circuit_breaker, client_credentials, compat, cors, errors, forwarding, graphql,
-    http_cache, identity, influx, json, limits, logging, martian, metrics, metrics_page, openapi,
-    opentelemetry, pass_through, proxy, rate_limit, redis, request_id, router, secrets,
+    http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page,
+    openapi, opentelemetry, pass_through, proxy, rate_limit, redis, request_id, router, secrets,
     security_http, server, stream, upstream,
 };
 
@@ -33,6 +33,8 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &request_id::SERVICE,
     &errors::SERVICE,
     &cors::SERVICE,
+    // Before the router, so that it also covers the health endpoint.
+    &ip_filter::SERVICE,
     &security_http::SERVICE,
     &bot_detector::SERVICE,
     &identity::TOKEN_CACHE,
@@ -49,6 +51,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
 pub const ENDPOINT: &[&EndpointExtension] = &[
     &cors::ENDPOINT,
     &opentelemetry::ENDPOINT,
+    &ip_filter::ENDPOINT,
     &bot_detector::ENDPOINT,
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
@@ -97,6 +100,7 @@ pub const BACKEND: &[&BackendExtension] = &[
     &opentelemetry::BACKEND,
     &circuit_breaker::BACKEND,
     &rate_limit::BACKEND,
+    &ip_filter::BACKEND,
     #[cfg(feature = "lua")]
     &lua::BACKEND,
     #[cfg(feature = "cel")]

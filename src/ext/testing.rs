@@ -206,6 +206,7 @@ pub fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
         headers: HeaderMap::new(),
         body,
         claims: None,
+        client: IpAddr::from([127, 0, 0, 1]),
         deadline: tokio::time::Instant::now() + Duration::from_secs(2),
     }
 }

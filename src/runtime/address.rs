@@ -18,20 +18,25 @@ impl ClientAddress {
     /// if an element is not an address, the peer's own address is used. Otherwise a client could invalidate the
     /// header that its proxy writes, and name itself in another one.
     pub fn of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        self.named(peer, headers)
+            .unwrap_or_else(|| peer.to_canonical())
+    }
+
+    /// The same, for those who must know the client: `None` if the peer is trusted and names no address.
+    pub fn named(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         if self.app_engine
             && let Some(value) = headers.get(APP_ENGINE)
         {
-            return parsed(value.as_bytes()).unwrap_or(peer);
+            return parsed(value.as_bytes());
         }
         if !self.by_header || !self.trusts(peer) {
-            return peer;
+            return Some(peer);
         }
-        self.headers
-            .iter()
-            .find(|name| is_said(headers, name))
-            .and_then(|name| self.claimed(headers, name))
-            .unwrap_or(peer)
+        match self.headers.iter().find(|name| is_said(headers, name)) {
+            Some(name) => self.claimed(headers, name),
+            None => Some(peer),
+        }
     }
 
     /// The address in one header. The header is read as bytes: invalid text affects only its element and not the
@@ -61,11 +66,14 @@ fn is_said(headers: &HeaderMap, name: &HeaderName) -> bool {
     lines.any(|line| !line.as_bytes().trim_ascii().is_empty())
 }
 
+/// The zone of an IPv6 address (RFC 4007 §11) names an interface of the proxy and is dropped.
 fn parsed(element: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(element.trim_ascii()).ok()?;
-    text.parse::<IpAddr>()
-        .ok()
-        .map(|address| address.to_canonical())
+    let address = match text.split_once('%') {
+        Some((address, _zone)) => IpAddr::V6(address.parse().ok()?),
+        None => text.parse().ok()?,
+    };
+    Some(address.to_canonical())
 }
 
 /// How many bits of an IPv6 address distinguish one client from another. A provider gives 64 bits and more to one
@@ -227,6 +235,28 @@ mod tests {
         assert_eq!(client(64, "::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(Ipv6Prefix::new(0), None);
         assert_eq!(Ipv6Prefix::new(129), None);
+    }
+
+    #[test]
+    fn a_proxy_that_names_no_address_leaves_the_client_unknown() {
+        let named = |rules: &ClientAddress, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", HeaderValue::from_static(value));
+            let named = rules.named(PEER.parse().unwrap(), &headers);
+            named.map(|address| address.to_string())
+        };
+        let trusting = rules(&["127.0.0.1/32"]);
+        for (value, want) in [
+            ("9.9.9.9", Some("9.9.9.9")),
+            ("fe80::1%eth0", Some("fe80::1")),
+            ("", Some(PEER)),
+            ("junk", None),
+            ("9.9.9.9%eth0", None),
+            ("9.9.9.9, junk", None),
+        ] {
+            assert_eq!(named(&trusting, value).as_deref(), want, "{value}");
+        }
+        assert_eq!(named(&rules(&[]), "junk").as_deref(), Some(PEER));
     }
 
     #[test]

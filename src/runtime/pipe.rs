@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub struct PipeRequest {
     /// Empty if the client's body is streamed and no step requires it.
     pub body: Bytes,
     pub claims: Option<Arc<Claims>>,
+    /// The client's address.
+    pub client: IpAddr,
     /// The deadline of the inner work. A script that does not end is stopped here.
     pub deadline: Instant,
 }

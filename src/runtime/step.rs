@@ -20,8 +20,14 @@ use crate::upstream::{Incoming, Outgoing};
 
 /// A step around the router. It sees every request, including those that end in 404 or 405.
 pub trait ServiceStep: Send + Sync + fmt::Debug {
-    /// Whether the step also applies to the built-in health endpoint. As in KrakenD, this is true only for CORS.
+    /// Whether the step also applies to the built-in health endpoint. As in KrakenD, this is true only for what stands
+    /// before the router: CORS, and the former plugins.
     fn covers_health(&self) -> bool {
+        false
+    }
+
+    /// Whether the access log omits the requests that the step answers, as KrakenD omits preflights.
+    fn is_silent(&self) -> bool {
         false
     }
 

@@ -23,6 +23,7 @@ mod e2e_oidc;
 mod e2e_signer;
 mod edge;
 mod embed;
+mod enterprise_guards;
 mod errors;
 mod framing;
 mod h2;

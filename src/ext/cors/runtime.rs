@@ -106,6 +106,10 @@ impl ServiceStep for Cors {
         true
     }
 
+    fn is_silent(&self) -> bool {
+        true
+    }
+
     fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
         if let Some(policy) = self.own.policy(head) {
             return self.decide(policy, head, notes);

@@ -67,6 +67,7 @@ fn request() -> PipeRequest {
         headers,
         body: Bytes::from_static(b"text"),
         claims: None,
+        client: std::net::IpAddr::from([127, 0, 0, 1]),
         deadline: Instant::now() + Duration::from_secs(5),
     }
 }

@@ -1,6 +1,7 @@
 //! One backend: build the call, make it, read what comes back.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -67,10 +68,22 @@ pub(super) struct Prepared {
 }
 
 /// What a request brings to the steps around a call, besides the call itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Seed {
     pub(super) params: Params,
     pub(super) claims: Option<Arc<Claims>>,
+    pub(super) client: IpAddr,
+}
+
+impl Seed {
+    /// What stands in where no step asks.
+    pub(super) fn nobody() -> Seed {
+        Seed {
+            params: Params::default(),
+            claims: None,
+            client: IpAddr::from([0, 0, 0, 0]),
+        }
+    }
 }
 
 /// Builds the call to `backend`; `earlier` are the responses of the backends before it in a sequence.
@@ -169,6 +182,7 @@ fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed
     Seed {
         params,
         claims: cx.call.claims.clone(),
+        client: cx.call.client,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the pipeline needs to know of a request, owned.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub struct ClientCall {
     pub query: Option<Box<str>>,
     pub params: Params,
     pub claims: Option<Arc<Claims>>,
+    /// The client's address.
+    pub client: IpAddr,
     /// The client's `Accept`, for `negotiate`.
     pub accept: Option<HeaderValue>,
     pub body: Bytes,
@@ -70,6 +73,7 @@ impl ClientCall {
             query: head.query.map(Box::from),
             params: notes.params.clone(),
             claims: notes.claims.clone(),
+            client: head.client,
             accept: notes.header_values(head, &ACCEPT).next().cloned(),
             body,
             announce_length: endpoint.headers.announces_length()
@@ -93,6 +97,7 @@ impl ClientCall {
             headers: self.headers.clone(),
             body: self.body.clone(),
             claims: self.claims.clone(),
+            client: self.client,
             deadline: limit.end(),
         }
     }

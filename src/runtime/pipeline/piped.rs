@@ -7,7 +7,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
-use super::backend::{Prepared, read};
+use super::backend::{Prepared, Seed, read};
 use super::carrier::Carrier;
 use super::fetch::whole;
 use super::limit::Limit;
@@ -254,7 +254,8 @@ impl Prepared {
     /// The call as its steps see it.
     async fn request(self, backend: &Backend, limit: &Limit) -> PipeRequest {
         let Prepared { out, seed, .. } = self;
-        let seed = seed.map(|seed| *seed).unwrap_or_default();
+        // A call without a seed has no steps, so nobody looks at it.
+        let seed = seed.map_or_else(Seed::nobody, |seed| *seed);
         let mut request = PipeRequest {
             method: out.method,
             origin: None,
@@ -264,6 +265,7 @@ impl Prepared {
             headers: out.headers,
             body: out.body,
             claims: seed.claims,
+            client: seed.client,
             deadline: limit.end(),
         };
         match backend.hosts.next_place().await {

@@ -33,7 +33,7 @@ impl Gateway {
     pub(super) fn decide(&self, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
         for step in service.steps.iter().filter(|step| step.covers_health()) {
             if let Some(response) = step.request(head, &mut ctx.notes) {
-                ctx.silent = true;
+                ctx.silent = step.is_silent();
                 return Decision::Before(response);
             }
         }

@@ -46,6 +46,7 @@ fn request(pairs: &[(&'static str, &str)]) -> PipeRequest {
         headers: headers(pairs),
         body: Bytes::new(),
         claims: None,
+        client: std::net::IpAddr::from([127, 0, 0, 1]),
         deadline: Instant::now() + Duration::from_secs(2),
     }
 }

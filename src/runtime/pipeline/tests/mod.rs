@@ -350,6 +350,7 @@ fn call() -> ClientCall {
         query: None,
         params,
         claims: None,
+        client: std::net::IpAddr::from([127, 0, 0, 1]),
         accept: None,
         body: Bytes::from_static(b"{\"in\":1}"),
         announce_length: false,

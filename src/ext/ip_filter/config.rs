@@ -1,0 +1,64 @@
+//! The block as configured.
+
+use crate::config::{Block, Key, Kind, Node, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key(
+        "CIDR",
+        Kind::Texts,
+        "",
+        "Required: networks in CIDR notation, and single addresses.",
+    ),
+    key(
+        "allow",
+        Kind::Bool,
+        "",
+        "Required: with `true` only these networks pass, with `false` these networks are rejected.",
+    ),
+    key(
+        "client_ip_headers",
+        Kind::Texts,
+        "",
+        "Headers with the client's address, the first one that is present counts. They are read only from trusted proxies. The default is `remote_ip_headers` of `router`, or KrakenD's list if `trusted_proxies` is set here.",
+    ),
+    key(
+        "trusted_proxies",
+        Kind::Texts,
+        "",
+        "Networks whose headers are believed, in addition to `trusted_proxies` of `router`.",
+    ),
+];
+
+/// `security/ip-filter` as configured.
+#[derive(Debug)]
+pub(super) struct FilterBlock<'a> {
+    pub(super) block: Block<'a>,
+    pub(super) cidr: Vec<Node<'a>>,
+    pub(super) allow: Option<bool>,
+    pub(super) client_ip_headers: Vec<String>,
+    pub(super) trusted_proxies: Vec<Node<'a>>,
+}
+
+impl<'a> FilterBlock<'a> {
+    pub(super) fn read(node: &Node<'a>) -> Option<FilterBlock<'a>> {
+        let block = node.block(KEYS)?;
+        Some(FilterBlock {
+            cidr: texts(&block, "CIDR"),
+            allow: block.bool("allow"),
+            client_ip_headers: block.texts("client_ip_headers"),
+            trusted_proxies: texts(&block, "trusted_proxies"),
+            block,
+        })
+    }
+}
+
+/// The items of a list of strings. A list that is none is reported.
+fn texts<'a>(block: &Block<'a>, key: &str) -> Vec<Node<'a>> {
+    let texts = block.texts(key);
+    let items = block.get(key).map(|list| list.items()).unwrap_or_default();
+    if texts.len() == items.len() {
+        items
+    } else {
+        Vec::new()
+    }
+}

@@ -1,0 +1,131 @@
+//! Blocks of KrakenD's Enterprise Edition that decide who may call, how often, and under which conditions.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::gateway::command;
+use crate::support::{Gateway, Stub, eventually};
+
+const OK: &str = r#"[{"headers": {"Content-Type": "application/json"}, "body": {"ok": true}}]"#;
+
+/// An endpoint of this path with one backend.
+fn endpoint(path: &str, stub: &Stub, extra: Value) -> Value {
+    json!({ "endpoint": path, "extra_config": extra, "timeout": "10s",
+        "backend": [{ "host": [stub.url()], "url_pattern": path }] })
+}
+
+fn file(endpoints: &[Value], extra: &Value) -> String {
+    json!({ "version": 3, "endpoints": endpoints, "extra_config": extra }).to_string()
+}
+
+/// `check` of this file.
+fn checked(config: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("krakend.json");
+    std::fs::write(&path, config).unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command().arg("check").arg(&path).output().unwrap();
+    let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+    (status.success(), text)
+}
+
+fn from(address: &str) -> [(&str, &str); 1] {
+    [("X-Forwarded-For", address)]
+}
+
+#[test]
+fn an_ip_filter_of_the_service_stands_before_the_router() {
+    let stub = Stub::with(OK);
+    let extra = json!({
+        "router": { "trusted_proxies": ["127.0.0.1"] },
+        "security/ip-filter": { "CIDR": ["192.0.2.0/24"], "allow": true }
+    });
+    let gateway = Gateway::start(&file(&[endpoint("/a", &stub, json!({}))], &extra));
+    for path in ["/a", "/nowhere", "/__health"] {
+        let rejected = gateway.get_with(path, &from("198.51.100.1"));
+        assert_eq!(
+            (rejected.status, rejected.text()),
+            (403, String::new()),
+            "{path}"
+        );
+        let spoofed = gateway.get_with(path, &from("192.0.2.7, 198.51.100.1"));
+        assert_eq!(spoofed.status, 403, "{path}");
+        let unreadable = gateway.get_with(path, &from("192.0.2.7, junk"));
+        assert_eq!(unreadable.status, 403, "{path}");
+        let passed = gateway.get_with(path, &from("192.0.2.7"));
+        assert_eq!(
+            passed.status,
+            if path == "/nowhere" { 404 } else { 200 },
+            "{path}"
+        );
+    }
+    assert_eq!(stub.take_seen().len(), 1);
+    eventually("the access line", Duration::from_secs(10), || {
+        gateway.output().contains("| 403 |")
+    });
+}
+
+#[test]
+fn an_ip_filter_reads_no_header_of_a_peer_that_is_no_proxy() {
+    let stub = Stub::with(OK);
+    let extra = json!({ "security/ip-filter": { "CIDR": ["192.0.2.0/24"], "allow": true } });
+    let gateway = Gateway::start(&file(&[endpoint("/a", &stub, json!({}))], &extra));
+    for name in [
+        "X-Forwarded-For",
+        "X-Real-IP",
+        "X-Appengine-Remote-Addr",
+        "Forwarded",
+    ] {
+        assert_eq!(gateway.get_with("/a", &[(name, "192.0.2.7")]).status, 403);
+    }
+    assert!(stub.take_seen().is_empty());
+}
+
+#[test]
+fn endpoints_and_backends_have_their_own_ip_filters() {
+    let stub = Stub::with(OK);
+    let denied = json!({ "security/ip-filter": { "CIDR": ["192.0.2.7"], "allow": false } });
+    let backend = |path: &str, extra: &Value| json!({ "host": [stub.url()], "url_pattern": path, "extra_config": extra });
+    let two = json!({ "endpoint": "/two", "timeout": "10s",
+        "backend": [backend("/x", &json!({})), backend("/y", &denied)] });
+    let one = json!({ "endpoint": "/one", "timeout": "10s", "output_encoding": "no-op",
+        "backend": [backend("/one", &denied)] });
+    let extra = json!({ "router": { "trusted_proxies": ["127.0.0.1"] } });
+    let endpoints = [endpoint("/a", &stub, denied.clone()), two, one];
+    let gateway = Gateway::start(&file(&endpoints, &extra));
+    for path in ["/a", "/one"] {
+        assert_eq!(
+            gateway.get_with(path, &from("192.0.2.7")).status,
+            403,
+            "{path}"
+        );
+        assert_eq!(
+            gateway.get_with(path, &from("192.0.2.8")).status,
+            200,
+            "{path}"
+        );
+    }
+    let partial = gateway.get_with("/two", &from("192.0.2.7"));
+    assert_eq!(partial.header("x-krakend-completed"), Some("false"));
+    let whole = gateway.get_with("/two", &from("192.0.2.8"));
+    assert_eq!(whole.header("x-krakend-completed"), Some("true"));
+}
+
+#[test]
+fn an_unclear_ip_filter_stops_the_start() {
+    for block in [
+        json!({ "CIDR": ["10.0.0.0/8"] }),
+        json!({ "CIDR": [], "allow": true }),
+        json!({ "CIDR": ["10.0.0.0/40"], "allow": true }),
+        json!("10.0.0.0/8"),
+        json!(null),
+    ] {
+        let (good, text) = checked(&file(&[], &json!({ "security/ip-filter": block })));
+        assert!(!good && text.contains("ip-filter"), "{block}: {text}");
+    }
+}
