@@ -1,15 +1,18 @@
 //! Compiles an endpoint.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod basics;
+mod checks;
+mod order;
 
-use http::{HeaderName, HeaderValue, Method};
+use std::sync::Arc;
+
+use http::HeaderName;
 use tokio::sync::Semaphore;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::{backend, claims, data};
+use crate::compile::{backend, claims};
 use crate::config::suggest::nearest;
-use crate::config::{Block, ConfigError, Endpoint, Node, Service, duration};
+use crate::config::{ConfigError, Endpoint, Service};
 use crate::ext::context::EndpointInputs;
 use crate::ext::extension::EndpointPart;
 use crate::ext::proxy::PROXY_ENDPOINT;
@@ -19,18 +22,20 @@ use crate::ext::stream::STREAM_ENDPOINT;
 use crate::ext::{Compile, EndpointSite, opentelemetry};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
-use crate::runtime::forward::{HeaderRules, QueryRules};
+use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeStep;
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{Order, StaticData, Upgrade, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
-use crate::runtime::template::Template;
+use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
+use checks::{check_backends, doubts};
+use order::{order, propagate, static_data, takes_responses};
 
-/// As in KrakenD: the timeout of an endpoint if none is set.
-const TIMEOUT: Duration = Duration::from_secs(2);
-const TICK: Duration = Duration::from_millis(1);
+pub(super) use basics::header_names;
+pub(super) use order::flatmap;
+
 /// The accepted values of `output_encoding`.
 const OUTPUT: &[&str] = &[
     "json",
@@ -42,8 +47,6 @@ const OUTPUT: &[&str] = &[
     "negotiate",
     "no-op",
 ];
-/// The maximum number of concurrent calls. A larger number is probably a typing error.
-const MAX_CONCURRENT_CALLS: i64 = 100;
 
 /// Compiles one endpoint. `service_hosts` is the service's own list, cleaned. `None` if the endpoint is invalid,
 /// after reporting all errors.
@@ -144,177 +147,6 @@ pub fn endpoint(
     Some((pattern, compiled))
 }
 
-/// The deadline of the whole request. Clocks here have a resolution of milliseconds: a shorter timeout has passed
-/// before the request begins, as it practically has in KrakenD.
-fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
-    let timeout = file.timeout.or(service.timeout).unwrap_or(TIMEOUT);
-    if timeout >= TICK {
-        return timeout;
-    }
-    let node = file
-        .block
-        .get("timeout")
-        .or_else(|| service.block.get("timeout"))
-        .unwrap_or_else(|| file.block.node().clone());
-    node.warn(ConfigError::invalid(
-        "a timeout below a millisecond: every request fails",
-    ));
-    Duration::ZERO
-}
-
-/// `None` if the endpoint is omitted, as in KrakenD.
-fn method(file: &Endpoint<'_>) -> Option<Method> {
-    let written = file.method.as_deref().unwrap_or("GET");
-    let upper = written.to_ascii_uppercase();
-    let (known, ours) = match upper.as_str() {
-        "GET" => (Some(Method::GET), false),
-        "POST" => (Some(Method::POST), false),
-        "PUT" => (Some(Method::PUT), false),
-        "PATCH" => (Some(Method::PATCH), false),
-        "DELETE" => (Some(Method::DELETE), false),
-        "HEAD" => (Some(Method::HEAD), true),
-        "OPTIONS" => (Some(Method::OPTIONS), true),
-        "QUERY" => (Method::from_bytes(b"QUERY").ok(), true),
-        _ => (None, false),
-    };
-    let node = file
-        .block
-        .get("method")
-        .unwrap_or_else(|| file.block.node().clone());
-    if ours {
-        node.warn(ConfigError::invalid(format!(
-            "{upper} is served here; KrakenD leaves the endpoint out"
-        )));
-    }
-    if known.is_none() {
-        node.warn_hint(
-            ConfigError::Method(written.to_owned()),
-            "the endpoint is left out, as in KrakenD; an endpoint has one method: GET, POST, PUT, PATCH, DELETE, HEAD, \
-             OPTIONS or QUERY",
-        );
-    }
-    known
-}
-
-fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
-    let Some(node) = file.block.get("endpoint") else {
-        file.block.node().warn_hint(
-            ConfigError::Missing("endpoint"),
-            "the endpoint is / without it",
-        );
-        return Pattern::parse("/", rest).ok();
-    };
-    let path = file.endpoint.as_deref()?;
-    slips(&node, path);
-    Pattern::parse(path, rest)
-        .map_err(|error| {
-            let (method, path) = written(file);
-            node.config_error_hint(ConfigError::Path { method, path }, error.to_string());
-        })
-        .ok()
-}
-
-/// Warns about paths that KrakenD's router accepts although they are probably not intended.
-fn slips(node: &Node<'_>, path: &str) {
-    if let Some(plain) = Pattern::gin(path) {
-        node.warn_hint(
-            ConfigError::invalid("`:name` is a parameter and `*name` takes all that follows, as for KrakenD's router"),
-            format!("write {plain:?}"),
-        );
-    }
-    if path.contains('?') {
-        node.warn_hint(
-            ConfigError::invalid("no path of a request has a `?`, which begins the query"),
-            "query parameters pass with \"input_query_strings\"",
-        );
-    }
-}
-
-/// Method and path as in KrakenD's messages.
-fn written(file: &Endpoint<'_>) -> (String, String) {
-    let path = file.endpoint.as_deref().unwrap_or_default();
-    (
-        file.method.clone().unwrap_or_else(|| "GET".to_owned()),
-        format!("/{}", path.strip_prefix('/').unwrap_or(path)),
-    )
-}
-
-fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
-    let calls = file.concurrent_calls.unwrap_or(1).max(1);
-    if calls == 1 {
-        return 1;
-    }
-    if let Some(node) = file.block.get("concurrent_calls") {
-        if calls > MAX_CONCURRENT_CALLS {
-            node.warn_hint(
-                ConfigError::OutOfRange {
-                    found: calls.to_string(),
-                    range: format!("1 to {MAX_CONCURRENT_CALLS}"),
-                },
-                format!("{MAX_CONCURRENT_CALLS} are made"),
-            );
-        }
-        let repeats = file.method.as_deref().unwrap_or("GET");
-        if !matches!(repeats.to_ascii_uppercase().as_str(), "GET" | "HEAD") {
-            node.warn(ConfigError::invalid(format!(
-                "each {repeats} reaches the backend {calls} times"
-            )));
-        }
-    }
-    calls.min(MAX_CONCURRENT_CALLS) as u32
-}
-
-/// Warns about settings that are valid but probably not intended.
-fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
-    if let (Some(node), None, Some(shared)) = (
-        file.block.get("cache_ttl"),
-        file.cache_ttl,
-        service.cache_ttl,
-    ) {
-        node.warn_hint(
-            ConfigError::invalid(format!(
-                "0 counts as not set, as in KrakenD: answers are cached for the service's {}",
-                duration::print(shared)
-            )),
-            "\"1ms\" gives max-age=0; or set \"cache_ttl\" in the endpoints that want it, and not in the service",
-        );
-    }
-    let mut seen: Vec<&str> = Vec::new();
-    for backend in &file.backend {
-        let Some(group) = backend.group.as_deref() else {
-            continue;
-        };
-        if seen.contains(&group)
-            && let Some(node) = backend.block.get("group")
-        {
-            node.warn_hint(
-                ConfigError::invalid(format!(
-                    "another backend of this endpoint has the group {group:?}: of the two, only the later answer is kept"
-                )),
-                "give each backend a group of its own",
-            );
-        }
-        seen.push(group);
-    }
-}
-
-fn check_backends(file: &Endpoint<'_>, streams: bool) {
-    let node = file
-        .block
-        .get("backend")
-        .unwrap_or_else(|| file.block.node().clone());
-    if file.backend.is_empty() {
-        let (method, path) = written(file);
-        node.config_error(ConfigError::NoBackends { method, path });
-    }
-    if streams && file.backend.len() > 1 {
-        node.config_error_hint(
-            ConfigError::NoOpBackends,
-            "\"output_encoding\": \"json\" merges the answers",
-        );
-    }
-}
-
 /// The results of the endpoint's extensions.
 #[derive(Default)]
 struct Parts {
@@ -361,142 +193,6 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
         }
     }
     parts
-}
-
-fn headers(file: &Endpoint<'_>) -> Option<HeaderRules> {
-    let names = header_names(&file.input_headers, file.block.get("input_headers"));
-    HeaderRules::endpoint(&names).ok()
-}
-
-/// The names that are valid for headers. Other names have no effect, because no request has such a header.
-pub(super) fn header_names<'n>(names: &'n [String], at: Option<Node<'_>>) -> Vec<&'n str> {
-    let possible = |name: &str| name == "*" || HeaderName::from_bytes(name.as_bytes()).is_ok();
-    let (good, bad): (Vec<&str>, Vec<&str>) = names
-        .iter()
-        .map(String::as_str)
-        .partition(|name| possible(name));
-    if let (Some(at), false) = (at, bad.is_empty()) {
-        for name in bad {
-            at.warn(ConfigError::invalid(format!(
-                "{name:?} is no name of a header: it is ignored"
-            )));
-        }
-    }
-    good
-}
-
-fn cache_control(ttl: Option<Duration>) -> Option<HeaderValue> {
-    let seconds = ttl?.as_secs();
-    HeaderValue::try_from(format!("public, max-age={seconds}")).ok()
-}
-
-/// Whether a backend's URL uses a value of an earlier response.
-fn takes_responses(file: &Endpoint<'_>) -> bool {
-    let urls = file.backend.iter().map(|b| b.url_pattern.as_deref());
-    urls.enumerate()
-        .any(|(index, url)| url.is_some_and(|url| Template::takes_responses(url, index)))
-}
-
-/// As in KrakenD, URLs that use values of earlier responses imply a sequence unless the configuration says otherwise.
-/// Only files of version 4 have `strategy`.
-fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version_4: bool) -> Order {
-    let Some(proxy) = proxy else {
-        return if takes_responses {
-            Order::Sequential {
-                propagated: Box::default(),
-            }
-        } else {
-            Order::Parallel
-        };
-    };
-    let sequential = proxy.bool("sequential").unwrap_or(takes_responses);
-    let strategy = proxy.choice("strategy");
-    let sequential = match strategy {
-        Some(_) if !is_version_4 => {
-            if let Some(node) = proxy.get("strategy") {
-                node.warn(ConfigError::invalid(
-                    "only files of version 4 have this key: it is ignored, and \"sequential\" decides",
-                ));
-            }
-            sequential
-        }
-        Some("sequential") => true,
-        Some("parallel") => false,
-        Some(_) => {
-            if let Some(node) = proxy.get("strategy") {
-                node.warn(ConfigError::invalid(
-                    "\"fallback\" is not supported by this version: it is ignored",
-                ));
-            }
-            sequential
-        }
-        None => sequential,
-    };
-    if let Some(combiner) = proxy.get("combiner")
-        && proxy
-            .text("combiner")
-            .is_some_and(|name| !matches!(name, "" | "default"))
-    {
-        combiner.warn(ConfigError::invalid(
-            "only the default combiner exists, and is taken",
-        ));
-    }
-    let propagated = proxy.texts("sequential_propagated_params");
-    if sequential {
-        Order::Sequential {
-            propagated: propagated.into_iter().map(String::into_boxed_str).collect(),
-        }
-    } else {
-        Order::Parallel
-    }
-}
-
-/// Values of earlier responses that URLs use are also parameters for scripts and expressions.
-fn propagate(names: &mut Box<[Box<str>]>, backends: &[runtime::Backend]) {
-    let mut all = std::mem::take(names).into_vec();
-    let used = backends.iter().flat_map(|backend| backend.url.responses());
-    for (number, path) in used {
-        let name = format!("resp{number}_{path}").into_boxed_str();
-        if !all.contains(&name) {
-            all.push(name);
-        }
-    }
-    *names = all.into();
-}
-
-fn static_data(proxy: &Block<'_>) -> Option<StaticData> {
-    let block = proxy.block("static")?;
-    let strategy = block.lenient_choice("strategy").unwrap_or("always");
-    let Some(data) = block.get("data") else {
-        block.node().warn(ConfigError::Missing("data"));
-        return None;
-    };
-    let data = data.object()?;
-    Some(StaticData::compile(strategy, &data::object(&data)))
-}
-
-/// The operations of a `flatmap_filter` in `block`. `None` if there are none.
-pub(super) fn flatmap(block: &Block<'_>) -> Option<Flatmap> {
-    let operations: Vec<(&str, Vec<String>, Node<'_>)> = block
-        .blocks("flatmap_filter")
-        .iter()
-        .filter_map(|operation| {
-            let kind = operation.lenient_choice("type")?;
-            Some((kind, operation.texts("args"), operation.node().clone()))
-        })
-        .collect();
-    let plain = operations
-        .iter()
-        .map(|(kind, args, _)| (*kind, args.as_slice()));
-    match Flatmap::compile(plain) {
-        Ok(flatmap) => flatmap,
-        Err(error) => {
-            if let Some(node) = block.get("flatmap_filter") {
-                node.invalid(error.to_string());
-            }
-            None
-        }
-    }
 }
 
 /// The parts that [`work`] combines with the backends.

@@ -4,7 +4,9 @@
 //! request: bytes that a pipelining client sends early wait here, while the end of the stream is still noticed
 //! immediately.
 
-use std::future::Future;
+mod facts;
+mod poll;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +15,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::tls::{SslDigest, TlsRef};
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    Stream, TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{ALPN, Peek, SocketDigest, Stream};
 use pingora_core::tls::ServerTlsStream;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::server::chunks::{BadChunk, Chunks};
@@ -326,171 +324,14 @@ impl Conn {
     }
 }
 
-impl AsyncRead for Conn {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.send_before_waiting(cx);
-        if this.budget == 0 {
-            // Between requests the session only waits for the client to close the connection. Early bytes of the next
-            // request are kept here.
-            loop {
-                if this.ahead.len() >= MAX_AHEAD_BYTES {
-                    return Poll::Pending;
-                }
-                if ready!(this.poll_fill(cx, usize::MAX))? == 0 {
-                    return if this.ahead.is_empty() {
-                        Poll::Ready(Ok(()))
-                    } else {
-                        Poll::Pending
-                    };
-                }
-            }
-        }
-        let read = this.poll_body(cx, buf);
-        this.watched(cx, read)
-    }
-}
-
-impl AsyncWrite for Conn {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.unflushed = true;
-        let written = match &mut this.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
-        };
-        this.watched(cx, written)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let sent = this.poll_send(cx);
-        this.watched(cx, sent)
-    }
-
-    /// A socket that is closed with unread data of a body resets the connection, which discards a response that the
-    /// client may not have read yet. So data that the client still sends is read for a moment and discarded.
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.farewell.is_none() {
-            let shut = match &mut this.wire {
-                Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-                Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-            };
-            // A client that does not read would keep its place until the data in the buffers is sent.
-            if shut.is_pending() && this.watch.as_ref().is_some_and(Watch::has_left) {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(shut)?;
-            if this.budget == 0 || this.is_h2() {
-                return Poll::Ready(Ok(()));
-            }
-            this.farewell = Some(Box::pin(tokio::time::sleep(LINGER)));
-        }
-        while this.discarded < MAX_DISCARDED_BYTES {
-            this.ahead.clear();
-            match this.poll_fill(cx, 2048) {
-                Poll::Ready(Ok(count)) if count > 0 => this.discarded += count,
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    let over = this.farewell.as_mut().map(|time| time.as_mut().poll(cx));
-                    return over.unwrap_or(Poll::Ready(())).map(Ok);
-                }
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.unflushed = true;
-        let written = match &mut this.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Wire::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
-        };
-        this.watched(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.wire {
-            Wire::Plain(stream) => stream.is_write_vectored(),
-            Wire::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-}
-
-#[async_trait]
-impl Shutdown for Conn {
-    async fn shutdown(&mut self) {
-        match &mut self.wire {
-            Wire::Plain(stream) => Shutdown::shutdown(stream.as_mut()).await,
-            Wire::Tls(stream) => {
-                // The peer may have closed the connection already, so an error is ignored.
-                let _ = AsyncWriteExt::shutdown(stream.as_mut()).await;
-            }
-        }
-    }
-}
-
-impl UniqueID for Conn {
-    fn id(&self) -> UniqueIDType {
-        match &self.wire {
-            Wire::Plain(stream) => stream.id(),
-            Wire::Tls(stream) => stream.get_ref().0.id(),
-        }
-    }
-}
-
-impl Ssl for Conn {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        None
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.tls.clone()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.alpn.clone()
-    }
-}
-
-impl GetTimingDigest for Conn {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Conn {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Conn {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.socket.clone()
-    }
-}
-
 #[async_trait]
 impl Peek for Conn {}
 
 #[cfg(test)]
 mod tests {
     use tokio::net::{TcpListener, TcpStream};
+
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
 

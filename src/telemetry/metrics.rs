@@ -4,25 +4,23 @@
 //! classes of statuses, closed lists of reasons. Handles are obtained once per service, so a request only updates
 //! atomics.
 
-use std::collections::{HashMap, HashSet};
+mod guards;
+mod maker;
+mod routes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use maker::Maker;
+use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec,
-    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Encoder, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
-/// The bucket limits recommended by the OpenTelemetry HTTP conventions, with two smaller ones added.
-const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
-    7.5, 10.0,
-];
-
-/// The label of all endpoints together, if they do not have their own series. It never equals a pattern.
-const ALL_ROUTES: &str = "*";
+pub use guards::{ConnectionGuard, InFlight};
+pub use routes::RouteMetrics;
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -84,25 +82,6 @@ pub struct KeySetReport<'a> {
     pub fetches: u64,
     pub errors: u64,
     pub stale: bool,
-}
-
-/// The handles of one endpoint.
-#[derive(Debug)]
-pub struct RouteMetrics {
-    /// By the first digit of the status, 1 to 5.
-    classes: [IntCounter; 5],
-    duration: Histogram,
-}
-
-impl RouteMetrics {
-    /// Counts a request with its response.
-    pub fn record(&self, status: u16, took: Duration) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        if let Some(counter) = self.classes.get(class) {
-            counter.inc();
-        }
-        self.duration.observe(took.as_secs_f64());
-    }
 }
 
 impl Metrics {
@@ -276,43 +255,6 @@ impl Metrics {
     /// new configuration are obtained.
     pub fn set_per_endpoint(&self, per_endpoint: bool) {
         self.per_endpoint.store(per_endpoint, Ordering::Relaxed);
-    }
-
-    /// The value of the label `route`. An empty one is kept: it is used for requests without an endpoint.
-    fn route_label<'p>(&self, pattern: &'p str) -> &'p str {
-        if pattern.is_empty() || self.per_endpoint.load(Ordering::Relaxed) {
-            pattern
-        } else {
-            ALL_ROUTES
-        }
-    }
-
-    /// The handles for a route. The same pattern and method give the same series after a reload.
-    pub fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
-        let pattern = self.route_label(pattern);
-        let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
-        RouteMetrics {
-            classes: [
-                class("1xx"),
-                class("2xx"),
-                class("3xx"),
-                class("4xx"),
-                class("5xx"),
-            ],
-            duration: self.duration.with_label_values(&[pattern, method]),
-        }
-    }
-
-    /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
-    /// enlarge the page and the memory.
-    pub fn keep_routes(&self, patterns: &HashSet<&str>) {
-        let labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
-        let patterns = &labels;
-        keep(&self.requests, patterns);
-        keep(&self.duration, patterns);
-        for counters in [&self.jwt_rejected, &self.rejected, &self.upstream_errors] {
-            keep(counters, patterns);
-        }
     }
 
     /// Counts a request as in progress until the guard is dropped.
@@ -497,22 +439,6 @@ pub fn process_metrics() -> String {
     String::from_utf8(page).unwrap_or_default()
 }
 
-/// Removes the series whose route is not in `patterns`. An empty pattern stands for requests without an endpoint.
-fn keep<T: MetricVecBuilder>(metrics: &MetricVec<T>, patterns: &HashSet<&str>) {
-    for family in metrics.collect() {
-        for metric in family.get_metric() {
-            let labels = metric.get_label().iter();
-            let labels: HashMap<&str, &str> =
-                labels.map(|label| (label.name(), label.value())).collect();
-            let route = labels.get("route").copied().unwrap_or_default();
-            if !route.is_empty() && !patterns.contains(route) {
-                // It existed a moment ago, and only reloads remove any.
-                let _ = metrics.remove(&labels);
-            }
-        }
-    }
-}
-
 /// Raises a counter to a total that is kept elsewhere.
 fn raise(counter: &Counter, total: u64) {
     let missing = total as f64 - counter.get();
@@ -521,170 +447,5 @@ fn raise(counter: &Counter, total: u64) {
     }
 }
 
-/// Counts one request until it is dropped, also if its task is dropped or panics.
-#[derive(Debug)]
-pub struct InFlight {
-    metrics: Arc<Metrics>,
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.metrics.in_flight.dec();
-        if std::thread::panicking() {
-            self.metrics.panicked();
-        }
-    }
-}
-
-/// Counts one client connection until it is dropped.
-#[derive(Debug)]
-pub struct ConnectionGuard {
-    metrics: Arc<Metrics>,
-}
-
-impl ConnectionGuard {
-    /// `None` if `most` connections are already open.
-    pub fn open(metrics: &Arc<Metrics>, most: usize) -> Option<ConnectionGuard> {
-        if metrics.open.fetch_add(1, Ordering::Relaxed) >= most {
-            metrics.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        metrics.connections.inc();
-        metrics.connections_open.inc();
-        Some(ConnectionGuard {
-            metrics: Arc::clone(metrics),
-        })
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.metrics.open.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.connections_open.dec();
-    }
-}
-
-/// Creates a metric and registers it. The names above are all different, which [`Metrics::new`] relies on.
-struct Maker<'a>(&'a Registry);
-
-macro_rules! make {
-    ($name:ident, $kind:ty) => {
-        fn $name(&self, name: &str, help: &str) -> $kind {
-            let metric =
-                <$kind>::with_opts(Opts::new(name, help)).expect("the name is a valid metric name");
-            self.0
-                .register(Box::new(metric.clone()))
-                .expect("metric names are distinct");
-            metric
-        }
-    };
-    ($name:ident, $kind:ty, labels) => {
-        fn $name(&self, name: &str, help: &str, labels: &[&str]) -> $kind {
-            let metric = <$kind>::new(Opts::new(name, help), labels)
-                .expect("the name is a valid metric name");
-            self.0
-                .register(Box::new(metric.clone()))
-                .expect("metric names are distinct");
-            metric
-        }
-    };
-}
-
-impl Maker<'_> {
-    make!(int_counter, IntCounter);
-    make!(int_gauge, IntGauge);
-    make!(gauge, Gauge);
-    make!(counter, Counter);
-    make!(int_counters, IntCounterVec, labels);
-    make!(counters, CounterVec, labels);
-    make!(gauges, GaugeVec, labels);
-    make!(int_gauges, IntGaugeVec, labels);
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
-        let metric = HistogramVec::new(opts, labels).expect("the name is a valid metric name");
-        self.0
-            .register(Box::new(metric.clone()))
-            .expect("metric names are distinct");
-        metric
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_shows_the_counters() {
-        let metrics = Metrics::new();
-        metrics
-            .route("/a/{id}", "GET")
-            .record(204, Duration::from_millis(3));
-        metrics.bad_request("host");
-        let page = String::from_utf8(metrics.page()).unwrap();
-        assert!(page.contains(
-            r#"portcullis_http_requests_total{method="GET",route="/a/{id}",status="2xx"} 1"#
-        ));
-        assert!(page.contains(r#"portcullis_http_bad_requests_total{reason="host"} 1"#));
-        assert!(page.contains("portcullis_build_info{version="));
-    }
-
-    #[test]
-    fn series_of_removed_routes_are_removed() {
-        let metrics = Metrics::new();
-        for route in ["", "/old", "/new"] {
-            let handles = metrics.route(route, "GET");
-            handles.record(200, Duration::from_millis(3));
-            metrics.rejected(route, "limit");
-        }
-        metrics.keep_routes(&HashSet::from(["/new"]));
-        let page = String::from_utf8(metrics.page()).unwrap();
-        assert!(!page.contains("/old"), "{page}");
-        let kept = page.matches(r#"route="/new",status="2xx"} 1"#).count();
-        assert_eq!(kept, 1, "{page}");
-        assert!(page.contains(r#"refused_total{reason="limit",route=""} 1"#));
-    }
-
-    #[test]
-    fn without_separate_series_all_endpoints_share_one() {
-        let metrics = Metrics::new();
-        metrics.route("/a", "GET").record(200, Duration::ZERO);
-        metrics.set_per_endpoint(false);
-        for route in ["/a", "/b", ""] {
-            metrics.route(route, "GET").record(200, Duration::ZERO);
-            metrics.rejected(route, "limit");
-        }
-        metrics.keep_routes(&HashSet::from(["/a", "/b"]));
-        let page = String::from_utf8(metrics.page()).unwrap();
-        assert!(!page.contains("route=\"/"), "{page}");
-        assert!(page.contains(r#"requests_total{method="GET",route="*",status="2xx"} 2"#));
-        assert!(page.contains(r#"requests_total{method="GET",route="",status="2xx"} 1"#));
-        assert!(page.contains(r#"refused_total{reason="limit",route="*"} 2"#));
-        metrics.set_per_endpoint(true);
-        metrics.keep_routes(&HashSet::from(["/a"]));
-        assert!(
-            !String::from_utf8(metrics.page())
-                .unwrap()
-                .contains("route=\"*\"")
-        );
-    }
-
-    #[test]
-    fn more_connections_than_allowed_are_not_counted_as_open() {
-        let metrics = Metrics::new();
-        let first = ConnectionGuard::open(&metrics, 1);
-        assert!(first.is_some());
-        assert!(ConnectionGuard::open(&metrics, 1).is_none());
-        drop(first);
-        assert!(ConnectionGuard::open(&metrics, 1).is_some());
-    }
-
-    #[test]
-    fn a_request_counts_until_its_guard_is_dropped() {
-        let metrics = Metrics::new();
-        let guard = metrics.request();
-        assert_eq!(metrics.requests_in_flight(), 1);
-        drop(guard);
-        assert_eq!(metrics.requests_in_flight(), 0);
-    }
-}
+mod tests;

@@ -1,5 +1,8 @@
 //! Whole-body calls.
 
+mod redirects;
+mod retries;
+
 use std::io::Write;
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use flate2::write::GzEncoder;
 use http::Method;
 use portcullis::upstream::{CallErrorKind, CallOptions, HostSet, RequestBody, Settings};
 
-use crate::stub::{OPTIONS, Reply, Stub, call, client, dead_port, get, ok, response};
+use crate::stub::{OPTIONS, Reply, Stub, call, client, get, ok, response};
 
 #[tokio::test]
 async fn calls_share_a_connection_and_look_like_the_references() {
@@ -92,63 +95,6 @@ async fn a_body_at_hand_goes_out_with_its_length_unless_the_file_asks_for_chunks
     assert!(seen[2].has("Content-Length: 0"));
     assert!(!seen[3].head.contains("Content-Length") && !seen[3].head.contains("Transfer-"));
     assert!(seen[4].has("Transfer-Encoding: chunked") && seen[4].body == b"abc");
-    assert_eq!(stub.connections(), 1);
-}
-
-/// Answers the first request of the first connection, and closes it at the second.
-async fn stale_after_one() -> Stub {
-    Stub::start(|seen| match (seen.connection, seen.path()) {
-        (1, "/first") => Reply::Keep(ok("first")),
-        (1, _) => Reply::Close(Vec::new()),
-        _ => Reply::Keep(ok("again")),
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_dead_pooled_connection_costs_a_safe_call_nothing() {
-    let stub = stale_after_one().await;
-    let hosts = stub.hosts();
-    hosts.call(get("/first"), &OPTIONS).await.unwrap();
-    let incoming = hosts.call(get("/second"), &OPTIONS).await.unwrap();
-    assert_eq!(&*incoming.body, b"again");
-    assert_eq!(stub.connections(), 2);
-}
-
-#[tokio::test]
-async fn what_may_change_something_is_never_sent_twice() {
-    for (method, told, body) in [
-        (Method::POST, "Post", "x"),
-        (Method::PUT, "Put", ""),
-        (Method::DELETE, "Delete", ""),
-    ] {
-        let stub = stale_after_one().await;
-        let hosts = stub.hosts();
-        hosts.call(get("/first"), &OPTIONS).await.unwrap();
-        let out = call(method, "/second", &[], body);
-        let error = hosts.call(out, &OPTIONS).await.unwrap_err();
-        assert_eq!(error.kind, CallErrorKind::Broken);
-        let text = format!("{told} \"{}/second\": EOF", stub.url());
-        assert_eq!(error.to_string(), text);
-        assert_eq!(stub.seen().len(), 2);
-    }
-}
-
-#[tokio::test]
-async fn a_safe_call_is_sent_again_with_its_body() {
-    let stub = stale_after_one().await;
-    let hosts = stub.hosts();
-    hosts.call(get("/first"), &OPTIONS).await.unwrap();
-    let out = call(Method::GET, "/second", &[], "abc");
-    let incoming = hosts.call(out, &OPTIONS).await.unwrap();
-    assert_eq!(&*incoming.body, b"again");
-    assert!(stub.seen()[1..].iter().all(|seen| seen.body == b"abc"));
-}
-
-#[tokio::test]
-async fn a_retry_happens_once_and_never_on_a_fresh_connection() {
-    let stub = Stub::start(|_| Reply::Close(Vec::new())).await;
-    assert!(stub.hosts().call(get("/"), &OPTIONS).await.is_err());
     assert_eq!(stub.connections(), 1);
 }
 
@@ -360,196 +306,4 @@ async fn gzip_is_decoded_and_a_bomb_is_not() {
     };
     let packed = hosts.call(get("/"), &options).await.unwrap();
     assert_eq!(&*packed.body, &gzip(b"hello")[..]);
-}
-
-#[tokio::test]
-async fn redirects_are_followed_and_secrets_stay_with_their_host() {
-    let stub = Stub::start(|seen| {
-        let port = seen
-            .head
-            .lines()
-            .find_map(|line| line.strip_prefix("Host: "));
-        let port = port.unwrap().rsplit_once(':').unwrap().1;
-        Reply::Keep(match seen.path() {
-            "/a" => response(302, "Location: b\r\n", "moved"),
-            "/b" => response(301, &format!("Location: http://localhost:{port}/c\r\n"), ""),
-            _ => ok("arrived"),
-        })
-    })
-    .await;
-    let hosts = stub.hosts();
-    let out = call(
-        Method::GET,
-        "/a",
-        &[("authorization", "Bearer x"), ("x-a", "1")],
-        "",
-    );
-    let incoming = hosts.call(out, &OPTIONS).await.unwrap();
-    assert_eq!(&*incoming.body, b"arrived");
-    let seen = stub.seen();
-    assert!(seen[1].has("Authorization: Bearer x"));
-    assert!(seen[1].has(&format!("Referer: {}/a", stub.url())));
-    assert!(
-        !seen[2].head.contains("Authorization") && seen[2].has("X-A: 1"),
-        "{}",
-        seen[2].head
-    );
-    assert!(seen[2].has(&format!("Host: localhost:{}", stub.address.port())));
-}
-
-#[tokio::test]
-async fn a_loop_of_redirects_ends_after_ten_requests() {
-    let stub = Stub::start(|_| Reply::Keep(response(302, "Location: /loop\r\n", ""))).await;
-    let error = stub.hosts().call(get("/loop"), &OPTIONS).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Get \"/loop\": stopped after 10 redirects"
-    );
-    assert_eq!(stub.seen().len(), 10);
-}
-
-#[tokio::test]
-async fn a_body_is_sent_again_only_when_the_file_says_so() {
-    let stub = Stub::start(|seen| {
-        Reply::Keep(match seen.path() {
-            "/307" => response(307, "Location: /v\r\n", ""),
-            "/302" => response(302, "Location: /v\r\n", ""),
-            _ => ok("v"),
-        })
-    })
-    .await;
-    let hosts = stub.hosts();
-    let post = |path: &str| call(Method::POST, path, &[], "body");
-    let incoming = hosts.call(post("/307"), &OPTIONS).await.unwrap();
-    assert_eq!(incoming.status.as_u16(), 307);
-    let options = CallOptions {
-        send_body_on_redirect: true,
-        ..OPTIONS
-    };
-    hosts.call(post("/307"), &options).await.unwrap();
-    hosts.call(post("/302"), &options).await.unwrap();
-    let seen = stub.seen();
-    assert!(seen[2].head.starts_with("POST /v") && seen[2].body == b"body");
-    assert!(seen[4].head.starts_with("GET /v") && seen[4].body.is_empty());
-}
-
-#[tokio::test]
-async fn a_dead_host_costs_time_but_no_answers() {
-    let stub = Stub::saying("alive").await;
-    let dead = format!("http://{}", dead_port().await);
-    let hosts = HostSet::fixed(&client(Settings::default()), &[dead, stub.url()]);
-    for _ in 0..4 {
-        assert!(hosts.call(get("/"), &OPTIONS).await.is_ok());
-    }
-    // Known to be dead by now, it is passed over by calls that must not be tried twice, too.
-    for _ in 0..4 {
-        assert!(
-            hosts
-                .call(call(Method::POST, "/", &[], "x"), &OPTIONS)
-                .await
-                .is_ok()
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_call_that_names_one_of_the_hosts_still_has_the_others() {
-    let stub = Stub::saying("alive").await;
-    let dead = format!("http://{}", dead_port().await);
-    let client = client(Settings::default());
-    let hosts = HostSet::fixed(&client, &[dead.clone(), stub.url()]);
-    for _ in 0..2 {
-        assert!(
-            hosts
-                .elsewhere(&dead)
-                .call(get("/"), &OPTIONS)
-                .await
-                .is_ok()
-        );
-    }
-    assert_eq!(hosts.elsewhere(&dead).name(), hosts.name());
-    // One that is not among them has nobody to stand in.
-    let other = HostSet::fixed(&client, &[stub.url()]).elsewhere(&dead);
-    assert!(other.call(get("/"), &OPTIONS).await.is_err());
-    // Behind a base path is another place.
-    let based = format!("{}/base", stub.url());
-    let based = HostSet::fixed(&client, &[dead.clone(), based]).elsewhere(&dead);
-    assert!(based.call(get("/"), &OPTIONS).await.is_err());
-}
-
-#[tokio::test]
-async fn failures_are_told_in_the_references_words() {
-    let dead = dead_port().await;
-    let client = client(Settings::default());
-    let text = async |hosts: &[&str]| {
-        let hosts = HostSet::fixed(&client, hosts);
-        hosts
-            .call(get("/x"), &OPTIONS)
-            .await
-            .unwrap_err()
-            .to_string()
-    };
-    assert_eq!(text(&[]).await, "no hosts available");
-    assert_eq!(
-        text(&[&format!("http://{dead}")]).await,
-        format!("Get \"http://{dead}/x\": dial tcp {dead}: connect: connection refused")
-    );
-    assert_eq!(
-        text(&["h:1"]).await,
-        "Get \"h:1/x\": unsupported protocol scheme \"h\""
-    );
-    assert_eq!(
-        text(&["http://no-such-host.invalid"]).await,
-        "Get \"http://no-such-host.invalid/x\": dial tcp: lookup no-such-host.invalid: no such host"
-    );
-}
-
-#[tokio::test]
-async fn a_silent_upstream_is_left_after_the_header_timeout() {
-    let stub = Stub::start(|_| Reply::Hang).await;
-    let settings = Settings {
-        response_header_timeout: Some(Duration::from_millis(50)),
-        ..Settings::default()
-    };
-    let hosts = HostSet::fixed(&client(settings), &[stub.url()]);
-    let error = hosts.call(get("/"), &OPTIONS).await.unwrap_err();
-    assert_eq!(error.kind, CallErrorKind::HeaderTimeout);
-    assert!(
-        error
-            .to_string()
-            .ends_with("net/http: timeout awaiting response headers")
-    );
-}
-
-#[tokio::test]
-async fn localhost_is_reached_in_either_family() {
-    let v4 = Stub::saying("four").await;
-    let url = format!("http://localhost:{}", v4.address.port());
-    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
-    assert_eq!(
-        &*hosts.call(get("/"), &OPTIONS).await.unwrap().body,
-        b"four"
-    );
-    let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else {
-        return; // no IPv6 here
-    };
-    let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
-    tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = [0; 512];
-        let _ = stream.read(&mut head).await.unwrap();
-        stream.write_all(&ok("six")).await.unwrap();
-    });
-    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
-    assert_eq!(&*hosts.call(get("/"), &OPTIONS).await.unwrap().body, b"six");
-}
-
-#[tokio::test]
-async fn a_verbatim_host_keeps_its_base_path() {
-    let stub = Stub::saying("x").await;
-    let url = format!("{}/base", stub.url());
-    let hosts = HostSet::fixed(&client(Settings::default()), &[url]);
-    hosts.call(get("/x"), &OPTIONS).await.unwrap();
-    assert_eq!(stub.seen()[0].path(), "/base/x");
 }

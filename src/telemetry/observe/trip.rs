@@ -1,6 +1,8 @@
 //! One round trip to a host: the request on the wire, and its response.
 
-use std::borrow::Cow;
+mod series;
+mod spans;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,54 +10,13 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue, Method};
 use smallvec::SmallVec;
 
+use super::CURRENT;
 use super::call::Under;
-use super::names::{self, ClientNames};
-use super::request::{header_attributes, split_host};
-use super::{BackendObserver, CURRENT, Convention, method_value};
-use crate::telemetry::mask::masked;
-use crate::telemetry::series::{Counter, Histogram, Store};
+use super::request::header_attributes;
 use crate::telemetry::trace::context::Field;
-use crate::telemetry::trace::span::nanos;
-use crate::telemetry::trace::{Attribute, Span, SpanEvent, SpanId, SpanKind, SpanStatus, Value};
+use crate::telemetry::trace::{Attribute, SpanId, Value};
 
-/// The key of the series of round trips: status (0 without a response), method, host, error.
-pub(super) type Key = (u16, Method, Arc<str>, Option<&'static str>);
-
-/// The series of round trips with the same result.
-#[derive(Debug)]
-pub(super) struct TripSeries {
-    duration: Arc<Histogram>,
-    counters: Option<Counters>,
-    request_size: Size,
-    response_size: Arc<Histogram>,
-    no_length: Option<Arc<Counter>>,
-    details: Option<[Arc<Histogram>; 3]>,
-}
-
-/// Created when they are first needed, because a series that is always 0 is not useful.
-#[derive(Debug)]
-struct Counters {
-    started: Arc<Counter>,
-    ended: Option<Arc<Counter>>,
-    timed_out: Option<Arc<Counter>>,
-}
-
-/// The size of requests: a sum with KrakenD's names, a histogram with the convention's.
-#[derive(Debug)]
-enum Size {
-    Sum(Arc<Counter>),
-    Sizes(Arc<Histogram>),
-}
-
-/// The series of responses that were read.
-#[derive(Debug)]
-pub(super) struct ReadSeries {
-    size: Arc<Counter>,
-    sizes: Arc<Histogram>,
-    time: Arc<Counter>,
-    times: Arc<Histogram>,
-    errors: Option<Arc<Counter>>,
-}
+pub(super) use series::{Key, ReadSeries, TripSeries};
 
 /// A round trip in progress, reported on drop.
 #[derive(Debug)]
@@ -234,268 +195,12 @@ impl Trip {
         request.recorded.then_some((request.trace, self.id))
     }
 
-    fn count(&self, store: &Store, observer: &BackendObserver, took: Duration) {
-        let error = self.error;
-        let key = (
-            self.status,
-            self.method.clone(),
-            Arc::clone(&self.host),
-            error,
-        );
-        let series = observer
-            .trips
-            .get_or_make(&key, || self.series(store, observer));
-        let example = self.example();
-        series.duration.record_time(took, example);
-        if let Some(counters) = &series.counters {
-            counters.started.add(1);
-            for counter in [&counters.ended, &counters.timed_out].into_iter().flatten() {
-                counter.add(1);
-            }
-        }
-        match &series.request_size {
-            Size::Sum(counter) => counter.add(self.sent),
-            Size::Sizes(histogram) => histogram.record(self.sent, example),
-        }
-        match (self.length, &series.no_length) {
-            (Some(length), _) => series.response_size.record(length, example),
-            (None, Some(counter)) if self.answered.is_some() => counter.add(1),
-            _ => {}
-        }
-        if let Some([connected, names, handshake]) = &series.details {
-            connected.record_time(self.connected.unwrap_or_default(), example);
-            names.record_time(Duration::ZERO, example);
-            handshake.record_time(self.handshake, example);
-        }
-    }
-
-    fn series(&self, store: &Store, observer: &BackendObserver) -> TripSeries {
-        let convention = observer.convention;
-        let labels = self.labels(observer);
-        let names = ClientNames::of(convention);
-        let detailed = observer.layer.metrics.detailed && observer.layer.metrics.round_trip;
-        let krakend = convention == Convention::Krakend;
-        let timed_out = self.error == Some("timeout");
-        let ended = match self.error {
-            Some("canceled") => Some(names::CANCELED),
-            Some(_) => Some(names::FAILED),
-            None => None,
-        };
-        let has_length = self.length.is_some();
-        TripSeries {
-            duration: store.histogram(&names.duration, &labels),
-            counters: (krakend || detailed).then(|| Counters {
-                started: store.counter(&names::STARTED, &labels),
-                ended: ended.map(|name| store.counter(&name, &labels)),
-                timed_out: timed_out.then(|| store.counter(&names::TIMED_OUT, &labels)),
-            }),
-            request_size: match krakend {
-                true => Size::Sum(store.counter(&names.request_size, &labels)),
-                false => Size::Sizes(store.histogram(&names.request_size, &labels)),
-            },
-            response_size: match has_length {
-                true => store.histogram(&names.response_size, &labels),
-                // Only shown if it is not empty.
-                false => Arc::new(Histogram::new([].into())),
-            },
-            no_length: (self.answered.is_some() && !has_length && (krakend || detailed))
-                .then(|| store.counter(&names.no_length, &labels)),
-            details: detailed.then(|| {
-                [&names.get_conn, &names.dns, &names.tls].map(|name| store.histogram(name, &labels))
-            }),
-        }
-    }
-
-    fn labels(&self, observer: &BackendObserver) -> Vec<Attribute> {
-        let authority = authority(&self.host);
-        let (name, port) = split_host(authority);
-        let name = name.trim_matches(['[', ']']).to_owned();
-        let mut labels = match observer.convention {
-            Convention::Stable => vec![
-                ("http.request.method".into(), method_value(&self.method)),
-                ("url.template".into(), Value::from(&observer.route)),
-                ("http.route".into(), Value::from(&observer.route)),
-                (
-                    "krakend.endpoint.route".into(),
-                    Value::from(&observer.endpoint.route),
-                ),
-                ("network.protocol.version".into(), self.version.into()),
-            ],
-            _ => observer.own_labels(&self.method),
-        };
-        labels.push(("server.address".into(), name.into()));
-        if observer.convention == Convention::Stable {
-            let port = port.unwrap_or(default_port(&self.host));
-            labels.push(("server.port".into(), Value::from(port)));
-            if self.status > 0 {
-                labels.push(("http.response.status_code".into(), self.status.into()));
-            }
-            if let Some(error) = self.error_type() {
-                labels.push(("error.type".into(), error));
-            }
-        } else {
-            labels.push(("clientname".into(), Value::from(&observer.route)));
-            labels.push(("http.response.status_code".into(), self.status.into()));
-            // KrakenD's own values, so that its series continue.
-            let port: u16 = if port.is_some() { 80 } else { 0 };
-            labels.push(("server.port".into(), port.into()));
-        }
-        labels.extend_from_slice(&observer.layer.metrics.attributes);
-        labels
-    }
-
     fn error_type(&self) -> Option<Value> {
         match (self.error, self.status) {
             (Some(error), _) => Some(error.into()),
             (None, 400..) => Some(self.status.to_string().into()),
             _ => None,
         }
-    }
-
-    fn count_read(&self, store: &Store, observer: &BackendObserver) {
-        let failed = self.read_error;
-        let series = observer.reads.get_or_make(&failed, || {
-            let mut labels = observer.own_labels(&observer.method);
-            if failed {
-                labels.push(("error".into(), "true".into()));
-            }
-            labels.extend_from_slice(&observer.layer.metrics.attributes);
-            ReadSeries {
-                size: store.counter(&names::READ_SIZE, &labels),
-                sizes: store.histogram(&names::READ_SIZES, &labels),
-                time: store.counter(&names::READ_TIME, &labels),
-                times: store.histogram(&names::READ_TIMES, &labels),
-                errors: failed.then(|| store.counter(&names::READ_ERRORS, &labels)),
-            }
-        });
-        let (time, example) = (self.read_to_end.unwrap_or_default(), self.example());
-        series.size.add(self.read);
-        series.sizes.record(self.read, example);
-        series.time.add_time(time);
-        series.times.record_time(time, example);
-        if let Some(errors) = &series.errors {
-            errors.add(1);
-        }
-    }
-
-    fn spans(&mut self, took: Duration) {
-        let (request, observer) = (
-            Arc::clone(&self.under.request),
-            Arc::clone(&self.under.observer),
-        );
-        if observer.layer.traces.read_payload && self.is_read() {
-            request.observer.push(self.read_span());
-        }
-        let start = request.clock.at(self.began);
-        let stable = observer.convention == Convention::Stable;
-        let mut span = Span {
-            trace: request.trace,
-            id: self.id,
-            parent: self.under.parent,
-            state: request.state.clone(),
-            name: match stable {
-                true => format!("{} {}", self.method, observer.route).into(),
-                false => observer.route.to_string().into(),
-            },
-            kind: SpanKind::Client,
-            start,
-            end: start + nanos(took),
-            attributes: Vec::with_capacity(16),
-            events: Vec::new(),
-            link: None,
-            status: match (self.error, self.status) {
-                (Some(error), _) => SpanStatus::Error(text_of(error).into()),
-                (None, 400..) => SpanStatus::Error(Cow::Borrowed("")),
-                _ => SpanStatus::Ok,
-            },
-        };
-        self.set_attributes(&mut span, stable, &observer);
-        if let Some(error) = self.error {
-            span.events.push(SpanEvent {
-                at: span.end,
-                name: "exception",
-                attributes: vec![
-                    ("exception.type".into(), error.into()),
-                    ("exception.message".into(), text_of(error).into()),
-                ],
-            });
-        } else if observer.layer.traces.detailed {
-            span.events.push(SpanEvent {
-                at: span.end,
-                name: "first-byte-time",
-                attributes: Vec::new(),
-            });
-        }
-        span.attributes.append(&mut self.headers);
-        span.attributes
-            .extend_from_slice(&observer.layer.traces.attributes);
-        request.observer.push(span);
-    }
-
-    fn set_attributes(&self, span: &mut Span, stable: bool, observer: &BackendObserver) {
-        observer.set_place(span, &self.method, "backend-request");
-        let url = format!("{}{}", self.host, self.target);
-        span.set("url.full", masked(&url).into_owned());
-        let authority = authority(&self.host);
-        match stable {
-            true => {
-                let (name, port) = split_host(authority);
-                span.set("server.address", name.to_owned());
-                let port = port.unwrap_or(default_port(&self.host));
-                span.set("server.port", port);
-                span.set("network.protocol.version", self.version);
-            }
-            false => span.set("server.address", authority.to_owned()),
-        }
-        span.set("http.request.body.size", self.sent);
-        if self.answered.is_some() {
-            span.set("http.response.status_code", self.status);
-            let length = self.length.and_then(|length| i64::try_from(length).ok());
-            span.set("http.response.body.size", length.unwrap_or(-1));
-        }
-        if let Some(answered) = self.answered {
-            span.set("response-duration", answered.as_secs_f64());
-        }
-        if observer.layer.traces.detailed {
-            let connected = self.connected.unwrap_or_default();
-            span.set("get-conn-duration", connected.as_secs_f64());
-            span.set("dns-duration", 0.0);
-            span.set("tls-duration", self.handshake.as_secs_f64());
-        }
-        if let Some(error) = self.error_type() {
-            span.set("error.type", error);
-        }
-    }
-
-    fn read_span(&self) -> Span {
-        let Under {
-            request, observer, ..
-        } = &*self.under;
-        let start = request.clock.at(self.reading.unwrap_or(self.began));
-        let time = self.read_to_end.unwrap_or_default();
-        let mut span = Span {
-            trace: request.trace,
-            id: SpanId::random(),
-            parent: Some(self.id),
-            state: request.state.clone(),
-            name: "http.client.response.read.tracker".into(),
-            kind: SpanKind::Internal,
-            start,
-            end: start + nanos(time),
-            attributes: Vec::with_capacity(8),
-            events: Vec::new(),
-            link: None,
-            status: match self.read_error {
-                true => SpanStatus::Error("the body broke off".into()),
-                false => SpanStatus::Ok,
-            },
-        };
-        observer.set_place(&mut span, &observer.method, "backend-request");
-        span.set("http.client.response.read.size", self.read);
-        span.set("http.client.response.read.time", time.as_secs_f64());
-        span.attributes
-            .extend_from_slice(&observer.layer.traces.attributes);
-        span
     }
 }
 
@@ -515,15 +220,6 @@ fn authority(host: &str) -> &str {
 
 fn default_port(host: &str) -> u16 {
     if host.starts_with("https") { 443 } else { 80 }
-}
-
-/// KrakenD's words, if it has any.
-fn text_of(error: &'static str) -> &'static str {
-    match error {
-        "timeout" => "context deadline exceeded",
-        "canceled" => "context canceled",
-        other => other,
-    }
 }
 
 #[cfg(test)]

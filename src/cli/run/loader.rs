@@ -1,0 +1,330 @@
+//! Loads the configuration at the start and for each reload.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use futures::future::BoxFuture;
+
+use super::{Extras, FLUSH, SEND, Source};
+use crate::cli::findings;
+use crate::compile::{self, Compiled, Inputs, Outcome};
+use crate::config::load::{self, Format};
+use crate::config::{Environment, flexible};
+use crate::ext::identity::IdentityStatus;
+use crate::ext::opentelemetry::{Exporters, Pages};
+use crate::ext::{Carry, CertificateInUse, Open};
+use crate::server::control;
+use crate::server::process::{Adopt, Loaded, Loader};
+use crate::server::watch::{WatchList, Watched};
+use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::held::{self, Held};
+use crate::telemetry::logger::{self, Logger};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::observe::Native;
+use crate::telemetry::page::History;
+use crate::telemetry::stats::Stats;
+use crate::upstream::Clients;
+
+/// The access log in use.
+type AccessPlace = Arc<Mutex<Option<Arc<AccessLog>>>>;
+
+/// Compiles the configuration again for each reload. State whose definition is unchanged is passed from one to the
+/// next.
+pub(super) struct FileLoader {
+    pub(super) source: Source,
+    pub(super) name: String,
+    pub(super) port: Option<u16>,
+    pub(super) debug: bool,
+    pub(super) environment: Environment,
+    /// The files to watch, with `--watch`.
+    pub(super) watch: Option<Arc<WatchList>>,
+    pub(super) clients: Arc<Clients>,
+    /// The listeners were taken over from a running process.
+    pub(super) upgrade: bool,
+    pub(super) carry: Arc<Mutex<Carry>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) extras: Extras,
+    pub(super) logger: Arc<Logger>,
+    /// Key sets and token cache of the configuration in use, for the metrics page.
+    pub(super) identity: Arc<ArcSwapOption<IdentityStatus>>,
+    /// The exporters to collectors.
+    pub(super) exporters: Arc<ArcSwapOption<Exporters>>,
+    /// Series for the pages of `telemetry/opentelemetry`.
+    pub(super) pages: Arc<ArcSwapOption<Pages>>,
+    /// Our own metrics of backends.
+    pub(super) native: Arc<ArcSwapOption<Native>>,
+    /// The last minutes, for the page for people; `looking`: somebody fills them.
+    pub(super) history: Arc<History>,
+    pub(super) looking: AtomicBool,
+    /// The access log in use. A reload that does not change its settings keeps it.
+    pub(super) access: AccessPlace,
+    /// The summary of the last loaded configuration, printed at start.
+    pub(super) served: Mutex<String>,
+}
+
+impl FileLoader {
+    fn compile(&self, before: &Carry) -> Outcome {
+        let inputs = Inputs {
+            environment: &self.environment,
+            clients: &self.clients,
+            before,
+            port: self.port,
+            debug: self.debug,
+        };
+        match &self.source {
+            Source::File(path) => {
+                let outcome = compile::file(path, &inputs);
+                self.watch(path, &outcome.watched);
+                outcome
+            }
+            Source::Text(text) => compile::text(text, Format::Json, Path::new(""), &inputs),
+        }
+    }
+
+    /// Also for a rejected configuration, because it will be corrected in one of these files.
+    pub(super) fn watch(&self, path: &Path, templates: &[flexible::Watched]) {
+        let Some(list) = &self.watch else { return };
+        if load::is_stdin(path) {
+            return;
+        }
+        let templates = templates.iter().map(|it| match it {
+            flexible::Watched::File(path) => Watched::File(path.clone()),
+            flexible::Watched::Folder(path, end) => Watched::Folder(path.clone(), end),
+        });
+        let read = std::iter::once(Watched::File(path.to_owned())).chain(templates);
+        list.set(read.collect(), flexible::kept_at(&self.environment));
+    }
+
+    /// Logs a start that fails as the file asks, as far as it could be read. A reload is logged by its caller.
+    fn rejected_at_start(
+        &self,
+        logging: Option<Arc<logger::Settings>>,
+        rejection: &str,
+        lines: Vec<Held>,
+    ) {
+        let is_start = locked(&self.access).is_none();
+        let logging = logging.filter(|_| is_start);
+        let prepared = logging.and_then(|asked| self.logger.prepare((*asked).clone()).ok());
+        let Some(prepared) = prepared else {
+            return self.logger.release(lines);
+        };
+        self.logger.switch(prepared);
+        self.logger.release(lines);
+        log::error!("[SERVICE: Gateway] {}", rejection.trim_end());
+    }
+
+    /// The access log for this configuration: the one in use, if its settings are the same.
+    fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
+        let settings = compiled
+            .facts
+            .get::<access::Settings>()
+            .map_or_else(Default::default, |kept| (*kept).clone());
+        let current = locked(&self.access);
+        if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
+            return Ok(Arc::clone(open));
+        }
+        AccessLog::open(settings)
+            .map(Arc::new)
+            .map_err(|error| format!("the access log cannot be opened: {error}\n"))
+    }
+
+    /// The summary of a start: version, file, what is served, and where.
+    fn served(&self, compiled: &Compiled) -> String {
+        let counted = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            count => format!("{count} {what}s"),
+        };
+        let sets = compiled.facts.get::<IdentityStatus>();
+        let sets = sets.map_or(0, |status| status.key_sets().len());
+        let scheme = if compiled.listen.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let mut addresses = format!("{scheme}://{}", compiled.listen.address);
+        if let Some(metrics) = &compiled.metrics {
+            addresses.push_str(&format!(", metrics on http://{}/metrics", metrics.listen));
+        }
+        format!(
+            "Portcullis {}\nConfiguration: {}\n{}, {}\nListening on {addresses}\n",
+            env!("CARGO_PKG_VERSION"),
+            self.name,
+            counted(compiled.service.endpoints.len(), "endpoint"),
+            counted(sets, "key set"),
+        )
+    }
+}
+
+impl Loader for FileLoader {
+    fn load(&self) -> Result<(Loaded, Adopt), String> {
+        let (outcome, lines) = held::hold(|| self.compile(&locked(&self.carry)));
+        let Some(mut compiled) = outcome.compiled else {
+            let rejection = findings::rejection(&self.name, &outcome.findings);
+            self.rejected_at_start(outcome.logging, &rejection, lines);
+            return Err(rejection);
+        };
+        let access_log = self.access_log(&compiled)?;
+        let logging = compiled
+            .facts
+            .get::<logger::Settings>()
+            .map_or_else(Default::default, |kept| (*kept).clone());
+        let logging = self
+            .logger
+            .prepare(logging)
+            .map_err(|error| format!("the log cannot be changed: {error}\n"))?;
+        let sides = self.sides(&compiled);
+        *locked(&self.served) = self.served(&compiled);
+        let history = self.history(&compiled);
+        let tasks = compiled.tasks.iter_mut();
+        let change = Change {
+            opens: tasks.filter_map(|task| task.open.take()).collect(),
+            upgrade: self.upgrade,
+            logger: (Arc::clone(&self.logger), logging),
+            access: (Arc::clone(&self.access), Arc::clone(&access_log)),
+            identity: (
+                Arc::clone(&self.identity),
+                compiled.facts.get::<IdentityStatus>(),
+            ),
+            exporters: (
+                Arc::clone(&self.exporters),
+                compiled.facts.get::<Exporters>(),
+            ),
+            pages: (Arc::clone(&self.pages), compiled.facts.get::<Pages>()),
+            native: (Arc::clone(&self.native), compiled.facts.get::<Native>()),
+            carry: (Arc::clone(&self.carry), compiled.carry),
+            metrics: Arc::clone(&self.metrics),
+            per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
+            certificates: compiled.certificates,
+            lines,
+            warnings: findings::warnings(&self.name, &outcome.findings),
+        };
+        let loaded = Loaded {
+            sides,
+            service: compiled.service,
+            listen: compiled.listen,
+            access_log,
+            stats: compiled.facts.get::<Stats>(),
+            tasks: compiled
+                .tasks
+                .into_iter()
+                .map(|task| task.run)
+                .chain(history)
+                .collect(),
+        };
+        Ok((loaded, Box::new(|| change.apply())))
+    }
+
+    fn ready(&self) {
+        // Standard output is reserved for the log.
+        if !self.extras.quiet {
+            eprint!("{}", locked(&self.served));
+        }
+        if let Some(text) = &self.extras.ready {
+            println!("{text}");
+        }
+    }
+
+    fn source(&self) -> String {
+        match &self.source {
+            Source::File(path) if load::is_stdin(path) => self.name.clone(),
+            Source::File(path) => control::name_of(path).display().to_string(),
+            Source::Text(_) => self.name.clone(),
+        }
+    }
+
+    fn reopen_logs(&self) {
+        if let Some(open) = &*locked(&self.access) {
+            open.reopen();
+        }
+    }
+
+    fn send_rest(&self) -> BoxFuture<'static, ()> {
+        let exporters = self.exporters.load_full();
+        Box::pin(async move {
+            let end = tokio::time::Instant::now() + SEND;
+            let Some(exporters) = exporters else { return };
+            exporters
+                .0
+                .iter()
+                .for_each(|exporter| exporter.finish_by(end));
+            for exporter in &exporters.0 {
+                exporter.finished(end).await;
+            }
+        })
+    }
+
+    fn flush_logs(&self) {
+        self.logger.flush_within(FLUSH);
+        if let Some(open) = &*locked(&self.access) {
+            open.flush(FLUSH);
+        }
+    }
+}
+
+/// The parts outside of the server that change with a configuration.
+struct Change {
+    opens: Vec<Open>,
+    pub(super) upgrade: bool,
+    pub(super) logger: (Arc<Logger>, logger::Prepared),
+    pub(super) access: (AccessPlace, Arc<AccessLog>),
+    pub(super) identity: (
+        Arc<ArcSwapOption<IdentityStatus>>,
+        Option<Arc<IdentityStatus>>,
+    ),
+    pub(super) exporters: (Arc<ArcSwapOption<Exporters>>, Option<Arc<Exporters>>),
+    pub(super) pages: (Arc<ArcSwapOption<Pages>>, Option<Arc<Pages>>),
+    pub(super) native: (Arc<ArcSwapOption<Native>>, Option<Arc<Native>>),
+    pub(super) carry: (Arc<Mutex<Carry>>, Carry),
+    pub(super) metrics: Arc<Metrics>,
+    /// Whether each endpoint has its own metrics.
+    per_endpoint: bool,
+    certificates: Vec<CertificateInUse>,
+    /// Log lines of the compilation.
+    lines: Vec<Held>,
+    warnings: Vec<String>,
+}
+
+impl Change {
+    fn apply(self) -> Result<(), String> {
+        let mut later = Vec::new();
+        for open in self.opens {
+            match open() {
+                // The previous process still uses a resource that this one needs, and will release it soon.
+                Err(reason) if self.upgrade => later.push(format!("[SERVICE: Gateway] {reason}")),
+                done => done.map_err(|reason| format!("{reason}\n"))?,
+            }
+        }
+        let (logger, logging) = self.logger;
+        logger.switch(logging);
+        logger.release(self.lines);
+        for line in later.into_iter().chain(self.warnings) {
+            log::warn!("{line}");
+        }
+        *locked(&self.access.0) = Some(self.access.1);
+        self.identity.0.store(self.identity.1);
+        self.exporters.0.store(self.exporters.1);
+        self.pages.0.store(self.pages.1);
+        self.native.0.store(self.native.1);
+        self.metrics.set_per_endpoint(self.per_endpoint);
+        self.metrics
+            .certificates(self.certificates.iter().map(|one| {
+                let facts = &one.facts;
+                let labels = [
+                    one.used_as.as_str(),
+                    &one.file,
+                    &facts.subject,
+                    &facts.serial,
+                ];
+                (labels, facts.not_after)
+            }));
+        *locked(&self.carry.0) = self.carry.1;
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The value is always replaced as a whole, so a poisoned lock is safe to use.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,167 @@
+//! The keys of an endpoint that need nothing else: method, path, timeout, number of calls.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::config::{ConfigError, Endpoint, Node, Service};
+use crate::runtime::forward::HeaderRules;
+use crate::runtime::router::Pattern;
+
+/// As in KrakenD: the timeout of an endpoint if none is set.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+const TICK: Duration = Duration::from_millis(1);
+
+/// The maximum number of concurrent calls. A larger number is probably a typing error.
+const MAX_CONCURRENT_CALLS: i64 = 100;
+
+/// The deadline of the whole request. Clocks here have a resolution of milliseconds: a shorter timeout has passed
+/// before the request begins, as it practically has in KrakenD.
+pub(super) fn timeout(file: &Endpoint<'_>, service: &Service<'_>) -> Duration {
+    let timeout = file.timeout.or(service.timeout).unwrap_or(TIMEOUT);
+    if timeout >= TICK {
+        return timeout;
+    }
+    let node = file
+        .block
+        .get("timeout")
+        .or_else(|| service.block.get("timeout"))
+        .unwrap_or_else(|| file.block.node().clone());
+    node.warn(ConfigError::invalid(
+        "a timeout below a millisecond: every request fails",
+    ));
+    Duration::ZERO
+}
+
+/// `None` if the endpoint is omitted, as in KrakenD.
+pub(super) fn method(file: &Endpoint<'_>) -> Option<Method> {
+    let written = file.method.as_deref().unwrap_or("GET");
+    let upper = written.to_ascii_uppercase();
+    let (known, ours) = match upper.as_str() {
+        "GET" => (Some(Method::GET), false),
+        "POST" => (Some(Method::POST), false),
+        "PUT" => (Some(Method::PUT), false),
+        "PATCH" => (Some(Method::PATCH), false),
+        "DELETE" => (Some(Method::DELETE), false),
+        "HEAD" => (Some(Method::HEAD), true),
+        "OPTIONS" => (Some(Method::OPTIONS), true),
+        "QUERY" => (Method::from_bytes(b"QUERY").ok(), true),
+        _ => (None, false),
+    };
+    let node = file
+        .block
+        .get("method")
+        .unwrap_or_else(|| file.block.node().clone());
+    if ours {
+        node.warn(ConfigError::invalid(format!(
+            "{upper} is served here; KrakenD leaves the endpoint out"
+        )));
+    }
+    if known.is_none() {
+        node.warn_hint(
+            ConfigError::Method(written.to_owned()),
+            "the endpoint is left out, as in KrakenD; an endpoint has one method: GET, POST, PUT, PATCH, DELETE, HEAD, \
+             OPTIONS or QUERY",
+        );
+    }
+    known
+}
+
+pub(super) fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
+    let Some(node) = file.block.get("endpoint") else {
+        file.block.node().warn_hint(
+            ConfigError::Missing("endpoint"),
+            "the endpoint is / without it",
+        );
+        return Pattern::parse("/", rest).ok();
+    };
+    let path = file.endpoint.as_deref()?;
+    slips(&node, path);
+    Pattern::parse(path, rest)
+        .map_err(|error| {
+            let (method, path) = written(file);
+            node.config_error_hint(ConfigError::Path { method, path }, error.to_string());
+        })
+        .ok()
+}
+
+/// Warns about paths that KrakenD's router accepts although they are probably not intended.
+fn slips(node: &Node<'_>, path: &str) {
+    if let Some(plain) = Pattern::gin(path) {
+        node.warn_hint(
+            ConfigError::invalid("`:name` is a parameter and `*name` takes all that follows, as for KrakenD's router"),
+            format!("write {plain:?}"),
+        );
+    }
+    if path.contains('?') {
+        node.warn_hint(
+            ConfigError::invalid("no path of a request has a `?`, which begins the query"),
+            "query parameters pass with \"input_query_strings\"",
+        );
+    }
+}
+
+/// Method and path as in KrakenD's messages.
+pub(super) fn written(file: &Endpoint<'_>) -> (String, String) {
+    let path = file.endpoint.as_deref().unwrap_or_default();
+    (
+        file.method.clone().unwrap_or_else(|| "GET".to_owned()),
+        format!("/{}", path.strip_prefix('/').unwrap_or(path)),
+    )
+}
+
+pub(super) fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
+    let calls = file.concurrent_calls.unwrap_or(1).max(1);
+    if calls == 1 {
+        return 1;
+    }
+    if let Some(node) = file.block.get("concurrent_calls") {
+        if calls > MAX_CONCURRENT_CALLS {
+            node.warn_hint(
+                ConfigError::OutOfRange {
+                    found: calls.to_string(),
+                    range: format!("1 to {MAX_CONCURRENT_CALLS}"),
+                },
+                format!("{MAX_CONCURRENT_CALLS} are made"),
+            );
+        }
+        let repeats = file.method.as_deref().unwrap_or("GET");
+        if !matches!(repeats.to_ascii_uppercase().as_str(), "GET" | "HEAD") {
+            node.warn(ConfigError::invalid(format!(
+                "each {repeats} reaches the backend {calls} times"
+            )));
+        }
+    }
+    calls.min(MAX_CONCURRENT_CALLS) as u32
+}
+
+pub(super) fn headers(file: &Endpoint<'_>) -> Option<HeaderRules> {
+    let names = header_names(&file.input_headers, file.block.get("input_headers"));
+    HeaderRules::endpoint(&names).ok()
+}
+
+/// The names that are valid for headers. Other names have no effect, because no request has such a header.
+pub(in crate::compile) fn header_names<'n>(
+    names: &'n [String],
+    at: Option<Node<'_>>,
+) -> Vec<&'n str> {
+    let possible = |name: &str| name == "*" || HeaderName::from_bytes(name.as_bytes()).is_ok();
+    let (good, bad): (Vec<&str>, Vec<&str>) = names
+        .iter()
+        .map(String::as_str)
+        .partition(|name| possible(name));
+    if let (Some(at), false) = (at, bad.is_empty()) {
+        for name in bad {
+            at.warn(ConfigError::invalid(format!(
+                "{name:?} is no name of a header: it is ignored"
+            )));
+        }
+    }
+    good
+}
+
+pub(super) fn cache_control(ttl: Option<Duration>) -> Option<HeaderValue> {
+    let seconds = ttl?.as_secs();
+    HeaderValue::try_from(format!("public, max-age={seconds}")).ok()
+}

@@ -1,0 +1,55 @@
+//! Warnings about settings that are valid but probably not intended.
+
+use super::basics::written;
+use crate::config::{ConfigError, Endpoint, Service, duration};
+
+/// Warns about settings that are valid but probably not intended.
+pub(super) fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
+    if let (Some(node), None, Some(shared)) = (
+        file.block.get("cache_ttl"),
+        file.cache_ttl,
+        service.cache_ttl,
+    ) {
+        node.warn_hint(
+            ConfigError::invalid(format!(
+                "0 counts as not set, as in KrakenD: answers are cached for the service's {}",
+                duration::print(shared)
+            )),
+            "\"1ms\" gives max-age=0; or set \"cache_ttl\" in the endpoints that want it, and not in the service",
+        );
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for backend in &file.backend {
+        let Some(group) = backend.group.as_deref() else {
+            continue;
+        };
+        if seen.contains(&group)
+            && let Some(node) = backend.block.get("group")
+        {
+            node.warn_hint(
+                ConfigError::invalid(format!(
+                    "another backend of this endpoint has the group {group:?}: of the two, only the later answer is kept"
+                )),
+                "give each backend a group of its own",
+            );
+        }
+        seen.push(group);
+    }
+}
+
+pub(super) fn check_backends(file: &Endpoint<'_>, streams: bool) {
+    let node = file
+        .block
+        .get("backend")
+        .unwrap_or_else(|| file.block.node().clone());
+    if file.backend.is_empty() {
+        let (method, path) = written(file);
+        node.config_error(ConfigError::NoBackends { method, path });
+    }
+    if streams && file.backend.len() > 1 {
+        node.config_error_hint(
+            ConfigError::NoOpBackends,
+            "\"output_encoding\": \"json\" merges the answers",
+        );
+    }
+}

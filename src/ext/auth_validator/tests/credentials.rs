@@ -1,0 +1,175 @@
+//! Where the token of a request is, and that no second one goes on.
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderName, Method};
+
+use super::{ask, block, compiled, ed, fields, key_file, verdict};
+use crate::ext::testing::head;
+use crate::runtime::step::EndpointStep;
+
+#[tokio::test]
+async fn one_request_has_one_credential() {
+    let keys = key_file();
+    let steps = compiled(&block(&keys, ""));
+    let good = ed("{}");
+    let cookie = format!("a=b; access_token={good}; c=d");
+    let quoted = format!("access_token=\"{good}\"");
+    let twice = format!("access_token={good}; access_token=x");
+    let twice_the_same = format!("access_token={good}; access_token={good}");
+    for (sent, expected) in [
+        (fields(&[(AUTHORIZATION, &good)]), None),
+        (fields(&[(COOKIE, &cookie)]), None),
+        (fields(&[(COOKIE, &quoted)]), None),
+        (fields(&[(COOKIE, &twice_the_same)]), None),
+        (fields(&[(AUTHORIZATION, ""), (COOKIE, &cookie)]), None),
+        (fields(&[(COOKIE, "access_token=")]), Some((401, "missing"))),
+        (
+            fields(&[(COOKIE, &twice)]),
+            Some((401, "ambiguous_credentials")),
+        ),
+        (
+            fields(&[(AUTHORIZATION, "Basic x"), (COOKIE, &cookie)]),
+            Some((401, "malformed")),
+        ),
+        (
+            fields(&[(AUTHORIZATION, &good), (AUTHORIZATION, &good)]),
+            Some((401, "ambiguous_credentials")),
+        ),
+        (
+            fields(&[(AUTHORIZATION, "Bearer"), (COOKIE, &cookie)]),
+            Some((401, "malformed")),
+        ),
+    ] {
+        assert_eq!(verdict(&steps, &sent).await, expected, "{sent:?}");
+    }
+}
+
+/// Steps, the headers of a request, and the `Authorization` and `Cookie` that are passed on.
+type Case<'c> = (
+    &'c [Box<dyn EndpointStep>],
+    Vec<(HeaderName, &'c str)>,
+    &'c str,
+    &'c str,
+);
+
+#[tokio::test]
+async fn no_second_token_goes_on_beside_the_verified_one() {
+    let keys = key_file();
+    let usual = compiled(&block(&keys, ""));
+    let other_header = compiled(&block(&keys, r#", "auth_header_name": "X-Token""#));
+    let optional = compiled(&block(
+        &keys,
+        r#", "auth_header_name": "X-Token", "optional": true"#,
+    ));
+    let token = ed(r#"{"sub":"alice"}"#);
+    let bearer = format!("Bearer {token}");
+    let x_token = HeaderName::from_static("x-token");
+    let own_cookie = format!("a=1; access_token={token}; b=2");
+    let behind_tab = "bearer\tforged.by.me";
+    let cases: [Case<'_>; 13] = [
+        (
+            &other_header,
+            vec![(x_token.clone(), &token), (AUTHORIZATION, behind_tab)],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "JWT eyJhbGciOiJub25lIn0.e30."),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "Token token=\"eyJhbGciOiJub25lIn0.e30.\""),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "Basic ZXlKZXlKOmV5SmV5Sg=="),
+            ],
+            "Basic ZXlKZXlKOmV5SmV5Sg==",
+            "",
+        ),
+        (
+            &usual,
+            vec![
+                (AUTHORIZATION, &bearer),
+                (COOKIE, "a=1; access_token =forged; b=2"),
+            ],
+            &bearer,
+            "a=1; b=2",
+        ),
+        (
+            &usual,
+            vec![
+                (AUTHORIZATION, &bearer),
+                (COOKIE, "a=1; access_token=forged; b=2"),
+                (COOKIE, "access_token=forged"),
+            ],
+            &bearer,
+            "a=1; b=2",
+        ),
+        (
+            &usual,
+            vec![(AUTHORIZATION, &bearer), (COOKIE, &own_cookie)],
+            &bearer,
+            &own_cookie,
+        ),
+        (&usual, vec![(COOKIE, &own_cookie)], "", &own_cookie),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "bearer forged"),
+                (COOKIE, "access_token=\"forged\""),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![
+                (x_token.clone(), &token),
+                (AUTHORIZATION, "eyJhbGciOiJub25lIn0.e30."),
+            ],
+            "",
+            "",
+        ),
+        (
+            &other_header,
+            vec![(x_token.clone(), &token), (AUTHORIZATION, "Basic YTpi")],
+            "Basic YTpi",
+            "",
+        ),
+        (
+            &other_header,
+            vec![(x_token.clone(), &token), (AUTHORIZATION, &bearer)],
+            &bearer,
+            "",
+        ),
+        (&optional, vec![(AUTHORIZATION, "Bearer forged")], "", ""),
+    ];
+    for (steps, sent, authorization, cookie) in cases {
+        let sent = fields(&sent);
+        let (rejected, notes) = ask(steps, &sent).await;
+        assert!(rejected.is_none(), "{sent:?}");
+        let request = head(&Method::GET, "/x", &sent);
+        for (name, want) in [(AUTHORIZATION, authorization), (COOKIE, cookie)] {
+            let seen: Vec<&str> = notes
+                .header_values(&request, &name)
+                .map(|value| value.to_str().unwrap())
+                .collect();
+            assert_eq!(seen.join("; "), want, "{name} of {sent:?}");
+        }
+    }
+}

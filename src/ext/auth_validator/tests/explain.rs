@@ -1,0 +1,148 @@
+//! `token explain`, and the documents that say where tokens come from.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use serde_json::json;
+
+use super::{Revoked, ask, block, ed, key_file, steps};
+use crate::ext::auth_validator::{ENDPOINT, SERVICE, Validators};
+use crate::ext::extension::ServicePart;
+use crate::ext::identity::Revoker;
+use crate::ext::testing::{File, head};
+use crate::runtime::request::Notes;
+
+#[tokio::test]
+async fn clients_can_read_where_tokens_come_from() {
+    let keys = key_file();
+    let text = r#"{"resource_metadata": {"resource": "https://api.example.com/"}}"#;
+    let mut file = File::new(text);
+    let ServicePart::Step(step) = file.service(&SERVICE) else {
+        panic!("no step");
+    };
+    let orders = block(
+        &keys,
+        r#", "issuer": "https://i", "scopes": ["read"], "scopes_key": "scope""#,
+    );
+    let guarded = steps(file.endpoint_with(&ENDPOINT, &orders, "/orders", Method::GET));
+    let (response, _) = ask(&guarded, &HeaderMap::new()).await;
+    assert_eq!(
+        response.unwrap().fields[0].1,
+        r#"Bearer resource_metadata="https://api.example.com/.well-known/oauth-protected-resource/orders""#
+    );
+    let none = HeaderMap::new();
+    let read = |path: &str| {
+        let response = step.request(&head(&Method::GET, path, &none), &mut Notes::default())?;
+        Some(serde_json::from_slice::<serde_json::Value>(&response.body).unwrap())
+    };
+    assert_eq!(
+        read("/.well-known/oauth-protected-resource/orders").unwrap(),
+        json!({
+            "resource": "https://api.example.com/orders",
+            "authorization_servers": ["https://i"],
+            "bearer_methods_supported": ["header"],
+            "scopes_supported": ["read"],
+        })
+    );
+    assert_eq!(
+        read("/.well-known/oauth-protected-resource").unwrap()["resource"],
+        "https://api.example.com"
+    );
+    assert_eq!(read("/.well-known/oauth-protected-resource/other"), None);
+    assert_eq!(read("/orders"), None);
+}
+
+#[test]
+fn all_methods_of_a_path_share_its_document() {
+    let keys = key_file();
+    let mut file = File::new(r#"{"resource_metadata": {"resource": "https://api.example.com"}}"#);
+    let ServicePart::Step(step) = file.service(&SERVICE) else {
+        panic!("no step");
+    };
+    for (method, more) in [
+        (
+            Method::GET,
+            r#", "issuer": "https://a/", "scopes": ["read"], "scopes_key": "scope""#,
+        ),
+        (
+            Method::POST,
+            r#", "issuer": "https://b/", "scopes": ["write", "read"], "scopes_key": "scope""#,
+        ),
+    ] {
+        file.endpoint_with(&ENDPOINT, &block(&keys, more), "/mcp", method);
+    }
+    let none = HeaderMap::new();
+    for path in ["", "/mcp"] {
+        let path = format!("/.well-known/oauth-protected-resource{path}");
+        let response = step.request(&head(&Method::GET, &path, &none), &mut Notes::default());
+        let body = response.unwrap().body;
+        let document = serde_json::from_slice::<serde_json::Value>(&body).unwrap();
+        assert_eq!(
+            document["authorization_servers"],
+            json!(["https://a/", "https://b/"])
+        );
+        assert_eq!(document["scopes_supported"], json!(["read", "write"]));
+    }
+}
+
+#[test]
+fn explaining_names_the_claim_that_is_wrong() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap();
+    let told = validators.list()[0]
+        .validator
+        .explain(&ed(r#"{"sub":12345}"#))
+        .to_string();
+    let sentence = r#"claim "sub": expected a string, found a number"#;
+    assert_eq!(told.matches(sentence).count(), 2, "{told}");
+    assert!(told.contains("=> 401 bad_claim: "), "{told}");
+    assert!(!told.contains("12345"), "{told}");
+}
+
+#[test]
+fn explaining_walks_the_same_checks() {
+    let keys = key_file();
+    let mut file = File::new(&block(
+        &keys,
+        r#", "issuer": "https://i", "roles": ["admin"]"#,
+    ));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap().list();
+    let told = validators[0]
+        .validator
+        .explain(&ed(r#"{"iss":"https://i"}"#));
+    let checks: Vec<_> = told
+        .lines
+        .iter()
+        .map(|line| (line.check.as_str(), line.passed))
+        .collect();
+    assert_eq!(checks.last(), Some(&("roles", Some(false))));
+    assert!(
+        checks.contains(&("signature", Some(true))) && checks.contains(&("issuer", Some(true)))
+    );
+    assert!(told.to_string().contains("=> 403 missing_role"));
+    let good = validators[0]
+        .validator
+        .explain(&ed(r#"{"iss":"https://i","roles":["admin"]}"#));
+    assert!(good.rejection.is_none(), "{good}");
+    let bad = validators[0].validator.explain("x");
+    assert!(bad.to_string().contains("FAIL form"), "{bad}");
+}
+
+#[test]
+fn explaining_does_not_know_who_is_revoked_elsewhere() {
+    let keys = key_file();
+    let mut file = File::new(&block(&keys, ""));
+    file.leave(Revoker(Arc::new(Revoked::default())));
+    file.endpoint(&ENDPOINT, "/x");
+    let validators = file.left::<Validators>().unwrap().list();
+    let told = validators[0].validator.explain(&ed(r#"{"jti":"bad"}"#));
+    assert!(told.rejection.is_none(), "{told}");
+    assert!(
+        told.to_string()
+            .contains("?    revocation   not known here"),
+        "{told}"
+    );
+}

@@ -1,0 +1,149 @@
+//! Which blocks are rejected, which get a warning, and what the hints say.
+
+use http::HeaderMap;
+use serde_json::json;
+
+use super::{block, compiled, findings, key_file, verdict, with_token};
+use crate::ext::auth_validator::ENDPOINT;
+use crate::ext::testing::File;
+use crate::jose::Algorithm;
+use crate::jose::testing::{jwk, token};
+
+#[test]
+fn a_block_that_would_not_protect_is_refused() {
+    let keys = key_file();
+    let path = keys.path().display().to_string();
+    for text in [
+        r#"{"jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": "none", "jwk_url": "https://k"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_local_path": "/does/not/exist"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_local_ca": "/does/not/exist"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_fingerprints": ["%"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "jwk_fingerprints": ["AAAA"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "cipher_suites": [5, 10]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "scopes": ["a"], "scopes_key": "s", "scopes_matcher": "most"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": ["sub", "x-user"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "key_identify_strategy": "x"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [["sub"]]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": ["sub"]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [["sub", "a b"]]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "audience": true}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "cache": true, "cache_duration": "5m"}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "cache": true, "cache_duration": -1}"#.to_owned(),
+        r#"{"alg": "RS256", "openid_configuration": true}"#.to_owned(),
+        r#"{"alg": "RS256", "openid_configuration": "https://a", "issuer": "https://b"}"#.to_owned(),
+        r#"{"alg": "RS256", "providers": []}"#.to_owned(),
+        r#"{"alg": "RS256", "providers": [{"jwk_url": "https://k"}]}"#.to_owned(),
+        r#"{"alg": "RS256", "providers": [{"issuer": "a", "jwk_url": "http://k"}]}"#.to_owned(),
+        r#"{"alg": "RS256", "jwk_url": "https://k", "providers": [{"issuer": "a", "jwk_url": "https://k"}]}"#.to_owned(),
+        format!(r#"{{"alg": "RS256", "jwk_local_path": {path:?}, "cache": true}}"#),
+        format!(r#"{{"alg": "RS256", "jwk_local_path": {path:?}, "secret_url": "awskms://x", "cypher_key": "x"}}"#),
+    ] {
+        let (config_errors, _) = findings(&text);
+        assert!(config_errors > 0, "{text}");
+    }
+}
+
+#[test]
+fn a_block_whose_meaning_is_plain_is_taken_at_it() {
+    for (text, words) in [
+        (r#""audience": "a""#, "taken as"),
+        (r#""issuer": ["https://i"]"#, "taken as"),
+        (r#""scopes": ["a"]"#, "in the claim"),
+        (r#""scopes": "a", "scopes_key": "scope""#, "taken as"),
+        (
+            r#""scopes": ["a"], "scopes_key": "scope", "scopes_matcher": "ALL""#,
+            "taken as",
+        ),
+        (r#""roles": "admin""#, "taken as"),
+        (r#""Roles": ["admin"]"#, "KeyTaken"),
+        (r#""disable_jwk_security": "false""#, "false"),
+        (r#""cache": "true", "cache_duration": "900""#, "900"),
+        (r#""key_identify_strategy": "KID""#, "taken as"),
+    ] {
+        let text = format!(r#"{{"alg": "RS256", "jwk_url": "https://k", {text}}}"#);
+        let mut file = File::new(&text);
+        file.endpoint(&ENDPOINT, "/m");
+        let found = file.findings();
+        assert_eq!(file.config_errors(), 0, "{text}: {found}");
+        assert!(
+            found.contains(words) || words == "taken as" && found.contains("Taken"),
+            "{text}: {found}"
+        );
+    }
+    let (config_errors, _) = findings(r#"{"alg": "rs256 ", "jwk_url": "https://k"}"#);
+    assert_eq!(config_errors, 0);
+}
+
+/// A hint must lead to a configuration that starts, not to the next error.
+#[test]
+fn the_hint_for_a_claim_alone_is_a_pair_that_is_taken() {
+    for claim in ["user_id", "realm.user id", "https://a.example/tenant"] {
+        let text = json!({"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [claim]});
+        let mut file = File::new(&text.to_string());
+        file.endpoint(&ENDPOINT, "/m");
+        let hints = file.hints();
+        let hint = hints.iter().find(|hint| hint.starts_with('[')).unwrap();
+        let text =
+            format!(r#"{{"alg": "RS256", "jwk_url": "https://k", "propagate_claims": [{hint}]}}"#);
+        assert_eq!(findings(&text).0, 0, "{text}");
+    }
+}
+
+#[test]
+fn one_fault_is_told_once_and_with_its_reason() {
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let private = json!({"keys": [jwk("ed25519", true)]}).to_string();
+    std::fs::write(keys.path(), private).unwrap();
+    let lines = |text: &str| {
+        let mut file = File::new(text);
+        file.endpoint(&ENDPOINT, "/x");
+        file.config_error_lines()
+    };
+    let found = lines(&block(&keys, ""));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].ends_with("no key of the set can be used: it is a private key"),
+        "{found:?}"
+    );
+    let path = keys.path().display().to_string();
+    let found = lines(&format!(
+        r#"{{"alg": "EdDSA", "providers": [{{"issuer": "https://i", "jwk_local_path": {path:?}}}]}}"#
+    ));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let found = lines(r#"{"alg": "EdDSA", "providers": []}"#);
+    assert!(found[0].contains("has none"), "{found:?}");
+}
+
+#[tokio::test]
+async fn keys_over_an_insecure_connection_close_the_endpoint() {
+    for text in [
+        r#"{"alg": "RS256", "jwk_url": "http://k", "optional": true}"#,
+        r#"{"alg": "RS256", "jwk_url": "HTTPS://k"}"#,
+        r#"{"alg": "RS256"}"#,
+    ] {
+        let steps = compiled(text);
+        assert_eq!(
+            verdict(&steps, &HeaderMap::new()).await,
+            Some((401, "missing"))
+        );
+        let token = token(Algorithm::Rs256, "{}");
+        assert_eq!(
+            verdict(&steps, &with_token(&token)).await,
+            Some((401, "keys_unavailable"))
+        );
+    }
+}
+
+#[test]
+fn a_file_that_demands_little_is_told_so_in_one_line() {
+    let keys = key_file();
+    for (more, warnings) in [
+        ("", 1),
+        (r#", "audience": ["a"]"#, 1),
+        (r#", "audience": ["a"], "issuer": "i""#, 0),
+        (r#", "audience": ["a"], "issuer": "i", "leeway": "1ms""#, 1),
+    ] {
+        assert_eq!(findings(&block(&keys, more)), (0, warnings), "{more}");
+    }
+}

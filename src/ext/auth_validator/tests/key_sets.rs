@@ -1,0 +1,231 @@
+//! Key sets of a provider on a real socket: waiting, rotation, reload, failure.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use serde_json::json;
+
+use super::provider::{Mood, Stub};
+use super::{steps, verdict, with_token};
+use crate::ext::auth_validator::{ENDPOINT, Validators};
+use crate::ext::testing::File;
+use crate::jose::testing::{hs256_with_header, jwk};
+use crate::runtime::step::EndpointStep;
+
+fn keys_of(kids: &[&str]) -> Mood {
+    let keys: Vec<_> = kids.iter().map(|kid| jwk(kid, false)).collect();
+    Mood::Responses(json!({ "keys": keys }).to_string().into_bytes())
+}
+
+fn text_for(stub: &Stub, more: &str) -> String {
+    format!(
+        r#"{{"alg": "HS256", "jwk_url": {:?}, "disable_jwk_security": true{more}}}"#,
+        stub.url
+    )
+}
+
+/// A validator that uses `stub`, with running background work.
+fn tended(stub: &Stub, more: &str) -> (Vec<Box<dyn EndpointStep>>, crate::ext::Carry) {
+    let text = text_for(stub, more);
+    let mut file = File::new(&text);
+    let part = file.endpoint(&ENDPOINT, "/x");
+    assert_eq!(file.config_errors(), 0);
+    let (carry, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    (steps(part), carry)
+}
+
+fn hs(kid: &str) -> HeaderMap {
+    let header = json!({"alg": "HS256", "kid": kid}).to_string();
+    with_token(&hs256_with_header(&header, "{}"))
+}
+
+#[tokio::test]
+async fn the_first_request_waits_for_the_keys() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    assert_eq!(stub.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_was_rotated_in_works_at_once() {
+    let stub = Stub::start(keys_of(&["rsa"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(
+        verdict(&steps, &hs("rsa")).await,
+        Some((401, "unusable_key"))
+    );
+    stub.turns(keys_of(&["rsa", "oct"]));
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    assert_eq!(stub.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_storm_of_key_ids_costs_the_provider_one_call() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, r#", "failed_jwk_key_cooldown": "60s""#);
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    let requests: Vec<_> = (0..200).map(|index| hs(&format!("kid-{index}"))).collect();
+    let storm = requests.iter().map(|request| verdict(&steps, request));
+    for rejected in futures::future::join_all(storm).await {
+        assert_eq!(rejected, Some((401, "unknown_key")));
+    }
+    assert_eq!(stub.calls(), 2);
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+}
+
+#[tokio::test]
+async fn a_key_id_is_held_to_be_missing_only_after_somebody_has_looked() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let mut file = File::new(&text_for(&stub, r#", "failed_jwk_key_cooldown": "60s""#));
+    let steps = steps(file.endpoint(&ENDPOINT, "/x"));
+    let validators = file.left::<Validators>().unwrap().list();
+    let (_kept, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    for id in ["looked-for", "too-soon-after"] {
+        let rejected = verdict(&steps, &hs(id)).await;
+        assert_eq!(rejected, Some((401, "unknown_key")));
+    }
+    assert_eq!(stub.calls(), 2);
+    let failed = validators[0].validator.providers()[0].failed.as_ref();
+    let failed = failed.unwrap();
+    assert!(failed.contains("looked-for") && !failed.contains("too-soon-after"));
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_keys() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    stub.turns(Mood::HangsUp);
+    let text = text_for(&stub, r#", "roles": []"#);
+    let mut next = File::after(&text, Box::leak(Box::new(kept)));
+    let reloaded = self::steps(next.endpoint(&ENDPOINT, "/x"));
+    let (_kept, tasks) = next.work();
+    let names: Vec<_> = tasks.iter().map(|task| task.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["key set schedules"],
+        "the task of the file before goes on"
+    );
+    assert_eq!(verdict(&reloaded, &hs("oct")).await, None);
+    assert_eq!(stub.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_reload_can_make_a_key_set_live_shorter_and_longer() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (before, kept) = tended(&stub, r#", "cache": true, "cache_duration": 1"#);
+    assert_eq!(verdict(&before, &hs("oct")).await, None);
+    calls_reach(&stub, 3).await;
+    let long = text_for(&stub, r#", "cache": true, "cache_duration": 900"#);
+    let kept: &'static crate::ext::Carry = Box::leak(Box::new(kept));
+    // A rejected reload leaves no trace: its background work is never started.
+    drop(File::after(&long, kept).endpoint(&ENDPOINT, "/x"));
+    let calls = stub.calls();
+    calls_reach(&stub, calls + 2).await;
+    let mut next = File::after(&long, kept);
+    // If two endpoints share a source, the stricter one decides.
+    let after = steps(next.endpoint(&ENDPOINT, "/x"));
+    let longer = text_for(&stub, r#", "cache": true, "cache_duration": 3600"#);
+    next.endpoint_with(&ENDPOINT, &longer, "/y", Method::GET);
+    let (kept, tasks) = next.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let calls = stub.calls();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(stub.calls(), calls);
+    assert_eq!(verdict(&after, &hs("oct")).await, None);
+    let short = text_for(&stub, r#", "cache": true, "cache_duration": 1"#);
+    let mut last = File::after(&short, Box::leak(Box::new(kept)));
+    let _steps = last.endpoint(&ENDPOINT, "/x");
+    let (_kept, tasks) = last.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    calls_reach(&stub, calls + 2).await;
+}
+
+async fn calls_reach(stub: &Stub, number: usize) {
+    let reached = async {
+        while stub.calls() < number {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(15), reached).await;
+    waited.expect("more calls");
+}
+
+#[tokio::test]
+async fn sources_that_differ_in_anything_share_no_key() {
+    let (good, evil) = (
+        Stub::start(keys_of(&["rsa"])).await,
+        Stub::start(keys_of(&["oct"])).await,
+    );
+    let mut file = File::new(&text_for(&good, ""));
+    let good = steps(file.endpoint(&ENDPOINT, "/good"));
+    let evil = text_for(&evil, "");
+    let evil = steps(file.endpoint_with(&ENDPOINT, &evil, "/evil", Method::GET));
+    let (_kept, tasks) = file.work();
+    for task in tasks {
+        tokio::spawn(task.run);
+    }
+    let token = hs("oct");
+    assert_eq!(verdict(&evil, &token).await, None);
+    assert_eq!(verdict(&evil, &token).await, None, "remembered");
+    assert_eq!(verdict(&good, &token).await, Some((401, "unknown_key")));
+}
+
+#[tokio::test]
+async fn a_provider_that_was_down_is_asked_again() {
+    let stub = Stub::start(Mood::HangsUp).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(
+        verdict(&steps, &hs("oct")).await,
+        Some((401, "keys_unavailable"))
+    );
+    stub.turns(keys_of(&["oct"]));
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+}
+
+#[tokio::test]
+async fn a_provider_that_goes_down_takes_no_key_along() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    stub.turns(Mood::HangsUp);
+    assert_eq!(
+        verdict(&steps, &hs("new")).await,
+        Some((401, "unknown_key"))
+    );
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_holds_up_only_those_who_need_it() {
+    let stub = Stub::start(keys_of(&["oct"])).await;
+    let (steps, _kept) = tended(&stub, "");
+    assert_eq!(verdict(&steps, &hs("oct")).await, None);
+    stub.turns(Mood::Hangs);
+    let (stranger, known) = (hs("new"), hs("oct"));
+    let slow = verdict(&steps, &stranger);
+    let quick = async {
+        tokio::task::yield_now().await;
+        tokio::time::timeout(Duration::from_secs(1), verdict(&steps, &known)).await
+    };
+    let (slow, quick) = tokio::join!(tokio::time::timeout(Duration::from_secs(4), slow), quick);
+    assert_eq!(quick, Ok(None));
+    assert_eq!(
+        slow,
+        Ok(Some((401, "unknown_key"))),
+        "bounded by the endpoint's timeout, 2 s here"
+    );
+}

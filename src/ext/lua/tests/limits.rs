@@ -1,0 +1,278 @@
+//! Bounds of scripts, errors of scripts, and sources.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::{block, code, open, post, pre, proxy, request};
+use crate::ext::extension::{EndpointPart, ServicePart};
+use crate::ext::lua::{PROXY, SERVICE};
+use crate::ext::testing::File;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::PipeStep;
+
+#[tokio::test]
+async fn errors_have_a_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a.lua"), folder.path().join("b.lua"));
+    std::fs::write(&a, "local deep = 1\nfunction one() return deep end\n").unwrap();
+    std::fs::write(&b, "\n\nfunction two(x)\n  return x.y + deep\nend").unwrap();
+    let sources = serde_json::json!([a, b]);
+    let failure = async |pre: &str| {
+        let pipe = proxy(&block(&[("sources", sources.clone()), ("pre", pre.into())]));
+        let failure = pre_of(&*pipe).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Script);
+        assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
+        failure.text.into_owned()
+    };
+    async fn pre_of(pipe: &dyn PipeStep) -> Result<(), Failure> {
+        pre(pipe, &mut request()).await
+    }
+    let b = b.display();
+    assert_eq!(
+        failure("\ntwo(nil)").await,
+        format!("attempt to index local 'x' (a nil value) ({b}:L4)")
+    );
+    assert_eq!(failure("\n\nerror('mine')").await, "mine (pre-script:L3)");
+    assert_eq!(failure("error('plain', 0)").await, "plain");
+    assert_eq!(
+        failure("request.load():headers('a b', 'c')").await,
+        "invalid header field name (pre-script:L1)"
+    );
+    assert_eq!(
+        failure("request.load():headers('a', 'c\\r\\nd: e')").await,
+        "invalid header field value (pre-script:L1)"
+    );
+    assert_eq!(
+        failure("\nhttp_response.new('a', 'b')").await,
+        "need 1, 3 or 4 arguments (pre-script:L2)"
+    );
+    assert!(
+        failure("\nrequire(nil)")
+            .await
+            .ends_with(" (pre-script:L2)")
+    );
+    // A local of the first file is visible in the second.
+    assert_eq!(failure("error(two({y = 2}))").await, "3 (pre-script:L1)");
+}
+
+#[tokio::test]
+async fn a_custom_error_determines_the_response() {
+    for (call, status, body, content_type) in [
+        ("custom_error('m')", 500, "m", None),
+        ("custom_error('a || b || c', 418)", 418, "a || b || c", None),
+        ("custom_error('{}', '422', 'a/b')", 422, "{}", Some("a/b")),
+        ("custom_error('m', 99999)", 500, "m", None),
+        ("custom_error('m', 101)", 500, "m", None),
+        ("custom_error(12, 404.0)", 404, "12", None),
+        ("custom_error('m', 418.7)", 418, "m", None),
+        ("custom_error('m', 0/0)", 500, "m", None),
+        ("custom_error('m', 418, '')", 418, "m", None),
+        // An error that is caught and raised again is still the same.
+        (
+            "local _, e = pcall(custom_error, 'again', 409); error(e)",
+            409,
+            "again",
+            None,
+        ),
+        (
+            "pcall(function() custom_error('lost', 409) end) custom_error('kept', 410)",
+            410,
+            "kept",
+            None,
+        ),
+    ] {
+        let failure = pre(&*proxy(&code("pre", call)), &mut request())
+            .await
+            .unwrap_err();
+        assert_eq!(failure.status.as_u16(), status, "{call}");
+        let (found, kind) = failure.body.unwrap();
+        assert_eq!(found, body, "{call}");
+        assert_eq!(
+            kind.as_ref().map(|kind| kind.to_str().unwrap()),
+            content_type
+        );
+    }
+    let failure = pre(&*proxy(&code("pre", "custom_error()")), &mut request()).await;
+    assert_eq!(failure.unwrap_err().text, "need arguments (pre-script:L1)");
+    let caught =
+        "local ok, e = pcall(custom_error, 'm', 400); request.load():headers('X-E', type(e) .. e)";
+    let mut seen = request();
+    pre(&*proxy(&code("pre", caught)), &mut seen).await.unwrap();
+    assert_eq!(seen.headers["x-e"], "stringm");
+}
+
+/// Scripts that never end, or exhaust memory or the stack: the request fails, the process survives, and others
+/// continue.
+#[tokio::test]
+async fn scripts_are_limited() {
+    let endless = [
+        "while true do end",
+        "while true do pcall(function() while true do end end) end",
+        "while true do xpcall(function() while true do end end, function() end) end",
+        "local co = coroutine.wrap(function() while true do end end) while true do pcall(co) end",
+        "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+        "('a'):rep(50000):find(('.-'):rep(20) .. 'b')",
+        "for i = 1, 1e12 do pcall(string.find, ('a'):rep(50000), ('.-'):rep(20) .. 'b') end",
+        "('('):rep(400000):find('%b()')",
+        "local s = ('a'):rep(1e7) for i = 1, 1e9 do s:upper() end",
+        "local s = ('a'):rep(1e7) for i = 1, 1e9 do s:lower() s:reverse() end",
+        "local s = ('a'):rep(1e7) for i = 1, 1e9 do s:find('b', 1, true) end",
+        "local s = ('a'):rep(1e6) for i = 1, 1e9 do ('%q'):format(s) end",
+        "for i = 1, 1e9 do ('a'):rep(1e7) end",
+    ];
+    for script in endless {
+        let pipe = proxy(&open("pre", script));
+        let mut request = request();
+        request.deadline = Instant::now() + Duration::from_millis(60);
+        let began = Instant::now();
+        let failure = pre(&*pipe, &mut request).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Deadline, "{script}: {failure}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{script}");
+    }
+    let greedy = [
+        "local t = {} while true do t[#t + 1] = {} end",
+        "local s = 'x' while true do s = s .. s end",
+        "return ('x'):rep(1e10)",
+        "return (('x'):rep(1e5):gsub('.', ('y'):rep(1e5)))",
+        "local d = luaTable.new() for i = 1, 1e9 do d:set(i, 'x') end",
+        "luaList.new():set(1e9, 1)",
+        "local l = luaList.new() for i = 0, 1e9 do l:set(i, 'x') end",
+        "local r = request.load() for i = 1, 4e4 do r:headers('X-' .. i, 'x') end",
+        "local r, long = request.load(), ('x'):rep(1e5) for i = 1, 1e4 do r:headers('X-' .. i, long) end",
+        "local r = request.load() while true do r:headers('X-A', 'x') end",
+        "local l, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do l[i] = long end request.load():headerList('X-A', l)",
+        "local h = {} for i = 1, 4e4 do h['X-' .. i] = 'x' end http_response.new('http://127.0.0.1:1', 'GET', '', h)",
+        "local h, long = {}, ('x'):rep(1e5) for i = 1, 1e4 do h[i] = long end
+         http_response.new('http://127.0.0.1:1', 'GET', '', {['X-A'] = h})",
+        "local r = request.load() for i = 1, 1e9 do r:params('p' .. i, 'x') end",
+        "local long = ('x'):rep(1e5) while true do pcall(custom_error, long) end",
+        "local f = function(...) return ... end f(unpack({}, 1, 1e7))",
+        "local function f() return 1 + f() end f()",
+        "local function f() pcall(f) end f() error('back')",
+        "local function f() local g = ('a'):gsub('.', f) end f()",
+        "local t = setmetatable({}, {}) getmetatable(t).__index = function(t, k) return t[k] end return t.x",
+        "local t = {} for i = 1, 1e4 do t = {t} end luaTable.new():set('t', t)",
+        "return ('a'):rep(1e6):match(('a?'):rep(1e5))",
+        "return loadstring(('('):rep(1e5))()",
+        "local t = {} for i = 1, 300 do t[i] = '(a)' end return ('a'):rep(300):match(table.concat(t))",
+    ];
+    for script in greedy {
+        let pipe = proxy(&open("pre", script));
+        let mut request = request();
+        request.deadline = Instant::now() + Duration::from_secs(120);
+        let failure = pre(&*pipe, &mut request).await.unwrap_err();
+        assert!(matches!(failure.kind, Kind::Script), "{script}: {failure}");
+        assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let tree = proxy(&code(
+        "post",
+        "local d = response.load():data() d:set('self', d)",
+    ));
+    assert!(post(&*tree, "{}").await.is_err());
+}
+
+#[tokio::test]
+async fn invalid_scripts_stop_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("good.lua"), "function add(a,b) return a+b end").unwrap();
+    std::fs::write(path("bad.lua"), "x = 1\nx = = 2\n").unwrap();
+    let cases = [
+        (
+            code("pre", "x = \nthis is not lua"),
+            "/pre",
+            "pre-script:L2",
+        ),
+        (code("post", "if x then"), "/post", "post-script:L1"),
+        (
+            block(&[("sources", serde_json::json!([path("no.lua")]))]),
+            "/sources/0",
+            "no such file or directory",
+        ),
+        (
+            block(&[(
+                "sources",
+                serde_json::json!([path("good.lua"), path("bad.lua")]),
+            )]),
+            "/sources/1",
+            "bad.lua:L2",
+        ),
+        (
+            block(&[
+                ("sources", serde_json::json!([path("good.lua")])),
+                ("md5", serde_json::json!({ path("good.lua"): "00" })),
+            ]),
+            "/md5/",
+            "714ab77a16af31e6323f5e305e4ee1ea",
+        ),
+        (code("sources", "x.lua"), "/sources", "a list of strings"),
+        (block(&[("live", "yes".into())]), "/live", "true or false"),
+    ];
+    for (block, place, words) in cases {
+        let mut file = File::new(&block);
+        assert!(matches!(file.endpoint(&PROXY, "/m"), EndpointPart::Nothing));
+        assert!(matches!(file.service(&SERVICE), ServicePart::Nothing));
+        let found = file.findings();
+        assert!(file.config_errors() > 0, "{block}");
+        assert!(found.contains(place) && found.contains(words), "{found}");
+    }
+    let mut idle = File::new(r#"{"allow_open_libs": true}"#);
+    assert!(matches!(idle.endpoint(&PROXY, "/m"), EndpointPart::Nothing));
+    assert_eq!(idle.config_errors(), 0);
+}
+
+#[tokio::test]
+async fn live_sources_are_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("live.lua");
+    std::fs::write(&path, "function v() return 1 end").unwrap();
+    let pipe = proxy(&block(&[
+        ("sources", serde_json::json!([path])),
+        ("live", true.into()),
+        ("post", "response.load():data():set('v', v())".into()),
+    ]));
+    assert_eq!(post(&*pipe, "{}").await.unwrap(), r#"{"v":1}"#);
+    std::fs::write(&path, "function v() return 2 end").unwrap();
+    assert_eq!(post(&*pipe, "{}").await.unwrap(), r#"{"v":2}"#);
+    std::fs::write(&path, "\nfunction v( return 2 end").unwrap();
+    let failure = post(&*pipe, "{}").await.unwrap_err();
+    assert!(failure.text.contains("live.lua:L2"), "{failure}");
+    std::fs::remove_file(&path).unwrap();
+    let failure = post(&*pipe, "{}").await.unwrap_err();
+    assert!(
+        failure
+            .text
+            .starts_with("lua: unable to load required source")
+    );
+}
+
+#[tokio::test]
+async fn files_are_loaded_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("m.lua"),
+        "local m = { name = ... } n = (n or 0) + 1 return m",
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("bytes.lua"), "\u{1b}Lua").unwrap();
+    let dir = folder.path().display();
+    let setup = format!("package.path = '{dir}/?.lua'");
+    let run = async |code_after: &str| {
+        let pipe = proxy(&code("post", &format!("{setup} {code_after}")));
+        post(&*pipe, "{}").await
+    };
+    let twice = "local m = require('m') require('m') response.load():data():set('m', m.name .. n)";
+    assert_eq!(run(twice).await.unwrap(), r#"{"m":"m1"}"#);
+    let by_path = format!("dofile('{dir}/m.lua') response.load():data():set('n', n)");
+    assert_eq!(run(&by_path).await.unwrap(), r#"{"n":1}"#);
+    let missing = run("require('no.such')").await.unwrap_err();
+    assert!(missing.text.contains("no/such.lua"), "{missing}");
+    let compiled = run(&format!("dofile('{dir}/bytes.lua')"))
+        .await
+        .unwrap_err();
+    assert!(compiled.text.contains("precompiled"), "{compiled}");
+    let evaluated = "response.load():data():set('v', assert(loadstring('return 1 + 1'))())";
+    assert_eq!(run(evaluated).await.unwrap(), r#"{"v":2}"#);
+}

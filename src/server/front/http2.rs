@@ -1,0 +1,70 @@
+//! HTTP/2 connections: their limits, and how they are recognised.
+
+use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+
+use super::Front;
+use crate::runtime::listen::Limits;
+use crate::server::conn::Conn;
+use crate::server::gateway::Gateway;
+
+/// The first bytes of HTTP/2 with prior knowledge (RFC 9113 §3.4).
+pub(super) const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Front {
+    /// HTTP/2 that was negotiated in the TLS handshake still starts with its preface, which Pingora would await
+    /// forever.
+    pub(super) async fn preface(&self, conn: &mut Conn) -> bool {
+        let whole = async {
+            while conn.ahead().len() < H2_PREFACE.len() {
+                match conn.fill().await {
+                    Ok(count) if count > 0 => {}
+                    _ => return false,
+                }
+            }
+            conn.ahead().starts_with(H2_PREFACE)
+        };
+        matches!(
+            pingora_timeout::timeout(self.limits.head, whole).await,
+            Ok(true)
+        )
+    }
+
+    pub(super) async fn http2(&self, conn: Conn, shutdown: &ShutdownWatch) {
+        // A client that connects although the process is stopping has found no other gateway yet.
+        let shutdown = if *self.leaving.borrow() {
+            shutdown.clone()
+        } else {
+            self.leaving.clone()
+        };
+        // The proxy's own application handles HTTP/2 on a stream whose protocol is known.
+        ServerApp::process_new(&self.proxy, Box::new(conn), &shutdown).await;
+    }
+}
+
+/// The maximum size of a request head over HTTP/2: Pingora's own limit, or the configured one if it is lower. There
+/// may be a hundred such heads at a time on one connection.
+const H2_HEAD_BYTES: usize = 64 * 1024;
+
+/// The number of bytes that are added for each header (RFC 9113 §6.5.2). Pseudo-headers count as headers there.
+const H2_FIELD_BYTES: usize = 32;
+
+const H2_PSEUDO_FIELDS: usize = 10;
+
+/// Applies the limits to HTTP/2 connections, which Pingora reads itself.
+pub fn limit_http2(proxy: &mut HttpProxy<Gateway>, limits: &Limits) {
+    let bytes = limits
+        .max_header_bytes
+        .saturating_add(H2_PSEUDO_FIELDS * H2_FIELD_BYTES)
+        .min(H2_HEAD_BYTES);
+    let mut options = default_h2_options();
+    options.max_header_list_size(u32::try_from(bytes).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(options);
+    let mut server = HttpServerOptions::default();
+    server.h2_idle_timeout = Some(limits.idle);
+    // Nothing is tunnelled: such a request gets a response of the gateway instead of Pingora's own.
+    server.allow_connect_method_proxying = true;
+    proxy.server_options = Some(server);
+}

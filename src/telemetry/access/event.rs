@@ -1,0 +1,90 @@
+//! What one line of the access log can show.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::telemetry::trace::{SpanId, TraceId};
+
+/// A finished request.
+#[derive(Debug, Clone)]
+pub struct AccessEvent<'a> {
+    /// The time since the Unix epoch at the end of the request.
+    pub since_1970: Duration,
+    pub latency: Duration,
+    pub status: u16,
+    pub client: IpAddr,
+    pub method: &'a str,
+    /// Percent-encoded, as on the wire.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    /// The pattern of the endpoint. `None` for 404 and similar responses.
+    pub endpoint: Option<&'a str>,
+    /// Why a step rejected the request: `expired`, `rate_limited`.
+    pub rejected: Option<&'a str>,
+    pub request_id: Option<&'a str>,
+    /// The address that a streamed request was sent to.
+    pub upstream: Option<&'a str>,
+    pub upstream_time: Option<Duration>,
+    /// The size of the request body and of the response body in bytes.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// `http` or `https`.
+    pub scheme: Option<&'a str>,
+    pub host: Option<&'a str>,
+    /// `HTTP/1.1` or `HTTP/2`.
+    pub protocol: Option<&'a str>,
+    pub user_agent: Option<&'a str>,
+    pub upstream_status: Option<u16>,
+    /// Trace, span, and whether they are recorded.
+    pub trace: Option<(TraceId, SpanId, bool)>,
+    /// The request's header fields.
+    pub headers: Option<&'a HeaderMap>,
+    /// The claims of the verified token.
+    pub claims: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    /// Additional lines: `Error #01: …`.
+    pub errors: &'a [Cow<'static, str>],
+}
+
+impl AccessEvent<'_> {
+    /// A claim of the token, as text.
+    pub(super) fn claim(&self, name: &str) -> Option<String> {
+        let value = self.claims?.get(name)?;
+        Some(
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned),
+        )
+    }
+
+    /// An event of which only the time is known.
+    pub fn at(since_1970: Duration) -> AccessEvent<'static> {
+        AccessEvent {
+            since_1970,
+            latency: Duration::ZERO,
+            status: 0,
+            client: IpAddr::from([0, 0, 0, 0]),
+            method: "",
+            path: "",
+            query: None,
+            endpoint: None,
+            rejected: None,
+            request_id: None,
+            upstream: None,
+            upstream_time: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            scheme: None,
+            host: None,
+            protocol: None,
+            user_agent: None,
+            upstream_status: None,
+            trace: None,
+            headers: None,
+            claims: None,
+            errors: &[],
+        }
+    }
+}

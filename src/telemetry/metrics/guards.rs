@@ -1,0 +1,49 @@
+//! Counts that go down again when a guard is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Metrics;
+
+/// Counts one request until it is dropped, also if its task is dropped or panics.
+#[derive(Debug)]
+pub struct InFlight {
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+        if std::thread::panicking() {
+            self.metrics.panicked();
+        }
+    }
+}
+
+/// Counts one client connection until it is dropped.
+#[derive(Debug)]
+pub struct ConnectionGuard {
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl ConnectionGuard {
+    /// `None` if `most` connections are already open.
+    pub fn open(metrics: &Arc<Metrics>, most: usize) -> Option<ConnectionGuard> {
+        if metrics.open.fetch_add(1, Ordering::Relaxed) >= most {
+            metrics.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        metrics.connections.inc();
+        metrics.connections_open.inc();
+        Some(ConnectionGuard {
+            metrics: Arc::clone(metrics),
+        })
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.metrics.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections_open.dec();
+    }
+}

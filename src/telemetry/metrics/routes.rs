@@ -1,0 +1,87 @@
+//! The metrics of endpoints, and their labels.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::{Histogram, IntCounter};
+
+use super::Metrics;
+
+/// The label of all endpoints together, if they do not have their own series. It never equals a pattern.
+const ALL_ROUTES: &str = "*";
+
+/// The handles of one endpoint.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// By the first digit of the status, 1 to 5.
+    classes: [IntCounter; 5],
+    pub(super) duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// Counts a request with its response.
+    pub fn record(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        if let Some(counter) = self.classes.get(class) {
+            counter.inc();
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+impl Metrics {
+    /// The value of the label `route`. An empty one is kept: it is used for requests without an endpoint.
+    pub(super) fn route_label<'p>(&self, pattern: &'p str) -> &'p str {
+        if pattern.is_empty() || self.per_endpoint.load(Ordering::Relaxed) {
+            pattern
+        } else {
+            ALL_ROUTES
+        }
+    }
+
+    /// The handles for a route. The same pattern and method give the same series after a reload.
+    pub fn route(&self, pattern: &str, method: &str) -> RouteMetrics {
+        let pattern = self.route_label(pattern);
+        let class = |class: &str| self.requests.with_label_values(&[pattern, method, class]);
+        RouteMetrics {
+            classes: [
+                class("1xx"),
+                class("2xx"),
+                class("3xx"),
+                class("4xx"),
+                class("5xx"),
+            ],
+            duration: self.duration.with_label_values(&[pattern, method]),
+        }
+    }
+
+    /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
+    /// enlarge the page and the memory.
+    pub fn keep_routes(&self, patterns: &HashSet<&str>) {
+        let labels: HashSet<&str> = patterns.iter().map(|one| self.route_label(one)).collect();
+        let patterns = &labels;
+        keep(&self.requests, patterns);
+        keep(&self.duration, patterns);
+        for counters in [&self.jwt_rejected, &self.rejected, &self.upstream_errors] {
+            keep(counters, patterns);
+        }
+    }
+}
+
+/// Removes the series whose route is not in `patterns`. An empty pattern stands for requests without an endpoint.
+fn keep<T: MetricVecBuilder>(metrics: &MetricVec<T>, patterns: &HashSet<&str>) {
+    for family in metrics.collect() {
+        for metric in family.get_metric() {
+            let labels = metric.get_label().iter();
+            let labels: HashMap<&str, &str> =
+                labels.map(|label| (label.name(), label.value())).collect();
+            let route = labels.get("route").copied().unwrap_or_default();
+            if !route.is_empty() && !patterns.contains(route) {
+                // It existed a moment ago, and only reloads remove any.
+                let _ = metrics.remove(&labels);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+use std::collections::HashSet;
+
+use super::*;
+
+#[test]
+fn the_page_shows_the_counters() {
+    let metrics = Metrics::new();
+    metrics
+        .route("/a/{id}", "GET")
+        .record(204, Duration::from_millis(3));
+    metrics.bad_request("host");
+    let page = String::from_utf8(metrics.page()).unwrap();
+    assert!(page.contains(
+        r#"portcullis_http_requests_total{method="GET",route="/a/{id}",status="2xx"} 1"#
+    ));
+    assert!(page.contains(r#"portcullis_http_bad_requests_total{reason="host"} 1"#));
+    assert!(page.contains("portcullis_build_info{version="));
+}
+
+#[test]
+fn series_of_removed_routes_are_removed() {
+    let metrics = Metrics::new();
+    for route in ["", "/old", "/new"] {
+        let handles = metrics.route(route, "GET");
+        handles.record(200, Duration::from_millis(3));
+        metrics.rejected(route, "limit");
+    }
+    metrics.keep_routes(&HashSet::from(["/new"]));
+    let page = String::from_utf8(metrics.page()).unwrap();
+    assert!(!page.contains("/old"), "{page}");
+    let kept = page.matches(r#"route="/new",status="2xx"} 1"#).count();
+    assert_eq!(kept, 1, "{page}");
+    assert!(page.contains(r#"refused_total{reason="limit",route=""} 1"#));
+}
+
+#[test]
+fn without_separate_series_all_endpoints_share_one() {
+    let metrics = Metrics::new();
+    metrics.route("/a", "GET").record(200, Duration::ZERO);
+    metrics.set_per_endpoint(false);
+    for route in ["/a", "/b", ""] {
+        metrics.route(route, "GET").record(200, Duration::ZERO);
+        metrics.rejected(route, "limit");
+    }
+    metrics.keep_routes(&HashSet::from(["/a", "/b"]));
+    let page = String::from_utf8(metrics.page()).unwrap();
+    assert!(!page.contains("route=\"/"), "{page}");
+    assert!(page.contains(r#"requests_total{method="GET",route="*",status="2xx"} 2"#));
+    assert!(page.contains(r#"requests_total{method="GET",route="",status="2xx"} 1"#));
+    assert!(page.contains(r#"refused_total{reason="limit",route="*"} 2"#));
+    metrics.set_per_endpoint(true);
+    metrics.keep_routes(&HashSet::from(["/a"]));
+    assert!(
+        !String::from_utf8(metrics.page())
+            .unwrap()
+            .contains("route=\"*\"")
+    );
+}
+
+#[test]
+fn more_connections_than_allowed_are_not_counted_as_open() {
+    let metrics = Metrics::new();
+    let first = ConnectionGuard::open(&metrics, 1);
+    assert!(first.is_some());
+    assert!(ConnectionGuard::open(&metrics, 1).is_none());
+    drop(first);
+    assert!(ConnectionGuard::open(&metrics, 1).is_some());
+}
+
+#[test]
+fn a_request_counts_until_its_guard_is_dropped() {
+    let metrics = Metrics::new();
+    let guard = metrics.request();
+    assert_eq!(metrics.requests_in_flight(), 1);
+    drop(guard);
+    assert_eq!(metrics.requests_in_flight(), 0);
+}

@@ -1,0 +1,242 @@
+//! What is reported at the end of a request: series and spans.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::attributes::{krakend_attributes, push_headers, stable_attributes};
+use super::{Ended, Request};
+use crate::telemetry::observe::{
+    Convention, EndpointObserver, ServerNames, ServerSeries, known_method, method_value,
+    outcome_labels,
+};
+use crate::telemetry::trace::span::nanos;
+use crate::telemetry::trace::{Span, SpanKind, SpanStatus, Value};
+
+impl Request {
+    /// Reports the whole request.
+    pub fn end(&self, ended: &Ended<'_>) {
+        let endpoint = ended.endpoint.filter(|endpoint| !endpoint.skipped);
+        let example = self.recorded.then_some((self.trace, self.server));
+        if let (Some(endpoint), Some((complete, error, took))) = (endpoint, ended.work) {
+            let took = match (self.worked.get(), self.streamed.get()) {
+                (Some(began), Some(streamed)) => streamed.saturating_duration_since(*began),
+                _ => took,
+            };
+            self.end_work(endpoint, ended, complete, error, took);
+        }
+        if self.skipped || ended.endpoint.is_some_and(|endpoint| endpoint.skipped) {
+            return;
+        }
+        if let (Some(store), true) = (
+            &self.observer.store,
+            self.observer.settings.layers.global.metrics,
+        ) {
+            let failed = ended.client_gone;
+            let make = || self.series(store, ended);
+            let series = match endpoint {
+                Some(endpoint) => {
+                    let key = (ended.status, ended.secure, failed);
+                    endpoint.server.get_or_make(&key, make)
+                }
+                None => {
+                    let method = known_method(ended.method).map(|_| ended.method.clone());
+                    // All other methods are counted together.
+                    let method = method.unwrap_or_default();
+                    let odd = known_method(ended.method).is_none();
+                    let key = (method, ended.status, ended.secure, odd);
+                    self.observer.others.get_or_make(&key, make)
+                }
+            };
+            series.duration.record_time(ended.took, example);
+            series.size.record(ended.bytes_out, example);
+        }
+        if self.recorded && self.has_server_span() {
+            self.observer.push(self.server_span(ended));
+        }
+    }
+
+    fn series(&self, store: &crate::telemetry::series::Store, ended: &Ended<'_>) -> ServerSeries {
+        let convention = self.observer.settings.convention;
+        let names = ServerNames::of(convention);
+        let mut labels = vec![
+            ("http.request.method".into(), method_value(ended.method)),
+            (
+                "http.response.status_code".into(),
+                Value::from(ended.status),
+            ),
+        ];
+        let scheme = match convention {
+            Convention::Stable if ended.secure => "https",
+            _ => "http",
+        };
+        labels.push(("url.scheme".into(), scheme.into()));
+        match (ended.endpoint, convention) {
+            (Some(endpoint), Convention::Stable) => {
+                labels.push(("http.route".into(), Value::from(&endpoint.pattern)));
+            }
+            (Some(endpoint), _) => labels.push(("http.route".into(), Value::from(&endpoint.route))),
+            (None, Convention::Stable) => {}
+            (None, _) => labels.push(("http.route".into(), reason(ended.status).into())),
+        }
+        if convention == Convention::Stable {
+            labels.push(("network.protocol.version".into(), ended.version.into()));
+            if let Some(error) = self.server_error(ended) {
+                labels.push(("error.type".into(), error));
+            }
+        }
+        labels.extend_from_slice(&self.observer.settings.layers.global.metric_attributes);
+        if let Some(endpoint) = ended.endpoint {
+            labels.extend_from_slice(&endpoint.metric_attributes);
+        }
+        ServerSeries {
+            duration: store.histogram(&names.duration, &labels),
+            size: store.histogram(&names.size, &labels),
+        }
+    }
+
+    fn server_error(&self, ended: &Ended<'_>) -> Option<Value> {
+        match ended.status {
+            _ if ended.client_gone => Some("canceled".into()),
+            500.. => Some(ended.status.to_string().into()),
+            _ => None,
+        }
+    }
+
+    fn server_span(&self, ended: &Ended<'_>) -> Span {
+        let convention = self.observer.settings.convention;
+        let layer = &self.observer.settings.layers.global;
+        let start = self.clock.at(Instant::now() - ended.took);
+        let mut span = Span {
+            trace: self.trace,
+            id: self.server,
+            parent: self.parent,
+            state: self.state.clone(),
+            name: match convention {
+                Convention::Stable => self.stable_name(ended),
+                _ => ended.path.to_owned().into(),
+            },
+            kind: SpanKind::Server,
+            start,
+            end: start + nanos(ended.took),
+            attributes: Vec::with_capacity(16),
+            events: Vec::new(),
+            link: self.link,
+            status: match ended.status {
+                500.. => SpanStatus::Error(Cow::Borrowed("")),
+                400.. => SpanStatus::Unset,
+                _ => SpanStatus::Ok,
+            },
+        };
+        match convention {
+            Convention::Stable => stable_attributes(&mut span, ended),
+            _ => krakend_attributes(&mut span, ended),
+        }
+        if let Some(error) = self.server_error(ended) {
+            span.set("error.type", error);
+        }
+        push_headers(
+            &mut span,
+            layer,
+            ended.request_headers,
+            ended.response_headers,
+        );
+        span.attributes.extend_from_slice(&layer.trace_attributes);
+        if let Some(endpoint) = ended.endpoint {
+            span.attributes
+                .extend_from_slice(&endpoint.trace_attributes);
+        }
+        span
+    }
+
+    fn stable_name(&self, ended: &Ended<'_>) -> Cow<'static, str> {
+        match (known_method(ended.method), ended.endpoint) {
+            (Some(method), Some(endpoint)) => format!("{method} {}", endpoint.pattern).into(),
+            (Some(method), None) => method.into(),
+            (None, _) => "HTTP".into(),
+        }
+    }
+
+    /// The endpoint's work is a separate layer.
+    fn end_work(
+        &self,
+        endpoint: &EndpointObserver,
+        ended: &Ended<'_>,
+        complete: bool,
+        error: bool,
+        took: Duration,
+    ) {
+        let canceled = ended.client_gone;
+        let error = (error || !complete) && !canceled;
+        let layer = &endpoint.proxy;
+        if let (Some(store), true) = (&self.observer.store, layer.metrics) {
+            let key = (complete, error, canceled);
+            let histogram = endpoint.works.get_or_make(&key, || {
+                let mut labels = vec![
+                    ("http.request.method".into(), method_value(&endpoint.method)),
+                    ("http.route".into(), Value::from(&endpoint.route)),
+                ];
+                labels.extend(outcome_labels(complete, error, canceled));
+                labels.extend_from_slice(&layer.metric_attributes);
+                store.histogram(&crate::telemetry::observe::names::PROXY, &labels)
+            });
+            histogram.record_time(took, self.recorded.then_some((self.trace, self.proxy)));
+        }
+        if !self.recorded || !layer.traces {
+            return;
+        }
+        let began = self.worked.get().copied();
+        let start = self
+            .clock
+            .at(began.unwrap_or_else(|| Instant::now() - took));
+        let stable = self.observer.settings.convention == Convention::Stable;
+        let mut span = Span {
+            trace: self.trace,
+            id: self.proxy,
+            parent: match self.has_server_span() {
+                true => Some(self.server),
+                false => self.parent,
+            },
+            state: self.state.clone(),
+            name: match stable {
+                true => format!("proxy {}", endpoint.pattern).into(),
+                false => endpoint.route.to_string().into(),
+            },
+            kind: SpanKind::Internal,
+            start,
+            end: start + nanos(took),
+            attributes: Vec::with_capacity(8),
+            events: Vec::new(),
+            link: None,
+            status: match error {
+                true => SpanStatus::Error(Cow::Borrowed("")),
+                false => SpanStatus::Unset,
+            },
+        };
+        span.set("http.request.method", method_value(&endpoint.method));
+        span.set("http.route", Value::from(&endpoint.route));
+        span.set("krakend.stage", "proxy");
+        span.set("http.response.status_code", ended.status);
+        span.set("complete", complete);
+        if canceled {
+            span.set("canceled", true);
+        } else if error {
+            let why = self.error.get().copied().unwrap_or("incomplete");
+            span.set("error", why);
+            span.set("error.type", why);
+        }
+        span.attributes.extend_from_slice(&layer.trace_attributes);
+        self.observer.push(span);
+    }
+}
+
+/// KrakenD's route name for a request that no endpoint handled.
+pub(super) fn reason(status: u16) -> String {
+    let reason = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    format!("{status} {}", reason.unwrap_or_default())
+        .trim_end()
+        .to_owned()
+}

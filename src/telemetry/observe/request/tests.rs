@@ -1,0 +1,38 @@
+use super::*;
+use http::HeaderName;
+
+use super::attributes::SECRET;
+
+#[test]
+fn a_rate_selects_the_same_traces_everywhere() {
+    let traces: Vec<TraceId> = (0..4000).map(|_| TraceId::random()).collect();
+    let chosen = traces
+        .iter()
+        .filter(|trace| is_chosen(**trace, 0.25))
+        .count();
+    assert!((850..1150).contains(&chosen), "{chosen}");
+    assert!(traces.iter().all(|trace| is_chosen(*trace, 1.0)));
+    assert!(!traces.iter().any(|trace| is_chosen(*trace, 0.0)));
+}
+
+#[test]
+fn an_authority_is_split_into_name_and_port() {
+    assert_eq!(split_host("a:80"), ("a", Some(80)));
+    assert_eq!(split_host("a"), ("a", None));
+    assert_eq!(split_host("[::1]"), ("[::1]", None));
+    assert_eq!(split_host("[::1]:80"), ("[::1]", Some(80)));
+}
+
+#[test]
+fn secrets_do_not_become_attributes() {
+    let mut headers = HeaderMap::new();
+    for name in SECRET {
+        headers.insert(name, HeaderValue::from_static("secret"));
+    }
+    headers.insert("x-left-out", HeaderValue::from_static("1"));
+    headers.insert("x-shown", HeaderValue::from_static("1"));
+    let skip = [HeaderName::from_static("x-left-out")];
+    let shown = format!("{:?}", header_attributes("request", &headers, &skip));
+    assert!(!shown.contains("secret") && !shown.contains("x-left-out"));
+    assert!(shown.contains("http.request.header.x-shown"));
+}

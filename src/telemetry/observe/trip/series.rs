@@ -1,0 +1,190 @@
+//! The series of round trips.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use super::{Trip, authority, default_port};
+use crate::telemetry::observe::names::{self, ClientNames};
+use crate::telemetry::observe::request::split_host;
+use crate::telemetry::observe::{BackendObserver, Convention, method_value};
+use crate::telemetry::series::{Counter, Histogram, Store};
+use crate::telemetry::trace::{Attribute, Value};
+
+/// The key of the series of round trips: status (0 without a response), method, host, error.
+pub(in crate::telemetry::observe) type Key = (u16, Method, Arc<str>, Option<&'static str>);
+
+/// The series of round trips with the same result.
+#[derive(Debug)]
+pub(in crate::telemetry::observe) struct TripSeries {
+    duration: Arc<Histogram>,
+    counters: Option<Counters>,
+    request_size: Size,
+    response_size: Arc<Histogram>,
+    no_length: Option<Arc<Counter>>,
+    details: Option<[Arc<Histogram>; 3]>,
+}
+
+/// Created when they are first needed, because a series that is always 0 is not useful.
+#[derive(Debug)]
+struct Counters {
+    started: Arc<Counter>,
+    ended: Option<Arc<Counter>>,
+    timed_out: Option<Arc<Counter>>,
+}
+
+/// The size of requests: a sum with KrakenD's names, a histogram with the convention's.
+#[derive(Debug)]
+enum Size {
+    Sum(Arc<Counter>),
+    Sizes(Arc<Histogram>),
+}
+
+/// The series of responses that were read.
+#[derive(Debug)]
+pub(in crate::telemetry::observe) struct ReadSeries {
+    size: Arc<Counter>,
+    sizes: Arc<Histogram>,
+    time: Arc<Counter>,
+    times: Arc<Histogram>,
+    errors: Option<Arc<Counter>>,
+}
+
+impl Trip {
+    pub(super) fn count(&self, store: &Store, observer: &BackendObserver, took: Duration) {
+        let error = self.error;
+        let key = (
+            self.status,
+            self.method.clone(),
+            Arc::clone(&self.host),
+            error,
+        );
+        let series = observer
+            .trips
+            .get_or_make(&key, || self.series(store, observer));
+        let example = self.example();
+        series.duration.record_time(took, example);
+        if let Some(counters) = &series.counters {
+            counters.started.add(1);
+            for counter in [&counters.ended, &counters.timed_out].into_iter().flatten() {
+                counter.add(1);
+            }
+        }
+        match &series.request_size {
+            Size::Sum(counter) => counter.add(self.sent),
+            Size::Sizes(histogram) => histogram.record(self.sent, example),
+        }
+        match (self.length, &series.no_length) {
+            (Some(length), _) => series.response_size.record(length, example),
+            (None, Some(counter)) if self.answered.is_some() => counter.add(1),
+            _ => {}
+        }
+        if let Some([connected, names, handshake]) = &series.details {
+            connected.record_time(self.connected.unwrap_or_default(), example);
+            names.record_time(Duration::ZERO, example);
+            handshake.record_time(self.handshake, example);
+        }
+    }
+
+    fn series(&self, store: &Store, observer: &BackendObserver) -> TripSeries {
+        let convention = observer.convention;
+        let labels = self.labels(observer);
+        let names = ClientNames::of(convention);
+        let detailed = observer.layer.metrics.detailed && observer.layer.metrics.round_trip;
+        let krakend = convention == Convention::Krakend;
+        let timed_out = self.error == Some("timeout");
+        let ended = match self.error {
+            Some("canceled") => Some(names::CANCELED),
+            Some(_) => Some(names::FAILED),
+            None => None,
+        };
+        let has_length = self.length.is_some();
+        TripSeries {
+            duration: store.histogram(&names.duration, &labels),
+            counters: (krakend || detailed).then(|| Counters {
+                started: store.counter(&names::STARTED, &labels),
+                ended: ended.map(|name| store.counter(&name, &labels)),
+                timed_out: timed_out.then(|| store.counter(&names::TIMED_OUT, &labels)),
+            }),
+            request_size: match krakend {
+                true => Size::Sum(store.counter(&names.request_size, &labels)),
+                false => Size::Sizes(store.histogram(&names.request_size, &labels)),
+            },
+            response_size: match has_length {
+                true => store.histogram(&names.response_size, &labels),
+                // Only shown if it is not empty.
+                false => Arc::new(Histogram::new([].into())),
+            },
+            no_length: (self.answered.is_some() && !has_length && (krakend || detailed))
+                .then(|| store.counter(&names.no_length, &labels)),
+            details: detailed.then(|| {
+                [&names.get_conn, &names.dns, &names.tls].map(|name| store.histogram(name, &labels))
+            }),
+        }
+    }
+
+    fn labels(&self, observer: &BackendObserver) -> Vec<Attribute> {
+        let authority = authority(&self.host);
+        let (name, port) = split_host(authority);
+        let name = name.trim_matches(['[', ']']).to_owned();
+        let mut labels = match observer.convention {
+            Convention::Stable => vec![
+                ("http.request.method".into(), method_value(&self.method)),
+                ("url.template".into(), Value::from(&observer.route)),
+                ("http.route".into(), Value::from(&observer.route)),
+                (
+                    "krakend.endpoint.route".into(),
+                    Value::from(&observer.endpoint.route),
+                ),
+                ("network.protocol.version".into(), self.version.into()),
+            ],
+            _ => observer.own_labels(&self.method),
+        };
+        labels.push(("server.address".into(), name.into()));
+        if observer.convention == Convention::Stable {
+            let port = port.unwrap_or(default_port(&self.host));
+            labels.push(("server.port".into(), Value::from(port)));
+            if self.status > 0 {
+                labels.push(("http.response.status_code".into(), self.status.into()));
+            }
+            if let Some(error) = self.error_type() {
+                labels.push(("error.type".into(), error));
+            }
+        } else {
+            labels.push(("clientname".into(), Value::from(&observer.route)));
+            labels.push(("http.response.status_code".into(), self.status.into()));
+            // KrakenD's own values, so that its series continue.
+            let port: u16 = if port.is_some() { 80 } else { 0 };
+            labels.push(("server.port".into(), port.into()));
+        }
+        labels.extend_from_slice(&observer.layer.metrics.attributes);
+        labels
+    }
+
+    pub(super) fn count_read(&self, store: &Store, observer: &BackendObserver) {
+        let failed = self.read_error;
+        let series = observer.reads.get_or_make(&failed, || {
+            let mut labels = observer.own_labels(&observer.method);
+            if failed {
+                labels.push(("error".into(), "true".into()));
+            }
+            labels.extend_from_slice(&observer.layer.metrics.attributes);
+            ReadSeries {
+                size: store.counter(&names::READ_SIZE, &labels),
+                sizes: store.histogram(&names::READ_SIZES, &labels),
+                time: store.counter(&names::READ_TIME, &labels),
+                times: store.histogram(&names::READ_TIMES, &labels),
+                errors: failed.then(|| store.counter(&names::READ_ERRORS, &labels)),
+            }
+        });
+        let (time, example) = (self.read_to_end.unwrap_or_default(), self.example());
+        series.size.add(self.read);
+        series.sizes.record(self.read, example);
+        series.time.add_time(time);
+        series.times.record_time(time, example);
+        if let Some(errors) = &series.errors {
+            errors.add(1);
+        }
+    }
+}

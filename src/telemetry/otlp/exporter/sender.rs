@@ -1,0 +1,121 @@
+//! Delivers requests, and repeats those that may succeed later.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Counts, Lost, Sent, Signal, Transport};
+use crate::telemetry::moment;
+use crate::telemetry::otlp::encode;
+
+/// The first pause before a request is sent again. Each further pause is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A batch that could not be delivered within this time is dropped, because newer spans are more useful.
+const MOST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often the log repeats that a collector is unreachable.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// Delivers requests, and sends them again where that makes sense.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) name: Arc<str>,
+    /// When the collector started to fail, and when this was last logged.
+    pub(super) trouble: Mutex<Option<(Instant, Instant)>>,
+}
+
+impl Sender {
+    /// Sends `body`, which contains `count` spans (or one push), until it is accepted or dropped.
+    pub(super) async fn deliver(
+        &self,
+        signal: Signal,
+        body: Bytes,
+        count: u64,
+        ending: &mut watch::Receiver<Option<Instant>>,
+    ) {
+        let give_up = Instant::now() + MOST_TIMEOUT;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let end = *ending.borrow();
+            let until = end.unwrap_or(give_up).min(give_up);
+            let sent = timeout_at(until, self.transport.send(signal, body.clone())).await;
+            let (reason, after, lost) = match sent {
+                Ok(Sent::Taken { response }) => {
+                    self.taken(signal, &response);
+                    return;
+                }
+                Ok(Sent::Again { after, reason }) => (reason, after, None),
+                Ok(Sent::Rejected { reason }) => (reason, None, Some(Lost::Rejected)),
+                Err(_) => ("no answer in time".to_owned(), None, None),
+            };
+            self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
+            self.complain(signal, &reason);
+            let wait = after.unwrap_or(pause).min(LONGEST_PAUSE);
+            let late = Instant::now() + wait >= until;
+            let lost = lost.or(late.then_some(match end {
+                Some(_) => Lost::Shutdown,
+                None => Lost::Timeout,
+            }));
+            if let Some(lost) = lost {
+                self.counts.lose(signal, lost, count);
+                return;
+            }
+            tokio::select! {
+                () = sleep(jittered(wait)) => {}
+                // At the end of the process there is less time.
+                _ = ending.wait_for(Option::is_some), if end.is_none() => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    pub(super) fn taken(&self, signal: Signal, response: &[u8]) {
+        self.counts.taken[signal as usize].fetch_add(1, Ordering::Relaxed);
+        let rejected = encode::rejected(response);
+        if rejected > 0 {
+            self.counts.lose(signal, Lost::Rejected, rejected);
+            self.complain(signal, &format!("it rejected {rejected} of them"));
+            return;
+        }
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, _)) = trouble.take() {
+            log::info!(
+                "[SERVICE: OpenTelemetry] {}: the collector takes data again, after {} s",
+                self.name,
+                since.elapsed().as_secs()
+            );
+        }
+    }
+
+    /// Logs one line when it starts to fail, and one per minute while it does.
+    fn complain(&self, signal: Signal, reason: &str) {
+        let now = Instant::now();
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = match *trouble {
+            Some((_, told)) if now < told + REMINDER => return,
+            Some((since, _)) => since,
+            None => now,
+        };
+        *trouble = Some((since, now));
+        log::warn!(
+            "[SERVICE: OpenTelemetry] {}: {} were not delivered: {reason}",
+            self.name,
+            signal.as_str()
+        );
+    }
+}
+
+/// Reduced by up to a quarter, so that many gateways do not return at once.
+fn jittered(pause: Duration) -> Duration {
+    let nanos = moment::now().subsec_nanos();
+    pause - pause / 4 * (nanos % 1000) / 1000
+}

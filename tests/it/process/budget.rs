@@ -1,0 +1,159 @@
+//! Bodies and trees share one budget of memory.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{OK, config, with_metrics};
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Stub, eventually, ports};
+
+#[test]
+fn bodies_in_flight_share_a_budget() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let mut file = with_metrics(config(&stub.url()), metrics);
+    file["extra_config"]["portcullis/limits"] = json!({ "buffered": "2MiB" });
+    file["endpoints"].as_array_mut().unwrap().push(json!({
+        "endpoint": "/up", "method": "POST", "timeout": "30s",
+        "backend": [{ "host": [stub.url()], "url_pattern": "/up", "method": "POST" }]
+    }));
+    let gateway = Gateway::start(&file.to_string());
+    // Two uploads of 1.5 MiB each stop before their end.
+    let head = request("POST", "/up", &[("Content-Length", "1600000")]);
+    let mut first = gateway.client();
+    first.send(&head).unwrap();
+    first.send(vec![b'x'; 1_500_000]).unwrap();
+    let page = || {
+        let mut client = Client::connect(metrics).unwrap();
+        client.send(request("GET", "/metrics", &[])).unwrap();
+        client.response("GET").unwrap().text()
+    };
+    let held = || {
+        let page = page();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix("portcullis_buffered_bytes "));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    eventually("the first is held", Duration::from_secs(10), || {
+        held() > 1_400_000
+    });
+    let mut second = gateway.client();
+    second.send(&head).unwrap();
+    let _ = second.send(vec![b'x'; 1_500_000]);
+    assert_eq!(second.response("POST").unwrap().status, 503);
+    // The first one continues, and small requests are not affected.
+    assert_eq!(gateway.get("/a").status, 200);
+    first.send(vec![b'x'; 100_000]).unwrap();
+    assert_eq!(first.response("POST").unwrap().status, 200);
+    eventually("it is given back", Duration::from_secs(10), || held() == 0);
+    assert!(page().contains("portcullis_buffered_refused_total 1"));
+    assert!(
+        page().contains("reason=\"buffers_full\",route=\"/up\"} 1"),
+        "{}",
+        page()
+    );
+}
+
+#[test]
+fn trees_of_bodies_share_the_budget_too() {
+    // Each object of eight bytes becomes a node of several hundred.
+    let small = format!("[{}]", vec![r#"{"":1}"#; 60_000].join(","));
+    let plain = format!("[\"{}\"]", "x".repeat(480_000));
+    let response = |data: &str| {
+        let data: Value = serde_json::from_str(data).unwrap();
+        let stub =
+            json!([{ "headers": {"Content-Type": "application/json"}, "body": { "a": data } }]);
+        Stub::with(&stub.to_string())
+    };
+    let (small_response, plain_response) = (response(&small), response(&plain));
+    let stub = Stub::with(OK);
+    let mut endpoints = vec![
+        json!({ "endpoint": "/schema", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/" }],
+            "extra_config": { "validation/json-schema": { "type": "array" } } }),
+        json!({ "endpoint": "/graphql", "method": "POST", "backend": [{ "host": [stub.url()], "url_pattern": "/",
+            "extra_config": { "backend/graphql": { "type": "mutation", "query": "mutation { a }" } } }] }),
+    ];
+    for (size, stub) in [("small", &small_response), ("plain", &plain_response)] {
+        let backend = json!({ "host": [stub.url()], "url_pattern": "/" });
+        let mut flat = backend.clone();
+        flat["extra_config"] =
+            json!({ "proxy": { "flatmap_filter": [{ "type": "del", "args": ["z"] }] } });
+        let cel = json!({ "validation/cel": [{ "check_expr": "size(resp_data.a) > 0" }] });
+        endpoints.extend([
+            json!({ "endpoint": format!("/{size}/json"), "backend": [backend] }),
+            json!({ "endpoint": format!("/{size}/flat"), "backend": [flat] }),
+            json!({ "endpoint": format!("/{size}/yaml"), "output_encoding": "yaml", "backend": [backend] }),
+            json!({ "endpoint": format!("/{size}/cel"), "backend": [backend], "extra_config": cel }),
+        ]);
+    }
+    let file = json!({ "version": 3, "timeout": "20s", "endpoints": endpoints,
+        "extra_config": { "portcullis/limits": { "buffered": "16MiB" } } });
+    let gateway = Gateway::start(&file.to_string());
+    let post = |path: &str, body: &str| {
+        let length = body.len().to_string();
+        let head = request("POST", path, &[("Content-Length", &length)]);
+        gateway
+            .send("POST", [head.as_bytes(), body.as_bytes()].concat())
+            .status
+    };
+    assert_eq!(post("/schema", &small), 503, "{}", gateway.output());
+    assert_eq!(post("/schema", &plain), 200, "{}", gateway.output());
+    let variables = |data: &str| format!("{{\"v\":{data}}}");
+    assert_eq!(
+        post("/graphql", &variables(&small)),
+        503,
+        "{}",
+        gateway.output()
+    );
+    assert_eq!(
+        post("/graphql", &variables(&plain)),
+        200,
+        "{}",
+        gateway.output()
+    );
+    // What passes as it is needs no tree.
+    assert_eq!(
+        gateway.get("/small/json").status,
+        200,
+        "{}",
+        gateway.output()
+    );
+    for path in ["flat", "yaml", "cel"] {
+        let status = |size: &str| gateway.get(&format!("/{size}/{path}")).status;
+        assert_eq!(
+            (status("small"), status("plain")),
+            (503, 200),
+            "{path}: {}",
+            gateway.output()
+        );
+    }
+}
+
+#[test]
+fn answers_in_flight_share_the_same_budget_and_streams_go_on() {
+    let text = "x".repeat(3 << 20);
+    let stub = Stub::with(
+        &json!([{ "headers": {"Content-Type": "application/json"},
+        "body": { "text": text } }])
+        .to_string(),
+    );
+    let file = json!({ "version": 3,
+        "extra_config": { "portcullis/limits": { "buffered": "4MiB" } },
+        "endpoints": [
+            { "endpoint": "/whole", "timeout": "20s", "backend": [{ "host": [stub.url()], "url_pattern": "/" }] },
+            { "endpoint": "/stream", "timeout": "20s", "output_encoding": "no-op",
+              "backend": [{ "host": [stub.url()], "url_pattern": "/", "encoding": "no-op" }] }
+        ] });
+    let gateway = Gateway::start(&file.to_string());
+    assert_eq!(gateway.get("/whole").status, 503, "{}", gateway.output());
+    assert!(
+        gateway
+            .output()
+            .contains("too many bytes of bodies are buffered")
+    );
+    let streamed = gateway.get("/stream");
+    assert_eq!(streamed.status, 200);
+    assert!(streamed.body.len() > 3 << 20);
+}

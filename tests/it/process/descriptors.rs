@@ -1,0 +1,135 @@
+//! Clients that use up descriptors.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{OK, config, with_metrics};
+use crate::support::http::request;
+use crate::support::{Client, Gateway, Stub, pause, ports};
+
+pub(super) fn silent(port: u16, count: usize) -> Vec<TcpStream> {
+    let connect = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
+    (0..count).map(connect).collect()
+}
+
+/// Whether the other end closes within `limit`.
+fn closes(mut stream: &TcpStream, limit: Duration) -> bool {
+    stream.set_read_timeout(Some(limit)).unwrap();
+    matches!(stream.read(&mut [0; 1]), Ok(0))
+}
+
+#[test]
+fn silent_clients_that_outnumber_the_descriptors_keep_nobody_out() {
+    let stub = Stub::with(OK);
+    let metrics = ports::free();
+    let file = with_metrics(config(&stub.url()), metrics);
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    // Some never send anything, others stop within the head.
+    for begun in [&b""[..], b"GET /a HT"] {
+        let clients = silent(gateway.port(), 500);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, begun);
+        }
+        for _ in 0..20 {
+            let began = Instant::now();
+            assert_eq!(gateway.get("/a").status, 200, "{}", gateway.output());
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
+    }
+    let mut page = Client::connect(metrics).unwrap();
+    page.send(request("GET", "/metrics", &[])).unwrap();
+    assert_eq!(page.response("GET").unwrap().status, 200);
+}
+
+#[test]
+fn clients_that_stop_within_a_body_make_room() {
+    let stub = Stub::with(OK);
+    let url = stub.url();
+    let mut file = config(&url);
+    for (path, encoding) in [("/composed", "json"), ("/stream", "no-op")] {
+        file["endpoints"].as_array_mut().unwrap().push(json!({
+            "endpoint": path, "method": "POST", "timeout": "60s", "output_encoding": encoding,
+            "backend": [{ "host": [url], "url_pattern": "/a", "encoding": encoding, "method": "POST" }]
+        }));
+    }
+    let gateway = Gateway::start_under("ulimit -n 256; exec \"$@\"", &file.to_string());
+    for begun in [
+        "POST /composed HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+        "POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+    ] {
+        let clients = silent(gateway.port(), 300);
+        for mut client in &clients {
+            let _ = std::io::Write::write_all(&mut client, begun.as_bytes());
+        }
+        for _ in 0..5 {
+            let mut client = gateway.client().timeout(Duration::from_secs(20));
+            client.send(request("GET", "/a", &[])).unwrap();
+            let response = client.response("GET");
+            assert_eq!(
+                response
+                    .unwrap_or_else(|error| panic!("{begun}: {error}"))
+                    .status,
+                200,
+                "{begun}"
+            );
+        }
+    }
+}
+
+#[test]
+fn five_hundred_clients_are_served_with_256_descriptors() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start_under(
+        "ulimit -n 256; exec \"$@\"",
+        &config(&stub.url()).to_string(),
+    );
+    let mut clients: Vec<Client> = (0..500)
+        .map(|_| Client::connect(gateway.port()).unwrap())
+        .collect();
+    // Clients whose idle connection was closed before their request try again, as browsers do.
+    let mut served = 0;
+    for client in &mut clients {
+        let asked = client.send(request("GET", "/a", &[]));
+        let response = asked.and_then(|()| client.response("GET"));
+        let status = response.map_or_else(|_| gateway.get("/a").status, |response| response.status);
+        served += usize::from(status == 200);
+    }
+    assert_eq!(served, 500, "{}", gateway.output());
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let stub = Stub::with(OK);
+    let gateway = Gateway::start_under(
+        "ulimit -Sn 64; exec \"$@\"",
+        &config(&stub.url()).to_string(),
+    );
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(numbers[0], numbers[1], "{line}");
+}
+
+#[test]
+fn a_client_that_never_speaks_gets_the_time_of_a_head_and_not_that_of_a_pause() {
+    let stub = Stub::with(OK);
+    let mut file = config(&stub.url());
+    file["read_header_timeout"] = json!("300ms");
+    file["idle_timeout"] = json!("60s");
+    let gateway = Gateway::start(&file.to_string());
+    let stream = silent(gateway.port(), 1).remove(0);
+    assert!(closes(&stream, Duration::from_secs(10)));
+    // A client that has sent a request may pause for longer.
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        client.send(request("GET", "/a", &[])).unwrap();
+        assert_eq!(client.response("GET").unwrap().status, 200);
+        pause(Duration::from_millis(700));
+    }
+}
