@@ -23,10 +23,7 @@ pub enum Rule {
 impl Rule {
     /// The rule of a namespace, depending on whether it is a guard.
     pub fn of(guard: bool) -> Rule {
-        match guard {
-            true => Rule::Guard,
-            false => Rule::Free,
-        }
+        if guard { Rule::Guard } else { Rule::Free }
     }
 
     /// The severity of a value whose meaning is not clear.
@@ -93,13 +90,11 @@ pub(super) fn number(value: &Value) -> Option<&str> {
 pub(super) fn duration(text: &str) -> Option<String> {
     let trimmed = text.trim();
     let digits = !trimmed.is_empty() && trimmed.bytes().all(|byte| byte.is_ascii_digit());
-    match digits {
-        true => Some(format!("{trimmed}s")),
-        false if trimmed.len() < text.len() && super::duration::parse(trimmed).is_ok() => {
-            Some(trimmed.to_owned())
-        }
-        false => None,
+    if digits {
+        return Some(format!("{trimmed}s"));
     }
+    let is_padded = trimmed.len() < text.len();
+    (is_padded && super::duration::parse(trimmed).is_ok()).then(|| trimmed.to_owned())
 }
 
 /// The same for a word from a list: in any letter case, and with spaces around it.

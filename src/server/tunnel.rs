@@ -183,9 +183,10 @@ async fn pump(
                 }).await,
                 _ => return None,
             },
-            () = sleep_until(due) => return Some(match due < silent {
-                true => "the token of the WebSocket has expired",
-                false => "the WebSocket was silent for too long",
+            () = sleep_until(due) => return Some(if due < silent {
+                "the token of the WebSocket has expired"
+            } else {
+                "the WebSocket was silent for too long"
             }),
         };
         match passed {

@@ -185,9 +185,10 @@ fn connect(settings: &Settings) -> io::Result<Link> {
         stream.set_nodelay(true)?;
         return Ok(Link::Tcp(stream));
     }
-    let local = match address.is_ipv6() {
-        true => "[::]:0",
-        false => "0.0.0.0:0",
+    let local = if address.is_ipv6() {
+        "[::]:0"
+    } else {
+        "0.0.0.0:0"
     };
     let socket = UdpSocket::bind(local)?;
     socket.connect(address)?;

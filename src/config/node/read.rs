@@ -17,9 +17,10 @@ impl<'a> Node<'a> {
             found: self.shown(),
             is: self.value.type_name(),
             expected: kind.expected(),
-            taken: match hidden {
-                true => "[redacted]".to_owned(),
-                false => taken,
+            taken: if hidden {
+                "[redacted]".to_owned()
+            } else {
+                taken
             },
         });
     }

@@ -124,9 +124,10 @@ fn formats(block: &Block<'_>, environment: &Environment) -> Formats {
     let named = block.texts("propagators");
     let variable = environment::text(environment, "OTEL_PROPAGATORS").unwrap_or_default();
     let from_file = !named.is_empty();
-    let names: Vec<&str> = match from_file {
-        true => named.iter().map(String::as_str).collect(),
-        false => variable.split(',').collect(),
+    let names: Vec<&str> = if from_file {
+        named.iter().map(String::as_str).collect()
+    } else {
+        variable.split(',').collect()
     };
     let mut formats = match (
         from_file || !variable.is_empty(),

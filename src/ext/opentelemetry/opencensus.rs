@@ -248,23 +248,27 @@ fn layers(block: Option<&Block<'_>>) -> Layers {
     let Some(block) = block else {
         return Layers::default();
     };
-    let layer = |key| match block.flag(key) {
-        true => Layer::default(),
-        false => Layer {
-            metrics: false,
-            traces: false,
-            ..Layer::default()
-        },
+    let layer = |key| {
+        if block.flag(key) {
+            Layer::default()
+        } else {
+            Layer {
+                metrics: false,
+                traces: false,
+                ..Layer::default()
+            }
+        }
     };
     Layers {
         global: layer("router"),
         proxy: layer("pipe"),
-        backend: match block.flag("backend") {
-            true => BackendLayer::default(),
-            false => BackendLayer {
+        backend: if block.flag("backend") {
+            BackendLayer::default()
+        } else {
+            BackendLayer {
                 metrics: Parts::NONE,
                 traces: Parts::NONE,
-            },
+            }
         },
     }
 }

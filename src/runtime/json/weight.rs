@@ -25,9 +25,10 @@ const MOST: usize = 1 << 30;
 /// # Errors
 /// The process holds too much already, or the tree would be too large.
 pub fn charge(text: &[u8]) -> Result<Charge, Full> {
-    match text.len() <= FREE {
-        true => Ok(Budget::process().charge()),
-        false => covered(weight(text)),
+    if text.len() <= FREE {
+        Ok(Budget::process().charge())
+    } else {
+        covered(weight(text))
     }
 }
 
@@ -36,9 +37,10 @@ pub fn charge(text: &[u8]) -> Result<Charge, Full> {
 /// # Errors
 /// As [`charge`].
 pub fn charge_xml(text: &[u8]) -> Result<Charge, Full> {
-    match text.len() <= FREE {
-        true => Ok(Budget::process().charge()),
-        false => covered(text.len() + ELEMENT * elements(text)),
+    if text.len() <= FREE {
+        Ok(Budget::process().charge())
+    } else {
+        covered(text.len() + ELEMENT * elements(text))
     }
 }
 

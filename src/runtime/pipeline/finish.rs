@@ -135,9 +135,10 @@ fn with_fields(mut response: Response, headers: &HeaderMap) -> Response {
         response.fields.retain(|(name, _)| *name != CACHE_CONTROL);
     }
     for (name, value) in headers {
-        let is_wanted = match *name == CONTENT_TYPE {
-            true => !is_xml,
-            false => !is_ours(name),
+        let is_wanted = if *name == CONTENT_TYPE {
+            !is_xml
+        } else {
+            !is_ours(name)
         };
         if is_wanted {
             response.fields.push((name.clone(), value.clone()));

@@ -59,9 +59,10 @@ impl Call {
     pub fn of(observer: &Arc<BackendObserver>, request: Arc<Request>, deadline: Instant) -> Call {
         let id = SpanId::random();
         let staged = observer.layer.traces.stage && !observer.endpoint.skipped;
-        let parent = match staged {
-            true => Some(id),
-            false => request.work_span(&observer.endpoint),
+        let parent = if staged {
+            Some(id)
+        } else {
+            request.work_span(&observer.endpoint)
         };
         Call {
             under: Arc::new(Under {
@@ -196,9 +197,10 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.ended {
             let late = Instant::now() >= self.under.deadline;
-            self.report(match late {
-                true => Outcome::Failed("timeout"),
-                false => Outcome::Canceled,
+            self.report(if late {
+                Outcome::Failed("timeout")
+            } else {
+                Outcome::Canceled
             });
         }
     }

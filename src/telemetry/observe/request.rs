@@ -86,9 +86,10 @@ impl Request {
     /// Reads the client's context and decides whether the request is recorded.
     pub fn begin(observer: &Arc<Observer>, came: &Came<'_>) -> Arc<Request> {
         let settings = &observer.settings;
-        let parent = match settings.reads {
-            true => Parent::read(came.headers, settings.formats),
-            false => None,
+        let parent = if settings.reads {
+            Parent::read(came.headers, settings.formats)
+        } else {
+            None
         };
         let trusted = match settings.trust {
             Trust::Always => true,

@@ -97,9 +97,10 @@ impl Trip {
             return SmallVec::new();
         }
         let recorded = self.under.request.recorded;
-        let span = match self.has_span() || !recorded {
-            true => self.id,
-            false => self.under.parent.unwrap_or(self.id),
+        let span = if self.has_span() || !recorded {
+            self.id
+        } else {
+            self.under.parent.unwrap_or(self.id)
         };
         self.under.request.outbound(span).fields(settings.formats)
     }

@@ -144,12 +144,11 @@ fn add(host: &mut Host, series: &Series) {
             let ends = histogram.bounds().iter().map(|end| *end as f64 / 1e9);
             let ends = ends.chain([f64::INFINITY]);
             let pairs: Vec<(f64, u64)> = ends.zip(counts).collect();
-            host.buckets = match host.buckets.is_empty() {
-                true => pairs,
-                false => {
-                    let both = host.buckets.iter().zip(pairs);
-                    both.map(|((end, a), (_, b))| (*end, a + b)).collect()
-                }
+            host.buckets = if host.buckets.is_empty() {
+                pairs
+            } else {
+                let both = host.buckets.iter().zip(pairs);
+                both.map(|((end, a), (_, b))| (*end, a + b)).collect()
             };
         }
     }

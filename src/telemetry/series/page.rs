@@ -155,9 +155,10 @@ fn family(
     let mut sorted: Vec<&Series> = series.iter().map(|series| &**series).collect();
     sorted.sort_by(|a, b| a.labels.cmp(&b.labels));
     for series in sorted {
-        let labels = match scoped {
-            true => with_scope(&series.labels),
-            false => series.labels.clone(),
+        let labels = if scoped {
+            with_scope(&series.labels)
+        } else {
+            series.labels.clone()
         };
         match &series.numbers {
             Numbers::Counter(counter) => {

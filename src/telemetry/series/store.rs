@@ -133,13 +133,12 @@ impl Store {
         });
         let text = label_text(labels);
         let over = family.series.len() >= MOST_SERIES && !family.known.contains_key(&text);
-        let (text, attributes) = match over {
-            false => (text, distinct(labels)),
-            true => {
-                self.overflowed.fetch_add(1, Ordering::Relaxed);
-                let labels = vec![(OVERFLOW.into(), Value::Bool(true))];
-                (label_text(&labels), labels)
-            }
+        let (text, attributes) = if over {
+            self.overflowed.fetch_add(1, Ordering::Relaxed);
+            let labels = vec![(OVERFLOW.into(), Value::Bool(true))];
+            (label_text(&labels), labels)
+        } else {
+            (text, distinct(labels))
         };
         if let Some(series) = family
             .known

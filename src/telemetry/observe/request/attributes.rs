@@ -118,9 +118,12 @@ pub(in crate::telemetry::observe) fn header_attributes(
         .filter(|name| !skip.contains(name))
         .map(|name| {
             let values = headers.get_all(name).iter();
-            let shown = |value: &HeaderValue| match SECRET.contains(&name.as_str()) {
-                true => "***".to_owned(),
-                false => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            let shown = |value: &HeaderValue| {
+                if SECRET.contains(&name.as_str()) {
+                    "***".to_owned()
+                } else {
+                    String::from_utf8_lossy(value.as_bytes()).into_owned()
+                }
             };
             (
                 format!("http.{side}.header.{name}").into(),

@@ -194,14 +194,16 @@ impl Request {
         let mut span = Span {
             trace: self.trace,
             id: self.proxy,
-            parent: match self.has_server_span() {
-                true => Some(self.server),
-                false => self.parent,
+            parent: if self.has_server_span() {
+                Some(self.server)
+            } else {
+                self.parent
             },
             state: self.state.clone(),
-            name: match stable {
-                true => format!("proxy {}", endpoint.pattern).into(),
-                false => endpoint.route.to_string().into(),
+            name: if stable {
+                format!("proxy {}", endpoint.pattern).into()
+            } else {
+                endpoint.route.to_string().into()
             },
             kind: SpanKind::Internal,
             start,
@@ -209,9 +211,10 @@ impl Request {
             attributes: Vec::with_capacity(8),
             events: Vec::new(),
             link: None,
-            status: match error {
-                true => SpanStatus::Error(Cow::Borrowed("")),
-                false => SpanStatus::Unset,
+            status: if error {
+                SpanStatus::Error(Cow::Borrowed(""))
+            } else {
+                SpanStatus::Unset
             },
         };
         span.set("http.request.method", method_value(&endpoint.method));

@@ -107,14 +107,16 @@ impl Trip {
                 ended: ended.map(|name| store.counter(&name, &labels)),
                 timed_out: timed_out.then(|| store.counter(&names::TIMED_OUT, &labels)),
             }),
-            request_size: match krakend {
-                true => Size::Sum(store.counter(&names.request_size, &labels)),
-                false => Size::Sizes(store.histogram(&names.request_size, &labels)),
+            request_size: if krakend {
+                Size::Sum(store.counter(&names.request_size, &labels))
+            } else {
+                Size::Sizes(store.histogram(&names.request_size, &labels))
             },
-            response_size: match has_length {
-                true => store.histogram(&names.response_size, &labels),
+            response_size: if has_length {
+                store.histogram(&names.response_size, &labels)
+            } else {
                 // Only shown if it is not empty.
-                false => Arc::new(Histogram::new([].into())),
+                Arc::new(Histogram::new([].into()))
             },
             no_length: (self.answered.is_some() && !has_length && (krakend || detailed))
                 .then(|| store.counter(&names.no_length, &labels)),

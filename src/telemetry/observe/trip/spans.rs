@@ -28,9 +28,10 @@ impl Trip {
             id: self.id,
             parent: self.under.parent,
             state: request.state.clone(),
-            name: match stable {
-                true => format!("{} {}", self.method, observer.route).into(),
-                false => observer.route.to_string().into(),
+            name: if stable {
+                format!("{} {}", self.method, observer.route).into()
+            } else {
+                observer.route.to_string().into()
             },
             kind: SpanKind::Client,
             start,
@@ -72,15 +73,14 @@ impl Trip {
         let url = format!("{}{}", self.host, self.target);
         span.set("url.full", masked(&url).into_owned());
         let authority = authority(&self.host);
-        match stable {
-            true => {
-                let (name, port) = split_host(authority);
-                span.set("server.address", name.to_owned());
-                let port = port.unwrap_or(default_port(&self.host));
-                span.set("server.port", port);
-                span.set("network.protocol.version", self.version);
-            }
-            false => span.set("server.address", authority.to_owned()),
+        if stable {
+            let (name, port) = split_host(authority);
+            span.set("server.address", name.to_owned());
+            let port = port.unwrap_or(default_port(&self.host));
+            span.set("server.port", port);
+            span.set("network.protocol.version", self.version);
+        } else {
+            span.set("server.address", authority.to_owned())
         }
         span.set("http.request.body.size", self.sent);
         if self.answered.is_some() {
@@ -120,9 +120,10 @@ impl Trip {
             attributes: Vec::with_capacity(8),
             events: Vec::new(),
             link: None,
-            status: match self.read_error {
-                true => SpanStatus::Error("the body broke off".into()),
-                false => SpanStatus::Ok,
+            status: if self.read_error {
+                SpanStatus::Error("the body broke off".into())
+            } else {
+                SpanStatus::Ok
             },
         };
         observer.set_place(&mut span, &observer.method, "backend-request");
