@@ -7,6 +7,25 @@ use super::service::texts;
 
 const VERSIONS: &[&str] = &["SSL3.0", "TLS10", "TLS11", "TLS12", "TLS13"];
 
+const SUITES: Key = key(
+    "cipher_suites",
+    Kind::Integers,
+    "",
+    "IANA numbers of TLS 1.2 suites.",
+);
+const CURVES: Key = key(
+    "curve_preferences",
+    Kind::Integers,
+    "",
+    "23 P-256, 24 P-384, 25 P-521, 29 X25519.",
+);
+const MAX_VERSION: Key = key(
+    "max_version",
+    Kind::Choice(VERSIONS),
+    "TLS13",
+    "The newest version.",
+);
+
 /// The keys of `tls`.
 pub const TLS: &[Key] = &[
     key("disabled", Kind::Bool, "false", "Ignore the block."),
@@ -34,24 +53,9 @@ pub const TLS: &[Key] = &[
         "TLS13",
         "The oldest version. Values below TLS12 mean TLS12.",
     ),
-    key(
-        "max_version",
-        Kind::Choice(VERSIONS),
-        "TLS13",
-        "The newest version.",
-    ),
-    key(
-        "curve_preferences",
-        Kind::Integers,
-        "",
-        "23 P-256, 24 P-384, 25 P-521, 29 X25519.",
-    ),
-    key(
-        "cipher_suites",
-        Kind::Integers,
-        "",
-        "IANA numbers of TLS 1.2 suites.",
-    ),
+    MAX_VERSION,
+    CURVES,
+    SUITES,
     key(
         "enable_mtls",
         Kind::Bool,
@@ -126,24 +130,9 @@ pub const CLIENT_TLS: &[Key] = &[
         "TLS12",
         "The oldest version. Values below TLS12 mean TLS12.",
     ),
-    key(
-        "max_version",
-        Kind::Choice(VERSIONS),
-        "TLS13",
-        "The newest version.",
-    ),
-    key(
-        "curve_preferences",
-        Kind::Integers,
-        "",
-        "23 P-256, 24 P-384, 25 P-521, 29 X25519.",
-    ),
-    key(
-        "cipher_suites",
-        Kind::Integers,
-        "",
-        "IANA numbers of TLS 1.2 suites.",
-    ),
+    MAX_VERSION,
+    CURVES,
+    SUITES,
     key(
         "client_certs",
         Kind::Blocks(CLIENT_CERT),

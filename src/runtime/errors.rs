@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::runtime::response::Response;
+use crate::telemetry::text::push_html;
 
 /// What `portcullis/errors` says.
 #[derive(Debug)]
@@ -262,20 +263,22 @@ impl Escape {
     }
 
     fn push(self, out: &mut String, value: &str) {
-        for c in value.chars() {
-            match (self, c) {
-                (Escape::Json, '"') => out.push_str("\\\""),
-                (Escape::Json, '\\') => out.push_str("\\\\"),
-                (Escape::Json, c) if c < ' ' => {
-                    out.push_str(&format!("\\u{:04x}", u32::from(c)));
-                }
-                (Escape::Markup, '<') => out.push_str("&lt;"),
-                (Escape::Markup, '>') => out.push_str("&gt;"),
-                (Escape::Markup, '&') => out.push_str("&amp;"),
-                (Escape::Markup, '"') => out.push_str("&quot;"),
-                (Escape::Markup, '\'') => out.push_str("&#39;"),
-                (_, c) => out.push(c),
-            }
+        match self {
+            Escape::Json => push_json(out, value),
+            Escape::Markup => push_html(value, out),
+            Escape::None => out.push_str(value),
+        }
+    }
+}
+
+/// Appends `text` for the inside of a JSON string.
+fn push_json(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
         }
     }
 }
@@ -381,7 +384,7 @@ mod tests {
         let html = of(StatusCode::INTERNAL_SERVER_ERROR, "<script>'&\"");
         assert_eq!(
             html,
-            "<p>Internal Server Error: &lt;script&gt;&#39;&amp;&quot;</p>"
+            "<p>Internal Server Error: &lt;script&gt;&#39;&amp;&#34;</p>"
         );
         let json = of(StatusCode::NOT_FOUND, "a\"\\\u{1}b");
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();

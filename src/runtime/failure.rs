@@ -125,134 +125,121 @@ impl Kind {
 
     /// What the client gets, unless a step or an upstream chose another status.
     pub fn status(self) -> StatusCode {
-        match self {
-            Kind::BodyMalformed => StatusCode::BAD_REQUEST,
-            Kind::BodySlow => StatusCode::REQUEST_TIMEOUT,
-            Kind::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Kind::Origin => StatusCode::FORBIDDEN,
-            Kind::BodyUnbuffered | Kind::Tunnels | Kind::Full => StatusCode::SERVICE_UNAVAILABLE,
-            Kind::Deadline
-            | Kind::ClientGone
-            | Kind::Connect
-            | Kind::Broken
-            | Kind::CutOff
-            | Kind::Status
-            | Kind::Decode
-            | Kind::TooLarge
-            | Kind::Busy
-            | Kind::Rejected
-            | Kind::Credentials
-            | Kind::Request
-            | Kind::Script
-            | Kind::NoHosts => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        self.statuses().usual
     }
 
-    /// The same where the file asks for what a gateway answers (RFC 9110 §15.6).
-    fn gateway_status(self) -> StatusCode {
+    /// The statuses of this kind.
+    fn statuses(self) -> Statuses {
         match self {
-            Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
-            Kind::Connect | Kind::Broken | Kind::CutOff | Kind::NoHosts => StatusCode::BAD_GATEWAY,
-            Kind::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Kind::ClientGone
-            | Kind::BodyMalformed
-            | Kind::BodySlow
-            | Kind::BodyTooLarge
-            | Kind::BodyUnbuffered
-            | Kind::Origin
-            | Kind::Tunnels
-            | Kind::Status
-            | Kind::Decode
-            | Kind::TooLarge
-            | Kind::Full
-            | Kind::Rejected
-            | Kind::Credentials
-            | Kind::Request
-            | Kind::Script => self.status(),
-        }
-    }
-
-    /// The status whose gRPC code a gRPC client gets, where that is another than [`Kind::status`] has: gRPC tells a
-    /// failure of the call from one of the gateway.
-    fn grpc_status(self) -> Option<StatusCode> {
-        match self {
-            Kind::Deadline => Some(StatusCode::GATEWAY_TIMEOUT),
-            Kind::Connect | Kind::Rejected | Kind::Busy | Kind::Full | Kind::NoHosts => {
-                Some(StatusCode::SERVICE_UNAVAILABLE)
+            Kind::BodyMalformed => Statuses::of(StatusCode::BAD_REQUEST),
+            Kind::BodySlow => Statuses::of(StatusCode::REQUEST_TIMEOUT),
+            Kind::BodyTooLarge => Statuses::of(StatusCode::PAYLOAD_TOO_LARGE),
+            Kind::Origin => Statuses::of(StatusCode::FORBIDDEN),
+            Kind::BodyUnbuffered | Kind::Tunnels => Statuses::of(StatusCode::SERVICE_UNAVAILABLE),
+            Kind::Full => {
+                Statuses::of(StatusCode::SERVICE_UNAVAILABLE).grpc(StatusCode::SERVICE_UNAVAILABLE)
             }
+            Kind::Deadline => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
+                .gateway(StatusCode::GATEWAY_TIMEOUT)
+                .grpc(StatusCode::GATEWAY_TIMEOUT),
+            Kind::Connect | Kind::NoHosts => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
+                .gateway(StatusCode::BAD_GATEWAY)
+                .grpc(StatusCode::SERVICE_UNAVAILABLE),
+            Kind::Broken | Kind::CutOff => {
+                Statuses::of(StatusCode::INTERNAL_SERVER_ERROR).gateway(StatusCode::BAD_GATEWAY)
+            }
+            Kind::Busy => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
+                .gateway(StatusCode::SERVICE_UNAVAILABLE)
+                .grpc(StatusCode::SERVICE_UNAVAILABLE),
+            Kind::Rejected => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR)
+                .grpc(StatusCode::SERVICE_UNAVAILABLE),
             Kind::ClientGone
-            | Kind::BodyMalformed
-            | Kind::BodySlow
-            | Kind::BodyTooLarge
-            | Kind::BodyUnbuffered
-            | Kind::Origin
-            | Kind::Tunnels
-            | Kind::Broken
-            | Kind::CutOff
             | Kind::Status
             | Kind::Decode
             | Kind::TooLarge
             | Kind::Credentials
             | Kind::Request
-            | Kind::Script => None,
+            | Kind::Script => Statuses::of(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 
-    /// Whether it happened on the client's side: it tells nothing about the upstream, and no static data stand in for
-    /// an answer.
+    /// The side that caused the failure, and what happens to the rest of the client's body.
+    fn cause(self) -> (Side, Rest) {
+        match self {
+            Kind::ClientGone | Kind::BodyMalformed | Kind::BodySlow | Kind::BodyUnbuffered => {
+                (Side::Client, Rest::Abandoned)
+            }
+            // A response before the end of a body closes the connection anyway, unless little is left of it.
+            Kind::BodyTooLarge | Kind::Origin | Kind::Tunnels => (Side::Client, Rest::Read),
+            Kind::Deadline => (Side::Upstream, Rest::Abandoned),
+            Kind::Connect
+            | Kind::Broken
+            | Kind::CutOff
+            | Kind::Status
+            | Kind::Decode
+            | Kind::TooLarge
+            | Kind::Full
+            | Kind::Busy
+            | Kind::Rejected
+            | Kind::Credentials
+            | Kind::Request
+            | Kind::Script
+            | Kind::NoHosts => (Side::Upstream, Rest::Read),
+        }
+    }
+
+    /// Whether the client caused it. Such a failure says nothing about the upstream, and static data do not replace
+    /// the response.
     pub fn is_of_client(self) -> bool {
-        match self {
-            Kind::ClientGone
-            | Kind::BodyMalformed
-            | Kind::BodySlow
-            | Kind::BodyTooLarge
-            | Kind::BodyUnbuffered
-            | Kind::Origin
-            | Kind::Tunnels => true,
-            Kind::Deadline
-            | Kind::Connect
-            | Kind::Broken
-            | Kind::CutOff
-            | Kind::Status
-            | Kind::Decode
-            | Kind::TooLarge
-            | Kind::Full
-            | Kind::Busy
-            | Kind::Rejected
-            | Kind::Credentials
-            | Kind::Request
-            | Kind::Script
-            | Kind::NoHosts => false,
+        matches!(self.cause(), (Side::Client, _))
+    }
+
+    /// Whether the rest of the client's body is not read: its connection is closed after the response.
+    pub fn abandons_body(self) -> bool {
+        matches!(self.cause(), (_, Rest::Abandoned))
+    }
+}
+
+/// The statuses of a kind of failure.
+struct Statuses {
+    usual: StatusCode,
+    /// If the configuration asks for the statuses of a gateway (RFC 9110 §15.6). `None`: the usual one.
+    gateway: Option<StatusCode>,
+    /// The status whose gRPC code a gRPC client gets, because gRPC distinguishes failures of the call from those of
+    /// the gateway. `None`: the status of the failure.
+    grpc: Option<StatusCode>,
+}
+
+impl Statuses {
+    fn of(usual: StatusCode) -> Statuses {
+        Statuses {
+            usual,
+            gateway: None,
+            grpc: None,
         }
     }
 
-    /// Whether what is left of the client's body is not waited for: its connection ends with the response.
-    pub fn abandons_body(self) -> bool {
-        match self {
-            Kind::Deadline
-            | Kind::ClientGone
-            | Kind::BodyMalformed
-            | Kind::BodySlow
-            | Kind::BodyUnbuffered => true,
-            // A response before the end of a body ends the connection anyway, unless little is left of it.
-            Kind::BodyTooLarge
-            | Kind::Origin
-            | Kind::Tunnels
-            | Kind::Connect
-            | Kind::Broken
-            | Kind::CutOff
-            | Kind::Status
-            | Kind::Decode
-            | Kind::TooLarge
-            | Kind::Full
-            | Kind::Busy
-            | Kind::Rejected
-            | Kind::Credentials
-            | Kind::Request
-            | Kind::Script
-            | Kind::NoHosts => false,
-        }
+    fn gateway(mut self, status: StatusCode) -> Statuses {
+        self.gateway = Some(status);
+        self
     }
+
+    fn grpc(mut self, status: StatusCode) -> Statuses {
+        self.grpc = Some(status);
+        self
+    }
+}
+
+/// The side that caused a failure.
+enum Side {
+    Client,
+    Upstream,
+}
+
+/// What happens to the rest of the client's body.
+enum Rest {
+    Read,
+    Abandoned,
 }
 
 impl Failure {
@@ -314,8 +301,9 @@ impl Failure {
 
     /// The status for the client. `as_gateway`: the configuration asks for more than 500 (`gateway_status_codes`).
     pub fn status(&self, as_gateway: bool) -> StatusCode {
-        if as_gateway && self.status == self.kind.status() {
-            self.kind.gateway_status()
+        let statuses = self.kind.statuses();
+        if as_gateway && self.status == statuses.usual {
+            statuses.gateway.unwrap_or(statuses.usual)
         } else {
             self.status
         }
@@ -346,7 +334,7 @@ impl Failure {
 
     /// The same failure for a client that speaks gRPC.
     pub fn for_grpc(mut self) -> Failure {
-        self.status = self.kind.grpc_status().unwrap_or(self.status);
+        self.status = self.kind.statuses().grpc.unwrap_or(self.status);
         self
     }
 }

@@ -11,6 +11,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::server::client::unread;
 use crate::upstream::budget::Full;
 use crate::upstream::collect::{Overflow, Pieces, whole};
+use crate::upstream::content_length;
 
 /// Reads the body of the session's request, answering `Expect: 100-continue` first.
 ///
@@ -20,11 +21,7 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, Failure> {
     if session.as_downstream_mut().is_body_empty() {
         return Ok(Bytes::new());
     }
-    let headers = &session.req_header().headers;
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
+    let announced = content_length(&session.req_header().headers);
     if announced.is_some_and(|length| length > most) {
         return Err(Session::overflow(Overflow::TooLarge, most));
     }

@@ -12,7 +12,7 @@ use crate::runtime::grpc;
 use crate::runtime::response::{Branding, Fields, Response};
 use crate::runtime::service::Options;
 use crate::server::gateway::Active;
-use crate::upstream::trimmed;
+use crate::upstream::{content_length, trimmed};
 
 /// If a response is sent early, the rest of the request body is read up to this size, so that the connection can be
 /// kept.
@@ -200,10 +200,7 @@ pub fn keep_connection(session: &mut Session) {
     {
         return;
     }
-    let length = session.req_header().headers.get(header::CONTENT_LENGTH);
-    let length = length
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
+    let length = content_length(&session.req_header().headers);
     if length.is_some_and(|length| length <= MAX_DRAIN_BYTES) {
         session
             .as_downstream_mut()

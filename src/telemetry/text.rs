@@ -50,6 +50,20 @@ pub fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Appends `text` for HTML or XML, in an element or an attribute, as Go's `html.EscapeString` writes it.
+pub fn push_html(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+}
+
 /// Appends `text` as a JSON string.
 pub fn push_json(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');

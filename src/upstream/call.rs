@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
 use super::budget::Full;
@@ -19,6 +19,7 @@ use super::gunzip::{Gunzip, is_gzip};
 use super::hosts::HostSet;
 use super::message::{Incoming, Outgoing};
 use super::redirect::NextCall;
+use super::wire::content_length;
 
 /// What a call may do.
 #[derive(Debug, Clone, Copy)]
@@ -254,7 +255,11 @@ impl Exchange<'_> {
         let (status, mut headers) = (status, headers.clone());
         // A HEAD's length is that of the body it does not have.
         let bodiless = self.head.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
-        let announced = if bodiless { Some(0) } else { length(&headers) };
+        let announced = if bodiless {
+            Some(0)
+        } else {
+            content_length(&headers)
+        };
         let most = options.max_body_bytes;
         let mut body = whole(&mut self, announced, most, COPIES).await?;
         let origin = self.origin();
@@ -313,11 +318,4 @@ fn too_much(overflow: Overflow, limit: u64) -> CallError {
         Overflow::TooLarge => CallError::too_large(limit),
         Overflow::Full => CallError::full(Full),
     }
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.trim().parse().ok())
 }

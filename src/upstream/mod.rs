@@ -88,4 +88,4 @@ pub use side::{
 pub use timer::within;
 pub use tls::{CertificatePair, TlsPolicy, Versions};
 pub use websocket::{Upgraded, handshake_fields, is_websocket};
-pub use wire::{OUR_USER_AGENT, trimmed};
+pub use wire::{OUR_USER_AGENT, content_length, trimmed};

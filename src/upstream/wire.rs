@@ -153,6 +153,14 @@ fn passing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderVal
     })
 }
 
+/// The length that a message announces (RFC 9110 §8.6). `None` if it announces none, or one that is not a number.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim();
+    // `parse` alone would accept a sign.
+    text.starts_with(|c: char| c.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
 /// The value without surrounding whitespace, which is not part of a header value (RFC 9110 §5.5) and which HTTP/2
 /// forbids (RFC 9113 §8.2.1). A value read from a connection has none, but a script's value may.
 pub fn trimmed(value: &HeaderValue) -> HeaderValue {

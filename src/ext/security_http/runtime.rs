@@ -13,6 +13,7 @@ use regex::bytes::RegexSet;
 
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::{Fields, Response};
+use crate::runtime::router::moved_permanently;
 use crate::runtime::step::ServiceStep;
 
 const NONCE: &str = "$NONCE";
@@ -109,11 +110,7 @@ impl SecurityHttp {
             response = response.with(CONTENT_TYPE, html);
         }
         if *head.method == Method::GET {
-            let link = format!(
-                "<a href=\"{}\">Moved Permanently</a>.\n\n",
-                escape(&location)
-            );
-            response.body = Bytes::from(link);
+            response.body = Bytes::from(moved_permanently(&location));
         }
         response
     }
@@ -159,19 +156,4 @@ pub(super) fn policy_parts(policy: &str) -> Option<Box<[Box<str>]>> {
     policy
         .contains(NONCE)
         .then(|| policy.split(NONCE).map(Box::from).collect())
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }

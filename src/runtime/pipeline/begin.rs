@@ -2,8 +2,8 @@
 
 use std::pin::pin;
 
-use http::header::{CONTENT_LENGTH, TE};
-use http::{HeaderMap, HeaderValue, Version};
+use http::header::TE;
+use http::{HeaderValue, Version};
 use tokio::time::Instant;
 
 use super::backend::{self, Context, Earlier, Prepared};
@@ -18,7 +18,7 @@ use crate::runtime::forward::QueryRules;
 use crate::runtime::grpc::is_grpc;
 use crate::runtime::pipe::{PipeStep, Sight};
 use crate::runtime::service::{Backend, Endpoint, Options, StreamWork};
-use crate::upstream::CallBody;
+use crate::upstream::{CallBody, content_length};
 
 /// The call of a streamed endpoint, within the steps around the endpoint.
 pub(super) struct Begun<'a> {
@@ -56,7 +56,7 @@ pub(super) async fn begin<'a, D: Downstream>(
     let Some(head) = client.head() else {
         return Err(Failure::bad_target());
     };
-    let announced = length_of(head.headers);
+    let announced = content_length(head.headers);
     let over_grpc = client.version() == Version::HTTP_2 && is_grpc(head.headers);
     let call = ClientCall::new(options, endpoint, &head, notes, body, Instant::now());
     let mut begun = if work.pipes.is_empty() {
@@ -104,10 +104,6 @@ pub(super) fn sight(work: &StreamWork) -> Sight {
 fn steps(work: &StreamWork) -> impl Iterator<Item = &dyn PipeStep> {
     let all = work.pipes.iter().chain(&work.backend.pipes);
     all.map(|step| &**step)
-}
-
-fn length_of(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Builds the call through the steps around the endpoint.

@@ -30,6 +30,13 @@ use crate::runtime::step::Outcome;
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallBody, Unwatched, is_gzip};
 
+/// A call that was prepared, and what goes with it.
+struct Job<'r> {
+    prepared: Prepared,
+    body: CallBody,
+    outer: Option<Box<Outer<'r>>>,
+}
+
 /// What goes with a streamed request.
 struct Stream<'r, C> {
     carrier: &'r C,
@@ -69,9 +76,12 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
     };
     match begun.prepared {
         Some(prepared) => {
-            stream
-                .observed(client, prepared, begun.body, begun.outer)
-                .await
+            let job = Job {
+                prepared,
+                body: begun.body,
+                outer: begun.outer,
+            };
+            stream.observed(client, job).await
         }
         // The response of a step outside of the call, which the backend's steps know nothing of.
         None => {
@@ -87,18 +97,12 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
 
 impl<'r, C: Carrier> Stream<'r, C> {
     /// Makes the call, and reports it to traces and series where the configuration asks for them.
-    async fn observed<D: Downstream>(
-        &self,
-        client: &mut D,
-        prepared: Prepared,
-        body: CallBody,
-        outer: Option<Box<Outer<'r>>>,
-    ) -> Result<(), Failure> {
+    async fn observed<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
         let observer = self.work.backend.observer.as_ref();
         let Some(call) = observe::Call::begin(observer, self.limit.end().into_std()) else {
-            return self.guarded(client, prepared, body, outer).await;
+            return self.guarded(client, job).await;
         };
-        let result = Box::pin(call.run(self.guarded(client, prepared, body, outer))).await;
+        let result = Box::pin(call.run(self.guarded(client, job))).await;
         call.end(match &result {
             Ok(()) => observe::Outcome::Answered(true),
             Err(failure) => failure.observed(),
@@ -107,15 +111,9 @@ impl<'r, C: Carrier> Stream<'r, C> {
     }
 
     /// Makes the call, within the backend's steps.
-    async fn guarded<D: Downstream>(
-        &self,
-        client: &mut D,
-        prepared: Prepared,
-        body: CallBody,
-        outer: Option<Box<Outer<'r>>>,
-    ) -> Result<(), Failure> {
+    async fn guarded<D: Downstream>(&self, client: &mut D, job: Job<'r>) -> Result<(), Failure> {
         let mut guard = Guard::enter(&self.work.backend.steps, self.limit)?;
-        let result = self.call(client, prepared, body, outer).await;
+        let result = self.call(client, job).await;
         match &result {
             Ok(status) => guard.end(Outcome::Streamed {
                 status: status.as_u16(),
@@ -130,30 +128,34 @@ impl<'r, C: Carrier> Stream<'r, C> {
     async fn call<D: Downstream>(
         &self,
         client: &mut D,
-        prepared: Prepared,
-        body: CallBody,
-        outer: Option<Box<Outer<'r>>>,
+        job: Job<'r>,
     ) -> Result<StatusCode, Failure> {
-        if prepared.seed.is_none() {
+        if job.prepared.seed.is_none() {
             let call = Call {
-                body,
-                ..Call::whole(prepared.out)
+                body: job.body,
+                ..Call::whole(job.prepared.out)
             };
-            let seeing = Seeing { inner: None, outer };
-            return self.send(client, call, prepared.gzip, seeing).await;
+            let seeing = Seeing {
+                inner: None,
+                outer: job.outer,
+            };
+            return self.send(client, call, job.prepared.gzip, seeing).await;
         }
         // Boxed: what the steps keep is no burden of calls without any.
-        Box::pin(self.stepped(client, prepared, body, outer)).await
+        Box::pin(self.stepped(client, job)).await
     }
 
     /// A call with steps around it.
     async fn stepped<D: Downstream>(
         &self,
         client: &mut D,
-        prepared: Prepared,
-        body: CallBody,
-        outer: Option<Box<Outer<'r>>>,
+        job: Job<'r>,
     ) -> Result<StatusCode, Failure> {
+        let Job {
+            prepared,
+            body,
+            outer,
+        } = job;
         let admitting = piped::admit(prepared, &self.work.backend, self.limit);
         let admitted = self.limit.wait(pin!(admitting)).await;
         let Admitted {

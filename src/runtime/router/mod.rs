@@ -17,5 +17,5 @@ mod tests;
 
 pub use build::{Builder, Options, RouteError};
 pub use pattern::{Pattern, PatternError, Segment};
-pub use redirect::Redirect;
+pub use redirect::{Redirect, moved_permanently};
 pub use search::{BuiltIn, Match, Router, check_params, route_anything};

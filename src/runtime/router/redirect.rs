@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::runtime::template::escape;
+use crate::telemetry::text::push_html;
 
 /// A response that redirects the client to another path of this gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Redirect {
         }
         let get = *method == Method::GET;
         let body = if get {
-            Bytes::from(page(&location))
+            Bytes::from(moved_permanently(&location))
         } else {
             Bytes::new()
         };
@@ -44,18 +45,10 @@ impl Redirect {
     }
 }
 
-fn page(location: &str) -> String {
+/// The page of a redirect, as Go's `http.Redirect` writes it.
+pub fn moved_permanently(location: &str) -> String {
     let mut page = String::from("<a href=\"");
-    for c in location.chars() {
-        match c {
-            '&' => page.push_str("&amp;"),
-            '<' => page.push_str("&lt;"),
-            '>' => page.push_str("&gt;"),
-            '"' => page.push_str("&#34;"),
-            '\'' => page.push_str("&#39;"),
-            _ => page.push(c),
-        }
-    }
+    push_html(location, &mut page);
     page.push_str("\">Moved Permanently</a>.\n\n");
     page
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 
 use super::CURRENT;
@@ -109,8 +109,8 @@ impl Trip {
         self.under.observer.layer.traces.trips() && !self.under.observer.endpoint.skipped
     }
 
-    /// Records the head of the response.
-    pub fn answered(&mut self, status: u16, headers: &HeaderMap) {
+    /// Records the head of the response, and the length of the body that it announces.
+    pub fn answered(&mut self, status: u16, headers: &HeaderMap, length: Option<u64>) {
         if self.answered.is_some() {
             return;
         }
@@ -118,11 +118,7 @@ impl Trip {
         self.status = status;
         self.under.status.store(status, Ordering::Relaxed);
         let _ = self.under.headed.set(Instant::now());
-        self.length = headers
-            .get(http::header::CONTENT_LENGTH)
-            .map(HeaderValue::as_bytes)
-            .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok())
-            .filter(|_| self.method != Method::HEAD);
+        self.length = length.filter(|_| self.method != Method::HEAD);
         let layer = &self.under.observer.layer.traces;
         if self.under.request.recorded && layer.report_headers {
             let shown = header_attributes("response", headers, &layer.skip_headers);

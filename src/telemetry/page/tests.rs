@@ -20,7 +20,7 @@ fn what_is_shown_is_escaped() {
         !page.contains("<script>alert") && !page.contains("<b>"),
         "{page}"
     );
-    assert!(page.contains("/&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;"));
+    assert!(page.contains("/&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&#34;&amp;"));
 }
 
 #[test]

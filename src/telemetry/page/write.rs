@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::MOST_ROWS;
+use crate::telemetry::text::push_html;
 
 pub(super) fn table(title: &str, columns: &[&str], rows: Vec<(f64, String)>, out: &mut String) {
     if rows.is_empty() {
@@ -49,16 +50,9 @@ pub(super) fn duration(time: Duration) -> String {
 /// A text within HTML, in an element or an attribute.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
+    push_html(text, &mut out);
+    if out.contains(char::is_control) {
+        out = out.replace(char::is_control, "\u{fffd}");
     }
     out
 }

@@ -8,6 +8,7 @@ use pingora_http::RequestHeader;
 use super::stream::{Exchange, RequestBody};
 use crate::telemetry::observe::Trip;
 use crate::upstream::error::CallError;
+use crate::upstream::wire::content_length;
 
 /// Writes the context of the trace into the head of a request, in place of what a client sent. `h1`: names are in title
 /// case.
@@ -69,7 +70,7 @@ impl Exchange<'_> {
             return;
         };
         if let Some((status, headers)) = self.header() {
-            trip.answered(status.as_u16(), headers);
+            trip.answered(status.as_u16(), headers, content_length(headers));
         }
         self.trip = Some(trip);
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Kind::{Any, Int};
 use super::number::to_int;
 use super::text::texts_of;
-use super::{Call, Function, Outcome, any, fixed, int, list_of, printed, variadic};
+use super::{Call, Function, Outcome, any, fixed, int, variadic};
 use crate::config::template::value::{List, Value};
 
 pub(super) static TABLE: &[Function] = &[
@@ -41,15 +41,7 @@ pub(super) static TABLE: &[Function] = &[
     variadic("slice", &[Any, Any], slice),
     variadic("mustSlice", &[Any, Any], slice),
     fixed("sortAlpha", &[Any], |_, arguments| {
-        let mut texts = match list_of(&arguments[0]) {
-            Some(list) => list
-                .items()
-                .iter()
-                .filter(|item| !item.is_nothing())
-                .map(printed)
-                .collect(),
-            None => texts_of(&arguments[0]),
-        };
+        let mut texts = texts_of(&arguments[0]);
         texts.sort();
         Ok(Value::texts(texts))
     }),

@@ -154,30 +154,31 @@ fn joined<'a>(a: &Text<'_>, b: &Text<'_>, budget: &Budget) -> Given<'a> {
     Ok(Value::made([a.as_str(), b.as_str()].concat()))
 }
 
+/// The result of an operation on two integers. `None` on overflow and for a division by zero.
+macro_rules! checked {
+    ($function:expr, $a:expr, $b:expr) => {
+        match $function {
+            Function::Add => $a.checked_add(*$b),
+            Function::Subtract => $a.checked_sub(*$b),
+            Function::Multiply => $a.checked_mul(*$b),
+            Function::Divide => $a.checked_div(*$b),
+            _ => $a.checked_rem(*$b),
+        }
+    };
+}
+
 fn arithmetic<'a>(function: Function, a: &Value<'a>, b: &Value<'a>) -> Given<'a> {
     match (a, b) {
         (Value::Int(a), Value::Int(b)) => {
             let zero = *b == 0;
-            let result = match function {
-                Function::Add => a.checked_add(*b),
-                Function::Subtract => a.checked_sub(*b),
-                Function::Multiply => a.checked_mul(*b),
-                Function::Divide => a.checked_div(*b),
-                _ => a.checked_rem(*b),
-            };
+            let result = checked!(function, a, b);
             result
                 .map(Value::Int)
                 .ok_or_else(|| by(function, zero, "integer"))
         }
         (Value::Uint(a), Value::Uint(b)) => {
             let zero = *b == 0;
-            let result = match function {
-                Function::Add => a.checked_add(*b),
-                Function::Subtract => a.checked_sub(*b),
-                Function::Multiply => a.checked_mul(*b),
-                Function::Divide => a.checked_div(*b),
-                _ => a.checked_rem(*b),
-            };
+            let result = checked!(function, a, b);
             result
                 .map(Value::Uint)
                 .ok_or_else(|| by(function, zero, "unsigned integer"))
