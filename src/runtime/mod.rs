@@ -19,11 +19,13 @@
 //! | [`readiness`] | the conditions of `GET /__ready` |
 //! | [`flights`] | single-flight for equal concurrent calls |
 //! | [`clock`] | the clock of limits and caches |
+//! | [`boxed`] | futures in boxes, without a copy |
 //!
 //! Nothing here depends on Pingora or the configuration: `server` delivers requests, and `compile` builds the
 //! service.
 
 pub mod address;
+pub mod boxed;
 pub mod clock;
 pub mod decode;
 pub mod encode;

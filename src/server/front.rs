@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::tls::TlsAcceptor;
-use pingora_proxy::HttpProxy;
+use pingora_proxy::{HttpProxy, Session};
 use tokio::io::AsyncWriteExt;
 
 use crate::runtime::listen::Limits;
@@ -30,7 +29,7 @@ use crate::server::head::{BadHead, BodyFraming, HeadFacts};
 use crate::server::rewrite::usual_form;
 use crate::server::room::Place;
 use crate::server::tls::Certificates;
-use crate::server::{proxy_protocol, quick, socket};
+use crate::server::{drive, proxy_protocol, quick, socket};
 use crate::telemetry::metrics::ConnectionGuard;
 use head::{Pause, Wait};
 use reject::{last_words, peer};
@@ -46,6 +45,9 @@ pub(super) const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Serves the connections of the gateway's listener.
 pub struct Front {
+    /// Serves requests over HTTP/1.
+    gateway: Gateway,
+    /// Serves connections over HTTP/2, with a gateway of its own over the same service.
     proxy: Arc<HttpProxy<Gateway>>,
     limits: Limits,
     certificates: Option<Arc<Certificates>>,
@@ -67,6 +69,7 @@ impl Front {
         workers: usize,
     ) -> Front {
         Front {
+            gateway: Gateway::new(Arc::clone(&shared), limits.clone()),
             proxy,
             limits,
             certificates,
@@ -234,15 +237,15 @@ impl Front {
                 self.reject(&mut conn, "400 Bad Request", "chunk").await;
                 return None;
             };
-            let mut session = ServerSession::new_http1(conn);
-            session.set_keepalive(Some(self.limits.idle.as_secs().max(1)));
+            let mut session = Session::new_h1(conn);
+            // Connections end soon once the process is stopping.
+            let keep_alive = !*shutdown.borrow();
+            session.set_keepalive(keep_alive.then(|| self.limits.idle.as_secs().max(1)));
             session.set_read_timeout(Some(self.limits.read));
             session.set_write_timeout(self.limits.write);
             session.set_total_drain_timeout(Some(self.limits.read));
             session.set_pipelined_prefix(request);
-            let reused = self.proxy.process_new_http(session, shutdown).await?;
-            let (stream, _) = reused.consume();
-            conn = stream.into_any().downcast::<Conn>().ok()?;
+            conn = drive::serve(&self.gateway, session).await?;
         }
     }
 

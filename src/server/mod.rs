@@ -6,7 +6,7 @@
 //! | [`start`], [`process`], `signals`, [`successor`] | start, reload, upgrade, stop: signals and drain; the process that takes over |
 //! | `listeners`, `handover`, `folder` | the listening sockets, how they are passed on, and the folder of control sockets |
 //! | `accept`, `room`, `descriptors`, `socket` | the accept loop, the limit of connections, file descriptors, a client's socket |
-//! | `front`, `conn`, [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
+//! | `front`, `drive`, `conn`, [`head`], [`rewrite`], [`chunks`], [`proxy_protocol`] | a connection before and between requests |
 //! | [`tls`], `client_auth`, [`tickets`], `turns` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | `quick` | the health response without a session |
@@ -24,6 +24,7 @@ mod client_auth;
 mod conn;
 pub mod control;
 mod descriptors;
+mod drive;
 mod folder;
 mod front;
 pub mod gateway;

@@ -19,6 +19,7 @@ use super::merge::{Part, Passed};
 use super::piped;
 use super::race::race;
 use crate::jose::Claims;
+use crate::runtime::boxed::in_place;
 use crate::runtime::decode;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::{self, QueryRules};
@@ -224,8 +225,8 @@ pub(super) async fn exchange<C: Carrier>(
     let Some(call) = observe::Call::begin(observer, limit.end().into_std()) else {
         return guarded(carrier, most_bytes, backend, prepared, limit).await;
     };
-    let result = call.run(guarded(carrier, most_bytes, backend, prepared, limit));
-    let result = Box::pin(result).await;
+    let work = in_place(|| guarded(carrier, most_bytes, backend, prepared, limit));
+    let result = call.run(work).await;
     call.end(match &result {
         Ok(part) => observe::Outcome::Answered(part.complete),
         Err(failure) => failure.observed(),

@@ -1,6 +1,7 @@
 //! The client's side of a request, as far as the pipeline needs it.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -63,13 +64,14 @@ pub trait Downstream: Source<Error = Failure> {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// Does `work` as long as the client is there.
+/// Does `work` as long as the client is there. `work` is borrowed: a future handed over would be kept twice, once as
+/// the argument and once as the part that runs.
 ///
 /// # Errors
 /// The client has closed its connection, or what it sends is not a body.
 pub(super) async fn watched<D: Downstream, T>(
     client: &mut D,
-    work: impl Future<Output = Result<T, Failure>>,
+    work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
 ) -> Result<T, Failure> {
     tokio::select! {
         biased;

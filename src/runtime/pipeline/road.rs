@@ -2,6 +2,7 @@
 //! response of a composed endpoint is made here, that of a streamed one passes by.
 
 use std::borrow::Cow;
+use std::pin::pin;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -106,7 +107,8 @@ pub async fn compose<D: Downstream>(
         return Outcome::rejected(options, endpoint, Failure::bad_target());
     };
     let call = ClientCall::new(options, endpoint, &head, notes, body, started);
-    let composing = async { Ok(run::run_with(&Upstream, options, endpoint, work, &call).await) };
+    let composing =
+        pin!(async { Ok(run::run_with(&Upstream, options, endpoint, work, &call).await) });
     // A client that leaves drops the work, and its calls go with it.
     match watched(client, composing).await {
         Ok(outcome) => outcome,

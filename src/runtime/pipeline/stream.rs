@@ -216,7 +216,8 @@ impl<'r, C: Carrier> Stream<'r, C> {
                 let mut nobody = Unwatched::<Failure>::default();
                 streamed(self.carrier, backend, call.clone(), self.limit, &mut nobody).await
             };
-            return Box::pin(watched(client, race(many, open, |_| true))).await;
+            let mut racing = Box::pin(race(many, open, |_| true));
+            return watched(client, racing.as_mut()).await;
         }
         streamed(self.carrier, backend, call, self.limit, client).await
     }
@@ -229,7 +230,13 @@ impl<'r, C: Carrier> Stream<'r, C> {
         seeing: Seeing<'r>,
     ) -> Result<StatusCode, Failure> {
         let most = self.options.max_upstream_body_bytes;
-        let getting = whole(self.carrier, most, &self.work.backend, call, self.limit);
+        let getting = pin!(whole(
+            self.carrier,
+            most,
+            &self.work.backend,
+            call,
+            self.limit
+        ));
         let incoming = self.limit.wait(pin!(watched(client, getting))).await;
         let incoming = incoming.unwrap_or_else(|| Err(Failure::deadline()))?;
         self.local(client, incoming.map_body(Some), seeing).await

@@ -17,7 +17,6 @@ mod gates;
 mod report;
 mod run;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,6 +32,7 @@ pub(super) use self::context::{Ctx, head_of};
 use self::decide::{Decision, text};
 use self::gates::Gated;
 use self::report::begin;
+use crate::runtime::boxed::in_place;
 use crate::runtime::listen::Limits;
 use crate::runtime::response::{Branding, Response};
 use crate::server::{builtin, respond, rewrite};
@@ -131,8 +131,8 @@ impl ProxyHttp for Gateway {
             Decision::Endpoint(endpoint) => match ctx.observed.clone() {
                 None => in_place(|| self.endpoint(session, ctx, &active, &endpoint)).await?,
                 Some(request) => {
-                    let work = self.endpoint(session, ctx, &active, &endpoint);
-                    Box::pin(observe::within(&request, work)).await?;
+                    let work = in_place(|| self.endpoint(session, ctx, &active, &endpoint));
+                    observe::within(&request, work).await?;
                 }
             },
             Decision::Debug | Decision::Echo => {
@@ -212,11 +212,4 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Self::CTX) {
         self.report(session, ctx);
     }
-}
-
-/// A future in a box that was there before it: made on the stack first, ten kilobytes would be copied for each request.
-#[inline(always)]
-fn in_place<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    let room = Box::new_uninit();
-    Box::into_pin(Box::write(room, make()))
 }

@@ -11,6 +11,7 @@ use super::Gateway;
 use super::active::Active;
 use super::context::Ctx;
 use super::report::count;
+use crate::runtime::boxed::in_place;
 use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::pipeline::{self, Ending, Outcome, Request};
 use crate::runtime::response::Response;
@@ -153,7 +154,7 @@ async fn work(
             }
             _ => pipeline::stream(&mut client, request, work).await,
         },
-        Work::Compose(work) => Box::pin(pipeline::compose(&mut client, request, work)).await,
+        Work::Compose(work) => in_place(|| pipeline::compose(&mut client, request, work)).await,
         Work::Nothing => Outcome::response(Response::empty(StatusCode::INTERNAL_SERVER_ERROR)),
     }
 }

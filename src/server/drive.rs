@@ -1,0 +1,59 @@
+//! Drives one HTTP/1 request through the phases of [`ProxyHttp`] that the gateway uses, in Pingora's order.
+//!
+//! Pingora's own driver boxes one future for each request. It has 13 KiB, nearly all of them for the way to an upstream
+//! that the gateway does not take, and they are copied into the box. HTTP/2 uses Pingora's driver, because Pingora reads
+//! those connections itself.
+
+use pingora_core::{Error, ErrorType};
+use pingora_proxy::{ProxyHttp, Session};
+
+use super::conn::Conn;
+use super::gateway::{Ctx, Gateway};
+
+/// Serves the request whose bytes the session has been given. Returns the connection if another request may follow.
+pub(super) async fn serve(gateway: &Gateway, mut session: Session) -> Option<Box<Conn>> {
+    if !has_request(&mut session).await {
+        return None;
+    }
+    let mut ctx = gateway.new_ctx();
+    match gateway.request_filter(&mut session, &mut ctx).await {
+        Ok(_) => gateway.logging(&mut session, None, &mut ctx).await,
+        Err(error) => {
+            // Boxed, so that a request that succeeds does not carry this state around.
+            Box::pin(fail(gateway, &mut session, &error, &mut ctx)).await;
+            return None;
+        }
+    }
+    let reusable = session.downstream_session.finish().await.ok().flatten()?;
+    let (stream, _) = reusable.into_parts();
+    stream.into_any().downcast::<Conn>().ok()
+}
+
+/// Whether Pingora reads the head as a request. The front loop has checked it before, so this seldom fails.
+async fn has_request(session: &mut Session) -> bool {
+    let error = match session.read_request().await {
+        Ok(has_request) => return has_request,
+        Err(error) => error,
+    };
+    log::debug!("a request could not be read: {error}");
+    if *error.etype() == ErrorType::InvalidHTTPHeader
+        && let Err(error) = session.respond_error(400).await
+    {
+        log::debug!("the client left before its error answer: {error}");
+    }
+    session.downstream_session.shutdown().await;
+    false
+}
+
+/// Reports a request that ended with an error. Its connection is closed.
+async fn fail(gateway: &Gateway, session: &mut Session, error: &Error, ctx: &mut Box<Ctx>) {
+    let answer = gateway.fail_to_proxy(session, error, ctx).await;
+    if !gateway.suppress_error_log(session, ctx, error) {
+        log::error!(
+            "a request failed: {error}, status: {}, {}",
+            answer.error_code,
+            gateway.request_summary(session, ctx)
+        );
+    }
+    gateway.logging(session, Some(error), ctx).await;
+}
