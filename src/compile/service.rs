@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::output::{Compiled, Outcome};
+use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
 use crate::compile::{backend, client, endpoint, krakend3, listen, options, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
@@ -66,7 +66,7 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
         findings.for_each(|finding| finding.severity = Severity::ConfigError);
     }
     Outcome {
-        logging: compiled.as_ref().and_then(|all| all.facts.get()),
+        logging: compiled.as_ref().and_then(|all| all.blocks.logging.clone()),
         compiled: compiled.filter(|_| good && !rejected),
         findings,
         rendering,
@@ -136,7 +136,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
             options,
             errors: around.errors,
         }),
-        facts,
+        blocks: ServiceBlocks::new(&facts),
         certificates,
         carry,
         tasks,
@@ -273,7 +273,7 @@ fn routes(
     }
     let mut add = |method: Method, pattern: Pattern, endpoint, node: &Node<'_>| {
         if let Err(error) = builder.add(method, pattern, endpoint) {
-            let hint = "each method and path can be there once";
+            let hint = "each pair of method and path can be defined only once";
             node.config_error_hint(ConfigError::invalid(error.to_string()), hint);
         }
     };

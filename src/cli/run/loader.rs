@@ -18,13 +18,12 @@ use crate::ext::{Carry, CertificateInUse, Open};
 use crate::server::control;
 use crate::server::process::{Adopt, Loaded, Loader};
 use crate::server::watch::{WatchList, Watched};
-use crate::telemetry::access::{self, AccessLog};
+use crate::telemetry::access::AccessLog;
 use crate::telemetry::held::{self, Held};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe::Native;
 use crate::telemetry::page::History;
-use crate::telemetry::stats::Stats;
 use crate::upstream::Clients;
 
 /// The access log in use.
@@ -118,9 +117,10 @@ impl FileLoader {
     /// The access log for this configuration: the one in use, if its settings are the same.
     fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
         let settings = compiled
-            .facts
-            .get::<access::Settings>()
-            .map_or_else(Default::default, |kept| (*kept).clone());
+            .blocks
+            .access_log
+            .as_ref()
+            .map_or_else(Default::default, |kept| (**kept).clone());
         let current = locked(&self.access);
         if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
             return Ok(Arc::clone(open));
@@ -136,7 +136,7 @@ impl FileLoader {
             1 => format!("1 {what}"),
             count => format!("{count} {what}s"),
         };
-        let sets = compiled.facts.get::<IdentityStatus>();
+        let sets = compiled.blocks.identity.as_ref();
         let sets = sets.map_or(0, |status| status.key_sets().len());
         let scheme = if compiled.listen.tls.is_some() {
             "https"
@@ -167,9 +167,10 @@ impl Loader for FileLoader {
         };
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
-            .facts
-            .get::<logger::Settings>()
-            .map_or_else(Default::default, |kept| (*kept).clone());
+            .blocks
+            .logging
+            .as_ref()
+            .map_or_else(Default::default, |kept| (**kept).clone());
         let logging = self
             .logger
             .prepare(logging)
@@ -177,22 +178,17 @@ impl Loader for FileLoader {
         let sides = self.sides(&compiled);
         *locked(&self.served) = self.served(&compiled);
         let history = self.history(&compiled);
+        let blocks = compiled.blocks;
         let tasks = compiled.tasks.iter_mut();
         let change = Change {
             opens: tasks.filter_map(|task| task.open.take()).collect(),
             upgrade: self.upgrade,
             logger: (Arc::clone(&self.logger), logging),
             access: (Arc::clone(&self.access), Arc::clone(&access_log)),
-            identity: (
-                Arc::clone(&self.identity),
-                compiled.facts.get::<IdentityStatus>(),
-            ),
-            exporters: (
-                Arc::clone(&self.exporters),
-                compiled.facts.get::<Exporters>(),
-            ),
-            pages: (Arc::clone(&self.pages), compiled.facts.get::<Pages>()),
-            native: (Arc::clone(&self.native), compiled.facts.get::<Native>()),
+            identity: (Arc::clone(&self.identity), blocks.identity),
+            exporters: (Arc::clone(&self.exporters), blocks.exporters),
+            pages: (Arc::clone(&self.pages), blocks.pages),
+            native: (Arc::clone(&self.native), blocks.native),
             carry: (Arc::clone(&self.carry), compiled.carry),
             metrics: Arc::clone(&self.metrics),
             per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
@@ -205,7 +201,7 @@ impl Loader for FileLoader {
             service: compiled.service,
             listen: compiled.listen,
             access_log,
-            stats: compiled.facts.get::<Stats>(),
+            stats: blocks.stats,
             tasks: compiled
                 .tasks
                 .into_iter()

@@ -26,71 +26,50 @@ impl FileLoader {
     /// The admin listeners.
     pub(super) fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
-        if let Some(stats) = compiled.facts.get::<Stats>()
-            && let Some(address) = stats.settings().listen.as_deref().and_then(stats_address)
-        {
-            let handler = page("/__stats", "application/json; charset=utf-8", move || {
-                stats.render()
-            });
-            sides.push(SideListener {
-                address,
-                handler,
-                optional: true,
-            });
-        }
-        if let Some(api) = compiled.facts.get::<Api>() {
-            sides.push(SideListener {
-                address: api.address,
-                handler: Arc::new(move |asked: &Asked| {
-                    let authorization = asked.headers.get(AUTHORIZATION);
-                    let (status, body) =
-                        api.response(&asked.method, &asked.path, authorization, &asked.body);
-                    whole(status, Api::CONTENT_TYPE, body)
-                }),
-                optional: false,
-            });
-        }
-        if let Some(pages) = compiled.facts.get::<Pages>() {
-            let pages_in_use = &self.pages;
+        sides.extend(compiled.blocks.stats.clone().and_then(stats));
+        sides.extend(compiled.blocks.revocation.clone().map(revocation));
+        if let Some(pages) = &compiled.blocks.pages {
             let list = pages.list.iter();
-            sides.extend(list.map(|page| series_page(pages_in_use, *page)));
+            sides.extend(list.map(|page| series_page(&self.pages, *page)));
         }
-        if let Some(metrics) = &compiled.metrics {
-            let registry = Arc::clone(&self.metrics);
-            let identity = Arc::clone(&self.identity);
-            let (logger, access) = (Arc::clone(&self.logger), Arc::clone(&self.access));
-            let (exporters, native) = (Arc::clone(&self.exporters), Arc::clone(&self.native));
-            let text = move || {
-                if let Some(identity) = identity.load().as_deref() {
-                    report_identity(&registry, identity);
-                }
-                let access = access.lock().unwrap_or_else(PoisonError::into_inner);
-                let lost = access.as_ref().map_or(0, |access| access.dropped());
-                registry.log_dropped(logger.dropped() + lost);
-                let budget = Budget::process();
-                registry.buffered(budget.used(), budget.limit(), budget.rejected());
-                let mut page = registry.page();
-                if let Some(native) = &*native.load() {
-                    page.extend_from_slice(render_plain(&native.0).as_bytes());
-                }
-                if let Some(exporters) = &*exporters.load() {
-                    page.extend_from_slice(exporters.report().as_bytes());
-                }
-                page
-            };
-            let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
-            let handler = if metrics.page {
+        sides.extend(compiled.metrics.map(|metrics| self.metrics_page(metrics)));
+        sides
+    }
+
+    /// The metrics of `portcullis/metrics`, with the page for people if the configuration asks for it.
+    fn metrics_page(&self, metrics: compile::Metrics) -> SideListener {
+        let registry = Arc::clone(&self.metrics);
+        let identity = Arc::clone(&self.identity);
+        let (logger, access) = (Arc::clone(&self.logger), Arc::clone(&self.access));
+        let (exporters, native) = (Arc::clone(&self.exporters), Arc::clone(&self.native));
+        let text = move || {
+            if let Some(identity) = identity.load().as_deref() {
+                report_identity(&registry, identity);
+            }
+            let access = access.lock().unwrap_or_else(PoisonError::into_inner);
+            let lost = access.as_ref().map_or(0, |access| access.dropped());
+            registry.log_dropped(logger.dropped() + lost);
+            let budget = Budget::process();
+            registry.buffered(budget.used(), budget.limit(), budget.rejected());
+            let mut page = registry.page();
+            if let Some(native) = &*native.load() {
+                page.extend_from_slice(render_plain(&native.0).as_bytes());
+            }
+            if let Some(exporters) = &*exporters.load() {
+                page.extend_from_slice(exporters.report().as_bytes());
+            }
+            page
+        };
+        let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
+        SideListener {
+            address: metrics.listen,
+            handler: if metrics.page {
                 self.with_people(plain)
             } else {
                 plain
-            };
-            sides.push(SideListener {
-                address: metrics.listen,
-                handler,
-                optional: false,
-            });
+            },
+            optional: false,
         }
-        sides
     }
 
     /// The same with the page for people at `/`.
@@ -148,6 +127,32 @@ impl FileLoader {
 }
 
 /// Copies counters that are kept elsewhere to the metrics page.
+/// `/__stats` of `telemetry/metrics`.
+fn stats(stats: Arc<Stats>) -> Option<SideListener> {
+    let address = stats.settings().listen.as_deref().and_then(stats_address)?;
+    Some(SideListener {
+        address,
+        handler: page("/__stats", "application/json; charset=utf-8", move || {
+            stats.render()
+        }),
+        optional: true,
+    })
+}
+
+/// The HTTP interface of `auth/revoker`.
+fn revocation(api: Arc<Api>) -> SideListener {
+    SideListener {
+        address: api.address,
+        handler: Arc::new(move |asked: &Asked| {
+            let authorization = asked.headers.get(AUTHORIZATION);
+            let (status, body) =
+                api.response(&asked.method, &asked.path, authorization, &asked.body);
+            whole(status, Api::CONTENT_TYPE, body)
+        }),
+        optional: false,
+    }
+}
+
 fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
     metrics.forget_key_sets();
     for status in identity.key_sets() {
