@@ -304,7 +304,7 @@ impl Validator {
             let name = claim.name();
             Rejection::new(
                 Reason::BadClaim,
-                format!("claim {name:?} cannot stand in the header {header}: {why}"),
+                format!("claim {name:?} cannot be sent in the header {header}: {why}"),
             )
         };
         header_values(claim.find(claims), self.arrays, self.elements)
@@ -342,7 +342,7 @@ impl Log {
             (Reason::Missing, false) => {
                 log::warn!("{prefix} Unable to validate the token: {rejection}");
             }
-            (Reason::BadClaim, false) => log::warn!("{prefix} Token refused: {rejection}"),
+            (Reason::BadClaim, false) => log::warn!("{prefix} Token rejected: {rejection}"),
             (_, false) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The handshake of a WebSocket with the endpoint's one backend.
+//! The handshake of a WebSocket with the only backend of the endpoint.
 
 use std::pin::pin;
 
@@ -26,7 +26,7 @@ use crate::upstream::{Call, Upgraded, handshake_fields};
 /// Opens a WebSocket to the backend, through all steps, within the endpoint's timeout.
 ///
 /// # Errors
-/// A step refuses, or there is no response that could be passed on.
+/// A step rejects the request, or there is no response that could be passed on.
 pub async fn open_tunnel(
     request: Request<'_>,
     head: &Head<'_>,
@@ -54,8 +54,8 @@ pub async fn open_tunnel(
         } else {
             enter(options, endpoint, work, client, &limit).await?
         };
-        // A limit or a breaker refuses here. How long a tunnel lasts says nothing about its upstream, its handshake
-        // does.
+        // A limit or a circuit breaker rejects the request here. The handshake says something about the upstream; the
+        // duration of a tunnel does not.
         let mut guard = Guard::enter(&work.backend.steps, &limit)?;
         let result = shake_hands(work, begun, &handshake, &limit).await;
         guard.end(match &result {
@@ -72,7 +72,7 @@ pub async fn open_tunnel(
         .map_err(|failure| failure.hiding(work.backend.url.hidden()))
 }
 
-/// The head of a response that is no WebSocket, as the client gets it.
+/// The head of a response that is not a WebSocket, as the client receives it.
 pub fn declined(
     options: &Options,
     work: &StreamWork,
@@ -123,7 +123,7 @@ async fn shake_hands(
         let headers = std::mem::take(&mut upgraded.headers);
         let mut reply = Reply::local(upgraded.status, headers, Some(Default::default()));
         let came = Came::of(&reply);
-        // A step may refuse the handshake and change its fields; what follows is not a body of HTTP.
+        // A step may reject the handshake and change its headers. What follows is not an HTTP body.
         seeing.show(&mut reply).await?;
         reply.body = None;
         came.frame(&mut reply);
@@ -133,6 +133,6 @@ async fn shake_hands(
 }
 
 fn answered_by_a_step() -> Failure {
-    let text = "a step answers in place of the backend: there is nobody to tunnel to";
+    let text = "a step responds instead of the backend, so there is no WebSocket to connect to";
     Failure::new(Kind::Rejected, text)
 }
