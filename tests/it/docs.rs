@@ -326,3 +326,29 @@ fn every_compose_file_of_the_documents_names_an_image_and_a_command_that_exist()
     }
     assert!(files >= 2);
 }
+
+#[test]
+fn pictures_are_small_and_each_is_shown_somewhere() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures");
+    let mut texts = String::new();
+    for document in documents() {
+        texts.push_str(&fs::read_to_string(document).unwrap());
+    }
+    for picture in fs::read_dir(&folder).unwrap() {
+        let picture = picture.unwrap();
+        let name = picture.file_name().to_string_lossy().into_owned();
+        assert!(
+            picture.metadata().unwrap().len() < 150_000,
+            "{name} is too large"
+        );
+        assert!(
+            texts.contains(&format!("pictures/{name}")),
+            "{name} is shown nowhere"
+        );
+    }
+    for (at, _) in texts.match_indices("=\"docs/pictures/") {
+        let name = texts[at + 2..].split('"').next().unwrap();
+        let name = name.trim_start_matches("docs/pictures/");
+        assert!(folder.join(name).exists(), "{name} is missing");
+    }
+}
