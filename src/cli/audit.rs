@@ -45,7 +45,7 @@ pub(super) fn audit(args: &AuditArgs) -> ExitCode {
     match args.format {
         _ if args.quiet => {}
         Format::Text => eprint!("{}", text(&raised)),
-        Format::Json => println!("{}", json(&raised)),
+        Format::Json => super::say(&format!("{}\n", json(&raised))),
     }
     if raised.is_empty() {
         ExitCode::SUCCESS

@@ -14,6 +14,7 @@ use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::{ConfigError, Environment, Finding, Node, Position, Report, Severity, load};
 use crate::ext::Carry;
 use crate::server::tls::Certificates;
+use crate::telemetry::access;
 use crate::upstream::{Clients, DnsTable};
 
 /// Checks a configuration and prints the result. As with KrakenD's commands, text goes to standard error.
@@ -36,7 +37,9 @@ pub(super) fn check(args: CheckArgs) -> ExitCode {
     match args.format {
         // Standard output is reserved for the rendered text.
         Format::Json if args.render => eprintln!("{}", json(&name, &outcome.findings, changes)),
-        Format::Json => println!("{}", json(&name, &outcome.findings, changes)),
+        Format::Json => {
+            super::say(&format!("{}\n", json(&name, &outcome.findings, changes)));
+        }
         Format::Text => {
             let paint = Paint::of_stderr();
             let indent = (args.debug > 0).then_some(args.indent.as_str());
@@ -133,7 +136,7 @@ fn reject(outcome: &mut Outcome, pointer: &str, reason: String) {
 
 /// The logs that a start could not open.
 fn logs(compiled: &Compiled) -> Vec<(&'static str, String)> {
-    let access = compiled.blocks.access_log.as_ref();
+    let access = compiled.facts.get::<access::Settings>();
     let access = access.and_then(|settings| settings.try_open().err());
     let access = access.map(|error| {
         let text = format!("the access log cannot be opened: {error}");
@@ -239,7 +242,7 @@ fn json(name: &str, findings: &[Finding], changes: Option<Vec<Change>>) -> Strin
     let findings = findings::objects(findings);
     let ok = !findings
         .iter()
-        .any(|finding| finding["severity"] == "error");
+        .any(|finding| finding["severity"] == "mistake");
     let mut all = serde_json::json!({ "file": name, "ok": ok, "findings": findings });
     if let Some(changes) = changes {
         let changes = changes.iter().map(|change| {
@@ -277,7 +280,7 @@ mod tests {
              hint: a number and its unit, unspaced: \"2s\", \"1500ms\"\n\
              gateway.json:6:40: warning: /endpoints/0/backend/0/url_patern: the key \"url_patern\" is unknown here and ignored\n        \
              hint: did you mean \"url_pattern\"?\n\
-             1 error, 1 warning\n"
+             1 mistake, 1 warning\n"
         );
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["ok"], false);

@@ -42,10 +42,12 @@ pub fn demo(args: &DemoArgs) -> ExitCode {
 fn start(args: &DemoArgs) -> Result<ExitCode, String> {
     let port = free_port(args.port)?;
     if port != args.port {
-        println!("Port {} is in use; the gateway takes {port}.", args.port);
+        let told = format!("Port {} is in use; the gateway takes {port}.\n", args.port);
+        super::say(&told);
     }
     let issuer_port = free_port(0)?;
     let upstream_port = free_port(0)?;
+    let page_port = free_port(0)?;
     let issuer = Issuer::new(format!("http://127.0.0.1:{issuer_port}/"))?;
     let extras = Extras {
         sides: vec![
@@ -55,10 +57,10 @@ fn start(args: &DemoArgs) -> Result<ExitCode, String> {
             ),
             side(upstream_port, Arc::new(sample)),
         ],
-        ready: Some(instructions(port, issuer_port)),
+        ready: Some(instructions(port, issuer_port, page_port)),
         quiet: true,
     };
-    let config = configuration(port, issuer_port, upstream_port);
+    let config = configuration(port, issuer_port, upstream_port, page_port);
     Ok(serve_text(&config.to_string(), extras))
 }
 
@@ -71,13 +73,17 @@ fn side(port: u16, handler: Handler) -> SideListener {
 }
 
 /// The configuration of the walkthrough, with the issuer and the upstream of the demo.
-fn configuration(port: u16, issuer_port: u16, upstream_port: u16) -> Value {
+fn configuration(port: u16, issuer_port: u16, upstream_port: u16, page_port: u16) -> Value {
     json!({
         "version": 3,
         "name": "Portcullis demo",
         "port": port,
         "listen_ip": "127.0.0.1",
         "timeout": "3s",
+        "extra_config": {
+            "telemetry/logging": { "level": "WARNING", "stdout": true },
+            "portcullis/metrics": { "listen": format!("127.0.0.1:{page_port}"), "page": true }
+        },
         "endpoints": [
             {
                 "endpoint": "/auth0-protected",
@@ -103,7 +109,7 @@ fn configuration(port: u16, issuer_port: u16, upstream_port: u16) -> Value {
     })
 }
 
-fn instructions(port: u16, issuer_port: u16) -> String {
+fn instructions(port: u16, issuer_port: u16, page_port: u16) -> String {
     let gateway = format!("http://127.0.0.1:{port}");
     let token = format!(
         "curl -s -u {}:{} -d grant_type=client_credentials -d audience={AUDIENCE} http://127.0.0.1:{issuer_port}/oauth/token",
@@ -122,7 +128,12 @@ fn instructions(port: u16, issuer_port: u16) -> String {
   Protected, with a token of the development issuer (200):
     curl -i -H "Authorization: Bearer $({token} | sed 's/.*"access_token":"\([^"]*\)".*/\1/')" {gateway}/auth0-protected
 
-  Ctrl-C ends it. Two backends merged into one answer are at {gateway}/sample/7
+  Two backends merged into one response:
+    curl -i {gateway}/sample/7
+
+  In a browser, what the gateway does now: http://127.0.0.1:{page_port}/
+
+  Ctrl-C ends it.
 "#
     )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cli::{check, findings};
 use crate::compile::Compiled;
-use crate::ext::auth_validator::Guarded;
+use crate::ext::auth_validator::{Guarded, Validators};
 use crate::ext::identity::PublicKeys;
 use crate::upstream::keys::KeySource;
 
@@ -27,11 +27,11 @@ pub(super) fn jwks(args: &JwksArgs) -> ExitCode {
     match with_keys(&args.config, |guarded| {
         let sources = sources(guarded);
         if sources.is_empty() {
-            println!("no endpoint verifies tokens with a key set");
+            super::say("no endpoint verifies tokens with a key set\n");
         }
         let mut code = ExitCode::SUCCESS;
         for source in sources {
-            print!("{}", text(&source));
+            super::say(&text(&source));
             if source.current().is_none() {
                 code = ExitCode::FAILURE;
             }
@@ -63,9 +63,8 @@ pub(super) fn with_keys<T>(
         .build()
         .map_err(|error| format!("{error}\n"))?;
     let guarded = compiled
-        .blocks
-        .validators
-        .as_ref()
+        .facts
+        .get::<Validators>()
         .map(|all| all.list())
         .unwrap_or_default();
     runtime.block_on(fetch(compiled, &sources(&guarded)));
@@ -114,7 +113,7 @@ fn text(source: &KeySource<PublicKeys>) -> String {
             ));
         }
         (None, error) => {
-            let error = error.as_deref().unwrap_or("no response in time");
+            let error = error.as_deref().unwrap_or("no answer in time");
             out.push_str(&format!("  no keys: {error}\n"));
         }
     }

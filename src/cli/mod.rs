@@ -12,8 +12,10 @@ mod jwks;
 mod openapi;
 mod run;
 mod token;
+mod told;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -299,12 +301,9 @@ pub fn main() -> ExitCode {
         Some(Command::Openapi(args)) => openapi::openapi(&args),
         Some(Command::Version) => version(),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "portcullis",
-                &mut std::io::stdout(),
-            );
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut text);
+            say(&String::from_utf8_lossy(&text));
             ExitCode::SUCCESS
         }
         Some(Command::Man { dir }) => man(dir.as_deref()),
@@ -315,18 +314,24 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Prints to standard output. It is no error that the reader, such as `head`, has closed the pipe.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 fn schema() -> ExitCode {
-    print!("{}", crate::compile::schema::text());
+    say(&crate::compile::schema::text());
     ExitCode::SUCCESS
 }
 
 fn version() -> ExitCode {
-    println!("Portcullis Version: {}", env!("CARGO_PKG_VERSION"));
-    println!(
-        "Target: {}-{}",
+    say(&format!(
+        "Portcullis Version: {}\nTarget: {}-{}\n",
+        env!("CARGO_PKG_VERSION"),
         std::env::consts::ARCH,
         std::env::consts::OS
-    );
+    ));
     ExitCode::SUCCESS
 }
 
@@ -334,7 +339,12 @@ fn man(dir: Option<&Path>) -> ExitCode {
     let written = match dir {
         // Names that do not depend on how this file is called.
         Some(dir) => clap_mangen::generate_to(Cli::command().bin_name("portcullis"), dir),
-        None => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()),
+        None => {
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            say(&String::from_utf8_lossy(&page));
+            rendered
+        }
     };
     match written {
         Ok(()) => ExitCode::SUCCESS,

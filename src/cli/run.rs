@@ -9,6 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
+use crate::cli::told::{AccessPlace, Told};
 use crate::cli::{ReloadArgs, RunArgs, check, findings};
 use crate::config::Environment;
 use crate::jose;
@@ -100,7 +103,7 @@ pub(super) fn reload(args: ReloadArgs) -> ExitCode {
     }
     match asked {
         Some(control::Outcome::Done) => {
-            println!("reloaded");
+            super::say("reloaded\n");
             return ExitCode::SUCCESS;
         }
         Some(control::Outcome::Rejected(reason)) => eprintln!("{reason}"),
@@ -137,6 +140,7 @@ fn serve(
     };
     let metrics = Metrics::new();
     let dns = Arc::new(DnsTable::default());
+    let access = AccessPlace::default();
     let loader = Arc::new(FileLoader {
         name: source.name(),
         source,
@@ -150,13 +154,20 @@ fn serve(
         metrics: Arc::clone(&metrics),
         extras,
         logger: Arc::clone(&logger),
-        identity: Arc::default(),
-        exporters: Arc::default(),
+        told: Arc::new(Told {
+            metrics: Arc::clone(&metrics),
+            logger: Arc::clone(&logger),
+            access: Arc::clone(&access),
+            identity: ArcSwapOption::empty(),
+            exporters: ArcSwapOption::empty(),
+            native: ArcSwapOption::empty(),
+            service: ArcSwapOption::empty(),
+            looking: Mutex::default(),
+        }),
         pages: Arc::default(),
-        native: Arc::default(),
         history: Arc::default(),
         looking: AtomicBool::new(false),
-        access: Arc::default(),
+        access,
         served: Mutex::default(),
     });
     let first = process::load(&*loader).and_then(|(loaded, adopt)| adopt().map(|()| loaded));

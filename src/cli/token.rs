@@ -54,7 +54,7 @@ fn explain(args: &ExplainArgs, token: &str) -> Result<ExitCode, String> {
     with_keys(&args.config, |guarded| {
         let guarded = find(args, guarded)?;
         let told = guarded.validator.explain(token);
-        print!("{told}");
+        super::say(&told.to_string());
         Ok(match told.rejection {
             None => ExitCode::SUCCESS,
             Some(_) => ExitCode::FAILURE,

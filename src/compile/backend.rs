@@ -173,7 +173,7 @@ fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
                 "no call with it can be made: every call of this backend fails",
             ),
             Some(_) if written.trim() != written => node.warn(ConfigError::invalid(format!(
-                "the blanks around {} are removed",
+                "the blanks around {} are cut",
                 node.shown()
             ))),
             Some(method) if place.concurrent && !matches!(*method, Method::GET | Method::HEAD) => {
@@ -249,7 +249,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
         Some(Clean { url, cut: false }) => Some(url),
         Some(Clean { url, cut: true }) => {
             node.warn_hint(
-                ConfigError::invalid(format!("the text around the host {} is removed", shown())),
+                ConfigError::invalid(format!("what surrounds the host {} is cut", shown())),
                 if node.value().masked {
                     "write the host alone".to_owned()
                 } else {
@@ -266,7 +266,7 @@ fn clean(node: &Node<'_>) -> Option<String> {
             let hint = if host::is_unfilled(text) {
                 UNFILLED
             } else {
-                "\"http://name:port\" or \"https://name:port\"; a path belongs in \"url_pattern\""
+                "\"http://name:port\" or \"https://name:port\"; a path belongs into \"url_pattern\""
             };
             node.config_error_hint(ConfigError::Host { host: shown() }, hint);
             None
@@ -285,7 +285,7 @@ fn calls_fail(node: &Node<'_>, shown: &str) {
         "\"http://name:port\" or \"https://name:port\""
     };
     node.warn_hint(
-        ConfigError::invalid(format!("{shown} is not a host: every call to it fails")),
+        ConfigError::invalid(format!("{shown} is no host: every call to it fails")),
         hint,
     );
 }
@@ -398,7 +398,7 @@ fn pass_through(file: &Backend<'_>, place: &Place<'_>) -> Option<PassThrough> {
     if named.is_none()
         && let Some(node) = block.get("headers")
     {
-        node.invalid("one of these is not a header name");
+        node.invalid("one of these is no header name");
     }
     Some(PassThrough { headers: named? })
 }
@@ -420,7 +420,7 @@ fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
         };
         match nearest(name, ENCODINGS.iter().copied()) {
             Some(meant) => node.warn_hint(config_error, format!("did you mean \"{meant}\"?")),
-            None => node.warn_hint(config_error, "\"json\" is used instead"),
+            None => node.warn_hint(config_error, "\"json\" is taken instead"),
         }
     }
     Decoder {

@@ -96,7 +96,7 @@ fn response_header_bytes(file: &Service<'_>) -> Option<usize> {
         && let Some(node) = limits.get("upstream_headers")
     {
         node.config_error_hint(
-            ConfigError::invalid(format!("{} is too large", node.shown())),
+            ConfigError::invalid(format!("{} is too much", node.shown())),
             "1 MiB at most",
         );
     }
@@ -136,7 +136,7 @@ fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
             .or_else(|| file.client_tls.as_ref().map(|tls| tls.block.node().clone()))
             .unwrap_or_else(|| file.block.node().clone());
         node.warn(ConfigError::invalid(
-            "the certificates of backends are not checked: anyone on the network path can read and change everything",
+            "the certificates of backends are not checked: whoever sits in between can read and change everything",
         ));
     }
     policy
@@ -282,7 +282,7 @@ fn discovery(file: &Backend<'_>) -> bool {
                         found: node.shown(),
                         allowed: "static, dns".to_owned(),
                     },
-                    "the hosts are used as they are listed",
+                    "the hosts are taken as they are listed",
                 );
             }
             false

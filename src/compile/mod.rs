@@ -31,5 +31,5 @@ mod service;
 mod summary;
 
 pub use listen::any_address;
-pub use output::{Compiled, Metrics, Outcome, ServiceBlocks};
+pub use output::{Compiled, Metrics, Outcome};
 pub use service::{Inputs, file, text};

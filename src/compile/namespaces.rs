@@ -148,7 +148,7 @@ pub fn wanted<'a>(level: Level, extra: &Extra<'a>) -> Vec<(usize, Node<'a>)> {
             says_nothing(&node);
         } else if wanted.iter().any(|(other, _)| *other == index) {
             node.warn(ConfigError::invalid(format!(
-                "{name:?} appears under another spelling too, which takes precedence"
+                "{name:?} is there under another spelling too, which is the one that counts"
             )));
         } else {
             wanted.push((index, node));
@@ -178,7 +178,7 @@ fn respelled(level: Level, name: &str, node: &Node<'_>) -> Option<Known> {
 fn says_nothing(node: &Node<'_>) {
     match node.rule() {
         Rule::Guard => node.config_error_hint(
-            ConfigError::invalid("null is not a block: it would protect nothing"),
+            ConfigError::invalid("null is no block: it would protect nothing"),
             "remove the name, or put an \"@\" before it to switch the block off",
         ),
         Rule::Core | Rule::Free => node.warn(ConfigError::invalid("null counts as absent")),
@@ -194,7 +194,7 @@ fn stranger(level: Level, name: &str, node: &Node<'_>) {
             ConfigError::UnknownNamespace {
                 namespace: name.to_owned(),
             },
-            format!("it belongs in the extra_config of {}", other.words()),
+            format!("it belongs into the extra_config of {}", other.words()),
         ),
         (None, Some(known)) => not_built(known, name, node),
         (None, None) => unknown(level, name, node),

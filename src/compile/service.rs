@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::output::{Compiled, Outcome, ServiceBlocks};
+use crate::compile::output::{Compiled, Outcome};
 use crate::compile::{backend, client, endpoint, krakend3, listen, options, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
@@ -66,7 +67,7 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
         findings.for_each(|finding| finding.severity = Severity::ConfigError);
     }
     Outcome {
-        logging: compiled.as_ref().and_then(|all| all.blocks.logging.clone()),
+        logging: compiled.as_ref().and_then(|all| all.facts.get()),
         compiled: compiled.filter(|_| good && !rejected),
         findings,
         rendering,
@@ -80,6 +81,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     if version(&root)? == 4 {
         krakend3::warn(&root);
     }
+    let hash = hash(root.value());
     let file = Service::read(root)?;
     let mut cx = Compile::new(
         report,
@@ -124,6 +126,7 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
     Some(Compiled {
         summary: summary::lines(&file, &listener),
         name: file.name.clone(),
+        hash,
         metrics,
         listen: listener,
         service: Arc::new(runtime::Service {
@@ -136,11 +139,17 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
             options,
             errors: around.errors,
         }),
-        blocks: ServiceBlocks::new(&facts),
+        facts,
         certificates,
         carry,
         tasks,
     })
+}
+
+/// With templates and variables filled in, so that gateways with the same configuration have the same.
+fn hash(root: &Value) -> String {
+    let digest = digest::digest(&digest::SHA256, root.to_json().as_bytes());
+    hex::encode(digest.as_ref().get(..6).unwrap_or_default())
 }
 
 /// Our own metrics and the JSON access log know of backends also without `telemetry/opentelemetry`.
@@ -273,7 +282,7 @@ fn routes(
     }
     let mut add = |method: Method, pattern: Pattern, endpoint, node: &Node<'_>| {
         if let Err(error) = builder.add(method, pattern, endpoint) {
-            let hint = "each pair of method and path can be defined only once";
+            let hint = "each method and path can be there once";
             node.config_error_hint(ConfigError::invalid(error.to_string()), hint);
         }
     };

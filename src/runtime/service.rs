@@ -47,6 +47,25 @@ pub struct Service {
     pub errors: Option<Box<ErrorBodies>>,
 }
 
+impl Service {
+    /// Every backend with its endpoint, shadow backends included.
+    pub fn backends(&self) -> impl Iterator<Item = (&Endpoint, &Backend)> {
+        self.endpoints.iter().flat_map(|endpoint| {
+            let (stream, composed) = match &endpoint.work {
+                Work::Stream(work) => (Some(&work.backend), None),
+                Work::Compose(work) => (None, Some(work)),
+                Work::Nothing => (None, None),
+            };
+            let composed = composed.into_iter().flat_map(|work| {
+                let shadows = work.shadows.iter().map(|shadow| &shadow.backend);
+                work.backends.iter().chain(shadows)
+            });
+            let all = stream.into_iter().chain(composed);
+            all.map(move |backend| (&**endpoint, backend))
+        })
+    }
+}
+
 /// The options of the service (`router` namespace).
 #[derive(Debug, Clone)]
 pub struct Options {

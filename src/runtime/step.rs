@@ -49,6 +49,11 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
         true
     }
 
+    /// The name of the span of its wait, usually that of its namespace.
+    fn name(&self) -> &'static str {
+        "step"
+    }
+
     /// Lets the request pass, rejects it, or returns what to wait for before the decision.
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a>;
 }
@@ -137,6 +142,27 @@ pub trait BackendStep: Send + Sync + fmt::Debug {
 
     /// Called once for every ticket, except for a call whose client closed its connection, which does not count.
     fn after(&self, ticket: Ticket, outcome: Outcome);
+
+    /// The state of a circuit breaker, for metrics. `None` for other steps.
+    fn breaker(&self) -> Option<Breaker<'_>> {
+        None
+    }
+}
+
+/// The state of a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker<'b> {
+    pub name: &'b str,
+    pub circuit: Circuit,
+}
+
+/// Ordered from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Circuit {
+    Closed,
+    /// One call may try whether the host works again.
+    HalfOpen,
+    Open,
 }
 
 /// A step whose state outlives a configuration is shared between the old service and the new one.
@@ -147,6 +173,10 @@ impl<T: BackendStep + ?Sized> BackendStep for Arc<T> {
 
     fn after(&self, ticket: Ticket, outcome: Outcome) {
         (**self).after(ticket, outcome);
+    }
+
+    fn breaker(&self) -> Option<Breaker<'_>> {
+        (**self).breaker()
     }
 }
 
@@ -193,8 +223,22 @@ pub trait ResponseCache: Send + Sync + fmt::Debug {
     /// The calls in progress that fill the cache.
     fn single_flights(&self) -> &SingleFlights;
 
+    /// The store behind it, for metrics.
+    fn usage(&self) -> Option<CacheUsage> {
+        None
+    }
+
     /// How long a call waits for an equal one, if its request ends in `remaining`. Zero means not at all.
     fn timeout(&self, remaining: Duration) -> Duration;
+}
+
+/// The content of a store of responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheUsage {
+    /// The same for all caches that share a store.
+    pub store: usize,
+    pub bytes: usize,
+    pub responses: usize,
 }
 
 /// The key of a stored response.

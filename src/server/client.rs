@@ -18,18 +18,19 @@ use crate::server::gateway::{Active, head_of};
 use crate::server::{body, respond};
 use crate::upstream::{Piece, Source};
 
-/// The session of one request.
+/// One request's session.
 pub(super) struct Client<'s> {
     pub(super) session: &'s mut Session,
     pub(super) address: Option<IpAddr>,
     pub(super) active: &'s Active,
-    /// Whether the whole body was read. The session does not always know it: over HTTP/2, unread trailers may follow.
+    /// Whether the whole body was read. A session does not always know: over HTTP/2 trailers may follow that are not
+    /// read.
     pub(super) has_body: bool,
-    /// Headers that steps set for any response to the client.
+    /// Fields that steps left for whatever answer the client gets.
     pub(super) fields: &'s Fields,
 }
 
-/// The failure for a body of the client that cannot be read further.
+/// Why the client's body cannot be read on.
 pub(super) fn unread(error: &Error) -> Failure {
     if body::is_slow(error) {
         Failure::new(Kind::BodySlow, "the body stops")
@@ -41,7 +42,7 @@ pub(super) fn unread(error: &Error) -> Failure {
 }
 
 fn gone(error: &Error) -> Failure {
-    log::debug!("the client closed the connection: {error}");
+    log::debug!("the client left: {error}");
     Failure::client_gone()
 }
 
@@ -97,9 +98,8 @@ impl Downstream for Client<'_> {
 
     async fn write_head(&mut self, head: Parts, alone: bool) -> Result<(), Failure> {
         let mut header = ResponseHeader::from(head);
-        respond::replace(&mut header, self.fields).map_err(|_| {
-            Failure::new(Kind::Broken, "the header of the response cannot be written")
-        })?;
+        respond::replace(&mut header, self.fields)
+            .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
         respond::keep_connection(self.session);
         respond::announce_end(self.session, self.active);
         let written = respond::write_header(self.session, header, alone).await;
@@ -123,7 +123,7 @@ impl Downstream for Client<'_> {
             .write_body(piece)
             .await
             .map_err(|error| gone(&error))?;
-        let too_long = || Failure::cut_off("the response ended early: more bytes than announced");
+        let too_long = || Failure::cut_off("the answer broke off: more bytes than announced");
         written.ok_or_else(too_long).map(|_| ())
     }
 

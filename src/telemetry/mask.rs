@@ -94,7 +94,7 @@ pub fn push_query(query: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// The start of the secret part of `name=value`: after the `=`, or 0 if the name itself is secret.
+/// Where the part of `name=value` begins that nobody should read: behind the `=`, or at 0 when the name tells all.
 fn first_secret(pair: &str) -> Option<usize> {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     if holds_a_credential(name) {
@@ -213,6 +213,30 @@ fn values_gone(word: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Header fields that are credentials, besides those whose name [`is_secret`] knows.
+const SECRET_HEADERS: [&str; 5] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "api-key",
+];
+
+/// The value of a header field for logs and spans: without credentials, those in a URL included (`Referer`).
+pub fn shown_header<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
+    if SECRET_HEADERS.contains(&name) || is_secret(name) {
+        return Cow::Borrowed(MASK);
+    }
+    if !holds_a_credential(value) && !value.contains("://") {
+        return Cow::Borrowed(value);
+    }
+    let shown = masked(value);
+    match holds_a_credential(&shown.replace(MASK, "")) {
+        true => Cow::Borrowed(MASK),
+        false => shown,
+    }
+}
+
 /// Whether this value must be masked.
 pub(super) fn is_credential(name: &str, value: &str) -> bool {
     !value.is_empty() && (is_secret(name) || holds_a_credential(value))
@@ -285,6 +309,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn headers_are_shown_without_credentials() {
+        for (name, value, shown) in [
+            ("x-a", "1", "1"),
+            ("authorization", "Basic eDp5", "***"),
+            ("proxy-authorization", "Basic eDp5", "***"),
+            ("x-api-key", "k", "***"),
+            ("cookie", "a=b", "***"),
+            ("x-a", "Bearer opaque", "***"),
+            ("referer", "https://a/?x=1", "https://a/?x=1"),
+            (
+                "referer",
+                "https://a/?access_token=s&x=1",
+                "https://a/?access_token=***&x=1",
+            ),
+            ("x-original-url", "https://u:s@a/", "https://u:***@a/"),
+        ] {
+            assert_eq!(shown_header(name, value), shown, "{name}: {value}");
+        }
+    }
 
     #[test]
     fn credentials_in_queries_are_masked() {

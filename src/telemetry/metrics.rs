@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use maker::Maker;
-use prometheus::core::Collector;
+pub(super) use maker::Maker;
+use prometheus::core::{Collector, GenericGauge};
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
+
+use crate::telemetry::state::State;
 
 pub use guards::{ConnectionGuard, InFlight};
 pub use routes::RouteMetrics;
@@ -52,6 +54,11 @@ pub struct Metrics {
     key_sets: KeySetMetrics,
     token_cache: TokenCacheMetrics,
     certificates: GaugeVec,
+    endpoint_in_flight: IntGaugeVec,
+    /// Not shown.
+    in_flight_without_endpoint: IntGauge,
+    /// What is there now.
+    pub state: State,
 }
 
 /// Metrics of key sets, with one label value per source.
@@ -101,17 +108,17 @@ impl Metrics {
         let metrics = Metrics {
             requests: maker.int_counters(
                 "portcullis_http_requests_total",
-                "Requests that got a response, by route pattern, method and class of status.",
+                "Requests answered, by route pattern, method and class of status.",
                 &["route", "method", "status"],
             ),
             duration: maker.histograms(
                 "portcullis_http_request_duration_seconds",
-                "Time from the head of a request to the end of its response.",
+                "Time from the head of a request to the end of its answer.",
                 &["route", "method"],
             ),
             in_flight: maker.int_gauge(
                 "portcullis_http_requests_in_flight",
-                "Requests in progress.",
+                "Requests being answered now.",
             ),
             open: AtomicUsize::new(0),
             connections: maker.int_counter(
@@ -132,26 +139,26 @@ impl Metrics {
             ),
             bad_requests: maker.int_counters(
                 "portcullis_http_bad_requests_total",
-                "Requests rejected before they were routed, by reason.",
+                "Requests refused before they were routed, by reason.",
                 &["reason"],
             ),
             jwt_rejected: maker.int_counters(
                 "portcullis_jwt_rejected_total",
-                "Requests rejected for their token, by route pattern and reason.",
+                "Requests refused for their token, by route pattern and reason.",
                 &["route", "reason"],
             ),
             jwt_without_exp: maker.counter(
                 "portcullis_jwt_without_exp_total",
-                "Requests accepted with a token that never expires.",
+                "Requests let in with a token that never expires.",
             ),
             rejected: maker.int_counters(
                 "portcullis_requests_refused_total",
-                "Requests rejected by a policy, by route pattern and reason.",
+                "Requests refused by a policy, by route pattern and reason.",
                 &["route", "reason"],
             ),
             upstream_errors: maker.int_counters(
                 "portcullis_upstream_errors_total",
-                "Calls to upstreams that gave no usable response, by route pattern and kind.",
+                "Calls to upstreams that gave no usable answer, by route pattern and kind.",
                 &["route", "kind"],
             ),
             buffered_bytes: maker.int_gauge(
@@ -164,7 +171,7 @@ impl Metrics {
             ),
             buffered_rejected: maker.int_counter(
                 "portcullis_buffered_refused_total",
-                "Bodies rejected because the limit was reached: their requests got 503.",
+                "Bodies that found no room: their requests got 503.",
             ),
             panics: maker.int_counter(
                 "portcullis_panics_total",
@@ -195,7 +202,7 @@ impl Metrics {
                 ),
                 keys: maker.int_gauges(
                     "portcullis_jwks_keys",
-                    "Usable keys in the set in use; 0 before the first download.",
+                    "Usable keys in the set in use; 0 before the first has come.",
                     &["source"],
                 ),
                 fetches: maker.counters(
@@ -225,7 +232,7 @@ impl Metrics {
                 ),
                 evictions: maker.counter(
                     "portcullis_token_cache_evictions_total",
-                    "Entries evicted to make room.",
+                    "Entries dropped for room.",
                 ),
                 entries: maker.int_gauge("portcullis_token_cache_entries", "Verified tokens held."),
                 bytes: maker.int_gauge(
@@ -238,6 +245,14 @@ impl Metrics {
                 "When a certificate of a file in use expires, by what it is used as.",
                 &["use", "file", "subject", "serial"],
             ),
+            endpoint_in_flight: maker.int_gauges(
+                "portcullis_endpoint_requests_in_flight",
+                "Requests being answered now, by route pattern and method.",
+                &["route", "method"],
+            ),
+            in_flight_without_endpoint: GenericGauge::new("none", "Not shown.")
+                .expect("the name is a valid metric name"),
+            state: State::new(&maker),
             registry,
             per_endpoint: AtomicBool::new(true),
         };

@@ -8,6 +8,7 @@
 //! | [`gelf`] | log lines to Graylog |
 //! | [`sink`], [`syslog`] | bounded queues to writer threads, so that logging never blocks |
 //! | [`metrics`] | the page for Prometheus |
+//! | [`state`] | those of its metrics that say what is there now |
 //! | [`page`] | the same for people |
 //! | [`stats`] | the counters of `telemetry/metrics`, shown at `/__stats` |
 //! | [`observe`] | what a request, its backend calls and their round trips report |
@@ -33,6 +34,7 @@ pub mod page;
 pub mod panics;
 pub mod series;
 pub mod sink;
+pub mod state;
 pub mod stats;
 pub mod syslog;
 pub mod text;

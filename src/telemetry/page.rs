@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 use prometheus::proto::{Metric, MetricFamily};
 
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe::Native;
-use tables::{certificates, hosts, key_sets, rejections, routes};
+use tables::{breakers, certificates, hosts, key_sets, names, rejections, routes};
 use write::{duration, escaped};
 
 pub use history::History;
@@ -46,12 +45,11 @@ fn label<'m>(metric: &'m Metric, name: &str) -> &'m str {
 
 /// The page.
 pub fn html(
-    metrics: &Metrics,
+    families: &[MetricFamily],
     native: Option<&Native>,
     history: &History,
     facts: &Facts,
 ) -> String {
-    let families = metrics.families();
     let mut out = String::with_capacity(16 * 1024);
     out.push_str(HEAD);
     let up = facts.started.elapsed();
@@ -62,14 +60,16 @@ pub fn html(
         escaped(&facts.file),
         duration(up)
     );
-    summary(&families, &mut out);
-    routes(&families, history, &mut out);
-    rejections(&families, &mut out);
+    summary(families, &mut out);
+    routes(families, history, &mut out);
+    rejections(families, &mut out);
     if let Some(native) = native {
-        hosts(native, &mut out);
+        hosts(native, families, &mut out);
     }
-    key_sets(&families, &mut out);
-    certificates(&families, &mut out);
+    breakers(families, &mut out);
+    names(families, &mut out);
+    key_sets(families, &mut out);
+    certificates(families, &mut out);
     out.push_str("</main><script>setTimeout(()=>location.reload(),15000)</script></body></html>\n");
     out
 }
@@ -83,9 +83,12 @@ fn summary(families: &[MetricFamily], out: &mut String) {
     let good = gauge("portcullis_config_last_reload_successful") > 0.0;
     let since = gauge("portcullis_config_last_reload_success_timestamp_seconds");
     let ago = Duration::from_secs_f64((now() - since).clamp(0.0, 1e10));
+    let hash = metrics_of(families, "portcullis_config_info").first();
+    let hash = hash.map_or("", |metric| label(metric, "hash"));
     let _ = write!(
         out,
-        "<section><h2>Configuration</h2><p class=\"{}\">{} Applied {} ago.</p><p>{} requests in flight, {} client connections open.</p></section>",
+        "<section><h2>Configuration {}</h2><p class=\"{}\">{} Applied {} ago.</p><p>{} requests in flight, {} client connections open, {} workers.</p></section>",
+        escaped(hash),
         if good { "good" } else { "bad" },
         if good {
             "In use."
@@ -94,7 +97,8 @@ fn summary(families: &[MetricFamily], out: &mut String) {
         },
         duration(ago),
         gauge("portcullis_http_requests_in_flight"),
-        gauge("portcullis_connections_open")
+        gauge("portcullis_connections_open"),
+        gauge("portcullis_workers")
     );
 }
 

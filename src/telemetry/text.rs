@@ -88,7 +88,7 @@ pub fn push_json(text: &str, out: &mut Vec<u8>) {
 
 /// Whether a terminal shows `c` in its place: it is not a control character, a line break or a change of the text
 /// direction.
-fn is_printable(c: char) -> bool {
+pub(super) fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' => false,
@@ -104,7 +104,7 @@ fn push_char(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-fn push_unprintable(c: char, out: &mut Vec<u8>) {
+pub(super) fn push_unprintable(c: char, out: &mut Vec<u8>) {
     let escaped = match c {
         '\u{7}' => "\\a".to_owned(),
         '\u{8}' => "\\b".to_owned(),

@@ -15,12 +15,13 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::certificate::PemError;
-use super::dns::DnsTable;
+use super::dns::{DnsTable, Registry};
 use super::peer::PooledPeer;
 use super::pool::Pool;
 use super::proxy::{Proxies, ProxyScheme, ProxyUrl};
 use super::tls::TlsPolicy;
 use super::tunnel::Tunnel;
+use super::usage::Usage;
 
 /// KrakenD's limit of idle connections per host. Pingora's pool counts all hosts together, so this is multiplied by a
 /// guess of how many hosts are busy at once.
@@ -128,6 +129,8 @@ pub struct Client {
     pool_keys: RandomState,
     /// Limits of concurrent calls, by scheme, host and port: several host sets may share a host.
     slots: Mutex<HashMap<String, Weak<Semaphore>>>,
+    /// The connections, by scheme, host and port.
+    usages: Mutex<Registry<String, Usage>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -158,12 +161,19 @@ impl Client {
             settings,
             dns,
             slots: Mutex::default(),
+            usages: Mutex::default(),
         }))
     }
 
     /// The table that resolves the names of this client's host sets.
     pub fn dns(&self) -> &Arc<DnsTable> {
         &self.dns
+    }
+
+    /// The connections to `origin`.
+    pub(super) fn usage(&self, origin: String) -> Arc<Usage> {
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        usages.shared(origin, Usage::default).0
     }
 
     /// The limit of concurrent calls to `origin`, if there is one. Not for the request path.

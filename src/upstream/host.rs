@@ -18,6 +18,7 @@ use super::error::{CallError, CallErrorKind};
 use super::peer::PooledPeer;
 use super::proxy::{ProxyScheme, ProxyUrl};
 use super::turn::{Order, Penalty, Standing, order};
+use super::usage::{HostStates, Usage};
 
 /// A host string, parsed once.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(super) struct Place {
     pub(super) penalty: Penalty,
     /// The limit of concurrent calls, if there is one.
     pub(super) slots: Option<Arc<Semaphore>>,
+    /// The connections.
+    pub(super) usage: Arc<Usage>,
     pub(super) route: Route,
     /// The name to connect to: the host, or its proxy.
     entry: Arc<Name>,
@@ -109,7 +112,9 @@ impl Host {
     pub(super) fn new(url: &str, client: &Client) -> Host {
         let mut place = Place::parse(url, &client.dns, &client.settings);
         if let Ok(place) = &mut place {
-            place.slots = client.slots(format!("{}:{}", place.secure, place.address()));
+            let origin = format!("{}:{}", place.secure, place.address());
+            place.usage = client.usage(origin.clone());
+            place.slots = client.slots(origin);
         }
         Host {
             url: url.into(),
@@ -162,6 +167,7 @@ impl Place {
             base: base.into(),
             penalty: Penalty::new(),
             slots: None,
+            usage: Arc::default(),
             peers: ArcSwapOption::empty(),
         })
     }
@@ -207,6 +213,7 @@ impl Place {
             }
             _ => peer.clone(),
         };
+        bare.count(&self.usage);
         bare.speak_http1();
         bare
     }
@@ -231,6 +238,13 @@ impl Place {
     /// All addresses failed, so the name is looked up again.
     pub(super) fn doubt(&self, client: &Client) {
         client.dns.doubt(&self.entry);
+    }
+
+    /// Adds the name that is looked up, for metrics.
+    pub(super) fn add_name(&self, states: &mut HostStates) {
+        if let Some(state) = self.entry.state() {
+            states.names.insert(self.entry.host().into(), state);
+        }
     }
 
     fn known_peers(&self, client: &Client) -> Option<Arc<Peers>> {
@@ -259,14 +273,16 @@ impl Place {
     /// The peer at an address of this host, or of its proxy.
     fn peer(&self, client: &Client, address: IpAddr) -> PooledPeer {
         let at = |port| SocketAddr::new(address, port);
-        match &self.route {
+        let mut peer = match &self.route {
             Route::Direct => client.peer(at(self.port), self.secure, &self.name),
             Route::Forward(forward) => client.forward_peer(at(forward.proxy.port), &forward.proxy),
             Route::Tunnel(proxy) => {
                 let host = (self.secure, &*self.name, self.port);
                 client.tunnel_peer(at(proxy.port), proxy, host)
             }
-        }
+        };
+        peer.count(&self.usage);
+        peer
     }
 }
 

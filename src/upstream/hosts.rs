@@ -19,6 +19,7 @@ use super::error::CallError;
 use super::host::{Candidate, Host, Peers, Place};
 use super::rules::HostRules;
 use super::turn::{Order, order};
+use super::usage::{HostStates, InUse};
 
 /// The maximum number of hosts tried for one call: a hundred closed hosts must not cost a hundred timeouts.
 const MOST_HOSTS: usize = 4;
@@ -84,13 +85,19 @@ pub struct Target {
     pub authority: HeaderValue,
     /// The part of the host string after the authority, prepended to the path.
     pub base: String,
+    /// `scheme://authority`, for traces and series.
+    pub host: Arc<str>,
+    /// Counts the connection as long as it is used.
+    pub(super) in_use: InUse,
 }
 
-impl Place {
-    fn as_target(&self) -> Target {
+impl Host {
+    fn target(&self, place: &Place) -> Target {
         Target {
-            authority: self.authority.clone(),
-            base: self.base.to_string(),
+            authority: place.authority.clone(),
+            base: place.base.to_string(),
+            host: Arc::clone(&self.url),
+            in_use: InUse::begin(&place.usage),
         }
     }
 }
@@ -183,6 +190,27 @@ impl HostSet {
         .ruled(self.rules)
     }
 
+    /// Adds the hosts and the names of this set, for metrics. Hosts from SRV records count under the name of the set,
+    /// because the labels of metrics come from the configuration.
+    pub fn add_states(&self, states: &mut HostStates) {
+        let list = self.known();
+        let list = list.as_deref().unwrap_or_default();
+        let service = match &self.hosts {
+            Hosts::Fixed(_) => None,
+            Hosts::Service { entry, .. } => {
+                states.names.insert(entry.name().into(), entry.state());
+                Some(&*self.name)
+            }
+        };
+        for host in list {
+            let Ok(place) = &host.place else { continue };
+            states.add(service.unwrap_or(&host.url), &place.usage);
+            if service.is_none() {
+                place.add_name(states);
+            }
+        }
+    }
+
     /// The hosts that are known without waiting.
     fn known(&self) -> Option<Arc<[Host]>> {
         match &self.hosts {
@@ -200,15 +228,13 @@ impl HostSet {
         let found = self
             .connect_any(&hosts, Way::Bare, |error, _| error)
             .await?;
-        let place = hosts
-            .get(found.host)
-            .ok_or_else(CallError::no_hosts)?
-            .place()?;
+        let host = hosts.get(found.host).ok_or_else(CallError::no_hosts)?;
+        let place = host.place()?;
         let candidate = found.peers.list.get(found.peer);
         let candidate = candidate.ok_or_else(CallError::no_hosts)?;
         candidate.penalty.lift();
         place.penalty.lift();
-        let target = place.as_target();
+        let target = host.target(place);
         match *found.session {
             HttpSession::H1(session) => Ok((Box::new(session), target)),
             _ => Err(CallError::truncated()),

@@ -24,7 +24,7 @@
 //! | `redirect`, `gunzip` | the call that follows a redirect; gzip decoded piece by piece |
 //! | `timer` | [`within`]: a cheap timeout |
 //! | `error` | [`CallError`]: why a call failed, with the text for the log |
-//! | `single_flight` | work of a background task that requests wait for together |
+//! | `flight` | work of a background task that requests wait for together |
 //! | `side` | our own calls (key sets, tokens, discovery, keepers) over reqwest, limited in time and size |
 //! | `keys` | [`KeySetStore`]: key sets, refreshed in the background and read without waiting |
 //! | `credentials` | OAuth2 client credentials: one token per client, refreshed before it expires |
@@ -59,6 +59,7 @@ mod timer;
 mod tls;
 mod tunnel;
 mod turn;
+mod usage;
 mod websocket;
 mod wire;
 
@@ -87,5 +88,6 @@ pub use side::{
 };
 pub use timer::within;
 pub use tls::{CertificatePair, TlsPolicy, Versions};
+pub use usage::{HostStates, NameState, Usage};
 pub use websocket::{Upgraded, handshake_fields, is_websocket};
 pub use wire::{OUR_USER_AGENT, content_length, trimmed};

@@ -10,6 +10,7 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions, Proxy, Tracer};
 use pingora_core::utils::tls::CertKey;
 
 use super::tunnel::Tunnel;
+use super::usage::Usage;
 
 /// A peer to connect to, with the key of its pooled connections.
 ///
@@ -49,6 +50,11 @@ impl PooledPeer {
         self.peer.group_key ^= keys.hash_one((&tunnel.proxy, &tunnel.name, tunnel.port));
         self.peer.options.custom_l4 = Some(Arc::new(tunnel));
         PooledPeer::new(self.peer, keys)
+    }
+
+    /// Counts the connections to this peer.
+    pub(super) fn count(&mut self, usage: &Arc<Usage>) {
+        self.peer.options.tracer = Some(usage.tracer());
     }
 
     /// Uses HTTP/1 with this peer, whatever the client prefers.

@@ -158,9 +158,7 @@ impl ProxyUrl {
         }
         let port = match port {
             None | Some("") => usual,
-            Some(port) => port
-                .parse()
-                .map_err(|_| invalid("the port is not a number"))?,
+            Some(port) => port.parse().map_err(|_| invalid("the port is no number"))?,
         };
         Ok(ProxyUrl {
             scheme,

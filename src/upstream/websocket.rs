@@ -6,11 +6,14 @@ use pingora_http::RequestHeader;
 
 use super::call::Call;
 use super::error::{CallError, CallErrorKind};
+use super::exchange::{handshake, write_context};
 use super::hosts::{HostSet, Target};
 use super::message::Outgoing;
+use super::usage::InUse;
 use super::wire::trimmed;
+use crate::telemetry::observe::Trip;
 
-/// The headers of the handshake that the upstream must receive, whatever `input_headers` lists.
+/// Fields of the handshake that must reach the upstream, whatever `input_headers` says.
 const HANDSHAKE: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_VERSION,
@@ -19,14 +22,16 @@ const HANDSHAKE: [HeaderName; 5] = [
     header::ORIGIN,
 ];
 
-/// An upstream that responded to a handshake, in any way.
+/// An upstream that has answered a handshake, whatever it said.
 pub struct Upgraded {
     pub session: Box<HttpSession>,
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// Counts the connection as used until the end.
+    _in_use: InUse,
 }
 
-/// The headers of a client that belong to the handshake.
+/// Those of a client's fields that belong to the handshake.
 pub fn handshake_fields(sent: &HeaderMap) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for name in &HANDSHAKE {
@@ -45,17 +50,38 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 impl HostSet {
-    /// Requests a WebSocket on a separate connection, and waits for the head of the response.
+    /// Asks for a WebSocket on a connection of its own, and waits for the head of the response.
     ///
     /// # Errors
-    /// No host accepts the connection, the handshake cannot be written, or the response is invalid.
+    /// No host would let us in, the handshake cannot be written, or the response is none.
     pub async fn upgrade(&self, call: Call, handshake: &HeaderMap) -> Result<Upgraded, CallError> {
-        let (mut session, target) = match &call.elsewhere {
-            Some(set) => set.dial().await?,
-            None => self.dial().await?,
-        };
-        let request = request(&call.out, &target, handshake)
+        let mut trip = Trip::begin(&call.out.method, &call.out.target);
+        let upgraded = self.shake_hands(call, handshake, &mut trip).await;
+        if let Some(trip) = &mut trip {
+            match &upgraded {
+                Ok(upgraded) => trip.answered(upgraded.status.as_u16(), &upgraded.headers),
+                Err(error) => trip.failed(error.observed()),
+            }
+        }
+        upgraded
+    }
+
+    async fn shake_hands(
+        &self,
+        call: Call,
+        fields: &HeaderMap,
+        trip: &mut Option<Box<Trip>>,
+    ) -> Result<Upgraded, CallError> {
+        let set = call.elsewhere.as_deref().unwrap_or(self);
+        let (mut session, target) = set.dial().await?;
+        let mut request = request(&call.out, &target, fields)
             .map_err(|_| CallError::new(CallErrorKind::Request, "the request cannot be written"))?;
+        if let Some(trip) = trip {
+            let handshake = handshake(session.digest()).unwrap_or_default();
+            trip.connected(&target.host, Some(handshake), false);
+            trip.sends(&request.headers, None);
+            write_context(trip, &mut request, true);
+        }
         let broken = |_| CallError::new(CallErrorKind::Broken, "EOF");
         session
             .write_request_header(Box::new(request))
@@ -80,12 +106,13 @@ impl HostSet {
                 session,
                 status,
                 headers,
+                _in_use: target.in_use,
             });
         }
     }
 }
 
-/// The headers that the endpoint passes on, and the handshake.
+/// What the endpoint lets through, and the handshake.
 fn request(
     out: &Outgoing,
     target: &Target,
@@ -95,7 +122,7 @@ fn request(
     let mut request = RequestHeader::build(out.method.clone(), path.as_bytes(), Some(16))?;
     let host = out.headers.get(header::HOST).unwrap_or(&target.authority);
     request.insert_header(header::HOST, host.clone())?;
-    // A step may have set a body, but a handshake has none.
+    // A step may have given the handshake a body, which it does not have.
     let is_left_out = |name: &HeaderName| {
         matches!(
             *name,

@@ -163,7 +163,7 @@ fn the_first_line_of_a_refusal_is_not_said_twice() {
         err.starts_with("ERROR parsing the configuration file: '"),
         "{err}"
     );
-    assert!(err.ends_with("1 error, 1 warning\n"), "{err}");
+    assert!(err.ends_with("1 mistake, 1 warning\n"), "{err}");
     let (_, _, err) = run(&["check", "nowhere.json"]);
     assert_eq!(err.lines().count(), 1, "{err}");
 }
@@ -396,4 +396,36 @@ fn healthcheck_says_whether_a_gateway_is_well() {
     assert_eq!(code, 1);
     assert!(err.contains("404"), "{err}");
     assert_eq!(health(ports::free(), "/__health").0, 1);
+}
+
+/// As in `portcullis schema | head`.
+#[test]
+fn a_reader_that_stops_early_is_no_error() {
+    use std::io::Read as _;
+    for arguments in [
+        &["schema"][..],
+        &["man"],
+        &["completions", "zsh"],
+        &["version"],
+    ] {
+        let mut child = command()
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        let status = child.wait().unwrap();
+        assert!(
+            status.success() && said.is_empty(),
+            "{arguments:?}: {status} {said}"
+        );
+    }
 }

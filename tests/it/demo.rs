@@ -1,4 +1,4 @@
-//! `demo` does what it prints: each of its three commands, pasted into a shell, gets the response printed above it.
+//! `demo` does what it prints: each of its commands, pasted into a shell, gets the response printed above it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -21,8 +21,8 @@ impl Drop for Demo {
     }
 }
 
-/// Starts the demo and returns the commands that it prints once it is ready.
-fn start(port: u16) -> (Demo, Vec<String>) {
+/// Starts the demo and returns the commands that it prints once it is ready, and the address of its page.
+fn start(port: u16) -> (Demo, Vec<String>, String) {
     let mut child = command()
         .args(["demo", "-p", &port.to_string()])
         .stdout(Stdio::piped())
@@ -38,15 +38,17 @@ fn start(port: u16) -> (Demo, Vec<String>) {
         }
     });
     let mut commands = Vec::new();
-    while commands.len() < 3 {
+    let page = loop {
         let line = printed
             .recv_timeout(START)
-            .expect("the demo prints three commands");
+            .expect("the demo prints commands and an address");
         if line.trim_start().starts_with("curl ") {
             commands.push(line.trim().to_owned());
+        } else if let Some((_, page)) = line.split_once("what the gateway does now: ") {
+            break page.to_owned();
         }
-    }
-    (demo, commands)
+    };
+    (demo, commands, page)
 }
 
 /// What a shell prints for this line: the head of the response, and its body.
@@ -65,9 +67,10 @@ fn pasted(line: &str) -> (String, String) {
 
 #[test]
 #[ignore = "needs curl: scripts/test runs it"]
-fn its_three_commands_work_as_pasted() {
+fn its_commands_work_as_pasted() {
     let port = ports::free();
-    let (_demo, commands) = start(port);
+    let (_demo, commands, page) = start(port);
+    assert_eq!(commands.len(), 4, "{commands:?}");
     for line in &commands {
         assert!(line.contains(&format!("127.0.0.1:{port}/")), "{line}");
     }
@@ -86,6 +89,13 @@ fn its_three_commands_work_as_pasted() {
     let (head, body) = pasted(&commands[2]);
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(body.contains(r#""status":"ok""#), "{body}");
+
+    let (head, body) = pasted(&commands[3]);
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(body.contains("item") && body.contains("price"), "{body}");
+
+    let (_, body) = pasted(&format!("curl -i {page}"));
+    assert!(body.contains("GET /sample/{id}"), "{body}");
 }
 
 #[test]
@@ -93,7 +103,7 @@ fn its_three_commands_work_as_pasted() {
 fn a_port_in_use_is_no_obstacle() {
     let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let taken = other.local_addr().unwrap().port();
-    let (_demo, commands) = start(taken);
+    let (_demo, commands, _) = start(taken);
     assert!(!commands[0].contains(&format!(":{taken}/")), "{commands:?}");
     let (head, _) = pasted(&commands[0]);
     assert!(head.starts_with("http/1.1 200"), "{head}");

@@ -418,3 +418,35 @@ fn without_the_switch_http_2_is_not_spoken_in_clear() {
     let text = "GET /__health HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
     assert_eq!(gateway.send("GET", text).status, 200);
 }
+
+#[test]
+fn the_access_log_has_the_status_of_grpc() {
+    block_on(async {
+        let port = backend().await;
+        let paths = ["/only", "/chat"]
+            .iter()
+            .map(|path| h2_endpoint(path, port));
+        let endpoints: Vec<Value> = paths.collect();
+        let file = json!({ "version": 3, "use_h2c": true, "endpoints": endpoints,
+            "extra_config": { "portcullis/access-log": { "format": "json",
+                "fields": ["path", "status", "grpc_status"] } } });
+        let gateway = Gateway::start(&file.to_string());
+        for path in ["/only", "/chat", "/nowhere"] {
+            let request = ask(gateway.port(), "POST", path, &[GRPC]);
+            send(gateway.port(), request, b"m").await;
+        }
+        let plain = ask(gateway.port(), "POST", "/plain", &[]);
+        send(gateway.port(), plain, b"m").await;
+        // In the head alone, in trailers, from the gateway itself, and no gRPC.
+        for line in [
+            r#"{"path":"/only","status":200,"grpc_status":5}"#,
+            r#"{"path":"/chat","status":200,"grpc_status":0}"#,
+            r#"{"path":"/nowhere","status":404,"grpc_status":12}"#,
+            r#"{"path":"/plain","status":404}"#,
+        ] {
+            eventually(line, Duration::from_secs(10), || {
+                gateway.output().lines().any(|found| found == line)
+            });
+        }
+    });
+}

@@ -16,23 +16,23 @@ use crate::support::http::request;
 use crate::support::stub::Seen;
 use crate::support::{Client, Collector, Gateway, Stub, eventually, ports};
 
-const CLIENTS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-const CLIENTS_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-const CLIENTS_SPAN: &str = "b7ad6b7169203331";
+pub const CLIENTS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+pub const CLIENTS_TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub const CLIENTS_SPAN: &str = "b7ad6b7169203331";
 
 /// Spans are sent immediately, not after five seconds.
 const SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "20");
 
-struct Rig {
-    gateway: Gateway,
-    stub: Stub,
-    collector: Collector,
+pub struct Rig {
+    pub gateway: Gateway,
+    pub stub: Stub,
+    pub collector: Collector,
     page: u16,
 }
 
 impl Rig {
     /// `service` is the block, `extra` more of the service's `extra_config`. `{{…}}` are ports and the backend.
-    fn with(variables: &[(&str, &str)], service: Value, extra: Value, endpoints: Value) -> Rig {
+    pub fn with(variables: &[(&str, &str)], service: Value, extra: Value, endpoints: Value) -> Rig {
         let good = json!({"Content-Type": "application/json"});
         let ok = "{\"a\":1}";
         let mut routes = vec![
@@ -68,11 +68,11 @@ impl Rig {
         }
     }
 
-    fn of(service: Value, endpoints: Value) -> Rig {
+    pub fn of(service: Value, endpoints: Value) -> Rig {
         Rig::with(&[], service, json!({}), endpoints)
     }
 
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
         self.gateway.get_with(path, headers).status
     }
 
@@ -82,13 +82,13 @@ impl Rig {
             .status
     }
 
-    fn one_seen(&self) -> Seen {
+    pub fn one_seen(&self) -> Seen {
         let mut seen = self.stub.take_seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen.remove(0)
     }
 
-    fn scrape(&self) -> Page {
+    pub fn scrape(&self) -> Page {
         let mut client = Client::connect(self.page).unwrap();
         client.send(request("GET", "/metrics", &[])).unwrap();
         let response = client.response("GET").unwrap();
@@ -106,7 +106,7 @@ impl Rig {
 
 /// A Prometheus page, parsed.
 #[derive(Debug, Default)]
-struct Page {
+pub struct Page {
     kinds: BTreeMap<String, String>,
     /// Name, labels without those of the scope, value.
     series: Vec<(String, BTreeMap<String, String>, f64)>,
@@ -163,18 +163,18 @@ fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn prometheus() -> Value {
+pub fn prometheus() -> Value {
     json!({"exporters": {"prometheus": [{"name": "p", "port": "{{PROM}}"}]}})
 }
 
-fn grpc() -> Value {
+pub fn grpc() -> Value {
     json!({
         "service_name": "gw", "service_version": "1.2", "deploy_env": "ci",
         "exporters": {"otlp": [{"name": "t", "host": "127.0.0.1", "port": "{{OTLP_GRPC}}"}]}
     })
 }
 
-fn both() -> Value {
+pub fn both() -> Value {
     let mut block = grpc();
     block["exporters"]["prometheus"] = json!([{"name": "p", "port": "{{PROM}}"}]);
     block
@@ -185,17 +185,17 @@ fn e() -> Value {
     json!({"endpoint": "/o/{id}", "backend": [{"url_pattern": "/x/{id}"}]})
 }
 
-fn a() -> Value {
+pub fn a() -> Value {
     json!({"endpoint": "/a", "backend": [{"url_pattern": "/x/a"}]})
 }
 
-fn find<'s>(spans: &'s [Span], name: &str, kind: u64) -> &'s Span {
+pub fn find<'s>(spans: &'s [Span], name: &str, kind: u64) -> &'s Span {
     spans
         .iter()
         .find(|span| span.name == name && span.kind == kind)
         .unwrap_or_else(|| panic!("no span {name} of kind {kind}: {spans:#?}"))
 }
 
-const INTERNAL: u64 = 1;
-const SERVER: u64 = 2;
-const CLIENT: u64 = 3;
+pub const INTERNAL: u64 = 1;
+pub const SERVER: u64 = 2;
+pub const CLIENT: u64 = 3;

@@ -9,25 +9,25 @@ use futures::future::BoxFuture;
 
 use super::{Extras, FLUSH, SEND, Source};
 use crate::cli::findings;
+use crate::cli::told::{AccessPlace, Told};
 use crate::compile::{self, Compiled, Inputs, Outcome};
 use crate::config::load::{self, Format};
 use crate::config::{Environment, flexible};
 use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Exporters, Pages};
 use crate::ext::{Carry, CertificateInUse, Open};
-use crate::server::control;
+use crate::runtime::service::Service;
 use crate::server::process::{Adopt, Loaded, Loader};
 use crate::server::watch::{WatchList, Watched};
-use crate::telemetry::access::AccessLog;
+use crate::server::{control, start};
+use crate::telemetry::access::{self, AccessLog};
 use crate::telemetry::held::{self, Held};
 use crate::telemetry::logger::{self, Logger};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe::Native;
 use crate::telemetry::page::History;
+use crate::telemetry::stats::Stats;
 use crate::upstream::Clients;
-
-/// The access log in use.
-type AccessPlace = Arc<Mutex<Option<Arc<AccessLog>>>>;
 
 /// Compiles the configuration again for each reload. State whose definition is unchanged is passed from one to the
 /// next.
@@ -46,14 +46,10 @@ pub(super) struct FileLoader {
     pub(super) metrics: Arc<Metrics>,
     pub(super) extras: Extras,
     pub(super) logger: Arc<Logger>,
-    /// Key sets and token cache of the configuration in use, for the metrics page.
-    pub(super) identity: Arc<ArcSwapOption<IdentityStatus>>,
-    /// The exporters to collectors.
-    pub(super) exporters: Arc<ArcSwapOption<Exporters>>,
+    /// What the metrics pages show.
+    pub(super) told: Arc<Told>,
     /// Series for the pages of `telemetry/opentelemetry`.
     pub(super) pages: Arc<ArcSwapOption<Pages>>,
-    /// Our own metrics of backends.
-    pub(super) native: Arc<ArcSwapOption<Native>>,
     /// The last minutes, for the page for people; `looking`: somebody fills them.
     pub(super) history: Arc<History>,
     pub(super) looking: AtomicBool,
@@ -117,10 +113,9 @@ impl FileLoader {
     /// The access log for this configuration: the one in use, if its settings are the same.
     fn access_log(&self, compiled: &Compiled) -> Result<Arc<AccessLog>, String> {
         let settings = compiled
-            .blocks
-            .access_log
-            .as_ref()
-            .map_or_else(Default::default, |kept| (**kept).clone());
+            .facts
+            .get::<access::Settings>()
+            .map_or_else(Default::default, |kept| (*kept).clone());
         let current = locked(&self.access);
         if let Some(open) = current.as_ref().filter(|open| *open.settings() == settings) {
             return Ok(Arc::clone(open));
@@ -136,7 +131,7 @@ impl FileLoader {
             1 => format!("1 {what}"),
             count => format!("{count} {what}s"),
         };
-        let sets = compiled.blocks.identity.as_ref();
+        let sets = compiled.facts.get::<IdentityStatus>();
         let sets = sets.map_or(0, |status| status.key_sets().len());
         let scheme = if compiled.listen.tls.is_some() {
             "https"
@@ -167,10 +162,9 @@ impl Loader for FileLoader {
         };
         let access_log = self.access_log(&compiled)?;
         let logging = compiled
-            .blocks
-            .logging
-            .as_ref()
-            .map_or_else(Default::default, |kept| (**kept).clone());
+            .facts
+            .get::<logger::Settings>()
+            .map_or_else(Default::default, |kept| (*kept).clone());
         let logging = self
             .logger
             .prepare(logging)
@@ -178,17 +172,21 @@ impl Loader for FileLoader {
         let sides = self.sides(&compiled);
         *locked(&self.served) = self.served(&compiled);
         let history = self.history(&compiled);
-        let blocks = compiled.blocks;
         let tasks = compiled.tasks.iter_mut();
         let change = Change {
             opens: tasks.filter_map(|task| task.open.take()).collect(),
             upgrade: self.upgrade,
             logger: (Arc::clone(&self.logger), logging),
             access: (Arc::clone(&self.access), Arc::clone(&access_log)),
-            identity: (Arc::clone(&self.identity), blocks.identity),
-            exporters: (Arc::clone(&self.exporters), blocks.exporters),
-            pages: (Arc::clone(&self.pages), blocks.pages),
-            native: (Arc::clone(&self.native), blocks.native),
+            told: Arc::clone(&self.told),
+            identity: compiled.facts.get::<IdentityStatus>(),
+            exporters: compiled.facts.get::<Exporters>(),
+            service: Arc::clone(&compiled.service),
+            hash: compiled.hash,
+            workers: start::workers(&compiled.listen),
+            tells_collectors: compiled.metrics.is_some(),
+            pages: (Arc::clone(&self.pages), compiled.facts.get::<Pages>()),
+            native: compiled.facts.get::<Native>(),
             carry: (Arc::clone(&self.carry), compiled.carry),
             metrics: Arc::clone(&self.metrics),
             per_endpoint: compiled.metrics.is_none_or(|page| page.per_endpoint),
@@ -201,7 +199,7 @@ impl Loader for FileLoader {
             service: compiled.service,
             listen: compiled.listen,
             access_log,
-            stats: blocks.stats,
+            stats: compiled.facts.get::<Stats>(),
             tasks: compiled
                 .tasks
                 .into_iter()
@@ -218,7 +216,7 @@ impl Loader for FileLoader {
             eprint!("{}", locked(&self.served));
         }
         if let Some(text) = &self.extras.ready {
-            println!("{text}");
+            crate::cli::say(&format!("{text}\n"));
         }
     }
 
@@ -237,7 +235,7 @@ impl Loader for FileLoader {
     }
 
     fn send_rest(&self) -> BoxFuture<'static, ()> {
-        let exporters = self.exporters.load_full();
+        let exporters = self.told.exporters.load_full();
         Box::pin(async move {
             let end = tokio::time::Instant::now() + SEND;
             let Some(exporters) = exporters else { return };
@@ -265,13 +263,17 @@ struct Change {
     pub(super) upgrade: bool,
     pub(super) logger: (Arc<Logger>, logger::Prepared),
     pub(super) access: (AccessPlace, Arc<AccessLog>),
-    pub(super) identity: (
-        Arc<ArcSwapOption<IdentityStatus>>,
-        Option<Arc<IdentityStatus>>,
-    ),
-    pub(super) exporters: (Arc<ArcSwapOption<Exporters>>, Option<Arc<Exporters>>),
+    told: Arc<Told>,
+    identity: Option<Arc<IdentityStatus>>,
+    exporters: Option<Arc<Exporters>>,
+    service: Arc<Service>,
+    /// Of the configuration.
+    hash: String,
+    workers: usize,
+    /// Collectors get our own metrics.
+    tells_collectors: bool,
     pub(super) pages: (Arc<ArcSwapOption<Pages>>, Option<Arc<Pages>>),
-    pub(super) native: (Arc<ArcSwapOption<Native>>, Option<Arc<Native>>),
+    native: Option<Arc<Native>>,
     pub(super) carry: (Arc<Mutex<Carry>>, Carry),
     pub(super) metrics: Arc<Metrics>,
     /// Whether each endpoint has its own metrics.
@@ -299,10 +301,16 @@ impl Change {
             log::warn!("{line}");
         }
         *locked(&self.access.0) = Some(self.access.1);
-        self.identity.0.store(self.identity.1);
-        self.exporters.0.store(self.exporters.1);
+        let own = self.tells_collectors.then(|| self.told.to_collectors());
+        for exporter in self.exporters.iter().flat_map(|all| &all.0) {
+            exporter.send_also(own.clone());
+        }
+        self.told.identity.store(self.identity);
+        self.told.exporters.store(self.exporters);
+        self.told.native.store(self.native);
+        self.told.service.store(Some(self.service));
         self.pages.0.store(self.pages.1);
-        self.native.0.store(self.native.1);
+        self.metrics.state.configured(&self.hash, self.workers);
         self.metrics.set_per_endpoint(self.per_endpoint);
         self.metrics
             .certificates(self.certificates.iter().map(|one| {

@@ -1,8 +1,8 @@
 //! The admin listeners: metrics, the page for people, statistics, revocation.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -13,69 +13,67 @@ use http::{HeaderValue, Method, StatusCode};
 use super::loader::FileLoader;
 use crate::compile::{self, Compiled};
 use crate::ext::auth_revoker::Api;
-use crate::ext::identity::IdentityStatus;
 use crate::ext::opentelemetry::{Page, Pages};
 use crate::server::admin::{Asked, Handler, SideListener, page, plain, whole};
-use crate::telemetry::metrics::{KeySetReport, Metrics, process_metrics};
+use crate::telemetry::metrics::process_metrics;
 use crate::telemetry::page::{self as people, Facts};
-use crate::telemetry::series::page::{Form, render, render_plain};
+use crate::telemetry::series::page::{Form, render};
 use crate::telemetry::stats::Stats;
-use crate::upstream::budget::Budget;
 
 impl FileLoader {
     /// The admin listeners.
     pub(super) fn sides(&self, compiled: &Compiled) -> Vec<SideListener> {
         let mut sides = self.extras.sides.clone();
-        sides.extend(compiled.blocks.stats.clone().and_then(stats));
-        sides.extend(compiled.blocks.revocation.clone().map(revocation));
-        if let Some(pages) = &compiled.blocks.pages {
-            let list = pages.list.iter();
-            sides.extend(list.map(|page| series_page(&self.pages, *page)));
+        if let Some(stats) = compiled.facts.get::<Stats>()
+            && let Some(address) = stats.settings().listen.as_deref().and_then(stats_address)
+        {
+            let handler = page("/__stats", "application/json; charset=utf-8", move || {
+                stats.render()
+            });
+            sides.push(SideListener {
+                address,
+                handler,
+                optional: true,
+            });
         }
-        sides.extend(compiled.metrics.map(|metrics| self.metrics_page(metrics)));
-        sides
-    }
-
-    /// The metrics of `portcullis/metrics`, with the page for people if the configuration asks for it.
-    fn metrics_page(&self, metrics: compile::Metrics) -> SideListener {
-        let registry = Arc::clone(&self.metrics);
-        let identity = Arc::clone(&self.identity);
-        let (logger, access) = (Arc::clone(&self.logger), Arc::clone(&self.access));
-        let (exporters, native) = (Arc::clone(&self.exporters), Arc::clone(&self.native));
-        let text = move || {
-            if let Some(identity) = identity.load().as_deref() {
-                report_identity(&registry, identity);
-            }
-            let access = access.lock().unwrap_or_else(PoisonError::into_inner);
-            let lost = access.as_ref().map_or(0, |access| access.dropped());
-            registry.log_dropped(logger.dropped() + lost);
-            let budget = Budget::process();
-            registry.buffered(budget.used(), budget.limit(), budget.rejected());
-            let mut page = registry.page();
-            if let Some(native) = &*native.load() {
-                page.extend_from_slice(render_plain(&native.0).as_bytes());
-            }
-            if let Some(exporters) = &*exporters.load() {
-                page.extend_from_slice(exporters.report().as_bytes());
-            }
-            page
-        };
-        let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
-        SideListener {
-            address: metrics.listen,
-            handler: if metrics.page {
+        if let Some(api) = compiled.facts.get::<Api>() {
+            sides.push(SideListener {
+                address: api.address,
+                handler: Arc::new(move |asked: &Asked| {
+                    let authorization = asked.headers.get(AUTHORIZATION);
+                    let (status, body) =
+                        api.response(&asked.method, &asked.path, authorization, &asked.body);
+                    whole(status, Api::CONTENT_TYPE, body)
+                }),
+                optional: false,
+            });
+        }
+        if let Some(pages) = compiled.facts.get::<Pages>() {
+            let pages_in_use = &self.pages;
+            let list = pages.list.iter();
+            sides.extend(list.map(|page| series_page(pages_in_use, *page)));
+        }
+        if let Some(metrics) = &compiled.metrics {
+            let told = Arc::clone(&self.told);
+            let text = move || told.page();
+            let plain = page("/metrics", "text/plain; version=0.0.4; charset=utf-8", text);
+            let handler = if metrics.page {
                 self.with_people(plain)
             } else {
                 plain
-            },
-            optional: false,
+            };
+            sides.push(SideListener {
+                address: metrics.listen,
+                handler,
+                optional: false,
+            });
         }
+        sides
     }
 
     /// The same with the page for people at `/`.
     fn with_people(&self, others: Handler) -> Handler {
-        let (metrics, history) = (Arc::clone(&self.metrics), Arc::clone(&self.history));
-        let (identity, native) = (Arc::clone(&self.identity), Arc::clone(&self.native));
+        let (told, history) = (Arc::clone(&self.told), Arc::clone(&self.history));
         let facts = Facts {
             version: env!("CARGO_PKG_VERSION"),
             file: self.name.clone(),
@@ -85,11 +83,8 @@ impl FileLoader {
             if asked.path != "/" || asked.method != Method::GET {
                 return others(asked);
             }
-            if let Some(identity) = identity.load().as_deref() {
-                report_identity(&metrics, identity);
-            }
-            let native = native.load();
-            let html = people::html(&metrics, native.as_deref(), &history, &facts);
+            let native = told.native.load();
+            let html = people::html(&told.families(), native.as_deref(), &history, &facts);
             let mut response = whole(
                 StatusCode::OK,
                 "text/html; charset=utf-8",
@@ -126,56 +121,6 @@ impl FileLoader {
     }
 }
 
-/// Copies counters that are kept elsewhere to the metrics page.
-/// `/__stats` of `telemetry/metrics`.
-fn stats(stats: Arc<Stats>) -> Option<SideListener> {
-    let address = stats.settings().listen.as_deref().and_then(stats_address)?;
-    Some(SideListener {
-        address,
-        handler: page("/__stats", "application/json; charset=utf-8", move || {
-            stats.render()
-        }),
-        optional: true,
-    })
-}
-
-/// The HTTP interface of `auth/revoker`.
-fn revocation(api: Arc<Api>) -> SideListener {
-    SideListener {
-        address: api.address,
-        handler: Arc::new(move |asked: &Asked| {
-            let authorization = asked.headers.get(AUTHORIZATION);
-            let (status, body) =
-                api.response(&asked.method, &asked.path, authorization, &asked.body);
-            whole(status, Api::CONTENT_TYPE, body)
-        }),
-        optional: false,
-    }
-}
-
-fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
-    metrics.forget_key_sets();
-    for status in identity.key_sets() {
-        metrics.key_set(&KeySetReport {
-            source: &status.label,
-            age: status.age,
-            keys: status.keys,
-            fetches: status.fetches,
-            errors: status.failures,
-            stale: status.stale,
-        });
-    }
-    metrics.tokens_without_expiry(identity.without_expiry());
-    let cache = identity.token_cache();
-    metrics.token_cache(
-        cache.hits,
-        cache.misses,
-        cache.evictions,
-        cache.entries,
-        cache.bytes,
-    );
-}
-
 /// A metrics page of `telemetry/opentelemetry`. As in KrakenD, any method gets a response.
 fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> SideListener {
     let pages = Arc::clone(pages);
@@ -190,7 +135,7 @@ fn series_page(pages: &Arc<ArcSwapOption<Pages>>, page: Page) -> SideListener {
         let form = Form::accepted(accept);
         let mut text = String::new();
         if page.process {
-            text.push_str(&process_metrics());
+            text.push_str(&form.converted(process_metrics()));
         }
         if let Some(pages) = &*pages.load() {
             text.push_str(&render(&pages.store, &pages.resource, form));

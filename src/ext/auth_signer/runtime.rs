@@ -153,6 +153,10 @@ impl FirstAttempt {
 }
 
 impl EndpointStep for FirstAttempt {
+    fn name(&self) -> &'static str {
+        "auth/signer"
+    }
+
     fn check<'a>(&'a self, _head: &Head<'_>, _notes: &mut Notes) -> Gate<'a> {
         if self.0.is_here() || *self.0.attempted.borrow() {
             return Gate::Pass;

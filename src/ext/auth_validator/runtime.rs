@@ -98,6 +98,10 @@ enum Want {
 }
 
 impl EndpointStep for Arc<Validator> {
+    fn name(&self) -> &'static str {
+        "auth/validator"
+    }
+
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         self.decide(head, notes, Keys::AsTheyAre)
     }
@@ -304,7 +308,7 @@ impl Validator {
             let name = claim.name();
             Rejection::new(
                 Reason::BadClaim,
-                format!("claim {name:?} cannot be sent in the header {header}: {why}"),
+                format!("claim {name:?} cannot stand in the header {header}: {why}"),
             )
         };
         header_values(claim.find(claims), self.arrays, self.elements)
@@ -342,7 +346,7 @@ impl Log {
             (Reason::Missing, false) => {
                 log::warn!("{prefix} Unable to validate the token: {rejection}");
             }
-            (Reason::BadClaim, false) => log::warn!("{prefix} Token rejected: {rejection}"),
+            (Reason::BadClaim, false) => log::warn!("{prefix} Token refused: {rejection}"),
             (_, false) => {}
         }
     }

@@ -162,7 +162,7 @@ pub(super) fn at_least_a_second(node: Option<&Node<'_>>) -> Option<Duration> {
     let read = duration::parse(text).ok().filter(|read| *read >= SECOND);
     if read.is_none() && !text.is_empty() {
         node.warn(ConfigError::invalid(format!(
-            "{} is not a duration of at least a second, and is ignored",
+            "{} is no duration of at least a second, and is ignored",
             node.value().shown()
         )));
     }
@@ -188,7 +188,7 @@ fn tls(file: &Source<'_>, cx: &Compile<'_>) -> SideTls {
     if !unsupported.is_empty() && unsupported.len() < tls.cipher_suites.len() {
         if let Some(node) = file.block.get("cipher_suites") {
             node.warn(ConfigError::invalid(format!(
-                "suites {unsupported:?} are not supported and are ignored"
+                "suites {unsupported:?} do not exist here and are passed over"
             )));
         }
         tls.cipher_suites
@@ -258,14 +258,14 @@ fn location(
         let node = file.place("disable_jwk_security");
         node.warn_hint(
             ConfigError::invalid(
-                "the keys come over an unverified connection: anyone on the network path can create tokens",
+                "the keys come over a connection that nobody checks: whoever sits in between can make tokens",
             ),
             "an https:// URL without \"disable_jwk_security\"; \"jwk_local_ca\" names a CA of your own",
         );
     }
     if has_no_host(url) {
         let shown = without_values(url);
-        file.block.node().invalid(format!("{shown:?} is not a URL"));
+        file.block.node().invalid(format!("{shown:?} is no URL"));
         return Ok(None);
     }
     Ok(Some(location))
@@ -324,7 +324,7 @@ fn local(file: &Source<'_>, path: PathBuf, cx: &Compile<'_>) -> Option<Location>
         let node = file.place("cache");
         node.config_error_hint(
             ConfigError::invalid("cache could not be used with jwk_local_path"),
-            "remove \"cache\": a file is always available",
+            "remove \"cache\": a file is always at hand",
         );
         return None;
     }

@@ -98,6 +98,10 @@ pub struct BasicCheck {
 }
 
 impl EndpointStep for BasicCheck {
+    fn name(&self) -> &'static str {
+        "auth/basic"
+    }
+
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let mut lines = head.headers.get_all(AUTHORIZATION).iter();
         let first = lines.next();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::runtime::clock::Clock;
 use crate::runtime::failure::{Failure, Kind};
-use crate::runtime::step::{BackendStep, Outcome, Ticket};
+use crate::runtime::step::{BackendStep, Breaker, Circuit, Outcome, Ticket};
 
 /// The settings of a circuit breaker, with defaults applied.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,6 +129,21 @@ impl CircuitBreaker {
 }
 
 impl BackendStep for CircuitBreaker {
+    fn breaker(&self) -> Option<Breaker<'_>> {
+        let machine = self.locked();
+        let is_over = machine.ends.is_some_and(|ends| self.clock.now() > ends);
+        Some(Breaker {
+            name: &self.settings.name,
+            circuit: match machine.state {
+                State::Closed => Circuit::Closed,
+                // The next call finds it half open.
+                State::Open if is_over => Circuit::HalfOpen,
+                State::Open => Circuit::Open,
+                State::HalfOpen => Circuit::HalfOpen,
+            },
+        })
+    }
+
     fn before(&self) -> Result<Ticket, Failure> {
         let now = self.clock.now();
         let mut machine = self.locked();

@@ -15,7 +15,7 @@ use super::key::{KeyRules, digest_of};
 use crate::runtime::clock::Clock;
 use crate::runtime::response::Fields;
 use crate::runtime::single_flights::SingleFlights;
-use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
+use crate::runtime::step::{CacheKey, CacheUsage, Lookup, ResponseCache};
 use crate::upstream::{Incoming, Outgoing};
 
 /// Stored responses of one backend, or of all backends with `shared`.
@@ -137,6 +137,15 @@ impl ResponseCache for Cache {
 
     fn single_flights(&self) -> &SingleFlights {
         &self.entries.single_flights
+    }
+
+    fn usage(&self) -> Option<CacheUsage> {
+        let (bytes, responses) = self.entries.usage();
+        Some(CacheUsage {
+            store: Arc::as_ptr(&self.entries).addr(),
+            bytes,
+            responses,
+        })
     }
 
     fn timeout(&self, remaining: Duration) -> Duration {

@@ -96,7 +96,7 @@ pub(super) const ACCESS_KEYS: &[Key] = &[
         "fields",
         Kind::Texts,
         "all",
-        "The members of a JSON line, in this order: `time`, `client`, `method`, `scheme`, `host`, `path`, `query`, `protocol`, `status`, `duration_ms`, `bytes_in`, `bytes_out`, `endpoint`, `refused`, `request_id`, `user_agent`, `upstream`, `upstream_status`, `upstream_ms`, `trace_id`, `span_id`, `trace_flags`, `claim`, `errors`.",
+        "The members of a JSON line, in this order: `time`, `client`, `method`, `scheme`, `host`, `path`, `query`, `protocol`, `status`, `grpc_status`, `duration_ms`, `bytes_in`, `bytes_out`, `endpoint`, `refused`, `request_id`, `user_agent`, `upstream`, `upstream_status`, `upstream_ms`, `trace_id`, `span_id`, `trace_flags`, `claim`, `errors`.",
     ),
     key(
         "claim",

@@ -26,6 +26,10 @@ pub(super) struct LuaEndpoint {
 }
 
 impl EndpointStep for LuaEndpoint {
+    fn name(&self) -> &'static str {
+        "modifier/lua-endpoint"
+    }
+
     fn needs_body(&self) -> bool {
         self.script.reads_body
     }

@@ -14,6 +14,7 @@ use super::session::Session;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+use crate::telemetry::observe;
 
 #[derive(Debug)]
 pub(super) struct LuaPipe {
@@ -35,6 +36,33 @@ impl PipeStep for LuaPipe {
     }
 
     async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
+        observe::step(self.name(), self.run_before(request)).await
+    }
+
+    async fn after(
+        &self,
+        state: State,
+        request: &PipeRequest,
+        response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        if self.script.post.is_none() {
+            return Ok(());
+        }
+        observe::step(self.name(), self.run_after(state, request, response)).await
+    }
+}
+
+impl LuaPipe {
+    /// The name of the span of a run.
+    fn name(&self) -> &'static str {
+        match self.script.level {
+            Level::Endpoint => "modifier/lua-endpoint",
+            Level::Proxy => "modifier/lua-proxy",
+            Level::Backend => "modifier/lua-backend",
+        }
+    }
+
+    async fn run_before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
         let skip = self.script.skip_next;
         if self.script.pre.is_none() && matches!(self.script.sources, Sources::None) {
             return Ok(Passed { skip, state: None });
@@ -54,15 +82,12 @@ impl PipeStep for LuaPipe {
         Ok(Passed { skip, state })
     }
 
-    async fn after(
+    async fn run_after(
         &self,
         state: State,
         request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
-        if self.script.post.is_none() {
-            return Ok(());
-        }
         let session = match state.and_then(|state| state.downcast::<Session>().ok()) {
             Some(session) => *session,
             None => self.session(request).await.map_err(failure)?,
@@ -76,9 +101,7 @@ impl PipeStep for LuaPipe {
         }
         self.post(session, response).await.map_err(failure)
     }
-}
 
-impl LuaPipe {
     async fn session(&self, request: &PipeRequest) -> Result<Session, Stop> {
         let shadow = (self.script.level == Level::Backend).then(|| Shadow {
             path: request.path.to_string(),

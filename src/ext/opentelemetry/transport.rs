@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 
-use crate::telemetry::otlp::{Sent, Signal, Transport};
+use crate::telemetry::otlp::{Sent, Signal, Transport, retry_delay};
 use crate::upstream::{GrpcClient, GrpcResponse, SideClient, SideResponse};
 
 /// The common parts of all requests to one collector.
@@ -128,17 +128,20 @@ impl Transport for OverGrpc {
 /// OTLP/gRPC, "Failures": CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS, and
 /// RESOURCE_EXHAUSTED if the server says when.
 fn of_grpc(response: GrpcResponse) -> Sent {
+    let after = response
+        .again_after
+        .or_else(|| retry_delay(&response.details));
     let reason = || format!("gRPC status {}: {}", response.status, response.message);
     match response.status {
         0 => Sent::Taken {
             response: response.body,
         },
         1 | 4 | 10 | 11 | 14 | 15 => Sent::Again {
-            after: response.again_after,
+            after,
             reason: reason(),
         },
-        8 if response.again_after.is_some() => Sent::Again {
-            after: response.again_after,
+        8 if after.is_some() => Sent::Again {
+            after,
             reason: reason(),
         },
         _ => Sent::Rejected { reason: reason() },
@@ -185,6 +188,7 @@ mod tests {
                 status,
                 message: String::new(),
                 again_after,
+                details: Vec::new(),
                 body: Bytes::new(),
             })
         };

@@ -218,7 +218,7 @@ fn identity(
         "ip" if key.is_empty() => Some(Identity::Address(prefix)),
         "ip" => {
             key_at.warn_hint(
-                ConfigError::invalid("a client that can write this header chooses its own limit"),
+                ConfigError::invalid("whoever can write this header chooses its own limit"),
                 "leave \"key\" out and list your proxies in \"trusted_proxies\" of \"router\"",
             );
             header(key_at, key).map(|name| Identity::AddressIn(name, prefix))
@@ -227,7 +227,7 @@ fn identity(
         "param" => {
             if !site.pattern.contains(&format!("{{{key}}}")) {
                 key_at.warn(ConfigError::invalid(format!(
-                    "the endpoint has no parameter {key:?}: every request will be rejected with 429"
+                    "the endpoint has no parameter {key:?}: every request will be refused with 429"
                 )));
             }
             Some(Identity::Param(key.into()))
@@ -254,7 +254,7 @@ fn identity(
 fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
     let parsed = HeaderName::try_from(name).ok();
     if parsed.is_none() {
-        at.invalid(format!("{name:?} is not a header name"));
+        at.invalid(format!("{name:?} is no header name"));
     }
     parsed
 }
@@ -266,7 +266,7 @@ fn claim(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Option<Identity>
     }
     if !site.names(&auth_validator::ENDPOINT) {
         at.warn(ConfigError::invalid(
-            "no \"auth/validator\" here: without a verified token every request is rejected with 429",
+            "no \"auth/validator\" here: without a verified token every request is refused with 429",
         ));
     }
     Some(Identity::Claim(ClaimPath::dotted_unless_url(name)))

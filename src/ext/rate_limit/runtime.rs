@@ -96,6 +96,10 @@ impl EndpointLimit {
 }
 
 impl EndpointStep for EndpointLimit {
+    fn name(&self) -> &'static str {
+        "qos/ratelimit/router"
+    }
+
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
         let who = self
             .limits

@@ -282,7 +282,7 @@ async fn ask(
                 health.answered();
                 return Some(verdict);
             }
-            None => "an unexpected reply".to_owned(),
+            None => "an answer that is not ours".to_owned(),
         },
         Err(error) => error.to_string(),
     };
@@ -335,7 +335,7 @@ impl Shared for Store {
                 Ok(Some(verdict)) => Taken::Told(verdict),
                 Ok(None) => Taken::Failed,
                 Err(_) => {
-                    self.health.failed("no response in time");
+                    self.health.failed("no answer in time");
                     if self.health.rests() {
                         Taken::Failed
                     } else {

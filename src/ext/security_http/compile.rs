@@ -72,7 +72,7 @@ fn header_names(node: &Node<'_>, key: &str, names: &[String]) -> Box<[HeaderName
         .filter_map(|name| {
             let parsed = HeaderName::try_from(name.as_str()).ok();
             if parsed.is_none() {
-                at(node, key).invalid(format!("{name:?} is not a header name"));
+                at(node, key).invalid(format!("{name:?} is no header name"));
             }
             parsed
         })
@@ -88,8 +88,7 @@ fn secure_headers(node: &Node<'_>, block: &Block) -> Box<[(HeaderName, HeaderVal
                 .ok()
                 .zip(HeaderValue::try_from(value.as_str()).ok());
             if pair.is_none() {
-                at(node, "ssl_proxy_headers")
-                    .invalid(format!("{name:?}: {value:?} is not a header"));
+                at(node, "ssl_proxy_headers").invalid(format!("{name:?}: {value:?} is no header"));
             }
             pair
         })
@@ -114,7 +113,7 @@ fn fields(node: &Node<'_>, block: &Block) -> Fields {
         let Some(value) = value else { return };
         match HeaderValue::try_from(value) {
             Ok(value) => fields.push((name, value)),
-            Err(_) => at(node, key).invalid(format!("{value:?} cannot be sent in a header")),
+            Err(_) => at(node, key).invalid(format!("{value:?} cannot stand in a header")),
         }
     };
     let custom = block.custom_frame_options_value.as_deref();

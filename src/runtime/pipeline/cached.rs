@@ -16,8 +16,8 @@ use crate::runtime::step::{CacheKey, Lookup, ResponseCache};
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallOptions, Incoming};
 
-/// Returns a fresh response from the cache; otherwise calls the upstream and offers the response to the cache. Of
-/// equal calls at the same time only one is made.
+/// From the cache if it has a fresh response; otherwise from the upstream, with the cache told about it. Of equal calls
+/// at the same time one is made.
 pub(super) async fn cached<C: Carrier>(
     carrier: &C,
     backend: &Backend,
@@ -26,16 +26,16 @@ pub(super) async fn cached<C: Carrier>(
     how: &CallOptions,
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
-    // Backends may share a cache, so the host must distinguish their paths.
+    // Caches may be shared between backends: only the host tells their paths apart.
     let Some(key) = cache.key(origin(backend, &call), &call.out) else {
         return carrier.call(&backend.hosts, call, how).await;
     };
     let sent = call.out.headers.clone();
     let (found, turn) = look(cache, &key, &sent, limit).await;
     let mut revalidating = false;
+    observe::looked_up(observed(&found));
     match found {
         Lookup::Fresh(incoming) => {
-            observe::cache_hit();
             if let Turn::Lead(single_flight) = turn {
                 single_flight.end(End::Shared);
             }
@@ -76,16 +76,24 @@ pub(super) async fn cached<C: Carrier>(
     result
 }
 
-/// The role of a call among equal calls at the same time.
+fn observed(found: &Lookup) -> observe::Lookup {
+    match found {
+        Lookup::Fresh(_) => observe::Lookup::Hit,
+        Lookup::Stale(_) => observe::Lookup::Stale,
+        Lookup::Miss => observe::Lookup::Miss,
+        Lookup::Bypass | Lookup::Rejected => observe::Lookup::Bypass,
+    }
+}
+
+/// How a call takes part in what equal calls do.
 enum Turn<'c> {
     Lead(SingleFlight<'c>),
     Alone,
-    /// No part: it is made by itself.
+    /// It does not.
     None,
 }
 
-/// Looks up the response in the cache. If it is missing and an equal call is in progress, waits for that call as long
-/// as the cache allows.
+/// Looks into the cache. What is not there is waited for if an equal call is under way, as long as the cache allows.
 async fn look<'c>(
     cache: &'c dyn ResponseCache,
     key: &CacheKey,
@@ -100,14 +108,14 @@ async fn look<'c>(
     let until = Instant::now() + timeout;
     loop {
         match cache.single_flights().join(&key.digest) {
-            // Another call may have ended between the two lookups.
+            // Another call may have ended between the two looks.
             Join::Lead(single_flight) => {
                 return (cache.lookup(key, sent), Turn::Lead(single_flight));
             }
             Join::Alone => return (found, Turn::Alone),
             Join::Wait(landing) => match landing.wait(until).await {
                 Some(true) => return (cache.lookup(key, sent), Turn::None),
-                // The task that made the call was dropped: one of the waiting tasks makes the call.
+                // Its maker went away: one of those who waited makes the call.
                 Some(false) => {}
                 None => return (found, Turn::None),
             },
@@ -122,19 +130,19 @@ fn end(cache: &dyn ResponseCache, key: &CacheKey, sent: &HeaderMap) -> End {
     }
 }
 
-/// Whether the body of such a response is read. As in KrakenD, an error response that is not read is not stored.
+/// Whether the body of such a response is looked at. As in KrakenD, an error that nobody reads is not kept.
 fn is_read(backend: &Backend, status: StatusCode) -> bool {
     matches!(status, StatusCode::OK | StatusCode::CREATED)
         || backend.errors != ErrorMode::Hide
         || backend.decoder.encoding == decode::Kind::NoOp
 }
 
-/// The first host of the call, or a text that represents all hosts.
+/// The host that the call goes to first, or what stands for all of them.
 fn origin<'c>(backend: &'c Backend, call: &'c Call) -> &'c str {
     call.elsewhere.as_ref().unwrap_or(&backend.hosts).name()
 }
 
-/// The response of the cache instead of the upstream (RFC 9111 §5.2.1.7).
+/// The cache answers in the upstream's place (RFC 9111 §5.2.1.7).
 fn rejected(origin: &str) -> Incoming {
     Incoming {
         status: StatusCode::GATEWAY_TIMEOUT,

@@ -9,6 +9,7 @@ use super::limit::Limit;
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
 use crate::runtime::step::Credentials;
+use crate::telemetry::observe;
 use crate::upstream::{Call, CallOptions, Incoming, Outgoing, Source};
 
 /// Gets a whole response, whatever its status.
@@ -20,7 +21,7 @@ pub(super) async fn whole<C: Carrier>(
     limit: &Limit,
 ) -> Result<Incoming, Failure> {
     let how = how(backend, most_bytes);
-    // The rare cases are boxed, so that the usual one does not carry their state.
+    // The rare ways are boxed, so that the usual one does not carry their state around.
     match (&backend.credentials, &backend.cache) {
         (None, None) => carrier.call(&backend.hosts, call, &how).await,
         (Some(credentials), _) => {
@@ -50,8 +51,7 @@ async fn authorized<C: Carrier>(
     }
 }
 
-/// After the credentials: through the cache, if there is one. A response that a token unlocked is stored under that
-/// token.
+/// Within the credentials: through the cache, where there is one. What a token unlocked is kept under that token.
 async fn within<C: Carrier>(
     carrier: &C,
     backend: &Backend,
@@ -80,7 +80,7 @@ pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
     let mut token = Token::new(&**credentials);
     token.put_on(&mut call.out, limit).await?;
     let response = carrier.send(&backend.hosts, call, &how, source).await?;
-    // This response is passed on even if the token was rejected: the body of the request may already be consumed.
+    // This response passes even if the token was rejected: the request may have had a body, which is gone.
     if let Some((status, _)) = response.head() {
         token.is_rejected(status);
     }
@@ -95,8 +95,8 @@ fn how(backend: &Backend, max_body_bytes: u64) -> CallOptions {
     }
 }
 
-/// The gateway's token for one call. If the upstream rejects the token, it is not used again; a call whose response is
-/// collected is then repeated once with a new token.
+/// A token of ours for one call. One that an upstream rejects is not used any more; a call whose response is collected
+/// is then made once more with a new one.
 struct Token<'c> {
     credentials: &'c dyn Credentials,
     value: Option<HeaderValue>,
@@ -112,18 +112,21 @@ impl<'c> Token<'c> {
         }
     }
 
-    /// Waits for a token, at most until `limit`.
+    /// Waits for a token until `limit` at the longest.
     async fn put_on(&mut self, out: &mut Outgoing, limit: &Limit) -> Result<(), Failure> {
         let value = match self.credentials.ready() {
             Some(value) => value,
-            None => self.credentials.fetch(limit.remaining()).await?,
+            None => {
+                let fetch = self.credentials.fetch(limit.remaining());
+                observe::step("auth/client-credentials", fetch).await?
+            }
         };
         out.headers.insert(AUTHORIZATION, value.clone());
         self.value = Some(value);
         Ok(())
     }
 
-    /// Whether the call must be repeated with a new token.
+    /// Whether the call is to be made again with a new token.
     fn is_rejected(&mut self, status: StatusCode) -> bool {
         let Some(value) = &self.value else {
             return false;
@@ -136,7 +139,7 @@ impl<'c> Token<'c> {
     }
 }
 
-/// The value for a WebSocket, which is not an exchange of messages.
+/// The value for a call that is no exchange of messages: a WebSocket.
 pub(super) async fn authorize(
     credentials: Option<&dyn Credentials>,
     out: &mut Outgoing,

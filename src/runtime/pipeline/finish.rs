@@ -35,14 +35,14 @@ pub(super) fn settle(work: &Composition, merged: &mut Merged) {
     }
 }
 
-/// There is not enough memory for the result.
+/// There is no memory for what the data would become.
 fn give_up(merged: &mut Merged) {
     merged.data = None;
     merged.complete = false;
     merged.failures.push(Failure::full());
 }
 
-/// Builds the response from the results of the backends.
+/// Makes the response out of what came of the backends.
 pub(super) fn finish(
     options: &Options,
     endpoint: &Endpoint,
@@ -104,7 +104,7 @@ fn success(
     content_type: HeaderValue,
     body: Bytes,
 ) -> Response {
-    // As in KrakenD: a response without any member is not complete.
+    // As KrakenD does: a response without a single member is not complete.
     let complete = complete && matches!(data, Value::Object(object) if !object.is_empty());
     let mut response = Response {
         body,
@@ -122,8 +122,8 @@ fn is_empty(data: &Value) -> bool {
     !matches!(data, Value::Object(object) if !object.is_empty())
 }
 
-/// Adds the headers that steps set: every line, but no header that frames the body. A content type replaces that of
-/// the encoder, unless it is XML.
+/// Adds the fields that steps set: every line of them, and none that says how the body is sent. A content type takes
+/// the place of the encoder's, unless that is XML.
 fn with_fields(mut response: Response, headers: &HeaderMap) -> Response {
     let is_xml = response.fields.iter().any(|(name, value)| {
         *name == CONTENT_TYPE && value.to_str().is_ok_and(|value| value.contains("xml"))
@@ -147,7 +147,7 @@ fn with_fields(mut response: Response, headers: &HeaderMap) -> Response {
     response
 }
 
-/// Gives a response the status and headers of the upstream. If that status has no body, the response has none.
+/// Gives a response the upstream's status and fields; one that has no body there has none here.
 fn pass(mut response: Response, passed: Passed) -> Response {
     response.status = passed.status;
     if matches!(
@@ -157,7 +157,7 @@ fn pass(mut response: Response, passed: Passed) -> Response {
         response.body = Bytes::new();
         response.fields.clear();
     }
-    // The upstream's own caching header is better than a constant.
+    // The upstream's word on caching is better than a constant of ours.
     if passed.fields.iter().any(|(name, _)| *name == CACHE_CONTROL) {
         response.fields.retain(|(name, _)| *name != CACHE_CONTROL);
     }
@@ -165,7 +165,7 @@ fn pass(mut response: Response, passed: Passed) -> Response {
     response
 }
 
-/// The response to a failure and its log lines, for an endpoint that did not run.
+/// The response to a failure and its lines in the log, for an endpoint whose work was not done.
 pub(super) fn rejected(
     options: &Options,
     endpoint: &Endpoint,
@@ -180,8 +180,7 @@ pub(super) fn rejected(
     (errors, response)
 }
 
-/// The response if no backend responded. Only `return_error_msg` shows the reason, because the texts name internal
-/// hosts.
+/// The response when nobody answered. Only `return_error_msg` shows why: the texts name internal hosts.
 pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
     let mut response = Response {
         branding: Branding::Completed(false),
@@ -210,7 +209,7 @@ pub(super) fn failed(options: &Options, merged: &Merged) -> Response {
         failures => (joined(failures), None),
     };
     response.body = body;
-    // Browsers must not guess the type: a text of an upstream must not become a page of the gateway.
+    // Never sniffed: an upstream's text must not become a page of ours.
     let content_type = match content_type {
         None if response.body.is_empty() => None,
         None => Some(HeaderValue::from_static("text/plain; charset=utf-8")),
@@ -233,7 +232,7 @@ fn joined(failures: &[Failure]) -> Bytes {
     Bytes::from(texts.join(&b'\n'))
 }
 
-/// `auth/signer`: signs all fields or none, and none of the gateway's own.
+/// `auth/signer`: all or nothing, and none of the gateway's own fields.
 fn signed(
     options: &Options,
     endpoint: &Endpoint,
@@ -259,7 +258,7 @@ fn signed(
     )
 }
 
-/// Adds the static data to the response if its strategy applies. Without a response, the data become the response.
+/// Lays the static data over the response if its strategy says so. It makes a response where there was none.
 fn add_static(given: &StaticData, merged: &mut Merged) {
     let failed = !merged.failures.is_empty();
     let wanted = match given.strategy {
@@ -285,7 +284,7 @@ fn add_static(given: &StaticData, merged: &mut Merged) {
     }
 }
 
-/// Logs each failure that the client did not cause, and returns the texts for the access log.
+/// Logs each failure that is not the client's own, and hands the texts on for the access log.
 fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<'static, str>; 1]> {
     let logged = |failure: &&Failure| matches!(failure.kind.report(), Report::Upstream(_));
     for (index, failure) in merged.failures.iter().filter(logged).enumerate() {
@@ -301,7 +300,7 @@ fn report(endpoint: &Endpoint, signing: bool, merged: &Merged) -> SmallVec<[Cow<
     let failures = merged.failures.iter().filter(logged);
     failures
         .map(|failure| match printable(&failure.text) {
-            // Borrowed means that the text did not change.
+            // Borrowed means unchanged.
             Cow::Borrowed(_) => failure.text.clone(),
             Cow::Owned(changed) => Cow::Owned(changed),
         })

@@ -1,4 +1,4 @@
-//! Merges the parts of a response.
+//! Parts of a response become one.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -9,20 +9,20 @@ use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::Meta;
 use crate::runtime::response::Fields;
 
-/// The result of one backend.
+/// What one backend contributed.
 #[derive(Debug)]
 pub(super) struct Part {
     /// An object or null.
     pub(super) data: Value,
     pub(super) complete: bool,
-    /// What the client receives in addition to the data, with `pass_through`.
+    /// What reaches the client beside the data, with `pass_through`.
     pub(super) passed: Option<Box<Passed>>,
     /// The body of a `no-op` backend in a sequence, for `resp0` in `sequential_propagated_params`.
     pub(super) text: Option<Bytes>,
     pub(super) meta: Option<Box<Meta>>,
 }
 
-/// The status and some headers of an upstream.
+/// An upstream's status and some of its header fields.
 #[derive(Debug)]
 pub(super) struct Passed {
     pub(super) status: StatusCode,
@@ -40,7 +40,7 @@ impl Part {
         }
     }
 
-    /// The result of a call that was not made.
+    /// What stands in for the response of a call that was not made.
     pub(super) fn skipped() -> Part {
         Part {
             complete: false,
@@ -49,19 +49,19 @@ impl Part {
     }
 }
 
-/// The results of all backends of an endpoint.
+/// What all backends of an endpoint contributed.
 #[derive(Debug)]
 pub(super) struct Merged {
-    /// `None` if no backend responded.
+    /// `None` when nobody answered.
     pub(super) data: Option<Value>,
     pub(super) complete: bool,
     /// In order of arrival.
     pub(super) failures: SmallVec<[Failure; 1]>,
-    /// Whether the failures are those of a group: the status is then always 500, and the log numbers them.
+    /// Whether the failures are those of a group: its response is 500 whatever they say, and the log numbers them.
     pub(super) group: bool,
-    /// That of the only backend.
+    /// Of the one backend.
     pub(super) passed: Option<Box<Passed>>,
-    /// That of the only backend with data.
+    /// Of the one backend that has data.
     pub(super) meta: Option<Box<Meta>>,
 }
 
@@ -88,8 +88,8 @@ impl Merged {
         }
     }
 
-    /// The responses of `total` backends, in the order of the file: for equal names, the value of the later backend is
-    /// used. A null adds nothing and makes the result incomplete. If it is the only response, the result is null.
+    /// The responses of `total` backends, given in the file's order: of equal names the later backend's wins.
+    /// Null contributes nothing and leaves the whole incomplete; where it is the only answer, the whole is null.
     pub(super) fn group(
         parts: impl IntoIterator<Item = Part>,
         total: usize,

@@ -13,16 +13,16 @@ use super::merge::{Merged, Part};
 use crate::runtime::failure::Failure;
 use crate::runtime::service::Backend;
 
-/// The response of one backend so far.
+/// What one backend has answered so far.
 type Slot = Option<(usize, Result<Part, Failure>)>;
 
-/// Calls all backends and merges the responses that arrived before the limit.
+/// Calls all backends and merges what has come when the limit is reached.
 pub(super) async fn run<C: Carrier>(
     cx: &Context<'_, C>,
     backends: &[Backend],
     limit: &Limit,
 ) -> Merged {
-    // Outside of the future that the limit drops, so that finished parts are kept.
+    // Outside of what the limit cuts off, so that finished parts survive it.
     let mut slots: SmallVec<[Slot; 4]> = backends.iter().map(|_| None).collect();
     {
         let arrived = &AtomicUsize::new(0);

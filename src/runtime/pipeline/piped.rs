@@ -1,4 +1,4 @@
-//! Pipe steps around the work of an endpoint or around one call to a backend.
+//! Pipe steps around a piece of work: all of an endpoint's, or one call to a backend.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::runtime::pipe::{CallStep, PipeRequest, PipeResponse, PipeStep, Reply,
 use crate::runtime::service::Backend;
 use crate::upstream::{Call, HostSet, Incoming, Outgoing};
 
-/// The steps that a request passed, and their state until there is a response.
+/// The steps that let a request pass, and what they keep until there is a response.
 pub(super) struct Entered<'a> {
     steps: &'a [Box<dyn PipeStep>],
-    /// The states of the steps that ran. If a step asked to skip the work, the steps inside it did not run.
+    /// Of those that ran; where one asked to skip the work, those within it did not.
     states: SmallVec<[State; 2]>,
-    /// The work is skipped.
+    /// The work is not to be done.
     pub(super) skip: bool,
 }
 
@@ -63,28 +63,28 @@ impl Entered<'_> {
     }
 }
 
-/// A call that passed its steps, and what they want to see of its response.
+/// One call that its steps let pass, and what they want to see of its response.
 pub(super) struct Admitted<'a> {
     pub(super) call: Call,
-    /// The gateway asks for gzip although the client did not, and decodes the response.
+    /// We ask for gzip where the client did not: what comes is decoded for it.
     pub(super) gunzip: bool,
-    /// The response of a step. Nothing is sent.
+    /// The response of a step: nothing is sent.
     pub(super) local: Option<Reply>,
-    /// A step replaced the client's body, which is not sent.
+    /// A step put the body in place of the client's, which goes nowhere.
     pub(super) replaced: bool,
     pub(super) around: Around<'a>,
 }
 
-/// The steps around a call in progress.
+/// The steps around one call, while it is made.
 pub(super) struct Around<'a> {
     /// What was sent.
     pub(super) request: PipeRequest,
     entered: Entered<'a>,
-    /// The step closest to the wire, if it reads responses.
+    /// The step closest to the wire, where it looks at responses.
     on_wire: Option<&'a dyn CallStep>,
 }
 
-/// Shows a call to the steps around it. The call with their changes is what is sent.
+/// Shows a call to the steps around it. What they make of it is what goes out.
 pub(super) async fn admit<'a>(
     prepared: Prepared,
     backend: &'a Backend,
@@ -103,7 +103,7 @@ pub(super) async fn admit<'a>(
         replaced = matches!(turn, Turn::Replace);
         local = turn.response().await?;
     }
-    // A step removed the body: nothing of the announced body is sent.
+    // A step took the body away: nothing of what was announced is sent.
     replaced |= had_body && request.body.is_empty();
     let mut call = Call::whole(outgoing(&request));
     if local.is_none() {
@@ -124,17 +124,18 @@ pub(super) async fn admit<'a>(
 }
 
 impl Around<'_> {
-    /// Whether the work inside was skipped.
+    /// Whether the work within was skipped.
     pub(super) fn skipped(&self) -> bool {
         self.entered.skip
     }
 
-    /// Whether any step reads the response.
+    /// Whether any step looks at the response.
     pub(super) fn sees_responses(&self) -> bool {
         self.on_wire.is_some() || !self.entered.steps.is_empty()
     }
 
-    /// Shows the unchanged response to the step closest to the wire. A body that the step sets gets its own length.
+    /// Shows the response, as it came, to the step closest to the wire; a body that it puts in has the length that it
+    /// says.
     pub(super) fn on_wire(&self, reply: &mut Reply) -> Result<(), Failure> {
         let Some(step) = self.on_wire else {
             return Ok(());
@@ -146,7 +147,7 @@ impl Around<'_> {
         Ok(())
     }
 
-    /// Shows the resulting response to the other steps, innermost first.
+    /// Shows what was made of it to the other steps, innermost first.
     pub(super) async fn leave(self, response: &mut PipeResponse) -> Result<(), Failure> {
         self.entered.leave(&self.request, response).await
     }
@@ -200,7 +201,7 @@ pub(super) async fn exchange<C: Carrier>(
     Ok(part)
 }
 
-/// A whole response with the changes of the step closest to the wire.
+/// A whole response as the step closest to the wire leaves it.
 fn shown(around: &Around<'_>, incoming: Incoming) -> Result<Incoming, Failure> {
     if around.on_wire.is_none() {
         return Ok(incoming);
@@ -214,14 +215,14 @@ fn shown(around: &Around<'_>, incoming: Incoming) -> Result<Incoming, Failure> {
     Ok(reply.map_body(|changed| changed.unwrap_or(body)))
 }
 
-/// Corrects an announced length to that of the body.
+/// An announced length follows the body.
 fn fit(headers: &mut HeaderMap, length: usize) {
     if headers.contains_key(CONTENT_LENGTH) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 
-/// The call as it is sent.
+/// The call as it goes out.
 fn outgoing(request: &PipeRequest) -> Outgoing {
     let mut headers = request.headers.clone();
     if !request.body.is_empty() {
@@ -235,7 +236,7 @@ fn outgoing(request: &PipeRequest) -> Outgoing {
     }
 }
 
-/// The host that the request names, unless the host set of the backend calls it anyway.
+/// The one host that the request names, unless that is what the backend's own set calls anyway.
 fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSet> {
     let origin = request.origin.as_deref()?;
     match hosts.only() {
@@ -244,7 +245,7 @@ fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSet> {
     }
 }
 
-/// The response of a streamed call that was skipped.
+/// What stands in for the response of a streamed call that was passed over.
 pub(super) fn nothing() -> Reply {
     Reply::local(StatusCode::OK, HeaderMap::new(), Some(Bytes::new()))
 }
@@ -253,8 +254,8 @@ impl Prepared {
     /// The call as its steps see it.
     async fn request(self, backend: &Backend, limit: &Limit) -> PipeRequest {
         let Prepared { out, seed, .. } = self;
-        // A call without a seed has no steps, so no one reads it.
-        let seed = seed.map_or_else(Seed::empty, |seed| *seed);
+        // A call without a seed has no steps, so nobody looks at it.
+        let seed = seed.map_or_else(Seed::nobody, |seed| *seed);
         let mut request = PipeRequest {
             method: out.method,
             origin: None,

@@ -19,7 +19,7 @@ use crate::runtime::pipe::PipeResponse;
 use crate::runtime::response::Response;
 use crate::runtime::service::{Composition, Endpoint, Options, Order};
 
-/// Runs a composed endpoint. To cancel it, drop the future.
+/// Does the work of a composed endpoint. To give up, drop the future.
 pub async fn run_with<C: Carrier>(
     carrier: &C,
     options: &Options,
@@ -33,13 +33,13 @@ pub async fn run_with<C: Carrier>(
     let merged = if work.pipes.is_empty() {
         compose(carrier, options, endpoint, work, call, &endpoint.query).await
     } else {
-        // Boxed, so that endpoints without steps do not pay for the state of steps.
+        // Boxed: what the steps keep is no burden of endpoints without any.
         Box::pin(piped(carrier, options, endpoint, work, call)).await
     };
     finish::finish(options, endpoint, work, call.accept.as_ref(), merged)
 }
 
-/// The work of the endpoint inside its pipe steps.
+/// The endpoint's work within its pipe steps.
 async fn piped<C: Carrier>(
     carrier: &C,
     options: &Options,

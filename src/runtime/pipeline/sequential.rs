@@ -14,19 +14,18 @@ use crate::runtime::failure::Failure;
 use crate::runtime::json::Value;
 use crate::runtime::service::Backend;
 
-/// The progress of a sequence.
+/// How far a sequence has come.
 #[derive(Default)]
 struct Chain {
     /// The shaped responses, from which later URLs take values.
     responses: Vec<Value>,
-    /// The bodies of the responses that are `no-op`.
+    /// The bodies of those that are `no-op`.
     texts: Vec<Option<Bytes>>,
     complete: bool,
     failure: Option<Failure>,
 }
 
-/// Calls the backends one after another until one fails or responds incompletely. A failure of the first one is the
-/// failure of the endpoint.
+/// Calls the backends in turn until one fails or answers incompletely. The failure of the first is the endpoint's.
 pub(super) async fn run<C: Carrier>(
     cx: &Context<'_, C>,
     backends: &[Backend],

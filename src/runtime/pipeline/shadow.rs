@@ -1,4 +1,4 @@
-//! Calls whose responses are ignored.
+//! Calls that nobody waits for.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,21 +11,20 @@ use super::limit::Limit;
 use crate::runtime::service::Shadow;
 use crate::telemetry::observe;
 
-/// The maximum number of concurrent calls of one shadow, so that a shadow that does not respond cannot use unlimited
-/// memory.
+/// Calls of one shadow that may be under way: one that does not answer must not pile up memory.
 const MOST: usize = 1024;
 
 /// Sends a copy of the request to each shadow backend, in tasks that outlive the request.
 pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>]) {
     for shadow in shadows {
-        // A request that cannot be built is of no use to the shadow either. The regular backend reports it.
+        // A request that cannot be built would be no use to the shadow either; the regular backend reports it.
         let Ok(out) = prepare(cx, &shadow.backend, Earlier::default()) else {
             continue;
         };
-        // Each call in progress holds a reference to the shadow, and so does the service.
+        // Each call under way holds the shadow, as the service does.
         if Arc::strong_count(shadow) > MOST {
             log::warn!(
-                "[SHADOW: {}] too many calls in progress",
+                "[SHADOW: {}] too many calls under way",
                 shadow.backend.pattern
             );
             continue;

@@ -1,4 +1,4 @@
-//! The handshake of a WebSocket with the only backend of the endpoint.
+//! The handshake of a WebSocket with the endpoint's one backend.
 
 use std::pin::pin;
 
@@ -21,12 +21,13 @@ use crate::runtime::pipe::Reply;
 use crate::runtime::request::Head;
 use crate::runtime::service::{Options, StreamWork};
 use crate::runtime::step::Outcome;
+use crate::telemetry::observe;
 use crate::upstream::{Call, Upgraded, handshake_fields};
 
 /// Opens a WebSocket to the backend, through all steps, within the endpoint's timeout.
 ///
 /// # Errors
-/// A step rejects the request, or there is no response that could be passed on.
+/// A step refuses, or there is no response that could be passed on.
 pub async fn open_tunnel(
     request: Request<'_>,
     head: &Head<'_>,
@@ -54,17 +55,7 @@ pub async fn open_tunnel(
         } else {
             enter(options, endpoint, work, client, &limit).await?
         };
-        // A limit or a circuit breaker rejects the request here. The handshake says something about the upstream; the
-        // duration of a tunnel does not.
-        let mut guard = Guard::enter(&work.backend.steps, &limit)?;
-        let result = shake_hands(work, begun, &handshake, &limit).await;
-        guard.end(match &result {
-            Ok(upgraded) => Outcome::Streamed {
-                status: upgraded.status.as_u16(),
-            },
-            Err(_) => Outcome::Failure,
-        });
-        result
+        observed(work, begun, &handshake, &limit).await
     };
     let opened = limit.wait(pin!(opening)).await;
     opened
@@ -72,7 +63,7 @@ pub async fn open_tunnel(
         .map_err(|failure| failure.hiding(work.backend.url.hidden()))
 }
 
-/// The head of a response that is not a WebSocket, as the client receives it.
+/// The head of a response that is no WebSocket, as the client gets it.
 pub fn declined(
     options: &Options,
     work: &StreamWork,
@@ -85,6 +76,44 @@ pub fn declined(
     };
     let head = (upgraded.status, &upgraded.headers);
     for_client(asked, options, work.static_data.as_ref(), head, false)
+}
+
+/// Makes the handshake, and reports it to traces and series where the configuration asks for them.
+async fn observed(
+    work: &StreamWork,
+    begun: Begun<'_>,
+    handshake: &HeaderMap,
+    limit: &Limit,
+) -> Result<Upgraded, Failure> {
+    let observer = work.backend.observer.as_ref();
+    let Some(call) = observe::Call::begin(observer, limit.end().into_std()) else {
+        return guarded(work, begun, handshake, limit).await;
+    };
+    let result = Box::pin(call.run(guarded(work, begun, handshake, limit))).await;
+    call.end(match &result {
+        Ok(_) => observe::Outcome::Answered(true),
+        Err(failure) => failure.observed(),
+    });
+    result
+}
+
+/// Makes the handshake within the backend's steps. How long a tunnel lasts says nothing about its upstream, its
+/// handshake does.
+async fn guarded(
+    work: &StreamWork,
+    begun: Begun<'_>,
+    handshake: &HeaderMap,
+    limit: &Limit,
+) -> Result<Upgraded, Failure> {
+    let mut guard = Guard::enter(&work.backend.steps, limit)?;
+    let result = shake_hands(work, begun, handshake, limit).await;
+    guard.end(match &result {
+        Ok(upgraded) => Outcome::Streamed {
+            status: upgraded.status.as_u16(),
+        },
+        Err(_) => Outcome::Failure,
+    });
+    result
 }
 
 async fn shake_hands(
@@ -123,7 +152,7 @@ async fn shake_hands(
         let headers = std::mem::take(&mut upgraded.headers);
         let mut reply = Reply::local(upgraded.status, headers, Some(Default::default()));
         let came = Came::of(&reply);
-        // A step may reject the handshake and change its headers. What follows is not an HTTP body.
+        // A step may refuse the handshake and change its fields; what follows is not a body of HTTP.
         seeing.show(&mut reply).await?;
         reply.body = None;
         came.frame(&mut reply);
@@ -133,6 +162,6 @@ async fn shake_hands(
 }
 
 fn answered_by_a_step() -> Failure {
-    let text = "a step responds instead of the backend, so there is no WebSocket to connect to";
+    let text = "a step answers in place of the backend: there is nobody to tunnel to";
     Failure::new(Kind::Rejected, text)
 }

@@ -20,29 +20,29 @@ use crate::telemetry::observe;
 #[derive(Debug)]
 pub struct Ctx {
     pub(in crate::server) started: Instant,
-    /// The service that was in use when the request arrived. A reload does not change it.
+    /// The service that was in use when the request came; a reload does not change it under way.
     pub(in crate::server) active: Arc<Active>,
     pub(in crate::server) endpoint: Option<Arc<Endpoint>>,
     /// After a 405, an endpoint of the same path.
     pub(super) near: Option<Arc<Endpoint>>,
     pub(in crate::server) notes: Notes,
     pub(in crate::server) client: Option<IpAddr>,
-    /// The status of our own response. For a gRPC client the response itself has 200.
+    /// The status of our own response; what a gRPC client got says 200.
     pub(in crate::server) answered: Option<StatusCode>,
-    /// Not in the access log: redirects and preflight requests, to which KrakenD responds before it logs.
+    /// Not in the access log: redirects and preflights, which KrakenD answers before it logs.
     pub(super) silent: bool,
-    /// Counts the request until it ends, also when its task is dropped.
+    /// Counts the request as long as it lasts, also when its task is dropped.
     _in_flight: InFlight,
-    /// `telemetry/metrics` has counted the start of the request, and must count its end.
+    /// `telemetry/metrics` has seen the request come, and is to see it go.
     pub(in crate::server) counted: bool,
-    /// The result of the endpoint's work, and its duration. `None` if the work did not start.
+    /// How the endpoint's work ended, and how long it took; `None` when it was not begun.
     pub(in crate::server) ended: Option<(Ended, Duration)>,
-    /// For traces and the series of `telemetry/opentelemetry`. `None` if they are off.
+    /// For traces and the series of `telemetry/opentelemetry`; `None` where nobody asks for them.
     pub(in crate::server) observed: Option<Arc<observe::Request>>,
 }
 
 impl Ctx {
-    /// A new request, to be served by `active`.
+    /// A request that has just come, to be served by `active`.
     pub(super) fn new(active: Arc<Active>, in_flight: InFlight) -> Ctx {
         Ctx {
             started: Instant::now(),
@@ -60,7 +60,15 @@ impl Ctx {
         }
     }
 
-    /// Our own response with the body that `portcullis/errors` defines.
+    /// The request is for this endpoint, and counts as one of its requests in flight as long as it lasts.
+    pub(super) fn enter(&mut self, endpoint: &Arc<Endpoint>) {
+        if let Some(route) = self.active.routes.get(endpoint.id) {
+            route.entered();
+        }
+        self.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// An answer of our own with the body that `portcullis/errors` gives it.
     #[inline]
     pub(in crate::server) fn dressed(&mut self, response: Response) -> Response {
         if self.active.service.errors.is_none() {
@@ -76,7 +84,7 @@ impl Ctx {
     #[cold]
     fn dress(&mut self, errors: &ErrorBodies, response: Response) -> Response {
         if self.notes.request_id.is_none() {
-            // The client knows the request by this id, and so does the access log.
+            // The client can name the request, and the access log has it under this name.
             self.notes.request_id = errors.id().map(|value| RequestId {
                 header: HeaderName::from_static("x-request-id"),
                 value,
@@ -88,7 +96,17 @@ impl Ctx {
     }
 }
 
-/// The head of the request. `None` if its target is not text, which no route matches.
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if let Some(endpoint) = &self.endpoint
+            && let Some(route) = self.active.routes.get(endpoint.id)
+        {
+            route.left();
+        }
+    }
+}
+
+/// The head of the session's request; `None` when its target is no text, which no route could match.
 pub(in crate::server) fn head_of(session: &Session, client: Option<IpAddr>) -> Option<Head<'_>> {
     let header = session.req_header();
     let target = std::str::from_utf8(header.raw_path()).ok()?;

@@ -1,4 +1,4 @@
-//! Steps that may wait or need the body: those of the service, and those of an endpoint.
+//! Steps that may have to wait or need the body: around the service, and around an endpoint.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::server::body;
+use crate::telemetry::observe;
 
-/// The result of the gates of the service.
+/// What the service's own gates came to.
 pub(super) enum Gated {
     Pass,
     Reject(Box<Response>),
-    /// The body that they need could not be read.
+    /// The body that they need is not there.
     Failed(Failure),
 }
 
@@ -34,13 +35,8 @@ impl Gateway {
         }
     }
 
-    /// The steps around every request that may wait.
-    pub(super) async fn service_gates(
-        &self,
-        session: &mut Session,
-        ctx: &mut Ctx,
-        active: &Active,
-    ) -> Gated {
+    /// What stands around every request, and may have to wait.
+    async fn service_gates(&self, session: &mut Session, ctx: &mut Ctx, active: &Active) -> Gated {
         let gates = &active.service.gates;
         let timeout = self.limits.read;
         if gates.iter().any(|gate| gate.needs_body())
@@ -54,7 +50,23 @@ impl Gateway {
         })
     }
 
-    /// Runs the steps one after another, and waits at most `timeout` for each. `Some` is a rejection, and whether
+    /// The same as part of the request that traces and series observe.
+    pub(super) async fn service_gates_observed(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        active: &Active,
+    ) -> Gated {
+        match ctx.observed.clone() {
+            None => Box::pin(self.service_gates(session, ctx, active)).await,
+            Some(request) => {
+                let gates = self.service_gates(session, ctx, active);
+                Box::pin(observe::within(&request, gates)).await
+            }
+        }
+    }
+
+    /// The steps, one after the other, each waiting `patience` at the longest; `Some` is the refusal, and whether
     /// `telemetry/metrics` counts it.
     pub(super) async fn gates(
         &self,
@@ -69,8 +81,8 @@ impl Gateway {
             };
             let mut gate = step.check(&head, &mut ctx.notes);
             loop {
-                // This is fair, and also faster: the calls of all requests that have computed are sent together, and
-                // the other end is woken once for all of them (benches/RESULTS.md).
+                // Not only fair: the calls of all who have computed go out together, and the other end is woken once
+                // for them and not once for each (benches/RESULTS.md).
                 if std::mem::take(&mut ctx.notes.computed) {
                     tokio::task::yield_now().await;
                 }
@@ -80,8 +92,9 @@ impl Gateway {
                         return Some((response, step.is_counted()));
                     }
                     Gate::Wait(mut wait) => {
-                        // A step limits its own wait; this is an additional limit.
-                        let _ = pingora_timeout::timeout(timeout, wait.done()).await;
+                        // A step bounds its own wait; this is the bound of last resort.
+                        let done = pingora_timeout::timeout(timeout, wait.done());
+                        let _ = Box::pin(observe::step(step.name(), done)).await;
                         wait.decide(&head, &mut ctx.notes)
                     }
                 };
@@ -104,7 +117,7 @@ impl Gateway {
         let read = body::read(session, active.service.options.max_request_body_bytes);
         let body = match tokio::time::timeout(timeout, read).await {
             Ok(body) => body?,
-            // The deadline of an endpoint applies, whatever the time was spent on.
+            // An endpoint's own time is up whatever it was spent on.
             Err(_) if ctx.endpoint.is_some() => return Err(Failure::deadline()),
             Err(_) => return Err(Failure::new(Kind::BodySlow, "the body stops")),
         };

@@ -1,4 +1,4 @@
-//! Reports a request: metrics, statistics, the access log.
+//! What is reported of a request: metrics, statistics, the access log.
 
 use std::time::Duration;
 
@@ -8,12 +8,13 @@ use pingora_proxy::Session;
 use super::Gateway;
 use super::active::{Active, method_label};
 use super::context::{Ctx, head_of};
+use crate::runtime::grpc::is_grpc;
 use crate::runtime::request::Head;
 use crate::telemetry::access::AccessEvent;
 use crate::telemetry::moment;
 use crate::telemetry::observe;
 
-/// Reports to `telemetry/metrics` that a request for an endpoint has arrived.
+/// Tells `telemetry/metrics` that an endpoint's request has come.
 pub(super) fn count(session: &Session, ctx: &mut Ctx) {
     if let Some(stats) = &ctx.active.stats {
         let digest = session.digest();
@@ -22,7 +23,7 @@ pub(super) fn count(session: &Session, ctx: &mut Ctx) {
     }
 }
 
-/// Reads the trace context of the client, if the configuration asks for traces or series.
+/// Takes up the client's trace, where the configuration asks for traces or series.
 pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
     let Some(observer) = &active.service.observer else {
         return;
@@ -36,7 +37,7 @@ pub(super) fn begin(head: &Head<'_>, ctx: &mut Ctx, active: &Active) {
     ctx.observed = Some(observe::Request::begin(observer, &came));
 }
 
-/// Reports the end of the request to traces and series.
+/// Tells traces and series how the request ended.
 fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
     let (Some(request), Some(head)) = (&ctx.observed, head_of(session, ctx.client)) else {
         return;
@@ -68,8 +69,21 @@ fn end(session: &Session, ctx: &Ctx, status: u16, took: Duration) {
     });
 }
 
+/// What a gRPC client was told: in the head of a response without a body, or in the trailers of a backend.
+fn grpc_status(session: &Session, ctx: &Ctx, request: &HeaderMap) -> Option<u32> {
+    if !is_grpc(request) {
+        return None;
+    }
+    let head = session.response_written()?;
+    observe::grpc_status(&head.headers).or_else(|| {
+        ctx.observed
+            .as_ref()
+            .and_then(|request| request.grpc_status())
+    })
+}
+
 impl Gateway {
-    /// Reports a request after its end.
+    /// Once a request is over.
     pub(super) fn report(&self, session: &Session, ctx: &Ctx) {
         let active = &ctx.active;
         let took = ctx.started.elapsed();
@@ -87,7 +101,7 @@ impl Gateway {
         };
         match route {
             Some(route) => route.record(status, took),
-            // They are rare, so their series are created on first use.
+            // Rare, so their series are made when they are needed.
             None => {
                 let pattern = ctx.near.as_ref().map_or("", |near| &*near.pattern);
                 self.shared
@@ -164,6 +178,7 @@ impl Gateway {
             upstream_status: upstream
                 .map(|(_, status, _)| status)
                 .filter(|status| *status > 0),
+            grpc_status: grpc_status(session, ctx, head.headers),
             trace: ctx.observed.as_ref().and_then(|request| request.ids()),
             headers: Some(head.headers),
             claims: ctx.notes.claims.as_ref().map(|claims| claims.map()),

@@ -1,4 +1,4 @@
-//! Runs an endpoint.
+//! An endpoint's work.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::server::client::Client;
 use crate::server::{respond, tunnel};
 
 impl Gateway {
-    /// Runs the steps of an endpoint and its work, and responds.
+    /// Passes an endpoint's steps, does its work and answers.
     pub(super) async fn endpoint(
         &self,
         session: &mut Session,
@@ -28,7 +28,10 @@ impl Gateway {
         active: &Active,
         endpoint: &Arc<Endpoint>,
     ) -> Result<()> {
-        ctx.endpoint = Some(Arc::clone(endpoint));
+        ctx.enter(endpoint);
+        if let Some(request) = &ctx.observed {
+            request.routed(endpoint.observer.as_ref());
+        }
         let service = &active.service;
         if endpoint.steps.iter().any(|step| step.needs_body())
             && let Err(failure) =
@@ -56,10 +59,10 @@ impl Gateway {
         self.conclude(session, ctx, service, outcome).await
     }
 
-    /// Reports the result of the work, and responds if the work did not.
+    /// Reports how a request's work ended, and answers where that was not done.
     ///
     /// # Errors
-    /// The client closed its connection, or its response ended early: the connection must be closed.
+    /// The client closed its connection, or its response broke off after it had begun: the connection must end.
     async fn conclude(
         &self,
         session: &mut Session,
@@ -95,7 +98,7 @@ impl Gateway {
         }
     }
 
-    /// Rejects a request that is not for an endpoint and whose body could not be read.
+    /// Answers a request whose body could not be read, and that is not an endpoint's.
     pub(super) async fn reject(
         &self,
         session: &mut Session,
@@ -110,7 +113,7 @@ impl Gateway {
         self.local(session, ctx, service, failure.response()).await
     }
 
-    /// Writes a response of the gateway itself.
+    /// Writes a response that was made here.
     pub(super) async fn local(
         &self,
         session: &mut Session,
@@ -126,7 +129,7 @@ impl Gateway {
     }
 }
 
-/// Runs the work of the endpoint.
+/// Does the endpoint's work.
 async fn work(
     session: &mut Session,
     ctx: &mut Ctx,
@@ -146,7 +149,7 @@ async fn work(
         has_body: request.body.is_some(),
         fields: &ctx.notes.response_fields,
     };
-    // The rare and the large cases are boxed, so that a plain request does not carry their state.
+    // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
     match &endpoint.work {
         Work::Stream(work) => match &work.upgrade {
             Some(upgrade) if tunnel::is_asked_for(client.session) => {
@@ -159,7 +162,7 @@ async fn work(
     }
 }
 
-/// The error that closes a connection whose request cannot be completed.
+/// What ends a connection whose request cannot be answered to its end.
 fn broken(failure: Option<Kind>) -> Box<Error> {
     let error = Error::new(ErrorType::ConnectionClosed);
     if failure.is_some_and(Kind::is_of_client) {

@@ -38,6 +38,8 @@ pub struct AccessEvent<'a> {
     pub protocol: Option<&'a str>,
     pub user_agent: Option<&'a str>,
     pub upstream_status: Option<u16>,
+    /// `grpc-status` of a response to a gRPC client.
+    pub grpc_status: Option<u32>,
     /// Trace, span, and whether they are recorded.
     pub trace: Option<(TraceId, SpanId, bool)>,
     /// The request's header fields.
@@ -81,6 +83,7 @@ impl AccessEvent<'_> {
             protocol: None,
             user_agent: None,
             upstream_status: None,
+            grpc_status: None,
             trace: None,
             headers: None,
             claims: None,

@@ -8,7 +8,7 @@ use crate::telemetry::moment::rfc3339;
 use crate::telemetry::text::{masked_text, push_json, push_query};
 
 /// The members of a JSON line, in their order.
-pub const FIELDS: [&str; 24] = [
+pub const FIELDS: [&str; 25] = [
     "time",
     "client",
     "method",
@@ -18,6 +18,7 @@ pub const FIELDS: [&str; 24] = [
     "query",
     "protocol",
     "status",
+    "grpc_status",
     "duration_ms",
     "bytes_in",
     "bytes_out",
@@ -80,6 +81,11 @@ impl<'a> Object<'a> {
             "query" => self.query(event, settings.query),
             "protocol" => self.text(name, event.protocol),
             "status" => self.number(name, event.status),
+            "grpc_status" => {
+                if let Some(status) = event.grpc_status {
+                    self.number(name, status);
+                }
+            }
             "duration_ms" => self.milliseconds(name, Some(event.latency)),
             "bytes_in" => self.number(name, event.bytes_in),
             "bytes_out" => self.number(name, event.bytes_out),

@@ -6,16 +6,17 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::{AccessEvent, Query};
+use crate::telemetry::mask::shown_header;
 use crate::telemetry::moment::GoLayout;
-use crate::telemetry::text::{push_json, push_query};
+use crate::telemetry::text::{is_printable, push_json, push_query, push_unprintable};
 
 /// A line as the file wants it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
     pieces: Box<[Piece]>,
-    /// Values are inside of JSON.
+    /// Values stand in JSON.
     json: bool,
-    /// The text for a missing value.
+    /// What stands for a value that is not there.
     missing: Box<str>,
 }
 
@@ -50,14 +51,6 @@ const COMMON: &str = "%{clientIP} - - [%{time}] \"%{method} %{uri} %{proto}\" %{
 const COMBINED: &str = "%{clientIP} - - [%{time}] \"%{method} %{uri} %{proto}\" %{statusCode} - \"%{header.Referer}\" \"%{header.User-Agent}\"\n";
 const JSON: &str = "{\"prefix\":\"%{prefix}\", \"time\":\"%{time}\", \"status_code\":%{statusCode}, \"latency\":\"%{latency}\", \"client_ip\":\"%{clientIP}\", \"method\":\"%{method}\", \"path\":\"%{path}\"}\n";
 const LAYOUT: &str = "2006/01/02 - 15:04:05.000";
-
-/// Header fields whose values are never written.
-const SECRET: [&str; 4] = [
-    "authorization",
-    "cookie",
-    "proxy-authorization",
-    "set-cookie",
-];
 
 impl Pattern {
     /// The pattern of a named format; `None` for a name that is not known. `custom` is the pattern of that name.
@@ -130,9 +123,11 @@ impl Pattern {
             match c {
                 '"' => out.extend_from_slice(b"\\x22"),
                 '\\' => out.extend_from_slice(b"\\\\"),
-                c if c.is_control() => {
+                c if u32::from(c) < 0x100 && c.is_control() => {
                     out.extend_from_slice(format!("\\x{:02x}", u32::from(c)).as_bytes());
                 }
+                // Also what changes the direction of the text.
+                c if !is_printable(c) => push_unprintable(c, out),
                 c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
@@ -207,12 +202,9 @@ impl Variable {
                 let found = pairs.find(|(known, _)| *known == &**name)?;
                 found.1.to_owned().into()
             }
-            Variable::Header(name) if SECRET.contains(&&**name) => {
-                event.headers?.get(&**name)?;
-                "***".into()
-            }
             Variable::Header(name) => {
-                String::from_utf8_lossy(event.headers?.get(&**name)?.as_bytes())
+                let value = String::from_utf8_lossy(event.headers?.get(&**name)?.as_bytes());
+                shown_header(name, &value).into_owned().into()
             }
             Variable::Claim(name) => event.claim(name)?.into(),
         })

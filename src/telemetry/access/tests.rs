@@ -25,6 +25,7 @@ fn event<'a>(path: &'a str, query: Option<&'a str>) -> AccessEvent<'a> {
         protocol: Some("HTTP/1.1"),
         user_agent: None,
         upstream_status: Some(200),
+        grpc_status: None,
         trace: None,
         headers: None,
         claims: None,

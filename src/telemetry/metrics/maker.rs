@@ -12,11 +12,11 @@ const SECONDS: &[f64] = &[
 ];
 
 /// Creates a metric and registers it. The names above are all different, which [`Metrics::new`] relies on.
-pub(super) struct Maker<'a>(pub(super) &'a Registry);
+pub(in crate::telemetry) struct Maker<'a>(pub(super) &'a Registry);
 
 macro_rules! make {
     ($name:ident, $kind:ty) => {
-        pub(super) fn $name(&self, name: &str, help: &str) -> $kind {
+        pub(in crate::telemetry) fn $name(&self, name: &str, help: &str) -> $kind {
             let metric =
                 <$kind>::with_opts(Opts::new(name, help)).expect("the name is a valid metric name");
             self.0
@@ -26,7 +26,7 @@ macro_rules! make {
         }
     };
     ($name:ident, $kind:ty, labels) => {
-        pub(super) fn $name(&self, name: &str, help: &str, labels: &[&str]) -> $kind {
+        pub(in crate::telemetry) fn $name(&self, name: &str, help: &str, labels: &[&str]) -> $kind {
             let metric = <$kind>::new(Opts::new(name, help), labels)
                 .expect("the name is a valid metric name");
             self.0
@@ -47,7 +47,12 @@ impl Maker<'_> {
     make!(gauges, GaugeVec, labels);
     make!(int_gauges, IntGaugeVec, labels);
 
-    pub(super) fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    pub(in crate::telemetry) fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> HistogramVec {
         let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         let metric = HistogramVec::new(opts, labels).expect("the name is a valid metric name");
         self.0

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::Metrics;
 
@@ -18,9 +18,19 @@ pub struct RouteMetrics {
     /// By the first digit of the status, 1 to 5.
     classes: [IntCounter; 5],
     pub(super) duration: Histogram,
+    in_flight: IntGauge,
 }
 
 impl RouteMetrics {
+    /// Counts a request as in progress, until [`RouteMetrics::left`].
+    pub fn entered(&self) {
+        self.in_flight.inc();
+    }
+
+    pub fn left(&self) {
+        self.in_flight.dec();
+    }
+
     /// Counts a request with its response.
     pub fn record(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
@@ -32,6 +42,10 @@ impl RouteMetrics {
 }
 
 impl Metrics {
+    pub fn per_endpoint(&self) -> bool {
+        self.per_endpoint.load(Ordering::Relaxed)
+    }
+
     /// The value of the label `route`. An empty one is kept: it is used for requests without an endpoint.
     pub(super) fn route_label<'p>(&self, pattern: &'p str) -> &'p str {
         if pattern.is_empty() || self.per_endpoint.load(Ordering::Relaxed) {
@@ -54,7 +68,17 @@ impl Metrics {
                 class("5xx"),
             ],
             duration: self.duration.with_label_values(&[pattern, method]),
+            in_flight: self.in_flight_of(pattern, method),
         }
+    }
+
+    /// Requests without an endpoint are only counted together.
+    fn in_flight_of(&self, pattern: &str, method: &str) -> IntGauge {
+        if pattern.is_empty() {
+            return self.in_flight_without_endpoint.clone();
+        }
+        self.endpoint_in_flight
+            .with_label_values(&[pattern, method])
     }
 
     /// Removes the series of routes that no configuration has any more. Otherwise each reload with other routes would
@@ -64,6 +88,7 @@ impl Metrics {
         let patterns = &labels;
         keep(&self.requests, patterns);
         keep(&self.duration, patterns);
+        keep(&self.endpoint_in_flight, patterns);
         for counters in [&self.jwt_rejected, &self.rejected, &self.upstream_errors] {
             keep(counters, patterns);
         }

@@ -206,11 +206,36 @@ impl Drop for Call {
     }
 }
 
-/// Records that the call of the current task got its response from a cache.
-pub fn cache_hit() {
+/// What a response cache had for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    Hit,
+    Miss,
+    /// A response that the host must confirm.
+    Stale,
+    /// The client wants a response of the host, or accepts only a stored one that is not there.
+    Bypass,
+}
+
+impl Lookup {
+    fn as_str(self) -> &'static str {
+        match self {
+            Lookup::Hit => "hit",
+            Lookup::Miss => "miss",
+            Lookup::Stale => "stale",
+            Lookup::Bypass => "bypass",
+        }
+    }
+}
+
+/// Records what a cache had for the call of the current task.
+pub fn looked_up(lookup: Lookup) {
     let _ = CURRENT.try_with(|current| {
         if let Some(call) = &current.call {
-            call.cached.store(true, Ordering::Relaxed);
+            if lookup == Lookup::Hit {
+                call.cached.store(true, Ordering::Relaxed);
+            }
+            call.observer.count_lookup(lookup.as_str());
         }
     });
 }

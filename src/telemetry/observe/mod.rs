@@ -7,6 +7,7 @@
 //! | [`Request`] | request of a client |
 //! | [`Call`] | call of a backend within a request |
 //! | [`Trip`] | round trip to a host within a call |
+//! | [`step`] | step that waits |
 //!
 //! A configuration without telemetry has no [`Observer`], and a request then only checks an `Option`. The current
 //! request and call are task-local values ([`within`]), so that the code between server and wire need not pass them
@@ -17,6 +18,7 @@ mod names;
 mod native;
 mod request;
 pub mod settings;
+mod step;
 mod trip;
 
 use std::collections::HashSet;
@@ -25,10 +27,11 @@ use std::sync::Arc;
 
 use http::Method;
 
-pub use call::{Call, Outcome, cache_hit};
+pub use call::{Call, Lookup, Outcome, looked_up};
 pub use native::Native;
-pub use request::{Came, Ended, Request};
+pub use request::{Came, Ended, Request, grpc_status};
 pub use settings::{BackendLayer, Convention, Layer, Layers, Parts, Settings, Trust};
+pub use step::step;
 pub use trip::Trip;
 
 use crate::telemetry::otlp::Exporter;
@@ -87,6 +90,7 @@ pub struct BackendObserver {
     reads: Grown<bool, trip::ReadSeries>,
     native: Option<Arc<Native>>,
     native_calls: Grown<&'static str, Arc<Counter>>,
+    native_lookups: Grown<&'static str, Arc<Counter>>,
     native_trips: Grown<(Arc<str>, usize), native::HostSeries>,
 }
 
@@ -174,6 +178,7 @@ impl Observer {
             reads: Grown::default(),
             native: self.native.clone(),
             native_calls: Grown::default(),
+            native_lookups: Grown::default(),
             native_trips: Grown::default(),
         }
     }

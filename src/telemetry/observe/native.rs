@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::Outcome;
+use super::trip::OTHER_HOSTS;
 use super::{BackendObserver, EndpointObserver};
+use crate::telemetry::mask::masked;
 use crate::telemetry::series::{Counter, Histogram, Instrument, Kind, Measure, Store};
 use crate::telemetry::trace::{Attribute, Value};
 
@@ -39,6 +41,19 @@ const CONNECTIONS: Instrument = Instrument {
     kind: Kind::Counter(Measure::Whole),
 };
 
+const RETRIES: Instrument = Instrument {
+    name: "portcullis_upstream_retries",
+    unit: "",
+    help: "Requests that were sent again on a new connection, because the host had closed the first one unread.",
+    kind: Kind::Counter(Measure::Whole),
+};
+const CACHE: Instrument = Instrument {
+    name: "portcullis_http_cache_lookups",
+    unit: "",
+    help: "Lookups in the response caches of backends: hit, miss, stale, bypass.",
+    kind: Kind::Counter(Measure::Whole),
+};
+
 /// The store of these metrics.
 #[derive(Debug)]
 pub struct Native(pub Store);
@@ -61,6 +76,7 @@ pub(super) struct HostSeries {
     requests: Arc<Counter>,
     duration: Arc<Histogram>,
     connections: [Arc<Counter>; 2],
+    retries: Arc<Counter>,
 }
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -96,19 +112,32 @@ impl BackendObserver {
         counter.add(1);
     }
 
+    /// Counts a lookup in a response cache.
+    pub(super) fn count_lookup(&self, result: &'static str) {
+        let Some(native) = &self.native else { return };
+        let counter = self.native_lookups.get_or_make(&result, || {
+            let mut labels = labels(&self.endpoint, self);
+            labels.push(("result".into(), result.into()));
+            native.0.counter(&CACHE, &labels)
+        });
+        counter.add(1);
+    }
+
     /// Counts a round trip; `reused` is `None` when there was no connection.
     pub(super) fn count_trip(
         &self,
         host: &Arc<str>,
         status: u16,
         took: Duration,
-        reused: Option<bool>,
+        (reused, retries): (Option<bool>, u64),
     ) {
         let Some(native) = &self.native else { return };
         let key = (Arc::clone(host), class(status));
-        let series = self.native_trips.get_or_make(&key, || {
+        let others = (Arc::from(OTHER_HOSTS), key.1);
+        let make = |key: &(Arc<str>, usize)| {
             let mut labels = labels(&self.endpoint, self);
-            labels.push(("host".into(), Value::from(host)));
+            // A host may be written with a password, or with a key in its query.
+            labels.push(("host".into(), masked(&key.0).into_owned().into()));
             let with = |name: &'static str, value: &'static str| {
                 let mut labels = labels.clone();
                 labels.push((name.into(), value.into()));
@@ -120,10 +149,15 @@ impl BackendObserver {
                 duration: native.0.histogram(&DURATION, &labels),
                 connections: ["new", "reused"]
                     .map(|state| native.0.counter(&CONNECTIONS, &with("state", state))),
+                retries: native.0.counter(&RETRIES, &labels),
             }
-        });
+        };
+        let series = self.native_trips.get_or_make_bounded(&key, &others, make);
         series.requests.add(1);
         series.duration.record_time(took, None);
+        if retries > 0 {
+            series.retries.add(retries);
+        }
         if let Some(reused) = reused
             && let Some(counter) = series.connections.get(usize::from(reused))
         {

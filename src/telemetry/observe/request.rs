@@ -4,7 +4,7 @@ mod attributes;
 mod report;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,15 @@ use crate::telemetry::trace::span::nanos;
 use crate::telemetry::trace::{Clock, SpanId, TraceId};
 
 pub(super) use attributes::{header_attributes, split_host};
+
+/// No status of gRPC is this large.
+const NO_GRPC: u32 = u32::MAX;
+
+/// The value of `grpc-status`, in the head of a response or in its trailers.
+pub fn grpc_status(fields: &HeaderMap) -> Option<u32> {
+    let status = fields.get("grpc-status")?.to_str().ok()?.trim().parse();
+    status.ok().filter(|status| *status != NO_GRPC)
+}
 
 /// What is known about a request when it arrives.
 #[derive(Debug)]
@@ -50,11 +59,15 @@ pub struct Request {
     worked: OnceLock<Instant>,
     /// When the head of a streamed response arrived, which ends the work.
     streamed: OnceLock<Instant>,
+    /// The endpoint that the request was routed to, if the request is recorded.
+    routed: OnceLock<Arc<EndpointObserver>>,
     /// Why the first failed call failed.
     error: OnceLock<&'static str>,
     /// The first host that responded, for the access log.
     upstream: OnceLock<(Arc<str>, u16)>,
     upstream_nanos: AtomicU64,
+    /// `grpc-status` of the last response, and [`NO_GRPC`] without one.
+    grpc: AtomicU32,
 }
 
 /// What is known about a request when it has ended.
@@ -122,11 +135,47 @@ impl Request {
             clock: Clock::started(came.at),
             worked: OnceLock::new(),
             streamed: OnceLock::new(),
+            routed: OnceLock::new(),
             error: OnceLock::new(),
             upstream: OnceLock::new(),
             upstream_nanos: AtomicU64::new(0),
+            grpc: AtomicU32::new(NO_GRPC),
             observer: Arc::clone(observer),
         })
+    }
+
+    /// Records the endpoint that handles the request.
+    pub fn routed(&self, endpoint: Option<&Arc<EndpointObserver>>) {
+        if let (true, Some(endpoint)) = (self.recorded, endpoint) {
+            let _ = self.routed.set(Arc::clone(endpoint));
+        }
+    }
+
+    /// Whether steps that wait get spans.
+    pub(super) fn has_step_spans(&self) -> bool {
+        let skipped = self.routed.get().is_some_and(|endpoint| endpoint.skipped);
+        self.recorded && !skipped && !self.skipped
+    }
+
+    /// The parent span of a step outside of calls.
+    pub(super) fn step_parent(&self) -> Option<SpanId> {
+        match (self.worked.get(), self.routed.get()) {
+            (Some(_), Some(endpoint)) => self.work_span(endpoint),
+            _ if self.has_server_span() => Some(self.server),
+            _ => self.parent,
+        }
+    }
+
+    /// `grpc-status` of the last response of a host.
+    pub fn grpc_status(&self) -> Option<u32> {
+        let status = self.grpc.load(Ordering::Relaxed);
+        (status != NO_GRPC).then_some(status)
+    }
+
+    pub(super) fn answered_grpc(&self, fields: &HeaderMap) {
+        if let Some(status) = grpc_status(fields) {
+            self.grpc.store(status, Ordering::Relaxed);
+        }
     }
 
     /// Records the start of the endpoint's work.

@@ -18,6 +18,9 @@ use crate::telemetry::trace::{Attribute, SpanId, Value};
 
 pub(super) use series::{Key, ReadSeries, TripSeries};
 
+/// Stands for the hosts beyond the limit of one backend: those that it redirects to, for example.
+pub(super) const OTHER_HOSTS: &str = "*";
+
 /// A round trip in progress, reported on drop.
 #[derive(Debug)]
 pub struct Trip {
@@ -36,6 +39,8 @@ pub struct Trip {
     length: Option<u64>,
     version: &'static str,
     reused: bool,
+    /// How often the request was sent again on another connection.
+    retries: u64,
     headers: Vec<Attribute>,
     reading: Option<Instant>,
     read: u64,
@@ -63,6 +68,7 @@ impl Trip {
             length: None,
             version: "1.1",
             reused: false,
+            retries: 0,
             headers: Vec::new(),
             reading: None,
             read: 0,
@@ -79,6 +85,11 @@ impl Trip {
         self.handshake = handshake.unwrap_or_default();
         self.reused = handshake.is_none();
         self.version = if http2 { "2" } else { "1.1" };
+    }
+
+    /// Records that the request is sent again on a new connection.
+    pub fn retried(&mut self) {
+        self.retries += 1;
     }
 
     /// Records that the request head is sent with these headers, and `length` bytes of body if known.
@@ -118,12 +129,18 @@ impl Trip {
         self.status = status;
         self.under.status.store(status, Ordering::Relaxed);
         let _ = self.under.headed.set(Instant::now());
+        self.under.request.answered_grpc(headers);
         self.length = length.filter(|_| self.method != Method::HEAD);
         let layer = &self.under.observer.layer.traces;
         if self.under.request.recorded && layer.report_headers {
             let shown = header_attributes("response", headers, &layer.skip_headers);
             self.headers.extend(shown);
         }
+    }
+
+    /// Records the trailers of the response.
+    pub fn trailers(&self, trailers: &HeaderMap) {
+        self.under.request.answered_grpc(trailers);
     }
 
     /// Records received bytes of the response body.
@@ -169,7 +186,7 @@ impl Trip {
         let reused = self.connected.map(|_| self.reused);
         self.under
             .observer
-            .count_trip(&self.host, self.status, took, reused);
+            .count_trip(&self.host, self.status, took, (reused, self.retries));
         if self.under.observer.endpoint.skipped {
             return;
         }

@@ -1,10 +1,12 @@
 //! The messages of OTLP (opentelemetry-proto 1.x): an export request for spans, and one for metrics.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::family;
+use super::own::Gathered;
 use super::proto::Message;
 use crate::telemetry::moment;
-use crate::telemetry::series::page::SCOPE;
+use crate::telemetry::series::page::{SCOPE, metric_name};
 use crate::telemetry::series::{
     Example, Histogram, Instrument, Kind, Measure, Numbers, Series, Store,
 };
@@ -15,7 +17,7 @@ use crate::telemetry::trace::{Attribute, Span, SpanEvent, SpanStatus, Value};
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.21.0";
 
 /// Metrics count from the start of the process, not from the last push.
-const CUMULATIVE: u64 = 2;
+pub(super) const CUMULATIVE: u64 = 2;
 
 /// `ExportTraceServiceRequest`.
 pub fn spans(resource: &[Attribute], spans: &[Box<Span>]) -> Vec<u8> {
@@ -97,26 +99,67 @@ fn value(value: &Value, out: &mut Message) {
     }
 }
 
-/// `ExportMetricsServiceRequest`. `None` if nothing was measured yet.
-pub fn metrics(resource: &[Attribute], store: &Store) -> Option<Vec<u8>> {
-    let families = store.families();
-    if families.iter().all(|(_, series)| series.is_empty()) {
-        return None;
+/// A request is not made larger than this if it can be divided: collectors take 4 MiB over gRPC by default.
+const MOST_BYTES: usize = 1 << 20;
+
+/// `ExportMetricsServiceRequest`s: the series of `store`, and our own. None if nothing was measured yet.
+pub fn metrics(resource: &[Attribute], store: &Store, own: Option<&Gathered>) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    encode_store(store, &|instrument| instrument.name.to_owned(), &mut all);
+    if let Some(own) = own {
+        let times = times(store.since);
+        if let Some(native) = &own.native {
+            encode_store(&native.0, &metric_name, &mut all);
+        }
+        all.extend(own.families.iter().map(|it| family::encode(it, times)));
     }
-    let since = store.since.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let times = (nanos(since), nanos(moment::now()));
+    let mut requests = Vec::new();
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fitting = rest.iter().take_while(|metric| {
+            bytes += metric.as_bytes().len();
+            bytes <= MOST_BYTES
+        });
+        // One metric is not divided.
+        let (now, later) = rest.split_at(fitting.count().max(1));
+        requests.push(request(resource, now));
+        rest = later;
+    }
+    requests
+}
+
+fn request(resource: &[Attribute], metrics: &[Message]) -> Vec<u8> {
     let mut request = Message::new();
     request.message(1, |one| {
         one.message(1, |message| attributes(1, resource, message));
         one.message(2, |scope| {
             scope.message(1, |scope| scope.text(1, SCOPE));
-            for (instrument, series) in families.iter().filter(|(_, series)| !series.is_empty()) {
-                scope.message(2, |message| metric(instrument, series, times, message));
+            for metric in metrics {
+                scope.required_bytes(2, metric.as_bytes());
             }
         });
         one.text(3, SCHEMA);
     });
-    Some(request.into_bytes())
+    request.into_bytes()
+}
+
+/// When a series began, and now, in nanoseconds since 1970.
+fn times(since: SystemTime) -> (u64, u64) {
+    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (nanos(since), nanos(moment::now()))
+}
+
+fn encode_store(store: &Store, name: &dyn Fn(&Instrument) -> String, out: &mut Vec<Message>) {
+    let times = times(store.since);
+    for (instrument, series) in store.families() {
+        if !series.is_empty() {
+            let mut message = Message::new();
+            message.text(1, &name(&instrument));
+            metric(&instrument, &series, times, &mut message);
+            out.push(message);
+        }
+    }
 }
 
 fn metric(
@@ -125,7 +168,6 @@ fn metric(
     times: (u64, u64),
     out: &mut Message,
 ) {
-    out.text(1, instrument.name);
     out.text(2, instrument.help);
     out.text(3, instrument.unit);
     match instrument.kind {
@@ -212,6 +254,39 @@ pub fn rejected(response: &[u8]) -> u64 {
     0
 }
 
+/// The delay of a `google.rpc.RetryInfo` within the details of a `google.rpc.Status`.
+pub fn retry_delay(status: &[u8]) -> Option<Duration> {
+    let mut rest = status;
+    while let Some((number, wire, after)) = tag(rest) {
+        if (number, wire) == (3, 2)
+            && let Some(delay) = field(rest, 3).and_then(retry_info)
+        {
+            return Some(delay);
+        }
+        rest = skip(wire, after)?;
+    }
+    None
+}
+
+/// The `Duration` of an `Any` that holds a `RetryInfo`.
+fn retry_info(any: &[u8]) -> Option<Duration> {
+    field(any, 1).filter(|kind| kind.ends_with(b"/google.rpc.RetryInfo"))?;
+    let delay = field(field(any, 2)?, 1)?;
+    let (mut seconds, mut nanos) = (0, 0);
+    let mut rest = delay;
+    while let Some((number, 0, after)) = tag(rest) {
+        let (value, after) = varint(after)?;
+        match number {
+            1 => seconds = value,
+            2 => nanos = u32::try_from(value).ok()?,
+            _ => {}
+        }
+        rest = after;
+    }
+    // A negative number of seconds is a very large one here.
+    (nanos < 1_000_000_000 && seconds < 1 << 32).then(|| Duration::new(seconds, nanos))
+}
+
 /// The first length-delimited field with this number.
 fn field(message: &[u8], wanted: u64) -> Option<&[u8]> {
     let mut rest = message;
@@ -270,8 +345,35 @@ mod tests {
     }
 
     #[test]
+    fn a_server_says_when_to_come_back() {
+        let any = |kind: &str, value: &[u8]| {
+            let mut any = Message::new();
+            any.text(1, kind);
+            any.bytes(2, value);
+            any.into_bytes()
+        };
+        let status = |any: &[u8]| {
+            let mut status = Message::new();
+            status.uint(1, 8);
+            status.text(2, "busy");
+            status.bytes(3, b"\x0a\x01x");
+            status.bytes(3, any);
+            status.into_bytes()
+        };
+        // retry_delay { seconds: 7, nanos: 500 }
+        let info = b"\x0a\x05\x08\x07\x10\xf4\x03";
+        let told = status(&any("type.googleapis.com/google.rpc.RetryInfo", info));
+        assert_eq!(retry_delay(&told), Some(Duration::new(7, 500)));
+        let other = status(&any("type.googleapis.com/google.rpc.Help", info));
+        assert_eq!(retry_delay(&other), None);
+        for end in 0..told.len() {
+            let _ = retry_delay(told.get(..end).unwrap());
+        }
+    }
+
+    #[test]
     fn without_measurements_nothing_is_sent() {
         let store = Store::new(&[1.0], &[1.0]);
-        assert!(metrics(&[], &store).is_none());
+        assert!(metrics(&[], &store, None).is_empty());
     }
 }

@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::telemetry::otlp::Own;
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::{Attribute, Span};
 use sender::Sender;
@@ -98,6 +100,7 @@ pub struct Exporter {
     done: watch::Receiver<usize>,
     loops: usize,
     sends_metrics: bool,
+    own: Arc<ArcSwapOption<Own>>,
     worker: Mutex<Option<Worker>>,
     started: AtomicBool,
 }
@@ -109,6 +112,7 @@ impl Exporter {
         let (end, ending) = watch::channel(None);
         let (report, done) = watch::channel(0);
         let counts = Arc::new(Counts::default());
+        let own = Arc::default();
         let loops = usize::from(settings.traces) + usize::from(settings.metrics.is_some());
         Exporter {
             name: Arc::clone(&settings.name),
@@ -124,12 +128,15 @@ impl Exporter {
                     counts: Arc::clone(&counts),
                     name: Arc::clone(&settings.name),
                     trouble: Mutex::default(),
+                    silent_until: Mutex::default(),
                 }),
                 settings,
+                own: Arc::clone(&own),
                 received,
                 ending,
                 report,
             })),
+            own,
             counts,
         }
     }
@@ -162,6 +169,11 @@ impl Exporter {
 
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Sends these metrics, too, from now on. An exporter without metrics does not.
+    pub fn send_also(&self, own: Option<Arc<Own>>) {
+        self.own.store(own);
     }
 
     /// Whether it accepts spans.

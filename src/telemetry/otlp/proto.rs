@@ -19,6 +19,10 @@ impl Message {
         self.0
     }
 
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// A string. An empty one is the default and is omitted.
     pub fn text(&mut self, field: u32, text: &str) {
         self.bytes(field, text.as_bytes());

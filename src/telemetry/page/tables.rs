@@ -88,7 +88,59 @@ struct Host {
     pub(super) buckets: Vec<(f64, u64)>,
 }
 
-pub(super) fn hosts(native: &Native, out: &mut String) {
+/// The values of a metric with one label, by that label.
+fn by_label<'f>(families: &'f [MetricFamily], name: &str, of: &str) -> BTreeMap<&'f str, f64> {
+    let all = metrics_of(families, name).iter();
+    all.map(|metric| (label(metric, of), metric.get_gauge().get_value()))
+        .collect()
+}
+
+/// Circuit breakers that are not closed.
+pub(super) fn breakers(families: &[MetricFamily], out: &mut String) {
+    let all = metrics_of(families, "portcullis_circuit_breaker_state").iter();
+    let rows = all.filter_map(|metric| {
+        let state = metric.get_gauge().get_value();
+        let shown = match state {
+            2.0 => "open",
+            1.0 => "half open",
+            _ => return None,
+        };
+        let row = format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"bad\">{shown}</td></tr>",
+            escaped(label(metric, "route")),
+            escaped(label(metric, "backend")),
+            escaped(label(metric, "name"))
+        );
+        Some((state, row))
+    });
+    let columns = ["Route", "Backend", "Name", "State"];
+    table("Circuit breakers", &columns, rows.collect(), out);
+}
+
+pub(super) fn names(families: &[MetricFamily], out: &mut String) {
+    let found = by_label(families, "portcullis_dns_addresses", "name");
+    let ages = by_label(families, "portcullis_dns_age_seconds", "name");
+    let rows = ages.iter().map(|(name, age)| {
+        let addresses = found.get(name).copied().unwrap_or_default();
+        let row = format!(
+            "<tr><td>{}</td><td class=\"{}\">{addresses}</td><td>{}</td></tr>",
+            escaped(name),
+            if addresses > 0.0 { "good" } else { "bad" },
+            if age.is_finite() {
+                duration(Duration::from_secs_f64(age.clamp(0.0, 1e10)))
+            } else {
+                "never".to_owned()
+            }
+        );
+        (*age, row)
+    });
+    let columns = ["Name", "Addresses", "Looked up"];
+    table("Host names", &columns, rows.collect(), out);
+}
+
+pub(super) fn hosts(native: &Native, families: &[MetricFamily], out: &mut String) {
+    let open = by_label(families, "portcullis_upstream_connections_open", "host");
+    let idle = by_label(families, "portcullis_upstream_connections_idle", "host");
     let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
     for (_, all) in native.0.families() {
         for series in &all {
@@ -101,20 +153,26 @@ pub(super) fn hosts(native: &Native, out: &mut String) {
     let rows = hosts.iter().map(|(name, host)| {
         let share = 100.0 * host.failed as f64 / host.total.max(1) as f64;
         let shown = if name.is_empty() { "no connection" } else { name };
+        let connections = |of: &BTreeMap<&str, f64>| match of.get(&**name) {
+            Some(count) => count.to_string(),
+            None => "–".to_owned(),
+        };
         let row = format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"{}\">{share:.1} %</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td class=\"{}\">{share:.1} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             escaped(shown),
             host.total,
             if share >= 5.0 { "bad" } else { "good" },
             seconds(quantile(&host.buckets, 0.5)),
-            seconds(quantile(&host.buckets, 0.99))
+            seconds(quantile(&host.buckets, 0.99)),
+            connections(&open),
+            connections(&idle)
         );
         (host.total as f64, row)
     });
     let rows = rows.collect();
     table(
         "Backends, since the start",
-        &["Host", "Requests", "Failed", "p50", "p99"],
+        &["Host", "Requests", "Failed", "p50", "p99", "Open", "Idle"],
         rows,
         out,
     );

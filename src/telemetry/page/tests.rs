@@ -1,5 +1,6 @@
 use super::history::quantile;
 use super::*;
+use crate::telemetry::metrics::Metrics;
 
 fn facts(file: &str) -> Facts {
     Facts {
@@ -15,7 +16,12 @@ fn what_is_shown_is_escaped() {
     metrics
         .route("/<script>alert('x')</script>\"&", "GET")
         .record(200, Duration::from_millis(1));
-    let page = html(&metrics, None, &History::default(), &facts("<b>.json"));
+    let page = html(
+        &metrics.families(),
+        None,
+        &History::default(),
+        &facts("<b>.json"),
+    );
     assert!(
         !page.contains("<script>alert") && !page.contains("<b>"),
         "{page}"
@@ -31,7 +37,7 @@ fn rates_and_quantiles_are_those_of_the_last_minutes() {
     let history = History::default();
     history.look(&metrics);
     (0..10).for_each(|_| route.record(200, Duration::from_millis(3)));
-    let page = html(&metrics, None, &history, &facts("f"));
+    let page = html(&metrics.families(), None, &history, &facts("f"));
     let row = page
         .split("<tr>")
         .find(|row| row.contains("GET /a"))

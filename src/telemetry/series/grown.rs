@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+/// The maximum number of keys that others can invent. A lookup walks over all of them.
+const MOST_KEYS: usize = 256;
+
 /// Values by key, in insertion order. It suits a handful of keys, such as statuses.
 #[derive(Debug)]
 pub struct Grown<K, V>(OnceLock<Box<Node<K, V>>>);
@@ -38,6 +41,18 @@ impl<K: PartialEq + Clone, V> Grown<K, V> {
         }
     }
 
+    /// The same for keys that others can invent, such as hosts that backends redirect to. A new key beyond the limit
+    /// gets the value of `others`, for which `make` is called with that key.
+    pub fn get_or_make_bounded<'v>(&'v self, key: &K, others: &K, make: impl Fn(&K) -> V) -> &'v V {
+        let known = self.iter().find(|(known, _)| *known == key);
+        if let Some((_, value)) = known {
+            return value;
+        }
+        let full = self.iter().count() >= MOST_KEYS;
+        let key = if full { others } else { key };
+        self.get_or_make(key, || make(key))
+    }
+
     /// All values.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let first = self.0.get();
@@ -49,6 +64,18 @@ impl<K: PartialEq + Clone, V> Grown<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn invented_keys_share_a_value_beyond_the_limit() {
+        let grown = Grown::default();
+        for key in 1..10_000 {
+            let value = *grown.get_or_make_bounded(&key, &0, |key| *key);
+            let known = usize::try_from(key).unwrap() <= MOST_KEYS;
+            assert_eq!(value, if known { key } else { 0 });
+        }
+        assert_eq!(*grown.get_or_make_bounded(&7, &0, |_| -1), 7);
+        assert_eq!(grown.iter().count(), MOST_KEYS + 1);
+    }
 
     #[test]
     fn each_key_has_one_value() {

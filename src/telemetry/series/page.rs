@@ -31,6 +31,23 @@ impl Form {
         }
     }
 
+    /// A page in the text format in this format. OpenMetrics names a counter without `_total` where its type is told.
+    pub fn converted(self, page: String) -> String {
+        if self == Form::Text {
+            return page;
+        }
+        let lines = page.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest) => {
+                let (about, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                let name = name.strip_suffix("_total").unwrap_or(name);
+                format!("# {about} {name} {rest}\n")
+            }
+            None => format!("{line}\n"),
+        });
+        lines.collect()
+    }
+
     pub fn content_type(self) -> &'static str {
         match self {
             Form::Text => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
@@ -327,6 +344,14 @@ mod tests {
         )));
         assert!(page.ends_with("# EOF\n"));
         assert!(!render(&store, &[], Form::Text).contains("trace_id"));
+    }
+
+    #[test]
+    fn counters_of_another_page_are_renamed_for_openmetrics() {
+        let page = "# HELP a_total A b.\n# TYPE a_total counter\na_total 1\n# TYPE g gauge\ng 2\n";
+        assert_eq!(Form::Text.converted(page.to_owned()), page);
+        let converted = "# HELP a A b.\n# TYPE a counter\na_total 1\n# TYPE g gauge\ng 2\n";
+        assert_eq!(Form::OpenMetrics.converted(page.to_owned()), converted);
     }
 
     #[test]

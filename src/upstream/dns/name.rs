@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::resolver::Resolver;
 use super::table::{LONGEST_TTL, NEGATIVE_TTL};
+use crate::upstream::usage::NameState;
 
 /// A host name and the addresses of its last successful lookup.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(in crate::upstream) struct Name {
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     last: Option<Instant>,
+    /// When a lookup last succeeded.
+    found: Option<Instant>,
     failed_in_a_row: u32,
     /// How long the last successful response is valid.
     ttl: Option<Duration>,
@@ -104,7 +107,9 @@ impl Name {
     /// valid.
     fn note(&self, ttl: Option<Duration>) -> u32 {
         let mut lookups = self.lookups();
-        lookups.last = Some(Instant::now());
+        let now = Instant::now();
+        lookups.last = Some(now);
+        lookups.found = ttl.map(|_| now).or(lookups.found);
         lookups.doubted = false;
         lookups.failed_in_a_row = match ttl {
             Some(_) => 0,
@@ -135,6 +140,19 @@ impl Name {
                 fixed: false,
             }));
         }
+    }
+
+    /// For metrics. `None` for a literal or `localhost`.
+    pub(in crate::upstream) fn state(&self) -> Option<NameState> {
+        let response = self.response();
+        (!response.fixed).then(|| NameState {
+            age: self.lookups().found.map(|at| at.elapsed()),
+            found: response.addresses.len(),
+        })
+    }
+
+    pub(in crate::upstream) fn host(&self) -> &str {
+        &self.host
     }
 
     /// When the background task repeats the lookup: after the TTL, and sooner while lookups or calls fail.

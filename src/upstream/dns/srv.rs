@@ -6,6 +6,7 @@ use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use super::table::{LONGEST_TTL, NEGATIVE_TTL};
+use crate::upstream::usage::NameState;
 
 /// An SRV name and the targets of its last successful lookup.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(in crate::upstream) struct Service {
     refresh: Duration,
     pub(in crate::upstream) targets: ArcSwapOption<Vec<SrvTarget>>,
     pub(super) asked: ArcSwapOption<Instant>,
+    /// When a lookup last succeeded.
+    pub(super) found: ArcSwapOption<Instant>,
     pub(super) single_flight: tokio::sync::Mutex<()>,
 }
 
@@ -39,8 +42,21 @@ impl Service {
             },
             targets: ArcSwapOption::empty(),
             asked: ArcSwapOption::empty(),
+            found: ArcSwapOption::empty(),
             single_flight: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// For metrics.
+    pub(in crate::upstream) fn state(&self) -> NameState {
+        NameState {
+            age: self.found.load().as_deref().map(Instant::elapsed),
+            found: self.targets.load().as_deref().map_or(0, Vec::len),
+        }
+    }
+
+    pub(in crate::upstream) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn failed_recently(&self) -> bool {

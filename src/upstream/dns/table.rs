@@ -225,6 +225,7 @@ impl DnsTable {
                         _ => None,
                     });
                 let targets = expand(records.collect());
+                service.found.store(Some(Arc::new(Instant::now())));
                 if service.targets.load().as_deref() != Some(&targets) {
                     service.targets.store(Some(Arc::new(targets)));
                 }
@@ -263,7 +264,7 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Entries by key, as long as they are in use.
-struct Registry<K, V> {
+pub(in crate::upstream) struct Registry<K, V> {
     known: HashMap<K, Weak<V>>,
     /// At this number of entries the unused ones are removed. Removing them for each new entry would take quadratic
     /// time.
@@ -284,7 +285,11 @@ const LEAST_SWEPT: usize = 64;
 
 impl<K: Hash + Eq, V> Registry<K, V> {
     /// The entry of `key`, and whether it was just created.
-    fn shared(&mut self, key: K, make: impl FnOnce() -> V) -> (Arc<V>, bool) {
+    pub(in crate::upstream) fn shared(
+        &mut self,
+        key: K,
+        make: impl FnOnce() -> V,
+    ) -> (Arc<V>, bool) {
         if let Some(entry) = self.known.get(&key).and_then(Weak::upgrade) {
             return (entry, false);
         }

@@ -188,6 +188,9 @@ impl Exchange<'_> {
 /// A cancelled wait says something about the host and the connection only if it was long and the request complete.
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
+        if let Some(place) = self.place() {
+            place.usage.end_call();
+        }
         let Some(asked) = self
             .asked
             .filter(|_| !self.header_seen && !self.has_verdict)

@@ -50,9 +50,7 @@ impl Exchange<'_> {
             return Err(error);
         }
         if coded && self.raw_length() {
-            self.spoil(
-                "sent Content-Length together with Transfer-Encoding, which takes precedence",
-            );
+            self.spoil("sent Content-Length beside Transfer-Encoding, which wins");
         }
         if collapsed.is_some() {
             self.fields = collapsed;
@@ -87,7 +85,7 @@ impl Exchange<'_> {
             trip.read_whole();
         }
         if !self.spoiled && self.has_surplus() {
-            self.spoil("sent more bytes than its response has");
+            self.spoil("sent more bytes than its answer has");
         }
     }
 

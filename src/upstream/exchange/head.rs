@@ -147,6 +147,9 @@ impl Exchange<'_> {
     /// Opens a new connection to the same address. It does not come from the pool, whose connections may all be
     /// closed.
     pub(super) async fn reconnect(&mut self) -> Result<(), CallError> {
+        if let Some(trip) = &mut self.trip {
+            trip.retried();
+        }
         let Some(candidate) = self.peers.list.get(self.peer) else {
             return Err(CallError::no_hosts());
         };

@@ -8,5 +8,5 @@ mod observed;
 mod stream;
 
 pub use check::has_surplus;
-pub use observed::write_context;
+pub use observed::{handshake, write_context};
 pub use stream::{Exchange, RequestBody};

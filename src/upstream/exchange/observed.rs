@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_http::RequestHeader;
 
@@ -26,6 +27,12 @@ pub fn write_context(trip: &Trip, header: &mut RequestHeader, h1: bool) {
     }
 }
 
+/// The duration of the TLS handshake of a connection, which is the layer above TCP.
+pub fn handshake(digest: &Digest) -> Option<Duration> {
+    let layer = digest.timing_digest.get(1)?.as_ref()?;
+    layer.establishment_duration
+}
+
 impl Exchange<'_> {
     /// Records the connection.
     pub(super) fn observe_connection(&mut self) {
@@ -42,13 +49,7 @@ impl Exchange<'_> {
 
     /// The duration of the TLS handshake on this connection.
     fn handshake(&self) -> Option<Duration> {
-        let digest = self.session.as_deref().and_then(HttpSession::digest)?;
-        // The layer above TCP.
-        digest
-            .timing_digest
-            .get(1)?
-            .as_ref()?
-            .establishment_duration
+        handshake(self.session.as_deref().and_then(HttpSession::digest)?)
     }
 
     /// Adds the trace context to the head, in place of the client's.

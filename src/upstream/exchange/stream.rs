@@ -171,6 +171,9 @@ impl HostSet {
             trip,
             _slot: slot,
         };
+        if let Some(place) = exchange.place() {
+            place.usage.begin_call();
+        }
         exchange.observe_connection();
         let sent = exchange.send_head().await;
         exchange.observe(sent)?;
@@ -360,10 +363,14 @@ impl Exchange<'_> {
     /// The stream was reset.
     pub async fn trailers(&mut self) -> Result<Option<HeaderMap>, CallError> {
         match self.session.as_deref_mut() {
-            Some(HttpSession::H2(session)) => session
-                .read_trailers()
-                .await
-                .map_err(|error| CallError::body(&error)),
+            Some(HttpSession::H2(session)) => {
+                let read = session.read_trailers().await;
+                let trailers = read.map_err(|error| CallError::body(&error))?;
+                if let (Some(trip), Some(trailers)) = (&self.trip, &trailers) {
+                    trip.trailers(trailers);
+                }
+                Ok(trailers)
+            }
             _ => Ok(None),
         }
     }

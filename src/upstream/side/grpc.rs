@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
@@ -38,6 +40,8 @@ pub struct GrpcResponse {
     pub message: String,
     /// When the server allows another attempt (`grpc-retry-pushback-ms`).
     pub again_after: Option<Duration>,
+    /// A `google.rpc.Status` with details (`grpc-status-details-bin`), or nothing.
+    pub details: Vec<u8>,
     /// The message without its frame.
     pub body: Bytes,
 }
@@ -86,7 +90,7 @@ impl GrpcClient {
             }
             Err(_) => {
                 *self.connection.lock().await = None;
-                Err(format!("no response within {} s", limit.as_secs()))
+                Err(format!("no answer within {} s", limit.as_secs()))
             }
         }
     }
@@ -122,7 +126,7 @@ impl GrpcClient {
             let piece = piece.map_err(|error| error.to_string())?;
             let _ = body.flow_control().release_capacity(piece.len());
             if bytes.len() + piece.len() > MOST_BYTES {
-                return Err(format!("a response larger than {MOST_BYTES} bytes"));
+                return Err(format!("an answer larger than {MOST_BYTES} bytes"));
             }
             bytes.extend_from_slice(&piece);
         }
@@ -204,10 +208,13 @@ fn grpc_response(fields: &HeaderMap, body: Bytes) -> Result<GrpcResponse, String
     let message = text("grpc-message").unwrap_or_default();
     let message = percent_encoding::percent_decode_str(message).decode_utf8_lossy();
     let pushback = text("grpc-retry-pushback-ms").and_then(|text| text.trim().parse().ok());
+    let details = text("grpc-status-details-bin").map(|text| text.trim_end_matches('='));
+    let details = details.and_then(|text| STANDARD_NO_PAD.decode(text).ok());
     Ok(GrpcResponse {
-        status: status.ok_or("a response without grpc-status")?,
+        status: status.ok_or("an answer without grpc-status")?,
         message: message.into_owned(),
         again_after: pushback.map(Duration::from_millis),
+        details: details.unwrap_or_default(),
         body: body
             .get(5..)
             .map(|message| body.slice_ref(message))

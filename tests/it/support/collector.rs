@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use super::eventually;
@@ -103,6 +107,39 @@ impl Collector {
 
     pub fn grpc(&self) -> u16 {
         self.grpc
+    }
+
+    /// A port where `to` is reached over TLS, with these protocols to choose from.
+    pub fn over_tls(&self, to: u16, pair: &(String, String), alpn: &[&str]) -> u16 {
+        let certificates = CertificateDer::pem_slice_iter(pair.0.as_bytes());
+        let certificates = certificates.map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(pair.1.as_bytes()).unwrap();
+        let builder = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let mut config = builder
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        listener.set_nonblocking(true).unwrap();
+        self._runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut outer) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let inner = tokio::net::TcpStream::connect(("127.0.0.1", to));
+                    let mut inner = inner.await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut outer, &mut inner).await;
+                });
+            }
+        });
+        port
     }
 
     /// Responds to the next requests over HTTP with these statuses.

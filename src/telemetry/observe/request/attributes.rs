@@ -4,21 +4,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Ended;
 use super::report::reason;
-use crate::telemetry::mask::masked_query;
+use crate::telemetry::mask::{masked_query, shown_header};
 use crate::telemetry::observe::{Layer, known_method, method_value};
 use crate::telemetry::trace::{Attribute, Span, Value};
-
-/// Headers that spans never contain.
-pub(super) const SECRET: [&str; 8] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-    "x-api-key",
-    "api-key",
-    "x-auth-token",
-    "x-csrf-token",
-];
 
 pub(super) fn krakend_attributes(span: &mut Span, ended: &Ended<'_>) {
     span.set("url.full", target(ended));
@@ -119,11 +107,8 @@ pub(in crate::telemetry::observe) fn header_attributes(
         .map(|name| {
             let values = headers.get_all(name).iter();
             let shown = |value: &HeaderValue| {
-                if SECRET.contains(&name.as_str()) {
-                    "***".to_owned()
-                } else {
-                    String::from_utf8_lossy(value.as_bytes()).into_owned()
-                }
+                let value = String::from_utf8_lossy(value.as_bytes());
+                shown_header(name.as_str(), &value).into_owned()
             };
             (
                 format!("http.{side}.header.{name}").into(),

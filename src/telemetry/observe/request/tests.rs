@@ -1,8 +1,6 @@
 use super::*;
 use http::HeaderName;
 
-use super::attributes::SECRET;
-
 #[test]
 fn a_rate_selects_the_same_traces_everywhere() {
     let traces: Vec<TraceId> = (0..4000).map(|_| TraceId::random()).collect();
@@ -26,7 +24,16 @@ fn an_authority_is_split_into_name_and_port() {
 #[test]
 fn secrets_do_not_become_attributes() {
     let mut headers = HeaderMap::new();
-    for name in SECRET {
+    for name in [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "api-key",
+        "x-auth-token",
+        "x-csrf-token",
+    ] {
         headers.insert(name, HeaderValue::from_static("secret"));
     }
     headers.insert("x-left-out", HeaderValue::from_static("1"));

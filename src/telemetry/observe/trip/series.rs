@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{Trip, authority, default_port};
+use super::{OTHER_HOSTS, Trip, authority, default_port};
 use crate::telemetry::observe::names::{self, ClientNames};
 use crate::telemetry::observe::request::split_host;
 use crate::telemetry::observe::{BackendObserver, Convention, method_value};
 use crate::telemetry::series::{Counter, Histogram, Store};
 use crate::telemetry::trace::{Attribute, Value};
 
-/// The key of the series of round trips: status (0 without a response), method, host, error.
-pub(in crate::telemetry::observe) type Key = (u16, Method, Arc<str>, Option<&'static str>);
+/// The key of the series of round trips: status (0 without a response), method, host, error, and whether the response
+/// has a length.
+pub(in crate::telemetry::observe) type Key = (u16, Method, Arc<str>, Option<&'static str>, bool);
 
 /// The series of round trips with the same result.
 #[derive(Debug)]
@@ -59,10 +60,12 @@ impl Trip {
             self.method.clone(),
             Arc::clone(&self.host),
             error,
+            self.length.is_some(),
         );
-        let series = observer
-            .trips
-            .get_or_make(&key, || self.series(store, observer));
+        let mut others = key.clone();
+        others.2 = Arc::from(OTHER_HOSTS);
+        let make = |key: &Key| self.series(store, observer, &key.2);
+        let series = observer.trips.get_or_make_bounded(&key, &others, make);
         let example = self.example();
         series.duration.record_time(took, example);
         if let Some(counters) = &series.counters {
@@ -87,9 +90,9 @@ impl Trip {
         }
     }
 
-    fn series(&self, store: &Store, observer: &BackendObserver) -> TripSeries {
+    fn series(&self, store: &Store, observer: &BackendObserver, host: &str) -> TripSeries {
         let convention = observer.convention;
-        let labels = self.labels(observer);
+        let labels = self.labels(observer, host);
         let names = ClientNames::of(convention);
         let detailed = observer.layer.metrics.detailed && observer.layer.metrics.round_trip;
         let krakend = convention == Convention::Krakend;
@@ -126,8 +129,8 @@ impl Trip {
         }
     }
 
-    fn labels(&self, observer: &BackendObserver) -> Vec<Attribute> {
-        let authority = authority(&self.host);
+    fn labels(&self, observer: &BackendObserver, host: &str) -> Vec<Attribute> {
+        let authority = authority(host);
         let (name, port) = split_host(authority);
         let name = name.trim_matches(['[', ']']).to_owned();
         let mut labels = match observer.convention {
@@ -145,7 +148,7 @@ impl Trip {
         };
         labels.push(("server.address".into(), name.into()));
         if observer.convention == Convention::Stable {
-            let port = port.unwrap_or(default_port(&self.host));
+            let port = port.unwrap_or(default_port(host));
             labels.push(("server.port".into(), Value::from(port)));
             if self.status > 0 {
                 labels.push(("http.response.status_code".into(), self.status.into()));

@@ -83,6 +83,10 @@ impl Trip {
             span.set("server.address", authority.to_owned())
         }
         span.set("http.request.body.size", self.sent);
+        if self.retries > 0 {
+            let retries = i64::try_from(self.retries).unwrap_or(i64::MAX);
+            span.set("http.request.resend_count", retries);
+        }
         if self.answered.is_some() {
             span.set("http.response.status_code", self.status);
             let length = self.length.and_then(|length| i64::try_from(length).ok());
@@ -121,7 +125,7 @@ impl Trip {
             events: Vec::new(),
             link: None,
             status: if self.read_error {
-                SpanStatus::Error("the body ended early".into())
+                SpanStatus::Error("the body broke off".into())
             } else {
                 SpanStatus::Ok
             },

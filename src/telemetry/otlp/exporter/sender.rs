@@ -1,12 +1,12 @@
 //! Delivers requests, and repeats those that may succeed later.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{Counts, Lost, Sent, Signal, Transport};
 use crate::telemetry::moment;
@@ -20,6 +20,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A batch that could not be delivered within this time is dropped, because newer spans are more useful.
 const MOST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The longest time for which a collector may ask for silence. Spans that come meanwhile wait in the queue.
+const LONGEST_SILENCE: Duration = Duration::from_secs(300);
+
 /// How often the log repeats that a collector is unreachable.
 const REMINDER: Duration = Duration::from_secs(60);
 
@@ -31,6 +34,8 @@ pub(super) struct Sender {
     pub(super) name: Arc<str>,
     /// When the collector started to fail, and when this was last logged.
     pub(super) trouble: Mutex<Option<(Instant, Instant)>>,
+    /// Until when the collector wants no requests of a signal.
+    pub(super) silent_until: Mutex<[Option<Instant>; 2]>,
 }
 
 impl Sender {
@@ -42,6 +47,7 @@ impl Sender {
         count: u64,
         ending: &mut watch::Receiver<Option<Instant>>,
     ) {
+        self.keep_silence(signal, ending).await;
         let give_up = Instant::now() + MOST_TIMEOUT;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -55,11 +61,12 @@ impl Sender {
                 }
                 Ok(Sent::Again { after, reason }) => (reason, after, None),
                 Ok(Sent::Rejected { reason }) => (reason, None, Some(Lost::Rejected)),
-                Err(_) => ("no response in time".to_owned(), None, None),
+                Err(_) => ("no answer in time".to_owned(), None, None),
             };
             self.counts.failed[signal as usize].fetch_add(1, Ordering::Relaxed);
             self.complain(signal, &reason);
-            let wait = after.unwrap_or(pause).min(LONGEST_PAUSE);
+            // A collector that says "at once" each time must not be called in a loop.
+            let wait = after.map_or(pause, |after| after.min(LONGEST_SILENCE).max(pause));
             let late = Instant::now() + wait >= until;
             let lost = lost.or(late.then_some(match end {
                 Some(_) => Lost::Shutdown,
@@ -67,6 +74,7 @@ impl Sender {
             }));
             if let Some(lost) = lost {
                 self.counts.lose(signal, lost, count);
+                self.be_silent(signal, after);
                 return;
             }
             tokio::select! {
@@ -76,6 +84,28 @@ impl Sender {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Remembers that the collector wants no request for this time, although the batch that it was told for is given up.
+    fn be_silent(&self, signal: Signal, after: Option<Duration>) {
+        let until = after.map(|after| Instant::now() + after.min(LONGEST_SILENCE));
+        self.silence()[signal as usize] = until;
+    }
+
+    /// Waits for the end of that time, or for the end of the process.
+    async fn keep_silence(&self, signal: Signal, ending: &mut watch::Receiver<Option<Instant>>) {
+        let until = self.silence()[signal as usize].take();
+        if let Some(until) = until {
+            tokio::select! {
+                () = sleep_until(until) => {}
+                _ = ending.wait_for(Option::is_some) => {}
+            }
+        }
+    }
+
+    fn silence(&self) -> MutexGuard<'_, [Option<Instant>; 2]> {
+        let all = self.silent_until.lock();
+        all.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn taken(&self, signal: Signal, response: &[u8]) {
@@ -89,7 +119,7 @@ impl Sender {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((since, _)) = trouble.take() {
             log::info!(
-                "[SERVICE: OpenTelemetry] {}: the collector accepts data again, after {} s",
+                "[SERVICE: OpenTelemetry] {}: the collector takes data again, after {} s",
                 self.name,
                 since.elapsed().as_secs()
             );

@@ -115,6 +115,38 @@ async fn a_collector_that_hangs_does_not_delay_the_end_of_the_process() {
     until(|| exporter.counts().lost(Signal::Traces, Lost::Shutdown) >= 1).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_collector_that_wants_silence_is_not_called_before() {
+    let script = Arc::new(Script::default());
+    let busy = |after| Sent::Again {
+        after: Some(Duration::from_secs(after)),
+        reason: "busy".to_owned(),
+    };
+    let responses = [busy(0), busy(0), busy(200)];
+    script.responses.lock().unwrap().extend(responses);
+    let counts = Arc::new(Counts::default());
+    let sender = Sender {
+        transport: Arc::clone(&script) as Arc<dyn Transport>,
+        counts: Arc::clone(&counts),
+        name: "t".into(),
+        trouble: Mutex::default(),
+        silent_until: Mutex::default(),
+    };
+    let (_end, mut ending) = tokio::sync::watch::channel(None);
+    let began = Instant::now();
+    let body = Bytes::from_static(b"x");
+    sender
+        .deliver(Signal::Traces, body.clone(), 5, &mut ending)
+        .await;
+    // "At once" is not followed: the pauses are our own.
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    assert_eq!(counts.lost(Signal::Traces, Lost::Timeout), 5);
+    let told = Instant::now();
+    sender.deliver(Signal::Traces, body, 5, &mut ending).await;
+    assert!(told.elapsed() >= Duration::from_secs(199));
+    assert_eq!(counts.exports(Signal::Traces), (1, 3));
+}
+
 #[tokio::test]
 async fn a_busy_collector_gets_a_retry_and_one_that_rejects_does_not() {
     let script = Arc::new(Script::default());

@@ -3,19 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::sender::Sender;
 use super::{Item, Settings, Signal};
-use crate::telemetry::otlp::encode;
+use crate::telemetry::otlp::{Own, encode};
 use crate::telemetry::series::Store;
 use crate::telemetry::trace::Span;
+
+/// A batch is sent when it has this size. Collectors take 4 MiB over gRPC by default.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// The state of the thread.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) settings: Settings,
+    pub(super) own: Arc<ArcSwapOption<Own>>,
     pub(super) sender: Arc<Sender>,
     pub(super) received: mpsc::Receiver<Item>,
     pub(super) ending: watch::Receiver<Option<Instant>>,
@@ -34,6 +39,7 @@ impl Worker {
         runtime.block_on(async move {
             let Worker {
                 settings,
+                own,
                 sender,
                 received,
                 ending,
@@ -47,7 +53,7 @@ impl Worker {
             };
             let metrics = async {
                 if let Some(store) = &settings.metrics {
-                    metrics(&settings, &sender, store, ending.clone()).await;
+                    metrics(&settings, &sender, (store, &own), ending.clone()).await;
                     report.send_modify(|count| *count += 1);
                 }
             };
@@ -79,14 +85,14 @@ async fn traces(
                     batch.push(span);
                     bytes += size;
                     until.get_or_insert_with(|| Instant::now() + settings.delay);
-                    (batch.len() >= settings.batch, false)
+                    (batch.len() >= settings.batch || bytes >= BATCH_BYTES, false)
                 }
                 None => (true, true),
             },
             () = due => (true, false),
             _ = ending.wait_for(Option::is_some) => {
                 // The rest of the queue is sent in as many requests as necessary.
-                while let Some((span, size)) = (batch.len() < settings.batch).then(|| received.try_recv().ok()).flatten() {
+                while let Some((span, size)) = (batch.len() < settings.batch && bytes < BATCH_BYTES).then(|| received.try_recv().ok()).flatten() {
                     batch.push(span);
                     bytes += size;
                 }
@@ -117,7 +123,7 @@ async fn traces(
 async fn metrics(
     settings: &Settings,
     sender: &Sender,
-    store: &Store,
+    (store, own): (&Store, &ArcSwapOption<Own>),
     mut ending: watch::Receiver<Option<Instant>>,
 ) {
     loop {
@@ -126,7 +132,8 @@ async fn metrics(
             // An error means that the last handle was dropped.
             _ = ending.wait_for(Option::is_some) => true,
         };
-        if let Some(body) = encode::metrics(&settings.resource, store) {
+        let own = own.load_full().map(|own| (own.0)());
+        for body in encode::metrics(&settings.resource, store, own.as_ref()) {
             sender
                 .deliver(Signal::Metrics, body.into(), 1, &mut ending)
                 .await;

@@ -262,6 +262,14 @@ pub(super) fn metrics(body: &[u8]) -> Read<Vec<Metric>> {
                 1 => base.name = field.text()?,
                 2 => drop(field.text()?),
                 3 => base.unit = field.text()?,
+                5 => {
+                    for (inner, field) in fields(field.bytes()?)? {
+                        match inner {
+                            1 => all.push(point(field.bytes()?, base.clone(), false)?),
+                            inner => return Err(unknown("Gauge", inner)),
+                        }
+                    }
+                }
                 7 | 9 => {
                     for (inner, field) in fields(field.bytes()?)? {
                         match (number, inner) {

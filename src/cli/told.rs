@@ -1,0 +1,149 @@
+//! What a gateway tells of itself to the metrics page, to the page for people, and to collectors.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use prometheus::proto::MetricFamily;
+
+use crate::ext::identity::IdentityStatus;
+use crate::ext::opentelemetry::Exporters;
+use crate::runtime::service::Service;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::logger::Logger;
+use crate::telemetry::metrics::{KeySetReport, Metrics};
+use crate::telemetry::observe::Native;
+use crate::telemetry::otlp::{Gathered, Own};
+use crate::telemetry::series::page::render_plain;
+use crate::telemetry::state::Now;
+use crate::upstream::HostStates;
+use crate::upstream::budget::Budget;
+
+/// The access log in use.
+pub(super) type AccessPlace = Arc<Mutex<Option<Arc<AccessLog>>>>;
+
+/// The counters of the process, and the parts of the configuration in use that know more.
+pub(super) struct Told {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) logger: Arc<Logger>,
+    pub(super) access: AccessPlace,
+    /// Key sets and token cache of the configuration in use.
+    pub(super) identity: ArcSwapOption<IdentityStatus>,
+    /// The exporters to collectors.
+    pub(super) exporters: ArcSwapOption<Exporters>,
+    /// Our own metrics of backends.
+    pub(super) native: ArcSwapOption<Native>,
+    pub(super) service: ArcSwapOption<Service>,
+    /// Several may look at the same time. What one has set must be there until it was read.
+    pub(super) looking: Mutex<()>,
+}
+
+impl Told {
+    /// The page for Prometheus, in its text format.
+    pub(super) fn page(&self) -> Vec<u8> {
+        let mut page = self.up_to_date(Metrics::page);
+        if let Some(native) = &*self.native.load() {
+            page.extend_from_slice(render_plain(&native.0).as_bytes());
+        }
+        if let Some(exporters) = &*self.exporters.load() {
+            page.extend_from_slice(exporters.report().as_bytes());
+        }
+        page
+    }
+
+    pub(super) fn families(&self) -> Vec<MetricFamily> {
+        self.up_to_date(Metrics::families)
+    }
+
+    /// The same for collectors.
+    pub(super) fn to_collectors(self: &Arc<Told>) -> Arc<Own> {
+        let told = Arc::clone(self);
+        Arc::new(Own(Box::new(move || Gathered {
+            families: told.families(),
+            native: told.native.load_full(),
+        })))
+    }
+
+    /// Reads the metrics after those were set that are kept elsewhere.
+    fn up_to_date<T>(&self, read: impl FnOnce(&Metrics) -> T) -> T {
+        let _alone = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(identity) = &*self.identity.load() {
+            report_identity(&self.metrics, identity);
+        }
+        if let Some(service) = &*self.service.load() {
+            let state = now(service, self.metrics.per_endpoint());
+            self.metrics.state.set(&state);
+        }
+        let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = access.as_ref().map_or(0, |access| access.dropped());
+        self.metrics.log_dropped(self.logger.dropped() + lost);
+        drop(access);
+        let budget = Budget::process();
+        self.metrics
+            .buffered(budget.used(), budget.limit(), budget.rejected());
+        read(&self.metrics)
+    }
+}
+
+/// The state of everything behind the endpoints.
+fn now(service: &Service, per_endpoint: bool) -> Now {
+    let mut states = HostStates::default();
+    let mut breakers: BTreeMap<[String; 3], i64> = BTreeMap::new();
+    let mut stores = HashSet::new();
+    let mut cached = (0, 0);
+    for (endpoint, backend) in service.backends() {
+        backend.hosts.add_states(&mut states);
+        for breaker in backend.steps.iter().filter_map(|step| step.breaker()) {
+            let place = match per_endpoint {
+                true => [&*endpoint.pattern, &*backend.pattern, breaker.name],
+                false => ["*", "*", breaker.name],
+            };
+            let state = breakers.entry(place.map(str::to_owned)).or_default();
+            // The series of several breakers shows the worst of them.
+            *state = (*state).max(breaker.circuit as i64);
+        }
+        if let Some(usage) = backend.cache.as_ref().and_then(|cache| cache.usage())
+            && stores.insert(usage.store)
+        {
+            cached.0 += usage.responses;
+            cached.1 += usage.bytes;
+        }
+    }
+    let names = states.names.iter().map(|(name, state)| {
+        let age = state.age.map_or(f64::NAN, |age| age.as_secs_f64());
+        (name.to_string(), age, state.found)
+    });
+    let hosts = states.hosts();
+    Now {
+        breakers,
+        hosts: hosts
+            .map(|(host, open, idle)| (host.to_owned(), open, idle))
+            .collect(),
+        names: names.collect(),
+        cached,
+    }
+}
+
+/// Copies counters that are kept elsewhere to the metrics page.
+fn report_identity(metrics: &Metrics, identity: &IdentityStatus) {
+    metrics.forget_key_sets();
+    for status in identity.key_sets() {
+        metrics.key_set(&KeySetReport {
+            source: &status.label,
+            age: status.age,
+            keys: status.keys,
+            fetches: status.fetches,
+            errors: status.failures,
+            stale: status.stale,
+        });
+    }
+    metrics.tokens_without_expiry(identity.without_expiry());
+    let cache = identity.token_cache();
+    metrics.token_cache(
+        cache.hits,
+        cache.misses,
+        cache.evictions,
+        cache.entries,
+        cache.bytes,
+    );
+}

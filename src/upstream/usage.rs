@@ -1,0 +1,141 @@
+//! Counts the connections to a host, and looks at what is known about it, for metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora_core::upstreams::peer::{Tracer, Tracing};
+
+/// The connections of one client to one host.
+#[derive(Debug, Default)]
+pub struct Usage {
+    open: AtomicUsize,
+    /// The calls in progress.
+    calls: AtomicUsize,
+}
+
+impl Usage {
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Open connections without a call. With HTTP/2, a connection with several calls hides as many idle ones.
+    pub fn idle(&self) -> usize {
+        self.open()
+            .saturating_sub(self.calls.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn begin_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_call(&self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Makes Pingora report the connections of a peer.
+    pub(super) fn tracer(self: &Arc<Usage>) -> Tracer {
+        Tracer(Box::new(Counted(Arc::clone(self))))
+    }
+}
+
+/// A connection that is used by one call until the end: a WebSocket.
+#[derive(Debug)]
+pub struct InUse(Arc<Usage>);
+
+impl InUse {
+    pub(super) fn begin(usage: &Arc<Usage>) -> InUse {
+        usage.begin_call();
+        InUse(Arc::clone(usage))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.end_call();
+    }
+}
+
+#[derive(Debug)]
+struct Counted(Arc<Usage>);
+
+impl Tracing for Counted {
+    fn on_connected(&self) {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_disconnected(&self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(Counted(Arc::clone(&self.0)))
+    }
+}
+
+/// The hosts and names of host sets.
+#[derive(Debug, Default)]
+pub struct HostStates {
+    /// By `scheme://authority`, or by the name of a service whose hosts come from SRV records.
+    hosts: BTreeMap<Box<str>, Vec<Arc<Usage>>>,
+    pub names: BTreeMap<Box<str>, NameState>,
+}
+
+/// The result of the last successful lookup of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameState {
+    /// `None` before the first one.
+    pub age: Option<Duration>,
+    /// The number of addresses, or of hosts for an SRV name.
+    pub found: usize,
+}
+
+impl HostStates {
+    /// Several host sets may share a host.
+    pub(super) fn add(&mut self, host: &str, usage: &Arc<Usage>) {
+        let known = self.hosts.entry(host.into()).or_default();
+        if !known.iter().any(|it| Arc::ptr_eq(it, usage)) {
+            known.push(Arc::clone(usage));
+        }
+    }
+
+    /// Each host with its open and its idle connections.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.hosts.iter().map(|(host, all)| {
+            let sum = |of: fn(&Usage) -> usize| all.iter().map(|it| of(it)).sum();
+            (&**host, sum(Usage::open), sum(Usage::idle))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_without_a_call_is_idle() {
+        let usage = Arc::new(Usage::default());
+        let tracer = usage.tracer();
+        let (one, other) = (tracer.clone(), tracer);
+        one.0.on_connected();
+        other.0.on_connected();
+        let call = InUse::begin(&usage);
+        assert_eq!((usage.open(), usage.idle()), (2, 1));
+        drop(call);
+        one.0.on_disconnected();
+        assert_eq!((usage.open(), usage.idle()), (1, 1));
+    }
+
+    #[test]
+    fn a_host_of_several_sets_is_counted_once() {
+        let (a, b) = (Arc::new(Usage::default()), Arc::new(Usage::default()));
+        a.tracer().0.on_connected();
+        b.tracer().0.on_connected();
+        let mut states = HostStates::default();
+        for usage in [&a, &a, &b] {
+            states.add("http://h", usage);
+        }
+        assert_eq!(states.hosts().collect::<Vec<_>>(), [("http://h", 2, 2)]);
+    }
+}
