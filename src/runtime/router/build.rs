@@ -138,10 +138,9 @@ impl<T> Builder<T> {
         pattern: Pattern,
         target: Target<T>,
     ) -> Result<(), RouteError> {
-        let fold = self.options.redirect_fixed_path;
         let leaf = self.routes.len() as u32;
         let tree = tree_of(&mut self.trees, &method);
-        if let Err(known) = tree.add(&pattern, leaf, fold) {
+        if let Err(known) = tree.add(&pattern, leaf) {
             let first = self.origins[known as usize].1.as_str();
             return Err(if first == pattern.as_str() {
                 RouteError::Duplicate {
@@ -174,7 +173,7 @@ impl<T> Builder<T> {
             if !matches!(route.target, Target::Endpoint(_)) {
                 continue;
             }
-            match shared.add(pattern, paths.len() as u32, false) {
+            match shared.add(pattern, paths.len() as u32) {
                 Ok(()) => paths.push((pattern.clone(), vec![method.clone()])),
                 Err(known) => paths[known as usize].1.push(method.clone()),
             }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
+use smallvec::SmallVec;
 
 use crate::runtime::template::escape;
 use crate::telemetry::text::push_html;
@@ -116,6 +117,38 @@ pub(super) fn before_parameters(text: &str) -> &str {
             || rest
                 .get(..3)
                 .is_some_and(|three| three.eq_ignore_ascii_case(b"%3b"))
+    });
+    at.map_or(text, |at| &text[..at])
+}
+
+/// Other readings of a path: decoded again and again, and cut off where a decoded `?` or `#` begins a query or a fragment.
+pub(super) fn read_again(path: &str) -> SmallVec<[String; 3]> {
+    let mut readings = SmallVec::new();
+    if !path.contains('%') {
+        return readings;
+    }
+    let mut decoded = None;
+    let mut next = path.replace("%25", "%");
+    // Each round makes the text shorter.
+    while decoded.as_deref().unwrap_or(path) != next && escape::is_well_formed(&next) {
+        let again = next.replace("%25", "%");
+        decoded = Some(std::mem::replace(&mut next, again));
+    }
+    for text in [Some(path), decoded.as_deref()].into_iter().flatten() {
+        let cut = before_query(text);
+        if cut.len() < text.len() {
+            readings.push(cut.to_owned());
+        }
+    }
+    readings.extend(decoded);
+    readings
+}
+
+/// The part before the first encoded `?` or `#`.
+fn before_query(text: &str) -> &str {
+    let at = memchr::memchr_iter(b'%', text.as_bytes()).find(|at| {
+        let three = text.as_bytes().get(*at..at + 3).unwrap_or_default();
+        three == b"%23" || three.eq_ignore_ascii_case(b"%3f")
     });
     at.map_or(text, |at| &text[..at])
 }

@@ -164,8 +164,19 @@ impl<T> Router<T> {
         if !wildcard {
             return self.found(leaf, captures);
         }
+        // A parameter with such a value is rejected later.
+        let again = redirect::read_again(&merged);
+        if again
+            .iter()
+            .any(|path| self.is_of_another(tree, path, leaf))
+        {
+            return Match::NotFound;
+        }
         if let Some(other) = self.another(tree, &merged, leaf) {
-            let redirects = !other.prefixed || self.options.redirect_trailing_slash;
+            let redirects = match other.prefixed {
+                true => self.options.redirect_trailing_slash,
+                false => self.options.redirect_fixed_path,
+            };
             return match other.with(asked.prefix) {
                 Some(to) if redirects => {
                     Match::Redirect(Redirect::to(asked.method, &to, asked.query))
@@ -205,7 +216,7 @@ impl<T> Router<T> {
             path,
             prefixed: true,
         });
-        let others = [slashed, self.folded(tree, path)];
+        let others = [slashed, self.in_another_case(tree, path)];
         others
             .into_iter()
             .flatten()
@@ -261,9 +272,11 @@ impl<T> Router<T> {
     }
 
     fn folded(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
-        if !self.options.redirect_fixed_path {
-            return None;
-        }
+        let fixed = self.options.redirect_fixed_path;
+        fixed.then(|| self.in_another_case(tree, path))?
+    }
+
+    fn in_another_case(&self, tree: &Tree, path: &str) -> Option<Elsewhere> {
         let slash = self.options.redirect_trailing_slash;
         let clean = redirect::clean(path);
         let mut spelling = String::with_capacity(clean.len());

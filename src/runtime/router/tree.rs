@@ -23,7 +23,7 @@ pub(super) struct Tree {
 #[derive(Debug, Default)]
 struct Node {
     fixed: HashMap<Box<str>, u32, BuildHasherDefault<Fnv>>,
-    /// The same children by lower-cased text, for redirects to the registered spelling.
+    /// The same children by lower-cased text, to find the registered spelling.
     folded: HashMap<Box<str>, Spellings, BuildHasherDefault<Fnv>>,
     /// Sorted by the length of the text around the parameter, longest first.
     affixed: Vec<Affixed>,
@@ -58,11 +58,11 @@ impl Tree {
     }
 
     /// Adds a route, or returns the one that matches exactly the same paths.
-    pub(super) fn add(&mut self, pattern: &Pattern, leaf: u32, fold: bool) -> Result<(), u32> {
+    pub(super) fn add(&mut self, pattern: &Pattern, leaf: u32) -> Result<(), u32> {
         let mut at = 0;
         for segment in &pattern.segments {
             at = match segment {
-                Segment::Fixed(text) => self.fixed_child(at, text, fold),
+                Segment::Fixed(text) => self.fixed_child(at, text),
                 Segment::Param { prefix, suffix, .. } => self.param_child(at, prefix, suffix),
             };
         }
@@ -87,18 +87,16 @@ impl Tree {
         (self.nodes.len() - 1) as u32
     }
 
-    fn fixed_child(&mut self, at: u32, text: &str, fold: bool) -> u32 {
+    fn fixed_child(&mut self, at: u32, text: &str) -> u32 {
         if let Some(known) = self.nodes[at as usize].fixed.get(text) {
             return *known;
         }
         let new = self.grow();
         let node = &mut self.nodes[at as usize];
         node.fixed.insert(text.into(), new);
-        if fold {
-            let folded = text.to_lowercase().into_boxed_str();
-            let spellings = node.folded.entry(folded).or_default();
-            spellings.push((text.into(), new));
-        }
+        let folded = text.to_lowercase().into_boxed_str();
+        let spellings = node.folded.entry(folded).or_default();
+        spellings.push((text.into(), new));
         new
     }
 

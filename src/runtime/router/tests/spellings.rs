@@ -40,6 +40,14 @@ fn other_spellings_of_a_route_do_not_match_a_wildcard() {
         "/x/..%3B/admin",
         "/x/%5c../admin",
         "/x/%255c../admin",
+        "/%2561dmin",
+        "/%252561dmin",
+        "/admin%3f",
+        "/admin%3Fx",
+        "/admin%23/x",
+        "/admin%253fx",
+        "/%2561dmin%2523",
+        "/team%23",
     ] {
         assert_eq!(get(&r, path), "404", "{path}");
     }
@@ -56,10 +64,27 @@ fn other_spellings_of_a_route_do_not_match_a_wildcard() {
 }
 
 #[test]
+fn another_letter_case_never_matches_a_wildcard() {
+    let fixed = Options {
+        redirect_fixed_path: false,
+        ..Options::default()
+    };
+    let r = router_with(fixed, &["/*", "/admin", "/team/*", "/users/{id}"]);
+    for path in ["/ADMIN", "/Admin", "/Team/x", "/USERS/7", "/Admin/"] {
+        assert_eq!(get(&r, path), "404", "{path}");
+    }
+    assert_eq!(get(&r, "/users/AB"), "/users/{id} id=AB");
+    assert_eq!(get(&r, "/team/X"), "/team/* *=X");
+    assert_eq!(get(&r, "/Photos/A.png"), "/* *=Photos/A.png");
+}
+
+#[test]
 fn a_path_without_another_route_keeps_its_parameters() {
     let r = router(&["/*", "/admin"]);
     assert_eq!(get(&r, "/map;v=1/x;y=2"), "/* *=map;v=1/x;y=2");
     assert_eq!(get(&r, "/a%25b/100%25"), "/* *=a%25b/100%25");
+    assert_eq!(get(&r, "/C%23.pdf/what%3f"), "/* *=C%23.pdf/what%3f");
+    assert_eq!(get(&r, "/%2541dmins"), "/* *=%2541dmins");
     assert_eq!(get(&r, "/Admins"), "/* *=Admins");
     assert_eq!(get(&r, "/a/"), "/* *=a/");
 }
