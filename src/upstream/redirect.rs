@@ -73,7 +73,11 @@ pub(super) fn next(
     if keeps_method && body == Body::Gone {
         return Ok(None);
     }
-    let (origin, target) = resolve(location.as_bytes(), from)?;
+    let (origin, target) = match resolve(location.as_bytes(), from) {
+        // It is not of the same origin, whatever it is.
+        Err(_) if rules.redirects == Redirects::SameOrigin => return Ok(None),
+        resolved => resolved?,
+    };
     let same_origin = is_same_origin(from, &origin);
     let with_body = keeps_method && body == Body::Kept;
     if !same_origin

@@ -28,6 +28,9 @@ pub struct HeaderRules {
     /// Headers that only the gateway may set, or that it has checked. Many backends (CGI, WSGI, PHP) treat `X_User`
     /// and `X.User` as the same name.
     guarded: Box<[HeaderName]>,
+    /// The guarded headers of this endpoint: credentials that its steps check, and what they set from them. The target
+    /// of a redirect to another origin must not see them.
+    private: Box<[HeaderName]>,
 }
 
 #[derive(Debug, Clone)]
@@ -85,6 +88,7 @@ impl HeaderRules {
             pass,
             content_length: false,
             guarded: Box::new([FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO]),
+            private: Box::default(),
         })
     }
 
@@ -92,6 +96,7 @@ impl HeaderRules {
     /// to `X-User`, and vice versa.
     pub fn guarding(mut self, set_by_us: &[HeaderName]) -> HeaderRules {
         self.guarded = self.guarded.iter().chain(set_by_us).cloned().collect();
+        self.private = set_by_us.into();
         let twin: Vec<HeaderName> = match &self.pass {
             Pass::Listed(listed) => listed.iter().filter(|n| self.is_twin(n)).cloned().collect(),
             Pass::Default | Pass::All => Vec::new(),
@@ -176,10 +181,10 @@ pub fn outgoing(
     let mut headers = HeaderMap::with_capacity(16);
     let nominated = Nominated::by(head.headers);
     match &rules.pass {
-        Pass::Default => copy(&mut headers, &CONTENT_TYPE, head, notes, &nominated),
+        Pass::Default => copy(&mut headers, rules, &CONTENT_TYPE, head, notes, &nominated),
         Pass::Listed(listed) => {
             for name in listed {
-                copy(&mut headers, name, head, notes, &nominated);
+                copy(&mut headers, rules, name, head, notes, &nominated);
             }
         }
         Pass::All => copy_all(&mut headers, rules, head, notes, &nominated),
@@ -265,16 +270,28 @@ pub fn keeps_gzip(out: &mut Outgoing) -> bool {
     keeps
 }
 
-/// Headers that a list cannot let through: the gateway sets them, or they concern only one connection.
+/// Headers that a list cannot let through: the gateway sets them, or they concern only one connection. The same holds
+/// for other spellings (`Transfer_Encoding`), which CGI and its relatives read as the same name, and for `Proxy`, from
+/// which they make the variable `HTTP_PROXY`.
 fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
+    match name.bytes().any(is_odd) {
+        false => is_ours_exactly(name),
+        true => is_ours_exactly(&name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
+    }
+}
+
+fn is_ours_exactly(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "host"
             | "connection"
             | "content-length"
             | "expect"
             | "http2-settings"
             | "keep-alive"
+            | "proxy"
             | "proxy-authenticate"
             | "proxy-authorization"
             | "proxy-connection"
@@ -290,6 +307,7 @@ fn is_ours(name: &HeaderName) -> bool {
 /// Copies the client's header, or the value that a step set instead.
 fn copy(
     to: &mut HeaderMap,
+    rules: &HeaderRules,
     name: &HeaderName,
     head: &Head<'_>,
     notes: &Notes,
@@ -299,8 +317,9 @@ fn copy(
     if !replaced && nominated.contains(name) {
         return;
     }
+    let private = replaced || rules.private.contains(name);
     for value in notes.header_values(head, name) {
-        let value = if replaced {
+        let value = if private {
             of_a_step(value)
         } else {
             value.clone()
@@ -309,7 +328,7 @@ fn copy(
     }
 }
 
-/// A value that a step set. It is marked as sensitive, which keeps it from the targets of redirects and out of
+/// A value that a step set or checked. It is marked as sensitive, which keeps it from the targets of redirects and out of
 /// HPACK's tables (RFC 7541 §7.1.3).
 fn of_a_step(value: &HeaderValue) -> HeaderValue {
     let mut value = value.clone();
@@ -326,9 +345,14 @@ fn copy_all(
 ) {
     for (name, value) in head.headers {
         let replaced = notes.overrides.iter().any(|(known, _)| known == name);
-        if !replaced && !is_ours(name) && !nominated.contains(name) && !rules.is_twin(name) {
-            to.append(name, value.clone());
+        if replaced || is_ours(name) || nominated.contains(name) || rules.is_twin(name) {
+            continue;
         }
+        let value = match rules.private.contains(name) {
+            true => of_a_step(value),
+            false => value.clone(),
+        };
+        to.append(name, value);
     }
     for (name, values) in &notes.overrides {
         if !is_ours(name) {

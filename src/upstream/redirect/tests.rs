@@ -37,9 +37,18 @@ fn a_location_that_cannot_be_called_is_an_error() {
 }
 
 fn to(location: &'static str, status: u16, body: Body, rules: HostRules) -> Option<Next> {
+    try_to(location, status, body, rules).unwrap()
+}
+
+fn try_to(
+    location: &'static str,
+    status: u16,
+    body: Body,
+    rules: HostRules,
+) -> Result<Option<Next>, CallError> {
     let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
     let status = StatusCode::from_u16(status).unwrap();
-    next(status, &headers, FROM, &Method::POST, body, &rules).unwrap()
+    next(status, &headers, FROM, &Method::POST, body, &rules)
 }
 
 fn follow(status: u16, method: Method, body: Body) -> Option<(Method, bool)> {
@@ -146,6 +155,30 @@ fn a_body_is_sent_to_another_origin_only_if_configured() {
             .unwrap()
             .with_body
     );
+}
+
+#[test]
+fn a_location_that_cannot_be_followed_is_passed_on_if_only_the_same_origin_is() {
+    let rules = |redirects| HostRules {
+        redirects,
+        ..HostRules::default()
+    };
+    for location in [
+        "file:///etc/passwd",
+        "myapp://login",
+        "http:\\\\h",
+        "mailto:a@b",
+    ] {
+        let same = try_to(location, 302, Body::None, rules(Redirects::SameOrigin));
+        assert!(matches!(same, Ok(None)), "{location}: {same:?}");
+    }
+    let followed = try_to(
+        "file:///etc/passwd",
+        302,
+        Body::None,
+        rules(Redirects::Follow),
+    );
+    assert!(followed.is_err());
 }
 
 #[test]

@@ -96,6 +96,33 @@ fn what_a_step_added_does_not_follow_a_redirect_to_another_origin() {
     }
 }
 
+/// Headers with names that say nothing: only the file says that they are credentials.
+#[test]
+fn credentials_that_a_step_checked_do_not_follow_a_redirect_to_another_origin() {
+    let (stub, there) = redirecting();
+    let mut endpoints = Vec::new();
+    for (path, listed) in [
+        ("/listed", json!(["X-Plain", "X-Door"])),
+        ("/all", json!(["*"])),
+    ] {
+        let mut endpoint = endpoint(path, "/away", &stub, "no-op");
+        endpoint["input_headers"] = listed;
+        endpoint["extra_config"] = json!({ "auth/api-keys": { "roles": ["user"] } });
+        endpoints.push(endpoint);
+    }
+    let keys = json!({ "auth/api-keys": { "identifier": "X-Door", "keys": [{ "key": "k1", "roles": ["user"] }] } });
+    let gateway = Gateway::start(&file(&endpoints, keys));
+    for path in ["/listed", "/all"] {
+        let sent = [("X-Plain", "1"), ("X-Door", "k1")];
+        assert_eq!(gateway.get_with(path, &sent).status, 200);
+        let first = stub.take_seen().pop().unwrap();
+        assert_eq!(first.header("x-door"), Some("k1"), "{path}");
+        let second = there.take_seen().pop().unwrap();
+        assert_eq!(second.header("x-plain"), Some("1"), "{path}");
+        assert_eq!(second.header("x-door"), None, "{path}");
+    }
+}
+
 #[test]
 fn backends_are_called_through_the_proxy_of_the_environment() {
     let proxy = Stub::with(RESPONSES);

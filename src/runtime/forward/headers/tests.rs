@@ -222,6 +222,46 @@ fn similar_names_are_recognised_in_any_spelling_and_both_directions() {
 }
 
 #[test]
+fn headers_that_a_step_checks_are_not_for_other_origins() {
+    let key = HeaderName::from_static("x-key");
+    let client = sent(&[("x-key", "k-1"), ("x-other", "o")]);
+    for names in [&["*"][..], &["X-Key", "X-Other"]] {
+        let rules = endpoint(names).guarding(std::slice::from_ref(&key));
+        let headers = outgoing(&rules, &options(), &head(&client), &Notes::default());
+        assert!(headers["x-key"].is_sensitive());
+        assert!(!headers["x-other"].is_sensitive());
+        let open = outgoing(
+            &endpoint(names),
+            &options(),
+            &head(&client),
+            &Notes::default(),
+        );
+        assert!(!open["x-key"].is_sensitive());
+    }
+}
+
+#[test]
+fn other_spellings_of_headers_that_frame_a_message_never_pass() {
+    let names = [
+        "transfer_encoding",
+        "content_length",
+        "content.length",
+        "proxy",
+        "proxy_authorization",
+        "keep_alive",
+        "http2_settings",
+        "x_forwarded_host",
+    ];
+    let client = names.map(|name| (name, "x"));
+    for rules in [endpoint(&["*"]), endpoint(&names)] {
+        assert_eq!(seen(&rules, &Notes::default(), &client), with_trio(&[]));
+    }
+    let harmless = [("x_trace", "1"), ("proxy_x", "1")];
+    let want = with_trio(&["proxy_x: 1", "x_trace: 1"]);
+    assert_eq!(seen(&endpoint(&["*"]), &Notes::default(), &harmless), want);
+}
+
+#[test]
 fn setting_a_header_removes_similar_names() {
     let mut headers = sent(&[
         ("x_key", "eve"),
