@@ -13,6 +13,7 @@ use self::tree::{
     Label, child, clear, close, container, copied, find, is_list, label_in, list, position, put,
     take, taken, walk,
 };
+use super::heavy::is_late;
 use super::json::Value;
 
 /// The operations of one `flatmap_filter`, in the configured order. Never empty.
@@ -208,6 +209,9 @@ fn promote(data: &mut Value, (source, parents): (&str, &[Part]), (last, above): 
         }
     });
     for (place, value) in taken {
+        if is_late() {
+            return;
+        }
         lift(data, above, &place, last, value);
     }
 }

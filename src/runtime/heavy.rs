@@ -5,6 +5,7 @@
 //! lanes than processors, so that heavy requests cannot occupy all of them. Further work waits for a lane in order of
 //! arrival. All of it ends at the request's deadline.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,10 +23,14 @@ const INLINE: Duration = Duration::from_millis(2);
 const TURN: Duration = Duration::from_millis(10);
 /// Long enough for the runtime to move a worker to another thread.
 const SETTLE: Duration = Duration::from_micros(200);
+/// How long that may take on a busy machine.
+const MOST_SETTLING: Duration = Duration::from_millis(50);
 /// The maximum number of pieces of work that wait for a lane, because each of them occupies a thread.
 const MOST_WAITING: usize = 128;
 /// A body of at least this size is parsed outside the worker. Parsing it takes about two milliseconds.
 const LARGE: usize = 256 * 1024;
+/// How often [`is_late`] is called between two checks of the clock: some tens of microseconds.
+const CALLS_PER_LOOK: u32 = 256;
 
 /// Why work was stopped early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,13 +87,7 @@ impl Heavy {
         }
         match &mut self.lane {
             None if now.duration_since(self.started) < INLINE => Ok(()),
-            None => {
-                let deadline = self.deadline;
-                self.lane = leave_worker(|| LANES.enter(deadline, MOST_WAITING)).transpose()?;
-                // If there is no worker to leave, nothing is measured until the next check.
-                self.started = Instant::now();
-                Ok(())
-            }
+            None => self.enter_lane(),
             Some(lane) if now.duration_since(lane.since) < TURN => Ok(()),
             Some(lane) => {
                 let deadline = self.deadline;
@@ -97,19 +96,96 @@ impl Heavy {
             }
         }
     }
+
+    /// The same before a step on `size` bytes, during which nothing can be checked: if they are many, the work leaves
+    /// the worker before the step.
+    ///
+    /// # Errors
+    /// The work must stop.
+    pub fn look_before(&mut self, size: usize) -> Result<(), Cut> {
+        self.look()?;
+        if size >= LARGE && self.lane.is_none() {
+            self.enter_lane()?;
+        }
+        Ok(())
+    }
+
+    fn enter_lane(&mut self) -> Result<(), Cut> {
+        let deadline = self.deadline;
+        self.lane = leave_worker(|| LANES.enter(deadline, MOST_WAITING)).transpose()?;
+        // If there is no worker to leave, nothing is measured until the next check.
+        self.started = Instant::now();
+        Ok(())
+    }
 }
 
-/// Runs `work` on `size` bytes: in place if they are few, otherwise outside the worker.
-pub fn aside<T>(size: usize, work: impl FnOnce() -> T) -> T {
-    if size < LARGE || !on_worker() {
-        return work();
+/// Runs `work` on `size` bytes: in place if they are few, otherwise outside the worker and until `deadline`.
+///
+/// The loops of such work call [`is_late`], and stop early if it is. What they leave unfinished is dropped here.
+///
+/// # Errors
+/// The deadline has passed during the work.
+pub fn aside<T>(size: usize, deadline: Instant, work: impl FnOnce() -> T) -> Result<T, Cut> {
+    if size < LARGE {
+        return Ok(work());
+    }
+    if !on_worker() {
+        return timed(deadline, work);
     }
     block_in_place(|| {
         // If too much work is waiting, the threads are in use anyway. This work is short enough to be done now.
-        let soon = Instant::now() + Duration::from_secs(1);
+        let soon = deadline.min(Instant::now() + Duration::from_secs(1));
         let _lane = LANES.enter(soon, MOST_WAITING).ok();
-        work()
+        timed(deadline, work)
     })
+}
+
+/// Whether the work that [`aside`] runs on this thread must stop, because its deadline has passed. Long loops call
+/// this once per value. It is always `false` for work on few bytes.
+pub fn is_late() -> bool {
+    TIMED.with(|timed| {
+        let Some(mut state) = timed.get() else {
+            return false;
+        };
+        if !state.late {
+            state.calls = state.calls.wrapping_add(1);
+            state.late = state.calls % CALLS_PER_LOOK == 1 && Instant::now() >= state.deadline;
+            timed.set(Some(state));
+        }
+        state.late
+    })
+}
+
+thread_local! {
+    /// The timed work on this thread.
+    static TIMED: Cell<Option<Timed>> = const { Cell::new(None) };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Timed {
+    deadline: Instant,
+    calls: u32,
+    late: bool,
+}
+
+fn timed<T>(deadline: Instant, work: impl FnOnce() -> T) -> Result<T, Cut> {
+    /// Also restores the state after a panic, so that no other work on this thread stops early.
+    struct Restore(Option<Timed>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            TIMED.set(self.0);
+        }
+    }
+    let _restore = Restore(TIMED.replace(Some(Timed {
+        deadline,
+        calls: 0,
+        late: false,
+    })));
+    let done = work();
+    match TIMED.get() {
+        Some(Timed { late: true, .. }) => Err(Cut::Deadline),
+        _ => Ok(done),
+    }
 }
 
 /// Whether this thread runs other tasks that could be moved elsewhere.
@@ -129,12 +205,18 @@ fn leave_worker<T>(wait: impl FnOnce() -> T) -> Option<T> {
     })
 }
 
+/// Waits until the worker is on another thread. Otherwise the runtime may return it to this one, which is about to work
+/// for long.
 #[expect(
     clippy::disallowed_methods,
     reason = "called within block_in_place only: the worker is on its way to another thread"
 )]
 fn settle() {
+    let (ran, seen) = std::sync::mpsc::sync_channel(1);
+    // No task runs here meanwhile, so this one proves that another thread runs tasks.
+    Handle::current().spawn(async move { ran.try_send(()) });
     std::thread::sleep(SETTLE);
+    let _ = seen.recv_timeout(MOST_SETTLING);
 }
 
 static LANES: Lazy<Lanes> = Lazy::new(|| {
@@ -304,6 +386,43 @@ mod tests {
         let mut heavy = Heavy::until(Instant::now() + Duration::from_millis(10));
         let cut = std::iter::repeat_with(|| heavy.look()).find_map(Result::err);
         assert_eq!(cut, Some(Cut::Deadline));
-        assert_eq!(aside(LARGE, || 1), 1);
+        assert_eq!(aside(LARGE, soon(), || 1), Ok(1));
+    }
+
+    #[test]
+    fn long_loops_end_at_the_deadline() {
+        let end = Instant::now() + Duration::from_millis(20);
+        let rounds = aside(LARGE, end, || {
+            std::iter::repeat_with(is_late).position(|late| late)
+        });
+        assert_eq!(rounds, Err(Cut::Deadline));
+        assert!(Instant::now() < end + Duration::from_secs(5));
+        assert!(!is_late());
+        // Work on few bytes is always done.
+        assert_eq!(aside(1, end, is_late), Ok(false));
+    }
+
+    #[test]
+    fn a_panic_does_not_make_later_work_late() {
+        let end = Instant::now();
+        let panics = || {
+            let work = || {
+                assert!(is_late());
+                panic!("a fault in the work");
+            };
+            aside(LARGE, end, work)
+        };
+        let hook = std::panic::catch_unwind(panics);
+        assert!(hook.is_err());
+        assert!(!is_late());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_long_step_leaves_the_worker_before_it_begins() {
+        let mut heavy = Heavy::until(soon());
+        heavy.look_before(LARGE - 1).unwrap();
+        assert!(heavy.lane.is_none());
+        heavy.look_before(LARGE).unwrap();
+        assert!(heavy.lane.is_some());
     }
 }

@@ -373,6 +373,9 @@ fn heavy_scripts_do_not_hold_the_worker() {
         "local t = {} for i = 1, 20000 do t[i] = i end while true do table.insert(t, 1, 0) table.remove(t, 1) end",
         "local t = {} for i = 1, 300000 do t[i] = -i end while true do table.sort(t) end",
         "while true do (('a'):rep(30000)):find(('.-'):rep(9) .. 'b') end",
+        "local s = ('a'):rep(1e6) while true do local t = s:sub(2) end",
+        "local s = ('a'):rep(1e6) while true do local t = s .. 'b' end",
+        "local s = 'x = ' .. ('1+'):rep(5e5) .. '1' while true do loadstring(s) end",
     ];
     let endpoints: Vec<Value> = heavy
         .iter()

@@ -26,7 +26,7 @@ impl BodyCheck {
             return Err(rejected("could not validate an empty body"));
         }
         let _held = json::charge(body).map_err(|_| Failure::full())?;
-        let value = aside(body.len(), || read(body)).map_err(rejected)?;
+        let value = aside(body.len(), deadline, || read(body))?.map_err(rejected)?;
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),
             Err(Rejection::Unfit(lines)) => Err(rejected(lines)),

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mlua::chunk::ChunkMode;
 use mlua::thread::ThreadStatus;
@@ -9,7 +10,6 @@ use mlua::{
     Error, Function, HookTriggers, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Thread,
     VmState,
 };
-use tokio::time::Instant;
 
 use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop, located};
@@ -23,6 +23,12 @@ use super::syntax;
 pub(super) const MOST_MEMORY: usize = 64 << 20;
 /// Instructions between two checks of the clock: some microseconds, unless they copy long strings.
 const INSTRUCTIONS_PER_LOOK: u32 = 250;
+/// The same while a script copies long strings.
+const SLOW_INSTRUCTIONS_PER_LOOK: u32 = 5;
+/// Instructions between two checks of the clock that take longer than this copy long strings.
+const SLOW: Duration = Duration::from_millis(1);
+/// After this many quick checks in a row, the clock is checked less often again.
+const QUICK_LOOKS: u32 = 100;
 /// An interpreter that uses more memory is not kept.
 const MOST_KEPT_MEMORY: usize = 4 << 20;
 /// After this many requests an interpreter is replaced by a new one.
@@ -71,10 +77,7 @@ impl Interpreter {
         lua.set_globals(nothing.clone())?;
         lua.set_type_metatable::<LuaString>(None);
         lua.set_app_data(Run::default());
-        lua.set_global_hook(
-            HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK),
-            |lua, _| look_at_the_clock(lua),
-        )?;
+        look_every(&lua, INSTRUCTIONS_PER_LOOK)?;
         lua.set_memory_limit(MOST_MEMORY)?;
         Ok(Interpreter {
             lua,
@@ -193,14 +196,18 @@ impl Interpreter {
         Ok(())
     }
 
-    async fn fetch(&self, call: HttpCall, deadline: Instant) -> Result<HttpResponse, String> {
+    async fn fetch(
+        &self,
+        call: HttpCall,
+        deadline: tokio::time::Instant,
+    ) -> Result<HttpResponse, String> {
         let HttpCall {
             method,
             url,
             headers,
             body,
         } = call;
-        let limit = deadline.saturating_duration_since(Instant::now());
+        let limit = deadline.saturating_duration_since(tokio::time::Instant::now());
         let calling = self.outside.client.call(method, &url, headers, body, limit);
         let response = calling.await.map(HttpResponse);
         response.map_err(|error| error.to_string())
@@ -255,7 +262,11 @@ impl Interpreter {
     /// Ends the request and returns the state that the scripts left.
     pub(super) fn end(&mut self) -> Run {
         let state = self.lua.set_app_data(Run::default());
-        state.unwrap_or_default()
+        let mut state = state.unwrap_or_default();
+        if state.pace.slow.is_some() {
+            state.tainted |= look_every(&self.lua, INSTRUCTIONS_PER_LOOK).is_err();
+        }
+        state
     }
 
     /// Adds `response` to the globals, for code that runs when there is a response.
@@ -319,10 +330,79 @@ fn innermost(error: &Error) -> &Error {
     }
 }
 
+/// Checks the clock after each `number` of instructions.
+fn look_every(lua: &Lua, number: u32) -> mlua::Result<()> {
+    let triggers = HookTriggers::new().every_nth_instruction(number);
+    lua.set_global_hook(triggers, |lua, _| look_at_the_clock(lua))
+}
+
 /// Ends a script at its deadline. A script that runs long leaves the worker here.
+///
+/// One instruction may copy a string of many megabytes (`..`), so the clock is checked more often while instructions
+/// take long.
 fn look_at_the_clock(lua: &Lua) -> mlua::Result<VmState> {
-    match run(lua)?.look() {
-        Ok(()) => Ok(VmState::Continue),
-        Err(stop) => Err(Error::runtime(stop.text())),
+    let (looked, number) = {
+        let mut run = run(lua)?;
+        let took = run.looked.elapsed();
+        let looked = run.look();
+        run.looked = Instant::now();
+        (looked, run.pace.next(took))
+    };
+    looked.map_err(|stop| Error::runtime(stop.text()))?;
+    if let Some(number) = number {
+        look_every(lua, number)?;
+    }
+    Ok(VmState::Continue)
+}
+
+/// How often the clock is checked.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// The quick checks since the last slow one, while instructions take long.
+    slow: Option<u32>,
+}
+
+impl Pace {
+    /// The number of instructions until the next check, if it changes after one that came `took` after the last.
+    fn next(&mut self, took: Duration) -> Option<u32> {
+        let is_slow = took >= SLOW;
+        match &mut self.slow {
+            None if is_slow => {
+                self.slow = Some(0);
+                Some(SLOW_INSTRUCTIONS_PER_LOOK)
+            }
+            None => None,
+            Some(quick) if is_slow => {
+                *quick = 0;
+                None
+            }
+            Some(quick) if *quick < QUICK_LOOKS => {
+                *quick += 1;
+                None
+            }
+            Some(_) => {
+                self.slow = None;
+                Some(INSTRUCTIONS_PER_LOOK)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_checked_more_often_while_instructions_take_long() {
+        let (short, long) = (Duration::from_micros(5), Duration::from_millis(8));
+        let mut pace = Pace::default();
+        assert_eq!(pace.next(short), None);
+        assert_eq!(pace.next(long), Some(SLOW_INSTRUCTIONS_PER_LOOK));
+        assert_eq!(pace.next(long), None);
+        let quick = (0..1000)
+            .filter_map(|_| pace.next(short))
+            .collect::<Vec<_>>();
+        assert_eq!(quick, [INSTRUCTIONS_PER_LOOK]);
+        assert_eq!(pace.next(long), Some(SLOW_INSTRUCTIONS_PER_LOOK));
     }
 }

@@ -176,9 +176,15 @@ fn older(_: &Lua, text: LuaString) -> Result<(Option<String>, Option<String>)> {
     })
 }
 
-/// Checks the clock before work that takes long without executing instructions.
-fn look(lua: &Lua, _: MultiValue) -> Result<()> {
-    run(lua)?.look().map_err(|stop| Error::runtime(stop.text()))
+/// Checks the clock before work that takes long without executing instructions, with the number of bytes if it is on
+/// a string.
+fn look(lua: &Lua, length: Option<f64>) -> Result<()> {
+    let mut run = run(lua)?;
+    let looked = match length {
+        Some(length) => run.look_before(length as usize),
+        None => run.look(),
+    };
+    looked.map_err(|stop| Error::runtime(stop.text()))
 }
 
 /// The script changed something that cannot be restored: the interpreter must not be reused.

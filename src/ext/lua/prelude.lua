@@ -19,6 +19,8 @@ local caught, taint, look = raw.caught, raw.taint, raw.look
 
 -- The functions below, up to the builder, belong to the interpreter. Scripts have no access to their environment.
 local HIDDEN = {}
+-- The longest text, in bytes, that is loaded as code at run time.
+local MOST_CODE = 1048576
 local getfenv = base.getfenv
 setfenv(1, HIDDEN)
 
@@ -97,7 +99,7 @@ local function formatted(pattern, ...)
   for i = 1, count do
     local value = select(i, ...)
     local kind = type(value)
-    if kind == 'string' and #value > 4096 then look() end
+    if kind == 'string' and #value > 4096 then look(#value) end
     if kind ~= 'string' and kind ~= 'number' then all_text = false break end
   end
   if all_text or type(pattern) ~= 'string' then return format(pattern, ...) end
@@ -112,6 +114,12 @@ local function formatted(pattern, ...)
     end
   end
   return format(pattern, unpack(values, 1, count))
+end
+
+-- Part of a string, which is copied.
+local function cut(text, ...)
+  if type(text) == 'string' and #text > 4096 then look(#text) end
+  return sub(text, ...)
 end
 
 -- Functions of `table` that move or compare many items in one instruction. The clock is checked before them.
@@ -191,6 +199,9 @@ return function(env, level, open)
 
   local function compiled(text, name)
     if byte(text, 1) == 27 then return nil, 'precompiled code is not loaded' end
+    -- Lua cannot be interrupted while it reads a text.
+    if #text > MOST_CODE then return nil, 'the text is too long to be loaded' end
+    look(#text)
     text = raw.lengths(text) or text
     local chunk, why = raw_loadstring(text, name)
     if not chunk then
@@ -288,6 +299,7 @@ return function(env, level, open)
   local string = copy(base.string)
   for name, f in pairs(raw.text) do string[name] = f end
   string.format = function(...) return formatted(...) end
+  string.sub = function(...) return cut(...) end
   string.gfind, string.dump = string.gmatch, nil
   env.string = string
 

@@ -10,6 +10,7 @@ use mlua::{AppDataRefMut, Error, Lua};
 
 use super::calls::{HttpCall, HttpResponse};
 use super::failure::{CustomError, Stop};
+use super::interpreter::Pace;
 use super::tree::{Id, Tree};
 use crate::runtime::forward::alike;
 use crate::runtime::heavy::{Cut, Heavy};
@@ -36,6 +37,9 @@ pub(super) struct Run {
     pub(super) deadline: Instant,
     /// The work between two waits, as one piece of heavy work.
     pub(super) heavy: Heavy,
+    /// When the clock was last checked after a number of instructions.
+    pub(super) looked: Instant,
+    pub(super) pace: Pace,
     /// The interpreter must not be reused.
     pub(super) tainted: bool,
     /// The number of nested calls from Rust back into Lua.
@@ -57,6 +61,8 @@ impl Default for Run {
             stop: None,
             deadline: Instant::now(),
             heavy: Heavy::until(Instant::now()),
+            looked: Instant::now(),
+            pace: Pace::default(),
             tainted: false,
             depth: 0,
             random: RandomState::new().hash_one(0),
@@ -68,6 +74,7 @@ impl Run {
     /// The script continues or waits: its work on a thread starts anew, and its lane is released.
     pub(super) fn begin_work(&mut self) {
         self.heavy = Heavy::until(self.deadline);
+        self.looked = Instant::now();
     }
 
     /// Checks the clock. After the deadline the script must end, whatever it catches.
@@ -75,7 +82,26 @@ impl Run {
     /// # Errors
     /// The script must end.
     pub(super) fn look(&mut self) -> Result<(), Stop> {
-        self.heavy.look().map_err(|cut| {
+        let looked = self.heavy.look();
+        self.checked(looked)
+    }
+
+    /// Checks the clock before a function works on a string of `length` bytes, which takes the time of many
+    /// instructions but counts as one. A very long one is worked on outside the worker.
+    ///
+    /// # Errors
+    /// The script must end.
+    pub(super) fn look_before(&mut self, length: usize) -> Result<(), Stop> {
+        const LONG: usize = 4 << 10;
+        if length < LONG {
+            return Ok(());
+        }
+        let looked = self.heavy.look_before(length);
+        self.checked(looked)
+    }
+
+    fn checked(&mut self, looked: Result<(), Cut>) -> Result<(), Stop> {
+        looked.map_err(|cut| {
             let stop = match cut {
                 Cut::Deadline => Stop::Deadline,
                 Cut::Busy => Stop::Busy,

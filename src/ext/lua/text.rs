@@ -38,19 +38,16 @@ const CHANGES: [(&str, Change); 3] = [
 ];
 
 fn changed(lua: &Lua, subject: &LuaString, change: Change) -> Result<LuaString> {
+    look_before(lua, subject.as_bytes().len())?;
     let mut bytes = subject.as_bytes().to_vec();
-    look_before(lua, bytes.len())?;
     change(&mut bytes);
     lua.create_string(bytes)
 }
 
-/// Checks the clock before work on a long string, which takes the time of many instructions but counts as one.
+/// Checks the clock before work on a string of `length` bytes.
 fn look_before(lua: &Lua, length: usize) -> Result<()> {
-    const LONG: usize = 4 << 10;
-    if length < LONG {
-        return Ok(());
-    }
-    run(lua)?.look().map_err(|stop| Error::runtime(stop.text()))
+    let looked = run(lua)?.look_before(length);
+    looked.map_err(|stop| Error::runtime(stop.text()))
 }
 
 fn find(
@@ -137,6 +134,7 @@ fn replace(
             "bad argument #3 to 'gsub' (string/function/table expected)",
         ));
     }
+    look_before(lua, subject.as_bytes().len())?;
     enter(lua)?;
     let replaced = replaced(lua, &subject, &pattern, &replacement, most);
     run(lua)?.depth -= 1;

@@ -6,6 +6,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use crate::runtime::decode::charset;
+use crate::runtime::heavy::is_late;
 use crate::runtime::json::{MAX_DEPTH, Object, Value};
 
 /// The maximum number of elements and attributes in a document, because bodies may grow twentyfold in memory.
@@ -30,6 +31,9 @@ pub(super) enum Error {
     TooDeep,
     #[error("XML with more than {MAX_PARTS} elements and attributes")]
     TooMany,
+    /// The deadline of the request has passed.
+    #[error("context deadline exceeded")]
+    Late,
 }
 
 /// An element with its content.
@@ -67,6 +71,9 @@ fn bounded(body: &[u8], mut left: usize) -> Result<Element, Error> {
     reader.config_mut().check_end_names = true;
     let mut open: Vec<Element> = Vec::new();
     loop {
+        if is_late() {
+            return Err(Error::Late);
+        }
         let done = match reader
             .read_event()
             .map_err(|error| Error::Syntax(error.to_string()))?
@@ -162,6 +169,9 @@ fn value(element: Element) -> Value {
     }
     let mut alone = None;
     for content in element.content {
+        if is_late() {
+            break;
+        }
         match content {
             Content::Text(text) => match trimmed(&text) {
                 "" => {}

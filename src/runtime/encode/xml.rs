@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use crate::runtime::heavy::is_late;
 use crate::runtime::json::{Object, Value};
 
 /// The document, without declaration or indentation, as in KrakenD.
@@ -28,6 +29,7 @@ fn root(data: &Object) -> Option<(&str, &Value)> {
 
 fn element(out: &mut String, name: &str, value: &Value) {
     match value {
+        _ if is_late() => {}
         // An empty list becomes an empty element, so that its name is kept.
         Value::Array(array) if array.is_empty() => open(out, &name_of(name), &[], true),
         Value::Array(array) => array.iter().for_each(|each| element(out, name, each)),

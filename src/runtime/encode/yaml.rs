@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::plain;
+use crate::runtime::heavy::is_late;
 use crate::runtime::json::{self, Object, Value};
 
 /// The document. `{}` for no data.
@@ -19,6 +20,9 @@ pub(super) fn document(data: &Object) -> Bytes {
 /// Writes members, one per line. The first one starts at the cursor unless `fresh` is set.
 fn object(out: &mut Vec<u8>, members: &Object, indent: usize, fresh: bool) {
     for (at, (name, value)) in members.iter().enumerate() {
+        if is_late() {
+            return;
+        }
         if fresh || at > 0 {
             blanks(out, indent);
         }
@@ -43,6 +47,9 @@ fn object(out: &mut Vec<u8>, members: &Object, indent: usize, fresh: bool) {
 
 fn array(out: &mut Vec<u8>, elements: &[Value], indent: usize, fresh: bool) {
     for (at, value) in elements.iter().enumerate() {
+        if is_late() {
+            return;
+        }
         if fresh || at > 0 {
             blanks(out, indent);
         }

@@ -2,6 +2,7 @@
 //! elements.
 
 use super::Part;
+use crate::runtime::heavy::is_late;
 use crate::runtime::json::{Kind, Object, Value};
 
 /// One step on the path to an existing value.
@@ -73,6 +74,7 @@ pub(super) fn clear(parent: &mut Value) {
 /// Removes the holes in all arrays that were opened. An array that has lost all its elements becomes null.
 pub(super) fn close(value: &mut Value) {
     match value {
+        _ if is_late() => {}
         Value::Array(array) => {
             let was_empty = array.is_empty();
             array.retain(is_there);
@@ -126,6 +128,9 @@ fn elements(value: Value) -> Vec<Value> {
 /// The result of `get` for the value at `path`. After a `*`, the results for all children, with null for those that
 /// have no value there.
 fn gather(value: &mut Value, path: &[Part], get: &mut dyn FnMut(&mut Value) -> Value) -> Value {
+    if is_late() {
+        return Value::Null;
+    }
     let Some((part, rest)) = path.split_first() else {
         let mut value = get(value);
         value.as_array_mut();
@@ -164,6 +169,9 @@ pub(super) fn walk(
     place: &mut Vec<Label>,
     found: &mut dyn FnMut(&mut Value, &[Label]),
 ) {
+    if is_late() {
+        return;
+    }
     let Some((part, rest)) = path.split_first() else {
         return found(value, place);
     };

@@ -22,6 +22,9 @@ pub enum Error {
     /// The nesting is deeper than [`MAX_DEPTH`].
     #[error("exceeded max depth of {MAX_DEPTH}")]
     TooDeep,
+    /// The deadline of the request has passed.
+    #[error("context deadline exceeded")]
+    Late,
     /// Valid JSON of a type that the encoding does not accept.
     #[error("json: cannot unmarshal {found} into Go value of type {wanted}")]
     WrongType {

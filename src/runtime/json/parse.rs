@@ -8,6 +8,7 @@ use super::MAX_DEPTH;
 use super::error::{Context, Error};
 use super::scan::{self, Next};
 use super::value::{Object, Raw, Value};
+use crate::runtime::heavy::is_late;
 
 /// How much of a body becomes a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +138,9 @@ fn kept(body: &Bytes, at: usize, depth: usize) -> Result<(Value, usize), Error> 
 
 /// The value at `at` as a tree, and where it ends.
 fn tree(text: &[u8], at: usize, depth: usize) -> Result<(Value, usize), Error> {
+    if is_late() {
+        return Err(Error::Late);
+    }
     match text.get(at) {
         Some(b'{' | b'[') if depth >= MAX_DEPTH => Err(Error::TooDeep),
         Some(b'{') => object_tree(text, at, depth),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::parse;
+use crate::runtime::heavy::is_late;
 
 /// The members of an object, sorted by name, which is the order in which they are written.
 pub type Object = BTreeMap<Box<str>, Value>;
@@ -140,6 +141,7 @@ impl Value {
     /// The same value as a tree without slices.
     pub fn expanded(&self) -> Value {
         match self {
+            _ if is_late() => Value::Null,
             Value::Raw(raw) => parse::expand(&raw.text).unwrap_or_default(),
             Value::Array(array) => Value::Array(array.iter().map(Value::expanded).collect()),
             Value::Object(object) => Value::Object(

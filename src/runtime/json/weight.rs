@@ -16,7 +16,7 @@ const LIST: usize = 176;
 const ITEM: usize = 160;
 /// An element of XML becomes a text or a map.
 const ELEMENT: usize = 400;
-/// No single tree may take more than this, because the time to build it cannot be interrupted.
+/// No single tree may take more than this, because it takes time to free, too.
 const MOST: usize = 1 << 30;
 
 /// Charges the tree that is about to be built from a JSON text. The charge ends when the result is dropped. Small

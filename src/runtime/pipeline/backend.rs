@@ -269,7 +269,7 @@ async fn plain<C: Carrier>(
 ) -> Result<Part, Failure> {
     let (method, target) = (out.method.clone(), out.target.clone());
     let incoming = whole(carrier, most_bytes, backend, Call::whole(out), limit).await?;
-    read(backend, incoming, &method, &target)
+    read(backend, incoming, &method, &target, limit)
 }
 
 /// A response's data. Only 200 and 201 are success; a `no-op` answer has none to show, whatever its status.
@@ -278,6 +278,7 @@ pub(super) fn read(
     incoming: Incoming,
     method: &Method,
     target: &str,
+    limit: &Limit,
 ) -> Result<Part, Failure> {
     if backend.decoder.encoding == decode::Kind::NoOp {
         return Ok(Part {
@@ -286,20 +287,22 @@ pub(super) fn read(
         });
     }
     if let ErrorMode::PassThrough(pass) = &backend.errors {
-        return passed(backend, pass, incoming, method, target);
+        return passed(backend, pass, incoming, method, target, limit);
     }
     match incoming.status {
         StatusCode::OK | StatusCode::CREATED => {
-            // A large body takes longer than a worker should be held.
-            aside(incoming.body.len(), || {
-                let data = backend
-                    .decoder
-                    .decode(&incoming.body, backend.shape.depth())?;
-                Ok(Part::complete(backend.shape.apply(data)))
-            })
+            Ok(Part::complete(shaped(backend, &incoming.body, limit)?))
         }
         _ => rejected(backend, incoming, method, target),
     }
+}
+
+/// The decoded body in the backend's shape. A large body takes longer than a worker should be held.
+fn shaped(backend: &Backend, body: &Bytes, limit: &Limit) -> Result<Value, Failure> {
+    aside(body.len(), limit.end().into_std(), || {
+        let data = backend.decoder.decode(body, backend.shape.depth())?;
+        Ok(backend.shape.apply(data))
+    })?
 }
 
 /// A response whose status is no success, as `backend/http` wants it shown.
@@ -335,6 +338,7 @@ fn passed(
     incoming: Incoming,
     method: &Method,
     target: &str,
+    limit: &Limit,
 ) -> Result<Part, Failure> {
     let mut fields = Fields::new();
     for name in pass.headers.iter().filter(|name| !is_ours(name)) {
@@ -352,10 +356,7 @@ fn passed(
     let data = if incoming.body.is_empty() {
         Value::Null
     } else {
-        let depth = backend.shape.depth();
-        backend
-            .shape
-            .apply(backend.decoder.decode(&incoming.body, depth)?)
+        shaped(backend, &incoming.body, limit)?
     };
     Ok(Part {
         passed: Some(Box::new(Passed { status, fields })),

@@ -1,6 +1,7 @@
 //! Static data, signature, encoding, the response to a failure.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -17,17 +18,30 @@ use crate::runtime::response::{Branding, Response};
 use crate::runtime::service::{Composition, Endpoint, Options, StaticData, StaticStrategy};
 use crate::runtime::signing::ResponseSigner;
 use crate::telemetry::text::printable;
-use crate::upstream::budget::{self, Full};
+use crate::upstream::budget::{self, Charge, Full};
+
+/// How long large data may be worked on after the deadline: backends that answered in time are shown, even if another
+/// one kept the request until its deadline.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// The end of work that begins now in a request with this deadline.
+fn with_grace(deadline: Instant) -> Instant {
+    deadline.max(Instant::now() + GRACE)
+}
 
 /// The endpoint's own flatmap and static data.
-pub(super) fn settle(work: &Composition, merged: &mut Merged) {
+pub(super) fn settle(work: &Composition, merged: &mut Merged, deadline: Instant) {
     if let (Some(flatmap), Some(data)) = (&work.flatmap, &mut merged.data)
         && merged.group
         && merged.failures.is_empty()
     {
-        match data.charge_expanded() {
-            Ok(held) => aside(held.bytes(), || flatmap.apply(data)),
-            Err(Full) => give_up(merged),
+        let applied = data.charge_expanded().map_err(|Full| Failure::full());
+        let applied = applied.and_then(|held| {
+            let end = with_grace(deadline);
+            aside(held.bytes(), end, || flatmap.apply(data)).map_err(Failure::from)
+        });
+        if let Err(failure) = applied {
+            give_up(merged, failure);
         }
     }
     if let Some(data) = &work.static_data {
@@ -35,11 +49,41 @@ pub(super) fn settle(work: &Composition, merged: &mut Merged) {
     }
 }
 
-/// There is no memory for what the data would become.
-fn give_up(merged: &mut Merged) {
+/// There is no memory, or no time, for what the data would become.
+fn give_up(merged: &mut Merged, failure: Failure) {
     merged.data = None;
     merged.complete = false;
-    merged.failures.push(Failure::full());
+    merged.failures.push(failure);
+}
+
+/// The encoded data. `None` without data, or for an endpoint that signs it.
+fn encoded(
+    options: &Options,
+    work: &Composition,
+    accept: Option<&HeaderValue>,
+    merged: &mut Merged,
+    deadline: Instant,
+) -> Option<(HeaderValue, Bytes)> {
+    let data = merged.data.as_ref()?;
+    let accept = accept.and_then(|value| value.to_str().ok());
+    let canonical = options.canonical_json;
+    let held = work.encoding.charge(data, accept, canonical);
+    let encoded = held.map_err(|Full| Failure::full()).and_then(|held| {
+        if work.signer.is_some() {
+            return Ok(None);
+        }
+        let size = held.as_ref().map_or(0, Charge::bytes);
+        let encode = || work.encoding.encode(Some(data), accept, canonical);
+        let done = aside(size, with_grace(deadline), encode).map_err(Failure::from)?;
+        Ok(Some(done))
+    });
+    match encoded {
+        Ok(encoded) => encoded,
+        Err(failure) => {
+            give_up(merged, failure);
+            None
+        }
+    }
 }
 
 /// Makes the response out of what came of the backends.
@@ -49,15 +93,9 @@ pub(super) fn finish(
     work: &Composition,
     accept: Option<&HeaderValue>,
     mut merged: Merged,
+    deadline: Instant,
 ) -> Outcome {
-    let accept = accept.and_then(|value| value.to_str().ok());
-    let held = match &merged.data {
-        Some(data) => work.encoding.charge(data, accept, options.canonical_json),
-        None => Ok(None),
-    };
-    if held.is_err() {
-        give_up(&mut merged);
-    }
+    let encoded = encoded(options, work, accept, &mut merged, deadline);
     let errors = report(endpoint, work.signer.is_some(), &merged);
     let failure = merged.failures.first().map(|failure| failure.kind);
     let ended = Ended {
@@ -66,15 +104,8 @@ pub(super) fn finish(
     };
     let response = match &work.signer {
         Some(signer) => signed(options, endpoint, &**signer, merged),
-        None => match &merged.data {
-            Some(data) => {
-                let canonical = options.canonical_json;
-                let size = match &held {
-                    Ok(Some(held)) => held.bytes(),
-                    _ => 0,
-                };
-                let (content_type, body) =
-                    aside(size, || work.encoding.encode(Some(data), accept, canonical));
+        None => match (&merged.data, encoded) {
+            (Some(data), Some((content_type, body))) => {
                 let body = budget::charged(body);
                 let response = success(endpoint, data, merged.complete, content_type, body);
                 let response = match &merged.meta {
@@ -86,7 +117,7 @@ pub(super) fn finish(
                     None => response,
                 }
             }
-            None => failed(options, &merged),
+            _ => failed(options, &merged),
         },
     };
     Outcome {

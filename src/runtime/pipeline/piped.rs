@@ -180,7 +180,7 @@ pub(super) async fn exchange<C: Carrier>(
         let reply =
             (streamed && !backend.pipes.is_empty()).then(|| incoming.clone().map_body(Some));
         let (method, target) = (&around.request.method, around.request.target());
-        (read(backend, incoming, method, &target)?, reply)
+        (read(backend, incoming, method, &target, limit)?, reply)
     };
     if backend.pipes.is_empty() {
         return Ok(part);

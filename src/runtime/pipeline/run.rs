@@ -36,7 +36,8 @@ pub async fn run_with<C: Carrier>(
         // Boxed: what the steps keep is no burden of endpoints without any.
         Box::pin(piped(carrier, options, endpoint, work, call)).await
     };
-    finish::finish(options, endpoint, work, call.accept.as_ref(), merged)
+    let end = (call.started + endpoint.timeout).into_std();
+    finish::finish(options, endpoint, work, call.accept.as_ref(), merged, end)
 }
 
 /// The endpoint's work within its pipe steps.
@@ -124,6 +125,6 @@ async fn compose<C: Carrier>(
             sequential::run(&cx, several, &limit, endpoint.timeout).await
         }
     };
-    finish::settle(work, &mut merged);
+    finish::settle(work, &mut merged, limit.end().into_std());
     merged
 }

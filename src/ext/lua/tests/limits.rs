@@ -105,6 +105,43 @@ async fn a_custom_error_determines_the_response() {
 
 /// Scripts that never end, or exhaust memory or the stack: the request fails, the process survives, and others
 /// continue.
+/// One long copy is one instruction: it must leave the worker before it begins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn long_copies_do_not_block_the_only_worker() {
+    let copies = [
+        "for i = 1, 30 do local s = ('a'):rep(1e7) end",
+        "local s = ('a'):rep(1e7) for i = 1, 30 do local t = s:sub(2) end",
+        "local s = ('a'):rep(1e7) for i = 1, 30 do local t = s:upper() end",
+        "local s = 'x = ' .. ('1+'):rep(4e5) .. '1' for i = 1, 2 do loadstring(s) end",
+    ];
+    for script in copies {
+        let work = tokio::spawn(async move {
+            let pipe = proxy(&open("pre", script));
+            let mut request = request();
+            request.deadline = Instant::now() + Duration::from_secs(60);
+            let began = Instant::now();
+            pre(&*pipe, &mut request).await.unwrap();
+            began.elapsed()
+        });
+        let mut worst = Duration::ZERO;
+        while !work.is_finished() {
+            let asked = Instant::now();
+            tokio::spawn(async {}).await.unwrap();
+            worst = worst.max(asked.elapsed());
+        }
+        let all = work.await.unwrap();
+        assert!(worst < all / 2, "{script}: {worst:?} of {all:?}");
+    }
+}
+
+#[tokio::test]
+async fn code_that_is_too_long_is_not_loaded() {
+    let long = "select(2, loadstring(('-'):rep(2e6)))";
+    assert_eq!(shown(open, long).await, "the text is too long to be loaded");
+    let blanks = "loadstring('return 1 +' .. (' '):rep(5e5) .. '1')()";
+    assert_eq!(shown(open, blanks).await, "2");
+}
+
 #[tokio::test]
 async fn scripts_are_limited() {
     let endless = [
@@ -121,6 +158,8 @@ async fn scripts_are_limited() {
         "local s = ('a'):rep(1e7) for i = 1, 1e9 do s:find('b', 1, true) end",
         "local s = ('a'):rep(1e6) for i = 1, 1e9 do ('%q'):format(s) end",
         "for i = 1, 1e9 do ('a'):rep(1e7) end",
+        "local s = ('a'):rep(1e6) for i = 1, 1e9 do local t = s .. i end",
+        "local s = ('a'):rep(1e6) for i = 1, 1e9 do local t = s:sub(2) end",
     ];
     for script in endless {
         let pipe = proxy(&open("pre", script));

@@ -137,3 +137,45 @@ fn the_work_of_a_request_may_move_between_threads() {
     }
     let _ = check;
 }
+
+/// Without an end at the deadline, each of these takes seconds in a debug build.
+#[test]
+fn large_responses_are_worked_on_until_the_deadline_only() {
+    let text = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let list = vec![r#"{"a":{"b":[{"c":1},{"c":2}]}}"#; 60_000].join(",");
+    let json = text(format!(r#"{{"l":[{list}]}}"#));
+    let xml = text(format!("<r>{}</r>", "<a b='1'><c>x</c></a>".repeat(60_000)));
+    let flatmap = || {
+        let args = ["l.*.a.b.*.c".to_owned(), "l.*.a.b.*.d".to_owned()];
+        Flatmap::compile(vec![("move", &args[..]); 12]).unwrap()
+    };
+    let mut decoding = backend("/xml");
+    decoding.decoder.encoding = Encoded::Xml;
+    let moving = ShapeSpec {
+        flatmap: flatmap(),
+        ..ShapeSpec::default()
+    };
+    let works = [
+        work([decoding]),
+        work([shaped("/json", moving)]),
+        Composition {
+            encoding: Encoding::Yaml,
+            ..work([backend("/json")])
+        },
+        Composition {
+            encoding: Encoding::Xml,
+            ..work([backend("/json")])
+        },
+        Composition {
+            flatmap: flatmap(),
+            ..work([backend("/json"), backend("/other")])
+        },
+    ];
+    let replies = [("/json", ok(json)), ("/xml", ok(xml)), ("/other", ok("{}"))];
+    for (index, work) in works.into_iter().enumerate() {
+        let began = Instant::now();
+        let seen = Run::in_time(SOON).ask(&Fake::new(&replies), work);
+        assert_eq!(seen.status, 500, "{index}: after {:?}", began.elapsed());
+        assert_eq!(seen.errors, ["context deadline exceeded"], "{index}");
+    }
+}
