@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::{block, code, open, post, pre, proxy, request};
+use super::{block, code, open, post, pre, proxy, request, shown};
 use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::ext::lua::{PROXY, SERVICE};
 use crate::ext::testing::File;
