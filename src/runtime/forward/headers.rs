@@ -276,9 +276,10 @@ pub fn keeps_gzip(out: &mut Outgoing) -> bool {
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'-';
-    match name.bytes().any(is_odd) {
-        false => is_ours_exactly(name),
-        true => is_ours_exactly(&name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")),
+    if name.bytes().any(is_odd) {
+        is_ours_exactly(&name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
+    } else {
+        is_ours_exactly(name)
     }
 }
 
@@ -348,9 +349,10 @@ fn copy_all(
         if replaced || is_ours(name) || nominated.contains(name) || rules.is_twin(name) {
             continue;
         }
-        let value = match rules.private.contains(name) {
-            true => of_a_step(value),
-            false => value.clone(),
+        let value = if rules.private.contains(name) {
+            of_a_step(value)
+        } else {
+            value.clone()
         };
         to.append(name, value);
     }

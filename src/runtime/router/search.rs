@@ -173,9 +173,10 @@ impl<T> Router<T> {
             return Match::NotFound;
         }
         if let Some(other) = self.another(tree, &merged, leaf) {
-            let redirects = match other.prefixed {
-                true => self.options.redirect_trailing_slash,
-                false => self.options.redirect_fixed_path,
+            let redirects = if other.prefixed {
+                self.options.redirect_trailing_slash
+            } else {
+                self.options.redirect_fixed_path
             };
             return match other.with(asked.prefix) {
                 Some(to) if redirects => {
