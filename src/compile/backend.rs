@@ -8,7 +8,7 @@ use crate::compile::namespaces::{Level, wanted};
 use crate::compile::{claims, client, endpoint, graphql};
 use crate::config::host::{self, Clean};
 use crate::config::suggest::nearest;
-use crate::config::{Backend, Block, ConfigError, Node, Service, Typing};
+use crate::config::{Backend, Block, ConfigError, Node, Rule, Service, Typing};
 use crate::ext::backend_client::HTTP_CLIENT;
 use crate::ext::backend_http::HTTP;
 use crate::ext::compat::COMPAT_BACKEND;
@@ -19,6 +19,7 @@ use crate::ext::pass_through::PASS_THROUGH;
 use crate::ext::proxy::PROXY_BACKEND;
 use crate::ext::registry::BACKEND as EXTENSIONS;
 use crate::ext::{BackendSite, Compile, EndpointSite};
+use crate::runtime::condition::When;
 use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::pipe::{CallStep, PipeStep};
@@ -26,7 +27,7 @@ use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{ErrorMode, PassThrough, Shadow};
 use crate::runtime::shape::{Shape, ShapeSpec};
-use crate::runtime::step::{BackendStep, Credentials, ResponseCache};
+use crate::runtime::step::{BackendStep, CallSigner, Credentials, ResponseCache};
 use crate::runtime::template::Template;
 use crate::telemetry::mask::masked;
 use crate::telemetry::stats::Stats;
@@ -104,6 +105,9 @@ pub fn backend(
             "\"host\": [\"http://name:port\"]",
         );
     }
+    if parts.signer.is_some() {
+        check_signed(file, parts.credentials.is_some());
+    }
     let errors = pass_through(file, place).map_or_else(|| errors(file), ErrorMode::PassThrough);
     let reads_errors = place.site.streams || errors != ErrorMode::Hide;
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
@@ -122,6 +126,8 @@ pub fn backend(
         on_wire: parts.on_wire,
         credentials: parts.credentials,
         cache: parts.cache,
+        when: parts.when,
+        signer: parts.signer,
         graphql: file
             .extra
             .of(&GRAPHQL)
@@ -143,6 +149,19 @@ pub fn backend(
             .set_duration("shadow_timeout")
             .unwrap_or(place.site.timeout),
     }))
+}
+
+/// A signature is in `Authorization`, and for one host.
+fn check_signed(file: &Backend<'_>, has_credentials: bool) {
+    let node = file.block.node().clone().ruled(Rule::Guard);
+    if has_credentials {
+        node.invalid(
+            "\"auth/aws-sigv4\" and \"auth/client-credentials\" both set Authorization: keep one",
+        );
+    }
+    if discovers(file) {
+        node.invalid("\"auth/aws-sigv4\" needs a fixed host, and not one of \"sd\": \"dns\"");
+    }
 }
 
 /// The `url_pattern` for log lines, metrics and names of state, without its secrets.
@@ -307,6 +326,8 @@ struct Parts {
     on_wire: Option<Box<dyn CallStep>>,
     credentials: Option<Arc<dyn Credentials>>,
     cache: Option<Arc<dyn ResponseCache>>,
+    when: When,
+    signer: Option<Arc<dyn CallSigner>>,
 }
 
 fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Parts {
@@ -327,6 +348,8 @@ fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Pa
             BackendPart::OnWire(step) => parts.on_wire = Some(step),
             BackendPart::Credentials(credentials) => parts.credentials = Some(credentials),
             BackendPart::Cache(cache) => parts.cache = Some(cache),
+            BackendPart::When(when) => parts.when = when,
+            BackendPart::Signer(signer) => parts.signer = Some(signer),
         }
     }
     parts

@@ -16,10 +16,10 @@ use crate::config::{ConfigError, Endpoint, Service};
 use crate::ext::context::EndpointInputs;
 use crate::ext::extension::EndpointPart;
 use crate::ext::proxy::PROXY_ENDPOINT;
-use crate::ext::registry::ENDPOINT as EXTENSIONS;
+use crate::ext::registry::{ENDPOINT as EXTENSIONS, LAST_IDENTITY};
 use crate::ext::request_id::IdHeader;
 use crate::ext::stream::STREAM_ENDPOINT;
-use crate::ext::{Compile, EndpointSite, opentelemetry};
+use crate::ext::{Compile, EndpointSite, geoip, implied, opentelemetry};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::QueryRules;
@@ -30,7 +30,7 @@ use crate::runtime::service::{Order, StaticData, Upgrade, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
-use checks::{check_backends, doubts};
+use checks::{check_backends, conditions, doubts};
 use order::{order, propagate, static_data, takes_responses};
 
 pub(super) use basics::header_names;
@@ -116,6 +116,7 @@ pub fn endpoint(
     if let Order::Sequential { propagated } = &mut order {
         propagate(propagated, &regular);
     }
+    conditions(file, &regular, order != Order::Parallel);
     let work = work(
         file,
         streams,
@@ -162,10 +163,21 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
     // This also applies to the header that the service sets on every request.
     let id = cx.left::<IdHeader>().map(|id| id.0.clone());
     parts.guarded.extend(id);
+    parts
+        .guarded
+        .extend(cx.left::<geoip::Locator>().map(|_| geoip::HEADER));
+    let identified = EXTENSIONS
+        .iter()
+        .position(|extension| extension.namespace == LAST_IDENTITY.namespace);
+    let mut is_identified = false;
     for (index, node) in wanted(Level::Endpoint, &file.extra) {
         let Some(extension) = EXTENSIONS.get(index) else {
             continue;
         };
+        if !is_identified && Some(index) > identified {
+            parts.steps.extend(implied::steps(cx));
+            is_identified = true;
+        }
         let part = (extension.compile)(&node, site, cx);
         let around_work = matches!(&part, EndpointPart::Piped { steps, .. } if steps.is_empty());
         if parts.signer.is_some() && !around_work && !matches!(part, EndpointPart::Nothing) {
@@ -191,6 +203,9 @@ fn parts(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> 
                 parts.signer = Some(signer);
             }
         }
+    }
+    if !is_identified {
+        parts.steps.extend(implied::steps(cx));
     }
     parts
 }

@@ -194,10 +194,22 @@ fn stranger(level: Level, name: &str, node: &Node<'_>) {
             ConfigError::UnknownNamespace {
                 namespace: name.to_owned(),
             },
-            format!("it belongs into the extra_config of {}", other.words()),
+            belongs(level, other, name),
         ),
         (None, Some(known)) => not_built(known, name, node),
         (None, None) => unknown(level, name, node),
+    }
+}
+
+/// The hint about a namespace that is at the wrong level.
+fn belongs(level: Level, other: Level, name: &str) -> String {
+    let place = format!("it belongs into the extra_config of {}", other.words());
+    let meant = registry::MEANT_IN_SERVICE;
+    match meant.iter().find(|(known, _)| *known == name) {
+        Some((_, here)) if level == Level::Service => {
+            format!("{place}; \"{here}\" limits the whole service")
+        }
+        _ => place,
     }
 }
 

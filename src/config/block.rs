@@ -212,6 +212,18 @@ impl<'a> Block<'a> {
             .unwrap_or_default()
     }
 
+    /// The same, each with its location.
+    pub fn text_items(&self, key: &str) -> Vec<(String, Node<'a>)> {
+        let Some(node) = self.get(key) else {
+            return Vec::new();
+        };
+        let (texts, items) = (node.texts(self.typing), node.items());
+        let texts = texts.unwrap_or_default().into_iter().enumerate();
+        texts
+            .map(|(index, text)| (text, items.get(index).unwrap_or(&node).clone()))
+            .collect()
+    }
+
     /// A list of integers. Empty if absent.
     pub fn integers(&self, key: &str) -> Vec<i64> {
         self.get(key)

@@ -6,10 +6,13 @@ use http::HeaderName;
 
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
+use crate::runtime::condition::When;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::signing::ResponseSigner;
-use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
+use crate::runtime::step::{
+    BackendStep, CallSigner, Credentials, EndpointStep, ResponseCache, ServiceStep,
+};
 
 /// A namespace of the service's `extra_config`.
 #[derive(Debug)]
@@ -101,6 +104,10 @@ pub enum BackendPart {
     OnWire(Box<dyn CallStep>),
     Credentials(Arc<dyn Credentials>),
     Cache(Arc<dyn ResponseCache>),
+    /// Which requests the backend is called for.
+    When(When),
+    /// Signs each call, last of all.
+    Signer(Arc<dyn CallSigner>),
 }
 
 /// Called for an endpoint that does not configure the extension.

@@ -6,6 +6,7 @@
 //! | [`registry`] | the lists of extensions, and of the namespaces that `compile` reads itself |
 //! | [`context`] | the context in which an extension compiles its block |
 //! | [`carry`] | state that survives a reload, and background work |
+//! | `implied` | steps that a block of the service adds to every endpoint |
 //! | `certificates` | the certificates in the configuration, for warnings and metrics |
 //! | [`identity`] | shared parts of the extensions about tokens |
 //! | [`unbuilt`] | namespaces of KrakenD that are not implemented |
@@ -16,6 +17,7 @@ pub mod api_keys;
 pub mod auth_revoker;
 pub mod auth_signer;
 pub mod auth_validator;
+pub mod aws_sigv4;
 pub mod backend_client;
 pub mod backend_http;
 pub mod basic;
@@ -25,16 +27,20 @@ pub mod carry;
 pub mod cel;
 mod certificates;
 pub mod circuit_breaker;
+pub mod circuit_breaker_http;
 pub mod client_credentials;
 pub mod compat;
+pub mod conditional;
 pub mod context;
 pub mod cors;
 pub mod errors;
 pub mod extension;
 pub mod forwarding;
+pub mod geoip;
 pub mod graphql;
 pub mod http_cache;
 pub mod identity;
+pub mod implied;
 mod influx;
 pub mod ip_filter;
 pub mod json;
@@ -50,10 +56,14 @@ pub mod metrics_page;
 mod openapi;
 pub mod opentelemetry;
 pub mod pass_through;
+#[cfg(feature = "cel")]
+pub mod policies;
 pub mod proxy;
 pub mod rate_limit;
 mod recent;
 pub mod redis;
+pub mod redis_pools;
+pub mod redis_ratelimit;
 pub mod registry;
 pub mod request_id;
 pub mod router;
@@ -63,6 +73,7 @@ pub mod server;
 pub mod stream;
 #[cfg(test)]
 mod testing;
+pub mod tiered;
 pub mod unbuilt;
 pub mod upstream;
 

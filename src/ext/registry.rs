@@ -8,12 +8,15 @@ use crate::ext::extension::{BackendExtension, EndpointExtension, ServiceExtensio
 use crate::ext::json_schema;
 #[cfg(feature = "lua")]
 use crate::ext::lua;
+#[cfg(feature = "cel")]
+use crate::ext::policies;
 use crate::ext::{
-    api_keys, auth_revoker, auth_signer, auth_validator, backend_client, backend_http, basic,
-    bot_detector, circuit_breaker, client_credentials, compat, cors, errors, forwarding, graphql,
-    http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page,
-    openapi, opentelemetry, pass_through, proxy, rate_limit, redis, request_id, router, secrets,
-    security_http, server, stream, upstream,
+    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http,
+    basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat,
+    conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter,
+    json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through,
+    proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, router, secrets,
+    security_http, server, stream, tiered, upstream,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -29,14 +32,20 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &opentelemetry::SERVICE,
     &opentelemetry::OPENCENSUS,
     &redis::SERVICE,
+    &redis_pools::SERVICE,
     // Before any step that may respond, so that every response can contain its id.
     &request_id::SERVICE,
     &errors::SERVICE,
     &cors::SERVICE,
+    &geoip::SERVICE,
     // Before the router, so that it also covers the health endpoint.
     &ip_filter::SERVICE,
     &security_http::SERVICE,
     &bot_detector::SERVICE,
+    &redis_ratelimit::SERVICE,
+    &rate_limit::SERVICE,
+    &rate_limit::SERVICE_REDIS,
+    &tiered::SERVICE,
     &identity::TOKEN_CACHE,
     &auth_validator::SERVICE,
     &auth_revoker::SERVICE,
@@ -61,14 +70,34 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     #[cfg(feature = "lua")]
     &lua::ENDPOINT,
     &rate_limit::ENDPOINT,
+    &rate_limit::ENDPOINT_REDIS,
+    &tiered::ENDPOINT,
     // Around the endpoint's work, outermost first.
     #[cfg(feature = "lua")]
     &lua::PROXY,
+    #[cfg(feature = "cel")]
+    &policies::ENDPOINT,
     #[cfg(feature = "cel")]
     &cel::ENDPOINT,
     #[cfg(feature = "json-schema")]
     &json_schema::ENDPOINT,
     &openapi::ENDPOINT,
+];
+
+/// The last extension of an endpoint that identifies its client. Steps that a block of the service adds to every
+/// endpoint follow it.
+pub const LAST_IDENTITY: &EndpointExtension = &basic::ENDPOINT;
+
+/// Namespaces of endpoints that files have in the service by mistake, and what they mean there.
+pub const MEANT_IN_SERVICE: &[(&str, &str)] = &[
+    (
+        rate_limit::ENDPOINT.namespace,
+        rate_limit::SERVICE.namespace,
+    ),
+    (
+        rate_limit::ENDPOINT_REDIS.namespace,
+        rate_limit::SERVICE_REDIS.namespace,
+    ),
 ];
 
 /// Names of version 1 for guards, which KrakenD no longer reads, and the names of today.
@@ -98,15 +127,20 @@ pub const UNNAMED: &[(&EndpointExtension, Unnamed)] = &[
 /// Around a backend call, outermost first: circuit breaker, rate limit, changes on the wire.
 pub const BACKEND: &[&BackendExtension] = &[
     &opentelemetry::BACKEND,
+    &conditional::BACKEND,
     &circuit_breaker::BACKEND,
+    &circuit_breaker_http::BACKEND,
     &rate_limit::BACKEND,
     &ip_filter::BACKEND,
     #[cfg(feature = "lua")]
     &lua::BACKEND,
     #[cfg(feature = "cel")]
+    &policies::BACKEND,
+    #[cfg(feature = "cel")]
     &cel::BACKEND,
     &martian::BACKEND,
     &client_credentials::BACKEND,
+    &aws_sigv4::BACKEND,
     &http_cache::BACKEND,
 ];
 

@@ -123,7 +123,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     reject("backend/pubsub/publisher/kafka", &[], QUEUES),
     reject("backend/grpc", &[], REMOVE),
     reject("backend/soap", &[], REMOVE),
-    reject("backend/conditional", &[], REMOVE),
     reject("backend/static-filesystem", &[], REMOVE),
     reject(
         "async/amqp",
@@ -143,15 +142,14 @@ pub const UNBUILT: &[Unbuilt] = &[
     reject("server/virtualhost", &[], REMOVE),
     reject("server/static-filesystem", &[], REMOVE),
     // Namespaces that protect.
-    reject("security/policies", &[], REMOVE),
+    #[cfg(not(feature = "cel"))]
+    reject(
+        "security/policies",
+        &[],
+        "this binary was built without the cargo feature \"cel\"",
+    ),
     reject("auth/ntlm", &[], REMOVE),
     reject("auth/gcp", &[], REMOVE),
-    reject("auth/aws-sigv4", &[], REMOVE),
-    reject("qos/ratelimit/service", &[], REMOVE),
-    reject("qos/ratelimit/tiered", &[], REMOVE),
-    reject("qos/ratelimit/service/redis", &[], REMOVE),
-    reject("qos/ratelimit/router/redis", &[], REMOVE),
-    reject("qos/circuit-breaker/http", &[], REMOVE),
     reject("governance/processors", &[], REMOVE),
     reject("governance/quota", &[], REMOVE),
 ];

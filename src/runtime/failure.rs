@@ -7,6 +7,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
 use crate::runtime::response::{Fields, Response};
+use crate::runtime::step::Answer;
 use crate::telemetry::hidden::Hidden;
 use crate::telemetry::observe;
 use crate::upstream::budget::Full;
@@ -29,6 +30,8 @@ pub struct Failure {
     pub passed: Option<Box<Fields>>,
     /// The failure comes from a step around the endpoint, outside of `proxy.static`, so static data does not apply.
     pub outside: bool,
+    /// The status of the upstream, if it has answered.
+    pub answered: Option<StatusCode>,
 }
 
 /// The closed list of failures. What follows from a kind (status, log line, metric, note) is decided below, and only
@@ -252,6 +255,45 @@ impl Failure {
             body: None,
             passed: None,
             outside: false,
+            answered: None,
+        }
+    }
+
+    /// What the upstream has said. A kind that comes from the client or from a step says nothing about the upstream.
+    pub fn answer(&self) -> Answer {
+        if let Some(status) = self.answered {
+            return Answer::Status(status);
+        }
+        match self.kind {
+            Kind::Deadline
+            | Kind::Connect
+            | Kind::Broken
+            | Kind::CutOff
+            | Kind::Status
+            | Kind::Decode
+            | Kind::TooLarge
+            | Kind::NoHosts => Answer::Nothing,
+            Kind::ClientGone
+            | Kind::BodyMalformed
+            | Kind::BodySlow
+            | Kind::BodyTooLarge
+            | Kind::BodyUnbuffered
+            | Kind::Origin
+            | Kind::Tunnels
+            | Kind::Full
+            | Kind::Busy
+            | Kind::Rejected
+            | Kind::Credentials
+            | Kind::Request
+            | Kind::Script => Answer::NotAsked,
+        }
+    }
+
+    /// The failure of a call that was answered with this status.
+    pub fn of_answer(self, status: StatusCode) -> Failure {
+        Failure {
+            answered: Some(status),
+            ..self
         }
     }
 

@@ -27,6 +27,7 @@
 pub mod address;
 pub mod boxed;
 pub mod clock;
+pub mod condition;
 pub mod decode;
 pub mod encode;
 pub mod errors;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
+use crate::runtime::condition::When;
 use crate::runtime::decode::Decoder;
 use crate::runtime::encode::Encoding;
 use crate::runtime::errors::ErrorBodies;
@@ -23,7 +24,9 @@ use crate::runtime::readiness::Readiness;
 use crate::runtime::router::Router;
 use crate::runtime::shape::Shape;
 use crate::runtime::signing::ResponseSigner;
-use crate::runtime::step::{BackendStep, Credentials, EndpointStep, ResponseCache, ServiceStep};
+use crate::runtime::step::{
+    BackendStep, CallSigner, Credentials, EndpointStep, ResponseCache, ServiceStep,
+};
 use crate::runtime::template::Template;
 use crate::telemetry::observe::{BackendObserver, EndpointObserver, Observer};
 use crate::upstream::{HostSet, OUR_USER_AGENT};
@@ -229,11 +232,15 @@ pub enum Work {
 }
 
 impl Work {
-    /// Whether it has pipe steps.
-    pub fn is_piped(&self) -> bool {
+    /// Whether pipe steps or conditions of backends look at the request.
+    pub fn is_watched(&self) -> bool {
+        let conditional = |backend: &Backend| backend.when.is_conditional();
         match self {
-            Work::Stream(work) => !work.pipes.is_empty(),
-            Work::Compose(work) => !work.pipes.is_empty(),
+            Work::Stream(work) => !work.pipes.is_empty() || conditional(&work.backend),
+            Work::Compose(work) => {
+                let shadows = || work.shadows.iter().map(|shadow| &shadow.backend);
+                !work.pipes.is_empty() || work.backends.iter().chain(shadows()).any(conditional)
+            }
             Work::Nothing => false,
         }
     }
@@ -345,11 +352,15 @@ pub struct Backend {
     pub on_wire: Option<Box<dyn CallStep>>,
     pub credentials: Option<Arc<dyn Credentials>>,
     pub cache: Option<Arc<dyn ResponseCache>>,
+    /// Signs each call, last of all.
+    pub signer: Option<Arc<dyn CallSigner>>,
     pub graphql: Option<GraphQl>,
     pub send_body_on_redirect: bool,
     /// Requests gzip (unless `disable_compression`).
     pub compression: bool,
     pub observer: Option<Arc<BackendObserver>>,
+    /// Which requests it is called for.
+    pub when: When,
 }
 
 /// A mode of our own: the status and some headers of the upstream are sent to the client while the body is still

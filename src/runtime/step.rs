@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderMap;
+use async_trait::async_trait;
+use http::{HeaderMap, StatusCode};
 
 use crate::runtime::failure::Failure;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::single_flights::{Digest, SingleFlights};
-use crate::upstream::{Incoming, Outgoing};
+use crate::upstream::{CallBody, Incoming, Outgoing};
 
 /// A step around the router. It sees every request, including those that end in 404 or 405.
 pub trait ServiceStep: Send + Sync + fmt::Debug {
@@ -56,6 +57,25 @@ pub trait EndpointStep: Send + Sync + fmt::Debug {
 
     /// Lets the request pass, rejects it, or returns what to wait for before the decision.
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a>;
+}
+
+/// A step that several endpoints share.
+impl<T: EndpointStep + ?Sized> EndpointStep for Arc<T> {
+    fn needs_body(&self) -> bool {
+        (**self).needs_body()
+    }
+
+    fn is_counted(&self) -> bool {
+        (**self).is_counted()
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        (**self).check(head, notes)
+    }
 }
 
 /// The decision of an [`EndpointStep`].
@@ -143,6 +163,12 @@ pub trait BackendStep: Send + Sync + fmt::Debug {
     /// Called once for every ticket, except for a call whose client closed its connection, which does not count.
     fn after(&self, ticket: Ticket, outcome: Outcome);
 
+    /// The same, for a step that wants to know what the upstream has said. It is called in place of
+    /// [`BackendStep::after`].
+    fn ended(&self, ticket: Ticket, outcome: Outcome, _answer: Answer) {
+        self.after(ticket, outcome);
+    }
+
     /// The state of a circuit breaker, for metrics. `None` for other steps.
     fn breaker(&self) -> Option<Breaker<'_>> {
         None
@@ -178,11 +204,26 @@ impl<T: BackendStep + ?Sized> BackendStep for Arc<T> {
     fn breaker(&self) -> Option<Breaker<'_>> {
         (**self).breaker()
     }
+
+    fn ended(&self, ticket: Ticket, outcome: Outcome, answer: Answer) {
+        (**self).ended(ticket, outcome, answer);
+    }
 }
 
 /// A value that a [`BackendStep`] keeps for a call, for example the generation of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(pub u64);
+
+/// What an upstream has said to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// A response with this status, after redirects.
+    Status(StatusCode),
+    /// No response, or none that is whole.
+    Nothing,
+    /// A step of the gateway rejected the call.
+    NotAsked,
+}
 
 /// How a call to a backend ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,6 +304,24 @@ pub enum Lookup {
     Bypass,
     /// The client requires `only-if-cached`, and nothing is stored.
     Rejected,
+}
+
+/// Signs the calls to a backend: `auth/aws-sigv4`. It is the last that changes a call.
+#[async_trait]
+pub trait CallSigner: Send + Sync + fmt::Debug {
+    /// Whether the body must be at hand. Otherwise it may stream.
+    fn needs_body(&self) -> bool;
+
+    /// Signs `out`, whose body comes as `body` says. Waits for keys up to `limit`.
+    ///
+    /// # Errors
+    /// There are no keys. The call is not made.
+    async fn sign(
+        &self,
+        out: &mut Outgoing,
+        body: CallBody,
+        limit: Duration,
+    ) -> Result<(), Failure>;
 }
 
 /// The source of the `Authorization` of a backend call: see `upstream::credentials`.

@@ -30,6 +30,8 @@ pub struct CallOptions {
     pub send_body_on_redirect: bool,
     /// Decode `Content-Encoding: gzip` of a response that is collected.
     pub gunzip: bool,
+    /// Follow redirects, as far as the rules of the hosts allow.
+    pub follows: bool,
 }
 
 /// A call that is ready to be made.
@@ -139,9 +141,10 @@ impl HostSet {
             Some(set) => Box::pin(set.open_apart(&self.client, call.out, framing)).await?,
         };
         exchange.ask(own, source).await?;
-        if exchange
-            .status()
-            .is_some_and(|status| status.is_redirection())
+        if options.follows
+            && exchange
+                .status()
+                .is_some_and(|status| status.is_redirection())
         {
             // Boxed, so that calls without a redirect do not carry this second, equal state around.
             return Box::pin(follow(exchange, &self.client, options, source)).await;

@@ -1,5 +1,9 @@
 //! Blocks of KrakenD's Enterprise Edition that decide who may call, how often, and under which conditions.
 
+mod aws;
+mod conditions;
+mod limits;
+
 use std::process::Output;
 use std::time::Duration;
 
@@ -32,6 +36,12 @@ fn checked(config: &str) -> (bool, String) {
     } = command().arg("check").arg(&path).output().unwrap();
     let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
     (status.success(), text)
+}
+
+fn statuses(gateway: &Gateway, path: &str, headers: &[(&str, &str)], times: usize) -> Vec<u16> {
+    (0..times)
+        .map(|_| gateway.get_with(path, headers).status)
+        .collect()
 }
 
 fn from(address: &str) -> [(&str, &str); 1] {

@@ -74,6 +74,8 @@ fn backend(host: &str, url: &str) -> Backend {
         credentials: None,
         cache: None,
         graphql: None,
+        when: Default::default(),
+        signer: None,
         send_body_on_redirect: false,
         compression: true,
         observer: None,

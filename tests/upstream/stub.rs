@@ -231,6 +231,7 @@ pub const OPTIONS: CallOptions = CallOptions {
     max_body_bytes: 1 << 20,
     send_body_on_redirect: false,
     gunzip: true,
+    follows: true,
 };
 
 /// A port on which nobody listens.

@@ -1,7 +1,9 @@
 //! Warnings about settings that are valid but probably not intended.
 
 use super::basics::written;
-use crate::config::{ConfigError, Endpoint, Service, duration};
+use crate::config::{ConfigError, Endpoint, Rule, Service, duration};
+use crate::runtime::condition::When;
+use crate::runtime::service as runtime;
 
 /// Warns about settings that are valid but probably not intended.
 pub(super) fn doubts(file: &Endpoint<'_>, service: &Service<'_>) {
@@ -51,5 +53,31 @@ pub(super) fn check_backends(file: &Endpoint<'_>, streams: bool) {
             ConfigError::NoOpBackends,
             "\"output_encoding\": \"json\" merges the answers",
         );
+    }
+}
+
+/// Checks the conditions of an endpoint's backends together.
+pub(super) fn conditions(file: &Endpoint<'_>, backends: &[runtime::Backend], in_sequence: bool) {
+    let at = || {
+        let node = file.block.get("backend");
+        node.unwrap_or_else(|| file.block.node().clone())
+            .ruled(Rule::Guard)
+    };
+    let otherwise = |backend: &runtime::Backend| matches!(backend.when, When::Otherwise);
+    match backends.iter().filter(|backend| otherwise(backend)).count() {
+        0 => return,
+        1 => {}
+        _ => return at().invalid("only one backend can be the \"fallback\" of the others"),
+    }
+    let conditional = |backend: &runtime::Backend| matches!(backend.when, When::If(_));
+    let place = backends.iter().position(otherwise).unwrap_or_default();
+    if !backends.iter().any(conditional) {
+        at().warn(ConfigError::invalid(
+            "no other backend has a condition: the \"fallback\" is always called",
+        ));
+    } else if in_sequence && backends.iter().skip(place).any(conditional) {
+        at().warn(ConfigError::invalid(
+            "in a sequence, the \"fallback\" knows only the conditions before it: put it last",
+        ));
     }
 }

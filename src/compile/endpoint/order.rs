@@ -2,6 +2,7 @@
 
 use crate::compile::data;
 use crate::config::{Block, ConfigError, Endpoint, Node};
+use crate::runtime::condition::When;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::service as runtime;
 use crate::runtime::service::{Order, StaticData};
@@ -72,8 +73,12 @@ pub(super) fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version
 pub(super) fn propagate(names: &mut Box<[Box<str>]>, backends: &[runtime::Backend]) {
     let mut all = std::mem::take(names).into_vec();
     let used = backends.iter().flat_map(|backend| backend.url.responses());
-    for (number, path) in used {
-        let name = format!("resp{number}_{path}").into_boxed_str();
+    let used = used.map(|(number, path)| format!("resp{number}_{path}"));
+    let conditions = backends.iter().flat_map(|backend| match &backend.when {
+        When::If(condition) => condition.responses(),
+        When::Always | When::Otherwise => Vec::new(),
+    });
+    for name in used.chain(conditions).map(String::into_boxed_str) {
         if !all.contains(&name) {
             all.push(name);
         }

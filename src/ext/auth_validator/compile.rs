@@ -159,7 +159,15 @@ fn note(site: &EndpointSite<'_>, validator: &Arc<Validator>, cx: &mut Compile<'_
 /// The requirements of the endpoint's expressions on tokens.
 #[cfg(feature = "cel")]
 fn demand(site: &EndpointSite<'_>) -> Option<Arc<dyn Demand>> {
-    crate::ext::cel::demand(site)
+    let all = [
+        crate::ext::cel::demand(site),
+        crate::ext::policies::token_demand(site),
+    ];
+    let mut all: Vec<Arc<dyn Demand>> = all.into_iter().flatten().collect();
+    match all.len() {
+        0 | 1 => all.pop(),
+        _ => Some(Arc::new(all)),
+    }
 }
 
 /// Without the feature, a configuration with expressions does not start.

@@ -4,12 +4,14 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::language::{Elements, Facts, List, Map, Members, Type, Value, Variable, rfc3339};
+use crate::ext::geoip::Locator;
 use crate::jose::Claims;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::json;
@@ -27,6 +29,9 @@ pub(super) const REQ_QUERY: usize = 5;
 pub(super) const RESPONSE: std::ops::Range<usize> = 6..10;
 pub(super) const RESP_DATA: usize = 9;
 pub(super) const JWT: usize = 10;
+/// Only in policies, for `clientIP()` and `geoIP()`.
+pub(super) const CLIENT: usize = 11;
+pub(super) const GEO: usize = 12;
 
 /// Every variable that an expression may use, at any place.
 pub(super) fn variables() -> [Variable; 11] {
@@ -159,6 +164,87 @@ impl Facts for Moment<'_> {
     }
 }
 
+/// What a policy sees: everything that is known at its moment.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    now: Duration,
+    request: Option<Request<'a>>,
+    response: Option<Response<'a>>,
+    claims: Option<&'a Claims>,
+    client: Option<IpAddr>,
+    locator: Option<&'a Locator>,
+    place: OnceCell<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl<'a> Scene<'a> {
+    /// A request, before its work.
+    pub fn request(
+        now: Duration,
+        request: &'a PipeRequest,
+        locator: Option<&'a Locator>,
+    ) -> Scene<'a> {
+        Scene {
+            now,
+            request: Some(Request::new(request)),
+            response: None,
+            claims: request.claims.as_deref(),
+            client: Some(request.client),
+            locator,
+            place: OnceCell::new(),
+        }
+    }
+
+    /// A response, and the request that it is for.
+    pub fn response(
+        now: Duration,
+        request: &'a PipeRequest,
+        response: &'a PipeResponse,
+        locator: Option<&'a Locator>,
+    ) -> Scene<'a> {
+        Scene {
+            response: Some(Response::new(response)),
+            ..Scene::request(now, request, locator)
+        }
+    }
+
+    /// A verified token.
+    pub fn token(now: Duration, claims: &'a Claims) -> Scene<'a> {
+        Scene {
+            now,
+            request: None,
+            response: None,
+            claims: Some(claims),
+            client: None,
+            locator: None,
+            place: OnceCell::new(),
+        }
+    }
+
+    fn place(&self) -> Option<Value<'_>> {
+        let (locator, client) = (self.locator?, self.client?);
+        let place = self.place.get_or_init(|| locator.members(client));
+        Some(Value::Map(Map::Foreign(place)))
+    }
+}
+
+impl Facts for Scene<'_> {
+    fn variable(&self, index: usize) -> Option<Value<'_>> {
+        match index {
+            NOW => Some(Value::made(rfc3339(self.now))),
+            JWT => Some(Value::Map(Map::Foreign(self.claims?.map()))),
+            CLIENT => Some(Value::made(self.client?.to_canonical().to_string())),
+            GEO => self.place(),
+            index if REQUEST.contains(&index) => self.request.as_ref()?.variable(index),
+            index => self.response.as_ref()?.variable(index),
+        }
+    }
+
+    fn name(&self, index: usize) -> &'static str {
+        let all = variables();
+        all.get(index).map_or("", |variable| variable.name)
+    }
+}
+
 /// Path parameters under names with an upper-case first letter: as in KrakenD, `id` is `Id` here.
 #[derive(Debug)]
 struct Upper<'a>(&'a Params);
@@ -201,7 +287,7 @@ impl Members for Upper<'_> {
 struct Fields<'a>(&'a HeaderMap);
 
 /// Converts `x-user-id` to `X-User-Id`.
-fn usual(name: &str) -> String {
+pub(in crate::ext) fn usual(name: &str) -> String {
     let mut first = true;
     let letter = |c: char| {
         let written = if first {

@@ -4,6 +4,7 @@
 //! | module | content |
 //! |---|---|
 //! | `language` | the Common Expression Language, independent of requests |
+//! | `policy`, `value_rule` | expressions of policies and of tiers |
 //! | `facts` | the variables: the view of an expression on a request, its response and its token |
 //! | `runtime` | evaluates the expressions of one place, before and after, and on a token |
 //! | `config`, `compile` | the block and its compilation |
@@ -13,12 +14,18 @@ mod compile;
 mod config;
 mod facts;
 mod language;
+mod policy;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod value_rule;
 
 pub(in crate::ext) use compile::demand;
+pub(in crate::ext) use facts::{Scene, usual};
+pub(in crate::ext) use language::Path;
+pub(in crate::ext) use policy::{Policy, Rules, Subject, open_reads};
 pub use runtime::judge_anything;
+pub(in crate::ext) use value_rule::ValueRule;
 
 use super::extension::{BackendExtension, EndpointExtension};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::facts::{Moment, Part, RESP_DATA, Request, Response, open, variables};
-use super::language::{Budget, Path, Program, Value, compile};
+use super::language::{Budget, Facts, Path, Program, Value, compile};
 use crate::ext::identity::Demand;
 use crate::jose::Claims;
 use crate::runtime::clock::Clock;
@@ -19,7 +19,7 @@ use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, S
 const BUDGET: u64 = 1_000_000;
 
 /// The maximum time of the expressions on a token.
-const TOKEN_TIME: Duration = Duration::from_secs(2);
+pub(super) const TOKEN_TIME: Duration = Duration::from_secs(2);
 
 /// The expressions of one place that are evaluated at one moment, in the configured order.
 #[derive(Debug)]
@@ -69,17 +69,17 @@ impl Stage {
 }
 
 /// The result of one run.
-enum Verdict {
+pub(super) enum Verdict {
     True,
     False,
     Failed(Cow<'static, str>),
 }
 
 /// Runs an expression. It should not panic; if it does, only this request is rejected.
-fn verdict(program: &Program, moment: &Moment<'_>, deadline: Instant) -> Verdict {
+pub(super) fn verdict(program: &Program, facts: &dyn Facts, deadline: Instant) -> Verdict {
     let run = || {
         let budget = Budget::new(BUDGET, deadline);
-        match program.run(moment, &budget) {
+        match program.run(facts, &budget) {
             Ok(Value::Bool(true)) => Verdict::True,
             Ok(Value::Bool(false)) => Verdict::False,
             Ok(_) => Verdict::Failed("the result is no bool".into()),

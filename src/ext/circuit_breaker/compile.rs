@@ -11,7 +11,7 @@ use crate::ext::extension::BackendPart;
 use crate::runtime::clock::Clock;
 
 /// KrakenD's default for a pause of 0.
-const DEFAULT_PAUSE: Duration = Duration::from_secs(60);
+pub(in crate::ext) const DEFAULT_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) fn backend(
     node: &Node<'_>,

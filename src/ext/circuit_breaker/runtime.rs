@@ -165,7 +165,21 @@ impl BackendStep for CircuitBreaker {
     }
 
     fn after(&self, ticket: Ticket, outcome: Outcome) {
-        let failed = self.counts_as_failure(outcome);
+        self.record(ticket, self.counts_as_failure(outcome));
+    }
+}
+
+impl CircuitBreaker {
+    /// Forgets a call that never reached the upstream: if it was the trial, another call may try.
+    pub fn release(&self, ticket: Ticket) {
+        let mut machine = self.locked();
+        if machine.generation == ticket.0 && machine.state == State::HalfOpen {
+            machine.trial = false;
+        }
+    }
+
+    /// Counts the result of a call.
+    pub fn record(&self, ticket: Ticket, failed: bool) {
         let now = self.clock.now();
         let mut machine = self.locked();
         self.catch_up(&mut machine, now);

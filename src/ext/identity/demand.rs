@@ -1,6 +1,7 @@
 //! Requirements of an endpoint on tokens, in addition to those of its validator.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::jose::Claims;
 
@@ -8,4 +9,11 @@ use crate::jose::Claims;
 pub trait Demand: Send + Sync + fmt::Debug {
     /// Whether a token with these claims may pass. Must not block.
     fn admits(&self, claims: &Claims) -> bool;
+}
+
+/// Several checks, all of which must pass.
+impl Demand for Vec<Arc<dyn Demand>> {
+    fn admits(&self, claims: &Claims) -> bool {
+        self.iter().all(|demand| demand.admits(claims))
+    }
 }

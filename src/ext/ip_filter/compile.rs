@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::config::FilterBlock;
 use super::networks::Networks;
 use super::runtime::Filter;
-use crate::config::{ConfigError, Node, Typing};
+use crate::config::{ConfigError, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite, ServiceFacts};
 use crate::ext::extension::{BackendPart, EndpointPart, ServicePart};
 use crate::runtime::service::ClientAddress;
@@ -140,8 +140,7 @@ fn address(block: &FilterBlock<'_>, cx: &Compile<'_>) -> ClientAddress {
 }
 
 /// A network or a single address. Bits after its prefix are cleared.
-fn network(node: &Node<'_>) -> Option<IpNet> {
-    let text = node.text(Typing::Strict)?;
+fn network((text, node): &(String, Node<'_>)) -> Option<IpNet> {
     let parsed = text
         .parse::<IpNet>()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));

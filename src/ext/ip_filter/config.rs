@@ -33,32 +33,21 @@ pub(super) const KEYS: &[Key] = &[
 #[derive(Debug)]
 pub(super) struct FilterBlock<'a> {
     pub(super) block: Block<'a>,
-    pub(super) cidr: Vec<Node<'a>>,
+    pub(super) cidr: Vec<(String, Node<'a>)>,
     pub(super) allow: Option<bool>,
     pub(super) client_ip_headers: Vec<String>,
-    pub(super) trusted_proxies: Vec<Node<'a>>,
+    pub(super) trusted_proxies: Vec<(String, Node<'a>)>,
 }
 
 impl<'a> FilterBlock<'a> {
     pub(super) fn read(node: &Node<'a>) -> Option<FilterBlock<'a>> {
         let block = node.block(KEYS)?;
         Some(FilterBlock {
-            cidr: texts(&block, "CIDR"),
+            cidr: block.text_items("CIDR"),
             allow: block.bool("allow"),
             client_ip_headers: block.texts("client_ip_headers"),
-            trusted_proxies: texts(&block, "trusted_proxies"),
+            trusted_proxies: block.text_items("trusted_proxies"),
             block,
         })
-    }
-}
-
-/// The items of a list of strings. A list that is none is reported.
-fn texts<'a>(block: &Block<'a>, key: &str) -> Vec<Node<'a>> {
-    let texts = block.texts(key);
-    let items = block.get(key).map(|list| list.items()).unwrap_or_default();
-    if texts.len() == items.len() {
-        items
-    } else {
-        Vec::new()
     }
 }

@@ -7,11 +7,12 @@ use http::HeaderName;
 
 use super::bucket::{Bucket, Rate};
 use super::clients::Clients;
-use super::config::{BackendBlock, EndpointBlock};
+use super::config::{BackendBlock, ENDPOINT_KEYS, ENDPOINT_REDIS_KEYS, LimitBlock};
 use super::fields::{Described, Families, LimitFields};
 use super::identity::Identity;
-use super::runtime::{BackendLimit, EndpointLimit, Limits};
+use super::runtime::{BackendLimit, EndpointLimit, Limits, Scope};
 use super::shared::Cluster;
+use super::wide::{Spot, limit};
 use crate::config::{ConfigError, Node};
 use crate::ext::auth_validator;
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
@@ -24,9 +25,83 @@ use crate::runtime::clock::Clock;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// As in KrakenD, a client is dropped after ten minutes, or after `every` if that is longer.
-const CLIENT_LIFE: Duration = Duration::from_secs(600);
+pub(super) const CLIENT_LIFE: Duration = Duration::from_secs(600);
 
 const DEFAULT_SHARDS: u64 = 2048;
+
+/// The rates of a block, per second, with the bucket of each.
+pub(super) struct Rates {
+    pub(super) every: Duration,
+    pub(super) client: Option<(f64, Rate)>,
+    pub(super) all: Option<(f64, Rate)>,
+}
+
+impl Rates {
+    /// `as_krakend`: the default of `client_capacity` is KrakenD's.
+    pub(super) fn read(node: &Node<'_>, block: &LimitBlock<'_>, as_krakend: bool) -> Rates {
+        let every = every(node, block.every);
+        let all = rate(node, block.max_rate, every);
+        let client = rate(node, block.client_max_rate, every);
+        let client_rate = |rate| match as_krakend {
+            true => client_rate(node, block, all, rate),
+            false => Rate::new(rate, capacity(block.client_capacity, rate, rate)),
+        };
+        Rates {
+            every,
+            client: client.map(|rate| (rate, client_rate(rate))),
+            all: all.map(|rate| (rate, Rate::new(rate, capacity(block.capacity, rate, rate)))),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.client.is_none() && self.all.is_none()
+    }
+}
+
+/// The step of a block. `name` names its state across reloads.
+pub(super) fn assemble(
+    name: String,
+    scope: Scope,
+    block: &LimitBlock<'_>,
+    rates: &Rates,
+    (identity, cluster): (Identity, Option<Cluster>),
+    cx: &mut Compile<'_>,
+) -> EndpointLimit {
+    let shards = usize::try_from(block.num_shards.unwrap_or(DEFAULT_SHARDS)).unwrap_or(1);
+    let limits = cx.carry(name, |_| {
+        let clock = Clock::system();
+        let now = clock.now();
+        let life = CLIENT_LIFE.max(rates.every);
+        Arc::new(Limits {
+            scope,
+            clients: rates
+                .client
+                .map(|(_, rate)| Clients::new(rate, shards, life)),
+            endpoint: rates.all.map(|(_, rate)| Bucket::new(rate, now)),
+            ledger: Mutex::default(),
+            clock,
+        })
+    });
+    let described = [
+        rates
+            .client
+            .map(|(rate, _)| described(scope.client, rate, rates.every)),
+        rates
+            .all
+            .map(|(rate, _)| described(scope.all, rate, rates.every)),
+    ];
+    let fields = LimitFields::new(
+        families(block.limit_headers),
+        described.into_iter().flatten().collect(),
+    );
+    EndpointLimit::new(limits, identity, fields, cluster)
+}
+
+/// The part of an IPv6 address that tells clients apart.
+pub(in crate::ext) fn ipv6_prefix(cx: &Compile<'_>) -> Ipv6Prefix {
+    cx.left::<Ipv6Prefix>()
+        .map_or_else(Ipv6Prefix::default, |prefix| *prefix)
+}
 
 pub(super) fn endpoint(
     node: &Node<'_>,
@@ -34,60 +109,60 @@ pub(super) fn endpoint(
     cx: &mut Compile<'_>,
 ) -> EndpointPart {
     let before = cx.report.config_errors();
-    let Some(block) = EndpointBlock::read(node) else {
+    let Some(block) = LimitBlock::read(node, ENDPOINT_KEYS) else {
         return EndpointPart::Nothing;
     };
-    let every = every(node, block.every);
-    let endpoint = rate(node, block.max_rate, every);
-    let client = rate(node, block.client_max_rate, every);
-    let endpoint_rate = endpoint.map(|rate| Rate::new(rate, capacity(block.capacity, rate, rate)));
-    let client_rate = client.map(|rate| client_rate(node, &block, endpoint, rate));
-    let prefix = cx
-        .left::<Ipv6Prefix>()
-        .map_or_else(Ipv6Prefix::default, |prefix| *prefix);
-    let identity = match client {
-        Some(_) => identity(node, &block, site, prefix),
-        None => Some(Identity::Address(prefix)),
+    let rates = Rates::read(node, &block, true);
+    let identity = match rates.client {
+        Some(_) => identity(node, &block, Some(site), ipv6_prefix(cx)),
+        None => Some(Identity::Address(ipv6_prefix(cx))),
     };
-    let cluster = cluster(node, &block, site, every, cx);
+    let cluster = cluster(node, &block, site, rates.every, cx);
     let (Some(identity), true) = (identity, cx.report.config_errors() == before) else {
         return EndpointPart::Nothing;
     };
-    if endpoint_rate.is_none() && client_rate.is_none() {
+    if rates.is_empty() {
         return EndpointPart::Nothing;
     }
-    tell(
-        site,
+    tell(site, &block, rates.all, rates.client);
+    let name = state("qos/ratelimit/router", site, node);
+    let step = assemble(
+        name,
+        Scope::ENDPOINT,
         &block,
-        endpoint.zip(endpoint_rate),
-        client.zip(client_rate),
+        &rates,
+        (identity, cluster),
+        cx,
     );
-    let key = format!(
-        "qos/ratelimit/router {} {} {}",
+    EndpointPart::step(step)
+}
+
+/// The name of the state of an endpoint's block.
+fn state(namespace: &str, site: &EndpointSite<'_>, node: &Node<'_>) -> String {
+    format!(
+        "{namespace} {} {} {}",
         site.method,
         site.pattern,
         node.value().to_json()
-    );
-    let shards = usize::try_from(block.num_shards.unwrap_or(DEFAULT_SHARDS)).unwrap_or(1);
-    let limits = cx.carry(key, |_| {
-        let clock = Clock::system();
-        let now = clock.now();
-        Arc::new(Limits {
-            clients: client_rate.map(|rate| Clients::new(rate, shards, CLIENT_LIFE.max(every))),
-            endpoint: endpoint_rate.map(|rate| Bucket::new(rate, now)),
-            ledger: Mutex::default(),
-            clock,
-        })
-    });
-    let described = [
-        client.map(|rate| described("client", rate, every)),
-        endpoint.map(|rate| described("endpoint", rate, every)),
-    ];
-    let fields = LimitFields::new(
-        families(block.limit_headers),
-        described.into_iter().flatten().collect(),
-    );
-    EndpointPart::step(EndpointLimit::new(limits, identity, fields, cluster))
+    )
+}
+
+pub(super) fn endpoint_redis(
+    node: &Node<'_>,
+    site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let spot = Spot {
+        name: state("qos/ratelimit/router/redis", site, node),
+        place: "endpoint",
+        keys: format!("{} {}", site.method, site.pattern),
+        scope: Scope::ENDPOINT,
+        site: Some(site),
+    };
+    match limit(node, ENDPOINT_REDIS_KEYS, spot, cx) {
+        Some(limit) => EndpointPart::step(limit),
+        None => EndpointPart::Nothing,
+    }
 }
 
 pub(super) fn backend(
@@ -127,7 +202,7 @@ pub(super) fn backend(
 /// Logs the lines that KrakenD writes at its start.
 fn tell(
     site: &EndpointSite<'_>,
-    block: &EndpointBlock<'_>,
+    block: &LimitBlock<'_>,
     endpoint: Option<(f64, Rate)>,
     client: Option<(f64, Rate)>,
 ) {
@@ -180,12 +255,7 @@ fn capacity(file: Option<u64>, tested: f64, rate: f64) -> u64 {
 
 /// KrakenD tests the endpoint's rate where it should test the client's. Configurations are tuned to this, so we do
 /// the same and log a warning.
-fn client_rate(
-    node: &Node<'_>,
-    block: &EndpointBlock<'_>,
-    endpoint: Option<f64>,
-    rate: f64,
-) -> Rate {
+fn client_rate(node: &Node<'_>, block: &LimitBlock<'_>, endpoint: Option<f64>, rate: f64) -> Rate {
     let capacity = capacity(block.client_capacity, endpoint.unwrap_or(0.0), rate);
     let expected = self::capacity(block.client_capacity, rate, rate);
     if capacity != expected {
@@ -200,10 +270,10 @@ fn client_rate(
     Rate::new(rate, capacity)
 }
 
-fn identity(
+pub(super) fn identity(
     node: &Node<'_>,
-    block: &EndpointBlock<'_>,
-    site: &EndpointSite<'_>,
+    block: &LimitBlock<'_>,
+    site: Option<&EndpointSite<'_>>,
     prefix: Ipv6Prefix,
 ) -> Option<Identity> {
     let key = block.key.as_deref().unwrap_or("");
@@ -224,15 +294,17 @@ fn identity(
             header(key_at, key).map(|name| Identity::AddressIn(name, prefix))
         }
         "header" => header(key_at, key).map(Identity::Header),
-        "param" => {
-            if !site.pattern.contains(&format!("{{{key}}}")) {
-                key_at.warn(ConfigError::invalid(format!(
-                    "the endpoint has no parameter {key:?}: every request will be refused with 429"
-                )));
+        "param" => match site {
+            Some(site) => Some(parameter(key_at, key, site)),
+            None => {
+                key_at.config_error_hint(
+                    ConfigError::invalid("only endpoints have path parameters"),
+                    "\"ip\", \"header\" or \"jwt\"",
+                );
+                None
             }
-            Some(Identity::Param(key.into()))
-        }
-        "claim" => claim(key_at, key, site),
+        },
+        "claim" | "jwt" => claim(key_at, key, site, prefix),
         "" => {
             node.config_error_hint(
                 ConfigError::Missing("strategy"),
@@ -259,22 +331,41 @@ fn header(at: &Node<'_>, name: &str) -> Option<HeaderName> {
     parsed
 }
 
-fn claim(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Option<Identity> {
+fn parameter(at: &Node<'_>, name: &str, site: &EndpointSite<'_>) -> Identity {
+    if !site.pattern.contains(&format!("{{{name}}}")) {
+        at.warn(ConfigError::invalid(format!(
+            "the endpoint has no parameter {name:?}: every request will be refused with 429"
+        )));
+    }
+    Identity::Param(name.into())
+}
+
+/// In a block of the service, requests without the claim are counted by their address.
+fn claim(
+    at: &Node<'_>,
+    name: &str,
+    site: Option<&EndpointSite<'_>>,
+    prefix: Ipv6Prefix,
+) -> Option<Identity> {
     if name.is_empty() {
         at.config_error(ConfigError::Missing("key"));
         return None;
     }
+    let claim = Identity::Claim(ClaimPath::dotted_unless_url(name));
+    let Some(site) = site else {
+        return Some(Identity::OrAddress(Box::new(claim), prefix));
+    };
     if !site.names(&auth_validator::ENDPOINT) {
         at.warn(ConfigError::invalid(
             "no \"auth/validator\" here: without a verified token every request is refused with 429",
         ));
     }
-    Some(Identity::Claim(ClaimPath::dotted_unless_url(name)))
+    Some(claim)
 }
 
 fn cluster(
     node: &Node<'_>,
-    block: &EndpointBlock<'_>,
+    block: &LimitBlock<'_>,
     site: &EndpointSite<'_>,
     every: Duration,
     cx: &Compile<'_>,
@@ -294,6 +385,7 @@ fn cluster(
         prefix: shared.prefix(site.method, site.pattern).into(),
         time_to_live: CLIENT_LIFE.max(every),
         on_failure: shared.on_failure,
+        on_delay: shared.on_failure,
     })
 }
 

@@ -1,4 +1,5 @@
-//! `qos/ratelimit/router`, in an endpoint, and `qos/ratelimit/proxy`, in a backend: token buckets.
+//! `qos/ratelimit/router` and `…/redis`, in an endpoint, `qos/ratelimit/service` and `…/redis`, in the service, and
+//! `qos/ratelimit/proxy`, in a backend: token buckets.
 //!
 //! | module | content |
 //! |---|---|
@@ -8,6 +9,7 @@
 //! | `shared`, `ledger` | limits that several gateways share, and the effect of late responses |
 //! | `fields` | the headers that inform a client about its limits |
 //! | `config`, `compile`, `runtime` | the blocks, their compilation, their steps |
+//! | `wide` | limits of the service, and those that count in a Redis of `redis` |
 
 mod bucket;
 mod claim;
@@ -21,16 +23,21 @@ mod runtime;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod wide;
+
+pub(in crate::ext) use compile::ipv6_prefix;
+pub(in crate::ext) use config::{ENDPOINT_REDIS_KEYS, TIER_KEYS};
+pub(in crate::ext) use wide::{Spot, clients, in_redis, limit};
 
 pub use bucket::{Bucket, Rate, Verdict};
 pub use clients::{Clients, MAX_CLIENTS};
 pub use fields::{Described, Families, Left, LimitFields, seconds_up};
 pub use identity::Identity;
 pub use ledger::Ledger;
-pub use runtime::{BackendLimit, EndpointLimit, Limits};
+pub use runtime::{BackendLimit, EndpointLimit, Limits, Scope};
 pub use shared::Cluster;
 
-use super::extension::{BackendExtension, EndpointExtension};
+use super::extension::{BackendExtension, EndpointExtension, ServiceExtension};
 
 /// `qos/ratelimit/router`.
 pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
@@ -40,6 +47,36 @@ pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
     doc: "Limits the requests to an endpoint, for all clients together and for each client.",
     keys: config::ENDPOINT_KEYS,
     compile: compile::endpoint,
+};
+
+/// `qos/ratelimit/router/redis`.
+pub(super) const ENDPOINT_REDIS: EndpointExtension = EndpointExtension {
+    namespace: "qos/ratelimit/router/redis",
+    aliases: &[],
+    guard: true,
+    doc: "The limits of `qos/ratelimit/router`, counted together with all other gateways in a Redis of `redis`.",
+    keys: config::ENDPOINT_REDIS_KEYS,
+    compile: compile::endpoint_redis,
+};
+
+/// `qos/ratelimit/service`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "qos/ratelimit/service",
+    aliases: &[],
+    guard: true,
+    doc: "Limits the requests to the whole gateway, for all clients together (503) and for each client (429). Endpoints may have limits of their own besides.",
+    keys: config::SERVICE_KEYS,
+    compile: wide::service,
+};
+
+/// `qos/ratelimit/service/redis`.
+pub(super) const SERVICE_REDIS: ServiceExtension = ServiceExtension {
+    namespace: "qos/ratelimit/service/redis",
+    aliases: &[],
+    guard: true,
+    doc: "The limits of `qos/ratelimit/service`, counted together with all other gateways in a Redis of `redis`.",
+    keys: config::SERVICE_REDIS_KEYS,
+    compile: wide::service_redis,
 };
 
 /// `qos/ratelimit/proxy`.

@@ -22,13 +22,33 @@ use crate::runtime::step::{BackendStep, EndpointStep, Gate, Outcome, Ticket};
 /// KrakenD's spelling, because clients may search for it.
 const EXCEEDED: &str = "rate limit exceded";
 
-pub(super) const CLIENT: &str = "client";
-pub(super) const ENDPOINT: &str = "endpoint";
+/// The names of the two limits of a block, for the headers that inform clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// The limit of each client.
+    pub client: &'static str,
+    /// The limit of all clients together.
+    pub all: &'static str,
+}
 
-/// The buckets of one endpoint: the state that survives a reload.
+impl Scope {
+    /// The limits of an endpoint.
+    pub const ENDPOINT: Scope = Scope {
+        client: "client",
+        all: "endpoint",
+    };
+    /// The limits of the service.
+    pub const SERVICE: Scope = Scope {
+        client: "service-client",
+        all: "service",
+    };
+}
+
+/// The buckets of one block: the state that survives a reload.
 #[derive(Debug)]
 pub struct Limits {
     pub clock: Clock,
+    pub scope: Scope,
     pub clients: Option<Clients>,
     pub endpoint: Option<Bucket>,
     /// The ledger of the endpoint's bucket, if gateways share it.
@@ -41,16 +61,16 @@ impl Limits {
         let now = self.clock.now();
         let mut decision = Decision::new();
         if let (Some(clients), Some(who)) = (&self.clients, who) {
-            decision.add(CLIENT, clients.take(who, now));
+            decision.add(self.scope.client, clients.take(who, now));
         }
         if let (Some(bucket), None) = (&self.endpoint, decision.rejected) {
-            decision.add(ENDPOINT, bucket.take(now));
+            decision.add(self.scope.all, bucket.take(now));
         }
         decision
     }
 }
 
-/// `qos/ratelimit/router`: first the client's own limit, then the one that all clients share.
+/// A block of limits: first the client's own limit, then the one that all clients share.
 #[derive(Debug)]
 pub struct EndpointLimit {
     limits: Arc<Limits>,
@@ -90,14 +110,18 @@ impl EndpointLimit {
         }
         match decision.rejected {
             None => Gate::Pass,
-            Some((name, wait)) => reject(name, Some(wait), notes),
+            Some((name, wait)) => reject(name == self.limits.scope.client, Some(wait), notes),
         }
     }
 }
 
 impl EndpointStep for EndpointLimit {
     fn name(&self) -> &'static str {
-        "qos/ratelimit/router"
+        if self.limits.scope == Scope::SERVICE {
+            "qos/ratelimit/service"
+        } else {
+            "qos/ratelimit/router"
+        }
     }
 
     fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
@@ -107,7 +131,7 @@ impl EndpointStep for EndpointLimit {
             .as_ref()
             .map(|_| self.identity.of(head, notes).into_owned());
         if who.as_deref() == Some("") {
-            return reject(CLIENT, None, notes);
+            return reject(true, None, notes);
         }
         let decision = match &self.cluster {
             None => self.limits.decide_here(who.as_deref()),
@@ -158,13 +182,13 @@ impl Decision {
     }
 }
 
-/// 429 if the client's limit is used up, 503 if the endpoint's is. As in KrakenD the response is empty, but it
+/// 429 if the client's limit is used up, 503 if the one of all clients is. As in KrakenD the response is empty, but it
 /// contains the time to wait. For a client without a name that is one second, although waiting alone does not help
 /// it.
-fn reject<'g>(name: &str, wait: Option<Duration>, notes: &mut Notes) -> Gate<'g> {
+fn reject<'g>(is_client: bool, wait: Option<Duration>, notes: &mut Notes) -> Gate<'g> {
     notes.rejected = Some("rate_limited");
     notes.errors.push(EXCEEDED.into());
-    let status = if name == CLIENT {
+    let status = if is_client {
         StatusCode::TOO_MANY_REQUESTS
     } else {
         StatusCode::SERVICE_UNAVAILABLE

@@ -8,11 +8,11 @@ use smallvec::SmallVec;
 use super::bucket::{Bucket, Verdict};
 use super::clients::Clients;
 use super::ledger::Ledger;
-use super::runtime::{CLIENT, Decision, ENDPOINT, Limits, fingerprint};
+use super::runtime::{Decision, Limits, Scope, fingerprint};
 use crate::ext::redis::{Ask, Late, OnFailure, Shared, SharedVerdict, Taken};
 
 /// The shared store of the buckets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cluster {
     pub store: Arc<dyn Shared>,
     /// The prefix of every key: namespace and endpoint.
@@ -20,6 +20,8 @@ pub struct Cluster {
     /// How long an unused client is kept.
     pub time_to_live: Duration,
     pub on_failure: OnFailure,
+    /// What decides while the store is reachable but slow.
+    pub on_delay: OnFailure,
 }
 
 impl Cluster {
@@ -62,11 +64,11 @@ impl Cluster {
 
     /// The store is reachable but slow: decides with its last results.
     fn before_the_response(&self, limits: &Limits, who: Option<&str>) -> Decision {
-        match self.on_failure {
+        match self.on_delay {
             OnFailure::Local | OnFailure::Open => limits
                 .reject_in_debt(who)
                 .unwrap_or_else(|| limits.decide_here(who)),
-            OnFailure::Closed => Decision::rejected(ENDPOINT, Duration::from_secs(1)),
+            OnFailure::Closed => Decision::rejected(limits.scope.all, Duration::from_secs(1)),
         }
     }
 
@@ -75,7 +77,7 @@ impl Cluster {
         match self.on_failure {
             OnFailure::Local => limits.decide_here(who),
             OnFailure::Open => Decision::new(),
-            OnFailure::Closed => Decision::rejected(ENDPOINT, Duration::from_secs(1)),
+            OnFailure::Closed => Decision::rejected(limits.scope.all, Duration::from_secs(1)),
         }
     }
 }
@@ -93,10 +95,10 @@ enum One<'l> {
 }
 
 impl One<'_> {
-    fn name(&self) -> &'static str {
+    fn name(&self, scope: Scope) -> &'static str {
         match self {
-            One::Client(..) => CLIENT,
-            One::Endpoint(..) => ENDPOINT,
+            One::Client(..) => scope.client,
+            One::Endpoint(..) => scope.all,
         }
     }
 
@@ -154,7 +156,7 @@ impl Limits {
         let mut decision = Decision::new();
         for one in &each {
             let left = one.ledger(now, |ledger, _| ledger.spend());
-            decision.add(one.name(), Verdict::Allowed { left });
+            decision.add(one.name(self.scope), Verdict::Allowed { left });
         }
         Some(decision)
     }
@@ -166,7 +168,7 @@ impl Limits {
             let wait = one.ledger(now, |ledger, rate| {
                 ledger.owes(rate, now).then(|| rate.interval())
             });
-            wait.map(|wait| Decision::rejected(one.name(), wait))
+            wait.map(|wait| Decision::rejected(one.name(self.scope), wait))
         })
     }
 
@@ -182,10 +184,12 @@ impl Limits {
                     .ledger(now, |ledger, rate| {
                         ledger.pays(rate, now).then(|| rate.interval())
                     })
-                    .map(|retry_after| decision.add(one.name(), Verdict::Rejected { retry_after }))
+                    .map(|retry_after| {
+                        decision.add(one.name(self.scope), Verdict::Rejected { retry_after })
+                    })
                     .is_some();
             if !owed {
-                decision.add(one.name(), *verdict);
+                decision.add(one.name(self.scope), *verdict);
             }
         }
         decision

@@ -17,6 +17,8 @@ use crate::runtime::clock::Clock;
 
 const TIMEOUT: Duration = Duration::from_millis(5);
 const CONNECTIONS: i64 = 4;
+/// The default of `namespace`.
+const NAMESPACE: &str = "default";
 
 /// Listed explicitly, because the client library treats any other scheme as a plain connection.
 const SCHEMES: [&str; 6] = [
@@ -32,8 +34,8 @@ const SCHEMES: [&str; 6] = [
 /// type.
 const IN_KEYS: &AsciiSet = &CONTROLS.add(b'{').add(b'}').add(b'%').add(b' ').add(b':');
 
-/// The Redis of the service, for the endpoints.
-#[derive(Debug)]
+/// A Redis, for the blocks that count there.
+#[derive(Debug, Clone)]
 pub struct SharedStore {
     pub store: Arc<dyn Shared>,
     pub on_failure: OnFailure,
@@ -41,6 +43,31 @@ pub struct SharedStore {
 }
 
 impl SharedStore {
+    /// A store for blocks that say themselves what they do without it.
+    pub(in crate::ext) fn new(store: Arc<dyn Shared>, on_failure: OnFailure) -> SharedStore {
+        SharedStore {
+            store,
+            on_failure,
+            namespace: NAMESPACE.into(),
+        }
+    }
+
+    /// The same store, for a block that says itself what it does without it.
+    pub(in crate::ext) fn with(&self, on_failure: OnFailure) -> SharedStore {
+        SharedStore {
+            on_failure,
+            ..self.clone()
+        }
+    }
+
+    /// The prefix of all keys of one block. `place` names the kind of the block, and `name` the block itself. A cluster
+    /// keeps these keys on one node.
+    pub(in crate::ext) fn keys(&self, place: &str, name: &str) -> String {
+        let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
+        let name = utf8_percent_encode(name, IN_KEYS);
+        format!("portcullis:{{{namespace}:{place}:{name}}}:")
+    }
+
     /// The prefix of the names of session ticket keys, which are on one node of a cluster.
     pub(super) fn tickets(&self) -> String {
         let namespace = utf8_percent_encode(&self.namespace, IN_KEYS);
@@ -100,7 +127,7 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
         },
         namespace: block
             .namespace
-            .unwrap_or_else(|| "default".to_owned())
+            .unwrap_or_else(|| NAMESPACE.to_owned())
             .into(),
     }));
     ServicePart::Nothing

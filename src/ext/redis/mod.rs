@@ -8,7 +8,7 @@ mod tests;
 mod tickets;
 
 pub use compile::SharedStore;
-pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, Taken};
+pub use runtime::{Ask, Late, OnFailure, Shared, SharedVerdict, Store, StoreOptions, Taken};
 pub use tickets::session_ticket_keys;
 
 use super::extension::ServiceExtension;

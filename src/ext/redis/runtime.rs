@@ -115,6 +115,17 @@ pub struct Store {
     trouble: Arc<ArcSwapOption<String>>,
 }
 
+/// How a store connects and waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    pub connections: usize,
+    /// The longest time that a query waits.
+    pub timeout: Duration,
+    pub dial_timeout: Duration,
+    /// The shortest and the longest pause before a lost connection is made again, in milliseconds.
+    pub backoff: (u32, u32),
+}
+
 /// Whether the store responds.
 struct Health {
     clock: Clock,
@@ -186,16 +197,40 @@ impl Store {
     /// # Errors
     /// The client cannot be created from the configuration.
     pub fn new(
-        mut config: Config,
+        config: Config,
         connections: usize,
         timeout: Duration,
         clock: Clock,
     ) -> Result<Store, fred::error::Error> {
+        let options = StoreOptions {
+            connections,
+            timeout,
+            dial_timeout: Duration::from_secs(2),
+            backoff: (100, 5_000),
+        };
+        Store::with(config, options, clock)
+    }
+
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// The client cannot be created from the configuration.
+    pub fn with(
+        mut config: Config,
+        options: StoreOptions,
+        clock: Clock,
+    ) -> Result<Store, fred::error::Error> {
+        let StoreOptions {
+            connections,
+            timeout,
+            dial_timeout,
+            backoff,
+        } = options;
         // Otherwise a Redis that starts after the gateway would never be connected.
         config.fail_fast = false;
         let pool = Builder::from_config(config)
             .with_connection_config(|connection| {
-                connection.connection_timeout = Duration::from_secs(2);
+                connection.connection_timeout = dial_timeout;
                 connection.internal_command_timeout = Duration::from_secs(2);
                 connection.max_command_attempts = 1;
                 connection.max_command_buffer_len = MAX_QUEUED;
@@ -205,7 +240,7 @@ impl Store {
             .with_performance_config(|performance| {
                 performance.default_command_timeout = timeout.max(LATEST);
             })
-            .set_policy(ReconnectPolicy::new_exponential(0, 100, 5_000, 2))
+            .set_policy(ReconnectPolicy::new_exponential(0, backoff.0, backoff.1, 2))
             .build_pool(connections)?;
         Ok(Store {
             pool,

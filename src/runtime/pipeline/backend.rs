@@ -146,7 +146,7 @@ pub(super) fn prepare_with<C>(
 }
 
 /// The request's parameters, the claims in the backend's URL, and what its sequence propagates.
-fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed {
+pub(super) fn seed<C>(cx: &Context<'_, C>, backend: &Backend, earlier: Earlier<'_>) -> Seed {
     let mut params = cx.call.params.clone();
     let sources = Sources {
         call: cx.call,
@@ -251,11 +251,17 @@ async fn guarded<C: Carrier>(
         None => plain(carrier, most_bytes, backend, prepared.out, limit).await,
     }
     .map_err(|failure| failure.hiding(backend.url.hidden()));
-    guard.end(match &result {
-        Ok(part) if part.complete => Outcome::Success,
-        Ok(_) => Outcome::Incomplete,
-        Err(_) => Outcome::Failure,
-    });
+    match &result {
+        Ok(part) => {
+            let outcome = if part.complete {
+                Outcome::Success
+            } else {
+                Outcome::Incomplete
+            };
+            guard.end(outcome, part.answer());
+        }
+        Err(failure) => guard.end(Outcome::Failure, failure.answer()),
+    }
     result
 }
 
@@ -269,7 +275,19 @@ async fn plain<C: Carrier>(
 ) -> Result<Part, Failure> {
     let (method, target) = (out.method.clone(), out.target.clone());
     let incoming = whole(carrier, most_bytes, backend, Call::whole(out), limit).await?;
-    read(backend, incoming, &method, &target, limit)
+    let status = incoming.status;
+    answered(read(backend, incoming, &method, &target, limit), status)
+}
+
+/// Marks what was made of a response with the status of the upstream.
+pub(super) fn answered(result: Result<Part, Failure>, status: StatusCode) -> Result<Part, Failure> {
+    match result {
+        Ok(part) => Ok(Part {
+            answered: Some(status),
+            ..part
+        }),
+        Err(failure) => Err(failure.of_answer(status)),
+    }
 }
 
 /// A response's data. Only 200 and 201 are success; a `no-op` answer has none to show, whatever its status.

@@ -3,10 +3,11 @@
 use std::pin::pin;
 
 use http::header::TE;
-use http::{HeaderValue, Version};
+use http::{HeaderValue, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::backend::{self, Context, Earlier, Prepared};
+use super::chosen;
 use super::client::ClientCall;
 use super::downstream::Downstream;
 use super::limit::Limit;
@@ -27,6 +28,8 @@ pub(super) struct Begun<'a> {
     /// Where the body comes from, unless a step puts another in its place.
     pub(super) body: CallBody,
     pub(super) outer: Option<Box<Outer<'a>>>,
+    /// The status of the empty response that stands in for a call that is not made.
+    pub(super) instead: StatusCode,
 }
 
 /// Reads what must be read of the body, and builds the call through the steps around the endpoint.
@@ -60,7 +63,7 @@ pub(super) async fn begin<'a, D: Downstream>(
     let over_grpc = client.version() == Version::HTTP_2 && is_grpc(head.headers);
     let call = ClientCall::new(options, endpoint, &head, notes, body, Instant::now());
     let mut begun = if work.pipes.is_empty() {
-        build(options, &endpoint.query, &work.backend, call)?
+        build(options, &endpoint.query, &work.backend, call, limit)?
     } else {
         let entering = enter(options, endpoint, work, call, limit);
         let entered = limit.wait(pin!(entering)).await;
@@ -86,6 +89,10 @@ fn keeps_body(work: &StreamWork) -> bool {
     backend.send_body_on_redirect
         || backend.cache.is_some()
         || backend.graphql.is_some()
+        || backend
+            .signer
+            .as_ref()
+            .is_some_and(|signer| signer.needs_body())
         || work.concurrent_calls > 1
         || steps(work).any(|step| step.needs_body())
         || sight(work) == Sight::Whole
@@ -122,10 +129,11 @@ pub(super) async fn enter<'a>(
             prepared: None,
             body: CallBody::Whole,
             outer: None,
+            instead: StatusCode::OK,
         }
     } else {
         let call = call.replaced(&request);
-        build(options, &QueryRules::All, &work.backend, call)?
+        build(options, &QueryRules::All, &work.backend, call, limit)?
     };
     begun.outer = Some(Box::new(Outer { request, entered }));
     Ok(begun)
@@ -136,7 +144,16 @@ pub(super) fn build<'a>(
     query: &QueryRules,
     backend: &Backend,
     mut call: ClientCall,
+    limit: &Limit,
 ) -> Result<Begun<'a>, Failure> {
+    if backend.when.is_conditional() && !is_chosen(options, query, backend, &call, limit) {
+        return Ok(Begun {
+            prepared: None,
+            body: CallBody::Whole,
+            outer: None,
+            instead: StatusCode::NOT_FOUND,
+        });
+    }
     let headers = std::mem::take(&mut call.headers);
     let body = std::mem::take(&mut call.body);
     let cx = Context {
@@ -153,5 +170,26 @@ pub(super) fn build<'a>(
         prepared: Some(prepared),
         body: CallBody::Whole,
         outer: None,
+        instead: StatusCode::OK,
     })
+}
+
+/// Whether the condition of the only backend holds.
+fn is_chosen(
+    options: &Options,
+    query: &QueryRules,
+    backend: &Backend,
+    call: &ClientCall,
+    limit: &Limit,
+) -> bool {
+    let cx = Context {
+        carrier: &(),
+        options,
+        query,
+        call,
+        concurrent_calls: 1,
+        propagated: &[],
+        watched: false,
+    };
+    chosen::holds(&cx, backend, Earlier::default(), limit) != Some(false)
 }

@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::carrier::Carrier;
+use super::fetch::carry;
 use super::limit::Limit;
 use crate::runtime::decode;
 use crate::runtime::failure::Failure;
@@ -28,7 +29,7 @@ pub(super) async fn cached<C: Carrier>(
 ) -> Result<Incoming, Failure> {
     // Caches may be shared between backends: only the host tells their paths apart.
     let Some(key) = cache.key(origin(backend, &call), &call.out) else {
-        return carrier.call(&backend.hosts, call, how).await;
+        return carry(carrier, backend, call, how, limit).await;
     };
     let sent = call.out.headers.clone();
     let (found, turn) = look(cache, &key, &sent, limit).await;
@@ -50,7 +51,7 @@ pub(super) async fn cached<C: Carrier>(
         }
         Lookup::Miss | Lookup::Bypass => {}
     }
-    let result = carrier.call(&backend.hosts, call, how).await;
+    let result = carry(carrier, backend, call, how, limit).await;
     let (result, end) = match result {
         Ok(response) if revalidating && response.status == StatusCode::NOT_MODIFIED => {
             let updated = cache.revalidated(&key, &sent, &response);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::limit::Limit;
 use crate::jose::propagate::url_text;
 use crate::jose::{Claims, Rejection};
-use crate::runtime::forward;
+use crate::runtime::forward::{self, QueryRules};
 use crate::runtime::json::Value;
 use crate::runtime::pipe::PipeRequest;
 use crate::runtime::request::{Head, Notes, Params};
@@ -38,7 +38,7 @@ pub struct ClientCall {
     pub announce_length: bool,
     /// When the endpoint's timeout began to run.
     pub started: Instant,
-    /// What only pipe steps look at; `None` for an endpoint without any.
+    /// What only pipe steps and conditions look at; `None` for an endpoint without any.
     pub line: Option<Box<RequestLine>>,
 }
 
@@ -61,7 +61,7 @@ impl ClientCall {
         started: Instant,
     ) -> ClientCall {
         let head = &notes.head(head);
-        let line = endpoint.work.is_piped().then(|| {
+        let line = endpoint.work.is_watched().then(|| {
             Box::new(RequestLine {
                 method: head.method.clone(),
                 path: head.path.into(),
@@ -96,6 +96,26 @@ impl ClientCall {
             params: self.params.clone(),
             headers: self.headers.clone(),
             body: self.body.clone(),
+            claims: self.claims.clone(),
+            client: self.client,
+            deadline: limit.end(),
+        }
+    }
+
+    /// The request as the conditions of backends see it.
+    pub(super) fn seen(&self, query: &QueryRules, params: Params, limit: &Limit) -> PipeRequest {
+        let (method, path) = match self.line.as_deref() {
+            Some(line) => (line.method.clone(), line.path.clone()),
+            None => (Method::GET, Box::from("/")),
+        };
+        PipeRequest {
+            method,
+            origin: None,
+            path,
+            query: template::query(&query.pairs(self.query.as_deref(), None)),
+            params,
+            headers: self.headers.clone(),
+            body: Bytes::new(),
             claims: self.claims.clone(),
             client: self.client,
             deadline: limit.end(),

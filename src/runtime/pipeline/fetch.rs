@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use super::cached::cached;
 use super::carrier::{Answered, Carrier};
 use super::limit::Limit;
-use crate::runtime::failure::Failure;
+use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::service::Backend;
 use crate::runtime::step::Credentials;
 use crate::telemetry::observe;
@@ -23,12 +23,12 @@ pub(super) async fn whole<C: Carrier>(
     let how = how(backend, most_bytes);
     // The rare ways are boxed, so that the usual one does not carry their state around.
     match (&backend.credentials, &backend.cache) {
-        (None, None) => carrier.call(&backend.hosts, call, &how).await,
+        (None, None) if backend.signer.is_none() => carrier.call(&backend.hosts, call, &how).await,
         (Some(credentials), _) => {
             let call = authorized(carrier, backend, &**credentials, call, &how, limit);
             Box::pin(call).await
         }
-        (None, Some(_)) => Box::pin(within(carrier, backend, call, &how, limit)).await,
+        (None, _) => Box::pin(within(carrier, backend, call, &how, limit)).await,
     }
 }
 
@@ -61,8 +61,33 @@ async fn within<C: Carrier>(
 ) -> Result<Incoming, Failure> {
     match backend.cache.as_deref() {
         Some(cache) => cached(carrier, backend, cache, call, how, limit).await,
-        None => carrier.call(&backend.hosts, call, how).await,
+        None => carry(carrier, backend, call, how, limit).await,
     }
+}
+
+/// The call itself, signed where the file asks for it. What a cache keeps is not signed.
+pub(super) async fn carry<C: Carrier>(
+    carrier: &C,
+    backend: &Backend,
+    mut call: Call,
+    how: &CallOptions,
+    limit: &Limit,
+) -> Result<Incoming, Failure> {
+    sign(backend, &mut call, limit).await?;
+    carrier.call(&backend.hosts, call, how).await
+}
+
+/// Signs a call where the file asks for it.
+pub(super) async fn sign(backend: &Backend, call: &mut Call, limit: &Limit) -> Result<(), Failure> {
+    let Some(signer) = &backend.signer else {
+        return Ok(());
+    };
+    if call.elsewhere.is_some() {
+        let text = "a step has sent a signed call to another host";
+        return Err(Failure::new(Kind::Request, text));
+    }
+    let body = call.body;
+    signer.sign(&mut call.out, body, limit.remaining()).await
 }
 
 /// Gets the head of a response, whose body streams.
@@ -74,6 +99,9 @@ pub(super) async fn streamed<'a, C: Carrier, S: Source<Error = Failure>>(
     source: &mut S,
 ) -> Result<C::Response<'a>, Failure> {
     let how = how(backend, u64::MAX);
+    if backend.signer.is_some() {
+        sign(backend, &mut call, limit).await?;
+    }
     let Some(credentials) = &backend.credentials else {
         return carrier.send(&backend.hosts, call, &how, source).await;
     };
@@ -92,6 +120,8 @@ fn how(backend: &Backend, max_body_bytes: u64) -> CallOptions {
         max_body_bytes,
         send_body_on_redirect: backend.send_body_on_redirect,
         gunzip: true,
+        // A signature is for one target.
+        follows: backend.signer.is_none(),
     }
 }
 

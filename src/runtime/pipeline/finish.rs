@@ -107,7 +107,7 @@ pub(super) fn finish(
         None => match (&merged.data, encoded) {
             (Some(data), Some((content_type, body))) => {
                 let body = budget::charged(body);
-                let response = success(endpoint, data, merged.complete, content_type, body);
+                let response = success(endpoint, data, &merged, content_type, body);
                 let response = match &merged.meta {
                     Some(meta) if !is_empty(data) => with_fields(response, &meta.headers),
                     _ => response,
@@ -131,15 +131,15 @@ pub(super) fn finish(
 fn success(
     endpoint: &Endpoint,
     data: &Value,
-    complete: bool,
+    merged: &Merged,
     content_type: HeaderValue,
     body: Bytes,
 ) -> Response {
     // As KrakenD does: a response without a single member is not complete.
-    let complete = complete && matches!(data, Value::Object(object) if !object.is_empty());
+    let complete = merged.complete && !is_empty(data);
     let mut response = Response {
         body,
-        branding: Branding::Completed(complete),
+        branding: Branding::Completed(complete || merged.idle),
         ..Response::empty(StatusCode::OK)
     }
     .with(CONTENT_TYPE, content_type);

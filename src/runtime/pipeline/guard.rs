@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::limit::Limit;
 use crate::runtime::failure::Failure;
-use crate::runtime::step::{BackendStep, Outcome, Ticket};
+use crate::runtime::step::{Answer, BackendStep, Outcome, Ticket};
 
 /// The tickets of a call under way.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl<'a> Guard<'a> {
             match step.before() {
                 Ok(ticket) => guard.tickets.push(ticket),
                 Err(rejection) => {
-                    guard.end(Outcome::Failure);
+                    guard.end(Outcome::Failure, Answer::NotAsked);
                     return Err(rejection);
                 }
             }
@@ -42,10 +42,10 @@ impl<'a> Guard<'a> {
     }
 
     /// Tells the steps how the call ended, innermost first.
-    pub(super) fn end(&mut self, outcome: Outcome) {
+    pub(super) fn end(&mut self, outcome: Outcome, answer: Answer) {
         let tickets = std::mem::take(&mut self.tickets);
         for (step, ticket) in self.steps.iter().zip(tickets).rev() {
-            step.after(ticket, outcome);
+            step.ended(ticket, outcome, answer);
         }
     }
 }
@@ -55,7 +55,7 @@ impl Drop for Guard<'_> {
         // Dropped under way: too late is a failure, anything else (the client left, another call won) counts for
         // nothing.
         if self.limit.has_passed() {
-            self.end(Outcome::Failure);
+            self.end(Outcome::Failure, Answer::Nothing);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::runtime::failure::Failure;
 use crate::runtime::json::{Object, Value};
 use crate::runtime::pipe::Meta;
 use crate::runtime::response::Fields;
+use crate::runtime::step::Answer;
 
 /// What one backend contributed.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Part {
     /// The body of a `no-op` backend in a sequence, for `resp0` in `sequential_propagated_params`.
     pub(super) text: Option<Bytes>,
     pub(super) meta: Option<Box<Meta>>,
+    /// The status of the upstream. `None` if nobody was called.
+    pub(super) answered: Option<StatusCode>,
 }
 
 /// An upstream's status and some of its header fields.
@@ -37,7 +40,13 @@ impl Part {
             passed: None,
             text: None,
             meta: None,
+            answered: None,
         }
+    }
+
+    /// What the upstream has said.
+    pub(super) fn answer(&self) -> Answer {
+        self.answered.map_or(Answer::NotAsked, Answer::Status)
     }
 
     /// What stands in for the response of a call that was not made.
@@ -63,9 +72,19 @@ pub(super) struct Merged {
     pub(super) passed: Option<Box<Passed>>,
     /// Of the one backend that has data.
     pub(super) meta: Option<Box<Meta>>,
+    /// No backend was to be called.
+    pub(super) idle: bool,
 }
 
 impl Merged {
+    /// What stands in for the responses where the conditions of all backends are false.
+    pub(super) fn idle() -> Merged {
+        Merged {
+            idle: true,
+            ..Merged::single(Ok(Part::complete(Value::Object(Object::new()))))
+        }
+    }
+
     /// The response of one backend.
     pub(super) fn single(result: Result<Part, Failure>) -> Merged {
         match result {
@@ -76,6 +95,7 @@ impl Merged {
                 group: false,
                 passed: part.passed,
                 meta: part.meta,
+                idle: false,
             },
             Err(failure) => Merged {
                 data: None,
@@ -84,6 +104,7 @@ impl Merged {
                 group: false,
                 passed: None,
                 meta: None,
+                idle: false,
             },
         }
     }
@@ -125,6 +146,7 @@ impl Merged {
                 [one] => one.take(),
                 _ => None,
             },
+            idle: false,
         }
     }
 }

@@ -30,6 +30,7 @@ mod backend;
 mod begin;
 mod cached;
 mod carrier;
+mod chosen;
 mod client;
 mod client_head;
 mod copy;

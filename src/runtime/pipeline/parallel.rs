@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::backend::{Context, Earlier, get};
 use super::carrier::Carrier;
+use super::chosen::together;
 use super::limit::Limit;
 use super::merge::{Merged, Part};
 use crate::runtime::failure::Failure;
@@ -22,6 +23,10 @@ pub(super) async fn run<C: Carrier>(
     backends: &[Backend],
     limit: &Limit,
 ) -> Merged {
+    let backends = together(cx, backends, limit);
+    if backends.is_empty() {
+        return Merged::idle();
+    }
     // Outside of what the limit cuts off, so that finished parts survive it.
     let mut slots: SmallVec<[Slot; 4]> = backends.iter().map(|_| None).collect();
     {

@@ -7,7 +7,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
-use super::backend::{Prepared, Seed, read};
+use super::backend::{Prepared, Seed, answered, read};
 use super::carrier::Carrier;
 use super::fetch::whole;
 use super::limit::Limit;
@@ -168,20 +168,43 @@ pub(super) async fn exchange<C: Carrier>(
         around,
         ..
     } = admitted;
-    let (mut part, reply) = if around.skipped() {
-        (Part::skipped(), None)
-    } else {
-        let mut incoming = match local {
-            Some(reply) => reply.map_body(Option::unwrap_or_default),
-            None => whole(carrier, most_bytes, backend, call, limit).await?,
-        };
-        incoming = shown(&around, incoming)?;
+    if around.skipped() {
+        return left(backend, around, Part::skipped(), None).await;
+    }
+    let Some(reply) = local else {
+        let incoming = whole(carrier, most_bytes, backend, call, limit).await?;
+        let status = incoming.status;
+        return answered(made(backend, around, incoming, limit).await, status);
+    };
+    let incoming = reply.map_body(Option::unwrap_or_default);
+    made(backend, around, incoming, limit).await
+}
+
+/// What the steps around a call make of its response.
+async fn made(
+    backend: &Backend,
+    around: Around<'_>,
+    incoming: Incoming,
+    limit: &Limit,
+) -> Result<Part, Failure> {
+    let (part, reply) = {
+        let incoming = shown(&around, incoming)?;
         let streamed = backend.decoder.encoding == decode::Kind::NoOp;
         let reply =
             (streamed && !backend.pipes.is_empty()).then(|| incoming.clone().map_body(Some));
         let (method, target) = (&around.request.method, around.request.target());
         (read(backend, incoming, method, &target, limit)?, reply)
     };
+    left(backend, around, part, reply).await
+}
+
+/// Shows a part to the steps around its call, innermost first.
+async fn left(
+    backend: &Backend,
+    around: Around<'_>,
+    mut part: Part,
+    reply: Option<Reply>,
+) -> Result<Part, Failure> {
     if backend.pipes.is_empty() {
         return Ok(part);
     }
@@ -247,7 +270,12 @@ fn elsewhere(hosts: &HostSet, request: &PipeRequest) -> Option<HostSet> {
 
 /// What stands in for the response of a streamed call that was passed over.
 pub(super) fn nothing() -> Reply {
-    Reply::local(StatusCode::OK, HeaderMap::new(), Some(Bytes::new()))
+    instead(StatusCode::OK)
+}
+
+/// The same with this status.
+pub(super) fn instead(status: StatusCode) -> Reply {
+    Reply::local(status, HeaderMap::new(), Some(Bytes::new()))
 }
 
 impl Prepared {

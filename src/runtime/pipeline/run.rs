@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::backend::{Context, Earlier, get};
 use super::carrier::Carrier;
+use super::chosen;
 use super::client::ClientCall;
 use super::finish;
 use super::limit::Limit;
@@ -111,10 +112,13 @@ async fn compose<C: Carrier>(
         watched: !work.pipes.is_empty() && work.backends.len() == 1,
     };
     if !work.shadows.is_empty() {
-        shadow::send(&cx, &work.shadows);
+        shadow::send(&cx, &work.shadows, endpoint.timeout);
     }
     let limit = Limit::of(work, call.started, endpoint.timeout);
     let mut merged = match (&*work.backends, &work.order) {
+        ([one], _) if chosen::holds(&cx, one, Earlier::default(), &limit) == Some(false) => {
+            Merged::idle()
+        }
         ([one], _) => {
             let call = pin!(get(&cx, one, Earlier::default(), &limit));
             let result = limit.wait(call).await;

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::backend::{Context, Earlier, get};
 use super::carrier::Carrier;
+use super::chosen;
 use super::limit::Limit;
 use super::merge::{Merged, Part};
 use crate::runtime::failure::Failure;
@@ -21,6 +22,8 @@ struct Chain {
     responses: Vec<Value>,
     /// The bodies of those that are `no-op`.
     texts: Vec<Option<Bytes>>,
+    /// Which of them are of backends that were called.
+    called: Vec<bool>,
     complete: bool,
     failure: Option<Failure>,
 }
@@ -54,11 +57,23 @@ impl Chain {
         limit: &Limit,
         timeout: Duration,
     ) {
+        let mut any_holds = false;
         for backend in backends {
             let earlier = Earlier {
                 responses: &self.responses,
                 texts: &self.texts,
             };
+            let is_called = match chosen::holds(cx, backend, earlier, limit) {
+                Some(holds) => holds,
+                None => !any_holds || !backend.when.is_conditional(),
+            };
+            any_holds |= is_called && backend.when.is_conditional();
+            if !is_called {
+                self.responses.push(Value::Null);
+                self.texts.push(None);
+                self.called.push(false);
+                continue;
+            }
             let result = match cx.concurrent_calls {
                 0 | 1 => get(cx, backend, earlier, limit).await,
                 _ => {
@@ -73,6 +88,7 @@ impl Chain {
                 Ok(part) => {
                     self.responses.push(part.data);
                     self.texts.push(part.text);
+                    self.called.push(true);
                     self.complete = part.complete;
                 }
                 Err(failure) => self.failure = Some(failure),
@@ -84,11 +100,17 @@ impl Chain {
     }
 
     fn merge(self, total: usize) -> Merged {
+        let passed_over = self.called.iter().filter(|called| !**called).count();
+        let is_first = passed_over == self.called.len();
+        let total = total - passed_over;
         match self.failure {
-            Some(failure) if self.responses.is_empty() => Merged::single(Err(failure)),
+            Some(failure) if is_first => Merged::single(Err(failure)),
+            None if total == 0 => Merged::idle(),
             failure => {
                 let complete = self.complete;
-                let parts = self.responses.into_iter().map(|data| Part {
+                let responses = self.responses.into_iter().zip(self.called);
+                let responses = responses.filter(|(_, called)| *called);
+                let parts = responses.map(|(data, _)| Part {
                     complete,
                     ..Part::complete(data)
                 });

@@ -2,11 +2,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::backend::{Context, Earlier, exchange, prepare};
 use super::carrier::Carrier;
+use super::chosen;
 use super::limit::Limit;
 use crate::runtime::service::Shadow;
 use crate::telemetry::observe;
@@ -15,8 +17,15 @@ use crate::telemetry::observe;
 const MOST: usize = 1024;
 
 /// Sends a copy of the request to each shadow backend, in tasks that outlive the request.
-pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>]) {
+pub(super) fn send<C: Carrier>(cx: &Context<'_, C>, shadows: &[Arc<Shadow>], timeout: Duration) {
     for shadow in shadows {
+        if shadow.backend.when.is_conditional() {
+            let limit = Limit::at(cx.call.started + timeout);
+            let holds = chosen::holds(cx, &shadow.backend, Earlier::default(), &limit);
+            if holds != Some(true) {
+                continue;
+            }
+        }
         // A request that cannot be built would be no use to the shadow either; the regular backend reports it.
         let Ok(out) = prepare(cx, &shadow.backend, Earlier::default()) else {
             continue;

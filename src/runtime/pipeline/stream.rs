@@ -26,7 +26,7 @@ use super::trailers::Announced;
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::{Reply, Sight};
 use crate::runtime::service::{Options, StreamWork};
-use crate::runtime::step::Outcome;
+use crate::runtime::step::{Answer, Outcome};
 use crate::telemetry::observe;
 use crate::upstream::{Call, CallBody, Unwatched, is_gzip};
 
@@ -89,7 +89,8 @@ pub(super) async fn run<C: Carrier, D: Downstream>(
                 inner: None,
                 outer: begun.outer,
             };
-            let local = Box::pin(stream.local(client, piped::nothing(), seeing));
+            let reply = piped::instead(begun.instead);
+            let local = Box::pin(stream.local(client, reply, seeing));
             local.await.map(|_| ()).map_err(Failure::outside)
         }
     }
@@ -115,11 +116,14 @@ impl<'r, C: Carrier> Stream<'r, C> {
         let mut guard = Guard::enter(&self.work.backend.steps, self.limit)?;
         let result = self.call(client, job).await;
         match &result {
-            Ok(status) => guard.end(Outcome::Streamed {
-                status: status.as_u16(),
-            }),
+            Ok(status) => guard.end(
+                Outcome::Streamed {
+                    status: status.as_u16(),
+                },
+                Answer::Status(*status),
+            ),
             Err(failure) if failure.kind.is_of_client() => {}
-            Err(_) => guard.end(Outcome::Failure),
+            Err(failure) => guard.end(Outcome::Failure, failure.answer()),
         }
         result.map(|_| ())
     }

@@ -10,7 +10,7 @@ use super::backend::Prepared;
 use super::begin::{Begun, build, enter};
 use super::client::ClientCall;
 use super::client_head::{Asked, for_client};
-use super::fetch::authorize;
+use super::fetch::{authorize, sign};
 use super::guard::Guard;
 use super::limit::Limit;
 use super::piped::{self, Admitted};
@@ -20,7 +20,7 @@ use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::Reply;
 use crate::runtime::request::Head;
 use crate::runtime::service::{Options, StreamWork};
-use crate::runtime::step::Outcome;
+use crate::runtime::step::{Answer, Outcome};
 use crate::telemetry::observe;
 use crate::upstream::{Call, Upgraded, handshake_fields};
 
@@ -51,7 +51,7 @@ pub async fn open_tunnel(
     let handshake = handshake_fields(head.headers);
     let opening = async {
         let begun = if work.pipes.is_empty() {
-            build(options, &endpoint.query, &work.backend, client)?
+            build(options, &endpoint.query, &work.backend, client, &limit)?
         } else {
             enter(options, endpoint, work, client, &limit).await?
         };
@@ -107,12 +107,15 @@ async fn guarded(
 ) -> Result<Upgraded, Failure> {
     let mut guard = Guard::enter(&work.backend.steps, limit)?;
     let result = shake_hands(work, begun, handshake, limit).await;
-    guard.end(match &result {
-        Ok(upgraded) => Outcome::Streamed {
-            status: upgraded.status.as_u16(),
-        },
-        Err(_) => Outcome::Failure,
-    });
+    match &result {
+        Ok(upgraded) => guard.end(
+            Outcome::Streamed {
+                status: upgraded.status.as_u16(),
+            },
+            Answer::Status(upgraded.status),
+        ),
+        Err(failure) => guard.end(Outcome::Failure, failure.answer()),
+    }
     result
 }
 
@@ -145,6 +148,7 @@ async fn shake_hands(
         }
     };
     authorize(backend.credentials.as_deref(), &mut call.out, limit).await?;
+    sign(backend, &mut call, limit).await?;
     let mut upgraded = backend.hosts.upgrade(call, handshake).await?;
     let inner = inner.filter(|inner| inner.sees_responses() || outer.is_some());
     let seeing = Seeing { inner, outer };

@@ -89,23 +89,41 @@ impl SideClient {
         SideClient::with(tls, user_agent, Policy::none())
     }
 
+    /// Like [`SideClient::without_redirects`], but also ignores proxies: for servers of this machine or its network.
+    ///
+    /// # Errors
+    /// As [`SideClient::new`].
+    pub fn direct(tls: &SideTls, user_agent: &HeaderValue) -> Result<SideClient, ClientError> {
+        SideClient::built(tls, user_agent, Policy::none(), |builder| {
+            builder.no_proxy()
+        })
+    }
+
     fn with(
         tls: &SideTls,
         user_agent: &HeaderValue,
         redirects: Policy,
     ) -> Result<SideClient, ClientError> {
-        let http = reqwest::Client::builder()
+        SideClient::built(tls, user_agent, redirects, |builder| builder)
+    }
+
+    fn built(
+        tls: &SideTls,
+        user_agent: &HeaderValue,
+        redirects: Policy,
+        more: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<SideClient, ClientError> {
+        let builder = reqwest::Client::builder()
             .tls_backend_preconfigured((*client_config(tls)?).clone())
             .user_agent(user_agent.clone())
             .redirect(redirects)
             .connect_timeout(MOST_TIME)
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(2)
-            .http1_only()
-            .build()
-            .map_err(|error| ClientError::Side {
-                reason: error.to_string(),
-            })?;
+            .http1_only();
+        let http = more(builder).build().map_err(|error| ClientError::Side {
+            reason: error.to_string(),
+        })?;
         Ok(SideClient { http })
     }
 

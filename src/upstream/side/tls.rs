@@ -44,6 +44,14 @@ pub struct SideTls {
 }
 
 impl SideTls {
+    /// The configuration of a client that is not of HTTP.
+    ///
+    /// # Errors
+    /// A file is not usable, or none of the cipher suites is supported.
+    pub fn config(&self) -> Result<ClientConfig, ClientError> {
+        client_config(self).map(|config| (*config).clone())
+    }
+
     /// The numbers in `cipher_suites` that this TLS stack does not support: RC4, 3DES, CBC, static RSA.
     pub fn unsupported_suites(&self) -> Vec<u16> {
         let known = provider::default_provider().cipher_suites;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::overloads::{self, Unfit};
+use super::policy;
 use super::syntax::{Kind, Node};
 use super::tree::{Expr, Function, Literal, Macro, MacroKind, Program, TypeName};
 use super::types::Type;
@@ -15,6 +16,28 @@ use crate::config::suggest::nearest;
 pub struct Variable {
     pub name: &'static str,
     pub kind: Type,
+}
+
+/// The functions that an expression may use, besides those of the standard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// None.
+    Standard,
+    /// Those of policies.
+    Policy {
+        /// Also those that look into the request by themselves, such as `hasHeader('X-A')`.
+        macros: bool,
+        places: Places,
+    },
+}
+
+/// The indexes of the variables that macros of policies read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    pub headers: usize,
+    pub query: usize,
+    pub client: usize,
+    pub geo: usize,
 }
 
 /// An error in an expression.
@@ -52,8 +75,13 @@ pub(super) const MAX_PATTERN: usize = 1 << 20;
 ///
 /// # Errors
 /// A name is not declared, or types do not match.
-pub(super) fn program(node: &Node, variables: &[Variable]) -> Result<Program, Flaw> {
+pub(super) fn program(
+    node: &Node,
+    variables: &[Variable],
+    dialect: Dialect,
+) -> Result<Program, Flaw> {
     let mut checker = Checker {
+        dialect,
         variables,
         locals: Vec::new(),
         names: BTreeSet::new(),
@@ -66,17 +94,18 @@ pub(super) fn program(node: &Node, variables: &[Variable]) -> Result<Program, Fl
     })
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
+    dialect: Dialect,
     variables: &'a [Variable],
     /// The variables of the enclosing macros, outermost first.
     locals: Vec<(String, Type)>,
     names: BTreeSet<usize>,
 }
 
-type Checked = (Expr, Type);
+pub(super) type Checked = (Expr, Type);
 
 impl Checker<'_> {
-    fn node(&mut self, node: &Node) -> Result<Checked, Flaw> {
+    pub(super) fn node(&mut self, node: &Node) -> Result<Checked, Flaw> {
         self.kind(node).map_err(|flaw| Flaw {
             at: flaw.at.or(node.at),
             ..flaw
@@ -108,6 +137,20 @@ impl Checker<'_> {
         nodes.iter().map(|node| self.node(node)).collect()
     }
 
+    /// The variable at this index, if the moment of the expression has it.
+    pub(super) fn variable(&mut self, index: usize) -> Option<Checked> {
+        let known = self.variables.get(index);
+        let kind = known.filter(|known| !known.name.is_empty())?.kind.clone();
+        self.names.insert(index);
+        Some((Expr::Variable(index), kind))
+    }
+
+    /// Whether a name is a variable, and no part of the name of a function.
+    pub(super) fn is_variable(&self, name: &str) -> bool {
+        self.locals.iter().any(|(known, _)| known == name)
+            || self.variables.iter().any(|known| known.name == name)
+    }
+
     fn name(&mut self, name: &str) -> Result<Checked, Flaw> {
         if let Some(index) = self.locals.iter().rposition(|(known, _)| known == name) {
             let kind = self.locals.get(index).map(|(_, kind)| kind.clone());
@@ -121,7 +164,11 @@ impl Checker<'_> {
         }
         match TypeName::named(bare) {
             Some(kind) => Ok((Expr::Type(kind), Type::Meta)),
-            None => Err(self.undeclared(bare, self.variables.iter().map(|known| known.name))),
+            None => {
+                let names = self.variables.iter().map(|known| known.name);
+                // Others have no name that an expression could write.
+                Err(self.undeclared(bare, names.filter(|name| is_name(name))))
+            }
         }
     }
 
@@ -170,6 +217,11 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, name: &str, on: Option<&Node>, args: &[Node]) -> Result<Checked, Flaw> {
+        if let Dialect::Policy { macros, places } = self.dialect
+            && let Some(found) = policy::call(self, name, on, args, macros.then_some(&places))
+        {
+            return found;
+        }
         let (mut exprs, mut kinds) = (Vec::new(), Vec::new());
         for node in on.into_iter().chain(args) {
             let (expr, kind) = self.node(node)?;
@@ -189,7 +241,13 @@ impl Checker<'_> {
                 Ok((Expr::Call { function, args }, kind))
             }
             Err(Unfit::NoOverload) => Err(no_overload(name, on.is_some(), &kinds)),
-            Err(Unfit::Undeclared) => Err(self.undeclared(name, overloads::names())),
+            Err(Unfit::Undeclared) => match self.dialect {
+                Dialect::Standard => Err(self.undeclared(name, overloads::names())),
+                Dialect::Policy { macros, .. } => Err(Flaw {
+                    hint: Some(format!("the functions are {}", policy::list(macros))),
+                    ..self.undeclared(name, std::iter::empty())
+                }),
+            },
         }
     }
 
@@ -318,7 +376,7 @@ fn matching(exprs: Vec<Expr>) -> Result<Expr, Flaw> {
     })
 }
 
-fn no_overload(name: &str, member: bool, kinds: &[Type]) -> Flaw {
+pub(super) fn no_overload(name: &str, member: bool, kinds: &[Type]) -> Flaw {
     let shown: Vec<String> = kinds.iter().map(Type::to_string).collect();
     let applied = match (member, shown.split_first()) {
         (true, Some((on, rest))) => format!("{on}.({})", rest.join(", ")),
@@ -327,6 +385,10 @@ fn no_overload(name: &str, member: bool, kinds: &[Type]) -> Flaw {
     Flaw::new(format!(
         "found no matching overload for '{name}' applied to '{applied}'"
     ))
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 /// The dotted name, such as `google.protobuf.Timestamp`, if the node is one.

@@ -5,7 +5,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::operators;
+use super::policy;
 use super::tree::{Expr, Function, Macro, MacroKind, Program};
 use super::value::{List, Map, Value, same_key};
 use crate::runtime::heavy::{Cut, Heavy};
@@ -87,6 +90,13 @@ impl Failed {
         Failed(text.into())
     }
 
+    /// Whether only a part of the request, the response or the token is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        ["no such key", "no such attribute", "index out of bounds"]
+            .iter()
+            .any(|text| self.0.starts_with(text))
+    }
+
     pub(super) fn no_such_key(name: &str) -> Failed {
         let short: String = name.chars().take(128).collect();
         Failed::of(format!("no such key: {short}"))
@@ -139,6 +149,7 @@ impl<'a> Run<'a> {
                 let text = self.eval(text)?;
                 operators::matches(&text, pattern, self.budget)
             }
+            Expr::IsEmpty(of) => self.is_empty(of),
             Expr::List(items) => self.list(items),
             Expr::Map(entries) => self.map(entries),
             Expr::Macro(inner) => self.comprehension(inner),
@@ -192,7 +203,20 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn is_empty(&self, of: &'a Expr) -> Given<'a> {
+        match self.eval(of) {
+            Ok(value) => Ok(Value::Bool(policy::is_empty(&value))),
+            Err(failed) if failed.is_missing() => Ok(Value::Bool(true)),
+            Err(failed) => Err(failed),
+        }
+    }
+
     fn call(&self, function: Function, args: &'a [Expr]) -> Given<'a> {
+        if let Function::Policy(function) = function {
+            let args: Result<SmallVec<[Value<'a>; 3]>, Failed> =
+                args.iter().map(|arg| self.eval(arg)).collect();
+            return policy::apply(function, &args?, self.budget);
+        }
         match args {
             [one] => operators::unary(function, &self.eval(one)?, self.budget),
             [a, b] => {

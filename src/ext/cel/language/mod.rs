@@ -1,4 +1,5 @@
-//! The Common Expression Language, to the extent of KrakenD: the standard functions and macros, no extensions.
+//! The Common Expression Language, to the extent of KrakenD: the standard functions and macros. Policies know more
+//! functions ([`Dialect`]).
 //!
 //! | module | content |
 //! |---|---|
@@ -9,6 +10,7 @@
 //! | `value` | the values of expressions, borrowed from the request where possible |
 //! | `eval` | evaluates the tree, within a [budget](Budget) |
 //! | `operators`, `strings`, `convert`, `time` | the functions |
+//! | `policy`, `texts` | the functions and macros of policies |
 //!
 //! Checking and evaluation are our own code, so that a run is limited and cannot panic with any input. Where the
 //! language is not specified, cel-go decides, because KrakenD uses it.
@@ -18,16 +20,18 @@ mod convert;
 mod eval;
 mod operators;
 mod overloads;
+mod policy;
 mod strings;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod time;
 mod tree;
 mod types;
 mod value;
 
-pub use check::{Flaw, Variable};
+pub use check::{Dialect, Flaw, Places, Variable};
 pub use eval::{Budget, Facts};
 pub use time::rfc3339;
 pub use tree::{Path, Program};
@@ -39,5 +43,17 @@ pub use value::{Elements, List, Map, Members, Value};
 /// # Errors
 /// It is not CEL, uses an undeclared name, or has types that do not match.
 pub fn compile(text: &str, variables: &[Variable]) -> Result<Program, Flaw> {
-    check::program(&syntax::parse(text)?, variables)
+    check::program(&syntax::parse(text)?, variables, Dialect::Standard)
+}
+
+/// Compiles an expression of a policy.
+///
+/// # Errors
+/// As [`compile`]. The hint of an undeclared function is the list of all functions.
+pub fn compile_policy(
+    text: &str,
+    variables: &[Variable],
+    dialect: Dialect,
+) -> Result<Program, Flaw> {
+    check::program(&syntax::parse(text)?, variables, dialect)
 }

@@ -45,6 +45,8 @@ pub(super) enum Expr {
         text: Box<Expr>,
         pattern: Box<Regex>,
     },
+    /// Whether a value is missing or has nothing in it.
+    IsEmpty(Box<Expr>),
     List(Box<[Expr]>),
     Map(Box<[(Expr, Expr)]>),
     Macro(Box<Macro>),
@@ -133,6 +135,35 @@ pub(super) enum Function {
     TypeOf,
     Dyn,
     Part(Part),
+    /// A function of policies.
+    Policy(Policy),
+}
+
+/// The functions of policies. Their types are in `policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Policy {
+    Between,
+    HasHeader,
+    GetHeader,
+    HasCookie,
+    GetCookie,
+    ContainsCookie,
+    HasQuery,
+    GetQuery,
+    InCidr,
+    CharAt,
+    IndexOf,
+    LastIndexOf,
+    LowerAscii,
+    UpperAscii,
+    Replace,
+    Split,
+    Substring,
+    Trim,
+    Join,
+    Reverse,
+    EncodeBase64,
+    DecodeBase64,
 }
 
 /// A part of a timestamp or of a duration.
@@ -189,6 +220,7 @@ impl Expr {
             Expr::Literal(_) | Expr::Variable(_) | Expr::Local(_) | Expr::Type(_) => Vec::new(),
             Expr::Select { of, .. } | Expr::Has { of, .. } => vec![of],
             Expr::Matches { text, .. } => vec![text],
+            Expr::IsEmpty(of) => vec![of],
             Expr::And(both) | Expr::Or(both) => both.iter().collect(),
             Expr::If(three) => three.iter().collect(),
             Expr::Call { args, .. } | Expr::List(args) => args.iter().collect(),

@@ -172,6 +172,7 @@ fn over_at(
     families: Families,
 ) -> EndpointLimit {
     let limits = Limits {
+        scope: Scope::ENDPOINT,
         clients: Some(Clients::new(
             Rate::new(0.001, 1),
             1,
@@ -186,6 +187,7 @@ fn over_at(
         prefix: "p:".into(),
         time_to_live: Duration::from_secs(600),
         on_failure,
+        on_delay: on_failure,
     };
     let fields = LimitFields::new(families, Vec::new());
     EndpointLimit::new(

@@ -283,6 +283,8 @@ fn shaped(url: &str, shape: ShapeSpec) -> Backend {
         credentials: None,
         cache: None,
         graphql: None,
+        when: Default::default(),
+        signer: None,
         send_body_on_redirect: false,
         compression: true,
         observer: None,

@@ -1,0 +1,21 @@
+//! `qos/circuit-breaker/http`, in a backend: stops calling an upstream that keeps answering with unexpected statuses.
+
+mod compile;
+mod config;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use runtime::HttpBreaker;
+
+use super::extension::BackendExtension;
+
+/// `qos/circuit-breaker/http`.
+pub(super) const BACKEND: BackendExtension = BackendExtension {
+    namespace: "qos/circuit-breaker/http",
+    aliases: &[],
+    guard: true,
+    doc: "Stops calling a backend whose responses have other statuses than the listed ones, or that does not respond. Also for `no-op` endpoints.",
+    keys: config::KEYS,
+    compile: compile::backend,
+};

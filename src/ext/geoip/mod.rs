@@ -1,0 +1,26 @@
+//! `portcullis/geoip`, in the service: tells backends, policies and scripts where a client is. It is what KrakenD's plugin
+//! `geoip` does.
+
+mod compile;
+mod config;
+mod place;
+mod runtime;
+#[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use place::Place;
+pub use runtime::{HEADER, Locator};
+
+use super::extension::ServiceExtension;
+
+/// `portcullis/geoip`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/geoip",
+    aliases: &[],
+    guard: true,
+    doc: "Ours, with the keys of KrakenD's plugin `geoip`: sets `X-Geoip` on every request, a JSON object with the place of the client's address. List it in `input_headers` to pass it to backends; policies have `geoIP()`. A client's own header of this name is removed.",
+    keys: config::KEYS,
+    compile: compile::service,
+};

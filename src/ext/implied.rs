@@ -1,0 +1,83 @@
+//! Steps that a block of the service adds to every endpoint, behind those that identify the client.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::context::Compile;
+use crate::config::{ConfigError, Finding, Node, Severity};
+use crate::runtime::step::EndpointStep;
+
+/// The steps so far, in the order of their blocks.
+#[derive(Debug, Default, Clone)]
+struct Implied(Vec<Entry>);
+
+#[derive(Debug, Clone)]
+struct Entry {
+    step: Arc<dyn EndpointStep>,
+    /// The header whose value clients must not choose, and where it is configured.
+    trusted: Option<(HeaderName, String, crate::config::Position)>,
+}
+
+/// Adds a step to all endpoints that are compiled later.
+pub(super) fn imply(step: Arc<dyn EndpointStep>, cx: &mut Compile<'_>) {
+    add(
+        Entry {
+            step,
+            trusted: None,
+        },
+        cx,
+    );
+}
+
+/// The same for a step that depends on a header. Endpoints where nothing but the client sets it give a warning at `node`.
+pub(super) fn imply_by_header(
+    step: Arc<dyn EndpointStep>,
+    header: HeaderName,
+    node: &Node<'_>,
+    cx: &mut Compile<'_>,
+) {
+    let trusted = Some((header, node.pointer(), node.at()));
+    add(Entry { step, trusted }, cx);
+}
+
+fn add(entry: Entry, cx: &mut Compile<'_>) {
+    let mut all = cx
+        .left::<Implied>()
+        .map(|all| (*all).clone())
+        .unwrap_or_default();
+    all.0.push(entry);
+    cx.leave(Arc::new(all));
+}
+
+/// The steps for the current endpoint, whose own blocks about identity are compiled.
+pub fn steps(cx: &Compile<'_>) -> Vec<Box<dyn EndpointStep>> {
+    let Some(all) = cx.left::<Implied>() else {
+        return Vec::new();
+    };
+    let steps = all.0.iter().map(|entry| {
+        if let Some((header, pointer, at)) = &entry.trusted
+            && !cx.identity_headers().contains(header)
+        {
+            cx.report.add(Finding {
+                severity: Severity::Warning,
+                pointer: pointer.clone(),
+                at: *at,
+                config_error: clients_choose(header),
+                hint: Some(
+                    "set it from the token or the key: \"propagate_claims\", \"propagate_role\""
+                        .into(),
+                ),
+            });
+        }
+        Box::new(Arc::clone(&entry.step)) as Box<dyn EndpointStep>
+    });
+    steps.collect()
+}
+
+/// The warning about a tier that the client names itself.
+pub(super) fn clients_choose(header: &HeaderName) -> ConfigError {
+    ConfigError::invalid(format!(
+        "no step of an endpoint sets {header}: clients choose their tier there"
+    ))
+}

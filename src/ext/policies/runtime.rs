@@ -1,0 +1,154 @@
+//! Evaluates policies.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+
+use crate::ext::cel::{Path, Policy, Scene, open_reads};
+use crate::ext::geoip::Locator;
+use crate::ext::identity::Demand;
+use crate::jose::Claims;
+use crate::runtime::clock::Clock;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+
+/// The maximum time of the policies on a token.
+const TOKEN_TIME: Duration = Duration::from_secs(2);
+
+/// The policies of one moment, in the configured order.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) log: Box<str>,
+    pub(super) policies: Box<[Policy]>,
+    pub(super) rejection: Rejection,
+    pub(super) debug: bool,
+}
+
+/// The response to what a policy rejects.
+#[derive(Debug, Default)]
+pub(super) struct Rejection {
+    /// `None` means 500.
+    pub(super) status: Option<StatusCode>,
+    pub(super) body: Bytes,
+    pub(super) content_type: Option<HeaderValue>,
+}
+
+impl Stage {
+    /// The index of the first policy that is not true.
+    fn rejected_by(&self, scene: &Scene<'_>, deadline: Instant) -> Option<usize> {
+        let mut policies = self.policies.iter().enumerate();
+        let found = policies.find(|(index, policy)| {
+            let verdict = policy.judge(scene, deadline);
+            let log = &self.log;
+            match &verdict {
+                Ok(()) if self.debug => log::debug!("{log} #{index}: true"),
+                Ok(()) => {}
+                Err(why) => log::info!("{log} #{index}: {why}"),
+            }
+            verdict.is_err()
+        });
+        found.map(|(index, _)| index)
+    }
+
+    fn judge(&self, scene: &Scene<'_>, deadline: Instant) -> Result<(), Failure> {
+        let Some(index) = self.rejected_by(scene, deadline) else {
+            return Ok(());
+        };
+        let Rejection {
+            status,
+            body,
+            content_type,
+        } = &self.rejection;
+        let failure = Failure::new(Kind::Rejected, format!("rejected by policy #{index}"));
+        Err(Failure {
+            status: status.unwrap_or(failure.status),
+            body: (!body.is_empty()).then(|| (body.clone(), content_type.clone())),
+            ..failure
+        })
+    }
+}
+
+/// A step around an endpoint's work or around a call.
+#[derive(Debug)]
+pub(super) struct Policies {
+    before: Option<Stage>,
+    after: Option<Stage>,
+    /// The parts of the response's data that the policies read.
+    reads: Box<[Path]>,
+    locator: Option<Arc<Locator>>,
+    clock: Clock,
+}
+
+impl Policies {
+    pub(super) fn new(
+        before: Option<Stage>,
+        after: Option<Stage>,
+        locator: Option<Arc<Locator>>,
+        clock: Clock,
+    ) -> Policies {
+        let later = after.iter().flat_map(|stage| &*stage.policies);
+        Policies {
+            reads: later.flat_map(Policy::reads).collect(),
+            before,
+            after,
+            locator,
+            clock,
+        }
+    }
+}
+
+#[async_trait]
+impl PipeStep for Policies {
+    fn needs_body(&self) -> bool {
+        false
+    }
+
+    fn sight(&self) -> Sight {
+        match self.after {
+            Some(_) => Sight::Head,
+            None => Sight::Nothing,
+        }
+    }
+
+    async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
+        if let Some(stage) = &self.before {
+            let now = self.clock.wall();
+            let scene = Scene::request(now, request, self.locator.as_deref());
+            stage.judge(&scene, request.deadline.into_std())?;
+        }
+        Ok(Passed::default())
+    }
+
+    async fn after(
+        &self,
+        _state: State,
+        request: &PipeRequest,
+        response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        let Some(stage) = &self.after else {
+            return Ok(());
+        };
+        let _held = open_reads(&self.reads, response)?;
+        let now = self.clock.wall();
+        let scene = Scene::response(now, request, response, self.locator.as_deref());
+        stage.judge(&scene, request.deadline.into_std())
+    }
+}
+
+/// The policies on a token, in addition to the checks of the validator.
+#[derive(Debug)]
+pub(super) struct OnToken {
+    pub(super) stage: Stage,
+    pub(super) clock: Clock,
+}
+
+impl Demand for OnToken {
+    fn admits(&self, claims: &Claims) -> bool {
+        let scene = Scene::token(self.clock.wall(), claims);
+        let deadline = Instant::now() + TOKEN_TIME;
+        self.stage.rejected_by(&scene, deadline).is_none()
+    }
+}
