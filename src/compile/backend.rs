@@ -113,6 +113,17 @@ pub fn backend(
     let observer = opentelemetry::backend(place.observed, &site, reads_errors, cx);
     let proxy = block(file, &PROXY_BACKEND);
     let client_options = block(file, &HTTP_CLIENT);
+    if !reads_errors
+        && let Some(client) = &client_options
+        && client.flag("no_redirect")
+    {
+        client.node().warn_hint(
+            ConfigError::invalid(
+                "a redirect that is not followed is a failure here, as the response is decoded",
+            ),
+            "\"output_encoding\": \"no-op\" passes it to the client",
+        );
+    }
     let call = runtime::Backend {
         headers: headers(file),
         query: (!file.input_query_strings.is_empty())
@@ -244,7 +255,7 @@ fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
 
 /// SRV lookups need a name, whose absence is a separate error.
 fn discovers(file: &Backend<'_>) -> bool {
-    file.sd.as_deref() == Some("dns")
+    matches!(file.sd.as_deref(), Some("dns" | "dns-shared"))
 }
 
 /// A cleaned list of hosts. Invalid ones are reported.

@@ -9,7 +9,7 @@ use crate::compile::options;
 use crate::config::Namespace;
 use crate::config::service::KeepAlive;
 use crate::config::tls::KeyPair;
-use crate::config::{Backend, Block, ConfigError, Service, Typing};
+use crate::config::{Backend, Block, ClientTls, ConfigError, Node, Service};
 use crate::ext::backend_client::HTTP_CLIENT;
 use crate::ext::limits::LIMITS;
 use crate::ext::upstream::UPSTREAM;
@@ -76,15 +76,22 @@ fn settings(file: &Service<'_>, cx: &Compile<'_>) -> Settings {
         max_response_header_bytes: response_header_bytes(file)
             .unwrap_or(default.max_response_header_bytes),
         tls: policy(file, cx),
-        proxies: Proxies::from_environment().unwrap_or_else(|error| {
-            let node = file.block.node();
-            node.config_error_hint(
-                ConfigError::invalid(error.to_string()),
-                "correct the environment variable, or unset it",
-            );
-            Proxies::default()
-        }),
+        proxies: proxies_of_environment(file),
     }
+}
+
+fn proxies_of_environment(file: &Service<'_>) -> Proxies {
+    let own = file.extra.open(&UPSTREAM_SERVICE);
+    if own.and_then(|own| own.bool("proxy_from_env")) == Some(false) {
+        return Proxies::default();
+    }
+    Proxies::from_environment().unwrap_or_else(|error| {
+        file.block.node().config_error_hint(
+            ConfigError::invalid(error.to_string()),
+            "correct the environment variable, or unset it",
+        );
+        Proxies::default()
+    })
 }
 
 /// `upstream_headers` of `portcullis/limits`.
@@ -104,42 +111,49 @@ fn response_header_bytes(file: &Service<'_>) -> Option<usize> {
 }
 
 fn policy(file: &Service<'_>, cx: &Compile<'_>) -> TlsPolicy {
-    let mut policy = TlsPolicy {
-        insecure: file.allow_insecure_connections,
-        ..TlsPolicy::default()
-    };
-    if let Some(tls) = &file.client_tls {
-        policy.insecure |= tls.allow_insecure_connections;
-        policy.ca_certs = tls
-            .ca_certs
-            .iter()
-            .filter_map(|node| certificates::authorities(node, cx))
-            .collect();
-        policy.disable_system_ca_pool = tls.disable_system_ca_pool;
-        policy.client_certs = tls
-            .client_certs
-            .iter()
-            .filter_map(|pair| shown(pair, cx))
-            .collect();
-        policy.versions = match versions(&tls.block, tls.versions, TlsVersion::Tls12) {
-            (TlsVersion::Tls13, _) => Versions::Only13,
-            (_, TlsVersion::Tls12) => Versions::Only12,
-            (TlsVersion::Tls12, TlsVersion::Tls13) => Versions::All,
-        };
-        policy.cipher_suites = numbers(&tls.block, "cipher_suites", &tls.cipher_suites);
-        policy.curves = numbers(&tls.block, "curve_preferences", &tls.curve_preferences);
-    }
+    let own = file.client_tls.as_ref();
+    let mut policy = own.map_or_else(TlsPolicy::default, |tls| of_block(tls, cx));
+    policy.insecure |= file.allow_insecure_connections;
     if policy.insecure {
         let node = file
             .block
             .get("allow_insecure_connections")
-            .or_else(|| file.client_tls.as_ref().map(|tls| tls.block.node().clone()))
+            .or_else(|| own.map(|tls| tls.block.node().clone()))
             .unwrap_or_else(|| file.block.node().clone());
-        node.warn(ConfigError::invalid(
-            "the certificates of backends are not checked: whoever sits in between can read and change everything",
-        ));
+        warn_insecure(&node);
     }
     policy
+}
+
+/// The settings of a `client_tls` block, of the root or of a backend.
+fn of_block(tls: &ClientTls<'_>, cx: &Compile<'_>) -> TlsPolicy {
+    TlsPolicy {
+        insecure: tls.allow_insecure_connections,
+        ca_certs: tls
+            .ca_certs
+            .iter()
+            .filter_map(|node| certificates::authorities(node, cx))
+            .collect(),
+        disable_system_ca_pool: tls.disable_system_ca_pool,
+        client_certs: tls
+            .client_certs
+            .iter()
+            .filter_map(|pair| shown(pair, cx))
+            .collect(),
+        versions: match versions(&tls.block, tls.versions, TlsVersion::Tls12) {
+            (TlsVersion::Tls13, _) => Versions::Only13,
+            (_, TlsVersion::Tls12) => Versions::Only12,
+            (TlsVersion::Tls12, TlsVersion::Tls13) => Versions::All,
+        },
+        cipher_suites: numbers(&tls.block, "cipher_suites", &tls.cipher_suites),
+        curves: numbers(&tls.block, "curve_preferences", &tls.curve_preferences),
+    }
+}
+
+fn warn_insecure(node: &Node<'_>) {
+    node.warn(ConfigError::invalid(
+        "the certificates of backends are not checked: whoever sits in between can read and change everything",
+    ));
 }
 
 fn shown(pair: &KeyPair<'_>, cx: &Compile<'_>) -> Option<CertificatePair> {
@@ -172,7 +186,7 @@ pub fn hosts(
         (true, Some(name)) => Some(bare(name)),
         (false, _) => None,
     };
-    let client = client_of(file, cx)?;
+    let client = client_of(file, hosts, service, cx)?;
     let rules = rules(file, service, timeout);
     let scheme = file.sd_scheme.as_deref().unwrap_or("http");
     let ttl = service
@@ -226,22 +240,31 @@ fn block<'a>(file: &Backend<'a>, namespace: &'static Namespace) -> Option<Block<
     file.extra.open(namespace)
 }
 
-/// The client of this backend: the shared one, unless the backend uses another HTTP version or its own proxy.
-fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
+/// The client of this backend: the shared one, unless the backend has settings of its own.
+fn client_of(
+    file: &Backend<'_>,
+    hosts: &[String],
+    service: &Service<'_>,
+    cx: &Compile<'_>,
+) -> Option<Arc<Client>> {
     let shared = cx.client.as_ref()?;
-    let version = block(file, &UPSTREAM).and_then(|block| match block.choice("http_version") {
+    let own = block(file, &UPSTREAM);
+    let version = match own.as_ref().and_then(|own| own.choice("http_version")) {
         Some("h2") => Some(HttpVersion::H2),
         Some("auto") => Some(HttpVersion::Auto),
         _ => None,
-    });
-    let proxies = proxies(file);
-    if version.is_none() && proxies.is_none() {
+    };
+    let direct = own.and_then(|own| own.bool("proxy_from_env")) == Some(false);
+    let proxies = proxies(file, hosts).or_else(|| direct.then(Proxies::default));
+    let tls = own_tls(file, hosts, service, cx);
+    if version.is_none() && proxies.is_none() && tls.is_none() {
         return Some(Arc::clone(shared));
     }
     let usual = cx.left::<Settings>()?;
     let settings = Settings {
         http_version: version.unwrap_or(usual.http_version),
         proxies: proxies.unwrap_or_else(|| usual.proxies.clone()),
+        tls: tls.unwrap_or_else(|| usual.tls.clone()),
         ..(*usual).clone()
     };
     match cx.clients.with(&settings) {
@@ -253,11 +276,76 @@ fn client_of(file: &Backend<'_>, cx: &Compile<'_>) -> Option<Arc<Client>> {
     }
 }
 
+/// The `client_tls` of the backend, which replaces that of the root as a whole.
+fn own_tls(
+    file: &Backend<'_>,
+    hosts: &[String],
+    service: &Service<'_>,
+    cx: &Compile<'_>,
+) -> Option<TlsPolicy> {
+    let tls = ClientTls::read(block(file, &HTTP_CLIENT)?.block("client_tls")?);
+    let policy = of_block(&tls, cx);
+    let node = tls.block.node();
+    if policy.insecure {
+        warn_insecure(node);
+    }
+    if !hosts.is_empty() && !hosts.iter().any(|host| is_secure(host)) && !discovery(file) {
+        node.warn_hint(
+            ConfigError::invalid("no host of this backend is called over TLS"),
+            "\"host\": [\"https://…\"]",
+        );
+    }
+    warn_dropped(service, &tls);
+    Some(policy)
+}
+
+fn is_secure(host: &str) -> bool {
+    let scheme = host.split_once("://").map_or("", |(scheme, _)| scheme);
+    scheme.eq_ignore_ascii_case("https")
+}
+
+/// Warns about protection in the root's block that the backend's block does not repeat.
+fn warn_dropped(service: &Service<'_>, own: &ClientTls<'_>) {
+    let Some(root) = &service.client_tls else {
+        return;
+    };
+    let dropped = [
+        (
+            "client_certs",
+            !root.client_certs.is_empty() && own.client_certs.is_empty(),
+        ),
+        (
+            "disable_system_ca_pool",
+            root.disable_system_ca_pool && !own.disable_system_ca_pool,
+        ),
+    ];
+    for (key, _) in dropped.iter().filter(|(_, dropped)| *dropped) {
+        own.block.node().warn_hint(
+            ConfigError::invalid(format!(
+                "this block replaces the root's \"client_tls\", whose {key:?} does not apply here"
+            )),
+            format!("write {key:?} here too, if this backend needs it"),
+        );
+    }
+}
+
 /// The proxy of the backend itself. No environment variable makes an exception to it.
-fn proxies(file: &Backend<'_>) -> Option<Proxies> {
+fn proxies(file: &Backend<'_>, hosts: &[String]) -> Option<Proxies> {
     let block = block(file, &HTTP_CLIENT)?;
     let node = block.get("proxy_address")?;
-    let address = node.text(Typing::Weak).filter(|text| !text.is_empty())?;
+    let address = block.text("proxy_address")?;
+    if address.is_empty() {
+        return None;
+    }
+    if address.trim_start().starts_with("https:") && hosts.iter().any(|host| is_secure(host)) {
+        node.config_error_hint(
+            ConfigError::invalid(
+                "a proxy that is called over TLS itself cannot be used for backends with TLS",
+            ),
+            "\"http://proxy:3128\": what passes it is encrypted by the backend's own TLS",
+        );
+        return None;
+    }
     match Proxies::always(address) {
         Ok(proxies) => Some(proxies),
         Err(error) => {
@@ -274,13 +362,14 @@ fn proxies(file: &Backend<'_>) -> Option<Proxies> {
 fn discovery(file: &Backend<'_>) -> bool {
     match file.sd.as_deref() {
         None | Some("static") => false,
-        Some("dns") => true,
+        // There is one table of names for all backends, so both mean the same here.
+        Some("dns" | "dns-shared") => true,
         Some(_) => {
             if let Some(node) = file.block.get("sd") {
                 node.warn_hint(
                     ConfigError::NotOneOf {
                         found: node.shown(),
-                        allowed: "static, dns".to_owned(),
+                        allowed: "static, dns, dns-shared".to_owned(),
                     },
                     "the hosts are taken as they are listed",
                 );

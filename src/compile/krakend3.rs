@@ -5,8 +5,10 @@
 //! part gets a warning, because KrakenD ignores the part while it works here.
 
 use crate::compile::namespaces::{self, Found};
+use crate::compile::plugins;
 use crate::config::key::is_comment;
 use crate::config::{ConfigError, Data, Node};
+use crate::ext::plugins::PluginKind;
 
 /// A part of a configuration that KrakenD 3.0 would treat differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,8 +123,10 @@ fn namespace<'a>(name: &str, block: &Node<'a>, tell: &mut impl FnMut(&Node<'a>, 
         return;
     }
     let known = namespaces::lookup(name);
+    let moved = PluginKind::of(name).is_some_and(|kind| plugins::are_built_in(kind, block));
     let here = match &known {
         Some(Found { built: true, .. }) => WORKS,
+        _ if moved => WORKS,
         _ => NOT_BUILT,
     };
     if let Some(known) = known.as_ref().filter(|known| known.name != name) {

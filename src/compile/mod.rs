@@ -8,6 +8,7 @@
 //! | `listen`, `options`, `client` | the listener; options; connections to backends |
 //! | `certificates` | the contents of certificate and key files |
 //! | `namespaces` | which extension compiles which block |
+//! | `plugins` | the blocks of plugins that are built in, moved to their own namespaces |
 //! | [`krakend3`] | what KrakenD 3.0 reads differently |
 //! | [`output`] | the result |
 //! | [`docs`], [`schema`] | the tables of keys as `docs/configuration.md`, and as a JSON Schema |
@@ -26,6 +27,7 @@ mod listen;
 mod namespaces;
 mod options;
 pub mod output;
+mod plugins;
 pub mod schema;
 mod service;
 mod summary;

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use crate::config::Namespace;
 use crate::config::suggest::nearest;
 use crate::config::{ConfigError, Extra, Node, Rule, rule};
+use crate::ext::plugins::PluginKind;
 use crate::ext::registry;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
@@ -113,6 +114,11 @@ pub struct Found {
     pub built: bool,
 }
 
+/// Whether a namespace has an effect at this level.
+pub fn is_known(level: Level, name: &str) -> bool {
+    level.known().contains_key(name)
+}
+
 /// Looks up a namespace at any level.
 pub fn lookup(name: &str) -> Option<Found> {
     let mut levels = Level::ALL.iter();
@@ -122,9 +128,13 @@ pub fn lookup(name: &str) -> Option<Found> {
         guard: known.guard,
         built: true,
     });
+    let of_plugins = || PluginKind::of(name).map(PluginKind::namespace);
     built.or_else(|| {
-        unbuilt(name).map(|known| Found {
-            name: known.namespace,
+        let name = unbuilt(name)
+            .map(|known| known.namespace)
+            .or_else(of_plugins)?;
+        Some(Found {
+            name,
             guard: false,
             built: false,
         })

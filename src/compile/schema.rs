@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::config::Namespace;
 use crate::config::key::Key;
 use crate::config::{Kind, duration};
+use crate::ext::plugins::PluginKind;
 use crate::ext::registry;
 use crate::ext::registry::BACKEND_NAMESPACES;
 use crate::ext::registry::ENDPOINT_NAMESPACES;
@@ -96,6 +97,10 @@ fn extra(core: &'static [&'static Namespace], extensions: impl Iterator<Item = E
             let known = json!({ "description": what });
             properties.entry((*name).to_owned()).or_insert(known);
         }
+    }
+    for name in PluginKind::ALL.iter().flat_map(|kind| kind.spellings()) {
+        let plugins = json!({ "description": "Plugins of KrakenD: the names that are built in work, others stop the start." });
+        properties.insert(name.to_owned(), plugins);
     }
     json!({
         "type": "object",

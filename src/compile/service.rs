@@ -8,7 +8,7 @@ use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome};
-use crate::compile::{backend, client, endpoint, krakend3, listen, options, summary};
+use crate::compile::{backend, client, endpoint, krakend3, listen, options, plugins, summary};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{
@@ -57,10 +57,22 @@ pub fn text(text: &str, format: Format, base: &Path, inputs: &Inputs<'_>) -> Out
 }
 
 fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Report) -> Outcome {
-    let compiled = root.and_then(|root| compile(&root, base, inputs, &report));
+    // Before anything is read, plugins that are built in become blocks of their own.
+    let rewritten = root
+        .as_ref()
+        .and_then(|root| plugins::rewrite(&Node::root(root, &report)));
+    let moved = rewritten.as_ref().map(|rewritten| &rewritten.root);
+    let written = root.as_ref();
+    let compiled =
+        written.and_then(|root| compile(root, moved.unwrap_or(root), base, inputs, &report));
     let (rendering, watched) = (report.rendering(), report.watched());
     let good = report.config_errors() == 0;
     let mut findings = report.into_findings();
+    if let Some(rewritten) = &rewritten {
+        findings
+            .iter_mut()
+            .for_each(|finding| rewritten.locate(finding));
+    }
     let rejected = inputs.environment.is_strict() && !findings.is_empty();
     if rejected {
         let findings = findings.iter_mut();
@@ -75,11 +87,18 @@ fn outcome(root: Option<Value>, base: PathBuf, inputs: &Inputs<'_>, report: Repo
     }
 }
 
-fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) -> Option<Compiled> {
-    let root = Node::root(root, report);
+/// Compiles `whole`, which is `written` with its plugins moved to their own namespaces.
+fn compile(
+    written: &Value,
+    whole: &Value,
+    base: PathBuf,
+    inputs: &Inputs<'_>,
+    report: &Report,
+) -> Option<Compiled> {
+    let root = Node::root(whole, report);
     // With another version, every second key would be reported as unknown.
     if version(&root)? == 4 {
-        krakend3::warn(&root);
+        krakend3::warn(&Node::root(written, report));
     }
     let hash = hash(root.value());
     let file = Service::read(root)?;
@@ -90,7 +109,9 @@ fn compile(root: &Value, base: PathBuf, inputs: &Inputs<'_>, report: &Report) ->
         Arc::clone(inputs.clients),
         inputs.before,
     );
-    not_ours(&file, &cx);
+    // Plugins that are named were moved, or reported.
+    let names_plugins = !std::ptr::eq(written, whole);
+    not_ours(&file, names_plugins, &cx);
     let mut listener = listen::listen(&file, inputs.port, &cx);
     listener.limits.h2c |= options::h2c(&file.extra);
     let (options, routing) = options::options(&file, inputs.debug);
@@ -196,7 +217,7 @@ fn version(root: &Node<'_>) -> Option<i64> {
 }
 
 /// Reports root-level features of KrakenD that are not supported.
-fn not_ours(file: &Service<'_>, cx: &Compile<'_>) {
+fn not_ours(file: &Service<'_>, names_plugins: bool, cx: &Compile<'_>) {
     if let Some(agents) = &file.async_agent
         && !agents.items().is_empty()
     {
@@ -209,6 +230,9 @@ fn not_ours(file: &Service<'_>, cx: &Compile<'_>) {
     let node = plugin.block.node();
     let folder = plugin.folder.as_deref().map(|folder| cx.path(folder));
     match folder.and_then(|folder| first_plugin(&folder, plugin.pattern.as_deref())) {
+        Some(name) if names_plugins => node.warn(ConfigError::invalid(format!(
+            "{name}: Go plugins (.so) cannot be loaded by this gateway: the folder is not read"
+        ))),
         Some(name) => node.config_error_hint(
             ConfigError::invalid(format!(
                 "{name}: Go plugins (.so) cannot be loaded by this gateway"

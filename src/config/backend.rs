@@ -60,7 +60,7 @@ pub const BACKEND: &[Key] = &[
         "sd",
         Kind::Text,
         "static",
-        "`static`, or `dns` for SRV records.",
+        "`static`, or `dns` for SRV records; `dns-shared` is the same as `dns`.",
     ),
     key(
         "sd_scheme",

@@ -229,7 +229,8 @@ impl<'a> Tls<'a> {
 }
 
 impl<'a> ClientTls<'a> {
-    pub(super) fn read(block: Block<'a>) -> ClientTls<'a> {
+    /// Reads an opened block with the keys [`CLIENT_TLS`].
+    pub fn read(block: Block<'a>) -> ClientTls<'a> {
         ClientTls {
             allow_insecure_connections: block.flag("allow_insecure_connections"),
             ca_certs: texts(&block, "ca_certs"),

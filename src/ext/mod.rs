@@ -58,6 +58,7 @@ pub mod opentelemetry;
 pub mod pass_through;
 #[cfg(feature = "cel")]
 pub mod policies;
+pub mod plugins;
 pub mod proxy;
 pub mod rate_limit;
 mod recent;

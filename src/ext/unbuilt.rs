@@ -25,7 +25,6 @@ pub enum Verdict {
 #[cfg(not(feature = "lua"))]
 const LUA: &str =
     "this build has no Lua: take one with the feature \"lua\", which is on by default";
-const PLUGINS: &str = "Go plugins (.so) cannot be loaded by this gateway: remove the block";
 const QUEUES: &str = "put a small HTTP service in front of the queue";
 const REMOVE: &str = "remove the block if the endpoint may run without it";
 
@@ -77,22 +76,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     reject("modifier/response-body", &[], REMOVE),
     reject("modifier/request-body-extractor", &[], REMOVE),
     reject("modifier/jmespath", &[], REMOVE),
-    reject(
-        "plugin/http-server",
-        &["github_com/devopsfaith/krakend/transport/http/server/handler"],
-        PLUGINS,
-    ),
-    reject(
-        "plugin/http-client",
-        &["github.com/devopsfaith/krakend/transport/http/client/executor"],
-        PLUGINS,
-    ),
-    reject(
-        "plugin/req-resp-modifier",
-        &["github.com/devopsfaith/krakend/proxy/plugin"],
-        PLUGINS,
-    ),
-    reject("plugin/middleware", &[], PLUGINS),
     // Namespaces that call something other than HTTP.
     reject(
         "backend/lambda",

@@ -15,6 +15,7 @@
 //! | [`graphql`], [`signing`] | GraphQL operations; signed responses |
 //! | [`address`], [`answer`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
+//! | [`files`] | files of a folder, as responses |
 //! | [`listen`] | the settings of the listener |
 //! | [`readiness`] | the conditions of `GET /__ready` |
 //! | [`flights`] | single-flight for equal concurrent calls |
@@ -32,6 +33,7 @@ pub mod decode;
 pub mod encode;
 pub mod errors;
 pub mod failure;
+pub mod files;
 pub mod flatmap;
 pub mod forward;
 pub mod graphql;

@@ -166,7 +166,7 @@ impl HostSet {
 /// Goes where the response says, up to ten requests in all.
 async fn follow<'a, S: Source>(
     mut exchange: Exchange<'a>,
-    client: &'a Arc<Client>,
+    mut client: &'a Arc<Client>,
     options: &CallOptions,
     source: &mut S,
 ) -> Result<Exchange<'a>, S::Error> {
@@ -181,7 +181,14 @@ async fn follow<'a, S: Source>(
         // Its room at the host is free for the next call.
         drop(exchange);
         requests += 1;
-        let NextCall { hosts, out } = next;
+        let NextCall {
+            hosts,
+            out,
+            elsewhere,
+        } = next;
+        if elsewhere {
+            client = client.anonymous().unwrap_or(client);
+        }
         let framing = framing(&out);
         exchange = hosts.open_apart(client, out, framing).await?;
         exchange.first = first;

@@ -131,6 +131,8 @@ pub struct Client {
     slots: Mutex<HashMap<String, Weak<Semaphore>>>,
     /// The connections, by scheme, host and port.
     usages: Mutex<Registry<String, Usage>>,
+    /// The same client without a certificate of its own. `None` if this one has none.
+    anonymous: Option<Arc<Client>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -154,6 +156,14 @@ impl Client {
         let mut hasher = DefaultHasher::new();
         settings.tls.hash(&mut hasher);
         settings.http_version.hash(&mut hasher);
+        let anonymous = match settings.tls.client_certs.is_empty() {
+            true => None,
+            false => {
+                let mut settings = settings.clone();
+                settings.tls.client_certs.clear();
+                Some(Client::new(settings, Arc::clone(&dns))?)
+            }
+        };
         Ok(Arc::new(Client {
             pool: pool(&settings, &tls),
             group_key: hasher.finish(),
@@ -162,6 +172,7 @@ impl Client {
             dns,
             slots: Mutex::default(),
             usages: Mutex::default(),
+            anonymous,
         }))
     }
 
@@ -174,6 +185,12 @@ impl Client {
     pub(super) fn usage(&self, origin: String) -> Arc<Usage> {
         let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
         usages.shared(origin, Usage::default).0
+    }
+
+    /// The same client without a certificate of its own, for an origin that the file does not name. `None` if this one
+    /// has none.
+    pub(super) fn anonymous(&self) -> Option<&Arc<Client>> {
+        self.anonymous.as_ref()
     }
 
     /// The limit of concurrent calls to `origin`, if there is one. Not for the request path.

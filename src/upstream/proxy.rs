@@ -112,9 +112,11 @@ impl Proxies {
     /// Sends every call through the proxy at `url`, whatever the environment says.
     ///
     /// # Errors
-    /// The text is not the URL of a proxy.
+    /// The text is not the URL of a proxy, or it lacks the scheme or the port, or has a path.
     pub fn always(url: &str) -> Result<Proxies, ProxyError> {
-        let url = ProxyUrl::parse(url)?;
+        let text = url.trim();
+        let url = ProxyUrl::parse(text)?;
+        is_complete(text)?;
         Ok(Proxies {
             http: Some(url.clone()),
             https: Some(url),
@@ -175,6 +177,25 @@ impl ProxyUrl {
             "Basic {}",
             STANDARD.encode(format!("{user}:{password}"))
         ))
+    }
+}
+
+/// The variables of the environment may leave parts out. A file names the proxy in full.
+fn is_complete(text: &str) -> Result<(), ProxyError> {
+    let lacks = |what: &str| ProxyError(format!("invalid address of a proxy: {what}"));
+    let (_, rest) = text
+        .split_once("://")
+        .ok_or_else(|| lacks("it has no scheme"))?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !matches!(path, "" | "/") {
+        return Err(lacks("it has a path"));
+    }
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    match split_port(host) {
+        (_, None | Some("")) => Err(lacks("it has no port")),
+        (_, Some(_)) => Ok(()),
     }
 }
 
@@ -338,9 +359,28 @@ mod tests {
 
     #[test]
     fn a_configured_proxy_applies_to_this_machine_too() {
-        let always = Proxies::always("p").unwrap();
+        let always = Proxies::always("http://p:80").unwrap();
         assert_eq!(goes_to(&always, false, "localhost", 80).unwrap(), "p:80");
         assert_eq!(goes_to(&always, true, "h.test", 443).unwrap(), "p:80");
+    }
+
+    #[test]
+    fn a_configured_proxy_is_named_in_full() {
+        for good in ["http://p:80", "socks5://u:p@p:1/", "https://[::1]:3128"] {
+            assert!(Proxies::always(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("p:80", "scheme"),
+            ("http://p", "port"),
+            ("http://[::1]", "port"),
+            ("http://p:80/x", "path"),
+            ("http://p:80?x", "path"),
+            ("http://p:99999", "port"),
+            ("http://:80", "host"),
+        ] {
+            let error = Proxies::always(bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
     }
 
     #[test]

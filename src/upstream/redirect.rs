@@ -20,6 +20,8 @@ pub struct NextCall {
     /// The only host, which the redirect names.
     pub hosts: HostSet,
     pub out: Outgoing,
+    /// It is not the origin of the call before.
+    pub elsewhere: bool,
 }
 
 /// The destination of the redirected call, as far as it matters here.
@@ -42,7 +44,14 @@ pub(super) struct Next {
     pub(super) with_body: bool,
     /// True for 307 and 308: the method is kept, and so are the headers that describe the content.
     keeps_method: bool,
-    same_origin: bool,
+    pub(super) same_origin: bool,
+}
+
+impl Next {
+    /// Whether the call leaves TLS.
+    pub(super) fn leaves_tls(&self, from: From<'_>) -> bool {
+        from.secure && !self.origin.starts_with("https:")
+    }
 }
 
 /// Decides whether a response is followed: 301, 302, 303, 307 and 308 with a `Location`, as far as `rules` allow.

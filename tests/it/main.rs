@@ -25,6 +25,7 @@ mod e2e_signer;
 mod edge;
 mod embed;
 mod enterprise_guards;
+mod enterprise_paths;
 mod errors;
 mod framing;
 mod h2;

@@ -1,11 +1,13 @@
 //! The keys of the block.
 
+use crate::config::tls::CLIENT_TLS;
 use crate::config::{Kind, Namespace, key};
 
 pub const HTTP_CLIENT: Namespace = Namespace {
     name: "backend/http/client",
     aliases: &[],
-    guard: false,
+    // It decides whom the calls of a backend trust, and through which proxy they go.
+    guard: true,
     doc: "The HTTP client of one backend.",
     keys: &[
         key(
@@ -16,9 +18,9 @@ pub const HTTP_CLIENT: Namespace = Namespace {
         ),
         key(
             "client_tls",
-            Kind::Leftover,
-            "",
-            "write \"client_tls\" at the root",
+            Kind::Block(CLIENT_TLS),
+            "the root's",
+            "TLS to this backend. It replaces the whole `client_tls` of the root, and its `allow_insecure_connections`.",
         ),
         key(
             "no_redirect",
@@ -30,8 +32,7 @@ pub const HTTP_CLIENT: Namespace = Namespace {
             "proxy_address",
             Kind::Text,
             "",
-            "The proxy for this backend, `[http://][user:password@]host:port`; also `socks5://`, and `https://` for backends without TLS. Without it, the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply.",
-        )
-        .guarding(),
+            "The proxy for this backend, `http://[user:password@]host:port`; also `socks5://`, and `https://` for backends without TLS. Without it, the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY apply, unless `proxy_from_env` of `portcullis/upstream` is off.",
+        ),
     ],
 };

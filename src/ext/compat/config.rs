@@ -20,6 +20,12 @@ pub const COMPAT: Namespace = Namespace {
             "false",
             "If no backend has responded: 502 if it cannot be reached or closes the connection early, 504 after a timeout, 503 for an open circuit breaker or the rate limit of a backend, instead of KrakenD's 500.",
         ),
+        key(
+            "ignore_plugins",
+            Kind::Texts,
+            "[]",
+            "Names of plugins that may be missing. Any other plugin that is not built in stops the start.",
+        ),
     ],
 };
 

@@ -21,9 +21,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::media;
-use super::range::{self, Part};
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::files::media;
+use crate::runtime::files::range::{self, Part};
 use crate::runtime::pipe::{PipeRequest, Reply};
 
 /// The maximum size of a served file, or part of a file. It equals the default limit of a backend's response.

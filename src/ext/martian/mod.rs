@@ -7,8 +7,8 @@
 //! | `modifier`, `runtime` | the tree of modifiers, and the step that runs it |
 //! | `change`, `condition` | the changes of modifiers, and the conditions of filters |
 //! | `field` | headers, including those that describe the message itself |
-//! | `cookie`, `place`, `range` | cookies; scheme, host and port; byte ranges |
-//! | `files`, `media` | the files that `static.Modifier` serves |
+//! | `cookie`, `place` | cookies; scheme, host and port |
+//! | `files` | the files that `static.Modifier` serves |
 
 mod change;
 mod compile;
@@ -19,14 +19,13 @@ mod field;
 mod files;
 mod filter;
 mod leaf;
-mod media;
 mod modifier;
 mod place;
-pub mod range;
 mod runtime;
 #[cfg(test)]
 mod tests;
 
+pub use crate::runtime::files::range;
 pub use files::below;
 pub use modifier::Modifier;
 pub use runtime::Martian;

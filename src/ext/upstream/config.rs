@@ -16,6 +16,7 @@ pub const UPSTREAM: Namespace = Namespace {
         ),
         REDIRECTS,
         BODY_TO_OTHER_ORIGINS,
+        PROXY_FROM_ENV,
     ],
 };
 
@@ -24,7 +25,7 @@ pub const UPSTREAM_SERVICE: Namespace = Namespace {
     aliases: &[],
     guard: true,
     doc: "Defaults for calls to backends.",
-    keys: &[REDIRECTS, BODY_TO_OTHER_ORIGINS],
+    keys: &[REDIRECTS, BODY_TO_OTHER_ORIGINS, PROXY_FROM_ENV],
 };
 
 const REDIRECTS: Key = key(
@@ -39,4 +40,11 @@ const BODY_TO_OTHER_ORIGINS: Key = key(
     Kind::Bool,
     "false",
     "With `send_body_on_redirect`: also send it to another origin.",
+);
+
+const PROXY_FROM_ENV: Key = key(
+    "proxy_from_env",
+    Kind::Bool,
+    "true",
+    "Use the proxies of the environment variables HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
 );

@@ -411,9 +411,16 @@ impl Exchange<'_> {
             let error = CallError::new(CallErrorKind::Redirects, text);
             return Err(error.of(&next.method, next.target));
         }
+        let anonymous = self.client.anonymous();
+        // What a backend says only to those who show a certificate is not for the plain network.
+        if anonymous.is_some() && next.leaves_tls(from) {
+            return Ok(None);
+        }
+        let client = anonymous.filter(|_| !next.same_origin);
         let headers = redirect::headers(&self.head.headers, from, &next);
         Ok(Some(NextCall {
-            hosts: HostSet::fixed(self.client, &[&next.origin]).ruled(rules),
+            hosts: HostSet::fixed(client.unwrap_or(self.client), &[&next.origin]).ruled(rules),
+            elsewhere: !next.same_origin,
             out: Outgoing {
                 method: next.method,
                 target: next.target,

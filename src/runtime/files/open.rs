@@ -1,0 +1,72 @@
+//! Opens files below a folder.
+//!
+//! On Linux the kernel resolves the path and refuses to leave the folder (`openat2`, `RESOLVE_BENEATH`): links within
+//! the folder work, as Kubernetes volumes need them, and no change of a link in between has an effect. Elsewhere, and
+//! on kernels without `openat2`, no link is followed at all.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, openat};
+
+/// Non-blocking, because a pipe may have no other end.
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
+/// The folder itself, which may be a link that a deployment redirects.
+pub(super) fn root(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat(rustix::fs::CWD, path, flags, Mode::empty())?)
+}
+
+/// The file or folder `relative` below `root`. Empty for the folder itself.
+pub(super) fn below(root: &OwnedFd, relative: &[u8]) -> io::Result<File> {
+    let relative = match relative {
+        b"" => b".",
+        relative => relative,
+    };
+    let file = resolve(root, relative)?;
+    Ok(File::from(file))
+}
+
+#[cfg(target_os = "linux")]
+fn resolve(root: &OwnedFd, relative: &[u8]) -> io::Result<OwnedFd> {
+    use rustix::fs::{ResolveFlags, openat2};
+    use rustix::io::Errno;
+
+    let path = OsStr::from_bytes(relative);
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    match openat2(root, path, FLAGS, Mode::empty(), how) {
+        // It leads out of the folder.
+        Err(Errno::XDEV) => Err(ErrorKind::NotFound.into()),
+        // An old kernel, or a sandbox that does not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => step_by_step(root, relative),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resolve(root: &OwnedFd, relative: &[u8]) -> io::Result<OwnedFd> {
+    step_by_step(root, relative)
+}
+
+/// Opens one name after the other, and follows no link.
+pub(super) fn step_by_step(root: &OwnedFd, relative: &[u8]) -> io::Result<OwnedFd> {
+    let mut names = relative.split(|byte| *byte == b'/').peekable();
+    let mut folder: Option<OwnedFd> = None;
+    while let Some(name) = names.next() {
+        let at = folder.as_ref().unwrap_or(root).as_fd();
+        let mut flags = FLAGS | OFlags::NOFOLLOW;
+        if names.peek().is_some() {
+            flags |= OFlags::DIRECTORY;
+        }
+        folder = Some(openat(at, OsStr::from_bytes(name), flags, Mode::empty())?);
+    }
+    folder.ok_or_else(|| ErrorKind::NotFound.into())
+}
