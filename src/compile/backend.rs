@@ -356,6 +356,10 @@ fn parts(file: &Backend<'_>, site: &BackendSite<'_>, cx: &mut Compile<'_>) -> Pa
             BackendPart::Nothing => {}
             BackendPart::Step(step) => parts.steps.push(step),
             BackendPart::Pipe(step) => parts.pipes.push(step),
+            BackendPart::OnWire(_) if parts.on_wire.is_some() => node.config_error_hint(
+                ConfigError::invalid("it cannot stand beside \"modifier/martian\": only one of them can make the response"),
+                "keep one of the two",
+            ),
             BackendPart::OnWire(step) => parts.on_wire = Some(step),
             BackendPart::Credentials(credentials) => parts.credentials = Some(credentials),
             BackendPart::Cache(cache) => parts.cache = Some(cache),

@@ -8,7 +8,9 @@ use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome};
-use crate::compile::{backend, client, endpoint, krakend3, listen, options, plugins, summary};
+use crate::compile::{
+    ahead, backend, client, endpoint, krakend3, listen, options, plugins, summary,
+};
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
 use crate::config::{
@@ -18,6 +20,7 @@ use crate::ext::extension::ServicePart;
 use crate::ext::identity::IdentityStatus;
 use crate::ext::registry::SERVICE as EXTENSIONS;
 use crate::ext::{Carry, Compile, ServiceFacts, ServiceTimeout, cors};
+use crate::runtime::ahead::Ahead;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::readiness::Readiness;
 use crate::runtime::router::{self, BuiltIn, Pattern, RouteError, Router};
@@ -130,7 +133,9 @@ fn compile(
         let native = cx.carry("portcullis/metrics series", |_| Arc::new(Native::new()));
         cx.leave(native);
     }
+    cx.leave(Arc::new(ahead::secrets(file.block.node(), &cx)));
     let around = service_steps(&file, &mut cx);
+    ahead::sites(&file, &cx);
     observe(&mut cx);
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
@@ -159,6 +164,7 @@ fn compile(
             observer,
             options,
             errors: around.errors,
+            ahead: around.ahead,
         }),
         facts,
         certificates,
@@ -261,6 +267,7 @@ struct Around {
     steps: Vec<Box<dyn ServiceStep>>,
     gates: Vec<Box<dyn EndpointStep>>,
     errors: Option<Box<ErrorBodies>>,
+    ahead: Option<Box<Ahead>>,
 }
 
 fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Around {
@@ -274,6 +281,7 @@ fn service_steps(file: &Service<'_>, cx: &mut Compile<'_>) -> Around {
             ServicePart::Step(step) => around.steps.push(step),
             ServicePart::Gate(gate) => around.gates.push(gate),
             ServicePart::Errors(errors) => around.errors = Some(errors),
+            ServicePart::Ahead(part) => around.ahead.get_or_insert_default().add(part),
         }
     }
     around

@@ -7,6 +7,7 @@ use http::HeaderName;
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
 use crate::runtime::condition::When;
+use crate::runtime::ahead::AheadPart;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::signing::ResponseSigner;
@@ -40,6 +41,8 @@ pub enum ServicePart {
     Gate(Box<dyn EndpointStep>),
     /// Bodies for the errors that the gateway itself answers with.
     Errors(Box<ErrorBodies>),
+    /// What happens to a path before the router.
+    Ahead(AheadPart),
 }
 
 /// A namespace of an endpoint's `extra_config`.

@@ -71,6 +71,7 @@ pub mod router;
 pub mod secrets;
 pub mod security_http;
 pub mod server;
+pub mod static_files;
 pub mod stream;
 #[cfg(test)]
 mod testing;

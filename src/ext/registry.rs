@@ -11,12 +11,7 @@ use crate::ext::lua;
 #[cfg(feature = "cel")]
 use crate::ext::policies;
 use crate::ext::{
-    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http,
-    basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat,
-    conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter,
-    json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through,
-    proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, router, secrets,
-    security_http, server, stream, tiered, upstream,
+    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, router, secrets, security_http, server, static_files, stream, tiered, upstream,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -51,6 +46,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &auth_revoker::SERVICE,
     &api_keys::SERVICE,
     &basic::SERVICE,
+    &static_files::SERVICE,
     &openapi::SERVICE,
     #[cfg(feature = "lua")]
     &lua::SERVICE,
@@ -139,6 +135,7 @@ pub const BACKEND: &[&BackendExtension] = &[
     #[cfg(feature = "cel")]
     &cel::BACKEND,
     &martian::BACKEND,
+    &static_files::BACKEND,
     &client_credentials::BACKEND,
     &aws_sigv4::BACKEND,
     &http_cache::BACKEND,

@@ -106,7 +106,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     reject("backend/pubsub/publisher/kafka", &[], QUEUES),
     reject("backend/grpc", &[], REMOVE),
     reject("backend/soap", &[], REMOVE),
-    reject("backend/static-filesystem", &[], REMOVE),
     reject(
         "async/amqp",
         &["github.com/devopsfaith/krakend-amqp/agent"],
@@ -123,7 +122,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     reject("ai/mcp", &[], REMOVE),
     reject("ai/llm", &[], REMOVE),
     reject("server/virtualhost", &[], REMOVE),
-    reject("server/static-filesystem", &[], REMOVE),
     // Namespaces that protect.
     #[cfg(not(feature = "cel"))]
     reject(

@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`router`] | finds endpoint and parameters for path and method; redirects, 404, 405 |
+//! | [`ahead`] | what happens to a path before the router |
 //! | [`request`] | the view of a request for steps and pipeline, and the notes that steps leave |
 //! | [`step`] | the interfaces of extensions at service, endpoint and backend level |
 //! | [`pipe`] | steps that inspect a request and its response: scripts, expressions, schemas |
@@ -27,6 +28,7 @@
 
 pub mod address;
 pub mod boxed;
+pub mod ahead;
 pub mod clock;
 pub mod condition;
 pub mod decode;

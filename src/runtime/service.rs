@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use crate::runtime::condition::When;
+use crate::runtime::ahead::Ahead;
 use crate::runtime::decode::Decoder;
 use crate::runtime::encode::Encoding;
 use crate::runtime::errors::ErrorBodies;
@@ -48,6 +49,8 @@ pub struct Service {
     pub options: Options,
     /// Bodies for the gateway's own errors (`portcullis/errors`).
     pub errors: Option<Box<ErrorBodies>>,
+    /// What happens to paths before the router. `None` if nothing does.
+    pub ahead: Option<Box<Ahead>>,
 }
 
 impl Service {

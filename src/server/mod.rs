@@ -25,6 +25,7 @@ mod conn;
 pub mod control;
 mod descriptors;
 mod drive;
+mod files;
 mod folder;
 mod front;
 pub mod gateway;

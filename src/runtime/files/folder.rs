@@ -42,6 +42,8 @@ pub struct Asked {
     /// The raw path below the folder.
     pub rest: Box<str>,
     pub query: Option<Box<str>>,
+    /// What follows the last slash of the path as the client knows it, raw.
+    pub last: Box<str>,
     pub headers: HeaderMap,
 }
 
@@ -135,8 +137,8 @@ impl Folder {
         asked: &Asked,
     ) -> io::Result<Served> {
         if !name.slash {
-            let reference = format!("{}/", listing::reference(&name.relative));
-            return Ok(moved(reference, asked));
+            // With "./", a colon in the name does not end a scheme.
+            return Ok(moved(format!("./{}/", asked.last), asked));
         }
         let mut index = name.relative.clone();
         if !index.is_empty() {

@@ -66,14 +66,3 @@ impl std::fmt::Display for Escaped<'_> {
         Ok(())
     }
 }
-
-/// The last name of a path, as a reference relative to its folder.
-pub(super) fn reference(relative: &[u8]) -> String {
-    let last = relative
-        .rsplit(|byte| *byte == b'/')
-        .next()
-        .unwrap_or_default();
-    let mut out = String::from("./");
-    link(&mut out, last);
-    out
-}

@@ -19,8 +19,11 @@ pub fn names(rest: &str) -> Option<Name> {
     if !escape::is_well_formed(rest) {
         return None;
     }
+    let slash = rest.ends_with('/');
     let rest = rest.strip_prefix('/').unwrap_or(rest);
-    let slash = rest.is_empty() || rest.ends_with('/');
+    if rest == "/" {
+        return None;
+    }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let mut relative = Vec::with_capacity(rest.len());
     if rest.is_empty() {

@@ -47,6 +47,7 @@ fn asked(path: &str, headers: &[(HeaderName, &str)]) -> Asked {
     Asked {
         method: Method::GET,
         rest: rest.into(),
+        last: rest.rsplit('/').next().unwrap_or_default().into(),
         query,
         headers: all,
     }
@@ -77,7 +78,7 @@ fn files_and_folders_are_found_as_with_go() {
     assert_eq!(get(&folder, "/a.txt"), (200, "0123456789".into()));
     assert_eq!(get(&folder, "/a%20b%3Ac.txt"), (200, "blank".into()));
     assert_eq!(get(&folder, "/"), (200, "home".into()));
-    assert_eq!(get(&folder, ""), (200, "home".into()));
+    assert_eq!(get(&folder, "").0, 301, "the folder has a slash");
     assert_eq!(get(&folder, "/docs/"), (200, "docs".into()));
     assert_eq!(get(&folder, "/.well-known/security.txt").0, 200);
     assert_eq!(get(&folder, "/empty/").0, 404);

@@ -8,11 +8,13 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use super::Gateway;
 use super::context::Ctx;
+use crate::runtime::ahead::Way;
+use crate::runtime::files::{Asked, Folder};
 use crate::runtime::request::Head;
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service};
-use crate::server::builtin;
+use crate::server::{builtin, files};
 
 /// Whether new requests are welcome; an endpoint of that path in the file goes first.
 const READY_PATH: &str = "/__ready";
@@ -26,6 +28,8 @@ pub(super) enum Decision {
     Debug,
     Echo,
     Endpoint(Arc<Endpoint>),
+    /// A file of a folder.
+    File(Arc<Folder>, Box<Asked>),
 }
 
 impl Gateway {
@@ -51,6 +55,15 @@ impl Gateway {
         if head.path == "*" && *head.method == Method::OPTIONS {
             ctx.silent = true;
             return Decision::Before(Response::empty(StatusCode::OK));
+        }
+        if let Some(ahead) = &service.ahead
+            && let Way::Site(site, rest) = ahead.way(head.path)
+        {
+            let asked = Box::new(files::asked(head, rest));
+            return match after_routing(head, ctx, service) {
+                Some(response) => Decision::Before(response),
+                None => Decision::File(Arc::clone(&site.folder), asked),
+            };
         }
         let prefix = self.trusted_prefix(head, service);
         let found = service
@@ -79,10 +92,8 @@ impl Gateway {
             }
             _ => {}
         }
-        for step in service.steps.iter().filter(|step| !step.covers_health()) {
-            if let Some(response) = step.request(head, &mut ctx.notes) {
-                return Decision::Before(response);
-            }
+        if let Some(response) = after_routing(head, ctx, service) {
+            return Decision::Before(response);
         }
         match found {
             Match::Found { endpoint, params } => {
@@ -123,6 +134,13 @@ impl Gateway {
             .get("x-forwarded-prefix")
             .and_then(|value| value.to_str().ok())
     }
+}
+
+/// The steps that see a request once it is known where it goes.
+#[inline]
+fn after_routing(head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Option<Response> {
+    let mut steps = service.steps.iter().filter(|step| !step.covers_health());
+    steps.find_map(|step| step.request(head, &mut ctx.notes))
 }
 
 fn redirect_response(redirect: &Redirect) -> Response {

@@ -135,6 +135,9 @@ impl ProxyHttp for Gateway {
                     observe::within(&request, work).await?;
                 }
             },
+            Decision::File(folder, asked) => {
+                Box::pin(self.file(session, ctx, &active, folder, *asked)).await?;
+            }
             Decision::Debug | Decision::Echo => {
                 let most = active.service.options.max_request_body_bytes;
                 let body = match ctx.notes.body.take() {

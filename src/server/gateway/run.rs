@@ -13,11 +13,12 @@ use super::context::Ctx;
 use super::report::count;
 use crate::runtime::boxed::in_place;
 use crate::runtime::failure::{Failure, Kind, Report};
+use crate::runtime::files::{Asked, Folder};
 use crate::runtime::pipeline::{self, Ending, Outcome, Request};
 use crate::runtime::response::Response;
 use crate::runtime::service::{Endpoint, Service, Work};
 use crate::server::client::Client;
-use crate::server::{respond, tunnel};
+use crate::server::{files, respond, tunnel};
 
 impl Gateway {
     /// Passes an endpoint's steps, does its work and answers.
@@ -111,6 +112,27 @@ impl Gateway {
             return Err(broken(Some(failure.kind)));
         }
         self.local(session, ctx, service, failure.response()).await
+    }
+
+    /// Answers with a file of a folder.
+    pub(super) async fn file(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        active: &Active,
+        folder: Arc<Folder>,
+        asked: Asked,
+    ) -> Result<()> {
+        match files::find(folder, asked).await {
+            files::Found::Whole(response) => {
+                self.local(session, ctx, &active.service, response).await
+            }
+            files::Found::Large(large) => {
+                ctx.answered = Some(large.status);
+                respond::announce_end(session, active);
+                files::send(session, large, &ctx.notes.response_fields).await
+            }
+        }
     }
 
     /// Writes a response that was made here.

@@ -1,0 +1,82 @@
+//! Checks what precedes the router, together with the endpoints.
+
+use crate::config::{ConfigError, Data, Node, Service, Value};
+use crate::ext::Compile;
+use crate::ext::static_files::{Placed, SecretFiles, Sites};
+
+/// Keys whose values are the paths of files with secrets.
+const SECRETS: [&str; 4] = [
+    "private_key",
+    "htpasswd_path",
+    "jwk_local_path",
+    "secrets_file",
+];
+
+/// The files with secrets that the configuration names.
+pub fn secrets(root: &Node<'_>, cx: &Compile<'_>) -> SecretFiles {
+    let mut found = SecretFiles::default();
+    collect(root.value(), cx, &mut found);
+    found
+}
+
+fn collect(value: &Value, cx: &Compile<'_>, found: &mut SecretFiles) {
+    match &value.data {
+        Data::Object(members) => {
+            for member in members {
+                match &member.value.data {
+                    Data::Text(path) if SECRETS.contains(&&*member.name) => {
+                        found.0.push(cx.path(path));
+                    }
+                    _ => collect(&member.value, cx, found),
+                }
+            }
+        }
+        Data::List(items) => items.iter().for_each(|item| collect(item, cx, found)),
+        _ => {}
+    }
+}
+
+/// Endpoints below the prefix of a folder cannot be reached.
+pub fn sites(file: &Service<'_>, cx: &Compile<'_>) {
+    let Some(sites) = cx.left::<Sites>() else {
+        return;
+    };
+    for placed in &sites.0 {
+        site(placed, file);
+    }
+}
+
+fn site(placed: &Placed, file: &Service<'_>) {
+    let site = &placed.site;
+    let paths = file.endpoints.iter().map(|endpoint| {
+        let path = endpoint.endpoint.as_deref().unwrap_or("/");
+        let node = endpoint.block.get("endpoint");
+        (path, node.unwrap_or_else(|| endpoint.block.node().clone()))
+    });
+    let covered: Vec<(&str, Node<'_>)> = paths
+        .filter(|(path, _)| site.rest(path).is_some())
+        .collect();
+    let is_all = covered.len() == file.endpoints.len();
+    if let (true, true, true, Some((_, node))) = (
+        site.prefix.is_empty(),
+        site.skip.is_empty(),
+        is_all,
+        covered.first(),
+    ) {
+        return node.config_error_hint(
+            ConfigError::invalid(format!(
+                "no endpoint can be reached: all paths are files, as {} says",
+                placed.pointer
+            )),
+            "\"skip\": [\"/api\"] in the block leaves these paths to the endpoints",
+        );
+    }
+    for (path, node) in covered {
+        node.warn_hint(
+            ConfigError::invalid(format!(
+                "{path} cannot be reached: the path is that of a file"
+            )),
+            format!("{} serves all paths below {}", placed.pointer, site.shown()),
+        );
+    }
+}

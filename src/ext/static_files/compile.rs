@@ -1,0 +1,222 @@
+//! From the blocks to the folders that are served.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::{HeaderValue, Method};
+
+use super::config::{BACKEND_KEYS, SERVICE_KEYS, Written};
+use super::runtime::FileCall;
+use crate::config::{ConfigError, Data, Node, Typing};
+use crate::ext::context::{BackendSite, Compile};
+use crate::ext::extension::{BackendPart, ServicePart};
+use crate::runtime::ahead::{AheadPart, Site};
+use crate::runtime::files::{Folder, names};
+
+/// The prefixes of the service's folders, for a look at the endpoints below them.
+#[derive(Debug)]
+pub struct Sites(pub Vec<Placed>);
+
+/// Files with secrets that the configuration names. Set by `compile`.
+#[derive(Debug, Default)]
+pub struct SecretFiles(pub Vec<PathBuf>);
+
+/// A prefix, and what is excepted from it.
+#[derive(Debug)]
+pub struct Placed {
+    pub site: Arc<Site>,
+    /// Where the block is.
+    pub pointer: String,
+}
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let items = match &node.value().data {
+        Data::List(_) => node.items(),
+        _ => vec![node.clone()],
+    };
+    let mut placed: Vec<Placed> = Vec::new();
+    for item in &items {
+        let Some(site) = site(item, cx) else {
+            continue;
+        };
+        if placed.iter().any(|other| other.site.prefix == site.prefix) {
+            item.invalid(format!("the prefix {:?} is there twice", site.shown()));
+            continue;
+        }
+        placed.push(Placed {
+            site: Arc::new(site),
+            pointer: item.pointer(),
+        });
+    }
+    // The longest prefix counts.
+    placed.sort_by_key(|placed| std::cmp::Reverse(placed.site.prefix.len()));
+    let sites = placed
+        .iter()
+        .map(|placed| Arc::clone(&placed.site))
+        .collect();
+    cx.leave(Arc::new(Sites(placed)));
+    ServicePart::Ahead(AheadPart::Sites(sites))
+}
+
+fn site(node: &Node<'_>, cx: &Compile<'_>) -> Option<Site> {
+    let written = Written::read(node, SERVICE_KEYS)?;
+    let prefix = prefix(&written, true);
+    let skip = written.block.get("skip");
+    let skip: Vec<Option<Box<str>>> = skip
+        .map(|list| list.texts(Typing::Strict).unwrap_or_default())
+        .unwrap_or_default()
+        .iter()
+        .map(|text| segments(text, &written))
+        .collect();
+    let fallback = fallback(&written);
+    let mut folder = folder(&written, cx)?;
+    folder.fallback = fallback?;
+    Some(Site {
+        prefix: prefix?,
+        skip: skip.into_iter().collect::<Option<_>>()?,
+        folder: Arc::new(folder),
+    })
+}
+
+/// The prefix without a slash at its end. Empty for `/`.
+fn prefix(written: &Written<'_>, is_required: bool) -> Option<Box<str>> {
+    let Some(text) = written.prefix.as_deref() else {
+        if is_required {
+            written.block.missing("prefix");
+            return None;
+        }
+        return Some("".into());
+    };
+    let Some(node) = written.block.get("prefix") else {
+        return Some("".into());
+    };
+    let cut = text.strip_suffix('*').unwrap_or(text);
+    if cut.len() < text.len() {
+        node.warn_hint(
+            ConfigError::invalid("a prefix takes all that follows: the * is cut"),
+            format!("write {cut:?}"),
+        );
+    }
+    if text.is_empty() {
+        node.invalid("must not be empty");
+        return None;
+    }
+    segments(cut, written)
+}
+
+/// A path of plain segments, without a slash at its end.
+fn segments(text: &str, written: &Written<'_>) -> Option<Box<str>> {
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    let is_plain = bare.is_empty()
+        || bare.starts_with('/')
+            && !bare.contains(['%', '?', '#', '\\'])
+            && bare[1..]
+                .split('/')
+                .all(|segment| !matches!(segment, "" | "." | ".."));
+    if !is_plain {
+        written.block.node().config_error_hint(
+            ConfigError::invalid(format!("{text:?} is no beginning of a path")),
+            "such as \"/media\"",
+        );
+        return None;
+    }
+    Some(bare.into())
+}
+
+/// `Some(None)` without a fallback.
+fn fallback(written: &Written<'_>) -> Option<Option<Box<str>>> {
+    let Some(node) = written.block.get("fallback") else {
+        return Some(None);
+    };
+    let text = node.text(Typing::Strict)?;
+    let name = names(text.strip_prefix('/').unwrap_or(text));
+    match name.filter(|name| !name.slash && !text.contains('%')) {
+        Some(_) => Some(Some(text.strip_prefix('/').unwrap_or(text).into())),
+        None => {
+            node.invalid(format!("{text:?} is no name of a file in the folder"));
+            None
+        }
+    }
+}
+
+/// The folder, if it can be read and contains nothing that must stay secret.
+fn folder(written: &Written<'_>, cx: &Compile<'_>) -> Option<Folder> {
+    let node = written.block.get("path")?;
+    let path = cx.path(written.path.as_deref()?);
+    let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+    let real = match std::fs::read_dir(&path).and_then(|_| path.canonicalize()) {
+        Ok(real) => real,
+        Err(error) => {
+            node.config_error(ConfigError::File {
+                path: format!("open {}", path.display()),
+                reason: error.to_string(),
+            });
+            return None;
+        }
+    };
+    if !written.allow_config_dir
+        && let Some(secret) = secret_below(&real, cx)
+    {
+        node.config_error_hint(
+            ConfigError::invalid(format!(
+                "the folder contains {}, which everybody could read",
+                secret.display()
+            )),
+            "serve a folder of its own; \"allow_config_dir\": true serves this one nevertheless",
+        );
+        return None;
+    }
+    let mut folder = Folder::new(absolute);
+    folder.listing = written.listing;
+    if let Some(node) = &written.cache_control {
+        match HeaderValue::from_str(node.text(Typing::Strict)?) {
+            Ok(value) => folder.cache_control = value,
+            Err(_) => {
+                node.invalid(format!("{} is no value of a header", node.shown()));
+                return None;
+            }
+        }
+    }
+    Some(folder)
+}
+
+/// A file below `folder` that must stay secret: the configuration, or a file with secrets.
+fn secret_below(folder: &Path, cx: &Compile<'_>) -> Option<PathBuf> {
+    let base = match cx.base.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => &cx.base,
+    };
+    let base = base.canonicalize().ok()?;
+    if base.starts_with(folder) {
+        return Some(base);
+    }
+    let secrets = cx.left::<SecretFiles>()?;
+    let is_below = |path: &&PathBuf| {
+        path.canonicalize()
+            .is_ok_and(|real| real.starts_with(folder))
+    };
+    secrets.0.iter().find(is_below).cloned()
+}
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> BackendPart {
+    let Some(written) = Written::read(node, BACKEND_KEYS) else {
+        return BackendPart::Nothing;
+    };
+    if !matches!(*site.method, Method::GET | Method::HEAD) {
+        node.config_error_hint(
+            ConfigError::invalid(format!("a file cannot be the response to {}", site.method)),
+            "\"method\": \"GET\" in the backend",
+        );
+    }
+    let prefix = prefix(&written, false);
+    let (Some(mut folder), Some(prefix)) = (folder(&written, cx), prefix) else {
+        return BackendPart::Nothing;
+    };
+    // A composed response is decoded here, and must be plain.
+    folder.encoded = site.endpoint.streams;
+    BackendPart::OnWire(Box::new(FileCall::new(folder, prefix)))
+}

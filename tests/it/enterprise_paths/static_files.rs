@@ -1,0 +1,264 @@
+//! `server/static-filesystem` and `backend/static-filesystem`.
+
+use std::fs;
+
+use super::*;
+use crate::support::http::request;
+
+/// The files of the site, beside the configuration.
+const SITE: [(&str, &str); 6] = [
+    ("site/index.html", "<p>home"),
+    ("site/a.json", "{\"file\": true}"),
+    ("site/sub/b.txt", "below"),
+    ("site/.env", "hidden"),
+    ("site/app.js", "plain"),
+    ("site/app.js.gz", "zipped"),
+];
+
+fn serving(block: Value) -> Value {
+    let stub = "http://127.0.0.1:1";
+    let mut one = endpoint("/api/a", stub, "/", "json");
+    one["extra_config"] =
+        json!({ "proxy": { "static": { "strategy": "always", "data": { "ok": true } } } });
+    file(&[one], json!({ "server/static-filesystem": block }))
+}
+
+#[test]
+fn a_prefix_serves_files_and_everything_else_goes_to_the_router() {
+    let text = serving(json!({ "prefix": "/media", "path": "site" }));
+    let gateway = Gateway::start_with(&text.to_string(), &SITE);
+    for (path, status, body) in [
+        ("/media/", 200, "<p>home"),
+        ("/media/a.json", 200, "{\"file\": true}"),
+        ("/media/sub/b.txt", 200, "below"),
+        ("/media/missing", 404, "404 page not found"),
+        ("/media/.env", 404, "404 page not found"),
+        ("/media/../krakend.json", 404, "404 page not found"),
+        ("/media/%2e%2e/krakend.json", 404, "404 page not found"),
+        ("/media/..%2fkrakend.json", 404, "404 page not found"),
+        ("/media/%2e%2e%2fkrakend.json", 404, "404 page not found"),
+        ("/mediators", 404, "404 page not found"),
+        ("/api/a", 200, "{\"ok\":true}"),
+    ] {
+        let response = gateway.get(path);
+        assert_eq!(
+            (response.status, &*response.text()),
+            (status, body),
+            "{path}"
+        );
+    }
+    let folder = gateway.get("/media?x=1");
+    assert_eq!(folder.status, 301);
+    assert_eq!(folder.header("location"), Some("./media/?x=1"));
+    let file = gateway.get("/media/a.json");
+    assert_eq!(file.header("content-type"), Some("application/json"));
+    assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(file.header("x-krakend"), None, "it is before the router");
+    let post = gateway.send("POST", request("POST", "/media/a.json", &[]));
+    assert_eq!(
+        (post.status, post.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+}
+
+#[test]
+fn head_ranges_and_conditions_work_for_small_and_large_files() {
+    let large: String = (0..60_000).map(|number| format!("{number:09}\n")).collect();
+    let files = [
+        ("site/large.txt", &*large),
+        ("site/small.txt", "0123456789"),
+    ];
+    let text = serving(json!({ "prefix": "/", "path": "site", "skip": ["/api"] }));
+    let gateway = Gateway::start_with(&text.to_string(), &files);
+    for (path, content) in [("/large.txt", &*large), ("/small.txt", "0123456789")] {
+        let whole = gateway.get(path);
+        assert_eq!((whole.status, &*whole.text()), (200, content));
+        let length = content.len().to_string();
+        let head = gateway.send("HEAD", request("HEAD", path, &[]));
+        assert_eq!(head.status, 200);
+        assert_eq!(head.header("content-length"), Some(&*length), "{path}");
+        let part = gateway.get_with(path, &[("Range", "bytes=3-6")]);
+        assert_eq!((part.status, &*part.text()), (206, &content[3..7]));
+        let beyond = gateway.get_with(path, &[("Range", "bytes=9999999-")]);
+        assert_eq!(beyond.status, 416);
+        let tag = whole.header("etag").unwrap();
+        assert_eq!(
+            gateway.get_with(path, &[("If-None-Match", tag)]).status,
+            304
+        );
+        assert_eq!(gateway.get_with(path, &[("If-Match", "\"x\"")]).status, 412);
+    }
+    // The connection is kept after a large file.
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        client.send(request("GET", "/large.txt", &[])).unwrap();
+        assert_eq!(client.response("GET").unwrap().text(), large);
+    }
+    assert_eq!(gateway.get("/__health").status, 200);
+    assert_eq!(gateway.get("/api/a").status, 200);
+}
+
+#[test]
+fn encoded_siblings_and_an_application_of_one_page() {
+    let text = serving(json!({ "prefix": "/", "path": "site", "skip": ["/api"],
+        "fallback": "index.html", "cache_control": "public, max-age=60" }));
+    let gateway = Gateway::start_with(&text.to_string(), &SITE);
+    let plain = gateway.get("/app.js");
+    assert_eq!(
+        (&*plain.text(), plain.header("vary")),
+        ("plain", Some("Accept-Encoding"))
+    );
+    let zipped = gateway.get_with("/app.js", &[("Accept-Encoding", "gzip")]);
+    assert_eq!(
+        (&*zipped.text(), zipped.header("content-encoding")),
+        ("zipped", Some("gzip"))
+    );
+    assert_ne!(plain.header("etag"), zipped.header("etag"));
+    let page = gateway.get("/users/7");
+    assert_eq!((page.status, &*page.text()), (200, "<p>home"));
+    assert_eq!(page.header("cache-control"), Some("public, max-age=60"));
+}
+
+#[test]
+fn security_headers_and_the_bot_detector_of_the_service_apply() {
+    let mut text = serving(json!({ "prefix": "/media", "path": "site" }));
+    text["extra_config"]["security/http"] = json!({ "frame_deny": true });
+    text["extra_config"]["security/bot-detector"] = json!({ "deny": ["bad-bot"] });
+    text["extra_config"]["security/cors"] = json!({ "allow_origins": ["https://a.example"] });
+    let gateway = Gateway::start_with(&text.to_string(), &SITE);
+    let file = gateway.get_with("/media/a.json", &[("Origin", "https://a.example")]);
+    assert_eq!(file.header("x-frame-options"), Some("DENY"));
+    assert_eq!(
+        file.header("access-control-allow-origin"),
+        Some("https://a.example")
+    );
+    let bot = gateway.get_with("/media/a.json", &[("User-Agent", "bad-bot")]);
+    assert_eq!(bot.status, 403);
+}
+
+#[test]
+fn a_folder_that_must_not_be_public_stops_the_start() {
+    let key = ("site/tls.key", "-----BEGIN PRIVATE KEY-----");
+    let with = |block: Value| serving(block);
+    for (path, words) in [
+        (".", "everybody could read"),
+        ("./", "everybody could read"),
+        ("/", "everybody could read"),
+        ("missing", "missing"),
+    ] {
+        is_rejected(
+            &with(json!({ "prefix": "/media", "path": path })),
+            &SITE,
+            words,
+        );
+    }
+    let mut text = with(json!({ "prefix": "/media", "path": "site" }));
+    text["tls"] =
+        json!({ "disabled": true, "keys": [{ "public_key": "x", "private_key": "site/tls.key" }] });
+    is_rejected(&text, &[SITE[0], key], "everybody could read");
+    is_rejected(
+        &with(json!({ "prefix": "/", "path": "site" })),
+        &SITE,
+        "no endpoint can be reached",
+    );
+    starts(
+        &with(json!({ "prefix": "/api", "path": "site" })),
+        &SITE,
+        "/api/a",
+    );
+    is_rejected(&with(json!("site")), &SITE, "static-filesystem");
+    is_rejected(&with(json!(null)), &SITE, "static-filesystem");
+}
+
+#[test]
+fn the_plugin_is_the_same_block() {
+    let text = file(
+        &[],
+        json!({ "plugin/http-server": { "name": ["static-filesystem"],
+            "static-filesystem": { "prefix": "/media/*", "path": "site" } } }),
+    );
+    let gateway = Gateway::start_with(&text.to_string(), &SITE);
+    assert_eq!(gateway.get("/media/sub/b.txt").text(), "below");
+    assert!(
+        gateway.output().contains("the * is cut"),
+        "{}",
+        gateway.output()
+    );
+}
+
+#[test]
+fn a_file_may_be_the_response_of_a_backend() {
+    let of = |path: &str, to: &str, encoding: &str, block: Value| {
+        json!({ "endpoint": path, "output_encoding": encoding,
+            "backend": [{ "url_pattern": to, "extra_config": { "backend/static-filesystem": block } }] })
+    };
+    let block = json!({ "path": "site" });
+    let mut grouped = of("/grouped", "/a.json", "json", block.clone());
+    grouped["backend"][0]["group"] = json!("inner");
+    let mut headers = of("/files/*", "/*", "no-op", block.clone());
+    headers["input_headers"] = json!(["Range", "If-None-Match", "Accept-Encoding"]);
+    let endpoints = [
+        grouped,
+        headers,
+        of("/missing", "/missing.json", "json", block.clone()),
+        of("/{name}", "/{name}.json", "json", block.clone()),
+        of(
+            "/old/*",
+            "/cut/",
+            "no-op",
+            json!({ "path": "site", "prefix": "/cut" }),
+        ),
+    ];
+    let gateway = Gateway::start_with(&file(&endpoints, json!({})).to_string(), &SITE);
+    assert_eq!(gateway.get("/grouped").text(), r#"{"inner":{"file":true}}"#);
+    assert_eq!(gateway.get("/a").text(), r#"{"file":true}"#);
+    assert_eq!(gateway.get("/missing").status, 500);
+    for (path, status, body) in [
+        ("/files/sub/b.txt", 200, "below"),
+        ("/files/", 200, "<p>home"),
+        ("/files/missing", 404, "404 page not found"),
+        ("/files/.env", 404, "404 page not found"),
+        ("/old/sub/b.txt", 200, "below"),
+    ] {
+        let response = gateway.get(path);
+        assert_eq!(
+            (response.status, &*response.text()),
+            (status, body),
+            "{path}"
+        );
+    }
+    let part = gateway.get_with("/files/sub/b.txt", &[("Range", "bytes=0-1")]);
+    assert_eq!((part.status, &*part.text()), (206, "be"));
+    let tag = gateway
+        .get("/files/a.json")
+        .header("etag")
+        .unwrap()
+        .to_owned();
+    let known = gateway.get_with("/files/a.json", &[("If-None-Match", &tag)]);
+    assert_eq!(known.status, 304);
+    for path in ["/files/%2e%2e/krakend.json", "/files/..%2fkrakend.json"] {
+        assert_eq!(gateway.get(path).status, 404, "{path}");
+    }
+    let mut posted = of("/post", "/a.json", "json", block);
+    posted["method"] = json!("POST");
+    is_rejected(
+        &file(&[posted.clone()], json!({})),
+        &SITE,
+        "cannot be the response to POST",
+    );
+    posted["backend"][0]["method"] = json!("GET");
+    starts(&file(&[posted], json!({})), &SITE, "Syntax OK!");
+}
+
+#[test]
+fn files_change_while_the_gateway_runs() {
+    let text = serving(json!({ "prefix": "/media", "path": "site", "directory_listing": true }));
+    let gateway = Gateway::start_with(&text.to_string(), &SITE);
+    let site = gateway.dir().join("site");
+    fs::write(site.join("sub/new.txt"), "new").unwrap();
+    assert_eq!(gateway.get("/media/sub/new.txt").text(), "new");
+    let page = gateway.get("/media/sub/").text();
+    assert!(page.contains("new.txt") && page.contains("b.txt"), "{page}");
+    std::os::unix::fs::symlink("../../krakend.json", site.join("sub/link")).unwrap();
+    assert_eq!(gateway.get("/media/sub/link").status, 404);
+}
