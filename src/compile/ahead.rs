@@ -3,6 +3,7 @@
 use crate::config::{ConfigError, Data, Node, Service, Value};
 use crate::ext::Compile;
 use crate::ext::static_files::{Placed, SecretFiles, Sites};
+use crate::runtime::ahead::{Hosts, VIRTUAL, Wildcards};
 
 /// Keys whose values are the paths of files with secrets.
 const SECRETS: [&str; 4] = [
@@ -78,5 +79,38 @@ fn site(placed: &Placed, file: &Service<'_>) {
             )),
             format!("{} serves all paths below {}", placed.pointer, site.shown()),
         );
+    }
+}
+
+/// Endpoints that are missing, and endpoints of hosts that are missing.
+pub fn paths(file: &Service<'_>, cx: &Compile<'_>) {
+    let declared = |path: &str| {
+        let paths = file
+            .endpoints
+            .iter()
+            .filter_map(|one| one.endpoint.as_deref());
+        let bare = |path: &str| path.trim_end_matches('*').trim_end_matches('/').to_owned();
+        paths.into_iter().any(|one| bare(one) == bare(path))
+    };
+    if let (Some(wildcards), Some(node)) = (cx.left::<Wildcards>(), file.extra.node()) {
+        for endpoint in wildcards.endpoints().filter(|endpoint| !declared(endpoint)) {
+            node.invalid(format!(
+                "there is no endpoint {endpoint:?}, which should take the paths of a wildcard"
+            ));
+        }
+    }
+    let Some(hosts) = cx.left::<Hosts>() else {
+        return;
+    };
+    for endpoint in &file.endpoints {
+        let path = endpoint.endpoint.as_deref().unwrap_or_default();
+        if path.starts_with(VIRTUAL)
+            && !hosts.has(path)
+            && let Some(node) = endpoint.block.get("endpoint")
+        {
+            node.warn(ConfigError::invalid(format!(
+                "no request reaches {path}: \"server/virtualhost\" has no such host"
+            )));
+        }
     }
 }

@@ -217,9 +217,17 @@ fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
     method
 }
 
+/// The URL with what the `/*` of the endpoint took at its end. `None` if it says itself where that goes, or has a query.
+fn appended(url: &str, pattern: &Pattern) -> Option<String> {
+    let is_open = pattern.is_wildcard() && !url.ends_with('*') && !url.contains(['?', '#']);
+    is_open.then(|| format!("{}/*", url.strip_suffix('/').unwrap_or(url)))
+}
+
 fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
     let written = file.url_pattern.as_deref().unwrap_or("/");
     let node = claims::url_node(file);
+    let appended = appended(written, place.pattern);
+    let written = appended.as_deref().unwrap_or(written);
     let mut template = Template::parse(written, place.pattern)
         .map_err(|error| {
             let text = error.message(place.site.method, place.pattern, place.index);

@@ -3,6 +3,7 @@
 use crate::config::{Backend, Endpoint, Node};
 use crate::ext::registry::UNNAMED;
 use crate::ext::{EndpointSite, UrlClaim};
+use crate::runtime::inputs::{Input, Inputs};
 use crate::runtime::router::Pattern;
 use crate::runtime::template::Template;
 
@@ -42,4 +43,22 @@ pub(super) fn unnamed(file: &Endpoint<'_>, site: &EndpointSite<'_>) {
             say(site);
         }
     }
+}
+
+/// The headers and query parameters in the URLs of the endpoint's backends, each once.
+pub(super) fn url_inputs(file: &Endpoint<'_>, pattern: &Pattern) -> Option<Inputs> {
+    let mut all: Vec<Input> = Vec::new();
+    for backend in &file.backend {
+        let written = backend.url_pattern.as_deref().unwrap_or("/");
+        let Ok(template) = Template::parse(written, pattern) else {
+            continue;
+        };
+        for input in template.inputs() {
+            match all.iter_mut().find(|known| known.name == input.name) {
+                Some(known) => known.in_path |= input.in_path,
+                None => all.push(input),
+            }
+        }
+    }
+    (!all.is_empty()).then(|| Inputs(all.into()))
 }

@@ -1,6 +1,7 @@
 //! Compiles an endpoint.
 
 mod basics;
+mod catch_all;
 mod checks;
 mod order;
 
@@ -30,8 +31,9 @@ use crate::runtime::service::{Order, StaticData, Upgrade, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
+use catch_all::{is_catch_all, warn_encodings};
 use checks::{check_backends, conditions, doubts};
-use order::{order, propagate, static_data, takes_responses};
+use order::{check_fallback, order, propagate, static_data, takes_responses};
 
 pub(super) use basics::header_names;
 pub(super) use order::flatmap;
@@ -59,7 +61,7 @@ pub fn endpoint(
 ) -> Option<(Pattern, runtime::Endpoint)> {
     cx.begin_endpoint();
     let method = method(file);
-    let pattern = pattern(file, !service.disable_rest);
+    let pattern = pattern(file, !service.disable_rest, cx);
     let calls = concurrent_calls(file);
     let proxy = file.extra.open(&PROXY_ENDPOINT);
     let encoding = file
@@ -67,7 +69,11 @@ pub fn endpoint(
         .as_deref()
         .or(service.output_encoding.as_deref())
         .unwrap_or("json");
-    let streams = streams(file, encoding);
+    let is_catch_all = is_catch_all(file);
+    if is_catch_all {
+        warn_encodings(file);
+    }
+    let streams = is_catch_all || streams(file, encoding);
     check_backends(file, streams);
     let pattern = pattern?;
     // An endpoint that is left out must leave nothing behind, such as CORS rules for its path.
@@ -87,7 +93,11 @@ pub fn endpoint(
     };
     doubts(file, service);
     claims::unnamed(file, &site);
-    let parts = parts(file, &site, cx);
+    let mut parts = parts(file, &site, cx);
+    // After the steps that check who asks, and that set headers.
+    if let Some(inputs) = claims::url_inputs(file, &pattern) {
+        parts.steps.push(Box::new(inputs));
+    }
     let observed = opentelemetry::endpoint(&site, cx);
     let mut order = order(
         proxy.as_ref(),
@@ -117,6 +127,9 @@ pub fn endpoint(
         propagate(propagated, &regular);
     }
     conditions(file, &regular, order != Order::Parallel);
+    if order == Order::Fallback {
+        check_fallback(proxy.as_ref(), &regular);
+    }
     let work = work(
         file,
         streams,
@@ -139,7 +152,11 @@ pub fn endpoint(
         cache_control: cache_control(file.cache_ttl.or(service.cache_ttl)),
         steps: parts.steps.into(),
         headers: headers(file)?.guarding(&parts.guarded),
-        query: QueryRules::endpoint(&file.input_query_strings),
+        query: if is_catch_all && file.input_query_strings.is_empty() {
+            QueryRules::endpoint(&["*"])
+        } else {
+            QueryRules::endpoint(&file.input_query_strings)
+        },
         work,
         id,
         method: method.clone(),

@@ -136,6 +136,7 @@ fn compile(
     cx.leave(Arc::new(ahead::secrets(file.block.node(), &cx)));
     let around = service_steps(&file, &mut cx);
     ahead::sites(&file, &cx);
+    ahead::paths(&file, &cx);
     observe(&mut cx);
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
@@ -330,8 +331,23 @@ fn routes(
         {
             let compiled = Arc::new(compiled);
             endpoints.push(Arc::clone(&compiled));
-            add(compiled.method.clone(), pattern, compiled, &node);
+            let methods = if compiled.is_catch_all() {
+                all_methods()
+            } else {
+                vec![compiled.method.clone()]
+            };
+            for method in methods {
+                add(method, pattern.clone(), Arc::clone(&compiled), &node);
+            }
         }
     }
     (builder.build(), endpoints.into())
+}
+
+/// The methods of the endpoint for everything else. Neither TRACE nor CONNECT is ever passed on.
+fn all_methods() -> Vec<Method> {
+    let names = [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY",
+    ];
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }

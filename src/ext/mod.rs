@@ -78,6 +78,9 @@ mod testing;
 pub mod tiered;
 pub mod unbuilt;
 pub mod upstream;
+mod url_rewrite;
+mod virtual_host;
+mod wildcard;
 
 pub use carry::{Carry, Open, Task};
 pub use certificates::{CertificateInUse, CertificateUse, look as look_at_certificates};

@@ -11,7 +11,7 @@ use crate::ext::lua;
 #[cfg(feature = "cel")]
 use crate::ext::policies;
 use crate::ext::{
-    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, router, secrets, security_http, server, static_files, stream, tiered, upstream,
+    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, router, secrets, security_http, server, static_files, stream, tiered, upstream, url_rewrite, virtual_host, wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -46,6 +46,9 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &auth_revoker::SERVICE,
     &api_keys::SERVICE,
     &basic::SERVICE,
+    &url_rewrite::SERVICE,
+    &wildcard::SERVICE,
+    &virtual_host::SERVICE,
     &static_files::SERVICE,
     &openapi::SERVICE,
     #[cfg(feature = "lua")]
@@ -57,6 +60,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &cors::ENDPOINT,
     &opentelemetry::ENDPOINT,
     &ip_filter::ENDPOINT,
+    &security_http::ENDPOINT,
     &bot_detector::ENDPOINT,
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,

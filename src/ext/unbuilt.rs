@@ -121,7 +121,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     reject("grpc", &[], REMOVE),
     reject("ai/mcp", &[], REMOVE),
     reject("ai/llm", &[], REMOVE),
-    reject("server/virtualhost", &[], REMOVE),
     // Namespaces that protect.
     #[cfg(not(feature = "cel"))]
     reject(

@@ -10,6 +10,7 @@
 //! | [`service`] | the compiled service: endpoints and backends |
 //! | [`forward`], [`template`] | which headers and query strings pass; the URL of a backend call |
 //! | [`pipeline`] | calls backends, collects and merges their responses, within one deadline |
+//! | [`inputs`] | headers and query parameters in the URLs of backends |
 //! | [`json`] | values that keep the text of their numbers, unparsed slices, a writer compatible with KrakenD |
 //! | [`decode`], [`shape`], [`flatmap`], [`encode`] | from an upstream's body to the body of the response |
 //! | [`grpc`] | rejections for gRPC clients |
@@ -27,8 +28,8 @@
 //! service.
 
 pub mod address;
-pub mod boxed;
 pub mod ahead;
+pub mod boxed;
 pub mod clock;
 pub mod condition;
 pub mod decode;
@@ -41,6 +42,7 @@ pub mod forward;
 pub mod graphql;
 pub mod grpc;
 pub mod heavy;
+pub mod inputs;
 pub mod json;
 pub mod listen;
 pub mod pipe;

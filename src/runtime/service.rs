@@ -22,7 +22,7 @@ use crate::runtime::graphql::GraphQl;
 use crate::runtime::json::Value;
 use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::readiness::Readiness;
-use crate::runtime::router::Router;
+use crate::runtime::router::{CATCH_ALL, Router};
 use crate::runtime::shape::Shape;
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::{
@@ -223,6 +223,13 @@ pub struct Endpoint {
     pub observer: Option<Arc<EndpointObserver>>,
 }
 
+impl Endpoint {
+    /// Whether it takes all paths and methods that no other endpoint has.
+    pub fn is_catch_all(&self) -> bool {
+        &*self.pattern == CATCH_ALL
+    }
+}
+
 /// How an endpoint handles a request that passed its steps.
 #[derive(Debug)]
 pub enum Work {
@@ -307,6 +314,8 @@ pub enum Order {
     Sequential {
         propagated: Box<[Box<str>]>,
     },
+    /// One after the other until one succeeds, whose response is that of the endpoint.
+    Fallback,
 }
 
 /// A backend that receives a copy of each request.

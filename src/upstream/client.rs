@@ -156,13 +156,12 @@ impl Client {
         let mut hasher = DefaultHasher::new();
         settings.tls.hash(&mut hasher);
         settings.http_version.hash(&mut hasher);
-        let anonymous = match settings.tls.client_certs.is_empty() {
-            true => None,
-            false => {
-                let mut settings = settings.clone();
-                settings.tls.client_certs.clear();
-                Some(Client::new(settings, Arc::clone(&dns))?)
-            }
+        let anonymous = if settings.tls.client_certs.is_empty() {
+            None
+        } else {
+            let mut settings = settings.clone();
+            settings.tls.client_certs.clear();
+            Some(Client::new(settings, Arc::clone(&dns))?)
         };
         Ok(Arc::new(Client {
             pool: pool(&settings, &tls),

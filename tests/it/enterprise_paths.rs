@@ -2,6 +2,7 @@
 
 mod clients;
 mod plugins;
+mod routing;
 mod static_files;
 
 use serde_json::{Value, json};

@@ -119,6 +119,7 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
     };
     let call = ClientCall {
         line: None,
+        method: None,
         headers: HeaderMap::new(),
         query: None,
         params: Params::default(),

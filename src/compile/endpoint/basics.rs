@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use super::catch_all::is_catch_all;
 use crate::config::{ConfigError, Endpoint, Node, Service};
+use crate::ext::Compile;
+use crate::runtime::ahead::Wildcards;
 use crate::runtime::forward::HeaderRules;
 use crate::runtime::router::Pattern;
 
@@ -68,7 +71,7 @@ pub(super) fn method(file: &Endpoint<'_>) -> Option<Method> {
     known
 }
 
-pub(super) fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
+pub(super) fn pattern(file: &Endpoint<'_>, rest: bool, cx: &Compile<'_>) -> Option<Pattern> {
     let Some(node) = file.block.get("endpoint") else {
         file.block.node().warn_hint(
             ConfigError::Missing("endpoint"),
@@ -78,7 +81,13 @@ pub(super) fn pattern(file: &Endpoint<'_>, rest: bool) -> Option<Pattern> {
     };
     let path = file.endpoint.as_deref()?;
     slips(&node, path);
-    Pattern::parse(path, rest)
+    if is_catch_all(file) {
+        return Some(Pattern::catch_all());
+    }
+    let bare = path.strip_suffix('/').unwrap_or(path);
+    let receives = cx.left::<Wildcards>().is_some_and(|all| all.receives(bare));
+    let open = (receives && !bare.ends_with("/*")).then(|| format!("{bare}/*"));
+    Pattern::parse(open.as_deref().unwrap_or(path), rest)
         .map_err(|error| {
             let (method, path) = written(file);
             node.config_error_hint(ConfigError::Path { method, path }, error.to_string());
@@ -137,7 +146,10 @@ pub(super) fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
 }
 
 pub(super) fn headers(file: &Endpoint<'_>) -> Option<HeaderRules> {
-    let names = header_names(&file.input_headers, file.block.get("input_headers"));
+    let mut names = header_names(&file.input_headers, file.block.get("input_headers"));
+    if file.input_headers.is_empty() && is_catch_all(file) {
+        names.push("*");
+    }
     HeaderRules::endpoint(&names).ok()
 }
 

@@ -1,5 +1,7 @@
 //! The order of the backends, and what the endpoint adds to their responses.
 
+use http::Method;
+
 use crate::compile::data;
 use crate::config::{Block, ConfigError, Endpoint, Node};
 use crate::runtime::condition::When;
@@ -40,14 +42,7 @@ pub(super) fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version
         }
         Some("sequential") => true,
         Some("parallel") => false,
-        Some(_) => {
-            if let Some(node) = proxy.get("strategy") {
-                node.warn(ConfigError::invalid(
-                    "\"fallback\" is not supported by this version: it is ignored",
-                ));
-            }
-            sequential
-        }
+        Some(_) => return Order::Fallback,
         None => sequential,
     };
     if let Some(combiner) = proxy.get("combiner")
@@ -66,6 +61,34 @@ pub(super) fn order(proxy: Option<&Block<'_>>, takes_responses: bool, is_version
         }
     } else {
         Order::Parallel
+    }
+}
+
+/// A call that failed may have been made. The next backend must not repeat what must not happen twice.
+pub(super) fn check_fallback(proxy: Option<&Block<'_>>, backends: &[runtime::Backend]) {
+    let is_repeatable = |method: &Method| {
+        [
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::TRACE,
+            Method::PUT,
+            Method::DELETE,
+        ]
+        .contains(method)
+    };
+    let unsafe_one = backends
+        .iter()
+        .find(|backend| !is_repeatable(&backend.method));
+    if let (Some(backend), Some(node)) = (unsafe_one, proxy.and_then(|proxy| proxy.get("strategy")))
+    {
+        node.config_error_hint(
+            ConfigError::invalid(format!(
+                "\"fallback\" could make a {} twice: a call that failed may have had its effect",
+                backend.method
+            )),
+            "GET, HEAD, OPTIONS, TRACE, PUT and DELETE may be repeated (RFC 9110 §9.2.2)",
+        );
     }
 }
 

@@ -111,7 +111,8 @@ impl ServiceStep for Cors {
     }
 
     fn request(&self, head: &Head<'_>, notes: &mut Notes) -> Option<Response> {
-        if let Some(policy) = self.own.policy(head) {
+        // The endpoint is that of the rewritten path.
+        if let Some(policy) = self.own.policy(&notes.head(head)) {
             return self.decide(policy, head, notes);
         }
         self.decide(self.service.as_ref()?, head, notes)

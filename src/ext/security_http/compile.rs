@@ -7,10 +7,10 @@ use http::header::{
 use http::{HeaderName, HeaderValue};
 
 use super::config::Block;
-use super::runtime::{AllowedHosts, SecurityHttp, policy_parts};
-use crate::config::{Node, re2};
-use crate::ext::context::Compile;
-use crate::ext::extension::ServicePart;
+use super::runtime::{AllowedHosts, EndpointHeaders, SecurityHttp, policy_parts};
+use crate::config::{ConfigError, Node, re2};
+use crate::ext::context::{Compile, EndpointSite};
+use crate::ext::extension::{EndpointPart, ServicePart};
 use crate::runtime::response::Fields;
 
 pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
@@ -37,6 +37,46 @@ pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
     }
     log::debug!("[SERVICE: Gin][HTTPsecure] Successfully loaded module");
     ServicePart::Step(Box::new(step))
+}
+
+pub(super) fn endpoint(
+    node: &Node<'_>,
+    _site: &EndpointSite<'_>,
+    cx: &mut Compile<'_>,
+) -> EndpointPart {
+    let before = cx.report.config_errors();
+    let Some(block) = Block::read(node) else {
+        return EndpointPart::Nothing;
+    };
+    // What is decided before the router cannot depend on the endpoint.
+    for key in [
+        "allowed_hosts",
+        "allowed_hosts_are_regex",
+        "host_proxy_headers",
+        "ssl_redirect",
+        "ssl_host",
+    ] {
+        if let Some(node) = node.get(key) {
+            node.config_error_hint(
+                ConfigError::invalid(format!("{key:?} has no effect in an endpoint")),
+                "write it in the service",
+            );
+        }
+    }
+    let headers = EndpointHeaders {
+        secure_headers: secure_headers(node, &block),
+        sts: sts(&block),
+        sts_always: block.force_sts_header,
+        fields: fields(node, &block),
+        policy_parts: block
+            .content_security_policy
+            .as_deref()
+            .and_then(policy_parts),
+    };
+    if cx.report.config_errors() > before {
+        return EndpointPart::Nothing;
+    }
+    EndpointPart::step(headers)
 }
 
 fn hosts(node: &Node<'_>, block: &Block) -> AllowedHosts {

@@ -8,7 +8,7 @@ mod tests;
 
 pub use runtime::{AllowedHosts, SecurityHttp};
 
-use super::extension::ServiceExtension;
+use super::extension::{EndpointExtension, ServiceExtension};
 
 /// `security/http`.
 pub(super) const SERVICE: ServiceExtension = ServiceExtension {
@@ -18,4 +18,14 @@ pub(super) const SERVICE: ServiceExtension = ServiceExtension {
     doc: "Allowed hosts, redirects to TLS, and security headers in every response except that of the health check.",
     keys: config::KEYS,
     compile: compile::service,
+};
+
+/// `security/http` of an endpoint.
+pub(super) const ENDPOINT: EndpointExtension = EndpointExtension {
+    namespace: "security/http",
+    aliases: &["github_com/devopsfaith/krakend-httpsecure"],
+    guard: true,
+    doc: "Security headers of one endpoint, which replace those of the service. Hosts and redirects to TLS belong into the service.",
+    keys: config::KEYS,
+    compile: compile::endpoint,
 };

@@ -14,7 +14,7 @@ use regex::bytes::RegexSet;
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::router::moved_permanently;
-use crate::runtime::step::ServiceStep;
+use crate::runtime::step::{EndpointStep, Gate, ServiceStep};
 
 const NONCE: &str = "$NONCE";
 
@@ -113,6 +113,39 @@ impl SecurityHttp {
             response.body = Bytes::from(moved_permanently(&location));
         }
         response
+    }
+}
+
+/// The headers of one endpoint, which replace those of the service.
+#[derive(Debug)]
+pub struct EndpointHeaders {
+    pub secure_headers: Box<[(HeaderName, HeaderValue)]>,
+    pub sts: Option<HeaderValue>,
+    pub sts_always: bool,
+    pub fields: Fields,
+    pub policy_parts: Option<Box<[Box<str>]>>,
+}
+
+impl EndpointStep for EndpointHeaders {
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        let mut set = |name: HeaderName, value: HeaderValue| {
+            notes.response_fields.retain(|(known, _)| *known != name);
+            notes.response_fields.push((name, value));
+        };
+        for (name, value) in &self.fields {
+            set(name.clone(), value.clone());
+        }
+        let is_secure = || {
+            let mut all = self.secure_headers.iter();
+            head.secure || all.any(|(name, value)| head.headers.get(name) == Some(value))
+        };
+        if let Some(sts) = self.sts.as_ref().filter(|_| self.sts_always || is_secure()) {
+            set(STRICT_TRANSPORT_SECURITY, sts.clone());
+        }
+        if let Some(policy) = self.policy_parts.as_deref().and_then(with_nonce) {
+            set(CONTENT_SECURITY_POLICY, policy);
+        }
+        Gate::Pass
     }
 }
 

@@ -182,9 +182,10 @@ fn folder(written: &Written<'_>, cx: &Compile<'_>) -> Option<Folder> {
 
 /// A file below `folder` that must stay secret: the configuration, or a file with secrets.
 fn secret_below(folder: &Path, cx: &Compile<'_>) -> Option<PathBuf> {
-    let base = match cx.base.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => &cx.base,
+    let base = if cx.base.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        &cx.base
     };
     let base = base.canonicalize().ok()?;
     if base.starts_with(folder) {

@@ -1,16 +1,32 @@
-//! What happens to the path of a request before the router: rewrites, virtual hosts, wildcards, files.
+//! What happens to the path of a request before the router: rewrites, wildcards, virtual hosts, files.
 //!
-//! A service without any of these has no [`Ahead`], and its requests go to the router as they are.
+//! A service without any of these has no [`Ahead`], and its requests go to the router as they are. Everything after this
+//! place sees the new path only, so that what guards an endpoint guards its other names, too. The access log shows what
+//! the client asked for.
 
+mod hosts;
+mod rewrites;
 mod site;
+#[cfg(test)]
+mod tests;
+mod wildcards;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::runtime::request::Head;
+
+pub use hosts::{Hosts, VIRTUAL};
+pub use rewrites::{Piece, Rewrites, Target, decoded};
 pub use site::Site;
+pub use wildcards::Wildcards;
 
 /// All of it, in the order in which it is asked.
 #[derive(Debug, Default)]
 pub struct Ahead {
+    pub rewrites: Option<Rewrites>,
+    pub wildcards: Option<Arc<Wildcards>>,
+    pub hosts: Option<Arc<Hosts>>,
     /// The longest prefix first.
     pub sites: Vec<Arc<Site>>,
 }
@@ -18,32 +34,120 @@ pub struct Ahead {
 /// What one block contributes.
 #[derive(Debug)]
 pub enum AheadPart {
+    Rewrites(Rewrites),
+    Wildcards(Arc<Wildcards>),
+    Hosts(Arc<Hosts>),
     Sites(Vec<Arc<Site>>),
+}
+
+/// Where a request goes, and the path that it has from here on.
+#[derive(Debug)]
+pub struct Routed<'p> {
+    pub path: Cow<'p, str>,
+    pub query: Option<Cow<'p, str>>,
+    /// How clients see the path.
+    pub shown: Shown,
+    pub way: Way,
+}
+
+/// What clients may see of a path, in redirects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    All,
+    /// Without so many bytes at its beginning.
+    After(usize),
+    /// Nothing.
+    Not,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub enum Way {
+    Router,
+    /// 404.
+    Nowhere,
+    /// To the files of a folder; the path below it.
+    Site(Arc<Site>, Box<str>),
 }
 
 impl Ahead {
     /// Adds the part of a block.
     pub fn add(&mut self, part: AheadPart) {
         match part {
+            AheadPart::Rewrites(rewrites) => self.rewrites = Some(rewrites),
+            AheadPart::Wildcards(wildcards) => self.wildcards = Some(wildcards),
+            AheadPart::Hosts(hosts) => self.hosts = Some(hosts),
             AheadPart::Sites(sites) => self.sites = sites,
         }
     }
 
-    /// Where a request goes.
-    pub fn way<'p>(&self, path: &'p str) -> Way<'p> {
-        let mut sites = self.sites.iter();
-        let found = sites.find_map(|site| Some((site, site.rest(path)?)));
-        match found {
-            Some((site, rest)) => Way::Site(Arc::clone(site), rest),
-            None => Way::Router,
+    /// Where a request goes. `health` is the path of the health endpoint, which is never another one.
+    pub fn route<'p>(&self, head: &Head<'p>, health: Option<&str>) -> Routed<'p> {
+        let mut routed = Routed {
+            path: Cow::Borrowed(head.path),
+            query: head.query.map(Cow::Borrowed),
+            shown: Shown::All,
+            way: Way::Router,
+        };
+        if is_ours(head.path) || health == Some(head.path) {
+            return routed;
         }
+        match self
+            .rewrites
+            .as_ref()
+            .and_then(|all| all.apply(head.path, head.query))
+        {
+            Some(Some(new)) => {
+                routed.path = Cow::Owned(new.path);
+                routed.query = new.query.map(Cow::Owned);
+            }
+            Some(None) => {
+                routed.way = Way::Nowhere;
+                return routed;
+            }
+            None => {}
+        }
+        if let Some(path) = self
+            .wildcards
+            .as_ref()
+            .and_then(|all| all.rewritten(&routed.path))
+        {
+            routed.path = Cow::Owned(path);
+            routed.shown = Shown::Not;
+        }
+        if !is_ours(&routed.path)
+            && let Some(prefix) = self.hosts.as_ref().and_then(|all| all.prefix(head.host))
+        {
+            routed.path = Cow::Owned(format!("{prefix}{}", routed.path));
+            routed.shown = Shown::After(prefix.len());
+        }
+        let mut sites = self.sites.iter();
+        let found = sites.find_map(|site| Some((site, site.rest(&routed.path)?.into())));
+        if let Some((site, rest)) = found {
+            routed.way = Way::Site(Arc::clone(site), rest);
+        }
+        routed
+    }
+
+    /// Whether clients reach this endpoint only by a rewrite, and not by its own path.
+    pub fn is_internal(&self, endpoint: &str) -> bool {
+        let of_host = self.hosts.is_some() && endpoint.starts_with(VIRTUAL);
+        of_host
+            || self
+                .wildcards
+                .as_ref()
+                .is_some_and(|all| all.receives(endpoint))
     }
 }
 
-/// Where a request goes.
-#[derive(Debug)]
-pub enum Way<'p> {
-    Router,
-    /// To the files of a folder; the path below it.
-    Site(Arc<Site>, &'p str),
+impl Routed<'_> {
+    /// Whether it is not what the client asked for.
+    pub fn is_rewritten(&self) -> bool {
+        matches!(self.path, Cow::Owned(_))
+    }
+}
+
+/// The gateway's own paths (`/__health`, `/__debug/…`), and those of virtual hosts.
+fn is_ours(path: &str) -> bool {
+    path.starts_with("/__")
 }

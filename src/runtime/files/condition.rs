@@ -70,10 +70,8 @@ fn lists(headers: &HeaderMap, name: &HeaderName, tag: &str, weakly: bool) -> boo
         .flat_map(|line| line.split(','));
     tags.any(|one| {
         let one = one.trim();
-        let one = match weakly {
-            true => one.strip_prefix("W/").unwrap_or(one),
-            false => one,
-        };
+        let strong = one.strip_prefix("W/").filter(|_| weakly);
+        let one = strong.unwrap_or(one);
         one == "*" || one == tag
     })
 }

@@ -117,7 +117,7 @@ pub(super) fn prepare_with<C>(
         .query
         .pairs(call.query.as_deref(), backend.query.as_ref());
     let mut out = Outgoing {
-        method: backend.method.clone(),
+        method: call.method.as_ref().unwrap_or(&backend.method).clone(),
         target: backend.url.render(&sources, &pairs)?.into_owned(),
         headers,
         body,

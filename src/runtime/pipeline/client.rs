@@ -40,6 +40,8 @@ pub struct ClientCall {
     pub started: Instant,
     /// What only pipe steps and conditions look at; `None` for an endpoint without any.
     pub line: Option<Box<RequestLine>>,
+    /// The client's method, where it is that of the call: in the endpoint for everything else.
+    pub method: Option<Method>,
 }
 
 /// What the client asked for.
@@ -68,6 +70,7 @@ impl ClientCall {
             })
         });
         ClientCall {
+            method: endpoint.is_catch_all().then(|| head.method.clone()),
             line,
             headers: forward::outgoing(&endpoint.headers, options, head, notes),
             query: head.query.map(Box::from),

@@ -13,7 +13,7 @@
 //! | `begin`, `seeing` | a streamed request up to its call; the steps that see its response |
 //! | `client_head`, `copy`, `trailers` | the three parts of a streamed response |
 //! | `tunnel` | the handshake of a WebSocket |
-//! | `parallel`, `sequential` | several backends, at once or one after the other |
+//! | `parallel`, `sequential`, `fallback` | several backends: at once, one after the other, or until one succeeds |
 //! | `backend` | one backend: build the call, make it, read what comes back |
 //! | `race` | several equal calls at once |
 //! | `piped` | scripts, expressions and schemas around all of it, or around one call |
@@ -35,6 +35,7 @@ mod client;
 mod client_head;
 mod copy;
 mod downstream;
+mod fallback;
 mod fetch;
 mod finish;
 mod guard;

@@ -13,7 +13,7 @@ use super::limit::Limit;
 use super::merge::{Merged, Part};
 use super::piped::enter;
 use super::road::Outcome;
-use super::{parallel, sequential, shadow};
+use super::{fallback, parallel, sequential, shadow};
 use crate::runtime::failure::Failure;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeResponse;
@@ -100,7 +100,7 @@ async fn compose<C: Carrier>(
 ) -> Merged {
     let propagated = match &work.order {
         Order::Sequential { propagated } => propagated,
-        Order::Parallel => &[][..],
+        Order::Parallel | Order::Fallback => &[][..],
     };
     let cx = Context {
         carrier,
@@ -125,6 +125,7 @@ async fn compose<C: Carrier>(
             Merged::single(result.unwrap_or_else(|| Err(Failure::deadline())))
         }
         (several, Order::Parallel) => parallel::run(&cx, several, &limit).await,
+        (several, Order::Fallback) => fallback::run(&cx, several, &limit).await,
         (several, Order::Sequential { .. }) => {
             sequential::run(&cx, several, &limit, endpoint.timeout).await
         }

@@ -16,6 +16,6 @@ mod tree;
 mod tests;
 
 pub use build::{Builder, Options, RouteError};
-pub use pattern::{Pattern, PatternError, Segment};
+pub use pattern::{CATCH_ALL, Pattern, PatternError, Segment};
 pub use redirect::{Redirect, moved_permanently};
 pub use search::{BuiltIn, Match, Router, check_params, route_anything};

@@ -11,6 +11,9 @@ pub struct Pattern {
     pub(super) wildcard: bool,
 }
 
+/// The endpoint for all paths and methods that no other endpoint has.
+pub const CATCH_ALL: &str = "/__catchall";
+
 /// The part between two slashes of a [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
@@ -103,6 +106,15 @@ impl Pattern {
             .map(|text| Segment::Fixed(text.into()))
             .collect();
         Pattern::of(segments, wildcard)
+    }
+
+    /// The pattern that matches every path, under its own name.
+    pub fn catch_all() -> Pattern {
+        Pattern {
+            text: CATCH_ALL.into(),
+            segments: Box::default(),
+            wildcard: true,
+        }
     }
 
     fn of(segments: Box<[Segment]>, wildcard: bool) -> Pattern {

@@ -21,6 +21,21 @@ pub struct Redirect {
 }
 
 impl Redirect {
+    /// The same redirect without so many bytes at the beginning of its path. `None` if the rest is no path.
+    pub fn without(&self, bytes: usize) -> Option<Redirect> {
+        let location = self.location.to_str().ok()?.get(bytes..)?;
+        let location = relative(location.to_owned())?;
+        Some(Redirect {
+            status: self.status,
+            body: if self.body.is_empty() {
+                Bytes::new()
+            } else {
+                Bytes::from(page(&location))
+            },
+            location: HeaderValue::from_str(&location).ok()?,
+        })
+    }
+
     pub(super) fn to(method: &Method, path: &str, query: Option<&str>) -> Redirect {
         let mut location = escape::visible(path);
         if let Some(query) = query {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use http::Method;
 
+use crate::runtime::inputs::Input;
 use crate::runtime::router::Pattern;
 use crate::runtime::template::escape;
 use crate::telemetry::hidden::Hidden;
@@ -165,6 +166,17 @@ impl Template {
         })
     }
 
+    /// The headers and query parameters of the client that this URL uses.
+    pub fn inputs(&self) -> impl Iterator<Item = Input> {
+        let path = self.path.iter().map(|piece| (piece, true));
+        let query = self.query.iter().flatten().map(|piece| (piece, false));
+        path.chain(query)
+            .filter_map(|(piece, in_path)| match piece {
+                Piece::Param(name) => Input::of(name, in_path),
+                _ => None,
+            })
+    }
+
     /// The claims of the token that this URL uses, and whether each is in its path.
     pub fn claims(&self) -> impl Iterator<Item = (&str, bool)> {
         let path = self.path.iter().map(|piece| (piece, true));
@@ -239,7 +251,7 @@ fn check(pieces: &[Piece], endpoint: &Pattern) -> Result<(), TemplateError> {
     let output: BTreeSet<String> = pieces.iter().filter_map(name_of).collect();
     let plain: BTreeSet<String> = pieces
         .iter()
-        .filter(|piece| matches!(piece, Piece::Param(_)))
+        .filter(|piece| matches!(piece, Piece::Param(name) if Input::of(name, true).is_none()))
         .filter_map(name_of)
         .collect();
     let (input, output) = (Vec::from_iter(input), Vec::from_iter(output));

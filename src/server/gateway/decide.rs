@@ -8,9 +8,9 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use super::Gateway;
 use super::context::Ctx;
-use crate::runtime::ahead::Way;
+use crate::runtime::ahead::{Ahead, Routed, Shown, Way};
 use crate::runtime::files::{Asked, Folder};
-use crate::runtime::request::Head;
+use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::{Branding, Response};
 use crate::runtime::router::{BuiltIn, Match, Redirect};
 use crate::runtime::service::{Endpoint, Service};
@@ -35,6 +35,12 @@ pub(super) enum Decision {
 impl Gateway {
     /// Everything that needs no waiting: service steps, routing, built-in endpoints.
     pub(super) fn decide(&self, head: &Head<'_>, ctx: &mut Ctx, service: &Service) -> Decision {
+        let health = service.options.health_path.as_deref();
+        let ahead = service.ahead.as_deref();
+        let routed = ahead.map(|ahead| ahead.route(head, health));
+        if let Some(routed) = &routed {
+            remember(routed, &mut ctx.notes);
+        }
         for step in service.steps.iter().filter(|step| step.covers_health()) {
             if let Some(response) = step.request(head, &mut ctx.notes) {
                 ctx.silent = step.is_silent();
@@ -56,19 +62,44 @@ impl Gateway {
             ctx.silent = true;
             return Decision::Before(Response::empty(StatusCode::OK));
         }
-        if let Some(ahead) = &service.ahead
-            && let Way::Site(site, rest) = ahead.way(head.path)
-        {
-            let asked = Box::new(files::asked(head, rest));
-            return match after_routing(head, ctx, service) {
-                Some(response) => Decision::Before(response),
-                None => Decision::File(Arc::clone(&site.folder), asked),
-            };
+        match routed.as_ref().map(|routed| &routed.way) {
+            None | Some(Way::Router) => {}
+            Some(Way::Nowhere) => {
+                let rejected = after_routing(head, ctx, service);
+                let missing = || Decision::Response(not_found(service));
+                return rejected.map_or_else(missing, Decision::Before);
+            }
+            Some(Way::Site(site, rest)) => {
+                let asked = Box::new(files::asked(head, rest));
+                return match after_routing(head, ctx, service) {
+                    Some(response) => Decision::Before(response),
+                    None => Decision::File(Arc::clone(&site.folder), asked),
+                };
+            }
         }
         let prefix = self.trusted_prefix(head, service);
-        let found = service
-            .router
-            .route(head.method, head.path, head.query, prefix);
+        let found = match (&routed, ahead) {
+            (Some(routed), Some(ahead)) => {
+                let prefix = prefix.filter(|_| routed.shown == Shown::All);
+                let query = routed.query.as_deref();
+                let found = service
+                    .router
+                    .route(head.method, &routed.path, query, prefix);
+                as_shown(found, routed, ahead)
+            }
+            _ => service
+                .router
+                .route(head.method, head.path, head.query, prefix),
+        };
+        // The gateway's own paths are not everything else.
+        let found = match found {
+            Match::Found { endpoint, .. }
+                if endpoint.is_catch_all() && head.path.starts_with("/__") =>
+            {
+                Match::NotFound
+            }
+            found => found,
+        };
         match &found {
             Match::Redirect(redirect) => {
                 ctx.silent = true;
@@ -117,11 +148,7 @@ impl Gateway {
                     .with(header::ALLOW, allow),
                 )
             }
-            _ => Decision::Response(unrouted(
-                StatusCode::NOT_FOUND,
-                "404 page not found",
-                &service.options.error_body_404,
-            )),
+            _ => Decision::Response(not_found(service)),
         }
     }
 
@@ -133,6 +160,54 @@ impl Gateway {
         head.headers
             .get("x-forwarded-prefix")
             .and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Steps see a request under its new path.
+fn remember(routed: &Routed<'_>, notes: &mut Notes) {
+    if !routed.is_rewritten() {
+        return;
+    }
+    let rewritten = notes.rewritten.get_or_insert_default();
+    rewritten.path = Some((*routed.path).into());
+    rewritten.query = Some(routed.query.as_deref().map(Box::from));
+}
+
+/// What a client may see of a match. An endpoint that is there for a rewrite has no path of its own, and a redirect must
+/// not show one.
+fn as_shown<'r>(
+    found: Match<'r, Arc<Endpoint>>,
+    routed: &Routed<'_>,
+    ahead: &Ahead,
+) -> Match<'r, Arc<Endpoint>> {
+    let is_direct = !routed.is_rewritten();
+    match found {
+        Match::Found { endpoint, .. } if is_direct && ahead.is_internal(&endpoint.pattern) => {
+            Match::NotFound
+        }
+        Match::MethodNotAllowed {
+            near: Some(endpoint),
+            ..
+        } if is_direct && ahead.is_internal(&endpoint.pattern) => Match::NotFound,
+        Match::Redirect(redirect) => {
+            let shown = match routed.shown {
+                Shown::All => Some(redirect),
+                Shown::After(bytes) => redirect.without(bytes),
+                Shown::Not => None,
+            };
+            shown.map_or(Match::NotFound, Match::Redirect)
+        }
+        Match::Found {
+            endpoint,
+            mut params,
+        } if endpoint.is_catch_all() => {
+            // The endpoint for everything else gets the path that the client asked for.
+            if let (Shown::After(bytes), Some((_, rest))) = (routed.shown, params.0.last_mut()) {
+                *rest = rest.get(bytes..).unwrap_or_default().to_owned();
+            }
+            Match::Found { endpoint, params }
+        }
+        found => found,
     }
 }
 
@@ -163,6 +238,14 @@ pub(super) fn text(status: StatusCode, body: &str) -> Response {
     );
     response.body = Bytes::copy_from_slice(body.as_bytes());
     response
+}
+
+fn not_found(service: &Service) -> Response {
+    unrouted(
+        StatusCode::NOT_FOUND,
+        "404 page not found",
+        &service.options.error_body_404,
+    )
 }
 
 /// 404 and 405: plain text without a charset, or the configured object.

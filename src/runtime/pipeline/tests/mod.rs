@@ -348,6 +348,7 @@ fn call() -> ClientCall {
     params.0.push(("id".into(), "7".to_owned()));
     ClientCall {
         line: None,
+        method: None,
         headers: HeaderMap::new(),
         query: None,
         params,

@@ -1,0 +1,19 @@
+//! `portcullis/url-rewrite`: rewrites paths before the router. It is what KrakenD's plugin `url-rewrite` does.
+
+mod compile;
+mod config;
+#[cfg(test)]
+mod tests;
+
+use super::extension::ServiceExtension;
+
+/// `portcullis/url-rewrite`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/url-rewrite",
+    aliases: &[],
+    // What guards a path must guard it under its other names, too.
+    guard: true,
+    doc: "Ours, with the keys of KrakenD's plugin `url-rewrite`: rewrites paths before the router. Guards and metrics see the new path, the access log what the client asked for.",
+    keys: config::KEYS,
+    compile: compile::service,
+};

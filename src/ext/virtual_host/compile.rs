@@ -1,0 +1,60 @@
+//! From the block to the table of hosts.
+
+use std::sync::Arc;
+
+use super::SERVICE;
+use crate::config::{ConfigError, Node, Typing};
+use crate::ext::context::Compile;
+use crate::ext::extension::ServicePart;
+use crate::runtime::ahead::{AheadPart, Hosts};
+
+pub(super) fn service(node: &Node<'_>, cx: &mut Compile<'_>) -> ServicePart {
+    let Some(block) = node.block(SERVICE.keys) else {
+        return ServicePart::Nothing;
+    };
+    let mut hosts = Hosts::default();
+    match (block.get("hosts"), block.object("aliased_hosts")) {
+        (Some(list), None) => {
+            // The type of each is checked here.
+            let _ = list.texts(Typing::Strict);
+            for item in list.items() {
+                if let Some(host) = item.text(Typing::Strict) {
+                    add(host, None, &item, &mut hosts);
+                }
+            }
+        }
+        (None, Some(aliases)) => {
+            for (alias, item) in aliases.members() {
+                let is_alias = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+                if alias.is_empty() || !alias.chars().all(is_alias) {
+                    item.config_error_hint(
+                        ConfigError::invalid(format!("{alias:?} is no name for a host")),
+                        "lower-case letters, digits and underscores",
+                    );
+                } else if let Some(host) = item.text(Typing::Strict) {
+                    add(host, Some(alias), &item, &mut hosts);
+                }
+            }
+        }
+        _ => node.config_error_hint(
+            ConfigError::invalid("exactly one of \"hosts\" and \"aliased_hosts\" is needed"),
+            "\"hosts\": [\"api.example.com\"]",
+        ),
+    }
+    let hosts = Arc::new(hosts);
+    cx.leave(Arc::clone(&hosts));
+    ServicePart::Ahead(AheadPart::Hosts(hosts))
+}
+
+fn add(host: &str, alias: Option<&str>, node: &Node<'_>, hosts: &mut Hosts) {
+    let is_part =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    if host.is_empty() || !host.chars().all(is_part) {
+        node.config_error_hint(
+            ConfigError::invalid(format!("{host:?} is no host")),
+            "a name, with a port unless it is 80 or 443: no scheme, no path, no *",
+        );
+    } else if !hosts.add(host, alias) {
+        node.invalid(format!("the host {host:?} is there twice"));
+    }
+}

@@ -1,0 +1,21 @@
+//! `portcullis/wildcard`: all paths below a prefix go to one endpoint. It is what KrakenD's plugin `wildcard` does.
+
+mod compile;
+
+use super::extension::ServiceExtension;
+use crate::config::{Kind, key};
+
+/// `portcullis/wildcard`.
+pub(super) const SERVICE: ServiceExtension = ServiceExtension {
+    namespace: "portcullis/wildcard",
+    aliases: &[],
+    guard: true,
+    doc: "Ours, with the key of KrakenD's plugin `wildcard`, which came before endpoints that end in `/*`.",
+    keys: &[key(
+        "endpoints",
+        Kind::Object,
+        "",
+        "Endpoints, and the list of prefixes whose paths each of them takes. Clients cannot call these endpoints by their own paths.",
+    )],
+    compile: compile::service,
+};

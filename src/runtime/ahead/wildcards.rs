@@ -1,0 +1,67 @@
+//! Prefixes whose paths go to other endpoints, as with KrakenD's plugin `wildcard`.
+
+/// The prefixes, the longest first, and the paths of their endpoints.
+#[derive(Debug, Default)]
+pub struct Wildcards(Vec<(Box<str>, Box<str>)>);
+
+impl Wildcards {
+    /// Adds a prefix of clients, and the endpoint that takes its paths. `false` if the prefix is there already.
+    pub fn add(&mut self, prefix: &str, endpoint: &str) -> bool {
+        if self.0.iter().any(|(known, _)| **known == *prefix) {
+            return false;
+        }
+        self.0.push((prefix.into(), endpoint.into()));
+        self.0
+            .sort_by_key(|(known, _)| std::cmp::Reverse(known.len()));
+        true
+    }
+
+    /// The path for the router.
+    pub fn rewritten(&self, path: &str) -> Option<String> {
+        let mut all = self.0.iter();
+        all.find_map(|(prefix, endpoint)| {
+            let rest = path.strip_prefix(&**prefix)?;
+            match rest.as_bytes().first() {
+                None => Some(format!("{endpoint}/")),
+                Some(b'/') => Some(format!("{endpoint}{rest}")),
+                Some(_) => None,
+            }
+        })
+    }
+
+    /// The endpoints.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(_, endpoint)| &**endpoint)
+    }
+
+    /// Whether an endpoint takes the paths of a prefix.
+    pub fn receives(&self, endpoint: &str) -> bool {
+        let bare = endpoint.strip_suffix("/*").unwrap_or(endpoint);
+        self.0.iter().any(|(_, receiving)| **receiving == *bare)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_prefix_counts_and_takes_whole_segments() {
+        let mut all = Wildcards::default();
+        assert!(all.add("/foo", "/__wildcard/foo"));
+        assert!(all.add("/foo/bar", "/__wildcard/bar"));
+        assert!(!all.add("/foo", "/__wildcard/other"));
+        for (path, expected) in [
+            ("/foo", Some("/__wildcard/foo/")),
+            ("/foo/", Some("/__wildcard/foo/")),
+            ("/foo/x/y", Some("/__wildcard/foo/x/y")),
+            ("/foo/bar/x", Some("/__wildcard/bar/x")),
+            ("/foo/barn", Some("/__wildcard/foo/barn")),
+            ("/foobar", None),
+            ("/x/foo", None),
+        ] {
+            assert_eq!(all.rewritten(path).as_deref(), expected, "{path}");
+        }
+        assert!(all.receives("/__wildcard/foo/*") && !all.receives("/__wildcard/fo/*"));
+    }
+}

@@ -1,0 +1,42 @@
+//! Several backends, of which each is called only if those before it failed.
+
+use std::pin::pin;
+
+use super::backend::{Context, Earlier, get};
+use super::carrier::Carrier;
+use super::limit::Limit;
+use super::merge::Merged;
+use crate::runtime::failure::Failure;
+use crate::runtime::service::Backend;
+
+/// The first complete response, or else the outcome of the last call. While there is another backend, a call gets an equal
+/// share of the time that is left.
+pub(super) async fn run<C: Carrier>(
+    cx: &Context<'_, C>,
+    backends: &[Backend],
+    limit: &Limit,
+) -> Merged {
+    let mut last = Err(Failure::deadline());
+    for (index, backend) in backends.iter().enumerate() {
+        let others = backends.len() - index;
+        let share = limit.remaining() / u32::try_from(others).unwrap_or(u32::MAX);
+        let step = Limit::at(limit.end() - limit.remaining() + share);
+        let call = pin!(get(cx, backend, Earlier::default(), &step));
+        last = step
+            .wait(call)
+            .await
+            .unwrap_or_else(|| Err(Failure::deadline()));
+        match &last {
+            Ok(part) if part.complete => break,
+            Err(failure) if others > 1 => {
+                log::warn!(
+                    "the backend {} failed, and the next one is called: {}",
+                    backend.pattern,
+                    failure.text
+                );
+            }
+            _ => {}
+        }
+    }
+    Merged::single(last)
+}
