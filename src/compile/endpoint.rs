@@ -11,7 +11,7 @@ use http::HeaderName;
 use tokio::sync::Semaphore;
 
 use crate::compile::namespaces::{Level, wanted};
-use crate::compile::{backend, claims};
+use crate::compile::{backend, claims, finishing, payload};
 use crate::config::suggest::nearest;
 use crate::config::{ConfigError, Endpoint, Service};
 use crate::ext::context::EndpointInputs;
@@ -161,6 +161,8 @@ pub fn endpoint(
         id,
         method: method.clone(),
         observer: observed.map(|observed| observed.observer),
+        payload: payload::endpoint(proxy.as_ref(), &site, cx),
+        finishing: finishing::endpoint(file, cx),
     };
     Some((pattern, compiled))
 }

@@ -7,6 +7,7 @@
 //! | `ahead` | what precedes the router, beside the endpoints |
 //! | `claims` | claims in URLs; log lines for endpoints without certain blocks |
 //! | `listen`, `options`, `client` | the listener; options; connections to backends |
+//! | `payload`, `finishing` | how request bodies are read; the last changes to responses |
 //! | `certificates` | the contents of certificate and key files |
 //! | `namespaces` | which extension compiles which block |
 //! | `plugins` | the blocks of plugins that are built in, moved to their own namespaces |
@@ -23,6 +24,7 @@ mod data;
 pub mod docs;
 mod endpoint;
 mod files;
+mod finishing;
 mod graphql;
 pub mod krakend3;
 mod listen;
@@ -30,6 +32,7 @@ mod namespaces;
 mod options;
 pub mod output;
 mod plugins;
+mod payload;
 pub mod schema;
 mod service;
 mod summary;

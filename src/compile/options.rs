@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::compile::data;
+use crate::compile::{data, payload};
 use crate::config::Namespace;
 use crate::config::{Block, ConfigError, Data, Extra, Node, Service, Typing, size};
 use crate::ext::compat::COMPAT;
@@ -38,6 +38,7 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
             "clients will see error texts, with the addresses of backends in them",
         ));
     }
+    let payload = payload::service(router.as_ref(), limits.as_ref());
     let unset = Options::default();
     let options = Options {
         version_header: if flag("hide_version_header") {
@@ -54,8 +55,8 @@ pub fn options(file: &Service<'_>, debug: bool) -> (Options, router::Options) {
         echo_endpoint: file.echo_endpoint,
         client_address: client_address(router.as_ref(), file),
         check_path_params: !flag("disable_path_decoding"),
-        max_request_body_bytes: bytes(limits.as_ref(), "request_body")
-            .unwrap_or(unset.max_request_body_bytes),
+        max_request_body_bytes: payload.whole.unwrap_or(unset.max_request_body_bytes),
+        payload: payload.payload,
         max_upstream_body_bytes: bytes(limits.as_ref(), "upstream_body")
             .unwrap_or(unset.max_upstream_body_bytes),
         stream_idle_timeout: stream

@@ -8,8 +8,9 @@ use http::Method;
 
 use crate::compile::namespaces::{Level, wanted};
 use crate::compile::output::{Compiled, Outcome};
+use crate::compile::payload::ServiceLimits;
 use crate::compile::{
-    ahead, backend, client, endpoint, krakend3, listen, options, plugins, summary,
+    ahead, backend, client, endpoint, finishing, krakend3, listen, options, plugins, summary,
 };
 use crate::config::load::{self, Format};
 use crate::config::service::SERVICE;
@@ -128,6 +129,10 @@ fn compile(
         health_path: options.health_path.as_deref().map(str::to_owned),
         client_address: options.client_address.clone(),
     }));
+    cx.leave(Arc::new(ServiceLimits {
+        payload: options.payload,
+        whole: options.max_request_body_bytes,
+    }));
     let metrics = listen::metrics(&file);
     if metrics.is_some_and(|page| page.per_endpoint) {
         let native = cx.carry("portcullis/metrics series", |_| Arc::new(Native::new()));
@@ -141,6 +146,7 @@ fn compile(
     if let Some(tls) = &mut listener.tls {
         tls.shared_tickets = listen::shared_tickets(&file, &mut cx);
     }
+    let finishing = finishing::service(&file, &mut cx);
     let (router, endpoints) = routes(&file, &options, routing, &mut cx);
     let readiness = readiness(&file, &mut cx);
     let certificates = cx.certificates.take();
@@ -166,6 +172,7 @@ fn compile(
             options,
             errors: around.errors,
             ahead: around.ahead,
+            finishing,
         }),
         facts,
         certificates,

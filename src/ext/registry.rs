@@ -11,7 +11,7 @@ use crate::ext::lua;
 #[cfg(feature = "cel")]
 use crate::ext::policies;
 use crate::ext::{
-    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, router, secrets, security_http, server, static_files, stream, tiered, upstream, url_rewrite, virtual_host, wildcard,
+    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, compression, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_headers, router, secrets, security_http, server, static_files, stream, tiered, upstream, url_rewrite, virtual_host, wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -157,10 +157,17 @@ pub const SERVICE_NAMESPACES: &[&Namespace] = &[
     &metrics_page::METRICS,
     &server::SERVER,
     &upstream::UPSTREAM_SERVICE,
+    &compression::COMPRESSION,
+    &response_headers::RESPONSE_HEADERS,
 ];
 
 /// The core's namespaces of an endpoint.
-pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[&proxy::PROXY_ENDPOINT, &stream::STREAM_ENDPOINT];
+pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[
+    &proxy::PROXY_ENDPOINT,
+    &stream::STREAM_ENDPOINT,
+    &compression::COMPRESSION_ENDPOINT,
+    &response_headers::RESPONSE_HEADERS_ENDPOINT,
+];
 
 /// The core's namespaces of a backend.
 pub const BACKEND_NAMESPACES: &[&Namespace] = &[

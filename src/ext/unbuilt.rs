@@ -69,7 +69,6 @@ pub const UNBUILT: &[Unbuilt] = &[
         &["github.com/devopsfaith/krakend-lua/proxy/backend"],
         LUA,
     ),
-    reject("modifier/response-headers", &[], REMOVE),
     reject("modifier/request-body-generator", &[], REMOVE),
     reject("modifier/response-body-generator", &[], REMOVE),
     reject("modifier/body-generator", &[], REMOVE),

@@ -18,6 +18,7 @@
 //! | [`address`], [`answer`], [`failure`] | the client's address; a response made by the gateway; why a request failed |
 //! | [`heavy`] | work whose duration depends on a request: limited in time, and moved off the worker thread |
 //! | [`files`] | files of a folder, as responses |
+//! | [`compression`], [`finishing`] | compression of responses; what is done to every response before it is written |
 //! | [`listen`] | the settings of the listener |
 //! | [`readiness`] | the conditions of `GET /__ready` |
 //! | [`flights`] | single-flight for equal concurrent calls |
@@ -32,11 +33,13 @@ pub mod ahead;
 pub mod boxed;
 pub mod clock;
 pub mod condition;
+pub mod compression;
 pub mod decode;
 pub mod encode;
 pub mod errors;
 pub mod failure;
 pub mod files;
+pub mod finishing;
 pub mod flatmap;
 pub mod forward;
 pub mod graphql;

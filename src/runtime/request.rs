@@ -93,6 +93,8 @@ pub struct Notes {
     /// The client's body, if a step requested it ([`crate::runtime::step::EndpointStep::needs_body`]). A step may
     /// replace it.
     pub body: Option<Bytes>,
+    /// The client's body is decoded as it is read: its announced length is not that of what is read.
+    pub is_decoded: bool,
     pub rewritten: Option<Box<Rewritten>>,
     /// A step has kept its worker busy for as long as a few requests take. The server clears this flag and lets other
     /// ready tasks run first.

@@ -16,6 +16,7 @@ use crate::runtime::ahead::Ahead;
 use crate::runtime::decode::Decoder;
 use crate::runtime::encode::Encoding;
 use crate::runtime::errors::ErrorBodies;
+use crate::runtime::finishing::Finishing;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::{HeaderRules, QueryRules};
 use crate::runtime::graphql::GraphQl;
@@ -49,6 +50,8 @@ pub struct Service {
     pub options: Options,
     /// Bodies for the gateway's own errors (`portcullis/errors`).
     pub errors: Option<Box<ErrorBodies>>,
+    /// What is done to responses that no endpoint made.
+    pub finishing: Option<Box<Finishing>>,
     /// What happens to paths before the router. `None` if nothing does.
     pub ahead: Option<Box<Ahead>>,
 }
@@ -93,6 +96,8 @@ pub struct Options {
     pub check_path_params: bool,
     /// The maximum size of the request body of a composed endpoint. Larger ones get 413.
     pub max_request_body_bytes: u64,
+    /// Of every request (`router.max_payload`, `router.decompress_gzip`).
+    pub payload: Payload,
     /// The maximum size of a decoded upstream body of a composed endpoint.
     pub max_upstream_body_bytes: u64,
     /// How long a streamed response may be silent (`"portcullis/stream": {"idle_timeout"}`).
@@ -128,6 +133,7 @@ impl Default for Options {
             client_address: ClientAddress::default(),
             check_path_params: true,
             max_request_body_bytes: 8 << 20,
+            payload: Payload::default(),
             max_upstream_body_bytes: 64 << 20,
             stream_idle_timeout: Duration::from_secs(60),
             stream_total_timeout: false,
@@ -157,6 +163,23 @@ pub struct ClientAddress {
     pub proto: bool,
     /// Sends address, host and scheme to backends in `Forwarded` (RFC 7239).
     pub forwarded: bool,
+}
+
+/// How request bodies are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// The maximum size of any body, also of a streamed one. Larger ones get 413.
+    pub most: Option<u64>,
+    /// Decodes bodies whose outermost coding is gzip. The decoded size counts then.
+    pub gunzip: bool,
+}
+
+impl Payload {
+    /// The maximum size of a body that is read whole.
+    pub fn whole(&self, options: &Options) -> u64 {
+        let most = self.most.unwrap_or(u64::MAX);
+        options.max_request_body_bytes.min(most)
+    }
 }
 
 impl StaticData {
@@ -221,6 +244,10 @@ pub struct Endpoint {
     /// The index of the metric handles of this endpoint, unique in the service.
     pub id: usize,
     pub observer: Option<Arc<EndpointObserver>>,
+    /// How request bodies are read. The service's limits are in it.
+    pub payload: Payload,
+    /// What is done to the responses. The service's changes are in it.
+    pub finishing: Option<Box<Finishing>>,
 }
 
 impl Endpoint {

@@ -30,6 +30,11 @@ pub async fn read(session: &mut Session, most: u64) -> Result<Bytes, Failure> {
     whole(session, announced, most, 1).await
 }
 
+/// A body above its limit.
+pub fn too_large() -> Failure {
+    Failure::new(Kind::BodyTooLarge, "the body is too large")
+}
+
 impl Pieces for Session {
     type Error = Failure;
 
@@ -40,7 +45,7 @@ impl Pieces for Session {
 
     fn overflow(overflow: Overflow, _: u64) -> Failure {
         match overflow {
-            Overflow::TooLarge => Failure::new(Kind::BodyTooLarge, "the body is too large"),
+            Overflow::TooLarge => too_large(),
             Overflow::Full => Failure::new(Kind::BodyUnbuffered, Full.to_string()),
         }
     }

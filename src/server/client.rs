@@ -10,12 +10,15 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use crate::runtime::compression::Encoder;
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::finishing::Finishing;
 use crate::runtime::pipeline::Downstream;
 use crate::runtime::request::Head;
 use crate::runtime::response::Fields;
 use crate::server::gateway::{Active, head_of};
-use crate::server::{body, respond};
+use crate::server::intake::{self, Intake};
+use crate::server::{body, finish, respond};
 use crate::upstream::{Piece, Source};
 
 /// One request's session.
@@ -28,6 +31,26 @@ pub(super) struct Client<'s> {
     pub(super) has_body: bool,
     /// Fields that steps left for whatever answer the client gets.
     pub(super) fields: &'s Fields,
+    /// What is done to the response last.
+    pub(super) finishing: Option<&'s Finishing>,
+    /// Of the response's body, once its head is written.
+    pub(super) encoder: Option<Encoder>,
+    /// Of the request's body.
+    pub(super) intake: Intake,
+}
+
+impl Client<'_> {
+    /// What ends an encoded body.
+    fn encoded_end(&mut self) -> Result<Option<Bytes>, Failure> {
+        let encoder = self.encoder.take();
+        let rest = encoder.map(Encoder::finish).transpose();
+        rest.map_err(|error| finish::broken(&error))
+    }
+
+    async fn write_plain(&mut self, piece: Option<Bytes>, end: bool) -> Result<(), Failure> {
+        let written = self.session.write_response_body(piece, end).await;
+        written.map_err(|error| gone(&error))
+    }
 }
 
 /// Why the client's body cannot be read on.
@@ -57,14 +80,19 @@ impl Source for Client<'_> {
     }
 
     async fn next(&mut self) -> Result<Piece, Failure> {
-        let downstream = self.session.as_downstream_mut();
-        let piece = downstream.read_body_or_idle(self.has_body).await;
-        let bytes = piece.map_err(|error| unread(&error))?;
-        self.has_body = bytes.is_none() || downstream.is_body_done();
-        Ok(Piece {
-            last: self.has_body,
-            bytes: bytes.unwrap_or_default(),
-        })
+        loop {
+            if let Some(piece) = self.intake.left()? {
+                return Ok(piece);
+            }
+            let downstream = self.session.as_downstream_mut();
+            let piece = downstream.read_body_or_idle(self.has_body).await;
+            let bytes = piece.map_err(|error| unread(&error))?;
+            self.has_body = bytes.is_none() || downstream.is_body_done();
+            let taken = self.intake.take(bytes.unwrap_or_default(), self.has_body)?;
+            if let Some(piece) = taken {
+                return Ok(piece);
+            }
+        }
     }
 }
 
@@ -88,7 +116,10 @@ impl Downstream for Client<'_> {
     async fn read_whole(&mut self, most: u64) -> Result<Bytes, Failure> {
         let body = body::read(self.session, most).await?;
         self.has_body = true;
-        Ok(body)
+        match self.intake.is_coded() {
+            true => intake::decoded(&body, most),
+            false => Ok(body),
+        }
     }
 
     fn has_head(&self) -> bool {
@@ -100,6 +131,11 @@ impl Downstream for Client<'_> {
         let mut header = ResponseHeader::from(head);
         respond::replace(&mut header, self.fields)
             .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+        if let Some(finishing) = self.finishing {
+            let finished = finish::head(finishing, self.session.req_header(), &mut header, alone);
+            self.encoder = finished
+                .map_err(|_| Failure::new(Kind::Broken, "the answer's header cannot be written"))?;
+        }
         respond::keep_connection(self.session);
         respond::announce_end(self.session, self.active);
         let written = respond::write_header(self.session, header, alone).await;
@@ -107,12 +143,20 @@ impl Downstream for Client<'_> {
     }
 
     async fn write(&mut self, piece: Bytes, end: bool) -> Result<(), Failure> {
-        let written = self.session.write_response_body(Some(piece), end).await;
-        written.map_err(|error| gone(&error))
+        let Some(encoder) = &mut self.encoder else {
+            return self.write_plain(Some(piece), end).await;
+        };
+        let mut encoded = encoder
+            .push(&piece)
+            .map_err(|error| finish::broken(&error))?;
+        if end && let Some(rest) = self.encoded_end()? {
+            encoded = [encoded, rest].concat().into();
+        }
+        self.write_plain(Some(encoded), end).await
     }
 
     fn borrows(&self) -> bool {
-        !self.session.is_http2()
+        !self.session.is_http2() && self.encoder.is_none()
     }
 
     async fn write_slice(&mut self, piece: &[u8]) -> Result<(), Failure> {
@@ -128,11 +172,14 @@ impl Downstream for Client<'_> {
     }
 
     async fn end(&mut self) -> Result<(), Failure> {
-        let ended = self.session.write_response_body(None, true).await;
-        ended.map_err(|error| gone(&error))
+        let rest = self.encoded_end()?;
+        self.write_plain(rest, true).await
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<(), Failure> {
+        if let Some(rest) = self.encoded_end()? {
+            self.write_plain(Some(rest), false).await?;
+        }
         let downstream = self.session.as_downstream_mut();
         let written = downstream.write_response_trailers(trailers).await;
         written.map_err(|error| gone(&error))

@@ -10,7 +10,7 @@
 //! | [`tls`], `client_auth`, [`tickets`], `turns` | certificates selected by name and replaced at run time; client certificates; session ticket keys; the handshake limiter |
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | `quick` | the health response without a session |
-//! | `client`, `body`, `respond`, `builtin` | a session as the pipeline sees it, request bodies, the gateway's own responses, health and echo |
+//! | `client`, `body`, `intake`, `respond`, `finish`, `builtin` | a session as the pipeline sees it, request bodies, their sizes and coding, the gateway's own responses, the last changes to any response, health and echo |
 //! | `tunnel` | WebSocket: its conditions, the copy in both directions, and its end |
 //! | [`admin`], [`control`], [`watch`], `upkeep`, `memory` | admin listeners, the control socket, changed files, background tasks, returning memory |
 
@@ -26,12 +26,14 @@ pub mod control;
 mod descriptors;
 mod drive;
 mod files;
+mod finish;
 mod folder;
 mod front;
 pub mod gateway;
 mod handover;
 mod handshakes;
 pub mod head;
+mod intake;
 mod listeners;
 mod memory;
 pub mod process;

@@ -57,7 +57,9 @@ fn is_ordinary(active: &Active) -> bool {
         .observer
         .as_ref()
         .zip(service.options.health_path.as_ref());
+    let finishing = service.finishing.as_ref();
     !service.steps.iter().any(|step| step.covers_health())
+        && finishing.is_none_or(|finishing| !finishing.covers_health)
         && observed.is_none_or(|(observer, path)| observer.settings.skips(path))
         && address.trusted.is_empty()
         && !address.app_engine

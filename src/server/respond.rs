@@ -8,9 +8,11 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
+use crate::runtime::finishing::Finishing;
 use crate::runtime::grpc;
 use crate::runtime::response::{Branding, Fields, Response};
 use crate::runtime::service::Options;
+use crate::server::finish;
 use crate::server::gateway::Active;
 use crate::upstream::{content_length, trimmed};
 
@@ -34,7 +36,7 @@ const UPSTREAM_CORS: [header::HeaderName; 5] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// Writes `answer`, with the headers in `extra` that service steps have added.
+/// Writes `answer`, with the headers in `extra` that service steps have added. `finishing` comes last.
 ///
 /// # Errors
 /// Writing to the client failed.
@@ -43,8 +45,9 @@ pub async fn write(
     options: &Options,
     response: Response,
     extra: &Fields,
+    finishing: Option<&Finishing>,
 ) -> Result<()> {
-    let response = if response.status.as_u16() >= 400
+    let mut response = if response.status.as_u16() >= 400
         && session.is_http2()
         && grpc::is_grpc(&session.req_header().headers)
     {
@@ -53,7 +56,11 @@ pub async fn write(
         response
     };
     let head_only = session.req_header().method == Method::HEAD;
-    let header = header_of(&response, options, extra)?;
+    let mut header = header_of(&response, options, extra)?;
+    if let Some(finishing) = finishing {
+        let body = std::mem::take(&mut response.body);
+        response.body = finish::whole(finishing, session.req_header(), &mut header, body)?;
+    }
     keep_connection(session);
     let body = if head_only || bodiless(response.status) {
         Bytes::new()

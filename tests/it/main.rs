@@ -26,6 +26,7 @@ mod edge;
 mod embed;
 mod enterprise_guards;
 mod enterprise_paths;
+mod enterprise_modifiers;
 mod errors;
 mod framing;
 mod h2;

@@ -105,6 +105,8 @@ async fn ask(timeout: Duration, backends: impl IntoIterator<Item = Backend>) -> 
         work: Work::Nothing,
         id: 0,
         observer: None,
+        payload: Default::default(),
+        finishing: None,
     };
     let work = Composition {
         pipes: Box::default(),

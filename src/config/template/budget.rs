@@ -11,40 +11,64 @@ const TIME: Duration = Duration::from_secs(10);
 /// The maximum number of elements and bytes that all functions create together.
 const MADE: usize = 256 << 20;
 
+/// The maximum nesting of template calls.
+const CALLS: usize = 1_000;
+
+/// What a rendering may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) steps: u64,
+    pub(super) time: Duration,
+    /// Elements and bytes that functions create.
+    pub(super) made: usize,
+    /// The nesting of template calls.
+    pub(super) calls: usize,
+}
+
 /// The remaining resources of a rendering.
 #[derive(Debug)]
 pub(super) struct Budget {
     steps: u64,
     until: Instant,
     made: usize,
+    most: usize,
+    pub(super) calls: usize,
 }
 
 impl Budget {
     pub(super) fn new() -> Budget {
-        Budget::of(STEPS, TIME)
+        Budget::of(Limits {
+            steps: STEPS,
+            time: TIME,
+            made: MADE,
+            calls: CALLS,
+        })
     }
 
-    pub(super) fn of(steps: u64, time: Duration) -> Budget {
+    pub(super) fn of(limits: Limits) -> Budget {
         Budget {
-            steps,
-            until: Instant::now() + time,
-            made: MADE,
+            steps: limits.steps,
+            until: Instant::now() + limits.time,
+            made: limits.made,
+            most: limits.made,
+            calls: limits.calls,
         }
     }
 
-    /// Uses one step.
+    /// Uses one step. `true`: it is time to look at the world.
     ///
     /// # Errors
     /// Nothing is left. The text is the message for the operator.
-    pub(super) fn step(&mut self) -> Result<(), String> {
+    pub(super) fn step(&mut self) -> Result<bool, String> {
         self.steps = self.steps.saturating_sub(1);
         if self.steps == 0 {
             return Err("the rendering takes too many steps".to_owned());
         }
-        if self.steps.is_multiple_of(1024) && Instant::now() > self.until {
+        let is_due = self.steps.is_multiple_of(1024);
+        if is_due && Instant::now() > self.until {
             return Err("the rendering takes too long".to_owned());
         }
-        Ok(())
+        Ok(is_due)
     }
 
     /// Announces that `count` elements or bytes are about to be created.
@@ -59,7 +83,7 @@ impl Budget {
             }
             None => Err(format!(
                 "the rendering makes values of more than {} MiB",
-                MADE >> 20
+                self.most >> 20
             )),
         }
     }

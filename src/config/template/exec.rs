@@ -3,19 +3,15 @@
 mod call;
 mod pipeline;
 
-use std::rc::Rc;
-
 use super::budget::Budget;
 use super::error::{Place, TemplateError};
 use super::format;
 use super::functions::Host;
 use super::output::{Origin, Output};
+use super::program::{self, Escape};
 use super::tree::{Branch, Command, Node, Number, Operand, Pipeline, Span, Tree, Word};
 use super::value::Value;
 use super::{Source, Warning};
-
-/// The maximum nesting of template calls.
-const MAX_CALLS: usize = 1_000;
 
 /// The maximum number of warnings.
 const MAX_WARNINGS: usize = 100;
@@ -28,6 +24,7 @@ pub(super) struct Run<'r> {
     pub(super) budget: Budget,
     pub(super) output: Output,
     pub(super) warnings: Vec<Warning>,
+    pub(super) escape: Escape,
 }
 
 impl Run<'_> {
@@ -120,7 +117,11 @@ impl<'t> Frame<'t> {
 
     fn step(&self, run: &mut Run<'_>) -> Evaluated<()> {
         match run.budget.step() {
-            Ok(()) => Ok(()),
+            Ok(false) => Ok(()),
+            Ok(true) => match run.host.look() {
+                Ok(()) => Ok(()),
+                Err(text) => self.error(run, text),
+            },
             Err(text) => self.error(run, text),
         }
     }
@@ -143,6 +144,12 @@ impl<'t> Frame<'t> {
                 let value = self.pipeline(run, dot, pipeline)?;
                 if pipeline.variables.is_empty() {
                     self.at = pipeline.span;
+                    let value = match run.escape {
+                        Escape::Xml if !program::is_safe(pipeline) => {
+                            Value::text(program::xml(&format::printed(&value)))
+                        }
+                        _ => value,
+                    };
                     self.print(run, &value)?;
                 }
             }
@@ -335,11 +342,9 @@ impl<'t> Frame<'t> {
             let name = format::quoted(call.name.as_bytes());
             return self.error(run, format!("template {name} not defined"));
         };
-        if self.calls.len() >= MAX_CALLS {
-            return self.error(
-                run,
-                format!("exceeded maximum template depth ({MAX_CALLS})"),
-            );
+        let most = run.budget.calls;
+        if self.calls.len() >= most {
+            return self.error(run, format!("exceeded maximum template depth ({most})"));
         }
         let data = match &call.pipeline {
             None => Value::Missing,

@@ -7,6 +7,7 @@
 //! | `exec`, `budget`, `output` | executes trees, within limits, into a text that records the origin of its pieces |
 //! | `functions` | the functions, one table for each group |
 //! | `error` | errors, with their place |
+//! | `program` | templates that are parsed at start and rendered for requests |
 //!
 //! This module reads no files and does not depend on what is rendered: the caller provides sources, data and a
 //! [`Host`].
@@ -20,6 +21,7 @@ mod lexer;
 mod literal;
 mod output;
 mod parse;
+mod program;
 mod tree;
 mod value;
 
@@ -30,6 +32,7 @@ pub use error::{Place, TemplateError};
 pub(super) use functions::json::{infinite, out_of_range};
 pub(super) use functions::path::clean as clean_path;
 pub use functions::{Host, names as function_names};
+pub use program::{Datum, Escape, Program, Watch};
 
 use tree::Tree;
 use value::{Entries, Value};
@@ -121,6 +124,7 @@ fn run(
         budget,
         output: output::Output::default(),
         warnings,
+        escape: Escape::Nothing,
     };
     let name = sources.first().map_or("", |source| source.name.as_str());
     let data: Entries = data
@@ -164,7 +168,7 @@ fn parse_all(
     let mut trees: Vec<Tree> = Vec::new();
     let mut errors = Vec::new();
     for (index, source) in sources.iter().enumerate() {
-        match parse::parse(index, &source.name, &source.text) {
+        match parse::parse(index, &source.name, &source.text, functions::Allowed::Files) {
             Ok(parsed) => parsed
                 .into_iter()
                 .for_each(|tree| associate(&mut trees, tree, warnings)),

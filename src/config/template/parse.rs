@@ -2,10 +2,8 @@
 
 mod pipeline;
 
-use std::rc::Rc;
-
 use super::error::TemplateError;
-use super::functions;
+use super::functions::{self, Allowed};
 use super::lexer::{Kind, Lexer, Token};
 use super::literal;
 use super::tree::{Branch, Call, Command, Node, Operand, Pipeline, Span, Tree, Word};
@@ -13,11 +11,16 @@ use super::tree::{Branch, Call, Command, Node, Operand, Pipeline, Span, Tree, Wo
 /// Blocks and parentheses nested deeper are rejected, so that the parser cannot exhaust its stack.
 const MAX_DEPTH: usize = 500;
 
-/// Parses one file into the template with its name and those that it defines.
+/// Parses one file into the template with its name and those that it defines. They may use the `allowed` functions.
 ///
 /// # Errors
 /// The first syntax error, with its line.
-pub(super) fn parse(file: usize, name: &str, text: &str) -> Result<Vec<Tree>, Box<TemplateError>> {
+pub(super) fn parse(
+    file: usize,
+    name: &str,
+    text: &str,
+    allowed: Allowed,
+) -> Result<Vec<Tree>, Box<TemplateError>> {
     let mut parser = Parser {
         file,
         text,
@@ -29,6 +32,7 @@ pub(super) fn parse(file: usize, name: &str, text: &str) -> Result<Vec<Tree>, Bo
         variables: vec!["$".to_owned()],
         ranges: 0,
         depth: 0,
+        allowed,
         trees: Vec::new(),
     };
     parser.file()?;
@@ -48,6 +52,7 @@ struct Parser<'t> {
     variables: Vec<String>,
     ranges: usize,
     depth: usize,
+    allowed: Allowed,
     trees: Vec<Tree>,
 }
 
@@ -221,7 +226,7 @@ impl Parser<'_> {
         }
     }
 
-    fn unquoted(&self, token: &Token) -> Parsed<Rc<[u8]>> {
+    fn unquoted(&self, token: &Token) -> Parsed<Box<[u8]>> {
         match literal::text(&token.text) {
             Some(bytes) => Ok(bytes.into()),
             None => self.error("invalid syntax"),

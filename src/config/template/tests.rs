@@ -190,7 +190,12 @@ fn the_resources_of_a_rendering_are_limited() {
     ]);
     let endless = [source("base", "{{ range 1000000000 }}{{ end }}")];
     for (steps, time, want) in [(1_000, 60, "too many steps"), (u64::MAX, 0, "too long")] {
-        let budget = budget::Budget::of(steps, std::time::Duration::from_secs(time));
+        let budget = budget::Budget::of(budget::Limits {
+            steps,
+            time: std::time::Duration::from_secs(time),
+            made: 256 << 20,
+            calls: 1_000,
+        });
         let errors = run(&endless, &Data::new(), &World, budget).unwrap_err();
         assert!(errors[0].text.contains(want), "{}", errors[0].text);
     }

@@ -1,7 +1,5 @@
 //! The parts of a parsed template.
 
-use std::rc::Rc;
-
 /// A range of byte offsets in one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
@@ -92,7 +90,7 @@ pub(super) enum Operand {
     Dot,
     Nil,
     Bool(bool),
-    Text(Rc<[u8]>),
+    Text(Box<[u8]>),
     Number(Number),
     /// `.a.b`
     Field(Vec<String>),

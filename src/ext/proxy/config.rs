@@ -34,6 +34,19 @@ pub const PROXY_ENDPOINT: Namespace = Namespace {
             "Accepted and ignored: every call always has its own copy of the request.",
         ),
         key(
+            "max_payload",
+            Kind::Integer,
+            "0 (the service's)",
+            "Largest request body in bytes (413). It cannot be larger than the service's limit.",
+        )
+        .guarding(),
+        key(
+            "decompress_gzip",
+            Kind::Any,
+            "the service's",
+            "Decode request bodies whose last `Content-Encoding` is `gzip`.",
+        ),
+        key(
             "static",
             Kind::Block(STATIC),
             "",

@@ -112,12 +112,23 @@ pub const ROUTER: Namespace = Namespace {
         key("max_multipart_memory", Kind::Leftover, "", ""),
         key(
             "max_payload",
-            Kind::Leftover,
-            "",
-            "write \"portcullis/limits\": {\"request_body\": …} in the service's extra_config",
+            Kind::Integer,
+            "0 (none)",
+            "Largest request body in bytes, also of `no-op` endpoints (413). 0 leaves `request_body` of `portcullis/limits`, which has no effect on `no-op` endpoints.",
+        )
+        .guarding(),
+        key(
+            "decompress_gzip",
+            Kind::Any,
+            "false",
+            "Decode request bodies whose last `Content-Encoding` is `gzip`: `true`, or a number other than 0. The decoded size counts for `max_payload`.",
         ),
-        key("decompress_gzip", Kind::Leftover, "", ""),
-        key("disable_gzip", Kind::Leftover, "", ""),
+        key(
+            "disable_gzip",
+            Kind::Bool,
+            "true",
+            "`true`: no response is compressed, whatever `portcullis/compression` says. `false`, written out: gzip for clients that accept it, as in KrakenD's enterprise edition.",
+        ),
     ],
 };
 

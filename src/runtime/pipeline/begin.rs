@@ -14,7 +14,7 @@ use super::limit::Limit;
 use super::piped;
 use super::road::Request;
 use super::seeing::Outer;
-use crate::runtime::failure::Failure;
+use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::forward::QueryRules;
 use crate::runtime::grpc::is_grpc;
 use crate::runtime::pipe::{PipeStep, Sight};
@@ -50,7 +50,7 @@ pub(super) async fn begin<'a, D: Downstream>(
     let body = match body {
         Some(body) => body,
         None if is_whole => {
-            let read = client.read_whole(options.max_request_body_bytes);
+            let read = client.read_whole(endpoint.payload.whole(options));
             let read = limit.wait(pin!(read)).await;
             read.unwrap_or_else(|| Err(Failure::deadline()))?
         }
@@ -59,7 +59,13 @@ pub(super) async fn begin<'a, D: Downstream>(
     let Some(head) = client.head() else {
         return Err(Failure::bad_target());
     };
-    let announced = content_length(head.headers);
+    let announced = content_length(head.headers).filter(|_| !notes.is_decoded);
+    if announced
+        .zip(endpoint.payload.most)
+        .is_some_and(|(length, most)| length > most)
+    {
+        return Err(Failure::new(Kind::BodyTooLarge, "the body is too large"));
+    }
     let over_grpc = client.version() == Version::HTTP_2 && is_grpc(head.headers);
     let call = ClientCall::new(options, endpoint, &head, notes, body, Instant::now());
     let mut begun = if work.pipes.is_empty() {

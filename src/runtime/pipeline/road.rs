@@ -121,7 +121,7 @@ async fn read_in_time<D: Downstream>(
     options: &Options,
     endpoint: &Endpoint,
 ) -> Result<Bytes, Failure> {
-    let read = client.read_whole(options.max_request_body_bytes);
+    let read = client.read_whole(endpoint.payload.whole(options));
     let read = tokio::time::timeout(endpoint.timeout, read).await;
     read.unwrap_or_else(|_| Err(Failure::deadline()))
 }

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::active::Active;
 use crate::runtime::errors::ErrorBodies;
+use crate::runtime::finishing::Finishing;
 use crate::runtime::pipeline::Ended;
 use crate::runtime::request::{Head, Notes, RequestId};
 use crate::runtime::response::Response;
@@ -31,6 +32,8 @@ pub struct Ctx {
     pub(in crate::server) answered: Option<StatusCode>,
     /// Not in the access log: redirects and preflights, which KrakenD answers before it logs.
     pub(super) silent: bool,
+    /// Preflights and health: responses that are not finished (see [`Ctx::finishing`]).
+    pub(super) bare: bool,
     /// Counts the request as long as it lasts, also when its task is dropped.
     _in_flight: InFlight,
     /// `telemetry/metrics` has seen the request come, and is to see it go.
@@ -53,6 +56,7 @@ impl Ctx {
             client: None,
             answered: None,
             silent: false,
+            bare: false,
             _in_flight: in_flight,
             counted: false,
             ended: None,
@@ -66,6 +70,16 @@ impl Ctx {
             route.entered();
         }
         self.endpoint = Some(Arc::clone(endpoint));
+    }
+
+    /// What is done to the response before it is written.
+    #[inline]
+    pub(in crate::server) fn finishing(&self) -> Option<&Finishing> {
+        let finishing = match &self.endpoint {
+            Some(endpoint) => endpoint.finishing.as_deref(),
+            None => self.active.service.finishing.as_deref(),
+        };
+        finishing.filter(|_| !self.bare)
     }
 
     /// An answer of our own with the body that `portcullis/errors` gives it.

@@ -44,6 +44,7 @@ impl Gateway {
         for step in service.steps.iter().filter(|step| step.covers_health()) {
             if let Some(response) = step.request(head, &mut ctx.notes) {
                 ctx.silent = step.is_silent();
+                ctx.bare = ctx.silent;
                 return Decision::Before(response);
             }
         }
@@ -111,7 +112,11 @@ impl Gateway {
             Match::BadParam(reason) => {
                 return Decision::Before(text(StatusCode::BAD_REQUEST, reason));
             }
-            Match::BuiltIn(BuiltIn::Health) => return Decision::Before(builtin::health()),
+            Match::BuiltIn(BuiltIn::Health) => {
+                let finishing = service.finishing.as_ref();
+                ctx.bare = finishing.is_some_and(|finishing| !finishing.covers_health);
+                return Decision::Before(builtin::health());
+            }
             Match::NotFound
                 if head.path == READY_PATH
                     && matches!(*head.method, Method::GET | Method::HEAD) =>

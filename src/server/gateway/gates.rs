@@ -11,7 +11,7 @@ use super::context::{Ctx, head_of};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
-use crate::server::body;
+use crate::server::{body, intake};
 use crate::telemetry::observe;
 
 /// What the service's own gates came to.
@@ -39,8 +39,9 @@ impl Gateway {
     async fn service_gates(&self, session: &mut Session, ctx: &mut Ctx, active: &Active) -> Gated {
         let gates = &active.service.gates;
         let timeout = self.limits.read;
+        let most = active.service.options.max_request_body_bytes;
         if gates.iter().any(|gate| gate.needs_body())
-            && let Err(failure) = self.keep_body(session, ctx, active, timeout).await
+            && let Err(failure) = self.keep_body(session, ctx, most, timeout).await
         {
             return Gated::Failed(failure);
         }
@@ -108,20 +109,23 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Ctx,
-        active: &Active,
+        most: u64,
         timeout: Duration,
     ) -> Result<(), Failure> {
         if ctx.notes.body.is_some() {
             return Ok(());
         }
-        let read = body::read(session, active.service.options.max_request_body_bytes);
+        let read = body::read(session, most);
         let body = match tokio::time::timeout(timeout, read).await {
             Ok(body) => body?,
             // An endpoint's own time is up whatever it was spent on.
             Err(_) if ctx.endpoint.is_some() => return Err(Failure::deadline()),
             Err(_) => return Err(Failure::new(Kind::BodySlow, "the body stops")),
         };
-        ctx.notes.body = Some(body);
+        ctx.notes.body = Some(match ctx.notes.is_decoded {
+            true => intake::decoded(&body, most)?,
+            false => body,
+        });
         Ok(())
     }
 }

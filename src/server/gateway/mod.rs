@@ -35,7 +35,7 @@ use self::report::begin;
 use crate::runtime::boxed::in_place;
 use crate::runtime::listen::Limits;
 use crate::runtime::response::{Branding, Response};
-use crate::server::{builtin, respond, rewrite};
+use crate::server::{builtin, intake, respond, rewrite};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::observe;
 
@@ -111,6 +111,9 @@ impl ProxyHttp for Gateway {
                 self.decide(&head, ctx, &active.service)
             }
         };
+        if active.service.options.payload.gunzip {
+            intake::decode(&session.req_header().headers, &mut ctx.notes);
+        }
         let decision = match decision {
             Decision::Before(response) => Decision::Response(response),
             decision if active.service.gates.is_empty() => decision,
@@ -187,7 +190,8 @@ impl ProxyHttp for Gateway {
         };
         let response = ctx.dressed(response);
         let (options, fields) = (&ctx.active.service.options, &ctx.notes.response_fields);
-        if let Err(error) = respond::write(session, options, response, fields).await {
+        let written = respond::write(session, options, response, fields, ctx.finishing());
+        if let Err(error) = written.await {
             log::debug!("the client left before its error answer: {error}");
         }
         FailToProxy {

@@ -16,8 +16,10 @@ use crate::runtime::failure::{Failure, Kind, Report};
 use crate::runtime::files::{Asked, Folder};
 use crate::runtime::pipeline::{self, Ending, Outcome, Request};
 use crate::runtime::response::Response;
-use crate::runtime::service::{Endpoint, Service, Work};
+use crate::runtime::service::{Endpoint, Payload, Service, Work};
+use crate::server::body::too_large;
 use crate::server::client::Client;
+use crate::server::intake::{self, Intake};
 use crate::server::{files, respond, tunnel};
 
 impl Gateway {
@@ -34,9 +36,18 @@ impl Gateway {
             request.routed(endpoint.observer.as_ref());
         }
         let service = &active.service;
+        let payload = endpoint.payload;
+        let most = payload.whole(&service.options);
+        if payload != Payload::default()
+            && let Err(failure) = prepare(session, ctx, payload, most)
+        {
+            count(session, ctx);
+            let outcome = Outcome::rejected(&service.options, endpoint, failure);
+            return self.conclude(session, ctx, service, outcome).await;
+        }
         if endpoint.steps.iter().any(|step| step.needs_body())
             && let Err(failure) =
-                Box::pin(self.keep_body(session, ctx, active, endpoint.timeout)).await
+                Box::pin(self.keep_body(session, ctx, most, endpoint.timeout)).await
         {
             count(session, ctx);
             let outcome = Outcome::rejected(&service.options, endpoint, failure);
@@ -147,8 +158,30 @@ impl Gateway {
         let response = ctx.dressed(response);
         respond::announce_end(session, &ctx.active);
         let fields = &ctx.notes.response_fields;
-        respond::write(session, &service.options, response, fields).await
+        respond::write(session, &service.options, response, fields, ctx.finishing()).await
     }
+}
+
+/// Prepares to read the body as the endpoint wants it. One that was read before is decoded and measured now.
+fn prepare(
+    session: &Session,
+    ctx: &mut Ctx,
+    payload: Payload,
+    most: u64,
+) -> std::result::Result<(), Failure> {
+    let was_decoded = ctx.notes.is_decoded;
+    if payload.gunzip {
+        intake::decode(&session.req_header().headers, &mut ctx.notes);
+    }
+    let Some(body) = &ctx.notes.body else {
+        return Ok(());
+    };
+    if ctx.notes.is_decoded && !was_decoded {
+        ctx.notes.body = Some(intake::decoded(body, most)?);
+    } else if body.len() as u64 > most {
+        return Err(too_large());
+    }
+    Ok(())
 }
 
 /// Does the endpoint's work.
@@ -170,6 +203,9 @@ async fn work(
         active: &ctx.active,
         has_body: request.body.is_some(),
         fields: &ctx.notes.response_fields,
+        finishing: ctx.finishing(),
+        encoder: None,
+        intake: Intake::new(&endpoint.payload, ctx.notes.is_decoded),
     };
     // The rare and the heavy ways are boxed, so that a plain request does not carry their state around.
     match &endpoint.work {

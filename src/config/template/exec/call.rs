@@ -1,7 +1,5 @@
 //! Fields, functions and their arguments.
 
-use std::rc::Rc;
-
 use super::{Evaluated, Frame, Run};
 use crate::config::template::format;
 use crate::config::template::functions::{self, Call, Function};
@@ -241,7 +239,7 @@ impl<'t> Frame<'t> {
         match (kind, constant) {
             (Kind::Any | Kind::Reflect, _) => self.constant(run, constant),
             (Kind::Bool, Operand::Bool(value)) => Ok(Value::Bool(*value)),
-            (Kind::Text, Operand::Text(text)) => Ok(Value::Text(Rc::clone(text))),
+            (Kind::Text, Operand::Text(text)) => Ok(Value::text(text)),
             (
                 Kind::Int,
                 Operand::Number(Number {

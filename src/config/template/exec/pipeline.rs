@@ -135,7 +135,7 @@ impl<'t> Frame<'t> {
     pub(super) fn constant(&self, run: &Run<'_>, operand: &Operand) -> Evaluated {
         match operand {
             Operand::Bool(value) => Ok(Value::Bool(*value)),
-            Operand::Text(text) => Ok(Value::Text(Rc::clone(text))),
+            Operand::Text(text) => Ok(Value::text(text)),
             Operand::Number(number) => self.ideal(run, number),
             _ => Ok(Value::Missing),
         }

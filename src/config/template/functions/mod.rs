@@ -45,6 +45,14 @@ pub trait Host {
 
     /// The name of the time zone for output, such as `Europe/Berlin`.
     fn zone(&self) -> Option<String>;
+
+    /// Called now and then.
+    ///
+    /// # Errors
+    /// The rendering must stop.
+    fn look(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The context of a function call.
@@ -170,7 +178,41 @@ pub(super) fn find(name: &str) -> Option<&'static Function> {
     BY_NAME.get(name).copied()
 }
 
-/// Whether a template may use this name. The evaluator implements `and` and `or`.
+/// The functions that a template may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Those of templates of a configuration.
+    Files,
+    /// Those of templates that are rendered for requests.
+    Requests,
+}
+
+/// Functions that read something outside of the template, or that take long.
+const NOT_FOR_REQUESTS: &[&str] = &[
+    "bcrypt",
+    "decryptAES",
+    "encryptAES",
+    "env",
+    "expandenv",
+    "genPrivateKey",
+    "getHostByName",
+    "htpasswd",
+    "include",
+];
+/// Prints a value as it is, where values are escaped.
+const SAFE: &str = "safe";
+
+impl Allowed {
+    /// Whether there is such a function.
+    pub(super) fn has(self, name: &str) -> bool {
+        match self {
+            Allowed::Files => is_known(name) && name != SAFE,
+            Allowed::Requests => is_known(name) && !NOT_FOR_REQUESTS.contains(&name),
+        }
+    }
+}
+
+/// Whether there is a function with this name. The evaluator implements `and` and `or`.
 pub(super) fn is_known(name: &str) -> bool {
     matches!(name, "and" | "or") || BY_NAME.contains_key(name)
 }
@@ -225,13 +267,15 @@ pub(super) fn hint_for(name: &str) -> Option<String> {
 
 fn nearest(name: &str) -> Option<String> {
     let lower = name.to_lowercase();
-    let found = BY_NAME.keys().find(|known| known.to_lowercase() == lower)?;
+    let mut known = BY_NAME.keys().filter(|known| **known != SAFE);
+    let found = known.find(|known| known.to_lowercase() == lower)?;
     Some(format!("did you mean `{found}`?"))
 }
 
 /// The names of all functions, sorted.
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = BY_NAME.keys().copied().chain(["and", "or"]).collect();
+    let all = BY_NAME.keys().copied().chain(["and", "or"]);
+    let mut names: Vec<&'static str> = all.filter(|name| Allowed::Files.has(name)).collect();
     names.sort_unstable();
     names
 }

@@ -84,6 +84,7 @@ pub(super) static TABLE: &[Function] = &[
         ))
     }),
     fixed("replace", &[Text, Text, Text], replace),
+    fixed("safe", &[Any], |_, arguments| Ok(any(&arguments, 0))),
     variadic("cat", &[Any], |_, arguments| {
         Ok(Value::text(blank_joined(&arguments, printed)))
     }),

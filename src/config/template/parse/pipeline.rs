@@ -181,7 +181,7 @@ impl Parser<'_> {
         let mut span = Span::new(token.start, token.end);
         let operand = match token.kind {
             Kind::Identifier => {
-                if !functions::is_known(&token.text) {
+                if !self.allowed.has(&token.text) {
                     return self.unknown_function(&token);
                 }
                 Operand::Function(token.text)

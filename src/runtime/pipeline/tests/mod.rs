@@ -432,6 +432,8 @@ impl Run {
                 work: Work::Nothing,
                 id: 0,
                 observer: None,
+                payload: Default::default(),
+                finishing: None,
             };
             let outcome = run_with(fake, &self.options, &endpoint, &work, &call()).await;
             // Lets shadows go out.

@@ -205,6 +205,8 @@ async fn play(fake: &Fake, client: &mut Memory, work: &StreamWork, options: &Opt
         work: Work::Nothing,
         id: 0,
         observer: None,
+        payload: Default::default(),
+        finishing: None,
     };
     let request = Request {
         options,

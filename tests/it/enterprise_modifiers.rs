@@ -1,0 +1,5 @@
+//! Blocks of KrakenD's enterprise edition that change requests and responses, over real sockets.
+
+mod compression;
+mod payload;
+mod response_headers;
