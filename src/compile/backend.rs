@@ -18,7 +18,7 @@ use crate::ext::opentelemetry::{self, Observed};
 use crate::ext::pass_through::PASS_THROUGH;
 use crate::ext::proxy::PROXY_BACKEND;
 use crate::ext::registry::BACKEND as EXTENSIONS;
-use crate::ext::{BackendSite, Compile, EndpointSite};
+use crate::ext::{BackendSite, Compile, EndpointSite, soap, websocket};
 use crate::runtime::condition::When;
 use crate::runtime::decode::{Decoder, Kind};
 use crate::runtime::forward::{HeaderRules, QueryRules};
@@ -38,6 +38,7 @@ const ENCODINGS: &[&str] = &[
     "safejson",
     "xml",
     "rss",
+    "yaml",
     "string",
     "no-op",
     "fast-json",
@@ -52,6 +53,8 @@ pub struct Place<'p> {
     pub pattern: &'p Pattern,
     pub index: usize,
     pub sequential: bool,
+    /// The endpoint is for WebSockets only.
+    pub websocket: bool,
     pub concurrent: bool,
     /// It is the only backend of an endpoint that composes its response.
     pub alone: bool,
@@ -76,7 +79,7 @@ pub fn backend(
     let method = method(file, place);
     // As in KrakenD, a call that cannot be made fails but does not stop the start.
     let hosts = match method {
-        Some(_) => hosts(file, place.service_hosts),
+        Some(_) => hosts(file, place.service_hosts, place.websocket),
         None => Vec::new(),
     };
     let url = template(file, place).map(|url| {
@@ -193,7 +196,11 @@ fn block<'a>(
 
 fn method(file: &Backend<'_>, place: &Place<'_>) -> Option<Method> {
     let Some(written) = &file.method else {
-        return Some(place.site.method.clone());
+        return Some(if soap::is_wanted(&file.extra) {
+            Method::POST
+        } else {
+            place.site.method.clone()
+        });
     };
     let method = Method::from_bytes(written.trim().to_ascii_uppercase().as_bytes()).ok();
     if let Some(node) = file.block.get("method") {
@@ -251,9 +258,15 @@ fn template(file: &Backend<'_>, place: &Place<'_>) -> Option<Template> {
 }
 
 /// The cleaned hosts of this backend, or those of the service.
-fn hosts(file: &Backend<'_>, service_hosts: &[String]) -> Vec<String> {
+fn hosts(file: &Backend<'_>, service_hosts: &[String], websocket: bool) -> Vec<String> {
     if file.host.is_empty() {
         return service_hosts.to_vec();
+    }
+    if websocket {
+        let hosts = file.host.iter().filter_map(verbatim);
+        return hosts
+            .map(|host| websocket::host(&host).into_owned())
+            .collect();
     }
     if file.disable_host_sanitize {
         return file.host.iter().filter_map(verbatim).collect();
@@ -453,7 +466,12 @@ fn decoder(file: &Backend<'_>, place: &Place<'_>) -> Decoder {
     let name = if place.site.streams {
         "no-op"
     } else {
-        file.encoding.as_deref().unwrap_or("json")
+        let unset = if soap::is_wanted(&file.extra) {
+            "xml"
+        } else {
+            "json"
+        };
+        file.encoding.as_deref().unwrap_or(unset)
     };
     if !ENCODINGS
         .iter()

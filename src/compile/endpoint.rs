@@ -20,14 +20,14 @@ use crate::ext::proxy::PROXY_ENDPOINT;
 use crate::ext::registry::{ENDPOINT as EXTENSIONS, LAST_IDENTITY};
 use crate::ext::request_id::IdHeader;
 use crate::ext::stream::STREAM_ENDPOINT;
-use crate::ext::{Compile, EndpointSite, geoip, implied, opentelemetry};
+use crate::ext::{Compile, EndpointSite, geoip, implied, opentelemetry, websocket};
 use crate::runtime::encode::Encoding;
 use crate::runtime::flatmap::Flatmap;
 use crate::runtime::forward::QueryRules;
 use crate::runtime::pipe::PipeStep;
 use crate::runtime::router::Pattern;
 use crate::runtime::service as runtime;
-use crate::runtime::service::{Order, StaticData, Upgrade, Work};
+use crate::runtime::service::{Order, StaticData, Upgrade, WebSocket, Work};
 use crate::runtime::signing::ResponseSigner;
 use crate::runtime::step::EndpointStep;
 use basics::{cache_control, concurrent_calls, headers, method, pattern, timeout};
@@ -73,7 +73,8 @@ pub fn endpoint(
     if is_catch_all {
         warn_encodings(file);
     }
-    let streams = is_catch_all || streams(file, encoding);
+    let websocket = websocket::websocket(&file.extra);
+    let streams = is_catch_all || websocket.is_some() || streams(file, encoding);
     check_backends(file, streams);
     let pattern = pattern?;
     // An endpoint that is left out must leave nothing behind, such as CORS rules for its path.
@@ -112,6 +113,7 @@ pub fn endpoint(
             pattern: &pattern,
             index,
             sequential: order != Order::Parallel,
+            websocket: websocket.is_some(),
             concurrent: calls > 1,
             alone: !streams && file.backend.len() == 1,
             service_hosts,
@@ -143,15 +145,18 @@ pub fn endpoint(
             flatmap: proxy.as_ref().and_then(flatmap),
             signer: parts.signer,
             pipes: parts.pipes.into(),
-            upgrade: upgrade(file, &site, cx),
+            upgrade: upgrade(file, &site, websocket.as_ref().map(|(rules, _)| rules), cx),
         },
     );
+    let more = websocket
+        .as_ref()
+        .map_or(&[][..], |(_, headers)| headers.as_slice());
     let compiled = runtime::Endpoint {
         pattern: Arc::clone(pattern.as_str()),
         timeout: site.timeout,
         cache_control: cache_control(file.cache_ttl.or(service.cache_ttl)),
         steps: parts.steps.into(),
-        headers: headers(file)?.guarding(&parts.guarded),
+        headers: headers(file, more)?.guarding(&parts.guarded),
         query: if is_catch_all && file.input_query_strings.is_empty() {
             QueryRules::endpoint(&["*"])
         } else {
@@ -242,10 +247,23 @@ struct Rest<'e> {
 }
 
 /// The conditions of WebSocket connections. Open ones are counted across reloads.
-fn upgrade(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -> Option<Upgrade> {
-    let node = file.extra.of(&STREAM_ENDPOINT)?;
+fn upgrade(
+    file: &Endpoint<'_>,
+    site: &EndpointSite<'_>,
+    websocket: Option<&WebSocket>,
+    cx: &mut Compile<'_>,
+) -> Option<Upgrade> {
+    let alone = || {
+        Some(Upgrade {
+            websocket: Some(websocket?.clone()),
+            ..Upgrade::default()
+        })
+    };
+    let Some(node) = file.extra.of(&STREAM_ENDPOINT) else {
+        return alone();
+    };
     let block = node.block(STREAM_ENDPOINT.keys)?;
-    if !block.flag("upgrade") {
+    if !block.flag("upgrade") && websocket.is_none() {
         return None;
     }
     if !site.streams {
@@ -270,6 +288,7 @@ fn upgrade(file: &Endpoint<'_>, site: &EndpointSite<'_>, cx: &mut Compile<'_>) -
             .collect(),
         room,
         until_expiry: block.flag("until_expiry"),
+        websocket: websocket.cloned(),
     })
 }
 

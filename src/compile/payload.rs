@@ -54,9 +54,10 @@ pub fn endpoint(proxy: Option<&Block<'_>>, site: &EndpointSite<'_>, cx: &Compile
         return service.payload;
     };
     let own = max_payload(proxy);
-    let above = match site.streams {
-        true => service.payload.most,
-        false => Some(service.whole),
+    let above = if site.streams {
+        service.payload.most
+    } else {
+        Some(service.whole)
     };
     if let (Some(own), Some(above)) = (own, above)
         && own > above

@@ -28,7 +28,7 @@ pub const BACKEND: &[Key] = &[
         "encoding",
         Kind::Text,
         "json",
-        "`json`, `safejson`, `xml`, `rss`, `string` or `no-op`.",
+        "`json`, `safejson`, `xml`, `rss`, `yaml`, `string` or `no-op`.",
     ),
     key(
         "is_collection",

@@ -21,6 +21,8 @@ pub mod aws_sigv4;
 pub mod backend_client;
 pub mod backend_http;
 pub mod basic;
+mod body_extractor;
+mod body_generator;
 pub mod bot_detector;
 pub mod carry;
 #[cfg(feature = "cel")]
@@ -44,6 +46,7 @@ pub mod identity;
 pub mod implied;
 mod influx;
 pub mod ip_filter;
+mod jmespath;
 pub mod json;
 #[cfg(feature = "json-schema")]
 pub mod json_schema;
@@ -68,12 +71,16 @@ pub mod redis_pools;
 pub mod redis_ratelimit;
 pub mod registry;
 pub mod request_id;
+mod response_body;
 pub mod response_headers;
+#[cfg(feature = "json-schema")]
+mod response_json_schema;
 pub mod router;
 pub mod secrets;
 pub mod security_http;
 pub mod server;
 pub mod static_files;
+pub mod soap;
 pub mod stream;
 #[cfg(test)]
 mod testing;
@@ -83,6 +90,7 @@ pub mod upstream;
 mod url_rewrite;
 mod virtual_host;
 mod wildcard;
+pub mod websocket;
 
 pub use carry::{Carry, Open, Task};
 pub use certificates::{CertificateInUse, CertificateUse, look as look_at_certificates};

@@ -10,8 +10,10 @@ use crate::ext::json_schema;
 use crate::ext::lua;
 #[cfg(feature = "cel")]
 use crate::ext::policies;
+#[cfg(feature = "json-schema")]
+use crate::ext::response_json_schema;
 use crate::ext::{
-    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, compression, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_headers, router, secrets, security_http, server, static_files, stream, tiered, upstream, url_rewrite, virtual_host, wildcard,
+    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, body_extractor, body_generator, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, compression, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, jmespath, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_body, response_headers, router, secrets, security_http, server, soap, static_files, stream, tiered, upstream, url_rewrite, virtual_host, websocket, wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.
@@ -37,6 +39,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &ip_filter::SERVICE,
     &security_http::SERVICE,
     &bot_detector::SERVICE,
+    &body_extractor::SERVICE_EARLY,
     &redis_ratelimit::SERVICE,
     &rate_limit::SERVICE,
     &rate_limit::SERVICE_REDIS,
@@ -51,6 +54,7 @@ pub const SERVICE: &[&ServiceExtension] = &[
     &virtual_host::SERVICE,
     &static_files::SERVICE,
     &openapi::SERVICE,
+    &body_extractor::SERVICE,
     #[cfg(feature = "lua")]
     &lua::SERVICE,
 ];
@@ -62,6 +66,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &ip_filter::ENDPOINT,
     &security_http::ENDPOINT,
     &bot_detector::ENDPOINT,
+    &body_extractor::ENDPOINT_EARLY,
     &auth_validator::ENDPOINT,
     &api_keys::ENDPOINT,
     &basic::ENDPOINT,
@@ -72,6 +77,7 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     &rate_limit::ENDPOINT,
     &rate_limit::ENDPOINT_REDIS,
     &tiered::ENDPOINT,
+    &body_extractor::ENDPOINT,
     // Around the endpoint's work, outermost first.
     #[cfg(feature = "lua")]
     &lua::PROXY,
@@ -82,6 +88,13 @@ pub const ENDPOINT: &[&EndpointExtension] = &[
     #[cfg(feature = "json-schema")]
     &json_schema::ENDPOINT,
     &openapi::ENDPOINT,
+    &body_generator::REQUEST_ENDPOINT,
+    // The last ones are the first on the way back: see `BACK`.
+    #[cfg(feature = "json-schema")]
+    &response_json_schema::ENDPOINT,
+    &body_generator::RESPONSE_ENDPOINT,
+    &response_body::ENDPOINT,
+    &jmespath::ENDPOINT,
 ];
 
 /// The last extension of an endpoint that identifies its client. Steps that a block of the service adds to every
@@ -138,11 +151,30 @@ pub const BACKEND: &[&BackendExtension] = &[
     &policies::BACKEND,
     #[cfg(feature = "cel")]
     &cel::BACKEND,
+    &body_generator::REQUEST_BACKEND,
+    &soap::BACKEND,
+    // The last ones are the first on the way back: see `BACK`.
+    #[cfg(feature = "json-schema")]
+    &response_json_schema::BACKEND,
+    &body_generator::RESPONSE_BACKEND,
+    &response_body::BACKEND,
+    &jmespath::BACKEND,
     &martian::BACKEND,
     &static_files::BACKEND,
     &client_credentials::BACKEND,
     &aws_sigv4::BACKEND,
     &http_cache::BACKEND,
+];
+
+/// The modifiers of responses in the order in which they take effect, in endpoints and in backends. The documentation of
+/// KrakenD does not say it. The lists above have them in the opposite order, because what is outermost is last on the
+/// way back.
+pub const BACK: &[&str] = &[
+    jmespath::NAME,
+    response_body::NAME,
+    body_generator::RESPONSE,
+    #[cfg(feature = "json-schema")]
+    response_json_schema::NAME,
 ];
 
 /// The core's namespaces of the service.
@@ -167,6 +199,7 @@ pub const ENDPOINT_NAMESPACES: &[&Namespace] = &[
     &stream::STREAM_ENDPOINT,
     &compression::COMPRESSION_ENDPOINT,
     &response_headers::RESPONSE_HEADERS_ENDPOINT,
+    &websocket::WEBSOCKET,
 ];
 
 /// The core's namespaces of a backend.
@@ -179,3 +212,28 @@ pub const BACKEND_NAMESPACES: &[&Namespace] = &[
     &pass_through::PASS_THROUGH,
     &compat::COMPAT_BACKEND,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modifiers_of_responses_have_one_order_everywhere() {
+        let endpoint: Vec<&str> = ENDPOINT
+            .iter()
+            .map(|extension| extension.namespace)
+            .collect();
+        let backend: Vec<&str> = BACKEND
+            .iter()
+            .map(|extension| extension.namespace)
+            .collect();
+        for list in [endpoint, backend] {
+            let found: Vec<&str> = list
+                .into_iter()
+                .rev()
+                .filter(|name| BACK.contains(name))
+                .collect();
+            assert_eq!(found, BACK);
+        }
+    }
+}

@@ -195,7 +195,6 @@ pub fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> He
 }
 
 /// `POST /e` with this body, as a pipe step sees it.
-#[cfg(any(feature = "cel", feature = "json-schema"))]
 pub fn pipe_request(body: bytes::Bytes) -> crate::runtime::pipe::PipeRequest {
     crate::runtime::pipe::PipeRequest {
         method: Method::POST,

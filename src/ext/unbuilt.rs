@@ -50,7 +50,12 @@ pub const UNBUILT: &[Unbuilt] = &[
         &["github.com/devopsfaith/krakend-jsonschema"],
         "this binary was built without the cargo feature \"json-schema\"",
     ),
-    reject("validation/response-json-schema", &[], REMOVE),
+    #[cfg(not(feature = "json-schema"))]
+    reject(
+        "validation/response-json-schema",
+        &[],
+        "this binary was built without the cargo feature \"json-schema\"",
+    ),
     #[cfg(not(feature = "lua"))]
     reject(
         "modifier/lua-endpoint",
@@ -69,12 +74,6 @@ pub const UNBUILT: &[Unbuilt] = &[
         &["github.com/devopsfaith/krakend-lua/proxy/backend"],
         LUA,
     ),
-    reject("modifier/request-body-generator", &[], REMOVE),
-    reject("modifier/response-body-generator", &[], REMOVE),
-    reject("modifier/body-generator", &[], REMOVE),
-    reject("modifier/response-body", &[], REMOVE),
-    reject("modifier/request-body-extractor", &[], REMOVE),
-    reject("modifier/jmespath", &[], REMOVE),
     // Namespaces that call something other than HTTP.
     reject(
         "backend/lambda",
@@ -104,7 +103,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     reject("backend/pubsub/subscriber/kafka", &[], QUEUES),
     reject("backend/pubsub/publisher/kafka", &[], QUEUES),
     reject("backend/grpc", &[], REMOVE),
-    reject("backend/soap", &[], REMOVE),
     reject(
         "async/amqp",
         &["github.com/devopsfaith/krakend-amqp/agent"],
@@ -112,11 +110,6 @@ pub const UNBUILT: &[Unbuilt] = &[
     ),
     reject("async/kafka", &[], QUEUES),
     reject("workflow", &[], REMOVE),
-    reject(
-        "websocket",
-        &[],
-        "\"portcullis/stream\": {\"upgrade\": true} on a no-op endpoint passes WebSocket through",
-    ),
     reject("grpc", &[], REMOVE),
     reject("ai/mcp", &[], REMOVE),
     reject("ai/llm", &[], REMOVE),

@@ -303,6 +303,19 @@ pub struct Upgrade {
     pub room: Option<Arc<tokio::sync::Semaphore>>,
     /// Closes the tunnel when the token of its handshake expires.
     pub until_expiry: bool,
+    /// The endpoint is for WebSockets only.
+    pub websocket: Option<WebSocket>,
+}
+
+/// The rules of an endpoint that is for WebSockets only (`websocket`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WebSocket {
+    /// Of the client's offer, only these reach the backend. Empty lets any pass.
+    pub subprotocols: Box<[Box<str>]>,
+    /// The most bytes of a client's message.
+    pub max_message_bytes: Option<u64>,
+    /// How long neither side may send anything.
+    pub idle: Duration,
 }
 
 impl Upgrade {

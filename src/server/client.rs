@@ -116,9 +116,10 @@ impl Downstream for Client<'_> {
     async fn read_whole(&mut self, most: u64) -> Result<Bytes, Failure> {
         let body = body::read(self.session, most).await?;
         self.has_body = true;
-        match self.intake.is_coded() {
-            true => intake::decoded(&body, most),
-            false => Ok(body),
+        if self.intake.is_coded() {
+            intake::decoded(&body, most)
+        } else {
+            Ok(body)
         }
     }
 

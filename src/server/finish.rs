@@ -71,9 +71,10 @@ pub(super) fn head(
         return Ok(None);
     };
     let by_head = asked.method == Method::HEAD;
-    let length = match alone && !by_head {
-        true => Some(0),
-        false => length(header),
+    let length = if alone && !by_head {
+        Some(0)
+    } else {
+        length(header)
     };
     let choice = compression.choose(&asked.headers, header.status, &header.headers, length);
     describe(header, choice)?;

@@ -134,9 +134,10 @@ pub(super) fn decoded(body: &Bytes, most: u64) -> Result<Bytes, Failure> {
 }
 
 fn check_ratio(came: u64, read: u64) -> Result<(), Failure> {
-    match read > FREE && read / RATIO > came {
-        true => Err(too_large()),
-        false => Ok(()),
+    if read > FREE && read / RATIO > came {
+        Err(too_large())
+    } else {
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@
 //! | [`gateway`] | the `ProxyHttp` implementation: decide, gates, run, report |
 //! | `quick` | the health response without a session |
 //! | `client`, `body`, `intake`, `respond`, `finish`, `builtin` | a session as the pipeline sees it, request bodies, their sizes and coding, the gateway's own responses, the last changes to any response, health and echo |
-//! | `tunnel` | WebSocket: its conditions, the copy in both directions, and its end |
+//! | `tunnel`, `frames` | WebSocket: its conditions, the copy in both directions, and its end; where messages end |
 //! | [`admin`], [`control`], [`watch`], `upkeep`, `memory` | admin listeners, the control socket, changed files, background tasks, returning memory |
 
 mod accept;
@@ -28,6 +28,7 @@ mod drive;
 mod files;
 mod finish;
 mod folder;
+mod frames;
 mod front;
 pub mod gateway;
 mod handover;

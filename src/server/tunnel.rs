@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderValue, StatusCode, header};
 use pingora_core::Result;
@@ -23,14 +24,31 @@ use crate::runtime::request::Notes;
 use crate::runtime::response::{Fields, Response};
 use crate::runtime::service::{StreamWork, Upgrade};
 use crate::server::client::Client;
+use crate::server::frames::{Frames, Reason, close};
 use crate::server::respond;
 use crate::telemetry::moment::now;
 use crate::upstream::{Upgraded, has_surplus, is_websocket};
+
+const EXPIRED: &str = "the token of the WebSocket has expired";
+const TOO_LARGE: &str = "a message of the client is too large";
+/// How long a client may take to read why its WebSocket ends.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Whether the client asks for a WebSocket. Other protocols are not switched to: their `Upgrade` is dropped, as a
 /// server that does not know them would do (RFC 9110 §7.8).
 pub(super) fn is_asked_for(session: &Session) -> bool {
     session.is_upgrade_req() && is_websocket(&session.req_header().headers)
+}
+
+/// The response of an endpoint that is for WebSockets only to another request (RFC 9110 §15.5.22). Over HTTP/2 there is
+/// no upgrade.
+pub(super) fn wants_upgrade(session: &Session) -> Response {
+    if session.is_http2() {
+        return Response::empty(StatusCode::NOT_IMPLEMENTED);
+    }
+    Response::empty(StatusCode::UPGRADE_REQUIRED)
+        .with(header::UPGRADE, HeaderValue::from_static("websocket"))
+        .with(header::CONNECTION, HeaderValue::from_static("Upgrade"))
 }
 
 /// Opens a WebSocket and stays until it ends, or says why there is none.
@@ -72,7 +90,8 @@ pub(super) async fn run(
     // Silence is allowed in one direction, and the connection is good for nothing else afterwards.
     client.session.as_downstream_mut().set_read_timeout(None);
     client.session.set_keepalive(None);
-    let idle = options.stream_idle_timeout;
+    let rules = upgrade.websocket.as_ref();
+    let idle = rules.map_or(options.stream_idle_timeout, |rules| rules.idle);
     let mut outcome = Outcome {
         ending: Ending::Streamed,
         ended: Some(Ended::WHOLE),
@@ -80,7 +99,8 @@ pub(super) async fn run(
     };
     let passed = if upgraded.session.was_upgraded() {
         let end = end_of(notes, upgrade);
-        switch(client, upgraded, idle, end).await
+        let frames = rules.map(|rules| Both::new(rules.max_message_bytes));
+        switch(client, upgraded, idle, end, frames).await
     } else {
         let head = declined(options, work, client.version(), &upgraded);
         decline(client, upgraded, head, idle).await.map(|()| None)
@@ -120,13 +140,31 @@ async fn switch(
     mut upgraded: Upgraded,
     idle: Duration,
     end: Option<Instant>,
+    frames: Option<Both>,
 ) -> std::result::Result<Option<&'static str>, Failure> {
     let header = switched(&upgraded, client.fields).map_err(|_| Failure::client_gone())?;
     let written = client
         .session
         .write_response_header(Box::new(header), false);
     written.await.map_err(|_| Failure::client_gone())?;
-    Ok(pump(client.session, &mut upgraded.session, idle, end).await)
+    let Some(mut frames) = frames else {
+        return Ok(pump(client.session, &mut upgraded.session, idle, end, &mut ()).await);
+    };
+    let why = pump(
+        client.session,
+        &mut upgraded.session,
+        idle,
+        end,
+        &mut frames,
+    )
+    .await;
+    if let Some(reason) = frames.reason(why) {
+        // The client may be gone, or not read.
+        let frame = Bytes::copy_from_slice(&close(reason));
+        let written = client.session.write_response_body(Some(frame), false);
+        let _ = tokio::time::timeout(CLOSING, written).await;
+    }
+    Ok(why)
 }
 
 fn switched(upgraded: &Upgraded, fields: &Fields) -> Result<ResponseHeader> {
@@ -159,12 +197,68 @@ fn end_of(notes: &Notes, upgrade: &Upgrade) -> Option<Instant> {
         .filter(|_| upgrade.until_expiry)
 }
 
+/// Sees what passes.
+trait Passing {
+    /// `Some`: the tunnel must end, for this reason.
+    fn client_sent(&mut self, bytes: &[u8]) -> Option<&'static str>;
+
+    fn upstream_sent(&mut self, bytes: &[u8]);
+}
+
+/// Nobody looks.
+impl Passing for () {
+    fn client_sent(&mut self, _: &[u8]) -> Option<&'static str> {
+        None
+    }
+
+    fn upstream_sent(&mut self, _: &[u8]) {}
+}
+
+/// The frames of both directions.
+struct Both {
+    from_client: Frames,
+    from_upstream: Frames,
+}
+
+impl Both {
+    fn new(most: Option<u64>) -> Both {
+        Both {
+            from_client: Frames::new(most),
+            from_upstream: Frames::new(None),
+        }
+    }
+
+    /// What the client is told about the end, if it can be told: only between the frames of the backend.
+    fn reason(&self, why: Option<&'static str>) -> Option<Reason> {
+        if !self.from_upstream.is_between() || self.from_client.is_closed() {
+            return None;
+        }
+        Some(match why {
+            Some(TOO_LARGE) => Reason::TooBig,
+            Some(EXPIRED) => Reason::Policy,
+            Some(_) => Reason::GoingAway,
+            None => Reason::Internal,
+        })
+    }
+}
+
+impl Passing for Both {
+    fn client_sent(&mut self, bytes: &[u8]) -> Option<&'static str> {
+        self.from_client.pass(bytes).err().map(|_| TOO_LARGE)
+    }
+
+    fn upstream_sent(&mut self, bytes: &[u8]) {
+        let _ = self.from_upstream.pass(bytes);
+    }
+}
+
 /// Copies both ways until one side closes; otherwise returns why the tunnel was cut.
 async fn pump(
     session: &mut Session,
     upstream: &mut HttpSession,
     idle: Duration,
     end: Option<Instant>,
+    passing: &mut impl Passing,
 ) -> Option<&'static str> {
     upstream.maybe_upgrade_body_writer();
     loop {
@@ -172,19 +266,25 @@ async fn pump(
         let due = end.map_or(silent, |end| end.min(silent));
         let passed = tokio::select! {
             sent = session.as_downstream_mut().read_body_or_idle(false) => match sent {
-                Ok(Some(bytes)) => timeout_at(due, async {
-                    upstream.write_body(&bytes).await.is_ok()
-                }).await,
+                Ok(Some(bytes)) => {
+                    if let Some(why) = passing.client_sent(&bytes) {
+                        return Some(why);
+                    }
+                    timeout_at(due, async { upstream.write_body(&bytes).await.is_ok() }).await
+                }
                 _ => return None,
             },
             sent = upstream.read_body_bytes() => match sent {
-                Ok(Some(bytes)) => timeout_at(due, async {
-                    session.write_response_body(Some(bytes), false).await.is_ok()
-                }).await,
+                Ok(Some(bytes)) => {
+                    passing.upstream_sent(&bytes);
+                    timeout_at(due, async {
+                        session.write_response_body(Some(bytes), false).await.is_ok()
+                    }).await
+                }
                 _ => return None,
             },
             () = sleep_until(due) => return Some(if due < silent {
-                "the token of the WebSocket has expired"
+                EXPIRED
             } else {
                 "the WebSocket was silent for too long"
             }),

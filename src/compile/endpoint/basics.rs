@@ -145,11 +145,13 @@ pub(super) fn concurrent_calls(file: &Endpoint<'_>) -> u32 {
     calls.min(MAX_CONCURRENT_CALLS) as u32
 }
 
-pub(super) fn headers(file: &Endpoint<'_>) -> Option<HeaderRules> {
+/// `more` are the names of another list.
+pub(super) fn headers(file: &Endpoint<'_>, more: &[String]) -> Option<HeaderRules> {
     let mut names = header_names(&file.input_headers, file.block.get("input_headers"));
     if file.input_headers.is_empty() && is_catch_all(file) {
         names.push("*");
     }
+    names.extend(header_names(more, None));
     HeaderRules::endpoint(&names).ok()
 }
 

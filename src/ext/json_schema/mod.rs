@@ -31,6 +31,9 @@ mod tests;
 mod tree;
 mod wording;
 
+pub(in crate::ext) use runtime::read;
+pub(in crate::ext) use schema::{Rejection, Schema};
+
 use super::extension::EndpointExtension;
 
 /// `validation/json-schema`.

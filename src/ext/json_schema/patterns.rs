@@ -29,7 +29,7 @@ pub(super) struct Patterns(Arc<Mutex<HashMap<String, String>>>);
 /// An expression that RE2 rejects, and its location.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {rejected}")]
-pub(super) struct BadPattern {
+pub(in crate::ext) struct BadPattern {
     place: String,
     rejected: Rejected,
 }

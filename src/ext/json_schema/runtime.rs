@@ -49,7 +49,7 @@ fn rejected(text: impl Into<Cow<'static, str>>) -> Failure {
 
 /// Parses a body that must be a single JSON value. As in KrakenD, invalid UTF-8 counts as U+FFFD, and so does half of
 /// a surrogate pair.
-fn read(body: &Bytes) -> Result<Value, Cow<'static, str>> {
+pub(in crate::ext) fn read(body: &Bytes) -> Result<Value, Cow<'static, str>> {
     let text = String::from_utf8_lossy(body);
     let parsed = serde_json::from_str(&text).or_else(|error| match paired(&text) {
         Some(text) => serde_json::from_str(&text),

@@ -43,7 +43,7 @@ const NOT_TOLD: &str = "- at '': validation failed";
 pub(super) type Validator = jsonschema::Validator<Metered>;
 
 /// Can validate any number of bodies.
-pub(super) struct Schema {
+pub(in crate::ext) struct Schema {
     validator: Validator,
     /// The schema as written, except for regular expressions.
     text: Value,
@@ -61,7 +61,7 @@ impl fmt::Debug for Schema {
 
 /// Why a schema is not usable.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SchemaError {
+pub(in crate::ext) enum SchemaError {
     #[error("{0}")]
     Json(serde_json::Error),
     #[error("a JSON Schema is an object, true or false")]
@@ -77,7 +77,7 @@ pub(super) enum SchemaError {
 }
 
 impl SchemaError {
-    pub(super) fn hint(&self) -> Option<&'static str> {
+    pub(in crate::ext) fn hint(&self) -> Option<&'static str> {
         match self {
             SchemaError::Draft(_) => Some(
                 "http://json-schema.org/draft-07/schema#, https://json-schema.org/draft/2020-12/schema, or nothing",
@@ -96,7 +96,7 @@ impl SchemaError {
 
 /// Why a body is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Rejection {
+pub(in crate::ext) enum Rejection {
     /// It does not match. One line for each failure.
     Unfit(String),
     /// The validator failed, which says nothing about the body.
@@ -112,7 +112,7 @@ impl Schema {
     ///
     /// # Errors
     /// It is not a schema, or refers to something that cannot be read.
-    pub(super) fn compile(text: &str, beside: &Path) -> Result<Schema, SchemaError> {
+    pub(in crate::ext) fn compile(text: &str, beside: &Path) -> Result<Schema, SchemaError> {
         let mut schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;
         if !schema.is_object() && !schema.is_boolean() {
             return Err(SchemaError::NoObject);
@@ -155,7 +155,7 @@ impl Schema {
     ///
     /// # Errors
     /// The body does not match, or the validation was stopped.
-    pub(super) fn check(
+    pub(in crate::ext) fn check(
         &self,
         mut body: Value,
         length: usize,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::runtime::decode::{feed, xml};
+use crate::runtime::decode::{feed, xml, yaml};
 use crate::runtime::failure::{self, Failure};
 use crate::runtime::json::{self, Depth, Object, Value};
 use crate::upstream::budget::{Charge, Full};
@@ -23,6 +23,7 @@ pub enum Kind {
     String,
     Xml,
     Rss,
+    Yaml,
     NoOp,
 }
 
@@ -34,6 +35,7 @@ impl Kind {
             "string" => Kind::String,
             "xml" => Kind::Xml,
             "rss" => Kind::Rss,
+            "yaml" => Kind::Yaml,
             "no-op" if name == "no-op" => Kind::NoOp,
             _ => Kind::Json,
         }
@@ -60,6 +62,7 @@ impl Decoder {
                 })
             }
             Kind::Rss => feed::decode(body).map_err(broken),
+            Kind::Yaml => self.object(yaml::decode(body).map_err(broken)?),
             Kind::NoOp => Ok(Value::Object(Object::new())),
         }
     }
@@ -78,7 +81,11 @@ impl Decoder {
     }
 
     fn json(&self, body: &Bytes, depth: Depth) -> Result<Value, Failure> {
-        let value = json::parse(body, depth).map_err(broken)?;
+        self.object(json::parse(body, depth).map_err(broken)?)
+    }
+
+    /// An object, or a list if the file says so.
+    fn object(&self, value: Value) -> Result<Value, Failure> {
         let found = value.kind();
         let wanted = match (self.is_collection, found) {
             (false, json::Kind::Object | json::Kind::Null) => return Ok(value),

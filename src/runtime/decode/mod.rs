@@ -4,6 +4,7 @@ mod charset;
 mod decoder;
 mod feed;
 mod xml;
+mod yaml;
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,9 @@
 
 use std::pin::pin;
 
+use http::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL};
 use http::response::Parts;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use tokio::time::Instant;
 
 use super::backend::Prepared;
@@ -19,7 +20,7 @@ use super::seeing::{Came, Seeing};
 use crate::runtime::failure::{Failure, Kind};
 use crate::runtime::pipe::Reply;
 use crate::runtime::request::Head;
-use crate::runtime::service::{Options, StreamWork};
+use crate::runtime::service::{Options, StreamWork, WebSocket};
 use crate::runtime::step::{Answer, Outcome};
 use crate::telemetry::observe;
 use crate::upstream::{Call, Upgraded, handshake_fields};
@@ -48,7 +49,14 @@ pub async fn open_tunnel(
         Default::default(),
         Instant::now(),
     );
-    let handshake = handshake_fields(head.headers);
+    let mut handshake = handshake_fields(head.headers);
+    if let Some(rules) = work
+        .upgrade
+        .as_ref()
+        .and_then(|upgrade| upgrade.websocket.as_ref())
+    {
+        restrict(&mut handshake, rules);
+    }
     let opening = async {
         let begun = if work.pipes.is_empty() {
             build(options, &endpoint.query, &work.backend, client, &limit)?
@@ -61,6 +69,27 @@ pub async fn open_tunnel(
     opened
         .unwrap_or_else(|| Err(Failure::deadline()))
         .map_err(|failure| failure.hiding(work.backend.url.hidden()))
+}
+
+/// Applies the rules of a `websocket` block to a client's handshake.
+fn restrict(handshake: &mut HeaderMap, rules: &WebSocket) {
+    if rules.max_message_bytes.is_some() {
+        // With compression the size of a message would not be that of its frames.
+        handshake.remove(SEC_WEBSOCKET_EXTENSIONS);
+    }
+    if rules.subprotocols.is_empty() {
+        return;
+    }
+    let offered = handshake.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let offered = offered.filter_map(|value| value.to_str().ok());
+    let names = offered.flat_map(|value| value.split(',')).map(str::trim);
+    let known = |name: &&str| rules.subprotocols.iter().any(|known| **known == **name);
+    let names: Vec<&str> = names.filter(known).collect();
+    let value = HeaderValue::try_from(names.join(", ")).ok();
+    handshake.remove(SEC_WEBSOCKET_PROTOCOL);
+    if let Some(value) = value.filter(|value| !value.is_empty()) {
+        handshake.insert(SEC_WEBSOCKET_PROTOCOL, value);
+    }
 }
 
 /// The head of a response that is no WebSocket, as the client gets it.

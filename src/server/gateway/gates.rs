@@ -122,9 +122,10 @@ impl Gateway {
             Err(_) if ctx.endpoint.is_some() => return Err(Failure::deadline()),
             Err(_) => return Err(Failure::new(Kind::BodySlow, "the body stops")),
         };
-        ctx.notes.body = Some(match ctx.notes.is_decoded {
-            true => intake::decoded(&body, most)?,
-            false => body,
+        ctx.notes.body = Some(if ctx.notes.is_decoded {
+            intake::decoded(&body, most)?
+        } else {
+            body
         });
         Ok(())
     }

@@ -213,6 +213,9 @@ async fn work(
             Some(upgrade) if tunnel::is_asked_for(client.session) => {
                 Box::pin(tunnel::run(&mut client, request, work, upgrade)).await
             }
+            Some(upgrade) if upgrade.websocket.is_some() => {
+                Outcome::response(tunnel::wants_upgrade(client.session))
+            }
             _ => pipeline::stream(&mut client, request, work).await,
         },
         Work::Compose(work) => in_place(|| pipeline::compose(&mut client, request, work)).await,

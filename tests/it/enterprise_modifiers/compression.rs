@@ -319,3 +319,53 @@ fn http_1_0_and_rejections_are_compressed_too() {
         ("{}", Some("Accept-Encoding"))
     );
 }
+
+/// A GET over HTTP/2 without TLS.
+async fn get_over_http_2(port: u16, path: &str) -> Response {
+    let socket = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get(format!("http://127.0.0.1:{port}{path}"))
+        .header("accept-encoding", "gzip")
+        .body(())
+        .unwrap();
+    let mut client = client.ready().await.unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    let response = response.await.unwrap();
+    let headers = response.headers().iter().map(|(name, value)| {
+        let value = value.to_str().unwrap().to_owned();
+        (name.as_str().to_owned(), value)
+    });
+    let mut found = Response {
+        status: response.status().as_u16(),
+        headers: headers.collect(),
+        body: Vec::new(),
+    };
+    let mut body = response.into_body();
+    while let Some(piece) = body.data().await {
+        let piece = piece.unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        found.body.extend_from_slice(&piece);
+    }
+    found
+}
+
+#[test]
+fn clients_of_http_2_get_encoded_bodies() {
+    let backend = backend();
+    let gateway = gateway(
+        &backend,
+        json!({ "portcullis/compression": {}, "router": { "use_h2c": true } }),
+    );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let streamed = runtime.block_on(get_over_http_2(gateway.port(), "/stream/text"));
+    assert_eq!(streamed.header("transfer-encoding"), None);
+    assert_eq!(streamed.header("content-length"), None);
+    assert_eq!(decoded(&streamed), text());
+    let composed = runtime.block_on(get_over_http_2(gateway.port(), "/compose/json"));
+    assert_eq!(decoded(&composed), json!({ "text": text() }).to_string());
+    let small = runtime.block_on(get_over_http_2(gateway.port(), "/stream/small"));
+    assert_eq!(small.text(), "{}");
+}

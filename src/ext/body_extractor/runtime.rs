@@ -1,0 +1,172 @@
+//! The step.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
+
+use crate::ext::jmespath::Expression;
+use crate::runtime::heavy::aside;
+use crate::runtime::json::{self, Depth, Style, Value};
+use crate::runtime::request::{Head, Notes};
+use crate::runtime::response::Response;
+use crate::runtime::step::{EndpointStep, Gate};
+
+/// Takes fields of a body into headers and query parameters.
+#[derive(Debug)]
+pub(super) struct Extractor {
+    pub(super) operations: Box<[Operation]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) source: Source,
+    pub(super) target: Target,
+    pub(super) on_conflict: OnConflict,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Path(Box<[Box<str>]>),
+    Jmespath(Expression),
+}
+
+#[derive(Debug)]
+pub(super) enum Target {
+    Header(HeaderName),
+    Query(Box<str>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnConflict {
+    Skip,
+    Replace,
+    Append,
+}
+
+impl Source {
+    /// The field of a body as a text. `None` if it is missing or null.
+    fn find(&self, body: &Value) -> Option<String> {
+        let found = match self {
+            Source::Path(path) => at(body.clone(), path)?,
+            Source::Jmespath(expression) => expression.apply(body).ok()?,
+        };
+        match found.expanded() {
+            Value::Null => None,
+            Value::String(text) => Some(text.into()),
+            other => {
+                let text = json::to_bytes(&other, Style::canonical(false));
+                String::from_utf8(text.to_vec()).ok()
+            }
+        }
+    }
+}
+
+fn at(mut value: Value, path: &[Box<str>]) -> Option<Value> {
+    for name in path {
+        value = value.as_object_mut()?.remove(name)?;
+    }
+    Some(value)
+}
+
+impl EndpointStep for Extractor {
+    fn needs_body(&self) -> bool {
+        true
+    }
+
+    fn check<'a>(&'a self, head: &Head<'_>, notes: &mut Notes) -> Gate<'a> {
+        let Some(body) = notes.body.clone().filter(|_| may_be_json(head)) else {
+            return Gate::Pass;
+        };
+        let Ok(_held) = json::charge(&body) else {
+            return Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
+        };
+        let Some(values) = aside(body.len(), || self.values(&body)) else {
+            return Gate::Pass;
+        };
+        for (operation, value) in self.operations.iter().zip(values) {
+            let Some(value) = value else { continue };
+            let set = match &operation.target {
+                Target::Header(name) => {
+                    set_header(head, notes, name, &value, operation.on_conflict)
+                }
+                Target::Query(name) => {
+                    set_query(head, notes, name, &value, operation.on_conflict);
+                    Some(())
+                }
+            };
+            if set.is_none() {
+                notes.rejected = Some("body_field");
+                return Gate::Reject(Response::empty(StatusCode::BAD_REQUEST));
+            }
+        }
+        Gate::Pass
+    }
+}
+
+impl Extractor {
+    /// The value of each operation. `None`: the body is not JSON.
+    fn values(&self, body: &Bytes) -> Option<SmallVec<[Option<String>; 2]>> {
+        let body = json::parse(body, Depth::TopLevel).ok()?;
+        let operations = self.operations.iter();
+        Some(
+            operations
+                .map(|operation| operation.source.find(&body))
+                .collect(),
+        )
+    }
+}
+
+/// JSON, or a body without a type.
+fn may_be_json(head: &Head<'_>) -> bool {
+    head.header(&CONTENT_TYPE).is_none_or(|kind| {
+        let name = kind.split(';').next().unwrap_or_default().trim();
+        let name = name.to_ascii_lowercase();
+        name.ends_with("/json") || name.ends_with("+json")
+    })
+}
+
+/// `None`: the value cannot be in a header.
+fn set_header(
+    head: &Head<'_>,
+    notes: &mut Notes,
+    name: &HeaderName,
+    value: &str,
+    on_conflict: OnConflict,
+) -> Option<()> {
+    let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+    let mut values: SmallVec<[HeaderValue; 1]> = notes.header_values(head, name).cloned().collect();
+    match on_conflict {
+        OnConflict::Skip if !values.is_empty() => return Some(()),
+        OnConflict::Replace => values.clear(),
+        OnConflict::Skip | OnConflict::Append => {}
+    }
+    values.push(value);
+    notes.set_header(name, values);
+    Some(())
+}
+
+fn set_query(head: &Head<'_>, notes: &mut Notes, name: &str, value: &str, on_conflict: OnConflict) {
+    let query = notes.head(head).query.unwrap_or_default();
+    let is_it = |pair: &&str| names(pair) == name;
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let is_there = pairs.clone().any(|pair| is_it(&pair));
+    let kept: Vec<&str> = match on_conflict {
+        OnConflict::Skip if is_there => return,
+        OnConflict::Replace => pairs.filter(|pair| !is_it(pair)).collect(),
+        OnConflict::Skip | OnConflict::Append => pairs.collect(),
+    };
+    let mut pair = form_urlencoded::Serializer::new(String::new());
+    let pair = pair.append_pair(name, value).finish();
+    let kept = kept.into_iter().chain([pair.as_str()]);
+    let query = kept.collect::<Vec<_>>().join("&");
+    notes.rewritten.get_or_insert_default().query = Some(Some(query.into()));
+}
+
+/// The name of a pair of a query, decoded.
+fn names(pair: &str) -> Cow<'_, str> {
+    let parsed = form_urlencoded::parse(pair.as_bytes()).next();
+    parsed.map_or(Cow::Borrowed(""), |(name, _)| name)
+}

@@ -1,0 +1,115 @@
+//! The steps.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+
+use super::maker::Maker;
+use crate::runtime::failure::Failure;
+use crate::runtime::json::{self, Depth, Kind, Object, Value};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+
+/// Makes the body that is sent on.
+#[derive(Debug)]
+pub(super) struct MakeRequest {
+    pub(super) maker: Maker,
+}
+
+/// Makes the body of the response.
+#[derive(Debug)]
+pub(super) struct MakeResponse {
+    pub(super) maker: Maker,
+}
+
+impl Maker {
+    /// Puts a new body into a request.
+    ///
+    /// # Errors
+    /// As [`Maker::make`].
+    pub(in crate::ext) fn replace(&self, request: &mut PipeRequest) -> Result<(), Failure> {
+        let body = self.make(request, None)?;
+        let headers = &mut request.headers;
+        headers.insert(CONTENT_TYPE, self.content_type.clone());
+        headers.remove(CONTENT_ENCODING);
+        // The length follows from the body.
+        headers.remove(CONTENT_LENGTH);
+        request.body = body;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl PipeStep for MakeRequest {
+    fn needs_body(&self) -> bool {
+        true
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Nothing
+    }
+
+    async fn before(&self, request: &mut PipeRequest) -> Result<Passed, Failure> {
+        self.maker.replace(request)?;
+        Ok(Passed::default())
+    }
+
+    async fn after(
+        &self,
+        _state: State,
+        _request: &PipeRequest,
+        _response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl PipeStep for MakeResponse {
+    fn needs_body(&self) -> bool {
+        true
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Whole
+    }
+
+    async fn before(&self, _request: &mut PipeRequest) -> Result<Passed, Failure> {
+        Ok(Passed::default())
+    }
+
+    async fn after(
+        &self,
+        _state: State,
+        request: &PipeRequest,
+        response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        let body = self.maker.make(request, Some(response))?;
+        match &mut response.reply {
+            Some(reply) => {
+                let content_type = self.maker.content_type.clone();
+                reply.headers.insert(CONTENT_TYPE, content_type);
+                reply.headers.remove(CONTENT_ENCODING);
+                reply.body = Some(body);
+            }
+            None => response.data = self.data(body)?,
+        }
+        Ok(())
+    }
+}
+
+impl MakeResponse {
+    /// A made body as the data of a composed response, which is an object.
+    fn data(&self, body: Bytes) -> Result<Value, Failure> {
+        let value = if self.maker.makes_json() {
+            json::parse(&body, Depth::TopLevel).unwrap_or_default()
+        } else {
+            Value::string(String::from_utf8_lossy(&body))
+        };
+        let name = match value.kind() {
+            Kind::Object => return Ok(value),
+            Kind::Array => "collection",
+            _ => "content",
+        };
+        Ok(Value::Object(Object::from([(name.into(), value)])))
+    }
+}

@@ -1,0 +1,59 @@
+//! The step.
+
+use async_trait::async_trait;
+
+use super::expression::Expression;
+use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::heavy::aside;
+use crate::runtime::json::{Object, Value};
+use crate::runtime::pipe::{Passed, PipeRequest, PipeResponse, PipeStep, Sight, State};
+
+/// Puts the result of an expression in place of a response.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) expression: Expression,
+}
+
+impl Query {
+    fn apply(&self, data: &Value) -> Result<Value, Failure> {
+        let held = data.charge_expanded().map_err(|_| Failure::full())?;
+        let found = aside(held.bytes(), || self.expression.apply(data));
+        let found =
+            found.map_err(|text| Failure::new(Kind::Script, format!("jmespath: {text}")))?;
+        Ok(match found {
+            Value::Object(_) => found,
+            Value::Null => Value::Object(Object::new()),
+            Value::Array(_) => wrapped("collection", found),
+            _ => wrapped("content", found),
+        })
+    }
+}
+
+fn wrapped(name: &str, value: Value) -> Value {
+    Value::Object(Object::from([(name.into(), value)]))
+}
+
+#[async_trait]
+impl PipeStep for Query {
+    fn needs_body(&self) -> bool {
+        false
+    }
+
+    fn sight(&self) -> Sight {
+        Sight::Nothing
+    }
+
+    async fn before(&self, _request: &mut PipeRequest) -> Result<Passed, Failure> {
+        Ok(Passed::default())
+    }
+
+    async fn after(
+        &self,
+        _state: State,
+        _request: &PipeRequest,
+        response: &mut PipeResponse,
+    ) -> Result<(), Failure> {
+        response.data = self.apply(&response.data)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! Compiles the block.
+
+use super::runtime::Soap;
+use crate::config::Node;
+use crate::config::template::Escape;
+use crate::ext::body_generator::{Defaults, maker};
+use crate::ext::context::{BackendSite, Compile};
+use crate::ext::extension::BackendPart;
+
+const DEFAULTS: Defaults = Defaults {
+    content_type: "text/xml",
+    escape: Escape::Xml,
+};
+
+pub(super) fn backend(
+    node: &Node<'_>,
+    site: &BackendSite<'_>,
+    cx: &mut Compile<'_>,
+) -> BackendPart {
+    match maker(node, &DEFAULTS, site.pattern, cx) {
+        Some(maker) => BackendPart::Pipe(Box::new(Soap { maker })),
+        None => BackendPart::Nothing,
+    }
+}

@@ -1,0 +1,58 @@
+//! The keys of the block.
+
+use crate::config::{Kind, Namespace, key};
+
+const MULTIPLEXING: &str = "it belongs to multiplexing, which does not exist here";
+const BUFFERS: &str = "frames pass as they come, without a queue";
+const PINGS: &str = "the two ends keep the connection alive themselves";
+
+pub const WEBSOCKET: Namespace = Namespace {
+    name: "websocket",
+    aliases: &[],
+    guard: true,
+    doc: "Lets clients open a WebSocket to the backend. Token, keys and limits are checked at the handshake. Only direct communication exists: one connection to the backend for each client. See [WebSockets](http2.md#websocket).",
+    keys: &[
+        key(
+            "enable_direct_communication",
+            Kind::Bool,
+            "false",
+            "Must be true: multiplexing does not exist here.",
+        ),
+        key(
+            "input_headers",
+            Kind::Texts,
+            "[]",
+            "Headers of the handshake that reach the backend, or `*`, in addition to those of the endpoint.",
+        ),
+        key(
+            "subprotocols",
+            Kind::Texts,
+            "[] (any)",
+            "Only these of the subprotocols that a client offers reach the backend.",
+        ),
+        key(
+            "max_message_size",
+            Kind::Integer,
+            "none",
+            "Bytes of a client's message. A client that sends a larger one is disconnected (1009). Extensions such as compression are not negotiated then. KrakenD's 512 bytes count only if they are written.",
+        ),
+        key(
+            "timeout",
+            Kind::Duration,
+            "5m",
+            "How long neither side may send anything.",
+        ),
+        key("read_buffer_size", Kind::Leftover, "", BUFFERS),
+        key("write_buffer_size", Kind::Leftover, "", BUFFERS),
+        key("message_buffer_size", Kind::Leftover, "", BUFFERS),
+        key("write_wait", Kind::Leftover, "", BUFFERS),
+        key("pong_wait", Kind::Leftover, "", PINGS),
+        key("ping_period", Kind::Leftover, "", PINGS),
+        key("max_retries", Kind::Leftover, "", MULTIPLEXING),
+        key("backoff_strategy", Kind::Leftover, "", MULTIPLEXING),
+        key("connect_event", Kind::Leftover, "", MULTIPLEXING),
+        key("disconnect_event", Kind::Leftover, "", MULTIPLEXING),
+        key("return_error_details", Kind::Leftover, "", MULTIPLEXING),
+        key("disable_otel_metrics", Kind::Leftover, "", ""),
+    ],
+};

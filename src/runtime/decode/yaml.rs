@@ -1,0 +1,209 @@
+//! Decodes YAML 1.2 to a value. Depth, nodes, aliases and the bytes that these repeat are bounded.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
+
+use crate::runtime::json::{Object, Value};
+use crate::upstream::budget::{Budget, Charge};
+
+/// The memory of a node besides its text.
+const NODE: usize = 160;
+/// No tree may take more than this.
+const MOST: usize = 128 << 20;
+
+/// Decodes a document.
+///
+/// # Errors
+/// The text is not YAML, or too large once it is decoded.
+pub(super) fn decode(body: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 128,
+            max_events: 8_000_000,
+            max_nodes: 4_000_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        with_snippet: false,
+    };
+    let used = Used::new();
+    let decoded = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
+        Node(&used).deserialize(reader)
+    });
+    decoded.map_err(|error| {
+        let text = error.to_string();
+        format!("yaml: {}", text.lines().next().unwrap_or_default())
+    })
+}
+
+/// The memory of the tree so far, charged to the process.
+struct Used {
+    bytes: Cell<usize>,
+    charge: Cell<Option<Charge>>,
+}
+
+impl Used {
+    fn new() -> Used {
+        Used {
+            bytes: Cell::new(0),
+            charge: Cell::new(Some(Budget::process().charge())),
+        }
+    }
+
+    fn add<E: Error>(&self, text: usize) -> Result<(), E> {
+        let bytes = self.bytes.get() + NODE + text;
+        self.bytes.set(bytes);
+        let Some(mut charge) = self.charge.take() else {
+            return Ok(());
+        };
+        let covered = bytes <= MOST && charge.cover(bytes).is_ok();
+        self.charge.set(Some(charge));
+        if covered {
+            Ok(())
+        } else {
+            Err(E::custom("the document is too large"))
+        }
+    }
+}
+
+struct Node<'u>(&'u Used);
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl Node<'_> {
+    fn number<E: Error>(&self, text: String) -> Result<Value, E> {
+        self.0.add(text.len())?;
+        Ok(Value::Number(text.into()))
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, yes: bool) -> Result<Value, E> {
+        Ok(Value::Bool(yes))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+        self.number(number.to_string())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+        self.number(number.to_string())
+    }
+
+    fn visit_i128<E: Error>(self, number: i128) -> Result<Value, E> {
+        self.number(number.to_string())
+    }
+
+    fn visit_u128<E: Error>(self, number: u128) -> Result<Value, E> {
+        self.number(number.to_string())
+    }
+
+    /// JSON has no number that is not finite.
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+        match serde_json::Number::from_f64(number) {
+            Some(number) => self.number(number.to_string()),
+            None => Ok(Value::Null),
+        }
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        self.0.add(text.len())?;
+        Ok(Value::string(text))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        self.deserialize(reader)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        self.0.add(0)?;
+        while let Some(item) = seq.next_element_seed(Node(self.0))? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Object::new();
+        self.0.add(4 * NODE)?;
+        while let Some(name) = map.next_key::<String>()? {
+            self.0.add(name.len())?;
+            let value = map.next_value_seed(Node(self.0))?;
+            members.insert(name.into(), value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::json::{Style, to_bytes};
+
+    fn json(text: &str) -> Result<String, String> {
+        let value = decode(text.as_bytes())?;
+        Ok(String::from_utf8(to_bytes(&value, Style::Canonical).to_vec()).unwrap())
+    }
+
+    #[test]
+    fn yaml_becomes_json() {
+        for (text, want) in [
+            (
+                "a: 1\nb: [x, 'y', ~]\nc:\n  d: true\n",
+                r#"{"a":1,"b":["x","y",null],"c":{"d":true}}"#,
+            ),
+            (
+                "- 1.5\n- yes\n- 9007199254740993\n- .inf\n",
+                r#"[1.5,"yes",9007199254740993,null]"#,
+            ),
+            ("1: a\n", r#"{"1":"a"}"#),
+            ("a: &x {b: 1}\nc: *x\n", r#"{"a":{"b":1},"c":{"b":1}}"#),
+            (r#"{"a": "json"}"#, r#"{"a":"json"}"#),
+        ] {
+            assert_eq!(json(text).as_deref(), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_yaml_or_too_large_is_an_error() {
+        let deep = "[".repeat(1000);
+        let laughs = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
+        let long = format!(
+            "a: &a {}\nb: [{}]\n",
+            "x".repeat(1 << 20),
+            vec!["*a"; 2000].join(",")
+        );
+        for text in ["a: [", "a: 1\na: 2\n", "\u{1}", &deep, laughs, &long] {
+            let error = json(text).unwrap_err();
+            assert!(error.starts_with("yaml: "), "{error}");
+            assert!(error.len() < 300, "{error}");
+        }
+    }
+}
