@@ -6,8 +6,8 @@ use http::HeaderName;
 
 use crate::config::{Key, Node};
 use crate::ext::context::{BackendSite, Compile, EndpointSite};
-use crate::runtime::condition::When;
 use crate::runtime::ahead::AheadPart;
+use crate::runtime::condition::When;
 use crate::runtime::errors::ErrorBodies;
 use crate::runtime::pipe::{CallStep, PipeStep};
 use crate::runtime::signing::ResponseSigner;

@@ -13,7 +13,14 @@ use crate::ext::policies;
 #[cfg(feature = "json-schema")]
 use crate::ext::response_json_schema;
 use crate::ext::{
-    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http, basic, body_extractor, body_generator, bot_detector, circuit_breaker, circuit_breaker_http, client_credentials, compat, compression, conditional, cors, errors, forwarding, geoip, graphql, http_cache, identity, influx, ip_filter, jmespath, json, limits, logging, martian, metrics, metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools, redis_ratelimit, request_id, response_body, response_headers, router, secrets, security_http, server, soap, static_files, stream, tiered, upstream, url_rewrite, virtual_host, websocket, wildcard,
+    api_keys, auth_revoker, auth_signer, auth_validator, aws_sigv4, backend_client, backend_http,
+    basic, body_extractor, body_generator, bot_detector, circuit_breaker, circuit_breaker_http,
+    client_credentials, compat, compression, conditional, cors, errors, forwarding, geoip, graphql,
+    http_cache, identity, influx, ip_filter, jmespath, json, limits, logging, martian, metrics,
+    metrics_page, openapi, opentelemetry, pass_through, proxy, rate_limit, redis, redis_pools,
+    redis_ratelimit, request_id, response_body, response_headers, router, secrets, security_http,
+    server, soap, static_files, stream, tiered, upstream, url_rewrite, virtual_host, websocket,
+    wildcard,
 };
 
 /// Around the router, outermost first: CORS, security headers, bot detector.

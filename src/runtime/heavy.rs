@@ -140,6 +140,18 @@ pub fn aside<T>(size: usize, deadline: Instant, work: impl FnOnce() -> T) -> Res
     })
 }
 
+/// The same for work without a deadline, whose size is bounded: one piece of a stream, or a body that a limit covers.
+pub fn aside_whole<T>(size: usize, work: impl FnOnce() -> T) -> T {
+    if size < LARGE || !on_worker() {
+        return work();
+    }
+    block_in_place(|| {
+        let soon = Instant::now() + Duration::from_secs(1);
+        let _lane = LANES.enter(soon, MOST_WAITING).ok();
+        work()
+    })
+}
+
 /// Whether the work that [`aside`] runs on this thread must stop, because its deadline has passed. Long loops call
 /// this once per value. It is always `false` for work on few bytes.
 pub fn is_late() -> bool {

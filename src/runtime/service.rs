@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
-use crate::runtime::condition::When;
 use crate::runtime::ahead::Ahead;
+use crate::runtime::condition::When;
 use crate::runtime::decode::Decoder;
 use crate::runtime::encode::Encoding;
 use crate::runtime::errors::ErrorBodies;

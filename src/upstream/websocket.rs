@@ -59,7 +59,7 @@ impl HostSet {
         let upgraded = self.shake_hands(call, handshake, &mut trip).await;
         if let Some(trip) = &mut trip {
             match &upgraded {
-                Ok(upgraded) => trip.answered(upgraded.status.as_u16(), &upgraded.headers),
+                Ok(upgraded) => trip.answered(upgraded.status.as_u16(), &upgraded.headers, None),
                 Err(error) => trip.failed(error.observed()),
             }
         }

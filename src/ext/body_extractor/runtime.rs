@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use crate::ext::jmespath::Expression;
-use crate::runtime::heavy::aside;
+use crate::runtime::heavy::aside_whole;
 use crate::runtime::json::{self, Depth, Style, Value};
 use crate::runtime::request::{Head, Notes};
 use crate::runtime::response::Response;
@@ -83,7 +83,7 @@ impl EndpointStep for Extractor {
         let Ok(_held) = json::charge(&body) else {
             return Gate::Reject(Response::empty(StatusCode::SERVICE_UNAVAILABLE));
         };
-        let Some(values) = aside(body.len(), || self.values(&body)) else {
+        let Some(values) = aside_whole(body.len(), || self.values(&body)) else {
             return Gate::Pass;
         };
         for (operation, value) in self.operations.iter().zip(values) {

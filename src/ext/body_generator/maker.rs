@@ -91,7 +91,9 @@ impl Maker {
             None => None,
         };
         let size = texts.iter().map(Bytes::len).sum();
-        let body = aside(size, || self.rendered(request, response))?;
+        let body = aside(size, request.deadline.into_std(), || {
+            self.rendered(request, response)
+        })??;
         if let Some(place) = &self.debug {
             let text = String::from_utf8_lossy(&body);
             log::debug!("[{place}] body template: {} bytes in", size);

@@ -1,5 +1,7 @@
 //! The step.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 
 use super::expression::Expression;
@@ -15,9 +17,9 @@ pub(super) struct Query {
 }
 
 impl Query {
-    fn apply(&self, data: &Value) -> Result<Value, Failure> {
+    fn apply(&self, data: &Value, deadline: Instant) -> Result<Value, Failure> {
         let held = data.charge_expanded().map_err(|_| Failure::full())?;
-        let found = aside(held.bytes(), || self.expression.apply(data));
+        let found = aside(held.bytes(), deadline, || self.expression.apply(data))?;
         let found =
             found.map_err(|text| Failure::new(Kind::Script, format!("jmespath: {text}")))?;
         Ok(match found {
@@ -50,10 +52,10 @@ impl PipeStep for Query {
     async fn after(
         &self,
         _state: State,
-        _request: &PipeRequest,
+        request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
-        response.data = self.apply(&response.data)?;
+        response.data = self.apply(&response.data, request.deadline.into_std())?;
         Ok(())
     }
 }

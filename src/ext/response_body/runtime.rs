@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use regex::bytes::Regex;
@@ -132,16 +133,16 @@ impl Replacer {
         }
     }
 
-    fn apply(&self, data: &mut Value) -> Result<(), Failure> {
+    fn apply(&self, data: &mut Value, deadline: Instant) -> Result<(), Failure> {
         let held = data.charge_expanded().map_err(|_| Failure::full())?;
-        aside(held.bytes(), || {
+        aside(held.bytes(), deadline, || {
             let mut pass = Pass {
                 replacer: self,
                 made: 0,
             };
             let mut modifiers = self.modifiers.iter();
             modifiers.try_for_each(|modifier| pass.walk(data, &modifier.field, &modifier.change))
-        })
+        })?
         .map_err(|()| Failure::new(Kind::TooLarge, "modifier/response-body makes too much"))
     }
 }
@@ -163,9 +164,9 @@ impl PipeStep for Replacer {
     async fn after(
         &self,
         _state: State,
-        _request: &PipeRequest,
+        request: &PipeRequest,
         response: &mut PipeResponse,
     ) -> Result<(), Failure> {
-        self.apply(&mut response.data)
+        self.apply(&mut response.data, request.deadline.into_std())
     }
 }

@@ -35,7 +35,8 @@ pub(super) struct Told {
 impl ResponseCheck {
     fn check(&self, body: &Bytes, deadline: Instant) -> Result<(), Failure> {
         let _held = json::charge(body).map_err(|_| Failure::full())?;
-        let value = aside(body.len(), || read(body)).map_err(|text| self.rejected(text))?;
+        let value =
+            aside(body.len(), deadline, || read(body))?.map_err(|text| self.rejected(text))?;
         match self.schema.check(value, body.len(), Heavy::until(deadline)) {
             Ok(()) => Ok(()),
             Err(Rejection::Unfit(lines)) => Err(self.rejected(lines)),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 
 use super::{Coding, Setting};
-use crate::runtime::heavy::aside;
+use crate::runtime::heavy::aside_whole;
 
 /// The window of the encoders, as a power of two: it bounds the memory that one response takes.
 const WINDOW: u32 = 18;
@@ -69,7 +69,7 @@ impl Encoder {
     /// # Errors
     /// The encoder failed.
     pub fn push(&mut self, piece: &[u8]) -> io::Result<Bytes> {
-        aside(piece.len(), || {
+        aside_whole(piece.len(), || {
             let writer = self.writer();
             writer.write_all(piece)?;
             writer.flush()
@@ -102,7 +102,7 @@ impl Encoder {
 /// # Errors
 /// The encoder failed.
 pub fn encode(setting: Setting, body: &[u8]) -> io::Result<Bytes> {
-    aside(body.len(), || {
+    aside_whole(body.len(), || {
         let mut encoder = Encoder::new(setting)?;
         encoder.writer().write_all(body)?;
         encoder.finish()

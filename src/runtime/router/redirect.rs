@@ -30,7 +30,7 @@ impl Redirect {
             body: if self.body.is_empty() {
                 Bytes::new()
             } else {
-                Bytes::from(page(&location))
+                Bytes::from(moved_permanently(&location))
             },
             location: HeaderValue::from_str(&location).ok()?,
         })
