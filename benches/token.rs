@@ -14,7 +14,6 @@ use portcullis::compile::{self, Inputs};
 use portcullis::config::Environment;
 use portcullis::config::load::Format;
 use portcullis::ext::Carry;
-use portcullis::ext::auth_validator::Validators;
 use portcullis::jose::{
     Algorithm, CacheLimits, KeyIdStrategy, KeySet, Origin, Rules, Serialization, Signer,
     TokenCache, Verifier,
@@ -162,8 +161,8 @@ fn endpoint(c: &mut Criterion) {
         debug: false,
     };
     let compiled = compile::text(&file.to_string(), Format::Json, folder.path(), &inputs);
-    let facts = compiled.compiled.unwrap().facts;
-    let guarded = facts.get::<Validators>().unwrap().list().remove(0);
+    let blocks = compiled.compiled.unwrap().blocks;
+    let guarded = blocks.validators.unwrap().list().remove(0);
     let mut headers = HeaderMap::new();
     let bearer = format!("Bearer {}", token(Algorithm::Rs256, "rsa", 0));
     headers.insert(http::header::AUTHORIZATION, bearer.parse().unwrap());
