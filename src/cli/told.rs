@@ -94,9 +94,10 @@ fn now(service: &Service, per_endpoint: bool) -> Now {
     for (endpoint, backend) in service.backends() {
         backend.hosts.add_states(&mut states);
         for breaker in backend.steps.iter().filter_map(|step| step.breaker()) {
-            let place = match per_endpoint {
-                true => [&*endpoint.pattern, &*backend.pattern, breaker.name],
-                false => ["*", "*", breaker.name],
+            let place = if per_endpoint {
+                [&*endpoint.pattern, &*backend.pattern, breaker.name]
+            } else {
+                ["*", "*", breaker.name]
             };
             let state = breakers.entry(place.map(str::to_owned)).or_default();
             // The series of several breakers shows the worst of them.

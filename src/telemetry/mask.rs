@@ -231,9 +231,10 @@ pub fn shown_header<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
         return Cow::Borrowed(value);
     }
     let shown = masked(value);
-    match holds_a_credential(&shown.replace(MASK, "")) {
-        true => Cow::Borrowed(MASK),
-        false => shown,
+    if holds_a_credential(&shown.replace(MASK, "")) {
+        Cow::Borrowed(MASK)
+    } else {
+        shown
     }
 }
 

@@ -89,12 +89,13 @@ pub(super) fn authorization(
 
 /// The canonical form of a request, of which the signature is made.
 pub(super) fn canonical(request: &Request<'_>, scope: &Scope) -> String {
-    let path = match scope.is_s3() {
-        true => encoded(
+    let path = if scope.is_s3() {
+        encoded(
             &percent_decode(request.path.as_bytes()).collect::<Vec<u8>>(),
             true,
-        ),
-        false => encoded(request.path.as_bytes(), true),
+        )
+    } else {
+        encoded(request.path.as_bytes(), true)
     };
     let mut text = format!("{}\n{path}\n{}\n", request.method, query(request.query));
     for (name, value) in request.headers {

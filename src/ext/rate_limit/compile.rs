@@ -42,9 +42,12 @@ impl Rates {
         let every = every(node, block.every);
         let all = rate(node, block.max_rate, every);
         let client = rate(node, block.client_max_rate, every);
-        let client_rate = |rate| match as_krakend {
-            true => client_rate(node, block, all, rate),
-            false => Rate::new(rate, capacity(block.client_capacity, rate, rate)),
+        let client_rate = |rate| {
+            if as_krakend {
+                client_rate(node, block, all, rate)
+            } else {
+                Rate::new(rate, capacity(block.client_capacity, rate, rate))
+            }
         };
         Rates {
             every,

@@ -83,9 +83,10 @@ fn pool(
         );
         return None;
     };
-    let on_failure = match block.on_failure_allow {
-        true => OnFailure::Open,
-        false => OnFailure::Closed,
+    let on_failure = if block.on_failure_allow {
+        OnFailure::Open
+    } else {
+        OnFailure::Closed
     };
     let at = node
         .get("connection_name")

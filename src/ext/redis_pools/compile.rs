@@ -86,12 +86,11 @@ fn definition(entry: &Entry<'_>, cx: &Compile<'_>) -> Option<Definition> {
             "\"tls\": {}",
         );
     }
-    let server = match entry.is_cluster {
-        true => ServerConfig::new_clustered(hosts),
-        false => {
-            let (host, port) = hosts.into_iter().next()?;
-            ServerConfig::new_centralized(host, port)
-        }
+    let server = if entry.is_cluster {
+        ServerConfig::new_clustered(hosts)
+    } else {
+        let (host, port) = hosts.into_iter().next()?;
+        ServerConfig::new_centralized(host, port)
     };
     let database = match entry.database {
         Some(number) => match u8::try_from(number) {
@@ -191,9 +190,10 @@ pub(in crate::ext) fn connection(
             .map(|name| format!("\"{name}\""))
             .collect();
         known.sort();
-        let hint = match known.is_empty() {
-            true => "define it in \"redis\" of the service: {\"connection_pools\": [{\"name\": …, \"address\": \"redis:6379\"}]}".to_owned(),
-            false => format!("\"redis\" of the service has {}", known.join(", ")),
+        let hint = if known.is_empty() {
+            "define it in \"redis\" of the service: {\"connection_pools\": [{\"name\": …, \"address\": \"redis:6379\"}]}".to_owned()
+        } else {
+            format!("\"redis\" of the service has {}", known.join(", "))
         };
         node.config_error_hint(
             ConfigError::invalid(format!("there is no connection {name:?}")),

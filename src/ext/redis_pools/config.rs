@@ -182,9 +182,10 @@ impl<'a> Entry<'a> {
             is_cluster,
             name,
             addresses: addresses(&block, is_cluster)?,
-            database: match is_cluster {
-                true => None,
-                false => block.count("db").or_else(|| block.count("database")),
+            database: if is_cluster {
+                None
+            } else {
+                block.count("db").or_else(|| block.count("database"))
             },
             user_name: block.string("user_name").filter(|name| !name.is_empty()),
             password: block.string("password").filter(|word| !word.is_empty()),
