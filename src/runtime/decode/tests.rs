@@ -31,7 +31,7 @@ fn names_are_parsed_as_in_krakend() {
         ("", Kind::Json),
         ("JSON", Kind::Json),
         ("fast-json", Kind::Json),
-        ("yaml", Kind::Json),
+        ("YAML", Kind::Yaml),
         ("bogus", Kind::Json),
         ("SafeJSON", Kind::SafeJson),
         ("String", Kind::String),
