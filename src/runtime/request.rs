@@ -71,6 +71,14 @@ pub struct Rewritten {
     pub host: Option<Box<str>>,
 }
 
+/// Headers and query as later steps see them, where a step has changed what these check: a credential, or the key of a
+/// limit.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub headers: HeaderMap,
+    pub query: Option<Box<str>>,
+}
+
 /// What steps learn about a request and pass to later steps. One per request, initially empty.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -96,6 +104,8 @@ pub struct Notes {
     /// The client's body is decoded as it is read: its announced length is not that of what is read.
     pub is_decoded: bool,
     pub rewritten: Option<Box<Rewritten>>,
+    /// Steps that run after this was set see it in their [`Head`].
+    pub seen: Option<Box<Seen>>,
     /// A step has kept its worker busy for as long as a few requests take. The server clears this flag and lets other
     /// ready tasks run first.
     pub computed: bool,

@@ -1,5 +1,7 @@
 //! Blocks of KrakenD's enterprise edition that change requests and responses, over real sockets.
 
+mod bodies;
 mod compression;
 mod payload;
 mod response_headers;
+mod websocket;

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::ext::jmespath::Expression;
 use crate::runtime::heavy::aside_whole;
 use crate::runtime::json::{self, Depth, Style, Value};
-use crate::runtime::request::{Head, Notes};
+use crate::runtime::request::{Head, Notes, Seen};
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 
@@ -86,14 +86,19 @@ impl EndpointStep for Extractor {
         let Some(values) = aside_whole(body.len(), || self.values(&body)) else {
             return Gate::Pass;
         };
+        let mut seen = None;
         for (operation, value) in self.operations.iter().zip(values) {
             let Some(value) = value else { continue };
+            let seen = seen.get_or_insert_with(|| Seen {
+                headers: head.headers.clone(),
+                query: head.query.map(Box::from),
+            });
             let set = match &operation.target {
                 Target::Header(name) => {
-                    set_header(head, notes, name, &value, operation.on_conflict)
+                    set_header(seen, notes, name, &value, operation.on_conflict)
                 }
                 Target::Query(name) => {
-                    set_query(head, notes, name, &value, operation.on_conflict);
+                    set_query(seen, notes, name, &value, operation.on_conflict);
                     Some(())
                 }
             };
@@ -102,6 +107,7 @@ impl EndpointStep for Extractor {
                 return Gate::Reject(Response::empty(StatusCode::BAD_REQUEST));
             }
         }
+        notes.seen = seen.map(Box::new);
         Gate::Pass
     }
 }
@@ -130,26 +136,28 @@ fn may_be_json(head: &Head<'_>) -> bool {
 
 /// `None`: the value cannot be in a header.
 fn set_header(
-    head: &Head<'_>,
+    seen: &mut Seen,
     notes: &mut Notes,
     name: &HeaderName,
     value: &str,
     on_conflict: OnConflict,
 ) -> Option<()> {
     let value = HeaderValue::from_bytes(value.as_bytes()).ok()?;
-    let mut values: SmallVec<[HeaderValue; 1]> = notes.header_values(head, name).cloned().collect();
+    let is_there = seen.headers.contains_key(name);
     match on_conflict {
-        OnConflict::Skip if !values.is_empty() => return Some(()),
-        OnConflict::Replace => values.clear(),
+        OnConflict::Skip if is_there => return Some(()),
+        OnConflict::Replace => {
+            seen.headers.remove(name);
+        }
         OnConflict::Skip | OnConflict::Append => {}
     }
-    values.push(value);
-    notes.set_header(name, values);
+    seen.headers.append(name, value);
+    notes.set_header(name, seen.headers.get_all(name).iter().cloned().collect());
     Some(())
 }
 
-fn set_query(head: &Head<'_>, notes: &mut Notes, name: &str, value: &str, on_conflict: OnConflict) {
-    let query = notes.head(head).query.unwrap_or_default();
+fn set_query(seen: &mut Seen, notes: &mut Notes, name: &str, value: &str, on_conflict: OnConflict) {
+    let query = seen.query.as_deref().unwrap_or_default();
     let is_it = |pair: &&str| names(pair) == name;
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let is_there = pairs.clone().any(|pair| is_it(&pair));
@@ -161,8 +169,9 @@ fn set_query(head: &Head<'_>, notes: &mut Notes, name: &str, value: &str, on_con
     let mut pair = form_urlencoded::Serializer::new(String::new());
     let pair = pair.append_pair(name, value).finish();
     let kept = kept.into_iter().chain([pair.as_str()]);
-    let query = kept.collect::<Vec<_>>().join("&");
-    notes.rewritten.get_or_insert_default().query = Some(Some(query.into()));
+    let query: Box<str> = kept.collect::<Vec<_>>().join("&").into();
+    seen.query = Some(query.clone());
+    notes.rewritten.get_or_insert_default().query = Some(Some(query));
 }
 
 /// The name of a pair of a query, decoded.

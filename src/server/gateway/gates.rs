@@ -9,6 +9,7 @@ use super::Gateway;
 use super::active::Active;
 use super::context::{Ctx, head_of};
 use crate::runtime::failure::{Failure, Kind};
+use crate::runtime::request::Head;
 use crate::runtime::response::Response;
 use crate::runtime::step::{EndpointStep, Gate};
 use crate::server::{body, intake};
@@ -80,6 +81,15 @@ impl Gateway {
             let Some(head) = head_of(session, ctx.client) else {
                 return Some((Failure::bad_target().response(), true));
             };
+            let seen = ctx.notes.seen.take();
+            let head = match seen.as_deref() {
+                Some(seen) => Head {
+                    headers: &seen.headers,
+                    query: seen.query.as_deref(),
+                    ..head
+                },
+                None => head,
+            };
             let mut gate = step.check(&head, &mut ctx.notes);
             loop {
                 // Not only fair: the calls of all who have computed go out together, and the other end is woken once
@@ -100,6 +110,7 @@ impl Gateway {
                     }
                 };
             }
+            ctx.notes.seen = ctx.notes.seen.take().or(seen);
         }
         None
     }

@@ -25,11 +25,21 @@ fn chat() -> Upstream {
             }
             let mut rest = vec![0; 4 + length];
             call.reader.read_exact(&mut rest)?;
-            let payload: Vec<u8> = rest[4..].iter().zip(rest[..4].iter().cycle()).map(|(p, m)| p ^ m).collect();
+            let payload: Vec<u8> = rest[4..]
+                .iter()
+                .zip(rest[..4].iter().cycle())
+                .map(|(p, m)| p ^ m)
+                .collect();
             if payload == b"bye" {
                 return Ok(());
             }
-            call.send([&[head[0], u8::try_from(length.min(125)).unwrap()], &payload[..length.min(125)]].concat())?;
+            call.send(
+                [
+                    &[head[0], u8::try_from(length.min(125)).unwrap()],
+                    &payload[..length.min(125)],
+                ]
+                .concat(),
+            )?;
         }
     })
 }
@@ -59,11 +69,19 @@ fn gateway(upstream: &Upstream, block: Value) -> Gateway {
 
 fn open(gateway: &Gateway, more: &[(&str, &str)]) -> (Client, Response) {
     let handshake = [
-        ("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
     let mut client = gateway.client();
-    client.send(request("GET", "/ws/a?q=1", &[&handshake[..], more].concat())).unwrap();
+    client
+        .send(request(
+            "GET",
+            "/ws/a?q=1",
+            &[&handshake[..], more].concat(),
+        ))
+        .unwrap();
     let response = client.head().unwrap();
     (client, response)
 }
@@ -79,35 +97,65 @@ fn receive(client: &mut Client) -> (u8, Vec<u8>) {
 #[test]
 fn an_ee_file_runs_as_it_is() {
     let upstream = chat();
-    let gateway = gateway(&upstream, json!({
-        "enable_direct_communication": true, "input_headers": ["X-Token"], "ping_period": "54s", "pong_wait": "60s"
-    }));
-    let (mut client, response) = open(&gateway, &[("X-Token", "t"), ("X-Other", "o"), ("Sec-WebSocket-Extensions", "permessage-deflate")]);
-    assert_eq!((response.status, response.header("upgrade")), (101, Some("websocket")));
+    let gateway = gateway(
+        &upstream,
+        json!({
+            "enable_direct_communication": true, "input_headers": ["X-Token"], "ping_period": "54s", "pong_wait": "60s"
+        }),
+    );
+    let (mut client, response) = open(
+        &gateway,
+        &[
+            ("X-Token", "t"),
+            ("X-Other", "o"),
+            ("Sec-WebSocket-Extensions", "permessage-deflate"),
+        ],
+    );
+    assert_eq!(
+        (response.status, response.header("upgrade")),
+        (101, Some("websocket"))
+    );
     assert_eq!(receive(&mut client), (0x81, b"hello".to_vec()));
     client.send(masked(0x81, b"a message")).unwrap();
     assert_eq!(receive(&mut client), (0x81, b"a message".to_vec()));
     let head = upstream.heads()[0].to_lowercase();
     assert!(head.starts_with("get /chat/a?q=1 "), "{head}");
-    assert!(head.contains("x-token: t") && !head.contains("x-other"), "{head}");
+    assert!(
+        head.contains("x-token: t") && !head.contains("x-other"),
+        "{head}"
+    );
     assert!(head.contains("permessage-deflate"), "{head}");
     let plain = gateway.get("/ws/a");
-    assert_eq!((plain.status, plain.header("upgrade")), (426, Some("websocket")));
+    assert_eq!(
+        (plain.status, plain.header("upgrade")),
+        (426, Some("websocket"))
+    );
     assert_eq!(upstream.calls(), 1);
 }
 
 #[test]
 fn a_large_message_ends_the_connection_with_a_reason() {
     let upstream = chat();
-    let gateway = gateway(&upstream, json!({ "enable_direct_communication": true, "max_message_size": 200 }));
-    let (mut client, _) = open(&gateway, &[("Sec-WebSocket-Extensions", "permessage-deflate")]);
+    let gateway = gateway(
+        &upstream,
+        json!({ "enable_direct_communication": true, "max_message_size": 200 }),
+    );
+    let (mut client, _) = open(
+        &gateway,
+        &[("Sec-WebSocket-Extensions", "permessage-deflate")],
+    );
     assert!(!upstream.heads()[0].to_lowercase().contains("deflate"));
     receive(&mut client);
     client.send(masked(0x81, &[b'a'; 200])).unwrap();
     assert_eq!(receive(&mut client).1.len(), 125);
     // Two frames of one message.
-    client.send([masked(0x01, &[b'a'; 100]), masked(0x80, &[b'a'; 101])].concat()).unwrap();
-    assert_eq!(receive(&mut client), (0x88, 1009_u16.to_be_bytes().to_vec()));
+    client
+        .send([masked(0x01, &[b'a'; 100]), masked(0x80, &[b'a'; 101])].concat())
+        .unwrap();
+    assert_eq!(
+        receive(&mut client),
+        (0x88, 1009_u16.to_be_bytes().to_vec())
+    );
     assert!(client.is_closed_by_peer());
 }
 
@@ -118,22 +166,48 @@ fn a_backend_that_goes_and_silence_have_their_reasons() {
     let (mut client, _) = open(&gone, &[]);
     receive(&mut client);
     client.send(masked(0x81, b"bye")).unwrap();
-    assert_eq!(receive(&mut client), (0x88, 1011_u16.to_be_bytes().to_vec()));
-    let silent = gateway(&upstream, json!({ "enable_direct_communication": true, "timeout": "300ms" }));
+    assert_eq!(
+        receive(&mut client),
+        (0x88, 1011_u16.to_be_bytes().to_vec())
+    );
+    let silent = gateway(
+        &upstream,
+        json!({ "enable_direct_communication": true, "timeout": "300ms" }),
+    );
     let (client, _) = open(&silent, &[]);
     let mut client = client.timeout(Duration::from_secs(10));
     receive(&mut client);
-    assert_eq!(receive(&mut client), (0x88, 1001_u16.to_be_bytes().to_vec()));
+    assert_eq!(
+        receive(&mut client),
+        (0x88, 1001_u16.to_be_bytes().to_vec())
+    );
 }
 
 #[test]
 fn only_listed_subprotocols_are_offered() {
     let upstream = chat();
-    let gateway = gateway(&upstream, json!({ "enable_direct_communication": true, "subprotocols": ["chat", "v2"] }));
-    open(&gateway, &[("Sec-WebSocket-Protocol", "x, chat"), ("Sec-WebSocket-Protocol", "v2")]);
+    let gateway = gateway(
+        &upstream,
+        json!({ "enable_direct_communication": true, "subprotocols": ["chat", "v2"] }),
+    );
+    open(
+        &gateway,
+        &[
+            ("Sec-WebSocket-Protocol", "x, chat"),
+            ("Sec-WebSocket-Protocol", "v2"),
+        ],
+    );
     open(&gateway, &[("Sec-WebSocket-Protocol", "x")]);
-    let heads: Vec<String> = upstream.heads().iter().map(|head| head.to_lowercase()).collect();
-    assert!(heads[0].contains("sec-websocket-protocol: chat, v2\r\n"), "{}", heads[0]);
+    let heads: Vec<String> = upstream
+        .heads()
+        .iter()
+        .map(|head| head.to_lowercase())
+        .collect();
+    assert!(
+        heads[0].contains("sec-websocket-protocol: chat, v2\r\n"),
+        "{}",
+        heads[0]
+    );
     assert!(!heads[1].contains("sec-websocket-protocol"), "{}", heads[1]);
 }
 
@@ -145,6 +219,9 @@ fn multiplexing_is_refused_by_name() {
     std::fs::write(&path, file(&upstream, json!({})).to_string()).unwrap();
     let output = command().args(["check", "-c"]).arg(&path).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("multiplexing is not supported"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("multiplexing is not supported"),
+        "{said}"
+    );
     assert!(said.contains("enable_direct_communication"), "{said}");
 }
