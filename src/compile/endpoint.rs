@@ -112,7 +112,7 @@ pub fn endpoint(
             site: &site,
             pattern: &pattern,
             index,
-            sequential: order != Order::Parallel,
+            sequential: matches!(order, Order::Sequential { .. }),
             websocket: websocket.is_some(),
             concurrent: calls > 1,
             alone: !streams && file.backend.len() == 1,

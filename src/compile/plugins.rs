@@ -239,6 +239,10 @@ impl Work {
                             error,
                             "\"providers\" of \"auth/validator\" name several key sets, each with its issuer",
                         ),
+                        "basic-auth" => node.config_error_hint(
+                            error,
+                            "\"auth/basic\" in the service names the users, and in an endpoint asks for one",
+                        ),
                         _ => node.config_error(error),
                     };
                 }

@@ -339,8 +339,8 @@ fn values_of_earlier_answers_make_a_sequence() {
         4,
         serde_json::json!({ "proxy": { "strategy": "fallback" } }),
     ));
-    assert_eq!(warned.len(), 1, "{warned:?}");
-    assert!(warned[0].contains("not supported"), "{warned:?}");
+    // The earlier backends failed.
+    assert!(warned[0].contains("has no value here"), "{warned:?}");
     let warned = warnings(&with(
         serde_json::json!({ "proxy": { "sequential": false } }),
     ));

@@ -18,7 +18,7 @@ pub const PROXY_ENDPOINT: Namespace = Namespace {
             "strategy",
             Kind::Choice(&["parallel", "sequential", "fallback"]),
             "what `sequential` says",
-            "Only in files of version 4, where it takes precedence. `fallback` is not supported by this version.",
+            "Only in files of version 4, where it takes precedence. `fallback` calls the next backend only if those before it failed.",
         ),
         key(
             "sequential_propagated_params",
