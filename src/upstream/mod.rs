@@ -84,7 +84,7 @@ pub use redirect::NextCall;
 pub use rules::{HostRules, Redirects};
 pub use side::{
     GrpcClient, GrpcResponse, SideClient, SideError, SideResponse, SideTls, VaultSecret,
-    VaultServer, VaultServerError,
+    VaultServer, VaultServerError, retry_after,
 };
 pub use timer::within;
 pub use tls::{CertificatePair, TlsPolicy, Versions};

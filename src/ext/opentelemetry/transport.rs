@@ -7,11 +7,11 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::future::BoxFuture;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 use crate::telemetry::otlp::{Sent, Signal, Transport, retry_delay};
-use crate::upstream::{GrpcClient, GrpcResponse, SideClient, SideResponse};
+use crate::upstream::{GrpcClient, GrpcResponse, SideClient, SideResponse, retry_after};
 
 /// The common parts of all requests to one collector.
 #[derive(Debug)]
@@ -87,18 +87,6 @@ fn of_http(response: &SideResponse) -> Sent {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(text).ok()?;
-    Some(
-        at.duration_since(std::time::SystemTime::now())
-            .unwrap_or_default(),
-    )
-}
-
 impl Transport for OverGrpc {
     fn send(&self, signal: Signal, body: Bytes) -> BoxFuture<'_, Sent> {
         Box::pin(async move {
@@ -157,6 +145,8 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
+
     use super::*;
 
     fn http(status: u16) -> Sent {

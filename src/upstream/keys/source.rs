@@ -65,6 +65,8 @@ pub struct KeySource<S> {
 struct Log {
     last_error: Option<String>,
     last_failure: Option<Instant>,
+    /// The provider does not want to be called before (`Retry-After`).
+    not_before: Option<Instant>,
     /// When a request last triggered a refresh for an unknown key.
     last_forced: Option<Instant>,
     /// Such a refresh was requested and has not ended.
@@ -221,7 +223,7 @@ impl<S: KeyDocument> KeySource<S> {
             (_, Some(at)) => at + schedule.refresh_after(log.max_age),
             _ => Instant::now(),
         };
-        (due, limit)
+        (log.not_before.map_or(due, |at| at.max(due)), limit)
     }
 
     /// Drops a set that must no longer be trusted.
@@ -238,6 +240,11 @@ impl<S: KeyDocument> KeySource<S> {
     pub(super) fn earliest_attempt(&self) -> Instant {
         let last = self.log().last_failure;
         last.map_or_else(Instant::now, |at| at + Schedule::GAP)
+    }
+
+    /// Whether the provider has said that it does not want to be called yet.
+    pub(super) fn has_to_wait(&self) -> bool {
+        self.log().not_before.is_some_and(|at| Instant::now() < at)
     }
 
     /// Counts the refreshes for unknown keys that found nothing new.
@@ -279,6 +286,7 @@ impl<S: KeyDocument> KeySource<S> {
         let mut log = self.log();
         log.last_error = None;
         log.last_failure = None;
+        log.not_before = None;
         log.failed_in_a_row = 0;
         log.max_age = document.max_age;
         log.stale = false;
@@ -287,7 +295,7 @@ impl<S: KeyDocument> KeySource<S> {
 
     fn note_failure(&self, error: &FetchError) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        let life = self.schedule().life;
+        let (now, life) = (Instant::now(), self.schedule().life);
         let current = self.current.load();
         let aged = current
             .as_ref()
@@ -295,7 +303,10 @@ impl<S: KeyDocument> KeySource<S> {
         let label = self.spec.location.label();
         let mut log = self.log();
         log.failed_in_a_row = log.failed_in_a_row.saturating_add(1);
-        log.last_failure = Some(Instant::now());
+        log.last_failure = Some(now);
+        log.not_before = error
+            .retry_after()
+            .map(|after| now + after.min(life.max(Schedule::MOST_RETRY)));
         log.last_error = Some(error.to_string());
         log.stale = aged;
         if current.is_some() {
@@ -310,6 +321,9 @@ impl<S: KeyDocument> KeySource<S> {
         let now = Instant::now();
         let mut log = self.log();
         let gap = schedule.between_forced(log.in_vain);
+        if log.not_before.is_some_and(|at| now < at) {
+            return false;
+        }
         if log.last_forced.is_some_and(|at| now < at + gap) {
             return false;
         }

@@ -92,6 +92,14 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// How long the provider does not want to be called, if it says so.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            FetchError::Side(SideError::Status { retry_after, .. }) => *retry_after,
+            _ => None,
+        }
+    }
+
     pub(super) fn file(path: &Path, reason: impl ToString) -> FetchError {
         FetchError::File {
             path: path.to_owned(),
@@ -194,7 +202,10 @@ async fn discover(side: &SideClient, issuer: &str, insecure: bool) -> Result<Str
         issuer.trim_end_matches('/')
     );
     let response = match side.get(&openid, &[]).await {
-        Err(SideError::Status(StatusCode::NOT_FOUND)) => authorization_server(side, issuer).await,
+        Err(SideError::Status {
+            status: StatusCode::NOT_FOUND,
+            ..
+        }) => authorization_server(side, issuer).await,
         other => other,
     }?;
     let found: Discovered =

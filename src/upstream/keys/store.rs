@@ -48,7 +48,7 @@ impl Schedule {
     /// set.
     pub(super) const GAP: Duration = Duration::from_millis(250);
     /// The longest interval between two attempts while refreshes fail.
-    const MOST_RETRY: Duration = Duration::from_secs(60);
+    pub(super) const MOST_RETRY: Duration = Duration::from_secs(60);
     /// A provider that sends `max-age=0` is not called more often than this.
     const LEAST_LIFE: Duration = Duration::from_secs(10);
 
@@ -224,7 +224,10 @@ async fn tend<S: KeyDocument>(source: Weak<KeySource<S>>, fetches: &FetchLimiter
         tokio::select! {
             () = sleep_until(wake) => {}
             () = source.single_flight.wanted() => {
-                if source.single_flight.is_pending() {
+                if source.has_to_wait() {
+                    // Requests that wait are told at once that nothing comes.
+                    source.single_flight.finish();
+                } else if source.single_flight.is_pending() {
                     sleep_until(source.earliest_attempt()).await;
                     fetches.refresh(&source).await;
                 }

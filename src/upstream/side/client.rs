@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use reqwest::redirect::Policy;
 
@@ -63,10 +63,27 @@ pub enum SideError {
     Late { method: &'static str, url: String },
     #[error("answer larger than {most_bytes} bytes")]
     Size { most_bytes: usize },
-    #[error("unexpected status {0}")]
-    Status(StatusCode),
+    #[error("unexpected status {status}")]
+    Status {
+        status: StatusCode,
+        /// How long the server does not want to be called, if it says so.
+        retry_after: Option<Duration>,
+    },
     #[error("should have a JSON content type")]
     ContentType,
+}
+
+/// The time in `Retry-After`, as seconds or as a date (RFC 9110 §10.2.3).
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(
+        at.duration_since(std::time::SystemTime::now())
+            .unwrap_or_default(),
+    )
 }
 
 impl SideClient {
@@ -136,7 +153,10 @@ impl SideClient {
         let request = self.http.request(Method::GET, url);
         let response = self.send(request, "Get", url, MOST_TIME).await?;
         if !response.status.is_success() {
-            return Err(SideError::Status(response.status));
+            return Err(SideError::Status {
+                status: response.status,
+                retry_after: retry_after(&response.headers),
+            });
         }
         let kind = response
             .headers

@@ -5,7 +5,7 @@ mod grpc;
 mod tls;
 mod vault;
 
-pub use client::{MOST_BYTES, MOST_TIME, SideClient, SideError, SideResponse};
+pub use client::{MOST_BYTES, MOST_TIME, SideClient, SideError, SideResponse, retry_after};
 pub use grpc::{GrpcClient, GrpcResponse};
 pub use tls::SideTls;
 pub(super) use tls::client_config;
